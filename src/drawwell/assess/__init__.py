@@ -1,0 +1,1 @@
+"""Pure: statistical assessment of bytes. Never on the path from device to consumer."""

@@ -1,0 +1,1 @@
+"""Configuration: the model, its documentation, and the TOML loader."""

@@ -1,0 +1,1 @@
+"""Pure: DRBG, receipts, certificates: whatever needs AES or a signature. Kept out of privileged processes."""

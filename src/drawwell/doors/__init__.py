@@ -1,0 +1,1 @@
+"""Ways to draw: thin shells round the one broker call."""

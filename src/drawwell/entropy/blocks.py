@@ -1,0 +1,69 @@
+"""The four types that say how far a byte may be trusted (law 1).
+
+``RawBlock -> TestedBlock -> FullEntropy -> Grant``. Nothing here compares, prints or hashes its bytes.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from drawwell.units import Bits
+
+
+class DrawClass(StrEnum):
+    """What a consumer asks for; never substituted for one another."""
+
+    FULL = "full"
+    """Full-entropy bytes, each once, XORed with the consumer's DRBG (RBG3(XOR), SP 800-90C 6.4)."""
+    DRBG = "drbg"
+    """The consumer's own CTR_DRBG, seeded from the reservoir (SP 800-90A; RBG2(P))."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawBlock:
+    """Samples as they came from a noise source, one byte each; worth nothing yet."""
+
+    data: bytes = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TestedBlock:
+    """Samples that passed the continuous health tests, and the min-entropy that they are assessed at."""
+
+    __test__ = False  # pytest: not a test class
+
+    data: bytes = field(repr=False)
+    assessed: Bits
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FullEntropy:
+    """Conditioned bytes, eight bits of min-entropy each. The holder overwrites `data` after use."""
+
+    data: bytearray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grant:
+    """Bytes given to exactly one consumer, and only once.
+
+    `serial` is unique in a broker's life. `receipt` is the signed receipt as it goes over the wire, with the
+    key of its HMAC in `receipt_key`; both are empty when no receipt was asked for.
+    """
+
+    data: bytes = field(repr=False)
+    serial: int
+    draw_class: DrawClass
+    receipt: bytes = field(default=b"", repr=False)
+    receipt_key: bytes = field(default=b"", repr=False)
+
+    def __len__(self) -> int:
+        return len(self.data)

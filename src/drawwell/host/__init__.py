@@ -1,0 +1,1 @@
+"""The machine we run on: kernel, state on disk, signals, privileges."""

@@ -1,0 +1,126 @@
+"""The seams: what a noise source, a broker, an upstream and a sink promise, on error and on cancel."""
+
+from typing import Any, Protocol
+
+from drawwell.entropy.blocks import DrawClass, Grant, RawBlock
+from drawwell.reports import Report, SourceIdentity
+
+
+class NoiseSource(Protocol):
+    """A way to one noise source. Not safe for concurrent calls: its role calls it from one task.
+
+    Every await is bounded in time. A cancelled call may have lost samples; it never delivers them later.
+    """
+
+    @property
+    def identity(self) -> SourceIdentity:
+        """Who it is, as far as is known now; the firmware verdict is filled in by `open`."""
+
+    async def open(self) -> None:
+        """Open, verify and start it, and drop whatever it held from before.
+
+        Raises:
+            SourceUnavailable: not there, busy or silent: the role retries with backoff.
+            SourceRejected: not what it claims to be: the role does not retry.
+        """
+
+    async def read(self, max_bytes: int) -> RawBlock:
+        """Return 1 to `max_bytes` fresh samples.
+
+        Raises:
+            SourceUnavailable: unplugged, I/O error, or no sample within the driver's bounded wait.
+        """
+
+    async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Carry out an operator's verb (info, mode, pause, …) between two reads.
+
+        Raises:
+            UsageError: this source has no such verb.
+            SourceUnavailable: it went away.
+        """
+
+    async def aclose(self) -> None:
+        """Stop and let go of it; never raises for a source that is already gone."""
+
+
+class Broker(Protocol):
+    """The one call that all doors are shells of. A consumer is named by the door, never by the peer."""
+
+    async def draw(
+        self,
+        consumer: str,
+        n_bytes: int,
+        draw_class: DrawClass,
+        *,
+        prediction_resistance: bool = False,
+        receipt: bool = False,
+    ) -> Grant:
+        """Take `n_bytes` for `consumer`; they are gone from the broker when this returns, delivered or not.
+
+        Raises:
+            PermissionRefused: unknown or revoked consumer.
+            DrawRefused: too large, or a class this consumer may not have.
+            QuotaExceeded: with the exact time to wait.
+            Starved: with an estimate of the time to wait; NoHealthySource when no time is known.
+            StateUnavailable: the charge could not be written down first.
+        """
+
+    async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Answer a control verb with a JSON object.
+
+        `peer` is ``owner`` (root or the broker's own uid, on the control socket) or ``consumer:NAME``.
+
+        Raises:
+            PermissionRefused: `peer` may not ask that.
+            UsageError: no such verb, or its arguments are off.
+        """
+
+
+class Upstream(Protocol):
+    """A consumer's link to one broker. Opens itself on the first draw and again after a loss."""
+
+    @property
+    def name(self) -> str:
+        """The broker's address, for reports."""
+
+    async def draw(
+        self,
+        n_bytes: int,
+        draw_class: DrawClass,
+        *,
+        prediction_resistance: bool = False,
+        receipt: bool = False,
+    ) -> Grant:
+        """Draw once, without retrying: a lost reply is lost.
+
+        Raises:
+            LinkUnavailable: cannot be reached, or the link broke before the reply was whole.
+            AuthenticationFailed: the broker is not the one that was enrolled with.
+            Refused, PermissionRefused, StateUnavailable: the broker said so.
+        """
+
+    async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Ask a control verb; raises as `draw` does."""
+
+    async def aclose(self) -> None:
+        """Close the link; never raises."""
+
+
+class Sink(Protocol):
+    """Where a consumer pours. Takes grants only: a raw block is a type error (law 1)."""
+
+    def wanted_bytes(self) -> int:
+        """How much to draw for the next delivery."""
+
+    async def wait_wanted(self) -> None:
+        """Return when the sink wants bytes; returns at once for a sink that always does."""
+
+    async def deliver(self, grant: Grant) -> Report | None:
+        """Pour it in whole.
+
+        Raises:
+            SinkRefused: the kernel or the reader said no; some of the grant may have gone in.
+        """
+
+    async def aclose(self) -> None:
+        """Let go of it; never raises."""

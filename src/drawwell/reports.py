@@ -1,0 +1,157 @@
+"""Frozen snapshots, one set for all renderers (law 12). The engine fills them and formats nothing.
+
+Field names are the JSON names. Sizes are bytes, entropy is bits, times are seconds.
+"""
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Report:
+    """Anything `as_json` takes."""
+
+    __slots__ = ()
+
+
+class SourceState(StrEnum):
+    """States of a source; the moves between them stand in entropy/health.py."""
+
+    OFF = "off"
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    INTERMITTENT_FAILURE = "intermittent failure"
+    PERMANENT_FAILURE = "permanent failure"
+
+
+class Firmware(StrEnum):
+    """Verdict on a firmware image; three outcomes, never confused, and one for devices that have none to show."""
+
+    VERIFIED = "image signature verified, as reported by the device"
+    NOT_VERIFIED = "not verified"
+    COULD_NOT_CHECK = "could not check"
+    NOT_APPLICABLE = "no firmware to verify"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIdentity(Report):
+    """Who a source is.
+
+    `kind` is the driver's name; `path` the device node; `stable_name` survives renumbering (the USB path).
+    `firmware_detail` names key, hash and version. `noise` says what is tested: "raw noise", "after the maker's
+    conditioning", or "not a noise source".
+    """
+
+    name: str
+    kind: str
+    path: str
+    stable_name: str = ""
+    simulated: bool = False
+    firmware: Firmware = Firmware.NOT_APPLICABLE
+    firmware_detail: str = ""
+    noise: str = "raw noise"
+    hardware_id: str = ""
+    """The device's own 128-bit ID where it has one (V3 OneRNG), 32 hexadecimal digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthTestReport(Report):
+    """One health test: its cutoffs, how near the worst count came, how often it fired."""
+
+    name: str
+    unit: str
+    min_entropy: float
+    window: int
+    cutoff_intermittent: int
+    cutoff_permanent: int
+    worst_count: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport(Report):
+    """One source as it is now."""
+
+    identity: SourceIdentity
+    state: SourceState
+    paused: bool
+    health_epoch: int
+    raw_bytes: int
+    tested_bytes: int
+    discarded_bytes: int
+    assessed_bits: int
+    conditioned_bits: int
+    raw_rate_bytes_per_s: float
+    health_failures: int
+    reconnects: int
+    last_error: str
+    tests: tuple[HealthTestReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerReport(Report):
+    """The account, in bits. `balanced` is law 4: delivered <= conditioned <= assessed, and nothing is lost."""
+
+    assessed_bits: int
+    conditioned_bits: int
+    delivered_bits: int
+    discarded_bits: int
+    in_reservoir_bits: int
+    drbg_bytes: int
+    balanced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerReport(Report):
+    """One consumer as its broker sees it. Rates and quotas as written in the configuration, "" for none."""
+
+    name: str
+    draws: int
+    refused: int
+    full_bytes: int
+    drbg_bytes: int
+    rate: str
+    quota: str
+    quota_left_bytes: int | None
+    draw_class: str
+    revoked: bool = False
+    certificate_expires: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerReport(Report):
+    """The broker and everything behind it."""
+
+    name: str
+    version: str
+    uptime_s: float
+    ready: bool
+    not_ready_because: str
+    min_sources: int
+    healthy_sources: int
+    reservoir_bytes: int
+    reservoir_capacity_bytes: int
+    supply_bytes_per_s: float
+    ledger: LedgerReport
+    sources: tuple[SourceReport, ...] = ()
+    consumers: tuple[ConsumerReport, ...] = ()
+    doors: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SinkReport(Report):
+    """What a sink got. `credited_bits` is what the kernel was told to believe."""
+
+    name: str
+    deliveries: int
+    delivered_bytes: int
+    credited_bits: int
+    reseeds: int
+    last_error: str
+    upstreams: tuple[str, ...] = field(default=())
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Turn a report into plain dictionaries, lists, strings and numbers."""
+    return asdict(report)  # type: ignore[call-overload, no-any-return]

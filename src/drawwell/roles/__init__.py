@@ -1,0 +1,1 @@
+"""Composition: source, broker and consumer as long-running tasks."""

@@ -1,0 +1,1 @@
+"""Where a consumer pours: kernel, FIFO, file, standard output."""

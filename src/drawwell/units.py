@@ -1,0 +1,93 @@
+"""Bits, sizes, rates and durations: parsed from what people write, printed as people read.
+
+Sizes are bytes, rates bytes per second, durations seconds. ``KiB`` is 1024 bytes, ``kB`` 1000.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final, NewType
+
+Bits = NewType("Bits", int)
+"""Min-entropy in whole bits, always rounded down."""
+
+_SIZE_UNITS: Final = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 10**6, "mib": 2**20, "gb": 10**9, "gib": 2**30}
+_TIME_UNITS: Final = {
+    "s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600,
+    "d": 86400, "day": 86400, "w": 604800, "week": 604800,
+}  # fmt: skip
+_NUMBER: Final = r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """So many bytes in every period: the total that a quota grants, or the rate when the period is a second."""
+
+    limit_bytes: int
+    period_s: float
+
+    def __str__(self) -> str:
+        """Write it as the configuration takes it, for instance ``10MiB/day``."""
+        names = {1: "s", 60: "min", 3600: "h", 86400: "day", 604800: "week"}
+        return f"{format_size(self.limit_bytes)}/{names.get(int(self.period_s), f'{self.period_s:g}s')}"
+
+
+def parse_size(text: str) -> int:
+    """Read ``64``, ``4KiB``, ``1.5 MB`` as bytes.
+
+    Raises:
+        ValueError: not a size, or not a whole number of bytes of at least one.
+    """
+    match = re.fullmatch(_NUMBER, text)
+    unit = match and _SIZE_UNITS.get(match[2].lower())
+    if not match or not unit:
+        raise ValueError(f"{text!r} is not a size such as 64, 4KiB or 1.5MB")
+    size = float(match[1]) * unit
+    if size < 1 or size != int(size):
+        raise ValueError(f"{text!r} is not a whole number of bytes")
+    return int(size)
+
+
+def parse_duration(text: str) -> float:
+    """Read ``15m``, ``90 s``, ``1 day`` as seconds.
+
+    Raises:
+        ValueError: not a duration of more than zero.
+    """
+    match = re.fullmatch(_NUMBER, text)
+    unit = match and _TIME_UNITS.get(match[2].lower().rstrip("s") or match[2].lower() or "s")
+    if not match or not unit or float(match[1]) <= 0:
+        raise ValueError(f"{text!r} is not a duration such as 90s, 15min or 1 day")
+    return float(match[1]) * unit
+
+
+def parse_allowance(text: str) -> Allowance:
+    """Read ``4KiB/s`` or ``10MiB/day``.
+
+    Raises:
+        ValueError: not a size, a slash and a period.
+    """
+    size, slash, period = text.partition("/")
+    if not slash:
+        raise ValueError(f"{text!r} is not an allowance such as 4KiB/s or 10MiB/day")
+    period = period.strip()
+    return Allowance(parse_size(size), parse_duration(period if period[:1].isdigit() else f"1{period}"))
+
+
+def format_size(size_bytes: float) -> str:
+    """Write bytes with the largest binary unit that keeps it exact where it can, for instance ``4KiB``."""
+    value, unit = float(size_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.4g}{unit}" if value != int(value) else f"{int(value)}{unit}"
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds for people: ``350 ms``, ``12.5 s``, ``4 min``, ``3 h``, ``2 days``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    for limit, size, name in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.3g} {name}"
+    return f"{seconds / 86400:.3g} days"

@@ -1,0 +1,1 @@
+"""Pure: frames, session, TLS layer and enrolment tokens. docs/protocol.md is the norm."""
