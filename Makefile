@@ -1,0 +1,45 @@
+# drawwell: the door. Each target does all its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+
+.PHONY: demo test quick test-long check lock packages bench clean
+
+demo: $(STAMP)
+	@$(BIN)/drawwell demo
+
+test: check packages
+	$(PYTEST) -m "not long"
+
+quick: $(STAMP)
+	$(PYTEST) -m "not long and not slow"
+
+test-long: check packages
+	$(PYTEST)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP) packages
+	@for b in bench/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+packages:
+	@tools/packages
+
+lock: $(STAMP)
+	$(BIN)/python tools/lock.py
+
+$(STAMP): requirements.txt pyproject.toml
+	$(PYTHON) tools/python_version.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .state dist build

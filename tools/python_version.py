@@ -1,0 +1,6 @@
+"""Stop early, with a sentence, on a Python that is too old."""
+
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit("drawwell needs Python 3.11 or later; set PYTHON=python3.11 (or newer) on make's command line.")
