@@ -1,0 +1,39 @@
+"""The link inside one process: the consumer calls the broker."""
+
+from typing import Any
+
+from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.ports import Broker
+
+
+class MemoryLink:
+    """An `Upstream` to a broker in the same process, as one named consumer."""
+
+    def __init__(self, broker: Broker, consumer: str) -> None:
+        self._broker = broker
+        self._consumer = consumer
+        self.name = "memory"
+
+    async def draw(
+        self,
+        n_bytes: int,
+        draw_class: DrawClass,
+        *,
+        prediction_resistance: bool = False,
+        receipt: bool = False,
+    ) -> Grant:
+        """Draw once."""
+        return await self._broker.draw(
+            self._consumer,
+            n_bytes,
+            draw_class,
+            prediction_resistance=prediction_resistance,
+            receipt=receipt,
+        )
+
+    async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Ask a control verb as this consumer."""
+        return await self._broker.call(f"consumer:{self._consumer}", verb, args)
+
+    async def aclose(self) -> None:
+        """Nothing to close."""

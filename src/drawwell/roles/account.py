@@ -1,0 +1,56 @@
+"""What the broker keeps for one consumer: its quota, its DRBG, and what it was given."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from drawwell.crypto.drbg import CtrDrbg
+from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.quota import Quota
+from drawwell.reports import ConsumerReport
+from drawwell.units import Allowance
+
+
+@dataclass(slots=True)
+class Account:
+    """One consumer. `classes` are those it may ask for."""
+
+    name: str
+    classes: frozenset[DrawClass]
+    rate: Allowance | None
+    total: Allowance | None
+    quota: Quota
+    drbg: CtrDrbg | None = None
+    seeded_at: float = 0.0
+    draws: int = 0
+    refused: int = 0
+    full_bytes: int = 0
+    drbg_bytes: int = 0
+    reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def count(self, n_bytes: int, draw_class: DrawClass) -> None:
+        """Count one grant."""
+        self.draws += 1
+        if draw_class is DrawClass.FULL:
+            self.full_bytes += n_bytes
+        else:
+            self.drbg_bytes += n_bytes
+
+    def report(self, now: float) -> ConsumerReport:
+        """The consumer as it is now."""
+        return ConsumerReport(
+            name=self.name,
+            draws=self.draws,
+            refused=self.refused,
+            full_bytes=self.full_bytes,
+            drbg_bytes=self.drbg_bytes,
+            rate=str(self.rate or ""),
+            quota=str(self.total or ""),
+            quota_left_bytes=self.quota.left(now),
+            draw_class="+".join(sorted(self.classes)),
+        )
+
+    def wipe(self) -> None:
+        """Forget the DRBG's state."""
+        if self.drbg:
+            self.drbg.wipe()
+            self.drbg = None

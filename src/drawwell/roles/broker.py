@@ -1,0 +1,255 @@
+"""The broker: the one call that every door is a shell of, and the control verbs beside it.
+
+Between the last check of a draw and the grant there is no await: what was checked still holds when it is taken.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from drawwell import __version__
+from drawwell.crypto.drbg import CtrDrbg
+from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
+from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.errors import DrawRefused, NoHealthySource, PermissionRefused, Refused, Starved
+from drawwell.reports import BrokerReport
+from drawwell.roles.account import Account
+from drawwell.roles.source import SourceRole
+from drawwell.roles.supply import Supply
+from drawwell.roles.writeahead import WriteAhead
+
+SEED_BYTES = 48
+"""384 bits: seedlen of CTR_DRBG AES-256 without derivation function (SP 800-90A r1, table 3)."""
+MAX_DRAW_BYTES = 65_536
+"""2^19 bits: the most that one DRBG request may return (SP 800-90A r1, table 3)."""
+RECEIPT_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the configuration says of the broker as a whole."""
+
+    name: str
+    min_sources: int = 1
+    reseed_interval_s: float = 3600.0
+    max_draw_bytes: int = MAX_DRAW_BYTES
+
+
+class Broker:
+    """Serves draws out of one supply.
+
+    Args:
+        rules: From the configuration.
+        supply: Reservoir and ledger.
+        sources: All source roles that deposit into the supply.
+        write_ahead: Makes quota reservations durable.
+        signer: Signs receipts.
+        first_serial: Higher than any serial number ever granted.
+        fresh_key: Returns that many bytes for a receipt's HMAC key, from the operating system.
+        clock: Seconds since the epoch, never stepping back.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        supply: Supply,
+        sources: Iterable[SourceRole],
+        *,
+        write_ahead: WriteAhead,
+        signer: ReceiptSigner,
+        first_serial: int,
+        fresh_key: Callable[[int], bytes],
+        clock: Callable[[], float],
+    ) -> None:
+        self.rules = rules
+        self.sources = {source.name: source for source in sources}
+        self.accounts: dict[str, Account] = {}
+        self.control: Callable[[str, str, dict[str, Any]], Any] | None = None
+        self.doors: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
+        self._supply = supply
+        self._write_ahead = write_ahead
+        self._signer = signer
+        self._serial = first_serial
+        self._fresh_key = fresh_key
+        self._clock = clock
+        self._started = clock()
+
+    # ---- drawing -----------------------------------------------------------------------------------------
+
+    async def draw(
+        self,
+        consumer: str,
+        n_bytes: int,
+        draw_class: DrawClass,
+        *,
+        prediction_resistance: bool = False,
+        receipt: bool = False,
+    ) -> Grant:
+        """Take `n_bytes` for `consumer`; see `drawwell.ports.Broker.draw`.
+
+        A draw with prediction resistance costs the fresh seed as well, so that nobody empties the
+        reservoir by asking for single bytes.
+        """
+        account = self._account(consumer)
+        try:
+            self._check_request(account, n_bytes, draw_class)
+            cost = n_bytes + (SEED_BYTES if prediction_resistance else 0)
+            await self._reserve(
+                account, cost, lambda: self._check_supply(account, n_bytes, draw_class, prediction_resistance)
+            )
+        except Refused:
+            account.refused += 1
+            raise
+        account.quota.charge(cost, self._clock())
+        data = self._take(account, n_bytes, draw_class, prediction_resistance)
+        account.count(n_bytes, draw_class)
+        self._serial += 1
+        if not receipt:
+            return Grant(data, self._serial, draw_class)
+        key = self._fresh_key(RECEIPT_KEY_BYTES)
+        return Grant(data, self._serial, draw_class, self._receipt(account, data, draw_class, key), key)
+
+    def _account(self, consumer: str) -> Account:
+        try:
+            return self.accounts[consumer]
+        except KeyError:
+            raise PermissionRefused(
+                f"no consumer is called {consumer!r} here",
+                hint="See 'drawwell consumer list' on the broker; 'drawwell consumer invite' adds one.",
+            ) from None
+
+    def _check_request(self, account: Account, n_bytes: int, draw_class: DrawClass) -> None:
+        if not 1 <= n_bytes <= self.rules.max_draw_bytes:
+            raise DrawRefused(
+                f"a draw is 1 to {self.rules.max_draw_bytes} bytes, not {n_bytes}",
+                hint="Draw in several pieces.",
+            )
+        if draw_class not in account.classes:
+            raise DrawRefused(
+                f"{account.name} may not draw class {draw_class}",
+                hint=f"Ask for class {' or '.join(sorted(account.classes))}, or have the operator allow it.",
+            )
+
+    async def _reserve(self, account: Account, cost: int, check_supply: Callable[[], None]) -> None:
+        """Return, without a last await, when quota and supply both cover the draw."""
+        while True:
+            now = self._clock()
+            account.quota.check(cost, now)
+            check_supply()
+            if account.quota.reservation(cost, now) is None:
+                return
+            async with account.reserving:
+                state = account.quota.reservation(cost, self._clock())
+                if state is not None:
+                    await self._write_ahead.reserve(account.name, state)
+                    account.quota.confirm(state)
+
+    def _check_supply(
+        self, account: Account, n_bytes: int, draw_class: DrawClass, prediction_resistance: bool
+    ) -> None:
+        if why := self.not_ready_because():
+            raise NoHealthySource(why, hint="See 'drawwell doctor' on the broker's machine.")
+        needed = n_bytes if draw_class is DrawClass.FULL else 0
+        if self._seed_due(account, prediction_resistance):
+            needed += SEED_BYTES
+        missing = needed - len(self._supply.reservoir)
+        if missing > 0:
+            rate = self._supply_bytes_per_s()
+            raise Starved(
+                f"the reservoir is {missing} bytes short",
+                retry_after_s=missing / rate if rate else None,
+                estimate=True,
+            )
+
+    def _take(
+        self, account: Account, n_bytes: int, draw_class: DrawClass, prediction_resistance: bool
+    ) -> bytes:
+        if self._seed_due(account, prediction_resistance):
+            self._seed(account)
+        drbg = account.drbg
+        assert drbg is not None  # noqa: S101  seeded just now or before: anything else is our bug
+        output = drbg.generate(n_bytes)
+        if draw_class is DrawClass.DRBG:
+            self._supply.count_drbg(n_bytes)
+            return output
+        taken = self._supply.take(n_bytes)
+        mixed = int.from_bytes(taken, "little") ^ int.from_bytes(output, "little")
+        taken[:] = bytes(n_bytes)
+        return mixed.to_bytes(n_bytes, "little")
+
+    def _seed_due(self, account: Account, prediction_resistance: bool) -> bool:
+        return (
+            account.drbg is None
+            or prediction_resistance
+            or self._clock() - account.seeded_at >= self.rules.reseed_interval_s
+        )
+
+    def _seed(self, account: Account) -> None:
+        seed = self._supply.take(SEED_BYTES)
+        if account.drbg is None:
+            account.drbg = CtrDrbg(bytes(seed), account.name.encode()[:SEED_BYTES])
+        else:
+            account.drbg.reseed(bytes(seed))
+        seed[:] = bytes(SEED_BYTES)
+        account.seeded_at = self._clock()
+
+    def _receipt(self, account: Account, data: bytes, draw_class: DrawClass, key: bytes) -> bytes:
+        sources = tuple(ReceiptSource.of(source.report()) for source in self.sources.values())
+        body = ReceiptBody.of(
+            broker=self.rules.name,
+            consumer=account.name,
+            sources=sources,
+            draw_class=draw_class,
+            serial=self._serial,
+            time=self._clock(),
+            data=data,
+            key=key,
+        )
+        return self._signer.sign(body)
+
+    # ---- being asked -------------------------------------------------------------------------------------
+
+    async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Answer a control verb; see `drawwell.ports.Broker.call`."""
+        if self.control is None:
+            raise PermissionRefused("this broker answers no control verbs")
+        result: dict[str, Any] = await self.control(peer, verb, args)
+        return result
+
+    def healthy_sources(self) -> int:
+        """How many sources may be counted on now."""
+        return sum(source.healthy for source in self.sources.values())
+
+    def not_ready_because(self) -> str:
+        """Why nothing is served now; empty when it is."""
+        healthy, wanted = self.healthy_sources(), self.rules.min_sources
+        if healthy >= wanted:
+            return ""
+        return f"{healthy} of {len(self.sources)} noise sources healthy, {wanted} needed"
+
+    def _supply_bytes_per_s(self) -> float:
+        return sum(source.supply_bytes_per_s for source in self.sources.values() if source.healthy)
+
+    def report(self) -> BrokerReport:
+        """Everything, as it is now."""
+        now = self._clock()
+        reservoir = self._supply.reservoir
+        why = self.not_ready_because()
+        return BrokerReport(
+            name=self.rules.name,
+            version=__version__,
+            uptime_s=now - self._started,
+            ready=not why,
+            not_ready_because=why,
+            min_sources=self.rules.min_sources,
+            healthy_sources=self.healthy_sources(),
+            reservoir_bytes=len(reservoir),
+            reservoir_capacity_bytes=reservoir.capacity_bytes,
+            supply_bytes_per_s=self._supply_bytes_per_s(),
+            ledger=self._supply.report(),
+            sources=tuple(source.report() for source in self.sources.values()),
+            consumers=tuple(account.report(now) for account in self.accounts.values()),
+            doors=self.doors,
+            notes=self.notes,
+        )

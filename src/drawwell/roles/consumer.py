@@ -1,0 +1,75 @@
+"""The consumer role: draw what a sink wants, pour it in, wait as long as the broker says."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import DrawRefused, DrawwellError, LinkUnavailable, Refused, StateUnavailable
+from drawwell.ports import Sink, Upstream
+
+log = logging.getLogger("drawwell.consumer")
+
+FIRST_RETRY_S = 0.5
+LAST_RETRY_S = 30.0
+REFUSED_RETRY_S = 5.0
+"""How long to wait when the broker cannot say."""
+
+
+class ConsumerRole:
+    """Feeds one sink from one upstream (which may be several brokers behind a `Failover`).
+
+    Args:
+        upstream: Where to draw.
+        sink: Where to pour.
+        draw_class: What to ask for.
+        jitter: Returns a number in [0, 1) that spreads the retries of many consumers.
+    """
+
+    def __init__(
+        self, upstream: Upstream, sink: Sink, draw_class: DrawClass, *, jitter: Callable[[], float]
+    ) -> None:
+        self._upstream = upstream
+        self._sink = sink
+        self._class = draw_class
+        self._jitter = jitter
+        self._retry_s = FIRST_RETRY_S
+        self.last_error = ""
+
+    async def run(self) -> None:
+        """Feed the sink until cancelled, or until the sink refuses for good.
+
+        Raises:
+            SinkRefused: the sink took no more.
+            DrawwellError: the broker refuses in a way that waiting does not mend.
+        """
+        try:
+            while True:
+                await self._sink.wait_wanted()
+                await self._deliver_once()
+        finally:
+            await self._upstream.aclose()
+            await self._sink.aclose()
+
+    async def _deliver_once(self) -> None:
+        try:
+            grant = await self._upstream.draw(self._sink.wanted_bytes(), self._class)
+            await self._sink.deliver(grant)
+        except DrawRefused:
+            raise
+        except Refused as error:
+            await self._wait(
+                error, error.retry_after_s if error.retry_after_s is not None else REFUSED_RETRY_S
+            )
+        except (LinkUnavailable, StateUnavailable) as error:
+            self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
+            await self._wait(error, self._retry_s * self._jitter())
+        else:
+            self._retry_s = FIRST_RETRY_S
+            self.last_error = ""
+
+    async def _wait(self, error: DrawwellError, seconds: float) -> None:
+        if str(error) != self.last_error:
+            log.warning("%s: %s", self._upstream.name, error)
+        self.last_error = str(error)
+        await asyncio.sleep(seconds)

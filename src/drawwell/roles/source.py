@@ -1,0 +1,274 @@
+"""The source role: one noise source from the driver to the reservoir, for as long as the process lives.
+
+Unplugging, I/O errors, stalls and replugs are normal life: a named error, a pause, start-up tests again, and
+nothing that came before is used after.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from drawwell.entropy.conditioning import Conditioner
+from drawwell.entropy.health import HealthMonitor
+from drawwell.errors import (
+    DrawwellError,
+    IntermittentHealthFailure,
+    PermanentHealthFailure,
+    SourceRejected,
+    SourceUnavailable,
+)
+from drawwell.ports import NoiseSource
+from drawwell.reports import Report, SourceReport, SourceState, as_json
+from drawwell.roles.supply import Supply
+
+log = logging.getLogger("drawwell.source")
+
+READ_BYTES = 4096
+IDLE_PROBE_S = 5.0
+"""While nobody wants bytes one block is read this often, so that an unplugged stick is not called healthy."""
+FIRST_RETRY_S = 0.25
+LAST_RETRY_S = 5.0
+
+
+@dataclass(slots=True)
+class _Counters:
+    raw_bytes: int = 0
+    tested_bytes: int = 0
+    discarded_bytes: int = 0
+    assessed_bits: int = 0
+    conditioned_bits: int = 0
+    reconnects: int = 0
+    reading_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Command:
+    """An operator's verb on its way to the task that owns the driver; its caller may have gone."""
+
+    verb: str
+    args: dict[str, Any]
+    done: asyncio.Future[dict[str, Any]]
+
+    def answer(self, result: dict[str, Any]) -> None:
+        if not self.done.done():
+            self.done.set_result(result)
+
+    def refuse(self, error: DrawwellError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class SourceRole:
+    """Runs one noise source into a supply.
+
+    Args:
+        driver: The way to the source.
+        monitor: Its health tests; their state outlives every reconnect (law 11).
+        supply: Where conditioned bytes go.
+        clock: Seconds, never stepping back.
+    """
+
+    def __init__(
+        self, driver: NoiseSource, monitor: HealthMonitor, supply: Supply, clock: Callable[[], float]
+    ) -> None:
+        self._driver = driver
+        self._monitor = monitor
+        self._supply = supply
+        self._clock = clock
+        self._conditioner = Conditioner()
+        self._count = _Counters()
+        self._commands: asyncio.Queue[_Command] = asyncio.Queue()
+        self._wake = asyncio.Event()
+        self._paused = False
+        self._open = False
+        self._last_error = ""
+        self.changed: Callable[[], None] = lambda: None
+        supply.when_wanted(self._wake.set)
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        return self._driver.identity.name
+
+    @property
+    def healthy(self) -> bool:
+        """May its bytes be counted on now?"""
+        return self._monitor.state is SourceState.HEALTHY and not self._paused
+
+    @property
+    def supply_bytes_per_s(self) -> float:
+        """Full-entropy bytes a second while it is being read; 0 until that was measured."""
+        reading = self._count.reading_s
+        return self._count.conditioned_bits / 8 / reading if reading > 0 else 0.0
+
+    def report(self) -> SourceReport:
+        """The source as it is now."""
+        count = self._count
+        return SourceReport(
+            identity=self._driver.identity,
+            state=self._monitor.state,
+            paused=self._paused,
+            health_epoch=self._monitor.epoch,
+            raw_bytes=count.raw_bytes,
+            tested_bytes=count.tested_bytes,
+            discarded_bytes=count.discarded_bytes,
+            assessed_bits=count.assessed_bits,
+            conditioned_bits=count.conditioned_bits,
+            raw_rate_bytes_per_s=count.raw_bytes / count.reading_s if count.reading_s else 0.0,
+            health_failures=self._monitor.failures,
+            reconnects=count.reconnects,
+            last_error=self._last_error,
+            tests=self._monitor.reports(),
+        )
+
+    async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Have a verb carried out between two reads.
+
+        Raises:
+            SourceUnavailable: the source is not open.
+            UsageError: it has no such verb.
+        """
+        command = _Command(verb, args, asyncio.get_running_loop().create_future())
+        self._commands.put_nowait(command)
+        self._wake.set()
+        return await command.done
+
+    async def run(self) -> None:
+        """Keep the source going until cancelled."""
+        retry_s = FIRST_RETRY_S
+        try:
+            while True:
+                try:
+                    await self._live()
+                except SourceUnavailable as error:
+                    retry_s = FIRST_RETRY_S if self._open else min(2 * retry_s, LAST_RETRY_S)
+                    await self._failed(error)
+                    await self._wait(retry_s)
+                except (SourceRejected, PermanentHealthFailure) as error:
+                    await self._failed(error)
+                    await self._wait_for_reset()
+        finally:
+            await self._driver.aclose()
+
+    async def _live(self) -> None:
+        """One life of the source: from open to the error that ends it."""
+        self._open = False
+        await self._driver.open()
+        self._open = True
+        self._last_error = ""
+        self._monitor.start()
+        self.changed()
+        log.info("%s: open, start-up tests begin", self.name)
+        while True:
+            await self._serve_commands()
+            if self._paused or not (self._supply.wanted or self._monitor.state is not SourceState.HEALTHY):
+                await self._wait(None if self._paused else IDLE_PROBE_S)
+                if self._paused or not self._commands.empty():
+                    continue
+            await self._read_block()
+
+    async def _read_block(self) -> None:
+        begun = self._clock()
+        raw = await self._driver.read(READ_BYTES)
+        now = self._clock()
+        self._count.raw_bytes += len(raw)
+        before = self._monitor.state
+        try:
+            tested = self._monitor.feed(raw, now)
+        except IntermittentHealthFailure as error:
+            self._count.discarded_bytes += len(raw)
+            self._conditioner.discard()
+            self._note(error)
+            return
+        except PermanentHealthFailure:
+            self._count.discarded_bytes += len(raw)
+            raise
+        if self._monitor.state is not before:
+            log.info("%s: %s", self.name, self._monitor.state)
+            self.changed()
+        if tested is None:
+            self._count.discarded_bytes += len(raw)
+            return
+        self._count.reading_s += now - begun
+        self._count.tested_bytes += len(tested)
+        self._count.assessed_bits += tested.assessed
+        self._supply.assess(tested)
+        for output in self._conditioner.feed(tested):
+            self._count.conditioned_bits += 8 * len(output)
+            self._supply.deposit(output)
+
+    async def _failed(self, error: DrawwellError) -> None:
+        self._conditioner.discard()
+        self._monitor.stop()
+        self._count.reconnects += self._open
+        await self._driver.aclose()
+        self._note(error)
+        self._refuse_commands()
+
+    def _note(self, error: DrawwellError) -> None:
+        if str(error) != self._last_error:
+            log.warning("%s: %s", self.name, error)
+        self._last_error = str(error)
+        self.changed()
+
+    async def _wait(self, timeout_s: float | None) -> None:
+        """Sleep until woken, at most `timeout_s`."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _wait_for_reset(self) -> None:
+        while True:
+            await self._wait(None)
+            while not self._commands.empty():
+                command = self._commands.get_nowait()
+                if command.verb == "reset":
+                    self._monitor.reset()
+                    command.answer({"reset": self.name})
+                    return
+                command.refuse(SourceUnavailable(self._last_error, hint=_RESET_HINT.format(self.name)))
+
+    async def _serve_commands(self) -> None:
+        while not self._commands.empty():
+            command = self._commands.get_nowait()
+            try:
+                command.answer(await self._carry_out(command.verb, command.args))
+            except SourceUnavailable as error:
+                command.refuse(SourceUnavailable(str(error), hint=error.hint))
+                raise
+            except DrawwellError as error:
+                command.refuse(error)
+
+    async def _carry_out(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        if verb == "reset":
+            self._monitor.reset()
+            self._monitor.start()
+            return {"reset": self.name}
+        if verb == "test":
+            return await self._test_on_demand()
+        result = await self._driver.command(verb, args)
+        if verb in {"pause", "resume"}:
+            self._paused = verb == "pause"
+            self.changed()
+        return result
+
+    async def _test_on_demand(self) -> dict[str, Any]:
+        """Run the start-up tests now (on-demand testing, SP 800-90B 4.2)."""
+        self._conditioner.discard()
+        self._monitor.start()
+        while self._monitor.state is SourceState.STARTING:
+            await self._read_block()
+        report: Report = self.report()
+        return as_json(report)
+
+    def _refuse_commands(self) -> None:
+        while not self._commands.empty():
+            self._commands.get_nowait().refuse(SourceUnavailable(self._last_error))
+
+
+_RESET_HINT = "Find the cause, then type 'drawwell source reset {0}'."

@@ -1,0 +1,64 @@
+"""What sources deposit into and the broker takes from: reservoir and ledger, moved together (law 4)."""
+
+from collections.abc import Callable
+
+from drawwell.entropy.blocks import FullEntropy, TestedBlock
+from drawwell.entropy.ledger import Ledger
+from drawwell.entropy.reservoir import Reservoir
+from drawwell.reports import LedgerReport
+
+
+class Supply:
+    """The reservoir with its account. Whoever wants to know when bytes are wanted leaves a callback."""
+
+    def __init__(self, reservoir: Reservoir) -> None:
+        self.reservoir = reservoir
+        self._ledger = Ledger()
+        self._callers: list[Callable[[], None]] = []
+
+    @property
+    def wanted(self) -> bool:
+        """Should the sources be read now?"""
+        return self.reservoir.wanted
+
+    def when_wanted(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called whenever the reservoir sinks so low that it wants bytes."""
+        self._callers.append(wake)
+
+    def assess(self, block: TestedBlock) -> None:
+        """Count a block that passed the health tests."""
+        self._ledger.assess(block.assessed)
+
+    def deposit(self, output: FullEntropy) -> None:
+        """Take over one conditioned output; what does not fit is discarded and counted so."""
+        size = len(output)
+        self._ledger.condition(8 * size)
+        accepted = self.reservoir.put(output)
+        self._ledger.discard(8 * (size - accepted))
+
+    def take(self, n_bytes: int) -> bytearray:
+        """Remove `n_bytes` for good; the caller overwrites them after use.
+
+        Raises:
+            Starved: the reservoir holds fewer; nothing was taken.
+        """
+        taken = self.reservoir.take(n_bytes)
+        self._ledger.deliver(8 * n_bytes)
+        if self.reservoir.wanted:
+            for wake in self._callers:
+                wake()
+        return taken
+
+    def wipe(self) -> int:
+        """Discard everything; return how many bytes that were."""
+        wiped = self.reservoir.wipe()
+        self._ledger.discard(8 * wiped)
+        return wiped
+
+    def count_drbg(self, n_bytes: int) -> None:
+        """Count DRBG output, which is never called entropy."""
+        self._ledger.drbg(n_bytes)
+
+    def report(self) -> LedgerReport:
+        """The account as it stands."""
+        return self._ledger.report(8 * len(self.reservoir))
