@@ -1,0 +1,125 @@
+"""Reports as text. Takes the JSON form, so that a report of this process and one off a socket look alike."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drawwell.cli.output import table
+from drawwell.units import format_duration, format_size
+
+Json = Mapping[str, Any]
+
+
+def broker_text(report: Json) -> str:
+    """The whole status page of a broker."""
+    ready = "ready" if report["ready"] else f"NOT READY: {report['not_ready_because']}"
+    parts = [
+        f"broker {report['name']}: {ready}, up {format_duration(report['uptime_s'])}",
+        supply_line(report),
+        ledger_line(report["ledger"]),
+        *(f"door {door}" for door in report["doors"]),
+        *(f"note: {note}" for note in report["notes"]),
+        "",
+        sources_table(report["sources"]),
+    ]
+    if report["consumers"]:
+        parts += ["", consumers_table(report["consumers"])]
+    return "\n".join(parts)
+
+
+def supply_line(report: Json) -> str:
+    """Reservoir and what comes in."""
+    held, size = format_size(report["reservoir_bytes"]), format_size(report["reservoir_capacity_bytes"])
+    return f"reservoir {held} of {size}, supply {format_size(report['supply_bytes_per_s'])}/s full entropy"
+
+
+def ledger_line(ledger: Json) -> str:
+    """The account in one line."""
+    state = "balanced" if ledger["balanced"] else "NOT BALANCED: this is a bug, please report it"
+    return (
+        f"ledger {state}: assessed {_bytes(ledger['assessed_bits'])}, conditioned "
+        f"{_bytes(ledger['conditioned_bits'])}, delivered {_bytes(ledger['delivered_bits'])}"
+    )
+
+
+def _bytes(bits: int) -> str:
+    return format_size(bits // 8)
+
+
+def state_word(source: Json) -> str:
+    """A source's state in a word or two."""
+    return "paused" if source["paused"] else str(source["state"])
+
+
+def sources_table(sources: Sequence[Json]) -> str:
+    """One line a source; its last error under it."""
+    rows = [("SOURCE", "STATE", "RAW", "TESTED", "MIN-ENTROPY", "CONDITIONED", "FAILURES", "FIRMWARE")]
+    rows += [
+        (
+            source["identity"]["name"] + (" (simulated)" if source["identity"]["simulated"] else ""),
+            state_word(source),
+            format_size(source["raw_bytes"]),
+            format_size(source["tested_bytes"]),
+            f"{source['assessed_bits'] / max(1, source['tested_bytes']):.3g} bits/byte",
+            _bytes(source["conditioned_bits"]),
+            str(source["health_failures"]),
+            str(source["identity"]["firmware"]),
+        )
+        for source in sources
+    ]
+    errors = [
+        f"{source['identity']['name']}: {source['last_error']}" for source in sources if source["last_error"]
+    ]
+    return "\n".join([table(rows), *errors])
+
+
+def consumers_table(consumers: Sequence[Json]) -> str:
+    """One line a consumer."""
+    rows = [("CONSUMER", "DRAWS", "FULL", "DRBG", "REFUSED", "RATE", "QUOTA", "LEFT", "CLASS")]
+    rows += [
+        (
+            consumer["name"] + (" (revoked)" if consumer["revoked"] else ""),
+            str(consumer["draws"]),
+            format_size(consumer["full_bytes"]),
+            format_size(consumer["drbg_bytes"]),
+            str(consumer["refused"]),
+            consumer["rate"] or "-",
+            consumer["quota"] or "-",
+            "-" if consumer["quota_left_bytes"] is None else format_size(consumer["quota_left_bytes"]),
+            consumer["draw_class"],
+        )
+        for consumer in consumers
+    ]
+    return table(rows)
+
+
+def tests_table(tests: Sequence[Json]) -> str:
+    """One line a health test: cutoffs and how near the worst count came."""
+    rows = [("TEST", "H", "WINDOW", "CUTOFF 2^-30", "CUTOFF 2^-60", "WORST", "FIRED")]
+    rows += [
+        (
+            f"{test['name']} ({test['unit']})",
+            f"{test['min_entropy']:g}",
+            str(test["window"] or "-"),
+            str(test["cutoff_intermittent"]),
+            str(test["cutoff_permanent"]),
+            str(test["worst_count"]),
+            str(test["failures"]),
+        )
+        for test in tests
+    ]
+    return table(rows)
+
+
+def identity_text(identity: Json) -> str:
+    """Who a source is, one fact a line."""
+    facts = [
+        ("source", identity["name"] + (" (simulated)" if identity["simulated"] else "")),
+        ("kind", identity["kind"]),
+        ("node", identity["path"]),
+        ("stable name", identity["stable_name"]),
+        ("hardware id", identity["hardware_id"]),
+        ("tested", identity["noise"]),
+        ("firmware", identity["firmware"]),
+        ("", identity["firmware_detail"]),
+    ]
+    return "\n".join(f"{name:<12} {value}" for name, value in facts if value)
