@@ -54,40 +54,6 @@ def _require(wanted: list[str], report: dict[str, Any]) -> None:
         "verified": next(
             (f"{s['name']}: {s['firmware']}" for s in sources if s["firmware"] != Firmware.VERIFIED), ""
         ),
-        "hardware"),
-        help="exit 69 unless the broker is ready, every firmware verified, no source simulated; may be repeated",
-    )  # fmt: skip
-    parser.set_defaults(run=_run)
-
-
-def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli import control
-    from drawwell.cli.render import broker_text
-
-    while True:
-        try:
-            report = control.call(args, "status", {})
-        except LinkUnavailable as error:
-            raise LinkUnavailable(
-                "no broker runs here",
-                hint="Start one with 'drawwell run', try 'drawwell demo', or ask 'drawwell doctor'.",
-            ) from error
-        clear = "\x1b[H\x1b[2J" if args.watch and os.isatty(1) and not out.as_json else ""
-        out.result(report, clear + broker_text(report))
-        _require(args.require, report)
-        if not args.watch:
-            return 0
-        time.sleep(1)
-
-
-def _require(wanted: list[str], report: dict[str, Any]) -> None:
-    """Raise unless everything wanted is so."""
-    sources = [source["identity"] for source in report["sources"]]
-    faults = {
-        "ready": report["not_ready_because"],
-        "verified": next(
-            (f"{s['name']}: {s['firmware']}" for s in sources if "verified, as" not in s["firmware"]), ""
-        ),
         "hardware": next((f"{s['name']} is simulated" for s in sources if s["simulated"]), ""),
     }
     for what in wanted:
