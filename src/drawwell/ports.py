@@ -1,5 +1,6 @@
 """The seams: what a noise source, a broker, an upstream and a sink promise, on error and on cancel."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from drawwell.entropy.blocks import DrawClass, Grant, RawBlock
@@ -76,6 +77,41 @@ class Broker(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Whom a door has before it. `renew_only`: its certificate ran out, so it may ask for a new one and nothing else.
+
+    `certificate_id` is the registry's own name for the certificate (SHA-256 of its public key, in hexadecimal),
+    empty where the peer showed none.
+    """
+
+    consumer: str
+    renew_only: bool = False
+    certificate_id: str = ""
+
+
+class Registry(Protocol):
+    """Who may come in by the TLS door. Both calls run in the event loop: answered from memory, never waiting.
+
+    The handshake has shown that the certificate leads to a trusted CA and that the peer holds its key. It has
+    *not* judged the dates: the registry does, as a certificate that ran out may still ask for a new one.
+    """
+
+    def identify(self, certificate_der: bytes, now: float) -> Peer:
+        """Say whose certificate this is at `now` (seconds since 1970).
+
+        Raises:
+            AuthenticationFailed: nobody's, revoked, not valid yet, or run out for longer than the grace period.
+        """
+
+    def check(self, peer: Peer, now: float) -> Peer:
+        """Judge an identified peer again, before each request: the answer turns `renew_only` at its expiry.
+
+        Raises:
+            PermissionRefused: revoked meanwhile.
+        """
+
+
 class Upstream(Protocol):
     """A consumer's link to one broker. Opens itself on the first draw and again after a loss."""
 
@@ -95,7 +131,8 @@ class Upstream(Protocol):
 
         Raises:
             LinkUnavailable: cannot be reached, or the link broke before the reply was whole.
-            AuthenticationFailed: the broker is not the one that was enrolled with.
+            AuthenticationFailed: the broker is not the one that was enrolled with, or does not take this
+                machine's certificate.
             Refused, PermissionRefused, StateUnavailable: the broker said so.
         """
 
