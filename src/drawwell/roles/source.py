@@ -5,11 +5,13 @@ nothing that came before is used after.
 """
 
 import asyncio
+import base64
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from drawwell.entropy.blocks import FullEntropy
 from drawwell.entropy.conditioning import Conditioner
 from drawwell.entropy.health import HealthMonitor
 from drawwell.errors import (
@@ -18,6 +20,7 @@ from drawwell.errors import (
     PermanentHealthFailure,
     SourceRejected,
     SourceUnavailable,
+    UsageError,
 )
 from drawwell.ports import NoiseSource
 from drawwell.reports import Report, SourceReport, SourceState, as_json
@@ -28,6 +31,8 @@ log = logging.getLogger("drawwell.source")
 READ_BYTES = 4096
 IDLE_PROBE_S = 5.0
 """While nobody wants bytes one block is read this often, so that an unplugged stick is not called healthy."""
+MAX_HANDOUT_BYTES = 32_768
+"""The most that one control verb hands out."""
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
 
@@ -84,6 +89,7 @@ class SourceRole:
         self._paused = False
         self._open = False
         self._last_error = ""
+        self._divert: bytearray | None = None
         self.changed: Callable[[], None] = lambda: None
         supply.when_wanted(self._wake.set)
 
@@ -91,6 +97,11 @@ class SourceRole:
     def name(self) -> str:
         """Its name in the configuration."""
         return self._driver.identity.name
+
+    @property
+    def path(self) -> str:
+        """Its device node."""
+        return self._driver.identity.path
 
     @property
     def healthy(self) -> bool:
@@ -196,8 +207,7 @@ class SourceRole:
         self._count.assessed_bits += tested.assessed
         self._supply.assess(tested)
         for output in self._conditioner.feed(tested):
-            self._count.conditioned_bits += 8 * len(output)
-            self._supply.deposit(output)
+            self._deposit(output)
 
     async def _failed(self, error: DrawwellError) -> None:
         self._conditioner.discard()
@@ -251,6 +261,10 @@ class SourceRole:
             return {"reset": self.name}
         if verb == "test":
             return await self._test_on_demand()
+        if verb == "capture":
+            return await self._capture(args)
+        if verb == "sample":
+            return await self._sample(args)
         result = await self._driver.command(verb, args)
         if verb in {"pause", "resume"}:
             self._paused = verb == "pause"
@@ -266,9 +280,45 @@ class SourceRole:
         report: Report = self.report()
         return as_json(report)
 
+    async def _capture(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Hand out raw samples for assessment; none of them is ever used otherwise."""
+        wanted = _bounded(args, MAX_HANDOUT_BYTES)
+        samples = bytearray()
+        while len(samples) < wanted:
+            samples += (await self._driver.read(wanted - len(samples))).data
+        self._count.discarded_bytes += len(samples)
+        return {"data": base64.b64encode(samples).decode(), "noise": self._driver.identity.noise}
+
+    async def _sample(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Hand out conditioned bytes of this source alone, for tests; the ledger counts them as discarded."""
+        wanted = _bounded(args, MAX_HANDOUT_BYTES)
+        sample = bytearray()
+        self._divert = sample
+        try:
+            while len(sample) < wanted:
+                await self._read_block()
+        finally:
+            self._divert = None
+        return {"data": base64.b64encode(sample[:wanted]).decode()}
+
+    def _deposit(self, output: FullEntropy) -> None:
+        self._count.conditioned_bits += 8 * len(output)
+        if self._divert is None:
+            self._supply.deposit(output)
+        else:
+            self._divert += output.data
+            self._supply.divert(output)
+
     def _refuse_commands(self) -> None:
         while not self._commands.empty():
             self._commands.get_nowait().refuse(SourceUnavailable(self._last_error))
 
 
 _RESET_HINT = "Find the cause, then type 'drawwell source reset {0}'."
+
+
+def _bounded(args: dict[str, Any], most: int) -> int:
+    wanted = args.get("bytes")
+    if not isinstance(wanted, int) or not 1 <= wanted <= most:
+        raise UsageError(f"bytes must be a number from 1 to {most}")
+    return wanted

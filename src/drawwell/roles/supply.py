@@ -36,6 +36,11 @@ class Supply:
         accepted = self.reservoir.put(output)
         self._ledger.discard(8 * (size - accepted))
 
+    def divert(self, output: FullEntropy) -> None:
+        """Count an output that went to a test instead of the reservoir."""
+        self._ledger.condition(8 * len(output))
+        self._ledger.discard(8 * len(output))
+
     def take(self, n_bytes: int) -> bytearray:
         """Remove `n_bytes` for good; the caller overwrites them after use.
 

@@ -1,0 +1,78 @@
+"""The control verbs: who may ask what, and who answers."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from drawwell.errors import PermissionRefused, SourceUnavailable, UsageError
+from drawwell.reports import as_json
+from drawwell.roles.broker import Broker
+from drawwell.roles.source import SourceRole
+
+Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Takes the asking consumer's name ("" for the owner) and the arguments."""
+
+
+class Control:
+    """Answers the control verbs of one broker.
+
+    Args:
+        broker: Who is asked about.
+        for_owner: More verbs that the owner may ask, answered elsewhere (``consumer.invite``, ``reload``, …).
+        for_consumers: More verbs that any consumer may ask for itself (``renew``, …).
+    """
+
+    def __init__(
+        self, broker: Broker, for_owner: Mapping[str, Answer], for_consumers: Mapping[str, Answer]
+    ) -> None:
+        self._broker = broker
+        self._for_consumers: dict[str, Answer] = {"status": self._own_status, **for_consumers}
+        self._for_owner: dict[str, Answer] = {
+            **for_consumers,
+            "status": self._status,
+            "source.command": self._source_command,
+            **for_owner,
+        }
+
+    async def __call__(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Answer one verb; see `drawwell.ports.Broker.call`."""
+        kind, _, name = peer.partition(":")
+        table = self._for_owner if kind == "owner" else self._for_consumers
+        if verb in table:
+            return await table[verb](name, args)
+        if verb in self._for_owner:
+            raise PermissionRefused(
+                f"only the broker's owner may ask for {verb}",
+                hint="Ask as root or as the broker's own user, on the broker's machine.",
+            )
+        raise UsageError(f"no control verb is called {verb!r}")
+
+    async def _status(self, _name: str, _args: dict[str, Any]) -> dict[str, Any]:
+        return as_json(self._broker.report())
+
+    async def _own_status(self, name: str, _args: dict[str, Any]) -> dict[str, Any]:
+        """What one consumer may know: itself, and whether the broker is ready."""
+        report = as_json(self._broker.report())
+        own = [consumer for consumer in report["consumers"] if consumer["name"] == name]
+        return {key: report[key] for key in ("name", "version", "ready", "not_ready_because")} | {
+            "consumers": own
+        }
+
+    async def _source_command(self, _name: str, args: dict[str, Any]) -> dict[str, Any]:
+        verb, arguments = args.get("verb"), args.get("args", {})
+        if not isinstance(verb, str) or not isinstance(arguments, dict):
+            raise UsageError("source.command takes a source, a verb and its arguments")
+        return await self._find(args.get("source")).command(verb, arguments)
+
+    def _find(self, wanted: object) -> SourceRole:
+        """The source with that name or device path; the only one when nothing is named."""
+        sources = self._broker.sources
+        if wanted is None and len(sources) == 1:
+            return next(iter(sources.values()))
+        for source in sources.values():
+            if wanted in {source.name, source.path}:
+                return source
+        names = ", ".join(sources) or "none"
+        raise SourceUnavailable(
+            f"no source {wanted!r} runs here" if wanted else "which source?",
+            hint=f"Running sources: {names}.",
+        )
