@@ -1,0 +1,354 @@
+"""The mini-CA: ECDSA P-256 certificates for one broker and its consumers (RFC 5280, FIPS 186-5).
+
+Pure but for one exception: keys and serial numbers come from `cryptography`, that is from OpenSSL's own
+generator. They are not drawn from the reservoir, so enrolment works before the first source is healthy.
+
+Times are seconds since 1970 (UTC). Certificates, keys and signing requests are PEM as bytes; what a TLS
+handshake hands over is DER. Whatever cannot be parsed raises ValueError, in one sentence without a secret.
+"""
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+DAY_S: Final = 86400.0
+CA_LIFETIME_S: Final = 3650 * DAY_S
+SERVER_LIFETIME_S: Final = 90 * DAY_S
+CLIENT_LIFETIME_S: Final = 7 * DAY_S
+BACKDATE_S: Final = 3600.0
+"""How far a peer's clock may be behind ours before a fresh certificate is "not yet valid" to it."""
+RENEWAL_POINT: Final = 2 / 3
+CSR_LIMIT_BYTES: Final = 8192
+RSA_BITS: Final = range(2048, 8193)
+"""Smaller ones are weak (SP 800-131A r2, 3); larger ones cost us more to check than them to send."""
+CONSUMER_URI: Final = "drawwell://consumer/"
+CONSUMER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
+
+_UNPARSABLE: Final = (
+    ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A certificate and its private key, both PEM."""
+
+    certificate_pem: bytes
+    key_pem: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """What a certificate says, nothing of it checked. `spki_sha256` is 32 bytes."""
+
+    spki_sha256: bytes
+    serial: int
+    common_name: str
+    uris: tuple[str, ...]
+    dns_names: tuple[str, ...]
+    not_before: float
+    not_after: float
+
+
+def new_ca(name: str, now: float) -> KeyPair:
+    """Make the CA of the broker `name`. It also shows itself at the enrolment door, hence digitalSignature."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    title = f"drawwell CA of {name}"
+    builder = _builder(title, key.public_key(), now).issuer_name(_name(title))
+    builder = builder.not_valid_after(_date(now + CA_LIFETIME_S))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(ca=True), critical=True)
+    return KeyPair(_pem(builder.sign(key, hashes.SHA256())), _key_pem(key))
+
+
+def issue_server(ca: KeyPair, names: Sequence[str], now: float) -> KeyPair:
+    """Make the broker's own certificate for DNS names and IP addresses, with a new key.
+
+    Raises:
+        ValueError: no name, or a name that is neither.
+    """
+    if not names:
+        raise ValueError("a server certificate needs a name")
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = _builder(names[0], key.public_key(), now)
+    alternatives = [_general_name(name) for name in names]
+    certificate = _issue(
+        ca, subject, alternatives, purpose=ExtendedKeyUsageOID.SERVER_AUTH, not_after=now + SERVER_LIFETIME_S
+    )
+    return KeyPair(certificate, _key_pem(key))
+
+
+def issue_client(
+    ca: KeyPair, csr_pem: bytes, consumer: str, now: float, lifetime_s: float = CLIENT_LIFETIME_S
+) -> bytes:
+    """Certify the key of a signing request as `consumer`; the request's own names and extensions are ignored.
+
+    Raises:
+        ValueError: a bad name, or a request that is malformed, not signed by its key, or of a key we refuse.
+    """
+    if not CONSUMER_NAME.fullmatch(consumer):
+        raise ValueError(f"{consumer!r} is not a consumer name")
+    public_key = _requested_key(csr_pem)
+    uri = x509.UniformResourceIdentifier(CONSUMER_URI + consumer)
+    subject = _builder(consumer, public_key, now)
+    return _issue(ca, subject, [uri], purpose=ExtendedKeyUsageOID.CLIENT_AUTH, not_after=now + lifetime_s)
+
+
+def new_key_and_csr(consumer: str) -> tuple[bytes, bytes]:
+    """Make a P-256 key and a signing request for it, both PEM."""
+    key_pem = _key_pem(ec.generate_private_key(ec.SECP256R1()))
+    return key_pem, csr_for(key_pem, consumer)
+
+
+def csr_for(key_pem: bytes, consumer: str) -> bytes:
+    """Make a signing request for a key that exists.
+
+    Raises:
+        ValueError: not a private key that can sign one.
+    """
+    key = _private_key(key_pem)
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    request = x509.CertificateSigningRequestBuilder().subject_name(_name(consumer)).sign(key, algorithm)
+    return request.public_bytes(serialization.Encoding.PEM)
+
+
+def csr_spki_sha256(csr_pem: bytes) -> bytes:
+    """Return SHA-256 of the key that a signing request is for; raises as `issue_client`."""
+    return _spki_sha256(_requested_key(csr_pem))
+
+
+def key_spki_sha256(key_pem: bytes) -> bytes:
+    """Return SHA-256 of a private key's public half.
+
+    Raises:
+        ValueError: not a private key.
+    """
+    return _spki_sha256(_private_key(key_pem).public_key())
+
+
+def spki_sha256(certificate: bytes) -> bytes:
+    """Return SHA-256 of a certificate's SubjectPublicKeyInfo (RFC 7469, 2.4); PEM or DER.
+
+    Raises:
+        ValueError: not a certificate.
+    """
+    return read_certificate(certificate).spki_sha256
+
+
+def read_certificate(certificate: bytes) -> CertificateFacts:
+    """Read a certificate's facts, PEM or DER.
+
+    Raises:
+        ValueError: not a certificate, or one that cannot be understood.
+    """
+    parsed = _certificate(certificate)
+    try:
+        names = _alternative_names(parsed)
+        common_names = parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return CertificateFacts(
+            spki_sha256=_spki_sha256(parsed.public_key()),
+            serial=parsed.serial_number,
+            common_name=str(common_names[0].value) if len(common_names) == 1 else "",
+            uris=tuple(names.get_values_for_type(x509.UniformResourceIdentifier)) if names else (),
+            dns_names=tuple(names.get_values_for_type(x509.DNSName)) if names else (),
+            not_before=_timestamp(parsed, "not_valid_before"),
+            not_after=_timestamp(parsed, "not_valid_after"),
+        )
+    except _UNPARSABLE as error:
+        raise ValueError("the certificate cannot be understood") from error
+
+
+def consumer_name(facts: CertificateFacts) -> str | None:
+    """Return the consumer that a certificate names: ``drawwell://consumer/NAME``, else its common name."""
+    ours = [uri.removeprefix(CONSUMER_URI) for uri in facts.uris if uri.startswith(CONSUMER_URI)]
+    if len(ours) > 1:
+        return None
+    name = ours[0] if ours else facts.common_name
+    return name if CONSUMER_NAME.fullmatch(name) else None
+
+
+def is_issued_by(certificate: bytes, ca_certificate: bytes) -> bool:
+    """Did this ECDSA CA sign that certificate? Dates and purposes are not looked at.
+
+    Raises:
+        ValueError: one of them is not a certificate.
+    """
+    child, ca = _certificate(certificate), _certificate(ca_certificate)
+    try:
+        key, algorithm = ca.public_key(), child.signature_hash_algorithm
+        if not isinstance(key, ec.EllipticCurvePublicKey) or algorithm is None:
+            return False
+        key.verify(child.signature, child.tbs_certificate_bytes, ec.ECDSA(algorithm))
+    except (InvalidSignature, *_UNPARSABLE):
+        return False
+    return child.issuer == ca.subject
+
+
+def renewal_due(certificate: bytes, now: float) -> bool:
+    """Are two thirds of the certificate's life over? Raises as `read_certificate`."""
+    facts = read_certificate(certificate)
+    return now >= facts.not_before + RENEWAL_POINT * (facts.not_after - facts.not_before)
+
+
+def to_pem(certificate_der: bytes) -> bytes:
+    """Turn a DER certificate into PEM; raises as `read_certificate`."""
+    return _pem(_certificate(certificate_der))
+
+
+# ---- making ------------------------------------------------------------------------------------------------
+
+
+def _issue(
+    ca: KeyPair,
+    builder: x509.CertificateBuilder,
+    names: Sequence[x509.GeneralName],
+    *,
+    purpose: x509.ObjectIdentifier,
+    not_after: float,
+) -> bytes:
+    issuer, key = _certificate(ca.certificate_pem), _private_key(ca.key_pem)
+    not_after = min(not_after, _timestamp(issuer, "not_valid_after"))
+    issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    builder = builder.issuer_name(issuer.subject).not_valid_after(_date(not_after))
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(ca=False), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    builder = builder.add_extension(issuer_key, critical=False)
+    return _pem(builder.sign(key, hashes.SHA256()))
+
+
+def _builder(common_name: str, public_key: "_PublicKey", now: float) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_name(common_name))
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_date(now - BACKDATE_S))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+
+
+def _date(seconds: float) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)
+
+
+def _key_usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name(
+        [x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])]
+    )  # ub-common-name: RFC 5280, A.1
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+# ---- reading -----------------------------------------------------------------------------------------------
+
+_PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
+_PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+
+
+def _requested_key(csr_pem: bytes) -> _PublicKey:
+    if len(csr_pem) > CSR_LIMIT_BYTES:
+        raise ValueError(f"the signing request has more than {CSR_LIMIT_BYTES} bytes")
+    try:
+        request = x509.load_pem_x509_csr(csr_pem)
+        public_key, signed = request.public_key(), request.is_signature_valid
+    except _UNPARSABLE as error:
+        raise ValueError("the signing request cannot be understood") from error
+    key = _acceptable(public_key)
+    if not signed:
+        raise ValueError("the signing request is not signed by its own key")
+    return key
+
+
+def _acceptable(key: object) -> _PublicKey:
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
+        return key
+    if isinstance(key, ed25519.Ed25519PublicKey) or (
+        isinstance(key, rsa.RSAPublicKey) and key.key_size in RSA_BITS
+    ):
+        return key
+    raise ValueError("the signing request's key is not P-256, P-384, Ed25519 or RSA of 2048 to 8192 bits")
+
+
+def _certificate(data: bytes) -> x509.Certificate:
+    try:
+        return (
+            x509.load_pem_x509_certificate(data)
+            if data.startswith(b"-----")
+            else x509.load_der_x509_certificate(data)
+        )
+    except _UNPARSABLE as error:
+        raise ValueError("not a certificate") from error
+
+
+def _private_key(key_pem: bytes) -> _PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(key_pem, password=None)
+    except _UNPARSABLE as error:
+        raise ValueError("not a private key") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey):
+        raise ValueError("not a key that signs certificates")  # noqa: TRY004  the file is wrong, not a type
+    return key
+
+
+def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _timestamp(certificate: x509.Certificate, which: str) -> float:
+    """Read a date in UTC: with its zone from cryptography 42 on, naive before."""
+    date: datetime = getattr(certificate, f"{which}_utc", None) or getattr(certificate, which).replace(
+        tzinfo=UTC
+    )
+    return date.timestamp()
+
+
+def _spki_sha256(key: object) -> bytes:
+    public_bytes = key.public_bytes(  # type: ignore[attr-defined]  # every public key has it
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(public_bytes).digest()
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

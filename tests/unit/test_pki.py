@@ -1,0 +1,193 @@
+"""crypto/pki.py: what the mini-CA signs, and what it refuses to."""
+
+import shutil
+import subprocess
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
+
+from drawwell.crypto import pki
+
+NOW = 1_700_000_000.0
+SHA256 = hashes.SHA256()
+CA = pki.new_ca("well", NOW)
+KEY, CSR = pki.new_key_and_csr("web01")
+CERTIFICATE = pki.issue_client(CA, CSR, "web01", NOW)
+
+
+def csr_of(key, algorithm=SHA256, name="root", extensions=()):
+    builder = x509.CertificateSigningRequestBuilder().subject_name(
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM)
+
+
+def test_a_client_certificate_names_its_consumer_and_lives_seven_days() -> None:
+    """A client certificate carries the consumer's URI and name, begins an hour ago and ends in seven days."""
+    facts = pki.read_certificate(CERTIFICATE)
+
+    assert facts.uris == ("drawwell://consumer/web01",)
+    assert facts.common_name == "web01"
+    assert (facts.not_before, facts.not_after) == (NOW - 3600, NOW + 7 * 86400)
+    assert pki.consumer_name(facts) == "web01"
+
+
+def test_the_consumer_is_the_invitations_and_not_the_requests() -> None:
+    """Subject and extensions of a signing request are ignored: it cannot ask to be somebody else or a CA."""
+    wishes = (
+        x509.BasicConstraints(ca=True, path_length=None),
+        x509.SubjectAlternativeName([x509.UniformResourceIdentifier("drawwell://consumer/root")]),
+    )
+    csr = csr_of(ec.generate_private_key(ec.SECP256R1()), extensions=wishes)
+
+    certificate = x509.load_pem_x509_certificate(pki.issue_client(CA, csr, "web01", NOW))
+
+    assert pki.consumer_name(pki.read_certificate(pki._pem(certificate))) == "web01"
+    assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [
+        (ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()),
+        (ec.generate_private_key(ec.SECP384R1()), hashes.SHA384()),
+        (ed25519.Ed25519PrivateKey.generate(), None),
+        (rsa.generate_private_key(65537, 2048), hashes.SHA256()),
+    ],
+    ids=["p256", "p384", "ed25519", "rsa2048"],
+)
+def test_good_keys_are_certified(key, algorithm) -> None:
+    """P-256, P-384, Ed25519 and RSA-2048 keys are certified as they are."""
+    csr = csr_of(key, algorithm)
+
+    assert pki.spki_sha256(pki.issue_client(CA, csr, "web01", NOW)) == pki.csr_spki_sha256(csr)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [rsa.generate_private_key(65537, 1024), ec.generate_private_key(ec.SECP521R1())],
+    ids=["rsa1024", "p521"],
+)
+def test_other_keys_are_refused(key) -> None:
+    """A short RSA key and a curve that is not on the list are refused."""
+    with pytest.raises(ValueError, match="not P-256"):
+        pki.issue_client(CA, csr_of(key), "web01", NOW)
+
+
+def test_a_request_not_signed_by_its_key_is_refused() -> None:
+    """A request whose signature is another key's proves nothing, and is refused."""
+    other = x509.load_pem_x509_csr(csr_of(ec.generate_private_key(ec.SECP256R1())))
+    mine = x509.load_pem_x509_csr(CSR)
+    der = mine.public_bytes(serialization.Encoding.DER).replace(
+        mine.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        ),
+        other.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        ),
+    )
+    forged = x509.load_der_x509_csr(der).public_bytes(serialization.Encoding.PEM)
+
+    with pytest.raises(ValueError, match="not signed by its own key"):
+        pki.issue_client(CA, forged, "web01", NOW)
+
+
+@pytest.mark.parametrize("csr", [b"", b"nonsense", CSR[:200], CERTIFICATE, b"-" * 8193])
+def test_a_malformed_request_is_refused(csr) -> None:
+    """Whatever is no signing request is a ValueError and nothing else."""
+    with pytest.raises(ValueError, match="signing request"):
+        pki.issue_client(CA, csr, "web01", NOW)
+
+
+@pytest.mark.parametrize("name", ["", "Web01", "-web", "web 01", "../root", "a" * 64, "wéb", "web01\n"])
+def test_bad_consumer_names_are_refused(name) -> None:
+    """A consumer's name is 1 to 63 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit."""
+    with pytest.raises(ValueError, match="not a consumer name"):
+        pki.issue_client(CA, CSR, name, NOW)
+
+
+def test_a_certificate_never_outlives_its_ca() -> None:
+    """In the CA's last week a client certificate ends with the CA."""
+    late = NOW + pki.CA_LIFETIME_S - 1000
+
+    assert pki.read_certificate(pki.issue_client(CA, CSR, "web01", late)).not_after == NOW + pki.CA_LIFETIME_S
+
+
+def test_issued_by_tells_our_ca_from_another_of_the_same_name() -> None:
+    """A certificate is issued by its own CA, and not by another that bears the same name."""
+    assert pki.is_issued_by(CERTIFICATE, CA.certificate_pem)
+    assert not pki.is_issued_by(CERTIFICATE, pki.new_ca("well", NOW).certificate_pem)
+
+
+def test_renewal_is_due_at_two_thirds_of_life() -> None:
+    """Renewal is due when two thirds of a certificate's life are over and not a second before."""
+    facts = pki.read_certificate(CERTIFICATE)
+    due = facts.not_before + (facts.not_after - facts.not_before) * 2 / 3
+
+    assert not pki.renewal_due(CERTIFICATE, due - 1)
+    assert pki.renewal_due(CERTIFICATE, due + 1)
+
+
+def test_der_and_pem_say_the_same() -> None:
+    """A certificate read as DER and as PEM has the same facts, and the key's hash is the certificate's."""
+    der = x509.load_pem_x509_certificate(CERTIFICATE).public_bytes(serialization.Encoding.DER)
+
+    assert pki.read_certificate(der) == pki.read_certificate(CERTIFICATE)
+    assert pki.to_pem(der) == CERTIFICATE
+    assert pki.key_spki_sha256(KEY) == pki.spki_sha256(CERTIFICATE)
+
+
+@pytest.mark.parametrize("data", [b"", b"-----BEGIN CERTIFICATE-----\n", b"\x30\x82", CSR, b"\xff" * 99])
+def test_what_is_no_certificate_is_a_value_error(data) -> None:
+    """Bytes that are no certificate raise ValueError and nothing else."""
+    with pytest.raises(ValueError, match="not a certificate"):
+        pki.read_certificate(data)
+
+
+def test_two_consumer_uris_name_nobody() -> None:
+    """A certificate with two consumer URIs names no consumer, whatever its common name says."""
+    uris = ("drawwell://consumer/a", "drawwell://consumer/b")
+
+    assert pki.consumer_name(pki.CertificateFacts(b"", 1, "a", uris, (), 0, 1)) is None
+
+
+def test_the_common_name_counts_without_a_consumer_uri() -> None:
+    """Without a URI of ours the common name is the consumer, where it is a consumer's name at all."""
+    assert pki.consumer_name(pki.CertificateFacts(b"", 1, "web01", ("spiffe://x/y",), (), 0, 1)) == "web01"
+    assert pki.consumer_name(pki.CertificateFacts(b"", 1, "Web 01", (), (), 0, 1)) is None
+
+
+def test_a_key_pair_hides_its_key() -> None:
+    """The repr of a key pair has the certificate and not the key."""
+    assert "PRIVATE" not in repr(CA)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_openssl_accepts_the_chain_strictly(tmp_path) -> None:
+    """OpenSSL's strict verification accepts both kinds of certificate for their purpose, and only for theirs."""
+    server = pki.issue_server(CA, ["well", "127.0.0.1", "::1"], NOW)
+    for name, pem in (
+        ("ca", CA.certificate_pem),
+        ("client", CERTIFICATE),
+        ("server", server.certificate_pem),
+    ):
+        (tmp_path / f"{name}.pem").write_bytes(pem)
+
+    def verify(purpose: str, name: str) -> bool:
+        command = ["openssl", "verify", "-x509_strict", "-attime", str(int(NOW)), "-purpose", purpose]
+        command += ["-CAfile", str(tmp_path / "ca.pem"), str(tmp_path / f"{name}.pem")]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    verdicts = {(p, n): verify(p, n) for p in ("sslclient", "sslserver") for n in ("client", "server")}
+
+    assert verdicts == {
+        ("sslclient", "client"): True,
+        ("sslclient", "server"): False,
+        ("sslserver", "client"): False,
+        ("sslserver", "server"): True,
+    }

@@ -1,0 +1,109 @@
+"""crypto/tokens.py: every way to paste a token wrongly has a name."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drawwell.crypto.tokens import (
+    Token,
+    invitation_name,
+    parse_address,
+    parse_token,
+    secret_hash,
+    secret_matches,
+)
+from drawwell.errors import UsageError
+
+SECRET = bytes(range(32))
+TOKEN = Token("broker.example", 55001, bytes(32), invitation_name(b"8 bytes!"), SECRET)
+TEXT = TOKEN.reveal()
+HOSTS = st.sampled_from(["broker.example", "localhost", "192.0.2.1", "2001:db8::1", "::1", "a-b.c"])
+
+
+@given(
+    HOSTS,
+    st.integers(1, 65535),
+    st.binary(min_size=32, max_size=32),
+    st.binary(min_size=8, max_size=8),
+    st.binary(min_size=32, max_size=32),
+)
+def test_a_token_reads_back_as_it_was_written(host, port, spki, invitation, secret) -> None:
+    """Whatever host, port and secrets a token has, it reads back the same."""
+    token = Token(host, port, spki, invitation_name(invitation), secret)
+
+    assert parse_token(token.reveal()) == token
+
+
+@given(st.integers(0, len(TEXT) - 1))
+def test_a_token_cut_off_anywhere_is_refused(length) -> None:
+    """No beginning of a token is a token."""
+    with pytest.raises(UsageError):
+        parse_token(TEXT[:length])
+
+
+@given(st.integers(0, len(TEXT) - 1), st.characters(codec="utf-8"))
+def test_a_changed_character_never_breaks_the_parser(position, character) -> None:
+    """A token with one character changed is either another token or a usage error."""
+    changed = TEXT[:position] + character + TEXT[position + 1 :]
+    try:
+        assert parse_token(changed).reveal() == changed
+    except UsageError as error:
+        assert error.hint  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (TEXT[:-1], "secret is too short"),
+        (TEXT.rsplit(".", 1)[0], "cut off"),
+        (TEXT.rsplit(".", 2)[0], "cut off"),
+        ("dw1", "cut off"),
+        (TEXT + "A", "secret is not as it was printed"),
+        (TEXT[:-1] + "\u00e9", "secret is not as it was printed"),
+        (TEXT[:40] + " " + TEXT[40:], "space or line break"),
+        (TEXT[:40] + "\n" + TEXT[40:], "space or line break"),
+        (TEXT.replace("dw1", "dw2", 1), "version 'dw2'"),
+        ("drawwell join " + TEXT, "not an invitation token"),
+        ("", "not an invitation token"),
+        (TEXT.replace(":55001", ":0"), "not host:port"),
+        (TEXT.replace(":55001", ":99999"), "not host:port"),
+        (TEXT.replace("broker.example", "bro ker").replace(" ", "/"), "not host:port"),
+        (TEXT.replace("broker.example", "[::1::2]"), "not host:port"),
+    ],
+)
+def test_each_fault_is_named(text, fault) -> None:
+    """Each way to paste a token wrongly has its own words."""
+    with pytest.raises(UsageError, match=fault):
+        parse_token(text)
+
+
+def test_two_spellings_of_one_secret_are_not_accepted() -> None:
+    """Spare bits in the last character must be zero: one token has one spelling."""
+    last = {"8": "9"}[TEXT[-1]]
+
+    with pytest.raises(UsageError, match="not as it was printed"):
+        parse_token(TEXT[:-1] + last)
+
+
+def test_a_token_hides_its_secret() -> None:
+    """Neither repr nor str of a token, nor an error about one, shows its secret."""
+    shown = TEXT.rsplit(".", 1)[1]
+    with pytest.raises(UsageError) as caught:
+        parse_token(TEXT + "A")
+
+    assert shown not in repr(TOKEN) + str(TOKEN) + str(caught.value) + str(caught.value.hint)
+
+
+def test_only_the_secret_itself_matches_its_hash() -> None:
+    """A secret matches its stored hash; one with a bit changed does not."""
+    assert secret_matches(SECRET, secret_hash(SECRET))
+    assert not secret_matches(bytes([1, *SECRET[1:]]), secret_hash(SECRET))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", "host:", ":1", "host:x", "[::1]", "::1:5", "[::1:5", "h:-1", "h:１"]
+)
+def test_what_is_no_address_is_refused(text) -> None:
+    """An address has a host and a port, IPv6 in brackets."""
+    with pytest.raises(UsageError, match="not host:port"):
+        parse_address(text)
