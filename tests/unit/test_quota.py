@@ -1,0 +1,313 @@
+"""Rate, total, reservations and clocks of one consumer's quota, by single steps in virtual time."""
+
+import math
+
+import pytest
+
+from drawwell.entropy.quota import Quota, QuotaState
+from drawwell.errors import DrawRefused, QuotaExceeded
+from drawwell.units import Allowance
+
+NOON = 1_800_000_000.0  # 2027-01-15 08:00 UTC, far enough out for floats to be coarse
+DAY = 86400
+PER_SECOND = Allowance(4096, 1)
+PER_DAY = Allowance(10_000, DAY)
+
+
+def draw(quota: Quota, n: int, now: float) -> None:
+    """Draw as a broker does that never crashes."""
+    quota.check(n, now)
+    state = quota.reservation(n, now)
+    if state is not None:
+        quota.confirm(state)
+    quota.charge(n, now)
+
+
+def refusal(quota: Quota, n: int, now: float) -> float:
+    with pytest.raises(QuotaExceeded) as caught:
+        quota.check(n, now)
+    assert caught.value.retry_after_s is not None
+    assert not caught.value.estimate
+    return caught.value.retry_after_s
+
+
+def test_new_consumer_has_one_second_of_its_rate() -> None:
+    """A consumer that never drew may take its burst at once, and no byte more."""
+    quota = Quota(PER_SECOND, None, now=NOON)
+    draw(quota, 4096, NOON)
+
+    assert refusal(quota, 1, NOON) == pytest.approx(1 / 4096, abs=1e-6)
+
+
+def test_bucket_does_not_grow_past_one_second_of_the_rate() -> None:
+    """A consumer that was away for an hour has one second of its rate, as before."""
+    quota = Quota(PER_SECOND, None, now=NOON)
+    draw(quota, 4096, NOON + 3600)
+
+    assert refusal(quota, 1, NOON + 3600) > 0
+
+
+def test_large_draw_is_saved_up_for() -> None:
+    """After a refusal of more than the burst the bucket grows to that draw, which is then served."""
+    quota = Quota(PER_SECOND, None, now=NOON)
+    wait_s = refusal(quota, 3 * 4096, NOON)
+    assert wait_s == pytest.approx(2, abs=1e-6)
+
+    draw(quota, 3 * 4096, NOON + wait_s)
+    refusal(quota, 1, NOON + wait_s)
+    draw(quota, 4096, NOON + 100)
+    refusal(quota, 1, NOON + 100)
+
+
+def test_waiting_does_not_save_up_unasked() -> None:
+    """Without such a refusal a draw larger than the burst never passes at the first call."""
+    quota = Quota(PER_SECOND, None, now=NOON)
+
+    refusal(quota, 4097, NOON + 1000)
+
+
+def test_total_comes_back_with_the_next_period() -> None:
+    """The total is there again at the period's end, a multiple of its length since the epoch."""
+    quota = Quota(None, PER_DAY, now=NOON)
+    draw(quota, 10_000, NOON)
+
+    assert quota.left(NOON) == 0
+    assert refusal(quota, 1, NOON) == DAY - NOON % DAY
+    assert quota.left(NOON + DAY - NOON % DAY) == 10_000
+
+
+def test_rate_and_total_hold_together() -> None:
+    """With both the later of the two times is told."""
+    quota = Quota(Allowance(100, 1), PER_DAY, now=NOON)
+    for i in range(100):
+        draw(quota, 100, NOON + i)
+
+    assert refusal(quota, 1, NOON + 99) == DAY - NOON % DAY - 99
+
+
+def test_draw_over_the_whole_total_is_refused_for_good() -> None:
+    """A draw that no period could hold is not told to wait."""
+    with pytest.raises(DrawRefused, match="more than the whole quota") as caught:
+        Quota(None, PER_DAY, now=NOON).check(10_001, NOON)
+    assert caught.value.retry_after_s is None
+    assert caught.value.hint
+
+
+def test_no_limits_means_no_account() -> None:
+    """Without rate and total everything passes and nothing need be written down."""
+    quota = Quota(None, None, now=NOON)
+    quota.check(10**12, NOON)
+
+    assert (quota.reservation(10**12, NOON), quota.left(NOON)) == (None, None)
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_draw_of_nothing_is_a_mistake(n: int) -> None:
+    """A size below one byte is never charged, least of all a negative one."""
+    with pytest.raises(ValueError, match="at least one byte"):
+        Quota(None, None, now=NOON).check(n, NOON)
+
+
+@pytest.mark.parametrize("allowance", [Allowance(0, 1), Allowance(1, 0), Allowance(1, -1)])
+def test_allowance_must_be_positive(allowance: Allowance) -> None:
+    """A quota of nothing is no quota: revoke the consumer instead."""
+    with pytest.raises(ValueError, match="allowance"):
+        Quota(allowance, None, now=NOON)
+
+
+def test_reservation_is_one_second_of_the_rate() -> None:
+    """Small draws share a reservation of one second of the rate; none is written while it lasts."""
+    quota = Quota(Allowance(100, 1), PER_DAY, now=NOON)
+    first = quota.reservation(32, NOON)
+    assert first == QuotaState(int(NOON // DAY), DAY, 100)
+    quota.confirm(first)
+    for _ in range(3):
+        quota.charge(32, NOON)
+
+    assert quota.reservation(4, NOON) is None
+    assert quota.reservation(5, NOON) == QuotaState(int(NOON // DAY), DAY, 196)
+
+
+def test_reservation_of_a_large_draw_is_that_draw() -> None:
+    """More than a second's worth is reserved only for a draw that needs it."""
+    quota = Quota(Allowance(100, 1), PER_DAY, now=NOON)
+
+    assert quota.reservation(5000, NOON) == QuotaState(int(NOON // DAY), DAY, 5000)
+
+
+def test_reservation_never_passes_the_total() -> None:
+    """The last reservation of a period ends at its total."""
+    quota = Quota(Allowance(6000, 1), PER_DAY, now=NOON)
+    draw(quota, 6000, NOON)
+
+    assert quota.reservation(1, NOON + 1) == QuotaState(int(NOON // DAY), DAY, 10_000)
+
+
+def test_reservation_without_a_rate_is_a_small_share() -> None:
+    """Without a rate one 1024th of the total is reserved at a time."""
+    state = Quota(None, Allowance(2**20, DAY), now=NOON).reservation(1, NOON)
+
+    assert state is not None
+    assert state.reserved_bytes == 1024
+
+
+def test_charge_without_reservation_is_our_bug() -> None:
+    """Nothing is charged that is not on disk, and the attempt charges nothing."""
+    quota = Quota(None, PER_DAY, now=NOON)
+    quota.check(5, NOON)
+
+    with pytest.raises(AssertionError, match="not reserved"):
+        quota.charge(5, NOON)
+    assert quota.left(NOON) == 10_000
+
+
+def test_reservation_of_yesterday_covers_nothing_today() -> None:
+    """A new period needs a new reservation."""
+    quota = Quota(None, PER_DAY, now=NOON)
+    draw(quota, 5, NOON)
+
+    state = quota.reservation(5, NOON + DAY)
+    assert state is not None
+    assert state.period == int(NOON // DAY) + 1
+    with pytest.raises(AssertionError, match="not reserved"):
+        quota.charge(5, NOON + DAY)
+
+
+def test_charge_over_the_rate_is_our_bug() -> None:
+    """A charge without its check does not pass the bucket."""
+    quota = Quota(PER_SECOND, None, now=NOON, restored=QuotaState())
+
+    with pytest.raises(AssertionError, match="rate"):
+        quota.charge(1, NOON)
+
+
+def test_restart_counts_what_was_reserved_and_starts_empty() -> None:
+    """After a crash the whole reservation is spent and the bucket is empty."""
+    quota = Quota(Allowance(100, 1), PER_DAY, now=NOON)
+    state = quota.reservation(10, NOON)
+    again = Quota(Allowance(100, 1), PER_DAY, now=NOON, restored=state)
+
+    assert again.left(NOON) == 10_000 - 100
+    assert refusal(again, 1, NOON) == pytest.approx(0.01, abs=1e-6)
+
+
+def test_rated_consumer_without_a_total_is_remembered_too() -> None:
+    """One write says that it has drawn, so that crashes do not refill its bucket; no second is needed."""
+    quota = Quota(PER_SECOND, None, now=NOON)
+    state = quota.reservation(4096, NOON)
+    assert state == QuotaState()
+    quota.confirm(state)
+    quota.charge(4096, NOON)
+
+    assert quota.reservation(4096, NOON + 1) is None
+    assert refusal(Quota(PER_SECOND, None, now=NOON, restored=state), 1, NOON) > 0
+
+
+def test_state_of_a_past_period_is_over() -> None:
+    """What was spent yesterday is not held against today."""
+    yesterday = QuotaState(int(NOON // DAY) - 1, DAY, 9000)
+
+    assert Quota(None, PER_DAY, now=NOON, restored=yesterday).left(NOON) == 10_000
+
+
+def test_state_of_a_period_to_come_is_kept() -> None:
+    """A clock set back does not give the total a second time; it comes back when that period is over."""
+    tomorrow = QuotaState(int(NOON // DAY) + 1, DAY, 10_000)
+    quota = Quota(None, PER_DAY, now=NOON, restored=tomorrow)
+
+    assert quota.left(NOON) == 0
+    assert refusal(quota, 1, NOON) == 2 * DAY - NOON % DAY
+    assert quota.left(NOON + 2 * DAY - NOON % DAY) == 10_000
+
+
+def test_clock_that_steps_back_while_running_gives_nothing() -> None:
+    """Neither bucket nor period goes back with it."""
+    quota = Quota(PER_SECOND, PER_DAY, now=NOON)
+    draw(quota, 4096, NOON)
+
+    refusal(quota, 1, NOON - 2 * DAY)
+    assert quota.left(NOON - 2 * DAY) == 10_000 - 4096
+
+
+def test_changed_limits_keep_what_was_spent() -> None:
+    """A raised quota adds room and does not start the period anew."""
+    quota = Quota(PER_SECOND, PER_DAY, now=NOON)
+    draw(quota, 4096, NOON)
+    quota.change(Allowance(8192, 1), Allowance(20_000, DAY), NOON)
+
+    assert quota.left(NOON) == 20_000 - 4096
+    assert refusal(quota, 1, NOON) == pytest.approx(1 / 8192, abs=1e-6)
+
+
+def test_lowered_total_leaves_nothing_below_zero() -> None:
+    """A total lowered under what was spent is used up until the next period."""
+    quota = Quota(None, PER_DAY, now=NOON)
+    draw(quota, 6000, NOON)
+    quota.change(None, Allowance(5000, DAY), NOON)
+
+    assert quota.left(NOON) == 0
+    assert refusal(quota, 1, NOON) == DAY - NOON % DAY
+
+
+@pytest.mark.parametrize("period_s", [3600, 7 * DAY])
+def test_other_period_keeps_what_was_spent_in_the_running_one(period_s: int) -> None:
+    """A total by the hour or the week instead of the day starts with what the day has spent."""
+    quota = Quota(None, PER_DAY, now=NOON)
+    draw(quota, 6000, NOON)
+    quota.change(None, Allowance(10_000, period_s), NOON)
+
+    assert quota.left(NOON) == 4000
+    draw(quota, 4000, NOON)
+    assert refusal(quota, 1, NOON) == period_s - NOON % period_s
+
+
+def test_other_period_forgets_a_period_that_is_over() -> None:
+    """What was spent in an hour that ended before this day began is not held against the day."""
+    hour_before_midnight = NOON - NOON % DAY - 1800
+    state = QuotaState(int(hour_before_midnight // 3600), 3600, 500)
+
+    assert Quota(None, PER_DAY, now=NOON, restored=state).left(NOON) == 10_000
+
+
+def test_total_taken_away_and_given_back_is_not_forgotten() -> None:
+    """Lifting the total for a moment does not wipe the account."""
+    quota = Quota(None, PER_DAY, now=NOON)
+    draw(quota, 6000, NOON)
+    quota.change(None, None, NOON)
+    quota.change(None, PER_DAY, NOON)
+
+    assert quota.left(NOON) == 4000
+
+
+def test_rate_set_at_run_time_starts_empty() -> None:
+    """A consumer that had no rate does not get a burst on top by being given one."""
+    quota = Quota(None, None, now=NOON)
+    quota.change(PER_SECOND, None, NOON)
+
+    assert refusal(quota, 4096, NOON) == pytest.approx(1, abs=1e-6)
+
+
+def test_messages_name_the_limit_in_its_own_words() -> None:
+    """The refusal says which limit it was, as the operator wrote it."""
+    by_rate = Quota(PER_SECOND, None, now=NOON, restored=QuotaState())
+    by_total = Quota(None, Allowance(10, DAY), now=NOON)
+    draw(by_total, 10, NOON)
+
+    with pytest.raises(QuotaExceeded, match="rate of 4KiB/s is used up"):
+        by_rate.check(1, NOON)
+    with pytest.raises(QuotaExceeded, match="quota of 10B/day is used up"):
+        by_total.check(1, NOON)
+
+
+def test_greedy_consumer_gets_its_rate_to_the_byte_for_a_year() -> None:
+    """Drawing at every told instant for a year yields exactly rate times time: no drift and no overshoot."""
+    rate = Allowance(1000, 7)  # 1/7 s is no whole number of nanoseconds
+    quota = Quota(rate, None, now=NOON, restored=QuotaState())
+    now, served, size = NOON, 0, 500_000
+    while now < NOON + 365 * DAY:
+        now += refusal(quota, size, now)
+        draw(quota, size, now)
+        served += size
+        allowed = math.floor((now - NOON) * 1000 / 7)
+        assert 0 <= allowed - served <= 1
+    assert served > 365 * DAY * 1000 / 7
