@@ -1,0 +1,348 @@
+"""The frames of protocol version 1: what is said, as frozen values, and how each looks in bytes.
+
+A frame is ``u8 type | u24 payload length | payload``, every number big-endian (docs/protocol.md, section 3).
+`encode` trusts its own side: text is cut to its limit. `decode` trusts nobody:
+it raises ValueError, which the parser turns into RemoteProtocolError.
+"""
+
+import abc
+import json
+import math
+import struct
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, NoReturn, Self
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import LocalProtocolError
+from drawwell.wire import limits
+
+_CLASS_CODES: Final = {DrawClass.FULL: 1, DrawClass.DRBG: 2}
+_CLASSES: Final = {code: draw_class for draw_class, code in _CLASS_CODES.items()}
+_DRAW: Final = struct.Struct(">IBBI")
+_GRANT: Final = struct.Struct(">IQBH")
+_REFUSAL: Final = struct.Struct(">IBBQH")
+_WELCOME: Final = struct.Struct(">BBI")
+_ID: Final = struct.Struct(">I")
+
+
+class Frame(abc.ABC):
+    """One frame; `MIN_BYTES` and `MAX_BYTES` bound its payload."""
+
+    __slots__ = ()
+    TYPE: ClassVar[int]
+    MIN_BYTES: ClassVar[int]
+    MAX_BYTES: ClassVar[int]
+
+    @abc.abstractmethod
+    def encode(self) -> bytes:
+        """Return header and payload.
+
+        Raises:
+            LocalProtocolError: the payload would be too long or too short.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Read a payload of MIN_BYTES to MAX_BYTES.
+
+        Raises:
+            ValueError: it is not one.
+        """
+
+    @classmethod
+    def _framed(cls, *parts: bytes) -> bytes:
+        length = sum(map(len, parts))
+        if not cls.MIN_BYTES <= length <= cls.MAX_BYTES:
+            raise LocalProtocolError(f"a {cls.__name__.lower()} frame of {length} bytes")
+        return b"".join((bytes((cls.TYPE,)), length.to_bytes(3, "big"), *parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Frame):
+    """The client's first word: the versions that it speaks, the best first, and what it is."""
+
+    TYPE: ClassVar[int] = 0x01
+    MIN_BYTES: ClassVar[int] = 2
+    MAX_BYTES: ClassVar[int] = 1 + limits.MAX_VERSIONS + limits.MAX_SOFTWARE_BYTES
+
+    versions: tuple[int, ...]
+    software: str = ""
+
+    def encode(self) -> bytes:
+        software = _put_text(self.software, limits.MAX_SOFTWARE_BYTES)
+        return self._framed(bytes((len(self.versions), *self.versions)), software)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        end = 1 + payload[0]
+        versions = tuple(payload[1:end])
+        if not 1 <= payload[0] <= limits.MAX_VERSIONS or len(versions) != payload[0]:
+            raise ValueError("a hello with a bad count of versions")
+        return cls(versions, _take_text(payload[end:], limits.MAX_SOFTWARE_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(Frame):
+    """The broker's first word: who it is, and whom it takes the client for."""
+
+    TYPE: ClassVar[int] = 0x02
+    MIN_BYTES: ClassVar[int] = _WELCOME.size + 2
+    MAX_BYTES: ClassVar[int] = _WELCOME.size + 2 * (1 + limits.MAX_NAME_BYTES)
+
+    version: int
+    broker: str
+    consumer: str
+    max_draw_bytes: int = limits.MAX_DRAW_BYTES
+    renew_only: bool = False
+
+    def encode(self) -> bytes:
+        head = _WELCOME.pack(self.version, self.renew_only, self.max_draw_bytes)
+        return self._framed(head, _put_name(self.broker), _put_name(self.consumer))
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        version, flags, max_draw_bytes = _WELCOME.unpack_from(payload)
+        if flags > 1 or not 1 <= max_draw_bytes <= limits.MAX_DRAW_BYTES:
+            raise ValueError("a welcome with unknown flags or a bad limit")
+        broker, rest = _take_name(payload[_WELCOME.size :])
+        consumer, rest = _take_name(rest)
+        if rest:
+            raise ValueError("a welcome with bytes behind it")
+        return cls(version, broker, consumer, max_draw_bytes, bool(flags))
+
+
+@dataclass(frozen=True, slots=True)
+class Draw(Frame):
+    """Ask for `n_bytes` of one class."""
+
+    TYPE: ClassVar[int] = 0x10
+    MIN_BYTES: ClassVar[int] = _DRAW.size
+    MAX_BYTES: ClassVar[int] = _DRAW.size
+
+    request_id: int
+    n_bytes: int
+    draw_class: DrawClass
+    prediction_resistance: bool = False
+    receipt: bool = False
+
+    def encode(self) -> bytes:
+        flags = self.prediction_resistance | self.receipt << 1
+        return self._framed(_DRAW.pack(self.request_id, _CLASS_CODES[self.draw_class], flags, self.n_bytes))
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        request_id, class_code, flags, n_bytes = _DRAW.unpack(payload)
+        if flags > 3:
+            raise ValueError("a draw with unknown flags")
+        if not 1 <= n_bytes <= limits.MAX_DRAW_BYTES:
+            raise ValueError(f"a draw of {n_bytes} bytes")
+        return cls(
+            _request_id(request_id), n_bytes, _draw_class(class_code), bool(flags & 1), bool(flags & 2)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Granted(Frame):
+    """The bytes of one draw, with receipt and the key of its HMAC where they were asked for."""
+
+    TYPE: ClassVar[int] = 0x11
+    MIN_BYTES: ClassVar[int] = _GRANT.size + 1
+    MAX_BYTES: ClassVar[int] = (
+        _GRANT.size + limits.RECEIPT_KEY_BYTES + limits.MAX_RECEIPT_BYTES + limits.MAX_DRAW_BYTES
+    )
+
+    request_id: int
+    serial: int
+    draw_class: DrawClass
+    data: bytes = field(repr=False)
+    receipt: bytes = field(default=b"", repr=False)
+    receipt_key: bytes = field(default=b"", repr=False)
+
+    def encode(self) -> bytes:
+        class_code = _CLASS_CODES[self.draw_class]
+        head = _GRANT.pack(self.request_id, self.serial, class_code, len(self.receipt))
+        return self._framed(head, self.receipt_key, self.receipt, self.data)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        request_id, serial, class_code, receipt_bytes = _GRANT.unpack_from(payload)
+        if receipt_bytes > limits.MAX_RECEIPT_BYTES:
+            raise ValueError("a receipt over the limit")
+        key_ends = _GRANT.size + (limits.RECEIPT_KEY_BYTES if receipt_bytes else 0)
+        receipt_ends = key_ends + receipt_bytes
+        data = payload[receipt_ends:]
+        if not 1 <= len(data) <= limits.MAX_DRAW_BYTES:
+            raise ValueError(f"a grant of {len(data)} bytes")
+        key, receipt = payload[_GRANT.size : key_ends], payload[key_ends:receipt_ends]
+        return cls(_request_id(request_id), serial, _draw_class(class_code), data, receipt, key)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal(Frame):
+    """No, and why: `code` stands in refusals.py. `request_id` 0 refuses the session as a whole."""
+
+    TYPE: ClassVar[int] = 0x12
+    MIN_BYTES: ClassVar[int] = _REFUSAL.size
+    MAX_BYTES: ClassVar[int] = _REFUSAL.size + limits.MAX_MESSAGE_BYTES + limits.MAX_HINT_BYTES
+
+    request_id: int
+    code: int
+    message: str = ""
+    hint: str = ""
+    retry_after_us: int | None = None
+    estimate: bool = False
+
+    def encode(self) -> bytes:
+        message = _put_text(self.message, limits.MAX_MESSAGE_BYTES)
+        hint = _put_text(self.hint, limits.MAX_HINT_BYTES)
+        timed = self.retry_after_us is not None
+        flags = timed | (timed and self.estimate) << 1
+        head = _REFUSAL.pack(self.request_id, self.code, flags, self.retry_after_us or 0, len(message))
+        return self._framed(head, message, hint)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        request_id, code, flags, wait_us, message_bytes = _REFUSAL.unpack_from(payload)
+        if flags not in {0, 1, 3} or (wait_us and not flags):
+            raise ValueError("a refusal with unknown flags")
+        ends = _REFUSAL.size + message_bytes
+        if ends > len(payload):
+            raise ValueError("a refusal shorter than its message")
+        message = _take_text(payload[_REFUSAL.size : ends], limits.MAX_MESSAGE_BYTES)
+        hint = _take_text(payload[ends:], limits.MAX_HINT_BYTES)
+        return cls(request_id, code, message, hint, wait_us if flags else None, flags == 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Frame):
+    """Ask a control verb; `args` is a JSON object."""
+
+    TYPE: ClassVar[int] = 0x20
+    MIN_BYTES: ClassVar[int] = _ID.size + 2
+    MAX_BYTES: ClassVar[int] = _ID.size + limits.MAX_CALL_BYTES
+
+    request_id: int
+    verb: str
+    args: dict[str, Any] = field(repr=False)
+
+    def encode(self) -> bytes:
+        return self._framed(_ID.pack(self.request_id), put_json({"verb": self.verb, "args": self.args}))
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        (request_id,) = _ID.unpack_from(payload)
+        document = _take_json(payload[_ID.size :])
+        verb, args = document.get("verb"), document.get("args")
+        if len(document) != 2 or not isinstance(verb, str) or not isinstance(args, dict):
+            raise ValueError("a call that is not a verb and its args")
+        return cls(_request_id(request_id), verb, args)
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Frame):
+    """The answer to a call: a JSON object."""
+
+    TYPE: ClassVar[int] = 0x21
+    MIN_BYTES: ClassVar[int] = _ID.size + 2
+    MAX_BYTES: ClassVar[int] = _ID.size + limits.MAX_RESULT_BYTES
+
+    request_id: int
+    document: dict[str, Any] = field(repr=False)
+
+    def encode(self) -> bytes:
+        return self._framed(_ID.pack(self.request_id), put_json(self.document))
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        (request_id,) = _ID.unpack_from(payload)
+        return cls(_request_id(request_id), _take_json(payload[_ID.size :]))
+
+
+@dataclass(frozen=True, slots=True)
+class Bye(Frame):
+    """The last word of either side."""
+
+    TYPE: ClassVar[int] = 0x7F
+    MIN_BYTES: ClassVar[int] = 0
+    MAX_BYTES: ClassVar[int] = limits.MAX_REASON_BYTES
+
+    reason: str = ""
+
+    def encode(self) -> bytes:
+        return self._framed(_put_text(self.reason, limits.MAX_REASON_BYTES))
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        return cls(_take_text(payload, limits.MAX_REASON_BYTES))
+
+
+def put_json(document: dict[str, Any]) -> bytes:
+    """Write a JSON object as it goes over the wire: ASCII, no spaces.
+
+    Raises:
+        ValueError: it holds what JSON cannot say.
+    """
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _take_json(data: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("JSON nested too deep") from None
+    if not isinstance(document, dict):
+        raise ValueError("JSON that is not an object")  # noqa: TRY004 - input, not a caller's type
+    if b"\\u" in data:
+        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is a ValueError here
+    return document
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} in JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("a number in JSON that is too large")
+    return number
+
+
+def _request_id(request_id: int) -> int:
+    if request_id == limits.SESSION_ID:
+        raise ValueError("a request with the id 0")
+    return request_id
+
+
+def _draw_class(code: int) -> DrawClass:
+    try:
+        return _CLASSES[code]
+    except KeyError:
+        raise ValueError(f"unknown draw class {code}") from None
+
+
+def _put_text(text: str, max_bytes: int) -> bytes:
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else "?" for char in text)
+    data = text.encode()
+    return data if len(data) <= max_bytes else data[:max_bytes].decode(errors="ignore").encode()
+
+
+def _take_text(data: bytes, max_bytes: int) -> str:
+    text = data.decode()
+    if len(data) > max_bytes or not text.isprintable():
+        raise ValueError("text that is too long or not printable")
+    return text
+
+
+def _put_name(name: str) -> bytes:
+    data = _put_text(name, limits.MAX_NAME_BYTES)
+    return bytes((len(data),)) + data
+
+
+def _take_name(data: bytes) -> tuple[str, bytes]:
+    end = 1 + data[0] if data else 1
+    if end > len(data):
+        raise ValueError("a name that is cut short")
+    return _take_text(data[1:end], limits.MAX_NAME_BYTES), data[end:]

@@ -1,0 +1,146 @@
+"""TLS as a sans-I/O layer: ciphertext in, plaintext and ciphertext out, over ssl.SSLObject and two memory BIOs.
+
+asyncio's own layer keeps 256 KiB for each connection and hides how much an unknown peer has sent; this one keeps
+what OpenSSL needs and takes MAX_HANDSHAKE_BYTES from a peer that has not yet shown who it is.
+"""
+
+import contextlib
+import ssl
+from enum import Enum
+from typing import Final
+
+from drawwell.errors import AuthenticationFailed, LocalProtocolError, RemoteProtocolError
+from drawwell.wire.limits import ALPN, MAX_HANDSHAKE_BYTES
+
+_RECORD_BYTES: Final = 16_384
+"""The most plaintext in one record (RFC 8446, section 5.1)."""
+_CERTIFICATE_ALERTS: Final = (
+    "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_REVOKED", "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_UNKNOWN", "UNKNOWN_CA", "ACCESS_DENIED", "CERTIFICATE_REQUIRED",
+)  # fmt: skip
+"""Alerts by which a broker says that it does not take our certificate (RFC 8446, section 6.2)."""
+
+
+class TlsState(Enum):
+    """Where a TLS connection stands."""
+
+    HANDSHAKE = "handshake"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class TlsLayer:
+    """One TLS connection, either end.
+
+    Feed what the socket gave to `receive_data`, read plaintext with `read`, and after every call send what
+    `data_to_send` returns: also after an error, as the alert is in it.
+    """
+
+    def __init__(self, context: ssl.SSLContext, *, server_name: str | None = None) -> None:
+        """Start a connection: as the client of `server_name`, as the server when there is none."""
+        self.state = TlsState.HANDSHAKE
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._server_side = server_name is None
+        self._allowance = MAX_HANDSHAKE_BYTES
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=self._server_side, server_hostname=server_name
+        )
+
+    def start(self) -> None:
+        """Say the client's first word; a server has none."""
+        if not self._server_side:
+            self._handshake()
+
+    def receive_data(self, data: bytes | memoryview) -> None:
+        """Take ciphertext from the peer, and go on with the handshake.
+
+        Raises:
+            AuthenticationFailed: a certificate did not convince, here or there.
+            RemoteProtocolError: this is not the TLS that we speak, or too much of it came before the handshake
+                was done.
+        """
+        if self.state is TlsState.CLOSED:
+            return
+        if self.state is TlsState.HANDSHAKE:
+            taken, data = data[: self._allowance], data[self._allowance :]
+            self._allowance -= len(taken)
+            self._incoming.write(taken)
+            if not self._handshake() and not self._allowance:
+                self.state = TlsState.CLOSED
+                raise RemoteProtocolError(f"no handshake within {MAX_HANDSHAKE_BYTES} bytes")
+        self._incoming.write(data)
+
+    def read(self) -> bytes:
+        """Return the plaintext that is here, b"" when there is none; a close by the peer shows in `state`.
+
+        Raises:
+            AuthenticationFailed, RemoteProtocolError: as `receive_data`.
+        """
+        if self.state is not TlsState.OPEN:
+            return b""
+        chunks: list[bytes] = []
+        try:
+            while chunk := self._tls.read(_RECORD_BYTES):
+                chunks.append(chunk)
+            self.state = TlsState.CLOSED
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.state = TlsState.CLOSED
+        except ssl.SSLError as error:
+            self.state = TlsState.CLOSED
+            raise _translated(error) from None
+        return b"".join(chunks)
+
+    def write(self, plaintext: bytes) -> None:
+        """Encrypt `plaintext` whole.
+
+        Raises:
+            LocalProtocolError: the handshake is not done, or the connection is over.
+        """
+        if self.state is not TlsState.OPEN:
+            raise LocalProtocolError(f"nothing can be written when {self.state.value}")
+        self._tls.write(plaintext)
+
+    def data_to_send(self) -> bytes:
+        """Take the ciphertext that must go to the peer, b"" for none."""
+        return self._outgoing.read()
+
+    def close(self) -> None:
+        """Say that nothing follows (close_notify); a handshake that is not done is left as it is."""
+        if self.state is TlsState.OPEN:
+            self.state = TlsState.CLOSED
+            with contextlib.suppress(ssl.SSLError):  # the peer's own close_notify is not waited for
+                self._tls.unwrap()
+
+    @property
+    def peer_certificate(self) -> bytes:
+        """The peer's certificate as DER, b"" when it showed none."""
+        return self._tls.getpeercert(binary_form=True) or b""
+
+    def _handshake(self) -> bool:
+        """Go on as far as the bytes that are here allow; True when it is done."""
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError as error:
+            self.state = TlsState.CLOSED
+            raise _translated(error) from None
+        self.state = TlsState.OPEN
+        if self._tls.selected_alpn_protocol() != ALPN:
+            self.close()
+            raise RemoteProtocolError(f"the peer does not speak {ALPN}")
+        return True
+
+
+def _translated(error: ssl.SSLError) -> RemoteProtocolError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return AuthenticationFailed(f"the peer's certificate is not trusted: {error.verify_message}")
+    reason = error.reason or "unexpected end"
+    if any(reason.endswith(f"ALERT_{alert}") for alert in _CERTIFICATE_ALERTS):
+        return AuthenticationFailed("the peer does not take our certificate")
+    if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return AuthenticationFailed("the peer showed no certificate")
+    return RemoteProtocolError(f"tls: {reason.replace('_', ' ').lower()}")
