@@ -182,10 +182,10 @@ def test_images_signed_by_gnupg_verify(keyring: Keyring, version: int, size: int
 
 
 def test_a_modern_rsa_4096_signature_does_not_fit_version_3(keyring: Keyring) -> None:
-    """571 bytes are more than the 550 that a V3 dump shows."""
+    """GnuPG 2 hashes an issuer fingerprint too, and makes more than the 550 bytes that a V3 dump shows."""
     signed = sample_image.simulated_code(3)
     signature = keyring.sign(4096, signed)
-    assert len(signature) in (570, 571)  # the figure has a leading zero byte once in 256
+    assert len(signature) > 550
     with pytest.raises(ValueError, match="do not fit"):
         sample_image.assemble_dump(signed, signature, version=3)
 
