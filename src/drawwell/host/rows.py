@@ -1,0 +1,84 @@
+"""Rows of the broker's state: frozen, and read back exactly as they were written."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.quota import QuotaState
+from drawwell.units import Allowance
+
+PENDING: Final = "pending"
+USED: Final = "used"
+EXPIRED: Final = "expired"
+VOID: Final = "void"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerRow:
+    """A consumer that may be invited or has joined. None means no limit."""
+
+    name: str
+    rate: Allowance | None
+    quota: Allowance | None
+    classes: frozenset[DrawClass]
+    created: float
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationRow:
+    """An invitation. `status` is pending, used, expired, or void (revoked, or tried too often)."""
+
+    id: str
+    consumer: str
+    secret_hash: bytes = field(repr=False)
+    created: float
+    expires: float
+    status: str = PENDING
+    used_at: float | None = None
+    wrong_tries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRow:
+    """The newest certificate for one key. `spki` is SHA-256 of the public key in hexadecimal."""
+
+    spki: str
+    consumer: str
+    serial: str
+    not_after: float
+    revoked_at: float | None = None
+
+
+def consumer_from(row: tuple[Any, ...]) -> ConsumerRow:
+    """Read what `consumer_values` wrote; raises ValueError or TypeError for anything else."""
+    name, rate, quota, classes, created, revoked_at = row
+    allowed = frozenset(DrawClass(word) for word in classes.split("+"))
+    return ConsumerRow(name, _allowance(rate), _allowance(quota), allowed, created, revoked_at)
+
+
+def consumer_values(row: ConsumerRow) -> tuple[Any, ...]:
+    """A consumer as the columns of its table."""
+    classes = "+".join(sorted(row.classes))
+    return (
+        row.name,
+        _allowance_json(row.rate),
+        _allowance_json(row.quota),
+        classes,
+        row.created,
+        row.revoked_at,
+    )
+
+
+def quota_from(row: tuple[Any, ...]) -> tuple[str, QuotaState]:
+    """Read a consumer's name and its last reservation; raises ValueError or TypeError for anything else."""
+    return row[0], QuotaState(**json.loads(row[1]))
+
+
+def _allowance_json(allowance: Allowance | None) -> str | None:
+    return json.dumps([allowance.limit_bytes, allowance.period_s]) if allowance else None
+
+
+def _allowance(text: str | None) -> Allowance | None:
+    return Allowance(*json.loads(text)) if text else None
