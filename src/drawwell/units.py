@@ -10,12 +10,22 @@ from typing import Final, NewType
 Bits = NewType("Bits", int)
 """Min-entropy in whole bits, always rounded down."""
 
-_SIZE_UNITS: Final = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 10**6, "mib": 2**20, "gb": 10**9, "gib": 2**30}
+_SIZE_UNITS: Final = {
+    "": 1,
+    "b": 1,
+    "kb": 1000,
+    "kib": 1024,
+    "mb": 10**6,
+    "mib": 2**20,
+    "gb": 10**9,
+    "gib": 2**30,
+}
 _TIME_UNITS: Final = {
-    "s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600,
-    "d": 86400, "day": 86400, "w": 604800, "week": 604800,
+    "s": 1, "sec": 1, "second": 1, "seconds": 1, "m": 60, "min": 60, "minute": 60, "minutes": 60,
+    "h": 3600, "hour": 3600, "hours": 3600, "d": 86400, "day": 86400, "days": 86400,
+    "w": 604800, "week": 604800, "weeks": 604800, "ms": 0.001,
 }  # fmt: skip
-_NUMBER: Final = r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*"
+_NUMBER: Final = r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([A-Za-z]*)\s*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ def parse_duration(text: str) -> float:
         ValueError: not a duration of more than zero.
     """
     match = re.fullmatch(_NUMBER, text)
-    unit = match and _TIME_UNITS.get(match[2].lower().rstrip("s") or match[2].lower() or "s")
+    unit = match and _TIME_UNITS.get(match[2].lower() or "s")
     if not match or not unit or float(match[1]) <= 0:
         raise ValueError(f"{text!r} is not a duration such as 90s, 15min or 1 day")
     return float(match[1]) * unit
@@ -66,10 +76,10 @@ def parse_allowance(text: str) -> Allowance:
     Raises:
         ValueError: not a size, a slash and a period.
     """
-    size, slash, period = text.partition("/")
-    if not slash:
-        raise ValueError(f"{text!r} is not an allowance such as 4KiB/s or 10MiB/day")
+    size, _slash, period = text.partition("/")
     period = period.strip()
+    if not period:
+        raise ValueError(f"{text!r} is not an allowance such as 4KiB/s or 10MiB/day")
     return Allowance(parse_size(size), parse_duration(period if period[:1].isdigit() else f"1{period}"))
 
 
