@@ -1,8 +1,172 @@
-"""Not built yet."""
+"""``drawwell source``: what the noise sources are, whether they are good, and their raw samples."""
 
 import argparse
+import base64
+import os
+import time
+from collections.abc import Mapping
 from typing import Any
+
+from drawwell.cli.output import Output, table
+from drawwell.errors import DrawwellError, LinkUnavailable, UsageError
+from drawwell.units import format_size, parse_size
+
+PIECE_BYTES = 32_768
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Nothing yet."""
+    """Add the noun and its verbs."""
+    from drawwell.cli.simulate import add_verb
+
+    parser = nouns.add_parser(
+        "source", help="noise sources: list, verify, watch, capture, simulate", allow_abbrev=False
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def verb(name: str, run: Any, words: str, *, source: bool = True) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = verbs.add_parser(
+            name, parents=[common], help=words, allow_abbrev=False
+        )
+        if source:
+            made.add_argument("source", nargs="?", help="name or device node (default: the only one)")
+        made.set_defaults(run=run)
+        return made
+
+    verb("list", _list, "the running sources, and the devices that are plugged in", source=False)
+    verb("verify", _verify, "check the firmware's signature and run the start-up health tests now")
+    watch = verb("watch", _watch, "rate, min-entropy and health-test margins, every second until Ctrl-C")
+    watch.add_argument("--once", action="store_true", help="show it once")
+    capture = verb("capture", _capture, "write raw samples to a file, for assessment")
+    capture.add_argument(
+        "-n", "--bytes", default="1MB", metavar="SIZE", help="how many samples (default: 1MB)"
+    )
+    capture.add_argument("-o", "--output", required=True, metavar="FILE", help="new file, mode 0600")
+    verb("reset", _reset, "let a permanently failed source start again, after its cause was found")
+    add_verb(verbs, common)
+
+
+def _running(args: argparse.Namespace) -> dict[str, Any] | None:
+    from drawwell.cli import control
+
+    try:
+        return control.call(args, "status", {})
+    except LinkUnavailable:
+        return None
+
+
+def _list(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.cli.render import sources_table
+    from drawwell.drivers.discovery import discover
+
+    report = _running(args)
+    sources = report["sources"] if report else []
+    used = {os.path.realpath(source["identity"]["path"]) for source in sources}
+    devices = [
+        {
+            "kind": device.kind,
+            "path": device.path,
+            "stable_name": device.stable_name,
+            "in_use": device.path in used,
+        }
+        for device in discover()
+    ]
+    words = [sources_table(sources) if sources else "no source runs here"]
+    if devices:
+        rows = [("DEVICE", "NODE", "STABLE NAME", "IN USE")]
+        rows += [(d["kind"], d["path"], d["stable_name"], "yes" if d["in_use"] else "no") for d in devices]
+        words += ["", table(rows)]
+    elif not sources:
+        words.append("no device that drawwell knows is plugged in; see 'drawwell doctor'")
+    out.result({"sources": sources, "devices": devices}, "\n".join(words))
+    return 0
+
+
+def _verify(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.cli.direct import verify_directly
+    from drawwell.cli.render import identity_text, state_word, tests_table
+
+    report = _through_broker(args, "test", {}) or verify_directly(args, out)
+    words = [
+        identity_text(report["identity"]),
+        f"{'health':<12} {state_word(report)}",
+        "",
+        tests_table(report["tests"]),
+    ]
+    out.result(report, "\n".join(words))
+    good = report["state"] == "healthy" and report["identity"]["firmware"] != "not verified"
+    return 0 if good else 1
+
+
+def _through_broker(
+    args: argparse.Namespace, verb: str, arguments: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Ask the source that runs; None when none does."""
+    from drawwell.cli import control
+
+    return control.source_command(args, args.source, verb, dict(arguments))
+
+
+def _capture(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.cli.direct import capture_directly
+
+    try:
+        wanted = parse_size(args.bytes)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    fd = os.open(args.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        written, noise = 0, ""
+        while written < wanted:
+            piece = _through_broker(args, "capture", {"bytes": min(PIECE_BYTES, wanted - written)})
+            if piece is None:
+                written, noise = capture_directly(args, out, wanted, file)
+                break
+            file.write(samples := base64.b64decode(piece["data"]))
+            written, noise = written + len(samples), piece["noise"]
+            out.progress(f"{format_size(written)} of {format_size(wanted)}")
+    out.result(
+        {"file": args.output, "bytes": written, "noise": noise},
+        f"{written} raw samples in {args.output} ({noise}); they are used nowhere else",
+    )
+    return 0
+
+
+def _reset(args: argparse.Namespace, out: Output) -> int:
+    result = _through_broker(args, "reset", {})
+    if result is None:
+        raise LinkUnavailable("no broker runs here", hint="A source that does not run has nothing to reset.")
+    out.result(result, f"{result['reset']}: starting again")
+    return 0
+
+
+def _watch(args: argparse.Namespace, out: Output) -> int:
+    before: dict[str, Any] | None = None
+    while True:
+        report = _running(args)
+        if report is None:
+            raise LinkUnavailable("no broker runs here", hint="Start one with 'drawwell run'.")
+        sources = [
+            s
+            for s in report["sources"]
+            if args.source in {None, s["identity"]["name"], s["identity"]["path"]}
+        ]
+        if not sources:
+            raise UsageError(f"no source {args.source!r} runs here", hint="See 'drawwell source list'.")
+        clear = "\x1b[H\x1b[2J" if os.isatty(1) and not args.once and not out.as_json else ""
+        out.result({"sources": sources}, clear + "\n\n".join(_watched(source, before) for source in sources))
+        before = {source["identity"]["name"]: source["raw_bytes"] for source in sources}
+        if args.once:
+            return 0
+        time.sleep(1)
+
+
+def _watched(source: Mapping[str, Any], before: Mapping[str, int] | None) -> str:
+    from drawwell.cli.render import state_word, tests_table
+
+    name = source["identity"]["name"]
+    now = source["raw_bytes"] - before[name] if before and name in before else source["raw_rate_bytes_per_s"]
+    simulated = " (simulated)" if source["identity"]["simulated"] else ""
+    return f"{name}{simulated}: {state_word(source)}, {format_size(int(now))}/s raw\n{tests_table(source['tests'])}"
+
+
+__all__ = ["DrawwellError", "add_parser"]

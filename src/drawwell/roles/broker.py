@@ -35,6 +35,20 @@ class Rules:
     max_draw_bytes: int = MAX_DRAW_BYTES
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What one draw asks for."""
+
+    n_bytes: int
+    draw_class: DrawClass
+    prediction_resistance: bool
+
+    @property
+    def cost(self) -> int:
+        """Bytes that the quota is charged."""
+        return self.n_bytes + (SEED_BYTES if self.prediction_resistance else 0)
+
+
 class Broker:
     """Serves draws out of one supply.
 
@@ -92,17 +106,15 @@ class Broker:
         reservoir by asking for single bytes.
         """
         account = self._account(consumer)
+        ask = _Ask(n_bytes, draw_class, prediction_resistance)
         try:
-            self._check_request(account, n_bytes, draw_class)
-            cost = n_bytes + (SEED_BYTES if prediction_resistance else 0)
-            await self._reserve(
-                account, cost, lambda: self._check_supply(account, n_bytes, draw_class, prediction_resistance)
-            )
+            self._check_request(account, ask)
+            now = await self._reserve(account, ask)
         except Refused:
             account.refused += 1
             raise
-        account.quota.charge(cost, self._clock())
-        data = self._take(account, n_bytes, draw_class, prediction_resistance)
+        account.quota.charge(ask.cost, now)
+        data = self._take(account, ask, now)
         account.count(n_bytes, draw_class)
         self._serial += 1
         if not receipt:
@@ -119,39 +131,37 @@ class Broker:
                 hint="See 'drawwell consumer list' on the broker; 'drawwell consumer invite' adds one.",
             ) from None
 
-    def _check_request(self, account: Account, n_bytes: int, draw_class: DrawClass) -> None:
-        if not 1 <= n_bytes <= self.rules.max_draw_bytes:
+    def _check_request(self, account: Account, ask: _Ask) -> None:
+        if not 1 <= ask.n_bytes <= self.rules.max_draw_bytes:
             raise DrawRefused(
-                f"a draw is 1 to {self.rules.max_draw_bytes} bytes, not {n_bytes}",
+                f"a draw is 1 to {self.rules.max_draw_bytes} bytes, not {ask.n_bytes}",
                 hint="Draw in several pieces.",
             )
-        if draw_class not in account.classes:
+        if ask.draw_class not in account.classes:
             raise DrawRefused(
-                f"{account.name} may not draw class {draw_class}",
+                f"{account.name} may not draw class {ask.draw_class}",
                 hint=f"Ask for class {' or '.join(sorted(account.classes))}, or have the operator allow it.",
             )
 
-    async def _reserve(self, account: Account, cost: int, check_supply: Callable[[], None]) -> None:
-        """Return, without a last await, when quota and supply both cover the draw."""
+    async def _reserve(self, account: Account, ask: _Ask) -> float:
+        """Return, without a last await, when quota and supply both cover the draw; the time they do so at."""
         while True:
             now = self._clock()
-            account.quota.check(cost, now)
-            check_supply()
-            if account.quota.reservation(cost, now) is None:
-                return
+            account.quota.check(ask.cost, now)
+            self._check_supply(account, ask, now)
+            if account.quota.reservation(ask.cost, now) is None:
+                return now
             async with account.reserving:
-                state = account.quota.reservation(cost, self._clock())
+                state = account.quota.reservation(ask.cost, self._clock())
                 if state is not None:
                     await self._write_ahead.reserve(account.name, state)
                     account.quota.confirm(state)
 
-    def _check_supply(
-        self, account: Account, n_bytes: int, draw_class: DrawClass, prediction_resistance: bool
-    ) -> None:
+    def _check_supply(self, account: Account, ask: _Ask, now: float) -> None:
         if why := self.not_ready_because():
             raise NoHealthySource(why, hint="See 'drawwell doctor' on the broker's machine.")
-        needed = n_bytes if draw_class is DrawClass.FULL else 0
-        if self._seed_due(account, prediction_resistance):
+        needed = ask.n_bytes if ask.draw_class is DrawClass.FULL else 0
+        if self._seed_due(account, ask, now):
             needed += SEED_BYTES
         missing = needed - len(self._supply.reservoir)
         if missing > 0:
@@ -162,37 +172,35 @@ class Broker:
                 estimate=True,
             )
 
-    def _take(
-        self, account: Account, n_bytes: int, draw_class: DrawClass, prediction_resistance: bool
-    ) -> bytes:
-        if self._seed_due(account, prediction_resistance):
-            self._seed(account)
+    def _take(self, account: Account, ask: _Ask, now: float) -> bytes:
+        if self._seed_due(account, ask, now):
+            self._seed(account, now)
         drbg = account.drbg
         assert drbg is not None  # noqa: S101  seeded just now or before: anything else is our bug
-        output = drbg.generate(n_bytes)
-        if draw_class is DrawClass.DRBG:
-            self._supply.count_drbg(n_bytes)
+        output = drbg.generate(ask.n_bytes)
+        if ask.draw_class is DrawClass.DRBG:
+            self._supply.count_drbg(ask.n_bytes)
             return output
-        taken = self._supply.take(n_bytes)
+        taken = self._supply.take(ask.n_bytes)
         mixed = int.from_bytes(taken, "little") ^ int.from_bytes(output, "little")
-        taken[:] = bytes(n_bytes)
-        return mixed.to_bytes(n_bytes, "little")
+        taken[:] = bytes(ask.n_bytes)
+        return mixed.to_bytes(ask.n_bytes, "little")
 
-    def _seed_due(self, account: Account, prediction_resistance: bool) -> bool:
+    def _seed_due(self, account: Account, ask: _Ask, now: float) -> bool:
         return (
             account.drbg is None
-            or prediction_resistance
-            or self._clock() - account.seeded_at >= self.rules.reseed_interval_s
+            or ask.prediction_resistance
+            or now - account.seeded_at >= self.rules.reseed_interval_s
         )
 
-    def _seed(self, account: Account) -> None:
+    def _seed(self, account: Account, now: float) -> None:
         seed = self._supply.take(SEED_BYTES)
         if account.drbg is None:
             account.drbg = CtrDrbg(bytes(seed), account.name.encode()[:SEED_BYTES])
         else:
             account.drbg.reseed(bytes(seed))
         seed[:] = bytes(SEED_BYTES)
-        account.seeded_at = self._clock()
+        account.seeded_at = now
 
     def _receipt(self, account: Account, data: bytes, draw_class: DrawClass, key: bytes) -> bytes:
         sources = tuple(ReceiptSource.of(source.report()) for source in self.sources.values())

@@ -6,6 +6,7 @@ from drawwell.entropy.blocks import FullEntropy, TestedBlock
 from drawwell.entropy.ledger import Ledger
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.reports import LedgerReport
+from drawwell.units import Bits
 
 
 class Supply:
@@ -32,14 +33,14 @@ class Supply:
     def deposit(self, output: FullEntropy) -> None:
         """Take over one conditioned output; what does not fit is discarded and counted so."""
         size = len(output)
-        self._ledger.condition(8 * size)
+        self._ledger.condition(Bits(8 * size))
         accepted = self.reservoir.put(output)
-        self._ledger.discard(8 * (size - accepted))
+        self._ledger.discard(Bits(8 * (size - accepted)))
 
     def divert(self, output: FullEntropy) -> None:
         """Count an output that went to a test instead of the reservoir."""
-        self._ledger.condition(8 * len(output))
-        self._ledger.discard(8 * len(output))
+        self._ledger.condition(Bits(8 * len(output)))
+        self._ledger.discard(Bits(8 * len(output)))
 
     def take(self, n_bytes: int) -> bytearray:
         """Remove `n_bytes` for good; the caller overwrites them after use.
@@ -48,7 +49,7 @@ class Supply:
             Starved: the reservoir holds fewer; nothing was taken.
         """
         taken = self.reservoir.take(n_bytes)
-        self._ledger.deliver(8 * n_bytes)
+        self._ledger.deliver(Bits(8 * n_bytes))
         if self.reservoir.wanted:
             for wake in self._callers:
                 wake()
@@ -57,7 +58,7 @@ class Supply:
     def wipe(self) -> int:
         """Discard everything; return how many bytes that were."""
         wiped = self.reservoir.wipe()
-        self._ledger.discard(8 * wiped)
+        self._ledger.discard(Bits(8 * wiped))
         return wiped
 
     def count_drbg(self, n_bytes: int) -> None:
@@ -66,4 +67,4 @@ class Supply:
 
     def report(self) -> LedgerReport:
         """The account as it stands."""
-        return self._ledger.report(8 * len(self.reservoir))
+        return self._ledger.report(len(self.reservoir))
