@@ -153,18 +153,29 @@ def test_two_consumer_uris_name_nobody() -> None:
     """A certificate with two consumer URIs names no consumer, whatever its common name says."""
     uris = ("drawwell://consumer/a", "drawwell://consumer/b")
 
-    assert pki.consumer_name(pki.CertificateFacts(b"", 1, "a", uris, (), 0, 1)) is None
+    assert pki.consumer_name(pki.CertificateFacts(b"", 1, "a", uris, (), (), 0, 1)) is None
 
 
 def test_the_common_name_counts_without_a_consumer_uri() -> None:
     """Without a URI of ours the common name is the consumer, where it is a consumer's name at all."""
-    assert pki.consumer_name(pki.CertificateFacts(b"", 1, "web01", ("spiffe://x/y",), (), 0, 1)) == "web01"
-    assert pki.consumer_name(pki.CertificateFacts(b"", 1, "Web 01", (), (), 0, 1)) is None
+    assert (
+        pki.consumer_name(pki.CertificateFacts(b"", 1, "web01", ("spiffe://x/y",), (), (), 0, 1)) == "web01"
+    )
+    assert pki.consumer_name(pki.CertificateFacts(b"", 1, "Web 01", (), (), (), 0, 1)) is None
 
 
 def test_a_key_pair_hides_its_key() -> None:
     """The repr of a key pair has the certificate and not the key."""
     assert "PRIVATE" not in repr(CA)
+
+
+def test_a_server_certificate_covers_its_names_and_no_others() -> None:
+    """A server certificate covers exactly the names it was issued for, however an address is spelled."""
+    certificate = pki.issue_server(CA, ["well", "127.0.0.1", "::1"], NOW).certificate_pem
+
+    assert pki.covers(certificate, ["0:0::1", "well", "127.0.0.1"])
+    assert not pki.covers(certificate, ["well"])
+    assert not pki.covers(certificate, ["well", "127.0.0.1", "::1", "other"])
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")

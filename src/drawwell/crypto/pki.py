@@ -57,6 +57,7 @@ class CertificateFacts:
     common_name: str
     uris: tuple[str, ...]
     dns_names: tuple[str, ...]
+    ip_addresses: tuple[str, ...]
     not_before: float
     not_after: float
 
@@ -162,6 +163,7 @@ def read_certificate(certificate: bytes) -> CertificateFacts:
             common_name=str(common_names[0].value) if len(common_names) == 1 else "",
             uris=tuple(names.get_values_for_type(x509.UniformResourceIdentifier)) if names else (),
             dns_names=tuple(names.get_values_for_type(x509.DNSName)) if names else (),
+            ip_addresses=tuple(map(str, names.get_values_for_type(x509.IPAddress))) if names else (),
             not_before=_timestamp(parsed, "not_valid_before"),
             not_after=_timestamp(parsed, "not_valid_after"),
         )
@@ -193,6 +195,12 @@ def is_issued_by(certificate: bytes, ca_certificate: bytes) -> bool:
     except (InvalidSignature, *_UNPARSABLE):
         return False
     return child.issuer == ca.subject
+
+
+def covers(certificate: bytes, names: Sequence[str]) -> bool:
+    """Does a server certificate bear exactly these DNS names and IP addresses? Raises as `read_certificate`."""
+    facts = read_certificate(certificate)
+    return {*facts.dns_names, *facts.ip_addresses} == {str(_general_name(name).value) for name in names}
 
 
 def renewal_due(certificate: bytes, now: float) -> bool:

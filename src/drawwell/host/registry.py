@@ -1,0 +1,126 @@
+"""Who may come in by the TLS door: consumers that joined by invitation, or those of the owner's own PKI.
+
+Both answer from memory, on every request, so that a revocation holds from the next draw on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from drawwell.crypto import pki
+from drawwell.errors import AuthenticationFailed, PermissionRefused
+from drawwell.host.rows import CertificateRow, ConsumerRow
+from drawwell.host.store import Store
+from drawwell.ports import Peer
+
+GRACE_S: Final = 30 * pki.DAY_S
+"""For so long a machine that was off may renew the certificate that ran out meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    consumers: Mapping[str, ConsumerRow]
+    certificates: Mapping[str, CertificateRow]
+
+
+class InvitedRegistry:
+    """Consumers that joined by invitation: a certificate counts when its key is registered and not revoked.
+
+    What counts as its expiry is that of the newest certificate issued for the key, so a renewal over an open
+    session prolongs that session.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the state again; any thread. When it cannot be read nobody may come in.
+
+        Raises:
+            StateUnavailable: it could not be read.
+        """
+        self._now_known = _Snapshot({}, {})
+        self._now_known = _Snapshot(self._store.consumers(), self._store.certificates())
+
+    def identify(self, certificate_der: bytes, now: float) -> Peer:
+        """Say whose certificate this is; see `drawwell.ports.Registry`."""
+        facts = _read(certificate_der)
+        if now < facts.not_before:
+            raise AuthenticationFailed("the certificate is not valid yet")
+        row = self._now_known.certificates.get(facts.spki_sha256.hex())
+        if row is None or pki.consumer_name(facts) != row.consumer:
+            raise AuthenticationFailed("no consumer joined with this certificate")
+        try:
+            return self.check(Peer(row.consumer, certificate_id=row.spki), now)
+        except PermissionRefused as error:
+            raise AuthenticationFailed(str(error), hint=error.hint) from None
+
+    def check(self, peer: Peer, now: float) -> Peer:
+        """Judge an identified peer again; see `drawwell.ports.Registry`."""
+        known = self._now_known
+        consumer = known.consumers.get(peer.consumer)
+        row = known.certificates.get(peer.certificate_id)
+        if consumer is None or row is None or consumer.revoked_at is not None or row.revoked_at is not None:
+            raise PermissionRefused(
+                f"consumer {peer.consumer} is revoked",
+                hint="Have the broker's operator invite this machine anew.",
+            )
+        if now >= row.not_after + GRACE_S:
+            raise PermissionRefused(
+                f"the certificate of {peer.consumer} ran out too long ago",
+                hint="Have the broker's operator invite this machine anew.",
+            )
+        return replace(peer, renew_only=now >= row.not_after)
+
+
+class OwnPkiRegistry:
+    """Consumers with certificates of the owner's own PKI; the configuration says which name is whose.
+
+    Args:
+        kind: What in a certificate names the consumer: ``uri``, ``dns`` or ``cn``.
+        consumers: Each name as it stands in certificates, and the consumer that it is.
+    """
+
+    def __init__(self, kind: str, consumers: Mapping[str, str]) -> None:
+        self._kind = kind
+        self._consumers = dict(consumers)
+        self._not_after: dict[str, float] = {}
+
+    def identify(self, certificate_der: bytes, now: float) -> Peer:
+        """Say whose certificate this is; one that ran out is nobody's."""
+        facts = _read(certificate_der)
+        if not facts.not_before <= now < facts.not_after:
+            raise AuthenticationFailed("the certificate is not valid now")
+        named = {self._consumers[name] for name in _names(facts, self._kind) if name in self._consumers}
+        if len(named) != 1:
+            raise AuthenticationFailed(f"the certificate's {self._kind} names no one consumer of this broker")
+        certificate_id = facts.spki_sha256.hex()
+        self._not_after = {known: end for known, end in self._not_after.items() if now < end}
+        self._not_after[certificate_id] = facts.not_after
+        return Peer(named.pop(), certificate_id=certificate_id)
+
+    def check(self, peer: Peer, now: float) -> Peer:
+        """Judge an identified peer again: is it still in the configuration and its certificate not run out?"""
+        if peer.consumer not in self._consumers.values():
+            raise PermissionRefused(f"consumer {peer.consumer} is not configured any more")
+        if now >= self._not_after.get(peer.certificate_id, 0.0):
+            raise PermissionRefused(
+                f"the certificate of {peer.consumer} ran out", hint="Connect again with a new one."
+            )
+        return peer
+
+    def configure(self, kind: str, consumers: Mapping[str, str]) -> None:
+        """Take over a configuration that was read again."""
+        self._kind, self._consumers = kind, dict(consumers)
+
+
+def _read(certificate_der: bytes) -> pki.CertificateFacts:
+    try:
+        return pki.read_certificate(certificate_der)
+    except ValueError as error:
+        raise AuthenticationFailed(str(error)) from error
+
+
+def _names(facts: pki.CertificateFacts, kind: str) -> tuple[str, ...]:
+    return {"uri": facts.uris, "dns": facts.dns_names}.get(kind, (facts.common_name,))
