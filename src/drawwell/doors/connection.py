@@ -1,0 +1,237 @@
+"""One connection at a door: the transport, its back-pressure and its deadlines.
+
+A peer is read only as fast as it reads: while bytes wait to be sent to it, or too much is owed to it, no more
+requests are looked at and none are read.
+"""
+
+import abc
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final, cast
+
+from drawwell.doors.conversation import Conversation
+from drawwell.doors.door import Door
+
+LINGER_S: Final = 2.0
+"""After our last word: how long the peer may take to read it and close. To close first would drop it unread."""
+_COALESCE_BYTES: Final = 131_072
+"""Answers are joined into one write up to here: two of the largest."""
+_FRAMES_PER_TURN: Final = 64
+"""Then the other connections have their turn."""
+
+
+class Connection(asyncio.BufferedProtocol, abc.ABC):
+    """What all doors' connections have. A Visitor."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._opened_at = self._heard_at = self._loop.time()
+        self._admitted = False
+        self._leaving_since: float | None = None
+        self._blocked = False
+        self._written_bytes = 0
+        self._write_mark = 0
+        self._write_mark_at = self._opened_at
+
+    @abc.abstractmethod
+    def _received(self, data: memoryview) -> None:
+        """Use up what was read; it is overwritten afterwards."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Come in (asyncio)."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._door.enter(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio
+        """Lend the door's buffer (asyncio)."""
+        return self._door.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Use what was read into it (asyncio)."""
+        if self._leaving_since is None:
+            self._heard_at = self._loop.time()
+            self._received(self._door.buffer[:nbytes])
+
+    def eof_received(self) -> bool:
+        """Take the end of the peer's words for the end: it is sent what is ready, and no more (asyncio)."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Stop answering: the peer does not read (asyncio)."""
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        """Go on: it has read (asyncio)."""
+        self._blocked = False
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio
+        """Go (asyncio)."""
+        self._transport = None
+        self._door.leave(self)
+
+    def overdue(self, now: float) -> bool:
+        """Whether a deadline is past (Visitor)."""
+        if self._leaving_since is not None:
+            return now - self._leaving_since > LINGER_S
+        if not self._admitted:
+            return now - self._opened_at > self._door.limits.handshake_deadline_s
+        return self._write_overdue(now)
+
+    def abort(self) -> None:
+        """End it at once (Visitor)."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def farewell(self) -> None:
+        """End it in order (Visitor)."""
+        transport = self._transport
+        if transport is not None:
+            transport.abort() if transport.get_write_buffer_size() else transport.close()
+
+    def _admit(self) -> None:
+        if not self._admitted:
+            self._admitted = True
+            self._door.admit(self)
+
+    def _write(self, data: bytes) -> None:
+        if data and self._transport is not None:
+            self._written_bytes += len(data)
+            self._transport.write(data)
+
+    def _leave(self) -> None:
+        """Send what is left, then the end; wait for the peer's own."""
+        transport = self._transport
+        if self._leaving_since is None and transport is not None and not transport.is_closing():
+            self._leaving_since = self._loop.time()
+            try:
+                transport.write_eof()
+            except OSError:
+                transport.abort()  # it is gone already
+            else:
+                transport.resume_reading()
+
+    def _write_overdue(self, now: float) -> bool:
+        """Whether something that was written has lain here for longer than the deadline."""
+        transport = self._transport
+        waiting_bytes = transport.get_write_buffer_size() if transport is not None else 0
+        if not waiting_bytes or self._written_bytes - waiting_bytes >= self._write_mark:
+            self._write_mark = self._written_bytes
+            self._write_mark_at = now
+        return now - self._write_mark_at > self._door.limits.write_deadline_s
+
+
+class SessionConnection(Connection):
+    """A connection with a conversation on it; `_transmit` says how its words go out."""
+
+    def __init__(self, door: Door) -> None:
+        super().__init__(door)
+        self._conversation: Conversation | None = None
+        self._requests: set[asyncio.Task[None]] = set()
+        self._turn: asyncio.Handle | None = None
+        self._frame_mark = 0
+        self._frame_mark_at = self._opened_at
+
+    @abc.abstractmethod
+    def _transmit(self, data: bytes) -> None:
+        """Send the conversation's words."""
+
+    def resume_writing(self) -> None:
+        """Answer what waited (asyncio)."""
+        super().resume_writing()
+        self._pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop what waited (asyncio)."""
+        super().connection_lost(exc)
+        self._drop_requests()
+
+    def overdue(self, now: float) -> bool:
+        """Whether a deadline is past, those of the session too (Visitor)."""
+        if super().overdue(now):
+            return True
+        return self._admitted and (self._frame_overdue(now) or self._idle(now))
+
+    def farewell(self) -> None:
+        """Say goodbye first (Visitor)."""
+        if self._conversation is not None and self._admitted and not self._blocked:
+            self._conversation.end("the broker is closing")
+            self._flush(self._conversation)
+        self._drop_requests()
+        super().farewell()
+
+    def _converse(self, data: bytes | memoryview) -> None:
+        if self._conversation is not None:
+            self._conversation.session.receive_data(data)
+            self._pump()
+
+    def _pump(self) -> None:
+        """Answer what can be answered in one turn."""
+        conversation = self._conversation
+        if conversation is None or self._transport is None or self._leaving_since is not None:
+            return
+        frames = 0
+        while not self._blocked and frames < _FRAMES_PER_TURN and conversation.step():
+            frames += 1
+            if conversation.outgoing_bytes >= _COALESCE_BYTES:
+                self._flush(conversation)
+        self._flush(conversation)
+        if conversation.admitted:
+            self._admit()
+        if conversation.over:
+            self._end(conversation)
+        else:
+            self._throttle(conversation, again=frames == _FRAMES_PER_TURN)
+
+    def _throttle(self, conversation: Conversation, *, again: bool) -> None:
+        if self._transport is None:
+            return
+        if again and not self._blocked and self._turn is None:
+            self._turn = self._loop.call_soon(self._next_turn)
+        if again or self._blocked or conversation.stalled:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        self._pump()
+
+    def _flush(self, conversation: Conversation) -> None:
+        if conversation.outgoing_bytes:
+            self._transmit(conversation.take_outgoing())
+
+    def _end(self, conversation: Conversation) -> None:
+        self._door.counts.protocol_errors += bool(conversation.fault)
+        self._drop_requests()
+        self._leave()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._door.spawn(coroutine)
+        self._requests.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        if not task.cancelled():
+            self._pump()
+
+    def _drop_requests(self) -> None:
+        for task in tuple(self._requests):
+            task.cancel()
+
+    def _frame_overdue(self, now: float) -> bool:
+        """Whether the first bytes of a frame have waited for its last for longer than the deadline."""
+        conversation = self._conversation
+        if conversation is None:
+            return False
+        ours = self._blocked or conversation.stalled or self._turn is not None
+        if ours or not conversation.session.unparsed_bytes or conversation.events != self._frame_mark:
+            self._frame_mark = conversation.events
+            self._frame_mark_at = now
+        return now - self._frame_mark_at > self._door.limits.frame_deadline_s
+
+    def _idle(self, now: float) -> bool:
+        deadline_s = self._door.limits.idle_deadline_s
+        return deadline_s is not None and not self._requests and now - self._heard_at > deadline_s

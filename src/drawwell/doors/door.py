@@ -1,0 +1,180 @@
+"""What every door does: listen, admit, keep to the deadlines, and go.
+
+Memory is bounded before anybody has shown who he is: at most `max_half_open` such connections, the oldest goes
+first; and at most `max_sessions` altogether. One sweep looks at the deadlines of all connections.
+"""
+
+import abc
+import asyncio
+import socket
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from drawwell.doors.sockets import describe
+
+READ_BYTES: Final = 65_536
+"""The most that is taken from one connection before the next has its turn."""
+_MIN_SWEEP_S: Final = 0.01
+_MAX_SWEEP_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a door waits and how many it lets in. Deadlines are kept to within a quarter of the shortest.
+
+    handshake_deadline_s: from the connection to the welcome.
+    frame_deadline_s: from the first byte of a frame to its last.
+    write_deadline_s: how long a byte may lie here because the peer does not read.
+    idle_deadline_s: how long a peer that is owed nothing may say nothing; None for ever.
+    """
+
+    handshake_deadline_s: float = 5.0
+    frame_deadline_s: float = 10.0
+    write_deadline_s: float = 10.0
+    idle_deadline_s: float | None = None
+    max_half_open: int = 256
+    max_sessions: int = 4096
+
+    @property
+    def sweep_s(self) -> float:
+        """How often the deadlines are looked at."""
+        shortest = min(
+            self.handshake_deadline_s,
+            self.frame_deadline_s,
+            self.write_deadline_s,
+            self.idle_deadline_s or _MAX_SWEEP_S,
+        )
+        return min(_MAX_SWEEP_S, max(_MIN_SWEEP_S, shortest / 4))
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened at a door since it was made."""
+
+    accepted: int = 0
+    admitted: int = 0
+    crowded_out: int = 0
+    """Half-open, and dropped for a newer one; or one too many."""
+    overdue: int = 0
+    unauthenticated: int = 0
+    protocol_errors: int = 0
+
+
+class Visitor(Protocol):
+    """A connection, as its door sees it."""
+
+    def overdue(self, now: float) -> bool:
+        """Whether one of its deadlines is past."""
+
+    def abort(self) -> None:
+        """End it at once; what is not sent is lost."""
+
+    def farewell(self) -> None:
+        """Say the last word and end it."""
+
+
+class Door(abc.ABC):
+    """A listener and its connections.
+
+    `ready` is set while it listens; `address` then says where, as people type it.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.ready = asyncio.Event()
+        self.address = ""
+        self.counts = Counts()
+        self.buffer = memoryview(bytearray(READ_BYTES))
+        """One for all connections: what is read into it is used up before the next read."""
+        self._half_open: dict[Visitor, None] = {}
+        self._sessions: set[Visitor] = set()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def sessions(self) -> int:
+        """How many connections are past their handshake."""
+        return len(self._sessions)
+
+    @property
+    def half_open(self) -> int:
+        """How many connections are not."""
+        return len(self._half_open)
+
+    async def serve(self) -> None:
+        """Listen and serve until cancelled.
+
+        Raises:
+            ConfigError, PermissionRefused: it cannot listen there.
+        """
+        sockets = self._listen()
+        loop = asyncio.get_running_loop()
+        servers: list[asyncio.Server] = []
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                try:
+                    servers += [await loop.create_server(self._connection, sock=sock) for sock in sockets]
+                    self.address = describe(sockets[0])
+                    self.ready.set()
+                    await self._sweep(loop)
+                finally:
+                    self._close(servers)
+                    await asyncio.sleep(0)  # for the connections to be told that they are lost
+        finally:
+            for sock in sockets:
+                sock.close()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `coroutine` as long as the door is open."""
+        assert self._tasks is not None  # noqa: S101 - connections live inside serve()
+        return self._tasks.create_task(coroutine)
+
+    def enter(self, visitor: Visitor) -> None:
+        """Note a new connection; the oldest half-open one makes room for it."""
+        self.counts.accepted += 1
+        self._half_open[visitor] = None
+        if len(self._half_open) > self.limits.max_half_open:
+            self._crowd_out(next(iter(self._half_open)))
+        if len(self._half_open) + len(self._sessions) > self.limits.max_sessions:
+            self._crowd_out(visitor)
+
+    def admit(self, visitor: Visitor) -> None:
+        """Note that it has shown who it is."""
+        self.counts.admitted += 1
+        self._half_open.pop(visitor, None)
+        self._sessions.add(visitor)
+
+    def leave(self, visitor: Visitor) -> None:
+        """Forget a connection."""
+        self._half_open.pop(visitor, None)
+        self._sessions.discard(visitor)
+
+    @abc.abstractmethod
+    def _listen(self) -> list[socket.socket]:
+        """Open what is listened on."""
+
+    @abc.abstractmethod
+    def _connection(self) -> asyncio.BaseProtocol:
+        """Make the protocol of one new connection, which is a Visitor."""
+
+    def _crowd_out(self, visitor: Visitor) -> None:
+        self.counts.crowded_out += 1
+        self.leave(visitor)
+        visitor.abort()
+
+    async def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            await asyncio.sleep(self.limits.sweep_s)
+            now = loop.time()
+            for visitor in (*self._half_open, *self._sessions):
+                if visitor.overdue(now):
+                    self.counts.overdue += 1
+                    self.leave(visitor)
+                    visitor.abort()
+
+    def _close(self, servers: list[asyncio.Server]) -> None:
+        self.ready.clear()
+        for server in servers:
+            server.close()
+        for visitor in (*self._half_open, *self._sessions):
+            visitor.farewell()

@@ -1,0 +1,126 @@
+"""Opening what a door listens on, with an error that says what to do. OSError is translated here."""
+
+import errno
+import os
+import socket
+import stat
+from typing import Final
+
+from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
+
+BACKLOG: Final = 1024
+"""Connections that the kernel may hold for us; it takes the lesser of this and net.core.somaxconn."""
+EVERYWHERE: Final = ("", "*")
+
+
+def listen_tcp(host: str, port: int) -> list[socket.socket]:
+    """Listen on every address of `host`; ``*`` or ``""`` is all of them, IPv6 and IPv4.
+
+    Raises:
+        ConfigError: no such address here, or the port is taken.
+        PermissionRefused: a port below 1024 without the right to it.
+    """
+    opened: list[socket.socket] = []
+    try:
+        for family, address in _addresses(host, port):
+            both = host in EVERYWHERE and family == socket.AF_INET6
+            opened.append(socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both))
+    except OSError as error:
+        for sock in opened:
+            sock.close()
+        raise _fault(f"{host or '*'}:{port}", error, f"ss -ltnp 'sport = :{port}'") from None
+    return opened
+
+
+def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    if host in EVERYWHERE:
+        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        return [(family, ("", port))]
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((family, (str(address[0]), port)) for family, *_, address in found))
+
+
+def listen_unix(path: str, mode: int) -> socket.socket:
+    """Listen on a socket file; one that a dead process left is replaced, one that answers is not.
+
+    Raises:
+        ConfigError: somebody answers there, or something else lies there, or there is no such directory.
+        PermissionRefused: no right to make it.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o777)  # nobody connects until `mode` is set
+    try:
+        _clear_stale(path)
+        sock.bind(path)
+        os.chmod(path, mode)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _fault(path, error, f"ss -lxp src {path}") from None
+    except DrawwellError:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    sock.setblocking(False)
+    return sock
+
+
+def remove_socket_file(path: str, inode: int) -> None:
+    """Remove `path` where it still is the file that we made."""
+    try:
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except OSError:
+        return  # gone already, or not ours to remove any more
+
+
+def describe(sock: socket.socket) -> str:
+    """Write the address of a listening socket as people type it."""
+    name = sock.getsockname()
+    if isinstance(name, str):
+        return name
+    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
+    return f"{host}:{name[1]}"
+
+
+def _clear_stale(path: str) -> None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ConfigError(
+            f"cannot listen on {path}: it exists and is no socket",
+            hint="Move the file away or set another socket path.",
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except TimeoutError:
+            pass  # a listener that is too busy to answer is a listener
+    raise ConfigError(
+        f"cannot listen on {path}: another process answers there",
+        hint=f"Stop it (find it with: ss -lxp src {path}) or set another socket path.",
+    )
+
+
+def _fault(where: str, error: OSError, find: str) -> DrawwellError:
+    reason = (error.strerror or str(error)).lower()
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(
+            f"cannot listen on {where}: in use", hint=f"Find who has it with: {find}; or set another one."
+        )
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return PermissionRefused(
+            f"cannot listen on {where}: {reason}",
+            hint="Use a port above 1023 or a directory that this user may write, or run as another user.",
+        )
+    return ConfigError(
+        f"cannot listen on {where}: {reason}",
+        hint="Set an address that this machine has (ip address), or * for all; or a path whose directory exists.",
+    )

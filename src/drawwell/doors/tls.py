@@ -1,0 +1,130 @@
+"""The TLS door: one port, mutual TLS 1.3; the registry says whose certificate it is, and again before each request."""
+
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable
+
+from drawwell.doors.connection import SessionConnection
+from drawwell.doors.conversation import Conversation
+from drawwell.doors.door import Door, Limits
+from drawwell.doors.sockets import listen_tcp
+from drawwell.errors import AuthenticationFailed, RemoteProtocolError
+from drawwell.ports import Broker, Registry
+from drawwell.wire.tls import TlsLayer, TlsState
+
+_log = logging.getLogger(__name__)
+
+
+class TlsDoor(Door):
+    """Serve `broker` over TLS to the consumers that `registry` knows.
+
+    Args:
+        host: Where to listen; ``*`` for every address.
+        port: The port, 0 for any that is free.
+        context: Makes the TLS context (wire.contexts.server_context); asked at `serve` and at each `reload`.
+        broker: Who is asked.
+        registry: Who may come in.
+        broker_name: How the broker calls itself.
+        limits: Deadlines and bounds.
+        clock: Seconds since 1970, for the registry.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        context: Callable[[], ssl.SSLContext],
+        broker: Broker,
+        registry: Registry,
+        *,
+        broker_name: str = "drawwell",
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(limits)
+        self.broker = broker
+        self.registry = registry
+        self.broker_name = broker_name
+        self.clock = clock
+        self.context: ssl.SSLContext | None = None
+        self._host = host
+        self._port = port
+        self._make_context = context
+
+    def reload(self) -> None:
+        """Read certificate, key and CA again; open sessions go on with the old ones.
+
+        Raises:
+            ConfigError: they cannot be used; the old ones stay.
+        """
+        self.context = self._make_context()
+
+    def _listen(self) -> list[socket.socket]:
+        self.reload()
+        return listen_tcp(self._host, self._port)
+
+    def _connection(self) -> "TlsConnection":
+        return TlsConnection(self)
+
+
+class TlsConnection(SessionConnection):
+    """A connection with TLS under its conversation. Nothing is set up for it before its first byte."""
+
+    def __init__(self, door: TlsDoor) -> None:
+        super().__init__(door)
+        self._tls_door = door
+        self._tls: TlsLayer | None = None
+
+    def _received(self, data: memoryview) -> None:
+        if self._tls is None:
+            assert self._tls_door.context is not None  # noqa: S101 - made before we listen
+            self._tls = TlsLayer(self._tls_door.context)
+        tls = self._tls
+        try:
+            tls.receive_data(data)
+            if self._conversation is None and tls.state is TlsState.OPEN:
+                self._identify(tls)
+            plaintext = tls.read()
+        except RemoteProtocolError as error:
+            self._turn_away(tls, error)
+            return
+        self._write(tls.data_to_send())
+        if plaintext:
+            self._converse(plaintext)
+        if tls.state is TlsState.CLOSED:
+            self._leave()
+
+    def _transmit(self, data: bytes) -> None:
+        if self._tls is not None and self._tls.state is TlsState.OPEN:
+            self._tls.write(data)
+            self._write(self._tls.data_to_send())
+
+    def _leave(self) -> None:
+        if self._tls is not None:
+            self._tls.close()
+            self._write(self._tls.data_to_send())
+        super()._leave()
+
+    def _identify(self, tls: TlsLayer) -> None:
+        door = self._tls_door
+        peer = door.registry.identify(tls.peer_certificate, door.clock())
+        self._conversation = Conversation(
+            door.broker,
+            door.broker_name,
+            lambda: door.registry.check(peer, door.clock()),
+            owner=False,
+            spawn=self._spawn,
+        )
+
+    def _turn_away(self, tls: TlsLayer, error: RemoteProtocolError) -> None:
+        """Say nothing but what TLS says."""
+        where = self._transport.get_extra_info("peername") if self._transport else None
+        _log.info("turned away %s: %s", where, error)
+        if isinstance(error, AuthenticationFailed):
+            self._door.counts.unauthenticated += 1
+        else:
+            self._door.counts.protocol_errors += 1
+        tls.close()
+        self._leave()

@@ -1,0 +1,129 @@
+"""Several brokers behind one Upstream: the first that can serve, in the order given.
+
+A broker that could not is left alone for a while: for as long as it said, else exponential backoff with full
+jitter. A request goes to each broker at most once; one whose answer was lost there is a new one at the next.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.errors import (
+    AuthenticationFailed,
+    DrawwellError,
+    LinkUnavailable,
+    Starved,
+    StateUnavailable,
+)
+from drawwell.ports import Upstream
+
+T = TypeVar("T")
+_TRY_THE_NEXT: Final = (LinkUnavailable, AuthenticationFailed, Starved, StateUnavailable)
+"""What says something about the broker. A quota or a refusal says something about us: the next is not asked."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """How a broker has done. `not_before_s` is on the clock of its Failover."""
+
+    upstream: Upstream
+    failures: int = 0
+    not_before_s: float = 0.0
+    last_error: DrawwellError | None = None
+
+
+class Failover:
+    """An Upstream over `upstreams`.
+
+    Args:
+        upstreams: At least one, the preferred first.
+        jitter: A number from 0 to 1, fresh at each call.
+        now: Seconds on a clock that never steps back.
+        base_s: The longest first wait after a failure without a time; it doubles with each.
+        cap_s: The longest wait of all.
+    """
+
+    def __init__(
+        self,
+        upstreams: Sequence[Upstream],
+        *,
+        jitter: Callable[[], float],
+        now: Callable[[], float] = time.monotonic,
+        base_s: float = 0.5,
+        cap_s: float = 60.0,
+    ) -> None:
+        self.standings = tuple(Standing(upstream) for upstream in upstreams)
+        self._jitter = jitter
+        self._now = now
+        self._base_s = base_s
+        self._cap_s = cap_s
+
+    @property
+    def name(self) -> str:
+        """The names of all."""
+        return ", ".join(standing.upstream.name for standing in self.standings)
+
+    def wait_s(self) -> float:
+        """Seconds until a broker may be asked again, 0 for now."""
+        return max(0.0, min(standing.not_before_s for standing in self.standings) - self._now())
+
+    async def draw(
+        self,
+        n_bytes: int,
+        draw_class: DrawClass,
+        *,
+        prediction_resistance: bool = False,
+        receipt: bool = False,
+    ) -> Grant:
+        """Draw once from the first broker that can (Upstream).
+
+        Raises:
+            Starved: none can now, at least one for want of bytes; `retry_after_s` says when one may be asked.
+            LinkUnavailable, AuthenticationFailed, StateUnavailable: none can now; `wait_s` says when.
+        """
+        return await self._first(
+            lambda upstream: upstream.draw(
+                n_bytes, draw_class, prediction_resistance=prediction_resistance, receipt=receipt
+            )
+        )
+
+    async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Ask the first broker that can answer (Upstream)."""
+        return await self._first(lambda upstream: upstream.call(verb, args))
+
+    async def aclose(self) -> None:
+        """Close all links (Upstream)."""
+        for standing in self.standings:
+            await standing.upstream.aclose()
+
+    async def _first(self, ask: Callable[[Upstream], Awaitable[T]]) -> T:
+        for standing in self.standings:
+            if self._now() < standing.not_before_s:
+                continue
+            try:
+                answer = await ask(standing.upstream)
+            except _TRY_THE_NEXT as error:
+                self._failed(standing, error)
+            else:
+                standing.failures, standing.not_before_s, standing.last_error = 0, 0.0, None
+                return answer
+        raise self._none()
+
+    def _failed(self, standing: Standing, error: DrawwellError) -> None:
+        standing.last_error = error
+        wait_s = error.retry_after_s if isinstance(error, Starved) else None
+        if wait_s is None:
+            longest_s = min(self._cap_s, self._base_s * 2.0 ** min(standing.failures, 30))
+            wait_s = self._jitter() * longest_s
+            standing.failures += 1
+        standing.not_before_s = self._now() + wait_s
+
+    def _none(self) -> DrawwellError:
+        """Make the error that helps most: a starved broker is alive."""
+        errors = [standing.last_error for standing in self.standings if standing.last_error is not None]
+        error = next((error for error in errors if isinstance(error, Starved)), errors[0])
+        if isinstance(error, Starved):
+            return type(error)(str(error), retry_after_s=self.wait_s(), estimate=True, hint=error.hint)
+        return type(error)(str(error), hint=error.hint)

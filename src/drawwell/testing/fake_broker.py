@@ -1,0 +1,69 @@
+"""A broker of the simplest kind: every grant is a count, so that a byte served twice would be seen."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.errors import DrawwellError, UsageError
+
+
+class FakeBroker:
+    """Grant what is asked, serial number first; nothing of it is random.
+
+    Args:
+        refuse: Asked before each draw with consumer and size; an error that it returns is raised.
+        gate: When there is one, draws and calls wait until it is set.
+    """
+
+    def __init__(
+        self,
+        *,
+        refuse: Callable[[str, int], DrawwellError | None] | None = None,
+        gate: asyncio.Event | None = None,
+    ) -> None:
+        self.drawn_bytes: dict[str, int] = {}
+        self.calls: list[tuple[str, str, dict[str, Any]]] = []
+        self.waiting = 0
+        self.serial = 0
+        self._refuse = refuse
+        self._gate = gate
+
+    async def draw(
+        self,
+        consumer: str,
+        n_bytes: int,
+        draw_class: DrawClass,
+        *,
+        prediction_resistance: bool = False,  # noqa: ARG002 - the port's signature
+        receipt: bool = False,
+    ) -> Grant:
+        """Grant (Broker)."""
+        await self._wait()
+        error = self._refuse and self._refuse(consumer, n_bytes)
+        if error:
+            raise error
+        self.serial += 1
+        self.drawn_bytes[consumer] = self.drawn_bytes.get(consumer, 0) + n_bytes
+        data = self.serial.to_bytes(8, "big").ljust(n_bytes, b".")[-n_bytes:]
+        if receipt:
+            return Grant(data, self.serial, draw_class, b"a receipt of nothing", b"k" * 32)
+        return Grant(data, self.serial, draw_class)
+
+    async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Answer ``echo`` with its arguments (Broker)."""
+        self.calls.append((peer, verb, args))
+        await self._wait()
+        if verb == "large":
+            return {"large": "x" * 2**20}
+        if verb not in {"echo", "renew"}:
+            raise UsageError(f"no such verb: {verb}", hint="Try echo.")
+        return {"peer": peer, "args": args}
+
+    async def _wait(self) -> None:
+        if self._gate is not None:
+            self.waiting += 1
+            try:
+                await self._gate.wait()
+            finally:
+                self.waiting -= 1
