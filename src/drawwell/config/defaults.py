@@ -1,0 +1,127 @@
+"""The defaults that depend on the machine or on other settings."""
+
+import os
+import pwd
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from drawwell.config.drawing import UpstreamSection
+from drawwell.config.kinds import HostPort
+from drawwell.config.model import DEFAULT, Config
+from drawwell.config.serving import BrokerSection, ConsumerSection, SourceSection
+
+ENROL_PORT: Final = 55001
+ONERNG_MIN_ENTROPY: Final = 6.0
+"""Bits per byte of cmd1 noise, until an assessment of the owner's own stick says otherwise."""
+LOCAL: Final = "local"
+"""The consumer that root and the broker's own user are."""
+
+
+def _uid_of(user: str) -> int | None:
+    if user.isdecimal():
+        return int(user) if len(user) <= 10 else None
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What defaults are made of; `uid_of` finds a user's number, None where there is no such user."""
+
+    host_name: str
+    uid: int
+    home: str
+    environ: Mapping[str, str]
+    uid_of: Callable[[str], int | None] = _uid_of
+
+    @classmethod
+    def here(cls) -> "Machine":
+        """This machine, this process."""
+        return cls(os.uname().nodename, os.geteuid(), os.path.expanduser("~"), dict(os.environ))
+
+
+def complete(config: Config, machine: Machine) -> Config:
+    """Fill in what was not written."""
+    broker = _broker(config.broker, machine)
+    sources = config.sources or (() if config.upstreams else (SourceSection(),))
+    consumers = tuple(
+        replace(each, user=each.user or "", uid=_uid(each, machine)) for each in config.consumers
+    )
+    if sources and all(each.name != LOCAL for each in consumers):
+        consumers = (*consumers, ConsumerSection(name=LOCAL, user=""))
+    listen = config.enrol.listen
+    if config.origin("enrol.listen") == DEFAULT and config.tls.listen and not config.pki.ca:
+        listen = HostPort(config.tls.listen.host, ENROL_PORT)
+    pki = config.pki
+    return replace(
+        config,
+        broker=broker,
+        sources=tuple(map(_source, sources)),
+        unix=replace(config.unix, path=config.unix.path or os.path.join(broker.run_dir, "draw.sock")),
+        control=replace(
+            config.control, path=config.control.path or os.path.join(broker.run_dir, "control.sock")
+        ),
+        tls=replace(config.tls, names=config.tls.names or (_host_name(machine),)),
+        enrol=replace(config.enrol, listen=listen),
+        pki=replace(pki, ca=pki.ca or "", certificate=pki.certificate or "", key=pki.key or ""),
+        consumers=consumers,
+        upstreams=tuple(map(_upstream, config.upstreams)),
+        sinks=tuple(replace(each, path=each.path or "") for each in config.sinks),
+    )
+
+
+def _host_name(machine: Machine) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]|^[^A-Za-z0-9]+", "", machine.host_name)[:63] or "broker"
+
+
+def _broker(broker: BrokerSection, machine: Machine) -> BrokerSection:
+    return replace(
+        broker,
+        name=broker.name or _host_name(machine),
+        state_dir=broker.state_dir or _state_dir(machine),
+        run_dir=broker.run_dir or _run_dir(machine),
+    )
+
+
+def _state_dir(machine: Machine) -> str:
+    if given := machine.environ.get("STATE_DIRECTORY", "").split(":")[0]:
+        return given
+    if machine.uid == 0:
+        return "/var/lib/drawwell"
+    base = machine.environ.get("XDG_STATE_HOME", "")
+    return os.path.join(base if base.startswith("/") else f"{machine.home}/.local/state", "drawwell")
+
+
+def _run_dir(machine: Machine) -> str:
+    if given := machine.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
+        return given
+    if machine.uid == 0:
+        return "/run/drawwell"
+    base = machine.environ.get("XDG_RUNTIME_DIR", "")
+    # whoever makes it under /tmp makes it 0700 and refuses one that belongs to somebody else
+    return os.path.join(base, "drawwell") if base.startswith("/") else f"/tmp/drawwell-{machine.uid}"  # noqa: S108
+
+
+def _source(source: SourceSection) -> SourceSection:
+    claim = ONERNG_MIN_ENTROPY if source.driver in {"onerng", "replay"} else 0.0
+    return replace(
+        source,
+        name=source.name or source.driver,
+        path=source.path or ("auto" if source.driver == "onerng" else ""),
+        command=source.command or (),
+        min_entropy=claim if source.min_entropy is None else source.min_entropy,
+    )
+
+
+def _uid(consumer: ConsumerSection, machine: Machine) -> int | None:
+    return machine.uid_of(consumer.user) if consumer.user else None
+
+
+def _upstream(upstream: UpstreamSection) -> UpstreamSection:
+    address = upstream.address if upstream.url else ""
+    host = address.host if isinstance(address, HostPort) else ""
+    return replace(upstream, identity=upstream.identity or host)

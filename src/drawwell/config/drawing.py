@@ -1,0 +1,125 @@
+"""The settings of whoever draws: the kernel's feed, brokers elsewhere and other sinks."""
+
+from dataclasses import dataclass
+
+from drawwell.config.fields import setting
+from drawwell.config.kinds import (
+    PATH,
+    BrokerUrl,
+    Choice,
+    Duration,
+    Flag,
+    HostPort,
+    Number,
+    Size,
+    Text,
+    parse_host_port,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSection:
+    """The feed of this machine's kernel; it needs CAP_SYS_ADMIN."""
+
+    feed: bool = setting(
+        Flag(),
+        False,
+        what="Feed the running kernel's generator.",
+        why="It mixes a source that you chose into what every program on this machine gets. It never makes it worse.",
+        example="true",
+    )
+    credit: float | None = setting(
+        Number(0, 8),
+        default_is="8.0 for bytes of a broker on this machine, 0.0 for bytes that came over a network",
+        what="How many bits of entropy per byte the kernel is told to believe.",
+        why="Only a kernel that is not seeded yet acts on it. Credit what came over a network only if you trust "
+        "the broker's machine and the way to it as you trust this one.",
+        example="0.0",
+    )
+    interval: float = setting(
+        Duration(1, 86400),
+        "60s",
+        what="How often the kernel is fed.",
+        why="The kernel's pool is 256 bits: feeding faster adds load and nothing else.",
+        example='"5min"',
+    )
+    amount: int = setting(
+        Size(32, 4096),
+        64,
+        key="bytes",
+        what="How many bytes each feed is.",
+        why="32 bytes fill the pool; more is margin.",
+        example="32",
+    )
+
+    def credit_bits_per_byte(self, *, remote: bool) -> float:
+        """The credit for bytes that came from a broker on another machine, or on this one."""
+        if self.credit is not None:
+            return self.credit
+        return 0.0 if remote else 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSection:
+    """A broker to draw from, one table each; the first that answers is used. ``drawwell join`` writes one."""
+
+    url: str = setting(
+        BrokerUrl(),
+        required=True,
+        what="The broker's address.",
+        why="Name a second broker and draws go on when the first is down.",
+        example='"tls://well.example.org:55000"',
+    )
+    identity: str = setting(
+        Text(r"/.*|[A-Za-z0-9][A-Za-z0-9._:-]*", "the name of a link, or the absolute path of a directory"),
+        default_is="the host in url; none for unix",
+        what="Which identity to show: the name of a link made by join, or a directory with ca.pem, cert.pem, key.pem.",
+        why="Needed when the link was joined under another name, or the certificate is your own PKI's.",
+        example='"well-1"',
+    )
+
+    @property
+    def remote(self) -> bool:
+        """Is the broker reached over the network?"""
+        return self.url.startswith("tls://")
+
+    @property
+    def address(self) -> HostPort | str:
+        """Host and port of a ``tls`` broker, path of a ``unix`` one."""
+        rest = self.url.partition("://")[2]
+        return parse_host_port(rest) if self.remote else rest
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSection:
+    """Where else to pour what is drawn, one table each. The kernel has its own table, [kernel]."""
+
+    kind: str = setting(
+        Choice(("fifo", "file", "stdout")),
+        required=True,
+        what="A FIFO for a program that reads one, a file, or standard output.",
+        why="For programs that cannot draw themselves.",
+        example='"fifo"',
+    )
+    path: str = setting(
+        PATH,
+        default_is="none, must be given for fifo and file",
+        what="The FIFO or the file.",
+        why="A FIFO is made if it is not there; nothing is drawn until somebody reads it.",
+        example='"/run/drawwell/noise.fifo"',
+    )
+    draw_class: str = setting(
+        Choice(("full", "drbg")),
+        "full",
+        key="class",
+        what="The class of what is poured.",
+        why="drbg for a reader that takes megabytes.",
+        example='"drbg"',
+    )
+    chunk: int = setting(
+        Size(1, 65536),
+        "4KiB",
+        what="How much is drawn at a time.",
+        why="Smaller keeps less in flight; larger costs less per byte.",
+        example='"512B"',
+    )

@@ -1,0 +1,65 @@
+"""The one mechanism behind every setting: a dataclass field that carries its own documentation.
+
+The sample file, the manual page drawwell.toml(5), ``config show`` and the loader all read it from here.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from drawwell.config.kinds import Kind
+
+_KEY: Final = "setting"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What an operator may know about one key.
+
+    `attribute` is the name in Python, `key` the name in the file. `default` is what the attribute holds when
+    the key is not written, None where `default_is` tells how it is found. `example` is TOML.
+    """
+
+    attribute: str
+    key: str
+    kind: Kind
+    what: str
+    why: str
+    default: Any
+    default_is: str
+    example: str
+    required: bool
+
+    @property
+    def range(self) -> str:
+        """What may be written, in words."""
+        return self.kind.range
+
+
+def setting(
+    kind: Kind,
+    default: object = None,
+    *,
+    what: str,
+    why: str,
+    example: str,
+    key: str = "",
+    default_is: str = "",
+    required: bool = False,
+) -> Any:
+    """Make a dataclass field of one setting; `default` is written as in the file."""
+    parsed = None if default is None else kind.parse(default)
+    words = default_is or (
+        "none, it must be given" if required else kind.write(parsed) if default is not None else ""
+    )
+    about = Setting("", key, kind, what, why, parsed, words, example, required)
+    return field(default=parsed, metadata={_KEY: about})
+
+
+def settings(section: type) -> tuple[Setting, ...]:
+    """All settings of a section, in the order of the sample file."""
+    return tuple(
+        dataclasses.replace(about, attribute=each.name, key=about.key or each.name)
+        for each in dataclasses.fields(section)
+        if (about := each.metadata.get(_KEY)) is not None
+    )

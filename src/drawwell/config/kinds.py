@@ -1,0 +1,363 @@
+"""What a setting may hold: each kind reads a TOML value, says its range in words and writes a value back.
+
+`parse` raises ValueError with words that follow the key's name; `write` is its inverse and gives TOML.
+"""
+
+import ipaddress
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from drawwell.units import Allowance, format_size, parse_allowance, parse_duration, parse_size
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_HOST_PORT: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\s\[\]/]*)):(\d{1,5})")
+_UPSTREAM: Final = re.compile(r"(tls|unix)://(.+)")
+
+
+class Kind(Protocol):
+    """A way to read and write one setting."""
+
+    @property
+    def range(self) -> str:
+        """What may be written, in words."""
+
+    def parse(self, value: object) -> Any:
+        """Read a TOML value; ValueError says what is wrong with it."""
+
+    def write(self, value: Any) -> str:
+        """Write what `parse` returned, as TOML."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """Where to listen or to connect; host "" means every address of this machine."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Write it as the configuration takes it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host or "*"
+        return f"{host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Can only this machine reach it?"""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def parse_host_port(text: str) -> HostPort:
+    """Read ``*:55000``, ``10.0.0.1:55000``, ``[::1]:55000`` or ``well.example.org:55000``.
+
+    Raises:
+        ValueError: not a host, a colon and a port from 1 to 65535.
+    """
+    match = _HOST_PORT.fullmatch(text)
+    if not match or not 1 <= int(match[3]) <= 65535:
+        raise ValueError(f"{text!r} is not an address and a port such as *:55000 or [::1]:55000")
+    host = match[1] or match[2]
+    return HostPort("" if host == "*" else host, int(match[3]))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{_written(value)} is not text: write it in quotes")  # noqa: TRY004
+    if _CONTROL.search(value):
+        raise ValueError(f"{value!r} holds a control character")
+    return value
+
+
+def _written(value: object) -> str:
+    """Name a TOML value of a wrong type without repeating all of it."""
+    if isinstance(value, str):
+        return repr(value[:40])
+    if isinstance(value, int | float) and -(2**63) <= value < 2**63:
+        return json.dumps(value)
+    names = {int: "so large a number", list: "a list", dict: "a table"}
+    return names.get(type(value), "this value")
+
+
+def _within(value: float, low: float, high: float, shown: str, bounds: str) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{shown} is outside {bounds}")
+
+
+def write_size(size_bytes: int) -> str:
+    """Write a size so that it reads back exactly."""
+    short = format_size(size_bytes)
+    return short if parse_size(short) == size_bytes else f"{size_bytes}B"
+
+
+def write_duration(seconds: float) -> str:
+    """Write a duration so that it reads back exactly."""
+    for unit_s, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds % unit_s == 0:
+            return f"{int(seconds // unit_s)}{name}"
+    return f"{seconds:.15g}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that matches `pattern` from end to end."""
+
+    pattern: str = ".+"
+    range: str = "any text"
+
+    def parse(self, value: object) -> str:
+        text = _text(value)
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"{text!r} is not {self.range}")
+        return text
+
+    def write(self, value: str) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+
+NAME: Final = Text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a name of 1 to 63 letters, digits, dots, _ and -")
+PATH: Final = Text(r"/.*", "an absolute path")
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """Yes or no."""
+
+    range: str = "true or false"
+
+    def parse(self, value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{_written(value)} is neither true nor false")  # noqa: TRY004
+        return value
+
+    def write(self, value: bool) -> str:
+        return "true" if value else "false"
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number from `low` to `high`."""
+
+    low: int
+    high: int
+
+    @property
+    def range(self) -> str:
+        return f"{self.low} to {self.high}"
+
+    def parse(self, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{_written(value)} is not a whole number")  # noqa: TRY004
+        _within(value, self.low, self.high, _written(value), self.range)
+        return value
+
+    def write(self, value: int) -> str:
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number from `low` to `high`."""
+
+    low: float
+    high: float
+
+    @property
+    def range(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+    def parse(self, value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"{_written(value)} is not a number")  # noqa: TRY004
+        _within(value, self.low, self.high, _written(value), self.range)
+        return float(value)
+
+    def write(self, value: float) -> str:
+        return repr(float(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def range(self) -> str:
+        *most, last = self.words
+        return f"{', '.join(most)} or {last}"
+
+    def parse(self, value: object) -> str:
+        text = _text(value)
+        if text not in self.words:
+            raise ValueError(f"{text!r} is not one of {self.range}")
+        return text
+
+    def write(self, value: str) -> str:
+        return json.dumps(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A size in bytes."""
+
+    low: int
+    high: int
+
+    @property
+    def range(self) -> str:
+        return f"{format_size(self.low)} to {format_size(self.high)}"
+
+    def parse(self, value: object) -> int:
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        size = parse_size(_text(text))
+        _within(size, self.low, self.high, str(value), self.range)
+        return size
+
+    def write(self, value: int) -> str:
+        return f'"{write_size(value)}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A level of the reservoir: a share of it such as ``50%``, or a size. Parsed to "50%" or bytes."""
+
+    range: str = "1% to 100%, or a size up to that of the reservoir"
+
+    def parse(self, value: object) -> int | str:
+        text = _text(value).strip()
+        if text.endswith("%"):
+            if not re.fullmatch(r"\d{1,3}\s*%", text) or not 1 <= int(text[:-1]) <= 100:
+                raise ValueError(f"{text!r} is not a share from 1% to 100%")
+            return f"{int(text[:-1])}%"
+        try:
+            return parse_size(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is neither a share such as 50% nor a size such as 64KiB") from None
+
+    def write(self, value: int | str) -> str:
+        return f'"{value if isinstance(value, str) else write_size(value)}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A duration in seconds."""
+
+    low: float
+    high: float
+
+    @property
+    def range(self) -> str:
+        return f"{write_duration(self.low)} to {write_duration(self.high)}"
+
+    def parse(self, value: object) -> float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        duration = float(str(value)) if number else parse_duration(_text(value))
+        _within(duration, self.low, self.high, str(value), self.range)
+        return duration
+
+    def write(self, value: float) -> str:
+        return f'"{write_duration(value)}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """An amount per period."""
+
+    range: str = "a size, a slash and a period, such as 4KiB/s or 10MiB/day"
+
+    def parse(self, value: object) -> Allowance:
+        return parse_allowance(_text(value))
+
+    def write(self, value: Allowance) -> str:
+        return f'"{write_size(value.limit_bytes)}/{write_duration(value.period_s)}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A list of texts of one kind."""
+
+    each: Text
+    range: str
+    at_least: int = 0
+
+    def parse(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"{_written(value)} is not a list: write it in square brackets")  # noqa: TRY004
+        if len(value) < self.at_least:
+            raise ValueError("the list is empty")
+        return tuple(self.each.parse(item) for item in value)
+
+    def write(self, value: tuple[str, ...]) -> str:
+        return f"[{', '.join(self.each.write(item) for item in value)}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a door listens on the network; "" keeps it shut."""
+
+    range: str = 'an address and a port such as "*:55000", or "" for none'
+
+    def parse(self, value: object) -> HostPort | None:
+        text = _text(value)
+        return parse_host_port(text) if text else None
+
+    def write(self, value: HostPort | None) -> str:
+        return json.dumps(str(value) if value else "")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalListen:
+    """Where only this machine can reach: a loopback address or a Unix socket; "" is nowhere."""
+
+    range: str = 'a loopback address and a port, the absolute path of a Unix socket, or ""'
+
+    def parse(self, value: object) -> HostPort | str | None:
+        text = _text(value)
+        if not text or text.startswith("/"):
+            return text or None
+        address = parse_host_port(text)
+        if not address.loopback:
+            raise ValueError(f"{text!r} is not a loopback address: only this machine may ask for health")
+        return address
+
+    def write(self, value: HostPort | str | None) -> str:
+        return json.dumps(str(value or ""), ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerUrl:
+    """The address of a broker."""
+
+    range: str = "tls://HOST:PORT or unix:///PATH"
+
+    def parse(self, value: object) -> str:
+        text = _text(value)
+        match = _UPSTREAM.fullmatch(text)
+        if not match or (match[1] == "unix" and not match[2].startswith("/")):
+            raise ValueError(f"{text!r} is not {self.range}")
+        if match[1] == "tls" and not parse_host_port(match[2]).host:
+            raise ValueError(f"{text!r} names no host")
+        return text
+
+    def write(self, value: str) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FileMode:
+    """Permissions of a socket, written in octal as text."""
+
+    range: str = '"0600" to "0777"'
+
+    def parse(self, value: object) -> int:
+        text = _text(value)
+        if not re.fullmatch(r"0?[67][0-7]{2}", text):
+            raise ValueError(f'{text!r} is not a mode in octal such as "0660"')
+        return int(text, 8)
+
+    def write(self, value: int) -> str:
+        return f'"0{value:o}"'

@@ -1,0 +1,112 @@
+"""The configuration as frozen dataclasses. What each setting means stands at its field (fields.py)."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from drawwell.config.drawing import KernelSection, SinkSection, UpstreamSection
+from drawwell.config.serving import (
+    BrokerSection,
+    ConsumerSection,
+    ControlSection,
+    EnrolSection,
+    HealthSection,
+    PkiSection,
+    SourceSection,
+    TlsSection,
+    UnixSection,
+)
+
+DEFAULT: Final = "default"
+"""The origin of a value that nobody wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the file: its name there, the attribute of `Config`, and its dataclass."""
+
+    name: str
+    attribute: str
+    section: type[Any]
+    many: bool = False
+
+    @property
+    def header(self) -> str:
+        """The header as the file has it."""
+        return f"[[{self.name}]]" if self.many else f"[{self.name}]"
+
+    @property
+    def about(self) -> str:
+        """What it is for: the section's docstring on one line."""
+        return " ".join((self.section.__doc__ or "").split())
+
+
+TABLES: Final = (
+    Table("broker", "broker", BrokerSection),
+    Table("source", "sources", SourceSection, many=True),
+    Table("unix", "unix", UnixSection),
+    Table("control", "control", ControlSection),
+    Table("health", "health", HealthSection),
+    Table("tls", "tls", TlsSection),
+    Table("enrol", "enrol", EnrolSection),
+    Table("pki", "pki", PkiSection),
+    Table("consumer", "consumers", ConsumerSection, many=True),
+    Table("kernel", "kernel", KernelSection),
+    Table("upstream", "upstreams", UpstreamSection, many=True),
+    Table("sink", "sinks", SinkSection, many=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything an operator can set, complete: what was not written holds its default.
+
+    `files` are the files read, in order. `origins` maps ``broker.name`` or ``source[0].path`` (counted from 0,
+    and ``source[0]`` for its header) to ``file:line`` or to "default".
+    """
+
+    broker: BrokerSection
+    sources: tuple[SourceSection, ...]
+    unix: UnixSection
+    control: ControlSection
+    health: HealthSection
+    tls: TlsSection
+    enrol: EnrolSection
+    pki: PkiSection
+    consumers: tuple[ConsumerSection, ...]
+    kernel: KernelSection
+    upstreams: tuple[UpstreamSection, ...]
+    sinks: tuple[SinkSection, ...]
+    files: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def serves(self) -> bool:
+        """Does this machine run a broker (it has sources)?"""
+        return bool(self.sources)
+
+    @property
+    def pours(self) -> bool:
+        """Does this machine run a consumer (it has something to pour into)?"""
+        return self.kernel.feed or bool(self.sinks)
+
+    def origin(self, where: str) -> str:
+        """Where the value at ``table.key`` or ``table[index].key`` comes from."""
+        return self.origins.get(where, DEFAULT)
+
+    def sections(self) -> list[tuple[Table, str, Any]]:
+        """Every section with its table and its place in `origins`, in the order of the file."""
+        found: list[tuple[Table, str, Any]] = []
+        for table in TABLES:
+            value = getattr(self, table.attribute)
+            if table.many:
+                found += [(table, f"{table.name}[{index}]", each) for index, each in enumerate(value)]
+            else:
+                found.append((table, table.name, value))
+        return found
+
+
+def replaced(config: Config, **sections: Any) -> Config:
+    """A copy of `config` with other sections."""
+    return dataclasses.replace(config, **sections)

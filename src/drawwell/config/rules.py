@@ -1,0 +1,182 @@
+"""What must hold between settings. Each rule names the places that it compares, the faulty one first."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from drawwell.config.model import DEFAULT, Config
+from drawwell.config.serving import SourceSection
+from drawwell.units import format_size
+
+SEED_BYTES: Final = 48
+"""What a draw may need beside its own bytes: seedlen of CTR_DRBG AES-256 (SP 800-90A r1, table 3)."""
+OS_GENERATORS: Final = ("/dev/random", "/dev/urandom")
+ONLY_FOR: Final = {
+    "path": ("onerng", "chardev", "replay"),
+    "command": ("exec",),
+    "mode": ("onerng",),
+    "verify_firmware": ("onerng",),
+    "allow_os_generator": ("chardev",),
+    "loop": ("replay",),
+}
+"""Settings of [[source]] that some drivers know nothing of."""
+
+
+class Finding(NamedTuple):
+    """A broken rule; with a fault at one of its `places` already, it says nothing new."""
+
+    places: tuple[str, ...]
+    message: str
+
+
+def broken_rules(config: Config) -> Iterator[Finding]:
+    """Every rule that does not hold, for a complete configuration."""
+    for rule in _RULES:
+        yield from rule(config)
+
+
+def _reservoir(config: Config) -> Iterator[Finding]:
+    broker = config.broker
+    low, high = broker.low_mark_bytes, broker.high_mark_bytes
+    marks = ("broker.low_mark", "broker.high_mark", "broker.reservoir")
+    if high > broker.reservoir:
+        yield Finding((marks[1], marks[2]), f"{format_size(high)} is more than the reservoir holds")
+    if low >= high:
+        shares = isinstance(broker.low_mark, str) and isinstance(broker.high_mark, str)
+        places = marks[:2] if shares else marks
+        yield Finding(places, f"{format_size(low)} is not below the high mark of {format_size(high)}")
+    elif broker.max_draw + SEED_BYTES > low:
+        yield Finding(
+            ("broker.max_draw", *marks),
+            f"{format_size(broker.max_draw)} and a seed of {SEED_BYTES}B must fit under the low mark "
+            f"of {format_size(low)}, or a draw could starve while the sources rest",
+        )
+
+
+def _sources(config: Config) -> Iterator[Finding]:
+    for index, source in enumerate(config.sources):
+        where = f"source[{index}]"
+        yield from _needs(where, source)
+        for key, drivers in ONLY_FOR.items():
+            place = f"{where}.{key}"
+            if source.driver not in drivers and config.origin(place) != DEFAULT:
+                message = f"means nothing to driver {source.driver}: it is for {' and '.join(drivers)} only"
+                yield Finding((place, f"{where}.driver"), message)
+        if _is_os_generator(source) and not source.allow_os_generator:
+            yield Finding(
+                (f"{where}.path", f"{where}.allow_os_generator"),
+                f"{source.path} is the operating system's generator, no source of its own: "
+                "say allow_os_generator = true if you mean it",
+            )
+    if 0 < len(config.sources) < config.broker.min_sources:
+        yield Finding(
+            ("broker.min_sources", "source"),
+            f"{config.broker.min_sources} is more than the sources there are",
+        )
+
+
+def _needs(where: str, source: SourceSection) -> Iterator[Finding]:
+    driver = f"{where}.driver"
+    if not source.min_entropy:
+        yield Finding(
+            (f"{where}.min_entropy", driver),
+            f"must be given for driver {source.driver}: nobody else can assess it",
+        )
+    if source.driver in {"chardev", "replay"} and source.path in {"", "auto"}:
+        yield Finding((f"{where}.path", driver), f"must be given for driver {source.driver}")
+    if source.driver == "exec" and not source.command:
+        yield Finding((f"{where}.command", driver), "must be given for driver exec")
+
+
+def _is_os_generator(source: SourceSection) -> bool:
+    return source.driver in {"chardev", "replay"} and os.path.normpath(source.path) in OS_GENERATORS
+
+
+def _doors(config: Config) -> Iterator[Finding]:
+    if config.tls.listen and not config.serves:
+        yield Finding(
+            ("tls.listen", "source"), "a door needs a source behind it: add a [[source]], or drop [tls]"
+        )
+    if config.origin("enrol.listen") != DEFAULT and config.enrol.listen:
+        if not config.tls.listen:
+            yield Finding(
+                ("enrol.listen", "tls.listen"), "machines join for the TLS door: set listen in [tls] too"
+            )
+        if config.pki.ca:
+            yield Finding(("enrol.listen", "pki.ca"), "only the built-in CA enrols: drop this, or [pki]")
+    written = [key for key in ("ca", "certificate", "key") if getattr(config.pki, key)]
+    missing = [key for key in ("ca", "certificate", "key") if not getattr(config.pki, key)]
+    if written and missing:
+        places = (f"pki.{written[0]}", *(f"pki.{key}" for key in missing))
+        yield Finding(places, f"your own PKI also needs {' and '.join(missing)}")
+
+
+def _shared_addresses(config: Config) -> Iterator[Finding]:
+    places = {
+        "tls.listen": config.tls.listen,
+        "enrol.listen": config.enrol.listen,
+        "health.listen": config.health.listen,
+        "unix.path": config.unix.path,
+        "control.path": config.control.path,
+    }
+    # an enrolment listener that nobody wrote is compared last, so that the fault stands where one was written
+    order = sorted(places, key=lambda place: config.origin(place) == DEFAULT, reverse=True)
+    yield from _twice(config, ((place, str(places[place])) for place in order if places[place]), "address")
+
+
+def _names(config: Config) -> Iterator[Finding]:
+    yield from _twice(
+        config, ((f"source[{i}].name", each.name) for i, each in enumerate(config.sources)), "name"
+    )
+    consumers = tuple(enumerate(config.consumers))
+    yield from _twice(config, ((f"consumer[{i}].name", each.name) for i, each in consumers), "name")
+    yield from _twice(
+        config,
+        ((f"consumer[{i}].user", str(each.uid)) for i, each in consumers if each.uid is not None),
+        "user",
+    )
+    yield from _twice(
+        config, ((f"upstream[{i}].url", each.url) for i, each in enumerate(config.upstreams)), "broker"
+    )
+    yield from _twice(
+        config, ((f"sink[{i}].path", each.path) for i, each in enumerate(config.sinks) if each.path), "path"
+    )
+
+
+def _twice(config: Config, values: Iterable[tuple[str, str]], what: str) -> Iterator[Finding]:
+    first: dict[str, str] = {}
+    for place, value in values:
+        if value in first:
+            section = first[value].partition(".")[0]
+            there = config.origins.get(first[value]) or config.origins.get(section, "there by default")
+            yield Finding((place, first[value]), f"{what} {value} is taken: {there}")
+        else:
+            first[value] = place
+
+
+def _consumers(config: Config) -> Iterator[Finding]:
+    for index, consumer in enumerate(config.consumers):
+        where = f"consumer[{index}]"
+        if consumer.user and consumer.uid is None:
+            yield Finding((f"{where}.user",), f"there is no user {consumer.user!r} on this machine")
+        rate, quota = consumer.rate, consumer.quota
+        if rate and quota and quota.limit_bytes < rate.limit_bytes:
+            yield Finding(
+                (f"{where}.quota", f"{where}.rate"),
+                "less in all than one period of the rate: are the two swapped",
+            )
+
+
+def _sinks(config: Config) -> Iterator[Finding]:
+    for index, sink in enumerate(config.sinks):
+        if sink.kind != "stdout" and not sink.path:
+            yield Finding(
+                (f"sink[{index}].path", f"sink[{index}].kind"), f"must be given for kind {sink.kind}"
+            )
+        if sink.kind == "stdout" and sink.path:
+            yield Finding((f"sink[{index}].path", f"sink[{index}].kind"), "means nothing to kind stdout")
+
+
+_RULES: Final[tuple[Callable[[Config], Iterator[Finding]], ...]] = (
+    _reservoir, _sources, _doors, _shared_addresses, _names, _consumers, _sinks,
+)  # fmt: skip

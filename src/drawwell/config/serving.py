@@ -1,0 +1,361 @@
+"""The settings of whoever serves: the broker, its noise sources, its doors and its consumers."""
+# ruff: noqa: RUF009  `setting` makes a field
+
+from dataclasses import dataclass, field
+
+from drawwell.config.fields import setting
+from drawwell.config.kinds import (
+    NAME,
+    PATH,
+    Choice,
+    Duration,
+    FileMode,
+    Flag,
+    HostPort,
+    Listen,
+    LocalListen,
+    Mark,
+    Number,
+    Rate,
+    Size,
+    Text,
+    Texts,
+    Whole,
+)
+from drawwell.units import Allowance
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSection:
+    """The broker: its name, its reservoir and where it keeps what it must remember."""
+
+    name: str = setting(
+        NAME,
+        default_is="the host's name",
+        what="The broker's name in reports, receipts and its certificate.",
+        why="Set it when several brokers serve the same consumers, so that a receipt tells them apart.",
+        example='"well-1"',
+    )
+    min_sources: int = setting(
+        Whole(1, 64),
+        1,
+        what="How many sources must be healthy before anything is served.",
+        why="With 2 or more, one stick that fails or lies is never the only one behind a draw.",
+        example="2",
+    )
+    reservoir: int = setting(
+        Size(4096, 2**30),
+        "256KiB",
+        what="How much full entropy is kept ready.",
+        why="A larger reservoir rides out a replug or a burst of draws; it is memory that cannot be swapped away.",
+        example='"1MiB"',
+    )
+    low_mark: int | str = setting(
+        Mark(),
+        "50%",
+        what="The sources start to fill the reservoir when it holds less than this.",
+        why="A higher mark keeps more in hand; a lower one lets the device rest longer.",
+        example='"64KiB"',
+    )
+    high_mark: int | str = setting(
+        Mark(),
+        "100%",
+        what="The sources stop filling the reservoir when it holds this much.",
+        why="Below 100% leaves room for the block that is under way, so that none of it is thrown away.",
+        example='"90%"',
+    )
+    max_draw: int = setting(
+        Size(1, 65536),  # 2^19 bits, the most that one DRBG request returns (SP 800-90A r1, table 3)
+        "64KiB",
+        what="The largest single draw.",
+        why="It bounds what one request may take from the others; a consumer that needs more asks again.",
+        example='"16KiB"',
+    )
+    reseed_interval: float = setting(
+        Duration(1, 30 * 86400),
+        "1h",
+        what="How old a consumer's DRBG may grow before it is seeded anew from the reservoir.",
+        why="A shorter interval limits what a stolen state is worth and takes more from the reservoir.",
+        example='"10min"',
+    )
+    state_dir: str = setting(
+        PATH,
+        default_is="$STATE_DIRECTORY under systemd, /var/lib/drawwell as root, else $XDG_STATE_HOME/drawwell",
+        what="Where quotas, consumers, certificates and identities are kept. No entropy is ever written there.",
+        why="Quotas are written here before anything is served, so it belongs on a local disk.",
+        example='"/srv/drawwell"',
+    )
+    run_dir: str = setting(
+        PATH,
+        default_is="$RUNTIME_DIRECTORY under systemd, /run/drawwell as root, else $XDG_RUNTIME_DIR/drawwell, "
+        "else /tmp/drawwell-UID",
+        what="Where the sockets are made.",
+        why="Containers draw through a socket of this directory when it is mounted into them.",
+        example='"/run/drawwell-test"',
+    )
+
+    @property
+    def low_mark_bytes(self) -> int:
+        """The low mark in bytes."""
+        return _mark_bytes(self.low_mark, self.reservoir)
+
+    @property
+    def high_mark_bytes(self) -> int:
+        """The high mark in bytes."""
+        return _mark_bytes(self.high_mark, self.reservoir)
+
+
+def _mark_bytes(mark: int | str, reservoir_bytes: int) -> int:
+    return mark if isinstance(mark, int) else reservoir_bytes * int(mark[:-1]) // 100
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSection:
+    """A noise source, one table each. With no [[source]] and no [[upstream]], the first OneRNG found is used."""
+
+    name: str = setting(
+        NAME,
+        default_is="the driver's name",
+        what="The source's name in reports and on the command line.",
+        why="Give names when there are two of a kind.",
+        example='"stick-1"',
+    )
+    driver: str = setting(
+        Choice(("onerng", "chardev", "exec", "replay")),
+        "onerng",
+        what="How the source is read: a OneRNG, any device or FIFO, a program's standard output, or a recorded file.",
+        why="chardev takes /dev/hwrng, TrueRNG, NeuG and the like; replay is for tests and no noise source.",
+        example='"chardev"',
+    )
+    path: str = setting(
+        Text(r"auto|/.*", '"auto" or an absolute path'),
+        default_is='"auto" for onerng, must be given for chardev and replay',
+        what="The device, FIFO or file. auto takes the one OneRNG that is plugged in.",
+        why="Name a path under /dev/serial/by-path when there are several: it survives replugging and renumbering.",
+        example='"/dev/hwrng"',
+    )
+    command: tuple[str, ...] = setting(
+        Texts(
+            Text(range="any text that is not empty"), "a program and its arguments, one text each", at_least=1
+        ),
+        default_is="none, must be given for exec",
+        what="The program whose standard output is the noise, with its arguments. No shell is involved.",
+        why="For devices that come with a reader of their own, such as infnoise.",
+        example='["infnoise", "--raw"]',
+    )
+    min_entropy: float | None = setting(
+        Number(0.01, 8),
+        default_is="6.0 for onerng and replay, must be given for chardev and exec",
+        what="The assessed min-entropy of one sample byte, in bits, in the worst case.",
+        why="It sets the cutoffs of the health tests and what each sample counts for. Claim too much and bytes are "
+        "served that hold less than they should; take it from an assessment of your device.",
+        example="4.0",
+    )
+    mode: str = setting(
+        Text(r"cmd[0-7]", "cmd0 to cmd7"),
+        "cmd1",
+        what="The OneRNG's mode: cmd1 is raw avalanche noise without the device's whitener.",
+        why="The whitener adds no entropy and hides bias from the health tests.",
+        example='"cmd0"',
+    )
+    verify_firmware: str = setting(
+        Choice(("require", "report", "off")),
+        "require",
+        what="What to do about the OneRNG's firmware image: refuse a device whose image signature is not verified, "
+        "use it and say so in every report, or do not ask for the image.",
+        why="report is for a device with firmware of your own; off saves the seconds that the dump takes.",
+        example='"report"',
+    )
+    stall: float = setting(
+        Duration(0.1, 3600),
+        "5s",
+        what="How long the source may be silent before it counts as gone and is opened again.",
+        why="Raise it for a slow source that is silent between bursts.",
+        example='"30s"',
+    )
+    allow_os_generator: bool = setting(
+        Flag(),
+        False,
+        what="Allow /dev/random or /dev/urandom as this source.",
+        why="The operating system's generator is no independent source; every report will say that it is used.",
+        example="true",
+    )
+    loop: bool = setting(
+        Flag(),
+        False,
+        what="Begin a replayed file again at its end.",
+        why="For tests; the repeat test is expected to fail such a source.",
+        example="true",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UnixSection:
+    """The Unix door: draws by local programs and containers. Who asks is known by the user it runs as."""
+
+    path: str = setting(
+        PATH,
+        default_is="draw.sock in run_dir",
+        what="The socket to draw from.",
+        why="Move it where a container expects it.",
+        example='"/run/drawwell/web/draw.sock"',
+    )
+    mode: int = setting(
+        FileMode(),
+        "0666",
+        what="The socket's permissions.",
+        why="Who may draw is decided by user in [[consumer]], not here; a stricter mode also keeps strangers from "
+        "connecting at all.",
+        example='"0660"',
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSection:
+    """The control socket: status and the operator's verbs, for root and the broker's own user."""
+
+    path: str = setting(
+        PATH,
+        default_is="control.sock in run_dir",
+        what="The socket that the command line talks to.",
+        why="Seldom changed; every drawwell command on this machine must find it.",
+        example='"/run/drawwell/control.sock"',
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSection:
+    """Answers to /healthz and /readyz without a certificate, for this machine only."""
+
+    listen: HostPort | str | None = setting(
+        LocalListen(),
+        "",
+        what="Where health is answered over HTTP.",
+        why="For a supervisor or a load balancer on this machine.",
+        example='"127.0.0.1:55080"',
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSection:
+    """The TLS door: draws from other machines, TLS 1.3 with a client certificate, always."""
+
+    listen: HostPort | None = setting(
+        Listen(),
+        "",
+        what="Where consumers on other machines connect.",
+        why='Shut until it is set; "*" is every address of this machine.',
+        example='"*:55000"',
+    )
+    names: tuple[str, ...] = setting(
+        Texts(
+            Text(r"[A-Za-z0-9*][A-Za-z0-9.:_-]{0,252}", "a DNS name or an IP address"),
+            "a list of DNS names and IP addresses",
+            at_least=1,
+        ),
+        default_is="the host's name",
+        what="The names in the broker's own certificate; the first one is put into invitations.",
+        why="Consumers refuse a broker whose certificate does not bear the name that they connect to.",
+        example='["well.example.org", "192.0.2.7"]',
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolSection:
+    """The enrolment listener, open only while an invitation is pending."""
+
+    listen: HostPort | None = setting(
+        Listen(),
+        default_is="port 55001 where [tls] listens; none without [tls] or with your own [pki]",
+        what="Where a machine that was invited joins.",
+        why='Move it when the port is taken; "" when invitations are not used.',
+        example='"*:55001"',
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PkiSection:
+    """Certificates of your own instead of the built-in CA. All three files or none; read again on SIGHUP."""
+
+    ca: str = setting(
+        PATH,
+        default_is="the built-in CA",
+        what="PEM file of the certificates that consumers' certificates must lead to.",
+        why="For a site that runs its own CA.",
+        example='"/etc/pki/drawwell/ca.pem"',
+    )
+    certificate: str = setting(
+        PATH,
+        default_is="made by the built-in CA",
+        what="PEM file of the broker's certificate and what leads to its CA.",
+        why="Needed with ca.",
+        example='"/etc/pki/drawwell/well.pem"',
+    )
+    key: str = setting(
+        PATH,
+        default_is="made at the first start",
+        what="PEM file of the broker's private key. Only its path stands here.",
+        why="Needed with ca.",
+        example='"/etc/pki/drawwell/well.key"',
+    )
+    identity: str = setting(
+        Choice(("uri", "dns", "cn")),
+        "uri",
+        what="What in a client certificate names the consumer: a URI or DNS name of its subjectAltName, or its CN.",
+        why="uri suits SPIFFE; dns and cn suit certificates that a site has already.",
+        example='"dns"',
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSection:
+    """A consumer and what it may have. ``local`` (root and the broker's own user) exists without being written.
+
+    Consumers that join by invitation are kept in the state and need no table here.
+    """
+
+    name: str = setting(
+        NAME,
+        required=True,
+        what="The consumer's name: in reports, and as its client certificate gives it.",
+        why="Identity comes from the door, never from the consumer's own words.",
+        example='"web01"',
+    )
+    rate: Allowance | None = setting(
+        Rate(),
+        default_is="none",
+        what="How fast it may draw.",
+        why="It keeps one consumer from starving the others.",
+        example='"4KiB/s"',
+    )
+    quota: Allowance | None = setting(
+        Rate(),
+        default_is="none",
+        what="How much it may draw in all in each period.",
+        why="A bound that survives restarts: what was drawn is remembered on disk.",
+        example='"10MiB/day"',
+    )
+    draw_class: str = setting(
+        Choice(("full", "drbg", "both")),
+        "both",
+        key="class",
+        what="The classes it may ask for: full entropy, its own DRBG seeded from the reservoir, or both.",
+        why="full is limited by the hardware; a consumer that wants much is better served with drbg only.",
+        example='"drbg"',
+    )
+    user: str = setting(
+        Text(r"[A-Za-z0-9_][A-Za-z0-9_.$-]{0,31}", "a user's name or number"),
+        default_is="none: not known on the Unix door",
+        what="The user that is this consumer on the Unix door.",
+        why="One user, one consumer: it needs no key and no password.",
+        example='"www-data"',
+    )
+    weight: int = setting(
+        Whole(1, 1000),
+        1,
+        what="Its share against other consumers when the reservoir runs short.",
+        why="Give more to a consumer that must not wait.",
+        example="4",
+    )
+    uid: int | None = field(default=None)
+    """The number of `user` on this machine; found when the configuration is read."""
