@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from drawwell import __version__
 from drawwell.cli.output import Output
@@ -25,9 +26,18 @@ EXIT_USAGE = 64
 class Parser(argparse.ArgumentParser):
     """argparse with our exit code and our hint."""
 
+    exit_usage = EXIT_USAGE
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is left over here, where the verb and its help are known."""
+        namespace, left_over = super().parse_known_args(args, namespace)
+        if left_over:
+            self.error(f"unrecognized arguments: {' '.join(left_over)}")
+        return namespace, left_over
+
     def error(self, message: str) -> None:  # type: ignore[override]
         sys.stderr.write(f"{self.prog}: {message}\n{self.prog}: hint: Try '{self.prog} --help'.\n")
-        raise SystemExit(EXIT_USAGE)
+        raise SystemExit(self.exit_usage)
 
 
 def build_parser() -> Parser:

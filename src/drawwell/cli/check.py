@@ -1,8 +1,233 @@
-"""Not built yet."""
+"""``drawwell check``: the FIPS 140-2 block tests, with the summary and the exit codes of rngtest."""
 
 import argparse
-from typing import Any
+import copy
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, Final
+
+from drawwell.assess.fips140 import BLOCK_BYTES, PASS, WORD_BYTES, BlockTester
+from drawwell.cli.check_input import BrokerInput, FileInput, Input
+from drawwell.cli.check_summary import PREFIX, Summary
+from drawwell.cli.output import Output
+from drawwell.errors import UsageError
+from drawwell.units import format_size
+
+# rngtest(1), "exit status"; 1 is also "no whole block". 12, an operating system error, is in check_input.
+EXIT_FAILED: Final = 1
+EXIT_PARAMETERS: Final = 10
+EXIT_IO: Final = 11
+
+LIMITS: Final = (
+    "These tests find a broken source quickly and cannot prove a good one: any seeded generator passes them,"
+    " and so does a loop of 4096 bytes."
+)
+READ_BLOCKS: Final = 40
+SOURCE_BLOCKS: Final = 100
+"""What ``source:NAME`` draws when no number is given: a reservoir has no end of file."""
+PROGRESS_S: Final = 0.5
+
+
+class BadParameter(UsageError):
+    """A usage error with rngtest's exit code."""
+
+    exit_code = EXIT_PARAMETERS
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Nothing yet."""
+    """Add ``check``; -c is rngtest's here, so the configuration file is --config only."""
+    parser = nouns.add_parser(
+        "check",
+        parents=[copy.deepcopy(common)],
+        conflict_handler="resolve",
+        allow_abbrev=False,
+        help="judge bytes by the FIPS 140-2 block tests, as rngtest does",
+        description=f"Judge blocks of {BLOCK_BYTES} bytes by the FIPS 140-2 tests, as rngtest does. {LIMITS}",
+        epilog="The summary goes to standard error. Exit codes: 0 all blocks passed, 1 a block failed or there"
+        " was none, 10 bad parameters, 11 input or output error, 12 cannot open the input.",
+    )
+    parser.exit_usage = EXIT_PARAMETERS
+    parser.add_argument(
+        "input", nargs="?", default="-", metavar="FILE|-|source:NAME",
+        help="a file, a device, standard input (the default), or conditioned bytes drawn from the running"
+        f" broker that source NAME feeds, {SOURCE_BLOCKS} blocks if no number is given; raw noise is"
+        " expected to fail these tests and is never judged by them",
+    )  # fmt: skip
+    parser.add_argument(
+        "-p", "--pipe", action="store_true", help="copy the blocks that pass to standard output"
+    )
+    for flags, metavar, words in (
+        (("-c", "--blockcount"), "N", "stop after N blocks"),
+        (("-b", "--blockstats"), "N", "print the summary every N blocks"),
+        (("-t", "--timedstats"), "S", "print the summary every S seconds"),
+    ):
+        parser.add_argument(*flags, type=count, default=0, metavar=metavar, help=words)
+    parser.set_defaults(run=_run)
+
+
+def count(text: str) -> int:
+    """Read a number of zero, which means "never", or more."""
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def _run(args: argparse.Namespace, out: Output) -> int:
+    if args.pipe and args.json:
+        raise BadParameter("--pipe and --json both want standard output", hint="Leave one of them out.")
+    if args.pipe and sys.stdout.isatty():
+        raise BadParameter(
+            "standard output is a terminal", hint="Redirect the blocks to a file or a program."
+        )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with closing(_open(args, out)) as source:
+        check = Check(args, source, out)
+        code = check.run()
+    if out.as_json:
+        out.result(check.summary.document() | {"exit_code": code, "limits": LIMITS}, "")
+    return code
+
+
+def _open(args: argparse.Namespace, out: Output) -> Input:
+    kind, colon, name = args.input.partition(":")
+    if kind != "source" or not colon:
+        return FileInput(args.input)
+    args.blockcount = args.blockcount or SOURCE_BLOCKS
+    source = BrokerInput(name, args)
+    out.say(f"judging {source.words}; raw noise is expected to fail these tests and is not judged by them")
+    return source
+
+
+class Check:
+    """One run over one input."""
+
+    def __init__(self, args: argparse.Namespace, source: Input, out: Output) -> None:
+        self.summary = Summary(source.words, pipe=args.pipe, started=time.perf_counter())
+        self._args = args
+        self._input = source
+        self._out = out
+        self._io_failed = False
+        self._blocks_shown = 0
+        self._shown_at = self._drawn_at = time.perf_counter()
+
+    def run(self) -> int:
+        """Judge until the input ends, the count is reached or somebody interrupts; return the exit code."""
+        self._say("starting FIPS tests...")
+        try:
+            # rngtest throws four bytes away before it sends anything on
+            bootstrap = self._exactly(2 * WORD_BYTES if self._args.pipe else WORD_BYTES)
+            if not bootstrap:
+                return EXIT_FAILED
+            self._judge(BlockTester(bootstrap[-WORD_BYTES:]))
+        except KeyboardInterrupt:
+            pass  # the summary so far is what was asked for
+        self._show()
+        if self._io_failed:
+            return EXIT_IO
+        tally = self.summary.tally
+        return EXIT_FAILED if tally.failures or not tally.successes else 0
+
+    def _judge(self, tester: BlockTester) -> None:
+        summary = self.summary
+        for block in self._blocks():
+            start = time.perf_counter()
+            verdict = tester.judge(block)
+            summary.tests.add(time.perf_counter() - start)
+            summary.tally.add(verdict)
+            if verdict == PASS and self._args.pipe and not self._send(block):
+                return
+            self._keep_informed()
+
+    def _blocks(self) -> Iterator[memoryview]:
+        """Yield whole blocks as they arrive; never read beyond the last one asked for."""
+        pending = b""
+        limit = self._args.blockcount
+        while not limit or self.summary.tally.blocks < limit:
+            left = limit - self.summary.tally.blocks if limit else READ_BLOCKS
+            start = time.perf_counter()
+            data = self._read(min(left, READ_BLOCKS) * BLOCK_BYTES - len(pending))
+            if not data:
+                self.summary.received_bytes += len(pending)
+                return
+            pending += data
+            whole = len(pending) // BLOCK_BYTES
+            self.summary.input.add(time.perf_counter() - start, whole)
+            view = memoryview(pending)
+            for at in range(0, whole * BLOCK_BYTES, BLOCK_BYTES):
+                self.summary.received_bytes += BLOCK_BYTES  # block by block, as rngtest reads
+                yield view[at : at + BLOCK_BYTES]
+            pending = pending[whole * BLOCK_BYTES :]
+
+    def _exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = self._read(size - len(data))
+            if not more:
+                return b""
+            self.summary.received_bytes += len(more)
+            data += more
+        return data
+
+    def _read(self, max_bytes: int) -> bytes:
+        """Read what there is; nothing at the end or after an error, which has been said by then."""
+        try:
+            data = self._input.read(max_bytes)
+        except OSError as error:
+            self._fail("error reading input", error)
+            return b""
+        if not data:
+            self._say("entropy source exhausted!")
+        return data
+
+    def _send(self, block: memoryview) -> bool:
+        start = time.perf_counter()
+        try:
+            self._out.write_bytes(bytes(block))
+        except BrokenPipeError:
+            raise  # as for every filter: `main` ends quietly
+        except OSError as error:
+            self._fail("error writing to output", error)
+            return False
+        self.summary.output.add(time.perf_counter() - start)
+        self.summary.sent_bytes += len(block)
+        return True
+
+    def _keep_informed(self) -> None:
+        blocks, now = self.summary.tally.blocks, time.perf_counter()
+        every, seconds = self._args.blockstats, self._args.timedstats
+        if blocks == self._args.blockcount:
+            return  # the last summary follows at once
+        if (every and blocks - self._blocks_shown >= every) or (seconds and now - self._shown_at > seconds):
+            self._show()
+            self._blocks_shown, self._shown_at = blocks, now
+        if now - self._drawn_at > PROGRESS_S:
+            self._drawn_at = now
+            self._out.progress(self._progress(now))
+
+    def _progress(self, now: float) -> str:
+        received, size = self.summary.received_bytes, self._input.size_bytes
+        speed = received / (now - self.summary.started)
+        part = f" of {format_size(size)} ({received / size:.0%})" if size else ""
+        return (
+            f"check: {format_size(received)}{part}, {format_size(speed)}/s,"
+            f" {self.summary.tally.failures} of {self.summary.tally.blocks} blocks failed"
+        )
+
+    def _show(self) -> None:
+        self._out.clear_progress()
+        if not self._out.quiet and not self._out.as_json:
+            print(*self.summary.lines(time.perf_counter()), sep="\n", file=sys.stderr, flush=True)
+
+    def _say(self, words: str) -> None:
+        if not (self._args.pipe or self._out.quiet or self._out.as_json):
+            self._out.clear_progress()
+            print(f"{PREFIX}{words}", file=sys.stderr, flush=True)
+
+    def _fail(self, words: str, error: OSError) -> None:
+        self._io_failed = True
+        self._out.clear_progress()
+        print(f"{PREFIX}{words}: {error.strerror}", file=sys.stderr, flush=True)

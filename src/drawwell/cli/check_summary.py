@@ -1,0 +1,90 @@
+"""The summary of ``drawwell check``, line for line rngtest's, and the same as JSON."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from drawwell.assess.fips140 import BLOCK_BYTES, Tally
+
+PREFIX: Final = "rngtest: "
+"""Scripts look for rngtest's lines, so they are rngtest's to the first letter."""
+
+_UNITS: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+
+
+@dataclass(slots=True)
+class Speed:
+    """Seconds that a block took: least, most, and in all."""
+
+    least_s: float = 0.0
+    most_s: float = 0.0
+    total_s: float = 0.0
+    blocks: int = 0
+
+    def add(self, seconds: float, blocks: int = 1) -> None:
+        """Count `blocks` blocks that took `seconds` together."""
+        self.total_s += seconds
+        if not blocks:
+            return
+        each = seconds / blocks
+        self.least_s = min(self.least_s or each, each)
+        self.most_s = max(self.most_s, each)
+        self.blocks += blocks
+
+    def line(self) -> str:
+        """Write it as rngtest does, in the largest unit in which all three figures are at least one."""
+        bits = 8.0 * BLOCK_BYTES
+        figures = [
+            bits / self.most_s if self.most_s else 0.0,
+            bits * self.blocks / self.total_s if self.blocks and self.total_s else 0.0,
+            bits / self.least_s if self.least_s else 0.0,
+        ]
+        unit = 0
+        while min(figures) >= 1024 and unit < len(_UNITS) - 1:
+            figures = [figure / 1024 for figure in figures]
+            unit += 1
+        low, average, high = figures
+        return f"(min={low:.3f}; avg={average:.3f}; max={high:.3f}){_UNITS[unit]}bits/s"
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came in, what was found, what went out, and how fast."""
+
+    words: str
+    """What was judged, for people."""
+    pipe: bool
+    started: float
+    tally: Tally = field(default_factory=Tally)
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    input: Speed = field(default_factory=Speed)
+    tests: Speed = field(default_factory=Speed)
+    output: Speed = field(default_factory=Speed)
+
+    def lines(self, now: float) -> list[str]:
+        """The summary as rngtest prints it."""
+        lines = [
+            f"bits received from input: {8 * self.received_bytes}",
+            *([f"bits sent to output: {8 * self.sent_bytes}"] if self.pipe else ()),
+            f"FIPS 140-2 successes: {self.tally.successes}",
+            f"FIPS 140-2 failures: {self.tally.failures}",
+            *(f"FIPS 140-2(2001-10-10) {test.title}: {n}" for test, n in self.tally.failed.items()),
+            f"input channel speed: {self.input.line()}",
+            f"FIPS tests speed: {self.tests.line()}",
+            *([f"output channel speed: {self.output.line()}"] if self.pipe else ()),
+            f"Program run time: {(now - self.started) * 1e6:.0f} microseconds",
+        ]
+        return [PREFIX + line for line in lines]
+
+    def document(self) -> dict[str, Any]:
+        """The summary for programs."""
+        return {
+            "input": self.words,
+            "received_bytes": self.received_bytes,
+            "blocks": self.tally.blocks,
+            "successes": self.tally.successes,
+            "failures": self.tally.failures,
+            "failed": {str(test.name).lower(): n for test, n in self.tally.failed.items()},
+            "input_s": self.input.total_s,
+            "tests_s": self.tests.total_s,
+        }

@@ -1,0 +1,206 @@
+"""What ``drawwell check`` adds to rngtest: files, JSON, progress, interruption, and the running broker."""
+
+import json
+import os
+import pty
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import drawwell.cli.check as check_verb
+import drawwell.cli.control as control
+from drawwell.cli import main
+from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.errors import Starved
+
+GOOD = random.Random(30).randbytes(100_004)
+BAD = bytes(100_004)
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(data: bytes) -> str:
+        (tmp_path / "input").write_bytes(data)
+        return str(tmp_path / "input")
+
+    return write
+
+
+def test_a_good_file_exits_zero_and_says_nothing_on_standard_output(file, capfd):
+    """The summary is words: it goes to standard error."""
+    assert main(["check", file(GOOD)]) == 0
+
+    written = capfd.readouterr()
+    assert written.out == ""
+    assert "rngtest: FIPS 140-2 successes: 40\n" in written.err
+
+
+def test_a_bad_file_exits_one(file):
+    """A block that failed makes the exit code 1."""
+    assert main(["check", "-q", file(BAD)]) == 1
+
+
+def test_json_is_one_document_on_standard_output(file, capfd):
+    """With --json the counts, the exit code and what the tests cannot prove are one document."""
+    assert main(["check", "--json", file(BAD)]) == 1
+
+    written = capfd.readouterr()
+    document = json.loads(written.out)
+    assert (document["blocks"], document["failures"], document["exit_code"]) == (40, 40, 1)
+    assert document["failed"] == {
+        "monobit": 40, "poker": 40, "runs": 40, "long_run": 40, "continuous_run": 40
+    }  # fmt: skip
+    assert "loop of 4096 bytes" in document["limits"]
+    assert written.err == ""
+
+
+def test_json_without_a_whole_block_is_still_a_document(file, capfd):
+    """An input shorter than the bootstrap is reported, with exit code 1."""
+    assert main(["check", "--json", file(b"abc")]) == 1
+
+    assert json.loads(capfd.readouterr().out)["received_bytes"] == 3
+
+
+def test_quiet_leaves_the_exit_code_to_speak(file, capfd):
+    """With --quiet a pass prints nothing at all."""
+    assert main(["check", "--quiet", file(GOOD)]) == 0
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pipe_and_json_together_are_refused(file, capfd):
+    """Both want standard output: the bad parameter has rngtest's code."""
+    assert main(["check", "--pipe", "--json", file(GOOD)]) == 10
+
+    assert json.loads(capfd.readouterr().err)["exit_code"] == 10
+
+
+def test_a_missing_file_exits_twelve_with_a_hint(capfd):
+    """An operating system error before the first byte has rngtest's code for it."""
+    assert main(["check", "/does/not/exist"]) == 12
+
+    assert "drawwell: hint: " in capfd.readouterr().err
+
+
+def test_blocks_never_go_to_a_terminal(file):
+    """Pipe mode onto a terminal is refused before anything is read."""
+    screen, terminal = pty.openpty()
+    ended = subprocess.run(
+        [sys.executable, "-m", "drawwell", "check", "-p", file(GOOD)],
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(terminal)
+    os.close(screen)
+
+    assert ended.returncode == 10
+    assert b"standard output is a terminal" in ended.stderr
+
+
+def test_progress_is_drawn_on_a_terminal_and_erased(file, monkeypatch):
+    """A long input shows how far it is, and the summary stands alone in the end."""
+    screen, terminal = pty.openpty()
+    monkeypatch.setattr(check_verb, "PROGRESS_S", 0)
+    monkeypatch.setenv("TERM", "vt100")
+    with open(terminal, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        main(["check", file(GOOD[:30_004])])
+        shown = b""
+        while not shown.endswith(b"microseconds\r\n"):
+            shown += os.read(screen, 100_000)
+    os.close(screen)
+
+    assert b"check: 29.3KiB of 29.3KiB (100%), " in shown
+    assert b"0 of 12 blocks failed" in shown
+    assert shown.rpartition(b"\x1b[K")[2].startswith(b"rngtest: entropy source exhausted!")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_prints_the_summary_so_far(number):
+    """Ctrl-C in the middle of an endless input ends with counts and their exit code."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "drawwell", "check", "-b", "4"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin
+    assert process.stderr
+    process.stdin.write(GOOD[:10_004])
+    process.stdin.flush()
+    while b"run time" not in process.stderr.readline():
+        pass
+    process.send_signal(number)
+    told = process.stderr.read()
+    process.stdin.close()
+    process.stderr.close()
+
+    assert process.wait() == 0
+    assert b"rngtest: FIPS 140-2 successes: 4\n" in told
+
+
+class MemoryBroker:
+    """An upstream that grants seeded bytes, after refusing the first draw for no time at all."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.drawn: list[tuple[int, DrawClass]] = []
+        self._refuse = True
+
+    async def call(self, verb, args):
+        assert verb == "status"
+        return {"sources": [{"identity": {"name": "stick"}}]}
+
+    async def draw(self, n_bytes, draw_class, **_):
+        if self._refuse:
+            self._refuse = False
+            raise Starved("the reservoir is empty", retry_after_s=0)
+        self.drawn.append((n_bytes, draw_class))
+        return Grant(random.Random(len(self.drawn)).randbytes(n_bytes), len(self.drawn), draw_class)
+
+    async def aclose(self):
+        pass
+
+
+@pytest.fixture
+def broker(monkeypatch):
+    upstream = MemoryBroker()
+    monkeypatch.setattr(control, "upstream", lambda _args: upstream, raising=False)
+    return upstream
+
+
+def test_a_source_is_judged_by_conditioned_bytes_drawn_from_the_broker(broker, capfd):
+    """source:NAME draws full-entropy bytes as any consumer does, waits when starved, and says what it judges."""
+    assert main(["check", "source:stick", "-c", "3"]) == 0
+
+    assert sum(n for n, _ in broker.drawn) == 4 + 3 * 2500
+    assert {draw_class for _, draw_class in broker.drawn} == {DrawClass.FULL}
+    told = capfd.readouterr().err
+    assert (
+        "conditioned bytes drawn from memory, which source stick feeds; raw noise is expected to fail" in told
+    )
+
+
+def test_a_source_without_a_count_is_judged_by_a_hundred_blocks(broker, capfd):
+    """A reservoir has no end of file: the number of blocks is bounded."""
+    assert main(["check", "--json", "source:stick"]) == 0
+
+    assert json.loads(capfd.readouterr().out)["blocks"] == 100
+
+
+def test_an_unknown_source_is_refused_with_the_names_there_are(broker, capfd):
+    """A wrong NAME draws nothing and lists the sources."""
+    assert main(["check", "source:other"]) == 64
+
+    assert broker.drawn == []
+    assert "Its sources are: stick." in capfd.readouterr().err
+
+
+def test_the_config_option_of_other_verbs_keeps_its_short_form():
+    """-c is the block count for `check` alone."""
+    from drawwell.cli import build_parser
+
+    assert build_parser().parse_args(["check", "-c", "5"]).blockcount == 5
+    assert build_parser().parse_args(["status", "-c", "x"]).config == "x"
