@@ -1,8 +1,58 @@
-"""Not built yet."""
+"""``drawwell run`` and ``drawwell broker``: the daemon, in the foreground."""
 
 import argparse
+import logging
+import os
+import sys
 from typing import Any
+
+from drawwell.cli.output import Output
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Nothing yet."""
+    """Add the noun."""
+    parser = nouns.add_parser(
+        "run",
+        parents=[common],
+        help="run every role that the configuration names, until Ctrl-C",
+        allow_abbrev=False,
+    )
+    add_options(parser)
+    parser.set_defaults(run=lambda args, out: serve(args, out, consumers=True))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of all daemons."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="say more")
+
+
+def serve(args: argparse.Namespace, out: Output, *, consumers: bool) -> int:
+    """Run until a signal."""
+    from drawwell.config.load import load
+    from drawwell.roles.run import Process, run_until_signal
+
+    set_up_logging(verbose=args.verbose, quiet=out.quiet)
+    config = load(args.config)
+    process = Process(config, lambda: load(args.config), consumers=consumers)
+    if os.geteuid() == 0 and consumers and config.serves and config.tls.listen:
+        out.say(
+            "as root, in one process: what holds the device and CAP_SYS_ADMIN also talks to the network; "
+            "run 'drawwell broker' as a user of its own where that matters"
+        )
+
+    def started() -> None:
+        if process.station:
+            doors = ", ".join(process.station.broker.doors)
+            names = ", ".join(source.name for source in process.station.sources)
+            out.say(f"serving {names}: {doors}; Ctrl-C stops")
+
+    run_until_signal(process, started)
+    out.say("stopped")
+    return 0
+
+
+def set_up_logging(*, verbose: bool, quiet: bool) -> None:
+    """Log to standard error, with the prefix of all our words."""
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=level, stream=sys.stderr, format="drawwell: %(message)s")
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

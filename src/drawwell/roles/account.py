@@ -10,14 +10,21 @@ from drawwell.reports import ConsumerReport
 from drawwell.units import Allowance
 
 
-@dataclass(slots=True)
-class Account:
-    """One consumer. `classes` are those it may ask for."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one consumer may have; None is no limit."""
 
-    name: str
     classes: frozenset[DrawClass]
     rate: Allowance | None
     total: Allowance | None
+
+
+@dataclass(slots=True)
+class Account:
+    """One consumer, its terms, and what it had."""
+
+    name: str
+    terms: Terms
     quota: Quota
     drbg: CtrDrbg | None = None
     seeded_at: float = 0.0
@@ -43,10 +50,10 @@ class Account:
             refused=self.refused,
             full_bytes=self.full_bytes,
             drbg_bytes=self.drbg_bytes,
-            rate=str(self.rate or ""),
-            quota=str(self.total or ""),
+            rate=str(self.terms.rate or ""),
+            quota=str(self.terms.total or ""),
             quota_left_bytes=self.quota.left(now),
-            draw_class="+".join(sorted(self.classes)),
+            draw_class="+".join(sorted(self.terms.classes)),
         )
 
     def wipe(self) -> None:

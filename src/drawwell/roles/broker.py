@@ -3,7 +3,7 @@
 Between the last check of a draw and the grant there is no await: what was checked still holds when it is taken.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ from drawwell import __version__
 from drawwell.crypto.drbg import CtrDrbg
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
 from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.errors import DrawRefused, NoHealthySource, PermissionRefused, Refused, Starved
 from drawwell.reports import BrokerReport
-from drawwell.roles.account import Account
+from drawwell.roles.account import Account, Terms
 from drawwell.roles.source import SourceRole
 from drawwell.roles.supply import Supply
 from drawwell.roles.writeahead import WriteAhead
@@ -137,10 +138,10 @@ class Broker:
                 f"a draw is 1 to {self.rules.max_draw_bytes} bytes, not {ask.n_bytes}",
                 hint="Draw in several pieces.",
             )
-        if ask.draw_class not in account.classes:
+        if ask.draw_class not in account.terms.classes:
             raise DrawRefused(
                 f"{account.name} may not draw class {ask.draw_class}",
-                hint=f"Ask for class {' or '.join(sorted(account.classes))}, or have the operator allow it.",
+                hint=f"Ask for class {' or '.join(sorted(account.terms.classes))}, or have the operator allow it.",
             )
 
     async def _reserve(self, account: Account, ask: _Ask) -> float:
@@ -215,6 +216,23 @@ class Broker:
             key=key,
         )
         return self._signer.sign(body)
+
+    def set_terms(self, terms: Mapping[str, Terms], restored: Mapping[str, QuotaState]) -> None:
+        """Have exactly these consumers, on these terms; what was spent stays spent.
+
+        `restored` are the reservations on disk, for those that are new here.
+        """
+        now = self._clock()
+        for name in self.accounts.keys() - terms.keys():
+            self.accounts.pop(name).wipe()
+        for name, wanted in terms.items():
+            account = self.accounts.get(name)
+            if account is None:
+                quota = Quota(wanted.rate, wanted.total, now=now, restored=restored.get(name))
+                self.accounts[name] = Account(name, wanted, quota)
+            elif account.terms != wanted:
+                account.quota.change(wanted.rate, wanted.total, now)
+                account.terms = wanted
 
     # ---- being asked -------------------------------------------------------------------------------------
 

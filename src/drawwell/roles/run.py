@@ -1,0 +1,128 @@
+"""All roles that a configuration names, in one process, until they are told to stop."""
+
+import asyncio
+import logging
+import random
+import signal
+from collections.abc import Callable
+
+from drawwell.config.model import Config
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import ConfigError, DrawwellError
+from drawwell.links.failover import Failover
+from drawwell.links.memory import MemoryLink
+from drawwell.ports import Sink, Upstream
+from drawwell.roles.assemble import make_sink, make_upstream
+from drawwell.roles.consumer import ConsumerRole
+from drawwell.roles.station import KERNEL, LOCAL, Station
+from drawwell.sinks.kernel import KernelSink, require_privilege
+
+log = logging.getLogger("drawwell")
+
+
+class Process:
+    """One process's roles: a broker where there are sources, a consumer for each sink.
+
+    Args:
+        config: What the operator wants.
+        load: Reads the configuration again, for SIGHUP.
+        consumers: Also run the sinks; False for a process that only serves.
+
+    Raises:
+        PermissionRefused: the kernel is to be fed and CAP_SYS_ADMIN is missing; nothing was drawn.
+        ConfigError: nothing to do.
+    """
+
+    def __init__(self, config: Config, load: Callable[[], Config], *, consumers: bool = True) -> None:
+        if consumers and config.kernel.feed:
+            require_privilege()
+        self._load = load
+        self.station = Station(config) if config.serves else None
+        self._consumers = self._make_consumers(config) if consumers else []
+        if not self.station and not self._consumers:
+            raise ConfigError(
+                "nothing to run: no source, and nothing to pour into",
+                hint="Add a [[source]], or [kernel] feed = true with an [[upstream]]; see 'drawwell config sample'.",
+            )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set or a role fails; consumers go first, devices and state last.
+
+        Raises:
+            DrawwellError: the first failure of a role.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                served = group.create_task(self.station.run()) if self.station else None
+                poured = [group.create_task(consumer.run()) for consumer in self._consumers]
+                await stop.wait()
+                for task in poured:
+                    task.cancel()
+                if poured:
+                    await asyncio.wait(poured)
+                if served:
+                    served.cancel()
+        except* DrawwellError as errors:
+            raise _first(errors) from None
+
+    def reload(self) -> None:
+        """Read the configuration again and take over what can change; faults leave everything as it was."""
+        try:
+            config = self._load()
+            if self.station:
+                self.station.reload(config)
+        except DrawwellError as error:
+            log.error("not reloaded: %s", error)
+            for fault in error.faults if isinstance(error, ConfigError) else ():
+                log.error("%s", fault)
+
+    def _make_consumers(self, config: Config) -> list[ConsumerRole]:
+        made = [
+            self._consumer(config, LOCAL, make_sink(sink), DrawClass(sink.draw_class))
+            for sink in config.sinks
+        ]
+        if config.kernel.feed:
+            remote = any(upstream.remote for upstream in config.upstreams)
+            kernel = KernelSink(
+                credit_bits_per_byte=config.kernel.credit_bits_per_byte(remote=remote),
+                interval_s=config.kernel.interval,
+                chunk_bytes=config.kernel.amount,
+            )
+            made.append(self._consumer(config, KERNEL, kernel, DrawClass.FULL))
+        return made
+
+    def _consumer(self, config: Config, name: str, sink: Sink, draw_class: DrawClass) -> ConsumerRole:
+        return ConsumerRole(self._upstream(config, name), sink, draw_class, jitter=random.random)
+
+    def _upstream(self, config: Config, name: str) -> Upstream:
+        """The brokers that the configuration names; without any, the one in this process."""
+        if config.upstreams:
+            links = [make_upstream(section) for section in config.upstreams]
+            return Failover(links, jitter=random.random)
+        if self.station is None:
+            raise ConfigError("nothing to draw from", hint="Add a [[source]] or an [[upstream]].")
+        return MemoryLink(self.station.broker, name)
+
+
+def _first(errors: BaseExceptionGroup[DrawwellError]) -> DrawwellError:
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def run_until_signal(process: Process, started: Callable[[], None]) -> None:
+    """Run in the foreground: SIGINT and SIGTERM stop, SIGHUP reloads.
+
+    Raises:
+        DrawwellError: as `Process.run`.
+    """
+
+    async def live() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, process.reload)
+        loop.call_soon(started)
+        await process.run(stop)
+
+    asyncio.run(live())

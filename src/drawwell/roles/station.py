@@ -1,0 +1,285 @@
+"""A broker with everything round it: state on disk, sources, doors, and the upkeep of all three."""
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from drawwell.config.kinds import HostPort
+from drawwell.config.model import Config
+from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
+from drawwell.doors.enrol import EnrolDoor
+from drawwell.doors.health import HealthDoor
+from drawwell.doors.tls import TlsDoor
+from drawwell.doors.unix import UnixDoor
+from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.health import HealthMonitor
+from drawwell.entropy.reservoir import Reservoir
+from drawwell.errors import DrawwellError, PermissionRefused, StateUnavailable
+from drawwell.host.admin import Admin, Site
+from drawwell.host.authority import Authority
+from drawwell.host.clock import wall_clock
+from drawwell.host.files import make_private_directory, read_file, replace_file
+from drawwell.host.registry import InvitedRegistry, OwnPkiRegistry
+from drawwell.host.store import Store
+from drawwell.roles.account import Terms
+from drawwell.roles.assemble import make_driver
+from drawwell.roles.broker import Broker, Rules
+from drawwell.roles.control import Control
+from drawwell.roles.source import SourceRole
+from drawwell.roles.supply import Supply
+from drawwell.roles.writeahead import WriteAhead
+from drawwell.wire.contexts import server_context
+
+log = logging.getLogger("drawwell.broker")
+
+LOCAL = "local"
+KERNEL = "kernel"
+UPKEEP_S = 60.0
+SERIALS_PER_LIFE = 2**40
+"""Grant serial numbers: the boot epoch above, a count below. No two lives of a broker share one."""
+
+
+class Station:
+    """Opens the state and builds the broker; `run` lets it live.
+
+    Args:
+        config: What the operator wants.
+
+    Raises:
+        StateUnavailable: the state directory cannot be used, or another broker uses it.
+        ConfigError: certificates that cannot be used.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        state = config.broker.state_dir
+        make_private_directory(state)
+        self._store = Store(os.path.join(state, "broker.db"))
+        self._clock = wall_clock(self._store.time_seen)
+        section = config.broker
+        self._supply = Supply(
+            Reservoir(section.reservoir, low_mark=section.low_mark_bytes, high_mark=section.high_mark_bytes)
+        )
+        self.sources = [self._source(index) for index in range(len(config.sources))]
+        self._write_ahead = WriteAhead(self._store.reserve_quota)
+        self._signer = ReceiptSigner(_receipt_key(os.path.join(state, "receipt-key.pem")))
+        self.broker = Broker(
+            Rules(section.name, section.min_sources, section.reseed_interval, section.max_draw),
+            self._supply,
+            self.sources,
+            write_ahead=self._write_ahead,
+            signer=self._signer,
+            first_serial=self._store.boot_epoch * SERIALS_PER_LIFE,
+            fresh_key=os.urandom,
+            clock=self._clock,
+        )
+        self._admin: Admin | None = None
+        self._authority: Authority | None = None
+        self._invited: InvitedRegistry | None = None
+        self._own_pki: OwnPkiRegistry | None = None
+        self._tls: TlsDoor | None = None
+        self._doors: list[Coroutine[Any, Any, None]] = []
+        self._open_local_doors()
+        if config.tls.listen:
+            self._open_tls(config.tls.listen)
+        self._install_control()
+        self.follow_consumers()
+
+    async def run(self) -> None:
+        """Run sources and doors until cancelled; the last thing is to let go of devices and state."""
+        try:
+            async with asyncio.TaskGroup() as below:
+                lower = [below.create_task(self._write_ahead.run()), below.create_task(self._upkeep())]
+                lower += [below.create_task(source.run()) for source in self.sources]
+                try:
+                    async with asyncio.TaskGroup() as above:
+                        for door in self._doors:
+                            above.create_task(door)
+                finally:
+                    for task in lower:
+                        task.cancel()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Forget every byte and let go of the state."""
+        for account in self.broker.accounts.values():
+            account.wipe()
+        self._supply.wipe()
+        self._store.close()
+
+    def reload(self, config: Config) -> None:
+        """Take over what can change while we run: consumers, certificates; say what cannot.
+
+        Raises:
+            ConfigError: certificates that cannot be used; the old ones stay.
+        """
+        fixed = ("broker", "sources", "unix", "control", "health", "tls", "enrol", "pki")
+        changed = [name for name in fixed if getattr(config, name) != getattr(self.config, name)]
+        if changed:
+            log.warning("a restart is needed for changes in: %s", ", ".join(changed))
+        self.config = config
+        if self._own_pki:
+            self._own_pki.configure(config.pki.identity, _names(config))
+        if self._tls:
+            self._tls.reload()
+        self.follow_consumers()
+        log.info("configuration read again")
+
+    def follow_consumers(self) -> None:
+        """Bring the broker's accounts in line with the configuration and the invitations."""
+        self.broker.set_terms(self._terms(), self._store.quota_states())
+
+    # ---- building ----------------------------------------------------------------------------------------
+
+    def _source(self, index: int) -> SourceRole:
+        driver, claim = make_driver(self.config.sources[index])
+        return SourceRole(driver, HealthMonitor(claim, hash_key=os.urandom(32)), self._supply, self._clock)
+
+    def _open_local_doors(self) -> None:
+        config, broker, name = self.config, self.broker, self.config.broker.name
+        make_run_dir(config.broker.run_dir)
+        unix = UnixDoor(config.unix.path, broker, self._identify, mode=config.unix.mode, broker_name=name)
+        control = UnixDoor(
+            config.control.path, broker, self._identify, mode=0o600, control=True, broker_name=name
+        )
+        self._doors += [unix.serve(), control.serve()]
+        self.broker.doors += (f"unix {config.unix.path}",)
+        if config.health.listen:
+            self._doors.append(HealthDoor(str(config.health.listen), self._ready).serve())
+            self.broker.doors += (f"health {config.health.listen}",)
+
+    def _ready(self) -> tuple[bool, str]:
+        why = self.broker.not_ready_because()
+        return not why, why
+
+    def _open_tls(self, listen: HostPort) -> None:
+        own = self.config.pki
+        if own.ca:
+            registry = self._own_pki = OwnPkiRegistry(own.identity, _names(self.config))
+            self._add_tls(listen, lambda: server_context(own.certificate, own.key, own.ca), registry)
+            return
+        authority = Authority(
+            os.path.join(self.config.broker.state_dir, "pki"), self.config.broker.name, self._clock()
+        )
+        self._authority, self._invited = authority, InvitedRegistry(self._store)
+        self._add_tls(listen, self._own_context, self._invited)
+        self._admin = self._make_admin(authority, self._invited, listen)
+        enrol = self.config.enrol.listen
+        if enrol:
+            certificate, key = authority.ca_files
+            door = EnrolDoor(
+                self._admin, enrol.host, enrol.port, certificate=certificate, key=key, clock=self._clock
+            )
+            self._doors.append(door.serve())
+            self.broker.doors += (f"enrol {enrol} while an invitation is pending",)
+
+    def _own_context(self) -> ssl.SSLContext:
+        assert self._authority is not None  # noqa: S101
+        certificate, key = self._authority.server_files(self.config.tls.names, self._clock())
+        return server_context(certificate, key, self._authority.ca_files[0])
+
+    def _add_tls(
+        self,
+        listen: HostPort,
+        context: Callable[[], ssl.SSLContext],
+        registry: InvitedRegistry | OwnPkiRegistry,
+    ) -> None:
+        self._tls = TlsDoor(
+            listen.host or "*",
+            listen.port,
+            context,
+            self.broker,
+            registry,
+            broker_name=self.config.broker.name,
+            clock=self._clock,
+        )
+        self._doors.append(self._tls.serve())
+        self.broker.doors += (f"tls {listen}",)
+
+    def _make_admin(self, authority: Authority, registry: InvitedRegistry, listen: HostPort) -> Admin:
+        host = self.config.tls.names[0]
+        bracketed = f"[{host}]" if ":" in host else host
+        enrol = self.config.enrol.listen
+        site = Site(
+            broker=self.config.broker.name,
+            enrol_address=f"{bracketed}:{enrol.port if enrol else 0}",
+            addresses=(f"{bracketed}:{listen.port}",),
+            receipt_public_key=self._signer.public_key.decode(),
+            configured=frozenset(self._configured_terms()),
+        )
+        admin = Admin(self._store, registry, authority, site, clock=self._clock)
+        admin.listeners.append(lambda _name: self.follow_consumers())
+        return admin
+
+    def _install_control(self) -> None:
+        owner, consumers = self._admin.answers() if self._admin else ({}, {})
+        self.broker.control = Control(
+            self.broker,
+            {"receipt-key": self._receipt_key, **owner},
+            {"receipt-key": self._receipt_key, **consumers},
+        )
+
+    async def _receipt_key(self, _name: str, _args: dict[str, Any]) -> dict[str, Any]:
+        return {"public_key": self._signer.public_key.decode()}
+
+    # ---- who is who --------------------------------------------------------------------------------------
+
+    def _identify(self, uid: int, _gid: int, _pid: int) -> str:
+        for consumer in self.config.consumers:
+            if consumer.uid == uid:
+                return consumer.name
+        if uid in {0, os.geteuid()}:
+            return LOCAL
+        raise PermissionRefused(
+            f"no consumer of this broker is user number {uid}",
+            hint='Have the operator add a [[consumer]] with user = "…" to the configuration.',
+        )
+
+    def _configured_terms(self) -> Mapping[str, Terms]:
+        both = frozenset(DrawClass)
+        terms = {LOCAL: Terms(both, None, None)}
+        if self.config.kernel.feed:
+            terms[KERNEL] = Terms(both, None, None)
+        for consumer in self.config.consumers:
+            classes = both if consumer.draw_class == "both" else frozenset({DrawClass(consumer.draw_class)})
+            terms[consumer.name] = Terms(classes, consumer.rate, consumer.quota)
+        return terms
+
+    def _terms(self) -> Mapping[str, Terms]:
+        invited = self._admin.consumers() if self._admin else {}
+        terms = {name: Terms(row.classes, row.rate, row.quota) for name, row in invited.items()}
+        return {**terms, **self._configured_terms()}
+
+    async def _upkeep(self) -> None:
+        """Note the time, so that no restart goes back before it, and renew the broker's own certificate."""
+        while True:
+            try:
+                await asyncio.to_thread(self._store.note_time, self._clock())
+            except StateUnavailable as error:
+                log.error("%s", error)
+            await asyncio.sleep(UPKEEP_S)
+            if self._tls and self._authority:
+                try:
+                    self._tls.reload()
+                except DrawwellError as error:
+                    log.error("the TLS door keeps its old certificate: %s", error)
+
+
+def make_run_dir(path: str) -> None:
+    """Make the directory of the sockets, which others may enter: each socket has its own permissions."""
+    os.makedirs(path, mode=0o755, exist_ok=True)
+
+
+def _names(config: Config) -> dict[str, str]:
+    return {consumer.name: consumer.name for consumer in config.consumers}
+
+
+def _receipt_key(path: str) -> bytes:
+    """The Ed25519 key that signs receipts; made at the first start."""
+    if not os.path.exists(path):
+        replace_file(path, receipt_key_from_seed(os.urandom(32)))
+    return read_file(path)
