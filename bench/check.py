@@ -1,0 +1,75 @@
+"""``drawwell check`` beside rngtest over the same bytes: interleaved runs, MB/s, and the ratio.
+
+The bytes are made once; both programs read them from the page cache and judge every block. The ratio is of
+the medians, in this run on this machine; no other comparison means anything.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+
+Contender = Callable[[], str]
+"""Does the whole work once; returns what it found, which must be the same for all."""
+
+
+def race(contenders: Mapping[str, Contender], runs: int) -> dict[str, list[float]]:
+    """Run all in turn, `runs` times over, so that a busy moment hits each; return seconds."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(runs):
+        found = {}
+        for name, contender in contenders.items():
+            start = time.perf_counter()
+            found[name] = contender()
+            seconds[name].append(time.perf_counter() - start)
+        if len(set(found.values())) != 1:
+            raise SystemExit(f"the contenders disagree: {found}")
+    return seconds
+
+
+def program(argv: list[str], path: str) -> Contender:
+    """A program that judges the file on its standard input; what it found are its counters."""
+
+    def run() -> str:
+        with open(path, "rb") as data:
+            done = subprocess.run(argv, stdin=data, capture_output=True, text=True, check=False)
+        return "\n".join(line for line in done.stderr.splitlines() if "FIPS 140-2" in line)
+
+    return run
+
+
+def write_noise(path: str, megabytes: int) -> None:
+    with open(path, "wb") as file:
+        file.writelines(os.urandom(1_000_000) for _ in range(megabytes))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megabytes", type=int, default=200, help="default: %(default)s")
+    parser.add_argument("--runs", type=int, default=3, help="default: %(default)s")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "noise")
+        write_noise(path, args.megabytes)
+        contenders = {"drawwell check": program([sys.executable, "-m", "drawwell", "check"], path)}
+        if shutil.which("rngtest"):
+            contenders["rngtest"] = program(["rngtest"], path)
+        seconds = race(contenders, args.runs)
+    for name, times in seconds.items():
+        middle = statistics.median(times)
+        spread = ", ".join(f"{each:.2f}" for each in sorted(times))
+        print(f"{name:15} {args.megabytes / middle:6.1f} MB/s  (seconds: {spread})")
+    if "rngtest" in seconds:
+        ratio = statistics.median(seconds["rngtest"]) / statistics.median(seconds["drawwell check"])
+        print(f"ratio: drawwell check is {ratio:.2f} times as fast as rngtest")
+    else:
+        print("rngtest is not installed (Debian: rng-tools-debian): nothing to compare with")
+
+
+if __name__ == "__main__":
+    main()
