@@ -53,6 +53,7 @@ class SimulatedOneRng:
         self.fault = Fault.NONE
         self.dtr = False
         self.paused = True
+        self.pauses = 0
         self.mode = Mode.DEFAULT
         self._version = version
         self._hardware_id = hardware_id
@@ -138,6 +139,7 @@ class SimulatedOneRng:
                 self.paused = False
             case "o":
                 self.paused = True
+                self.pauses += 1
             case "w":
                 self._pool.forget()
             case "v":

@@ -57,6 +57,13 @@ class Image:
     data: bytes = field(repr=False)
 
     @property
+    def dump(self) -> bytes:
+        """Header and image as the device sent them."""
+        header = self.header
+        fields = ((header.length, 3), (header.version, 2), (header.text_size, 2))
+        return MAGIC + b"".join(value.to_bytes(size, "little") for value, size in fields) + self.data
+
+    @property
     def signed(self) -> bytes:
         """The bytes that the signature covers."""
         return self.data[: IMAGE_BYTES - self._end_area_bytes]

@@ -1,0 +1,145 @@
+"""Which noise devices are plugged in, under which nodes, and who has them open. Reads sysfs and /proc only.
+
+Every OneRNG says that its serial number is "00", so a device is known by the port that it is plugged into: the
+stable name is what udev calls ID_PATH, and stands in /dev/serial/by-path.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from drawwell.errors import SourceUnavailable
+from drawwell.reports import Report
+
+ONERNG: Final = "OneRNG"
+# vendor:product as the makers' udev rules and drivers have them.
+KNOWN: Final = {
+    "1d50:6086": ONERNG,
+    "04d8:f5fe": "TrueRNG",
+    "16d0:0aa0": "TrueRNGpro",
+    "04d8:ebb5": "TrueRNGpro V2",
+    "1d50:60c6": "ChaosKey",
+    "1209:3701": "Infinite Noise",
+    "0403:7840": "BitBabbler",
+    "1fc9:8110": "SwiftRNG",
+    "1fc9:8111": "SwiftRNG",
+    "3975:0001": "SwiftRNG",
+    "3975:0002": "SwiftRNG",
+    "3975:0003": "SwiftRNG",
+    "3975:0004": "SwiftRNG",
+    "20df:0001": "Entropy Key",
+    "234b:0001": "NeuG",
+}
+_PCI_ADDRESS: Final = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+
+
+@dataclass(frozen=True, slots=True)
+class UsbDevice(Report):
+    """A known noise device on USB.
+
+    `path` is its node, "" when no driver made one; `bound_driver` is the kernel driver of its first bound
+    interface, "" for none; `usb_path` is the kernel's name of the port, such as ``1-1.2``.
+    """
+
+    kind: str
+    usb_id: str
+    path: str
+    stable_name: str
+    usb_path: str
+    bound_driver: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holder(Report):
+    """A process that has a node open."""
+
+    pid: int
+    name: str
+
+
+def discover(sysfs: str = "/sys", dev: str = "/dev") -> tuple[UsbDevice, ...]:
+    """Return the known noise devices, in the order of their ports; none where there is no USB."""
+    devices = sorted(Path(sysfs, "bus/usb/devices").glob("*"))
+    return tuple(found for entry in devices if (found := _known_device(entry, dev)))
+
+
+def find_onerng(sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice:
+    """Return the only OneRNG.
+
+    Raises:
+        SourceUnavailable: none, more than one, or one without a node.
+    """
+    found = [device for device in discover(sysfs, dev) if device.kind == ONERNG]
+    if not found:
+        raise SourceUnavailable(
+            "no OneRNG is plugged in",
+            hint="Plug one in, name its node, or try 'drawwell source simulate --link ./onerng'.",
+        )
+    if len(found) > 1:
+        nodes = " or ".join(f"{device.path} ({device.stable_name})" for device in found)
+        raise SourceUnavailable(f"{len(found)} OneRNGs are plugged in", hint=f"Say which one: {nodes}.")
+    if not found[0].path:
+        raise SourceUnavailable(
+            f"the OneRNG on port {found[0].usb_path} has no node",
+            hint="Load the kernel's driver with 'modprobe cdc_acm'; a virtual machine may have taken the device.",
+        )
+    return found[0]
+
+
+def stable_name_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> str:
+    """Return the stable name of the device behind a node, "" when it is none that is known."""
+    real = os.path.realpath(node)
+    return next((device.stable_name for device in discover(sysfs, dev) if device.path == real), "")
+
+
+def holders(node: str, proc: str = "/proc") -> tuple[Holder, ...]:
+    """Return the other processes that have `node` open, as far as we may look into them."""
+    real = os.path.realpath(node)
+    return tuple(
+        Holder(int(entry.name), _read(entry / "comm"))
+        for entry in sorted(Path(proc).iterdir())
+        if entry.name.isdigit() and int(entry.name) != os.getpid() and real in _open_files(entry)
+    )
+
+
+def _known_device(entry: Path, dev: str) -> UsbDevice | None:
+    usb_id = f"{_read(entry / 'idVendor')}:{_read(entry / 'idProduct')}"
+    if usb_id not in KNOWN:
+        return None
+    nodes = sorted(node.name for kind in ("tty", "usbmisc") for node in entry.glob(f"*:*/{kind}/*"))
+    drivers = sorted(os.path.basename(os.readlink(link)) for link in entry.glob("*:*/driver"))
+    return UsbDevice(
+        kind=KNOWN[usb_id],
+        usb_id=usb_id,
+        path=os.path.join(dev, nodes[0]) if nodes else "",
+        stable_name=_stable_name(entry),
+        usb_path=entry.name,
+        bound_driver=drivers[0] if drivers else "",
+    )
+
+
+def _stable_name(entry: Path) -> str:
+    """ID_PATH: the host controller's place, and the chain of ports below it."""
+    parts = entry.resolve().parts
+    root = next((at for at, part in enumerate(parts) if re.fullmatch(r"usb\d+", part)), 0)
+    controller = parts[root - 1] if root else "unknown"
+    bus = "pci" if _PCI_ADDRESS.fullmatch(controller) else "platform"
+    return f"{bus}-{controller}-usb-0:{entry.name.partition('-')[2]}"
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    with suppress(OSError):
+        for entry in (process / "fd").iterdir():
+            with suppress(OSError):
+                yield os.readlink(entry)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,310 @@
+"""The OneRNG as a noise source: found, verified, read, paused; its going away named."""
+
+import asyncio
+import os
+from contextlib import suppress
+from typing import Any, Final
+
+from drawwell.drivers.discovery import find_onerng, stable_name_of
+from drawwell.drivers.onerng_dialogue import Dialogue
+from drawwell.drivers.tty import BUFFER_BYTES, Tty
+from drawwell.entropy.blocks import RawBlock
+from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
+from drawwell.host.pty import is_pty
+from drawwell.onerng.commands import Command, Mode, parse_mode
+from drawwell.onerng.image import Image, UnreadableImage
+from drawwell.onerng.verify import SIMULATOR, VENDOR, FirmwareVerdict, verify_image
+from drawwell.reports import Firmware, SourceIdentity, as_json
+
+_POOL_FILL_S: Final = 0.1
+"""The pool of 7,168 bytes fills in 0.12 s at 57 to 59 kB/s; then new samples are XORed over old ones."""
+_GATHER_S: Final = 0.02
+"""How long packets of 64 bytes are let pile up, so that not each of them wakes us."""
+_CLOSE_LIMIT_S: Final = 0.5
+VERIFY_POLICIES: Final = ("require", "report", "off")
+
+
+class OneRngSource:
+    """A `NoiseSource` (see ports.py).
+
+    Args:
+        name: Its name in the configuration.
+        path: The device's node, or ``auto`` for the only one that is plugged in.
+        mode: ``cmd0`` to ``cmd7``; ``cmd1`` is raw avalanche noise.
+        verify: Refuse a device whose image signature is not verified (``require``), use it and say so
+            (``report``), or do not ask for the image (``off``).
+        stall_s: How long no sample may come before it counts as gone.
+
+    Raises:
+        UsageError: no such mode or policy, or a mode without noise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: str = "auto",
+        mode: str = "cmd1",
+        verify: str = "require",
+        stall_s: float = 5.0,
+    ) -> None:
+        if verify not in VERIFY_POLICIES:
+            raise UsageError(f"no policy {verify!r}", hint=f"The policies are {', '.join(VERIFY_POLICIES)}.")
+        self._name = name
+        self._wanted_path = path
+        self._mode = _noise_mode(mode)
+        self._verify = verify
+        self._stall_s = stall_s
+        self._tty: Tty | None = None
+        self._path = path
+        self._stable_name = ""
+        self._simulated = False
+        self._version = 0
+        self._hardware_id = ""
+        self._verdict = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "not asked for yet")
+        self._running = False
+        self._read_at = float("-inf")
+
+    @property
+    def identity(self) -> SourceIdentity:
+        """Who it is, as far as is known now."""
+        return SourceIdentity(
+            name=self._name,
+            kind="onerng",
+            path=self._path,
+            stable_name=self._stable_name,
+            simulated=self._simulated,
+            firmware=self._verdict.outcome,
+            firmware_detail=self._verdict.detail,
+            noise="raw noise" if Mode.RAW in self._mode else "after the maker's conditioning",
+            hardware_id=self._hardware_id,
+        )
+
+    async def open(self) -> None:
+        """Open, wake, identify, verify and start it.
+
+        Raises:
+            SourceUnavailable: not there, busy, silent, or its firmware could not be checked and must be.
+            SourceRejected: its firmware is not verified and must be.
+        """
+        self.attach()
+        try:
+            dialogue = self._dialogue
+            await dialogue.wake()
+            await self._identify()
+            await self._check_firmware()
+            await dialogue.start(self._mode)
+        except BaseException:
+            await self.aclose()
+            raise
+        self._running = True
+        self._read_at = asyncio.get_running_loop().time()
+
+    def attach(self) -> None:
+        """Take the terminal and say nothing, for single commands; `detach` or `aclose` gives it back.
+
+        Raises:
+            SourceUnavailable: not there or busy.
+            SourceRejected: not a terminal.
+        """
+        self.detach()
+        auto = self._wanted_path == "auto"
+        path = find_onerng().path if auto else self._wanted_path
+        self._tty = Tty.open(path)
+        self._path, self._stable_name = path, stable_name_of(path)
+        self._simulated = is_pty(self._tty.device_number)
+        self._verdict = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "not asked for yet")
+        self._version, self._hardware_id = 0, ""
+
+    def detach(self) -> None:
+        """Let go of the terminal and leave the device as it is; never raises."""
+        if self._tty is not None:
+            self._tty.close()
+        self._tty, self._running = None, False
+
+    async def aclose(self) -> None:
+        """Pause the device and let go of it; never raises for one that is already gone."""
+        with suppress(SourceUnavailable, TimeoutError):
+            async with asyncio.timeout(_CLOSE_LIMIT_S):
+                if self._tty is not None:
+                    await self._dialogue.tell(Command.PAUSE.value)
+        self.detach()
+
+    async def read(self, max_bytes: int) -> RawBlock:
+        """Return 1 to `max_bytes` fresh samples.
+
+        After a pause in which its pool filled up, the device is flushed first: a full pool is stirred, which
+        hides bias.
+
+        Raises:
+            SourceUnavailable: unplugged, silent for `stall_s`, or paused.
+            SourceRejected: an operator's ``verify`` found that the firmware is not verified, and it must be.
+        """
+        if self._verify == "require" and self._verdict.outcome is Firmware.NOT_VERIFIED:
+            self._insist()
+        if not self._running:
+            raise SourceUnavailable(f"{self._path} is paused", hint="Type 'drawwell onerng resume'.")
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._read_at > _POOL_FILL_S:
+            await self._dialogue.start(self._mode)
+        samples = await self._gather(max_bytes)
+        self._read_at = loop.time()
+        return RawBlock(samples)
+
+    async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Carry out ``info``, ``mode``, ``pause``, ``resume``, ``flush``, ``dump`` or ``verify``.
+
+        ``mode`` takes ``mode``; ``dump`` takes ``path``, a new file that is made with mode 0600.
+
+        Raises:
+            UsageError: no such verb, or its arguments are off.
+            SourceUnavailable: it went away, or does not answer.
+        """
+        match verb:
+            case "info":
+                return await self._info()
+            case "mode":
+                return await self._change_mode(args)
+            case "pause" | "resume" | "flush":
+                return await self._steer(verb)
+            case "dump":
+                return await self._dump(args)
+            case "verify":
+                return await self._verify_now()
+        raise UsageError(
+            f"a OneRNG has no verb {verb!r}", hint="It has info, mode, pause, resume, flush, dump and verify."
+        )
+
+    @property
+    def _dialogue(self) -> Dialogue:
+        return Dialogue(self._terminal)
+
+    @property
+    def _terminal(self) -> Tty:
+        if self._tty is None:
+            raise SourceUnavailable(f"{self._path} is not open", hint="Type 'drawwell doctor'.")
+        return self._tty
+
+    async def _gather(self, max_bytes: int) -> bytes:
+        tty = self._terminal
+        samples = await tty.read(max_bytes, self._stall_s)
+        if not samples:
+            raise SourceUnavailable(
+                f"no sample from {self._path} within {self._stall_s:g} s",
+                hint="Pull the device out and plug it in again.",
+            )
+        deadline = asyncio.get_running_loop().time() + _POOL_FILL_S
+        enough = min(max_bytes, BUFFER_BYTES) // 2
+        while len(samples) < enough and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_GATHER_S)
+            samples += await tty.read(max_bytes - len(samples), 0)
+        return samples
+
+    async def _identify(self) -> None:
+        self._version = await self._dialogue.version()
+        self._hardware_id = await self._dialogue.hardware_id() if self._version >= 3 else ""
+
+    async def _check_firmware(self) -> None:
+        if self._verify == "off":
+            self._verdict = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "switched off in the configuration")
+            return
+        await self._judge_firmware()
+        if self._verify == "require":
+            self._insist()
+
+    async def _judge_firmware(self) -> None:
+        try:
+            image = await self._dialogue.image()
+        except UnreadableImage as error:
+            self._verdict = FirmwareVerdict(Firmware.COULD_NOT_CHECK, str(error))
+        else:
+            self._verdict = verify_image(image, SIMULATOR if self._simulated else VENDOR)
+
+    def _insist(self) -> None:
+        """Let only a verified device pass."""
+        if self._verdict.outcome is Firmware.NOT_VERIFIED:
+            raise SourceRejected(
+                f"the firmware image of {self._path} is not verified: {self._verdict.reason}",
+                hint="Do not use this device, unless the firmware is your own and you set verify_firmware = "
+                '"report".',
+            )
+        if self._verdict.outcome is not Firmware.VERIFIED:
+            raise SourceUnavailable(
+                f"the firmware image of {self._path} could not be checked: {self._verdict.reason}",
+                hint="Pull the device out and plug it in again; another program may be reading it.",
+            )
+
+    async def _info(self) -> dict[str, Any]:
+        if not self._version:
+            await self._identify()
+            await self._go_on()
+        return as_json(self.identity) | {
+            "version": self._version,
+            "mode": str(self._mode) if self._running else "",
+            "paused": not self._running,
+        }
+
+    async def _change_mode(self, args: dict[str, Any]) -> dict[str, Any]:
+        self._mode = _noise_mode(args.get("mode"))
+        if self._running:
+            await self._dialogue.start(self._mode)
+        else:
+            await self._dialogue.tell(self._mode.command)
+        return {"path": self._path, "mode": str(self._mode), "words": self._mode.words}
+
+    async def _steer(self, verb: str) -> dict[str, Any]:
+        if verb == "pause":
+            await self._dialogue.stop()
+        elif verb == "resume":
+            await self._dialogue.start(self._mode)
+        else:
+            await self._dialogue.stop()
+            await self._go_on()
+        if verb != "flush":
+            self._running = verb == "resume"
+        return {"path": self._path, "done": verb}
+
+    async def _dump(self, args: dict[str, Any]) -> dict[str, Any]:
+        path = args.get("path")
+        if not isinstance(path, str) or not os.path.isabs(path):
+            raise UsageError("dump needs the absolute path of a new file")
+        try:
+            image = await self._dialogue.image()
+        except UnreadableImage as error:
+            raise SourceUnavailable(
+                f"no whole image from {self._path}: {error}", hint="Pull the device out and plug it in again."
+            ) from error
+        finally:
+            await self._go_on()
+        return {"path": path, "bytes": _write_new_file(path, image), "version": image.header.version}
+
+    async def _verify_now(self) -> dict[str, Any]:
+        await self._judge_firmware()
+        await self._go_on()
+        return as_json(self._verdict) | {"path": self._path, "detail": self._verdict.detail}
+
+    async def _go_on(self) -> None:
+        """After a question: run again if it ran."""
+        if self._running:
+            await self._dialogue.start(self._mode)
+
+
+def _noise_mode(text: object) -> Mode:
+    try:
+        mode = parse_mode(str(text))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if mode.silent:
+        raise UsageError(
+            f"mode {mode} makes no noise", hint="Type 'drawwell onerng pause' to stop the device."
+        )
+    return mode
+
+
+def _write_new_file(path: str, image: Image) -> int:
+    data = image.dump
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            return file.write(data)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint="Name a new file.") from error

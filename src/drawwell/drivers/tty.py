@@ -1,0 +1,213 @@
+"""A raw terminal that nobody else has: opened, locked, read and written with bounded waits.
+
+Echo must be off before the first byte arrives: with it, noise goes back to the device and is obeyed when it
+happens to spell a command.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import struct
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Self
+
+from drawwell.drivers.discovery import holders
+from drawwell.errors import SourceRejected, SourceUnavailable
+
+BUFFER_BYTES: Final = 4096
+"""What the kernel's line discipline holds for a reader."""
+_WRITE_LIMIT_S: Final = 1.0
+_IFLAG, _OFLAG, _CFLAG, _LFLAG, _CC = 0, 1, 2, 3, 6
+_TIOCM_DTR: Final = struct.pack("I", termios.TIOCM_DTR)
+
+
+class Tty:
+    """An open terminal. Made by `open`; not for concurrent calls."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str) -> Self:
+        """Open, lock and set raw; DTR is up from here until `close`.
+
+        Raises:
+            SourceUnavailable: not there, not permitted, or somebody else has it; the cause is the OSError.
+            SourceRejected: not a terminal.
+        """
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise _cannot_open(path, error) from error
+        try:
+            _claim(fd, path)
+            _set_raw(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(fd, path)
+
+    @property
+    def device_number(self) -> int:
+        """``st_rdev`` of the node that is open."""
+        return os.fstat(self._fd).st_rdev
+
+    async def read(self, max_bytes: int, wait_s: float) -> bytes:
+        """Return 1 to `max_bytes` bytes, or none when none came within `wait_s` (0: is there now).
+
+        Raises:
+            SourceUnavailable: unplugged.
+        """
+        data = self._read_now(max_bytes)
+        if (
+            data is None
+            and wait_s > 0
+            and await self._ready(self._loop.add_reader, self._loop.remove_reader, wait_s)
+        ):
+            data = self._read_now(max_bytes)
+        return data or b""
+
+    async def write(self, data: bytes) -> None:
+        """Write all of `data`.
+
+        Raises:
+            SourceUnavailable: unplugged, or it takes no bytes.
+        """
+        while data:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:
+                if not await self._ready(self._loop.add_writer, self._loop.remove_writer, _WRITE_LIMIT_S):
+                    raise SourceUnavailable(f"{self.path} takes no commands", hint=_REPLUG) from None
+            except OSError as error:
+                raise _gone(self.path) from error
+
+    async def drain(self, *, quiet_s: float, limit_s: float) -> int:
+        """Throw away what arrives until nothing did for `quiet_s`; return how many bytes that were.
+
+        Raises:
+            SourceUnavailable: unplugged, or it did not become quiet within `limit_s`.
+        """
+        deadline, dropped = self._loop.time() + limit_s, 0
+        while data := await self.read(BUFFER_BYTES, quiet_s):
+            dropped += len(data)
+            if self._loop.time() > deadline:
+                raise SourceUnavailable(f"{self.path} does not stop sending when told to", hint=_REPLUG)
+        self.flush_input()
+        return dropped
+
+    def flush_input(self) -> None:
+        """Drop what the kernel holds for us.
+
+        Raises:
+            SourceUnavailable: unplugged.
+        """
+        try:
+            termios.tcflush(self._fd, termios.TCIFLUSH)
+        except (OSError, termios.error) as error:
+            raise _gone(self.path) from error
+
+    def close(self) -> None:
+        """Let go of it; the kernel drops DTR. Never raises."""
+        with suppress(OSError):
+            fcntl.ioctl(self._fd, termios.TIOCNXCL)
+        with suppress(OSError):
+            os.close(self._fd)
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    def _read_now(self, max_bytes: int) -> bytes | None:
+        try:
+            data = os.read(self._fd, max_bytes)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise _gone(self.path) from error
+        if not data:
+            raise _gone(self.path)
+        return data
+
+    async def _ready(self, add: Callable[..., None], remove: Callable[[int], bool], wait_s: float) -> bool:
+        ready = asyncio.Event()
+        add(self._fd, ready.set)
+        try:
+            async with asyncio.timeout(wait_s):
+                await ready.wait()
+        except TimeoutError:
+            return False
+        finally:
+            remove(self._fd)
+        return True
+
+
+_REPLUG: Final = "Pull it out and plug it in again; use another port if that does not help."
+
+
+def _cannot_open(path: str, error: OSError) -> SourceUnavailable:
+    if error.errno in {errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO}:
+        return SourceUnavailable(
+            f"{path} is not there", hint="Plug the device in, or type 'drawwell doctor'."
+        )
+    if error.errno == errno.EBUSY:
+        return _busy(path)
+    if isinstance(error, PermissionError):
+        return SourceUnavailable(
+            f"no permission to open {path}",
+            hint=f"Run drawwell as root, or as a user in the group of {path}.",
+        )
+    return SourceUnavailable(f"cannot open {path}: {error.strerror}", hint="Type 'drawwell doctor'.")
+
+
+def _busy(path: str) -> SourceUnavailable:
+    who = ", ".join(f"{holder.name} (process {holder.pid})" for holder in holders(path))
+    return SourceUnavailable(
+        f"{path} is held open by {who or 'another process'}",
+        hint="Stop it first: two readers share the noise between them, and neither knows what it misses.",
+    )
+
+
+def _gone(path: str) -> SourceUnavailable:
+    return SourceUnavailable(f"{path} was unplugged", hint="Plug it in again.")
+
+
+def _claim(fd: int, path: str) -> None:
+    """Take the terminal for us alone: against those who lock (flock), those who come (TIOCEXCL), those who came."""
+    if not os.isatty(fd):
+        raise SourceRejected(
+            f"{path} is not a terminal", hint="Name the device's node, such as /dev/ttyACM0."
+        )
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.ioctl(fd, termios.TIOCEXCL)
+    except BlockingIOError as error:
+        raise _busy(path) from error
+    except OSError as error:
+        raise _gone(path) from error
+    if holders(path):
+        fcntl.ioctl(fd, termios.TIOCNXCL)
+        raise _busy(path)
+
+
+def _set_raw(fd: int) -> None:
+    """Raw, no echo, no flow control, modem lines ignored; HUPCL and so the fate of DTR at close as it was."""
+    try:
+        attributes = termios.tcgetattr(fd)
+        for flags in (_IFLAG, _OFLAG, _LFLAG):
+            attributes[flags] = 0
+        kept = attributes[_CFLAG] & ~(termios.CSIZE | termios.PARENB | termios.CRTSCTS)
+        attributes[_CFLAG] = kept | termios.CS8 | termios.CREAD | termios.CLOCAL
+        attributes[_CC][termios.VMIN], attributes[_CC][termios.VTIME] = 1, 0
+        termios.tcsetattr(fd, termios.TCSANOW, attributes)
+        with suppress(OSError):  # a pseudo-terminal has no DTR line
+            fcntl.ioctl(fd, termios.TIOCMBIS, _TIOCM_DTR)
+        termios.tcflush(fd, termios.TCIOFLUSH)
+    except (OSError, termios.error) as error:
+        raise SourceUnavailable(
+            "the terminal went away while it was set up", hint="Plug it in again."
+        ) from error

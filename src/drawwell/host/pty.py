@@ -1,0 +1,231 @@
+"""The simulated OneRNG on a pseudo-terminal, under a name of the caller's choice.
+
+Everything that opens the name talks to the device as it would to ``/dev/ttyACM0``: an open raises DTR, the last
+close drops it, unplugging is a hang-up. The node belongs to the kernel's pseudo-terminals (major 136), by which
+drawwell knows that what it reads there is simulated.
+"""
+
+import asyncio
+import os
+import random
+import select
+import stat
+import termios
+import tty
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from drawwell.errors import UsageError
+from drawwell.onerng.device import NOISE_RATE, SimulatedOneRng
+from drawwell.onerng.noise import Fault
+
+_CHUNK_BYTES: Final = 4096  # the size of a terminal's input buffer
+_TICK_S: Final = 0.01
+_PTY_MAJORS: Final = range(136, 144)  # Linux Documentation/admin-guide/devices.txt: Unix98 pty slaves
+
+
+class PtyDevice:
+    """A simulated OneRNG that runs from ``async with`` to its end, in the caller's event loop.
+
+    Args:
+        link: Where the symbolic link to the terminal's node stands. It is gone while unplugged.
+        seed: Makes the noise the same in every run; None draws a seed from the operating system.
+        fault: What is wrong with it, see `Fault`.
+        rate: Noise in bytes per second; 0 for as fast as it is read.
+        version: The firmware's version: 1, 2 or 3.
+    """
+
+    def __init__(
+        self,
+        link: str | os.PathLike[str],
+        *,
+        seed: int | None = None,
+        fault: Fault | str = Fault.NONE,
+        rate: float = NOISE_RATE,
+        version: int = 3,
+    ) -> None:
+        self.link = Path(link)
+        self.node = ""
+        self.fault = parse_fault(fault)
+        self.sent_bytes = 0
+        noise_seed = int.from_bytes(os.urandom(32)) if seed is None else seed
+        self._uniform = random.Random(noise_seed).randbytes  # noqa: S311 - simulated, and called so everywhere
+        self._hardware_id = self._uniform(16)
+        self._rate = rate
+        self._version = version
+        self._master = -1
+        self._pending = b""
+        self._device = self._power_on(0.0)
+        self._group = asyncio.TaskGroup()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Plug it in, unless the fault is ``unplugged``.
+
+        Raises:
+            UsageError: the link's path is taken by something that is not a link to a terminal, or not writable.
+        """
+        await self._group.__aenter__()
+        if self.fault is not Fault.UNPLUGGED:
+            self.replug()
+        self._task = self._group.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop, and take the link away."""
+        if self._task is not None:
+            self._task.cancel()
+        self.unplug()
+        await self._group.__aexit__(kind, error, trace)
+
+    def set_fault(self, fault: Fault | str) -> None:
+        """Make it ill, or well again; any other fault than ``unplugged`` plugs it in.
+
+        Raises:
+            UsageError: there is no such fault.
+        """
+        self.fault = parse_fault(fault)
+        if self.fault is Fault.UNPLUGGED:
+            self.unplug()
+        elif self._master < 0:
+            self.replug()
+        self._device.fault = self.fault
+
+    def unplug(self) -> None:
+        """Hang up on whoever has it open, and take the link away."""
+        if self._master < 0:
+            return
+        with suppress(OSError):
+            if os.readlink(self.link) == self.node:
+                self.link.unlink()
+        self._stop_waiting()
+        os.close(self._master)
+        self._master, self.node = -1, ""
+
+    def replug(self) -> None:
+        """Power it on again under the same link, on a new terminal.
+
+        Raises:
+            UsageError: as `__aenter__`.
+        """
+        self.unplug()
+        if self.fault is Fault.UNPLUGGED:
+            self.fault = Fault.NONE
+        self._device = self._power_on(asyncio.get_running_loop().time())
+        master, slave = os.openpty()
+        try:
+            tty.setraw(slave)
+            self.node = os.ttyname(slave)
+            _place_link(self.link, self.node)
+        except BaseException:
+            os.close(master)
+            raise
+        finally:
+            os.close(slave)
+        os.set_blocking(master, False)
+        self._master = master
+
+    def _power_on(self, now: float) -> SimulatedOneRng:
+        device = SimulatedOneRng(
+            self._uniform, hardware_id=self._hardware_id, version=self._version, rate=self._rate, now=now
+        )
+        device.fault = self.fault
+        self._pending = b""
+        return device
+
+    async def _run(self) -> None:
+        while True:
+            if self._master >= 0 and self._somebody_has_it_open():
+                await self._serve_once()
+            else:
+                await asyncio.sleep(_TICK_S)
+
+    def _somebody_has_it_open(self) -> bool:
+        """DTR: Linux raises it on the first open and drops it on the last close."""
+        poll = select.poll()
+        poll.register(self._master, 0)
+        was_up, self._device.dtr = self._device.dtr, not poll.poll(0)
+        if was_up and not self._device.dtr:
+            termios.tcflush(self._master, termios.TCIOFLUSH)
+            self._pending = b""
+        return self._device.dtr
+
+    async def _serve_once(self) -> None:
+        pauses = self._device.pauses
+        with suppress(OSError):  # nothing to read, or hung up between two looks
+            self._device.receive(os.read(self._master, _CHUNK_BYTES))
+        if self._device.pauses != pauses:
+            self._pending = b""
+        self._device.advance(asyncio.get_running_loop().time())
+        self._pending = self._pending or self._device.transmit(_CHUNK_BYTES)
+        written = self._write()
+        if written and not self._pending and self._rate == 0:
+            await asyncio.sleep(0)
+        else:
+            await self._wait()
+
+    def _write(self) -> int:
+        try:
+            written = os.write(self._master, self._pending) if self._pending else 0
+        except OSError:  # full, or hung up between two looks
+            return 0
+        self._pending = self._pending[written:]
+        self.sent_bytes += written
+        return written
+
+    async def _wait(self) -> None:
+        """Wait for a command, for room when something is pending, or for the next tick."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._master, ready.set)
+        if self._pending:
+            loop.add_writer(self._master, ready.set)
+        try:
+            async with asyncio.timeout(_TICK_S):
+                await ready.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        if self._master >= 0:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._master)
+            loop.remove_writer(self._master)
+
+
+def parse_fault(fault: Fault | str) -> Fault:
+    """Read the name of a fault.
+
+    Raises:
+        UsageError: there is no such fault.
+    """
+    try:
+        return Fault(fault)
+    except ValueError:
+        raise UsageError(f"no fault {fault!r}", hint=f"The faults are {', '.join(Fault)}.") from None
+
+
+def is_pty(device_number: int) -> bool:
+    """Is this the device number (``st_rdev``) of a pseudo-terminal, and so simulated?"""
+    return os.major(device_number) in _PTY_MAJORS
+
+
+def _place_link(link: Path, node: str) -> None:
+    """Put the link there in one step; replace nothing but an old link to a terminal."""
+    try:
+        if stat.S_ISLNK(link.lstat().st_mode) and os.readlink(link).startswith("/dev/pts/"):
+            link.unlink()
+    except FileNotFoundError:
+        pass
+    try:
+        link.symlink_to(node)
+    except OSError as error:
+        raise UsageError(
+            f"cannot make the link {link}: {error.strerror}",
+            hint="Name a new path in a directory that exists.",
+        ) from error
