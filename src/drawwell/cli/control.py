@@ -1,31 +1,27 @@
-"""How verbs reach a running broker: over its Unix sockets, in the directory that the configuration names."""
+"""How verbs reach a running broker: on this machine by its sockets, elsewhere by a link that was joined."""
 
 import argparse
 import asyncio
 import os
 from typing import Any
 
-from drawwell.errors import LinkUnavailable
-
-
-def run_dir(args: argparse.Namespace) -> str:
-    """The directory of the running broker's sockets."""
-    from drawwell.config.load import load
-
-    return load(args.config).broker.run_dir
+from drawwell.errors import LinkUnavailable, UsageError
+from drawwell.ports import Upstream
 
 
 def call(args: argparse.Namespace, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Ask the running broker a control verb.
+    """Ask the running broker a control verb, as its owner.
 
     Raises:
         LinkUnavailable: no broker answers.
         DrawwellError: whatever the broker refused it with.
     """
+    from drawwell.config.load import load
     from drawwell.links.unix import UnixLink
 
+    link = UnixLink(load(args.config).control.path, answer_deadline_s=ANSWER_DEADLINE_S)
+
     async def ask() -> dict[str, Any]:
-        link = UnixLink(os.path.join(run_dir(args), "control.sock"))
         try:
             return await link.call(verb, arguments)
         finally:
@@ -34,14 +30,72 @@ def call(args: argparse.Namespace, verb: str, arguments: dict[str, Any]) -> dict
     return asyncio.run(ask())
 
 
+ANSWER_DEADLINE_S = 60.0
+"""A firmware dump and on-demand tests of a slow source take their time."""
+
+
 def source_command(
     args: argparse.Namespace, source: str | None, verb: str, arguments: dict[str, Any]
 ) -> dict[str, Any] | None:
     """Ask a running source a verb; None when nobody runs it, so that the caller may open the device itself.
 
-    `source` is a name or a device path; None means the only OneRNG that runs.
+    `source` is a name or a device path; None means the only one that runs.
     """
     try:
         return call(args, "source.command", {"source": source, "verb": verb, "args": arguments})
     except LinkUnavailable:
         return None
+
+
+def upstream(args: argparse.Namespace) -> Upstream:
+    """The broker to draw from: what ``--via`` names, else the one on this machine, else those that are known.
+
+    Raises:
+        LinkUnavailable: none runs here and none was joined.
+    """
+    from drawwell.config.load import load
+    from drawwell.links.identity import load_all
+    from drawwell.links.unix import UnixLink
+    from drawwell.roles.assemble import LINKS, make_upstream
+
+    config = load(args.config)
+    links_dir = os.path.join(config.broker.state_dir, LINKS)
+    if via := getattr(args, "via", None):
+        return _named(via, links_dir)
+    if os.path.exists(config.unix.path):
+        return UnixLink(config.unix.path)
+    if config.upstreams:
+        return _together([make_upstream(section, links_dir) for section in config.upstreams])
+    if identities := load_all(links_dir):
+        return _together([_named(identity.directory, links_dir) for identity in identities])
+    raise LinkUnavailable(
+        "no broker runs here, and none was joined",
+        hint="Start one with 'drawwell run', or join one: 'drawwell join TOKEN'.",
+    )
+
+
+def _together(links: list[Upstream]) -> Upstream:
+    """One link as it is; several as one that falls over."""
+    import random
+
+    from drawwell.links.failover import Failover
+
+    return links[0] if len(links) == 1 else Failover(links, jitter=random.random)
+
+
+def _named(via: str, links_dir: str) -> Upstream:
+    """A broker by URL, by the name of its link, or by the link's directory."""
+    from drawwell.config.drawing import UpstreamSection
+    from drawwell.config.kinds import BrokerUrl, parse_host_port
+    from drawwell.links.identity import load
+    from drawwell.roles.assemble import make_upstream, tls_link
+
+    if "://" in via:
+        try:
+            return make_upstream(UpstreamSection(url=BrokerUrl().parse(via)), links_dir)
+        except ValueError as error:
+            raise UsageError(f"--via {error}") from error
+    identity = load(os.path.join(links_dir, via))
+    return _together(
+        [tls_link(identity.directory, parse_host_port(address)) for address in identity.addresses]
+    )

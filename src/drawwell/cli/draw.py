@@ -47,7 +47,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.upstream import open_upstream
+    from drawwell.cli.control import upstream
 
     try:
         total = parse_size(args.bytes)
@@ -61,7 +61,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
             f"a receipt covers one draw of at most {_PIECE} bytes", hint="Draw in several pieces."
         )
     with _Sink(args, out) as sink:
-        asyncio.run(_draw(args, open_upstream(args), total, wait_s, sink))
+        asyncio.run(_draw(args, upstream(args), total, wait_s, sink))
     return 0
 
 

@@ -1,6 +1,10 @@
 """From the configuration's words to drivers, rules and sinks."""
 
-from drawwell.config.drawing import SinkSection
+import os
+import ssl
+
+from drawwell.config.drawing import SinkSection, UpstreamSection
+from drawwell.config.kinds import HostPort
 from drawwell.config.model import Config
 from drawwell.config.serving import SourceSection
 from drawwell.drivers.chardev import CharDeviceSource
@@ -8,11 +12,18 @@ from drawwell.drivers.execute import ExecSource
 from drawwell.drivers.onerng import OneRngSource
 from drawwell.drivers.replay import ReplaySource
 from drawwell.entropy.health import NoiseClaim
-from drawwell.errors import ConfigError, UsageError
-from drawwell.ports import NoiseSource, Sink
+from drawwell.errors import ConfigError, StateUnavailable, UsageError
+from drawwell.links.identity import CA, CERTIFICATE, KEY, load_all
+from drawwell.links.tls import TlsLink
+from drawwell.links.unix import UnixLink
+from drawwell.ports import NoiseSource, Sink, Upstream
 from drawwell.sinks.fifo import FifoSink
 from drawwell.sinks.file import FileSink
 from drawwell.sinks.stdout import StdoutSink
+from drawwell.wire.contexts import client_context
+
+LINKS = "links"
+"""Below the state directory: one directory for each broker that this machine joined."""
 
 
 def make_driver(section: SourceSection) -> tuple[NoiseSource, NoiseClaim]:
@@ -58,6 +69,43 @@ def pick_source(config: Config, wanted: str | None) -> SourceSection:
     raise UsageError(
         f"no source {wanted!r}" if wanted else "which source?", hint=f"Configured sources: {names}."
     )
+
+
+def make_upstream(section: UpstreamSection, links_dir: str) -> Upstream:
+    """Return the link to one [[upstream]]; the identities that joined are below `links_dir`.
+
+    Raises:
+        StateUnavailable: no such identity.
+    """
+    if not section.remote:
+        return UnixLink(str(section.address))
+    address = section.address
+    assert isinstance(address, HostPort)  # noqa: S101  what `remote` says
+    return tls_link(_directory(section, links_dir), address)
+
+
+def _directory(section: UpstreamSection, links_dir: str) -> str:
+    if section.identity.startswith("/"):
+        return section.identity
+    if section.identity:
+        return os.path.join(links_dir, section.identity)
+    wanted = section.url.removeprefix("tls://")
+    for identity in load_all(links_dir):
+        if wanted in identity.addresses:
+            return identity.directory
+    raise StateUnavailable(
+        f"no identity for {section.url} in {links_dir}", hint="Join that broker: 'drawwell join TOKEN'."
+    )
+
+
+def tls_link(directory: str, address: HostPort) -> TlsLink:
+    """Return a link that shows the identity in `directory`, read anew for each connection."""
+
+    def context() -> ssl.SSLContext:
+        certificate, key, ca = (os.path.join(directory, name) for name in (CERTIFICATE, KEY, CA))
+        return client_context(certificate, key, ca)
+
+    return TlsLink(address.host, address.port, context=context)
 
 
 def make_sink(section: SinkSection) -> Sink:

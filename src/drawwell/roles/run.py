@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import random
 import signal
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from drawwell.errors import ConfigError, DrawwellError
 from drawwell.links.failover import Failover
 from drawwell.links.memory import MemoryLink
 from drawwell.ports import Sink, Upstream
-from drawwell.roles.assemble import make_sink, make_upstream
+from drawwell.roles.assemble import LINKS, make_sink, make_upstream
 from drawwell.roles.consumer import ConsumerRole
 from drawwell.roles.station import KERNEL, LOCAL, Station
 from drawwell.sinks.kernel import KernelSink, require_privilege
@@ -97,7 +98,8 @@ class Process:
     def _upstream(self, config: Config, name: str) -> Upstream:
         """The brokers that the configuration names; without any, the one in this process."""
         if config.upstreams:
-            links = [make_upstream(section) for section in config.upstreams]
+            links_dir = os.path.join(config.broker.state_dir, LINKS)
+            links = [make_upstream(section, links_dir) for section in config.upstreams]
             return Failover(links, jitter=random.random)
         if self.station is None:
             raise ConfigError("nothing to draw from", hint="Add a [[source]] or an [[upstream]].")
