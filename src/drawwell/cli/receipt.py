@@ -1,8 +1,115 @@
-"""Not built yet."""
+"""``drawwell receipt``: show what a receipt says, and verify who said it and about which bytes."""
 
 import argparse
-from typing import Any
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from drawwell.cli.output import Output, table
+from drawwell.errors import UsageError
+
+if TYPE_CHECKING:
+    from drawwell.crypto.receipts import ReceiptBody
+
+MEANING: Final = (
+    "A receipt says what the broker claims about these bytes; it does not prove that the broker is honest."
+)
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Nothing yet."""
+    """Add ``receipt show`` and ``receipt verify``."""
+    parser = nouns.add_parser("receipt", help="show and verify the receipt of a draw", allow_abbrev=False)
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    show = verbs.add_parser(
+        "show", parents=[common], help="print what a receipt says, unverified", description=MEANING,
+        allow_abbrev=False,
+    )  # fmt: skip
+    show.set_defaults(run=_show)
+    verify = verbs.add_parser(
+        "verify", parents=[common], allow_abbrev=False, help="check the signature, and the bytes when given",
+        description=f"{MEANING} docs/receipts.md tells how to check one with openssl alone.",
+    )  # fmt: skip
+    verify.add_argument(
+        "--key", metavar="PUBKEYFILE", help="the broker's public receipt key, PEM; 'drawwell join' keeps it"
+    )
+    verify.add_argument("--data", metavar="FILE", help="the bytes as they were drawn")
+    verify.add_argument(
+        "--hmac-key",
+        metavar="FILE",
+        help="the key that came with the receipt (default: the receipt's FILE.key)",
+    )
+    verify.set_defaults(run=_verify)
+    for verb in (show, verify):
+        verb.add_argument(
+            "file", metavar="FILE", help="the receipt, as 'drawwell draw --receipt FILE' wrote it"
+        )
+
+
+def _show(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.crypto.receipts import read_receipt
+
+    body = read_receipt(_read(args.file))
+    _print(out, body, signature="not verified", data="not checked")
+    return 0
+
+
+def _verify(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.crypto.receipts import verify_receipt
+
+    if not args.key:
+        raise UsageError(
+            "no key to verify with",
+            hint="Give the broker's public receipt key with --key; 'drawwell join' keeps it with the certificate.",
+        )
+    if args.hmac_key and not args.data:
+        raise UsageError("--hmac-key without --data", hint="Give the drawn bytes with --data FILE.")
+    receipt, public_key = _read(args.file), _read(args.key)
+    data = _read(args.data) if args.data else None
+    hmac_key = _read(args.hmac_key or f"{args.file}.key") if args.data else None
+    try:
+        body = verify_receipt(receipt, public_key, data, hmac_key)
+    except ValueError as error:
+        raise UsageError(
+            str(error),
+            hint="--key takes the public key in PEM that 'drawwell join' kept; --hmac-key takes 32 bytes.",
+        ) from error
+    _print(out, body, signature="verified", data="matches" if data is not None else "not checked")
+    return 0
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}: {os.strerror(error.errno or 0)}", hint="Name a file that can be read."
+        ) from error
+
+
+def _print(out: Output, body: "ReceiptBody", *, signature: str, data: str) -> None:
+    document = {"signature": signature, "data": data, "body": asdict(body), "meaning": MEANING}
+    rows = [
+        ("receipt", f"number {body.serial} of broker {body.broker}, for consumer {body.consumer}"),
+        ("signature", f"{signature}, key {body.key_id}"),
+        ("data", data),
+        ("granted", f"{body.n_bytes} bytes of class {body.draw_class}, {_time(body.time_s)}"),
+        *(("source", _source(source)) for source in asdict(body)["sources"]),
+    ]
+    out.result(document, f"{table(rows)}\n{MEANING}")
+
+
+def _source(source: dict[str, Any]) -> str:
+    simulated = "SIMULATED, " if source["simulated"] else ""
+    return (
+        f"{source['name']} ({source['kind']}): {simulated}{source['state']}, health epoch {source['health_epoch']},"
+        f" {source['noise']}, firmware: {source['firmware']}"
+    )
+
+
+def _time(time_s: int) -> str:
+    try:
+        return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return f"{time_s} s after 1970"

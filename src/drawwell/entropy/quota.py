@@ -11,8 +11,8 @@ Laws:
 `now` is in seconds since the epoch, by a clock that never steps back while the process runs. Periods are
 aligned to the epoch: a day begins at midnight UTC.
 
-One draw goes ``check, reservation, (write it down) confirm, charge`` with one and the same `now`, and a
-consumer's next draw starts after that.
+One draw goes ``check, reservation, (write it down) confirm, charge`` with one and the same `now`. When another
+draw of the consumer came in between, because writing took time, it starts again from `check`.
 """
 
 import math

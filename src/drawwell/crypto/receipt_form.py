@@ -1,0 +1,200 @@
+"""The form of a receipt: what it says, and the one way to write that down. docs/receipts.md is normative.
+
+A receipt is one line of canonical JSON: keys sorted, no spaces, UTF-8, strings of printable characters, whole
+numbers only. There is exactly one way to write it, so the signed bytes can be cut out of the line as they
+stand.
+"""
+
+import base64
+import hmac
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import RemoteProtocolError
+from drawwell.reports import SourceReport
+
+FORMAT: Final = "drawwell-receipt/1"
+MAX_RECEIPT_BYTES: Final = 16_384
+HMAC_KEY_BYTES: Final = 32
+"""As long as the hash (RFC 2104, section 3)."""
+
+_SIGNATURE_BYTES: Final = 64
+_MAX_TEXT: Final = 255
+_MAX_NUMBER: Final = 2**63 - 1
+_HEX: Final = {"key_id": re.compile("[0-9a-f]{32}"), "data_hmac": re.compile("[0-9a-f]{64}")}
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptSource:
+    """One source behind a grant, as it was when the bytes were granted.
+
+    `firmware` is the verdict in words, with key and hash; `noise` says what was tested; `state` and
+    `health_epoch` are those of its health tests.
+    """
+
+    name: str
+    kind: str
+    simulated: bool
+    noise: str
+    firmware: str
+    state: str
+    health_epoch: int
+
+    @classmethod
+    def of(cls, report: SourceReport) -> Self:
+        """Say of a source what its report says."""
+        identity = report.identity
+        detail = f" ({identity.firmware_detail})" if identity.firmware_detail else ""
+        return cls(
+            name=identity.name,
+            kind=identity.kind,
+            simulated=identity.simulated,
+            noise=identity.noise,
+            firmware=f"{identity.firmware}{detail}",
+            state=str(report.state),
+            health_epoch=report.health_epoch,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptBody:
+    """What is signed; the field names are the JSON names.
+
+    `time_s` is in whole seconds since the epoch by the broker's clock; `data_hmac` is HMAC-SHA-256 of the
+    granted bytes in hexadecimal; `key_id` names the key that signed, and is set by signing.
+    """
+
+    broker: str
+    consumer: str
+    sources: tuple[ReceiptSource, ...]
+    draw_class: DrawClass
+    n_bytes: int
+    serial: int
+    time_s: int
+    data_hmac: str
+    key_id: str = ""
+    format: str = FORMAT
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        broker: str,
+        consumer: str,
+        sources: tuple[ReceiptSource, ...],
+        draw_class: DrawClass,
+        serial: int,
+        time: float,
+        data: bytes,
+        key: bytes,
+    ) -> Self:
+        """Make the body for the grant `data`; `key` is fresh, 32 bytes, and goes to that consumer alone.
+
+        Raises:
+            ValueError: `key` is not 32 bytes.
+        """
+        return cls(
+            broker, consumer, sources, draw_class, len(data), serial, int(time), data_hmac(key, data)
+        )  # fmt: skip
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes that are signed."""
+        return _canonical(asdict(self))
+
+    def check(self) -> None:
+        """Raise ValueError when this says something that a receipt cannot say."""
+        _read_body(json.loads(self.encode()))
+
+
+def data_hmac(key: bytes, data: bytes) -> str:
+    """Return HMAC-SHA-256 of granted bytes in hexadecimal.
+
+    Raises:
+        ValueError: `key` is not 32 bytes.
+    """
+    if len(key) != HMAC_KEY_BYTES:
+        raise ValueError(f"a receipt's HMAC key is {HMAC_KEY_BYTES} bytes")
+    return hmac.digest(key, data, "sha256").hex()
+
+
+def write_receipt(body: ReceiptBody, signature: bytes) -> bytes:
+    """Put body and signature together.
+
+    Raises:
+        ValueError: longer than a receipt may be.
+    """
+    receipt = _canonical({"body": asdict(body), "signature": base64.b64encode(signature).decode()})
+    if len(receipt) > MAX_RECEIPT_BYTES:
+        raise ValueError(f"a receipt of more than {MAX_RECEIPT_BYTES} bytes")
+    return receipt
+
+
+def parse_receipt(receipt: bytes) -> tuple[ReceiptBody, bytes]:
+    """Return body and signature, with nothing verified. One newline at the end is no part of a receipt.
+
+    Raises:
+        RemoteProtocolError: it is not a receipt.
+    """
+    receipt = receipt.removesuffix(b"\n")
+    if len(receipt) > MAX_RECEIPT_BYTES:
+        raise RemoteProtocolError(f"not a receipt: more than {MAX_RECEIPT_BYTES} bytes")
+    try:
+        return _read_envelope(receipt)
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if type(error) is ValueError else "it is not the JSON of one"
+        raise RemoteProtocolError(f"not a receipt: {reason}") from None
+
+
+def _read_envelope(receipt: bytes) -> tuple[ReceiptBody, bytes]:
+    envelope = _typed(json.loads(receipt.decode()), {"body": dict, "signature": str})
+    body = _read_body(envelope["body"])
+    signature = base64.b64decode(envelope["signature"], validate=True)
+    if len(signature) != _SIGNATURE_BYTES or write_receipt(body, signature) != receipt:
+        raise ValueError("it is not in canonical form")
+    return body, signature
+
+
+def _canonical(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _read_body(document: object) -> ReceiptBody:
+    kinds = {
+        "broker": str, "consumer": str, "sources": list, "draw_class": str, "n_bytes": int, "serial": int,
+        "time_s": int, "data_hmac": str, "key_id": str, "format": str,
+    }  # fmt: skip
+    fields = _typed(document, kinds)
+    if fields["format"] != FORMAT:
+        raise ValueError(f"its format is not {FORMAT}")
+    for name, pattern in _HEX.items():
+        if not pattern.fullmatch(fields[name]):
+            raise ValueError(f"{name} is not hexadecimal of its length")
+    fields["draw_class"] = DrawClass(fields["draw_class"])
+    fields["sources"] = tuple(_read_source(source) for source in fields["sources"])
+    return ReceiptBody(**fields)
+
+
+def _read_source(document: object) -> ReceiptSource:
+    kinds = {
+        "name": str, "kind": str, "simulated": bool, "noise": str, "firmware": str, "state": str,
+        "health_epoch": int,
+    }  # fmt: skip
+    return ReceiptSource(**_typed(document, kinds))
+
+
+def _typed(document: object, kinds: dict[str, type]) -> dict[str, Any]:
+    """Return `document` when it has exactly these fields, of these kinds, within bounds."""
+    if not isinstance(document, dict) or document.keys() != kinds.keys():
+        raise ValueError(f"its fields are not {', '.join(kinds)}")
+    for name, kind in kinds.items():
+        value = document[name]
+        if type(value) is not kind:
+            raise ValueError(f"{name} is not a {kind.__name__}")
+        if isinstance(value, str) and (len(value) > _MAX_TEXT or not value.isprintable()):
+            raise ValueError(f"{name} is not printable text of at most {_MAX_TEXT} characters")
+        if isinstance(value, int) and not 0 <= value <= _MAX_NUMBER:
+            raise ValueError(f"{name} is out of range")
+    return dict(document)

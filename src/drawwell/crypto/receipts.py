@@ -1,0 +1,142 @@
+"""Receipts: what the broker claims about one grant, signed.
+
+A receipt holds an HMAC of the granted bytes under a key that only that consumer got: it may be shown to
+anybody, and the bytes need not be. It proves who said it and about which bytes. That the broker is honest it
+does not prove.
+"""
+
+import hashlib
+import hmac
+from dataclasses import replace
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from drawwell.crypto.receipt_form import (
+    ReceiptBody,
+    ReceiptSource,
+    data_hmac,
+    parse_receipt,
+    write_receipt,
+)
+from drawwell.errors import AuthenticationFailed
+
+__all__ = [
+    "ReceiptBody",
+    "ReceiptSigner",
+    "ReceiptSource",
+    "read_receipt",
+    "receipt_key_from_seed",
+    "verify_receipt",
+]
+
+
+class ReceiptSigner:
+    """The broker's receipt key.
+
+    Args:
+        private_key_pem: An Ed25519 private key, PKCS #8 in PEM, without a password.
+
+    Raises:
+        ValueError: it is not one.
+    """
+
+    def __init__(self, private_key_pem: bytes) -> None:
+        try:
+            key = load_pem_private_key(private_key_pem, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise ValueError("not a private key in PEM without a password") from None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ValueError("not an Ed25519 key")  # noqa: TRY004  it is the file that is wrong
+        self._key = key
+        self.public_key = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        self.key_id = _key_id(key.public_key())
+
+    def sign(self, body: ReceiptBody) -> bytes:
+        """Return the receipt for `body`, as it goes over the wire and into a file.
+
+        Raises:
+            ValueError: `body` says something that a receipt cannot say.
+        """
+        body = replace(body, key_id=self.key_id)
+        body.check()
+        return write_receipt(body, self._key.sign(body.encode()))
+
+
+def receipt_key_from_seed(seed: bytes) -> bytes:
+    """Make a receipt key, as PEM, of 32 secret bytes (RFC 8032, 5.1.5).
+
+    Raises:
+        ValueError: `seed` is not 32 bytes.
+    """
+    key = Ed25519PrivateKey.from_private_bytes(seed)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def read_receipt(receipt: bytes) -> ReceiptBody:
+    """Read a receipt without checking anything that it says.
+
+    Raises:
+        RemoteProtocolError: it is not a receipt.
+    """
+    return parse_receipt(receipt)[0]
+
+
+def verify_receipt(
+    receipt: bytes, public_key: bytes, data: bytes | None = None, hmac_key: bytes | None = None
+) -> ReceiptBody:
+    """Return what a receipt says when `public_key` (PEM) signed it, and for `data` when that is given.
+
+    Raises:
+        RemoteProtocolError: it is not a receipt.
+        AuthenticationFailed: the signature is wrong, or `data` is not what was granted.
+        ValueError: `public_key` is no Ed25519 key, or only one of `data` and `hmac_key` (32 bytes) is given.
+    """
+    if (data is None) != (hmac_key is None):
+        raise ValueError("the granted bytes and their HMAC key are checked together")
+    body, signature = parse_receipt(receipt)
+    key = _public_key(public_key)
+    try:
+        key.verify(signature, body.encode())
+    except InvalidSignature:
+        raise AuthenticationFailed(
+            f"the signature is wrong: the receipt names key {body.key_id}, the key given is {_key_id(key)}",
+            hint="Check it with the receipt key of the broker that you drew from; if that is the one, "
+            "the receipt was changed.",
+        ) from None
+    if data is not None and hmac_key is not None:
+        _check_data(body, data, hmac_key)
+    return body
+
+
+def _check_data(body: ReceiptBody, data: bytes, hmac_key: bytes) -> None:
+    same = hmac.compare_digest(data_hmac(hmac_key, data), body.data_hmac)
+    if not same or len(data) != body.n_bytes:
+        raise AuthenticationFailed(
+            "the signature is right, but the data is not what this receipt is for",
+            hint="Give the bytes as they were drawn, and the key that came with this receipt.",
+        )
+
+
+def _public_key(pem: bytes) -> Ed25519PublicKey:
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("not a public key in PEM") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("not an Ed25519 key")  # noqa: TRY004  it is the file that is wrong
+    return key
+
+
+def _key_id(key: Ed25519PublicKey) -> str:
+    """Return the first 16 bytes of SHA-256 over the key as SubjectPublicKeyInfo, in hexadecimal."""
+    encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(encoded).hexdigest()[:32]

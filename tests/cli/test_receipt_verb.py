@@ -1,0 +1,153 @@
+"""``drawwell receipt`` as an operator types it, and the same check by hand as docs/receipts.md tells it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource, receipt_key_from_seed
+from drawwell.entropy.blocks import DrawClass
+
+PAGE = Path(__file__).parents[2] / "docs" / "receipts.md"
+DATA, KEY = bytes(range(200)), bytes(range(7, 39))
+SIGNER = ReceiptSigner(receipt_key_from_seed(bytes(32)))
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """The files that a draw with a receipt leaves behind."""
+    source = ReceiptSource('a "stick"', "onerng", True, "raw noise", "not verified", "healthy", 2)
+    body = ReceiptBody.of(
+        broker="größe-1", consumer="web01", sources=(source,), draw_class=DrawClass.FULL, serial=2**53 + 1,
+        time=1_800_000_000.0, data=DATA, key=KEY,
+    )  # fmt: skip
+    files = {
+        "receipt": SIGNER.sign(body), "receipt.key": KEY, "drawn.bin": DATA, "receipt-key.pem": SIGNER.public_key,
+        "other.pem": ReceiptSigner(receipt_key_from_seed(b"\1" * 32)).public_key,
+    }  # fmt: skip
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+def run(where: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "drawwell", "receipt", *args],
+        cwd=where,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def by_hand(where: Path) -> subprocess.CompletedProcess[str]:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here")
+    script = re.search(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert script
+    return subprocess.run(["sh", "-c", script[1]], cwd=where, capture_output=True, text=True, check=False)
+
+
+def test_page_of_text_verifies_a_receipt_with_openssl(drawn: Path) -> None:
+    """The commands in docs/receipts.md, run as they stand, accept signature, key and bytes."""
+    done = by_hand(drawn)
+
+    assert done.stdout.splitlines() == ["Signature Verified Successfully", "key id matches", "data matches"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "missing"),
+    [
+        ("receipt", SIGNER.public_key, "Signature Verified Successfully"),
+        ("receipt-key.pem", ReceiptSigner(receipt_key_from_seed(b"\1" * 32)).public_key, "key id matches"),
+        ("drawn.bin", DATA[:-1], "data matches"),
+        ("receipt.key", bytes(32), "data matches"),
+    ],
+)
+def test_page_of_text_refuses_what_is_false(drawn: Path, name: str, content: bytes, missing: str) -> None:
+    """The same commands do not accept another receipt, key or bytes."""
+    (drawn / name).write_bytes(content)
+
+    assert missing not in by_hand(drawn).stdout
+
+
+def test_verify_checks_signature_and_data(drawn: Path) -> None:
+    """With key and data everything is checked, and the words say what that means and what not."""
+    done = run(drawn, "verify", "receipt", "--key", "receipt-key.pem", "--data", "drawn.bin")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "signature  verified" in done.stdout
+    assert "data       matches" in done.stdout
+    assert "SIMULATED" in done.stdout
+    assert "does not prove that the broker is honest" in done.stdout
+
+
+def test_verify_without_data_says_so(drawn: Path) -> None:
+    """Bytes that nobody gave are reported as not checked."""
+    done = run(drawn, "verify", "receipt", "--key", "receipt-key.pem", "--json")
+    document = json.loads(done.stdout)
+
+    assert (document["signature"], document["data"], document["body"]["serial"]) == (
+        "verified",
+        "not checked",
+        2**53 + 1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["--key", "other.pem"], 77, "the signature is wrong"),
+        (["--key", "receipt-key.pem", "--data", "receipt"], 77, "the data is not what this receipt is for"),
+        (["--key", "receipt-key.pem", "--data", "drawn.bin", "--hmac-key", "drawn.bin"], 64, "32 bytes"),
+        (["--key", "receipt-key.pem", "--hmac-key", "receipt.key"], 64, "--hmac-key without --data"),
+        (["--key", "receipt"], 64, "not a public key in PEM"),
+        (["--key", "absent"], 64, "cannot read absent"),
+        ([], 64, "no key to verify with"),
+    ],
+)
+def test_verify_refuses_with_words_and_code(drawn: Path, args: list[str], code: int, words: str) -> None:
+    """Each refusal has its exit code, its words and a hint, and prints no result."""
+    done = run(drawn, "verify", "receipt", *args)
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert "drawwell: hint: " in done.stderr
+
+
+def test_what_is_no_receipt_is_refused(drawn: Path) -> None:
+    """Another file is not taken for a receipt."""
+    done = run(drawn, "verify", "drawn.bin", "--key", "receipt-key.pem")
+
+    assert (done.returncode, done.stdout) == (76, "")
+    assert "not a receipt" in done.stderr
+
+
+def test_show_says_that_it_verified_nothing(drawn: Path) -> None:
+    """A shown receipt is marked as not verified."""
+    done = run(drawn, "show", "receipt")
+
+    assert done.returncode == 0
+    assert "signature  not verified" in done.stdout
+    assert "broker größe-1, for consumer web01" in done.stdout
+
+
+def test_date_beyond_the_calendar_is_shown_as_seconds(drawn: Path) -> None:
+    """A broker whose clock is mad does not break the reader."""
+    body = ReceiptBody.of(
+        broker="b",
+        consumer="c",
+        sources=(),
+        draw_class=DrawClass.DRBG,
+        serial=1,
+        time=2**62,
+        data=b"",
+        key=KEY,
+    )
+    (drawn / "mad").write_bytes(SIGNER.sign(body))
+
+    assert f"{2**62} s after 1970" in run(drawn, "show", "mad").stdout

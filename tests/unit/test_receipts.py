@@ -1,0 +1,257 @@
+"""Receipts: what they say, who can have said it, and about which bytes."""
+
+import base64
+import json
+from dataclasses import asdict, replace
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from drawwell.crypto.receipts import (
+    ReceiptBody,
+    ReceiptSigner,
+    ReceiptSource,
+    read_receipt,
+    receipt_key_from_seed,
+    verify_receipt,
+)
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import AuthenticationFailed, RemoteProtocolError
+from drawwell.reports import Firmware, SourceIdentity, SourceReport, SourceState
+
+DATA, KEY = bytes(range(64)), bytes(range(32))
+SIGNER = ReceiptSigner(receipt_key_from_seed(b"\x01" * 32))
+OTHER = ReceiptSigner(receipt_key_from_seed(b"\x02" * 32))
+SOURCE = ReceiptSource("onerng0", "onerng", True, "raw noise", str(Firmware.VERIFIED), "healthy", 3)
+BODY = ReceiptBody.of(
+    broker="well-1", consumer="web01", sources=(SOURCE,), draw_class=DrawClass.FULL, serial=42,
+    time=1_800_000_000.9, data=DATA, key=KEY,
+)  # fmt: skip
+RECEIPT = SIGNER.sign(BODY)
+
+
+def test_verified_receipt_says_what_was_signed() -> None:
+    """Signing and verifying gives the body back, with the signing key's name in it."""
+    body = verify_receipt(RECEIPT, SIGNER.public_key, DATA, KEY)
+
+    assert body == replace(BODY, key_id=SIGNER.key_id)
+    assert (body.n_bytes, body.time_s) == (64, 1_800_000_000)
+
+
+def test_receipt_is_one_canonical_line() -> None:
+    """The line is sorted, has no spaces between tokens, and is the same each time."""
+    document = json.loads(RECEIPT)
+
+    assert json.dumps(document, sort_keys=True, separators=(",", ":")).encode() == RECEIPT
+    assert SIGNER.sign(BODY) == RECEIPT
+
+
+def test_receipt_does_not_hold_the_bytes() -> None:
+    """Neither the granted bytes nor the HMAC's key can be read from it."""
+    for secret in (DATA, KEY):
+        assert secret not in RECEIPT
+        assert secret.hex().encode() not in RECEIPT
+        assert base64.b64encode(secret) not in RECEIPT
+
+
+def test_wrong_public_key_is_told_apart() -> None:
+    """Another broker's key does not verify it, and the message names both keys."""
+    with pytest.raises(AuthenticationFailed, match=f"{SIGNER.key_id}.*{OTHER.key_id}"):
+        verify_receipt(RECEIPT, OTHER.public_key)
+
+
+@pytest.mark.parametrize(
+    "field", ["broker", "consumer", "serial", "n_bytes", "time_s", "data_hmac", "draw_class"]
+)
+def test_changed_field_breaks_the_signature(field: str) -> None:
+    """No field can be changed afterwards, even when the line stays well formed."""
+    document = json.loads(RECEIPT)
+    changed = {"data_hmac": "0" * 64, "draw_class": "drbg"}
+    value = document["body"][field]
+    document["body"][field] = changed.get(field, value + 1 if isinstance(value, int) else value + "x")
+
+    with pytest.raises(AuthenticationFailed, match="the signature is wrong"):
+        verify_receipt(canonical(document), SIGNER.public_key)
+
+
+def test_source_cannot_lose_that_it_is_simulated() -> None:
+    """A simulated source stays one in every genuine receipt."""
+    with pytest.raises(AuthenticationFailed):
+        verify_receipt(RECEIPT.replace(b'"simulated":true', b'"simulated":false'), SIGNER.public_key)
+
+
+@pytest.mark.parametrize("data", [DATA[:-1], DATA + b"\0", bytes(64), b""])
+def test_other_data_is_told_apart_from_a_wrong_signature(data: bytes) -> None:
+    """Bytes that were not granted fail with words of their own."""
+    with pytest.raises(AuthenticationFailed, match="the signature is right, but the data"):
+        verify_receipt(RECEIPT, SIGNER.public_key, data, KEY)
+
+
+def test_other_hmac_key_does_not_match() -> None:
+    """The granted bytes under another key are not what the receipt is for."""
+    with pytest.raises(AuthenticationFailed, match="the data is not"):
+        verify_receipt(RECEIPT, SIGNER.public_key, DATA, bytes(32))
+
+
+def test_lied_length_does_not_pass() -> None:
+    """A signed length that differs from the data's is refused, though the HMAC is right."""
+    lying = SIGNER.sign(replace(BODY, n_bytes=65))
+
+    with pytest.raises(AuthenticationFailed, match="the data is not"):
+        verify_receipt(lying, SIGNER.public_key, DATA, KEY)
+
+
+@pytest.mark.parametrize(("data", "key"), [(DATA, None), (None, KEY), (DATA, b"short")])
+def test_data_and_key_come_together(data: bytes | None, key: bytes | None) -> None:
+    """Half of what is needed to check the bytes is a mistake of the caller."""
+    with pytest.raises(ValueError, match=r"together|32 bytes"):
+        verify_receipt(RECEIPT, SIGNER.public_key, data, key)
+
+
+def canonical(document: object) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def with_body(**fields: object) -> bytes:
+    document = json.loads(RECEIPT)
+    document["body"] |= fields
+    return canonical(document)
+
+
+def signature_of(text: str) -> bytes:
+    return canonical(json.loads(RECEIPT) | {"signature": text})
+
+
+GOOD_SIGNATURE = json.loads(RECEIPT)["signature"]
+MALFORMED = {
+    "nothing": b"",
+    "not json": b"receipt",
+    "not utf-8": b'{"\xff":1}',
+    "json of another kind": b"[]",
+    "deep nesting": b"[" * 16_000,
+    "huge number": b'{"body":' + b"9" * 5000 + b"}",
+    "too long": RECEIPT.ljust(16_385),
+    "spaces": RECEIPT.replace(b",", b", ", 1),
+    "two newlines": RECEIPT + b"\n\n",
+    "carriage return": RECEIPT + b"\r\n",
+    "byte order mark": b"\xef\xbb\xbf" + RECEIPT,
+    "escaped letters": RECEIPT.replace(b"well-1", b"well\\u002d1"),
+    "duplicate field": RECEIPT.replace(b'"broker":', b'"broker":"a","broker":'),
+    "order of fields": json.dumps(
+        dict(reversed(json.loads(RECEIPT).items())), separators=(",", ":")
+    ).encode(),
+    "field too many": with_body(more=1),
+    "field missing": canonical({"body": json.loads(RECEIPT)["body"]}),
+    "body is no object": canonical({"body": [], "signature": GOOD_SIGNATURE}),
+    "other format": with_body(format="drawwell-receipt/2"),
+    "unknown class": with_body(draw_class="raw"),
+    "number as text": with_body(serial="42"),
+    "truth as number": with_body(serial=True),
+    "number too large": with_body(serial=2**63),
+    "number below zero": with_body(n_bytes=-1),
+    "fraction": with_body(time_s=1.5),
+    "not a number": with_body(time_s=float("nan")),
+    "control character": with_body(broker="well\x1b[2J"),
+    "lone surrogate": RECEIPT.replace(b"well-1", b"\\ud800"),
+    "long text": with_body(broker="w" * 256),
+    "short hmac": with_body(data_hmac="00"),
+    "capital digits": with_body(data_hmac="A" * 64),
+    "source is no object": with_body(sources=[1]),
+    "source lacks fields": with_body(sources=[{"name": "x"}]),
+    "source of another type": with_body(sources=[asdict(SOURCE) | {"simulated": 1}]),
+    "signature not base64": signature_of("!" * 88),
+    "signature too short": signature_of(base64.b64encode(bytes(63)).decode()),
+    "signature with loose bits": signature_of(GOOD_SIGNATURE[:-3] + chr(ord(GOOD_SIGNATURE[-3]) + 1) + "=="),
+}
+
+
+@pytest.mark.parametrize("receipt", MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_receipt_is_refused_before_its_signature(receipt: bytes) -> None:
+    """Whatever is written in another way is not a receipt, whoever signed it."""
+    with pytest.raises(RemoteProtocolError, match="not a receipt") as caught:
+        verify_receipt(receipt, SIGNER.public_key)
+    assert not isinstance(caught.value, AuthenticationFailed)
+
+
+def test_one_newline_at_the_end_is_no_part_of_it() -> None:
+    """A receipt kept by an editor or `echo` still verifies."""
+    assert verify_receipt(RECEIPT + b"\n", SIGNER.public_key).serial == 42
+
+
+def test_read_receipt_verifies_nothing() -> None:
+    """Showing works for a receipt whose signature nobody can check."""
+    assert read_receipt(OTHER.sign(BODY)).key_id == OTHER.key_id
+
+
+@pytest.mark.parametrize("change", [{"broker": "a\nb"}, {"serial": 2**63}, {"consumer": "x" * 256}])
+def test_signer_says_only_what_a_receipt_can_say(change: dict) -> None:
+    """A body that no reader would accept is not signed."""
+    with pytest.raises(ValueError, match=r"is not|is out of range"):
+        SIGNER.sign(replace(BODY, **change))
+
+
+def test_signer_keeps_the_limit() -> None:
+    """More sources than fit are refused when signing."""
+    with pytest.raises(ValueError, match="more than 16384 bytes"):
+        SIGNER.sign(replace(BODY, sources=(SOURCE,) * 100))
+
+
+def test_names_outside_ascii_are_kept() -> None:
+    """A broker may be called what its owner calls it."""
+    assert verify_receipt(
+        SIGNER.sign(replace(BODY, broker='Größe «1» "\\')), SIGNER.public_key
+    ).broker.startswith("Gr")
+
+
+def test_receipt_source_says_what_the_report_says() -> None:
+    """Name, kind, simulation, verdict with key and hash, state and epoch come from the source's report."""
+    identity = SourceIdentity(
+        "stick", "onerng", "/dev/ttyACM0", simulated=True, firmware=Firmware.VERIFIED, firmware_detail="SHA-1"
+    )
+    report = SourceReport(identity, SourceState.HEALTHY, False, 7, 0, 0, 0, 0, 0, 0.0, 0, 0, "")
+
+    assert ReceiptSource.of(report) == ReceiptSource(
+        "stick", "onerng", True, "raw noise", f"{Firmware.VERIFIED} (SHA-1)", "healthy", 7
+    )
+
+
+def test_keys_of_another_kind_are_refused() -> None:
+    """Only Ed25519 signs and verifies receipts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    with pytest.raises(ValueError, match="not an Ed25519 key"):
+        ReceiptSigner(private)
+    with pytest.raises(ValueError, match="not an Ed25519 key"):
+        verify_receipt(RECEIPT, public)
+
+
+@pytest.mark.parametrize("pem", [b"", b"junk", SIGNER.public_key])
+def test_what_is_no_private_key_is_refused(pem: bytes) -> None:
+    """A file that holds no private key does not make a signer."""
+    with pytest.raises(ValueError, match="not a private key"):
+        ReceiptSigner(pem)
+
+
+def test_what_is_no_public_key_is_refused() -> None:
+    """A private key does not stand in for the public one."""
+    with pytest.raises(ValueError, match="not a public key"):
+        verify_receipt(RECEIPT, receipt_key_from_seed(b"\x01" * 32))
+
+
+def test_receipt_key_is_that_of_its_seed() -> None:
+    """The first key of RFC 8032, 7.1, comes out of its seed."""
+    seed = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+    der = base64.b64decode(
+        "".join(ReceiptSigner(receipt_key_from_seed(seed)).public_key.decode().splitlines()[1:-1])
+    )
+
+    assert der[-32:].hex() == "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+
+
+def test_repr_of_signer_shows_no_key() -> None:
+    """The private key does not reach a string."""
+    assert "\\x01" not in repr(SIGNER)
+    assert "01" * 8 not in repr(SIGNER)
