@@ -1,0 +1,359 @@
+"""Everything the broker's operator does to consumers, and how a machine becomes one and stays one.
+
+Methods write to disk and may wait for it: from an event loop call them in a thread, as `answers` does.
+"""
+
+import asyncio
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+from drawwell.crypto import pki, tokens
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import PermissionRefused, UsageError
+from drawwell.host.authority import Authority
+from drawwell.host.registry import GRACE_S, InvitedRegistry
+from drawwell.host.rows import PENDING, CertificateRow, ConsumerRow, InvitationRow
+from drawwell.host.store import Store
+from drawwell.units import Allowance, parse_allowance, parse_duration
+from drawwell.wire.enrolment import JoinRefusal, JoinReply, JoinRequest
+
+INVITATION_TTL_S: Final = 900.0
+LONGEST_TTL_S: Final = 7 * pki.DAY_S
+WRONG_TRIES: Final = 5
+"""So many wrong secrets make an invitation void."""
+BOTH: Final = frozenset(DrawClass)
+_NO_SECRET: Final = bytes(32)
+_UNKNOWN: Final = JoinRefusal("refused", "the broker knows no such invitation")
+_WHY_NOT: Final = {
+    "used": "this invitation was used already",
+    "expired": "this invitation has expired",
+    "void": "this invitation was withdrawn, or tried too often with a wrong secret",
+}
+
+_Value = TypeVar("_Value")
+Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a joiner must know of the broker.
+
+    `enrol_address` and `addresses` are ``host:port`` as seen from the joiner; `receipt_public_key` is PEM.
+    `configured` are the consumers of the configuration, whom nobody may be invited as.
+    """
+
+    broker: str
+    enrol_address: str
+    addresses: tuple[str, ...]
+    receipt_public_key: str = ""
+    configured: Collection[str] = ()
+
+
+class Admin:
+    """Invites, enrols, renews and revokes.
+
+    Args:
+        store: Where it is written.
+        registry: Brought up to date after each change.
+        authority: Signs certificates.
+        site: What joiners are told.
+        clock: Seconds since 1970, never stepping back.
+        fresh: Returns that many secret bytes, from the operating system.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: InvitedRegistry,
+        authority: Authority,
+        site: Site,
+        *,
+        clock: Callable[[], float],
+        fresh: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.site = site
+        self.listeners: list[Callable[[str], Awaitable[None]]] = []
+        """Awaited in the event loop with the consumer's name after each change made through `answers`."""
+        self._store = store
+        self._registry = registry
+        self._authority = authority
+        self._clock = clock
+        self._fresh = fresh
+
+    def answers(self) -> tuple[dict[str, Answer], dict[str, Answer]]:
+        """Return the control verbs: those of the broker's owner, and those that a consumer asks for itself."""
+        owner = {
+            "consumer.invite": self._told(self.invite),
+            "consumer.list": self._told(self.list_consumers),
+            "consumer.revoke": self._told(self.revoke),
+            "consumer.quota": self._told(self.set_quota),
+        }
+        return owner, {"renew": self._renew_own}
+
+    # ---- for the operator --------------------------------------------------------------------------------
+
+    def invite(
+        self,
+        name: str,
+        *,
+        rate: str | None = None,
+        quota: str | None = None,
+        draw_class: str | None = None,
+        ttl: str | None = None,
+        address: str | None = None,
+    ) -> dict[str, Any]:
+        """Make an invitation, and the consumer unless it exists; what is None stays as it was, at first unlimited.
+
+        Allowances are written like ``4KiB/s`` or ``none``, `draw_class` is full, drbg or both, `address` is where
+        the joiner reaches the enrolment door. Returns `token`, and `expires` in seconds since 1970.
+
+        Raises:
+            UsageError: an argument is off, or the configuration has a consumer of that name.
+        """
+        if not pki.CONSUMER_NAME.fullmatch(name):
+            raise UsageError(
+                f"{name!r} cannot be a consumer's name",
+                hint="Use 1 to 63 of a-z, 0-9, dot, underscore and hyphen, a letter or digit first.",
+            )
+        if name in self.site.configured:
+            raise UsageError(f"consumer {name} is in the configuration", hint="Choose another name.")
+        host, port = tokens.parse_address(address or self.site.enrol_address)
+        ttl_s = _read(parse_duration, ttl) if ttl else INVITATION_TTL_S
+        if ttl_s > LONGEST_TTL_S:
+            raise UsageError(
+                "an invitation lasts at most 7 days", hint="Invite when the machine is about to join."
+            )
+        now, secret = self._clock(), self._fresh(tokens.SECRET_BYTES)
+        known = self._store.consumers().get(name) or ConsumerRow(name, None, None, BOTH, now)
+        consumer = replace(_changed(known, rate, quota, draw_class), revoked_at=None)
+        invitation = tokens.invitation_name(self._fresh(tokens.INVITATION_BYTES))
+        token = tokens.Token(host, port, self._authority.spki_sha256, invitation, secret)
+        row = InvitationRow(invitation, name, tokens.secret_hash(secret), now, now + ttl_s)
+        self._store.invite(consumer, row)
+        self._registry.refresh()
+        return {"name": name, "token": token.reveal(), "expires": row.expires}
+
+    def list_consumers(self) -> dict[str, Any]:
+        """Return every consumer that was invited; times are seconds since 1970, None for never."""
+        self._store.expire_invitations(self._clock())
+        expiry = {
+            row.consumer: row.not_after for row in self._store.certificates().values() if not row.revoked_at
+        }
+        invitations = {row.consumer: row for row in self._store.invitations().values()}
+        return {
+            "consumers": [
+                _document(consumer, expiry.get(consumer.name), invitations.get(consumer.name))
+                for consumer in self._store.consumers().values()
+            ]
+        }
+
+    def revoke(self, name: str) -> dict[str, Any]:
+        """Revoke a consumer: its next draw is refused, also on an open session.
+
+        Raises:
+            UsageError: nobody of that name was invited.
+        """
+        self._known(name)
+        self._store.revoke(name, self._clock())
+        self._registry.refresh()
+        return {"name": name, "revoked": True}
+
+    def set_quota(
+        self, name: str, *, rate: str | None = None, quota: str | None = None, draw_class: str | None = None
+    ) -> dict[str, Any]:
+        """Change what a consumer may have; None leaves it, ``none`` lifts it. Returns it as `list_consumers` does.
+
+        Raises:
+            UsageError: nobody of that name was invited, or an argument is off.
+        """
+        consumer = _changed(self._known(name), rate, quota, draw_class)
+        self._store.put_consumer(consumer)
+        self._registry.refresh()
+        found = [document for document in self.list_consumers()["consumers"] if document["name"] == name]
+        return dict(found[0])
+
+    def consumers(self) -> dict[str, ConsumerRow]:
+        """Return all that were invited and are not revoked."""
+        return {name: row for name, row in self._store.consumers().items() if row.revoked_at is None}
+
+    # ---- for the machine that joins ----------------------------------------------------------------------
+
+    def pending_until(self) -> float | None:
+        """Return when the last pending invitation expires; None when none is pending."""
+        self._store.expire_invitations(self._clock())
+        pending = [row.expires for row in self._store.invitations().values() if row.status == PENDING]
+        return max(pending, default=None)
+
+    def redeem(self, request: JoinRequest) -> JoinReply | JoinRefusal:
+        """Turn an invitation into a certificate, once; that it is used is on disk before this returns.
+
+        Whoever does not know the secret learns nothing, not even whether there is such an invitation.
+
+        Raises:
+            StateUnavailable: it could not be written; nothing was issued.
+        """
+        now = self._clock()
+        self._store.expire_invitations(now)
+        invitation = self._invitation(request)
+        if isinstance(invitation, JoinRefusal):
+            return invitation
+        try:
+            certificate = self._authority.issue_client(request.csr.encode(), invitation.consumer, now)
+        except ValueError as error:
+            return JoinRefusal("refused", str(error))
+        row = _certificate_row(certificate, invitation.consumer)
+        if row.spki in self._store.certificates():
+            return JoinRefusal("refused", "this key has joined before")
+        if not self._store.redeem(invitation.id, row, now):
+            return _refusal("used")
+        self._registry.refresh()
+        return self._reply(certificate, invitation.consumer)
+
+    def renew(self, consumer: str, csr: str) -> dict[str, Any]:
+        """Certify a consumer's registered key anew; also when its certificate ran out within the grace period.
+
+        Returns `certificate`, PEM.
+
+        Raises:
+            PermissionRefused: revoked, run out too long ago, or not a key that this consumer joined with.
+            UsageError: not a signing request.
+        """
+        now = self._clock()
+        certificate = _read(lambda text: self._authority.issue_client(text.encode(), consumer, now), csr)
+        row = _certificate_row(certificate, consumer)
+        known = self._store.certificates().get(row.spki)
+        if known is None or now >= known.not_after + GRACE_S or not self._store.renew(row):
+            raise PermissionRefused(
+                f"{consumer} may not renew with this key",
+                hint="Have the broker's operator invite this machine anew.",
+            )
+        self._registry.refresh()
+        return {"certificate": certificate.decode()}
+
+    # ---- inside ------------------------------------------------------------------------------------------
+
+    def _invitation(self, request: JoinRequest) -> InvitationRow | JoinRefusal:
+        """Find the pending invitation that a request has the secret of."""
+        invitation = self._store.invitations().get(request.invitation)
+        right = tokens.secret_matches(request.secret, invitation.secret_hash if invitation else _NO_SECRET)
+        if invitation is None:
+            return _UNKNOWN
+        if not right:
+            self._store.count_wrong_try(invitation.id, WRONG_TRIES)
+            return _UNKNOWN
+        return invitation if invitation.status == PENDING else _refusal(invitation.status)
+
+    def _reply(self, certificate: bytes, name: str) -> JoinReply:
+        consumer = self._store.consumers()[name]
+        return JoinReply(
+            consumer=name,
+            certificate=certificate.decode(),
+            ca_certificate=self._authority.ca.certificate_pem.decode(),
+            broker=self.site.broker,
+            addresses=self.site.addresses,
+            rate=str(consumer.rate or ""),
+            quota=str(consumer.quota or ""),
+            draw_class="+".join(sorted(consumer.classes)),
+            receipt_public_key=self.site.receipt_public_key,
+        )
+
+    def _known(self, name: str) -> ConsumerRow:
+        consumer = self._store.consumers().get(name)
+        if consumer is None:
+            where = "It is in the configuration: change it there." if name in self.site.configured else None
+            raise UsageError(
+                f"no consumer {name!r} was invited here",
+                hint=where or "See 'drawwell consumer list' for the names.",
+            )
+        return consumer
+
+    def _told(self, method: Callable[..., dict[str, Any]]) -> Answer:
+        """Make a control verb of a method, and tell the listeners before its asker is answered."""
+
+        async def answer(_asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
+            _check_texts(arguments, method)
+            result = await asyncio.to_thread(method, **arguments)
+            for listener in self.listeners:
+                await listener(arguments.get("name", ""))
+            return result
+
+        return answer
+
+    async def _renew_own(self, asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        if not asker:
+            raise UsageError("only a consumer renews its certificate")
+        csr = arguments.get("csr")
+        if not isinstance(csr, str):
+            raise UsageError("renew takes a signing request")
+        return await asyncio.to_thread(self.renew, asker, csr)
+
+
+def _check_texts(arguments: dict[str, Any], method: Callable[..., Any]) -> None:
+    """Let only texts for the method's own parameters through: they come from outside."""
+    wanted = inspect.signature(method).parameters
+    for name, value in arguments.items():
+        if name not in wanted or not (value is None or isinstance(value, str)):
+            raise UsageError(f"the verb takes no {name!r}, or not such a one")
+    if "name" in wanted and not arguments.get("name"):
+        raise UsageError("which consumer?", hint="Name it.")
+
+
+def _read(parse: Callable[[str], _Value], text: str) -> _Value:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _changed(
+    consumer: ConsumerRow, rate: str | None, quota: str | None, draw_class: str | None
+) -> ConsumerRow:
+    return replace(
+        consumer,
+        rate=_allowance(rate, consumer.rate),
+        quota=_allowance(quota, consumer.quota),
+        classes=_classes(draw_class) if draw_class else consumer.classes,
+    )
+
+
+def _allowance(text: str | None, unchanged: Allowance | None) -> Allowance | None:
+    if text is None:
+        return unchanged
+    return None if text == "none" else _read(parse_allowance, text)
+
+
+def _classes(text: str) -> frozenset[DrawClass]:
+    if text == "both":
+        return BOTH
+    try:
+        return frozenset({DrawClass(text)})
+    except ValueError:
+        raise UsageError(f"{text!r} is no class", hint="Write full, drbg or both.") from None
+
+
+def _certificate_row(certificate: bytes, consumer: str) -> CertificateRow:
+    facts = pki.read_certificate(certificate)
+    return CertificateRow(facts.spki_sha256.hex(), consumer, f"{facts.serial:x}", facts.not_after)
+
+
+def _refusal(status: str) -> JoinRefusal:
+    return JoinRefusal(status, _WHY_NOT[status])
+
+
+def _document(
+    consumer: ConsumerRow, certificate_expires: float | None, invitation: InvitationRow | None
+) -> dict[str, Any]:
+    return {
+        "name": consumer.name,
+        "rate": str(consumer.rate or ""),
+        "quota": str(consumer.quota or ""),
+        "class": "+".join(sorted(consumer.classes)),
+        "created": consumer.created,
+        "revoked_at": consumer.revoked_at,
+        "certificate_expires": certificate_expires,
+        "invitation": invitation.status if invitation else "",
+        "invitation_expires": invitation.expires if invitation else None,
+    }

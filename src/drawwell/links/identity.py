@@ -1,0 +1,206 @@
+"""What a machine keeps of a broker that it joined: one directory for each link, of mode 0700.
+
+key.pem cert.pem        this machine's private key and its certificate, which renewal replaces
+ca.pem receipt-key.pem  what the broker and its receipts are checked against
+link.json               broker, consumer, addresses, and the limits at the time of joining
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from typing import Any, Final
+
+from drawwell.crypto import pki, tokens
+from drawwell.errors import AuthenticationFailed, StateUnavailable, UsageError
+from drawwell.host.files import make_private_directory, read_file, replace_file, sync_directory
+from drawwell.ports import Upstream
+from drawwell.wire.enrolment import JoinReply
+
+KEY: Final = "key.pem"
+CERTIFICATE: Final = "cert.pem"
+CA: Final = "ca.pem"
+RECEIPT_KEY: Final = "receipt-key.pem"
+LINK: Final = "link.json"
+_JOIN_ANEW: Final = (
+    "Join anew: have the broker's operator type 'drawwell consumer invite', then 'drawwell join --force'."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this machine is to one broker. `addresses` are ``host:port`` of the broker's TLS door."""
+
+    directory: str
+    broker: str
+    consumer: str
+    addresses: tuple[str, ...]
+
+    @property
+    def key_path(self) -> str:
+        """Where the private key is."""
+        return os.path.join(self.directory, KEY)
+
+    @property
+    def certificate_path(self) -> str:
+        """Where the certificate is."""
+        return os.path.join(self.directory, CERTIFICATE)
+
+    @property
+    def ca_path(self) -> str:
+        """Where the broker's CA is."""
+        return os.path.join(self.directory, CA)
+
+    @property
+    def receipt_key_path(self) -> str:
+        """Where the key is that the broker's receipts are checked against."""
+        return os.path.join(self.directory, RECEIPT_KEY)
+
+    def expires(self) -> float:
+        """Return when the certificate runs out, in seconds since 1970.
+
+        Raises:
+            StateUnavailable: it cannot be read.
+        """
+        return _facts(self.certificate_path).not_after
+
+    def renewal_due(self, now: float) -> bool:
+        """Are two thirds of the certificate's life over? Raises as `expires`."""
+        _facts(self.certificate_path)
+        return pki.renewal_due(read_file(self.certificate_path), now)
+
+
+def load(directory: str) -> Identity:
+    """Read a link's directory.
+
+    Raises:
+        StateUnavailable: not there, or not what `join` wrote.
+    """
+    path = os.path.join(directory, LINK)
+    try:
+        link: Any = json.loads(read_file(path))
+        identity = Identity(directory, str(link["broker"]), str(link["consumer"]), tuple(link["addresses"]))
+        for address in identity.addresses:
+            tokens.parse_address(address)
+    except (ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
+        raise StateUnavailable(f"{path} is not what 'drawwell join' wrote", hint=_JOIN_ANEW) from error
+    return identity
+
+
+def load_all(links: str) -> list[Identity]:
+    """Read every link below `links`, by name; raises as `load`."""
+    if not os.path.isdir(links):
+        return []
+    names = sorted(entry.name for entry in os.scandir(links) if not entry.name.startswith("."))
+    return [
+        load(os.path.join(links, name)) for name in names if os.path.exists(os.path.join(links, name, LINK))
+    ]
+
+
+class Staging:
+    """A link's directory in the making: it appears whole, or not at all.
+
+    Made before the token's secret is sent, so that a full disk or a missing right costs no invitation.
+
+    Raises:
+        UsageError: there is a link of that name and `force` is not set.
+        StateUnavailable: it cannot be written.
+    """
+
+    def __init__(self, directory: str, *, force: bool) -> None:
+        self.directory = os.path.abspath(directory)
+        parent, name = os.path.split(self.directory)
+        self._new, self._old = os.path.join(parent, f".{name}.new"), os.path.join(parent, f".{name}.old")
+        if os.path.lexists(self.directory) and not force:
+            raise UsageError(
+                f"{self.directory} is there already",
+                hint="Take another --name, or --force to replace that identity.",
+            )
+        self.discard()
+        make_private_directory(self._new)
+        self.key_pem, self.csr_pem = pki.new_key_and_csr("joining")
+        replace_file(os.path.join(self._new, KEY), self.key_pem)
+
+    def finish(self, reply: JoinReply) -> Identity:
+        """Put everything in its place."""
+        link = {
+            "broker": reply.broker,
+            "consumer": reply.consumer,
+            "addresses": reply.addresses,
+            "rate": reply.rate,
+            "quota": reply.quota,
+            "class": reply.draw_class,
+        }
+        for name, text in (
+            (CERTIFICATE, reply.certificate),
+            (CA, reply.ca_certificate),
+            (RECEIPT_KEY, reply.receipt_public_key),
+            (LINK, json.dumps(link, indent=2) + "\n"),
+        ):
+            replace_file(os.path.join(self._new, name), text.encode(), 0o644)
+        try:
+            if os.path.lexists(self.directory):
+                shutil.rmtree(self._old, ignore_errors=True)
+                os.rename(self.directory, self._old)
+            os.rename(self._new, self.directory)
+            sync_directory(os.path.dirname(self.directory))
+        except OSError as error:
+            raise StateUnavailable(
+                f"{self.directory}: {error}", hint="Check who may write there, and join anew."
+            ) from error
+        shutil.rmtree(self._old, ignore_errors=True)
+        return load(self.directory)
+
+    def discard(self) -> None:
+        """Remove what was not finished; never raises."""
+        shutil.rmtree(self._new, ignore_errors=True)
+
+
+async def renew_if_due(upstream: Upstream, identity: Identity, now: float, *, force: bool = False) -> bool:
+    """Renew the certificate over a link to the broker when two thirds of its life are over.
+
+    The key stays the same, and the broker prolongs the open session with it. Returns whether it was renewed.
+
+    Raises:
+        StateUnavailable: the files cannot be read or written.
+        AuthenticationFailed: what came back is not a certificate for this machine.
+        LinkUnavailable, PermissionRefused: as `Upstream.call`.
+    """
+    if not force and not identity.renewal_due(now):
+        return False
+    key_pem = read_file(identity.key_path)
+    try:
+        csr = pki.csr_for(key_pem, identity.consumer)
+    except ValueError as error:
+        raise StateUnavailable(f"{identity.key_path}: {error}", hint=_JOIN_ANEW) from error
+    result = await upstream.call("renew", {"csr": csr.decode()})
+    certificate = str(result.get("certificate", "")).encode()
+    check_certificate(certificate, key_pem, read_file(identity.ca_path), identity.consumer)
+    replace_file(identity.certificate_path, certificate, 0o644)
+    return True
+
+
+def check_certificate(certificate: bytes, key_pem: bytes, ca_certificate: bytes, consumer: str) -> None:
+    """Return when a certificate is for that key, of that CA and names that consumer.
+
+    Raises:
+        AuthenticationFailed: it is not.
+    """
+    try:
+        facts = pki.read_certificate(certificate)
+        good = (
+            facts.spki_sha256 == pki.key_spki_sha256(key_pem)
+            and pki.is_issued_by(certificate, ca_certificate)
+            and pki.consumer_name(facts) == consumer
+        )
+    except ValueError:
+        good = False
+    if not good:
+        raise AuthenticationFailed("the broker sent a certificate that is not for this machine")
+
+
+def _facts(path: str) -> pki.CertificateFacts:
+    try:
+        return pki.read_certificate(read_file(path))
+    except ValueError as error:
+        raise StateUnavailable(f"{path}: {error}", hint=_JOIN_ANEW) from error
