@@ -1,8 +1,116 @@
-"""Not built yet."""
+"""``drawwell config``: what is configured, whether it is good, and what there is to configure."""
 
 import argparse
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from drawwell.cli.output import Output
+from drawwell.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from drawwell.config.model import Config
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Nothing yet."""
+    """Add the noun and its verbs."""
+    parser = nouns.add_parser("config", help="show, check or explain the configuration", allow_abbrev=False)
+    verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
+
+    show = verbs.add_parser(
+        "show",
+        parents=[common],
+        help="print every setting as it is now, as a file that reads back",
+        allow_abbrev=False,
+    )
+    show.add_argument(
+        "--origin", action="store_true", help="say with each value which file and line it comes from"
+    )
+    show.set_defaults(run=_show)
+
+    check = verbs.add_parser(
+        "check", parents=[common], help="report every fault at once, or what would run", allow_abbrev=False
+    )
+    check.add_argument(
+        "file", nargs="?", metavar="FILE", help="the file to check instead of the configured ones"
+    )
+    check.set_defaults(run=_check)
+
+    sample = verbs.add_parser(
+        "sample",
+        parents=[common],
+        help="print a sample file with every setting explained",
+        allow_abbrev=False,
+    )
+    sample.set_defaults(run=_sample)
+
+
+def _show(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.config.load import load
+    from drawwell.config.text import as_document, shown
+
+    config = load(args.config)
+    out.say(
+        f"read {', '.join(config.files)}"
+        if config.files
+        else "no configuration file: everything is at its default"
+    )
+    out.result(as_document(config, origin=args.origin), shown(config, origin=args.origin))
+    return 0
+
+
+def _check(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.config.load import load
+
+    config = load(args.file or args.config)
+    runs = list(_would_run(config))
+    files = ", ".join(config.files) or "no file, all defaults"
+    text = "\n".join([f"configuration is good ({files})", *(f"  {line}" for line in runs)])
+    out.result({"good": True, "files": list(config.files), "would_run": runs}, text)
+    return 0
+
+
+def _sample(_args: argparse.Namespace, out: Output) -> int:
+    from drawwell.config.text import sample
+
+    text = sample()
+    out.result({"sample": text}, text.rstrip("\n"))
+    return 0
+
+
+def _would_run(config: "Config") -> Iterator[str]:
+    """What ``drawwell run`` would start, a line each."""
+    if config.serves:
+        yield from _serving(config)
+    for upstream in config.upstreams:
+        yield f"draw from {upstream.url}"
+    kernel = config.kernel
+    if kernel.feed:
+        credit = kernel.credit_bits_per_byte(remote=any(each.remote for each in config.upstreams))
+        interval = format_duration(kernel.interval)
+        yield f"feed the kernel {format_size(kernel.amount)} every {interval}, credited {credit:g} bits per byte"
+    for sink in config.sinks:
+        yield f"pour class {sink.draw_class} into {sink.kind} {sink.path}".rstrip()
+    if not (config.serves or config.pours):
+        yield "nothing to run: this machine only draws when asked to"
+
+
+def _serving(config: "Config") -> Iterator[str]:
+    for source in config.sources:
+        what = " ".join(source.command) or source.path
+        yield f"source {source.name}: {source.driver} {what}, {source.min_entropy:g} bits of min-entropy per byte"
+    broker = config.broker
+    yield (
+        f"broker {broker.name}: reservoir of {format_size(broker.reservoir)}, "
+        f"serves while {broker.min_sources} of {len(config.sources)} sources are healthy"
+    )
+    yield f"unix door at {config.unix.path}"
+    if config.tls.listen:
+        ca = config.pki.ca or "the built-in CA"
+        enrolment = f", enrolment at {config.enrol.listen}" if config.enrol.listen else ""
+        yield f"tls door at {config.tls.listen} for certificates of {ca}{enrolment}"
+    if config.health.listen:
+        yield f"health at {config.health.listen}"
+    for consumer in config.consumers:
+        bounds = [f"rate {consumer.rate}"] if consumer.rate else []
+        bounds += [f"quota {consumer.quota}"] if consumer.quota else []
+        yield f"consumer {consumer.name}: class {consumer.draw_class}, {', '.join(bounds) or 'no bounds'}"

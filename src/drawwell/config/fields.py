@@ -17,7 +17,8 @@ class Setting:
     """What an operator may know about one key.
 
     `attribute` is the name in Python, `key` the name in the file. `default` is what the attribute holds when
-    the key is not written, None where `default_is` tells how it is found. `example` is TOML.
+    the key is not written, None where `default_is` tells how it is found. `example` is TOML, and so is `sample`:
+    the default where it can be written down, an example otherwise.
     """
 
     attribute: str
@@ -28,6 +29,7 @@ class Setting:
     default: Any
     default_is: str
     example: str
+    sample: str
     required: bool
 
     @property
@@ -49,10 +51,9 @@ def setting(
 ) -> Any:
     """Make a dataclass field of one setting; `default` is written as in the file."""
     parsed = None if default is None else kind.parse(default)
-    words = default_is or (
-        "none, it must be given" if required else kind.write(parsed) if default is not None else ""
-    )
-    about = Setting("", key, kind, what, why, parsed, words, example, required)
+    literal = "" if default is None else kind.write(parsed)
+    words = default_is or literal or "none, it must be given"
+    about = Setting("", key, kind, what, why, parsed, words, example, literal or example, required)
     return field(default=parsed, metadata={_KEY: about})
 
 

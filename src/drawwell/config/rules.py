@@ -16,7 +16,7 @@ ONLY_FOR: Final = {
     "command": ("exec",),
     "mode": ("onerng",),
     "verify_firmware": ("onerng",),
-    "allow_os_generator": ("chardev",),
+    "allow_os_generator": ("chardev", "replay"),
     "loop": ("replay",),
 }
 """Settings of [[source]] that some drivers know nothing of."""

@@ -47,7 +47,7 @@ class BrokerSection:
         Size(4096, 2**30),
         "256KiB",
         what="How much full entropy is kept ready.",
-        why="A larger reservoir rides out a replug or a burst of draws; it is memory that cannot be swapped away.",
+        why="A larger one rides out a replug or a burst of draws; a smaller one holds less that could be stolen.",
         example='"1MiB"',
     )
     low_mark: int | str = setting(
@@ -249,7 +249,7 @@ class TlsSection:
     )
     names: tuple[str, ...] = setting(
         Texts(
-            Text(r"[A-Za-z0-9*][A-Za-z0-9.:_-]{0,252}", "a DNS name or an IP address"),
+            Text(r"[A-Za-z0-9*:][A-Za-z0-9.:_-]{0,252}", "a DNS name or an IP address"),
             "a list of DNS names and IP addresses",
             at_least=1,
         ),
