@@ -1,8 +1,193 @@
-"""Not built yet."""
+"""``drawwell onerng``: an operator's verbs for one device.
+
+While a source runs on the device, they go through it; otherwise the device is opened here.
+``verify`` exits 0 when the image signature is verified, 1 when it is not, and 65 (EX_DATAERR) when it could not be
+checked.
+"""
 
 import argparse
+import asyncio
+import errno
+import os
+import stat
+from collections.abc import Sequence
 from typing import Any
+
+from drawwell.cli.output import Output
+from drawwell.errors import PermissionRefused, SourceError, UsageError
+
+EXIT_NOT_VERIFIED = 1
+EXIT_COULD_NOT_CHECK = 65
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Nothing yet."""
+    """Add the noun and its verbs."""
+    parser = nouns.add_parser(
+        "onerng", help="talk to a OneRNG: info, mode, dump, verify …", allow_abbrev=False
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def verb(
+        name: str, words: str, path: str = "device node or source name (default: the only OneRNG)"
+    ) -> Any:
+        made = verbs.add_parser(name, parents=[common], help=words, allow_abbrev=False)
+        if name == "mode":
+            made.add_argument(
+                "mode", metavar="MODE", help="cmd0 to cmd3, cmd6 or cmd7; cmd1 is raw avalanche noise"
+            )
+        made.add_argument("path", nargs="?", metavar="PATH", help=path)
+        made.set_defaults(run=_run, verb=name)
+        return made
+
+    verb("info", "version, hardware ID, port")
+    verb("mode", "choose its sources and whether it whitens")
+    verb("pause", "stop it sending")
+    verb("resume", "let it send")
+    verb("flush", "empty its pool")
+    dump = verb("dump", "write its firmware image to a file")
+    dump.add_argument("-o", "--output", required=True, metavar="FILE", help="new file, mode 0600")
+    verify = verb(
+        "verify",
+        "check its firmware image's signature: exit 0 verified, 1 not verified, 65 could not check",
+        "device node, source name, or a file that holds a dump (default: the only OneRNG)",
+    )
+    verify.add_argument(
+        "--test-key", action="store_true",
+        help="for a file: accept the simulated device's published test key, which proves nothing",
+    )  # fmt: skip
+
+
+def _run(args: argparse.Namespace, out: Output) -> int:
+    if args.verb == "verify" and _is_file(args.path):
+        return _show_verdict(_verify_file(args.path, test_key=args.test_key), out)
+    if args.verb == "verify" and args.test_key:
+        raise UsageError(
+            "--test-key is for a file", hint="A simulated device is known by its pseudo-terminal."
+        )
+    result = _carry_out(args, out)
+    if args.verb == "verify":
+        return _show_verdict(result, out)
+    out.result(result, _words(args.verb, result))
+    return 0
+
+
+def _carry_out(args: argparse.Namespace, out: Output) -> dict[str, Any]:
+    from drawwell.cli.control import source_command
+
+    arguments = {}
+    if args.verb == "mode":
+        arguments["mode"] = args.mode
+    elif args.verb == "dump":
+        arguments["path"] = os.path.abspath(args.output)
+    # A name stays a name; a path must mean the same to a broker with another working directory.
+    source = os.path.abspath(args.path) if args.path and os.path.exists(args.path) else args.path
+    result = source_command(args, source, args.verb, arguments)
+    if result is None:
+        result = asyncio.run(_directly(_node(args.path), args.verb, arguments, out))
+    return result
+
+
+def _node(path: str | None) -> str:
+    if path and "/" not in path and not os.path.exists(path):
+        raise UsageError(
+            f"no source {path!r} runs here", hint="Name the device's node, such as /dev/ttyACM0."
+        )
+    return path or "auto"
+
+
+async def _directly(path: str, verb: str, arguments: dict[str, Any], out: Output) -> dict[str, Any]:
+    """Open the device, carry the verb out, and leave the device as the verb made it."""
+    from drawwell.drivers.onerng import OneRngSource
+
+    source = OneRngSource("onerng", path, verify="report")
+    try:
+        source.attach()
+        if verb == "dump":
+            out.say(f"reading the firmware image of {source.identity.path}, which takes up to 10 s")
+        return await source.command(verb, arguments)
+    except SourceError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in {errno.EACCES, errno.EPERM}:
+            raise PermissionRefused(str(error), hint=error.hint) from error
+        raise
+    finally:
+        source.detach()
+
+
+def _is_file(path: str | None) -> bool:
+    try:
+        return path is not None and stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _verify_file(path: str, *, test_key: bool) -> dict[str, Any]:
+    from drawwell.onerng.image import DUMP_BYTES
+    from drawwell.onerng.verify import SIMULATOR, VENDOR, verify_dump
+    from drawwell.reports import as_json
+
+    try:
+        with open(path, "rb") as file:
+            stream = file.read(4 * DUMP_BYTES)
+    except PermissionError as error:
+        raise PermissionRefused(f"cannot read {path}", hint="Read it as the user who wrote it.") from error
+    verdict = verify_dump(stream, SIMULATOR if test_key else VENDOR)
+    return as_json(verdict) | {"path": path, "detail": verdict.detail}
+
+
+def _show_verdict(verdict: dict[str, Any], out: Output) -> int:
+    from drawwell.reports import Firmware
+
+    out.result(verdict, _verdict_words(verdict))
+    if verdict["simulated"]:
+        out.say("simulated: signed by a published test key, which proves nothing about any device")
+    match verdict["outcome"]:
+        case Firmware.VERIFIED:
+            return 0
+        case Firmware.NOT_VERIFIED:
+            out.say(
+                "hint: Do not use this device for anything that matters, unless the firmware is your own."
+            )
+            return EXIT_NOT_VERIFIED
+    out.say("hint: Dump it again; nothing is said about the firmware.")
+    return EXIT_COULD_NOT_CHECK
+
+
+def _verdict_words(verdict: dict[str, Any]) -> str:
+    rows = [("firmware", verdict["outcome"])]
+    if not verdict["key_fingerprint"]:
+        return _rows([*rows, ("because", verdict["reason"])])
+    signed_by = verdict["signed_by"]
+    rows += [
+        ("version", str(verdict["version"])),
+        ("hash", verdict["hash_name"]),
+        ("key", f"{verdict['key_fingerprint']} ({verdict['key_owner']})"),
+        ("signed by", "that key" if signed_by == verdict["key_fingerprint"] else f"its subkey {signed_by}"),
+    ]
+    return _rows(rows)
+
+
+def _words(verb: str, result: dict[str, Any]) -> str:
+    match verb:
+        case "info":
+            return _info_words(result)
+        case "mode":
+            return f"{result['path']}: {result['mode']} ({result['words']})"
+        case "dump":
+            return f"{result['bytes']} bytes of firmware version {result['version']} in {result['path']}"
+    return f"{result['path']}: {result['done']} done"
+
+
+def _info_words(info: dict[str, Any]) -> str:
+    rows = [
+        ("device", f"{info['path']}{' (simulated)' if info['simulated'] else ''}"),
+        ("port", info["stable_name"] or "unknown"),
+        ("version", str(info["version"])),
+        ("hardware id", info["hardware_id"] or "none (firmware before version 3)"),
+    ]
+    if info["mode"]:
+        rows += [("mode", info["mode"]), ("firmware", f"{info['firmware']}: {info['firmware_detail']}")]
+    return _rows(rows)
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"{name:<12} {value}" for name, value in rows)

@@ -1,6 +1,7 @@
 """The OneRNG as a noise source: found, verified, read, paused; its going away named."""
 
 import asyncio
+import errno
 import os
 from contextlib import suppress
 from typing import Any, Final
@@ -267,6 +268,8 @@ class OneRngSource:
         path = args.get("path")
         if not isinstance(path, str) or not os.path.isabs(path):
             raise UsageError("dump needs the absolute path of a new file")
+        if os.path.lexists(path):  # said before the dump takes its seconds; _write_new_file makes sure
+            raise _cannot_write(path, os.strerror(errno.EEXIST))
         try:
             image = await self._dialogue.image()
         except UnreadableImage as error:
@@ -307,4 +310,8 @@ def _write_new_file(path: str, image: Image) -> int:
         with os.fdopen(fd, "wb") as file:
             return file.write(data)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}", hint="Name a new file.") from error
+        raise _cannot_write(path, error.strerror) from error
+
+
+def _cannot_write(path: str, because: str | None) -> UsageError:
+    return UsageError(f"cannot write {path}: {because}", hint="Name a new file.")
