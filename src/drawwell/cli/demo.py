@@ -1,8 +1,214 @@
-"""Not built yet."""
+"""``drawwell demo``: the main job in 15 seconds, on a simulated OneRNG, over real sockets, with proof at the end."""
 
 import argparse
-from typing import Any
+import asyncio
+import os
+import socket
+import tempfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from drawwell.cli.output import Output
+from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.errors import DrawwellError, Refused, SourceUnavailable
+
+if TYPE_CHECKING:
+    from drawwell.host.pty import PtyDevice
+    from drawwell.links.tls import TlsLink
+    from drawwell.roles.run import Process
+
+CONFIGURATION = """\
+[broker]
+name = "demo"
+state_dir = "{folder}/state"
+run_dir = "{folder}/run"
+
+[[source]]
+name = "stick"
+driver = "onerng"
+path = "{folder}/onerng"
+
+[tls]
+listen = "127.0.0.1:{tls_port}"
+names = ["127.0.0.1"]
+
+[enrol]
+listen = "127.0.0.1:{enrol_port}"
+"""
+CONSUMERS = {"web01": ("8KiB/s", "10MiB/day", 1024), "db01": ("2KiB/s", "16KiB/day", 512)}
+"""Name: rate, quota, and bytes in each draw."""
+HEALTHY_WITHIN_S = 30.0
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Nothing yet."""
+    """Add the noun."""
+    parser = nouns.add_parser(
+        "demo", parents=[common], help="the main job in 15 seconds, on a simulated OneRNG", allow_abbrev=False
+    )
+    parser.add_argument("--seconds", type=float, default=9.0, help="how long the consumers draw (default: 9)")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace, out: Output) -> int:
+    with tempfile.TemporaryDirectory(prefix="drawwell-demo-") as folder:
+        demo = Demo(folder, args.seconds, out)
+        asyncio.run(demo.run())
+        proof = demo.prove()
+    out.result(proof, "")
+    return 0 if proof["proved"] else 1
+
+
+@dataclass
+class Customer:
+    """One machine that joined, and everything that it drew."""
+
+    name: str
+    link: "TlsLink"
+    receipt_key_pem: bytes
+    piece_bytes: int
+    drawn: bytearray = field(default_factory=bytearray, repr=False)
+    waits: int = 0
+    last: Grant | None = None
+
+    async def draw_on(self) -> None:
+        """Draw piece after piece, waiting whenever and as long as the broker says."""
+        while True:
+            try:
+                self.last = await self.link.draw(self.piece_bytes, DrawClass.FULL, receipt=True)
+                self.drawn += self.last.data
+            except Refused as error:
+                self.waits += 1
+                await asyncio.sleep(error.retry_after_s if error.retry_after_s is not None else 0.2)
+
+
+class Demo:
+    """A simulated stick, a broker, two consumers; each step is what an operator would type."""
+
+    def __init__(self, folder: str, seconds: float, out: Output) -> None:
+        self._folder = folder
+        self._seconds = seconds
+        self._out = out
+        self.customers: list[Customer] = []
+        self.report: dict[str, Any] = {}
+
+    async def run(self) -> None:
+        """Do the main job."""
+        from drawwell.config.load import load
+        from drawwell.host.pty import PtyDevice
+        from drawwell.roles.run import Process
+
+        path = self._write_configuration()
+        async with PtyDevice(os.path.join(self._folder, "onerng")) as device:
+            self._out.say(f"a simulated OneRNG is plugged in at {device.node}")
+            process = Process(load(path), lambda: load(path), consumers=False)
+            stop = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(process.run(stop))
+                try:
+                    await self._main_job(process, device)
+                finally:
+                    stop.set()
+
+    def _write_configuration(self) -> str:
+        path = os.path.join(self._folder, "drawwell.toml")
+        tls_port, enrol_port = _free_ports(2)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(CONFIGURATION.format(folder=self._folder, tls_port=tls_port, enrol_port=enrol_port))
+        return path
+
+    async def _main_job(self, process: "Process", device: "PtyDevice") -> None:
+        from drawwell.cli.demo_view import View
+
+        assert process.station is not None  # noqa: S101  the configuration has a source
+        broker = process.station.broker
+        view = View(self._out, broker, self.customers)
+        await self._until_healthy(broker)
+        for name, (rate, quota, piece_bytes) in CONSUMERS.items():
+            await self._enrol(process, name, rate, quota, piece_bytes)
+        async with asyncio.TaskGroup() as group:
+            drawing = [group.create_task(customer.draw_on()) for customer in self.customers]
+            try:
+                await view.show_for(self._seconds)
+            finally:
+                for task in drawing:
+                    task.cancel()
+        self.report = view.snapshot()
+        self._out.say(f"unplugging the simulated stick at {device.node}: the next draw must fail")
+        device.unplug()
+        await self._until_refused()
+        for customer in self.customers:
+            await customer.link.aclose()
+
+    async def _until_healthy(self, broker: Any) -> None:
+        """Wait for firmware verification and start-up tests."""
+        async with asyncio.timeout(HEALTHY_WITHIN_S):
+            while not broker.healthy_sources():
+                source = broker.report().sources[0]
+                doing = source.last_error or (
+                    "start-up health tests"
+                    if source.identity.firmware_detail
+                    else "reading the firmware image"
+                )
+                self._out.progress(f"simulated stick: {doing} …")
+                await asyncio.sleep(0.1)
+        self._out.say("simulated stick: firmware checked, start-up tests passed, healthy")
+
+    async def _enrol(self, process: "Process", name: str, rate: str, quota: str, piece_bytes: int) -> None:
+        """Invite over the control socket, then join as the other machine would."""
+        from drawwell.config.kinds import parse_host_port
+        from drawwell.crypto.tokens import parse_token
+        from drawwell.host.files import read_file
+        from drawwell.links.enrol import join
+        from drawwell.links.unix import UnixLink
+        from drawwell.roles.assemble import tls_link
+
+        assert process.station is not None  # noqa: S101
+        control = UnixLink(process.station.config.control.path)
+        invitation = await control.call("consumer.invite", {"name": name, "rate": rate, "quota": quota})
+        await control.aclose()
+        token = parse_token(invitation["token"])
+        identity = await asyncio.to_thread(join, token, os.path.join(self._folder, name))
+        link = tls_link(identity.directory, parse_host_port(identity.addresses[0]))
+        self.customers.append(Customer(name, link, read_file(identity.receipt_key_path), piece_bytes))
+        self._out.say(f"{name} joined over TLS with a token, at {rate} and {quota}")
+
+    async def _until_refused(self) -> None:
+        """Draw until the broker says that its source is gone."""
+        async with asyncio.timeout(HEALTHY_WITHIN_S):
+            while True:
+                try:
+                    await self.customers[0].link.draw(1, DrawClass.FULL)
+                except Refused as error:
+                    if error.exit_code == SourceUnavailable.exit_code:
+                        self.refusal = str(error)
+                        return
+                await asyncio.sleep(0.05)
+
+    def prove(self) -> dict[str, Any]:
+        """Check what happened and say it; raises nothing, the result says whether all of it holds."""
+        from drawwell.cli.demo_proof import Proof
+
+        proof = Proof(self._out)
+        proof.firmware(self.report["sources"][0])
+        proof.health(self.report["sources"][0])
+        proof.draws(self.customers)
+        proof.limits(self.customers, self.report)
+        proof.ledger(self.report["ledger"])
+        proof.fips(self.customers)
+        for customer in self.customers:
+            proof.receipt(customer)
+        proof.failure(self.refusal)
+        try:
+            proof.kernel(self._folder)
+        except DrawwellError as error:
+            proof.skipped(f"kernel not fed: {error}")
+        return proof.document()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports

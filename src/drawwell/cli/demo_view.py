@@ -1,0 +1,97 @@
+"""What the demonstration shows while it runs: a live table on a terminal, plain lines elsewhere."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from drawwell.cli.output import Output, table
+from drawwell.cli.render import state_word
+from drawwell.reports import as_json
+from drawwell.units import format_size
+
+if TYPE_CHECKING:
+    from drawwell.cli.demo import Customer
+    from drawwell.roles.broker import Broker
+
+LIVE_S = 0.25
+PLAIN_S = 3.0
+
+
+class View:
+    """Redraws a block of lines on a terminal; without one it prints a line now and then."""
+
+    def __init__(self, out: Output, broker: "Broker", customers: Sequence["Customer"]) -> None:
+        self._out = out
+        self._broker = broker
+        self._customers = customers
+        self._lines = 0
+
+    def snapshot(self) -> dict[str, Any]:
+        """The broker's report."""
+        return as_json(self._broker.report())
+
+    async def show_for(self, seconds: float) -> None:
+        """Show the state of things for so long."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while (left := end - loop.time()) > 0:
+            report = self.snapshot()
+            if self._out.live:
+                self._redraw(live_table(report))
+            else:
+                self._out.say(plain_line(report))
+            await asyncio.sleep(min(left, LIVE_S if self._out.live else PLAIN_S))
+
+    def _redraw(self, text: str) -> None:
+        up = f"\x1b[{self._lines}A" if self._lines else ""
+        lines = text.split("\n")
+        sys.stderr.write(up + "".join(f"\x1b[K{line}\n" for line in lines))
+        sys.stderr.flush()
+        self._lines = len(lines)
+
+
+def live_table(report: dict[str, Any]) -> str:
+    """Source, account and consumers."""
+    source, ledger = report["sources"][0], report["ledger"]
+    rows = [("SIMULATED SOURCE", "STATE", "BYTES IN", "MIN-ENTROPY IN", "FULL ENTROPY OUT", "IN RESERVOIR")]
+    rows.append(
+        (
+            source["identity"]["name"],
+            state_word(source),
+            format_size(source["raw_bytes"]),
+            f"{ledger['assessed_bits']} bits",
+            f"{ledger['conditioned_bits']} bits",
+            format_size(report["reservoir_bytes"]),
+        )
+    )
+    consumers = [("CONSUMER", "DRAWS", "BYTES OUT", "CREDIT", "TOLD TO WAIT", "RATE", "QUOTA", "LEFT")]
+    consumers += [
+        (
+            consumer["name"],
+            str(consumer["draws"]),
+            format_size(consumer["full_bytes"]),
+            "0 bits (network)",
+            f"{consumer['refused']} times",
+            consumer["rate"],
+            consumer["quota"],
+            format_size(consumer["quota_left_bytes"]),
+        )
+        for consumer in report["consumers"]
+        if consumer["quota"]
+    ]
+    return f"{table(rows)}\n{table(consumers)}"
+
+
+def plain_line(report: dict[str, Any]) -> str:
+    """The same in one line."""
+    source, ledger = report["sources"][0], report["ledger"]
+    drawn = ", ".join(
+        f"{c['name']} {c['draws']} draws {c['full_bytes']} bytes (quota left {c['quota_left_bytes']}, credit 0)"
+        for c in report["consumers"]
+        if c["quota"]
+    )
+    return (
+        f"simulated {source['identity']['name']} {state_word(source)}: {source['raw_bytes']} bytes in, "
+        f"{ledger['assessed_bits']} bits assessed, {ledger['conditioned_bits']} bits full entropy; {drawn}"
+    )
