@@ -20,6 +20,15 @@ def test_take_returns_the_oldest_bytes_first() -> None:
     assert (reservoir.take(2), reservoir.take(3), len(reservoir)) == (b"ab", b"cde", 1)
 
 
+def test_bytes_wrap_round_the_end_of_the_ring() -> None:
+    """A block put and taken across the end of the ring comes out whole."""
+    reservoir = filled(b"abcdefghijkl")
+    reservoir.take(10)
+    reservoir.put(FullEntropy(bytearray(b"mnopqrstuv")))
+
+    assert reservoir.take(12) == b"klmnopqrstuv"
+
+
 def test_take_zeroes_the_memory_it_took_from() -> None:
     """Nothing of a taken byte stays in the ring."""
     reservoir = filled(b"\xff" * 16)
