@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from drawwell.doors.sockets import describe
+from drawwell.doors.sockets import BACKLOG, describe
 
 READ_BYTES: Final = 65_536
 """The most that is taken from one connection before the next has its turn."""
@@ -113,7 +113,10 @@ class Door(abc.ABC):
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 try:
-                    servers += [await loop.create_server(self._connection, sock=sock) for sock in sockets]
+                    servers += [
+                        await loop.create_server(self._connection, sock=sock, backlog=BACKLOG)
+                        for sock in sockets
+                    ]
                     self.address = describe(sockets[0])
                     self.ready.set()
                     await self._sweep(loop)

@@ -1,5 +1,6 @@
 """The TLS door: one port, mutual TLS 1.3; the registry says whose certificate it is, and again before each request."""
 
+import asyncio
 import logging
 import socket
 import ssl
@@ -76,6 +77,11 @@ class TlsConnection(SessionConnection):
         super().__init__(door)
         self._tls_door = door
         self._tls: TlsLayer | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Come in; the kernel finds out peers that are gone without a word (asyncio)."""
+        super().connection_made(transport)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def _received(self, data: memoryview) -> None:
         if self._tls is None:

@@ -75,11 +75,12 @@ class _Session:
     """What both ends have: the state, the parser, the open requests."""
 
     role: Role
+    state = State.CLOSED
 
     def __init__(self) -> None:
-        self.state = State.OPENING
         self._parser = FrameParser()
         self._open: dict[int, Draw | Call] = {}
+        self._enter(State.OPENING)
 
     @property
     def open_requests(self) -> int:
@@ -93,7 +94,7 @@ class _Session:
 
     def receive_data(self, data: bytes | memoryview) -> None:
         """Take what the peer sent; a session that is over drops it."""
-        if self.state not in {State.CLOSED, State.BROKEN}:
+        if not self._over:
             self._parser.feed(data)
 
     def next_event(self) -> Frame | None:
@@ -102,15 +103,13 @@ class _Session:
         Raises:
             RemoteProtocolError: the peer broke the rules; the session is broken from here on.
         """
-        at = (self.role, self.state)
-        expected = _EXPECTED.get(at)
-        if expected is None:
+        if self._expected is None:
             return None
         try:
-            frame = self._parser.next_frame(expected)
+            frame = self._parser.next_frame(self._expected)
             if frame is not None:
                 self._accept(frame)
-                self._enter(RECEIVES[at][type(frame)])
+                self._enter(self._receives[type(frame)])
         except RemoteProtocolError:
             self._enter(State.BROKEN)
             raise
@@ -125,18 +124,25 @@ class _Session:
         raise NotImplementedError
 
     def _send(self, frame: Frame) -> bytes:
-        moves = SENDS.get((self.role, self.state), {})
-        if type(frame) not in moves:
+        state = self._sends.get(type(frame))
+        if state is None:
             raise LocalProtocolError(
                 f"a {self.role.value} says no {type(frame).__name__} when {self.state.value}"
             )
         data = frame.encode()
-        self._enter(moves[type(frame)])
+        self._enter(state)
         return data
 
     def _enter(self, state: State) -> None:
+        if state is self.state:
+            return
         self.state = state
-        if state in {State.CLOSED, State.BROKEN}:
+        at = (self.role, state)
+        self._receives = RECEIVES.get(at, {})
+        self._expected = _EXPECTED.get(at)
+        self._sends = SENDS.get(at, {})
+        self._over = state in {State.CLOSED, State.BROKEN}
+        if self._over:
             self._parser.wipe()
             self._open.clear()
 

@@ -1,0 +1,170 @@
+"""Frames: how each looks in bytes, and what is not one."""
+
+import pytest
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import LocalProtocolError, RemoteProtocolError
+from drawwell.wire import limits
+from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
+from drawwell.wire.parser import FrameParser
+
+KINDS = (Hello, Welcome, Draw, Granted, Refusal, Call, Result, Bye)
+ANY = {kind.TYPE: kind for kind in KINDS}
+SAMPLES = [
+    (Hello((1,), "drawwell 0.1"), "01 00000e 01 01 647261777765 6c6c20302e31"),
+    (Welcome(1, "attic", "web01"), "02 000012 01 00 00010000 05 6174746963 05 7765623031"),
+    (Welcome(1, "b", "c", 1024, renew_only=True), "02 00000a 01 01 00000400 01 62 01 63"),
+    (Draw(1, 32, DrawClass.FULL), "10 00000a 00000001 01 00 00000020"),
+    (Draw(2, 65536, DrawClass.DRBG, True, True), "10 00000a 00000002 02 03 00010000"),
+    (Granted(1, 7, DrawClass.FULL, b"\xaa\xbb"), "11 000011 00000001 0000000000000007 01 0000 aabb"),
+    (
+        Granted(3, 8, DrawClass.DRBG, b"\xcc", b"\x0f\x0e", b"k" * 32),
+        "11 000032 00000003 0000000000000008 02 0002" + "6b" * 32 + "0f0e cc",
+    ),
+    (Refusal(1, 3, "no", "Wait.", 1500000), "12 000017 00000001 03 01 000000000016e360 0002 6e6f 576169742e"),
+    (Refusal(1, 1, "", "", 0, True), "12 000010 00000001 01 03 0000000000000000 0000"),
+    (Refusal(0, 5), "12 000010 00000000 05 00 0000000000000000 0000"),
+    (Call(4, "renew", {}), "20 00001e 00000004" + b'{"verb":"renew","args":{}}'.hex()),
+    (Result(4, {"a": 1}), "21 00000b 00000004 7b2261223a317d"),
+    (Bye("done"), "7f 000004 646f6e65"),
+]
+
+
+def parse(data: bytes) -> Frame | None:
+    parser = FrameParser()
+    parser.feed(data)
+    return parser.next_frame(ANY)
+
+
+@pytest.mark.parametrize(("frame", "expected"), SAMPLES, ids=lambda value: type(value).__name__)
+def test_frame_has_the_documented_bytes_both_ways(frame: Frame, expected: str) -> None:
+    """Each frame looks as docs/protocol.md says, and reads back as the same value."""
+    data = frame.encode()
+
+    assert data.hex() == bytes.fromhex(expected.replace(" ", "")).hex()
+    assert parse(data) == frame
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "03",  # no such type
+        "10 01",  # a draw of 65,536 bytes or more
+        "10 000001",  # a draw of one byte
+        "10 00000b",
+        "01 000001",
+        "20 01",
+        "11 02",
+        "21 11",
+        "7f 000101",
+    ],
+)
+def test_impossible_header_is_an_error_at_the_byte_that_makes_it_so(data: str) -> None:
+    """The last byte shown is the first from which the frame cannot be right; before it there is no error."""
+    raw = bytes.fromhex(data.replace(" ", ""))
+    parser = FrameParser()
+    parser.feed(raw[:-1])
+    assert parser.next_frame(ANY) is None
+
+    parser.feed(raw[-1:])
+    with pytest.raises(RemoteProtocolError):
+        parser.next_frame(ANY)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        ("01", "00 01"),  # no versions
+        ("01", "03 01 01"),  # fewer versions than said
+        ("01", "01 01 ff"),  # not UTF-8
+        ("01", "01 01 1b5b324a"),  # a terminal's escape sequence
+        ("02", "01 02 00010000 01 62 01 63"),  # unknown flag
+        ("02", "01 00 00010001 01 62 01 63"),  # more than a draw may be
+        ("02", "01 00 00010000 05 62 01 63"),  # a name cut short
+        ("02", "01 00 00010000 01 62 01 63 00"),  # a byte too many
+        ("10", "00000000 01 00 00000020"),  # id 0
+        ("10", "00000001 03 00 00000020"),  # unknown class
+        ("10", "00000001 01 04 00000020"),  # unknown flag
+        ("10", "00000001 01 00 00000000"),  # nothing
+        ("10", "00000001 01 00 00010001"),  # one too many
+        ("11", "00000001 0000000000000007 01 0002 aabb"),  # a receipt without its key
+        ("11", "00000001 0000000000000007 01 ffff" + "aa" * 70000),  # a giant receipt
+        ("12", "00000001 03 00 0000000000000001 0000"),  # a time that is not meant
+        ("12", "00000001 03 02 0000000000000000 0000"),  # an estimate of nothing
+        ("12", "00000001 03 00 0000000000000000 0004 6e6f"),  # shorter than its message
+    ],
+)
+def test_bad_payload_is_an_error(payload: tuple[str, str]) -> None:
+    """A payload that breaks its own rules is the peer's error."""
+    kind, rest = payload[0], bytes.fromhex(payload[1].replace(" ", ""))
+
+    with pytest.raises(RemoteProtocolError):
+        parse(bytes.fromhex(kind) + len(rest).to_bytes(3, "big") + rest)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"[]",
+        b"{}",
+        b"{",
+        b'{"verb":1,"args":{}}',
+        b'{"verb":"x","args":[]}',
+        b'{"verb":"x","args":{},"more":1}',
+        b'{"verb":"x","args":{"a":NaN}}',
+        b'{"verb":"x","args":{"a":1e999}}',
+        b'{"verb":"x","args":{"a":"\\ud800"}}',
+        b'{"verb":"x","args":{"a":' + b"9" * 5000 + b"}}",
+        b'{"verb":"x","args":' + b"[" * 8000,
+        b'{"verb":"x","args":' + b'{"a":' * 2000 + b"{}" + b"}" * 2001,
+        b'{"verb":"\xff","args":{}}',
+    ],
+    ids=range(13),
+)
+def test_call_that_is_no_json_object_of_the_right_form_is_an_error(document: bytes) -> None:
+    """Hostile JSON, nested, numberless or half a surrogate, raises the protocol's error and nothing else."""
+    payload = b"\0\0\0\1" + document
+
+    with pytest.raises(RemoteProtocolError):
+        parse(b"\x20" + len(payload).to_bytes(3, "big") + payload)
+
+
+def test_text_is_cut_to_its_limit_between_characters() -> None:
+    """A message that is too long arrives cut, never in the middle of a character."""
+    refusal = parse(Refusal(1, 1, "é" * 1000, "x" * 5000).encode())
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.message == "é" * 512
+    assert refusal.hint == "x" * limits.MAX_HINT_BYTES
+
+
+def test_unprintable_text_is_made_harmless_before_it_is_sent() -> None:
+    """What a terminal could act upon leaves as a question mark."""
+    assert parse(Bye("a\x1b[2J\nb\ud800").encode()) == Bye("a?[2J?b?")
+
+
+def test_result_over_the_limit_is_our_error() -> None:
+    """A document that does not fit is refused at the sender."""
+    with pytest.raises(LocalProtocolError):
+        Result(1, {"a": "x" * limits.MAX_RESULT_BYTES}).encode()
+
+
+def test_bytes_and_keys_do_not_show_in_a_repr() -> None:
+    """No repr of a grant holds what was granted, nor that of a call its arguments."""
+    grant = Granted(1, 2, DrawClass.FULL, b"SECRETBYTES", b"RECEIPT", b"KEYKEYKEY")
+
+    shown = (
+        repr(grant) + repr(Call(1, "renew", {"key": "SECRETBYTES"})) + repr(Result(1, {"a": "SECRETBYTES"}))
+    )
+
+    assert not any(word in shown for word in ("SECRETBYTES", "KEYKEYKEY", "RECEIPT"))
+
+
+def test_error_about_a_bad_frame_does_not_quote_it() -> None:
+    """What was received may be entropy: it is in no message and in no chained cause."""
+    with pytest.raises(RemoteProtocolError) as caught:
+        parse(b"\x7f\x00\x00\x04\xffABC")
+
+    assert "ABC" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
