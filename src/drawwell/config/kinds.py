@@ -89,8 +89,10 @@ def _within(value: float, low: float, high: float, shown: str, bounds: str) -> N
 
 def write_size(size_bytes: int) -> str:
     """Write a size so that it reads back exactly."""
-    short = format_size(size_bytes)
-    return short if parse_size(short) == size_bytes else f"{size_bytes}B"
+    for unit_bytes, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size_bytes % unit_bytes == 0:
+            return f"{size_bytes // unit_bytes}{name}"
+    return f"{size_bytes}B"
 
 
 def write_duration(seconds: float) -> str:
