@@ -9,6 +9,7 @@ from typing import Any
 
 from drawwell.config.kinds import HostPort
 from drawwell.config.model import Config
+from drawwell.crypto.drbg import self_test
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.doors.enrol import EnrolDoor
 from drawwell.doors.health import HealthDoor
@@ -49,11 +50,13 @@ class Station:
         config: What the operator wants.
 
     Raises:
+        SelfTestFailure: the DRBG gave a wrong answer to a known question.
         StateUnavailable: the state directory cannot be used, or another broker uses it.
         ConfigError: certificates that cannot be used.
     """
 
     def __init__(self, config: Config) -> None:
+        self_test()
         self.config = config
         state = config.broker.state_dir
         make_private_directory(state)
