@@ -112,4 +112,4 @@ def test_document_holds_plain_values_and_origins(tmp_path: Path) -> None:
     assert document["source"][0].get("loop", "nothing") == "nothing"
     assert document["sink"][0]["path"] is None
     origin = as_document(config, origin=True)["kernel"]["credit"]
-    assert origin == {"value": 0.25, "origin": f"{tmp_path}/test.toml:26"}
+    assert origin == {"value": 0.25, "origin": f"{tmp_path}/test.toml:25"}

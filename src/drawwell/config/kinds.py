@@ -275,7 +275,9 @@ class Rate:
         return parse_allowance(_text(value))
 
     def write(self, value: Allowance) -> str:
-        return f'"{write_size(value.limit_bytes)}/{write_duration(value.period_s)}"'
+        names = {1: "s", 60: "min", 3600: "h", 86400: "day"}
+        period = names.get(value.period_s) or write_duration(value.period_s)
+        return f'"{write_size(value.limit_bytes)}/{period}"'
 
 
 @dataclass(frozen=True, slots=True)
