@@ -265,11 +265,7 @@ class OneRngSource:
         return {"path": self._path, "done": verb}
 
     async def _dump(self, args: dict[str, Any]) -> dict[str, Any]:
-        path = args.get("path")
-        if not isinstance(path, str) or not os.path.isabs(path):
-            raise UsageError("dump needs the absolute path of a new file")
-        if os.path.lexists(path):  # said before the dump takes its seconds; _write_new_file makes sure
-            raise _cannot_write(path, os.strerror(errno.EEXIST))
+        path = _new_path(args.get("path"))
         try:
             image = await self._dialogue.image()
         except UnreadableImage as error:
@@ -301,6 +297,15 @@ def _noise_mode(text: object) -> Mode:
             f"mode {mode} makes no noise", hint="Type 'drawwell onerng pause' to stop the device."
         )
     return mode
+
+
+def _new_path(path: object) -> str:
+    """Say what is wrong with the path before the dump takes its seconds."""
+    if not isinstance(path, str) or not os.path.isabs(path):
+        raise UsageError("dump needs the absolute path of a new file")
+    if os.path.lexists(path):
+        raise _cannot_write(path, os.strerror(errno.EEXIST))
+    return path
 
 
 def _write_new_file(path: str, image: Image) -> int:

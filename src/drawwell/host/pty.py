@@ -80,7 +80,7 @@ class PtyDevice:
         if self._task is not None:
             self._task.cancel()
         self.unplug()
-        await self._group.__aexit__(kind, error, trace)
+        await self._group.__aexit__(None, None, None)  # the body's own error goes on as it is
 
     def set_fault(self, fault: Fault | str) -> None:
         """Make it ill, or well again; any other fault than ``unplugged`` plugs it in.
