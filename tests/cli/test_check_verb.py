@@ -1,5 +1,6 @@
 """What ``drawwell check`` adds to rngtest: files, JSON, progress, interruption, and the running broker."""
 
+import base64
 import json
 import os
 import pty
@@ -13,8 +14,7 @@ import pytest
 import drawwell.cli.check as check_verb
 import drawwell.cli.control as control
 from drawwell.cli import main
-from drawwell.entropy.blocks import DrawClass, Grant
-from drawwell.errors import Starved
+from drawwell.errors import SourceUnavailable
 
 GOOD = random.Random(30).randbytes(100_004)
 BAD = bytes(100_004)
@@ -140,62 +140,46 @@ def test_an_interrupt_prints_the_summary_so_far(number):
     assert b"rngtest: FIPS 140-2 successes: 4\n" in told
 
 
-class MemoryBroker:
-    """An upstream that grants seeded bytes, after refusing the first draw for no time at all."""
-
-    name = "memory"
-
-    def __init__(self) -> None:
-        self.drawn: list[tuple[int, DrawClass]] = []
-        self._refuse = True
-
-    async def call(self, verb, args):
-        assert verb == "status"
-        return {"sources": [{"identity": {"name": "stick"}}]}
-
-    async def draw(self, n_bytes, draw_class, **_):
-        if self._refuse:
-            self._refuse = False
-            raise Starved("the reservoir is empty", retry_after_s=0)
-        self.drawn.append((n_bytes, draw_class))
-        return Grant(random.Random(len(self.drawn)).randbytes(n_bytes), len(self.drawn), draw_class)
-
-    async def aclose(self):
-        pass
-
-
 @pytest.fixture
-def broker(monkeypatch):
-    upstream = MemoryBroker()
-    monkeypatch.setattr(control, "upstream", lambda _args: upstream, raising=False)
-    return upstream
+def asked(monkeypatch):
+    """A running source "stick" behind the control socket, and what it was asked."""
+    questions = []
+
+    def call(_args, verb, arguments):
+        if arguments["source"] != "stick":
+            raise SourceUnavailable("no source runs here", hint="Running sources: stick.")
+        questions.append((verb, arguments["verb"], arguments["args"]["bytes"]))
+        noise = random.Random(len(questions)).randbytes(arguments["args"]["bytes"])
+        return {"data": base64.b64encode(noise).decode()}
+
+    monkeypatch.setattr(control, "call", call)
+    return questions
 
 
-def test_a_source_is_judged_by_conditioned_bytes_drawn_from_the_broker(broker, capfd):
-    """source:NAME draws full-entropy bytes as any consumer does, waits when starved, and says what it judges."""
-    assert main(["check", "source:stick", "-c", "3"]) == 0
+def test_a_source_is_judged_by_its_conditioned_bytes(asked, capfd):
+    """source:NAME has the running source make conditioned bytes, exactly as many as are judged, and says so."""
+    assert main(["check", "source:stick", "-c", "30"]) == 0
 
-    assert sum(n for n, _ in broker.drawn) == 4 + 3 * 2500
-    assert {draw_class for _, draw_class in broker.drawn} == {DrawClass.FULL}
+    assert {question[:2] for question in asked} == {("source.command", "sample")}
+    assert sum(n_bytes for _, _, n_bytes in asked) == 4 + 30 * 2500
+    assert max(n_bytes for _, _, n_bytes in asked) <= 32_768
     told = capfd.readouterr().err
-    assert (
-        "conditioned bytes drawn from memory, which source stick feeds; raw noise is expected to fail" in told
-    )
+    assert "judging conditioned bytes of source stick; raw noise is expected to fail" in told
 
 
-def test_a_source_without_a_count_is_judged_by_a_hundred_blocks(broker, capfd):
-    """A reservoir has no end of file: the number of blocks is bounded."""
+def test_a_source_without_a_count_is_judged_by_a_hundred_blocks(asked, capfd):
+    """A source has no end: the number of blocks is bounded."""
     assert main(["check", "--json", "source:stick"]) == 0
 
     assert json.loads(capfd.readouterr().out)["blocks"] == 100
 
 
-def test_an_unknown_source_is_refused_with_the_names_there_are(broker, capfd):
-    """A wrong NAME draws nothing and lists the sources."""
-    assert main(["check", "source:other"]) == 64
+@pytest.mark.usefixtures("asked")
+def test_an_unknown_source_is_refused_with_the_names_there_are(capfd):
+    """A wrong NAME is an error with a hint, not a verdict."""
+    assert main(["check", "source:other"]) == 69
 
-    assert broker.drawn == []
-    assert "Its sources are: stick." in capfd.readouterr().err
+    assert "drawwell: hint: Running sources: stick." in capfd.readouterr().err
 
 
 def test_the_config_option_of_other_verbs_keeps_its_short_form():

@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Any, Final
 
 from drawwell.assess.fips140 import BLOCK_BYTES, PASS, WORD_BYTES, BlockTester
-from drawwell.cli.check_input import BrokerInput, FileInput, Input
+from drawwell.cli.check_input import SourceInput, FileInput, Input
 from drawwell.cli.check_summary import PREFIX, Summary
 from drawwell.cli.output import Output
 from drawwell.errors import UsageError
@@ -27,7 +27,7 @@ LIMITS: Final = (
 )
 READ_BLOCKS: Final = 40
 SOURCE_BLOCKS: Final = 100
-"""What ``source:NAME`` draws when no number is given: a reservoir has no end of file."""
+"""What ``source:NAME`` asks for when no number is given: a source has no end."""
 PROGRESS_S: Final = 0.5
 
 
@@ -52,8 +52,8 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     parser.exit_usage = EXIT_PARAMETERS
     parser.add_argument(
         "input", nargs="?", default="-", metavar="FILE|-|source:NAME",
-        help="a file, a device, standard input (the default), or conditioned bytes drawn from the running"
-        f" broker that source NAME feeds, {SOURCE_BLOCKS} blocks if no number is given; raw noise is"
+        help="a file, a device, standard input (the default), or conditioned bytes of the running source"
+        f" NAME, {SOURCE_BLOCKS} blocks if no number is given; raw noise is"
         " expected to fail these tests and is never judged by them",
     )  # fmt: skip
     parser.add_argument(
@@ -97,7 +97,7 @@ def _open(args: argparse.Namespace, out: Output) -> Input:
     if kind != "source" or not colon:
         return FileInput(args.input)
     args.blockcount = args.blockcount or SOURCE_BLOCKS
-    source = BrokerInput(name, args)
+    source = SourceInput(name, args)
     out.say(f"judging {source.words}; raw noise is expected to fail these tests and is not judged by them")
     return source
 

@@ -1,19 +1,18 @@
-"""What ``drawwell check`` reads: a file, a pipe, or conditioned bytes out of the running broker."""
+"""What ``drawwell check`` reads: a file, a pipe, or conditioned bytes of a running source."""
 
 import argparse
-import asyncio
+import base64
 import os
 import select
 import stat
-import time
 from typing import Final, Protocol
 
 from drawwell.assess.fips140 import BLOCK_BYTES
-from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import Refused, UsageError
-from drawwell.ports import Upstream
+from drawwell.errors import UsageError
 
 EXIT_OS: Final = 12  # rngtest(1), "exit status"
+SAMPLE_BLOCKS: Final = 12
+"""Asked for at a time: under the 32 KiB that a running source hands out at once."""
 
 
 class CannotOpen(UsageError):
@@ -69,42 +68,28 @@ class FileInput:
             os.close(self._fd)
 
 
-class BrokerInput:
-    """Conditioned bytes of the running broker: drawn, and so gone from it.
-
-    Raises:
-        UsageError: the broker has no source of that name.
-    """
+class SourceInput:
+    """Conditioned bytes of one running source, made for this and given to nobody else."""
 
     size_bytes: int | None = None
 
     def __init__(self, name: str, args: argparse.Namespace) -> None:
-        from drawwell.cli.control import upstream
-
-        self._upstream: Upstream = upstream(args)
-        self._runner = asyncio.Runner()
-        status = self._runner.run(self._upstream.call("status", {}))
-        names = [source["identity"]["name"] for source in status["sources"]]
-        if name not in names:
-            self.close()
-            raise UsageError(
-                f"the broker at {self._upstream.name} has no source {name!r}",
-                hint=f"Its sources are: {', '.join(names) or 'none'}.",
-            )
-        self.words = f"conditioned bytes drawn from {self._upstream.name}, which source {name} feeds"
+        self.words = f"conditioned bytes of source {name}"
+        self._name = name
+        self._args = args
 
     def read(self, max_bytes: int) -> bytes:
-        """Draw at most a block; when refused for a while, wait that long."""
-        while True:
-            try:
-                draw = self._upstream.draw(min(max_bytes, BLOCK_BYTES), DrawClass.FULL)
-                return self._runner.run(draw).data
-            except Refused as refusal:
-                if refusal.retry_after_s is None:
-                    raise
-                time.sleep(refusal.retry_after_s)
+        """Have the running source make them.
+
+        Raises:
+            LinkUnavailable: no broker runs here.
+            SourceUnavailable: no source of that name, or it is not healthy.
+        """
+        from drawwell.cli.control import call
+
+        wanted = {"bytes": min(max_bytes, SAMPLE_BLOCKS * BLOCK_BYTES)}
+        reply = call(self._args, "source.command", {"source": self._name, "verb": "sample", "args": wanted})
+        return base64.b64decode(reply["data"])
 
     def close(self) -> None:
-        """Close the link."""
-        self._runner.run(self._upstream.aclose())
-        self._runner.close()
+        """Nothing is held open."""
