@@ -136,6 +136,9 @@ class Station:
         """Bring the broker's accounts in line with the configuration and the invitations."""
         self.broker.set_terms(self._terms(), self._store.quota_states())
 
+    async def _follow_one(self, _name: str) -> None:
+        self.follow_consumers()
+
     # ---- building ----------------------------------------------------------------------------------------
 
     def _source(self, index: int) -> SourceRole:
@@ -215,7 +218,7 @@ class Station:
             configured=frozenset(self._configured_terms()),
         )
         admin = Admin(self._store, registry, authority, site, clock=self._clock)
-        admin.listeners.append(lambda _name: self.follow_consumers())
+        admin.listeners.append(self._follow_one)
         return admin
 
     def _install_control(self) -> None:
