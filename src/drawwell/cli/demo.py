@@ -201,7 +201,7 @@ class Demo:
         try:
             proof.kernel(self._folder)
         except DrawwellError as error:
-            proof.skipped(f"kernel not fed: {error}")
+            proof.skipped(f"one feed of this kernel: {error}")
         return proof.document()
 
 

@@ -143,7 +143,6 @@ def _kernel_configuration(folder: str) -> str:
     with open(path, "w", encoding="utf-8") as file:
         file.write(
             f'[broker]\nstate_dir = "{folder}/kernel-state"\nrun_dir = "{folder}/kernel-run"\n'
-            f'reservoir = "4KiB"\n'
             f'[[source]]\ndriver = "chardev"\npath = "{HWRNG}"\nmin_entropy = {HWRNG_MIN_ENTROPY}\n'
         )
     return path
