@@ -1,0 +1,213 @@
+"""Sick sources are caught within the figures that the cutoffs promise, and good ones are left alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from drawwell.entropy.blocks import RawBlock
+from drawwell.entropy.health import HealthMonitor, NoiseClaim
+from drawwell.entropy.repeat import RepeatTest
+from drawwell.errors import HealthFailure, PermanentHealthFailure
+from drawwell.reports import SourceState
+from drawwell.testing.sick import Stream, biased, counter, good, loop, replaying, spliced, stuck
+
+IN_USE = json.loads((Path(__file__).parents[1] / "vectors/cutoffs_in_use.json").read_text())
+REPLAY = IN_USE["repeat"]["replay_fires_within_bytes"]
+LOOP = IN_USE["repeat"]["loop_fires_within_period_plus"]
+LOOP_FOR_GOOD = IN_USE["repeat"]["loop_permanent_within_period_plus"]
+KEY = bytes(range(32))
+PERIODS = [*range(1, 71), 127, 255, 256, 257, 1000, 4095, 4096, 4097, 12_345, 65_535, 65_536]
+
+
+def new_monitor(claim: NoiseClaim | None = None) -> HealthMonitor:
+    monitor = HealthMonitor(claim or NoiseClaim(), hash_key=KEY)
+    monitor.start()
+    return monitor
+
+
+def failure_within(
+    source: Stream, n_bytes: int, monitor: HealthMonitor | None = None
+) -> HealthFailure | None:
+    """Judge the next n samples of a source in one block."""
+    try:
+        (monitor or new_monitor()).feed(RawBlock(source.read(n_bytes)), now=0.0)
+    except HealthFailure as failure:
+        return failure
+    return None
+
+
+def samples_to_permanent(source: Stream, monitor: HealthMonitor, limit: int, size: int = 64) -> int | None:
+    """Feed blocks until the failure is permanent; return how many samples that took, None above the limit."""
+    for fed in range(size, limit + size, size):
+        failure = failure_within(source, size, monitor)
+        if isinstance(failure, PermanentHealthFailure):
+            return fed
+    return None
+
+
+def healthy_monitor(seed: int) -> HealthMonitor:
+    monitor = new_monitor()
+    assert monitor.feed(RawBlock(good(seed).read(4096)), now=0.0) is None
+    assert monitor.state is SourceState.HEALTHY
+    return monitor
+
+
+@pytest.mark.parametrize("value", [0x00, 0xFF, 0x5A])
+def test_stuck_source_fails_on_its_sixth_sample_and_for_good_on_its_eleventh(value: int) -> None:
+    """A stuck source is an intermittent failure at 6 equal bytes and a permanent one at 11."""
+    failure = failure_within(stuck(value), 6)
+
+    assert failure_within(stuck(value), 5) is None
+    assert (failure.test, failure.count, failure.position) == ("repetition count", 6, 5)
+    assert samples_to_permanent(stuck(value), new_monitor(), 100, size=1) == 11
+
+
+def test_stuck_after_healthy_gives_nothing_away() -> None:
+    """A source that sticks in mid-block returns nothing of that block, good samples before or not."""
+    monitor = healthy_monitor(1)
+    failure = failure_within(spliced(good(2).read(1000), stuck(0)), 2000, monitor)
+
+    assert type(failure) is PermanentHealthFailure
+    assert monitor.state is SourceState.PERMANENT_FAILURE
+
+
+@pytest.mark.parametrize("step", [1, 3, 255])
+def test_counter_is_caught_as_a_loop_of_256(step: int) -> None:
+    """A counter, balanced as it is, fires as the loop of 256 that it is, and soon for good."""
+    assert failure_within(counter(7, step), 256 + LOOP) is not None
+    assert failure_within(counter(7, step), 255) is None
+    assert isinstance(failure_within(counter(7, step), 256 + LOOP_FOR_GOOD), PermanentHealthFailure)
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_repeat_test_fires_on_every_loop_within_its_promise(period: int) -> None:
+    """A loop of any period, aligned or not, fires within p + 63 samples and is permanent within p + 1,055."""
+    for before in (0, 1, 31, 33):
+        test = RepeatTest(6.0, hash_key=KEY)
+        source = loop(period, seed=1000 + period)
+        assert test.feed(good(before).read(before)) is None
+        if period > 32:
+            assert test.feed(source.read(period)) is None  # nothing has come twice yet
+            first, second = test.feed(source.read(LOOP)), test.feed(source.read(LOOP_FOR_GOOD - LOOP))
+        else:
+            first, second = (
+                test.feed(source.read(period + LOOP)),
+                test.feed(source.read(LOOP_FOR_GOOD - LOOP)),
+            )
+
+        assert first is not None
+        assert second is not None
+        assert (first.permanent, second.permanent) == (False, True)
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 7, 64, 256, 4096, 65_536])
+def test_monitor_stops_loops_for_good(period: int) -> None:
+    """A looping source is in permanent failure within p + 1,055 samples, in blocks of a USB packet."""
+    samples = samples_to_permanent(loop(period), new_monitor(), period + LOOP_FOR_GOOD)
+
+    assert samples is not None
+    assert samples <= period + LOOP_FOR_GOOD + 63
+
+
+def test_replay_of_64_bytes_fires_from_any_distance_up_to_1_mib() -> None:
+    """64 bytes out of the last 1 MiB fire by their 63rd byte, whatever their distance and alignment."""
+    test = RepeatTest(6.0, hash_key=KEY)
+    history = bytearray(good(9).read((1 << 20) + 12_345))
+    fresh = good(10)
+    assert test.feed(bytes(history)) is None
+    for distance in (64, 65, 95, 1000, 4096 + 17, 65_536, 500_001, (1 << 20) - 31, (1 << 20) - 1, 1 << 20):
+        for shift in (0, 1, 17, 31):
+            history += (gap := fresh.read(101 + shift))
+            assert test.feed(gap) is None
+            again = bytes(history[-distance:][:64])
+            history += again
+            alarm = test.feed(again[:REPLAY])
+            assert alarm is not None, (distance, shift)
+            assert not alarm.permanent
+            test.feed(again[REPLAY:])
+
+
+def test_replay_from_beyond_1_mib_is_forgotten() -> None:
+    """What is further back than 1 MiB is not remembered, as the false alarm formula counts on."""
+    assert (
+        RepeatTest(6.0, hash_key=KEY).feed(replaying((1 << 20) + 70_000, (1 << 20) + 64, 64).read(1_200_000))
+        is None
+    )
+
+
+@pytest.mark.parametrize("chunk", [64, 4096, 65_536])
+def test_replay_through_the_monitor(chunk: int) -> None:
+    """A replay of 64 bytes fails the block that holds its end, by the repeat test alone."""
+    monitor, source = new_monitor(), replaying(at=100_000, distance=77_777, length=64)
+    failures = []
+    for at in range(0, 200_000, chunk):
+        failure = failure_within(source, chunk, monitor)
+        failures += [(failure.test, at + failure.position)] if failure else []
+
+    assert [test for test, _ in failures] == ["repeat"]
+    assert 100_031 <= failures[0][1] < 100_000 + REPLAY
+
+
+def test_low_claims_catch_replays_of_two_windows() -> None:
+    """At H = 1 a window is 65 bytes: a replay of 129 fires, one of 64 need not."""
+    test = RepeatTest(1.0, hash_key=KEY)
+    past = good(3).read(10_000)
+    assert test.feed(past) is None
+    assert test.cutoffs.intermittent == 65
+
+    assert test.feed(past[1234 : 1234 + 129]) is not None
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_bias_of_three_quarters_is_caught_within_its_promise(seed: int) -> None:
+    """Bits with p(1) = 0.75 fire within 2,048 bytes of a window's start, for good within 2,176."""
+    figures = IN_USE["biased_0.75"]
+
+    assert failure_within(biased(0.75, seed), figures["intermittent_within_bytes"]) is not None
+    source, monitor = biased(0.75, seed), new_monitor()
+    assert isinstance(
+        failure_within(source, figures["permanent_within_bytes"], monitor), PermanentHealthFailure
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bias_that_sets_in_later_is_caught_one_window_later(seed: int) -> None:
+    """Bias that sets in within a window costs that window, 128 bytes, and no more."""
+    monitor = healthy_monitor(seed)
+    source = spliced(good(seed + 50).read(77), biased(0.75, seed))
+    within = 77 + 128 + IN_USE["biased_0.75"]["intermittent_within_bytes"]
+
+    assert failure_within(source, within, monitor) is not None
+
+
+@pytest.mark.parametrize("p_one", [0.6, 0.4, 0.55])
+def test_bias_inside_the_claim_does_not_fire(p_one: float) -> None:
+    """Bits with p(1) = 0.6 are what H = 6 allows for: no alarm in a MiB and a half."""
+    monitor, source = new_monitor(), biased(p_one, seed=3)
+    for _ in range(24):
+        assert failure_within(source, 65_536, monitor) is None
+
+
+def test_good_noise_of_exactly_six_bits_does_not_fire() -> None:
+    """Four MiB of 64 equally likely values, the claim to the letter, raise no alarm and come near none."""
+    monitor = new_monitor(NoiseClaim(6.0, bits=False))
+    table = bytes(value & 0x3F for value in range(256))
+    source = good(21)
+    for _ in range(64):
+        monitor.feed(RawBlock(source.read(65_536).translate(table)), now=0.0)
+
+    assert monitor.failures == 0
+    assert monitor.epoch == 1
+
+
+def test_bits_of_a_byte_claim_need_not_keep_an_eighth_of_it() -> None:
+    """The 64 bytes with the most ones keep H = 6 but not 0.75 a bit: such a source must not claim bits."""
+    heavy = sorted(range(256), key=int.bit_count)[-64:]
+    block = good(22).read(65_536).translate(bytes(heavy * 4))
+
+    assert (
+        failure_within(spliced(block, good()), len(block), new_monitor(NoiseClaim(6.0, bits=False))) is None
+    )
+    failure = failure_within(spliced(block, good()), len(block), new_monitor(NoiseClaim(6.0)))
+    assert failure.test == "adaptive proportion"
