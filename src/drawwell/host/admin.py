@@ -75,8 +75,8 @@ class Admin:
         fresh: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.site = site
-        self.listeners: list[Callable[[str], Awaitable[None]]] = []
-        """Awaited in the event loop with the consumer's name after each change made through `answers`."""
+        self.listeners: list[Callable[[str], Awaitable[None] | None]] = []
+        """Called in the event loop with the consumer's name after a change, and awaited."""
         self._store = store
         self._registry = registry
         self._authority = authority
@@ -277,7 +277,9 @@ class Admin:
             _check_texts(arguments, method)
             result = await asyncio.to_thread(method, **arguments)
             for listener in self.listeners:
-                await listener(arguments.get("name", ""))
+                following = listener(arguments.get("name", ""))
+                if following is not None:
+                    await following
             return result
 
         return answer

@@ -123,4 +123,7 @@ def _read(certificate_der: bytes) -> pki.CertificateFacts:
 
 
 def _names(facts: pki.CertificateFacts, kind: str) -> tuple[str, ...]:
-    return {"uri": facts.uris, "dns": facts.dns_names}.get(kind, (facts.common_name,))
+    """Return what may name the consumer; of ``drawwell://consumer/NAME`` also NAME alone."""
+    if kind == "uri":
+        return (*facts.uris, *(uri.removeprefix(pki.CONSUMER_URI) for uri in facts.uris))
+    return facts.dns_names if kind == "dns" else (facts.common_name,)
