@@ -5,39 +5,62 @@ exit code; errors reach `main`, which prints message and hint.
 """
 
 import argparse
+import difflib
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 from drawwell import __version__
 from drawwell.cli.output import Output
-from drawwell.errors import ConfigError, DrawwellError
+from drawwell.errors import ConfigError, DrawwellError, UsageError
 
 NOUNS = (
     "status", "demo", "run", "broker", "draw", "join", "renew", "consumer", "source", "onerng", "doctor", "check",
-    "receipt", "config",
+    "receipt", "config", "completion",
 )  # fmt: skip
 EXIT_USAGE = 64
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with our exit code and our hint."""
+    """argparse with our errors: the nearest name, a hint, and our exit code."""
 
     exit_usage = EXIT_USAGE
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse what is left over here, where the verb and its help are known."""
         namespace, left_over = super().parse_known_args(args, namespace)
         if left_over:
-            self.error(f"unrecognized arguments: {' '.join(left_over)}")
+            options = [option for action in self._actions for option in action.option_strings]
+            mean = did_you_mean(left_over[0], options)
+            self.error(f"unrecognized arguments: {' '.join(left_over)}{mean}")
         return namespace, left_over
 
-    def error(self, message: str) -> None:  # type: ignore[override]
-        sys.stderr.write(f"{self.prog}: {message}\n{self.prog}: hint: Try '{self.prog} --help'.\n")
-        raise SystemExit(self.exit_usage)
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        mean = did_you_mean(str(value), choices) or f": one of {', '.join(choices)}"
+        what = str(action.metavar or "choice").lower()
+        raise argparse.ArgumentError(None, f"unknown {what} '{value}'{mean}")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise it as one of our own errors, with the exit code of this verb."""
+        error = UsageError(message, hint=f"Try '{self.prog} --help'.")
+        error.exit_code = self.exit_usage
+        raise error
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Words that offer the nearest name, "" when none is near."""
+    nearest = difflib.get_close_matches(name, list(names), 1)
+    return f"; did you mean '{nearest[0]}'?" if nearest else ""
 
 
 def build_parser() -> Parser:
@@ -55,7 +78,7 @@ def build_parser() -> Parser:
         "-c", "--config", metavar="FILE", default=os.environ.get("DRAWWELL_CONFIG"),
         help="configuration file (default: /etc/drawwell/drawwell.toml, where it exists)",
     )  # fmt: skip
-    nouns = parser.add_subparsers(metavar="COMMAND", dest="noun")
+    nouns = parser.add_subparsers(metavar="COMMAND", dest="noun", required=True)
     for name in NOUNS:
         importlib.import_module(f"drawwell.cli.{name}").add_parser(nouns, common)
     return parser
@@ -64,9 +87,10 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser().parse_args(argv or ["status"])
-    out = Output(as_json=args.json, quiet=args.quiet)
+    out = Output(as_json="--json" in argv)
     try:
+        args = build_parser().parse_args(argv or ["status"])
+        out = Output(as_json=args.json, quiet=args.quiet)
         return int(args.run(args, out))
     except DrawwellError as error:
         return out.error(error)

@@ -1,0 +1,101 @@
+"""The command line as data: what the completion scripts and the manual page are made from."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+_FILES: Final = ("FILE", "PATH", "DIR", "INPUT", "OUTPUT", "DEVICE", "LINK")
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An option (it has `flags`) or a positional argument. `value` is the placeholder, "" for a switch."""
+
+    flags: tuple[str, ...]
+    value: str
+    help: str
+    choices: tuple[str, ...]
+    optional: bool
+    many: bool
+
+    @property
+    def takes_file(self) -> bool:
+        """Is its value the name of a file?"""
+        return any(word in _FILES for word in self.value.replace("|", " ").split())
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command with what it takes; `path` is how it is typed after ``drawwell``."""
+
+    path: tuple[str, ...]
+    help: str
+    description: str
+    epilog: str
+    arguments: tuple[Argument, ...]
+    children: tuple["Command", ...]
+
+    @property
+    def name(self) -> str:
+        """Its own word."""
+        return self.path[-1] if self.path else "drawwell"
+
+    @property
+    def options(self) -> tuple[Argument, ...]:
+        """The arguments that have flags."""
+        return tuple(each for each in self.arguments if each.flags)
+
+    @property
+    def positionals(self) -> tuple[Argument, ...]:
+        """The arguments that have none."""
+        return tuple(each for each in self.arguments if not each.flags)
+
+    def walk(self) -> Iterator["Command"]:
+        """This command and all below it, in the order of the help."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+def command_tree(parser: argparse.ArgumentParser, path: tuple[str, ...] = (), words: str = "") -> Command:
+    """Read a parser and all its subcommands. Hidden ones (help suppressed) are left out."""
+    arguments: list[Argument] = []
+    children: list[Command] = []
+    for action in parser._actions:  # noqa: SLF001  argparse has no other way to look at a parser
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            children += _children(action, path)
+        elif action.help != argparse.SUPPRESS:
+            arguments.append(_argument(action, parser.prog))
+    description = _plain(parser.description, parser.prog)
+    return Command(
+        path, words, description, _plain(parser.epilog, parser.prog), tuple(arguments), tuple(children)
+    )
+
+
+def _children(action: Any, path: tuple[str, ...]) -> Iterator[Command]:
+    words = {each.dest: each.help or "" for each in action._choices_actions}  # noqa: SLF001
+    for name, parser in action.choices.items():
+        if name in words:
+            yield command_tree(parser, (*path, name), words[name])
+
+
+def _argument(action: argparse.Action, prog: str) -> Argument:
+    switch = action.nargs == 0
+    metavar = action.metavar if isinstance(action.metavar, str) else None
+    value = "" if switch else metavar or ("|".join(map(str, action.choices or ())) or action.dest.upper())
+    text = action.help or ""
+    for name, content in (("default", action.default), ("prog", prog), ("metavar", value)):
+        text = text.replace(f"%({name})s", str(content))
+    return Argument(
+        tuple(action.option_strings),
+        value,
+        _plain(text, prog),
+        tuple(map(str, action.choices or ())),
+        optional=not action.required,
+        many=action.nargs in {"*", "+", argparse.REMAINDER},
+    )
+
+
+def _plain(text: str | None, prog: str) -> str:
+    return " ".join((text or "").replace("%(prog)s", prog).replace("%%", "%").split())
