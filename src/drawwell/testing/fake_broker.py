@@ -28,6 +28,13 @@ class FakeBroker:
         self.serial = 0
         self._refuse = refuse
         self._gate = gate
+        self._moved = asyncio.Event()
+
+    async def until_waiting(self, count: int) -> None:
+        """Return when `count` requests wait at the gate."""
+        while self.waiting != count:
+            self._moved.clear()
+            await self._moved.wait()
 
     async def draw(
         self,
@@ -63,7 +70,9 @@ class FakeBroker:
     async def _wait(self) -> None:
         if self._gate is not None:
             self.waiting += 1
+            self._moved.set()
             try:
                 await self._gate.wait()
             finally:
                 self.waiting -= 1
+                self._moved.set()

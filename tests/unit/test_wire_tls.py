@@ -1,0 +1,269 @@
+"""TLS without sockets: both ends are real OpenSSL, the wire between them is this test."""
+
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from drawwell.errors import AuthenticationFailed, ConfigError, LocalProtocolError, RemoteProtocolError
+from drawwell.testing.certificates import PaperAuthority
+from drawwell.wire import limits
+from drawwell.wire.contexts import client_context, server_context
+from drawwell.wire.tls import TlsLayer, TlsState
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> PaperAuthority:
+    return PaperAuthority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def server(authority: PaperAuthority) -> ssl.SSLContext:
+    return server_context(*authority.server("localhost", "127.0.0.1"))
+
+
+@pytest.fixture(scope="module")
+def client(authority: PaperAuthority) -> ssl.SSLContext:
+    return client_context(*authority.client("web01"))
+
+
+def shake_hands(server: TlsLayer, client: TlsLayer) -> None:
+    """Carry what each says to the other until both are silent."""
+    client.start()
+    while data := client.data_to_send():
+        server.receive_data(data)
+        if answer := server.data_to_send():
+            client.receive_data(answer)
+
+
+def connected(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[TlsLayer, TlsLayer]:
+    ends = TlsLayer(server), TlsLayer(client, server_name="localhost")
+    shake_hands(*ends)
+    return ends
+
+
+def plain_client(authority: PaperAuthority) -> ssl.SSLContext:
+    """A client without our settings."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(authority.ca)
+    return context
+
+
+def test_handshake_is_mutual_tls_1_3_with_our_alpn(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """Both ends are open, in TLS 1.3, and the broker holds the client's certificate."""
+    one, other = connected(server, client)
+
+    assert (one.state, other.state) == (TlsState.OPEN, TlsState.OPEN)
+    assert one._tls.version() == other._tls.version() == "TLSv1.3"
+    assert one._tls.selected_alpn_protocol() == "drawwell/1"
+    assert one.peer_certificate
+
+
+def test_bytes_go_both_ways_whole(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """What is written at one end is read at the other, over many records."""
+    one, other = connected(server, client)
+    data = bytes(range(256)) * 1000
+
+    one.write(data)
+    other.receive_data(one.data_to_send())
+    assert other.read() == data
+    other.write(b"back")
+    one.receive_data(other.data_to_send())
+    assert (one.read(), one.read()) == (b"back", b"")
+
+
+def test_close_is_seen_at_the_other_end(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """A close_notify arrives behind the last bytes; nothing can be written afterwards."""
+    one, other = connected(server, client)
+    one.write(b"last")
+    one.close()
+    other.receive_data(one.data_to_send())
+
+    assert other.read() == b"last"
+    assert other.state is TlsState.CLOSED
+    with pytest.raises(LocalProtocolError):
+        one.write(b"more")
+
+
+def test_broker_gives_no_session_ticket(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """There is nothing to resume, so no connection is without a certificate."""
+    _, other = connected(server, client)
+
+    assert other._tls.session is None or not other._tls.session.has_ticket
+
+
+def test_client_without_a_certificate_is_not_authenticated(
+    authority: PaperAuthority, server: ssl.SSLContext
+) -> None:
+    """The broker's end raises, and the alert tells the client."""
+    context = plain_client(authority)
+    context.set_alpn_protocols([limits.ALPN])
+    one, other = TlsLayer(server), TlsLayer(context, server_name="localhost")
+
+    with pytest.raises(AuthenticationFailed):
+        shake_hands(one, other)
+    other.receive_data(one.data_to_send())
+    with pytest.raises(AuthenticationFailed):
+        other.read()
+
+
+def test_certificate_of_another_ca_is_not_authenticated(tmp_path: Path, server: ssl.SSLContext) -> None:
+    """A self-made certificate of the right name does not convince the broker."""
+    stranger = PaperAuthority(tmp_path, "test")
+    context = client_context(*stranger.client("web01"))
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    with pytest.raises(AuthenticationFailed, match="not trusted"):
+        shake_hands(TlsLayer(server), TlsLayer(context, server_name="localhost"))
+
+
+def test_certificate_that_ran_out_passes_here_for_the_registry_to_judge(
+    authority: PaperAuthority, server: ssl.SSLContext
+) -> None:
+    """OpenSSL does not judge a client's dates; the certificate is handed on."""
+    context = client_context(*authority.client("old01", ran_out_s_ago=3600.0))
+
+    one, _ = connected(server, context)
+
+    assert one.state is TlsState.OPEN
+    assert one.peer_certificate
+
+
+@pytest.mark.parametrize("name", ["other.example", "127.0.0.2"])
+def test_client_rejects_a_broker_of_another_name(
+    server: ssl.SSLContext, client: ssl.SSLContext, name: str
+) -> None:
+    """The name that was enrolled must stand in the broker's certificate."""
+    with pytest.raises(AuthenticationFailed):
+        shake_hands(TlsLayer(server), TlsLayer(client, server_name=name))
+
+
+def test_client_rejects_a_broker_of_another_ca(tmp_path: Path, client: ssl.SSLContext) -> None:
+    """An impostor with the right name and his own CA is not spoken to."""
+    impostor = server_context(*PaperAuthority(tmp_path).server("localhost"))
+
+    with pytest.raises(AuthenticationFailed, match="not trusted"):
+        shake_hands(TlsLayer(impostor), TlsLayer(client, server_name="localhost"))
+
+
+def test_client_certificate_does_not_serve_as_a_broker(
+    authority: PaperAuthority, client: ssl.SSLContext
+) -> None:
+    """One consumer cannot play the broker to another: its certificate is for clients only."""
+    posing = server_context(*authority.client("localhost"))
+
+    with pytest.raises(AuthenticationFailed):
+        shake_hands(TlsLayer(posing), TlsLayer(client, server_name="localhost"))
+
+
+@pytest.mark.parametrize("protocols", [[], ["http/1.1"]])
+def test_peer_without_our_alpn_is_closed(
+    authority: PaperAuthority, server: ssl.SSLContext, protocols: list[str]
+) -> None:
+    """A good certificate alone is not enough: the tongue must be named."""
+    certificate, key, _ = authority.client("web02")
+    context = plain_client(authority)
+    context.load_cert_chain(certificate, key)
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    one = TlsLayer(server)
+
+    with pytest.raises(RemoteProtocolError, match="drawwell/1"):
+        shake_hands(one, _WithoutAlpnCheck(context, server_name="localhost"))
+    assert one.state is TlsState.CLOSED
+
+
+def test_tls_1_2_is_not_spoken(authority: PaperAuthority, server: ssl.SSLContext) -> None:
+    """The broker has one version."""
+    context = plain_client(authority)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    with pytest.raises(RemoteProtocolError):
+        shake_hands(TlsLayer(server), TlsLayer(context, server_name="localhost"))
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 100, b"\x16\x03\x01\xff\xff" + b"a" * 99]
+)
+def test_garbage_in_place_of_a_handshake_is_the_peers_error(server: ssl.SSLContext, garbage: bytes) -> None:
+    """What is not TLS raises RemoteProtocolError and nothing else, and the layer is closed."""
+    one = TlsLayer(server)
+
+    with pytest.raises(RemoteProtocolError):
+        one.receive_data(garbage)
+    assert one.state is TlsState.CLOSED
+    one.receive_data(garbage)
+    assert one.read() == b""
+
+
+def test_bytes_before_the_handshake_is_done_are_bounded(server: ssl.SSLContext) -> None:
+    """A handshake message that never ends is dropped at 32 KiB, however it is cut."""
+    record = b"\x16\x03\x01\x40\x00" + b"\x01\x00\xff\xff".ljust(16384, b"\0")
+    one = TlsLayer(server)
+    stream = record * 3
+    for byte in stream[: limits.MAX_HANDSHAKE_BYTES - 1]:
+        one.receive_data(bytes((byte,)))
+
+    with pytest.raises(RemoteProtocolError, match="32768"):
+        one.receive_data(stream[limits.MAX_HANDSHAKE_BYTES - 1 :])
+
+
+def test_handshake_byte_by_byte_is_the_same(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """However the network cuts it, the handshake comes to its end."""
+    one, other = TlsLayer(server), TlsLayer(client, server_name="localhost")
+    other.start()
+    while data := other.data_to_send():
+        for byte in data:
+            one.receive_data(bytes((byte,)))
+        for byte in one.data_to_send():
+            other.receive_data(bytes((byte,)))
+
+    assert (one.state, other.state) == (TlsState.OPEN, TlsState.OPEN)
+
+
+def test_tampered_record_is_the_peers_error(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """One flipped bit and nothing of the record is delivered."""
+    one, other = connected(server, client)
+    one.write(b"x" * 100)
+    data = bytearray(one.data_to_send())
+    data[50] ^= 1
+    other.receive_data(bytes(data))
+
+    with pytest.raises(RemoteProtocolError):
+        other.read()
+
+
+def test_files_that_cannot_be_used_are_configuration_errors(
+    authority: PaperAuthority, tmp_path: Path
+) -> None:
+    """Missing, foreign or locked files are named, and no passphrase is asked for on a terminal."""
+    certificate, key, ca = authority.server("localhost")
+    other_key = authority.client("web03")[1]
+    locked = str(tmp_path / "locked.key")
+    subprocess.run(["openssl", "ec", "-in", key, "-aes128", "-passout", "pass:x", "-out", locked], check=True)
+    (tmp_path / "empty.pem").write_text("")
+
+    for files in (
+        ("/nowhere/broker.pem", key, ca),
+        (certificate, "/nowhere/broker.key", ca),
+        (certificate, key, "/nowhere/ca.pem"),
+        (certificate, other_key, ca),
+        (certificate, locked, ca),
+        (str(tmp_path / "empty.pem"), key, ca),
+        (certificate, key, str(tmp_path / "empty.pem")),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            server_context(*files)
+        assert any(path in str(caught.value) for path in files)
+        assert caught.value.hint
+
+
+class _WithoutAlpnCheck(TlsLayer):
+    """A client that goes on whatever was agreed."""
+
+    def _handshake(self) -> bool:
+        try:
+            return super()._handshake()
+        except RemoteProtocolError:
+            return True
