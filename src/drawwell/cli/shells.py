@@ -6,92 +6,89 @@ from typing import Final
 
 from drawwell.cli.tree import Argument, Command
 
-_BASH: Final = """\
-# bash completion for drawwell, made by 'drawwell completion bash'
-_drawwell() {{
-  local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}}
-  local path= i
-  COMPREPLY=()
-  for ((i = 1; i < COMP_CWORD; i++)); do
-    case "$path:${{COMP_WORDS[i]}}" in
+_WALK: Final = """\
+{head}
+  local i current=${{{typed}[{cursor}]}} previous=${{{typed}[{cursor}-1]}} verb=
+  for ((i = {first}; i < {cursor}; i++)); do
+    case "${{verb}}:${{{typed}[i]}}" in
 {steps}
     esac
   done
-  case "$path:$previous" in
+  case "${{verb}}:${{previous}}" in
 {values}
   esac
   if [[ $current == -* ]]; then
-    case "$path" in
+    case "$verb" in
 {options}
     esac
     return
   fi
-  case "$path" in
+  case "$verb" in
 {words}
   esac
-}}
-complete -o filenames -F _drawwell drawwell
+{tail}
 """
-_ZSH: Final = """\
+_BASH_HEAD: Final = """\
+# bash completion for drawwell, made by 'drawwell completion bash'
+_drawwell() {
+  COMPREPLY=()"""
+_BASH_TAIL: Final = """\
+}
+complete -F _drawwell drawwell"""
+_ZSH_HEAD: Final = """\
 #compdef drawwell
 # zsh completion for drawwell, made by 'drawwell completion zsh'
-_drawwell() {{
-  local current=$words[CURRENT] previous=$words[CURRENT-1]
-  local path= i
-  for ((i = 2; i < CURRENT; i++)); do
-    case "$path:$words[i]" in
-{steps}
-    esac
-  done
-  case "$path:$previous" in
-{values}
-  esac
-  if [[ $current == -* ]]; then
-    case "$path" in
-{options}
-    esac
-    return
-  fi
-  case "$path" in
-{words}
-  esac
-}}
+_drawwell() {"""
+_ZSH_TAIL: Final = """\
+}
 if [[ $funcstack[1] == _drawwell ]]; then
-  _drawwell "$@"
+  _drawwell
 else
   compdef _drawwell drawwell
-fi
-"""
+fi"""
+_FISH_HEAD: Final = """\
+# fish completion for drawwell, made by 'drawwell completion fish'
+function __drawwell_typed
+    for word in (commandline -opc)[2..-1]
+        string match -q -- '-*' $word; or echo $word
+    end
+end
+function __drawwell_at
+    set -l typed (__drawwell_typed)
+    test "$typed" = "$argv"
+end
+function __drawwell_under
+    set -l typed (__drawwell_typed)
+    set -l depth (count $argv)
+    test "$typed[1..$depth]" = "$argv"
+end
+complete -c drawwell -f"""
 
 
 def bash(tree: Command) -> str:
     """A script for bash."""
-    return _fill(_BASH, tree, _bash_offer)
+    typed = {"typed": "COMP_WORDS", "cursor": "COMP_CWORD", "first": "1"}
+    return _fill(tree, _bash_offer, {"head": _BASH_HEAD, "tail": _BASH_TAIL, **typed})
 
 
 def zsh(tree: Command) -> str:
     """A script for zsh: the same walk with zsh's own words."""
-    return (
-        _fill(_ZSH, tree, _zsh_offer)
-        .replace("local path= i", "local command_path= i")
-        .replace("$path", "$command_path")
-        .replace(" path=", " command_path=")
-    )
+    typed = {"typed": "words", "cursor": "CURRENT", "first": "2"}
+    return _fill(tree, _zsh_offer, {"head": _ZSH_HEAD, "tail": _ZSH_TAIL, **typed})
 
 
 def fish(tree: Command) -> str:
     """A script for fish."""
-    lines = ["# fish completion for drawwell, made by 'drawwell completion fish'", "complete -c drawwell -f"]
-    lines += [line for command in tree.walk() for line in _fish_command(command)]
-    return "\n".join(lines) + "\n"
+    lines = (line for command in tree.walk() for line in _fish_command(command))
+    return "\n".join([_FISH_HEAD, *lines]) + "\n"
 
 
-def _fill(template: str, tree: Command, offer: Callable[[tuple[str, ...], bool], str]) -> str:
+def _fill(tree: Command, offer: Callable[[tuple[str, ...], bool], str], shell: dict[str, str]) -> str:
     parts: dict[str, list[str]] = {"steps": [], "values": [], "options": [], "words": []}
     for command in tree.walk():
         path = "/".join(command.path)
         for child in command.children:
-            parts["steps"].append(f"{path}:{child.name}) path={'/'.join(child.path)} ;;")
+            parts["steps"].append(f"{path}:{child.name}) verb={'/'.join(child.path)} ;;")
         valued = [each for each in command.options if each.value]
         if valued:
             parts["steps"].append(f"{_patterns(path, valued)}) ((i++)) ;;")
@@ -104,9 +101,8 @@ def _fill(template: str, tree: Command, offer: Callable[[tuple[str, ...], bool],
         words, files = _words(command)
         if words or files:
             parts["words"].append(f'"{path}") {offer(words, files)} ;;')
-    return template.format(
-        **{name: "\n".join(f"      {line}" for line in lines) for name, lines in parts.items()}
-    )
+    blocks = {name: "\n".join(f"      {line}" for line in lines) for name, lines in parts.items()}
+    return _WALK.format(**shell, **blocks)
 
 
 def _patterns(path: str, options: list[Argument]) -> str:
@@ -122,7 +118,10 @@ def _words(command: Command) -> tuple[tuple[str, ...], bool]:
 
 def _bash_offer(words: tuple[str, ...], files: bool) -> str:
     kinds = [*(["-f"] if files else []), *([f"-W {shlex.quote(' '.join(words))}"] if words else [])]
-    return f'COMPREPLY=($(compgen {" ".join(kinds)} -- "$current"))' if kinds else ":"
+    if not kinds:
+        return ":"
+    as_files = "compopt -o filenames 2>/dev/null; " if files else ""
+    return f'{as_files}mapfile -t COMPREPLY < <(compgen {" ".join(kinds)} -- "$current")'
 
 
 def _zsh_offer(words: tuple[str, ...], files: bool) -> str:
@@ -134,24 +133,18 @@ def _zsh_offer(words: tuple[str, ...], files: bool) -> str:
 
 
 def _fish_command(command: Command) -> Iterator[str]:
-    condition = _fish_condition(command)
+    path = " ".join(command.path)
+    at = f"-n '__drawwell_at {path}'" if path else "-n __drawwell_at"
+    under = f"-n '__drawwell_under {path}'" if path else at
     for child in command.children:
-        yield f"complete -c drawwell {condition} -a {child.name} -d {_quoted(child.help)}"
+        yield f"complete -c drawwell {at} -a {child.name} -d {_quoted(child.help)}"
     for each in command.options:
-        yield f"complete -c drawwell {condition} {_fish_flags(each)} -d {_quoted(each.help)}"
+        yield f"complete -c drawwell {under} {_fish_flags(each)} -d {_quoted(each.help)}"
     for each in command.positionals:
         if each.choices:
-            yield f"complete -c drawwell {condition} -a {_quoted(' '.join(each.choices))} -d {_quoted(each.help)}"
+            yield f"complete -c drawwell {under} -a {_quoted(' '.join(each.choices))} -d {_quoted(each.help)}"
         if each.takes_file:
-            yield f"complete -c drawwell {condition} -F"
-
-
-def _fish_condition(command: Command) -> str:
-    """True where the words typed lead to this command and not to one below it."""
-    tests = [f"__fish_seen_subcommand_from {word}" for word in command.path]
-    if command.children:
-        tests.append(f"not __fish_seen_subcommand_from {' '.join(child.name for child in command.children)}")
-    return f"-n {_quoted('; and '.join(tests))}" if tests else ""
+            yield f"complete -c drawwell {under} -F"
 
 
 def _fish_flags(option: Argument) -> str:
