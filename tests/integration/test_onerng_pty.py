@@ -1,6 +1,7 @@
 """The driver and the simulated device on a real pseudo-terminal."""
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import termios
@@ -19,6 +20,7 @@ from drawwell.ports import NoiseSource
 from drawwell.reports import Firmware
 
 LFLAG = 3
+TIOCGEXCL = 0x80045440  # asm-generic/ioctls.h
 Scene = Callable[[PtyDevice, OneRngSource], Awaitable[None]]
 
 
@@ -359,6 +361,19 @@ def test_the_terminal_is_raw_without_echo_and_keeps_hupcl(tmp_path: Path) -> Non
         assert control & termios.HUPCL
         assert control & termios.CLOCAL
         assert not control & termios.CRTSCTS
+
+    play(tmp_path, scene)
+
+
+def test_a_killed_reader_leaves_a_simulated_device_usable(tmp_path: Path) -> None:
+    """TIOCEXCL would outlive its holder on a pseudo-terminal and lock out all but root, so it is not set there."""
+
+    async def scene(device: PtyDevice, source: OneRngSource) -> None:
+        source.attach()
+        fd = os.open(device.node, os.O_RDWR | os.O_NOCTTY)
+        exclusive = fcntl.ioctl(fd, TIOCGEXCL, bytes(4))
+        os.close(fd)
+        assert exclusive == bytes(4)
 
     play(tmp_path, scene)
 

@@ -16,6 +16,7 @@ from typing import Any
 from drawwell.cli.output import Output
 from drawwell.errors import PermissionRefused, SourceError, UsageError
 
+NOISE_MODES = ("cmd0", "cmd1", "cmd2", "cmd3", "cmd6", "cmd7")
 EXIT_NOT_VERIFIED = 1
 EXIT_COULD_NOT_CHECK = 65
 
@@ -32,9 +33,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     ) -> Any:
         made = verbs.add_parser(name, parents=[common], help=words, allow_abbrev=False)
         if name == "mode":
-            made.add_argument(
-                "mode", metavar="MODE", help="cmd0 to cmd3, cmd6 or cmd7; cmd1 is raw avalanche noise"
-            )
+            made.add_argument("mode", choices=NOISE_MODES, help="cmd1 is raw avalanche noise")
         made.add_argument("path", nargs="?", metavar="PATH", help=path)
         made.set_defaults(run=_run, verb=name)
         return made

@@ -11,7 +11,6 @@ from drawwell.drivers.onerng_dialogue import Dialogue
 from drawwell.drivers.tty import BUFFER_BYTES, Tty
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
-from drawwell.host.pty import is_pty
 from drawwell.onerng.commands import Command, Mode, parse_mode
 from drawwell.onerng.image import Image, UnreadableImage
 from drawwell.onerng.verify import SIMULATOR, VENDOR, FirmwareVerdict, verify_image
@@ -112,7 +111,7 @@ class OneRngSource:
         path = find_onerng().path if auto else self._wanted_path
         self._tty = Tty.open(path)
         self._path, self._stable_name = path, stable_name_of(path)
-        self._simulated = is_pty(self._tty.device_number)
+        self._simulated = self._tty.is_pty
         self._verdict = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "not asked for yet")
         self._version, self._hardware_id = 0, ""
 

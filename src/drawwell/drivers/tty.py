@@ -21,6 +21,7 @@ BUFFER_BYTES: Final = 4096
 """What the kernel's line discipline holds for a reader."""
 _WRITE_LIMIT_S: Final = 1.0
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _CC = 0, 1, 2, 3, 6
+_PTY_MAJORS: Final = range(136, 144)  # Linux Documentation/admin-guide/devices.txt: Unix98 pty slaves
 _TIOCM_DTR: Final = struct.pack("I", termios.TIOCM_DTR)
 
 
@@ -47,14 +48,14 @@ class Tty:
             _claim(fd, path)
             _set_raw(fd)
         except BaseException:
-            os.close(fd)
+            _let_go(fd)
             raise
         return cls(fd, path)
 
     @property
-    def device_number(self) -> int:
-        """``st_rdev`` of the node that is open."""
-        return os.fstat(self._fd).st_rdev
+    def is_pty(self) -> bool:
+        """Is it a pseudo-terminal, with a program at its other end and no device?"""
+        return _is_pty(self._fd)
 
     async def read(self, max_bytes: int, wait_s: float) -> bytes:
         """Return 1 to `max_bytes` bytes, or none when none came within `wait_s` (0: is there now).
@@ -113,10 +114,7 @@ class Tty:
 
     def close(self) -> None:
         """Let go of it; the kernel drops DTR. Never raises."""
-        with suppress(OSError):
-            fcntl.ioctl(self._fd, termios.TIOCNXCL)
-        with suppress(OSError):
-            os.close(self._fd)
+        _let_go(self._fd)
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -177,21 +175,35 @@ def _gone(path: str) -> SourceUnavailable:
 
 
 def _claim(fd: int, path: str) -> None:
-    """Take the terminal for us alone: against those who lock (flock), those who come (TIOCEXCL), those who came."""
+    """Take the terminal for us alone: against those who lock (flock), those who come (TIOCEXCL), those who came.
+
+    TIOCEXCL outlives a killed holder on a pseudo-terminal, whose other end stays open; flock has to do there.
+    """
     if not os.isatty(fd):
         raise SourceRejected(
             f"{path} is not a terminal", hint="Name the device's node, such as /dev/ttyACM0."
         )
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.ioctl(fd, termios.TIOCEXCL)
+        if not _is_pty(fd):
+            fcntl.ioctl(fd, termios.TIOCEXCL)
     except BlockingIOError as error:
         raise _busy(path) from error
     except OSError as error:
         raise _gone(path) from error
     if holders(path):
-        fcntl.ioctl(fd, termios.TIOCNXCL)
         raise _busy(path)
+
+
+def _is_pty(fd: int) -> bool:
+    return os.major(os.fstat(fd).st_rdev) in _PTY_MAJORS
+
+
+def _let_go(fd: int) -> None:
+    with suppress(OSError):
+        fcntl.ioctl(fd, termios.TIOCNXCL)
+    with suppress(OSError):
+        os.close(fd)
 
 
 def _set_raw(fd: int) -> None:

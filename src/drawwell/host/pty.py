@@ -23,7 +23,6 @@ from drawwell.onerng.noise import Fault
 
 _CHUNK_BYTES: Final = 4096  # the size of a terminal's input buffer
 _TICK_S: Final = 0.01
-_PTY_MAJORS: Final = range(136, 144)  # Linux Documentation/admin-guide/devices.txt: Unix98 pty slaves
 
 
 class PtyDevice:
@@ -208,11 +207,6 @@ def parse_fault(fault: Fault | str) -> Fault:
         return Fault(fault)
     except ValueError:
         raise UsageError(f"no fault {fault!r}", hint=f"The faults are {', '.join(Fault)}.") from None
-
-
-def is_pty(device_number: int) -> bool:
-    """Is this the device number (``st_rdev``) of a pseudo-terminal, and so simulated?"""
-    return os.major(device_number) in _PTY_MAJORS
 
 
 def _place_link(link: Path, node: str) -> None:
