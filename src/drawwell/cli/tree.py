@@ -92,7 +92,7 @@ def _argument(action: argparse.Action, prog: str) -> Argument:
         value,
         _plain(text, prog),
         tuple(map(str, action.choices or ())),
-        optional=not action.required,
+        optional=not action.required or action.nargs == "*",
         many=action.nargs in {"*", "+", argparse.REMAINDER},
     )
 
