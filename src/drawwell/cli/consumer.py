@@ -1,8 +1,107 @@
-"""Not built yet."""
+"""``drawwell consumer``: invite, list, revoke, and change what consumers of the running broker may have."""
 
 import argparse
+import time
 from typing import Any
+
+from drawwell.cli.output import Output, table
+
+_ALLOWANCE = "such as 4KiB/s or 10MiB/day; none lifts it"
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Nothing yet."""
+    """Add the noun."""
+    noun = nouns.add_parser(
+        "consumer", help="invite other machines, list, limit and revoke them", allow_abbrev=False
+    )
+    verbs = noun.add_subparsers(metavar="VERB", dest="verb", required=True)
+
+    def verb(name: str, run: Any, summary: str, *, named: bool = True) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = verbs.add_parser(
+            name, parents=[common], help=summary, description=summary, allow_abbrev=False
+        )
+        if named:
+            parser.add_argument("name", metavar="NAME", help="the consumer's name: a-z, 0-9, dot, _ and -")
+        parser.set_defaults(run=run)
+        return parser
+
+    invite = verb("invite", _invite, "print the one line that another machine joins with")
+    _add_terms(invite)
+    invite.add_argument("--ttl", metavar="TIME", help="how long the invitation lasts (default: 15min)")
+    invite.add_argument(
+        "--address", metavar="HOST:PORT",
+        help="where the other machine reaches the enrolment door, when that is not as configured",
+    )  # fmt: skip
+    verb("list", _list, "list the consumers that were invited", named=False)
+    verb("revoke", _revoke, "refuse a consumer from its next draw on, and its certificate for ever")
+    _add_terms(verb("quota", _quota, "change what a consumer may have; what is not named stays"))
+
+
+def _add_terms(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rate", metavar="RATE", help=f"how fast it may draw, {_ALLOWANCE}")
+    parser.add_argument("--quota", metavar="TOTAL", help=f"how much in each period, {_ALLOWANCE}")
+    parser.add_argument(
+        "--class", dest="draw_class", choices=["full", "drbg", "both"], help="which classes it may ask for"
+    )
+
+
+def _terms(args: argparse.Namespace) -> dict[str, Any]:
+    wanted = {"rate": args.rate, "quota": args.quota, "draw_class": args.draw_class}
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _invite(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.cli.control import call
+
+    more = {name: value for name in ("ttl", "address") if (value := getattr(args, name)) is not None}
+    result = call(args, "consumer.invite", {"name": args.name, **_terms(args), **more})
+    line = f"drawwell join {result['token']}"
+    out.result({**result, "command": line}, line)
+    out.say(f"type that line on {args.name} before {_when(result['expires'])}; it works once")
+    return 0
+
+
+def _list(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.cli.control import call
+
+    result = call(args, "consumer.list", {})
+    heading = ("NAME", "CLASS", "RATE", "QUOTA", "INVITATION", "CERTIFICATE")
+    rows = [
+        (c["name"], c["class"], c["rate"] or "none", c["quota"] or "none", c["invitation"], _certificate(c))
+        for c in result["consumers"]
+    ]
+    out.result(result, table([heading, *rows]) if rows else "nobody was invited yet")
+    return 0
+
+
+def _certificate(consumer: dict[str, Any]) -> str:
+    if consumer["revoked_at"]:
+        return f"revoked {_when(consumer['revoked_at'])}"
+    expires = consumer["certificate_expires"]
+    if expires is None:
+        return "none yet"
+    return f"{'until' if expires > time.time() else 'ran out'} {_when(expires)}"
+
+
+def _revoke(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.cli.control import call
+
+    out.result(call(args, "consumer.revoke", {"name": args.name}), f"{args.name} is revoked")
+    return 0
+
+
+def _quota(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.cli.control import call
+    from drawwell.errors import UsageError
+
+    terms = _terms(args)
+    if not terms:
+        raise UsageError("nothing to change", hint="Name --rate, --quota or --class.")
+    result = call(args, "consumer.quota", {"name": args.name, **terms})
+    limits = f"class {result['class']}, rate {result['rate'] or 'none'}, quota {result['quota'] or 'none'}"
+    out.result(result, f"{args.name}: {limits}")
+    return 0
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,8 +1,76 @@
-"""Not built yet."""
+"""``drawwell join``: become a consumer of the broker that made an invitation."""
 
 import argparse
+import os
+import re
+import sys
+import time
 from typing import Any
+
+from drawwell.cli.output import Output
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Nothing yet."""
+    """Add the noun."""
+    parser = nouns.add_parser(
+        "join", parents=[common], help="join a broker with an invitation", allow_abbrev=False,
+        epilog="Exit codes: 0 joined, 64 not a token, 69 nobody listens there, 77 not the right broker, or the "
+        "invitation is used or expired.",
+    )  # fmt: skip
+    parser.add_argument(
+        "token", metavar="TOKEN",
+        help="what 'drawwell consumer invite' printed; - reads it from standard input, out of the shell's history",
+    )  # fmt: skip
+    parser.add_argument("--name", metavar="LINK", help="what to call the broker here (default: its host)")
+    parser.add_argument(
+        "--dir", metavar="DIR", help="keep the identity in DIR and not in the state directory"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an identity of that name")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.crypto.tokens import parse_token
+    from drawwell.links.enrol import join
+
+    text = sys.stdin.readline(_TOKEN_LIMIT) if args.token == "-" else args.token  # noqa: S105  not a secret
+    token = parse_token(text.strip().removeprefix("drawwell join ").strip())
+    identity = join(token, _directory(args, token.host), force=args.force)
+    document = {
+        "broker": identity.broker,
+        "consumer": identity.consumer,
+        "addresses": list(identity.addresses),
+        "directory": identity.directory,
+        "certificate_expires": identity.expires(),
+    }
+    words = f"joined {identity.broker} as {identity.consumer}; the identity is in {identity.directory}"
+    out.result(document, words)
+    if identity.begins() > time.time():
+        out.say("this machine's clock is behind the broker's by more than an hour: set it before you draw")
+    upstreams = "".join(f'\n[[upstream]]\nurl = "tls://{address}"' for address in identity.addresses)
+    out.say(f"for 'drawwell run' on this machine, add to its configuration:{upstreams}")
+    out.say(f"try it: drawwell draw --hex --via {args.dir or os.path.basename(identity.directory)}")
+    return 0
+
+
+_TOKEN_LIMIT = 4096
+
+
+def _directory(args: argparse.Namespace, host: str) -> str:
+    """Where the identity goes: below the state directory, under the link's name."""
+    from drawwell.errors import UsageError
+
+    if args.dir:
+        return str(args.dir)
+    name = args.name or host.replace(":", "-").strip("-.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name):
+        raise UsageError(f"{name!r} cannot be a link's name", hint="Use letters, digits, dot, _ and -.")
+    return os.path.join(links_dir(args), name)
+
+
+def links_dir(args: argparse.Namespace) -> str:
+    """The directory with one identity for each broker that this machine joined."""
+    from drawwell.config.load import load
+    from drawwell.links.identity import LINKS
+
+    return os.path.join(load(args.config).broker.state_dir, LINKS)

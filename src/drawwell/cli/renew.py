@@ -1,8 +1,67 @@
-"""Not built yet."""
+"""``drawwell renew``: renew this machine's certificates; for a timer, where no consumer runs that does it itself."""
 
 import argparse
-from typing import Any
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from drawwell.cli.output import Output
+
+if TYPE_CHECKING:
+    from drawwell.links.identity import Identity
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Nothing yet."""
+    """Add the noun."""
+    parser = nouns.add_parser(
+        "renew", parents=[common], help="renew this machine's certificates where they are due", allow_abbrev=False,
+        epilog="A certificate is due when two thirds of its life are over, and renews for 30 days after its end.",
+    )  # fmt: skip
+    parser.add_argument(
+        "links", nargs="*", metavar="LINK", help="brokers by name or directory (default: all joined)"
+    )
+    parser.add_argument("--force", action="store_true", help="renew what is not due yet, too")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace, out: Output) -> int:
+    """Renew each; one that fails does not keep the others from it, and the worst exit code is returned."""
+    from drawwell.cli.join import links_dir
+    from drawwell.errors import DrawwellError
+
+    results, code = [], 0
+    for identity in _identities(args.links, links_dir(args)):
+        try:
+            renewed = asyncio.run(_renew(args, identity))
+        except DrawwellError as error:
+            code = max(code, out.error(error))
+            continue
+        results.append(
+            {
+                "broker": identity.broker,
+                "directory": identity.directory,
+                "renewed": renewed,
+                "certificate_expires": identity.expires(),
+            }
+        )
+    lines = [f"{result['broker']}: {'renewed' if result['renewed'] else 'not due yet'}" for result in results]
+    out.result(results, "\n".join(lines) or "nothing was renewed")
+    return code
+
+
+def _identities(names: list[str], links: str) -> "list[Identity]":
+    from drawwell.links.identity import load, load_all
+
+    return [load(os.path.join(links, name)) for name in names] if names else load_all(links)
+
+
+async def _renew(args: argparse.Namespace, identity: "Identity") -> bool:
+    from drawwell.cli.control import upstream
+    from drawwell.links.identity import renew_if_due
+
+    link = upstream(argparse.Namespace(config=args.config, via=identity.directory))
+    try:
+        return await renew_if_due(link, identity, time.time(), force=args.force)
+    finally:
+        await link.aclose()

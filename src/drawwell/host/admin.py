@@ -222,7 +222,12 @@ class Admin:
             UsageError: not a signing request.
         """
         now = self._clock()
-        certificate = _read(lambda text: self._authority.issue_client(text.encode(), consumer, now), csr)
+        try:
+            certificate = self._authority.issue_client(csr.encode(), consumer, now)
+        except ValueError as error:
+            raise UsageError(
+                str(error), hint="Run 'drawwell renew' of the same version as the broker."
+            ) from error
         row = _certificate_row(certificate, consumer)
         known = self._store.certificates().get(row.spki)
         if known is None or now >= known.not_after + GRACE_S or not self._store.renew(row):
@@ -307,7 +312,9 @@ def _read(parse: Callable[[str], _Value], text: str) -> _Value:
     try:
         return parse(text)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(
+            str(error), hint="Write rates like 4KiB/s, totals like 10MiB/day and times like 15min."
+        ) from error
 
 
 def _changed(

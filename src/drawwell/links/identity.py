@@ -22,6 +22,8 @@ CERTIFICATE: Final = "cert.pem"
 CA: Final = "ca.pem"
 RECEIPT_KEY: Final = "receipt-key.pem"
 LINK: Final = "link.json"
+LINKS: Final = "links"
+"""Where they are, below the state directory."""
 _JOIN_ANEW: Final = (
     "Join anew: have the broker's operator type 'drawwell consumer invite', then 'drawwell join --force'."
 )
@@ -55,6 +57,10 @@ class Identity:
     def receipt_key_path(self) -> str:
         """Where the key is that the broker's receipts are checked against."""
         return os.path.join(self.directory, RECEIPT_KEY)
+
+    def begins(self) -> float:
+        """Return when the certificate becomes valid; raises as `expires`."""
+        return _facts(self.certificate_path).not_before
 
     def expires(self) -> float:
         """Return when the certificate runs out, in seconds since 1970.

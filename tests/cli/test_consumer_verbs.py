@@ -1,0 +1,195 @@
+"""``drawwell consumer``, ``join`` and ``renew`` as people type them, against a broker in this process."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from drawwell.doors.enrol import EnrolDoor
+from drawwell.doors.tls import TlsDoor
+from drawwell.doors.unix import UnixDoor
+from drawwell.host.admin import Admin, Site
+from drawwell.host.authority import Authority
+from drawwell.host.registry import InvitedRegistry
+from drawwell.host.store import Store
+from drawwell.testing.fake_broker import FakeBroker
+from drawwell.wire.contexts import server_context
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+class Broker(FakeBroker):
+    """A broker with control socket, TLS door and enrolment door, in a thread."""
+
+    def __init__(self, directory) -> None:
+        super().__init__()
+        self.directory = directory
+        self.store = Store(str(directory / "state" / "broker.db"))
+        self.thread = threading.Thread(target=asyncio.run, args=(self._live(),))
+        self.ready = threading.Event()
+        for who in ("broker", "client"):
+            control = directory / "control.sock"
+            text = f'[broker]\nstate_dir = "{directory / who}"\n[control]\npath = "{control}"\n'
+            (directory / f"{who}.toml").write_text(text)
+
+    async def call(self, peer: str, verb: str, args: dict) -> dict:
+        owner, consumer = self.admin.answers()
+        kind, _, name = peer.partition(":")
+        return await (owner if kind == "owner" else consumer)[verb](name, args)
+
+    async def _live(self) -> None:
+        self.loop, self.stop = asyncio.get_running_loop(), asyncio.Event()
+        authority = Authority(str(self.directory / "state" / "pki"), "well", time.time())
+        registry = InvitedRegistry(self.store)
+        enrol_port, tls_port = free_port(), free_port()
+        site = Site("well", f"127.0.0.1:{enrol_port}", (f"127.0.0.1:{tls_port}",))
+        self.admin = Admin(self.store, registry, authority, site, clock=time.time)
+        certificate, key = authority.ca_files
+        enrol = EnrolDoor(
+            self.admin, "127.0.0.1", enrol_port, certificate=certificate, key=key, clock=time.time
+        )
+        server = authority.server_files(["127.0.0.1"], time.time())
+        tls = TlsDoor(
+            "127.0.0.1", tls_port, lambda: server_context(*server, authority.ca_files[0]), self, registry
+        )
+        control = UnixDoor(
+            str(self.directory / "control.sock"), self, lambda *_: "local", mode=0o600, control=True
+        )
+        async with asyncio.TaskGroup() as tasks:
+            serving = [tasks.create_task(door.serve()) for door in (enrol, tls, control)]
+            await asyncio.gather(enrol.shut.wait(), tls.ready.wait(), control.ready.wait())
+            self.ready.set()
+            await self.stop.wait()
+            for task in serving:
+                task.cancel()
+
+    def run(self, who: str, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "drawwell", *words, "--config", str(self.directory / f"{who}.toml")]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+
+    def invite(self, *words: str) -> str:
+        return self.run("broker", "consumer", "invite", *words).stdout
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    broker = Broker(tmp_path_factory.mktemp("cli"))
+    broker.thread.start()
+    assert broker.ready.wait(20)
+    yield broker
+    broker.loop.call_soon_threadsafe(broker.stop.set)
+    broker.thread.join()
+    broker.store.close()
+
+
+def test_invite_prints_one_line_and_join_takes_it(broker) -> None:
+    """Standard output of invite is the one line to paste; join reads it from standard input and tells who we are."""
+    invited = broker.run("broker", "consumer", "invite", "web01", "--rate", "4KiB/s", "--quota", "10MiB/day")
+    joined = broker.run("client", "join", "-", "--json", stdin=invited.stdout)
+
+    assert invited.stdout.startswith("drawwell join dw1.127.0.0.1:")
+    assert invited.stdout.count("\n") == 1
+    assert "works once" in invited.stderr
+    document = json.loads(joined.stdout)
+    assert (document["consumer"], document["broker"]) == ("web01", "well")
+    assert document["directory"] == str(broker.directory / "client" / "links" / "127.0.0.1")
+
+
+def test_list_says_what_became_of_an_invitation(broker) -> None:
+    """The list shows a pending invitation, then a used one with its certificate, then the revocation."""
+
+    def line() -> str:
+        listed = broker.run("broker", "consumer", "list").stdout.splitlines()
+        return next(row for row in listed if row.startswith("listed"))
+
+    token = broker.invite("listed", "--rate", "1KiB/s", "--class", "drbg")
+    pending = line()
+    broker.run("client", "join", "-", "--name", "listed", stdin=token)
+    used = line()
+    broker.run("broker", "consumer", "revoke", "listed")
+
+    assert pending.split()[1:] == ["drbg", "1KiB/s", "none", "pending", "none", "yet"]
+    assert used.split()[4:6] == ["used", "until"]
+    assert "revoked" in line()
+
+
+def test_quota_changes_what_is_named_and_leaves_the_rest(broker) -> None:
+    """The verb quota changes the rate and leaves the quota, and none lifts it."""
+    broker.invite("limited", "--rate", "1KiB/s", "--quota", "1MiB/day")
+
+    changed = broker.run("broker", "consumer", "quota", "limited", "--rate", "2KiB/s", "--json")
+    lifted = broker.run("broker", "consumer", "quota", "limited", "--quota", "none")
+
+    document = json.loads(changed.stdout)
+    assert (document["rate"], document["quota"]) == ("2KiB/s", "1MiB/day")
+    assert lifted.stdout == "limited: class drbg+full, rate 2KiB/s, quota none\n"
+
+
+def test_renew_renews_when_forced_and_not_before_it_is_due(broker) -> None:
+    """Renew leaves a fresh certificate alone, and renews it with force."""
+    broker.run("client", "join", "-", "--name", "renewing", stdin=broker.invite("renewing"))
+
+    idle = broker.run("client", "renew", "renewing")
+    forced = broker.run("client", "renew", "renewing", "--force")
+
+    assert (idle.stdout, idle.returncode) == ("well: not due yet\n", 0)
+    assert (forced.stdout, forced.returncode) == ("well: renewed\n", 0)
+
+
+def test_a_used_token_exits_77_with_a_hint(broker) -> None:
+    """A second join with one token exits with 77 and says what to do."""
+    token = broker.invite("once")
+    broker.invite("keeps-the-door-open")
+    broker.run("client", "join", "-", "--name", "once", stdin=token)
+
+    again = broker.run("client", "join", "-", "--name", "twice", stdin=token)
+
+    assert again.returncode == 77
+    assert again.stderr.startswith("drawwell: this invitation was used already\ndrawwell: hint: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("join", "dw1.cut"), 64, "cut off"),
+        (
+            ("join", "--name", "other", "dw1.127.0.0.1:1." + "A" * 43 + ".AAAAAAAAAAA." + "A" * 43),
+            69,
+            "cannot join",
+        ),
+        (("consumer", "invite", "Web 01"), 64, "cannot be a consumer's name"),
+        (("consumer", "invite", "web02", "--rate", "fast"), 64, "'fast'"),
+        (("consumer", "invite", "web02", "--ttl", "1 year"), 64, "'1 year'"),
+        (("consumer", "invite", "web02", "--ttl", "8 days"), 64, "at most 7 days"),
+        (("consumer", "revoke", "nobody"), 64, "'nobody'"),
+        (("consumer", "quota", "web01"), 64, "nothing to change"),
+        (("renew", "nowhere"), 74, "nowhere"),
+    ],
+)
+def test_mistakes_exit_with_their_code_and_a_hint(broker, words, code, said) -> None:
+    """Each mistake has its exit code, its words and a hint, and nothing on standard output."""
+    result = broker.run("client", *words)
+
+    assert (result.returncode, result.stdout) == (code, "")
+    assert said in result.stderr
+    assert "drawwell: hint: " in result.stderr
+
+
+def test_without_a_broker_the_verbs_exit_69(broker, tmp_path) -> None:
+    """The verbs of a broker that does not run say so."""
+    config = tmp_path / "none.toml"
+    config.write_text(f'[control]\npath = "{tmp_path / "none.sock"}"\n')
+    command = [sys.executable, "-m", "drawwell", "consumer", "list", "--config", str(config)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
+
+    assert result.returncode == 69
+    assert "hint" in result.stderr
