@@ -180,7 +180,8 @@ def test_permanent_failure_is_latched_over_reconnects() -> None:
 def test_reset_lets_a_mended_source_start_with_a_clean_record() -> None:
     """After a reset the source is off; started, it runs its start-up tests, its old run and failures closed."""
     monitor, source = healthy()
-    fail(monitor, ELEVEN, 0.0)
+    for samples in (SIX, SIX, ELEVEN):
+        fail(monitor, samples, 0.0)
     monitor.reset()
     assert monitor.state is SourceState.OFF
 
