@@ -42,9 +42,16 @@ def source_command(
     `source` is a name or a device path; None means the only one that runs.
     """
     try:
-        return call(args, "source.command", {"source": source, "verb": verb, "args": arguments})
+        running = call(args, "status", {})["sources"]
     except LinkUnavailable:
         return None
+    if source and source.startswith("/"):
+        node = os.path.realpath(source)
+        names = [s["identity"]["name"] for s in running if os.path.realpath(s["identity"]["path"]) == node]
+        if not names:
+            return None
+        source = names[0]
+    return call(args, "source.command", {"source": source, "verb": verb, "args": arguments})
 
 
 def upstream(args: argparse.Namespace) -> Upstream:

@@ -64,13 +64,12 @@ class Control:
         return await self._find(args.get("source")).command(verb, arguments)
 
     def _find(self, wanted: object) -> SourceRole:
-        """The source with that name or device path; the only one when nothing is named."""
+        """The source with that name; the only one when nothing is named."""
         sources = self._broker.sources
         if wanted is None and len(sources) == 1:
             return next(iter(sources.values()))
-        for source in sources.values():
-            if wanted in {source.name, source.path}:
-                return source
+        if isinstance(wanted, str) and wanted in sources:
+            return sources[wanted]
         names = ", ".join(sources) or "none"
         raise SourceUnavailable(
             f"no source {wanted!r} runs here" if wanted else "which source?",

@@ -99,11 +99,6 @@ class SourceRole:
         return self._driver.identity.name
 
     @property
-    def path(self) -> str:
-        """Its device node."""
-        return self._driver.identity.path
-
-    @property
     def healthy(self) -> bool:
         """May its bytes be counted on now?"""
         return self._monitor.state is SourceState.HEALTHY and not self._paused
@@ -168,6 +163,7 @@ class SourceRole:
         self._open = False
         await self._driver.open()
         self._open = True
+        self._paused = False
         self._last_error = ""
         self._monitor.start()
         self.changed()
