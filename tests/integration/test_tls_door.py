@@ -1,0 +1,520 @@
+"""The TLS door over real sockets, with good peers and bad ones; and the link to it."""
+
+import asyncio
+import contextlib
+import resource
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from drawwell.doors.door import Limits
+from drawwell.doors.tls import TlsDoor
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import AuthenticationFailed, ConfigError, LinkUnavailable, PermissionRefused
+from drawwell.links.tls import TlsLink
+from drawwell.ports import Peer
+from drawwell.testing.certificates import PaperAuthority
+from drawwell.testing.fake_broker import FakeBroker
+from drawwell.testing.serving import serving
+from drawwell.wire.contexts import client_context, server_context
+from drawwell.wire.frames import Bye, Draw, Hello, Welcome
+
+PATIENCE_S = 20.0
+"""How long a test waits before it calls a thing hung; nothing is asserted about it."""
+
+ORDINARY = Limits()
+
+
+class PaperRegistry:
+    """Knows everybody whose certificate has a known name; revocation and expiry at the test's word."""
+
+    def __init__(self) -> None:
+        self.revoked = False
+        self.renew_only = False
+        self.known = True
+
+    def identify(self, certificate_der: bytes, now: float) -> Peer:
+        assert certificate_der
+        assert abs(now - time.time()) < 3600
+        if not self.known:
+            raise AuthenticationFailed("nobody's certificate")
+        return Peer("web01", certificate_id="abc")
+
+    def check(self, peer: Peer, now: float) -> Peer:
+        if self.revoked:
+            raise PermissionRefused("web01 is revoked", hint="Ask for a new invitation.")
+        return replace(peer, renew_only=self.renew_only)
+
+
+class House:
+    """A door, its broker and its registry, and links to it."""
+
+    def __init__(self, authority: PaperAuthority, limits: Limits = ORDINARY, host: str = "127.0.0.1") -> None:
+        self.authority = authority
+        self.broker = FakeBroker()
+        self.registry = PaperRegistry()
+        self.files = authority.server("localhost", "127.0.0.1", "::1")
+        self.door = TlsDoor(
+            host, 0, lambda: server_context(*self.files), self.broker, self.registry, limits=limits
+        )
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator["House"]:
+        async with serving(self.door), asyncio.timeout(PATIENCE_S):
+            yield self
+
+    @property
+    def port(self) -> int:
+        return int(self.door.address.rpartition(":")[2])
+
+    def link(self, consumer: str = "web01", host: str = "127.0.0.1") -> TlsLink:
+        files = self.authority.client(consumer)
+        return TlsLink(host, self.port, context=lambda: client_context(*files))
+
+    async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A peer with a good certificate that then says what it likes."""
+        context = client_context(*self.authority.client("web01"))
+        return await asyncio.open_connection("localhost", self.port, ssl=context, server_hostname="localhost")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> PaperAuthority:
+    return PaperAuthority(tmp_path_factory.mktemp("ca"))
+
+
+async def drained(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except (ConnectionError, ssl.SSLError):
+        return b""
+
+
+def test_consumer_draws_over_mutual_tls(authority: PaperAuthority) -> None:
+    """The name comes from the registry; sizes from 1 to 65,536 arrive whole and distinct."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            link = house.link()
+            welcome = await link.welcome()
+            assert (welcome.consumer, welcome.renew_only) == ("web01", False)
+            grants = [await link.draw(n, DrawClass.FULL) for n in (1, 32, 16384, 65536)]
+            assert [len(grant.data) for grant in grants] == [1, 32, 16384, 65536]
+            assert [grant.serial for grant in grants] == [1, 2, 3, 4]
+            assert await link.call("echo", {}) == {"peer": "consumer:web01", "args": {}}
+            await link.aclose()
+            assert house.broker.drawn_bytes == {"web01": 1 + 32 + 16384 + 65536}
+
+    asyncio.run(run())
+
+
+def test_many_consumers_get_distinct_bytes(authority: PaperAuthority) -> None:
+    """Thirty-two sessions with eight draws each at once: no two grants are alike."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            links = [house.link() for _ in range(32)]
+            grants = await asyncio.gather(
+                *(link.draw(32, DrawClass.FULL) for link in links for _ in range(8))
+            )
+            assert len({grant.data for grant in grants}) == 256
+            assert (house.door.sessions, house.door.counts.accepted) == (32, 32)
+            for link in links:
+                await link.aclose()
+
+    asyncio.run(run())
+
+
+def test_revocation_bites_on_the_next_draw_of_an_open_session(authority: PaperAuthority) -> None:
+    """The draw before is served, the next is refused with the reason, and the session ends."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            link = house.link()
+            await link.draw(32, DrawClass.FULL)
+            house.registry.revoked = True
+            with pytest.raises(PermissionRefused, match="web01 is revoked") as caught:
+                await link.draw(32, DrawClass.FULL)
+            assert caught.value.hint == "Ask for a new invitation."
+            assert house.broker.serial == 1
+            with pytest.raises(PermissionRefused):
+                await link.draw(32, DrawClass.FULL)
+            assert house.door.counts.accepted == 2
+
+    asyncio.run(run())
+
+
+def test_certificate_that_nobody_knows_is_closed_without_a_word(authority: PaperAuthority) -> None:
+    """The registry's no is a TLS close and no frame; the link says what that means."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            house.registry.known = False
+            reader, writer = await house.raw()
+            assert await drained(reader) == b""
+            writer.close()
+            with pytest.raises(AuthenticationFailed, match="does not take our certificate") as caught:
+                await house.link().draw(32, DrawClass.FULL)
+            assert "invitation" in (caught.value.hint or "")
+            assert (house.door.counts.admitted, house.door.counts.unauthenticated) == (0, 2)
+
+    asyncio.run(run())
+
+
+def test_self_made_certificate_is_closed_by_an_alert(authority: PaperAuthority, tmp_path: Path) -> None:
+    """A certificate of another CA gets the alert, and its link raises AuthenticationFailed."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            certificate, key, _ = PaperAuthority(tmp_path).client("web01")
+            context = client_context(certificate, key, authority.ca)
+            link = TlsLink("127.0.0.1", house.port, context=lambda: context)
+            with pytest.raises(AuthenticationFailed):
+                await link.draw(32, DrawClass.FULL)
+            assert (house.door.counts.admitted, house.door.counts.unauthenticated) == (0, 1)
+
+    asyncio.run(run())
+
+
+def test_link_does_not_speak_to_an_impostor(authority: PaperAuthority, tmp_path: Path) -> None:
+    """A broker of another CA is not drawn from."""
+
+    async def run() -> None:
+        async with House(PaperAuthority(tmp_path)).open() as house:
+            context = client_context(*authority.client("web01"))
+            with pytest.raises(AuthenticationFailed, match="not trusted"):
+                await TlsLink("127.0.0.1", house.port, context=lambda: context).draw(32, DrawClass.FULL)
+            assert house.broker.serial == 0
+
+    asyncio.run(run())
+
+
+def test_certificate_that_ran_out_may_be_renewed_and_nothing_else(authority: PaperAuthority) -> None:
+    """An expired certificate, real here, opens a session in which only the verb renew is answered."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            house.registry.renew_only = True
+            files = authority.client("web01", ran_out_s_ago=86400.0)
+            link = TlsLink("127.0.0.1", house.port, context=lambda: client_context(*files))
+            assert (await link.welcome()).renew_only
+            with pytest.raises(PermissionRefused, match="run out"):
+                await link.draw(32, DrawClass.FULL)
+            with pytest.raises(PermissionRefused, match="run out"):
+                await link.call("echo", {})
+            assert (await link.call("renew", {"csr": "x"}))["args"] == {"csr": "x"}
+            assert house.broker.serial == 0
+            await link.aclose()
+
+    asyncio.run(run())
+
+
+def test_certificate_that_runs_out_during_a_session_stops_its_draws(authority: PaperAuthority) -> None:
+    """The registry is asked before each request, not only at the door."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            link = house.link()
+            await link.draw(32, DrawClass.FULL)
+            house.registry.renew_only = True
+            with pytest.raises(PermissionRefused, match="run out"):
+                await link.draw(32, DrawClass.FULL)
+            await link.call("renew", {})
+            assert house.door.counts.accepted == 1
+            await link.aclose()
+
+    asyncio.run(run())
+
+
+def test_reload_takes_new_files_for_new_sessions_and_keeps_the_old_ones_open(
+    authority: PaperAuthority, tmp_path: Path
+) -> None:
+    """After a reload a client of the new CA comes in; the open session goes on; bad files change nothing."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            old, good = house.link(), house.files
+            await old.draw(32, DrawClass.FULL)
+            house.files = ("/nowhere", *good[1:])
+            with pytest.raises(ConfigError):
+                house.door.reload()
+            again = house.link()
+            await again.draw(32, DrawClass.FULL)
+
+            new_ca = PaperAuthority(tmp_path)
+            house.files = new_ca.server("127.0.0.1")
+            house.door.reload()
+            context = client_context(*new_ca.client("web01"))
+            new = TlsLink("127.0.0.1", house.port, context=lambda: context)
+            await new.draw(32, DrawClass.FULL)
+            await old.draw(32, DrawClass.FULL)
+            with pytest.raises(AuthenticationFailed):
+                await house.link().draw(32, DrawClass.FULL)
+            for link in (old, again, new):
+                await link.aclose()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", b"frame type 0x47"),
+        (b"\x01\xff\xff\xff", b"impossible length"),
+        (Hello((1,)).encode() + b"\x20\x01\x00\x00", b"impossible length"),
+        (Hello((9,)).encode(), b"no version in common"),
+        (Draw(1, 1, DrawClass.FULL).encode(), b"frame type 0x10"),
+        (Hello((1,)).encode() + b"\x00" * 60_000, b"frame type 0x00"),
+    ],
+    ids=["http", "giant", "giant call", "version", "no hello", "zeros"],
+)
+def test_garbage_within_tls_ends_in_a_goodbye_and_others_are_served(
+    authority: PaperAuthority, words: bytes, reason: bytes
+) -> None:
+    """An authenticated peer that breaks the protocol is told why and closed; the others notice nothing."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            other = house.link()
+            await other.draw(32, DrawClass.FULL)
+            reader, writer = await house.raw()
+            writer.write(words)
+            said = await drained(reader)
+            assert reason in said
+            await other.draw(32, DrawClass.FULL)
+            assert (house.door.counts.protocol_errors, house.door.counts.accepted) == (1, 2)
+            await other.aclose()
+            writer.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"x" * 70_000, b"\x00" * 100_000],
+    ids=["http", "giant record", "zeros"],
+)
+def test_garbage_in_place_of_tls_is_closed(authority: PaperAuthority, words: bytes) -> None:
+    """What is not TLS gets at most an alert and is closed at once."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+            writer.write(words)
+            assert len(await drained(reader)) <= 7
+            assert house.door.counts.protocol_errors == 1
+            writer.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "words", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00"], ids=["silent", "one", "half"]
+)
+def test_handshake_that_does_not_come_to_its_end_is_overdue(authority: PaperAuthority, words: bytes) -> None:
+    """Silence and half a hello end at the deadline; a served consumer goes on."""
+
+    async def run() -> None:
+        async with House(authority, Limits(handshake_deadline_s=1.0)).open() as house:
+            link = house.link()
+            await link.draw(32, DrawClass.FULL)
+            reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+            writer.write(words)
+            assert await drained(reader) == b""
+            assert (house.door.counts.overdue, house.door.half_open, house.door.sessions) == (1, 0, 1)
+            await link.draw(32, DrawClass.FULL)
+            await link.aclose()
+            writer.close()
+
+    asyncio.run(run())
+
+
+def test_peer_that_shakes_hands_and_does_not_greet_is_overdue(authority: PaperAuthority) -> None:
+    """The deadline runs until the welcome, not only to the end of the handshake."""
+
+    async def run() -> None:
+        async with House(authority, Limits(handshake_deadline_s=1.0)).open() as house:
+            reader, writer = await house.raw()
+            assert await drained(reader) == b""
+            assert (house.door.counts.overdue, house.door.counts.admitted) == (1, 0)
+            writer.close()
+
+    asyncio.run(run())
+
+
+def test_thousand_half_open_connections_leave_a_consumer_served(authority: PaperAuthority) -> None:
+    """With 1,000 strangers at the door, half of them within a handshake, at most 256 are kept; draws go on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip("needs 4,096 file descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            link = house.link()
+            await link.draw(32, DrawClass.FULL)
+            loop = asyncio.get_running_loop()
+            strangers = []
+            for number in range(1000):
+                stranger = socket.socket()
+                stranger.setblocking(False)
+                await loop.sock_connect(stranger, ("127.0.0.1", house.port))
+                if number % 2:
+                    with contextlib.suppress(OSError):
+                        await loop.sock_sendall(stranger, hello)
+                strangers.append(stranger)
+                if number % 100 == 0:
+                    await link.draw(32, DrawClass.FULL)
+            late = house.link()
+            await late.draw(32, DrawClass.FULL)
+            assert house.door.half_open <= 256
+            assert house.door.counts.crowded_out >= 1000 - 256
+            assert house.door.sessions == 2
+            for stranger in strangers:
+                stranger.close()
+            await link.aclose()
+            await late.aclose()
+
+    asyncio.run(run())
+
+
+def test_more_sessions_than_the_door_takes_are_turned_away(authority: PaperAuthority) -> None:
+    """The bound on all connections holds; those inside stay."""
+
+    async def run() -> None:
+        async with House(authority, Limits(max_sessions=2)).open() as house:
+            first, second, third = house.link(), house.link(), house.link()
+            await first.draw(32, DrawClass.FULL)
+            await second.draw(32, DrawClass.FULL)
+            with pytest.raises(LinkUnavailable):
+                await third.draw(32, DrawClass.FULL)
+            await first.draw(32, DrawClass.FULL)
+            assert house.door.counts.crowded_out == 1
+            await first.aclose()
+            await second.aclose()
+
+    asyncio.run(run())
+
+
+def test_consumer_that_stops_reading_is_bounded_and_closed(authority: PaperAuthority) -> None:
+    """It is owed a few large draws at most, then closed; the others are served meanwhile."""
+
+    async def run() -> None:
+        async with House(authority, Limits(write_deadline_s=0.2)).open() as house:
+            other = house.link()
+            reader, writer = await house.raw()
+            writer.transport.pause_reading()
+            writer.write(Hello((1,)).encode())
+            writer.write(b"".join(Draw(n, 65536, DrawClass.DRBG).encode() for n in range(1, 10_000)))
+            while house.door.counts.overdue == 0:
+                await other.draw(32, DrawClass.FULL)
+            taken = house.broker.drawn_bytes["web01"]
+            await other.draw(32, DrawClass.FULL)
+            assert taken < 32 * 2**20
+            assert house.door.sessions == 1
+            await other.aclose()
+            writer.transport.abort()
+            del reader
+
+    asyncio.run(run())
+
+
+def test_door_that_closes_says_goodbye_within_tls(authority: PaperAuthority) -> None:
+    """The last frame is a goodbye with the reason."""
+
+    async def run() -> None:
+        house = House(authority)
+        async with house.open():
+            reader, writer = await house.raw()
+            writer.write(Hello((1,)).encode())
+            welcome = Welcome(1, "drawwell", "web01").encode()
+            assert await reader.readexactly(len(welcome)) == welcome
+        assert await drained(reader) == Bye("the broker is closing").encode()
+        writer.close()
+
+    asyncio.run(run())
+
+
+def test_every_address_is_listened_on(authority: PaperAuthority) -> None:
+    """With * as its host the door answers on IPv4 and on IPv6."""
+
+    async def run() -> None:
+        async with House(authority, host="*").open() as house:
+            for host in ("127.0.0.1", *(["::1"] if _has_ipv6() else [])):
+                link = house.link(host=host)
+                await link.draw(32, DrawClass.FULL)
+                await link.aclose()
+
+    asyncio.run(run())
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def test_port_in_use_is_said_with_a_hint(authority: PaperAuthority) -> None:
+    """The error names address and port, the hint the command that finds who has it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        files = authority.server("localhost")
+        door = TlsDoor("127.0.0.1", port, lambda: server_context(*files), FakeBroker(), PaperRegistry())
+
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}") as caught:
+            asyncio.run(door.serve())
+        assert f"sport = :{port}" in (caught.value.hint or "")
+
+
+def test_address_of_another_machine_is_a_configuration_error(authority: PaperAuthority) -> None:
+    """A documentation address (RFC 5737) is nobody's here."""
+    files = authority.server("localhost")
+    door = TlsDoor("192.0.2.1", 0, lambda: server_context(*files), FakeBroker(), PaperRegistry())
+
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1") as caught:
+        asyncio.run(door.serve())
+    assert caught.value.hint
+
+
+def test_nobody_listening_is_an_unavailable_link(authority: PaperAuthority) -> None:
+    """A refused connection and a name that does not resolve are LinkUnavailable with a hint."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    context = client_context(*authority.client("web01"))
+
+    with pytest.raises(LinkUnavailable, match=f"127.0.0.1:{port}") as caught:
+        asyncio.run(TlsLink("127.0.0.1", port, context=lambda: context).draw(32, DrawClass.FULL))
+    assert caught.value.hint
+
+
+def _openssl(house: House, words: bytes, *options: str) -> bytes:
+    certificate, key, ca = house.authority.client("web01")
+    command = ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{house.port}", "-CAfile", ca]
+    command += ["-cert", certificate, "-key", key, *options]
+    return subprocess.run(command, input=words, capture_output=True, timeout=PATIENCE_S, check=False).stdout
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_openssl_itself_is_served_with_our_alpn_and_not_without(authority: PaperAuthority) -> None:
+    """A client that is not ours draws 32 bytes by the bytes of docs/protocol.md; without ALPN it gets nothing."""
+    words = Hello((1,)).encode() + Draw(1, 32, DrawClass.FULL).encode() + Bye().encode()
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            said = await asyncio.to_thread(_openssl, house, words, "-alpn", "drawwell/1")
+            assert said.startswith(Welcome(1, "drawwell", "web01").encode())
+            assert said.endswith(b"\x01".ljust(25, b"."))
+            assert await asyncio.to_thread(_openssl, house, words) == b""
+            assert await asyncio.to_thread(_openssl, house, words, "-alpn", "http/1.1") == b""
+            assert house.broker.serial == 1
+
+    asyncio.run(run())
