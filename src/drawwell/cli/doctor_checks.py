@@ -38,7 +38,9 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     devices = discover()
     yield from _devices(devices)
     for device in devices:
-        yield from _node(device, running=report is not None)
+        yield from _device(device, running=report is not None)
+    for name, path in _configured_nodes(args, devices):
+        yield from _node(name, path, running=report is not None)
     yield from _broker(report)
 
 
@@ -111,7 +113,23 @@ def _current_hwrng() -> str:
     return "" if name == "none" else name
 
 
-def _node(device: UsbDevice, *, running: bool) -> Iterator[Finding]:
+def _configured_nodes(args: argparse.Namespace, devices: tuple[UsbDevice, ...]) -> list[tuple[str, str]]:
+    """Sources that the configuration names by a node which is none of `devices`."""
+    from drawwell.config.load import load
+
+    try:
+        sources = load(args.config).sources
+    except ConfigError:
+        return []
+    seen = {device.path for device in devices}
+    return [
+        (f"source {source.name}", source.path)
+        for source in sources
+        if source.path.startswith("/") and os.path.realpath(source.path) not in seen
+    ]
+
+
+def _device(device: UsbDevice, *, running: bool) -> Iterator[Finding]:
     name = f"{device.kind} {device.stable_name}"
     if not device.bound_driver or not device.path:
         yield Finding(
@@ -119,21 +137,31 @@ def _node(device: UsbDevice, *, running: bool) -> Iterator[Finding]:
             "Load it: 'modprobe cdc_acm'. A virtual machine that was handed the stick takes it away from here.",
         )  # fmt: skip
         return
-    if not os.access(device.path, os.R_OK | os.W_OK):
+    yield Finding("good", name, f"driver {device.bound_driver}, node {device.path}")
+    yield from _node(name, device.path, running=running)
+
+
+def _node(name: str, path: str, *, running: bool) -> Iterator[Finding]:
+    if not os.path.exists(path):
         yield Finding(
-            "problem", name, f"{device.path} may not be opened by user {os.geteuid()}",
+            "problem", name, f"{path} is not there", "Plug it in, or mend the path in the configuration."
+        )
+        return
+    if not os.access(path, os.R_OK):
+        yield Finding(
+            "problem", name, f"{path} may not be opened by user {os.geteuid()}",
             "Run as root, or join the group that owns it (ls -l), usually dialout.",
         )  # fmt: skip
-    others = [holder for holder in holders(device.path) if not (running and holder.name == "drawwell")]
+        return
+    others = [] if running else holders(path)
     for holder in others:
+        words = f"process {holder.pid} ({holder.name}) has {path} open"
+        yield Finding("problem", name, words, _hint_for(holder.name))
+    if not others and not running:
         yield Finding(
-            "problem",
-            name,
-            f"process {holder.pid} ({holder.name}) has {device.path} open",
-            _hint_for(holder.name),
-        )
-    if not others:
-        yield Finding("good", name, f"{device.path}, driver {device.bound_driver}, nobody else has it open")
+            "good", name, f"{path} may be opened, and nobody has it open",
+            f"Look at its firmware and its noise: 'drawwell source verify {path}'.",
+        )  # fmt: skip
 
 
 def _hint_for(holder: str) -> str:
