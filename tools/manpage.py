@@ -163,8 +163,9 @@ def _configuration_body() -> Iterator[str]:
         ".PP",
         text(
             "The configuration is TOML, read from /etc/drawwell/drawwell.toml and then from "
-            "/etc/drawwell/conf.d/*.toml in the order of their names: a later value wins, and lists of tables ([[source]]) add up. The option -c "
-            "and DRAWWELL_CONFIG name one file that is read instead of all these. SIGHUP makes a running drawwell "
+            "/etc/drawwell/conf.d/*.toml in the order of their names: a later value wins, and lists of "
+            "tables ([[source]]) add up. The option -c and DRAWWELL_CONFIG name one file that is read "
+            "instead of all these. SIGHUP makes a running drawwell "
             "read it again."
         ),
         ".PP",
