@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test quick test-long check lock packages bench clean
+.PHONY: demo venv test quick test-long check lock packages bench clean
 
 demo: $(STAMP)
 	@$(BIN)/drawwell demo
+
+venv: $(STAMP)
+	@echo "drawwell is in $(CURDIR)/$(BIN)"
 
 test: check packages
 	$(PYTEST) -m "not long"
