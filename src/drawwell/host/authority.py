@@ -13,6 +13,8 @@ from drawwell.host.files import make_private_directory, read_file, replace_file
 
 CA: Final = "ca"
 SERVER: Final = "server"
+CLOCK_IS_SET_S: Final = 1_672_531_200.0
+"""2023-01-01: older than this program, so a clock before it was never set."""
 
 
 class Authority:
@@ -32,6 +34,11 @@ class Authority:
         make_private_directory(directory)
         pair = self._load(CA)
         if pair is None:
+            if now < CLOCK_IS_SET_S:
+                raise StateUnavailable(
+                    "this machine's clock is not set, so no authority is made",
+                    hint="Set the clock and start again.",
+                )
             pair = pki.new_ca(name, now)
             self._save(CA, pair)
         if not _is_pair(pair):

@@ -1,4 +1,4 @@
-"""The one request and the one reply of the enrolment listener, as bytes; see docs/protocol.md.
+"""The one request and the one reply of the enrolment listener, as bytes; see docs/enrolment.md.
 
 A message is its length in three bytes, big-endian, and so much JSON in UTF-8. It goes over TLS 1.3 in which the
 broker showed its CA certificate; the joiner sends nothing before it has found the token's hash in it.

@@ -1,0 +1,107 @@
+"""host/authority.py and host/files.py: the mini-CA on disk, through crashes and damage."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from drawwell.crypto import pki
+from drawwell.errors import StateUnavailable
+from drawwell.host.authority import Authority
+from drawwell.host.files import read_file, replace_file
+from drawwell.host.store import Store
+
+NOW = 1_700_000_000.0
+
+
+def test_the_authority_is_made_once(tmp_path) -> None:
+    """A second start finds the authority that the first one made, in private files."""
+    directory = str(tmp_path / "pki")
+    first, second = Authority(directory, "well", NOW), Authority(directory, "well", NOW)
+
+    assert first.spki_sha256 == second.spki_sha256
+    assert {os.stat(path).st_mode & 0o777 for path in first.ca_files} == {0o600}
+    assert os.stat(directory).st_mode & 0o777 == 0o700
+
+
+def test_no_authority_is_made_while_the_clock_is_not_set(tmp_path) -> None:
+    """A machine that believes it is 1970 makes no authority, which would be expired for ever once the clock is set."""
+    with pytest.raises(StateUnavailable, match="clock is not set"):
+        Authority(str(tmp_path / "pki"), "well", 1000.0)
+
+
+def test_a_crash_before_the_first_certificate_is_no_obstacle(tmp_path) -> None:
+    """A key whose certificate was never written belongs to nobody yet, and is made anew."""
+    directory = tmp_path / "pki"
+    Authority(str(directory), "well", NOW)
+    (directory / "ca.pem").unlink()
+
+    assert os.path.exists(Authority(str(directory), "well", NOW).ca_files[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", pki.new_ca("other", NOW).key_pem])
+def test_an_authority_with_another_key_is_refused(tmp_path, content) -> None:
+    """A CA certificate whose key is lost or another's is never replaced silently."""
+    directory = tmp_path / "pki"
+    Authority(str(directory), "well", NOW)
+    (directory / "ca-key.pem").write_bytes(content)
+
+    with pytest.raises(StateUnavailable, match="is not the key of"):
+        Authority(str(directory), "well", NOW)
+
+
+def test_a_server_certificate_with_another_key_is_made_anew(tmp_path) -> None:
+    """A crash between key and certificate of the TLS door heals itself."""
+    directory = tmp_path / "pki"
+    authority = Authority(str(directory), "well", NOW)
+    certificate, key = authority.server_files(["a"], NOW)
+    replace_file(key, pki.new_ca("other", NOW).key_pem)
+
+    authority.server_files(["a"], NOW)
+
+    assert pki.spki_sha256(read_file(certificate)) == pki.key_spki_sha256(read_file(key))
+
+
+def test_a_file_that_cannot_be_replaced_stays(tmp_path) -> None:
+    """When the new content cannot be written, the old file is as it was."""
+    path = str(tmp_path / "file")
+    replace_file(path, b"old")
+    os.mkdir(path + ".new")
+
+    with pytest.raises(StateUnavailable):
+        replace_file(path, b"new")
+    assert read_file(path) == b"old"
+
+
+def test_a_certificate_that_was_seen_is_of_a_used_invitation(tmp_path) -> None:
+    """A broker killed with SIGKILL in the moment it shows a certificate finds the invitation used afterwards."""
+    code = """
+        import os, signal, sys
+        from drawwell.crypto import pki, tokens
+        from drawwell.host.admin import Admin, Site
+        from drawwell.host.authority import Authority
+        from drawwell.host.registry import InvitedRegistry
+        from drawwell.host.store import Store
+        from drawwell.wire.enrolment import JoinRequest
+        store = Store(sys.argv[1] + "/broker.db")
+        authority = Authority(sys.argv[1] + "/pki", "well", 1.7e9)
+        admin = Admin(store, InvitedRegistry(store), authority, Site("well", "h:1", ()), clock=lambda: 1.7e9)
+        token = tokens.parse_token(admin.invite("web01")["token"])
+        csr = pki.new_key_and_csr("web01")[1].decode()
+        os.write(1, admin.redeem(JoinRequest(token.invitation, token.secret, csr)).certificate.encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "state")]
+    broker = subprocess.run(command, capture_output=True, check=False)
+
+    store = Store(str(tmp_path / "state" / "broker.db"))
+    statuses = [row.status for row in store.invitations().values()]
+    registered = list(store.certificates())
+    store.close()
+
+    assert broker.returncode == -signal.SIGKILL
+    assert statuses == ["used"]
+    assert registered == [pki.spki_sha256(broker.stdout).hex()]

@@ -1,0 +1,79 @@
+"""wire/enrolment.py: messages survive the trip, and nothing else gets through."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drawwell.errors import RemoteProtocolError
+from drawwell.wire.enrolment import (
+    LIMIT_BYTES,
+    JoinRefusal,
+    JoinReply,
+    JoinRequest,
+    body_length,
+    encode_message,
+    parse_reply,
+    parse_request,
+)
+
+TEXT = st.text(st.characters(max_codepoint=127), max_size=200)
+REQUESTS = st.builds(JoinRequest, invitation=TEXT, secret=st.binary(max_size=64), csr=TEXT)
+REPLIES = st.builds(
+    JoinReply, TEXT, TEXT, TEXT, TEXT, st.lists(TEXT, max_size=4).map(tuple), TEXT, TEXT, TEXT, TEXT
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(REQUESTS)
+def test_a_request_reads_back_as_it_was_written(request) -> None:
+    """What the joiner sends is what the broker reads, behind its length."""
+    message = encode_message(request)
+
+    assert body_length(message[:3]) == len(message) - 3
+    assert parse_request(message[3:]) == request
+
+
+@given(REPLIES | st.builds(JoinRefusal, TEXT, TEXT))
+def test_a_reply_reads_back_as_it_was_written(reply) -> None:
+    """What the broker answers is what the joiner reads."""
+    assert parse_reply(encode_message(reply)[3:]) == reply
+
+
+@given(st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_anything_else_is_a_protocol_error(body) -> None:
+    """Bytes and JSON that are no message raise RemoteProtocolError and nothing else."""
+    for parse in (parse_request, parse_reply):
+        with pytest.raises(RemoteProtocolError):
+            parse(body)
+
+
+@given(REPLIES, st.data())
+def test_a_reply_with_a_field_changed_parses_or_is_refused(reply, data) -> None:
+    """A reply of which one field has another type or is missing never gets through as something else."""
+    fields = json.loads(encode_message(reply)[3:])
+    name = data.draw(st.sampled_from(sorted(fields)))
+    value = data.draw(JSON)
+    changed = json.dumps({**fields, name: value}).encode()
+    try:
+        parsed = parse_reply(changed)
+    except RemoteProtocolError:
+        return
+    assert isinstance(value, int | str | list)
+    assert isinstance(parsed, JoinReply)
+
+
+@pytest.mark.parametrize("prefix", [b"", b"\0\0", (LIMIT_BYTES + 1).to_bytes(3, "big"), b"\xff\xff\xff"])
+def test_a_length_beyond_the_limit_is_refused_before_it_is_read(prefix) -> None:
+    """A length that is cut off or over the limit is refused on its own."""
+    with pytest.raises(RemoteProtocolError):
+        body_length(prefix)
+
+
+def test_a_request_hides_its_secret() -> None:
+    """The repr of a request does not show its secret."""
+    assert "secret" not in repr(JoinRequest("id", b"very secret", "csr"))
