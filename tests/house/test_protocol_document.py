@@ -1,0 +1,104 @@
+"""docs/protocol.md and the code say the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.wire import limits
+from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
+from drawwell.wire.refusals import REFUSAL_CODES
+from drawwell.wire.session import SENDS, ClientSession, Role, ServerSession, State
+
+TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+FRAMES: dict[str, type[Frame]] = {
+    "HELLO": Hello, "WELCOME": Welcome, "DRAW": Draw, "GRANT": Granted, "REFUSED": Refusal, "CALL": Call,
+    "RESULT": Result, "BYE": Bye,
+}  # fmt: skip
+
+
+def rows(section: str) -> list[list[str]]:
+    """The cells of the tables in one section, without their heads."""
+    body = re.split(r"^## ", TEXT, flags=re.MULTILINE)
+    (found,) = [part for part in body if part.startswith(section)]
+    tables = re.findall(r"(?:^\|.*\n)+", found, flags=re.MULTILINE)
+    lines = [line for table in tables for line in table.splitlines()[2:]]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_limits_are_those_of_the_code() -> None:
+    """Every figure in section 9 is in wire/limits.py and the other way round."""
+    written = {name: value for name, value, _ in rows("9.")}
+    in_code = {name: str(value) for name, value in vars(limits).items() if name.isupper()}
+
+    assert written == in_code
+
+
+def test_frames_are_those_of_the_code() -> None:
+    """Types and bounds in section 3 are those of the classes."""
+    written = {name: (int(kind, 16), int(least), int(most)) for name, kind, _, least, most, _ in rows("3.")}
+    in_code = {name: (kind.TYPE, kind.MIN_BYTES, kind.MAX_BYTES) for name, kind in FRAMES.items()}
+
+    assert written == in_code
+
+
+def test_senders_are_those_of_the_code() -> None:
+    """Who may send what in which state is what the session's table says."""
+    names = {kind: name for name, kind in FRAMES.items()}
+    for state, client, broker in rows("4."):
+        for role, cell in ((Role.CLIENT, client), (Role.BROKER, broker)):
+            written = set(re.findall(r"[A-Z]{3,}", cell))
+            assert written == {names[kind] for kind in SENDS.get((role, State(state)), {})}
+
+
+def test_codes_are_those_of_the_code() -> None:
+    """Section 6 is the table in wire/refusals.py."""
+    assert {int(code): name for code, name, _ in rows("6.")} == {
+        code: kind.__name__ for code, kind in REFUSAL_CODES.items()
+    }
+
+
+def test_example_is_a_session() -> None:
+    """The bytes in section 11 are what both ends say and understand."""
+    client, server = ClientSession(), ServerSession()
+    frames: list[Frame] = []
+    for speaker, _, cell in rows("11."):
+        listener = server if speaker == "client" else client
+        data = bytes.fromhex(cell.strip("`"))
+        if speaker == "client":
+            assert _said_by_client(client, len(frames)) == data
+        listener.receive_data(data)
+        frame = listener.next_event()
+        assert frame is not None
+        assert frame.encode() == data
+        frames.append(frame)
+        if isinstance(frame, Hello):
+            server.welcome("attic", "web01")
+        else:
+            server._open.clear()
+
+    assert isinstance(frames[3], Granted)
+    assert frames[3].data == bytes.fromhex("deadbeef")
+    assert [type(frame) for frame in frames] == [
+        Hello, Welcome, Draw, Granted, Draw, Refusal, Call, Result, Bye,
+    ]  # fmt: skip
+
+
+def _said_by_client(client: ClientSession, turn: int) -> bytes:
+    match turn:
+        case 0:
+            return client.hello("demo")
+        case 2:
+            return client.draw(4, DrawClass.FULL)[1]
+        case 4:
+            return client.draw(32, DrawClass.DRBG, receipt=True)[1]
+        case 6:
+            return client.call("ping", {})[1]
+    return client.bye()
+
+
+@pytest.mark.parametrize("heading", ["2. TLS", "7. Renewal", "8. Enrolment", "10. Versions"])
+def test_section_is_there(heading: str) -> None:
+    """What the code refers to by its number has that number."""
+    assert f"\n## {heading}\n" in TEXT
