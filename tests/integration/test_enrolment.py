@@ -336,6 +336,18 @@ def test_an_identity_is_not_overwritten_unasked(broker, link) -> None:
     assert os.listdir(os.path.dirname(link)) == ["well"]
 
 
+def test_force_replaces_identities_and_nothing_else(broker, tmp_path) -> None:
+    """A directory that is no identity is never replaced, whatever is asked for."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter").write_text("dear")
+    token = broker.invite()
+
+    with pytest.raises(UsageError, match="no identity"):
+        join(token, str(tmp_path / "home"), force=True)
+    assert (tmp_path / "home" / "letter").read_text() == "dear"
+    assert status(broker, token) == "pending"
+
+
 def test_a_directory_that_cannot_be_written_costs_no_invitation(broker, tmp_path) -> None:
     """The token is not spent when the identity could not be kept."""
     (tmp_path / "file").write_text("in the way")

@@ -109,7 +109,7 @@ class Staging:
     Made before the token's secret is sent, so that a full disk or a missing right costs no invitation.
 
     Raises:
-        UsageError: there is a link of that name and `force` is not set.
+        UsageError: there is a link of that name and `force` is not set, or something that is no link.
         StateUnavailable: it cannot be written.
     """
 
@@ -117,11 +117,7 @@ class Staging:
         self.directory = os.path.abspath(directory)
         parent, name = os.path.split(self.directory)
         self._new, self._old = os.path.join(parent, f".{name}.new"), os.path.join(parent, f".{name}.old")
-        if os.path.lexists(self.directory) and not force:
-            raise UsageError(
-                f"{self.directory} is there already",
-                hint="Take another --name, or --force to replace that identity.",
-            )
+        _check_replaceable(self.directory, force=force)
         self.discard()
         make_private_directory(self._new)
         self.key_pem, self.csr_pem = pki.new_key_and_csr("joining")
@@ -203,6 +199,18 @@ def check_certificate(certificate: bytes, key_pem: bytes, ca_certificate: bytes,
         good = False
     if not good:
         raise AuthenticationFailed("the broker sent a certificate that is not for this machine")
+
+
+def _check_replaceable(directory: str, *, force: bool) -> None:
+    """Return when nothing is there, or an identity that may be replaced: never take away anything else."""
+    if not os.path.lexists(directory):
+        return
+    if not os.path.exists(os.path.join(directory, LINK)):
+        raise UsageError(f"{directory} is there, and no identity", hint="Take another --name or --dir.")
+    if not force:
+        raise UsageError(
+            f"{directory} is there already", hint="Take another --name, or --force to replace that identity."
+        )
 
 
 def _facts(path: str) -> pki.CertificateFacts:
