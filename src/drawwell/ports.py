@@ -58,6 +58,9 @@ class Broker(Protocol):
     ) -> Grant:
         """Take `n_bytes` for `consumer`; they are gone from the broker when this returns, delivered or not.
 
+        A door begins it outside of a task and makes one only if it waits: up to its first wait it must not use
+        asyncio.timeout, TaskGroup or current_task. When the peer goes while it waits, it is cancelled.
+
         Raises:
             PermissionRefused: unknown or revoked consumer.
             DrawRefused: too large, or a class this consumer may not have.
