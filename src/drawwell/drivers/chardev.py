@@ -1,0 +1,182 @@
+"""Any character device or FIFO as a noise source: /dev/hwrng, TrueRNG, NeuG, another program's FIFO."""
+
+import errno
+import os
+import stat
+from dataclasses import replace
+from typing import Any, Final
+
+from drawwell.drivers.discovery import stable_name_of
+from drawwell.drivers.stream import Gone, Stream, stream_of
+from drawwell.drivers.tty import Tty
+from drawwell.entropy.blocks import RawBlock
+from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
+from drawwell.reports import SourceIdentity
+
+CONDITIONED: Final = "after the maker's conditioning"
+UNKNOWN: Final = "as delivered; whether it was conditioned before is not known"
+OS_GENERATOR: Final = "the operating system's generator, not a noise source"
+
+# Linux Documentation/admin-guide/devices.txt
+_OS_GENERATORS: Final = frozenset({os.makedev(1, 8), os.makedev(1, 9)})
+_HWRNG: Final = os.makedev(10, 183)
+
+_MOST_PIPE_BYTES: Final = 1 << 20  # pipe(7): /proc/sys/fs/pipe-max-size
+
+
+class CharDeviceSource:
+    """A `NoiseSource` (see ports.py).
+
+    Args:
+        name: Its name in the configuration.
+        path: The device's node or the FIFO. A terminal is set raw and taken for us alone.
+        min_entropy: Assessed min-entropy of a sample byte, in bits.
+        stall_s: How long no sample may come before it counts as gone.
+        allow_os_generator: Take /dev/random and /dev/urandom; every report then says what they are.
+        sysfs: Where the kernel tells about its devices.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        min_entropy: float,
+        stall_s: float = 5.0,
+        *,
+        allow_os_generator: bool = False,
+        sysfs: str = "/sys",
+    ) -> None:
+        self.min_entropy = min_entropy
+        self._path = path
+        self._stall_s = stall_s
+        self._allow_os_generator = allow_os_generator
+        self._sysfs = sysfs
+        self._stream: Stream | None = None
+        self._identity = SourceIdentity(name=name, kind="chardev", path=path, noise=UNKNOWN)
+
+    @property
+    def identity(self) -> SourceIdentity:
+        """Who it is, as far as is known now."""
+        return self._identity
+
+    async def open(self) -> None:
+        """Open it and drop what it held.
+
+        Raises:
+            SourceUnavailable: not there, not permitted, or held by somebody else.
+            SourceRejected: not a device or FIFO, or the operating system's generator unasked for.
+        """
+        await self.aclose()
+        try:
+            status = os.stat(self._path)
+            self._identity = self._identify(status)
+            self._stream = self._connect()
+            if isinstance(self._stream, Tty):
+                self._identity = replace(self._identity, simulated=self._stream.is_pty)
+            if stat.S_ISFIFO(status.st_mode):
+                await self._stream.read(_MOST_PIPE_BYTES, 0)
+        except OSError as error:
+            raise _cannot_open(self._path, error) from error
+        except Gone as error:
+            raise self._gone(error) from error
+
+    async def read(self, max_bytes: int) -> RawBlock:
+        """Return 1 to `max_bytes` fresh samples.
+
+        Raises:
+            SourceUnavailable: unplugged, at its end, or silent for `stall_s`.
+        """
+        if self._stream is None:
+            raise SourceUnavailable(f"{self._path} is not open", hint="Type 'drawwell doctor'.")
+        try:
+            data = await self._stream.read(max_bytes, self._stall_s)
+        except Gone as error:
+            raise self._gone(error) from error
+        if not data:
+            raise SourceUnavailable(
+                f"no sample from {self._path} within {self._stall_s:g} s",
+                hint="See whether the device or the program behind it runs, or raise stall.",
+            )
+        return RawBlock(data)
+
+    async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the port's
+        """Refuse: such a source has no verbs.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(f"{self._path} has no verb {verb!r}", hint="Only a OneRNG takes commands.")
+
+    async def aclose(self) -> None:
+        """Let go of it."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _identify(self, status: os.stat_result) -> SourceIdentity:
+        name, path, device = self._identity.name, self._path, status.st_rdev
+        if stat.S_ISFIFO(status.st_mode):
+            return SourceIdentity(name, "chardev", path, noise=UNKNOWN)
+        if not stat.S_ISCHR(status.st_mode):
+            raise _not_a_device(path, status.st_mode)
+        if device in _OS_GENERATORS:
+            self._judge_os_generator()
+            return SourceIdentity(name, "chardev", path, noise=OS_GENERATOR)
+        if device == _HWRNG:
+            return SourceIdentity(name, "chardev", path, self._hwrng_behind(), noise=CONDITIONED)
+        known = stable_name_of(path, self._sysfs)
+        return SourceIdentity(name, "chardev", path, known, noise=CONDITIONED if known else UNKNOWN)
+
+    def _judge_os_generator(self) -> None:
+        if not self._allow_os_generator:
+            raise SourceRejected(
+                f"{self._path} is the operating system's generator, not a noise source",
+                hint="Name a hardware source; if you must, set allow_os_generator = true, "
+                "and every report will say so.",
+            )
+
+    def _hwrng_behind(self) -> str:
+        """Which of its drivers the kernel reads /dev/hwrng from."""
+        try:
+            with open(
+                os.path.join(self._sysfs, "class/misc/hw_random/rng_current"), encoding="ascii"
+            ) as file:
+                current = file.read().strip()
+        except OSError:
+            return ""
+        if current == "none":
+            raise SourceUnavailable(
+                f"no hardware generator is behind {self._path}", hint="Load its driver, such as virtio_rng."
+            )
+        return current
+
+    def _connect(self) -> Stream:
+        fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        if os.isatty(fd):
+            os.close(fd)
+            return Tty.open(self._path)
+        return stream_of(fd)
+
+    def _gone(self, error: Gone) -> SourceUnavailable:
+        return SourceUnavailable(
+            f"{self._path} is gone: {error}", hint="Plug it in again, or start its writer again."
+        )
+
+
+def _not_a_device(path: str, mode: int) -> SourceRejected:
+    hint = "Name the device's node."
+    if stat.S_ISREG(mode):
+        hint = 'To play a recorded file back for a test, set driver = "replay".'
+    return SourceRejected(f"{path} is neither a character device nor a FIFO", hint=hint)
+
+
+def _cannot_open(path: str, error: OSError) -> SourceUnavailable:
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return SourceUnavailable(
+            f"no permission to open {path}", hint=f"Run as root, or as a user in the group of {path}."
+        )
+    if error.errno in {errno.ENOENT, errno.ENXIO, errno.ENODEV}:
+        return SourceUnavailable(
+            f"{path} is not there", hint="Plug the device in, or type 'drawwell doctor'."
+        )
+    return SourceUnavailable(f"cannot open {path}: {error.strerror}", hint="Type 'drawwell doctor'.")

@@ -1,0 +1,300 @@
+"""The chardev driver on real FIFOs, pseudo-terminals and devices."""
+
+import asyncio
+import os
+import pty
+import stat
+import termios
+from pathlib import Path
+
+import pytest
+
+from drawwell.drivers.chardev import CONDITIONED, OS_GENERATOR, CharDeviceSource
+from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
+
+HWRNG = "/dev/hwrng"
+CURRENT = Path("/sys/class/misc/hw_random/rng_current")
+
+
+def hwrng_missing() -> str:
+    """Why the real /dev/hwrng cannot be read; empty when it can."""
+    if not os.access(HWRNG, os.R_OK):
+        return f"{HWRNG} is not there or may not be read"
+    return "no hardware generator is behind it" if CURRENT.read_text().strip() == "none" else ""
+
+
+def source(path, stall_s=0.2, **more) -> CharDeviceSource:
+    return CharDeviceSource("test", str(path), 4.0, stall_s, **more)
+
+
+@pytest.fixture
+def fifo(tmp_path):
+    os.mkfifo(tmp_path / "noise")
+    return tmp_path / "noise"
+
+
+def writer_of(fifo) -> int:
+    return os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+
+
+def opened(path, scenario, **more):
+    """Run a scenario with the open source, and close it in the end."""
+
+    async def run():
+        noise = source(path, **more)
+        await noise.open()
+        try:
+            return await scenario(noise)
+        finally:
+            await noise.aclose()
+
+    return asyncio.run(run())
+
+
+def test_a_fifo_gives_its_bytes_in_order(fifo):
+    """What a writer puts in comes out, at most as much as was asked for."""
+    writer = writer_of(fifo)
+
+    async def scenario(noise):
+        os.write(writer, b"abcdef")
+        return [(await noise.read(4)).data, (await noise.read(4)).data]
+
+    assert opened(fifo, scenario) == [b"abcd", b"ef"]
+    os.close(writer)
+
+
+def test_what_a_fifo_held_before_it_was_opened_is_dropped(fifo):
+    """Bytes that waited in the FIFO are never samples."""
+    writer = writer_of(fifo)
+    os.write(writer, b"stale" * 2000)
+
+    async def scenario(noise):
+        os.write(writer, b"fresh")
+        return (await noise.read(4096)).data
+
+    assert opened(fifo, scenario) == b"fresh"
+    os.close(writer)
+
+
+def test_a_read_waits_for_a_sample(fifo):
+    """A sample that comes later, within the stall time, is delivered."""
+    writer = writer_of(fifo)
+
+    async def scenario(noise):
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(noise.read(10))
+            asyncio.get_running_loop().call_later(0.01, os.write, writer, b"late")
+        return reading.result().data
+
+    assert opened(fifo, scenario, stall_s=10) == b"late"
+    os.close(writer)
+
+
+def test_silence_is_named_after_the_stall_time(fifo):
+    """A source that stalls is unavailable, with the time in words."""
+    writer = writer_of(fifo)
+
+    with pytest.raises(SourceUnavailable, match=r"no sample from .* within 0.05 s"):
+        opened(fifo, lambda noise: noise.read(10), stall_s=0.05)
+    os.close(writer)
+
+
+def test_a_writer_that_goes_in_the_middle_of_a_read_is_named(fifo):
+    """The end of a FIFO while a read waits is the source going away."""
+
+    async def scenario(noise):
+        writer = os.open(fifo, os.O_WRONLY)
+        os.write(writer, b"x")
+        await noise.read(10)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(noise.read(10))
+            asyncio.get_running_loop().call_soon(os.close, writer)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        opened(fifo, scenario, stall_s=10)
+    (error,) = caught.value.exceptions
+    assert isinstance(error, SourceUnavailable)
+    assert "is gone: it ended" in str(error)
+
+
+def test_a_fifo_without_a_writer_is_unavailable(fifo):
+    """Nobody writing is silence, not an endless loop over an end of file."""
+    with pytest.raises(SourceUnavailable, match="no sample"):
+        opened(fifo, lambda noise: noise.read(10), stall_s=0.05)
+
+
+def test_a_cancelled_read_delivers_nothing_later(fifo):
+    """After a cancel the next read starts clean, and gets the next bytes."""
+    writer = writer_of(fifo)
+
+    async def scenario(noise):
+        reading = asyncio.ensure_future(noise.read(10))  # noqa: TID251 - cancelled on purpose
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        os.write(writer, b"next")
+        return (await noise.read(10)).data
+
+    assert opened(fifo, scenario) == b"next"
+    os.close(writer)
+
+
+def test_a_terminal_is_raw_simulated_and_ours_alone():
+    """A pseudo-terminal carries all byte values without echo; it is called simulated; a second reader is refused."""
+    master, slave = pty.openpty()
+    path = os.ttyname(slave)
+    os.close(slave)
+    every_value = bytes(range(256))
+
+    async def scenario(noise):
+        os.write(master, every_value)
+        data = b""
+        while len(data) < 256:
+            data += (await noise.read(256)).data
+        with pytest.raises(SourceUnavailable):
+            await source(path).open()
+        return data, noise.identity.simulated, termios.tcgetattr(master)[3] & termios.ECHO
+
+    assert opened(path, scenario) == (every_value, True, 0)
+    os.close(master)
+
+
+def test_a_terminal_that_is_unplugged_in_the_middle_of_a_read_is_named():
+    """The hang-up of a terminal ends the read that waits for it."""
+    master, slave = pty.openpty()
+    path = os.ttyname(slave)
+    os.close(slave)
+
+    async def scenario(noise):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(noise.read(10))
+            asyncio.get_running_loop().call_later(0.01, os.close, master)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        opened(path, scenario, stall_s=10)
+    assert [type(error) for error in caught.value.exceptions] == [SourceUnavailable]
+
+
+def test_a_file_is_refused_and_replay_is_named(tmp_path):
+    """A recording is no source: the hint says which driver plays it."""
+    (tmp_path / "recording").write_bytes(b"x")
+
+    with pytest.raises(SourceRejected) as caught:
+        opened(tmp_path / "recording", None)
+    assert "replay" in str(caught.value.hint)
+
+
+def test_a_directory_is_refused(tmp_path):
+    """Only devices and FIFOs are read."""
+    with pytest.raises(SourceRejected, match="neither a character device nor a FIFO"):
+        opened(tmp_path, None)
+
+
+def test_a_missing_device_is_unavailable(tmp_path):
+    """A device that is not there may be plugged in: the role tries again."""
+    with pytest.raises(SourceUnavailable, match="is not there"):
+        opened(tmp_path / "none", None)
+
+
+@pytest.mark.parametrize("path", ["/dev/random", "/dev/urandom"])
+def test_the_generator_of_the_operating_system_is_refused_unasked(path):
+    """The fallback that must never be: refused, and not retried."""
+    with pytest.raises(SourceRejected, match="not a noise source"):
+        opened(path, None)
+
+
+def test_the_generator_of_the_operating_system_says_so_when_asked_for():
+    """Named in the configuration it is read, and its identity says what it is."""
+
+    async def scenario(noise):
+        return len(await noise.read(64)), noise.identity.noise
+
+    assert opened("/dev/urandom", scenario, allow_os_generator=True) == (64, OS_GENERATOR)
+
+
+def test_a_second_name_of_the_generator_is_recognised(tmp_path):
+    """The device counts, not its name."""
+    (tmp_path / "hardware").symlink_to("/dev/urandom")
+
+    with pytest.raises(SourceRejected, match="operating system's generator"):
+        opened(tmp_path / "hardware", None)
+
+
+def test_a_device_that_cannot_be_polled_is_read_too():
+    """/dev/zero is a device like /dev/hwrng, without a readiness to wait for."""
+
+    async def scenario(noise):
+        return (await noise.read(100)).data
+
+    assert opened("/dev/zero", scenario) == bytes(100)
+
+
+def test_a_device_at_its_end_is_unavailable():
+    """/dev/null ends at once."""
+    with pytest.raises(SourceUnavailable, match="is gone"):
+        opened("/dev/null", lambda noise: noise.read(10))
+
+
+@pytest.mark.skipif(bool(hwrng_missing()), reason=hwrng_missing())
+def test_hwrng_gives_samples_and_names_what_is_behind_it():
+    """The kernel's hardware generator is read, and called conditioned by its maker."""
+
+    async def scenario(noise):
+        data = b""
+        while len(data) < 256:
+            data += (await noise.read(256)).data
+        return data, noise.identity
+
+    data, identity = opened(HWRNG, scenario, stall_s=10)
+    assert len(set(data)) > 16
+    assert identity.noise == CONDITIONED
+    assert identity.stable_name == CURRENT.read_text().strip()
+
+
+@pytest.mark.skipif(bool(hwrng_missing()), reason=hwrng_missing())
+def test_a_cancelled_read_of_hwrng_leaves_it_usable():
+    """The thread that reads is not disturbed by a cancel, nor by the close after it."""
+
+    async def scenario(noise):
+        for _ in range(5):
+            reading = asyncio.ensure_future(noise.read(4096))  # noqa: TID251 - cancelled on purpose
+            await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.wait([reading])
+        return len(await noise.read(32))
+
+    assert opened(HWRNG, scenario, stall_s=10) > 0
+
+
+@pytest.mark.parametrize("current", ["none"])
+def test_hwrng_without_hardware_behind_it_is_unavailable(tmp_path, current):
+    """The node exists without a device: the kernel says "none"."""
+    if not os.path.exists(HWRNG):
+        pytest.skip(f"{HWRNG} is not there")
+    (tmp_path / "class/misc/hw_random").mkdir(parents=True)
+    (tmp_path / "class/misc/hw_random/rng_current").write_text(f"{current}\n")
+
+    with pytest.raises(SourceUnavailable, match="no hardware generator is behind"):
+        opened(HWRNG, None, sysfs=str(tmp_path))
+
+
+def test_no_verbs_are_taken(fifo):
+    """Such a source has nothing to command."""
+    with pytest.raises(UsageError):
+        asyncio.run(source(fifo).command("pause", {}))
+
+
+def test_reading_before_opening_is_unavailable(fifo):
+    """A source that is not open has no samples."""
+    with pytest.raises(SourceUnavailable, match="is not open"):
+        asyncio.run(source(fifo).read(1))
+
+
+def test_the_node_keeps_its_mode(fifo):
+    """Opening changes nothing on disk."""
+    before = stat.S_IMODE(os.stat(fifo).st_mode)
+
+    opened(fifo, lambda _noise: asyncio.sleep(0))
+
+    assert stat.S_IMODE(os.stat(fifo).st_mode) == before

@@ -1,0 +1,232 @@
+"""The exec driver on real programs, and the replay driver on real files."""
+
+import asyncio
+import os
+import random
+import sys
+
+import pytest
+
+from drawwell.drivers.execute import ExecSource
+from drawwell.drivers.replay import NOISE, ReplaySource
+from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
+
+ENDLESS = "import os,sys\nwhile True: os.write(1, bytes(range(256)))"
+
+
+def python(program: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", program, *arguments)
+
+
+def opened(noise, scenario):
+    async def run():
+        await noise.open()
+        try:
+            return await scenario(noise)
+        finally:
+            await noise.aclose()
+
+    return asyncio.run(run())
+
+
+async def read_exactly(noise, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += (await noise.read(size - len(data))).data
+    return data
+
+
+def test_a_program_gives_its_standard_output():
+    """The bytes are the program's, in order."""
+    noise = ExecSource("test", python(ENDLESS), 4.0)
+
+    assert opened(noise, lambda noise: read_exactly(noise, 1000)) == (bytes(range(256)) * 4)[:1000]
+
+
+def test_no_shell_reads_the_arguments():
+    """An argument is handed over as it is."""
+    noise = ExecSource("test", python("import sys; print(sys.argv[1], flush=True); input()", "$(id); *"), 4.0)
+
+    assert opened(noise, lambda noise: read_exactly(noise, 8)) == b"$(id); *"
+
+
+def test_a_program_that_ends_is_named_with_status_and_last_words():
+    """Its exit status and the end of its standard error are in the message; its output is not."""
+    program = "import os,sys; os.write(1, b'noise'); print('no\\x1b device\\n', file=sys.stderr); sys.exit(3)"
+    noise = ExecSource("test", python(program), 4.0)
+
+    async def scenario(noise):
+        await read_exactly(noise, 5)
+        await noise.read(1)
+
+    with pytest.raises(SourceUnavailable) as caught:
+        opened(noise, scenario)
+    assert str(caught.value) == f"{sys.executable} ended with status 3: no device"
+
+
+def test_a_program_that_a_signal_ends_is_named():
+    """A crash is told from an exit."""
+    noise = ExecSource("test", python("import os; os.kill(os.getpid(), 9)"), 4.0)
+
+    with pytest.raises(SourceUnavailable, match="was ended by signal 9"):
+        opened(noise, lambda noise: noise.read(1))
+
+
+def test_much_on_standard_error_does_not_stop_the_program():
+    """A chatty program is listened to while it is read, and only its last words are kept."""
+    program = "import os\nfor _ in range(40): os.write(2, b'x' * 10000)\nos.write(2, b'\\nlast')\nos.write(1, b'done')"
+    noise = ExecSource("test", python(program), 4.0, stall_s=20)
+
+    async def scenario(noise):
+        await read_exactly(noise, 4)
+        await noise.read(1)
+
+    with pytest.raises(SourceUnavailable, match=r"status 0: last$"):
+        opened(noise, scenario)
+
+
+def test_a_silent_program_is_named_after_the_stall_time():
+    """A program that runs and says nothing stalls."""
+    noise = ExecSource("test", python("import time; time.sleep(600)"), 4.0, stall_s=0.05)
+
+    with pytest.raises(SourceUnavailable, match=r"no sample from .* within 0.05 s"):
+        opened(noise, lambda noise: noise.read(1))
+
+
+def test_a_missing_program_is_unavailable():
+    """A program that cannot be started is named with the reason."""
+    with pytest.raises(SourceUnavailable, match="cannot start /no/such/program: No such file"):
+        opened(ExecSource("test", ("/no/such/program",), 4.0), None)
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_closing_ends_the_program(deaf):
+    """The program is gone when the source is closed, also one that ignores SIGTERM."""
+    ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" if deaf else ""
+    sleep = "import os,time\nprint(os.getpid(), flush=True)\nwhile True: time.sleep(600)"
+    noise = ExecSource("test", python(ignore + sleep), 4.0)
+
+    async def scenario(noise):
+        return int((await noise.read(4096)).data)
+
+    assert gone(opened(noise, scenario))
+
+
+def test_a_program_is_started_anew_after_its_end():
+    """Opening again runs it again: the role's retry."""
+    noise = ExecSource("test", python("import os; os.write(1, b'once')"), 4.0)
+
+    async def scenario(noise):
+        first = await read_exactly(noise, 4)
+        with pytest.raises(SourceUnavailable):
+            await noise.read(1)
+        await noise.open()
+        return first + await read_exactly(noise, 4)
+
+    assert opened(noise, scenario) == b"onceonce"
+
+
+def test_a_cancelled_open_leaves_no_program_behind():
+    """Cancelled at any moment, closing finds and ends what was started."""
+
+    async def run():
+        noise = ExecSource("test", python(ENDLESS), 4.0)
+        reading = asyncio.ensure_future(noise.open())  # noqa: TID251 - cancelled on purpose
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+        await noise.aclose()
+        return noise.identity.kind
+
+    assert asyncio.run(run()) == "exec"
+
+
+@pytest.fixture
+def recording(tmp_path):
+    (tmp_path / "recording").write_bytes(random.Random(40).randbytes(1000))
+    return tmp_path / "recording"
+
+
+def test_a_recording_is_played_once_and_ends(recording):
+    """All bytes in order, then the named end."""
+    noise = ReplaySource("test", str(recording))
+
+    async def scenario(noise):
+        data = await read_exactly(noise, 1000)
+        with pytest.raises(SourceUnavailable, match="played to its end"):
+            await noise.read(1)
+        return data
+
+    assert opened(noise, scenario) == recording.read_bytes()
+
+
+def test_reopening_goes_on_and_never_plays_a_byte_twice(recording):
+    """What was read before a reopening does not come again, and a finished recording stays finished."""
+    noise = ReplaySource("test", str(recording))
+
+    first = opened(noise, lambda noise: read_exactly(noise, 600))
+    second = opened(noise, lambda noise: read_exactly(noise, 400))
+    with pytest.raises(SourceUnavailable, match="played to its end"):
+        opened(noise, None)
+
+    assert first + second == recording.read_bytes()
+
+
+def test_a_looped_recording_begins_again(recording):
+    """With loop the end is followed by the beginning."""
+    noise = ReplaySource("test", str(recording), loop=True)
+
+    assert opened(noise, lambda noise: read_exactly(noise, 2500)) == (recording.read_bytes() * 3)[:2500]
+
+
+def test_a_rate_is_waited_for(recording):
+    """With a rate a read leaves the loop to others until its bytes are due."""
+    noise = ReplaySource("test", str(recording), rate=10_000)
+    happened = []
+
+    async def scenario(noise):
+        asyncio.get_running_loop().call_later(0.001, happened.append, "meanwhile")
+        await read_exactly(noise, 200)
+        happened.append("read")
+
+    opened(noise, scenario)
+    assert happened == ["meanwhile", "read"]
+
+
+def test_a_recording_calls_itself_no_noise_source(recording):
+    """Every report shows that nothing here is noise."""
+    identity = ReplaySource("test", str(recording)).identity
+
+    assert (identity.noise, identity.simulated) == (NOISE, True)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/"])
+def test_only_files_are_played(path):
+    """A device is not a recording."""
+    with pytest.raises(SourceRejected, match="is not a file"):
+        opened(ReplaySource("test", path), None)
+
+
+def test_an_empty_or_missing_recording_is_unavailable(tmp_path):
+    """There is nothing to play."""
+    (tmp_path / "empty").touch()
+
+    with pytest.raises(SourceUnavailable, match="played to its end"):
+        opened(ReplaySource("test", str(tmp_path / "empty"), loop=True), None)
+    with pytest.raises(SourceUnavailable, match="cannot open"):
+        opened(ReplaySource("test", str(tmp_path / "none")), None)
+
+
+def test_neither_takes_verbs(recording):
+    """A program and a recording have nothing to command."""
+    for noise in (ReplaySource("test", str(recording)), ExecSource("test", ("true",), 4.0)):
+        with pytest.raises(UsageError):
+            asyncio.run(noise.command("pause", {}))
