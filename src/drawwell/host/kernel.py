@@ -1,0 +1,126 @@
+"""Facts about the running kernel's generator and about our right to feed it; the kernel is asked, not its version."""
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from drawwell.reports import Report
+
+CAP_SYS_ADMIN: Final = 21  # linux/capability.h
+
+# linux/proc_ns.h: the inodes of the namespaces that the kernel itself starts in.
+_FIRST_USER_NAMESPACE: Final = "user:[4026531837]"
+_FIRST_PID_NAMESPACE: Final = "pid:[4026531836]"
+
+# What each container manager leaves behind, systemd-detect-virt's list cut to what is met in the field.
+_MARKS: Final = ((".dockerenv", "docker"), ("run/.containerenv", "podman"))
+_CGROUP_MARKS: Final = (
+    ("docker", "docker"),
+    ("libpod", "podman"),
+    ("kubepods", "kubernetes"),
+    ("lxc", "lxc"),
+    ("machine", "systemd-nspawn"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFacts(Report):
+    """What the kernel says about itself; a number that it does not say is 0.
+
+    `may_feed`: CAP_SYS_ADMIN is effective, and in the first user namespace, where alone it counts for the pool.
+    `container`: its kind, "" for none. A container that shares the host's process ids is not told from the host.
+    """
+
+    release: str
+    pool_bits: int
+    entropy_avail_bits: int
+    write_wakeup_bits: int
+    fips_enabled: bool
+    may_feed: bool
+    container: str
+
+    @property
+    def small_pool(self) -> bool:
+        """Is it the 256-bit pool (Linux 5.17 and later, and back-ports), which does not say when it wants input?"""
+        return self.pool_bits < 4096
+
+    @property
+    def ready(self) -> bool:
+        """Is the small pool seeded? From then on a credit changes nothing."""
+        return self.entropy_avail_bits >= self.pool_bits
+
+    @property
+    def meaning(self) -> str:
+        """What `entropy_avail` means on this kernel, for people."""
+        if not self.pool_bits:
+            return "this kernel does not say how large its pool is"
+        if not self.small_pool:
+            return (
+                f"entropy_avail is an estimate between 0 and {self.pool_bits} that reads draw down; below "
+                f"{self.write_wakeup_bits} the kernel asks for more"
+            )
+        if self.ready:
+            return f"entropy_avail stays at {self.pool_bits}: the generator is seeded, and stays so"
+        return f"the generator is not seeded yet: {self.entropy_avail_bits} of {self.pool_bits} bits"
+
+
+def kernel_facts(root: str = "/") -> KernelFacts:
+    """Ask the running kernel; `root` is the directory that holds ``proc`` and ``run``."""
+    sysctl = os.path.join(root, "proc/sys")
+    return KernelFacts(
+        release=_text(sysctl, "kernel/osrelease"),
+        pool_bits=_number(sysctl, "kernel/random/poolsize"),
+        entropy_avail_bits=_number(sysctl, "kernel/random/entropy_avail"),
+        write_wakeup_bits=_number(sysctl, "kernel/random/write_wakeup_threshold"),
+        fips_enabled=_number(sysctl, "crypto/fips_enabled") == 1,
+        may_feed=_has_sys_admin(root) and _link(root, "proc/self/ns/user") == _FIRST_USER_NAMESPACE,
+        container=_container(root),
+    )
+
+
+def _has_sys_admin(root: str) -> bool:
+    for line in _text(root, "proc/self/status").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return bool(int(value, 16) >> CAP_SYS_ADMIN & 1)
+    return False
+
+
+def _container(root: str) -> str:
+    """Ask in systemd-detect-virt's order; in the first process-id namespace no mark counts."""
+    if _link(root, "proc/1/ns/pid") == _FIRST_PID_NAMESPACE or (
+        _link(root, "proc/self/ns/pid") == _FIRST_PID_NAMESPACE
+    ):
+        return ""
+    if named := _text(root, "run/systemd/container") or _environment(root).get("container", ""):
+        return named
+    for mark, kind in _MARKS:
+        if os.path.exists(os.path.join(root, mark)):
+            return kind
+    groups = _text(root, "proc/1/cgroup") + _text(root, "proc/self/cgroup")
+    return next((kind for word, kind in _CGROUP_MARKS if word in groups), "of an unknown kind")
+
+
+def _environment(root: str) -> dict[str, str]:
+    pairs = (entry.partition("=") for entry in _text(root, "proc/1/environ").split("\0"))
+    return {name: value for name, _, value in pairs}
+
+
+def _number(root: str, path: str) -> int:
+    text = _text(root, path)
+    return int(text) if text.isdecimal() else 0
+
+
+def _text(root: str, path: str) -> str:
+    try:
+        with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _link(root: str, path: str) -> str:
+    try:
+        return os.readlink(os.path.join(root, path))
+    except OSError:
+        return ""
