@@ -48,7 +48,7 @@ class KernelSection:
         64,
         key="bytes",
         what="How many bytes each feed is.",
-        why="32 bytes fill the pool; more is margin.",
+        why="The pool is full with 32 bytes; more is margin.",
         example="32",
     )
 
@@ -113,7 +113,7 @@ class SinkSection:
         "full",
         key="class",
         what="The class of what is poured.",
-        why="drbg for a reader that takes megabytes.",
+        why="Take drbg for a reader that wants megabytes.",
         example='"drbg"',
     )
     chunk: int = setting(

@@ -275,7 +275,7 @@ class Rate:
         return parse_allowance(_text(value))
 
     def write(self, value: Allowance) -> str:
-        names = {1: "s", 60: "min", 3600: "h", 86400: "day"}
+        names = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day"}
         period = names.get(value.period_s) or write_duration(value.period_s)
         return f'"{write_size(value.limit_bytes)}/{period}"'
 

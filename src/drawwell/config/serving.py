@@ -124,7 +124,7 @@ class SourceSection:
         Choice(("onerng", "chardev", "exec", "replay")),
         "onerng",
         what="How the source is read: a OneRNG, any device or FIFO, a program's standard output, or a recorded file.",
-        why="chardev takes /dev/hwrng, TrueRNG, NeuG and the like; replay is for tests and no noise source.",
+        why="Driver chardev takes /dev/hwrng, TrueRNG, NeuG and the like; replay is for tests and no noise source.",
         example='"chardev"',
     )
     path: str = setting(
@@ -163,7 +163,7 @@ class SourceSection:
         "require",
         what="What to do about the OneRNG's firmware image: refuse a device whose image signature is not verified, "
         "use it and say so in every report, or do not ask for the image.",
-        why="report is for a device with firmware of your own; off saves the seconds that the dump takes.",
+        why="With report a device with firmware of your own can be used; off saves the seconds that the dump takes.",
         example='"report"',
     )
     stall: float = setting(
@@ -288,21 +288,21 @@ class PkiSection:
         PATH,
         default_is="made by the built-in CA",
         what="PEM file of the broker's certificate and what leads to its CA.",
-        why="Needed with ca.",
+        why="Consumers must be able to check it against the CA that they know; needed with ca.",
         example='"/etc/pki/drawwell/well.pem"',
     )
     key: str = setting(
         PATH,
         default_is="made at the first start",
         what="PEM file of the broker's private key. Only its path stands here.",
-        why="Needed with ca.",
+        why="A key of your own goes with a certificate of your own; needed with ca.",
         example='"/etc/pki/drawwell/well.key"',
     )
     identity: str = setting(
         Choice(("uri", "dns", "cn")),
         "uri",
         what="What in a client certificate names the consumer: a URI or DNS name of its subjectAltName, or its CN.",
-        why="uri suits SPIFFE; dns and cn suit certificates that a site has already.",
+        why="Take uri for SPIFFE, dns or cn for certificates that a site has already.",
         example='"dns"',
     )
 
@@ -340,7 +340,7 @@ class ConsumerSection:
         "both",
         key="class",
         what="The classes it may ask for: full entropy, its own DRBG seeded from the reservoir, or both.",
-        why="full is limited by the hardware; a consumer that wants much is better served with drbg only.",
+        why="Class full is limited by the hardware; a consumer that wants much is better served with drbg only.",
         example='"drbg"',
     )
     user: str = setting(

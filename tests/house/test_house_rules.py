@@ -1,0 +1,195 @@
+"""Rules of the house that no other tool keeps. Each failure says which file and what to do."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from drawwell.cli import NOUNS, build_parser
+from drawwell.cli.tree import Command, command_tree
+from drawwell.config.fields import Setting, settings
+from drawwell.config.model import TABLES
+from drawwell.config.text import sample
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "drawwell"
+MODULES = sorted(SOURCE.rglob("*.py"))
+COMMANDS = [each for each in command_tree(build_parser()).walk() if each.path]
+SETTINGS = [
+    pytest.param(each, id=f"{table.name}.{each.key}") for table in TABLES for each in settings(table.section)
+]
+MAX_LINES = 400
+GENERIC_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "core"}
+# written in pieces, or this file would find itself
+FORBIDDEN = (
+    "/wo" + "rk/", "/root/" + "dev", "py" + "pi", "python" + "hosted", "files.python" + "hosted.org",
+    "fac" + "ts/onerng", "fac" + "ts/assess", "fac" + "ts/users", "shared/" + "design",
+)  # fmt: skip
+ISSUE_NUMBER = re.compile(r"\bissue " + r"#?\d", re.IGNORECASE)
+
+
+def _files() -> list[Path]:
+    """What is kept, or would be: everything that git does not ignore, or everything without git."""
+    if (ROOT / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+        return [ROOT / name for name in listed if name and (ROOT / name).is_file()]
+    hidden = re.compile(r"(^|/)(\.(?!ci/)|__pycache__|build/|dist/)")
+    return [
+        path for path in ROOT.rglob("*") if path.is_file() and not hidden.search(str(path.relative_to(ROOT)))
+    ]
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _is_sentence(words: str) -> bool:
+    return len(words) > 20 and words[:1].isupper() and words.rstrip().endswith(".")
+
+
+# ---- code
+
+
+def test_imports_point_down() -> None:
+    """Every room imports only from the rooms below it."""
+    program = Path(sys.executable).with_name("lint-imports")
+    if not program.exists():
+        pytest.skip("import-linter is not installed here")
+    done = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_name)
+def test_module_is_small_and_named_for_its_job(module: Path) -> None:
+    """A module has at most 400 lines, and a name that says what it does."""
+    lines = len(module.read_text().splitlines())
+    assert lines <= MAX_LINES, f"{_name(module)} has {lines} lines: split it along its jobs"
+    assert module.stem not in GENERIC_NAMES, f"{_name(module)}: name it for its job"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_name)
+def test_tasks_belong_to_a_group(module: Path) -> None:
+    """No task is made outside a TaskGroup, where nobody would hear of its end."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        match node:
+            case ast.Call(func=ast.Attribute(value=owner, attr="create_task" | "ensure_future")):
+                assert not isinstance(owner, ast.Name) or owner.id not in {"asyncio", "loop"}, (
+                    f"{_name(module)}:{node.lineno} makes a task on its own: use a TaskGroup"
+                )
+
+
+@pytest.mark.parametrize("path", _files(), ids=_name)
+def test_file_stands_alone(path: Path) -> None:
+    """No file names a path of the machine that it was written on, a package registry, or a ticket."""
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        return
+    found = [needle for needle in FORBIDDEN if needle in text.lower()]
+    found += ISSUE_NUMBER.findall(text)
+    assert found == [], f"{_name(path)} must not name {', '.join(found)}"
+
+
+# ---- the command line
+
+
+def test_every_noun_is_there() -> None:
+    """Every noun of the list adds a command, and no other does."""
+    assert {command.path[0] for command in COMMANDS} == set(NOUNS)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: "-".join(command.path))
+def test_command_is_explained(command: Command) -> None:
+    """Every command, option and argument has words in the help, and verbs take the common options."""
+    typed = f"drawwell {' '.join(command.path)}"
+    assert len(command.help.split()) >= 3, f"{typed}: give it a help sentence"
+    for argument in command.arguments:
+        shown = "/".join(argument.flags) or argument.value
+        assert argument.help, f"{typed} {shown}: give it help"
+    if not command.children:
+        flags = {flag for option in command.options for flag in option.flags}
+        assert {"--json", "--quiet", "--config"} <= flags, f"{typed}: add parents=[common]"
+
+
+def test_every_command_is_in_the_manual() -> None:
+    """drawwell(1) has every command, drawwell.toml(5) every setting."""
+    commands = (ROOT / "docs" / "man" / "drawwell.1").read_text().replace("\\", "")
+    missing = [
+        " ".join(command.path) for command in COMMANDS if f".SS fB{' '.join(command.path)}fR" not in commands
+    ]
+    assert missing == [], "refresh it with: python tools/manpage.py"
+
+
+def test_manual_is_fresh() -> None:
+    """The manual pages are what tools/manpage.py makes of the command line and the settings."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "manpage.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}refresh it with: python tools/manpage.py"
+
+
+@pytest.mark.parametrize("page", ["drawwell.1", "drawwell.toml.5"])
+def test_manual_page_is_good_roff(page: str) -> None:
+    """groff warns of nothing; without groff, every line that begins with a dot is a request that is known."""
+    path = ROOT / "docs" / "man" / page
+    requests = {line.split()[0] for line in path.read_text().splitlines() if line.startswith((".", "'"))}
+    assert requests <= {'.\\"', ".TH", ".SH", ".SS", ".TP", ".PP", ".br"}
+    if shutil.which("groff"):
+        done = subprocess.run(
+            ["groff", "-man", "-ww", "-z", path], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---- the configuration
+
+
+@pytest.mark.parametrize("each", SETTINGS)
+def test_setting_is_explained(each: Setting) -> None:
+    """Every setting says what it is and why one would touch it, with default, range and example."""
+    assert _is_sentence(each.what), f"{each.key}: what is no sentence: {each.what}"
+    assert _is_sentence(each.why), f"{each.key}: why is no sentence: {each.why}"
+    assert each.default_is
+    assert each.range
+    assert each.example
+
+
+def test_every_table_is_explained() -> None:
+    """Every table says what it is for."""
+    for table in TABLES:
+        assert _is_sentence(table.about), table.header
+
+
+def test_sample_configuration_is_toml() -> None:
+    """The sample parses as it is, and uncommented."""
+    assert tomllib.loads(sample()) == {}
+    assert tomllib.loads(re.sub(r"^#(?=\[|\w+ = )", "", sample(), flags=re.MULTILINE))
+
+
+# ---- tests
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=_name)
+def test_every_test_states_its_fact(path: Path) -> None:
+    """Every test has a docstring that says in words what is true."""
+    silent = [
+        node.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and not ast.get_docstring(node)
+    ]
+    assert silent == [], f"{_name(path)}: give a docstring to {', '.join(silent)}"
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """No two test files share a name."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -1,0 +1,85 @@
+"""What a room may import: the pure rooms no clock and no socket, the privileged rooms nothing big."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "drawwell"
+PURE_ROOMS = ("entropy", "crypto", "onerng", "wire", "assess")
+PRIVILEGED_ROOMS = ("drivers", "entropy", "onerng")
+IMPURE_MODULES = set(
+    "asyncio logging os pathlib random secrets select socket subprocess tempfile threading time".split()  # noqa: SIM905
+)
+IMPURE_CALLS = {"open", "print", "input", "now", "utcnow", "today", "urandom"}
+EXCEPTIONS = {
+    "wire/contexts.py": {"open"},  # ssl reads certificates and keys from files only
+}
+"""Modules that may break the law, and with what. Making a key inside ``cryptography`` needs no entry."""
+
+
+def _modules(*rooms: str) -> list[Path]:
+    return [path for room in rooms for path in sorted((SOURCE / room).rglob("*.py"))]
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
+
+
+def _imports(tree: ast.AST) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+def _calls(tree: ast.AST) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            match node.func:
+                case ast.Name(id=name) | ast.Attribute(attr=name):
+                    found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("module", _modules(*PURE_ROOMS), ids=_name)
+def test_pure_module_touches_nothing_outside(module: Path) -> None:
+    """A pure module imports no clock, file, socket, log or random module, and calls none: they are arguments."""
+    tree = ast.parse(module.read_text())
+    impure = (_imports(tree) & IMPURE_MODULES) | (_calls(tree) & IMPURE_CALLS)
+    allowed = EXCEPTIONS.get(_name(module), set())
+    assert impure <= allowed, (
+        f"src/drawwell/{_name(module)} is in a pure room and uses {', '.join(sorted(impure - allowed))}: "
+        "take the time, the bytes or the text as an argument, or move it up a room"
+    )
+
+
+def test_no_exception_is_idle() -> None:
+    """Every exception names a module that is there and needs it."""
+    for name, allowed in EXCEPTIONS.items():
+        tree = ast.parse((SOURCE / name).read_text())
+        assert allowed <= _imports(tree) | _calls(tree), f"{name} no longer needs its exception"
+
+
+@pytest.mark.parametrize("room", PRIVILEGED_ROOMS)
+def test_privileged_room_loads_only_the_standard_library(room: str) -> None:
+    """With every module of the room imported, nothing is loaded but the standard library and drawwell (law 10)."""
+    names = [
+        "drawwell." + _name(path)[:-3].replace("/", ".").removesuffix(".__init__") for path in _modules(room)
+    ]
+    script = (
+        f"import sys, importlib\nbefore = set(sys.modules)\nfor name in {names!r}: importlib.import_module(name)\n"
+        "tops = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(tops - sys.stdlib_module_names - {'drawwell'}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{room}/ cannot be imported: {done.stderr.strip().splitlines()[-1]}"
+    assert done.stdout.split() == [], (
+        f"the process that holds a device would load {done.stdout.strip()} for {room}/"
+    )
