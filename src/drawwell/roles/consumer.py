@@ -5,7 +5,15 @@ import logging
 from collections.abc import Callable
 
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import DrawRefused, DrawwellError, LinkUnavailable, Refused, StateUnavailable
+from drawwell.errors import (
+    AuthenticationFailed,
+    DrawRefused,
+    DrawwellError,
+    LinkUnavailable,
+    PermissionRefused,
+    Refused,
+    StateUnavailable,
+)
 from drawwell.ports import Sink, Upstream
 
 log = logging.getLogger("drawwell.consumer")
@@ -41,7 +49,7 @@ class ConsumerRole:
 
         Raises:
             SinkRefused: the sink took no more.
-            DrawwellError: the broker refuses in a way that waiting does not mend.
+            DrawRefused: what the sink wants can never be drawn.
         """
         try:
             while True:
@@ -61,7 +69,8 @@ class ConsumerRole:
             await self._wait(
                 error, error.retry_after_s if error.retry_after_s is not None else REFUSED_RETRY_S
             )
-        except (LinkUnavailable, StateUnavailable) as error:
+        except (LinkUnavailable, StateUnavailable, AuthenticationFailed, PermissionRefused) as error:
+            await self._upstream.aclose()  # a certificate may be renewed, or a right given, by the next try
             self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
             await self._wait(error, self._retry_s * self._jitter())
         else:
