@@ -215,5 +215,5 @@ def _source(source: dict[str, Any]) -> Iterator[Finding]:
     firmware = identity["firmware"]
     if firmware == Firmware.VERIFIED:
         yield Finding("good", name, f"{firmware}; {identity['firmware_detail']}")
-    elif firmware != Firmware.NOT_APPLICABLE:
+    elif firmware != Firmware.NOT_APPLICABLE and source["state"] != "off":
         yield Finding("problem", name, f"firmware {firmware}: {identity['firmware_detail']}")

@@ -18,7 +18,7 @@ from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.entropy.health import HealthMonitor
 from drawwell.entropy.reservoir import Reservoir
-from drawwell.errors import DrawwellError, PermissionRefused, StateUnavailable
+from drawwell.errors import DrawwellError, PermissionRefused, StateUnavailable, UsageError
 from drawwell.host.admin import Admin, Site
 from drawwell.host.authority import Authority
 from drawwell.host.clock import wall_clock
@@ -28,7 +28,7 @@ from drawwell.host.store import Store
 from drawwell.roles.account import Terms
 from drawwell.roles.assemble import make_driver
 from drawwell.roles.broker import Broker, Rules
-from drawwell.roles.control import Control
+from drawwell.roles.control import Answer, Control
 from drawwell.roles.source import SourceRole
 from drawwell.roles.supply import Supply
 from drawwell.roles.writeahead import WriteAhead
@@ -222,7 +222,7 @@ class Station:
         return admin
 
     def _install_control(self) -> None:
-        owner, consumers = self._admin.answers() if self._admin else ({}, {})
+        owner, consumers = self._admin.answers() if self._admin else (_no_invitations(), {})
         self.broker.control = Control(
             self.broker,
             {"receipt-key": self._receipt_key, **owner},
@@ -273,6 +273,18 @@ class Station:
                     self._tls.reload()
                 except DrawwellError as error:
                     log.error("the TLS door keeps its old certificate: %s", error)
+
+
+def _no_invitations() -> dict[str, Answer]:
+    """What the operator is told where nobody can join."""
+
+    async def refuse(_name: str, _args: dict[str, Any]) -> dict[str, Any]:
+        raise UsageError(
+            "this broker invites nobody: it has no TLS door, or your own PKI names its consumers",
+            hint='Set [tls] listen = "*:55000" in the configuration and start again.',
+        )
+
+    return {f"consumer.{verb}": refuse for verb in ("invite", "list", "revoke", "quota")}
 
 
 def make_run_dir(path: str) -> None:
