@@ -23,6 +23,14 @@ COMMANDS = [each for each in command_tree(build_parser()).walk() if each.path]
 SETTINGS = [
     pytest.param(each, id=f"{table.name}.{each.key}") for table in TABLES for each in settings(table.section)
 ]
+READ_AS = {
+    "low_mark": "low_mark_bytes",
+    "high_mark": "high_mark_bytes",
+    "credit": "credit_bits_per_byte",
+    "user": "uid",
+    "url": "address",
+}
+"""Settings that are read in another form."""
 MAX_LINES = 400
 GENERIC_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "core"}
 # written in pieces, or this file would find itself
@@ -161,6 +169,16 @@ def test_setting_is_explained(each: Setting) -> None:
     assert each.default_is
     assert each.range
     assert each.example
+
+
+@pytest.mark.parametrize("each", SETTINGS)
+def test_setting_has_an_effect(each: Setting) -> None:
+    """Every setting is read somewhere outside the configuration's own room."""
+    attribute = READ_AS.get(each.attribute, each.attribute)
+    readers = (path for path in MODULES if "config" not in path.relative_to(SOURCE).as_posix())
+    assert any(re.search(rf"\.{attribute}\b", path.read_text()) for path in readers), (
+        f"nothing reads {each.key}"
+    )
 
 
 def test_every_table_is_explained() -> None:

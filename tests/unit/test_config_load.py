@@ -71,7 +71,7 @@ def test_an_upstream_alone_makes_a_consumer_only(tmp_path: Path) -> None:
     config = _load(tmp_path, '[kernel]\nfeed = true\n[[upstream]]\nurl = "tls://[::1]:55000"\n')
     assert (config.serves, config.pours) == (False, True)
     assert config.consumers == ()
-    assert config.upstreams[0].identity == "::1"
+    assert config.upstreams[0].identity == ""
     assert config.upstreams[0].address == HostPort("::1", 55000)
 
 
@@ -389,7 +389,6 @@ _SETTINGS = st.sampled_from(
         "quota",
         "class",
         "user",
-        "weight",
         "feed",
         "credit",
         "interval",

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from drawwell.config.drawing import UpstreamSection
 from drawwell.config.kinds import HostPort
 from drawwell.config.model import DEFAULT, Config
 from drawwell.config.serving import BrokerSection, ConsumerSection, SourceSection
@@ -69,7 +68,7 @@ def complete(config: Config, machine: Machine) -> Config:
         enrol=replace(config.enrol, listen=listen),
         pki=replace(pki, ca=pki.ca or "", certificate=pki.certificate or "", key=pki.key or ""),
         consumers=consumers,
-        upstreams=tuple(map(_upstream, config.upstreams)),
+        upstreams=tuple(replace(each, identity=each.identity or "") for each in config.upstreams),
         sinks=tuple(replace(each, path=each.path or "") for each in config.sinks),
     )
 
@@ -119,9 +118,3 @@ def _source(source: SourceSection) -> SourceSection:
 
 def _uid(consumer: ConsumerSection, machine: Machine) -> int | None:
     return machine.uid_of(consumer.user) if consumer.user else None
-
-
-def _upstream(upstream: UpstreamSection) -> UpstreamSection:
-    address = upstream.address if upstream.url else ""
-    host = address.host if isinstance(address, HostPort) else ""
-    return replace(upstream, identity=upstream.identity or host)

@@ -72,7 +72,7 @@ class UpstreamSection:
     )
     identity: str = setting(
         Text(r"/.*|[A-Za-z0-9][A-Za-z0-9._:-]*", "the name of a link, or the absolute path of a directory"),
-        default_is="the host in url; none for unix",
+        default_is="the one that joined the broker of that url; none for unix",
         what="Which identity to show: the name of a link made by join, or a directory with ca.pem, cert.pem, key.pem.",
         why="Needed when the link was joined under another name, or the certificate is your own PKI's.",
         example='"well-1"',

@@ -1,6 +1,5 @@
 """The configuration as frozen dataclasses. What each setting means stands at its field (fields.py)."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -105,8 +104,3 @@ class Config:
             else:
                 found.append((table, table.name, value))
         return found
-
-
-def replaced(config: Config, **sections: Any) -> Config:
-    """A copy of `config` with other sections."""
-    return dataclasses.replace(config, **sections)
