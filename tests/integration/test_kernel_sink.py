@@ -1,0 +1,241 @@
+"""The kernel sink before kernels that this machine does not run: the calls it makes, and when."""
+
+import asyncio
+import errno
+import os
+import struct
+from dataclasses import replace
+
+import pytest
+
+from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.errors import SinkRefused
+from drawwell.host.kernel import KernelFacts
+from drawwell.sinks.kernel import RNDADDENTROPY, RNDRESEEDCRNG, KernelSink
+
+SMALL = KernelFacts(
+    release="6.1", pool_bits=256, entropy_avail_bits=256, write_wakeup_bits=256,
+    fips_enabled=False, may_feed=True, container="",
+)  # fmt: skip
+UNSEEDED = replace(SMALL, entropy_avail_bits=100)
+LARGE = replace(SMALL, release="4.19", pool_bits=4096, entropy_avail_bits=500, write_wakeup_bits=896)
+
+
+class Kernel:
+    """Takes ioctls: remembers them, keeps each buffer, and fails where told to."""
+
+    def __init__(self, failing: dict[int, int] | None = None) -> None:
+        self.calls: list[int] = []
+        self.feeds: list[tuple[int, int, bytes]] = []
+        self.buffers: list[bytearray] = []
+        self._failing = failing or {}
+
+    def __call__(self, _fd, request, argument):
+        self.calls.append(request)
+        if request == RNDADDENTROPY:
+            self.buffers.append(argument)
+        if request in self._failing:
+            raise OSError(self._failing[request], os.strerror(self._failing[request]))
+        if request == RNDADDENTROPY:
+            self.feeds.append((*struct.unpack_from("ii", argument), bytes(argument[8:])))
+        return 0
+
+
+def grant(size: int = 64) -> Grant:
+    return Grant(bytes(range(1, size + 1)), 1, DrawClass.FULL)
+
+
+def fed(kernel: Kernel, facts: KernelFacts = SMALL, sizes: tuple[int, ...] = (64,), **settings):
+    async def run():
+        sink = KernelSink(device="/dev/null", ioctl=kernel, facts=lambda: facts, **settings)
+        try:
+            return [await sink.deliver(grant(size)) for size in sizes][-1]
+        finally:
+            await sink.aclose()
+
+    return asyncio.run(run())
+
+
+def test_a_feed_is_credit_size_and_bytes():
+    """struct rand_pool_info, as random(4) has it."""
+    kernel = Kernel()
+
+    report = fed(kernel, credit_bits_per_byte=2.0)
+
+    assert kernel.feeds == [(128, 64, grant().data)]
+    assert (report.delivered_bytes, report.credited_bits, report.deliveries) == (64, 128, 1)
+
+
+def test_no_credit_is_given_by_default():
+    """Bytes are mixed in and believed nothing."""
+    kernel = Kernel()
+
+    assert fed(kernel).credited_bits == 0
+    assert kernel.feeds[0][0] == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "credit", "bits"), [(64, 8.0, 256), (32, 8.0, 256), (31, 8.0, 248), (33, 0.1, 3), (9, 0.1, 0)]
+)
+def test_credit_is_rounded_down_and_at_most_the_small_pool(size, credit, bits):
+    """Never more than was earned, and in one call never more than 256 bits."""
+    kernel = Kernel()
+
+    fed(kernel, sizes=(size,), credit_bits_per_byte=credit)
+
+    assert kernel.feeds[0][0] == bits
+
+
+def test_the_large_pool_is_credited_what_was_earned():
+    """4,096 bits take 64 bytes in full."""
+    kernel = Kernel()
+
+    fed(kernel, LARGE, credit_bits_per_byte=8.0)
+
+    assert kernel.feeds[0][0] == 512
+
+
+def test_the_buffer_of_a_feed_is_overwritten():
+    """After the call nothing of the bytes is left in it, also when the kernel refused."""
+    kernel, refusing = Kernel(), Kernel({RNDADDENTROPY: errno.EINVAL})
+
+    fed(kernel)
+    with pytest.raises(SinkRefused):
+        fed(refusing)
+
+    assert kernel.buffers + refusing.buffers == [bytes(72), bytes(72)]
+
+
+def test_the_first_feed_is_made_effective_at_once_and_only_the_first():
+    """RNDRESEEDCRNG follows the first feed alone."""
+    kernel = Kernel()
+
+    report = fed(kernel, sizes=(64, 64, 64))
+
+    assert kernel.calls == [RNDADDENTROPY, RNDRESEEDCRNG, RNDADDENTROPY, RNDADDENTROPY]
+    assert report.reseeds == 1
+
+
+def test_a_reseed_that_is_too_early_is_tried_again():
+    """A kernel that is not seeded refuses to reseed: that is no failure of the feed."""
+    kernel = Kernel({RNDRESEEDCRNG: errno.ENODATA})
+
+    report = fed(kernel, sizes=(64, 64))
+
+    assert kernel.calls == [RNDADDENTROPY, RNDRESEEDCRNG] * 2
+    assert (report.reseeds, report.deliveries) == (0, 2)
+    assert "does not reseed" in report.last_error
+
+
+def test_a_refusal_is_named_with_what_to_do():
+    """EPERM in the middle of life is a refusal with a hint, and nothing is counted."""
+    with pytest.raises(SinkRefused, match="refused the feed: Operation not permitted") as caught:
+        fed(Kernel({RNDADDENTROPY: errno.EPERM}))
+    assert "CAP_SYS_ADMIN" in str(caught.value.hint)
+
+
+def test_a_missing_device_is_a_refusal():
+    """A system without /dev/random cannot be fed."""
+
+    async def run():
+        await KernelSink(device="/no/such/device", facts=lambda: SMALL).deliver(grant())
+
+    with pytest.raises(SinkRefused, match="No such file"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("credit", [-0.1, 8.1])
+def test_a_credit_beyond_eight_bits_is_our_mistake(credit):
+    """The configuration checks it; here it cannot be made."""
+    with pytest.raises(ValueError, match="0 to 8 bits"):
+        KernelSink(credit)
+
+
+def waits(facts: KernelFacts, *, fed_before: bool, credit: float = 8.0, device: str = "/dev/null") -> bool:
+    """Does the sink wait for its interval of an hour, rather than return at once?"""
+
+    async def run():
+        sink = KernelSink(credit, 3600, device=device, ioctl=Kernel(), facts=lambda: facts)
+        if fed_before:
+            await sink.deliver(grant())
+        try:
+            async with asyncio.timeout(0.05):
+                await sink.wait_wanted()
+        except TimeoutError:
+            return True
+        finally:
+            await sink.aclose()
+        return False
+
+    return asyncio.run(run())
+
+
+def test_the_first_feed_does_not_wait():
+    """At start the kernel is fed at once."""
+    assert not waits(SMALL, fed_before=False)
+
+
+def test_a_seeded_small_pool_is_fed_by_the_clock():
+    """It never asks again: the next feed waits for its interval."""
+    assert waits(SMALL, fed_before=True)
+
+
+def test_a_small_pool_that_is_not_seeded_is_fed_until_it_is():
+    """Credited feeds follow each other until the kernel is ready."""
+    assert not waits(UNSEEDED, fed_before=True)
+
+
+def test_feeds_without_credit_never_hurry():
+    """What is not credited cannot fill a pool, so neither kind is fed in a circle."""
+    assert waits(UNSEEDED, fed_before=True, credit=0.0)
+    assert waits(LARGE, fed_before=True, credit=0.0)
+
+
+@pytest.fixture
+def pool_device(tmp_path):
+    """A FIFO stands for a large pool: writable while it has room, as /dev/random is below its watermark."""
+    path = tmp_path / "random"
+    os.mkfifo(path)
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    yield str(path), fd
+    os.close(fd)
+
+
+def fill(fd: int) -> None:
+    try:
+        while True:
+            os.write(fd, bytes(4096))
+    except BlockingIOError:
+        pass
+
+
+def test_a_large_pool_is_fed_while_it_asks(pool_device):
+    """Below the watermark the device polls as writable, and the next feed follows at once."""
+    path, _ = pool_device
+
+    assert not waits(LARGE, fed_before=True, device=path)
+
+
+def test_a_large_pool_above_its_watermark_is_left_alone(pool_device):
+    """When it is full nothing is drawn until it asks or the interval is over."""
+    path, fd = pool_device
+    fill(fd)
+
+    assert waits(LARGE, fed_before=True, device=path)
+
+
+def test_a_large_pool_that_begins_to_ask_is_fed(pool_device):
+    """The wait ends when reads draw the pool below its watermark."""
+    path, fd = pool_device
+    fill(fd)
+
+    async def run():
+        sink = KernelSink(8.0, 3600, device=path, ioctl=Kernel(), facts=lambda: LARGE)
+        await sink.deliver(grant())
+        asyncio.get_running_loop().call_soon(os.read, fd, 65536)
+        async with asyncio.timeout(30):
+            await sink.wait_wanted()
+        await sink.aclose()
+        return sink.wanted_bytes()
+
+    assert asyncio.run(run()) == 64
