@@ -122,7 +122,7 @@ class SourceRole:
             discarded_bytes=count.discarded_bytes,
             assessed_bits=count.assessed_bits,
             conditioned_bits=count.conditioned_bits,
-            raw_rate_bytes_per_s=count.raw_bytes / count.reading_s if count.reading_s else 0.0,
+            raw_rate_bytes_per_s=count.tested_bytes / count.reading_s if count.reading_s else 0.0,
             health_failures=self._monitor.failures,
             reconnects=count.reconnects,
             last_error=self._last_error,
@@ -211,7 +211,8 @@ class SourceRole:
         self._count.reconnects += self._open
         await self._driver.aclose()
         self._note(error)
-        self._refuse_commands()
+        while not self._commands.empty():
+            self._commands.get_nowait().refuse(SourceUnavailable(str(error), hint=error.hint))
 
     def _note(self, error: DrawwellError) -> None:
         if str(error) != self._last_error:
@@ -242,6 +243,8 @@ class SourceRole:
     async def _serve_commands(self) -> None:
         while not self._commands.empty():
             command = self._commands.get_nowait()
+            if command.done.done():  # nobody waits for it any more
+                continue
             try:
                 command.answer(await self._carry_out(command.verb, command.args))
             except SourceUnavailable as error:
@@ -255,6 +258,8 @@ class SourceRole:
             self._monitor.reset()
             self._monitor.start()
             return {"reset": self.name}
+        if self._paused and verb in _READING:
+            raise UsageError(f"{self.name} is paused", hint="Type 'drawwell onerng resume' first.")
         if verb == "test":
             return await self._test_on_demand()
         if verb == "capture":
@@ -305,16 +310,13 @@ class SourceRole:
             self._divert += output.data
             self._supply.divert(output)
 
-    def _refuse_commands(self) -> None:
-        while not self._commands.empty():
-            self._commands.get_nowait().refuse(SourceUnavailable(self._last_error))
 
-
+_READING = frozenset({"test", "capture", "sample"})
 _RESET_HINT = "Find the cause, then type 'drawwell source reset {0}'."
 
 
 def _bounded(args: dict[str, Any], most: int) -> int:
     wanted = args.get("bytes")
-    if not isinstance(wanted, int) or not 1 <= wanted <= most:
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or not 1 <= wanted <= most:
         raise UsageError(f"bytes must be a number from 1 to {most}")
     return wanted

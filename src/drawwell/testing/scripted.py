@@ -1,0 +1,77 @@
+"""A noise source that does what a test tells it, and remembers what it gave."""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from drawwell.entropy.blocks import RawBlock
+from drawwell.errors import DrawwellError, SourceUnavailable, UsageError
+from drawwell.reports import SourceIdentity
+from drawwell.testing import sick
+
+RATE = 100_000.0
+"""Samples per second, on the loop's clock."""
+
+
+class ScriptedSource:
+    """A `NoiseSource` of deterministic samples.
+
+    Args:
+        name: Its name.
+        seed: Decides its samples.
+
+    `at_open` and `at_read` say what the next calls meet, in order: an error is raised, an event is waited for
+    (and the call then goes on), None is nothing special. `gave` holds every block that was read.
+    """
+
+    def __init__(self, name: str = "scripted", *, seed: int = 0) -> None:
+        self.identity = SourceIdentity(name=name, kind="scripted", path=f"/dev/{name}", simulated=True)
+        self.stream = sick.good(seed)
+        self.at_open: deque[DrawwellError | asyncio.Event | None] = deque()
+        self.at_read: deque[DrawwellError | asyncio.Event | None] = deque()
+        self.at_command: deque[DrawwellError | asyncio.Event | None] = deque()
+        self.gave: list[bytes] = []
+        self.opened = 0
+        self.closed = 0
+        self.commands: list[tuple[str, dict[str, Any]]] = []
+        self.unplugged = False
+
+    async def open(self) -> None:
+        """Open (NoiseSource)."""
+        self.opened += 1
+        await _act(self.at_open)
+        self._insist()
+
+    async def read(self, max_bytes: int) -> RawBlock:
+        """Give samples (NoiseSource)."""
+        await _act(self.at_read)
+        await asyncio.sleep(max_bytes / RATE)
+        self._insist()
+        data = self.stream.read(max_bytes)
+        self.gave.append(data)
+        return RawBlock(data)
+
+    async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Know ``info``, ``pause`` and ``resume`` (NoiseSource)."""
+        await _act(self.at_command)
+        self._insist()
+        if verb not in {"info", "pause", "resume"}:
+            raise UsageError(f"no verb {verb!r}")
+        self.commands.append((verb, args))
+        return {"done": verb}
+
+    async def aclose(self) -> None:
+        """Let go (NoiseSource)."""
+        self.closed += 1
+
+    def _insist(self) -> None:
+        if self.unplugged:
+            raise SourceUnavailable(f"{self.identity.path} was unplugged", hint="Plug it in again.")
+
+
+async def _act(script: deque[DrawwellError | asyncio.Event | None]) -> None:
+    step = script.popleft() if script else None
+    if isinstance(step, asyncio.Event):
+        await step.wait()
+    elif step is not None:
+        raise step

@@ -1,0 +1,122 @@
+"""A broker without doors, round scripted sources, on the loop's clock: what roles are tested on."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
+from drawwell.entropy.blocks import DrawClass, FullEntropy, TestedBlock
+from drawwell.entropy.conditioning import Conditioner
+from drawwell.entropy.health import HealthMonitor, NoiseClaim
+from drawwell.entropy.quota import QuotaState
+from drawwell.entropy.reservoir import Reservoir
+from drawwell.errors import StateUnavailable
+from drawwell.roles.account import Terms
+from drawwell.roles.broker import Broker, Rules
+from drawwell.roles.source import SourceRole
+from drawwell.roles.supply import Supply
+from drawwell.roles.writeahead import WriteAhead
+from drawwell.testing.scripted import ScriptedSource
+from drawwell.testing.waiting import until
+from drawwell.units import Bits
+
+UNLIMITED = Terms(frozenset(DrawClass), None, None)
+CLAIM = NoiseClaim()
+WALL = 1_700_000_000.0
+"""What the wall clock showed when the loop was made."""
+
+
+class Disk:
+    """What a crash does not take: the reservations that were written."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, QuotaState] = {}
+        self.writes: list[dict[str, QuotaState]] = []
+        self.full = False
+
+    def write(self, states: Mapping[str, QuotaState]) -> None:
+        """Write them all or none."""
+        if self.full:
+            raise StateUnavailable("no space left", hint="Free some space.")
+        self.writes.append(dict(states))
+        self.states |= states
+
+
+class Workbench:
+    """One life of a broker on a disk. `run` lets it live; without it nothing moves but what a test moves.
+
+    Args:
+        drivers: The sources' drivers.
+        disk: From an earlier life, or a new one.
+        terms: Who may draw what.
+        rules: The broker's; one source and a reseed every hour by default.
+        capacity_bytes: Of the reservoir.
+    """
+
+    def __init__(
+        self,
+        *drivers: ScriptedSource,
+        disk: Disk | None = None,
+        terms: Mapping[str, Terms] | None = None,
+        rules: Rules | None = None,
+        capacity_bytes: int = 131_072,
+    ) -> None:
+        self.disk = disk or Disk()
+        reservoir = Reservoir(capacity_bytes, low_mark=capacity_bytes // 2, high_mark=capacity_bytes)
+        self.supply = Supply(reservoir)
+        self.monitors = [HealthMonitor(CLAIM, hash_key=bytes(16)) for _ in drivers]
+        self.sources = [
+            SourceRole(driver, monitor, self.supply, self.clock)
+            for driver, monitor in zip(drivers, self.monitors, strict=True)
+        ]
+        self.write_ahead = WriteAhead(self.disk.write)
+        self.signer = ReceiptSigner(receipt_key_from_seed(bytes(32)))
+        self.broker = Broker(
+            rules or Rules("bench"),
+            self.supply,
+            self.sources,
+            write_ahead=self.write_ahead,
+            signer=self.signer,
+            first_serial=0,
+            fresh_key=bytes,
+            clock=self.clock,
+        )
+        self.broker.set_terms(terms or {"web01": UNLIMITED}, self.disk.states)
+
+    def clock(self) -> float:
+        """The wall clock, which is the loop's."""
+        return WALL + asyncio.get_running_loop().time()
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Run sources and write-ahead until the block ends."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self.write_ahead.run())]
+            tasks += [group.create_task(source.run()) for source in self.sources]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    async def until_filled(self) -> None:
+        """Wait until the sources rest because the reservoir is full."""
+        await until(lambda: not self.supply.wanted, "the reservoir was filled")
+
+    def put(self, data: bytes) -> None:
+        """Put known bytes into the reservoir, as if a source had earned them."""
+        for start in range(0, len(data), 64):
+            piece = data[start : start + 64]
+            self.supply.assess(TestedBlock(piece, Bits(8 * len(piece) + 64)))
+            self.supply.deposit(FullEntropy(bytearray(piece)))
+
+
+def conditioned(blocks: Sequence[bytes]) -> bytes:
+    """What tested samples become: all whole outputs of one conditioner that is fed `blocks`."""
+    conditioner = Conditioner()
+    outputs = [
+        output.data
+        for block in blocks
+        for output in conditioner.feed(TestedBlock(block, CLAIM.assessed(len(block))))
+    ]
+    return b"".join(outputs)
