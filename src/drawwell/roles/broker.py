@@ -106,13 +106,12 @@ class Broker:
         A draw with prediction resistance costs the fresh seed as well, so that nobody empties the
         reservoir by asking for single bytes.
         """
-        account = self._account(consumer)
         ask = _Ask(n_bytes, draw_class, prediction_resistance)
         try:
-            self._check_request(account, ask)
-            now = await self._reserve(account, ask)
+            account, now = await self._entitled(consumer, ask)
         except Refused:
-            account.refused += 1
+            if consumer in self.accounts:
+                self.accounts[consumer].refused += 1
             raise
         account.quota.charge(ask.cost, now)
         data = self._take(account, ask, now)
@@ -144,14 +143,15 @@ class Broker:
                 hint=f"Ask for class {' or '.join(sorted(account.terms.classes))}, or have the operator allow it.",
             )
 
-    async def _reserve(self, account: Account, ask: _Ask) -> float:
-        """Return, without a last await, when quota and supply both cover the draw; the time they do so at."""
+    async def _entitled(self, consumer: str, ask: _Ask) -> tuple[Account, float]:
+        """Return, without a last await, when terms, quota and supply all cover the draw; and the time."""
         while True:
-            now = self._clock()
+            account, now = self._account(consumer), self._clock()
+            self._check_request(account, ask)
             account.quota.check(ask.cost, now)
             self._check_supply(account, ask, now)
             if account.quota.reservation(ask.cost, now) is None:
-                return now
+                return account, now
             async with account.reserving:
                 state = account.quota.reservation(ask.cost, self._clock())
                 if state is not None:
@@ -171,6 +171,7 @@ class Broker:
                 f"the reservoir is {missing} bytes short",
                 retry_after_s=missing / rate if rate else None,
                 estimate=True,
+                hint="Wait and draw again; 'drawwell draw --wait 30s' does it by itself.",
             )
 
     def _take(self, account: Account, ask: _Ask, now: float) -> bytes:
