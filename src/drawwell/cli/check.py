@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Any, Final
 
 from drawwell.assess.fips140 import BLOCK_BYTES, PASS, WORD_BYTES, BlockTester
-from drawwell.cli.check_input import SourceInput, FileInput, Input
+from drawwell.cli.check_input import FileInput, Input, SourceInput
 from drawwell.cli.check_summary import PREFIX, Summary
 from drawwell.cli.output import Output
 from drawwell.errors import UsageError
