@@ -23,9 +23,9 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "venv", tool], check=True)
         subprocess.run([tool / "bin/pip", "install", "--quiet", "pip-tools"], check=True)
         command = [
-            tool / "bin/pip-compile", "--quiet", "--generate-hashes", "--allow-unsafe", "--strip-extras",
+            str(tool / "bin/pip-compile"), "--quiet", "--generate-hashes", "--allow-unsafe", "--strip-extras",
             "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-header",
-            "--no-annotate", "--output-file", ROOT / "requirements.txt", source,
+            "--no-annotate", "--output-file", str(ROOT / "requirements.txt"), str(source),
         ]  # fmt: skip
         subprocess.run(command, check=True)
 

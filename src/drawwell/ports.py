@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from drawwell.entropy.blocks import DrawClass, Grant, RawBlock
-from drawwell.reports import Report, SourceIdentity
+from drawwell.reports import SinkReport, SourceIdentity
 
 
 class NoiseSource(Protocol):
@@ -149,13 +149,17 @@ class Upstream(Protocol):
 class Sink(Protocol):
     """Where a consumer pours. Takes grants only: a raw block is a type error (law 1)."""
 
+    @property
+    def report(self) -> SinkReport:
+        """What it got so far."""
+
     def wanted_bytes(self) -> int:
         """How much to draw for the next delivery."""
 
     async def wait_wanted(self) -> None:
         """Return when the sink wants bytes; returns at once for a sink that always does."""
 
-    async def deliver(self, grant: Grant) -> Report | None:
+    async def deliver(self, grant: Grant) -> SinkReport:
         """Pour it in whole.
 
         Raises:

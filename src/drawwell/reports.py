@@ -3,7 +3,7 @@
 Field names are the JSON names. Sizes are bytes, entropy is bits, times are seconds.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -52,6 +52,11 @@ class SourceIdentity(Report):
     noise: str = "raw noise"
     hardware_id: str = ""
     """The device's own 128-bit ID where it has one (V3 OneRNG), 32 hexadecimal digits."""
+
+    @property
+    def genuine(self) -> bool:
+        """Is it real noise, neither simulated nor replayed nor somebody's generator?"""
+        return not self.simulated and not self.noise.endswith("not a noise source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +119,18 @@ class ConsumerReport(Report):
     quota: str
     quota_left_bytes: int | None
     draw_class: str
-    revoked: bool = False
-    certificate_expires: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkReport(Report):
+    """What a sink got. `credited_bits` is what the kernel was told to believe."""
+
+    name: str
+    deliveries: int
+    delivered_bytes: int
+    credited_bits: int
+    reseeds: int
+    last_error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +150,9 @@ class BrokerReport(Report):
     ledger: LedgerReport
     sources: tuple[SourceReport, ...] = ()
     consumers: tuple[ConsumerReport, ...] = ()
+    sinks: tuple[SinkReport, ...] = ()
     doors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SinkReport(Report):
-    """What a sink got. `credited_bits` is what the kernel was told to believe."""
-
-    name: str
-    deliveries: int
-    delivered_bytes: int
-    credited_bits: int
-    reseeds: int
-    last_error: str
-    upstreams: tuple[str, ...] = field(default=())
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -61,9 +61,9 @@ def upstream(args: argparse.Namespace) -> Upstream:
         LinkUnavailable: none runs here and none was joined.
     """
     from drawwell.config.load import load
-    from drawwell.links.identity import load_all
+    from drawwell.links.identity import LINKS, load_all
     from drawwell.links.unix import UnixLink
-    from drawwell.roles.assemble import LINKS, make_upstream
+    from drawwell.roles.assemble import make_upstream
 
     config = load(args.config)
     links_dir = os.path.join(config.broker.state_dir, LINKS)

@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import os
-from typing import IO, Any
+from typing import Any
 
 from drawwell.cli.output import Output
 from drawwell.entropy.health import HealthMonitor
@@ -65,8 +65,8 @@ async def _verify(driver: NoiseSource, monitor: HealthMonitor) -> SourceReport:
     )
 
 
-def capture_directly(args: argparse.Namespace, out: Output, wanted: int, file: IO[bytes]) -> tuple[int, str]:
-    """Write `wanted` raw samples to `file`; return their number and what they are."""
+def capture_directly(args: argparse.Namespace, out: Output, wanted: int) -> tuple[int, str]:
+    """Write `wanted` raw samples to the file that was named; return their number and what they are."""
     driver, _claim = open_driver(args)
     out.say(f"nobody runs it: opening {driver.identity.path} myself")
 
@@ -76,10 +76,17 @@ def capture_directly(args: argparse.Namespace, out: Output, wanted: int, file: I
             await driver.open()
             while written < wanted:
                 block = await driver.read(min(READ_BYTES, wanted - written))
-                written += file.write(block.data)
+                written += append_private(args.output, block.data)
                 out.progress(f"{format_size(written)} of {format_size(wanted)}")
         finally:
             await driver.aclose()
         return written
 
     return asyncio.run(capture()), driver.identity.noise
+
+
+def append_private(path: str, data: bytes) -> int:
+    """Append to a file that only its owner may read; return the number of bytes."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "ab") as file:
+        return file.write(data)

@@ -23,6 +23,7 @@ def broker_text(report: Json) -> str:
     ]
     if report["consumers"]:
         parts += ["", consumers_table(report["consumers"])]
+    parts += [sink_line(sink) for sink in report["sinks"]]
     return "\n".join(parts)
 
 
@@ -77,7 +78,7 @@ def consumers_table(consumers: Sequence[Json]) -> str:
     rows = [("CONSUMER", "DRAWS", "FULL", "DRBG", "REFUSED", "RATE", "QUOTA", "LEFT", "CLASS")]
     rows += [
         (
-            consumer["name"] + (" (revoked)" if consumer["revoked"] else ""),
+            consumer["name"],
             str(consumer["draws"]),
             format_size(consumer["full_bytes"]),
             format_size(consumer["drbg_bytes"]),
@@ -90,6 +91,15 @@ def consumers_table(consumers: Sequence[Json]) -> str:
         for consumer in consumers
     ]
     return table(rows)
+
+
+def sink_line(sink: Json) -> str:
+    """What one sink got."""
+    error = f"; {sink['last_error']}" if sink["last_error"] else ""
+    return (
+        f"sink {sink['name']}: {format_size(sink['delivered_bytes'])} in {sink['deliveries']} deliveries, "
+        f"{sink['credited_bits']} bits credited, {sink['reseeds']} reseeds{error}"
+    )
 
 
 def tests_table(tests: Sequence[Json]) -> str:

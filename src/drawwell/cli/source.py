@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drawwell.cli.output import Output, table
-from drawwell.errors import DrawwellError, LinkUnavailable, UsageError
+from drawwell.errors import LinkUnavailable, UsageError
 from drawwell.units import format_size, parse_size
 
 PIECE_BYTES = 32_768
@@ -57,27 +57,21 @@ def _running(args: argparse.Namespace) -> dict[str, Any] | None:
 def _list(args: argparse.Namespace, out: Output) -> int:
     from drawwell.cli.render import sources_table
     from drawwell.drivers.discovery import discover
+    from drawwell.reports import as_json
 
     report = _running(args)
     sources = report["sources"] if report else []
     used = {os.path.realpath(source["identity"]["path"]) for source in sources}
-    devices = [
-        {
-            "kind": device.kind,
-            "path": device.path,
-            "stable_name": device.stable_name,
-            "in_use": device.path in used,
-        }
-        for device in discover()
-    ]
+    devices = discover()
     words = [sources_table(sources) if sources else "no source runs here"]
     if devices:
         rows = [("DEVICE", "NODE", "STABLE NAME", "IN USE")]
-        rows += [(d["kind"], d["path"], d["stable_name"], "yes" if d["in_use"] else "no") for d in devices]
+        rows += [(d.kind, d.path, d.stable_name, "yes" if d.path in used else "no") for d in devices]
         words += ["", table(rows)]
     elif not sources:
         words.append("no device that drawwell knows is plugged in; see 'drawwell doctor'")
-    out.result({"sources": sources, "devices": devices}, "\n".join(words))
+    documents = [as_json(device) | {"in_use": device.path in used} for device in devices]
+    out.result({"sources": sources, "devices": documents}, "\n".join(words))
     return 0
 
 
@@ -107,23 +101,23 @@ def _through_broker(
 
 
 def _capture(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.direct import capture_directly
+    from drawwell.cli.direct import append_private, capture_directly
 
     try:
         wanted = parse_size(args.bytes)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    fd = os.open(args.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        written, noise = 0, ""
-        while written < wanted:
-            piece = _through_broker(args, "capture", {"bytes": min(PIECE_BYTES, wanted - written)})
-            if piece is None:
-                written, noise = capture_directly(args, out, wanted, file)
-                break
-            file.write(samples := base64.b64decode(piece["data"]))
-            written, noise = written + len(samples), piece["noise"]
-            out.progress(f"{format_size(written)} of {format_size(wanted)}")
+    if os.path.lexists(args.output):
+        raise UsageError(f"{args.output} is there already", hint="Name a new file.")
+    written, noise = 0, ""
+    while written < wanted:
+        piece = _through_broker(args, "capture", {"bytes": min(PIECE_BYTES, wanted - written)})
+        if piece is None:
+            written, noise = capture_directly(args, out, wanted)
+            break
+        written += append_private(args.output, base64.b64decode(piece["data"]))
+        noise = piece["noise"]
+        out.progress(f"{format_size(written)} of {format_size(wanted)}")
     out.result(
         {"file": args.output, "bytes": written, "noise": noise},
         f"{written} raw samples in {args.output} ({noise}); they are used nowhere else",
@@ -167,6 +161,3 @@ def _watched(source: Mapping[str, Any], before: Mapping[str, int] | None) -> str
     now = source["raw_bytes"] - before[name] if before and name in before else source["raw_rate_bytes_per_s"]
     simulated = " (simulated)" if source["identity"]["simulated"] else ""
     return f"{name}{simulated}: {state_word(source)}, {format_size(int(now))}/s raw\n{tests_table(source['tests'])}"
-
-
-__all__ = ["DrawwellError", "add_parser"]

@@ -1,15 +1,37 @@
-"""Time that is anchored to the wall and never steps back."""
+"""Time that follows the wall clock forward and never steps back."""
 
+import logging
 import time
 from collections.abc import Callable
+from typing import Final
+
+log = logging.getLogger("drawwell")
+
+_DAY_S: Final = 86400.0
 
 
 def wall_clock(not_before: float = 0.0) -> Callable[[], float]:
-    """Return a clock: seconds since the epoch, advancing with CLOCK_BOOTTIME whatever is done to the wall clock.
+    """Return a clock: seconds since the epoch, never back, and forward at least as fast as CLOCK_BOOTTIME.
+
+    A machine that boots with its clock behind is corrected as soon as the wall clock is.
 
     Args:
-        not_before: A time already seen in an earlier life (0 for none); the clock starts no earlier, so that a
-            machine without a battery does not forget that a quota was used up.
+        not_before: A time already seen in an earlier life, 0 for none. The clock starts no earlier, unless that is
+            more than a day ahead of the wall: then the clock was wrong in that life, and this one says so.
     """
-    offset = max(time.time(), not_before) - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return lambda: time.clock_gettime(time.CLOCK_BOOTTIME) + offset
+    wall = time.time()
+    if not_before > wall + _DAY_S:
+        log.warning(
+            "the clock is %.0f days behind what an earlier run noted; it is believed",
+            (not_before - wall) / _DAY_S,
+        )
+        not_before = 0.0
+    offset = max(wall, not_before) - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def now() -> float:
+        nonlocal offset
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        offset = max(offset, time.time() - since_boot)
+        return since_boot + offset
+
+    return now

@@ -24,8 +24,6 @@ from drawwell.wire.contexts import client_context
 
 ONERNG_MIN_ENTROPY = 6.0
 """Bits a byte, until the owner has assessed his own stick; its documented bias gives 6.9 and more."""
-LINKS = "links"
-"""Below the state directory: one directory for each broker that this machine joined."""
 
 
 def make_driver(section: SourceSection) -> tuple[NoiseSource, NoiseClaim]:
@@ -86,10 +84,11 @@ def make_upstream(section: UpstreamSection, links_dir: str) -> Upstream:
         return UnixLink(str(section.address))
     address = section.address
     assert isinstance(address, HostPort)  # noqa: S101  what `remote` says
-    return tls_link(_directory(section, links_dir), address)
+    return tls_link(identity_directory(section, links_dir), address)
 
 
-def _directory(section: UpstreamSection, links_dir: str) -> str:
+def identity_directory(section: UpstreamSection, links_dir: str) -> str:
+    """Return where the identity is that a ``tls`` upstream is shown; raises as `make_upstream`."""
     if section.identity.startswith("/"):
         return section.identity
     if section.identity:

@@ -13,6 +13,7 @@ from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.errors import DrawRefused, NoHealthySource, PermissionRefused, Refused, Starved
+from drawwell.ports import Sink
 from drawwell.reports import BrokerReport
 from drawwell.roles.account import Account, Terms
 from drawwell.roles.source import SourceRole
@@ -81,6 +82,7 @@ class Broker:
         self.accounts: dict[str, Account] = {}
         self.control: Callable[[str, str, dict[str, Any]], Any] | None = None
         self.doors: tuple[str, ...] = ()
+        self.sinks: tuple[Sink, ...] = ()
         self.notes: tuple[str, ...] = ()
         self._supply = supply
         self._write_ahead = write_ahead
@@ -277,6 +279,7 @@ class Broker:
             ledger=self._supply.report(),
             sources=tuple(source.report() for source in self.sources.values()),
             consumers=tuple(account.report(now) for account in self.accounts.values()),
+            sinks=tuple(sink.report for sink in self.sinks),
             doors=self.doors,
             notes=self.notes,
         )

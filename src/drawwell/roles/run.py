@@ -11,10 +11,12 @@ from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import ConfigError, DrawwellError
 from drawwell.links.failover import Failover
+from drawwell.links.identity import LINKS
 from drawwell.links.memory import MemoryLink
-from drawwell.ports import Sink, Upstream
-from drawwell.roles.assemble import LINKS, make_sink, make_upstream
+from drawwell.ports import Upstream
+from drawwell.roles.assemble import identity_directory, make_sink, make_upstream
 from drawwell.roles.consumer import ConsumerRole
+from drawwell.roles.renewal import keep_renewed
 from drawwell.roles.station import KERNEL, LOCAL, Station
 from drawwell.sinks.kernel import KernelSink, require_privilege
 
@@ -38,6 +40,7 @@ class Process:
         if consumers and config.kernel.feed:
             require_privilege()
         self._load = load
+        self._config = config
         self.station = Station(config) if config.serves else None
         self._consumers = self._make_consumers(config) if consumers else []
         if not self.station and not self._consumers:
@@ -56,11 +59,11 @@ class Process:
             async with asyncio.TaskGroup() as group:
                 served = group.create_task(self.station.run()) if self.station else None
                 poured = [group.create_task(consumer.run()) for consumer in self._consumers]
+                poured.append(group.create_task(keep_renewed(self._identities())))
                 await stop.wait()
                 for task in poured:
                     task.cancel()
-                if poured:
-                    await asyncio.wait(poured)
+                await asyncio.wait(poured)
                 if served:
                     served.cancel()
         except* DrawwellError as errors:
@@ -78,32 +81,53 @@ class Process:
                 log.error("%s", fault)
 
     def _make_consumers(self, config: Config) -> list[ConsumerRole]:
-        made = [
-            self._consumer(config, LOCAL, make_sink(sink), DrawClass(sink.draw_class))
-            for sink in config.sinks
-        ]
+        sinks = [make_sink(section) for section in config.sinks]
+        classes = [DrawClass(section.draw_class) for section in config.sinks]
+        names = [LOCAL] * len(sinks)
         if config.kernel.feed:
-            remote = any(upstream.remote for upstream in config.upstreams)
-            kernel = KernelSink(
-                credit_bits_per_byte=config.kernel.credit_bits_per_byte(remote=remote),
-                interval_s=config.kernel.interval,
-                chunk_bytes=config.kernel.amount,
-            )
-            made.append(self._consumer(config, KERNEL, kernel, DrawClass.FULL))
-        return made
+            sinks.append(self._kernel_sink(config))
+            classes.append(DrawClass.FULL)
+            names.append(KERNEL)
+        if self.station:
+            self.station.broker.sinks = tuple(sinks)
+        return [
+            ConsumerRole(self._upstream(config, name), sink, draw_class, jitter=random.random)
+            for name, sink, draw_class in zip(names, sinks, classes, strict=True)
+        ]
 
-    def _consumer(self, config: Config, name: str, sink: Sink, draw_class: DrawClass) -> ConsumerRole:
-        return ConsumerRole(self._upstream(config, name), sink, draw_class, jitter=random.random)
+    def _kernel_sink(self, config: Config) -> KernelSink:
+        remote = any(upstream.remote for upstream in config.upstreams)
+        sources = self.station.sources if self.station else []
+        return KernelSink(
+            credit_bits_per_byte=config.kernel.credit_bits_per_byte(remote=remote),
+            interval_s=config.kernel.interval,
+            chunk_bytes=config.kernel.amount,
+            earns=lambda: all(source.genuine for source in sources),
+        )
+
+    def _identities(self) -> list[tuple[Upstream, str]]:
+        """The links whose certificates this process keeps renewed: each once, whatever the number of sinks."""
+        if not self._consumers:
+            return []
+        links_dir = _links_dir(self._config)
+        return [
+            (make_upstream(section, links_dir), identity_directory(section, links_dir))
+            for section in self._config.upstreams
+            if section.remote
+        ]
 
     def _upstream(self, config: Config, name: str) -> Upstream:
         """The brokers that the configuration names; without any, the one in this process."""
         if config.upstreams:
-            links_dir = os.path.join(config.broker.state_dir, LINKS)
-            links = [make_upstream(section, links_dir) for section in config.upstreams]
+            links = [make_upstream(section, _links_dir(config)) for section in config.upstreams]
             return Failover(links, jitter=random.random)
         if self.station is None:
             raise ConfigError("nothing to draw from", hint="Add a [[source]] or an [[upstream]].")
         return MemoryLink(self.station.broker, name)
+
+
+def _links_dir(config: Config) -> str:
+    return os.path.join(config.broker.state_dir, LINKS)
 
 
 def _first(errors: BaseExceptionGroup[DrawwellError]) -> DrawwellError:

@@ -99,6 +99,11 @@ class SourceRole:
         return self._driver.identity.name
 
     @property
+    def genuine(self) -> bool:
+        """Does it stand for real noise, so that a kernel may be credited?"""
+        return self._driver.identity.genuine
+
+    @property
     def healthy(self) -> bool:
         """May its bytes be counted on now?"""
         return self._monitor.state is SourceState.HEALTHY and not self._paused

@@ -186,7 +186,7 @@ class Station:
     def _own_context(self) -> ssl.SSLContext:
         assert self._authority is not None  # noqa: S101
         certificate, key = self._authority.server_files(self.config.tls.names, self._clock())
-        return server_context(certificate, key, self._authority.ca_files[0])
+        return server_context(certificate, key, self._authority.ca_files[0], renews=True)
 
     def _add_tls(
         self,
@@ -288,8 +288,21 @@ def _no_invitations() -> dict[str, Answer]:
 
 
 def make_run_dir(path: str) -> None:
-    """Make the directory of the sockets, which others may enter: each socket has its own permissions."""
-    os.makedirs(path, mode=0o755, exist_ok=True)
+    """Make the directory of the sockets; others may enter that of root, where each socket has its own permissions.
+
+    Raises:
+        PermissionRefused: it cannot be made, or is another user's, who could put his own sockets there.
+    """
+    try:
+        os.makedirs(path, mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
+        owner = os.lstat(path).st_uid
+    except OSError as error:
+        raise PermissionRefused(f"cannot make {path}: {error.strerror}", hint=_RUN_DIR_HINT) from None
+    if owner not in {0, os.geteuid()}:
+        raise PermissionRefused(f"{path} belongs to user number {owner}", hint=_RUN_DIR_HINT)
+
+
+_RUN_DIR_HINT = "Set run_dir in [broker] to a directory of your own."
 
 
 def _names(config: Config) -> dict[str, str]:

@@ -13,18 +13,19 @@ X509_V_FLAG_NO_CHECK_TIME: Final = 0x200000
 """openssl/x509_vfy.h; ssl has no name for it."""
 
 
-def server_context(certificate: str, key: str, ca: str) -> ssl.SSLContext:
+def server_context(certificate: str, key: str, ca: str, *, renews: bool = False) -> ssl.SSLContext:
     """Make a broker's context from three PEM files: its chain, its key, the CAs of its consumers.
 
-    A client's dates are not judged by OpenSSL but by the registry, after the handshake: a certificate that ran out
-    may still ask to be renewed. Everything else about it is.
+    Where the broker `renews` certificates, a client's dates are not judged by OpenSSL but by the registry, after
+    the handshake: one that ran out may still ask for a new one. Everything else about it is judged here.
 
     Raises:
         ConfigError: a file cannot be read, is not what it should be, or key and certificate do not match.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
-    context.verify_flags |= ssl.VerifyFlags(X509_V_FLAG_NO_CHECK_TIME)
+    if renews:
+        context.verify_flags |= ssl.VerifyFlags(X509_V_FLAG_NO_CHECK_TIME)
     context.num_tickets = 0
     return _completed(context, certificate, key, ca)
 
