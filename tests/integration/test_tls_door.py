@@ -62,7 +62,12 @@ class House:
         self.registry = PaperRegistry()
         self.files = authority.server("localhost", "127.0.0.1", "::1")
         self.door = TlsDoor(
-            host, 0, lambda: server_context(*self.files), self.broker, self.registry, limits=limits
+            host,
+            0,
+            lambda: server_context(*self.files, renews=True),
+            self.broker,
+            self.registry,
+            limits=limits,
         )
 
     @contextlib.asynccontextmanager

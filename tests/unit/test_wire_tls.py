@@ -20,7 +20,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> PaperAuthority:
 
 @pytest.fixture(scope="module")
 def server(authority: PaperAuthority) -> ssl.SSLContext:
-    return server_context(*authority.server("localhost", "127.0.0.1"))
+    return server_context(*authority.server("localhost", "127.0.0.1"), renews=True)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,15 @@ def test_certificate_that_ran_out_passes_here_for_the_registry_to_judge(
 
     assert one.state is TlsState.OPEN
     assert one.peer_certificate
+
+
+def test_certificate_that_ran_out_is_refused_where_nobody_renews(authority: PaperAuthority) -> None:
+    """With a PKI of the owner's own, OpenSSL judges every date on the way to the CA."""
+    server = server_context(*authority.server("localhost"))
+    context = client_context(*authority.client("old02", ran_out_s_ago=3600.0))
+
+    with pytest.raises(AuthenticationFailed, match="run out|expired"):
+        shake_hands(TlsLayer(server), TlsLayer(context, server_name="localhost"))
 
 
 @pytest.mark.parametrize("name", ["other.example", "127.0.0.2"])
