@@ -55,8 +55,12 @@ class Broker(Protocol):
         *,
         prediction_resistance: bool = False,
         receipt: bool = False,
+        patience_s: float = 0.0,
     ) -> Grant:
         """Take `n_bytes` for `consumer`; they are gone from the broker when this returns, delivered or not.
+
+        While the reservoir is short it waits in line for `patience_s` at most, and every consumer in line gets an
+        equal share.
 
         A door begins it outside of a task and makes one only if it waits: up to its first wait it must not use
         asyncio.timeout, TaskGroup or current_task. When the peer goes while it waits, it is cancelled.

@@ -350,5 +350,12 @@ class ConsumerSection:
         why="One user, one consumer: it needs no key and no password.",
         example='"www-data"',
     )
+    weight: int = setting(
+        Whole(1, 1000),
+        1,
+        what="Its share against the other consumers when the reservoir runs short.",
+        why="Give more to a consumer that must not wait.",
+        example="4",
+    )
     uid: int | None = field(default=None)
     """The number of `user` on this machine; found when the configuration is read."""

@@ -21,6 +21,7 @@ class MemoryLink:
         *,
         prediction_resistance: bool = False,
         receipt: bool = False,
+        patience_s: float = 0.0,
     ) -> Grant:
         """Draw once."""
         return await self._broker.draw(
@@ -29,6 +30,7 @@ class MemoryLink:
             draw_class,
             prediction_resistance=prediction_resistance,
             receipt=receipt,
+            patience_s=patience_s,
         )
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class Terms:
     classes: frozenset[DrawClass]
     rate: Allowance | None
     total: Allowance | None
+    weight: int = 1
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from drawwell.errors import DrawRefused, NoHealthySource, PermissionRefused, Ref
 from drawwell.ports import Sink
 from drawwell.reports import BrokerReport
 from drawwell.roles.account import Account, Terms
+from drawwell.roles.line import Line, Place
 from drawwell.roles.source import SourceRole
 from drawwell.roles.supply import Supply
 from drawwell.roles.writeahead import WriteAhead
@@ -85,6 +86,10 @@ class Broker:
         self.sinks: tuple[Sink, ...] = ()
         self.notes: tuple[str, ...] = ()
         self._supply = supply
+        self._line = Line(supply.reservoir)
+        supply.deposited = self._line.look
+        for source in self.sources.values():
+            source.changed = self._line.wake_all
         self._write_ahead = write_ahead
         self._signer = signer
         self._serial = first_serial
@@ -102,6 +107,7 @@ class Broker:
         *,
         prediction_resistance: bool = False,
         receipt: bool = False,
+        patience_s: float = 0.0,
     ) -> Grant:
         """Take `n_bytes` for `consumer`; see `drawwell.ports.Broker.draw`.
 
@@ -109,14 +115,17 @@ class Broker:
         reservoir by asking for single bytes.
         """
         ask = _Ask(n_bytes, draw_class, prediction_resistance)
+        place = Place(self._line, consumer, patience_s)
         try:
-            account, now = await self._entitled(consumer, ask)
+            account, now = await self._entitled(consumer, ask, place)
+            account.quota.charge(ask.cost, now)
+            data = self._take(account, ask, now)
         except Refused:
             if consumer in self.accounts:
                 self.accounts[consumer].refused += 1
             raise
-        account.quota.charge(ask.cost, now)
-        data = self._take(account, ask, now)
+        finally:
+            place.leave()
         account.count(n_bytes, draw_class)
         self._serial += 1
         if not receipt:
@@ -145,13 +154,18 @@ class Broker:
                 hint=f"Ask for class {' or '.join(sorted(account.terms.classes))}, or have the operator allow it.",
             )
 
-    async def _entitled(self, consumer: str, ask: _Ask) -> tuple[Account, float]:
+    async def _entitled(self, consumer: str, ask: _Ask, place: Place) -> tuple[Account, float]:
         """Return, without a last await, when terms, quota and supply all cover the draw; and the time."""
         while True:
             account, now = self._account(consumer), self._clock()
             self._check_request(account, ask)
             account.quota.check(ask.cost, now)
-            self._check_supply(account, ask, now)
+            if why := self.not_ready_because():
+                raise NoHealthySource(why, hint="See 'drawwell doctor' on the broker's machine.")
+            needed = self._needed_bytes(account, ask, now)
+            if needed and not place.may_go(needed):
+                await place.wait(needed, self._starved)
+                continue
             if account.quota.reservation(ask.cost, now) is None:
                 return account, now
             async with account.reserving:
@@ -160,23 +174,22 @@ class Broker:
                     await self._write_ahead.reserve(account.name, state)
                     account.quota.confirm(state)
 
-    def _check_supply(self, account: Account, ask: _Ask, now: float) -> None:
-        if why := self.not_ready_because():
-            raise NoHealthySource(why, hint="See 'drawwell doctor' on the broker's machine.")
-        needed = ask.n_bytes if ask.draw_class is DrawClass.FULL else 0
-        if self._seed_due(account, ask, now):
-            needed += SEED_BYTES
-        missing = needed - len(self._supply.reservoir)
-        if missing > 0:
-            rate = self._supply_bytes_per_s()
-            raise Starved(
-                f"the reservoir is {missing} bytes short",
-                retry_after_s=missing / rate if rate else None,
-                estimate=True,
-                hint="Wait and draw again; 'drawwell draw --wait 30s' does it by itself.",
-            )
+    def _needed_bytes(self, account: Account, ask: _Ask, now: float) -> int:
+        """What the draw takes out of the reservoir."""
+        seed = SEED_BYTES if self._seed_due(account, ask, now) else 0
+        return seed + (ask.n_bytes if ask.draw_class is DrawClass.FULL else 0)
+
+    def _starved(self, missing_bytes: int) -> Starved:
+        rate = self._supply_bytes_per_s()
+        return Starved(
+            f"the reservoir is {missing_bytes} bytes short",
+            retry_after_s=missing_bytes / rate if rate else None,
+            estimate=True,
+            hint="Wait and draw again; 'drawwell draw --wait 30s' does it by itself.",
+        )
 
     def _take(self, account: Account, ask: _Ask, now: float) -> bytes:
+        self._line.served(account.name, self._needed_bytes(account, ask, now), account.terms.weight)
         if self._seed_due(account, ask, now):
             self._seed(account, now)
         drbg = account.drbg
@@ -228,6 +241,7 @@ class Broker:
         now = self._clock()
         for name in self.accounts.keys() - terms.keys():
             self.accounts.pop(name).wipe()
+            self._line.forget(name)
         for name, wanted in terms.items():
             account = self.accounts.get(name)
             if account is None:

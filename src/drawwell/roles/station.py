@@ -252,7 +252,7 @@ class Station:
             terms[KERNEL] = Terms(both, None, None)
         for consumer in self.config.consumers:
             classes = both if consumer.draw_class == "both" else frozenset({DrawClass(consumer.draw_class)})
-            terms[consumer.name] = Terms(classes, consumer.rate, consumer.quota)
+            terms[consumer.name] = Terms(classes, consumer.rate, consumer.quota, consumer.weight)
         return terms
 
     def _terms(self) -> Mapping[str, Terms]:

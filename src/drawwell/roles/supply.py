@@ -16,6 +16,8 @@ class Supply:
         self.reservoir = reservoir
         self._ledger = Ledger()
         self._callers: list[Callable[[], None]] = []
+        self.deposited: Callable[[], None] = lambda: None
+        """Called whenever bytes came in."""
 
     @property
     def wanted(self) -> bool:
@@ -36,6 +38,7 @@ class Supply:
         self._ledger.condition(Bits(8 * size))
         accepted = self.reservoir.put(output)
         self._ledger.discard(Bits(8 * (size - accepted)))
+        self.deposited()
 
     def divert(self, output: FullEntropy) -> None:
         """Count an output that went to a test instead of the reservoir."""

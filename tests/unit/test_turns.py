@@ -1,0 +1,120 @@
+"""Whose turn it is: equal shares, weights, no savings, nobody passed over."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drawwell.entropy.turns import Turns
+
+
+def serve(turns: Turns, weights: dict[str, int], rounds: int, need: dict[str, int]) -> dict[str, int]:
+    """Let everybody wait for ever, and serve `rounds` turns; return the bytes that each got."""
+    got = dict.fromkeys(weights, 0)
+    for consumer in weights:
+        turns.join(consumer, need[consumer])
+    for _ in range(rounds):
+        turn = turns.first()
+        assert turn is not None
+        turns.served(turn.consumer, turn.needed_bytes, weights[turn.consumer])
+        turns.leave(turn)
+        got[turn.consumer] += turn.needed_bytes
+        turns.join(turn.consumer, turn.needed_bytes)
+    while turn := turns.first():
+        turns.leave(turn)
+    return got
+
+
+def test_an_empty_line_has_no_first() -> None:
+    """Nobody waits: nobody is first."""
+    assert Turns().first() is None
+
+
+def test_the_one_who_came_first_goes_first() -> None:
+    """Between consumers that had nothing yet, the order of arrival decides."""
+    turns = Turns()
+    early, _late = turns.join("a", 10), turns.join("b", 1)
+
+    assert turns.first() is early
+
+
+def test_a_large_request_is_not_passed_over() -> None:
+    """Who is first stays first, however little another one asks for."""
+    turns = Turns()
+    large = turns.join("large", 65_536)
+    for number in range(100):
+        turns.join(f"small{number}", 1)
+
+    assert turns.first() is large
+
+
+def test_shares_are_equal_whatever_the_size_of_the_requests() -> None:
+    """Over a long time two consumers get the same number of bytes, asking for 32 or for 4,096 at a time."""
+    need = {"small": 32, "large": 4096}
+    got = serve(Turns(), dict.fromkeys(need, 1), 20_000, need)
+
+    assert got["small"] == pytest.approx(got["large"], abs=4096 + 32)
+
+
+def test_shares_follow_the_weights() -> None:
+    """A weight of three gets three times the bytes."""
+    weights = {"one": 1, "three": 3}
+    got = serve(Turns(), weights, 4000, dict.fromkeys(weights, 100))
+
+    assert got["three"] == pytest.approx(3 * got["one"], abs=400)
+
+
+def test_many_requests_are_no_more_than_one() -> None:
+    """A consumer that has 50 requests in line gets what one with a single request gets."""
+    turns = Turns()
+    for _ in range(49):
+        turns.join("greedy", 100)
+    got = serve(turns, {"greedy": 1, "modest": 1}, 1000, {"greedy": 100, "modest": 100})
+
+    assert abs(got["greedy"] - got["modest"]) <= 100
+
+
+def test_a_rest_saves_no_turns_up() -> None:
+    """Who comes back after others were served for long does not go first for as long."""
+    turns = Turns()
+    serve(turns, {"busy": 1, "other": 1}, 1000, {"busy": 100, "other": 100})
+    got = serve(turns, {"busy": 1, "rested": 1}, 100, {"busy": 100, "rested": 100})
+
+    assert abs(got["busy"] - got["rested"]) <= 200
+
+
+def test_what_was_had_in_plenty_counts_for_nothing() -> None:
+    """Bytes that a consumer drew while nobody waited do not put it last when the line forms."""
+    turns = Turns()
+    for _ in range(1000):
+        turns.served("early", 65_536, 1)
+    got = serve(turns, {"early": 1, "late": 1}, 100, {"early": 100, "late": 100})
+
+    assert abs(got["early"] - got["late"]) <= 100
+
+
+def test_leaving_twice_is_harmless() -> None:
+    """A place is given up once; the sum of what is waited for stays right."""
+    turns = Turns()
+    kept, left = turns.join("a", 7), turns.join("a", 5)
+    turns.leave(left)
+    turns.leave(left)
+
+    assert (turns.first(), turns.waiting_bytes, len(turns)) == (kept, 7, 1)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 65_536), st.integers(1, 10)), min_size=2, max_size=12),
+    st.integers(500, 2000),
+)
+def test_nobody_is_ahead_of_another_by_more_than_one_request(
+    consumers: list[tuple[int, int]], rounds: int
+) -> None:
+    """Whatever the sizes and weights, bytes over weight differ by no more than the two largest requests."""
+    names = [str(number) for number in range(len(consumers))]
+    need = {name: size for name, (size, _weight) in zip(names, consumers, strict=True)}
+    weights = {name: weight for name, (_size, weight) in zip(names, consumers, strict=True)}
+    got = serve(Turns(), weights, rounds, need)
+
+    share = [got[name] / weights[name] for name in names]
+    slack = max(need[name] / weights[name] for name in names)
+    assert max(share) - min(share) <= 2 * slack
