@@ -89,15 +89,19 @@ class Workbench:
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Run sources and write-ahead until the block ends."""
+        """Run sources and write-ahead until the block ends; its own error comes out as it is."""
+        failed: BaseException | None = None
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self.write_ahead.run())]
             tasks += [group.create_task(source.run()) for source in self.sources]
             try:
                 yield
-            finally:
-                for task in tasks:
-                    task.cancel()
+            except BaseException as error:  # noqa: BLE001 - raised below, without a group round it
+                failed = error
+            for task in tasks:
+                task.cancel()
+        if failed is not None:
+            raise failed
 
     async def until_filled(self) -> None:
         """Wait until the sources rest because the reservoir is full."""

@@ -1,0 +1,34 @@
+"""Checked by mypy and never run: what the types must refuse. An ignore that is not needed is an error itself."""
+
+from drawwell.entropy.blocks import DrawClass, FullEntropy, Grant, RawBlock, TestedBlock
+from drawwell.entropy.conditioning import Conditioner
+from drawwell.entropy.health import HealthMonitor
+from drawwell.entropy.reservoir import Reservoir
+from drawwell.ports import Sink, Upstream
+from drawwell.roles.supply import Supply
+
+
+async def a_sink_takes_grants_only(sink: Sink, upstream: Upstream, conditioner: Conditioner) -> None:
+    """Law 1: nothing but a grant is poured, and a grant comes from a broker only."""
+    await sink.deliver(await upstream.draw(32, DrawClass.FULL))
+    await sink.deliver(RawBlock(b""))  # type: ignore[arg-type]
+    await sink.deliver(conditioner.feed(RawBlock(b"")))  # type: ignore[arg-type]
+    await sink.deliver(FullEntropy(bytearray()))  # type: ignore[arg-type]
+    await sink.deliver(b"bytes")  # type: ignore[arg-type]
+
+
+def a_reservoir_takes_full_entropy_only(reservoir: Reservoir, supply: Supply, grant: Grant) -> None:
+    """What was not conditioned cannot be deposited, and what was granted cannot come back."""
+    reservoir.put(FullEntropy(bytearray()))
+    reservoir.put(RawBlock(b""))  # type: ignore[arg-type]
+    supply.deposit(grant)  # type: ignore[arg-type]
+    supply.assess(RawBlock(b""))  # type: ignore[arg-type]
+
+
+def a_conditioner_takes_tested_samples_only(conditioner: Conditioner, monitor: HealthMonitor) -> None:
+    """What did not pass the health tests cannot be conditioned, not even what they returned for start-up samples."""
+    tested: TestedBlock | None = monitor.feed(RawBlock(b""), 0.0)
+    conditioner.feed(tested)  # type: ignore[arg-type]
+    if tested is not None:
+        conditioner.feed(tested)
+    conditioner.feed(RawBlock(b""))  # type: ignore[arg-type]
