@@ -3,6 +3,7 @@
 Both answer from memory, on every request, so that a revocation holds from the next draw on.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -23,6 +24,9 @@ class _Snapshot:
     certificates: Mapping[str, CertificateRow]
 
 
+_NOBODY: Final = _Snapshot({}, {})
+
+
 class InvitedRegistry:
     """Consumers that joined by invitation: a certificate counts when its key is registered and not revoked.
 
@@ -32,16 +36,24 @@ class InvitedRegistry:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._reading = threading.Lock()
+        self._now_known = _NOBODY
         self.refresh()
 
     def refresh(self) -> None:
         """Read the state again; any thread. When it cannot be read nobody may come in.
 
+        One at a time: what is read last is the latest, so no older state ever hides a revocation.
+
         Raises:
             StateUnavailable: it could not be read.
         """
-        self._now_known = _Snapshot({}, {})
-        self._now_known = _Snapshot(self._store.consumers(), self._store.certificates())
+        with self._reading:
+            known = _NOBODY
+            try:
+                known = _Snapshot(self._store.consumers(), self._store.certificates())
+            finally:
+                self._now_known = known
 
     def identify(self, certificate_der: bytes, now: float) -> Peer:
         """Say whose certificate this is; see `drawwell.ports.Registry`."""
