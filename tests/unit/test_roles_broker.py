@@ -211,6 +211,80 @@ def test_without_a_healthy_source_neither_class_is_served() -> None:
     run_virtually(run())
 
 
+# ---- waiting in line ----------------------------------------------------------------------------------------
+
+
+def test_a_patient_draw_is_served_as_soon_as_there_is_enough() -> None:
+    """A draw with patience waits for the bytes that are missing, and takes them when they are there."""
+
+    async def run() -> None:
+        bench = sourceless()
+        async with bench.run(), asyncio.TaskGroup() as group:
+            drawing = group.create_task(bench.broker.draw("web01", 32, FULL, patience_s=100))
+            await asyncio.sleep(50)
+            assert not drawing.done()
+            bench.put(KNOWN[:128])
+            assert len(await drawing) == 32
+            assert asyncio.get_running_loop().time() == pytest.approx(50)
+
+    run_virtually(run())
+
+
+def test_patience_that_is_over_is_starved() -> None:
+    """A draw that waited for as long as it would is refused, and has taken nothing."""
+
+    async def run() -> None:
+        bench = sourceless()
+        bench.put(KNOWN[:64])
+        async with bench.run():
+            with pytest.raises(Starved):
+                await bench.broker.draw("web01", 32, FULL, patience_s=100)
+            assert asyncio.get_running_loop().time() == pytest.approx(100)
+            assert len(bench.supply.reservoir) == 64
+
+    run_virtually(run())
+
+
+def test_a_draw_that_waits_is_refused_when_the_source_fails() -> None:
+    """Who waits in line when the last source goes away learns it at once, not when patience is over."""
+
+    async def run() -> None:
+        driver, gate = ScriptedSource(), asyncio.Event()
+        bench = Workbench(driver, capacity_bytes=8192)
+        async with bench.run(), asyncio.TaskGroup() as group:
+            await bench.until_filled()
+            driver.at_read.append(gate)
+            bench.supply.take(len(bench.supply.reservoir))
+            drawing = group.create_task(_refusal(bench.broker.draw("web01", 32, FULL, patience_s=1000)))
+            await asyncio.sleep(10)
+            assert not drawing.done()
+            driver.unplugged = True
+            gate.set()
+            assert await drawing == "NoHealthySource"
+            assert asyncio.get_running_loop().time() < 20
+
+    run_virtually(run())
+
+
+def test_who_gives_up_waiting_does_not_hold_up_the_others() -> None:
+    """A draw that is cancelled in line leaves its place to the next one."""
+
+    async def run() -> None:
+        bench = sourceless(terms={"one": UNLIMITED, "two": UNLIMITED})
+        async with bench.run(), asyncio.TaskGroup() as group:
+            gone = group.create_task(bench.broker.draw("one", 1000, FULL, patience_s=100))
+            await asyncio.sleep(1)
+            other = group.create_task(bench.broker.draw("two", 32, FULL, patience_s=100))
+            await asyncio.sleep(1)
+            bench.put(KNOWN[:128])
+            await asyncio.sleep(1)
+            assert not other.done()
+            gone.cancel()
+            assert len(await other) == 32
+
+    run_virtually(run())
+
+
 # ---- who may have what --------------------------------------------------------------------------------------
 
 
