@@ -71,8 +71,9 @@ class Turns:
         self._present = max(self._present, begun if self._waiting else ended)
 
     def forget(self, consumer: str) -> None:
-        """Drop what is known of a consumer that is no more."""
-        self._passes.pop(consumer, None)
+        """Drop what is known of a consumer that is no more; while a request of it stands in line that still counts."""
+        if consumer not in self._waiting:
+            self._passes.pop(consumer, None)
 
     def _pass_of(self, consumer: str) -> int:
         """Return its pass, brought up to the present when it did not wait."""

@@ -250,6 +250,7 @@ class Broker:
             elif account.terms != wanted:
                 account.quota.change(wanted.rate, wanted.total, now)
                 account.terms = wanted
+        self._line.wake_all()
 
     # ---- being asked -------------------------------------------------------------------------------------
 

@@ -1,0 +1,39 @@
+"""Attacks on the broker's one call: consumers that go while they draw, and what that does to the others."""
+
+import asyncio
+
+import pytest
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import PermissionRefused
+from drawwell.roles.broker import Rules
+from drawwell.testing import sick
+from drawwell.testing.virtual_time import run_virtually
+from drawwell.testing.workbench import UNLIMITED, Workbench
+
+FULL = DrawClass.FULL
+BYTES = sick.good(1).read(4096)
+
+
+def sourceless(*names: str) -> Workbench:
+    return Workbench(
+        rules=Rules("bench", min_sources=0), terms=dict.fromkeys(names, UNLIMITED), capacity_bytes=4096
+    )
+
+
+def test_a_consumer_that_is_revoked_while_it_waits_in_line_harms_nobody() -> None:
+    """Its draw is refused at once, and the others go on drawing."""
+
+    async def scenario() -> None:
+        bench = sourceless("web01", "db01")
+        async with bench.run():
+            waiting = asyncio.create_task(bench.broker.draw("web01", 64, FULL, patience_s=60.0))
+            await asyncio.sleep(0)
+            bench.broker.set_terms({"db01": UNLIMITED}, {})
+            bench.put(BYTES)
+            with pytest.raises(PermissionRefused):
+                await waiting
+            assert len((await bench.broker.draw("db01", 64, FULL)).data) == 64
+            assert asyncio.get_running_loop().time() == 0
+
+    run_virtually(scenario())
