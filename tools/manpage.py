@@ -86,7 +86,7 @@ def _command_body(tree: Command) -> Iterator[str]:
     )
     common = _common_options(tree)
     yield ".SH OPTIONS"
-    for option in (*tree.options, *common):
+    for option in tree.options:  # those of all verbs are among them
         yield from _argument(option)
     yield ".SH COMMANDS"
     for command in tree.walk():

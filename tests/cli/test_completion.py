@@ -40,7 +40,8 @@ def _complete(line: str, cwd: Path) -> list[str]:
         ("drawwell config check a", ["a file", "a.toml"]),
         ("drawwell completion ", ["bash", "fish", "zsh"]),
         ("drawwell --ver", ["--version"]),
-        ("drawwell nonsense -", ["--help", "--version", "-h"]),
+        ("drawwell nonsense --h", ["--help"]),
+        ("drawwell -c x.toml sta", ["status"]),
     ],
 )
 def test_bash_offers_what_fits(tmp_path: Path, line: str, expected: list[str]) -> None:

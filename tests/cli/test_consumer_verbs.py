@@ -172,7 +172,7 @@ def test_a_used_token_exits_77_with_a_hint(broker) -> None:
         (("consumer", "invite", "web02", "--ttl", "8 days"), 64, "at most 7 days"),
         (("consumer", "revoke", "nobody"), 64, "'nobody'"),
         (("consumer", "quota", "web01"), 64, "nothing to change"),
-        (("renew", "nowhere"), 74, "nowhere"),
+        (("renew", "nowhere"), 64, "nowhere"),
     ],
 )
 def test_mistakes_exit_with_their_code_and_a_hint(broker, words, code, said) -> None:

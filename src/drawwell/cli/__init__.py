@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from drawwell import __version__
+from drawwell.cli.faults import as_ours
 from drawwell.cli.output import Output
-from drawwell.errors import ConfigError, DrawwellError, UsageError
+from drawwell.errors import UsageError
 
 NOUNS = (
     "status", "demo", "run", "broker", "draw", "join", "renew", "consumer", "source", "onerng", "doctor", "check",
@@ -59,29 +60,48 @@ class Parser(argparse.ArgumentParser):
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Words that offer the nearest name, "" when none is near."""
-    nearest = difflib.get_close_matches(name, list(names), 1)
+    nearest = difflib.get_close_matches(name, list(names), 1, cutoff=0.7)
     return f"; did you mean '{nearest[0]}'?" if nearest else ""
 
 
 def build_parser() -> Parser:
     """Build the whole command line; each noun imports only argparse until it runs."""
+    common = _common_options()
     parser = Parser(
         prog="drawwell",
+        parents=[common],
         description="Draw true randomness from hardware you trust, once and with proof.",
-        allow_abbrev=False,
+        epilog="Without a command it shows the status of the running broker.",
     )
     parser.add_argument("--version", action="version", version=f"drawwell {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print the result as one JSON document")
-    common.add_argument("-q", "--quiet", action="store_true", help="no words on standard error but errors")
-    common.add_argument(
-        "-c", "--config", metavar="FILE", default=os.environ.get("DRAWWELL_CONFIG"),
-        help="configuration file (default: /etc/drawwell/drawwell.toml, where it exists)",
-    )  # fmt: skip
-    nouns = parser.add_subparsers(metavar="COMMAND", dest="noun", required=True)
+    nouns = parser.add_subparsers(metavar="COMMAND", dest="noun")
     for name in NOUNS:
         importlib.import_module(f"drawwell.cli.{name}").add_parser(nouns, common)
     return parser
+
+
+def _common_options() -> argparse.ArgumentParser:
+    """Return the options of all verbs, which may stand before the command too; `parse` knows their defaults."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--json", action="store_true", help="print the result as one JSON document")
+    common.add_argument("-q", "--quiet", action="store_true", help="no words on standard error but errors")
+    common.add_argument(
+        "-c", "--config", metavar="FILE",
+        help="configuration file (default: DRAWWELL_CONFIG, or /etc/drawwell/drawwell.toml where it exists)",
+    )  # fmt: skip
+    return common
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line; one without a command asks for the status.
+
+    Raises:
+        UsageError: it makes no sense.
+    """
+    parser = build_parser()
+    defaults = {"json": False, "quiet": False, "config": os.environ.get("DRAWWELL_CONFIG")}
+    args = parser.parse_args(argv, argparse.Namespace(**defaults))
+    return args if args.noun else parser.parse_args(["status"], args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,16 +109,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     out = Output(as_json="--json" in argv)
     try:
-        args = build_parser().parse_args(argv or ["status"])
+        args = parse(argv)
         out = Output(as_json=args.json, quiet=args.quiet)
         return int(args.run(args, out))
-    except DrawwellError as error:
-        return out.error(error)
     except KeyboardInterrupt:
+        out.clear_progress()
         return 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except Exception as error:  # noqa: BLE001  nobody is shown a traceback
+        return out.error(as_ours(error))
 
 
-__all__ = ["ConfigError", "build_parser", "main"]
+__all__ = ["build_parser", "main", "parse"]

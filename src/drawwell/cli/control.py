@@ -3,31 +3,68 @@
 import argparse
 import asyncio
 import os
-from typing import Any
+import socket
+from typing import TYPE_CHECKING, Any
 
 from drawwell.errors import LinkUnavailable, UsageError
 from drawwell.ports import Upstream
+
+if TYPE_CHECKING:
+    from drawwell.links.identity import Identity
 
 
 def call(args: argparse.Namespace, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Ask the running broker a control verb, as its owner.
 
     Raises:
-        LinkUnavailable: no broker answers.
+        NoBroker: none runs on this machine.
+        LinkUnavailable: it went away before it answered.
         DrawwellError: whatever the broker refused it with.
     """
     from drawwell.config.load import load
+
+    return ask(load(args.config).control.path, verb, arguments)
+
+
+def ask(path: str, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Ask a control verb on one of the broker's sockets; raises as `call`."""
     from drawwell.links.unix import UnixLink
 
-    link = UnixLink(load(args.config).control.path, answer_deadline_s=ANSWER_DEADLINE_S)
+    link = UnixLink(path, answer_deadline_s=ANSWER_DEADLINE_S)
 
-    async def ask() -> dict[str, Any]:
+    async def answer() -> dict[str, Any]:
+        try:
+            await link.welcome()
+        except LinkUnavailable as error:
+            if listens(path):
+                raise
+            raise NoBroker(
+                "no broker runs here",
+                hint="Start one with 'drawwell run', try 'drawwell demo', or ask 'drawwell doctor'.",
+            ) from error
         try:
             return await link.call(verb, arguments)
         finally:
             await link.aclose()
 
-    return asyncio.run(ask())
+    return asyncio.run(answer())
+
+
+def listens(path: str) -> bool:
+    """Does anybody listen on that socket, whether he answers or not?"""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True
+    return True
+
+
+class NoBroker(LinkUnavailable):
+    """Nobody listens on this machine."""
 
 
 ANSWER_DEADLINE_S = 60.0
@@ -43,7 +80,7 @@ def source_command(
     """
     try:
         running = call(args, "status", {})["sources"]
-    except LinkUnavailable:
+    except NoBroker:
         return None
     if source and source.startswith("/"):
         node = os.path.realpath(source)
@@ -69,7 +106,7 @@ def upstream(args: argparse.Namespace) -> Upstream:
     links_dir = os.path.join(config.broker.state_dir, LINKS)
     if via := getattr(args, "via", None):
         return _named(via, links_dir)
-    if os.path.exists(config.unix.path):
+    if listens(config.unix.path):
         return UnixLink(config.unix.path)
     if config.upstreams:
         return _together([make_upstream(section, links_dir) for section in config.upstreams])
@@ -94,15 +131,32 @@ def _named(via: str, links_dir: str) -> Upstream:
     """A broker by URL, by the name of its link, or by the link's directory."""
     from drawwell.config.drawing import UpstreamSection
     from drawwell.config.kinds import BrokerUrl, parse_host_port
-    from drawwell.links.identity import load
     from drawwell.roles.assemble import make_upstream, tls_link
 
     if "://" in via:
         try:
-            return make_upstream(UpstreamSection(url=BrokerUrl().parse(via)), links_dir)
+            url = BrokerUrl().parse(via)
         except ValueError as error:
-            raise UsageError(f"--via {error}") from error
-    identity = load(os.path.join(links_dir, via))
+            raise UsageError(f"--via {error}", hint="Name a broker that was joined, or its URL.") from error
+        return make_upstream(UpstreamSection(url=url, identity=""), links_dir)
+    identity = joined(via, links_dir)
     return _together(
         [tls_link(identity.directory, parse_host_port(address)) for address in identity.addresses]
     )
+
+
+def joined(name: str, links_dir: str) -> "Identity":
+    """The identity of one broker that this machine joined, by its name or its directory.
+
+    Raises:
+        UsageError: none of that name.
+        StateUnavailable: it is damaged.
+    """
+    from drawwell.links.identity import LINK, load, load_all
+
+    directory = os.path.join(links_dir, name)
+    if os.path.exists(os.path.join(directory, LINK)):
+        return load(directory)
+    names = ", ".join(os.path.basename(each.directory) for each in load_all(links_dir))
+    hint = f"Joined are: {names}." if names else "Join it: 'drawwell join TOKEN'."
+    raise UsageError(f"no broker {name!r} was joined", hint=hint)

@@ -4,13 +4,15 @@ import argparse
 import asyncio
 import base64
 import os
-from typing import Any, Self
+from contextlib import suppress
+from typing import Any, BinaryIO, Self
 
 from drawwell.cli.output import Output
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import Refused, UsageError
 from drawwell.ports import Upstream
-from drawwell.units import parse_duration, parse_size
+from drawwell.units import format_size, parse_duration, parse_size
+from drawwell.wire.limits import MAX_DRAW_BYTES
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
@@ -32,7 +34,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     form.add_argument("--raw", action="store_true", help="raw bytes even to a terminal")
     parser.add_argument("-o", "--output", metavar="FILE", help="write raw bytes to a new FILE, mode 0600")
     parser.add_argument(
-        "--receipt", metavar="FILE", help="write a signed receipt to FILE, and its key to FILE.key"
+        "--receipt", metavar="FILE", help="write a signed receipt to a new FILE, and its key to FILE.key"
     )
     parser.add_argument(
         "--prediction-resistance",
@@ -53,74 +55,108 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         total = parse_size(args.bytes)
         wait_s = parse_duration(args.wait) if args.wait != "0" else 0.0
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error), hint="Say for instance: drawwell draw 4KiB --wait 30s.") from error
     if not (args.hex or args.base64 or args.output or args.raw or args.json):
         out.write_bytes(b"")  # refuse a terminal before anything is drawn
-    if args.receipt and total > _PIECE:
+    if args.receipt and total > _PIECE_BYTES:
         raise UsageError(
-            f"a receipt covers one draw of at most {_PIECE} bytes", hint="Draw in several pieces."
+            f"a receipt covers one draw of at most {format_size(_PIECE_BYTES)}",
+            hint="Draw in several pieces.",
         )
     with _Sink(args, out) as sink:
         asyncio.run(_draw(args, upstream(args), total, wait_s, sink))
+        sink.finish()
     return 0
 
 
-_PIECE = 65_536
+_PIECE_BYTES = MAX_DRAW_BYTES
+"""Drawn at a time."""
 
 
 class _Sink:
-    """Where the bytes go, in the form asked for."""
+    """Where the bytes go: text when all are there, raw bytes as they come; files are new, and whole or not at all."""
 
     def __init__(self, args: argparse.Namespace, out: Output) -> None:
         self._args, self._out = args, out
-        self._fd = os.open(args.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600) if args.output else None
+        self._as_text = (args.json or args.hex or args.base64) and not args.output
+        self._kept = bytearray()
+        self._written = self._serial = 0
+        self._made: list[str] = []
+        self._files: dict[str, BinaryIO] = {}
 
     def write(self, grant: Grant) -> None:
-        args, out = self._args, self._out
-        if self._fd is not None:
-            os.write(self._fd, grant.data)
-        elif args.json:
-            out.result(
-                {
-                    "bytes": len(grant), "class": str(grant.draw_class), "serial": grant.serial,
-                    "data": base64.b64encode(grant.data).decode(),
-                },
-                "",
-            )  # fmt: skip
-        elif args.hex:
-            out.result({}, grant.data.hex())
-        elif args.base64:
-            out.result({}, base64.b64encode(grant.data).decode())
+        if self._args.output:
+            self._files["data"].write(grant.data)
+        elif self._as_text:
+            self._kept += grant.data
         else:
-            out.write_bytes(grant.data, force=args.raw)
-        if args.receipt:
-            _keep(args.receipt, grant.receipt)
-            _keep(args.receipt + ".key", grant.receipt_key)
+            self._out.write_bytes(grant.data, force=self._args.raw)
+        self._written += len(grant)
+        self._serial = grant.serial
+        if self._args.receipt:
+            self._files["receipt"].write(grant.receipt)
+            self._files["key"].write(grant.receipt_key)
+
+    def finish(self) -> None:
+        """Everything was drawn: print what was kept, and let the files stay."""
+        for file in self._files.values():
+            file.flush()
+        self._made.clear()
+        encoded = "" if self._args.output else base64.b64encode(self._kept).decode()
+        if self._args.json:
+            self._out.result(self._document(encoded), "")
+        elif self._as_text:
+            self._out.result({}, self._kept.hex() if self._args.hex else encoded)
+
+    def _document(self, encoded: str) -> dict[str, Any]:
+        args = self._args
+        document = {"bytes": self._written, "class": args.draw_class, "serial": self._serial}
+        document |= {"file": args.output} if args.output else {"data": encoded}
+        return document | ({"receipt": args.receipt} if args.receipt else {})
 
     def __enter__(self) -> Self:
+        args = self._args
+        try:
+            if args.output:
+                self._new("data", args.output)
+            if args.receipt:
+                self._new("receipt", args.receipt)
+                self._new("key", args.receipt + ".key")
+        except OSError:
+            self._drop()
+            raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def _new(self, what: str, path: str) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._made.append(path)
+        self._files[what] = os.fdopen(fd, "wb")
+
+    def __exit__(self, error: object, *_: object) -> None:
         self._out.clear_progress()
-        if self._fd is not None:
-            os.close(self._fd)
+        self._drop()
+        if error and self._written:
+            fate = "thrown away" if self._args.output or self._as_text else "written"
+            self._out.say(f"the {format_size(self._written)} drawn so far were {fate}")
+
+    def _drop(self) -> None:
+        """Close the files, and remove them unless everything is in them."""
+        for file in self._files.values():
+            with suppress(OSError):
+                file.close()
+        for path in self._made:
+            os.unlink(path)
 
     def progress(self, drawn: int, total: int) -> None:
-        if total > _PIECE:
-            self._out.progress(f"{drawn} of {total} bytes")
-
-
-def _keep(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
+        if total > _PIECE_BYTES:
+            self._out.progress(f"{format_size(drawn)} of {format_size(total)}")
 
 
 async def _draw(args: argparse.Namespace, upstream: Upstream, total: int, wait_s: float, sink: _Sink) -> None:
     drawn = 0
     try:
         while drawn < total:
-            grant = await _draw_patiently(args, upstream, min(_PIECE, total - drawn), wait_s)
+            grant = await _draw_patiently(args, upstream, min(_PIECE_BYTES, total - drawn), wait_s)
             drawn += len(grant)
             sink.write(grant)
             sink.progress(drawn, total)

@@ -27,6 +27,12 @@ def broker_text(report: Json) -> str:
     return "\n".join(parts)
 
 
+def own_text(report: Json) -> str:
+    """What a consumer may know: whether the broker is ready, and its own account."""
+    ready = "ready" if report["ready"] else f"NOT READY: {report['not_ready_because']}"
+    return f"broker {report['name']}: {ready}\n\n{consumers_table(report['consumers'])}"
+
+
 def supply_line(report: Json) -> str:
     """Reservoir and what comes in."""
     held, size = format_size(report["reservoir_bytes"]), format_size(report["reservoir_capacity_bytes"])

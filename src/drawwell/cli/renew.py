@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -46,14 +45,15 @@ def _run(args: argparse.Namespace, out: Output) -> int:
             }
         )
     lines = [f"{result['broker']}: {'renewed' if result['renewed'] else 'not due yet'}" for result in results]
-    out.result(results, "\n".join(lines) or "nothing was renewed")
+    out.result(results, "\n".join(lines) or ("nothing was renewed" if code else "no broker was joined"))
     return code
 
 
 def _identities(names: list[str], links: str) -> "list[Identity]":
-    from drawwell.links.identity import load, load_all
+    from drawwell.cli.control import joined
+    from drawwell.links.identity import load_all
 
-    return [load(os.path.join(links, name)) for name in names] if names else load_all(links)
+    return [joined(name, links) for name in names] if names else load_all(links)
 
 
 async def _renew(args: argparse.Namespace, identity: "Identity") -> bool:
