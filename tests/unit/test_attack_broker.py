@@ -24,15 +24,18 @@ def sourceless(*names: str) -> Workbench:
 def test_a_consumer_that_is_revoked_while_it_waits_in_line_harms_nobody() -> None:
     """Its draw is refused at once, and the others go on drawing."""
 
+    async def refused(bench: Workbench) -> None:
+        with pytest.raises(PermissionRefused):
+            await bench.broker.draw("web01", 64, FULL, patience_s=60.0)
+
     async def scenario() -> None:
         bench = sourceless("web01", "db01")
         async with bench.run():
-            waiting = asyncio.create_task(bench.broker.draw("web01", 64, FULL, patience_s=60.0))
-            await asyncio.sleep(0)
-            bench.broker.set_terms({"db01": UNLIMITED}, {})
-            bench.put(BYTES)
-            with pytest.raises(PermissionRefused):
-                await waiting
+            async with asyncio.TaskGroup() as draws:
+                draws.create_task(refused(bench))
+                await asyncio.sleep(0)
+                bench.broker.set_terms({"db01": UNLIMITED}, {})
+                bench.put(BYTES)
             assert len((await bench.broker.draw("db01", 64, FULL)).data) == 64
             assert asyncio.get_running_loop().time() == 0
 
