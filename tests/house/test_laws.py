@@ -1,0 +1,165 @@
+"""The laws of ARCHITECTURE.md, where no type, contract or other test holds them by itself."""
+
+import ast
+import dataclasses
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drawwell.wire.refusals import REFUSAL_CODES
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "drawwell"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+GENERATOR_USERS = {
+    "cli/control.py": "jitter of retries",
+    "config/rules.py": "/dev/random is what it refuses as a source",
+    "cli/direct.py": "the key of the repeat test",
+    "crypto/pki.py": "keys and serial numbers of certificates",
+    "host/admin.py": "secrets and names of invitations",
+    "host/pty.py": "the noise of the simulated device, which is called simulated everywhere",
+    "roles/run.py": "jitter of retries",
+    "roles/station.py": "keys of the repeat test and of receipts",
+    "sinks/kernel.py": "/dev/random is what it feeds",
+}
+"""Who may ask another generator than the noise sources, and for what: never for what is served."""
+GENERATORS = re.compile(
+    r"urandom|getrandom|generate_private_key|random_serial_number|RAND_bytes|uuid[14]|random|secrets"
+)
+GENERATOR_DEVICES = {"/dev/random", "/dev/urandom"}
+PUBLIC_BYTES = {
+    ("KeyPair", "certificate_pem"),
+    ("CertificateFacts", "spki_sha256"),
+    ("Token", "ca_spki_sha256"),
+    ("Customer", "receipt_key_pem"),
+}
+"""Bytes that everybody may see: certificates, public keys and their hashes."""
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
+
+
+def _module(path: Path) -> str:
+    return "drawwell." + _name(path)[:-3].replace("/", ".").removesuffix(".__init__")
+
+
+def _dataclasses() -> Iterator[type[Any]]:
+    """Every dataclass of the package."""
+    for path in MODULES:
+        if path.stem == "__main__":
+            continue
+        name = _module(path)
+        for kind in vars(importlib.import_module(name)).values():
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__ == name:
+                yield kind
+
+
+def _asks_a_generator(tree: ast.AST) -> bool:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                words = [getattr(node, "module", None) or "", *(alias.name for alias in names)]
+            case ast.Attribute(attr=word) | ast.Name(id=word):
+                words = [word]
+            case ast.Constant(value=str(text)) if text in GENERATOR_DEVICES:
+                return True
+            case _:
+                continue
+        if any(GENERATORS.fullmatch(word) for word in words):
+            return True
+    return False
+
+
+def _exceptions() -> Iterator[tuple[str, type[Exception]]]:
+    """Every exception class of the package but of testing/, with the module that it stands in."""
+    for path in MODULES:
+        if _name(path).startswith("testing/") or path.stem == "__main__":
+            continue
+        name = _module(path)
+        for kind in vars(importlib.import_module(name)).values():
+            if isinstance(kind, type) and issubclass(kind, Exception) and kind.__module__ == name:
+                yield _name(path), kind
+
+
+def _caught() -> set[str]:
+    """Every class that an ``except``, an isinstance or an ``in`` over types names, anywhere in the package."""
+    found: set[str] = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler) and node.type is not None:
+                found |= set(re.findall(r"\w+", ast.unparse(node.type)))
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+                found |= set(re.findall(r"\w+", ast.unparse(node.args[1])))
+    return found
+
+
+def test_every_law_says_what_holds_it() -> None:
+    """Each of the twelve laws names what fails when it is broken, and that is there."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    section = text.split("\n## Laws\n")[1].split("\n## ")[0]
+    laws = re.findall(r"^\d+\. .*?(?=^\d+\. |\Z)", section, flags=re.MULTILINE | re.DOTALL)
+    assert len(laws) == 12
+    for law in laws:
+        held_by = re.findall(r"`(tests/[\w/.]+)`", law)
+        assert held_by, f"nothing holds: {law.strip()}"
+        assert [path for path in held_by if not (ROOT / path).exists()] == [], law.strip()
+
+
+def test_no_other_generator_is_at_hand() -> None:
+    """Law 3: no module but those named asks another generator for anything, so none can fill in."""
+    users = {_name(path) for path in MODULES if _asks_a_generator(ast.parse(path.read_text()))}
+    assert users == GENERATOR_USERS.keys()
+
+
+def test_bytes_stay_out_of_every_repr() -> None:
+    """Law 7: no dataclass shows a field of bytes, but those that everybody may see."""
+    shown = {
+        (kind.__name__, each.name)
+        for kind in _dataclasses()
+        if kind.__dataclass_params__.repr
+        for each in dataclasses.fields(kind)
+        if each.repr and re.search(r"\bbytes\b|\bbytearray\b|\bmemoryview\b", str(each.type))
+    }
+    assert shown == PUBLIC_BYTES
+
+
+@pytest.mark.parametrize("room", ["config", "crypto", "doors", "links", "onerng", "sinks", "wire", "assess"])
+def test_rooms_that_read_from_outside_assert_no_input(room: str) -> None:
+    """Law 8: what is asserted there is the module's own state, never an argument or what was received."""
+    for path in sorted((SOURCE / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Assert):
+                names = {each.id for each in ast.walk(node.test) if isinstance(each, ast.Name)}
+                assert names <= {"self"}, f"{_name(path)}:{node.lineno} asserts {ast.unparse(node.test)}"
+
+
+def test_every_error_is_acted_upon() -> None:
+    """Law 9: each is caught by its name, ends the program with a status of its own, or crosses the wire."""
+    caught, crossing = _caught(), REFUSAL_CODES.values()
+    idle = [
+        f"{where}: {kind.__name__}"
+        for where, kind in _exceptions()
+        if kind.__name__ not in caught and "exit_code" not in vars(kind) and kind not in crossing
+    ]
+    assert idle == []
+
+
+ENGINE = [path for path in MODULES if not _name(path).startswith("cli/")]
+
+
+@pytest.mark.parametrize("module", ENGINE, ids=_name)
+def test_the_engine_prints_nothing(module: Path) -> None:
+    """Law 12: outside of cli/ nothing prints, and nothing lays out tables or durations for a reader."""
+    calls = {
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call)
+    }
+    assert not calls & {"print", "sys.stdout.write", "sys.stderr.write"}, _name(module)
+    assert not calls & {"format_duration", "table"}, f"{_name(module)} formats for a reader"
