@@ -35,8 +35,10 @@ def drawn(tmp_path: Path) -> Path:
 
 
 def run(where: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    configuration = where / "drawwell.toml"
+    configuration.write_text(f'[broker]\nstate_dir = "{where}/state"\nrun_dir = "{where}/run"\n')
     return subprocess.run(
-        [sys.executable, "-m", "drawwell", "receipt", *args],
+        [sys.executable, "-m", "drawwell", "-c", str(configuration), "receipt", *args],
         cwd=where,
         capture_output=True,
         text=True,
@@ -86,6 +88,21 @@ def test_verify_checks_signature_and_data(drawn: Path) -> None:
     assert "does not prove that the broker is honest" in done.stdout
 
 
+def test_verify_finds_the_key_of_a_broker_that_was_joined(drawn: Path) -> None:
+    """Without --key it takes the key that the receipt names, among those of all brokers that were joined."""
+    for name, key in (("other", "other.pem"), ("well", "receipt-key.pem")):
+        link = drawn / "state" / "links" / name
+        link.mkdir(parents=True)
+        (link / "link.json").write_text(
+            json.dumps({"broker": name, "consumer": "web01", "addresses": ["127.0.0.1:55000"]})
+        )
+        (link / "receipt-key.pem").write_bytes((drawn / key).read_bytes())
+    done = run(drawn, "verify", "receipt", "--data", "drawn.bin")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "(broker well, which was joined)" in done.stdout
+
+
 def test_verify_without_data_says_so(drawn: Path) -> None:
     """Bytes that nobody gave are reported as not checked."""
     done = run(drawn, "verify", "receipt", "--key", "receipt-key.pem", "--json")
@@ -107,7 +124,7 @@ def test_verify_without_data_says_so(drawn: Path) -> None:
         (["--key", "receipt-key.pem", "--hmac-key", "receipt.key"], 64, "--hmac-key without --data"),
         (["--key", "receipt"], 64, "not a public key in PEM"),
         (["--key", "absent"], 64, "cannot read absent"),
-        ([], 64, "no key to verify with"),
+        ([], 64, "this machine knows no broker with receipt key"),
     ],
 )
 def test_verify_refuses_with_words_and_code(drawn: Path, args: list[str], code: int, words: str) -> None:

@@ -2,12 +2,20 @@
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from drawwell.cli.output import Output, table
-from drawwell.errors import UsageError
+from drawwell.errors import (
+    LinkUnavailable,
+    PermissionRefused,
+    RemoteProtocolError,
+    StateUnavailable,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from drawwell.crypto.receipts import ReceiptBody
@@ -31,7 +39,10 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         description=f"{MEANING} docs/receipts.md tells how to check one with openssl alone.",
     )  # fmt: skip
     verify.add_argument(
-        "--key", metavar="PUBKEYFILE", help="the broker's public receipt key, PEM; 'drawwell join' keeps it"
+        "--key",
+        metavar="FILE",
+        help="the broker's public receipt key in PEM (default: the one that the "
+        "receipt names, of the broker on this machine or of those that were joined)",
     )
     verify.add_argument("--data", metavar="FILE", help="the bytes as they were drawn")
     verify.add_argument(
@@ -47,9 +58,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _show(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.crypto.receipts import read_receipt
-
-    body = read_receipt(_read(args.file))
+    body = _body(_read(args.file))
     _print(out, body, signature="not verified", data="not checked")
     return 0
 
@@ -57,42 +66,86 @@ def _show(args: argparse.Namespace, out: Output) -> int:
 def _verify(args: argparse.Namespace, out: Output) -> int:
     from drawwell.crypto.receipts import verify_receipt
 
-    if not args.key:
-        raise UsageError(
-            "no key to verify with",
-            hint="Give the broker's public receipt key with --key; 'drawwell join' keeps it with the certificate.",
-        )
     if args.hmac_key and not args.data:
         raise UsageError("--hmac-key without --data", hint="Give the drawn bytes with --data FILE.")
-    receipt, public_key = _read(args.file), _read(args.key)
+    receipt = _read(args.file)
+    body = _body(receipt)
+    public_key, whence = (_read(args.key), args.key) if args.key else _find_key(args, body)
     data = _read(args.data) if args.data else None
     hmac_key = _read(args.hmac_key or f"{args.file}.key") if args.data else None
     try:
-        body = verify_receipt(receipt, public_key, data, hmac_key)
+        verify_receipt(receipt, public_key, data, hmac_key)
     except ValueError as error:
         raise UsageError(
             str(error),
             hint="--key takes the public key in PEM that 'drawwell join' kept; --hmac-key takes 32 bytes.",
         ) from error
-    _print(out, body, signature="verified", data="matches" if data is not None else "not checked")
+    _print(
+        out, body, signature="verified", data="matches" if data is not None else "not checked", whence=whence
+    )
     return 0
 
 
+def _body(receipt: bytes) -> "ReceiptBody":
+    from drawwell.crypto.receipts import read_receipt
+
+    try:
+        return read_receipt(receipt)
+    except RemoteProtocolError as error:
+        error.hint = "Name the file that 'drawwell draw --receipt FILE' wrote."
+        raise
+
+
+def _find_key(args: argparse.Namespace, body: "ReceiptBody") -> tuple[bytes, str]:
+    """The public key that the receipt names, of a broker that this machine knows, and whose it is."""
+    from drawwell.crypto.receipts import public_key_id
+
+    for public_key, whence in _known_keys(args):
+        with suppress(ValueError):
+            if public_key_id(public_key) == body.key_id:
+                return public_key, whence
+    raise UsageError(
+        f"this machine knows no broker with receipt key {body.key_id}",
+        hint=f"Give the public receipt key of broker {body.broker} with --key; 'drawwell join' keeps it.",
+    )
+
+
+def _known_keys(args: argparse.Namespace) -> Iterator[tuple[bytes, str]]:
+    """The receipt keys of the brokers that were joined, and of the one that runs here."""
+    from drawwell.cli.control import ask
+    from drawwell.cli.join import links_dir
+    from drawwell.config.load import load
+    from drawwell.host.files import read_file
+    from drawwell.links.identity import load_all
+
+    with suppress(StateUnavailable):
+        for identity in load_all(links_dir(args)):
+            yield read_file(identity.receipt_key_path), f"broker {identity.broker}, which was joined"
+    with suppress(LinkUnavailable, PermissionRefused):
+        reply = ask(load(args.config).unix.path, "receipt-key", {})
+        yield str(reply["public_key"]).encode(), "the broker on this machine"
+
+
 def _read(path: str) -> bytes:
+    from drawwell.host.files import LIMIT_BYTES
+
     try:
         with open(path, "rb") as file:
-            return file.read()
+            return file.read(LIMIT_BYTES)
     except OSError as error:
         raise UsageError(
-            f"cannot read {path}: {os.strerror(error.errno or 0)}", hint="Name a file that can be read."
+            f"cannot read {path}: {os.strerror(error.errno or 0).lower()}",
+            hint="Name a file that can be read.",
         ) from error
 
 
-def _print(out: Output, body: "ReceiptBody", *, signature: str, data: str) -> None:
-    document = {"signature": signature, "data": data, "body": asdict(body), "meaning": MEANING}
+def _print(out: Output, body: "ReceiptBody", *, signature: str, data: str, whence: str = "") -> None:
+    document = {
+        "signature": signature, "key_of": whence, "data": data, "body": asdict(body), "meaning": MEANING,
+    }  # fmt: skip
     rows = [
         ("receipt", f"number {body.serial} of broker {body.broker}, for consumer {body.consumer}"),
-        ("signature", f"{signature}, key {body.key_id}"),
+        ("signature", f"{signature}, key {body.key_id}" + (f" ({whence})" if whence else "")),
         ("data", data),
         ("granted", f"{body.n_bytes} bytes of class {body.draw_class}, {_time(body.time_s)}"),
         *(("source", _source(source)) for source in asdict(body)["sources"]),

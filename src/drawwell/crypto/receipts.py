@@ -33,6 +33,7 @@ __all__ = [
     "ReceiptBody",
     "ReceiptSigner",
     "ReceiptSource",
+    "public_key_id",
     "read_receipt",
     "receipt_key_from_seed",
     "verify_receipt",
@@ -115,6 +116,15 @@ def verify_receipt(
     if data is not None and hmac_key is not None:
         _check_data(body, data, hmac_key)
     return body
+
+
+def public_key_id(public_key: bytes) -> str:
+    """Return the id by which receipts name a public key (PEM).
+
+    Raises:
+        ValueError: it is no Ed25519 key.
+    """
+    return _key_id(_public_key(public_key))
 
 
 def _check_data(body: ReceiptBody, data: bytes, hmac_key: bytes) -> None:
