@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Door
+from drawwell.doors.faults import log_fault
 
 LINGER_S: Final = 2.0
 """After our last word: how long the peer may take to read it and close. To close first would drop it unread."""
@@ -167,7 +168,13 @@ class SessionConnection(Connection):
             self._pump()
 
     def _pump(self) -> None:
-        """Answer what can be answered in one turn."""
+        """Answer what can be answered in one turn; a fault of ours costs this connection, and no other."""
+        try:
+            self._answer()
+        except Exception as error:  # noqa: BLE001 - whatever it is: the other sessions go on
+            self._give_up(error)
+
+    def _answer(self) -> None:
         conversation = self._conversation
         if conversation is None or self._transport is None or self._leaving_since is not None:
             return
@@ -208,9 +215,22 @@ class SessionConnection(Connection):
         self._leave()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = self._door.spawn(coroutine)
+        task = self._door.spawn(self._contained(coroutine))
         self._requests.add(task)
         task.add_done_callback(self._finished)
+        task.add_done_callback(
+            lambda _: coroutine.close()
+        )  # it never began when the task was cancelled at once
+
+    async def _contained(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coroutine
+        except Exception as error:  # noqa: BLE001 - as in _pump
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        log_fault("a session", error)
+        self.abort()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._requests.discard(task)

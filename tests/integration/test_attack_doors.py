@@ -1,0 +1,61 @@
+"""Attacks on a door from inside a session: what one peer sets off must not reach the others."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drawwell.doors.unix import UnixDoor
+from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.errors import LinkUnavailable
+from drawwell.links.unix import UnixLink
+from drawwell.testing.fake_broker import FakeBroker
+from drawwell.testing.serving import serving
+
+PATIENCE_S = 20.0
+"""How long a test waits before it calls a thing hung; nothing is asserted about it."""
+
+
+class FaultyBroker(FakeBroker):
+    """A broker with a bug: some requests raise what no door expects, at once or after a wait."""
+
+    async def draw(self, consumer: str, n_bytes: int, draw_class: DrawClass, **wishes: Any) -> Grant:
+        if n_bytes == 66:
+            raise ZeroDivisionError("at once")
+        if n_bytes == 67:
+            await asyncio.sleep(0)
+            raise ZeroDivisionError("later")
+        return await super().draw(consumer, n_bytes, draw_class, **wishes)
+
+    async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        if verb == "set":
+            return {"no JSON": {1, 2}}
+        if verb == "bug":
+            raise ZeroDivisionError("in a verb")
+        return await super().call(peer, verb, args)
+
+
+def named(uid: int, gid: int, pid: int) -> str:
+    return "me"
+
+
+@pytest.mark.parametrize("request_", [66, 67, "bug", "set"])
+def test_a_fault_of_ours_ends_one_session_and_no_other(tmp_path: Path, request_: int | str) -> None:
+    """Whoever sets off a bug loses his link; the sessions beside his are served on, and so are new ones."""
+
+    async def run() -> None:
+        door = UnixDoor(str(tmp_path / "draw"), FaultyBroker(), named)
+        async with serving(door), asyncio.timeout(PATIENCE_S):
+            other, culprit = UnixLink(door.address), UnixLink(door.address)
+            await other.draw(8, DrawClass.FULL)
+            is_draw = isinstance(request_, int)
+            asked = culprit.draw(request_, DrawClass.FULL) if is_draw else culprit.call(request_, {})
+            with pytest.raises(LinkUnavailable):
+                await asked
+            await other.draw(8, DrawClass.FULL)
+            await culprit.draw(8, DrawClass.FULL)
+            for link in (other, culprit):
+                await link.aclose()
+
+    asyncio.run(run())
