@@ -21,6 +21,18 @@ class UsageError(DrawwellError):
     exit_code = 64
 
 
+class BadData(DrawwellError):
+    """What was handed in to be judged cannot be judged: gather other data."""
+
+    exit_code = 65
+
+
+class MissingExtra(DrawwellError):
+    """A library that this verb needs is not installed: install it."""
+
+    exit_code = 69
+
+
 class ConfigError(DrawwellError):
     """The operator edits a file; `faults` carries every fault, each with key and line."""
 
