@@ -1,17 +1,20 @@
 """Attacks on a door from inside a session: what one peer sets off must not reach the others."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drawwell.doors.door import Limits
 from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import LinkUnavailable
 from drawwell.links.unix import UnixLink
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.testing.serving import serving
+from drawwell.testing.waiting import until
 
 PATIENCE_S = 20.0
 """How long a test waits before it calls a thing hung; nothing is asserted about it."""
@@ -56,6 +59,33 @@ def test_a_fault_of_ours_ends_one_session_and_no_other(tmp_path: Path, request_:
             await other.draw(8, DrawClass.FULL)
             await culprit.draw(8, DrawClass.FULL)
             for link in (other, culprit):
+                await link.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_consumer_with_too_many_sessions_loses_its_own(tmp_path: Path) -> None:
+    """The oldest session of the same consumer makes room; the others' sessions and places are untouched."""
+    names = iter(["modest", *["greedy"] * 9, "late"])
+    known: dict[int, str] = {}
+
+    async def run() -> None:
+        door = UnixDoor(
+            str(tmp_path / "draw"), FakeBroker(), named, limits=Limits(max_sessions=6, max_sessions_each=3)
+        )
+        door.identify = lambda uid, gid, pid: known[pid]
+        async with serving(door), asyncio.timeout(PATIENCE_S):
+            links = []
+            for known[os.getpid()] in names:
+                links.append(UnixLink(door.address))
+                await links[-1].welcome()
+            await until(lambda: door.sessions == 5, "one modest, three greedy, one late")
+            assert door.counts.crowded_out == 6
+            modest, *greedy, late = [link._protocol.transport for link in links]
+            assert modest
+            assert late
+            assert [bool(link) for link in greedy] == [False] * 6 + [True] * 3
+            for link in links:
                 await link.aclose()
 
     asyncio.run(run())

@@ -91,10 +91,10 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
         if transport is not None:
             transport.abort() if transport.get_write_buffer_size() else transport.close()
 
-    def _admit(self) -> None:
+    def _admit(self, consumer: str) -> None:
         if not self._admitted:
             self._admitted = True
-            self._door.admit(self)
+            self._door.admit(self, consumer)
 
     def _write(self, data: bytes) -> None:
         if data and self._transport is not None:
@@ -185,7 +185,7 @@ class SessionConnection(Connection):
                 self._flush(conversation)
         self._flush(conversation)
         if conversation.admitted:
-            self._admit()
+            self._admit(conversation.consumer)
         if conversation.over:
             self._end(conversation)
         else:

@@ -49,6 +49,8 @@ class Conversation:
     ) -> None:
         self.session = ServerSession()
         self.admitted = False
+        self.consumer = ""
+        """Whom it was welcomed as."""
         self.over = False
         """Nothing more is said: send what is left in `outgoing` and close."""
         self.fault = ""
@@ -116,7 +118,7 @@ class Conversation:
             self._call(event, peer)
         else:
             self._say(self.session.welcome(self._broker_name, peer.consumer, renew_only=peer.renew_only))
-            self.admitted = True
+            self.consumer, self.admitted = peer.consumer, True
 
     def _draw(self, draw: Draw, peer: Peer) -> None:
         self._owed_bytes += draw.n_bytes

@@ -1,7 +1,8 @@
 """What every door does: listen, admit, keep to the deadlines, and go.
 
 Memory is bounded before anybody has shown who he is: at most `max_half_open` such connections, the oldest goes
-first; and at most `max_sessions` altogether. One sweep looks at the deadlines of all connections.
+first; and at most `max_sessions` altogether. A consumer has `max_sessions_each`, its oldest goes first: none can take
+the places of the others, and sessions that died unnoticed pass away. One sweep looks at all deadlines.
 """
 
 import abc
@@ -35,6 +36,7 @@ class Limits:
     idle_deadline_s: float | None = None
     max_half_open: int = 256
     max_sessions: int = 4096
+    max_sessions_each: int = 64
 
     @property
     def sweep_s(self) -> float:
@@ -55,7 +57,7 @@ class Counts:
     accepted: int = 0
     admitted: int = 0
     crowded_out: int = 0
-    """Half-open, and dropped for a newer one; or one too many."""
+    """Dropped for a newer one, half-open or of the same consumer; or one too many."""
     overdue: int = 0
     unauthenticated: int = 0
     protocol_errors: int = 0
@@ -88,7 +90,8 @@ class Door(abc.ABC):
         self.buffer = memoryview(bytearray(READ_BYTES))
         """One for all connections: what is read into it is used up before the next read."""
         self._half_open: dict[Visitor, None] = {}
-        self._sessions: set[Visitor] = set()
+        self._sessions: dict[Visitor, str] = {}
+        self._sessions_of: dict[str, dict[Visitor, None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     @property
@@ -141,16 +144,25 @@ class Door(abc.ABC):
         if len(self._half_open) + len(self._sessions) > self.limits.max_sessions:
             self._crowd_out(visitor)
 
-    def admit(self, visitor: Visitor) -> None:
-        """Note that it has shown who it is."""
+    def admit(self, visitor: Visitor, consumer: str) -> None:
+        """Note that it has shown who it is; the oldest of the consumer's own sessions makes room for it."""
         self.counts.admitted += 1
         self._half_open.pop(visitor, None)
-        self._sessions.add(visitor)
+        self._sessions[visitor] = consumer
+        own = self._sessions_of.setdefault(consumer, {})
+        own[visitor] = None
+        if len(own) > self.limits.max_sessions_each:
+            self._crowd_out(next(iter(own)))
 
     def leave(self, visitor: Visitor) -> None:
         """Forget a connection."""
         self._half_open.pop(visitor, None)
-        self._sessions.discard(visitor)
+        consumer = self._sessions.pop(visitor, None)
+        if consumer is not None:
+            own = self._sessions_of[consumer]
+            del own[visitor]
+            if not own:
+                del self._sessions_of[consumer]
 
     @abc.abstractmethod
     def _listen(self) -> list[socket.socket]:
