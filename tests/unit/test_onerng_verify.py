@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from drawwell.onerng import published_test_key, vendor_key
 from drawwell.onerng.image import BadSignature, read_image
-from drawwell.onerng.openpgp import parse_signature, signature_digest, verify
+from drawwell.onerng.openpgp import encoded_digest, parse_signature, signature_digest, verify
 from drawwell.onerng.sample_image import assemble_dump, sign, simulated_code, simulated_dump
 from drawwell.onerng.verify import SIMULATOR, VENDOR, Signer, verify_dump
 from drawwell.reports import Firmware
@@ -145,6 +146,8 @@ def test_a_two_byte_length_of_the_new_format_is_read() -> None:
         (PACKET[:3] + b"\x03" + PACKET[4:], "version 4"),
         (PACKET[:5] + b"\x16" + PACKET[6:], "version 4 RSA"),
         (PACKET[:6] + b"\x01" + PACKET[7:], "SHA"),
+        (PACKET[:10] + b"\x03" + PACKET[11:], "no creation time"),
+        (PACKET[:9] + b"\x02\x02\x67\x02\x03" + PACKET[14:], "no creation time"),
         (with_trailing_subpacket(b"\x02\x94\x00"), "subpacket 20"),
         (with_trailing_subpacket(b"\x09\x10" + bytes(8)), "more than one issuer"),
         (with_trailing_subpacket(b"\x00"), "empty subpacket"),
@@ -155,6 +158,22 @@ def test_what_is_not_understood_is_refused(packet: bytes, because: str) -> None:
     """Two packets, MD5, partial lengths, critical subpackets and the like are refused with the reason."""
     with pytest.raises(BadSignature, match=because):
         parse_signature(packet)
+
+
+def test_a_signature_has_one_value() -> None:
+    """The same value plus the modulus opens to the same digest, and is none: a signature cannot be rewritten."""
+    key, signature = published_test_key.PUBLIC, parse_signature(PACKET)
+    for value in (signature.value + key.n, signature.value - key.n, 0):
+        with pytest.raises(BadSignature, match="does not belong"):
+            verify(replace(signature, value=value), DATA, [key])
+
+
+def test_a_key_too_small_for_the_hash_is_refused() -> None:
+    """There is room for eight bytes of padding, or there is no signature (RFC 8017, 9.2)."""
+    info_bytes = 19 + 64
+    encoded_digest(10, bytes(64), 3 + 8 + info_bytes)
+    with pytest.raises(BadSignature, match="too small"):
+        encoded_digest(10, bytes(64), 3 + 7 + info_bytes)
 
 
 def test_an_unknown_subpacket_that_is_not_critical_is_passed_over() -> None:

@@ -161,6 +161,17 @@ def test_charge_without_reservation_is_our_bug() -> None:
     assert quota.left(NOON) == 10_000
 
 
+def test_charge_over_a_total_that_was_lowered_is_our_bug() -> None:
+    """A reservation of the old total does not let a charge pass the new one."""
+    quota = Quota(None, PER_DAY, now=NOON)
+    quota.confirm(QuotaState(int(NOON // DAY), DAY, 10_000))
+    quota.change(None, Allowance(5_000, DAY), NOON)
+
+    with pytest.raises(AssertionError):
+        quota.charge(5_001, NOON)
+    quota.charge(5_000, NOON)
+
+
 def test_reservation_of_yesterday_covers_nothing_today() -> None:
     """A new period needs a new reservation."""
     quota = Quota(None, PER_DAY, now=NOON)
@@ -227,6 +238,13 @@ def test_clock_that_steps_back_while_running_gives_nothing() -> None:
 
     refusal(quota, 1, NOON - 2 * DAY)
     assert quota.left(NOON - 2 * DAY) == 10_000 - 4096
+
+
+def test_clock_that_steps_back_while_running_takes_nothing() -> None:
+    """What is in the bucket stays there: a clock that was set back costs nobody a draw."""
+    quota = Quota(PER_SECOND, None, now=NOON)
+
+    draw(quota, 4096, NOON - 100)
 
 
 def test_changed_limits_keep_what_was_spent() -> None:

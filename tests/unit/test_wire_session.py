@@ -187,8 +187,10 @@ def test_broker_cannot_answer_twice_nor_with_something_else() -> None:
     request_id, data = pair.client.draw(32, DrawClass.FULL)
     pair.to_server(data)
 
-    with pytest.raises(LocalProtocolError):
-        pair.server.grant(request_id, grant_of(31))
+    other_class = Grant(b"x" * 32, 1, DrawClass.DRBG)
+    for unasked in (grant_of(31), grant_of(32, receipt=b"unasked"), other_class):
+        with pytest.raises(LocalProtocolError):
+            pair.server.grant(request_id, unasked)
     with pytest.raises(LocalProtocolError):
         pair.server.result(request_id, {})
     pair.server.grant(request_id, grant_of(32))
@@ -231,6 +233,16 @@ def test_broker_may_refuse_the_whole_session() -> None:
     assert isinstance(refusal, Refusal)
     assert type(to_error(refusal)) is errors.PermissionRefused
     assert pair.states == (State.CLOSED, State.CLOSED)
+
+
+def test_refusal_before_the_welcome_is_of_the_whole_session() -> None:
+    """A broker that refuses a request before there can be one broke the rules."""
+    pair = ConnectionPair(opened=False)
+    pair.client.hello()
+
+    with pytest.raises(RemoteProtocolError, match="not open"):
+        pair.to_client(Refusal(7, 1).encode())
+    assert pair.client.state is State.BROKEN
 
 
 def test_nothing_is_looked_at_before_the_welcome_is_sent() -> None:
