@@ -1,0 +1,38 @@
+"""The least that a mutual-TLS server in Python can do: 32 constant bytes for every 32 bytes, on asyncio and ssl.
+
+Arguments: port, certificate, key, CA. Nothing of drawwell is in it.
+"""
+
+import asyncio
+import ssl
+import sys
+
+ANSWER = b"0" * 32
+
+
+class Answer(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.waiting = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        requests, self.waiting = divmod(self.waiting + len(data), 32)
+        self.transport.write(ANSWER * requests)
+
+
+async def main(port: str, certificate: str, key: str, ca: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.num_tickets = 0
+    context.load_verify_locations(ca)
+    context.load_cert_chain(certificate, key)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Answer, "127.0.0.1", int(port), ssl=context, backlog=1024)
+    await server.serve_forever()
+
+
+asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""The load: connections that ask, wait for the whole answer, and ask again. The same for us and for every peer."""
+
+import select
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.wire.frames import Draw, Granted, Hello, Welcome
+from drawwell.wire.limits import HEADER_BYTES, PROTOCOL_VERSION
+
+WAIT_S: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What is asked again and again, and how long the answer is; the answer begins with `answer_starts`."""
+
+    request: bytes
+    answer_bytes: int
+    answer_starts: bytes = b""
+
+
+def draw_of(n_bytes: int, draw_class: DrawClass) -> Exchange:
+    """A draw. Its id may be used again once it is answered, so every request is the same."""
+    grant = Granted(1, 0, draw_class, bytes(n_bytes)).encode()
+    return Exchange(Draw(1, n_bytes, draw_class).encode(), len(grant), grant[: HEADER_BYTES + 4])
+
+
+BARE_32: Final = Exchange(bytes(32), 32)
+
+
+def connect(context: ssl.SSLContext, port: int) -> ssl.SSLSocket:
+    """Connect and shake hands."""
+    plain = socket.create_connection(("127.0.0.1", port), WAIT_S)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+def connect_drawwell(context: ssl.SSLContext, port: int) -> ssl.SSLSocket:
+    """Connect, shake hands, greet, and be welcome."""
+    link = connect(context, port)
+    link.sendall(Hello((PROTOCOL_VERSION,), "bench").encode())
+    header = receive(link, HEADER_BYTES)
+    if header[0] != Welcome.TYPE:
+        raise SystemExit(f"no welcome but a frame of type {header[0]:#04x}")
+    receive(link, int.from_bytes(header[1:], "big"))
+    return link
+
+
+def receive(link: ssl.SSLSocket, n_bytes: int) -> bytes:
+    """Receive exactly so much."""
+    data = b""
+    while len(data) < n_bytes:
+        more = link.recv(n_bytes - len(data))
+        if not more:
+            raise SystemExit("the server closed the connection")
+        data += more
+    return data
+
+
+def exchange_once(link: ssl.SSLSocket, exchange: Exchange) -> bytes:
+    """Ask once; return the answer whole, also when it is a refusal."""
+    link.sendall(exchange.request)
+    if not exchange.answer_starts:
+        return receive(link, exchange.answer_bytes)
+    header = receive(link, HEADER_BYTES)
+    return header + receive(link, int.from_bytes(header[1:], "big"))
+
+
+def closed_loop(links: Sequence[ssl.SSLSocket], exchange: Exchange, seconds: float) -> list[float]:
+    """Keep one request open on every link for `seconds`; return each answer's latency in seconds."""
+    latencies: list[float] = []
+    clock, wanted = time.perf_counter, exchange.answer_bytes
+    asked, pending, by_fd = {}, {}, {}
+    poller = select.epoll()
+    for link in links:
+        fd = link.fileno()
+        link.setblocking(False)
+        by_fd[fd], pending[fd] = link, b""
+        poller.register(fd, select.EPOLLIN)
+    end = clock() + seconds
+    for fd, link in by_fd.items():
+        asked[fd] = clock()
+        link.send(exchange.request)
+    while asked:
+        for fd, _ in poller.poll(WAIT_S):
+            link = by_fd[fd]
+            try:
+                answer = pending[fd] + link.recv(wanted)
+            except ssl.SSLWantReadError:
+                continue
+            now = clock()
+            if len(answer) < wanted:
+                _must_begin(answer, exchange)
+                pending[fd] = answer
+                continue
+            _must_begin(answer, exchange)
+            pending[fd] = b""
+            latencies.append(now - asked.pop(fd))
+            if now < end:
+                asked[fd] = clock()
+                link.send(exchange.request)
+    poller.close()
+    for link in links:
+        link.settimeout(WAIT_S)
+    return latencies
+
+
+def _must_begin(answer: bytes, exchange: Exchange) -> None:
+    """Stop when it is another answer than was asked for: a refusal, or the end."""
+    if not answer or not answer.startswith(exchange.answer_starts[: len(answer)]):
+        raise SystemExit(f"not the answer that was asked for: {answer[:4].hex()}")

@@ -1,0 +1,119 @@
+"""One broker with its consumers, in a folder of its own: a CA, certificates, a configuration."""
+
+import asyncio
+import contextlib
+import os
+import ssl
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from drawwell.crypto import pki
+from drawwell.links.unix import UnixLink
+from drawwell.wire.limits import ALPN
+from rig.processes import START_WITHIN_S, Server, free_port, running, wait_for_port
+
+URANDOM: Final = """
+driver = "chardev"
+path = "/dev/urandom"
+allow_os_generator = true
+min_entropy = 6.0
+"""
+"""A source without a bottleneck of its own, assessed and tested as a OneRNG: the fastest supply that there is."""
+TERMS: Final = 'rate = "256MiB/s"\nquota = "1000GiB/day"\n'
+"""Both accounts are kept, and neither ever refuses."""
+
+
+class Site:
+    """Certificates for one broker and `consumers` consumers, each with a name and a key of its own."""
+
+    def __init__(self, folder: Path, consumers: int = 1) -> None:
+        self.folder = folder
+        self.names = [f"c{number}" for number in range(consumers)]
+        now = time.time()
+        authority = pki.new_ca("bench", now)
+        self.ca = self._keep("ca.pem", authority.certificate_pem)
+        server = pki.issue_server(authority, ["127.0.0.1"], now)
+        self.certificate = self._keep("server.pem", server.certificate_pem)
+        self.key = self._keep("server.key", server.key_pem)
+        for name in self.names:
+            key, request = pki.new_key_and_csr(name)
+            self._keep(f"{name}.key", key)
+            self._keep(f"{name}.pem", pki.issue_client(authority, request, name, now))
+
+    def client_context(self, name: str) -> ssl.SSLContext:
+        """A consumer's TLS context: mutual TLS 1.3, whoever the server is."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.set_alpn_protocols([ALPN])
+        context.load_verify_locations(self.ca)
+        context.load_cert_chain(self.folder / f"{name}.pem", self.folder / f"{name}.key")
+        return context
+
+    def configuration(self, port: int, source: str = URANDOM, broker: str = "") -> str:
+        """Write a configuration; return its path."""
+        consumers = "".join(f'[[consumer]]\nname = "{name}"\n{TERMS}' for name in self.names)
+        text = f"""\
+[broker]
+name = "bench"
+state_dir = "{self.folder}/state"
+run_dir = "{self.folder}/run"
+{broker}
+[[source]]
+name = "supply"
+{source}
+[tls]
+listen = "127.0.0.1:{port}"
+[pki]
+ca = "{self.ca}"
+certificate = "{self.certificate}"
+key = "{self.key}"
+{consumers}"""
+        return self._keep("drawwell.toml", text.encode())
+
+    @contextlib.contextmanager
+    def broker(self, source: str = URANDOM, broker: str = "") -> Iterator[Server]:
+        """Run a broker on the servers' core; `source` and `broker` are settings of those tables."""
+        port = free_port()
+        argv = [
+            sys.executable,
+            "-m",
+            "drawwell",
+            "broker",
+            "-q",
+            "-c",
+            self.configuration(port, source, broker),
+        ]
+        with open(self.folder / "broker.log", "ab") as log, running(argv, stderr=log) as process:
+            wait_for_port(process, port)
+            yield Server(process.pid, port)
+
+    def status(self) -> dict[str, Any]:
+        """What the running broker reports."""
+
+        async def ask() -> dict[str, Any]:
+            link = UnixLink(f"{self.folder}/run/control.sock")
+            try:
+                return await link.call("status", {})
+            finally:
+                await link.aclose()
+
+        return asyncio.run(ask())
+
+    def wait_until_full(self) -> None:
+        """Return when the source is healthy and the reservoir as good as full."""
+        deadline = time.monotonic() + START_WITHIN_S
+        while time.monotonic() < deadline:
+            status = self.status()
+            if status["ready"] and status["reservoir_bytes"] > 0.98 * status["reservoir_capacity_bytes"]:
+                return
+            time.sleep(0.02)
+        raise SystemExit(f"the reservoir does not fill: {self.status()['not_ready_because'] or 'too slow'}")
+
+    def _keep(self, name: str, data: bytes) -> str:
+        path = self.folder / name
+        path.write_bytes(data)
+        os.chmod(path, 0o600)
+        return str(path)
