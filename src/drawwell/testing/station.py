@@ -1,0 +1,127 @@
+"""A whole process of roles for the length of a block, in a folder of its own, on addresses that nobody else has."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from drawwell.config.kinds import parse_host_port
+from drawwell.config.load import load
+from drawwell.crypto.tokens import parse_token
+from drawwell.errors import DrawwellError
+from drawwell.links.enrol import join
+from drawwell.links.identity import Identity
+from drawwell.links.tls import TlsLink
+from drawwell.links.unix import UnixLink
+from drawwell.roles.assemble import tls_link
+from drawwell.roles.run import Process
+from drawwell.testing.waiting import DEADLINE_S, until
+
+_numbers: Final = itertools.count(1)
+
+
+def own_address() -> str:
+    """An address of 127.0.0.0/8 for this process and this call: fixed ports on it are free."""
+    pid, number = os.getpid(), next(_numbers)
+    return f"127.{1 + pid // 256 % 250}.{pid % 256}.{number}"
+
+
+class Site:
+    """A broker's folder and addresses. What it is configured with is text, as an operator writes it.
+
+    Args:
+        folder: Where configuration, state and sockets are; a short path, as sockets' paths are bounded.
+        sticks: Names of the simulated sticks: each is expected at `folder`/NAME.
+        broker: More lines of [broker].
+        more: More tables.
+    """
+
+    def __init__(
+        self, folder: Path, *, sticks: Iterable[str] = ("stick",), broker: str = "", more: str = ""
+    ) -> None:
+        self.folder = folder
+        self.address = own_address()
+        self.path = folder / "drawwell.toml"
+        self.sticks = tuple(sticks)
+        self._broker = broker
+        self.write(more)
+
+    @property
+    def tls(self) -> str:
+        """Where the TLS door is."""
+        return f"{self.address}:55000"
+
+    @property
+    def draw_socket(self) -> str:
+        """Where the Unix door is."""
+        return str(self.folder / "run" / "draw.sock")
+
+    @property
+    def control_socket(self) -> str:
+        """Where the control socket is."""
+        return str(self.folder / "run" / "control.sock")
+
+    def write(self, more: str) -> None:
+        """Write the configuration, with other tables at its end."""
+        sources = "".join(
+            f'[[source]]\nname = "{name}"\npath = "{self.folder}/{name}"\nverify_firmware = "off"\nstall = 1\n'
+            for name in self.sticks
+        )
+        self.path.write_text(
+            f'[broker]\nname = "well"\nstate_dir = "{self.folder}/state"\nrun_dir = "{self.folder}/run"\n'
+            f'{self._broker}\n{sources}[tls]\nlisten = "{self.tls}"\nnames = ["{self.address}"]\n{more}\n'
+        )
+
+    async def ask(self, verb: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the broker that runs here a control verb, as its owner."""
+        link = UnixLink(self.control_socket)
+        try:
+            return await link.call(verb, arguments or {})
+        finally:
+            await link.aclose()
+
+    async def command(self, source: str, verb: str, **arguments: Any) -> dict[str, Any]:
+        """Ask one of its sources."""
+        return await self.ask("source.command", {"source": source, "verb": verb, "args": arguments})
+
+    async def enrol(self, name: str, **terms: str) -> Identity:
+        """Invite a machine and have it join, as two operators would."""
+        invitation = await self.ask("consumer.invite", {"name": name, **terms})
+        return await asyncio.to_thread(join, parse_token(invitation["token"]), str(self.folder / name))
+
+    def link(self, identity: Identity) -> TlsLink:
+        """The link of a machine that joined."""
+        return tls_link(identity.directory, parse_host_port(self.tls))
+
+    async def until_healthy(self, count: int | None = None, *, share: float = 0.5) -> dict[str, Any]:
+        """Wait until so many sources are healthy, all by default, and that share of the reservoir is full."""
+        wanted = len(self.sticks) if count is None else count
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                with contextlib.suppress(DrawwellError):
+                    status = await self.ask("status")
+                    filled = status["reservoir_bytes"] >= share * status["reservoir_capacity_bytes"]
+                    if status["healthy_sources"] == wanted and filled:
+                        return status
+                await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def running(site: Site, *, consumers: bool = False) -> AsyncIterator[Process]:
+    """Run what the site is configured with until the block ends; the block's own error comes out as it is."""
+    process = Process(load(str(site.path)), lambda: load(str(site.path)), consumers=consumers)
+    stop = asyncio.Event()
+    failed: BaseException | None = None
+    async with asyncio.TaskGroup() as group:
+        served = group.create_task(process.run(stop))
+        await until(lambda: served.done() or os.path.exists(site.control_socket), "it serves")
+        try:
+            yield process
+        except BaseException as error:  # noqa: BLE001 - raised below, without a group round it
+            failed = error
+        stop.set()
+    if failed is not None:
+        raise failed
