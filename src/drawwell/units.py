@@ -25,6 +25,7 @@ _TIME_UNITS: Final = {
     "h": 3600, "hour": 3600, "hours": 3600, "d": 86400, "day": 86400, "days": 86400,
     "w": 604800, "week": 604800, "weeks": 604800, "ms": 0.001,
 }  # fmt: skip
+_LEAST_PERIOD_S: Final = 0.001
 _NUMBER: Final = r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([A-Za-z]*)\s*"
 
 
@@ -37,8 +38,8 @@ class Allowance:
 
     def __str__(self) -> str:
         """Write it as the configuration takes it, for instance ``10MiB/day``."""
-        names = {1: "s", 60: "min", 3600: "h", 86400: "day", 604800: "week"}
-        return f"{format_size(self.limit_bytes)}/{names.get(int(self.period_s), f'{self.period_s:g}s')}"
+        names = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day", 604800.0: "week"}
+        return f"{format_size(self.limit_bytes)}/{names.get(self.period_s, f'{self.period_s:g}s')}"
 
 
 def parse_size(text: str) -> int:
@@ -74,13 +75,16 @@ def parse_allowance(text: str) -> Allowance:
     """Read ``4KiB/s`` or ``10MiB/day``.
 
     Raises:
-        ValueError: not a size, a slash and a period.
+        ValueError: not a size, a slash and a period of at least a millisecond.
     """
     size, _slash, period = text.partition("/")
     period = period.strip()
     if not period:
         raise ValueError(f"{text!r} is not an allowance such as 4KiB/s or 10MiB/day")
-    return Allowance(parse_size(size), parse_duration(period if period[:1].isdigit() else f"1{period}"))
+    period_s = parse_duration(period if period[:1].isdigit() else f"1{period}")
+    if period_s < _LEAST_PERIOD_S:
+        raise ValueError(f"{text!r} has a period of less than a millisecond")
+    return Allowance(parse_size(size), period_s)
 
 
 def format_size(size_bytes: float) -> str:
