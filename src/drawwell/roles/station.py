@@ -38,6 +38,8 @@ log = logging.getLogger("drawwell.broker")
 
 LOCAL = "local"
 KERNEL = "kernel"
+OWN_NAMES = frozenset({LOCAL, KERNEL})
+"""Who draws under these names is on this machine: no certificate and no invitation bears one."""
 UPKEEP_S = 60.0
 SERIALS_PER_LIFE = 2**40
 """Grant serial numbers: the boot epoch above, a count below. No two lives of a broker share one."""
@@ -215,7 +217,7 @@ class Station:
             enrol_address=f"{bracketed}:{enrol.port if enrol else 0}",
             addresses=(f"{bracketed}:{listen.port}",),
             receipt_public_key=self._signer.public_key.decode(),
-            configured=frozenset(self._configured_terms()),
+            configured=OWN_NAMES | frozenset(self._configured_terms()),
         )
         admin = Admin(self._store, registry, authority, site, clock=self._clock)
         admin.listeners.append(self._follow_one)
@@ -306,7 +308,8 @@ _RUN_DIR_HINT = "Set run_dir in [broker] to a directory of your own."
 
 
 def _names(config: Config) -> dict[str, str]:
-    return {consumer.name: consumer.name for consumer in config.consumers}
+    """The consumers that a certificate may name."""
+    return {each.name: each.name for each in config.consumers if each.name not in OWN_NAMES}
 
 
 def _receipt_key(path: str) -> bytes:

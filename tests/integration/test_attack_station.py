@@ -1,0 +1,65 @@
+"""Attacks on a whole broker: names that are somebody else's, and words of an operator that must not end it."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from drawwell.errors import AuthenticationFailed, UsageError
+from drawwell.links.tls import TlsLink
+from drawwell.testing.certificates import PaperAuthority
+from drawwell.testing.station import Site, running
+from drawwell.wire.contexts import client_context
+
+
+@pytest.mark.parametrize("name", ["local", "kernel"])
+def test_no_certificate_makes_a_stranger_the_brokers_own_user(folder, name) -> None:
+    """With the owner's own PKI, a certificate that says ``local`` or ``kernel`` is nobody's."""
+    authority = PaperAuthority(folder)
+    site = Site(folder)
+    certificate, key, ca = authority.server(site.address)
+    site.write(f'[pki]\nca = "{ca}"\ncertificate = "{certificate}"\nkey = "{key}"\n[kernel]\nfeed = false')
+
+    async def run() -> None:
+        async with running(site):
+            files = authority.client(name)
+            link = TlsLink(site.address, 55000, context=lambda: client_context(*files))
+            with pytest.raises(AuthenticationFailed):
+                await link.welcome()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", ["local", "kernel"])
+def test_nobody_is_invited_under_a_name_that_the_broker_uses_itself(folder, name) -> None:
+    """``local`` and ``kernel`` are the broker's own consumers, whether they draw now or later."""
+    site = Site(folder)
+
+    async def run() -> None:
+        async with running(site):
+            with pytest.raises(UsageError):
+                await site.ask("consumer.invite", {"name": name})
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("rate", ["1B/0.0000001ms", "1B/999999999999999weeks", "999999999999999GiB/1ms"])
+def test_no_allowance_ends_the_broker_or_keeps_it_from_starting(folder, rate) -> None:
+    """Whatever rate an operator types, the broker serves on and starts again."""
+    site = Site(folder)
+
+    async def ask(verb: str, arguments: dict) -> None:
+        with contextlib.suppress(UsageError):
+            await site.ask(verb, arguments)
+
+    async def run() -> None:
+        async with running(site):
+            await site.ask("consumer.invite", {"name": "web01"})
+            await ask("consumer.quota", {"name": "web01", "rate": rate})
+            await ask("consumer.quota", {"name": "web01", "quota": rate})
+            assert await site.ask("status")
+            await site.ask("consumer.list")
+        async with running(site):
+            assert await site.ask("status")
+
+    asyncio.run(run())
