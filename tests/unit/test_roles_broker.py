@@ -23,6 +23,7 @@ from drawwell.roles.broker import SEED_BYTES, Rules
 from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
+from drawwell.testing.waiting import until
 from drawwell.testing.workbench import UNLIMITED, Disk, Workbench
 from drawwell.units import Allowance
 
@@ -99,6 +100,24 @@ def test_consumers_have_drbgs_of_their_own() -> None:
         assert two == CtrDrbg(KNOWN[SEED_BYTES : 2 * SEED_BYTES], b"two").generate(64)
 
     on_bench(scenario, terms={"one": UNLIMITED, "two": UNLIMITED})
+
+
+def test_what_was_taken_is_overwritten_after_use() -> None:
+    """Seed and reservoir bytes are zeroed where they were worked with, once the grant is made."""
+
+    async def scenario(bench: Workbench) -> None:
+        taken: list[bytearray] = []
+        take = bench.supply.take
+
+        def watched(n_bytes: int) -> bytearray:
+            taken.append(take(n_bytes))
+            return taken[-1]
+
+        bench.supply.take = watched
+        await bench.broker.draw("web01", 100, FULL)
+        assert taken == [bytes(SEED_BYTES), bytes(100)]
+
+    on_bench(scenario)
 
 
 def test_prediction_resistance_reseeds_first_and_costs_the_seed() -> None:
@@ -184,6 +203,22 @@ def test_a_starved_draw_says_when_by_the_measured_rate() -> None:
                 await bench.broker.draw("web01", 1010, FULL)
             assert refused.value.estimate
             assert refused.value.retry_after_s == pytest.approx(1000 / rate)
+
+    run_virtually(run())
+
+
+def test_a_source_that_failed_is_not_counted_on_for_supply() -> None:
+    """The rate that waits are told by is that of the sources that are healthy now."""
+
+    async def run() -> None:
+        driver = ScriptedSource("one")
+        bench = Workbench(driver, ScriptedSource("two"), capacity_bytes=65_536)
+        async with bench.run():
+            await bench.until_filled()
+            both = bench.broker.report().supply_bytes_per_s
+            driver.unplugged = True
+            await until(lambda: not bench.sources[0].healthy, "the first source is gone")
+            assert bench.broker.report().supply_bytes_per_s == pytest.approx(both / 2, rel=0.05)
 
     run_virtually(run())
 

@@ -57,7 +57,10 @@ def test_start_up_samples_never_reach_the_reservoir() -> None:
         async with stick.bench.run():
             taken = await stick.drain_until(3 * SMALL)
             assert conditioned(stick.driver.gave[1:]).startswith(taken)
-            assert stick.role.report().health_epoch == 1
+            report = stick.role.report()
+            assert report.health_epoch == 1
+            assert report.discarded_bytes == len(stick.driver.gave[0])
+            assert report.raw_bytes == report.discarded_bytes + report.tested_bytes
 
     run_virtually(run())
 
@@ -473,6 +476,7 @@ def test_a_sample_of_conditioned_bytes_goes_to_nobody_else() -> None:
             ledger = stick.bench.supply.report()
             assert ledger.balanced
             assert ledger.discarded_bits >= 8000
+            assert ledger.conditioned_bits == stick.role.report().conditioned_bits
 
     run_virtually(run())
 
