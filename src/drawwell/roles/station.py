@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import ssl
+import stat
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -293,15 +294,17 @@ def make_run_dir(path: str) -> None:
     """Make the directory of the sockets; others may enter that of root, where each socket has its own permissions.
 
     Raises:
-        PermissionRefused: it cannot be made, or is another user's, who could put his own sockets there.
+        PermissionRefused: it cannot be made, or others could put their own sockets there.
     """
     try:
         os.makedirs(path, mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
-        owner = os.lstat(path).st_uid
+        owner, mode = os.lstat(path).st_uid, os.stat(path).st_mode
     except OSError as error:
         raise PermissionRefused(f"cannot make {path}: {error.strerror}", hint=_RUN_DIR_HINT) from None
     if owner not in {0, os.geteuid()}:
         raise PermissionRefused(f"{path} belongs to user number {owner}", hint=_RUN_DIR_HINT)
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise PermissionRefused(f"everybody may write to {path}", hint=f"Type 'chmod o-w {path}'.")
 
 
 _RUN_DIR_HINT = "Set run_dir in [broker] to a directory of your own."

@@ -1,0 +1,85 @@
+"""Attacks by another user of the same machine: sockets and directories laid where a victim will look."""
+
+import asyncio
+import os
+
+import pytest
+
+from drawwell.doors.unix import UnixDoor
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import PermissionRefused
+from drawwell.links.unix import UnixLink
+from drawwell.roles.station import make_run_dir
+from drawwell.testing.fake_broker import FakeBroker
+from drawwell.testing.serving import serving
+
+STRANGER = 65_534
+
+
+def give_away(path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `path` a stranger's: root gives it to one; to anybody else it is shown as if he were another."""
+    if os.geteuid() == 0:
+        os.chown(path, STRANGER, STRANGER)
+    else:
+        us = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: us + 1)
+
+
+def test_a_socket_that_a_stranger_laid_under_tmp_is_not_drawn_from(folder, monkeypatch) -> None:
+    """Where everybody may write, a directory made by somebody else is not where the broker is."""
+    place = folder / "common" / "drawwell-1000"
+    place.mkdir(parents=True)
+    place.parent.chmod(0o1777)
+    broker = FakeBroker()
+
+    async def run() -> None:
+        async with serving(UnixDoor(str(place / "draw.sock"), broker, lambda uid, gid, pid: "victim")):
+            await (link := UnixLink(str(place / "draw.sock"))).draw(32, DrawClass.FULL)
+            await link.aclose()
+            give_away(place, monkeypatch)
+            with pytest.raises(PermissionRefused, match="user number"):
+                await UnixLink(str(place / "draw.sock")).draw(32, DrawClass.FULL)
+
+    asyncio.run(run())
+    assert broker.drawn_bytes == {"victim": 32}
+
+
+def test_a_broker_of_another_user_is_drawn_from_where_only_he_may_write(folder, monkeypatch) -> None:
+    """A system broker runs as a user of its own in a directory of its own."""
+    place = folder / "run" / "drawwell"
+    place.mkdir(parents=True)
+    place.parent.chmod(0o755)
+    broker = FakeBroker()
+
+    async def run() -> None:
+        async with serving(UnixDoor(str(place / "draw.sock"), broker, lambda uid, gid, pid: "victim")):
+            if os.geteuid() == 0:
+                give_away(place, monkeypatch)
+            await (link := UnixLink(str(place / "draw.sock"))).draw(32, DrawClass.FULL)
+            await link.aclose()
+
+    asyncio.run(run())
+    assert broker.drawn_bytes == {"victim": 32}
+
+
+def test_a_run_directory_that_others_may_write_to_is_refused(folder) -> None:
+    """Whoever may write there could put a socket of his own in place of the broker's."""
+    make_run_dir(str(folder / "run"))
+    os.chmod(folder / "run", 0o777)
+    with pytest.raises(PermissionRefused):
+        make_run_dir(str(folder / "run"))
+    os.chmod(folder / "run", 0o1777)
+    make_run_dir(str(folder / "run"))
+
+
+def test_a_run_directory_that_is_a_strangers_link_is_refused(folder, monkeypatch) -> None:
+    """A symbolic link laid by somebody else leads nowhere, even to a directory of ours."""
+    (folder / "ours").mkdir()
+    link = folder / "run"
+    link.symlink_to(folder / "ours")
+    if os.geteuid() == 0:
+        os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
+    else:
+        give_away(link, monkeypatch)
+    with pytest.raises(PermissionRefused, match="user number"):
+        make_run_dir(str(link))
