@@ -1,0 +1,137 @@
+"""A real broker process killed at random moments while two machines draw over TLS, and started again on its state."""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import LinkUnavailable, QuotaExceeded
+from drawwell.host.pty import PtyDevice
+from drawwell.links.identity import Identity
+from drawwell.testing.daemon import Daemon, command, hinted
+from drawwell.testing.station import Site
+from drawwell.testing.waiting import until
+
+pytestmark = pytest.mark.slow
+
+LIVES = 6
+QUOTA = 40_000
+
+
+@dataclass
+class Machine:
+    """A machine that joined, with everything that it was ever given."""
+
+    identity: Identity
+    serials: list[int] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+
+    async def draw_on(self, site: Site, dice: random.Random, errors: Counter) -> None:
+        """Draw until the broker dies or the quota is used up; of what arrived, forget nothing."""
+        link = site.link(self.identity)
+        try:
+            while True:
+                try:
+                    grant = await link.draw(dice.randint(1, 400), dice.choice(list(DrawClass)))
+                except QuotaExceeded as error:
+                    if error.retry_after_s > 2:
+                        raise
+                    await asyncio.sleep(error.retry_after_s)
+                    continue
+                self.serials.append(grant.serial)
+                self.pieces.append(grant.data)
+        except (LinkUnavailable, QuotaExceeded) as error:
+            errors[type(error).__name__] += 1
+        finally:
+            await link.aclose()
+
+
+def test_killed_again_and_again_no_byte_is_served_twice_and_no_quota_is_forgotten(folder) -> None:
+    """Over all lives of a broker that dies by SIGKILL in the middle of grants, every 8-byte window is served once,
+    no consumer has more than its quota, serial numbers never repeat, and sockets left behind are replaced.
+    """
+    site, dice, errors = Site(folder), random.Random(5), Counter()
+    rates = {"web01": "none", "db01": "2KiB/s"}
+    machines: dict[str, Machine] = {}
+
+    async def live(daemon: Daemon) -> None:
+        await site.until_healthy(share=0.1)
+        for name, rate in rates.items():
+            if name not in machines:
+                machines[name] = Machine(await site.enrol(name, quota=f"{QUOTA}B/day", rate=rate))
+        async with asyncio.TaskGroup() as group:
+            for machine in machines.values():
+                group.create_task(machine.draw_on(site, dice, errors))
+            drawn = sum(len(machine.serials) for machine in machines.values())
+            enough = drawn + dice.randint(3, 60)
+            await until(
+                lambda: errors or sum(len(each.serials) for each in machines.values()) >= enough, "draws"
+            )
+            daemon.kill()
+
+    async def run() -> None:
+        async with PtyDevice(folder / "stick", seed=1, rate=0):
+            for _ in range(LIVES):
+                errors.clear()
+                with Daemon("broker", config=site.path, log=folder / "log") as daemon:
+                    await live(daemon)
+
+    asyncio.run(run())
+    serials = [serial for machine in machines.values() for serial in machine.serials]
+    pieces = [piece for machine in machines.values() for piece in machine.pieces]
+    windows = [piece[at : at + 8] for piece in pieces for at in range(len(piece) - 7)]
+    assert len(serials) > 10 * LIVES
+    assert all(machine.serials for machine in machines.values())
+    assert len(set(serials)) == len(serials)
+    assert len(set(windows)) == len(windows)
+    for machine in machines.values():
+        assert sum(map(len, machine.pieces)) <= QUOTA
+
+
+def test_a_life_that_is_cut_off_costs_at_most_what_was_reserved(folder) -> None:
+    """After a SIGKILL the quota left is what it was less at most one second of the rate, and the bucket is empty."""
+    site = Site(folder)
+
+    async def left() -> int:
+        status = await site.ask("status")
+        return next(c["quota_left_bytes"] for c in status["consumers"] if c["name"] == "web01")
+
+    async def run() -> None:
+        async with PtyDevice(folder / "stick", seed=2, rate=0):
+            with Daemon("broker", config=site.path, log=folder / "log") as daemon:
+                await site.until_healthy()
+                identity = await site.enrol("web01", quota="10000B/h", rate="100B/s")
+                link = site.link(identity)
+                await link.draw(50, DrawClass.FULL)
+                await link.aclose()
+                assert await left() == 9950
+                daemon.kill()
+            with Daemon("broker", config=site.path, log=folder / "log"):
+                await site.until_healthy()
+                assert 9850 <= await left() <= 9950
+                link = site.link(identity)
+                with pytest.raises(QuotaExceeded):
+                    await link.draw(10_000, DrawClass.FULL)
+                await link.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_second_broker_on_the_same_state_is_refused(folder) -> None:
+    """While one broker runs, another on its state ends with an error and a hint, and the first serves on."""
+    site = Site(folder)
+
+    async def run() -> None:
+        async with PtyDevice(folder / "stick", seed=3, rate=0):
+            with Daemon("broker", config=site.path, log=folder / "log") as daemon:
+                await site.until_healthy()
+                second = await asyncio.to_thread(command, "broker", config=site.path)
+                assert second.returncode == 74
+                assert "Another broker runs on this state" in hinted(second)[0]
+                assert (await site.ask("status"))["ready"]
+                assert daemon.running
+
+    asyncio.run(run())
