@@ -1,18 +1,24 @@
 """Attacks on who is who: what others see while the registry reads its state, and names that nobody may take."""
 
+import asyncio
+import os
 import threading
 import time
 
 import pytest
 
 from drawwell.crypto import pki
+from drawwell.crypto.tokens import parse_token
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import PermissionRefused, StateUnavailable
+from drawwell.errors import PermissionRefused, Refused, StateUnavailable
+from drawwell.host.admin import Admin, Site
+from drawwell.host.authority import Authority
 from drawwell.host.registry import InvitedRegistry
 from drawwell.host.rows import CertificateRow, ConsumerRow, InvitationRow
 from drawwell.host.store import Store
 from drawwell.ports import Peer
 from drawwell.testing.waiting import wait_until
+from drawwell.wire.enrolment import JoinReply, JoinRequest
 
 BOTH = frozenset(DrawClass)
 LATER = time.time() + 10 * pki.DAY_S
@@ -97,3 +103,73 @@ def test_a_state_that_cannot_be_read_lets_nobody_in(store) -> None:
         registry.refresh()
     with pytest.raises(PermissionRefused):
         registry.check(peer("db01"), time.time())
+
+
+class Kiosk:
+    """An admin with one consumer, and what a machine needs to ask it for renewals."""
+
+    def __init__(self, directory: str) -> None:
+        self.store = Store(os.path.join(directory, "broker.db"))
+        authority = Authority(os.path.join(directory, "pki"), "well", time.time())
+        self.registry = InvitedRegistry(self.store)
+        site = Site("well", "127.0.0.1:1", ("127.0.0.1:2",))
+        self.admin = Admin(self.store, self.registry, authority, site, clock=time.time)
+        self.owner, self.consumers = self.admin.answers()
+
+    def join(self, name: str) -> str:
+        """Enrol a machine; return its signing request."""
+        token = parse_token(self.admin.invite(name)["token"])
+        _key, csr = pki.new_key_and_csr(name)
+        reply = self.admin.redeem(JoinRequest(token.invitation, token.secret, csr.decode()))
+        assert isinstance(reply, JoinReply)
+        return csr.decode()
+
+
+@pytest.fixture
+def kiosk(tmp_path):
+    kiosk = Kiosk(str(tmp_path / "broker"))
+    yield kiosk
+    kiosk.store.close()
+
+
+def test_a_flood_of_renewals_by_one_consumer_is_one_renewal_at_a_time(kiosk) -> None:
+    """Who renews while its renewal is under way is refused at once; another consumer's is served beside it."""
+    greedy, modest = kiosk.join("greedy"), kiosk.join("modest")
+
+    async def run() -> list:
+        renew = kiosk.consumers["renew"]
+        flood = [renew("greedy", {"csr": greedy}) for _ in range(100)]
+        return await asyncio.gather(*flood, renew("modest", {"csr": modest}), return_exceptions=True)
+
+    *flood, modest_reply = asyncio.run(run())
+    assert "certificate" in modest_reply
+    assert ["certificate" in reply for reply in flood if isinstance(reply, dict)] == [True]
+    assert {type(reply) for reply in flood if not isinstance(reply, dict)} == {Refused}
+    assert "certificate" in asyncio.run(kiosk.consumers["renew"]("greedy", {"csr": greedy}))
+
+
+def test_a_change_of_quota_does_not_undo_a_revocation(kiosk) -> None:
+    """Two operators at once: whatever the order, who was revoked stays revoked."""
+    kiosk.join("web01")
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(kiosk.owner["consumer.quota"]("", {"name": "web01", "rate": "1KiB/s"}))
+            group.create_task(kiosk.owner["consumer.revoke"]("", {"name": "web01"}))
+
+    written = threading.Event()
+    put_consumer, known = kiosk.store.put_consumer, threading.Event()
+
+    def slow_put(row: ConsumerRow) -> None:
+        known.set()
+        written.wait(0.2)  # the revocation is written, or it waits for this
+        put_consumer(row)
+
+    def revoke(name: str, now: float) -> None:
+        known.wait(30)
+        Store.revoke(kiosk.store, name, now)
+        written.set()
+
+    kiosk.store.put_consumer, kiosk.store.revoke = slow_put, revoke
+    asyncio.run(run())
+    assert kiosk.store.consumers()["web01"].revoked_at is not None

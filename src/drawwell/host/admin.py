@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from drawwell.crypto import pki, tokens
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import PermissionRefused, UsageError
+from drawwell.errors import PermissionRefused, Refused, UsageError
 from drawwell.host.authority import Authority
 from drawwell.host.registry import GRACE_S, InvitedRegistry
 from drawwell.host.rows import PENDING, CertificateRow, ConsumerRow, InvitationRow
@@ -82,6 +82,8 @@ class Admin:
         self._authority = authority
         self._clock = clock
         self._fresh = fresh
+        self._changing = asyncio.Lock()
+        self._renewing: set[str] = set()
 
     def answers(self) -> tuple[dict[str, Answer], dict[str, Answer]]:
         """Return the control verbs: those of the broker's owner, and those that a consumer asks for itself."""
@@ -280,7 +282,8 @@ class Admin:
 
         async def answer(_asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
             _check_texts(arguments, method)
-            result = await asyncio.to_thread(method, **arguments)
+            async with self._changing:  # they read, then write: one after the other
+                result = await asyncio.to_thread(method, **arguments)
             for listener in self.listeners:
                 following = listener(arguments.get("name", ""))
                 if following is not None:
@@ -295,7 +298,15 @@ class Admin:
         csr = arguments.get("csr")
         if not isinstance(csr, str):
             raise UsageError("renew takes a signing request")
-        return await asyncio.to_thread(self.renew, asker, csr)
+        if asker in self._renewing:  # each takes a thread and a write, which others need, too
+            raise Refused(
+                f"{asker} is being renewed", retry_after_s=1.0, estimate=True, hint="Wait for the answer."
+            )
+        self._renewing.add(asker)
+        try:
+            return await asyncio.to_thread(self.renew, asker, csr)
+        finally:
+            self._renewing.discard(asker)
 
 
 def _check_texts(arguments: dict[str, Any], method: Callable[..., Any]) -> None:
