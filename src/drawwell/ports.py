@@ -133,8 +133,9 @@ class Upstream(Protocol):
         *,
         prediction_resistance: bool = False,
         receipt: bool = False,
+        patience_s: float = 0.0,
     ) -> Grant:
-        """Draw once, without retrying: a lost reply is lost.
+        """Draw once, without retrying: a lost reply is lost. See `Broker.draw`; a link may shorten the patience.
 
         Raises:
             LinkUnavailable: cannot be reached, or the link broke before the reply was whole.

@@ -31,7 +31,9 @@ class Upstream:
         self.asked: list[float] = []
         self.closed = 0
 
-    async def draw(self, n_bytes, draw_class, *, prediction_resistance=False, receipt=False) -> Grant:
+    async def draw(
+        self, n_bytes, draw_class, *, prediction_resistance=False, receipt=False, patience_s=0.0
+    ) -> Grant:
         self.asked.append(asyncio.get_running_loop().time())
         error = self.script.pop(0) if self.script else self.then
         if error:

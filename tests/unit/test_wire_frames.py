@@ -14,8 +14,8 @@ SAMPLES = [
     (Hello((1,), "drawwell 0.1"), "01 00000e 01 01 647261777765 6c6c20302e31"),
     (Welcome(1, "attic", "web01"), "02 000012 01 00 00010000 05 6174746963 05 7765623031"),
     (Welcome(1, "b", "c", 1024, renew_only=True), "02 00000a 01 01 00000400 01 62 01 63"),
-    (Draw(1, 32, DrawClass.FULL), "10 00000a 00000001 01 00 00000020"),
-    (Draw(2, 65536, DrawClass.DRBG, True, True), "10 00000a 00000002 02 03 00010000"),
+    (Draw(1, 32, DrawClass.FULL), "10 00000e 00000001 01 00 00000020 00000000"),
+    (Draw(2, 65536, DrawClass.DRBG, True, True, 1500), "10 00000e 00000002 02 03 00010000 000005dc"),
     (Granted(1, 7, DrawClass.FULL, b"\xaa\xbb"), "11 000011 00000001 0000000000000007 01 0000 aabb"),
     (
         Granted(3, 8, DrawClass.DRBG, b"\xcc", b"\x0f\x0e", b"k" * 32),

@@ -165,19 +165,20 @@ async def _draw(args: argparse.Namespace, upstream: Upstream, total: int, wait_s
 
 
 async def _draw_patiently(args: argparse.Namespace, upstream: Upstream, n_bytes: int, wait_s: float) -> Grant:
-    deadline = asyncio.get_running_loop().time() + wait_s
+    """Draw, waiting in line while the reservoir is short, and as long as it says while a quota is used up."""
+    now = asyncio.get_running_loop().time
+    deadline = now() + wait_s
     while True:
         try:
-            grant = await upstream.draw(
+            return await upstream.draw(
                 n_bytes,
                 DrawClass(args.draw_class),
                 prediction_resistance=args.prediction_resistance,
                 receipt=bool(args.receipt),
+                patience_s=max(0.0, deadline - now()),
             )
         except Refused as error:
             pause = error.retry_after_s
-            if pause is None or asyncio.get_running_loop().time() + pause > deadline:
+            if pause is None or now() + pause > deadline:
                 raise
             await asyncio.sleep(pause)
-        else:
-            return grant

@@ -7,7 +7,7 @@ MAX_OWED_BYTES.
 
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from drawwell.entropy.blocks import Grant
 from drawwell.errors import (
@@ -22,6 +22,7 @@ from drawwell.wire.frames import Bye, Call, Draw, Frame, Hello
 from drawwell.wire.limits import SESSION_ID
 from drawwell.wire.session import ServerSession
 
+T = TypeVar("T")
 MAX_OWED_BYTES: Final = 262_144
 """Bytes of draws begun and not answered: four of the largest."""
 
@@ -131,6 +132,7 @@ class Conversation:
             draw.draw_class,
             prediction_resistance=draw.prediction_resistance,
             receipt=draw.receipt,
+            patience_s=draw.patience_ms / 1000,
         )
         try:
             waits_for = coroutine.send(None)
@@ -143,7 +145,7 @@ class Conversation:
 
     async def _finish(self, draw: Draw, coroutine: Coroutine[Any, Any, Grant], waits_for: object) -> None:
         try:
-            grant = await _resumed(coroutine, waits_for)
+            grant = await resumed(coroutine, waits_for)
         except DrawwellError as error:
             self._refuse(draw, error)
         else:
@@ -189,7 +191,7 @@ class Conversation:
 
 
 @types.coroutine
-def _resumed(coroutine: Coroutine[Any, Any, Grant], waits_for: object) -> Generator[Any, Any, Grant]:
+def resumed(coroutine: Coroutine[Any, Any, T], waits_for: object) -> Generator[Any, Any, T]:
     """Go on with a coroutine that has been sent None once and waits for `waits_for`."""
     error: BaseException | None = None
     try:

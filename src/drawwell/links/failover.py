@@ -76,8 +76,9 @@ class Failover:
         *,
         prediction_resistance: bool = False,
         receipt: bool = False,
+        patience_s: float = 0.0,
     ) -> Grant:
-        """Draw once from the first broker that can (Upstream).
+        """Draw once from the first broker that can (Upstream); each is waited for `patience_s` at most.
 
         Raises:
             Starved: none can now, at least one for want of bytes; `retry_after_s` says when one may be asked.
@@ -85,7 +86,11 @@ class Failover:
         """
         return await self._first(
             lambda upstream: upstream.draw(
-                n_bytes, draw_class, prediction_resistance=prediction_resistance, receipt=receipt
+                n_bytes,
+                draw_class,
+                prediction_resistance=prediction_resistance,
+                receipt=receipt,
+                patience_s=patience_s,
             )
         )
 

@@ -144,6 +144,7 @@ class Link(abc.ABC):
         *,
         prediction_resistance: bool = False,
         receipt: bool = False,
+        patience_s: float = 0.0,
     ) -> Grant:
         """Draw once (Upstream)."""
         if not 1 <= n_bytes <= limits.MAX_DRAW_BYTES:
@@ -151,10 +152,16 @@ class Link(abc.ABC):
                 f"a draw of {n_bytes} bytes: it takes 1 to {limits.MAX_DRAW_BYTES}",
                 hint="Draw several times.",
             )
+        patience_ms = min(int(patience_s * 1000), limits.MAX_PATIENCE_MS)
         grant: Grant = await self._ask(
             lambda session: session.draw(
-                n_bytes, draw_class, prediction_resistance=prediction_resistance, receipt=receipt
-            )
+                n_bytes,
+                draw_class,
+                prediction_resistance=prediction_resistance,
+                receipt=receipt,
+                patience_ms=patience_ms,
+            ),
+            patience_ms / 1000,
         )
         return grant
 
@@ -203,8 +210,11 @@ class Link(abc.ABC):
                 protocol.close()
         return protocol
 
-    async def _ask(self, request: Callable[[ClientSession], tuple[int, bytes]]) -> Any:
+    async def _ask(
+        self, request: Callable[[ClientSession], tuple[int, bytes]], patience_s: float = 0.0
+    ) -> Any:
         """Send a request and wait for its answer; its place is taken until that is here, waited for or not."""
+        deadline_s = self._answer_deadline_s + patience_s
         await self._places.acquire()
         try:
             protocol = await self._opened()
@@ -214,10 +224,10 @@ class Link(abc.ABC):
             raise
         answer.add_done_callback(lambda _: self._places.release())
         try:
-            async with asyncio.timeout(self._answer_deadline_s):
+            async with asyncio.timeout(deadline_s):
                 return await asyncio.shield(answer)
         except TimeoutError:
-            error = self._unavailable(f"no answer within {self._answer_deadline_s:g} s")
+            error = self._unavailable(f"no answer within {deadline_s:g} s")
             protocol.fail(error)
             raise error from None
 

@@ -20,6 +20,8 @@ log = logging.getLogger("drawwell.consumer")
 
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 30.0
+PATIENCE_S = 5.0
+"""How long a draw waits in line with all others; a broker that goes away meanwhile is noticed by its link."""
 REFUSED_RETRY_S = 5.0
 """How long to wait when the broker cannot say."""
 
@@ -61,7 +63,7 @@ class ConsumerRole:
 
     async def _deliver_once(self) -> None:
         try:
-            grant = await self._upstream.draw(self._sink.wanted_bytes(), self._class)
+            grant = await self._upstream.draw(self._sink.wanted_bytes(), self._class, patience_s=PATIENCE_S)
             await self._sink.deliver(grant)
         except DrawRefused:
             raise

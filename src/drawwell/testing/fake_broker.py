@@ -44,6 +44,7 @@ class FakeBroker:
         *,
         prediction_resistance: bool = False,  # noqa: ARG002 - the port's signature
         receipt: bool = False,
+        patience_s: float = 0.0,  # noqa: ARG002 - the port's signature
     ) -> Grant:
         """Grant (Broker)."""
         await self._wait()

@@ -18,7 +18,7 @@ from drawwell.wire import limits
 
 _CLASS_CODES: Final = {DrawClass.FULL: 1, DrawClass.DRBG: 2}
 _CLASSES: Final = {code: draw_class for draw_class, code in _CLASS_CODES.items()}
-_DRAW: Final = struct.Struct(">IBBI")
+_DRAW: Final = struct.Struct(">IBBII")
 _GRANT: Final = struct.Struct(">IQBH")
 _REFUSAL: Final = struct.Struct(">IBBQH")
 _WELCOME: Final = struct.Struct(">BBI")
@@ -114,7 +114,7 @@ class Welcome(Frame):
 
 @dataclass(frozen=True, slots=True)
 class Draw(Frame):
-    """Ask for `n_bytes` of one class."""
+    """Ask for `n_bytes` of one class, and wait in line for `patience_ms` at most while the reservoir is short."""
 
     TYPE: ClassVar[int] = 0x10
     MIN_BYTES: ClassVar[int] = _DRAW.size
@@ -125,20 +125,29 @@ class Draw(Frame):
     draw_class: DrawClass
     prediction_resistance: bool = False
     receipt: bool = False
+    patience_ms: int = 0
 
     def encode(self) -> bytes:
         flags = self.prediction_resistance | self.receipt << 1
-        return self._framed(_DRAW.pack(self.request_id, _CLASS_CODES[self.draw_class], flags, self.n_bytes))
+        code = _CLASS_CODES[self.draw_class]
+        return self._framed(_DRAW.pack(self.request_id, code, flags, self.n_bytes, self.patience_ms))
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        request_id, class_code, flags, n_bytes = _DRAW.unpack(payload)
+        request_id, class_code, flags, n_bytes, patience_ms = _DRAW.unpack(payload)
         if flags > 3:
             raise ValueError("a draw with unknown flags")
         if not 1 <= n_bytes <= limits.MAX_DRAW_BYTES:
             raise ValueError(f"a draw of {n_bytes} bytes")
+        if patience_ms > limits.MAX_PATIENCE_MS:
+            raise ValueError(f"a draw that waits for {patience_ms} ms")
         return cls(
-            _request_id(request_id), n_bytes, _draw_class(class_code), bool(flags & 1), bool(flags & 2)
+            _request_id(request_id),
+            n_bytes,
+            _draw_class(class_code),
+            bool(flags & 1),
+            bool(flags & 2),
+            patience_ms,
         )
 
 

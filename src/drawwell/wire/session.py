@@ -238,11 +238,16 @@ class ClientSession(_Session):
         *,
         prediction_resistance: bool = False,
         receipt: bool = False,
+        patience_ms: int = 0,
     ) -> tuple[int, bytes]:
         """Ask for bytes; return the request's id and what to send."""
         if not 1 <= n_bytes <= limits.MAX_DRAW_BYTES:
             raise LocalProtocolError(f"a draw of {n_bytes} bytes")
-        return self._ask(Draw(self._new_id(), n_bytes, draw_class, prediction_resistance, receipt))
+        if not 0 <= patience_ms <= limits.MAX_PATIENCE_MS:
+            raise LocalProtocolError(f"a draw that waits for {patience_ms} ms")
+        return self._ask(
+            Draw(self._new_id(), n_bytes, draw_class, prediction_resistance, receipt, patience_ms)
+        )
 
     def call(self, verb: str, args: dict[str, Any]) -> tuple[int, bytes]:
         """Ask a control verb; return the request's id and what to send."""
