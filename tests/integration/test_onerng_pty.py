@@ -279,7 +279,7 @@ def test_a_dump_is_written_to_a_new_private_file(tmp_path: Path) -> None:
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
         await source.open()
         answer = await source.command("dump", {"path": str(dump)})
-        assert answer == {"path": str(dump), "bytes": 262_157, "version": 3}
+        assert answer == {"path": str(dump), "simulated": True, "bytes": 262_157, "version": 3}
         assert dump.stat().st_mode & 0o777 == 0o600
         assert verify_dump(dump.read_bytes(), SIMULATOR).outcome is Firmware.VERIFIED
         assert isinstance(await refusal_of(source.command("dump", {"path": str(dump)})), UsageError)

@@ -105,13 +105,13 @@ def upstream(args: argparse.Namespace) -> Upstream:
     config = load(args.config)
     links_dir = os.path.join(config.broker.state_dir, LINKS)
     if via := getattr(args, "via", None):
-        return _named(via, links_dir)
+        return named(via, links_dir)
     if listens(config.unix.path):
         return UnixLink(config.unix.path)
     if config.upstreams:
         return _together([make_upstream(section, links_dir) for section in config.upstreams])
     if identities := load_all(links_dir):
-        return _together([_named(identity.directory, links_dir) for identity in identities])
+        return _together([named(identity.directory, links_dir) for identity in identities])
     raise LinkUnavailable(
         "no broker runs here, and none was joined",
         hint="Start one with 'drawwell run', or join one: 'drawwell join TOKEN'.",
@@ -127,7 +127,7 @@ def _together(links: list[Upstream]) -> Upstream:
     return links[0] if len(links) == 1 else Failover(links, jitter=random.random)
 
 
-def _named(via: str, links_dir: str) -> Upstream:
+def named(via: str, links_dir: str) -> Upstream:
     """A broker by URL, by the name of its link, or by the link's directory."""
     from drawwell.config.drawing import UpstreamSection
     from drawwell.config.kinds import BrokerUrl, parse_host_port

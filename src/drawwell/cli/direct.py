@@ -3,13 +3,14 @@
 import argparse
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
 from drawwell.cli.output import Output
 from drawwell.entropy.health import HealthMonitor
 from drawwell.errors import HealthFailure
 from drawwell.ports import NoiseSource
-from drawwell.reports import SourceReport, SourceState, as_json
+from drawwell.reports import SourceIdentity, SourceReport, SourceState, as_json
 from drawwell.units import format_size
 
 READ_BYTES = 4096
@@ -30,7 +31,7 @@ def verify_directly(args: argparse.Namespace, out: Output) -> dict[str, Any]:
     """Open, verify and run the start-up tests once; return a source report."""
     driver, claim = open_driver(args)
     monitor = HealthMonitor(claim, hash_key=os.urandom(32))
-    out.say(f"nobody runs it: opening {driver.identity.path} myself")
+    _announce(driver, out)
     return as_json(asyncio.run(_verify(driver, monitor)))
 
 
@@ -65,28 +66,28 @@ async def _verify(driver: NoiseSource, monitor: HealthMonitor) -> SourceReport:
     )
 
 
-def capture_directly(args: argparse.Namespace, out: Output, wanted: int) -> tuple[int, str]:
-    """Write `wanted` raw samples to the file that was named; return their number and what they are."""
-    driver, _claim = open_driver(args)
-    out.say(f"nobody runs it: opening {driver.identity.path} myself")
+def _announce(driver: NoiseSource, out: Output) -> None:
+    path = driver.identity.path
+    out.say(f"no broker runs it: opening {'the first OneRNG' if path == 'auto' else path} directly")
 
-    async def capture() -> int:
+
+def capture_directly(
+    args: argparse.Namespace, out: Output, wanted: int, write: Callable[[bytes], int]
+) -> SourceIdentity:
+    """Hand `wanted` raw samples to `write`; return whose they are."""
+    driver, _claim = open_driver(args)
+    _announce(driver, out)
+
+    async def capture() -> None:
         written = 0
         try:
             await driver.open()
             while written < wanted:
                 block = await driver.read(min(READ_BYTES, wanted - written))
-                written += append_private(args.output, block.data)
+                written += write(block.data)
                 out.progress(f"{format_size(written)} of {format_size(wanted)}")
         finally:
             await driver.aclose()
-        return written
 
-    return asyncio.run(capture()), driver.identity.noise
-
-
-def append_private(path: str, data: bytes) -> int:
-    """Append to a file that only its owner may read; return the number of bytes."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "ab") as file:
-        return file.write(data)
+    asyncio.run(capture())
+    return driver.identity

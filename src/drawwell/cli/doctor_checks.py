@@ -1,31 +1,24 @@
 """The doctor's examinations, in the order of a byte's path. Each looks, touches nothing, and says what it saw."""
 
 import argparse
+import grp
 import os
+import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from drawwell.cli import doctor_places
+from drawwell.cli.finding import Finding
 from drawwell.drivers.discovery import UsbDevice, discover, holders
-from drawwell.errors import ConfigError, DrawwellError, LinkUnavailable
+from drawwell.errors import ConfigError, DrawwellError
 from drawwell.host.kernel import KernelFacts, kernel_facts
-from drawwell.reports import Firmware
+from drawwell.reports import Firmware, SourceState
+
+if TYPE_CHECKING:
+    from drawwell.config.model import Config
 
 MODEM_MANAGER = "ModemManager"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing seen: `level` is good, note or problem; `hint` is what to type."""
-
-    level: str
-    subject: str
-    words: str
-    hint: str = ""
-
-    def document(self) -> dict[str, str]:
-        """As JSON."""
-        return asdict(self)
+HWRNG = "/dev/hwrng"
 
 
 def examine(args: argparse.Namespace) -> Iterator[Finding]:
@@ -33,15 +26,22 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     kernel = kernel_facts()
     yield from _need(kernel)
     yield from _kernel(kernel)
-    yield from _configuration(args)
-    report = _broker_report(args)
+    config, findings = _configuration(args)
+    yield from findings
+    report = _broker_report(config) if config else None
     devices = discover()
     yield from _devices(devices)
+    yield from _hwrng(config)
     for device in devices:
         yield from _device(device, running=report is not None)
-    for name, path in _configured_nodes(args, devices):
-        yield from _node(name, path, running=report is not None)
-    yield from _broker(report)
+    if config:
+        for name, path in _configured_nodes(config, devices):
+            yield from _node(name, path, running=report is not None)
+        if config.serves and report is None:
+            yield from doctor_places.state(config)
+            yield from doctor_places.ports(config)
+        yield from _broker(report, config, devices)
+        yield from doctor_places.links(config)
 
 
 def _need(kernel: KernelFacts) -> Iterator[Finding]:
@@ -72,17 +72,19 @@ def _kernel(kernel: KernelFacts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _configuration(args: argparse.Namespace) -> Iterator[Finding]:
+def _configuration(args: argparse.Namespace) -> "tuple[Config | None, tuple[Finding, ...]]":
     from drawwell.config.load import load
 
     try:
         config = load(args.config)
     except ConfigError as error:
-        yield Finding("problem", "configuration", "; ".join(error.faults) or str(error), error.hint or "")
-        return
-    files = ", ".join(config.files) or "none needed: everything is at its default"
+        hint = error.hint or ""
+        return None, tuple(
+            Finding("problem", "configuration", words, hint) for words in error.faults or (str(error),)
+        )
+    files = ", ".join(config.files) or "no file, everything is at its default"
     names = ", ".join(f"{source.name} ({source.driver})" for source in config.sources) or "none"
-    yield Finding("good", "configuration", f"{files}; sources: {names}")
+    return config, (Finding("good", "configuration", f"{files}; sources: {names}"),)
 
 
 def _devices(devices: tuple[UsbDevice, ...]) -> Iterator[Finding]:
@@ -96,12 +98,14 @@ def _devices(devices: tuple[UsbDevice, ...]) -> Iterator[Finding]:
             "note", "device", "no noise source that drawwell knows is plugged in",
             "Plug it in and look at 'dmesg'; try everything without one: 'drawwell demo'.",
         )  # fmt: skip
-    if hwrng := _current_hwrng():
-        yield Finding(
-            "good", "hwrng",
-            f"/dev/hwrng is {hwrng}, conditioned by its maker",
-            'Use it: [[source]] driver = "chardev", path = "/dev/hwrng", min_entropy = 1.0 (or what you assessed).',
-        )  # fmt: skip
+
+
+def _hwrng(config: "Config | None") -> Iterator[Finding]:
+    if not (hwrng := _current_hwrng()):
+        return
+    used = config is not None and any(os.path.realpath(each.path) == HWRNG for each in config.sources)
+    hint = f'Use it: [[source]] name = "hwrng", driver = "chardev", path = "{HWRNG}", min_entropy = 1.0.'
+    yield Finding("good", "hwrng", f"{HWRNG} is {hwrng}, conditioned by its maker", "" if used else hint)
 
 
 def _current_hwrng() -> str:
@@ -113,18 +117,12 @@ def _current_hwrng() -> str:
     return "" if name == "none" else name
 
 
-def _configured_nodes(args: argparse.Namespace, devices: tuple[UsbDevice, ...]) -> list[tuple[str, str]]:
+def _configured_nodes(config: "Config", devices: tuple[UsbDevice, ...]) -> list[tuple[str, str]]:
     """Sources that the configuration names by a node which is none of `devices`."""
-    from drawwell.config.load import load
-
-    try:
-        sources = load(args.config).sources
-    except ConfigError:
-        return []
     seen = {device.path for device in devices}
     return [
         (f"source {source.name}", source.path)
-        for source in sources
+        for source in config.sources
         if source.path.startswith("/") and os.path.realpath(source.path) not in seen
     ]
 
@@ -147,21 +145,34 @@ def _node(name: str, path: str, *, running: bool) -> Iterator[Finding]:
             "problem", name, f"{path} is not there", "Plug it in, or mend the path in the configuration."
         )
         return
-    if not os.access(path, os.R_OK):
-        yield Finding(
-            "problem", name, f"{path} may not be opened by user {os.geteuid()}",
-            "Run as root, or join the group that owns it (ls -l), usually dialout.",
-        )  # fmt: skip
+    if os.path.realpath(path).startswith("/dev/pts/"):
+        name += " (simulated)"
+    if running:
         return
-    others = [] if running else holders(path)
+    if not os.access(path, os.R_OK):
+        yield Finding("problem", name, f"{path} may not be opened by user {os.geteuid()}", _entry_hint(path))
+        return
+    others = holders(path)
     for holder in others:
         words = f"process {holder.pid} ({holder.name}) has {path} open"
         yield Finding("problem", name, words, _hint_for(holder.name))
-    if not others and not running:
+    if not others:
         yield Finding(
             "good", name, f"{path} may be opened, and nobody has it open",
             f"Look at its firmware and its noise: 'drawwell source verify {path}'.",
         )  # fmt: skip
+
+
+def _entry_hint(path: str) -> str:
+    """How a user who may not open a node gets the right."""
+    status = os.stat(path)
+    if not status.st_mode & stat.S_IRGRP or status.st_gid == 0:
+        return "Run as root."
+    try:
+        group = grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        group = str(status.st_gid)
+    return f"Run as root, or join the group that owns it and log in again: 'usermod -aG {group} USER'."
 
 
 def _hint_for(holder: str) -> str:
@@ -175,30 +186,44 @@ def _hint_for(holder: str) -> str:
     return "Stop it, or let drawwell run alone."
 
 
-def _broker_report(args: argparse.Namespace) -> dict[str, Any] | None:
+def _broker_report(config: "Config") -> dict[str, Any] | None:
     from drawwell.cli import control
 
     try:
-        return control.call(args, "status", {})
-    except (LinkUnavailable, ConfigError):
+        return control.ask(config.control.path, "status", {})
+    except control.NoBroker:
         return None
     except DrawwellError as error:
         return {"unanswered": str(error), "hint": error.hint or ""}
 
 
-def _broker(report: dict[str, Any] | None) -> Iterator[Finding]:
+def _broker(
+    report: dict[str, Any] | None, config: "Config", devices: tuple[UsbDevice, ...]
+) -> Iterator[Finding]:
     if report is None:
-        yield Finding("note", "broker", "none runs here", "Start it: 'drawwell run'.")
+        yield Finding("note", "broker", "none runs here", _start_hint(config, devices))
         return
     if "unanswered" in report:
         yield Finding("problem", "broker", report["unanswered"], report["hint"])
         return
     if report["ready"]:
-        yield Finding("good", "broker", f"ready, {report['healthy_sources']} healthy sources")
+        healthy = f"{report['healthy_sources']} of {len(report['sources'])} sources healthy"
+        yield Finding("good", "broker", f"ready, {healthy}")
     else:
         yield Finding("problem", "broker", report["not_ready_because"], "See the sources below.")
     for source in report["sources"]:
         yield from _source(source)
+
+
+def _start_hint(config: "Config", devices: tuple[UsbDevice, ...]) -> str:
+    if not (config.serves or config.pours):
+        return ""
+    if config.serves and not devices and all(source.path == "auto" for source in config.sources):
+        return (
+            "Plug a OneRNG in, or name another source in the configuration; then 'drawwell run'. "
+            "'drawwell demo' needs neither."
+        )
+    return "Start it: 'drawwell run'."
 
 
 def _source(source: dict[str, Any]) -> Iterator[Finding]:
@@ -209,11 +234,19 @@ def _source(source: dict[str, Any]) -> Iterator[Finding]:
     elif source["state"] == "healthy":
         yield Finding("good", name, f"noise passes the health tests ({identity['noise']})")
     else:
-        hint = f"Find the cause, then 'drawwell source reset {identity['name']}'."
-        latched = source["state"] == "permanent failure"
-        yield Finding("problem", name, f"{source['state']}: {source['last_error']}", hint if latched else "")
+        words = f"{source['state']}: {source['last_error'] or 'start-up tests run'}"
+        yield Finding("problem", name, words, _STATE_HINTS[source["state"]].format(identity["name"]))
     firmware = identity["firmware"]
     if firmware == Firmware.VERIFIED:
         yield Finding("good", name, f"{firmware}; {identity['firmware_detail']}")
     elif firmware != Firmware.NOT_APPLICABLE and source["state"] != "off":
-        yield Finding("problem", name, f"firmware {firmware}: {identity['firmware_detail']}")
+        hint = "Do not use it, unless the firmware is your own; 'drawwell onerng verify' asks again."
+        yield Finding("problem", name, f"firmware {firmware}: {identity['firmware_detail']}", hint)
+
+
+_STATE_HINTS = {
+    SourceState.OFF: "It is opened again and again by itself; plug it in, and look at 'dmesg'.",
+    SourceState.STARTING: "Wait a second and ask again.",
+    SourceState.INTERMITTENT_FAILURE: "Its tests start again by themselves; watch it: 'drawwell source watch'.",
+    SourceState.PERMANENT_FAILURE: "Find the cause, then 'drawwell source reset {}'.",
+}

@@ -29,11 +29,14 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     def verb(
-        name: str, words: str, path: str = "device node or source name (default: the only OneRNG)"
+        name: str, words: str, path: str = "device node or source name (default: the only OneRNG configured)"
     ) -> Any:
         made = verbs.add_parser(name, parents=[common], help=words, allow_abbrev=False)
         if name == "mode":
-            made.add_argument("mode", choices=NOISE_MODES, help="cmd1 is raw avalanche noise")
+            made.add_argument(
+                "mode", choices=NOISE_MODES, metavar="MODE",
+                help=f"one of {', '.join(NOISE_MODES)}; cmd1 is raw avalanche noise",
+            )  # fmt: skip
         made.add_argument("path", nargs="?", metavar="PATH", help=path)
         made.set_defaults(run=_run, verb=name)
         return made
@@ -48,7 +51,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     verify = verb(
         "verify",
         "check its firmware image's signature: exit 0 verified, 1 not verified, 65 could not check",
-        "device node, source name, or a file that holds a dump (default: the only OneRNG)",
+        "device node, source name, or a file that holds a dump (default: the only OneRNG configured)",
     )
     verify.add_argument(
         "--test-key", action="store_true",
@@ -78,20 +81,34 @@ def _carry_out(args: argparse.Namespace, out: Output) -> dict[str, Any]:
         arguments["mode"] = args.mode
     elif args.verb == "dump":
         arguments["path"] = os.path.abspath(args.output)
-    # A name stays a name; a path must mean the same to a broker with another working directory.
-    source = os.path.abspath(args.path) if args.path and os.path.exists(args.path) else args.path
-    result = source_command(args, source, args.verb, arguments)
+    source, node = _which(args)
+    result = source_command(args, source, args.verb, arguments) if source else None
     if result is None:
-        result = asyncio.run(_directly(_node(args.path), args.verb, arguments, out))
+        result = asyncio.run(_directly(node, args.verb, arguments, out))
     return result
 
 
-def _node(path: str | None) -> str:
-    if path and "/" not in path and not os.path.exists(path):
-        raise UsageError(
-            f"no source {path!r} runs here", hint="Name the device's node, such as /dev/ttyACM0."
-        )
-    return path or "auto"
+def _which(args: argparse.Namespace) -> tuple[str | None, str]:
+    """How a running broker knows the device, None when it cannot; and the node to open where none runs it."""
+    from drawwell.config.load import load
+
+    configured = {each.name: each for each in load(args.config).sources if each.driver == "onerng"}
+    path: str | None = args.path
+    if path is None and len(configured) > 1:
+        raise UsageError("which OneRNG?", hint=f"Name one of those configured: {', '.join(configured)}.")
+    if path is None and configured:
+        path = next(iter(configured))
+    if path is None:
+        return None, "auto"
+    if path in configured:
+        return path, configured[path].path
+    if "/" in path or os.path.exists(path):
+        # the same to a broker with another working directory
+        return os.path.abspath(path), path
+    names = f"Configured are: {', '.join(configured)}; or name" if configured else "Name"
+    raise UsageError(
+        f"no OneRNG is called {path!r}", hint=f"{names} the device's node, such as /dev/ttyACM0."
+    )
 
 
 async def _directly(path: str, verb: str, arguments: dict[str, Any], out: Output) -> dict[str, Any]:
@@ -170,15 +187,23 @@ def _words(verb: str, result: dict[str, Any]) -> str:
         case "info":
             return _info_words(result)
         case "mode":
-            return f"{result['path']}: {result['mode']} ({result['words']})"
+            return f"{_device(result)}: {result['mode']} ({result['words']})"
         case "dump":
-            return f"{result['bytes']} bytes of firmware version {result['version']} in {result['path']}"
-    return f"{result['path']}: {result['done']} done"
+            simulated = " of a simulated device" if result["simulated"] else ""
+            return f"{result['bytes']} bytes of firmware version {result['version']}{simulated} in {result['path']}"
+    return f"{_device(result)}: {_DONE[result['done']]}"
+
+
+_DONE = {"pause": "paused", "resume": "resumed", "flush": "flushed"}
+
+
+def _device(result: dict[str, Any]) -> str:
+    return f"{result['path']}{' (simulated)' if result['simulated'] else ''}"
 
 
 def _info_words(info: dict[str, Any]) -> str:
     rows = [
-        ("device", f"{info['path']}{' (simulated)' if info['simulated'] else ''}"),
+        ("device", _device(info)),
         ("port", info["stable_name"] or "unknown"),
         ("version", str(info["version"])),
         ("hardware id", info["hardware_id"] or "none (firmware before version 3)"),

@@ -4,7 +4,7 @@ import argparse
 import base64
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from drawwell.cli.output import Output, table
@@ -50,7 +50,7 @@ def _running(args: argparse.Namespace) -> dict[str, Any] | None:
 
     try:
         return control.call(args, "status", {})
-    except LinkUnavailable:
+    except control.NoBroker:
         return None
 
 
@@ -101,34 +101,51 @@ def _through_broker(
 
 
 def _capture(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.direct import append_private, capture_directly
-
     try:
         wanted = parse_size(args.bytes)
     except ValueError as error:
-        raise UsageError(str(error)) from error
-    if os.path.lexists(args.output):
-        raise UsageError(f"{args.output} is there already", hint="Name a new file.")
-    written, noise = 0, ""
-    while written < wanted:
-        piece = _through_broker(args, "capture", {"bytes": min(PIECE_BYTES, wanted - written)})
-        if piece is None:
-            written, noise = capture_directly(args, out, wanted)
-            break
-        written += append_private(args.output, base64.b64decode(piece["data"]))
-        noise = piece["noise"]
-        out.progress(f"{format_size(written)} of {format_size(wanted)}")
+        raise UsageError(str(error), hint="Say for instance: --bytes 1MB.") from error
+    fd = os.open(args.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        try:
+            what = _capture_into(file.write, args, out, wanted)
+        except BaseException:
+            if not file.tell():
+                os.unlink(args.output)
+            raise
+    simulated = ", simulated" if what["simulated"] else ""
     out.result(
-        {"file": args.output, "bytes": written, "noise": noise},
-        f"{written} raw samples in {args.output} ({noise}); they are used nowhere else",
+        {"file": args.output, "bytes": wanted, **what},
+        f"{wanted} raw samples in {args.output} ({what['noise']}{simulated}); they are used nowhere else",
     )
     return 0
+
+
+def _capture_into(
+    write: Callable[[bytes], int], args: argparse.Namespace, out: Output, wanted: int
+) -> dict[str, Any]:
+    """Write samples of the running source, or of the device itself; return what they are."""
+    from drawwell.cli.direct import capture_directly
+
+    written, piece = 0, None
+    while written < wanted:
+        piece = _through_broker(args, "capture", {"bytes": min(PIECE_BYTES, wanted - written)})
+        if piece is None and written:
+            raise LinkUnavailable("the broker went away", hint="Start it again, or capture without it.")
+        if piece is None:
+            identity = capture_directly(args, out, wanted, write)
+            return {"noise": identity.noise, "simulated": identity.simulated}
+        written += write(base64.b64decode(piece["data"]))
+        out.progress(f"{format_size(written)} of {format_size(wanted)}")
+    return {key: piece[key] for key in ("noise", "simulated")} if piece else {}
 
 
 def _reset(args: argparse.Namespace, out: Output) -> int:
     result = _through_broker(args, "reset", {})
     if result is None:
-        raise LinkUnavailable("no broker runs here", hint="A source that does not run has nothing to reset.")
+        raise LinkUnavailable(
+            "no broker runs here", hint="A source that does not run has nothing to reset: 'drawwell run'."
+        )
     out.result(result, f"{result['reset']}: starting again")
     return 0
 

@@ -249,7 +249,9 @@ class OneRngSource:
             await self._dialogue.start(self._mode)
         else:
             await self._dialogue.tell(self._mode.command)
-        return {"path": self._path, "mode": str(self._mode), "words": self._mode.words}
+        return {
+            "path": self._path, "simulated": self._simulated, "mode": str(self._mode), "words": self._mode.words,
+        }  # fmt: skip
 
     async def _steer(self, verb: str) -> dict[str, Any]:
         if verb == "pause":
@@ -261,7 +263,7 @@ class OneRngSource:
             await self._go_on()
         if verb != "flush":
             self._running = verb == "resume"
-        return {"path": self._path, "done": verb}
+        return {"path": self._path, "simulated": self._simulated, "done": verb}
 
     async def _dump(self, args: dict[str, Any]) -> dict[str, Any]:
         path = _new_path(args.get("path"))
@@ -273,7 +275,10 @@ class OneRngSource:
             ) from error
         finally:
             await self._go_on()
-        return {"path": path, "bytes": _write_new_file(path, image), "version": image.header.version}
+        written = _write_new_file(path, image)
+        return {
+            "path": path, "simulated": self._simulated, "bytes": written, "version": image.header.version,
+        }  # fmt: skip
 
     async def _verify_now(self) -> dict[str, Any]:
         await self._judge_firmware()

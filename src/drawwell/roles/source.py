@@ -293,7 +293,10 @@ class SourceRole:
         while len(samples) < wanted:
             samples += (await self._driver.read(wanted - len(samples))).data
         self._count.discarded_bytes += len(samples)
-        return {"data": base64.b64encode(samples).decode(), "noise": self._driver.identity.noise}
+        identity = self._driver.identity
+        return {
+            "data": base64.b64encode(samples).decode(), "noise": identity.noise, "simulated": identity.simulated,
+        }  # fmt: skip
 
     async def _sample(self, args: dict[str, Any]) -> dict[str, Any]:
         """Hand out conditioned bytes of this source alone, for tests; the ledger counts them as discarded."""

@@ -1,0 +1,109 @@
+"""What the doctor looks at round a broker: where it keeps its state, where it listens, and what was joined."""
+
+import errno
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from drawwell.cli.finding import Finding
+from drawwell.config.kinds import HostPort
+from drawwell.errors import DrawwellError, Refused, StateUnavailable
+from drawwell.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from drawwell.config.model import Config
+    from drawwell.links.identity import Identity
+
+SMALL_BYTES = 1 << 20
+"""The state of a broker with a thousand consumers is smaller."""
+ANSWER_S = 3.0
+
+
+def state(config: "Config") -> Iterator[Finding]:
+    """May the state be written, and is there room for it?"""
+    wanted = config.broker.state_dir
+    there = wanted
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    if not os.access(there, os.W_OK | os.X_OK):
+        yield Finding(
+            "problem", "state", f"{there} may not be written by user {os.geteuid()}",
+            "Run as its owner, or set state_dir in [broker] to a directory of your own.",
+        )  # fmt: skip
+        return
+    free = shutil.disk_usage(there).free
+    if free < SMALL_BYTES:
+        yield Finding(
+            "problem", "state", f"only {format_size(free)} free for {wanted}",
+            f"Make room: look at 'df {there}'. Nothing is served that cannot be written down first.",
+        )  # fmt: skip
+
+
+def ports(config: "Config") -> Iterator[Finding]:
+    """Are the ports free on which a broker is to listen?"""
+    wanted = {"tls": config.tls.listen, "enrol": config.enrol.listen, "health": config.health.listen}
+    for name, address in wanted.items():
+        if isinstance(address, HostPort) and (why := _taken(address)):
+            yield Finding(
+                "problem", f"door {name}", f"cannot listen on {address}: {why}",
+                f"See who does with 'ss -ltnp sport = :{address.port}', or set another listen in [{name}].",
+            )  # fmt: skip
+
+
+def _taken(address: HostPort) -> str:
+    family = socket.AF_INET6 if ":" in address.host or address.host in {"", "*"} else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("" if address.host == "*" else address.host, address.port))
+            probe.listen(1)
+    except OSError as error:
+        return "" if error.errno == errno.EAFNOSUPPORT else (error.strerror or str(error)).lower()
+    return ""
+
+
+def links(config: "Config") -> Iterator[Finding]:
+    """The brokers that this machine joined: certificates, and whether they answer."""
+    from drawwell.links.identity import LINKS, load_all
+
+    directory = os.path.join(config.broker.state_dir, LINKS)
+    try:
+        identities = load_all(directory)
+    except (StateUnavailable, OSError) as error:
+        yield Finding("problem", "joined", str(error), getattr(error, "hint", "") or "")
+        return
+    for identity in identities:
+        yield _link(identity, directory)
+
+
+def _link(identity: "Identity", directory: str) -> Finding:
+    import asyncio
+
+    from drawwell.cli.control import named
+
+    name = f"joined {os.path.basename(identity.directory)}"
+    upstream = named(identity.directory, directory)
+
+    async def ask() -> None:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await upstream.call("status", {})
+        finally:
+            await upstream.aclose()
+
+    try:
+        left_s = identity.expires() - time.time()
+        asyncio.run(ask())
+    except Refused as error:
+        return Finding("note", name, str(error), error.hint or "")
+    except DrawwellError as error:
+        return Finding("problem", name, str(error), error.hint or "")
+    except TimeoutError:
+        return Finding("problem", name, f"no answer within {ANSWER_S:g} s", "Look at the network between.")
+    return Finding(
+        "good", name,
+        f"broker {identity.broker} answers {identity.consumer}; certificate for {format_duration(left_s)} more",
+    )  # fmt: skip
