@@ -17,7 +17,7 @@ LINGER_S: Final = 2.0
 """After our last word: how long the peer may take to read it and close. To close first would drop it unread."""
 _COALESCE_BYTES: Final = 131_072
 """Answers are joined into one write up to here: two of the largest."""
-_FRAMES_PER_TURN: Final = 64
+REQUESTS_PER_TURN: Final = 64
 """Then the other connections have their turn."""
 
 
@@ -123,20 +123,26 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
         return now - self._write_mark_at > self._door.limits.write_deadline_s
 
 
-class SessionConnection(Connection):
-    """A connection with a conversation on it; `_transmit` says how its words go out."""
+class AnsweringConnection(Connection):
+    """A connection that is asked and answers, some of it at once and some in tasks.
+
+    `_answer` looks at what was asked, at most `REQUESTS_PER_TURN` of it, and ends with `_throttle`.
+    """
 
     def __init__(self, door: Door) -> None:
         super().__init__(door)
-        self._conversation: Conversation | None = None
         self._requests: set[asyncio.Task[None]] = set()
         self._turn: asyncio.Handle | None = None
-        self._frame_mark = 0
-        self._frame_mark_at = self._opened_at
+        self._part_mark = 0
+        self._part_mark_at = self._opened_at
 
     @abc.abstractmethod
-    def _transmit(self, data: bytes) -> None:
-        """Send the conversation's words."""
+    def _answer(self) -> None:
+        """Answer what can be answered in one turn."""
+
+    @abc.abstractmethod
+    def _part(self) -> int | None:
+        """Which request is here in part, as a count; None when there is none, or we keep it waiting ourselves."""
 
     def resume_writing(self) -> None:
         """Answer what waited (asyncio)."""
@@ -149,54 +155,31 @@ class SessionConnection(Connection):
         self._drop_requests()
 
     def overdue(self, now: float) -> bool:
-        """Whether a deadline is past, those of the session too (Visitor)."""
+        """Whether a deadline is past, those of requests too (Visitor)."""
         if super().overdue(now):
             return True
-        return self._admitted and (self._frame_overdue(now) or self._idle(now))
+        return self._admitted and (self._part_overdue(now) or self._idle(now))
 
     def farewell(self) -> None:
-        """Say goodbye first (Visitor)."""
-        if self._conversation is not None and self._admitted and not self._blocked:
-            self._conversation.end("the broker is closing")
-            self._flush(self._conversation)
+        """End it in order (Visitor)."""
         self._drop_requests()
         super().farewell()
 
-    def _converse(self, data: bytes | memoryview) -> None:
-        if self._conversation is not None:
-            self._conversation.session.receive_data(data)
-            self._pump()
-
     def _pump(self) -> None:
-        """Answer what can be answered in one turn; a fault of ours costs this connection, and no other."""
-        try:
-            self._answer()
-        except Exception as error:  # noqa: BLE001 - whatever it is: the other sessions go on
-            self._give_up(error)
+        """Answer; a fault of ours costs this connection, and no other."""
+        if self._transport is not None and self._leaving_since is None:
+            try:
+                self._answer()
+            except Exception as error:  # noqa: BLE001 - whatever it is: the other connections go on
+                self._give_up(error)
 
-    def _answer(self) -> None:
-        conversation = self._conversation
-        if conversation is None or self._transport is None or self._leaving_since is not None:
-            return
-        frames = 0
-        while not self._blocked and frames < _FRAMES_PER_TURN and conversation.step():
-            frames += 1
-            if conversation.outgoing_bytes >= _COALESCE_BYTES:
-                self._flush(conversation)
-        self._flush(conversation)
-        if conversation.admitted:
-            self._admit(conversation.consumer)
-        if conversation.over:
-            self._end(conversation)
-        else:
-            self._throttle(conversation, again=frames == _FRAMES_PER_TURN)
-
-    def _throttle(self, conversation: Conversation, *, again: bool) -> None:
+    def _throttle(self, *, stalled: bool, again: bool) -> None:
+        """Read on, unless we are `stalled`; go on in the next turn, if there is more to do `again`."""
         if self._transport is None:
             return
         if again and not self._blocked and self._turn is None:
             self._turn = self._loop.call_soon(self._next_turn)
-        if again or self._blocked or conversation.stalled:
+        if again or self._blocked or stalled:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -204,15 +187,6 @@ class SessionConnection(Connection):
     def _next_turn(self) -> None:
         self._turn = None
         self._pump()
-
-    def _flush(self, conversation: Conversation) -> None:
-        if conversation.outgoing_bytes:
-            self._transmit(conversation.take_outgoing())
-
-    def _end(self, conversation: Conversation) -> None:
-        self._door.counts.protocol_errors += bool(conversation.fault)
-        self._drop_requests()
-        self._leave()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._door.spawn(self._contained(coroutine))
@@ -241,17 +215,70 @@ class SessionConnection(Connection):
         for task in tuple(self._requests):
             task.cancel()
 
-    def _frame_overdue(self, now: float) -> bool:
-        """Whether the first bytes of a frame have waited for its last for longer than the deadline."""
-        conversation = self._conversation
-        if conversation is None:
-            return False
-        ours = self._blocked or conversation.stalled or self._turn is not None
-        if ours or not conversation.session.unparsed_bytes or conversation.events != self._frame_mark:
-            self._frame_mark = conversation.events
-            self._frame_mark_at = now
-        return now - self._frame_mark_at > self._door.limits.frame_deadline_s
+    def _part_overdue(self, now: float) -> bool:
+        """Whether the first bytes of a request have waited for its last for longer than the deadline."""
+        part = self._part()
+        if self._blocked or self._turn is not None or part is None or part != self._part_mark:
+            self._part_mark = -1 if part is None else part
+            self._part_mark_at = now
+        return now - self._part_mark_at > self._door.limits.frame_deadline_s
 
     def _idle(self, now: float) -> bool:
         deadline_s = self._door.limits.idle_deadline_s
         return deadline_s is not None and not self._requests and now - self._heard_at > deadline_s
+
+
+class SessionConnection(AnsweringConnection):
+    """A connection with a conversation on it; `_transmit` says how its words go out."""
+
+    def __init__(self, door: Door) -> None:
+        super().__init__(door)
+        self._conversation: Conversation | None = None
+
+    @abc.abstractmethod
+    def _transmit(self, data: bytes) -> None:
+        """Send the conversation's words."""
+
+    def farewell(self) -> None:
+        """Say goodbye first (Visitor)."""
+        if self._conversation is not None and self._admitted and not self._blocked:
+            self._conversation.end("the broker is closing")
+            self._flush(self._conversation)
+        super().farewell()
+
+    def _converse(self, data: bytes | memoryview) -> None:
+        if self._conversation is not None:
+            self._conversation.session.receive_data(data)
+            self._pump()
+
+    def _answer(self) -> None:
+        conversation = self._conversation
+        if conversation is None:
+            return
+        frames = 0
+        while not self._blocked and frames < REQUESTS_PER_TURN and conversation.step():
+            frames += 1
+            if conversation.outgoing_bytes >= _COALESCE_BYTES:
+                self._flush(conversation)
+        self._flush(conversation)
+        if conversation.admitted:
+            self._admit(conversation.consumer)
+        if conversation.over:
+            self._end(conversation)
+        else:
+            self._throttle(stalled=conversation.stalled, again=frames == REQUESTS_PER_TURN)
+
+    def _part(self) -> int | None:
+        conversation = self._conversation
+        if conversation is None or conversation.stalled or not conversation.session.unparsed_bytes:
+            return None
+        return conversation.events
+
+    def _flush(self, conversation: Conversation) -> None:
+        if conversation.outgoing_bytes:
+            self._transmit(conversation.take_outgoing())
+
+    def _end(self, conversation: Conversation) -> None:
+        self._door.counts.protocol_errors += bool(conversation.fault)
+        self._drop_requests()
+        self._leave()
