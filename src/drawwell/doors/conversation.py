@@ -23,7 +23,6 @@ from drawwell.wire.limits import SESSION_ID
 from drawwell.wire.session import ServerSession
 
 T = TypeVar("T")
-T = TypeVar("T")
 MAX_OWED_BYTES: Final = 262_144
 """Bytes of draws begun and not answered: four of the largest."""
 
