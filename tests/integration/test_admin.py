@@ -1,0 +1,150 @@
+"""host/admin.py and host/registry.py on a real store: what each check refuses when no other stands before it."""
+
+import asyncio
+import os
+
+import pytest
+
+from drawwell.crypto import pki
+from drawwell.crypto.tokens import Token, parse_token
+from drawwell.errors import AuthenticationFailed, PermissionRefused, StateUnavailable, UsageError
+from drawwell.host.admin import INVITATION_TTL_S, Admin, Site
+from drawwell.host.authority import Authority
+from drawwell.host.registry import GRACE_S, InvitedRegistry
+from drawwell.host.store import Store
+from drawwell.wire.enrolment import JoinRefusal, JoinReply, JoinRequest
+
+NOW = 1_700_000_000.0
+
+
+class Office:
+    """An operator's desk whose clock is moved by hand."""
+
+    def __init__(self, directory: str) -> None:
+        self.now = NOW
+        self.store = Store(os.path.join(directory, "broker.db"))
+        self.registry = InvitedRegistry(self.store)
+        self.authority = Authority(os.path.join(directory, "pki"), "well", NOW)
+        site = Site("well", "127.0.0.1:1", ("127.0.0.1:2",))
+        self.admin = Admin(self.store, self.registry, self.authority, site, clock=lambda: self.now)
+
+    def invite(self, name: str = "web01") -> Token:
+        return parse_token(self.admin.invite(name)["token"])
+
+    def join(self, token: Token, csr: bytes) -> JoinReply | JoinRefusal:
+        return self.admin.redeem(JoinRequest(token.invitation, token.secret, csr.decode()))
+
+    def joined(self, name: str = "web01") -> tuple[bytes, bytes]:
+        """Let a machine join; return its signing request and its certificate, PEM."""
+        _, csr = pki.new_key_and_csr(name)
+        reply = self.join(self.invite(name), csr)
+        assert isinstance(reply, JoinReply)
+        return csr, reply.certificate.encode()
+
+
+@pytest.fixture
+def office(tmp_path):
+    office = Office(str(tmp_path))
+    yield office
+    office.store.close()
+
+
+def test_a_key_joins_once(office) -> None:
+    """A signing request that joined before is refused, also for another consumer and with a good invitation."""
+    csr, _ = office.joined("web01")
+
+    assert office.join(office.invite("web02"), csr) == JoinRefusal("refused", "this key has joined before")
+
+
+def test_an_invitation_expires_by_itself(office) -> None:
+    """At the end of its time an invitation is expired for whoever asks first."""
+    token, (_, csr) = office.invite(), pki.new_key_and_csr("any")
+    office.now += INVITATION_TTL_S
+
+    refusal = office.join(token, csr)
+    assert isinstance(refusal, JoinRefusal)
+    assert refusal.reason == "expired"
+
+
+def test_an_invitation_used_while_it_is_redeemed_is_used(office) -> None:
+    """Of two that pass every look at the same time, the one that is written first joins."""
+    token, (_, csr), (_, other) = office.invite(), pki.new_key_and_csr("any"), pki.new_key_and_csr("any")
+    issue = office.authority.issue_client
+
+    def meanwhile(csr_pem: bytes, consumer: str, now: float) -> bytes:
+        office.authority.issue_client = issue
+        assert isinstance(office.join(token, other), JoinReply)
+        return issue(csr_pem, consumer, now)
+
+    office.authority.issue_client = meanwhile
+    refusal = office.join(token, csr)
+    assert isinstance(refusal, JoinRefusal)
+    assert refusal.reason == "used"
+    assert len(office.store.certificates()) == 1
+
+
+def test_a_revoked_consumer_may_be_invited_anew(office) -> None:
+    """A new invitation takes the revocation of the name back, and not that of its old certificate."""
+    _, old = office.joined()
+    office.admin.revoke("web01")
+    assert office.admin.consumers() == {}
+
+    _, new = office.joined()
+    assert list(office.admin.consumers()) == ["web01"]
+    assert office.registry.identify(new, office.now).consumer == "web01"
+    with pytest.raises(AuthenticationFailed):
+        office.registry.identify(old, office.now)
+
+
+def test_renewal_ends_with_the_grace_period(office) -> None:
+    """To the second: within the grace period a key is certified anew, at its end it is not."""
+    csr, _ = office.joined()
+    ends = next(iter(office.store.certificates().values())).not_after + GRACE_S
+
+    office.now = ends
+    with pytest.raises(PermissionRefused, match="may not renew"):
+        office.admin.renew("web01", csr.decode())
+    office.now = ends - 1
+    assert office.admin.renew("web01", csr.decode())["certificate"]
+
+
+def test_a_certificate_of_tomorrow_is_nobodys(office) -> None:
+    """Whoever comes with a certificate that is not valid yet is turned away."""
+    _, certificate = office.joined()
+
+    with pytest.raises(AuthenticationFailed, match="not valid yet"):
+        office.registry.identify(certificate, NOW - pki.DAY_S)
+
+
+def test_a_registered_key_under_another_name_is_nobodys(office) -> None:
+    """Key and name must both be those that joined."""
+    csr, _ = office.joined("web01")
+    office.joined("web02")
+    certificate = office.authority.issue_client(csr, "web02", NOW)
+
+    with pytest.raises(AuthenticationFailed, match="no consumer joined"):
+        office.registry.identify(certificate, NOW)
+
+
+def test_nobody_comes_in_while_the_state_cannot_be_read(office) -> None:
+    """A registry that cannot read takes back whom it knew."""
+    _, certificate = office.joined()
+    peer = office.registry.identify(certificate, NOW)
+    office.store.close()
+
+    with pytest.raises(StateUnavailable):
+        office.registry.refresh()
+    with pytest.raises(AuthenticationFailed):
+        office.registry.identify(certificate, NOW)
+    with pytest.raises(PermissionRefused):
+        office.registry.check(peer, NOW)
+
+
+@pytest.mark.parametrize("verb", ["consumer.invite", "consumer.revoke", "consumer.quota"])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"name": ""}, {"name": None}, {"name": 7}, {"name": "a", "x": "y"}]
+)
+def test_a_verb_without_its_arguments_is_a_usage_error(office, verb, arguments) -> None:
+    """What comes over the control socket is judged before it reaches a method."""
+    with pytest.raises(UsageError):
+        asyncio.run(office.admin.answers()[0][verb]("", arguments))

@@ -1,0 +1,75 @@
+"""One session with a broker behind it, without sockets: what is owed, and what is not said any more."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from drawwell.doors.conversation import MAX_OWED_BYTES, Conversation
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import Starved
+from drawwell.ports import Peer
+from drawwell.testing.fake_broker import FakeBroker
+from drawwell.wire.frames import Frame
+from drawwell.wire.limits import MAX_DRAW_BYTES
+from drawwell.wire.session import ClientSession, State
+
+FULL = DrawClass.FULL
+
+
+class Talk:
+    """A client's session and the conversation that answers it; what waits is kept in `waiting`."""
+
+    def __init__(self, broker: FakeBroker) -> None:
+        self.waiting: list[Coroutine[Any, Any, None]] = []
+        self.client = ClientSession()
+        self.conversation = Conversation(
+            broker, "attic", lambda: Peer("web01"), owner=False, spawn=self.waiting.append
+        )
+        self.say(self.client.hello())
+
+    def say(self, data: bytes) -> list[Frame]:
+        """Send it; return what comes back at once."""
+        self.conversation.session.receive_data(data)
+        while self.conversation.step():
+            pass
+        return self.heard()
+
+    def heard(self) -> list[Frame]:
+        self.client.receive_data(self.conversation.take_outgoing())
+        return list(iter(self.client.next_event, None))
+
+
+def test_a_refused_draw_is_owed_no_longer() -> None:
+    """However many large draws were refused, the next one is looked at."""
+    talk = Talk(FakeBroker(refuse=lambda consumer, n_bytes: Starved("empty")))
+    for _ in range(2 * MAX_OWED_BYTES // MAX_DRAW_BYTES):
+        request_id, data = talk.client.draw(MAX_DRAW_BYTES, FULL)
+        assert [frame.request_id for frame in talk.say(data)] == [request_id]  # type: ignore[attr-defined]
+    assert not talk.conversation.stalled
+
+
+def test_a_grant_after_the_end_is_said_to_nobody() -> None:
+    """A draw that waited while its peer was shown the door ends in silence, and not in an error of ours."""
+
+    async def run() -> None:
+        gate = asyncio.Event()
+        talk = Talk(FakeBroker(gate=gate))
+        talk.say(talk.client.draw(32, FULL)[1])
+        assert len(talk.waiting) == 1
+        talk.conversation.end("enough")
+        assert [type(frame).__name__ for frame in talk.heard()] == ["Bye"]
+        gate.set()
+        await talk.waiting[0]
+        assert talk.conversation.outgoing == []
+
+    asyncio.run(run())
+
+
+def test_a_broken_session_is_over_and_says_why() -> None:
+    """What the peer did wrong is kept for the door and told in the goodbye."""
+    talk = Talk(FakeBroker())
+    goodbye = talk.say(b"\xff" * 8)
+
+    assert (talk.conversation.over, talk.conversation.session.state) == (True, State.CLOSED)
+    assert talk.conversation.fault
+    assert [frame.reason for frame in goodbye] == [talk.conversation.fault]  # type: ignore[attr-defined]
