@@ -29,6 +29,7 @@ from drawwell.units import Allowance
 
 FULL, DRBG = DrawClass.FULL, DrawClass.DRBG
 BOTH = frozenset(DrawClass)
+FRESH = bytes(32)  # what the workbench gives for the operating system's generator
 KNOWN = sick.good(1).read(65_536)
 
 
@@ -66,7 +67,7 @@ def test_full_is_reservoir_bytes_xored_with_the_consumers_own_drbg() -> None:
         at = SEED_BYTES
         for size in (1, 32, 1000):
             grant = await bench.broker.draw("web01", size, FULL)
-            mask = drbg.generate(size)
+            mask = drbg.generate(size, FRESH)
             assert grant.data == bytes(a ^ b for a, b in zip(KNOWN[at : at + size], mask, strict=True))
             at += size
 
@@ -79,7 +80,7 @@ def test_class_drbg_is_the_consumers_own_drbg_and_takes_nothing_but_its_seed() -
     async def scenario(bench: Workbench) -> None:
         drbg = CtrDrbg(KNOWN[:SEED_BYTES], b"web01")
         for size in (1, 65_536, 32):
-            assert (await bench.broker.draw("web01", size, DRBG)).data == drbg.generate(size)
+            assert (await bench.broker.draw("web01", size, DRBG)).data == drbg.generate(size, FRESH)
         ledger = bench.supply.report()
         assert ledger.drbg_bytes == 1 + 65_536 + 32
         assert ledger.delivered_bits == 8 * SEED_BYTES
@@ -96,8 +97,8 @@ def test_consumers_have_drbgs_of_their_own() -> None:
     async def scenario(bench: Workbench) -> None:
         one = (await bench.broker.draw("one", 64, DRBG)).data
         two = (await bench.broker.draw("two", 64, DRBG)).data
-        assert one == CtrDrbg(KNOWN[:SEED_BYTES], b"one").generate(64)
-        assert two == CtrDrbg(KNOWN[SEED_BYTES : 2 * SEED_BYTES], b"two").generate(64)
+        assert one == CtrDrbg(KNOWN[:SEED_BYTES], b"one").generate(64, FRESH)
+        assert two == CtrDrbg(KNOWN[SEED_BYTES : 2 * SEED_BYTES], b"two").generate(64, FRESH)
 
     on_bench(scenario, terms={"one": UNLIMITED, "two": UNLIMITED})
 
@@ -126,11 +127,11 @@ def test_prediction_resistance_reseeds_first_and_costs_the_seed() -> None:
     async def scenario(bench: Workbench) -> None:
         drbg = CtrDrbg(KNOWN[:SEED_BYTES], b"web01")
         await bench.broker.draw("web01", 32, DRBG)
-        drbg.generate(32)
+        drbg.generate(32, FRESH)
         left = bench.broker.report().consumers[0].quota_left_bytes
         grant = await bench.broker.draw("web01", 32, DRBG, prediction_resistance=True)
         drbg.reseed(KNOWN[SEED_BYTES : 2 * SEED_BYTES])
-        assert grant.data == drbg.generate(32)
+        assert grant.data == drbg.generate(32, FRESH)
         assert bench.broker.report().consumers[0].quota_left_bytes == left - 32 - SEED_BYTES
 
     on_bench(scenario, terms={"web01": limited(total=Allowance(10_000, 86_400))})
@@ -142,12 +143,12 @@ def test_a_drbg_is_reseeded_when_it_has_grown_old() -> None:
     async def scenario(bench: Workbench) -> None:
         drbg = CtrDrbg(KNOWN[:SEED_BYTES], b"web01")
         await bench.broker.draw("web01", 32, DRBG)
-        drbg.generate(32)
+        drbg.generate(32, FRESH)
         await asyncio.sleep(599)
-        assert (await bench.broker.draw("web01", 32, DRBG)).data == drbg.generate(32)
+        assert (await bench.broker.draw("web01", 32, DRBG)).data == drbg.generate(32, FRESH)
         await asyncio.sleep(1.001)
         drbg.reseed(KNOWN[SEED_BYTES : 2 * SEED_BYTES])
-        assert (await bench.broker.draw("web01", 32, DRBG)).data == drbg.generate(32)
+        assert (await bench.broker.draw("web01", 32, DRBG)).data == drbg.generate(32, FRESH)
 
     on_bench(scenario, rules=Rules("bench", min_sources=0, reseed_interval_s=600))
 
@@ -640,3 +641,11 @@ def test_a_receipt_tells_what_was_granted_and_verifies() -> None:
         assert (plain.receipt, plain.receipt_key) == (b"", b"")
 
     run_virtually(run())
+
+
+def test_two_copies_of_one_broker_give_out_different_bytes() -> None:
+    """With the same reservoir and the same DRBG, fresh additional input keeps two copies apart."""
+    seed = KNOWN[:SEED_BYTES]
+    one, other = (CtrDrbg(seed, b"web01").generate(64, bytes([copy]) * 32) for copy in (1, 2))
+
+    assert one != other

@@ -26,6 +26,7 @@ SEED_BYTES = 48
 MAX_DRAW_BYTES = 65_536
 """2^19 bits: the most that one DRBG request may return (SP 800-90A r1, table 3)."""
 RECEIPT_KEY_BYTES = 32
+ADDITIONAL_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Broker:
         write_ahead: Makes quota reservations durable.
         signer: Signs receipts.
         first_serial: Higher than any serial number ever granted.
-        fresh_key: Returns that many bytes for a receipt's HMAC key, from the operating system.
+        fresh: Returns that many bytes from the operating system's generator: keys of receipts, and additional
+            input to the DRBGs that counts as nothing (SP 800-90A r1, 8.7.2).
         clock: Seconds since the epoch, never stepping back.
     """
 
@@ -75,7 +77,7 @@ class Broker:
         write_ahead: WriteAhead,
         signer: ReceiptSigner,
         first_serial: int,
-        fresh_key: Callable[[int], bytes],
+        fresh: Callable[[int], bytes],
         clock: Callable[[], float],
     ) -> None:
         self.rules = rules
@@ -93,7 +95,7 @@ class Broker:
         self._write_ahead = write_ahead
         self._signer = signer
         self._serial = first_serial
-        self._fresh_key = fresh_key
+        self._fresh = fresh
         self._clock = clock
         self._started = clock()
 
@@ -130,7 +132,7 @@ class Broker:
         self._serial += 1
         if not receipt:
             return Grant(data, self._serial, draw_class)
-        key = self._fresh_key(RECEIPT_KEY_BYTES)
+        key = self._fresh(RECEIPT_KEY_BYTES)
         return Grant(data, self._serial, draw_class, self._receipt(account, data, draw_class, key), key)
 
     def _account(self, consumer: str) -> Account:
@@ -194,7 +196,8 @@ class Broker:
             self._seed(account, now)
         drbg = account.drbg
         assert drbg is not None  # noqa: S101  seeded just now or before: anything else is our bug
-        output = drbg.generate(ask.n_bytes)
+        # two copies of this process, restored from one image, would else give out the same bytes
+        output = drbg.generate(ask.n_bytes, self._fresh(ADDITIONAL_BYTES))
         if ask.draw_class is DrawClass.DRBG:
             self._supply.count_drbg(ask.n_bytes)
             return output

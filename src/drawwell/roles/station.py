@@ -6,10 +6,12 @@ import os
 import ssl
 import stat
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 from drawwell.config.kinds import HostPort
-from drawwell.config.model import Config
+from drawwell.config.model import TABLES, Config, Table
+from drawwell.config.serving import ConsumerSection
 from drawwell.crypto.drbg import self_test
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.doors.enrol import EnrolDoor
@@ -79,7 +81,7 @@ class Station:
             write_ahead=self._write_ahead,
             signer=self._signer,
             first_serial=self._store.boot_epoch * SERIALS_PER_LIFE,
-            fresh_key=os.urandom,
+            fresh=os.urandom,
             clock=self._clock,
         )
         self._admin: Admin | None = None
@@ -118,20 +120,19 @@ class Station:
         self._store.close()
 
     def reload(self, config: Config) -> None:
-        """Take over what can change while we run: consumers, certificates; say what cannot.
+        """Take over what can change while we run, consumers and certificates; say what cannot.
 
         Raises:
-            ConfigError: certificates that cannot be used; the old ones stay.
+            ConfigError: certificates that cannot be used; everything stays as it was.
         """
-        fixed = ("broker", "sources", "unix", "control", "health", "tls", "enrol", "pki")
-        changed = [name for name in fixed if getattr(config, name) != getattr(self.config, name)]
-        if changed:
-            log.warning("a restart is needed for changes in: %s", ", ".join(changed))
-        self.config = config
-        if self._own_pki:
-            self._own_pki.configure(config.pki.identity, _names(config))
         if self._tls:
             self._tls.reload()
+        for table in TABLES:
+            if table.section is not ConsumerSection and _changed(table, self.config, config):
+                log.warning("a restart is needed for the changes in %s", table.header)
+        self.config = replace(self.config, consumers=config.consumers)
+        if self._own_pki:
+            self._own_pki.configure(self.config.pki.identity, _names(self.config))
         self.follow_consumers()
         log.info("configuration read again")
 
@@ -308,6 +309,10 @@ def make_run_dir(path: str) -> None:
 
 
 _RUN_DIR_HINT = "Set run_dir in [broker] to a directory of your own."
+
+
+def _changed(table: Table, old: Config, new: Config) -> bool:
+    return bool(getattr(old, table.attribute) != getattr(new, table.attribute))
 
 
 def _names(config: Config) -> dict[str, str]:

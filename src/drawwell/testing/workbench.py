@@ -78,7 +78,7 @@ class Workbench:
             write_ahead=self.write_ahead,
             signer=self.signer,
             first_serial=0,
-            fresh_key=bytes,
+            fresh=bytes,
             clock=self.clock,
         )
         self.broker.set_terms(terms or {"web01": UNLIMITED}, self.disk.states)
