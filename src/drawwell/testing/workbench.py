@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.entropy.blocks import DrawClass, FullEntropy, TestedBlock
@@ -51,6 +51,7 @@ class Workbench:
         terms: Who may draw what.
         rules: The broker's; one source and a reseed every hour by default.
         capacity_bytes: Of the reservoir.
+        fresh: Stands for the operating system's generator; zeros by default.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Workbench:
         terms: Mapping[str, Terms] | None = None,
         rules: Rules | None = None,
         capacity_bytes: int = 131_072,
+        fresh: Callable[[int], bytes] = bytes,
     ) -> None:
         self.disk = disk or Disk()
         reservoir = Reservoir(capacity_bytes, low_mark=capacity_bytes // 2, high_mark=capacity_bytes)
@@ -78,7 +80,7 @@ class Workbench:
             write_ahead=self.write_ahead,
             signer=self.signer,
             first_serial=0,
-            fresh=bytes,
+            fresh=fresh,
             clock=self.clock,
         )
         self.broker.set_terms(terms or {"web01": UNLIMITED}, self.disk.states)
