@@ -18,11 +18,12 @@ from drawwell.wire.enrolment import (
     parse_request,
 )
 
-TEXT = st.text(st.characters(max_codepoint=127), max_size=200)
-REQUESTS = st.builds(JoinRequest, invitation=TEXT, secret=st.binary(max_size=64), csr=TEXT)
-REPLIES = st.builds(
-    JoinReply, TEXT, TEXT, TEXT, TEXT, st.lists(TEXT, max_size=4).map(tuple), TEXT, TEXT, TEXT, TEXT
-)
+PRINTABLE = st.characters(min_codepoint=32, max_codepoint=126)
+TEXT = st.text(PRINTABLE, max_size=200)
+PEM = st.text(PRINTABLE | st.just("\n"), max_size=200)
+REQUESTS = st.builds(JoinRequest, invitation=TEXT, secret=st.binary(max_size=64), csr=PEM)
+ADDRESSES = st.lists(TEXT, min_size=1, max_size=4).map(tuple)
+REPLIES = st.builds(JoinReply, TEXT, PEM, PEM, TEXT, ADDRESSES, TEXT, TEXT, TEXT, PEM)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

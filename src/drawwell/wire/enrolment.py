@@ -16,6 +16,7 @@ PREFIX_BYTES: Final = 3
 LIMIT_BYTES: Final = 16_384
 """The longest JSON of either message."""
 VERSION: Final = 1
+_PEM: Final = ("certificate", "ca_certificate", "receipt_public_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def parse_request(body: bytes) -> JoinRequest:
         secret = base64.b64decode(_text(fields, "secret"), validate=True)
     except binascii.Error:
         raise RemoteProtocolError("an enrolment message whose secret is not base64") from None
-    return JoinRequest(_text(fields, "invitation"), secret, _text(fields, "csr"))
+    return JoinRequest(_text(fields, "invitation"), secret, _text(fields, "csr", lines=True))
 
 
 def parse_reply(body: bytes) -> JoinReply | JoinRefusal:
@@ -100,9 +101,12 @@ def parse_reply(body: bytes) -> JoinReply | JoinRefusal:
     if "reason" in fields:
         return JoinRefusal(_text(fields, "reason"), _text(fields, "message"))
     addresses = fields.pop("addresses", None)
-    if not isinstance(addresses, list) or not all(isinstance(address, str) for address in addresses):
+    if not isinstance(addresses, list) or not addresses:
         raise RemoteProtocolError("an enrolment message without addresses")
-    texts = {name: _text(fields, name) for name in JoinReply.__dataclass_fields__ if name != "addresses"}
+    if not all(isinstance(address, str) and address.isprintable() for address in addresses):
+        raise RemoteProtocolError("an enrolment message with an address that is no text")
+    names = [name for name in JoinReply.__dataclass_fields__ if name != "addresses"]
+    texts = {name: _text(fields, name, lines=name in _PEM) for name in names}
     return JoinReply(addresses=tuple(addresses), **texts)
 
 
@@ -116,8 +120,11 @@ def _fields(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def _text(fields: dict[str, Any], name: str) -> str:
+def _text(fields: dict[str, Any], name: str, *, lines: bool = False) -> str:
+    """Read printable text, in one line unless it may have `lines`: most of it is shown on a terminal."""
     value = fields.get(name)
     if not isinstance(value, str) or not value.isascii():
         raise RemoteProtocolError(f"an enrolment message without {name}")
+    if not (value.replace("\n", "") if lines else value).isprintable():
+        raise RemoteProtocolError(f"an enrolment message whose {name} is not printable")
     return value

@@ -298,12 +298,12 @@ def put_json(document: dict[str, Any]) -> bytes:
 def _take_json(data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
+        if b"\\u" in data:
+            json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is a ValueError here
     except RecursionError:
         raise ValueError("JSON nested too deep") from None
     if not isinstance(document, dict):
         raise ValueError("JSON that is not an object")  # noqa: TRY004 - input, not a caller's type
-    if b"\\u" in data:
-        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is a ValueError here
     return document
 
 
