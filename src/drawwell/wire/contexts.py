@@ -33,12 +33,13 @@ def server_context(certificate: str, key: str, ca: str, *, renews: bool = False)
 def client_context(certificate: str, key: str, ca: str) -> ssl.SSLContext:
     """Make a consumer's context from three PEM files: its chain, its key, the CA of its broker.
 
-    The broker's name is checked against its certificate.
+    The broker's name is looked for among its certificate's subject alternative names, and nowhere else.
 
     Raises:
         ConfigError: as for `server_context`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.hostname_checks_common_name = False
     return _completed(context, certificate, key, ca)
 
 
