@@ -18,6 +18,7 @@ from drawwell.host.pty import PtyDevice
 from drawwell.onerng.verify import SIMULATOR, verify_dump
 from drawwell.ports import NoiseSource
 from drawwell.reports import Firmware
+from drawwell.testing.waiting import until
 
 LFLAG = 3
 TIOCGEXCL = 0x80045440  # asm-generic/ioctls.h
@@ -398,8 +399,9 @@ def test_closing_pauses_the_device(tmp_path: Path) -> None:
     async def scene(device: PtyDevice, source: OneRngSource) -> None:
         await source.open()
         await source.aclose()
+        await until(lambda: not device._device.dtr, "the device sees that it was closed")
+        assert device._device.paused
         fd = os.open(device.node, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-        termios.tcflush(fd, termios.TCIFLUSH)
         before = device.sent_bytes
         os.write(fd, b"cmdv")
         for _ in range(50):

@@ -149,14 +149,14 @@ class PtyDevice:
         poll.register(self._master, 0)
         was_up, self._device.dtr = self._device.dtr, not poll.poll(0)
         if was_up and not self._device.dtr:
+            self._take_commands()  # a close drains what was written before it (tty_wait_until_sent)
             termios.tcflush(self._master, termios.TCIOFLUSH)
             self._pending = b""
         return self._device.dtr
 
     async def _serve_once(self) -> None:
         pauses = self._device.pauses
-        with suppress(OSError):  # nothing to read, or hung up between two looks
-            self._device.receive(os.read(self._master, _CHUNK_BYTES))
+        self._take_commands()
         if self._device.pauses != pauses:
             self._pending = b""
         self._device.advance(asyncio.get_running_loop().time())
@@ -166,6 +166,10 @@ class PtyDevice:
             await asyncio.sleep(0)
         else:
             await self._wait()
+
+    def _take_commands(self) -> None:
+        with suppress(OSError):  # nothing to read, or hung up between two looks
+            self._device.receive(os.read(self._master, _CHUNK_BYTES))
 
     def _write(self) -> int:
         try:
