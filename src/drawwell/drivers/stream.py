@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, Protocol
 
+from drawwell.host.readiness import readable
+
 _LOOK_AGAIN_S: Final = 0.005
 """How often to look into a device that cannot be polled; /dev/hwrng of virtio keeps its full rate at this."""
 
@@ -50,7 +52,7 @@ class PolledStream:
     async def read(self, max_bytes: int, wait_s: float) -> bytes:
         """Read as `Stream.read`; an end before the first byte is a writer that is not there yet."""
         data = self._read_now(max_bytes)
-        if data is None and wait_s > 0 and await self._readable(wait_s):
+        if data is None and wait_s > 0 and await readable(self._fd, wait_s):
             data = self._read_now(max_bytes)
         return data or b""
 
@@ -71,18 +73,6 @@ class PolledStream:
             raise Gone("it ended")
         self._begun = self._begun or bool(data)
         return data or None
-
-    async def _readable(self, wait_s: float) -> bool:
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._fd, ready.set)
-        try:
-            async with asyncio.timeout(wait_s):
-                await ready.wait()
-        except TimeoutError:
-            return False
-        finally:
-            loop.remove_reader(self._fd)
-        return True
 
 
 class WatchedStream:

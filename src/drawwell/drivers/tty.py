@@ -10,12 +10,12 @@ import fcntl
 import os
 import struct
 import termios
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Self
 
 from drawwell.drivers.discovery import holders
 from drawwell.errors import SourceRejected, SourceUnavailable
+from drawwell.host.readiness import readable, writable
 
 BUFFER_BYTES: Final = 4096
 """What the kernel's line discipline holds for a reader."""
@@ -64,11 +64,7 @@ class Tty:
             SourceUnavailable: unplugged.
         """
         data = self._read_now(max_bytes)
-        if (
-            data is None
-            and wait_s > 0
-            and await self._ready(self._loop.add_reader, self._loop.remove_reader, wait_s)
-        ):
+        if data is None and wait_s > 0 and await readable(self._fd, wait_s):
             data = self._read_now(max_bytes)
         return data or b""
 
@@ -82,7 +78,7 @@ class Tty:
             try:
                 data = data[os.write(self._fd, data) :]
             except BlockingIOError:
-                if not await self._ready(self._loop.add_writer, self._loop.remove_writer, _WRITE_LIMIT_S):
+                if not await writable(self._fd, _WRITE_LIMIT_S):
                     raise SourceUnavailable(f"{self.path} takes no commands", hint=_REPLUG) from None
             except OSError as error:
                 raise _gone(self.path) from error
@@ -93,10 +89,11 @@ class Tty:
         Raises:
             SourceUnavailable: unplugged, or it did not become quiet within `limit_s`.
         """
-        deadline, dropped = self._loop.time() + limit_s, 0
+        loop, dropped = asyncio.get_running_loop(), 0
+        deadline = loop.time() + limit_s
         while data := await self.read(BUFFER_BYTES, quiet_s):
             dropped += len(data)
-            if self._loop.time() > deadline:
+            if loop.time() > deadline:
                 raise SourceUnavailable(f"{self.path} does not stop sending when told to", hint=_REPLUG)
         self.flush_input()
         return dropped
@@ -116,10 +113,6 @@ class Tty:
         """Let go of it; the kernel drops DTR. Never raises."""
         _let_go(self._fd)
 
-    @property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
-
     def _read_now(self, max_bytes: int) -> bytes | None:
         try:
             data = os.read(self._fd, max_bytes)
@@ -130,18 +123,6 @@ class Tty:
         if not data:
             raise _gone(self.path)
         return data
-
-    async def _ready(self, add: Callable[..., None], remove: Callable[[int], bool], wait_s: float) -> bool:
-        ready = asyncio.Event()
-        add(self._fd, ready.set)
-        try:
-            async with asyncio.timeout(wait_s):
-                await ready.wait()
-        except TimeoutError:
-            return False
-        finally:
-            remove(self._fd)
-        return True
 
 
 _REPLUG: Final = "Pull it out and plug it in again; use another port if that does not help."

@@ -1,6 +1,5 @@
 """Descriptors that are written to without ever blocking the event loop."""
 
-import asyncio
 import os
 import select
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from drawwell.errors import SinkRefused
+from drawwell.host import readiness
 
 # A pipe that polls as writable has a page free: so much goes in without blocking (pipe(7)).
 _AT_ONCE_BYTES: Final = select.PIPE_BUF
@@ -18,20 +18,10 @@ async def writable(fd: int, timeout_s: float | None = None) -> bool:
 
     A descriptor that cannot be polled, such as a regular file, always is.
     """
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
     try:
-        loop.add_writer(fd, ready.set)
+        return await readiness.writable(fd, timeout_s)
     except PermissionError:  # epoll(7): EPERM, regular files and the like
         return True
-    try:
-        async with asyncio.timeout(timeout_s):
-            await ready.wait()
-    except TimeoutError:
-        return False
-    finally:
-        loop.remove_writer(fd)
-    return True
 
 
 async def write_all(fd: int, data: bytes) -> None:
