@@ -74,6 +74,16 @@ def test_no_credit_is_given_by_default():
     assert kernel.feeds[0][0] == 0
 
 
+def test_what_is_no_noise_is_mixed_in_and_credited_nothing():
+    """Asked at each feed: while a source is simulated its bytes earn nothing, whatever the credit is set to."""
+    kernel, earns = Kernel(), iter([False, True, False])
+
+    report = fed(kernel, LARGE, sizes=(64, 64, 64), credit_bits_per_byte=8.0, earns=lambda: next(earns))
+
+    assert [credit for credit, *_ in kernel.feeds] == [0, 512, 0]
+    assert (report.credited_bits, report.delivered_bytes) == (512, 192)
+
+
 @pytest.mark.parametrize(
     ("size", "credit", "bits"), [(64, 8.0, 256), (32, 8.0, 256), (31, 8.0, 248), (33, 0.1, 3), (9, 0.1, 0)]
 )
