@@ -1,0 +1,49 @@
+"""A real broker whose state cannot be written any more: file size limited under its feet, and set free again."""
+
+import asyncio
+import resource
+
+import pytest
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import StateUnavailable
+from drawwell.host.pty import PtyDevice
+from drawwell.testing.daemon import Daemon, command
+from drawwell.testing.station import Site
+
+pytestmark = pytest.mark.slow
+
+FREE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
+def test_while_the_state_cannot_be_written_nothing_limited_is_served_and_then_all_goes_on(folder) -> None:
+    """Writes that fail refuse the draw with a hint, take and charge nothing, and when they succeed all goes on."""
+    site = Site(folder)
+
+    async def run() -> None:
+        async with PtyDevice(folder / "stick", seed=1, rate=0):
+            with Daemon("broker", config=site.path, log=folder / "log") as daemon:
+                await site.until_healthy(share=1.0)
+                link = site.link(await site.enrol("web01", quota="100000B/h"))
+                await link.draw(32, DrawClass.FULL)
+                before = await site.ask("status")
+                resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+                for draw_class in DrawClass:
+                    with pytest.raises(StateUnavailable) as refused:
+                        await link.draw(60_000, draw_class)
+                    assert refused.value.hint
+                after = await site.ask("status")
+                assert [after[key] for key in ("ledger", "consumers")] == [
+                    before[key] for key in ("ledger", "consumers")
+                ]
+                with pytest.raises(StateUnavailable):
+                    await site.enrol("db01")
+                assert (
+                    await asyncio.to_thread(command, "draw", "8", "--hex", config=site.path)
+                ).returncode == 0
+                resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, FREE)
+                assert len(await link.draw(60_000, DrawClass.FULL)) == 60_000
+                assert await site.enrol("db01")
+                await link.aclose()
+
+    asyncio.run(run())
