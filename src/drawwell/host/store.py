@@ -277,8 +277,14 @@ class Store:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StateUnavailable(
-                f"the state in {self._path}: {error}", hint=_hint(error, self._path)
+                f"the state in {self._path}: {_reason(error)}", hint=_hint(error, self._path)
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, BlockingIOError):
+        return "in use"
+    return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).lower()
 
 
 def _hint(error: Exception, path: str) -> str:

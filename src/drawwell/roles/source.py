@@ -23,7 +23,7 @@ from drawwell.errors import (
     UsageError,
 )
 from drawwell.ports import NoiseSource
-from drawwell.reports import Report, SourceReport, SourceState, as_json
+from drawwell.reports import Firmware, Report, SourceReport, SourceState, as_json
 from drawwell.roles.supply import Supply
 
 log = logging.getLogger("drawwell.source")
@@ -172,7 +172,7 @@ class SourceRole:
         self._last_error = ""
         self._monitor.start()
         self.changed()
-        log.info("%s: open, start-up tests begin", self.name)
+        log.info("%s: open, start-up tests begin%s", self._label, self._firmware_words)
         while True:
             await self._serve_commands()
             if self._paused or not (self._supply.wanted or self._monitor.state is not SourceState.HEALTHY):
@@ -198,7 +198,7 @@ class SourceRole:
             self._count.discarded_bytes += len(raw)
             raise
         if self._monitor.state is not before:
-            log.info("%s: %s", self.name, self._monitor.state)
+            log.info("%s: %s", self._label, self._monitor.state)
             self.changed()
         if tested is None:
             self._count.discarded_bytes += len(raw)
@@ -221,9 +221,31 @@ class SourceRole:
 
     def _note(self, error: DrawwellError) -> None:
         if str(error) != self._last_error:
-            log.warning("%s: %s", self.name, error)
+            log.warning("%s: %s; %s", self._label, error, self._consequence(error))
         self._last_error = str(error)
         self.changed()
+
+    @property
+    def _label(self) -> str:
+        return f"{self.name} (simulated)" if self._driver.identity.simulated else self.name
+
+    @property
+    def _firmware_words(self) -> str:
+        identity = self._driver.identity
+        if identity.firmware is Firmware.NOT_APPLICABLE:
+            return ""
+        return f"; firmware: {identity.firmware} ({identity.firmware_detail})"
+
+    def _consequence(self, error: DrawwellError) -> str:
+        """What happens next, for the log."""
+        match error:
+            case IntermittentHealthFailure():
+                return "the block is dropped and the start-up tests run again"
+            case PermanentHealthFailure():
+                return f"it is not used again until you type 'drawwell source reset {self.name}'"
+            case SourceRejected():
+                return f"it is not used; then 'drawwell source reset {self.name}' tries it again"
+        return "it is tried again and again"
 
     async def _wait(self, timeout_s: float | None) -> None:
         """Sleep until woken, at most `timeout_s`."""
