@@ -6,7 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from drawwell.errors import LinkUnavailable, UsageError
+from drawwell.errors import LinkUnavailable, PermissionRefused, UsageError
 from drawwell.ports import Upstream
 
 if TYPE_CHECKING:
@@ -18,12 +18,18 @@ def call(args: argparse.Namespace, verb: str, arguments: dict[str, Any]) -> dict
 
     Raises:
         NoBroker: none runs on this machine.
+        PermissionRefused: we are not its owner.
         LinkUnavailable: it went away before it answered.
         DrawwellError: whatever the broker refused it with.
     """
     from drawwell.config.load import load
 
-    return ask(load(args.config).control.path, verb, arguments)
+    try:
+        return ask(load(args.config).control.path, verb, arguments)
+    except PermissionRefused as error:
+        raise PermissionRefused(
+            "only the broker's owner may ask that", hint="Ask as root or as the broker's own user."
+        ) from error
 
 
 def ask(path: str, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:

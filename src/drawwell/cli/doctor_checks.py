@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from drawwell.cli import doctor_places
 from drawwell.cli.finding import Finding
 from drawwell.drivers.discovery import UsbDevice, discover, holders
-from drawwell.errors import ConfigError, DrawwellError
+from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
 from drawwell.host.kernel import KernelFacts, kernel_facts
 from drawwell.reports import Firmware, SourceState
 
@@ -35,8 +35,9 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     for device in devices:
         yield from _device(device, running=report is not None)
     if config:
-        for name, path in _configured_nodes(config, devices):
-            yield from _node(name, path, running=report is not None)
+        if report is None:
+            for name, path in _configured_nodes(config, devices):
+                yield from _node(name, path)
         if config.serves and report is None:
             yield from doctor_places.state(config)
             yield from doctor_places.ports(config)
@@ -136,10 +137,11 @@ def _device(device: UsbDevice, *, running: bool) -> Iterator[Finding]:
         )  # fmt: skip
         return
     yield Finding("good", name, f"driver {device.bound_driver}, node {device.path}")
-    yield from _node(name, device.path, running=running)
+    if not running:
+        yield from _node(name, device.path)
 
 
-def _node(name: str, path: str, *, running: bool) -> Iterator[Finding]:
+def _node(name: str, path: str) -> Iterator[Finding]:
     if not os.path.exists(path):
         yield Finding(
             "problem", name, f"{path} is not there", "Plug it in, or mend the path in the configuration."
@@ -147,8 +149,6 @@ def _node(name: str, path: str, *, running: bool) -> Iterator[Finding]:
         return
     if os.path.realpath(path).startswith("/dev/pts/"):
         name += " (simulated)"
-    if running:
-        return
     if not os.access(path, os.R_OK):
         yield Finding("problem", name, f"{path} may not be opened by user {os.geteuid()}", _entry_hint(path))
         return
@@ -190,7 +190,10 @@ def _broker_report(config: "Config") -> dict[str, Any] | None:
     from drawwell.cli import control
 
     try:
-        return control.ask(config.control.path, "status", {})
+        try:
+            return control.ask(config.control.path, "status", {})
+        except PermissionRefused:
+            return control.ask(config.unix.path, "status", {})
     except control.NoBroker:
         return None
     except DrawwellError as error:
@@ -205,6 +208,12 @@ def _broker(
         return
     if "unanswered" in report:
         yield Finding("problem", "broker", report["unanswered"], report["hint"])
+        return
+    if "sources" not in report:
+        level, words = ("good", "ready") if report["ready"] else ("problem", report["not_ready_because"])
+        yield Finding(
+            level, "broker", words, "Its owner is told more: ask as root or as the broker's own user."
+        )
         return
     if report["ready"]:
         healthy = f"{report['healthy_sources']} of {len(report['sources'])} sources healthy"

@@ -24,6 +24,10 @@ def as_ours(error: BaseException) -> DrawwellError:
         return error
     if isinstance(error, OSError):
         return of_file(error)
+    if isinstance(error, ImportError):
+        return InternalFault(
+            f"this installation is not whole: {error}", hint="Install it again: 'make clean venv'."
+        )
     return _bug(error)
 
 

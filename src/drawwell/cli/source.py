@@ -175,6 +175,7 @@ def _watched(source: Mapping[str, Any], before: Mapping[str, int] | None) -> str
     from drawwell.cli.render import state_word, tests_table
 
     name = source["identity"]["name"]
-    now = source["raw_bytes"] - before[name] if before and name in before else source["raw_rate_bytes_per_s"]
+    rate = source["raw_rate_bytes_per_s"] if source["state"] == "healthy" and not source["paused"] else 0
+    now = source["raw_bytes"] - before[name] if before and name in before else rate
     simulated = " (simulated)" if source["identity"]["simulated"] else ""
     return f"{name}{simulated}: {state_word(source)}, {format_size(int(now))}/s raw\n{tests_table(source['tests'])}"
