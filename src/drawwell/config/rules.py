@@ -10,6 +10,8 @@ from drawwell.units import format_size
 
 SEED_BYTES: Final = 48
 """What a draw may need beside its own bytes: seedlen of CTR_DRBG AES-256 (SP 800-90A r1, table 3)."""
+MAX_SOURCES: Final = 32
+"""So many fit into a receipt of 16,384 bytes, whatever it says of them (crypto/receipt_form.py)."""
 OS_GENERATORS: Final = ("/dev/random", "/dev/urandom")
 ONLY_FOR: Final = {
     "path": ("onerng", "chardev", "replay"),
@@ -68,6 +70,8 @@ def _sources(config: Config) -> Iterator[Finding]:
                 f"{source.path} is the operating system's generator, no source of its own: "
                 "say allow_os_generator = true if you mean it",
             )
+    if len(config.sources) > MAX_SOURCES:
+        yield Finding(("source",), f"a receipt names every source, and has room for {MAX_SOURCES}")
     if 0 < len(config.sources) < config.broker.min_sources:
         yield Finding(
             ("broker.min_sources", "source"),

@@ -53,7 +53,7 @@ class ReceiptSource:
             kind=identity.kind,
             simulated=identity.simulated,
             noise=identity.noise,
-            firmware=f"{identity.firmware}{detail}",
+            firmware=f"{identity.firmware}{detail}"[:_MAX_TEXT],
             state=str(report.state),
             health_epoch=report.health_epoch,
         )

@@ -1,0 +1,38 @@
+"""Attacks by asking for a receipt: no broker may be so configured that its receipts cannot be made."""
+
+from drawwell.config import rules
+from drawwell.config.load import load
+from drawwell.crypto import receipt_form
+from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource, receipt_key_from_seed
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import ConfigError
+
+LONGEST = 63
+SIGNER = ReceiptSigner(receipt_key_from_seed(bytes(32)))
+
+
+def test_the_most_sources_with_the_longest_texts_fit_into_a_receipt() -> None:
+    """A draw with receipt never fails, whatever the sources are called and their firmware is said to be."""
+    longest = ReceiptSource(
+        name="n" * LONGEST, kind="onerng", simulated=False, noise="after the maker's conditioning",
+        firmware="f" * 255, state="intermittent failure", health_epoch=10**9,
+    )  # fmt: skip
+    body = ReceiptBody.of(
+        broker="b" * LONGEST, consumer="c" * LONGEST, sources=(longest,) * rules.MAX_SOURCES,
+        draw_class=DrawClass.FULL, serial=2**63 - 1, time=1e10, data=bytes(65_536), key=bytes(32),
+    )  # fmt: skip
+    assert len(SIGNER.sign(body)) <= receipt_form.MAX_RECEIPT_BYTES
+
+
+def test_more_sources_than_a_receipt_can_name_are_a_fault_of_the_configuration(folder) -> None:
+    """The operator hears it at once, and not a consumer after its bytes are gone."""
+    for count, faults in ((rules.MAX_SOURCES, ()), (rules.MAX_SOURCES + 1, ("room for 32",))):
+        path = folder / "drawwell.toml"
+        path.write_text("".join(f'[[source]]\nname = "s{n}"\npath = "/dev/s{n}"\n' for n in range(count)))
+        try:
+            load(str(path))
+            found: tuple[str, ...] = ()
+        except ConfigError as error:
+            found = error.faults
+        assert len(found) == len(faults)
+        assert all(fault in line for fault, line in zip(faults, found, strict=True))
