@@ -24,7 +24,7 @@ def hwrng_missing() -> str:
 
 
 def source(path, stall_s=0.2, **more) -> CharDeviceSource:
-    return CharDeviceSource("test", str(path), 4.0, stall_s, **more)
+    return CharDeviceSource("test", str(path), stall_s=stall_s, **more)
 
 
 @pytest.fixture

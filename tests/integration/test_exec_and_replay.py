@@ -38,14 +38,14 @@ async def read_exactly(noise, size: int) -> bytes:
 
 def test_a_program_gives_its_standard_output():
     """The bytes are the program's, in order."""
-    noise = ExecSource("test", python(ENDLESS), 4.0)
+    noise = ExecSource("test", python(ENDLESS))
 
     assert opened(noise, lambda noise: read_exactly(noise, 1000)) == (bytes(range(256)) * 4)[:1000]
 
 
 def test_no_shell_reads_the_arguments():
     """An argument is handed over as it is."""
-    noise = ExecSource("test", python("import sys; print(sys.argv[1], flush=True); input()", "$(id); *"), 4.0)
+    noise = ExecSource("test", python("import sys; print(sys.argv[1], flush=True); input()", "$(id); *"))
 
     assert opened(noise, lambda noise: read_exactly(noise, 8)) == b"$(id); *"
 
@@ -53,7 +53,7 @@ def test_no_shell_reads_the_arguments():
 def test_a_program_that_ends_is_named_with_status_and_last_words():
     """Its exit status and the end of its standard error are in the message; its output is not."""
     program = "import os,sys; os.write(1, b'noise'); print('no\\x1b device\\n', file=sys.stderr); sys.exit(3)"
-    noise = ExecSource("test", python(program), 4.0)
+    noise = ExecSource("test", python(program))
 
     async def scenario(noise):
         await read_exactly(noise, 5)
@@ -66,7 +66,7 @@ def test_a_program_that_ends_is_named_with_status_and_last_words():
 
 def test_a_program_that_a_signal_ends_is_named():
     """A crash is told from an exit."""
-    noise = ExecSource("test", python("import os; os.kill(os.getpid(), 9)"), 4.0)
+    noise = ExecSource("test", python("import os; os.kill(os.getpid(), 9)"))
 
     with pytest.raises(SourceUnavailable, match="was ended by signal 9"):
         opened(noise, lambda noise: noise.read(1))
@@ -75,7 +75,7 @@ def test_a_program_that_a_signal_ends_is_named():
 def test_much_on_standard_error_does_not_stop_the_program():
     """A chatty program is listened to while it is read, and only its last words are kept."""
     program = "import os\nfor _ in range(40): os.write(2, b'x' * 10000)\nos.write(2, b'\\nlast')\nos.write(1, b'done')"
-    noise = ExecSource("test", python(program), 4.0, stall_s=20)
+    noise = ExecSource("test", python(program), stall_s=20)
 
     async def scenario(noise):
         await read_exactly(noise, 4)
@@ -87,7 +87,7 @@ def test_much_on_standard_error_does_not_stop_the_program():
 
 def test_a_silent_program_is_named_after_the_stall_time():
     """A program that runs and says nothing stalls."""
-    noise = ExecSource("test", python("import time; time.sleep(600)"), 4.0, stall_s=0.05)
+    noise = ExecSource("test", python("import time; time.sleep(600)"), stall_s=0.05)
 
     with pytest.raises(SourceUnavailable, match=r"no sample from .* within 0.05 s"):
         opened(noise, lambda noise: noise.read(1))
@@ -96,7 +96,7 @@ def test_a_silent_program_is_named_after_the_stall_time():
 def test_a_missing_program_is_unavailable():
     """A program that cannot be started is named with the reason."""
     with pytest.raises(SourceUnavailable, match="cannot start /no/such/program: No such file"):
-        opened(ExecSource("test", ("/no/such/program",), 4.0), None)
+        opened(ExecSource("test", ("/no/such/program",)), None)
 
 
 def gone(pid: int) -> bool:
@@ -112,7 +112,7 @@ def test_closing_ends_the_program(deaf):
     """The program is gone when the source is closed, also one that ignores SIGTERM."""
     ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" if deaf else ""
     sleep = "import os,time\nprint(os.getpid(), flush=True)\nwhile True: time.sleep(600)"
-    noise = ExecSource("test", python(ignore + sleep), 4.0)
+    noise = ExecSource("test", python(ignore + sleep))
 
     async def scenario(noise):
         return int((await noise.read(4096)).data)
@@ -122,7 +122,7 @@ def test_closing_ends_the_program(deaf):
 
 def test_a_program_is_started_anew_after_its_end():
     """Opening again runs it again: the role's retry."""
-    noise = ExecSource("test", python("import os; os.write(1, b'once')"), 4.0)
+    noise = ExecSource("test", python("import os; os.write(1, b'once')"))
 
     async def scenario(noise):
         first = await read_exactly(noise, 4)
@@ -138,7 +138,7 @@ def test_a_cancelled_open_leaves_no_program_behind():
     """Cancelled at any moment, closing finds and ends what was started."""
 
     async def run():
-        noise = ExecSource("test", python(ENDLESS), 4.0)
+        noise = ExecSource("test", python(ENDLESS))
         reading = asyncio.ensure_future(noise.open())  # noqa: TID251 - cancelled on purpose
         await asyncio.sleep(0)
         reading.cancel()
@@ -187,14 +187,14 @@ def test_a_looped_recording_begins_again(recording):
     assert opened(noise, lambda noise: read_exactly(noise, 2500)) == (recording.read_bytes() * 3)[:2500]
 
 
-def test_a_rate_is_waited_for(recording):
-    """With a rate a read leaves the loop to others until its bytes are due."""
-    noise = ReplaySource("test", str(recording), rate=10_000)
+def test_a_read_leaves_the_loop_to_others(recording):
+    """A file never makes its reader wait; yet between two reads whatever else is ready gets its turn."""
+    noise = ReplaySource("test", str(recording))
     happened = []
 
     async def scenario(noise):
-        asyncio.get_running_loop().call_later(0.001, happened.append, "meanwhile")
-        await read_exactly(noise, 200)
+        asyncio.get_running_loop().call_soon(happened.append, "meanwhile")
+        await noise.read(100)
         happened.append("read")
 
     opened(noise, scenario)
@@ -227,6 +227,6 @@ def test_an_empty_or_missing_recording_is_unavailable(tmp_path):
 
 def test_neither_takes_verbs(recording):
     """A program and a recording have nothing to command."""
-    for noise in (ReplaySource("test", str(recording)), ExecSource("test", ("true",), 4.0)):
+    for noise in (ReplaySource("test", str(recording)), ExecSource("test", ("true",))):
         with pytest.raises(UsageError):
             asyncio.run(noise.command("pause", {}))

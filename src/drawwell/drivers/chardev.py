@@ -30,7 +30,6 @@ class CharDeviceSource:
     Args:
         name: Its name in the configuration.
         path: The device's node or the FIFO. A terminal is set raw and taken for us alone.
-        min_entropy: Assessed min-entropy of a sample byte, in bits.
         stall_s: How long no sample may come before it counts as gone.
         allow_os_generator: Take /dev/random and /dev/urandom; every report then says what they are.
         sysfs: Where the kernel tells about its devices.
@@ -40,13 +39,11 @@ class CharDeviceSource:
         self,
         name: str,
         path: str,
-        min_entropy: float,
-        stall_s: float = 5.0,
         *,
+        stall_s: float = 5.0,
         allow_os_generator: bool = False,
         sysfs: str = "/sys",
     ) -> None:
-        self.min_entropy = min_entropy
         self._path = path
         self._stall_s = stall_s
         self._allow_os_generator = allow_os_generator

@@ -24,12 +24,10 @@ class ExecSource:
     Args:
         name: Its name in the configuration.
         argv: The program and its arguments.
-        min_entropy: Assessed min-entropy of a sample byte, in bits.
         stall_s: How long no sample may come before it counts as gone.
     """
 
-    def __init__(self, name: str, argv: Sequence[str], min_entropy: float, stall_s: float = 5.0) -> None:
-        self.min_entropy = min_entropy
+    def __init__(self, name: str, argv: Sequence[str], *, stall_s: float = 5.0) -> None:
         self._argv = tuple(argv)
         self._stall_s = stall_s
         self._identity = SourceIdentity(name=name, kind="exec", path=self._argv[0], noise=NOISE)

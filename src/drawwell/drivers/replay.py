@@ -19,13 +19,11 @@ class ReplaySource:
         name: Its name in the configuration.
         path: The file.
         loop: Begin again at its end.
-        rate: Bytes per second; 0 for as fast as it is read.
     """
 
-    def __init__(self, name: str, path: str, loop: bool = False, rate: float = 0.0) -> None:
+    def __init__(self, name: str, path: str, *, loop: bool = False) -> None:
         self._path = path
         self._loop = loop
-        self._rate = rate
         self._fd = -1
         self._offset = 0
         self._identity = SourceIdentity(name=name, kind="replay", path=path, simulated=True, noise=NOISE)
@@ -72,8 +70,7 @@ class ReplaySource:
         if not data:
             raise self._ended()
         self._offset += len(data)
-        if self._rate:
-            await asyncio.sleep(len(data) / self._rate)
+        await asyncio.sleep(0)  # a file is always ready: leave the loop to others
         return RawBlock(data)
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the port's

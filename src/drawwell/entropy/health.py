@@ -94,7 +94,6 @@ class NoiseClaim:
         min_entropy: Bits of min-entropy per byte, above 0 and at most 8.
         bits: The claim holds for every bit too, at an eighth: true of a source that packs one-bit samples,
             false of one that digitises to more bits than carry noise.
-        repeat: Run the repeat test as well.
 
     Raises:
         ValueError: min-entropy out of range.
@@ -102,7 +101,6 @@ class NoiseClaim:
 
     min_entropy: float = 6.0
     bits: bool = True
-    repeat: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.min_entropy <= 8:
@@ -237,9 +235,8 @@ def _tests(claim: NoiseClaim, hash_key: bytes) -> tuple[tuple[HealthTest, ...], 
     byte_tests: tuple[HealthTest, ...] = (
         RepetitionCountTest(per_byte, "byte"),
         AdaptiveProportionTest(per_byte, "byte", BYTE_WINDOW),
+        RepeatTest(per_byte, hash_key=hash_key),
     )
-    if claim.repeat:
-        byte_tests += (RepeatTest(per_byte, hash_key=hash_key),)
     if not claim.bits:
         return byte_tests, ()
     per_bit = float(exact(per_byte) / 8)

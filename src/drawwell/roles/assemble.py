@@ -32,10 +32,10 @@ def make_driver(section: SourceSection) -> tuple[NoiseSource, NoiseClaim]:
     claim = NoiseClaim(
         ONERNG_MIN_ENTROPY if section.min_entropy is None else section.min_entropy, bits=one_bit_samples
     )
-    return _driver(section, claim.min_entropy), claim
+    return _driver(section), claim
 
 
-def _driver(section: SourceSection, min_entropy: float) -> NoiseSource:
+def _driver(section: SourceSection) -> NoiseSource:
     name, path = section.name, section.path
     match section.driver:
         case "onerng":
@@ -46,12 +46,11 @@ def _driver(section: SourceSection, min_entropy: float) -> NoiseSource:
             return CharDeviceSource(
                 name,
                 path,
-                min_entropy,
                 stall_s=section.stall,
                 allow_os_generator=section.allow_os_generator,
             )
         case "exec":
-            return ExecSource(name, section.command, min_entropy, stall_s=section.stall)
+            return ExecSource(name, section.command, stall_s=section.stall)
         case "replay":
             return ReplaySource(name, path, loop=section.loop)
     raise ConfigError(f"source {name}: no driver is called {section.driver!r}")
