@@ -41,8 +41,9 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
         if config.serves and report is None:
             yield from doctor_places.state(config)
             yield from doctor_places.ports(config)
-        yield from _broker(report, config, devices)
-        yield from doctor_places.links(config)
+        joined = tuple(doctor_places.links(config))
+        yield from _broker(report, "" if joined else _start_hint(config, devices))
+        yield from joined
 
 
 def _need(kernel: KernelFacts) -> Iterator[Finding]:
@@ -200,11 +201,9 @@ def _broker_report(config: "Config") -> dict[str, Any] | None:
         return {"unanswered": str(error), "hint": error.hint or ""}
 
 
-def _broker(
-    report: dict[str, Any] | None, config: "Config", devices: tuple[UsbDevice, ...]
-) -> Iterator[Finding]:
+def _broker(report: dict[str, Any] | None, start_hint: str) -> Iterator[Finding]:
     if report is None:
-        yield Finding("note", "broker", "none runs here", _start_hint(config, devices))
+        yield Finding("note", "broker", "none runs here", start_hint)
         return
     if "unanswered" in report:
         yield Finding("problem", "broker", report["unanswered"], report["hint"])
