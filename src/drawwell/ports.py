@@ -73,6 +73,9 @@ class Broker(Protocol):
             StateUnavailable: the charge could not be written down first.
         """
 
+    def stir(self, consumer: str, data: bytes) -> None:
+        """Mix `data` into the consumer's own DRBG; it is credited nothing, and does nothing before the first draw."""
+
     async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer a control verb with a JSON object.
 

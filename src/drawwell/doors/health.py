@@ -3,7 +3,6 @@
 One request, one answer, closed. GET and HEAD; the request's head is bounded, a body is not read.
 """
 
-import ipaddress
 import json
 import os
 import socket
@@ -12,8 +11,7 @@ from typing import Final
 
 from drawwell.doors.connection import Connection
 from drawwell.doors.door import Door, Limits
-from drawwell.doors.sockets import listen_tcp, listen_unix, remove_socket_file
-from drawwell.errors import ConfigError
+from drawwell.doors.sockets import listen_tcp, listen_unix, loopback_address, remove_socket_file
 
 MAX_HEAD_BYTES: Final = 4096
 _REASONS: Final = {
@@ -47,7 +45,7 @@ class HealthDoor(Door):
         super().__init__(limits)
         self.readiness = ready
         self._path = where if "/" in where else ""
-        self._tcp = None if self._path else _loopback(where)
+        self._tcp = None if self._path else loopback_address(where, "it asks nobody for a certificate")
         self._mode = mode
         self._inode = 0
 
@@ -108,18 +106,3 @@ class HealthConnection(Connection):
         )
         self._write(head.encode() + (b"" if self._head.startswith(b"HEAD ") else body))
         self._leave()
-
-
-def _loopback(where: str) -> tuple[str, int]:
-    host, colon, port = where.rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = False
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or not local:
-        raise ConfigError(
-            f"the health probe cannot be served on {where}: it asks nobody for a certificate",
-            hint="Use a socket path, 127.0.0.1:PORT or [::1]:PORT.",
-        )
-    return host, int(port)

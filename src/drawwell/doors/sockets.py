@@ -1,6 +1,7 @@
 """Opening what a door listens on, with an error that says what to do. OSError is translated here."""
 
 import errno
+import ipaddress
 import os
 import socket
 import stat
@@ -38,6 +39,26 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[s
         return [(family, ("", port))]
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return list(dict.fromkeys((family, (str(address[0]), port)) for family, *_, address in found))
+
+
+def loopback_address(where: str, because: str) -> tuple[str, int]:
+    """Read the ``host:port`` of a door that must not be reached from elsewhere, `because` of what it does.
+
+    Raises:
+        ConfigError: not a loopback address and a port.
+    """
+    host, colon, port = where.rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = False
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or not local:
+        raise ConfigError(
+            f"cannot serve on {where}, only on this machine: {because}",
+            hint="Use a socket path, 127.0.0.1:PORT or [::1]:PORT.",
+        )
+    return host, int(port)
 
 
 def listen_unix(path: str, mode: int) -> socket.socket:

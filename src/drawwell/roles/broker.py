@@ -3,6 +3,7 @@
 Between the last check of a draw and the grant there is no await: what was checked still holds when it is taken.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -235,6 +236,25 @@ class Broker:
             key=key,
         )
         return self._signer.sign(body)
+
+    def stir(self, consumer: str, data: bytes) -> None:
+        """Mix `data` into the consumer's DRBG as additional input (SP 800-90A r1, 9.3.1), of which nothing is asked."""
+        drbg = self.accounts[consumer].drbg if consumer in self.accounts else None
+        if drbg:
+            drbg.generate(0, hashlib.sha384(data).digest())
+
+    def available_bytes(self, consumer: str, draw_class: DrawClass) -> int:
+        """How many bytes one draw could have now without waiting, as far as supply and quota go (not the rate)."""
+        account, now = self.accounts.get(consumer), self._clock()
+        if account is None or draw_class not in account.terms.classes or self.not_ready_because():
+            return 0
+        seed = self._needed_bytes(account, _Ask(1, DrawClass.DRBG, prediction_resistance=False), now)
+        beyond_seed = len(self._supply.reservoir) - seed
+        if beyond_seed < 0 or not self._line.may_go(None, seed):
+            return 0
+        most = beyond_seed if draw_class is DrawClass.FULL else self.rules.max_draw_bytes
+        left = account.quota.left(now)
+        return most if left is None else min(most, left)
 
     def set_terms(self, terms: Mapping[str, Terms], restored: Mapping[str, QuotaState]) -> None:
         """Have exactly these consumers, on these terms; what was spent stays spent.

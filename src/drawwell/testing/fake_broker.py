@@ -24,6 +24,7 @@ class FakeBroker:
     ) -> None:
         self.drawn_bytes: dict[str, int] = {}
         self.calls: list[tuple[str, str, dict[str, Any]]] = []
+        self.stirred: list[tuple[str, bytes]] = []
         self.waiting = 0
         self.serial = 0
         self._refuse = refuse
@@ -57,6 +58,10 @@ class FakeBroker:
         if receipt:
             return Grant(data, self.serial, draw_class, b"a receipt of nothing", b"k" * 32)
         return Grant(data, self.serial, draw_class)
+
+    def stir(self, consumer: str, data: bytes) -> None:
+        """Keep what came (Broker)."""
+        self.stirred.append((consumer, data))
 
     async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer ``echo`` with its arguments (Broker)."""

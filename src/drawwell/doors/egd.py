@@ -1,0 +1,196 @@
+"""The EGD door: programs that speak the protocol of the entropy gathering daemon, on this machine.
+
+The protocol has no names and no classes: whoever may open the socket is the one consumer that the configuration
+names, and gets the one class that it names.
+"""
+
+import asyncio
+import itertools
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from drawwell.doors.connection import REQUESTS_PER_TURN, AnsweringConnection
+from drawwell.doors.conversation import resumed
+from drawwell.doors.door import Door, Limits
+from drawwell.doors.patience import draw_patiently
+from drawwell.doors.peers import PeerLine
+from drawwell.doors.sockets import listen_tcp, listen_unix, loopback_address, remove_socket_file
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import DrawRefused, DrawwellError, Refused, RemoteProtocolError, StateUnavailable
+from drawwell.ports import Broker
+from drawwell.wire.egd import (
+    AskLevel,
+    EgdParser,
+    Read,
+    Request,
+    Write,
+    counted_answer,
+    level_answer,
+)
+
+MAX_WAITING_BYTES: Final = 4096
+"""So many bytes of requests may wait for the ones before them; then the peer is not read."""
+_LIMITS: Final = Limits(max_sessions=512, max_sessions_each=256)
+
+
+class EgdDoor(Door):
+    """Serve `broker` to programs that speak EGD.
+
+    Args:
+        where: A socket file (it has a slash), or a loopback ``host:port``.
+        broker: Who is asked.
+        consumer: Who everybody at this door is.
+        draw_class: What is served.
+        available_bytes: Says how many bytes the consumer could have of that class now.
+        mode: Permissions of the socket file.
+        limits: Deadlines and bounds.
+
+    Raises:
+        ConfigError: `where` is not loopback.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        broker: Broker,
+        consumer: str,
+        draw_class: DrawClass,
+        available_bytes: Callable[[], int],
+        *,
+        mode: int = 0o660,
+        limits: Limits = _LIMITS,
+    ) -> None:
+        super().__init__(limits)
+        self.broker = broker
+        self.consumer = consumer
+        self.draw_class = draw_class
+        self.available_bytes = available_bytes
+        self.line = PeerLine()
+        self.numbers = itertools.count()
+        """The names of its peers."""
+        self._path = where if "/" in where else ""
+        self._tcp = None if self._path else loopback_address(where, "EGD asks nobody who he is")
+        self._mode = mode
+        self._inode = 0
+
+    async def serve(self) -> None:
+        """Listen and serve until cancelled, and remove the socket file that was made; see Door."""
+        try:
+            await super().serve()
+        finally:
+            if self._path:
+                remove_socket_file(self._path, self._inode)
+
+    def _listen(self) -> list[socket.socket]:
+        if self._tcp is not None:
+            return listen_tcp(*self._tcp)
+        listener = listen_unix(self._path, self._mode)
+        self._inode = os.stat(self._path).st_ino
+        return [listener]
+
+    def _connection(self) -> "EgdConnection":
+        return EgdConnection(self)
+
+
+class EgdConnection(AnsweringConnection):
+    """One peer. Its requests are answered one after the other, as answers bear no mark."""
+
+    def __init__(self, door: EgdDoor) -> None:
+        super().__init__(door)
+        self._egd = door
+        self._parser = EgdParser()
+        self._handled = 0
+        self._name = str(next(door.numbers))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Come in; there is nothing to show (asyncio)."""
+        super().connection_made(transport)
+        self._admit(self._egd.consumer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop what waited (asyncio)."""
+        super().connection_lost(exc)
+        self._egd.line.forget(self._name)
+
+    def _received(self, data: memoryview) -> None:
+        self._parser.feed(data)
+        self._pump()
+
+    def _answer(self) -> None:
+        requests = 0
+        while not self._blocked and not self._requests and requests < REQUESTS_PER_TURN:
+            try:
+                request = self._parser.next_request()
+            except RemoteProtocolError:
+                self._door.counts.protocol_errors += 1
+                self._leave()
+                return
+            if request is None:
+                break
+            requests += 1
+            self._handle(request)
+        stalled = self._parser.unparsed_bytes >= MAX_WAITING_BYTES
+        self._throttle(stalled=stalled, again=requests == REQUESTS_PER_TURN)
+
+    def _part(self) -> int | None:
+        return self._handled if self._parser.unparsed_bytes and not self._requests else None
+
+    def _handle(self, request: Request) -> None:
+        self._handled += 1
+        if isinstance(request, Read):
+            self._begin(self._read_waiting(request) if request.waits else self._read(request))
+        elif isinstance(request, Write):
+            self._egd.broker.stir(self._egd.consumer, request.data)
+        elif isinstance(request, AskLevel):
+            self._write(level_answer(8 * self._egd.available_bytes()))
+        else:
+            self._write(counted_answer(str(os.getpid()).encode()))
+
+    def _begin(self, reading: Coroutine[Any, Any, bytes]) -> None:
+        """Answer at once if it need not wait, and in a task if it must."""
+        try:
+            waits_for = reading.send(None)
+        except StopIteration as finished:
+            self._write(finished.value)
+        except DrawwellError:
+            self._leave()
+        else:
+            self._spawn(self._finish(reading, waits_for))
+
+    async def _finish(self, reading: Coroutine[Any, Any, bytes], waits_for: object) -> None:
+        try:
+            self._write(await resumed(reading, waits_for))
+        except DrawwellError:
+            self._leave()
+
+    async def _read(self, request: Read) -> bytes:
+        """Return what there is of it, counted; raises what no later request would escape."""
+        door, data = self._egd, b""
+        may_go = door.line.may_go(self._name, request.n_bytes)
+        n_bytes = min(request.n_bytes, door.available_bytes()) if may_go else 0
+        if n_bytes:
+            try:
+                data = (await door.broker.draw(door.consumer, n_bytes, door.draw_class)).data
+            except DrawRefused:
+                raise
+            except (Refused, StateUnavailable):
+                pass
+        if data or not request.n_bytes:
+            door.line.leave(self._name, len(data))
+        else:
+            door.line.keep(self._name)
+        return counted_answer(data)
+
+    async def _read_waiting(self, request: Read) -> bytes:
+        """Return all of it, when it is there and the peer's turn has come."""
+        door, data = self._egd, b""
+        try:
+            await door.line.wait(self._name, request.n_bytes)
+            if request.n_bytes:
+                grant = await draw_patiently(door.broker, door.consumer, request.n_bytes, door.draw_class)
+                data = grant.data
+        finally:
+            door.line.leave(self._name, len(data))
+        return data

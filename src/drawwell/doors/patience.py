@@ -1,0 +1,33 @@
+"""Drawing for peers who cannot be told to come back later: wait for them, in line with everybody else."""
+
+import asyncio
+from typing import Final
+
+from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.errors import DrawRefused, Refused, StateUnavailable
+from drawwell.ports import Broker
+
+_IN_LINE_S: Final = 3600.0
+"""The patience of one place in line; afterwards another is taken."""
+_RETRY_S: Final = 1.0
+"""How long to wait where the broker cannot say."""
+_LONGEST_RETRY_S: Final = 10.0
+"""The operator may have raised a quota meanwhile."""
+
+
+async def draw_patiently(broker: Broker, consumer: str, n_bytes: int, draw_class: DrawClass) -> Grant:
+    """Draw, however long it takes.
+
+    Raises:
+        DrawRefused, PermissionRefused: waiting would not help.
+    """
+    while True:
+        try:
+            return await broker.draw(consumer, n_bytes, draw_class, patience_s=_IN_LINE_S)
+        except DrawRefused:
+            raise
+        except Refused as error:
+            wait_s = _RETRY_S if error.retry_after_s is None else error.retry_after_s
+        except StateUnavailable:
+            wait_s = _RETRY_S
+        await asyncio.sleep(min(wait_s, _LONGEST_RETRY_S))

@@ -1,0 +1,68 @@
+"""The EGD parser takes whatever comes, whole or in pieces, and says the same of it."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drawwell.errors import RemoteProtocolError
+from drawwell.wire.egd import AskLevel, AskProcess, EgdParser, Read, Request, Write
+
+REQUESTS = st.one_of(
+    st.just(AskLevel()),
+    st.just(AskProcess()),
+    st.builds(Read, st.integers(0, 255), st.booleans()),
+    st.builds(Write, st.integers(0, 65535), st.binary(max_size=255)),
+)
+LARGEST_REQUEST_BYTES = 4 + 255
+
+
+def encoded(request: Request) -> bytes:
+    match request:
+        case AskLevel():
+            return b"\x00"
+        case Read(n_bytes, waits):
+            return bytes((0x02 if waits else 0x01, n_bytes))
+        case Write(bits, data):
+            return b"\x03" + bits.to_bytes(2, "big") + bytes((len(data),)) + data
+        case _:
+            return b"\x04"
+
+
+def parsed(pieces: list[bytes]) -> tuple[list[Request], str, int]:
+    """Everything that was understood, what was wrong, and what was left over."""
+    parser, found = EgdParser(), []
+    try:
+        for piece in pieces:
+            parser.feed(piece)
+            while (request := parser.next_request()) is not None:
+                found.append(request)
+    except RemoteProtocolError as error:
+        return found, str(error), 0
+    return found, "", parser.unparsed_bytes
+
+
+@given(st.lists(REQUESTS, max_size=20))
+def test_every_request_reads_back(requests: list[Request]) -> None:
+    """What is encoded by the manual is parsed to the same requests, in their order, with nothing left over."""
+    assert parsed([b"".join(map(encoded, requests))]) == (requests, "", 0)
+
+
+@given(st.binary(max_size=600))
+def test_pieces_do_not_matter(data: bytes) -> None:
+    """Byte by byte or whole, the same requests and the same fault come of the same bytes; little is held back."""
+    whole = parsed([data])
+    assert parsed([data[i : i + 1] for i in range(len(data))]) == whole
+    assert whole[2] < LARGEST_REQUEST_BYTES
+
+
+@given(st.lists(REQUESTS, max_size=5), st.integers(5, 255), st.binary(max_size=20))
+def test_unknown_command_ends_it(requests: list[Request], command: int, after: bytes) -> None:
+    """Any command above 4 is a fault, after the requests before it and whatever follows."""
+    found, fault, _ = parsed([b"".join(map(encoded, requests)) + bytes((command,)) + after])
+    assert found == requests
+    assert f"{command:#04x}" in fault
+
+
+@given(st.binary(min_size=16, max_size=255))
+def test_written_bytes_reach_no_text(data: bytes) -> None:
+    """What a peer writes is in no repr."""
+    assert repr(data)[2:-1] not in repr(Write(7, data))
