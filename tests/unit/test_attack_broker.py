@@ -1,13 +1,15 @@
 """Attacks on the broker's one call: consumers that go while they draw, and what that does to the others."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import PermissionRefused
+from drawwell.errors import PermissionRefused, SourceError
 from drawwell.roles.broker import Rules
 from drawwell.testing import sick
+from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.workbench import UNLIMITED, Workbench
 
@@ -38,5 +40,28 @@ def test_a_consumer_that_is_revoked_while_it_waits_in_line_harms_nobody() -> Non
                 bench.put(BYTES)
             assert len((await bench.broker.draw("db01", 64, FULL)).data) == 64
             assert asyncio.get_running_loop().time() == 0
+
+    run_virtually(scenario())
+
+
+class FaultyDriver(ScriptedSource):
+    """A source whose driver has a bug in a verb."""
+
+    async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        raise ZeroDivisionError("a bug")
+
+
+def test_a_fault_in_an_operators_verb_costs_the_verb_alone() -> None:
+    """The operator is told, and the source goes on as it was."""
+
+    async def scenario() -> None:
+        bench = Workbench(FaultyDriver("stick", seed=1), capacity_bytes=4096)
+        async with bench.run():
+            await bench.until_filled()
+            with pytest.raises(SourceError, match="fault in drawwell"):
+                await bench.sources[0].command("info", {})
+            assert bench.sources[0].healthy
+            await bench.broker.draw("web01", 4000, FULL)
+            await bench.until_filled()
 
     run_virtually(scenario())

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Door
-from drawwell.doors.faults import log_fault
+from drawwell.host.faults import log_fault
 
 LINGER_S: Final = 2.0
 """After our last word: how long the peer may take to read it and close. To close first would drop it unread."""

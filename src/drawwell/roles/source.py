@@ -18,10 +18,12 @@ from drawwell.errors import (
     DrawwellError,
     IntermittentHealthFailure,
     PermanentHealthFailure,
+    SourceError,
     SourceRejected,
     SourceUnavailable,
     UsageError,
 )
+from drawwell.host.faults import log_fault
 from drawwell.ports import NoiseSource
 from drawwell.reports import Firmware, Report, SourceReport, SourceState, as_json
 from drawwell.roles.supply import Supply
@@ -279,6 +281,9 @@ class SourceRole:
                 raise
             except DrawwellError as error:
                 command.refuse(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is: the source goes on
+                log_fault(f"{self.name}: the verb {command.verb!r}", error)
+                command.refuse(SourceError(f"{self.name}: a fault in drawwell", hint="See the broker's log."))
 
     async def _carry_out(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         if verb == "reset":
