@@ -17,6 +17,7 @@ from typing import Final
 from drawwell.doors.sockets import listen_tcp
 from drawwell.errors import ConfigError, PermissionRefused, RemoteProtocolError, StateUnavailable
 from drawwell.host.admin import Admin
+from drawwell.host.faults import log_fault
 from drawwell.wire.enrolment import (
     LIMIT_BYTES,
     PREFIX_BYTES,
@@ -144,6 +145,8 @@ class EnrolDoor:
                 await self._converse(peer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, RemoteProtocolError) as error:
             log.info("enrolment from %s ended: %s", origin, str(error) or type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever it is: the broker goes on
+            log_fault(f"an enrolment from {origin}", error)
         finally:
             peer.close()
             self._admission.leave(origin)
