@@ -14,8 +14,10 @@ from drawwell.errors import (
     NoHealthySource,
     PermissionRefused,
     QuotaExceeded,
+    RemoteProtocolError,
     Starved,
     StateUnavailable,
+    UsageError,
 )
 from drawwell.links.failover import Failover
 
@@ -197,3 +199,52 @@ def test_names_and_closing_are_of_all() -> None:
     asyncio.run(pair.failover.aclose())
     assert pair.first.closed
     assert pair.second.closed
+
+
+class Mixing(Pair):
+    """Two brokers that are mixed; `first` and `second` grant their name, eight bytes long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first.name, self.second.name = "honest!!", "hostile!"
+        self.failover = Failover(
+            [self.first, self.second], jitter=lambda: 1.0, mix=2, now=lambda: self.now, base_s=1.0
+        )
+
+
+def test_mixed_bytes_are_the_xor_of_all() -> None:
+    """Neither broker knows the result."""
+    pair = Mixing()
+    grant = asyncio.run(pair.failover.draw(8, DrawClass.FULL))
+
+    assert grant.data == bytes(a ^ b for a, b in zip(b"honest!!", b"hostile!", strict=True))
+
+
+def test_a_mixed_draw_needs_every_broker() -> None:
+    """With one of two gone nothing is granted, and the other is not asked for nothing meanwhile."""
+    pair = Mixing()
+    pair.second.error = LinkUnavailable("gone")
+    for _ in range(3):
+        with pytest.raises(LinkUnavailable):
+            pair.draw()
+        pair.now += 0.1
+
+    assert pair.failover.wait_s() == pytest.approx(0.7)
+    assert pair.asked == (1, 1)
+
+
+def test_a_broker_that_cheats_is_left_alone() -> None:
+    """The next one serves when the first gave the same bytes twice."""
+    pair = Pair()
+    pair.first.error = RemoteProtocolError("the broker gave the same bytes twice")
+
+    assert pair.draw() == "second"
+
+
+def test_no_receipt_covers_mixed_bytes() -> None:
+    """Asking for one is a misuse, told before anybody is asked."""
+    pair = Mixing()
+    with pytest.raises(UsageError):
+        asyncio.run(pair.failover.draw(8, DrawClass.FULL, receipt=True))
+
+    assert pair.asked == (0, 0)

@@ -115,7 +115,8 @@ def upstream(args: argparse.Namespace) -> Upstream:
     if listens(config.unix.path):
         return UnixLink(config.unix.path)
     if config.upstreams:
-        return _together([make_upstream(section, links_dir) for section in config.upstreams])
+        links = [make_upstream(section, links_dir) for section in config.upstreams]
+        return _together(links, mix=config.links.mix)
     if identities := load_all(links_dir):
         return _together([named(identity.directory, links_dir) for identity in identities])
     raise LinkUnavailable(
@@ -124,13 +125,13 @@ def upstream(args: argparse.Namespace) -> Upstream:
     )
 
 
-def _together(links: list[Upstream]) -> Upstream:
-    """One link as it is; several as one that falls over."""
+def _together(links: list[Upstream], mix: int = 1) -> Upstream:
+    """One link as it is; several as one that falls over, or that mixes so many."""
     import random
 
     from drawwell.links.failover import Failover
 
-    return links[0] if len(links) == 1 else Failover(links, jitter=random.random)
+    return links[0] if len(links) == 1 else Failover(links, jitter=random.random, mix=mix)
 
 
 def named(via: str, links_dir: str) -> Upstream:

@@ -13,6 +13,7 @@ from drawwell.config.kinds import (
     Number,
     Size,
     Text,
+    Whole,
     parse_host_port,
 )
 
@@ -88,6 +89,19 @@ class UpstreamSection:
         """Host and port of a ``tls`` broker, path of a ``unix`` one."""
         rest = self.url.partition("://")[2]
         return parse_host_port(rest) if self.remote else rest
+
+
+@dataclass(frozen=True, slots=True)
+class LinksSection:
+    """How the brokers of [[upstream]] are used together."""
+
+    mix: int = setting(
+        Whole(1, 8),
+        1,
+        what="So many brokers' bytes are XORed in every draw, each broker on its own hardware.",
+        why="With 2, a broker that lies, leaks or is broken learns and fixes nothing; a draw then needs both.",
+        example="2",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from drawwell.config.drawing import KernelSection, SinkSection, UpstreamSection
+from drawwell.config.drawing import KernelSection, LinksSection, SinkSection, UpstreamSection
 from drawwell.config.serving import (
     BrokerSection,
     ConsumerSection,
@@ -53,6 +53,7 @@ TABLES: Final = (
     Table("consumer", "consumers", ConsumerSection, many=True),
     Table("kernel", "kernel", KernelSection),
     Table("upstream", "upstreams", UpstreamSection, many=True),
+    Table("links", "links", LinksSection),
     Table("sink", "sinks", SinkSection, many=True),
 )
 
@@ -76,6 +77,7 @@ class Config:
     consumers: tuple[ConsumerSection, ...]
     kernel: KernelSection
     upstreams: tuple[UpstreamSection, ...]
+    links: LinksSection
     sinks: tuple[SinkSection, ...]
     files: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)

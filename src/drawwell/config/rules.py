@@ -181,6 +181,11 @@ def _sinks(config: Config) -> Iterator[Finding]:
             yield Finding((f"sink[{index}].path", f"sink[{index}].kind"), "means nothing to kind stdout")
 
 
+def _links(config: Config) -> Iterator[Finding]:
+    if config.upstreams and config.links.mix > len(config.upstreams):
+        yield Finding(("links.mix", "upstream"), f"{config.links.mix} is more than the brokers there are")
+
+
 _RULES: Final[tuple[Callable[[Config], Iterator[Finding]], ...]] = (
-    _reservoir, _sources, _doors, _shared_addresses, _names, _consumers, _sinks,
+    _reservoir, _sources, _doors, _shared_addresses, _names, _consumers, _sinks, _links,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Several brokers behind one Upstream: the first that can serve, in the order given.
+"""Several brokers behind one Upstream: the first that can serve, in the order given, or several of them mixed.
 
 A broker that could not is left alone for a while: for as long as it said, else exponential backoff with full
 jitter. A request goes to each broker at most once; one whose answer was lost there is a new one at the next.
@@ -14,13 +14,21 @@ from drawwell.errors import (
     AuthenticationFailed,
     DrawwellError,
     LinkUnavailable,
+    RemoteProtocolError,
     Starved,
     StateUnavailable,
+    UsageError,
 )
 from drawwell.ports import Upstream
 
 T = TypeVar("T")
-_TRY_THE_NEXT: Final = (LinkUnavailable, AuthenticationFailed, Starved, StateUnavailable)
+_TRY_THE_NEXT: Final = (
+    LinkUnavailable,
+    AuthenticationFailed,
+    RemoteProtocolError,
+    Starved,
+    StateUnavailable,
+)
 """What says something about the broker. A quota or a refusal says something about us: the next is not asked."""
 
 
@@ -39,6 +47,7 @@ class Failover:
 
     Args:
         upstreams: At least one, the preferred first.
+        mix: So many brokers' bytes are XORed in every draw: one of them that lies or leaks learns and fixes nothing.
         jitter: A number from 0 to 1, fresh at each call.
         now: Seconds on a clock that never steps back.
         base_s: The longest first wait after a failure without a time; it doubles with each.
@@ -50,12 +59,16 @@ class Failover:
         upstreams: Sequence[Upstream],
         *,
         jitter: Callable[[], float],
+        mix: int = 1,
         now: Callable[[], float] = time.monotonic,
         base_s: float = 0.5,
         cap_s: float = 60.0,
     ) -> None:
         self.standings = tuple(Standing(upstream) for upstream in upstreams)
+        if not 1 <= mix <= len(upstreams):
+            raise ValueError("cannot mix more brokers than there are")
         self._jitter = jitter
+        self._mix = mix
         self._now = now
         self._base_s = base_s
         self._cap_s = cap_s
@@ -66,8 +79,10 @@ class Failover:
         return ", ".join(standing.upstream.name for standing in self.standings)
 
     def wait_s(self) -> float:
-        """Seconds until a broker may be asked again, 0 for now."""
-        return max(0.0, min(standing.not_before_s for standing in self.standings) - self._now())
+        """Seconds until as many brokers as are mixed may be asked again, 0 for now."""
+        return max(
+            0.0, sorted(standing.not_before_s for standing in self.standings)[self._mix - 1] - self._now()
+        )
 
     async def draw(
         self,
@@ -84,36 +99,45 @@ class Failover:
             Starved: none can now, at least one for want of bytes; `retry_after_s` says when one may be asked.
             LinkUnavailable, AuthenticationFailed, StateUnavailable: none can now; `wait_s` says when.
         """
-        return await self._first(
+        if receipt and self._mix > 1:
+            raise UsageError(
+                f"no receipt covers the bytes of {self._mix} brokers", hint="Draw from one: --via LINK."
+            )
+        grants = await self._some(
+            self._mix,
             lambda upstream: upstream.draw(
                 n_bytes,
                 draw_class,
                 prediction_resistance=prediction_resistance,
                 receipt=receipt,
                 patience_s=patience_s,
-            )
+            ),
         )
+        return grants[0] if len(grants) == 1 else _mixed(grants)
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Ask the first broker that can answer (Upstream)."""
-        return await self._first(lambda upstream: upstream.call(verb, args))
+        return (await self._some(1, lambda upstream: upstream.call(verb, args)))[0]
 
     async def aclose(self) -> None:
         """Close all links (Upstream)."""
         for standing in self.standings:
             await standing.upstream.aclose()
 
-    async def _first(self, ask: Callable[[Upstream], Awaitable[T]]) -> T:
-        for standing in self.standings:
-            if self._now() < standing.not_before_s:
-                continue
+    async def _some(self, count: int, ask: Callable[[Upstream], Awaitable[T]]) -> list[T]:
+        """Return the answers of the first `count` brokers that can; those of fewer are lost."""
+        answers: list[T] = []
+        able = [standing for standing in self.standings if self._now() >= standing.not_before_s]
+        for standing in able if len(able) >= count else ():
             try:
                 answer = await ask(standing.upstream)
             except _TRY_THE_NEXT as error:
                 self._failed(standing, error)
             else:
                 standing.failures, standing.not_before_s, standing.last_error = 0, 0.0, None
-                return answer
+                answers.append(answer)
+            if len(answers) == count:
+                return answers
         raise self._none()
 
     def _failed(self, standing: Standing, error: DrawwellError) -> None:
@@ -132,3 +156,11 @@ class Failover:
         if isinstance(error, Starved):
             return type(error)(str(error), retry_after_s=self.wait_s(), estimate=True, hint=error.hint)
         return type(error)(str(error), hint=error.hint)
+
+
+def _mixed(grants: Sequence[Grant]) -> Grant:
+    """XOR the bytes of several brokers; the result goes by the first one's serial number."""
+    mixed = 0
+    for grant in grants:
+        mixed ^= int.from_bytes(grant.data, "little")
+    return Grant(mixed.to_bytes(len(grants[0]), "little"), grants[0].serial, grants[0].draw_class)

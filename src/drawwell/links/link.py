@@ -18,6 +18,7 @@ from drawwell.errors import (
     RemoteProtocolError,
     UsageError,
 )
+from drawwell.links.suspicion import Suspicion
 from drawwell.wire import limits
 from drawwell.wire.frames import Bye, Frame, Granted, Refusal, Result, Welcome, put_json
 from drawwell.wire.refusals import to_error
@@ -129,6 +130,7 @@ class Link(abc.ABC):
         self._open_deadline_s = open_deadline_s
         self._answer_deadline_s = answer_deadline_s
         self._protocol: LinkProtocol | None = None
+        self._suspicion = Suspicion()
         self._opening = asyncio.Lock()
         self._places = asyncio.Semaphore(limits.MAX_OPEN_REQUESTS)
 
@@ -163,6 +165,7 @@ class Link(abc.ABC):
             ),
             patience_ms / 1000,
         )
+        self._suspicion.look(grant)
         return grant
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:

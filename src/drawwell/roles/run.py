@@ -120,7 +120,7 @@ class Process:
         """The brokers that the configuration names; without any, the one in this process."""
         if config.upstreams:
             links = [make_upstream(section, _links_dir(config)) for section in config.upstreams]
-            return Failover(links, jitter=random.random)
+            return Failover(links, jitter=random.random, mix=config.links.mix)
         if self.station is None:
             raise ConfigError("nothing to draw from", hint="Add a [[source]] or an [[upstream]].")
         return MemoryLink(self.station.broker, name)
