@@ -23,8 +23,9 @@ GENERATOR_USERS = {
     "crypto/pki.py": "keys and serial numbers of certificates",
     "host/admin.py": "secrets and names of invitations",
     "host/pty.py": "the noise of the simulated device, which is called simulated everywhere",
+    "links/suspicion.py": "the key that hides what was granted",
     "roles/run.py": "jitter of retries",
-    "roles/station.py": "keys of the repeat test and of receipts",
+    "roles/station.py": "keys of the repeat test and of receipts, and additional input that counts as nothing",
     "sinks/kernel.py": "/dev/random is what it feeds",
 }
 """Who may ask another generator than the noise sources, and for what: never for what is served."""
