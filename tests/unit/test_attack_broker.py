@@ -1,19 +1,24 @@
 """Attacks on the broker's one call: consumers that go while they draw, and what that does to the others."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import PermissionRefused, SourceError
+from drawwell.entropy.quota import QuotaState
+from drawwell.errors import PermissionRefused, Refused, SourceError
+from drawwell.roles.account import Terms
 from drawwell.roles.broker import Rules
 from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.workbench import UNLIMITED, Workbench
+from drawwell.units import Allowance
 
 FULL = DrawClass.FULL
+DAY_S = 86_400.0
 BYTES = sick.good(1).read(4096)
 
 
@@ -63,5 +68,31 @@ def test_a_fault_in_an_operators_verb_costs_the_verb_alone() -> None:
             assert bench.sources[0].healthy
             await bench.broker.draw("web01", 4000, FULL)
             await bench.until_filled()
+
+    run_virtually(scenario())
+
+
+def test_draws_of_a_consumer_that_was_removed_do_not_overwrite_its_account() -> None:
+    """What its old draws still reserve after it was removed and invited anew never reaches the disk."""
+
+    async def draw(bench: Workbench, n_bytes: int) -> None:
+        with contextlib.suppress(Refused):
+            await bench.broker.draw("web01", n_bytes, DrawClass.DRBG)
+
+    async def scenario() -> None:
+        terms = {"web01": Terms(frozenset(DrawClass), None, Allowance(10_000, DAY_S))}
+        bench = Workbench(rules=Rules("bench", min_sources=0), terms=terms, capacity_bytes=4096)
+        bench.put(BYTES)
+        async with asyncio.TaskGroup() as draws:
+            for n_bytes in (100, 3000, 5000):  # the second and third wait for the first's reservation
+                draws.create_task(draw(bench, n_bytes))
+            await asyncio.sleep(0)
+            bench.broker.set_terms({}, {})
+            bench.disk.states["web01"] = QuotaState(int(bench.clock() // DAY_S), DAY_S, 9999)
+            bench.broker.set_terms(terms, bench.disk.states)
+            async with bench.run():
+                await asyncio.sleep(1)
+        assert max(write["web01"].reserved_bytes for write in bench.disk.writes) < 200
+        assert len(bench.disk.writes) == 1
 
     run_virtually(scenario())

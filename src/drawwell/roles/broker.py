@@ -15,7 +15,7 @@ from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.errors import DrawRefused, NoHealthySource, PermissionRefused, Refused, Starved
 from drawwell.ports import Sink
-from drawwell.reports import BrokerReport
+from drawwell.reports import BrokerReport, ConsumerReport
 from drawwell.roles.account import Account, Terms
 from drawwell.roles.line import Line, Place
 from drawwell.roles.source import SourceRole
@@ -172,7 +172,8 @@ class Broker:
             if account.quota.reservation(ask.cost, now) is None:
                 return account, now
             async with account.reserving:
-                state = account.quota.reservation(ask.cost, self._clock())
+                gone = self.accounts.get(consumer) is not account
+                state = None if gone else account.quota.reservation(ask.cost, self._clock())
                 if state is not None:
                     await self._write_ahead.reserve(account.name, state)
                     account.quota.confirm(state)
@@ -294,6 +295,11 @@ class Broker:
         if healthy >= wanted:
             return ""
         return f"{healthy} of {len(self.sources)} noise sources healthy, {wanted} needed"
+
+    def consumer_report(self, name: str) -> ConsumerReport | None:
+        """One consumer as it is now, None for nobody."""
+        account = self.accounts.get(name)
+        return account.report(self._clock()) if account else None
 
     def _supply_bytes_per_s(self) -> float:
         return sum(source.supply_bytes_per_s for source in self.sources.values() if source.healthy)

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from drawwell import __version__
 from drawwell.errors import PermissionRefused, SourceUnavailable, UsageError
 from drawwell.reports import as_json
 from drawwell.roles.broker import Broker
@@ -50,11 +51,14 @@ class Control:
         return as_json(self._broker.report())
 
     async def _own_status(self, name: str, _args: dict[str, Any]) -> dict[str, Any]:
-        """What one consumer may know: itself, and whether the broker is ready."""
-        report = as_json(self._broker.report())
-        own = [consumer for consumer in report["consumers"] if consumer["name"] == name]
-        return {key: report[key] for key in ("name", "version", "ready", "not_ready_because")} | {
-            "consumers": own
+        """What one consumer may know: itself, and whether the broker is ready. It may ask often, so no more is made."""
+        why, own = self._broker.not_ready_because(), self._broker.consumer_report(name)
+        return {
+            "name": self._broker.rules.name,
+            "version": __version__,
+            "ready": not why,
+            "not_ready_because": why,
+            "consumers": [as_json(own)] if own else [],
         }
 
     async def _source_command(self, _name: str, args: dict[str, Any]) -> dict[str, Any]:
