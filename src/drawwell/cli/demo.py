@@ -45,8 +45,22 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     parser = nouns.add_parser(
         "demo", parents=[common], help="the main job in 15 seconds, on a simulated OneRNG", allow_abbrev=False
     )
-    parser.add_argument("--seconds", type=float, default=9.0, help="how long the consumers draw (default: 9)")
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=9.0,
+        metavar="N",
+        help="how long the consumers draw, from 2 (default: 9)",
+    )
     parser.set_defaults(run=_run)
+
+
+def _seconds(text: str) -> float:
+    """Read how long; under 2 s nobody has come to the end of a rate yet."""
+    seconds = float(text)
+    if not 2 <= seconds <= 86400:
+        raise ValueError(text)
+    return seconds
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:

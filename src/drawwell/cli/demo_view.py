@@ -60,8 +60,8 @@ def live_table(report: dict[str, Any]) -> str:
             source["identity"]["name"],
             state_word(source),
             format_size(source["raw_bytes"]),
-            f"{ledger['assessed_bits']} bits",
-            f"{ledger['conditioned_bits']} bits",
+            format_size(ledger["assessed_bits"] // 8),
+            format_size(ledger["conditioned_bits"] // 8),
             format_size(report["reservoir_bytes"]),
         )
     )
@@ -87,11 +87,13 @@ def plain_line(report: dict[str, Any]) -> str:
     """The same in one line."""
     source, ledger = report["sources"][0], report["ledger"]
     drawn = ", ".join(
-        f"{c['name']} {c['draws']} draws {c['full_bytes']} bytes (quota left {c['quota_left_bytes']}, credit 0)"
+        f"{c['name']} {c['draws']} draws, {format_size(c['full_bytes'])} "
+        f"(quota left {format_size(c['quota_left_bytes'])}, credit 0)"
         for c in report["consumers"]
         if c["quota"]
     )
     return (
-        f"simulated {source['identity']['name']} {state_word(source)}: {source['raw_bytes']} bytes in, "
-        f"{ledger['assessed_bits']} bits assessed, {ledger['conditioned_bits']} bits full entropy; {drawn}"
+        f"simulated {source['identity']['name']} {state_word(source)}: {format_size(source['raw_bytes'])} in, "
+        f"{format_size(ledger['assessed_bits'] // 8)} of min-entropy, "
+        f"{format_size(ledger['conditioned_bits'] // 8)} of full entropy; {drawn}"
     )
