@@ -90,7 +90,8 @@ class Site:
     async def enrol(self, name: str, **terms: str) -> Identity:
         """Invite a machine and have it join, as two operators would."""
         invitation = await self.ask("consumer.invite", {"name": name, **terms})
-        return await asyncio.to_thread(join, parse_token(invitation["token"]), str(self.folder / name))
+        directory = str(self.folder / name)
+        return await asyncio.to_thread(join, parse_token(invitation["token"]), directory, force=True)
 
     def link(self, identity: Identity) -> TlsLink:
         """The link of a machine that joined."""
