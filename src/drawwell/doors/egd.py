@@ -7,16 +7,15 @@ names, and gets the one class that it names.
 import asyncio
 import itertools
 import os
-import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from drawwell.doors.connection import REQUESTS_PER_TURN, AnsweringConnection
 from drawwell.doors.conversation import resumed
-from drawwell.doors.door import Door, Limits
+from drawwell.doors.door import Limits
+from drawwell.doors.local import LocalDoor
 from drawwell.doors.patience import draw_patiently
 from drawwell.doors.peers import PeerLine
-from drawwell.doors.sockets import listen_tcp, listen_unix, loopback_address, remove_socket_file
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, DrawwellError, Refused, RemoteProtocolError, StateUnavailable
 from drawwell.ports import Broker
@@ -35,7 +34,7 @@ MAX_WAITING_BYTES: Final = 4096
 _LIMITS: Final = Limits(max_sessions=512, max_sessions_each=256)
 
 
-class EgdDoor(Door):
+class EgdDoor(LocalDoor):
     """Serve `broker` to programs that speak EGD.
 
     Args:
@@ -62,7 +61,7 @@ class EgdDoor(Door):
         mode: int = 0o660,
         limits: Limits = _LIMITS,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(where, mode, "EGD asks nobody who he is", limits)
         self.broker = broker
         self.consumer = consumer
         self.draw_class = draw_class
@@ -70,25 +69,6 @@ class EgdDoor(Door):
         self.line = PeerLine()
         self.numbers = itertools.count()
         """The names of its peers."""
-        self._path = where if "/" in where else ""
-        self._tcp = None if self._path else loopback_address(where, "EGD asks nobody who he is")
-        self._mode = mode
-        self._inode = 0
-
-    async def serve(self) -> None:
-        """Listen and serve until cancelled, and remove the socket file that was made; see Door."""
-        try:
-            await super().serve()
-        finally:
-            if self._path:
-                remove_socket_file(self._path, self._inode)
-
-    def _listen(self) -> list[socket.socket]:
-        if self._tcp is not None:
-            return listen_tcp(*self._tcp)
-        listener = listen_unix(self._path, self._mode)
-        self._inode = os.stat(self._path).st_ino
-        return [listener]
 
     def _connection(self) -> "EgdConnection":
         return EgdConnection(self)

@@ -4,14 +4,12 @@ One request, one answer, closed. GET and HEAD; the request's head is bounded, a 
 """
 
 import json
-import os
-import socket
 from collections.abc import Callable
 from typing import Final
 
 from drawwell.doors.connection import Connection
-from drawwell.doors.door import Door, Limits
-from drawwell.doors.sockets import listen_tcp, listen_unix, loopback_address, remove_socket_file
+from drawwell.doors.door import Limits
+from drawwell.doors.local import LocalDoor
 
 MAX_HEAD_BYTES: Final = 4096
 _REASONS: Final = {
@@ -21,7 +19,7 @@ _REASONS: Final = {
 _LIMITS: Final = Limits(handshake_deadline_s=5.0, max_half_open=32)
 
 
-class HealthDoor(Door):
+class HealthDoor(LocalDoor):
     """Answer probes.
 
     Args:
@@ -42,27 +40,8 @@ class HealthDoor(Door):
         mode: int = 0o666,
         limits: Limits = _LIMITS,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(where, mode, "it asks nobody for a certificate", limits)
         self.readiness = ready
-        self._path = where if "/" in where else ""
-        self._tcp = None if self._path else loopback_address(where, "it asks nobody for a certificate")
-        self._mode = mode
-        self._inode = 0
-
-    async def serve(self) -> None:
-        """Listen and answer until cancelled, and remove the socket file that was made; see Door."""
-        try:
-            await super().serve()
-        finally:
-            if self._path:
-                remove_socket_file(self._path, self._inode)
-
-    def _listen(self) -> list[socket.socket]:
-        if self._tcp is not None:
-            return listen_tcp(*self._tcp)
-        listener = listen_unix(self._path, self._mode)
-        self._inode = os.stat(self._path).st_ino
-        return [listener]
 
     def _connection(self) -> "HealthConnection":
         return HealthConnection(self)

@@ -9,8 +9,8 @@ from typing import Final
 
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.conversation import Conversation
-from drawwell.doors.door import Door, Limits
-from drawwell.doors.sockets import listen_unix, remove_socket_file
+from drawwell.doors.door import Limits
+from drawwell.doors.local import LocalDoor
 from drawwell.ports import Broker, Peer
 
 _UCRED: Final = struct.Struct("3i")
@@ -19,7 +19,7 @@ Identify = Callable[[int, int, int], str]
 """From uid, gid and pid to the consumer's name; raises PermissionRefused."""
 
 
-class UnixDoor(Door):
+class UnixDoor(LocalDoor):
     """Serve `broker` on a Unix socket.
 
     Args:
@@ -45,29 +45,15 @@ class UnixDoor(Door):
         limits: Limits = Limits(),  # noqa: B008 - frozen
         listener: socket.socket | None = None,
     ) -> None:
-        super().__init__(limits)
-        self.path = path
+        super().__init__(os.path.abspath(path), mode, "the kernel names only local peers", limits)
         self.broker = broker
         self.broker_name = broker_name
         self.identify = identify
         self.control = control
-        self._mode = mode
         self._listener = listener
-        self._inode = 0
-
-    async def serve(self) -> None:
-        """Listen and serve until cancelled, and remove the socket file that was made; see Door."""
-        try:
-            await super().serve()
-        finally:
-            remove_socket_file(self.path, self._inode)
 
     def _listen(self) -> list[socket.socket]:
-        if self._listener is not None:
-            return [self._listener]
-        listener = listen_unix(self.path, self._mode)
-        self._inode = os.stat(self.path).st_ino
-        return [listener]
+        return super()._listen() if self._listener is None else [self._listener]
 
     def _connection(self) -> "UnixConnection":
         return UnixConnection(self)
@@ -84,8 +70,7 @@ class UnixConnection(SessionConnection):
         """Come in, and ask the kernel who it is (asyncio)."""
         super().connection_made(transport)
         door = self._unix_door
-        peer = transport.get_extra_info("socket")
-        pid, uid, gid = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        pid, uid, gid = peer_credentials(transport)
         self._conversation = Conversation(
             door.broker,
             door.broker_name,
@@ -99,3 +84,10 @@ class UnixConnection(SessionConnection):
 
     def _transmit(self, data: bytes) -> None:
         self._write(data)
+
+
+def peer_credentials(transport: asyncio.BaseTransport) -> tuple[int, int, int]:
+    """Ask the kernel for pid, uid and gid of whoever is at the other end, as they were when he connected."""
+    peer = transport.get_extra_info("socket")
+    pid, uid, gid = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid, gid
