@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import resource
 
 import pytest
 
+from drawwell.doors.door import Limits
 from drawwell.errors import AuthenticationFailed, UsageError
 from drawwell.links.tls import TlsLink
 from drawwell.testing.certificates import PaperAuthority
@@ -63,3 +65,19 @@ def test_no_allowance_ends_the_broker_or_keeps_it_from_starting(folder, rate) ->
             assert await site.ask("status")
 
     asyncio.run(run())
+
+
+def test_peers_cannot_use_up_the_brokers_descriptors(folder) -> None:
+    """Where the soft limit is the usual 1024 the broker takes what it may have, for all sessions and its devices."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+
+        async def run() -> int:
+            async with running(Site(folder)):
+                return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+        wanted = 4 * (Limits().max_sessions if before[1] < 0 else min(before[1] // 4, Limits().max_sessions))
+        assert asyncio.run(run()) >= wanted
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

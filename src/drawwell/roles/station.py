@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import ssl
 import stat
 from collections.abc import Callable, Coroutine, Mapping
@@ -44,6 +45,8 @@ KERNEL = "kernel"
 OWN_NAMES = frozenset({LOCAL, KERNEL})
 """Who draws under these names is on this machine: no certificate and no invitation bears one."""
 UPKEEP_S = 60.0
+DESCRIPTORS = 16_384
+"""Every door's sessions and half-open connections, and then some."""
 SERIALS_PER_LIFE = 2**40
 """Grant serial numbers: the boot epoch above, a count below. No two lives of a broker share one."""
 
@@ -98,6 +101,7 @@ class Station:
 
     async def run(self) -> None:
         """Run sources and doors until cancelled; the last thing is to let go of devices and state."""
+        _allow_descriptors()
         try:
             async with asyncio.TaskGroup() as below:
                 lower = [below.create_task(self._write_ahead.run()), below.create_task(self._upkeep())]
@@ -306,6 +310,14 @@ def make_run_dir(path: str) -> None:
         raise PermissionRefused(f"{path} belongs to user number {owner}", hint=_RUN_DIR_HINT)
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         raise PermissionRefused(f"everybody may write to {path}", hint=f"Type 'chmod o-w {path}'.")
+
+
+def _allow_descriptors() -> None:
+    """Take as many descriptors as the doors may need, or as we may have: the usual 1024 are used up by peers alone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 _RUN_DIR_HINT = "Set run_dir in [broker] to a directory of your own."
