@@ -5,6 +5,7 @@ import asyncio
 import os
 import socket
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +58,10 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 def _seconds(text: str) -> float:
     """Read how long; under 2 s nobody has come to the end of a rate yet."""
-    seconds = float(text)
-    if not 2 <= seconds <= 86400:
-        raise ValueError(text)
-    return seconds
+    with suppress(ValueError):
+        if 2 <= float(text) <= 86400:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to 86400")
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
