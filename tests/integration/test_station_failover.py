@@ -1,0 +1,100 @@
+"""A machine with two brokers: real processes, one of them killed, and a sink that goes on being fed."""
+
+import asyncio
+import contextlib
+import os
+
+import pytest
+
+from drawwell.config.load import load
+from drawwell.host.pty import PtyDevice
+from drawwell.roles.run import Process
+from drawwell.testing.daemon import Daemon
+from drawwell.testing.station import Site
+from drawwell.testing.waiting import until
+
+pytestmark = pytest.mark.slow
+
+CONSUMER = """\
+[broker]
+state_dir = "{folder}/mine"
+run_dir = "{folder}/mine"
+[[upstream]]
+url = "tls://{first.tls}"
+identity = "{folder}/first/web01"
+[[upstream]]
+url = "tls://{second.tls}"
+identity = "{folder}/second/web01"
+[[sink]]
+kind = "fifo"
+path = "{folder}/fifo"
+chunk = "512B"
+"""
+
+
+class Reader:
+    """Reads the FIFO when told to, as a program would that cannot draw itself."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.read = bytearray()
+
+    async def until_more(self, size: int = 16_384) -> None:
+        """Read so much; it is more than the pipe may hold from before."""
+        wanted = len(self.read) + size
+        await until(lambda: self._look() >= wanted, "the reader gets more")
+
+    def _look(self) -> int:
+        with contextlib.suppress(BlockingIOError):
+            self.read += os.read(self._fd, 4096)
+        return len(self.read)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def test_a_sink_is_fed_by_the_other_broker_when_one_dies(folder) -> None:
+    """Kill the first of two brokers, then the second, then start one: the reader gets on, and no byte twice."""
+    for name in ("first", "second"):
+        (folder / name).mkdir()
+    first, second = Site(folder / "first"), Site(folder / "second")
+    path = folder / "consumer.toml"
+    path.write_text(CONSUMER.format(folder=folder, first=first, second=second))
+
+    def broker(site: Site) -> Daemon:
+        return Daemon("broker", config=site.path, log=site.folder / "log")
+
+    async def drawn_from(site: Site) -> int:
+        return next(
+            consumer["draws"]
+            for consumer in (await site.ask("status"))["consumers"]
+            if consumer["name"] == "web01"
+        )
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        sticks = [PtyDevice(site.folder / "stick", seed=n, rate=0) for n, site in enumerate((first, second))]
+        async with sticks[0], sticks[1]:
+            with broker(first) as one, broker(second) as two:
+                for site in (first, second):
+                    await site.until_healthy()
+                    await site.enrol("web01")
+                process = Process(load(str(path)), lambda: load(str(path)))
+                reader = Reader(str(folder / "fifo"))
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(process.run(stop))
+                    await reader.until_more()
+                    assert await drawn_from(first) > 0 == await drawn_from(second)
+                    one.kill()
+                    await reader.until_more()
+                    assert await drawn_from(second) > 0
+                    two.kill()
+                    with broker(first):
+                        await first.until_healthy()
+                        await reader.until_more()
+                        stop.set()
+        reader.close()
+        windows = [bytes(reader.read[at : at + 8]) for at in range(len(reader.read) - 7)]
+        assert len(set(windows)) == len(windows)
+
+    asyncio.run(run())
