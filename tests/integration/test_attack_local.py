@@ -7,7 +7,9 @@ import pytest
 
 from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import PermissionRefused
+from drawwell.errors import PermissionRefused, StateUnavailable
+from drawwell.host.store import Store
+from drawwell.links.identity import Staging
 from drawwell.links.unix import UnixLink
 from drawwell.roles.station import make_run_dir
 from drawwell.testing.fake_broker import FakeBroker
@@ -83,3 +85,23 @@ def test_a_run_directory_that_is_a_strangers_link_is_refused(folder, monkeypatch
         give_away(link, monkeypatch)
     with pytest.raises(PermissionRefused, match="user number"):
         make_run_dir(str(link))
+
+
+def test_a_state_directory_of_a_stranger_is_refused(folder, monkeypatch) -> None:
+    """Whoever owns it could plant an authority whose key he knows."""
+    state = folder / "state"
+    state.mkdir(mode=0o755)
+    Store(str(state / "broker.db")).close()
+    give_away(state, monkeypatch)
+    with pytest.raises(StateUnavailable, match="user number"):
+        Store(str(state / "broker.db"))
+
+
+def test_an_identity_is_never_made_in_a_directory_that_lay_there(folder, monkeypatch) -> None:
+    """A directory laid under the name that joining is about to make is not taken for its own."""
+    theirs = folder / "theirs"
+    theirs.mkdir()
+    (folder / ".well.new").symlink_to(theirs)
+    with pytest.raises(StateUnavailable):
+        Staging(str(folder / "well"), force=False)
+    assert not list(theirs.iterdir())

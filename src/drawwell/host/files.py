@@ -20,6 +20,18 @@ def make_private_directory(path: str) -> None:
         raise _unavailable(path, error) from error
 
 
+def make_new_directory(path: str) -> None:
+    """Make a directory of mode 0700 that was not there: what somebody else laid there is not taken for ours.
+
+    Raises:
+        StateUnavailable: it cannot be made, or something is there.
+    """
+    try:
+        os.mkdir(path, 0o700)
+    except OSError as error:
+        raise _unavailable(path, error) from error
+
+
 def read_file(path: str) -> bytes:
     """Read a file of at most `LIMIT_BYTES`.
 

@@ -308,7 +308,13 @@ def _lock_file(path: str) -> int:
     """Make the directory and hold the lock beside `path`; it is let go when the process ends, however it ends."""
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    if os.stat(directory).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    found = os.stat(directory)
+    if found.st_uid not in {0, os.geteuid()}:
+        raise StateUnavailable(
+            f"{directory}, where the state is kept, belongs to user number {found.st_uid}",
+            hint="Run as that user, or set state_dir in [broker] to a directory of your own.",
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise StateUnavailable(
             f"others may write to {directory}, where the state is kept", hint=f"Type 'chmod 700 {directory}'."
         )

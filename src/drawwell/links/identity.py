@@ -13,7 +13,13 @@ from typing import Any, Final
 
 from drawwell.crypto import pki, tokens
 from drawwell.errors import AuthenticationFailed, StateUnavailable, UsageError
-from drawwell.host.files import make_private_directory, read_file, replace_file, sync_directory
+from drawwell.host.files import (
+    make_new_directory,
+    make_private_directory,
+    read_file,
+    replace_file,
+    sync_directory,
+)
 from drawwell.ports import Upstream
 from drawwell.wire.enrolment import JoinReply
 
@@ -119,7 +125,8 @@ class Staging:
         self._new, self._old = os.path.join(parent, f".{name}.new"), os.path.join(parent, f".{name}.old")
         _check_replaceable(self.directory, force=force)
         self.discard()
-        make_private_directory(self._new)
+        make_private_directory(parent)
+        make_new_directory(self._new)
         self.key_pem, self.csr_pem = pki.new_key_and_csr("joining")
         replace_file(os.path.join(self._new, KEY), self.key_pem)
 
