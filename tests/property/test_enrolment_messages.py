@@ -68,6 +68,18 @@ def test_a_reply_with_a_field_changed_parses_or_is_refused(reply, data) -> None:
     assert isinstance(parsed, JoinReply)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("secret", "AAAA\n*"), ("secret", "A"), ("invitation", "caf\u00e9"), ("csr", "\u2028")],
+)
+def test_a_request_has_one_spelling(field, value) -> None:
+    """A secret with other letters between its own, and text that is not ASCII, is no request."""
+    fields = json.loads(encode_message(JoinRequest("id", b"secret", "csr"))[3:])
+
+    with pytest.raises(RemoteProtocolError):
+        parse_request(json.dumps({**fields, field: value}).encode())
+
+
 @pytest.mark.parametrize("prefix", [b"", b"\0\0", (LIMIT_BYTES + 1).to_bytes(3, "big"), b"\xff\xff\xff"])
 def test_a_length_beyond_the_limit_is_refused_before_it_is_read(prefix) -> None:
     """A length that is cut off or over the limit is refused on its own."""

@@ -88,7 +88,10 @@ def test_close_is_seen_at_the_other_end(server: ssl.SSLContext, client: ssl.SSLC
 
 def test_broker_gives_no_session_ticket(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
     """There is nothing to resume, so no connection is without a certificate."""
-    _, other = connected(server, client)
+    one, other = connected(server, client)
+    one.write(b"after whatever comes behind a handshake")
+    other.receive_data(one.data_to_send())
+    assert other.read()
 
     assert other._tls.session is None or not other._tls.session.has_ticket
 
@@ -183,13 +186,18 @@ def test_peer_without_our_alpn_is_closed(
     assert one.state is TlsState.CLOSED
 
 
-def test_tls_1_2_is_not_spoken(authority: PaperAuthority, server: ssl.SSLContext) -> None:
-    """The broker has one version."""
-    context = plain_client(authority)
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
+@pytest.mark.parametrize("older", ["client", "broker"])
+def test_tls_1_2_is_not_spoken(authority: PaperAuthority, older: str) -> None:
+    """Neither end speaks another version, with whatever certificates."""
+    server, client = (
+        server_context(*authority.server("localhost")),
+        client_context(*authority.client("web01")),
+    )
+    context = client if older == "client" else server
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
 
-    with pytest.raises(RemoteProtocolError):
-        shake_hands(TlsLayer(server), TlsLayer(context, server_name="localhost"))
+    with pytest.raises(RemoteProtocolError, match=r"version|protocol"):
+        shake_hands(TlsLayer(server), TlsLayer(client, server_name="localhost"))
 
 
 @pytest.mark.parametrize(
@@ -241,6 +249,16 @@ def test_tampered_record_is_the_peers_error(server: ssl.SSLContext, client: ssl.
 
     with pytest.raises(RemoteProtocolError):
         other.read()
+
+
+def test_the_file_that_is_missing_is_named(authority: PaperAuthority) -> None:
+    """The operator reads which of the files cannot be read, and no other."""
+    files = authority.server("localhost")
+    for at in range(3):
+        chosen = [path if at != index else "/nowhere/it.pem" for index, path in enumerate(files)]
+        with pytest.raises(ConfigError, match=r"/nowhere/it\.pem") as caught:
+            server_context(*chosen)
+        assert [path for path in files if path in str(caught.value)] == []
 
 
 def test_files_that_cannot_be_used_are_configuration_errors(
