@@ -1,24 +1,142 @@
-"""SP 800-90B, section 3.1.3: the initial entropy estimate by the ten non-IID estimators."""
+"""SP 800-90B, section 3.1.3: the initial entropy estimate by the ten non-IID estimators.
 
-from typing import TYPE_CHECKING
+Over the bit string all ten run, over the literal samples the seven that take any alphabet; over samples of two
+symbols the ten run once. The result is H_I = min(H_original, width x H_bitstring).
+"""
 
-from drawwell.assess.results import NonIidResult, ProgressCallback
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from drawwell.assess.results import Column, Estimate, NonIidResult, ProgressCallback
+from drawwell.errors import MissingExtra
+
+try:
+    from drawwell.assess.ceiling import ceiling_at
+    from drawwell.assess.estimators.collision import collision
+    from drawwell.assess.estimators.compression import compression
+    from drawwell.assess.estimators.lag import lag
+    from drawwell.assess.estimators.lz78y import lz78y
+    from drawwell.assess.estimators.markov import markov
+    from drawwell.assess.estimators.mcv import most_common_value
+    from drawwell.assess.estimators.multimcw import multi_mcw
+    from drawwell.assess.estimators.multimmc import multi_mmc
+    from drawwell.assess.estimators.tuples import tuples
+    from drawwell.assess.jit import COMPILED
+    from drawwell.assess.samples import Samples, Symbols, parse
+    from drawwell.assess.schedule import Done, Job, run
+except ModuleNotFoundError as error:
+    if error.name != "numpy":
+        raise
+    raise MissingExtra(
+        "NumPy is not installed, and no assessment works without it",
+        hint="Install it: `pip install drawwell[assess]`, or `apt install python3-numpy python3-numba`.",
+    ) from error
 
 if TYPE_CHECKING:
-    import numpy as np
+    from drawwell.assess.estimators.outcome import Outcome
+
+ESTIMATORS: Final = (
+    ("most-common-value", "6.3.1", "Most Common Value Estimate"),
+    ("collision", "6.3.2", "Collision Estimate"),
+    ("markov", "6.3.3", "Markov Estimate"),
+    ("compression", "6.3.4", "Compression Estimate"),
+    ("t-tuple", "6.3.5", "t-Tuple Estimate"),
+    ("lrs", "6.3.6", "Longest Repeated Substring (LRS) Estimate"),
+    ("multi-mcw", "6.3.7", "Multi Most Common in Window Prediction Estimate"),
+    ("lag", "6.3.8", "Lag Prediction Estimate"),
+    ("multi-mmc", "6.3.9", "MultiMMC Prediction Estimate"),
+    ("lz78y", "6.3.10", "LZ78Y Prediction Estimate"),
+)
+"""Name, section and title, in the order of the standard."""
+
+_SLOW: Final = "Numba is not installed: the assessment takes minutes instead of seconds, and finds the same."
 
 
 def assess(
-    samples: "bytes | bytearray | memoryview | np.ndarray[tuple[int], np.dtype[np.uint8]]",
+    samples: "bytes | bytearray | memoryview | Symbols",
     bits_per_sample: int | None = None,
     *,
     progress: ProgressCallback | None = None,
     threads: int = 2,
+    name: str = "the data",
 ) -> NonIidResult:
-    """Estimate the min-entropy of raw noise, one sample a byte.
+    """Estimate the min-entropy of raw noise by SP 800-90B's non-IID track; equal to NIST's own program.
+
+    Args:
+        samples: One sample a byte, shape (n,); n from 4,096 up, 1,000,000 for a result that counts.
+        bits_per_sample: 1 to 8; None takes the highest bit that any sample uses.
+        progress: Told some times a second, in this thread; what it raises ends the assessment.
+        threads: How many jobs run at once; more than two gain little.
+        name: How errors call the data.
+
+    Returns:
+        Both columns with all estimates, the assessed bits per sample, and what an ideal source would get.
 
     Raises:
-        BadData: empty, too short, one symbol only, or wider than declared.
-        MissingExtra: NumPy is not installed.
+        BadData: empty, too few, all the same, or wider than declared.
+        MissingExtra: raised by the import of this module where NumPy is missing.
     """
-    raise NotImplementedError
+    taken = parse(samples, bits_per_sample, name=name)
+    two_symbols = taken.symbols == 2
+    literal = _jobs("literal", taken.literal, taken.symbols)
+    bits = [] if two_symbols else _jobs("bit string", taken.bit_string, 2)
+    done = run([*bits, *literal], threads=threads, progress=progress)
+    width = taken.bits_per_sample
+    columns = _column("literal", done[len(bits) :], taken.raw.size, width, taken.symbols)
+    bit_string = (
+        None if two_symbols else _column("bit string", done[: len(bits)], taken.raw.size * width, 1, 2)
+    )
+    return _result(taken, columns, bit_string, sum(each.seconds for each in done))
+
+
+def _result(taken: "Samples", literal: Column, bit_string: Column | None, seconds: float) -> NonIidResult:
+    width = taken.bits_per_sample
+    bits = None if bit_string is None else bit_string.min_entropy
+    return NonIidResult(
+        samples=taken.raw.size,
+        bits_per_sample=width,
+        symbols=taken.symbols,
+        min_entropy=literal.min_entropy if bits is None else min(literal.min_entropy, width * bits),
+        h_original=literal.min_entropy,
+        h_bitstring=bits,
+        literal=literal,
+        bit_string=bit_string,
+        ceiling=ceiling_at(taken.raw.size, width),
+        notes=taken.notes if COMPILED else (*taken.notes, _SLOW),
+        seconds=seconds,
+    )
+
+
+def _jobs(column: str, symbols: "Symbols", k: int) -> list["Job"]:
+    """The estimators over one column, in the order of ESTIMATORS; costs are nanoseconds a symbol, measured."""
+
+    def job(name: str, cost: float, work: "partial[Outcome]") -> Job:
+        return Job(f"{column}: {name}", cost * symbols.size, lambda: (work(),))
+
+    binary = k == 2
+    only_bits = [
+        job("collision", 2, partial(collision, symbols)),
+        job("markov", 2, partial(markov, symbols)),
+        job("compression", 8, partial(compression, symbols)),
+    ]
+    return [
+        job("most-common-value", 2, partial(most_common_value, symbols, k)),
+        *(only_bits if binary else []),
+        Job(f"{column}: t-tuple", 90.0 * symbols.size, partial(tuples, symbols)),
+        job("multi-mcw", 30, partial(multi_mcw, symbols, k)),
+        job("lag", 15, partial(lag, symbols, k)),
+        job("multi-mmc", 90 if binary else 280, partial(multi_mmc, symbols, k)),
+        job("lz78y", 60 if binary else 260, partial(lz78y, symbols, k)),
+    ]
+
+
+def _column(name: str, done: Sequence["Done"], samples: int, width: int, symbols: int) -> Column:
+    outcomes = [(outcome, each.seconds / len(each.outcomes)) for each in done for outcome in each.outcomes]
+    wanted = ESTIMATORS if symbols == 2 else (ESTIMATORS[0], *ESTIMATORS[4:])
+    estimates = tuple(
+        Estimate(name, title, section, outcome.min_entropy, outcome.p, seconds, outcome.details)
+        for (name, section, title), (outcome, seconds) in zip(wanted, outcomes, strict=True)
+    )
+    known = [each.min_entropy for each in estimates if each.min_entropy is not None]
+    return Column(name, samples, width, symbols, min([float(width), *known]), estimates)

@@ -1,0 +1,42 @@
+"""6.3.2 Collision Estimate, for bits: how long until a value repeats?
+
+Bits are read on until one value has come twice: after two bits (00, 11) or three. With X' the lower bound of
+the mean length, the standard looks for p in a formula with an incomplete gamma function by bisection; for two
+symbols that formula is X' = 2 + 2p - 2p^2, and NIST's program solves it: p = 1/2 + sqrt(5/4 - X'/2). Where X'
+is 5/2 or more there is no such p and the estimate is 1 bit.
+"""
+
+import math
+
+from drawwell.assess.estimators.outcome import Z_ALPHA, Outcome, bits_of
+from drawwell.assess.jit import kernel
+from drawwell.assess.samples import Symbols
+
+
+def collision(bits: Symbols) -> Outcome:
+    """Over bits, shape (n,)."""
+    read, collisions = _collisions(bits, bits.size)
+    threes = read - 2 * collisions
+    mean = read / collisions
+    squares = 4 * (collisions - threes) + 9 * threes
+    sigma = math.sqrt(max(0.0, (squares - read * mean) / (collisions - 1)))
+    bound = max(2.0, mean - Z_ALPHA * sigma / math.sqrt(collisions))
+    details = {"collisions": collisions, "mean": mean, "sigma": sigma, "mean_bound": bound}
+    p = 0.5 + math.sqrt(1.25 - 0.5 * bound) if bound < 2.5 else 0.5
+    return Outcome(bits_of(p), p, details)
+
+
+@kernel
+def _collisions(bits: Symbols, size: int) -> tuple[int, int]:
+    """Bits read, and collisions found; a pair of unequal bits at the very end is no collision."""
+    at = 0
+    collisions = 0
+    while at < size - 1:
+        if bits[at] == bits[at + 1]:
+            at += 2
+        elif at < size - 2:
+            at += 3
+        else:
+            break
+        collisions += 1
+    return at, collisions

@@ -1,0 +1,141 @@
+"""6.3.8 Lag Prediction Estimate: the symbol that came 1 to 128 places before will come again.
+
+Program and standard agree; a score that draws level makes the greater lag the leader.
+
+Bits are compared 64 at a time: a word of bits against itself shifted, equal bits counted. Only lags that can
+draw level with the leader within the word are then followed bit by bit, and those are few.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drawwell.assess.estimators.outcome import Outcome
+from drawwell.assess.estimators.prediction import Contest
+from drawwell.assess.jit import COMPILED, inlined, kernel
+from drawwell.assess.samples import Symbols
+
+Words = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
+
+_LAGS: Final = 128
+_BLOCK: Final = 4096
+
+
+def lag(symbols: Symbols, k: int) -> Outcome:
+    """Over symbols 0 to k - 1, shape (n,)."""
+    contest = Contest.of(_LAGS)
+    if k == 2 and COMPILED:
+        equal = np.zeros(_LAGS, dtype=np.uint64)
+        _contest_of_bits(_words(symbols), symbols.size, contest.scores, equal, contest.totals, contest.state)
+    else:
+        marks = np.zeros((_LAGS, _BLOCK), dtype=np.uint8)
+        for start in range(1, symbols.size, _BLOCK):
+            length = min(_BLOCK, symbols.size - start)
+            _mark(symbols, start, length, marks)
+            contest.score(marks, length)
+    return contest.outcome(symbols.size - 1, k)
+
+
+def _mark(symbols: Symbols, start: int, length: int, marks: NDArray[np.uint8]) -> None:
+    """Which lags are right where; a lag that reaches before the first symbol is wrong."""
+    now = symbols[start : start + length]
+    for each in range(_LAGS):
+        skip = min(length, max(0, each + 1 - start))
+        marks[each, :skip] = 0
+        np.equal(
+            now[skip:],
+            symbols[start + skip - each - 1 : start + length - each - 1],
+            out=marks[each, skip:length],
+        )
+
+
+def _words(bits: Symbols) -> Words:
+    """64 bits to a word, the earliest lowest, and two words of zeros in front."""
+    packed = np.packbits(bits, bitorder="little")
+    words = np.zeros(2 + (packed.size + 7) // 8, dtype="<u8")
+    words.view(np.uint8)[16 : 16 + packed.size] = packed
+    return words.astype(np.uint64)
+
+
+@inlined
+def _ones(word: np.uint64) -> np.int64:
+    """Count the bits that are set: the compiler knows this for what it is, and has one instruction for it."""
+    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@kernel
+def _contest_of_bits(
+    words: Words, size: int, scores: Numbers, equal: Words, totals: Numbers, state: Numbers
+) -> None:
+    """The whole contest; `equal` and `totals` are room for each lag's right predictions within a word."""
+    for index in range(2, words.shape[0]):
+        first = 64 * (index - 2)
+        length = min(64, size - first)
+        _compare(words, index, length, equal)
+        if first < 128:
+            _drop_before_start(first, equal)
+        for each in range(128):
+            totals[each] = _ones(equal[each])
+        _follow(length, scores, equal, totals, state)
+
+
+@kernel
+def _compare(words: Words, index: int, length: int, equal: Words) -> None:
+    """Which bits of a word are those that came 1 to 128 places before."""
+    now, before, earlier = words[index], words[index - 1], words[index - 2]
+    kept = ~np.uint64(0) >> np.uint64(64 - length)
+    for each in range(63):
+        shift = np.uint64(each + 1)
+        equal[each] = ~(now ^ ((now << shift) | (before >> (np.uint64(64) - shift)))) & kept
+    equal[63] = ~(now ^ before) & kept
+    for each in range(64, 127):
+        shift = np.uint64(each - 63)
+        equal[each] = ~(now ^ ((before << shift) | (earlier >> (np.uint64(64) - shift)))) & kept
+    equal[127] = ~(now ^ earlier) & kept
+
+
+@kernel
+def _drop_before_start(first: int, equal: Words) -> None:
+    """A lag that reaches before the first bit is wrong."""
+    for each in range(128):
+        reach = each + 1 - first
+        if reach >= 64:
+            equal[each] = np.uint64(0)
+        elif reach > 0:
+            equal[each] &= ~np.uint64(0) << np.uint64(reach)
+
+
+@kernel
+def _follow(length: int, scores: Numbers, equal: Words, totals: Numbers, state: Numbers) -> None:
+    """Bit by bit, for the lags that can draw level; the others get their sum."""
+    leader, correct, run, longest = state[0], state[1], state[2], state[3]
+    lead = scores[leader]
+    rivals = 0
+    for each in range(128):
+        gained = totals[each]
+        if scores[each] + gained >= lead:
+            totals[rivals] = each
+            rivals += 1
+        else:
+            scores[each] += gained
+    for at in range(length):
+        place = np.uint64(at)
+        if (equal[leader] >> place) & np.uint64(1):
+            correct += 1
+            run += 1
+            longest = max(longest, run)
+        else:
+            run = 0
+        for rival in range(rivals):
+            each = totals[rival]
+            if (equal[each] >> place) & np.uint64(1):
+                scores[each] += 1
+                if scores[each] >= lead:
+                    leader = each
+                    lead = scores[each]
+    state[0], state[1], state[2], state[3] = leader, correct, run, longest

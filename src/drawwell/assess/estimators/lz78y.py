@@ -1,0 +1,185 @@
+"""6.3.10 LZ78Y Prediction Estimate: of the contexts of 1 to 16 symbols, the one with the best-known successor guesses.
+
+A dictionary takes the first 65,536 contexts, longest first, and counts what follows them; a tie between symbols
+goes to the greater, one between contexts to the longest. The first context ends at the 16th symbol. The
+standard's text has the same dictionary; NIST's program goes on adding successors to known contexts when it is full.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drawwell.assess.estimators.outcome import Outcome
+from drawwell.assess.estimators.prediction import BLOCK, HIT, MISS, Contest
+from drawwell.assess.jit import kernel
+from drawwell.assess.samples import Symbols
+
+Counts = NDArray[np.int32]
+Numbers = NDArray[np.int64]
+Marks = NDArray[np.uint8]
+
+_LONGEST: Final = 16
+_CONTEXTS: Final = 65_536
+"""Section 6.3.10, step 1: the most that the dictionary may hold."""
+
+
+def lz78y(symbols: Symbols, k: int) -> Outcome:
+    """Over symbols 0 to k - 1, shape (n,)."""
+    model = _BitDictionary(symbols) if k == 2 else _SymbolDictionary(symbols, k)
+    contest = Contest.of(1)
+    marks = np.zeros((1, BLOCK), dtype=np.uint8)
+    model.mark(_LONGEST, 1, marks)  # nothing is known yet, and nothing is predicted
+    for start in range(_LONGEST + 1, symbols.size, BLOCK):
+        length = min(BLOCK, symbols.size - start)
+        model.mark(start, length, marks)
+        contest.score(marks, length)
+    return contest.outcome(symbols.size - _LONGEST - 1, k)
+
+
+class _BitDictionary:
+    """A table of counts for every context there can be; contexts carry a one on top."""
+
+    def __init__(self, bits: Symbols) -> None:
+        self._bits = bits
+        self._counts = np.zeros((2 << _LONGEST, 2), dtype=np.int32)
+        self._contexts = np.zeros(1, dtype=np.int64)
+        self._most = np.zeros(BLOCK, dtype=np.int32)
+
+    def mark(self, start: int, length: int, marks: Marks) -> None:
+        room = _CONTEXTS - self._contexts[0]
+        if room == 0 or room >= _LONGEST * length:
+            _mark_by_length(self._bits, start, length, self._counts, self._contexts, self._most, marks)
+        else:  # the last contexts are let in one by one: the order decides
+            for at in range(length):
+                _mark_by_length(
+                    self._bits, start + at, 1, self._counts, self._contexts, self._most, marks[:, at:]
+                )
+
+
+@kernel
+def _mark_by_length(
+    bits: Symbols,
+    start: int,
+    length: int,
+    counts: Counts,
+    contexts: Numbers,
+    most: Counts,
+    marks: Marks,
+) -> None:
+    """Longest contexts first, each over the whole block; only a greater count overrules a longer context."""
+    held = contexts[0]
+    for at in range(length):
+        most[at] = 0
+        marks[0, at] = MISS
+    for shorter in range(16):
+        size = 16 - shorter
+        top = 1 << size
+        context = top
+        for at in range(start - size, start):
+            context = top | ((context << 1 | bits[at]) & (top - 1))
+        for at in range(length):
+            bit = bits[start + at]
+            zeros, ones = counts[context, 0], counts[context, 1]
+            count = max(zeros, ones)
+            if count > most[at]:
+                most[at] = count
+                marks[0, at] = (ones >= zeros) == bit
+            if count > 0:
+                counts[context, bit] += 1
+            elif held < _CONTEXTS:
+                counts[context, bit] = 1
+                held += 1
+            context = top | ((context << 1 | bit) & (top - 1))
+    contexts[0] = held
+
+
+class _SymbolDictionary:
+    """A tree that grows to the left: the parent of a context is the one without its first symbol.
+
+    Parents are let in after their children, so the step that fills the dictionary may leave contexts without
+    their parents ("orphans"); all others are reached by way of them.
+    """
+
+    def __init__(self, symbols: Symbols, k: int) -> None:
+        self._symbols = symbols
+        self._children = np.zeros((_CONTEXTS + 1, k), dtype=np.int32)
+        self._counts = np.zeros((_CONTEXTS + 1, k), dtype=np.int32)
+        self._best = np.zeros((_CONTEXTS + 1, 2), dtype=np.int32)
+        """Count of the best-known successor, and that symbol."""
+        self._state = np.zeros(3, dtype=np.int64)
+        """Contexts held; where the last ones were let in, and the length of the shortest of them."""
+        self._last = np.zeros(_LONGEST + 1, dtype=np.int32)
+        """The last ones that were let in, by length."""
+        self._found = np.zeros(_LONGEST + 1, dtype=np.int32)
+        """The contexts of each length that end where the next symbol follows; 0 for none."""
+
+    def mark(self, start: int, length: int, marks: Marks) -> None:
+        _mark_symbols(
+            self._symbols, start, length, self._children, self._counts, self._best, self._state, self._last,
+            self._found, marks,
+        )  # fmt: skip
+
+
+@kernel
+def _mark_symbols(
+    symbols: Symbols, start: int, length: int, children: Counts, counts: Counts, best: Counts, state: Numbers,
+    last: Counts, found: Counts, marks: Marks,
+) -> None:  # fmt: skip
+    """Look all contexts up; let new ones in, longest first; predict; count."""
+    for at in range(start, start + length):
+        symbol = symbols[at]
+        _look_up(symbols, at, children, state, last, found)
+        held = state[0]
+        most = 0
+        guess = -1
+        for size in range(16, 0, -1):
+            node = found[size]
+            if node == 0 and state[0] < _CONTEXTS:
+                state[0] += 1
+                node = state[0]
+                found[size] = node
+                last[size] = node
+                state[1], state[2] = at, size
+            elif node > 0 and best[node, 0] > most:
+                most, guess = best[node, 0], best[node, 1]
+            if node > 0:
+                counts[node, symbol] += 1
+                count = counts[node, symbol]
+                if count > best[node, 0] or (count == best[node, 0] and symbol > best[node, 1]):
+                    best[node, 0], best[node, 1] = count, symbol
+        marks[0, at - start] = HIT if guess == symbol else MISS
+        if state[0] > held:
+            _link(symbols, at, children, found)
+
+
+@kernel
+def _look_up(
+    symbols: Symbols, at: int, children: Counts, state: Numbers, last: Counts, found: Counts
+) -> None:
+    """Down the tree, and then among the orphans, whose symbols are compared with those where they were let in."""
+    known = 0
+    node = children[0, symbols[at - 1]]
+    while node > 0:
+        known += 1
+        found[known] = node
+        node = children[node, symbols[at - known - 1]] if known < 16 else 0
+    for size in range(known + 1, 17):
+        found[size] = 0
+    if known < state[2]:
+        size = 1
+        while size <= 16 and symbols[at - size] == symbols[state[1] - size]:
+            if size >= state[2]:
+                found[size] = last[size]
+            size += 1
+
+
+@kernel
+def _link(symbols: Symbols, at: int, children: Counts, found: Counts) -> None:
+    """Make each context the child of the next shorter one, as far as there is one."""
+    node = 0
+    for size in range(1, 17):
+        if found[size] == 0:
+            break
+        children[node, symbols[at - size]] = found[size]
+        node = found[size]

@@ -1,0 +1,18 @@
+"""6.3.1 Most Common Value Estimate: how often does the most frequent symbol come?
+
+p-hat = count of the mode / L; min-entropy = -log2 of its 99 % upper bound. Program and standard agree.
+"""
+
+import numpy as np
+
+from drawwell.assess.estimators.outcome import Outcome, bits_of, upper_bound
+from drawwell.assess.samples import Symbols
+
+
+def most_common_value(symbols: Symbols, k: int) -> Outcome:
+    """Over symbols 0 to k - 1, shape (n,)."""
+    ones = int(np.count_nonzero(symbols))
+    mode = max(ones, symbols.size - ones) if k == 2 else int(np.bincount(symbols).max())
+    p_hat = mode / symbols.size
+    p_u = upper_bound(p_hat, symbols.size)
+    return Outcome(bits_of(p_u), p_u, {"mode": mode, "p_hat": p_hat})

@@ -1,0 +1,102 @@
+"""6.3.7 MultiMCW Prediction Estimate: the most common symbol among the last 63, 255, 1,023 or 4,095 comes next.
+
+A tie within a window goes to the symbol that came last; a window makes no prediction before it is full.
+Program and standard agree. Windows are odd, so two symbols never tie: for bits a running count is enough.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drawwell.assess.estimators.outcome import Outcome
+from drawwell.assess.estimators.prediction import BLOCK, MISS, Contest
+from drawwell.assess.jit import kernel
+from drawwell.assess.samples import Symbols
+
+_WINDOWS: Final = (63, 255, 1023, 4095)
+
+
+def multi_mcw(symbols: Symbols, k: int) -> Outcome:
+    """Over symbols 0 to k - 1, shape (n,); None below 4,096 symbols."""
+    if symbols.size <= _WINDOWS[-1]:
+        return Outcome(None)
+    windows = np.array(_WINDOWS)
+    marks = np.zeros((windows.size, BLOCK), dtype=np.uint8)
+    counts = np.zeros((windows.size, k), dtype=np.int64)
+    places = np.zeros((windows.size, k), dtype=np.int64)
+    modes = np.zeros((windows.size, 2), dtype=np.int64)
+    mark = _mark_bits if k == 2 else _mark_symbols
+    mark(symbols, 0, _WINDOWS[0], windows, counts, places, modes, marks)
+    contest = Contest.of(windows.size)
+    for start in range(_WINDOWS[0], symbols.size, BLOCK):
+        length = min(BLOCK, symbols.size - start)
+        mark(symbols, start, length, windows, counts, places, modes, marks)
+        contest.score(marks, length)
+    return contest.outcome(symbols.size - _WINDOWS[0], k)
+
+
+@kernel
+def _mark_bits(
+    bits: Symbols,
+    start: int,
+    length: int,
+    windows: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    places: NDArray[np.int64],
+    modes: NDArray[np.int64],
+    marks: NDArray[np.uint8],
+) -> None:
+    """Which windows are right where; `counts` keeps the ones in each window."""
+    for row in range(4):
+        window = windows[row]
+        ones = counts[row, 1]
+        for at in range(start, start + length):
+            bit = bits[at]
+            marks[row, at - start] = MISS
+            if at >= window:
+                marks[row, at - start] = (2 * ones > window) == bit
+                ones -= bits[at - window]
+            ones += bit
+        counts[row, 1] = ones
+
+
+@kernel
+def _mark_symbols(
+    symbols: Symbols,
+    start: int,
+    length: int,
+    windows: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    places: NDArray[np.int64],
+    modes: NDArray[np.int64],
+    marks: NDArray[np.uint8],
+) -> None:
+    """The same for any alphabet.
+
+    `counts` and `places` hold, for each window and symbol, how often and where last it came; `modes` the most
+    common symbol and its count.
+    """
+    for row in range(4):
+        window = windows[row]
+        mode, most = modes[row, 0], modes[row, 1]
+        for at in range(start, start + length):
+            symbol = symbols[at]
+            gone = -1
+            marks[row, at - start] = MISS
+            if at >= window:
+                marks[row, at - start] = mode == symbol
+                gone = symbols[at - window]
+                counts[row, gone] -= 1
+            counts[row, symbol] += 1
+            places[row, symbol] = at
+            if gone == mode:
+                most -= 1
+                latest = at - window
+                for each in range(counts.shape[1]):
+                    count = counts[row, each]
+                    if count > most or (count == most and places[row, each] >= latest):
+                        mode, most, latest = each, count, places[row, each]
+            elif counts[row, symbol] >= most:
+                mode, most = symbol, counts[row, symbol]
+        modes[row, 0], modes[row, 1] = mode, most
