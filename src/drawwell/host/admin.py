@@ -8,23 +8,23 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from drawwell.crypto import pki, tokens
-from drawwell.entropy.blocks import DrawClass
+from drawwell.crypto.sshkeys import fingerprint
 from drawwell.errors import PermissionRefused, Refused, UsageError
 from drawwell.host.authority import Authority
 from drawwell.host.registry import GRACE_S, InvitedRegistry
 from drawwell.host.rows import PENDING, CertificateRow, ConsumerRow, InvitationRow
 from drawwell.host.store import Store
-from drawwell.units import Allowance, parse_allowance, parse_duration
+from drawwell.host.terms import BOTH, changed, public_key, read
+from drawwell.units import parse_duration
 from drawwell.wire.enrolment import JoinRefusal, JoinReply, JoinRequest
 
 INVITATION_TTL_S: Final = 900.0
 LONGEST_TTL_S: Final = 7 * pki.DAY_S
 WRONG_TRIES: Final = 5
 """So many wrong secrets make an invitation void."""
-BOTH: Final = frozenset(DrawClass)
 _NO_SECRET: Final = bytes(32)
 _UNKNOWN: Final = JoinRefusal("refused", "the broker knows no such invitation")
 _WHY_NOT: Final = {
@@ -33,7 +33,6 @@ _WHY_NOT: Final = {
     "void": "this invitation was withdrawn, or tried too often with a wrong secret",
 }
 
-_Value = TypeVar("_Value")
 Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -42,7 +41,8 @@ class Site:
     """What a joiner must know of the broker.
 
     `enrol_address` and `addresses` are ``host:port`` as seen from the joiner; `receipt_public_key` is PEM.
-    `configured` are the consumers of the configuration, whom nobody may be invited as.
+    `configured` are the consumers of the configuration, whom nobody may be invited as. `enrol_address` is empty
+    where nobody can join, `ssh` says whether there is an SSH door.
     """
 
     broker: str
@@ -50,6 +50,7 @@ class Site:
     addresses: tuple[str, ...]
     receipt_public_key: str = ""
     configured: Collection[str] = ()
+    ssh: bool = False
 
 
 class Admin:
@@ -104,33 +105,39 @@ class Admin:
         rate: str | None = None,
         quota: str | None = None,
         draw_class: str | None = None,
+        stream: str | None = None,
+        ssh_key: str | None = None,
         ttl: str | None = None,
         address: str | None = None,
     ) -> dict[str, Any]:
         """Make an invitation, and the consumer unless it exists; what is None stays as it was, at first unlimited.
 
-        Allowances are written like ``4KiB/s`` or ``none``, `draw_class` is full, drbg or both, `address` is where
-        the joiner reaches the enrolment door. Returns `token`, and `expires` in seconds since 1970.
+        Allowances are written like ``4KiB/s`` or ``none``, `draw_class` is full, drbg or both, `stream` is yes or
+        no, `address` is where the joiner reaches the enrolment door. Returns `token`, and `expires` in seconds
+        since 1970. With `ssh_key`, a public key, nobody need join: returns `ssh_key` and its `fingerprint`.
 
         Raises:
             UsageError: an argument is off, or the configuration has a consumer of that name.
         """
-        if not pki.CONSUMER_NAME.fullmatch(name):
+        now = self._clock()
+        self._check_name(name)
+        known = self._store.consumers().get(name) or ConsumerRow(name, None, None, BOTH, now)
+        terms = changed(known, rate=rate, quota=quota, draw_class=draw_class, stream=stream)
+        consumer = replace(terms, revoked_at=None)
+        if ssh_key is not None:
+            return self._admit_key(consumer, ssh_key)
+        if not self.site.enrol_address:
             raise UsageError(
-                f"{name!r} cannot be a consumer's name",
-                hint="Use 1 to 63 of a-z, 0-9, dot, underscore and hyphen, a letter or digit first.",
+                "nobody can join this broker: its built-in CA serves no TLS door",
+                hint='Set [tls] listen = "*:55000", or invite with --ssh-key.',
             )
-        if name in self.site.configured:
-            raise UsageError(f"consumer {name} is in the configuration", hint="Choose another name.")
         host, port = tokens.parse_address(address or self.site.enrol_address)
-        ttl_s = _read(parse_duration, ttl) if ttl else INVITATION_TTL_S
+        ttl_s = read(parse_duration, ttl) if ttl else INVITATION_TTL_S
         if ttl_s > LONGEST_TTL_S:
             raise UsageError(
                 "an invitation lasts at most 7 days", hint="Invite when the machine is about to join."
             )
-        now, secret = self._clock(), self._fresh(tokens.SECRET_BYTES)
-        known = self._store.consumers().get(name) or ConsumerRow(name, None, None, BOTH, now)
-        consumer = replace(_changed(known, rate, quota, draw_class), revoked_at=None)
+        secret = self._fresh(tokens.SECRET_BYTES)
         invitation = tokens.invitation_name(self._fresh(tokens.INVITATION_BYTES))
         token = tokens.Token(host, port, self._authority.spki_sha256, invitation, secret)
         row = InvitationRow(invitation, name, tokens.secret_hash(secret), now, now + ttl_s)
@@ -164,14 +171,21 @@ class Admin:
         return {"name": name, "revoked": True}
 
     def set_quota(
-        self, name: str, *, rate: str | None = None, quota: str | None = None, draw_class: str | None = None
+        self,
+        name: str,
+        *,
+        rate: str | None = None,
+        quota: str | None = None,
+        draw_class: str | None = None,
+        stream: str | None = None,
     ) -> dict[str, Any]:
         """Change what a consumer may have; None leaves it, ``none`` lifts it. Returns it as `list_consumers` does.
 
         Raises:
             UsageError: nobody of that name was invited, or an argument is off.
         """
-        consumer = _changed(self._known(name), rate, quota, draw_class)
+        known = self._known(name)
+        consumer = changed(known, rate=rate, quota=quota, draw_class=draw_class, stream=stream)
         self._store.put_consumer(consumer)
         self._registry.refresh()
         found = [document for document in self.list_consumers()["consumers"] if document["name"] == name]
@@ -241,6 +255,29 @@ class Admin:
         return {"certificate": certificate.decode()}
 
     # ---- inside ------------------------------------------------------------------------------------------
+
+    def _check_name(self, name: str) -> None:
+        if not pki.CONSUMER_NAME.fullmatch(name):
+            raise UsageError(
+                f"{name!r} cannot be a consumer's name",
+                hint="Use 1 to 63 of a-z, 0-9, dot, underscore and hyphen, a letter or digit first.",
+            )
+        if name in self.site.configured:
+            raise UsageError(f"consumer {name} is in the configuration", hint="Choose another name.")
+
+    def _admit_key(self, consumer: ConsumerRow, text: str) -> dict[str, Any]:
+        """Give a consumer its SSH key, in the place of an earlier one."""
+        if not self.site.ssh:
+            raise UsageError(
+                "this broker has no SSH door", hint='Set [ssh] user = "drawwell-ssh" and start again.'
+            )
+        key = public_key(text)
+        others = (row for row in self.consumers().values() if row.name != consumer.name)
+        if other := next((row.name for row in others if row.ssh_key == key), ""):
+            raise UsageError(f"this is the key of {other}", hint="Make a key for each consumer.")
+        self._store.put_consumer(replace(consumer, ssh_key=key))
+        self._registry.refresh()
+        return {"name": consumer.name, "ssh_key": key, "fingerprint": fingerprint(key)}
 
     def _invitation(self, request: JoinRequest) -> InvitationRow | JoinRefusal:
         """Find the pending invitation that a request has the secret of."""
@@ -319,41 +356,6 @@ def _check_texts(arguments: dict[str, Any], method: Callable[..., Any]) -> None:
         raise UsageError("which consumer?", hint="Name it.")
 
 
-def _read(parse: Callable[[str], _Value], text: str) -> _Value:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise UsageError(
-            str(error), hint="Write rates like 4KiB/s, totals like 10MiB/day and times like 15min."
-        ) from error
-
-
-def _changed(
-    consumer: ConsumerRow, rate: str | None, quota: str | None, draw_class: str | None
-) -> ConsumerRow:
-    return replace(
-        consumer,
-        rate=_allowance(rate, consumer.rate),
-        quota=_allowance(quota, consumer.quota),
-        classes=_classes(draw_class) if draw_class else consumer.classes,
-    )
-
-
-def _allowance(text: str | None, unchanged: Allowance | None) -> Allowance | None:
-    if text is None:
-        return unchanged
-    return None if text == "none" else _read(parse_allowance, text)
-
-
-def _classes(text: str) -> frozenset[DrawClass]:
-    if text == "both":
-        return BOTH
-    try:
-        return frozenset({DrawClass(text)})
-    except ValueError:
-        raise UsageError(f"{text!r} is no class", hint="Write full, drbg or both.") from None
-
-
 def _certificate_row(certificate: bytes, consumer: str) -> CertificateRow:
     facts = pki.read_certificate(certificate)
     return CertificateRow(facts.spki_sha256.hex(), consumer, f"{facts.serial:x}", facts.not_after)
@@ -373,6 +375,8 @@ def _document(
         "class": "+".join(sorted(consumer.classes)),
         "created": consumer.created,
         "revoked_at": consumer.revoked_at,
+        "stream": consumer.stream,
+        "ssh_key": fingerprint(consumer.ssh_key) if consumer.ssh_key else "",
         "certificate_expires": certificate_expires,
         "invitation": invitation.status if invitation else "",
         "invitation_expires": invitation.expires if invitation else None,

@@ -85,6 +85,20 @@ class InvitedRegistry:
             )
         return replace(peer, renew_only=now >= row.not_after)
 
+    def check_key(self, name: str) -> str:
+        """Return `name` where that consumer comes with an SSH key.
+
+        Raises:
+            PermissionRefused: nobody of that name, revoked, or without a key.
+        """
+        consumer = self._now_known.consumers.get(name)
+        if consumer is None or consumer.revoked_at is not None or not consumer.ssh_key:
+            raise PermissionRefused(
+                f"no consumer {name!r} comes with an SSH key",
+                hint="Have the broker's operator invite it: drawwell consumer invite NAME --ssh-key FILE.",
+            )
+        return name
+
 
 class OwnPkiRegistry:
     """Consumers with certificates of the owner's own PKI; the configuration says which name is whose.

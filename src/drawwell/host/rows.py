@@ -16,7 +16,7 @@ VOID: Final = "void"
 
 @dataclass(frozen=True, slots=True)
 class ConsumerRow:
-    """A consumer that may be invited or has joined. None means no limit."""
+    """A consumer that may be invited or has joined. None means no limit; `ssh_key` is ``kind base64``, "" for none."""
 
     name: str
     rate: Allowance | None
@@ -24,6 +24,8 @@ class ConsumerRow:
     classes: frozenset[DrawClass]
     created: float
     revoked_at: float | None = None
+    stream: bool = False
+    ssh_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,11 @@ class CertificateRow:
 
 def consumer_from(row: tuple[Any, ...]) -> ConsumerRow:
     """Read what `consumer_values` wrote; raises ValueError or TypeError for anything else."""
-    name, rate, quota, classes, created, revoked_at = row
+    name, rate, quota, classes, created, revoked_at, stream, ssh_key = row
     allowed = frozenset(DrawClass(word) for word in classes.split("+"))
-    return ConsumerRow(name, _allowance(rate), _allowance(quota), allowed, created, revoked_at)
+    return ConsumerRow(
+        name, _allowance(rate), _allowance(quota), allowed, created, revoked_at, bool(stream), ssh_key
+    )
 
 
 def consumer_values(row: ConsumerRow) -> tuple[Any, ...]:
@@ -68,6 +72,8 @@ def consumer_values(row: ConsumerRow) -> tuple[Any, ...]:
         classes,
         row.created,
         row.revoked_at,
+        row.stream,
+        row.ssh_key,
     )
 
 

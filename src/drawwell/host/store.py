@@ -44,6 +44,10 @@ MIGRATIONS: Final = (
         not_after REAL NOT NULL, revoked_at REAL);
     CREATE TABLE quota (consumer TEXT PRIMARY KEY, state TEXT NOT NULL);
     """,
+    """
+    ALTER TABLE consumers ADD COLUMN stream INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE consumers ADD COLUMN ssh_key TEXT NOT NULL DEFAULT '';
+    """,
 )
 """Script n brings the schema to version n + 1. Scripts that were released are never changed."""
 
@@ -91,10 +95,11 @@ class Store:
             _put_consumer(db, consumer)
 
     def revoke(self, name: str, now: float) -> None:
-        """Revoke a consumer with all its certificates, and void its pending invitations."""
+        """Revoke a consumer with all its certificates and its SSH key, and void its pending invitations."""
         with self._transaction() as db:
             db.execute(
-                "UPDATE consumers SET revoked_at = ? WHERE name = ? AND revoked_at IS NULL", (now, name)
+                "UPDATE consumers SET revoked_at = ?, ssh_key = '' WHERE name = ? AND revoked_at IS NULL",
+                (now, name),
             )
             db.execute(
                 "UPDATE invitations SET status = ? WHERE consumer = ? AND status = ?", (VOID, name, PENDING)
@@ -329,8 +334,9 @@ def _lock_file(path: str) -> int:
 
 def _put_consumer(db: sqlite3.Connection, row: ConsumerRow) -> None:
     db.execute(
-        "INSERT INTO consumers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET rate = excluded.rate,"
-        " quota = excluded.quota, classes = excluded.classes, revoked_at = excluded.revoked_at",
+        "INSERT INTO consumers VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET rate = excluded.rate,"
+        " quota = excluded.quota, classes = excluded.classes, revoked_at = excluded.revoked_at,"
+        " stream = excluded.stream, ssh_key = excluded.ssh_key",
         consumer_values(row),
     )
 
