@@ -1,6 +1,7 @@
 """Rules of the house that no other tool keeps. Each failure says which file and what to do."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -211,3 +212,19 @@ def test_test_files_have_names_of_their_own() -> None:
     """No two test files share a name."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+DATA = sorted(
+    path
+    for path in (ROOT / "tests" / "vectors").rglob("*")
+    if path.is_file() and path.suffix not in {".py", ".pyc"}
+)
+
+
+@pytest.mark.parametrize("path", DATA, ids=_name)
+def test_reference_data_says_where_it_comes_from(path: Path) -> None:
+    """Every file of vectors names its source, or the program here that makes it, at its head."""
+    if path.suffix == ".json":
+        assert {"provenance", "made_by"} & json.loads(path.read_text()).keys()
+    else:
+        assert b"Provenance: " in path.read_bytes()[:2000]
