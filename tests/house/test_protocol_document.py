@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.crypto import receipt_form
+from drawwell.crypto.drbg import CtrDrbg
 from drawwell.entropy.blocks import DrawClass
 from drawwell.wire import limits
 from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
@@ -33,6 +35,14 @@ def test_limits_are_those_of_the_code() -> None:
     in_code = {name: str(value) for name, value in vars(limits).items() if name.isupper()}
 
     assert written == in_code
+
+
+def test_limits_are_those_of_the_rooms_below() -> None:
+    """What the protocol has room for is what a receipt may be and what one request of the DRBG gives."""
+    assert limits.MAX_RECEIPT_BYTES == receipt_form.MAX_RECEIPT_BYTES
+    assert len(CtrDrbg(bytes(48)).generate(limits.MAX_DRAW_BYTES)) == limits.MAX_DRAW_BYTES
+    with pytest.raises(ValueError, match=r"65,?536"):
+        CtrDrbg(bytes(48)).generate(limits.MAX_DRAW_BYTES + 1)
 
 
 def test_frames_are_those_of_the_code() -> None:

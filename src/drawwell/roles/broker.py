@@ -21,12 +21,10 @@ from drawwell.roles.line import Line, Place
 from drawwell.roles.source import SourceRole
 from drawwell.roles.supply import Supply
 from drawwell.roles.writeahead import WriteAhead
+from drawwell.wire.limits import MAX_DRAW_BYTES, RECEIPT_KEY_BYTES
 
 SEED_BYTES = 48
 """384 bits: seedlen of CTR_DRBG AES-256 without derivation function (SP 800-90A r1, table 3)."""
-MAX_DRAW_BYTES = 65_536
-"""2^19 bits: the most that one DRBG request may return (SP 800-90A r1, table 3)."""
-RECEIPT_KEY_BYTES = 32
 ADDITIONAL_BYTES = 32
 
 
