@@ -124,7 +124,7 @@ class HealthMonitor:
         self.epoch = 0
         self.failures = 0
         self._claim = claim
-        self._byte_tests, self._bit_tests = _tests(claim, hash_key)
+        self._byte_tests, self._bit_tests = tests_of(claim, hash_key)
         self._started_bytes = 0
         self._intermittent_at: deque[float] = deque(maxlen=FAILURES_TO_PERMANENT)
         self._latched: Callable[[], HealthFailure] | None = None
@@ -229,8 +229,8 @@ def _failure(
     )
 
 
-def _tests(claim: NoiseClaim, hash_key: bytes) -> tuple[tuple[HealthTest, ...], tuple[HealthTest, ...]]:
-    """Make the tests of bytes and the tests of bits that a claim asks for."""
+def tests_of(claim: NoiseClaim, hash_key: bytes) -> tuple[tuple[HealthTest, ...], tuple[HealthTest, ...]]:
+    """Make the tests of bytes and the tests of bits that a claim asks for, as the daemon runs them."""
     per_byte = claim.min_entropy
     byte_tests: tuple[HealthTest, ...] = (
         RepetitionCountTest(per_byte, "byte"),
