@@ -1,0 +1,379 @@
+"""The command line as people type it: a real daemon with a simulated stick, and every verb a process of its own."""
+
+import base64
+import json
+import os
+import pty
+import signal
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drawwell.testing.daemon import PROGRAM, Daemon, Stick, command, environment, hinted
+from drawwell.testing.station import Site
+from drawwell.testing.waiting import DEADLINE_S, wait_until
+
+pytestmark = pytest.mark.slow
+
+MORE = """\
+[[consumer]]
+name = "poor"
+user = "nobody"
+quota = "100B/day"
+"""
+
+
+class Town:
+    """A running broker, and another machine beside it that has joined nothing yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.site = Site(folder, more=MORE)
+        self.machine = folder / "machine.toml"
+        self.machine.write_text(
+            f'[broker]\nstate_dir = "{folder}/machine"\nrun_dir = "{folder}/machine-run"\n'
+        )
+        text = self.site.path.read_text()
+        self.site.path.write_text(text.replace('verify_firmware = "off"\n', ""))
+
+    def here(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command on the broker's machine."""
+        return command(*words, config=self.site.path)
+
+    def there(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command on the other machine."""
+        return command(*words, config=self.machine)
+
+
+@pytest.fixture(scope="module")
+def town() -> Iterator[Town]:
+    """One daemon for all tests here; each leaves it as it found it."""
+    with tempfile.TemporaryDirectory(prefix="dw-") as name:
+        town = Town(Path(name))
+        stick = Stick(town.folder / "stick", seed=1, rate=0)
+        with stick, Daemon("run", config=town.site.path, log=town.folder / "log") as daemon:
+            daemon.until_it_says("healthy")
+            wait_until(lambda: town.here("status", "--require", "ready").returncode == 0, "it is ready")
+            yield town
+            assert daemon.stop() == 0
+
+
+def on_terminal(*words: str, config: Path) -> tuple[int, bytes]:
+    """Run a command whose standard output is a terminal; return its exit code and what it showed there."""
+    master, slave = pty.openpty()
+    try:
+        run = subprocess.run(
+            [*PROGRAM, *words], stdout=slave, stderr=subprocess.PIPE, env=environment(config), check=False
+        )
+        os.close(slave)
+        os.set_blocking(master, False)
+        try:
+            shown = os.read(master, 65_536)
+        except OSError:
+            shown = b""
+    finally:
+        os.close(master)
+    return run.returncode, shown
+
+
+# ---- looking ------------------------------------------------------------------------------------------------
+
+
+def test_no_arguments_mean_status(town) -> None:
+    """`drawwell` alone shows the running broker: the stick, that it is simulated, and the consumers."""
+    shown = town.here()
+    assert shown.returncode == 0
+    assert "stick" in shown.stdout
+    assert "simulated" in shown.stdout
+    assert "poor" in shown.stdout
+
+
+def test_status_as_json_is_one_document(town) -> None:
+    """--json prints the whole report as one document, and nothing else anywhere."""
+    shown = town.here("status", "--json")
+    report = json.loads(shown.stdout)
+    assert (report["name"], report["ready"], shown.stderr) == ("well", True, "")
+    assert (
+        report["sources"][0]["identity"]["firmware"] == "image signature verified, as reported by the device"
+    )
+
+
+def test_status_requires(town) -> None:
+    """--require passes what is so, and exits 69 naming what is not."""
+    assert town.here("status", "--require", "ready", "--require", "verified").returncode == 0
+    shown = town.here("status", "--require", "hardware")
+    assert shown.returncode == 69
+    assert "simulated" in shown.stderr
+
+
+def test_source_list_names_the_running_stick(town) -> None:
+    """The list has the source with its state; --json has it as a document."""
+    assert "stick" in town.here("source", "list").stdout
+    listed = json.loads(town.here("source", "list", "--json").stdout)
+    assert [source["identity"]["name"] for source in listed["sources"]] == ["stick"]
+
+
+def test_source_verify_says_what_was_verified_and_tested(town) -> None:
+    """The words name the signature, that the device reported it, and the tests with their cutoffs."""
+    shown = town.here("source", "verify")
+    assert shown.returncode == 0
+    assert "image signature verified, as reported by the device" in shown.stdout
+    assert "repetition count" in shown.stdout
+    assert "adaptive proportion" in shown.stdout
+
+
+def test_source_watch_once(town) -> None:
+    """--once shows rate and margins one time and ends."""
+    shown = town.here("source", "watch", "--once")
+    assert shown.returncode == 0
+    assert shown.stdout.startswith("stick (simulated): healthy")
+
+
+def test_onerng_info_goes_through_the_running_broker(town) -> None:
+    """The verb asks the daemon, by the source's name, its node or the link, and the source stays healthy."""
+    node = os.path.realpath(town.folder / "stick")
+    for name in ((), ("stick",), (str(town.folder / "stick"),), (node,)):
+        info = json.loads(town.here("onerng", "info", *name, "--json").stdout)
+        assert (info["version"], info["mode"], info["paused"]) == (3, "cmd1", False)
+    assert town.here("status", "--require", "ready").returncode == 0
+
+
+def test_onerng_pause_shows_paused_and_resume_serves(town) -> None:
+    """While paused, status says so and a draw exits 69; after resume it is served."""
+    assert town.here("onerng", "pause").returncode == 0
+    try:
+        assert "paused" in town.here("status").stdout
+        drawn = town.here("draw", "8", "--hex")
+        assert (drawn.returncode, drawn.stdout) == (69, "")
+        refused = town.here("source", "verify")
+        assert refused.returncode != 0
+        assert "resume" in hinted(refused)[0]
+    finally:
+        assert town.here("onerng", "resume").returncode == 0
+    assert town.here("draw", "8", "--hex", "--wait", "30s").returncode == 0
+
+
+# ---- drawing ------------------------------------------------------------------------------------------------
+
+
+def test_draw_prints_hexadecimal_digits(town) -> None:
+    """`draw 32 --hex` prints 64 digits and a newline, and two draws differ."""
+    first, second = (town.here("draw", "32", "--hex") for _ in range(2))
+    assert (first.returncode, len(first.stdout), first.stderr) == (0, 65, "")
+    assert bytes.fromhex(first.stdout.strip()) != bytes.fromhex(second.stdout.strip())
+
+
+def test_draw_in_every_form_gives_as_many_bytes_as_asked(town) -> None:
+    """Base64, JSON, a file of mode 0600, standard output, and more than one draw's worth."""
+    assert len(base64.b64decode(town.here("draw", "33", "--base64").stdout)) == 33
+    document = json.loads(town.here("draw", "4KiB", "--class", "drbg", "--json").stdout)
+    assert (document["bytes"], document["class"]) == (4096, "drbg")
+    assert len(base64.b64decode(document["data"])) == 4096
+    raw = subprocess.run(
+        [*PROGRAM, "draw", "1000"], capture_output=True, check=True, env=environment(town.site.path)
+    )
+    assert len(raw.stdout) == 1000
+    path = town.folder / "bytes"
+    assert town.here("draw", "100KiB", "-o", str(path), "--wait", "30s").returncode == 0
+    assert (path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) == (102_400, 0o600)
+
+
+def test_draw_never_puts_bytes_on_a_terminal_unasked(town) -> None:
+    """Raw bytes to a terminal are refused before anything is drawn; digits are not."""
+    before = json.loads(town.here("status", "--json").stdout)["ledger"]["delivered_bits"]
+    code, shown = on_terminal("draw", "32", config=town.site.path)
+    assert (code, shown) == (64, b"")
+    assert json.loads(town.here("status", "--json").stdout)["ledger"]["delivered_bits"] == before
+    code, shown = on_terminal("draw", "32", "--hex", config=town.site.path)
+    assert (code, len(bytes.fromhex(shown.decode().strip()))) == (0, 32)
+
+
+def test_draw_over_an_existing_file_is_refused_and_the_file_stays(town) -> None:
+    """-o makes a new file only; what was there is not touched, and nothing is drawn."""
+    path = town.folder / "mine"
+    path.write_text("mine")
+    drawn = town.here("draw", "32", "-o", str(path))
+    assert drawn.returncode not in {0, 1}
+    assert drawn.stderr.startswith("drawwell: ")
+    assert hinted(drawn)
+    assert path.read_text() == "mine"
+
+
+def test_a_receipt_fits_its_bytes_and_no_others(town) -> None:
+    """`draw --receipt` and `receipt verify` agree on the bytes, and a changed byte is found out."""
+    receipt, data = str(town.folder / "key.receipt"), town.folder / "key"
+    assert town.here("draw", "32", "-o", str(data), "--receipt", receipt).returncode == 0
+    verified = town.here("receipt", "verify", receipt, "--data", str(data))
+    assert verified.returncode == 0
+    assert "well" in verified.stdout
+    changed = bytearray(data.read_bytes())
+    changed[0] ^= 1
+    data.write_bytes(changed)
+    assert town.here("receipt", "verify", receipt, "--data", str(data)).returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("draw", "none"), 64),
+        (("draw", "0"), 64),
+        (("draw", "-5"), 64),
+        (("draw", "32", "--hex", "--wait", "soon"), 64),
+        (("draw", "32", "--hex", "--base64"), 64),
+        (("draw", "32", "--hxe"), 64),
+        (("drow",), 64),
+        (("source", "verify", "nobody"), 69),
+        (("source", "capture", "-n", "0", "-o", "/tmp/never"), 64),
+        (("onerng", "mode", "cmd9"), 64),
+        (("draw", "32", "--hex", "--via", "nowhere"), 64),
+        (("consumer", "invite", "No Name"), 64),
+        (("consumer", "revoke", "nobody"), 64),
+        (("-c", "/nonexistent", "status"), 78),
+        (("status", "-c", "/nonexistent"), 78),
+    ],
+)
+def test_a_wrong_command_is_told_apart_and_helped(town, words, code) -> None:
+    """Each wrong command prints one error in our words with a hint, no traceback, and nothing on standard output."""
+    run = town.here(*words)
+    assert (run.returncode, run.stdout) == (code, "")
+    assert run.stderr.startswith("drawwell: ")
+    assert len(hinted(run)) == 1
+    assert "Traceback" not in run.stderr
+
+
+def test_errors_are_json_when_results_are(town) -> None:
+    """With --json an error is one document on standard error, with its hint and its exit code."""
+    run = town.here("consumer", "revoke", "nobody", "--json")
+    error = json.loads(run.stderr)
+    assert (run.stdout, error["exit_code"]) == ("", run.returncode)
+    assert error["hint"]
+
+
+# ---- other machines -----------------------------------------------------------------------------------------
+
+
+def test_a_machine_is_invited_joins_draws_and_is_revoked(town) -> None:
+    """The whole life of a consumer, by command lines only: invite, join, draw, renew, quota, list, revoke."""
+    invited = town.here("consumer", "invite", "web01", "--rate", "4KiB/s", "--quota", "10MiB/day")
+    token = next(word for word in invited.stdout.split() if word.startswith("dw1."))
+    assert town.there("draw", "8", "--hex").returncode == 69
+    assert town.there("join", token, "--name", "well").returncode == 0
+    assert town.here("consumer", "invite", "web02").returncode == 0  # so that the door stays open
+    again = town.there("join", token, "--name", "again")
+    assert again.returncode == 77
+    assert "used" in again.stderr
+    drawn = town.there("draw", "32", "--hex", "--via", "well")
+    assert (drawn.returncode, len(drawn.stdout)) == (0, 65)
+    assert len(town.there("draw", "32", "--hex").stdout) == 65
+    receipt = str(town.folder / "web.receipt")
+    path = str(town.folder / "web.bytes")
+    assert town.there("draw", "32", "-o", path, "--receipt", receipt).returncode == 0
+    assert town.there("receipt", "verify", receipt, "--data", path).returncode == 0
+    assert town.there("renew").returncode == 0
+    assert town.here("consumer", "quota", "web01", "--quota", "8B/day").returncode == 0
+    refused = town.there("draw", "1", "--hex")
+    assert refused.returncode == 75
+    assert "retry after" in refused.stderr
+    listed = json.loads(town.here("consumer", "list", "--json").stdout)["consumers"]
+    assert [row["quota"] for row in listed if row["name"] == "web01"] == ["8B/day"]
+    assert town.here("consumer", "revoke", "web01").returncode == 0
+    assert town.there("draw", "1", "--hex").returncode == 77
+
+
+def test_a_token_that_is_none_is_refused_without_a_word_on_the_wire(town) -> None:
+    """Garbage and a changed token are refused as usage errors, with a hint."""
+    for token in ("dw1.garbage", "x", "dw1." + "A" * 200):
+        run = town.there("join", token)
+        assert run.returncode == 64
+        assert hinted(run)
+
+
+def test_interrupting_a_draw_that_waits_ends_it_at_once(town) -> None:
+    """Ctrl-C in `draw --wait`: exit 130, no traceback, no file left."""
+    invited = town.here("consumer", "invite", "slow", "--rate", "1B/s", "--quota", "10B/day")
+    token = next(word for word in invited.stdout.split() if word.startswith("dw1."))
+    config = town.folder / "slow.toml"
+    config.write_text(f'[broker]\nstate_dir = "{town.folder}/slow"\nrun_dir = "{town.folder}/slow-run"\n')
+    assert command("join", token, config=config).returncode == 0
+    path = town.folder / "slow.bytes"
+    process = subprocess.Popen(
+        [*PROGRAM, "draw", "9", "-o", str(path), "--wait", "1h"],
+        stderr=subprocess.PIPE,
+        env=environment(config),
+        text=True,
+    )
+
+    def waits() -> bool:
+        report = json.loads(town.here("status", "--json").stdout)
+        return any(c["name"] == "slow" and c["refused"] for c in report["consumers"])
+
+    wait_until(waits, "the draw was refused once and waits")
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130
+    assert "Traceback" not in words
+    assert not path.exists()
+
+
+# ---- samples, failures --------------------------------------------------------------------------------------
+
+
+def test_capture_writes_a_new_private_file_of_raw_samples(town) -> None:
+    """`source capture` gives as many samples as asked, in a file of mode 0600, and never over another file."""
+    path = town.folder / "raw"
+    run = town.here("source", "capture", "-n", "100KiB", "-o", str(path))
+    assert run.returncode == 0
+    assert (path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) == (102_400, 0o600)
+    again = town.here("source", "capture", "-n", "1KiB", "-o", str(path))
+    assert again.returncode not in {0, 1}
+    assert hinted(again)
+    assert path.stat().st_size == 102_400
+
+
+def test_reset_starts_the_source_again(town) -> None:
+    """`source reset` of a healthy source runs its start-up tests, and it serves."""
+    assert town.here("source", "reset", "stick").returncode == 0
+    assert town.here("draw", "8", "--hex", "--wait", "30s").returncode == 0
+
+
+def test_without_a_broker_every_verb_says_how_to_start_one(folder) -> None:
+    """With nobody running, exit 69 and a hint, for whoever asks, and for --json too."""
+    site = Site(folder)
+    for words in (("status",), (), ("draw", "32", "--hex"), ("source", "watch", "--once"), ("source", "reset"),
+                  ("consumer", "list"), ("consumer", "invite", "web01")):  # fmt: skip
+        run = command(*words, config=site.path)
+        assert (run.returncode, run.stdout) == (69, "")
+        assert "drawwell run" in hinted(run)[0]
+
+
+def test_without_a_broker_a_stick_is_verified_and_captured_directly(folder) -> None:
+    """`source verify` and `source capture` open the device themselves when nobody runs it, and say so."""
+    site = Site(folder)
+    with Stick(folder / "stick", seed=2, rate=0):
+        verified = command("source", "verify", config=site.path)
+        assert verified.returncode == 0
+        assert "opening" in verified.stderr
+        captured = command("source", "capture", "-n", "10000", "-o", str(folder / "raw"), config=site.path)
+        assert captured.returncode == 0
+        assert (folder / "raw").stat().st_size == 10_000
+
+
+def test_a_sick_stick_is_found_out_by_verify(folder) -> None:
+    """`source verify` of a stuck stick exits with 1 and names the state."""
+    site = Site(folder)
+    with Stick(folder / "stick", seed=3, rate=0, fault="stuck"):
+        verified = command("source", "verify", config=site.path)
+        assert verified.returncode == 1
+        assert "failure" in verified.stdout
+
+
+def test_the_demonstration_proves_itself() -> None:
+    """`drawwell demo` ends with 0 and every finding held, the simulated device labelled so."""
+    run = command("demo", "--seconds", "2", "--json")
+    proof = json.loads(run.stdout)
+    assert (run.returncode, proof["proved"]) == (0, True)
+    assert "simulated" in run.stderr
