@@ -147,7 +147,7 @@ class Failover:
             longest_s = min(self._cap_s, self._base_s * 2.0 ** min(standing.failures, 30))
             wait_s = self._jitter() * longest_s
             standing.failures += 1
-        standing.not_before_s = self._now() + wait_s
+        standing.not_before_s = self._now() + min(wait_s, self._cap_s)
 
     def _none(self) -> DrawwellError:
         """Make the error that helps most: a starved broker is alive."""

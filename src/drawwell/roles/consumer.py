@@ -24,6 +24,8 @@ PATIENCE_S = 5.0
 """How long a draw waits in line with all others; a broker that goes away meanwhile is noticed by its link."""
 REFUSED_RETRY_S = 5.0
 """How long to wait when the broker cannot say."""
+LONGEST_WAIT_S = 60.0
+"""Whatever it says: its operator may have raised a quota, or mended it, before then."""
 
 
 class ConsumerRole:
@@ -83,4 +85,4 @@ class ConsumerRole:
         if str(error) != self.last_error:
             log.warning("%s: %s", self._upstream.name, error)
         self.last_error = str(error)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(min(seconds, LONGEST_WAIT_S))
