@@ -44,7 +44,13 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool) -> int:
         if process.station:
             doors = ", ".join(process.station.broker.doors)
             names = ", ".join(source.name for source in process.station.sources)
-            out.say(f"serving {names}: {doors}; Ctrl-C stops")
+            out.say(f"starting with {names} behind {doors}; Ctrl-C stops")
+        else:
+            sinks = ", ".join(f"{sink.kind} {sink.path}".strip() for sink in config.sinks)
+            into = " and ".join(part for part in (sinks, "this kernel" if config.kernel.feed else "") if part)
+            out.say(
+                f"pouring into {into} from {', '.join(each.url for each in config.upstreams)}; Ctrl-C stops"
+            )
 
     run_until_signal(process, started)
     out.say("stopped")

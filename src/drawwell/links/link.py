@@ -6,6 +6,8 @@ bytes are lost, and the caller is told.
 
 import abc
 import asyncio
+import os
+import socket
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -105,6 +107,13 @@ class LinkProtocol(asyncio.Protocol):
             answer = self._answers.pop(event.request_id)
             if not answer.done():
                 _settle(answer, event)
+
+
+def _reason(error: OSError) -> str:
+    """The system's words: asyncio puts words of its own into `strerror`."""
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno).lower()
+    return (error.strerror or str(error)).lower()
 
 
 def _settle(answer: asyncio.Future[Any], event: Granted | Result | Refusal) -> None:
@@ -207,7 +216,7 @@ class Link(abc.ABC):
         except TimeoutError:
             raise self._unavailable(f"no welcome within {self._open_deadline_s:g} s") from None
         except OSError as error:
-            raise self._unavailable((error.strerror or str(error)).lower()) from None
+            raise self._unavailable(_reason(error)) from None
         finally:
             if protocol is not None and protocol.session.state is not State.OPEN:
                 protocol.close()
