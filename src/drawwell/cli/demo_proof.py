@@ -153,7 +153,7 @@ async def _feed_kernel(folder: str) -> dict[str, Any]:
     from drawwell.config.load import load
     from drawwell.links.memory import MemoryLink
     from drawwell.roles.run import Process
-    from drawwell.roles.station import LOCAL
+    from drawwell.config.defaults import LOCAL
     from drawwell.sinks.kernel import KernelSink
 
     path = _kernel_configuration(folder)
