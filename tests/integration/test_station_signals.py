@@ -42,7 +42,7 @@ def test_a_signal_while_the_device_is_being_opened_ends_it_cleanly(folder) -> No
     site = Site(folder)
     stick = Stick(folder / "stick", seed=2, rate=0, fault="silent")
     with stick, Daemon("broker", config=site.path, log=folder / "log") as daemon:
-        daemon.until_it_says("serving")
+        daemon.until_it_says("Ctrl-C stops")
         assert daemon.stop() == 0
 
 
@@ -72,7 +72,7 @@ def test_hangup_takes_over_a_consumers_rate(folder) -> None:
     """SIGHUP reads the file again, and new rates of consumers apply at once, without a restart."""
     site = Site(folder, sticks=("stick",), more=CONSUMER.format("1KiB/s"))
     with Daemon("broker", config=site.path, log=folder / "log") as daemon:
-        daemon.until_it_says("serving")
+        daemon.until_it_says("Ctrl-C stops")
         wait_until(lambda: status(site), "it answers")
         assert rate_of_app(site) == "1KiB/s"
         site.write(CONSUMER.format("2KiB/s"))
@@ -90,7 +90,7 @@ def test_hangup_with_a_broken_file_leaves_everything_as_it_was(folder) -> None:
     """Every fault of the new file is said with its line, and the daemon goes on with the old one."""
     site = Site(folder, more=CONSUMER.format("1KiB/s"))
     with Daemon("broker", config=site.path, log=folder / "log") as daemon:
-        daemon.until_it_says("serving")
+        daemon.until_it_says("Ctrl-C stops")
         wait_until(lambda: status(site), "it answers")
         site.write(CONSUMER.format("fast") + "[tsl]\n")
         daemon.send(signal.SIGHUP)
@@ -154,7 +154,7 @@ def test_sockets_that_a_dead_broker_left_are_replaced(folder) -> None:
     """After a SIGKILL the next broker takes over the paths of the sockets that were left."""
     site = Site(folder)
     with Daemon("broker", config=site.path, log=folder / "log") as daemon:
-        daemon.until_it_says("serving")
+        daemon.until_it_says("Ctrl-C stops")
         wait_until(lambda: status(site), "it answers")
     assert (folder / "run" / "draw.sock").exists()
     with Daemon("broker", config=site.path, log=folder / "log2"):
