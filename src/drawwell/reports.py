@@ -108,7 +108,10 @@ class LedgerReport(Report):
 
 @dataclass(frozen=True, slots=True)
 class ConsumerReport(Report):
-    """One consumer as its broker sees it. Rates and quotas as written in the configuration, "" for none."""
+    """One consumer as its broker sees it. Rates and quotas as written in the configuration, "" for none.
+
+    `stream` is the class of the stream that it is served without asking, "" for none.
+    """
 
     name: str
     draws: int
@@ -119,6 +122,7 @@ class ConsumerReport(Report):
     quota: str
     quota_left_bytes: int | None
     draw_class: str
+    stream: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,7 +214,7 @@ def test_ten_mistakes_are_ten_faults(tmp_path: Path) -> None:
         ),
         (
             "[health]\nlisten='*:80'",
-            "2: [health] listen: '*:80' is not a loopback address: only this machine may ask for health",
+            "2: [health] listen: '*:80' is not a loopback address: this is for this machine only",
         ),
         (
             "[enrol]\nlisten='*:55001'",
@@ -253,6 +253,35 @@ def test_ten_mistakes_are_ten_faults(tmp_path: Path) -> None:
         ("[[sink]]\nkind='fifo'", "1: [[sink]] path: must be given for kind fifo"),
         ("[[sink]]\nkind='stdout'\npath='/x'", "3: [[sink]] path: means nothing to kind stdout"),
         ("[kernel]\ncredit=9", "2: [kernel] credit: 9 is outside 0 to 8"),
+        (
+            "[[egd]]\nlisten='10.0.0.1:8888'\nconsumer='local'",
+            "2: [[egd]] listen: '10.0.0.1:8888' is not a loopback address: this is for this machine only",
+        ),
+        (
+            "[[egd]]\nlisten='/run/g.sock'\nconsumer='g'",
+            "3: [[egd]] consumer: there is no consumer 'g': add a [[consumer]] of that name",
+        ),
+        (
+            "[[egd]]\nlisten='/run/g.sock'\nconsumer='g'\n[[consumer]]\nname='g'\nclass='drbg'",
+            "1: [[egd]] class: consumer g may draw class drbg only",
+        ),
+        (
+            "[[egd]]\nlisten='127.0.0.1:8888'\nconsumer='local'",
+            "3: [[egd]] consumer: any local user can draw at a port: give consumer local a rate or a quota",
+        ),
+        (
+            "[[egd]]\nlisten='/run/drawwell/draw.sock'\nconsumer='local'",
+            "2: [[egd]] listen: address /run/drawwell/draw.sock is taken: there by default",
+        ),
+        ("[ssh]\nuser='nobody-here'", "2: [ssh] user: there is no user 'nobody-here' on this machine"),
+        (
+            "[ssh]\nuser='0'",
+            "2: [ssh] user: must be an account of its own: not root, and no consumer's user",
+        ),
+        (
+            "[ssh]\nuser='www-data'\n[[consumer]]\nname='a'\nuser='www-data'",
+            "2: [ssh] user: must be an account of its own: not root, and no consumer's user",
+        ),
         ("[unix]\npath='draw.sock'", "2: [unix] path: 'draw.sock' is not an absolute path"),
     ],
 )

@@ -170,10 +170,10 @@ def test_client_certificate_does_not_serve_as_a_broker(
 
 
 @pytest.mark.parametrize("protocols", [[], ["http/1.1"]])
-def test_peer_without_our_alpn_is_closed(
+def test_broker_says_when_no_protocol_was_agreed_on(
     authority: PaperAuthority, server: ssl.SSLContext, protocols: list[str]
 ) -> None:
-    """A good certificate alone is not enough: the tongue must be named."""
+    """No protocol named and an unknown one look alike; what to do about it is the door's matter."""
     certificate, key, _ = authority.client("web02")
     context = plain_client(authority)
     context.load_cert_chain(certificate, key)
@@ -181,9 +181,20 @@ def test_peer_without_our_alpn_is_closed(
         context.set_alpn_protocols(protocols)
     one = TlsLayer(server)
 
+    shake_hands(one, _WithoutAlpnCheck(context, server_name="localhost"))
+    assert (one.state, one.protocol) == (TlsState.OPEN, None)
+
+
+def test_client_leaves_a_broker_without_our_protocol(authority: PaperAuthority) -> None:
+    """A good certificate alone is not enough: whoever does not say that he is a broker is none."""
+    certificate, key, _ = authority.server("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    client = TlsLayer(client_context(*authority.client("web02")), server_name="localhost")
+
     with pytest.raises(RemoteProtocolError, match="drawwell/1"):
-        shake_hands(one, _WithoutAlpnCheck(context, server_name="localhost"))
-    assert one.state is TlsState.CLOSED
+        shake_hands(TlsLayer(context), client)
+    assert client.state is TlsState.CLOSED
 
 
 @pytest.mark.parametrize("older", ["client", "broker"])

@@ -48,14 +48,14 @@ def complete(config: Config, machine: Machine) -> Config:
     broker = _broker(config.broker, machine)
     sources = config.sources or (() if config.upstreams else (SourceSection(),))
     consumers = tuple(
-        replace(each, user=each.user or "", uid=_uid(each, machine)) for each in config.consumers
+        replace(each, user=each.user or "", uid=_uid(each.user, machine)) for each in config.consumers
     )
     if sources and all(each.name != LOCAL for each in consumers):
         consumers = (*consumers, ConsumerSection(name=LOCAL, user=""))
     listen = config.enrol.listen
     if config.origin("enrol.listen") == DEFAULT and config.tls.listen and not config.pki.ca:
         listen = HostPort(config.tls.listen.host, ENROL_PORT)
-    pki = config.pki
+    pki, ssh = config.pki, config.ssh
     return replace(
         config,
         broker=broker,
@@ -67,6 +67,12 @@ def complete(config: Config, machine: Machine) -> Config:
         tls=replace(config.tls, names=config.tls.names or (_host_name(machine),)),
         enrol=replace(config.enrol, listen=listen),
         pki=replace(pki, ca=pki.ca or "", certificate=pki.certificate or "", key=pki.key or ""),
+        ssh=replace(
+            ssh,
+            user=ssh.user or "",
+            uid=_uid(ssh.user, machine),
+            path=ssh.path or os.path.join(broker.run_dir, "ssh.sock"),
+        ),
         consumers=consumers,
         upstreams=tuple(replace(each, identity=each.identity or "") for each in config.upstreams),
         sinks=tuple(replace(each, path=each.path or "") for each in config.sinks),
@@ -116,5 +122,5 @@ def _source(source: SourceSection) -> SourceSection:
     )
 
 
-def _uid(consumer: ConsumerSection, machine: Machine) -> int | None:
-    return machine.uid_of(consumer.user) if consumer.user else None
+def _uid(user: str | None, machine: Machine) -> int | None:
+    return machine.uid_of(user) if user else None

@@ -325,7 +325,7 @@ class LocalListen:
             return text or None
         address = parse_host_port(text)
         if not address.loopback:
-            raise ValueError(f"{text!r} is not a loopback address: only this machine may ask for health")
+            raise ValueError(f"{text!r} is not a loopback address: this is for this machine only")
         return address
 
     def write(self, value: HostPort | str | None) -> str:

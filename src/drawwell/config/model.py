@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from drawwell.config.drawing import KernelSection, LinksSection, SinkSection, UpstreamSection
-from drawwell.config.serving import (
-    BrokerSection,
-    ConsumerSection,
+from drawwell.config.doors import (
     ControlSection,
+    EgdSection,
     EnrolSection,
     HealthSection,
     PkiSection,
-    SourceSection,
+    SshSection,
     TlsSection,
     UnixSection,
 )
+from drawwell.config.drawing import KernelSection, LinksSection, SinkSection, UpstreamSection
+from drawwell.config.serving import BrokerSection, ConsumerSection, SourceSection
 
 DEFAULT: Final = "default"
 """The origin of a value that nobody wrote."""
@@ -47,9 +47,11 @@ TABLES: Final = (
     Table("unix", "unix", UnixSection),
     Table("control", "control", ControlSection),
     Table("health", "health", HealthSection),
+    Table("egd", "egds", EgdSection, many=True),
     Table("tls", "tls", TlsSection),
     Table("enrol", "enrol", EnrolSection),
     Table("pki", "pki", PkiSection),
+    Table("ssh", "ssh", SshSection),
     Table("consumer", "consumers", ConsumerSection, many=True),
     Table("kernel", "kernel", KernelSection),
     Table("upstream", "upstreams", UpstreamSection, many=True),
@@ -71,9 +73,11 @@ class Config:
     unix: UnixSection
     control: ControlSection
     health: HealthSection
+    egds: tuple[EgdSection, ...]
     tls: TlsSection
     enrol: EnrolSection
     pki: PkiSection
+    ssh: SshSection
     consumers: tuple[ConsumerSection, ...]
     kernel: KernelSection
     upstreams: tuple[UpstreamSection, ...]

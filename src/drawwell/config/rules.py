@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
+from drawwell.config.kinds import HostPort
 from drawwell.config.model import DEFAULT, Config
 from drawwell.config.serving import SourceSection
 from drawwell.units import format_size
@@ -115,6 +116,47 @@ def _doors(config: Config) -> Iterator[Finding]:
         yield Finding(places, f"your own PKI also needs {' and '.join(missing)}")
 
 
+def _egds(config: Config) -> Iterator[Finding]:
+    known = {consumer.name: (index, consumer) for index, consumer in enumerate(config.consumers)}
+    for index, egd in enumerate(config.egds):
+        where = f"egd[{index}]"
+        if not config.serves:
+            yield Finding((where + ".listen", "source"), "a door needs a source behind it: add a [[source]]")
+        if egd.consumer not in known:
+            yield Finding(
+                (f"{where}.consumer", "consumer"),
+                f"there is no consumer {egd.consumer!r}: add a [[consumer]] of that name",
+            )
+            continue
+        place, consumer = known[egd.consumer]
+        if consumer.draw_class not in {"both", egd.draw_class}:
+            yield Finding(
+                (f"{where}.class", f"consumer[{place}].class"),
+                f"consumer {consumer.name} may draw class {consumer.draw_class} only",
+            )
+        if isinstance(egd.listen, HostPort) and not (consumer.rate or consumer.quota):
+            yield Finding(
+                (f"{where}.consumer", f"consumer[{place}].rate", f"consumer[{place}].quota"),
+                f"any local user can draw at a port: give consumer {consumer.name} a rate or a quota",
+            )
+
+
+def _ssh(config: Config) -> Iterator[Finding]:
+    ssh = config.ssh
+    if not ssh.user:
+        return
+    if not config.serves:
+        yield Finding(
+            ("ssh.user", "source"), "a door needs a source behind it: add a [[source]], or drop [ssh]"
+        )
+    if ssh.uid is None:
+        yield Finding(("ssh.user",), f"there is no user {ssh.user!r} on this machine")
+    elif ssh.uid == 0 or ssh.uid in {consumer.uid for consumer in config.consumers}:
+        yield Finding(
+            ("ssh.user", "consumer"), "must be an account of its own: not root, and no consumer's user"
+        )
+
+
 def _shared_addresses(config: Config) -> Iterator[Finding]:
     places = {
         "tls.listen": config.tls.listen,
@@ -122,6 +164,8 @@ def _shared_addresses(config: Config) -> Iterator[Finding]:
         "health.listen": config.health.listen,
         "unix.path": config.unix.path,
         "control.path": config.control.path,
+        "ssh.path": config.ssh.path,
+        **{f"egd[{index}].listen": egd.listen for index, egd in enumerate(config.egds)},
     }
     # an enrolment listener that nobody wrote is compared last, so that the fault stands where one was written
     order = sorted(places, key=lambda place: config.origin(place) == DEFAULT, reverse=True)
@@ -187,5 +231,5 @@ def _links(config: Config) -> Iterator[Finding]:
 
 
 _RULES: Final[tuple[Callable[[Config], Iterator[Finding]], ...]] = (
-    _reservoir, _sources, _doors, _shared_addresses, _names, _consumers, _sinks, _links,
+    _reservoir, _sources, _doors, _egds, _ssh, _shared_addresses, _names, _consumers, _sinks, _links,
 )  # fmt: skip

@@ -11,8 +11,11 @@ from drawwell.doors.connection import SessionConnection
 from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Door, Limits
 from drawwell.doors.sockets import listen_tcp
-from drawwell.errors import AuthenticationFailed, RemoteProtocolError
-from drawwell.ports import Broker, Registry
+from drawwell.doors.stream import SEND_BUFFER_BYTES, pour
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefused, RemoteProtocolError
+from drawwell.ports import Broker, Peer, Registry
+from drawwell.wire.limits import ALPN
 from drawwell.wire.tls import TlsLayer, TlsState
 
 _log = logging.getLogger(__name__)
@@ -28,6 +31,7 @@ class TlsDoor(Door):
         broker: Who is asked.
         registry: Who may come in.
         broker_name: How the broker calls itself.
+        streams: Says what class a consumer is streamed that does not speak our protocol; None closes on it.
         limits: Deadlines and bounds.
         clock: Seconds since 1970, for the registry.
     """
@@ -41,6 +45,7 @@ class TlsDoor(Door):
         registry: Registry,
         *,
         broker_name: str = "drawwell",
+        streams: Callable[[str], DrawClass | None] = lambda _consumer: None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -48,6 +53,7 @@ class TlsDoor(Door):
         self.broker = broker
         self.registry = registry
         self.broker_name = broker_name
+        self.streams = streams
         self.clock = clock
         self.context: ssl.SSLContext | None = None
         self._host = host
@@ -77,11 +83,31 @@ class TlsConnection(SessionConnection):
         super().__init__(door)
         self._tls_door = door
         self._tls: TlsLayer | None = None
+        self._sent: asyncio.Event | None = None
+        """Of a stream: set while nothing of it waits here."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Come in; the kernel finds out peers that are gone without a word (asyncio)."""
         super().connection_made(transport)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def pause_writing(self) -> None:
+        """Hold the stream: the peer does not read (asyncio)."""
+        super().pause_writing()
+        if self._sent:
+            self._sent.clear()
+
+    def resume_writing(self) -> None:
+        """Go on with it (asyncio)."""
+        super().resume_writing()
+        if self._sent:
+            self._sent.set()
+
+    def overdue(self, now: float) -> bool:
+        """Whether a deadline is past; a stream waits for its reader, and little of it waits (Visitor)."""
+        if self._sent and self._leaving_since is None:
+            return False
+        return super().overdue(now)
 
     def _received(self, data: memoryview) -> None:
         if self._tls is None:
@@ -90,7 +116,7 @@ class TlsConnection(SessionConnection):
         tls = self._tls
         try:
             tls.receive_data(data)
-            if self._conversation is None and tls.state is TlsState.OPEN:
+            if tls.state is TlsState.OPEN and not (self._conversation or self._sent):
                 self._identify(tls)
             plaintext = tls.read()
         except RemoteProtocolError as error:
@@ -116,6 +142,9 @@ class TlsConnection(SessionConnection):
     def _identify(self, tls: TlsLayer) -> None:
         door = self._tls_door
         peer = door.registry.identify(tls.peer_certificate, door.clock())
+        if tls.protocol != ALPN:
+            self._begin_stream(peer)
+            return
         self._conversation = Conversation(
             door.broker,
             door.broker_name,
@@ -123,6 +152,33 @@ class TlsConnection(SessionConnection):
             owner=False,
             spawn=self._spawn,
         )
+
+    def _begin_stream(self, peer: Peer) -> None:
+        """Serve a stream, to a consumer that has one; whoever came here by mistake must not get bytes."""
+        if self._transport is None or peer.renew_only or self._tls_door.streams(peer.consumer) is None:
+            raise RemoteProtocolError(f"the peer does not speak {ALPN}")
+        sent = self._sent = asyncio.Event()
+        sent.set()
+        self._admit(peer.consumer)
+        self._transport.set_write_buffer_limits(high=0)
+        tcp = self._transport.get_extra_info("socket")
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._spawn(self._stream(peer, sent))
+
+    async def _stream(self, peer: Peer, sent: asyncio.Event) -> None:
+        door = self._tls_door
+
+        def entitled() -> tuple[str, DrawClass]:
+            draw_class = door.streams(peer.consumer)
+            if door.registry.check(peer, door.clock()).renew_only or draw_class is None:
+                raise PermissionRefused(f"consumer {peer.consumer} is streamed nothing any more")
+            return peer.consumer, draw_class
+
+        try:
+            await pour(door.broker, entitled, self._transmit, sent.wait)
+        except DrawwellError as error:
+            _log.info("the stream of %s ends: %s", peer.consumer, error)
+            self._leave()
 
     def _turn_away(self, tls: TlsLayer, error: RemoteProtocolError) -> None:
         """Say nothing but what TLS says."""

@@ -12,12 +12,20 @@ from drawwell.units import Allowance
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What one consumer may have; None is no limit."""
+    """What one consumer may have; None is no limit. `stream`: a stream where it cannot ask."""
 
     classes: frozenset[DrawClass]
     rate: Allowance | None
     total: Allowance | None
     weight: int = 1
+    stream: bool = False
+
+    @property
+    def stream_class(self) -> DrawClass | None:
+        """The class of its stream, None for no stream."""
+        if not self.stream:
+            return None
+        return DrawClass.FULL if DrawClass.FULL in self.classes else DrawClass.DRBG
 
 
 @dataclass(slots=True)
@@ -55,6 +63,7 @@ class Account:
             quota=str(self.terms.total or ""),
             quota_left_bytes=self.quota.left(now),
             draw_class="+".join(sorted(self.terms.classes)),
+            stream=str(self.terms.stream_class or ""),
         )
 
     def wipe(self) -> None:

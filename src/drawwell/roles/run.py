@@ -16,8 +16,9 @@ from drawwell.links.memory import MemoryLink
 from drawwell.ports import Upstream
 from drawwell.roles.assemble import identity_directory, make_sink, make_upstream
 from drawwell.roles.consumer import ConsumerRole
+from drawwell.roles.people import KERNEL, LOCAL
 from drawwell.roles.renewal import keep_renewed
-from drawwell.roles.station import KERNEL, LOCAL, Station
+from drawwell.roles.station import Station
 from drawwell.sinks.kernel import KernelSink, require_privilege
 
 log = logging.getLogger("drawwell")

@@ -8,15 +8,20 @@ import ssl
 import stat
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from drawwell.config.doors import EgdSection
 from drawwell.config.kinds import HostPort
 from drawwell.config.model import TABLES, Config, Table
 from drawwell.config.serving import ConsumerSection
 from drawwell.crypto.drbg import self_test
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
+from drawwell.doors.door import Door
+from drawwell.doors.egd import EgdDoor
 from drawwell.doors.enrol import EnrolDoor
 from drawwell.doors.health import HealthDoor
+from drawwell.doors.ssh import SshDoor
 from drawwell.doors.tls import TlsDoor
 from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass
@@ -33,6 +38,14 @@ from drawwell.roles.account import Terms
 from drawwell.roles.assemble import make_driver
 from drawwell.roles.broker import Broker, Rules
 from drawwell.roles.control import Answer, Control
+from drawwell.roles.people import (
+    OWN_NAMES,
+    certificate_names,
+    configured_terms,
+    invited_terms,
+    local_consumer,
+    ssh_consumer,
+)
 from drawwell.roles.source import SourceRole
 from drawwell.roles.supply import Supply
 from drawwell.roles.writeahead import WriteAhead
@@ -40,10 +53,6 @@ from drawwell.wire.contexts import server_context
 
 log = logging.getLogger("drawwell.broker")
 
-LOCAL = "local"
-KERNEL = "kernel"
-OWN_NAMES = frozenset({LOCAL, KERNEL})
-"""Who draws under these names is on this machine: no certificate and no invitation bears one."""
 UPKEEP_S = 60.0
 DESCRIPTORS = 16_384
 """Every door's sessions and half-open connections, and then some."""
@@ -89,13 +98,14 @@ class Station:
         )
         self._admin: Admin | None = None
         self._authority: Authority | None = None
-        self._invited: InvitedRegistry | None = None
         self._own_pki: OwnPkiRegistry | None = None
         self._tls: TlsDoor | None = None
         self._doors: list[Coroutine[Any, Any, None]] = []
         self._open_local_doors()
-        if config.tls.listen:
-            self._open_tls(config.tls.listen)
+        if config.ssh.user or (config.tls.listen and not config.pki.ca):
+            self._open_to_invited()
+        if config.tls.listen and config.pki.ca:
+            self._open_to_own_pki(config.tls.listen)
         self._install_control()
         self.follow_consumers()
 
@@ -136,7 +146,7 @@ class Station:
                 log.warning("a restart is needed for the changes in %s", table.header)
         self.config = replace(self.config, consumers=config.consumers)
         if self._own_pki:
-            self._own_pki.configure(self.config.pki.identity, _names(self.config))
+            self._own_pki.configure(self.config.pki.identity, certificate_names(self.config))
         self.follow_consumers()
         log.info("configuration read again")
 
@@ -160,41 +170,86 @@ class Station:
         control = UnixDoor(
             config.control.path, broker, self._identify, mode=0o600, control=True, broker_name=name
         )
-        self._doors += [unix.serve(), control.serve()]
-        self.broker.doors += (f"unix {config.unix.path}",)
+        self._open(unix, f"unix {config.unix.path}")
+        self._open(control)
         if config.health.listen:
-            self._doors.append(HealthDoor(str(config.health.listen), self._ready).serve())
-            self.broker.doors += (f"health {config.health.listen}",)
+            where = str(config.health.listen)
+            self._open(HealthDoor(where, self._ready), f"health {where}")
+        for egd in config.egds:
+            self._open_egd(egd)
+
+    def _open(self, door: Door, words: str = "") -> None:
+        """Have a door served by `run`; `words` say in the status what it is."""
+        self._doors.append(door.serve())
+        self.broker.doors += (words,) if words else ()
 
     def _ready(self) -> tuple[bool, str]:
         why = self.broker.not_ready_because()
         return not why, why
 
-    def _open_tls(self, listen: HostPort) -> None:
-        own = self.config.pki
-        if own.ca:
-            registry = self._own_pki = OwnPkiRegistry(own.identity, _names(self.config))
-            self._add_tls(listen, lambda: server_context(own.certificate, own.key, own.ca), registry)
-            return
-        authority = Authority(
-            os.path.join(self.config.broker.state_dir, "pki"), self.config.broker.name, self._clock()
+    def _open_egd(self, egd: EgdSection) -> None:
+        where, draw_class = str(egd.listen), DrawClass(egd.draw_class)
+        available = partial(self.broker.available_bytes, egd.consumer, draw_class)
+        door = EgdDoor(where, self.broker, egd.consumer, draw_class, available, mode=egd.mode)
+        who = f"whoever may open it (mode {egd.mode:04o})" if "/" in where else "any local user"
+        self._open(door, f"egd {where}, class {draw_class}: {who} is consumer {egd.consumer}")
+
+    def _open_to_invited(self) -> None:
+        """Open the doors of those whom the configuration does not know: they have our certificate, or an SSH key."""
+        config = self.config
+        authority = self._authority = Authority(
+            os.path.join(config.broker.state_dir, "pki"), config.broker.name, self._clock()
         )
-        self._authority, self._invited = authority, InvitedRegistry(self._store)
-        self._add_tls(listen, self._own_context, self._invited)
-        self._admin = self._make_admin(authority, self._invited, listen)
+        registry = InvitedRegistry(self._store)
+        joinable = None if config.pki.ca else config.tls.listen
+        admin = self._admin = Admin(self._store, registry, authority, self._site(joinable), clock=self._clock)
+        admin.listeners.append(self._follow_one)
+        if config.ssh.user:
+            self._open_ssh(registry)
+        if joinable:
+            self._add_tls(joinable, partial(self._own_context, authority), registry)
+            self._open_enrol(admin, authority)
+
+    def _site(self, joinable: HostPort | None) -> Site:
+        config, host = self.config, self.config.tls.names[0]
+        bracketed = f"[{host}]" if ":" in host else host
+        enrol = config.enrol.listen
+        return Site(
+            broker=config.broker.name,
+            enrol_address=f"{bracketed}:{enrol.port if enrol else 0}" if joinable else "",
+            addresses=(f"{bracketed}:{joinable.port}",) if joinable else (),
+            receipt_public_key=self._signer.public_key.decode(),
+            configured=OWN_NAMES | frozenset(configured_terms(config)),
+            ssh=bool(config.ssh.user),
+        )
+
+    def _open_ssh(self, registry: InvitedRegistry) -> None:
+        path, user = self.config.ssh.path, self.config.ssh.user
+
+        def identify(uid: int, name: str) -> str:
+            return ssh_consumer(self.config, registry, uid, name)
+
+        door = SshDoor(path, self.broker, identify, broker_name=self.config.broker.name)
+        self._open(door, f"ssh {path}: user {user} speaks for every consumer with a key")
+
+    def _open_enrol(self, admin: Admin, authority: Authority) -> None:
         enrol = self.config.enrol.listen
         if enrol:
             certificate, key = authority.ca_files
             door = EnrolDoor(
-                self._admin, enrol.host, enrol.port, certificate=certificate, key=key, clock=self._clock
+                admin, enrol.host, enrol.port, certificate=certificate, key=key, clock=self._clock
             )
             self._doors.append(door.serve())
             self.broker.doors += (f"enrol {enrol} while an invitation is pending",)
 
-    def _own_context(self) -> ssl.SSLContext:
-        assert self._authority is not None  # noqa: S101
-        certificate, key = self._authority.server_files(self.config.tls.names, self._clock())
-        return server_context(certificate, key, self._authority.ca_files[0], renews=True)
+    def _own_context(self, authority: Authority) -> ssl.SSLContext:
+        certificate, key = authority.server_files(self.config.tls.names, self._clock())
+        return server_context(certificate, key, authority.ca_files[0], renews=True)
+
+    def _open_to_own_pki(self, listen: HostPort) -> None:
+        own = self.config.pki
+        registry = self._own_pki = OwnPkiRegistry(own.identity, certificate_names(self.config))
+        self._add_tls(listen, lambda: server_context(own.certificate, own.key, own.ca), registry)
 
     def _add_tls(
         self,
@@ -209,25 +264,14 @@ class Station:
             self.broker,
             registry,
             broker_name=self.config.broker.name,
+            streams=self._stream_class,
             clock=self._clock,
         )
-        self._doors.append(self._tls.serve())
-        self.broker.doors += (f"tls {listen}",)
+        self._open(self._tls, f"tls {listen}")
 
-    def _make_admin(self, authority: Authority, registry: InvitedRegistry, listen: HostPort) -> Admin:
-        host = self.config.tls.names[0]
-        bracketed = f"[{host}]" if ":" in host else host
-        enrol = self.config.enrol.listen
-        site = Site(
-            broker=self.config.broker.name,
-            enrol_address=f"{bracketed}:{enrol.port if enrol else 0}",
-            addresses=(f"{bracketed}:{listen.port}",),
-            receipt_public_key=self._signer.public_key.decode(),
-            configured=OWN_NAMES | frozenset(self._configured_terms()),
-        )
-        admin = Admin(self._store, registry, authority, site, clock=self._clock)
-        admin.listeners.append(self._follow_one)
-        return admin
+    def _stream_class(self, consumer: str) -> DrawClass | None:
+        account = self.broker.accounts.get(consumer)
+        return account.terms.stream_class if account else None
 
     def _install_control(self) -> None:
         owner, consumers = self._admin.answers() if self._admin else (_no_invitations(), {})
@@ -240,33 +284,12 @@ class Station:
     async def _receipt_key(self, _name: str, _args: dict[str, Any]) -> dict[str, Any]:
         return {"public_key": self._signer.public_key.decode()}
 
-    # ---- who is who --------------------------------------------------------------------------------------
-
     def _identify(self, uid: int, _gid: int, _pid: int) -> str:
-        for consumer in self.config.consumers:
-            if consumer.uid == uid:
-                return consumer.name
-        if uid in {0, os.geteuid()}:
-            return LOCAL
-        raise PermissionRefused(
-            f"no consumer of this broker is user number {uid}",
-            hint='Have the operator add a [[consumer]] with user = "…" to the configuration.',
-        )
-
-    def _configured_terms(self) -> Mapping[str, Terms]:
-        both = frozenset(DrawClass)
-        terms = {LOCAL: Terms(both, None, None)}
-        if self.config.kernel.feed:
-            terms[KERNEL] = Terms(both, None, None)
-        for consumer in self.config.consumers:
-            classes = both if consumer.draw_class == "both" else frozenset({DrawClass(consumer.draw_class)})
-            terms[consumer.name] = Terms(classes, consumer.rate, consumer.quota, consumer.weight)
-        return terms
+        return local_consumer(self.config, uid)
 
     def _terms(self) -> Mapping[str, Terms]:
-        invited = self._admin.consumers() if self._admin else {}
-        terms = {name: Terms(row.classes, row.rate, row.quota) for name, row in invited.items()}
-        return {**terms, **self._configured_terms()}
+        invited = self._admin.consumers().values() if self._admin else ()
+        return {**invited_terms(invited), **configured_terms(self.config)}
 
     async def _upkeep(self) -> None:
         """Note the time, so that no restart goes back before it, and renew the broker's own certificate."""
@@ -288,8 +311,8 @@ def _no_invitations() -> dict[str, Answer]:
 
     async def refuse(_name: str, _args: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(
-            "this broker invites nobody: it has no TLS door, or your own PKI names its consumers",
-            hint='Set [tls] listen = "*:55000" in the configuration and start again.',
+            "this broker invites nobody: it has neither an SSH door nor a TLS door with the built-in CA",
+            hint='Set [tls] listen = "*:55000" or [ssh] user in the configuration and start again.',
         )
 
     return {f"consumer.{verb}": refuse for verb in ("invite", "list", "revoke", "quota")}
@@ -325,11 +348,6 @@ _RUN_DIR_HINT = "Set run_dir in [broker] to a directory of your own."
 
 def _changed(table: Table, old: Config, new: Config) -> bool:
     return bool(getattr(old, table.attribute) != getattr(new, table.attribute))
-
-
-def _names(config: Config) -> dict[str, str]:
-    """The consumers that a certificate may name."""
-    return {each.name: each.name for each in config.consumers if each.name not in OWN_NAMES}
 
 
 def _receipt_key(path: str) -> bytes:

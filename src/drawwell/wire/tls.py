@@ -115,6 +115,11 @@ class TlsLayer:
                 self._tls.unwrap()
 
     @property
+    def protocol(self) -> str | None:
+        """What both ends speak (ALPN); None where the peer named nothing that we know, or nothing at all."""
+        return self._tls.selected_alpn_protocol()
+
+    @property
     def peer_certificate(self) -> bytes:
         """The peer's certificate as DER, b"" when it showed none."""
         return self._tls.getpeercert(binary_form=True) or b""
@@ -129,7 +134,7 @@ class TlsLayer:
             self.state = TlsState.CLOSED
             raise _translated(error) from None
         self.state = TlsState.OPEN
-        if self._tls.selected_alpn_protocol() != ALPN:
+        if not self._server_side and self.protocol != ALPN:
             self.close()
             raise RemoteProtocolError(f"the peer does not speak {ALPN}")
         return True

@@ -1,0 +1,92 @@
+"""The SSH door: sessions that sshd lets in and ``drawwell serve-stdio`` carries here, on a Unix socket.
+
+The first line names the consumer. It is believed of the account that sshd runs serve-stdio under, of root and of
+the broker's own user, and of nobody else; what follows it is an ordinary session.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from drawwell.doors.connection import SessionConnection
+from drawwell.doors.conversation import Conversation
+from drawwell.doors.door import Limits
+from drawwell.doors.local import LocalDoor
+from drawwell.doors.unix import peer_credentials
+from drawwell.ports import Broker, Peer
+
+MAX_NAME_BYTES: Final = 64
+MODE: Final = 0o666
+"""Anybody may knock: who may speak is asked of the kernel."""
+
+
+class SshDoor(LocalDoor):
+    """Serve `broker` to consumers that an account speaks for.
+
+    Args:
+        path: The socket file.
+        broker: Who is asked.
+        identify: From the uid of whoever speaks and the consumer's name that he gave to the consumer, asked before
+            each request; raises PermissionRefused.
+        broker_name: How the broker calls itself.
+        limits: Deadlines and bounds.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        broker: Broker,
+        identify: Callable[[int, str], str],
+        *,
+        broker_name: str = "drawwell",
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> None:
+        super().__init__(path, MODE, "the kernel names only local peers", limits)
+        self.broker = broker
+        self.broker_name = broker_name
+        self.identify = identify
+
+    def _connection(self) -> "SshConnection":
+        return SshConnection(self)
+
+
+class SshConnection(SessionConnection):
+    """A connection whose consumer is named by an account that may."""
+
+    def __init__(self, door: SshDoor) -> None:
+        super().__init__(door)
+        self._ssh = door
+        self._uid = -1
+        self._name = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Come in, and ask the kernel who speaks (asyncio)."""
+        super().connection_made(transport)
+        _pid, self._uid, _gid = peer_credentials(transport)
+
+    def _received(self, data: memoryview) -> None:
+        if self._conversation is not None:
+            self._converse(data)
+            return
+        name, end, rest = (self._name + bytes(data)).partition(b"\n")
+        if len(name) > MAX_NAME_BYTES:
+            self._door.counts.protocol_errors += 1
+            self._leave()
+        elif not end:
+            self._name = name
+        else:
+            self._greet(name.decode("ascii", "replace"))
+            self._converse(rest)
+
+    def _greet(self, name: str) -> None:
+        door, uid = self._ssh, self._uid
+        self._conversation = Conversation(
+            door.broker,
+            door.broker_name,
+            lambda: Peer(door.identify(uid, name)),
+            owner=False,
+            spawn=self._spawn,
+        )
+
+    def _transmit(self, data: bytes) -> None:
+        self._write(data)

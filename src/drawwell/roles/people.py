@@ -1,0 +1,73 @@
+"""Who a peer is, and what each consumer may have, as far as the configuration says it."""
+
+import os
+from collections.abc import Iterable, Mapping
+
+from drawwell.config.model import Config
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import PermissionRefused
+from drawwell.host.registry import InvitedRegistry
+from drawwell.host.rows import ConsumerRow
+from drawwell.roles.account import Terms
+
+LOCAL = "local"
+KERNEL = "kernel"
+OWN_NAMES = frozenset({LOCAL, KERNEL})
+"""Who draws under these names is on this machine: no certificate and no invitation bears one."""
+_BOTH = frozenset(DrawClass)
+
+
+def local_consumer(config: Config, uid: int) -> str:
+    """Say which consumer a user of this machine is.
+
+    Raises:
+        PermissionRefused: none.
+    """
+    for consumer in config.consumers:
+        if consumer.uid == uid:
+            return consumer.name
+    if _ours(uid):
+        return LOCAL
+    raise PermissionRefused(
+        f"no consumer of this broker is user number {uid}",
+        hint='Have the operator add a [[consumer]] with user = "…" to the configuration.',
+    )
+
+
+def ssh_consumer(config: Config, registry: InvitedRegistry, uid: int, name: str) -> str:
+    """Say which consumer comes over SSH, when the user `uid` says that it is `name`.
+
+    Raises:
+        PermissionRefused: not for that user to say, or no such consumer has a key.
+    """
+    if uid != config.ssh.uid and not _ours(uid):
+        raise PermissionRefused(
+            f"user number {uid} speaks for no consumer",
+            hint=f"Only {config.ssh.user}, which [ssh] user names, may run 'drawwell serve-stdio'.",
+        )
+    return registry.check_key(name)
+
+
+def configured_terms(config: Config) -> dict[str, Terms]:
+    """Return what the consumers of the configuration may have, and this machine's own."""
+    terms = {LOCAL: Terms(_BOTH, None, None)}
+    if config.kernel.feed:
+        terms[KERNEL] = Terms(_BOTH, None, None)
+    for each in config.consumers:
+        classes = _BOTH if each.draw_class == "both" else frozenset({DrawClass(each.draw_class)})
+        terms[each.name] = Terms(classes, each.rate, each.quota, each.weight, each.stream)
+    return terms
+
+
+def invited_terms(rows: Iterable[ConsumerRow]) -> dict[str, Terms]:
+    """Return what those may have who were invited."""
+    return {row.name: Terms(row.classes, row.rate, row.quota, stream=row.stream) for row in rows}
+
+
+def certificate_names(config: Config) -> Mapping[str, str]:
+    """Return the consumers that a certificate of the owner's own PKI may name."""
+    return {each.name: each.name for each in config.consumers if each.name not in OWN_NAMES}
+
+
+def _ours(uid: int) -> bool:
+    return uid in {0, os.geteuid()}
