@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 
+from drawwell.config.defaults import LOCAL
 from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused
@@ -10,7 +11,6 @@ from drawwell.host.registry import InvitedRegistry
 from drawwell.host.rows import ConsumerRow
 from drawwell.roles.account import Terms
 
-LOCAL = "local"
 KERNEL = "kernel"
 OWN_NAMES = frozenset({LOCAL, KERNEL})
 """Who draws under these names is on this machine: no certificate and no invitation bears one."""

@@ -7,6 +7,7 @@ import random
 import signal
 from collections.abc import Callable
 
+from drawwell.config.defaults import LOCAL
 from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import ConfigError, DrawwellError
@@ -16,7 +17,7 @@ from drawwell.links.memory import MemoryLink
 from drawwell.ports import Upstream
 from drawwell.roles.assemble import identity_directory, make_sink, make_upstream
 from drawwell.roles.consumer import ConsumerRole
-from drawwell.roles.people import KERNEL, LOCAL
+from drawwell.roles.people import KERNEL
 from drawwell.roles.renewal import keep_renewed
 from drawwell.roles.station import Station
 from drawwell.sinks.kernel import KernelSink, require_privilege
