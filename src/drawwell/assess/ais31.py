@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from drawwell.errors import BadData
 from drawwell.reports import Report
 
 Bits = NDArray[np.uint8]
@@ -55,10 +56,13 @@ def assess_ais31(
         lz78y: The same by the LZ78Y predictor.
 
     Raises:
-        ValueError: too few bits for a trial.
+        BadData: too few bits for a trial.
     """
     if len(bits) < TRIAL_BITS:
-        raise ValueError(f"{len(bits)} bits are too few for AIS 20/31: a trial takes {TRIAL_BITS}")
+        raise BadData(
+            f"{len(bits)} bits are too few for AIS 20/31: a trial takes {TRIAL_BITS}",
+            hint="Capture 255,000 bytes for one trial, 510,000 for the two that are allowed.",
+        )
     trials: list[tuple[Ais31Test, ...]] = []
     for start in range(0, min(MOST_TRIALS, len(bits) // TRIAL_BITS) * TRIAL_BITS, TRIAL_BITS):
         trials.append(_trial(bits[start : start + TRIAL_BITS], multi_mmc, lz78y))

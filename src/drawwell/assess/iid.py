@@ -10,17 +10,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from drawwell.assess.iid_chi2 import ChiSquare, goodness_of_fit, independence
 from drawwell.assess.iid_lrs import LongestRepeat, longest_repeat_test
 from drawwell.assess.iid_permutation import ROUNDS, Mapper, PermutationStatistic, permutation_tests
+from drawwell.assess.samples import Samples, Symbols
 from drawwell.reports import Report
 
-Samples = NDArray[np.uint8]
-
-FEWEST: Final = 1000
-"""Below this no chi-square test of the track has bins enough to say anything."""
 _Z: Final = 2.5758293035489008  # SP 800-90B 6.3.1: the 0.995 quantile, as NIST's tool has it
 
 
@@ -47,7 +43,6 @@ class IidResult(Report):
 def assess_iid(
     samples: Samples,
     *,
-    bits: int,
     seed: int,
     rounds: int = ROUNDS,
     mapper: Mapper = map,
@@ -56,35 +51,33 @@ def assess_iid(
     """Run the IID track: the chi-square tests, the longest repeated substring, and last the permutations.
 
     Args:
-        samples: Shape (n,), one sample a value.
-        bits: Width of a sample, 1 to 8.
+        samples: What `drawwell.assess.samples.parse` made of the data.
         seed: Decides the shuffled orders.
         rounds: Shuffled orders at most; 0 leaves the permutation tests out.
         mapper: As for `permutation_tests`.
         progress: As for `permutation_tests`.
-
-    Raises:
-        ValueError: fewer than 1,000 samples, a value wider than `bits`, or one value only.
     """
-    values, dense = _checked(samples, bits)
-    binary = len(values) == 2
-    chi2 = independence(dense, len(values)), goodness_of_fit(dense, len(values))
-    repeat = longest_repeat_test(dense)
+    binary = samples.symbols == 2
+    chi2 = (
+        independence(samples.literal, samples.symbols),
+        goodness_of_fit(samples.literal, samples.symbols),
+    )
+    repeat = longest_repeat_test(samples.literal)
     shuffled: tuple[PermutationStatistic, ...] = ()
     if rounds:
-        taken = dense if binary else samples
+        taken = samples.literal if binary else samples.raw
         shuffled = permutation_tests(
             taken, binary=binary, seed=seed, rounds=rounds, mapper=mapper, progress=progress
         )
     failed = not (chi2[0].passed and chi2[1].passed and repeat.passed and all(s.passed for s in shuffled))
-    h_original = most_common_value(dense)
-    h_bits = None if binary else most_common_value(bits_of_samples(samples, bits))
+    h_original = most_common_value(samples.literal)
+    h_bits = None if binary else most_common_value(samples.bit_string)
     return IidResult(
-        n=len(samples),
-        bits=bits,
+        n=len(samples.raw),
+        bits=samples.bits_per_sample,
         h_original=h_original,
         h_bitstring=h_bits,
-        min_entropy=h_original if h_bits is None else min(h_original, bits * h_bits),
+        min_entropy=h_original if h_bits is None else min(h_original, samples.bits_per_sample * h_bits),
         independence=chi2[0],
         goodness_of_fit=chi2[1],
         longest_repeat=repeat,
@@ -93,28 +86,12 @@ def assess_iid(
     )
 
 
-def most_common_value(samples: Samples) -> float:
+def most_common_value(samples: Symbols) -> float:
     """Return the most common value estimate in bits a sample (SP 800-90B 6.3.1)."""
-    n = len(samples)
-    p = int(np.bincount(samples).max()) / n
-    return max(0.0, -math.log2(min(1.0, p + _Z * math.sqrt(p * (1 - p) / (n - 1)))))
+    return most_common_value_of(int(np.bincount(samples).max()) / len(samples), len(samples))
 
 
-def bits_of_samples(samples: Samples, bits: int) -> Samples:
-    """Unpack samples to bits, the most significant first; shape (bits * n,)."""
-    unpacked: Samples = np.unpackbits(samples[:, None], axis=1)[:, 8 - bits :].reshape(-1)
-    return unpacked
-
-
-def _checked(samples: Samples, bits: int) -> tuple[NDArray[np.uint8], Samples]:
-    """Return the values that occur, and the samples numbered by them."""
-    if len(samples) < FEWEST:
-        raise ValueError(f"{len(samples)} samples are too few for the IID tests: they need {FEWEST}")
-    if int(samples.max()) >> bits:
-        raise ValueError(f"a sample of value {int(samples.max())} is wider than {bits} bits")
-    present = np.flatnonzero(np.bincount(samples, minlength=256))
-    if len(present) < 2:
-        raise ValueError("every sample has the same value")
-    number = np.zeros(256, dtype=np.uint8)
-    number[present] = np.arange(len(present))
-    return present.astype(np.uint8), number[samples]
+def most_common_value_of(share: float, n: int) -> float:
+    """Return the same estimate for a value that makes up `share` of `n` samples."""
+    upper = share + _Z * math.sqrt(share * (1 - share) / max(1, n - 1))
+    return -math.log2(upper) if upper < 1 else 0.0

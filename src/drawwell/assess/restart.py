@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from drawwell.errors import BadData
 from drawwell.reports import Report
 
 Samples = NDArray[np.uint8]
@@ -48,11 +49,12 @@ def as_matrix(samples: Samples) -> Samples:
     """Shape a file of samples, one restart after the other, to the (1000, 1000) matrix.
 
     Raises:
-        ValueError: it is not exactly 1,000,000 samples.
+        BadData: it is not exactly 1,000,000 samples.
     """
     if len(samples) != SIDE * SIDE:
-        raise ValueError(
-            f"a restart matrix has {SIDE * SIDE} samples, 1000 of each of 1000 restarts; this has {len(samples)}"
+        raise BadData(
+            f"a restart matrix has {SIDE * SIDE} samples, 1000 of each of 1000 restarts; this has {len(samples)}",
+            hint="Gather it with 'drawwell evidence', or join 1000 files of 1000 samples each.",
         )
     return samples.reshape(SIDE, SIDE)
 

@@ -20,7 +20,7 @@ from drawwell.errors import UsageError
 
 NOUNS = (
     "status", "demo", "run", "broker", "draw", "join", "renew", "consumer", "source", "onerng", "doctor", "check",
-    "receipt", "config", "completion",
+    "assess", "receipt", "config", "completion", "serve-stdio",
 )  # fmt: skip
 EXIT_USAGE = 64
 
@@ -76,7 +76,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"drawwell {__version__}")
     nouns = parser.add_subparsers(metavar="COMMAND", dest="noun")
     for name in NOUNS:
-        importlib.import_module(f"drawwell.cli.{name}").add_parser(nouns, common)
+        importlib.import_module(f"drawwell.cli.{name.replace('-', '_')}").add_parser(nouns, common)
     return parser
 
 

@@ -1,0 +1,151 @@
+"""Plots as SVG text: scales, axes and marks. Colours are CSS variables, so that the page decides light or dark."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+Point = tuple[float, float]
+
+CHARACTER: Final = 6.3  # width of a letter of the axis font, in units of the drawing
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Maps figures from `low` to `high` to places from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        """Return the place of a figure; one outside is put at the edge."""
+        low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
+        at = math.log10(max(value, self.low)) if self.log else value
+        part = (at - low) / (high - low) if high > low else 0.5
+        return self.start + (self.end - self.start) * min(1.0, max(0.0, part))
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Return round figures between `low` and `high`."""
+    rough = (high - low) / max(1, about)
+    if rough <= 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(step for step in (1, 2, 2.5, 5, 10) if step * power >= rough * 0.999) * power
+    first = math.ceil(low / step - 1e-9)
+    return [round(step * n, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def decades(low: float, high: float) -> list[float]:
+    """Return the powers of ten between `low` and `high`, some left out when there are many."""
+    powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+    step = 1 + len(powers) // 7
+    return [10.0**power for power in powers[::step]]
+
+
+def number(value: float) -> str:
+    """Write a figure for an axis."""
+    if value and (abs(value) >= 1e8 or abs(value) < 1e-3):
+        power = math.floor(math.log10(abs(value)) + 1e-9)
+        front = value / 10.0**power
+        return f"10{_superscript(power)}" if abs(front - 1) < 1e-9 else f"{front:g}·10{_superscript(power)}"
+    return f"{value:,.6g}"
+
+
+def _superscript(power: int) -> str:
+    return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+class Plot:
+    """One drawing.
+
+    Args:
+        width: In units of the drawing, about CSS pixels.
+        height: The same.
+        words: What it shows, for those who do not see it.
+        left, right, top, bottom: Room for axes and labels.
+    """
+
+    def __init__(
+        self, width: int, height: int, words: str, *,
+        left: int = 56, right: int = 16, top: int = 14, bottom: int = 44,
+    ) -> None:  # fmt: skip
+        self.width, self.height = width, height
+        self.left, self.right = left, width - right
+        self.top, self.bottom = top, height - bottom
+        self._words = words
+        self._marks: list[str] = []
+
+    def scale_x(self, low: float, high: float, *, log: bool = False) -> Scale:
+        """Return the scale of the horizontal axis."""
+        return Scale(low, high, self.left, self.right, log)
+
+    def scale_y(self, low: float, high: float, *, log: bool = False) -> Scale:
+        """Return the scale of the vertical axis."""
+        return Scale(low, high, self.bottom, self.top, log)
+
+    def axis_x(self, scale: Scale, at: Iterable[float], label: str) -> None:
+        """Draw the horizontal axis."""
+        self._marks.append(f'<path class="axis" d="M{self.left} {self.bottom}H{self.right}"/>')
+        for value in at:
+            x = scale(value)
+            self._marks.append(f'<path class="axis" d="M{x:.1f} {self.bottom}v4"/>')
+            self.text(x, self.bottom + 17, number(value), "tick", "middle")
+        self.text((self.left + self.right) / 2, self.height - 6, label, "label", "middle")
+
+    def axis_y(self, scale: Scale, at: Iterable[float], label: str) -> None:
+        """Draw the vertical axis with its grid; its label stands on top, upright."""
+        for value in at:
+            y = scale(value)
+            self._marks.append(f'<path class="grid" d="M{self.left} {y:.1f}H{self.right}"/>')
+            self.text(self.left - 8, y + 4, number(value), "tick", "end")
+        self.text(0, self.top - 14, label, "label", "start")
+
+    def text(self, x: float, y: float, words: str, kind: str = "tick", anchor: str = "start") -> None:
+        """Write words."""
+        self._marks.append(
+            f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+        )
+
+    def line(self, points: Sequence[Point], kind: str) -> None:
+        """Draw a line through places."""
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        self._marks.append(f'<path class="{kind}" d="M{path}"/>')
+
+    def steps(self, points: Sequence[Point], kind: str) -> None:
+        """Draw the outline of a histogram: level from each place to the next."""
+        path = "".join(f"H{x:.1f}V{y:.1f}" for x, y in points[1:])
+        x, y = points[0]
+        self._marks.append(f'<path class="{kind}" d="M{x:.1f} {y:.1f}{path}"/>')
+
+    def band(self, upper: Sequence[Point], lower: Sequence[Point], kind: str = "band") -> None:
+        """Fill between two lines."""
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in [*upper, *reversed(lower)])
+        self._marks.append(f'<path class="{kind}" d="M{path}Z"/>')
+
+    def box(self, corner: Point, size: Point, kind: str, words: str = "") -> None:
+        """Draw a rectangle from its upper left corner; `words` show when a pointer rests on it."""
+        shape = f'x="{corner[0]:.1f}" y="{corner[1]:.1f}" width="{size[0]:.1f}" height="{size[1]:.1f}"'
+        title = f"<title>{escape(words)}</title>" if words else ""
+        self._marks.append(f'<rect class="{kind}" {shape}>{title}</rect>')
+
+    def dot(self, x: float, y: float, kind: str, words: str = "", radius: float = 3.5) -> None:
+        """Draw a dot; `words` show when a pointer rests on it."""
+        title = f"<title>{escape(words)}</title>" if words else ""
+        self._marks.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>')
+
+    def raw(self, mark: str) -> None:
+        """Add a mark that is SVG already."""
+        self._marks.append(mark)
+
+    def svg(self) -> str:
+        """Return the drawing."""
+        marks = "".join(self._marks)
+        return (
+            f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(self._words)}"'
+            f' style="max-width:{self.width}px">{marks}</svg>'
+        )

@@ -1,0 +1,46 @@
+"""Everything that one assessment found, for JSON as it is and for the page of `report_page`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from drawwell.assess.ais31 import Ais31Result
+from drawwell.assess.iid import IidResult
+from drawwell.assess.report_findings import Finding
+from drawwell.assess.report_health import HealthRun, Margin
+from drawwell.assess.report_picture import Picture
+from drawwell.assess.restart import RestartResult
+from drawwell.assess.results import NonIidResult
+from drawwell.reports import Report, SourceIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Subject(Report):
+    """What was assessed.
+
+    `sha256` is of the samples, one byte each. `identity` is None for a file. `configuration` and `versions` are
+    words for the reader. `assessed_at` is a date with time and zone.
+    """
+
+    name: str
+    sha256: str
+    samples: int
+    assessed_at: str
+    identity: SourceIdentity | None = None
+    configuration: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment(Report):
+    """One assessment. `claim` is what the configuration takes a byte for, in bits, None when nothing is claimed."""
+
+    subject: Subject
+    claim: float | None
+    non_iid: NonIidResult
+    iid: IidResult | None
+    restart: RestartResult | None
+    ais31: Ais31Result | None
+    health: HealthRun | None
+    margins: tuple[Margin, ...]
+    picture: Picture
+    findings: tuple[Finding, ...]

@@ -1,0 +1,132 @@
+"""The daemon's own health tests, run over samples that were captured or made up."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from drawwell.entropy.blocks import RawBlock
+from drawwell.entropy.continuous import HealthTest, bits_of
+from drawwell.entropy.health import HealthMonitor, NoiseClaim, tests_of
+from drawwell.entropy.repeat import RepeatTest
+from drawwell.errors import HealthFailure, PermanentHealthFailure
+from drawwell.reports import HealthTestReport, Report, SourceState
+
+BLOCK_BYTES: Final = 4096
+"""What the daemon reads at once."""
+WINDOWS: Final = 100
+_MOST_EVENTS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class HealthEvent(Report):
+    """Something happened at a sample, counted from 0: a test fired, or the start-up tests passed."""
+
+    sample: int
+    kind: str
+    test: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Margin(Report):
+    """The worst count of one test in each window of the samples, beside its cutoffs."""
+
+    test: str
+    unit: str
+    cutoff_intermittent: int
+    cutoff_permanent: int
+    worst: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthRun(Report):
+    """What the health tests of one claim (bits of min-entropy a byte) found in a stretch of samples.
+
+    `events` in order, 50 at most; the run ends with a permanent failure. `samples` is how many were judged by then.
+    """
+
+    min_entropy: float
+    samples: int
+    state: SourceState
+    failures: int
+    events: tuple[HealthEvent, ...]
+    tests: tuple[HealthTestReport, ...]
+
+
+def run_health_tests(blocks: Iterable[bytes], claim: NoiseClaim, hash_key: bytes) -> HealthRun:
+    """Feed blocks to a `HealthMonitor` as the daemon does, all at one moment.
+
+    Three intermittent failures within ten minutes are permanent; here all of them are within.
+
+    Args:
+        blocks: Samples, one byte each; an empty block is what a dead source gives and ends the run.
+        claim: What is claimed of them.
+        hash_key: For the repeat test, 16 to 64 bytes.
+    """
+    monitor = HealthMonitor(claim, hash_key=hash_key)
+    monitor.start()
+    judged, events = 0, list[HealthEvent]()
+    for block in blocks:
+        if not block:
+            events.append(
+                HealthEvent(judged, "dead", "", "the source gives nothing more: it is taken out of service")
+            )
+            monitor.stop()
+            break
+        before = monitor.state
+        try:
+            monitor.feed(RawBlock(block), 0.0)
+        except HealthFailure as error:
+            events.append(_failure(error, judged))
+            if isinstance(error, PermanentHealthFailure):
+                judged += len(block)
+                break
+        judged += len(block)
+        if monitor.state is SourceState.HEALTHY and before is not SourceState.HEALTHY:
+            events.append(HealthEvent(judged - 1, "healthy", "", "the start-up tests passed"))
+    return HealthRun(
+        min_entropy=claim.min_entropy,
+        samples=judged,
+        state=monitor.state,
+        failures=monitor.failures,
+        events=tuple(events[:_MOST_EVENTS]),
+        tests=monitor.reports(),
+    )
+
+
+def blocks_of(data: bytes) -> Iterable[bytes]:
+    """Cut samples into blocks as the daemon reads them."""
+    return (data[at : at + BLOCK_BYTES] for at in range(0, len(data), BLOCK_BYTES))
+
+
+def margins_of(data: bytes, claim: NoiseClaim) -> tuple[Margin, ...]:
+    """Run the repetition count and adaptive proportion tests, and note the worst count in each hundredth."""
+    byte_tests, bit_tests = tests_of(claim, b"a key without secrets")
+    tests = [test for test in byte_tests + bit_tests if not isinstance(test, RepeatTest)]
+    size = max(1, -(-len(data) // WINDOWS))
+    found: list[list[int]] = [[] for _ in tests]
+    for at in range(0, len(data), size):
+        part = data[at : at + size]
+        bits = bits_of(part) if bit_tests else b""
+        for worst, test in zip(found, tests, strict=True):
+            test.worst = 0
+            test.feed(part if test.unit == "byte" else bits)
+            worst.append(test.worst)
+    return tuple(_margin(test, worst) for test, worst in zip(tests, found, strict=True))
+
+
+def _margin(test: HealthTest, worst: list[int]) -> Margin:
+    return Margin(
+        test=test.name,
+        unit=test.unit,
+        cutoff_intermittent=test.cutoffs.intermittent,
+        cutoff_permanent=test.cutoffs.permanent,
+        worst=tuple(worst),
+    )
+
+
+def _failure(error: HealthFailure, judged: int) -> HealthEvent:
+    kind = "permanent" if isinstance(error, PermanentHealthFailure) else "intermittent"
+    # the tests of bits count bits
+    per_sample = 8 if " bits in " in str(error) else 1
+    return HealthEvent(judged + error.position // per_sample, kind, error.test, str(error))
