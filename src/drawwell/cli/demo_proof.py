@@ -150,10 +150,10 @@ def _kernel_configuration(folder: str) -> str:
 
 async def _feed_kernel(folder: str) -> dict[str, Any]:
     """The main job again, on real hardware: hwrng, health tests, conditioning, broker, kernel."""
+    from drawwell.config.defaults import LOCAL
     from drawwell.config.load import load
     from drawwell.links.memory import MemoryLink
     from drawwell.roles.run import Process
-    from drawwell.config.defaults import LOCAL
     from drawwell.sinks.kernel import KernelSink
 
     path = _kernel_configuration(folder)
