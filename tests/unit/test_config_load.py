@@ -248,7 +248,7 @@ def test_ten_mistakes_are_ten_faults(tmp_path: Path) -> None:
         ),
         (
             "[[upstream]]\nurl='http://x'",
-            "2: [[upstream]] url: 'http://x' is not tls://HOST:PORT or unix:///PATH",
+            "2: [[upstream]] url: 'http://x' is not tls://HOST:PORT, ssh://[USER@]HOST[:PORT] or unix:///PATH",
         ),
         ("[[sink]]\nkind='fifo'", "1: [[sink]] path: must be given for kind fifo"),
         ("[[sink]]\nkind='stdout'\npath='/x'", "3: [[sink]] path: means nothing to kind stdout"),

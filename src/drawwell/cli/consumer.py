@@ -1,6 +1,8 @@
 """``drawwell consumer``: invite, list, revoke, and change what consumers of the running broker may have."""
 
 import argparse
+import os
+import sys
 import time
 from typing import Any
 
@@ -32,6 +34,10 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         "--address", metavar="HOST:PORT",
         help="where the other machine reaches the enrolment door, when that is not as configured",
     )  # fmt: skip
+    invite.add_argument(
+        "--ssh-key", metavar="FILE",
+        help="let it come over SSH with this public key; prints its line for authorized_keys, and nobody need join",
+    )  # fmt: skip
     verb("list", _list, "list the consumers that were invited", named=False)
     verb("revoke", _revoke, "refuse a consumer from its next draw on, and its certificate for ever")
     _add_terms(verb("quota", _quota, "change what a consumer may have; what is not named stays"))
@@ -43,16 +49,23 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--class", dest="draw_class", choices=["full", "drbg", "both"], help="which classes it may ask for"
     )
+    parser.add_argument(
+        "--stream", action=argparse.BooleanOptionalAction,
+        help="serve it a stream when it does not speak our protocol, for socat and the like",
+    )  # fmt: skip
 
 
 def _terms(args: argparse.Namespace) -> dict[str, Any]:
-    wanted = {"rate": args.rate, "quota": args.quota, "draw_class": args.draw_class}
+    stream = None if args.stream is None else "yes" if args.stream else "no"
+    wanted = {"rate": args.rate, "quota": args.quota, "draw_class": args.draw_class, "stream": stream}
     return {name: value for name, value in wanted.items() if value is not None}
 
 
 def _invite(args: argparse.Namespace, out: Output) -> int:
     from drawwell.cli.control import call
 
+    if args.ssh_key is not None:
+        return _invite_key(args, out)
     more = {name: value for name in ("ttl", "address") if (value := getattr(args, name)) is not None}
     result = call(args, "consumer.invite", {"name": args.name, **_terms(args), **more})
     line = f"drawwell join {result['token']}"
@@ -61,11 +74,41 @@ def _invite(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
+def _invite_key(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.cli.control import call
+    from drawwell.crypto.sshkeys import authorized_line
+    from drawwell.errors import UsageError
+
+    if args.ttl or args.address:
+        raise UsageError(
+            "--ttl and --address mean nothing with --ssh-key", hint="Nobody joins: the key is let in."
+        )
+    with open(args.ssh_key, encoding="utf-8", errors="replace") as file:
+        text = file.read(_MOST_KEY_TEXT)
+    result = call(args, "consumer.invite", {"name": args.name, **_terms(args), "ssh_key": text})
+    line = authorized_line(_serve_stdio(args), result["ssh_key"], args.name)
+    out.result({**result, "authorized_keys": line}, line)
+    out.say("add that line to authorized_keys of the account that [ssh] user names")
+    return 0
+
+
+_MOST_KEY_TEXT = 8192
+
+
+def _serve_stdio(args: argparse.Namespace) -> list[str]:
+    """The forced command, by the path of this program."""
+    program = [os.path.abspath(sys.argv[0])]
+    if os.path.basename(sys.argv[0]) == "__main__.py":
+        program = [sys.executable, "-m", "drawwell"]
+    config = ["-c", os.path.abspath(args.config)] if args.config else []
+    return [*program, *config, "serve-stdio", "--consumer", args.name]
+
+
 def _list(args: argparse.Namespace, out: Output) -> int:
     from drawwell.cli.control import call
 
     result = call(args, "consumer.list", {})
-    heading = ("NAME", "CLASS", "RATE", "QUOTA", "INVITATION", "CERTIFICATE")
+    heading = ("NAME", "CLASS", "RATE", "QUOTA", "INVITATION", "CERTIFICATE OR KEY")
     rows = [
         (c["name"], c["class"], c["rate"] or "none", c["quota"] or "none", c["invitation"], _certificate(c))
         for c in result["consumers"]
@@ -79,7 +122,7 @@ def _certificate(consumer: dict[str, Any]) -> str:
         return f"revoked {_when(consumer['revoked_at'])}"
     expires = consumer["certificate_expires"]
     if expires is None:
-        return "none yet"
+        return f"SSH key {consumer['ssh_key']}" if consumer["ssh_key"] else "none yet"
     return f"{'until' if expires > time.time() else 'ran out'} {_when(expires)}"
 
 
@@ -96,9 +139,12 @@ def _quota(args: argparse.Namespace, out: Output) -> int:
 
     terms = _terms(args)
     if not terms:
-        raise UsageError("nothing to change", hint="Name --rate, --quota or --class.")
+        raise UsageError("nothing to change", hint="Name --rate, --quota, --class or --stream.")
     result = call(args, "consumer.quota", {"name": args.name, **terms})
-    limits = f"class {result['class']}, rate {result['rate'] or 'none'}, quota {result['quota'] or 'none'}"
+    stream = ", with a stream" if result["stream"] else ""
+    limits = (
+        f"class {result['class']}, rate {result['rate'] or 'none'}, quota {result['quota'] or 'none'}{stream}"
+    )
     out.result(result, f"{args.name}: {limits}")
     return 0
 

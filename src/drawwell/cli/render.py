@@ -92,7 +92,7 @@ def consumers_table(consumers: Sequence[Json]) -> str:
             consumer["rate"] or "-",
             consumer["quota"] or "-",
             "-" if consumer["quota_left_bytes"] is None else format_size(consumer["quota_left_bytes"]),
-            consumer["draw_class"],
+            consumer["draw_class"] + (f", stream {consumer['stream']}" if consumer["stream"] else ""),
         )
         for consumer in consumers
     ]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from drawwell.config.addresses import SshAddress, parse_ssh_address
 from drawwell.config.fields import setting
 from drawwell.config.kinds import (
     PATH,
@@ -73,8 +74,9 @@ class UpstreamSection:
     )
     identity: str = setting(
         Text(r"/.*|[A-Za-z0-9][A-Za-z0-9._:-]*", "the name of a link, or the absolute path of a directory"),
-        default_is="the one that joined the broker of that url; none for unix",
-        what="Which identity to show: the name of a link made by join, or a directory with ca.pem, cert.pem, key.pem.",
+        default_is="the one that joined the broker of that url; what ssh's own configuration says; none for unix",
+        what="Which identity to show: the name of a link made by join, or a directory with ca.pem, cert.pem, key.pem; "
+        "for ssh the file of a private key.",
         why="Needed when the link was joined under another name, or the certificate is your own PKI's.",
         example='"well-1"',
     )
@@ -82,13 +84,20 @@ class UpstreamSection:
     @property
     def remote(self) -> bool:
         """Is the broker reached over the network?"""
+        return not self.url.startswith("unix://")
+
+    @property
+    def joined(self) -> bool:
+        """Is the broker shown a certificate, which must be kept renewed?"""
         return self.url.startswith("tls://")
 
     @property
-    def address(self) -> HostPort | str:
-        """Host and port of a ``tls`` broker, path of a ``unix`` one."""
-        rest = self.url.partition("://")[2]
-        return parse_host_port(rest) if self.remote else rest
+    def address(self) -> HostPort | SshAddress | str:
+        """Host and port of a ``tls`` broker, where an ``ssh`` one is, path of a ``unix`` one."""
+        scheme, _, rest = self.url.partition("://")
+        if scheme == "tls":
+            return parse_host_port(rest)
+        return parse_ssh_address(rest) if scheme == "ssh" else rest
 
 
 @dataclass(frozen=True, slots=True)

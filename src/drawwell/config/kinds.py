@@ -9,11 +9,12 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from drawwell.config.addresses import parse_ssh_address
 from drawwell.units import Allowance, format_size, parse_allowance, parse_duration, parse_size
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HOST_PORT: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\s\[\]/]*)):(\d{1,5})")
-_UPSTREAM: Final = re.compile(r"(tls|unix)://(.+)")
+_UPSTREAM: Final = re.compile(r"(tls|unix|ssh)://(.+)")
 
 
 class Kind(Protocol):
@@ -336,7 +337,7 @@ class LocalListen:
 class BrokerUrl:
     """The address of a broker."""
 
-    range: str = "tls://HOST:PORT or unix:///PATH"
+    range: str = "tls://HOST:PORT, ssh://[USER@]HOST[:PORT] or unix:///PATH"
 
     def parse(self, value: object) -> str:
         text = _text(value)
@@ -345,6 +346,8 @@ class BrokerUrl:
             raise ValueError(f"{text!r} is not {self.range}")
         if match[1] == "tls" and not parse_host_port(match[2]).host:
             raise ValueError(f"{text!r} names no host")
+        if match[1] == "ssh":
+            parse_ssh_address(match[2])
         return text
 
     def write(self, value: str) -> str:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import shlex
 from typing import Final
 
 KINDS: Final = frozenset(
@@ -45,3 +46,16 @@ def fingerprint(key: str) -> str:
     """Return what ``ssh-keygen -l`` shows for a key that `parse_public_key` returned."""
     digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def authorized_line(command: list[str], key: str, name: str) -> str:
+    """Return the line of authorized_keys that lets `key` in to run `command` and nothing else.
+
+    Raises:
+        ValueError: a line break in the command.
+    """
+    words = shlex.join(command)
+    if "\n" in words or "\r" in words:
+        raise ValueError("a forced command is one line")
+    quoted = words.replace('"', '\\"')
+    return f'restrict,command="{quoted}" {key} {name}'

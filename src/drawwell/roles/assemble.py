@@ -3,6 +3,7 @@
 import os
 import ssl
 
+from drawwell.config.addresses import SshAddress
 from drawwell.config.drawing import SinkSection, UpstreamSection
 from drawwell.config.kinds import HostPort
 from drawwell.config.model import Config
@@ -14,6 +15,7 @@ from drawwell.drivers.replay import ReplaySource
 from drawwell.entropy.health import NoiseClaim
 from drawwell.errors import ConfigError, StateUnavailable, UsageError
 from drawwell.links.identity import CA, CERTIFICATE, KEY, load_all
+from drawwell.links.ssh import SshLink
 from drawwell.links.tls import TlsLink
 from drawwell.links.unix import UnixLink
 from drawwell.ports import NoiseSource, Sink, Upstream
@@ -79,11 +81,14 @@ def make_upstream(section: UpstreamSection, links_dir: str) -> Upstream:
     Raises:
         StateUnavailable: no such identity.
     """
-    if not section.remote:
-        return UnixLink(str(section.address))
     address = section.address
-    assert isinstance(address, HostPort)  # noqa: S101  what `remote` says
-    return tls_link(identity_directory(section, links_dir), address)
+    if isinstance(address, HostPort):
+        return tls_link(identity_directory(section, links_dir), address)
+    if isinstance(address, SshAddress):
+        return SshLink(
+            section.url, address.host, user=address.user, port=address.port, identity=section.identity
+        )
+    return UnixLink(address)
 
 
 def identity_directory(section: UpstreamSection, links_dir: str) -> str:

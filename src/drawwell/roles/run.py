@@ -115,7 +115,7 @@ class Process:
         return [
             (make_upstream(section, links_dir), identity_directory(section, links_dir))
             for section in self._config.upstreams
-            if section.remote
+            if section.joined
         ]
 
     def _upstream(self, config: Config, name: str) -> Upstream:
