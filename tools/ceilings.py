@@ -11,7 +11,7 @@ import numpy as np
 from drawwell.assess import assess
 from drawwell.assess.ceiling import RUNS
 
-LENGTHS = (5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000)
+LENGTHS = (10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000)
 
 
 def ideal(bits: int, length: int, run: int) -> bytes:

@@ -10,7 +10,7 @@ from typing import Final
 
 from drawwell.assess.results import Ceiling
 
-RUNS: Final = 5
+RUNS: Final = 9
 """Independent ideal sources behind each figure."""
 
 TABLE: Final[dict[int, tuple[tuple[int, float, float, float], ...]]] = {}

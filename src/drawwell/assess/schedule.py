@@ -77,12 +77,15 @@ class _Board:
         return Progress(share, left if finished else None, tuple(self.jobs[index].title for index in running))
 
 
-def run(jobs: Sequence[Job], *, threads: int, progress: ProgressCallback | None = None) -> list[Done]:
-    """Do all jobs, the costliest first; return what they found in the order given.
+def run(
+    jobs: Sequence[Job], *, threads: int, progress: ProgressCallback | None = None
+) -> tuple[list[Done], float]:
+    """Do all jobs, the costliest first; return what they found in the order given, and the seconds it took.
 
     Raises:
         BaseException: what a job, the callback or an interrupt raised; the other jobs are then given up.
     """
+    start = time.monotonic()
     board = _Board(jobs, sorted(range(len(jobs)), key=lambda index: jobs[index].cost))
     for _ in range(max(1, min(threads, len(jobs)))):
         threading.Thread(target=board.work, name="drawwell-assess", daemon=True).start()
@@ -100,4 +103,4 @@ def run(jobs: Sequence[Job], *, threads: int, progress: ProgressCallback | None 
                 progress(board.progress())
     finally:
         board.cancelled = True
-    return [board.done[index] for index in range(len(jobs))]
+    return [board.done[index] for index in range(len(jobs))], time.monotonic() - start

@@ -81,13 +81,13 @@ def assess(
     two_symbols = taken.symbols == 2
     literal = _jobs("literal", taken.literal, taken.symbols)
     bits = [] if two_symbols else _jobs("bit string", taken.bit_string, 2)
-    done = run([*bits, *literal], threads=threads, progress=progress)
+    done, seconds = run([*bits, *literal], threads=threads, progress=progress)
     width = taken.bits_per_sample
-    columns = _column("literal", done[len(bits) :], taken.raw.size, width, taken.symbols)
+    samples_themselves = _column("literal", done[len(bits) :], taken.raw.size, width, taken.symbols)
     bit_string = (
         None if two_symbols else _column("bit string", done[: len(bits)], taken.raw.size * width, 1, 2)
     )
-    return _result(taken, columns, bit_string, sum(each.seconds for each in done))
+    return _result(taken, samples_themselves, bit_string, seconds)
 
 
 def _result(taken: "Samples", literal: Column, bit_string: Column | None, seconds: float) -> NonIidResult:
