@@ -22,7 +22,7 @@ _STDERR_BYTES: Final = 2048
 _END_S: Final = 2.0
 """How long ssh may take to end."""
 _HINT: Final = "drawwell: hint:"
-_REFUSALS: Final = ("Permission denied", "Host key verification failed", "No matching host key")
+_REFUSALS: Final = ("Permission denied (", "Host key verification failed", "No matching host key")
 
 
 class SshLink(Link):
