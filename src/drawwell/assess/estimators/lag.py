@@ -20,7 +20,7 @@ Words = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 
 _LAGS: Final = 128
-_BLOCK: Final = 4096
+_BLOCK: Final = 4096 if COMPILED else 1024
 
 
 def lag(symbols: Symbols, k: int) -> Outcome:

@@ -26,7 +26,7 @@ HIT: Final = 1
 SILENT: Final = 2
 """No prediction, which leaves the run as it is."""
 
-BLOCK: Final = 256 if COMPILED else 4096
+BLOCK: Final = 256 if COMPILED else 2048
 """Predictions that are made before they are compared; small enough for the innermost cache."""
 
 _LOG_ALPHA: Final = math.log(0.99)
@@ -54,9 +54,34 @@ class Contest:
         """Take `length` more predictions: HIT, MISS or SILENT for each sub-predictor, shape (predictors, >= length)."""
         if COMPILED:
             _count(marks, length, self.totals)
+            _step(marks, length, self.scores, self.totals, self.state)
         else:
-            self.totals[:] = np.count_nonzero(marks[:, :length] == HIT, axis=1)
-        _step(marks, length, self.scores, self.totals, self.state)
+            self._score_rows(marks[:, :length] == HIT, marks[:, :length] != SILENT)
+
+    def _score_rows(self, hits: NDArray[np.bool_], said: NDArray[np.bool_]) -> None:
+        """The same by whole rows, for want of a compiler."""
+        leader, places = self.state[0], np.arange(hits.shape[1])
+        final = self.scores + np.count_nonzero(hits, axis=1)
+        rivals = np.flatnonzero(final >= self.scores[leader])
+        sums = self.scores[rivals, np.newaxis] + np.cumsum(hits[rivals], axis=1)
+        level = hits[rivals] & (sums == sums.max(axis=0))
+        last = rivals[len(rivals) - 1 - np.argmax(level[::-1], axis=0)]
+        changed = np.maximum.accumulate(np.where(level.any(axis=0), places, -1))
+        leaders = np.where(changed >= 0, last[changed], leader)
+        before = np.concatenate(([leader], leaders[:-1]))
+        self._record(hits[before, places][said[before, places]])
+        self.scores[:] = final
+        self.state[0] = leaders[-1]
+
+    def _record(self, right: NDArray[np.bool_]) -> None:
+        """Count the leader's right predictions and its runs."""
+        wrong = np.flatnonzero(~right)
+        ends = np.concatenate((wrong, [right.size]))
+        runs = np.diff(ends, prepend=-1) - 1
+        runs[0] += self.state[2]
+        self.state[1] += right.size - wrong.size
+        self.state[2] = runs[-1]
+        self.state[3] = max(self.state[3], runs.max())
 
     def outcome(self, predictions: int, symbols: int) -> Outcome:
         """The estimate after `predictions` over an alphabet of `symbols`."""
