@@ -1,0 +1,287 @@
+"""The stream that is switched on for one consumer: with socat, and with what people fed from socat."""
+
+import asyncio
+import contextlib
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from drawwell.crypto import pki
+from drawwell.doors.door import Limits
+from drawwell.doors.tls import TlsDoor
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import DrawRefused, DrawwellError, PermissionRefused, Starved
+from drawwell.links.tls import TlsLink
+from drawwell.ports import Peer
+from drawwell.roles.account import Terms
+from drawwell.testing.certificates import PaperAuthority
+from drawwell.testing.fake_broker import FakeBroker
+from drawwell.testing.serving import serving
+from drawwell.testing.waiting import until
+from drawwell.wire.contexts import client_context, server_context
+
+PATIENCE_S = 20.0
+"""How long a test waits before it calls a thing hung; nothing is asserted about it."""
+SOCAT = shutil.which("socat")
+FULL = DrawClass.FULL
+
+
+class NameRegistry:
+    """Everybody is who the certificate says, until revoked or run out."""
+
+    def __init__(self) -> None:
+        self.revoked: set[str] = set()
+        self.renew_only = False
+
+    def identify(self, certificate_der: bytes, now: float) -> Peer:
+        name = pki.consumer_name(pki.read_certificate(certificate_der))
+        assert name
+        return Peer(name, self.renew_only)
+
+    def check(self, peer: Peer, now: float) -> Peer:
+        if peer.consumer in self.revoked:
+            raise PermissionRefused(f"{peer.consumer} is revoked")
+        return Peer(peer.consumer, self.renew_only)
+
+
+class House:
+    """A TLS door that streams to web01, and to nobody else."""
+
+    def __init__(
+        self, authority: PaperAuthority, refuse: Callable[[str, int], DrawwellError | None] | None = None
+    ) -> None:
+        self.authority = authority
+        self.broker = FakeBroker(refuse=refuse)
+        self.registry = NameRegistry()
+        self.classes = {"web01": FULL}
+        files = authority.server("localhost", "127.0.0.1")
+        self.door = TlsDoor(
+            "127.0.0.1",
+            0,
+            lambda: server_context(*files),
+            self.broker,
+            self.registry,
+            streams=self.classes.get,
+            limits=Limits(write_deadline_s=0.2, frame_deadline_s=0.2),
+        )
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator["House"]:
+        async with serving(self.door), asyncio.timeout(PATIENCE_S):
+            yield self
+
+    @property
+    def port(self) -> int:
+        return int(self.door.address.rpartition(":")[2])
+
+    def context(self, consumer: str, *protocols: str) -> ssl.SSLContext:
+        """A client that is not ours."""
+        certificate, key, ca = self.authority.client(consumer)
+        context = ssl.create_default_context(cafile=ca)
+        context.load_cert_chain(certificate, key)
+        if protocols:
+            context.set_alpn_protocols(list(protocols))
+        return context
+
+    async def reader(
+        self, consumer: str, *protocols: str
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        context = self.context(consumer, *protocols)
+        return await asyncio.open_connection("localhost", self.port, ssl=context, limit=1024)
+
+    def socat(self, consumer: str = "web01") -> str:
+        """Its address of this door."""
+        certificate, key, ca = self.authority.client(consumer)
+        return f"OPENSSL:127.0.0.1:{self.port},cert={certificate},key={key},cafile={ca},openssl-commonname=localhost"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> PaperAuthority:
+    return PaperAuthority(tmp_path_factory.mktemp("ca"))
+
+
+async def drained(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except (ConnectionError, ssl.SSLError):
+        return b""
+
+
+def pieces(data: bytes) -> list[int]:
+    """The serial numbers of whole grants of 64 bytes, as FakeBroker writes them."""
+    return [int.from_bytes(data[i : i + 8], "big") for i in range(0, len(data) - 63, 64)]
+
+
+def test_consumer_with_a_stream_reads_bytes_each_once(authority: PaperAuthority) -> None:
+    """Whoever speaks nothing gets what is drawn for it, in its order: nothing twice and nothing left out."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            reader, writer = await house.reader("web01")
+            data = await reader.readexactly(64 * 500)
+            assert pieces(data) == list(range(1, 501))
+            writer.transport.abort()
+            await until(lambda: not house.door.sessions, "the door saw it go")
+            assert set(house.broker.drawn_bytes) == {"web01"}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("protocols", [(), ("http/1.1",)])
+def test_others_get_no_byte_without_our_protocol(
+    authority: PaperAuthority, protocols: tuple[str, ...]
+) -> None:
+    """A consumer without a stream is closed on, and nothing was drawn for it."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            reader, writer = await house.reader("db01", *protocols)
+            assert await drained(reader) == b""
+            writer.close()
+            assert house.broker.serial == 0
+            assert house.door.counts.protocol_errors == 1
+
+    asyncio.run(run())
+
+
+def test_consumer_with_a_stream_still_speaks_our_protocol(authority: PaperAuthority) -> None:
+    """By ALPN it has a session as ever: it draws what it asks for, and is sent nothing else."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            files = authority.client("web01")
+            link = TlsLink("127.0.0.1", house.port, context=lambda: client_context(*files))
+            assert len((await link.draw(100, FULL)).data) == 100
+            await link.aclose()
+            assert house.broker.drawn_bytes == {"web01": 100}
+
+    asyncio.run(run())
+
+
+def test_certificate_that_ran_out_is_streamed_nothing(authority: PaperAuthority) -> None:
+    """What may only be renewed is closed on: a stream cannot renew."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            house.registry.renew_only = True
+            reader, writer = await house.reader("web01")
+            assert await drained(reader) == b""
+            writer.close()
+            assert house.broker.serial == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("how", ["revoked", "switched off", "run out", "refused"])
+def test_stream_ends_in_order_when_it_may_not_go_on(authority: PaperAuthority, how: str) -> None:
+    """What was sent arrives whole, then comes TLS's own end; nothing more is drawn."""
+
+    async def run() -> None:
+        refusals: list[DrawwellError] = []
+        house = House(authority, refuse=lambda _consumer, _n: refusals[0] if refusals else None)
+        async with house.open():
+            reader, writer = await house.reader("web01")
+            begun = await reader.readexactly(64)
+            match how:
+                case "revoked":
+                    house.registry.revoked.add("web01")
+                case "switched off":
+                    house.classes.clear()
+                case "run out":
+                    house.registry.renew_only = True
+                case _:
+                    refusals.append(DrawRefused("never again"))
+            data = begun + await reader.read()
+            writer.close()
+            assert pieces(data) == list(range(1, house.broker.serial + 1))
+
+    asyncio.run(run())
+
+
+def test_starved_stream_waits_and_goes_on(authority: PaperAuthority) -> None:
+    """A refusal that passes is waited for, in silence."""
+
+    async def run() -> None:
+        refusals = [Starved("short", retry_after_s=0.01) for _ in range(3)]
+        house = House(authority, refuse=lambda _consumer, _n: refusals.pop() if refusals else None)
+        async with house.open():
+            reader, writer = await house.reader("web01")
+            assert pieces(await reader.readexactly(128)) == [1, 2]
+            writer.transport.abort()
+        assert refusals == []
+
+    asyncio.run(run())
+
+
+def test_reader_that_rests_is_waited_for_and_takes_little(authority: PaperAuthority) -> None:
+    """Longer than any deadline: the connection stays, drawing stops, the others are served, and nothing is lost."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            reader, writer = await house.reader("web01")
+            data = await reader.readexactly(64)
+            await _until_still(house)
+            held = house.broker.serial
+            assert held < 2**20 // 64
+            other, other_writer = await house.reader("web01")
+            assert len(await other.readexactly(64)) == 64
+            other_writer.transport.abort()
+            assert house.door.counts.overdue == 0
+            data += await reader.readexactly(64 * (held - 1))
+            assert pieces(data) == list(range(1, held + 1))
+            writer.transport.abort()
+
+    asyncio.run(run())
+
+
+async def _until_still(house: House) -> None:
+    """Wait until nothing was drawn for several of the deadlines."""
+    drawn = -1
+    while drawn != house.broker.serial:
+        drawn = house.broker.serial
+        await asyncio.sleep(1.0)
+
+
+@pytest.mark.skipif(SOCAT is None, reason="socat is not installed")
+def test_socat_reads_the_stream(authority: PaperAuthority) -> None:
+    """socat OPENSSL writes what was drawn for it, and ends with success when the stream does."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            words = [SOCAT, "-u", house.socat(), "-"]
+            socat = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+            assert socat.stdout is not None
+            data = await socat.stdout.readexactly(64 * 100)
+            house.registry.revoked.add("web01")
+            data += await socat.stdout.read()
+            assert await socat.wait() == 0
+            assert pieces(data) == list(range(1, house.broker.serial + 1))
+
+    asyncio.run(run())
+
+
+@pytest.mark.skipif(SOCAT is None, reason="socat is not installed")
+def test_socat_of_another_consumer_reads_nothing(authority: PaperAuthority) -> None:
+    """Without a stream of its own it is closed on."""
+
+    async def run() -> None:
+        async with House(authority).open() as house:
+            words = [SOCAT, "-u", house.socat("db01"), "-"]
+            done = await asyncio.to_thread(
+                subprocess.run, words, capture_output=True, check=False, timeout=PATIENCE_S
+            )
+            assert done.stdout == b""
+            assert house.broker.serial == 0
+
+    asyncio.run(run())
+
+
+def test_terms_say_which_class_is_streamed() -> None:
+    """Full entropy where the consumer may have it, else its DRBG, and nothing unless it is switched on."""
+    both, drbg = frozenset(DrawClass), frozenset({DrawClass.DRBG})
+    assert Terms(both, None, None).stream_class is None
+    assert Terms(both, None, None, stream=True).stream_class is DrawClass.FULL
+    assert Terms(drbg, None, None, stream=True).stream_class is DrawClass.DRBG
