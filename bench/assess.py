@@ -51,9 +51,7 @@ def race(name: str, data: bytes, runs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, name)
         Path(path).write_bytes(data)
-        rivals = {
-            each: argv for each, argv in RIVALS.items() if shutil.which(argv[0] if len(argv) < 3 else each)
-        }
+        rivals = {each: argv for each, argv in RIVALS.items() if shutil.which(each)}
         seconds: dict[str, list[float]] = {each: [] for each in ("drawwell", *rivals)}
         walls = []
         for _ in range(runs):
