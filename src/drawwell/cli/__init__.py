@@ -20,7 +20,7 @@ from drawwell.errors import UsageError
 
 NOUNS = (
     "status", "demo", "run", "broker", "draw", "join", "renew", "consumer", "source", "onerng", "doctor", "check",
-    "assess", "receipt", "config", "completion", "serve-stdio",
+    "assess", "evidence", "receipt", "config", "completion", "serve-stdio",
 )  # fmt: skip
 EXIT_USAGE = 64
 
