@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from drawwell.errors import UsageError
 from drawwell.testing.daemon import Daemon, Stick, command, hinted
 from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import wait_until
@@ -170,3 +171,17 @@ def test_a_configuration_with_nothing_to_do_is_refused(folder) -> None:
     run = command("run", config=path)
     assert run.returncode == 78
     assert "[[source]]" in hinted(run)[0]
+
+
+def test_a_consumer_configured_on_hangup_cannot_be_invited_any_more(folder) -> None:
+    """After the reload the name belongs to the configuration, for the operator's invitations too."""
+    site = Site(folder)
+
+    async def run() -> None:
+        async with running(site) as process:
+            site.write(CONSUMER.format("5B/s"))
+            process.reload()
+            with pytest.raises(UsageError, match="app is in the configuration"):
+                await site.ask("consumer.invite", {"name": "app"})
+
+    asyncio.run(run())

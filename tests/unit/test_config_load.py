@@ -86,12 +86,18 @@ def test_enrolment_follows_the_tls_door(tmp_path: Path) -> None:
     assert _load(tmp_path, tls + pki).enrol.listen is None
 
 
-def test_kernel_credit_depends_on_the_way(tmp_path: Path) -> None:
-    """Remote bytes are credited nothing by default, local ones in full, and the operator's word goes above both."""
-    kernel = _load(tmp_path, "").kernel
-    assert (kernel.credit_bits_per_byte(remote=True), kernel.credit_bits_per_byte(remote=False)) == (0.0, 8.0)
-    kernel = _load(tmp_path, "[kernel]\ncredit = 2\n").kernel
-    assert (kernel.credit_bits_per_byte(remote=True), kernel.credit_bits_per_byte(remote=False)) == (2.0, 2.0)
+@pytest.mark.parametrize(
+    ("text", "credit"),
+    [
+        ("", 8.0),
+        ('[[upstream]]\nurl = "tls://well:55000"\n', 0.0),
+        ('[[upstream]]\nurl = "unix:///run/drawwell/draw.sock"\n', 0.0),
+        ('[kernel]\ncredit = 2\n[[upstream]]\nurl = "tls://well:55000"\n', 2.0),
+    ],
+)
+def test_kernel_credit_depends_on_whose_sources_they_are(tmp_path: Path, text: str, credit: float) -> None:
+    """Own sources are credited in full by default, other brokers' bytes nothing; the operator's word goes above."""
+    assert _load(tmp_path, text).kernel_credit == credit
 
 
 def test_values_are_parsed(tmp_path: Path) -> None:

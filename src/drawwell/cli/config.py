@@ -85,9 +85,8 @@ def _would_run(config: "Config") -> Iterator[str]:
         yield f"draw from {upstream.url}"
     kernel = config.kernel
     if kernel.feed:
-        credit = kernel.credit_bits_per_byte(remote=any(each.remote for each in config.upstreams))
         interval = format_duration(kernel.interval)
-        yield f"feed the kernel {format_size(kernel.amount)} every {interval}, credited {credit:g} bits per byte"
+        yield f"feed the kernel {format_size(kernel.amount)} every {interval}, credited {config.kernel_credit:g} bits per byte"
     for sink in config.sinks:
         yield f"pour class {sink.draw_class} into {sink.kind} {sink.path}".rstrip()
     if not (config.serves or config.pours):

@@ -32,10 +32,10 @@ class KernelSection:
     )
     credit: float | None = setting(
         Number(0, 8),
-        default_is="8.0 for bytes of a broker on this machine, 0.0 for bytes that came over a network",
+        default_is="8.0 for the sources of this configuration, 0.0 for bytes of an [[upstream]]",
         what="How many bits of entropy per byte the kernel is told to believe.",
-        why="Only a kernel that is not seeded yet acts on it. Credit what came over a network only if you trust "
-        "the broker's machine and the way to it as you trust this one.",
+        why="Only a kernel that is not seeded yet acts on it. Credit an upstream's bytes only if you know its sources, "
+        "and trust its machine and the way to it as you trust this one.",
         example="0.0",
     )
     interval: float = setting(
@@ -53,12 +53,6 @@ class KernelSection:
         why="The pool is full with 32 bytes; more is margin.",
         example="32",
     )
-
-    def credit_bits_per_byte(self, *, remote: bool) -> float:
-        """The credit for bytes that came from a broker on another machine, or on this one."""
-        if self.credit is not None:
-            return self.credit
-        return 0.0 if remote else 8.0
 
 
 @dataclass(frozen=True, slots=True)

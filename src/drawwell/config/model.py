@@ -96,6 +96,13 @@ class Config:
         """Does this machine run a consumer (it has something to pour into)?"""
         return self.kernel.feed or bool(self.sinks)
 
+    @property
+    def kernel_credit(self) -> float:
+        """Bits per byte that the kernel is told to believe; an upstream's sources are not seen from here."""
+        if self.kernel.credit is not None:
+            return self.kernel.credit
+        return 0.0 if self.upstreams else 8.0
+
     def origin(self, where: str) -> str:
         """Where the value at ``table.key`` or ``table[index].key`` comes from."""
         return self.origins.get(where, DEFAULT)

@@ -98,10 +98,9 @@ class Process:
         ]
 
     def _kernel_sink(self, config: Config) -> KernelSink:
-        remote = any(upstream.remote for upstream in config.upstreams)
         sources = self.station.sources if self.station else []
         return KernelSink(
-            credit_bits_per_byte=config.kernel.credit_bits_per_byte(remote=remote),
+            credit_bits_per_byte=config.kernel_credit,
             interval_s=config.kernel.interval,
             chunk_bytes=config.kernel.amount,
             earns=lambda: all(source.genuine for source in sources),

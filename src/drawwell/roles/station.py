@@ -145,6 +145,8 @@ class Station:
             if table.section is not ConsumerSection and _changed(table, self.config, config):
                 log.warning("a restart is needed for the changes in %s", table.header)
         self.config = replace(self.config, consumers=config.consumers)
+        if self._admin:
+            self._admin.site = replace(self._admin.site, configured=self._names_taken())
         if self._own_pki:
             self._own_pki.configure(self.config.pki.identity, certificate_names(self.config))
         self.follow_consumers()
@@ -219,9 +221,13 @@ class Station:
             enrol_address=f"{bracketed}:{enrol.port if enrol else 0}" if joinable else "",
             addresses=(f"{bracketed}:{joinable.port}",) if joinable else (),
             receipt_public_key=self._signer.public_key.decode(),
-            configured=OWN_NAMES | frozenset(configured_terms(config)),
+            configured=self._names_taken(),
             ssh=bool(config.ssh.user),
         )
+
+    def _names_taken(self) -> frozenset[str]:
+        """The consumers that nobody may be invited as."""
+        return OWN_NAMES | frozenset(configured_terms(self.config))
 
     def _open_ssh(self, registry: InvitedRegistry) -> None:
         path, user = self.config.ssh.path, self.config.ssh.user
