@@ -5,6 +5,7 @@ import base64
 
 import pytest
 
+from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import (
     DrawwellError,
     PermanentHealthFailure,
@@ -523,6 +524,31 @@ def test_the_raw_rate_is_what_the_device_gives_while_it_is_read() -> None:
         async with stick.bench.run():
             await stick.bench.until_filled()
             assert stick.role.report().raw_rate_bytes_per_s == pytest.approx(100_000, rel=0.01)
+
+    run_virtually(run())
+
+
+class Eager(ScriptedSource):
+    """A driver that always has bytes, as a file or a FIFO may."""
+
+    async def read(self, max_bytes: int) -> RawBlock:
+        data = self.stream.read(max_bytes)
+        self.gave.append(data)
+        return RawBlock(data)
+
+
+def test_a_driver_that_never_waits_leaves_the_others_their_turn() -> None:
+    """Between two blocks of a source that always has bytes everybody else runs."""
+
+    async def run() -> None:
+        driver = Eager()
+        bench = Workbench(driver, capacity_bytes=65_536)
+        turns: set[int] = set()
+        async with bench.run():
+            while bench.supply.wanted:
+                await asyncio.sleep(0)
+                turns.add(len(driver.gave))
+        assert turns >= set(range(1, len(driver.gave)))
 
     run_virtually(run())
 
