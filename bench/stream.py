@@ -131,6 +131,7 @@ def compare(
     site: Site,
     broker: Server,
     other: dict[str, Server],
+    *,
     consumers: int,
     rounds: int,
     seconds: float,
@@ -157,9 +158,9 @@ def main() -> None:
         other = others(site, servers, report)
         site.wait_until_full()
         stay_on(CLIENT_CORE)
-        compare(report, site, broker, other, 1, rounds, seconds)
+        compare(report, site, broker, other, consumers=1, rounds=rounds, seconds=seconds)
         many_at_once = {name: server for name, server in other.items() if not name.startswith(S_SERVER)}
-        compare(report, site, broker, many_at_once, 10, rounds, seconds)
+        compare(report, site, broker, many_at_once, consumers=10, rounds=rounds, seconds=seconds)
     report.notes.append(f"{S_SERVER} serves one client at a time: not run with ten")
     report.show(as_json=args.json)
 

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 START_WITHIN_S: Final = 30.0
@@ -84,6 +85,15 @@ def wait_for_port(process: subprocess.Popen[Any], port: int) -> None:
                 return
         time.sleep(0.005)
     raise SystemExit(f"{process.args!r} does not listen on port {port}")
+
+
+def wait_for_path(process: subprocess.Popen[Any], path: Path) -> None:
+    """Return when `process` has made `path`."""
+    deadline = time.monotonic() + START_WITHIN_S
+    while not path.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"{process.args!r} does not make {path}")
+        time.sleep(0.005)
 
 
 def tree(pid: int) -> list[int]:
