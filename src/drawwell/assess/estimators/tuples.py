@@ -10,6 +10,7 @@ meets each interval once, with its count and the lengths it stands for: Q is the
 lengths, S a running sum of differences. NIST's program computes the powers in extended precision.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -17,76 +18,93 @@ from numpy.typing import NDArray
 
 from drawwell.assess.estimators.outcome import Outcome
 from drawwell.assess.jit import kernel
+from drawwell.assess.results import Number
 from drawwell.assess.samples import Symbols
 from drawwell.assess.suffix import Index, lcp_array, suffix_array
+
+Numbers = NDArray[np.int64]
 
 _OFTEN: Final = 35
 """Section 6.3.5, step 1: the least count that is looked at."""
 
 _Z_ALPHA: Final = np.longdouble("2.575829303548900384158")
+_PIECE: Final = 1 << 18
+_NEAR: Final = 1.0 + 1e-13
+"""Logarithms of powers are negative; these are within rounding of the greatest."""
 
 
 def tuples(symbols: Symbols) -> tuple[Outcome, Outcome]:
     """The t-tuple and the LRS estimate over symbols of any alphabet, shape (n,)."""
+    most, pairs = _counts(symbols)
+    size, longest = symbols.size, most.size - 2
+    often = int(np.count_nonzero(most[1:-1] >= _OFTEN))
+    t_tuple = _bound(most, range(1, often + 1), size, _starts, {"t": often})
+    repeated = range(often + 1, longest + 1)
+    return t_tuple, _bound(pairs, repeated, size, _choices, {"u": often + 1, "v": longest})
+
+
+def _counts(symbols: Symbols) -> tuple[Numbers, Numbers]:
+    """Q and S by length, from 0 to one more than the longest repeated substring's."""
     order = suffix_array(symbols)
     common = lcp_array(symbols, order)
     del order
-    longest = int(common.max())
-    most = np.ones(longest + 2, dtype=np.int64)
-    pairs = np.zeros(longest + 2, dtype=np.int64)
-    _intervals(common, common.size, most, pairs, np.empty((2, longest + 2), dtype=np.int32))
-    most = np.maximum.accumulate(most[::-1])[::-1]
-    pairs = np.cumsum(pairs)
-    often = int(np.count_nonzero(most[1 : longest + 1] >= _OFTEN))
-    return _t_tuple(most, often, symbols.size), _repeated(pairs, often + 1, longest, symbols.size)
+    lengths = int(common.max()) + 2
+    most, pairs = np.ones(lengths, dtype=np.int64), np.zeros(lengths, dtype=np.int64)
+    _intervals(common, common.size, most, pairs, np.empty((2, lengths), dtype=np.int32))
+    np.maximum.accumulate(most[::-1], out=most[::-1])
+    np.cumsum(pairs, out=pairs)
+    return most, pairs
 
 
-def _t_tuple(most: NDArray[np.int64], often: int, size: int) -> Outcome:
-    if often == 0:
-        return Outcome(None)
-    length = np.arange(1, often + 1)
-    return _bound(most[1 : often + 1], size - length + 1, length, size, {"t": often})
+def _starts(length: Numbers, size: int) -> Numbers:
+    return size - length + 1
 
 
-def _repeated(pairs: NDArray[np.int64], start: int, longest: int, size: int) -> Outcome:
-    if longest < start:
-        return Outcome(None)
-    length = np.arange(start, longest + 1)
-    choices = (size - length) * (size - length + 1) // 2
-    return _bound(pairs[start : longest + 1], choices, length, size, {"u": start, "v": longest})
+def _choices(length: Numbers, size: int) -> Numbers:
+    return (size - length) * (size - length + 1) // 2
 
 
 def _bound(
-    count: NDArray[np.int64],
-    total: NDArray[np.int64],
-    length: NDArray[np.int64],
+    counts: Numbers,
+    lengths: range,
     size: int,
-    details: dict[str, int],
+    total: Callable[[Numbers, int], Numbers],
+    details: dict[str, Number],
 ) -> Outcome:
     """Of (count / total)^(1 / length) the greatest, and its upper bound, in extended precision."""
-    near = _nearly_greatest(count, total, length)
-    share = count[near].astype(np.longdouble) / total[near].astype(np.longdouble)
+    if not lengths:
+        return Outcome(None)
+    length = _nearly_greatest(counts, lengths, size, total)
     one = np.longdouble(1)
-    p_hat = np.max(share ** (one / length[near].astype(np.longdouble)))
+    share = counts[length].astype(np.longdouble) / total(length, size).astype(np.longdouble)
+    p_hat = np.max(share ** (one / length.astype(np.longdouble)))
     p_u = min(one, p_hat + _Z_ALPHA * np.sqrt(p_hat * (one - p_hat) / np.longdouble(size - 1)))
     return Outcome(float(0 - np.log2(p_u)), float(p_u), details | {"p_hat": float(p_hat)})
 
 
 def _nearly_greatest(
-    count: NDArray[np.int64], total: NDArray[np.int64], length: NDArray[np.int64]
-) -> NDArray[np.intp]:
-    """Where the power is the greatest as far as double precision can tell: extended precision is slow."""
-    rest = (total - count) / total
-    with np.errstate(divide="ignore"):
-        logs = np.where(rest < 0.5, np.log1p(-rest), np.log(count / total)) / length
-    greatest = logs.max()
-    return np.flatnonzero(logs >= greatest * (1.0 + 1e-13))
+    counts: Numbers, lengths: range, size: int, total: Callable[[Numbers, int], Numbers]
+) -> Numbers:
+    """Lengths whose power is the greatest as far as double precision can tell: extended precision is slow.
+
+    Repetitive data have millions of lengths, so they are gone through in pieces.
+    """
+    found, logs = [], []
+    for start in range(lengths.start, lengths.stop, _PIECE):
+        length = np.arange(start, min(start + _PIECE, lengths.stop))
+        count, whole = counts[length], total(length, size)
+        rest = (whole - count) / whole
+        with np.errstate(divide="ignore"):
+            log = np.where(rest < 0.5, np.log1p(-rest), np.log(count / whole)) / length
+        near = log >= log.max() * _NEAR
+        found.append(length[near])
+        logs.append(log[near])
+    log = np.concatenate(logs)
+    return np.concatenate(found)[log >= log.max() * _NEAR]
 
 
 @kernel
-def _intervals(
-    common: Index, size: int, most: NDArray[np.int64], pairs: NDArray[np.int64], stack: NDArray[np.int32]
-) -> None:
+def _intervals(common: Index, size: int, most: Numbers, pairs: Numbers, stack: NDArray[np.int32]) -> None:
     """Walk the intervals: the greatest count at each one's own length, the steps of the pairs' sum.
 
     Args:
