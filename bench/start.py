@@ -1,0 +1,129 @@
+"""From the start of a process to the first byte drawn.
+
+``drawwell draw 32`` beside a running broker; ``drawwell broker`` from its start to its first grant, the start-up
+health tests included, on a source that is never slow. As a floor: openssl rand 32, and a Python that does nothing.
+Then what is imported, and by how much it delays.
+"""
+
+import collections
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rig.load import draw_of
+from rig.processes import CLIENT_CORE, START_WITHIN_S, cpu_s, free_port, running, stay_on
+from rig.report import Report, Samples, arguments, progress
+from rig.site import Site
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.wire.frames import Hello
+from drawwell.wire.limits import HEADER_BYTES, PROTOCOL_VERSION
+
+COMMAND: Final = "one command"
+BROKER: Final = "a broker, to its first grant"
+DRAWWELL: Final = (sys.executable, "-m", "drawwell")
+IMPORT_LINE: Final = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s*(\S+)")
+
+
+def command(argv: Sequence[str]) -> Samples:
+    """Run a program to its end."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    _pid, status, used = os.wait4(process.pid, 0)
+    took = time.perf_counter() - begun
+    process.returncode = status
+    if status:
+        raise SystemExit(f"{argv} failed")
+    return {"ms": 1e3 * took, "CPU ms": 1e3 * (used.ru_utime + used.ru_stime)}
+
+
+def broker(site: Site) -> Samples:
+    """Start a broker, and ask until it grants."""
+    argv = [*DRAWWELL, "broker", "-q", "-c", site.configuration(free_port())]
+    path = f"{site.folder}/run/draw.sock"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    begun = time.perf_counter()
+    with running(argv) as process:
+        while not _granted(path):
+            if time.perf_counter() - begun > START_WITHIN_S:
+                raise SystemExit("the broker grants nothing")
+            time.sleep(0.002)
+        return {"ms": 1e3 * (time.perf_counter() - begun), "CPU ms": 1e3 * cpu_s(process.pid)}
+
+
+def _granted(path: str) -> bool:
+    """Try once: greet, draw 32 bytes."""
+    exchange = draw_of(32, DrawClass.FULL)
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(START_WITHIN_S)
+        try:
+            link.connect(path)
+            link.sendall(Hello((PROTOCOL_VERSION,)).encode())
+            _frame(link)
+            link.sendall(exchange.request)
+            return _frame(link).startswith(exchange.answer_starts)
+        except OSError:
+            return False
+
+
+def _frame(link: socket.socket) -> bytes:
+    header = link.recv(HEADER_BYTES, socket.MSG_WAITALL)
+    return header + link.recv(int.from_bytes(header[1:], "big"), socket.MSG_WAITALL)
+
+
+def imports(argv: Sequence[str]) -> dict[str, float]:
+    """Milliseconds of importing, by package; drawwell's own by module."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *argv[1:]],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    spent: collections.Counter[str] = collections.Counter()
+    for microseconds, module in IMPORT_LINE.findall(done.stderr):
+        spent[module if module.startswith("drawwell") else module.partition(".")[0]] += int(microseconds)
+    return {module: microseconds / 1000 for module, microseconds in spent.most_common(12)}
+
+
+def main() -> None:
+    args = arguments(__doc__ or "")
+    rounds = 2 if args.quick else 10
+    report = Report("from the start of a process to the first byte")
+    stay_on(CLIENT_CORE)
+    with tempfile.TemporaryDirectory() as folder:
+        site = Site(Path(folder))
+        with site.broker():
+            site.wait_until_full()
+            draw = (*DRAWWELL, "draw", "32", "--raw", "-q", "-c", f"{folder}/drawwell.toml")
+            floor = {"drawwell draw 32": draw, "python -c pass": (sys.executable, "-c", "pass")}
+            if shutil.which("openssl"):
+                floor["openssl rand 32"] = ("openssl", "rand", "32")
+            for number in range(rounds):
+                progress(f"round {number + 1} of {rounds}")
+                for name, argv in floor.items():
+                    report.add(COMMAND, name, command(argv))
+            for module, milliseconds in imports(draw).items():
+                report.add("imported by drawwell draw", module, {"ms": milliseconds})
+        for number in range(rounds):
+            progress(f"broker, round {number + 1} of {rounds}")
+            report.add(BROKER, "drawwell broker", broker(site))
+    if not shutil.which("openssl"):
+        report.missing("openssl", "openssl")
+    report.ratio(COMMAND, "drawwell draw 32", "openssl rand 32", "ms")
+    report.ratio(COMMAND, "drawwell draw 32", "python -c pass", "ms")
+    report.show(as_json=args.json)
+
+
+if __name__ == "__main__":
+    main()
