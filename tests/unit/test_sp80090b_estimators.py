@@ -4,8 +4,10 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pydivsufsort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ from drawwell.assess.estimators.multimmc import multi_mmc
 from drawwell.assess.estimators.outcome import Outcome
 from drawwell.assess.estimators.prediction import estimate
 from drawwell.assess.estimators.tuples import tuples
-from drawwell.assess.suffix import _by_doubling, lcp_array, suffix_array
+from drawwell.assess.suffix import _by_doubling, _native, lcp_array, suffix_array
 
 
 def noise(
@@ -210,6 +212,17 @@ def test_suffix_array_sorts_all_suffixes(symbols):
     common = lcp_array(array, suffix_array(array)).tolist()
     pairs = itertools.pairwise(wanted)
     assert common == [0, *(shared(symbols[a:], symbols[b:]) for a, b in pairs)]
+
+
+@pytest.mark.parametrize("k", ALPHABETS)
+def test_library_may_be_used_without_its_wrapper(k):
+    """The C library gives the same order when it is called directly; where it is missing, so it is said."""
+    library = next(Path(pydivsufsort.__file__).parent.glob("libdivsufsort.so*"))
+    native = _native(str(library))
+    assert native is not None
+    symbols = noise(k, 3000, repeat=0.3)
+    assert native(symbols).tolist() == _by_doubling(symbols).tolist()
+    assert _native("libnothing.so.0") is None
 
 
 def shared(one: list[int], other: list[int]) -> int:

@@ -36,29 +36,28 @@ def lcp_array(symbols: Symbols, order: Index) -> Index:
 
 def _engine() -> Callable[[Symbols], Index]:
     try:
-        import pydivsufsort  # type: ignore[import-untyped]  # noqa: PLC0415 - optional, and slow to load
+        import pydivsufsort  # type: ignore[import-untyped]  # noqa: PLC0415 - optional
     except ImportError:
-        return _native or _by_doubling
+        return _native("libdivsufsort.so.3") or _by_doubling
     engine: Callable[[Symbols], Index] = pydivsufsort.divsufsort
     return engine
 
 
-def _load_native() -> Callable[[Symbols], Index] | None:
+def _native(library: str) -> Callable[[Symbols], Index] | None:
+    """The C library's function, or None where it is not installed."""
     try:
-        sort = ctypes.CDLL("libdivsufsort.so.3").divsufsort
+        function = ctypes.CDLL(library).divsufsort
     except (OSError, AttributeError):
         return None
 
-    def native(symbols: Symbols) -> Index:
+    def sort(symbols: Symbols) -> Index:
         order = np.empty(symbols.size, dtype=np.int32)
-        if sort(ctypes.c_void_p(symbols.ctypes.data), ctypes.c_void_p(order.ctypes.data), symbols.size) != 0:
-            raise MemoryError("libdivsufsort ran out of memory")
+        text, starts = ctypes.c_void_p(symbols.ctypes.data), ctypes.c_void_p(order.ctypes.data)
+        if function(text, starts, ctypes.c_int32(symbols.size)) != 0:
+            raise MemoryError("no memory to sort the suffixes")
         return order
 
-    return native
-
-
-_native = _load_native()
+    return sort
 
 
 def _by_doubling(symbols: Symbols) -> Index:

@@ -1,0 +1,28 @@
+"""An interrupt ends a running assessment, threads and all."""
+
+import signal
+import subprocess
+import sys
+
+SCRIPT = """
+from drawwell.assess import assess
+data = bytes((each * each >> 7) & 255 for each in range(300_000))
+assess(data[:5000])
+print("started", flush=True)
+assess(data * 20)
+print("finished")
+"""
+
+
+def test_interrupt_ends_a_running_assessment():
+    """After Ctrl-C nothing is finished and nothing crashes: the process ends by the interrupt alone."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGINT
+    assert output == ""
+    assert errors.endswith("KeyboardInterrupt\n")
