@@ -56,7 +56,7 @@ def bitmap(picture: Picture) -> str:
         while (start := row.find("1", x)) >= 0:
             end = row.find("0", start)
             x = columns if end < 0 else end
-            marks.append(f"M{start} {y}.5h{x - start}")
+            marks.append(f"M{start} {y}h{x - start}v1h{start - x}")
     return (
         f'<svg class="bitmap" viewBox="0 0 {columns} {max(1, rows)}" role="img" shape-rendering="crispEdges"'
         f' aria-label="The first {columns * rows} bits"><path d="{"".join(marks)}"/></svg>'
@@ -117,7 +117,7 @@ def estimates(result: NonIidResult, claim: float | None) -> str:
     ]  # fmt: skip
     step, top = 22, 62
     plot = Plot(
-        WHOLE, top + step * len(rows) + 48, "Min-entropy by estimator", left=240, right=76, top=top, bottom=44
+        WHOLE, top + step * len(rows) + 48, "Min-entropy by estimator", left=262, right=76, top=top, bottom=44
     )
     x = plot.scale_x(0, result.bits_per_sample)
     _uprights(plot, x(result.min_entropy), 0, f"this source: {result.min_entropy:.3f}", "result")
@@ -155,7 +155,7 @@ def margins(found: Sequence[Margin], samples: int) -> str:
     top = max(1.12, min(2.0, 1.05 * most))
     plot = Plot(WHOLE, 280, "Health-test margins over the samples", left=64, right=110, top=30)
     x, y = plot.scale_x(0, samples), plot.scale_y(0, 100 * top)
-    plot.axis_y(y, [v for v in ticks(0, 100 * top, 5) if v != 100], "worst count, % of the cutoff")
+    plot.axis_y(y, ticks(0, 100 * top, 5), "worst count, % of the cutoff")
     plot.line([(plot.left, y(100)), (plot.right, y(100))], "upright claim")
     plot.text(plot.right + 8, y(100) + 4, "the test fires", "flag claim")
     for kind, margin in zip("abcd", found, strict=False):

@@ -53,7 +53,7 @@ def number(value: float) -> str:
         power = math.floor(math.log10(abs(value)) + 1e-9)
         front = value / 10.0**power
         return f"10{_superscript(power)}" if abs(front - 1) < 1e-9 else f"{front:g}·10{_superscript(power)}"
-    return f"{value:,.6g}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.6g}"
 
 
 def _superscript(power: int) -> str:

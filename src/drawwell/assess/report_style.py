@@ -32,7 +32,8 @@ padding:10px 16px;font-weight:600;margin:0 0 20px}
 .gauge{margin:18px 0 6px}.gauge svg{margin:0}
 dl.facts{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:5px 18px;margin:0;font-size:14.5px}
 dl.facts dt{color:var(--soft)}dl.facts dd{margin:0;overflow-wrap:anywhere}
-.findings{list-style:none;margin:0;padding:0;background:var(--card);border:1px solid var(--rule);border-radius:12px}
+.findings{list-style:none;margin:0;padding:0;overflow:hidden;background:var(--card);border:1px solid var(--rule);
+border-radius:12px}
 .findings li{display:grid;grid-template-columns:26px 1fr;gap:10px;padding:11px 18px;border-top:1px solid var(--rule)}
 .findings li:first-child{border-top:0}
 .findings i{font-style:normal;font-weight:700;text-align:center}
@@ -45,7 +46,7 @@ figure.whole{grid-column:1/-1}
 figure p{font-size:14px;color:var(--soft);margin:0 0 12px;line-height:1.45}
 svg{display:block;width:100%;height:auto;overflow:visible;margin:0 auto}
 .bitmap{border:1px solid var(--rule);image-rendering:pixelated}
-.bitmap path{stroke:var(--ink);stroke-width:1;fill:none}
+.bitmap path{fill:var(--ink)}
 text{font-size:12px;fill:var(--soft)}
 text.name{font-size:13px;fill:var(--ink)}
 text.value{font-size:13px;fill:var(--ink);font-variant-numeric:tabular-nums}
@@ -80,7 +81,7 @@ main{padding:24px 16px 48px}.figure b{font-size:54px}.whole .scroll svg{min-widt
 body{font-size:10.5pt}main{max-width:none;padding:0}
 h2{margin-top:22px;break-after:avoid}.subject{font-size:20pt}.figure b{font-size:40pt}
 .top{grid-template-columns:1.1fr 1fr;gap:20px}.cards{gap:10px}figure{padding:9px 12px}figure p{font-size:9pt}
-figure.whole text{font-size:15px}.scroll{overflow:visible}.figure span{font-size:11pt}
+figure text{font-size:15px}.scroll{overflow:visible}.figure span{font-size:11pt}
 dl.facts,table{font-size:9pt}.hash{font-size:8pt}th,td{padding:4px 8px}.findings li{padding:5px 12px;font-size:9.5pt}
 .sheet,.findings li,tr{break-inside:avoid}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
