@@ -64,8 +64,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean '{nearest[0]}'?" if nearest else ""
 
 
-def build_parser() -> Parser:
-    """Build the whole command line; each noun imports only argparse until it runs."""
+def build_parser(names: Sequence[str] = NOUNS) -> Parser:
+    """Build the whole command line, or as much of it as has these nouns."""
     common = _common_options()
     parser = Parser(
         prog="drawwell",
@@ -75,7 +75,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"drawwell {__version__}")
     nouns = parser.add_subparsers(metavar="COMMAND", dest="noun")
-    for name in NOUNS:
+    for name in names:
         importlib.import_module(f"drawwell.cli.{name.replace('-', '_')}").add_parser(nouns, common)
     return parser
 
@@ -98,7 +98,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: it makes no sense.
     """
-    parser = build_parser()
+    parser = build_parser(argv[:1] if set(argv[:1]) & set(NOUNS) else NOUNS)  # the others are not imported
     defaults = {"json": False, "quiet": False, "config": os.environ.get("DRAWWELL_CONFIG")}
     args = parser.parse_args(argv, argparse.Namespace(**defaults))
     return args if args.noun else parser.parse_args(["status"], args)

@@ -10,6 +10,7 @@ from drawwell.errors import LinkUnavailable, PermissionRefused, UsageError
 from drawwell.ports import Upstream
 
 if TYPE_CHECKING:
+    from drawwell.config.model import Config
     from drawwell.links.identity import Identity
 
 
@@ -104,16 +105,22 @@ def upstream(args: argparse.Namespace) -> Upstream:
         LinkUnavailable: none runs here and none was joined.
     """
     from drawwell.config.load import load
-    from drawwell.links.identity import LINKS, load_all
     from drawwell.links.unix import UnixLink
+
+    config, via = load(args.config), getattr(args, "via", None)
+    if not via and listens(config.unix.path):
+        return UnixLink(config.unix.path)
+    return _elsewhere(config, via)
+
+
+def _elsewhere(config: "Config", via: str | None) -> Upstream:
+    """A broker across a network; what that needs is not imported for one on this machine."""
+    from drawwell.links.identity import LINKS, load_all
     from drawwell.roles.assemble import make_upstream
 
-    config = load(args.config)
     links_dir = os.path.join(config.broker.state_dir, LINKS)
-    if via := getattr(args, "via", None):
+    if via:
         return named(via, links_dir)
-    if listens(config.unix.path):
-        return UnixLink(config.unix.path)
     if config.upstreams:
         links = [make_upstream(section, links_dir) for section in config.upstreams]
         return _together(links, mix=config.links.mix)
