@@ -1,0 +1,116 @@
+"""Induced failures and the evidence folder: the daemon's own tests, and a manifest that holds."""
+
+import hashlib
+import subprocess
+
+import pytest
+
+from drawwell.assess.evidence_folder import (
+    MANIFEST,
+    PUBLIC_KEY,
+    SIGNATURE,
+    cutoffs_text,
+    derivations,
+    manifest,
+    readme,
+    sign,
+    verify,
+)
+from drawwell.assess.evidence_induced import induce_failures, log_of
+from drawwell.crypto.receipts import receipt_key_from_seed
+from drawwell.entropy.health import HealthMonitor, NoiseClaim
+from drawwell.errors import AuthenticationFailed, BadData
+from drawwell.testing.sick import good
+
+SAMPLES = good(3).read(600_000)
+KEY = bytes(32)
+
+
+@pytest.mark.parametrize("claim", [NoiseClaim(6.0), NoiseClaim(7.5, bits=False), NoiseClaim(1.0, bits=False)])
+def test_every_induced_failure_is_noticed_and_health_is_not(claim):
+    """Stuck, biased, looping and dead input fires at any claim, and the samples themselves do not."""
+    found = {failure.name: failure for failure in induce_failures(SAMPLES, claim, KEY)}
+    assert set(found) == {"healthy", "stuck", "biased", "looping", "dead"}
+    assert found.pop("healthy").run.failures == 0
+    assert found["dead"].noticed_after == 0
+    assert all(failure.noticed_after is not None for failure in found.values())
+
+
+def test_a_stuck_source_fires_at_the_cutoff_to_the_sample():
+    """The permanent cutoff of 11 equal bytes is met by the tenth repetition of the last good sample."""
+    stuck = next(f for f in induce_failures(SAMPLES, NoiseClaim(6.0), KEY) if f.name == "stuck")
+    assert stuck.noticed_after == 10
+    fired = stuck.run.events[-1]
+    assert (fired.sample, fired.kind, fired.test) == (stuck.failed_at + 9, "permanent", "repetition count")
+
+
+def test_the_log_says_where_and_that_it_was_simulated():
+    """The log names the sample of each alarm, and a simulated device on top."""
+    log = log_of(induce_failures(SAMPLES, NoiseClaim(6.0), KEY), simulated=True)
+    assert "SIMULATED" in log.splitlines()[1]
+    assert "sample    65,545  permanent: repetition count test: 11 equal bytes in a row" in log
+
+
+def test_too_few_samples_are_refused():
+    """A capture that is too short to fall sick is refused."""
+    with pytest.raises(BadData):
+        induce_failures(SAMPLES[:70_000], NoiseClaim(6.0), KEY)
+
+
+def test_every_cutoff_is_derived():
+    """Each derivation ends in the cutoff that the daemon uses."""
+    tests = HealthMonitor(NoiseClaim(6.0), hash_key=KEY).reports()
+    rows = derivations(tests)
+    assert len(rows) == 2 * len(tests)
+    for row in rows:
+        assert row["derivation"].removesuffix(" bytes").endswith(str(row["cutoff"]))
+    assert "restart sanity check" in cutoffs_text(rows, restart=40, h_initial=6.0)
+
+
+def folder():
+    files = {"raw.bin": b"samples", "README.md": b"words"}
+    listed = manifest(files, {"source": "front", "simulated": True})
+    signature, public = sign(listed, receipt_key_from_seed(bytes(range(32))))
+    return files | {MANIFEST: listed, SIGNATURE: signature, PUBLIC_KEY: public}
+
+
+def test_a_folder_as_it_was_signed_is_verified():
+    """The manifest of an untouched folder comes back, with the SHA-256 of every file."""
+    found = verify(folder())
+    assert found["simulated"] is True
+    assert found["files"]["raw.bin"]["sha256"] == hashlib.sha256(b"samples").hexdigest()
+
+
+@pytest.mark.parametrize("name", ["raw.bin", MANIFEST, SIGNATURE])
+def test_a_changed_folder_is_refused(name):
+    """One changed byte, in a file, the manifest or the signature, is noticed."""
+    files = folder()
+    files[name] = bytes([files[name][0] ^ 1]) + files[name][1:]
+    with pytest.raises(AuthenticationFailed):
+        verify(files)
+
+
+@pytest.mark.parametrize("name", ["raw.bin", MANIFEST, SIGNATURE, PUBLIC_KEY])
+def test_a_missing_file_is_named(name):
+    """A file that is listed, or belongs to every folder, is missed by name."""
+    files = folder()
+    del files[name]
+    with pytest.raises(BadData, match=name):
+        verify(files)
+
+
+def test_openssl_verifies_the_signature(tmp_path):
+    """The command of the README verifies the manifest without drawwell."""
+    for name, data in folder().items():
+        (tmp_path / name).write_bytes(data)
+    words = readme(name="front", simulated=True, noise="raw noise", restart="paused", samples=7)
+    command = next(line.split() for line in words.splitlines() if line.startswith("    openssl"))
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_claims_no_certificate():
+    """The README says that nothing is certified, and that a simulated device is one."""
+    words = readme(name="front", simulated=True, noise="raw noise", restart="paused", samples=7)
+    assert "no certificate" in words
+    assert "SIMULATED" in words
