@@ -109,9 +109,8 @@ class OwnPkiRegistry:
     """
 
     def __init__(self, kind: str, consumers: Mapping[str, str]) -> None:
-        self._kind = kind
-        self._consumers = dict(consumers)
         self._not_after: dict[str, float] = {}
+        self.configure(kind, consumers)
 
     def identify(self, certificate_der: bytes, now: float) -> Peer:
         """Say whose certificate this is; one that ran out is nobody's."""
@@ -128,7 +127,7 @@ class OwnPkiRegistry:
 
     def check(self, peer: Peer, now: float) -> Peer:
         """Judge an identified peer again: is it still in the configuration and its certificate not run out?"""
-        if peer.consumer not in self._consumers.values():
+        if peer.consumer not in self._admitted:
             raise PermissionRefused(f"consumer {peer.consumer} is not configured any more")
         if now >= self._not_after.get(peer.certificate_id, 0.0):
             raise PermissionRefused(
@@ -139,6 +138,7 @@ class OwnPkiRegistry:
     def configure(self, kind: str, consumers: Mapping[str, str]) -> None:
         """Take over a configuration that was read again."""
         self._kind, self._consumers = kind, dict(consumers)
+        self._admitted = frozenset(consumers.values())
 
 
 def _read(certificate_der: bytes) -> pki.CertificateFacts:
