@@ -1,0 +1,130 @@
+"""``drawwell assess`` and ``drawwell evidence``: what is told of bad input, and what is left behind."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from drawwell.testing.sick import good
+
+NOISE = good(1).read(20_000)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run drawwell in a directory of its own, where no broker is known."""
+    (tmp_path / "c.toml").write_text(
+        f'[broker]\nrun_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}/state"\n'
+    )
+
+    def _run(*args, data=b"", program=("-m", "drawwell")):
+        return subprocess.run(
+            [sys.executable, *program, *args], cwd=tmp_path, input=data, capture_output=True, check=False,
+            env=os.environ | {"DRAWWELL_CONFIG": str(tmp_path / "c.toml")},
+        )  # fmt: skip
+
+    (tmp_path / "noise.bin").write_bytes(NOISE)
+    (tmp_path / "empty").touch()
+    (tmp_path / "stuck").write_bytes(bytes(5000))
+    return _run
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("assess", "empty"), 65, "empty"),
+        (("assess", "stuck"), 65, "all samples are 0"),
+        (("assess", "."), 65, "Is a directory"),
+        (("assess", "./none.bin"), 65, "No such file"),
+        (("assess", "nobody"), 69, "nobody"),
+        (("assess", "/dev/drawwell-none"), 69, "/dev/drawwell-none"),
+        (("assess", "noise.bin", "--bits", "4"), 65, "wider than the declared 4"),
+        (("assess", "noise.bin", "--restart", "noise.bin"), 65, "restart matrix"),
+        (("assess", "noise.bin", "--report", "x.pdf"), 64, "neither .html nor .json"),
+        (("assess", "noise.bin", "--report", "no/x.html"), 69, "cannot write"),
+        (("assess", "noise.bin", "more"), 64, "unexpected argument"),
+        (("assess", "--claim", "9"), 64, "--claim"),
+        (("assess", "conditioning", "1", "2"), 64, "three whole numbers"),
+        (("assess", "conditioning", "256", "256", "256", "300"), 64, "h_in"),
+        (("evidence",), 64, "where to"),
+        (("evidence", "-o", "noise.bin"), 64, "there already"),
+        (("evidence", "--verify", "."), 65, "no evidence folder"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence_with_a_hint(run, tmp_path, args, code, words):
+    """A sentence, a hint, the exit code, and no traceback, no result and no new file."""
+    before = sorted(os.listdir(tmp_path))
+    done = run(*args)
+    said = done.stderr.decode()
+    assert done.returncode == code, said
+    assert words in said
+    assert "hint: " in said
+    assert "Traceback" not in said
+    assert done.stdout == b""
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_file_is_assessed_with_reports(run, tmp_path):
+    """The result is one JSON document, the report a page, and the .json report the same document."""
+    done = run("assess", "noise.bin", "--claim", "5", "--json", "--report", "r.html", "--report", "r.json")
+    assert done.returncode == 0, done.stderr.decode()
+    document = json.loads(done.stdout)
+    assert document == json.loads((tmp_path / "r.json").read_text())
+    assert document["subject"]["samples"] == len(NOISE)
+    assert 5 < document["non_iid"]["min_entropy"] < 8
+    assert (tmp_path / "r.html").read_text().endswith("</html>\n")
+
+
+def test_less_than_the_claim_is_exit_1(run):
+    """Noise that does not bear its claim out is told by the exit code too."""
+    done = run("assess", "-", "--claim", "7.9", data=NOISE)
+    assert done.returncode == 1, done.stderr.decode()
+    assert b"! A sample of 8 bits holds" in done.stdout
+
+
+def test_conditioning_is_computed_without_numpy(run):
+    """The conditioning formula needs nothing but the standard library."""
+    blocked = "import sys; sys.modules['numpy'] = None; from drawwell.cli import main; sys.exit(main())"
+    done = run("assess", "conditioning", "512", "256", "256", "320", program=("-c", blocked))
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"full entropy" in done.stdout
+
+
+def test_a_missing_numpy_is_named_with_the_packages(run):
+    """Without NumPy the error says what to install."""
+    blocked = "import sys; sys.modules['numpy'] = None; from drawwell.cli import main; sys.exit(main())"
+    done = run("assess", "noise.bin", program=("-c", blocked))
+    assert done.returncode == 69
+    assert b"NumPy is not installed" in done.stderr
+    assert b"python3-numpy" in done.stderr
+
+
+def test_a_replayed_source_is_captured_and_kept(run, tmp_path):
+    """A source that no broker runs is opened, its samples kept with mode 0600, and its claim is used."""
+    config = tmp_path / "c.toml"
+    config.write_text(
+        config.read_text() + '[[source]]\nname = "tape"\ndriver = "replay"\n'
+        f'path = "{tmp_path}/noise.bin"\nmin_entropy = 5\n'
+    )
+    done = run("assess", "tape", "--samples", "20000", "--keep", "kept.bin")
+    assert done.returncode == 0, done.stderr.decode()
+    kept = tmp_path / "kept.bin"
+    assert kept.read_bytes() == NOISE
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert b"which bears out the claim of 5" in done.stdout
+
+
+def test_a_source_that_dies_during_the_capture_leaves_nothing(run, tmp_path):
+    """A recording that ends before the capture does is an error of the source, and no file is made."""
+    config = tmp_path / "c.toml"
+    config.write_text(
+        config.read_text() + '[[source]]\nname = "tape"\ndriver = "replay"\n'
+        f'path = "{tmp_path}/noise.bin"\nmin_entropy = 5\n'
+    )
+    done = run("assess", "tape", "--samples", "30000", "--keep", "kept.bin", "--report", "r.html")
+    assert done.returncode == 69, done.stderr.decode()
+    assert not (tmp_path / "kept.bin").exists()
+    assert not (tmp_path / "r.html").exists()
