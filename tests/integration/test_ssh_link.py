@@ -55,6 +55,10 @@ class Well:
         self.port = free_port()
         self.account = getpass.getuser()
         self.made_account = False
+        self.undo = contextlib.ExitStack()
+
+    def build(self) -> None:
+        """Make all of it; `undo` takes it away again, as far as it came."""
         if os.geteuid() == 0:
             self._make_account()
         self._make_program()
@@ -67,6 +71,7 @@ class Well:
         command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/sh", "--password", "*"]
         subprocess.run([*command, self.account], check=True, capture_output=True)
         self.made_account = True
+        self.undo.callback(subprocess.run, ["userdel", self.account], check=True, capture_output=True)
 
     def _make_program(self) -> None:
         """A program drawwell that the account may run, as an installation makes it."""
@@ -92,8 +97,9 @@ class Well:
             f'[[source]]\nname = "noise"\ndriver = "replay"\npath = "{noise}"\n'
             f'[ssh]\nuser = "{self.account}"\n'
         )
-        self.log = (self.folder / "broker.log").open("wb")
-        self.broker = subprocess.Popen(self._words("run"), stderr=self.log, stdout=self.log)
+        log = self.undo.enter_context((self.folder / "broker.log").open("wb"))
+        words = [sys.executable, "-m", "drawwell", "-c", str(self.config), "run"]
+        self._start(words, stderr=log, stdout=log)
         until("the broker's readiness", lambda: b'"ready": true' in self.run("status", "--json").stdout)
 
     def _make_sshd(self) -> None:
@@ -116,9 +122,14 @@ class Well:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         words = [SSHD, "-D", "-f", self.folder / "sshd_config", "-E", self.folder / "sshd.log"]
-        self.sshd = subprocess.Popen(words)
+        self._start(words)
         until("sshd", lambda: subprocess.run(["ssh-keyscan", "-p", str(self.port), "127.0.0.1"],
               capture_output=True, check=False).stdout)  # fmt: skip
+
+    def _start(self, words: list, **more) -> None:
+        """Run a process until the end of it all."""
+        process = self.undo.enter_context(subprocess.Popen(words, **more))
+        self.undo.callback(process.terminate)
 
     def make_key(self, name: str) -> None:
         words = [
@@ -174,25 +185,16 @@ class Well:
             [*base, *words], input=stdin, capture_output=True, check=False, timeout=PATIENCE_S
         )
 
-    def close(self) -> None:
-        for process in (self.sshd, self.broker):
-            process.terminate()
-            process.wait()
-        self.log.close()
-        if self.made_account:
-            subprocess.run(["userdel", self.account], check=True, capture_output=True)
-
 
 @pytest.fixture(scope="module")
 def well() -> Iterator[Well]:
     with tempfile.TemporaryDirectory(prefix="dw-") as name:
         well = Well(Path(name))
-        try:
+        with well.undo:
+            well.build()
             well.invite("web01", "--quota", "4KiB/day")
             well.invite("db01")
             yield well
-        finally:
-            well.close()
 
 
 def frames(data: bytes) -> list:
