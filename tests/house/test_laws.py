@@ -18,7 +18,9 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 GENERATOR_USERS = {
     "assess/iid_permutation.py": "permutations of the samples that are judged, from a seed",
+    "cli/assess_run.py": "the seed of the permutations, and the key of the repeat test",
     "cli/control.py": "jitter of retries",
+    "cli/evidence.py": "a key to sign with, and the key of the repeat test",
     "config/rules.py": "/dev/random is what it refuses as a source",
     "cli/direct.py": "the key of the repeat test",
     "crypto/pki.py": "keys and serial numbers of certificates",
