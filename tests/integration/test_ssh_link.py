@@ -98,8 +98,7 @@ class Well:
             f'[ssh]\nuser = "{self.account}"\n'
         )
         log = self.undo.enter_context((self.folder / "broker.log").open("wb"))
-        words = [sys.executable, "-m", "drawwell", "-c", str(self.config), "run"]
-        self._start(words, stderr=log, stdout=log)
+        self._start(self._words("run"), stderr=log, stdout=log)
         until("the broker's readiness", lambda: b'"ready": true' in self.run("status", "--json").stdout)
 
     def _make_sshd(self) -> None:
@@ -147,7 +146,7 @@ class Well:
         subprocess.run(words, check=True)
 
     def _words(self, *words: str) -> list[str]:
-        return [str(self.folder / "drawwell"), "-c", str(self.config), *words]
+        return [sys.executable, "-m", "drawwell", "-c", str(self.config), *words]
 
     def run(self, *words: str, **more) -> subprocess.CompletedProcess[bytes]:
         """One command line of drawwell on the broker's machine."""
@@ -156,8 +155,10 @@ class Well:
         )
 
     def invite(self, name: str, *terms: str) -> str:
-        """Invite with the key of that name, and let it in as the operator would; return the line."""
-        done = self.run("consumer", "invite", name, "--ssh-key", str(self.folder / f"{name}.pub"), *terms)
+        """Invite with the key of that name, and let it in as the operator would; the line names this program."""
+        words = [self.folder / "drawwell", "-c", self.config, "consumer", "invite", name, *terms]
+        words += ["--ssh-key", self.folder / f"{name}.pub"]
+        done = subprocess.run(words, capture_output=True, check=False, timeout=PATIENCE_S)
         assert done.returncode == 0, done.stderr
         line = done.stdout.decode()
         with self.keys.open("a") as keys:
