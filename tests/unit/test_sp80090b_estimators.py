@@ -330,6 +330,18 @@ def test_no_predictor_is_worse_than_a_guess():
     assert estimate(0, 1_000_000, 0, 2).p == 0.5
 
 
+@given(st.data())
+def test_any_record_gives_a_sound_estimate(data):
+    """Whatever the record, min-entropy lies between 0 and log2(k), and no arithmetic goes wrong."""
+    predictions = data.draw(st.integers(100, 10**8))
+    correct = data.draw(st.integers(0, predictions))
+    run = data.draw(st.integers(0, correct))
+    k = data.draw(st.integers(2, 256))
+    found = estimate(correct, predictions, run, k)
+    assert found.min_entropy is not None
+    assert 0.0 <= found.min_entropy <= math.log2(k)
+
+
 def test_long_run_overrules_few_right_predictions():
     """A run of 30 among 1,000 bits is worth more than half of them right: p^30 is what 1 in 100 would see."""
     found = estimate(500, 1000, 29, 2)
