@@ -1,5 +1,6 @@
 """host/store.py on a real file system: what was written is there, whatever happened since."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -197,6 +198,22 @@ def test_only_a_known_key_of_that_consumer_renews(store) -> None:
     assert not store.renew(CertificateRow("bb", "web01", "18", 9000.0))
     assert not store.renew(CertificateRow("aa", "db", "18", 9000.0))
     assert store.certificates() == {"aa": newer}
+
+
+def test_state_of_the_first_version_is_taken_over(path) -> None:
+    """Consumers that were written before there were streams and SSH keys have neither, and are all there."""
+    Store(str(path)).close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            "ALTER TABLE consumers DROP COLUMN stream; ALTER TABLE consumers DROP COLUMN ssh_key;"
+            "DELETE FROM migrations WHERE version = 2;"
+            "INSERT INTO consumers VALUES ('web01', NULL, NULL, 'full', 1.5, NULL);"
+        )
+
+    with contextlib.closing(Store(str(path))) as store:
+        assert store.consumers() == {
+            "web01": ConsumerRow("web01", None, None, frozenset({DrawClass.FULL}), 1.5)
+        }
 
 
 def test_state_of_a_newer_version_is_refused(path) -> None:
