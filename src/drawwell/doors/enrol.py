@@ -27,6 +27,7 @@ from drawwell.wire.enrolment import (
     encode_message,
     parse_request,
 )
+from drawwell.wire.tls import insist_on_strength
 
 DEADLINE_S: Final = 10.0
 """From the connection to the end of the reply."""
@@ -158,6 +159,7 @@ class EnrolDoor:
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, peer, ssl=self._context)
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
+            insist_on_strength(transport.get_extra_info("ssl_object"))
             length = body_length(await reader.readexactly(PREFIX_BYTES))
             writer.write(encode_message(await self._answer(await reader.readexactly(length))))
             await writer.drain()

@@ -26,6 +26,7 @@ from drawwell.wire.enrolment import (
     encode_message,
     parse_reply,
 )
+from drawwell.wire.tls import insist_on_strength
 
 DEADLINE_S: Final = 15.0
 _INVITE_AGAIN: Final = "Have the broker's operator type 'drawwell consumer invite' again."
@@ -58,6 +59,7 @@ def exchange(token: Token, csr_pem: bytes, deadline_s: float) -> JoinReply:
         with socket.create_connection((token.host, token.port), remaining()) as plain:
             plain.settimeout(remaining())
             with _context().wrap_socket(plain) as peer:
+                insist_on_strength(peer)
                 _check_authority(peer.getpeercert(binary_form=True) or b"", token)
                 peer.sendall(encode_message(JoinRequest(token.invitation, token.secret, csr_pem.decode())))
                 length = body_length(_receive(peer, PREFIX_BYTES, remaining))

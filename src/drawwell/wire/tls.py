@@ -10,15 +10,31 @@ from enum import Enum
 from typing import Final
 
 from drawwell.errors import AuthenticationFailed, LocalProtocolError, RemoteProtocolError
+from drawwell.wire.hello import MAX_HELLO_BYTES, chosen_group
 from drawwell.wire.limits import ALPN, MAX_HANDSHAKE_BYTES
 
 _RECORD_BYTES: Final = 16_384
 """The most plaintext in one record (RFC 8446, section 5.1)."""
+STRONG_SUITES: Final = frozenset({"TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
+"""Keys of 256 bits (RFC 8446, appendix B.4). The ssl module cannot leave the others out of an offer."""
 _CERTIFICATE_ALERTS: Final = (
     "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_REVOKED", "CERTIFICATE_EXPIRED",
     "CERTIFICATE_UNKNOWN", "UNKNOWN_CA", "ACCESS_DENIED", "CERTIFICATE_REQUIRED",
 )  # fmt: skip
 """Alerts by which a broker says that it does not take our certificate (RFC 8446, section 6.2)."""
+
+
+def insist_on_strength(tls: ssl.SSLObject | ssl.SSLSocket) -> None:
+    """Look at what a handshake that is done has come to.
+
+    Raises:
+        RemoteProtocolError: not TLS 1.3, or a suite whose key is shorter than 256 bits.
+    """
+    suite = tls.cipher()
+    if tls.version() != "TLSv1.3" or suite is None or suite[0] not in STRONG_SUITES:
+        raise RemoteProtocolError(
+            f"{suite[0] if suite else tls.version()} was negotiated, which is too weak here"
+        )
 
 
 class TlsState(Enum):
@@ -39,6 +55,9 @@ class TlsLayer:
     def __init__(self, context: ssl.SSLContext, *, server_name: str | None = None) -> None:
         """Start a connection: as the client of `server_name`, as the server when there is none."""
         self.state = TlsState.HANDSHAKE
+        self.group: int | None = None
+        """The key-exchange group that was negotiated (wire.hello), None until that is known."""
+        self._hello: bytes | None = b""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._server_side = server_name is None
@@ -66,6 +85,8 @@ class TlsLayer:
             taken, data = data[: self._allowance], data[self._allowance :]
             self._allowance -= len(taken)
             self._incoming.write(taken)
+            if not self._server_side:
+                self._note_group(taken)
             if not self._handshake() and not self._allowance:
                 self.state = TlsState.CLOSED
                 raise RemoteProtocolError(f"no handshake within {MAX_HANDSHAKE_BYTES} bytes")
@@ -83,7 +104,10 @@ class TlsLayer:
         try:
             while chunk := self._tls.read(_RECORD_BYTES):
                 chunks.append(chunk)
-            self.state = TlsState.CLOSED
+                if not (self._incoming.pending or self._tls.pending()):
+                    break  # to ask for more would only cost an exception
+            else:
+                self.state = TlsState.CLOSED
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
@@ -105,7 +129,10 @@ class TlsLayer:
 
     def data_to_send(self) -> bytes:
         """Take the ciphertext that must go to the peer, b"" for none."""
-        return self._outgoing.read()
+        data = self._outgoing.read()
+        if self._server_side and self._hello is not None:
+            self._note_group(data)
+        return data
 
     def close(self) -> None:
         """Say that nothing follows (close_notify); a handshake that is not done is left as it is."""
@@ -134,10 +161,24 @@ class TlsLayer:
             self.state = TlsState.CLOSED
             raise _translated(error) from None
         self.state = TlsState.OPEN
-        if not self._server_side and self.protocol != ALPN:
+        try:
+            self._insist()
+        except RemoteProtocolError:
             self.close()
-            raise RemoteProtocolError(f"the peer does not speak {ALPN}")
+            raise
         return True
+
+    def _insist(self) -> None:
+        insist_on_strength(self._tls)
+        if not self._server_side and self.protocol != ALPN:
+            raise RemoteProtocolError(f"the peer does not speak {ALPN}")
+
+    def _note_group(self, data: bytes | memoryview) -> None:
+        """Look for the broker's hello in what it says first."""
+        if self._hello is not None and data:
+            hello = self._hello + data
+            self.group = chosen_group(hello)
+            self._hello = hello if self.group is None and len(hello) < MAX_HELLO_BYTES else None
 
 
 def _translated(error: ssl.SSLError) -> RemoteProtocolError:
