@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from drawwell.cli.output import Output, table
-from drawwell.errors import LinkUnavailable, UsageError
+from drawwell.errors import LinkUnavailable, SourceUnavailable, UsageError
 from drawwell.units import format_size, parse_size
 
 PIECE_BYTES = 32_768
@@ -34,7 +34,10 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
     verb("list", _list, "the running sources, and the devices that are plugged in", source=False)
     verb("verify", _verify, "check the firmware's signature and run the start-up health tests now")
-    watch = verb("watch", _watch, "rate, min-entropy and health-test margins, every second until Ctrl-C")
+    watch = verb(
+        "watch", _watch, "rate, min-entropy and health-test margins, every second until Ctrl-C; it captures a"
+        " little raw noise for that",
+    )  # fmt: skip
     watch.add_argument("--once", action="store_true", help="show it once")
     capture = verb("capture", _capture, "write raw samples to a file, for assessment")
     capture.add_argument(
@@ -151,7 +154,10 @@ def _reset(args: argparse.Namespace, out: Output) -> int:
 
 
 def _watch(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.cli.source_window import Window
+
     before: dict[str, Any] | None = None
+    windows: dict[str, Window] = {}
     while True:
         report = _running(args)
         if report is None:
@@ -163,12 +169,32 @@ def _watch(args: argparse.Namespace, out: Output) -> int:
         ]
         if not sources:
             raise UsageError(f"no source {args.source!r} runs here", hint="See 'drawwell source list'.")
-        clear = "\x1b[H\x1b[2J" if os.isatty(1) and not args.once and not out.as_json else ""
-        out.result({"sources": sources}, clear + "\n\n".join(_watched(source, before) for source in sources))
+        live = os.isatty(1) and not args.once and not out.as_json
+        shown = [_watched(source, before) + _window(args, source, windows, live=live) for source in sources]
+        out.result({"sources": sources}, ("\x1b[H\x1b[2J" if live else "") + "\n\n".join(shown))
         before = {source["identity"]["name"]: source["raw_bytes"] for source in sources}
         if args.once:
             return 0
         time.sleep(1)
+
+
+def _window(args: argparse.Namespace, source: dict[str, Any], windows: dict[str, Any], *, live: bool) -> str:
+    """Capture a little of a healthy source; enter its min-entropy in the report and return it as words."""
+    from drawwell.cli import control
+    from drawwell.cli.source_window import PIECE_BYTES, Window, words
+
+    if source["state"] != "healthy" or source["paused"] or not source["tests"]:
+        return ""
+    name = source["identity"]["name"]
+    try:
+        piece = control.source_command(args, name, "capture", {"bytes": PIECE_BYTES})
+    except SourceUnavailable:
+        return ""
+    window = windows.setdefault(name, Window())
+    if piece:
+        window.add(base64.b64decode(piece["data"]))
+    source["window"] = window.report(source["tests"][0]["min_entropy"])
+    return f"\n{words(source['window'])}" + (f"\n{window.bitmap()}" if live else "")
 
 
 def _watched(source: Mapping[str, Any], before: Mapping[str, int] | None) -> str:
