@@ -1,0 +1,91 @@
+"""Both ends against OpenSSL's own programs that speak a weak suite: not a byte is served, and none is asked for."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from drawwell.config.kinds import HostPort
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import LinkUnavailable
+from drawwell.host.pty import PtyDevice
+from drawwell.roles.assemble import tls_link
+from drawwell.testing.certificates import PaperAuthority
+from drawwell.testing.station import Site, own_address, running
+from drawwell.testing.waiting import DEADLINE_S
+from drawwell.wire.frames import Draw, Hello, Welcome
+
+ASKED = Hello((1,), "openssl").encode() + Draw(1, 32, DrawClass.FULL).encode()
+WEAK, STRONG, OTHER = "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"
+
+
+async def _answer(site: Site, directory: str, suite: str) -> bytes:
+    """What a consumer is sent that asks with `suite`."""
+    command = ["openssl", "s_client", "-connect", site.tls, "-quiet", "-alpn", "drawwell/1"]
+    command += ["-ciphersuites", suite, "-CAfile", f"{directory}/ca.pem", "-verify_quiet"]
+    command += ["-cert", f"{directory}/cert.pem", "-key", f"{directory}/key.pem"]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(ASKED)
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            got = b""
+            while len(got) < 50 and (piece := await process.stdout.read(50 - len(got))):
+                got += piece
+            return got
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+def test_a_consumer_with_a_weak_suite_is_sent_nothing(folder: Path) -> None:
+    """Of two that differ in the suite alone, the one with 256 bits is welcomed and the other gets no byte."""
+
+    async def run() -> None:
+        site = Site(folder)
+        async with PtyDevice(folder / "stick"), running(site):
+            await site.until_healthy()
+            directory = (await site.enrol("web01")).directory
+            for suite in (STRONG, OTHER):
+                assert (await _answer(site, directory, suite))[0] == Welcome.TYPE
+            before = (await site.ask("status"))["consumers"]
+            assert await _answer(site, directory, WEAK) == b""
+            assert (await site.ask("status"))["consumers"] == before
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("suite", "words"), [(WEAK, "too weak"), (STRONG, "welcome|closed|protocol")])
+def test_a_broker_with_a_weak_suite_is_not_spoken_to(folder: Path, suite: str, words: str) -> None:
+    """The link leaves a broker that chose AES-128, and says why; with a strong one it goes on to the welcome."""
+    authority, address = PaperAuthority(folder), own_address()
+    certificate, key, ca = authority.server(address)
+    for source, name in zip(authority.client("web01"), ("cert.pem", "key.pem", "ca.pem"), strict=True):
+        (folder / name).write_bytes(Path(source).read_bytes())
+    command = ["openssl", "s_server", "-accept", f"{address}:55000", "-alpn", "drawwell/1", "-tls1_3"]
+    command += ["-ciphersuites", suite, "-cert", certificate, "-key", key, "-CAfile", ca, "-Verify", "1"]
+
+    async def run() -> None:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert process.stdout
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while b"ACCEPT" not in await process.stdout.readline():
+                    pass
+            link = tls_link(str(folder), HostPort(address, 55000))
+            link._open_deadline_s = 2.0
+            with pytest.raises(LinkUnavailable, match=words):
+                await link.draw(32, DrawClass.FULL)
+            await link.aclose()
+        finally:
+            process.terminate()
+            await process.wait()
+
+    asyncio.run(run())
