@@ -122,7 +122,11 @@ def _through_broker(args: argparse.Namespace, source: str | None, wanted: int, o
     tests = report["tests"]
     claim = NoiseClaim(tests[0]["min_entropy"], bits=any(test["unit"] == "bit" for test in tests))
     return Taken(
-        identity.name, bytes(samples), identity, claim, _configuration(claim, "by the running broker")
+        identity.name,
+        bytes(samples),
+        identity,
+        claim,
+        _configuration(claim, f"by the running broker, {PIECE_BYTES:,} consecutive samples at a time"),
     )
 
 
