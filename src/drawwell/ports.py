@@ -79,7 +79,8 @@ class Broker(Protocol):
     async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer a control verb with a JSON object.
 
-        `peer` is ``owner`` (root or the broker's own uid, on the control socket) or ``consumer:NAME``.
+        `peer` is ``owner`` (root or the broker's own uid, on the control socket), ``consumer:NAME``, or ``consumer:``
+        for nobody, who may ask ``status`` and learns whether the broker is ready. A door may begin it as a draw.
 
         Raises:
             PermissionRefused: `peer` may not ask that.

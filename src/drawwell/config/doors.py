@@ -65,6 +65,27 @@ class HealthSection:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpSection:
+    """The HTTP API on a Unix socket. Over TLS it is answered wherever [tls] listens, to the same certificates."""
+
+    listen: str = setting(
+        Text(r"(/.*)?", 'an absolute path, or ""'),
+        "",
+        what="The socket to make for HTTP clients of this machine.",
+        why="For programs that have an HTTP client at hand and not ours; who asks is known by the user it runs as.",
+        example='"/run/drawwell/http.sock"',
+    )
+    mode: int = setting(
+        FileMode(),
+        "0666",
+        what="The socket's permissions.",
+        why="Who may draw is decided by user in [[consumer]], not here; a stricter mode also keeps strangers from "
+        "connecting at all.",
+        example='"0660"',
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class EgdSection:
     """An EGD door: QEMU's virtio-rng, ekeyd-egd-linux and old programs. The protocol has no names and no classes."""
 

@@ -9,6 +9,7 @@ from drawwell.config.doors import (
     EgdSection,
     EnrolSection,
     HealthSection,
+    HttpSection,
     PkiSection,
     SshSection,
     TlsSection,
@@ -47,6 +48,7 @@ TABLES: Final = (
     Table("unix", "unix", UnixSection),
     Table("control", "control", ControlSection),
     Table("health", "health", HealthSection),
+    Table("http", "http", HttpSection),
     Table("egd", "egds", EgdSection, many=True),
     Table("tls", "tls", TlsSection),
     Table("enrol", "enrol", EnrolSection),
@@ -73,6 +75,7 @@ class Config:
     unix: UnixSection
     control: ControlSection
     health: HealthSection
+    http: HttpSection
     egds: tuple[EgdSection, ...]
     tls: TlsSection
     enrol: EnrolSection

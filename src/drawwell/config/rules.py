@@ -102,6 +102,10 @@ def _doors(config: Config) -> Iterator[Finding]:
         yield Finding(
             ("tls.listen", "source"), "a door needs a source behind it: add a [[source]], or drop [tls]"
         )
+    if config.http.listen and not config.serves:
+        yield Finding(
+            ("http.listen", "source"), "a door needs a source behind it: add a [[source]], or drop [http]"
+        )
     if config.origin("enrol.listen") != DEFAULT and config.enrol.listen:
         if not config.tls.listen:
             yield Finding(
@@ -162,6 +166,7 @@ def _shared_addresses(config: Config) -> Iterator[Finding]:
         "tls.listen": config.tls.listen,
         "enrol.listen": config.enrol.listen,
         "health.listen": config.health.listen,
+        "http.listen": config.http.listen,
         "unix.path": config.unix.path,
         "control.path": config.control.path,
         "ssh.path": config.ssh.path,

@@ -7,9 +7,8 @@ requests are looked at and none are read.
 import abc
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
-from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Door
 from drawwell.host.faults import log_fault
 
@@ -228,12 +227,49 @@ class AnsweringConnection(Connection):
         return deadline_s is not None and not self._requests and now - self._heard_at > deadline_s
 
 
+class Talk(Protocol):
+    """What is said on a connection, in whichever protocol: a Conversation, or one over HTTP."""
+
+    admitted: bool
+    """The peer has shown who it is."""
+    consumer: str
+    """Whom it was admitted as."""
+    over: bool
+    """Nothing more is said: send what is left and close."""
+    fault: str
+    """What the peer did wrong, when that is why it is over."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether no more is looked at or read, for what is under way."""
+
+    @property
+    def part(self) -> int | None:
+        """Which request is here in part, as a count; None when there is none, or we keep it waiting ourselves."""
+
+    @property
+    def outgoing_bytes(self) -> int:
+        """How much must be sent."""
+
+    def take_outgoing(self) -> bytes:
+        """Take what must be sent."""
+
+    def receive_data(self, data: bytes | memoryview) -> None:
+        """Take what came from the peer."""
+
+    def step(self) -> bool:
+        """Handle one request; False when there is none to handle now."""
+
+    def end(self, reason: str) -> None:
+        """Say no more; and why, where the protocol has words for it."""
+
+
 class SessionConnection(AnsweringConnection):
-    """A connection with a conversation on it; `_transmit` says how its words go out."""
+    """A connection on which a `Talk` is held; `_transmit` says how its words go out."""
 
     def __init__(self, door: Door) -> None:
         super().__init__(door)
-        self._conversation: Conversation | None = None
+        self._conversation: Talk | None = None
 
     @abc.abstractmethod
     def _transmit(self, data: bytes) -> None:
@@ -248,7 +284,7 @@ class SessionConnection(AnsweringConnection):
 
     def _converse(self, data: bytes | memoryview) -> None:
         if self._conversation is not None:
-            self._conversation.session.receive_data(data)
+            self._conversation.receive_data(data)
             self._pump()
 
     def _answer(self) -> None:
@@ -269,16 +305,13 @@ class SessionConnection(AnsweringConnection):
             self._throttle(stalled=conversation.stalled, again=frames == REQUESTS_PER_TURN)
 
     def _part(self) -> int | None:
-        conversation = self._conversation
-        if conversation is None or conversation.stalled or not conversation.session.unparsed_bytes:
-            return None
-        return conversation.events
+        return self._conversation.part if self._conversation else None
 
-    def _flush(self, conversation: Conversation) -> None:
+    def _flush(self, conversation: Talk) -> None:
         if conversation.outgoing_bytes:
             self._transmit(conversation.take_outgoing())
 
-    def _end(self, conversation: Conversation) -> None:
+    def _end(self, conversation: Talk) -> None:
         self._door.counts.protocol_errors += bool(conversation.fault)
         self._drop_requests()
         self._leave()

@@ -71,6 +71,15 @@ class Conversation:
         """Whether so much is owed that no more requests are looked at."""
         return self._owed_bytes >= MAX_OWED_BYTES
 
+    @property
+    def part(self) -> int | None:
+        """Which frame is here in part, as a count; None when there is none, or we keep it waiting ourselves."""
+        return None if self.stalled or not self.session.unparsed_bytes else self.events
+
+    def receive_data(self, data: bytes | memoryview) -> None:
+        """Take what came from the peer."""
+        self.session.receive_data(data)
+
     def step(self) -> bool:
         """Handle one frame; False when there is none to handle now."""
         if self.over or self.stalled:
@@ -124,7 +133,7 @@ class Conversation:
     def _draw(self, draw: Draw, peer: Peer) -> None:
         self._owed_bytes += draw.n_bytes
         if peer.renew_only:
-            self._refuse(draw, _only_renewal(peer))
+            self._refuse(draw, only_renewal(peer))
             return
         coroutine = self._broker.draw(
             peer.consumer,
@@ -153,7 +162,7 @@ class Conversation:
 
     def _call(self, call: Call, peer: Peer) -> None:
         if peer.renew_only and call.verb != "renew":
-            self._refuse(call, _only_renewal(peer))
+            self._refuse(call, only_renewal(peer))
             return
         caller = "owner" if self._owner else f"consumer:{peer.consumer}"
         self._spawn(self._answer(call, caller))
@@ -206,7 +215,8 @@ def resumed(coroutine: Coroutine[Any, Any, T], waits_for: object) -> Generator[A
         return finished.value  # type: ignore[no-any-return]
 
 
-def _only_renewal(peer: Peer) -> PermissionRefused:
+def only_renewal(peer: Peer) -> PermissionRefused:
+    """Say what a peer may do whose certificate ran out."""
     return PermissionRefused(
         f"the certificate of {peer.consumer} has run out: it may only be renewed",
         hint="Run 'drawwell renew' on that machine.",

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Door, Limits
+from drawwell.doors.http import HttpConversation
 from drawwell.doors.sockets import listen_tcp
 from drawwell.doors.stream import SEND_BUFFER_BYTES, pour
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefused, RemoteProtocolError
 from drawwell.ports import Broker, Peer, Registry
+from drawwell.wire.http_session import HTTP_ALPN
 from drawwell.wire.limits import ALPN
 from drawwell.wire.tls import TlsLayer, TlsState
 
@@ -142,16 +144,18 @@ class TlsConnection(SessionConnection):
     def _identify(self, tls: TlsLayer) -> None:
         door = self._tls_door
         peer = door.registry.identify(tls.peer_certificate, door.clock())
-        if tls.protocol != ALPN:
+
+        def identify() -> Peer:
+            return door.registry.check(peer, door.clock())
+
+        if tls.protocol == ALPN:
+            self._conversation = Conversation(
+                door.broker, door.broker_name, identify, owner=False, spawn=self._spawn
+            )
+        elif tls.protocol == HTTP_ALPN:
+            self._conversation = HttpConversation(door.broker, identify, spawn=self._spawn, clock=door.clock)
+        else:
             self._begin_stream(peer)
-            return
-        self._conversation = Conversation(
-            door.broker,
-            door.broker_name,
-            lambda: door.registry.check(peer, door.clock()),
-            owner=False,
-            spawn=self._spawn,
-        )
 
     def _begin_stream(self, peer: Peer) -> None:
         """Serve a stream, to a consumer that has one; whoever came here by mistake must not get bytes."""

@@ -20,7 +20,7 @@ from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.doors.door import Door
 from drawwell.doors.egd import EgdDoor
 from drawwell.doors.enrol import EnrolDoor
-from drawwell.doors.health import HealthDoor
+from drawwell.doors.http import HttpDoor
 from drawwell.doors.ssh import SshDoor
 from drawwell.doors.tls import TlsDoor
 from drawwell.doors.unix import UnixDoor
@@ -176,7 +176,10 @@ class Station:
         self._open(control)
         if config.health.listen:
             where = str(config.health.listen)
-            self._open(HealthDoor(where, self._ready), f"health {where}")
+            self._open(HttpDoor(where, broker), f"health {where}")
+        if config.http.listen:
+            http = HttpDoor(config.http.listen, broker, self._identify, mode=config.http.mode)
+            self._open(http, f"http {config.http.listen}")
         for egd in config.egds:
             self._open_egd(egd)
 
@@ -184,10 +187,6 @@ class Station:
         """Have a door served by `run`; `words` say in the status what it is."""
         self._doors.append(door.serve())
         self.broker.doors += (words,) if words else ()
-
-    def _ready(self) -> tuple[bool, str]:
-        why = self.broker.not_ready_because()
-        return not why, why
 
     def _open_egd(self, egd: EgdSection) -> None:
         where, draw_class = str(egd.listen), DrawClass(egd.draw_class)
@@ -273,7 +272,7 @@ class Station:
             streams=self._stream_class,
             clock=self._clock,
         )
-        self._open(self._tls, f"tls {listen}")
+        self._open(self._tls, f"tls {listen}, with http")
 
     def _stream_class(self, consumer: str) -> DrawClass | None:
         account = self.broker.accounts.get(consumer)

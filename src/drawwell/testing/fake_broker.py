@@ -25,6 +25,8 @@ class FakeBroker:
         self.drawn_bytes: dict[str, int] = {}
         self.calls: list[tuple[str, str, dict[str, Any]]] = []
         self.stirred: list[tuple[str, bytes]] = []
+        self.results: dict[str, dict[str, Any]] = {}
+        """What more verbs are answered."""
         self.waiting = 0
         self.serial = 0
         self._refuse = refuse
@@ -67,6 +69,8 @@ class FakeBroker:
         """Answer ``echo`` with its arguments (Broker)."""
         self.calls.append((peer, verb, args))
         await self._wait()
+        if verb in self.results:
+            return self.results[verb]
         if verb == "large":
             return {"large": "x" * 2**20}
         if verb not in {"echo", "renew"}:

@@ -7,6 +7,7 @@ import ssl
 from typing import Final
 
 from drawwell.errors import ConfigError
+from drawwell.wire.http_session import HTTP_ALPN
 from drawwell.wire.limits import ALPN
 
 X509_V_FLAG_NO_CHECK_TIME: Final = 0x200000
@@ -27,6 +28,7 @@ def server_context(certificate: str, key: str, ca: str, *, renews: bool = False)
     if renews:
         context.verify_flags |= ssl.VerifyFlags(X509_V_FLAG_NO_CHECK_TIME)
     context.num_tickets = 0
+    context.set_alpn_protocols([ALPN, HTTP_ALPN])
     return _completed(context, certificate, key, ca)
 
 
@@ -40,12 +42,12 @@ def client_context(certificate: str, key: str, ca: str) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.hostname_checks_common_name = False
+    context.set_alpn_protocols([ALPN])
     return _completed(context, certificate, key, ca)
 
 
 def _completed(context: ssl.SSLContext, certificate: str, key: str, ca: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols([ALPN])
     try:
         context.load_verify_locations(ca)
     except (OSError, ssl.SSLError) as error:

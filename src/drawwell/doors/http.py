@@ -1,0 +1,230 @@
+"""The HTTP API: over TLS to consumers with a certificate, on a Unix socket to local users, on loopback to probes.
+
+Requests on a connection are answered one after the other. Whoever is no consumer may ask what is public, once on
+each connection.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from email.utils import formatdate
+from typing import Any, Final, TypeGuard
+
+from drawwell.doors.connection import SessionConnection
+from drawwell.doors.conversation import only_renewal, resumed
+from drawwell.doors.door import Limits
+from drawwell.doors.local import LocalDoor
+from drawwell.doors.unix import Identify, peer_credentials
+from drawwell.errors import DrawwellError, PermissionRefused
+from drawwell.ports import Broker, Peer
+from drawwell.wire.http_answers import Answer, refusal
+from drawwell.wire.http_api import read
+from drawwell.wire.http_route import Ask, CallAsk, DrawAsk
+from drawwell.wire.http_session import MAX_HEAD_BYTES, HttpRequest, HttpSession
+
+_LIMITS: Final = Limits(max_half_open=32)
+
+
+class HttpConversation:
+    """Answers one peer; a Talk.
+
+    Args:
+        broker: Who is asked.
+        identify: Says who the peer is, now; raises PermissionRefused. Asked before each request.
+        spawn: Runs the rest of a request that waits.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        identify: Callable[[], Peer],
+        *,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.admitted = False
+        self.consumer = ""
+        self.over = False
+        self.fault = ""
+        self._session = HttpSession()
+        self._broker = broker
+        self._identify = identify
+        self._spawn = spawn
+        self._clock = clock
+        self._requests = 0
+        self._waiting = False
+
+    @property
+    def stalled(self) -> bool:
+        """Whether so much waits behind the request under way that no more is read (Talk)."""
+        return self._waiting and self._session.unparsed_bytes > MAX_HEAD_BYTES
+
+    @property
+    def part(self) -> int | None:
+        """Which request is here in part (Talk)."""
+        return None if self._waiting or not self._session.unparsed_bytes else self._requests
+
+    @property
+    def outgoing_bytes(self) -> int:
+        """How much must be sent (Talk)."""
+        return self._session.outgoing_bytes
+
+    def take_outgoing(self) -> bytes:
+        """Take what must be sent (Talk)."""
+        return self._session.data_to_send()
+
+    def receive_data(self, data: bytes | memoryview) -> None:
+        """Take what came (Talk)."""
+        self._session.receive_data(data)
+
+    def step(self) -> bool:
+        """Handle one request; False when there is none to handle now (Talk)."""
+        if self.over or self._waiting:
+            return False
+        request = self._session.next_request()
+        if request is None:
+            return False
+        self._requests += 1
+        if isinstance(request, Answer):
+            self.fault = "not HTTP/1.1"
+            self._say(request)
+        else:
+            self._handle(request)
+        return True
+
+    def end(self, reason: str) -> None:  # noqa: ARG002 - HTTP has no word for it
+        """Answer no more (Talk)."""
+        self.over = True
+
+    def _handle(self, request: HttpRequest) -> None:
+        ask = read(request)
+        try:
+            peer = self._identify()
+        except PermissionRefused as error:
+            self._answer_stranger(ask, error)
+            return
+        self.consumer, self.admitted = peer.consumer, True
+        if isinstance(ask, Answer):
+            self._say(ask)
+        elif peer.renew_only and not _is_public(ask):
+            self._say(refusal(only_renewal(peer)))
+        elif isinstance(ask, DrawAsk):
+            self._begin(self._drawn(ask))
+        else:
+            self._begin(self._called(ask, peer.consumer))
+
+    def _answer_stranger(self, ask: Ask | Answer, error: PermissionRefused) -> None:
+        if isinstance(ask, Answer):
+            self._say(ask, final=True)
+        elif _is_public(ask):
+            self._begin(self._called(ask, ""), final=True)
+        else:
+            self._say(refusal(error), final=True)
+
+    def _begin(self, answering: Coroutine[Any, Any, Answer], *, final: bool = False) -> None:
+        """Answer at once if it need not wait, and in a task if it must."""
+        try:
+            waits_for = answering.send(None)
+        except StopIteration as finished:
+            self._say(finished.value, final=final)
+        else:
+            self._waiting = True
+            self._spawn(self._finish(answering, waits_for, final=final))
+
+    async def _finish(
+        self, answering: Coroutine[Any, Any, Answer], waits_for: object, *, final: bool
+    ) -> None:
+        answer = await resumed(answering, waits_for)
+        self._waiting = False
+        self._say(answer, final=final)
+
+    async def _drawn(self, ask: DrawAsk) -> Answer:
+        try:
+            grant = await self._broker.draw(
+                self.consumer,
+                ask.n_bytes,
+                ask.draw_class,
+                prediction_resistance=ask.prediction_resistance,
+                receipt=ask.receipt,
+                patience_s=ask.patience_s,
+            )
+        except DrawwellError as error:
+            return refusal(error)
+        return ask.answer(grant)
+
+    async def _called(self, ask: CallAsk, consumer: str) -> Answer:
+        try:
+            return ask.answer(await self._broker.call(f"consumer:{consumer}", ask.verb, {}))
+        except DrawwellError as error:
+            return refusal(error)
+
+    def _say(self, answer: Answer, *, final: bool = False) -> None:
+        if not self.over:
+            self._session.answer(answer, formatdate(self._clock(), usegmt=True), final=final)
+            self.over = self._session.closing
+
+
+class HttpDoor(LocalDoor):
+    """Serve the HTTP API on this machine.
+
+    Args:
+        where: A socket file (it has a slash), or a loopback ``host:port``.
+        broker: Who is asked.
+        identify: From (uid, gid, pid) to a consumer's name, asked before each request; raises PermissionRefused.
+            With None nobody is known here, and only what is public is answered: for probes.
+        mode: Permissions of the socket file.
+        limits: Deadlines and bounds.
+
+    Raises:
+        ConfigError: `where` is not loopback.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        broker: Broker,
+        identify: Identify | None = None,
+        *,
+        mode: int = 0o666,
+        limits: Limits = _LIMITS,
+    ) -> None:
+        super().__init__(where, mode, "it asks nobody for a certificate", limits)
+        self.broker = broker
+        self.identify = identify
+
+    def _connection(self) -> "HttpConnection":
+        return HttpConnection(self)
+
+
+class HttpConnection(SessionConnection):
+    """A connection whose peer the kernel knows, or nobody."""
+
+    def __init__(self, door: HttpDoor) -> None:
+        super().__init__(door)
+        self._http = door
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Come in (asyncio)."""
+        super().connection_made(transport)
+        door = self._http
+        pid, uid, gid = peer_credentials(transport) if door.identify and door.path else (0, -1, -1)
+
+        def identify() -> Peer:
+            if door.identify is None:
+                raise PermissionRefused(
+                    "nobody is a consumer here", hint="Ask on the socket that [http] names, or over TLS."
+                )
+            return Peer(door.identify(uid, gid, pid))
+
+        self._conversation = HttpConversation(door.broker, identify, spawn=self._spawn)
+
+    def _received(self, data: memoryview) -> None:
+        self._converse(data)
+
+    def _transmit(self, data: bytes) -> None:
+        self._write(data)
+
+
+def _is_public(ask: Ask) -> TypeGuard[CallAsk]:
+    return isinstance(ask, CallAsk) and ask.public

@@ -1,0 +1,97 @@
+"""What a route of the HTTP API is made of, and how the values of its parameters are read."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.wire.http_answers import Answer
+from drawwell.wire.http_session import HttpRequest
+
+
+@dataclass(frozen=True, slots=True)
+class DrawAsk:
+    """A draw, and how its grant is answered."""
+
+    n_bytes: int
+    draw_class: DrawClass
+    answer: Callable[[Grant], Answer]
+    prediction_resistance: bool = False
+    receipt: bool = False
+    patience_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallAsk:
+    """A control verb, and how its result is answered. A `public` one may be asked by nobody in particular."""
+
+    verb: str
+    answer: Callable[[dict[str, Any]], Answer]
+    public: bool = False
+
+
+Ask = DrawAsk | CallAsk
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A field of the query: what it is in words and in JSON Schema, and how it is read (ValueError)."""
+
+    name: str
+    what: str
+    schema: dict[str, Any]
+    read: Callable[[str], Any]
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path. `methods` say what may be done there, `media` what it answers, `ask` what is made of a request."""
+
+    path: str
+    name: str
+    what: str
+    methods: tuple[str, ...]
+    media: tuple[str, ...]
+    ask: Callable[[HttpRequest, Mapping[str, Any]], Ask | Answer]
+    parameters: tuple[Parameter, ...] = ()
+    public: bool = False
+
+    @property
+    def draws(self) -> bool:
+        """Whether bytes are taken here."""
+        return "HEAD" not in self.methods
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Read a whole number."""
+
+    def read_whole(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
+            raise ValueError(f"{text[:40]!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return read_whole
+
+
+def seconds(most: int) -> Callable[[str], float]:
+    """Read seconds, with decimals."""
+
+    def read_seconds(text: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or float(text) > most:
+            raise ValueError(f"{text[:40]!r} is not a time from 0 to {most} seconds")
+        return float(text)
+
+    return read_seconds
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Read one of these words."""
+
+    def read_word(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text[:40]!r} is none of {', '.join(words)}")
+        return text
+
+    return read_word

@@ -1,0 +1,153 @@
+"""The HTTP API as an OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0), made of its routes."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final
+
+from drawwell.wire.http_answers import JSON, PROBLEM
+from drawwell.wire.http_route import Route
+
+VERSION: Final = "1"
+_TEXT: Final = {"type": "string"}
+_SECURITY: Final = "clientCertificate"
+_DRAWN_SCHEMA: Final = {
+    "type": "object",
+    "required": ["bytes", "class", "serial", "data", "receipt", "receipt_key"],
+    "properties": {
+        "bytes": {"type": "integer"},
+        "class": _TEXT,
+        "serial": {"type": "integer", "description": "Unique in the broker's life."},
+        "data": {"type": "string", "contentEncoding": "base64"},
+        "receipt": {"type": "string", "description": "A signed line; see 'drawwell receipt verify'."},
+        "receipt_key": {
+            "type": "string",
+            "contentEncoding": "base64",
+            "description": "The key of the receipt's HMAC.",
+        },
+    },
+}
+_PROBLEM_SCHEMA: Final = {
+    "type": "object",
+    "description": "Problem details (RFC 9457).",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": _TEXT,
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "detail": _TEXT,
+        "hint": {"type": "string", "description": "What to do next."},
+        "kind": {"type": "string", "description": "The error's name in the drawwell protocol."},
+        "retry_after_s": {"type": "number", "description": "Seconds until the same request can succeed."},
+        "estimate": {"type": "boolean", "description": "The time rests on a measured rate."},
+    },
+}
+_RETRY: Final = {
+    "Retry-After": {
+        "description": "Whole seconds, rounded up; retry_after_s has the fraction.",
+        "schema": {"type": "integer"},
+    }
+}
+_MARKS: Final = {
+    "Drawwell-Serial": {"description": "The grant's serial number.", "schema": {"type": "integer"}},
+    "Drawwell-Class": {"description": "The class of the bytes.", "schema": _TEXT},
+}
+_PROBLEMS: Final = {
+    400: "What is asked makes no sense, or can never be granted.",
+    403: "The caller is no consumer of this broker, or may not ask that.",
+    405: "The method is not allowed here.",
+    406: "Nothing that Accept asks for can be answered.",
+    413: "The body is too long.",
+    429: "The caller's rate or quota is used up; nothing was charged.",
+    431: "The head of the request is too long.",
+    503: "The reservoir is short, or too few sources are healthy; nothing was charged.",
+}
+
+
+def document(routes: Iterable[Route]) -> dict[str, Any]:
+    """Describe the routes."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "drawwell",
+            "version": VERSION,
+            "description": "True random bytes, each served once. Over TLS a client certificate says who asks, "
+            "on the Unix socket the kernel does.",
+        },
+        "servers": [{"url": "/"}],
+        "security": [{_SECURITY: []}],
+        "paths": {route.path: _path(route) for route in routes},
+        "components": {
+            "schemas": {"Drawn": _DRAWN_SCHEMA, "Problem": _PROBLEM_SCHEMA},
+            "securitySchemes": {
+                _SECURITY: {"type": "mutualTLS", "description": "As issued by 'drawwell join'."}
+            },
+        },
+    }
+
+
+def statuses(route: Route) -> tuple[int, ...]:
+    """What a route may answer beside 200; 404 is answered where no route is."""
+    found = [400, 405, 413, 431]
+    if not route.public:
+        found += [403, 503]
+    if route.path == "/readyz":
+        found.append(503)
+    if route.draws:
+        found.append(429)
+    if len(route.media) > 1:
+        found.append(406)
+    return tuple(sorted(found))
+
+
+def _path(route: Route) -> dict[str, Any]:
+    return {method.lower(): _operation(route, method) for method in route.methods}
+
+
+def _operation(route: Route, method: str) -> dict[str, Any]:
+    form = method == "POST"
+    name = route.name if method == "GET" else f"{route.name}{method.title()}"
+    operation: dict[str, Any] = {"operationId": name, "summary": route.what}
+    if route.public:
+        operation["security"] = []
+    operation["parameters"] = [
+        {
+            "name": each.name, "in": "query", "required": each.required, "description": each.what,
+            "schema": each.schema,
+        }
+        for each in route.parameters
+        if not (form and each.required)
+    ]  # fmt: skip
+    if form:
+        operation["requestBody"] = _form(route)
+    operation["responses"] = {"200": _success(route, method)} | {
+        str(status): _failure(status) for status in statuses(route)
+    }
+    return operation
+
+
+def _form(route: Route) -> dict[str, Any]:
+    fields = {each.name: each.schema for each in route.parameters if each.required}
+    schema = {"type": "object", "required": list(fields), "properties": fields}
+    return {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}}
+
+
+def _success(route: Route, method: str) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": route.what}
+    if method != "HEAD":
+        drawn = {"$ref": "#/components/schemas/Drawn"}
+        answer["content"] = {
+            media: {"schema": drawn} if route.draws and media == JSON else {} for media in route.media
+        }
+    if route.draws:
+        answer["headers"] = _MARKS
+    return answer
+
+
+def _failure(status: int) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "description": f"{HTTPStatus(status).phrase}: {_PROBLEMS[status]}",
+        "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    if status in {429, 503}:
+        answer["headers"] = _RETRY
+    return answer

@@ -1,0 +1,337 @@
+"""The HTTP door on a socket file and on loopback: who may ask what, bounds, and requests that wait."""
+
+import asyncio
+import json
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from drawwell.doors.door import Limits
+from drawwell.doors.http import HttpDoor
+from drawwell.errors import ConfigError, PermissionRefused, QuotaExceeded
+from drawwell.testing.fake_broker import FakeBroker
+from drawwell.testing.serving import serving
+from drawwell.testing.waiting import until
+from drawwell.wire.http_session import MAX_HEAD_BYTES
+
+PATIENCE_S = 20.0
+HOST = b" HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class House:
+    """A door on a socket file, its broker, and who its peers are."""
+
+    def __init__(self, folder: Path, broker: FakeBroker | None = None, limits: Limits = Limits()) -> None:  # noqa: B008
+        self.broker = broker or FakeBroker()
+        self.broker.results["status"] = {"ready": True, "not_ready_because": ""}
+        self.consumer = "web01"
+        self.path = folder / "http.sock"
+        self.door = HttpDoor(str(self.path), self.broker, self.identify, limits=limits)
+
+    def identify(self, _uid: int, _gid: int, _pid: int) -> str:
+        if not self.consumer:
+            raise PermissionRefused("nobody", hint="Become a consumer.")
+        return self.consumer
+
+    def run(self, story: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]) -> None:
+        async def run() -> None:
+            async with serving(self.door), asyncio.timeout(PATIENCE_S):
+                reader, writer = await asyncio.open_unix_connection(self.path)
+                await story(reader, writer)
+                writer.close()
+
+        asyncio.run(run())
+
+
+async def answer(reader: asyncio.StreamReader, *, head: bool = False) -> tuple[int, dict[str, str], bytes]:
+    """The next answer: status, header fields, body."""
+    lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    fields = dict(line.split(": ", 1) for line in lines[1:] if line)
+    length = 0 if head else int(fields["Content-Length"])
+    return int(lines[0].split()[1]), fields, await reader.readexactly(length)
+
+
+def test_connection_is_kept_and_pipelined_requests_are_answered_in_order(tmp_path) -> None:
+    """Many requests in one write come back one after the other, each draw once."""
+    house = House(tmp_path)
+
+    async def story(reader, writer) -> None:
+        writer.write(b"".join(b"GET /v1/draw?bytes=8" + HOST for _ in range(200)))
+        serials = [int((await answer(reader))[1]["Drawwell-Serial"]) for _ in range(200)]
+        assert serials == list(range(1, 201))
+        writer.write(b"GET /v1/draw?bytes=8" + HOST)
+        assert (await answer(reader))[2] == (201).to_bytes(8, "big")
+
+    house.run(story)
+    assert house.broker.drawn_bytes == {"web01": 201 * 8}
+
+
+def test_head_draws_nothing(tmp_path) -> None:
+    """HEAD on the draw is refused, and nothing is taken."""
+    house = House(tmp_path)
+
+    async def story(reader, writer) -> None:
+        writer.write(b"HEAD /v1/draw" + HOST + b"GET /v1/draw?bytes=8" + HOST)
+        assert (await answer(reader, head=True))[0] == 405
+        assert (await answer(reader))[0] == 200
+
+    house.run(story)
+    assert house.broker.drawn_bytes == {"web01": 8}
+
+
+def test_nothing_is_to_be_stored(tmp_path) -> None:
+    """Answers of every kind forbid caches."""
+
+    async def story(reader, writer) -> None:
+        for target in (b"/v1/draw", b"/nowhere", b"/readyz", b"/healthz"):
+            writer.write(b"GET " + target + HOST)
+            assert (await answer(reader))[1]["Cache-Control"] == "no-store"
+
+    House(tmp_path).run(story)
+
+
+def test_revocation_holds_on_an_open_connection(tmp_path) -> None:
+    """A peer that is no longer a consumer gets 403 on its next request, and the end."""
+    house = House(tmp_path)
+
+    async def story(reader, writer) -> None:
+        writer.write(b"GET /v1/draw" + HOST)
+        assert (await answer(reader))[0] == 200
+        house.consumer = ""
+        writer.write(b"GET /v1/draw" + HOST)
+        status, _, body = await answer(reader)
+        assert (status, json.loads(body)["hint"]) == (403, "Become a consumer.")
+        assert await reader.read() == b""
+
+    house.run(story)
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"/v1/draw", 403),
+        (b"/v1/status", 403),
+        (b"/healthz", 200),
+        (b"/readyz", 200),
+        (b"/openapi.json", 200),
+    ],
+)
+def test_stranger_may_ask_what_is_public_once(tmp_path, target: bytes, status: int) -> None:
+    """Who is no consumer sees health and the API's description, one answer a connection, and draws nothing."""
+    house = House(tmp_path)
+    house.consumer = ""
+
+    async def story(reader, writer) -> None:
+        writer.write(b"GET " + target + HOST + b"GET " + target + HOST)
+        assert (await answer(reader))[0] == status
+        assert await reader.read() == b""
+
+    house.run(story)
+    assert house.broker.drawn_bytes == {}
+
+
+def test_what_waits_does_not_hold_others_and_is_dropped_with_its_peer(tmp_path) -> None:
+    """A draw that waits leaves other connections alone, and is cancelled when its peer goes."""
+    gate = asyncio.Event()
+    house = House(tmp_path, FakeBroker(gate=gate))
+
+    async def story(reader, writer) -> None:
+        writer.write(b"GET /v1/draw?wait=5" + HOST)
+        await house.broker.until_waiting(1)
+        other_reader, other_writer = await asyncio.open_unix_connection(house.path)
+        other_writer.write(b"GET /healthz" + HOST)
+        assert (await answer(other_reader))[0] == 200
+        other_writer.close()
+        writer.close()
+        await house.broker.until_waiting(0)
+
+    house.run(story)
+    assert house.broker.drawn_bytes == {}
+
+
+def test_answer_that_waited_comes_and_the_connection_goes_on(tmp_path) -> None:
+    """What was asked behind a draw that waits is answered after it."""
+    gate = asyncio.Event()
+    house = House(tmp_path, FakeBroker(gate=gate))
+
+    async def story(reader, writer) -> None:
+        writer.write(b"GET /v1/draw?bytes=8" + HOST + b"GET /healthz" + HOST)
+        await house.broker.until_waiting(1)
+        gate.set()
+        assert [(await answer(reader))[2] for _ in range(2)] == [(1).to_bytes(8, "big"), b"running\n"]
+
+    house.run(story)
+
+
+def test_peer_is_not_read_beyond_a_bound_while_its_draw_waits(tmp_path) -> None:
+    """Requests behind one that waits pile up in the peer's own buffers, not in ours."""
+    gate = asyncio.Event()
+    house = House(tmp_path, FakeBroker(gate=gate))
+
+    async def story(reader, writer) -> None:
+        writer.write(b"GET /v1/draw?bytes=8" + HOST)
+        await house.broker.until_waiting(1)
+        writer.transport.set_write_buffer_limits(high=0)
+        writer.write((b"GET /healthz" + HOST) * 100_000)
+        (connection,) = house.door._sessions or house.door._half_open
+        await until(lambda: connection._conversation.stalled, "it stalls")
+        assert connection._transport.is_reading() is False
+        gate.set()
+        for _ in range(1000):
+            assert (await answer(reader))[0] == 200
+
+    house.run(story)
+
+
+def test_refused_draw_leaves_the_connection_open(tmp_path) -> None:
+    """A quota that is used up is 429 with its time, and the next request is answered."""
+    house = House(
+        tmp_path, FakeBroker(refuse=lambda *_: QuotaExceeded("spent", retry_after_s=2.5, hint="Wait."))
+    )
+
+    async def story(reader, writer) -> None:
+        writer.write(b"GET /v1/draw" + HOST + b"GET /healthz" + HOST)
+        status, fields, body = await answer(reader)
+        assert (status, fields["Retry-After"], json.loads(body)["retry_after_s"]) == (429, "3", 2.5)
+        assert (await answer(reader))[0] == 200
+
+    house.run(story)
+
+
+# ---- bounds
+
+
+@pytest.mark.parametrize("piece", [b"", b"GET /hea", b"GET / HTTP/1.1\r\nHost: x\r\n"])
+def test_peer_that_never_asks_is_dropped(tmp_path, piece: bytes) -> None:
+    """Before its first whole request a peer has the handshake's deadline, however it drips."""
+    house = House(tmp_path, limits=Limits(handshake_deadline_s=0.05))
+
+    async def story(reader, writer) -> None:
+        writer.write(piece)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await answer(reader)
+
+    house.run(story)
+    assert house.door.counts.overdue == 1
+
+
+@pytest.mark.parametrize(
+    "piece", [b"GET /hea", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nchal"]
+)
+def test_consumer_that_drips_is_dropped(tmp_path, piece: bytes) -> None:
+    """A request that does not come to its end costs a consumer its connection, too."""
+    house = House(tmp_path, limits=Limits(frame_deadline_s=0.05))
+
+    async def story(reader, writer) -> None:
+        writer.write(b"GET /v1/draw" + HOST)
+        assert (await answer(reader))[0] == 200
+        writer.write(piece)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await answer(reader)
+
+    house.run(story)
+    assert house.door.counts.overdue == 1
+
+
+def test_reader_that_does_not_read_is_dropped(tmp_path) -> None:
+    """Answers that lie here for too long cost the connection; no more is drawn for it meanwhile."""
+    house = House(tmp_path, limits=Limits(write_deadline_s=0.2))
+
+    async def story(_reader, writer) -> None:
+        _reader._transport.pause_reading()
+        writer.write((b"GET /v1/draw?bytes=65536" + HOST) * 1000)
+        await until(lambda: house.door.counts.overdue == 1, "it is dropped")
+
+    house.run(story)
+    assert house.broker.serial < 100
+
+
+def test_endless_head_is_answered_and_cut_off(tmp_path) -> None:
+    """More head than there is room for is 431 and the end, counted as a breach."""
+    house = House(tmp_path)
+
+    async def story(reader, writer) -> None:
+        writer.write(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * MAX_HEAD_BYTES)
+        assert (await answer(reader))[0] == 431
+        assert await reader.read() == b""
+
+    house.run(story)
+    assert house.door.counts.protocol_errors == 1
+
+
+# ---- probes
+
+
+@pytest.mark.parametrize(("ready", "status"), [(True, 200), (False, 503)])
+def test_probe_on_loopback_needs_no_name(ready: bool, status: int) -> None:
+    """Readiness is answered to anybody on loopback, and a draw to nobody."""
+    broker = FakeBroker()
+    broker.results["status"] = {
+        "ready": ready,
+        "not_ready_because": "" if ready else "0 of 1 sources healthy",
+    }
+
+    async def run() -> None:
+        door = HttpDoor("127.0.0.1:0", broker)
+        async with serving(door), asyncio.timeout(PATIENCE_S):
+            for target, expected in ((b"/readyz", status), (b"/healthz", 200), (b"/v1/draw", 403)):
+                reader, writer = await asyncio.open_connection("127.0.0.1", int(door.address.split(":")[1]))
+                writer.write(b"GET " + target + HOST)
+                assert (await answer(reader))[0] == expected
+                writer.close()
+
+    asyncio.run(run())
+    assert broker.drawn_bytes == {}
+    assert {peer for peer, _, _ in broker.calls} == {"consumer:"}
+
+
+@pytest.mark.skipif(shutil.which("socat") is None, reason="socat is not installed")
+def test_socket_file_serves_socat_and_goes_with_the_door(tmp_path: Path) -> None:
+    """A probe without an HTTP client works on the socket file."""
+    house = House(tmp_path)
+    command = ["socat", "-", f"UNIX-CONNECT:{house.path}"]
+
+    async def run() -> bytes:
+        async with serving(house.door), asyncio.timeout(PATIENCE_S):
+            assert stat.S_IMODE(house.path.stat().st_mode) == 0o666
+            done = await asyncio.to_thread(
+                subprocess.run,
+                command,
+                input=b"GET /readyz HTTP/1.0\r\n\r\n",
+                capture_output=True,
+                check=True,
+            )
+            return done.stdout
+
+    assert asyncio.run(run()).startswith(b"HTTP/1.1 200 ")
+    assert not house.path.exists()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "0.0.0.0:80", "*:80", ":80", "192.0.2.1:80", "[::]:80", "example.org:80", "127.0.0.1", "127.0.0.1:x",
+        "[::1]:70000",
+    ],
+)  # fmt: skip
+def test_address_beyond_loopback_is_a_configuration_error(where: str) -> None:
+    """A door that asks nobody for a certificate stays at home."""
+    with pytest.raises(ConfigError) as caught:
+        HttpDoor(where, FakeBroker())
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("where", ["127.0.0.1:0", "localhost:0"])
+def test_loopback_is_listened_on(where: str) -> None:
+    """Both ways to write it lead to 127.0.0.1."""
+
+    async def run() -> None:
+        door = HttpDoor(where, FakeBroker())
+        async with serving(door):
+            assert door.address.startswith("127.0.0.1:")
+
+    asyncio.run(run())

@@ -1,0 +1,117 @@
+"""HTTP/1.1 without a socket: requests in their order, answers that fit them, and bounds."""
+
+import pytest
+
+from drawwell.wire.http_answers import Answer, text_answer
+from drawwell.wire.http_session import MAX_BODY_BYTES, MAX_HEAD_BYTES, HttpRequest, HttpSession
+
+DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
+
+
+def session(data: bytes) -> HttpSession:
+    made = HttpSession()
+    made.receive_data(data)
+    return made
+
+
+def test_pipelined_requests_are_taken_one_after_the_other() -> None:
+    """The second request is looked at when the first has its answer."""
+    talk = session(
+        b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\nAccept: text/plain\r\n\r\n"
+    )
+
+    assert talk.next_request() == HttpRequest("GET", "/a")
+    assert talk.next_request() is None
+    assert talk.unparsed_bytes
+    talk.answer(text_answer("first"), DATE)
+    assert talk.next_request() == HttpRequest("GET", "/b", "text/plain")
+    talk.answer(text_answer("second"), DATE)
+    assert not talk.closing
+    assert talk.unparsed_bytes == 0
+    said = talk.data_to_send()
+    assert 0 < said.index(b"first\n") < said.index(b"second\n")
+
+
+def test_body_is_read_and_belongs_to_its_request() -> None:
+    """A posted body comes with its request, and the next request has none of it."""
+    talk = session(
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
+
+    assert talk.next_request() == HttpRequest("POST", "/", body=b"abc")
+    talk.answer(text_answer("ok"), DATE)
+    assert talk.next_request() == HttpRequest("GET", "/b")
+
+
+def test_head_is_answered_without_a_body() -> None:
+    """HEAD gets the length of what GET would have had, and nothing after the head."""
+    talk = session(b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n")
+    talk.next_request()
+    talk.answer(text_answer("words"), DATE)
+
+    said = talk.data_to_send()
+    assert b"Content-Length: 6\r\n" in said
+    assert said.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"GET /a HTTP/1.0\r\n\r\n", b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"],
+)
+def test_client_that_wants_the_end_gets_it(request_: bytes) -> None:
+    """After the answer to HTTP/1.0, or to Connection: close, the connection closes and says so."""
+    talk = session(request_)
+    talk.next_request()
+    talk.answer(text_answer("ok"), DATE)
+
+    assert talk.closing
+    assert b"Connection: close\r\n" in talk.data_to_send()
+
+
+def test_last_answer_closes() -> None:
+    """An answer that is final is the last one."""
+    talk = session(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+    talk.next_request()
+    talk.answer(text_answer("ok"), DATE, final=True)
+    assert talk.closing
+
+
+def test_waiting_client_is_told_to_go_on() -> None:
+    """A client that asks first whether it may send its body is told so."""
+    talk = session(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+
+    assert talk.next_request() is None
+    assert talk.data_to_send().startswith(b"HTTP/1.1 100 ")
+    talk.receive_data(b"abc")
+    assert talk.next_request() == HttpRequest("POST", "/", body=b"abc")
+
+
+POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00", 400),
+        (b"GET /a HTTP/1.1\r\n\r\n", 400),
+        (b"GET /a HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"GET /a HTTP/1.1\r\nHost: x\r\nX: " + b"x" * MAX_HEAD_BYTES, 431),
+        (b"GET /a HTTP/1.1\r\nHost: x\r\nX: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n", 431),
+        (b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (POST + b"Content-Length: 4097\r\n\r\n" + b"x" * (MAX_BODY_BYTES + 1), 413),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n1002\r\n" + b"x" * 4098 + b"\r\n", 413),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nz\r\n", 400),
+        (POST + b"Content-Length: 1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+    ],
+)
+def test_what_is_no_request_is_answered_and_ends_it(data: bytes, status: int) -> None:
+    """A breach of the grammar or of a bound has an answer that says so, and the connection closes."""
+    talk = session(data)
+    answer = talk.next_request()
+
+    assert isinstance(answer, Answer)
+    assert answer.status == status
+    talk.answer(answer, DATE)
+    assert talk.closing
+    assert talk.data_to_send().startswith(b"HTTP/1.1 %d " % status)
