@@ -403,6 +403,19 @@ def test_key_belongs_to_one_consumer(well: Well) -> None:
     assert (well.folder / "stranger").read_text().split("\n")[1].encode() not in private.stderr
 
 
+def test_operator_sees_keys_and_changes_what_they_may_have(well: Well) -> None:
+    """The list shows each key's fingerprint; terms are those of any consumer; --ttl means nothing for a key."""
+    shown = subprocess.run(
+        ["ssh-keygen", "-l", "-f", well.folder / "db01"], capture_output=True, check=True
+    ).stdout
+    assert shown.split()[1] in well.run("consumer", "list").stdout
+    assert b"with a stream" in well.run("consumer", "quota", "db01", "--stream").stdout
+    assert b"with a stream" not in well.run("consumer", "quota", "db01", "--no-stream").stdout
+    path = str(well.folder / "db01.pub")
+    assert well.run("consumer", "invite", "db01", "--ssh-key", path, "--ttl", "1h").returncode == 64
+    assert well.run("consumer", "invite", "db01", "--ssh-key", "/nowhere").returncode != 0
+
+
 def test_only_the_account_speaks_for_consumers(well: Well) -> None:
     """Another user of the machine who names a consumer on the SSH door's socket is refused; root is not."""
     if os.geteuid() != 0:

@@ -1,0 +1,136 @@
+"""The SSH door on its socket: the line that names the consumer, and peers that get it wrong."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from drawwell.doors.door import Limits
+from drawwell.doors.ssh import MAX_NAME_BYTES, SshDoor
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import PermissionRefused
+from drawwell.testing.fake_broker import FakeBroker
+from drawwell.testing.serving import serving
+from drawwell.wire.frames import Bye, Draw, Frame, Granted, Hello, Refusal, Welcome
+from drawwell.wire.parser import FrameParser
+
+PATIENCE_S = 20.0
+"""How long a test waits before it calls a thing hung; nothing is asserted about it."""
+SESSION = Hello((1,)).encode() + Draw(1, 32, DrawClass.FULL).encode() + Bye().encode()
+
+
+def identify(uid: int, name: str) -> str:
+    if uid != os.geteuid() or name not in {"web01", "db01", "x" * MAX_NAME_BYTES}:
+        raise PermissionRefused(f"user number {uid} does not speak for {name!r}")
+    return name
+
+
+def frames(data: bytes) -> list[Frame]:
+    parser, found = FrameParser(), []
+    parser.feed(data)
+    while frame := parser.next_frame({kind.TYPE: kind for kind in (Welcome, Granted, Refusal, Bye)}):
+        found.append(frame)
+    return found
+
+
+async def talk(door: SshDoor, *pieces: bytes) -> list[Frame]:
+    """Say it piece by piece; return all that is answered until the door closes."""
+    reader, writer = await asyncio.open_unix_connection(door.path)
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(0)
+    try:
+        return frames(await reader.read())
+    except ConnectionError:
+        return []
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("name", ["web01", "db01", "x" * MAX_NAME_BYTES])
+@pytest.mark.parametrize("whole", [True, False])
+def test_first_line_names_the_consumer(folder: Path, name: str, *, whole: bool) -> None:
+    """Whole or byte by byte, the session is that consumer's, and its draw is on that account."""
+    said = name.encode() + b"\n" + SESSION
+
+    async def run() -> None:
+        broker = FakeBroker()
+        door = SshDoor(str(folder / "ssh"), broker, identify)
+        async with serving(door), asyncio.timeout(PATIENCE_S):
+            pieces = [said] if whole else [said[i : i + 1] for i in range(len(said))]
+            welcome, grant, *_ = await talk(door, *pieces)
+            assert isinstance(welcome, Welcome)
+            assert welcome.consumer == name
+            assert isinstance(grant, Granted)
+            assert broker.drawn_bytes == {name: 32}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", ["", "other", "web01 ", " web01", "web01\0", "\xff\xfe", "local"])
+def test_consumer_that_nobody_vouches_for_is_refused(folder: Path, name: str) -> None:
+    """Anything but the exact name of one whom the peer speaks for is refused for the whole session."""
+
+    async def run() -> None:
+        broker = FakeBroker()
+        door = SshDoor(str(folder / "ssh"), broker, identify)
+        async with serving(door), asyncio.timeout(PATIENCE_S):
+            answers = await talk(door, name.encode("latin-1") + b"\n" + SESSION)
+            assert [type(answer) for answer in answers] == [Refusal]
+            assert broker.serial == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "said", [b"x" * (MAX_NAME_BYTES + 1), b"x" * (MAX_NAME_BYTES + 1) + b"\n" + SESSION, SESSION]
+)
+def test_what_is_no_line_ends_it(folder: Path, said: bytes) -> None:
+    """A name too long, or frames at once, get no session, however long the door waits for a line."""
+
+    async def run() -> None:
+        door = SshDoor(str(folder / "ssh"), FakeBroker(), identify, limits=Limits(handshake_deadline_s=0.1))
+        async with serving(door), asyncio.timeout(PATIENCE_S):
+            assert await talk(door, said) == []
+            assert door.counts.admitted == 0
+
+    asyncio.run(run())
+
+
+def test_peer_that_never_names_anybody_is_dropped(folder: Path) -> None:
+    """The line and the greeting are due within the handshake's deadline."""
+
+    async def run() -> None:
+        door = SshDoor(str(folder / "ssh"), FakeBroker(), identify, limits=Limits(handshake_deadline_s=0.1))
+        async with serving(door), asyncio.timeout(PATIENCE_S):
+            assert await talk(door, b"web01\n") == []
+            assert door.counts.overdue == 1
+
+    asyncio.run(run())
+
+
+def test_session_is_asked_for_its_right_at_each_request(folder: Path) -> None:
+    """A consumer that is revoked meanwhile is refused at its next draw."""
+    known = {"web01"}
+
+    def identify_known(_uid: int, name: str) -> str:
+        if name not in known:
+            raise PermissionRefused("revoked")
+        return name
+
+    async def run() -> None:
+        broker = FakeBroker()
+        door = SshDoor(str(folder / "ssh"), broker, identify_known)
+        async with serving(door), asyncio.timeout(PATIENCE_S):
+            reader, writer = await asyncio.open_unix_connection(door.path)
+            writer.write(b"web01\n" + Hello((1,)).encode())
+            head = await reader.readexactly(4)
+            await reader.readexactly(int.from_bytes(head[1:], "big"))
+            known.clear()
+            writer.write(Draw(1, 32, DrawClass.FULL).encode())
+            assert isinstance(frames(await reader.read())[0], Refusal)
+            writer.close()
+            assert broker.serial == 0
+
+    asyncio.run(run())
