@@ -130,7 +130,7 @@ def test_consumer_with_a_stream_reads_bytes_each_once(authority: PaperAuthority)
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("protocols", [(), ("http/1.1",)])
+@pytest.mark.parametrize("protocols", [(), ("h2",)])
 def test_others_get_no_byte_without_our_protocol(
     authority: PaperAuthority, protocols: tuple[str, ...]
 ) -> None:
@@ -246,14 +246,17 @@ async def _until_still(house: House) -> None:
 
 
 @pytest.mark.skipif(SOCAT is None, reason="socat is not installed")
-def test_socat_reads_the_stream(authority: PaperAuthority) -> None:
+@pytest.mark.parametrize("option", [["-u"], []], ids=["one way", "both ways"])
+def test_socat_reads_the_stream(authority: PaperAuthority, option: list[str]) -> None:
     """socat OPENSSL writes what was drawn for it, and ends with success when the stream does."""
 
     async def run() -> None:
         async with House(authority).open() as house:
-            words = [SOCAT, "-u", house.socat(), "-"]
-            socat = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+            words, pipe = [SOCAT, *option, house.socat(), "-"], asyncio.subprocess.PIPE
+            socat = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe)
             assert socat.stdout is not None
+            assert socat.stdin is not None
+            socat.stdin.write(b"what a reader says goes nowhere")
             data = await socat.stdout.readexactly(64 * 100)
             house.registry.revoked.add("web01")
             data += await socat.stdout.read()
