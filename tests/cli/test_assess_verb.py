@@ -128,3 +128,26 @@ def test_a_source_that_dies_during_the_capture_leaves_nothing(run, tmp_path):
     assert done.returncode == 69, done.stderr.decode()
     assert not (tmp_path / "kept.bin").exists()
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.slow
+def test_evidence_of_a_tape_is_whole_signed_and_finds_its_repeats(run, tmp_path):
+    """The folder is verified, a changed byte is not, and a tape that starts over at each restart is found out."""
+    (tmp_path / "tape.bin").write_bytes(good(9).read(1_000_000))
+    config = tmp_path / "c.toml"
+    config.write_text(
+        config.read_text() + '[[source]]\nname = "tape"\ndriver = "replay"\n'
+        f'path = "{tmp_path}/tape.bin"\nmin_entropy = 5\n'
+    )
+    done = run("evidence", "tape", "-o", "folder")
+    assert done.returncode == 0, done.stderr.decode()
+    folder = tmp_path / "folder"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "folder.key.pem").stat().st_mode) == 0o600
+    assert json.loads((folder / "MANIFEST.json").read_text())["restarted_by"] == "reopen"
+    assert json.loads((folder / "assessment.json").read_text())["restart"]["sane"] is False
+    assert "permanent: repeat test" in (folder / "induced-failures.log").read_text()
+    assert run("evidence", "--verify", "folder").returncode == 0
+    raw = folder / "raw.bin"
+    raw.write_bytes(b"x" + raw.read_bytes()[1:])
+    assert run("evidence", "--verify", "folder").returncode == 77

@@ -63,10 +63,15 @@ def ceiling_words(result: NonIidResult) -> str:
     if result.ceiling is None:
         return ""
     return (
-        f"An ideal source of {result.bits_per_sample} bits a sample would score about"
+        f"An ideal source of {bits_words(result)} a sample would score about"
         f" {result.ceiling.min_entropy:.2f} at this length: the estimates are lower bounds with 99 % confidence and"
         " tighten slowly, so no capture of a perfect source reaches its full width."
     )
+
+
+def bits_words(result: NonIidResult) -> str:
+    """Write the width of a sample."""
+    return "1 bit" if result.bits_per_sample == 1 else f"{result.bits_per_sample} bits"
 
 
 def _of_identity(identity: SourceIdentity | None) -> Iterator[Finding]:
@@ -86,7 +91,7 @@ def _of_identity(identity: SourceIdentity | None) -> Iterator[Finding]:
 
 
 def _of_entropy(result: NonIidResult, claim: float | None) -> Iterator[Finding]:
-    words = f"A sample of {result.bits_per_sample} bits holds {result.min_entropy:.3f} bits of min-entropy"
+    words = f"A sample of {bits_words(result)} holds {result.min_entropy:.3f} bits of min-entropy"
     if result.min_entropy < _NEXT_TO_NOTHING:
         yield Finding(BAD, f"{words}: next to nothing. What comes can be predicted from what came.")
     elif claim is None:

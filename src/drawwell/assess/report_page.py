@@ -7,7 +7,7 @@ from typing import Final
 from drawwell.assess import plots_charts as charts
 from drawwell.assess.plots_svg import Plot
 from drawwell.assess.report import Assessment
-from drawwell.assess.report_findings import ceiling_words
+from drawwell.assess.report_findings import bits_words, ceiling_words
 from drawwell.assess.report_style import STYLE
 from drawwell.assess.report_tables import tables_of
 
@@ -47,7 +47,7 @@ def _top(assessment: Assessment) -> str:
     return (
         f'<header><h1>How good is this noise?</h1><div class="subject">{escape(assessment.subject.name)}</div>'
         f'<div class="top"><div><div class="figure"><b>{result.min_entropy:.2f}</b>'
-        f"<span>bits of min-entropy a sample<br>of {result.bits_per_sample} bits</span></div>"
+        f"<span>bits of min-entropy a sample<br>of {bits_words(result)}</span></div>"
         f'<div class="gauge">{_gauge(assessment)}</div>'
         f'<p class="soft">By SP 800-90B, non-IID track{"; " + beside if beside else ""}.</p></div>'
         f"{_facts(assessment)}</div></header>"
@@ -86,7 +86,7 @@ def _gauge(assessment: Assessment) -> str:
 
 def _facts(assessment: Assessment) -> str:
     subject = assessment.subject
-    rows = [("samples", f"{subject.samples:,} of {assessment.non_iid.bits_per_sample} bits")]
+    rows = [("samples", f"{subject.samples:,} of {bits_words(assessment.non_iid)}")]
     if identity := subject.identity:
         rows += [
             (

@@ -15,8 +15,9 @@ from drawwell.reports import Report
 LAGS: Final = 128
 BITMAP_SIDE: Final = (256, 128)
 """Columns and rows of the bitmap."""
-WINDOWS: Final = 100
-"""Parts that a long capture is cut into."""
+WINDOWS: Final = (4, 100)
+"""Parts that a capture is cut into, at least and at most."""
+_WINDOW_SAMPLES: Final = 10_000  # fewer say little
 _LONGEST_RUN: Final = 64  # longer runs are counted together
 
 
@@ -52,8 +53,9 @@ def picture_of(samples: Samples) -> Picture:
     expected = len(raw) / len(counts)
     chi2 = float(((counts - expected) ** 2).sum() / expected)
     string = samples.bit_string
-    size = max(1, len(raw) // WINDOWS)
-    parts = raw[: size * WINDOWS].reshape(-1, size)
+    windows = min(WINDOWS[1], max(WINDOWS[0], len(raw) // _WINDOW_SAMPLES))
+    size = len(raw) // windows
+    parts = raw[: size * windows].reshape(windows, size)
     return Picture(
         histogram=tuple(counts.tolist()),
         chi2=chi2,

@@ -50,7 +50,8 @@ svg{display:block;width:100%;height:auto;overflow:visible;margin:0 auto}
 text{font-size:12px;fill:var(--soft)}
 text.name{font-size:13px;fill:var(--ink)}
 text.value{font-size:13px;fill:var(--ink);font-variant-numeric:tabular-nums}
-text.flag{font-size:12.5px;font-weight:600}
+text.flag{font-size:12.5px;font-weight:600;paint-order:stroke;stroke:var(--card);stroke-width:4px}
+.gauge text.flag{stroke:var(--page)}
 text.tick{font-variant-numeric:tabular-nums}
 .axis{stroke:var(--soft);fill:none;stroke-width:1}.grid{stroke:var(--grid);fill:none}
 .band{fill:var(--band)}.expect{stroke:var(--soft);stroke-width:1.2;fill:none;stroke-dasharray:5 4}

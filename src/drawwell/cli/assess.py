@@ -145,6 +145,8 @@ def _write(path: str, found: "Assessment", out: Output) -> None:
 
 def text_of(found: "Assessment") -> str:
     """The result for people."""
+    from drawwell.assess.report_findings import bits_words
+
     result = found.non_iid
     simulated = " (simulated)" if found.subject.identity and found.subject.identity.simulated else ""
     figure = f"min-entropy {result.min_entropy:.6f} bits a sample"
@@ -152,7 +154,7 @@ def text_of(found: "Assessment") -> str:
         figure += f"; an ideal source of this length scores about {result.ceiling.min_entropy:.2f}"
     if found.claim is not None:
         figure += f"; claimed are {found.claim:g}"
-    what = f"{result.samples:,} samples of {result.bits_per_sample} bits"
+    what = f"{result.samples:,} samples of {bits_words(result)}"
     lines = [f"{found.subject.name}{simulated}: {what}, SHA-256 {found.subject.sha256}", figure, ""]
     lines += [table(_rows(found)), ""]
     lines += [f"{_SIGNS[finding.level]} {finding.words}" for finding in found.findings]
