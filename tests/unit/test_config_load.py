@@ -288,6 +288,11 @@ def test_ten_mistakes_are_ten_faults(tmp_path: Path) -> None:
             "[ssh]\nuser='www-data'\n[[consumer]]\nname='a'\nuser='www-data'",
             "2: [ssh] user: must be an account of its own: not root, and no consumer's user",
         ),
+        ("[http]\nlisten='*:80'", "2: [http] listen: '*:80' is not an absolute path, or \"\""),
+        (
+            "[http]\nlisten='/run/drawwell/draw.sock'",
+            "2: [http] listen: address /run/drawwell/draw.sock is taken: there by default",
+        ),
         ("[unix]\npath='draw.sock'", "2: [unix] path: 'draw.sock' is not an absolute path"),
     ],
 )
