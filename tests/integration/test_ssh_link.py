@@ -379,19 +379,39 @@ def test_revoked_consumer_is_refused_in_its_open_session(well: Well) -> None:
     asyncio.run(run())
 
 
-def test_command_line_draws_over_ssh(well: Well) -> None:
-    """``draw --via ssh://`` runs the ssh on the PATH, and prints what was drawn."""
+def ssh_on_the_path(well: Well) -> dict[str, str]:
+    """An environment whose ssh knows the host, as the user's own configuration would."""
     program = well.folder / "bin" / "ssh"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(
-        f'#!/bin/sh\nexec {shutil.which("ssh")} -F {well.folder}/ssh_config -i {well.folder}/db01 "$@"\n'
-    )
+    program.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {well.folder}/ssh_config "$@"\n')
     program.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    return {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+
+def test_command_line_draws_over_ssh(well: Well) -> None:
+    """``draw --via ssh://`` runs the ssh on the PATH, and prints what was drawn."""
+    with (well.folder / "ssh_config").open("a") as config:
+        config.write(f"Match host 127.0.0.1\nIdentityFile {well.folder}/db01\n")
     url = f"ssh://{well.account}@127.0.0.1:{well.port}"
 
-    done = well.run("draw", "16", "--hex", "--via", url, env=environment)
+    done = well.run("draw", "16", "--hex", "--via", url, env=ssh_on_the_path(well))
     assert (done.returncode, len(done.stdout.strip())) == (0, 32), done.stderr
+
+
+def test_machine_that_draws_over_ssh_pours(well: Well) -> None:
+    """``run`` with an ssh upstream and its key pours what it draws into its sink, and ends with its ssh."""
+    target, config = well.folder / "poured", well.folder / "consumer.toml"
+    config.write_text(
+        f'[broker]\nstate_dir = "{well.folder}/consumer"\nrun_dir = "{well.folder}/consumer-run"\n'
+        f'[[upstream]]\nurl = "ssh://{well.account}@127.0.0.1:{well.port}"\nidentity = "{well.folder}/db01"\n'
+        f'[[sink]]\nkind = "file"\npath = "{target}"\nchunk = "512B"\n'
+    )
+    target.touch()
+    words = [sys.executable, "-m", "drawwell", "-c", str(config), "run"]
+    with subprocess.Popen(words, env=ssh_on_the_path(well), stderr=subprocess.DEVNULL) as consumer:
+        until("a full file", lambda: target.stat().st_size >= 1024)
+        consumer.terminate()
+    assert consumer.returncode == 0
 
 
 def test_key_belongs_to_one_consumer(well: Well) -> None:
