@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from drawwell.authorisation import Identity, Standing
 from drawwell.entropy.blocks import DrawClass, Grant, RawBlock
 from drawwell.reports import SinkReport, SourceIdentity
 
@@ -99,6 +100,11 @@ class Peer:
     consumer: str
     renew_only: bool = False
     certificate_id: str = ""
+
+    @property
+    def identity(self) -> Identity:
+        """Who that is to the authorisation."""
+        return Identity(Standing.EXPIRED if self.renew_only else Standing.CONSUMER, self.consumer)
 
 
 class Registry(Protocol):

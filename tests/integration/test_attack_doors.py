@@ -32,9 +32,9 @@ class FaultyBroker(FakeBroker):
         return await super().draw(consumer, n_bytes, draw_class, **wishes)
 
     async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        if verb == "set":
+        if verb == "status":
             return {"no JSON": {1, 2}}
-        if verb == "bug":
+        if verb == "renew":
             raise ZeroDivisionError("in a verb")
         return await super().call(peer, verb, args)
 
@@ -43,7 +43,7 @@ def named(uid: int, gid: int, pid: int) -> str:
     return "me"
 
 
-@pytest.mark.parametrize("request_", [66, 67, "bug", "set"])
+@pytest.mark.parametrize("request_", [66, 67, "renew", "status"])
 def test_a_fault_of_ours_ends_one_session_and_no_other(tmp_path: Path, request_: int | str) -> None:
     """Whoever sets off a bug loses his link; the sessions beside his are served on, and so are new ones."""
 

@@ -112,7 +112,7 @@ def test_consumer_draws_over_mutual_tls(authority: PaperAuthority) -> None:
             grants = [await link.draw(n, DrawClass.FULL) for n in (1, 32, 16384, 65536)]
             assert [len(grant.data) for grant in grants] == [1, 32, 16384, 65536]
             assert [grant.serial for grant in grants] == [1, 2, 3, 4]
-            assert await link.call("echo", {}) == {"peer": "consumer:web01", "args": {}}
+            assert await link.call("status", {}) == {"peer": "consumer:web01", "args": {}}
             await link.aclose()
             assert house.broker.drawn_bytes == {"web01": 1 + 32 + 16384 + 65536}
 
@@ -212,7 +212,7 @@ def test_certificate_that_ran_out_may_be_renewed_and_nothing_else(authority: Pap
             with pytest.raises(PermissionRefused, match="run out"):
                 await link.draw(32, DrawClass.FULL)
             with pytest.raises(PermissionRefused, match="run out"):
-                await link.call("echo", {})
+                await link.call("status", {})
             assert (await link.call("renew", {"csr": "x"}))["args"] == {"csr": "x"}
             assert house.broker.serial == 0
             await link.aclose()

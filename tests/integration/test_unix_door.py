@@ -146,17 +146,17 @@ def test_owner_is_owner_on_the_control_socket_only(tmp_path: Path, control: bool
         door = UnixDoor(str(tmp_path / "draw"), broker, lambda *ids: "me", control=control)
         async with serving(door), asyncio.timeout(PATIENCE_S):
             link = UnixLink(door.path)
-            await link.call("echo", {"a": [1]})
-            with pytest.raises(UsageError, match="no such verb"):
+            await link.call("status", {"a": [1]})
+            with pytest.raises(UsageError, match="no control verb"):
                 await link.call("nonsense", {})
             with pytest.raises(UsageError, match="larger than 1 MiB"):
-                await link.call("large", {})
+                await link.call("receipt-key", {})
             with pytest.raises(UsageError, match="too long"):
-                await link.call("echo", {"a": "x" * 17000})
+                await link.call("status", {"a": "x" * 17000})
             await link.aclose()
 
     asyncio.run(run())
-    assert broker.calls[0] == ("owner" if control else "consumer:me", "echo", {"a": [1]})
+    assert broker.calls[0] == ("owner" if control else "consumer:me", "status", {"a": [1]})
 
 
 def test_socket_file_has_its_mode_and_goes_with_the_door(tmp_path: Path) -> None:

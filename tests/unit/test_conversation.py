@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from drawwell.authorisation import Way
 from drawwell.doors.conversation import MAX_OWED_BYTES, Conversation
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import Starved
@@ -23,7 +24,7 @@ class Talk:
         self.waiting: list[Coroutine[Any, Any, None]] = []
         self.client = ClientSession()
         self.conversation = Conversation(
-            broker, "attic", lambda: Peer("web01"), owner=False, spawn=self.waiting.append
+            broker, "attic", lambda: Peer("web01"), way=Way.TLS, spawn=self.waiting.append
         )
         self.say(self.client.hello())
 

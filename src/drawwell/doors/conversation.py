@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, TypeVar
 
+from drawwell.authorisation import DRAW, Identity, Standing, Way, may
 from drawwell.entropy.blocks import Grant
 from drawwell.errors import (
     DrawwellError,
@@ -35,7 +36,8 @@ class Conversation:
         broker_name: How it is called in the welcome.
         identify: Says who the peer is, now; raises PermissionRefused when he is nobody, or no longer anybody.
             Asked before each request.
-        owner: Calls are made as ``owner`` and not as the consumer.
+        way: Which door it is.
+        owner: The kernel says that the peer is root or the broker's own user.
         spawn: Runs the rest of a request that waits.
     """
 
@@ -45,7 +47,8 @@ class Conversation:
         broker_name: str,
         identify: Callable[[], Peer],
         *,
-        owner: bool,
+        way: Way,
+        owner: bool = False,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self.session = ServerSession()
@@ -62,6 +65,7 @@ class Conversation:
         self._broker = broker
         self._broker_name = broker_name
         self._identify = identify
+        self._way = way
         self._owner = owner
         self._spawn = spawn
         self._owed_bytes = 0
@@ -132,8 +136,10 @@ class Conversation:
 
     def _draw(self, draw: Draw, peer: Peer) -> None:
         self._owed_bytes += draw.n_bytes
-        if peer.renew_only:
-            self._refuse(draw, only_renewal(peer))
+        try:
+            may(self._way, self._identity(peer), DRAW)
+        except PermissionRefused as error:
+            self._refuse(draw, error)
             return
         coroutine = self._broker.draw(
             peer.consumer,
@@ -161,11 +167,16 @@ class Conversation:
             self._grant(draw, grant)
 
     def _call(self, call: Call, peer: Peer) -> None:
-        if peer.renew_only and call.verb != "renew":
-            self._refuse(call, only_renewal(peer))
+        try:
+            may(self._way, self._identity(peer), call.verb)
+        except (PermissionRefused, UsageError) as error:
+            self._refuse(call, error)
             return
-        caller = "owner" if self._owner else f"consumer:{peer.consumer}"
-        self._spawn(self._answer(call, caller))
+        as_owner = self._owner and self._way is Way.CONTROL
+        self._spawn(self._answer(call, "owner" if as_owner else f"consumer:{peer.consumer}"))
+
+    def _identity(self, peer: Peer) -> Identity:
+        return Identity(Standing.OWNER, peer.consumer) if self._owner else peer.identity
 
     async def _answer(self, call: Call, caller: str) -> None:
         try:
@@ -213,11 +224,3 @@ def resumed(coroutine: Coroutine[Any, Any, T], waits_for: object) -> Generator[A
             error = None
     except StopIteration as finished:
         return finished.value  # type: ignore[no-any-return]
-
-
-def only_renewal(peer: Peer) -> PermissionRefused:
-    """Say what a peer may do whose certificate ran out."""
-    return PermissionRefused(
-        f"the certificate of {peer.consumer} has run out: it may only be renewed",
-        hint="Run 'drawwell renew' on that machine.",
-    )

@@ -8,10 +8,11 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
+from drawwell.authorisation import DRAW, READY, Identity, Standing, Way, may
 from drawwell.doors.connection import SessionConnection
-from drawwell.doors.conversation import only_renewal, resumed
+from drawwell.doors.conversation import resumed
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
 from drawwell.doors.unix import Identify, peer_credentials
@@ -19,7 +20,7 @@ from drawwell.errors import DrawwellError, PermissionRefused
 from drawwell.ports import Broker, Peer
 from drawwell.wire.http_answers import Answer, refusal
 from drawwell.wire.http_api import read
-from drawwell.wire.http_route import Ask, CallAsk, DrawAsk
+from drawwell.wire.http_route import CallAsk, DrawAsk
 from drawwell.wire.http_session import MAX_HEAD_BYTES, HttpRequest, HttpSession
 
 _LIMITS: Final = Limits(max_half_open=32)
@@ -31,6 +32,7 @@ class HttpConversation:
     Args:
         broker: Who is asked.
         identify: Says who the peer is, now; raises PermissionRefused. Asked before each request.
+        way: Which door it is.
         spawn: Runs the rest of a request that waits.
         clock: Seconds since 1970.
     """
@@ -40,6 +42,7 @@ class HttpConversation:
         broker: Broker,
         identify: Callable[[], Peer],
         *,
+        way: Way,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -50,6 +53,7 @@ class HttpConversation:
         self._session = HttpSession()
         self._broker = broker
         self._identify = identify
+        self._way = way
         self._spawn = spawn
         self._clock = clock
         self._requests = 0
@@ -98,29 +102,28 @@ class HttpConversation:
         self.over = True
 
     def _handle(self, request: HttpRequest) -> None:
-        ask = read(request)
+        ask, unknown = read(request), None
         try:
             peer = self._identify()
+            identity = peer.identity
+            self.consumer, self.admitted = peer.consumer, True
         except PermissionRefused as error:
-            self._answer_stranger(ask, error)
+            identity, unknown = Identity(Standing.STRANGER, "whoever asks"), error
+        final = unknown is not None
+        try:
+            if isinstance(ask, DrawAsk):
+                may(self._way, identity, DRAW)
+            elif isinstance(ask, CallAsk):
+                may(self._way, identity, READY if ask.public else ask.verb)
+        except PermissionRefused as error:
+            self._say(refusal(unknown or error), final=final)
             return
-        self.consumer, self.admitted = peer.consumer, True
         if isinstance(ask, Answer):
-            self._say(ask)
-        elif peer.renew_only and not _is_public(ask):
-            self._say(refusal(only_renewal(peer)))
+            self._say(ask, final=final)
         elif isinstance(ask, DrawAsk):
             self._begin(self._drawn(ask))
         else:
-            self._begin(self._called(ask, peer.consumer))
-
-    def _answer_stranger(self, ask: Ask | Answer, error: PermissionRefused) -> None:
-        if isinstance(ask, Answer):
-            self._say(ask, final=True)
-        elif _is_public(ask):
-            self._begin(self._called(ask, ""), final=True)
-        else:
-            self._say(refusal(error), final=True)
+            self._begin(self._called(ask, "" if final else self.consumer), final=final)
 
     def _begin(self, answering: Coroutine[Any, Any, Answer], *, final: bool = False) -> None:
         """Answer at once if it need not wait, and in a task if it must."""
@@ -217,14 +220,11 @@ class HttpConnection(SessionConnection):
                 )
             return Peer(door.identify(uid, gid, pid))
 
-        self._conversation = HttpConversation(door.broker, identify, spawn=self._spawn)
+        way = Way.PROBE if door.identify is None else Way.HTTP
+        self._conversation = HttpConversation(door.broker, identify, way=way, spawn=self._spawn)
 
     def _received(self, data: memoryview) -> None:
         self._converse(data)
 
     def _transmit(self, data: bytes) -> None:
         self._write(data)
-
-
-def _is_public(ask: Ask) -> TypeGuard[CallAsk]:
-    return isinstance(ask, CallAsk) and ask.public

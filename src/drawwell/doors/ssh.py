@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from drawwell.authorisation import Way
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Limits
@@ -84,7 +85,7 @@ class SshConnection(SessionConnection):
             door.broker,
             door.broker_name,
             lambda: Peer(door.identify(uid, name)),
-            owner=False,
+            way=Way.SSH,
             spawn=self._spawn,
         )
 

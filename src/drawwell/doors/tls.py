@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable
 
+from drawwell.authorisation import DRAW, Way, may
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Door, Limits
@@ -150,17 +151,23 @@ class TlsConnection(SessionConnection):
 
         if tls.protocol == ALPN:
             self._conversation = Conversation(
-                door.broker, door.broker_name, identify, owner=False, spawn=self._spawn
+                door.broker, door.broker_name, identify, way=Way.TLS, spawn=self._spawn
             )
         elif tls.protocol == HTTP_ALPN:
-            self._conversation = HttpConversation(door.broker, identify, spawn=self._spawn, clock=door.clock)
+            self._conversation = HttpConversation(
+                door.broker, identify, way=Way.HTTPS, spawn=self._spawn, clock=door.clock
+            )
         else:
             self._begin_stream(peer)
 
     def _begin_stream(self, peer: Peer) -> None:
         """Serve a stream, to a consumer that has one; whoever came here by mistake must not get bytes."""
-        if self._transport is None or peer.renew_only or self._tls_door.streams(peer.consumer) is None:
-            raise RemoteProtocolError(f"the peer does not speak {ALPN}")
+        try:
+            self._streamed(peer)
+        except PermissionRefused as error:
+            raise RemoteProtocolError(f"the peer does not speak {ALPN}: {error}") from None
+        if self._transport is None:
+            return
         sent = self._sent = asyncio.Event()
         sent.set()
         self._admit(peer.consumer)
@@ -173,16 +180,21 @@ class TlsConnection(SessionConnection):
         door = self._tls_door
 
         def entitled() -> tuple[str, DrawClass]:
-            draw_class = door.streams(peer.consumer)
-            if door.registry.check(peer, door.clock()).renew_only or draw_class is None:
-                raise PermissionRefused(f"consumer {peer.consumer} is streamed nothing any more")
-            return peer.consumer, draw_class
+            return peer.consumer, self._streamed(door.registry.check(peer, door.clock()))
 
         try:
             await pour(door.broker, entitled, self._transmit, sent.wait)
         except DrawwellError as error:
             _log.info("the stream of %s ends: %s", peer.consumer, error)
             self._leave()
+
+    def _streamed(self, peer: Peer) -> DrawClass:
+        """What the peer is streamed; raises PermissionRefused."""
+        may(Way.STREAM, peer.identity, DRAW)
+        draw_class = self._tls_door.streams(peer.consumer)
+        if draw_class is None:
+            raise PermissionRefused(f"consumer {peer.consumer} has no stream")
+        return draw_class
 
     def _turn_away(self, tls: TlsLayer, error: RemoteProtocolError) -> None:
         """Say nothing but what TLS says."""

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from drawwell.authorisation import Way
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Limits
@@ -75,7 +76,8 @@ class UnixConnection(SessionConnection):
             door.broker,
             door.broker_name,
             lambda: Peer(door.identify(uid, gid, pid)),
-            owner=door.control and uid in {0, os.geteuid()},
+            way=Way.CONTROL if door.control else Way.UNIX,
+            owner=uid in {0, os.geteuid()},
             spawn=self._spawn,
         )
 

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from drawwell import __version__
-from drawwell.errors import PermissionRefused, SourceUnavailable, UsageError
+from drawwell.authorisation import Identity, Standing, Way, may
+from drawwell.errors import SourceUnavailable, UsageError
 from drawwell.reports import as_json
 from drawwell.roles.broker import Broker
 from drawwell.roles.source import SourceRole
@@ -37,15 +38,13 @@ class Control:
     async def __call__(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer one verb; see `drawwell.ports.Broker.call`."""
         kind, _, name = peer.partition(":")
-        table = self._for_owner if kind == "owner" else self._for_consumers
-        if verb in table:
-            return await table[verb](name, args)
-        if verb in self._for_owner:
-            raise PermissionRefused(
-                f"only the broker's owner may ask for {verb}",
-                hint="Ask as root or as the broker's own user, on the broker's machine.",
-            )
-        raise UsageError(f"no control verb is called {verb!r}")
+        owner = kind == "owner"
+        # the door has looked already: whatever door that was, nobody has more rights than at the control socket
+        may(Way.CONTROL, Identity(Standing.OWNER if owner else Standing.CONSUMER, name), verb)
+        table = self._for_owner if owner else self._for_consumers
+        if verb not in table:
+            raise UsageError(f"this broker does not know the verb {verb!r}")
+        return await table[verb](name, args)
 
     async def _status(self, _name: str, _args: dict[str, Any]) -> dict[str, Any]:
         return as_json(self._broker.report())

@@ -3,10 +3,10 @@
 import os
 from collections.abc import Iterable, Mapping
 
+from drawwell.authorisation import DRAW, SPEAK, Identity, Standing, Way, may
 from drawwell.config.defaults import LOCAL
 from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import PermissionRefused
 from drawwell.host.registry import InvitedRegistry
 from drawwell.host.rows import ConsumerRow
 from drawwell.roles.account import Terms
@@ -23,15 +23,14 @@ def local_consumer(config: Config, uid: int) -> str:
     Raises:
         PermissionRefused: none.
     """
+    identity = (
+        Identity(Standing.OWNER, LOCAL) if _ours(uid) else Identity(Standing.STRANGER, f"user number {uid}")
+    )
     for consumer in config.consumers:
         if consumer.uid == uid:
-            return consumer.name
-    if _ours(uid):
-        return LOCAL
-    raise PermissionRefused(
-        f"no consumer of this broker is user number {uid}",
-        hint='Have the operator add a [[consumer]] with user = "…" to the configuration.',
-    )
+            identity = Identity(Standing.CONSUMER, consumer.name)
+    may(Way.UNIX, identity, DRAW)
+    return identity.name
 
 
 def ssh_consumer(config: Config, registry: InvitedRegistry, uid: int, name: str) -> str:
@@ -40,11 +39,10 @@ def ssh_consumer(config: Config, registry: InvitedRegistry, uid: int, name: str)
     Raises:
         PermissionRefused: not for that user to say, or no such consumer has a key.
     """
-    if uid != config.ssh.uid and not _ours(uid):
-        raise PermissionRefused(
-            f"user number {uid} speaks for no consumer",
-            hint=f"Only {config.ssh.user}, which [ssh] user names, may run 'drawwell serve-stdio'.",
-        )
+    standing = Standing.OWNER if _ours(uid) else Standing.STRANGER
+    if uid == config.ssh.uid:
+        standing = Standing.SPEAKER
+    may(Way.SSH, Identity(standing, f"user number {uid}"), SPEAK)
     return registry.check_key(name)
 
 

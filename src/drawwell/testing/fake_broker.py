@@ -66,15 +66,15 @@ class FakeBroker:
         self.stirred.append((consumer, data))
 
     async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Answer ``echo`` with its arguments (Broker)."""
+        """Answer ``status`` and ``renew`` with who asks what; a receipt key is too large to be sent (Broker)."""
         self.calls.append((peer, verb, args))
         await self._wait()
         if verb in self.results:
             return self.results[verb]
-        if verb == "large":
+        if verb == "receipt-key":
             return {"large": "x" * 2**20}
-        if verb not in {"echo", "renew"}:
-            raise UsageError(f"no such verb: {verb}", hint="Try echo.")
+        if verb not in {"status", "renew"}:
+            raise UsageError(f"no such verb: {verb}", hint="Try status.")
         return {"peer": peer, "args": args}
 
     async def _wait(self) -> None:

@@ -24,7 +24,7 @@ class DrawAsk:
 
 @dataclass(frozen=True, slots=True)
 class CallAsk:
-    """A control verb, and how its result is answered. A `public` one may be asked by nobody in particular."""
+    """A control verb, and how its result is answered: `public` where that tells whether the broker is ready."""
 
     verb: str
     answer: Callable[[dict[str, Any]], Answer]

@@ -1,0 +1,101 @@
+"""The whole table of who may do what by which door, written down a second time, by hand."""
+
+import asyncio
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drawwell.authorisation import ALLOWED, VERBS, Identity, Standing, Way, may
+from drawwell.errors import PermissionRefused, UsageError
+from drawwell.roles.control import Control
+from drawwell.testing.workbench import Workbench
+
+TABLE = """
+             control    unix  tls  stream  https  http  probe  ssh  egd
+owner        DsrSILVU   Dsr   -    -       -      Dsy   -      k    -
+speaker      -          -     -    -       -      -     -      k    -
+consumer     Dsr        Dsr   Dsr  D       Dsy    Dsy   -      Ds   DM
+expired      -          -     r    -       y      -     -      -    -
+stranger     -          -     -    -       y      y     y      -    -
+"""
+"""One letter for what may be done, a hyphen for nothing."""
+LETTERS = {
+    "D": {"draw"},
+    "M": {"stir"},
+    "k": {"speak"},
+    "r": {"renew"},
+    "y": {"ready"},
+    "s": {"status", "receipt-key"},
+    "S": {"source.command"},
+    "I": {"consumer.invite"},
+    "L": {"consumer.list"},
+    "V": {"consumer.revoke"},
+    "U": {"consumer.quota"},
+}
+
+
+def allowed_by_hand() -> set[tuple[Way, Standing, str]]:
+    """Read the table."""
+    head, *rows = TABLE.strip().splitlines()
+    ways = [Way[name.upper()] for name in head.split()]
+    found = set()
+    for row in rows:
+        standing, *cells = row.split()
+        assert len(cells) == len(ways)
+        for way, cell in zip(ways, cells, strict=True):
+            for letter in cell.replace("-", ""):
+                found |= {(way, Standing(standing), verb) for verb in LETTERS[letter]}
+    return found
+
+
+BY_HAND = allowed_by_hand()
+EVERYTHING = list(itertools.product(Way, Standing, sorted(VERBS)))
+
+
+@pytest.mark.parametrize(("way", "standing", "verb"), EVERYTHING)
+def test_the_table(way: Way, standing: Standing, verb: str) -> None:
+    """Each of all combinations of door, identity and verb is allowed exactly if the table says so."""
+    try:
+        may(way, Identity(standing, "web01"), verb)
+        hint = None
+    except PermissionRefused as refused:
+        hint = refused.hint
+    assert (hint is None) == ((way, standing, verb) in BY_HAND)
+
+
+def test_the_owners_verbs_are_the_owners_and_only_at_the_control_socket() -> None:
+    """No path from the network leads to a source or to the consumers' terms."""
+    for way, standing, verb in BY_HAND:
+        if verb.partition(".")[0] in {"source", "consumer"}:
+            assert (way, standing) == (Way.CONTROL, Standing.OWNER)
+
+
+@given(st.sampled_from(Way), st.sampled_from(Standing), st.text().filter(lambda verb: verb not in VERBS))
+def test_what_is_not_named_is_refused(way: Way, standing: Standing, verb: str) -> None:
+    """A verb that does not exist is allowed to nobody by any door."""
+    with pytest.raises((PermissionRefused, UsageError)):
+        may(way, Identity(standing, "web01"), verb)
+
+
+def test_every_way_and_every_verb_is_used() -> None:
+    """No door is without a row, and each verb is allowed to somebody somewhere."""
+    assert ALLOWED.keys() == set(Way)
+    assert {verb for row in ALLOWED.values() for verbs in row.values() for verb in verbs} == VERBS
+
+
+def test_control_knows_no_verb_that_authorisation_does_not() -> None:
+    """Whatever answers are added to the control verbs, they are refused until the table names them."""
+
+    async def answer(_name: str, _args: dict) -> dict:
+        return {}
+
+    async def ask(peer: str, verb: str) -> dict:
+        return await Control(Workbench().broker, {"consumer.forge": answer}, {"forge": answer})(
+            peer, verb, {}
+        )
+
+    for peer, verb in (("owner", "consumer.forge"), ("consumer:web01", "forge"), ("owner", "forge")):
+        with pytest.raises(UsageError, match="forge"):
+            asyncio.run(ask(peer, verb))
