@@ -8,6 +8,10 @@ from drawwell.entropy.turns import Turn, Turns
 from drawwell.errors import Starved
 
 
+LEAST_PATIENCE_S = 0.001
+"""Less than this is no patience: timers are no finer."""
+
+
 class Line:
     """Who waits for bytes of `reservoir`; `look` after every change of what is in it."""
 
@@ -54,11 +58,11 @@ class Line:
         self._turns.leave(turn)
         self.look()
 
-    async def wait(self, turn: Turn, patience_s: float) -> None:
-        """Return when it may be its turn, or after `patience_s`."""
+    async def wait(self, turn: Turn, until: float) -> None:
+        """Return when it may be its turn, or at `until` on the loop's clock."""
         loop = asyncio.get_running_loop()
         waiting = self._waiting[turn] = loop.create_future()
-        over = loop.call_later(patience_s, _wake, waiting)
+        over = loop.call_at(until, _wake, waiting)
         try:
             await waiting
         finally:
@@ -77,7 +81,7 @@ class Place:
     def __init__(self, line: Line, consumer: str, patience_s: float) -> None:
         self._line = line
         self._consumer = consumer
-        self._patience_s = patience_s
+        self._until = asyncio.get_running_loop().time() + patience_s
         self._turn: Turn | None = None
 
     def may_go(self, needed_bytes: int) -> bool:
@@ -90,14 +94,11 @@ class Place:
         Raises:
             Starved: patience is over; made of how many bytes are missing.
         """
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        if self._patience_s <= 0:
+        if self._until - asyncio.get_running_loop().time() < LEAST_PATIENCE_S:
             raise starved(max(1, self._line.short_by(self._turn, needed_bytes)))
         if self._turn is None:
             self._turn = self._line.join(self._consumer, needed_bytes)
-        await self._line.wait(self._turn, self._patience_s)
-        self._patience_s -= loop.time() - begun
+        await self._line.wait(self._turn, self._until)
 
     def leave(self) -> None:
         """Give the place up."""
