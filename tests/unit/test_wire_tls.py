@@ -169,7 +169,7 @@ def test_client_certificate_does_not_serve_as_a_broker(
         shake_hands(TlsLayer(posing), TlsLayer(client, server_name="localhost"))
 
 
-@pytest.mark.parametrize("protocols", [[], ["http/1.1"]])
+@pytest.mark.parametrize("protocols", [[], ["h2"]])
 def test_broker_says_when_no_protocol_was_agreed_on(
     authority: PaperAuthority, server: ssl.SSLContext, protocols: list[str]
 ) -> None:
