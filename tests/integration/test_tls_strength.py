@@ -9,6 +9,7 @@ import pytest
 from drawwell.config.kinds import HostPort
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import LinkUnavailable
+from drawwell.host.openssl import offered
 from drawwell.host.pty import PtyDevice
 from drawwell.roles.assemble import tls_link
 from drawwell.testing.certificates import PaperAuthority
@@ -87,5 +88,24 @@ def test_a_broker_with_a_weak_suite_is_not_spoken_to(folder: Path, suite: str, w
         finally:
             process.terminate()
             await process.wait()
+
+    asyncio.run(run())
+
+
+def test_status_tells_offered_from_negotiated(folder: Path) -> None:
+    """Before a handshake the groups are offered and none is negotiated; after one, the one in its hello is."""
+
+    async def run() -> None:
+        site = Site(folder)
+        async with PtyDevice(folder / "stick"), running(site) as process:
+            await site.until_healthy()
+            notes = (await site.ask("status"))["notes"]
+            assert notes == [f"tls key exchange: offered {', '.join(offered())}; negotiated none yet"]
+            link = site.link(await site.enrol("web01"))
+            await link.draw(32, DrawClass.FULL)
+            await link.aclose()
+            assert process.station
+            (note,) = (await site.ask("status"))["notes"]
+            assert note.partition("negotiated ")[2] in {f"{group} (1)" for group in offered()}
 
     asyncio.run(run())

@@ -29,10 +29,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def serve(args: argparse.Namespace, out: Output, *, consumers: bool) -> int:
     """Run until a signal."""
     from drawwell.config.load import load
+    from drawwell.host.openssl import insist_on_post_quantum
     from drawwell.roles.run import Process, run_until_signal
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
     config = load(args.config)
+    if config.tls.require_pq:
+        insist_on_post_quantum()
     process = Process(config, lambda: load(args.config), consumers=consumers)
     if os.geteuid() == 0 and consumers and config.serves and config.tls.listen:
         out.say(

@@ -9,6 +9,7 @@ from drawwell.config.kinds import (
     PATH,
     Choice,
     FileMode,
+    Flag,
     HostPort,
     Listen,
     LocalListen,
@@ -163,6 +164,14 @@ class TlsSection:
         what="The names in the broker's own certificate; the first one is put into invitations.",
         why="Consumers refuse a broker whose certificate does not bear the name that they connect to.",
         example='["well.example.org", "192.0.2.7"]',
+    )
+    require_pq: bool = setting(
+        Flag(),
+        False,
+        what="Take no other key exchange than X25519MLKEM768, in all TLS of this process. Needs OpenSSL 3.5 or later.",
+        why="What is recorded today stays secret from a quantum computer of later; machines with an older OpenSSL are "
+        "turned away.",
+        example="true",
     )
 
 

@@ -5,6 +5,7 @@ import logging
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from drawwell.authorisation import DRAW, Way, may
@@ -17,6 +18,7 @@ from drawwell.doors.stream import SEND_BUFFER_BYTES, pour
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefused, RemoteProtocolError
 from drawwell.ports import Broker, Peer, Registry
+from drawwell.wire.hello import group_name
 from drawwell.wire.http_session import HTTP_ALPN
 from drawwell.wire.limits import ALPN
 from drawwell.wire.tls import TlsLayer, TlsState
@@ -58,6 +60,8 @@ class TlsDoor(Door):
         self.broker_name = broker_name
         self.streams = streams
         self.clock = clock
+        self.groups: Counter[str] = Counter()
+        """The key-exchange groups that were negotiated, and how often."""
         self.context: ssl.SSLContext | None = None
         self._host = host
         self._port = port
@@ -145,6 +149,8 @@ class TlsConnection(SessionConnection):
     def _identify(self, tls: TlsLayer) -> None:
         door = self._tls_door
         peer = door.registry.identify(tls.peer_certificate, door.clock())
+        if tls.group is not None:
+            door.groups[group_name(tls.group)] += 1
 
         def identify() -> Peer:
             return door.registry.check(peer, door.clock())

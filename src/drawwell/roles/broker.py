@@ -85,7 +85,8 @@ class Broker:
         self.control: Callable[[str, str, dict[str, Any]], Any] | None = None
         self.doors: tuple[str, ...] = ()
         self.sinks: tuple[Sink, ...] = ()
-        self.notes: tuple[str, ...] = ()
+        self.remarks: tuple[Callable[[], str], ...] = ()
+        """Each is asked at every report for a note; "" for none."""
         self._supply = supply
         self._line = Line(supply.reservoir)
         supply.deposited = self._line.look
@@ -323,5 +324,5 @@ class Broker:
             consumers=tuple(account.report(now) for account in self.accounts.values()),
             sinks=tuple(sink.report for sink in self.sinks),
             doors=self.doors,
-            notes=self.notes,
+            notes=tuple(filter(None, (remark() for remark in self.remarks))),
         )

@@ -32,6 +32,7 @@ from drawwell.host.admin import Admin, Site
 from drawwell.host.authority import Authority
 from drawwell.host.clock import wall_clock
 from drawwell.host.files import make_private_directory, read_file, replace_file
+from drawwell.host.openssl import offered
 from drawwell.host.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.host.store import Store
 from drawwell.roles.account import Terms
@@ -273,6 +274,7 @@ class Station:
             clock=self._clock,
         )
         self._open(self._tls, f"tls {listen}, with http")
+        self.broker.remarks += (partial(_key_exchange, self._tls, ", ".join(offered())),)
 
     def _stream_class(self, consumer: str) -> DrawClass | None:
         account = self.broker.accounts.get(consumer)
@@ -309,6 +311,12 @@ class Station:
                     self._tls.reload()
                 except DrawwellError as error:
                     log.error("the TLS door keeps its old certificate: %s", error)
+
+
+def _key_exchange(door: TlsDoor, offers: str) -> str:
+    """Say what is known: what a handshake has come to stands in its hello, and so it is counted."""
+    negotiated = ", ".join(f"{name} ({times})" for name, times in door.groups.most_common())
+    return f"tls key exchange: offered {offers}; negotiated {negotiated or 'none yet'}"
 
 
 def _no_invitations() -> dict[str, Answer]:
