@@ -390,6 +390,28 @@ def test_what_waits_for_a_peer_that_left_is_dropped(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_nothing_more_is_drawn_for_a_peer_that_has_gone(tmp_path: Path) -> None:
+    """Of the draws that a peer asked for before it left, only those are made that come before its absence shows."""
+    broker = FakeBroker()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        door = UnixDoor(str(tmp_path / "draw"), broker, named)
+        async with serving(door), asyncio.timeout(PATIENCE_S):
+            with socket.socket(socket.AF_UNIX) as peer:
+                peer.connect(door.path)
+                peer.setblocking(False)
+                await loop.sock_sendall(peer, Hello((1,)).encode())
+                await loop.sock_recv(peer, 100)
+                peer.send(b"".join(Draw(n, 65536, DrawClass.FULL).encode() for n in range(1, 65)))
+            link = UnixLink(door.path)
+            await link.draw(1, DrawClass.FULL)
+            await link.aclose()
+
+    asyncio.run(run())
+    assert broker.serial <= 1 + 3
+
+
 def test_one_open_request_too_many_ends_the_session(tmp_path: Path) -> None:
     """The sixty-fifth request that waits is a breach of the protocol; the waiting ones are dropped."""
 

@@ -288,14 +288,16 @@ class SessionConnection(AnsweringConnection):
             self._pump()
 
     def _answer(self) -> None:
-        conversation = self._conversation
-        if conversation is None:
+        conversation, transport = self._conversation, self._transport
+        if conversation is None or transport is None:
             return
         frames = 0
         while not self._blocked and frames < REQUESTS_PER_TURN and conversation.step():
             frames += 1
             if conversation.outgoing_bytes >= _COALESCE_BYTES:
                 self._flush(conversation)
+                if transport.is_closing():
+                    return  # the peer has gone: nothing more is drawn for it
         self._flush(conversation)
         if conversation.admitted:
             self._admit(conversation.consumer)
