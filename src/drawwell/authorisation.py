@@ -58,6 +58,7 @@ READY: Final = "ready"
 """Ask whether draws can be served now, and nothing else."""
 FOR_THE_OWNER: Final = frozenset({
     "source.command", "consumer.invite", "consumer.list", "consumer.revoke", "consumer.quota",
+    "seed.claim", "seed.settle",
 })  # fmt: skip
 FOR_EVERYBODY: Final = frozenset({"status", "receipt-key"})
 """What is answered depends on who asks: a consumer's status is its own."""

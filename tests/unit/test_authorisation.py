@@ -14,7 +14,7 @@ from drawwell.testing.workbench import Workbench
 
 TABLE = """
              control    unix  tls  stream  https  http  probe  ssh  egd
-owner        DsrSILVU   Dsr   -    -       -      Dsy   -      k    -
+owner        DsrSILVUC  Dsr   -    -       -      Dsy   -      k    -
 speaker      -          -     -    -       -      -     -      k    -
 consumer     Dsr        Dsr   Dsr  D       Dsy    Dsy   -      Ds   DM
 expired      -          -     r    -       y      -     -      -    -
@@ -33,6 +33,7 @@ LETTERS = {
     "L": {"consumer.list"},
     "V": {"consumer.revoke"},
     "U": {"consumer.quota"},
+    "C": {"seed.claim", "seed.settle"},
 }
 
 
@@ -68,7 +69,7 @@ def test_the_table(way: Way, standing: Standing, verb: str) -> None:
 def test_the_owners_verbs_are_the_owners_and_only_at_the_control_socket() -> None:
     """No path from the network leads to a source or to the consumers' terms."""
     for way, standing, verb in BY_HAND:
-        if verb.partition(".")[0] in {"source", "consumer"}:
+        if verb.partition(".")[0] in {"source", "consumer", "seed"}:
             assert (way, standing) == (Way.CONTROL, Standing.OWNER)
 
 
