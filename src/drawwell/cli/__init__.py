@@ -19,8 +19,8 @@ from drawwell.cli.output import Output
 from drawwell.errors import UsageError
 
 NOUNS = (
-    "status", "demo", "run", "broker", "draw", "join", "renew", "consumer", "source", "onerng", "doctor", "check",
-    "assess", "evidence", "receipt", "config", "completion", "serve-stdio",
+    "status", "demo", "run", "broker", "draw", "seed-file", "join", "renew", "consumer", "source", "onerng", "doctor",
+    "check", "assess", "evidence", "receipt", "config", "completion", "serve-stdio",
 )  # fmt: skip
 EXIT_USAGE = 64
 

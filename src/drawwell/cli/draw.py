@@ -156,7 +156,7 @@ async def _draw(args: argparse.Namespace, upstream: Upstream, total: int, wait_s
     drawn = 0
     try:
         while drawn < total:
-            grant = await _draw_patiently(args, upstream, min(_PIECE_BYTES, total - drawn), wait_s)
+            grant = await draw_patiently(args, upstream, min(_PIECE_BYTES, total - drawn), wait_s)
             drawn += len(grant)
             sink.write(grant)
             sink.progress(drawn, total)
@@ -164,7 +164,7 @@ async def _draw(args: argparse.Namespace, upstream: Upstream, total: int, wait_s
         await upstream.aclose()
 
 
-async def _draw_patiently(args: argparse.Namespace, upstream: Upstream, n_bytes: int, wait_s: float) -> Grant:
+async def draw_patiently(args: argparse.Namespace, upstream: Upstream, n_bytes: int, wait_s: float) -> Grant:
     """Draw, waiting in line while the reservoir is short, and as long as it says while a quota is used up."""
     now = asyncio.get_running_loop().time
     deadline = now() + wait_s

@@ -53,6 +53,16 @@ class CertificateRow:
     revoked_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SeedRow:
+    """What was written for one machine's first boot: how often, when first, and the last grant's serial number."""
+
+    machine: str
+    count: int
+    written_at: float
+    serial: int | None
+
+
 def consumer_from(row: tuple[Any, ...]) -> ConsumerRow:
     """Read what `consumer_values` wrote; raises ValueError or TypeError for anything else."""
     name, rate, quota, classes, created, revoked_at, stream, ssh_key = row

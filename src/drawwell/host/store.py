@@ -25,6 +25,7 @@ from drawwell.host.rows import (
     CertificateRow,
     ConsumerRow,
     InvitationRow,
+    SeedRow,
     consumer_from,
     consumer_values,
     quota_from,
@@ -47,6 +48,10 @@ MIGRATIONS: Final = (
     """
     ALTER TABLE consumers ADD COLUMN stream INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE consumers ADD COLUMN ssh_key TEXT NOT NULL DEFAULT '';
+    """,
+    """
+    CREATE TABLE seeds (
+        machine TEXT PRIMARY KEY, count INTEGER NOT NULL, written_at REAL NOT NULL, serial INTEGER);
     """,
 )
 """Script n brings the schema to version n + 1. Scripts that were released are never changed."""
@@ -180,6 +185,32 @@ class Store:
                 (certificate.serial, certificate.not_after, certificate.spki, certificate.consumer),
             )
         return renewed.rowcount == 1
+
+    # ---- seeds for first boots ---------------------------------------------------------------------------
+
+    def claim_seed(self, machine: str, now: float, *, again: bool) -> SeedRow | None:
+        """Note that a seed for `machine` is about to be written.
+
+        Where one was, it is returned and nothing is noted, unless it is meant to be written `again`.
+        """
+        with self._transaction() as db:
+            found = db.execute("SELECT * FROM seeds WHERE machine = ?", (machine,)).fetchone()
+            if found and not again:
+                return SeedRow(*found)
+            db.execute(
+                "INSERT INTO seeds VALUES (?, 1, ?, NULL) ON CONFLICT (machine) DO UPDATE SET count = count + 1",
+                (machine, now),
+            )
+        return None
+
+    def settle_seed(self, machine: str, serial: int | None) -> None:
+        """Note the serial number of the grant that was written; None takes the last claim back: nothing was."""
+        with self._transaction() as db:
+            if serial is not None:
+                db.execute("UPDATE seeds SET serial = ? WHERE machine = ?", (serial, machine))
+            else:
+                db.execute("UPDATE seeds SET count = count - 1 WHERE machine = ?", (machine,))
+                db.execute("DELETE FROM seeds WHERE machine = ? AND count = 0", (machine,))
 
     # ---- quota and time ----------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from drawwell.host.clock import wall_clock
 from drawwell.host.files import make_private_directory, read_file, replace_file
 from drawwell.host.openssl import offered
 from drawwell.host.registry import InvitedRegistry, OwnPkiRegistry
+from drawwell.host.seeds import Seeds
 from drawwell.host.store import Store
 from drawwell.roles.account import Terms
 from drawwell.roles.assemble import make_driver
@@ -133,6 +134,24 @@ class Station:
             account.wipe()
         self._supply.wipe()
         self._store.close()
+
+    def begin_anew(self) -> None:
+        """Serve nothing that lies in memory now: this machine may be a copy, and another one has the same.
+
+        Sessions over TLS end: two machines that go on with one would encrypt under the same key and nonces.
+        """
+        ssl.RAND_add(os.urandom(32), 0.0)  # OpenSSL's generator is a copy, too
+        wiped = self._supply.wipe()
+        for account in self.broker.accounts.values():
+            account.wipe()
+        for source in self.sources:
+            source.begin_anew()
+        if self._tls:
+            self._tls.drop_all()
+        log.warning(
+            "this machine was copied or restored: %d bytes and all generators dropped, start-up tests again",
+            wiped,
+        )
 
     def reload(self, config: Config) -> None:
         """Take over what can change while we run, consumers and certificates; say what cannot.
@@ -284,7 +303,7 @@ class Station:
         owner, consumers = self._admin.answers() if self._admin else (_no_invitations(), {})
         self.broker.control = Control(
             self.broker,
-            {"receipt-key": self._receipt_key, **owner},
+            {"receipt-key": self._receipt_key, **Seeds(self._store, self._clock).answers(), **owner},
             {"receipt-key": self._receipt_key, **consumers},
         )
 
