@@ -53,7 +53,7 @@ def broker(site: Site) -> Samples:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     begun = time.perf_counter()
-    with running(argv) as process:
+    with running(argv, stderr=None) as process:
         while not _granted(path):
             if time.perf_counter() - begun > START_WITHIN_S:
                 raise SystemExit("the broker grants nothing")

@@ -26,8 +26,8 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.wire.frames import Draw, Granted
 from drawwell.wire.limits import MAX_DRAW_BYTES
 
-AHEAD: Final = 4
-"""Draws asked for and not answered: what keeps a link busy, as a consumer that wants megabytes does."""
+AHEAD: Final = 16
+"""Draws asked for and not answered, 1 MiB in all: so the server is not kept waiting for the client's turn."""
 FRAME_BYTES: Final = draw_of(MAX_DRAW_BYTES, DrawClass.DRBG).answer_bytes
 S_SERVER: Final = "openssl s_server"
 CIPHER: Final = "TLS_AES_256_GCM_SHA384"
@@ -68,7 +68,7 @@ class Taker:
         if begins < n_bytes and self.buffer[begins] != Granted.TYPE:
             raise SystemExit(f"not a grant but a frame of type {self.buffer[begins]:#04x}")
         for number in range(before // FRAME_BYTES, self.taken // FRAME_BYTES):
-            self.link.send(self._request(number % AHEAD + 1))
+            self.link.send(self._request(AHEAD + 1 + number))
 
     @staticmethod
     def _request(number: int) -> bytes:

@@ -86,7 +86,7 @@ key = "{self.key}"
             "-c",
             self.configuration(port, source, broker),
         ]
-        with open(self.folder / "broker.log", "ab") as log, running(argv, stderr=log) as process:
+        with running(argv, stderr=None) as process:
             wait_for_port(process, port)
             yield Server(process.pid, port)
 
