@@ -33,6 +33,7 @@ class Turns:
         self._passes: dict[str, int] = {}
         self._present = 0
         self._order = 0
+        self._first: Turn | None = None  # where it is known
         self.waiting_bytes = 0
         """What all that wait need together."""
 
@@ -46,6 +47,7 @@ class Turns:
         if consumer not in self._waiting:
             self._passes[consumer] = self._pass_of(consumer)
         self._waiting.setdefault(consumer, deque()).append(turn)
+        self._first = None
         self.waiting_bytes += needed_bytes
         return turn
 
@@ -55,17 +57,21 @@ class Turns:
         if line is None or turn not in line:
             return
         line.remove(turn)
+        self._first = None
         self.waiting_bytes -= turn.needed_bytes
         if not line:
             del self._waiting[turn.consumer]
 
     def first(self) -> Turn | None:
-        """Return who is first in line."""
-        heads = [line[0] for line in self._waiting.values()]
-        return min(heads, key=lambda turn: (self._passes[turn.consumer], turn.order), default=None)
+        """Return who is first in line; asked at every deposit, so it is worked out only after a change."""
+        if self._first is None:
+            heads = [line[0] for line in self._waiting.values()]
+            self._first = min(heads, key=lambda turn: (self._passes[turn.consumer], turn.order), default=None)
+        return self._first
 
     def served(self, consumer: str, taken_bytes: int, weight: int) -> None:
         """Count what a consumer took, in line or without waiting; plenty that was had before counts for nothing."""
+        self._first = None
         begun = self._pass_of(consumer)
         ended = self._passes[consumer] = begun + taken_bytes * _STRIDE // weight
         self._present = max(self._present, begun if self._waiting else ended)
