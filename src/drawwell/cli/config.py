@@ -107,6 +107,8 @@ def _serving(config: "Config") -> Iterator[str]:
         ca = config.pki.ca or "the built-in CA"
         enrolment = f", enrolment at {config.enrol.listen}" if config.enrol.listen else ""
         yield f"tls door at {config.tls.listen} for certificates of {ca}{enrolment}"
+    if config.http.listen:
+        yield f"http at {config.http.listen}"
     if config.health.listen:
         yield f"health at {config.health.listen}"
     for consumer in config.consumers:
