@@ -164,6 +164,12 @@ class Door(abc.ABC):
             if not own:
                 del self._sessions_of[consumer]
 
+    def drop_all(self) -> None:
+        """End every connection at once, without a word."""
+        for visitor in (*self._half_open, *self._sessions):
+            self.leave(visitor)
+            visitor.abort()
+
     @abc.abstractmethod
     def _listen(self) -> list[socket.socket]:
         """Open what is listened on."""

@@ -11,6 +11,7 @@ from drawwell.config.defaults import LOCAL
 from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import ConfigError, DrawwellError
+from drawwell.host.generation import Generations
 from drawwell.links.failover import Failover
 from drawwell.links.identity import LINKS
 from drawwell.links.memory import MemoryLink
@@ -43,8 +44,13 @@ class Process:
             require_privilege()
         self._load = load
         self._config = config
+        self._links: list[Upstream] = []
+        self._links_are_stale = asyncio.Event()
+        self.generations = Generations(self._begin_anew)
         self.station = Station(config) if config.serves else None
         self._consumers = self._make_consumers(config) if consumers else []
+        if self.station:
+            self.station.broker.remarks += (self._copies,)
         if not self.station and not self._consumers:
             raise ConfigError(
                 "nothing to run: no source, and nothing to pour into",
@@ -62,6 +68,8 @@ class Process:
                 served = group.create_task(self.station.run()) if self.station else None
                 poured = [group.create_task(consumer.run()) for consumer in self._consumers]
                 poured.append(group.create_task(keep_renewed(self._identities())))
+                poured.append(group.create_task(self.generations.listen()))
+                poured.append(group.create_task(self._close_stale_links()))
                 await stop.wait()
                 for task in poured:
                     task.cancel()
@@ -81,6 +89,27 @@ class Process:
             log.error("not reloaded: %s", error)
             for fault in error.faults if isinstance(error, ConfigError) else ():
                 log.error("%s", fault)
+
+    def _begin_anew(self) -> None:
+        if self.station:
+            self.station.begin_anew()
+        self._links_are_stale.set()
+
+    async def _close_stale_links(self) -> None:
+        """End the sessions that a copy of this machine has, too; they open again by themselves."""
+        while True:
+            await self._links_are_stale.wait()
+            self._links_are_stale.clear()
+            for link in self._links:
+                await link.aclose()
+
+    def _copies(self) -> str:
+        copies = self.generations.copies
+        return (
+            f"this machine was copied or restored, times: {copies}; reservoir and generators were dropped"
+            if copies
+            else ""
+        )
 
     def _make_consumers(self, config: Config) -> list[ConsumerRole]:
         sinks = [make_sink(section) for section in config.sinks]
@@ -121,6 +150,7 @@ class Process:
         """The brokers that the configuration names; without any, the one in this process."""
         if config.upstreams:
             links = [make_upstream(section, _links_dir(config)) for section in config.upstreams]
+            self._links += links
             return Failover(links, jitter=random.random, mix=config.links.mix)
         if self.station is None:
             raise ConfigError("nothing to draw from", hint="Add a [[source]] or an [[upstream]].")

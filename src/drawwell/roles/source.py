@@ -92,6 +92,7 @@ class SourceRole:
         self._open = False
         self._last_error = ""
         self._divert: bytearray | None = None
+        self._begun_anew = 0
         self.changed: Callable[[], None] = lambda: None
         supply.when_wanted(self._wake.set)
 
@@ -135,6 +136,15 @@ class SourceRole:
             last_error=self._last_error,
             tests=self._monitor.reports(),
         )
+
+    def begin_anew(self) -> None:
+        """Use nothing that was read so far, and run the start-up tests again: a copy of us may have read the same."""
+        self._begun_anew += 1
+        self._conditioner.discard()
+        if self._open and self._monitor.state is not SourceState.PERMANENT_FAILURE:
+            self._monitor.start()
+        self._wake.set()
+        self.changed()
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Have a verb carried out between two reads.
@@ -186,8 +196,12 @@ class SourceRole:
     async def _read_block(self) -> None:
         begun = self._clock()
         await asyncio.sleep(0)  # the others' turn: a driver that always has bytes does not wait for any
+        begun_anew = self._begun_anew
         raw = await self._driver.read(READ_BYTES)
         self._count.raw_bytes += len(raw)
+        if begun_anew != self._begun_anew:  # some of it may have been on its way
+            self._count.discarded_bytes += len(raw)
+            return
         before = self._monitor.state
         try:
             tested = self._monitor.feed(raw, self._clock())

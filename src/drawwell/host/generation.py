@@ -1,0 +1,136 @@
+"""Hearing that this machine was cloned or restored from a snapshot: whatever lies in memory may lie in two now.
+
+The kernel's driver of the VM generation ID reseeds the kernel's generator then (Linux 5.18), and tells of it twice: by
+a line in the kernel's log, and in some versions (6.8) by a uevent. Both are listened to. Neither can be forged by
+others: netlink names the kernel as the sender, and nobody but the kernel writes log records of its own facility.
+"""
+
+import asyncio
+import errno
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+UEVENT: Final = b"NEW_VMGENID=1"
+"""drivers/virt/vmgenid.c."""
+LOG_LINE: Final = b"random: crng reseeded due to virtual machine fork"
+"""add_vmfork_randomness() in drivers/char/random.c."""
+KERNEL_LOG: Final = "/dev/kmsg"
+
+_NETLINK_KOBJECT_UEVENT: Final = 15  # linux/netlink.h
+_KERNEL_GROUP: Final = 1  # 2 is that of udev, where programs speak
+_KERNEL: Final = 0  # the port of the kernel, netlink(7)
+_RECEIVE_BUFFER_BYTES: Final = 1 << 20
+_RECORD_BYTES: Final = 8192  # the largest of /dev/kmsg
+
+
+def tells_of_copy(message: bytes, sender: int) -> bool:
+    """Does this uevent of the netlink port `sender` say that there is a new generation?"""
+    return sender == _KERNEL and UEVENT in message.split(b"\0")[1:]
+
+
+def logs_copy(record: bytes) -> bool:
+    """Does this record of /dev/kmsg (Documentation/ABI/testing/dev-kmsg), and the kernel by it, say so?"""
+    prefix, _, text = record.partition(b";")
+    priority = prefix.partition(b",")[0]
+    is_kernels = priority.isdigit() and int(priority) >> 3 == 0
+    return is_kernels and text.partition(b"\n")[0] == LOG_LINE
+
+
+class Generations:
+    """Listens until cancelled, where it may.
+
+    Args:
+        copied: Called when this machine may be a copy; also when messages were lost.
+    """
+
+    def __init__(self, copied: Callable[[], None]) -> None:
+        self.deaf = True
+        """Nothing can be heard here."""
+        self.heard: Counter[str] = Counter()
+        """How often each ear heard of a copy."""
+        self.ready = asyncio.Event()
+        self._copied = copied
+
+    @property
+    def copies(self) -> int:
+        """How often this machine was copied, as far as was heard: each time both ears may tell."""
+        return max(self.heard.values(), default=0)
+
+    async def listen(self) -> None:
+        """Listen with every ear that can be opened."""
+        loop = asyncio.get_running_loop()
+        ears: list[tuple[int, Callable[[], object]]] = []
+        try:
+            if uevents := _open_uevents():
+                ears.append((uevents.fileno(), uevents.close))
+                loop.add_reader(uevents, self._hear, "uevent", lambda: tells_of_copy(*_received(uevents)))
+            if (log := _open_log()) is not None:
+                ears.append((log, lambda: os.close(log)))
+                loop.add_reader(log, self._hear, "kernel log", lambda: logs_copy(os.read(log, _RECORD_BYTES)))
+            self.deaf = not ears
+            self.ready.set()
+            await asyncio.Event().wait()
+        finally:
+            for fd, close in ears:
+                loop.remove_reader(fd)
+                close()
+
+    def _hear(self, ear: str, listen: Callable[[], bool]) -> None:
+        """Take in what is there; what was lost may have been it."""
+        told = False
+        try:
+            while True:
+                told |= self._take(listen)
+        except BlockingIOError:
+            pass
+        if told:
+            self.heard[ear] += 1
+            self._copied()
+
+    @staticmethod
+    def _take(listen: Callable[[], bool]) -> bool:
+        try:
+            return listen()
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno in {errno.ENOBUFS, errno.EPIPE}:  # netlink(7); dev-kmsg: records were overwritten
+                return True
+            raise BlockingIOError from error
+
+
+def _received(uevents: socket.socket) -> tuple[bytes, int]:
+    message, (sender, _groups) = uevents.recvfrom(_RECORD_BYTES)
+    return message, sender
+
+
+def _open_uevents() -> socket.socket | None:
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    try:
+        uevents = socket.socket(socket.AF_NETLINK, kind, _NETLINK_KOBJECT_UEVENT)
+    except OSError:
+        return None
+    try:
+        uevents.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+        uevents.bind((0, _KERNEL_GROUP))
+    except OSError:
+        uevents.close()
+        return None
+    return uevents
+
+
+def _open_log() -> int | None:
+    """Open the kernel's log behind its last record; None where this process may not."""
+    try:
+        log = os.open(KERNEL_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        os.lseek(log, 0, os.SEEK_END)
+    except OSError:
+        os.close(log)
+        return None
+    return log
