@@ -11,8 +11,9 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 
+numba: Any
 try:
-    import numba  # type: ignore[import-untyped]
+    import numba
 except ImportError:
     numba = None
 
@@ -45,7 +46,7 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
 def _interpreted(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        bare: list[Any] = [memoryview(each) if isinstance(each, np.ndarray) else each for each in args]
-        return function(*bare, **kwargs)  # type: ignore[arg-type]
+        bare: Any = [each.data if isinstance(each, np.ndarray) else each for each in args]
+        return function(*bare, **kwargs)
 
     return run

@@ -86,7 +86,8 @@ def _would_run(config: "Config") -> Iterator[str]:
     kernel = config.kernel
     if kernel.feed:
         interval = format_duration(kernel.interval)
-        yield f"feed the kernel {format_size(kernel.amount)} every {interval}, credited {config.kernel_credit:g} bits per byte"
+        amount, credit = format_size(kernel.amount), f"{config.kernel_credit:g} bits per byte"
+        yield f"feed the kernel {amount} every {interval}, credited {credit}"
     for sink in config.sinks:
         yield f"pour class {sink.draw_class} into {sink.kind} {sink.path}".rstrip()
     if not (config.serves or config.pours):

@@ -7,7 +7,6 @@ from drawwell.entropy.reservoir import Reservoir
 from drawwell.entropy.turns import Turn, Turns
 from drawwell.errors import Starved
 
-
 LEAST_PATIENCE_S = 0.001
 """Less than this is no patience: timers are no finer."""
 

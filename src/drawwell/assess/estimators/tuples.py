@@ -100,7 +100,8 @@ def _nearly_greatest(
         found.append(length[near])
         logs.append(log[near])
     log = np.concatenate(logs)
-    return np.concatenate(found)[log >= log.max() * _NEAR]
+    nearly: Numbers = np.concatenate(found)[log >= log.max() * _NEAR]
+    return nearly
 
 
 @kernel
