@@ -12,6 +12,7 @@ from drawwell.cli.finding import Finding
 from drawwell.drivers.discovery import UsbDevice, discover, holders
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
 from drawwell.host.kernel import KernelFacts, kernel_facts
+from drawwell.host.virtual import virtual_facts
 from drawwell.reports import Firmware, SourceState
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
         if config.serves and report is None:
             yield from doctor_places.state(config)
             yield from doctor_places.ports(config)
+        yield from doctor_places.copies(config, virtual_facts())
         joined = tuple(doctor_places.links(config))
         yield from _broker(report, "" if joined else _start_hint(config, devices))
         yield from joined

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from drawwell.cli.finding import Finding
 from drawwell.config.kinds import HostPort
 from drawwell.errors import DrawwellError, Refused, StateUnavailable
+from drawwell.host.virtual import VirtualFacts
 from drawwell.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -40,6 +41,30 @@ def state(config: "Config") -> Iterator[Finding]:
             "problem", "state", f"only {format_size(free)} free for {wanted}",
             f"Make room: look at 'df {there}'. Nothing is served that cannot be written down first.",
         )  # fmt: skip
+
+
+def copies(config: "Config", machine: VirtualFacts) -> Iterator[Finding]:
+    """Would a broker here learn that its machine was copied?"""
+    if not (config.serves and machine.virtual):
+        return
+    if not machine.generation_id:
+        yield Finding(
+            "note", "copies",
+            "this is a virtual machine without a generation ID: of two that are restored from one snapshot neither "
+            "the kernel nor drawwell learns, and they can repeat each other",
+            "Give it one (QEMU: -device vmgenid,guid=auto) with Linux 5.18 or later, or take no snapshots while it runs.",
+        )  # fmt: skip
+    elif not machine.log_readable:
+        yield Finding(
+            "note", "copies",
+            f"this is a virtual machine with a generation ID, but user {os.geteuid()} may not read the kernel's log: "
+            "that it was copied is heard only of kernels that send a uevent",
+            "Run the broker as root or with AmbientCapabilities=CAP_SYSLOG.",
+        )  # fmt: skip
+    else:
+        yield Finding(
+            "good", "copies", "this is a virtual machine with a generation ID: copies of it are noticed"
+        )
 
 
 def ports(config: "Config") -> Iterator[Finding]:
