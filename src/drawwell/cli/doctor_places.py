@@ -52,7 +52,7 @@ def copies(config: "Config", machine: VirtualFacts) -> Iterator[Finding]:
             "note", "copies",
             "this is a virtual machine without a generation ID: of two that are restored from one snapshot neither "
             "the kernel nor drawwell learns, and they can repeat each other",
-            "Give it one (QEMU: -device vmgenid,guid=auto) with Linux 5.18 or later, or take no snapshots while it runs.",
+            "Give it one (QEMU: -device vmgenid,guid=auto) and Linux 5.18 or later, or take no snapshots of it.",
         )  # fmt: skip
     elif not machine.log_readable:
         yield Finding(

@@ -55,7 +55,8 @@ def _made_by_hypervisor(root: str) -> bool:
 def _bound(driver: str) -> bool:
     """Does the driver have a device? It stands there as a link."""
     try:
-        return any(entry.is_symlink() and entry.name != "module" for entry in os.scandir(driver))
+        with os.scandir(driver) as entries:
+            return any(entry.is_symlink() and entry.name != "module" for entry in entries)
     except OSError:
         return False
 
