@@ -1,0 +1,192 @@
+"""HTTP at the TLS door: chosen by ALPN, bounded as everything there, and no way round the registry."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drawwell.doors.door import Limits
+from drawwell.doors.tls import TlsDoor
+from drawwell.errors import PermissionRefused
+from drawwell.ports import Peer
+from drawwell.testing.certificates import PaperAuthority
+from drawwell.testing.fake_broker import FakeBroker
+from drawwell.testing.serving import serving
+from drawwell.wire.contexts import server_context
+
+PATIENCE_S = 20.0
+HOST = b" HTTP/1.1\r\nHost: x\r\n\r\n"
+Story = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+
+
+class Registry:
+    """Knows web01, until it is revoked; its certificate may have run out."""
+
+    renew_only = revoked = False
+
+    def identify(self, _certificate_der: bytes, _now: float) -> Peer:
+        return Peer("web01")
+
+    def check(self, peer: Peer, _now: float) -> Peer:
+        if self.revoked:
+            raise PermissionRefused("web01 is revoked")
+        return replace(peer, renew_only=self.renew_only)
+
+
+class House:
+    """A TLS door and a client with a certificate."""
+
+    def __init__(self, folder: Path, limits: Limits = Limits()) -> None:  # noqa: B008
+        authority = PaperAuthority(folder)
+        files, client = authority.server("localhost"), authority.client("web01")
+        self.broker, self.registry = FakeBroker(), Registry()
+        self.broker.results["status"] = {"ready": True, "not_ready_because": ""}
+        self.door = TlsDoor(
+            "127.0.0.1",
+            0,
+            lambda: server_context(*files, renews=True),
+            self.broker,
+            self.registry,
+            limits=limits,
+        )
+        self.context = ssl.create_default_context(cafile=authority.ca)
+        self.context.load_cert_chain(*client[:2])
+
+    def run(self, story: Story, *protocols: str) -> None:
+        """Tell a story to a client that offers these protocols."""
+        self.context.set_alpn_protocols(list(protocols or ("http/1.1",)))
+
+        async def run() -> None:
+            async with serving(self.door), asyncio.timeout(PATIENCE_S):
+                port = int(self.door.address.rpartition(":")[2])
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", port, ssl=self.context, server_hostname="localhost"
+                )
+                await story(reader, writer)
+                writer.close()
+
+        asyncio.run(run())
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """The next answer: status and body."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    (length,) = [line.split(b": ")[1] for line in head.split(b"\r\n") if line.startswith(b"Content-Length")]
+    return int(head.split()[1]), await reader.readexactly(int(length))
+
+
+def test_pipelined_draws_are_answered_in_order(tmp_path) -> None:
+    """Requests in one record come back one after the other, large answers among them."""
+    house = House(tmp_path)
+
+    async def story(reader, writer) -> None:
+        writer.write((b"GET /v1/draw?bytes=65536" + HOST + b"GET /v1/draw?bytes=8" + HOST) * 20)
+        for number in range(20):
+            assert len((await answer(reader))[1]) == 65536
+            assert (await answer(reader))[1] == (2 * number + 2).to_bytes(8, "big")
+
+    house.run(story)
+
+
+@pytest.mark.parametrize("offered", [("drawwell/1", "http/1.1"), ("http/1.1", "drawwell/1")])
+def test_our_own_protocol_goes_first(tmp_path, offered) -> None:
+    """A client that offers both gets drawwell/1, in whatever order it names them: an HTTP request is a breach there."""
+    house = House(tmp_path)
+
+    async def story(reader, writer) -> None:
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "drawwell/1"
+        writer.write(b"GET /v1/draw" + HOST)
+        assert not (await reader.read()).startswith(b"HTTP")
+
+    house.run(story, *offered)
+    assert house.broker.drawn_bytes == {}
+
+
+def test_revoked_consumer_gets_403_and_the_end(tmp_path) -> None:
+    """Revocation holds from the next request on, on an open connection."""
+    house = House(tmp_path)
+
+    async def story(reader, writer) -> None:
+        writer.write(b"GET /v1/draw" + HOST)
+        assert (await answer(reader))[0] == 200
+        house.registry.revoked = True
+        writer.write(b"GET /v1/draw" + HOST)
+        status, body = await answer(reader)
+        assert (status, json.loads(body)["kind"]) == (403, "PermissionRefused")
+        assert await reader.read() == b""
+
+    house.run(story)
+
+
+def test_certificate_that_ran_out_draws_nothing(tmp_path) -> None:
+    """Within the grace period it may only be renewed, and not over HTTP; what is public is answered."""
+    house = House(tmp_path)
+    house.registry.renew_only = True
+
+    async def story(reader, writer) -> None:
+        for target, expected in ((b"/v1/draw", 403), (b"/v1/status", 403), (b"/readyz", 200)):
+            writer.write(b"GET " + target + HOST)
+            assert (await answer(reader))[0] == expected
+
+    house.run(story)
+    assert house.broker.drawn_bytes == {}
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /v1/dr"])
+def test_client_that_never_asks_is_dropped(tmp_path, first: bytes) -> None:
+    """A certificate buys no place for who says nothing, or drips: the handshake's deadline holds until it has asked."""
+    house = House(tmp_path, Limits(handshake_deadline_s=0.5))
+
+    async def story(reader, writer) -> None:
+        writer.write(first)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError, ssl.SSLError)):
+            await answer(reader)
+
+    house.run(story)
+    assert house.door.counts.overdue == 1
+
+
+def test_consumer_that_drips_later_is_dropped(tmp_path) -> None:
+    """After its first answer, a request has the deadline of a frame from its first byte on."""
+    house = House(tmp_path, Limits(frame_deadline_s=0.1))
+
+    async def story(reader, writer) -> None:
+        writer.write(b"GET /v1/draw" + HOST)
+        assert (await answer(reader))[0] == 200
+        writer.write(b"GET /v1/dr")
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError, ssl.SSLError)):
+            await answer(reader)
+
+    house.run(story)
+    assert house.door.counts.overdue == 1
+
+
+def test_connections_of_one_consumer_are_bounded(tmp_path) -> None:
+    """One more connection than a consumer may have costs it its oldest."""
+    house = House(tmp_path, Limits(max_sessions_each=2))
+
+    async def story(reader, writer) -> None:
+        writer.write(b"GET /v1/draw" + HOST)
+        assert (await answer(reader))[0] == 200
+        port = int(house.door.address.rpartition(":")[2])
+        others = []
+        for _ in range(2):
+            others.append(
+                await asyncio.open_connection(
+                    "127.0.0.1", port, ssl=house.context, server_hostname="localhost"
+                )
+            )
+            others[-1][1].write(b"GET /v1/draw" + HOST)
+            assert (await answer(others[-1][0]))[0] == 200
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError, ssl.SSLError)):
+            await answer(reader)
+        for _, other in others:
+            other.close()
+
+    house.run(story)
+    assert house.door.counts.crowded_out == 1
