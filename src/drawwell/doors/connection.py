@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol, cast
 
+from drawwell.doors.admission import QUIET_S, source_of
 from drawwell.doors.door import Door
 from drawwell.host.faults import log_fault
 
@@ -28,6 +29,7 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._opened_at = self._heard_at = self._loop.time()
+        self.address = ""
         self._admitted = False
         self._leaving_since: float | None = None
         self._blocked = False
@@ -42,6 +44,7 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Come in (asyncio)."""
         self._transport = cast("asyncio.Transport", transport)
+        self.address = source_of(transport.get_extra_info("peername"))
         self._door.enter(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio
@@ -70,6 +73,10 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
         """Go (asyncio)."""
         self._transport = None
         self._door.leave(self)
+
+    def quiet_s(self, now: float) -> float:
+        """How long we have been waiting for it; to have said nothing that has an answer counts as long (Visitor)."""
+        return now - self._heard_at + (0 if self._written_bytes else QUIET_S)
 
     def overdue(self, now: float) -> bool:
         """Whether a deadline is past (Visitor)."""

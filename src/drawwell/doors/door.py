@@ -1,8 +1,9 @@
 """What every door does: listen, admit, keep to the deadlines, and go.
 
-Memory is bounded before anybody has shown who he is: at most `max_half_open` such connections, the oldest goes
-first; and at most `max_sessions` altogether. A consumer has `max_sessions_each`, its oldest goes first: none can take
-the places of the others, and sessions that died unnoticed pass away. One sweep looks at all deadlines.
+Memory is bounded before anybody has shown who he is: at most `max_half_open` such connections, and the address with
+the most of them gives one up; and at most `max_sessions` altogether. A consumer has `max_sessions_each`, its oldest
+goes first: none can take the places of the others, and sessions that died unnoticed pass away. One sweep looks at all
+deadlines.
 """
 
 import abc
@@ -12,10 +13,14 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from drawwell.doors.admission import Applicant, Places
 from drawwell.doors.sockets import BACKLOG, describe
+from drawwell.host.faults import say_shortage
 
 READ_BYTES: Final = 65_536
 """The most that is taken from one connection before the next has its turn."""
+ACCEPTS_PER_TURN: Final = 16
+"""Then those who are inside have their turn."""
 _MIN_SWEEP_S: Final = 0.01
 _MAX_SWEEP_S: Final = 1.0
 
@@ -63,7 +68,7 @@ class Counts:
     protocol_errors: int = 0
 
 
-class Visitor(Protocol):
+class Visitor(Applicant, Protocol):
     """A connection, as its door sees it."""
 
     def overdue(self, now: float) -> bool:
@@ -89,7 +94,7 @@ class Door(abc.ABC):
         self.counts = Counts()
         self.buffer = memoryview(bytearray(READ_BYTES))
         """One for all connections: what is read into it is used up before the next read."""
-        self._half_open: dict[Visitor, None] = {}
+        self._half_open: Places[Visitor] = Places()
         self._sessions: dict[Visitor, str] = {}
         self._sessions_of: dict[str, dict[Visitor, None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -112,14 +117,17 @@ class Door(abc.ABC):
         """
         sockets = self._listen()
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(say_shortage)
         servers: list[asyncio.Server] = []
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 try:
                     servers += [
-                        await loop.create_server(self._connection, sock=sock, backlog=BACKLOG)
+                        await loop.create_server(self._connection, sock=sock, backlog=ACCEPTS_PER_TURN)
                         for sock in sockets
                     ]
+                    for sock in sockets:
+                        sock.listen(BACKLOG)  # to asyncio the same number is how many it accepts in a row
                     self.address = describe(sockets[0])
                     self.ready.set()
                     await self._sweep(loop)
@@ -136,18 +144,19 @@ class Door(abc.ABC):
         return self._tasks.create_task(coroutine)
 
     def enter(self, visitor: Visitor) -> None:
-        """Note a new connection; the oldest half-open one makes room for it."""
+        """Note a new connection; of too many half-open ones one makes room."""
         self.counts.accepted += 1
-        self._half_open[visitor] = None
+        self._half_open.take(visitor)
         if len(self._half_open) > self.limits.max_half_open:
-            self._crowd_out(next(iter(self._half_open)))
+            self._crowd_out(self._half_open.one_too_many(asyncio.get_running_loop().time()))
         if len(self._half_open) + len(self._sessions) > self.limits.max_sessions:
             self._crowd_out(visitor)
 
     def admit(self, visitor: Visitor, consumer: str) -> None:
         """Note that it has shown who it is; the oldest of the consumer's own sessions makes room for it."""
         self.counts.admitted += 1
-        self._half_open.pop(visitor, None)
+        self._half_open.give_up(visitor)
+        self._half_open.remember(visitor.address)
         self._sessions[visitor] = consumer
         own = self._sessions_of.setdefault(consumer, {})
         own[visitor] = None
@@ -156,7 +165,7 @@ class Door(abc.ABC):
 
     def leave(self, visitor: Visitor) -> None:
         """Forget a connection."""
-        self._half_open.pop(visitor, None)
+        self._half_open.give_up(visitor)
         consumer = self._sessions.pop(visitor, None)
         if consumer is not None:
             own = self._sessions_of[consumer]

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from drawwell.authorisation import DRAW, Way, may
+from drawwell.doors.admission import Handshakes
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Door, Limits
@@ -20,7 +21,7 @@ from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefus
 from drawwell.ports import Broker, Peer, Registry
 from drawwell.wire.hello import group_name
 from drawwell.wire.http_session import HTTP_ALPN
-from drawwell.wire.limits import ALPN
+from drawwell.wire.limits import ALPN, MAX_HANDSHAKE_BYTES
 from drawwell.wire.tls import TlsLayer, TlsState
 
 _log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class TlsDoor(Door):
         self.groups: Counter[str] = Counter()
         """The key-exchange groups that were negotiated, and how often."""
         self.context: ssl.SSLContext | None = None
+        self.handshakes = Handshakes(self._half_open.known)
         self._host = host
         self._port = port
         self._make_context = context
@@ -84,12 +86,14 @@ class TlsDoor(Door):
 
 
 class TlsConnection(SessionConnection):
-    """A connection with TLS under its conversation. Nothing is set up for it before its first byte."""
+    """A connection with TLS under its conversation. Nothing is set up for it before its handshake has its turn."""
 
     def __init__(self, door: TlsDoor) -> None:
         super().__init__(door)
         self._tls_door = door
         self._tls: TlsLayer | None = None
+        self._opening = bytearray()
+        """What it said before its turn."""
         self._sent: asyncio.Event | None = None
         """Of a stream: set while nothing of it waits here."""
 
@@ -97,6 +101,15 @@ class TlsConnection(SessionConnection):
         """Come in; the kernel finds out peers that are gone without a word (asyncio)."""
         super().connection_made(transport)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave the line too (asyncio)."""
+        self._tls_door.handshakes.leave(self)
+        super().connection_lost(exc)
+
+    def quiet_s(self, now: float) -> float:
+        """How long we have been waiting for it; in line it waits for us (Visitor)."""
+        return 0.0 if self._opening else super().quiet_s(now)
 
     def pause_writing(self) -> None:
         """Hold the stream: the peer does not read (asyncio)."""
@@ -111,16 +124,43 @@ class TlsConnection(SessionConnection):
             self._sent.set()
 
     def overdue(self, now: float) -> bool:
-        """Whether a deadline is past; a stream waits for its reader, and little of it waits (Visitor)."""
-        if self._sent and self._leaving_since is None:
+        """Whether a deadline is past; a stream waits for its reader, and who is in line for us (Visitor)."""
+        if (self._sent or self._opening) and self._leaving_since is None:
             return False
         return super().overdue(now)
 
     def _received(self, data: memoryview) -> None:
         if self._tls is None:
-            assert self._tls_door.context is not None  # noqa: S101 - made before we listen
-            self._tls = TlsLayer(self._tls_door.context)
-        tls = self._tls
+            self._queue(data)
+        elif self._tls.state is TlsState.HANDSHAKE:
+            with self._tls_door.handshakes.paid():
+                self._take(self._tls, data)
+        else:
+            self._take(self._tls, data)
+
+    def begin(self) -> None:
+        """Begin the handshake; only now does its deadline begin (Candidate)."""
+        assert self._tls_door.context is not None  # noqa: S101 - made before we listen
+        opening, self._opening = self._opening, bytearray()
+        self._opened_at = self._heard_at = self._loop.time()
+        try:
+            with self._tls_door.handshakes.paid():
+                self._tls = TlsLayer(self._tls_door.context)
+                self._take(self._tls, memoryview(opening))
+        except Exception as error:  # noqa: BLE001 - the others in line must have their turn
+            self._give_up(error)
+
+    def _queue(self, data: memoryview) -> None:
+        """Wait for a turn."""
+        in_line = bool(self._opening)
+        self._opening += data
+        if len(self._opening) > MAX_HANDSHAKE_BYTES:
+            self._door.counts.protocol_errors += 1
+            self.abort()
+        elif not in_line:
+            self._tls_door.handshakes.wait(self)
+
+    def _take(self, tls: TlsLayer, data: memoryview) -> None:
         try:
             tls.receive_data(data)
             if tls.state is TlsState.OPEN and not (self._conversation or self._sent):

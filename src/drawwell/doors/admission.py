@@ -1,0 +1,186 @@
+"""Who gets a place at a door, and whose handshake comes next, when more come than there is room and time for.
+
+A place is held from the connection to the welcome. When there are too many, the address that holds the most gives
+one up: a flood from one address crowds out itself. A handshake costs a thousand times a draw in CPU time, so that
+handshakes have a budget of it, a token bucket in seconds: those who are served keep the rest. Known addresses, from
+which a consumer was welcomed lately, have their turn before all others.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, Generic, Protocol, TypeVar
+
+HANDSHAKE_SHARE: Final = 0.2
+"""Of the CPU's time, for handshakes: who is served keeps four fifths, however many come."""
+HANDSHAKE_BURST_S: Final = 0.5
+"""Saved up in quiet times: some hundred machines that come back at once are not made to wait."""
+MAX_KNOWN: Final = 16_384
+"""Addresses that are remembered; the one that was welcomed the longest ago is forgotten."""
+KNOWN_COUNTS_FOR: Final = 0.25
+"""What a place counts for that a known address holds."""
+QUIET_S: Final = 1.0
+"""A peer that we wait for longer than this may have to go."""
+
+
+class Applicant(Protocol):
+    """A connection that has not shown who it is."""
+
+    address: str
+    """Where it comes from, as `source_of` says."""
+
+    def quiet_s(self, now: float) -> float:
+        """How long we have been waiting for it; 0 while it waits for us."""
+
+
+class Candidate(Applicant, Protocol):
+    """One that has said its first word and waits for its turn."""
+
+    def begin(self) -> None:
+        """Begin the handshake: it has its turn."""
+
+
+def source_of(peer_name: object) -> str:
+    """Name the machine, or the network that one customer gets (an IPv6 /64), behind a socket's peer name."""
+    if not isinstance(peer_name, tuple):
+        return ""  # a local socket
+    address = ipaddress.ip_address(str(peer_name[0]).partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return str(ipaddress.ip_network((address, 64), strict=False))
+        address = address.ipv4_mapped
+    return str(address)
+
+
+_A = TypeVar("_A", bound=Applicant)
+
+
+class Places(Generic[_A]):
+    """The half-open connections by address, and the addresses that are known."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, dict[_A, None]] = {}
+        self._known: dict[str, None] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many places are held."""
+        return self._count
+
+    def __iter__(self) -> Iterator[_A]:
+        """Go through who holds one."""
+        return (applicant for held in self._held.values() for applicant in held)
+
+    def take(self, applicant: _A) -> None:
+        """Hold a place."""
+        self._held.setdefault(applicant.address, {})[applicant] = None
+        self._count += 1
+
+    def give_up(self, applicant: _A) -> None:
+        """Hold it no longer; whoever holds none may."""
+        held = self._held.get(applicant.address, {})
+        if applicant in held:
+            del held[applicant]
+            self._count -= 1
+            if not held:
+                del self._held[applicant.address]
+
+    def remember(self, address: str) -> None:
+        """Note that a consumer was welcomed from there."""
+        self._known.pop(address, None)
+        self._known[address] = None
+        if len(self._known) > MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+
+    def known(self, address: str) -> bool:
+        """Whether a consumer was welcomed from there lately."""
+        return address in self._known
+
+    def one_too_many(self, now: float) -> _A:
+        """Of the address that holds the most: whom we wait for the longest, or the newest where all are busy."""
+        crowd = self._held[max(self._held, key=self._weight)]
+        quietest = max(crowd, key=lambda applicant: applicant.quiet_s(now))
+        return quietest if quietest.quiet_s(now) >= QUIET_S else next(reversed(crowd))
+
+    def _weight(self, address: str) -> float:
+        return len(self._held[address]) * (KNOWN_COUNTS_FOR if address in self._known else 1)
+
+
+class Budget:
+    """A token bucket of seconds; it may be overdrawn by the last one who was let through.
+
+    Args:
+        share: Seconds that come in each second.
+        burst_s: The most that is saved; it is full at first.
+    """
+
+    def __init__(self, share: float, burst_s: float) -> None:
+        self._share = share
+        self._burst_s = burst_s
+        self._saved_s = burst_s
+        self._at = 0.0
+
+    def wait_s(self, now: float) -> float:
+        """How long until something may be spent, 0 when it may be now."""
+        self._saved_s = min(self._burst_s, self._saved_s + (now - self._at) * self._share)
+        self._at = now
+        return max(0.0, -self._saved_s / self._share)
+
+    def spend(self, seconds: float) -> None:
+        """Take what something has cost."""
+        self._saved_s -= seconds
+
+
+class Handshakes:
+    """The line of those who have said their first word; those of known addresses go before the others.
+
+    Args:
+        known: Whether an address is.
+    """
+
+    def __init__(self, known: Callable[[str], bool]) -> None:
+        self._is_known = known
+        self._budget = Budget(HANDSHAKE_SHARE, HANDSHAKE_BURST_S)
+        self._known: dict[Candidate, None] = {}
+        self._others: dict[Candidate, None] = {}
+        self._next: asyncio.Handle | None = None
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._known) + len(self._others)
+
+    def wait(self, applicant: Candidate) -> None:
+        """Get in line; at once, when there is none."""
+        (self._known if self._is_known(applicant.address) else self._others)[applicant] = None
+        if self._next is None:
+            self._go_on()
+
+    def leave(self, applicant: Candidate) -> None:
+        """Leave the line; whoever is not in it may."""
+        self._known.pop(applicant, None)
+        self._others.pop(applicant, None)
+
+    @contextlib.contextmanager
+    def paid(self) -> Iterator[None]:
+        """Count what is done within as a part of a handshake."""
+        begun = time.thread_time()
+        try:
+            yield
+        finally:
+            self._budget.spend(time.thread_time() - begun)
+
+    def _go_on(self) -> None:
+        """Give one turn; the next one when everybody else has had theirs, or there is time for it."""
+        self._next = None
+        loop = asyncio.get_running_loop()
+        wait_s = self._budget.wait_s(loop.time())
+        if wait_s == 0 and len(self):
+            line = self._known or self._others
+            applicant = next(iter(line))
+            del line[applicant]
+            applicant.begin()
+            wait_s = self._budget.wait_s(loop.time())
+        if len(self) and self._next is None:
+            self._next = loop.call_later(wait_s, self._go_on) if wait_s else loop.call_soon(self._go_on)

@@ -1,0 +1,282 @@
+"""The TLS door when more come than it can take: others' floods cost those who are served nothing."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from drawwell.doors.admission import Budget
+from drawwell.doors.door import Limits
+from drawwell.doors.tls import TlsDoor
+from drawwell.entropy.blocks import DrawClass
+from drawwell.links.tls import TlsLink
+from drawwell.ports import Peer
+from drawwell.testing.certificates import PaperAuthority
+from drawwell.testing.fake_broker import FakeBroker
+from drawwell.testing.serving import serving
+from drawwell.testing.waiting import until
+from drawwell.wire.contexts import client_context, server_context
+from drawwell.wire.frames import Hello
+
+FLOOD, FRIEND = "127.0.0.2", "127.0.0.3"
+"""Addresses of this machine from which is connected."""
+
+
+class Anybody:
+    """Knows whoever has a certificate of the CA."""
+
+    def identify(self, certificate_der: bytes, now: float) -> Peer:
+        return Peer("web01", certificate_id="abc")
+
+    def check(self, peer: Peer, now: float) -> Peer:
+        return peer
+
+
+class House:
+    """A door and those who come to it."""
+
+    def __init__(self, folder: Path, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+        self.authority = PaperAuthority(folder)
+        files = self.authority.server("localhost", "127.0.0.1")
+        self.door = TlsDoor(
+            "127.0.0.1",
+            0,
+            lambda: server_context(*files, renews=True),
+            FakeBroker(),
+            Anybody(),
+            limits=limits,
+        )
+        self.strangers: list[socket.socket] = []
+
+    @property
+    def port(self) -> int:
+        return int(self.door.address.rpartition(":")[2])
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        async with serving(self.door), asyncio.timeout(30):
+            try:
+                yield
+            finally:
+                for stranger in self.strangers:
+                    stranger.close()
+
+    def link(self) -> TlsLink:
+        files = self.authority.client("web01")
+        return TlsLink("127.0.0.1", self.port, context=lambda: client_context(*files))
+
+    async def stranger(self, source: str, words: bytes = b"") -> socket.socket:
+        """Connect from that address, say that, and keep still."""
+        sock = socket.socket()
+        self.strangers.append(sock)
+        sock.setblocking(False)
+        sock.bind((source, 0))
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, ("127.0.0.1", self.port))
+        if words:
+            await loop.sock_sendall(sock, words)
+        return sock
+
+
+def client_hello() -> bytes:
+    """The first flight of a handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["drawwell/1"])
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+    return outgoing.read()
+
+
+HELLO = client_hello()
+
+
+@pytest.mark.parametrize("words", [b"", HELLO], ids=["silent", "shaking hands and stalling"])
+def test_a_flood_from_one_address_crowds_out_itself(tmp_path: Path, words: bytes) -> None:
+    """A hundred from one address and eight places: the one from elsewhere keeps its own, the flood loses."""
+
+    async def run() -> None:
+        house = House(tmp_path, Limits(max_half_open=8))
+        async with house.open():
+            friend = await house.stranger(FRIEND, HELLO[:10])
+            await until(lambda: house.door.half_open == 1, "the friend is inside")
+            for _ in range(100):
+                await house.stranger(FLOOD, words)
+            await until(lambda: house.door.counts.crowded_out == 93, "all others of the flood are out")
+            assert house.door.half_open == 8
+            with pytest.raises(BlockingIOError):
+                friend.recv(1)  # neither closed nor reset
+
+    asyncio.run(run())
+
+
+def test_a_consumer_joins_and_draws_through_a_flood_of_handshakes(tmp_path: Path) -> None:
+    """While another address opens handshakes without an end, somebody else is let in and served."""
+
+    async def run() -> None:
+        house = House(tmp_path, Limits(max_half_open=16))
+        async with house.open():
+
+            async def flood() -> None:
+                while True:
+                    with contextlib.suppress(OSError):
+                        await house.stranger(FLOOD, HELLO)
+                    if len(house.strangers) > 100:
+                        house.strangers.pop(0).close()
+
+            async with asyncio.TaskGroup() as group:
+                flooding = group.create_task(flood())
+                await until(lambda: house.door.counts.crowded_out > 50, "the door is crowded")
+                link = house.link()
+                for _ in range(20):
+                    assert len((await link.draw(32, DrawClass.FULL)).data) == 32
+                await link.aclose()
+                flooding.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_known_address_has_its_turn_before_strangers_who_came_first(tmp_path: Path) -> None:
+    """Where the budget is spent and strangers stand in line, the known one is answered first, and then they."""
+
+    async def run() -> None:
+        house = House(tmp_path)
+        async with house.open():
+            await _welcomed_from(house, FRIEND)
+            now = asyncio.get_running_loop().time()
+            budget = house.door.handshakes._budget = Budget(1.0, 0.0)
+            budget.wait_s(now)
+            budget.spend(1.0)
+            strangers = [await house.stranger(FLOOD, HELLO) for _ in range(5)]
+            known = await house.stranger(FRIEND, HELLO)
+            await until(lambda: len(house.door.handshakes) == 6, "all stand in line")
+            budget.spend(-1.0)
+            order = await _order_of_answers([*strangers, known])
+            assert order[0] is known
+            assert set(order) == {*strangers, known}
+
+    asyncio.run(run())
+
+
+async def _welcomed_from(house: House, source: str) -> None:
+    """Draw once from that address."""
+    files = house.authority.client("web01")
+    sock = await house.stranger(source)
+    _reader, writer = await asyncio.open_connection(
+        sock=sock, ssl=client_context(*files), server_hostname="localhost"
+    )
+    writer.write(Hello((1,), "test").encode())
+    await until(lambda: house.door.sessions == 1, "it is welcome")
+    writer.close()
+    await until(lambda: house.door.sessions == 0, "it has left")
+
+
+async def _order_of_answers(peers: list[socket.socket]) -> list[socket.socket]:
+    order: list[socket.socket] = []
+    loop = asyncio.get_running_loop()
+
+    async def hear(peer: socket.socket) -> None:
+        assert await loop.sock_recv(peer, 65_536)
+        order.append(peer)
+
+    await asyncio.gather(*map(hear, peers))
+    return order
+
+
+def test_a_peer_that_leaves_the_line_is_forgotten(tmp_path: Path) -> None:
+    """Who waits for a turn and closes has neither a place nor a turn any more."""
+
+    async def run() -> None:
+        house = House(tmp_path)
+        async with house.open():
+            budget = house.door.handshakes._budget
+            budget.wait_s(asyncio.get_running_loop().time())
+            budget.spend(1000.0)
+            stranger = await house.stranger(FLOOD, HELLO)
+            await until(lambda: len(house.door.handshakes) == 1, "it stands in line")
+            stranger.close()
+            await until(lambda: not house.door.half_open, "it has left")
+            assert len(house.door.handshakes) == 0
+
+    asyncio.run(run())
+
+
+def test_a_peer_that_goes_on_talking_in_line_is_closed(tmp_path: Path) -> None:
+    """No more is kept for it than a handshake may have."""
+
+    async def run() -> None:
+        house = House(tmp_path)
+        async with house.open():
+            budget = house.door.handshakes._budget
+            budget.wait_s(asyncio.get_running_loop().time())
+            budget.spend(1000.0)
+            stranger = await house.stranger(FLOOD, HELLO)
+            with contextlib.suppress(OSError):
+                await asyncio.get_running_loop().sock_sendall(stranger, bytes(100_000))
+            await until(lambda: house.door.counts.protocol_errors == 1, "it is closed")
+            await until(lambda: not house.door.half_open, "it has left")
+
+    asyncio.run(run())
+
+
+_FEW_DESCRIPTORS = """
+import asyncio, contextlib, logging, resource, socket, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_tls_overload import House
+from drawwell.entropy.blocks import DrawClass
+
+logging.basicConfig(format="%(message)s")
+
+async def run():
+    house = House(Path(sys.argv[1]))
+    async with house.open():
+        link = house.link()
+        await link.draw(32, DrawClass.FULL)
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", sys.argv[3], str(house.port), stdin=-1, stdout=-1)
+        await child.stdout.readline()
+        for _ in range(20):
+            await link.draw(32, DrawClass.FULL)
+            await asyncio.sleep(0)
+        used = house.door.half_open
+        child.stdin.close()
+        await child.wait()
+        late = house.link()
+        while True:
+            with contextlib.suppress(Exception):
+                await late.draw(32, DrawClass.FULL)
+                break
+            await asyncio.sleep(0.05)
+        print("served to the end", used)
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (48, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+asyncio.run(run())
+"""
+_CROWD = """
+import resource, socket, sys
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+crowd = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(100)]
+print("here", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_door_without_a_descriptor_left_serves_on_and_says_so_once(tmp_path: Path) -> None:
+    """With 48 descriptors and 100 connections: the session inside is served, and when they go others come in."""
+    argv = [sys.executable, "-c", _FEW_DESCRIPTORS, str(tmp_path), os.path.dirname(__file__), _CROWD]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.startswith("served to the end"), done.stderr
+    said = [line for line in done.stderr.splitlines() if "no more connections can be taken" in line]
+    assert len(said) == 1, done.stderr
+    assert "all 48 file descriptors are in use" in said[0]
+    assert "Traceback" not in done.stderr
