@@ -11,7 +11,7 @@ from drawwell.errors import PermissionRefused, StateUnavailable
 from drawwell.host.store import Store
 from drawwell.links.identity import Staging
 from drawwell.links.unix import UnixLink
-from drawwell.roles.station import make_run_dir
+from drawwell.roles.premises import make_run_dir
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.testing.serving import serving
 

@@ -55,7 +55,7 @@ def complete(config: Config, machine: Machine) -> Config:
     listen = config.enrol.listen
     if config.origin("enrol.listen") == DEFAULT and config.tls.listen and not config.pki.ca:
         listen = HostPort(config.tls.listen.host, ENROL_PORT)
-    pki, ssh = config.pki, config.ssh
+    pki, ssh, audit = config.pki, config.ssh, config.audit
     return replace(
         config,
         broker=broker,
@@ -72,6 +72,9 @@ def complete(config: Config, machine: Machine) -> Config:
             user=ssh.user or "",
             uid=_uid(ssh.user, machine),
             path=ssh.path or os.path.join(broker.run_dir, "ssh.sock"),
+        ),
+        audit=replace(
+            audit, path=os.path.join(broker.state_dir, "audit.jsonl") if audit.path is None else audit.path
         ),
         consumers=consumers,
         upstreams=tuple(replace(each, identity=each.identity or "") for each in config.upstreams),

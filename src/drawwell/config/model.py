@@ -16,7 +16,7 @@ from drawwell.config.doors import (
     UnixSection,
 )
 from drawwell.config.drawing import KernelSection, LinksSection, SinkSection, UpstreamSection
-from drawwell.config.serving import BrokerSection, ConsumerSection, SourceSection
+from drawwell.config.serving import AuditSection, BrokerSection, ConsumerSection, SourceSection
 
 DEFAULT: Final = "default"
 """The origin of a value that nobody wrote."""
@@ -54,6 +54,7 @@ TABLES: Final = (
     Table("enrol", "enrol", EnrolSection),
     Table("pki", "pki", PkiSection),
     Table("ssh", "ssh", SshSection),
+    Table("audit", "audit", AuditSection),
     Table("consumer", "consumers", ConsumerSection, many=True),
     Table("kernel", "kernel", KernelSection),
     Table("upstream", "upstreams", UpstreamSection, many=True),
@@ -81,6 +82,7 @@ class Config:
     enrol: EnrolSection
     pki: PkiSection
     ssh: SshSection
+    audit: AuditSection
     consumers: tuple[ConsumerSection, ...]
     kernel: KernelSection
     upstreams: tuple[UpstreamSection, ...]

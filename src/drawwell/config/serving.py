@@ -186,6 +186,19 @@ class SourceSection:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditSection:
+    """The audit log: who drew how much, of which class and when, with serial numbers. It never holds a byte drawn."""
+
+    path: str | None = setting(
+        Text(r"(/.*)?", 'an absolute path, or ""'),
+        default_is="audit.jsonl in state_dir",
+        what="The file, one JSON object a line, mode 0600; beyond 16 MiB it is put aside, and 8 older ones are kept.",
+        why='Put it where your logs are kept, or set it to "" and the lines go to the log (drawwell.audit).',
+        example='"/var/log/drawwell/audit.jsonl"',
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ConsumerSection:
     """A consumer and what it may have. ``local`` (root and the broker's own user) exists without being written.
 

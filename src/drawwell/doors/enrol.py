@@ -63,6 +63,8 @@ class EnrolDoor:
         self._accepting: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self.ready, self.shut = asyncio.Event(), asyncio.Event()
+        self.answered: Callable[[str, str], None] = lambda _consumer, _refused: None
+        """Told who joined, or why somebody did not."""
         self._tasks: asyncio.TaskGroup | None = None
         self._adjusting = asyncio.Lock()
         admin.listeners.append(self._told)
@@ -176,7 +178,10 @@ class EnrolDoor:
             return JoinRefusal("unavailable", "the broker cannot write its state")
         if isinstance(reply, JoinReply):
             log.info("consumer %s joined", reply.consumer)
+            self.answered(reply.consumer, "")
             self._changed.set()
+        else:
+            self.answered("", reply.reason)
         return reply
 
 

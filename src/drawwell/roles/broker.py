@@ -13,7 +13,8 @@ from drawwell.crypto.drbg import CtrDrbg
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.entropy.quota import Quota, QuotaState
-from drawwell.errors import DrawRefused, NoHealthySource, PermissionRefused, Refused, Starved
+from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
+from drawwell.host.audit import Tally
 from drawwell.ports import Sink
 from drawwell.reports import BrokerReport, ConsumerReport
 from drawwell.roles.account import Account, Terms
@@ -87,11 +88,12 @@ class Broker:
         self.sinks: tuple[Sink, ...] = ()
         self.remarks: tuple[Callable[[], str], ...] = ()
         """Each is asked at every report for a note; "" for none."""
+        self.tally = Tally()
         self._supply = supply
         self._line = Line(supply.reservoir)
         supply.deposited = self._line.look
         for source in self.sources.values():
-            source.changed = self._line.wake_all
+            source.changed = self._sources_changed
         self._write_ahead = write_ahead
         self._signer = signer
         self._serial = first_serial
@@ -122,14 +124,16 @@ class Broker:
             account, now = await self._entitled(consumer, ask, place)
             account.quota.charge(ask.cost, now)
             data = self._take(account, ask, now)
-        except Refused:
-            if consumer in self.accounts:
+        except DrawwellError as error:
+            self.tally.refused(consumer, type(error).__name__)
+            if isinstance(error, Refused) and consumer in self.accounts:
                 self.accounts[consumer].refused += 1
             raise
         finally:
             place.leave()
         account.count(n_bytes, draw_class)
         self._serial += 1
+        self.tally.granted(consumer, draw_class, n_bytes, self._serial, receipt=receipt)
         if not receipt:
             return Grant(data, self._serial, draw_class)
         key = self._fresh(RECEIPT_KEY_BYTES)
@@ -287,6 +291,12 @@ class Broker:
     def healthy_sources(self) -> int:
         """How many sources may be counted on now."""
         return sum(source.healthy for source in self.sources.values())
+
+    def _sources_changed(self) -> None:
+        self.tally.sources_are(
+            {name: each.health_epoch for name, each in self.sources.items() if each.healthy}
+        )
+        self._line.wake_all()
 
     def not_ready_because(self) -> str:
         """Why nothing is served now; empty when it is."""

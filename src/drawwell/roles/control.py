@@ -5,7 +5,7 @@ from typing import Any
 
 from drawwell import __version__
 from drawwell.authorisation import Identity, Standing, Way, may
-from drawwell.errors import SourceUnavailable, UsageError
+from drawwell.errors import DrawwellError, SourceUnavailable, UsageError
 from drawwell.reports import as_json
 from drawwell.roles.broker import Broker
 from drawwell.roles.source import SourceRole
@@ -21,11 +21,17 @@ class Control:
         broker: Who is asked about.
         for_owner: More verbs that the owner may ask, answered elsewhere (``consumer.invite``, ``reload``, …).
         for_consumers: More verbs that any consumer may ask for itself (``renew``, …).
+        audit: Told of each verb, its arguments, and the name of the error when it was refused.
     """
 
     def __init__(
-        self, broker: Broker, for_owner: Mapping[str, Answer], for_consumers: Mapping[str, Answer]
+        self,
+        broker: Broker,
+        for_owner: Mapping[str, Answer],
+        for_consumers: Mapping[str, Answer],
+        audit: Callable[[str, Mapping[str, Any], str], None] = lambda _verb, _args, _refused: None,
     ) -> None:
+        self._audit = audit
         self._broker = broker
         self._for_consumers: dict[str, Answer] = {"status": self._own_status, **for_consumers}
         self._for_owner: dict[str, Answer] = {
@@ -38,6 +44,16 @@ class Control:
     async def __call__(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer one verb; see `drawwell.ports.Broker.call`."""
         kind, _, name = peer.partition(":")
+        said = {**args, "name": name} if name else args
+        try:
+            result = await self._answer(kind, name, verb, args)
+        except DrawwellError as error:
+            self._audit(verb, said, type(error).__name__)
+            raise
+        self._audit(verb, said, "")
+        return result
+
+    async def _answer(self, kind: str, name: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         owner = kind == "owner"
         # the door has looked already: whatever door that was, nobody has more rights than at the control socket
         may(Way.CONTROL, Identity(Standing.OWNER if owner else Standing.CONSUMER, name), verb)

@@ -112,6 +112,11 @@ class SourceRole:
         return self._monitor.state is SourceState.HEALTHY and not self._paused
 
     @property
+    def health_epoch(self) -> int:
+        """How often it has passed its start-up tests."""
+        return self._monitor.epoch
+
+    @property
     def supply_bytes_per_s(self) -> float:
         """Full-entropy bytes a second while it is being read; 0 until that was measured."""
         reading = self._count.reading_s

@@ -3,9 +3,7 @@
 import asyncio
 import logging
 import os
-import resource
 import ssl
-import stat
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
@@ -27,7 +25,7 @@ from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.entropy.health import HealthMonitor
 from drawwell.entropy.reservoir import Reservoir
-from drawwell.errors import DrawwellError, PermissionRefused, StateUnavailable, UsageError
+from drawwell.errors import DrawwellError, StateUnavailable, UsageError
 from drawwell.host.admin import Admin, Site
 from drawwell.host.authority import Authority
 from drawwell.host.clock import wall_clock
@@ -38,6 +36,7 @@ from drawwell.host.seeds import Seeds
 from drawwell.host.store import Store
 from drawwell.roles.account import Terms
 from drawwell.roles.assemble import make_driver
+from drawwell.roles.auditing import Auditor
 from drawwell.roles.broker import Broker, Rules
 from drawwell.roles.control import Answer, Control
 from drawwell.roles.people import (
@@ -48,6 +47,7 @@ from drawwell.roles.people import (
     local_consumer,
     ssh_consumer,
 )
+from drawwell.roles.premises import allow_descriptors, make_run_dir
 from drawwell.roles.source import SourceRole
 from drawwell.roles.supply import Supply
 from drawwell.roles.writeahead import WriteAhead
@@ -56,8 +56,6 @@ from drawwell.wire.contexts import server_context
 log = logging.getLogger("drawwell.broker")
 
 UPKEEP_S = 60.0
-DESCRIPTORS = 16_384
-"""Every door's sessions and half-open connections, and then some."""
 SERIALS_PER_LIFE = 2**40
 """Grant serial numbers: the boot epoch above, a count below. No two lives of a broker share one."""
 
@@ -98,6 +96,8 @@ class Station:
             fresh=os.urandom,
             clock=self._clock,
         )
+        self._auditor = Auditor(self.broker, config.audit.path or "", self._clock)
+        self._auditor.started(self._store.boot_epoch * SERIALS_PER_LIFE)
         self._admin: Admin | None = None
         self._authority: Authority | None = None
         self._own_pki: OwnPkiRegistry | None = None
@@ -113,7 +113,7 @@ class Station:
 
     async def run(self) -> None:
         """Run sources and doors until cancelled; the last thing is to let go of devices and state."""
-        _allow_descriptors()
+        allow_descriptors()
         try:
             async with asyncio.TaskGroup() as below:
                 lower = [below.create_task(self._write_ahead.run()), below.create_task(self._upkeep())]
@@ -133,6 +133,7 @@ class Station:
         for account in self.broker.accounts.values():
             account.wipe()
         self._supply.wipe()
+        self._auditor.close()
         self._store.close()
 
     def begin_anew(self) -> None:
@@ -148,6 +149,7 @@ class Station:
             source.begin_anew()
         if self._tls:
             self._tls.drop_all()
+        self._auditor.note("machine copied")
         log.warning(
             "this machine was copied or restored: %d bytes and all generators dropped, start-up tests again",
             wiped,
@@ -170,6 +172,7 @@ class Station:
         if self._own_pki:
             self._own_pki.configure(self.config.pki.identity, certificate_names(self.config))
         self.follow_consumers()
+        self._auditor.note("configuration read again")
         log.info("configuration read again")
 
     def follow_consumers(self) -> None:
@@ -206,6 +209,7 @@ class Station:
     def _open(self, door: Door, words: str = "") -> None:
         """Have a door served by `run`; `words` say in the status what it is."""
         self._doors.append(door.serve())
+        self._auditor.watch(words or "control", door)
         self.broker.doors += (words,) if words else ()
 
     def _open_egd(self, egd: EgdSection) -> None:
@@ -264,6 +268,7 @@ class Station:
             door = EnrolDoor(
                 admin, enrol.host, enrol.port, certificate=certificate, key=key, clock=self._clock
             )
+            door.answered = self._auditor.joined
             self._doors.append(door.serve())
             self.broker.doors += (f"enrol {enrol} while an invitation is pending",)
 
@@ -305,6 +310,7 @@ class Station:
             self.broker,
             {"receipt-key": self._receipt_key, **Seeds(self._store, self._clock).answers(), **owner},
             {"receipt-key": self._receipt_key, **consumers},
+            self._auditor.asked,
         )
 
     async def _receipt_key(self, _name: str, _args: dict[str, Any]) -> dict[str, Any]:
@@ -325,6 +331,7 @@ class Station:
             except StateUnavailable as error:
                 log.error("%s", error)
             await asyncio.sleep(UPKEEP_S)
+            await self._auditor.settle()
             if self._tls and self._authority:
                 try:
                     self._tls.reload()
@@ -348,34 +355,6 @@ def _no_invitations() -> dict[str, Answer]:
         )
 
     return {f"consumer.{verb}": refuse for verb in ("invite", "list", "revoke", "quota")}
-
-
-def make_run_dir(path: str) -> None:
-    """Make the directory of the sockets; others may enter that of root, where each socket has its own permissions.
-
-    Raises:
-        PermissionRefused: it cannot be made, or others could put their own sockets there.
-    """
-    try:
-        os.makedirs(path, mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
-        owner, mode = os.lstat(path).st_uid, os.stat(path).st_mode
-    except OSError as error:
-        raise PermissionRefused(f"cannot make {path}: {error.strerror}", hint=_RUN_DIR_HINT) from None
-    if owner not in {0, os.geteuid()}:
-        raise PermissionRefused(f"{path} belongs to user number {owner}", hint=_RUN_DIR_HINT)
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        raise PermissionRefused(f"everybody may write to {path}", hint=f"Type 'chmod o-w {path}'.")
-
-
-def _allow_descriptors() -> None:
-    """Take as many descriptors as the doors may need, or as we may have: the usual 1024 are used up by peers alone."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-_RUN_DIR_HINT = "Set run_dir in [broker] to a directory of your own."
 
 
 def _changed(table: Table, old: Config, new: Config) -> bool:

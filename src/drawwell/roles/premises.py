@@ -1,0 +1,36 @@
+"""What a broker needs of its machine: a directory for its sockets, and descriptors for its peers."""
+
+import os
+import resource
+import stat
+
+from drawwell.errors import PermissionRefused
+
+DESCRIPTORS = 16_384
+"""Every door's sessions and half-open connections, and then some."""
+_RUN_DIR_HINT = "Set run_dir in [broker] to a directory of your own."
+
+
+def make_run_dir(path: str) -> None:
+    """Make the directory of the sockets; others may enter that of root, where each socket has its own permissions.
+
+    Raises:
+        PermissionRefused: it cannot be made, or others could put their own sockets there.
+    """
+    try:
+        os.makedirs(path, mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
+        owner, mode = os.lstat(path).st_uid, os.stat(path).st_mode
+    except OSError as error:
+        raise PermissionRefused(f"cannot make {path}: {error.strerror}", hint=_RUN_DIR_HINT) from None
+    if owner not in {0, os.geteuid()}:
+        raise PermissionRefused(f"{path} belongs to user number {owner}", hint=_RUN_DIR_HINT)
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise PermissionRefused(f"everybody may write to {path}", hint=f"Type 'chmod o-w {path}'.")
+
+
+def allow_descriptors() -> None:
+    """Take as many descriptors as the doors may need, or as we may have: the usual 1024 are used up by peers alone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
