@@ -15,6 +15,7 @@ from drawwell.config.kinds import (
     LocalListen,
     Text,
     Texts,
+    Whole,
 )
 
 
@@ -172,6 +173,13 @@ class TlsSection:
         why="What is recorded today stays secret from a quantum computer of later; machines with an older OpenSSL are "
         "turned away.",
         example="true",
+    )
+    max_sessions: int = setting(
+        Whole(1, 100_000),
+        4096,
+        what="The most connections at a time; each costs about 30 KiB of memory and a file descriptor.",
+        why="Raise it, and LimitNOFILE in the unit, for thousands of machines that stay connected.",
+        example="20_000",
     )
 
 

@@ -15,7 +15,7 @@ from drawwell.config.model import TABLES, Config, Table
 from drawwell.config.serving import ConsumerSection
 from drawwell.crypto.drbg import self_test
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
-from drawwell.doors.door import Door
+from drawwell.doors.door import Door, Limits
 from drawwell.doors.egd import EgdDoor
 from drawwell.doors.enrol import EnrolDoor
 from drawwell.doors.http import HttpDoor
@@ -295,6 +295,7 @@ class Station:
             registry,
             broker_name=self.config.broker.name,
             streams=self._stream_class,
+            limits=Limits(max_sessions=self.config.tls.max_sessions),
             clock=self._clock,
         )
         self._open(self._tls, f"tls {listen}, with http")
