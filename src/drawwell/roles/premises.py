@@ -6,8 +6,8 @@ import stat
 
 from drawwell.errors import PermissionRefused
 
-DESCRIPTORS = 16_384
-"""Every door's sessions and half-open connections, and then some."""
+DESCRIPTORS = 12_288
+"""For all but the sessions of the TLS door, and then some."""
 _RUN_DIR_HINT = "Set run_dir in [broker] to a directory of your own."
 
 
@@ -28,9 +28,9 @@ def make_run_dir(path: str) -> None:
         raise PermissionRefused(f"everybody may write to {path}", hint=f"Type 'chmod o-w {path}'.")
 
 
-def allow_descriptors() -> None:
+def allow_descriptors(wanted: int) -> None:
     """Take as many descriptors as the doors may need, or as we may have: the usual 1024 are used up by peers alone."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -47,7 +47,7 @@ from drawwell.roles.people import (
     local_consumer,
     ssh_consumer,
 )
-from drawwell.roles.premises import allow_descriptors, make_run_dir
+from drawwell.roles.premises import DESCRIPTORS, allow_descriptors, make_run_dir
 from drawwell.roles.source import SourceRole
 from drawwell.roles.supply import Supply
 from drawwell.roles.writeahead import WriteAhead
@@ -113,7 +113,7 @@ class Station:
 
     async def run(self) -> None:
         """Run sources and doors until cancelled; the last thing is to let go of devices and state."""
-        allow_descriptors()
+        allow_descriptors(DESCRIPTORS + self.config.tls.max_sessions)
         try:
             async with asyncio.TaskGroup() as below:
                 lower = [below.create_task(self._write_ahead.run()), below.create_task(self._upkeep())]
