@@ -1,0 +1,164 @@
+"""Ten thousand machines that are connected and idle: memory for each, how long they take to come in, and what a
+draw takes beside them, before them, and while they come.
+
+Every connection is mutual TLS 1.3 with its certificate shown and its welcome said, from one of many loopback
+addresses. The server has one core; those who connect and the one who draws share the other.
+"""
+
+import argparse
+import contextlib
+import math
+import multiprocessing
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+from rig.load import WAIT_S, closed_loop, connect_drawwell, draw_of, receive
+from rig.processes import CLIENT_CORE, Server, cpu_s, memory_kib, raise_file_limit, stay_on
+from rig.report import Report, Samples, percentile, progress
+from rig.site import Site
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.wire.frames import Hello, Welcome
+from drawwell.wire.limits import HEADER_BYTES, PROTOCOL_VERSION
+
+EACH: Final = 50
+"""Connections of one consumer; the door allows 64."""
+HOLDERS: Final = 2
+"""Processes that hold connections."""
+AT_ONCE: Final = 16
+"""Handshakes that a holder has under way."""
+TRIES: Final = 50
+SETTLE_S: Final = 1.0
+GROUP: Final = "32-byte draws, class drbg, one consumer"
+
+
+class RoomySite(Site):
+    """A site whose TLS door takes so many."""
+
+    def __init__(self, folder: Path, consumers: int, sessions: int) -> None:
+        super().__init__(folder, consumers)
+        self._sessions = sessions
+
+    def configuration(self, *args: str, **options: str) -> str:
+        path = super().configuration(*args, **options)
+        text = Path(path).read_text()
+        Path(path).write_text(text.replace("[tls]\n", f"[tls]\nmax_sessions = {self._sessions}\n"))
+        return path
+
+
+def open_all(site: Site, names: list[str], port: int, address: str, result: Connection) -> None:
+    """Open and hold EACH connections for every name, from `address`; tell the moments of the welcomes."""
+    raise_file_limit()
+    stay_on(CLIENT_CORE)
+    contexts = {name: site.client_context(name) for name in names}
+
+    def one(name: str) -> tuple[object, float, int]:
+        for tries in range(TRIES):
+            try:
+                plain = socket.create_connection(("127.0.0.1", port), WAIT_S, source_address=(address, 0))
+                link = contexts[name].wrap_socket(plain, server_hostname="127.0.0.1")
+                link.sendall(Hello((PROTOCOL_VERSION,), "bench").encode())
+                header = receive(link, HEADER_BYTES)
+                if header[0] == Welcome.TYPE:
+                    receive(link, int.from_bytes(header[1:], "big"))
+                    return link, time.monotonic(), tries
+            except (OSError, SystemExit):
+                time.sleep(0.05 * (tries + 1))
+        raise SystemExit("a connection was never let in")
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        held = list(pool.map(one, [name for name in names for _ in range(EACH)]))
+    result.send((max(moment for _, moment, _ in held), sum(tries for *_, tries in held)))
+    result.recv()  # held until then
+
+
+@contextlib.contextmanager
+def crowd(site: Site, port: int) -> Iterator[list[Connection]]:
+    """Begin to open connections in processes of their own; end with the block."""
+    fork = multiprocessing.get_context("fork")
+    pipes, processes = [], []
+    for number in range(HOLDERS):
+        ours, theirs = fork.Pipe()
+        names = site.names[1 + number :: HOLDERS]
+        process = fork.Process(target=open_all, args=(site, names, port, f"127.0.0.{10 + number}", theirs))
+        process.start()
+        pipes.append(ours)
+        processes.append(process)
+    try:
+        yield pipes
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def draws(link: object, server: Server, seconds: float) -> Samples:
+    cpu = cpu_s(server.pid)
+    latencies = sorted(closed_loop([link], draw_of(32, DrawClass.DRBG), seconds))  # type: ignore[list-item]
+    return {
+        "draws/s": len(latencies) / seconds,
+        "p50 ms": 1e3 * percentile(latencies, 0.5),
+        "p99 ms": 1e3 * percentile(latencies, 0.99),
+        "server CPU %": 100 * (cpu_s(server.pid) - cpu) / seconds,
+    }
+
+
+def measure(report: Report, site: Site, server: Server, seconds: float) -> None:
+    link = connect_drawwell(site.client_context(site.names[0]), server.port)
+    draws(link, server, 0.2)  # warm
+    report.add(GROUP, "alone", draws(link, server, seconds))
+    rss, pss = memory_kib(server.pid)
+    begun = time.monotonic()
+    with crowd(site, server.port) as pipes:
+        progress("connections come in")
+        while not all(pipe.poll() for pipe in pipes):
+            report.add(GROUP, "while they come", draws(link, server, 1.0))
+        found = [pipe.recv() for pipe in pipes]
+        time.sleep(SETTLE_S)
+        rss_then, pss_then = memory_kib(server.pid)
+        count = sum(len(site.names[1 + number :: HOLDERS]) * EACH for number in range(HOLDERS))
+        report.add(GROUP, "beside them, idle", draws(link, server, seconds))
+        took = max(moment for moment, _ in found) - begun
+        report.add(
+            f"{count:,} connections",
+            "drawwell",
+            {
+                "RSS KiB each": (rss_then - rss) / count,
+                "PSS KiB each": (pss_then - pss) / count,
+                "seconds to come in": took,
+                "a second": count / took,
+                "tries that failed": sum(failed for _, failed in found),
+            },
+        )
+    for when in ("while they come", "beside them, idle"):
+        for figure in ("draws/s", "p99 ms"):
+            report.ratio(GROUP, when, "alone", figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--connections", type=int, default=10_000, help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="500 connections: does it work, not how fast")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    args = parser.parse_args()
+    wanted = 500 if args.quick else args.connections
+    consumers = math.ceil(wanted / EACH)
+    report = Report("idle connections over mutual TLS 1.3")
+    raise_file_limit()
+    with tempfile.TemporaryDirectory() as folder:
+        site = RoomySite(Path(folder), 1 + consumers, sessions=wanted + EACH + 512)
+        with site.broker() as broker:
+            site.wait_until_full()
+            stay_on(CLIENT_CORE)
+            measure(report, site, broker, 0.5 if args.quick else 3.0)
+    report.show(as_json=args.json)
+
+
+if __name__ == "__main__":
+    main()
