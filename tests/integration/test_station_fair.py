@@ -1,0 +1,112 @@
+"""Forty machines over TLS that want far more than one stick gives, on the wall's clock."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import Refused
+from drawwell.host.pty import PtyDevice
+from drawwell.links.tls import TlsLink
+from drawwell.testing.certificates import PaperAuthority
+from drawwell.testing.station import Site, running
+from drawwell.wire.contexts import client_context
+from drawwell.wire.frames import Draw, Hello
+
+pytestmark = pytest.mark.slow
+
+MODEST = 36
+DRAW_BYTES = 256
+SECONDS = 6.0
+PATIENCE_S = 5.0
+STICK_BYTES_PER_S = 57_000
+"""What a OneRNG gives."""
+
+
+class Crowd:
+    """Machines with certificates of a CA that the broker believes, and what each got."""
+
+    def __init__(self, folder: Path) -> None:
+        self.names = [f"c{number:02}" for number in range(MODEST)] + ["greedy", "impatient", "slow", "deaf"]
+        self.authority = PaperAuthority(folder)
+        self.site = Site(folder)
+        certificate, key, ca = self.authority.server("well", self.site.address)
+        consumers = "".join(f'[[consumer]]\nname = "{name}"\n' for name in self.names)
+        self.site.write(f'[pki]\nca = "{ca}"\ncertificate = "{certificate}"\nkey = "{key}"\n{consumers}')
+        self.files = {name: self.authority.client(name) for name in self.names}
+        self.got = dict.fromkeys(self.names, 0)
+
+    def link(self, name: str) -> TlsLink:
+        return TlsLink(self.site.address, 55000, context=lambda: client_context(*self.files[name]))
+
+    async def draw_on(
+        self, link: TlsLink, name: str, n_bytes: int = DRAW_BYTES, patience_s: float = PATIENCE_S
+    ) -> None:
+        """Ask again as soon as there is an answer."""
+        while True:
+            try:
+                grant = await link.draw(n_bytes, DrawClass.FULL, patience_s=patience_s)
+            except Refused as error:
+                await asyncio.sleep(error.retry_after_s or 0.01)
+            else:
+                self.got[name] += len(grant.data)
+
+    async def read_slowly(self, link: TlsLink, name: str) -> None:
+        """Rest after each answer."""
+        while True:
+            with contextlib.suppress(Refused):
+                await link.draw(DRAW_BYTES, DrawClass.FULL, patience_s=PATIENCE_S)
+            await asyncio.sleep(1.0)
+
+    async def never_read(self, name: str) -> None:
+        """Ask for as much as may be asked for at a time, and leave all answers where they are."""
+        _reader, writer = await asyncio.open_connection(
+            self.site.address, 55000, ssl=client_context(*self.files[name]), server_hostname=self.site.address
+        )
+        writer.write(Hello((1,), "deaf").encode())
+        writer.transport.pause_reading()
+        writer.write(
+            b"".join(Draw(number, 4096, DrawClass.FULL, patience_ms=5000).encode() for number in range(1, 33))
+        )
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            writer.transport.abort()
+
+    async def draw_all(self, seconds: float) -> None:
+        """Let everybody draw for so long."""
+        async with contextlib.AsyncExitStack() as stack:
+            links = {}
+            for name in self.names:
+                links[name] = self.link(name)
+                stack.push_async_callback(links[name].aclose)
+                await links[name].welcome()
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self.draw_on(links[name], name)) for name in self.names[:MODEST]]
+                tasks += [group.create_task(self.draw_on(links["greedy"], "greedy", 4096)) for _ in range(30)]
+                tasks.append(group.create_task(self.draw_on(links["impatient"], "impatient", patience_s=0)))
+                tasks.append(group.create_task(self.read_slowly(links["slow"], "slow")))
+                tasks.append(group.create_task(self.never_read("deaf")))
+                await asyncio.sleep(1.0)  # until the reservoir is empty and everybody is in line
+                before = dict(self.got)
+                await asyncio.sleep(seconds)
+                for task in tasks:
+                    task.cancel()
+            self.got = {name: self.got[name] - before[name] for name in self.names}
+
+
+def test_machines_in_line_get_equal_shares_beside_greedy_and_deaf_ones(folder: Path) -> None:
+    """The largest share of those who wait is at most 1.25 times the smallest, and the greedy one has no more."""
+
+    async def run() -> None:
+        crowd = Crowd(folder)
+        async with PtyDevice(folder / "stick", rate=STICK_BYTES_PER_S), running(crowd.site):
+            await crowd.site.until_healthy(share=0.02)
+            await crowd.draw_all(SECONDS)
+        shares = [crowd.got[name] for name in crowd.names[:MODEST]]
+        assert 0 < max(shares) <= 1.25 * min(shares)
+        assert crowd.got["greedy"] <= 1.25 * max(shares) + 4096
+
+    asyncio.run(run())
