@@ -2,13 +2,15 @@
 draw takes beside them, before them, and while they come.
 
 Every connection is mutual TLS 1.3 with its certificate shown and its welcome said, from one of many loopback
-addresses. The server has one core; those who connect and the one who draws share the other.
+addresses. The server has one core; those who connect and the one who draws share the other,
+and the one who draws has it first.
 """
 
 import argparse
 import contextlib
 import math
 import multiprocessing
+import os
 import socket
 import tempfile
 import time
@@ -56,6 +58,7 @@ def open_all(site: Site, names: list[str], port: int, address: str, result: Conn
     """Open and hold EACH connections for every name, from `address`; tell the moments of the welcomes."""
     raise_file_limit()
     stay_on(CLIENT_CORE)
+    os.nice(19)  # who draws has their core first
     contexts = {name: site.client_context(name) for name in names}
 
     def one(name: str) -> tuple[object, float, int]:
