@@ -1,0 +1,202 @@
+"""Ours beside every peer from Debian in one run, as ratios: entropybroker, socat, stunnel, openssl s_server.
+
+Draws of 32 bytes over kept connections, megabytes a second to one consumer and the CPU they cost, and EGD requests
+over a Unix socket. One core for the server that is measured, the other for the load. entropybroker has no TLS:
+3DES with MD5, its default. socat, stunnel and s_server answer no requests: they are measured as streams.
+"""
+
+import contextlib
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from draws import figures
+from rig import entropybroker, peers
+from rig.load import Exchange, closed_loop, connect_drawwell, draw_of
+from rig.processes import CLIENT_CORE, Server, cpu_s, raise_file_limit, stay_on
+from rig.report import Report, Samples, arguments, progress
+from rig.site import URANDOM, Site
+from stream import from_drawwell, from_peer
+
+from drawwell.entropy.blocks import DrawClass
+
+EB: Final = "entropybroker"
+STREAM: Final = "one consumer, as fast as it goes"
+EGD: Final = "EGD, 32 bytes a request (0x01), Unix socket, one client"
+EGD_32: Final = Exchange(b"\x01\x20", 33, b"\x20")
+HANGS_AFTER_S: Final = 60
+GET_BYTES: Final = 4096
+"""The most of one get of entropybroker's."""
+
+
+@contextlib.contextmanager
+def bounded(report: Report, what: str) -> Iterator[None]:
+    """Say that `what` could not be measured, and why, and go on."""
+
+    def hung(*_: Any) -> None:
+        raise TimeoutError(f"no answer in {HANGS_AFTER_S} s")
+
+    before = signal.signal(signal.SIGALRM, hung)
+    signal.alarm(HANGS_AFTER_S)
+    try:
+        yield
+    except (OSError, SystemExit) as error:
+        report.notes.append(f"{what} could not be measured: {error}")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def loop(links: list[Any], exchange: Exchange, pids: list[int], seconds: float) -> Samples:
+    cpu = sum(map(cpu_s, pids))
+    latencies = closed_loop(links, exchange, seconds)
+    return figures(latencies, seconds, sum(map(cpu_s, pids)) - cpu)
+
+
+def small_draws(
+    report: Report,
+    site: Site,
+    ours: Server,
+    theirs: Server | None,
+    *,
+    level: int,
+    rounds: int,
+    seconds: float,
+) -> None:
+    group = f"32-byte draws, {level} consumer{'s' * (level > 1)}"
+    links = [connect_drawwell(site.client_context(name), ours.port) for name in site.names[:level]]
+    for number in range(rounds):
+        progress(f"{group}, round {number + 1} of {rounds}")
+        for each in (DrawClass.DRBG, DrawClass.FULL):
+            site.wait_until_full()
+            report.add(group, f"drawwell {each}", loop(links, draw_of(32, each), [ours.pid], seconds))
+        if theirs:
+            with bounded(report, f"{EB}, {group}"), contextlib.ExitStack() as opened:
+                logged_in = [entropybroker.connect(theirs.port) for _ in range(level)]
+                for link in logged_in:
+                    opened.callback(link.close)
+                report.add(group, EB, loop(logged_in, entropybroker.get(32), [theirs.pid], seconds))
+    for link in links:
+        link.close()
+    for each in ("drawwell drbg", "drawwell full"):
+        for figure in ("draws/s", "p99 ms", "server CPU µs"):
+            report.ratio(group, each, EB, figure)
+
+
+def gets(server: Server, seconds: float) -> Samples:
+    """Get the most at a time, and wait where there is nothing."""
+    link = entropybroker.connect(server.port)
+    request, taken, starved = entropybroker.get(GET_BYTES).request, 0, 0
+    cpu, begun = cpu_s(server.pid), time.perf_counter()
+    while (now := time.perf_counter()) < begun + seconds:
+        link.sendall(request)
+        while (header := link.receive(8))[:4] in {b"0009", b"0010"}:
+            pass  # news of its pools
+        if header[:4] != entropybroker.GOT:
+            starved += 1
+            time.sleep(0.01)
+            continue
+        n_bytes = int.from_bytes(header[4:], "big") // 8
+        link.receive(entropybroker.MAC_BYTES + n_bytes)
+        taken += n_bytes
+    link.close()
+    if not taken:
+        raise ConnectionError(f"{starved} gets and no byte")
+    return {"MB/s": taken / 1e6 / (now - begun), "server CPU s/GB": 1e9 * (cpu_s(server.pid) - cpu) / taken}
+
+
+def streams(
+    report: Report,
+    site: Site,
+    ours: Server,
+    theirs: Server | None,
+    *,
+    servers: ExitStack,
+    rounds: int,
+    seconds: float,
+) -> None:
+    others: dict[str, Callable[[], Samples]] = {}
+    todo = {
+        "socat OPENSSL": (peers.has_socat, peers.socat, "socat"),
+        "stunnel + cat": (peers.has_stunnel, peers.stunnel, "stunnel4"),
+        "openssl s_server": (peers.has_openssl, peers.s_server, "openssl"),
+    }
+    for name, (has, serve, package) in todo.items():
+        if not has():
+            report.missing(name, package)
+            continue
+        server = servers.enter_context(serve(site, "/dev/urandom"))
+        others[name] = lambda server=server: from_peer(site, server, 1, seconds)  # type: ignore[misc]
+    if theirs:
+        others[EB] = lambda: gets(theirs, seconds)
+    for number in range(rounds):
+        progress(f"streams, round {number + 1} of {rounds}")
+        report.add(STREAM, "drawwell drbg", from_drawwell(site, ours, 1, seconds))
+        for name, measure in others.items():
+            with bounded(report, f"{name}, as a stream"):
+                report.add(STREAM, name, measure())
+    for name in others:
+        report.ratio(STREAM, "drawwell drbg", name, "MB/s")
+        report.ratio(STREAM, "drawwell drbg", name, "server CPU s/GB")
+
+
+def egd(
+    report: Report, site: Site, ours: Server, theirs: Server | None, *, rounds: int, seconds: float
+) -> None:
+    for number in range(rounds):
+        progress(f"EGD, round {number + 1} of {rounds}")
+        for each in (DrawClass.DRBG, DrawClass.FULL):
+            site.wait_until_full()
+            link = _connected(f"{site.folder}/egd-{each}")
+            report.add(EGD, f"drawwell {each}", loop([link], EGD_32, [ours.pid], seconds))
+            link.close()
+        if theirs:
+            with bounded(report, "eb_client_egd"), entropybroker.egd(site.folder, theirs.port) as (path, pid):
+                link = _connected(path)
+                report.add(EGD, "eb_client_egd", loop([link], EGD_32, [pid, theirs.pid], seconds))
+                link.close()
+                Path(path).unlink(missing_ok=True)
+    for each in ("drawwell drbg", "drawwell full"):
+        for figure in ("draws/s", "p99 ms", "server CPU µs"):
+            report.ratio(EGD, each, "eb_client_egd", figure)
+
+
+def _connected(path: str) -> entropybroker.Link:
+    plain = socket.socket(socket.AF_UNIX)
+    plain.connect(path)
+    return entropybroker.Link(plain)
+
+
+def main() -> None:
+    args = arguments(__doc__ or "")
+    rounds, seconds = (1, 0.5) if args.quick else (3, 1.0)
+    report = Report("drawwell beside its peers")
+    raise_file_limit()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
+        site = Site(Path(folder), 100)
+        doors = "".join(
+            f'[[egd]]\nlisten = "{folder}/egd-{each}"\nconsumer = "c0"\nclass = "{each}"\n'
+            for each in (DrawClass.DRBG, DrawClass.FULL)
+        )
+        ours = servers.enter_context(site.broker(URANDOM + doors, 'reservoir = "4MiB"\nlow_mark = "99%"'))
+        theirs = None
+        if entropybroker.installed():
+            theirs = servers.enter_context(entropybroker.broker(site.folder))
+        else:
+            report.missing(EB, EB)
+        site.wait_until_full()
+        stay_on(CLIENT_CORE)
+        for level in (1, 10, 100):
+            small_draws(report, site, ours, theirs, level=level, rounds=rounds, seconds=seconds)
+        streams(report, site, ours, theirs, servers=servers, rounds=rounds, seconds=seconds)
+        egd(report, site, ours, theirs, rounds=rounds, seconds=seconds)
+    report.show(as_json=args.json)
+
+
+if __name__ == "__main__":
+    main()

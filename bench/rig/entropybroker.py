@@ -1,0 +1,119 @@
+"""Entropy Broker 2.9 as a peer: its daemon, its feeder, its EGD client, and its protocol for the load.
+
+Its network_protocol.txt describes the protocol. The configuration is the packaged one, but for the address, the
+limits a user has (none here), the web server (off) and Nagle's algorithm (off, as with us). What it sends is
+encrypted with 3DES and a MAC, its default; the load leaves both alone, which costs it nothing.
+"""
+
+import contextlib
+import hashlib
+import re
+import shutil
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from rig.load import WAIT_S, Exchange
+from rig.processes import CLIENT_CORE, Server, free_port, running, wait_for_path, wait_for_port
+
+PACKAGED: Final = Path("/etc/entropybroker/entropy_broker.conf")
+USER: Final = "bench"
+PASSWORD: Final = "bench-only-0123456789-ab"
+"""24 characters: 3DES takes no other length."""
+MAC_BYTES: Final = 16
+GET, GOT = b"0001", b"0002"
+
+
+def installed() -> bool:
+    return shutil.which("entropy_broker") is not None and PACKAGED.exists()
+
+
+def get(n_bytes: int) -> Exchange:
+    """A get of so many bytes, when it is answered in full."""
+    bits = struct.pack(">I", 8 * n_bytes)
+    return Exchange(GET + bits, 8 + MAC_BYTES + n_bytes, GOT + bits)
+
+
+class Link:
+    """A plain socket that a load takes for a TLS one: it wants to read when nothing is here."""
+
+    def __init__(self, plain: socket.socket) -> None:
+        plain.settimeout(WAIT_S)
+        self.plain = plain
+        self.fileno, self.send, self.close = plain.fileno, plain.send, plain.close
+        self.sendall, self.setblocking, self.settimeout = plain.sendall, plain.setblocking, plain.settimeout
+
+    def recv(self, n_bytes: int) -> bytes:
+        try:
+            return self.plain.recv(n_bytes)
+        except BlockingIOError:
+            raise ssl.SSLWantReadError from None
+
+    def receive(self, n_bytes: int) -> bytes:
+        """Receive exactly so much."""
+        data = b""
+        while len(data) < n_bytes:
+            more = self.plain.recv(n_bytes - len(data))
+            if not more:
+                raise ConnectionError("the peer closed the connection")
+            data += more
+        return data
+
+
+def connect(port: int) -> Link:
+    """Connect and log in as a client."""
+    plain = socket.create_connection(("127.0.0.1", port), WAIT_S)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    link = Link(plain)
+    link.receive(4)  # version
+    *_algorithms, challenge = (link.receive(*struct.unpack(">I", link.receive(4))) for _ in range(4))
+    proof = hashlib.sha512(challenge + b" " + PASSWORD.encode()).digest()
+    link.sendall(_text(USER) + proof + b"\0" + _text("bench"))
+    link.receive(4)  # the most bits of a get
+    return link
+
+
+@contextlib.contextmanager
+def broker(folder: Path) -> Iterator[Server]:
+    """The daemon on the servers' core, and a feeder from /dev/urandom on the other."""
+    port = free_port()
+    settings = {
+        "listen_adapter": "::ffff:127.0.0.1",
+        "listen_port": str(port),
+        "listen_queue_size": "128",
+        "disable_nagle": "1",
+        "default_max_get_bps": "2000000000",
+        "webserver_port": "-1",
+        "users": f"{folder}/eb-users",
+    }
+    text = PACKAGED.read_text()
+    for name, value in settings.items():
+        text = re.sub(rf"^{name} *=.*$", f"{name} = {value}", text, flags=re.MULTILINE)
+    (folder / "eb.conf").write_text(text)
+    (folder / "eb-users").write_text(f"{USER}|{PASSWORD}|2000000000|yes\n")
+    auth = folder / "eb-auth"
+    auth.write_text(f"{USER}\n{PASSWORD}\n")
+    auth.chmod(0o600)
+    daemon = ["entropy_broker", "-n", "-c", f"{folder}/eb.conf"]
+    feeder = ["eb_server_stream", "-n", "-I", f"127.0.0.1:{port}", "-d", "/dev/urandom", "-X", str(auth)]
+    with running(daemon, cwd=folder) as process:
+        wait_for_port(process, port)
+        with running(feeder, core=CLIENT_CORE):
+            yield Server(process.pid, port)
+
+
+@contextlib.contextmanager
+def egd(folder: Path, port: int) -> Iterator[tuple[str, int]]:
+    """Its EGD client on a Unix socket, on the servers' core; the socket's path and the process."""
+    path = folder / "eb-egd"
+    argv = ["eb_client_egd", "-n", "-I", f"127.0.0.1:{port}", "-d", str(path), "-X", str(folder / "eb-auth")]
+    with running(argv) as process:
+        wait_for_path(process, path)
+        yield str(path), process.pid
+
+
+def _text(words: str) -> bytes:
+    return struct.pack(">I", len(words)) + words.encode()
