@@ -1,6 +1,7 @@
 """The FIPS 140-2 block tests against what Debian's rngtest printed for fifteen inputs."""
 
 import hashlib
+import importlib.util
 import json
 import runpy
 from functools import cache
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from drawwell.assess.fips140 import BLOCK_BYTES, PASS, BlockTester, Tally
+from drawwell.assess.fips140 import BLOCK_BYTES, COMPILED_FROM_BYTES, PASS, BlockTester, Tally
 
 HERE = Path(__file__).parent
 RECORDED: dict[str, Any] = json.loads((HERE / "fips140_rngtest.json").read_text())["inputs"]
@@ -21,16 +22,16 @@ def made(name: str) -> bytes:
     return INPUTS[name]()
 
 
-def judged(data: bytes, *, bootstrap_at: int) -> tuple[Tally, bytes]:
+def judged(data: bytes, *, bootstrap_at: int, stream_bytes: int) -> tuple[Tally, bytes]:
     """Judge all whole blocks after the bootstrap word; return the tally and the blocks that passed."""
     start = bootstrap_at + 4
-    tester, tally, passed = BlockTester(data[bootstrap_at:start]), Tally(), bytearray()
-    for at in range(start, len(data) - BLOCK_BYTES + 1, BLOCK_BYTES):
-        verdict = tester.judge(data[at : at + BLOCK_BYTES])
-        tally.add(verdict)
-        if verdict == PASS:
-            passed += data[at : at + BLOCK_BYTES]
-    return tally, bytes(passed)
+    tester, tally = BlockTester(data[bootstrap_at:start]), Tally()
+    tester.prepare(stream_bytes)
+    end = len(data) - (len(data) - start) % BLOCK_BYTES
+    verdicts = tester.judge_many(data[start:end])
+    tally.add_many(verdicts)
+    passed = [at for at, verdict in enumerate(verdicts) if verdict == PASS]
+    return tally, b"".join(data[start + at * BLOCK_BYTES : start + (at + 1) * BLOCK_BYTES] for at in passed)
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -39,13 +40,24 @@ def test_the_input_is_the_one_that_was_recorded(name):
     assert hashlib.sha256(made(name)).hexdigest() == RECORDED[name]["sha256"]
 
 
+@pytest.mark.parametrize(
+    "stream_bytes",
+    [
+        pytest.param(0, id="plain"),
+        pytest.param(
+            COMPILED_FROM_BYTES,
+            id="compiled",
+            marks=pytest.mark.skipif(not importlib.util.find_spec("numba"), reason="numba is not installed"),
+        ),
+    ],
+)
 @pytest.mark.parametrize(("mode", "bootstrap_at"), [("rngtest", 0), ("rngtest --pipe", 4)])
 @pytest.mark.parametrize("name", RECORDED)
-def test_verdicts_equal_those_of_rngtest(name, mode, bootstrap_at):
+def test_verdicts_equal_those_of_rngtest(name, mode, bootstrap_at, stream_bytes):
     """Every counter of every input is rngtest's, and so are the blocks that passed."""
     recorded = RECORDED[name][mode]
 
-    tally, passed = judged(made(name), bootstrap_at=bootstrap_at)
+    tally, passed = judged(made(name), bootstrap_at=bootstrap_at, stream_bytes=stream_bytes)
 
     assert (tally.successes, tally.failures) == (recorded["successes"], recorded["failures"])
     assert {test.title: count for test, count in tally.failed.items()} == recorded["failed"]

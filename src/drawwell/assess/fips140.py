@@ -6,25 +6,34 @@ source quickly and say nothing about entropy. Any seeded generator passes them, 
 bytes.
 
 A block is one integer of 20,000 bits, first bit on top, and every count is the population count of a few
-shifted copies of it: plain Python does about twice the work of the C program in the same time.
+shifted copies of it: plain Python does about twice the work of the C program in the same time. For long
+streams, where NumPy and Numba are installed, `fips140_compiled` finds the same verdicts another ten times faster.
 """
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntFlag
+from functools import cache
 from typing import Final
 
 BLOCK_BYTES: Final = 2500
 WORD_BYTES: Final = 4
 """The continuous test compares words of four bytes, aligned in the block."""
+COMPILED_FROM_BYTES: Final = 32_000_000
+"""Measured: from here on the compiled loops save more time than it takes to load them."""
+
+Judge = Callable[[bytes | memoryview, int], bytes]
+"""Judges whole blocks after a word, the second argument; one byte for each, its verdict's value."""
 
 _BITS: Final = 8 * BLOCK_BYTES
 _ALL: Final = (1 << _BITS) - 1
 _WORD: Final = (1 << 32) - 1
 
 # FIPS 140-2 change notice 1, table 4.9.1 and text: the end points that still pass.
-_MONOBIT: Final = range(9726, 10274 + 1)
-_POKER: Final = range(1_563_176, 1_576_928 + 1)  # sum of squares: 2.16 < X < 46.17 in whole numbers
-_RUNS: Final = tuple(
+MONOBIT: Final = range(9726, 10274 + 1)
+POKER: Final = range(1_563_176, 1_576_928 + 1)  # sum of squares: 2.16 < X < 46.17 in whole numbers
+RUNS: Final = tuple(
     range(low, high + 1)
     for low, high in ((2315, 2685), (1114, 1386), (527, 723), (240, 384), (103, 209), (103, 209))
 )
@@ -68,14 +77,19 @@ class Tally:
         """How many blocks were judged."""
         return self.successes + self.failures
 
-    def add(self, verdict: BlockVerdict) -> None:
-        """Count one block."""
+    def add(self, verdict: BlockVerdict, blocks: int = 1) -> None:
+        """Count `blocks` blocks of one verdict."""
         if verdict == PASS:
-            self.successes += 1
+            self.successes += blocks
             return
-        self.failures += 1
+        self.failures += blocks
         for test in verdict:
-            self.failed[test] += 1
+            self.failed[test] += blocks
+
+    def add_many(self, verdicts: bytes) -> None:
+        """Count the verdicts of `BlockTester.judge_many`."""
+        for verdict, blocks in Counter(verdicts).items():
+            self.add(BlockVerdict(verdict), blocks)
 
 
 class BlockTester:
@@ -89,6 +103,28 @@ class BlockTester:
         if len(bootstrap) != WORD_BYTES:
             raise ValueError(f"the bootstrap word is {WORD_BYTES} bytes, not {len(bootstrap)}")
         self._last_word = int.from_bytes(bootstrap, "big")
+        self._compiled: Judge | None = None
+
+    def prepare(self, stream_bytes: int) -> None:
+        """Load the compiled loops, if they are here and a stream of that length is worth the wait."""
+        if stream_bytes >= COMPILED_FROM_BYTES:
+            self._compiled = _compiled()
+
+    def judge_many(self, blocks: bytes | memoryview) -> bytes:
+        """Judge the next whole blocks; return one byte for each, the value of its `BlockVerdict`.
+
+        Raises:
+            ValueError: not a multiple of 2,500 bytes.
+        """
+        if len(blocks) % BLOCK_BYTES:
+            raise ValueError(f"a block is {BLOCK_BYTES} bytes: {len(blocks)} are not whole blocks")
+        if not blocks or self._compiled is None:
+            return bytes(
+                self.judge(blocks[at : at + BLOCK_BYTES]) for at in range(0, len(blocks), BLOCK_BYTES)
+            )
+        verdicts = self._compiled(blocks, self._last_word)
+        self._last_word = int.from_bytes(blocks[-WORD_BYTES:], "big")
+        return verdicts
 
     def judge(self, block: bytes | memoryview) -> BlockVerdict:
         """Judge the next 2,500 bytes.
@@ -101,9 +137,9 @@ class BlockTester:
         bits = int.from_bytes(block, "big")
         ones, zeros = _windows(bits), _windows(bits ^ _ALL)
         verdict = PASS
-        if ones[0].bit_count() not in _MONOBIT:
+        if ones[0].bit_count() not in MONOBIT:
             verdict |= BlockVerdict.MONOBIT
-        if poker_sum(bits) not in _POKER:
+        if poker_sum(bits) not in POKER:
             verdict |= BlockVerdict.POKER
         if not (_runs_pass(ones) and _runs_pass(zeros)):
             verdict |= BlockVerdict.RUNS
@@ -113,6 +149,19 @@ class BlockTester:
             verdict |= BlockVerdict.CONTINUOUS_RUN
         self._last_word = bits & _WORD
         return verdict
+
+
+@cache
+def _compiled() -> Judge | None:
+    """Load the compiled loops, if NumPy and Numba are here: half a second, and seconds the very first time."""
+    try:
+        from drawwell.assess import fips140_compiled, jit  # noqa: PLC0415
+    except ImportError:
+        return None
+    if not jit.COMPILED:
+        return None
+    fips140_compiled.judge(bytes(BLOCK_BYTES), 0)  # Numba loads, or makes, what is called
+    return fips140_compiled.judge
 
 
 def _windows(bits: int) -> list[int]:
@@ -127,7 +176,7 @@ def _windows(bits: int) -> list[int]:
 def _runs_pass(windows: list[int]) -> bool:
     """A run of n ones holds n - k + 1 windows of k: second differences count the runs of exactly k."""
     w1, w2, w3, w4, w5, w6, w7 = (marks.bit_count() for marks in windows)
-    r1, r2, r3, r4, r5, r6 = _RUNS
+    r1, r2, r3, r4, r5, r6 = RUNS
     return (
         w1 - 2 * w2 + w3 in r1
         and w2 - 2 * w3 + w4 in r2

@@ -61,6 +61,11 @@ class Summary:
     tests: Speed = field(default_factory=Speed)
     output: Speed = field(default_factory=Speed)
 
+    def add(self, verdicts: bytes) -> None:
+        """Count blocks that were received and judged, by the verdicts of `BlockTester.judge_many`."""
+        self.received_bytes += len(verdicts) * BLOCK_BYTES
+        self.tally.add_many(verdicts)
+
     def lines(self, now: float) -> list[str]:
         """The summary as rngtest prints it."""
         lines = [

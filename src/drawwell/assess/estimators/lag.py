@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from drawwell.assess.estimators.outcome import Outcome
 from drawwell.assess.estimators.prediction import Contest
-from drawwell.assess.jit import COMPILED, inlined, kernel
+from drawwell.assess.jit import COMPILED, count_ones, kernel
 from drawwell.assess.samples import Symbols
 
 Words = NDArray[np.uint64]
@@ -59,15 +59,6 @@ def _words(bits: Symbols) -> Words:
     return words.astype(np.uint64)
 
 
-@inlined
-def _ones(word: np.uint64) -> np.int64:
-    """Count the bits that are set: the compiler knows this for what it is, and has one instruction for it."""
-    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
-
-
 @kernel
 def _contest_of_bits(
     words: Words, size: int, scores: Numbers, equal: Words, totals: Numbers, state: Numbers
@@ -80,7 +71,7 @@ def _contest_of_bits(
         if first < 128:
             _drop_before_start(first, equal)
         for each in range(128):
-            totals[each] = _ones(equal[each])
+            totals[each] = count_ones(equal[each])
         _follow(length, scores, equal, totals, state)
 
 
