@@ -28,7 +28,7 @@ from drawwell.entropy.blocks import DrawClass
 EB: Final = "entropybroker"
 STREAM: Final = "one consumer, as fast as it goes"
 EGD: Final = "EGD, 32 bytes a request (0x01), Unix socket, one client"
-EGD_32: Final = Exchange(b"\x01\x20", 33, b"\x20")
+EGD_32: Final = b"\x01\x20"
 HANGS_AFTER_S: Final = 60
 GET_BYTES: Final = 4096
 """The most of one get of entropybroker's."""
@@ -95,8 +95,8 @@ def gets(server: Server, seconds: float) -> Samples:
     cpu, begun = cpu_s(server.pid), time.perf_counter()
     while (now := time.perf_counter()) < begun + seconds:
         link.sendall(request)
-        while (header := link.receive(8))[:4] in {b"0009", b"0010"}:
-            pass  # news of its pools
+        while (header := link.receive(8))[:4] in entropybroker.NEWS:
+            pass
         if header[:4] != entropybroker.GOT:
             starved += 1
             time.sleep(0.01)
@@ -145,6 +145,19 @@ def streams(
         report.ratio(STREAM, "drawwell drbg", name, "server CPU s/GB")
 
 
+def requests(link: entropybroker.Link, pids: list[int], seconds: float) -> Samples:
+    """Ask for 32 bytes again and again; the answer says how many it has, and not all have 32."""
+    latencies, short = [], 0
+    cpu, end = sum(map(cpu_s, pids)), time.perf_counter() + seconds
+    while (asked := time.perf_counter()) < end:
+        link.sendall(EGD_32)
+        (n_bytes,) = link.receive(1)
+        link.receive(n_bytes)
+        short += n_bytes < 32
+        latencies.append(time.perf_counter() - asked)
+    return figures(latencies, seconds, sum(map(cpu_s, pids)) - cpu) | {"short": short}
+
+
 def egd(
     report: Report, site: Site, ours: Server, theirs: Server | None, *, rounds: int, seconds: float
 ) -> None:
@@ -153,14 +166,13 @@ def egd(
         for each in (DrawClass.DRBG, DrawClass.FULL):
             site.wait_until_full()
             link = _connected(f"{site.folder}/egd-{each}")
-            report.add(EGD, f"drawwell {each}", loop([link], EGD_32, [ours.pid], seconds))
+            report.add(EGD, f"drawwell {each}", requests(link, [ours.pid], seconds))
             link.close()
         if theirs:
             with bounded(report, "eb_client_egd"), entropybroker.egd(site.folder, theirs.port) as (path, pid):
                 link = _connected(path)
-                report.add(EGD, "eb_client_egd", loop([link], EGD_32, [pid, theirs.pid], seconds))
+                report.add(EGD, "eb_client_egd", requests(link, [pid, theirs.pid], seconds))
                 link.close()
-                Path(path).unlink(missing_ok=True)
     for each in ("drawwell drbg", "drawwell full"):
         for figure in ("draws/s", "p99 ms", "server CPU µs"):
             report.ratio(EGD, each, "eb_client_egd", figure)

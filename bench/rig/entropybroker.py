@@ -25,6 +25,8 @@ PASSWORD: Final = "bench-only-0123456789-ab"
 """24 characters: 3DES takes no other length."""
 MAC_BYTES: Final = 16
 GET, GOT = b"0001", b"0002"
+NEWS: Final = (b"0009", b"0010")
+"""There is data again; there is none. Whoever did not ask is told too."""
 
 
 def installed() -> bool:
@@ -47,10 +49,16 @@ class Link:
         self.sendall, self.setblocking, self.settimeout = plain.sendall, plain.setblocking, plain.settimeout
 
     def recv(self, n_bytes: int) -> bytes:
+        """Receive what is here, without the news of its pools that may stand before an answer."""
         try:
-            return self.plain.recv(n_bytes)
+            data = self.plain.recv(n_bytes)
         except BlockingIOError:
             raise ssl.SSLWantReadError from None
+        if data.startswith(NEWS):
+            data = data[8:]
+            if not data:
+                raise ssl.SSLWantReadError
+        return data
 
     def receive(self, n_bytes: int) -> bytes:
         """Receive exactly so much."""
@@ -109,6 +117,7 @@ def broker(folder: Path) -> Iterator[Server]:
 def egd(folder: Path, port: int) -> Iterator[tuple[str, int]]:
     """Its EGD client on a Unix socket, on the servers' core; the socket's path and the process."""
     path = folder / "eb-egd"
+    path.unlink(missing_ok=True)
     argv = ["eb_client_egd", "-n", "-I", f"127.0.0.1:{port}", "-d", str(path), "-X", str(folder / "eb-auth")]
     with running(argv) as process:
         wait_for_path(process, path)
