@@ -13,8 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
-HANDSHAKE_SHARE: Final = 0.2
-"""Of the CPU's time, for handshakes: who is served keeps four fifths, however many come."""
+ARRIVALS_PER_S: Final = 500.0
+"""Connections that are taken up, at 0.1 to 0.2 ms each; the others wait in the kernel."""
+ARRIVALS_AT_ONCE: Final = 1000.0
+HANDSHAKE_SHARE: Final = 0.1
+"""Of the CPU's time: who is served keeps four fifths of it, arrivals included, however many come."""
 HANDSHAKE_BURST_S: Final = 0.5
 """Saved up in quiet times: some hundred machines that come back at once are not made to wait."""
 MAX_KNOWN: Final = 16_384
@@ -109,28 +112,28 @@ class Places(Generic[_A]):
 
 
 class Budget:
-    """A token bucket of seconds; it may be overdrawn by the last one who was let through.
+    """A token bucket, of whatever is spent; it may be overdrawn by the last one who was let through.
 
     Args:
-        share: Seconds that come in each second.
-        burst_s: The most that is saved; it is full at first.
+        share: What comes in each second.
+        burst: The most that is saved; it is full at first.
     """
 
-    def __init__(self, share: float, burst_s: float) -> None:
+    def __init__(self, share: float, burst: float) -> None:
         self._share = share
-        self._burst_s = burst_s
-        self._saved_s = burst_s
+        self._burst = burst
+        self._saved = burst
         self._at = 0.0
 
     def wait_s(self, now: float) -> float:
         """How long until something may be spent, 0 when it may be now."""
-        self._saved_s = min(self._burst_s, self._saved_s + (now - self._at) * self._share)
+        self._saved = min(self._burst, self._saved + (now - self._at) * self._share)
         self._at = now
-        return max(0.0, -self._saved_s / self._share)
+        return max(0.0, -self._saved / self._share)
 
-    def spend(self, seconds: float) -> None:
+    def spend(self, cost: float) -> None:
         """Take what something has cost."""
-        self._saved_s -= seconds
+        self._saved -= cost
 
 
 class Handshakes:

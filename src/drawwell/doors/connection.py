@@ -80,6 +80,8 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
 
     def overdue(self, now: float) -> bool:
         """Whether a deadline is past (Visitor)."""
+        if self._transport is None:
+            return False
         if self._leaving_since is not None:
             return now - self._leaving_since > LINGER_S
         if not self._admitted:

@@ -13,14 +13,18 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from drawwell.doors.admission import Applicant, Places
-from drawwell.doors.sockets import BACKLOG, describe
-from drawwell.host.faults import say_shortage
+from drawwell.doors.admission import Applicant, Budget, Places
+from drawwell.doors.sockets import describe
+from drawwell.host.faults import log_fault, say_shortage
 
 READ_BYTES: Final = 65_536
 """The most that is taken from one connection before the next has its turn."""
 ACCEPTS_PER_TURN: Final = 16
 """Then those who are inside have their turn."""
+SHORTAGE_S: Final = 1.0
+"""How long no connection is taken after one could not be, for want of a descriptor or memory."""
+SWEPT_PER_TURN: Final = 256
+"""As before: of ten thousand connections all deadlines at once would be looked at for 20 ms."""
 _MIN_SWEEP_S: Final = 0.01
 _MAX_SWEEP_S: Final = 1.0
 
@@ -87,8 +91,9 @@ class Door(abc.ABC):
     `ready` is set while it listens; `address` then says where, as people type it.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, arrivals: Budget | None = None) -> None:
         self.limits = limits
+        self._arrivals = arrivals
         self.ready = asyncio.Event()
         self.address = ""
         self.counts = Counts()
@@ -117,22 +122,17 @@ class Door(abc.ABC):
         """
         sockets = self._listen()
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(say_shortage)
-        servers: list[asyncio.Server] = []
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 try:
-                    servers += [
-                        await loop.create_server(self._connection, sock=sock, backlog=ACCEPTS_PER_TURN)
-                        for sock in sockets
-                    ]
                     for sock in sockets:
-                        sock.listen(BACKLOG)  # to asyncio the same number is how many it accepts in a row
+                        sock.setblocking(False)
+                        loop.add_reader(sock, self._arrive, loop, sock)
                     self.address = describe(sockets[0])
                     self.ready.set()
                     await self._sweep(loop)
                 finally:
-                    self._close(servers)
+                    self._close(loop, sockets)
                     await asyncio.sleep(0)  # for the connections to be told that they are lost
         finally:
             for sock in sockets:
@@ -195,16 +195,50 @@ class Door(abc.ABC):
     async def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
             await asyncio.sleep(self.limits.sweep_s)
-            now = loop.time()
-            for visitor in (*self._half_open, *self._sessions):
-                if visitor.overdue(now):
+            for number, visitor in enumerate((*self._half_open, *self._sessions)):
+                if number % SWEPT_PER_TURN == 0:
+                    await asyncio.sleep(0)
+                if visitor.overdue(loop.time()):
                     self.counts.overdue += 1
                     self.leave(visitor)
                     visitor.abort()
 
-    def _close(self, servers: list[asyncio.Server]) -> None:
+    def _arrive(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        """Take connections, some in a row and no more than there are arrivals for; the others wait in the kernel."""
+        for _ in range(ACCEPTS_PER_TURN):
+            wait_s = self._arrivals.wait_s(loop.time()) if self._arrivals else 0.0
+            try:
+                sock = None if wait_s else listener.accept()[0]
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptor, no memory: accept(2)
+                say_shortage(error)
+                wait_s, sock = SHORTAGE_S, None
+            if sock is None:
+                loop.remove_reader(listener)
+                loop.call_later(wait_s, self._resume, loop, listener)
+                return
+            if self._arrivals:
+                self._arrivals.spend(1)
+            sock.setblocking(False)
+            self.spawn(self._take_up(loop, sock))
+
+    def _resume(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        if self.ready.is_set() and listener.fileno() >= 0:
+            loop.add_reader(listener, self._arrive, loop, listener)
+
+    async def _take_up(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        try:
+            await loop.connect_accepted_socket(self._connection, sock)
+        except OSError:
+            sock.close()  # it has gone already
+        except Exception as error:  # noqa: BLE001 - it costs this one, and no other
+            sock.close()
+            log_fault("a connection", error)
+
+    def _close(self, loop: asyncio.AbstractEventLoop, listeners: list[socket.socket]) -> None:
         self.ready.clear()
-        for server in servers:
-            server.close()
+        for listener in listeners:
+            loop.remove_reader(listener)
         for visitor in (*self._half_open, *self._sessions):
             visitor.farewell()

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from drawwell.authorisation import DRAW, Way, may
-from drawwell.doors.admission import Handshakes
+from drawwell.doors.admission import ARRIVALS_AT_ONCE, ARRIVALS_PER_S, Budget, Handshakes
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Door, Limits
@@ -55,7 +55,7 @@ class TlsDoor(Door):
         limits: Limits = Limits(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(limits, Budget(ARRIVALS_PER_S, ARRIVALS_AT_ONCE))
         self.broker = broker
         self.registry = registry
         self.broker_name = broker_name

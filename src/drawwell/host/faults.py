@@ -1,12 +1,11 @@
 """Faults of ours that a peer set off: they cost what he asked for, never the others what they ask for."""
 
-import asyncio
 import errno
 import logging
 import resource
 import time
 import traceback
-from typing import Any, Final
+from typing import Final
 
 _log = logging.getLogger("drawwell")
 _SAY_AGAIN_S: Final = 60.0
@@ -21,16 +20,15 @@ def log_fault(ended: str, error: Exception) -> None:
     )
 
 
-def say_shortage(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Say once a minute that no connection can be taken (asyncio tries again each second); the rest as asyncio does."""
+def say_shortage(error: OSError) -> None:
+    """Say once a minute that no connection can be taken."""
     global _said_at  # noqa: PLW0603 - there is one table of descriptors
-    error = context.get("exception")
-    if not isinstance(error, OSError) or error.errno not in {errno.EMFILE, errno.ENFILE}:
-        loop.default_exception_handler(context)
-    elif time.monotonic() - _said_at >= _SAY_AGAIN_S:
+    if time.monotonic() - _said_at >= _SAY_AGAIN_S:
         _said_at = time.monotonic()
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        _log.error(
-            "no more connections can be taken: all %d file descriptors are in use; raise LimitNOFILE in the unit",
-            limit,
+        why = (
+            f"all {limit} file descriptors are in use; raise LimitNOFILE in the unit"
+            if error.errno == errno.EMFILE
+            else (error.strerror or type(error).__name__).lower()
         )
+        _log.error("no more connections can be taken: %s", why)
