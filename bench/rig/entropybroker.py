@@ -54,10 +54,8 @@ class Link:
             data = self.plain.recv(n_bytes)
         except BlockingIOError:
             raise ssl.SSLWantReadError from None
-        if data.startswith(NEWS):
-            data = data[8:]
-            if not data:
-                raise ssl.SSLWantReadError
+        while data.startswith(NEWS):
+            data = data[8:] or self.recv(n_bytes)
         return data
 
     def receive(self, n_bytes: int) -> bytes:
