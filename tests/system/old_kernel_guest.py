@@ -66,13 +66,9 @@ def make_room() -> None:
 
 
 def seed() -> None:
-    """Give the kernel what a boot would have: without it nothing here could make a key.
-
-    Its own hardware is then taken away, or the kernel would feed itself from that whenever it asks.
-    """
-    with open("/dev/hwrng", "rb", buffering=0) as noise, open("/dev/random", "wb", buffering=0) as kernel:
-        fcntl.ioctl(kernel, RNDADDENTROPY, struct.pack("ii", 512, 64) + noise.read(64))
-    Path("/sys/class/misc/hw_random/rng_current").write_text("none\n")
+    """Have the kernel seeded as after a boot, or it would wait for ever; nothing here is secret."""
+    with open("/dev/random", "wb", buffering=0) as kernel:
+        fcntl.ioctl(kernel, RNDADDENTROPY, struct.pack("ii", 512, 64) + bytes(64))
 
 
 def make_noise() -> None:
