@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from drawwell.host.kernel import kernel_facts
@@ -76,7 +76,7 @@ def make_noise() -> None:
     os.mkfifo(NOISE)
 
     def write() -> None:
-        with NOISE.open("wb", buffering=0) as pipe:
+        with suppress(BrokenPipeError), NOISE.open("wb", buffering=0) as pipe:
             while True:
                 pipe.write(os.urandom(4096))
 
@@ -116,6 +116,10 @@ def say(step: str) -> None:
         "fed": size,
         "credit": credit,
     }
+    report(seen)
+
+
+def report(seen: dict) -> None:
     sys.stdout.write(f"\n{SEEN}{json.dumps(seen)}\n")
     sys.stdout.flush()
 
@@ -180,10 +184,8 @@ def main() -> None:
         make_room()
         watch(*sys.argv[1:])
     except BaseException:  # noqa: BLE001 - the console is the only one who can be told
-        traceback.print_exc(file=sys.stdout)
-        if LOG.exists():
-            sys.stdout.write(LOG.read_text(errors="replace")[-3000:])
-        sys.stdout.flush()
+        log = LOG.read_text(errors="replace")[-3000:] if LOG.exists() else ""
+        report({"step": "failed", "pool": 0, "why": traceback.format_exc(), "log": log})
     finally:
         LIBC.reboot(POWER_OFF)
 

@@ -1,4 +1,4 @@
-"""A kernel that asks: every feeder of kernels, ours and the old ones, before Linux 5.10 and its pool of 4,096 bits.
+"""A kernel that asks: ours and the old feeders of kernels, before Linux 5.10 and its pool of 4,096 bits.
 
 Each feeds the real pool of a guest; where a guest cannot be had, the tests are skipped with the reason.
 """
