@@ -23,7 +23,7 @@ from typing import Final
 from rig.load import WAIT_S, closed_loop, connect_drawwell, draw_of, receive
 from rig.processes import CLIENT_CORE, Server, cpu_s, memory_kib, raise_file_limit, stay_on
 from rig.report import Report, Samples, percentile, progress
-from rig.site import Site
+from rig.site import URANDOM, Site
 
 from drawwell.entropy.blocks import DrawClass
 from drawwell.wire.frames import Hello, Welcome
@@ -47,8 +47,8 @@ class RoomySite(Site):
         super().__init__(folder, consumers)
         self._sessions = sessions
 
-    def configuration(self, *args: str, **options: str) -> str:
-        path = super().configuration(*args, **options)
+    def configuration(self, port: int, source: str = URANDOM, broker: str = "") -> str:
+        path = super().configuration(port, source, broker)
         text = Path(path).read_text()
         Path(path).write_text(text.replace("[tls]\n", f"[tls]\nmax_sessions = {self._sessions}\n"))
         return path

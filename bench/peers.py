@@ -81,11 +81,11 @@ def small_draws(
                 for link in logged_in:
                     opened.callback(link.close)
                 report.add(group, EB, loop(logged_in, entropybroker.get(32), [theirs.pid], seconds))
-    for link in links:
-        link.close()
-    for each in ("drawwell drbg", "drawwell full"):
+    for ours_link in links:
+        ours_link.close()
+    for ours_as in ("drawwell drbg", "drawwell full"):
         for figure in ("draws/s", "p99 ms", "server CPU µs"):
-            report.ratio(group, each, EB, figure)
+            report.ratio(group, ours_as, EB, figure)
 
 
 def gets(server: Server, seconds: float) -> Samples:
@@ -173,9 +173,9 @@ def egd(
                 link = _connected(path)
                 report.add(EGD, "eb_client_egd", requests(link, [pid, theirs.pid], seconds))
                 link.close()
-    for each in ("drawwell drbg", "drawwell full"):
+    for ours_as in ("drawwell drbg", "drawwell full"):
         for figure in ("draws/s", "p99 ms", "server CPU µs"):
-            report.ratio(EGD, each, "eb_client_egd", figure)
+            report.ratio(EGD, ours_as, "eb_client_egd", figure)
 
 
 def _connected(path: str) -> entropybroker.Link:
