@@ -34,15 +34,16 @@ class KernelSection:
         Number(0, 8),
         default_is="8.0 for the sources of this configuration, 0.0 for bytes of an [[upstream]]",
         what="How many bits of entropy per byte the kernel is told to believe.",
-        why="Only a kernel that is not seeded yet acts on it. Credit an upstream's bytes only if you know its sources, "
-        "and trust its machine and the way to it as you trust this one.",
+        why="A kernel with the 256-bit pool acts on it until it is seeded, an older one for as long as it asks. Credit an "
+        "upstream's bytes only if you know its sources, and trust its machine and the way to it as you trust this one.",
         example="0.0",
     )
     interval: float = setting(
         Duration(1, 86400),
         "60s",
         what="How often the kernel is fed.",
-        why="The kernel's pool is 256 bits: feeding faster adds load and nothing else.",
+        why="A pool of 256 bits is full with one feed: feeding it faster adds load and nothing else. An older kernel "
+        "is fed when it asks.",
         example='"5min"',
     )
     amount: int = setting(

@@ -56,8 +56,8 @@ class KernelFacts(Report):
             return "this kernel does not say how large its pool is"
         if not self.small_pool:
             return (
-                f"entropy_avail is an estimate between 0 and {self.pool_bits} that reads draw down; below "
-                f"{self.write_wakeup_bits} the kernel asks for more"
+                f"entropy_avail is an estimate between 0 and {self.pool_bits} that reseeding draws down; "
+                f"below {self.write_wakeup_bits} the kernel asks for more"
             )
         if self.ready:
             return f"entropy_avail stays at {self.pool_bits}: the generator is seeded, and stays so"

@@ -1,7 +1,8 @@
 """The running kernel as a sink: RNDADDENTROPY in small feeds, with the credit that was earned and no more.
 
 random(4). Since Linux 5.17 the pool is 256 bits, and the kernel never asks for input once it is seeded: it is
-fed by the clock. The older pool of 4,096 bits says that it is low by becoming writable: it is fed until full.
+fed by the clock. The older pool of 4,096 bits says that it is low by becoming writable: it is fed
+until it no longer is.
 """
 
 import asyncio
