@@ -34,7 +34,7 @@ class KernelSection:
         Number(0, 8),
         default_is="8.0 for the sources of this configuration, 0.0 for bytes of an [[upstream]]",
         what="How many bits of entropy per byte the kernel is told to believe.",
-        why="A kernel with the 256-bit pool acts on it until it is seeded, an older one for as long as it asks. Credit an "
+        why="A kernel with the 256-bit pool acts on it until it is seeded, an older one as long as it asks. Credit an "
         "upstream's bytes only if you know its sources, and trust its machine and the way to it as you trust this one.",
         example="0.0",
     )
