@@ -17,7 +17,7 @@ test: check packages
 	$(PYTEST) -m "not long"
 
 quick: $(STAMP)
-	$(PYTEST) -m "not long and not slow"
+	$(PYTEST) -m "not long and not slow" tests/unit tests/property tests/induced tests/sim tests/house
 
 test-long: check packages
 	$(PYTEST)
