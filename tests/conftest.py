@@ -4,7 +4,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("drawwell", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("drawwell")
+"""No test asserts a time. In CI the settings are Hypothesis's own for it: the same examples in every run."""
 
 
 @pytest.fixture
