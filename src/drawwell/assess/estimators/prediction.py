@@ -123,7 +123,9 @@ def _log_chance(p: float, run: int, predictions: int) -> float:
             break
         last = x
         x = _ONE + factor * x ** (run + 1)
-    with np.errstate(divide="ignore", invalid="ignore"):  # where x = 1 / p such short runs have no chance at all
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # where x = 1 / p such short runs have no chance at all
         return float(np.log(_ONE - p_ * x) - np.log((run + 1 - run * x) * q) - (predictions + 1) * np.log(x))
 
 
