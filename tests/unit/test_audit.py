@@ -158,6 +158,12 @@ def test_what_cannot_be_written_to_the_file_goes_to_the_log(caplog: pytest.LogCa
     assert "no space left" in log.fault
 
 
+def test_a_device_keeps_its_mode() -> None:
+    """A log into a device leaves that device to everybody else as it was."""
+    AuditLog("/dev/full", lambda: 0.0).write([{"event": 1}])
+    assert os.stat("/dev/full").st_mode & 0o777 == 0o666
+
+
 def test_without_a_file_the_lines_go_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """An empty path means the log "drawwell.audit", at level INFO."""
     with caplog.at_level(logging.INFO, "drawwell.audit"):

@@ -217,13 +217,18 @@ def write_whole(path: str, text: str) -> None:
     """Write a file whole or not at all, in place of an older one; raises CannotWrite."""
     part = f"{path}.part"
     try:
-        with open(part, "w", encoding="utf-8") as file:
+        with open(part, "w", encoding="utf-8", opener=_no_link) as file:
             file.write(text)
         os.replace(part, path)
     except OSError as error:
         if os.path.exists(part):
             os.unlink(part)
         raise _cannot(path, error) from None
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open what is no symbolic link: in a directory such as /tmp somebody else may have laid one."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
 
 
 def _cannot(path: str, error: OSError) -> CannotWrite:

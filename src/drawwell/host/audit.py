@@ -9,6 +9,7 @@ import errno
 import json
 import logging
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -182,7 +183,8 @@ class AuditLog:
                     os.replace(newer, older)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self._path, flags, 0o600)
-        os.fchmod(self._file, 0o600)
+        if stat.S_ISREG(os.fstat(self._file).st_mode):  # a device such as /dev/null is everybody's
+            os.fchmod(self._file, 0o600)
 
     def _note(self, error: OSError) -> None:
         why = (error.strerror or str(error)).lower()
