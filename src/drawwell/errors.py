@@ -182,3 +182,9 @@ class SinkRefused(DrawwellError):
     """The kernel or the reader of a sink said no: stop pouring into it."""
 
     exit_code = 74
+
+
+class GuestUnavailable(DrawwellError):
+    """A guest, or the software that runs it, cannot be reached or refused: look there."""
+
+    exit_code = 69

@@ -1,0 +1,200 @@
+"""What a guest is, what is planned for it, and what every kind of host software can be asked."""
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from drawwell.reports import Report
+from drawwell.units import Allowance
+
+
+class Kind(StrEnum):
+    """What runs the guest."""
+
+    QEMU = "qemu"
+    LIBVIRT = "libvirt"
+    LXC = "lxc"
+    INCUS = "incus"
+    DOCKER = "docker"
+    PODMAN = "podman"
+
+
+class Via(StrEnum):
+    """The way in. The first of each kind (WAYS) is what we advise."""
+
+    VIRTIO = "virtio"
+    """virtio-rng, fed by an EGD socket of the broker."""
+    USB_VIRTUAL = "usb-virtual"
+    """A virtual OneRNG, over usbredir."""
+    USB = "usb"
+    """The real stick, given away whole."""
+    SOCKET = "socket"
+    """The broker's own socket, mounted into a container."""
+    DEVICE = "device"
+    """The stick's device node, in a container."""
+    FIFO = "fifo"
+    """virtio-rng from a FIFO that drawwell holds open."""
+    BUILTIN = "builtin"
+    """virtio-rng from the host's kernel: no byte of ours."""
+
+
+_MACHINE: Final = (Via.VIRTIO, Via.USB_VIRTUAL, Via.USB, Via.FIFO, Via.BUILTIN)
+_CONTAINER: Final = (Via.SOCKET, Via.DEVICE)
+WAYS: Final = {
+    Kind.QEMU: _MACHINE,
+    Kind.LIBVIRT: _MACHINE,
+    Kind.LXC: _CONTAINER,
+    Kind.INCUS: _CONTAINER,
+    Kind.DOCKER: _CONTAINER,
+    Kind.PODMAN: _CONTAINER,
+}
+SOCKETS: Final = {Via.VIRTIO: "egd.sock", Via.USB_VIRTUAL: "usb.sock", Via.SOCKET: "draw.sock"}
+"""The file of a guest's socket in its directory; the other ways have none."""
+
+
+def guest_directory(run_dir: str, name: str) -> str:
+    """Where a guest's socket is."""
+    return os.path.join(run_dir, "guests", name)
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """One guest. `name` is the consumer's and the domain's or container's alike, unless `domain` says otherwise.
+
+    `device` is the stick's stable name or path for the ways that give it away; "" where there is only one.
+    """
+
+    kind: Kind
+    name: str
+    via: Via
+    rate: Allowance | None = None
+    quota: Allowance | None = None
+    draw_class: str = "full"
+    run_dir: str = "/run/drawwell"
+    domain: str = ""
+    device: str = ""
+
+    @property
+    def target(self) -> str:
+        """What the host software calls it."""
+        return self.domain or self.name
+
+    @property
+    def socket(self) -> str:
+        """The path of its socket, "" for a way without."""
+        file = SOCKETS.get(self.via, "")
+        return os.path.join(guest_directory(self.run_dir, self.name), file) if file else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of configuration. `into` says where it goes: a file, a command, or "paste"; `text` ends with a newline."""
+
+    title: str
+    into: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Report):
+    """Everything that is to be written for a guest, and what its owner should know, a sentence each."""
+
+    name: str
+    kind: Kind
+    via: Via
+    pieces: tuple[Piece, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Report):
+    """Something that was done: what, and where."""
+
+    what: str
+    where: str
+
+
+class Verdict(StrEnum):
+    """What was found."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class GuestFinding(Report):
+    """One thing that was looked at, from inside the guest or from the host; `hint` says what to do about it."""
+
+    what: str
+    verdict: Verdict
+    detail: str
+    inside: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestFacts(Report):
+    """What the host's software says of one of its guests; None is "cannot be known from here"."""
+
+    kind: Kind
+    name: str
+    running: bool
+    virtio_rng: bool | None
+    backend: str
+    limit: str
+    generation_id: bool | None
+    findings: tuple[GuestFinding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a program said inside a guest."""
+
+    status: int
+    output: bytes
+    errors: str = ""
+
+
+class Inside(Protocol):
+    """A way to run something inside a guest: its agent, lxc-attach, incus exec, docker exec."""
+
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+        """Run it as the guest's root.
+
+        Raises:
+            GuestUnavailable: there is no way in, or it did not end in time.
+        """
+
+
+class Hypervisor(Protocol):
+    """The software that runs guests of one kind. Every call may block: the CLI calls it, never the broker."""
+
+    def plan(self, guest: Guest) -> Plan:
+        """Return what would be written; touches nothing.
+
+        Raises:
+            UsageError: this kind has no such way in, or a word in it cannot be written safely.
+        """
+
+    def apply(self, guest: Guest) -> list[Change]:
+        """Do it; the second time it changes nothing and returns nothing. The broker's side is there already.
+
+        Raises:
+            GuestUnavailable: no such guest, its software does not answer, or refuses.
+            PermissionRefused: not for this user.
+        """
+
+    def remove(self, guest: Guest) -> list[Change]:
+        """Undo it, files byte for byte; raises as `apply`."""
+
+    def inside(self, guest: Guest) -> Inside | None:
+        """Return a way in; None when the guest has none, and only the host's side can be seen."""
+
+    def audit(self) -> list[GuestFacts]:
+        """Return every guest on this host; an empty list where the software is not installed.
+
+        Raises:
+            GuestUnavailable: it is installed and does not answer.
+        """
