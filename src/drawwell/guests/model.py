@@ -89,7 +89,7 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of configuration. `into` says where it goes: a file, a command, or "paste"; `text` ends with a newline."""
+    """A piece of configuration. `into`: a file, a command, or "paste"; `text` ends with a newline."""
 
     title: str
     into: str
