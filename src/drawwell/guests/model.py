@@ -62,7 +62,8 @@ def guest_directory(run_dir: str, name: str) -> str:
 class Guest:
     """One guest. `name` is the consumer's and the domain's or container's alike, unless `domain` says otherwise.
 
-    `device` is the stick's stable name or path for the ways that give it away; "" where there is only one.
+    `device` is the stick for the ways that give it away, "" where there is only one: for `Via.USB` the kernel's name
+    of its port, such as ``1-1.2`` (the command line has found it), for `Via.DEVICE` its node or a link to it.
     """
 
     kind: Kind
@@ -176,6 +177,15 @@ class Hypervisor(Protocol):
 
         Raises:
             UsageError: this kind has no such way in, or a word in it cannot be written safely.
+        """
+
+    def owner(self, guest: Guest) -> tuple[int | None, int | None]:
+        """Return the user and group, by number, that must reach the guest's socket; None is the broker's own.
+
+        For instance libvirt-qemu and kvm, or who root of an unprivileged container is out here.
+
+        Raises:
+            GuestUnavailable: that cannot be known.
         """
 
     def apply(self, guest: Guest) -> list[Change]:
