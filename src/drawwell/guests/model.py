@@ -1,7 +1,7 @@
 """What a guest is, what is planned for it, and what every kind of host software can be asked."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -154,7 +154,7 @@ class Outcome:
     """What a program said inside a guest."""
 
     status: int
-    output: bytes
+    output: bytes = field(repr=False)
     errors: str = ""
 
 

@@ -1,0 +1,228 @@
+"""All doors of one broker, as its configuration has them."""
+
+import os
+import ssl
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from drawwell.config.doors import EgdSection
+from drawwell.config.kinds import HostPort
+from drawwell.config.model import Config
+from drawwell.doors.door import Door, Limits
+from drawwell.doors.egd import EgdDoor
+from drawwell.doors.enrol import EnrolDoor
+from drawwell.doors.http import HttpDoor
+from drawwell.doors.ssh import SshDoor
+from drawwell.doors.tls import TlsDoor
+from drawwell.doors.unix import UnixDoor
+from drawwell.entropy.blocks import DrawClass
+from drawwell.host.admin import Admin, Site
+from drawwell.host.authority import Authority
+from drawwell.host.openssl import offered
+from drawwell.host.registry import InvitedRegistry, OwnPkiRegistry
+from drawwell.host.store import Store
+from drawwell.roles.auditing import Auditor
+from drawwell.roles.broker import Broker
+from drawwell.roles.people import (
+    OWN_NAMES,
+    certificate_names,
+    configured_terms,
+    local_consumer,
+    ssh_consumer,
+)
+from drawwell.roles.premises import make_run_dir
+from drawwell.wire.contexts import server_context
+
+
+class Doorways:
+    """Makes the doors of `broker`; each is served by running its coroutine in `doors`.
+
+    Args:
+        config: What the operator wants.
+        broker: Who is asked.
+        store: Who was invited.
+        receipt_public_key: PEM, for those who join.
+        auditor: Is told who comes and goes.
+        clock: Seconds since the epoch, never stepping back.
+
+    Raises:
+        StateUnavailable: the state cannot be used.
+        ConfigError: certificates that cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        broker: Broker,
+        store: Store,
+        *,
+        receipt_public_key: str,
+        auditor: Auditor,
+        clock: Callable[[], float],
+    ) -> None:
+        self.config = config
+        self.broker = broker
+        self.doors: list[Coroutine[Any, Any, None]] = []
+        self.admin: Admin | None = None
+        self._store = store
+        self._receipt_public_key = receipt_public_key
+        self._auditor = auditor
+        self._clock = clock
+        self._authority: Authority | None = None
+        self._own_pki: OwnPkiRegistry | None = None
+        self._tls: TlsDoor | None = None
+        self._open_local_doors()
+        if config.ssh.user or (config.tls.listen and not config.pki.ca):
+            self._open_to_invited()
+        if config.tls.listen and config.pki.ca:
+            self._open_to_own_pki(config.tls.listen)
+
+    def end_sessions(self) -> None:
+        """End all sessions over TLS."""
+        if self._tls:
+            self._tls.drop_all()
+
+    def reload_certificates(self) -> None:
+        """Read the certificates again; raises as the constructor, and then the old ones stay."""
+        if self._tls:
+            self._tls.reload()
+
+    def renew(self) -> None:
+        """Renew the certificate that the built-in CA gave this broker, when it is due; raises as the constructor."""
+        if self._authority:
+            self.reload_certificates()
+
+    def follow(self, config: Config) -> None:
+        """Take over the names of the consumers in the configuration."""
+        self.config = config
+        if self.admin:
+            self.admin.site = replace(self.admin.site, configured=self._names_taken())
+        if self._own_pki:
+            self._own_pki.configure(config.pki.identity, certificate_names(config))
+
+    def _open_local_doors(self) -> None:
+        config, broker, name = self.config, self.broker, self.config.broker.name
+        make_run_dir(config.broker.run_dir)
+        unix = UnixDoor(config.unix.path, broker, self._identify, mode=config.unix.mode, broker_name=name)
+        control = UnixDoor(
+            config.control.path, broker, self._identify, mode=0o600, control=True, broker_name=name
+        )
+        self._open(unix, f"unix {config.unix.path}")
+        self._open(control)
+        if config.health.listen:
+            where = str(config.health.listen)
+            self._open(HttpDoor(where, broker), f"health {where}")
+        if config.http.listen:
+            http = HttpDoor(config.http.listen, broker, self._identify, mode=config.http.mode)
+            self._open(http, f"http {config.http.listen}")
+        for egd in config.egds:
+            self._open_egd(egd)
+
+    def _open(self, door: Door, words: str = "") -> None:
+        """Have a door served by `run`; `words` say in the status what it is."""
+        self.doors.append(door.serve())
+        self._auditor.watch(words or "control", door)
+        self.broker.doors += (words,) if words else ()
+
+    def _open_egd(self, egd: EgdSection) -> None:
+        where, draw_class = str(egd.listen), DrawClass(egd.draw_class)
+        available = partial(self.broker.available_bytes, egd.consumer, draw_class)
+        door = EgdDoor(where, self.broker, egd.consumer, draw_class, available, mode=egd.mode)
+        who = f"whoever may open it (mode {egd.mode:04o})" if "/" in where else "any local user"
+        self._open(door, f"egd {where}, class {draw_class}: {who} is consumer {egd.consumer}")
+
+    def _open_to_invited(self) -> None:
+        """Open the doors of those whom the configuration does not know: they have our certificate, or an SSH key."""
+        config = self.config
+        authority = self._authority = Authority(
+            os.path.join(config.broker.state_dir, "pki"), config.broker.name, self._clock()
+        )
+        registry = InvitedRegistry(self._store)
+        joinable = None if config.pki.ca else config.tls.listen
+        admin = self.admin = Admin(self._store, registry, authority, self._site(joinable), clock=self._clock)
+        if config.ssh.user:
+            self._open_ssh(registry)
+        if joinable:
+            self._add_tls(joinable, partial(self._own_context, authority), registry)
+            self._open_enrol(admin, authority)
+
+    def _site(self, joinable: HostPort | None) -> Site:
+        config, host = self.config, self.config.tls.names[0]
+        bracketed = f"[{host}]" if ":" in host else host
+        enrol = config.enrol.listen
+        return Site(
+            broker=config.broker.name,
+            enrol_address=f"{bracketed}:{enrol.port if enrol else 0}" if joinable else "",
+            addresses=(f"{bracketed}:{joinable.port}",) if joinable else (),
+            receipt_public_key=self._receipt_public_key,
+            configured=self._names_taken(),
+            ssh=bool(config.ssh.user),
+        )
+
+    def _names_taken(self) -> frozenset[str]:
+        """The consumers that nobody may be invited as."""
+        return OWN_NAMES | frozenset(configured_terms(self.config))
+
+    def _open_ssh(self, registry: InvitedRegistry) -> None:
+        path, user = self.config.ssh.path, self.config.ssh.user
+
+        def identify(uid: int, name: str) -> str:
+            return ssh_consumer(self.config, registry, uid, name)
+
+        door = SshDoor(path, self.broker, identify, broker_name=self.config.broker.name)
+        self._open(door, f"ssh {path}: user {user} speaks for every consumer with a key")
+
+    def _open_enrol(self, admin: Admin, authority: Authority) -> None:
+        enrol = self.config.enrol.listen
+        if enrol:
+            certificate, key = authority.ca_files
+            door = EnrolDoor(
+                admin, enrol.host, enrol.port, certificate=certificate, key=key, clock=self._clock
+            )
+            door.answered = self._auditor.joined
+            self.doors.append(door.serve())
+            self.broker.doors += (f"enrol {enrol} while an invitation is pending",)
+
+    def _own_context(self, authority: Authority) -> ssl.SSLContext:
+        certificate, key = authority.server_files(self.config.tls.names, self._clock())
+        return server_context(certificate, key, authority.ca_files[0], renews=True)
+
+    def _open_to_own_pki(self, listen: HostPort) -> None:
+        own = self.config.pki
+        registry = self._own_pki = OwnPkiRegistry(own.identity, certificate_names(self.config))
+        self._add_tls(listen, lambda: server_context(own.certificate, own.key, own.ca), registry)
+
+    def _add_tls(
+        self,
+        listen: HostPort,
+        context: Callable[[], ssl.SSLContext],
+        registry: InvitedRegistry | OwnPkiRegistry,
+    ) -> None:
+        self._tls = TlsDoor(
+            listen.host or "*",
+            listen.port,
+            context,
+            self.broker,
+            registry,
+            broker_name=self.config.broker.name,
+            streams=self._stream_class,
+            limits=Limits(max_sessions=self.config.tls.max_sessions),
+            clock=self._clock,
+        )
+        self._open(self._tls, f"tls {listen}, with http")
+        self.broker.remarks += (partial(_key_exchange, self._tls, ", ".join(offered())),)
+
+    def _stream_class(self, consumer: str) -> DrawClass | None:
+        account = self.broker.accounts.get(consumer)
+        return account.terms.stream_class if account else None
+
+    def _identify(self, uid: int, _gid: int, _pid: int) -> str:
+        return local_consumer(self.config, uid)
+
+
+def _key_exchange(door: TlsDoor, offers: str) -> str:
+    """Say what is known: what a handshake has come to stands in its hello, and so it is counted."""
+    negotiated = ", ".join(f"{name} ({times})" for name, times in door.groups.most_common())
+    return f"tls key exchange: offered {offers}; negotiated {negotiated or 'none yet'}"
