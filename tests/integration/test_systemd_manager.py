@@ -1,0 +1,146 @@
+"""What a service manager hands over and is told, on real sockets."""
+
+import array
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drawwell.host.systemd import Manager
+
+DEADLINE_S = 30.0
+
+
+@pytest.fixture
+def manager_socket(folder: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(DEADLINE_S)
+        sock.bind(str(folder / "notify"))
+        yield sock
+
+
+def told(sock: socket.socket) -> list[str]:
+    return sock.recv(4096).decode().splitlines()
+
+
+def test_without_a_manager_nobody_is_told() -> None:
+    """Where no environment names a manager, every call is a no."""
+    manager = Manager({})
+    assert not manager.listens
+    assert not manager.notify(READY="1")
+    assert not manager.store("x", 0)
+    assert not manager.forget("x")
+    assert manager.inherited("draw") == []
+    assert manager.watchdog_s is None
+
+
+def test_fields_are_told_one_a_line(manager_socket: socket.socket) -> None:
+    """Each field is a line, and a line break in a value does not make a second field."""
+    manager = Manager({"NOTIFY_SOCKET": manager_socket.getsockname()})
+    assert manager.notify(READY="1", STATUS="healthy\nSTOPPING=1")
+    assert told(manager_socket) == ["READY=1", "STATUS=healthy STOPPING=1"]
+
+
+def test_an_abstract_address_is_understood() -> None:
+    """A name that begins with @ is one in the abstract namespace."""
+    name = f"drawwell-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(DEADLINE_S)
+        sock.bind(f"\0{name}")
+        assert Manager({"NOTIFY_SOCKET": f"@{name}"}).notify(WATCHDOG="1")
+        assert told(sock) == ["WATCHDOG=1"]
+
+
+def test_a_manager_that_has_gone_is_not_waited_for(folder: Path) -> None:
+    """When nobody reads the socket any more, the call is a no, not an error."""
+    assert not Manager({"NOTIFY_SOCKET": str(folder / "gone")}).notify(READY="1")
+
+
+def test_a_stored_descriptor_is_the_same_file(manager_socket: socket.socket) -> None:
+    """The manager gets a descriptor of the very socket that was stored, under its name."""
+    manager = Manager({"NOTIFY_SOCKET": manager_socket.getsockname()})
+    here, there = socket.socketpair()
+    with here, there:
+        assert manager.store("guest-web", here.fileno())
+        data, ancillary, _flags, _address = manager_socket.recvmsg(4096, socket.CMSG_SPACE(4))
+        assert data.decode().splitlines() == ["FDSTORE=1", "FDNAME=guest-web"]
+        descriptors = array.array("i")
+        descriptors.frombytes(ancillary[0][2])
+        with socket.socket(fileno=descriptors[0]) as copy:
+            there.sendall(b"hello")
+            assert copy.recv(5) == b"hello"
+    assert manager.forget("guest-web")
+    assert told(manager_socket) == ["FDSTOREREMOVE=1", "FDNAME=guest-web"]
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "ä", "a\nb", "x" * 256])
+def test_what_is_no_name_is_not_sent(name: str) -> None:
+    """A name that the manager would refuse, or read as something else, raises."""
+    with pytest.raises(ValueError, match="name of a descriptor"):
+        Manager({}).store(name, 0)
+
+
+def test_the_watchdog_of_another_process_is_not_ours() -> None:
+    """WATCHDOG_PID names whom the watchdog is for."""
+    assert Manager({"WATCHDOG_USEC": "30000000"}).watchdog_s == 30.0
+    assert Manager({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": str(os.getpid())}).watchdog_s == 0.5
+    assert Manager({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}).watchdog_s is None
+    assert Manager({"WATCHDOG_USEC": "soon"}).watchdog_s is None
+
+
+CHILD = """
+import os, sys
+from drawwell.host.systemd import Manager
+for index, fd in enumerate(map(int, sys.argv[2:])):
+    os.dup2(fd, 3 + index)
+os.environ["LISTEN_PID"] = sys.argv[1] or str(os.getpid())
+manager = Manager(os.environ)
+print(*sorted(manager.names))
+draw = manager.inherited("draw")
+print(*[sock.getsockname() for sock in draw], *[sock.get_inheritable() for sock in draw], sep=",")
+print(len(manager.inherited("draw")), len(manager.inherited("pipe")), len(manager.inherited("nobody")))
+print(*[name for name in os.environ if name.startswith("LISTEN_")])
+"""
+
+
+def child(folder: Path, *, pid: str) -> list[str]:
+    """Start a process with three descriptors from 3 on: two sockets named draw and what is no socket."""
+    first, second = (socket.socket(socket.AF_UNIX) for _ in range(2))
+    with first, second, open(folder / "file", "w") as file:
+        for sock, name in ((first, "a"), (second, "b")):
+            sock.bind(str(folder / name))
+            sock.listen()
+        high = [
+            fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in (first.fileno(), second.fileno(), file.fileno())
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, pid, *map(str, high)],
+            pass_fds=high,
+            env={**os.environ, "LISTEN_FDS": "3", "LISTEN_FDNAMES": "draw:draw:pipe"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for fd in high:
+            os.close(fd)
+    return done.stdout.splitlines()
+
+
+def test_sockets_are_handed_over_once_by_name(folder: Path) -> None:
+    """Each socket is had once, under its name, for this process alone; what is no socket is dropped."""
+    names, draw, again, left = child(folder, pid="")
+    assert names == "draw pipe"
+    assert draw == f"{folder}/a,{folder}/b,False,False"
+    assert again == "0 0 0"
+    assert left == ""
+
+
+def test_what_is_for_another_process_is_left_alone(folder: Path) -> None:
+    """LISTEN_PID names whom the descriptors are for."""
+    names, draw, *_ = child(folder, pid="1")
+    assert (names, draw) == ("", "")
