@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo venv test quick test-long check man lock packages bench clean
+.PHONY: demo venv test quick test-long check man lock packages deb wheel bench clean
 
 demo: $(STAMP)
 	@$(BIN)/drawwell demo
@@ -33,6 +33,12 @@ bench: $(STAMP) packages
 
 packages:
 	@tools/packages
+
+deb:
+	@tools/deb
+
+wheel: $(STAMP)
+	$(BIN)/python -m hatchling build -t wheel -d dist
 
 man: $(STAMP)
 	$(BIN)/python tools/manpage.py
