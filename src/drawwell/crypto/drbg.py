@@ -26,8 +26,9 @@ RESEED_LIMIT: Final = 2**48
 
 _KEY_BYTES: Final = 32
 _BLOCK_BYTES: Final = 16
-_COUNTER_MODULUS: Final = 2 ** (8 * _BLOCK_BYTES)
-_ZEROS: Final = memoryview(bytes(MAX_REQUEST_BYTES))
+_COUNTER_BITS: Final = 8 * _BLOCK_BYTES
+_COUNTER_MODULUS: Final = 2**_COUNTER_BITS
+_ZEROS: Final = memoryview(bytes(MAX_REQUEST_BYTES + SEED_BYTES))
 
 
 class CtrDrbg:
@@ -70,12 +71,12 @@ class CtrDrbg:
         """
         if not 0 <= n <= MAX_REQUEST_BYTES:
             raise ValueError(f"a request is 0 to {MAX_REQUEST_BYTES} bytes")
-        provided = _padded(additional)
+        provided = _number(additional)
         if not self._usable or self._requests >= self._reseed_limit:
             raise RuntimeError("the DRBG needs a seed")
         if additional:
             self._update(provided, 0)
-        output = self._update(provided if additional else bytes(SEED_BYTES), n)
+        output = self._update(provided, n)
         self._requests += 1
         self._generated += n
         return output
@@ -88,7 +89,7 @@ class CtrDrbg:
         """
         if len(seed) != SEED_BYTES:
             raise ValueError(f"a seed is {SEED_BYTES} bytes")
-        self._update(_xor(seed, _padded(additional)), 0)
+        self._update(_number(seed) ^ _number(additional), 0)
         self._requests = self._generated = 0
         self._usable = True
 
@@ -98,17 +99,16 @@ class CtrDrbg:
         self._counter = 0
         self._usable = False
 
-    def _update(self, provided: bytes, n: int) -> bytes:
+    def _update(self, provided: int, n: int) -> bytes:
         """Generate `n` bytes, then run CTR_DRBG_Update (10.2.1.2): both are one stretch of key stream."""
         first = (self._counter + 1) % _COUNTER_MODULUS
         encryptor = Cipher(AES(self._key), CTR(first.to_bytes(_BLOCK_BYTES, "big"))).encryptor()
-        output = encryptor.update(_ZEROS[: n + -n % _BLOCK_BYTES])
-        stream = bytearray(SEED_BYTES + _BLOCK_BYTES - 1)  # update_into asks for a block to spare
-        encryptor.update_into(_ZEROS[:SEED_BYTES], stream)
-        state = _xor(stream[:SEED_BYTES], provided)
-        self._key[:] = state[:_KEY_BYTES]
-        self._counter = int.from_bytes(state[_KEY_BYTES:], "big")
-        return output if len(output) == n else output[:n]
+        whole_blocks = n + -n % _BLOCK_BYTES
+        stream = encryptor.update(_ZEROS[: whole_blocks + SEED_BYTES])
+        state = int.from_bytes(stream[whole_blocks:], "big") ^ provided
+        self._key[:] = (state >> _COUNTER_BITS).to_bytes(_KEY_BYTES, "big")
+        self._counter = state % _COUNTER_MODULUS
+        return stream[:n]
 
 
 def self_test(make: Callable[[bytes, bytes], CtrDrbg] = CtrDrbg) -> None:
@@ -130,14 +130,11 @@ def self_test(make: Callable[[bytes, bytes], CtrDrbg] = CtrDrbg) -> None:
         )
 
 
-def _padded(text: bytes) -> bytes:
+def _number(text: bytes | bytearray) -> int:
+    """Return what is padded with zeros to 48 bytes, as a number."""
     if len(text) > SEED_BYTES:
         raise ValueError(f"additional input and personalization are at most {SEED_BYTES} bytes")
-    return text.ljust(SEED_BYTES, b"\0")
-
-
-def _xor(left: bytes | bytearray, right: bytes) -> bytes:
-    return (int.from_bytes(left, "big") ^ int.from_bytes(right, "big")).to_bytes(SEED_BYTES, "big")
+    return int.from_bytes(text, "big") << 8 * (SEED_BYTES - len(text))
 
 
 _KAT_ENTROPY: Final = bytes.fromhex(

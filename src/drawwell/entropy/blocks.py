@@ -17,6 +17,8 @@ class DrawClass(StrEnum):
     DRBG = "drbg"
     """The consumer's own CTR_DRBG, seeded from the reservoir (SP 800-90A; RBG2(P))."""
 
+    __hash__ = str.__hash__  # that of Enum is written in Python, and every draw looks things up by class
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawBlock:

@@ -83,7 +83,8 @@ class InvitedRegistry:
                 f"the certificate of {peer.consumer} ran out too long ago",
                 hint="Have the broker's operator invite this machine anew.",
             )
-        return replace(peer, renew_only=now >= row.not_after)
+        expired = now >= row.not_after
+        return peer if peer.renew_only is expired else replace(peer, renew_only=expired)
 
     def check_key(self, name: str) -> str:
         """Return `name` where that consumer comes with an SSH key.

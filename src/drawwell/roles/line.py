@@ -80,7 +80,8 @@ class Place:
     def __init__(self, line: Line, consumer: str, patience_s: float) -> None:
         self._line = line
         self._consumer = consumer
-        self._until = asyncio.get_running_loop().time() + patience_s
+        self._patience_s = patience_s
+        self._until = 0.0
         self._turn: Turn | None = None
 
     def may_go(self, needed_bytes: int) -> bool:
@@ -93,7 +94,9 @@ class Place:
         Raises:
             Starved: patience is over; made of how many bytes are missing.
         """
-        if self._until - asyncio.get_running_loop().time() < LEAST_PATIENCE_S:
+        now = asyncio.get_running_loop().time()
+        self._until = self._until or now + self._patience_s
+        if self._until - now < LEAST_PATIENCE_S:
             raise starved(max(1, self._line.short_by(self._turn, needed_bytes)))
         if self._turn is None:
             self._turn = self._line.join(self._consumer, needed_bytes)

@@ -46,7 +46,7 @@ class FrameParser:
         if length is None or have < HEADER_BYTES + length:
             return None
         self._at = starts + length
-        return _decode(kind, bytes(memoryview(self._buffer)[starts : self._at]))
+        return _decode(kind, bytes(self._buffer[starts : self._at]))
 
     @staticmethod
     def _length(kind: type[Frame], digits: bytearray) -> int | None:
