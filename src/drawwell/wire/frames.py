@@ -243,7 +243,7 @@ class Call(Frame):
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         (request_id,) = _ID.unpack_from(payload)
-        document = _take_json(payload[_ID.size :])
+        document = take_json(payload[_ID.size :])
         verb, args = document.get("verb"), document.get("args")
         if len(document) != 2 or not isinstance(verb, str) or not isinstance(args, dict):
             raise ValueError("a call that is not a verb and its args")
@@ -267,7 +267,7 @@ class Result(Frame):
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         (request_id,) = _ID.unpack_from(payload)
-        return cls(_request_id(request_id), _take_json(payload[_ID.size :]))
+        return cls(_request_id(request_id), take_json(payload[_ID.size :]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +297,8 @@ def put_json(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def _take_json(data: bytes) -> dict[str, Any]:
+def take_json(data: bytes) -> dict[str, Any]:
+    """Read a JSON object; raises ValueError for anything else, and for what not every reader of JSON takes."""
     try:
         document = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
         if b"\\u" in data:
