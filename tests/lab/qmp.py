@@ -1,0 +1,74 @@
+"""QEMU's own protocol: JSON lines at a Unix socket (docs/interop/qmp-spec of QEMU)."""
+
+import json
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class QmpError(Exception):
+    """QEMU refused a command; the reason is its text."""
+
+
+class Qmp:
+    """A monitor. Not safe for concurrent calls."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(120)
+        self._socket.connect(str(path))
+        self._file = self._socket.makefile("rwb")
+        self.events: list[dict[str, Any]] = []
+        """What it told of itself, oldest first."""
+        self._read()
+        self("qmp_capabilities")
+
+    def __call__(self, command: str, /, **arguments: Any) -> Any:
+        """Give a command; underscores in the names of arguments stand for hyphens.
+
+        Raises:
+            QmpError: QEMU refused.
+        """
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        return self.execute(command, named)
+
+    def execute(self, command: str, arguments: Mapping[str, Any]) -> Any:
+        """Give a command whose arguments are named as they are."""
+        self._file.write(json.dumps({"execute": command, "arguments": dict(arguments)}).encode() + b"\n")
+        self._file.flush()
+        while True:
+            said = self._read()
+            if "error" in said:
+                raise QmpError(f"{command}: {said['error']['desc']}")
+            if "return" in said:
+                return said["return"]
+
+    def wait_event(self, name: str, within_s: float = 120.0) -> dict[str, Any]:
+        """Wait for an event, and forget it and what came before it."""
+        deadline = time.monotonic() + within_s
+        while True:
+            for at, event in enumerate(self.events):
+                if event["event"] == name:
+                    del self.events[: at + 1]
+                    return event
+            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                self._read()
+            finally:
+                self._socket.settimeout(120)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._file.close()
+        self._socket.close()
+
+    def _read(self) -> dict[str, Any]:
+        line = self._file.readline()
+        if not line:
+            raise EOFError("QEMU ended")
+        said: dict[str, Any] = json.loads(line)
+        if "event" in said:
+            self.events.append(said)
+        return said

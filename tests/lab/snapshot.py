@@ -1,0 +1,96 @@
+"""Guests that go on where another one was left: the state of one that was prepared, kept by content.
+
+It is what QEMU's migration writes: unlike ``savevm``, it needs no disk, and any number of guests read the same files.
+"""
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lab.accel import accelerator
+from lab.cache import kept, program
+from lab.initramfs import Image
+
+if TYPE_CHECKING:
+    from lab.guest import QemuGuest
+
+_SAVE_S: Final = 600.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A prepared guest, stopped. `args` are the devices that it has, which every guest made from it gets."""
+
+    image: Image
+    state: Path
+    disk: Path | None
+    args: tuple[str, ...]
+    accel: str
+    memory_mib: int
+
+
+def snapshot(
+    image: Image,
+    *args: str,
+    prepare: "Callable[[QemuGuest], object] | None" = None,
+    memory_mib: int | None = None,
+) -> Snapshot:
+    """Boot `image` once, prepare it, and return the snapshot; the next time it is there already.
+
+    Args:
+        image: What is booted.
+        args: QEMU's arguments, with ``{run}`` for what differs. No connection of a usb-redir device may be open.
+        prepare: What is done in the guest before; its source counts as content, what it calls does not.
+        memory_mib: Its memory.
+
+    Raises:
+        NoLab: something for it cannot be had.
+    """
+    accel = accelerator()
+    memory = memory_mib or image.memory_mib
+    recipe = {
+        "image": image.digest, "append": image.append, "args": args, "accel": accel, "memory": memory,
+        "qemu": program("qemu-system-x86_64", "--version").splitlines()[0],
+        "prepare": inspect.getsource(prepare) if prepare else "",
+    }  # fmt: skip
+    folder = kept("snapshot", recipe, lambda work: _build(work, image, args, prepare, memory))
+    disk = folder / "disk.qcow2"
+    return Snapshot(image, folder / "state", disk if disk.exists() else None, args, accel, memory)
+
+
+def _build(
+    work: Path,
+    image: Image,
+    args: tuple[str, ...],
+    prepare: "Callable[[QemuGuest], object] | None",
+    memory_mib: int,
+) -> None:
+    from dataclasses import replace
+
+    from lab.guest import QemuGuest
+
+    disk = overlay(image.disk, work / "disk.qcow2") if image.disk else None
+    with QemuGuest(replace(image, disk=disk), *args, memory_mib=memory_mib) as guest:
+        guest.check("sync")
+        if prepare is not None:
+            prepare(guest)
+        guest.check("sync; echo 3 > /proc/sys/vm/drop_caches")
+        guest.qmp("stop")
+        guest.qmp("migrate", uri=f"exec:cat > '{work / 'state'}'")
+        deadline = time.monotonic() + _SAVE_S
+        while (status := guest.qmp("query-migrate").get("status")) != "completed":
+            if status == "failed" or time.monotonic() > deadline:
+                raise AssertionError("the guest's state could not be saved")
+            time.sleep(0.05)
+        guest.qmp("quit")
+        guest.wait_ended()
+
+
+def overlay(disk: Path, path: Path) -> Path:
+    """Make a qcow2 file at `path` that holds what is written to it, and reads the rest from `disk`."""
+    kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
+    program("qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", kind, path)
+    return path
