@@ -229,7 +229,8 @@ def test_listener_that_was_handed_in_is_used_and_its_file_kept(tmp_path: Path) -
     listener.setblocking(False)
 
     async def run() -> None:
-        door = UnixDoor("unused", FakeBroker(), named, listener=listener)
+        door = UnixDoor("unused", FakeBroker(), named)
+        door.listeners = [listener]
         async with serving(door), asyncio.timeout(PATIENCE_S):
             assert door.address == str(path)
             link = UnixLink(str(path))

@@ -96,6 +96,8 @@ class Door(abc.ABC):
         self._arrivals = arrivals
         self.ready = asyncio.Event()
         self.address = ""
+        self.listeners: list[socket.socket] = []
+        """Sockets that somebody else listens on, for this door to serve instead of its own; nothing is made then."""
         self.counts = Counts()
         self.buffer = memoryview(bytearray(READ_BYTES))
         """One for all connections: what is read into it is used up before the next read."""
@@ -110,6 +112,11 @@ class Door(abc.ABC):
         return len(self._sessions)
 
     @property
+    def consumers(self) -> frozenset[str]:
+        """Who is past the handshake."""
+        return frozenset(self._sessions_of)
+
+    @property
     def half_open(self) -> int:
         """How many connections are not."""
         return len(self._half_open)
@@ -120,7 +127,7 @@ class Door(abc.ABC):
         Raises:
             ConfigError, PermissionRefused: it cannot listen there.
         """
-        sockets = self._listen()
+        sockets = self.listeners or self._listen()
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as self._tasks:

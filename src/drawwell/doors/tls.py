@@ -77,8 +77,12 @@ class TlsDoor(Door):
         """
         self.context = self._make_context()
 
-    def _listen(self) -> list[socket.socket]:
+    async def serve(self) -> None:
+        """Listen and serve until cancelled; see Door. Raises ConfigError too for files that cannot be used."""
         self.reload()
+        await super().serve()
+
+    def _listen(self) -> list[socket.socket]:
         return listen_tcp(self._host, self._port)
 
     def _connection(self) -> "TlsConnection":
@@ -244,8 +248,7 @@ class TlsConnection(SessionConnection):
 
     def _turn_away(self, tls: TlsLayer, error: RemoteProtocolError) -> None:
         """Say nothing but what TLS says."""
-        where = self._transport.get_extra_info("peername") if self._transport else None
-        _log.info("turned away %s: %s", where, error)
+        _log.info("turned away a peer from %s: %s", self.address or "nowhere", error)
         if isinstance(error, AuthenticationFailed):
             self._door.counts.unauthenticated += 1
         else:

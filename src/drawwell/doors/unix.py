@@ -31,7 +31,6 @@ class UnixDoor(LocalDoor):
         control: Calls by root or by the broker's own uid are made as ``owner``.
         broker_name: How the broker calls itself.
         limits: Deadlines and bounds.
-        listener: A listening socket that somebody else has opened; nothing is made or removed then.
     """
 
     def __init__(
@@ -44,17 +43,12 @@ class UnixDoor(LocalDoor):
         control: bool = False,
         broker_name: str = "drawwell",
         limits: Limits = Limits(),  # noqa: B008 - frozen
-        listener: socket.socket | None = None,
     ) -> None:
         super().__init__(os.path.abspath(path), mode, "the kernel names only local peers", limits)
         self.broker = broker
         self.broker_name = broker_name
         self.identify = identify
         self.control = control
-        self._listener = listener
-
-    def _listen(self) -> list[socket.socket]:
-        return super()._listen() if self._listener is None else [self._listener]
 
     def _connection(self) -> "UnixConnection":
         return UnixConnection(self)
