@@ -55,7 +55,7 @@ def plan(guest: Guest) -> Plan:
     arguments, notes = _ways(guest)
     pieces = [Piece("QEMU arguments", "paste", command_line([*arguments, *GENERATION]))]
     if guest.via is Via.FIFO:
-        pieces.append(Piece("the FIFO's writer", "/etc/drawwell/conf.d/", _fifo_writer(guest)))
+        pieces.append(fifo_piece(guest))
     if guest.via is Via.USB_VIRTUAL:
         pieces.append(Piece("in the guest, for the vendor's software", "/etc/onerng.conf", VENDOR_LINE))
     return Plan(guest.name, Kind.QEMU, guest.via, tuple(pieces), (*notes, GENERATION_NOTE))
@@ -184,8 +184,10 @@ def refill_note(rate: Allowance | None, *, at_broker: bool = True) -> str:
     )
 
 
-def _fifo_writer(guest: Guest) -> str:
-    return f'[[sink]]\nkind = "fifo"\npath = {_toml(fifo(guest))}\n'
+def fifo_piece(guest: Guest) -> Piece:
+    """Return the setting by which drawwell makes the guest's FIFO, fills it and holds it open."""
+    text = f'[[sink]]\nkind = "fifo"\npath = {_toml(fifo(guest))}\n'
+    return Piece("the FIFO's writer", f"/etc/drawwell/conf.d/{guest.name}.toml", text)
 
 
 def _toml(text: str) -> str:

@@ -1,0 +1,278 @@
+"""QEMU without anybody above it: machines are found by their processes, changed through their QMP sockets."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from drawwell.errors import GuestUnavailable
+from drawwell.guests import plan_qemu
+from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Kind, Plan, Via
+from drawwell.guests.qemu_command import Machine, is_qemu, read_command
+from drawwell.guests.qmp import Monitor, Refusal
+from drawwell.guests.rng_findings import device_findings, generation_finding, limit_words
+
+LET_GO_S: Final = 60.0
+"""A guest is asked to give a device up; under emulation that was seen to take 5 s."""
+_PERIPHERAL: Final = "/machine/peripheral"
+_MAX_COMMAND_BYTES: Final = 1 << 20
+_RECONNECT_MS_SINCE: Final = (9, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A running QEMU."""
+
+    pid: int
+    arguments: tuple[str, ...]
+    directory: str
+    machine: Machine
+
+    def path(self, told: str) -> str:
+        """A path that it was told, as we see it; "" for none."""
+        return os.path.join(self.directory, told) if told else ""
+
+
+def running(proc: str = "/proc") -> Iterator[Process]:
+    """Every QEMU that runs a machine, of whatever user; libvirt's too."""
+    for entry in os.listdir(proc):
+        if entry.isdecimal() and (arguments := _arguments(os.path.join(proc, entry, "cmdline"))):
+            directory = _link(os.path.join(proc, entry, "cwd"))
+            yield Process(int(entry), arguments, directory, read_command(arguments[1:]))
+
+
+def _arguments(path: str) -> tuple[str, ...]:
+    """The command line of a QEMU; empty for anything else, and for one that has just ended."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(_MAX_COMMAND_BYTES)
+    except OSError:
+        return ()
+    arguments = tuple(os.fsdecode(each) for each in raw.rstrip(b"\0").split(b"\0"))
+    return arguments if is_qemu(arguments[0]) else ()
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return "/"
+
+
+class Qemu:
+    """A `Hypervisor` for plain QEMU; `where` is the QMP socket, "" finds the machine by its ``-name``."""
+
+    def __init__(self, where: str = "", proc: str = "/proc") -> None:
+        self._where = where
+        self._proc = proc
+
+    def plan(self, guest: Guest) -> Plan:
+        """See `Hypervisor`."""
+        return plan_qemu.plan(guest)
+
+    def owner(self, guest: Guest) -> tuple[int | None, int | None]:
+        """Nobody else: a process may call itself what it likes, so its user is not given a socket for its name."""
+        del guest
+        return None, None
+
+    def apply(self, guest: Guest) -> list[Change]:
+        """Plug it into the running machine; nothing is changed where none runs: its arguments are to be pasted."""
+        if not (path := self._monitor_path(guest)):
+            return []
+        with Monitor(path) as monitor:
+            if plan_qemu.identifier(guest) in _plugged(monitor):
+                return []
+            _plug(monitor, guest)
+        return [Change(f"plugged {guest.via} into the running machine {guest.target}", path)]
+
+    def remove(self, guest: Guest) -> list[Change]:
+        """Unplug it from the running machine. The broker must owe nothing: QEMU 7.2 crashes otherwise."""
+        if not (path := self._monitor_path(guest)):
+            return []
+        with Monitor(path) as monitor:
+            if not _unplug(monitor, plan_qemu.identifier(guest)):
+                return []
+        return [Change(f"unplugged {guest.via} from the running machine {guest.target}", path)]
+
+    def inside(self, guest: Guest) -> Inside | None:
+        """See `Hypervisor`: by the guest agent's socket, where the machine was given one."""
+        from drawwell.guests.agent import Agent  # noqa: PLC0415
+
+        process = self._find(guest)
+        path = process.path(process.machine.agent) if process else ""
+        return Agent.at_socket(path) if path else None
+
+    def audit(self) -> list[GuestFacts]:
+        """See `Hypervisor`; those of libvirt are left to it."""
+        return [_facts(each) for each in running(self._proc) if not each.machine.of_libvirt]
+
+    def _monitor_path(self, guest: Guest) -> str:
+        """The QMP socket; "" where no machine runs, or it was started with the plan's arguments and has none."""
+        if self._where:
+            return self._where
+        process = self._find(guest)
+        if process is None:
+            return ""
+        if path := process.path(process.machine.qmp):
+            return path
+        ours = plan_qemu.identifier(guest)
+        if any(f"id={ours}" in argument for argument in process.arguments):
+            return ""
+        raise GuestUnavailable(
+            f"the machine {guest.target} runs (process {process.pid}) and has no QMP socket",
+            hint="Start it anew with the plan's arguments, or with '-qmp unix:PATH,server=on,wait=off'.",
+        )
+
+    def _find(self, guest: Guest) -> Process | None:
+        found = [each for each in running(self._proc) if self._is(each, guest)]
+        if len(found) > 1:
+            pids = ", ".join(str(each.pid) for each in found)
+            raise GuestUnavailable(
+                f"{len(found)} machines are called {guest.target} (processes {pids})",
+                hint="Name one by its QMP socket: --connect PATH.",
+            )
+        return found[0] if found else None
+
+    def _is(self, process: Process, guest: Guest) -> bool:
+        if self._where:
+            return process.path(process.machine.qmp) == os.path.abspath(self._where)
+        return process.machine.name == guest.target and not process.machine.of_libvirt
+
+
+def hypervisor(where: str = "") -> Hypervisor:
+    """Return the machines of plain QEMU; see kinds.py."""
+    return Qemu(where)
+
+
+def _plugged(monitor: Monitor) -> set[object]:
+    """The ids of everything that was plugged into the machine, at its start or later."""
+    listed = monitor.execute("qom-list", path=_PERIPHERAL)
+    return (
+        {each.get("name") for each in listed if isinstance(each, dict)} if isinstance(listed, list) else set()
+    )
+
+
+def _plug(monitor: Monitor, guest: Guest) -> None:
+    """Make chardev, object and device as they are needed; what was made is taken back when the next is refused."""
+    name = plan_qemu.identifier(guest)
+    undo: list[tuple[str, dict[str, Any]]] = []
+    try:
+        if guest.via in {Via.VIRTIO, Via.USB_VIRTUAL}:
+            monitor.execute("chardev-add", id=name, backend=_socket(monitor, guest.socket))
+            undo.append(("chardev-remove", {"id": name}))
+        if backend := _backend(guest):
+            monitor.execute("object-add", **backend)
+            undo.append(("object-del", {"id": name}))
+        _add_device(monitor, _device(guest))
+    except Refusal:
+        for command, arguments in reversed(undo):
+            monitor.execute(command, **arguments)
+        raise
+
+
+def _socket(monitor: Monitor, path: str) -> dict[str, Any]:
+    new = monitor.version >= _RECONNECT_MS_SINCE
+    reconnect = (
+        {"reconnect-ms": 1000 * plan_qemu.RECONNECT_S} if new else {"reconnect": plan_qemu.RECONNECT_S}
+    )
+    address = {"type": "unix", "data": {"path": path}}
+    return {"type": "socket", "data": {"addr": address, "server": False, **reconnect}}
+
+
+def _backend(guest: Guest) -> dict[str, Any]:
+    """The object behind virtio-rng; empty for USB."""
+    name = plan_qemu.identifier(guest)
+    match guest.via:
+        case Via.VIRTIO:
+            return {"qom-type": "rng-egd", "id": name, "chardev": name}
+        case Via.FIFO:
+            return {"qom-type": "rng-random", "id": name, "filename": plan_qemu.fifo(guest)}
+        case Via.BUILTIN:
+            return {"qom-type": "rng-builtin", "id": name}
+    return {}
+
+
+def _device(guest: Guest) -> dict[str, Any]:
+    name = plan_qemu.identifier(guest)
+    match guest.via:
+        case Via.USB:
+            return {"driver": "usb-host", "id": name, **_as_numbers(plan_qemu.usb_host(guest))}
+        case Via.USB_VIRTUAL:
+            return {"driver": "usb-redir", "id": name, "chardev": name}
+    return {"driver": "virtio-rng-pci", "id": name, "rng": name, **plan_qemu.refill(guest.rate).options}
+
+
+def _as_numbers(stick: dict[str, str]) -> dict[str, Any]:
+    return {name: text if name == "hostport" else int(text, 0) for name, text in stick.items()}
+
+
+def _add_device(monitor: Monitor, device: dict[str, Any]) -> None:
+    """Plug it in; where the root bus takes nothing (q35), into the first free port of PCI Express."""
+    try:
+        monitor.execute("device_add", **device)
+    except Refusal as refusal:
+        port = _free_port(monitor) if "hotplug" in str(refusal) else ""
+        if not port:
+            raise
+        monitor.execute("device_add", **device, bus=port)
+
+
+def _free_port(monitor: Monitor) -> str:
+    buses = monitor.execute("query-pci")
+    devices = [each for bus in buses for each in bus.get("devices", ())] if isinstance(buses, list) else []
+    for each in devices:
+        if each.get("qdev_id") and "pci_bridge" in each and not each["pci_bridge"].get("devices"):
+            return str(each["qdev_id"])
+    return ""
+
+
+def _unplug(monitor: Monitor, name: str) -> bool:
+    """Take device, object and chardev away; say whether there was anything.
+
+    Raises:
+        GuestUnavailable: the guest does not let the device go.
+    """
+    there = name in _plugged(monitor)
+    if there:
+        monitor.execute("device_del", id=name)
+        if not monitor.wait_for("DEVICE_DELETED", name, LET_GO_S) and name in _plugged(monitor):
+            raise GuestUnavailable(
+                f"the guest did not let {name} go within {LET_GO_S:g} s",
+                hint="Does it still boot, or has it no ACPI hot-plug? Try again, or take it off at the next start.",
+            )
+    return there | any([_gone(monitor, "object-del", name), _gone(monitor, "chardev-remove", name)])
+
+
+def _gone(monitor: Monitor, command: str, name: str) -> bool:
+    try:
+        monitor.execute(command, id=name)
+    except Refusal:
+        return False
+    return True
+
+
+def _facts(process: Process) -> GuestFacts:
+    machine = process.machine
+    findings = device_findings(
+        has_rng=machine.has_rng,
+        backend=machine.backend,
+        place=machine.place,
+        reconnects=machine.reconnects,
+        max_bytes=machine.max_bytes,
+        period_ms=machine.period_ms,
+    )
+    return GuestFacts(
+        kind=Kind.QEMU,
+        name=_printable(machine.name) or f"process {process.pid}",
+        running=True,
+        virtio_rng=machine.has_rng,
+        backend=_printable(f"{machine.backend}, {machine.place}" if machine.place else machine.backend),
+        limit=limit_words(machine.max_bytes, machine.period_ms) if machine.has_rng else "",
+        generation_id=machine.generation_id,
+        findings=(*findings, generation_finding(present=machine.generation_id)),
+    )
+
+
+def _printable(text: str) -> str:
+    """Another user chose these words: nothing in them reaches a terminal that is no letter."""
+    return "".join(each if each.isprintable() else "?" for each in text[:200])

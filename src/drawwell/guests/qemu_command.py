@@ -1,0 +1,126 @@
+"""What a running QEMU was told: its command line, read back. Pure.
+
+Whoever started that process wrote the line, so it is believed to say no more than what that process was told.
+"""
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+_PROGRAM: Final = re.compile(r"(qemu-system-[a-z0-9_]{1,32}|qemu-kvm|kvm)", re.ASCII)
+_RNG_DEVICE: Final = re.compile(r"virtio-rng(-[a-z0-9-]{1,40})?", re.ASCII)
+_LIBVIRT: Final = "/libvirt/qemu/"
+"""Stands in the path of the secret that libvirt gives every machine of its own."""
+DEFAULT_PERIOD_MS: Final = 65_536
+"""hw/virtio/virtio-rng.c."""
+AGENT_PORT: Final = "org.qemu.guest_agent.0"
+Properties = dict[str, str]
+"""An option's properties; the first word without a name is under ""."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One QEMU by its command line; paths are as that process sees them. "" is "it was not told so".
+
+    `backend` is for instance ``rng-egd``, `place` the file or the socket behind it, `max_bytes` QEMU's limit.
+    """
+
+    name: str
+    of_libvirt: bool
+    qmp: str
+    agent: str
+    has_rng: bool
+    backend: str
+    place: str
+    reconnects: bool
+    max_bytes: int | None
+    period_ms: int
+    generation_id: bool
+
+
+def is_qemu(program: str) -> bool:
+    """Is that the name of a QEMU that runs machines?"""
+    return _PROGRAM.fullmatch(posixpath.basename(program)) is not None
+
+
+def read_command(arguments: Sequence[str]) -> Machine:
+    """Read the arguments of a QEMU; what is not understood is left out."""
+    options = [(flag, properties(value)) for flag, value in _options(arguments)]
+    devices = [each for flag, each in options if flag == "device"]
+    rng = next((each for each in devices if _RNG_DEVICE.fullmatch(_kind(each))), None)
+    backend = _named(options, "object", (rng or {}).get("rng", ""))
+    chardev = _named(options, "chardev", backend.get("chardev", ""))
+    return Machine(
+        name=next((each.get("guest", each.get("", "")) for flag, each in options if flag == "name"), ""),
+        of_libvirt=any(_LIBVIRT in argument for argument in arguments),
+        qmp=_monitor(options),
+        agent=_agent(options),
+        has_rng=rng is not None,
+        backend=_kind(backend) if backend else "rng-builtin" if rng else "",
+        place=backend.get("filename", chardev.get("path", "")),
+        reconnects=any(each.startswith("reconnect") and value != "0" for each, value in chardev.items()),
+        max_bytes=_number(rng or {}, "max-bytes"),
+        period_ms=_number(rng or {}, "period") or DEFAULT_PERIOD_MS,
+        generation_id=any(_kind(each) == "vmgenid" for each in devices),
+    )
+
+
+def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Flags and their values; a flag without one is given the flag that follows, which does no harm here."""
+    for flag, value in pairwise(arguments):
+        if flag.startswith("-"):
+            yield flag.lstrip("-"), value
+
+
+def properties(value: str) -> Properties:
+    """Split ``kind,name=value,…``, in which a comma of a value is doubled; or read it as JSON."""
+    if value.startswith("{"):
+        return _json_properties(value)
+    parts = [part.replace("\0", ",") for part in value.replace(",,", "\0").split(",")]
+    first, *rest = parts
+    found = {} if "=" in first else {"": first}
+    pairs = (part.partition("=") for part in (rest if found else parts))
+    return found | {name: content for name, _, content in pairs if name}
+
+
+def _json_properties(value: str) -> Properties:
+    try:
+        document = json.loads(value)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    return {
+        str(name): str(content) for name, content in document.items() if not isinstance(content, dict | list)
+    }
+
+
+def _kind(each: Properties) -> str:
+    return each.get("", each.get("driver", each.get("qom-type", "")))
+
+
+def _named(options: Sequence[tuple[str, Properties]], kind: str, name: str) -> Properties:
+    return next((each for flag, each in options if flag == kind and each.get("id") == name), {})
+
+
+def _number(each: Properties, name: str) -> int | None:
+    text = each.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+
+
+def _monitor(options: Sequence[tuple[str, Properties]]) -> str:
+    for flag, each in options:
+        if flag == "qmp" and each.get("", "").startswith("unix:"):
+            return each[""].removeprefix("unix:")
+        if flag == "mon" and each.get("mode") == "control":
+            return _named(options, "chardev", each.get("chardev", each.get("", ""))).get("path", "")
+    return ""
+
+
+def _agent(options: Sequence[tuple[str, Properties]]) -> str:
+    ports = (each for flag, each in options if flag == "device" and each.get("name") == AGENT_PORT)
+    return next((_named(options, "chardev", port.get("chardev", "")).get("path", "") for port in ports), "")
