@@ -72,7 +72,7 @@ _RECONNECT_NOTE: Final = (
     "QEMU 9.2 and later want reconnect-ms=1000 in the place of reconnect=1. Without either, a guest that lost "
     "its broker once never gets a byte again."
 )
-_NEVER_THE_DEVICE: Final = (
+NEVER_THE_DEVICE: Final = (
     "never give QEMU the stick itself (rng-random, filename=/dev/ttyACM0): at its end of file QEMU stops the "
     "whole guest, and it sets no raw mode, so that bytes arrive changed or not at all."
 )
@@ -87,20 +87,20 @@ def _ways(guest: Guest) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
             return [*backend, _virtio_rng(guest)], (
                 refill_note(guest.rate),
                 _RECONNECT_NOTE,
-                _NEVER_THE_DEVICE,
+                NEVER_THE_DEVICE,
             )
         case Via.FIFO:
             backend = [("-object", option("rng-random", id=name, filename=fifo(guest)))]
-            notes = refill_note(guest.rate, at_broker=False), _FIFO_NOTE, _NEVER_THE_DEVICE
+            notes = refill_note(guest.rate, at_broker=False), FIFO_NOTE, NEVER_THE_DEVICE
             return [*backend, _virtio_rng(guest)], notes
         case Via.BUILTIN:
-            notes = refill_note(guest.rate, at_broker=False), _BUILTIN_NOTE
+            notes = refill_note(guest.rate, at_broker=False), BUILTIN_NOTE
             return [("-object", option("rng-builtin", id=name)), _virtio_rng(guest)], notes
         case Via.USB_VIRTUAL:
             chardev = option("socket", id=name, path=guest.socket, reconnect=RECONNECT_S)
             usb = [("-device", "qemu-xhci"), ("-chardev", chardev)]
             return [*usb, ("-device", option("usb-redir", id=name, chardev=name))], (
-                _VIRTUAL_NOTE,
+                VIRTUAL_NOTE,
                 _RECONNECT_NOTE,
             )
         case Via.USB:
@@ -195,16 +195,16 @@ def _toml(text: str) -> str:
     return f'"{escaped}"'
 
 
-_FIFO_NOTE: Final = (
+FIFO_NOTE: Final = (
     "a FIFO gives up what the socket has: the guest is no consumer of its own, has no account, no receipts and "
     "no rate but QEMU's, and bytes lie in the pipe. At its end QEMU stops the whole guest: drawwell's sink "
     "holds it open, and the guest must not run longer than drawwell does."
 )
-_BUILTIN_NOTE: Final = (
+BUILTIN_NOTE: Final = (
     "rng-builtin asks the host's kernel: good randomness, and never a byte that drawwell granted. There is no "
     "account, no rate but QEMU's, and no evidence; feed the host's kernel by [kernel] feed = true."
 )
-_VIRTUAL_NOTE: Final = (
+VIRTUAL_NOTE: Final = (
     "a virtual OneRNG has no firmware, and refuses to pretend that it had (cmdX): the vendor's software in the "
     'guest needs ONERNG_VERIFY_FIRMWARE="0" in /etc/onerng.conf. drawwell in the guest knows it by its name.'
 )
