@@ -71,6 +71,10 @@ class SourceUnavailable(SourceError):
     """Unplugged, busy, stalled: retry with backoff."""
 
 
+class SourceStalled(SourceUnavailable):
+    """There, and silent: the same, and the status says so, as pulling it out helps."""
+
+
 class SourceRejected(SourceError):
     """Not the device it claims to be, or its firmware is not verified: do not retry."""
 

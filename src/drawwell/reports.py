@@ -91,6 +91,8 @@ class SourceReport(Report):
     reconnects: int
     last_error: str
     tests: tuple[HealthTestReport, ...] = ()
+    stalled: bool = False
+    """It is there and silent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from drawwell.drivers.discovery import stable_name_of
 from drawwell.drivers.stream import Gone, Stream, stream_of
 from drawwell.drivers.tty import Tty
 from drawwell.entropy.blocks import RawBlock
-from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
+from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable, UsageError
 from drawwell.reports import SourceIdentity
 
 CONDITIONED: Final = "after the maker's conditioning"
@@ -90,7 +90,7 @@ class CharDeviceSource:
         except Gone as error:
             raise self._gone(error) from error
         if not data:
-            raise SourceUnavailable(
+            raise SourceStalled(
                 f"no sample from {self._path} within {self._stall_s:g} s",
                 hint="See whether the device or the program behind it runs, or raise stall.",
             )

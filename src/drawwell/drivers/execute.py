@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from drawwell.drivers.stream import Gone, PolledStream
 from drawwell.entropy.blocks import RawBlock
-from drawwell.errors import SourceUnavailable, UsageError
+from drawwell.errors import SourceStalled, SourceUnavailable, UsageError
 from drawwell.reports import SourceIdentity
 
 NOISE: Final = "as the program delivers it; whether it was conditioned before is not known"
@@ -119,7 +119,7 @@ class ExecSource:
         program = self._argv[0]
         status = await self._exited() if self._process else None
         if status is None:
-            return SourceUnavailable(
+            return SourceStalled(
                 f"no sample from {program} within {self._stall_s:g} s", hint="See whether its device works."
             )
         self._listen()

@@ -10,7 +10,7 @@ from drawwell.drivers.discovery import find_onerng, stable_name_of
 from drawwell.drivers.onerng_dialogue import Dialogue
 from drawwell.drivers.tty import BUFFER_BYTES, Tty
 from drawwell.entropy.blocks import RawBlock
-from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
+from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable, UsageError
 from drawwell.onerng.commands import Command, Mode, parse_mode
 from drawwell.onerng.image import Image, UnreadableImage
 from drawwell.onerng.verify import SIMULATOR, VENDOR, FirmwareVerdict, verify_image
@@ -188,7 +188,7 @@ class OneRngSource:
         tty = self._terminal
         samples = await tty.read(max_bytes, self._stall_s)
         if not samples:
-            raise SourceUnavailable(
+            raise SourceStalled(
                 f"no sample from {self._path} within {self._stall_s:g} s",
                 hint="Pull the device out and plug it in again.",
             )

@@ -8,7 +8,7 @@ import asyncio
 from typing import Final, TypeVar
 
 from drawwell.drivers.tty import BUFFER_BYTES, Tty
-from drawwell.errors import SourceUnavailable
+from drawwell.errors import SourceStalled, SourceUnavailable
 from drawwell.onerng.commands import Command, Mode
 from drawwell.onerng.image import Image, ImageReceiver, UnreadableImage
 from drawwell.onerng.replies import IdentityReply, ReplyParser, VersionReply
@@ -67,7 +67,7 @@ class Dialogue:
             if data:
                 return await self.stop()
             if _now() > deadline:
-                raise SourceUnavailable(
+                raise SourceStalled(
                     f"{self._tty.path} gives no byte",
                     hint="Is it a OneRNG? Pull it out and plug it in again.",
                 )

@@ -20,6 +20,7 @@ from drawwell.errors import (
     PermanentHealthFailure,
     SourceError,
     SourceRejected,
+    SourceStalled,
     SourceUnavailable,
     UsageError,
 )
@@ -91,6 +92,7 @@ class SourceRole:
         self._paused = False
         self._open = False
         self._last_error = ""
+        self._stalled = False
         self._divert: bytearray | None = None
         self._begun_anew = 0
         self.changed: Callable[[], None] = lambda: None
@@ -140,6 +142,7 @@ class SourceRole:
             reconnects=count.reconnects,
             last_error=self._last_error,
             tests=self._monitor.reports(),
+            stalled=self._stalled,
         )
 
     def begin_anew(self) -> None:
@@ -203,6 +206,7 @@ class SourceRole:
         await asyncio.sleep(0)  # the others' turn: a driver that always has bytes does not wait for any
         begun_anew = self._begun_anew
         raw = await self._driver.read(READ_BYTES)
+        self._stalled = False
         self._count.raw_bytes += len(raw)
         if begun_anew != self._begun_anew:  # some of it may have been on its way
             self._count.discarded_bytes += len(raw)
@@ -235,6 +239,7 @@ class SourceRole:
         self._conditioner.discard()
         self._monitor.stop()
         self._count.reconnects += self._open
+        self._stalled = isinstance(error, SourceStalled)
         await self._driver.aclose()
         self._note(error)
         while not self._commands.empty():
