@@ -1,11 +1,12 @@
 """The seams: what a noise source, a broker, an upstream and a sink promise, on error and on cancel."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from drawwell.authorisation import Identity, Standing
-from drawwell.entropy.blocks import DrawClass, Grant, RawBlock
-from drawwell.reports import SinkReport, SourceIdentity
+from drawwell.entropy.blocks import DrawClass, FullEntropy, Grant, RawBlock, TestedBlock
+from drawwell.reports import SinkReport, SourceIdentity, SourceReport
 
 
 class NoiseSource(Protocol):
@@ -43,6 +44,67 @@ class NoiseSource(Protocol):
 
     async def aclose(self) -> None:
         """Stop and let go of it; never raises for a source that is already gone."""
+
+
+class Depot(Protocol):
+    """Where a source puts what it has conditioned: a reservoir, or a link to a broker that has one."""
+
+    @property
+    def wanted(self) -> bool:
+        """Should the source be read now?"""
+
+    def when_wanted(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called whenever bytes begin to be wanted."""
+
+    def assess(self, block: TestedBlock) -> None:
+        """Count a block that passed the health tests."""
+
+    def deposit(self, output: FullEntropy) -> None:
+        """Take over one conditioned output, and overwrite it; what is not wanted is discarded and counted so."""
+
+    def divert(self, output: FullEntropy) -> None:
+        """Count an output that went to a test instead."""
+
+
+class Source(Protocol):
+    """A noise source as its broker sees it: in this process, or in one of its own."""
+
+    changed: Callable[[], None]
+    """Called when what may be counted on has changed."""
+
+    @property
+    def name(self) -> str:
+        """Its name in reports and receipts."""
+
+    @property
+    def genuine(self) -> bool:
+        """Does all that it ever deposited here stand for real noise, so that a kernel may be credited?"""
+
+    @property
+    def healthy(self) -> bool:
+        """May its bytes be counted on now?"""
+
+    @property
+    def health_epoch(self) -> int:
+        """How often it has passed its start-up tests."""
+
+    @property
+    def supply_bytes_per_s(self) -> float:
+        """Full-entropy bytes a second while it is being read; 0 until that was measured."""
+
+    def report(self) -> SourceReport:
+        """The source as it is now."""
+
+    def begin_anew(self) -> None:
+        """Use nothing that was read so far, and run the start-up tests again."""
+
+    async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Have an operator's verb carried out.
+
+        Raises:
+            SourceUnavailable: the source is not there.
+            UsageError: it has no such verb.
+        """
 
 
 class Broker(Protocol):

@@ -15,11 +15,10 @@ from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
 from drawwell.host.audit import Tally
-from drawwell.ports import Sink
+from drawwell.ports import Sink, Source
 from drawwell.reports import BrokerReport, ConsumerReport
 from drawwell.roles.account import Account, Terms
 from drawwell.roles.line import Line, Place
-from drawwell.roles.source import SourceRole
 from drawwell.roles.supply import Supply
 from drawwell.roles.writeahead import WriteAhead
 from drawwell.wire.limits import MAX_DRAW_BYTES, RECEIPT_KEY_BYTES
@@ -59,7 +58,7 @@ class Broker:
     Args:
         rules: From the configuration.
         supply: Reservoir and ledger.
-        sources: All source roles that deposit into the supply.
+        sources: Those that deposit into the supply from the beginning.
         write_ahead: Makes quota reservations durable.
         signer: Signs receipts.
         first_serial: Higher than any serial number ever granted.
@@ -72,7 +71,7 @@ class Broker:
         self,
         rules: Rules,
         supply: Supply,
-        sources: Iterable[SourceRole],
+        sources: Iterable[Source],
         *,
         write_ahead: WriteAhead,
         signer: ReceiptSigner,
@@ -81,10 +80,12 @@ class Broker:
         clock: Callable[[], float],
     ) -> None:
         self.rules = rules
-        self.sources = {source.name: source for source in sources}
+        self.sources: dict[str, Source] = {}
         self.accounts: dict[str, Account] = {}
         self.control: Callable[[str, str, dict[str, Any]], Any] | None = None
         self.doors: tuple[str, ...] = ()
+        self.guest_doors: Callable[[], tuple[str, ...]] = tuple
+        """Those that come and go."""
         self.sinks: tuple[Sink, ...] = ()
         self.remarks: tuple[Callable[[], str], ...] = ()
         """Each is asked at every report for a note; "" for none."""
@@ -92,14 +93,14 @@ class Broker:
         self._supply = supply
         self._line = Line(supply.reservoir)
         supply.deposited = self._line.look
-        for source in self.sources.values():
-            source.changed = self._sources_changed
         self._write_ahead = write_ahead
         self._signer = signer
         self._serial = first_serial
         self._fresh = fresh
         self._clock = clock
         self._started = clock()
+        for source in sources:
+            self.add_source(source)
 
     # ---- drawing -----------------------------------------------------------------------------------------
 
@@ -288,6 +289,16 @@ class Broker:
         result: dict[str, Any] = await self.control(peer, verb, args)
         return result
 
+    def add_source(self, source: Source) -> None:
+        """Count on one more source from now on."""
+        self.sources[source.name] = source
+        source.changed = self._sources_changed
+
+    @property
+    def genuine(self) -> bool:
+        """Does all that lies in the reservoir stand for real noise, so that a kernel may be credited?"""
+        return all(source.genuine for source in self.sources.values())
+
     def healthy_sources(self) -> int:
         """How many sources may be counted on now."""
         return sum(source.healthy for source in self.sources.values())
@@ -333,6 +344,6 @@ class Broker:
             sources=tuple(source.report() for source in self.sources.values()),
             consumers=tuple(account.report(now) for account in self.accounts.values()),
             sinks=tuple(sink.report for sink in self.sinks),
-            doors=self.doors,
+            doors=(*self.doors, *self.guest_doors()),
             notes=tuple(filter(None, (remark() for remark in self.remarks))),
         )

@@ -6,9 +6,9 @@ from typing import Any
 from drawwell import __version__
 from drawwell.authorisation import Identity, Standing, Way, may
 from drawwell.errors import DrawwellError, SourceUnavailable, UsageError
+from drawwell.ports import Source
 from drawwell.reports import as_json
 from drawwell.roles.broker import Broker
-from drawwell.roles.source import SourceRole
 
 Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Takes the asking consumer's name ("" for the owner) and the arguments."""
@@ -82,7 +82,7 @@ class Control:
             raise UsageError("source.command takes a source, a verb and its arguments")
         return await self._find(args.get("source")).command(verb, arguments)
 
-    def _find(self, wanted: object) -> SourceRole:
+    def _find(self, wanted: object) -> Source:
         """The source with that name; the only one when nothing is named."""
         sources = self._broker.sources
         if wanted is None and len(sources) == 1:

@@ -127,12 +127,12 @@ class Process:
         ]
 
     def _kernel_sink(self, config: Config) -> KernelSink:
-        sources = self.station.sources if self.station else []
+        station = self.station
         return KernelSink(
             credit_bits_per_byte=config.kernel_credit,
             interval_s=config.kernel.interval,
             chunk_bytes=config.kernel.amount,
-            earns=lambda: all(source.genuine for source in sources),
+            earns=lambda: station is None or station.broker.genuine,
         )
 
     def _identities(self) -> list[tuple[Upstream, str]]:

@@ -25,9 +25,8 @@ from drawwell.errors import (
     UsageError,
 )
 from drawwell.host.faults import log_fault
-from drawwell.ports import NoiseSource
+from drawwell.ports import Depot, NoiseSource
 from drawwell.reports import Firmware, Report, SourceReport, SourceState, as_json
-from drawwell.roles.supply import Supply
 
 log = logging.getLogger("drawwell.source")
 
@@ -76,15 +75,23 @@ class SourceRole:
         monitor: Its health tests; their state outlives every reconnect (law 11).
         supply: Where conditioned bytes go.
         clock: Seconds, never stepping back.
+        ends: Asked after a failure whether `run` ends with it; by default it goes on for ever.
     """
 
     def __init__(
-        self, driver: NoiseSource, monitor: HealthMonitor, supply: Supply, clock: Callable[[], float]
+        self,
+        driver: NoiseSource,
+        monitor: HealthMonitor,
+        supply: Depot,
+        clock: Callable[[], float],
+        *,
+        ends: Callable[[DrawwellError], bool] = lambda _error: False,
     ) -> None:
         self._driver = driver
         self._monitor = monitor
         self._supply = supply
         self._clock = clock
+        self._ends = ends
         self._conditioner = Conditioner()
         self._count = _Counters()
         self._commands: asyncio.Queue[_Command] = asyncio.Queue()
@@ -166,8 +173,16 @@ class SourceRole:
         self._wake.set()
         return await command.done
 
+    def drop_pending(self) -> None:
+        """Use no sample that waits to be conditioned."""
+        self._conditioner.discard()
+
     async def run(self) -> None:
-        """Keep the source going until cancelled."""
+        """Keep the source going until cancelled.
+
+        Raises:
+            SourceError: a failure that it ends with.
+        """
         retry_s = FIRST_RETRY_S
         try:
             while True:
@@ -244,6 +259,8 @@ class SourceRole:
         self._note(error)
         while not self._commands.empty():
             self._commands.get_nowait().refuse(SourceUnavailable(str(error), hint=error.hint))
+        if self._ends(error):
+            raise error
 
     def _note(self, error: DrawwellError) -> None:
         if str(error) != self._last_error:

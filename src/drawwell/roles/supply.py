@@ -16,6 +16,7 @@ class Supply:
         self.reservoir = reservoir
         self._ledger = Ledger()
         self._callers: list[Callable[[], None]] = []
+        self._was_wanted = reservoir.wanted
         self.deposited: Callable[[], None] = lambda: None
         """Called whenever bytes came in."""
 
@@ -25,7 +26,7 @@ class Supply:
         return self.reservoir.wanted
 
     def when_wanted(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called whenever the reservoir sinks so low that it wants bytes."""
+        """Have `wake` called whenever the reservoir begins to want bytes, and whenever it has enough."""
         self._callers.append(wake)
 
     def assess(self, block: TestedBlock) -> None:
@@ -39,6 +40,15 @@ class Supply:
         accepted = self.reservoir.put(output)
         self._ledger.discard(Bits(8 * (size - accepted)))
         self.deposited()
+        self._tell()
+
+    def take_over(self, assessed: Bits, spoilt_bytes: int, output: FullEntropy) -> None:
+        """Take over what was assessed and conditioned elsewhere; nobody gets `spoilt_bytes` of it."""
+        self._ledger.assess(assessed)
+        self._ledger.condition(Bits(8 * spoilt_bytes))
+        self._ledger.discard(Bits(8 * spoilt_bytes))
+        if len(output):
+            self.deposit(output)
 
     def divert(self, output: FullEntropy) -> None:
         """Count an output that went to a test instead of the reservoir."""
@@ -53,15 +63,14 @@ class Supply:
         """
         taken = self.reservoir.take(n_bytes)
         self._ledger.deliver(Bits(8 * n_bytes))
-        if self.reservoir.wanted:
-            for wake in self._callers:
-                wake()
+        self._tell()
         return taken
 
     def wipe(self) -> int:
         """Discard everything; return how many bytes that were."""
         wiped = self.reservoir.wipe()
         self._ledger.discard(Bits(8 * wiped))
+        self._tell()
         return wiped
 
     def count_drbg(self, n_bytes: int) -> None:
@@ -71,3 +80,9 @@ class Supply:
     def report(self) -> LedgerReport:
         """The account as it stands."""
         return self._ledger.report(len(self.reservoir))
+
+    def _tell(self) -> None:
+        if self.reservoir.wanted != self._was_wanted:
+            self._was_wanted = self.reservoir.wanted
+            for wake in self._callers:
+                wake()

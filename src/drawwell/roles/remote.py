@@ -1,0 +1,239 @@
+"""Noise sources in processes of their own, as their broker has them: who is there, who is gone, and what comes in.
+
+A source that is gone stays in the picture, and says so. What it deposited lies in the reservoir: it was conditioned
+and belongs to nobody else. One that ever was no real noise never earns a kernel's credit again in this life of the
+broker, for the same reason.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from drawwell.config.kinds import NAME
+from drawwell.config.rules import MAX_SOURCES
+from drawwell.config.serving import SourceSection
+from drawwell.entropy.blocks import FullEntropy
+from drawwell.errors import SourceUnavailable, UsageError
+from drawwell.reports import SourceIdentity, SourceReport, SourceState
+from drawwell.roles.broker import Broker
+from drawwell.roles.supply import Supply
+from drawwell.units import Bits
+from drawwell.wire.deposit_frames import Deposit
+
+log = logging.getLogger("drawwell.source")
+
+_NEVER: Final = "no process of this source has come yet"
+_GONE_HINT: Final = "Start it again: 'drawwell source run {0}', or its unit drawwell-source@."
+
+
+class Caller(Protocol):
+    """The way to the source's process."""
+
+    @property
+    def anew(self) -> bool:
+        """Was it told to begin anew, and has not answered?"""
+
+    def want(self, *, wanted: bool) -> None:
+        """Say that bytes are wanted, or not."""
+
+    def begin_anew(self) -> None:
+        """Have it use nothing that it has read so far."""
+
+    async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Have a verb carried out; raises SourceUnavailable when the process goes before it answers."""
+
+
+class RemoteSource:
+    """One source that deposits from a process of its own (`ports.Source`).
+
+    Args:
+        identity: As far as it is known before it came.
+        why: Why it is not there.
+    """
+
+    def __init__(self, identity: SourceIdentity, why: str = _NEVER) -> None:
+        self.changed: Callable[[], None] = lambda: None
+        self._report = _absent(identity, why)
+        self._caller: Caller | None = None
+        self._genuine = True
+
+    @property
+    def name(self) -> str:
+        """Its name, which it came with."""
+        return self._report.identity.name
+
+    @property
+    def present(self) -> bool:
+        """Is its process there?"""
+        return self._caller is not None
+
+    @property
+    def genuine(self) -> bool:
+        """Was it real noise as long as it has deposited here?"""
+        return self._genuine
+
+    @property
+    def healthy(self) -> bool:
+        """May its bytes be counted on now?"""
+        caller, report = self._caller, self._report
+        return (
+            caller is not None
+            and not caller.anew
+            and report.state is SourceState.HEALTHY
+            and not report.paused
+        )
+
+    @property
+    def health_epoch(self) -> int:
+        """How often its process has passed the start-up tests."""
+        return self._report.health_epoch
+
+    @property
+    def supply_bytes_per_s(self) -> float:
+        """Full-entropy bytes a second while it is being read, by its own account."""
+        report = self._report
+        share = report.conditioned_bits / 8 / report.tested_bytes if report.tested_bytes else 0.0
+        return share * report.raw_rate_bytes_per_s
+
+    def report(self) -> SourceReport:
+        """The source as it said last, or how it is gone."""
+        return self._report
+
+    def begin_anew(self) -> None:
+        """Have it begin anew; it counts for nothing until it says that it did."""
+        if self._caller:
+            self._caller.begin_anew()
+            self.changed()
+
+    async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Have its process carry out an operator's verb."""
+        if self._caller is None:
+            raise SourceUnavailable(
+                f"{self.name}: {self._report.last_error}", hint=_GONE_HINT.format(self.name)
+            )
+        return await self._caller.command(verb, args)
+
+    def want(self, *, wanted: bool) -> None:
+        """Tell its process, when it is there."""
+        if self._caller:
+            self._caller.want(wanted=wanted)
+
+    def arrive(self, caller: Caller, report: SourceReport) -> None:
+        """Have it present."""
+        self._caller = caller
+        log.info("%s: its process has come", self.name)
+        self.update(report)
+
+    def update(self, report: SourceReport) -> None:
+        """Take its word for what it is now."""
+        before = self._report
+        self._report = report
+        self._genuine = self._genuine and report.identity.genuine
+        if report.last_error and report.last_error != before.last_error:
+            log.warning("%s: %s", self.name, report.last_error)
+        elif report.state is not before.state:
+            log.info("%s: %s", self.name, report.state)
+        self.changed()
+
+    def leave(self, why: str) -> None:
+        """Have it gone."""
+        self._caller = None
+        self._report = replace(self._report, state=SourceState.OFF, paused=False, last_error=why)
+        log.warning("%s: %s", self.name, why)
+        self.changed()
+
+
+class Reception:
+    """Takes sources in as they come, for one broker.
+
+    Args:
+        broker: Counts on them.
+        supply: What they deposit into.
+        expected: The sources of the configuration: each is missed until it comes.
+    """
+
+    def __init__(self, broker: Broker, supply: Supply, expected: tuple[SourceSection, ...] = ()) -> None:
+        self._broker = broker
+        self._supply = supply
+        self._sources: dict[str, RemoteSource] = {}
+        supply.when_wanted(self._turn)
+        for section in expected:
+            self._add(RemoteSource(SourceIdentity(section.name, section.driver, section.path)))
+
+    @property
+    def wanted(self) -> bool:
+        """Are bytes wanted now?"""
+        return self._supply.wanted
+
+    def arrive(self, caller: Caller, report: SourceReport) -> RemoteSource:
+        """Take in a source.
+
+        Raises:
+            UsageError: one of that name is here, or it is no name, or there is no room.
+        """
+        name = report.identity.name
+        try:
+            NAME.parse(name)
+        except ValueError as error:
+            raise UsageError(f"no source is called so: {error}", hint="Give it another name.") from None
+        source = self._sources.get(name)
+        if source is None:
+            source = self._add(RemoteSource(report.identity))
+        elif source.present:
+            raise UsageError(
+                f"a source named {name} deposits here already", hint="Give each source a name of its own."
+            )
+        # the last one to come is the last to be forgotten
+        self._sources[name] = self._sources.pop(name)
+        source.arrive(caller, report)
+        return source
+
+    def take(self, deposit: Deposit) -> None:
+        """Take over a deposit, which was judged."""
+        assert isinstance(deposit.data, bytearray)  # noqa: S101  decoded: or else it is a bug of ours
+        self._supply.take_over(Bits(deposit.assessed_bits), deposit.spoilt_bytes, FullEntropy(deposit.data))
+
+    def _add(self, source: RemoteSource) -> RemoteSource:
+        if source.name in self._broker.sources:
+            raise UsageError(
+                f"this broker runs a source named {source.name} itself",
+                hint="Give each source a name of its own.",
+            )
+        if len(self._broker.sources) >= MAX_SOURCES:
+            self._forget_one()
+        self._sources[source.name] = source
+        self._broker.add_source(source)
+        return source
+
+    def _forget_one(self) -> None:
+        """Make room, for which one goes that is gone; but it is not forgotten that one was no real noise."""
+        for name, source in self._sources.items():
+            if not source.present and source.genuine:
+                del self._sources[name], self._broker.sources[name]
+                return
+        raise UsageError(
+            f"a receipt names every source, and has room for {MAX_SOURCES}", hint="Have fewer sources."
+        )
+
+    def _turn(self) -> None:
+        for source in self._sources.values():
+            source.want(wanted=self._supply.wanted)
+
+
+def _absent(identity: SourceIdentity, why: str) -> SourceReport:
+    return SourceReport(
+        identity=identity,
+        state=SourceState.OFF,
+        paused=False,
+        health_epoch=0,
+        raw_bytes=0,
+        tested_bytes=0,
+        discarded_bytes=0,
+        assessed_bits=0,
+        conditioned_bits=0,
+        raw_rate_bytes_per_s=0.0,
+        health_failures=0,
+        reconnects=0,
+        last_error=why,
+    )

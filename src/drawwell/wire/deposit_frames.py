@@ -1,0 +1,167 @@
+"""The frames between a noise source in a process of its own and its broker (docs/protocol.md, section 12).
+
+They look like those of a session (frames.py), and HELLO, CALL, RESULT, REFUSED and BYE are the same. Entropy goes one
+way: a deposit is not answered, and what is lost is lost.
+"""
+
+import struct
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from typing import Any, ClassVar, Final, Self
+
+from drawwell.entropy.conditioning import INPUT_BITS, OUTPUT_BITS
+from drawwell.reports import HealthTestReport, SourceReport, as_json
+from drawwell.wire.frames import Frame, put_json, take_json
+
+DEPOSIT_VERSION: Final = 1
+OUTPUT_BYTES: Final = OUTPUT_BITS // 8
+MAX_DEPOSIT_BYTES: Final = 65_536
+MAX_REPORT_BYTES: Final = 32_768
+MAX_TESTS: Final = 16
+_DEPOSIT: Final = struct.Struct(">II")
+_MOST: Final = 2**32 - 1
+_MOST_COUNTED: Final = 2**63 - 1
+_TEXT_BYTES: Final = {
+    "name": 63, "kind": 16, "noise": 64, "firmware_detail": 255, "hardware_id": 32, "path": 1024,
+    "last_error": 1024,
+}  # fmt: skip
+"""How long a text of a report may be; those that are not named, 255."""
+_IN_RECEIPTS: Final = frozenset({"name", "kind", "noise", "firmware_detail"})
+"""ASCII alone, so that a receipt has room for every source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status(Frame):
+    """What the source is now."""
+
+    TYPE: ClassVar[int] = 0x30
+    MIN_BYTES: ClassVar[int] = 2
+    MAX_BYTES: ClassVar[int] = MAX_REPORT_BYTES
+
+    report: SourceReport
+
+    def encode(self) -> bytes:
+        return self._framed(put_json(_printable(as_json(self.report))))
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        return cls(_read(SourceReport, take_json(payload)))
+
+
+@dataclass(frozen=True, slots=True)
+class Deposit(Frame):
+    """Conditioned bytes, and the account of them since the last deposit.
+
+    assessed_bits: min-entropy that tested samples were assessed at.
+    spoilt_bytes: conditioned bytes that nobody gets: samples for tests, and what could not be sent in time.
+    data: whole outputs of the conditioner, 64 bytes each.
+    """
+
+    TYPE: ClassVar[int] = 0x31
+    MIN_BYTES: ClassVar[int] = _DEPOSIT.size
+    MAX_BYTES: ClassVar[int] = _DEPOSIT.size + MAX_DEPOSIT_BYTES
+
+    assessed_bits: int
+    spoilt_bytes: int
+    data: bytes | bytearray = field(repr=False)
+
+    @property
+    def needed_bits(self) -> int:
+        """Assessed bits that must have gone into it (SP 800-90C: n_out + 64 for each output)."""
+        return (self.spoilt_bytes + len(self.data)) // OUTPUT_BYTES * INPUT_BITS
+
+    def encode(self) -> bytes:
+        head = _DEPOSIT.pack(min(self.assessed_bits, _MOST), min(self.spoilt_bytes, _MOST))
+        return self._framed(head, bytes(self.data))
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        assessed_bits, spoilt_bytes = _DEPOSIT.unpack_from(payload)
+        data = bytearray(memoryview(payload)[_DEPOSIT.size :])
+        if len(data) % OUTPUT_BYTES or spoilt_bytes % OUTPUT_BYTES:
+            raise ValueError("a deposit that is not made of whole outputs")
+        return cls(assessed_bits, spoilt_bytes, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Want(Frame):
+    """The broker wants bytes, or has enough. The first one says that the source was taken."""
+
+    TYPE: ClassVar[int] = 0x32
+    MIN_BYTES: ClassVar[int] = 1
+    MAX_BYTES: ClassVar[int] = 1
+
+    wanted: bool
+
+    def encode(self) -> bytes:
+        return self._framed(bytes((self.wanted,)))
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        if payload[0] > 1:
+            raise ValueError("neither yes nor no")
+        return cls(bool(payload[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Anew(Frame):
+    """Of the broker: use nothing that was read so far, this machine may be a copy. Of the source: so it was done."""
+
+    TYPE: ClassVar[int] = 0x33
+    MIN_BYTES: ClassVar[int] = 0
+    MAX_BYTES: ClassVar[int] = 0
+
+    def encode(self) -> bytes:
+        return self._framed()
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:  # noqa: ARG003 - of no length
+        return cls()
+
+
+def _printable(document: dict[str, Any]) -> dict[str, Any]:
+    """Cut texts to their limits, and leave out what cannot be printed."""
+    return {name: _put(name, value) for name, value in document.items()}
+
+
+def _put(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        text = "".join(char if char.isprintable() else "?" for char in value)
+        text = text.encode("ascii", "replace").decode() if name in _IN_RECEIPTS else text
+        data = text.encode("utf-8", "replace")
+        return data[: _TEXT_BYTES.get(name, 255)].decode(errors="ignore")
+    if isinstance(value, dict):
+        return _printable(value)
+    return [_put(name, each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _read(kind: Any, document: Any) -> Any:
+    """Read a report from its JSON form; raises ValueError."""
+    if not isinstance(document, dict) or set(document) != {each.name for each in fields(kind)}:
+        raise ValueError("a report with other fields")
+    return kind(**{each.name: _take(each.name, each.type, document[each.name]) for each in fields(kind)})
+
+
+def _take(name: str, kind: Any, value: Any) -> Any:
+    if kind is str:
+        return _take_text(name, value)
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind in {int, float} and isinstance(value, int | kind) and not isinstance(value, bool):
+        if 0 <= value <= _MOST_COUNTED:
+            return kind(value)
+    elif name == "tests" and isinstance(value, list) and len(value) <= MAX_TESTS:
+        return tuple(_read(HealthTestReport, each) for each in value)
+    elif is_dataclass(kind):
+        return _read(kind, value)
+    elif isinstance(kind, type) and issubclass(kind, StrEnum):
+        return kind(value)
+    raise ValueError("a report with a value out of its bounds")
+
+
+def _take_text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError("a report with a text that is none")
+    if len(value.encode()) > _TEXT_BYTES.get(name, 255) or (name in _IN_RECEIPTS and not value.isascii()):
+        raise ValueError("a report with a text that is too long")
+    return value
