@@ -25,6 +25,8 @@ class Way(StrEnum):
     PROBE = "HTTP for probes"
     SSH = "SSH"
     EGD = "EGD"
+    GUEST = "a guest's socket"
+    DEPOSIT = "the socket of the sources"
 
 
 class Standing(StrEnum):
@@ -34,6 +36,8 @@ class Standing(StrEnum):
     """Root or the broker's own user, by the kernel's word."""
     SPEAKER = "speaker"
     """The account that sshd runs serve-stdio under."""
+    SOURCE = "source"
+    """The account that noise sources run under."""
     CONSUMER = "consumer"
     EXPIRED = "expired"
     """A consumer whose certificate ran out within the grace period."""
@@ -53,16 +57,18 @@ STIR: Final = "stir"
 """Mix bytes in that are credited nothing."""
 SPEAK: Final = "speak"
 """Say which consumer one is, and be believed."""
+DEPOSIT: Final = "deposit"
+"""Put bytes into the reservoir, which all are served from: whoever may do this knows what he put there."""
 RENEW: Final = "renew"
 READY: Final = "ready"
 """Ask whether draws can be served now, and nothing else."""
 FOR_THE_OWNER: Final = frozenset({
     "source.command", "consumer.invite", "consumer.list", "consumer.revoke", "consumer.quota",
-    "seed.claim", "seed.settle",
+    "seed.claim", "seed.settle", "guest.add", "guest.settle", "guest.remove", "guest.list",
 })  # fmt: skip
 FOR_EVERYBODY: Final = frozenset({"status", "receipt-key"})
 """What is answered depends on who asks: a consumer's status is its own."""
-VERBS: Final = FOR_THE_OWNER | FOR_EVERYBODY | {DRAW, STIR, SPEAK, RENEW, READY}
+VERBS: Final = FOR_THE_OWNER | FOR_EVERYBODY | {DRAW, STIR, SPEAK, DEPOSIT, RENEW, READY}
 
 _CALLS: Final = FOR_EVERYBODY | {RENEW}
 _NETWORK: Final = {Standing.CONSUMER: _CALLS | {DRAW}, Standing.EXPIRED: frozenset({RENEW})}
@@ -83,6 +89,8 @@ ALLOWED: Final[Mapping[Way, Mapping[Standing, frozenset[str]]]] = {
         Standing.CONSUMER: FOR_EVERYBODY | {DRAW},
     },
     Way.EGD: {Standing.CONSUMER: frozenset({DRAW, STIR})},
+    Way.DEPOSIT: {Standing.OWNER: frozenset({DEPOSIT}), Standing.SOURCE: frozenset({DEPOSIT})},
+    Way.GUEST: {Standing.CONSUMER: FOR_EVERYBODY | {DRAW}},
 }
 
 
@@ -111,6 +119,11 @@ def _refusal(door: Way, identity: Identity, verb: str) -> PermissionRefused:
         return PermissionRefused(
             f"{identity.name} speaks for no consumer",
             hint="Only the account that [ssh] user names may run 'drawwell serve-stdio'.",
+        )
+    if verb == DEPOSIT:
+        return PermissionRefused(
+            f"{identity.name} may not deposit",
+            hint="Run the source as root, as the broker's own user, or as the user that [broker] source_user names.",
         )
     if identity.standing is Standing.STRANGER:
         return PermissionRefused(

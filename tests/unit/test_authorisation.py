@@ -13,18 +13,20 @@ from drawwell.roles.control import Control
 from drawwell.testing.workbench import Workbench
 
 TABLE = """
-             control    unix  tls  stream  https  http  probe  ssh  egd
-owner        DsrSILVUC  Dsr   -    -       -      Dsy   -      k    -
-speaker      -          -     -    -       -      -     -      k    -
-consumer     Dsr        Dsr   Dsr  D       Dsy    Dsy   -      Ds   DM
-expired      -          -     r    -       y      -     -      -    -
-stranger     -          -     -    -       y      y     y      -    -
+             control     unix  tls  stream  https  http  probe  ssh  egd  guest  deposit
+owner        DsrSILVUCG  Dsr   -    -       -      Dsy   -      k    -    -     P
+speaker      -           -     -    -       -      -     -      k    -    -     -
+source       -           -     -    -       -      -     -      -    -    -         P
+consumer     Dsr         Dsr   Dsr  D       Dsy    Dsy   -      Ds   DM   Ds     -
+expired      -           -     r    -       y      -     -      -    -    -     -
+stranger     -           -     -    -       y      y     y      -    -    -     -
 """
 """One letter for what may be done, a hyphen for nothing."""
 LETTERS = {
     "D": {"draw"},
     "M": {"stir"},
     "k": {"speak"},
+    "P": {"deposit"},
     "r": {"renew"},
     "y": {"ready"},
     "s": {"status", "receipt-key"},
@@ -34,6 +36,7 @@ LETTERS = {
     "V": {"consumer.revoke"},
     "U": {"consumer.quota"},
     "C": {"seed.claim", "seed.settle"},
+    "G": {"guest.add", "guest.settle", "guest.remove", "guest.list"},
 }
 
 
@@ -69,7 +72,7 @@ def test_the_table(way: Way, standing: Standing, verb: str) -> None:
 def test_the_owners_verbs_are_the_owners_and_only_at_the_control_socket() -> None:
     """No path from the network leads to a source or to the consumers' terms."""
     for way, standing, verb in BY_HAND:
-        if verb.partition(".")[0] in {"source", "consumer", "seed"}:
+        if verb.partition(".")[0] in {"source", "consumer", "seed", "guest"}:
             assert (way, standing) == (Way.CONTROL, Standing.OWNER)
 
 
