@@ -1,0 +1,223 @@
+"""What libvirt must be told for each way in: pieces of XML, options of virt-install, a hook. Pure: text out.
+
+libvirt's own words: formatdomain.html ("Random number generator device", "Redirected devices", "Host device
+assignment", "Metadata and generation id"), hooks.html.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Final
+from xml.dom.minidom import Element
+
+from drawwell.errors import UsageError
+from drawwell.guests.domain_xml import children, element, text_at, written
+from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
+from drawwell.guests.plan_qemu import (
+    BUILTIN_NOTE,
+    FIFO_NOTE,
+    NEVER_THE_DEVICE,
+    ONERNG_PRODUCT,
+    ONERNG_VENDOR,
+    PERIOD_MS,
+    RECONNECT_S,
+    VENDOR_LINE,
+    VIRTUAL_NOTE,
+    fifo,
+    fifo_piece,
+    refill,
+    refill_note,
+)
+
+HOOKS: Final = "/etc/libvirt/hooks/qemu.d"
+APPARMOR_FILE: Final = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
+NO_LIMIT_BYTES: Final = 16 * 2**20
+"""libvirt has no period without a limit; of this one in each period nobody notices: a guest takes 0.2 MB a second."""
+_WORD: Final = re.compile(r"[A-Za-z0-9_./+@:-]+", re.ASCII)
+"""What needs no quotes in a udev rule and in virt-install's options."""
+
+
+def plan(guest: Guest, stick: tuple[int, int] | None = None) -> Plan:
+    """Return what this guest's domain must have, and why.
+
+    Args:
+        guest: The guest.
+        stick: For `Via.USB` with two sticks: the bus and the number that the kernel gave it now.
+
+    Raises:
+        UsageError: a machine has no such way in, or a name or path cannot be written.
+    """
+    made = device(guest, stick)
+    pieces = [
+        Piece(
+            "device", f"virsh attach-device {shlex.quote(guest.target)} FILE --live --config", written(made)
+        ),
+        Piece("VM generation id", "the domain's XML, beside <name>", written(element("genid"))),
+        *_virt_install(made),
+        *_beside(guest),
+    ]
+    return Plan(guest.name, Kind.LIBVIRT, guest.via, tuple(pieces), _notes(guest))
+
+
+def device(guest: Guest, stick: tuple[int, int] | None = None) -> Element:
+    """Return the element for <devices>; raises as `plan`."""
+    match guest.via:
+        case Via.VIRTIO:
+            return _rng(guest, element("backend", {"model": "egd", "type": "unix"}, _connect(guest)))
+        case Via.FIFO:
+            return _rng(guest, element("backend", {"model": "random"}, fifo(guest)))
+        case Via.BUILTIN:
+            return _rng(guest, element("backend", {"model": "builtin"}))
+        case Via.USB_VIRTUAL:
+            return element("redirdev", {"bus": "usb", "type": "unix"}, _connect(guest))
+        case Via.USB:
+            return _hostdev(stick)
+    raise UsageError(
+        f"a libvirt domain has no way in called {guest.via}",
+        hint="Ways into a machine are virtio, usb-virtual, usb, fifo and builtin.",
+    )
+
+
+def _rng(guest: Guest, backend: Element) -> Element:
+    limit = refill(guest.rate).max_bytes or NO_LIMIT_BYTES
+    rate = element("rate", {"bytes": str(limit), "period": str(PERIOD_MS)})
+    return element("rng", {"model": "virtio"}, rate, backend)
+
+
+def _connect(guest: Guest) -> Element:
+    reconnect = element("reconnect", {"enabled": "yes", "timeout": str(RECONNECT_S)})
+    return element("source", {"mode": "connect", "path": guest.socket}, reconnect)
+
+
+def _hostdev(stick: tuple[int, int] | None) -> Element:
+    """The stick, by what it is, and by where it is when there are two; a domain starts without it, too."""
+    which = [
+        element("vendor", {"id": f"{ONERNG_VENDOR:#06x}"}),
+        element("product", {"id": f"{ONERNG_PRODUCT:#06x}"}),
+    ]
+    if stick:
+        which.append(element("address", {"bus": str(stick[0]), "device": str(stick[1])}))
+    source = element("source", {"startupPolicy": "optional"}, *which)
+    return element("hostdev", {"mode": "subsystem", "type": "usb", "managed": "yes"}, source)
+
+
+def _virt_install(made: Element) -> list[Piece]:
+    """The same for a machine that is yet to be made; none where the options cannot hold a path."""
+    places = list(_places(made, "."))
+    if not all(_WORD.fullmatch(value) for _, value in places):
+        return []
+    words = ",".join(f"xpath{n}.set={path},xpath{n}.value={value}" for n, (path, value) in enumerate(places))
+    return [
+        Piece("for a new machine", "virt-install", f"--{made.tagName} {words} --metadata genid_enable=yes\n")
+    ]
+
+
+def _places(made: Element, path: str) -> Iterator[tuple[str, str]]:
+    """Yield every attribute and text below, with the path to it."""
+    for name, value in made.attributes.items():
+        yield f"{path}/@{name}", value
+    if text := text_at(made):
+        yield path, text
+    for child in children(made):
+        yield from _places(child, f"{path}/{child.tagName}")
+
+
+def _beside(guest: Guest) -> list[Piece]:
+    """What belongs to a way in and is not the domain's."""
+    pieces = [Piece("hook: fresh bytes at every start", hook_path(guest), hook(guest))]
+    if guest.socket:
+        pieces.append(Piece("where AppArmor confines guests", APPARMOR_FILE, apparmor_line(guest.run_dir)))
+        pieces.append(Piece("where SELinux confines guests", "semodule -i drawwell-guests.cil", SELINUX_RULE))
+    if guest.via is Via.FIFO:
+        pieces.append(fifo_piece(guest))
+    if guest.via is Via.USB_VIRTUAL:
+        pieces.append(Piece("in the guest, for the vendor's software", "/etc/onerng.conf", VENDOR_LINE))
+    if guest.via is Via.USB and _WORD.fullmatch(guest.target):
+        pieces.append(
+            Piece(
+                "hook: the stick is plugged in",
+                f"/etc/udev/rules.d/85-drawwell-{guest.name}.rules",
+                udev(guest),
+            )
+        )
+    return pieces
+
+
+def hook_path(guest: Guest, hooks: str = HOOKS) -> str:
+    """Return the file of a guest's hook."""
+    return f"{hooks}/drawwell-{guest.name}"
+
+
+def hook(guest: Guest) -> str:
+    """Return the script that libvirt runs when the domain has started, be it from a snapshot."""
+    return (
+        "#!/bin/sh\n"
+        "# drawwell: a guest that goes on from a snapshot, or is a clone, would repeat itself: it gets fresh bytes.\n"
+        "# libvirt waits for this script, which must not call it back: what does so is started apart.\n"
+        f'[ "$1" = {shlex.quote(guest.target)} ] && [ "$2" = started ] || exit 0\n'
+        f"exec setsid -f drawwell guest reseed {shlex.quote(guest.name)} --timeout 5min >/dev/null 2>&1 </dev/null\n"
+    )
+
+
+def apparmor_line(run_dir: str) -> str:
+    """Return the rule that lets a confined QEMU reach the sockets.
+
+    Raises:
+        UsageError: the path cannot stand in a rule.
+    """
+    if not _WORD.fullmatch(run_dir):
+        raise UsageError(
+            f"{run_dir!r} cannot stand in an AppArmor rule", hint="Set [broker] run_dir to a plain path."
+        )
+    return f"{run_dir}/guests/*/*.sock rw,\n"
+
+
+SELINUX_RULE: Final = "(allow svirt_t unconfined_service_t (unix_stream_socket (connectto)))\n"
+"""In the Common Intermediate Language. Red Hat's policy has svirt_t connect to unconfined_t, but not to a service."""
+
+
+def udev(guest: Guest) -> str:
+    """Return the rule that gives the stick to the guest whenever it is plugged in (BitBabbler's bbvirt does the like).
+
+    `guest apply` attaches what is not attached, under the number that the kernel gave the stick this time.
+    """
+    port = f'KERNEL=="{guest.device}", ' if guest.device else ""
+    words = f"drawwell guest apply libvirt {guest.target} --via usb"
+    more = f" --device {guest.device}" if guest.device else ""
+    return (
+        'ACTION=="add", SUBSYSTEM=="usb", ENV{DEVTYPE}=="usb_device", '
+        f'ATTR{{idVendor}}=="{ONERNG_VENDOR:04x}", ATTR{{idProduct}}=="{ONERNG_PRODUCT:04x}", {port}'
+        f'RUN+="/usr/bin/systemd-run --no-block --collect {words}{more}"\n'
+    )
+
+
+_CLONE_NOTE: Final = (
+    "with <genid/> libvirt shows the guest a new number whenever a snapshot or a saved state is restored, and its "
+    "kernel reseeds (Linux 5.18 and later with CONFIG_VMGENID; Debian's cloud kernel 6.1 has no driver). The hook "
+    "does the same for guests without, through the QEMU guest agent. libvirtd looks for hooks when it starts: "
+    "restart it once."
+)
+_SOCKET_NOTE: Final = (
+    "QEMU runs as libvirt's own user, to whom the guest's socket belongs; that user must be able to enter its "
+    "directory. While nobody listens at the socket, libvirt does not start the domain."
+)
+_CONTROLLER_NOTE: Final = (
+    "the domain needs a USB controller: libvirt adds one by itself, and qemu-xhci is a good one."
+)
+_USB_NOTE: Final = (
+    "the stick is given away whole: drawwell releases it first and takes it back after. libvirt refuses it to a second "
+    'domain as "in use by driver QEMU": remove it from the first.'
+)
+
+
+def _notes(guest: Guest) -> tuple[str, ...]:
+    match guest.via:
+        case Via.VIRTIO:
+            return refill_note(guest.rate), _SOCKET_NOTE, NEVER_THE_DEVICE, _CLONE_NOTE
+        case Via.FIFO:
+            return refill_note(guest.rate, at_broker=False), FIFO_NOTE, NEVER_THE_DEVICE, _CLONE_NOTE
+        case Via.BUILTIN:
+            return refill_note(guest.rate, at_broker=False), BUILTIN_NOTE, _CLONE_NOTE
+        case Via.USB_VIRTUAL:
+            return VIRTUAL_NOTE, _CONTROLLER_NOTE, _SOCKET_NOTE, _CLONE_NOTE
+    return _USB_NOTE, _CLONE_NOTE
