@@ -87,6 +87,14 @@ def listen_unix(path: str, mode: int) -> socket.socket:
     return sock
 
 
+def listens_at(sock: socket.socket, where: str) -> bool:
+    """Is that a listening stream socket at `where`, a path or ``host:port``? Of the latter the port is compared."""
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return False
+    name = sock.getsockname()
+    return name == where if isinstance(name, str) else str(name[1]) == where.rpartition(":")[2]
+
+
 def remove_socket_file(path: str, inode: int) -> None:
     """Remove `path` where it still is the file that we made."""
     try:

@@ -1,8 +1,11 @@
 """All doors of one broker, as its configuration has them."""
 
+import asyncio
+import logging
 import os
+import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,6 +17,7 @@ from drawwell.doors.door import Door, Limits
 from drawwell.doors.egd import EgdDoor
 from drawwell.doors.enrol import EnrolDoor
 from drawwell.doors.http import HttpDoor
+from drawwell.doors.sockets import listens_at
 from drawwell.doors.ssh import SshDoor
 from drawwell.doors.tls import TlsDoor
 from drawwell.doors.unix import UnixDoor
@@ -23,6 +27,7 @@ from drawwell.host.authority import Authority
 from drawwell.host.openssl import offered
 from drawwell.host.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.host.store import Store
+from drawwell.host.systemd import Manager
 from drawwell.roles.auditing import Auditor
 from drawwell.roles.broker import Broker
 from drawwell.roles.people import (
@@ -35,6 +40,8 @@ from drawwell.roles.people import (
 from drawwell.roles.premises import make_run_dir
 from drawwell.wire.contexts import server_context
 
+log = logging.getLogger("drawwell.broker")
+
 
 class Doorways:
     """Makes the doors of `broker`; each is served by running its coroutine in `doors`.
@@ -46,6 +53,8 @@ class Doorways:
         receipt_public_key: PEM, for those who join.
         auditor: Is told who comes and goes.
         clock: Seconds since the epoch, never stepping back.
+        manager: May hand over the sockets that doors listen on, named unix, control, health, http, tls, ssh, and
+            egd-CONSUMER. The enrolment door takes none: it is shut while nobody is invited.
 
     Raises:
         StateUnavailable: the state cannot be used.
@@ -61,6 +70,7 @@ class Doorways:
         receipt_public_key: str,
         auditor: Auditor,
         clock: Callable[[], float],
+        manager: Manager,
     ) -> None:
         self.config = config
         self.broker = broker
@@ -70,6 +80,8 @@ class Doorways:
         self._receipt_public_key = receipt_public_key
         self._auditor = auditor
         self._clock = clock
+        self._manager = manager
+        self._listeners: list[Door] = []
         self._authority: Authority | None = None
         self._own_pki: OwnPkiRegistry | None = None
         self._tls: TlsDoor | None = None
@@ -78,6 +90,14 @@ class Doorways:
             self._open_to_invited()
         if config.tls.listen and config.pki.ca:
             self._open_to_own_pki(config.tls.listen)
+
+    async def ready(self) -> None:
+        """Return when every door listens."""
+        await asyncio.gather(*(door.ready.wait() for door in self._listeners))
+
+    def consumers(self) -> frozenset[str]:
+        """Who has a session at any door now."""
+        return frozenset().union(*(door.consumers for door in self._listeners))
 
     def end_sessions(self) -> None:
         """End all sessions over TLS."""
@@ -109,29 +129,42 @@ class Doorways:
         control = UnixDoor(
             config.control.path, broker, self._identify, mode=0o600, control=True, broker_name=name
         )
-        self._open(unix, f"unix {config.unix.path}")
-        self._open(control)
+        self._open(unix, f"unix {config.unix.path}", self._handed("unix", config.unix.path))
+        self._open(control, handed=self._handed("control", config.control.path))
         if config.health.listen:
             where = str(config.health.listen)
-            self._open(HttpDoor(where, broker), f"health {where}")
+            self._open(HttpDoor(where, broker), f"health {where}", self._handed("health", where))
         if config.http.listen:
             http = HttpDoor(config.http.listen, broker, self._identify, mode=config.http.mode)
-            self._open(http, f"http {config.http.listen}")
+            self._open(http, f"http {config.http.listen}", self._handed("http", config.http.listen))
         for egd in config.egds:
             self._open_egd(egd)
 
-    def _open(self, door: Door, words: str = "") -> None:
-        """Have a door served by `run`; `words` say in the status what it is."""
+    def _open(self, door: Door, words: str = "", handed: Sequence[socket.socket] = ()) -> None:
+        """Have a door served by `run`; `words` say in the status what it is, `handed` is what it listens on."""
+        door.listeners += handed
         self.doors.append(door.serve())
+        self._listeners.append(door)
         self._auditor.watch(words or "control", door)
         self.broker.doors += (words,) if words else ()
+
+    def _handed(self, name: str, where: str) -> list[socket.socket]:
+        """Take the sockets that the service manager listens on for a door; elsewhere than `where` they are no use."""
+        found = self._manager.inherited(name)
+        fit = [sock for sock in found if listens_at(sock, where)]
+        for sock in found:
+            if sock not in fit:
+                log.warning("the socket %s that was handed over is not at %s: not used", name, where)
+                sock.close()
+        return fit
 
     def _open_egd(self, egd: EgdSection) -> None:
         where, draw_class = str(egd.listen), DrawClass(egd.draw_class)
         available = partial(self.broker.available_bytes, egd.consumer, draw_class)
         door = EgdDoor(where, self.broker, egd.consumer, draw_class, available, mode=egd.mode)
         who = f"whoever may open it (mode {egd.mode:04o})" if "/" in where else "any local user"
-        self._open(door, f"egd {where}, class {draw_class}: {who} is consumer {egd.consumer}")
+        words = f"egd {where}, class {draw_class}: {who} is consumer {egd.consumer}"
+        self._open(door, words, self._handed(f"egd-{egd.consumer}", where))
 
     def _open_to_invited(self) -> None:
         """Open the doors of those whom the configuration does not know: they have our certificate, or an SSH key."""
@@ -172,7 +205,8 @@ class Doorways:
             return ssh_consumer(self.config, registry, uid, name)
 
         door = SshDoor(path, self.broker, identify, broker_name=self.config.broker.name)
-        self._open(door, f"ssh {path}: user {user} speaks for every consumer with a key")
+        words = f"ssh {path}: user {user} speaks for every consumer with a key"
+        self._open(door, words, self._handed("ssh", path))
 
     def _open_enrol(self, admin: Admin, authority: Authority) -> None:
         enrol = self.config.enrol.listen
@@ -211,7 +245,7 @@ class Doorways:
             limits=Limits(max_sessions=self.config.tls.max_sessions),
             clock=self._clock,
         )
-        self._open(self._tls, f"tls {listen}, with http")
+        self._open(self._tls, f"tls {listen}, with http", self._handed("tls", str(listen)))
         self.broker.remarks += (partial(_key_exchange, self._tls, ", ".join(offered())),)
 
     def _stream_class(self, consumer: str) -> DrawClass | None:

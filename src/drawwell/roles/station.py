@@ -19,6 +19,7 @@ from drawwell.host.clock import wall_clock
 from drawwell.host.files import make_private_directory, read_file, replace_file
 from drawwell.host.seeds import Seeds
 from drawwell.host.store import Store
+from drawwell.host.systemd import Manager
 from drawwell.roles.account import Terms
 from drawwell.roles.assemble import make_driver
 from drawwell.roles.auditing import Auditor
@@ -32,6 +33,7 @@ from drawwell.roles.people import (
 from drawwell.roles.premises import DESCRIPTORS, allow_descriptors
 from drawwell.roles.source import SourceRole
 from drawwell.roles.supply import Supply
+from drawwell.roles.tending import BrokerWords
 from drawwell.roles.writeahead import WriteAhead
 
 log = logging.getLogger("drawwell.broker")
@@ -46,6 +48,7 @@ class Station:
 
     Args:
         config: What the operator wants.
+        manager: Who started this process; keeps the guests' connections while it is down.
 
     Raises:
         SelfTestFailure: the DRBG gave a wrong answer to a known question.
@@ -53,7 +56,7 @@ class Station:
         ConfigError: certificates that cannot be used.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, manager: Manager | None = None) -> None:
         self_test()
         self.config = config
         state = config.broker.state_dir
@@ -86,12 +89,18 @@ class Station:
             receipt_public_key=self._signer.public_key.decode(),
             auditor=self._auditor,
             clock=self._clock,
+            manager=manager or Manager({}),
         )
+        self.words = BrokerWords(self.broker.report, self._doorways.consumers)
         self._admin = self._doorways.admin
         if self._admin:
             self._admin.listeners.append(self._follow_one)
         self._install_control()
         self.follow_consumers()
+
+    async def ready(self) -> None:
+        """Return when every door listens."""
+        await self._doorways.ready()
 
     async def run(self) -> None:
         """Run sources and doors until cancelled; the last thing is to let go of devices and state."""

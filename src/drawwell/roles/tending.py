@@ -1,0 +1,123 @@
+"""What the service manager is told of this process: that it is ready, how it does, and that it is alive."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from drawwell.host.systemd import Manager
+from drawwell.reports import BrokerReport, SourceState
+from drawwell.units import format_size
+
+LOOK_EVERY_S: Final = 2.0
+"""So old is the status line at most."""
+LEAST_BYTES: Final = 48
+"""With less in the reservoir it is starved: no consumer's generator could be seeded."""
+
+
+class Tending:
+    """Tells `manager`, until cancelled.
+
+    Args:
+        manager: Who is told.
+        ready: Returns when the process does what it is for.
+        status: Says in a line how it does; asked every `LOOK_EVERY_S`.
+        alive: Whether everything that must go on does; while it does not, the watchdog is not told that we live.
+    """
+
+    def __init__(
+        self,
+        manager: Manager,
+        *,
+        ready: Callable[[], Awaitable[object]],
+        status: Callable[[], str],
+        alive: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._manager = manager
+        self._ready = ready
+        self._status = status
+        self._alive = alive
+
+    async def run(self) -> None:
+        """Say READY once, and then what there is to say."""
+        if not self._manager.listens:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._say_ready())
+            tasks.create_task(self._say_status())
+
+    def reloading(self) -> None:
+        """Say that the configuration is read again; `ready_again` ends it."""
+        self._manager.notify(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
+
+    def ready_again(self) -> None:
+        """Say that it was read, or that the old one stays."""
+        self._manager.notify(READY="1", STATUS=self._status())
+
+    def stopping(self) -> None:
+        """Say that this is the end."""
+        self._manager.notify(STOPPING="1", STATUS="stopping")
+
+    async def _say_ready(self) -> None:
+        await self._ready()
+        self._manager.notify(READY="1", STATUS=self._status())
+
+    async def _say_status(self) -> None:
+        every_s = min(LOOK_EVERY_S, (self._manager.watchdog_s or LOOK_EVERY_S) / 3)
+        said = ""
+        while True:
+            words = self._status()
+            if words != said:
+                self._manager.notify(STATUS=words)
+                said = words
+            if self._alive():
+                self._manager.notify(WATCHDOG="1")
+            await asyncio.sleep(every_s)
+
+
+class BrokerWords:
+    """A broker's state in a line. Remembers since when nothing is served.
+
+    Args:
+        report: Of the broker, now.
+        consumers: Who has a session now.
+        now: Seconds on a clock that never steps back.
+    """
+
+    def __init__(
+        self,
+        report: Callable[[], BrokerReport],
+        consumers: Callable[[], frozenset[str]],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._report = report
+        self._consumers = consumers
+        self._now = now
+        self._served_at = now()
+
+    def __call__(self) -> str:
+        """``healthy, …``, ``starved, …``, ``STALLED 12 s: …``, ``no source`` and what else there may be."""
+        report = self._report()
+        if not report.ready:
+            return self._why_not(report)
+        self._served_at = self._now()
+        count = len(self._consumers())
+        word = "healthy" if report.reservoir_bytes >= LEAST_BYTES else "starved"
+        rate = f"{format_size(report.supply_bytes_per_s)}/s full entropy"
+        return f"{word}, {rate}, {count} consumer{'' if count == 1 else 's'}"
+
+    def _why_not(self, report: BrokerReport) -> str:
+        states = {source.state for source in report.sources}
+        errors = "; ".join(
+            f"{source.identity.name}: {source.last_error}" for source in report.sources if source.last_error
+        )
+        why = f": {errors}" if errors else ""
+        if SourceState.PERMANENT_FAILURE in states:
+            return f"FAILED{why}"
+        if any(source.stalled for source in report.sources):
+            return f"STALLED {self._now() - self._served_at:.0f} s{why}"
+        if states <= {SourceState.OFF}:
+            return f"no source{why}"
+        if SourceState.STARTING in states:
+            return f"starting{why}"
+        return report.not_ready_because + why
