@@ -1,0 +1,114 @@
+"""``drawwell guest plan`` and ``apply``: what is written for a guest, doing it, and undoing it."""
+
+import argparse
+import sys
+from dataclasses import replace
+from typing import Any
+
+from drawwell.cli.guest_named import LIFTED, asked, checked_name, known, named, software, timeout_s, user
+from drawwell.cli.guest_words import changes_text, plan_text
+from drawwell.cli.output import Output
+from drawwell.errors import UsageError
+from drawwell.guests.model import Change, Guest, Hypervisor, Plan, Via
+from drawwell.reports import as_json
+from drawwell.units import format_size
+
+NOT_OURS = (Via.FIFO, Via.BUILTIN)
+"""Ways by which no byte comes from the broker to this guest in particular: it is no consumer then."""
+
+
+def planned(args: argparse.Namespace) -> Plan:
+    """Return the plan; a broker that runs is asked how its supply would be shared, and nothing is changed."""
+    checked_name(args.name)
+    guest = named(args, known(args, needed=False))
+    plan = software(args, guest.kind).plan(guest)
+    return replace(plan, notes=(*plan.notes, *_shares(guest, asked(args, "status"))))
+
+
+def _shares(guest: Guest, status: dict[str, Any] | None) -> tuple[str, ...]:
+    """Say how the supply is shared, when the guest may ask for more than there is."""
+    if status is None or guest.via in NOT_OURS or not (supply := status.get("supply_bytes_per_s")):
+        return ()
+    wanted = guest.rate.limit_bytes / guest.rate.period_s if guest.rate else None
+    if wanted is not None and wanted <= supply:
+        return ()
+    others = sum(each["name"] != guest.name for each in status["consumers"])
+    asks = f"a rate of {guest.rate}" if guest.rate else "no rate"
+    share = format_size(round(supply / (others + 1)))
+    words = (
+        f"{asks} is more than the sources give now, {format_size(round(supply))} a second: who waits is served in turn "
+        f"and in equal shares, so beside {others} other consumers at work this guest gets {share} a second, and what "
+        "the others leave."
+    )
+    return (words,)
+
+
+def apply(args: argparse.Namespace, out: Output) -> int:
+    """Show the plan, add the guest to the broker, and do the host's side."""
+    checked_name(args.name)
+    before = known(args, needed=(args.via or "") not in NOT_OURS)
+    guest = named(args, before)
+    host = software(args, guest.kind)
+    plan = planned(args)
+    _confirm(args, out, plan)
+    changes = [*_add(args, guest, host, before), *host.apply(guest)]
+    pasted = [piece for piece in plan.pieces if piece.into == "paste"]
+    document = {"plan": as_json(plan), "changes": [as_json(change) for change in changes]}
+    out.result(document, changes_text(changes, guest.name, to_paste=bool(pasted)))
+    return 0
+
+
+def _confirm(args: argparse.Namespace, out: Output, plan: Plan) -> None:
+    """Show the plan, and ask where somebody can answer."""
+    if not out.as_json:
+        out.say(f"the plan for {plan.name}:")
+        print(plan_text(plan), file=sys.stderr, flush=True)
+    if args.yes or out.as_json or not sys.stdin.isatty():
+        return
+    print("do it? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise UsageError("nothing was done", hint="Answer y, or add --yes.")
+
+
+def _add(
+    args: argparse.Namespace, guest: Guest, host: Hypervisor, before: dict[str, Any] | None
+) -> list[Change]:
+    """Make it a consumer of the broker, or change its terms."""
+    from drawwell.cli.control import call
+
+    if guest.via in NOT_OURS:
+        return []
+    uid, gid = user(args.user) if args.user else host.owner(guest)
+    said = {"rate": args.rate, "quota": args.quota, "draw_class": args.draw_class, "uid": uid, "gid": gid}
+    terms = {name: value for name, value in said.items() if value is not None}
+    call(args, "guest.add", {"name": guest.name, "kind": guest.kind, "via": guest.via, **terms})
+    after = known(args) or {}
+    if before is None:
+        return [
+            Change(
+                f"added the guest {guest.name} as a consumer", f"broker, {after.get('socket') or 'no socket'}"
+            )
+        ]
+    changed = [
+        term for term in ("kind", "via", "rate", "quota", "class") if before.get(term) != after.get(term)
+    ]
+    words = ", ".join(f"{term} {after.get(term) or LIFTED}" for term in changed)
+    return [Change(f"changed the guest {guest.name}: {words}", "broker")] if changed else []
+
+
+def remove(args: argparse.Namespace, out: Output) -> int:
+    """Undo it: what is owed is answered, the host lets go, and then the broker forgets the guest."""
+    from drawwell.cli.control import call
+
+    checked_name(args.name)
+    wait_s = timeout_s(args)
+    there = known(args, needed=(args.via or "") not in NOT_OURS)
+    guest = named(args, there)
+    if there:
+        call(args, "guest.settle", {"name": guest.name, "timeout_s": wait_s})
+    changes = software(args, guest.kind).remove(guest)
+    if there:
+        call(args, "guest.remove", {"name": guest.name, "timeout_s": wait_s})
+        changes.append(Change(f"removed the guest {guest.name} and its consumer", "broker"))
+    out.result({"changes": [as_json(change) for change in changes]}, changes_text(changes, guest.name))
+    return 0

@@ -1,0 +1,246 @@
+"""``drawwell guest verify``, ``reseed`` and ``audit``: guests looked at, from inside where there is a way in."""
+
+import argparse
+from collections.abc import Iterator
+from typing import Any, Final
+
+from drawwell.cli.guest_apply import NOT_OURS
+from drawwell.cli.guest_named import asked, checked_name, known, named, software, timeout_s
+from drawwell.cli.guest_words import audit_text, findings_text
+from drawwell.cli.output import Output
+from drawwell.errors import DrawwellError, GuestUnavailable
+from drawwell.guests.model import Guest, GuestFacts, GuestFinding, Inside, Kind, Verdict, Via
+from drawwell.reports import as_json
+
+SOCKET_INSIDE: Final = "/run/drawwell/draw.sock"
+"""Where a container has the broker's socket."""
+RESEED_BYTES: Final = 64
+_DRAWS: Final = "what it reads is what this broker granted it"
+
+
+def verify(args: argparse.Namespace, out: Output) -> int:
+    """Look at a guest; 1 when something fails."""
+    checked_name(args.name)
+    entry = known(args, needed=False)
+    guest = named(args, entry)
+    inside = software(args, guest.kind).inside(guest)
+    findings = [*_at_broker(guest, entry)]
+    if inside:
+        findings += _from_inside(args, guest, inside)
+    script = "" if inside else _script()
+    failed = any(each.verdict is Verdict.FAILS for each in findings)
+    document = {
+        "name": guest.name,
+        "looked": "from inside" if inside else "host side only",
+        "findings": [as_json(each) for each in findings],
+        "script": script,
+    }
+    text = findings_text(findings)
+    if script:
+        text += (
+            "\n\nhost side only: there is no way into the guest. Paste this into it, as root:\n\n" + script
+        )
+    out.result(document, text)
+    return 1 if failed else 0
+
+
+def _script() -> str:
+    from drawwell.guests.inside_script import LOOK
+
+    return LOOK.strip() + "\ntimeout 10 dd if=/dev/hwrng bs=64 count=1 | wc -c    # 64 when it is not stuck\n"
+
+
+def _at_broker(guest: Guest, entry: dict[str, Any] | None) -> Iterator[GuestFinding]:
+    if guest.via in NOT_OURS:
+        words = f"by {guest.via} it gets no bytes of its own from the broker"
+        yield GuestFinding("the broker knows it", Verdict.UNKNOWN, words)
+    elif entry is None:
+        hint = f"Type 'drawwell guest apply {guest.kind} {guest.name}', as root, while the broker runs."
+        yield GuestFinding(
+            "the broker knows it", Verdict.FAILS, "no broker here has a guest of that name", hint=hint
+        )
+    else:
+        served = entry["full_bytes"] + entry["drbg_bytes"]
+        yield GuestFinding("the broker knows it", Verdict.HOLDS, f"{served} bytes so far")
+        if guest.via in {Via.VIRTIO, Via.USB_VIRTUAL}:
+            yield _connected(entry)
+
+
+def _connected(entry: dict[str, Any]) -> GuestFinding:
+    what = "its machine is connected"
+    if entry["connected"]:
+        return GuestFinding(what, Verdict.HOLDS, f"to {entry['socket']}")
+    hint = "Start the machine with the plan's arguments; QEMU's user must be able to open the socket."
+    return GuestFinding(what, Verdict.FAILS, f"nobody is connected to {entry['socket']}", hint=hint)
+
+
+def _from_inside(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[GuestFinding]:
+    match guest.via:
+        case Via.SOCKET:
+            yield from _socket(args, guest, inside)
+        case Via.DEVICE | Via.USB | Via.USB_VIRTUAL:
+            yield from _stick(args, guest, inside)
+        case _:
+            yield from _virtio(args, guest, inside)
+
+
+def _virtio(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[GuestFinding]:
+    from drawwell.guests import inside as guests
+
+    seen = guests.look(inside)
+    yield from guests.findings(seen)
+    if not seen.hwrng:
+        return
+    within_s = timeout_s(args)
+    before = known(args, needed=False)
+    data = guests.read_hwrng(inside, 1, within_s)
+    if not data and args.mend:
+        guests.rebind(inside)
+        data = guests.read_hwrng(inside, 1, within_s)
+        words = (
+            "its driver was put back, and it reads again"
+            if data
+            else "its driver was put back, and it waits still"
+        )
+        yield GuestFinding("it was mended", Verdict.HOLDS if data else Verdict.FAILS, words, inside=True)
+    after = known(args, needed=False)
+    yield _readable(data, within_s, after)
+    if data:
+        if guest.via not in NOT_OURS:
+            more = b"" if _served(after) > _served(before) else guests.read_hwrng(inside, 4, within_s)
+            yield _ledger(before, known(args, needed=False) if more else after, len(data) + len(more))
+        yield guests.fips(guests.read_hwrng(inside, guests.FIPS_REQUESTS, within_s))
+
+
+def _readable(data: bytes, within_s: float, entry: dict[str, Any] | None) -> GuestFinding:
+    what = "/dev/hwrng can be read"
+    if data:
+        return GuestFinding(what, Verdict.HOLDS, f"{len(data)} bytes", inside=True)
+    words = f"a read waited for {within_s:g} s"
+    if entry and entry["owed_bytes"]:
+        hint = (
+            "It is starved, and gets its bytes when there are some: look at 'drawwell status' and its quota."
+        )
+        return GuestFinding(
+            what, Verdict.FAILS, f"{words}: the broker owes it {entry['owed_bytes']} bytes", True, hint
+        )
+    hint = "Mend it: the same with --mend puts the guest's driver back, so that it asks anew."
+    return GuestFinding(
+        what, Verdict.FAILS, f"{words}, and the broker owes nothing: the request was lost", True, hint
+    )
+
+
+def _ledger(before: dict[str, Any] | None, after: dict[str, Any] | None, n_bytes: int) -> GuestFinding:
+    if before is None or after is None:
+        return GuestFinding(
+            _DRAWS, Verdict.UNKNOWN, "no broker here tells us its account", hint="Ask as root."
+        )
+    rose = _served(after) - _served(before)
+    if rose > 0:
+        return GuestFinding(
+            _DRAWS, Verdict.HOLDS, f"{n_bytes} bytes read, its account rose by {rose}", inside=True
+        )
+    hint = (
+        "Its virtio-rng has another backend: compare with 'drawwell guest plan' and 'drawwell guest audit'."
+    )
+    return GuestFinding(
+        _DRAWS, Verdict.FAILS, f"{n_bytes} bytes read, and its account stands still", True, hint
+    )
+
+
+def _served(entry: dict[str, Any] | None) -> int:
+    return int(entry["full_bytes"]) + int(entry["drbg_bytes"]) if entry else 0
+
+
+def _socket(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[GuestFinding]:
+    """Draw through the socket, from inside, and compare the account."""
+    from drawwell.entropy.blocks import DrawClass
+    from drawwell.guests import inside as guests
+
+    before, status = known(args, needed=False), asked(args, "status")
+    draw_class = DrawClass.DRBG if guest.draw_class == "drbg" else DrawClass.FULL
+    names_bytes = len((status or {}).get("name", "").encode()) + len(guest.name)
+    what = "it can draw through its socket"
+    try:
+        n_bytes = guests.draw(
+            inside, SOCKET_INSIDE, draw_class, names_bytes=names_bytes, within_s=timeout_s(args)
+        )
+    except GuestUnavailable as error:
+        yield GuestFinding(what, Verdict.FAILS, str(error), True, error.hint or "")
+        return
+    if not n_bytes:
+        yield GuestFinding(what, Verdict.FAILS, f"no answer at {SOCKET_INSIDE} in time", inside=True)
+        return
+    yield GuestFinding(what, Verdict.HOLDS, f"{n_bytes} bytes by {SOCKET_INSIDE}", inside=True)
+    yield _ledger(before, known(args, needed=False), n_bytes)
+
+
+def _stick(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[GuestFinding]:
+    """Look for a OneRNG in there, and read a little of it where nobody else does."""
+    from drawwell.guests import inside as guests
+
+    seen, within_s = guests.look(inside), timeout_s(args)
+    what = "it has a OneRNG"
+    if not seen.sticks:
+        hint = "Is it plugged in, and has the guest cdc_acm? Look at its dmesg."
+        yield GuestFinding(what, Verdict.FAILS, "no tty of one is there", True, hint)
+        return
+    yield GuestFinding(what, Verdict.HOLDS, ", ".join(seen.sticks), inside=True)
+    before = known(args, needed=False)
+    data = guests.read_stick(inside, seen.sticks[0].partition(":")[0], 1, within_s)
+    what = "it can be read"
+    if data:
+        yield GuestFinding(what, Verdict.HOLDS, f"{len(data)} bytes", inside=True)
+    else:
+        words = f"no byte in {within_s:g} s; it may be another program in there that reads it"
+        yield GuestFinding(what, Verdict.UNKNOWN, words, inside=True)
+    if guest.via is Via.USB_VIRTUAL:
+        yield _ledger(before, known(args, needed=False), len(data))
+
+
+def reseed(args: argparse.Namespace, out: Output) -> int:
+    """Draw fresh bytes for one guest, and have its kernel reseed with them."""
+    import asyncio
+
+    from drawwell.cli.control import upstream
+    from drawwell.entropy.blocks import DrawClass
+    from drawwell.guests.reseed import reseed as reseed_inside
+
+    checked_name(args.name)
+    guest = named(args, known(args, needed=False))
+    inside = software(args, guest.kind).inside(guest)
+    if inside is None:
+        raise GuestUnavailable(
+            f"there is no way into {guest.name}",
+            hint="Give it a guest agent, or reseed it by hand: in it, 'drawwell draw' into its kernel.",
+        )
+    link = upstream(args)
+
+    async def fresh() -> bytes:
+        try:
+            return (await link.draw(RESEED_BYTES, DrawClass.FULL)).data
+        finally:
+            await link.aclose()
+
+    findings = reseed_inside(inside, asyncio.run(fresh()))
+    out.result(
+        {"name": guest.name, "findings": [as_json(each) for each in findings]}, findings_text(findings)
+    )
+    return 1 if any(each.verdict is Verdict.FAILS for each in findings) else 0
+
+
+def audit(args: argparse.Namespace, out: Output) -> int:
+    """Look at every guest on this host; software that is there and does not answer is said, not passed over."""
+    facts: list[GuestFacts] = []
+    unanswered: dict[str, str] = {}
+    for kind in [Kind(args.kind)] if args.kind else list(Kind):
+        try:
+            facts += software(args, kind).audit()
+        except DrawwellError as error:
+            unanswered[kind] = str(error)
+    for name, words in unanswered.items():
+        out.say(f"{name}: {words}")
+    failed = any(found.verdict is Verdict.FAILS for each in facts for found in each.findings)
+    document = {"guests": [as_json(each) for each in facts], "unanswered": unanswered}
+    out.result(document, audit_text(facts))
+    return 1 if failed or unanswered else 0

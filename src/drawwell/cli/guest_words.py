@@ -1,0 +1,88 @@
+"""Guests in words: plans, changes, findings and tables for people."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from drawwell.cli.output import table
+from drawwell.guests.model import Change, GuestFacts, GuestFinding, Plan, Verdict
+from drawwell.units import format_size
+
+MARKS: Final = {Verdict.HOLDS: "+", Verdict.FAILS: "!", Verdict.UNKNOWN: "?"}
+_WIDTH: Final = 100
+
+
+def plan_text(plan: Plan) -> str:
+    """Every piece with where it belongs, then what its owner should know."""
+    lines: list[str] = []
+    for piece in plan.pieces:
+        into = "to paste" if piece.into == "paste" else f"into {piece.into}"
+        lines += [f"# {piece.title}, {into}", piece.text.rstrip("\n"), ""]
+    for note in plan.notes:
+        words = note[:1].upper() + note[1:]
+        lines += textwrap.wrap(
+            words, _WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_on_hyphens=False
+        )
+    return "\n".join(lines).rstrip()
+
+
+def changes_text(changes: Sequence[Change], name: str, *, to_paste: bool = False) -> str:
+    """What was done and where."""
+    lines = [f"{change.what} ({change.where})" for change in changes] or [f"{name}: nothing to change"]
+    return "\n".join([*lines, "what the plan has to paste is yours to paste"] if to_paste else lines)
+
+
+def findings_text(findings: Iterable[GuestFinding]) -> str:
+    """A line each, and what to do below."""
+    lines: list[str] = []
+    for each in findings:
+        side = "" if each.inside else " (from the host)"
+        lines.append(f"{MARKS[each.verdict]} {each.what}{side}: {each.detail}")
+        if each.hint:
+            lines.append(f"    {each.hint}")
+    return "\n".join(lines)
+
+
+def audit_text(facts: Sequence[GuestFacts]) -> str:
+    """Every guest in a table, then what is wrong with them."""
+    if not facts:
+        return "no guests were found on this host"
+    heading = ("KIND", "NAME", "RUNS", "VIRTIO-RNG", "FED BY", "LIMIT", "GENERATION ID")
+    rows = [
+        (
+            f.kind,
+            f.name,
+            _yes(f.running),
+            _yes(f.virtio_rng),
+            f.backend or "-",
+            f.limit or "-",
+            _yes(f.generation_id),
+        )
+        for f in facts
+    ]
+    wrong = [
+        f"{each.name}: {found.what}: {found.detail}" + (f"\n    {found.hint}" if found.hint else "")
+        for each in facts
+        for found in each.findings
+        if found.verdict is Verdict.FAILS
+    ]
+    return "\n".join([table([heading, *rows]), *([""] if wrong else []), *wrong])
+
+
+def _yes(value: bool | None) -> str:
+    return "?" if value is None else "yes" if value else "no"
+
+
+def guests_text(guests: Sequence[dict[str, Any]]) -> str:
+    """The broker's guests in a table."""
+    if not guests:
+        return "no guests; add one: 'drawwell guest apply KIND NAME'"
+    heading = ("NAME", "KIND", "VIA", "CLASS", "RATE", "QUOTA", "CONNECTED", "OWED", "SERVED")
+    rows = [
+        (
+            g["name"], g["kind"], g["via"], g["class"], g["rate"] or "none", g["quota"] or "none",
+            str(g["connected"]), format_size(g["owed_bytes"]), format_size(g["full_bytes"] + g["drbg_bytes"]),
+        )
+        for g in guests
+    ]  # fmt: skip
+    return table([heading, *rows])
