@@ -61,7 +61,12 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool) -> int:
 
 
 def set_up_logging(*, verbose: bool, quiet: bool) -> None:
-    """Log to standard error, with the prefix of all our words."""
+    """Log to standard error with the prefix of all our words; where that is the journal, with fields."""
+    from drawwell.host.journal import JournalHandler, goes_to_journal
+
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(level=level, stream=sys.stderr, format="drawwell: %(message)s")
+    plain: logging.Handler = logging.StreamHandler(sys.stderr)
+    plain.setFormatter(logging.Formatter("drawwell: %(message)s"))
+    journal = goes_to_journal(sys.stderr, os.environ)
+    logging.basicConfig(level=level, handlers=[JournalHandler(plain) if journal else plain])
     logging.getLogger("asyncio").setLevel(logging.WARNING)

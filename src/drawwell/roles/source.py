@@ -88,6 +88,7 @@ class SourceRole:
         ends: Callable[[DrawwellError], bool] = lambda _error: False,
     ) -> None:
         self._driver = driver
+        self._log = logging.LoggerAdapter(log, {"source": driver.identity.name})
         self._monitor = monitor
         self._supply = supply
         self._clock = clock
@@ -207,7 +208,7 @@ class SourceRole:
         self._last_error = ""
         self._monitor.start()
         self.changed()
-        log.info("%s: open, start-up tests begin%s", self._label, self._firmware_words)
+        self._log.info("%s: open, start-up tests begin%s", self._label, self._firmware_words)
         while True:
             await self._serve_commands()
             if self._paused or not (self._supply.wanted or self._monitor.state is not SourceState.HEALTHY):
@@ -238,7 +239,7 @@ class SourceRole:
             self._count.discarded_bytes += len(raw)
             raise
         if self._monitor.state is not before:
-            log.info("%s: %s", self._label, self._monitor.state)
+            self._log.info("%s: %s", self._label, self._monitor.state)
             self.changed()
         if tested is None:
             self._count.discarded_bytes += len(raw)
@@ -264,7 +265,7 @@ class SourceRole:
 
     def _note(self, error: DrawwellError) -> None:
         if str(error) != self._last_error:
-            log.warning("%s: %s; %s", self._label, error, self._consequence(error))
+            self._log.warning("%s: %s; %s", self._label, error, self._consequence(error))
         self._last_error = str(error)
         self.changed()
 
