@@ -17,7 +17,7 @@ class UnixLink(Link):
     async def _connect(self) -> LinkProtocol:
         loop = asyncio.get_running_loop()
         try:
-            _check_place(self.name)
+            check_place(self.name)
             _, protocol = await loop.create_unix_connection(lambda: LinkProtocol(self.name), self.name)
         except PermissionError as error:
             raise PermissionRefused(
@@ -27,7 +27,7 @@ class UnixLink(Link):
         return protocol
 
 
-def _check_place(path: str) -> None:
+def check_place(path: str) -> None:
     """Return when nobody but root, us, and whom the directories belong to can have put `path` there.
 
     In a directory like /tmp, where everybody may make a name, only root and we are believed.

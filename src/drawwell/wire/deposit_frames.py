@@ -18,8 +18,7 @@ OUTPUT_BYTES: Final = OUTPUT_BITS // 8
 MAX_DEPOSIT_BYTES: Final = 65_536
 MAX_REPORT_BYTES: Final = 32_768
 MAX_TESTS: Final = 16
-_DEPOSIT: Final = struct.Struct(">II")
-_MOST: Final = 2**32 - 1
+_DEPOSIT: Final = struct.Struct(">QQ")
 _MOST_COUNTED: Final = 2**63 - 1
 _TEXT_BYTES: Final = {
     "name": 63, "kind": 16, "noise": 64, "firmware_detail": 255, "hardware_id": 32, "path": 1024,
@@ -71,7 +70,7 @@ class Deposit(Frame):
         return (self.spoilt_bytes + len(self.data)) // OUTPUT_BYTES * INPUT_BITS
 
     def encode(self) -> bytes:
-        head = _DEPOSIT.pack(min(self.assessed_bits, _MOST), min(self.spoilt_bytes, _MOST))
+        head = _DEPOSIT.pack(self.assessed_bits, self.spoilt_bytes)
         return self._framed(head, bytes(self.data))
 
     @classmethod
