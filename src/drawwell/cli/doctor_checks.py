@@ -33,6 +33,7 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     devices = discover()
     yield from _devices(devices)
     yield from _hwrng(config)
+    yield from doctor_places.others()
     for device in devices:
         yield from _device(device, running=report is not None)
     if config:

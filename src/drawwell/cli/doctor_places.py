@@ -43,6 +43,15 @@ def state(config: "Config") -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def others() -> Iterator[Finding]:
+    """The vendor's package, rng-tools and their kin: which is installed, holds a device or feeds the kernel."""
+    from drawwell.cli.rivals import rivals
+
+    for each in rivals():
+        hint = "Take its settings over: 'drawwell migrate'. It is left alone; remove it when drawwell does its work."
+        yield Finding("problem" if each.holds else "note", each.package or each.program, each.words, hint)
+
+
 def copies(config: "Config", machine: VirtualFacts) -> Iterator[Finding]:
     """Would a broker here learn that its machine was copied?"""
     if not (config.serves and machine.virtual):
@@ -68,14 +77,38 @@ def copies(config: "Config", machine: VirtualFacts) -> Iterator[Finding]:
 
 
 def ports(config: "Config") -> Iterator[Finding]:
-    """Are the ports free on which a broker is to listen?"""
+    """Are the ports free on which a broker is to listen, and will they be at the next start?"""
     wanted = {"tls": config.tls.listen, "enrol": config.enrol.listen, "health": config.health.listen}
     for name, address in wanted.items():
+        if isinstance(address, HostPort) and not reserved(address.port):
+            yield Finding(
+                "note", f"door {name}",
+                f"Linux hands port {address.port} out to outgoing connections: one of them may hold it at a start",
+                f"Keep it back: add {address.port} to net.ipv4.ip_local_reserved_ports in /etc/sysctl.d.",
+            )  # fmt: skip
         if isinstance(address, HostPort) and (why := _taken(address)):
             yield Finding(
                 "problem", f"door {name}", f"cannot listen on {address}: {why}",
                 f"See who does with 'ss -ltnp sport = :{address.port}', or set another listen in [{name}].",
             )  # fmt: skip
+
+
+def reserved(port: int, root: str = "/") -> bool:
+    """Is a port out of the range of outgoing connections, or kept back from them?"""
+    try:
+        low, high = _sysctl(root, "ip_local_port_range").split()
+        kept = _sysctl(root, "ip_local_reserved_ports").strip()
+    except (OSError, ValueError):
+        return True
+    if not int(low) <= port <= int(high):
+        return True
+    spans = (span.partition("-") for span in kept.split(",") if span)
+    return any(int(first) <= port <= int(last or first) for first, _, last in spans)
+
+
+def _sysctl(root: str, name: str) -> str:
+    with open(os.path.join(root, "proc/sys/net/ipv4", name), encoding="ascii") as file:
+        return file.read()
 
 
 def _taken(address: HostPort) -> str:

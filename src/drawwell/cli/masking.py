@@ -1,0 +1,36 @@
+"""Takes out of a text whatever could be a key, a token or drawn bytes, before somebody else is shown it."""
+
+import re
+from typing import Final
+
+MASK: Final = "[masked]"
+_BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?(-----END \1-----|\Z)", re.DOTALL)
+_TOKEN: Final = re.compile(r"\bdw1\.\S+")
+_USER_INFO: Final = re.compile(r"(?<=://)[^/@\s\"']*:[^/@\s\"']*(?=@)")
+_NAMED: Final = re.compile(
+    r"(?i)\b([a-z_-]*(?:secret|password|passphrase|passwd|token|api[_-]?key|private[_-]?key))(\s*[=:]\s*|\s+)(\S+)"
+)
+_HEX: Final = re.compile(r"(?i)(?<![0-9a-z])(?:[0-9a-f]{2}[ :]?){16,}(?![0-9a-z])")
+_BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{24,}={0,2}")
+
+
+def masked(text: str) -> str:
+    """`text` without PEM blocks, invitations, passwords, and runs of 16 bytes and more in hexadecimal or base64."""
+    text = _BLOCK.sub(f"-----{MASK}-----", text)
+    text = _TOKEN.sub(f"dw1.{MASK}", text)
+    text = _USER_INFO.sub(MASK, text)
+    text = _NAMED.sub(rf"\1\2{MASK}", text)
+    text = _HEX.sub(_unless_plain, text)
+    return _BASE64.sub(lambda run: MASK if _looks_random(run[0]) else run[0], text)
+
+
+def _unless_plain(run: "re.Match[str]") -> str:
+    """Keep a row of decimal digits: a number, a date."""
+    digits = run[0].replace(" ", "").replace(":", "")
+    return run[0] if digits.isdecimal() and (":" in run[0] or " " in run[0]) else MASK
+
+
+def _looks_random(run: str) -> bool:
+    """Does it mix digits, capitals and small letters as no path and no name does?"""
+    kinds = [sum(map(kind, run)) for kind in (str.isdigit, str.isupper, str.islower)]
+    return all(count >= 2 for count in kinds)

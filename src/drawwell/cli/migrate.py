@@ -1,0 +1,115 @@
+"""``drawwell migrate``: what the vendor's package or rng-tools was told, as a configuration of ours."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from glob import glob
+from typing import TYPE_CHECKING, Any
+
+from drawwell.cli.output import Output, table
+
+if TYPE_CHECKING:
+    from drawwell.cli.rivals import Rival
+    from drawwell.config.legacy import Migration
+
+ONERNG_CONF = "/etc/onerng.conf"
+PLACES = (ONERNG_CONF, "/etc/default/rng-tools*")
+MOST_BYTES = 1 << 16
+
+
+def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
+    """Add the noun."""
+    parser = nouns.add_parser(
+        "migrate", parents=[common], allow_abbrev=False,
+        help="turn the settings of the vendor's package or of rng-tools into a configuration",
+        description="Read /etc/onerng.conf and /etc/default/rng-tools*, answer every option there (kept, or obsolete "
+        "and why), and print a configuration that does the same. Nothing of theirs is stopped, masked or changed.",
+    )  # fmt: skip
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help="the files to read instead; onerng.conf is known by its name"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE",
+        help="write the configuration to this new file, such as /etc/drawwell/conf.d/migrated.toml",
+    )  # fmt: skip
+    parser.add_argument(
+        "--who",
+        action="store_true",
+        help="only say which of those programs is installed, holds a device or feeds",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.cli.rivals import rivals
+    from drawwell.reports import as_json
+
+    others = rivals()
+    documents = [as_json(each) for each in others]
+    if args.who:
+        words = "\n".join(_sentences(others))
+        out.result({"others": documents}, words or "no other program that feeds kernels is installed or runs")
+        return 0
+    files = args.files or [file for place in PLACES for file in sorted(glob(place))]
+    migration = _read(files)
+    text = migration.toml() if migration.settings else ""
+    if args.output and text:
+        fd = os.open(args.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+    answers = [as_json(answer) for answer in migration.answers]
+    document = {"files": files, "answers": answers, "configuration": text, "others": documents}
+    out.result(document, _words(files, migration, "" if args.output else text))
+    if not out.as_json:
+        _advise(args, out, files, others)
+    return 0
+
+
+def _read(files: Sequence[str]) -> "Migration":
+    from drawwell.config.legacy import Migration, from_onerng
+    from drawwell.config.legacy_rngd import from_rng_tools
+
+    migration = Migration()
+    for file in files:
+        with open(file, encoding="utf-8", errors="replace") as opened:
+            text = opened.read(MOST_BYTES)
+        if os.path.basename(file) == os.path.basename(ONERNG_CONF):
+            from_onerng(file, text, migration)
+        else:
+            from_rng_tools(file, text, migration, _kind_of)
+    return migration
+
+
+def _kind_of(node: str) -> str:
+    from drawwell.drivers.discovery import discover
+
+    real = os.path.realpath(node)
+    return next((device.kind for device in discover() if device.path == real), "")
+
+
+def _words(files: Sequence[str], migration: "Migration", text: str) -> str:
+    if not files:
+        return f"none of {' and '.join(PLACES)} is here: there is nothing to take over"
+    heading = ("OPTION", "VALUE", "ANSWER", "WHY OR HOW")
+    rows = [(each.option, each.value, str(each.verdict), each.words) for each in migration.answers]
+    answers = table([heading, *rows]) if rows else f"{', '.join(files)}: nothing is set there"
+    return f"{answers}\n\n{text}".rstrip()
+
+
+def _advise(args: argparse.Namespace, out: Output, files: Sequence[str], others: "Sequence[Rival]") -> None:
+    for file in files:
+        if os.path.basename(file) == os.path.basename(ONERNG_CONF) and not os.access(file, os.X_OK):
+            out.say(
+                f"{file} is not executable: the vendor's script ignores such a file, and used its defaults"
+            )
+    for words in _sentences(others):
+        out.say(words)
+    if args.output:
+        out.say(f"wrote {args.output}; look at it with 'drawwell config check'")
+
+
+def _sentences(others: "Sequence[Rival]") -> list[str]:
+    return [f"{each.words}{_WAY_OUT.format(each.package) if each.package else ''}" for each in others]
+
+
+_WAY_OUT = "; it is left alone: 'apt remove {}' when drawwell has taken over"

@@ -1,0 +1,192 @@
+"""Debian roots that need no kernel of their own: to chroot into, or to boot as a container with systemd-nspawn.
+
+Each is an overlay over what the cache keeps, so that a test may do with it what it likes.
+"""
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from lab.cache import NoLab, kept, program
+from lab.debian import _APT as APT
+from lab.debian import _archive as archive
+from lab.debian import debian
+
+MINBASE: Final = ("python3-cryptography", "python3-h11")
+"""What the package depends on; nothing of systemd."""
+COMMAND_S: Final = 300.0
+"""How long one command may take in a root."""
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Root:
+    """A root directory, and commands run in it.
+
+    Args:
+        path: Where it is.
+        enter: The words before each command, such as ``("chroot", path)``.
+    """
+
+    def __init__(self, path: Path, enter: Sequence[str]) -> None:
+        self.path = path
+        self._enter = tuple(enter)
+
+    def run(self, *words: str, check: bool = True, data: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command in it as root; both outputs come as one text.
+
+        Raises:
+            AssertionError: it failed, unless `check` is false.
+        """
+        done = subprocess.run(
+            [*self._enter, *words], input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=COMMAND_S, check=False, env={"PATH": PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
+        )  # fmt: skip
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(words)} exits with {done.returncode}: {done.stdout}")
+        return done
+
+    def says(self, *words: str) -> str:
+        """Run a command and return what it says, whatever its exit code."""
+        return self.run(*words, check=False).stdout.strip()
+
+    def files(self) -> dict[str, tuple[int, int, int, int]]:
+        """Every path below it, but not in the file systems of the kernel, with mode, owner, group and size."""
+        found = {}
+        for folder, names, files in os.walk(self.path):
+            here = os.path.relpath(folder, self.path)
+            if here == ".":
+                names[:] = [name for name in names if name not in {"proc", "sys", "dev", "run", "tmp"}]
+            for name in (*names, *files):
+                status = os.lstat(os.path.join(folder, name))
+                size = status.st_size if name in files else 0
+                found[os.path.join(here, name)] = (status.st_mode, status.st_uid, status.st_gid, size)
+        return found
+
+
+@contextlib.contextmanager
+def chroot(suite: str = "bookworm", packages: Sequence[str] = MINBASE) -> Iterator[Root]:
+    """Make a root without systemd, as an image for a container has it; a ``chroot`` is the way in.
+
+    Raises:
+        NoLab: not root, or it cannot be built.
+    """
+    with _overlay(_minbase(suite, packages)) as root, _mounts(root):
+        yield Root(root, ("chroot", str(root)))
+
+
+@contextlib.contextmanager
+def container(suite: str = "bookworm", *options: str) -> Iterator[Root]:
+    """Boot a Debian with systemd in a container without a network.
+
+    Args:
+        suite: ``bookworm`` or ``trixie``.
+        options: More words for systemd-nspawn, such as ``--bind=…``.
+
+    Raises:
+        NoLab: not root, or it cannot be built or booted.
+    """
+    image = debian(suite)
+    with tempfile.TemporaryDirectory(prefix="drawwell-root-") as folder, contextlib.ExitStack() as undo:
+        lower = Path(folder)
+        program("mount", "-o", "ro,loop", image.disk, lower)
+        undo.callback(program, "umount", lower)
+        root = undo.enter_context(_overlay(lower))
+        leader = undo.enter_context(_booted(root, options))
+        yield Root(root, ("nsenter", f"--target={leader}", "--all", "--root", "--wdns=/"))
+
+
+def _minbase(suite: str, packages: Sequence[str]) -> Path:
+    recipe = {"suite": suite, "packages": sorted(packages), "apt": APT}
+
+    def build(work: Path) -> None:
+        _need_root()
+        include = f"--include={','.join(sorted(packages))}"
+        program("mmdebstrap", "--variant=minbase", include, *APT, suite, work / "root", archive())
+
+    return kept("minbase", recipe, build) / "root"
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise NoLab("a Debian root file system needs root")
+
+
+@contextlib.contextmanager
+def _overlay(lower: Path) -> Iterator[Path]:
+    _need_root()
+    with tempfile.TemporaryDirectory(prefix="drawwell-root-") as folder:
+        upper, work, root = (Path(folder) / name for name in ("upper", "work", "root"))
+        for each in (upper, work, root):
+            each.mkdir()
+        program(
+            "mount",
+            "-t",
+            "overlay",
+            "overlay",
+            "-o",
+            f"lowerdir={lower},upperdir={upper},workdir={work}",
+            root,
+        )
+        try:
+            yield root
+        finally:
+            program("umount", root)
+
+
+@contextlib.contextmanager
+def _mounts(root: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as undo:
+        for words in (("-t", "proc", "proc"), ("-t", "tmpfs", "tmpfs")):
+            at = root / ("proc" if "proc" in words else "run")
+            program("mount", *words, at)
+            undo.callback(program, "umount", at)
+        yield
+
+
+@contextlib.contextmanager
+def _booted(root: Path, options: Sequence[str]) -> Iterator[int]:
+    words = [
+        "systemd-nspawn",
+        "--quiet",
+        f"--directory={root}",
+        "--register=no",
+        "--keep-unit",
+        "--private-network",
+    ]
+    console = root / "console.log"
+    with console.open("wb") as log:
+        booting = subprocess.Popen(
+            [*words, "--console=pipe", *options, "--boot"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        yield _leader(booting, console)
+    finally:
+        booting.terminate()
+        booting.wait(COMMAND_S)
+
+
+def _leader(booting: "subprocess.Popen[bytes]", console: Path) -> int:
+    """Wait until its systemd has come up; return the process number of it."""
+    from drawwell.testing.waiting import wait_until
+
+    children = Path(f"/proc/{booting.pid}/task/{booting.pid}/children")
+
+    def up() -> bool:
+        if booting.poll() is not None:
+            raise NoLab(f"no container: {console.read_text(errors='replace')[-500:]}")
+        return bool(leader := children.read_text().split()) and _is_up(leader[0])
+
+    wait_until(up, "the container's systemd comes up")
+    return int(children.read_text().split()[0])
+
+
+def _is_up(leader: str) -> bool:
+    asked = subprocess.run(
+        ["nsenter", f"--target={leader}", "--all", "--root", "--wdns=/", "systemctl", "is-system-running"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return asked.stdout.strip() in {"running", "degraded"}

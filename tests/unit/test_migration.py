@@ -1,0 +1,170 @@
+"""config/legacy: what the vendor's package and rng-tools were told, answered and taken over."""
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drawwell.config.legacy import Migration, Verdict, assignments, from_onerng
+from drawwell.config.legacy_rngd import from_rng_tools, options
+from drawwell.config.load import load
+
+SHIPPED = """#!/bin/sh
+# set to 0 to not start rngd
+export ONERNG_START_RNGD="1"
+export ONERNG_MODE_COMMAND="cmd0"
+export ONERNG_VERIFY_FIRMWARE="1"
+export ONERNG_AES_WHITEN="1"
+export ONERNG_URANDOM_RESEED="0"
+export ONERNG_ENTROPY=".93750"
+#export ONERNG_FEED_KERNEL="1"
+#export ONERNG_FEED_RATE="5"
+"""
+
+
+def onerng(text: str) -> Migration:
+    migration = Migration()
+    from_onerng("onerng.conf", text, migration)
+    return migration
+
+
+def rngd(text: str, kind: str = "") -> Migration:
+    migration = Migration()
+    from_rng_tools("rng-tools", text, migration, lambda _: kind)
+    return migration
+
+
+def verdicts(migration: Migration) -> dict[str, str]:
+    return {answer.option: str(answer.verdict) for answer in migration.answers}
+
+
+def test_every_option_that_the_vendor_ships_is_answered() -> None:
+    """The shipped file: each option is kept or obsolete, with a reason, and none is unknown."""
+    found = onerng(SHIPPED)
+    assert verdicts(found) == {
+        "ONERNG_START_RNGD": "kept",
+        "ONERNG_MODE_COMMAND": "obsolete",
+        "ONERNG_VERIFY_FIRMWARE": "kept",
+        "ONERNG_AES_WHITEN": "obsolete",
+        "ONERNG_URANDOM_RESEED": "obsolete",
+        "ONERNG_ENTROPY": "obsolete",
+    }
+    assert all(answer.words for answer in found.answers)
+    assert [answer.line for answer in found.answers] == [3, 4, 5, 6, 7, 8]
+
+
+def test_the_shipped_file_feeds_the_kernel_from_a_verified_stick() -> None:
+    """What the vendor's package does by default is what the configuration says."""
+    assert tomllib.loads(onerng(SHIPPED).toml()) == {
+        "source": [{"name": "onerng", "driver": "onerng", "verify_firmware": "require"}],
+        "kernel": {"feed": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "table", "expected"),
+    [
+        ("ONERNG_START_RNGD=0", "kernel", {"feed": False}),
+        ("ONERNG_MODE_COMMAND=cmd3", "source", {"mode": "cmd3"}),
+        ("ONERNG_VERIFY_FIRMWARE=0", "source", {"verify_firmware": "off"}),
+        ("ONERNG_ENTROPY=.5", "source", {"min_entropy": 4}),
+        ("ONERNG_FEED_RATE=30", "kernel", {"interval": "30s"}),
+        ("ONERNG_FEED_RATE=0", "kernel", {"interval": "1s"}),
+    ],
+)
+def test_what_the_owner_changed_is_kept(line: str, table: str, expected: dict[str, object]) -> None:
+    """An option of the vendor's that means something here comes out as a setting of ours."""
+    document = tomllib.loads(onerng(line).toml())
+    section = document[table][0] if table == "source" else document[table]
+    assert expected.items() <= section.items()
+
+
+@pytest.mark.parametrize("line", ["ONERNG_MODE_COMMAND=cmd9", "ONERNG_FEED_RATE=soon", "ONERNG_TYPO=1"])
+def test_what_nobody_understands_is_said_and_not_guessed(line: str) -> None:
+    """A value or an option that makes no sense is answered so, and sets nothing."""
+    assert set(verdicts(onerng(line)).values()) == {"not known"}
+    assert onerng(line).settings == onerng("").settings
+
+
+RNG_TOOLS = 'HRNGDEVICE=/dev/hwrng\nRNGDOPTIONS="--fill-watermark=90% --feed-interval=1 -s 128 -H 0.75 -p /run/x -n 1"'
+
+
+def test_rngd_options_are_answered_one_by_one() -> None:
+    """Both spellings of each option, with their values."""
+    assert verdicts(rngd(RNG_TOOLS)) == {
+        "HRNGDEVICE": "kept",
+        "--fill-watermark": "obsolete",
+        "--feed-interval": "kept",
+        "--random-step": "kept",
+        "--rng-entropy": "kept",
+        "--pid-file": "obsolete",
+        "--no-tpm": "obsolete",
+    }
+
+
+def test_rng_tools_become_a_configuration_that_loads(tmp_path) -> None:
+    """The device becomes a source with a careful claim, rngd's numbers the kernel's."""
+    file = tmp_path / "migrated.toml"
+    file.write_text(rngd(RNG_TOOLS).toml())
+    config = load(str(file))
+    (source,) = config.sources
+    assert (source.name, source.driver, source.path, source.min_entropy) == (
+        "hwrng",
+        "chardev",
+        "/dev/hwrng",
+        1,
+    )
+    kernel = config.kernel
+    assert (kernel.feed, kernel.interval, kernel.amount, kernel.credit) == (True, 1, 128, 6)
+
+
+def test_a_stick_that_rngd_read_becomes_one_by_its_kind() -> None:
+    """A node that is a OneRNG's is named by what it is, and not by a number that changes."""
+    document = tomllib.loads(rngd("HRNGDEVICE=/dev/ttyACM0", "OneRNG").toml())
+    assert document["source"] == [{"name": "onerng", "driver": "onerng"}]
+
+
+@pytest.mark.parametrize("device", ["/dev/random", "/dev/urandom", "/dev/null", ""])
+def test_what_is_no_source_is_not_taken_over(device: str) -> None:
+    """The kernel's own generator, fed to the kernel, is answered as what it is."""
+    found = rngd(f"HRNGDEVICE={device}")
+    assert set(verdicts(found).values()) == {"obsolete"}
+    assert "source" not in tomllib.loads(found.toml())
+
+
+def test_both_together_are_two_sources(tmp_path) -> None:
+    """The vendor's file and rng-tools' beside it: a stick and a device, in one configuration that loads."""
+    migration = Migration()
+    from_onerng("onerng.conf", SHIPPED, migration)
+    from_rng_tools("rng-tools", RNG_TOOLS, migration, lambda _: "")
+    file = tmp_path / "migrated.toml"
+    file.write_text(migration.toml())
+    assert [source.name for source in load(str(file)).sources] == ["onerng", "hwrng"]
+
+
+@given(st.text(max_size=400))
+def test_no_text_is_too_odd(text: str) -> None:
+    """Whatever stands in those files, it is answered without an error, and the result is TOML."""
+    migration = Migration()
+    from_onerng("onerng.conf", text, migration)
+    from_rng_tools("rng-tools", text, migration, lambda _: "")
+    tomllib.loads(migration.toml())
+    assert all(answer.verdict in Verdict for answer in migration.answers)
+
+
+@given(st.text(max_size=200))
+def test_no_device_or_option_is_too_odd(text: str) -> None:
+    """Whatever rngd was told, what comes out reads back as TOML."""
+    line = "'" + text.replace("'", "") + "'"
+    migration = rngd(f"HRNGDEVICE={line}\nRNGDOPTIONS={line}")
+    tomllib.loads(migration.toml())
+    assert list(options(text)) is not None
+
+
+def test_assignments_are_read_as_a_shell_does() -> None:
+    """Quotes, exports, comments and several on a line; other lines are passed by."""
+    text = 'export A="x y" B=1\n# C=2\nif true; then\nD=3 # why\nE="open\n'
+    assert [(each.line, each.name, each.value) for each in assignments(text)] == [
+        (1, "A", "x y"), (1, "B", "1"), (4, "D", "3"),
+    ]  # fmt: skip

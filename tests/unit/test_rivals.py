@@ -1,0 +1,83 @@
+"""cli/rivals: which other program is installed, runs, holds a device or feeds the kernel."""
+
+from pathlib import Path
+
+import pytest
+
+from drawwell.cli.doctor_places import reserved
+from drawwell.cli.rivals import Rival, rivals
+
+INSTALLED = """Package: rng-tools-debian
+Status: install ok installed
+Version: 2.3
+Description: a daemon
+ Package: haveged
+ Status: install ok installed
+
+Package: haveged
+Status: deinstall ok config-files
+Version: 1.9
+
+"""
+
+
+def machine(root: Path) -> Path:
+    (root / "var/lib/dpkg").mkdir(parents=True)
+    (root / "var/lib/dpkg/status").write_text(INSTALLED)
+    (root / "proc").mkdir()
+    return root
+
+
+def process(root: Path, pid: int, name: str, *nodes: str, children: str = "") -> None:
+    folder = root / "proc" / str(pid)
+    (folder / "fd").mkdir(parents=True)
+    (folder / "task" / str(pid)).mkdir(parents=True)
+    (folder / "comm").write_text(f"{name}\n")
+    (folder / "task" / str(pid) / "children").write_text(children)
+    for number, node in enumerate(nodes):
+        (folder / "fd" / str(number)).symlink_to(node)
+
+
+def test_an_installed_package_that_does_not_run(tmp_path) -> None:
+    """What dpkg says is installed is named with its version; what was removed is not."""
+    assert rivals(str(machine(tmp_path))) == (Rival("rngd", "rng-tools-debian", "2.3", (), (), feeds=False),)
+
+
+def test_who_holds_and_feeds(tmp_path) -> None:
+    """A running rngd: which node it holds, and that it has the kernel's open."""
+    process(machine(tmp_path), 41, "rngd", "/dev/null", "/dev/hwrng", "/dev/random")
+    (found,) = rivals(str(tmp_path))
+    assert found == Rival("rngd", "rng-tools-debian", "2.3", (41,), ("/dev/hwrng",), feeds=True)
+    assert "holds /dev/hwrng, feeds the kernel" in found.words
+
+
+def test_the_vendors_script_without_its_package(tmp_path) -> None:
+    """A script that was repacked by hand is found by its process, and what its dd holds is its own."""
+    process(machine(tmp_path), 50, "onerng.sh", "/dev/null", children="51 ")
+    process(tmp_path, 51, "dd", "/dev/ttyACM0", "/dev/random")
+    found = {each.program: each for each in rivals(str(tmp_path))}
+    assert found["onerng.sh"] == Rival("onerng.sh", "", "", (50,), ("/dev/ttyACM0",), feeds=True)
+
+
+def test_a_machine_without_dpkg(tmp_path) -> None:
+    """Where there is no dpkg there is nothing, and no error."""
+    assert rivals(str(tmp_path)) == ()
+
+
+@pytest.mark.parametrize(
+    ("kept", "port", "expected"),
+    [
+        ("", 55000, False),
+        ("", 443, True),
+        ("55000-55001", 55000, True),
+        ("8080,55000", 55000, True),
+        ("8080,40000-50000", 55000, False),
+    ],
+)
+def test_reserved_ports(tmp_path, kept: str, port: int, expected: bool) -> None:
+    """A port is safe when the kernel gives it to nobody else: out of the range, or in the list."""
+    folder = tmp_path / "proc/sys/net/ipv4"
+    folder.mkdir(parents=True)
+    (folder / "ip_local_port_range").write_text("32768\t60999\n")
+    (folder / "ip_local_reserved_ports").write_text(f"{kept}\n")
+    assert reserved(port, str(tmp_path)) is expected
