@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from drawwell.errors import ConfigError, PermissionRefused
 from drawwell.units import Allowance
 
 ROOT = Machine("well-1.example", 0, "/root", {}, {"www-data": 33, "0": 0}.get)
-USER = Machine("well-1.example", 1000, "/home/ann", {"XDG_RUNTIME_DIR": "/run/user/1000"}, {}.get)
+USER = Machine(
+    "well-1.example", 1000, "/home/ann", {"XDG_RUNTIME_DIR": "/run/user/1000"}, {}.get, set().__contains__
+)
 
 
 def _load(tmp_path: Path, text: str, machine: Machine = ROOT) -> Config:
@@ -59,13 +62,21 @@ def test_directories_of_root_and_of_a_user(tmp_path: Path) -> None:
         "/home/ann/.local/state/drawwell",
         "/run/user/1000/drawwell",
     )
-    bare = Machine("x", 1000, "/home/ann", {}, {}.get)
+    bare = Machine("x", 1000, "/home/ann", {}, {}.get, set().__contains__)
     assert load(None, directory=str(tmp_path), machine=bare).broker.run_dir == "/tmp/drawwell-1000"
     unit = Machine(
         "x", 61234, "/", {"STATE_DIRECTORY": "/var/lib/d", "RUNTIME_DIRECTORY": "/run/d:/run/e"}, {}.get
     )
     broker = load(None, directory=str(tmp_path), machine=unit).broker
     assert (broker.state_dir, broker.run_dir) == ("/var/lib/d", "/run/d")
+
+
+def test_a_user_without_sockets_of_his_own_uses_the_system_s(tmp_path: Path) -> None:
+    """/run/drawwell is a user's default where it is there and his own directory is not."""
+    own, system = "/run/user/1000/drawwell", "/run/drawwell"
+    for there, expected in (((), own), ((system,), system), ((own, system), own)):
+        machine = replace(USER, exists=there.__contains__)
+        assert load(None, directory=str(tmp_path), machine=machine).broker.run_dir == expected
 
 
 def test_an_upstream_alone_makes_a_consumer_only(tmp_path: Path) -> None:

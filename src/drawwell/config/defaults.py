@@ -14,6 +14,8 @@ from drawwell.config.serving import BrokerSection, ConsumerSection, SourceSectio
 ENROL_PORT: Final = 55001
 ONERNG_MIN_ENTROPY: Final = 6.0
 """Bits per byte of cmd1 noise, until an assessment of the owner's own stick says otherwise."""
+SYSTEM_RUN_DIR: Final = "/run/drawwell"
+"""Where root's broker has its sockets, and what a user without a broker of his own draws from."""
 LOCAL: Final = "local"
 """The consumer that root and the broker's own user are."""
 
@@ -36,6 +38,7 @@ class Machine:
     home: str
     environ: Mapping[str, str]
     uid_of: Callable[[str], int | None] = _uid_of
+    exists: Callable[[str], bool] = os.path.exists
 
     @classmethod
     def here(cls) -> "Machine":
@@ -108,10 +111,11 @@ def _run_dir(machine: Machine) -> str:
     if given := machine.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
         return given
     if machine.uid == 0:
-        return "/run/drawwell"
+        return SYSTEM_RUN_DIR
     base = machine.environ.get("XDG_RUNTIME_DIR", "")
     # whoever makes it under /tmp makes it 0700 and refuses one that belongs to somebody else
-    return os.path.join(base, "drawwell") if base.startswith("/") else f"/tmp/drawwell-{machine.uid}"  # noqa: S108
+    own = os.path.join(base, "drawwell") if base.startswith("/") else f"/tmp/drawwell-{machine.uid}"  # noqa: S108
+    return SYSTEM_RUN_DIR if machine.exists(SYSTEM_RUN_DIR) and not machine.exists(own) else own
 
 
 def _source(source: SourceSection) -> SourceSection:
