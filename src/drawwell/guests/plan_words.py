@@ -15,8 +15,10 @@ NODE: Final = "/dev/ttyACM0"
 """What the stick is called in a container, whatever its number is out here."""
 STICK: Final = "/dev/onerng"
 """A link to the stick, made by the rule of `stick_rule`: it follows the stick from number to number."""
-ACM: Final = "c 166:*"
-"""Every tty of the kernel's cdc_acm driver (Documentation/admin-guide/devices.txt), for the device cgroup."""
+ACM_MAJOR: Final = 166
+"""The ttys of the kernel's cdc_acm driver (Documentation/admin-guide/devices.txt)."""
+ACM: Final = f"c {ACM_MAJOR}:*"
+"""Every one of them, for the device cgroup."""
 DIALOUT: Final = 20
 """The group of serial lines, in Debian and what comes of it."""
 

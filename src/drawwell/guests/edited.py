@@ -1,0 +1,116 @@
+"""Somebody else's text files, edited: replaced whole, with their owner and mode, and a copy kept beside them."""
+
+import os
+import stat
+from contextlib import suppress
+from typing import Final
+
+from drawwell.errors import ConfigError, GuestUnavailable, PermissionRefused
+from drawwell.guests.model import Change
+
+_MOST_BYTES: Final = 1 << 20
+BACKUP: Final = ".before-drawwell"
+
+
+def read(path: str) -> str:
+    """Return a file's text; bytes that are no UTF-8 come back as they are when it is written.
+
+    Raises:
+        GuestUnavailable: it is not there, or no file.
+        PermissionRefused: not for this user.
+        ConfigError: it is far too large for what it should be.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            text = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise refused(path, error) from error
+    if len(text) > _MOST_BYTES:
+        raise ConfigError(f"{path} has more than {_MOST_BYTES} characters", hint="See what it is.")
+    return text
+
+
+def edit(path: str, old: str, new: str) -> list[Change]:
+    """Write the new text where the old one was; a copy of the old one stays beside it, unless one is there.
+
+    Raises:
+        GuestUnavailable: it cannot be written; the old one is untouched.
+        PermissionRefused: as `read`.
+    """
+    if new == old:
+        return []
+    keep = path + BACKUP
+    changes = [] if os.path.lexists(keep) else [write(keep, old, like=path)]
+    return [*changes, write(path, new, like=path)]
+
+
+def restore(path: str, old: str, new: str) -> list[Change]:
+    """Write the text without our part; the copy goes when it says the same, and stays when both were edited since."""
+    changes = [] if new == old else [write(path, new, like=path)]
+    with suppress(GuestUnavailable):
+        if read(path + BACKUP) == new:
+            changes += delete(path + BACKUP)
+    return changes
+
+
+def write(path: str, text: str, *, like: str = "", mode: int = 0o644) -> Change:
+    """Make or replace a file; `like` is whose owner and mode it gets. A link is followed. Raises as `edit`."""
+    path = os.path.realpath(path)
+    new = f"{path}.new-drawwell"
+    try:
+        model = os.stat(like) if like else None
+        with suppress(FileNotFoundError):
+            os.unlink(new)
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            file.write(text)
+            if model:
+                os.fchown(fd, model.st_uid, model.st_gid)
+            os.fchmod(fd, stat.S_IMODE(model.st_mode) if model else mode)
+            file.flush()
+            os.fsync(fd)
+        os.replace(new, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(new)
+        raise refused(path, error) from error
+    return Change("wrote", path)
+
+
+def whole(path: str, text: str, *, mode: int = 0o644) -> list[Change]:
+    """Make a file that is ours alone, unless it says this already; raises as `edit`."""
+    try:
+        if read(path) == text and stat.S_IMODE(os.stat(path).st_mode) == mode:
+            return []
+    except GuestUnavailable:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    return [write(path, text, mode=mode)]
+
+
+def delete(path: str) -> list[Change]:
+    """Delete a file that is ours; raises as `edit`."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise refused(path, error) from error
+    return [Change("deleted", path)]
+
+
+def delete_if(path: str, text: str) -> list[Change]:
+    """Delete a file that says just this; raises as `edit`."""
+    with suppress(GuestUnavailable):
+        if read(path) == text:
+            return delete(path)
+    return []
+
+
+def refused(path: str, error: OSError) -> GuestUnavailable | PermissionRefused:
+    """Return what to raise when a file or a socket of the guests' software cannot be opened."""
+    reason = (error.strerror or str(error)).lower()
+    if isinstance(error, PermissionError):
+        return PermissionRefused(
+            f"{path}: {reason}", hint="Ask as root, or as the user whose guests these are."
+        )
+    return GuestUnavailable(f"{path}: {reason}", hint="See that the guest exists and that its name is right.")
