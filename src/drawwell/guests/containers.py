@@ -1,0 +1,222 @@
+"""Docker's and Podman's containers, by their programs.
+
+One that exists can get no mount. Files are written for its next making: a compose file that is laid over the project's
+own, or a block in a quadlet unit.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any, Final
+
+from drawwell.errors import GuestUnavailable, PermissionRefused
+from drawwell.guests import edited, program
+from drawwell.guests.audited import container_facts
+from drawwell.guests.marked import with_block, without_block
+from drawwell.guests.model import Change, Guest, GuestFacts, Inside, Kind, Outcome, Plan, Via
+from drawwell.guests.plan_containers import UNITS, compose, compose_name, options, plan, quadlet
+from drawwell.guests.plan_words import INSIDE, NODE, container_name
+
+_HOME_UNITS: Final = "~/.config/containers/systemd"
+_FOLDER_LABEL: Final = "com.docker.compose.project.working_dir"
+_SERVICE_LABEL: Final = "com.docker.compose.service"
+_DENIED: Final = ("permission denied", "operation not permitted")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A container as its engine describes it."""
+
+    name: str
+    running: bool
+    mounts: tuple[str, ...]
+    """Places in it where something is mounted, or a device made."""
+    folder: str
+    """Where its compose project is, "" for none."""
+    service: str
+
+
+class Containers:
+    """The containers of one engine.
+
+    Args:
+        kind: Docker or Podman.
+        where: The engine's socket, or the folder of a compose project or of quadlet units; "" is the usual.
+    """
+
+    def __init__(self, kind: Kind, where: str = "") -> None:
+        self._kind = kind
+        self._folder = os.path.abspath(where) if os.path.isdir(where) else ""
+        option = "--url" if kind is Kind.PODMAN else "--host"
+        socket = "" if self._folder else where.removeprefix("unix://")
+        self._engine = [str(kind), *([option, f"unix://{os.path.abspath(socket)}"] if socket else [])]
+
+    def plan(self, guest: Guest) -> Plan:
+        """Return options and files; see Hypervisor."""
+        return plan(guest)
+
+    def owner(self, guest: Guest) -> tuple[int | None, int | None]:
+        """Return who root of a container is out here; see Hypervisor."""
+        container_name(guest)
+        if self._kind is Kind.PODMAN:
+            return (None, None) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+        root = self._said("info", "--format", "{{.DockerRootDir}}").strip()
+        return _remapped(os.path.basename(root))
+
+    def apply(self, guest: Guest) -> list[Change]:
+        """Write the file for its next making; see Hypervisor. Where none can be: nothing, or the refusal says it.
+
+        Raises:
+            GuestUnavailable: also for a container that has no mount, and neither project nor unit that could get it.
+        """
+        if unit := self._unit(guest):
+            text = edited.read(unit)
+            changes = edited.edit(unit, text, with_block(text, quadlet(guest)))
+            return _told(changes, f"systemctl daemon-reload, then systemctl restart {guest.target}.service")
+        found = None if self._folder else self._found(guest)
+        if folder := self._folder or (found.folder if found else ""):
+            service = (found.service if found else "") or container_name(guest)
+            changes = edited.whole(os.path.join(folder, compose_name(guest)), compose(guest, service))
+            return _told(
+                changes, f"in {folder}: docker compose -f compose.yaml -f {compose_name(guest)} up -d"
+            )
+        if found and _place(guest) in found.mounts:
+            return []
+        raise self._to_be_made(guest, exists=found is not None)
+
+    def remove(self, guest: Guest) -> list[Change]:
+        """Take the file or the block away; see Hypervisor."""
+        if unit := self._unit(guest):
+            text = edited.read(unit)
+            return edited.restore(unit, text, without_block(text, container_name(guest)))
+        folder = self._folder
+        if not folder and (found := self._found(guest)):
+            folder = found.folder
+        return edited.delete(os.path.join(folder, compose_name(guest))) if folder else []
+
+    def inside(self, guest: Guest) -> Inside | None:
+        """Return ``docker exec`` or ``podman exec``; see Hypervisor."""
+        found = self._found(guest)
+        return _Exec(self._engine, found.name if found else container_name(guest))
+
+    def audit(self) -> list[GuestFacts]:
+        """Return the containers; see Hypervisor."""
+        listed = program.run([*self._engine, "ps", "--all", "--quiet", "--no-trunc"])
+        if listed.status == program.MISSING:
+            return []
+        names = self._answer(listed).split()
+        return [
+            container_facts(
+                self._kind, each.name, running=each.running, ours=INSIDE in each.mounts or NODE in each.mounts
+            )
+            for each in (self._inspect(names) if names else [])
+        ]
+
+    def _found(self, guest: Guest) -> Found | None:
+        """The container; quadlet puts "systemd-" before a name that nobody chose (podman-systemd.unit(5))."""
+        name = container_name(guest)
+        known = self._said("ps", "--all", "--format", "{{.Names}}").split()
+        names = [each for each in (name, f"systemd-{name}") if each in known]
+        return self._inspect(names[:1])[0] if names else None
+
+    def _inspect(self, names: list[str]) -> list[Found]:
+        text = self._said("container", "inspect", *names)
+        try:
+            return [_read(each) for each in json.loads(text)]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise GuestUnavailable(
+                f"{self._kind} describes a container in a way that is not known"
+            ) from error
+
+    def _unit(self, guest: Guest) -> str:
+        """The container's quadlet unit, "" where it has none."""
+        if self._kind is not Kind.PODMAN:
+            return ""
+        usual = UNITS if os.geteuid() == 0 else os.path.expanduser(_HOME_UNITS)
+        path = os.path.join(self._folder or usual, f"{container_name(guest)}.container")
+        return path if os.path.exists(path) else ""
+
+    def _said(self, *words: str) -> str:
+        return self._answer(program.run([*self._engine, *words]))
+
+    def _answer(self, outcome: Outcome) -> str:
+        if not outcome.status:
+            return outcome.output.decode("utf-8", "replace")
+        words = program.last_words(outcome)
+        if any(each in words.lower() for each in _DENIED):
+            raise PermissionRefused(
+                f"{self._kind} refuses: {words}", hint="Ask as root or as a member of its group."
+            )
+        raise GuestUnavailable(
+            f"{self._kind} does not answer: {words}", hint=f"Install or start {self._kind}."
+        )
+
+    def _to_be_made(self, guest: Guest, *, exists: bool) -> GuestUnavailable:
+        name, words = container_name(guest), " ".join(options(guest))
+        state = (
+            "runs without it, and a container that exists can get neither mount nor device"
+            if exists
+            else "is not there"
+        )
+        return GuestUnavailable(
+            f"container {name} {state}",
+            hint=f"Its socket is ready; make the container with: {words}."
+            if guest.via is Via.SOCKET
+            else f"Make the container with: {words}.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Exec:
+    engine: list[str]
+    name: str
+
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+        """Run it as the container's root; see Inside."""
+        command = [*self.engine, "exec", "--interactive", "--user", "0", self.name, *argv]
+        outcome = program.run(command, stdin=stdin, timeout_s=timeout_s)
+        if outcome.status in _NOT_RUN and outcome.errors.lower().startswith(_ENGINE_SAYS):
+            raise GuestUnavailable(
+                f"container {self.name} is not to be looked into: {program.last_words(outcome)}",
+                hint=f"Start it: {self.engine[0]} start {self.name}.",
+            )
+        return outcome
+
+
+_NOT_RUN: Final = frozenset({1, 125, 126, program.MISSING})
+"""What the programs end with when they could run nothing (docker-run(1), podman-exec(1), "Exit status")."""
+_ENGINE_SAYS: Final = (
+    "error",
+    "permission denied",
+    "cannot connect",
+    "docker is not",
+    "podman is not",
+    "oci runtime",
+)
+
+
+def _read(described: dict[str, Any]) -> Found:
+    labels = described["Config"].get("Labels") or {}
+    mounts = [str(each["Destination"]) for each in described.get("Mounts") or ()]
+    devices = [str(each["PathInContainer"]) for each in described["HostConfig"].get("Devices") or ()]
+    return Found(
+        name=str(described["Name"]).lstrip("/"),
+        running=bool(described["State"]["Running"]),
+        mounts=tuple(mounts + devices),
+        folder=str(labels.get(_FOLDER_LABEL, "")),
+        service=str(labels.get(_SERVICE_LABEL, "")),
+    )
+
+
+def _remapped(folder: str) -> tuple[int | None, int | None]:
+    """Docker with userns-remap calls its folder ``UID.GID``, who root of a container is out here."""
+    uid, dot, gid = folder.partition(".")
+    return (int(uid), int(gid)) if dot and uid.isdecimal() and gid.isdecimal() else (None, None)
+
+
+def _place(guest: Guest) -> str:
+    return INSIDE if guest.via is Via.SOCKET else NODE
+
+
+def _told(changes: list[Change], again: str) -> list[Change]:
+    return [*changes, Change("this holds when it is made again", again)] if changes else []
