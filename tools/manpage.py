@@ -1,12 +1,16 @@
-"""Write the manual: docs/man/drawwell.1 from the command line, docs/man/drawwell.toml.5 from the settings.
+"""Write the manual: drawwell.1 from the command line, drawwell.toml.5 from the settings, drawwell.7 and drawwell.8 from
+the words of manpage_concepts.py and the unit files, all in docs/man.
 
 With --check nothing is written, and the exit code is 1 when a page is not what it would be.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final
+
+from manpage_concepts import FILES, concepts, machinery
 
 from drawwell.cli import build_parser
 from drawwell.cli.tree import Argument, Command, command_tree
@@ -31,7 +35,12 @@ EXIT_CODES: Final = (
 
 def pages() -> dict[str, str]:
     """Every page by its file name."""
-    return {"drawwell.1": _commands(command_tree(build_parser())), "drawwell.toml.5": _configuration()}
+    return {
+        "drawwell.1": _commands(command_tree(build_parser())),
+        "drawwell.toml.5": _configuration(),
+        "drawwell.7": _concepts(),
+        "drawwell.8": _machinery(),
+    }
 
 
 def text(words: str) -> str:
@@ -105,7 +114,10 @@ def _command_body(tree: Command) -> Iterator[str]:
         "The configuration, where there is one.",
     )
     yield from (".TP", _italic("/etc/drawwell/conf.d/*.toml"), "Read after it, in the order of their names.")
-    yield from (".SH SEE ALSO", f"{_bold('drawwell.toml')}(5), {_bold('rngtest')}(1), {_bold('random')}(4)")
+    yield from (
+        ".SH SEE ALSO",
+        _see("drawwell.toml(5)", "drawwell(7)", "drawwell(8)", "rngtest(1)", "random(4)"),
+    )
 
 
 def _common_options(tree: Command) -> tuple[Argument, ...]:
@@ -180,13 +192,41 @@ def _configuration_body() -> Iterator[str]:
         yield from (f".SH {text(table.header)}", text(table.about))
         for each in settings(table.section):
             yield from _setting(each)
-    yield from (".SH SEE ALSO", f"{_bold('drawwell')}(1)")
+    yield from (".SH SEE ALSO", _see("drawwell(1)", "drawwell(7)", "drawwell(8)"))
 
 
 def _setting(each: Setting) -> Iterator[str]:
     yield from (".TP", _bold(each.key), text(each.what), ".br", text(each.why), ".br")
     yield text(f"Default: {each.default_is}. Range: {each.range}.")
     yield from (".br", text(f"Example: {each.key} = {each.example}"))
+
+
+# ---- drawwell(7) and drawwell(8)
+
+
+def _concepts() -> str:
+    see = (".SH SEE ALSO", _see("drawwell(1)", "drawwell.toml(5)", "drawwell(8)", "random(4)", "random(7)"))
+    name = f"drawwell \\- {text('what its words mean: sources, classes, consumers, doors, receipts')}"
+    return _page("DRAWWELL", 7, name, chain(_paragraphs(concepts()), see))
+
+
+def _machinery() -> str:
+    files = chain.from_iterable((".TP", _italic(path), text(words)) for path, words in FILES)
+    see = (".SH SEE ALSO", _see("drawwell(1)", "drawwell.toml(5)", "drawwell(7)", "systemctl(1)", "udev(7)"))
+    name = f"drawwell \\- {text('the units that run, and what the package does on a machine')}"
+    return _page("DRAWWELL", 8, name, chain(_paragraphs(machinery()), (".SH FILES",), files, see))
+
+
+def _paragraphs(lines: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    for kind, heading, words in lines:
+        yield f".SH {text(heading)}" if kind == "SH" else ".TP"
+        if kind == "TP":
+            yield _bold(heading)
+        yield text(words)
+
+
+def _see(*pages: str) -> str:
+    return ", ".join(f"{_bold(name)}({rest}" for name, _, rest in (page.partition("(") for page in pages))
 
 
 def main() -> int:
