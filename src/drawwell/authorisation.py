@@ -25,6 +25,7 @@ class Way(StrEnum):
     PROBE = "HTTP for probes"
     SSH = "SSH"
     EGD = "EGD"
+    USB = "usbredir"
     GUEST = "a guest's socket"
     DEPOSIT = "the socket of the sources"
 
@@ -89,6 +90,7 @@ ALLOWED: Final[Mapping[Way, Mapping[Standing, frozenset[str]]]] = {
         Standing.CONSUMER: FOR_EVERYBODY | {DRAW},
     },
     Way.EGD: {Standing.CONSUMER: frozenset({DRAW, STIR})},
+    Way.USB: {Standing.CONSUMER: frozenset({DRAW})},
     Way.DEPOSIT: {Standing.OWNER: frozenset({DEPOSIT}), Standing.SOURCE: frozenset({DEPOSIT})},
     Way.GUEST: {Standing.CONSUMER: FOR_EVERYBODY | {DRAW}},
 }

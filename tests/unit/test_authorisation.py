@@ -13,13 +13,13 @@ from drawwell.roles.control import Control
 from drawwell.testing.workbench import Workbench
 
 TABLE = """
-             control     unix  tls  stream  https  http  probe  ssh  egd  guest  deposit
-owner        DsrSILVUCG  Dsr   -    -       -      Dsy   -      k    -    -     P
-speaker      -           -     -    -       -      -     -      k    -    -     -
-source       -           -     -    -       -      -     -      -    -    -         P
-consumer     Dsr         Dsr   Dsr  D       Dsy    Dsy   -      Ds   DM   Ds     -
-expired      -           -     r    -       y      -     -      -    -    -     -
-stranger     -           -     -    -       y      y     y      -    -    -     -
+             control     unix  tls  stream  https  http  probe  ssh  egd  usb  guest  deposit
+owner        DsrSILVUCG  Dsr   -    -       -      Dsy   -      k    -    -    -     P
+speaker      -           -     -    -       -      -     -      k    -    -    -     -
+source       -           -     -    -       -      -     -      -    -    -    -     P
+consumer     Dsr         Dsr   Dsr  D       Dsy    Dsy   -      Ds   DM   D    Ds    -
+expired      -           -     r    -       y      -     -      -    -    -    -     -
+stranger     -           -     -    -       y      y     y      -    -    -    -     -
 """
 """One letter for what may be done, a hyphen for nothing."""
 LETTERS = {

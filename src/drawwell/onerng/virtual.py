@@ -1,0 +1,93 @@
+"""The virtual OneRNG: the commands of the real one, for a device that has no noise, no pool and no firmware of its own.
+
+Its bytes are drawn of a broker when they are asked for. It takes the commands as the real one does (a byte-wise parser,
+nothing acknowledged, paused at power-on) and honours or refuses them:
+
+    cmdO, cmdo    stream, stop streaming
+    cmd0          the default: conditioned bytes
+    cmd4, cmd5    no noise: it is silent
+    cmd1 2 3 6 7  raw noise, or noise of the radio: not to be had; silent until another mode is set
+    cmdw          nothing is held that could be flushed
+    cmdv, cmdI    version 3; an ID that is made of the guest's name
+    cmdX          refused with a line of words: there is no image, and none is made up
+
+A refusal is a silence that the host can see (`refusing`), never other bytes than those that were asked for.
+"""
+
+from typing import Final
+
+from drawwell.onerng.commands import Mode
+
+NO_IMAGE: Final = b"\r\nThis is a virtual OneRNG: it has no firmware to verify\r\n"
+_VERSION: Final = b"\r\nVersion 3\r\n"
+_HEX: Final = b"0123456789abcdefABCDEF"
+_TOKEN_DIGITS: Final = 32
+
+
+class VirtualOneRng:
+    """What the guest told it, and what it owes for that.
+
+    Args:
+        hardware_id: 32 hexadecimal digits, what ``cmdI`` answers.
+    """
+
+    def __init__(self, hardware_id: str) -> None:
+        self.paused = True
+        self.mode = Mode.DEFAULT
+        self.refusals = 0
+        """How often a command was refused."""
+        self._hardware_id = hardware_id
+        self._reply = b""
+        self._matched = 0
+        self._token_digits = 0
+
+    @property
+    def refusing(self) -> bool:
+        """Does it stream nothing because the mode cannot be honoured?"""
+        return not self.mode.silent and self.mode != Mode.DEFAULT
+
+    @property
+    def streaming(self) -> bool:
+        """Does it want bytes of the broker? The terminal must be open as well."""
+        return not self.paused and self.mode == Mode.DEFAULT
+
+    def receive(self, data: bytes | bytearray) -> None:
+        """Take bytes from the guest."""
+        for byte in data:
+            self._step(byte)
+
+    def take_reply(self) -> bytes:
+        """Take the words that go out before any more bytes; none while paused."""
+        if self.paused:
+            return b""
+        reply, self._reply = self._reply, b""
+        return reply
+
+    def _step(self, byte: int) -> None:
+        if self._token_digits:
+            self._token_digits = self._token_digits - 1 if byte in _HEX else 0
+        elif self._matched == 3:
+            self._matched = 0
+            self._obey(byte)
+        else:
+            self._matched = self._matched + 1 if byte == b"cmd"[self._matched] else 0
+
+    def _obey(self, character: int) -> None:
+        if character in _HEX:
+            self.mode = Mode(int(chr(character), 16) & 7)
+            self.refusals += self.refusing
+            return
+        match chr(character):
+            case "O":
+                self.paused = False
+            case "o":
+                self.paused = True
+            case "v":
+                self._reply = _VERSION
+            case "I":
+                self._reply = f"\r\n________{self._hardware_id}________\r\n".encode("ascii")
+            case "X":
+                self._reply = NO_IMAGE
+                self.refusals += 1
+            case "S":
+                self._token_digits = _TOKEN_DIGITS
