@@ -131,3 +131,42 @@ def test_whoever_else_holds_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "proc/77").mkdir()
     found = holders(str(held), str(tmp_path / "proc"))
     assert [(holder.pid, holder.name) for holder in found] == [(4242, "ModemManager")]
+
+
+def test_a_board_with_pci_has_the_board_in_its_name(tmp_path: Path) -> None:
+    """Where PCI hangs on the board itself, udev's ID_PATH names both."""
+    board = "devices/platform/scb/fd500000.pcie"
+    plug_in(tmp_path, "1-1.2", "1d50:6086", controller=f"{board}/pci0000:00/0000:00:00.0/0000:01:00.0")
+    (tmp_path / "bus/platform").mkdir()
+    (tmp_path / board / "subsystem").symlink_to(tmp_path / "bus/platform")
+    assert discover(str(tmp_path))[0].stable_name == "platform-fd500000.pcie-pci-0000:01:00.0-usb-0:1.2"
+
+
+def show_numbers(sysfs: Path, numbers: str, node: str = "ttyACM0") -> None:
+    (entry,) = sysfs.glob(f"devices/**/tty/{node}")
+    (entry / "dev").write_text(f"{numbers}\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a device node needs root")
+@pytest.mark.parametrize("name", ["ttyACM0", "onerng"])
+def test_a_node_that_was_passed_through_is_known_by_its_numbers(tmp_path: Path, name: str) -> None:
+    """In a container the node may bear any name; what sysfs says of its numbers tells whose it is."""
+    plug_in(tmp_path / "sys", "1-1.2", "1d50:6086", node="ttyACM0")
+    show_numbers(tmp_path / "sys", "166:0")
+    dev = tmp_path / "dev"
+    dev.mkdir()
+    os.mknod(dev / "aaa", 0o600 | 0o020000, os.makedev(166, 7))
+    os.mknod(dev / name, 0o600 | 0o020000, os.makedev(166, 0))
+    assert discover(str(tmp_path / "sys"), str(dev))[0].path == str(dev / name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a device node needs root")
+def test_a_node_with_the_right_name_and_other_numbers_is_somebody_elses(tmp_path: Path) -> None:
+    """A container may see the host's device in sysfs and have no node of it."""
+    plug_in(tmp_path / "sys", "1-1.2", "1d50:6086", node="ttyACM0")
+    show_numbers(tmp_path / "sys", "166:0")
+    dev = tmp_path / "dev"
+    dev.mkdir()
+    os.mknod(dev / "ttyACM0", 0o600 | 0o020000, os.makedev(5, 1))
+    (device,) = discover(str(tmp_path / "sys"), str(dev))
+    assert (device.path, device.bound_driver) == ("", "cdc_acm")

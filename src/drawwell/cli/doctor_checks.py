@@ -134,7 +134,13 @@ def _configured_nodes(config: "Config", devices: tuple[UsbDevice, ...]) -> list[
 
 def _device(device: UsbDevice, *, running: bool) -> Iterator[Finding]:
     name = f"{device.kind} {device.stable_name}"
-    if not device.bound_driver or not device.path:
+    if device.bound_driver not in {"", "usbfs"} and not device.path:  # usbfs: a virtual machine has it
+        yield Finding(
+            "note", name, f"the kernel's driver {device.bound_driver} has it, and no node of it is in this /dev",
+            "In a container, pass the node in: see 'drawwell guest --help' on the host.",
+        )  # fmt: skip
+        return
+    if not device.path:
         yield Finding(
             "problem", name, "no kernel driver has taken it, so it has no node",
             "Load it: 'modprobe cdc_acm'. A virtual machine that was handed the stick takes it away from here.",

@@ -6,6 +6,7 @@ stable name is what udev calls ID_PATH, and stands in /dev/serial/by-path.
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,14 +36,16 @@ KNOWN: Final = {
     "234b:0001": "NeuG",
 }
 _PCI_ADDRESS: Final = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_PCI_PLACE: Final = re.compile(r"pci[0-9a-f]{4}:[0-9a-f]{2}|" + _PCI_ADDRESS.pattern)
 
 
 @dataclass(frozen=True, slots=True)
 class UsbDevice(Report):
     """A known noise device on USB.
 
-    `path` is its node, "" when no driver made one; `bound_driver` is the kernel driver of its first bound
-    interface, "" for none; `usb_path` is the kernel's name of the port, such as ``1-1.2``.
+    `path` is its node, "" when no driver made one, or none was passed into this container; `bound_driver` is the
+    kernel driver of its first bound interface, "" for none; `usb_path` is the kernel's name of the port, such as
+    ``1-1.2``.
     """
 
     kind: str
@@ -110,25 +113,54 @@ def _known_device(entry: Path, dev: str) -> UsbDevice | None:
     usb_id = f"{_read(entry / 'idVendor')}:{_read(entry / 'idProduct')}"
     if usb_id not in KNOWN:
         return None
-    nodes = sorted(node.name for kind in ("tty", "usbmisc") for node in entry.glob(f"*:*/{kind}/*"))
+    nodes = sorted((node for kind in ("tty", "usbmisc") for node in entry.glob(f"*:*/{kind}/*")), key=_name)
     drivers = sorted(os.path.basename(os.readlink(link)) for link in entry.glob("*:*/driver"))
     return UsbDevice(
         kind=KNOWN[usb_id],
         usb_id=usb_id,
-        path=os.path.join(dev, nodes[0]) if nodes else "",
+        path=_node(nodes[0], dev) if nodes else "",
         stable_name=_stable_name(entry),
         usb_path=entry.name,
         bound_driver=drivers[0] if drivers else "",
     )
 
 
+def _name(path: Path) -> str:
+    return path.name
+
+
+def _node(entry: Path, dev: str) -> str:
+    """The node with the numbers that sysfs has: in a container it may bear any name, or not be there."""
+    usual = os.path.join(dev, entry.name)
+    numbers = _read(entry / "dev")
+    if not numbers or _numbers(usual) == numbers:
+        return usual
+    others = sorted(found.path for found in os.scandir(dev) if _numbers(found.path) == numbers)
+    return others[0] if others else ""
+
+
+def _numbers(path: str) -> str:
+    """``major:minor`` of a character device, "" when it is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return ""
+    if not stat.S_ISCHR(status.st_mode):
+        return ""
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+
+
 def _stable_name(entry: Path) -> str:
-    """ID_PATH: the host controller's place, and the chain of ports below it."""
-    parts = entry.resolve().parts
-    root = next((at for at, part in enumerate(parts) if re.fullmatch(r"usb\d+", part)), 0)
-    controller = parts[root - 1] if root else "unknown"
-    bus = "pci" if _PCI_ADDRESS.fullmatch(controller) else "platform"
-    return f"{bus}-{controller}-usb-0:{entry.name.partition('-')[2]}"
+    """ID_PATH, as udev's path_id makes it: the host controller's place, and the chain of ports below it."""
+    device = entry.resolve()
+    buses = [at for at in device.parents if re.fullmatch(r"usb\d+", at.name)]
+    controller = buses[-1].parent if buses else Path("unknown")
+    name = f"{controller.name}-usb-0:{entry.name.partition('-')[2]}"
+    if not _PCI_ADDRESS.fullmatch(controller.name):
+        return f"platform-{name}"
+    above = next((at for at in controller.parents if not _PCI_PLACE.fullmatch(at.name)), controller)
+    on_board = os.path.basename(os.path.realpath(above / "subsystem")) == "platform"
+    return f"platform-{above.name}-pci-{name}" if on_board else f"pci-{name}"
 
 
 def _open_files(process: Path) -> Iterator[str]:
