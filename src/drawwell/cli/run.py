@@ -26,17 +26,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="say more")
 
 
-def serve(args: argparse.Namespace, out: Output, *, consumers: bool) -> int:
+def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool = False) -> int:
     """Run until a signal."""
     from drawwell.config.load import load
     from drawwell.host.openssl import insist_on_post_quantum
+    from drawwell.host.systemd import Manager
     from drawwell.roles.run import Process, run_until_signal
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
     config = load(args.config)
     if config.tls.require_pq:
         insist_on_post_quantum()
-    process = Process(config, lambda: load(args.config), consumers=consumers)
+    manager = Manager(os.environ)
+    process = Process(config, lambda: load(args.config), consumers=consumers, apart=apart, manager=manager)
     if os.geteuid() == 0 and consumers and config.serves and config.tls.listen:
         out.say(
             "as root, in one process: what holds the device and CAP_SYS_ADMIN also talks to the network; "
@@ -46,7 +48,7 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool) -> int:
     def started() -> None:
         if process.station:
             doors = ", ".join(process.station.broker.doors)
-            names = ", ".join(source.name for source in process.station.sources)
+            names = ", ".join(process.station.broker.sources) or "whatever source comes"
             out.say(f"starting with {names} behind {doors}; Ctrl-C stops")
         else:
             sinks = ", ".join(f"{sink.kind} {sink.path}".strip() for sink in config.sinks)

@@ -16,6 +16,8 @@ ONERNG_MIN_ENTROPY: Final = 6.0
 """Bits per byte of cmd1 noise, until an assessment of the owner's own stick says otherwise."""
 SYSTEM_RUN_DIR: Final = "/run/drawwell"
 """Where root's broker has its sockets, and what a user without a broker of his own draws from."""
+SOURCE_USER: Final = "drawwell-source"
+"""The account that the package makes for noise sources."""
 LOCAL: Final = "local"
 """The consumer that root and the broker's own user are."""
 
@@ -49,11 +51,12 @@ class Machine:
 def complete(config: Config, machine: Machine) -> Config:
     """Fill in what was not written."""
     broker = _broker(config.broker, machine)
-    sources = config.sources or (() if config.upstreams else (SourceSection(),))
+    elsewhere = config.upstreams or broker.deposits
+    sources = config.sources or (() if elsewhere else (SourceSection(),))
     consumers = tuple(
         replace(each, user=each.user or "", uid=_uid(each.user, machine)) for each in config.consumers
     )
-    if sources and all(each.name != LOCAL for each in consumers):
+    if (sources or broker.deposits) and all(each.name != LOCAL for each in consumers):
         consumers = (*consumers, ConsumerSection(name=LOCAL, user=""))
     listen = config.enrol.listen
     if config.origin("enrol.listen") == DEFAULT and config.tls.listen and not config.pki.ca:
@@ -95,6 +98,8 @@ def _broker(broker: BrokerSection, machine: Machine) -> BrokerSection:
         name=broker.name or _host_name(machine),
         state_dir=broker.state_dir or _state_dir(machine),
         run_dir=broker.run_dir or _run_dir(machine),
+        source_user=broker.source_user or "",
+        source_uid=_uid(broker.source_user or SOURCE_USER, machine),
     )
 
 

@@ -93,8 +93,13 @@ class Config:
 
     @property
     def serves(self) -> bool:
-        """Does this machine run a broker (it has sources)?"""
-        return bool(self.sources)
+        """Does this machine run a broker (it has sources, or takes deposits)?"""
+        return bool(self.sources) or self.broker.deposits
+
+    @property
+    def written_sources(self) -> tuple[SourceSection, ...]:
+        """The sources that somebody wrote down: not the one that is taken where nobody did."""
+        return () if self.origin("source[0]") == DEFAULT else self.sources
 
     @property
     def pours(self) -> bool:

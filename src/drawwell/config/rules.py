@@ -13,6 +13,8 @@ SEED_BYTES: Final = 48
 """What a draw may need beside its own bytes: seedlen of CTR_DRBG AES-256 (SP 800-90A r1, table 3)."""
 MAX_SOURCES: Final = 32
 """So many fit into a receipt of 16,384 bytes, whatever it says of them (crypto/receipt_form.py)."""
+NOBODY: Final = 65534
+"""Who has no number here: users of another user namespace, all of them (user_namespaces(7))."""
 OS_GENERATORS: Final = ("/dev/random", "/dev/urandom")
 ONLY_FOR: Final = {
     "path": ("onerng", "chardev", "replay"),
@@ -73,7 +75,7 @@ def _sources(config: Config) -> Iterator[Finding]:
             )
     if len(config.sources) > MAX_SOURCES:
         yield Finding(("source",), f"a receipt names every source, and has room for {MAX_SOURCES}")
-    if 0 < len(config.sources) < config.broker.min_sources:
+    if 0 < len(config.sources) < config.broker.min_sources and not config.broker.deposits:
         yield Finding(
             ("broker.min_sources", "source"),
             f"{config.broker.min_sources} is more than the sources there are",
@@ -161,6 +163,17 @@ def _ssh(config: Config) -> Iterator[Finding]:
         )
 
 
+def _source_user(config: Config) -> Iterator[Finding]:
+    user, uid = config.broker.source_user, config.broker.source_uid
+    if user and uid is None:
+        yield Finding(("broker.source_user",), f"there is no user {user!r} on this machine")
+    elif user and uid in {NOBODY, *(consumer.uid for consumer in config.consumers)}:
+        yield Finding(
+            ("broker.source_user", "consumer"),
+            "must be an account of its own: not nobody, and no consumer's user",
+        )
+
+
 def _shared_addresses(config: Config) -> Iterator[Finding]:
     places = {
         "tls.listen": config.tls.listen,
@@ -170,6 +183,7 @@ def _shared_addresses(config: Config) -> Iterator[Finding]:
         "unix.path": config.unix.path,
         "control.path": config.control.path,
         "ssh.path": config.ssh.path,
+        **({"broker.run_dir": config.broker.source_socket} if config.broker.deposits else {}),
         **{f"egd[{index}].listen": egd.listen for index, egd in enumerate(config.egds)},
     }
     # an enrolment listener that nobody wrote is compared last, so that the fault stands where one was written
@@ -236,5 +250,5 @@ def _links(config: Config) -> Iterator[Finding]:
 
 
 _RULES: Final[tuple[Callable[[Config], Iterator[Finding]], ...]] = (
-    _reservoir, _sources, _doors, _egds, _ssh, _shared_addresses, _names, _consumers, _sinks, _links,
+    _reservoir, _sources, _doors, _egds, _ssh, _source_user, _shared_addresses, _names, _consumers, _sinks, _links,
 )  # fmt: skip

@@ -90,6 +90,29 @@ class BrokerSection:
         example='"/run/drawwell-test"',
     )
 
+    deposits: bool = setting(
+        Flag(),
+        False,
+        what="Take deposits of noise sources that run in processes of their own ('drawwell source run').",
+        why="So device and network are never in one process's hands; without a [[source]] of its own the broker "
+        "then waits for the first to come.",
+        example="true",
+    )
+    source_user: str = setting(
+        Text(r"[A-Za-z0-9_][A-Za-z0-9_.$-]{0,31}", "a user's name or number"),
+        default_is="drawwell-source where there is such a user, else none",
+        what="The account that such sources run under. It may deposit, and so may root and the broker's own user.",
+        why="Whoever may deposit decides what everybody is served: make an account for this and nothing else.",
+        example='"drawwell-source"',
+    )
+    source_uid: int | None = field(default=None)
+    """The number of `source_user` on this machine; found when the configuration is read."""
+
+    @property
+    def source_socket(self) -> str:
+        """Where sources deposit."""
+        return f"{self.run_dir}/source.sock"
+
     @property
     def low_mark_bytes(self) -> int:
         """The low mark in bytes."""

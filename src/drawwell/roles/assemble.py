@@ -1,4 +1,4 @@
-"""From the configuration's words to drivers, rules and sinks."""
+"""From the configuration's words to links and sinks."""
 
 import os
 import ssl
@@ -6,73 +6,16 @@ import ssl
 from drawwell.config.addresses import SshAddress
 from drawwell.config.drawing import SinkSection, UpstreamSection
 from drawwell.config.kinds import HostPort
-from drawwell.config.model import Config
-from drawwell.config.serving import SourceSection
-from drawwell.drivers.chardev import CharDeviceSource
-from drawwell.drivers.execute import ExecSource
-from drawwell.drivers.onerng import OneRngSource
-from drawwell.drivers.replay import ReplaySource
-from drawwell.entropy.health import NoiseClaim
-from drawwell.errors import ConfigError, StateUnavailable, UsageError
+from drawwell.errors import StateUnavailable
 from drawwell.links.identity import CA, CERTIFICATE, KEY, load_all
 from drawwell.links.ssh import SshLink
 from drawwell.links.tls import TlsLink
 from drawwell.links.unix import UnixLink
-from drawwell.ports import NoiseSource, Sink, Upstream
+from drawwell.ports import Sink, Upstream
 from drawwell.sinks.fifo import FifoSink
 from drawwell.sinks.file import FileSink
 from drawwell.sinks.stdout import StdoutSink
 from drawwell.wire.contexts import client_context
-
-ONERNG_MIN_ENTROPY = 6.0
-"""Bits a byte, until the owner has assessed his own stick; its documented bias gives 6.9 and more."""
-
-
-def make_driver(section: SourceSection) -> tuple[NoiseSource, NoiseClaim]:
-    """Return the driver of one [[source]], and what its noise is assessed at."""
-    one_bit_samples = section.driver == "onerng"  # packed by the byte: what is claimed holds for every bit
-    claim = NoiseClaim(
-        ONERNG_MIN_ENTROPY if section.min_entropy is None else section.min_entropy, bits=one_bit_samples
-    )
-    return _driver(section), claim
-
-
-def _driver(section: SourceSection) -> NoiseSource:
-    name, path = section.name, section.path
-    match section.driver:
-        case "onerng":
-            return OneRngSource(
-                name, path=path, mode=section.mode, verify=section.verify_firmware, stall_s=section.stall
-            )
-        case "chardev":
-            return CharDeviceSource(
-                name,
-                path,
-                stall_s=section.stall,
-                allow_os_generator=section.allow_os_generator,
-            )
-        case "exec":
-            return ExecSource(name, section.command, stall_s=section.stall)
-        case "replay":
-            return ReplaySource(name, path, loop=section.loop)
-    raise ConfigError(f"source {name}: no driver is called {section.driver!r}")
-
-
-def pick_source(config: Config, wanted: str | None) -> SourceSection:
-    """Return the configured source with that name or path; a device node that nobody configured is a OneRNG.
-
-    Raises:
-        UsageError: nothing of that name, or several and none named.
-    """
-    for section in config.sources:
-        if wanted in {section.name, section.path} or (wanted is None and len(config.sources) == 1):
-            return section
-    if wanted and wanted.startswith("/"):
-        return SourceSection(name="onerng", path=wanted)
-    names = ", ".join(section.name for section in config.sources) or "none"
-    raise UsageError(
-        f"no source {wanted!r}" if wanted else "which source?", hint=f"Configured sources: {names}."
-    )
 
 
 def make_upstream(section: UpstreamSection, links_dir: str) -> Upstream:

@@ -10,9 +10,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from drawwell.authorisation import Way
+from drawwell.config.defaults import SOURCE_USER
 from drawwell.config.doors import EgdSection
 from drawwell.config.kinds import HostPort
 from drawwell.config.model import Config
+from drawwell.doors.deposit import DepositDoor
 from drawwell.doors.door import Door, Limits
 from drawwell.doors.egd import EgdDoor
 from drawwell.doors.enrol import EnrolDoor
@@ -38,6 +41,7 @@ from drawwell.roles.people import (
     ssh_consumer,
 )
 from drawwell.roles.premises import make_run_dir
+from drawwell.roles.remote import Reception
 from drawwell.wire.contexts import server_context
 
 log = logging.getLogger("drawwell.broker")
@@ -53,8 +57,9 @@ class Doorways:
         receipt_public_key: PEM, for those who join.
         auditor: Is told who comes and goes.
         clock: Seconds since the epoch, never stepping back.
-        manager: May hand over the sockets that doors listen on, named unix, control, health, http, tls, ssh, and
-            egd-CONSUMER. The enrolment door takes none: it is shut while nobody is invited.
+        manager: May hand over the sockets that doors listen on, named unix, control, health, http, tls, ssh,
+            source, and egd-CONSUMER. The enrolment door takes none: it is shut while nobody is invited.
+        reception: Takes in sources that run in processes of their own; None for a broker that does not.
 
     Raises:
         StateUnavailable: the state cannot be used.
@@ -71,6 +76,7 @@ class Doorways:
         auditor: Auditor,
         clock: Callable[[], float],
         manager: Manager,
+        reception: Reception | None = None,
     ) -> None:
         self.config = config
         self.broker = broker
@@ -86,6 +92,8 @@ class Doorways:
         self._own_pki: OwnPkiRegistry | None = None
         self._tls: TlsDoor | None = None
         self._open_local_doors()
+        if reception:
+            self._open_to_sources(reception)
         if config.ssh.user or (config.tls.listen and not config.pki.ca):
             self._open_to_invited()
         if config.tls.listen and config.pki.ca:
@@ -127,7 +135,7 @@ class Doorways:
         make_run_dir(config.broker.run_dir)
         unix = UnixDoor(config.unix.path, broker, self._identify, mode=config.unix.mode, broker_name=name)
         control = UnixDoor(
-            config.control.path, broker, self._identify, mode=0o600, control=True, broker_name=name
+            config.control.path, broker, self._identify, mode=0o600, way=Way.CONTROL, broker_name=name
         )
         self._open(unix, f"unix {config.unix.path}", self._handed("unix", config.unix.path))
         self._open(control, handed=self._handed("control", config.control.path))
@@ -139,6 +147,13 @@ class Doorways:
             self._open(http, f"http {config.http.listen}", self._handed("http", config.http.listen))
         for egd in config.egds:
             self._open_egd(egd)
+
+    def _open_to_sources(self, reception: Reception) -> None:
+        path, uid = self.config.broker.source_socket, self.config.broker.source_uid
+        user = self.config.broker.source_user or SOURCE_USER
+        who = "" if uid is None else f", and so may user {user}"
+        words = f"deposits {path}: root and the broker's own user may{who}"
+        self._open(DepositDoor(path, reception, uid), words, self._handed("source", path))
 
     def _open(self, door: Door, words: str = "", handed: Sequence[socket.socket] = ()) -> None:
         """Have a door served by `run`; `words` say in the status what it is, `handed` is what it listens on."""

@@ -12,6 +12,7 @@ from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import ConfigError, DrawwellError
 from drawwell.host.generation import Generations
+from drawwell.host.systemd import Manager
 from drawwell.links.failover import Failover
 from drawwell.links.identity import LINKS
 from drawwell.links.memory import MemoryLink
@@ -33,13 +34,23 @@ class Process:
         config: What the operator wants.
         load: Reads the configuration again, for SIGHUP.
         consumers: Also run the sinks; False for a process that only serves.
+        apart: Open no source: each runs in a process of its own, and deposits.
+        manager: Who started this process.
 
     Raises:
         PermissionRefused: the kernel is to be fed and CAP_SYS_ADMIN is missing; nothing was drawn.
         ConfigError: nothing to do.
     """
 
-    def __init__(self, config: Config, load: Callable[[], Config], *, consumers: bool = True) -> None:
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        *,
+        consumers: bool = True,
+        apart: bool = False,
+        manager: Manager | None = None,
+    ) -> None:
         if consumers and config.kernel.feed:
             require_privilege()
         self._load = load
@@ -47,7 +58,7 @@ class Process:
         self._links: list[Upstream] = []
         self._links_are_stale = asyncio.Event()
         self.generations = Generations(self._begin_anew)
-        self.station = Station(config) if config.serves else None
+        self.station = Station(config, manager, apart=apart) if config.serves or apart else None
         self._consumers = self._make_consumers(config) if consumers else []
         if self.station:
             self.station.broker.remarks += (self._copies,)

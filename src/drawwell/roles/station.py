@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,16 +21,19 @@ from drawwell.host.seeds import Seeds
 from drawwell.host.store import Store
 from drawwell.host.systemd import Manager
 from drawwell.roles.account import Terms
-from drawwell.roles.assemble import make_driver
 from drawwell.roles.auditing import Auditor
 from drawwell.roles.broker import Broker, Rules
 from drawwell.roles.control import Answer, Control
+from drawwell.roles.devices import make_driver
 from drawwell.roles.doorways import Doorways
+from drawwell.roles.guests import Guests
 from drawwell.roles.people import (
+    OWN_NAMES,
     configured_terms,
     invited_terms,
 )
 from drawwell.roles.premises import DESCRIPTORS, allow_descriptors
+from drawwell.roles.remote import Reception
 from drawwell.roles.source import SourceRole
 from drawwell.roles.supply import Supply
 from drawwell.roles.tending import BrokerWords
@@ -49,6 +52,7 @@ class Station:
     Args:
         config: What the operator wants.
         manager: Who started this process; keeps the guests' connections while it is down.
+        apart: Open no source: each runs in a process of its own, and deposits.
 
     Raises:
         SelfTestFailure: the DRBG gave a wrong answer to a known question.
@@ -56,7 +60,7 @@ class Station:
         ConfigError: certificates that cannot be used.
     """
 
-    def __init__(self, config: Config, manager: Manager | None = None) -> None:
+    def __init__(self, config: Config, manager: Manager | None = None, *, apart: bool = False) -> None:
         self_test()
         self.config = config
         state = config.broker.state_dir
@@ -67,7 +71,7 @@ class Station:
         self._supply = Supply(
             Reservoir(section.reservoir, low_mark=section.low_mark_bytes, high_mark=section.high_mark_bytes)
         )
-        self.sources = [self._source(index) for index in range(len(config.sources))]
+        self.sources = [] if apart else [self._source(index) for index in range(len(config.sources))]
         self._write_ahead = WriteAhead(self._store.reserve_quota)
         self._signer = ReceiptSigner(_receipt_key(os.path.join(state, "receipt-key.pem")))
         self.broker = Broker(
@@ -90,8 +94,18 @@ class Station:
             auditor=self._auditor,
             clock=self._clock,
             manager=manager or Manager({}),
+            reception=self._reception(apart=apart),
         )
         self.words = BrokerWords(self.broker.report, self._doorways.consumers)
+        self._guests = Guests(
+            self.broker,
+            self._store,
+            config.broker.run_dir,
+            manager or Manager({}),
+            taken=self._names_taken,
+            follow=self.follow_consumers,
+            clock=self._clock,
+        )
         self._admin = self._doorways.admin
         if self._admin:
             self._admin.listeners.append(self._follow_one)
@@ -113,6 +127,7 @@ class Station:
                     async with asyncio.TaskGroup() as above:
                         for door in self._doorways.doors:
                             above.create_task(door)
+                        above.create_task(self._guests.run())
                 finally:
                     for task in lower:
                         task.cancel()
@@ -136,7 +151,7 @@ class Station:
         wiped = self._supply.wipe()
         for account in self.broker.accounts.values():
             account.wipe()
-        for source in self.sources:
+        for source in self.broker.sources.values():
             source.begin_anew()
         self._doorways.end_sessions()
         self._auditor.note("machine copied")
@@ -174,11 +189,21 @@ class Station:
         driver, claim = make_driver(self.config.sources[index])
         return SourceRole(driver, HealthMonitor(claim, hash_key=os.urandom(32)), self._supply, self._clock)
 
+    def _reception(self, *, apart: bool) -> Reception | None:
+        if not apart and not self.config.broker.deposits:
+            return None
+        return Reception(self.broker, self._supply, self.config.written_sources if apart else ())
+
     def _install_control(self) -> None:
         owner, consumers = self._admin.answers() if self._admin else (_no_invitations(), {})
         self.broker.control = Control(
             self.broker,
-            {"receipt-key": self._receipt_key, **Seeds(self._store, self._clock).answers(), **owner},
+            {
+                "receipt-key": self._receipt_key,
+                **Seeds(self._store, self._clock).answers(),
+                **self._guests.answers(),
+                **owner,
+            },
             {"receipt-key": self._receipt_key, **consumers},
             self._auditor.asked,
         )
@@ -188,7 +213,11 @@ class Station:
 
     def _terms(self) -> Mapping[str, Terms]:
         invited = self._admin.consumers().values() if self._admin else ()
-        return {**invited_terms(invited), **configured_terms(self.config)}
+        return {**self._guests.terms(), **invited_terms(invited), **configured_terms(self.config)}
+
+    def _names_taken(self) -> Collection[str]:
+        """The consumers of the configuration, and this machine's own; the store knows who was invited."""
+        return OWN_NAMES | configured_terms(self.config).keys()
 
     async def _upkeep(self) -> None:
         """Note the time, so that no restart goes back before it, and renew the broker's own certificate."""
