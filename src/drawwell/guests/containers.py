@@ -64,11 +64,7 @@ class Containers:
         return _remapped(os.path.basename(root))
 
     def apply(self, guest: Guest) -> list[Change]:
-        """Write the file for its next making; see Hypervisor. Where none can be: nothing, or the refusal says it.
-
-        Raises:
-            GuestUnavailable: also for a container that has no mount, and neither project nor unit that could get it.
-        """
+        """Write the file for its next making; nothing for one that is not there, or has it; see Hypervisor."""
         if unit := self._unit(guest):
             text = edited.read(unit)
             changes = edited.edit(unit, text, with_block(text, quadlet(guest)))
@@ -80,9 +76,13 @@ class Containers:
             return _told(
                 changes, f"in {folder}: docker compose -f compose.yaml -f {compose_name(guest)} up -d"
             )
-        if found and _place(guest) in found.mounts:
+        if found is None or _place(guest) in found.mounts:
             return []
-        raise self._to_be_made(guest, exists=found is not None)
+        words = " ".join(options(guest))
+        raise GuestUnavailable(
+            f"container {found.name} runs without it, and a container that exists can get neither mount nor device",
+            hint=f"Remove it and make it again with: {words}. What the broker needs is done.",
+        )
 
     def remove(self, guest: Guest) -> list[Change]:
         """Take the file or the block away; see Hypervisor."""
@@ -149,20 +149,6 @@ class Containers:
             )
         raise GuestUnavailable(
             f"{self._kind} does not answer: {words}", hint=f"Install or start {self._kind}."
-        )
-
-    def _to_be_made(self, guest: Guest, *, exists: bool) -> GuestUnavailable:
-        name, words = container_name(guest), " ".join(options(guest))
-        state = (
-            "runs without it, and a container that exists can get neither mount nor device"
-            if exists
-            else "is not there"
-        )
-        return GuestUnavailable(
-            f"container {name} {state}",
-            hint=f"Its socket is ready; make the container with: {words}."
-            if guest.via is Via.SOCKET
-            else f"Make the container with: {words}.",
         )
 
 

@@ -1,0 +1,160 @@
+"""LXC's files: edited, restored, and refused in words."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from drawwell.errors import ConfigError, GuestUnavailable, PermissionRefused, UsageError
+from drawwell.guests.lxc import Lxc
+from drawwell.guests.model import Guest, Kind, Via
+
+WEB1 = Guest(Kind.LXC, "web1", Via.SOCKET)
+STICK = Guest(Kind.LXC, "web1", Via.DEVICE)
+CLOSED = "lxc.uts.name = web1\nlxc.cgroup2.devices.deny = a\n"
+
+
+@pytest.fixture
+def config(folder: Path) -> Path:
+    """The configuration of a container, as an editor left it."""
+    path = folder / "web1" / "config"
+    path.parent.mkdir()
+    path.write_text(CLOSED)
+    path.chmod(0o640)
+    return path
+
+
+def everything(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """All files below, with their modes."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("guest", [WEB1, STICK])
+@pytest.mark.parametrize("text", [CLOSED, "", "no line end", "#\udcff\n", "a = b\r\n"])
+def test_what_was_applied_is_removed_without_a_trace(
+    folder: Path, config: Path, guest: Guest, text: str
+) -> None:
+    """The file is byte for byte what it was, with its mode, and nothing lies beside it."""
+    config.write_text(text, errors="surrogateescape", newline="")
+    before, lxc = everything(folder), Lxc(str(folder))
+    assert {change.where for change in lxc.apply(guest)} >= {str(config)}
+    assert everything(folder) != before
+    lxc.remove(guest)
+    assert everything(folder) == before
+
+
+def test_a_second_time_changes_nothing(folder: Path, config: Path) -> None:
+    """Neither apply nor remove does or says anything twice."""
+    lxc = Lxc(str(folder))
+    lxc.apply(STICK)
+    once = everything(folder)
+    assert lxc.apply(STICK) == []
+    assert everything(folder) == once
+    lxc.remove(STICK)
+    assert lxc.remove(STICK) == []
+
+
+def test_an_edit_round_the_block_survives_and_the_copy_stays(folder: Path, config: Path) -> None:
+    """What somebody wrote above and below is kept; the copy of before is not his file any more, and is left."""
+    lxc = Lxc(str(folder))
+    lxc.apply(WEB1)
+    config.write_text(f"# above\n{config.read_text()}# below\n")
+    lxc.apply(STICK)
+    lxc.remove(STICK)
+    assert config.read_text() == f"# above\n{CLOSED}# below\n"
+    assert (config.parent / "config.before-drawwell").read_text() == CLOSED
+    assert not (config.parent / "drawwell-autodev").exists()
+
+
+def test_from_the_stick_to_the_socket_the_hook_goes(folder: Path, config: Path) -> None:
+    """Another way in replaces the block, and what only the old one needed is deleted."""
+    lxc = Lxc(str(folder))
+    lxc.apply(STICK)
+    assert os.access(config.parent / "drawwell-autodev", os.X_OK)
+    lxc.apply(WEB1)
+    assert not (config.parent / "drawwell-autodev").exists()
+    assert "devices.allow" not in config.read_text()
+
+
+def test_unprivileged_the_rule_comes_and_goes(folder: Path, config: Path) -> None:
+    """Its root out here is the owner of the stick and of the socket; the rule is deleted with the block."""
+    config.write_text("lxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\n")
+    rule = folder / "79.rules"
+    lxc = Lxc(str(folder), rules=str(rule))
+    assert lxc.owner(STICK) == (100000, 100000)
+    lxc.apply(STICK)
+    assert 'OWNER="100000"' in rule.read_text()
+    lxc.remove(STICK)
+    assert not rule.exists()
+
+
+def test_another_node_than_a_stick_is_allowed_by_its_own_number(folder: Path, config: Path) -> None:
+    """The rule of the cgroup is that of the node behind the link, and no other's."""
+    link = folder / "stick"
+    link.symlink_to("/dev/null")
+    Lxc(str(folder)).apply(Guest(Kind.LXC, "web1", Via.DEVICE, device=str(link)))
+    assert "lxc.cgroup.devices.allow = c 1:3 rwm\n" in config.read_text()
+
+
+def test_a_plan_is_made_before_there_is_a_container(folder: Path) -> None:
+    """It is that of a privileged one, and nothing is made."""
+    (piece,) = Lxc(str(folder)).plan(WEB1).pieces
+    assert piece.into == str(folder / "web1" / "config")
+    assert everything(folder) == {}
+
+
+def test_no_container_no_permission_half_a_block_and_a_bad_name_are_told(folder: Path, config: Path) -> None:
+    """Each has an error of its own, with a hint."""
+    lxc = Lxc(str(folder))
+    with pytest.raises(GuestUnavailable, match="no container web2") as missing:
+        lxc.apply(Guest(Kind.LXC, "web2", Via.SOCKET))
+    assert "lxc-create" in (missing.value.hint or "")
+    with pytest.raises(UsageError):
+        lxc.apply(Guest(Kind.LXC, "web1", Via.SOCKET, domain="../web1"))
+    config.write_text("# drawwell: guest web1 ends\n")
+    with pytest.raises(ConfigError) as half:
+        lxc.apply(WEB1)
+    assert "Delete every line" in (half.value.hint or "")
+
+
+def test_a_file_that_is_not_for_us_is_told(folder: Path, config: Path) -> None:
+    """Permission is another matter than absence."""
+    config.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)  # nobody: root may read everything
+    try:
+        with pytest.raises(PermissionRefused):
+            Lxc(str(folder)).apply(WEB1)
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_link_is_followed_and_stays_one(folder: Path, config: Path) -> None:
+    """A configuration that is a link into somebody's repository is edited there."""
+    real = folder / "real"
+    config.rename(real)
+    config.symlink_to(real)
+    Lxc(str(folder)).apply(WEB1)
+    assert config.is_symlink()
+    assert "drawwell" in real.read_text()
+
+
+def test_every_container_of_the_directory_is_audited(folder: Path, config: Path) -> None:
+    """With the block or without; a directory that is none, and one that is missing, are no error."""
+    (folder / "plain").mkdir()
+    (folder / "plain" / "config").write_text(CLOSED)
+    (folder / "none").mkdir()
+    lxc = Lxc(str(folder))
+    lxc.apply(WEB1)
+    assert [(each.name, each.running, "drawwell" in each.backend) for each in lxc.audit()] == [
+        ("plain", False, False),
+        ("web1", False, True),
+    ]
+    assert Lxc(str(folder / "missing")).audit() == []

@@ -1,0 +1,205 @@
+"""What is planned for containers: exact text, and what is refused to be written."""
+
+import pytest
+
+from drawwell.errors import UsageError
+from drawwell.guests import plan_containers, plan_incus, plan_lxc
+from drawwell.guests.model import Guest, Kind, Plan, Via
+from drawwell.guests.plan_lxc import Container
+
+CONTAINERS = (Kind.LXC, Kind.INCUS, Kind.DOCKER, Kind.PODMAN)
+NEW = Container("/var/lib/lxc/web1")
+MAPPED = Container("/var/lib/lxc/web1", uid=100000, gid=100000, closed=False)
+
+
+def plan(guest: Guest, container: Container = NEW) -> Plan:
+    """The plan of that kind's module."""
+    if guest.kind is Kind.LXC:
+        return plan_lxc.plan(guest, container)
+    return plan_incus.plan(guest) if guest.kind is Kind.INCUS else plan_containers.plan(guest)
+
+
+def texts(guest: Guest, container: Container = NEW) -> dict[str, str]:
+    """Its pieces, by where they go."""
+    return {piece.into: piece.text for piece in plan(guest, container).pieces}
+
+
+def test_lxc_gets_the_directory_of_the_socket_below_a_run_of_its_own() -> None:
+    """systemd in the container would mount /run over our directory, so /run is mounted first."""
+    assert texts(Guest(Kind.LXC, "web1", Via.SOCKET)) == {
+        "/var/lib/lxc/web1/config": (
+            "# drawwell: guest web1 begins; 'drawwell guest apply lxc web1 --remove' takes this block out\n"
+            "lxc.mount.entry = tmpfs run tmpfs nosuid,nodev,mode=755,size=20%,create=dir 0 0\n"
+            "lxc.mount.entry = /run/drawwell/guests/web1 run/drawwell none bind,ro,create=dir,optional 0 0\n"
+            "# drawwell: guest web1 ends\n"
+        )
+    }
+
+
+def test_lxc_mounts_no_second_run() -> None:
+    """A configuration that mounts /run itself, in an included file too, keeps that mount and gets no other."""
+    own = "lxc.include = /x.conf\n"
+    container = plan_lxc.container_of("/c/web1", own, lambda _: "lxc.mount.entry = tmpfs run tmpfs rw 0 0")
+    assert container.run_mounted
+    assert "tmpfs" not in plan_lxc.block(Guest(Kind.LXC, "web1", Via.SOCKET), container).text()
+
+
+def test_privileged_lxc_gets_keys_of_both_cgroups_and_a_hook() -> None:
+    """The hook goes by vendor and product, and no number of a ttyACM stands anywhere out here."""
+    said = texts(Guest(Kind.LXC, "web1", Via.DEVICE))
+    config, hook = said["/var/lib/lxc/web1/config"], said["/var/lib/lxc/web1/drawwell-autodev"]
+    assert "lxc.cgroup2.devices.allow = c 166:* rwm\nlxc.cgroup.devices.allow = c 166:* rwm\n" in config
+    assert "lxc.autodev = 1\nlxc.hook.autodev = /var/lib/lxc/web1/drawwell-autodev\n" in config
+    assert "= 1d50:6086 ]" in hook
+    assert hook.count("ttyACM") == hook.count("ttyACM0") == 3  # the comment, the message, the name in there
+
+
+def test_a_named_stick_is_mounted_into_lxc_by_its_link() -> None:
+    """The link is resolved by each start's mount, and the allow keys go with the entry."""
+    link = "/dev/serial/by-path/pci-0000:00:1d.0-usb-0:1.2:1.0"
+    (config,) = texts(Guest(Kind.LXC, "web1", Via.DEVICE, device=link)).values()
+    assert f"lxc.mount.entry = {link} dev/ttyACM0 none bind,create=file,optional 0 0\n" in config
+    assert "lxc.cgroup2.devices.allow = c 166:* rwm" in config
+    assert "hook" not in config
+
+
+def test_unprivileged_lxc_gets_the_entry_and_its_root_the_stick() -> None:
+    """No hook; where nothing is denied no allow key, which would deny all else; the rule names the owner."""
+    said = texts(Guest(Kind.LXC, "web1", Via.DEVICE), MAPPED)
+    assert "devices.allow" not in said["/var/lib/lxc/web1/config"]
+    assert "lxc.mount.entry = /dev/onerng dev/ttyACM0 " in said["/var/lib/lxc/web1/config"]
+    assert said["/etc/udev/rules.d/79-drawwell-onerng.rules"].endswith('SYMLINK+="onerng", OWNER="100000"\n')
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("lxc.uts.name = x\n", (None, None, False)),
+        ("lxc.cgroup2.devices.deny = a\n", (None, None, True)),
+        ("lxc.cgroup2.devices.deny = a\nlxc.cgroup2.devices.deny =\n", (None, None, False)),
+        ("lxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 200000 65536\n", (100000, 200000, False)),
+        ("lxc.id_map = b 0 100000 65536\n", (100000, 100000, False)),
+        ("lxc.idmap = u 1000 1000 1\n#lxc.idmap = u 0 5 6\n", (None, None, False)),
+        ("lxc.idmap = u 0 100000 0\nlxc.idmap = nonsense\n", (None, None, False)),
+    ],
+)
+def test_a_configuration_tells_who_its_root_is_and_what_is_denied(config: str, expected: object) -> None:
+    """Old and new keys are read in their order; comments and nonsense are not."""
+    found = plan_lxc.container_of("/c/web1", config, lambda _: "")
+    assert (found.uid, found.gid, found.closed) == expected
+
+
+def test_an_include_that_includes_itself_ends() -> None:
+    """A loop of includes is read a few times and no more."""
+    assert not plan_lxc.container_of("/c/web1", "lxc.include = x\n", lambda _: "lxc.include = x\n").closed
+
+
+def test_incus_gets_a_disk_and_the_keys_of_the_next_start() -> None:
+    """The disk is there at once; raw.lxc mounts /run first, then the same directory."""
+    said = texts(Guest(Kind.INCUS, "web1", Via.SOCKET))
+    assert said["command"] == (
+        "incus config device add web1 drawwell disk source=/run/drawwell/guests/web1 path=/run/drawwell "
+        "readonly=true required=false\n"
+    )
+    raw = said["incus config edit: raw.lxc"].splitlines()
+    assert [line.split()[2:4] for line in raw[1:-1]] == [
+        ["tmpfs", "run"],
+        ["/run/drawwell/guests/web1", "run/drawwell"],
+    ]
+
+
+def test_incus_knows_the_stick_by_vendor_and_product() -> None:
+    """unix-hotplug for the only stick, unix-char by its link for one that was named."""
+    assert plan_incus.device(Guest(Kind.INCUS, "web1", Via.DEVICE)) == {
+        "type": "unix-hotplug", "vendorid": "1d50", "productid": "6086", "required": "false",
+        "gid": "20", "mode": "0660",
+    }  # fmt: skip
+    named = plan_incus.device(Guest(Kind.INCUS, "web1", Via.DEVICE, device="/dev/serial/by-path/a:b"))
+    assert (named["type"], named["source"], named["path"]) == (
+        "unix-char",
+        "/dev/serial/by-path/a:b",
+        "/dev/ttyACM0",
+    )
+
+
+def test_docker_gets_an_option_and_a_compose_file() -> None:
+    """A directory that is missing is not made by Docker, which would make it root's."""
+    said = texts(Guest(Kind.DOCKER, "web1", Via.SOCKET))
+    assert said["paste"] == (
+        "docker run --name web1 "
+        "--mount type=bind,source=/run/drawwell/guests/web1,target=/run/drawwell,readonly IMAGE\n"
+    )
+    assert said["drawwell-web1.yaml"].endswith(
+        'services:\n  "web1":\n    volumes:\n      - type: bind\n        source: "/run/drawwell/guests/web1"\n'
+        '        target: "/run/drawwell"\n        read_only: true\n        bind:\n          create_host_path: false\n'
+    )
+
+
+def test_podman_gets_an_option_and_lines_for_its_unit() -> None:
+    """The unit starts after the broker, whose directory it mounts."""
+    said = texts(Guest(Kind.PODMAN, "web1", Via.SOCKET))
+    assert said["/etc/containers/systemd/web1.container"].splitlines()[1:-1] == [
+        "[Unit]", "Wants=drawwell.service", "After=drawwell.service",
+        "[Container]", "Volume=/run/drawwell/guests/web1:/run/drawwell:ro",
+    ]  # fmt: skip
+    device = texts(Guest(Kind.PODMAN, "web1", Via.DEVICE))
+    assert "\nAddDevice=-/dev/onerng:/dev/ttyACM0\n" in device["/etc/containers/systemd/web1.container"]
+    assert device["paste"] == "podman run --name web1 --device /dev/onerng:/dev/ttyACM0 IMAGE\n"
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_every_plan_says_that_the_kernel_is_shared(kind: Kind) -> None:
+    """Before anything is done its owner reads that most containers need nothing."""
+    for via in (Via.SOCKET, Via.DEVICE):
+        assert any("Most containers need nothing" in note for note in plan(Guest(kind, "web1", via)).notes)
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "../web1",
+        "web1/..",
+        "-web1",
+        ".",
+        "we b1",
+        'web"1',
+        "web'1",
+        "web$1",
+        "web`1",
+        "web;1",
+        "web\n1",
+        "wéb1",
+        "w" * 64,
+    ],
+)
+def test_a_name_that_means_something_to_a_shell_or_a_file_is_refused(kind: Kind, domain: str) -> None:
+    """Nothing of it is quoted and hoped for: it is no name of a container."""
+    with pytest.raises(UsageError, match="is no name of a container"):
+        plan(Guest(kind, "web1", Via.SOCKET, domain=domain))
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+@pytest.mark.parametrize(
+    "run_dir", ["run", "/run/../etc", "/run//x", "/run/a b", '/run/"', "/run/$x", "/run/a,b", "/run/\n"]
+)
+def test_a_path_that_means_something_to_some_format_is_refused(kind: Kind, run_dir: str) -> None:
+    """Blanks, commas, quotes and what leads upwards are refused; the hint says what may be."""
+    with pytest.raises(UsageError, match="cannot be written safely") as caught:
+        plan(Guest(kind, "web1", Via.SOCKET, run_dir=run_dir))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_stick_by_its_number_is_refused(kind: Kind) -> None:
+    """Tomorrow ttyACM0 may be a modem."""
+    with pytest.raises(UsageError, match="is a number and not a name"):
+        plan(Guest(kind, "web1", Via.DEVICE, device="/dev/ttyACM0"))
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_container_has_no_virtio(kind: Kind) -> None:
+    """What is a machine's is refused, and the hint names the two ways that there are."""
+    with pytest.raises(UsageError, match="has no way in called virtio") as caught:
+        plan(Guest(kind, "web1", Via.VIRTIO))
+    assert "--via socket or --via device" in (caught.value.hint or "")
