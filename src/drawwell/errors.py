@@ -78,6 +78,8 @@ class SourceStalled(SourceUnavailable):
 class SourceRejected(SourceError):
     """Not the device it claims to be, or its firmware is not verified: do not retry."""
 
+    exit_code = 65
+
 
 class HealthFailure(DrawwellError):
     """A health test fired; nothing of the block may be used.

@@ -16,10 +16,10 @@ PIECE_BYTES = 32_768
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     """Add the noun and its verbs."""
-    from drawwell.cli.simulate import add_verb
+    from drawwell.cli import simulate, source_run
 
     parser = nouns.add_parser(
-        "source", help="noise sources: list, verify, watch, capture, simulate", allow_abbrev=False
+        "source", help="noise sources: list, run, verify, watch, capture, simulate", allow_abbrev=False
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
@@ -45,7 +45,8 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     )
     capture.add_argument("-o", "--output", required=True, metavar="FILE", help="new file, mode 0600")
     verb("reset", _reset, "let a permanently failed source start again, after its cause was found")
-    add_verb(verbs, common)
+    simulate.add_verb(verbs, common)
+    source_run.add_verb(verbs, common)
 
 
 def _running(args: argparse.Namespace) -> dict[str, Any] | None:
