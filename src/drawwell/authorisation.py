@@ -18,6 +18,7 @@ class Way(StrEnum):
 
     CONTROL = "the control socket"
     UNIX = "the Unix socket"
+    LINK = "the link's socket"
     TLS = "TLS"
     STREAM = "a stream over TLS"
     HTTPS = "HTTP over TLS"
@@ -39,6 +40,8 @@ class Standing(StrEnum):
     """The account that sshd runs serve-stdio under."""
     SOURCE = "source"
     """The account that noise sources run under."""
+    OBSERVER = "observer"
+    """Whom the permissions of a socket let in that tells how things are, and who is nobody else."""
     CONSUMER = "consumer"
     EXPIRED = "expired"
     """A consumer whose certificate ran out within the grace period."""
@@ -72,13 +75,19 @@ FOR_EVERYBODY: Final = frozenset({"status", "receipt-key"})
 VERBS: Final = FOR_THE_OWNER | FOR_EVERYBODY | {DRAW, STIR, SPEAK, DEPOSIT, RENEW, READY}
 
 _CALLS: Final = FOR_EVERYBODY | {RENEW}
+_STATUS: Final = frozenset({"status"})
 _NETWORK: Final = {Standing.CONSUMER: _CALLS | {DRAW}, Standing.EXPIRED: frozenset({RENEW})}
 _LOCAL: Final = {Standing.OWNER: _CALLS | {DRAW}, Standing.CONSUMER: _CALLS | {DRAW}}
 _HTTP: Final = FOR_EVERYBODY | {DRAW, READY}
 _PUBLIC: Final = frozenset({READY})
 ALLOWED: Final[Mapping[Way, Mapping[Standing, frozenset[str]]]] = {
-    Way.CONTROL: _LOCAL | {Standing.OWNER: _CALLS | FOR_THE_OWNER | {DRAW}},
+    Way.CONTROL: _LOCAL | {Standing.OWNER: _CALLS | FOR_THE_OWNER | {DRAW}, Standing.OBSERVER: _STATUS},
     Way.UNIX: _LOCAL,
+    Way.LINK: {
+        Standing.OWNER: FOR_EVERYBODY | {DRAW},
+        Standing.CONSUMER: FOR_EVERYBODY | {DRAW},
+        Standing.OBSERVER: _STATUS,
+    },
     Way.TLS: _NETWORK,
     Way.STREAM: {Standing.CONSUMER: frozenset({DRAW})},
     Way.HTTPS: {Standing.CONSUMER: _HTTP, Standing.EXPIRED: _PUBLIC, Standing.STRANGER: _PUBLIC},

@@ -142,8 +142,9 @@ class Broker(Protocol):
     async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer a control verb with a JSON object.
 
-        `peer` is ``owner`` (root or the broker's own uid, on the control socket), ``consumer:NAME``, or ``consumer:``
-        for nobody, who may ask ``status`` and learns whether the broker is ready. A door may begin it as a draw.
+        `peer` is ``owner`` (root or the broker's own uid, on the control socket), ``observer`` (whom that socket's
+        permissions let in), ``consumer:NAME``, or ``consumer:`` for nobody, who may ask ``status`` and learns whether
+        the broker is ready. A door may begin it as a draw.
 
         Raises:
             PermissionRefused: `peer` may not ask that.
@@ -154,6 +155,7 @@ class Broker(Protocol):
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Whom a door has before it. `renew_only`: its certificate ran out, so it may ask for a new one and nothing else.
+    `observes`: no consumer, but somebody who may see how things are.
 
     `certificate_id` is the registry's own name for the certificate (SHA-256 of its public key, in hexadecimal),
     empty where the peer showed none.
@@ -162,10 +164,13 @@ class Peer:
     consumer: str
     renew_only: bool = False
     certificate_id: str = ""
+    observes: bool = False
 
     @property
     def identity(self) -> Identity:
         """Who that is to the authorisation."""
+        if self.observes:
+            return Identity(Standing.OBSERVER, self.consumer)
         return Identity(Standing.EXPIRED if self.renew_only else Standing.CONSUMER, self.consumer)
 
 

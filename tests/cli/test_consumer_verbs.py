@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from drawwell.authorisation import Way
 from drawwell.doors.enrol import EnrolDoor
 from drawwell.doors.tls import TlsDoor
 from drawwell.doors.unix import UnixDoor
@@ -62,7 +63,7 @@ class Broker(FakeBroker):
             "127.0.0.1", tls_port, lambda: server_context(*server, authority.ca_files[0]), self, registry
         )
         control = UnixDoor(
-            str(self.directory / "control.sock"), self, lambda *_: "local", mode=0o600, control=True
+            str(self.directory / "control.sock"), self, lambda *_: "local", mode=0o600, way=Way.CONTROL
         )
         async with asyncio.TaskGroup() as tasks:
             serving = [tasks.create_task(door.serve()) for door in (enrol, tls, control)]

@@ -4,10 +4,12 @@ import asyncio
 import os
 import socket
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from drawwell.authorisation import Way
 from drawwell.doors.door import Limits
 from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass
@@ -15,13 +17,14 @@ from drawwell.errors import ConfigError, DrawRefused, LinkUnavailable, Permissio
 from drawwell.links.unix import UnixLink
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.testing.serving import serving
-from drawwell.wire.frames import Bye, Draw, Frame, Granted, Hello, Refusal, Welcome
+from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
 from drawwell.wire.limits import MAX_OPEN_REQUESTS
 from drawwell.wire.parser import FrameParser
 
-ANY = {kind.TYPE: kind for kind in (Welcome, Granted, Refusal, Bye)}
+ANY = {kind.TYPE: kind for kind in (Welcome, Granted, Refusal, Result, Bye)}
 PATIENCE_S = 20.0
 """How long a test waits before it calls a thing hung; nothing is asserted about it."""
+NOBODY = 65534
 
 
 def named(uid: int, gid: int, pid: int) -> str:
@@ -137,13 +140,13 @@ def test_refusal_by_the_broker_is_raised_at_the_client_and_the_session_goes_on(t
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("control", [False, True])
-def test_owner_is_owner_on_the_control_socket_only(tmp_path: Path, control: bool) -> None:
+@pytest.mark.parametrize("way", [Way.UNIX, Way.CONTROL])
+def test_owner_is_owner_on_the_control_socket_only(tmp_path: Path, way: Way) -> None:
     """A call by the broker's own uid is the owner's on the control socket, and a consumer's elsewhere."""
     broker = FakeBroker()
 
     async def run() -> None:
-        door = UnixDoor(str(tmp_path / "draw"), broker, lambda *ids: "me", control=control)
+        door = UnixDoor(str(tmp_path / "draw"), broker, lambda *ids: "me", way=way)
         async with serving(door), asyncio.timeout(PATIENCE_S):
             link = UnixLink(door.path)
             await link.call("status", {"a": [1]})
@@ -156,7 +159,46 @@ def test_owner_is_owner_on_the_control_socket_only(tmp_path: Path, control: bool
             await link.aclose()
 
     asyncio.run(run())
-    assert broker.calls[0] == ("owner" if control else "consumer:me", "status", {"a": [1]})
+    assert broker.calls[0] == ("owner" if way is Way.CONTROL else "consumer:me", "status", {"a": [1]})
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+@pytest.mark.parametrize(
+    ("way", "verb", "answered"),
+    [(Way.CONTROL, "status", True), (Way.LINK, "status", True), (Way.UNIX, "status", False),
+     (Way.CONTROL, "source.command", False), (Way.LINK, "draw", False)],
+)  # fmt: skip
+def test_whom_the_permissions_let_in_observes_and_no_more(way: Way, verb: str, answered: bool) -> None:
+    """Nobody's user gets the status of a socket that he may open, neither bytes nor the owner's verbs."""
+    broker = FakeBroker()
+
+    def nobody(*_ids: int) -> str:
+        raise PermissionRefused("no consumer here is that")
+
+    async def run(folder: str) -> Frame:
+        os.chmod(folder, 0o755)
+        door = UnixDoor(f"{folder}/draw", broker, nobody, mode=0o666, way=way)
+        async with serving(door), asyncio.timeout(PATIENCE_S):
+            peer = socket.socket(socket.AF_UNIX)
+            os.seteuid(NOBODY)
+            try:
+                peer.connect(door.path)
+            finally:
+                os.seteuid(0)
+            reader, writer = await asyncio.open_unix_connection(sock=peer)
+            writer.write(Hello((1,)).encode())
+            first = await heard(reader)
+            if isinstance(first, Welcome):
+                request = Draw(1, 1, DrawClass.FULL) if verb == "draw" else Call(1, verb, {})
+                writer.write(request.encode())
+                first = await heard(reader)
+            writer.close()
+            return first
+
+    with tempfile.TemporaryDirectory(prefix="dw-") as folder:
+        assert isinstance(asyncio.run(run(folder)), Result if answered else Refusal)
+    assert broker.calls == ([("observer", verb, {})] if answered else [])
 
 
 def test_socket_file_has_its_mode_and_goes_with_the_door(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from drawwell.roles.control import Control
 from drawwell.testing.workbench import Workbench
 
 TABLE = """
-             control     unix  tls  stream  https  http  probe  ssh  egd  usb  guest  deposit
-owner        DsrSILVUCG  Dsr   -    -       -      Dsy   -      k    -    -    -     P
-speaker      -           -     -    -       -      -     -      k    -    -    -     -
-source       -           -     -    -       -      -     -      -    -    -    -     P
-consumer     Dsr         Dsr   Dsr  D       Dsy    Dsy   -      Ds   DM   D    Ds    -
-expired      -           -     r    -       y      -     -      -    -    -    -     -
-stranger     -           -     -    -       y      y     y      -    -    -    -     -
+          control     unix  link  tls  stream  https  http  probe  ssh  egd  usb  guest  deposit
+owner     DsrSILVUCG  Dsr   Ds    -    -       -      Dsy   -      k    -    -    -      P
+speaker   -           -     -     -    -       -      -     -      k    -    -    -      -
+source    -           -     -     -    -       -      -     -      -    -    -    -      P
+observer  o           -     o     -    -       -      -     -      -    -    -    -      -
+consumer  Dsr         Dsr   Ds    Dsr  D       Dsy    Dsy   -      Ds   DM   D    Ds     -
+expired   -           -     -     r    -       y      -     -      -    -    -    -      -
+stranger  -           -     -     -    -       y      y     y      -    -    -    -      -
 """
 """One letter for what may be done, a hyphen for nothing."""
 LETTERS = {
@@ -30,6 +31,7 @@ LETTERS = {
     "r": {"renew"},
     "y": {"ready"},
     "s": {"status", "receipt-key"},
+    "o": {"status"},
     "S": {"source.command"},
     "I": {"consumer.invite"},
     "L": {"consumer.list"},

@@ -172,8 +172,9 @@ class Conversation:
         except (PermissionRefused, UsageError) as error:
             self._refuse(call, error)
             return
+        caller = "observer" if peer.observes and not self._owner else f"consumer:{peer.consumer}"
         as_owner = self._owner and self._way is Way.CONTROL
-        self._spawn(self._answer(call, "owner" if as_owner else f"consumer:{peer.consumer}"))
+        self._spawn(self._answer(call, "owner" if as_owner else caller))
 
     def _identity(self, peer: Peer) -> Identity:
         return Identity(Standing.OWNER, peer.consumer) if self._owner else peer.identity

@@ -12,6 +12,7 @@ from drawwell.doors.connection import SessionConnection
 from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
+from drawwell.errors import PermissionRefused
 from drawwell.ports import Broker, Peer
 
 _UCRED: Final = struct.Struct("3i")
@@ -28,7 +29,8 @@ class UnixDoor(LocalDoor):
         broker: Who is asked.
         identify: From (uid, gid, pid) to a consumer's name, asked before each request; raises PermissionRefused.
         mode: Permissions of the socket file.
-        control: Calls by root or by the broker's own uid are made as ``owner``.
+        way: Which door it is. By CONTROL, calls by root or by the broker's own uid are made as ``owner``; by CONTROL
+            and LINK, whoever may open the socket and is nobody else observes.
         broker_name: How the broker calls itself.
         limits: Deadlines and bounds.
     """
@@ -40,7 +42,7 @@ class UnixDoor(LocalDoor):
         identify: Identify,
         *,
         mode: int = 0o660,
-        control: bool = False,
+        way: Way = Way.UNIX,
         broker_name: str = "drawwell",
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
@@ -48,7 +50,16 @@ class UnixDoor(LocalDoor):
         self.broker = broker
         self.broker_name = broker_name
         self.identify = identify
-        self.control = control
+        self.way = way
+
+    def peer(self, uid: int, gid: int, pid: int) -> Peer:
+        """Say who that is; raises PermissionRefused."""
+        try:
+            return Peer(self.identify(uid, gid, pid))
+        except PermissionRefused:
+            if self.way not in {Way.CONTROL, Way.LINK}:
+                raise
+            return Peer(f"user-{uid}", observes=True)
 
     def _connection(self) -> "UnixConnection":
         return UnixConnection(self)
@@ -69,8 +80,8 @@ class UnixConnection(SessionConnection):
         self._conversation = Conversation(
             door.broker,
             door.broker_name,
-            lambda: Peer(door.identify(uid, gid, pid)),
-            way=Way.CONTROL if door.control else Way.UNIX,
+            lambda: door.peer(uid, gid, pid),
+            way=door.way,
             owner=uid in {0, os.geteuid()},
             spawn=self._spawn,
         )

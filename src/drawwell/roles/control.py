@@ -54,10 +54,11 @@ class Control:
         return result
 
     async def _answer(self, kind: str, name: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        owner = kind == "owner"
+        owner, observer = kind == "owner", kind == "observer"
         # the door has looked already: whatever door that was, nobody has more rights than at the control socket
-        may(Way.CONTROL, Identity(Standing.OWNER if owner else Standing.CONSUMER, name), verb)
-        table = self._for_owner if owner else self._for_consumers
+        standing = Standing.OWNER if owner else Standing.OBSERVER if observer else Standing.CONSUMER
+        may(Way.CONTROL, Identity(standing, name), verb)
+        table = self._for_owner if owner or observer else self._for_consumers
         if verb not in table:
             raise UsageError(f"this broker does not know the verb {verb!r}")
         return await table[verb](name, args)
