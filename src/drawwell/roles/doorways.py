@@ -12,7 +12,6 @@ from typing import Any
 
 from drawwell.authorisation import Way
 from drawwell.config.defaults import SOURCE_USER
-from drawwell.authorisation import Way
 from drawwell.config.doors import EgdSection
 from drawwell.config.kinds import HostPort
 from drawwell.config.model import Config
