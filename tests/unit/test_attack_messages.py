@@ -62,3 +62,17 @@ def test_json_of_any_depth_is_a_call_or_a_breach(inner) -> None:
             outcomes.add("a breach")
     assert "a breach" in outcomes
     assert json.loads(inner) is not None
+
+
+def test_json_is_as_deep_as_the_protocol_says_and_no_deeper():
+    """32 objects in one another are a call, 33 are none, whatever this Python would take."""
+    for depth, deep_enough in ((31, True), (32, False)):
+        args = '{"x":' * (depth - 1) + "{}" + "}" * (depth - 1)
+        payload = b"\0\0\0\1" + f'{{"verb":"v","args":{args}}}'.encode()
+        parser = FrameParser()
+        parser.feed(bytes((Call.TYPE,)) + len(payload).to_bytes(3, "big") + payload)
+        if deep_enough:
+            assert parser.next_frame({Call.TYPE: Call}) is not None
+        else:
+            with pytest.raises(RemoteProtocolError):
+                parser.next_frame({Call.TYPE: Call})

@@ -307,7 +307,23 @@ def take_json(data: bytes) -> dict[str, Any]:
         raise ValueError("JSON nested too deep") from None
     if not isinstance(document, dict):
         raise ValueError("JSON that is not an object")  # noqa: TRY004 - input, not a caller's type
+    _check_depth(document)
     return document
+
+
+def _check_depth(document: dict[str, Any]) -> None:
+    """Bound it ourselves: how deep the standard library goes depends on its version."""
+    level: list[Any] = [document]
+    for _ in range(limits.MAX_JSON_DEPTH):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+    raise ValueError("JSON nested too deep")
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -20,6 +20,8 @@ RECEIPT_KEY_BYTES: Final = 32
 """HMAC-SHA-256 key of the receipt: as long as the hash (FIPS 198-1, section 3)."""
 MAX_CALL_BYTES: Final = 16_384
 MAX_RESULT_BYTES: Final = 1_048_576
+MAX_JSON_DEPTH: Final = 32
+"""Objects and arrays in one another, in a CALL or a RESULT."""
 MAX_SOFTWARE_BYTES: Final = 128
 MAX_NAME_BYTES: Final = 255
 MAX_MESSAGE_BYTES: Final = 1_024
