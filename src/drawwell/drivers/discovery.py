@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from drawwell.errors import SourceUnavailable
+from drawwell.onerng.usb import USB_ID, VIRTUAL_PRODUCT
 from drawwell.reports import Report
 
 ONERNG: Final = "OneRNG"
 # vendor:product as the makers' udev rules and drivers have them.
 KNOWN: Final = {
-    "1d50:6086": ONERNG,
+    USB_ID: ONERNG,
     "04d8:f5fe": "TrueRNG",
     "16d0:0aa0": "TrueRNGpro",
     "04d8:ebb5": "TrueRNGpro V2",
@@ -54,6 +55,12 @@ class UsbDevice(Report):
     stable_name: str
     usb_path: str
     bound_driver: str
+    product: str = ""
+
+    @property
+    def virtual(self) -> bool:
+        """Is it a virtual OneRNG: bytes of a broker on this virtual machine's host?"""
+        return self.kind == ONERNG and self.product == VIRTUAL_PRODUCT
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +102,14 @@ def find_onerng(sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice:
 
 def stable_name_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> str:
     """Return the stable name of the device behind a node, "" when it is none that is known."""
+    device = device_of(node, sysfs, dev)
+    return device.stable_name if device else ""
+
+
+def device_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice | None:
+    """Return the device behind a node, None when it is none that is known."""
     real = os.path.realpath(node)
-    return next((device.stable_name for device in discover(sysfs, dev) if device.path == real), "")
+    return next((device for device in discover(sysfs, dev) if device.path == real), None)
 
 
 def holders(node: str, proc: str = "/proc") -> tuple[Holder, ...]:
@@ -122,6 +135,7 @@ def _known_device(entry: Path, dev: str) -> UsbDevice | None:
         stable_name=_stable_name(entry),
         usb_path=entry.name,
         bound_driver=drivers[0] if drivers else "",
+        product=_read(entry / "product"),
     )
 
 

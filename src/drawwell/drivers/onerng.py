@@ -6,11 +6,12 @@ import os
 from contextlib import suppress
 from typing import Any, Final
 
-from drawwell.drivers.discovery import find_onerng, stable_name_of
+from drawwell.drivers.discovery import device_of, find_onerng
 from drawwell.drivers.onerng_dialogue import Dialogue
 from drawwell.drivers.tty import BUFFER_BYTES, Tty
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable, UsageError
+from drawwell.host.virtual import virtual_facts
 from drawwell.onerng.commands import Command, Mode, parse_mode
 from drawwell.onerng.image import Image, UnreadableImage
 from drawwell.onerng.verify import SIMULATOR, VENDOR, FirmwareVerdict, verify_image
@@ -58,6 +59,7 @@ class OneRngSource:
         self._path = path
         self._stable_name = ""
         self._simulated = False
+        self._virtual = False
         self._version = 0
         self._hardware_id = ""
         self._verdict = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "not asked for yet")
@@ -75,7 +77,7 @@ class OneRngSource:
             simulated=self._simulated,
             firmware=self._verdict.outcome,
             firmware_detail=self._verdict.detail,
-            noise="raw noise" if Mode.RAW in self._mode else "after the maker's conditioning",
+            noise=self._noise_words,
             hardware_id=self._hardware_id,
         )
 
@@ -92,7 +94,7 @@ class OneRngSource:
             await dialogue.wake()
             await self._identify()
             await self._check_firmware()
-            await dialogue.start(self._mode)
+            await dialogue.start(self._wanted_mode)
         except BaseException:
             await self.aclose()
             raise
@@ -104,16 +106,23 @@ class OneRngSource:
 
         Raises:
             SourceUnavailable: not there or busy.
-            SourceRejected: not a terminal.
+            SourceRejected: not a terminal, or a virtual device where there can be none.
         """
         self.detach()
         auto = self._wanted_path == "auto"
         path = find_onerng().path if auto else self._wanted_path
         self._tty = Tty.open(path)
-        self._path, self._stable_name = path, stable_name_of(path)
-        self._simulated = self._tty.is_pty
+        device = device_of(path)
+        self._path, self._stable_name = path, device.stable_name if device else ""
+        self._simulated, self._virtual = self._tty.is_pty, device is not None and device.virtual
         self._verdict = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "not asked for yet")
         self._version, self._hardware_id = 0, ""
+        if self._virtual and not virtual_facts().virtual:
+            self.detach()
+            raise SourceRejected(
+                f"{path} says that it is a virtual OneRNG, and this is no virtual machine",
+                hint="Pull it out: a real OneRNG does not say so.",
+            )
 
     def detach(self) -> None:
         """Let go of the terminal and leave the device as it is; never raises."""
@@ -145,7 +154,7 @@ class OneRngSource:
             raise SourceUnavailable(f"{self._path} is paused", hint="Type 'drawwell onerng resume'.")
         loop = asyncio.get_running_loop()
         if loop.time() - self._read_at > _POOL_FILL_S:
-            await self._dialogue.start(self._mode)
+            await self._dialogue.start(self._wanted_mode)
         samples = await self._gather(max_bytes)
         self._read_at = loop.time()
         return RawBlock(samples)
@@ -203,7 +212,23 @@ class OneRngSource:
         self._version = await self._dialogue.version()
         self._hardware_id = await self._dialogue.hardware_id() if self._version >= 3 else ""
 
+    @property
+    def _wanted_mode(self) -> Mode:
+        """The mode that it runs in: a virtual device has no raw noise."""
+        return Mode.DEFAULT if self._virtual else self._mode
+
+    @property
+    def _noise_words(self) -> str:
+        if self._virtual:
+            return "bytes of a broker, not a noise source"
+        return "raw noise" if Mode.RAW in self._mode else "after the maker's conditioning"
+
     async def _check_firmware(self) -> None:
+        if self._virtual:
+            self._verdict = FirmwareVerdict(
+                Firmware.NOT_APPLICABLE, "a virtual OneRNG, made by this machine's host"
+            )
+            return
         if self._verify == "off":
             self._verdict = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "switched off in the configuration")
             return
@@ -212,6 +237,8 @@ class OneRngSource:
             self._insist()
 
     async def _judge_firmware(self) -> None:
+        if self._virtual:
+            return
         try:
             image = await self._dialogue.image()
         except UnreadableImage as error:
@@ -239,14 +266,14 @@ class OneRngSource:
             await self._go_on()
         return as_json(self.identity) | {
             "version": self._version,
-            "mode": str(self._mode) if self._running else "",
+            "mode": str(self._wanted_mode) if self._running else "",
             "paused": not self._running,
         }
 
     async def _change_mode(self, args: dict[str, Any]) -> dict[str, Any]:
         self._mode = _noise_mode(args.get("mode"))
         if self._running:
-            await self._dialogue.start(self._mode)
+            await self._dialogue.start(self._wanted_mode)
         else:
             await self._dialogue.tell(self._mode.command)
         return {
@@ -257,7 +284,7 @@ class OneRngSource:
         if verb == "pause":
             await self._dialogue.stop()
         elif verb == "resume":
-            await self._dialogue.start(self._mode)
+            await self._dialogue.start(self._wanted_mode)
         else:
             await self._dialogue.stop()
             await self._go_on()
@@ -267,6 +294,11 @@ class OneRngSource:
 
     async def _dump(self, args: dict[str, Any]) -> dict[str, Any]:
         path = _new_path(args.get("path"))
+        if self._virtual:
+            raise UsageError(
+                f"{self._path} is a virtual OneRNG: it has no firmware",
+                hint="Ask the OneRNG of this machine's host.",
+            )
         try:
             image = await self._dialogue.image()
         except UnreadableImage as error:
@@ -288,7 +320,7 @@ class OneRngSource:
     async def _go_on(self) -> None:
         """After a question: run again if it ran."""
         if self._running:
-            await self._dialogue.start(self._mode)
+            await self._dialogue.start(self._wanted_mode)
 
 
 def _noise_mode(text: object) -> Mode:
