@@ -112,7 +112,8 @@ class LedgerReport(Report):
 class ConsumerReport(Report):
     """One consumer as its broker sees it. Rates and quotas as written in the configuration, "" for none.
 
-    `stream` is the class of the stream that it is served without asking, "" for none.
+    `stream` is the class of the stream that it is served without asking, "" for none; `guest` is what runs it and its
+    way in, such as ``qemu, virtio``, "" for what is no guest of this machine.
     """
 
     name: str
@@ -125,6 +126,7 @@ class ConsumerReport(Report):
     quota_left_bytes: int | None
     draw_class: str
     stream: str = ""
+    guest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

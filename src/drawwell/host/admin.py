@@ -264,6 +264,8 @@ class Admin:
             )
         if name in self.site.configured:
             raise UsageError(f"consumer {name} is in the configuration", hint="Choose another name.")
+        if name in self._store.guests():
+            raise UsageError(f"a guest is called {name}", hint="Choose another name.")
 
     def _admit_key(self, consumer: ConsumerRow, text: str) -> dict[str, Any]:
         """Give a consumer its SSH key, in the place of an earlier one."""

@@ -25,6 +25,7 @@ KEPT: Final = 8
 """Older files beside the one that is written."""
 _SAID: Final = frozenset({
     "name", "rate", "quota", "draw_class", "stream", "ttl", "address", "source", "verb", "serial", "again",
+    "kind", "via", "uid", "gid", "timeout_s",
 })  # fmt: skip
 """Arguments of verbs that may stand in a log."""
 

@@ -63,6 +63,25 @@ class SeedRow:
     serial: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class GuestRow:
+    """A guest of this machine: the consumer that it is, what runs it, its way in, and who must reach its socket.
+
+    `uid` and `gid` are numbers of this machine, None for the broker's own.
+    """
+
+    consumer: ConsumerRow
+    kind: str
+    via: str
+    uid: int | None = None
+    gid: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The consumer's."""
+        return self.consumer.name
+
+
 def consumer_from(row: tuple[Any, ...]) -> ConsumerRow:
     """Read what `consumer_values` wrote; raises ValueError or TypeError for anything else."""
     name, rate, quota, classes, created, revoked_at, stream, ssh_key = row
@@ -85,6 +104,19 @@ def consumer_values(row: ConsumerRow) -> tuple[Any, ...]:
         row.stream,
         row.ssh_key,
     )
+
+
+def guest_from(row: tuple[Any, ...]) -> GuestRow:
+    """Read what `guest_values` wrote; raises ValueError or TypeError for anything else."""
+    name, rate, quota, classes, created, kind, via, uid, gid = row
+    return GuestRow(
+        consumer_from((name, rate, quota, classes, created, None, False, "")), kind, via, uid, gid
+    )
+
+
+def guest_values(row: GuestRow) -> tuple[Any, ...]:
+    """A guest as the columns of its table."""
+    return (*consumer_values(row.consumer)[:5], row.kind, row.via, row.uid, row.gid)
 
 
 def quota_from(row: tuple[Any, ...]) -> tuple[str, QuotaState]:

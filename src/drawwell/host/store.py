@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from drawwell.entropy.quota import QuotaState
 from drawwell.errors import StateUnavailable
@@ -24,37 +24,16 @@ from drawwell.host.rows import (
     VOID,
     CertificateRow,
     ConsumerRow,
+    GuestRow,
     InvitationRow,
     SeedRow,
     consumer_from,
     consumer_values,
+    guest_from,
+    guest_values,
     quota_from,
 )
-
-MIGRATIONS: Final = (
-    """
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL);
-    CREATE TABLE consumers (
-        name TEXT PRIMARY KEY, rate TEXT, quota TEXT, classes TEXT NOT NULL, created REAL NOT NULL, revoked_at REAL);
-    CREATE TABLE invitations (
-        id TEXT PRIMARY KEY, consumer TEXT NOT NULL REFERENCES consumers, secret_hash BLOB NOT NULL,
-        created REAL NOT NULL, expires REAL NOT NULL, status TEXT NOT NULL, used_at REAL,
-        wrong_tries INTEGER NOT NULL DEFAULT 0);
-    CREATE TABLE certificates (
-        spki TEXT PRIMARY KEY, consumer TEXT NOT NULL REFERENCES consumers, serial TEXT NOT NULL,
-        not_after REAL NOT NULL, revoked_at REAL);
-    CREATE TABLE quota (consumer TEXT PRIMARY KEY, state TEXT NOT NULL);
-    """,
-    """
-    ALTER TABLE consumers ADD COLUMN stream INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE consumers ADD COLUMN ssh_key TEXT NOT NULL DEFAULT '';
-    """,
-    """
-    CREATE TABLE seeds (
-        machine TEXT PRIMARY KEY, count INTEGER NOT NULL, written_at REAL NOT NULL, serial INTEGER);
-    """,
-)
-"""Script n brings the schema to version n + 1. Scripts that were released are never changed."""
+from drawwell.host.schema import MIGRATIONS
 
 _Row = TypeVar("_Row")
 
@@ -211,6 +190,27 @@ class Store:
             else:
                 db.execute("UPDATE seeds SET count = count - 1 WHERE machine = ?", (machine,))
                 db.execute("DELETE FROM seeds WHERE machine = ? AND count = 0", (machine,))
+
+    # ---- guests ------------------------------------------------------------------------------------------
+
+    def guests(self) -> dict[str, GuestRow]:
+        """Return every guest by name."""
+        return {row.name: row for row in self._rows("SELECT * FROM guests ORDER BY name", guest_from)}
+
+    def put_guest(self, guest: GuestRow) -> bool:
+        """Add a guest or replace what is said of it; False, and nothing done, when an invited consumer has its name."""
+        with self._transaction() as db:
+            put = db.execute(
+                "INSERT OR REPLACE INTO guests SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?"
+                " WHERE NOT EXISTS (SELECT 1 FROM consumers WHERE name = ? AND revoked_at IS NULL)",
+                (*guest_values(guest), guest.name),
+            )
+        return put.rowcount == 1
+
+    def remove_guest(self, name: str) -> None:
+        """Forget a guest; what it spent stays."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM guests WHERE name = ?", (name,))
 
     # ---- quota and time ----------------------------------------------------------------------------------
 

@@ -12,13 +12,14 @@ from drawwell.units import Allowance
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What one consumer may have; None is no limit. `stream`: a stream where it cannot ask."""
+    """What one consumer may have; None is no limit. `stream`: a stream where it cannot ask; `guest`: which kind of one."""
 
     classes: frozenset[DrawClass]
     rate: Allowance | None
     total: Allowance | None
     weight: int = 1
     stream: bool = False
+    guest: str = ""
 
     @property
     def stream_class(self) -> DrawClass | None:
@@ -64,6 +65,7 @@ class Account:
             quota_left_bytes=self.quota.left(now),
             draw_class="+".join(sorted(self.terms.classes)),
             stream=str(self.terms.stream_class or ""),
+            guest=self.terms.guest,
         )
 
     def wipe(self) -> None:

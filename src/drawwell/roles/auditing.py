@@ -10,7 +10,7 @@ from drawwell.doors.door import Door
 from drawwell.host.audit import AuditLog
 from drawwell.roles.broker import Broker
 
-UNREMARKABLE = frozenset({"status", "receipt-key", "consumer.list"})
+UNREMARKABLE = frozenset({"status", "receipt-key", "consumer.list", "guest.list"})
 """Verbs that change nothing."""
 TURNED_AWAY = ("unauthenticated", "protocol_errors", "crowded_out", "overdue")
 

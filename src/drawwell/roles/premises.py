@@ -1,5 +1,6 @@
 """What a broker needs of its machine: a directory for its sockets, and descriptors for its peers."""
 
+import contextlib
 import os
 import resource
 import stat
@@ -26,6 +27,65 @@ def make_run_dir(path: str) -> None:
         raise PermissionRefused(f"{path} belongs to user number {owner}", hint=_RUN_DIR_HINT)
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         raise PermissionRefused(f"everybody may write to {path}", hint=f"Type 'chmod o-w {path}'.")
+
+
+def make_guest_directory(path: str) -> None:
+    """Make the directory of one guest's socket, which everybody may pass: who may open the socket its own mode says.
+
+    It stays ours, so that nobody else can lay anything there.
+
+    Raises:
+        PermissionRefused: it cannot be made, or somebody else made it.
+    """
+    for directory in (os.path.dirname(path), path):
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, 0o711)
+            found = os.lstat(directory)
+        except OSError as error:
+            raise PermissionRefused(
+                f"cannot make {directory}: {error.strerror}", hint=_RUN_DIR_HINT
+            ) from None
+        if not _is_ours(found):
+            raise PermissionRefused(
+                f"{directory} is not a directory of the broker's own",
+                hint=f"Look who made it, remove it, and add the guest again: ls -ld {directory}.",
+            )
+        os.chmod(directory, 0o711)  # noqa: S103 - to pass, and neither to list nor to write
+
+
+def give_socket(path: str, uid: int | None, gid: int | None) -> None:
+    """Give the socket at `path` to a user and a group, by number; None leaves it as it is.
+
+    Raises:
+        PermissionRefused: we may not.
+    """
+    found = os.lstat(path)
+    wanted = (found.st_uid if uid is None else uid, found.st_gid if gid is None else gid)
+    if wanted == (found.st_uid, found.st_gid):
+        return
+    try:
+        os.chown(path, *wanted, follow_symlinks=False)
+    except OSError as error:
+        raise PermissionRefused(
+            f"cannot give {path} to user {wanted[0]} and group {wanted[1]}: {error.strerror}",
+            hint="Run the broker with CAP_CHOWN, or put its user into that group.",
+        ) from None
+
+
+def remove_guest_directory(path: str) -> None:
+    """Remove a guest's directory with its socket, where it still is ours alone."""
+    with contextlib.suppress(OSError):
+        if _is_ours(os.lstat(path)):
+            for name in os.listdir(path):
+                os.unlink(os.path.join(path, name))
+            os.rmdir(path)
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """Is it a directory in which nobody else lays anything?"""
+    others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid in {0, os.geteuid()} and not others_write
 
 
 def allow_descriptors(wanted: int) -> None:

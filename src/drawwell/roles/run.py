@@ -22,7 +22,9 @@ from drawwell.roles.consumer import ConsumerRole
 from drawwell.roles.people import KERNEL
 from drawwell.roles.renewal import keep_renewed
 from drawwell.roles.station import Station
+from drawwell.roles.tending import Tending
 from drawwell.sinks.kernel import KernelSink, require_privilege
+from drawwell.units import format_size
 
 log = logging.getLogger("drawwell")
 
@@ -57,16 +59,21 @@ class Process:
         self._config = config
         self._links: list[Upstream] = []
         self._links_are_stale = asyncio.Event()
+        self._not_reloaded = ""
         self.generations = Generations(self._begin_anew)
         self.station = Station(config, manager, apart=apart) if config.serves or apart else None
         self._consumers = self._make_consumers(config) if consumers else []
         if self.station:
-            self.station.broker.remarks += (self._copies,)
+            self.station.broker.remarks += (self._copies, lambda: self._not_reloaded)
         if not self.station and not self._consumers:
             raise ConfigError(
                 "nothing to run: no source, and nothing to pour into",
                 hint="Add a [[source]], or [kernel] feed = true with an [[upstream]]; see 'drawwell config sample'.",
             )
+
+        self._tending = Tending(
+            manager or Manager({}), ready=self._ready, status=self._words, alive=self._alive
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set or a role fails; consumers go first, devices and state last.
@@ -81,7 +88,9 @@ class Process:
                 poured.append(group.create_task(keep_renewed(self._identities())))
                 poured.append(group.create_task(self.generations.listen()))
                 poured.append(group.create_task(self._close_stale_links()))
+                poured.append(group.create_task(self._tending.run()))
                 await stop.wait()
+                self._tending.stopping()
                 for task in poured:
                     task.cancel()
                 await asyncio.wait(poured)
@@ -92,14 +101,31 @@ class Process:
 
     def reload(self) -> None:
         """Read the configuration again and take over what can change; faults leave everything as it was."""
+        self._tending.reloading()
+        self._not_reloaded = ""
         try:
             config = self._load()
             if self.station:
                 self.station.reload(config)
         except DrawwellError as error:
+            faults = error.faults if isinstance(error, ConfigError) else ()
             log.error("not reloaded: %s", error)
-            for fault in error.faults if isinstance(error, ConfigError) else ():
+            for fault in faults:
                 log.error("%s", fault)
+            self._not_reloaded = f"the configuration was not read again: {'; '.join(faults) or error}"
+        self._tending.ready_again()
+
+    async def _ready(self) -> None:
+        if self.station:
+            await self.station.ready()
+
+    def _words(self) -> str:
+        """Say in a line how it does."""
+        words = self.station.words() if self.station else "; ".join(_poured(each) for each in self._consumers)
+        return f"{words}; {self._not_reloaded}" if self._not_reloaded else words
+
+    def _alive(self) -> bool:
+        return self.station is None or self.station.alive
 
     def _begin_anew(self) -> None:
         if self.station:
@@ -166,6 +192,13 @@ class Process:
         if self.station is None:
             raise ConfigError("nothing to draw from", hint="Add a [[source]] or an [[upstream]].")
         return MemoryLink(self.station.broker, name)
+
+
+def _poured(consumer: ConsumerRole) -> str:
+    """Say how a sink does."""
+    report = consumer.report
+    fed = f"{report.name}: {format_size(report.delivered_bytes)} delivered"
+    return f"{fed}, {consumer.last_error}" if consumer.last_error else fed
 
 
 def _links_dir(config: Config) -> str:

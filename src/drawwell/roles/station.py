@@ -112,6 +112,11 @@ class Station:
         self._install_control()
         self.follow_consumers()
 
+    @property
+    def alive(self) -> bool:
+        """Do the sources' drivers answer, whatever they say?"""
+        return all(source.alive for source in self.sources)
+
     async def ready(self) -> None:
         """Return when every door listens."""
         await self._doorways.ready()

@@ -1,0 +1,375 @@
+"""The EGD socket of one virtual machine: QEMU's rng-egd asks, and loses what it asked for when the answer is lost.
+
+So its connections outlive this process: copies of their descriptors are kept by whoever manages it, and a request is
+looked at (MSG_PEEK), drawn for, answered, and only then taken out of the socket. Whatever moment the broker is killed
+at, the next one finds the request where it was. Killed between draw and answer: bytes are charged that nobody had.
+Killed between the answer and the taking: it is answered twice, with other bytes, which are charged, too; QEMU takes
+them for its next request.
+
+QEMU (backends/rng-egd.c) sends nothing but ``02 n``, and wants n bytes and no more; anything else ends the connection.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import select
+import socket
+import termios
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from drawwell.authorisation import DRAW, Identity, Standing, Way, may
+from drawwell.doors.conversation import resumed
+from drawwell.doors.door import Door, Limits
+from drawwell.doors.patience import draw_patiently
+from drawwell.doors.sockets import listen_unix
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import DrawwellError, Refused, RemoteProtocolError
+from drawwell.host.faults import log_fault
+from drawwell.ports import Broker
+from drawwell.wire.egd import EgdParser, Read
+
+REQUESTS_PER_TURN: Final = 64
+"""Then the other connections have their turn."""
+_PEEKED_BYTES: Final = 4096
+_PART_S: Final = 0.05
+"""How often a request that is here in part is looked at again."""
+_IN_LINE_S: Final = 3600.0
+"""The patience of one place in line; afterwards another is taken."""
+_RETRY_S: Final = 1.0
+"""How long to wait where the broker cannot say."""
+_LONGEST_RETRY_S: Final = 10.0
+"""The operator may have raised a quota meanwhile."""
+_LIMITS: Final = Limits(max_half_open=16, max_sessions=32, max_sessions_each=16)
+_HUNG_UP: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+class GuestEgdDoor(Door):
+    """Serve `broker` to one virtual machine.
+
+    Args:
+        path: The socket file; it stays when the door closes.
+        broker: Who is asked.
+        consumer: Who everybody at this door is.
+        draw_class: What is served.
+        mode: Permissions of the socket file.
+        limits: Bounds.
+        inherited: What an earlier life of this door left: a listening socket at `path`, and connections.
+        keep: Is told of each socket that should outlive this process.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        broker: Broker,
+        consumer: str,
+        draw_class: DrawClass,
+        *,
+        mode: int = 0o660,
+        limits: Limits = _LIMITS,
+        inherited: Sequence[socket.socket] = (),
+        keep: Callable[[socket.socket], object] = lambda _sock: None,
+    ) -> None:
+        super().__init__(limits)
+        self.path = path
+        self.broker = broker
+        self.consumer = consumer
+        self.draw_class = draw_class
+        self.asked = 0
+        """Requests that came in."""
+        self.keep = keep
+        self.held = bytearray()
+        """Bytes that were drawn for this guest ahead of its requests, see `hold`."""
+        self._pausing: set[asyncio.Future[None]] = set()
+        self._mode = mode
+        self._inherited = list(inherited)
+
+    @property
+    def owed_bytes(self) -> int:
+        """How much was asked for and has not arrived."""
+        return sum(visitor.owed_bytes for visitor in self._visitors())
+
+    @property
+    def waits(self) -> str:
+        """Why requests wait, "" when none does."""
+        return next((visitor.waits for visitor in self._visitors() if visitor.waits), "")
+
+    @property
+    def settled(self) -> bool:
+        """Is nothing owed, and has everything been read that was sent?"""
+        return not any(visitor.owed_bytes or visitor.unread for visitor in self._visitors())
+
+    async def hold(self, n_bytes: int) -> None:
+        """Draw `n_bytes` to have them at hand, so that what is asked from now on is answered at once.
+
+        They are this guest's and are charged; `let_go` forgets what is left. Waits as long as it takes.
+
+        Raises:
+            DrawRefused, PermissionRefused: waiting would not help.
+        """
+        while len(self.held) < n_bytes:
+            missing = n_bytes - len(self.held)
+            self.held += (await draw_patiently(self.broker, self.consumer, missing, self.draw_class)).data
+
+    async def pause(self, wait_s: float) -> None:
+        """Return after so long, or as soon as somebody says `look_again`."""
+        loop = asyncio.get_running_loop()
+        pausing = loop.create_future()
+        self._pausing.add(pausing)
+        over = loop.call_later(wait_s, _wake, pausing)
+        try:
+            await pausing
+        finally:
+            over.cancel()
+            self._pausing.discard(pausing)
+
+    def look_again(self) -> None:
+        """Have those who were refused try again: the guest's terms have changed."""
+        for pausing in self._pausing:
+            _wake(pausing)
+
+    def let_go(self) -> None:
+        """Forget what is held."""
+        self.held[:] = bytes(len(self.held))
+        self.held.clear()
+
+    def take_held(self, n_bytes: int) -> bytes:
+        """Take so many of the bytes that are held; none when there are fewer."""
+        if len(self.held) < n_bytes:
+            return b""
+        data = bytes(self.held[:n_bytes])
+        self.held[:n_bytes] = bytes(n_bytes)
+        del self.held[:n_bytes]
+        return data
+
+    def _visitors(self) -> "list[GuestEgdConnection]":
+        return [visitor for visitor in self._sessions if isinstance(visitor, GuestEgdConnection)]
+
+    def _listen(self) -> list[socket.socket]:
+        listeners = [sock for sock in self._inherited if _listens(sock)]
+        self._inherited = [sock for sock in self._inherited if sock not in listeners]
+        if listeners:
+            for sock in listeners[1:]:
+                sock.close()
+            return listeners[:1]
+        listener = listen_unix(self.path, self._mode)
+        self.keep(listener)
+        return [listener]
+
+    def _connection(self) -> asyncio.BaseProtocol:
+        raise NotImplementedError  # connections are ours from the socket on: _take_up
+
+    async def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._inherited:
+            GuestEgdConnection(self, self._inherited.pop()).begin()
+        await super()._sweep(loop)
+
+    async def _take_up(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:  # noqa: ARG002 - Door's
+        self.keep(sock)
+        GuestEgdConnection(self, sock).begin()
+
+
+class GuestEgdConnection:
+    """One connection of a QEMU. A Visitor."""
+
+    address = ""
+
+    def __init__(self, door: GuestEgdDoor, sock: socket.socket) -> None:
+        self.waits = ""
+        """Why its request waits, "" when none does."""
+        self._door = door
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._part_since: float | None = None
+        self._unsent = b""
+
+    @property
+    def owed_bytes(self) -> int:
+        """How much it asked for and has not read."""
+        if self._hung_up():
+            return 0
+        parser, owed = EgdParser(), 0
+        parser.feed(self._peek() or b"")
+        with contextlib.suppress(RemoteProtocolError):
+            while request := parser.next_request():
+                owed += request.n_bytes if isinstance(request, Read) else 0
+        return owed
+
+    @property
+    def unread(self) -> bool:
+        """Does something that was sent lie in the socket still?"""
+        return not self._hung_up() and any(fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)))
+
+    def begin(self) -> None:
+        """Come in; there is nothing to show."""
+        self._door.enter(self)
+        self._door.admit(self, self._door.consumer)
+        self._listen()
+
+    def quiet_s(self, now: float) -> float:  # noqa: ARG002 - Visitor
+        """It is never waited for (Visitor)."""
+        return 0.0
+
+    def overdue(self, now: float) -> bool:
+        """Whether it went while its request waits, or has not finished one that it began (Visitor)."""
+        part_s = now - self._part_since if self._part_since is not None else 0.0
+        return part_s > self._door.limits.frame_deadline_s or self._hung_up()
+
+    def abort(self) -> None:
+        """End it, also for those who keep a copy of its descriptor (Visitor)."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self.farewell()
+
+    def farewell(self) -> None:
+        """Let go of it; it goes on where somebody keeps it (Visitor)."""
+        if self._sock.fileno() >= 0:
+            self._rest()
+            self._sock.close()
+        if self._task:
+            self._task.cancel()
+        if self._again:
+            self._again.cancel()
+
+    def _listen(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.add_reader(self._sock, self._look)
+
+    def _rest(self) -> None:
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+
+    def _leave(self) -> None:
+        self._door.leave(self)
+        self.abort()
+
+    def _look(self) -> None:
+        """Answer what was asked; a fault of ours costs this connection, and no other."""
+        try:
+            for _ in range(REQUESTS_PER_TURN):
+                if not self._answer_one():
+                    return
+        except RemoteProtocolError:
+            self._door.counts.protocol_errors += 1
+            self._leave()
+        except Exception as error:  # noqa: BLE001 - whatever it is: the other connections go on
+            log_fault("a guest's connection", error)
+            self._leave()
+
+    def _answer_one(self) -> bool:
+        """Answer one request; False when there is none, or it waits."""
+        data = self._peek()
+        if data is None:
+            return False
+        if not data:
+            self._leave()
+            return False
+        parser = EgdParser()
+        parser.feed(data)
+        request = parser.next_request()
+        if request is None:
+            self._look_again()
+            return False
+        if not isinstance(request, Read) or not request.waits:
+            raise RemoteProtocolError("a virtual machine asks for bytes and waits for them, nothing else")
+        self._part_since = None
+        self._door.asked += 1
+        return self._begin(request.n_bytes, len(data) - parser.unparsed_bytes)
+
+    def _look_again(self) -> None:
+        """Wait for the rest: the first part would be reported again and again."""
+        self._rest()
+        self._part_since = self._part_since or self._loop.time()
+        self._again = self._loop.call_later(_PART_S, self._listen)
+
+    def _begin(self, n_bytes: int, request_bytes: int) -> bool:
+        """Answer at once if it need not wait, and in a task if it must."""
+        drawing = self._draw(n_bytes)
+        try:
+            waits_for = drawing.send(None)
+        except StopIteration as finished:
+            return self._answer(finished.value, request_bytes)
+        self._rest()
+        self._task = self._door.spawn(self._finish(resumed(drawing, waits_for), request_bytes))
+        self._task.add_done_callback(lambda _: drawing.close())  # it never began when cancelled at once
+        return False
+
+    async def _finish(self, drawing: Awaitable[bytes], request_bytes: int) -> None:
+        try:
+            data = await drawing
+        except Exception as error:  # noqa: BLE001 - as in _look
+            log_fault("a guest's connection", error)
+            self._leave()
+            return
+        finally:
+            self.waits = ""
+        if self._answer(data, request_bytes):
+            self._listen()
+
+    async def _draw(self, n_bytes: int) -> bytes:
+        """Draw, however long it takes: to refuse would cost the guest its generator, and operators change terms."""
+        door = self._door
+        may(Way.EGD, Identity(Standing.CONSUMER, door.consumer), DRAW)
+        while n_bytes:
+            if data := door.take_held(n_bytes):
+                return data
+            self.waits = "waits in line for bytes"
+            try:
+                grant = await door.broker.draw(door.consumer, n_bytes, door.draw_class, patience_s=_IN_LINE_S)
+            except DrawwellError as error:
+                self.waits = str(error)
+                wait_s = error.retry_after_s if isinstance(error, Refused) else None
+                await door.pause(min(_RETRY_S if wait_s is None else wait_s, _LONGEST_RETRY_S))
+            else:
+                self.waits = ""
+                return grant.data
+        return b""
+
+    def _answer(self, data: bytes, request_bytes: int) -> bool:
+        """Send the answer and only then take the request; False when the peer must read first, or has gone."""
+        self._unsent = data
+        try:
+            self._unsent = self._unsent[self._sock.send(data) :] if data else b""
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._leave()
+            return False
+        if self._unsent:
+            self._rest()
+            self._loop.add_writer(self._sock, self._send_rest, request_bytes)
+            return False
+        self._sock.recv(request_bytes)
+        return True
+
+    def _send_rest(self, request_bytes: int) -> None:
+        self._rest()
+        if self._answer(self._unsent, request_bytes):
+            self._listen()
+
+    def _peek(self) -> bytes | None:
+        """Look at what was asked, None for nothing, b"" at the end; it stays where it is."""
+        try:
+            return self._sock.recv(_PEEKED_BYTES, socket.MSG_PEEK)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def _hung_up(self) -> bool:
+        if self._sock.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return any(events & _HUNG_UP for _, events in poll.poll(0))
+
+
+def _wake(pausing: asyncio.Future[None]) -> None:
+    if not pausing.done():
+        pausing.set_result(None)
+
+
+def _listens(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

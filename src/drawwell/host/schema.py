@@ -1,0 +1,33 @@
+"""The tables of the broker's state, as they grew."""
+
+from typing import Final
+
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL);
+    CREATE TABLE consumers (
+        name TEXT PRIMARY KEY, rate TEXT, quota TEXT, classes TEXT NOT NULL, created REAL NOT NULL, revoked_at REAL);
+    CREATE TABLE invitations (
+        id TEXT PRIMARY KEY, consumer TEXT NOT NULL REFERENCES consumers, secret_hash BLOB NOT NULL,
+        created REAL NOT NULL, expires REAL NOT NULL, status TEXT NOT NULL, used_at REAL,
+        wrong_tries INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE certificates (
+        spki TEXT PRIMARY KEY, consumer TEXT NOT NULL REFERENCES consumers, serial TEXT NOT NULL,
+        not_after REAL NOT NULL, revoked_at REAL);
+    CREATE TABLE quota (consumer TEXT PRIMARY KEY, state TEXT NOT NULL);
+    """,
+    """
+    ALTER TABLE consumers ADD COLUMN stream INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE consumers ADD COLUMN ssh_key TEXT NOT NULL DEFAULT '';
+    """,
+    """
+    CREATE TABLE seeds (
+        machine TEXT PRIMARY KEY, count INTEGER NOT NULL, written_at REAL NOT NULL, serial INTEGER);
+    """,
+    """
+    CREATE TABLE guests (
+        name TEXT PRIMARY KEY, rate TEXT, quota TEXT, classes TEXT NOT NULL, created REAL NOT NULL,
+        kind TEXT NOT NULL, via TEXT NOT NULL, uid INTEGER, gid INTEGER);
+    """,
+)
+"""Script n brings the schema to version n + 1. Scripts that were released are never changed."""

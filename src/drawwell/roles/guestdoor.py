@@ -1,0 +1,167 @@
+"""The door of one guest, from its making to its end; what fails here costs that guest, and nothing else."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from drawwell.doors.door import Door
+from drawwell.doors.guest import GuestDoor
+from drawwell.doors.guest_egd import GuestEgdDoor
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import DrawwellError, GuestUnavailable
+from drawwell.guests.model import SOCKETS, Via, guest_directory
+from drawwell.host.faults import log_fault
+from drawwell.host.rows import GuestRow
+from drawwell.host.systemd import Manager
+from drawwell.ports import Broker
+from drawwell.roles.premises import give_socket, make_guest_directory, remove_guest_directory
+
+RETRY_S = 10.0
+"""How soon a door that could not be opened is tried again."""
+SOCKET_MODE = 0o660
+
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+log = logging.getLogger("drawwell.guests")
+
+
+class Entrance:
+    """Keeps one guest's door open.
+
+    Args:
+        row: The guest.
+        run_dir: Where the broker's sockets are.
+        broker: Who is asked.
+        broker_name: How it calls itself.
+        manager: Keeps descriptors while the broker is down.
+    """
+
+    def __init__(
+        self, row: GuestRow, run_dir: str, broker: Broker, broker_name: str, manager: Manager
+    ) -> None:
+        self.row = row
+        self.door: Door | None = None
+        self.fault: DrawwellError | None = None
+        """Why the door is not open, or not for whom it should be."""
+        self._directory = guest_directory(run_dir, row.name)
+        self._broker = broker
+        self._broker_name = broker_name
+        self._manager = manager
+        self._kept_as = f"guest.{row.name}"
+        self._task: asyncio.Task[None] | None = None
+        self._looked = asyncio.Event()
+
+    @property
+    def socket(self) -> str:
+        """The path of the guest's socket, "" for a way in without one."""
+        file = SOCKETS.get(Via(self.row.via), "")
+        return os.path.join(self._directory, file) if file else ""
+
+    @property
+    def egd(self) -> GuestEgdDoor | None:
+        """The door, where it is one whose debts are known."""
+        return self.door if isinstance(self.door, GuestEgdDoor) else None
+
+    async def open(self, spawn: Spawn) -> None:
+        """Open the door and return when it is, or why not is known."""
+        if self.socket and self._task is None:
+            self._task = spawn(self._keep_open(spawn))
+            await self._looked.wait()
+
+    def follow(self) -> None:
+        """Have the open door do as the row says now.
+
+        Raises:
+            PermissionRefused: the socket cannot be given to those who should have it.
+        """
+        if self.door and self.door.ready.is_set():
+            if hasattr(self.door, "draw_class"):
+                self.door.draw_class = served_class(self.row)
+            give_socket(self.socket, self.row.uid, self.row.gid)
+        if self.egd:
+            self.egd.look_again()
+
+    async def close(self, *, for_good: bool) -> None:
+        """Close it; `for_good` ends its connections, takes away its directory and has nothing kept."""
+        if for_good and self.door:
+            self.door.drop_all()
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        if for_good:
+            self._manager.forget(self._kept_as)
+            remove_guest_directory(self._directory)
+
+    async def _keep_open(self, spawn: Spawn) -> None:
+        while True:
+            try:
+                await self._serve(spawn)
+            except DrawwellError as error:
+                self._fail(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is: the others' doors stay open
+                self.fault = GuestUnavailable("a fault in drawwell")
+                log_fault(f"the door of guest {self.row.name}", error)
+            self._looked.set()
+            await asyncio.sleep(RETRY_S)
+
+    async def _serve(self, spawn: Spawn) -> None:
+        make_guest_directory(self._directory)
+        door = self.door = self._make_door()
+        given = spawn(self._give(door))
+        try:
+            await door.serve()
+        finally:
+            given.cancel()
+
+    async def _give(self, door: Door) -> None:
+        """Give the socket to its user as soon as it is there; where we may not, it is ours alone."""
+        await door.ready.wait()
+        self.fault = None
+        try:
+            give_socket(self.socket, self.row.uid, self.row.gid)
+        except DrawwellError as error:
+            self._fail(error)
+        self._looked.set()
+
+    def _fail(self, error: DrawwellError) -> None:
+        if str(error) != str(self.fault):
+            log.error("the door of guest %s: %s", self.row.name, error)
+        self.fault = error
+
+    def _make_door(self) -> Door:
+        row, path = self.row, self.socket
+        if row.via == Via.SOCKET:
+            return GuestDoor(path, self._broker, row.name, mode=SOCKET_MODE, broker_name=self._broker_name)
+        if row.via == Via.USB_VIRTUAL:
+            return self._make_usb_door()
+        return GuestEgdDoor(
+            path,
+            self._broker,
+            row.name,
+            served_class(row),
+            mode=SOCKET_MODE,
+            inherited=self._manager.inherited(self._kept_as),
+            keep=lambda sock: self._manager.store(self._kept_as, sock.fileno()),
+        )
+
+    def _make_usb_door(self) -> Door:
+        try:
+            from drawwell.doors.usb import UsbDoor  # noqa: PLC0415 - not there yet
+        except ImportError:
+            raise GuestUnavailable(
+                "this drawwell has no virtual OneRNG", hint="Add the guest with --via virtio."
+            ) from None
+        door: Door = UsbDoor(
+            self.socket, self._broker, self.row.name, served_class(self.row), mode=SOCKET_MODE
+        )
+        return door
+
+
+def served_class(row: GuestRow) -> DrawClass:
+    """Return what a guest gets where it cannot say what it wants."""
+    return DrawClass.FULL if DrawClass.FULL in row.consumer.classes else DrawClass.DRBG

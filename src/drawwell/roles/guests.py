@@ -1,0 +1,312 @@
+"""The guests of one broker: who they are, their doors, and what the owner asks about them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from drawwell.crypto.pki import CONSUMER_NAME
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import DrawRefused, Starved, UsageError
+from drawwell.guests.model import WAYS, Kind, Via
+from drawwell.host.rows import ConsumerRow, GuestRow
+from drawwell.host.store import Store
+from drawwell.host.systemd import Manager
+from drawwell.host.terms import changed
+from drawwell.roles.account import Terms
+from drawwell.roles.broker import Broker
+from drawwell.roles.guestdoor import Entrance
+
+HELD_BYTES: Final = 256
+"""At hand while a guest's device is unplugged: a driver that nobody reads from asks for 64 once or twice."""
+PROMPT_S: Final = 30.0
+"""How long a settled guest's rate is lifted: its device is unplugged meanwhile."""
+DEFAULT_TIMEOUT_S: Final = 10.0
+LONGEST_TIMEOUT_S: Final = 3600.0
+_LOOK_S: Final = 0.02
+_MOST_ID: Final = 2**32 - 2
+
+Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class Guests:
+    """Keeps the guests' doors and answers the owner's verbs about them.
+
+    Args:
+        broker: Who is asked.
+        store: Where guests are written.
+        run_dir: Where their directories are.
+        manager: Keeps their connections while the broker is down.
+        taken: The names of those who are consumers already.
+        follow: Called when somebody's terms have changed.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        store: Store,
+        run_dir: str,
+        manager: Manager,
+        *,
+        taken: Callable[[], Collection[str]],
+        follow: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._broker = broker
+        self._store = store
+        self._run_dir = run_dir
+        self._manager = manager
+        self._taken = taken
+        self._follow = follow
+        self._clock = clock
+        self._entrances = {name: self._entrance(row) for name, row in store.guests().items()}
+        self._prompt: dict[str, asyncio.TimerHandle] = {}
+        """Those whose rate is lifted, until then."""
+        self._changing = asyncio.Lock()
+        self._tasks: asyncio.TaskGroup | None = None
+        broker.guest_doors = self._words
+        broker.remarks += (self._remark,)
+
+    def terms(self) -> Mapping[str, Terms]:
+        """Return what each guest may have."""
+        return {name: self._terms(entrance.row) for name, entrance in self._entrances.items()}
+
+    def answers(self) -> dict[str, Answer]:
+        """Return the control verbs of the broker's owner."""
+        return {
+            "guest.add": self._add,
+            "guest.settle": self._settle,
+            "guest.remove": self._remove,
+            "guest.list": self._list,
+        }
+
+    async def run(self) -> None:
+        """Keep the doors open until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            try:
+                for entrance in self._entrances.values():
+                    self._tasks.create_task(entrance.open(self._tasks.create_task))
+                await asyncio.get_running_loop().create_future()
+            finally:
+                for timer in self._prompt.values():
+                    timer.cancel()
+                for entrance in self._entrances.values():
+                    await entrance.close(for_good=False)
+
+    # ---- for the owner -----------------------------------------------------------------------------------
+
+    async def _add(self, _asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Add a guest, or change what is said of it; what is not named stays, ``none`` lifts an allowance.
+
+        Raises:
+            UsageError: an argument is off, or the name is taken.
+            PermissionRefused, ConfigError: its socket cannot be made, or given to its user; a new guest is not added.
+        """
+        name = _name(arguments)
+        async with self._changing:
+            entrance = self._entrances.get(name)
+            if entrance is None and name in self._taken():
+                raise UsageError(f"consumer {name} is no guest", hint="Choose another name for the guest.")
+            row = self._row(name, arguments, entrance.row if entrance else None)
+            if not await asyncio.to_thread(self._store.put_guest, row):
+                raise UsageError(
+                    f"consumer {name} was invited here", hint="Choose another name for the guest."
+                )
+            if entrance and entrance.row.via != row.via:
+                await entrance.close(for_good=True)
+                entrance = None
+            known = entrance is not None
+            entrance = self._entrances[name] = entrance or self._entrance(row)
+            entrance.row = row
+            self._follow()
+            await self._open(entrance, known=known)
+            entrance.follow()
+        return self._document(entrance)
+
+    async def _settle(self, _asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Answer what the guest is owed, and be ready to answer at once while its device is unplugged.
+
+        Raises:
+            Starved: something was still owed after `timeout_s`.
+        """
+        entrance, timeout_s = self._known(_name(arguments)), _timeout_s(arguments)
+        await self._until_settled(entrance, timeout_s, held_bytes=HELD_BYTES)
+        return {"name": entrance.row.name, "owed_bytes": 0, "prompt_s": PROMPT_S}
+
+    async def _remove(self, _asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Answer what the guest is owed, close its door and forget it.
+
+        Raises:
+            Starved: something was still owed after `timeout_s`; everything is as it was.
+        """
+        name, timeout_s = _name(arguments), _timeout_s(arguments)
+        entrance = self._known(name)
+        await self._until_settled(entrance, timeout_s)
+        async with self._changing:
+            await asyncio.to_thread(self._store.remove_guest, name)
+            self._entrances.pop(name, None)
+            self._end_prompt(name)
+            await entrance.close(for_good=True)
+            self._follow()
+        return {"name": name, "removed": True}
+
+    async def _list(self, _asker: str, _arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"guests": [self._document(entrance) for _, entrance in sorted(self._entrances.items())]}
+
+    # ---- inside ------------------------------------------------------------------------------------------
+
+    def _entrance(self, row: GuestRow) -> Entrance:
+        return Entrance(row, self._run_dir, self._broker, self._broker.rules.name, self._manager)
+
+    async def _open(self, entrance: Entrance, *, known: bool) -> None:
+        assert self._tasks is not None  # noqa: S101 - verbs come in by doors, which are open while we run
+        await entrance.open(self._tasks.create_task)
+        if entrance.fault:
+            if not known:
+                name = entrance.row.name
+                del self._entrances[name]
+                await asyncio.to_thread(self._store.remove_guest, name)
+                await entrance.close(for_good=True)
+                self._follow()
+            raise entrance.fault
+
+    async def _until_settled(self, entrance: Entrance, timeout_s: float, held_bytes: int = 0) -> None:
+        door, name = entrance.egd, entrance.row.name
+        if door is None:
+            return
+        self._begin_prompt(name)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not door.settled:  # noqa: ASYNC110 - the kernel tells nobody that a socket was read empty
+                    await asyncio.sleep(_LOOK_S)
+                await door.hold(held_bytes)
+        except (TimeoutError, DrawRefused):
+            why = door.waits or self._broker.not_ready_because() or "bytes are short"
+            owed_bytes = door.owed_bytes
+            self._end_prompt(name)
+            raise Starved(
+                f"guest {name} is owed {owed_bytes} bytes: {why}",
+                hint="Wait until they can be answered and try again: to unplug its device now may crash QEMU.",
+            ) from None
+
+    def _begin_prompt(self, name: str) -> None:
+        if name in self._prompt:
+            self._prompt.pop(name).cancel()
+        self._prompt[name] = asyncio.get_running_loop().call_later(PROMPT_S, self._end_prompt, name)
+        self._follow()
+        if door := self._entrances[name].egd:
+            door.look_again()
+
+    def _end_prompt(self, name: str) -> None:
+        if name in self._prompt:
+            self._prompt.pop(name).cancel()
+        entrance = self._entrances.get(name)
+        if entrance and entrance.egd:
+            entrance.egd.let_go()
+        self._follow()
+
+    def _row(self, name: str, arguments: dict[str, Any], known: GuestRow | None) -> GuestRow:
+        kind, via = _way(arguments)
+        consumer = (
+            known.consumer
+            if known
+            else ConsumerRow(name, None, None, frozenset({DrawClass.FULL}), self._clock())
+        )
+        texts = {key: _text(arguments, key) for key in ("rate", "quota", "draw_class")}
+        ids = {key: value for key in ("uid", "gid") if (value := _id(arguments, key)) is not None}
+        before = known or GuestRow(consumer, kind, via)
+        return replace(before, consumer=changed(consumer, **texts, stream=None), kind=kind, via=via, **ids)
+
+    def _known(self, name: str) -> Entrance:
+        if name not in self._entrances:
+            raise UsageError(
+                f"no guest {name!r} is known here", hint="See 'drawwell guest list' for the names."
+            )
+        return self._entrances[name]
+
+    def _terms(self, row: GuestRow) -> Terms:
+        rate = None if row.name in self._prompt else row.consumer.rate
+        return Terms(row.consumer.classes, rate, row.consumer.quota, guest=f"{row.kind}, {row.via}")
+
+    def _document(self, entrance: Entrance) -> dict[str, Any]:
+        row, account, egd = entrance.row, self._broker.accounts.get(entrance.row.name), entrance.egd
+        return {
+            "name": row.name,
+            "kind": row.kind,
+            "via": row.via,
+            "rate": str(row.consumer.rate or ""),
+            "quota": str(row.consumer.quota or ""),
+            "class": "+".join(sorted(row.consumer.classes)),
+            "socket": entrance.socket,
+            "uid": row.uid,
+            "gid": row.gid,
+            "connected": entrance.door.sessions if entrance.door else 0,
+            "owed_bytes": egd.owed_bytes if egd else 0,
+            "asked": egd.asked if egd else account.draws + account.refused if account else 0,
+            "full_bytes": account.full_bytes if account else 0,
+            "drbg_bytes": account.drbg_bytes if account else 0,
+            "waits": egd.waits if egd else "",
+            "fault": str(entrance.fault or ""),
+        }
+
+    def _words(self) -> tuple[str, ...]:
+        return tuple(
+            f"guest {entrance.row.name} ({entrance.row.kind}, {entrance.row.via}) {entrance.socket}".rstrip()
+            for entrance in self._entrances.values()
+        )
+
+    def _remark(self) -> str:
+        """Say which guests have no door, and which wait."""
+        found = []
+        for name, entrance in self._entrances.items():
+            if entrance.fault:
+                found.append(f"guest {name} has no door: {entrance.fault}")
+            elif entrance.egd and entrance.egd.waits:
+                found.append(f"guest {name} waits: {entrance.egd.waits}")
+        return "; ".join(found)
+
+
+def _name(arguments: dict[str, Any]) -> str:
+    name = arguments.get("name")
+    if not isinstance(name, str) or not CONSUMER_NAME.fullmatch(name):
+        raise UsageError(
+            "that cannot be a guest's name",
+            hint="Use 1 to 63 of a-z, 0-9, dot, underscore and hyphen, a letter or digit first.",
+        )
+    return name
+
+
+def _way(arguments: dict[str, Any]) -> tuple[Kind, Via]:
+    """Read kind and way in; raises UsageError."""
+    try:
+        kind, via = Kind(str(arguments.get("kind"))), Via(str(arguments.get("via")))
+    except ValueError:
+        raise UsageError(
+            "a guest has a kind and a way in",
+            hint=f"Kinds are {', '.join(Kind)}; ways in are {', '.join(Via)}.",
+        ) from None
+    if via not in WAYS[kind]:
+        raise UsageError(f"a guest of {kind} has no way in by {via}", hint=f"Use {' or '.join(WAYS[kind])}.")
+    return kind, via
+
+
+def _text(arguments: dict[str, Any], key: str) -> str | None:
+    value = arguments.get(key)
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{key} is a text")
+    return value
+
+
+def _id(arguments: dict[str, Any], key: str) -> int | None:
+    value = arguments.get(key)
+    if value is not None and (type(value) is not int or not 0 <= value <= _MOST_ID):
+        raise UsageError(f"{key} is the number of a user or a group")
+    return value
+
+
+def _timeout_s(arguments: dict[str, Any]) -> float:
+    value = arguments.get("timeout_s", DEFAULT_TIMEOUT_S)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_TIMEOUT_S:
+        raise UsageError(f"timeout_s is 0 to {LONGEST_TIMEOUT_S:.0f} seconds")
+    return float(value)
