@@ -15,6 +15,7 @@ from drawwell.errors import (
     StateUnavailable,
 )
 from drawwell.ports import Sink, Upstream
+from drawwell.reports import SinkReport
 
 log = logging.getLogger("drawwell.consumer")
 
@@ -47,6 +48,11 @@ class ConsumerRole:
         self._jitter = jitter
         self._retry_s = FIRST_RETRY_S
         self.last_error = ""
+
+    @property
+    def report(self) -> SinkReport:
+        """What the sink got."""
+        return self._sink.report
 
     async def run(self) -> None:
         """Feed the sink until cancelled, or until the sink refuses for good.

@@ -6,8 +6,10 @@ nothing that came before is used after.
 
 import asyncio
 import base64
+import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +37,8 @@ IDLE_PROBE_S = 5.0
 """While nobody wants bytes one block is read this often, so that an unplugged stick is not called healthy."""
 MAX_HANDOUT_BYTES = 32_768
 """The most that one control verb hands out."""
+HUNG_S = 300.0
+"""No driver takes so long for anything."""
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
 
@@ -101,6 +105,7 @@ class SourceRole:
         self._open = False
         self._last_error = ""
         self._stalled = False
+        self._asked_at: float | None = None
         self._divert: bytearray | None = None
         self._begun_anew = 0
         self.changed: Callable[[], None] = lambda: None
@@ -120,6 +125,11 @@ class SourceRole:
     def healthy(self) -> bool:
         """May its bytes be counted on now?"""
         return self._monitor.state is SourceState.HEALTHY and not self._paused
+
+    @property
+    def alive(self) -> bool:
+        """Does its driver keep its promise to answer in bounded time?"""
+        return self._asked_at is None or time.monotonic() - self._asked_at < HUNG_S
 
     @property
     def health_epoch(self) -> int:
@@ -202,7 +212,8 @@ class SourceRole:
     async def _live(self) -> None:
         """One life of the source: from open to the error that ends it."""
         self._open = False
-        await self._driver.open()
+        with self._asked():
+            await self._driver.open()
         self._open = True
         self._paused = False
         self._last_error = ""
@@ -221,7 +232,8 @@ class SourceRole:
         begun = self._clock()
         await asyncio.sleep(0)  # the others' turn: a driver that always has bytes does not wait for any
         begun_anew = self._begun_anew
-        raw = await self._driver.read(READ_BYTES)
+        with self._asked():
+            raw = await self._driver.read(READ_BYTES)
         self._stalled = False
         self._count.raw_bytes += len(raw)
         if begun_anew != self._begun_anew:  # some of it may have been on its way
@@ -340,7 +352,8 @@ class SourceRole:
             return await self._capture(args)
         if verb == "sample":
             return await self._sample(args)
-        result = await self._driver.command(verb, args)
+        with self._asked():
+            result = await self._driver.command(verb, args)
         if verb in {"pause", "resume"}:
             self._paused = verb == "pause"
             self.changed()
@@ -378,6 +391,14 @@ class SourceRole:
         finally:
             self._divert = None
         return {"data": base64.b64encode(sample[:wanted]).decode()}
+
+    @contextlib.contextmanager
+    def _asked(self) -> Iterator[None]:
+        self._asked_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self._asked_at = None
 
     def _deposit(self, output: FullEntropy) -> None:
         self._count.conditioned_bits += 8 * len(output)

@@ -45,10 +45,23 @@ class Daemon:
         words: The command line.
         config: Its configuration.
         log: Where its words go.
+        env: More of its environment.
+        program: What is started with those words; for a program that starts ours.
     """
 
-    def __init__(self, *words: str, config: Path, log: Path) -> None:
+    def __init__(
+        self,
+        *words: str,
+        config: Path,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = PROGRAM,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self._words = words
+        self._env = {"PYTHONUNBUFFERED": "1", **(env or {})}
+        self._program = program
+        self._pass_fds = pass_fds
         self._config = config
         self._log = log
 
@@ -56,11 +69,12 @@ class Daemon:
         """Start it."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*PROGRAM, *self._words],
+                [*self._program, *self._words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment(self._config, {"PYTHONUNBUFFERED": "1"}),
+                env=environment(self._config, self._env),
+                pass_fds=self._pass_fds,
             )
         return self
 
