@@ -23,9 +23,7 @@ from drawwell.roles.people import KERNEL
 from drawwell.roles.renewal import keep_renewed
 from drawwell.roles.station import Station
 from drawwell.roles.tending import Tending
-from drawwell.roles.tending import Tending
 from drawwell.sinks.kernel import KernelSink, require_privilege
-from drawwell.units import format_size
 from drawwell.units import format_size
 
 log = logging.getLogger("drawwell")
@@ -62,7 +60,6 @@ class Process:
         self._links: list[Upstream] = []
         self._links_are_stale = asyncio.Event()
         self._not_reloaded = ""
-        self._not_reloaded = ""
         self.generations = Generations(self._begin_anew)
         self.station = Station(config, manager, apart=apart) if config.serves or apart else None
         self._consumers = self._make_consumers(config) if consumers else []
@@ -73,10 +70,6 @@ class Process:
                 "nothing to run: no source, and nothing to pour into",
                 hint="Add a [[source]], or [kernel] feed = true with an [[upstream]]; see 'drawwell config sample'.",
             )
-
-        self._tending = Tending(
-            manager or Manager({}), ready=self._ready, status=self._words, alive=self._alive
-        )
 
         self._tending = Tending(
             manager or Manager({}), ready=self._ready, status=self._words, alive=self._alive
@@ -199,13 +192,6 @@ class Process:
         if self.station is None:
             raise ConfigError("nothing to draw from", hint="Add a [[source]] or an [[upstream]].")
         return MemoryLink(self.station.broker, name)
-
-
-def _poured(consumer: ConsumerRole) -> str:
-    """Say how a sink does."""
-    report = consumer.report
-    fed = f"{report.name}: {format_size(report.delivered_bytes)} delivered"
-    return f"{fed}, {consumer.last_error}" if consumer.last_error else fed
 
 
 def _poured(consumer: ConsumerRole) -> str:

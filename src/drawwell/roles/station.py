@@ -117,11 +117,6 @@ class Station:
         """Do the sources' drivers answer, whatever they say?"""
         return all(source.alive for source in self.sources)
 
-    @property
-    def alive(self) -> bool:
-        """Do the sources' drivers answer, whatever they say?"""
-        return all(source.alive for source in self.sources)
-
     async def ready(self) -> None:
         """Return when every door listens."""
         await self._doorways.ready()
