@@ -25,6 +25,7 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.onerng.replies import ReplyParser
     from drawwell.onerng.verify import verify_image
     from drawwell.testing.certificates import PaperAuthority
+    from drawwell.testing.usb_guest import bulk_packet, control_packet, packet
     from drawwell.units import parse_allowance, parse_duration, parse_size
     from drawwell.wire.contexts import client_context, server_context
     from drawwell.wire.egd import EgdParser
@@ -41,8 +42,11 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.wire.http_answers import Answer
     from drawwell.wire.http_api import read as read_http
     from drawwell.wire.http_session import HttpRequest, HttpSession
+    from drawwell.wire import usbredir
     from drawwell.wire.session import ClientSession, ServerSession
     from drawwell.wire.tls import TlsLayer
+    from drawwell.wire.usb_device import UsbIdentity
+    from drawwell.wire.usb_host import UsbHost
 
 Target = tuple[Callable[[bytes], None], list[bytes]]
 MACHINE = Machine("well", 1000, "/home/ann", {}, {"www-data": 33}.get)
@@ -153,6 +157,26 @@ def fuzz_egd() -> Target:
                 pass
 
     return run, [b"\0", b"\1\x20", b"\2\xff", b"\3\0\x10\4abcd", b"\4", b"\1\x20\2\1\0"]
+
+
+def fuzz_usbredir() -> Target:
+    def run(data: bytes) -> None:
+        host = UsbHost(UsbIdentity(0x1D50, 0x6086, 9, "a", "b", "c"))
+        host.receive_data(usbredir.hello())
+        host.receive_data(data)
+        with contextlib.suppress(RemoteProtocolError):
+            while host.step():
+                host.received.clear()
+                host.give(bytes(64))
+        host.data_to_send()
+
+    return run, [
+        control_packet(1, 0x80, 6, 0x100, length=18) + packet(usbredir.SET_CONFIGURATION, 2, b"\1"),
+        control_packet(3, 0x21, 0x22, 3, length=0)
+        + bulk_packet(4, 0x85, 128)
+        + bulk_packet(5, 5, 4, b"cmdO"),
+        bulk_packet(6, 0x85, 64) + packet(usbredir.CANCEL_DATA, 6) + packet(usbredir.RESET, 0),
+    ]
 
 
 def fuzz_join_request() -> Target:
