@@ -12,7 +12,7 @@ from drawwell.guests.qemu_command import Machine, is_qemu, read_command
 from drawwell.guests.qmp import Monitor, Refusal
 from drawwell.guests.rng_findings import device_findings, generation_finding, limit_words
 
-LET_GO_S: Final = 60.0
+LET_GO_S: Final = 30.0
 """A guest is asked to give a device up; under emulation that was seen to take 5 s."""
 _PERIPHERAL: Final = "/machine/peripheral"
 _MAX_COMMAND_BYTES: Final = 1 << 20
@@ -113,8 +113,8 @@ class Qemu:
         process = self._find(guest)
         if process is None:
             return ""
-        if path := process.path(process.machine.qmp):
-            return path
+        if process.machine.monitors:
+            return process.path(process.machine.monitors[0])
         ours = plan_qemu.identifier(guest)
         if any(f"id={ours}" in argument for argument in process.arguments):
             return ""
@@ -135,7 +135,7 @@ class Qemu:
 
     def _is(self, process: Process, guest: Guest) -> bool:
         if self._where:
-            return process.path(process.machine.qmp) == os.path.abspath(self._where)
+            return os.path.abspath(self._where) in map(process.path, process.machine.monitors)
         return process.machine.name == guest.target and not process.machine.of_libvirt
 
 

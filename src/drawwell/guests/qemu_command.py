@@ -31,7 +31,7 @@ class Machine:
 
     name: str
     of_libvirt: bool
-    qmp: str
+    monitors: tuple[str, ...]
     agent: str
     has_rng: bool
     backend: str
@@ -57,7 +57,7 @@ def read_command(arguments: Sequence[str]) -> Machine:
     return Machine(
         name=next((each.get("guest", each.get("", "")) for flag, each in options if flag == "name"), ""),
         of_libvirt=any(_LIBVIRT in argument for argument in arguments),
-        qmp=_monitor(options),
+        monitors=tuple(path for path in _monitors(options) if path),
         agent=_agent(options),
         has_rng=rng is not None,
         backend=_kind(backend) if backend else "rng-builtin" if rng else "",
@@ -112,13 +112,12 @@ def _number(each: Properties, name: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
-def _monitor(options: Sequence[tuple[str, Properties]]) -> str:
+def _monitors(options: Sequence[tuple[str, Properties]]) -> Iterator[str]:
     for flag, each in options:
         if flag == "qmp" and each.get("", "").startswith("unix:"):
-            return each[""].removeprefix("unix:")
-        if flag == "mon" and each.get("mode") == "control":
-            return _named(options, "chardev", each.get("chardev", each.get("", ""))).get("path", "")
-    return ""
+            yield each[""].removeprefix("unix:")
+        elif flag == "mon" and each.get("mode") == "control":
+            yield _named(options, "chardev", each.get("chardev", each.get("", ""))).get("path", "")
 
 
 def _agent(options: Sequence[tuple[str, Properties]]) -> str:

@@ -1,0 +1,149 @@
+"""``drawwell guest`` with plain QEMU: a real machine is given its bytes, looked at from inside, and let go again."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drawwell.testing.daemon import Daemon, Stick, command
+from lab.cache import or_skip
+from lab.guest import QemuGuest
+from lab.initramfs import Image, tiny
+from lab.qemu_ga import DEVICE, INIT, MODULES, agent_files
+
+NAME = "vm1"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="QEMU is not installed"),
+]
+
+
+@pytest.fixture
+def broker(folder: Path) -> Iterator[Path]:
+    """The configuration of a running broker with one stick."""
+    config = folder / "drawwell.toml"
+    config.write_text(
+        f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
+        f'[[source]]\nname = "stick"\npath = "{folder}/stick"\nverify_firmware = "off"\n'
+    )
+    with (
+        Stick(folder / "stick", rate=200_000.0),
+        Daemon("run", config=config, log=folder / "log") as running,
+    ):
+        running.until_it_says("healthy")
+        yield config
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    """A small guest with the QEMU guest agent, of the kernel that knows generation ids."""
+    with or_skip():
+        return tiny("full", modules=MODULES, files=agent_files(), init=INIT)
+
+
+def guest(config: Path, *words: str) -> dict[str, Any]:
+    """What ``drawwell guest`` says as JSON; `status` is its exit code."""
+    done = command("guest", *words, "--json", config=config)
+    return {"status": done.returncode, **json.loads(done.stdout or done.stderr)}
+
+
+def arguments(plan: dict[str, Any]) -> list[str]:
+    """The arguments of a plan as a shell hands them on."""
+    pasted = f"printf '%s\\0' {plan['pieces'][0]['text']}"
+    done = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True, check=True)
+    return done.stdout.split("\0")[:-1]
+
+
+def verdicts(answer: dict[str, Any]) -> dict[str, str]:
+    return {each["what"]: each["verdict"] for each in answer["findings"]}
+
+
+def served(config: Path) -> int:
+    """What the guest was granted until now."""
+    (entry,) = guest(config, "list")["guests"]
+    return int(entry["full_bytes"])
+
+
+def test_a_machine_started_with_the_plan_draws_from_this_broker(broker: Path, image: Image) -> None:
+    """Applied and started with the planned arguments, it is seen from inside to be healthy, and its account rises."""
+    applied = guest(broker, "apply", "qemu", NAME, "--rate", "64KiB/s")
+    assert (applied["status"], len(applied["changes"])) == (0, 1)
+    assert guest(broker, "apply", "qemu", NAME, "--rate", "64KiB/s")["changes"] == []
+    with QemuGuest(image, "-name", NAME, *DEVICE, *arguments(applied["plan"])) as machine:
+        machine.until("test -e /tmp/qemu-ga.pid")
+        before = served(broker)
+        verified = guest(broker, "verify", "qemu", NAME)
+        assert verified["looked"] == "from inside", verified
+        assert set(verdicts(verified).values()) == {"holds"}, verified
+        assert served(broker) >= before + 2560
+        (facts,) = guest(broker, "audit", "qemu")["guests"]
+        assert (facts["name"], facts["virtio_rng"], facts["generation_id"]) == (NAME, True, True)
+        assert {each["verdict"] for each in facts["findings"]} == {"holds"}
+
+
+def test_a_running_machine_is_plugged_and_unplugged(broker: Path, image: Image) -> None:
+    """By QMP a machine without virtio-rng gets one and loses it, the second time nothing happens; twice over."""
+    monitor = ("-qmp", "unix:{run}/second,server=on,wait=off")
+    with QemuGuest(image, "-name", NAME, *DEVICE, *monitor) as machine:
+        machine.check("test ! -e /sys/bus/virtio/drivers/virtio_rng/virtio1 && ! head -c 1 /dev/hwrng")
+        where = ("--connect", str(machine.run_dir / "second"))
+        for _ in range(2):
+            applied = guest(broker, "apply", "qemu", NAME, *where)
+            assert (applied["status"], len(applied["changes"])) == (0, 2), applied
+            assert guest(broker, "apply", "qemu", NAME, *where)["changes"] == []
+            machine.until("head -c 64 /dev/hwrng > /tmp/drawn")
+            assert served(broker) >= 64
+            removed = guest(broker, "apply", "qemu", NAME, *where, "--remove")
+            assert (removed["status"], len(removed["changes"])) == (0, 2), removed
+            machine.check("! head -c 1 /dev/hwrng")
+            assert guest(broker, "list")["guests"] == []
+        assert guest(broker, "apply", "qemu", NAME, *where, "--remove")["changes"] == []
+
+
+def test_a_starved_machine_is_not_unplugged(broker: Path, image: Image) -> None:
+    """While bytes are owed and cannot be answered, removal waits and refuses with 75; the machine goes on as it was."""
+    monitor = ("-qmp", "unix:{run}/second,server=on,wait=off")
+    with QemuGuest(image, "-name", NAME, *DEVICE, *monitor) as machine:
+        where = ("--connect", str(machine.run_dir / "second"))
+        assert guest(broker, "apply", "qemu", NAME, *where, "--quota", "1B/day")["status"] == 0
+        machine.until("grep virtio /sys/class/misc/hw_random/rng_current")
+        machine.check("(head -c 64 /dev/hwrng > /tmp/drawn; echo done > /tmp/done) > /dev/null 2>&1 &")
+        refused = guest(broker, "apply", "qemu", NAME, *where, "--remove", "--timeout", "1s")
+        assert (refused["status"], refused["exit_code"]) == (75, 75), refused
+        machine.check("test ! -e /tmp/done")
+        assert guest(broker, "apply", "qemu", NAME, *where, "--quota", "none")["status"] == 0
+        machine.until("test -e /tmp/done")
+        assert guest(broker, "apply", "qemu", NAME, *where, "--remove")["status"] == 0
+        machine.check("echo alive")
+
+
+def test_a_machine_that_waits_for_ever_is_told_and_mended(folder: Path, image: Image) -> None:
+    """A request that was lost while no broker listened is told from a starved one, and --mend ends the wait."""
+    config = folder / "drawwell.toml"
+    config.write_text(
+        f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
+        f'[[source]]\nname = "stick"\npath = "{folder}/stick"\nverify_firmware = "off"\n'
+    )
+    with Stick(folder / "stick", rate=200_000.0), Daemon("run", config=config, log=folder / "log") as first:
+        first.until_it_says("healthy")
+        planned = guest(config, "apply", "qemu", NAME)["plan"]
+        # the limit's period is a day: QEMU does not ask again by itself while this test lasts
+        words = [
+            each.replace("period=8000", "max-bytes=65536,period=86400000") for each in arguments(planned)
+        ]
+        with QemuGuest(image, "-name", NAME, *DEVICE, *words) as machine:
+            machine.check("head -c 64 /dev/hwrng > /tmp/drawn")
+            first.kill()
+            machine.check("timeout 2 head -c 4096 /dev/hwrng > /tmp/drawn; true")
+            with Daemon("run", config=config, log=folder / "log2") as second:
+                second.until_it_says("healthy")
+                wedged = guest(config, "verify", "qemu", NAME, "--timeout", "3s")
+                assert verdicts(wedged)["/dev/hwrng can be read"] == "fails", wedged
+                assert "the request was lost" in json.dumps(wedged)
+                mended = guest(config, "verify", "qemu", NAME, "--timeout", "10s", "--mend")
+                assert verdicts(mended)["it was mended"] == "holds", mended
+                assert verdicts(mended)["/dev/hwrng can be read"] == "holds", mended
