@@ -139,7 +139,9 @@ class _Attach:
         """Run it as the container's root; see Inside."""
         attach = ["lxc-attach", "-P", self.lxcpath, "-n", self.name, "--clear-env", "--", *argv]
         outcome = program.run(attach, stdin=stdin, timeout_s=timeout_s)
-        if outcome.status and outcome.errors.startswith("lxc-attach: "):
+        said = outcome.errors.splitlines()
+        # a program's own words come after warnings of lxc-attach, when it has some
+        if outcome.status and said and all(line.startswith("lxc-attach: ") for line in said):
             raise GuestUnavailable(
                 f"container {self.name} is not to be looked into: {program.last_words(outcome)}",
                 hint=f"Start it: lxc-start -P {self.lxcpath} -n {self.name}; or ask as root.",

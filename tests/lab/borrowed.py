@@ -1,0 +1,40 @@
+"""A container's root made of this machine's own programs, mounted read-only: nothing is fetched, nothing is copied."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_EMPTY = ("dev", "etc", "proc", "run", "sys", "tmp", "var")
+
+
+def make_root(path: Path, uid: int = 0) -> Path:
+    """Make the skeleton; `uid` is who owns it, root of an unprivileged container for instance."""
+    for name in _EMPTY:
+        (path / name).mkdir(parents=True)
+    for name in _SYSTEM[1:]:
+        if os.path.islink(name):
+            (path / name[1:]).symlink_to(os.readlink(name))
+    (path / "etc" / "passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+    (path / "etc" / "group").write_text("root:x:0:\ndialout:x:20:\n")
+    (path / "etc" / "ld.so.cache").write_bytes(Path("/etc/ld.so.cache").read_bytes())
+    for each in (path, *path.rglob("*")):
+        os.chown(each, uid, uid, follow_symlinks=False)
+    return path
+
+
+def system_folders() -> list[str]:
+    """What to mount for the machine's programs: /usr, and what is not merged into it."""
+    return [name for name in _SYSTEM if os.path.isdir(name) and not os.path.islink(name)]
+
+
+def our_folders() -> list[str]:
+    """What to mount for drawwell and the Python that it runs under."""
+    wanted = sorted({str(ROOT), sys.prefix, sys.base_prefix})
+    return [each for each in wanted if not any(each.startswith(f"{other}/") for other in (*wanted, "/usr"))]
+
+
+def drawwell(*words: str) -> list[str]:
+    """A command line of drawwell, in a container with both."""
+    return [sys.executable, "-m", "drawwell", *words]

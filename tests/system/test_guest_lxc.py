@@ -1,0 +1,342 @@
+"""Real LXC containers, privileged and not, on both generations of cgroups where the kernel lets them be."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from drawwell.guests.inside import read_stick
+from drawwell.guests.lxc import Lxc
+from drawwell.guests.model import Guest, Kind, Outcome, Via
+from drawwell.testing.daemon import Daemon, Stick, command
+from drawwell.testing.waiting import wait_until
+from lab.borrowed import drawwell, make_root, our_folders, system_folders
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for containers"),
+    pytest.mark.skipif(not shutil.which("lxc-start"), reason="LXC is not installed"),
+]
+MAPPED = 100000
+ONLY_CGROUP2 = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup"
+"""In a mount namespace of its own: the layout of a host without the old cgroups."""
+HYBRID = Path("/sys/fs/cgroup/devices").is_dir()
+
+
+@dataclass(frozen=True)
+class Box:
+    """A container `name` below `path`."""
+
+    path: Path
+    name: str
+    uid: int | None = None
+
+    @property
+    def config(self) -> Path:
+        """Its configuration."""
+        return self.path / self.name / "config"
+
+    def make(self, *more: str) -> "Box":
+        """Write what lxc-create would write, and `more` lines."""
+        root = make_root(self.path / self.name / "rootfs", self.uid or 0)
+        mounted = [*system_folders(), *([] if self.uid else our_folders())]
+        lines = ["lxc.include = /usr/share/lxc/config/common.conf"]
+        if self.uid:
+            lines.append("lxc.include = /usr/share/lxc/config/userns.conf")
+            lines += [f"lxc.idmap = {each} 0 {self.uid} 65536" for each in "ug"]
+        lines += [
+            f"lxc.uts.name = {self.name}", f"lxc.rootfs.path = dir:{root}", "lxc.net.0.type = empty",
+            "lxc.apparmor.profile = unconfined", "lxc.init.cmd = /usr/bin/sleep 1000", *more,
+            *(f"lxc.mount.entry = {each} {each[1:]} none bind,ro,create=dir 0 0" for each in mounted),
+        ]  # fmt: skip
+        self.config.write_text("\n".join(lines) + "\n")
+        return self
+
+    def start(self, before: str = ":") -> None:
+        """Start it anew, after `before` was done in a mount namespace that is its own."""
+        self.stop()
+        ids = self.path / "ids"
+        ids.write_text(f"root:{MAPPED}:65536\n")
+        script = f"""set -e
+            for each in /etc/subuid /etc/subgid; do [ ! -e $each ] || mount --bind {ids} $each; done
+            {before}
+            exec lxc-start -P {self.path} -n {self.name} -l info -o {self.path}/{self.name}.log"""
+        done = subprocess.run(
+            ["unshare", "-m", "--propagation", "private", "sh", "-c", script],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr + (self.path / f"{self.name}.log").read_text()
+
+    def stop(self) -> None:
+        """Stop it at once."""
+        subprocess.run(["lxc-stop", "-k", "-P", self.path, "-n", self.name], capture_output=True, check=False)
+
+    def guest(self, via: Via, device: str = "") -> Guest:
+        """It as a guest."""
+        return Guest(Kind.LXC, self.name, via, device=device)
+
+    def run(self, *argv: str) -> Outcome:
+        """Run something in it, as drawwell does."""
+        inside = Lxc(str(self.path)).inside(self.guest(Via.SOCKET))
+        assert inside
+        return inside.run(list(argv))
+
+
+@pytest.fixture
+def path(folder: Path) -> Path:
+    """A directory of containers; root of an unprivileged one can pass through it."""
+    folder.chmod(0o711)
+    (folder / "lxc").mkdir(mode=0o711)
+    return folder / "lxc"
+
+
+@pytest.fixture
+def privileged(path: Path) -> Iterator[Box]:
+    """A container whose root is the host's."""
+    box = Box(path, "web1").make()
+    yield box
+    box.stop()
+
+
+@pytest.fixture
+def unprivileged(path: Path) -> Iterator[Box]:
+    """A container whose root is nobody out here."""
+    box = Box(path, "web2", MAPPED).make()
+    yield box
+    box.stop()
+
+
+@pytest.fixture
+def config(folder: Path) -> Iterator[Path]:
+    """The configuration of a broker with a simulated stick."""
+    path = folder / "drawwell.toml"
+    path.write_text(
+        f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
+        f'[[source]]\nname = "stick"\ndriver = "onerng"\npath = "{folder}/onerng"\n'
+    )
+    with Stick(folder / "onerng"):
+        yield path
+
+
+def served(config: Path, name: str) -> int:
+    """What the broker says that it gave to that guest."""
+    guests = json.loads(command("guest", "list", "--json", config=config).stdout)["guests"]
+    return next(each["full_bytes"] for each in guests if each["name"] == name)
+
+
+def ask(config: Path, box: Box, verb: str, *words: str) -> str:
+    """``drawwell guest VERB lxc NAME``; return what it printed."""
+    done = command("guest", verb, "lxc", box.name, "--connect", str(box.path), *words, config=config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_container_draws_unconfigured_and_by_its_own_account(
+    folder: Path, config: Path, privileged: Box
+) -> None:
+    """``drawwell draw 32`` in there needs no more words; the account rises by 32, by a restarted broker as well."""
+    own = privileged.config.read_bytes()
+    for life in (1, 2):
+        with Daemon("run", config=config, log=folder / f"log{life}") as broker:
+            broker.until_it_says("healthy")
+            if life == 1:
+                ask(config, privileged, "apply", "--quota", "1MiB/day")
+                assert "nothing" in ask(config, privileged, "apply").lower()
+                privileged.start()
+            wait_until(
+                lambda: privileged.run("test", "-S", "/run/drawwell/draw.sock").status == 0,
+                "a socket is there",
+            )
+            before = served(config, "web1")
+            drawn = privileged.run(*drawwell("draw", "32", "--hex"))
+            assert (drawn.status, len(drawn.output.strip())) == (0, 64), drawn.errors
+            assert served(config, "web1") == before + 32
+            if life == 2:
+                ask(config, privileged, "apply", "--remove")
+                assert privileged.config.read_bytes() == own
+            broker.stop()
+
+
+def test_an_unprivileged_container_draws(folder: Path, config: Path, unprivileged: Box) -> None:
+    """The socket is its root's out here, nobody else's in there may open it, and ``verify`` sees its account rise."""
+    with Daemon("run", config=config, log=folder / "log") as broker:
+        broker.until_it_says("healthy")
+        ask(config, unprivileged, "apply")
+        unprivileged.start()
+        assert (folder / "run/guests/web2/draw.sock").stat().st_uid == MAPPED
+        assert unprivileged.run("stat", "-c", "%u %g", "/run/drawwell/draw.sock").output == b"0 0\n"
+        assert "from inside" in ask(config, unprivileged, "verify", "--json")
+        assert served(config, "web2") == 64
+        assert unprivileged.run("test", "-w", "/run/drawwell").status == 1
+        broker.stop()
+
+
+def test_a_container_starts_without_a_broker_and_verify_says_so(
+    folder: Path, config: Path, privileged: Box
+) -> None:
+    """A directory that is missing stops no container; when the broker is back, a new start has the socket."""
+    with Daemon("run", config=config, log=folder / "log") as broker:
+        broker.until_it_says("healthy")
+        ask(config, privileged, "apply")
+        broker.stop()
+    shutil.rmtree(folder / "run")
+    privileged.start()
+    assert privileged.run("ls", "/run/drawwell").output == b""
+    with Daemon("run", config=config, log=folder / "log2") as broker:
+        broker.until_it_says("healthy")
+        words = command("guest", "verify", "lxc", "web1", "--connect", str(privileged.path), config=config)
+        assert (words.returncode, "nobody answers at /run/drawwell/draw.sock" in words.stdout) == (1, True)
+        privileged.start()
+        ask(config, privileged, "verify")
+        broker.stop()
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/usr/lib/systemd/systemd"), reason="there is no systemd to be started"
+)
+def test_systemd_in_the_container_does_not_hide_the_socket(folder: Path, path: Path) -> None:
+    """Without /run mounted first, systemd mounts its own over our directory; with the plan's two lines it does not."""
+    directory = folder / "run" / "guests" / "web3"
+    directory.mkdir(parents=True)
+    (directory / "here").touch()
+    unit = "lxc.init.cmd = /usr/lib/systemd/systemd --unit=sysinit.target"
+    box = Box(path, "web3").make(unit)
+    guest = Guest(Kind.LXC, "web3", Via.SOCKET, run_dir=str(folder / "run"))
+    try:
+        Lxc(str(path)).apply(guest)
+        planned = box.config.read_text()
+        for text, seen in ((planned, True), (planned.replace("lxc.mount.entry = tmpfs run", "#"), False)):
+            box.config.write_text(text)
+            box.start()
+            wait_until(lambda: box.run("test", "-d", "/run/systemd/system").status == 0, "systemd is up")
+            assert (box.run("test", "-e", "/run/drawwell/here").status == 0) is seen
+    finally:
+        box.stop()
+
+
+@pytest.mark.parametrize("cgroups", ["as they are", pytest.param("version 2", marks=pytest.mark.skipif(
+    not HYBRID, reason="this host has no old cgroups: the other test is this one"))])  # fmt: skip
+def test_a_node_that_is_closed_by_default_is_opened_by_its_key(
+    folder: Path, privileged: Box, cgroups: str
+) -> None:
+    """Without the key it is there and cannot be opened; with the keys of the plan it can; after removal it cannot."""
+    before = ONLY_CGROUP2 if cgroups == "version 2" else ":"
+    link = _link(folder, 1, 11)  # /dev/kmsg: in every kernel, and not among the nodes that LXC allows
+    lxc, guest = Lxc(str(privileged.path)), privileged.guest(Via.DEVICE, str(link))
+    lxc.apply(guest)
+    planned = privileged.config.read_text()
+    assert "lxc.cgroup2.devices.allow = c 1:11 rwm\nlxc.cgroup.devices.allow = c 1:11 rwm\n" in planned
+    opened = {}
+    for keys, text in (
+        (True, planned),
+        (False, planned.replace("devices.allow = c 1:11", "devices.deny = c 1:11")),
+    ):
+        privileged.config.write_text(text)
+        privileged.start(before)
+        opened[keys] = privileged.run("sh", "-c", "exec 3< /dev/ttyACM0").errors
+        assert privileged.run("sh", "-c", "exec 3< /dev/null").status == 0
+    assert (opened[True], "Operation not permitted" in opened[False]) == ("", True)
+
+
+@pytest.mark.skipif(not HYBRID, reason="this host has no old cgroups to be taken away")
+def test_no_key_closes_an_unprivileged_container(folder: Path, unprivileged: Box) -> None:
+    """Its device cgroup is open, and an allow key would close it, so there is none: stick and /dev/zero are read."""
+    link = _link(folder, 1, 5, owner=MAPPED)
+    Lxc(str(unprivileged.path)).apply(unprivileged.guest(Via.DEVICE, str(link)))
+    planned = unprivileged.config.read_text()
+    unprivileged.start(ONLY_CGROUP2)
+    assert unprivileged.run("head", "-c", "4", "/dev/ttyACM0", "/dev/zero").status == 0
+    unprivileged.config.write_text(planned + "lxc.cgroup2.devices.allow = c 1:5 rwm\n")
+    unprivileged.start(ONLY_CGROUP2)
+    assert "Operation not permitted" in unprivileged.run("head", "-c", "4", "/dev/urandom").errors
+
+
+def test_a_stick_that_was_renumbered_is_found_at_the_next_start(folder: Path, privileged: Box) -> None:
+    """166:7 today and 166:3 tomorrow: one configuration gives the container either, allowed and without a driver."""
+    link = _link(folder, 166, 7)
+    Lxc(str(privileged.path)).apply(privileged.guest(Via.DEVICE, str(link)))
+    for minor in (7, 3):
+        _link(folder, 166, minor)
+        privileged.start()
+        assert privileged.run("stat", "-c", "%Hr:%Lr", "/dev/ttyACM0").output == f"166:{minor}\n".encode()
+        assert "No such device or address" in privileged.run("sh", "-c", "exec 3< /dev/ttyACM0").errors
+
+
+def test_the_hook_finds_the_stick_by_vendor_and_product(folder: Path, privileged: Box) -> None:
+    """Beside another ACM device, under whatever number; without a stick the container starts without a node."""
+    Lxc(str(privileged.path)).apply(privileged.guest(Via.DEVICE))
+    usb = folder / "bus" / "usb" / "devices"
+    for port, product, minor in (("1-1", "0483:5740", 1), ("1-2", "1d50:6086", 5)):
+        tty = usb / port / f"{port}:1.0" / "tty" / f"ttyACM{minor}"
+        tty.mkdir(parents=True)
+        (tty / "dev").write_text(f"166:{minor}\n")
+        (usb / port / "idVendor").write_text(f"{product.partition(':')[0]}\n")
+        (usb / port / "idProduct").write_text(f"{product.partition(':')[2]}\n")
+    seen = f"mount --rbind {folder}/bus /sys/bus"
+    for minor in (5, 8):
+        (usb / "1-2" / "1-2:1.0" / "tty" / "ttyACM5" / "dev").write_text(f"166:{minor}\n")
+        privileged.start(seen)
+        assert (
+            privileged.run("stat", "-c", "%Hr:%Lr %a %g", "/dev/ttyACM0").output
+            == f"166:{minor} 660 20\n".encode()
+        )
+        assert "No such device or address" in privileged.run("sh", "-c", "exec 3< /dev/ttyACM0").errors
+    shutil.rmtree(usb / "1-2")
+    privileged.start(seen)
+    assert privileged.run("test", "-e", "/dev/ttyACM0").status == 1
+
+
+def test_a_simulated_stick_is_read_in_the_container(folder: Path, privileged: Box) -> None:
+    """Its noise arrives, and after a replug under another number a new start has it again."""
+    with Stick(folder / "onerng", rate=0) as stick:
+        guest = privileged.guest(Via.DEVICE, str(folder / "onerng"))
+        Lxc(str(privileged.path)).apply(guest)
+        names = []
+        for _ in range(2):
+            names.append(os.readlink(folder / "onerng"))
+            privileged.start()
+            inside = Lxc(str(privileged.path)).inside(guest)
+            assert inside
+            assert len(set(read_stick(inside, "ttyACM0", 4, 20.0))) > 10
+            privileged.stop()
+            stick.do("unplug")
+            taken = os.openpty()
+            stick.do("replug")
+            for each in taken:
+                os.close(each)
+        assert names[0] != names[1]
+
+
+def test_what_cannot_be_is_said(folder: Path, config: Path, path: Path) -> None:
+    """No container of that name, and one that does not run: the exit code and the hint say which."""
+    with Daemon("run", config=config, log=folder / "log") as broker:
+        broker.until_it_says("Ctrl-C stops")
+        missing = command("guest", "apply", "lxc", "web9", "--connect", str(path), config=config)
+        assert (missing.returncode, "no container web9" in missing.stderr) == (69, True)
+        assert "lxc-create" in missing.stderr
+        assert json.loads(command("guest", "list", "--json", config=config).stdout) == {"guests": []}
+        Box(path, "web4").make()
+        verified = command("guest", "verify", "lxc", "web4", "--connect", str(path), config=config)
+        assert verified.returncode != 0
+        assert "lxc-start" in verified.stderr + verified.stdout
+
+
+def _link(folder: Path, major: int, minor: int, owner: int = 0) -> Path:
+    """A link to a node of that number; the link is always the same, as udev's is."""
+    node, link = folder / f"node-{major}-{minor}", folder / "stick"
+    if not node.exists():
+        os.mknod(node, 0o020660, os.makedev(major, minor))
+        os.chown(node, owner, owner)
+    with suppress(FileNotFoundError):
+        link.unlink()
+    link.symlink_to(node)
+    return link
