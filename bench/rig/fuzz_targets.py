@@ -27,6 +27,7 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.testing.certificates import PaperAuthority
     from drawwell.testing.usb_guest import bulk_packet, control_packet, packet
     from drawwell.units import parse_allowance, parse_duration, parse_size
+    from drawwell.wire import usbredir
     from drawwell.wire.contexts import client_context, server_context
     from drawwell.wire.egd import EgdParser
     from drawwell.wire.enrolment import (
@@ -42,7 +43,6 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.wire.http_answers import Answer
     from drawwell.wire.http_api import read as read_http
     from drawwell.wire.http_session import HttpRequest, HttpSession
-    from drawwell.wire import usbredir
     from drawwell.wire.session import ClientSession, ServerSession
     from drawwell.wire.tls import TlsLayer
     from drawwell.wire.usb_device import UsbIdentity
