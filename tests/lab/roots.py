@@ -20,7 +20,10 @@ MINBASE: Final = ("python3-cryptography", "python3-h11")
 """What the package depends on; nothing of systemd."""
 COMMAND_S: Final = 300.0
 """How long one command may take in a root."""
-PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT: Final = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+}  # fmt: skip
 
 
 class Root:
@@ -43,7 +46,7 @@ class Root:
         """
         done = subprocess.run(
             [*self._enter, *words], input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=COMMAND_S, check=False, env={"PATH": PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
+            timeout=COMMAND_S, check=False, env=ENVIRONMENT,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(f"{' '.join(words)} exits with {done.returncode}: {done.stdout}")

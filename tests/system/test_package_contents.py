@@ -1,0 +1,240 @@
+"""What ``make deb`` builds: what it depends on, what is in it, and that lintian has nothing against it."""
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from drawwell import __version__
+from drawwell.config.load import load
+from drawwell.drivers.discovery import KNOWN
+from lab.cache import or_skip, program
+from lab.package import TREE, field, package
+
+RULES = TREE / "packaging" / "udev" / "60-drawwell.rules"
+GENERATOR = TREE / "packaging" / "systemd-generator" / "drawwell-container"
+
+
+@pytest.fixture(scope="module")
+def deb() -> Path:
+    with or_skip():
+        return package()
+    raise AssertionError
+
+
+@pytest.fixture(scope="module")
+def members(deb: Path) -> dict[str, tarfile.TarInfo]:
+    with _content(deb) as content:
+        return {member.name.removeprefix("."): member for member in content}
+
+
+def _content(deb: Path) -> tarfile.TarFile:
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], capture_output=True, check=True).stdout
+    return tarfile.open(fileobj=BytesIO(data))
+
+
+def _text(deb: Path, path: str) -> str:
+    with _content(deb) as content:
+        found = content.extractfile(f".{path}")
+        assert found is not None
+        return found.read().decode()
+
+
+def test_it_is_one_package_for_every_machine(deb: Path) -> None:
+    """Architecture all, the version of the program, and nothing needed but what Debian 12 and 13 have."""
+    assert field(deb, "Architecture") == "all"
+    assert field(deb, "Version").replace("~", ".") == __version__
+    depends = {each.strip() for each in field(deb, "Depends").split(",")}
+    assert {"python3 (>= 3.11)", "python3-cryptography (>= 38.0.4)", "python3-h11 (>= 0.14)"} <= depends
+    assert all(each.startswith("python3") for each in depends)
+    assert {each.strip() for each in field(deb, "Recommends").split(",")} == {
+        "libdivsufsort3",
+        "python3-numpy",
+    }
+
+
+def test_it_has_every_module_and_nothing_compiled(members) -> None:
+    """The modules of the tree, all of them, and no leavings of the build."""
+    inside = {name.partition("dist-packages/")[2] for name in members if "/dist-packages/drawwell/" in name}
+    tree = {str(path.relative_to(TREE / "src")) for path in (TREE / "src" / "drawwell").rglob("*.py")}
+    assert {name for name in inside if name.endswith(".py")} == tree
+    assert not [name for name in members if "__pycache__" in name]
+
+
+def test_what_is_installed_belongs_to_root_and_nobody_else_may_write(members) -> None:
+    """No file is writable by others, none runs with another's rights, and everything is root's."""
+    for name, member in members.items():
+        assert (member.uid, member.gid) == (0, 0), name
+        if not member.issym():
+            assert not member.mode & 0o6022, name
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/usr/bin/drawwell",
+        "/etc/drawwell/drawwell.toml",
+        "/etc/drawwell/conf.d/",
+        "/usr/lib/udev/rules.d/60-drawwell.rules",
+        "/usr/lib/sysctl.d/00-drawwell.conf",
+        "/usr/lib/systemd/system-generators/drawwell-container",
+        "/usr/share/bash-completion/completions/drawwell",
+        "/usr/share/zsh/vendor-completions/_drawwell",
+        "/usr/share/fish/vendor_completions.d/drawwell.fish",
+        "/usr/share/man/man1/drawwell.1.gz",
+        "/usr/share/man/man5/drawwell.toml.5.gz",
+        "/usr/share/man/man7/drawwell.7.gz",
+        "/usr/share/man/man8/drawwell.8.gz",
+    ],
+)
+def test_everything_is_where_debian_looks(members, path: str) -> None:
+    """Program, configuration, rules, units, manual and completions."""
+    assert path.rstrip("/") in members
+
+
+def test_the_configuration_changes_nothing_until_it_is_edited(deb: Path, tmp_path: Path) -> None:
+    """The conffile explains every setting and sets none."""
+    file = tmp_path / "drawwell.toml"
+    file.write_text(_text(deb, "/etc/drawwell/drawwell.toml"))
+    assert set(load(str(file)).origins.values()) <= {"default"}
+    assert all(not line or line.startswith("#") for line in file.read_text().splitlines())
+
+
+def test_what_an_admin_may_change_survives_upgrades(deb: Path) -> None:
+    """Files in /etc are conffiles, and no others are."""
+    with tarfile.open(
+        fileobj=BytesIO(subprocess.check_output(["dpkg-deb", "--ctrl-tarfile", deb]))
+    ) as control:
+        found = control.extractfile("./conffiles")
+        assert found is not None
+        conffiles = found.read().decode().split()
+    with _content(deb) as content:
+        in_etc = [each.name[1:] for each in content if each.name.startswith("./etc/") and each.isfile()]
+    assert conffiles == in_etc
+
+
+def test_the_units_of_the_tree_are_in_it(members) -> None:
+    """Every unit file and drop-in lies where systemd looks, in /usr."""
+    units = TREE / "packaging" / "systemd"
+    wanted = [
+        path
+        for path in units.rglob("*")
+        if path.is_file() and re.search(r"\.(service|socket|target)", str(path))
+    ]
+    for path in wanted:
+        assert f"/usr/lib/systemd/system/{path.relative_to(units)}" in members
+    assert wanted
+
+
+@pytest.mark.slow
+def test_the_build_is_reproducible(deb: Path, tmp_path: Path) -> None:
+    """The same tree gives the same bytes."""
+    program(TREE / "tools" / "deb", tmp_path)
+    (again,) = tmp_path.glob("*.deb")
+    assert again.read_bytes() == deb.read_bytes()
+
+
+@pytest.mark.slow
+def test_lintian_has_nothing_against_it(deb: Path) -> None:
+    """Neither errors nor warnings."""
+    if not shutil.which("lintian"):
+        pytest.skip("lintian is not installed")
+    done = subprocess.run(
+        ["lintian", "--allow-root", "--fail-on", "error,warning", deb],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_every_override_has_its_reason() -> None:
+    """A tag is overridden with a comment above it that says why."""
+    file = TREE / "debian" / "drawwell.lintian-overrides"
+    blocks = file.read_text().strip().split("\n\n")
+    assert all(block.startswith("# ") and len(block.splitlines()) >= 2 for block in blocks)
+
+
+# ---- devices
+
+
+def _udev_ids() -> dict[str, str]:
+    pattern = r'ATTR\{idVendor\}=="(\w+)", ATTR\{idProduct\}=="(\w+)", ENV\{DRAWWELL_KIND\}="([^"]+)"'
+    return {f"{vendor}:{product}": kind for vendor, product, kind in re.findall(pattern, RULES.read_text())}
+
+
+def test_the_rules_know_devices_by_the_names_that_the_program_has() -> None:
+    """What udev starts is what discovery calls by the same name, and what the generator looks for in containers."""
+    ids = _udev_ids()
+    assert ids.items() <= KNOWN.items()
+    assert set(re.findall(r"[0-9a-f]{4}:[0-9a-f]{4}", GENERATOR.read_text())) == set(ids)
+
+
+def test_the_rules_start_nothing_that_is_named_by_a_number() -> None:
+    """The unit's name is that of the port, the group is ours, and ModemManager is told on device and port."""
+    text = RULES.read_text()
+    assert 'SYMLINK+="drawwell/$env{DRAWWELL_NAME}"' in text
+    assert "%k" not in text
+    for setting in (
+        'ENV{ID_MM_DEVICE_IGNORE}="1"',
+        'ENV{ID_MM_PORT_IGNORE}="1"',
+        'GROUP="drawwell"',
+        'TAG+="systemd"',
+    ):
+        assert setting in text
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Path:
+    """A sysfs with a stick on a port, and a /dev with its node under another name."""
+    if os.geteuid() != 0:
+        pytest.skip("making a device node needs root")
+    if not shutil.which("systemd-escape"):
+        pytest.skip("systemd is not installed")
+    device = tmp_path / "sys/devices/pci0000:00/0000:00:14.0/usb1/1-1/1-1.2"
+    interface = device / "1-1.2:1.0"
+    (interface / "tty/ttyACM0").mkdir(parents=True)
+    (device / "idVendor").write_text("1d50\n")
+    (device / "idProduct").write_text("6086\n")
+    (interface / "tty/ttyACM0/device").symlink_to(interface)
+    (tmp_path / "sys/bus/pci").mkdir(parents=True)
+    for place in ("0000:00:14.0",):
+        (tmp_path / "sys/devices/pci0000:00" / place / "subsystem").symlink_to(tmp_path / "sys/bus/pci")
+    (tmp_path / "sys/dev/char").mkdir(parents=True)
+    (tmp_path / "sys/dev/char/166:0").symlink_to(interface / "tty/ttyACM0")
+    (tmp_path / "dev").mkdir()
+    os.mknod(tmp_path / "dev/noise", 0o020660, os.makedev(166, 0))
+    os.mknod(tmp_path / "dev/other", 0o020660, os.makedev(166, 1))
+    os.chown(tmp_path / "dev/noise", 0, 4711)
+    (tmp_path / "bin").mkdir()
+    return tmp_path
+
+
+def _generate(place: Path, *, in_container: bool) -> Path:
+    detect = place / "bin/systemd-detect-virt"
+    detect.write_text(f"#!/bin/sh\nexit {0 if in_container else 1}\n")
+    detect.chmod(0o755)
+    out = place / "out"
+    out.mkdir()
+    env = {"PATH": f"{place / 'bin'}:{os.environ['PATH']}", "DRAWWELL_SYS": str(place / "sys")}
+    subprocess.run([GENERATOR, out], env=env | {"DRAWWELL_DEV": str(place / "dev")}, check=True)
+    return out
+
+
+def test_a_node_in_a_container_gets_its_unit(container: Path) -> None:
+    """By its numbers, whatever it is called; with the group that the node has, and bound to no device unit."""
+    out = _generate(container, in_container=True)
+    unit = r"drawwell-source@pci\x2d0000:00:14.0\x2dusb\x2d0:1.2.service"
+    assert [path.name for path in (out / "multi-user.target.wants").iterdir()] == [unit]
+    assert "SupplementaryGroups=4711" in (out / f"{unit}.d" / "50-container.conf").read_text()
+    assert os.readlink(out / "drawwell-source@.service.d" / "10-device.conf") == "/dev/null"
+
+
+def test_on_a_host_the_generator_makes_nothing(container: Path) -> None:
+    """There udev starts the units."""
+    assert list(_generate(container, in_container=False).iterdir()) == []
