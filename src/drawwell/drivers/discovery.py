@@ -7,7 +7,6 @@ stable name is what udev calls ID_PATH, and stands in /dev/serial/by-path.
 import os
 import re
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,8 @@ KNOWN: Final = {
     "20df:0001": "Entropy Key",
     "234b:0001": "NeuG",
 }
+_PTS_MAJORS: Final = range(136, 144)
+"""Pseudo-terminals (Documentation/admin-guide/devices.txt)."""
 _PCI_ADDRESS: Final = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _PCI_PLACE: Final = re.compile(r"pci[0-9a-f]{4}:[0-9a-f]{2}|" + _PCI_ADDRESS.pattern)
 
@@ -113,12 +114,16 @@ def device_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice | 
 
 
 def holders(node: str, proc: str = "/proc") -> tuple[Holder, ...]:
-    """Return the other processes that have `node` open, as far as we may look into them."""
+    """Return the other processes that have `node` open, as far as we may look into them, in containers too."""
     real = os.path.realpath(node)
+    try:
+        wanted = os.stat(real)
+    except OSError:
+        return ()
     return tuple(
         Holder(int(entry.name), _read(entry / "comm"))
         for entry in sorted(Path(proc).iterdir())
-        if entry.name.isdigit() and int(entry.name) != os.getpid() and real in _open_files(entry)
+        if entry.name.isdigit() and int(entry.name) != os.getpid() and _has_open(entry, real, wanted)
     )
 
 
@@ -177,11 +182,21 @@ def _stable_name(entry: Path) -> str:
     return f"platform-{above.name}-pci-{name}" if on_board else f"pci-{name}"
 
 
-def _open_files(process: Path) -> Iterator[str]:
+def _has_open(process: Path, real: str, wanted: os.stat_result) -> bool:
     with suppress(OSError):
         for entry in (process / "fd").iterdir():
             with suppress(OSError):
-                yield os.readlink(entry)
+                if os.readlink(entry).startswith(("/dev/", real)) and _is_same(os.stat(entry), wanted):
+                    return True
+    return False
+
+
+def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
+    """Are they one device? A container's /dev/pts/0 is another terminal than the host's, under the same number."""
+    if os.path.samestat(one, other):
+        return True
+    terminal = os.major(one.st_rdev) in _PTS_MAJORS
+    return stat.S_ISCHR(one.st_mode) and one.st_rdev == other.st_rdev and not terminal
 
 
 def _read(path: Path) -> str:
