@@ -25,7 +25,7 @@ GENERATOR_USERS = {
     "cli/direct.py": "the key of the repeat test",
     "crypto/pki.py": "keys and serial numbers of certificates",
     "host/admin.py": "secrets and names of invitations",
-    "host/pty.py": "the noise of the simulated device, which is called simulated everywhere",
+    "host/stick.py": "the noise of the simulated device, which is called simulated everywhere",
     "links/suspicion.py": "the key that hides what was granted",
     "roles/run.py": "jitter of retries",
     "roles/station.py": "keys of the repeat test and of receipts, and additional input that counts as nothing",

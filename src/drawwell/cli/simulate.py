@@ -13,6 +13,9 @@ from drawwell.errors import DrawwellError, UsageError
 
 if TYPE_CHECKING:
     from drawwell.host.pty import PtyDevice
+    from drawwell.host.usb_stick import UsbStick
+
+    Device = PtyDevice | UsbStick
 
 DEFAULT_RATE = 57_000.0
 
@@ -29,11 +32,16 @@ def add_verb(verbs: Any, common: argparse.ArgumentParser) -> None:
         "simulate",
         parents=[common],
         allow_abbrev=False,
-        help="run a simulated OneRNG on a pseudo-terminal",
+        help="run a simulated OneRNG on a pseudo-terminal, or in a virtual machine",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--link", metavar="PATH", help="make PATH a symbolic link to the simulated device")
+    parser.add_argument(
+        "--usbredir",
+        metavar="SOCKET",
+        help="plug it into the QEMU guest whose usb-redir device listens at SOCKET",
+    )
     parser.add_argument(
         "--fault", metavar="NAME", default="none",
         help="stuck, zeros, counter, loop, biased, silent, slow, bad-firmware or unplugged",
@@ -53,9 +61,11 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         raise UsageError("a rate is not negative")
     if args.export_key:
         _export_key(args.export_key, out)
-    elif not args.link:
-        raise UsageError("nothing to do", hint="Say --link PATH, --export-key FILE, or both.")
-    if args.link:
+    elif not (args.link or args.usbredir):
+        raise UsageError("nothing to do", hint="Say --link PATH, --usbredir SOCKET, or --export-key FILE.")
+    if args.link and args.usbredir:
+        raise UsageError("one stick is in one place", hint="Say --link or --usbredir, and run two for both.")
+    if args.link or args.usbredir:
         asyncio.run(_simulate(args, out))
     return 0
 
@@ -72,15 +82,11 @@ def _export_key(path: str, out: Output) -> None:
 
 
 async def _simulate(args: argparse.Namespace, out: Output) -> None:
-    from drawwell.host.pty import PtyDevice
-
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with PtyDevice(
-        args.link, seed=args.seed, fault=args.fault, rate=args.rate, version=args.firmware
-    ) as device:
+    async with _device(args) as device:
         loop.add_signal_handler(signal.SIGUSR1, _toggle, device, out)
         _listen(device, out)
         _announce(device, out)
@@ -88,24 +94,40 @@ async def _simulate(args: argparse.Namespace, out: Output) -> None:
     out.say(f"simulated OneRNG stopped after {device.sent_bytes} bytes")
 
 
-def _announce(device: "PtyDevice", out: Output) -> None:
+def _device(args: argparse.Namespace) -> "Device":
+    from drawwell.host.pty import PtyDevice
+    from drawwell.host.usb_stick import UsbStick
+
+    options = {"seed": args.seed, "fault": args.fault, "rate": args.rate, "version": args.firmware}
+    return UsbStick(args.usbredir, **options) if args.usbredir else PtyDevice(args.link, **options)
+
+
+def _place(device: "Device") -> str:
+    """Where one looks for it: the link, or the virtual machine's socket."""
+    from drawwell.host.pty import PtyDevice
+
+    return str(device.link if isinstance(device, PtyDevice) else device.where)
+
+
+def _announce(device: "Device", out: Output) -> None:
     document = {
         "simulated": True,
-        "link": str(device.link),
+        "link": _place(device),
         "node": device.node,
         "fault": str(device.fault),
         "pid": os.getpid(),
     }
     fault = "" if device.fault == "none" else f", fault: {device.fault}"
-    where = f"{device.link} -> {device.node}" if device.node else "unplugged"
+    place = _place(device)
+    where = place if place == device.node else f"{place} -> {device.node}" if device.node else "unplugged"
     out.result(document, f"simulated OneRNG: {where}{fault}; Ctrl-C ends it")
 
 
-def _toggle(device: "PtyDevice", out: Output) -> None:
+def _toggle(device: "Device", out: Output) -> None:
     _obey("unplug" if device.node else "replug", device, out)
 
 
-def _listen(device: "PtyDevice", out: Output) -> None:
+def _listen(device: "Device", out: Output) -> None:
     """Take lines from standard input, where it is one that can be waited for."""
     if sys.stdin is None:  # started with its standard input closed
         return
@@ -127,7 +149,7 @@ def _in_background(fd: int) -> bool:
     return os.isatty(fd) and os.tcgetpgrp(fd) != os.getpgrp()
 
 
-def _obey(words: str, device: "PtyDevice", out: Output) -> None:
+def _obey(words: str, device: "Device", out: Output) -> None:
     try:
         match words.split():
             case ["unplug"]:

@@ -7,7 +7,6 @@ drawwell knows that what it reads there is simulated.
 
 import asyncio
 import os
-import random
 import select
 import stat
 import termios
@@ -15,17 +14,15 @@ import tty
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from drawwell.errors import UsageError
+from drawwell.host.stick import CHUNK_BYTES, TICK_S, Stick, parse_fault
 from drawwell.onerng.device import NOISE_RATE, SimulatedOneRng
 from drawwell.onerng.noise import Fault
 
-_CHUNK_BYTES: Final = 4096  # the size of a terminal's input buffer
-_TICK_S: Final = 0.01
 
-
-class PtyDevice:
+class PtyDevice(Stick):
     """A simulated OneRNG that runs from ``async with`` to its end, in the caller's event loop.
 
     Args:
@@ -45,15 +42,8 @@ class PtyDevice:
         rate: float = NOISE_RATE,
         version: int = 3,
     ) -> None:
+        super().__init__(seed=seed, fault=fault, rate=rate, version=version)
         self.link = Path(link)
-        self.node = ""
-        self.fault = parse_fault(fault)
-        self.sent_bytes = 0
-        noise_seed = int.from_bytes(os.urandom(32)) if seed is None else seed
-        self._uniform = random.Random(noise_seed).randbytes  # noqa: S311 - simulated, and called so everywhere
-        self._hardware_id = self._uniform(16)
-        self._rate = rate
-        self._version = version
         self._master = -1
         self._pending = b""
         self._device = self._power_on(0.0)
@@ -129,19 +119,15 @@ class PtyDevice:
         self._master = master
 
     def _power_on(self, now: float) -> SimulatedOneRng:
-        device = SimulatedOneRng(
-            self._uniform, hardware_id=self._hardware_id, version=self._version, rate=self._rate, now=now
-        )
-        device.fault = self.fault
         self._pending = b""
-        return device
+        return super()._power_on(now)
 
     async def _run(self) -> None:
         while True:
             if self._master >= 0 and self._somebody_has_it_open():
                 await self._serve_once()
             else:
-                await asyncio.sleep(_TICK_S)
+                await asyncio.sleep(TICK_S)
 
     def _somebody_has_it_open(self) -> bool:
         """DTR: Linux raises it on the first open and drops it on the last close."""
@@ -160,7 +146,7 @@ class PtyDevice:
         if self._device.pauses != pauses:
             self._pending = b""
         self._device.advance(asyncio.get_running_loop().time())
-        self._pending = self._pending or self._device.transmit(_CHUNK_BYTES)
+        self._pending = self._pending or self._device.transmit(CHUNK_BYTES)
         written = self._write()
         if written and not self._pending and self._rate == 0:
             await asyncio.sleep(0)
@@ -169,7 +155,7 @@ class PtyDevice:
 
     def _take_commands(self) -> None:
         with suppress(OSError):  # nothing to read, or hung up between two looks
-            self._device.receive(os.read(self._master, _CHUNK_BYTES))
+            self._device.receive(os.read(self._master, CHUNK_BYTES))
 
     def _write(self) -> int:
         try:
@@ -187,7 +173,7 @@ class PtyDevice:
         if self._pending:
             loop.add_writer(self._master, ready.set)
         try:
-            async with asyncio.timeout(_TICK_S):
+            async with asyncio.timeout(TICK_S):
                 await ready.wait()
         except TimeoutError:
             pass
@@ -199,18 +185,6 @@ class PtyDevice:
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._master)
             loop.remove_writer(self._master)
-
-
-def parse_fault(fault: Fault | str) -> Fault:
-    """Read the name of a fault.
-
-    Raises:
-        UsageError: there is no such fault.
-    """
-    try:
-        return Fault(fault)
-    except ValueError:
-        raise UsageError(f"no fault {fault!r}", hint=f"The faults are {', '.join(Fault)}.") from None
 
 
 def _place_link(link: Path, node: str) -> None:

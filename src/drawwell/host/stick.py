@@ -1,0 +1,60 @@
+"""The simulated OneRNG, however it is shown to its host: its noise, its faults, its power."""
+
+import os
+import random
+from typing import Final
+
+from drawwell.errors import UsageError
+from drawwell.onerng.device import NOISE_RATE, SimulatedOneRng
+from drawwell.onerng.noise import Fault
+
+CHUNK_BYTES: Final = 4096
+"""What goes out at once: the size of a terminal's input buffer."""
+TICK_S: Final = 0.01
+
+
+class Stick:
+    """What all simulated sticks have.
+
+    Args:
+        seed: Makes the noise the same in every run; None draws a seed from the operating system.
+        fault: What is wrong with it, see `Fault`.
+        rate: Noise in bytes per second; 0 for as fast as it is read.
+        version: The firmware's version: 1, 2 or 3.
+
+    Raises:
+        UsageError: there is no such fault.
+    """
+
+    def __init__(self, *, seed: int | None, fault: Fault | str, rate: float, version: int) -> None:
+        self.fault = parse_fault(fault)
+        self.node = ""
+        """Where it is plugged in, "" while it is not."""
+        self.sent_bytes = 0
+        noise_seed = int.from_bytes(os.urandom(32)) if seed is None else seed
+        self._uniform = random.Random(noise_seed).randbytes  # noqa: S311 - simulated, and called so everywhere
+        self._hardware_id = self._uniform(16)
+        self._rate = rate
+        self._version = version
+
+    def _power_on(self, now: float) -> SimulatedOneRng:
+        device = SimulatedOneRng(
+            self._uniform, hardware_id=self._hardware_id, version=self._version, rate=self._rate, now=now
+        )
+        device.fault = self.fault
+        return device
+
+
+def parse_fault(fault: Fault | str) -> Fault:
+    """Read the name of a fault.
+
+    Raises:
+        UsageError: there is no such fault.
+    """
+    try:
+        return Fault(fault)
+    except ValueError:
+        raise UsageError(f"no fault {fault!r}", hint=f"The faults are {', '.join(Fault)}.") from None
+
+
+__all__ = ["CHUNK_BYTES", "NOISE_RATE", "TICK_S", "Stick", "parse_fault"]
