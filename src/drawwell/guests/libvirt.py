@@ -12,7 +12,7 @@ from drawwell.guests.agent import Agent
 from drawwell.guests.domain_xml import Domain, Record, attribute, written
 from drawwell.guests.libvirt_audit import facts, owner_of, shared_sockets
 from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Plan, Via, guest_directory
-from drawwell.guests.virsh import Known, NotInstalled, Virsh
+from drawwell.guests.virsh import SYSTEM, Known, NotInstalled, Virsh
 
 LET_GO_S: Final = 60.0
 """A guest is asked to give a device up; under emulation that was seen to take 5 s."""
@@ -25,12 +25,14 @@ class Libvirt:
 
     Args:
         uri: Which libvirt; "" is $LIBVIRT_DEFAULT_URI, else the system's own.
-        hooks: Where its hooks are; "" writes none.
+        hooks: Where its hooks are; "" writes none. By itself, only those of the system's own libvirt.
         usb: Where the kernel shows USB devices.
     """
 
-    def __init__(self, uri: str = "", hooks: str = plan_libvirt.HOOKS, usb: str = _USB) -> None:
+    def __init__(self, uri: str = "", hooks: str | None = None, usb: str = _USB) -> None:
         self._virsh = Virsh(uri)
+        if hooks is None:
+            hooks = plan_libvirt.HOOKS if self._virsh.uri == SYSTEM else ""
         self._hooks = hooks
         self._usb = usb
 

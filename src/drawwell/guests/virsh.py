@@ -37,6 +37,8 @@ _REFUSALS: Final[tuple[tuple[str, type[DrawwellError], str], ...]] = (
      "Give the domain a USB controller: <controller type='usb' model='qemu-xhci'/>."),
     ("No more available PCI", GuestUnavailable,
      "It has no free port to plug into: stop and start it, or add <controller type='pci' model='pcie-root-port'/>."),
+    ("Guest agent command failed|has been disabled", GuestUnavailable,
+     "Is the program there, and are guest-exec and guest-exec-status allowed in its /etc/qemu/qemu-ga.conf?"),
     ("agent is not (?:connected|available|responding)|not configured|agent not", GuestUnavailable,
      "Install qemu-guest-agent in the guest and start it."),
     ("domain is not running", GuestUnavailable, "Start it: 'virsh start NAME'."),

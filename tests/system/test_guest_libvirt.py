@@ -1,0 +1,199 @@
+"""``drawwell guest`` with a real libvirt: domains are changed, as it keeps them and as they run, and left as they were."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drawwell.guests.libvirt import Libvirt
+from drawwell.guests.model import Guest, Kind, Via
+from drawwell.testing.daemon import Daemon, Stick, command
+from drawwell.testing.waiting import wait_until
+from lab.cache import or_skip
+from lab.console import Console
+from lab.initramfs import Image, tiny
+from lab.libvirtd import Libvirtd
+from lab.qemu_ga import INIT, MODULES, agent_files
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.skipif(not shutil.which("virsh"), reason="libvirt is not installed"),
+]
+USB = ("xhci_pci", "cdc_acm")
+RUNS, OFF, EXPRESS = "web01", "web02", "web03"
+
+
+@pytest.fixture(scope="module")
+def libvirt() -> Iterator[Libvirtd]:
+    """A libvirt with three domains, the first of which runs."""
+    with or_skip(), Libvirtd() as daemon:
+        image = _image()
+        daemon.define(RUNS, image, devices="<controller type='usb' model='qemu-xhci'/>")
+        daemon.define(OFF, image)
+        daemon.define(EXPRESS, image, machine="q35")
+        daemon.start(RUNS).close()
+        yield daemon
+
+
+def _image() -> Image:
+    """The kernel that has USB, with the QEMU guest agent."""
+    return tiny("full", modules=(*MODULES, *USB), files=agent_files(), init=INIT)
+
+
+@pytest.fixture
+def shell(libvirt: Libvirtd) -> Iterator[Console]:
+    """A shell in the domain that runs."""
+    console = libvirt.console(RUNS)
+    yield console
+    console.close()
+
+
+@pytest.fixture
+def broker(folder: Path) -> Iterator[Path]:
+    """The configuration of a running broker with one stick, in a directory that libvirt's QEMU may pass."""
+    folder.chmod(0o711)
+    config = folder / "drawwell.toml"
+    config.write_text(
+        f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
+        f'[[source]]\nname = "stick"\npath = "{folder}/stick"\nverify_firmware = "off"\n'
+    )
+    with (
+        Stick(folder / "stick", rate=200_000.0),
+        Daemon("run", config=config, log=folder / "log") as running,
+    ):
+        running.until_it_says("healthy")
+        yield config
+
+
+def guest(config: Path, libvirt: Libvirtd, verb: str, name: str, *words: str) -> dict[str, Any]:
+    """What ``drawwell guest`` says as JSON; `status` is its exit code."""
+    done = command("guest", verb, "libvirt", name, "--connect", libvirt.uri, *words, "--json", config=config)
+    said = done.stdout or done.stderr
+    return {"status": done.returncode, **(json.loads(said) if said.startswith("{") else {"said": said})}
+
+
+def verdicts(answer: dict[str, Any]) -> dict[str, str]:
+    return {each["what"]: each["verdict"] for each in answer["findings"]}
+
+
+def generators(shell: Console) -> str:
+    """The hardware generators that the guest's kernel has."""
+    return shell.check("cat /sys/class/misc/hw_random/rng_available").strip()
+
+
+def test_a_domain_that_runs_is_given_its_bytes_and_let_go_again(
+    libvirt: Libvirtd, broker: Path, shell: Console
+) -> None:
+    """It reads what the broker granted; applied twice nothing changes; removed, all is as before."""
+    before = libvirt.describe(RUNS)
+    applied = guest(broker, libvirt, "apply", RUNS, "--rate", "64KiB/s")
+    assert (applied["status"], len(applied["changes"])) == (0, 3), applied
+    assert "genid" in libvirt.describe(RUNS)
+    assert guest(broker, libvirt, "apply", RUNS, "--rate", "64KiB/s")["changes"] == []
+    assert generators(shell) == "virtio_rng.0"
+
+    verified = guest(broker, libvirt, "verify", RUNS)
+    assert verified["looked"] == "from inside"
+    found = verdicts(verified)
+    assert found["what it reads is what this broker granted it"] == "holds", verified
+    assert found["the bytes pass the FIPS 140-2 tests"] in {"holds", "unknown"}, verified
+
+    removed = guest(broker, libvirt, "apply", RUNS, "--remove")
+    assert (removed["status"], len(removed["changes"])) == (0, 3), removed
+    assert libvirt.describe(RUNS) == before
+    assert generators(shell) == ""
+    assert guest(broker, libvirt, "apply", RUNS, "--remove")["changes"] == []
+
+
+def test_a_virtual_onerng_is_plugged_into_a_domain_that_runs(
+    libvirt: Libvirtd, broker: Path, shell: Console
+) -> None:
+    """The guest's own driver makes a tty of it, which gives bytes that the ledger says it was granted."""
+    before = libvirt.describe(RUNS)
+    applied = guest(broker, libvirt, "apply", RUNS, "--via", "usb-virtual")
+    assert applied["status"] == 0, applied
+    shell.until("test -c /dev/ttyACM0")
+    verified = guest(broker, libvirt, "verify", RUNS)
+    found = verdicts(verified)
+    assert found["it has a OneRNG"] == "holds", verified
+    assert found["what it reads is what this broker granted it"] == "holds", verified
+
+    assert guest(broker, libvirt, "apply", RUNS, "--remove")["status"] == 0
+    shell.until("test ! -e /dev/ttyACM0")
+    assert libvirt.describe(RUNS) == before
+
+
+def test_another_way_in_takes_the_place_of_the_first(libvirt: Libvirtd, broker: Path) -> None:
+    """Applied again by another way, the domain has that one and no longer the other."""
+    before = libvirt.describe(OFF)
+    assert guest(broker, libvirt, "apply", OFF)["status"] == 0
+    assert guest(broker, libvirt, "apply", OFF, "--via", "usb-virtual")["status"] == 0
+    assert ("<rng" in libvirt.describe(OFF), "<redirdev" in libvirt.describe(OFF)) == (False, True)
+    assert guest(broker, libvirt, "apply", OFF, "--remove")["status"] == 0
+    assert libvirt.describe(OFF) == before
+
+
+@pytest.mark.parametrize("name", [OFF, EXPRESS])
+@pytest.mark.parametrize("via", ["virtio", "usb-virtual", "usb", "builtin"])
+def test_what_libvirt_keeps_is_as_it_was(libvirt: Libvirtd, broker: Path, name: str, via: str) -> None:
+    """A domain that is shut off reads byte for byte as before when all was taken away again."""
+    before = libvirt.describe(name)
+    assert guest(broker, libvirt, "apply", name, "--via", via)["status"] == 0
+    assert libvirt.describe(name) != before
+    assert guest(broker, libvirt, "apply", name, "--via", via)["changes"] == []
+    assert guest(broker, libvirt, "apply", name, "--via", via, "--remove")["status"] == 0
+    assert libvirt.describe(name) == before
+
+
+def test_the_hook_is_run_when_the_domain_starts(libvirt: Libvirtd, folder: Path) -> None:
+    """libvirt runs the hook with the words that it waits for; it goes when the guest is removed."""
+    software = Libvirt(libvirt.uri, hooks=str(libvirt.hooks))
+    bytes_for = Guest(Kind.LIBVIRT, OFF, Via.BUILTIN, run_dir=str(folder))
+    software.apply(bytes_for)
+    hook = libvirt.hooks / f"drawwell-{OFF}"
+    said = libvirt.root / "said"
+    hook.write_text(hook.read_text().replace("exec setsid -f drawwell", f"exec echo >{said}"))
+    libvirt.virsh("start", OFF)
+    libvirt.virsh("destroy", OFF)
+    assert said.exists()
+    software.remove(bytes_for)
+    assert not hook.exists()
+
+
+def test_faults_are_told_with_what_to_do(libvirt: Libvirtd, broker: Path, folder: Path) -> None:
+    """No such domain, one that is shut off, no libvirt, and a socket that QEMU may not open are told apart."""
+    absent = guest(broker, libvirt, "apply", "nobody")
+    assert (absent["status"], "no domain 'nobody'" in str(absent)) == (69, True), absent
+    off = guest(broker, libvirt, "verify", OFF)
+    assert (off["status"], "virsh start web02" in str(off)) == (69, True), off
+    gone = command(
+        "guest", "audit", "libvirt", "--connect", f"qemu+unix:///system?socket={folder}/no", config=broker
+    )
+    assert (gone.returncode, "failed to connect" in gone.stderr) == (1, True), gone
+
+    software = Libvirt(libvirt.uri, hooks="")
+    guest(broker, libvirt, "apply", RUNS, "--user", "root")
+    refused = guest(broker, libvirt, "apply", RUNS, "--user", "root")
+    assert (refused["status"], "AppArmor" in str(refused)) == (69, True), refused
+    assert guest(broker, libvirt, "apply", RUNS, "--remove")["status"] == 0
+    assert [each.name for each in software.audit()] == [RUNS, OFF, EXPRESS]
+
+
+def test_a_domain_that_is_not_kept_is_plugged_and_never_defined(libvirt: Libvirtd, broker: Path) -> None:
+    """A transient domain gets its device while it runs, and is gone when it ends."""
+    description = libvirt.describe(OFF)
+    libvirt.virsh("undefine", OFF)
+    libvirt.virsh("create", "/dev/stdin", text=description)
+    try:
+        applied = guest(broker, libvirt, "apply", OFF)
+        assert (applied["status"], len(applied["changes"])) == (0, 2), applied
+        assert "<rng" in libvirt.describe(OFF, kept=False)
+        assert guest(broker, libvirt, "apply", OFF, "--remove")["status"] == 0
+    finally:
+        libvirt.virsh("destroy", OFF)
+    wait_until(lambda: OFF not in libvirt.virsh("list", "--all", "--name"), "the transient domain is gone")
+    libvirt.virsh("define", "/dev/stdin", text=description)
