@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from drawwell.cli import doctor_places
+from drawwell.cli import doctor_guest, doctor_places
 from drawwell.cli.finding import Finding
 from drawwell.drivers.discovery import UsbDevice, discover, holders
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
@@ -27,6 +27,9 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     kernel = kernel_facts()
     yield from _need(kernel)
     yield from _kernel(kernel)
+    facts = virtual_facts()
+    if facts.virtual and not kernel.container:
+        yield from doctor_guest.machine()
     config, findings = _configuration(args)
     yield from findings
     report = _broker_report(config) if config else None
@@ -43,7 +46,7 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
         if config.serves and report is None:
             yield from doctor_places.state(config)
             yield from doctor_places.ports(config)
-        yield from doctor_places.copies(config, virtual_facts())
+        yield from doctor_places.copies(config, facts)
         joined = tuple(doctor_places.links(config))
         yield from _broker(report, "" if joined else _start_hint(config, devices))
         yield from joined

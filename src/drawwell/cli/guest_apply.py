@@ -51,18 +51,21 @@ def apply(args: argparse.Namespace, out: Output) -> int:
     host = software(args, guest.kind)
     plan = planned(args)
     _confirm(args, out, plan)
-    changes = [*_add(args, guest, host, before), *host.apply(guest)]
-    pasted = [piece for piece in plan.pieces if piece.into == "paste"]
+    at_broker = _add(args, guest, host, before)
+    on_host = host.apply(guest)
+    changes = [*at_broker, *on_host]
     document = {"plan": as_json(plan), "changes": [as_json(change) for change in changes]}
-    out.result(document, changes_text(changes, guest.name, to_paste=bool(pasted)))
+    out.result(document, changes_text(changes, guest.name))
+    by_hand = ", ".join(piece.title for piece in plan.pieces if piece.into == "paste")
+    if by_hand and not on_host and not (known(args, needed=False) or {}).get("connected"):
+        out.say(f"nothing runs here that could be told; start it with what is above: {by_hand}")
     return 0
 
 
 def _confirm(args: argparse.Namespace, out: Output, plan: Plan) -> None:
     """Show the plan, and ask where somebody can answer."""
     if not out.as_json:
-        out.say(f"the plan for {plan.name}:")
-        print(plan_text(plan), file=sys.stderr, flush=True)
+        out.say(f"the plan for {plan.name}:\n{plan_text(plan)}\n")
     if args.yes or out.as_json or not sys.stdin.isatty():
         return
     print("do it? [y/N] ", end="", file=sys.stderr, flush=True)

@@ -26,10 +26,9 @@ def plan_text(plan: Plan) -> str:
     return "\n".join(lines).rstrip()
 
 
-def changes_text(changes: Sequence[Change], name: str, *, to_paste: bool = False) -> str:
+def changes_text(changes: Sequence[Change], name: str) -> str:
     """What was done and where."""
-    lines = [f"{change.what} ({change.where})" for change in changes] or [f"{name}: nothing to change"]
-    return "\n".join([*lines, "what the plan has to paste is yours to paste"] if to_paste else lines)
+    return "\n".join(f"{change.what} ({change.where})" for change in changes) or f"{name}: nothing to change"
 
 
 def findings_text(findings: Iterable[GuestFinding]) -> str:

@@ -63,7 +63,7 @@ def plan(guest: Guest) -> Plan:
 
 GENERATION: Final = (("-device", "vmgenid,guid=auto"),)
 GENERATION_NOTE: Final = (
-    "vmgenid tells the guest's kernel that it was copied: auto is a new number in each start of QEMU, so a "
+    "the device vmgenid tells the guest's kernel that it was copied: auto is a new number in each start of QEMU, so a "
     "guest that is restored from a file reseeds (Linux 5.18 and later; Debian's cloud kernel 6.1 has no driver "
     "for it). 'loadvm' in a running QEMU changes no number: run 'drawwell guest reseed' after it."
 )

@@ -1,0 +1,63 @@
+"""What the doctor sees when it is in a guest itself: the same look that ``drawwell guest verify`` has from outside."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+from drawwell.cli.finding import Finding
+from drawwell.errors import DrawwellError, GuestUnavailable
+from drawwell.guests import inside
+from drawwell.guests.model import GuestFinding, Outcome, Verdict
+
+READ_S = 5.0
+
+
+class Here:
+    """This machine, as an `Inside`."""
+
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+        """See `Inside`."""
+        try:
+            done = subprocess.run(argv, input=stdin, capture_output=True, timeout=timeout_s, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise GuestUnavailable("the shell does not answer", hint="Try 'sh -c true'.") from error
+        return Outcome(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
+
+def machine() -> Iterator[Finding]:
+    """Look at this virtual machine's way to randomness; what has no virtio-rng is told so, as a note."""
+    try:
+        yield from _looked()
+    except DrawwellError as error:
+        yield Finding("note", "guest", f"this is a virtual machine, and {error}", error.hint or "")
+
+
+def _looked() -> Iterator[Finding]:
+    seen = inside.look(Here())
+    if not seen.virtio_rng:
+        yield Finding(
+            "note", "guest", f"this is a virtual machine without virtio-rng (driver: {seen.driver})",
+            "On its host: 'drawwell guest apply KIND NAME'. Where the driver is a module, 'modprobe virtio_rng'.",
+        )  # fmt: skip
+        return
+    for found in inside.findings(seen):
+        yield _finding(found, "note")
+    if seen.hwrng and os.access(inside.HWRNG, os.R_OK):
+        yield _finding(_read(), "problem")
+
+
+def _read() -> GuestFinding:
+    """Read a block of FIPS 140-2, which also tells a generator from one that waits for ever."""
+    if data := inside.read_hwrng(Here(), inside.FIPS_REQUESTS, READ_S):
+        return inside.fips(data)
+    hint = (
+        "On the host: 'drawwell guest verify KIND NAME' says whether it is starved, and mends it with --mend."
+    )
+    words = f"a read waited for {READ_S:g} s"
+    return GuestFinding("/dev/hwrng can be read", Verdict.FAILS, words, inside=True, hint=hint)
+
+
+def _finding(found: GuestFinding, failed: str) -> Finding:
+    """Say it as the doctor does; `failed` is the level of what does not hold."""
+    levels = {Verdict.HOLDS: "good", Verdict.FAILS: failed, Verdict.UNKNOWN: "note"}
+    return Finding(levels[found.verdict], "guest", f"{found.what}: {found.detail}", found.hint)
