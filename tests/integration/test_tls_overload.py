@@ -166,6 +166,27 @@ def test_a_known_address_has_its_turn_before_strangers_who_came_first(tmp_path: 
     asyncio.run(run())
 
 
+def test_strangers_have_their_turns_by_address(tmp_path: Path) -> None:
+    """Where twenty of one address stand in line, who comes last from another is among the first."""
+
+    async def run() -> None:
+        house = House(tmp_path)
+        async with house.open():
+            now = asyncio.get_running_loop().time()
+            budget = house.door.handshakes._budget = Budget(1.0, 0.0)
+            budget.wait_s(now)
+            budget.spend(1.0)
+            flood = [await house.stranger(FLOOD, HELLO) for _ in range(20)]
+            await until(lambda: len(house.door.handshakes) == 20, "the flood stands in line")
+            other = await house.stranger(FRIEND, HELLO)
+            await until(lambda: len(house.door.handshakes) == 21, "all stand in line")
+            budget.spend(-1.0)
+            order = await _order_of_answers([*flood, other])
+            assert order.index(other) <= 4  # answers of one turn of the loop are heard in any order
+
+    asyncio.run(run())
+
+
 async def _welcomed_from(house: House, source: str) -> None:
     """Draw once from that address."""
     files = house.authority.client("web01")

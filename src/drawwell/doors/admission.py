@@ -136,6 +136,37 @@ class Budget:
         self._saved -= cost
 
 
+class _Line:
+    """Who waits, by address. The addresses take turns: a crowd from one waits behind itself."""
+
+    def __init__(self) -> None:
+        self._from: dict[str, dict[Candidate, None]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._from.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._from)
+
+    def join(self, applicant: Candidate) -> None:
+        self._from.setdefault(applicant.address, {})[applicant] = None
+
+    def leave(self, applicant: Candidate) -> None:
+        """Go; whoever is not in it may."""
+        waiting = self._from.get(applicant.address, {})
+        if waiting.pop(applicant, self) is None and not waiting:
+            del self._from[applicant.address]
+
+    def take_next(self) -> Candidate:
+        """Return who came first from the address whose last turn is the longest ago."""
+        address, waiting = next(iter(self._from.items()))
+        applicant = next(iter(waiting))
+        del self._from[address], waiting[applicant]
+        if waiting:
+            self._from[address] = waiting
+        return applicant
+
+
 class Handshakes:
     """The line of those who have said their first word; those of known addresses go before the others.
 
@@ -146,8 +177,8 @@ class Handshakes:
     def __init__(self, known: Callable[[str], bool]) -> None:
         self._is_known = known
         self._budget = Budget(HANDSHAKE_SHARE, HANDSHAKE_BURST_S)
-        self._known: dict[Candidate, None] = {}
-        self._others: dict[Candidate, None] = {}
+        self._known = _Line()
+        self._others = _Line()
         self._next: asyncio.Handle | None = None
 
     def __len__(self) -> int:
@@ -156,14 +187,14 @@ class Handshakes:
 
     def wait(self, applicant: Candidate) -> None:
         """Get in line; at once, when there is none."""
-        (self._known if self._is_known(applicant.address) else self._others)[applicant] = None
+        (self._known if self._is_known(applicant.address) else self._others).join(applicant)
         if self._next is None:
             self._go_on()
 
     def leave(self, applicant: Candidate) -> None:
         """Leave the line; whoever is not in it may."""
-        self._known.pop(applicant, None)
-        self._others.pop(applicant, None)
+        self._known.leave(applicant)
+        self._others.leave(applicant)
 
     @contextlib.contextmanager
     def paid(self) -> Iterator[None]:
@@ -179,11 +210,8 @@ class Handshakes:
         self._next = None
         loop = asyncio.get_running_loop()
         wait_s = self._budget.wait_s(loop.time())
-        if wait_s == 0 and len(self):
-            line = self._known or self._others
-            applicant = next(iter(line))
-            del line[applicant]
-            applicant.begin()
+        if wait_s == 0 and (line := self._known or self._others):
+            line.take_next().begin()
             wait_s = self._budget.wait_s(loop.time())
-        if len(self) and self._next is None:
+        if (self._known or self._others) and self._next is None:
             self._next = loop.call_later(wait_s, self._go_on) if wait_s else loop.call_soon(self._go_on)

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from drawwell.authorisation import DRAW, Way, may
 from drawwell.doors.admission import ARRIVALS_AT_ONCE, ARRIVALS_PER_S, Budget, Handshakes
@@ -25,6 +26,8 @@ from drawwell.wire.limits import ALPN, MAX_HANDSHAKE_BYTES
 from drawwell.wire.tls import TlsLayer, TlsState
 
 _log = logging.getLogger(__name__)
+MAX_HALF_OPEN: Final = 2048
+"""A thousand machines that come back at once all find room, at some 7 KiB each until they have their turn."""
 
 
 class TlsDoor(Door):

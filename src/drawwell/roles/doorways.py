@@ -22,7 +22,7 @@ from drawwell.doors.enrol import EnrolDoor
 from drawwell.doors.http import HttpDoor
 from drawwell.doors.sockets import listens_at
 from drawwell.doors.ssh import SshDoor
-from drawwell.doors.tls import TlsDoor
+from drawwell.doors.tls import MAX_HALF_OPEN, TlsDoor
 from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.host.admin import Admin, Site
@@ -257,7 +257,7 @@ class Doorways:
             registry,
             broker_name=self.config.broker.name,
             streams=self._stream_class,
-            limits=Limits(max_sessions=self.config.tls.max_sessions),
+            limits=Limits(max_half_open=MAX_HALF_OPEN, max_sessions=self.config.tls.max_sessions),
             clock=self._clock,
         )
         self._open(self._tls, f"tls {listen}, with http", self._handed("tls", str(listen)))
