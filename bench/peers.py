@@ -1,23 +1,27 @@
 """Ours beside every peer from Debian in one run, as ratios: entropybroker, socat, stunnel, openssl s_server.
 
-Draws of 32 bytes over kept connections, megabytes a second to one consumer and the CPU they cost, and EGD requests
-over a Unix socket. One core for the server that is measured, the other for the load. entropybroker has no TLS:
-3DES with MD5, its default. socat, stunnel and s_server answer no requests: they are measured as streams.
+Draws of 32 bytes over kept connections, a thousand consumers at once, megabytes a second to one consumer and the CPU
+they cost, and EGD requests over a Unix socket. One core for the server that is measured, the other for the load.
+entropybroker has no TLS: 3DES with MD5, its default. socat, stunnel and s_server answer no requests: they are
+measured as streams.
 """
 
 import contextlib
+import math
 import signal
 import socket
+import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 from draws import figures
 from rig import entropybroker, peers
-from rig.load import Exchange, closed_loop, connect_drawwell, draw_of
+from rig.load import Exchange, closed_loop, connect_drawwell, draw_of, served
 from rig.processes import CLIENT_CORE, Server, cpu_s, raise_file_limit, stay_on
 from rig.report import Report, Samples, arguments, progress
 from rig.site import URANDOM, Site
@@ -30,6 +34,10 @@ STREAM: Final = "one consumer, as fast as it goes"
 EGD: Final = "EGD, 32 bytes a request (0x01), Unix socket, one client"
 EGD_32: Final = b"\x01\x20"
 HANGS_AFTER_S: Final = 60
+AT_ONCE: Final = "1,000 consumers at once, 32-byte draws"
+CROWD: Final = 1000
+CROWD_S: Final = 20.0
+"""Long enough for some hundred draws each: equal shares show in numbers, not in chance."""
 GET_BYTES: Final = 4096
 """The most of one get of entropybroker's."""
 
@@ -86,6 +94,44 @@ def small_draws(
     for ours_as in ("drawwell drbg", "drawwell full"):
         for figure in ("draws/s", "p99 ms", "server CPU µs"):
             report.ratio(group, ours_as, EB, figure)
+
+
+def crowd(report: Report, site: Site, ours: Server, theirs: Server | None, *, seconds: float) -> None:
+    """All at once: connect, log in, and draw; how many are served, and how equally."""
+    contexts = [site.client_context(name) for name in site.names[:CROWD]]
+    dials: dict[str, tuple[Callable[[ssl.SSLContext], Any], Exchange]] = {
+        "drawwell drbg": (lambda context: connect_drawwell(context, ours.port), draw_of(32, DrawClass.DRBG)),
+    }
+    if theirs:
+        dials[EB] = (lambda _: entropybroker.connect(theirs.port), entropybroker.get(32))
+    for name, (dial, exchange) in dials.items():
+        progress(f"{CROWD:,} consumers at once: {name}")
+        begun = time.perf_counter()
+        with ThreadPoolExecutor(CROWD) as pool:
+            links = [link for link in pool.map(lambda context: _or_none(dial, context), contexts) if link]  # noqa: B023
+        came_s = time.perf_counter() - begun
+        counts = served(links, exchange, seconds)
+        least, most = min(counts, default=0), max(counts, default=0)
+        report.add(
+            AT_ONCE,
+            name,
+            {
+                "came in": len(links),
+                "served": sum(map(bool, counts)),
+                "seconds to come in": came_s,
+                "draws/s": sum(counts) / seconds,
+                "max/min": most / least if least else math.inf,
+            },
+        )
+        for link in links:
+            link.close()
+
+
+def _or_none(dial: Callable[[ssl.SSLContext], Any], context: ssl.SSLContext) -> Any:
+    try:
+        return dial(context)
+    except (OSError, SystemExit, ValueError):
+        return None
 
 
 def gets(server: Server, seconds: float) -> Samples:
@@ -190,7 +236,7 @@ def main() -> None:
     report = Report("drawwell beside its peers")
     raise_file_limit()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
-        site = Site(Path(folder), 100)
+        site = Site(Path(folder), 100 if args.quick else CROWD)
         doors = "".join(
             f'[[egd]]\nlisten = "{folder}/egd-{each}"\nconsumer = "c0"\nclass = "{each}"\n'
             for each in (DrawClass.DRBG, DrawClass.FULL)
@@ -205,6 +251,7 @@ def main() -> None:
         stay_on(CLIENT_CORE)
         for level in (1, 10, 100):
             small_draws(report, site, ours, theirs, level=level, rounds=rounds, seconds=seconds)
+        crowd(report, site, ours, theirs, seconds=2 * seconds if args.quick else CROWD_S)
         streams(report, site, ours, theirs, servers=servers, rounds=rounds, seconds=seconds)
         egd(report, site, ours, theirs, rounds=rounds, seconds=seconds)
     report.show(as_json=args.json)

@@ -1,5 +1,6 @@
 """The load: connections that ask, wait for the whole answer, and ask again. The same for us and for every peer."""
 
+import contextlib
 import select
 import socket
 import ssl
@@ -108,6 +109,40 @@ def closed_loop(links: Sequence[ssl.SSLSocket], exchange: Exchange, seconds: flo
     for link in links:
         link.settimeout(WAIT_S)
     return latencies
+
+
+def served(links: Sequence[ssl.SSLSocket], exchange: Exchange, seconds: float) -> list[int]:
+    """Keep one request open on every link for `seconds`; return how many answers each had.
+
+    A link that is closed, or answered with anything else, has had its last.
+    """
+    counts, by_fd = [0] * len(links), {link.fileno(): number for number, link in enumerate(links)}
+    pending = [b""] * len(links)
+    poller = select.epoll()
+    end = time.perf_counter() + seconds
+    for fd, number in by_fd.items():
+        links[number].setblocking(False)
+        poller.register(fd, select.EPOLLIN)
+        with contextlib.suppress(OSError):
+            links[number].send(exchange.request)
+    while (left := end - time.perf_counter()) > 0:
+        for fd, _ in poller.poll(left):
+            number = by_fd[fd]
+            try:
+                pending[number] += links[number].recv(exchange.answer_bytes)
+                if len(pending[number]) >= exchange.answer_bytes:
+                    _must_begin(pending[number], exchange)
+                    counts[number] += 1
+                    pending[number] = b""
+                    links[number].send(exchange.request)
+                elif not pending[number]:
+                    poller.unregister(fd)
+            except (ssl.SSLWantReadError, BlockingIOError):
+                continue
+            except (OSError, SystemExit):
+                poller.unregister(fd)
+    poller.close()
+    return counts
 
 
 def _must_begin(answer: bytes, exchange: Exchange) -> None:
