@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from drawwell.crypto.pki import CONSUMER_NAME
+from drawwell.doors.guest_egd import GuestEgdDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, Starved, UsageError
 from drawwell.guests.model import WAYS, Kind, Via
@@ -182,13 +183,21 @@ class Guests:
                     await asyncio.sleep(_LOOK_S)
                 await door.hold(held_bytes)
         except (TimeoutError, DrawRefused):
-            why = door.waits or self._broker.not_ready_because() or "bytes are short"
-            owed_bytes = door.owed_bytes
+            error = self._starved(entrance.row.name, door)
             self._end_prompt(name)
-            raise Starved(
-                f"guest {name} is owed {owed_bytes} bytes: {why}",
-                hint="Wait until they can be answered and try again: to unplug its device now may crash QEMU.",
-            ) from None
+            raise error from None
+
+    def _starved(self, name: str, door: GuestEgdDoor) -> Starved:
+        why = door.waits or self._broker.not_ready_because() or "bytes are short"
+        owed_bytes = door.owed_bytes
+        return Starved(
+            f"guest {name} is owed {owed_bytes} bytes: {why}"
+            if owed_bytes
+            else f"guest {name} does not read what it was sent"
+            if not door.settled
+            else f"nothing can be kept at hand for guest {name}: {why}",
+            hint="Wait until it can be answered and try again: to unplug its device now may crash QEMU.",
+        )
 
     def _begin_prompt(self, name: str) -> None:
         if name in self._prompt:
