@@ -1,5 +1,6 @@
 """The library's door: columns, result, ceiling, progress, and what is missing."""
 
+import importlib.util
 import subprocess
 import sys
 
@@ -147,12 +148,13 @@ def test_without_numba_and_library_the_values_are_the_same():
         "from drawwell.assess import assess\n"
         "data = bytes((each * each // 7 + each // 50) % 5 for each in range(6000))\n"
         "result = assess(data)\n"
-        "print('Numba is not installed' in ' '.join(result.notes))\n"
+        "print(*('not installed' in note for note in result.notes))\n"
         "print([each.min_entropy for column in result.columns for each in column.estimates])\n"
     )
     slow = run_without("numba pydivsufsort", no_library + script)
     fast = run_without("", script)
-    assert (slow[0], fast[0]) == ("True", "False")
+    assert slow[0].count("True") == 2  # Numba and the library, each said
+    assert "True" not in fast[0] or not importlib.util.find_spec("numba")
     assert slow[1] == fast[1]
 
 

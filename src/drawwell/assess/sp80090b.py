@@ -4,7 +4,7 @@ Over the bit string all ten run, over the literal samples the seven that take an
 symbols the ten run once. The result is H_I = min(H_original, width x H_bitstring).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +25,7 @@ try:
     from drawwell.assess.jit import COMPILED
     from drawwell.assess.samples import Samples, Symbols, parse
     from drawwell.assess.schedule import Done, Job, run
+    from drawwell.assess.suffix import sorts_slowly
 except ModuleNotFoundError as error:
     if error.name != "numpy":
         raise
@@ -51,6 +52,7 @@ ESTIMATORS: Final = (
 """Name, section and title, in the order of the standard."""
 
 _SLOW: Final = "Numba is not installed: the assessment takes minutes instead of seconds, and finds the same."
+_SLOW_SORT: Final = "libdivsufsort is not installed: sorting for the tuple estimates takes some ten times as long, and finds the same."
 
 
 def assess(
@@ -103,9 +105,16 @@ def _result(taken: "Samples", literal: Column, bit_string: Column | None, second
         literal=literal,
         bit_string=bit_string,
         ceiling=ceiling_at(taken.raw.size, width),
-        notes=taken.notes if COMPILED else (*taken.notes, _SLOW),
+        notes=(*taken.notes, *_slow()),
         seconds=seconds,
     )
+
+
+def _slow() -> Iterator[str]:
+    if not COMPILED:
+        yield _SLOW
+    if sorts_slowly():
+        yield _SLOW_SORT
 
 
 def _jobs(column: str, symbols: "Symbols", k: int) -> list["Job"]:

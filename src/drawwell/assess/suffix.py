@@ -34,6 +34,11 @@ def lcp_array(symbols: Symbols, order: Index) -> Index:
     return before[order]
 
 
+def sorts_slowly() -> bool:
+    """Is neither form of the library here, so that NumPy has to sort?"""
+    return _engine() is _by_doubling
+
+
 def _engine() -> Callable[[Symbols], Index]:
     try:
         import pydivsufsort  # type: ignore[import-untyped]  # noqa: PLC0415 - optional
