@@ -52,7 +52,7 @@ ESTIMATORS: Final = (
 """Name, section and title, in the order of the standard."""
 
 _SLOW: Final = "Numba is not installed: the assessment takes minutes instead of seconds, and finds the same."
-_SLOW_SORT: Final = "libdivsufsort is not installed: sorting for the tuple estimates takes some ten times as long, and finds the same."
+_SLOW_SORT: Final = "libdivsufsort is not installed: the tuple estimates take ten times as long, and find the same."
 
 
 def assess(
