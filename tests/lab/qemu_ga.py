@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from lab.cache import NoLab, kept, program
+from lab.host_programs import libraries_of
 
 PACKAGE: Final = "qemu-guest-agent"
 MODULES: Final = ("virtio_console",)
@@ -31,8 +32,7 @@ def agent_files() -> dict[str, Path]:
         raise NoLab(f"apt knows no package {PACKAGE}")
     folder = kept("qemu-ga", {"version": version[1]}, _fetch)
     agent = folder / "usr/sbin/qemu-ga"
-    found = re.findall(r"(/\S+) \(0x", program("ldd", agent))
-    return {"/bin/qemu-ga": agent, **{path: Path(path).resolve() for path in found}}
+    return {"/bin/qemu-ga": agent, **libraries_of(agent)}
 
 
 def _fetch(work: Path) -> None:
