@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from drawwell.cli.run import add_options, serve
+from drawwell.cli.run import add_options, add_supervised, serve
 
 _EPILOG = """\
 'drawwell broker run' opens no device: each source runs in a process of its own ('drawwell source run') and deposits.
@@ -20,6 +20,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     add_options(parser)
+    add_supervised(parser)
     parser.set_defaults(run=lambda args, out: serve(args, out, consumers=False))
     verbs = parser.add_subparsers(metavar="VERB")
     run = verbs.add_parser(
@@ -29,4 +30,5 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     add_options(run)
+    add_supervised(run)
     run.set_defaults(run=lambda args, out: serve(args, out, consumers=False, apart=True))

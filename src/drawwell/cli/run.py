@@ -4,9 +4,15 @@ import argparse
 import logging
 import os
 import sys
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.output import Output
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from drawwell.host.systemd import Manager
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
@@ -18,12 +24,21 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     add_options(parser)
+    add_supervised(parser)
     parser.set_defaults(run=lambda args, out: serve(args, out, consumers=True))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of all daemons."""
     parser.add_argument("-v", "--verbose", action="store_true", help="say more")
+
+
+def add_supervised(parser: argparse.ArgumentParser) -> None:
+    """The option of those that have guests."""
+    parser.add_argument(
+        "--supervised", action="store_true",
+        help="start it again when it dies, and keep the guests' connections meanwhile, where systemd does not",
+    )  # fmt: skip
 
 
 def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool = False) -> int:
@@ -34,10 +49,14 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
     from drawwell.roles.run import Process, run_until_signal
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
+    if args.supervised:
+        return supervise(sys.argv[1:])
     config = load(args.config)
     if config.tls.require_pq:
         insist_on_post_quantum()
     manager = Manager(os.environ)
+    if not (consumers or config.serves) and manager.listens:
+        return idle(manager, out, "nothing to serve: there is an [[upstream]] and no [[source]]")
     process = Process(config, lambda: load(args.config), consumers=consumers, apart=apart, manager=manager)
     if os.geteuid() == 0 and consumers and config.serves and config.tls.listen:
         out.say(
@@ -58,6 +77,39 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
             )
 
     run_until_signal(process, started)
+    out.say("stopped")
+    return 0
+
+
+def supervise(words: list[str]) -> int:
+    """Run the same command line in a child, and keep it running."""
+    from drawwell.host.keeper import Keeper
+
+    unsupervised = [word for word in words if word != "--supervised"]
+    return Keeper([sys.executable, "-m", "drawwell", *unsupervised], os.environ).run()
+
+
+def idle(manager: "Manager", out: Output, why: str) -> int:
+    """End well, though there is nothing to do: the unit is there, and the configuration does not need it."""
+    manager.notify(READY="1", STATUS=why)
+    out.say(why)
+    return 0
+
+
+def run_until_stopped(role: "Callable[[asyncio.Event], Awaitable[None]]", out: Output) -> int:
+    """Run a role that has nothing to read again: SIGINT and SIGTERM stop it, SIGHUP does nothing."""
+    import asyncio
+    import signal
+
+    async def live() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        await role(stop)
+
+    asyncio.run(live())
     out.say("stopped")
     return 0
 

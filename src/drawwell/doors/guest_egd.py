@@ -12,6 +12,7 @@ QEMU (backends/rng-egd.c) sends nothing but ``02 n``, and wants n bytes and no m
 import asyncio
 import contextlib
 import fcntl
+import os
 import select
 import socket
 import termios
@@ -148,10 +149,11 @@ class GuestEgdDoor(Door):
     def _listen(self) -> list[socket.socket]:
         listeners = [sock for sock in self._inherited if _listens(sock)]
         self._inherited = [sock for sock in self._inherited if sock not in listeners]
-        if listeners:
-            for sock in listeners[1:]:
-                sock.close()
-            return listeners[:1]
+        if listeners and os.path.exists(self.path):
+            return [listeners.pop()]
+        for stale in listeners:  # its file was removed: nobody can find it, and nobody need keep it
+            stale.shutdown(socket.SHUT_RDWR)
+            stale.close()
         listener = listen_unix(self.path, self._mode)
         self.keep(listener)
         return [listener]
