@@ -69,12 +69,13 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _section(args: argparse.Namespace, config: "Config") -> "SourceSection":
+    from drawwell.drivers.discovery import discover
     from drawwell.roles.devices import pick_source, source_by_node, source_by_stable_name
 
     if sum(each is not None for each in (args.source, args.device, args.stable_name)) > 1:
         raise UsageError("which source?", hint="Say NAME, --device or --stable-name, and one of them.")
     if args.device:
-        return source_by_node(config, os.path.abspath(args.device))
+        return source_by_node(config, os.path.abspath(args.device), discover())
     if args.stable_name:
-        return source_by_stable_name(config, args.stable_name)
+        return source_by_stable_name(config, args.stable_name, discover())
     return pick_source(config, args.source)

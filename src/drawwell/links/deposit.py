@@ -95,7 +95,7 @@ class DepositLink:
         """
         source.changed = self.tell
         retry_s = FIRST_RETRY_S
-        while True:
+        while not self._leaving:
             try:
                 await self._live(source, begin)
             except DrawwellError as error:
@@ -240,14 +240,14 @@ class DepositProtocol(asyncio.Protocol):
         Raises:
             DrawwellError: why it did.
         """
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._tell_counters())
-                tasks.create_task(self._obey(tasks))
-                await self.ended.wait()
-                raise self._error
-        except* DrawwellError as errors:
-            raise errors.exceptions[0] from None
+        async with asyncio.TaskGroup() as group:
+            tasks = {group.create_task(self._tell_counters())}
+            tasks.add(group.create_task(self._obey(group, tasks)))
+            await self.ended.wait()
+            # not by raising here: a cancellation that comes while a group ends with an error is lost (Python 3.11)
+            for task in tuple(tasks):
+                task.cancel()
+        raise self._error
 
     async def _tell_counters(self) -> None:
         while True:
@@ -256,9 +256,11 @@ class DepositProtocol(asyncio.Protocol):
             if self.ready and (overdue or self._source.report() != self._said):
                 self.report()
 
-    async def _obey(self, tasks: asyncio.TaskGroup) -> None:
+    async def _obey(self, group: asyncio.TaskGroup, tasks: set[asyncio.Task[None]]) -> None:
         while True:
-            tasks.create_task(self._carry_out(await self._commands.get()))
+            task = group.create_task(self._carry_out(await self._commands.get()))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     async def _carry_out(self, call: Call) -> None:
         try:

@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
-from drawwell.config.model import DEFAULT, Config
+from drawwell.config.model import Config
 from drawwell.config.serving import SourceSection
 from drawwell.drivers.chardev import CharDeviceSource
-from drawwell.drivers.discovery import ONERNG, UsbDevice, discover
+from drawwell.drivers.discovery import ONERNG, UsbDevice
 from drawwell.drivers.execute import ExecSource
 from drawwell.drivers.onerng import OneRngSource
 from drawwell.drivers.replay import ReplaySource
@@ -69,14 +70,14 @@ def pick_source(config: Config, wanted: str | None) -> SourceSection:
     )
 
 
-def source_by_stable_name(config: Config, stable_name: str) -> SourceSection:
-    """Return what is known of the device at that port: its [[source]], or what suits such a device.
+def source_by_stable_name(config: Config, stable_name: str, devices: Sequence[UsbDevice]) -> SourceSection:
+    """Return what is known of the one of `devices` at that port: its [[source]], or what suits such a device.
 
     Raises:
         SourceUnavailable: no device that is known is there, or it has no node.
         ConfigError: it needs a reader of its own.
     """
-    device = next((each for each in discover() if each.stable_name == stable_name), None)
+    device = next((each for each in devices if each.stable_name == stable_name), None)
     if device is None:
         raise SourceUnavailable(
             f"no noise device is plugged in at {stable_name}", hint="See 'drawwell source list'."
@@ -86,29 +87,28 @@ def source_by_stable_name(config: Config, stable_name: str) -> SourceSection:
             f"the {device.kind} at {stable_name} has no node",
             hint="Load the kernel's driver, or name a reader of its own in a [[source]] with driver exec.",
         )
-    return _source_of(config, device)
+    return _source_of(config, device, devices)
 
 
-def source_by_node(config: Config, node: str) -> SourceSection:
+def source_by_node(config: Config, node: str, devices: Sequence[UsbDevice]) -> SourceSection:
     """Return the same of the device behind a node; one that nobody knows is taken for a OneRNG."""
     if found := _configured_at(config, node):
         return found
     real = os.path.realpath(node)
-    device = next((each for each in discover() if each.path == real), None)
+    device = next((each for each in devices if each.path == real), None)
     if device is not None:
-        return replace(_source_of(config, device), path=node)
+        return replace(_source_of(config, device, devices), path=node)
     like_it = _settings_of_any_onerng(config)
     return replace(like_it, name=_name(ONERNG, os.path.basename(node)), path=node)
 
 
-def _source_of(config: Config, device: UsbDevice) -> SourceSection:
+def _source_of(config: Config, device: UsbDevice, devices: Sequence[UsbDevice]) -> SourceSection:
     if found := _configured_at(config, device.path):
         return found
     if device.kind == ONERNG:
         section = _settings_of_any_onerng(config)
-        alone = sum(each.kind == ONERNG for each in discover()) == 1
-        written = config.origin("source[0]") != DEFAULT
-        name = section.name if written and alone else _name(section.name, device.stable_name)
+        alone = sum(each.kind == ONERNG for each in devices) == 1
+        name = section.name if config.written_sources and alone else _name(section.name, device.stable_name)
         return replace(section, name=name, path=device.path)
     return SourceSection(
         name=_name(device.kind, device.stable_name),
