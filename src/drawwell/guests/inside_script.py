@@ -31,10 +31,9 @@ elif [ -d /sys/bus/virtio/drivers/virtio_rng ]; then say driver built-in
 elif find "/lib/modules/$(uname -r)" -name 'virtio[-_]rng.ko*' 2>/dev/null | grep -q .; then say driver module
 else say driver none; fi
 if [ -c /dev/hwrng ]; then say hwrng yes; else say hwrng no; fi
-say holders "$(for link in /proc/[0-9]*/fd/*; do
-    [ "$(readlink "$link" 2>/dev/null)" = /dev/hwrng ] || continue
-    pid=${link#/proc/}; pid=${pid%%/*}; echo "$pid:$(get "/proc/$pid/comm" | tr ' :' '__')"
-done | sort -u | head -n 8)"
+say holders "$(ls -l /proc/[0-9]*/fd 2>/dev/null |
+    sed -n '/^\/proc\//{s/[^0-9]//g;h;};/ -> \/dev\/hwrng$/{g;p;}' | sort -u | head -n 8 |
+    while read -r pid; do echo "$pid:$(get "/proc/$pid/comm" | tr ' :' '__')"; done)"
 say generation "$(bound vmgenid)"
 say sticks "$(for each in /sys/bus/usb/devices/*; do
     [ "$(get "$each/idVendor"):$(get "$each/idProduct")" = 1d50:6086 ] || continue

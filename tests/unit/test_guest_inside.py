@@ -1,0 +1,195 @@
+"""What is read of a guest, which may say anything; and what the host concludes."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.errors import GuestUnavailable, RemoteProtocolError
+from drawwell.guests import inside
+from drawwell.guests.inside_script import LOOK, READ, Look, parse_look
+from drawwell.guests.model import Outcome, Verdict
+from drawwell.wire.session import ServerSession
+
+HEALTHY = b"""kernel=6.1.0-56-amd64
+pool_bits=256
+entropy_bits=256
+available=virtio_rng.0
+current=virtio_rng.0
+quality=1000
+virtio_rng=virtio1
+driver=loaded
+hwrng=yes
+holders=
+generation=vmgenid
+sticks=
+end=yes
+"""
+
+
+class Guest:
+    """A guest that says what it was told to."""
+
+    def __init__(self, output: bytes = b"", status: int = 0) -> None:
+        self.outcome = Outcome(status, output)
+        self.orders: list[tuple[list[str], bytes]] = []
+
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+        self.orders.append((argv, stdin))
+        return self.outcome
+
+
+class Host:
+    """This machine: the scripts are run for real."""
+
+    def __init__(self, shell: tuple[str, ...]) -> None:
+        self.shell = shell
+
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+        done = subprocess.run(
+            [*self.shell, *argv[1:]], input=stdin, capture_output=True, check=False, timeout=timeout_s
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr.decode())
+
+
+def verdicts(seen: Look) -> dict[str, Verdict]:
+    return {each.what: each.verdict for each in inside.findings(seen)}
+
+
+def test_a_healthy_guest_is_read() -> None:
+    """Everything holds in a guest that has all of it."""
+    assert set(verdicts(parse_look(HEALTHY)).values()) == {Verdict.HOLDS}
+
+
+@pytest.mark.parametrize("shell", [("sh",), ("bash",), ("busybox", "sh")], ids=lambda shell: shell[0])
+def test_every_shell_runs_the_look(shell: tuple[str, ...]) -> None:
+    """The script says all its facts here, without a word of complaint."""
+    if not shutil.which(shell[0]):
+        pytest.skip(f"{shell[0]} is not installed")
+    done = subprocess.run([*shell, "-c", LOOK], capture_output=True, check=True)
+    assert done.stderr == b""
+    assert parse_look(done.stdout).kernel
+
+
+@pytest.mark.parametrize("shell", [("sh",), ("busybox", "sh")], ids=lambda shell: shell[0])
+def test_a_device_that_never_answers_ends_the_read(shell: tuple[str, ...], tmp_path: Any) -> None:
+    """A read that waits for ever ends at its time, with what came until then; here from a pipe."""
+    if not shutil.which(shell[0]):
+        pytest.skip(f"{shell[0]} is not installed")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDWR)
+    try:
+        os.write(held, bytes(64))
+        outcome = Host(shell).run(["sh", "-c", READ, "sh", "2", "1", str(pipe)])
+    finally:
+        os.close(held)
+    assert (outcome.status, len(outcome.output)) == (0, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "failing"),
+    [
+        ({"virtio_rng": (), "driver": "module"}, "virtio-rng has a driver"),
+        ({"virtio_rng": (), "driver": "none"}, "virtio-rng has a driver"),
+        ({"virtio_rng": ()}, "virtio-rng has a driver"),
+        ({"current": "tpm-rng-0"}, "the kernel reads virtio-rng"),
+        ({"quality": 0}, "the kernel feeds itself from it"),
+        ({"hwrng": False}, "/dev/hwrng is there"),
+        ({"entropy_bits": 30}, "the guest's generator is seeded"),
+        ({"entropy_bits": 30, "pool_bits": 4096}, "the guest's generator is seeded"),
+    ],
+)
+def test_what_is_wrong_is_told(change: dict[str, Any], failing: str) -> None:
+    """Each fault fails one finding and no other."""
+    seen = verdicts(replace(parse_look(HEALTHY), **change))
+    assert [what for what, verdict in seen.items() if verdict is Verdict.FAILS] == [failing]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        HEALTHY[:-8],
+        HEALTHY + b"kernel=twice\n",
+        HEALTHY + b"unknown=fact\n",
+        HEALTHY.replace(b"quality=1000", b"quality=-1"),
+        HEALTHY.replace(b"quality=1000", b"quality=1e9"),
+        HEALTHY.replace(b"driver=loaded", b"driver=yes"),
+        HEALTHY.replace(b"hwrng=yes", b"hwrng=perhaps"),
+        HEALTHY.replace(b"6.1.0", b"\x1b[2J"),
+        HEALTHY.replace(b"6.1.0", b"6" * 300),
+        HEALTHY + b"\n" * 20_000,
+    ],
+)
+def test_nonsense_is_refused(said: bytes) -> None:
+    """Half a look, a fact twice, an unknown one, a number that is none, escapes, too much: each is refused."""
+    with pytest.raises(RemoteProtocolError):
+        parse_look(said)
+
+
+@given(st.binary(max_size=400) | st.lists(st.sampled_from(HEALTHY.splitlines()), max_size=20).map(b"\n".join))
+def test_whatever_a_guest_says_parses_or_is_refused(said: bytes) -> None:
+    """No garbage raises anything but the named error, and what parses holds no character that moves a cursor."""
+    try:
+        seen = parse_look(said)
+    except RemoteProtocolError:
+        return
+    assert repr(seen).isprintable()
+
+
+def test_more_than_was_read_is_refused() -> None:
+    """A guest that answers 64 bytes with more is not believed, nor is one whose shell fails."""
+    with pytest.raises(RemoteProtocolError):
+        inside.read_hwrng(Guest(bytes(65)), 1, 1.0)
+    with pytest.raises(GuestUnavailable):
+        inside.read_hwrng(Guest(b"", 127), 1, 1.0)
+
+
+def test_fips_judges_a_whole_block() -> None:
+    """Zeros fail, half a block is unknown."""
+    assert inside.fips(bytes(inside.FIPS_REQUESTS * 64)).verdict is Verdict.FAILS
+    assert inside.fips(bytes(2503)).verdict is Verdict.UNKNOWN
+
+
+def conversation(n_bytes: int) -> bytes:
+    """What a broker answers to the draw of ``verify``."""
+    session = ServerSession()
+    guest = Guest()
+    guest.outcome = Outcome(0, b"")
+    inside.draw(guest, "/s", DrawClass.FULL, names_bytes=8, within_s=1.0)
+    session.receive_data(guest.orders[0][1])
+    session.next_event()
+    answer = session.welcome("well", "box1")
+    request = session.next_event()
+    assert request is not None
+    return answer + session.grant(1, Grant(bytes(n_bytes), 1, DrawClass.FULL))
+
+
+def test_a_draw_from_inside_is_one_of_the_protocol() -> None:
+    """What is sent is a hello and a draw that a broker takes, and its grant is counted."""
+    answer = conversation(64)
+    told = Guest(answer)
+    assert inside.draw(told, "/s", DrawClass.FULL, names_bytes=8, within_s=1.0) == 64
+    assert told.orders[0][0][5] == str(len(answer))
+
+
+@given(st.binary(max_size=300), st.integers(0, 200))
+def test_whatever_answers_the_draw_is_read_or_refused(noise: bytes, kept: int) -> None:
+    """A hostile answer brings no bytes, or raises one of the two errors."""
+    answer = conversation(64)[:kept] + noise
+    with contextlib.suppress(RemoteProtocolError, GuestUnavailable):
+        assert inside.draw(Guest(answer), "/s", DrawClass.FULL, names_bytes=8, within_s=1.0) in {0, 64}
+
+
+def test_a_guest_without_programs_is_told() -> None:
+    """Nothing that could open a socket in there is an error with what to install."""
+    with pytest.raises(GuestUnavailable, match="nothing in the guest"):
+        inside.draw(Guest(b"", 9), "/s", DrawClass.FULL, names_bytes=8, within_s=1.0)

@@ -1,0 +1,103 @@
+"""Reading back what a running QEMU was told, and judging it."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drawwell.guests.model import Guest, Kind, Verdict, Via
+from drawwell.guests.plan_qemu import plan
+from drawwell.guests.qemu_command import is_qemu, read_command
+from drawwell.guests.rng_findings import device_findings, generation_finding
+from drawwell.units import parse_allowance
+
+
+def planned(via: Via) -> list[str]:
+    made = plan(Guest(Kind.QEMU, "web01", via, rate=parse_allowance("1KiB/s")))
+    return made.pieces[0].text.replace(" \\\n", " ").split()
+
+
+def failing(arguments: list[str]) -> list[str]:
+    found = read_command(arguments)
+    findings = [
+        *device_findings(
+            has_rng=found.has_rng, backend=found.backend, place=found.place, reconnects=found.reconnects,
+            max_bytes=found.max_bytes, period_ms=found.period_ms,
+        ),
+        generation_finding(present=found.generation_id),
+    ]  # fmt: skip
+    return [each.what for each in findings if each.verdict is Verdict.FAILS]
+
+
+def test_what_we_plan_is_read_back_and_good() -> None:
+    """The plan's own arguments have backend, limit and generation id, and nothing to complain of."""
+    found = read_command(["-name", "web01,debug-threads=on", *planned(Via.VIRTIO)])
+    assert (found.name, found.backend, found.place) == (
+        "web01", "rng-egd", "/run/drawwell/guests/web01/egd.sock",
+    )  # fmt: skip
+    assert (found.max_bytes, found.period_ms, found.reconnects, found.generation_id) == (
+        8256,
+        8000,
+        True,
+        True,
+    )
+    assert failing(planned(Via.VIRTIO)) == []
+
+
+def test_monitor_and_agent_are_found() -> None:
+    """By -qmp, by -mon with a chardev, and by the port's name; -name in both of its forms."""
+    words = [
+        "-name", "guest=db01", "-qmp", "unix:/q,server=on", "-chardev", "socket,id=m,path=/m,server=on",
+        "-mon", "chardev=m,mode=control", "-chardev", "socket,path=/ga,,x,server=on,wait=off,id=ga",
+        "-device", "virtserialport,chardev=ga,name=org.qemu.guest_agent.0",
+    ]  # fmt: skip
+    found = read_command(words)
+    assert (found.name, found.monitors, found.agent) == ("db01", ("/q", "/m"), "/ga,x")
+
+
+def test_libvirts_json_is_read() -> None:
+    """Devices and objects as JSON, which libvirt writes, and that it is libvirt's."""
+    found = read_command([
+        "-object", '{"qom-type":"rng-random","id":"objrng0","filename":"/dev/urandom"}',
+        "-device", '{"driver":"virtio-rng-pci","rng":"objrng0","max-bytes":1000,"period":1000,"id":"rng0"}',
+        "-object", '{"qom-type":"secret","id":"k","file":"/var/lib/libvirt/qemu/domain-1-x/master-key.aes"}',
+    ])  # fmt: skip
+    assert (found.of_libvirt, found.backend, found.place, found.max_bytes) == (
+        True, "rng-random", "/dev/urandom", 1000,
+    )  # fmt: skip
+
+
+def test_what_harms_a_guest_is_told() -> None:
+    """The stick itself, a limit that stalls, a socket that is never opened again, no device, no generation id."""
+    stick = ["-object", "rng-random,id=r,filename=/dev/ttyACM0", "-device", "virtio-rng-pci,rng=r"]
+    assert "what feeds it does no harm" in failing(stick)
+    stalls = ["-object", "rng-builtin,id=r", "-device", "virtio-rng-pci,rng=r,max-bytes=1000,period=1000"]
+    assert "its limit lets bytes through" in failing(stalls)
+    egd = [
+        "-chardev",
+        "socket,id=c,path=/s",
+        "-object",
+        "rng-egd,id=r,chardev=c",
+        "-device",
+        "virtio-rng-pci,rng=r",
+    ]
+    assert "it outlives a restart of the broker" in failing(egd)
+    hasty = [each.replace("period=8000", "period=1000") for each in planned(Via.VIRTIO)]
+    assert failing(hasty) == ["it outlives a restart of the broker"]
+    assert failing([]) == ["it has virtio-rng", "it has a VM generation id"]
+
+
+def test_only_qemu_is_taken_for_qemu() -> None:
+    """By the name of the program, wherever it is."""
+    assert is_qemu("/usr/bin/qemu-system-x86_64")
+    assert is_qemu("kvm")
+    assert not is_qemu("/usr/bin/qemu-img")
+    assert not is_qemu("kvm-irqfd-cleanup")
+
+
+@given(
+    st.lists(
+        st.text(max_size=40) | st.sampled_from(["-device", "-name", "-object", "-mon", "{", "virtio-rng-pci"])
+    )
+)
+def test_any_command_line_is_read(arguments: list[str]) -> None:
+    """Whatever some user's process calls itself with, reading it raises nothing."""
+    read_command(arguments)
