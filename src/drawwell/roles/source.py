@@ -6,10 +6,8 @@ nothing that came before is used after.
 
 import asyncio
 import base64
-import contextlib
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +27,7 @@ from drawwell.errors import (
 from drawwell.host.faults import log_fault
 from drawwell.ports import Depot, NoiseSource
 from drawwell.reports import Firmware, Report, SourceReport, SourceState, as_json
+from drawwell.roles.asking import Command, Watched
 
 log = logging.getLogger("drawwell.source")
 
@@ -37,8 +36,6 @@ IDLE_PROBE_S = 5.0
 """While nobody wants bytes one block is read this often, so that an unplugged stick is not called healthy."""
 MAX_HANDOUT_BYTES = 32_768
 """The most that one control verb hands out."""
-HUNG_S = 300.0
-"""No driver takes so long for anything."""
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
 
@@ -52,23 +49,6 @@ class _Counters:
     conditioned_bits: int = 0
     reconnects: int = 0
     reading_s: float = 0.0
-
-
-@dataclass(slots=True)
-class _Command:
-    """An operator's verb on its way to the task that owns the driver; its caller may have gone."""
-
-    verb: str
-    args: dict[str, Any]
-    done: asyncio.Future[dict[str, Any]]
-
-    def answer(self, result: dict[str, Any]) -> None:
-        if not self.done.done():
-            self.done.set_result(result)
-
-    def refuse(self, error: DrawwellError) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
 
 
 class SourceRole:
@@ -91,7 +71,7 @@ class SourceRole:
         *,
         ends: Callable[[DrawwellError], bool] = lambda _error: False,
     ) -> None:
-        self._driver = driver
+        self._driver = Watched(driver)
         self._log = logging.LoggerAdapter(log, {"source": driver.identity.name})
         self._monitor = monitor
         self._supply = supply
@@ -99,13 +79,12 @@ class SourceRole:
         self._ends = ends
         self._conditioner = Conditioner()
         self._count = _Counters()
-        self._commands: asyncio.Queue[_Command] = asyncio.Queue()
+        self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self._wake = asyncio.Event()
         self._paused = False
         self._open = False
         self._last_error = ""
         self._stalled = False
-        self._asked_at: float | None = None
         self._divert: bytearray | None = None
         self._begun_anew = 0
         self.changed: Callable[[], None] = lambda: None
@@ -129,7 +108,7 @@ class SourceRole:
     @property
     def alive(self) -> bool:
         """Does its driver keep its promise to answer in bounded time?"""
-        return self._asked_at is None or time.monotonic() - self._asked_at < HUNG_S
+        return self._driver.alive
 
     @property
     def health_epoch(self) -> int:
@@ -179,7 +158,7 @@ class SourceRole:
             SourceUnavailable: the source is not open.
             UsageError: it has no such verb.
         """
-        command = _Command(verb, args, asyncio.get_running_loop().create_future())
+        command = Command(verb, args, asyncio.get_running_loop().create_future())
         self._commands.put_nowait(command)
         self._wake.set()
         return await command.done
@@ -212,8 +191,7 @@ class SourceRole:
     async def _live(self) -> None:
         """One life of the source: from open to the error that ends it."""
         self._open = False
-        with self._asked():
-            await self._driver.open()
+        await self._driver.open()
         self._open = True
         self._paused = False
         self._last_error = ""
@@ -232,8 +210,7 @@ class SourceRole:
         begun = self._clock()
         await asyncio.sleep(0)  # the others' turn: a driver that always has bytes does not wait for any
         begun_anew = self._begun_anew
-        with self._asked():
-            raw = await self._driver.read(READ_BYTES)
+        raw = await self._driver.read(READ_BYTES)
         self._stalled = False
         self._count.raw_bytes += len(raw)
         if begun_anew != self._begun_anew:  # some of it may have been on its way
@@ -352,8 +329,7 @@ class SourceRole:
             return await self._capture(args)
         if verb == "sample":
             return await self._sample(args)
-        with self._asked():
-            result = await self._driver.command(verb, args)
+        result = await self._driver.command(verb, args)
         if verb in {"pause", "resume"}:
             self._paused = verb == "pause"
             self.changed()
@@ -391,14 +367,6 @@ class SourceRole:
         finally:
             self._divert = None
         return {"data": base64.b64encode(sample[:wanted]).decode()}
-
-    @contextlib.contextmanager
-    def _asked(self) -> Iterator[None]:
-        self._asked_at = time.monotonic()
-        try:
-            yield
-        finally:
-            self._asked_at = None
 
     def _deposit(self, output: FullEntropy) -> None:
         self._count.conditioned_bits += 8 * len(output)

@@ -1,0 +1,79 @@
+"""What a source's role asks of its driver: for how long, and for whom."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from drawwell.entropy.blocks import RawBlock
+from drawwell.errors import DrawwellError
+from drawwell.ports import NoiseSource
+from drawwell.reports import SourceIdentity
+
+HUNG_S: Final = 300.0
+"""No driver takes so long for anything."""
+
+
+@dataclass(slots=True)
+class Command:
+    """An operator's verb on its way to the task that owns the driver; its caller may have gone."""
+
+    verb: str
+    args: dict[str, Any]
+    done: asyncio.Future[dict[str, Any]]
+
+    def answer(self, result: dict[str, Any]) -> None:
+        """Tell the caller."""
+        if not self.done.done():
+            self.done.set_result(result)
+
+    def refuse(self, error: DrawwellError) -> None:
+        """Tell the caller why not."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class Watched:
+    """A driver, and whether it keeps its promise to answer in bounded time (`NoiseSource`)."""
+
+    def __init__(self, driver: NoiseSource) -> None:
+        self._driver = driver
+        self._asked_at: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Has it not been asked, or not for long?"""
+        return self._asked_at is None or asyncio.get_running_loop().time() - self._asked_at < HUNG_S
+
+    @property
+    def identity(self) -> SourceIdentity:
+        """Who it is (NoiseSource)."""
+        return self._driver.identity
+
+    async def open(self) -> None:
+        """Open it (NoiseSource)."""
+        with self._asked():
+            await self._driver.open()
+
+    async def read(self, max_bytes: int) -> RawBlock:
+        """Read from it (NoiseSource)."""
+        with self._asked():
+            return await self._driver.read(max_bytes)
+
+    async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Have it carry out a verb (NoiseSource)."""
+        with self._asked():
+            return await self._driver.command(verb, args)
+
+    async def aclose(self) -> None:
+        """Let go of it (NoiseSource)."""
+        await self._driver.aclose()
+
+    @contextlib.contextmanager
+    def _asked(self) -> Iterator[None]:
+        self._asked_at = asyncio.get_running_loop().time()
+        try:
+            yield
+        finally:
+            self._asked_at = None

@@ -1,0 +1,28 @@
+"""A driver that hangs is found out."""
+
+import asyncio
+
+from drawwell.roles.asking import HUNG_S, Watched
+from drawwell.testing.scripted import ScriptedSource
+from drawwell.testing.virtual_time import run_virtually
+
+
+def test_a_driver_that_does_not_answer_is_not_alive() -> None:
+    """One that is asked and silent for longer than any driver needs is hung; one that nobody asks is not."""
+
+    async def ask() -> list[bool]:
+        driver, never = ScriptedSource(), asyncio.Event()
+        driver.at_read.append(never)
+        watched = Watched(driver)
+        seen = [watched.alive]
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(watched.read(16))
+            await asyncio.sleep(HUNG_S / 2)
+            seen.append(watched.alive)
+            await asyncio.sleep(HUNG_S)
+            seen.append(watched.alive)
+            never.set()
+            await reading
+        return [*seen, watched.alive]
+
+    assert run_virtually(ask()) == [True, True, False, True]
