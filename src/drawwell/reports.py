@@ -142,6 +142,43 @@ class SinkReport(Report):
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamReport(Report):
+    """One broker elsewhere. `certificate_left_s`: how long ours is valid, None where we show it none."""
+
+    url: str
+    ready: bool
+    not_ready_because: str
+    certificate_left_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReport(Report):
+    """The process that holds the links to brokers elsewhere, for this machine."""
+
+    version: str
+    uptime_s: float
+    ready: bool
+    not_ready_because: str
+    draws: int
+    drawn_bytes: int
+    genuine: bool = False
+    """Never: what came over a link earns no kernel's credit by itself."""
+    upstreams: tuple[UpstreamReport, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FeedReport(Report):
+    """The process that feeds the kernel. `at` is when it said so, in seconds since 1970."""
+
+    version: str
+    at: float
+    upstream: str
+    last_error: str
+    sink: SinkReport
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerReport(Report):
     """The broker and everything behind it."""
 

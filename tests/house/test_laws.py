@@ -27,6 +27,8 @@ GENERATOR_USERS = {
     "host/admin.py": "secrets and names of invitations",
     "host/stick.py": "the noise of the simulated device, which is called simulated everywhere",
     "links/suspicion.py": "the key that hides what was granted",
+    "roles/feeder.py": "jitter of retries",
+    "roles/relay.py": "jitter of retries",
     "roles/run.py": "jitter of retries",
     "roles/station.py": "keys of the repeat test and of receipts, and additional input that counts as nothing",
     "sinks/kernel.py": "/dev/random is what it feeds",

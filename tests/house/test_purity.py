@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "drawwell"
-PURE_ROOMS = ("entropy", "crypto", "onerng", "wire", "assess")
+PURE_ROOMS = (
+    *("entropy", "crypto", "onerng", "wire", "assess"),
+    *("guests/model.py", "guests/inside_script.py", "guests/qemu_command.py", "guests/rng_findings.py"),
+    *(str(path.relative_to(SOURCE)) for path in sorted(SOURCE.glob("guests/plan_*.py"))),
+)
 PRIVILEGED = (
     "drivers",
     "entropy",
@@ -18,6 +22,8 @@ PRIVILEGED = (
     "roles/source.py",
     "roles/consumer.py",
     "links/memory.py",
+    "links/unix.py",
+    "roles/feeder.py",
 )
 IMPURE_MODULES = set(
     "asyncio logging os pathlib random secrets select socket subprocess tempfile threading time".split()  # noqa: SIM905
@@ -98,3 +104,41 @@ def test_what_holds_a_privilege_loads_only_the_standard_library(room: str) -> No
     assert done.stdout.split() == [], (
         f"the process that holds a device would load {done.stdout.strip()} for {room}/"
     )
+
+
+FEEDS_THE_KERNEL = """
+import sys
+from drawwell.cli import kernel, output, parse
+from drawwell.errors import PermissionRefused
+kernel.run_until_stopped = lambda role, out: 0
+args = parse(["kernel", "run", "--config", sys.argv[1]])
+try:
+    args.run(args, output.Output(quiet=True))
+except PermissionRefused:
+    pass  # not root: everything is loaded by then
+print(*sorted(name for name, module in sys.modules.items() if module))
+"""
+
+
+def test_the_process_that_holds_cap_sys_admin_loads_no_tls_and_no_parser_of_the_network(
+    tmp_path: Path,
+) -> None:
+    """`drawwell kernel run` loads the standard library without ssl, and of drawwell one link: that of Unix sockets."""
+    (tmp_path / "drawwell.toml").write_text("[kernel]\nfeed = true\n")
+    done = subprocess.run(
+        [sys.executable, "-c", FEEDS_THE_KERNEL, str(tmp_path / "drawwell.toml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "drawwell.roles.feeder" in loaded
+    assert loaded & {"ssl", "_ssl", "h11", "cryptography", "http", "urllib.request", "email"} == set()
+    ours = {name.removeprefix("drawwell.") for name in loaded if name.startswith("drawwell.")}
+    assert {name for name in ours if name.startswith("links.")} == {
+        "links.link",
+        "links.suspicion",
+        "links.unix",
+    }
+    assert {name.split(".")[0] for name in ours} & {"doors", "drivers", "crypto", "guests", "onerng"} == set()

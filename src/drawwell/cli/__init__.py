@@ -19,8 +19,8 @@ from drawwell.cli.output import Output
 from drawwell.errors import UsageError
 
 NOUNS = (
-    "status", "demo", "run", "broker", "draw", "seed-file", "join", "renew", "consumer", "guest", "source",
-    "onerng", "doctor", "check", "assess", "evidence", "receipt", "config", "migrate", "report-bug",
+    "status", "demo", "run", "broker", "link", "kernel", "draw", "seed-file", "join", "renew", "consumer", "guest",
+    "source", "onerng", "doctor", "check", "assess", "evidence", "receipt", "config", "migrate", "report-bug",
     "completion", "serve-stdio",
 )  # fmt: skip
 EXIT_USAGE = 64

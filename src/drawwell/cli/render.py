@@ -27,6 +27,27 @@ def broker_text(report: Json) -> str:
     return "\n".join(parts)
 
 
+def link_text(report: Json) -> str:
+    """The state of the links to other machines' brokers."""
+    ready = "ready" if report["ready"] else "NOT READY"
+    drawn = f"{format_size(report['drawn_bytes'])} in {report['draws']} draws"
+    parts = [f"link: {ready}, up {format_duration(report['uptime_s'])}, {drawn}"]
+    for each in report["upstreams"]:
+        words = f"upstream {each['url']}: {each['not_ready_because'] or 'ready'}"
+        left = each["certificate_left_s"]
+        if left is not None:
+            words += f", certificate for {format_duration(left)} more" if left > 0 else ", CERTIFICATE RUN OUT"
+        parts.append(words)
+    return "\n".join([*parts, *(f"note: {note}" for note in report["notes"])])
+
+
+def feed_text(feed: Json, now: float) -> str:
+    """What a feeder in a process of its own did."""
+    error = f"; {feed['last_error']}" if feed["last_error"] else ""
+    ago = format_duration(max(0.0, now - feed["at"]))
+    return f"{sink_line(feed['sink'])}{error}, from {feed['upstream']}, {ago} ago"
+
+
 def own_text(report: Json) -> str:
     """What a consumer may know: whether the broker is ready, and its own account."""
     ready = "ready" if report["ready"] else f"NOT READY: {report['not_ready_because']}"

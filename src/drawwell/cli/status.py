@@ -3,11 +3,14 @@
 import argparse
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError, PermissionRefused
 from drawwell.reports import Firmware
+
+if TYPE_CHECKING:
+    from drawwell.config.model import Config
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
@@ -15,7 +18,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     parser = nouns.add_parser(
         "status",
         parents=[common],
-        help="show the running broker: sources, reservoir, consumers",
+        help="show what runs here: sources, reservoir, consumers, links, the kernel's feed",
         allow_abbrev=False,
     )
     parser.add_argument("-w", "--watch", action="store_true", help="show it again every second, until Ctrl-C")
@@ -28,11 +31,9 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.render import broker_text, own_text
-
     while True:
         report = _report(args)
-        text = broker_text(report) if "sources" in report else own_text(report)
+        text = _text(report)
         clear = "\x1b[H\x1b[2J" if args.watch and os.isatty(1) and not out.as_json else ""
         out.result(report, clear + text)
         _require(args.require, report)
@@ -41,19 +42,59 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         time.sleep(1)
 
 
+def _text(report: dict[str, Any]) -> str:
+    from drawwell.cli.render import broker_text, feed_text, link_text, own_text
+
+    parts = []
+    if "sources" in report:
+        parts.append(broker_text(report))
+    elif "upstreams" in report:
+        parts.append(link_text(report))
+    elif "consumers" in report:
+        parts.append(own_text(report))
+    if "kernel" in report:
+        parts.append(feed_text(report["kernel"], time.time()))
+    return "\n".join(parts)
+
+
 def _report(args: argparse.Namespace) -> dict[str, Any]:
-    """Ask as the owner; whoever is not, is told of himself."""
+    """Ask the broker, or the link of a machine that only draws; and look at what feeds the kernel. Nothing is drawn.
+
+    Raises:
+        NoBroker: nothing of ours runs here.
+    """
     from drawwell.cli import control
     from drawwell.config.load import load
+    from drawwell.roles.feeder import read_report
 
+    config = load(args.config)
+    feed = read_report(config.broker.feed_report)
     try:
-        return control.call(args, "status", {})
+        report = _asked(config)
+    except control.NoBroker:
+        if feed is None:
+            raise
+        why = f"nothing that could be drawn from runs here: {feed['last_error'] or 'no broker and no link'}"
+        report = {"ready": False, "not_ready_because": why}
+    return report | ({"kernel": feed} if feed else {})
+
+
+def _asked(config: "Config") -> dict[str, Any]:
+    """Ask as the owner; whoever is not, is told of himself."""
+    from drawwell.cli import control
+
+    if not config.serves and control.listens(config.broker.link_socket):
+        return control.ask(config.broker.link_socket, "status", {})
+    try:
+        return control.ask(config.control.path, "status", {})
     except PermissionRefused:
-        return control.ask(load(args.config).unix.path, "status", {})
+        return control.ask(config.unix.path, "status", {})
 
 
 def _require(wanted: list[str], report: dict[str, Any]) -> None:
     """Raise unless everything wanted is so."""
+    if "upstreams" in report and set(wanted) - {"ready"}:
+        raise Unmet("the sources are elsewhere", hint="Ask the broker's operator for 'drawwell status'.")
     if "sources" not in report and set(wanted) - {"ready"}:
         raise PermissionRefused(
             "only the broker's owner may ask for its sources", hint="Ask as root or as the broker's own user."

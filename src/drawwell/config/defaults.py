@@ -18,6 +18,8 @@ SYSTEM_RUN_DIR: Final = "/run/drawwell"
 """Where root's broker has its sockets, and what a user without a broker of his own draws from."""
 SOURCE_USER: Final = "drawwell-source"
 """The account that the package makes for noise sources."""
+KERNEL_USER: Final = "drawwell-kernel"
+"""The account that the package makes for the kernel's feed."""
 LOCAL: Final = "local"
 """The consumer that root and the broker's own user are."""
 
@@ -83,6 +85,7 @@ def complete(config: Config, machine: Machine) -> Config:
             audit, path=os.path.join(broker.state_dir, "audit.jsonl") if audit.path is None else audit.path
         ),
         consumers=consumers,
+        kernel=replace(config.kernel, uid=machine.uid_of(KERNEL_USER)),
         upstreams=tuple(replace(each, identity=each.identity or "") for each in config.upstreams),
         sinks=tuple(replace(each, path=each.path or "") for each in config.sinks),
     )

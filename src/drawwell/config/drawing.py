@@ -1,6 +1,8 @@
 """The settings of whoever draws: the kernel's feed, brokers elsewhere and other sinks."""
 
-from dataclasses import dataclass
+# ruff: noqa: RUF009  `setting` makes a field
+
+from dataclasses import dataclass, field
 
 from drawwell.config.addresses import SshAddress, parse_ssh_address
 from drawwell.config.fields import setting
@@ -54,6 +56,8 @@ class KernelSection:
         why="The pool is full with 32 bytes; more is margin.",
         example="32",
     )
+    uid: int | None = field(default=None)
+    """The number of the user that feeds it where that is a unit of its own; found when the configuration is read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,16 @@ class BrokerSection:
     """The number of `source_user` on this machine; found when the configuration is read."""
 
     @property
+    def link_socket(self) -> str:
+        """Where the process that holds the links to other machines' brokers hands on what it draws."""
+        return f"{self.run_dir}/link.sock"
+
+    @property
+    def feed_report(self) -> str:
+        """Where the process that feeds the kernel says what it did."""
+        return f"{self.run_dir}/kernel/feed.json"
+
+    @property
     def source_socket(self) -> str:
         """Where sources deposit."""
         return f"{self.run_dir}/source.sock"

@@ -2,29 +2,66 @@
 
 import asyncio
 import os
+import socket
 import stat
+import struct
+from collections.abc import Collection
+from typing import Final
 
 from drawwell.errors import PermissionRefused
 from drawwell.links.link import Link, LinkProtocol
 
+_UCRED: Final = struct.Struct("3i")
+"""struct ucred: pid, uid, gid (unix(7))."""
+
 
 class UnixLink(Link):
-    """An Upstream on this machine; `path` is the broker's socket."""
+    """An Upstream on this machine.
 
-    def __init__(self, path: str, *, open_deadline_s: float = 10.0, answer_deadline_s: float = 10.0) -> None:
+    Args:
+        path: The broker's socket.
+        believed: The users whose sockets are believed; None for everybody who could lay one there.
+        open_deadline_s: See Link.
+        answer_deadline_s: See Link.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        believed: Collection[int] | None = None,
+        open_deadline_s: float = 10.0,
+        answer_deadline_s: float = 10.0,
+    ) -> None:
         super().__init__(path, open_deadline_s=open_deadline_s, answer_deadline_s=answer_deadline_s)
+        self._believed = believed
 
     async def _connect(self) -> LinkProtocol:
         loop = asyncio.get_running_loop()
         try:
             check_place(self.name)
-            _, protocol = await loop.create_unix_connection(lambda: LinkProtocol(self.name), self.name)
+            transport, protocol = await loop.create_unix_connection(
+                lambda: LinkProtocol(self.name), self.name
+            )
         except PermissionError as error:
             raise PermissionRefused(
                 f"cannot open {self.name}: {(error.strerror or str(error)).lower()}",
                 hint="Join the group that the socket belongs to (ls -l), or run as root.",
             ) from None
+        owner = _listener(transport.get_extra_info("socket"))
+        if self._believed is not None and owner not in self._believed:
+            protocol.close()
+            raise PermissionRefused(
+                f"user number {owner} listens at {self.name}, who is not believed",
+                hint="Only root's sockets and those of drawwell's own users are; look who made it: ls -l.",
+            )
         return protocol
+
+
+def _listener(sock: socket.socket) -> int:
+    """Ask the kernel for the user who listened there: with systemd's sockets that is root."""
+    _pid, uid, _gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(uid)
 
 
 def check_place(path: str) -> None:

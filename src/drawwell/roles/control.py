@@ -74,6 +74,7 @@ class Control:
             "version": __version__,
             "ready": not why,
             "not_ready_because": why,
+            "genuine": self._broker.genuine,
             "consumers": [as_json(own)] if own else [],
         }
 

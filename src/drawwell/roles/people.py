@@ -26,11 +26,28 @@ def local_consumer(config: Config, uid: int) -> str:
     identity = (
         Identity(Standing.OWNER, LOCAL) if _ours(uid) else Identity(Standing.STRANGER, f"user number {uid}")
     )
+    if uid == config.kernel.uid:
+        identity = Identity(Standing.CONSUMER, KERNEL)
     for consumer in config.consumers:
         if consumer.uid == uid:
             identity = Identity(Standing.CONSUMER, consumer.name)
     may(Way.UNIX, identity, DRAW)
     return identity.name
+
+
+def link_consumer(config: Config, uid: int) -> str:
+    """Say who a user of this machine is at the link's socket: root, the link's own user, or the kernel's feed.
+
+    Nobody else has terms there that anybody would keep.
+
+    Raises:
+        PermissionRefused: nobody.
+    """
+    if uid == config.kernel.uid:
+        return KERNEL
+    standing = Standing.OWNER if _ours(uid) else Standing.STRANGER
+    may(Way.LINK, Identity(standing, f"user number {uid}"), DRAW)
+    return LOCAL
 
 
 def ssh_consumer(config: Config, registry: InvitedRegistry, uid: int, name: str) -> str:

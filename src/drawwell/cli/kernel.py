@@ -1,0 +1,73 @@
+"""``drawwell kernel``: the feed of this machine's kernel, in a process of its own.
+
+It holds CAP_SYS_ADMIN, so it does without whatever it can (law 10): asyncio imports ssl where there is one, and works
+where there is none.
+"""
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from drawwell.cli.output import Output
+from drawwell.cli.run import add_options, idle, run_until_stopped, set_up_logging
+from drawwell.errors import Starved
+
+LOOK_EVERY_S = 0.2
+
+
+def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
+    """Add the noun and its verbs."""
+    parser = nouns.add_parser(
+        "kernel", help="the feed of this machine's kernel, as a process of its own", allow_abbrev=False
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    run = verbs.add_parser(
+        "run", parents=[common], allow_abbrev=False,
+        help="feed this kernel from the broker or the link of this machine, until Ctrl-C; needs CAP_SYS_ADMIN",
+        epilog="It draws at draw.sock, or at link.sock where there is an [[upstream]], and never meets the network.",
+    )  # fmt: skip
+    add_options(run)
+    run.set_defaults(run=_run)
+    wait = verbs.add_parser(
+        "wait", parents=[common], allow_abbrev=False, help="return as soon as the kernel was fed once",
+        epilog="Exit codes: 0 it was fed, 75 it was not within the time.",
+    )  # fmt: skip
+    wait.add_argument("--timeout", metavar="TIME", help="how long at most, such as 90s (default: for ever)")
+    wait.set_defaults(run=_wait)
+
+
+def _run(args: argparse.Namespace, out: Output) -> int:
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio asks for it, and does without
+    from drawwell.config.load import load
+    from drawwell.host.systemd import Manager
+    from drawwell.roles.feeder import Feeder
+    from drawwell.sinks.kernel import require_privilege
+
+    set_up_logging(verbose=args.verbose, quiet=out.quiet)
+    manager = Manager(os.environ)
+    config = load(args.config)
+    if not config.kernel.feed and manager.listens:
+        return idle(manager, out, "nothing to feed: [kernel] feed is false")
+    require_privilege()
+    return run_until_stopped(Feeder(config, manager).run, out)
+
+
+def _wait(args: argparse.Namespace, out: Output) -> int:
+    import time
+
+    from drawwell.config.load import load
+    from drawwell.roles.feeder import read_report
+    from drawwell.units import parse_duration
+
+    path = load(args.config).broker.feed_report
+    deadline = time.monotonic() + (parse_duration(args.timeout) if args.timeout else float("inf"))
+    while not ((report := read_report(path)) and report["sink"].get("deliveries")):
+        if time.monotonic() >= deadline:
+            raise Starved(
+                "the kernel was not fed in that time",
+                hint="See 'drawwell status' and 'systemctl status drawwell-kernel'.",
+            )
+        time.sleep(LOOK_EVERY_S)
+    out.result({"sink": report["sink"]}, f"fed: {report['sink']['delivered_bytes']} bytes")
+    return 0

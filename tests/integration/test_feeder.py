@@ -1,0 +1,225 @@
+"""The kernel's feed as a process of its own: what it credits, whom it believes, and what it says of itself."""
+
+import asyncio
+import contextlib
+import json
+import os
+import struct
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from drawwell.config.load import load
+from drawwell.config.model import Config
+from drawwell.doors.unix import UnixDoor
+from drawwell.errors import PermissionRefused
+from drawwell.host.kernel import KernelFacts
+from drawwell.host.systemd import Manager
+from drawwell.links.unix import UnixLink
+from drawwell.roles.feeder import Feeder, believed, read_report
+from drawwell.roles.relay import LinkProcess
+from drawwell.sinks.kernel import RNDADDENTROPY, KernelSink
+from drawwell.testing.daemon import Stick, command
+from drawwell.testing.fake_broker import FakeBroker
+from drawwell.testing.serving import serving
+from drawwell.testing.station import Site, running
+from drawwell.testing.waiting import until
+
+SEEDED = KernelFacts(
+    release="6.1", pool_bits=256, entropy_avail_bits=256, write_wakeup_bits=256,
+    fips_enabled=False, may_feed=True, container="",
+)  # fmt: skip
+
+
+class Kernel:
+    """Takes feeds and remembers credit and size of each."""
+
+    def __init__(self) -> None:
+        self.feeds: list[tuple[int, int]] = []
+
+    def __call__(self, _fd: int, request: int, argument: object) -> int:
+        if request == RNDADDENTROPY:
+            self.feeds.append(struct.unpack_from("ii", argument))
+        return 0
+
+    def sink(self, **settings: object) -> KernelSink:
+        return KernelSink(device="/dev/null", ioctl=self, facts=lambda: SEEDED, **settings)
+
+
+def configured(folder: Path, more: str = "") -> Config:
+    path = folder / "consumer.toml"
+    path.write_text(
+        f'[broker]\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n[kernel]\nfeed = true\n{more}\n'
+    )
+    return load(str(path))
+
+
+@contextlib.asynccontextmanager
+async def lives(run: Callable[[asyncio.Event], object]) -> AsyncIterator[None]:
+    """A role for the length of a block."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def fed_once(config: Config) -> tuple[int, int]:
+    """Feed a kernel until it was fed; return credit and size, in bits and bytes."""
+    kernel = Kernel()
+    async with lives(Feeder(config, Manager({}), kernel.sink).run):
+        await until(lambda: kernel.feeds, "the kernel was fed")
+    return kernel.feeds[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "credit"),
+    [({"genuine": True}, 256), ({"genuine": False}, 0), ({}, 0), ({"genuine": "yes"}, 0)],
+)
+def test_only_what_the_broker_vouches_for_is_credited(folder: Path, answer: dict, credit: int) -> None:
+    """A pool is filled with its 256 bits if it says that all its sources are real hardware, and nothing otherwise."""
+    config = configured(folder)
+    (folder / "run").mkdir()
+    broker = FakeBroker()
+    broker.results["status"] = answer
+
+    async def run() -> tuple[int, int]:
+        async with serving(UnixDoor(config.unix.path, broker, lambda *_: "kernel")):
+            return await fed_once(config)
+
+    assert asyncio.run(run()) == (credit, 64)
+
+
+@pytest.mark.parametrize(("setting", "credit"), [("", 0), ("credit = 2.0", 128)])
+def test_what_came_over_a_link_is_credited_by_the_operators_word_alone(
+    folder: Path, setting: str, credit: int
+) -> None:
+    """Nothing by default, whatever the link says; what [kernel] credit says otherwise."""
+    config = configured(folder, f'{setting}\n[[upstream]]\nurl = "unix:///nowhere.sock"')
+    (folder / "run").mkdir()
+    broker = FakeBroker()
+    broker.results["status"] = {"genuine": True}
+
+    async def run() -> tuple[int, int]:
+        async with serving(UnixDoor(config.broker.link_socket, broker, lambda *_: "kernel")):
+            return await fed_once(config)
+
+    assert asyncio.run(run()) == (credit, 64)
+
+
+def test_a_socket_of_somebody_else_is_not_believed(folder: Path) -> None:
+    """The kernel says who listens: if that is neither root, nor we, nor a user of drawwell's, nothing is drawn."""
+    broker = FakeBroker()
+
+    async def run() -> None:
+        async with serving(UnixDoor(str(folder / "draw.sock"), broker, lambda *_: "kernel")):
+            link = UnixLink(str(folder / "draw.sock"), believed=believed(()) - {os.geteuid()})
+            with pytest.raises(PermissionRefused, match=f"user number {os.geteuid()} listens"):
+                await link.call("status", {})
+            await link.aclose()
+
+    asyncio.run(run())
+    assert broker.calls == []
+
+
+def test_it_says_what_it_did_where_everybody_may_read_it(folder: Path) -> None:
+    """While it lives a file says what was fed, which status and `kernel wait` read; afterwards it is gone."""
+    config = configured(folder)
+    (folder / "run").mkdir()
+    broker = FakeBroker()
+    broker.results["status"] = {"genuine": True}
+    kernel = Kernel()
+    path = config.broker.feed_report
+
+    async def run() -> tuple[dict, dict]:
+        async with (
+            serving(UnixDoor(config.unix.path, broker, lambda *_: "kernel")),
+            lives(Feeder(config, Manager({}), kernel.sink).run),
+        ):
+            waited = await asyncio.to_thread(
+                command, "kernel", "wait", "--json", config=folder / "consumer.toml"
+            )
+            report = read_report(path)
+            assert report is not None
+            return json.loads(waited.stdout), report
+
+    waited, report = asyncio.run(run())
+    assert waited["sink"] == report["sink"]
+    assert (report["sink"]["delivered_bytes"], report["sink"]["credited_bits"]) == (64, 256)
+    assert not os.path.exists(path)
+    late = command("kernel", "wait", "--timeout", "10ms", config=folder / "consumer.toml")
+    assert late.returncode == 75
+
+
+def test_what_is_no_report_is_no_report(folder: Path) -> None:
+    """A file that no feeder writes is as good as none."""
+    for text in ("", "[]", "{}", '{"sink": 1}', "\0"):
+        (folder / "feed.json").write_text(text)
+        assert read_report(str(folder / "feed.json")) is None
+
+
+@pytest.mark.slow
+def test_a_simulated_stick_earns_no_credit_over_the_socket(folder: Path) -> None:
+    """A broker of this machine whose source is simulated does not vouch for it."""
+    site = Site(folder)
+
+    async def run() -> tuple[int, int]:
+        async with running(site):
+            await site.until_healthy()
+            return await fed_once(load(str(site.path)))
+
+    with Stick(folder / "stick", seed=1, rate=0):
+        assert asyncio.run(run()) == (0, 64)
+
+
+@pytest.mark.slow
+def test_the_link_hands_on_and_its_status_says_how_it_is(folder: Path) -> None:
+    """Bytes of a broker elsewhere reach the kernel through the link, which says who serves and how long it may."""
+    site = Site(folder)
+
+    async def run() -> tuple[tuple[int, int], dict]:
+        async with running(site):
+            await site.until_healthy()
+            identity = await site.enrol("web01")
+            here = folder / "here"
+            here.mkdir()
+            upstream = f'[[upstream]]\nurl = "tls://{site.tls}"\nidentity = "{identity.directory}"'
+            config = configured(here, upstream)
+            link = LinkProcess(config, Manager({}))
+            async with lives(link.run):
+                await until(link.door.ready.is_set, "the link listens")
+                kernel = Kernel()
+                async with lives(Feeder(config, Manager({}), kernel.sink).run):
+                    await until(lambda: kernel.feeds, "the kernel was fed")
+                    shown = await asyncio.to_thread(
+                        command, "status", "--json", config=here / "consumer.toml"
+                    )
+                    assert "linked to tls://" in link.relay.words()
+                    return kernel.feeds[0], json.loads(shown.stdout)
+
+    with Stick(folder / "stick", seed=1, rate=0):
+        fed, status = asyncio.run(run())
+    assert fed == (0, 64)
+    assert (status["ready"], status["draws"], status["drawn_bytes"]) == (True, 1, 64)
+    assert status["upstreams"][0]["url"] == f"tls://{site.tls}"
+    assert 6 * 86400 < status["upstreams"][0]["certificate_left_s"] <= 7 * 86400
+    assert status["kernel"]["sink"]["delivered_bytes"] == 64
+
+
+def test_a_link_whose_broker_is_gone_says_so_and_draws_nothing(folder: Path) -> None:
+    """Nobody at the other end: status answers, and says that there is nothing to draw."""
+    config = configured(folder, f'[[upstream]]\nurl = "unix://{folder}/nowhere.sock"')
+    link = LinkProcess(config, Manager({}))
+
+    async def run() -> dict:
+        async with lives(link.run):
+            await until(link.door.ready.is_set, "the link listens")
+            shown = await asyncio.to_thread(command, "status", "--json", config=folder / "consumer.toml")
+            return json.loads(shown.stdout)
+
+    status = asyncio.run(run())
+    assert (status["ready"], status["draws"]) == (False, 0)
+    assert "nowhere.sock" in status["not_ready_because"]
