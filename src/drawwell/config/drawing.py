@@ -1,7 +1,5 @@
 """The settings of whoever draws: the kernel's feed, brokers elsewhere and other sinks."""
 
-# ruff: noqa: RUF009  `setting` makes a field
-
 from dataclasses import dataclass, field
 
 from drawwell.config.addresses import SshAddress, parse_ssh_address
