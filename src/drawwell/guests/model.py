@@ -1,6 +1,6 @@
 """What a guest is, what is planned for it, and what every kind of host software can be asked."""
 
-import os
+import posixpath
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
@@ -55,7 +55,7 @@ SOCKETS: Final = {Via.VIRTIO: "egd.sock", Via.USB_VIRTUAL: "usb.sock", Via.SOCKE
 
 def guest_directory(run_dir: str, name: str) -> str:
     """Where a guest's socket is."""
-    return os.path.join(run_dir, "guests", name)
+    return posixpath.join(run_dir, "guests", name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Guest:
     def socket(self) -> str:
         """The path of its socket, "" for a way without."""
         file = SOCKETS.get(self.via, "")
-        return os.path.join(guest_directory(self.run_dir, self.name), file) if file else ""
+        return posixpath.join(guest_directory(self.run_dir, self.name), file) if file else ""
 
 
 @dataclass(frozen=True, slots=True)
