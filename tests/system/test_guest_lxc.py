@@ -91,6 +91,16 @@ class Box:
         return inside.run(list(argv))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _cgroups() -> Iterator[None]:
+    """LXC leaves empty cgroups of its own: those that were not there before are taken away."""
+    before = {*Path("/sys/fs/cgroup").glob("**/lxc.*")}
+    yield
+    for each in sorted({*Path("/sys/fs/cgroup").glob("**/lxc.*")} - before, reverse=True):
+        with suppress(OSError):
+            each.rmdir()
+
+
 @pytest.fixture
 def path(folder: Path) -> Path:
     """A directory of containers; root of an unprivileged one can pass through it."""

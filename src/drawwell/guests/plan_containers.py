@@ -84,7 +84,8 @@ def plan(guest: Guest) -> Plan:
         pieces.append(Piece("compose file", compose_name(guest), compose(guest, name)))
     if guest.via is Via.DEVICE and not guest.device:
         pieces.append(stick_rule())
-    notes = (DIRECT, _DIRECTORY) if guest.via is Via.SOCKET else (ONE_READER, _NODE)
+    node = _NODE_OF_PODMAN if guest.kind is Kind.PODMAN else _NODE
+    notes = (DIRECT, _DIRECTORY) if guest.via is Via.SOCKET else (ONE_READER, node)
     return Plan(guest.name, guest.kind, guest.via, tuple(pieces), (SHARED, *notes, _AGAIN))
 
 
@@ -94,7 +95,11 @@ _DIRECTORY: Final = (
     "the broker does at every boot."
 )
 _NODE: Final = (
-    "The stick is looked for by its link when the container starts. After it was plugged in again, start the container "
-    "again. The socket is better: it needs no device in the container."
+    "The stick is looked for by its link at every start. After it was plugged in again under another number, start the "
+    "container again. The socket is better: it needs no device in the container."
+)
+_NODE_OF_PODMAN: Final = (
+    "The stick is looked for by its link when the container is made, which a quadlet unit does at every start. After "
+    "it was plugged in again under another number, make it again. The socket is better: it needs no device."
 )
 _AGAIN: Final = "A container that exists can get neither: make it again, from the same image."

@@ -1,0 +1,256 @@
+"""Real containers of Podman and of Docker, made with the plan's own words."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from drawwell.errors import GuestUnavailable
+from drawwell.guests.containers import Containers
+from drawwell.guests.model import Guest, Kind, Via
+from drawwell.testing.daemon import Daemon, Stick, command
+from drawwell.testing.waiting import wait_until
+from lab.borrowed import drawwell, make_root, our_folders, system_folders
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for containers"),
+]
+QUADLET = next(filter(os.path.exists, ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet")), None)
+IMAGE = "drawwell-test:1"
+LIMITS = ("nofile=1024:1024", "nproc=4096:4096")
+"""The usual ones are more than a process without CAP_SYS_RESOURCE may set."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Podman or Docker, with storage of its own."""
+
+    kind: Kind
+
+    def __call__(self, *words: str, stdin: bytes | None = None) -> str:
+        """Run it; return what it printed."""
+        done = subprocess.run([str(self.kind), *words], input=stdin, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    def make(self, *options: str, name: str = "web1") -> None:
+        """Make a container with the machine's programs and drawwell in it."""
+        mounts = [
+            f"--mount=type=bind,source={each},target={each},readonly"
+            for each in (*system_folders(), *our_folders())
+        ]
+        limits = [f"--ulimit={each}" for each in LIMITS]
+        self(
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--network",
+            "none",
+            *limits,
+            *mounts,
+            *options,
+            IMAGE,
+            "sleep",
+            "1000",
+        )
+
+    def planned(self, guest: Guest) -> list[str]:
+        """The options of the line that the plan gives to be pasted."""
+        (line,) = [piece.text for piece in Containers(self.kind).plan(guest).pieces if piece.into == "paste"]
+        engine, run, name, container, *options, image = shlex.split(line)
+        assert (engine, run, name, container, image) == (self.kind, "run", "--name", guest.name, "IMAGE")
+        return options
+
+
+@pytest.fixture(scope="module", params=["podman", "docker"])
+def _engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    name = request.param
+    if not shutil.which(name) or (name == "docker" and not shutil.which("dockerd")):
+        pytest.skip(f"{name} is not installed")
+    folder = tmp_path_factory.mktemp(name)
+    with pytest.MonkeyPatch.context() as patch:
+        made = (_podman if name == "podman" else _docker)(folder, patch)
+        next(made)
+        engine = Engine(Kind(name))
+        root = make_root(folder / "root")
+        tar = subprocess.run(["tar", "-C", str(root), "-c", "."], capture_output=True, check=True).stdout
+        engine("import", "-", IMAGE, stdin=tar)
+        yield engine
+        next(made, None)
+
+
+def _podman(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    storage, config = folder / "storage.conf", folder / "containers.conf"
+    storage.write_text(
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
+    )
+    runtime = "runc" if shutil.which("runc") else "crun"
+    config.write_text(
+        f'[engine]\nruntime = "{runtime}"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+        f'tmp_dir = "{folder}/tmp"\n'
+    )
+    patch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
+    patch.setenv("CONTAINERS_CONF", str(config))
+    done = subprocess.run(["podman", "info"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"podman does not start here: {done.stderr.strip()[-200:]}")
+    yield
+    for each in ("graph/overlay", "run/overlay"):
+        subprocess.run(["umount", "-l", folder / each], capture_output=True, check=False)
+
+
+def _docker(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    socket = f"/tmp/dw-docker-{os.getpid()}.sock"
+    patch.setenv("DOCKER_HOST", f"unix://{socket}")
+    words = ["dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false", f"--host=unix://{socket}"]
+    words += [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
+    with (folder / "log").open("wb") as log:
+        daemon = subprocess.Popen(words, stdout=log, stderr=log)
+    try:
+        wait_until(
+            lambda: (
+                daemon.poll() is not None
+                or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+            ),
+            "dockerd answers",
+        )
+        if daemon.poll() is not None:
+            pytest.skip(f"dockerd does not start here: {(folder / 'log').read_text()[-300:]}")
+        yield
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait(60)
+        Path(socket).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def config(folder: Path) -> Iterator[Path]:
+    """The configuration of a broker with a simulated stick."""
+    path = folder / "drawwell.toml"
+    path.write_text(
+        f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
+        f'[[source]]\nname = "stick"\ndriver = "onerng"\npath = "{folder}/onerng"\n'
+    )
+    with Stick(folder / "onerng"):
+        yield path
+
+
+@pytest.fixture
+def engine(_engine: Engine) -> Iterator[Engine]:
+    """An engine with an image of empty directories in it, and no container."""
+    yield _engine
+    for container in _engine("ps", "--all", "--quiet").split():
+        subprocess.run([_engine.kind, "kill", container], capture_output=True, check=False)
+        _engine("rm", "--force", container)
+
+
+def test_a_container_made_as_planned_draws_by_its_own_account(
+    folder: Path, config: Path, engine: Engine
+) -> None:
+    """``drawwell draw 32`` in there needs no more words; its account rises by 32, by a restarted broker as well."""
+    guest = Guest(engine.kind, "web1", Via.SOCKET, run_dir=str(folder / "run"))
+    for life in (1, 2):
+        with Daemon("run", config=config, log=folder / f"log{life}") as broker:
+            broker.until_it_says("healthy")
+            if life == 1:
+                done = command("guest", "apply", engine.kind, "web1", config=config)
+                assert (done.returncode, "--mount" in done.stderr) == (0, True), done.stderr
+                engine.make(*engine.planned(guest))
+                assert Containers(engine.kind).apply(guest) == []
+            before = _served(config)
+            drawn = engine("exec", "web1", *drawwell("draw", "32", "--hex"))
+            assert (len(drawn.strip()), _served(config)) == (64, before + 32)
+            verified = command("guest", "verify", engine.kind, "web1", config=config)
+            assert verified.returncode == 0, verified.stdout + verified.stderr
+            assert _served(config) == before + 96
+            assert subprocess.run(
+                [engine.kind, "exec", "web1", "rm", "/run/drawwell/draw.sock"], check=False
+            ).returncode
+            broker.stop()
+    assert [(each.name, "drawwell" in each.backend) for each in Containers(engine.kind).audit()] == [
+        ("web1", True)
+    ]
+
+
+def _served(config: Path) -> int:
+    (guest,) = json.loads(command("guest", "list", "--json", config=config).stdout)["guests"]
+    return int(guest["full_bytes"])
+
+
+def test_a_container_that_runs_without_it_is_refused_in_words(engine: Engine) -> None:
+    """Nothing is done to it; the hint has the options that it must be made with."""
+    engine.make()
+    with pytest.raises(GuestUnavailable, match="can get neither mount nor device") as caught:
+        Containers(engine.kind).apply(Guest(engine.kind, "web1", Via.SOCKET))
+    assert "--mount type=bind,source=/run/drawwell/guests/web1" in (caught.value.hint or "")
+    inside = Containers(engine.kind).inside(Guest(engine.kind, "web9", Via.SOCKET))
+    assert inside
+    with pytest.raises(GuestUnavailable, match="web9 is not to be looked into"):
+        inside.run(["true"])
+
+
+def test_a_device_is_there_under_the_name_of_a_stick(folder: Path, engine: Engine) -> None:
+    """166:7 behind a link: allowed, and without a driver; a container made after it was renumbered has 166:3."""
+    link = folder / "stick"
+    for minor in (7, 3):
+        node = folder / f"node{minor}"
+        os.mknod(node, 0o020660, os.makedev(166, minor))
+        link.unlink(missing_ok=True)
+        link.symlink_to(node)
+        name = f"web{minor}"
+        engine.make(*engine.planned(Guest(engine.kind, name, Via.DEVICE, device=str(link))), name=name)
+        assert engine("exec", name, "stat", "-c", "%t:%T", "/dev/ttyACM0") == f"a6:{minor}\n"
+        opened = subprocess.run(
+            [engine.kind, "exec", name, "sh", "-c", "exec 3< /dev/ttyACM0"], capture_output=True, check=False
+        )
+        assert b"No such device or address" in opened.stderr
+    engine("restart", "-t", "0", "web7")
+    kept = (
+        engine.kind is Kind.PODMAN
+    )  # Docker follows the link at every start, Podman when it makes the container
+    assert engine("exec", "web7", "stat", "-c", "%t:%T", "/dev/ttyACM0") == f"a6:{7 if kept else 3}\n"
+
+
+def test_a_project_gets_a_file_that_is_laid_over_its_own(folder: Path, engine: Engine) -> None:
+    """Found by the labels of compose; the second time nothing is done, and removal leaves nothing."""
+    labels = {"com.docker.compose.project.working_dir": str(folder), "com.docker.compose.service": "web"}
+    engine.make(*(f"--label={key}={value}" for key, value in labels.items()))
+    guest, containers = Guest(engine.kind, "web1", Via.SOCKET), Containers(engine.kind)
+    first, again = containers.apply(guest)
+    assert (first.where, "up -d" in again.where) == (f"{folder}/drawwell-web1.yaml", True)
+    assert '\n  "web":\n' in (folder / "drawwell-web1.yaml").read_text()
+    assert containers.apply(guest) == []
+    containers.remove(guest)
+    assert list(folder.iterdir()) == []
+
+
+def test_no_daemon_is_said(folder: Path, engine: Engine) -> None:
+    """An engine that does not answer at the socket that was named is no empty list."""
+    nobody = Containers(engine.kind, str(folder / "nobody.sock"))
+    with pytest.raises(GuestUnavailable, match="does not answer") as caught:
+        nobody.audit()
+    assert caught.value.hint
+
+
+@pytest.mark.skipif(not QUADLET, reason="this Podman has no quadlet (Podman 4.4 and later have)")
+def test_quadlet_takes_the_lines_of_the_plan(folder: Path) -> None:
+    """The generator itself makes a service of the unit that was edited, with our volume and our order."""
+    unit = folder / "web1.container"
+    unit.write_text("[Unit]\nDescription=a site\n[Container]\nImage=localhost/site:1\n")
+    Containers(Kind.PODMAN, str(folder)).apply(Guest(Kind.PODMAN, "web1", Via.SOCKET))
+    env = os.environ | {"QUADLET_UNIT_DIRS": str(folder)}
+    made = subprocess.run(
+        [str(QUADLET), "-dryrun"], capture_output=True, text=True, check=True, env=env
+    ).stdout
+    assert "-v /run/drawwell/guests/web1:/run/drawwell:ro" in made
+    assert "After=drawwell.service" in made
