@@ -164,6 +164,9 @@ def _show_verdict(verdict: dict[str, Any], out: Output) -> int:
                 "hint: Do not use this device for anything that matters, unless the firmware is your own."
             )
             return EXIT_NOT_VERIFIED
+        case Firmware.NOT_APPLICABLE:
+            out.say("hint: A virtual OneRNG has none; verify the stick on this machine's host.")
+            return EXIT_COULD_NOT_CHECK
     out.say("hint: Dump it again; nothing is said about the firmware.")
     return EXIT_COULD_NOT_CHECK
 

@@ -22,6 +22,10 @@ _POOL_FILL_S: Final = 0.1
 _GATHER_S: Final = 0.02
 """How long packets of 64 bytes are let pile up, so that not each of them wakes us."""
 _CLOSE_LIMIT_S: Final = 0.5
+_NOT_ASKED: Final = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "not asked for yet")
+_NO_FIRMWARE: Final = FirmwareVerdict(
+    Firmware.NOT_APPLICABLE, "a virtual OneRNG, made by this machine's host"
+)
 VERIFY_POLICIES: Final = ("require", "report", "off")
 
 
@@ -62,7 +66,7 @@ class OneRngSource:
         self._virtual = False
         self._version = 0
         self._hardware_id = ""
-        self._verdict = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "not asked for yet")
+        self._verdict = _NOT_ASKED
         self._running = False
         self._read_at = float("-inf")
 
@@ -115,7 +119,7 @@ class OneRngSource:
         device = device_of(path)
         self._path, self._stable_name = path, device.stable_name if device else ""
         self._simulated, self._virtual = self._tty.is_pty, device is not None and device.virtual
-        self._verdict = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "not asked for yet")
+        self._verdict = _NO_FIRMWARE if self._virtual else _NOT_ASKED
         self._version, self._hardware_id = 0, ""
         if self._virtual and not virtual_facts().virtual:
             self.detach()
@@ -225,9 +229,6 @@ class OneRngSource:
 
     async def _check_firmware(self) -> None:
         if self._virtual:
-            self._verdict = FirmwareVerdict(
-                Firmware.NOT_APPLICABLE, "a virtual OneRNG, made by this machine's host"
-            )
             return
         if self._verify == "off":
             self._verdict = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "switched off in the configuration")
