@@ -1,0 +1,147 @@
+"""``drawwell guest`` as people type it: what is refused before anything happens, and what is changed where."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drawwell.testing.daemon import Daemon, Stick, command
+
+VIRTIO = "-device virtio-rng-pci,id=drawwell-vm1,rng=drawwell-vm1"
+
+
+@pytest.fixture
+def alone(folder: Path) -> Path:
+    """A configuration with a run directory of its own; no broker runs."""
+    config = folder / "drawwell.toml"
+    config.write_text(
+        f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
+        f'[[source]]\nname = "stick"\npath = "{folder}/stick"\nverify_firmware = "off"\n'
+    )
+    return config
+
+
+@pytest.fixture
+def broker(folder: Path, alone: Path) -> Iterator[Path]:
+    """The same with a broker that runs."""
+    with Stick(folder / "stick"), Daemon("run", config=alone, log=folder / "log") as running:
+        running.until_it_says("healthy")
+        yield alone
+
+
+def guests(config: Path) -> list[dict[str, Any]]:
+    return list(json.loads(command("guest", "list", "--json", config=config).stdout)["guests"])
+
+
+NAMES = [
+    "../etc",
+    "a/b",
+    "a'b",
+    'a"b',
+    "<a>",
+    "a;b",
+    "$(a)",
+    "a b",
+    "A",
+    "-a",
+    "a\nb",
+    "a..b",
+    "a,b",
+    "",
+    "x" * 64,
+]
+VERBS = [("plan", "qemu"), ("apply", "lxc"), ("verify", "libvirt"), ("reseed", "qemu"), ("apply", "docker")]
+
+
+@pytest.mark.parametrize(("name", "verb"), zip(NAMES, VERBS * 3, strict=True), ids=repr)
+def test_a_name_that_means_something_elsewhere_is_refused(
+    alone: Path, name: str, verb: tuple[str, str]
+) -> None:
+    """Before anything is looked at: exit 64 and a hint."""
+    done = command("guest", *verb, "--json", "--", name, config=alone)
+    assert done.returncode == 64, done.stderr
+    assert json.loads(done.stderr)["hint"]
+    assert done.stdout == ""
+    assert not os.path.exists(alone.parent / "run")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--domain", "a;b"),
+        ("--domain", "../b"),
+        ("--domain", "<x/>"),
+        ("--via", "socket"),
+        ("--via", "usb", "--device", "1-1,id=x"),
+        ("--rate", "fast"),
+        ("--quota", "4"),
+    ],
+)
+def test_other_words_are_checked_too(alone: Path, words: tuple[str, ...]) -> None:
+    """A domain, a way that the kind has not, a stick that is none, terms that are none: exit 64 and a hint."""
+    done = command("guest", "plan", "qemu", "vm1", *words, config=alone)
+    assert (done.returncode, "hint: " in done.stderr) == (64, True), done.stderr
+
+
+@pytest.mark.slow
+def test_a_plan_needs_no_broker_and_touches_nothing(alone: Path) -> None:
+    """Every kind is planned by every one of its ways, and no directory comes of it."""
+    before = sorted(os.listdir(alone.parent))
+    ways = {
+        "qemu": ("virtio", "usb-virtual", "usb", "fifo", "builtin"),
+        "libvirt": ("virtio", "usb-virtual", "usb", "fifo", "builtin"),
+        **dict.fromkeys(("lxc", "incus", "docker", "podman"), ("socket", "device")),
+    }
+    for kind, each in ways.items():
+        for via in each:
+            done = command("guest", "plan", kind, "vm1", "--via", via, "--json", config=alone)
+            assert done.returncode == 0, (kind, via, done.stderr)
+            plan = json.loads(done.stdout)
+            assert (plan["kind"], plan["via"], plan["name"]) == (kind, via, "vm1")
+            assert all(piece["text"].endswith("\n") for piece in plan["pieces"]), (kind, via)
+    assert sorted(os.listdir(alone.parent)) == before
+
+
+def test_without_a_broker_nothing_is_applied(alone: Path) -> None:
+    """apply and list say that none runs, with 69; verify finds that nobody knows the guest."""
+    assert command("guest", "apply", "qemu", "vm1", config=alone).returncode == 69
+    assert command("guest", "list", config=alone).returncode == 69
+    verified = command("guest", "verify", "qemu", "vm1", config=alone)
+    assert verified.returncode == 1
+    assert "host side only" in verified.stdout
+
+
+@pytest.mark.slow
+def test_a_guest_is_added_changed_and_removed(broker: Path) -> None:
+    """apply adds it once and changes its terms; the plan knows them from then on; --remove leaves nothing."""
+    added = command("guest", "apply", "qemu", "vm1", "--rate", "4KiB/s", config=broker)
+    assert (added.returncode, "added the guest vm1" in added.stdout) == (0, True), added.stderr
+    assert VIRTIO in added.stderr
+    again = command("guest", "apply", "qemu", "vm1", "--rate", "4KiB/s", config=broker)
+    assert again.stdout == "vm1: nothing to change\n"
+    changed = command("guest", "apply", "qemu", "vm1", "--quota", "1MiB/day", "-q", config=broker)
+    assert (changed.stdout, changed.stderr) == ("changed the guest vm1: quota 1MiB/day (broker)\n", "")
+    (entry,) = guests(broker)
+    assert (entry["rate"], entry["quota"], entry["connected"]) == ("4KiB/s", "1MiB/day", 0)
+    assert entry["socket"].endswith("/run/guests/vm1/egd.sock")
+    assert "max-bytes=32832" in command("guest", "plan", "qemu", "vm1", config=broker).stdout
+    removed = command("guest", "apply", "qemu", "vm1", "--remove", config=broker)
+    assert removed.stdout == "removed the guest vm1 and its consumer (broker)\n"
+    assert guests(broker) == []
+    assert (
+        command("guest", "apply", "qemu", "vm1", "--remove", config=broker).stdout
+        == "vm1: nothing to change\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_rate_above_the_supply_is_told_how_it_is_shared(broker: Path) -> None:
+    """The plan says what the sources give and what an equal share of it is; a rate that there is needs no word."""
+    high = command("guest", "plan", "qemu", "vm1", "--rate", "1GiB/s", config=broker).stdout
+    assert "equal shares" in high
+    assert (
+        "equal shares" not in command("guest", "plan", "qemu", "vm1", "--rate", "1B/s", config=broker).stdout
+    )
