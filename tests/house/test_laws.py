@@ -21,6 +21,8 @@ GENERATOR_USERS = {
     "cli/assess_run.py": "the seed of the permutations, and the key of the repeat test",
     "cli/control.py": "jitter of retries",
     "cli/evidence.py": "a key to sign with, and the key of the repeat test",
+    "cli/rivals.py": "/dev/random is what other programs feed",
+    "config/legacy_rngd.py": "/dev/random is what it does not take over",
     "config/rules.py": "/dev/random is what it refuses as a source",
     "cli/direct.py": "the key of the repeat test",
     "crypto/pki.py": "keys and serial numbers of certificates",
