@@ -56,7 +56,7 @@ NAMES = [
 VERBS = [("plan", "qemu"), ("apply", "lxc"), ("verify", "libvirt"), ("reseed", "qemu"), ("apply", "docker")]
 
 
-@pytest.mark.parametrize(("name", "verb"), zip(NAMES, VERBS * 3, strict=True), ids=repr)
+@pytest.mark.parametrize(("name", "verb"), list(zip(NAMES, VERBS * 3, strict=True)), ids=repr)
 def test_a_name_that_means_something_elsewhere_is_refused(
     alone: Path, name: str, verb: tuple[str, str]
 ) -> None:
