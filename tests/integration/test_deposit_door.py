@@ -1,0 +1,434 @@
+"""Sources that deposit over a real socket: honest, dead, slow, lying, and strangers."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from drawwell.crypto.receipts import read_receipt
+from drawwell.doors.deposit import LIMITS, DepositDoor
+from drawwell.doors.door import Limits
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import NoHealthySource, SourceRejected, SourceUnavailable, UsageError
+from drawwell.host.systemd import Manager
+from drawwell.reports import SourceIdentity, SourceReport, SourceState
+from drawwell.roles.lone import LoneSource
+from drawwell.roles.remote import Reception
+from drawwell.testing.scripted import ScriptedSource
+from drawwell.testing.serving import serving
+from drawwell.testing.waiting import until
+from drawwell.testing.workbench import CLAIM, Workbench, conditioned
+from drawwell.wire.deposit import Depositor
+from drawwell.wire.deposit_frames import Deposit, Status, Want
+from drawwell.wire.frames import Bye, Refusal
+
+SMALL = 16_384
+STRANGER, ACCOUNT = 65_531, 65_532
+HEALTHY = SourceReport(
+    SourceIdentity("liar", "onerng", "/dev/liar"), SourceState.HEALTHY, False, 1, 0, 0, 0, 0, 0, 0.0, 0, 0, "",
+)  # fmt: skip
+
+
+class Well:
+    """One life of a broker that runs no source, with its door for them."""
+
+    def __init__(self, path: Path, *, uid: int | None = None, limits: Limits = LIMITS) -> None:
+        self.bench = Workbench(capacity_bytes=SMALL)
+        self.broker = self.bench.broker
+        self.reception = Reception(self.broker, self.bench.supply)
+        self.door = DepositDoor(str(path), self.reception, uid, limits=limits)
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator["Well"]:
+        async with self.bench.run(), serving(self.door):
+            yield self
+
+    def everything(self) -> bytes:
+        """Take all that the reservoir holds."""
+        return bytes(self.bench.supply.take(len(self.bench.supply.reservoir)))
+
+    async def filled(self) -> None:
+        await until(lambda: not self.bench.supply.wanted, "the reservoir was filled")
+
+    async def here(self, name: str = "stick"):
+        return await until(
+            lambda: (s := self.broker.sources.get(name)) and s.healthy and s, f"{name} is here and healthy"
+        )
+
+
+@contextlib.asynccontextmanager
+async def depositing(path: Path, *drivers: ScriptedSource) -> AsyncIterator[list[LoneSource]]:
+    """Run each as a process of its own would, until the block ends or it ends by itself."""
+    stop = asyncio.Event()
+    sources = [LoneSource(driver, CLAIM, str(path), Manager({})) for driver in drivers]
+
+    async def run(source: LoneSource) -> None:
+        with contextlib.suppress(SourceUnavailable, SourceRejected):
+            await source.run(stop)
+
+    async with asyncio.TaskGroup() as group:
+        for source in sources:
+            group.create_task(run(source))
+        try:
+            yield sources
+        finally:
+            stop.set()
+
+
+def pieces(data: bytes) -> list[bytes]:
+    return [data[at : at + 64] for at in range(0, len(data), 64)]
+
+
+def test_what_a_source_conditions_is_what_its_broker_serves(folder) -> None:
+    """Every byte in the reservoir is the source's, in order and once; both give the same account."""
+
+    async def run() -> None:
+        stick = ScriptedSource("stick")
+        async with Well(folder / "s").open() as well, depositing(folder / "s", stick) as (source,):
+            remote = await well.here()
+            await well.filled()
+            taken = well.everything()
+            await well.filled()
+            taken += well.everything()
+            assert conditioned(stick.gave[1:]).startswith(taken)
+            assert len(taken) == 2 * SMALL
+            await until(lambda: remote.report() == source.role.report(), "the counters were told")
+            ledger = well.bench.supply.report()
+            assert ledger.balanced
+            assert ledger.conditioned_bits == source.role.report().conditioned_bits
+            assert remote.supply_bytes_per_s == pytest.approx(source.role.supply_bytes_per_s)
+            assert not remote.genuine
+            grant = await well.broker.draw("web01", 32, DrawClass.DRBG, receipt=True, patience_s=5)
+            assert [(s.name, s.kind, s.state) for s in read_receipt(grant.receipt).sources] == [
+                ("stick", "scripted", "healthy")
+            ]
+
+    asyncio.run(run())
+
+
+def test_a_source_outlives_its_broker_and_sends_nothing_of_before(folder) -> None:
+    """A broker that dies and comes back gets bytes conditioned after that; no start-up tests run again."""
+
+    async def run() -> None:
+        stick = ScriptedSource("stick")
+        lives: list[list[bytes]] = []
+        async with depositing(folder / "s", stick) as (source,):
+            for _ in range(3):
+                before = len(stick.gave)
+                async with Well(folder / "s").open() as well:
+                    await well.filled()
+                    got = well.everything()
+                    await until(lambda: len(well.bench.supply.reservoir) > 640, "it goes on")
+                    got += well.everything()
+                lives.append(pieces(got))
+                later = [
+                    pieces(conditioned(stick.gave[start:]))
+                    for start in range(max(1, before), len(stick.gave))
+                ]
+                assert any(lives[-1][:50] == each[:50] for each in later)
+                await until(lambda: source.link.waiting_because, "the loss is noticed")
+            assert source.role.report().health_epoch == 1
+        everything = [piece for life in lives for piece in life]
+        assert len(everything) == len(set(everything))
+
+    asyncio.run(run())
+
+
+def test_a_source_that_is_gone_is_said_to_be_and_may_come_back(folder) -> None:
+    """When its process ends the broker says why and serves nothing; another process of that name is taken in."""
+
+    async def run() -> None:
+        async with Well(folder / "s").open() as well:
+            stick = ScriptedSource("stick")
+            async with depositing(folder / "s", stick):
+                remote = await well.here()
+                stick.unplugged = True
+                await until(lambda: not remote.present, "it is gone")
+            report = remote.report()
+            assert (report.state, report.last_error) == (
+                SourceState.OFF, "its process ended: /dev/stick was unplugged",
+            )  # fmt: skip
+            with pytest.raises(NoHealthySource, match="0 of 1"):
+                await well.broker.draw("web01", 1, DrawClass.DRBG)
+            with pytest.raises(SourceUnavailable, match="unplugged") as refused:
+                await remote.command("info", {})
+            assert "drawwell source run stick" in str(refused.value.hint)
+            async with depositing(folder / "s", ScriptedSource("stick", seed=1)):
+                assert await well.here() is remote
+
+    asyncio.run(run())
+
+
+def test_two_sources_deposit_and_each_is_counted(folder) -> None:
+    """min_sources is over all that are here; one that goes makes the broker unready, and the other goes on."""
+
+    async def run() -> None:
+        async with Well(folder / "s").open() as well:
+            well.broker.rules = replace(well.broker.rules, min_sources=2)
+            one, two = ScriptedSource("one"), ScriptedSource("two", seed=2)
+            async with depositing(folder / "s", one, two):
+                await well.here("one")
+                await well.here("two")
+                assert well.broker.not_ready_because() == ""
+                two.unplugged = True
+                await until(lambda: well.broker.healthy_sources() == 1, "one is gone")
+                assert well.broker.not_ready_because() == "1 of 2 noise sources healthy, 2 needed"
+
+    asyncio.run(run())
+
+
+def test_a_name_that_is_taken_is_refused(folder) -> None:
+    """The second source of a name waits and is told why; so is one of the name of the broker's own."""
+
+    async def run() -> None:
+        async with Well(folder / "s").open() as well, depositing(folder / "s", ScriptedSource("stick")):
+            remote = await well.here()
+            async with depositing(folder / "s", ScriptedSource("stick", seed=1)) as (second,):
+                await until(lambda: "deposits here already" in second.link.waiting_because, "it is refused")
+                assert remote.healthy
+        bench = Workbench(ScriptedSource("own"))
+        reception = Reception(bench.broker, bench.supply)
+        with pytest.raises(UsageError, match="runs a source named own itself"):
+            reception.arrive(None, replace(HEALTHY, identity=SourceIdentity("own", "onerng", "/dev/x")))
+
+    asyncio.run(run())
+
+
+def test_an_operators_verbs_reach_the_source_and_its_answers_come_back(folder) -> None:
+    """Results, refusals and their hints are the source's own; when it goes, whoever waits is told."""
+
+    async def run() -> None:
+        async with Well(folder / "s").open() as well:
+            stick = ScriptedSource("stick")
+            async with depositing(folder / "s", stick), asyncio.TaskGroup() as group:
+                remote = await well.here()
+                assert await remote.command("info", {}) == {"done": "info"}
+                with pytest.raises(UsageError, match="no verb 'nonsense'"):
+                    await remote.command("nonsense", {})
+                assert await remote.command("pause", {}) == {"done": "pause"}
+                assert not remote.healthy
+                await remote.command("resume", {})
+                assert len((await remote.command("sample", {"bytes": 64}))["data"]) == 88
+                stick.at_command.append(asyncio.Event())
+                asked = group.create_task(_outcome(remote.command("info", {})))
+                await until(lambda: not stick.at_command, "it is being carried out")
+                well.door.drop_all()
+                assert await asked == "SourceUnavailable"
+
+    asyncio.run(run())
+
+
+async def _outcome(asked) -> str:
+    try:
+        await asked
+    except Exception as error:  # noqa: BLE001
+        return type(error).__name__
+    return "done"
+
+
+def test_a_copied_machine_has_its_sources_begin_anew(folder) -> None:
+    """Nothing that was on its way is used: the source runs its start-up tests, and what it sends then is new."""
+
+    async def run() -> None:
+        stick = ScriptedSource("stick")
+        async with Well(folder / "s").open() as well, depositing(folder / "s", stick) as (source,):
+            remote = await well.here()
+            await until(lambda: len(well.bench.supply.reservoir) > 640, "it deposits")
+            well.bench.supply.wipe()
+            remote.begin_anew()
+            assert not remote.healthy
+            read = len(stick.gave)
+            await well.here()
+            await until(lambda: len(well.bench.supply.reservoir) > 640, "it deposits again")
+            taken = pieces(well.everything())
+            assert any(
+                pieces(conditioned(stick.gave[start:]))[: len(taken)] == taken
+                for start in range(read, len(stick.gave))
+            )
+            assert source.role.report().health_epoch == 2
+            assert well.bench.supply.report().balanced
+
+    asyncio.run(run())
+
+
+def test_a_source_that_is_not_read_stops(folder) -> None:
+    """A broker that does not read gets no more than the buffers hold; the source rests, and goes on when it reads."""
+
+    async def run() -> None:
+        stick = ScriptedSource("stick")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            listener.bind(str(folder / "s"))
+            listener.listen()
+            listener.setblocking(False)
+            loop = asyncio.get_running_loop()
+            async with depositing(folder / "s", stick) as (source,):
+                broker, _ = await loop.sock_accept(listener)
+                with broker:
+                    await loop.sock_sendall(broker, Want(True).encode())
+                    await until(lambda: source.link.wanted, "it was taken")
+                    await until(lambda: not source.link.wanted, "it is not read")
+                    blocks = len(stick.gave)
+                    lost = source.role.report().conditioned_bits
+                    while not source.link.wanted:
+                        await loop.sock_recv(broker, 65_536)
+                    await until(lambda: len(stick.gave) > blocks, "it goes on")
+                    assert source.role.report().conditioned_bits >= lost
+
+    asyncio.run(run())
+
+
+class Liar:
+    """Whoever speaks the protocol by hand."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def at(cls, path: Path, report: SourceReport = HEALTHY) -> "Liar":
+        liar = cls(*await asyncio.open_unix_connection(str(path)))
+        liar.writer.write(Depositor().offer("x", report))
+        return liar
+
+    async def says(self, data: bytes) -> bytes:
+        """Say it, and hear everything up to the end."""
+        self.writer.write(data)
+        heard = await self.reader.read()
+        self.writer.close()
+        return heard
+
+
+@pytest.mark.parametrize(
+    ("lie", "why"),
+    [
+        (b"\xff\x00\x00\x00", "not expected"),
+        (Deposit(575, 0, bytes(64)).encode(), "more than was assessed"),
+        (Deposit(576, 0, bytes(64)).encode() * 2 + Deposit(575, 64, b"").encode(), "more than was assessed"),
+        (bytes.fromhex("31000011") + bytes(17), "whole outputs"),
+        (Status(replace(HEALTHY, state=SourceState.STARTING)).encode() + Deposit(9999, 0, bytes(64)).encode(),
+         "not call itself healthy"),
+        (Status(replace(HEALTHY, identity=SourceIdentity("other", "x", "y"))).encode(), "changed its name"),
+        (Bye("enough").encode(), "ended: enough"),
+    ],
+)  # fmt: skip
+def test_a_source_that_lies_is_dropped_and_the_picture_says_why(folder, lie: bytes, why: str) -> None:
+    """Garbage, more bytes than were assessed, bytes of an unhealthy source: it ends there, and law 4 holds."""
+
+    async def run() -> None:
+        async with Well(folder / "s").open() as well:
+            liar = await Liar.at(folder / "s")
+            await well.here("liar")
+            await liar.says(lie)
+            remote = well.broker.sources["liar"]
+            await until(lambda: not remote.present, "it is gone")
+            assert why in remote.report().last_error
+            assert well.bench.supply.report().balanced
+            assert well.broker.healthy_sources() == 0
+
+    asyncio.run(run())
+
+
+def test_a_source_that_says_nothing_is_gone(folder) -> None:
+    """A process that hangs is not counted on for longer than the door's deadline."""
+
+    async def run() -> None:
+        async with Well(folder / "s", limits=replace(LIMITS, idle_deadline_s=0.5)).open() as well:
+            liar = await Liar.at(folder / "s")
+            remote = await well.here("liar")
+            await until(lambda: not remote.present, "it is gone")
+            assert "said nothing" in remote.report().last_error
+            liar.writer.close()
+
+    asyncio.run(run())
+
+
+def test_one_that_was_no_real_noise_earns_no_credit_afterwards(folder) -> None:
+    """What a simulated source left in the reservoir is never credited, though it is gone, or comes back as another."""
+
+    async def run() -> None:
+        async with Well(folder / "s").open() as well:
+            async with depositing(folder / "s", ScriptedSource("liar")):
+                await well.here("liar")
+                assert not well.broker.genuine
+            await until(lambda: not well.broker.sources["liar"].present, "it is gone")
+            assert not well.broker.genuine
+            liar = await Liar.at(folder / "s")
+            await well.here("liar")
+            assert not well.broker.genuine
+            liar.writer.close()
+
+    asyncio.run(run())
+
+
+def test_there_is_room_for_as_many_as_a_receipt_can_name(folder) -> None:
+    """Sources that are gone are forgotten for newcomers, but none that was no real noise, and none that is here."""
+
+    async def run() -> None:
+        well = Well(folder / "s")
+        reception = well.reception
+
+        def come(name: str, *, simulated: bool = False):
+            identity = SourceIdentity(name, "onerng", "/dev/x", simulated=simulated)
+            return reception.arrive(well.door._connection(), replace(HEALTHY, identity=identity))
+
+        come("toy", simulated=True).leave("gone")
+        here = [come(f"s{number}") for number in range(31)]
+        with pytest.raises(UsageError, match="room for 32"):
+            come("one-more")
+        here[7].leave("gone")
+        come("one-more")
+        assert "s7" not in well.broker.sources
+        assert "toy" in well.broker.sources
+
+    asyncio.run(run())
+
+
+_KNOCK = """
+import os, socket, sys
+os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
+with socket.socket(socket.AF_UNIX) as s:
+    try:
+        s.connect(sys.argv[1])
+    except PermissionError:
+        sys.exit("no entry")
+    s.sendall(bytes.fromhex(sys.argv[3]))
+    s.settimeout(30)
+    print(s.recv(4096).hex())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_stranger_may_not_deposit(folder) -> None:
+    """The kernel says who comes: only root, the broker's own user and the account that was named are let in."""
+    folder.chmod(0o755)
+    words = Depositor().offer("x", HEALTHY).hex()
+
+    async def knock(uid: int) -> str:
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", _KNOCK, str(folder / "s"), str(uid), words],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.stdout.strip() or done.stderr.strip()
+
+    async def run() -> None:
+        async with Well(folder / "s", uid=ACCOUNT).open() as well:
+            refused = bytes.fromhex(await knock(STRANGER))
+            assert refused[0] == Refusal.TYPE
+            assert b"user number 65531 may not deposit" in refused
+            assert well.broker.sources == {}
+            assert well.door.counts.unauthenticated == 1
+            assert bytes.fromhex(await knock(ACCOUNT))[0] == Want.TYPE
+            assert "liar" in well.broker.sources
+        async with Well(folder / "s").open() as well:
+            assert await knock(STRANGER) == "no entry"
+            assert well.door.counts.accepted == 0
+
+    asyncio.run(run())
