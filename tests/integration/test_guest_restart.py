@@ -23,7 +23,7 @@ class Supervised:
 
     def __init__(self, site: Site, daemon: Daemon) -> None:
         self.site, self.daemon = site, daemon
-        wait_until(lambda: self.answers(), "the broker serves")
+        wait_until(self.answers, "the broker serves")
         added = asyncio.run(site.ask("guest.add", VM))
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(DEADLINE_S)
