@@ -40,6 +40,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, out: Output) -> int:
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio asks for it, and does without
     from drawwell.config.load import load
+    from drawwell.config.model import DEFAULT
     from drawwell.host.systemd import Manager
     from drawwell.roles.feeder import Feeder
     from drawwell.sinks.kernel import require_privilege
@@ -47,8 +48,9 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
     manager = Manager(os.environ)
     config = load(args.config)
-    if not config.kernel.feed and manager.listens:
-        return idle(manager, out, "nothing to feed: [kernel] feed is false")
+    said = config.origin("kernel.feed")
+    if not config.kernel.feed and said != DEFAULT and manager.listens:
+        return idle(manager, out, f"nothing to feed: [kernel] feed is false ({said})")
     require_privilege()
     return run_until_stopped(Feeder(config, manager).run, out)
 

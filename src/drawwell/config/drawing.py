@@ -26,7 +26,8 @@ class KernelSection:
     feed: bool = setting(
         Flag(),
         False,
-        what="Feed the running kernel's generator.",
+        what="Feed the running kernel's generator. A drawwell-kernel.service that is enabled feeds it unless this is "
+        "written as false.",
         why="It mixes a source that you chose into what every program on this machine gets. It never makes it worse.",
         example="true",
     )
