@@ -30,7 +30,7 @@ from drawwell.wire.frames import Bye, Call, Frame, Refusal
 from drawwell.wire.refusals import to_error
 
 FIRST_RETRY_S: Final = 0.25
-LAST_RETRY_S: Final = 5.0
+LAST_RETRY_S: Final = 2.0
 REPORT_S: Final = 1.0
 """How often counters are told while they change; a state is told at once."""
 HEARTBEAT_S: Final = 5.0
