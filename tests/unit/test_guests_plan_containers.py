@@ -122,6 +122,12 @@ def test_incus_knows_the_stick_by_vendor_and_product() -> None:
     )
 
 
+def test_incus_takes_no_stick_from_elsewhere() -> None:
+    """Incus itself refuses a source that is not in /dev: the plan says so before it is asked."""
+    with pytest.raises(UsageError, match="from /dev only"):
+        plan(Guest(Kind.INCUS, "web1", Via.DEVICE, device="/run/stick"))
+
+
 def test_docker_gets_an_option_and_a_compose_file() -> None:
     """A directory that is missing is not made by Docker, which would make it root's."""
     said = texts(Guest(Kind.DOCKER, "web1", Via.SOCKET))

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Final
 
+from drawwell.errors import UsageError
 from drawwell.guests.marked import Block
 from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
 from drawwell.guests.plan_lxc import RUN, socket_mount
@@ -14,6 +15,7 @@ from drawwell.guests.plan_words import (
     DIALOUT,
     DIRECT,
     INSIDE,
+    NODE,
     ONE_READER,
     SHARED,
     container_name,
@@ -35,12 +37,19 @@ def device(guest: Guest) -> Mapping[str, str]:
     if guest.via is Via.SOCKET:
         source = socket_directory(guest)
         return {"type": "disk", "source": source, "path": INSIDE, "readonly": "true", "required": "false"}
-    found = (
-        {"type": "unix-char", "source": stick(guest), "path": "/dev/ttyACM0"}
-        if guest.device
-        else {"type": "unix-hotplug", "vendorid": "1d50", "productid": "6086"}
-    )
+    found = {"type": "unix-hotplug", "vendorid": "1d50", "productid": "6086"}
+    if guest.device:
+        found = {"type": "unix-char", "source": _in_dev(stick(guest)), "path": NODE}
     return found | {"required": "false", "gid": str(DIALOUT), "mode": "0660"}
+
+
+def _in_dev(path: str) -> str:
+    if not path.startswith("/dev/"):
+        raise UsageError(
+            f"Incus takes devices from /dev only, and {path} is not there",
+            hint="Name the stick by its link in /dev/serial/by-path.",
+        )
+    return path
 
 
 def raw_block(guest: Guest) -> Block | None:
