@@ -23,17 +23,21 @@ pytestmark = [
 
 
 @pytest.fixture
-def broker(folder: Path) -> Iterator[Path]:
-    """The configuration of a running broker with one stick."""
-    config = folder / "drawwell.toml"
-    config.write_text(
+def config(folder: Path) -> Iterator[Path]:
+    """The configuration of a broker with one stick, which is plugged in."""
+    path = folder / "drawwell.toml"
+    path.write_text(
         f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
         f'[[source]]\nname = "stick"\npath = "{folder}/stick"\nverify_firmware = "off"\n'
     )
-    with (
-        Stick(folder / "stick", rate=200_000.0),
-        Daemon("run", config=config, log=folder / "log") as running,
-    ):
+    with Stick(folder / "stick", rate=200_000.0):
+        yield path
+
+
+@pytest.fixture
+def broker(config: Path) -> Iterator[Path]:
+    """The same with a broker that runs."""
+    with Daemon("run", config=config, log=config.parent / "log") as running:
         running.until_it_says("healthy")
         yield config
 
@@ -42,7 +46,7 @@ def broker(folder: Path) -> Iterator[Path]:
 def image() -> Image:
     """A small guest with the QEMU guest agent, of the kernel that knows generation ids."""
     with or_skip():
-        return tiny("full", modules=MODULES, files=agent_files(), init=INIT)
+        return tiny("full", modules=(*MODULES, "xhci_pci", "cdc_acm"), files=agent_files(), init=INIT)
 
 
 def guest(config: Path, *words: str) -> dict[str, Any]:
@@ -121,14 +125,10 @@ def test_a_starved_machine_is_not_unplugged(broker: Path, image: Image) -> None:
         machine.check("echo alive")
 
 
-def test_a_machine_that_waits_for_ever_is_told_and_mended(folder: Path, image: Image) -> None:
+def test_a_machine_that_waits_for_ever_is_told_and_mended(config: Path, image: Image) -> None:
     """A request that was lost while no broker listened is told from a starved one, and --mend ends the wait."""
-    config = folder / "drawwell.toml"
-    config.write_text(
-        f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
-        f'[[source]]\nname = "stick"\npath = "{folder}/stick"\nverify_firmware = "off"\n'
-    )
-    with Stick(folder / "stick", rate=200_000.0), Daemon("run", config=config, log=folder / "log") as first:
+    folder = config.parent
+    with Daemon("run", config=config, log=folder / "log") as first:
         first.until_it_says("healthy")
         planned = guest(config, "apply", "qemu", NAME)["plan"]
         # the limit's period is a day: QEMU does not ask again by itself while this test lasts
@@ -147,3 +147,42 @@ def test_a_machine_that_waits_for_ever_is_told_and_mended(folder: Path, image: I
                 mended = guest(config, "verify", "qemu", NAME, "--timeout", "10s", "--mend")
                 assert verdicts(mended)["it was mended"] == "holds", mended
                 assert verdicts(mended)["/dev/hwrng can be read"] == "holds", mended
+
+
+def test_a_running_machine_is_given_a_virtual_stick(broker: Path, image: Image) -> None:
+    """Plugged in by QMP it is a OneRNG in there; verify reads its noise, which the guest's account pays."""
+    usb = ("-device", "qemu-xhci", "-qmp", "unix:{run}/second,server=on,wait=off")
+    with QemuGuest(image, "-name", NAME, *DEVICE, *usb) as machine:
+        where = ("--connect", str(machine.run_dir / "second"))
+        applied = guest(broker, "apply", "qemu", NAME, "--via", "usb-virtual", *where)
+        assert (applied["status"], len(applied["changes"])) == (0, 2), applied
+        machine.until("test -c /dev/ttyACM0")
+        verified = guest(broker, "verify", "qemu", NAME, *where)
+        assert verified["looked"] == "from inside", verified
+        assert set(verdicts(verified).values()) == {"holds"}, verified
+        assert "virtual" in json.dumps(verified)
+        assert guest(broker, "apply", "qemu", NAME, *where, "--remove")["status"] == 0
+        machine.until("test ! -e /dev/ttyACM0")
+
+
+def test_the_lesser_ways_work_too(config: Path, image: Image) -> None:
+    """A FIFO that drawwell holds open, and QEMU's own generator: read from inside, plugged and unplugged."""
+    planned = guest(config, "plan", "qemu", NAME, "--via", "fifo")
+    with config.open("a") as file:
+        file.write(planned["pieces"][1]["text"])
+    monitor = ("-qmp", "unix:{run}/second,server=on,wait=off")
+    with (
+        Daemon("run", config=config, log=config.parent / "log") as broker,
+        QemuGuest(image, "-name", NAME, *DEVICE, *monitor) as machine,
+    ):
+        broker.until_it_says("healthy")
+        where = ("--connect", str(machine.run_dir / "second"))
+        for via in ("fifo", "builtin"):
+            assert guest(config, "apply", "qemu", NAME, "--via", via, *where)["status"] == 0
+            machine.until("head -c 64 /dev/hwrng > /tmp/drawn")
+            assert (
+                verdicts(guest(config, "verify", "qemu", NAME, "--via", via))["/dev/hwrng can be read"]
+                == "holds"
+            )
+            removed = guest(config, "apply", "qemu", NAME, "--via", via, *where, "--remove")
+            assert (removed["status"], len(removed["changes"])) == (0, 1), removed
