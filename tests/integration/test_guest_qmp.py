@@ -1,0 +1,189 @@
+"""A QEMU of which nothing runs but its monitor, and sockets on which something else answers."""
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drawwell.errors import GuestUnavailable, PermissionRefused, RemoteProtocolError
+from drawwell.guests import qmp
+from drawwell.guests.model import Guest, Kind, Via
+from drawwell.guests.qemu import Qemu
+from drawwell.guests.qmp import Monitor, Refusal
+from drawwell.testing.waiting import wait_until
+
+needs_qemu = pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="QEMU is not installed")
+
+
+def guest(folder: Path, via: Via = Via.VIRTIO) -> Guest:
+    return Guest(Kind.QEMU, "vm1", via, run_dir=str(folder))
+
+
+@contextmanager
+def machine(folder: Path, *words: str) -> Iterator[str]:
+    """A machine that never starts its processor; the path of its QMP socket."""
+    path = folder / "qmp"
+    command = [
+        "qemu-system-x86_64", "-S", "-accel", "tcg", "-m", "16", "-nodefaults", "-display", "none",
+        "-qmp", f"unix:{path},server=on,wait=off", *words,
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
+        try:
+            wait_until(path.exists, "QEMU listens")
+            yield str(path)
+        finally:
+            process.kill()
+    path.unlink(missing_ok=True)
+
+
+@contextmanager
+def door(folder: Path) -> Iterator[None]:
+    """Somebody who listens where the guest's socket is."""
+    path = folder / "guests" / "vm1" / "egd.sock"
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        yield
+
+
+@needs_qemu
+def test_a_machine_is_found_by_its_name_and_plugged(folder: Path) -> None:
+    """Without --connect its -name is enough; the second time nothing changes; what is plugged stands in QEMU."""
+    with door(folder), machine(folder, "-name", "vm1") as path:
+        assert [change.where for change in Qemu().apply(guest(folder))] == [path]
+        assert Qemu().apply(guest(folder)) == []
+        with Monitor(path) as monitor:
+            period = monitor.execute("qom-get", path="/machine/peripheral/drawwell-vm1", property="period")
+        assert period == 8000
+        (facts,) = [each for each in Qemu().audit() if each.name == "vm1"]
+        assert (facts.virtio_rng, facts.generation_id) == (False, False)
+
+
+@needs_qemu
+def test_q35_has_it_in_a_free_port(folder: Path) -> None:
+    """The root bus of q35 takes nothing: an empty root port is found."""
+    port = ("-M", "q35", "-device", "pcie-root-port,id=free,chassis=1")
+    with door(folder), machine(folder, *port) as path:
+        assert len(Qemu(path).apply(guest(folder))) == 1
+
+
+@needs_qemu
+def test_a_refused_device_leaves_nothing_behind(folder: Path) -> None:
+    """Where there is no port, QEMU's words are told, and socket and backend are taken back."""
+    with door(folder), machine(folder, "-M", "q35") as path:
+        with pytest.raises(Refusal, match="hotplug"):
+            Qemu(path).apply(guest(folder))
+        with Monitor(path) as monitor:
+            labels = {each["label"] for each in monitor.execute("query-chardev")}
+            objects = {each["name"] for each in monitor.execute("qom-list", path="/objects")}
+        assert "drawwell-vm1" not in labels | objects
+
+
+@needs_qemu
+def test_two_machines_of_one_name_are_not_guessed(folder: Path) -> None:
+    """Which is meant is asked, with the processes; a machine without QMP is told what it lacks."""
+    bare = ["qemu-system-x86_64", "-S", "-accel", "tcg", "-m", "16", "-nodefaults", "-display", "none"]
+    with subprocess.Popen([*bare, "-name", "vm1"], stdin=subprocess.DEVNULL) as alone:
+        try:
+            wait_until(lambda: any(each.name == "vm1" for each in Qemu().audit()), "it is seen")
+            with pytest.raises(GuestUnavailable, match="no QMP socket"):
+                Qemu().apply(guest(folder))
+            with machine(folder, "-name", "vm1"), pytest.raises(GuestUnavailable, match="2 machines"):
+                Qemu().apply(guest(folder))
+        finally:
+            alone.kill()
+
+
+def test_a_machine_that_does_not_run_is_left(folder: Path) -> None:
+    """There is nothing to change, to undo or to go into."""
+    other = Guest(Kind.QEMU, "not-here", Via.VIRTIO, run_dir=str(folder))
+    assert (Qemu().apply(other), Qemu().remove(other), Qemu().inside(other)) == ([], [], None)
+
+
+def test_nobody_listens(folder: Path) -> None:
+    """A socket that is not there is said to be unreachable."""
+    with pytest.raises(GuestUnavailable, match="cannot reach"):
+        Monitor(str(folder / "none"))
+
+
+@contextmanager
+def answering(folder: Path, say: Callable[[socket.socket], object]) -> Iterator[str]:
+    """A socket on which somebody else answers."""
+    path = folder / "fake"
+    path.unlink(missing_ok=True)
+
+    def live() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            say(peer)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=live)
+        thread.start()
+        yield str(path)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"220 mail.example.org ESMTP\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"QMP": 7}\n',
+        b"[" * 100_000 + b"\n",
+        b"\xff\xfe\n",
+    ],
+)
+def test_what_is_no_qmp_is_refused(folder: Path, words: bytes) -> None:
+    """Another protocol, a list, an empty greeting, deep nesting: the named error."""
+    with answering(folder, lambda peer: peer.sendall(words)) as path, pytest.raises(RemoteProtocolError):
+        Monitor(path)
+
+
+def test_a_line_without_end_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes on and on is refused at the bound."""
+    monkeypatch.setattr(qmp, "MAX_LINE_BYTES", 100_000)
+
+    def flood(peer: socket.socket) -> None:
+        try:
+            while True:
+                peer.sendall(b"{" * 65536)
+        except OSError:
+            return
+
+    with answering(folder, flood) as path, pytest.raises(RemoteProtocolError, match="no end"):
+        Monitor(path)
+
+
+def test_silence_ends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever says nothing is given up, with why."""
+    monkeypatch.setattr(qmp, "ANSWER_S", 0.2)
+    with (
+        answering(folder, lambda peer: peer.recv(1)) as path,
+        pytest.raises(GuestUnavailable, match="no answer"),
+    ):
+        Monitor(path)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=50)
+def test_any_greeting_is_read_or_refused(words: bytes) -> None:
+    """No garbage raises anything but the named errors."""
+    with (
+        tempfile.TemporaryDirectory(prefix="dw-") as name,
+        answering(Path(name), lambda peer: peer.sendall(words)) as path,
+        pytest.raises((RemoteProtocolError, GuestUnavailable, PermissionRefused)),
+    ):
+        Monitor(path)
