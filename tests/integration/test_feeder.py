@@ -67,6 +67,12 @@ async def lives(run: Callable[[asyncio.Event], object]) -> AsyncIterator[None]:
             stop.set()
 
 
+def deliveries(config: Config) -> int:
+    """How often the kernel was fed, as the feeder says."""
+    report = read_report(config.broker.feed_report)
+    return report["sink"]["deliveries"] if report else 0
+
+
 async def fed_once(config: Config) -> tuple[int, int]:
     """Feed a kernel until it was fed; return credit and size, in bits and bytes."""
     kernel = Kernel()
@@ -193,7 +199,7 @@ def test_the_link_hands_on_and_its_status_says_how_it_is(folder: Path) -> None:
                 await until(link.door.ready.is_set, "the link listens")
                 kernel = Kernel()
                 async with lives(Feeder(config, Manager({}), kernel.sink).run):
-                    await until(lambda: kernel.feeds, "the kernel was fed")
+                    await until(lambda: deliveries(config), "the kernel was fed")
                     shown = await asyncio.to_thread(
                         command, "status", "--json", config=here / "consumer.toml"
                     )

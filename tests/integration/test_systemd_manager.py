@@ -108,7 +108,7 @@ print(*[name for name in os.environ if name.startswith("LISTEN_")])
 """
 
 
-def child(folder: Path, *, pid: str) -> list[str]:
+def child(folder: Path, *, pid: str, script: str = CHILD) -> list[str]:
     """Start a process with three descriptors from 3 on: two sockets named draw and what is no socket."""
     first, second = (socket.socket(socket.AF_UNIX) for _ in range(2))
     with first, second, open(folder / "file", "w") as file:
@@ -119,7 +119,7 @@ def child(folder: Path, *, pid: str) -> list[str]:
             fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in (first.fileno(), second.fileno(), file.fileno())
         ]
         done = subprocess.run(
-            [sys.executable, "-c", CHILD, pid, *map(str, high)],
+            [sys.executable, "-c", script, pid, *map(str, high)],
             pass_fds=high,
             env={**os.environ, "LISTEN_FDS": "3", "LISTEN_FDNAMES": "draw:draw:pipe"},
             capture_output=True,
@@ -144,3 +144,22 @@ def test_what_is_for_another_process_is_left_alone(folder: Path) -> None:
     """LISTEN_PID names whom the descriptors are for."""
     names, draw, *_ = child(folder, pid="1")
     assert (names, draw) == ("", "")
+
+
+def test_a_file_that_was_opened_for_us_is_had_as_it_is(folder: Path) -> None:
+    """What is no socket is had by its number, and only once."""
+    done = child(folder, pid="", script=OPENED)
+    assert done == ["True False", "None"]
+
+
+OPENED = """
+import os, sys
+from drawwell.host.systemd import Manager
+for index, fd in enumerate(map(int, sys.argv[2:])):
+    os.dup2(fd, 3 + index)
+os.environ["LISTEN_PID"] = str(os.getpid())
+manager = Manager(os.environ)
+fd = manager.opened("pipe")
+print(fd == 5, os.get_inheritable(fd))
+print(manager.opened("pipe"))
+"""

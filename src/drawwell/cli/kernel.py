@@ -48,9 +48,8 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
     manager = Manager(os.environ)
     config = load(args.config)
-    said = config.origin("kernel.feed")
-    if not config.kernel.feed and said != DEFAULT and manager.listens:
-        return idle(manager, out, f"nothing to feed: [kernel] feed is false ({said})")
+    if not config.feeds_apart and manager.listens:
+        return idle(manager, out, f"nothing to feed: [kernel] feed is false ({config.origin('kernel.feed')})")
     require_privilege()
     return run_until_stopped(Feeder(config, manager).run, out)
 

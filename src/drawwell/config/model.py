@@ -107,6 +107,11 @@ class Config:
         return self.kernel.feed or bool(self.sinks)
 
     @property
+    def feeds_apart(self) -> bool:
+        """May a process of its own feed the kernel? To start one says so, unless ``feed = false`` stands here."""
+        return self.kernel.feed or self.origin("kernel.feed") == DEFAULT
+
+    @property
     def kernel_credit(self) -> float:
         """Bits per byte that the kernel is told to believe; an upstream's sources are not seen from here."""
         if self.kernel.credit is not None:

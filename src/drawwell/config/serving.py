@@ -115,8 +115,8 @@ class BrokerSection:
 
     @property
     def feed_report(self) -> str:
-        """Where the process that feeds the kernel says what it did."""
-        return f"{self.run_dir}/kernel/feed.json"
+        """Where the process that feeds the kernel says what it did: it is another user, and has another directory."""
+        return f"{self.run_dir}-kernel/feed.json"
 
     @property
     def source_socket(self) -> str:

@@ -9,13 +9,16 @@ LIMIT_BYTES: Final = 1 << 20
 
 
 def make_private_directory(path: str) -> None:
-    """Make a directory of mode 0700, and what leads to it, unless it is there.
+    """Make a directory of mode 0700, and what leads to it, unless it is there; a new one is its parent's owner's.
 
     Raises:
         StateUnavailable: it cannot be made, or something else is there.
     """
     try:
+        new = not os.path.lexists(path)
         os.makedirs(path, mode=0o700, exist_ok=True)
+        if new:
+            give_to_owner_of(os.path.dirname(os.path.abspath(path)), path)
     except OSError as error:
         raise _unavailable(path, error) from error
 
@@ -62,6 +65,18 @@ def replace_file(path: str, data: bytes, mode: int = 0o600) -> None:
         sync_directory(os.path.dirname(path))
     except OSError as error:
         raise _unavailable(path, error) from error
+
+
+def give_to_owner_of(parent: str, directory: str) -> None:
+    """Give `directory` and the files in it to whom `parent` belongs: root works here for the service's user.
+
+    Raises:
+        OSError: we may not.
+    """
+    owner = os.stat(parent)
+    if owner.st_uid != os.geteuid():
+        for path in (*(entry.path for entry in os.scandir(directory)), directory):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def sync_directory(path: str) -> None:

@@ -44,15 +44,17 @@ class Generations:
 
     Args:
         copied: Called when this machine may be a copy; also when messages were lost.
+        log: The kernel's log where somebody who may has opened it for us; it is ours to close.
     """
 
-    def __init__(self, copied: Callable[[], None]) -> None:
+    def __init__(self, copied: Callable[[], None], log: int | None = None) -> None:
         self.deaf = True
         """Nothing can be heard here."""
         self.heard: Counter[str] = Counter()
         """How often each ear heard of a copy."""
         self.ready = asyncio.Event()
         self._copied = copied
+        self._log = log
 
     @property
     def copies(self) -> int:
@@ -67,7 +69,7 @@ class Generations:
             if uevents := _open_uevents():
                 ears.append((uevents.fileno(), uevents.close))
                 loop.add_reader(uevents, self._hear, "uevent", lambda: tells_of_copy(*_received(uevents)))
-            if (log := _open_log()) is not None:
+            if (log := _open_log(self._log)) is not None:
                 ears.append((log, lambda: os.close(log)))
                 loop.add_reader(log, self._hear, "kernel log", lambda: logs_copy(os.read(log, _RECORD_BYTES)))
             self.deaf = not ears
@@ -122,10 +124,11 @@ def _open_uevents() -> socket.socket | None:
     return uevents
 
 
-def _open_log() -> int | None:
-    """Open the kernel's log behind its last record; None where this process may not."""
+def _open_log(log: int | None) -> int | None:
+    """Open the kernel's log, or take the one that is open, behind its last record; None where we may not."""
     try:
-        log = os.open(KERNEL_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if log is None:
+            log = os.open(KERNEL_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:

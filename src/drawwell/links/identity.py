@@ -14,6 +14,7 @@ from typing import Any, Final
 from drawwell.crypto import pki, tokens
 from drawwell.errors import AuthenticationFailed, StateUnavailable, UsageError
 from drawwell.host.files import (
+    give_to_owner_of,
     make_new_directory,
     make_private_directory,
     read_file,
@@ -148,6 +149,7 @@ class Staging:
         ):
             replace_file(os.path.join(self._new, name), text.encode(), 0o644)
         try:
+            give_to_owner_of(os.path.dirname(self.directory), self._new)
             if os.path.lexists(self.directory):
                 shutil.rmtree(self._old, ignore_errors=True)
                 os.rename(self.directory, self._old)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from drawwell import __version__
+from drawwell.config.defaults import KERNEL_USER
 from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import DrawwellError, StateUnavailable
@@ -30,8 +31,8 @@ from drawwell.units import format_size
 
 FIRST_FEED_S: Final = 5.0
 """A start waits so long for the first feed: whatever is there by then feeds the kernel before the boot goes on."""
-BELIEVED_USERS: Final = ("drawwell", "drawwell-link")
-"""The accounts that the package makes for the broker and the link; root is believed, and our own user."""
+BELIEVED_USERS: Final = ("drawwell",)
+"""The account that the package makes for broker and link; root is believed, and our own user."""
 
 
 class Vouched:
@@ -160,7 +161,7 @@ def read_report(path: str) -> dict[str, Any] | None:
     """Read what a feeder of this machine wrote; None when none runs, or it is nothing that one writes."""
     try:
         owner = os.lstat(path).st_uid
-        if owner not in believed((*BELIEVED_USERS, "drawwell-kernel")):
+        if owner not in believed((*BELIEVED_USERS, KERNEL_USER)):
             return None
         document = json.loads(read_file(path))
     except (OSError, StateUnavailable, ValueError):

@@ -66,7 +66,7 @@ def ssh_consumer(config: Config, registry: InvitedRegistry, uid: int, name: str)
 def configured_terms(config: Config) -> dict[str, Terms]:
     """Return what the consumers of the configuration may have, and this machine's own."""
     terms = {LOCAL: Terms(_BOTH, None, None)}
-    if config.kernel.feed:
+    if config.kernel.feed or (config.feeds_apart and config.kernel.uid is not None):
         terms[KERNEL] = Terms(_BOTH, None, None)
     for each in config.consumers:
         classes = _BOTH if each.draw_class == "both" else frozenset({DrawClass(each.draw_class)})
