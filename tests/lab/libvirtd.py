@@ -148,6 +148,10 @@ class Libvirtd:
         (self.root / "nokvm").touch(mode=0)
         settings = self.root / "etc"
         self.hooks.mkdir(parents=True)
+        (self.hooks / "none").write_text(
+            "#!/bin/sh\n"
+        )  # one that is there at the start: it looks for others then
+        (self.hooks / "none").chmod(0o755)
         (settings / "qemu").mkdir()
         (settings / "qemu.conf").write_text("namespaces = []\nremember_owner = 0\n")
         (settings / "libvirtd.conf").write_text('auth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\n')

@@ -1,4 +1,4 @@
-"""``drawwell guest`` with a real libvirt: domains are changed, as it keeps them and as they run, and left as they were."""
+"""``drawwell guest`` with a real libvirt: domains are changed, kept ones and running ones, and left as they were."""
 
 import json
 import shutil
@@ -14,6 +14,7 @@ from drawwell.testing.daemon import Daemon, Stick, command
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.console import Console
+from lab.guest import BOOT_S
 from lab.initramfs import Image, tiny
 from lab.libvirtd import Libvirtd
 from lab.qemu_ga import INIT, MODULES, agent_files
@@ -192,6 +193,9 @@ def test_a_domain_that_is_not_kept_is_plugged_and_never_defined(libvirt: Libvirt
         applied = guest(broker, libvirt, "apply", OFF)
         assert (applied["status"], len(applied["changes"])) == (0, 2), applied
         assert "<rng" in libvirt.describe(OFF, kept=False)
+        console = libvirt.console(OFF)
+        console.wait_ready(BOOT_S)
+        console.close()
         assert guest(broker, libvirt, "apply", OFF, "--remove")["status"] == 0
     finally:
         libvirt.virsh("destroy", OFF)

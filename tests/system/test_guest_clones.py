@@ -1,0 +1,135 @@
+"""One machine goes on twice from one saved state: its generators give the same, or do not."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from drawwell.guests.libvirt import Libvirt
+from drawwell.guests.model import Guest, Inside, Kind, Outcome, Verdict, Via
+from drawwell.guests.program import run
+from drawwell.guests.reseed import _PERL, _PYTHON, reseed
+from drawwell.host.kernel import kernel_facts
+from lab.cache import or_skip, program
+from lab.console import Console
+from lab.initramfs import Image, tiny
+from lab.libvirtd import Libvirtd
+from lab.qemu_ga import INIT, MODULES, agent_files
+
+pytestmark = [pytest.mark.slow, pytest.mark.root]
+needs_libvirt = pytest.mark.skipif(not shutil.which("virsh"), reason="libvirt is not installed")
+RNG = "<rng model='virtio'><backend model='builtin'/></rng>"
+PLAIN, NUMBERED = "plain", "numbered"
+PAIRS = 4
+"""A kernel may happen to reseed between: of so many pairs one is alike, or none ever is."""
+
+
+@pytest.fixture(scope="module")
+def libvirt() -> Iterator[Libvirtd]:
+    """A libvirt with two domains that have virtio-rng, the second with a VM generation id."""
+    with or_skip(), Libvirtd() as daemon:
+        image = _image()
+        daemon.define(PLAIN, image, devices=RNG)
+        daemon.define(NUMBERED, image, devices=RNG)
+        numbered = daemon.describe(NUMBERED).replace("<memory ", "<genid/><memory ", 1)
+        daemon.virsh("define", "/dev/stdin", text=numbered)
+        yield daemon
+
+
+def _image() -> Image:
+    """The kernel that has VM generation ids, with the guest agent and perl."""
+    perl = Path("/usr/bin/perl")
+    libraries = re.findall(r"(/\S+) \(0x", program("ldd", perl))
+    files = {"/bin/perl": perl, **{path: Path(path).resolve() for path in libraries}}
+    return tiny("full", modules=MODULES, files={**agent_files(), **files}, init=INIT)
+
+
+@pytest.fixture(scope="module")
+def saved(libvirt: Libvirtd) -> Callable[[str], Path]:
+    """Saves the state of a domain whose generator was seeded just before, once."""
+
+    def save(name: str) -> Path:
+        state = libvirt.root / f"{name}.state"
+        if not state.exists():
+            shell = libvirt.start(name)
+            shell.until("dmesg | grep -q 'crng init done'")
+            shell.until("test -s /tmp/qemu-ga.pid")
+            shell.check(
+                'perl -e \'open my $d, ">", "/dev/random"; ioctl($d, 0x5207, 0) or die\' && head -c 16 /dev/urandom'
+            )
+            shell.close()
+            libvirt.virsh("save", name, str(state))
+        return state
+
+    return save
+
+
+def restored(
+    libvirt: Libvirtd, name: str, state: Path, do: Callable[[], object] = lambda: None
+) -> tuple[str, str]:
+    """What a restored machine gives after `do`, and its kernel's log; it is ended."""
+    libvirt.virsh("restore", str(state))
+    try:
+        do()
+        shell: Console = libvirt.console(name)
+        given = shell.check("head -c 16 /dev/urandom | od -A n -t x1")
+        log = shell.check("dmesg | tail -n 20")
+        shell.close()
+    finally:
+        libvirt.virsh("destroy", name)
+    return given, log
+
+
+@needs_libvirt
+def test_two_copies_give_the_same_bytes(libvirt: Libvirtd, saved: Callable[[str], Path]) -> None:
+    """With virtio-rng and nothing else, two machines from one state give out the same bytes."""
+    state = saved(PLAIN)
+    pairs = ((restored(libvirt, PLAIN, state)[0], restored(libvirt, PLAIN, state)[0]) for _ in range(PAIRS))
+    assert any(one == other for one, other in pairs)
+
+
+@needs_libvirt
+def test_reseeded_copies_part(libvirt: Libvirtd, saved: Callable[[str], Path]) -> None:
+    """Given bytes of their own through the guest agent, two machines from one state give different ones."""
+    state = saved(PLAIN)
+    software = Libvirt(libvirt.uri, hooks="")
+
+    def with_bytes(fresh: bytes) -> str:
+        def do() -> None:
+            inside = software.inside(Guest(Kind.LIBVIRT, PLAIN, Via.BUILTIN))
+            assert inside is not None
+            assert [each.verdict for each in reseed(inside, fresh)] == [Verdict.HOLDS, Verdict.HOLDS]
+
+        return restored(libvirt, PLAIN, state, do)[0]
+
+    assert with_bytes(bytes(64)) != with_bytes(b"\1" * 64)
+
+
+@needs_libvirt
+def test_a_new_generation_id_parts_copies(libvirt: Libvirtd, saved: Callable[[str], Path]) -> None:
+    """libvirt shows each restored machine a new id, and its kernel says that it reseeds for it."""
+    state = saved(NUMBERED)
+    (one, log), (other, _) = (restored(libvirt, NUMBERED, state) for _ in range(2))
+    assert one != other
+    assert "virtual machine fork" in log
+
+
+class _Here(Inside):
+    """This machine, by one interpreter."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self._argv = argv
+
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+        del argv
+        return run(self._argv, stdin=stdin, timeout_s=timeout_s)
+
+
+@pytest.mark.skipif(not kernel_facts().may_feed, reason="needs CAP_SYS_ADMIN in the first user namespace")
+@pytest.mark.parametrize("argv", [["python3", "-c", _PYTHON], ["perl", "-e", _PERL]], ids=["python3", "perl"])
+def test_either_interpreter_reseeds_a_kernel(argv: list[str]) -> None:
+    """python3 and perl alike have this kernel take the bytes and reseed."""
+    findings = reseed(_Here(argv), bytes(range(64)))
+    assert [each.verdict for each in findings] == [Verdict.HOLDS, Verdict.HOLDS], findings
