@@ -20,6 +20,9 @@ PRIVILEGED = (
     "sinks",
     "host/kernel.py",
     "roles/source.py",
+    "roles/devices.py",
+    "roles/lone.py",
+    "links/deposit.py",
     "roles/consumer.py",
     "links/memory.py",
     "links/unix.py",
@@ -142,3 +145,40 @@ def test_the_process_that_holds_cap_sys_admin_loads_no_tls_and_no_parser_of_the_
         "links.unix",
     }
     assert {name.split(".")[0] for name in ours} & {"doors", "drivers", "crypto", "guests", "onerng"} == set()
+
+
+HOLDS_A_DEVICE = """
+import sys
+before = set(sys.modules)
+from drawwell.cli import output, parse, run
+run.run_until_stopped = lambda role, out: 0
+args = parse(["source", "run", "--device", "/dev/ttyACM0", "--config", sys.argv[1]])
+args.run(args, output.Output(quiet=True))
+print(*sorted(name for name, module in sys.modules.items() if module and name not in before))
+"""
+
+
+def test_the_process_that_holds_the_device_loads_no_cryptography_and_nothing_of_the_network(
+    tmp_path: Path,
+) -> None:
+    """`drawwell source run` loads the standard library without ssl, and of drawwell one link: that of deposits."""
+    (tmp_path / "drawwell.toml").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", HOLDS_A_DEVICE, str(tmp_path / "drawwell.toml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "drawwell.roles.lone" in loaded
+    assert {name.split(".")[0] for name in loaded} - sys.stdlib_module_names == {"drawwell"}
+    assert loaded & {"ssl", "_ssl", "http", "urllib.request", "email"} == set()
+    ours = {name.removeprefix("drawwell.") for name in loaded if name.startswith("drawwell.")}
+    assert {name for name in ours if name.startswith("links.")} <= {
+        "links.deposit",
+        "links.link",
+        "links.suspicion",
+        "links.unix",
+    }
+    assert {name.split(".")[0] for name in ours} & {"doors", "sinks", "crypto", "guests", "assess"} == set()

@@ -102,7 +102,10 @@ def _serving(config: "Config") -> Iterator[str]:
     yield (
         f"broker {broker.name}: reservoir of {format_size(broker.reservoir)}, "
         f"serves while {broker.min_sources} of {len(config.sources)} sources are healthy"
+        f"{', and of those that deposit' if broker.deposits else ''}"
     )
+    if broker.deposits:
+        yield f"deposits of sources at {broker.source_socket}"
     yield f"unix door at {config.unix.path}"
     if config.tls.listen:
         ca = config.pki.ca or "the built-in CA"

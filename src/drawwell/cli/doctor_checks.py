@@ -238,7 +238,7 @@ def _broker(report: dict[str, Any] | None, start_hint: str) -> Iterator[Finding]
 def _start_hint(config: "Config", devices: tuple[UsbDevice, ...]) -> str:
     if not (config.serves or config.pours):
         return ""
-    if config.serves and not devices and all(source.path == "auto" for source in config.sources):
+    if config.sources and not devices and all(source.path == "auto" for source in config.sources):
         return (
             "Plug a OneRNG in, or name another source in the configuration; then 'drawwell run'. "
             "'drawwell demo' needs neither."

@@ -1,7 +1,6 @@
 """``drawwell source simulate``: a OneRNG without the hardware, for trying things out and for other people's tests."""
 
 import argparse
-import asyncio
 import os
 import signal
 import sys
@@ -57,6 +56,8 @@ def add_verb(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
+    import asyncio
+
     if args.rate < 0:
         raise UsageError("a rate is not negative")
     if args.export_key:
@@ -82,6 +83,8 @@ def _export_key(path: str, out: Output) -> None:
 
 
 async def _simulate(args: argparse.Namespace, out: Output) -> None:
+    import asyncio
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -129,6 +132,8 @@ def _toggle(device: "Device", out: Output) -> None:
 
 def _listen(device: "Device", out: Output) -> None:
     """Take lines from standard input, where it is one that can be waited for."""
+    import asyncio
+
     if sys.stdin is None:  # started with its standard input closed
         return
     loop, fd = asyncio.get_running_loop(), sys.stdin.fileno()

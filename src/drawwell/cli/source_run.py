@@ -1,7 +1,12 @@
-"""``drawwell source run``: one noise source as a process of its own, which deposits with the broker."""
+"""``drawwell source run``: one noise source as a process of its own, which deposits with the broker.
+
+It holds the device, so it does without whatever it can (law 10): asyncio imports ssl where there is one, and works
+where there is none.
+"""
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.output import Output
@@ -46,13 +51,12 @@ def add_verb(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    import asyncio
-
-    from drawwell.cli.run import set_up_logging
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio asks for it, and does without
+    from drawwell.cli.run import run_until_stopped, set_up_logging
     from drawwell.config.load import load
     from drawwell.host.systemd import Manager
     from drawwell.roles.devices import make_driver
-    from drawwell.roles.lone import LoneSource, run_until_signal
+    from drawwell.roles.lone import LoneSource
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
     config = load(args.config)
@@ -63,9 +67,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     out.say(
         f"starting {section.name} ({section.driver} {section.path}) for the broker at {socket}; Ctrl-C stops"
     )
-    asyncio.run(run_until_signal(LoneSource(driver, claim, socket, manager)))
-    out.say("stopped")
-    return 0
+    return run_until_stopped(LoneSource(driver, claim, socket, manager).run, out)
 
 
 def _section(args: argparse.Namespace, config: "Config") -> "SourceSection":

@@ -314,6 +314,8 @@ class Broker:
         healthy, wanted = self.healthy_sources(), self.rules.min_sources
         if healthy >= wanted:
             return ""
+        if not self.sources:
+            return f"no noise source has come yet, {wanted} needed"
         return f"{healthy} of {len(self.sources)} noise sources healthy, {wanted} needed"
 
     def consumer_report(self, name: str) -> ConsumerReport | None:

@@ -6,7 +6,6 @@ A permanent failure of the health tests does not end it, as that would forget th
 
 import asyncio
 import os
-import signal
 import time
 from contextlib import suppress
 
@@ -130,12 +129,3 @@ class SourceWords:
 
 def _simulated(identity: SourceIdentity) -> str:
     return " (simulated)" if identity.simulated else ""
-
-
-async def run_until_signal(source: LoneSource) -> None:
-    """Run in the foreground: SIGINT and SIGTERM stop; raises as `LoneSource.run`."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await source.run(stop)

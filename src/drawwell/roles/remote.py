@@ -139,7 +139,9 @@ class RemoteSource:
     def leave(self, why: str) -> None:
         """Have it gone."""
         self._caller = None
-        self._report = replace(self._report, state=SourceState.OFF, paused=False, stalled=False, last_error=why)
+        self._report = replace(
+            self._report, state=SourceState.OFF, paused=False, stalled=False, last_error=why
+        )
         log.warning("%s: %s", self.name, why)
         self.changed()
 
