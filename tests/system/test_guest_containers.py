@@ -265,7 +265,7 @@ def test_quadlet_takes_the_lines_of_the_plan(folder: Path) -> None:
         [str(QUADLET), "-dryrun"], capture_output=True, text=True, check=True, env=env
     ).stdout
     assert "-v /run/drawwell/guests/web1:/run/drawwell:ro" in made
-    assert "After=drawwell.service" in made
+    assert "After=drawwell-broker.service" in made
 
 
 @pytest.mark.skipif(not _compose(), reason="docker compose is not installed")

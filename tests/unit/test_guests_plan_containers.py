@@ -145,7 +145,7 @@ def test_podman_gets_an_option_and_lines_for_its_unit() -> None:
     """The unit starts after the broker, whose directory it mounts."""
     said = texts(Guest(Kind.PODMAN, "web1", Via.SOCKET))
     assert said["/etc/containers/systemd/web1.container"].splitlines()[1:-1] == [
-        "[Unit]", "Wants=drawwell.service", "After=drawwell.service",
+        "[Unit]", "Wants=drawwell-broker.service", "After=drawwell-broker.service",
         "[Container]", "Volume=/run/drawwell/guests/web1:/run/drawwell:ro",
     ]  # fmt: skip
     device = texts(Guest(Kind.PODMAN, "web1", Via.DEVICE))

@@ -23,7 +23,7 @@ from drawwell.guests.plan_words import (
 
 UNITS: Final = "/etc/containers/systemd"
 """Where quadlet looks for the units of root's containers (podman-systemd.unit(5))."""
-SERVICE: Final = "drawwell.service"
+SERVICE: Final = "drawwell-broker.service"
 
 
 def options(guest: Guest) -> list[str]:
