@@ -24,11 +24,14 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.onerng import image, openpgp, sample_image
     from drawwell.onerng.replies import ReplyParser
     from drawwell.onerng.verify import verify_image
+    from drawwell.reports import SourceIdentity, SourceReport, SourceState
     from drawwell.testing.certificates import PaperAuthority
     from drawwell.testing.usb_guest import bulk_packet, control_packet, packet
     from drawwell.units import parse_allowance, parse_duration, parse_size
     from drawwell.wire import usbredir
     from drawwell.wire.contexts import client_context, server_context
+    from drawwell.wire.deposit import Depositor, Depository
+    from drawwell.wire.deposit_frames import Anew, Deposit, Want
     from drawwell.wire.egd import EgdParser
     from drawwell.wire.enrolment import (
         JoinRefusal,
@@ -176,6 +179,56 @@ def fuzz_usbredir() -> Target:
         + bulk_packet(4, 0x85, 128)
         + bulk_packet(5, 5, 4, b"cmdO"),
         bulk_packet(6, 0x85, 64) + packet(usbredir.CANCEL_DATA, 6) + packet(usbredir.RESET, 0),
+    ]
+
+
+REPORT = SourceReport(
+    SourceIdentity("stick", "onerng", "/dev/stick"), SourceState.HEALTHY, False, 1, 0, 0, 0, 0, 0, 0.0, 0, 0, "",
+)  # fmt: skip
+OFFER = Depositor().offer("x", REPORT)
+
+
+def fuzz_depository() -> Target:
+    def run(data: bytes) -> None:
+        end = Depository()
+        end.receive_data(OFFER)
+        while end.next_event():
+            pass
+        end.accept(wanted=True)
+        end.call("info", {})
+        end.begin_anew()
+        end.receive_data(data)
+        with contextlib.suppress(RemoteProtocolError):
+            while end.next_event():
+                pass
+
+    healthy = OFFER[4 + int.from_bytes(OFFER[1:4], "big") :]
+    return run, [healthy, Deposit(576, 0, bytes(64)).encode(), Anew().encode(), *FRAMES]
+
+
+def fuzz_depository_offer() -> Target:
+    def run(data: bytes) -> None:
+        end = Depository()
+        end.receive_data(data)
+        with contextlib.suppress(RemoteProtocolError):
+            while end.next_event():
+                pass
+
+    return run, [OFFER, *FRAMES]
+
+
+def fuzz_depositor() -> Target:
+    def run(data: bytes) -> None:
+        end = Depositor()
+        end.receive_data(data)
+        with contextlib.suppress(RemoteProtocolError):
+            while end.next_event():
+                pass
+
+    return run, [
+        Want(True).encode() + Call(1, "info", {}).encode(),
+        Want(False).encode() + Anew().encode(),
+        *FRAMES,
     ]
 
 

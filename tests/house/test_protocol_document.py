@@ -9,6 +9,8 @@ from drawwell.crypto import receipt_form
 from drawwell.crypto.drbg import CtrDrbg
 from drawwell.entropy.blocks import DrawClass
 from drawwell.wire import limits
+from drawwell.wire.deposit import FROM_BROKER, FROM_SOURCE
+from drawwell.wire.deposit_frames import Anew, Deposit, Status, Want
 from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
 from drawwell.wire.refusals import REFUSAL_CODES
 from drawwell.wire.session import SENDS, ClientSession, Role, ServerSession, State
@@ -51,6 +53,24 @@ def test_frames_are_those_of_the_code() -> None:
     in_code = {name: (kind.TYPE, kind.MIN_BYTES, kind.MAX_BYTES) for name, kind in FRAMES.items()}
 
     assert written == in_code
+
+
+def test_frames_of_deposits_are_those_of_the_code() -> None:
+    """Types and bounds in section 12 are those of the classes, and who may say them is what the ends expect."""
+    names = {
+        Hello: "HELLO", Status: "STATUS", Deposit: "DEPOSIT", Want: "WANT", Anew: "ANEW", Call: "CALL",
+        Result: "RESULT", Refusal: "REFUSED", Bye: "BYE",
+    }  # fmt: skip
+    written = {name: (int(kind, 16), int(least), int(most)) for name, kind, _, least, most, _ in rows("12.")}
+    assert written == {name: (kind.TYPE, kind.MIN_BYTES, kind.MAX_BYTES) for kind, name in names.items()}
+    said_by = {
+        speaker: {names[kind] for stage in stages.values() for kind in stage.values()}
+        for speaker, stages in (("source", FROM_SOURCE), ("broker", FROM_BROKER))
+    }
+    for name, _, speaker, *_ in rows("12."):
+        assert {each for each, said in said_by.items() if name in said} == (
+            {"source", "broker"} if speaker == "both" else {speaker}
+        )
 
 
 def test_senders_are_those_of_the_code() -> None:

@@ -345,6 +345,35 @@ def test_the_os_generator_must_be_asked_for(tmp_path: Path, path: str) -> None:
     assert _load(tmp_path, source + "allow_os_generator = true\n").sources[0].path == path
 
 
+def test_a_broker_that_takes_deposits_needs_no_source_of_its_own(tmp_path: Path) -> None:
+    """It serves without a [[source]], its doors too, and opens no OneRNG by itself."""
+    doors = '[tls]\nlisten = "*:55000"\n[[upstream]]\nurl = "unix:///run/other.sock"\n'
+    config = _load(tmp_path, f"[broker]\ndeposits = true\nmin_sources = 2\n{doors}")
+    assert (config.serves, config.sources) == (True, ())
+    assert config.broker.source_socket == "/run/drawwell/source.sock"
+    assert any(each.name == "local" for each in config.consumers)
+    assert "a door needs a source behind it" in _faults(tmp_path, doors)[0]
+    assert _load(tmp_path, "").written_sources == ()
+    assert len(_load(tmp_path, "[[source]]\n").written_sources) == 1
+
+
+def test_who_may_deposit_is_an_account_of_its_own(tmp_path: Path) -> None:
+    """The package's account where there is one, else nobody; never one that stands for many, or draws itself."""
+    users = {"drawwell-source": 977, "www-data": 33, "nobody": 65_534}
+    machine = replace(ROOT, uid_of=users.get)
+    assert _load(tmp_path, "").broker.source_uid is None
+    assert _load(tmp_path, "", machine).broker.source_uid == 977
+    assert _load(tmp_path, '[broker]\nsource_user = "www-data"\n', machine).broker.source_uid == 33
+    for user, more in (
+        ("ann", ""),
+        ("nobody", ""),
+        ("www-data", '[[consumer]]\nname = "web"\nuser = "www-data"\n'),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            _load(tmp_path, f'[broker]\nsource_user = "{user}"\n{more}', machine)
+        assert "[broker] source_user" in caught.value.faults[0]
+
+
 def test_faults_of_several_files_are_reported_together(tmp_path: Path) -> None:
     """Every file is read to its end, in order, even when one of them is no TOML at all."""
     (tmp_path / "conf.d").mkdir()

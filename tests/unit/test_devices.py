@@ -1,0 +1,80 @@
+"""Which settings a device gets that was found, and what it is called."""
+
+import pytest
+
+from drawwell.config.load import load
+from drawwell.config.model import Config
+from drawwell.drivers.discovery import UsbDevice
+from drawwell.errors import SourceUnavailable
+from drawwell.roles.devices import OTHERS_MIN_ENTROPY, make_driver, source_by_node, source_by_stable_name
+
+PORT = "pci-0000:00:14.0-usb-0:1.2"
+OTHER_PORT = "pci-0000:00:14.0-usb-0:1.3"
+
+
+def device(kind: str = "OneRNG", path: str = "/dev/ttyACM7", port: str = PORT) -> UsbDevice:
+    return UsbDevice(kind, "0000:0000", path, port, port.rpartition(":")[2], "cdc_acm")
+
+
+def config(folder, text: str = "") -> Config:
+    (folder / "drawwell.toml").write_text(text)
+    return load(str(folder / "drawwell.toml"))
+
+
+def test_a_onerng_that_nobody_configured_is_named_after_its_port(folder) -> None:
+    """Two sticks have two names, each that of its port, whatever nodes they have today."""
+    both = (device(), device(path="/dev/ttyACM0", port=OTHER_PORT))
+    found = [source_by_stable_name(config(folder), port, both) for port in (PORT, OTHER_PORT)]
+    assert [(each.name, each.path) for each in found] == [
+        ("onerng-pci-0000-00-14.0-usb-0-1.2", "/dev/ttyACM7"),
+        ("onerng-pci-0000-00-14.0-usb-0-1.3", "/dev/ttyACM0"),
+    ]
+    assert make_driver(found[0])[0].identity.kind == "onerng"
+
+
+def test_a_source_that_is_configured_at_that_node_is_the_one(folder) -> None:
+    """Its name and its settings are those of the [[source]], by whatever link its node is named."""
+    (folder / "by-path").symlink_to("/dev/ttyACM7")
+    settings = config(
+        folder, f'[[source]]\nname = "attic"\npath = "{folder}/by-path"\nverify_firmware = "report"\n'
+    )
+    for found in (
+        source_by_stable_name(settings, PORT, (device(),)),
+        source_by_node(settings, "/dev/ttyACM7", (device(),)),
+    ):
+        assert (found.name, found.verify_firmware) == ("attic", "report")
+
+
+def test_settings_for_any_onerng_are_taken_and_the_name_while_there_is_one(folder) -> None:
+    """A [[source]] without a path is for every stick; the only one has its name, of several each has its port's too."""
+    settings = config(folder, '[[source]]\nname = "stick"\nverify_firmware = "report"\nmin_entropy = 5.0\n')
+    alone = source_by_stable_name(settings, PORT, (device(), device("TrueRNG", "/dev/ttyACM8", OTHER_PORT)))
+    assert (alone.name, alone.verify_firmware, alone.min_entropy) == ("stick", "report", 5.0)
+    one_of_two = source_by_stable_name(settings, PORT, (device(), device(path="/dev/x", port=OTHER_PORT)))
+    assert (one_of_two.name, one_of_two.min_entropy) == ("stick-pci-0000-00-14.0-usb-0-1.2", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("TrueRNG", "truerng"), ("NeuG", "neug"), ("TrueRNGpro V2", "truerngprov2")]
+)
+def test_other_devices_are_read_as_they_are(folder, kind: str, name: str) -> None:
+    """A device that speaks no protocol is read by the driver for devices, and assessed with caution."""
+    found = source_by_stable_name(config(folder), PORT, (device(kind),))
+    assert (found.driver, found.min_entropy, found.path) == ("chardev", OTHERS_MIN_ENTROPY, "/dev/ttyACM7")
+    assert found.name == f"{name}-pci-0000-00-14.0-usb-0-1.2"
+
+
+def test_what_is_not_there_or_has_no_node_is_said(folder) -> None:
+    """An empty port, and a device that needs a reader of its own, are named errors with a way out."""
+    with pytest.raises(SourceUnavailable, match=f"no noise device is plugged in at {PORT}"):
+        source_by_stable_name(config(folder), PORT, ())
+    with pytest.raises(SourceUnavailable, match=r"the Infinite Noise at .* has no node") as refused:
+        source_by_stable_name(config(folder), PORT, (device("Infinite Noise", ""),))
+    assert "driver exec" in str(refused.value.hint)
+
+
+def test_a_node_that_nobody_knows_is_taken_for_a_onerng(folder) -> None:
+    """So a simulated stick can be tried; its name is that of its node, and no longer than a name may be."""
+    found = source_by_node(config(folder), f"/tmp/{'x' * 80}", ())
+    assert found.driver == "onerng"
+    assert len(found.name) == 63
