@@ -22,9 +22,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the kerne
 class Listening:
     """Ears that are open for the length of a block; `copied` counts what they told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *opened: int) -> None:
         self.copied = 0
-        self.generations = Generations(self._count)
+        self.generations = Generations(self._count, opened)
 
     def _count(self) -> None:
         self.copied += 1
@@ -120,9 +120,33 @@ def test_a_log_line_that_a_program_wrote_is_not_believed(monkeypatch: pytest.Mon
     asyncio.run(run())
 
 
+@pytest.mark.root
+@needs_root
+@pytest.mark.skipif(not DEVICE.exists(), reason="this kernel has no fuse device to speak for")
+def test_ears_that_somebody_else_opened_hear_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A netlink socket and the kernel's log that were handed over are listened to, and nothing is opened."""
+    mark = uuid.uuid4().hex[:12].upper()
+    monkeypatch.setattr(generation, "UEVENT", f"SYNTH_ARG_{mark}=1".encode())
+    uevents = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_KOBJECT_UEVENT)
+    uevents.bind((0, 1))
+    log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    monkeypatch.setattr(generation, "KERNEL_LOG", "/nowhere/kmsg")
+    read: list[bytes] = []
+    monkeypatch.setattr(generation, "logs_copy", lambda record: bool(read.append(record)))
+
+    async def run() -> None:
+        async with Listening(uevents.detach(), log) as listening:
+            provoke(f"{mark}=1")
+            await until(lambda: listening.copied, "the event was heard")
+            write_log(b"<5>" + mark.encode() + b"\n")
+            await until(lambda: any(mark.encode() in record for record in read), "the record was read")
+
+    asyncio.run(run())
+
+
 def test_without_ears_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing may be opened it waits all the same, and says that it is deaf."""
-    monkeypatch.setattr(generation, "_open_uevents", lambda: None)
+    monkeypatch.setattr(generation, "_open_uevents", lambda _opened: None)
     monkeypatch.setattr(generation, "KERNEL_LOG", "/nowhere/kmsg")
 
     async def run() -> None:
@@ -155,7 +179,7 @@ def test_messages_that_were_lost_count_as_a_copy(monkeypatch: pytest.MonkeyPatch
         def close(self) -> None:
             reader.close()
 
-    monkeypatch.setattr(generation, "_open_uevents", Lossy)
+    monkeypatch.setattr(generation, "_open_uevents", lambda _opened: Lossy())
     monkeypatch.setattr(generation, "KERNEL_LOG", "/nowhere/kmsg")
 
     async def run() -> None:

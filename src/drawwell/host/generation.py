@@ -9,8 +9,9 @@ import asyncio
 import errno
 import os
 import socket
+import stat
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 UEVENT: Final = b"NEW_VMGENID=1"
@@ -44,17 +45,19 @@ class Generations:
 
     Args:
         copied: Called when this machine may be a copy; also when messages were lost.
-        log: The kernel's log where somebody who may has opened it for us; it is ours to close.
+        opened: Ears that somebody who may has opened for us, a netlink socket and the kernel's log; they are ours to
+            close.
     """
 
-    def __init__(self, copied: Callable[[], None], log: int | None = None) -> None:
+    def __init__(self, copied: Callable[[], None], opened: Sequence[int] = ()) -> None:
         self.deaf = True
         """Nothing can be heard here."""
         self.heard: Counter[str] = Counter()
         """How often each ear heard of a copy."""
         self.ready = asyncio.Event()
         self._copied = copied
-        self._log = log
+        self._opened_uevents = next((fd for fd in opened if _is_socket(fd)), None)
+        self._opened_log = next((fd for fd in opened if not _is_socket(fd)), None)
 
     @property
     def copies(self) -> int:
@@ -66,10 +69,10 @@ class Generations:
         loop = asyncio.get_running_loop()
         ears: list[tuple[int, Callable[[], object]]] = []
         try:
-            if uevents := _open_uevents():
+            if uevents := _open_uevents(self._opened_uevents):
                 ears.append((uevents.fileno(), uevents.close))
                 loop.add_reader(uevents, self._hear, "uevent", lambda: tells_of_copy(*_received(uevents)))
-            if (log := _open_log(self._log)) is not None:
+            if (log := _open_log(self._opened_log)) is not None:
                 ears.append((log, lambda: os.close(log)))
                 loop.add_reader(log, self._hear, "kernel log", lambda: logs_copy(os.read(log, _RECORD_BYTES)))
             self.deaf = not ears
@@ -109,8 +112,16 @@ def _received(uevents: socket.socket) -> tuple[bytes, int]:
     return message, sender
 
 
-def _open_uevents() -> socket.socket | None:
+def _is_socket(fd: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(fd).st_mode)
+
+
+def _open_uevents(opened: int | None) -> socket.socket | None:
     kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    if opened is not None:
+        uevents = socket.socket(fileno=opened)
+        uevents.setblocking(False)
+        return uevents
     try:
         uevents = socket.socket(socket.AF_NETLINK, kind, _NETLINK_KOBJECT_UEVENT)
     except OSError:

@@ -51,12 +51,9 @@ class Manager:
         found = (_as_socket(fd) for fd in self._inherited.pop(name, ()))
         return [sock for sock in found if sock is not None]
 
-    def opened(self, name: str) -> int | None:
-        """Take a file that was opened for us (ListenSpecial=), None when there is none; of several the first."""
-        fds = self._inherited.pop(name, [])
-        for fd in fds[1:]:
-            os.close(fd)
-        return fds[0] if fds else None
+    def opened(self, name: str) -> list[int]:
+        """Take whatever was opened for us under that name (ListenSpecial=, ListenNetlink=), as it is."""
+        return self._inherited.pop(name, [])
 
     def store(self, name: str, fd: int) -> bool:
         """Have a copy of the descriptor kept for this service's next life, until its other end closes.

@@ -190,7 +190,7 @@ class LinkProcess:
         self.door.listeners += [sock for sock in manager.inherited("link") if listens_at(sock, path)]
         if not self.door.listeners:
             make_run_dir(config.broker.run_dir)
-        self._generations = Generations(self._begin_anew, manager.opened("kmsg"))
+        self._generations = Generations(self._begin_anew, manager.opened("copies"))
         self._stale = asyncio.Event()
         self._tending = Tending(manager, ready=self.door.ready.wait, status=self.relay.words)
 

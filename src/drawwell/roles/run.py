@@ -60,7 +60,7 @@ class Process:
         self._links: list[Upstream] = []
         self._links_are_stale = asyncio.Event()
         self._not_reloaded = ""
-        self.generations = Generations(self._begin_anew, manager.opened("kmsg") if manager else None)
+        self.generations = Generations(self._begin_anew, manager.opened("copies") if manager else ())
         self.station = Station(config, manager, apart=apart) if config.serves or apart else None
         self._consumers = self._make_consumers(config) if consumers else []
         if self.station:

@@ -1,0 +1,115 @@
+"""The units of systemd: whole, hardened, and in agreement with the program that they start."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from drawwell.cli import parse
+from drawwell.errors import UsageError
+
+UNITS = Path(__file__).resolve().parents[2] / "packaging" / "systemd"
+MOST_EXPOSED = {
+    "drawwell-source@.service": 0.8,
+    "drawwell-broker.service": 1.2,
+    "drawwell-link.service": 1.2,
+    "drawwell-kernel.service": 1.5,
+    "drawwell-seeded.service": 0.8,
+}
+"""`systemd-analyze security`, from 0 (nothing is left to take away) to 10."""
+SERVICES = sorted(UNITS.glob("*.service"))
+needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+
+
+def named(path: Path) -> str:
+    return path.name
+
+
+def settings(unit: Path, name: str) -> list[str]:
+    """Every value of a setting, in order."""
+    return re.findall(rf"^{re.escape(name)}=(.*)$", unit.read_text(), flags=re.MULTILINE)
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", SERVICES, ids=named)
+def test_a_service_is_exposed_as_little_as_is_said(unit: Path) -> None:
+    """What `systemd-analyze security` says of each service is at most what we promise."""
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", f"./{unit.name}"],
+        cwd=UNITS, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found = re.search(r"Overall exposure level for .*: ([\d.]+)", done.stdout)
+    assert found, done.stderr
+    assert float(found[1]) <= MOST_EXPOSED[unit.name], done.stdout
+
+
+@needs_systemd
+def test_systemd_has_nothing_to_say_of_the_units(tmp_path: Path) -> None:
+    """`systemd-analyze verify` is silent, with a program in the place of ours and without the manual."""
+    for source in UNITS.iterdir():
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / source.name)
+        elif source.suffix in {".service", ".socket", ".target"}:
+            text = source.read_text().replace("/usr/bin/drawwell", "/bin/true")
+            (tmp_path / source.name).write_text(re.sub(r"^Documentation=.*\n", "", text, flags=re.MULTILINE))
+    names = [path.name.replace("@.", "@stick.") for path in tmp_path.iterdir() if path.is_file()]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(f"./{name}" for name in sorted(names))],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    ours = [line for line in (done.stdout + done.stderr).splitlines() if "drawwell" in line]
+    assert (ours, done.returncode) == ([], 0)
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=named)
+def test_a_service_starts_a_command_that_exists(unit: Path) -> None:
+    """The command line of each unit is one that the program understands."""
+    [command] = settings(unit, "ExecStart")
+    program, *words = command.split()
+    assert program == "/usr/bin/drawwell"
+    try:
+        parse([word.replace("%I", "pci-0000:00:14.0-usb-0:2") for word in words])
+    except UsageError as error:
+        pytest.fail(str(error))
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=named)
+def test_bytes_in_memory_stay_there(unit: Path) -> None:
+    """No service leaves a core, none is swapped out, and each is watched unless it ends by itself."""
+    assert settings(unit, "LimitCORE") == ["0"]
+    assert settings(unit, "MemorySwapMax") == ["0"]
+    if settings(unit, "Type") == ["notify"]:
+        assert settings(unit, "WatchdogSec")
+        assert "78" in settings(unit, "RestartPreventExitStatus")[0].split()
+
+
+def test_the_kernels_feed_never_meets_the_network() -> None:
+    """CAP_SYS_ADMIN is in one unit, and that has a network of its own and Unix sockets alone."""
+    holders = {
+        unit.name for unit in SERVICES if "CAP_SYS_ADMIN" in " ".join(settings(unit, "CapabilityBoundingSet"))
+    }
+    assert holders == {"drawwell-kernel.service"}
+    kernel = UNITS / "drawwell-kernel.service"
+    assert settings(kernel, "PrivateNetwork") == ["yes"]
+    assert settings(kernel, "RestrictAddressFamilies") == ["AF_UNIX"]
+
+
+def test_every_socket_is_one_that_its_service_takes() -> None:
+    """Each socket unit names a service that wants it, and a descriptor that the program asks for."""
+    taken = {"unix", "control", "source", "link", "copies"}
+    for unit in UNITS.glob("*.socket"):
+        assert set(settings(unit, "FileDescriptorName")) <= taken
+        [service] = settings(unit, "Service")
+        wanted = settings(UNITS / service, "Requires") + settings(UNITS / service, "Wants")
+        assert unit.name in " ".join(wanted).split()
+
+
+def test_every_user_of_a_service_is_made() -> None:
+    """Users and groups of the units are those of sysusers.d."""
+    made = set(re.findall(r"^u (\S+)", (UNITS / "drawwell.sysusers.conf").read_text(), flags=re.MULTILINE))
+    for unit in SERVICES:
+        assert set(settings(unit, "User") + settings(unit, "Group")) <= made
+    for unit in UNITS.glob("*.socket"):
+        assert set(settings(unit, "SocketGroup")) <= made
