@@ -115,15 +115,14 @@ class Libvirtd:
         if not initrd.exists():  # libvirt gives them to QEMU's user: not the cache's own
             shutil.copy(image.kernel.image, kernel)
             shutil.copy(image.initrd, initrd)
-        words = {
-            "digest": image.digest,
-            "append": image.append,
-            "memory": image.memory_mib,
-            "root": self.root,
-        }
-        self.virsh(
-            "define", "/dev/stdin", text=_DOMAIN.format(name=name, devices=devices, machine=machine, **words)
+        words = {"digest": image.digest, "append": image.append, "memory": image.memory_mib}
+        described, settled = (
+            _DOMAIN.format(name=name, devices=devices, machine=machine, root=self.root, **words),
+            "",
         )
+        while described != settled:  # it sorts the controllers that it added, a little each time
+            self.virsh("define", "/dev/stdin", text=described)
+            described, settled = self.describe(name), described
 
     def start(self, name: str) -> Console:
         """Start a domain, and return its shell when that is there."""

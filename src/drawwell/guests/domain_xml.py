@@ -259,7 +259,9 @@ def _record_element(record: Record) -> Element:
         attributes["genid"] = "added"
     if record.controllers:
         attributes["controllers"] = " ".join(record.controllers)
-    return element("drawwell:guest", attributes)
+    made = element("drawwell:guest", attributes)
+    made.namespaceURI = NAMESPACE
+    return made
 
 
 def source_path(device: Element) -> str:

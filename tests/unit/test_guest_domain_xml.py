@@ -1,0 +1,145 @@
+"""A domain's XML: what of ours is found in it, and what goes when that is taken away."""
+
+import pytest
+
+from drawwell.errors import GuestUnavailable
+from drawwell.guests.domain_xml import Domain, Record, children, element
+from drawwell.guests.libvirt_audit import facts, owner_of, shared_sockets
+from drawwell.guests.model import GuestFacts, Verdict
+
+EGD = (
+    "<rng model='virtio'>{rate}<backend model='egd' type='unix'><source mode='connect' path='{path}'>{again}</source>"
+    "</backend><alias name='rng0'/><address type='pci' bus='0x06'/></rng>"
+)
+AGAIN = "<reconnect enabled='yes' timeout='1'/>"
+
+
+def domain(devices: str = "", more: str = "") -> Domain:
+    return Domain(f"<domain type='qemu'><name>vm</name>{more}<devices>{devices}</devices></domain>")
+
+
+def egd(path: str = "/run/drawwell/guests/a/egd.sock", rate: str = "", again: str = AGAIN) -> str:
+    return EGD.format(path=path, rate=rate, again=again)
+
+
+def verdicts(found: GuestFacts) -> dict[str, Verdict]:
+    return {each.what: each.verdict for each in found.findings}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "<domain", "<network/>", "<domain><name>x</name></domain>", "<domain><devices/></domain>",
+     "<!DOCTYPE d [<!ENTITY a 'b'>]><domain><name>&a;</name><devices/></domain>"],
+)  # fmt: skip
+def test_what_is_no_domain_is_told(text: str) -> None:
+    """No XML, another root, no name, no devices, or entities of its own: GuestUnavailable."""
+    with pytest.raises(GuestUnavailable, match="cannot be read"):
+        Domain(text)
+
+
+def test_a_device_is_found_by_what_we_wrote_in_it() -> None:
+    """Aliases and addresses that libvirt adds do not hide it; another path does."""
+    ours = element(
+        "rng", {"model": "virtio"}, element("backend", {"model": "egd"}, element("source", {"path": "/a"}))
+    )
+    assert len(domain(egd("/a")).like(ours)) == 1
+    assert domain(egd("/b")).like(ours) == []
+
+
+def test_a_directory_s_devices_are_not_those_of_one_with_a_longer_name() -> None:
+    """What is fed from /run/g/a is found, what is fed from /run/g/ab is not."""
+    both = domain(egd("/run/g/a/egd.sock") + egd("/run/g/ab/egd.sock"))
+    assert len(both.of_directory("/run/g/a")) == 1
+
+
+def test_a_controller_goes_when_nothing_sits_on_it() -> None:
+    """Of the controllers that came for a device, those on which something else was put since stay."""
+    ports = "".join(f"<controller type='pci' index='{n}' model='pcie-root-port'/>" for n in (5, 6, 7))
+    found = domain(ports + egd())
+    found.drop_controllers(("6", "7"))
+    assert found.controllers == {"5", "6"}
+
+
+def test_the_record_goes_without_a_trace() -> None:
+    """<metadata> goes with it when it is empty then, and what others keep there stays, prefix and all."""
+    theirs = "<metadata><v:x xmlns:v='urn:v'/></metadata>"
+    for before in (domain(), domain(more=theirs)):
+        changed = Domain(str(before))
+        changed.write_record(Record("a", "virtio"))
+        assert changed.record == Record("a", "virtio")
+        again = Domain(str(changed))
+        again.write_record(None)
+        assert str(again) == str(before)
+
+
+def test_a_state_of_the_agent_is_read() -> None:
+    """No channel, one that is there, and one in whose guest the agent answers are told apart."""
+    channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'{}/></channel>"
+    assert [domain(each).agent for each in ("", channel.format(""), channel.format(" state='connected'"))] == [
+        "", "defined", "connected",
+    ]  # fmt: skip
+
+
+def test_the_audit_tells_a_good_domain() -> None:
+    """With our plan and the agent everything holds."""
+    rate = "<rate bytes='640' period='8000'/>"
+    channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+    found = facts(domain(egd(rate=rate) + channel, "<genid>x</genid>"), running=True, shared=frozenset())
+    assert set(verdicts(found).values()) == {Verdict.HOLDS}
+    assert (found.backend, found.limit) == (
+        "rng-egd, /run/drawwell/guests/a/egd.sock", "640 bytes in each 8000 ms",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("devices", "what"),
+    [
+        ("", "it has virtio-rng"),
+        (
+            "<rng model='virtio'><backend model='random'>/dev/ttyACM0</backend></rng>",
+            "what feeds it does no harm",
+        ),
+        (egd(again=""), "it outlives a restart of the broker"),
+        (egd(rate="<rate bytes='1000'/>"), "its limit lets bytes through"),
+        (egd(), "it has a VM generation id"),
+        (egd(), "its copies can be reseeded from here"),
+    ],
+)
+def test_the_audit_tells_what_is_wrong(devices: str, what: str) -> None:
+    """No generator, the stick itself, no reconnect, a limit that stalls, no generation id, no agent: each fails."""
+    assert verdicts(facts(domain(devices), running=False, shared=frozenset()))[what] is Verdict.FAILS
+
+
+def test_a_clone_that_kept_its_socket_is_told() -> None:
+    """Two domains at one socket are one consumer; the host's own generator is anybody's."""
+    host = "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
+    shared = shared_sockets(
+        [domain(egd("/a")), domain(egd("/a")), domain(egd("/b")), domain(host), domain(host)]
+    )
+    assert shared == {"/a"}
+    assert (
+        verdicts(facts(domain(egd("/a")), running=True, shared=shared))["its socket is its own"]
+        is Verdict.FAILS
+    )
+
+
+CAPABILITIES = (
+    "<capabilities><host><secmodel><model>none</model></secmodel><secmodel><model>dac</model>"
+    "<baselabel type='kvm'>+1:+2</baselabel><baselabel type='qemu'>{}</baselabel></secmodel></host></capabilities>"
+)
+
+
+def test_the_socket_s_owner_is_who_runs_qemu() -> None:
+    """libvirt's own label by numbers or names, a domain's own before it, and nobody where there is none."""
+    own = "<seclabel type='static' model='dac'><label>+7:+8</label></seclabel>"
+    assert owner_of(domain(), CAPABILITIES.format("+64055:+107")) == (64055, 107)
+    assert owner_of(domain(), CAPABILITIES.format("root:root")) == (0, 0)
+    assert owner_of(domain(more=own), CAPABILITIES.format("+64055:+107")) == (7, 8)
+    assert owner_of(domain(), "<capabilities/>") == (None, None)
+    with pytest.raises(GuestUnavailable, match="names no user"):
+        owner_of(domain(), CAPABILITIES.format("nobody-at-all:x"))
+
+
+def test_children_are_those_right_below() -> None:
+    """A tag further down is no child."""
+    assert [each.tagName for each in children(domain(egd()).root, "name", "rng")] == ["name"]

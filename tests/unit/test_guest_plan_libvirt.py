@@ -1,0 +1,144 @@
+"""What libvirt is told for a guest: every way in, and no word that leaves its place."""
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from xml.dom import minidom
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drawwell.errors import UsageError
+from drawwell.guests import plan_libvirt
+from drawwell.guests.domain_xml import Domain, Record, holds, parsed, source_path, written
+from drawwell.guests.model import WAYS, Guest, Kind, Plan, Via
+from drawwell.guests.plan_qemu import PERIOD_MS, REQUEST_BYTES
+from drawwell.units import Allowance
+
+MACHINE = WAYS[Kind.LIBVIRT]
+DOMAIN = (
+    "<domain type='qemu'><name>x</name><memory>65536</memory><os><type arch='x86_64'>hvm</type></os>"
+    "<devices></devices></domain>"
+)
+
+
+def guest(via: Via = Via.VIRTIO, rate: Allowance | None = None, **more: str) -> Guest:
+    return Guest(Kind.LIBVIRT, "web01", via, rate=rate, **more)
+
+
+def piece(plan: Plan, into: str) -> str:
+    return next(each.text for each in plan.pieces if each.into == into)
+
+
+@pytest.mark.parametrize("via", MACHINE)
+@pytest.mark.skipif(not shutil.which("virt-xml-validate"), reason="virt-xml-validate is not installed")
+def test_libvirts_own_schema_takes_a_domain_with_the_plan(via: Via, tmp_path: Path) -> None:
+    """A domain with the device, the generation id and the record of ours is valid."""
+    domain = Domain(DOMAIN)
+    domain.add(plan_libvirt.device(guest(via, Allowance(1024, 1.0)), (1, 4) if via is Via.USB else None))
+    domain.add_generation_id()
+    domain.write_record(Record("web01", via, genid=True))
+    file = tmp_path / "domain.xml"
+    file.write_text(str(domain))
+    done = subprocess.run(["virt-xml-validate", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("via", MACHINE)
+@pytest.mark.skipif(not shutil.which("virt-install"), reason="virt-install (virtinst) is not installed")
+def test_virt_install_makes_the_same_device_of_its_options(via: Via) -> None:
+    """A machine that virt-install makes has the device of the plan, and a generation id."""
+    options = shlex.split(piece(plan_libvirt.plan(guest(via, Allowance(64, 1.0))), "virt-install"))
+    machine = ["--name", "x", "--memory", "64", "--disk", "none", "--import", "--osinfo", "generic"]
+    command = ["virt-install", "--connect", "test:///default", *machine, "--dry-run", "--print-xml", *options]
+    made = Domain(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert len(made.like(plan_libvirt.device(guest(via, Allowance(64, 1.0))))) == 1
+    assert made.has_generation_id
+
+
+def test_the_limit_is_a_multiple_of_a_request_and_never_missing() -> None:
+    """libvirt has no period without a limit: with a rate it lies above that, without one so high that it is none."""
+    for rate, least in ((None, 10_000_000), (Allowance(1000, 1.0), 1000 * PERIOD_MS // 1000)):
+        element = plan_libvirt.device(guest(rate=rate)).getElementsByTagName("rate")[0]
+        assert element.getAttribute("period") == str(PERIOD_MS)
+        limit = int(element.getAttribute("bytes"))
+        assert (limit % REQUEST_BYTES, limit >= least) == (0, True)
+
+
+def test_a_container_s_way_is_refused() -> None:
+    """A machine is not given a container's way in."""
+    with pytest.raises(UsageError, match="no way in called socket"):
+        plan_libvirt.device(guest(Via.SOCKET))
+
+
+def test_the_stick_is_named_by_its_place_when_there_are_two() -> None:
+    """By vendor and product alone where there is one, and by the kernel's numbers beside that where there are more."""
+    one, two = (
+        written(plan_libvirt.device(guest(Via.USB))),
+        written(plan_libvirt.device(guest(Via.USB), (3, 7))),
+    )
+    assert ("<address" in one, '<address bus="3" device="7"/>' in two) == (False, True)
+    assert 'startupPolicy="optional"' in one
+
+
+def test_the_hook_runs_for_its_domain_alone(tmp_path: Path) -> None:
+    """Only when its own domain has started is the guest reseeded; a name is one word to the shell."""
+    said = tmp_path / "said"
+    fake = tmp_path / "drawwell"
+    fake.write_text(f'#!/bin/sh\necho "$@" >>{said}\n')
+    fake.chmod(0o755)
+    script = plan_libvirt.hook(guest(domain="it's $(mine)")).replace("setsid -f drawwell", str(fake))
+    script = script.replace(">/dev/null 2>&1", "")
+    for words in (("other", "started"), ("it's $(mine)", "prepare"), ("it's $(mine)", "started")):
+        subprocess.run(["sh", "-c", script, "hook", *words, "begin", "-"], check=True, input=b"<domain/>")
+    assert said.read_text().split()[:3] == ["guest", "reseed", "web01"]
+    assert len(said.read_text().splitlines()) == 1
+
+
+def test_what_confines_guests_gets_a_rule_for_the_sockets() -> None:
+    """AppArmor's rule has the directory of the sockets, and a path that could be more than a path is refused."""
+    assert (
+        piece(plan_libvirt.plan(guest()), plan_libvirt.APPARMOR_FILE) == "/run/drawwell/guests/*/*.sock rw,\n"
+    )
+    with pytest.raises(UsageError, match="AppArmor"):
+        plan_libvirt.plan(guest(run_dir="/run/x, /** rwx"))
+
+
+TEXTS = st.text(max_size=60) | st.text(alphabet="<>&'\"/]-!\\ \n\t\0x", max_size=30)
+
+
+@given(run_dir=TEXTS, via=st.sampled_from(MACHINE))
+def test_no_path_leaves_its_place_in_the_xml(run_dir: str, via: Via) -> None:
+    """Whatever stands in a path comes back as that path from a domain of the same shape, or is refused."""
+    bytes_for = guest(via, run_dir=f"/{run_dir}")
+    try:
+        made = plan_libvirt.device(bytes_for)
+    except UsageError:
+        return
+    domain = Domain(DOMAIN)
+    domain.add(made)
+    (read,) = Domain(str(domain)).devices()
+    plain = plan_libvirt.device(guest(via))
+    shape = [each.tagName for each in read.getElementsByTagName("*")]
+    assert shape == [each.tagName for each in plain.getElementsByTagName("*")]
+    assert holds(read, made)
+    if bytes_for.socket:
+        assert source_path(read) == bytes_for.socket
+
+
+@given(name=TEXTS, via=TEXTS)
+def test_no_name_leaves_its_place_in_the_record(name: str, via: str) -> None:
+    """A record that was written is read back as it was, and adds one element, or is refused."""
+    domain = Domain(DOMAIN)
+    try:
+        domain.write_record(Record(name, via, genid=True, controllers=("5", "6")))
+    except UsageError:
+        return
+    again = Domain(str(domain))
+    assert again.record == Record(name, via, genid=True, controllers=("5", "6"))
+    assert (
+        len(minidom.parseString(str(domain)).getElementsByTagName("*"))
+        == len(parsed(DOMAIN).getElementsByTagName("*")) + 3
+    )
