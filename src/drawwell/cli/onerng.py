@@ -84,7 +84,7 @@ def _carry_out(args: argparse.Namespace, out: Output) -> dict[str, Any]:
     source, node = _which(args)
     result = source_command(args, source, args.verb, arguments) if source else None
     if result is None:
-        result = asyncio.run(_directly(node, args.verb, arguments, out))
+        result = asyncio.run(_directly(args, node, arguments, out))
     return result
 
 
@@ -111,11 +111,19 @@ def _which(args: argparse.Namespace) -> tuple[str | None, str]:
     )
 
 
-async def _directly(path: str, verb: str, arguments: dict[str, Any], out: Output) -> dict[str, Any]:
+async def _directly(
+    args: argparse.Namespace, path: str, arguments: dict[str, Any], out: Output
+) -> dict[str, Any]:
     """Open the device, carry the verb out, and leave the device as the verb made it."""
+    from drawwell.config.load import load
     from drawwell.drivers.onerng import OneRngSource
+    from drawwell.onerng.verify import VENDOR
+    from drawwell.roles.devices import firmware_signer
 
-    source = OneRngSource("onerng", path, verify="report")
+    sections = [each for each in load(args.config).sources if each.driver == "onerng"]
+    verb, section = args.verb, next((each for each in sections if each.path in {path, "auto"}), None)
+    signer = firmware_signer(section) if section else VENDOR
+    source = OneRngSource("onerng", path, verify="report", signer=signer)
     try:
         source.attach()
         if verb == "dump":

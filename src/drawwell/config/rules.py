@@ -21,6 +21,7 @@ ONLY_FOR: Final = {
     "command": ("exec",),
     "mode": ("onerng",),
     "verify_firmware": ("onerng",),
+    "firmware_key": ("onerng",),
     "allow_os_generator": ("chardev", "replay"),
     "loop": ("replay",),
 }

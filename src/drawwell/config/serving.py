@@ -195,6 +195,14 @@ class SourceSection:
         why="With report a device with firmware of your own can be used; off saves the seconds that the dump takes.",
         example='"report"',
     )
+    firmware_key: str | None = setting(
+        PATH,
+        default_is="the vendor's key, which is built in",
+        what="The file of the RSA key that the OneRNG's firmware image must be signed by, instead of the vendor's.",
+        why="For firmware that you built and signed yourself. With the published test key of the simulated device "
+        "everything that is verified is called simulated, and earns no credit.",
+        example='"/etc/drawwell/firmware.asc"',
+    )
     stall: float = setting(
         Duration(0.1, 3600),
         "5s",

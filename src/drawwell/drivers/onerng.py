@@ -14,7 +14,7 @@ from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable, Us
 from drawwell.host.virtual import virtual_facts
 from drawwell.onerng.commands import Command, Mode, parse_mode
 from drawwell.onerng.image import Image, UnreadableImage
-from drawwell.onerng.verify import SIMULATOR, VENDOR, FirmwareVerdict, verify_image
+from drawwell.onerng.verify import SIMULATOR, VENDOR, FirmwareVerdict, Signer, verify_image
 from drawwell.reports import Firmware, SourceIdentity, as_json
 
 _POOL_FILL_S: Final = 0.1
@@ -39,6 +39,7 @@ class OneRngSource:
         verify: Refuse a device whose image signature is not verified (``require``), use it and say so
             (``report``), or do not ask for the image (``off``).
         stall_s: How long no sample may come before it counts as gone.
+        signer: Whose signature the image must bear; on a pseudo-terminal it is the published test key's.
 
     Raises:
         UsageError: no such mode or policy, or a mode without noise.
@@ -51,6 +52,8 @@ class OneRngSource:
         mode: str = "cmd1",
         verify: str = "require",
         stall_s: float = 5.0,
+        *,
+        signer: Signer = VENDOR,
     ) -> None:
         if verify not in VERIFY_POLICIES:
             raise UsageError(f"no policy {verify!r}", hint=f"The policies are {', '.join(VERIFY_POLICIES)}.")
@@ -59,6 +62,7 @@ class OneRngSource:
         self._mode = _noise_mode(mode)
         self._verify = verify
         self._stall_s = stall_s
+        self._signer = signer
         self._tty: Tty | None = None
         self._path = path
         self._stable_name = ""
@@ -245,15 +249,16 @@ class OneRngSource:
         except UnreadableImage as error:
             self._verdict = FirmwareVerdict(Firmware.COULD_NOT_CHECK, str(error))
         else:
-            self._verdict = verify_image(image, SIMULATOR if self._simulated else VENDOR)
+            self._verdict = verify_image(image, SIMULATOR if self._simulated else self._signer)
+            self._simulated = self._simulated or self._verdict.simulated
 
     def _insist(self) -> None:
         """Let only a verified device pass."""
         if self._verdict.outcome is Firmware.NOT_VERIFIED:
             raise SourceRejected(
                 f"the firmware image of {self._path} is not verified: {self._verdict.reason}",
-                hint="Do not use this device, unless the firmware is your own and you set verify_firmware = "
-                '"report".',
+                hint="Do not use this device, unless the firmware is your own and you set firmware_key, or "
+                'verify_firmware = "report".',
             )
         if self._verdict.outcome is not Firmware.VERIFIED:
             raise SourceUnavailable(

@@ -79,7 +79,7 @@ def parse_signature(packet: bytes) -> Signature:
     Raises:
         BadSignature: not one, or not one that this verifier understands.
     """
-    body = _Reader(_packet_body(packet))
+    body = Reader(_signature_body(packet))
     version, kind, algorithm, hash_id = body.take(4)
     if version != 4 or algorithm != RSA or hash_id not in _HASHES:
         raise BadSignature("not a version 4 RSA signature over SHA-1, SHA-256, SHA-384 or SHA-512")
@@ -139,7 +139,7 @@ def _open(value: int, key: RsaKey) -> int:
     return pow(value, key.e, key.n) if 0 < value < key.n else -1
 
 
-class _Reader:
+class Reader:
     """Takes bytes from the front; never more than there are."""
 
     def __init__(self, data: bytes) -> None:
@@ -148,39 +148,55 @@ class _Reader:
 
     @property
     def left(self) -> int:
+        """How many bytes are left."""
         return len(self._data) - self._at
 
     def take(self, size: int) -> bytes:
+        """Take `size` bytes; BadSignature when there are fewer."""
         if size > self.left:
             raise BadSignature("a length in the signature is larger than the signature")
         self._at += size
         return self._data[self._at - size : self._at]
 
     def number(self, size: int) -> int:
+        """Take a big-endian number of `size` bytes."""
         return int.from_bytes(self.take(size), "big")
 
 
-def _packet_body(packet: bytes) -> bytes:
-    """Return the body of the only packet, old format or new (RFC 4880, 4.2)."""
-    reader = _Reader(packet)
+def take_packet(reader: Reader) -> tuple[int, bytes]:
+    """Take a packet, old format or new; return its tag and its body (RFC 4880, 4.2).
+
+    Raises:
+        BadSignature: no packet, or one without a length.
+    """
     tag_byte = reader.number(1)
+    if not tag_byte & 0x80:
+        raise BadSignature("not an OpenPGP packet")
     new_format = tag_byte & 0xC0 == 0xC0
-    tag = tag_byte & 0x3F if new_format else tag_byte >> 2 & 0x0F
-    if not tag_byte & 0x80 or tag != SIGNATURE_TAG:
-        raise BadSignature("not an OpenPGP signature")
     length = _new_length(reader) if new_format else _old_length(reader, tag_byte & 3)
-    if length != reader.left:
+    return tag_byte & 0x3F if new_format else tag_byte >> 2 & 0x0F, reader.take(length)
+
+
+def _signature_body(packet: bytes) -> bytes:
+    """Return the body of the only packet, which is a signature."""
+    if not packet or not packet[0] & 0x80:
+        raise BadSignature("not an OpenPGP signature")
+    reader = Reader(packet)
+    tag, body = take_packet(reader)
+    if tag != SIGNATURE_TAG:
+        raise BadSignature("not an OpenPGP signature")
+    if reader.left:
         raise BadSignature("not exactly one signature packet")
-    return reader.take(length)
+    return body
 
 
-def _old_length(reader: _Reader, kind: int) -> int:
+def _old_length(reader: Reader, kind: int) -> int:
     if kind == 3:
         raise BadSignature("a signature packet without a length")
     return reader.number(1 << kind)
 
 
-def _new_length(reader: _Reader, largest_first: int = 223) -> int:
+def _new_length(reader: Reader, largest_first: int = 223) -> int:
     """Read a length of the new packet format (RFC 4880, 4.2.2); from 224 on it would be a partial one."""
     first = reader.number(1)
     if first < 192:
@@ -213,7 +229,7 @@ def _judge_subpackets(hashed_area: bytes, unhashed_area: bytes) -> str:
 
 def _subpackets(area: bytes) -> Iterator[tuple[int, bool, bytes]]:
     """Yield type, critical bit and value of each subpacket (RFC 4880, 5.2.3.1)."""
-    reader = _Reader(area)
+    reader = Reader(area)
     while reader.left:
         length = _new_length(reader, largest_first=254)  # a subpacket has no partial length
         if length < 1:

@@ -14,6 +14,9 @@ from drawwell.drivers.onerng import OneRngSource
 from drawwell.drivers.replay import ReplaySource
 from drawwell.entropy.health import NoiseClaim
 from drawwell.errors import ConfigError, SourceUnavailable, UsageError
+from drawwell.onerng.image import BadSignature
+from drawwell.onerng.openpgp_key import MAX_KEY_BYTES, signer_of
+from drawwell.onerng.verify import VENDOR, Signer
 from drawwell.ports import NoiseSource
 
 ONERNG_MIN_ENTROPY = 6.0
@@ -37,7 +40,12 @@ def _driver(section: SourceSection) -> NoiseSource:
     match section.driver:
         case "onerng":
             return OneRngSource(
-                name, path=path, mode=section.mode, verify=section.verify_firmware, stall_s=section.stall
+                name,
+                path=path,
+                mode=section.mode,
+                verify=section.verify_firmware,
+                stall_s=section.stall,
+                signer=firmware_signer(section),
             )
         case "chardev":
             return CharDeviceSource(
@@ -51,6 +59,28 @@ def _driver(section: SourceSection) -> NoiseSource:
         case "replay":
             return ReplaySource(name, path, loop=section.loop)
     raise ConfigError(f"source {name}: no driver is called {section.driver!r}")
+
+
+def firmware_signer(section: SourceSection) -> Signer:
+    """Return whose signature its firmware must bear.
+
+    Raises:
+        ConfigError: the file of the key cannot be read, or holds none.
+    """
+    path = section.firmware_key
+    if not path:
+        return VENDOR
+    try:
+        with open(path, "rb") as file:
+            return signer_of(file.read(MAX_KEY_BYTES + 1))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+    except BadSignature as error:
+        reason = str(error)
+    raise ConfigError(
+        f"source {section.name}: firmware_key {path}: {reason}",
+        hint="Write it with 'gpg --export --armor KEY', readable to the account that the source runs under.",
+    )
 
 
 def pick_source(config: Config, wanted: str | None) -> SourceSection:
