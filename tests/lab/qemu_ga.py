@@ -15,9 +15,8 @@ DEVICE: Final = (
     "-device", "virtserialport,chardev=qga,name=org.qemu.guest_agent.0",
 )  # fmt: skip
 """QEMU's arguments; the agent answers at ``qga`` in the guest's directory."""
-INIT: Final = (
-    '/bin/qemu-ga -d -m virtio-serial -p "$(ls -d /dev/vport*)" -t /tmp -f /tmp/qemu-ga.pid\n. /agent.sh\n'
-)
+_AGENT: Final = "/bin/qemu-ga -d -m virtio-serial -t /tmp -f /tmp/qemu-ga.pid"
+INIT: Final = f'PATH=/bin:/usr/bin {_AGENT} -p "$(ls -d /dev/vport*)"\n. /agent.sh\n'
 
 
 def agent_files() -> dict[str, Path]:

@@ -12,6 +12,7 @@ import pytest
 from drawwell.testing.daemon import Daemon, Stick, command
 from lab.cache import or_skip
 from lab.guest import QemuGuest
+from lab.host_programs import host_programs
 from lab.initramfs import Image, tiny
 from lab.qemu_ga import DEVICE, INIT, MODULES, agent_files
 
@@ -46,7 +47,8 @@ def broker(config: Path) -> Iterator[Path]:
 def image() -> Image:
     """A small guest with the QEMU guest agent, of the kernel that knows generation ids."""
     with or_skip():
-        return tiny("full", modules=(*MODULES, "xhci_pci", "cdc_acm"), files=agent_files(), init=INIT)
+        files = {**agent_files(), **host_programs("perl")}
+        return tiny("full", modules=(*MODULES, "xhci_pci", "cdc_acm"), files=files, init=INIT)
 
 
 def guest(config: Path, *words: str) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def served(config: Path) -> int:
 def test_a_machine_started_with_the_plan_draws_from_this_broker(broker: Path, image: Image) -> None:
     """Applied and started with the planned arguments, it is seen from inside to be healthy, and its account rises."""
     applied = guest(broker, "apply", "qemu", NAME, "--rate", "64KiB/s")
-    assert (applied["status"], len(applied["changes"])) == (0, 1)
+    assert (applied["status"], len(applied["changes"])) == (0, 1), applied
     assert guest(broker, "apply", "qemu", NAME, "--rate", "64KiB/s")["changes"] == []
     with QemuGuest(image, "-name", NAME, *DEVICE, *arguments(applied["plan"])) as machine:
         machine.until("test -e /tmp/qemu-ga.pid")
@@ -87,6 +89,8 @@ def test_a_machine_started_with_the_plan_draws_from_this_broker(broker: Path, im
         (facts,) = guest(broker, "audit", "qemu")["guests"]
         assert (facts["name"], facts["virtio_rng"], facts["generation_id"]) == (NAME, True, True)
         assert {each["verdict"] for each in facts["findings"]} == {"holds"}
+        reseeded = guest(broker, "reseed", NAME)
+        assert set(verdicts(reseeded).values()) == {"holds"}, reseeded
 
 
 def test_a_running_machine_is_plugged_and_unplugged(broker: Path, image: Image) -> None:

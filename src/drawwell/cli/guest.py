@@ -34,10 +34,8 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     verify = verb(
         "verify", _verify, "look from inside the guest: is it drawing from this broker, is it healthy"
     )
-    reseed = verb(
-        "reseed", _reseed, "give a guest that was cloned or restored fresh bytes, and make it reseed"
-    )
-    for parser in (plan, apply, verify, reseed):
+    for parser in (plan, apply, verify):
+        _add_kind(parser)
         _add_guest(parser)
     for parser in (plan, apply):
         _add_terms(parser)
@@ -46,6 +44,12 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         "--mend", action="store_true", help="put the driver back of a guest that waits for ever"
     )
     _add_timeout(verify, 20.0, "how long a read in the guest may take")
+    reseed = verb(
+        "reseed", _reseed, "give a guest that was cloned or restored fresh bytes, and make it reseed"
+    )
+    reseed.set_defaults(via=None, device=None)
+    _add_name(reseed)
+    _add_timeout(reseed, 30.0, "how long the guest may take until it can be reached")
     audit = verb(
         "audit", _audit, "look at every guest on this host: virtio-rng, what feeds it, limits, generation id"
     )
@@ -56,15 +60,22 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     verb("list", _list, "list the guests of the running broker with their terms and accounts")
 
 
-def _add_guest(parser: argparse.ArgumentParser) -> None:
+def _add_kind(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", choices=_KINDS, help=f"what runs it: {', '.join(_KINDS)}")
+
+
+def _add_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the guest's name: a-z, 0-9, dot, _ and -")
-    parser.add_argument("--via", metavar="WAY", choices=_WAYS, help=f"the way in: {', '.join(_WAYS)}")
     parser.add_argument("--domain", metavar="DOMAIN", help="what the host's software calls it, when not NAME")
+    _add_where(parser)
+
+
+def _add_guest(parser: argparse.ArgumentParser) -> None:
+    _add_name(parser)
+    parser.add_argument("--via", metavar="WAY", choices=_WAYS, help=f"the way in: {', '.join(_WAYS)}")
     parser.add_argument(
         "--device", metavar="DEVICE", help="which stick, when there are several and the way in gives one away"
     )
-    _add_where(parser)
 
 
 def _add_where(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +138,7 @@ def _verify(args: argparse.Namespace, out: Output) -> int:
 
 
 def _reseed(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.guest_verify import reseed
+    from drawwell.cli.guest_reseed import reseed
 
     return reseed(args, out)
 

@@ -14,7 +14,6 @@ from drawwell.reports import as_json
 
 SOCKET_INSIDE: Final = "/run/drawwell/draw.sock"
 """Where a container has the broker's socket."""
-RESEED_BYTES: Final = 64
 _DRAWS: Final = "what it reads is what this broker granted it"
 
 
@@ -196,37 +195,6 @@ def _stick(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[G
         yield GuestFinding(what, Verdict.UNKNOWN, words, inside=True)
     if guest.via is Via.USB_VIRTUAL:
         yield _ledger(before, known(args, needed=False), len(data))
-
-
-def reseed(args: argparse.Namespace, out: Output) -> int:
-    """Draw fresh bytes for one guest, and have its kernel reseed with them."""
-    import asyncio
-
-    from drawwell.cli.control import upstream
-    from drawwell.entropy.blocks import DrawClass
-    from drawwell.guests.reseed import reseed as reseed_inside
-
-    checked_name(args.name)
-    guest = named(args, known(args, needed=False))
-    inside = software(args, guest.kind).inside(guest)
-    if inside is None:
-        raise GuestUnavailable(
-            f"there is no way into {guest.name}",
-            hint="Give it a guest agent, or reseed it by hand: in it, 'drawwell draw' into its kernel.",
-        )
-    link = upstream(args)
-
-    async def fresh() -> bytes:
-        try:
-            return (await link.draw(RESEED_BYTES, DrawClass.FULL)).data
-        finally:
-            await link.aclose()
-
-    findings = reseed_inside(inside, asyncio.run(fresh()))
-    out.result(
-        {"name": guest.name, "findings": [as_json(each) for each in findings]}, findings_text(findings)
-    )
-    return 1 if any(each.verdict is Verdict.FAILS for each in findings) else 0
 
 
 def audit(args: argparse.Namespace, out: Output) -> int:

@@ -1,0 +1,72 @@
+"""``drawwell guest reseed``: fresh bytes for a guest that was restored or cloned, also from a hook as it starts."""
+
+import argparse
+import asyncio
+import time
+from typing import Final
+
+from drawwell.cli.guest_named import checked_name, known, named, software, timeout_s
+from drawwell.cli.guest_words import findings_text
+from drawwell.cli.output import Output
+from drawwell.errors import GuestUnavailable, UsageError
+from drawwell.guests.model import Guest, Inside, Verdict
+from drawwell.reports import as_json
+
+_FRESH_BYTES: Final = 64
+_LOOK_S: Final = 1.0
+
+
+def reseed(args: argparse.Namespace, out: Output) -> int:
+    """Draw fresh bytes for one guest, and have its kernel reseed with them; 1 when it did not."""
+    from drawwell.guests.reseed import reseed as reseed_inside
+
+    checked_name(args.name)
+    entry = known(args)
+    if entry is None:
+        raise UsageError(f"no guest is called {args.name}", hint="'drawwell guest list' has them all.")
+    args.kind = entry["kind"]
+    guest = named(args, entry)
+    inside = _reached(args, guest, time.monotonic() + timeout_s(args))
+    findings = reseed_inside(inside, _fresh(args))
+    out.result(
+        {"name": guest.name, "findings": [as_json(each) for each in findings]}, findings_text(findings)
+    )
+    return 1 if any(each.verdict is Verdict.FAILS for each in findings) else 0
+
+
+def _reached(args: argparse.Namespace, guest: Guest, deadline: float) -> Inside:
+    """Wait until something can be run in it: a guest that has just started takes its time."""
+    while True:
+        try:
+            return _way_in(args, guest)
+        except GuestUnavailable:
+            if time.monotonic() + _LOOK_S > deadline:
+                raise
+        time.sleep(_LOOK_S)
+
+
+def _way_in(args: argparse.Namespace, guest: Guest) -> Inside:
+    inside = software(args, guest.kind).inside(guest)
+    if inside is None:
+        raise GuestUnavailable(
+            f"there is no way into {guest.name}",
+            hint="Give it a guest agent, or have a drawwell in it feed its kernel from this broker.",
+        )
+    inside.run(["true"])
+    return inside
+
+
+def _fresh(args: argparse.Namespace) -> bytes:
+    from drawwell.cli.control import upstream
+    from drawwell.entropy.blocks import DrawClass
+
+    args.via = None  # the guest's way in, and no broker's name
+    link = upstream(args)
+
+    async def draw() -> bytes:
+        try:
+            return (await link.draw(_FRESH_BYTES, DrawClass.FULL)).data
+        finally:
+            await link.aclose()
+
+    return asyncio.run(draw())
