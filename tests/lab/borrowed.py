@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,3 +40,18 @@ def our_folders() -> list[str]:
 def drawwell(*words: str) -> list[str]:
     """A command line of drawwell, in a container with both."""
     return [sys.executable, "-m", "drawwell", *words]
+
+
+@contextmanager
+def no_cgroup_left(*names: str) -> Iterator[None]:
+    """Take away the empty cgroups of those names (shell patterns) that were not there before."""
+    before = _cgroups(*names)
+    yield
+    for each in sorted(_cgroups(*names) - before, reverse=True):
+        with suppress(OSError):
+            each.rmdir()
+
+
+def _cgroups(*names: str) -> set[Path]:
+    root = Path("/sys/fs/cgroup")
+    return {found for name in names for found in (*root.glob(name), *root.glob(f"*/{name}"))}

@@ -18,7 +18,7 @@ from drawwell.guests.model import Guest, Kind, Via
 from drawwell.guests.plan_containers import compose
 from drawwell.testing.daemon import Daemon, Stick, command
 from drawwell.testing.waiting import wait_until
-from lab.borrowed import drawwell, make_root, our_folders, system_folders
+from lab.borrowed import drawwell, make_root, no_cgroup_left, our_folders, system_folders
 
 pytestmark = [
     pytest.mark.root,
@@ -90,7 +90,7 @@ def _engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if not shutil.which(name) or (name == "docker" and not shutil.which("dockerd")):
         pytest.skip(f"{name} is not installed")
     folder = tmp_path_factory.mktemp(name)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, no_cgroup_left("docker", "libpod_parent"):
         made = (_podman if name == "podman" else _docker)(folder, patch)
         next(made)
         engine = Engine(Kind(name))

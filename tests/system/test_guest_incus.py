@@ -20,7 +20,7 @@ from drawwell.guests.incus import Incus
 from drawwell.guests.model import Guest, Kind, Via
 from drawwell.testing.daemon import Daemon, Stick, command
 from drawwell.testing.waiting import wait_until
-from lab.borrowed import make_root, system_folders
+from lab.borrowed import make_root, no_cgroup_left, system_folders
 
 INCUSD = next(
     filter(os.path.exists, ("/usr/libexec/incus/incusd", "/usr/bin/incusd", "/opt/incus/bin/incusd")), None
@@ -67,7 +67,8 @@ def incus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         WITHOUT_VSOCK,
         str(INCUSD),
     ]
-    with pytest.MonkeyPatch.context() as patch, (folder / "log").open("wb") as log:
+    log_file = (folder / "log").open("wb")
+    with no_cgroup_left("lxc.*"), pytest.MonkeyPatch.context() as patch, log_file as log:
         patch.setenv("INCUS_DIR", str(home))
         daemon = subprocess.Popen([*words, "--group", "root"], stdout=log, stderr=log)
         try:

@@ -16,7 +16,7 @@ from drawwell.guests.lxc import Lxc
 from drawwell.guests.model import Guest, Kind, Outcome, Via
 from drawwell.testing.daemon import Daemon, Stick, command
 from drawwell.testing.waiting import wait_until
-from lab.borrowed import drawwell, make_root, our_folders, system_folders
+from lab.borrowed import drawwell, make_root, no_cgroup_left, our_folders, system_folders
 
 pytestmark = [
     pytest.mark.root,
@@ -93,12 +93,9 @@ class Box:
 
 @pytest.fixture(scope="module", autouse=True)
 def _cgroups() -> Iterator[None]:
-    """LXC leaves empty cgroups of its own: those that were not there before are taken away."""
-    before = {*Path("/sys/fs/cgroup").glob("**/lxc.*")}
-    yield
-    for each in sorted({*Path("/sys/fs/cgroup").glob("**/lxc.*")} - before, reverse=True):
-        with suppress(OSError):
-            each.rmdir()
+    """LXC leaves empty cgroups of its own."""
+    with no_cgroup_left("lxc.*"):
+        yield
 
 
 @pytest.fixture
