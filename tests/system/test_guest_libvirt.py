@@ -1,7 +1,9 @@
 """``drawwell guest`` with a real libvirt: domains are changed, kept ones and running ones, and left as they were."""
 
 import json
+import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,14 +154,20 @@ def test_what_libvirt_keeps_is_as_it_was(libvirt: Libvirtd, broker: Path, name: 
 
 def test_the_hook_is_run_when_the_domain_starts(libvirt: Libvirtd, folder: Path) -> None:
     """libvirt runs the hook with the words that it waits for; it goes when the guest is removed."""
+    folder.chmod(0o711)
+    bytes_for = Guest(Kind.LIBVIRT, OFF, Via.VIRTIO, run_dir=str(folder))
     software = Libvirt(libvirt.uri, hooks=str(libvirt.hooks))
-    bytes_for = Guest(Kind.LIBVIRT, OFF, Via.BUILTIN, run_dir=str(folder))
-    software.apply(bytes_for)
-    hook = libvirt.hooks / f"drawwell-{OFF}"
     said = libvirt.root / "said"
-    hook.write_text(hook.read_text().replace("exec setsid -f drawwell", f"exec echo >{said}"))
-    libvirt.virsh("start", OFF)
-    libvirt.virsh("destroy", OFF)
+    with socket.socket(socket.AF_UNIX) as door:
+        os.makedirs(os.path.dirname(bytes_for.socket))
+        door.bind(bytes_for.socket)
+        door.listen()
+        os.chmod(bytes_for.socket, 0o777)
+        software.apply(bytes_for)
+        hook = libvirt.hooks / f"drawwell-{OFF}"
+        hook.write_text(hook.read_text().replace("exec setsid -f drawwell", f"exec echo >{said}"))
+        libvirt.virsh("start", OFF)
+        libvirt.virsh("destroy", OFF)
     assert said.exists()
     software.remove(bytes_for)
     assert not hook.exists()

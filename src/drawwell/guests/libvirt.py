@@ -229,7 +229,11 @@ class Libvirt:
 
     def _write_hook(self, guest: Guest, known: Known) -> list[Change]:
         """Have libvirt reseed the guest whenever it starts, where it has an agent to do it by."""
-        if not self._hooks or not Domain(self._xml(known, kept=known.persistent)).agent:
+        if (
+            not self._hooks
+            or not plan_libvirt.has_hook(guest)
+            or not Domain(self._xml(known, kept=known.persistent)).agent
+        ):
             return []
         return edited.whole(plan_libvirt.hook_path(guest, self._hooks), plan_libvirt.hook(guest), mode=0o755)
 

@@ -124,7 +124,9 @@ def _places(made: Element, path: str) -> Iterator[tuple[str, str]]:
 
 def _beside(guest: Guest) -> list[Piece]:
     """What belongs to a way in and is not the domain's."""
-    pieces = [Piece("hook: fresh bytes at every start", hook_path(guest), hook(guest))]
+    pieces = []
+    if has_hook(guest):
+        pieces.append(Piece("hook: fresh bytes at every start", hook_path(guest), hook(guest)))
     if guest.socket:
         pieces.append(Piece("where AppArmor confines guests", APPARMOR_FILE, apparmor_line(guest.run_dir)))
         pieces.append(Piece("where SELinux confines guests", "semodule -i drawwell-guests.cil", SELINUX_RULE))
@@ -143,6 +145,11 @@ def _beside(guest: Guest) -> list[Piece]:
     return pieces
 
 
+def has_hook(guest: Guest) -> bool:
+    """Is it a guest of the broker, which can be reseeded by its name?"""
+    return guest.via not in {Via.FIFO, Via.BUILTIN}
+
+
 def hook_path(guest: Guest, hooks: str = HOOKS) -> str:
     """Return the file of a guest's hook."""
     return f"{hooks}/drawwell-{guest.name}"
@@ -150,12 +157,15 @@ def hook_path(guest: Guest, hooks: str = HOOKS) -> str:
 
 def hook(guest: Guest) -> str:
     """Return the script that libvirt runs when the domain has started, be it from a snapshot."""
+    words = ["drawwell", "guest", "reseed", guest.name, "--timeout", "5min"]
+    if guest.domain:
+        words += ["--domain", guest.domain]
     return (
         "#!/bin/sh\n"
         "# drawwell: a guest that goes on from a snapshot, or is a clone, would repeat itself: it gets fresh bytes.\n"
         "# libvirt waits for this script, which must not call it back: what does so is started apart.\n"
         f'[ "$1" = {shlex.quote(guest.target)} ] && [ "$2" = started ] || exit 0\n'
-        f"exec setsid -f drawwell guest reseed {shlex.quote(guest.name)} --timeout 5min >/dev/null 2>&1 </dev/null\n"
+        f"exec setsid -f {shlex.join(words)} >/dev/null 2>&1 </dev/null\n"
     )
 
 
