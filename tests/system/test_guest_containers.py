@@ -90,7 +90,7 @@ def _engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if not shutil.which(name) or (name == "docker" and not shutil.which("dockerd")):
         pytest.skip(f"{name} is not installed")
     folder = tmp_path_factory.mktemp(name)
-    with pytest.MonkeyPatch.context() as patch, no_cgroup_left("docker", "libpod_parent"):
+    with pytest.MonkeyPatch.context() as patch, no_cgroup_left("docker", "libpod_parent", "libpod_parent/*"):
         made = (_podman if name == "podman" else _docker)(folder, patch)
         next(made)
         engine = Engine(Kind(name))
