@@ -29,6 +29,7 @@ GENERATOR_USERS = {
     "host/admin.py": "secrets and names of invitations",
     "host/stick.py": "the noise of the simulated device, which is called simulated everywhere",
     "links/suspicion.py": "the key that hides what was granted",
+    "roles/lone.py": "the key of the repeat test's hashes",
     "roles/feeder.py": "jitter of retries",
     "roles/relay.py": "jitter of retries",
     "roles/run.py": "jitter of retries",
