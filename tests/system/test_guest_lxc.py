@@ -323,6 +323,16 @@ def test_a_simulated_stick_is_read_in_the_container(folder: Path, privileged: Bo
         assert names[0] != names[1]
 
 
+def test_verify_reads_the_stick_in_the_container(folder: Path, config: Path, privileged: Box) -> None:
+    """Under the name that it has in there, whatever it is called out here."""
+    with Stick(folder / "other", rate=0), Daemon("run", config=config, log=folder / "log") as broker:
+        broker.until_it_says("healthy")
+        ask(config, privileged, "apply", "--via", "device", "--device", str(folder / "other"))
+        privileged.start()
+        assert "it can be read: 64 bytes" in " ".join(ask(config, privileged, "verify").split())
+        broker.stop()
+
+
 def test_what_cannot_be_is_said(folder: Path, config: Path, path: Path) -> None:
     """No container of that name, and one that does not run: the exit code and the hint say which."""
     with Daemon("run", config=config, log=folder / "log") as broker:

@@ -1,6 +1,7 @@
 """``drawwell guest verify``, ``reseed`` and ``audit``: guests looked at, from inside where there is a way in."""
 
 import argparse
+import os
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from drawwell.cli.guest_words import audit_text, findings_text
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError, GuestUnavailable
 from drawwell.guests.model import Guest, GuestFacts, GuestFinding, Inside, Kind, Verdict, Via
+from drawwell.guests.plan_words import NODE
 from drawwell.reports import as_json
 
 SOCKET_INSIDE: Final = "/run/drawwell/draw.sock"
@@ -77,6 +79,9 @@ def _from_inside(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iter
     match guest.via:
         case Via.SOCKET:
             yield from _socket(args, guest, inside)
+        case Via.DEVICE if not inside.run(["test", "-c", NODE]).status:
+            yield GuestFinding("it has a OneRNG's node", Verdict.HOLDS, NODE, inside=True)
+            yield _read_stick(args, inside, os.path.basename(NODE))[1]
         case Via.DEVICE | Via.USB | Via.USB_VIRTUAL:
             yield from _stick(args, guest, inside)
         case _:
@@ -178,7 +183,7 @@ def _stick(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[G
     """Look for a OneRNG in there, and read a little of it where nobody else does."""
     from drawwell.guests import inside as guests
 
-    seen, within_s = guests.look(inside), timeout_s(args)
+    seen = guests.look(inside)
     what = "it has a OneRNG"
     if not seen.sticks:
         hint = "Is it plugged in, and has the guest cdc_acm? Look at its dmesg."
@@ -186,15 +191,22 @@ def _stick(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[G
         return
     yield GuestFinding(what, Verdict.HOLDS, ", ".join(seen.sticks), inside=True)
     before = known(args, needed=False)
-    data = guests.read_stick(inside, seen.sticks[0].partition(":")[0], 1, within_s)
-    what = "it can be read"
-    if data:
-        yield GuestFinding(what, Verdict.HOLDS, f"{len(data)} bytes", inside=True)
-    else:
-        words = f"no byte in {within_s:g} s; it may be another program in there that reads it"
-        yield GuestFinding(what, Verdict.UNKNOWN, words, inside=True)
+    n_bytes, found = _read_stick(args, inside, seen.sticks[0].partition(":")[0])
+    yield found
     if guest.via is Via.USB_VIRTUAL:
-        yield _ledger(before, known(args, needed=False), len(data))
+        yield _ledger(before, known(args, needed=False), n_bytes)
+
+
+def _read_stick(args: argparse.Namespace, inside: Inside, tty: str) -> tuple[int, GuestFinding]:
+    """Read a little of a stick in there; return how many bytes came, and what that means."""
+    from drawwell.guests.inside import read_stick
+
+    within_s = timeout_s(args)
+    n_bytes, what = len(read_stick(inside, tty, 1, within_s)), "it can be read"
+    if n_bytes:
+        return n_bytes, GuestFinding(what, Verdict.HOLDS, f"{n_bytes} bytes", inside=True)
+    words = f"no byte in {within_s:g} s; it may be another program in there that reads it"
+    return 0, GuestFinding(what, Verdict.UNKNOWN, words, inside=True)
 
 
 def audit(args: argparse.Namespace, out: Output) -> int:
