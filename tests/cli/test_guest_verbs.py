@@ -138,6 +138,15 @@ def test_a_guest_is_added_changed_and_removed(broker: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_the_host_refuses_leaves_no_guest(broker: Path) -> None:
+    """A machine that cannot be reached: the error is the host's, and the broker has forgotten the guest again."""
+    nowhere = str(broker.parent / "nobody")
+    done = command("guest", "apply", "qemu", "vm1", "--connect", nowhere, config=broker)
+    assert (done.returncode, "cannot reach" in done.stderr) == (69, True), done.stderr
+    assert guests(broker) == []
+
+
+@pytest.mark.slow
 def test_a_rate_above_the_supply_is_told_how_it_is_shared(broker: Path) -> None:
     """The plan says what the sources give and what an equal share of it is; a rate that there is needs no word."""
     high = command("guest", "plan", "qemu", "vm1", "--rate", "1GiB/s", config=broker).stdout

@@ -8,7 +8,7 @@ from typing import Any
 from drawwell.cli.guest_named import LIFTED, asked, checked_name, known, named, software, timeout_s, user
 from drawwell.cli.guest_words import changes_text, plan_text
 from drawwell.cli.output import Output
-from drawwell.errors import UsageError
+from drawwell.errors import DrawwellError, UsageError
 from drawwell.guests.model import Change, Guest, Hypervisor, Plan, Via
 from drawwell.reports import as_json
 from drawwell.units import format_size
@@ -52,7 +52,12 @@ def apply(args: argparse.Namespace, out: Output) -> int:
     plan = planned(args)
     _confirm(args, out, plan)
     at_broker = _add(args, guest, host, before)
-    on_host = host.apply(guest)
+    try:
+        on_host = host.apply(guest)
+    except DrawwellError:
+        if before is None and at_broker:
+            _forget(args, guest, 1.0)
+        raise
     changes = [*at_broker, *on_host]
     document = {"plan": as_json(plan), "changes": [as_json(change) for change in changes]}
     out.result(document, changes_text(changes, guest.name))
@@ -60,6 +65,12 @@ def apply(args: argparse.Namespace, out: Output) -> int:
     if by_hand and not on_host and not (known(args, needed=False) or {}).get("connected"):
         out.say(f"nothing runs here that could be told; start it with what is above: {by_hand}")
     return 0
+
+
+def _forget(args: argparse.Namespace, guest: Guest, wait_s: float) -> None:
+    from drawwell.cli.control import call
+
+    call(args, "guest.remove", {"name": guest.name, "timeout_s": wait_s})
 
 
 def _confirm(args: argparse.Namespace, out: Output, plan: Plan) -> None:
@@ -111,7 +122,7 @@ def remove(args: argparse.Namespace, out: Output) -> int:
         call(args, "guest.settle", {"name": guest.name, "timeout_s": wait_s})
     changes = software(args, guest.kind).remove(guest)
     if there:
-        call(args, "guest.remove", {"name": guest.name, "timeout_s": wait_s})
+        _forget(args, guest, wait_s)
         changes.append(Change(f"removed the guest {guest.name} and its consumer", "broker"))
     out.result({"changes": [as_json(change) for change in changes]}, changes_text(changes, guest.name))
     return 0
