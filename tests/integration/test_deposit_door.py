@@ -17,12 +17,14 @@ from drawwell.doors.deposit import LIMITS, DepositDoor
 from drawwell.doors.door import Limits
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import NoHealthySource, SourceRejected, SourceUnavailable, UsageError
+from drawwell.host.pty import PtyDevice
 from drawwell.host.systemd import Manager
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
 from drawwell.roles.lone import LoneSource
 from drawwell.roles.remote import Reception
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.serving import serving
+from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import until
 from drawwell.testing.workbench import CLAIM, Workbench, conditioned
 from drawwell.wire.deposit import Depositor
@@ -387,6 +389,57 @@ def test_there_is_room_for_as_many_as_a_receipt_can_name(folder) -> None:
         come("one-more")
         assert "s7" not in well.broker.sources
         assert "toy" in well.broker.sources
+
+    asyncio.run(run())
+
+
+def test_a_broker_with_a_source_of_its_own_takes_in_another(folder) -> None:
+    """One stick in the broker's process and one outside are counted alike, in `min_sources` and in the picture."""
+    site = Site(folder, broker="deposits = true\nmin_sources = 2")
+
+    async def run() -> None:
+        remote = folder / "run" / "source.sock"
+        async with PtyDevice(folder / "stick", rate=0), running(site) as process:
+            await until(lambda: process.station.broker.healthy_sources() == 1, "its own is healthy")
+            assert process.station.broker.not_ready_because()
+            async with depositing(remote, ScriptedSource("outside")):
+                status = await site.until_healthy(2)
+                assert status["ready"]
+                assert [each["identity"]["name"] for each in status["sources"]] == ["stick", "outside"]
+                assert f"deposits {remote}: root and the broker's own user may" in status["doors"]
+                assert status["ledger"]["balanced"]
+                assert (await site.command("outside", "info"))["done"] == "info"
+            assert "2 needed" in (await site.ask("status"))["not_ready_because"]
+
+    asyncio.run(run())
+
+
+def test_whoever_started_the_source_is_told_how_it_does(folder) -> None:
+    """READY comes with its health, the status line says what is so, and at the end that it is stopping."""
+
+    async def run() -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.bind(str(folder / "notify"))
+            told.setblocking(False)
+            heard: list[str] = []
+            asyncio.get_running_loop().add_reader(told, lambda: heard.append(told.recv(4096).decode()))
+            manager = Manager({"NOTIFY_SOCKET": str(folder / "notify")})
+            source = LoneSource(ScriptedSource("stick"), CLAIM, str(folder / "s"), manager)
+            stop = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(source.run(stop))
+                ready = await until(lambda: [each for each in heard if "READY=1" in each], "it is ready")
+                assert "STATUS=healthy" in ready[0]
+                assert "waiting: no broker takes deposits" in ready[0]
+                async with Well(folder / "s").open() as well:
+                    await well.here()
+                    await until(
+                        lambda: [each for each in heard if "healthy" in each and "waiting" not in each],
+                        "it says that it deposits",
+                    )
+                stop.set()
+            await until(lambda: [each for each in heard if "STOPPING=1" in each], "it says that it stops")
+            asyncio.get_running_loop().remove_reader(told)
 
     asyncio.run(run())
 
