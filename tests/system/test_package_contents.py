@@ -210,7 +210,6 @@ def container(tmp_path: Path) -> Path:
     (tmp_path / "dev").mkdir()
     os.mknod(tmp_path / "dev/noise", 0o020660, os.makedev(166, 0))
     os.mknod(tmp_path / "dev/other", 0o020660, os.makedev(166, 1))
-    os.chown(tmp_path / "dev/noise", 0, 4711)
     (tmp_path / "bin").mkdir()
     return tmp_path
 
@@ -226,13 +225,34 @@ def _generate(place: Path, *, in_container: bool) -> Path:
     return out
 
 
+UNIT = r"drawwell-source@pci\x2d0000:00:14.0\x2dusb\x2d0:1.2.service"
+
+
 def test_a_node_in_a_container_gets_its_unit(container: Path) -> None:
-    """By its numbers, whatever it is called; with the group that the node has, and bound to no device unit."""
+    """By its numbers, whatever it is called; and bound to no device unit."""
     out = _generate(container, in_container=True)
-    unit = r"drawwell-source@pci\x2d0000:00:14.0\x2dusb\x2d0:1.2.service"
-    assert [path.name for path in (out / "multi-user.target.wants").iterdir()] == [unit]
-    assert "SupplementaryGroups=4711" in (out / f"{unit}.d" / "50-container.conf").read_text()
+    assert [path.name for path in (out / "multi-user.target.wants").iterdir()] == [UNIT]
     assert os.readlink(out / "drawwell-source@.service.d" / "10-device.conf") == "/dev/null"
+
+
+@pytest.mark.parametrize(
+    ("group", "mode", "right"),
+    [
+        (0, 0o660, "SupplementaryGroups=0"),
+        (0, 0o600, "AmbientCapabilities=CAP_DAC_OVERRIDE"),
+        (4711, 0o660, "AmbientCapabilities=CAP_DAC_OVERRIDE"),
+    ],
+)
+def test_the_node_is_opened_with_the_least_right(container: Path, group: int, mode: int, right: str) -> None:
+    """Its group where that is one here and may, root's right to open otherwise; the node itself is left as it is."""
+    node = container / "dev/noise"
+    os.chown(node, 0, group)
+    os.chmod(node, mode)
+    before = os.stat(node)
+    drop_in = (_generate(container, in_container=True) / f"{UNIT}.d" / "50-container.conf").read_text()
+    rights = [line for line in drop_in.splitlines() if line.startswith(("SupplementaryGroups", "Ambient"))]
+    assert rights == [right]
+    assert os.stat(node) == before
 
 
 def test_on_a_host_the_generator_makes_nothing(container: Path) -> None:

@@ -1,0 +1,235 @@
+"""The package installed, upgraded, removed, purged and installed again: with systemd, and without."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drawwell.testing.daemon import Stick
+from drawwell.testing.waiting import wait_until
+from lab.cache import or_skip
+from lab.package import newer, package
+from lab.roots import Root, chroot, container
+
+NOISE = """[[source]]
+name = "noise"
+driver = "chardev"
+path = "/dev/urandom"
+allow_os_generator = true
+min_entropy = 1.0
+"""
+"""A source for a machine that has none."""
+OF_APT = ("var/cache/apt/", "var/lib/apt/", "var/lib/dpkg/", "var/log/", "var/lib/systemd/", "etc/.pwd.lock")
+"""What changes with every package that is installed."""
+ACCOUNTS = {
+    f"etc/{name}{suffix}" for name in ("passwd", "group", "shadow", "gshadow") for suffix in ("", "-")
+}
+"""Users stay, locked, when the package is purged."""
+
+
+def install(root: Root, deb: Path) -> str:
+    """Install with apt, as the manual says; return what it said."""
+    shutil.copy(deb, root.path / "root" / "drawwell.deb")
+    return root.run("apt-get", "install", "--yes", "--no-install-recommends", "/root/drawwell.deb").stdout
+
+
+def changed(before: dict[str, tuple[int, ...]], after: dict[str, tuple[int, ...]]) -> list[str]:
+    """What is there now and was not, or the other way round."""
+    ours = {path for path in before.keys() ^ after.keys() if not path.startswith(OF_APT)}
+    return sorted(ours - ACCOUNTS - {"root/drawwell.deb", "console.log"})
+
+
+@pytest.fixture(scope="module")
+def deb() -> Path:
+    with or_skip():
+        return package()
+    raise AssertionError
+
+
+@pytest.fixture
+def bare(deb: Path) -> Iterator[Root]:
+    """A root without systemd."""
+    with or_skip(), chroot() as root:
+        yield root
+
+
+def test_without_systemd(bare: Root, deb: Path) -> None:
+    """Installed with apt where there is no systemd: it runs in the foreground and serves; purged, nothing is left."""
+    before = bare.files()
+    said = install(bare, deb)
+    assert "rror" not in said, said
+    (bare.path / "etc/drawwell/conf.d/noise.toml").write_text(NOISE)
+    served = bare.run("sh", "-ec", _SERVE).stdout
+    assert "ready" in served
+    assert len(served.split()[-1]) == 64
+    bare.run("apt-get", "remove", "--yes", "drawwell")
+    assert (bare.path / "etc/drawwell/drawwell.toml").exists()
+    assert not (bare.path / "usr/bin/drawwell").exists()
+    install(bare, deb)
+    bare.run("apt-get", "purge", "--yes", "drawwell")
+    assert changed(before, bare.files()) == []
+    assert "locked" in bare.says("sh", "-c", "getent shadow drawwell | grep -q ':!' && echo locked")
+
+
+_SERVE = """drawwell run >/run/log 2>&1 &
+for try in $(seq 300); do drawwell --quiet status --require ready >/dev/null 2>&1 && break; sleep 0.1; done
+drawwell status
+drawwell draw 32 --hex
+kill $!; wait
+"""
+
+
+def test_an_upgrade_keeps_what_was_edited(bare: Root, deb: Path) -> None:
+    """The configuration is a conffile: an edited one stays, and dpkg asks nothing when ours did not change."""
+    install(bare, deb)
+    edited = bare.path / "etc/drawwell/drawwell.toml"
+    edited.write_text(edited.read_text() + NOISE)
+    with newer(deb, "9.0") as next_one:
+        install(bare, next_one)
+    assert edited.read_text().endswith(NOISE)
+    assert "9.0" in bare.says("dpkg-query", "--show", "drawwell")
+
+
+def test_other_programs_are_named_and_left_alone(bare: Root, deb: Path) -> None:
+    """The package says that rng-tools is installed and how to go over, and touches nothing of its."""
+    status = bare.path / "var/lib/dpkg/status"
+    stanza = "Package: rng-tools5\nStatus: install ok installed\nVersion: 5-4\nArchitecture: all\n"
+    status.write_text(f"{status.read_text().rstrip()}\n\n{stanza}Maintainer: x\nDescription: x\n\n")
+    (bare.path / "etc/default").mkdir(exist_ok=True)
+    (bare.path / "etc/default/rng-tools5").write_text('RNGDOPTIONS="--feed-interval=5"\n')
+    said = install(bare, deb)
+    assert "rng-tools5" in said
+    answers = bare.run("drawwell", "migrate", "-o", "/etc/drawwell/conf.d/migrated.toml").stdout
+    assert "--feed-interval" in answers
+    assert "feed the kernel 64B every 5 s" in bare.run("drawwell", "config", "check").stdout
+    assert (bare.path / "etc/default/rng-tools5").read_text().startswith("RNGDOPTIONS")
+
+
+# ---- with systemd, in a container
+
+GROUP = 4711
+"""Whatever group the node has on the host."""
+PORT = "1-1.2"
+UNIT = r"drawwell-source@pci\x2d0000:00:14.0\x2dusb\x2d0:1.2.service"
+
+
+@pytest.fixture(scope="module")
+def stick(tmp_path_factory) -> Iterator[str]:
+    """The node of a simulated stick, as it would be passed through."""
+    link = tmp_path_factory.mktemp("host") / "stick"
+    with Stick(link):
+        node = os.path.realpath(link)
+        os.chown(node, 0, GROUP)
+        os.chmod(node, 0o660)
+        yield node
+
+
+@pytest.fixture(scope="module")
+def booted(deb: Path, stick: str) -> Iterator[Root]:
+    """A container with systemd and the stick's node, and a sysfs that says what it is."""
+    with or_skip(), container("bookworm", f"--bind={stick}:/dev/noise") as root:
+        root.run("sh", "-ec", _SYSFS.format(numbers=_numbers(stick), port=PORT))
+        yield root
+
+
+def _numbers(node: str) -> str:
+    device = os.stat(node).st_rdev
+    return f"{os.major(device)}:{os.minor(device)}"
+
+
+_SYSFS = """
+device=/host/devices/pci0000:00/0000:00:14.0/usb1/1-1/{port}
+interface=$device/{port}:1.0
+mkdir -p $interface/tty/ttyACM0 /host/bus/usb/devices /host/bus/usb/drivers/cdc_acm /host/bus/pci /host/dev/char
+echo 1d50 >$device/idVendor
+echo 6086 >$device/idProduct
+echo {numbers} >$interface/tty/ttyACM0/dev
+ln -s /host/bus/usb/drivers/cdc_acm $interface/driver
+ln -s ../.. $interface/tty/ttyACM0/device
+ln -s /host/bus/pci /host/devices/pci0000:00/0000:00:14.0/subsystem
+ln -s $device /host/bus/usb/devices/{port}
+ln -s $interface/tty/ttyACM0 /host/dev/char/{numbers}
+mount --bind /host/bus /sys/bus
+mount --bind /host/dev /sys/dev
+"""
+
+
+def status(root: Root) -> dict[str, object]:
+    done = root.run("drawwell", "--json", "status", check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else {}
+
+
+def ready(root: Root) -> bool:
+    return bool(status(root).get("ready"))
+
+
+def units(root: Root) -> list[str]:
+    """The lines of our units that systemd has loaded."""
+    words = ("--all", "--state=loaded", "--plain", "--no-legend", "drawwell*", "system-drawwell*")
+    return root.says("systemctl", "list-units", *words).splitlines()
+
+
+def configured_and_installed(root: Root, deb: Path) -> None:
+    """Install where the stick may be used without a signature, and wait until it serves."""
+    folder = root.path / "etc/drawwell/conf.d"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "stick.toml").write_text('[[source]]\ndriver = "onerng"\nverify_firmware = "off"\n')
+    install(root, deb)
+    try:
+        wait_until(lambda: ready(root), "the stick serves")
+    except AssertionError as error:
+        raise AssertionError(root.says("systemctl", "status", "--no-pager", "drawwell*")) from error
+
+
+def test_with_systemd_in_a_container(booted: Root, deb: Path) -> None:
+    """Installed, a stick that was passed through is found and serves; purged, nothing of it is left."""
+    before = booted.files()
+    for ending in ("purge", "remove", "purge"):
+        configured_and_installed(booted, deb)
+        assert booted.says("systemctl", "is-active", UNIT) == "active"
+        assert len(booted.says("drawwell", "draw", "32", "--hex")) == 64
+        assert booted.says("systemctl", "list-units", "--failed", "--plain", "--no-legend", "drawwell*") == ""
+        booted.run("apt-get", ending, "--yes", "drawwell")
+        assert units(booted) == []
+        assert booted.says("pgrep", "-f", "bin/drawwell") == ""
+        assert (booted.path / "etc/drawwell").exists() is (ending == "remove")
+    assert changed(before, booted.files()) == []
+    assert not list((booted.path / "run").glob("drawwell*"))
+
+
+def broker_pid(root: Root) -> str:
+    return root.says("systemctl", "show", "--property=MainPID", "--value", "drawwell-broker.service")
+
+
+def test_an_upgrade_starts_the_new_program(booted: Root, deb: Path) -> None:
+    """The units run the new version, serve again, and have forgotten nothing."""
+    configured_and_installed(booted, deb)
+    served = booted.says("drawwell", "draw", "32", "--hex")
+    old = broker_pid(booted)
+    with newer(deb, "9.0") as next_one:
+        install(booted, next_one)
+    wait_until(lambda: ready(booted), "it serves again")
+    assert broker_pid(booted) not in {old, "0"}
+    assert booted.says("drawwell", "draw", "32", "--hex") != served
+    booted.run("apt-get", "purge", "--yes", "drawwell")
+
+
+def test_an_upgrade_with_a_broken_configuration_leaves_what_runs(booted: Root, deb: Path) -> None:
+    """What runs goes on as it was; apt and the journal say what is wrong with the configuration."""
+    configured_and_installed(booted, deb)
+    old = broker_pid(booted)
+    broken = booted.path / "etc/drawwell/conf.d/z.toml"
+    broken.write_text("[brokr]\n")
+    with newer(deb, "9.0") as next_one:
+        said = install(booted, next_one)
+    assert "did you mean [broker]" in said
+    assert broker_pid(booted) == old
+    assert len(booted.says("drawwell", "-c", "/dev/null", "draw", "32", "--hex")) == 64
+    wait_until(
+        lambda: "did you mean [broker]" in booted.says("journalctl", "--unit=drawwell-broker"), "it is said"
+    )
+    broken.unlink()
+    booted.run("apt-get", "purge", "--yes", "drawwell")
