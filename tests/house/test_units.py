@@ -13,6 +13,7 @@ from drawwell.errors import UsageError
 UNITS = Path(__file__).resolve().parents[2] / "packaging" / "systemd"
 MOST_EXPOSED = {
     "drawwell-source@.service": 0.8,
+    "drawwell-named@.service": 0.8,
     "drawwell-broker.service": 1.2,
     "drawwell-link.service": 1.2,
     "drawwell-kernel.service": 1.5,

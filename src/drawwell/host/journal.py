@@ -36,6 +36,7 @@ class JournalHandler(logging.Handler):
 
     def __init__(self, fallback: logging.Handler, address: str = SOCKET) -> None:
         super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))
         self._fallback = fallback
         self._address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)

@@ -1,0 +1,216 @@
+"""The units under a real systemd, in a container: what they are allowed, and what becomes of them."""
+
+import json
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from drawwell.testing.waiting import wait_until
+from lab.cache import or_skip
+from lab.package import package
+from lab.roots import Root, container
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+BROKER = "drawwell-broker.service"
+CONF = "etc/drawwell/conf.d"
+NOISE = """[[source]]
+name = "noise"
+driver = "chardev"
+path = "/dev/urandom"
+allow_os_generator = true
+min_entropy = 1.0
+"""
+"""A source for a machine that has none."""
+IN_A_CONTAINER = "[Unit]\nConditionVirtualization=\n"
+"""The kernel's unit is for hosts; here it is told that this is one."""
+ALARM = "[Service]\nType=oneshot\nExecStart=/bin/touch /run/alarm\n"
+KEPT = """
+import socket, subprocess, sys
+peer = socket.socket(socket.AF_UNIX)
+peer.settimeout(60)
+peer.connect("/run/drawwell/guests/web/egd.sock")
+subprocess.run(["systemctl", "restart", "drawwell-broker.service"], check=True)
+peer.sendall(bytes((2, 32)))
+print(len(peer.recv(32, socket.MSG_WAITALL)))
+"""
+"""Connects as QEMU does, and asks only after the broker has been another process for a while."""
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Root]:
+    """A Debian with systemd, the package, one source and the kernel's feed."""
+    with or_skip():
+        deb = package()
+        with container("bookworm") as booted:
+            (booted.path / CONF).mkdir(parents=True)
+            (booted.path / CONF / "noise.toml").write_text(NOISE)
+            drop_in(booted, "drawwell-kernel.service", IN_A_CONTAINER)
+            shutil.copy(deb, booted.path / "root" / "drawwell.deb")
+            booted.run("apt-get", "install", "--yes", "--no-install-recommends", "/root/drawwell.deb")
+            booted.run("systemctl", "enable", "--now", "drawwell-named@noise.service")
+            wait_until(lambda: status(booted).get("ready"), "the source serves")
+            booted.run("useradd", "--no-create-home", "--groups", "drawwell", "watcher")
+            booted.run("useradd", "--no-create-home", "stranger")
+            yield booted
+
+
+def drop_in(root: Root, unit: str, text: str) -> None:
+    folder = root.path / "etc/systemd/system" / f"{unit}.d"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "test.conf").write_text(text)
+
+
+def status(root: Root, *more: str) -> dict:
+    done = root.run("drawwell", *more, "--json", "status", check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else {}
+
+
+def shown(root: Root, unit: str, name: str) -> str:
+    return root.says("systemctl", "show", "--value", f"--property={name}", unit)
+
+
+def says(root: Root, unit: str, words: str) -> None:
+    """Wait for its status line to begin so: it follows within seconds."""
+    wait_until(lambda: shown(root, unit, "StatusText").startswith(words), f"{unit} says {words!r}")
+
+
+def test_each_process_is_a_user_of_its_own_with_no_more_rights_than_it_needs(root: Root) -> None:
+    """Three users, no right at all but CAP_SYS_ADMIN for the feed, and none of them may gain one."""
+    wanted = {
+        BROKER: ("drawwell", 0),
+        "drawwell-named@noise.service": ("drawwell-source", 0),
+        "drawwell-kernel.service": ("drawwell-kernel", 1 << 21),
+    }
+    for unit, (user, rights) in wanted.items():
+        pid = shown(root, unit, "MainPID")
+        assert root.says("stat", "--format=%U", f"/proc/{pid}") == user
+        facts = dict(line.split(":", 1) for line in root.says("cat", f"/proc/{pid}/status").splitlines())
+        for capabilities in ("CapEff", "CapBnd", "CapAmb"):
+            assert int(facts[capabilities], 16) == rights, unit
+        assert facts["NoNewPrivs"].strip() == "1"
+        assert facts["Seccomp"].strip() == "2"
+
+
+def test_the_kernel_is_fed_and_whoever_waits_for_that_goes_on(root: Root) -> None:
+    """The feed draws as consumer kernel, the target is reached, and what is no hardware earns no credit."""
+    root.run("systemctl", "start", "drawwell-seeded.target")
+    report = status(root)
+    assert report["kernel"]["sink"]["delivered_bytes"] >= 64
+    assert report["kernel"]["sink"]["credited_bits"] == 0
+    kernel = next(each for each in report["consumers"] if each["name"] == "kernel")
+    assert kernel["full_bytes"] == report["kernel"]["sink"]["delivered_bytes"]
+    says(root, "drawwell-kernel.service", "fed ")
+
+
+def test_the_manager_is_told_how_it_does(root: Root) -> None:
+    """The status lines of broker and source are there for everybody to see."""
+    says(root, BROKER, "healthy, ")
+    says(root, "drawwell-named@noise.service", "healthy")
+
+
+def test_a_member_of_the_group_looks_and_does_nothing_else(root: Root) -> None:
+    """Without root: the whole status; no bytes, no verb of the owner's. A stranger gets nothing."""
+
+    def tries(user: str, *words: str) -> int:
+        return root.run("runuser", "-u", user, "--", "drawwell", *words, check=False).returncode
+
+    assert tries("watcher", "status", "--require", "ready", "--require", "verified") in {0, 69}
+    seen = root.says("runuser", "-u", "watcher", "--", "drawwell", "status")
+    assert "noise" in seen
+    assert "sink kernel" in seen
+    for words in (("draw", "8", "--hex"), ("source", "reset", "noise"), ("consumer", "list")):
+        assert tries("watcher", *words) == 77
+    assert tries("stranger", "status") == 77
+
+
+def test_a_configuration_that_is_broken_at_reload_leaves_the_old_one(root: Root) -> None:
+    """The fault is in the unit's status, in `drawwell status` and in the journal; the broker serves on."""
+    broken = root.path / CONF / "z.toml"
+    broken.write_text("[brokr]\n")
+    root.run("systemctl", "reload", BROKER)
+    good = ("--config", "/etc/drawwell/conf.d/noise.toml")
+    wait_until(lambda: any("brokr" in note for note in status(root, *good)["notes"]), "the note is there")
+    assert "brokr" in shown(root, BROKER, "StatusText")
+    assert "brokr" in root.says("journalctl", "--unit", BROKER, "--priority=err")
+    broken.unlink()
+    root.run("systemctl", "reload", BROKER)
+    wait_until(lambda: status(root)["notes"] == [], "the note is gone")
+
+
+def test_the_journal_has_the_source_as_a_field(root: Root) -> None:
+    """What concerns one source can be asked for by its name, in the journal of the source and of the broker."""
+    lines = root.says("journalctl", "--output=json", "DRAWWELL_SOURCE=noise").splitlines()
+    assert {json.loads(line)["_UID"] for line in lines} >= {root.says("id", "-u", "drawwell-source")}
+
+
+def test_sockets_stay_over_a_restart_and_go_with_the_broker(root: Root) -> None:
+    """A restart keeps the very sockets; nobody finds a socket where no broker is."""
+    inode = root.says("stat", "--format=%i", "/run/drawwell/draw.sock")
+    assert root.says("stat", "--format=%a %G", "/run/drawwell/control.sock") == "660 drawwell"
+    root.run("systemctl", "restart", BROKER)
+    assert root.says("stat", "--format=%i", "/run/drawwell/draw.sock") == inode
+    root.run("systemctl", "stop", BROKER)
+    wait_until(
+        lambda: not root.says("sh", "-c", "ls /run/drawwell/*.sock 2>/dev/null"), "the sockets are gone"
+    )
+    assert "no broker runs here" in root.says("drawwell", "draw", "8", "--hex")
+    root.run("systemctl", "start", BROKER)
+    wait_until(lambda: status(root).get("ready"), "it serves again")
+    assert shown(root, "drawwell-named@noise.service", "ActiveState") == "active"
+
+
+def test_a_guests_connection_outlives_a_restart(root: Root) -> None:
+    """Whoever was connected before is answered by the next process, on the same connection."""
+    ask = "import asyncio, json, sys\nfrom drawwell.links.unix import UnixLink\n"
+    ask += "print(asyncio.run(UnixLink('/run/drawwell/control.sock').call(sys.argv[1], json.loads(sys.argv[2]))))\n"
+    guest = json.dumps({"name": "web", "kind": "qemu", "via": "virtio"})
+    root.run("python3", "-c", ask, "guest.add", guest)
+    assert root.run("python3", "-c", KEPT).stdout.strip() == "32"
+    root.run("python3", "-c", ask, "guest.remove", json.dumps({"name": "web", "timeout_s": 5}))
+
+
+def test_a_broker_that_hangs_is_killed_and_started_again(root: Root) -> None:
+    """Without a sign of life within the watchdog's time it is another process, and serves."""
+    drop_in(root, BROKER, "[Service]\nWatchdogSec=2\n")
+    root.run("systemctl", "daemon-reload")
+    root.run("systemctl", "restart", BROKER)
+    root.run("kill", "-STOP", shown(root, BROKER, "MainPID"))
+    wait_until(lambda: shown(root, BROKER, "NRestarts") == "1", "it is started again")
+    wait_until(lambda: status(root).get("ready"), "it serves again")
+    assert "watchdog" in root.says("journalctl", "--unit", BROKER)
+
+
+def test_what_cannot_start_fails_once_and_tells_whom_it_shall(root: Root) -> None:
+    """A configuration that cannot be used ends in 78, is not tried again, and starts what OnFailure= names."""
+    (root.path / "etc/systemd/system/alarm.service").write_text(ALARM)
+    drop_in(root, BROKER, "[Unit]\nOnFailure=alarm.service\n")
+    root.run("systemctl", "daemon-reload")
+    broken = root.path / CONF / "z.toml"
+    broken.write_text("[brokr]\n")
+    assert root.run("systemctl", "restart", BROKER, check=False).returncode
+    wait_until(
+        lambda: root.run("test", "-e", "/run/alarm", check=False).returncode == 0, "the alarm is raised"
+    )
+    assert (shown(root, BROKER, "ActiveState"), shown(root, BROKER, "ExecMainStatus")) == ("failed", "78")
+    broken.unlink()
+    root.run("systemctl", "start", BROKER)
+    wait_until(lambda: status(root).get("ready"), "it serves again")
+
+
+def test_a_machine_that_only_draws_runs_link_and_feed_alone(root: Root) -> None:
+    """With an [[upstream]] and no [[source]] the broker ends well, and status tells of the link."""
+    assert (shown(root, "drawwell-link.service", "ActiveState"), shown(root, "drawwell-link.service", "Result")) == (
+        "inactive", "success",
+    )  # fmt: skip
+    (root.path / CONF / "noise.toml").write_text('[[upstream]]\nurl = "unix:///run/elsewhere/draw.sock"\n')
+    root.run("systemctl", "restart", BROKER, "drawwell-link.service", "drawwell-kernel.service")
+    wait_until(lambda: shown(root, BROKER, "ActiveState") == "inactive", "the broker has nothing to do")
+    assert shown(root, BROKER, "Result") == "success"
+    report = status(root)
+    assert (report["ready"], report["draws"]) == (False, 0)
+    assert report["kernel"]["upstream"] == "/run/drawwell/link.sock"
+    says(root, "drawwell-link.service", "no broker: ")
+    says(root, "drawwell-kernel.service", "starved: ")
+    assert "upstream" in root.says("runuser", "-u", "watcher", "--", "drawwell", "status")
