@@ -78,7 +78,7 @@ class Source(Protocol):
 
     @property
     def genuine(self) -> bool:
-        """Does all that it ever deposited here stand for real noise, so that a kernel may be credited?"""
+        """Does it stand for real noise, so that a kernel may be credited?"""
 
     @property
     def healthy(self) -> bool:

@@ -99,6 +99,8 @@ class Broker:
         self._fresh = fresh
         self._clock = clock
         self._started = clock()
+        self._genuine = True
+        self.remarks += (self._credit,)
         for source in sources:
             self.add_source(source)
 
@@ -296,14 +298,28 @@ class Broker:
 
     @property
     def genuine(self) -> bool:
-        """Does all that lies in the reservoir stand for real noise, so that a kernel may be credited?"""
+        """Was everything that ever came in real noise, so that a kernel may be credited?
+
+        What a source left behind lies in the reservoir and in the generators when it is gone.
+        """
+        return self._genuine and self._all_genuine()
+
+    def _all_genuine(self) -> bool:
         return all(source.genuine for source in self.sources.values())
 
     def healthy_sources(self) -> int:
         """How many sources may be counted on now."""
         return sum(source.healthy for source in self.sources.values())
 
+    def _credit(self) -> str:
+        if self._genuine or not self._all_genuine():
+            return ""
+        return (
+            "what was no real noise came in before: until the broker is started again no kernel is credited"
+        )
+
     def _sources_changed(self) -> None:
+        self._genuine = self.genuine
         self.tally.sources_are(
             {name: each.health_epoch for name, each in self.sources.items() if each.healthy}
         )

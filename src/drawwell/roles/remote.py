@@ -1,8 +1,7 @@
 """Noise sources in processes of their own, as their broker has them: who is there, who is gone, and what comes in.
 
 A source that is gone stays in the picture, and says so. What it deposited lies in the reservoir: it was conditioned
-and belongs to nobody else. One that ever was no real noise never earns a kernel's credit again in this life of the
-broker, for the same reason.
+and belongs to nobody else.
 """
 
 import logging
@@ -56,7 +55,6 @@ class RemoteSource:
         self.changed: Callable[[], None] = lambda: None
         self._report = _absent(identity, why)
         self._caller: Caller | None = None
-        self._genuine = True
 
     @property
     def name(self) -> str:
@@ -70,8 +68,8 @@ class RemoteSource:
 
     @property
     def genuine(self) -> bool:
-        """Was it real noise as long as it has deposited here?"""
-        return self._genuine
+        """Does it stand for real noise, by its own account?"""
+        return self._report.identity.genuine
 
     @property
     def healthy(self) -> bool:
@@ -129,7 +127,6 @@ class RemoteSource:
         """Take its word for what it is now."""
         before = self._report
         self._report = report
-        self._genuine = self._genuine and report.identity.genuine
         if report.last_error and report.last_error != before.last_error:
             log.warning("%s: %s", self.name, report.last_error)
         elif report.state is not before.state:
@@ -209,9 +206,9 @@ class Reception:
         return source
 
     def _forget_one(self) -> None:
-        """Make room, for which one goes that is gone; but it is not forgotten that one was no real noise."""
+        """Make room, for which the one goes that was gone first."""
         for name, source in self._sources.items():
-            if not source.present and source.genuine:
+            if not source.present:
                 del self._sources[name], self._broker.sources[name]
                 return
         raise UsageError(
