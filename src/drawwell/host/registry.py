@@ -11,6 +11,7 @@ from typing import Final
 from drawwell.crypto import pki
 from drawwell.errors import AuthenticationFailed, PermissionRefused
 from drawwell.host.rows import CertificateRow, ConsumerRow
+from drawwell.host.clock import clock_is_set
 from drawwell.host.store import Store
 from drawwell.ports import Peer
 
@@ -58,7 +59,7 @@ class InvitedRegistry:
     def identify(self, certificate_der: bytes, now: float) -> Peer:
         """Say whose certificate this is; see `drawwell.ports.Registry`."""
         facts = _read(certificate_der)
-        if now < facts.not_before:
+        if now < facts.not_before and clock_is_set():
             raise AuthenticationFailed("the certificate is not valid yet")
         row = self._now_known.certificates.get(facts.spki_sha256.hex())
         if row is None or pki.consumer_name(facts) != row.consumer:
@@ -116,7 +117,7 @@ class OwnPkiRegistry:
     def identify(self, certificate_der: bytes, now: float) -> Peer:
         """Say whose certificate this is; one that ran out is nobody's."""
         facts = _read(certificate_der)
-        if not facts.not_before <= now < facts.not_after:
+        if now >= facts.not_after or (now < facts.not_before and clock_is_set()):
             raise AuthenticationFailed("the certificate is not valid now")
         named = {self._consumers[name] for name in _names(facts, self._kind) if name in self._consumers}
         if len(named) != 1:

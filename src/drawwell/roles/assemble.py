@@ -7,6 +7,7 @@ from drawwell.config.addresses import SshAddress
 from drawwell.config.drawing import SinkSection, UpstreamSection
 from drawwell.config.kinds import HostPort
 from drawwell.errors import StateUnavailable
+from drawwell.host.clock import clock_is_set
 from drawwell.links.identity import CA, CERTIFICATE, KEY, load_all
 from drawwell.links.ssh import SshLink
 from drawwell.links.tls import TlsLink
@@ -54,7 +55,7 @@ def tls_link(directory: str, address: HostPort) -> TlsLink:
 
     def context() -> ssl.SSLContext:
         certificate, key, ca = (os.path.join(directory, name) for name in (CERTIFICATE, KEY, CA))
-        return client_context(certificate, key, ca)
+        return client_context(certificate, key, ca, dated=clock_is_set())
 
     return TlsLink(address.host, address.port, context=context)
 

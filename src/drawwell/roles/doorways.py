@@ -27,6 +27,7 @@ from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.host.admin import Admin, Site
 from drawwell.host.authority import Authority
+from drawwell.host.clock import clock_is_set, clock_remark
 from drawwell.host.openssl import offered
 from drawwell.host.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.host.store import Store
@@ -88,9 +89,11 @@ class Doorways:
         self._clock = clock
         self._manager = manager
         self._listeners: list[Door] = []
+        self._undated = False
         self._authority: Authority | None = None
         self._own_pki: OwnPkiRegistry | None = None
         self._tls: TlsDoor | None = None
+        broker.remarks += (clock_remark,)
         self._open_local_doors()
         if reception:
             self._open_to_sources(reception)
@@ -119,7 +122,7 @@ class Doorways:
 
     def renew(self) -> None:
         """Renew the certificate that the built-in CA gave this broker, when it is due; raises as the constructor."""
-        if self._authority:
+        if self._authority or (self._undated and clock_is_set()):
             self.reload_certificates()
 
     def follow(self, config: Config) -> None:
@@ -241,7 +244,12 @@ class Doorways:
     def _open_to_own_pki(self, listen: HostPort) -> None:
         own = self.config.pki
         registry = self._own_pki = OwnPkiRegistry(own.identity, certificate_names(self.config))
-        self._add_tls(listen, lambda: server_context(own.certificate, own.key, own.ca), registry)
+        self._add_tls(listen, self._own_pki_context, registry)
+
+    def _own_pki_context(self) -> ssl.SSLContext:
+        """Have dates judged by OpenSSL, which asks this machine's clock, as soon as that is set."""
+        own, self._undated = self.config.pki, not clock_is_set()
+        return server_context(own.certificate, own.key, own.ca, renews=self._undated)
 
     def _add_tls(
         self,

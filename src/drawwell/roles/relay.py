@@ -18,6 +18,7 @@ from drawwell.doors.sockets import listens_at
 from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused, StateUnavailable
+from drawwell.host.clock import clock_is_set, clock_remark
 from drawwell.host.generation import Generations
 from drawwell.host.systemd import Manager
 from drawwell.links.failover import Failover
@@ -132,6 +133,7 @@ class Relay:
             draws=self._draws,
             drawn_bytes=self._bytes,
             upstreams=upstreams,
+            notes=tuple(filter(None, (clock_remark(),))),
         )
 
     def words(self) -> str:
@@ -232,7 +234,7 @@ class LinkProcess:
 
     def _certificate_left_s(self, url: str) -> float | None:
         directory = self._directories.get(url)
-        if directory is None:
+        if directory is None or not clock_is_set():
             return None
         try:
             return load(directory).expires() - time.time()

@@ -32,16 +32,19 @@ def server_context(certificate: str, key: str, ca: str, *, renews: bool = False)
     return _completed(context, certificate, key, ca)
 
 
-def client_context(certificate: str, key: str, ca: str) -> ssl.SSLContext:
+def client_context(certificate: str, key: str, ca: str, *, dated: bool = True) -> ssl.SSLContext:
     """Make a consumer's context from three PEM files: its chain, its key, the CA of its broker.
 
-    The broker's name is looked for among its certificate's subject alternative names, and nowhere else.
+    The broker's name is looked for among its certificate's subject alternative names, and nowhere else. Unless it is
+    `dated`, dates are not judged: for a machine whose clock is not set.
 
     Raises:
         ConfigError: as for `server_context`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.hostname_checks_common_name = False
+    if not dated:
+        context.verify_flags |= ssl.VerifyFlags(X509_V_FLAG_NO_CHECK_TIME)
     context.set_alpn_protocols([ALPN])
     return _completed(context, certificate, key, ca)
 

@@ -1,0 +1,122 @@
+"""A machine whose clock begins in 1970: dates are not judged until it is set, and everything else is."""
+
+import asyncio
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+
+from drawwell.config.kinds import HostPort
+from drawwell.crypto import pki
+from drawwell.doors.tls import TlsDoor
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import AuthenticationFailed
+from drawwell.host import clock
+from drawwell.host.clock import clock_is_set, clock_remark, wall_clock
+from drawwell.host.registry import OwnPkiRegistry
+from drawwell.ports import Peer
+from drawwell.roles.assemble import tls_link
+from drawwell.testing.fake_broker import FakeBroker
+from drawwell.testing.serving import serving
+from drawwell.wire.contexts import server_context
+
+YEAR_S = 365 * 86400.0
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this program had been made in the future: the clock shows a time that cannot be."""
+    monkeypatch.setattr(clock, "BUILD_DATE", time.time() + YEAR_S / 2)
+
+
+class Everybody:
+    """A registry that lets in whomever OpenSSL lets in."""
+
+    def identify(self, certificate_der: bytes, now: float) -> Peer:
+        return Peer("web01", certificate_id="x")
+
+    def check(self, peer: Peer, now: float) -> Peer:
+        return peer
+
+
+class Future:
+    """A broker and a consumer whose certificates begin a year from now, as a right clock would show it."""
+
+    def __init__(self, folder: Path) -> None:
+        later = time.time() + YEAR_S
+        self.folder = folder
+        ca = pki.new_ca("well", later)
+        server = pki.issue_server(ca, ("127.0.0.1",), later)
+        key, request = pki.new_key_and_csr("web01")
+        self.client = pki.issue_client(ca, request, "web01", later, pki.CLIENT_LIFETIME_S)
+        files = {
+            "ca.pem": ca.certificate_pem, "cert.pem": self.client, "key.pem": key,
+            "server.pem": server.certificate_pem, "server.key": server.key_pem,
+            "broker-ca.pem": ca.certificate_pem,
+        }  # fmt: skip
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+
+    def drawn(self) -> str:
+        """Draw once over TLS; how many bytes came, or why none did."""
+        names = (str(self.folder / name) for name in ("server.pem", "server.key", "broker-ca.pem"))
+        context = server_context(*names, renews=True)
+        door = TlsDoor("127.0.0.1", 0, lambda: context, FakeBroker(), Everybody())
+
+        async def run() -> str:
+            async with serving(door), asyncio.timeout(PATIENCE_S):
+                link = tls_link(str(self.folder), HostPort("127.0.0.1", int(door.address.rpartition(":")[2])))
+                try:
+                    return f"{len(await link.draw(8, DrawClass.FULL))} bytes"
+                except AuthenticationFailed as error:
+                    return str(error)
+                finally:
+                    await link.aclose()
+
+        return asyncio.run(run())
+
+
+def test_a_clock_that_was_set_judges_dates(tmp_path: Path) -> None:
+    """A broker whose certificate is not valid yet is not drawn from."""
+    assert clock_is_set()
+    assert "not yet valid" in Future(tmp_path).drawn()
+
+
+def test_a_clock_that_was_never_set_judges_no_dates(tmp_path: Path, unset: None) -> None:
+    """The same broker is drawn from, and the status says why that is possible."""
+    assert Future(tmp_path).drawn() == "8 bytes"
+    assert "never set" in clock_remark()
+
+
+def test_whatever_the_clock_the_pinned_authority_counts(tmp_path: Path, unset: None) -> None:
+    """A broker of another CA is refused by a machine without a clock, too."""
+    future = Future(tmp_path)
+    (tmp_path / "ca.pem").write_bytes(pki.new_ca("another", time.time()).certificate_pem)
+    assert "not trusted" in future.drawn()
+
+
+def test_a_broker_without_a_clock_lets_in_who_is_not_valid_yet(tmp_path: Path, unset: None) -> None:
+    """Its own clock is behind: a certificate from its future is no fault of the consumer's."""
+    registry = OwnPkiRegistry("uri", {"web01": "web01"})
+    assert registry.identify(der(Future(tmp_path)), time.time()).consumer == "web01"
+
+
+def test_a_broker_with_a_clock_does_not(tmp_path: Path) -> None:
+    """Where the clock can be right, such a certificate is not valid."""
+    registry = OwnPkiRegistry("uri", {"web01": "web01"})
+    with pytest.raises(AuthenticationFailed, match="not valid now"):
+        registry.identify(der(Future(tmp_path)), time.time())
+
+
+def test_time_starts_no_earlier_than_the_program(unset: None) -> None:
+    """A clock that was never set is taken for the time of an earlier run, or of this release, whichever is later."""
+    assert wall_clock()() >= clock.BUILD_DATE
+    seen = clock.BUILD_DATE + YEAR_S
+    assert wall_clock(seen)() >= seen
+
+
+def der(future: Future) -> bytes:
+    """The consumer's certificate as a handshake hands it over."""
+    return ssl.PEM_cert_to_DER_cert(future.client.decode())
