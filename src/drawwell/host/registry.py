@@ -10,8 +10,8 @@ from typing import Final
 
 from drawwell.crypto import pki
 from drawwell.errors import AuthenticationFailed, PermissionRefused
-from drawwell.host.rows import CertificateRow, ConsumerRow
 from drawwell.host.clock import clock_is_set
+from drawwell.host.rows import CertificateRow, ConsumerRow
 from drawwell.host.store import Store
 from drawwell.ports import Peer
 
