@@ -77,7 +77,7 @@ def chroot(suite: str = "bookworm", packages: Sequence[str] = MINBASE) -> Iterat
     Raises:
         NoLab: not root, or it cannot be built.
     """
-    with _overlay(_minbase(suite, packages)) as root, _mounts(root):
+    with _overlay(minbase(suite, packages)) as root, _mounts(root):
         yield Root(root, ("chroot", str(root)))
 
 
@@ -102,7 +102,12 @@ def container(suite: str = "bookworm", *options: str) -> Iterator[Root]:
         yield Root(root, ("nsenter", f"--target={leader}", "--all", "--root", "--wdns=/"))
 
 
-def _minbase(suite: str, packages: Sequence[str]) -> Path:
+def minbase(suite: str = "bookworm", packages: Sequence[str] = MINBASE) -> Path:
+    """Return the directory of a small Debian without systemd; it is the cache's, and must not be changed.
+
+    Raises:
+        NoLab: not root, or it cannot be built.
+    """
     recipe = {"suite": suite, "packages": sorted(packages), "apt": APT}
 
     def build(work: Path) -> None:
