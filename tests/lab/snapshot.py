@@ -36,6 +36,7 @@ def snapshot(
     image: Image,
     *args: str,
     prepare: "Callable[[QemuGuest], object] | None" = None,
+    content: str = "",
     memory_mib: int | None = None,
 ) -> Snapshot:
     """Boot `image` once, prepare it, and return the snapshot; the next time it is there already.
@@ -44,6 +45,7 @@ def snapshot(
         image: What is booted.
         args: QEMU's arguments, with ``{run}`` for what differs. No connection of a usb-redir device may be open.
         prepare: What is done in the guest before; its source counts as content, what it calls does not.
+        content: What else does, such as the digest of a file that `prepare` puts there.
         memory_mib: Its memory.
 
     Raises:
@@ -54,7 +56,7 @@ def snapshot(
     recipe = {
         "image": image.digest, "append": image.append, "args": args, "accel": accel, "memory": memory,
         "qemu": program("qemu-system-x86_64", "--version").splitlines()[0],
-        "prepare": inspect.getsource(prepare) if prepare else "",
+        "prepare": inspect.getsource(prepare) if prepare else "", "content": content,
     }  # fmt: skip
     folder = kept("snapshot", recipe, lambda work: _build(work, image, args, prepare, memory))
     disk = folder / "disk.qcow2"
