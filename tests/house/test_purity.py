@@ -177,6 +177,7 @@ def test_the_process_that_holds_the_device_loads_no_cryptography_and_nothing_of_
     ours = {name.removeprefix("drawwell.") for name in loaded if name.startswith("drawwell.")}
     assert {name for name in ours if name.startswith("links.")} <= {
         "links.deposit",
+        "links.deposit_protocol",
         "links.link",
         "links.suspicion",
         "links.unix",

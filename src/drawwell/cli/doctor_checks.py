@@ -265,7 +265,7 @@ def _source(source: dict[str, Any]) -> Iterator[Finding]:
 
 
 _STATE_HINTS = {
-    SourceState.OFF: "Plug it in, and look at 'dmesg'; where it is a process of its own: 'systemctl status drawwell-source@*'.",
+    SourceState.OFF: "Plug it in, and look at 'dmesg'; where it is a process of its own, at 'systemctl status'.",
     SourceState.STARTING: "Wait a second and ask again.",
     SourceState.INTERMITTENT_FAILURE: "Its tests start again by themselves; watch it: 'drawwell source watch'.",
     SourceState.PERMANENT_FAILURE: "Find the cause, then 'drawwell source reset {}'.",

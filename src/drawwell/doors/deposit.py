@@ -22,7 +22,7 @@ from drawwell.wire.frames import Bye, Frame, Refusal, Result
 from drawwell.wire.refusals import to_error
 
 SILENCE_S: Final = 20.0
-"""A source speaks at least every 5 s (links/deposit.py)."""
+"""A source speaks at least every 5 s (links/deposit_protocol.py)."""
 LIMITS: Final = Limits(idle_deadline_s=SILENCE_S, max_half_open=32, max_sessions=96)
 
 
