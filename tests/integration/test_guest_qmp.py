@@ -1,5 +1,6 @@
 """A QEMU of which nothing runs but its monitor, and sockets on which something else answers."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -20,11 +21,13 @@ from drawwell.guests.qemu import Qemu
 from drawwell.guests.qmp import Monitor, Refusal
 from drawwell.testing.waiting import wait_until
 
+NAME = f"qmp{os.getpid()}"
+"""Machines are found by their names, and other tests may run beside."""
 needs_qemu = pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="QEMU is not installed")
 
 
 def guest(folder: Path, via: Via = Via.VIRTIO) -> Guest:
-    return Guest(Kind.QEMU, "vm1", via, run_dir=str(folder))
+    return Guest(Kind.QEMU, NAME, via, run_dir=str(folder))
 
 
 @contextmanager
@@ -47,7 +50,7 @@ def machine(folder: Path, *words: str) -> Iterator[str]:
 @contextmanager
 def door(folder: Path) -> Iterator[None]:
     """Somebody who listens where the guest's socket is."""
-    path = folder / "guests" / "vm1" / "egd.sock"
+    path = folder / "guests" / NAME / "egd.sock"
     path.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -58,13 +61,15 @@ def door(folder: Path) -> Iterator[None]:
 @needs_qemu
 def test_a_machine_is_found_by_its_name_and_plugged(folder: Path) -> None:
     """Without --connect its -name is enough; the second time nothing changes; what is plugged stands in QEMU."""
-    with door(folder), machine(folder, "-name", "vm1") as path:
+    with door(folder), machine(folder, "-name", NAME) as path:
         assert [change.where for change in Qemu().apply(guest(folder))] == [path]
         assert Qemu().apply(guest(folder)) == []
         with Monitor(path) as monitor:
-            period = monitor.execute("qom-get", path="/machine/peripheral/drawwell-vm1", property="period")
+            period = monitor.execute(
+                "qom-get", path=f"/machine/peripheral/drawwell-{NAME}", property="period"
+            )
         assert period == 8000
-        (facts,) = [each for each in Qemu().audit() if each.name == "vm1"]
+        (facts,) = [each for each in Qemu().audit() if each.name == NAME]
         assert (facts.virtio_rng, facts.generation_id) == (False, False)
 
 
@@ -85,19 +90,19 @@ def test_a_refused_device_leaves_nothing_behind(folder: Path) -> None:
         with Monitor(path) as monitor:
             labels = {each["label"] for each in monitor.execute("query-chardev")}
             objects = {each["name"] for each in monitor.execute("qom-list", path="/objects")}
-        assert "drawwell-vm1" not in labels | objects
+        assert f"drawwell-{NAME}" not in labels | objects
 
 
 @needs_qemu
 def test_two_machines_of_one_name_are_not_guessed(folder: Path) -> None:
     """Which is meant is asked, with the processes; a machine without QMP is told what it lacks."""
     bare = ["qemu-system-x86_64", "-S", "-accel", "tcg", "-m", "16", "-nodefaults", "-display", "none"]
-    with subprocess.Popen([*bare, "-name", "vm1"], stdin=subprocess.DEVNULL) as alone:
+    with subprocess.Popen([*bare, "-name", NAME], stdin=subprocess.DEVNULL) as alone:
         try:
-            wait_until(lambda: any(each.name == "vm1" for each in Qemu().audit()), "it is seen")
+            wait_until(lambda: any(each.name == NAME for each in Qemu().audit()), "it is seen")
             with pytest.raises(GuestUnavailable, match="no QMP socket"):
                 Qemu().apply(guest(folder))
-            with machine(folder, "-name", "vm1"), pytest.raises(GuestUnavailable, match="2 machines"):
+            with machine(folder, "-name", NAME), pytest.raises(GuestUnavailable, match="2 machines"):
                 Qemu().apply(guest(folder))
         finally:
             alone.kill()
