@@ -24,7 +24,7 @@ _WAIT_S: Final = 120.0
 _LOOK_EVERY_S: Final = 0.02
 _START: Final = """
 set -e
-for pair in {pairs}; do mount --bind "{root}/${{pair%%:*}}" "${{pair#*:}}"; done
+for pair in {pairs} passwd:/etc/passwd group:/etc/group; do mount --bind "{root}/${{pair%%:*}}" "${{pair#*:}}"; done
 [ ! -e /dev/kvm ] || mount --bind "{root}/nokvm" /dev/kvm
 umount -R -l /sys/fs/cgroup
 virtlogd -d -p "{root}/virtlogd.pid"
@@ -32,6 +32,12 @@ exec libvirtd -d -p "{root}/libvirtd.pid"
 """
 """In namespaces of its own. Without control groups it leaves none behind; where /dev/kvm opens for libvirt and gives no
 KVM, libvirt asks every QEMU for what it can at each command, for 20 s."""
+_ACCOUNTS: Final = {
+    "passwd": "libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin\n",
+    "group": "libvirt-qemu:x:64055:\nkvm:x:64054:\n",
+}
+"""libvirt does not start where the account that it was built for is missing; the package that makes it also starts
+libvirt for the whole machine, which is no business of a test."""
 _DOMAIN: Final = """<domain type='qemu'>
   <name>{name}</name><memory unit='MiB'>{memory}</memory><vcpu>1</vcpu>
   <os><type arch='x86_64' machine='{machine}'>hvm</type>
@@ -145,6 +151,12 @@ class Libvirtd:
         for directory in self._made:
             directory.mkdir(parents=True)
         (self.root / "nokvm").touch(mode=0)
+        for name, lines in _ACCOUNTS.items():
+            there = Path(f"/etc/{name}").read_text()
+            missing = [
+                line for line in lines.splitlines(keepends=True) if f"{line.split(':')[0]}:" not in there
+            ]
+            (self.root / name).write_text(there + "".join(missing))
         settings = self.root / "etc"
         self.hooks.mkdir(parents=True)
         (self.hooks / "none").write_text(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from drawwell.guests.libvirt import Libvirt
-from drawwell.guests.model import Guest, Kind, Via
+from drawwell.guests.model import WAYS, Guest, Kind, Via
 from drawwell.testing.daemon import Daemon, Stick, command
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
@@ -141,15 +141,18 @@ def test_another_way_in_takes_the_place_of_the_first(libvirt: Libvirtd, broker: 
 
 
 @pytest.mark.parametrize("name", [OFF, EXPRESS])
-@pytest.mark.parametrize("via", ["virtio", "usb-virtual", "usb", "builtin"])
-def test_what_libvirt_keeps_is_as_it_was(libvirt: Libvirtd, broker: Path, name: str, via: str) -> None:
+@pytest.mark.parametrize("via", WAYS[Kind.LIBVIRT])
+def test_what_libvirt_keeps_is_as_it_was(libvirt: Libvirtd, name: str, via: Via) -> None:
     """A domain that is shut off reads byte for byte as before when all was taken away again."""
-    before = libvirt.describe(name)
-    assert guest(broker, libvirt, "apply", name, "--via", via)["status"] == 0
-    assert libvirt.describe(name) != before
-    assert guest(broker, libvirt, "apply", name, "--via", via)["changes"] == []
-    assert guest(broker, libvirt, "apply", name, "--via", via, "--remove")["status"] == 0
+    software, before = Libvirt(libvirt.uri), libvirt.describe(name)
+    bytes_for = Guest(Kind.LIBVIRT, name, via)
+    assert len(software.apply(bytes_for)) == 1
+    given = libvirt.describe(name)
+    assert software.apply(bytes_for) == []
+    assert libvirt.describe(name) == given != before
+    assert len(software.remove(bytes_for)) == 1
     assert libvirt.describe(name) == before
+    assert software.remove(bytes_for) == []
 
 
 def test_the_hook_is_run_when_the_domain_starts(libvirt: Libvirtd, folder: Path) -> None:

@@ -9,9 +9,10 @@ from xml.dom.minidom import Element
 from drawwell.errors import GuestUnavailable
 from drawwell.guests import edited, plan_libvirt
 from drawwell.guests.agent import Agent
-from drawwell.guests.domain_xml import Domain, Record, attribute, written
+from drawwell.guests.domain_xml import Domain, Record, attribute, source_path, written
 from drawwell.guests.libvirt_audit import facts, owner_of, shared_sockets
 from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Plan, Via, guest_directory
+from drawwell.guests.plan_qemu import fifo
 from drawwell.guests.virsh import SYSTEM, Known, NotInstalled, Virsh
 
 LET_GO_S: Final = 60.0
@@ -126,12 +127,15 @@ class Libvirt:
     @staticmethod
     def _ours(domain: Domain, guest: Guest) -> list[Element]:
         """Its devices that are this guest's, of whatever way and rate."""
-        if guest.via is Via.USB:
-            return domain.like(plan_libvirt.device(replace(guest, device="")))
-        if guest.via is Via.BUILTIN:
-            return [
-                each for each in domain.devices("rng") if attribute(each, "backend", "model") == "builtin"
-            ]
+        match guest.via:
+            case Via.USB:
+                return domain.like(plan_libvirt.device(replace(guest, device="")))
+            case Via.BUILTIN:
+                return [
+                    each for each in domain.devices("rng") if attribute(each, "backend", "model") == "builtin"
+                ]
+            case Via.FIFO:
+                return [each for each in domain.devices("rng") if source_path(each) == fifo(guest)]
         return domain.of_directory(guest_directory(guest.run_dir, guest.name))
 
     # ---- what libvirt keeps
