@@ -38,6 +38,23 @@ print(len(peer.recv(32, socket.MSG_WAITALL)))
 """Connects as QEMU does, and asks only after the broker has been another process for a while."""
 
 
+ASK = """
+import asyncio, json, sys
+from drawwell.errors import DrawwellError
+from drawwell.links.unix import UnixLink
+try:
+    print(asyncio.run(UnixLink("/run/drawwell/control.sock").call(sys.argv[1], json.loads(sys.argv[2]))))
+except DrawwellError as error:
+    sys.exit(f"{error}: {error.hint}")
+"""
+"""Asks the broker as its owner."""
+GIVES_AWAY = """[Service]
+CapabilityBoundingSet=CAP_CHOWN
+AmbientCapabilities=CAP_CHOWN
+SystemCallFilter=@chown
+"""
+
+
 @pytest.fixture(scope="module")
 def root() -> Iterator[Root]:
     """A Debian with systemd, the package, one source and the kernel's feed."""
@@ -163,12 +180,22 @@ def test_sockets_stay_over_a_restart_and_go_with_the_broker(root: Root) -> None:
 
 def test_a_guests_connection_outlives_a_restart(root: Root) -> None:
     """Whoever was connected before is answered by the next process, on the same connection."""
-    ask = "import asyncio, json, sys\nfrom drawwell.links.unix import UnixLink\n"
-    ask += "print(asyncio.run(UnixLink('/run/drawwell/control.sock').call(sys.argv[1], json.loads(sys.argv[2]))))\n"
-    guest = json.dumps({"name": "web", "kind": "qemu", "via": "virtio"})
-    root.run("python3", "-c", ask, "guest.add", guest)
+    root.run("python3", "-c", ASK, "guest.add", json.dumps({"name": "web", "kind": "qemu", "via": "virtio"}))
     assert root.run("python3", "-c", KEPT).stdout.strip() == "32"
-    root.run("python3", "-c", ask, "guest.remove", json.dumps({"name": "web", "timeout_s": 5}))
+    root.run("python3", "-c", ASK, "guest.remove", json.dumps({"name": "web", "timeout_s": 5}))
+
+
+def test_a_socket_is_given_away_only_by_a_broker_that_was_given_the_right(root: Root) -> None:
+    """Without CAP_CHOWN a guest's socket cannot be another user's, and the broker says so; with the drop-in it is."""
+    words = ("python3", "-c", ASK, "guest.add")
+    guest = json.dumps({"name": "vm", "kind": "qemu", "via": "virtio", "uid": 65534})
+    assert "CAP_CHOWN" in root.run(*words, guest, check=False).stdout
+    drop_in(root, BROKER, GIVES_AWAY)
+    root.run("systemctl", "daemon-reload")
+    root.run("systemctl", "restart", BROKER)
+    root.run(*words, guest)
+    assert root.says("stat", "--format=%U", "/run/drawwell/guests/vm/egd.sock") == "nobody"
+    root.run("python3", "-c", ASK, "guest.remove", json.dumps({"name": "vm", "timeout_s": 5}))
 
 
 def test_a_broker_that_hangs_is_killed_and_started_again(root: Root) -> None:
