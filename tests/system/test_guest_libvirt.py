@@ -140,6 +140,20 @@ def test_another_way_in_takes_the_place_of_the_first(libvirt: Libvirtd, broker: 
     assert libvirt.describe(OFF) == before
 
 
+def test_the_stick_is_let_go_of_and_taken_back(libvirt: Libvirtd, broker: Path) -> None:
+    """Given away whole, it is read by no source of ours; taken from the guest again, its source is healthy again."""
+
+    def source() -> dict[str, Any]:
+        (found,) = json.loads(command("status", "--json", config=broker).stdout)["sources"]
+        return {"paused": found["paused"], "state": found["state"]}
+
+    given = guest(broker, libvirt, "apply", OFF, "--via", "usb")
+    assert (given["status"], source()["paused"]) == (0, True), given
+    assert guest(broker, libvirt, "apply", OFF, "--via", "usb")["changes"] == []
+    assert guest(broker, libvirt, "apply", OFF, "--remove")["status"] == 0
+    wait_until(lambda: source() == {"paused": False, "state": "healthy"}, "the source goes on")
+
+
 @pytest.mark.parametrize("name", [OFF, EXPRESS])
 @pytest.mark.parametrize("via", WAYS[Kind.LIBVIRT])
 def test_what_libvirt_keeps_is_as_it_was(libvirt: Libvirtd, name: str, via: Via) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from drawwell.cli.guest_named import LIFTED, asked, checked_name, known, named, software, timeout_s, user
+from drawwell.cli.guest_stick import let_go, take_back
 from drawwell.cli.guest_words import changes_text, plan_text
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError, UsageError
@@ -51,10 +52,11 @@ def apply(args: argparse.Namespace, out: Output) -> int:
     host = software(args, guest.kind)
     plan = planned(args)
     _confirm(args, out, plan)
-    at_broker = _add(args, guest, host, before)
+    at_broker = [*_add(args, guest, host, before), *let_go(args, guest)]
     try:
         on_host = host.apply(guest)
     except DrawwellError:
+        take_back(args, guest)
         if before is None and at_broker:
             _forget(args, guest, 1.0)
         raise
@@ -120,7 +122,7 @@ def remove(args: argparse.Namespace, out: Output) -> int:
     guest = named(args, there)
     if there:
         call(args, "guest.settle", {"name": guest.name, "timeout_s": wait_s})
-    changes = software(args, guest.kind).remove(guest)
+    changes = [*software(args, guest.kind).remove(guest), *take_back(args, guest)]
     if there:
         _forget(args, guest, wait_s)
         changes.append(Change(f"removed the guest {guest.name} and its consumer", "broker"))

@@ -46,14 +46,14 @@ class Libvirt:
         return owner_of(self._described(self._find(guest)), self._virsh.run("capabilities"))
 
     def apply(self, guest: Guest) -> list[Change]:
-        """See `Hypervisor`. First what libvirt keeps, then the machine that runs, then the hook."""
+        """See `Hypervisor`. First the machine that runs, for that is what may refuse; then what libvirt keeps."""
         known = self._find(guest)
         changes = self._clear_other_way(guest, known)
         wanted = plan_libvirt.device(guest, self._stick(guest))
-        if known.persistent:
-            changes += self._define(known, guest, wanted)
         if known.live:
             changes += self._attach(known, guest, wanted)
+        if known.persistent:
+            changes += self._define(known, guest, wanted)
         return changes + self._write_hook(guest, known)
 
     def remove(self, guest: Guest) -> list[Change]:

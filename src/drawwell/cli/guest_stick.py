@@ -1,0 +1,43 @@
+"""The stick that is given away whole: our own source lets go of it before, and takes it back after."""
+
+import argparse
+from typing import Any
+
+from drawwell.cli.guest_named import asked
+from drawwell.errors import SourceError
+from drawwell.guests.model import Change, Guest, Via
+
+
+def let_go(args: argparse.Namespace, guest: Guest) -> list[Change]:
+    """Have the source that reads the guest's stick pause it; nothing for other ways in."""
+    return _steer(args, guest, "pause", "paused the source {}, whose stick the guest gets")
+
+
+def take_back(args: argparse.Namespace, guest: Guest) -> list[Change]:
+    """Have the source go on with the stick, or look for it until it is back."""
+    return _steer(args, guest, "resume", "resumed the source {}, whose stick is back")
+
+
+def _steer(args: argparse.Namespace, guest: Guest, verb: str, words: str) -> list[Change]:
+    from drawwell.cli.control import call
+
+    if guest.via is not Via.USB:
+        return []
+    changes = []
+    for source in (asked(args, "status") or {}).get("sources", ()):
+        name = source["identity"]["name"]
+        if source["paused"] is (verb == "pause") or not _reads(source["identity"], guest.device):
+            continue
+        try:
+            call(args, "source.command", {"source": name, "verb": verb, "args": {}})
+        except SourceError:
+            if verb == "pause":  # it has not got it
+                continue  # and if it is to go on, it does so by itself when the stick is back
+        changes.append(Change(words.format(name), "broker"))
+    return changes
+
+
+def _reads(identity: dict[str, Any], port: str) -> bool:
+    """Does that source read the stick at the port, or the only one there is?"""
+    place = f"-usb-0:{port.partition('-')[2]}"
+    return identity["kind"] == "onerng" and (not port or str(identity["stable_name"]).endswith(place))
