@@ -1,6 +1,5 @@
 """libvirt: its domains are changed where libvirt keeps them, and while they run, and nothing but ours is touched."""
 
-import os
 import time
 from dataclasses import replace
 from typing import Final
@@ -13,12 +12,12 @@ from drawwell.guests.domain_xml import Domain, Record, attribute, source_path, w
 from drawwell.guests.libvirt_audit import facts, owner_of, shared_sockets
 from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Plan, Via, guest_directory
 from drawwell.guests.plan_qemu import fifo
+from drawwell.guests.usb_place import USB, place_of
 from drawwell.guests.virsh import SYSTEM, Known, NotInstalled, Virsh
 
 LET_GO_S: Final = 60.0
 """A guest is asked to give a device up; under emulation that was seen to take 5 s."""
 _LOOK_EVERY_S: Final = 0.2
-_USB: Final = "/sys/bus/usb/devices"
 
 
 class Libvirt:
@@ -30,7 +29,7 @@ class Libvirt:
         usb: Where the kernel shows USB devices.
     """
 
-    def __init__(self, uri: str = "", hooks: str | None = None, usb: str = _USB) -> None:
+    def __init__(self, uri: str = "", hooks: str | None = None, usb: str = USB) -> None:
         self._virsh = Virsh(uri)
         if hooks is None:
             hooks = plan_libvirt.HOOKS if self._virsh.uri == SYSTEM else ""
@@ -49,11 +48,10 @@ class Libvirt:
         """See `Hypervisor`. First the machine that runs, for that is what may refuse; then what libvirt keeps."""
         known = self._find(guest)
         changes = self._clear_other_way(guest, known)
-        wanted = plan_libvirt.device(guest, self._stick(guest))
         if known.live:
-            changes += self._attach(known, guest, wanted)
+            changes += self._attach(known, guest, plan_libvirt.device(guest, self._stick(guest, live=True)))
         if known.persistent:
-            changes += self._define(known, guest, wanted)
+            changes += self._define(known, guest, plan_libvirt.device(guest, self._stick(guest)))
         return changes + self._write_hook(guest, known)
 
     def remove(self, guest: Guest) -> list[Change]:
@@ -107,22 +105,10 @@ class Libvirt:
     def _described(self, known: Known) -> Domain:
         return Domain(self._virsh.run("dumpxml", "--domain", known.uuid))
 
-    def _stick(self, guest: Guest) -> tuple[int, int] | None:
-        """The bus and the number that the kernel gave the stick at a port now."""
-        if guest.via is not Via.USB or not guest.device:
-            return None
-        place = os.path.join(self._usb, os.path.basename(guest.device))
-        try:
-            with (
-                open(os.path.join(place, "busnum"), "rb") as bus,
-                open(os.path.join(place, "devnum"), "rb") as number,
-            ):
-                return int(bus.read(16)), int(number.read(16))
-        except (OSError, ValueError):
-            raise GuestUnavailable(
-                f"there is no USB device at the port {guest.device}",
-                hint="'drawwell source list' names the ports.",
-            ) from None
+    def _stick(self, guest: Guest, *, live: bool = False) -> tuple[int, int] | None:
+        """Where the stick is now: a running QEMU has it by that; what is kept goes by it only if there are several."""
+        placed = guest.via is Via.USB and (live or bool(guest.device))
+        return place_of(guest.device, self._usb) if placed else None
 
     @staticmethod
     def _ours(domain: Domain, guest: Guest) -> list[Element]:

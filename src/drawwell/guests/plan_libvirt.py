@@ -134,14 +134,9 @@ def _beside(guest: Guest) -> list[Piece]:
         pieces.append(fifo_piece(guest))
     if guest.via is Via.USB_VIRTUAL:
         pieces.append(Piece("in the guest, for the vendor's software", "/etc/onerng.conf", VENDOR_LINE))
-    if guest.via is Via.USB and _WORD.fullmatch(guest.target):
-        pieces.append(
-            Piece(
-                "hook: the stick is plugged in",
-                f"/etc/udev/rules.d/85-drawwell-{guest.name}.rules",
-                udev(guest),
-            )
-        )
+    if guest.via is Via.USB and all(_WORD.fullmatch(each) for each in (guest.target, guest.device) if each):
+        file = f"/etc/udev/rules.d/85-drawwell-{guest.name}.rules"
+        pieces.append(Piece("hook: the stick is plugged in", file, udev(guest)))
     return pieces
 
 
@@ -192,12 +187,13 @@ def udev(guest: Guest) -> str:
     `guest apply` attaches what is not attached, under the number that the kernel gave the stick this time.
     """
     port = f'KERNEL=="{guest.device}", ' if guest.device else ""
-    words = f"drawwell guest apply libvirt {guest.target} --via usb"
-    more = f" --device {guest.device}" if guest.device else ""
+    words = ["drawwell", "guest", "apply", "libvirt", guest.name, "--via", "usb", "--yes"]
+    words += ["--domain", guest.domain] if guest.domain else []
+    words += ["--device", guest.device] if guest.device else []
     return (
         'ACTION=="add", SUBSYSTEM=="usb", ENV{DEVTYPE}=="usb_device", '
         f'ATTR{{idVendor}}=="{ONERNG_VENDOR:04x}", ATTR{{idProduct}}=="{ONERNG_PRODUCT:04x}", {port}'
-        f'RUN+="/usr/bin/systemd-run --no-block --collect {words}{more}"\n'
+        f'RUN+="/usr/bin/systemd-run --no-block --collect {" ".join(words)}"\n'
     )
 
 
