@@ -37,11 +37,19 @@ class ConsumerRole:
         sink: Where to pour.
         draw_class: What to ask for.
         jitter: Returns a number in [0, 1) that spreads the retries of many consumers.
+        refused_retry_s: How long to wait when the broker cannot say.
     """
 
     def __init__(
-        self, upstream: Upstream, sink: Sink, draw_class: DrawClass, *, jitter: Callable[[], float]
+        self,
+        upstream: Upstream,
+        sink: Sink,
+        draw_class: DrawClass,
+        *,
+        jitter: Callable[[], float],
+        refused_retry_s: float = REFUSED_RETRY_S,
     ) -> None:
+        self._refused_retry_s = refused_retry_s
         self._upstream = upstream
         self._sink = sink
         self._class = draw_class
@@ -77,7 +85,7 @@ class ConsumerRole:
             raise
         except Refused as error:
             await self._wait(
-                error, error.retry_after_s if error.retry_after_s is not None else REFUSED_RETRY_S
+                error, error.retry_after_s if error.retry_after_s is not None else self._refused_retry_s
             )
         except (LinkUnavailable, StateUnavailable, AuthenticationFailed, PermissionRefused) as error:
             await self._upstream.aclose()  # a certificate may be renewed, or a right given, by the next try

@@ -31,6 +31,8 @@ from drawwell.units import format_size
 
 FIRST_FEED_S: Final = 5.0
 """A start waits so long for the first feed: whatever is there by then feeds the kernel before the boot goes on."""
+RETRY_S: Final = 1.0
+"""A broker of this machine is asked so often while it has no source: a boot waits for the first feed."""
 BELIEVED_USERS: Final = ("drawwell",)
 """The account that the package makes for broker and link; root is believed, and our own user."""
 
@@ -92,7 +94,9 @@ class Feeder:
                 linked or self._upstream.genuine
             ),  # of a link: the operator's own word, by default 0
         )
-        self._consumer = ConsumerRole(self._upstream, self._sink, DrawClass.FULL, jitter=random.random)
+        self._consumer = ConsumerRole(
+            self._upstream, self._sink, DrawClass.FULL, jitter=random.random, refused_retry_s=RETRY_S
+        )
         self._path = config.broker.feed_report
         self._was_fed = asyncio.Event()
         self._tending = Tending(manager, ready=self._fed, status=self._words)

@@ -23,7 +23,9 @@ from drawwell.wire.deposit_frames import Deposit
 log = logging.getLogger("drawwell.source")
 
 _NEVER: Final = "no process of this source has come yet"
-_GONE_HINT: Final = "Start it again: 'drawwell source run {0}', or its unit drawwell-source@."
+_GONE_HINT: Final = (
+    "Start it again: 'drawwell source run {0}', or its unit, drawwell-source@ or drawwell-named@."
+)
 
 
 class Caller(Protocol):
