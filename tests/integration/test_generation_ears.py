@@ -129,7 +129,7 @@ def test_ears_that_somebody_else_opened_hear_as_well(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(generation, "UEVENT", f"SYNTH_ARG_{mark}=1".encode())
     uevents = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_KOBJECT_UEVENT)
     uevents.bind((0, 1))
-    log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    log = os.open("/dev/kmsg", os.O_RDONLY)  # blocking, as the service manager hands it over
     monkeypatch.setattr(generation, "KERNEL_LOG", "/nowhere/kmsg")
     read: list[bytes] = []
     monkeypatch.setattr(generation, "logs_copy", lambda record: bool(read.append(record)))

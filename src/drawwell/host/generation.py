@@ -143,6 +143,7 @@ def _open_log(log: int | None) -> int | None:
     except OSError:
         return None
     try:
+        os.set_blocking(log, False)  # the service manager hands it over blocking (systemd.socket(5))
         os.lseek(log, 0, os.SEEK_END)
     except OSError:
         os.close(log)
