@@ -231,5 +231,6 @@ def test_an_upgrade_with_a_broken_configuration_leaves_what_runs(booted: Root, d
     wait_until(
         lambda: "did you mean [broker]" in booted.says("journalctl", "--unit=drawwell-broker"), "it is said"
     )
+    assert "did you mean [broker]" in booted.says("drawwell", "status")
     broken.unlink()
     booted.run("apt-get", "purge", "--yes", "drawwell")
