@@ -1,6 +1,7 @@
 """A libvirt of a test's own: its daemons started by hand, with directories and a network that nobody else sees."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,10 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from lab.cache import NoLab
+from lab.cache import NoLab, program
 from lab.console import Console
 from lab.guest import BOOT_S
-from lab.initramfs import Image
+from lab.initramfs import Image, tiny
+from lab.qemu_ga import INIT, MODULES, agent_files
 
 _DIRECTORIES: Final = {
     "etc": "/etc/libvirt", "run": "/run/libvirt", "lib": "/var/lib/libvirt", "cache": "/var/cache/libvirt",
@@ -66,9 +68,9 @@ class Libvirtd:
 
     def __enter__(self) -> Self:
         """Start it."""
-        for program in ("libvirtd", "virtlogd", "virsh"):
-            if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
-                raise NoLab(f"{program} is not installed")
+        for each in ("libvirtd", "virtlogd", "virsh"):
+            if not shutil.which(each, path=f"{os.environ['PATH']}:/usr/sbin"):
+                raise NoLab(f"{each} is not installed")
         if os.geteuid() != 0:
             raise NoLab("a libvirt of one's own needs root")
         self.root = Path(tempfile.mkdtemp(prefix="dw-lv-"))
@@ -186,6 +188,18 @@ class Libvirtd:
             if time.monotonic() > deadline:
                 raise NoLab(f"libvirtd does not answer: {log.read_text()[-500:]}")
             time.sleep(_LOOK_EVERY_S)
+
+
+def agent_image(*modules: str) -> Image:
+    """Return an image of the kernel that has USB and generation ids, with the QEMU guest agent and perl.
+
+    Raises:
+        NoLab: something for it cannot be had.
+    """
+    perl = Path("/usr/bin/perl")
+    libraries = re.findall(r"(/\S+) \(0x", program("ldd", perl))
+    files = {"/bin/perl": perl, **{path: Path(path).resolve() for path in libraries}}
+    return tiny("full", modules=(*MODULES, *modules), files={**agent_files(), **files}, init=INIT)
 
 
 def _end(pid_file: Path, number: signal.Signals) -> None:

@@ -1,6 +1,5 @@
 """One machine goes on twice from one saved state: its generators give the same, or do not."""
 
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +11,9 @@ from drawwell.guests.model import Guest, Inside, Kind, Outcome, Verdict, Via
 from drawwell.guests.program import run
 from drawwell.guests.reseed import _PERL, _PYTHON, reseed
 from drawwell.host.kernel import kernel_facts
-from lab.cache import or_skip, program
+from lab.cache import or_skip
 from lab.console import Console
-from lab.initramfs import Image, tiny
-from lab.libvirtd import Libvirtd
-from lab.qemu_ga import INIT, MODULES, agent_files
+from lab.libvirtd import Libvirtd, agent_image
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 needs_libvirt = pytest.mark.skipif(not shutil.which("virsh"), reason="libvirt is not installed")
@@ -30,20 +27,12 @@ PAIRS = 4
 def libvirt() -> Iterator[Libvirtd]:
     """A libvirt with two domains that have virtio-rng, the second with a VM generation id."""
     with or_skip(), Libvirtd() as daemon:
-        image = _image()
+        image = agent_image()
         daemon.define(PLAIN, image, devices=RNG)
         daemon.define(NUMBERED, image, devices=RNG)
         numbered = daemon.describe(NUMBERED).replace("<memory ", "<genid/><memory ", 1)
         daemon.virsh("define", "/dev/stdin", text=numbered)
         yield daemon
-
-
-def _image() -> Image:
-    """The kernel that has VM generation ids, with the guest agent and perl."""
-    perl = Path("/usr/bin/perl")
-    libraries = re.findall(r"(/\S+) \(0x", program("ldd", perl))
-    files = {"/bin/perl": perl, **{path: Path(path).resolve() for path in libraries}}
-    return tiny("full", modules=MODULES, files={**agent_files(), **files}, init=INIT)
 
 
 @pytest.fixture(scope="module")

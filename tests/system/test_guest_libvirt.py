@@ -17,9 +17,7 @@ from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.console import Console
 from lab.guest import BOOT_S
-from lab.initramfs import Image, tiny
-from lab.libvirtd import Libvirtd
-from lab.qemu_ga import INIT, MODULES, agent_files
+from lab.libvirtd import Libvirtd, agent_image
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,17 +32,12 @@ RUNS, OFF, EXPRESS = "web01", "web02", "web03"
 def libvirt() -> Iterator[Libvirtd]:
     """A libvirt with three domains, the first of which runs."""
     with or_skip(), Libvirtd() as daemon:
-        image = _image()
+        image = agent_image(*USB)
         daemon.define(RUNS, image, devices="<controller type='usb' model='qemu-xhci'/>")
         daemon.define(OFF, image)
         daemon.define(EXPRESS, image, machine="q35")
         daemon.start(RUNS).close()
         yield daemon
-
-
-def _image() -> Image:
-    """The kernel that has USB, with the QEMU guest agent."""
-    return tiny("full", modules=(*MODULES, *USB), files=agent_files(), init=INIT)
 
 
 @pytest.fixture
@@ -104,6 +97,9 @@ def test_a_domain_that_runs_is_given_its_bytes_and_let_go_again(
     found = verdicts(verified)
     assert found["what it reads is what this broker granted it"] == "holds", verified
     assert found["the bytes pass the FIPS 140-2 tests"] in {"holds", "unknown"}, verified
+
+    reseeded = command("guest", "reseed", RUNS, "--connect", libvirt.uri, "--json", config=broker)
+    assert set(verdicts(json.loads(reseeded.stdout)).values()) == {"holds"}, reseeded
 
     removed = guest(broker, libvirt, "apply", RUNS, "--remove")
     assert (removed["status"], len(removed["changes"])) == (0, 3), removed
@@ -170,7 +166,7 @@ def test_what_libvirt_keeps_is_as_it_was(libvirt: Libvirtd, name: str, via: Via)
 
 
 def test_the_hook_is_run_when_the_domain_starts(libvirt: Libvirtd, folder: Path) -> None:
-    """libvirt runs the hook with the words that it waits for; it goes when the guest is removed."""
+    """At a start and at a restore alike, with the words that it waits for; it goes when the guest is removed."""
     folder.chmod(0o711)
     bytes_for = Guest(Kind.LIBVIRT, OFF, Via.VIRTIO, run_dir=str(folder))
     software = Libvirt(libvirt.uri, hooks=str(libvirt.hooks))
@@ -184,6 +180,9 @@ def test_the_hook_is_run_when_the_domain_starts(libvirt: Libvirtd, folder: Path)
         hook = libvirt.hooks / f"drawwell-{OFF}"
         hook.write_text(hook.read_text().replace("exec setsid -f drawwell", f"exec echo >{said}"))
         libvirt.virsh("start", OFF)
+        said.unlink()
+        libvirt.virsh("save", OFF, str(libvirt.root / "state"))
+        libvirt.virsh("restore", str(libvirt.root / "state"))
         libvirt.virsh("destroy", OFF)
     assert said.exists()
     software.remove(bytes_for)
