@@ -22,7 +22,15 @@ allow_os_generator = true
 min_entropy = 1.0
 """
 """A source for a machine that has none."""
-OF_APT = ("var/cache/apt/", "var/lib/apt/", "var/lib/dpkg/", "var/log/", "var/lib/systemd/", "etc/.pwd.lock")
+OF_APT = (
+    "var/cache/apt/",
+    "var/cache/debconf/",
+    "var/lib/apt/",
+    "var/lib/dpkg/",
+    "var/log/",
+    "var/lib/systemd/",
+    "etc/.pwd.lock",
+)
 """What changes with every package that is installed."""
 ACCOUNTS = {
     f"etc/{name}{suffix}" for name in ("passwd", "group", "shadow", "gshadow") for suffix in ("", "-")
@@ -50,12 +58,13 @@ def deb() -> Path:
 
 
 @pytest.fixture
-def bare(deb: Path) -> Iterator[Root]:
-    """A root without systemd."""
-    with or_skip(), chroot() as root:
+def bare(deb: Path, request: pytest.FixtureRequest) -> Iterator[Root]:
+    """A root without systemd, of Debian 12 where nothing else is asked for."""
+    with or_skip(), chroot(getattr(request, "param", "bookworm")) as root:
         yield root
 
 
+@pytest.mark.parametrize("bare", ["bookworm", pytest.param("trixie", marks=pytest.mark.long)], indirect=True)
 def test_without_systemd(bare: Root, deb: Path) -> None:
     """Installed with apt where there is no systemd: it runs in the foreground and serves; purged, nothing is left."""
     before = bare.files()
