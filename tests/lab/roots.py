@@ -92,10 +92,11 @@ def container(suite: str = "bookworm", *options: str) -> Iterator[Root]:
     Raises:
         NoLab: not root, or it cannot be built or booted.
     """
-    image = debian(suite)
+    disk = debian(suite).disk
+    assert disk, "the lab's Debian has one"
     with tempfile.TemporaryDirectory(prefix="drawwell-root-") as folder, contextlib.ExitStack() as undo:
         lower = Path(folder)
-        program("mount", "-o", "ro,loop", image.disk, lower)
+        program("mount", "-o", "ro,loop", disk, lower)
         undo.callback(program, "umount", lower)
         root = undo.enter_context(_overlay(lower))
         leader = undo.enter_context(_booted(root, options))

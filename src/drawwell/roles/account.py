@@ -12,7 +12,7 @@ from drawwell.units import Allowance
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What one consumer may have; None is no limit. `stream`: a stream where it cannot ask; `guest`: which kind of one."""
+    """What one consumer may have; None is no limit. `stream`: a stream where it cannot ask; `guest`: of which kind."""
 
     classes: frozenset[DrawClass]
     rate: Allowance | None
