@@ -1,0 +1,158 @@
+"""Plug the stick in and it runs: the Debian package in a real Debian guest with systemd, udev and ModemManager.
+
+The package is installed with apt; sticks are simulated ones on usbredir, which the guest's own cdc_acm and udev see.
+The guest trusts the published test key, so everything that is verified is called simulated and earns no credit.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drawwell.onerng.sample_image import export_public_key
+from drawwell.reports import Firmware
+from lab.cache import digest_of, or_skip
+from lab.debian import debian
+from lab.guest import QemuGuest
+from lab.package import package
+from lab.snapshot import Snapshot, snapshot
+
+pytestmark = pytest.mark.slow
+PLACES = (
+    *("-device", "qemu-xhci"),
+    *("-chardev", "socket,id=one,path={run}/one,server=on,wait=off", "-device", "usb-redir,chardev=one"),
+    *("-chardev", "socket,id=two,path={run}/two,server=on,wait=off", "-device", "usb-redir,chardev=two"),
+)
+"""Two ports that sticks can be plugged into."""
+STICK = '[[source]]\nname = "stick"\nfirmware_key = "/etc/drawwell/test-key.asc"\n'
+UNITS = "systemctl list-units --plain --no-legend --state=active 'drawwell-source@*' | cut -d' ' -f1"
+LONG_S = 300.0
+"""A step in an emulated guest on a loaded machine."""
+
+
+@pytest.fixture(scope="module")
+def machine() -> Snapshot:
+    """A guest in which the package was installed with apt, as README has it, and the test key is trusted."""
+    with or_skip():
+        deb = package()
+
+        def prepare(guest: QemuGuest) -> None:
+            guest.put("/root/drawwell.deb", deb)
+            guest.check("apt-get install --yes --no-install-recommends /root/drawwell.deb", within_s=900)
+            guest.put("/etc/drawwell/test-key.asc", export_public_key())
+            guest.put("/etc/drawwell/conf.d/stick.toml", STICK)
+            guest.check("systemctl restart drawwell-broker", within_s=LONG_S)
+
+        image = debian(packages=("modemmanager",))
+        return snapshot(image, *PLACES, prepare=prepare, content=digest_of(deb) + STICK)
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def stick(guest: QemuGuest, port: str = "one", *options: str) -> Iterator[None]:
+    """A stick in one of its ports; pulled out at the end."""
+    words = [sys.executable, "-m", "drawwell", "source", "simulate", "--quiet", "--usbredir"]
+    with subprocess.Popen([*words, str(guest.run_dir / port), *options], stdin=subprocess.PIPE) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def status(guest: QemuGuest) -> dict[str, Any]:
+    return json.loads(guest.check("drawwell status --json 2>/dev/null || true", within_s=LONG_S) or "{}")
+
+
+def until_healthy(guest: QemuGuest, count: int = 1) -> dict[str, Any]:
+    guest.until(f"test $({UNITS} | wc -l) = {count}", within_s=LONG_S)
+    guest.until(f"drawwell status --json | grep -q '\"healthy_sources\": {count}'", within_s=LONG_S)
+    return status(guest)
+
+
+def test_plugged_in_it_runs(machine: Snapshot, tmp_path: Path) -> None:
+    """Unit, firmware, health, draws, the kernel's feed, status, ModemManager: and pulled out, no source; and again."""
+    with QemuGuest(machine) as guest:
+        with stick(guest):
+            report = until_healthy(guest)
+            (source,) = report["sources"]
+            assert source["state"] == "healthy"
+            assert source["identity"]["firmware"] == Firmware.VERIFIED
+            assert source["identity"]["simulated"] is True
+            node = guest.check("readlink -f /dev/drawwell/*")
+            assert source["identity"]["path"] == node == "/dev/ttyACM0"
+
+            assert len(guest.check("drawwell draw 32 --hex", within_s=LONG_S)) == 64
+            guest.until("systemctl show -p StatusText drawwell-kernel | grep -q 'fed [1-9]'", within_s=LONG_S)
+            guest.check("systemctl is-active drawwell-broker drawwell-kernel")
+            properties = guest.check("udevadm info -q property /dev/ttyACM0")
+            assert "ID_MM_DEVICE_IGNORE=1" in properties or "ID_MM_PORT_IGNORE=1" in properties
+            assert "No modems were found" in guest.check("mmcli -L", within_s=LONG_S)
+            assert guest.check(f"stat -c %G {node}") == "drawwell"
+
+        guest.until(f"test $({UNITS} | wc -l) = 0", within_s=LONG_S)
+        guest.until("drawwell status | grep -q 'NOT READY'", within_s=LONG_S)
+        assert status(guest)["healthy_sources"] == 0
+
+        with stick(guest):
+            assert until_healthy(guest)["healthy_sources"] == 1
+
+
+def test_a_second_stick_is_a_second_unit(machine: Snapshot) -> None:
+    """Two sticks run two units, and one of them goes without the other."""
+    with QemuGuest(machine) as guest, stick(guest):
+        until_healthy(guest)
+        with stick(guest, "two"):
+            report = until_healthy(guest, 2)
+            nodes = {each["identity"]["path"] for each in report["sources"]}
+            assert nodes == {"/dev/ttyACM0", "/dev/ttyACM1"}
+        guest.until(f"test $({UNITS} | wc -l) = 1", within_s=LONG_S)
+        until_healthy(guest)
+
+
+def test_bad_firmware_is_refused_and_named(machine: Snapshot) -> None:
+    """A stick whose image is not what was signed is not used, and the journal says why; nothing is served."""
+    with QemuGuest(machine) as guest, stick(guest, "one", "--fault", "bad-firmware"):
+        guest.until("journalctl -b -u 'drawwell-source@*' | grep -q 'is not verified'", within_s=LONG_S)
+        guest.until(f"test $({UNITS} | wc -l) = 0", within_s=LONG_S)
+        assert status(guest)["healthy_sources"] == 0
+        refused = guest.run("drawwell draw 32 --hex", within_s=LONG_S)
+        assert refused.status != 0
+
+
+@pytest.mark.long
+def test_after_a_reboot_it_is_fed_before_the_machine_is_up(machine: Snapshot) -> None:
+    """With the stick in from the start, the kernel is fed before multi-user.target."""
+    with QemuGuest(machine, reboots=True) as guest, stick(guest):
+        until_healthy(guest)
+        with contextlib.suppress(AssertionError):
+            guest.run("systemctl reboot", within_s=5)
+        guest.console.wait_ready(LONG_S)
+        until_healthy(guest)
+        times = guest.check(
+            "for unit in drawwell-seeded.target multi-user.target; do "
+            "systemctl show --value -p ActiveEnterTimestampMonotonic $unit; done"
+        )
+        seeded, up = map(int, times.split())
+        assert 0 < seeded < up
+
+
+@pytest.mark.long
+def test_fifty_times_in_and_out(machine: Snapshot) -> None:
+    """Plugged in and pulled out fifty times in a row, it leaves no unit, no process and no socket behind."""
+    count = (
+        "systemctl list-units --all --no-legend 'drawwell-source@*' | wc -l; pgrep -fc 'source run' || true"
+    )
+    with QemuGuest(machine) as guest:
+        guest.until("systemctl is-active drawwell-broker", within_s=LONG_S)
+        for _ in range(50):
+            with stick(guest):
+                guest.until("test -c /dev/ttyACM0", within_s=LONG_S)
+            guest.until("! test -c /dev/ttyACM0", within_s=LONG_S)
+        guest.until(f'test "$({count})" = "$(printf \'0\\n0\')"', within_s=LONG_S)
+        with stick(guest):
+            until_healthy(guest)
