@@ -52,7 +52,9 @@ ESTIMATORS: Final = (
 """Name, section and title, in the order of the standard."""
 
 _SLOW: Final = "Numba is not installed: the assessment takes minutes instead of seconds, and finds the same."
-_SLOW_SORT: Final = "libdivsufsort is not installed: the tuple estimates take ten times as long, and find the same."
+_SLOW_SORT: Final = (
+    "libdivsufsort is not installed: the tuple estimates take ten times as long, and find the same."
+)
 
 
 def assess(
