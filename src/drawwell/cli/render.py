@@ -36,7 +36,9 @@ def link_text(report: Json) -> str:
         words = f"upstream {each['url']}: {each['not_ready_because'] or 'ready'}"
         left = each["certificate_left_s"]
         if left is not None:
-            words += f", certificate for {format_duration(left)} more" if left > 0 else ", CERTIFICATE RUN OUT"
+            words += (
+                f", certificate for {format_duration(left)} more" if left > 0 else ", CERTIFICATE RUN OUT"
+            )
         parts.append(words)
     return "\n".join([*parts, *(f"note: {note}" for note in report["notes"])])
 
