@@ -123,7 +123,7 @@ def test_a_mode_is_set(tmp_path: Path, config: Path) -> None:
     [
         (["onerng", "verify", "no-such-source"], 64),
         (["onerng", "info", "/dev/no-such-node"], 69),
-        (["onerng", "info", "/dev/null"], 69),
+        (["onerng", "info", "/dev/null"], 65),
         (["onerng", "mode", "cmd4", "/dev/null"], 64),
         (["onerng", "dump"], 64),
         (["onerng"], 64),
