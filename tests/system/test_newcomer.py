@@ -135,3 +135,15 @@ def test_a_third_machine_draws_over_ssh_by_the_readme_s_lines(site: SimpleNamesp
     drawn = db01.sh(draw).stdout.strip()
     assert re.fullmatch("[0-9a-f]{64}", drawn)
     assert consumers(site)["db01"]["full_bytes"] == 32
+
+
+def test_a_broken_configuration_hides_nothing_of_what_runs(site: SimpleNamespace) -> None:
+    """With a fault in the file, status says so and still shows the broker that runs with the one before."""
+    well = site.well
+    well.sh("echo '[brokre]' >> /etc/drawwell/drawwell.toml")
+    try:
+        said = well.sh("drawwell status")
+    finally:
+        well.sh("sed -i '/brokre/d' /etc/drawwell/drawwell.toml")
+    assert "fault in the configuration" in said.stderr
+    assert "ledger balanced" in said.stdout

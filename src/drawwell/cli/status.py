@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.output import Output
-from drawwell.errors import DrawwellError, PermissionRefused
+from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
 from drawwell.reports import Firmware
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
+    config = _config(args, out)
     while True:
-        report = _report(args)
+        report = _report(config)
         text = _text(report)
         clear = "\x1b[H\x1b[2J" if args.watch and os.isatty(1) and not out.as_json else ""
         out.result(report, clear + text)
@@ -57,17 +58,28 @@ def _text(report: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _report(args: argparse.Namespace) -> dict[str, Any]:
+def _config(args: argparse.Namespace, out: Output) -> "Config":
+    """Read the configuration; a broken one stops nobody from looking at what still runs with the one before."""
+    from drawwell.config.load import load
+
+    try:
+        return load(args.config)
+    except ConfigError as error:
+        if args.config or "DRAWWELL_CONFIG" in os.environ:
+            raise  # somebody's own file: what runs by it need not be where it is by default
+        out.say(f"{error}: see 'drawwell config check'; what runs is looked for where it is by default")
+        return load(os.devnull)
+
+
+def _report(config: "Config") -> dict[str, Any]:
     """Ask the broker, or the link of a machine that only draws; and look at what feeds the kernel. Nothing is drawn.
 
     Raises:
         NoBroker: nothing of ours runs here.
     """
     from drawwell.cli import control
-    from drawwell.config.load import load
     from drawwell.roles.feeder import read_report
 
-    config = load(args.config)
     feed = read_report(config.broker.feed_report)
     try:
         report = _asked(config)
