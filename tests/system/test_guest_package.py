@@ -126,9 +126,10 @@ def test_bad_firmware_is_refused_and_named(machine: Snapshot) -> None:
 
 @pytest.mark.long
 def test_after_a_reboot_it_is_fed_before_the_machine_is_up(machine: Snapshot) -> None:
-    """With the stick in from the start, the kernel is fed before multi-user.target."""
+    """With the stick in from the start, and a machine that waits for it, the kernel is fed before multi-user.target."""
     with QemuGuest(machine, reboots=True) as guest, stick(guest):
         until_healthy(guest)
+        guest.check("systemctl add-wants multi-user.target drawwell-seeded.target", within_s=LONG_S)
         with contextlib.suppress(AssertionError):
             guest.run("systemctl reboot", within_s=5)
         guest.console.wait_ready(LONG_S)
