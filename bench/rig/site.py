@@ -92,19 +92,23 @@ key = "{self.key}"
 
     def status(self) -> dict[str, Any]:
         """What the running broker reports."""
+        return self.ask("status", {})
+
+    def ask(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Ask the running broker, as its owner."""
 
         async def ask() -> dict[str, Any]:
             link = UnixLink(f"{self.folder}/run/control.sock")
             try:
-                return await link.call("status", {})
+                return await link.call(verb, arguments)
             finally:
                 await link.aclose()
 
         return asyncio.run(ask())
 
-    def wait_until_full(self) -> None:
+    def wait_until_full(self, within_s: float = START_WITHIN_S) -> None:
         """Return when the source is healthy and the reservoir as good as full."""
-        deadline = time.monotonic() + START_WITHIN_S
+        deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             status = self.status()
             if status["ready"] and status["reservoir_bytes"] > 0.98 * status["reservoir_capacity_bytes"]:

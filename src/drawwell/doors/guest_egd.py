@@ -6,17 +6,19 @@ at, the next one finds the request where it was. Killed between draw and answer:
 Killed between the answer and the taking: it is answered twice, with other bytes, which are charged, too; QEMU takes
 them for its next request.
 
-QEMU (backends/rng-egd.c) sends nothing but ``02 n``, and wants n bytes and no more; anything else ends the connection.
+QEMU (backends/rng-egd.c) sends nothing but ``02 n``; anything else ends the connection. What it has not asked for it
+leaves in the socket until it does. A guest that reads on and on asks for 64 bytes at a time, and would wait for two
+processes to be woken each time. So to one that has no rate, while there is plenty, some bytes are sent ahead of its
+requests: they are drawn and charged like others, arrive in order, and are the next that it gets.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import select
 import socket
-import termios
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from drawwell.authorisation import DRAW, Identity, Standing, Way, may
@@ -28,10 +30,22 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, Refused, RemoteProtocolError
 from drawwell.host.faults import log_fault
 from drawwell.ports import Broker
-from drawwell.wire.egd import EgdParser, Read
+from drawwell.wire.egd_batch import REQUEST_BYTES, Batch, read_sizes
 
 REQUESTS_PER_TURN: Final = 64
 """Then the other connections have their turn."""
+AHEAD_REQUESTS: Final = 128
+"""For so many requests at most bytes are sent ahead. While nobody reads them, requests lie in the socket; when that is
+full QEMU waits, and with it the whole guest."""
+_SOCKET_BYTES_PER_REQUEST: Final = 1664
+"""Twice what the kernel counts for two bytes: the default of 212,992 has room for 277 requests."""
+_LEAST_AHEAD: Final = 32
+"""For fewer requests it is not worth it."""
+_MANY: Final = 16
+_QUICK_S: Final = 0.05
+"""So many requests, none later than that after the one before, are a guest that reads on and on."""
+_NAP_S: Final = 0.001
+"""How long its requests are let gather that were answered ahead."""
 _PEEKED_BYTES: Final = 4096
 _PART_S: Final = 0.05
 """How often a request that is here in part is looked at again."""
@@ -57,6 +71,7 @@ class GuestEgdDoor(Door):
         limits: Bounds.
         inherited: What an earlier life of this door left: a listening socket at `path`, and connections.
         keep: Is told of each socket that should outlive this process.
+        plenty: Says how many bytes may be sent ahead of requests now.
     """
 
     def __init__(
@@ -70,6 +85,7 @@ class GuestEgdDoor(Door):
         limits: Limits = _LIMITS,
         inherited: Sequence[socket.socket] = (),
         keep: Callable[[socket.socket], object] = lambda _sock: None,
+        plenty: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(limits)
         self.path = path
@@ -79,6 +95,7 @@ class GuestEgdDoor(Door):
         self.asked = 0
         """Requests that came in."""
         self.keep = keep
+        self.plenty = plenty
         self.held = bytearray()
         """Bytes that were drawn for this guest ahead of its requests, see `hold`."""
         self._pausing: set[asyncio.Future[None]] = set()
@@ -94,11 +111,6 @@ class GuestEgdDoor(Door):
     def waits(self) -> str:
         """Why requests wait, "" when none does."""
         return next((visitor.waits for visitor in self._visitors() if visitor.waits), "")
-
-    @property
-    def settled(self) -> bool:
-        """Is nothing owed, and has everything been read that was sent?"""
-        return not any(visitor.owed_bytes or visitor.unread for visitor in self._visitors())
 
     async def hold(self, n_bytes: int) -> None:
         """Draw `n_bytes` to have them at hand, so that what is asked from now on is answered at once.
@@ -186,23 +198,22 @@ class GuestEgdConnection:
         self._again: asyncio.TimerHandle | None = None
         self._part_since: float | None = None
         self._unsent = b""
+        self._ahead_bytes = 0
+        """What was sent and not asked for yet."""
+        buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # QEMU's has the same default
+        self._most_ahead = min(AHEAD_REQUESTS, buffer_bytes // _SOCKET_BYTES_PER_REQUEST)
+        self._quick = 0
+        self._asked_at = 0.0
 
     @property
     def owed_bytes(self) -> int:
-        """How much it asked for and has not read."""
+        """How much it asked for and was not sent."""
         if self._hung_up():
             return 0
-        parser, owed = EgdParser(), 0
-        parser.feed(self._peek() or b"")
+        asked_bytes = 0
         with contextlib.suppress(RemoteProtocolError):
-            while request := parser.next_request():
-                owed += request.n_bytes if isinstance(request, Read) else 0
-        return owed
-
-    @property
-    def unread(self) -> bool:
-        """Does something that was sent lie in the socket still?"""
-        return not self._hung_up() and any(fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)))
+            asked_bytes = sum(read_sizes(self._peek() or b""))
+        return max(0, asked_bytes - self._ahead_bytes)
 
     def begin(self) -> None:
         """Come in; there is nothing to show."""
@@ -261,24 +272,30 @@ class GuestEgdConnection:
             self._leave()
 
     def _answer_one(self) -> bool:
-        """Answer one request; False when there is none, or it waits."""
+        """Answer one request, or those that were answered ahead; False when there is none, or it waits."""
         data = self._peek()
         if data is None:
             return False
-        if not data:
-            self._leave()
+        sizes = read_sizes(data)
+        if not sizes:
+            self._look_again() if data else self._leave()
             return False
-        parser = EgdParser()
-        parser.feed(data)
-        request = parser.next_request()
-        if request is None:
-            self._look_again()
-            return False
-        if not isinstance(request, Read) or not request.waits:
-            raise RemoteProtocolError("a virtual machine asks for bytes and waits for them, nothing else")
         self._part_since = None
-        self._door.asked += 1
-        return self._begin(request.n_bytes, len(data) - parser.unparsed_bytes)
+        batch = Batch.of(sizes, self._ahead_bytes)
+        self._door.asked += batch.count
+        return self._begin(self._read_ahead(batch))
+
+    def _read_ahead(self, batch: Batch) -> Batch:
+        """Ask for more than was asked, when the guest reads on and on."""
+        now = self._loop.time()
+        self._quick = self._quick + batch.count if now - self._asked_at < _QUICK_S else 0
+        self._asked_at = now
+        if self._quick < _MANY:
+            return batch
+        wanted = min(self._door.plenty(), self._most_ahead * batch.smallest_bytes)
+        if wanted < _LEAST_AHEAD * batch.smallest_bytes or 2 * batch.left_bytes > wanted:
+            return batch
+        return replace(batch, more_bytes=wanted - batch.left_bytes)
 
     def _look_again(self) -> None:
         """Wait for the rest: the first part would be reported again and again."""
@@ -286,19 +303,19 @@ class GuestEgdConnection:
         self._part_since = self._part_since or self._loop.time()
         self._again = self._loop.call_later(_PART_S, self._listen)
 
-    def _begin(self, n_bytes: int, request_bytes: int) -> bool:
+    def _begin(self, batch: Batch) -> bool:
         """Answer at once if it need not wait, and in a task if it must."""
-        drawing = self._draw(n_bytes)
+        drawing = self._draw(batch.missing_bytes + batch.more_bytes)
         try:
             waits_for = drawing.send(None)
         except StopIteration as finished:
-            return self._answer(finished.value, request_bytes)
+            return self._answer(finished.value, batch)
         self._rest()
-        self._task = self._door.spawn(self._finish(resumed(drawing, waits_for), request_bytes))
+        self._task = self._door.spawn(self._finish(resumed(drawing, waits_for), batch))
         self._task.add_done_callback(lambda _: drawing.close())  # it never began when cancelled at once
         return False
 
-    async def _finish(self, drawing: Awaitable[bytes], request_bytes: int) -> None:
+    async def _finish(self, drawing: Awaitable[bytes], batch: Batch) -> None:
         try:
             data = await drawing
         except Exception as error:  # noqa: BLE001 - as in _look
@@ -307,7 +324,7 @@ class GuestEgdConnection:
             return
         finally:
             self.waits = ""
-        if self._answer(data, request_bytes):
+        if self._answer(data, batch):
             self._listen()
 
     async def _draw(self, n_bytes: int) -> bytes:
@@ -329,8 +346,8 @@ class GuestEgdConnection:
                 return grant.data
         return b""
 
-    def _answer(self, data: bytes, request_bytes: int) -> bool:
-        """Send the answer and only then take the request; False when the peer must read first, or has gone."""
+    def _answer(self, data: bytes, batch: Batch) -> bool:
+        """Send the answer and only then take the requests; False when none is to be looked at now."""
         self._unsent = data
         try:
             self._unsent = self._unsent[self._sock.send(data) :] if data else b""
@@ -341,14 +358,23 @@ class GuestEgdConnection:
             return False
         if self._unsent:
             self._rest()
-            self._loop.add_writer(self._sock, self._send_rest, request_bytes)
+            self._loop.add_writer(self._sock, self._send_rest, batch)
             return False
-        self._sock.recv(request_bytes)
+        self._sock.recv(batch.count * REQUEST_BYTES)
+        self._ahead_bytes = batch.left_bytes + batch.more_bytes
+        return not self._nap(batch)
+
+    def _nap(self, batch: Batch) -> bool:
+        """Let requests gather while what was sent ahead lasts; False when there is too little of it."""
+        if self._quick < _MANY or self._ahead_bytes < _LEAST_AHEAD * batch.smallest_bytes:
+            return False
+        self._rest()
+        self._again = self._loop.call_later(_NAP_S, self._listen)
         return True
 
-    def _send_rest(self, request_bytes: int) -> None:
+    def _send_rest(self, batch: Batch) -> None:
         self._rest()
-        if self._answer(self._unsent, request_bytes):
+        if self._answer(self._unsent, batch):
             self._listen()
 
     def _peek(self) -> bytes | None:

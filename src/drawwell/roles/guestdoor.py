@@ -16,12 +16,14 @@ from drawwell.guests.model import SOCKETS, Via, guest_directory
 from drawwell.host.faults import log_fault
 from drawwell.host.rows import GuestRow
 from drawwell.host.systemd import Manager
-from drawwell.ports import Broker
+from drawwell.roles.broker import Broker
 from drawwell.roles.premises import give_socket, make_guest_directory, remove_guest_directory
 
 RETRY_S = 10.0
 """How soon a door that could not be opened is tried again."""
 SOCKET_MODE = 0o660
+_PLENTY = 16
+"""There is plenty as long as so many times as much is there."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
@@ -147,7 +149,15 @@ class Entrance:
             mode=SOCKET_MODE,
             inherited=self._manager.inherited(self._kept_as),
             keep=lambda sock: self._manager.store(self._kept_as, sock.fileno()),
+            plenty=self._plenty,
         )
+
+    def _plenty(self) -> int:
+        """Return how much may be sent ahead: nothing to a guest with a rate, and never much of what there is."""
+        if self.row.consumer.rate:
+            return 0
+        available = self._broker.available_bytes(self.row.name, served_class(self.row))
+        return min(self._broker.rules.max_draw_bytes // 2, available // _PLENTY)
 
     def _make_usb_door(self) -> Door:
         try:
