@@ -151,7 +151,7 @@ class QemuGuest:
         found = self.until("grep -lx lab-put /sys/block/*/serial").split("/")[3]
         self.check(f"head -c {len(content)} /dev/{found} > '{path}'")
         self.qmp("device_del", id="put")
-        self.monitor.wait_event("DEVICE_DELETED")
+        self.monitor.wait_event("DEVICE_DELETED", device="put")  # one comes for its virtio part, too
         self.qmp("blockdev-del", node_name="put")
 
     def qmp(self, command: str, /, **arguments: Any) -> Any:

@@ -45,12 +45,12 @@ class Qmp:
             if "return" in said:
                 return said["return"]
 
-    def wait_event(self, name: str, within_s: float = 120.0) -> dict[str, Any]:
-        """Wait for an event, and forget it and what came before it."""
+    def wait_event(self, name: str, within_s: float = 120.0, **data: Any) -> dict[str, Any]:
+        """Wait for an event that says `data`, and forget it and what came before it."""
         deadline = time.monotonic() + within_s
         while True:
             for at, event in enumerate(self.events):
-                if event["event"] == name:
+                if event["event"] == name and data.items() <= event.get("data", {}).items():
                     del self.events[: at + 1]
                     return event
             self._socket.settimeout(max(0.001, deadline - time.monotonic()))
