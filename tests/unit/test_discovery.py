@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.drivers.discovery import discover, find_onerng, holders, stable_name_of
+from drawwell.drivers.discovery import discover, find_onerng, stable_name_of
 from drawwell.errors import SourceUnavailable
+from drawwell.host.holders import holders
 
 CONTROLLER = "devices/pci0000:00/0000:00:14.0"
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from drawwell.cli import doctor_guest, doctor_places
 from drawwell.cli.finding import Finding
-from drawwell.drivers.discovery import UsbDevice, discover, holders
+from drawwell.drivers.discovery import UsbDevice, discover
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
+from drawwell.host.holders import holders
 from drawwell.host.kernel import KernelFacts, kernel_facts
 from drawwell.host.virtual import virtual_facts
 from drawwell.reports import Firmware, SourceState

@@ -104,7 +104,8 @@ def _kernel() -> str:
 
 
 def _devices() -> str:
-    from drawwell.drivers.discovery import discover, holders
+    from drawwell.drivers.discovery import discover
+    from drawwell.host.holders import holders
     from drawwell.reports import as_json
 
     found = [

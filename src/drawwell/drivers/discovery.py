@@ -1,4 +1,4 @@
-"""Which noise devices are plugged in, under which nodes, and who has them open. Reads sysfs and /proc only.
+"""Which noise devices are plugged in, and under which nodes. Reads sysfs and /proc only.
 
 Every OneRNG says that its serial number is "00", so a device is known by the port that it is plugged into: the
 stable name is what udev calls ID_PATH, and stands in /dev/serial/by-path.
@@ -7,12 +7,12 @@ stable name is what udev calls ID_PATH, and stands in /dev/serial/by-path.
 import os
 import re
 import stat
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from drawwell.errors import SourceUnavailable
+from drawwell.host.holders import holders, holders_words
 from drawwell.onerng.usb import USB_ID, VIRTUAL_PRODUCT
 from drawwell.reports import Report
 
@@ -35,8 +35,7 @@ KNOWN: Final = {
     "20df:0001": "Entropy Key",
     "234b:0001": "NeuG",
 }
-_PTS_MAJORS: Final = range(136, 144)
-"""Pseudo-terminals (Documentation/admin-guide/devices.txt)."""
+_USBFS: Final = "usbfs"
 _PCI_ADDRESS: Final = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _PCI_PLACE: Final = re.compile(r"pci[0-9a-f]{4}:[0-9a-f]{2}|" + _PCI_ADDRESS.pattern)
 
@@ -64,14 +63,6 @@ class UsbDevice(Report):
         return self.kind == ONERNG and self.product == VIRTUAL_PRODUCT
 
 
-@dataclass(frozen=True, slots=True)
-class Holder(Report):
-    """A process that has a node open."""
-
-    pid: int
-    name: str
-
-
 def discover(sysfs: str = "/sys", dev: str = "/dev") -> tuple[UsbDevice, ...]:
     """Return the known noise devices, in the order of their ports; none where there is no USB."""
     devices = sorted(Path(sysfs, "bus/usb/devices").glob("*"))
@@ -94,11 +85,26 @@ def find_onerng(sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice:
         nodes = " or ".join(f"{device.path} ({device.stable_name})" for device in found)
         raise SourceUnavailable(f"{len(found)} OneRNGs are plugged in", hint=f"Say which one: {nodes}.")
     if not found[0].path:
-        raise SourceUnavailable(
-            f"the OneRNG on port {found[0].usb_path} has no node",
-            hint="Load the kernel's driver with 'modprobe cdc_acm'; a virtual machine may have taken the device.",
-        )
+        raise _without_node(found[0], sysfs, dev)
     return found[0]
+
+
+def _without_node(device: UsbDevice, sysfs: str, dev: str) -> SourceUnavailable:
+    """Tell who took the device away from its kernel driver: usbfs is what a virtual machine takes it by."""
+    if device.bound_driver != _USBFS:
+        return SourceUnavailable(
+            f"the OneRNG on port {device.usb_path} has no node",
+            hint="Load the kernel's driver with 'modprobe cdc_acm'. If it is loaded, pull the device out and plug it "
+            "in again: whoever took it from the driver has ended without giving it back.",
+        )
+    entry = Path(sysfs, "bus/usb/devices", device.usb_path)
+    bus, number = (_read(entry / each).zfill(3) for each in ("busnum", "devnum"))
+    who = holders_words(holders(os.path.join(dev, "bus/usb", bus, number)))
+    return SourceUnavailable(
+        f"the OneRNG on port {device.usb_path} was taken by {who}",
+        hint="A virtual machine has it: it comes back when that ends, or is told to let go: "
+        "'drawwell guest apply KIND NAME --remove'.",
+    )
 
 
 def stable_name_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> str:
@@ -111,20 +117,6 @@ def device_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice | 
     """Return the device behind a node, None when it is none that is known."""
     real = os.path.realpath(node)
     return next((device for device in discover(sysfs, dev) if device.path == real), None)
-
-
-def holders(node: str, proc: str = "/proc") -> tuple[Holder, ...]:
-    """Return the other processes that have `node` open, as far as we may look into them, in containers too."""
-    real = os.path.realpath(node)
-    try:
-        wanted = os.stat(real)
-    except OSError:
-        return ()
-    return tuple(
-        Holder(int(entry.name), _read(entry / "comm"))
-        for entry in sorted(Path(proc).iterdir())
-        if entry.name.isdigit() and int(entry.name) != os.getpid() and _has_open(entry, real, wanted)
-    )
 
 
 def _known_device(entry: Path, dev: str) -> UsbDevice | None:
@@ -180,23 +172,6 @@ def _stable_name(entry: Path) -> str:
     above = next((at for at in controller.parents if not _PCI_PLACE.fullmatch(at.name)), controller)
     on_board = os.path.basename(os.path.realpath(above / "subsystem")) == "platform"
     return f"platform-{above.name}-pci-{name}" if on_board else f"pci-{name}"
-
-
-def _has_open(process: Path, real: str, wanted: os.stat_result) -> bool:
-    with suppress(OSError):
-        for entry in (process / "fd").iterdir():
-            with suppress(OSError):
-                if os.readlink(entry).startswith(("/dev/", real)) and _is_same(os.stat(entry), wanted):
-                    return True
-    return False
-
-
-def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
-    """Are they one device? A container's /dev/pts/0 is another terminal than the host's, under the same number."""
-    if os.path.samestat(one, other):
-        return True
-    terminal = os.major(one.st_rdev) in _PTS_MAJORS
-    return stat.S_ISCHR(one.st_mode) and one.st_rdev == other.st_rdev and not terminal
 
 
 def _read(path: Path) -> str:

@@ -8,13 +8,14 @@ import asyncio
 import errno
 import fcntl
 import os
+import select
 import struct
 import termios
 from contextlib import suppress
 from typing import Final, Self
 
-from drawwell.drivers.discovery import holders
 from drawwell.errors import SourceRejected, SourceUnavailable
+from drawwell.host.holders import holders, holders_words
 from drawwell.host.readiness import readable, writable
 
 BUFFER_BYTES: Final = 4096
@@ -98,6 +99,17 @@ class Tty:
         self.flush_input()
         return dropped
 
+    def insist(self) -> None:
+        """Look whether it is still there, and read nothing.
+
+        Raises:
+            SourceUnavailable: unplugged.
+        """
+        look = select.poll()
+        look.register(self._fd, 0)  # a hang-up is told whatever was asked for
+        if look.poll(0):
+            raise _gone(self.path)
+
     def flush_input(self) -> None:
         """Drop what the kernel holds for us.
 
@@ -144,9 +156,8 @@ def _cannot_open(path: str, error: OSError) -> SourceUnavailable:
 
 
 def _busy(path: str) -> SourceUnavailable:
-    who = ", ".join(f"{holder.name} (process {holder.pid})" for holder in holders(path))
     return SourceUnavailable(
-        f"{path} is held open by {who or 'another process'}",
+        f"{path} is held open by {holders_words(holders(path))}",
         hint="Stop it first: two readers share the noise between them, and neither knows what it misses.",
     )
 

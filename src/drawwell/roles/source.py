@@ -33,7 +33,8 @@ log = logging.getLogger("drawwell.source")
 
 READ_BYTES = 4096
 IDLE_PROBE_S = 5.0
-"""While nobody wants bytes one block is read this often, so that an unplugged stick is not called healthy."""
+"""While nobody wants bytes one block is read this often, so that an unplugged stick is not called healthy; one that is
+paused is looked at, so that its node is let go of when a guest took the stick, and it goes on when it comes back."""
 MAX_HANDOUT_BYTES = 32_768
 """The most that one control verb hands out."""
 FIRST_RETRY_S = 0.25
@@ -201,7 +202,9 @@ class SourceRole:
         while True:
             await self._serve_commands()
             if self._paused or not (self._supply.wanted or self._monitor.state is not SourceState.HEALTHY):
-                await self._wait(None if self._paused else IDLE_PROBE_S)
+                await self._wait(IDLE_PROBE_S)
+                if self._paused:
+                    await self._driver.command("info", {})  # raises when it went away
                 if self._paused or not self._commands.empty():
                     continue
             await self._read_block()
