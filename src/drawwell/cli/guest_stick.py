@@ -14,8 +14,14 @@ def let_go(args: argparse.Namespace, guest: Guest) -> list[Change]:
 
 
 def take_back(args: argparse.Namespace, guest: Guest) -> list[Change]:
-    """Have the source go on with the stick, or look for it until it is back."""
-    return _steer(args, guest, "resume", "resumed the source {}, whose stick is back")
+    """Have the kernel's driver take the stick again if a killed QEMU left it, and the source go on with it."""
+    from drawwell.guests.usb_place import give_back
+
+    left = give_back(guest.device) if guest.via is Via.USB else []
+    changes = [
+        Change(f"gave the stick at {port} back to the kernel's driver", "the host's kernel") for port in left
+    ]
+    return changes + _steer(args, guest, "resume", "resumed the source {}, whose stick is back")
 
 
 def _steer(args: argparse.Namespace, guest: Guest, verb: str, words: str) -> list[Change]:

@@ -38,7 +38,8 @@ class Libvirt:
 
     def plan(self, guest: Guest) -> Plan:
         """See `Hypervisor`."""
-        return plan_libvirt.plan(guest, self._stick(guest))
+        uri = "" if self._virsh.uri == SYSTEM else self._virsh.uri
+        return plan_libvirt.plan(guest, self._stick(guest), uri)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """See `Hypervisor`: the domain's own label, else the one that libvirt gives every QEMU."""

@@ -17,8 +17,6 @@ from drawwell.guests.plan_qemu import (
     BUILTIN_NOTE,
     FIFO_NOTE,
     NEVER_THE_DEVICE,
-    ONERNG_PRODUCT,
-    ONERNG_VENDOR,
     PERIOD_MS,
     RECONNECT_S,
     VENDOR_LINE,
@@ -28,21 +26,23 @@ from drawwell.guests.plan_qemu import (
     refill,
     refill_note,
 )
+from drawwell.guests.plan_stick import ONERNG_PRODUCT, ONERNG_VENDOR, hotplug_pieces
 
 HOOKS: Final = "/etc/libvirt/hooks/qemu.d"
 APPARMOR_FILE: Final = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
 NO_LIMIT_BYTES: Final = 16 * 2**20
 """libvirt has no period without a limit; of this one in each period nobody notices: a guest takes 0.2 MB a second."""
 _WORD: Final = re.compile(r"[A-Za-z0-9_./+@:-]+", re.ASCII)
-"""What needs no quotes in a udev rule and in virt-install's options."""
+"""What needs no quotes in virt-install's options."""
 
 
-def plan(guest: Guest, stick: tuple[int, int] | None = None) -> Plan:
+def plan(guest: Guest, stick: tuple[int, int] | None = None, uri: str = "") -> Plan:
     """Return what this guest's domain must have, and why.
 
     Args:
         guest: The guest.
         stick: For `Via.USB` with two sticks: the bus and the number that the kernel gave it now.
+        uri: Which libvirt, "" for the system's own.
 
     Raises:
         UsageError: a machine has no such way in, or a name or path cannot be written.
@@ -54,7 +54,7 @@ def plan(guest: Guest, stick: tuple[int, int] | None = None) -> Plan:
         ),
         Piece("VM generation id", "the domain's XML, beside <name>", written(element("genid"))),
         *_virt_install(made),
-        *_beside(guest),
+        *_beside(guest, uri),
     ]
     return Plan(guest.name, Kind.LIBVIRT, guest.via, tuple(pieces), _notes(guest))
 
@@ -122,7 +122,7 @@ def _places(made: Element, path: str) -> Iterator[tuple[str, str]]:
         yield from _places(child, f"{path}/{child.tagName}")
 
 
-def _beside(guest: Guest) -> list[Piece]:
+def _beside(guest: Guest, uri: str) -> list[Piece]:
     """What belongs to a way in and is not the domain's."""
     pieces = []
     if has_hook(guest):
@@ -134,9 +134,8 @@ def _beside(guest: Guest) -> list[Piece]:
         pieces.append(fifo_piece(guest))
     if guest.via is Via.USB_VIRTUAL:
         pieces.append(Piece("in the guest, for the vendor's software", "/etc/onerng.conf", VENDOR_LINE))
-    if guest.via is Via.USB and all(_WORD.fullmatch(each) for each in (guest.target, guest.device) if each):
-        file = f"/etc/udev/rules.d/85-drawwell-{guest.name}.rules"
-        pieces.append(Piece("hook: the stick is plugged in", file, udev(guest)))
+    if guest.via is Via.USB:
+        pieces += hotplug_pieces(guest, uri)
     return pieces
 
 
@@ -179,22 +178,6 @@ def apparmor_line(run_dir: str) -> str:
 
 SELINUX_RULE: Final = "(allow svirt_t unconfined_service_t (unix_stream_socket (connectto)))\n"
 """In the Common Intermediate Language. Red Hat's policy has svirt_t connect to unconfined_t, but not to a service."""
-
-
-def udev(guest: Guest) -> str:
-    """Return the rule that gives the stick to the guest whenever it is plugged in (BitBabbler's bbvirt does the like).
-
-    `guest apply` attaches what is not attached, under the number that the kernel gave the stick this time.
-    """
-    port = f'KERNEL=="{guest.device}", ' if guest.device else ""
-    words = ["drawwell", "guest", "apply", "libvirt", guest.name, "--via", "usb", "--yes"]
-    words += ["--domain", guest.domain] if guest.domain else []
-    words += ["--device", guest.device] if guest.device else []
-    return (
-        'ACTION=="add", SUBSYSTEM=="usb", ENV{DEVTYPE}=="usb_device", '
-        f'ATTR{{idVendor}}=="{ONERNG_VENDOR:04x}", ATTR{{idProduct}}=="{ONERNG_PRODUCT:04x}", {port}'
-        f'RUN+="/usr/bin/systemd-run --no-block --collect {" ".join(words)}"\n'
-    )
 
 
 _CLONE_NOTE: Final = (

@@ -9,6 +9,7 @@ from typing import Final
 
 from drawwell.errors import UsageError
 from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
+from drawwell.guests.plan_stick import ONERNG_PRODUCT, ONERNG_VENDOR, hotplug_pieces
 from drawwell.units import Allowance
 
 REQUEST_BYTES: Final = 64
@@ -17,8 +18,6 @@ PERIOD_MS: Final = 8000
 """A request that QEMU lost, because nobody listened, is made again once, a period later, and never if nobody listens
 then. QEMU takes up to a second to connect again: with a second's period an outage of 0.6 s left a guest waiting for
 ever, with 4 s one of 2 s did not. QEMU's own period of 65 s would be a long wait."""
-ONERNG_VENDOR: Final = 0x1D50
-ONERNG_PRODUCT: Final = 0x6086
 RECONNECT_S: Final = 1
 
 
@@ -46,8 +45,12 @@ def refill(rate: Allowance | None) -> Refill:
     return Refill((-(-in_period // REQUEST_BYTES) + 1) * REQUEST_BYTES)
 
 
-def plan(guest: Guest) -> Plan:
+def plan(guest: Guest, monitor: str = "") -> Plan:
     """Return the arguments for this guest's QEMU, and why they are so.
+
+    Args:
+        guest: The guest.
+        monitor: Its QMP socket, "" where the machine is found by its name.
 
     Raises:
         UsageError: a machine has no such way in, or a path cannot be written.
@@ -56,6 +59,8 @@ def plan(guest: Guest) -> Plan:
     pieces = [Piece("QEMU arguments", "paste", command_line([*arguments, *GENERATION]))]
     if guest.via is Via.FIFO:
         pieces.append(fifo_piece(guest))
+    if guest.via is Via.USB:
+        pieces += hotplug_pieces(guest, monitor)
     if guest.via is Via.USB_VIRTUAL:
         pieces.append(Piece("in the guest, for the vendor's software", "/etc/onerng.conf", VENDOR_LINE))
     return Plan(guest.name, Kind.QEMU, guest.via, tuple(pieces), (*notes, GENERATION_NOTE))
@@ -105,7 +110,7 @@ def _ways(guest: Guest) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
             )
         case Via.USB:
             stick = option("usb-host", id=name, **usb_host(guest))
-            return [("-device", "qemu-xhci"), ("-device", stick)], (_USB_NOTE,)
+            return [("-device", "qemu-xhci"), ("-device", stick)], (_USB_NOTE, _HOTPLUG_NOTE)
     raise UsageError(
         f"a QEMU machine has no way in called {guest.via}",
         hint="Ways into a machine are virtio, usb-virtual, usb, fifo and builtin.",
@@ -209,7 +214,12 @@ VIRTUAL_NOTE: Final = (
     'guest needs ONERNG_VERIFY_FIRMWARE="0" in /etc/onerng.conf. drawwell in the guest knows it by its name.'
 )
 _USB_NOTE: Final = (
-    "the stick is given away whole: one guest has it, a second QEMU waits for it without a word, and libvirt "
-    "says that it is in use by driver QEMU. The host's driver is detached, so drawwell here sees it unplugged, "
-    "and takes it back when the guest ends."
+    "the stick is given away whole: one guest has it, and a second QEMU waits for it without a word ('drawwell guest "
+    "apply' and 'audit' say who has it; libvirt says that it is in use by driver QEMU). QEMU must be allowed to open "
+    "the stick's node in /dev/bus/usb. The host's driver is detached, so drawwell here sees it unplugged, and has it "
+    "back when the guest ends, or 'drawwell guest apply --remove' takes it."
+)
+_HOTPLUG_NOTE: Final = (
+    "a QEMU that was started with these arguments takes the stick by itself whenever it is plugged in. The rule is for "
+    "a machine that was not, and has a QMP socket: 'drawwell guest apply' plugs it in then."
 )

@@ -9,6 +9,7 @@ from drawwell.errors import GuestUnavailable
 from drawwell.guests import plan_qemu
 from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Kind, Plan, Via
 from drawwell.guests.qemu_command import Machine, is_qemu, read_command
+from drawwell.guests.qemu_stick import insist_free, insist_taken, stick_finding
 from drawwell.guests.qmp import Monitor, Refusal
 from drawwell.guests.rng_findings import device_findings, generation_finding, limit_words
 
@@ -68,7 +69,7 @@ class Qemu:
 
     def plan(self, guest: Guest) -> Plan:
         """See `Hypervisor`."""
-        return plan_qemu.plan(guest)
+        return plan_qemu.plan(guest, os.path.abspath(self._where) if self._where else "")
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """Nobody else: a process may call itself what it likes, so its user is not given a socket for its name."""
@@ -81,8 +82,16 @@ class Qemu:
             return []
         with Monitor(path) as monitor:
             if plan_qemu.identifier(guest) in _plugged(monitor):
+                _insist_on_stick(monitor, guest)
                 return []
+            if guest.via is Via.USB:
+                insist_free(guest.device)
             _plug(monitor, guest)
+            try:
+                _insist_on_stick(monitor, guest)
+            except GuestUnavailable:
+                _unplug(monitor, plan_qemu.identifier(guest))
+                raise
         return [Change(f"plugged {guest.via} into the running machine {guest.target}", path)]
 
     def remove(self, guest: Guest) -> list[Change]:
@@ -168,6 +177,11 @@ def _plug(monitor: Monitor, guest: Guest) -> None:
         for command, arguments in reversed(undo):
             monitor.execute(command, **arguments)
         raise
+
+
+def _insist_on_stick(monitor: Monitor, guest: Guest) -> None:
+    if guest.via is Via.USB:
+        insist_taken(monitor, f"{_PERIPHERAL}/{plan_qemu.identifier(guest)}", guest.device)
 
 
 def _socket(monitor: Monitor, path: str) -> dict[str, Any]:
@@ -269,7 +283,11 @@ def _facts(process: Process) -> GuestFacts:
         backend=_printable(f"{machine.backend}, {machine.place}" if machine.place else machine.backend),
         limit=limit_words(machine.max_bytes, machine.period_ms) if machine.has_rng else "",
         generation_id=machine.generation_id,
-        findings=(*findings, generation_finding(present=machine.generation_id)),
+        findings=(
+            *findings,
+            *stick_finding(process.pid, wanted=machine.wants_stick),
+            generation_finding(present=machine.generation_id),
+        ),
     )
 
 

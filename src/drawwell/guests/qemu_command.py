@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from drawwell.guests.plan_stick import ONERNG_PRODUCT, ONERNG_VENDOR
+
 _PROGRAM: Final = re.compile(r"(qemu-system-[a-z0-9_]{1,32}|qemu-kvm|kvm)", re.ASCII)
 _RNG_DEVICE: Final = re.compile(r"virtio-rng(-[a-z0-9-]{1,40})?", re.ASCII)
 _LIBVIRT: Final = "/libvirt/qemu/"
@@ -40,6 +42,7 @@ class Machine:
     max_bytes: int | None
     period_ms: int
     generation_id: bool
+    wants_stick: bool
 
 
 def is_qemu(program: str) -> bool:
@@ -66,6 +69,7 @@ def read_command(arguments: Sequence[str]) -> Machine:
         max_bytes=_number(rng or {}, "max-bytes"),
         period_ms=_number(rng or {}, "period") or DEFAULT_PERIOD_MS,
         generation_id=any(_kind(each) == "vmgenid" for each in devices),
+        wants_stick=any(_is_onerng(each) for each in devices),
     )
 
 
@@ -105,6 +109,13 @@ def _kind(each: Properties) -> str:
 
 def _named(options: Sequence[tuple[str, Properties]], kind: str, name: str) -> Properties:
     return next((each for flag, each in options if flag == kind and each.get("id") == name), {})
+
+
+def _is_onerng(each: Properties) -> bool:
+    """A device of the host's that is a OneRNG by its numbers, or one of ours at a port."""
+    numbers = [each.get(name, "").lower().removeprefix("0x") for name in ("vendorid", "productid")]
+    ours = each.get("id", "").startswith("drawwell-")
+    return _kind(each) == "usb-host" and (ours or numbers == [f"{ONERNG_VENDOR:x}", f"{ONERNG_PRODUCT:x}"])
 
 
 def _number(each: Properties, name: str) -> int | None:

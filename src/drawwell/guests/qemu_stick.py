@@ -1,0 +1,87 @@
+"""The stick in a QEMU that was given it: has QEMU got it, and if not, who has."""
+
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from drawwell.errors import GuestUnavailable
+from drawwell.guests.model import GuestFinding, Verdict
+from drawwell.guests.qmp import Monitor
+from drawwell.guests.usb_place import sticks, taken
+from drawwell.host.holders import Holder, holders_words
+
+TAKE_S: Final = 10.0
+"""QEMU looks for the stick at once, and then every 2 s (hw/usb/host-libusb.c)."""
+_LOOK_EVERY_S: Final = 0.2
+_MAY_NOT: Final = (
+    "QEMU's user must be allowed to open its node in /dev/bus/usb: a udev rule with OWNER or GROUP."
+)
+_FREE_IT: Final = "Take it from there: 'drawwell guest apply KIND NAME --remove', or end that program."
+
+
+def insist_free(port: str) -> None:
+    """Let no stick pass that somebody has already: a second QEMU would wait for it without a word.
+
+    Raises:
+        GuestUnavailable: somebody has it.
+    """
+    for each in sticks(port):
+        if (who := taken(each)) is not None:
+            raise GuestUnavailable(f"the stick at {each} was taken by {holders_words(who)}", hint=_FREE_IT)
+
+
+def insist_taken(monitor: Monitor, path: str, port: str) -> None:
+    """Wait until QEMU has the stick, where one is plugged in.
+
+    Args:
+        monitor: Of the machine.
+        path: Of its device in QEMU's object tree.
+        port: Where the stick is, "" for the only one.
+
+    Raises:
+        GuestUnavailable: QEMU does not get it.
+    """
+    deadline = time.monotonic() + TAKE_S
+    while sticks(port) and monitor.execute("qom-get", path=path, property="attached") is not True:
+        if time.monotonic() > deadline:
+            raise _not_taken(sticks(port))
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _not_taken(ports: list[str]) -> GuestUnavailable:
+    words = f"QEMU does not take the stick at {' or '.join(ports)}"
+    for each in ports:
+        if (who := taken(each)) is not None:
+            return GuestUnavailable(f"{words}: {holders_words(who)} has it", hint=_FREE_IT)
+    return GuestUnavailable(
+        words,
+        hint="QEMU's user must be allowed to open its node in /dev/bus/usb: a udev rule with OWNER or GROUP.",
+    )
+
+
+def stick_finding(pid: int, *, wanted: bool) -> Iterator[GuestFinding]:
+    """Say whether the QEMU of that process has a stick; nothing where it has none and was not told to have one."""
+    who = {each: taken(each) for each in sticks("")}
+    mine = [port for port, found in who.items() if any(holder.pid == pid for holder in found or ())]
+    what = "it has the stick"
+    if mine:
+        yield GuestFinding(what, Verdict.HOLDS, f"at {', '.join(mine)}")
+    elif wanted:
+        yield GuestFinding(
+            what, Verdict.FAILS, _why_not(who), hint=_FREE_IT if any(who.values()) else "Plug it in."
+        )
+
+
+def _why_not(who: dict[str, tuple[Holder, ...] | None]) -> str:
+    others = [
+        f"{holders_words(found)} has the one at {port}" for port, found in who.items() if found is not None
+    ]
+    if others:
+        return f"it waits without a word: {'; '.join(others)}"
+    return f"it was not given the one at {', '.join(who)}" if who else "none is plugged in"
+
+
+def _hint(who: dict[str, tuple[Holder, ...] | None]) -> str:
+    if any(found is not None for found in who.values()):
+        return _FREE_IT
+    return _MAY_NOT if who else "Plug it in: QEMU takes it by itself."
