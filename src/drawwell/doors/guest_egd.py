@@ -292,8 +292,9 @@ class GuestEgdConnection:
         self._asked_at = now
         if self._quick < _MANY:
             return batch
-        wanted = min(self._door.plenty(), self._most_ahead * batch.smallest_bytes)
-        if wanted < _LEAST_AHEAD * batch.smallest_bytes or 2 * batch.left_bytes > wanted:
+        requests = min(self._door.plenty() // max(1, batch.smallest_bytes), self._most_ahead)
+        wanted = requests * batch.smallest_bytes
+        if requests < _LEAST_AHEAD or 2 * batch.left_bytes > wanted:
             return batch
         return replace(batch, more_bytes=wanted - batch.left_bytes)
 
