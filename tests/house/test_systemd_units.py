@@ -114,3 +114,14 @@ def test_every_user_of_a_service_is_made() -> None:
         assert set(settings(unit, "User") + settings(unit, "Group")) <= made
     for unit in UNITS.glob("*.socket"):
         assert set(settings(unit, "SocketGroup")) <= made
+
+
+def test_who_may_look_opens_no_device() -> None:
+    """The group of those who may see the status has neither the devices nor the socket of the sources."""
+    [watched] = settings(UNITS / "drawwell-broker-control.socket", "SocketGroup")
+    rules = (UNITS.parent / "udev/60-drawwell.rules").read_text()
+    [devices] = set(re.findall(r'GROUP="([^"]+)"', rules))
+    assert watched != devices
+    assert settings(UNITS / "drawwell-broker-source.socket", "SocketGroup") == [devices]
+    for name in ("drawwell-source@.service", "drawwell-named@.service"):
+        assert settings(UNITS / name, "Group") == [devices]

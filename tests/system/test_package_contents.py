@@ -183,7 +183,7 @@ def test_the_rules_start_nothing_that_is_named_by_a_number() -> None:
     for setting in (
         'ENV{ID_MM_DEVICE_IGNORE}="1"',
         'ENV{ID_MM_PORT_IGNORE}="1"',
-        'GROUP="drawwell"',
+        'GROUP="drawwell-source"',
         'TAG+="systemd"',
     ):
         assert setting in text
