@@ -13,11 +13,12 @@ import pytest
 from drawwell.config.load import load
 from drawwell.config.model import Config
 from drawwell.doors.unix import UnixDoor
+from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused
 from drawwell.host.kernel import KernelFacts
 from drawwell.host.systemd import Manager
 from drawwell.links.unix import UnixLink
-from drawwell.roles.feeder import Feeder, believed, read_report
+from drawwell.roles.feeder import Feeder, Vouched, believed, read_report
 from drawwell.roles.relay import LinkProcess
 from drawwell.sinks.kernel import RNDADDENTROPY, KernelSink
 from drawwell.testing.daemon import Stick, command
@@ -97,6 +98,33 @@ def test_only_what_the_broker_vouches_for_is_credited(folder: Path, answer: dict
             return await fed_once(config)
 
     assert asyncio.run(run()) == (credit, 64)
+
+
+class Restarted(UnixLink):
+    """A link whose broker goes away between the draw and the question."""
+
+    async def call(self, verb: str, args: dict) -> dict:
+        await self.aclose()
+        return await super().call(verb, args)
+
+
+def test_a_broker_that_was_started_again_vouches_for_nothing_that_came_before(folder: Path) -> None:
+    """What was drawn in one session is not credited by what is said in another."""
+    broker = FakeBroker()
+    broker.results["status"] = {"genuine": True}
+    path = str(folder / "draw.sock")
+
+    async def run() -> list[bool]:
+        vouched = []
+        async with serving(UnixDoor(path, broker, lambda *_: "kernel")):
+            for link in (UnixLink(path), Restarted(path)):
+                upstream = Vouched(link)
+                await upstream.draw(64, DrawClass.FULL)
+                vouched.append(upstream.genuine)
+                await upstream.aclose()
+        return vouched
+
+    assert asyncio.run(run()) == [True, False]
 
 
 @pytest.mark.parametrize(("setting", "credit"), [("", 0), ("credit = 2.0", 128)])

@@ -142,6 +142,8 @@ class Link(abc.ABC):
         self._suspicion = Suspicion()
         self._opening = asyncio.Lock()
         self._places = asyncio.Semaphore(limits.MAX_OPEN_REQUESTS)
+        self.sessions = 0
+        """How often a session was opened: who asks twice and sees it unchanged has asked the same process."""
 
     @property
     def name(self) -> str:
@@ -205,6 +207,7 @@ class Link(abc.ABC):
             if protocol is None or protocol.session.state is not State.OPEN or protocol.transport is None:
                 self._protocol = None
                 self._protocol = protocol = await self._open()
+                self.sessions += 1
         return protocol
 
     async def _open(self) -> LinkProtocol:

@@ -21,8 +21,8 @@ from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import DrawwellError, StateUnavailable
 from drawwell.host.files import read_file, replace_file
 from drawwell.host.systemd import Manager
+from drawwell.links.link import Link
 from drawwell.links.unix import UnixLink
-from drawwell.ports import Upstream
 from drawwell.reports import FeedReport, as_json
 from drawwell.roles.consumer import ConsumerRole
 from drawwell.roles.tending import LOOK_EVERY_S, Tending
@@ -41,10 +41,10 @@ class Vouched:
     """An Upstream of this machine that is asked after each draw whether all its sources are real hardware.
 
     After it: a broker that ever had bytes of anything else does not vouch again, so what it vouches for now holds for
-    the bytes that it gave before.
+    the bytes that it gave before. In the same session: a broker that was started again knows nothing of the one before.
     """
 
-    def __init__(self, link: Upstream) -> None:
+    def __init__(self, link: Link) -> None:
         self._link = link
         self.genuine = False
         """What it said after the last draw."""
@@ -58,8 +58,10 @@ class Vouched:
         """Draw, and then ask (Upstream)."""
         self.genuine = False
         grant = await self._link.draw(n_bytes, draw_class, **options)
+        session = self._link.sessions
         with suppress(DrawwellError):  # it does not vouch, and the bytes are mixed in uncredited
-            self.genuine = (await self._link.call("status", {})).get("genuine") is True
+            said = await self._link.call("status", {})
+            self.genuine = said.get("genuine") is True and self._link.sessions == session
         return grant
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
