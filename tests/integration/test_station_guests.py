@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,18 @@ class Qemu:
 
 
 CLIENTS = contextlib.ExitStack()
+
+
+@contextlib.contextmanager
+def being(uid: int, gid: int) -> Iterator[None]:
+    """Connect as somebody else: what counts is who one is at that moment."""
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
 
 
 def there(path: Path) -> bool:
@@ -273,17 +285,30 @@ async def test_one_guest_waits_and_the_other_does_not(folder: Path) -> None:
         assert (await guest(site, "vm2"))["full_bytes"] == 640
 
 
+@pytest.mark.parametrize(
+    ("uid", "gid", "let_in"), [(12345, 1, True), (1, 54321, True), (0, 0, True), (1, 1, False)]
+)
+@pytest.mark.parametrize("via", ["virtio", "usb-virtual"])
 @in_a_loop
-async def test_a_socket_belongs_to_whom_it_should(folder: Path) -> None:
-    """The socket has the owner that was asked for and is for nobody else; its directory can only be passed."""
+async def test_a_socket_is_for_whom_it_should(
+    folder: Path, via: str, uid: int, gid: int, let_in: bool
+) -> None:
+    """Root, the guest's user and its group are let in, and nobody else; the directory can only be passed."""
     if os.geteuid():
-        pytest.skip("only root gives files away")
+        pytest.skip("only root is somebody else")
     async with broker(folder) as site:
-        path = (await site.ask("guest.add", {**VM, "uid": 12345, "gid": 54321}))["socket"]
-        found, around = os.stat(path), os.stat(os.path.dirname(path))
-
-        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 54321, 0o660)
+        path = (await site.ask("guest.add", {**VM, "via": via, "uid": 12345, "gid": 54321}))["socket"]
+        for passed in (folder, folder / "run"):
+            os.chmod(passed, 0o711)
+        around = os.stat(os.path.dirname(path))
         assert (around.st_uid, stat.S_IMODE(around.st_mode)) == (0, 0o711)
+        with being(uid, gid):
+            client = Qemu(path)
+        if via == "virtio":
+            client.ask(8)  # the virtual OneRNG speaks first
+        with contextlib.nullcontext() if let_in else pytest.raises((AssertionError, ConnectionError)):
+            data = await client.more(8)
+            assert data
 
 
 @pytest.mark.parametrize("laid", ["link", "file", "foreign"])

@@ -9,12 +9,12 @@ deadlines.
 import abc
 import asyncio
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from drawwell.doors.admission import Applicant, Budget, Places
-from drawwell.doors.sockets import describe
+from drawwell.doors.sockets import credentials, describe
 from drawwell.host.faults import log_fault, say_shortage
 
 READ_BYTES: Final = 65_536
@@ -98,6 +98,8 @@ class Door(abc.ABC):
         self.address = ""
         self.listeners: list[socket.socket] = []
         """Sockets that somebody else listens on, for this door to serve instead of its own; nothing is made then."""
+        self.expects: Callable[[int, int], bool] | None = None
+        """Says of a user and his group, at a socket file, whether he may come in; None where its mode says so."""
         self.counts = Counts()
         self.buffer = memoryview(bytearray(READ_BYTES))
         """One for all connections: what is read into it is used up before the next read."""
@@ -227,6 +229,10 @@ class Door(abc.ABC):
                 return
             if self._arrivals:
                 self._arrivals.spend(1)
+            if self.expects is not None and not self.expects(*credentials(sock)[1:]):
+                self.counts.unauthenticated += 1
+                sock.close()
+                continue
             sock.setblocking(False)
             self.spawn(self._take_up(loop, sock))
 

@@ -5,6 +5,7 @@ import ipaddress
 import os
 import socket
 import stat
+import struct
 from typing import Final
 
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
@@ -12,6 +13,14 @@ from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
 BACKLOG: Final = 1024
 """Connections that the kernel may hold for us; it takes the lesser of this and net.core.somaxconn."""
 EVERYWHERE: Final = ("", "*")
+_UCRED: Final = struct.Struct("3i")
+"""struct ucred: pid, uid, gid (unix(7))."""
+
+
+def credentials(sock: socket.socket) -> tuple[int, int, int]:
+    """Ask the kernel for pid, uid and gid of whoever is at the other end, as they were when he connected."""
+    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid, gid
 
 
 def listen_tcp(host: str, port: int) -> list[socket.socket]:

@@ -2,21 +2,17 @@
 
 import asyncio
 import os
-import socket
-import struct
 from collections.abc import Callable
-from typing import Final
 
 from drawwell.authorisation import Way
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
+from drawwell.doors.sockets import credentials
 from drawwell.errors import PermissionRefused
 from drawwell.ports import Broker, Peer
 
-_UCRED: Final = struct.Struct("3i")
-"""struct ucred: pid, uid, gid (unix(7))."""
 Identify = Callable[[int, int, int], str]
 """From uid, gid and pid to the consumer's name; raises PermissionRefused."""
 
@@ -95,6 +91,4 @@ class UnixConnection(SessionConnection):
 
 def peer_credentials(transport: asyncio.BaseTransport) -> tuple[int, int, int]:
     """Ask the kernel for pid, uid and gid of whoever is at the other end, as they were when he connected."""
-    peer = transport.get_extra_info("socket")
-    pid, uid, gid = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return pid, uid, gid
+    return credentials(transport.get_extra_info("socket"))

@@ -10,6 +10,7 @@ from typing import Any
 from drawwell.doors.door import Door
 from drawwell.doors.guest import GuestDoor
 from drawwell.doors.guest_egd import GuestEgdDoor
+from drawwell.doors.usb import UsbDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, GuestUnavailable
 from drawwell.guests.model import SOCKETS, Via, guest_directory
@@ -17,11 +18,12 @@ from drawwell.host.faults import log_fault
 from drawwell.host.rows import GuestRow
 from drawwell.host.systemd import Manager
 from drawwell.roles.broker import Broker
-from drawwell.roles.premises import give_socket, make_guest_directory, remove_guest_directory
+from drawwell.roles.premises import make_guest_directory, remove_guest_directory
 
 RETRY_S = 10.0
 """How soon a door that could not be opened is tried again."""
-SOCKET_MODE = 0o660
+SOCKET_MODE = 0o666
+"""Who may come in the kernel says at the door: to give files away takes a right that the broker does not have."""
 _PLENTY = 16
 """There is plenty as long as so many times as much is there."""
 
@@ -47,7 +49,7 @@ class Entrance:
         self.row = row
         self.door: Door | None = None
         self.fault: DrawwellError | None = None
-        """Why the door is not open, or not for whom it should be."""
+        """Why the door is not open."""
         self._directory = guest_directory(run_dir, row.name)
         self._broker = broker
         self._broker_name = broker_name
@@ -74,15 +76,9 @@ class Entrance:
             await self._looked.wait()
 
     def follow(self) -> None:
-        """Have the open door do as the row says now.
-
-        Raises:
-            PermissionRefused: the socket cannot be given to those who should have it.
-        """
-        if self.door and self.door.ready.is_set():
-            if hasattr(self.door, "draw_class"):
-                self.door.draw_class = served_class(self.row)
-            give_socket(self.socket, self.row.uid, self.row.gid)
+        """Have the open door do as the row says now."""
+        if self.door and self.door.ready.is_set() and hasattr(self.door, "draw_class"):
+            self.door.draw_class = served_class(self.row)
         if self.egd:
             self.egd.look_again()
 
@@ -114,21 +110,22 @@ class Entrance:
     async def _serve(self, spawn: Spawn) -> None:
         make_guest_directory(self._directory)
         door = self.door = self._make_door()
-        given = spawn(self._give(door))
+        door.expects = self._expects
+        noted = spawn(self._note(door))
         try:
             await door.serve()
         finally:
-            given.cancel()
+            noted.cancel()
 
-    async def _give(self, door: Door) -> None:
-        """Give the socket to its user as soon as it is there; where we may not, it is ours alone."""
+    async def _note(self, door: Door) -> None:
+        """Say that the door is open as soon as it is."""
         await door.ready.wait()
         self.fault = None
-        try:
-            give_socket(self.socket, self.row.uid, self.row.gid)
-        except DrawwellError as error:
-            self._fail(error)
         self._looked.set()
+
+    def _expects(self, uid: int, gid: int) -> bool:
+        """Whether that is root, ourselves, or the user or group that the guest runs as."""
+        return uid in {0, os.geteuid(), self.row.uid} or gid == self.row.gid
 
     def _fail(self, error: DrawwellError) -> None:
         if str(error) != str(self.fault):
@@ -160,16 +157,7 @@ class Entrance:
         return min(self._broker.rules.max_draw_bytes // 2, available // _PLENTY)
 
     def _make_usb_door(self) -> Door:
-        try:
-            from drawwell.doors.usb import UsbDoor  # noqa: PLC0415 - not there yet
-        except ImportError:
-            raise GuestUnavailable(
-                "this drawwell has no virtual OneRNG", hint="Add the guest with --via virtio."
-            ) from None
-        door: Door = UsbDoor(
-            self.socket, self._broker, self.row.name, served_class(self.row), mode=SOCKET_MODE
-        )
-        return door
+        return UsbDoor(self.socket, self._broker, self.row.name, served_class(self.row), mode=SOCKET_MODE)
 
 
 def served_class(row: GuestRow) -> DrawClass:

@@ -54,25 +54,6 @@ def make_guest_directory(path: str) -> None:
         os.chmod(directory, 0o711)  # noqa: S103 - to pass, and neither to list nor to write
 
 
-def give_socket(path: str, uid: int | None, gid: int | None) -> None:
-    """Give the socket at `path` to a user and a group, by number; None leaves it as it is.
-
-    Raises:
-        PermissionRefused: we may not.
-    """
-    found = os.lstat(path)
-    wanted = (found.st_uid if uid is None else uid, found.st_gid if gid is None else gid)
-    if wanted == (found.st_uid, found.st_gid):
-        return
-    try:
-        os.chown(path, *wanted, follow_symlinks=False)
-    except OSError as error:
-        raise PermissionRefused(
-            f"cannot give {path} to user {wanted[0]} and group {wanted[1]}: {error.strerror}",
-            hint="Run the broker with CAP_CHOWN, or put its user into that group.",
-        ) from None
-
-
 def remove_guest_directory(path: str) -> None:
     """Remove a guest's directory with its socket, where it still is ours alone."""
     with contextlib.suppress(OSError):
