@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from drawwell.testing.daemon import Stick, command
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.testing.serving import serving
 from drawwell.testing.station import Site, running
+from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.waiting import until
 
 SEEDED = KernelFacts(
@@ -142,6 +144,27 @@ def test_what_came_over_a_link_is_credited_by_the_operators_word_alone(
             return await fed_once(config)
 
     assert asyncio.run(run()) == (credit, 64)
+
+
+def test_a_broker_that_is_being_started_is_waited_for(folder: Path) -> None:
+    """Where systemd listens and nobody answers yet, half a minute is no error."""
+    config = configured(folder)
+    (folder / "run").mkdir()
+
+    async def run() -> dict | None:
+        async with lives(Feeder(config, Manager({}), Kernel().sink).run):
+            await asyncio.sleep(30)
+            return read_report(config.broker.feed_report)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(config.unix.path)
+        listener.listen()
+        report = run_virtually(run())
+        peer, _ = listener.accept()
+        with peer:
+            assert peer.recv(5)
+    assert report is not None
+    assert report["last_error"] == ""
 
 
 def test_a_socket_of_somebody_else_is_not_believed(folder: Path) -> None:

@@ -33,6 +33,8 @@ FIRST_FEED_S: Final = 5.0
 """A start waits so long for the first feed: whatever is there by then feeds the kernel before the boot goes on."""
 RETRY_S: Final = 1.0
 """A broker of this machine is asked so often while it has no source: a boot waits for the first feed."""
+BROKER_STARTS_S: Final = 60.0
+"""With systemd's sockets one connects before there is a broker. On a slow machine it takes half a minute to come."""
 BELIEVED_USERS: Final = ("drawwell",)
 """The account that the package makes for broker and link; root is believed, and our own user."""
 
@@ -87,7 +89,7 @@ class Feeder:
     ) -> None:
         linked = bool(config.upstreams)
         path = config.broker.link_socket if linked else config.unix.path
-        self._upstream = Vouched(UnixLink(path, believed=believed()))
+        self._upstream = Vouched(UnixLink(path, believed=believed(), open_deadline_s=BROKER_STARTS_S))
         self._sink = kernel(
             credit_bits_per_byte=config.kernel_credit,
             interval_s=config.kernel.interval,
