@@ -107,6 +107,14 @@ def test_a_onerng_without_driver_says_which_is_missing(tmp_path: Path) -> None:
     assert "cdc_acm" in str(caught.value.hint)
 
 
+def test_a_onerng_that_a_virtual_machine_took_says_so(tmp_path: Path) -> None:
+    """usbfs in the place of the kernel's driver is a program's doing; the hint says how it comes back."""
+    plug_in(tmp_path, "1-1", "1d50:6086", driver="usbfs")
+    with pytest.raises(SourceUnavailable, match="was taken by another process") as caught:
+        find_onerng(str(tmp_path), str(tmp_path / "dev"))
+    assert "--remove" in str(caught.value.hint)
+
+
 def test_a_node_is_known_by_its_port_through_any_link(tmp_path: Path) -> None:
     """A link to the node has the same stable name; another node has none."""
     dev = tmp_path / "dev"

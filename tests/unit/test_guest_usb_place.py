@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests.usb_place import place_of
+from drawwell.guests.usb_place import give_back, place_of, sticks, taken
 
 
 def plug(usb: Path, port: str, number: int, product: str = "6086") -> None:
@@ -36,3 +36,47 @@ def test_no_stick_is_told(port: str, tmp_path: Path) -> None:
     """Neither a port with nothing in it, nor a host without USB."""
     with pytest.raises(GuestUnavailable, match="no stick"):
         place_of(port, str(tmp_path / "none"))
+
+
+def bind(usb: Path, interface: str, driver: str) -> None:
+    """An interface with its driver, "" for none."""
+    (usb / interface).mkdir()
+    if driver:
+        (usb / interface / "driver").symlink_to(f"../../drivers/{driver}")
+
+
+def test_who_took_the_stick_is_told(tmp_path: Path) -> None:
+    """usbfs is a program; the process that has the node is named, and nobody where the kernel's driver has it."""
+    usb, node = tmp_path / "usb", tmp_path / "dev/001/004"
+    usb.mkdir()
+    plug(usb, "1-1", 4)
+    plug(usb, "1-2", 5)
+    bind(usb, "1-1:1.0", "usbfs")
+    bind(usb, "1-2:1.0", "cdc_acm")
+    node.parent.mkdir(parents=True)
+    node.touch()
+    (tmp_path / "proc/42/fd").mkdir(parents=True)
+    (tmp_path / "proc/42/fd/9").symlink_to(node)
+    (tmp_path / "proc/42/comm").write_text("qemu-system-x86\n")
+    found = taken("1-1", str(usb), str(tmp_path / "dev"), str(tmp_path / "proc"))
+    assert [(each.pid, each.name) for each in found or ()] == [(42, "qemu-system-x86")]
+    assert taken("1-2", str(usb)) is None
+    assert (sticks("", str(usb)), sticks("1-2", str(usb)), sticks("1-3", str(usb))) == (
+        ["1-1", "1-2"],
+        ["1-2"],
+        [],
+    )
+
+
+def test_only_what_nobody_has_is_given_back(tmp_path: Path) -> None:
+    """Each interface without a driver is offered to the kernel's; those of the others are left alone."""
+    usb = tmp_path / "devices"
+    usb.mkdir()
+    for port, driver in (("1-1", ""), ("1-2", "usbfs"), ("1-3", "cdc_acm")):
+        plug(usb, port, 1)
+        bind(usb, f"{port}:1.0", driver)
+    assert give_back("", str(usb)) == [], "there is no such file to write to"
+    (tmp_path / "drivers_probe").touch()
+    assert give_back("1-2", str(usb)) == []
+    assert give_back("", str(usb)) == ["1-1"]
+    assert (tmp_path / "drivers_probe").read_text() == "1-1:1.0"

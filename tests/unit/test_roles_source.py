@@ -96,6 +96,27 @@ def test_an_idle_source_that_went_away_is_not_called_healthy() -> None:
     run_virtually(run())
 
 
+def test_a_paused_source_that_went_away_is_let_go_of_and_goes_on_when_it_is_back() -> None:
+    """A guest takes the stick of a paused source: its node is closed, and a replug needs no `resume`."""
+
+    async def run() -> None:
+        stick = Stick()
+        async with stick.bench.run():
+            await stick.bench.until_filled()
+            await stick.role.command("pause", {})
+            await asyncio.sleep(3 * IDLE_PROBE_S)
+            assert (stick.role.report().paused, stick.driver.closed) == (True, 0)
+            stick.driver.unplugged = True
+            await asyncio.sleep(IDLE_PROBE_S + 1)
+            assert stick.driver.closed > 0
+            assert "unplugged" in stick.role.report().last_error
+            stick.driver.unplugged = False
+            await stick.until_state(SourceState.HEALTHY)
+            assert stick.role.healthy
+
+    run_virtually(run())
+
+
 def test_unplugged_in_the_middle_of_a_read_nothing_from_before_is_used_after() -> None:
     """After a replug the start-up tests run again, and no sample from before is in what comes after."""
 

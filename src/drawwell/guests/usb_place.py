@@ -71,7 +71,7 @@ def _drivers(usb: str, port: str) -> list[str]:
 def _offer(usb: str, interface: str) -> bool:
     """Offer an interface to the drivers (drivers_probe, drivers/base/bus.c)."""
     try:
-        with open(os.path.join(os.path.dirname(usb), "drivers_probe"), "wb", buffering=0) as file:
+        with open(os.path.join(os.path.dirname(usb), "drivers_probe"), "r+b", buffering=0) as file:
             file.write(interface.encode())
     except OSError:
         return False

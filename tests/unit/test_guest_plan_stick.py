@@ -1,0 +1,42 @@
+"""The rule by which a stick that is plugged in is given to its guest."""
+
+from drawwell.guests import plan_libvirt, plan_qemu
+from drawwell.guests.model import Guest, Kind, Plan, Via
+from drawwell.guests.plan_stick import rule
+from drawwell.guests.qemu_command import read_command
+
+
+def rules(made: Plan) -> list[str]:
+    return [each.into for each in made.pieces if each.into.startswith("/etc/udev/")]
+
+
+def test_the_rule_does_what_was_typed() -> None:
+    """It applies the same guest again: its kind, its domain, its port and the place where its host answers."""
+    text = rule(Guest(Kind.QEMU, "web01", Via.USB, domain="l2", device="1-1.2"), "/run/web01.qmp")
+    assert text == (
+        'ACTION=="add", SUBSYSTEM=="usb", ENV{DEVTYPE}=="usb_device", ATTR{idVendor}=="1d50", '
+        'ATTR{idProduct}=="6086", KERNEL=="1-1.2", RUN+="/usr/bin/systemd-run --no-block --collect '
+        'drawwell guest apply qemu web01 --via usb --yes --domain l2 --device 1-1.2 --connect /run/web01.qmp"\n'
+    )
+
+
+def test_both_kinds_of_machines_have_it_for_the_real_stick_alone() -> None:
+    """It stands in the plan of --via usb, and not where a name would need quotes."""
+    file = "/etc/udev/rules.d/85-drawwell-web01.rules"
+    given = Guest(Kind.QEMU, "web01", Via.USB)
+    assert rules(plan_qemu.plan(given)) == rules(plan_libvirt.plan(given)) == [file]
+    assert rules(plan_qemu.plan(Guest(Kind.QEMU, "web01", Via.USB_VIRTUAL))) == []
+    assert rules(plan_qemu.plan(given, '/run/a" b.qmp')) == []
+    assert rules(plan_libvirt.plan(given, uri="qemu:///session?a=$b")) == []
+
+
+def test_a_machine_that_was_told_to_take_a_stick_is_known() -> None:
+    """By its numbers, and by ours at a port; another device of the host's is none."""
+
+    def wants(device: str) -> bool:
+        return read_command(["-device", device]).wants_stick
+
+    assert wants("usb-host,vendorid=0x1d50,productid=0x6086")
+    assert wants("usb-host,id=drawwell-web01,hostbus=1,hostport=2")
+    assert not wants("usb-host,vendorid=0x046d,productid=0xc31c")
+    assert not wants("usb-redir,id=drawwell-web01,chardev=a")
