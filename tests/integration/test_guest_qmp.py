@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from drawwell.errors import GuestUnavailable, PermissionRefused, RemoteProtocolError
 from drawwell.guests import qmp
+from drawwell.guests.agent import Agent
 from drawwell.guests.model import Guest, Kind, Via
 from drawwell.guests.qemu import Qemu
 from drawwell.guests.qmp import Monitor, Refusal
@@ -192,3 +193,24 @@ def test_any_greeting_is_read_or_refused(words: bytes) -> None:
         pytest.raises((RemoteProtocolError, GuestUnavailable, PermissionRefused)),
     ):
         Monitor(path)
+
+
+def test_who_only_chatters_is_given_up_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events without end in the place of an answer keep nobody longer than silence does."""
+    monkeypatch.setattr(qmp, "ANSWER_S", 0.2)
+
+    def chatter(peer: socket.socket) -> None:
+        try:
+            while True:
+                peer.sendall(b'{"event": "x"}\n' * 100)
+        except OSError:
+            return
+
+    def greet(peer: socket.socket) -> None:
+        peer.sendall(b'{"QMP": {"version": {"qemu": {"major": 7, "minor": 2}}}}\n')
+        chatter(peer)
+
+    with answering(folder, greet) as path, pytest.raises(GuestUnavailable, match="no answer"):
+        Monitor(path)
+    with answering(folder, chatter) as path, pytest.raises(GuestUnavailable, match="no answer"):
+        Agent.at_socket(path).ping(0.2)

@@ -1,5 +1,6 @@
 """Reading back what a running QEMU was told, and judging it."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,3 +102,15 @@ def test_only_qemu_is_taken_for_qemu() -> None:
 def test_any_command_line_is_read(arguments: list[str]) -> None:
     """Whatever some user's process calls itself with, reading it raises nothing."""
     read_command(arguments)
+
+
+@pytest.mark.parametrize(
+    "told", ["socket,id=c,path=/s\x1b]0;x\x07", '{"id":"c","path":"/s\\u001b]0;x\\u0007"}']
+)
+def test_what_another_user_wrote_moves_no_terminal(told: str) -> None:
+    """Names and paths of a command line reach root's screen without what a terminal obeys, as JSON too."""
+    machine = read_command([
+        "-name", "vm\x1b[2J", "-chardev", told, "-mon", "chardev=c,mode=control",
+        "-object", "rng-egd,id=r,chardev=c", "-device", "virtio-rng-pci,rng=r",
+    ])  # fmt: skip
+    assert (machine.name, machine.monitors, machine.place) == ("vm?[2J", ("/s?]0;x?",), "/s?]0;x?")

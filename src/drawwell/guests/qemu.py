@@ -8,7 +8,7 @@ from typing import Any, Final
 from drawwell.errors import GuestUnavailable
 from drawwell.guests import plan_qemu
 from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Kind, Plan, Via
-from drawwell.guests.qemu_command import Machine, is_qemu, read_command
+from drawwell.guests.qemu_command import Machine, is_qemu, printable, read_command
 from drawwell.guests.qemu_stick import insist_free, insist_taken, stick_finding
 from drawwell.guests.qmp import Monitor, Refusal
 from drawwell.guests.rng_findings import device_findings, generation_finding, limit_words
@@ -17,6 +17,7 @@ LET_GO_S: Final = 30.0
 """A guest is asked to give a device up; under emulation that was seen to take 5 s."""
 _PERIPHERAL: Final = "/machine/peripheral"
 _MAX_COMMAND_BYTES: Final = 1 << 20
+_MAX_WORDS: Final = 200
 _RECONNECT_MS_SINCE: Final = (9, 2)
 
 
@@ -55,7 +56,7 @@ def _arguments(path: str) -> tuple[str, ...]:
 
 def _link(path: str) -> str:
     try:
-        return os.readlink(path)
+        return printable(os.readlink(path))
     except OSError:
         return "/"
 
@@ -277,10 +278,10 @@ def _facts(process: Process) -> GuestFacts:
     )
     return GuestFacts(
         kind=Kind.QEMU,
-        name=_printable(machine.name) or f"process {process.pid}",
+        name=machine.name[:_MAX_WORDS] or f"process {process.pid}",
         running=True,
         virtio_rng=machine.has_rng,
-        backend=_printable(f"{machine.backend}, {machine.place}" if machine.place else machine.backend),
+        backend=(f"{machine.backend}, {machine.place}" if machine.place else machine.backend)[:_MAX_WORDS],
         limit=limit_words(machine.max_bytes, machine.period_ms) if machine.has_rng else "",
         generation_id=machine.generation_id,
         findings=(
@@ -289,8 +290,3 @@ def _facts(process: Process) -> GuestFacts:
             generation_finding(present=machine.generation_id),
         ),
     )
-
-
-def _printable(text: str) -> str:
-    """Another user chose these words: nothing in them reaches a terminal that is no letter."""
-    return "".join(each if each.isprintable() else "?" for each in text[:200])

@@ -81,9 +81,20 @@ def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def properties(value: str) -> Properties:
-    """Split ``kind,name=value,…``, in which a comma of a value is doubled; or read it as JSON."""
-    if value.startswith("{"):
-        return _json_properties(value)
+    """Split ``kind,name=value,…``, in which a comma of a value is doubled; or read it as JSON.
+
+    What cannot be printed is a question mark: another user chose these words, and they are shown to root.
+    """
+    found = _json_properties(value) if value.startswith("{") else _split(value)
+    return {name: printable(content) for name, content in found.items()}
+
+
+def printable(text: str) -> str:
+    """`text` with nothing in it that a terminal would obey."""
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def _split(value: str) -> Properties:
     parts = [part.replace("\0", ",") for part in value.replace(",,", "\0").split(",")]
     first, *rest = parts
     found = {} if "=" in first else {"": first}

@@ -56,7 +56,7 @@ class Lines:
             raise _unreachable(self._path, error) from error
 
     def hear(self, deadline: float) -> dict[str, Any]:
-        """Return the next object; `deadline` is a time of `time.monotonic`."""
+        """Return the next object; `deadline` is a time of `time.monotonic`, also for a peer that says other things."""
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > MAX_LINE_BYTES:
                 raise self._nonsense("a line has no end")
@@ -73,7 +73,9 @@ class Lines:
 
     def _receive(self, deadline: float) -> None:
         try:
-            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            if (left_s := deadline - time.monotonic()) <= 0:
+                raise TimeoutError
+            self._socket.settimeout(left_s)
             data = self._socket.recv(65536)
         except TimeoutError as error:
             raise GuestUnavailable(

@@ -59,7 +59,9 @@ def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 def _name(path: Path) -> str:
+    """What the process calls itself, and what it calls itself must not move a terminal."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        name = path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
+    return "".join(each if each.isprintable() else "?" for each in name)
