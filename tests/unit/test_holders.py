@@ -6,7 +6,7 @@ from drawwell.host.holders import holders
 
 
 def test_a_process_that_calls_itself_something_moves_no_terminal(tmp_path: Path) -> None:
-    """A program in a container chooses its name, and root's screen shows it: what a terminal obeys is a question mark."""
+    """A program in a container chooses its name, and root's screen shows it without what moves that."""
     held = tmp_path / "held"
     held.touch()
     (tmp_path / "proc/4242/fd").mkdir(parents=True)

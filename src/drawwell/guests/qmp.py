@@ -72,18 +72,19 @@ class Lines:
         return document
 
     def _receive(self, deadline: float) -> None:
+        left_s = deadline - time.monotonic()
         try:
-            if (left_s := deadline - time.monotonic()) <= 0:
-                raise TimeoutError
-            self._socket.settimeout(left_s)
-            data = self._socket.recv(65536)
-        except TimeoutError as error:
+            self._socket.settimeout(max(left_s, 0.001))
+            data = self._socket.recv(65536) if left_s > 0 else None
+        except TimeoutError:
+            data = None
+        except OSError as error:
+            raise _unreachable(self._path, error) from error
+        if data is None:
             raise GuestUnavailable(
                 f"no answer on {self._path}",
                 hint="It serves one at a time: is another program connected to it?",
-            ) from error
-        except OSError as error:
-            raise _unreachable(self._path, error) from error
+            )
         if not data:
             raise GuestUnavailable(f"{self._path} was closed", hint="Does the machine still run?")
         self._buffer += data
