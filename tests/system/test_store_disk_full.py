@@ -34,13 +34,15 @@ def test_a_full_disk_refuses_and_free_space_heals(small_disk) -> None:
 
     with pytest.raises(StateUnavailable) as caught:
         store.reserve_quota({f"c{n}": QuotaState(0, 1.0, n) for n in range(500)})
-    kept = store.quota_states()
+    kept, fault = store.quota_states(), store.fault
     ballast.unlink()
     store.reserve_quota({"web01": QuotaState(0, 1.0, 8)})
     after = store.quota_states()
     store.close()
 
     assert "Free some space" in (caught.value.hint or "")
+    assert "full" in fault
+    assert store.fault == ""
     assert kept == {"web01": QuotaState(0, 1.0, 7)}
     assert after == {"web01": QuotaState(0, 1.0, 8)}
 

@@ -51,6 +51,8 @@ class Store:
     def __init__(self, path: str) -> None:
         self._path = os.path.abspath(path)
         self._lock = threading.RLock()
+        self.fault = ""
+        """What kept the last change from being written, "" when it was."""
         with self._translated():
             self._lock_fd = _lock_file(self._path)
         try:
@@ -302,10 +304,13 @@ class Store:
             try:
                 yield self._db
                 self._db.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, sqlite3.Error | OSError):
+                    self.fault = _reason(error)
                 with suppress(sqlite3.Error):  # SQLite may have rolled back already
                     self._db.execute("ROLLBACK")
                 raise
+            self.fault = ""
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -121,8 +121,10 @@ class Process:
 
     def _words(self) -> str:
         """Say in a line how it does."""
-        words = self.station.words() if self.station else "; ".join(_poured(each) for each in self._consumers)
-        return f"{words}; {self._not_reloaded}" if self._not_reloaded else words
+        words = (
+            [self.station.words(), self.station.fault()] if self.station else map(_poured, self._consumers)
+        )
+        return "; ".join(filter(None, (*words, self._not_reloaded)))
 
     def _alive(self) -> bool:
         return self.station is None or self.station.alive

@@ -111,6 +111,16 @@ class Station:
             self._admin.listeners.append(self._follow_one)
         self._install_control()
         self.follow_consumers()
+        self.broker.remarks += (self.fault,)
+
+    def fault(self) -> str:
+        """Say what keeps the state from being written, "" when it is."""
+        why = self._store.fault
+        return (
+            f"the state cannot be written ({why}): nothing is served that its quota must remember"
+            if why
+            else ""
+        )
 
     @property
     def alive(self) -> bool:
