@@ -1,8 +1,14 @@
-"""Somebody else's text files, edited: replaced whole, with their owner and mode, and a copy kept beside them."""
+"""Somebody else's text files, edited: replaced whole, with their owner and mode, and a copy kept beside them.
+
+In a user's own folder root acts with that user's rights: a link that he laid there leads to nothing but what he may
+read and write himself.
+"""
 
 import os
+import pwd
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from drawwell.errors import ConfigError, GuestUnavailable, PermissionRefused
@@ -21,7 +27,7 @@ def read(path: str) -> str:
         ConfigError: it is far too large for what it should be.
     """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with _rights_for(path), open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             text = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise refused(path, error) from error
@@ -55,12 +61,20 @@ def restore(path: str, old: str, new: str) -> list[Change]:
 
 def write(path: str, text: str, *, like: str = "", mode: int = 0o644) -> Change:
     """Make or replace a file; `like` is whose owner and mode it gets. A link is followed. Raises as `edit`."""
-    path = os.path.realpath(path)
+    with _rights_for(path):
+        path = os.path.realpath(path)
+        try:
+            _replace(path, text, os.stat(like) if like else None, mode)
+        except OSError as error:
+            raise refused(path, error) from error
+    return Change("wrote", path)
+
+
+def _replace(path: str, text: str, model: os.stat_result | None, mode: int) -> None:
     new = f"{path}.new-drawwell"
+    with suppress(FileNotFoundError):
+        os.unlink(new)
     try:
-        model = os.stat(like) if like else None
-        with suppress(FileNotFoundError):
-            os.unlink(new)
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             file.write(text)
@@ -70,11 +84,10 @@ def write(path: str, text: str, *, like: str = "", mode: int = 0o644) -> Change:
             file.flush()
             os.fsync(fd)
         os.replace(new, path)
-    except OSError as error:
+    except OSError:
         with suppress(OSError):
             os.unlink(new)
-        raise refused(path, error) from error
-    return Change("wrote", path)
+        raise
 
 
 def whole(path: str, text: str, *, mode: int = 0o644) -> list[Change]:
@@ -83,14 +96,16 @@ def whole(path: str, text: str, *, mode: int = 0o644) -> list[Change]:
         if read(path) == text and stat.S_IMODE(os.stat(path).st_mode) == mode:
             return []
     except GuestUnavailable:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with _rights_for(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
     return [write(path, text, mode=mode)]
 
 
 def delete(path: str) -> list[Change]:
     """Delete a file that is ours; raises as `edit`."""
     try:
-        os.unlink(path)
+        with _rights_for(path):
+            os.unlink(path)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -111,6 +126,42 @@ def refused(path: str, error: OSError) -> GuestUnavailable | PermissionRefused:
     reason = (error.strerror or str(error)).lower()
     if isinstance(error, PermissionError):
         return PermissionRefused(
-            f"{path}: {reason}", hint="Ask as root, or as the user whose guests these are."
+            f"{path}: {reason}",
+            hint="Ask as root, or as the user whose guests these are; in his folder root does no more than he may.",
         )
     return GuestUnavailable(f"{path}: {reason}", hint="See that the guest exists and that its name is right.")
+
+
+@contextmanager
+def _rights_for(path: str) -> Iterator[None]:
+    """Be the user in whose folder `path` is, where we are root; the process has one thread (cli)."""
+    user = _user_of(path) if os.geteuid() == 0 else None
+    if user is None:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    try:
+        os.setgroups(os.getgrouplist(user.pw_name, user.pw_gid))
+        os.setegid(user.pw_gid)
+        os.seteuid(user.pw_uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+def _user_of(path: str) -> pwd.struct_passwd | None:
+    """Return whose folder leads to `path`, as it is written or as it is; None where all are root's, or a container's.
+
+    Who is root in a container is nobody out here, and the folder that is his out here is not to be seen in there.
+    """
+    for place in (os.path.abspath(path), os.path.realpath(path)):
+        parents = []
+        while (place := os.path.dirname(place)) != os.path.dirname(place):
+            parents.append(place)
+        for parent in reversed(parents):
+            with suppress(OSError, KeyError):
+                if owner := os.lstat(parent).st_uid:
+                    return pwd.getpwuid(owner)
+    return None
