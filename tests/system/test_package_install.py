@@ -1,8 +1,6 @@
 """The package installed, upgraded, removed, purged and installed again: with systemd, and without."""
 
-import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 from drawwell.testing.daemon import Stick
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
+from lab.installed import UNIT, install, pass_through, ready
 from lab.package import newer, package
 from lab.roots import Root, chroot, container
 
@@ -36,12 +35,6 @@ ACCOUNTS = {
     f"etc/{name}{suffix}" for name in ("passwd", "group", "shadow", "gshadow") for suffix in ("", "-")
 }
 """Users stay, locked, when the package is purged."""
-
-
-def install(root: Root, deb: Path) -> str:
-    """Install with apt, as the manual says; return what it said."""
-    shutil.copy(deb, root.path / "root" / "drawwell.deb")
-    return root.run("apt-get", "install", "--yes", "--no-install-recommends", "/root/drawwell.deb").stdout
 
 
 def changed(before: dict[str, tuple[int, ...]], after: dict[str, tuple[int, ...]]) -> list[str]:
@@ -121,8 +114,6 @@ def test_other_programs_are_named_and_left_alone(bare: Root, deb: Path) -> None:
 
 GROUP = 4711
 """Whatever group the node has on the host."""
-PORT = "1-1.2"
-UNIT = r"drawwell-source@pci\x2d0000:00:14.0\x2dusb\x2d0:1.2.service"
 
 
 @pytest.fixture(scope="module")
@@ -140,39 +131,8 @@ def stick(tmp_path_factory) -> Iterator[str]:
 def booted(deb: Path, stick: str) -> Iterator[Root]:
     """A container with systemd and the stick's node, and a sysfs that says what it is."""
     with or_skip(), container("bookworm", f"--bind={stick}:/dev/noise") as root:
-        root.run("sh", "-ec", _SYSFS.format(numbers=_numbers(stick), port=PORT))
+        pass_through(root, stick)
         yield root
-
-
-def _numbers(node: str) -> str:
-    device = os.stat(node).st_rdev
-    return f"{os.major(device)}:{os.minor(device)}"
-
-
-_SYSFS = """
-device=/host/devices/pci0000:00/0000:00:14.0/usb1/1-1/{port}
-interface=$device/{port}:1.0
-mkdir -p $interface/tty/ttyACM0 /host/bus/usb/devices /host/bus/usb/drivers/cdc_acm /host/bus/pci /host/dev/char
-echo 1d50 >$device/idVendor
-echo 6086 >$device/idProduct
-echo {numbers} >$interface/tty/ttyACM0/dev
-ln -s /host/bus/usb/drivers/cdc_acm $interface/driver
-ln -s ../.. $interface/tty/ttyACM0/device
-ln -s /host/bus/pci /host/devices/pci0000:00/0000:00:14.0/subsystem
-ln -s $device /host/bus/usb/devices/{port}
-ln -s $interface/tty/ttyACM0 /host/dev/char/{numbers}
-mount --bind /host/bus /sys/bus
-mount --bind /host/dev /sys/dev
-"""
-
-
-def status(root: Root) -> dict[str, object]:
-    done = root.run("drawwell", "--json", "status", check=False)
-    return json.loads(done.stdout) if done.returncode == 0 else {}
-
-
-def ready(root: Root) -> bool:
-    return bool(status(root).get("ready"))
 
 
 def units(root: Root) -> list[str]:

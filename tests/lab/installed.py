@@ -1,0 +1,57 @@
+"""The package in a root of lab.roots, installed as the manual says, and a stick that was passed through to it."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from lab.roots import Root
+
+PORT: Final = "1-1.2"
+UNIT: Final = r"drawwell-source@pci\x2d0000:00:14.0\x2dusb\x2d0:1.2.service"
+"""The unit of a stick in that port."""
+_SYSFS: Final = """
+device=/host/devices/pci0000:00/0000:00:14.0/usb1/1-1/{port}
+interface=$device/{port}:1.0
+mkdir -p $interface/tty/ttyACM0 /host/bus/usb/devices /host/bus/usb/drivers/cdc_acm /host/bus/pci /host/dev/char
+echo 1d50 >$device/idVendor
+echo 6086 >$device/idProduct
+echo {numbers} >$interface/tty/ttyACM0/dev
+ln -s /host/bus/usb/drivers/cdc_acm $interface/driver
+ln -s ../.. $interface/tty/ttyACM0/device
+ln -s /host/bus/pci /host/devices/pci0000:00/0000:00:14.0/subsystem
+ln -s $device /host/bus/usb/devices/{port}
+ln -s $interface/tty/ttyACM0 /host/dev/char/{numbers}
+mount --bind /host/bus /sys/bus
+mount --bind /host/dev /sys/dev
+"""
+
+
+def install(root: Root, deb: Path) -> str:
+    """Install with apt, as the manual says; return what it said."""
+    shutil.copy(deb, root.path / "root" / "drawwell.deb")
+    return root.run("apt-get", "install", "--yes", "--no-install-recommends", "/root/drawwell.deb").stdout
+
+
+def pass_through(root: Root, node: str) -> None:
+    """Have sysfs say of a container's node, on the host `node`, that it is a OneRNG's in port `PORT`."""
+    device = os.stat(node).st_rdev
+    numbers = f"{os.major(device)}:{os.minor(device)}"
+    root.run("sh", "-ec", _SYSFS.format(numbers=numbers, port=PORT))
+
+
+def status(root: Root) -> dict[str, Any]:
+    """What ``drawwell status`` says, nothing when it cannot."""
+    done = root.run("drawwell", "--quiet", "--json", "status", check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else {}
+
+
+def ready(root: Root) -> bool:
+    """Is there a broker that serves?"""
+    return bool(status(root).get("ready"))
+
+
+def shown(root: Root, unit: str, name: str) -> str:
+    """A property of a unit."""
+    return root.says("systemctl", "show", "--value", f"--property={name}", unit)

@@ -1,0 +1,162 @@
+"""What is installed goes on serving: over an upgrade, and when the machine around it fails."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drawwell.testing.daemon import Stick
+from drawwell.testing.waiting import wait_until
+from lab.cache import or_skip
+from lab.installed import install, pass_through, ready, shown, status
+from lab.package import newer, package
+from lab.roots import Root, container
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+BROKER = "drawwell-broker.service"
+QUOTA = 4 << 20
+CONFIGURATION = """[[source]]
+driver = "onerng"
+verify_firmware = "off"
+[tls]
+listen = "127.0.0.1:55000"
+[[consumer]]
+name = "web"
+user = "web"
+quota = "4MiB/week"
+"""
+LIVES = 2**40
+"""A grant's number above this is the life of the broker that gave it."""
+DRAWS = """
+import asyncio, json, signal, sys
+from drawwell.cli.control import named
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import DrawwellError
+
+async def main(via, path):
+    stop, link, got, broken = asyncio.Event(), named(via, ""), [], 0
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    while not stop.is_set():
+        try:
+            grant = await link.draw(64, DrawClass.FULL, patience_s=1)
+            got.append([grant.serial, grant.data.hex()])
+        except DrawwellError as error:
+            broken += 1
+        await asyncio.sleep(0.02)
+        with open(path, "w") as file:
+            json.dump({"got": got, "broken": broken}, file)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+"""Draws from a link until it is told to stop, and writes down what it got."""
+ASKS = """
+import json, socket, sys
+peer, got = socket.socket(socket.AF_UNIX), []
+peer.settimeout(120)
+peer.connect(sys.argv[1])
+while True:
+    peer.sendall(bytes((2, 64)))
+    data = peer.recv(64, socket.MSG_WAITALL)
+    if len(data) < 64:
+        sys.exit("hung up")
+    got.append([0, data.hex()])
+    with open(sys.argv[2], "w") as file:
+        json.dump({"got": got, "broken": 0}, file)
+"""
+"""Asks as QEMU does, over one connection; ends when that does."""
+ADDS = """
+import asyncio
+from drawwell.links.unix import UnixLink
+guest = {"name": "vm", "kind": "qemu", "via": "virtio"}
+asyncio.run(UnixLink("/run/drawwell/control.sock").call("guest.add", guest))
+"""
+
+
+@pytest.fixture(scope="module")
+def deb() -> Path:
+    with or_skip():
+        return package()
+    raise AssertionError
+
+
+@pytest.fixture(scope="module")
+def stick(tmp_path_factory) -> Iterator[Stick]:
+    """A simulated stick, whose node is passed through."""
+    with Stick(tmp_path_factory.mktemp("host") / "stick") as plugged:
+        yield plugged
+
+
+@pytest.fixture(scope="module")
+def root(deb: Path, stick: Stick) -> Iterator[Root]:
+    """A container with systemd that serves from the stick, to user web and over TLS."""
+    node = stick.device.node
+    with or_skip(), container("bookworm", f"--bind={node}:/dev/noise") as booted:
+        pass_through(booted, node)
+        booted.run("useradd", "--create-home", "web")
+        folder = booted.path / "etc/drawwell/conf.d"
+        folder.mkdir(parents=True)
+        (folder / "here.toml").write_text(CONFIGURATION)
+        install(booted, deb)
+        wait_until(lambda: ready(booted), "the stick serves")
+        yield booted
+
+
+def start(root: Root, name: str, program: str, where: str, *options: str) -> None:
+    """Have a program run in it as a unit of that name."""
+    (root.path / f"{name}.py").write_text(program)
+    os.chmod(root.path / f"{name}.py", 0o644)
+    command = ("/usr/bin/python3", f"/{name}.py", where, f"/tmp/{name}.json")
+    root.run("systemd-run", "--quiet", f"--unit={name}", *options, *command)
+
+
+def so_far(root: Root, name: str) -> dict[str, Any]:
+    """What it has written down."""
+    try:
+        return json.loads(root.says("cat", f"/tmp/{name}.json"))
+    except json.JSONDecodeError:  # it is just being written
+        return {"got": [], "broken": 0}
+
+
+def lives(found: dict[str, Any]) -> set[int]:
+    return {serial // LIVES for serial, _ in found["got"]}
+
+
+def until_all_go_on(root: Root, names: tuple[str, ...]) -> None:
+    """Wait until each of them got something that it has not got yet."""
+    counts = {name: len(so_far(root, name)["got"]) for name in names}
+    for name in names:
+        wait_until(lambda name=name: len(so_far(root, name)["got"]) > counts[name] + 3, f"{name} is served")
+
+
+def test_an_upgrade_while_it_serves(root: Root, deb: Path) -> None:
+    """Who draws over TLS and at the socket connects again, a guest stays connected; no byte twice, quotas kept."""
+    token = root.run("drawwell", "-q", "consumer", "invite", "far", "--address", "127.0.0.1:55001").stdout
+    root.run("drawwell", "join", "-", "--dir", "/root/far", data=token)
+    root.run("python3", "-c", ADDS)
+    start(root, "far", DRAWS, "/root/far")
+    start(root, "web", DRAWS, "unix:///run/drawwell/draw.sock", "--uid=web")
+    start(root, "vm", ASKS, "/run/drawwell/guests/vm/egd.sock")
+    everybody = ("far", "web", "vm")
+    until_all_go_on(root, everybody)
+    with newer(deb, "9.0") as next_one:
+        install(root, next_one)
+    wait_until(lambda: ready(root), "it serves again")
+    until_all_go_on(root, everybody)
+    wait_until(lambda: all(len(lives(so_far(root, n))) > 1 for n in ("far", "web")), "both went over")
+    assert shown(root, "vm.service", "ActiveState") == "active"
+    root.run("systemctl", "stop", *everybody)
+
+    found = {name: so_far(root, name) for name in everybody}
+    assert found["far"]["broken"]
+    assert found["web"]["broken"]
+    blocks = [block for each in found.values() for _, block in each["got"]]
+    halves = [block[at : at + 32] for block in blocks for at in range(0, len(block), 32)]
+    assert len(set(halves)) == len(halves)
+    serials = [serial for name in ("far", "web") for serial, _ in found[name]["got"]]
+    assert len(set(serials)) == len(serials)
+    web = next(each for each in status(root)["consumers"] if each["name"] == "web")
+    assert QUOTA - web["quota_left_bytes"] >= 64 * len(found["web"]["got"]) > web["full_bytes"]
