@@ -3,6 +3,7 @@
 - Results go to standard output, words to standard error with the prefix ``drawwell:``.
 - With ``--json`` the result is exactly one JSON document, and an error is one too, on standard error.
 - Bytes go to a terminal only when asked for (``--hex``, ``--force``).
+- What others chose, as names of guests and words of sources, moves no terminal: nothing is printed that one obeys.
 - Progress is drawn on a terminal only, and erased afterwards. Colour only there, and not with NO_COLOR.
 """
 
@@ -10,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from drawwell.errors import ConfigError, DrawwellError, Refused, UsageError
 from drawwell.units import format_duration
@@ -29,21 +30,22 @@ class Output:
         """Is standard error a terminal that may be drawn upon?"""
         return sys.stderr.isatty() and not self.quiet and os.environ.get("TERM") != "dumb"
 
-    def result(self, document: Mapping[str, Any] | Sequence[Any], text: str) -> None:
-        """Print a result: `document` with ``--json``, `text` otherwise."""
+    def result(self, document: Mapping[str, Any] | Sequence[Any], text: str, *, anew: bool = False) -> None:
+        """Print a result: `document` with ``--json``, `text` otherwise; `anew` clears a terminal before."""
         self.clear_progress()
-        print(json.dumps(document, indent=2) if self.as_json else text, flush=True)
+        clear = "\x1b[H\x1b[2J" if anew and os.isatty(1) and not self.as_json else ""
+        print(clear + (json.dumps(document, indent=2) if self.as_json else printable(text)), flush=True)
 
     def say(self, words: str) -> None:
         """Tell the operator something that is not the result."""
         if not self.quiet:
             self.clear_progress()
-            print(f"drawwell: {words}", file=sys.stderr, flush=True)
+            print(f"drawwell: {printable(words)}", file=sys.stderr, flush=True)
 
     def progress(self, words: str) -> None:
         """Redraw the progress line, on a terminal only."""
         if self.live:
-            print(f"\r\x1b[K{words}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{printable(words)}", end="", file=sys.stderr, flush=True)
             self._progress_shown = True
 
     def clear_progress(self) -> None:
@@ -58,14 +60,14 @@ class Output:
         if self.as_json:
             print(json.dumps(error_document(error)), file=sys.stderr)
             return error.exit_code
-        print(f"drawwell: {error}", file=sys.stderr)
+        print(f"drawwell: {printable(str(error))}", file=sys.stderr)
         for fault in error.faults if isinstance(error, ConfigError) else ():
-            print(f"drawwell:   {fault}", file=sys.stderr)
+            print(f"drawwell:   {printable(fault)}", file=sys.stderr)
         if isinstance(error, Refused) and error.retry_after_s is not None:
             about = "about " if error.estimate else ""
             print(f"drawwell: retry after {about}{format_duration(error.retry_after_s)}", file=sys.stderr)
         if error.hint:
-            print(f"drawwell: hint: {error.hint}", file=sys.stderr)
+            print(f"drawwell: hint: {printable(error.hint)}", file=sys.stderr)
         return error.exit_code
 
     def write_bytes(self, data: bytes, *, force: bool = False) -> None:
@@ -81,6 +83,18 @@ class Output:
             )
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+def printable(text: str) -> str:
+    """`text` with a question mark for what a terminal obeys, what turns its lines round, and what is no character."""
+    return text.translate(_OBEYED)
+
+
+_OBEYED: Final = dict.fromkeys(
+    (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A),
+     *range(0xD800, 0xE000)), "?",
+)  # fmt: skip
+"""C0 but tab and line end, DEL, C1, the bidirectional overrides, surrogates."""
 
 
 def error_document(error: DrawwellError) -> dict[str, Any]:

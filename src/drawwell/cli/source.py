@@ -172,7 +172,7 @@ def _watch(args: argparse.Namespace, out: Output) -> int:
             raise UsageError(f"no source {args.source!r} runs here", hint="See 'drawwell source list'.")
         live = os.isatty(1) and not args.once and not out.as_json
         shown = [_watched(source, before) + _window(args, source, windows, live=live) for source in sources]
-        out.result({"sources": sources}, ("\x1b[H\x1b[2J" if live else "") + "\n\n".join(shown))
+        out.result({"sources": sources}, "\n\n".join(shown), anew=live)
         before = {source["identity"]["name"]: source["raw_bytes"] for source in sources}
         if args.once:
             return 0

@@ -35,8 +35,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     while True:
         report = _report(config)
         text = _text(report)
-        clear = "\x1b[H\x1b[2J" if args.watch and os.isatty(1) and not out.as_json else ""
-        out.result(report, clear + text)
+        out.result(report, text, anew=args.watch)
         _require(args.require, report)
         if not args.watch:
             return 0
@@ -100,7 +99,12 @@ def _asked(config: "Config") -> dict[str, Any]:
     try:
         return control.ask(config.control.path, "status", {})
     except PermissionRefused:
+        pass
+    try:
         return control.ask(config.unix.path, "status", {})
+    except PermissionRefused as error:
+        hint = "Root, members of the group drawwell and consumers may look: ask as one of them."
+        raise PermissionRefused(str(error), hint=hint) from error
 
 
 def _require(wanted: list[str], report: dict[str, Any]) -> None:
