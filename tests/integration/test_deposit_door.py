@@ -16,7 +16,7 @@ from drawwell.crypto.receipts import read_receipt
 from drawwell.doors.deposit import LIMITS, DepositDoor
 from drawwell.doors.door import Limits
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import NoHealthySource, SourceRejected, SourceUnavailable, UsageError
+from drawwell.errors import NoHealthySource, SourceRejected, SourceUnavailable, Starved, UsageError
 from drawwell.host.pty import PtyDevice
 from drawwell.host.systemd import Manager
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
@@ -30,6 +30,7 @@ from drawwell.testing.workbench import CLAIM, Workbench, conditioned
 from drawwell.wire.deposit import Depositor
 from drawwell.wire.deposit_frames import Deposit, Status, Want
 from drawwell.wire.frames import Bye, Refusal
+from drawwell.wire.refusals import to_refusal
 
 SMALL = 16_384
 STRANGER, ACCOUNT = 65_531, 65_532
@@ -334,6 +335,22 @@ def test_a_source_that_lies_is_dropped_and_the_picture_says_why(folder, lie: byt
             assert why in remote.report().last_error
             assert well.bench.supply.report().balanced
             assert well.broker.healthy_sources() == 0
+
+    asyncio.run(run())
+
+
+def test_a_source_that_calls_itself_next_to_nothing_does_no_harm(folder) -> None:
+    """Whoever is starved by its rate is told a wait that can be said."""
+
+    async def run() -> None:
+        async with Well(folder / "s").open() as well:
+            slow = replace(HEALTHY, tested_bytes=1, conditioned_bits=8, raw_rate_bytes_per_s=5e-324)
+            liar = await Liar.at(folder / "s", slow)
+            await well.here("liar")
+            with pytest.raises(Starved) as refused:
+                await well.broker.draw("web01", 64, DrawClass.FULL)
+            assert to_refusal(1, refused.value).encode()
+            liar.writer.close()
 
     asyncio.run(run())
 

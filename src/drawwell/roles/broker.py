@@ -25,6 +25,8 @@ from drawwell.wire.limits import MAX_DRAW_BYTES, RECEIPT_KEY_BYTES
 
 SEED_BYTES = 48
 """384 bits: seedlen of CTR_DRBG AES-256 without derivation function (SP 800-90A r1, table 3)."""
+LONGEST_WAIT_S = 365 * 86_400.0
+"""A source in another process says how fast it is, and may say next to nothing."""
 ADDITIONAL_BYTES = 32
 
 
@@ -193,7 +195,7 @@ class Broker:
         rate = self._supply_bytes_per_s()
         return Starved(
             f"the reservoir is {missing_bytes} bytes short",
-            retry_after_s=missing_bytes / rate if rate else None,
+            retry_after_s=min(missing_bytes / rate, LONGEST_WAIT_S) if rate else None,
             estimate=True,
             hint="Wait and draw again; 'drawwell draw --wait 30s' does it by itself.",
         )
