@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.host.files import make_private_directory
 from drawwell.links.identity import LINKS, Staging
 from drawwell.wire.enrolment import JoinReply
 
@@ -29,3 +30,16 @@ def test_elsewhere_nothing_changes_hands(folder: Path) -> None:
     """In a directory of our own everything is ours."""
     identity = Staging(str(folder / LINKS / "well"), force=False).finish(REPLY)
     assert {path.stat().st_uid for path in Path(identity.directory).iterdir()} == {os.geteuid()}
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_who_is_not_root_keeps_what_is_his(folder: Path) -> None:
+    """In a directory of root's where everybody may make files, such as /tmp, a user's directory is his own."""
+    folder.chmod(0o1777)
+    os.seteuid(SERVICE)
+    try:
+        make_private_directory(str(folder / "state"))
+    finally:
+        os.seteuid(0)
+    assert (folder / "state").stat().st_uid == SERVICE

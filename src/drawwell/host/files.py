@@ -68,13 +68,13 @@ def replace_file(path: str, data: bytes, mode: int = 0o600) -> None:
 
 
 def give_to_owner_of(parent: str, directory: str) -> None:
-    """Give `directory` and the files in it to whom `parent` belongs: root works here for the service's user.
+    """As root, who works here for the service's user, give `directory` and the files in it to whom `parent` belongs.
 
     Raises:
         OSError: we may not.
     """
     owner = os.stat(parent)
-    if owner.st_uid != os.geteuid():
+    if os.geteuid() == 0 and owner.st_uid != 0:
         for path in (*(entry.path for entry in os.scandir(directory)), directory):
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
