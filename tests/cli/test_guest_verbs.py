@@ -76,12 +76,13 @@ def test_a_name_that_means_something_elsewhere_is_refused(
         ("--domain", "<x/>"),
         ("--via", "socket"),
         ("--via", "usb", "--device", "1-1,id=x"),
+        ("--device", "1-1"),
         ("--rate", "fast"),
         ("--quota", "4"),
     ],
 )
 def test_other_words_are_checked_too(alone: Path, words: tuple[str, ...]) -> None:
-    """A domain, a way that the kind has not, a stick that is none, terms that are none: exit 64 and a hint."""
+    """A domain, a way that the kind has not, a stick that is none or not given away, wrong terms: 64 and a hint."""
     done = command("guest", "plan", "qemu", "vm1", *words, config=alone)
     assert (done.returncode, "hint: " in done.stderr) == (64, True), done.stderr
 
@@ -112,6 +113,22 @@ def test_without_a_broker_nothing_is_applied(alone: Path) -> None:
     verified = command("guest", "verify", "qemu", "vm1", config=alone)
     assert verified.returncode == 1
     assert "host side only" in verified.stdout
+
+
+def test_software_that_does_not_run_is_said_and_is_no_fault(alone: Path) -> None:
+    """audit of everything goes by with a line where a daemon is down; asked for by its kind it is 69."""
+    down = {"PATH": f"{alone.parent}/bin:{os.environ['PATH']}"}
+    program = alone.parent / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
+    program.chmod(0o755)
+    every = command("guest", "audit", "--json", config=alone, env=down)
+    assert "docker" in json.loads(every.stdout)["unanswered"]
+    wrong = [f for g in json.loads(every.stdout)["guests"] for f in g["findings"] if f["verdict"] == "fails"]
+    assert every.returncode == bool(wrong)
+    assert "not looked at: docker" in every.stderr
+    assert command("guest", "audit", "docker", config=alone, env=down).returncode == 69
+    assert command("guest", "audit", "--connect", "/x", config=alone, env=down).returncode == 64
 
 
 @pytest.mark.slow

@@ -30,6 +30,10 @@ def named(args: argparse.Namespace, known: dict[str, Any] | None = None) -> Gues
     via = Via(args.via or known.get("via") or WAYS[kind][0])
     if via not in WAYS[kind]:
         raise UsageError(f"{kind} has no way in called {via}", hint=f"Use --via {', '.join(WAYS[kind])}.")
+    if args.device and via not in {Via.USB, Via.DEVICE}:
+        raise UsageError(
+            f"no stick is given away by {via}", hint="Leave --device out, or say --via usb or --via device."
+        )
     return Guest(
         kind=kind,
         name=checked_name(args.name),

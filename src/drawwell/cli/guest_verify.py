@@ -5,17 +5,19 @@ import os
 from collections.abc import Iterator
 from typing import Any, Final
 
+from drawwell.cli.control import NoBroker, call
 from drawwell.cli.guest_apply import NOT_OURS
 from drawwell.cli.guest_named import asked, checked_name, known, named, software, timeout_s
 from drawwell.cli.guest_words import audit_text, findings_text
 from drawwell.cli.output import Output
-from drawwell.errors import DrawwellError, GuestUnavailable
+from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused, UsageError
 from drawwell.guests.model import Guest, GuestFacts, GuestFinding, Inside, Kind, Verdict, Via
 from drawwell.guests.plan_words import NODE
 from drawwell.reports import as_json
 
 SOCKET_INSIDE: Final = "/run/drawwell/draw.sock"
 """Where a container has the broker's socket."""
+_KNOWN: Final = "the broker knows it"
 _DRAWS: Final = "what it reads is what this broker granted it"
 
 
@@ -25,7 +27,7 @@ def verify(args: argparse.Namespace, out: Output) -> int:
     entry = known(args, needed=False)
     guest = named(args, entry)
     inside = software(args, guest.kind).inside(guest)
-    findings = [*_at_broker(guest, entry)]
+    findings = [*_at_broker(args, guest, entry)]
     if inside:
         findings += _from_inside(args, guest, inside)
     script = "" if inside else _script()
@@ -51,20 +53,31 @@ def _script() -> str:
     return LOOK.strip() + "\ntimeout 10 dd if=/dev/hwrng bs=64 count=1 | wc -c    # 64 when it is not stuck\n"
 
 
-def _at_broker(guest: Guest, entry: dict[str, Any] | None) -> Iterator[GuestFinding]:
+def _at_broker(
+    args: argparse.Namespace, guest: Guest, entry: dict[str, Any] | None
+) -> Iterator[GuestFinding]:
     if guest.via in NOT_OURS:
         words = f"by {guest.via} it gets no bytes of its own from the broker"
-        yield GuestFinding("the broker knows it", Verdict.UNKNOWN, words)
+        yield GuestFinding(_KNOWN, Verdict.UNKNOWN, words)
     elif entry is None:
-        hint = f"Type 'drawwell guest apply {guest.kind} {guest.name}', as root, while the broker runs."
-        yield GuestFinding(
-            "the broker knows it", Verdict.FAILS, "no broker here has a guest of that name", hint=hint
-        )
+        yield _not_known(args, guest)
     else:
         served = entry["full_bytes"] + entry["drbg_bytes"]
-        yield GuestFinding("the broker knows it", Verdict.HOLDS, f"{served} bytes so far")
+        yield GuestFinding(_KNOWN, Verdict.HOLDS, f"{served} bytes so far")
         if guest.via in {Via.VIRTIO, Via.USB_VIRTUAL}:
             yield _connected(entry)
+
+
+def _not_known(args: argparse.Namespace, guest: Guest) -> GuestFinding:
+    """Why the broker says nothing of it: there is none, it does not tell us, or it was never told."""
+    try:
+        call(args, "guest.list", {})
+    except PermissionRefused as error:
+        return GuestFinding(_KNOWN, Verdict.UNKNOWN, str(error), hint=error.hint or "")
+    except NoBroker as error:
+        return GuestFinding(_KNOWN, Verdict.FAILS, str(error), hint=error.hint or "")
+    hint = f"Type 'drawwell guest apply {guest.kind} {guest.name}'."
+    return GuestFinding(_KNOWN, Verdict.FAILS, "the broker has no guest of that name", hint=hint)
 
 
 def _connected(entry: dict[str, Any]) -> GuestFinding:
@@ -210,17 +223,27 @@ def _read_stick(args: argparse.Namespace, inside: Inside, tty: str) -> tuple[int
 
 
 def audit(args: argparse.Namespace, out: Output) -> int:
-    """Look at every guest on this host; software that is there and does not answer is said, not passed over."""
+    """Look at every guest on this host; 1 when something is wrong with one.
+
+    Software that is there and does not answer is said and is no fault: a daemon that is down runs no guests. It is one
+    when it was asked for by its kind.
+    """
+    if args.connect and not args.kind:
+        raise UsageError(
+            "whose place is that?", hint="Say KIND as well: 'drawwell guest audit lxc --connect DIR'."
+        )
     facts: list[GuestFacts] = []
     unanswered: dict[str, str] = {}
     for kind in [Kind(args.kind)] if args.kind else list(Kind):
         try:
             facts += software(args, kind).audit()
         except DrawwellError as error:
+            if args.kind:
+                raise
             unanswered[kind] = str(error)
     for name, words in unanswered.items():
-        out.say(f"{name}: {words}")
+        out.say(f"not looked at: {name}: {words}")
     failed = any(found.verdict is Verdict.FAILS for each in facts for found in each.findings)
     document = {"guests": [as_json(each) for each in facts], "unanswered": unanswered}
     out.result(document, audit_text(facts))
-    return 1 if failed or unanswered else 0
+    return 1 if failed else 0

@@ -130,6 +130,9 @@ def hypervisor(where: str = "") -> Hypervisor:
     return Lxc(where)
 
 
+_ATTACH_SAYS: Final = ("lxc-attach: ", "lxc-attach is not installed")
+
+
 @dataclass(frozen=True, slots=True)
 class _Attach:
     lxcpath: str
@@ -141,7 +144,7 @@ class _Attach:
         outcome = program.run(attach, stdin=stdin, timeout_s=timeout_s)
         said = outcome.errors.splitlines()
         # a program's own words come after warnings of lxc-attach, when it has some
-        if outcome.status and said and all(line.startswith("lxc-attach: ") for line in said):
+        if outcome.status and said and all(line.startswith(_ATTACH_SAYS) for line in said):
             raise GuestUnavailable(
                 f"container {self.name} is not to be looked into: {program.last_words(outcome)}",
                 hint=f"Start it: lxc-start -P {self.lxcpath} -n {self.name}; or ask as root.",
