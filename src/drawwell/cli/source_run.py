@@ -64,9 +64,8 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     socket = os.path.abspath(args.socket) if args.socket else config.broker.source_socket
     driver, claim = make_driver(section)
     manager = Manager(os.environ)
-    out.say(
-        f"starting {section.name} ({section.driver} {section.path}) for the broker at {socket}; Ctrl-C stops"
-    )
+    what = section.path or " ".join(section.command)
+    out.say(f"starting {section.name} ({section.driver} {what}) for the broker at {socket}; Ctrl-C stops")
     return run_until_stopped(LoneSource(driver, claim, socket, manager).run, out)
 
 

@@ -274,6 +274,8 @@ class SourceRole:
 
     def _consequence(self, error: DrawwellError) -> str:
         """What happens next, for the log."""
+        if self._ends(error):
+            return "this source ends"
         match error:
             case IntermittentHealthFailure():
                 return "the block is dropped and the start-up tests run again"
