@@ -206,8 +206,8 @@ FIFO_NOTE: Final = (
     "holds it open, and the guest must not run longer than drawwell does."
 )
 BUILTIN_NOTE: Final = (
-    "rng-builtin asks the host's kernel: good randomness, and never a byte that drawwell granted. There is no "
-    "account, no rate but QEMU's, and no evidence; feed the host's kernel by [kernel] feed = true."
+    "the backend rng-builtin asks the host's kernel: good randomness, and never a byte that drawwell granted. There "
+    "is no account, no rate but QEMU's, and no evidence; feed the host's kernel by [kernel] feed = true."
 )
 VIRTUAL_NOTE: Final = (
     "a virtual OneRNG has no firmware, and refuses to pretend that it had (cmdX): the vendor's software in the "
