@@ -23,6 +23,8 @@ KEY = bytes(range(7, 39))
         ("url = ssh://me:hunter2@well", "hunter2"),
         ('command = ["reader", "--password=hunter2"]', "hunter2"),
         ("API_KEY: hunter2", "hunter2"),
+        ('{"token": "hunter2"}', "hunter2"),
+        ('password = "correct horse"', "horse"),
     ],
 )
 def test_secrets_are_masked(text: str, secret: str) -> None:

@@ -8,7 +8,8 @@ _BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?(-----END \1-----|\Z
 _TOKEN: Final = re.compile(r"\bdw1\.\S+")
 _USER_INFO: Final = re.compile(r"(?<=://)[^/@\s\"']*:[^/@\s\"']*(?=@)")
 _NAMED: Final = re.compile(
-    r"(?i)\b([a-z_-]*(?:secret|password|passphrase|passwd|token|api[_-]?key|private[_-]?key))(\s*[=:]\s*|\s+)(\S+)"
+    r"(?i)\b([a-z_-]{0,32}(?:secret|password|passphrase|passwd|token|api[_-]?key|private[_-]?key))"
+    r"([\"']?\s{0,8}[=:]\s{0,8}|\s{1,8})(\"[^\"\n]*\"?|'[^'\n]*'?|\S+)"
 )
 _HEX: Final = re.compile(r"(?i)(?<![0-9a-z])(?:[0-9a-f]{2}[ :]?){16,}(?![0-9a-z])")
 _BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{24,}={0,2}")
