@@ -189,6 +189,11 @@ def test_the_rules_start_nothing_that_is_named_by_a_number() -> None:
         assert setting in text
 
 
+def test_the_generator_writes_nowhere_but_where_it_is_told() -> None:
+    """Run by hand it fails: in /tmp others could have laid links for it."""
+    assert subprocess.run([GENERATOR], capture_output=True, check=False).returncode != 0
+
+
 @pytest.fixture
 def container(tmp_path: Path) -> Path:
     """A sysfs with a stick on a port, and a /dev with its node under another name."""
