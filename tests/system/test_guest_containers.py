@@ -15,7 +15,6 @@ import pytest
 from drawwell.errors import GuestUnavailable
 from drawwell.guests.containers import Containers
 from drawwell.guests.model import Guest, Kind, Via
-from drawwell.guests.plan_containers import compose
 from drawwell.testing.daemon import Daemon, Stick, command
 from drawwell.testing.waiting import wait_until
 from lab.borrowed import drawwell, make_root, no_cgroup_left, our_folders, system_folders
@@ -25,21 +24,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for containers"),
 ]
-QUADLET = next(filter(os.path.exists, ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet")), None)
 IMAGE = "drawwell-test:1"
 LIMITS = ("nofile=1024:1024", "nproc=4096:4096")
 """The usual ones are more than a process without CAP_SYS_RESOURCE may set."""
-
-
-def _compose() -> list[str]:
-    """The words of compose, none where it is not installed."""
-    for words in (["docker", "compose"], ["docker-compose"]):
-        if (
-            shutil.which(words[0])
-            and not subprocess.run([*words, "version"], capture_output=True, check=False).returncode
-        ):
-            return words
-    return []
 
 
 @dataclass(frozen=True)
@@ -252,29 +239,3 @@ def test_no_daemon_is_said(folder: Path, engine: Engine) -> None:
     with pytest.raises(GuestUnavailable, match="does not answer") as caught:
         nobody.audit()
     assert caught.value.hint
-
-
-@pytest.mark.skipif(not QUADLET, reason="this Podman has no quadlet (Podman 4.4 and later have)")
-def test_quadlet_takes_the_lines_of_the_plan(folder: Path) -> None:
-    """The generator itself makes a service of the unit that was edited, with our volume and our order."""
-    unit = folder / "web1.container"
-    unit.write_text("[Unit]\nDescription=a site\n[Container]\nImage=localhost/site:1\n")
-    Containers(Kind.PODMAN, str(folder)).apply(Guest(Kind.PODMAN, "web1", Via.SOCKET))
-    env = os.environ | {"QUADLET_UNIT_DIRS": str(folder)}
-    made = subprocess.run(
-        [str(QUADLET), "-dryrun"], capture_output=True, text=True, check=True, env=env
-    ).stdout
-    assert "-v /run/drawwell/guests/web1:/run/drawwell:ro" in made
-    assert "After=drawwell-broker.service" in made
-
-
-@pytest.mark.skipif(not _compose(), reason="docker compose is not installed")
-@pytest.mark.parametrize("via", [Via.SOCKET, Via.DEVICE])
-def test_compose_takes_the_file_that_is_laid_over(folder: Path, via: Via) -> None:
-    """Compose itself merges it with a project's own file."""
-    (folder / "compose.yaml").write_text("services:\n  web1:\n    image: site:1\n")
-    (folder / "ours.yaml").write_text(compose(Guest(Kind.DOCKER, "web1", via), "web1"))
-    words = [*_compose(), "-f", "compose.yaml", "-f", "ours.yaml", "config"]
-    merged = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout
-    assert "/run/drawwell/guests/web1" in merged or "/dev/onerng" in merged
-    assert "image: site:1" in merged

@@ -1,0 +1,45 @@
+"""What the tools of Debian 13 make of our plans: Debian 12 has neither a Podman with quadlet nor a compose of today."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from drawwell.guests.containers import Containers
+from drawwell.guests.model import Guest, Kind, Via
+from drawwell.guests.plan_containers import compose
+from lab.cache import or_skip
+from lab.roots import Root, chroot
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def debian_13() -> Iterator[Root]:
+    """A Debian 13 with both."""
+    with or_skip(), chroot("trixie", ("podman", "docker-compose")) as root:
+        yield root
+
+
+def test_quadlet_takes_the_lines_of_the_plan(debian_13: Root) -> None:
+    """The generator itself makes a service of the unit that was edited, with our volume and our order."""
+    units = debian_13.path / "tmp" / "units"
+    units.mkdir()
+    (units / "web1.container").write_text("[Unit]\nDescription=a site\n[Container]\nImage=localhost/site:1\n")
+    Containers(Kind.PODMAN, str(units)).apply(Guest(Kind.PODMAN, "web1", Via.SOCKET))
+    made = debian_13.run(
+        "env", "QUADLET_UNIT_DIRS=/tmp/units", "/usr/libexec/podman/quadlet", "-dryrun"
+    ).stdout
+    assert "-v /run/drawwell/guests/web1:/run/drawwell:ro" in made
+    assert "After=drawwell-broker.service" in made
+
+
+@pytest.mark.parametrize("via", [Via.SOCKET, Via.DEVICE])
+def test_compose_takes_the_file_that_is_laid_over(debian_13: Root, via: Via) -> None:
+    """Compose itself merges it with a project's own file."""
+    project = debian_13.path / "tmp"
+    (project / "compose.yaml").write_text("services:\n  web1:\n    image: site:1\n")
+    (project / "ours.yaml").write_text(compose(Guest(Kind.DOCKER, "web1", via), "web1"))
+    files = ("-f", "/tmp/compose.yaml", "-f", "/tmp/ours.yaml")
+    merged = debian_13.run("docker-compose", "--project-name", "site", *files, "config").stdout
+    assert ("/run/drawwell/guests/web1" if via is Via.SOCKET else "/dev/onerng") in merged
+    assert "image: site:1" in merged
