@@ -30,6 +30,7 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for containers"),
+    pytest.mark.long,  # it is in Debian 12's backports only, which a machine for tests need not have
     pytest.mark.skipif(not INCUSD or not shutil.which("incus"), reason="Incus is not installed"),
     pytest.mark.skipif(
         not os.path.exists(SYSTEMD), reason="there is no systemd to be started in an instance"
