@@ -263,3 +263,11 @@ def test_the_node_is_opened_with_the_least_right(container: Path, group: int, mo
 def test_on_a_host_the_generator_makes_nothing(container: Path) -> None:
     """There udev starts the units."""
     assert list(_generate(container, in_container=False).iterdir()) == []
+
+
+def test_the_right_to_open_all_opens_no_way_to_be_root(container: Path) -> None:
+    """Where root's right to open is lent, secrets and the sockets of those who run containers are hidden."""
+    os.chmod(container / "dev/noise", 0o600)
+    drop_in = (_generate(container, in_container=True) / f"{UNIT}.d" / "50-container.conf").read_text()
+    hidden = set(" ".join(re.findall(r"^InaccessiblePaths=(.*)$", drop_in, re.MULTILINE)).split())
+    assert {"-/run/docker.sock", "-/run/podman", "-/etc/shadow", "-/etc/ssh", "-/var/lib/drawwell"} <= hidden
