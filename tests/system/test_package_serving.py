@@ -11,7 +11,7 @@ import pytest
 from drawwell.testing.daemon import Stick
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
-from lab.installed import install, pass_through, ready, shown, status
+from lab.installed import UNIT, install, pass_through, ready, shown, status
 from lab.package import newer, package
 from lab.roots import Root, container
 
@@ -160,3 +160,75 @@ def test_an_upgrade_while_it_serves(root: Root, deb: Path) -> None:
     assert len(set(serials)) == len(serials)
     web = next(each for each in status(root)["consumers"] if each["name"] == "web")
     assert QUOTA - web["quota_left_bytes"] >= 64 * len(found["web"]["got"]) > web["full_bytes"]
+
+
+# ---- faults of the machine
+
+
+def until_it_says(root: Root, unit: str, words: str) -> None:
+    wait_until(lambda: words in shown(root, unit, "StatusText"), f"{unit} says {words!r}")
+
+
+def test_a_full_disk_stops_what_has_a_quota(root: Root) -> None:
+    """With no room for its state the broker serves nothing that a quota must remember, and says so; room mends it."""
+    state = "/var/lib/drawwell"
+    root.run("systemctl", "stop", BROKER)
+    root.run("mount", "-t", "tmpfs", "-o", "size=2m,mode=0700,uid=drawwell,gid=drawwell", "tmpfs", state)
+    try:
+        root.run("systemctl", "start", BROKER)
+        wait_until(lambda: ready(root), "it serves")
+        root.run("sh", "-c", f"cat /dev/zero >{state}/ballast", check=False)
+        draws = ("runuser", "-u", "web", "--", "drawwell", "draw", "2KiB", "--class", "drbg", "--hex")
+        wait_until(lambda: root.run(*draws, check=False).returncode, "what was reserved is used up")
+        refused = root.run(*draws, check=False)
+        assert refused.returncode
+        assert "Free some space" in refused.stdout
+        assert any("cannot be written" in note for note in status(root)["notes"])
+        until_it_says(root, BROKER, "cannot be written")
+        root.run("rm", f"{state}/ballast")
+        root.run(*draws)
+        assert not any("cannot be written" in note for note in status(root)["notes"])
+    finally:
+        root.run("systemctl", "stop", BROKER)
+        root.run("umount", state)
+        root.run("systemctl", "start", BROKER)
+
+
+def test_nothing_is_written_below_etc(root: Root) -> None:
+    """With a read-only /etc everything starts, serves and takes in a consumer."""
+    root.run("mount", "--bind", "/etc", "/etc")
+    root.run("mount", "-o", "remount,ro,bind", "/etc")
+    try:
+        assert root.run("touch", "/etc/drawwell/x", check=False).returncode
+        root.run("systemctl", "restart", BROKER, UNIT)
+        wait_until(lambda: ready(root), "it serves")
+        assert root.run("drawwell", "-q", "consumer", "invite", "new").stdout.strip()
+        assert len(root.says("drawwell", "draw", "32", "--hex")) == 64
+    finally:
+        root.run("umount", "/etc")
+
+
+def test_a_stick_that_hangs_is_said_to_and_not_started_over_and_over(root: Root, stick: Stick) -> None:
+    """One that says nothing when it is opened is a stalled source, of a unit that goes on and waits for it."""
+    stick.do("set_fault", "silent")
+    root.run("systemctl", "restart", UNIT)
+    until_it_says(root, UNIT, "STALLED")
+    assert not ready(root)
+    assert (shown(root, UNIT, "ActiveState"), shown(root, UNIT, "NRestarts")) == ("active", "0")
+    stick.do("set_fault", "none")
+    wait_until(lambda: ready(root), "it serves again")
+
+
+def test_whoever_has_the_stick_open_too_is_named(root: Root) -> None:
+    """The doctor says that rngd has the node, and not that drawwell's own unit has it."""
+    root.run("cp", "/usr/bin/sleep", "/usr/local/sbin/rngd")
+    options = ("--quiet", "--unit=rngd", "--property=StandardInput=file:/dev/noise")
+    root.run("systemd-run", *options, "/usr/local/sbin/rngd", "600")
+    try:
+        pid = shown(root, "rngd.service", "MainPID")
+        said = root.says("drawwell", "doctor")
+    finally:
+        root.run("systemctl", "stop", "rngd")
+    assert f"process {pid} (rngd) has /dev/noise open" in said
+    assert said.count("/dev/noise open") == 1
+    assert "/dev/noise open" not in root.says("drawwell", "doctor")

@@ -4,14 +4,14 @@ import argparse
 import grp
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from drawwell.cli import doctor_guest, doctor_places
 from drawwell.cli.finding import Finding
 from drawwell.drivers.discovery import UsbDevice, discover
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
-from drawwell.host.holders import holders
+from drawwell.host.holders import Holder, holders, is_ours
 from drawwell.host.kernel import KernelFacts, kernel_facts
 from drawwell.host.virtual import virtual_facts
 from drawwell.reports import Firmware, SourceState
@@ -151,7 +151,9 @@ def _device(device: UsbDevice, *, running: bool) -> Iterator[Finding]:
         )  # fmt: skip
         return
     yield Finding("good", name, f"driver {device.bound_driver}, node {device.path}")
-    if not running:
+    if running:
+        yield from _held(name, device.path, [each for each in holders(device.path) if not is_ours(each)])
+    else:
         yield from _node(name, device.path)
 
 
@@ -167,14 +169,18 @@ def _node(name: str, path: str) -> Iterator[Finding]:
         yield Finding("problem", name, f"{path} may not be opened by user {os.geteuid()}", _entry_hint(path))
         return
     others = holders(path)
-    for holder in others:
-        words = f"process {holder.pid} ({holder.name}) has {path} open"
-        yield Finding("problem", name, words, _hint_for(holder.name))
+    yield from _held(name, path, others)
     if not others:
         yield Finding(
             "good", name, f"{path} may be opened, and nobody has it open",
             f"Look at its firmware and its noise: 'drawwell source verify {path}'.",
         )  # fmt: skip
+
+
+def _held(name: str, path: str, others: Iterable[Holder]) -> Iterator[Finding]:
+    for holder in others:
+        words = f"process {holder.pid} ({holder.name}) has {path} open"
+        yield Finding("problem", name, words, _hint_for(holder.name))
 
 
 def _entry_hint(path: str) -> str:

@@ -41,6 +41,14 @@ def holders_words(found: Iterable[Holder]) -> str:
     return ", ".join(f"{each.name} (process {each.pid})" for each in found) or "another process"
 
 
+def is_ours(holder: Holder, proc: str = "/proc") -> bool:
+    """Is it a drawwell, by its own command line?"""
+    try:
+        return b"drawwell" in (Path(proc) / str(holder.pid) / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def _has_open(process: Path, real: str, wanted: os.stat_result) -> bool:
     with suppress(OSError):
         for entry in (process / "fd").iterdir():
