@@ -1,12 +1,11 @@
 """What the doctor sees when it is in a guest itself: the same look that ``drawwell guest verify`` has from outside."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 
 from drawwell.cli.finding import Finding
-from drawwell.errors import DrawwellError, GuestUnavailable
-from drawwell.guests import inside
+from drawwell.errors import DrawwellError
+from drawwell.guests import inside, program
 from drawwell.guests.model import GuestFinding, Outcome, Verdict
 
 READ_S = 5.0
@@ -17,11 +16,7 @@ class Here:
 
     def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
         """See `Inside`."""
-        try:
-            done = subprocess.run(argv, input=stdin, capture_output=True, timeout=timeout_s, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise GuestUnavailable("the shell does not answer", hint="Try 'sh -c true'.") from error
-        return Outcome(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+        return program.run(argv, stdin=stdin, timeout_s=timeout_s)
 
 
 def machine() -> Iterator[Finding]:

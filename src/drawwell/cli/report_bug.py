@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -145,14 +144,10 @@ def _doctor(args: argparse.Namespace) -> str:
 
 def _output(*words: str) -> str:
     """What a program says; it says nothing where it is not installed."""
-    try:
-        done = subprocess.run(
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-            errors="replace", timeout=PROGRAM_S, check=False,
-        )  # fmt: skip
-    except FileNotFoundError:
-        return f"{words[0]} is not installed"
-    return done.stdout
+    from drawwell.guests import program
+
+    done = program.run(list(words), timeout_s=PROGRAM_S)
+    return f"{done.output.decode('utf-8', 'replace')}{done.errors}"
 
 
 def _text(path: str) -> str:

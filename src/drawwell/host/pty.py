@@ -13,7 +13,6 @@ import termios
 import tty
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from drawwell.errors import UsageError
@@ -45,10 +44,6 @@ class PtyDevice(Stick):
         super().__init__(seed=seed, fault=fault, rate=rate, version=version)
         self.link = Path(link)
         self._master = -1
-        self._pending = b""
-        self._device = self._power_on(0.0)
-        self._group = asyncio.TaskGroup()
-        self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Plug it in, unless the fault is ``unplugged``.
@@ -56,20 +51,10 @@ class PtyDevice(Stick):
         Raises:
             UsageError: the link's path is taken by something that is not a link to a terminal, or not writable.
         """
-        await self._group.__aenter__()
         if self.fault is not Fault.UNPLUGGED:
             self.replug()
-        self._task = self._group.create_task(self._run())
+        await self._begin()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop, and take the link away."""
-        if self._task is not None:
-            self._task.cancel()
-        self.unplug()
-        await self._group.__aexit__(None, None, None)  # the body's own error goes on as it is
 
     def set_fault(self, fault: Fault | str) -> None:
         """Make it ill, or well again; any other fault than ``unplugged`` plugs it in.

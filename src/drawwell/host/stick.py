@@ -1,7 +1,10 @@
 """The simulated OneRNG, however it is shown to its host: its noise, its faults, its power."""
 
+import asyncio
 import os
 import random
+from abc import ABC, abstractmethod
+from types import TracebackType
 from typing import Final
 
 from drawwell.errors import UsageError
@@ -13,8 +16,8 @@ CHUNK_BYTES: Final = 4096
 TICK_S: Final = 0.01
 
 
-class Stick:
-    """What all simulated sticks have.
+class Stick(ABC):
+    """What all simulated sticks have; one runs from ``async with`` to its end, in the caller's event loop.
 
     Args:
         seed: Makes the noise the same in every run; None draws a seed from the operating system.
@@ -36,6 +39,30 @@ class Stick:
         self._hardware_id = self._uniform(16)
         self._rate = rate
         self._version = version
+        self._device = self._power_on(0.0)
+        self._group = asyncio.TaskGroup()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Pull it out, and end."""
+        if self._task is not None:
+            self._task.cancel()
+        self.unplug()
+        await self._group.__aexit__(None, None, None)  # the body's own error goes on as it is
+
+    @abstractmethod
+    def unplug(self) -> None:
+        """Pull it out."""
+
+    async def _begin(self) -> None:
+        await self._group.__aenter__()
+        self._task = self._group.create_task(self._run())
+
+    @abstractmethod
+    async def _run(self) -> None:
+        """Be the device, for ever."""
 
     def _power_on(self, now: float) -> SimulatedOneRng:
         device = SimulatedOneRng(

@@ -7,7 +7,6 @@ is to plug it in, to hang up is to pull it out. In the guest it is what a real o
 import asyncio
 import os
 from contextlib import suppress
-from types import TracebackType
 from typing import Final, Self
 
 from drawwell.errors import RemoteProtocolError, UsageError
@@ -46,13 +45,10 @@ class UsbStick(Stick):
     ) -> None:
         super().__init__(seed=seed, fault=fault, rate=rate, version=version)
         self.where = os.fspath(where)
-        self._device = self._power_on(0.0)
         self._host = UsbHost(IDENTITY)
         self._wire: _Wire | None = None
         self._due = asyncio.Event()
         self._wanted = self.fault is not Fault.UNPLUGGED
-        self._group = asyncio.TaskGroup()
-        self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Plug it in, unless the fault is ``unplugged``.
@@ -62,18 +58,8 @@ class UsbStick(Stick):
         """
         if self._wanted:
             await self._plug()
-        await self._group.__aenter__()
-        self._task = self._group.create_task(self._run())
+        await self._begin()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Pull it out."""
-        if self._task is not None:
-            self._task.cancel()
-        self._pull()
-        await self._group.__aexit__(None, None, None)  # the body's own error goes on as it is
 
     def set_fault(self, fault: Fault | str) -> None:
         """Make it ill, or well again; any other fault than ``unplugged`` plugs it in.

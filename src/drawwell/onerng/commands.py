@@ -4,8 +4,12 @@ Source: OneRNG/firmware 81d70bf (Version 3), cdc_app.c, pool_cmd_thread. A comma
 without terminator, case-sensitive, never acknowledged, and obeyed while paused too.
 """
 
+from collections.abc import Callable
 from enum import Enum, IntFlag
 from typing import Final
+
+HEX: Final = b"0123456789abcdefABCDEF"
+_TOKEN_DIGITS: Final = 32
 
 
 def spell(character: str) -> bytes:
@@ -89,3 +93,33 @@ def parse_mode(text: str) -> Mode:
     if text not in MODES:
         raise ValueError(f"{text!r} is not a mode; the modes are {', '.join(MODES)}")
     return Mode(int(text[3:]))
+
+
+class CommandReader:
+    """The firmware's parser, byte by byte: a byte that breaks a ``cmd`` off is not looked at again.
+
+    Args:
+        obey: Called with each command's character; the token that follows ``cmdS`` is passed over.
+        tokens: Does this firmware take ``cmdS`` (version 3 and later)?
+    """
+
+    def __init__(self, obey: Callable[[int], None], *, tokens: bool = True) -> None:
+        self._obey = obey
+        self._tokens = tokens
+        self._matched = 0
+        self._token_digits = 0
+
+    def receive(self, data: bytes | bytearray) -> None:
+        """Take bytes from the host."""
+        for byte in data:
+            self._step(byte)
+
+    def _step(self, byte: int) -> None:
+        if self._token_digits:
+            self._token_digits = self._token_digits - 1 if byte in HEX else 0
+        elif self._matched == 3:
+            self._matched = 0
+            self._token_digits = _TOKEN_DIGITS if self._tokens and byte == ord("S") else 0
+            self._obey(byte)
+        else:
+            self._matched = self._matched + 1 if byte == b"cmd"[self._matched] else 0

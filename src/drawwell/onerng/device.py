@@ -14,7 +14,7 @@ host's bytes and uniform bytes for the noise are arguments. Its oddities are the
 
 from typing import Final
 
-from drawwell.onerng.commands import Mode
+from drawwell.onerng.commands import HEX, CommandReader, Mode
 from drawwell.onerng.noise import Fault, SimulatedNoise, Uniform, xor
 from drawwell.onerng.sample_image import simulated_dump
 
@@ -25,8 +25,6 @@ NOISE_RATE: Final = 57_000.0
 REPLY_SPEEDUP: Final = 4.0
 """How much faster a dump comes than noise: the vendor's first script gave 262,157 bytes 1.5 s."""
 _SLOW_RATE: Final = 500.0
-_HEX: Final = b"0123456789abcdefABCDEF"
-_TOKEN_DIGITS: Final = 32
 _BURST_S: Final = 0.1  # a host that did not look for longer gets no more than this at once
 
 
@@ -64,13 +62,11 @@ class SimulatedOneRng:
         self._allowance = 0.0  # what the bus could have carried since the last packet
         self._pool = Pool()
         self._reply = b""
-        self._matched = 0
-        self._token_digits = 0
+        self._commands = CommandReader(self._obey, tokens=version >= 3)
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the host."""
-        for byte in data:
-            self._step(byte)
+        self._commands.receive(data)
 
     def advance(self, now: float) -> None:
         """Let time pass: noise is gathered, also while paused, and stirred into a full pool."""
@@ -121,17 +117,8 @@ class SimulatedOneRng:
         if size > 0:
             self._pool.put(self._noise.take(size, self.mode, self.fault))
 
-    def _step(self, byte: int) -> None:
-        if self._token_digits:
-            self._token_digits = self._token_digits - 1 if byte in _HEX else 0
-        elif self._matched == 3:
-            self._matched = 0
-            self._obey(byte)
-        else:
-            self._matched = self._matched + 1 if byte == b"cmd"[self._matched] else 0
-
     def _obey(self, character: int) -> None:
-        if character in _HEX:
+        if character in HEX:
             self.mode = Mode(int(chr(character), 16) & 7)
             return
         match chr(character):
@@ -148,8 +135,6 @@ class SimulatedOneRng:
                 self._reply = self._dump()
             case "I" if self._version >= 3:
                 self._reply = f"\r\n________{self._hardware_id.hex().upper()}________\r\n".encode("ascii")
-            case "S" if self._version >= 3:
-                self._token_digits = _TOKEN_DIGITS
 
     def _dump(self) -> bytes:
         dump = simulated_dump(self._version)

@@ -16,8 +16,6 @@ SERIAL: Final = "00"
 VIRTUAL_MANUFACTURER: Final = "drawwell"
 VIRTUAL_PRODUCT: Final = "drawwell virtual OneRNG"
 """By this drawwell in a guest knows that its bytes come of a broker, and that no firmware can be verified."""
-SIMULATED_PRODUCT: Final = "drawwell simulated OneRNG"
-"""By this, that they are no noise, and whose key signs the image."""
 
 
 def virtual_id(name: str) -> str:

@@ -16,12 +16,10 @@ A refusal is a silence that the host can see (`refusing`), never other bytes tha
 
 from typing import Final
 
-from drawwell.onerng.commands import Mode
+from drawwell.onerng.commands import HEX, CommandReader, Mode
 
 NO_IMAGE: Final = b"\r\nThis is a virtual OneRNG: it has no firmware to verify\r\n"
 _VERSION: Final = b"\r\nVersion 3\r\n"
-_HEX: Final = b"0123456789abcdefABCDEF"
-_TOKEN_DIGITS: Final = 32
 
 
 class VirtualOneRng:
@@ -38,8 +36,7 @@ class VirtualOneRng:
         """How often a command was refused."""
         self._hardware_id = hardware_id
         self._reply = b""
-        self._matched = 0
-        self._token_digits = 0
+        self._commands = CommandReader(self._obey)
 
     @property
     def refusing(self) -> bool:
@@ -53,8 +50,7 @@ class VirtualOneRng:
 
     def receive(self, data: bytes | bytearray) -> None:
         """Take bytes from the guest."""
-        for byte in data:
-            self._step(byte)
+        self._commands.receive(data)
 
     def take_reply(self) -> bytes:
         """Take the words that go out before any more bytes; none while paused."""
@@ -63,17 +59,8 @@ class VirtualOneRng:
         reply, self._reply = self._reply, b""
         return reply
 
-    def _step(self, byte: int) -> None:
-        if self._token_digits:
-            self._token_digits = self._token_digits - 1 if byte in _HEX else 0
-        elif self._matched == 3:
-            self._matched = 0
-            self._obey(byte)
-        else:
-            self._matched = self._matched + 1 if byte == b"cmd"[self._matched] else 0
-
     def _obey(self, character: int) -> None:
-        if character in _HEX:
+        if character in HEX:
             self.mode = Mode(int(chr(character), 16) & 7)
             self.refusals += self.refusing
             return
@@ -89,5 +76,3 @@ class VirtualOneRng:
             case "X":
                 self._reply = NO_IMAGE
                 self.refusals += 1
-            case "S":
-                self._token_digits = _TOKEN_DIGITS
