@@ -64,7 +64,8 @@ def apply(args: argparse.Namespace, out: Output) -> int:
     document = {"plan": as_json(plan), "changes": [as_json(change) for change in changes]}
     out.result(document, changes_text(changes, guest.name))
     by_hand = ", ".join(piece.title for piece in plan.pieces if piece.into == "paste")
-    if by_hand and not on_host and not (known(args, needed=False) or {}).get("connected"):
+    new = guest.socket or before is None  # a stick that it has already makes no change
+    if new and by_hand and not on_host and not (known(args, needed=False) or {}).get("connected"):
         out.say(f"nothing runs here that could be told; start it with what is above: {by_hand}")
     return 0
 
