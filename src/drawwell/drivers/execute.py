@@ -12,7 +12,7 @@ from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceStalled, SourceUnavailable, UsageError
 from drawwell.reports import SourceIdentity
 
-NOISE: Final = "as the program delivers it; whether it was conditioned before is not known"
+NOISE: Final = "as the program delivers it; what that did to it is not known"
 _WORDS_BYTES: Final = 400
 """How much of what it says on standard error is kept for our own message."""
 _EXIT_LIMIT_S: Final = 1.0
