@@ -155,6 +155,17 @@ def test_a_guest_is_added_changed_and_removed(broker: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_guest_that_never_ran_is_removed_without_a_source(folder: Path, alone: Path) -> None:
+    """Nothing can be kept at hand for a machine, and no machine is there: --remove takes it out all the same."""
+    with Daemon("run", config=alone, log=folder / "log") as running:
+        running.until_it_says("tried again")
+        assert command("guest", "apply", "qemu", "vm1", config=alone).returncode == 0
+        done = command("guest", "apply", "qemu", "vm1", "--remove", "--timeout", "1s", config=alone)
+        assert done.returncode == 0, done.stderr
+        assert guests(alone) == []
+
+
+@pytest.mark.slow
 def test_what_the_host_refuses_leaves_no_guest(broker: Path) -> None:
     """A machine that cannot be reached: the error is the host's, and the broker has forgotten the guest again."""
     nowhere = str(broker.parent / "nobody")

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +10,16 @@ from drawwell.cli.guest_named import LIFTED, asked, checked_name, known, named, 
 from drawwell.cli.guest_stick import let_go, take_back
 from drawwell.cli.guest_words import changes_text, plan_text
 from drawwell.cli.output import Output
-from drawwell.errors import DrawwellError, UsageError
+from drawwell.errors import DrawwellError, Starved, UsageError
 from drawwell.guests.model import Change, Guest, Hypervisor, Plan, Via
 from drawwell.reports import as_json
 from drawwell.units import format_size
 
 NOT_OURS = (Via.FIFO, Via.BUILTIN)
 """Ways by which no byte comes from the broker to this guest in particular: it is no consumer then."""
+ABSENT_S = 3.0
+"""A QEMU that lost its broker connects again every second: who does not come by then does not run."""
+LOOK_EVERY_S = 0.2
 
 
 def planned(args: argparse.Namespace) -> Plan:
@@ -115,17 +119,30 @@ def _add(
 
 def remove(args: argparse.Namespace, out: Output) -> int:
     """Undo it: what is owed is answered, the host lets go, and then the broker forgets the guest."""
-    from drawwell.cli.control import call
-
     checked_name(args.name)
     wait_s = timeout_s(args)
     there = known(args, needed=(args.via or "") not in NOT_OURS)
     guest = named(args, there)
     if there:
-        call(args, "guest.settle", {"name": guest.name, "timeout_s": wait_s})
+        _settle(args, guest, wait_s)
     changes = [*software(args, guest.kind).remove(guest), *take_back(args, guest)]
     if there:
         _forget(args, guest, wait_s)
         changes.append(Change(f"removed the guest {guest.name} and its consumer", "broker"))
     out.result({"changes": [as_json(change) for change in changes]}, changes_text(changes, guest.name))
     return 0
+
+
+def _settle(args: argparse.Namespace, guest: Guest, wait_s: float) -> None:
+    """Have what is owed answered, and be ready for more; where no machine comes, none can be harmed."""
+    from drawwell.cli.control import call
+
+    try:
+        call(args, "guest.settle", {"name": guest.name, "timeout_s": wait_s})
+    except Starved:
+        deadline = time.monotonic() + ABSENT_S
+        while time.monotonic() < deadline:
+            there = known(args)
+            if there and (there["connected"] or there["owed_bytes"]):
+                raise
+            time.sleep(LOOK_EVERY_S)
