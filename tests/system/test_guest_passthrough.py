@@ -77,10 +77,13 @@ def machine() -> Snapshot:
 
 
 def start(guest: QemuGuest, name: str, planned: str, *options: str) -> None:
-    """Have L1 start a QEMU: with what was planned pasted into the command line, and a QMP socket."""
+    """Have L1 start a QEMU: with what was planned pasted into the command line, and a QMP socket.
+
+    It need not have a system to take a stick, but must run: QEMU looks for sticks only then.
+    """
     qmp = f"-qmp unix:/run/{name}.qmp,server=on,wait=off"
     told = " ".join(options)
-    boot = "-append 'console=ttyS0 quiet panic=-1'" if "-kernel" in options else "-S"
+    boot = "-append 'console=ttyS0 quiet panic=-1'" if "-kernel" in options else ""
     line = f"{QEMU} -name {name} {qmp} -serial file:/run/{name}.log {told} {boot} {planned.strip()}"
     guest.check(f"setsid {line} >/run/{name}.err 2>&1 & echo $! >/run/{name}.pid")
     guest.until(f"test -S /run/{name}.qmp")

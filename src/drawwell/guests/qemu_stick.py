@@ -31,7 +31,7 @@ def insist_free(port: str) -> None:
 
 
 def insist_taken(monitor: Monitor, path: str, port: str) -> None:
-    """Wait until QEMU has the stick, where one is plugged in.
+    """Wait until QEMU has the stick, where one is plugged in; a machine that is stopped takes none until it goes on.
 
     Args:
         monitor: Of the machine.
@@ -42,10 +42,19 @@ def insist_taken(monitor: Monitor, path: str, port: str) -> None:
         GuestUnavailable: QEMU does not get it.
     """
     deadline = time.monotonic() + TAKE_S
-    while sticks(port) and monitor.execute("qom-get", path=path, property="attached") is not True:
+    while (
+        sticks(port)
+        and _runs(monitor)
+        and monitor.execute("qom-get", path=path, property="attached") is not True
+    ):
         if time.monotonic() > deadline:
             raise _not_taken(sticks(port))
         time.sleep(_LOOK_EVERY_S)
+
+
+def _runs(monitor: Monitor) -> bool:
+    status = monitor.execute("query-status")
+    return isinstance(status, dict) and status.get("running") is True
 
 
 def _not_taken(ports: list[str]) -> GuestUnavailable:
