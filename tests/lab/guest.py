@@ -231,7 +231,7 @@ class QemuGuest:
             "-chardev", "socket,id=lab-agent,path={run}/agent,server=on,wait=off", "-serial", "chardev:lab-agent",
             "-qmp", "unix:{run}/qmp,server=on,wait=off",
             "-kernel", str(image.kernel.image), "-initrd", str(image.initrd),
-            "-append", f"console=ttyS0 panic=-1 {image.append} {self._append}".strip(),
+            "-append", f"console=ttyS0 panic=-1 no_timer_check {image.append} {self._append}".strip(),
         ]  # fmt: skip
         disk = snapshot.disk if snapshot else image.disk
         if disk is not None:

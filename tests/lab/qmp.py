@@ -18,7 +18,7 @@ class Qmp:
     def __init__(self, path: Path | str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(120)
-        self._socket.connect(str(path))
+        _connect(self._socket, str(path))
         self._file = self._socket.makefile("rwb")
         self.events: list[dict[str, Any]] = []
         """What it told of itself, oldest first."""
@@ -72,3 +72,15 @@ class Qmp:
         if "event" in said:
             self.events.append(said)
         return said
+
+
+def _connect(sock: socket.socket, path: str) -> None:
+    """Connect as soon as there is somebody: QEMU makes the file a moment before it listens."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            return sock.connect(path)
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)

@@ -216,7 +216,7 @@ def test_a_guest_that_may_have_no_more_waits_and_the_others_do_not(folder: Path,
                 machine.check("dd if=/dev/hwrng of=/tmp/got bs=64 count=64 2>/dev/null &")
             other.check("wait", within_s=READ_S)
             assert other.check(GOT) == "4096"
-            wait_until(lambda: entry(tapped.site)["waits"], "it waits")
+            wait_until(lambda: "quota" in entry(tapped.site)["waits"], "it waits")
             notes = ask(tapped.site, "status")["notes"]
             assert entry(tapped.site)["full_bytes"] == 1024
             assert any("guest vm1 waits: quota of 1KiB/week is used up" in note for note in notes)
@@ -233,6 +233,7 @@ def test_a_guest_waits_while_the_stick_is_away(folder: Path, image: Image) -> No
         with QemuGuest(image, *rng(socket)) as machine:
             tapped.plug(pulled=True)
             machine.check(READER)
+            wait_until(lambda: ask(tapped.site, "status")["reservoir_bytes"] < BLOCK_BYTES, "all is drawn")
             wait_until(lambda: entry(tapped.site)["waits"], "it waits")
             assert entry(tapped.site)["owed_bytes"] == 64
             assert taken_between(machine.read("cat /tmp/got"), tapped.granted["vm1"]) <= KERNELS_BLOCKS
