@@ -38,12 +38,12 @@ def _shares(guest: Guest, status: dict[str, Any] | None) -> tuple[str, ...]:
     if wanted is not None and wanted <= supply:
         return ()
     others = sum(each["name"] != guest.name for each in status["consumers"])
-    asks = f"a rate of {guest.rate}" if guest.rate else "no rate"
+    asks = f"a rate of {guest.rate} is" if guest.rate else "without a rate it may ask for"
     share = format_size(round(supply / (others + 1)))
     words = (
-        f"{asks} is more than the sources give now, {format_size(round(supply))} a second: who waits is served in turn "
-        f"and in equal shares, so beside {others} other consumers at work this guest gets {share} a second, and what "
-        "the others leave."
+        f"{asks} more than the sources give now, {format_size(round(supply))} a second: who waits is served in turn "
+        f"and in equal shares, so beside {others} more at work this guest gets {share} a second, and what the others "
+        "leave."
     )
     return (words,)
 
