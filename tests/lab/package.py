@@ -1,6 +1,7 @@
 """The Debian package, built of the tree as it is and kept under the hash of what it is built from."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
@@ -31,6 +32,14 @@ def package() -> Path:
     folder = kept("package", recipe, lambda work: _ignore(program(TREE / "tools" / "deb", work)))
     (found,) = folder.glob("*.deb")
     return found
+
+
+def program_digest() -> str:
+    """Return the hash of what the package does: of its inputs without the manuals."""
+    files = (
+        file for file in _inputs() if "docs" not in file.relative_to(TREE).parts and file.suffix != ".md"
+    )
+    return hashlib.sha256("".join(f"{file} {digest_of(file)}\n" for file in files).encode()).hexdigest()
 
 
 def _ignore(_: object) -> None:

@@ -33,7 +33,7 @@ class Snapshot:
 
 
 def snapshot(
-    image: Image,
+    image: Image | Snapshot,
     *args: str,
     prepare: "Callable[[QemuGuest], object] | None" = None,
     content: str = "",
@@ -42,7 +42,7 @@ def snapshot(
     """Boot `image` once, prepare it, and return the snapshot; the next time it is there already.
 
     Args:
-        image: What is booted.
+        image: What is booted; or where it goes on, so that what seldom changes is done once.
         args: QEMU's arguments, with ``{run}`` for what differs. No connection of a usb-redir device may be open.
         prepare: What is done in the guest before; its source counts as content, what it calls does not.
         content: What else does, such as the digest of a file that `prepare` puts there.
@@ -53,19 +53,22 @@ def snapshot(
     """
     accel = accelerator()
     memory = memory_mib or image.memory_mib
+    booted = image.image if isinstance(image, Snapshot) else image
+    digest = image.state.parent.name if isinstance(image, Snapshot) else image.digest
     recipe = {
-        "image": image.digest, "append": image.append, "args": args, "accel": accel, "memory": memory,
+        "image": digest, "append": booted.append, "args": args, "accel": accel, "memory": memory,
         "qemu": program("qemu-system-x86_64", "--version").splitlines()[0],
         "prepare": inspect.getsource(prepare) if prepare else "", "content": content,
     }  # fmt: skip
     folder = kept("snapshot", recipe, lambda work: _build(work, image, args, prepare, memory))
     disk = folder / "disk.qcow2"
-    return Snapshot(image, folder / "state", disk if disk.exists() else None, args, accel, memory)
+    devices = (*image.args, *args) if isinstance(image, Snapshot) else args
+    return Snapshot(booted, folder / "state", disk if disk.exists() else None, devices, accel, memory)
 
 
 def _build(
     work: Path,
-    image: Image,
+    image: Image | Snapshot,
     args: tuple[str, ...],
     prepare: "Callable[[QemuGuest], object] | None",
     memory_mib: int,
@@ -81,6 +84,8 @@ def _build(
             prepare(guest)
         guest.check("sync; echo 3 > /proc/sys/vm/drop_caches")
         guest.qmp("stop")
+        if isinstance(image, Snapshot):  # its guest keeps what it writes to itself
+            guest.qmp("human-monitor-command", command_line="commit all")
         guest.qmp("migrate", uri=f"exec:cat > '{work / 'state'}'")
         deadline = time.monotonic() + _SAVE_S
         while (status := guest.qmp("query-migrate").get("status")) != "completed":

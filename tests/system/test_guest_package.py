@@ -16,10 +16,11 @@ import pytest
 
 from drawwell.onerng.sample_image import export_public_key
 from drawwell.reports import Firmware
-from lab.cache import digest_of, or_skip
+from lab.cache import or_skip
+from lab.console import GuestFailed
 from lab.debian import debian
 from lab.guest import QemuGuest
-from lab.package import package
+from lab.package import package, program_digest
 from lab.snapshot import Snapshot, snapshot
 
 pytestmark = pytest.mark.slow
@@ -31,25 +32,37 @@ PLACES = (
 """Two ports that sticks can be plugged into."""
 STICK = '[[source]]\nname = "stick"\nfirmware_key = "/etc/drawwell/test-key.asc"\n'
 UNITS = "systemctl list-units --plain --no-legend --state=active 'drawwell-source@*' | cut -d' ' -f1"
+LEFT = """systemctl list-units --all --plain --no-legend '*drawwell*' | tr -s ' ' | cut -d' ' -f1-4
+systemctl list-units --failed --plain --no-legend
+systemctl list-jobs --no-legend
+find /dev/drawwell /run/drawwell* /dev/ttyACM* 2>/dev/null | sort
+ps -eo user,args | grep '[b]in/drawwell'
+grep -o '/run/drawwell.*' /proc/net/unix | sort | uniq -c
+for unit in drawwell-broker drawwell-kernel; do
+    ls /proc/$(systemctl show --value -p MainPID $unit)/fd | wc -l
+done
+"""
+"""Everything of ours in a machine: units, failed ones, jobs, files, processes, sockets, descriptors."""
+WHY = "drawwell status; systemctl --no-pager status 'drawwell*'; journalctl -b | grep drawwell | tail -40"
 LONG_S = 300.0
 """A step in an emulated guest on a loaded machine."""
 
 
 @pytest.fixture(scope="module")
-def machine() -> Snapshot:
+def machine(request: pytest.FixtureRequest) -> Snapshot:
     """A guest in which the package was installed with apt, as README has it, and the test key is trusted."""
     with or_skip():
         deb = package()
 
         def prepare(guest: QemuGuest) -> None:
-            guest.put("/root/drawwell.deb", deb)
-            guest.check("apt-get install --yes --no-install-recommends /root/drawwell.deb", within_s=900)
+            guest.check("mkdir -p /etc/drawwell/conf.d")
             guest.put("/etc/drawwell/test-key.asc", export_public_key())
             guest.put("/etc/drawwell/conf.d/stick.toml", STICK)
-            guest.check("systemctl restart drawwell-broker", within_s=LONG_S)
+            guest.put("/root/drawwell.deb", deb)
+            guest.check("apt-get install --yes --no-install-recommends /root/drawwell.deb", within_s=900)
 
-        image = debian(packages=("modemmanager",))
-        return snapshot(image, *PLACES, prepare=prepare, content=digest_of(deb) + STICK)
+        image = debian(getattr(request, "param", "bookworm"), packages=("modemmanager",))
+        return snapshot(snapshot(image, *PLACES), prepare=prepare, content=program_digest() + STICK)
     raise AssertionError
 
 
@@ -69,11 +82,17 @@ def status(guest: QemuGuest) -> dict[str, Any]:
 
 
 def until_healthy(guest: QemuGuest, count: int = 1) -> dict[str, Any]:
-    guest.until(f"test $({UNITS} | wc -l) = {count}", within_s=LONG_S)
-    guest.until(f"drawwell status --json | grep -q '\"healthy_sources\": {count}'", within_s=LONG_S)
+    try:
+        guest.until(f"test $({UNITS} | wc -l) = {count}", within_s=LONG_S)
+        guest.until(f"drawwell status --json | grep -q '\"healthy_sources\": {count}'", within_s=LONG_S)
+    except GuestFailed as failed:
+        raise GuestFailed(guest.run(WHY, within_s=LONG_S).output) from failed
     return status(guest)
 
 
+@pytest.mark.parametrize(
+    "machine", ["bookworm", pytest.param("trixie", marks=pytest.mark.long)], indirect=True
+)
 def test_plugged_in_it_runs(machine: Snapshot, tmp_path: Path) -> None:
     """Unit, firmware, health, draws, the kernel's feed, status, ModemManager: and pulled out, no source; and again."""
     with QemuGuest(machine) as guest:
@@ -92,7 +111,8 @@ def test_plugged_in_it_runs(machine: Snapshot, tmp_path: Path) -> None:
             properties = guest.check("udevadm info -q property /dev/ttyACM0")
             assert "ID_MM_DEVICE_IGNORE=1" in properties or "ID_MM_PORT_IGNORE=1" in properties
             assert "No modems were found" in guest.check("mmcli -L", within_s=LONG_S)
-            assert guest.check(f"stat -c %G {node}") == "drawwell"
+            assert guest.check(f"stat -c %G {node}") == "drawwell-source"
+            assert "55000-55001" in guest.check("cat /proc/sys/net/ipv4/ip_local_reserved_ports")
 
         guest.until(f"test $({UNITS} | wc -l) = 0", within_s=LONG_S)
         guest.until("drawwell status | grep -q 'NOT READY'", within_s=LONG_S)
@@ -143,17 +163,35 @@ def test_after_a_reboot_it_is_fed_before_the_machine_is_up(machine: Snapshot) ->
 
 
 @pytest.mark.long
-def test_fifty_times_in_and_out(machine: Snapshot) -> None:
-    """Plugged in and pulled out fifty times in a row, it leaves no unit, no process and no socket behind."""
-    count = (
-        "systemctl list-units --all --no-legend 'drawwell-source@*' | wc -l; pgrep -fc 'source run' || true"
-    )
+def test_what_the_machine_lacks_is_said(machine: Snapshot) -> None:
+    """A clock that begins in 1970 is in the status, and a node that may not be opened in the unit's."""
     with QemuGuest(machine) as guest:
-        guest.until("systemctl is-active drawwell-broker", within_s=LONG_S)
-        for _ in range(50):
+        guest.check("date -s '1970-01-01 00:01'; systemctl restart drawwell-broker", within_s=LONG_S)
+        assert "was never set" in guest.check("drawwell status || true", within_s=LONG_S)
+        with stick(guest):
+            until_healthy(guest)
+            guest.check(f"chown root:root /dev/ttyACM0; systemctl restart $({UNITS})", within_s=LONG_S)
+            words = "no permission to open /dev/ttyACM0"
+            guest.until(f"systemctl show -p StatusText $({UNITS}) | grep -q '{words}'", within_s=LONG_S)
+            assert words in guest.check("drawwell status || true", within_s=LONG_S)
+
+
+@pytest.mark.long
+def test_fifty_times_in_and_out(machine: Snapshot) -> None:
+    """Plugged in and pulled out fifty times in a row, it leaves nothing behind, and works the next time."""
+    with QemuGuest(machine) as guest:
+        with stick(guest):
+            until_healthy(guest)
+        guest.until(f"test $({UNITS} | wc -l) = 0", within_s=LONG_S)
+        before = guest.check(LEFT, within_s=LONG_S)
+        for turn in range(50):
             with stick(guest):
                 guest.until("test -c /dev/ttyACM0", within_s=LONG_S)
+                if turn % 10 == 9:
+                    until_healthy(guest)
             guest.until("! test -c /dev/ttyACM0", within_s=LONG_S)
-        guest.until(f'test "$({count})" = "$(printf \'0\\n0\')"', within_s=LONG_S)
+        guest.put("/tmp/before", f"{before}\n")
+        guest.put("/tmp/left", LEFT)
+        guest.until("sh /tmp/left | diff /tmp/before -", within_s=LONG_S)
         with stick(guest):
             until_healthy(guest)
