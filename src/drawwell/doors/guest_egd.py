@@ -24,10 +24,10 @@ from typing import Final
 from drawwell.authorisation import DRAW, Identity, Standing, Way, may
 from drawwell.doors.conversation import resumed
 from drawwell.doors.door import Door, Limits
-from drawwell.doors.patience import draw_patiently
+from drawwell.doors.patience import IN_LINE_S, draw_patiently, retry_s
 from drawwell.doors.sockets import listen_unix
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import DrawwellError, Refused, RemoteProtocolError
+from drawwell.errors import DrawwellError, RemoteProtocolError
 from drawwell.host.faults import log_fault
 from drawwell.ports import Broker
 from drawwell.wire.egd_batch import REQUEST_BYTES, Batch, read_sizes
@@ -49,12 +49,6 @@ _NAP_S: Final = 0.001
 _PEEKED_BYTES: Final = 4096
 _PART_S: Final = 0.05
 """How often a request that is here in part is looked at again."""
-_IN_LINE_S: Final = 3600.0
-"""The patience of one place in line; afterwards another is taken."""
-_RETRY_S: Final = 1.0
-"""How long to wait where the broker cannot say."""
-_LONGEST_RETRY_S: Final = 10.0
-"""The operator may have raised a quota meanwhile."""
 _LIMITS: Final = Limits(max_half_open=16, max_sessions=32, max_sessions_each=16)
 _HUNG_UP: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -337,11 +331,10 @@ class GuestEgdConnection:
                 return data
             self.waits = "waits in line for bytes"
             try:
-                grant = await door.broker.draw(door.consumer, n_bytes, door.draw_class, patience_s=_IN_LINE_S)
+                grant = await door.broker.draw(door.consumer, n_bytes, door.draw_class, patience_s=IN_LINE_S)
             except DrawwellError as error:
                 self.waits = str(error)
-                wait_s = error.retry_after_s if isinstance(error, Refused) else None
-                await door.pause(min(_RETRY_S if wait_s is None else wait_s, _LONGEST_RETRY_S))
+                await door.pause(retry_s(error))
             else:
                 self.waits = ""
                 return grant.data

@@ -4,10 +4,10 @@ import asyncio
 from typing import Final
 
 from drawwell.entropy.blocks import DrawClass, Grant
-from drawwell.errors import DrawRefused, Refused, StateUnavailable
+from drawwell.errors import DrawRefused, DrawwellError, Refused, StateUnavailable
 from drawwell.ports import Broker
 
-_IN_LINE_S: Final = 3600.0
+IN_LINE_S: Final = 3600.0
 """The patience of one place in line; afterwards another is taken."""
 _RETRY_S: Final = 1.0
 """How long to wait where the broker cannot say."""
@@ -23,11 +23,15 @@ async def draw_patiently(broker: Broker, consumer: str, n_bytes: int, draw_class
     """
     while True:
         try:
-            return await broker.draw(consumer, n_bytes, draw_class, patience_s=_IN_LINE_S)
+            return await broker.draw(consumer, n_bytes, draw_class, patience_s=IN_LINE_S)
         except DrawRefused:
             raise
-        except Refused as error:
-            wait_s = _RETRY_S if error.retry_after_s is None else error.retry_after_s
-        except StateUnavailable:
-            wait_s = _RETRY_S
-        await asyncio.sleep(min(wait_s, _LONGEST_RETRY_S))
+        except (Refused, StateUnavailable) as error:
+            wait_s = retry_s(error)
+        await asyncio.sleep(wait_s)
+
+
+def retry_s(error: DrawwellError) -> float:
+    """Return how long to wait after a refusal: as long as the broker says, within bounds."""
+    wait_s = error.retry_after_s if isinstance(error, Refused) else None
+    return min(_RETRY_S if wait_s is None else wait_s, _LONGEST_RETRY_S)
