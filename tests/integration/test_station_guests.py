@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from drawwell.doors.guest_egd import AHEAD_REQUESTS
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import (
     PermissionRefused,
@@ -34,11 +35,13 @@ def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 
 
 @contextlib.asynccontextmanager
-async def broker(folder: Path, *, more: str = "") -> AsyncIterator[Site]:
-    """A broker with one stick, filled."""
-    site = Site(folder, broker='reservoir = "32KiB"\nmax_draw = "4KiB"', more=more)
-    async with asyncio.timeout(PATIENCE_S), PtyDevice(folder / "stick"), running(site):
-        await site.until_healthy(share=0.1)
+async def broker(folder: Path, *, more: str = "", ample: bool = False) -> AsyncIterator[Site]:
+    """A broker with one stick and a little in its reservoir, or plenty."""
+    size = "" if ample else 'reservoir = "32KiB"\nmax_draw = "4KiB"'
+    site = Site(folder, broker=size, more=more)
+    stick = PtyDevice(folder / "stick", rate=400_000.0)
+    async with asyncio.timeout(PATIENCE_S), stick, running(site):
+        await site.until_healthy(share=0.6 if ample else 0.1)
         with CLIENTS:
             yield site
 
@@ -53,7 +56,10 @@ class Qemu:
         CLIENTS.callback(self._sock.close)
 
     def ask(self, n_bytes: int = 64) -> None:
-        self._sock.send(bytes((2, n_bytes)))
+        self.say(bytes((2, n_bytes)))
+
+    def say(self, words: bytes) -> None:
+        self._sock.send(words)
 
     async def answer(self, n_bytes: int = 64) -> bytes:
         data = b""
@@ -62,7 +68,10 @@ class Qemu:
         return data
 
     async def more(self, n_bytes: int = 4096) -> bytes:
-        return await asyncio.get_running_loop().sock_recv(self._sock, n_bytes)
+        try:
+            return await asyncio.get_running_loop().sock_recv(self._sock, n_bytes)
+        except ConnectionResetError:  # ended with something of ours unread
+            return b""
 
     async def read(self, n_bytes: int = 64) -> bytes:
         self.ask(n_bytes)
@@ -348,3 +357,56 @@ async def test_a_guest_without_a_door_ends_no_broker(folder: Path) -> None:
 
         assert "broker's own" in (await guest(site, "vm1"))["fault"]
         assert any("guest vm1 has no door" in note for note in notes)
+
+
+@in_a_loop
+async def test_a_socket_that_was_removed_is_told_and_made_again(folder: Path) -> None:
+    """A directory that was cleaned away is said in the list, and adding the guest again brings it back."""
+    async with broker(folder) as site:
+        socket = (await site.ask("guest.add", VM))["socket"]
+        shutil.rmtree(folder / "run/guests")
+        assert "was removed" in (await guest(site, "vm1"))["fault"]
+        await site.ask("guest.add", VM)
+
+        assert (await guest(site, "vm1"))["fault"] == ""
+        assert len(await Qemu(socket).read()) == 64
+
+
+@in_a_loop
+async def test_only_what_a_socket_can_hold_is_sent_ahead(folder: Path) -> None:
+    """A guest that reads on and on is sent some bytes ahead; all are charged, come in order, and are bounded."""
+    async with broker(folder, ample=True) as site:
+        qemu = Qemu((await site.ask("guest.add", VM))["socket"])
+        got = [await qemu.read() for _ in range(60)]
+        found = await guest(site, "vm1")
+        ahead = found["full_bytes"] - 60 * 64
+
+        assert 0 < ahead <= AHEAD_REQUESTS * 64
+        got += [await qemu.answer() for _ in range(ahead // 64)]
+        assert len(set(got)) == len(got)
+        assert found["owed_bytes"] == 0
+
+
+@in_a_loop
+async def test_nothing_is_sent_ahead_to_a_guest_with_a_rate(folder: Path) -> None:
+    """What it is charged is what it asked for, however fast it asks."""
+    async with broker(folder, ample=True) as site:
+        qemu = Qemu((await site.ask("guest.add", {**VM, "rate": "1MiB/s"}))["socket"])
+        for _ in range(60):
+            await qemu.read()
+
+        assert (await guest(site, "vm1"))["full_bytes"] == 60 * 64
+
+
+@in_a_loop
+async def test_what_no_machine_says_ends_its_connection_and_no_other(folder: Path) -> None:
+    """QEMU asks for bytes and waits; a level, a write or rubbish at that socket is a breach."""
+    async with broker(folder) as site:
+        path = (await site.ask("guest.add", VM))["socket"]
+        good = Qemu(path)
+        for words in (b"\x00", b"\x01\x40", b"\x03\x00\x08\x01a", b"\xff\xff"):
+            bad = Qemu(path)
+            bad.say(words)
+            assert await bad.more() == b""
+
+        assert len(await good.read()) == 64

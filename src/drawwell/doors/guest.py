@@ -1,7 +1,6 @@
 """A guest's own socket in our protocol: whoever opens it is that guest, root of a container or of this machine."""
 
 import asyncio
-import socket
 
 from drawwell.authorisation import Way
 from drawwell.doors.connection import SessionConnection
@@ -21,7 +20,6 @@ class GuestDoor(LocalDoor):
         mode: Permissions of the socket file.
         broker_name: How the broker calls itself.
         limits: Deadlines and bounds.
-        listener: A socket that listens there already; nothing is made or removed then.
     """
 
     def __init__(
@@ -33,16 +31,11 @@ class GuestDoor(LocalDoor):
         mode: int = 0o660,
         broker_name: str = "drawwell",
         limits: Limits = Limits(),  # noqa: B008 - frozen
-        listener: socket.socket | None = None,
     ) -> None:
         super().__init__(path, mode, "a guest is on this machine", limits)
         self.broker = broker
         self.broker_name = broker_name
         self.consumer = consumer
-        self._listener = listener
-
-    def _listen(self) -> list[socket.socket]:
-        return super()._listen() if self._listener is None else [self._listener]
 
     def _connection(self) -> "GuestConnection":
         return GuestConnection(self)

@@ -69,8 +69,18 @@ class Entrance:
         """The door, where it is one whose debts are known."""
         return self.door if isinstance(self.door, GuestEgdDoor) else None
 
+    @property
+    def trouble(self) -> str:
+        """Why nobody can come in, "" when they can."""
+        if self.fault:
+            return str(self.fault)
+        return f"{self.socket} was removed; add the guest again" if self._lost() else ""
+
     async def open(self, spawn: Spawn) -> None:
-        """Open the door and return when it is, or why not is known."""
+        """Open the door and return when it is, or why not is known; one whose socket was removed is opened anew."""
+        if self._lost():
+            await self.close(for_good=True)
+            self._looked.clear()
         if self.socket and self._task is None:
             self._task = spawn(self._keep_open(spawn))
             await self._looked.wait()
@@ -122,6 +132,10 @@ class Entrance:
         await door.ready.wait()
         self.fault = None
         self._looked.set()
+
+    def _lost(self) -> bool:
+        """Is the door open, and its socket gone from where others look for it?"""
+        return bool(self.door and self.door.ready.is_set() and not os.path.lexists(self.socket))
 
     def _expects(self, uid: int, gid: int) -> bool:
         """Whether that is root, ourselves, or the user or group that the guest runs as."""

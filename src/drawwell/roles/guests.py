@@ -254,7 +254,7 @@ class Guests:
             "full_bytes": account.full_bytes if account else 0,
             "drbg_bytes": account.drbg_bytes if account else 0,
             "waits": egd.waits if egd else "",
-            "fault": str(entrance.fault or ""),
+            "fault": entrance.trouble,
         }
 
     def _words(self) -> tuple[str, ...]:
@@ -267,8 +267,8 @@ class Guests:
         """Say which guests have no door, and which wait."""
         found = []
         for name, entrance in self._entrances.items():
-            if entrance.fault:
-                found.append(f"guest {name} has no door: {entrance.fault}")
+            if entrance.trouble:
+                found.append(f"guest {name} has no door: {entrance.trouble}")
             elif entrance.egd and entrance.egd.waits:
                 found.append(f"guest {name} waits: {entrance.egd.waits}")
         return "; ".join(found)

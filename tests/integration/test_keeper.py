@@ -1,0 +1,97 @@
+"""The keeper's store of descriptors, with real ones: what goes in, what falls out, what a child is handed."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from drawwell.host.keeper import Kept
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    store = Kept()
+    yield store
+    store.close()
+
+
+def put(kept: Kept, name: str, sock: socket.socket) -> None:
+    kept.message(f"FDSTORE=1\nFDNAME={name}\n".encode(), [os.dup(sock.fileno())])
+
+
+def test_a_descriptor_is_kept_until_its_other_end_closes(kept: Kept) -> None:
+    """A connection stays when its owner is gone, and falls out when its peer is."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        put(kept, "guest.vm1", ours)
+        ours.close()
+        kept.sweep()
+        assert len(kept) == 1
+        theirs.send(b"still there")
+    kept.sweep()
+    assert len(kept) == 0
+
+
+def test_the_same_descriptor_is_kept_once(kept: Kept) -> None:
+    """A copy of what is kept under that name is closed, as systemd does."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        put(kept, "guest.vm1", ours)
+        put(kept, "guest.vm1", ours)
+        assert len(kept) == 1
+
+
+def test_what_is_forgotten_is_closed(kept: Kept) -> None:
+    """FDSTOREREMOVE drops all of that name, and none of another."""
+    pairs = [socket.socketpair() for _ in range(3)]
+    for name, (ours, _) in zip(("a", "a", "b"), pairs, strict=True):
+        put(kept, name, ours)
+        ours.close()
+    kept.message(b"FDSTOREREMOVE=1\nFDNAME=a\n", [])
+
+    assert len(kept) == 1
+    assert [theirs.recv(1) for _, theirs in pairs[:2]] == [b"", b""]
+    for _, theirs in pairs:
+        theirs.close()
+
+
+@pytest.mark.parametrize(
+    "text", [b"READY=1\n", b"FDSTORE=0\nFDNAME=a\n", b"FDSTORE=1\nFDNAME=a:b\n", b"\xff\xfe"]
+)
+def test_what_comes_with_other_words_is_closed(kept: Kept, text: bytes) -> None:
+    """No descriptor stays open that nobody asked to be kept."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        kept.message(text, [ours.detach()])
+        assert len(kept) == 0
+        assert theirs.recv(1) == b""
+
+
+def test_a_child_is_handed_everything_by_name(kept: Kept) -> None:
+    """From descriptor 3 on, in the order of LISTEN_FDNAMES, as sd_listen_fds(3) says."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    for name, (ours, _) in zip(("guest.a", "guest.b"), pairs, strict=True):
+        put(kept, name, ours)
+    script = """
+import os
+from drawwell.host.systemd import Manager
+manager = Manager(os.environ)
+for name in sorted(manager.names):
+    manager.inherited(name)[0].send(name.encode())
+"""
+    child = os.fork()
+    if not child:
+        os.execve(sys.executable, [sys.executable, "-c", script], kept.hand_on(os.environ))
+    os.waitpid(child, 0)
+
+    assert [theirs.recv(16) for _, theirs in pairs] == [b"guest.a", b"guest.b"]
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+
+
+def test_a_child_of_nobody_is_handed_nothing(kept: Kept) -> None:
+    """Without descriptors the environment says nothing of any."""
+    assert "LISTEN_FDS" not in kept.hand_on({})
