@@ -68,7 +68,7 @@ def copies(config: "Config", machine: VirtualFacts) -> Iterator[Finding]:
             "note", "copies",
             f"this is a virtual machine with a generation ID, but user {os.geteuid()} may not read the kernel's log: "
             "that it was copied is heard only of kernels that send a uevent",
-            "Run the broker as root or with AmbientCapabilities=CAP_SYSLOG.",
+            "The package's units hand the log to the broker; without them run it as root or with CAP_SYSLOG.",
         )  # fmt: skip
     else:
         yield Finding(
