@@ -211,10 +211,11 @@ def test_nothing_is_written_below_etc(root: Root) -> None:
 def test_a_stick_that_hangs_is_said_to_and_not_started_over_and_over(root: Root, stick: Stick) -> None:
     """One that says nothing when it is opened is a stalled source, of a unit that goes on and waits for it."""
     stick.do("set_fault", "silent")
-    root.run("systemctl", "restart", UNIT)
+    root.run("systemctl", "--no-block", "restart", UNIT)
     until_it_says(root, UNIT, "STALLED")
     assert not ready(root)
-    assert (shown(root, UNIT, "ActiveState"), shown(root, UNIT, "NRestarts")) == ("active", "0")
+    assert shown(root, UNIT, "NRestarts") == "0"
+    assert shown(root, UNIT, "ActiveState") in {"activating", "active"}
     stick.do("set_fault", "none")
     wait_until(lambda: ready(root), "it serves again")
 
