@@ -30,12 +30,15 @@ RESERVOIR: Final = 'reservoir = "8MiB"'
 """Full at the beginning, so that ready bytes are compared with ready bytes."""
 FILL_S: Final = 120.0
 FIRST: Final = "FIRST-BYTE"
+STICK: Final = "drawwell, virtual OneRNG"
+REAL: Final = "a real OneRNG"
+REAL_KB_S: Final = 57.5
 MIB: Final = 2**20
 
 
-def guest_socket(site: Site, name: str) -> str:
-    """Add a guest to the running broker; return its EGD socket."""
-    return str(site.ask("guest.add", {"name": name, "kind": "qemu", "via": "virtio"})["socket"])
+def guest_socket(site: Site, name: str, via: str = "virtio") -> str:
+    """Add a guest to the running broker; return its socket."""
+    return str(site.ask("guest.add", {"name": name, "kind": "qemu", "via": via})["socket"])
 
 
 def egd(socket: str) -> list[str]:
@@ -107,11 +110,43 @@ def virtio(report: Report, *, rounds: int, n_bytes: int) -> None:
     report.ratio("from QEMU's start to the first byte", OURS, PEER, "s")
 
 
+def read_stick(guest: QemuGuest, broker: Server, n_bytes: int) -> Samples:
+    """Read `n_bytes` of the guest's /dev/ttyACM0, with the commands that the vendor's software gives."""
+    before, qemu_before = cpu_s(broker.pid), cpu_s(guest.process.pid)
+    began = time.perf_counter()
+    guest.check(f"printf cmd0cmdO >&3; head -c {n_bytes} <&3 >/dev/null")
+    took = time.perf_counter() - began
+    megabytes = n_bytes / 1e6
+    return {
+        "kB/s": n_bytes / took / 1000,
+        "broker CPU s/MB": (cpu_s(broker.pid) - before) / megabytes,
+        "QEMU CPU s/MB": (cpu_s(guest.process.pid) - qemu_before) / megabytes,
+    }
+
+
+def usb(report: Report, *, rounds: int, n_bytes: int) -> None:
+    """Measure the virtual OneRNG beside what a real one gives."""
+    image = tiny("full", modules=("xhci_pci", "cdc_acm"))
+    with broker_and_file() as (site, broker, _file):
+        socket = guest_socket(site, "vm2", "usb-virtual")
+        words = ["-device", "qemu-xhci", "-chardev", f"socket,id=ur,path={socket},reconnect=1"]
+        with QemuGuest(image, *words, "-device", "usb-redir,chardev=ur") as guest:
+            guest.until("test -c /dev/ttyACM0")
+            guest.check("stty -F /dev/ttyACM0 raw -echo && exec 3<>/dev/ttyACM0")
+            for number in range(rounds):
+                progress(f"{STICK}, round {number + 1}")
+                report.add("USB", STICK, read_stick(guest, broker, n_bytes))
+    report.add("USB", REAL, {"kB/s": REAL_KB_S})
+    report.ratio("USB", STICK, REAL, "kB/s")
+
+
 def main() -> None:
     args = arguments(__doc__)
     report = Report("what a virtual machine reads")
     try:
-        virtio(report, rounds=1 if args.quick else 7, n_bytes=(64 if args.quick else 512) * 1024)
+        rounds, n_bytes = (1, 64 * 1024) if args.quick else (7, 512 * 1024)
+        virtio(report, rounds=rounds, n_bytes=n_bytes)
+        usb(report, rounds=rounds, n_bytes=n_bytes)
     except NoLab as reason:
         report.notes.append(f"no guest can be had here: {reason}")
     report.show(as_json=args.json)
