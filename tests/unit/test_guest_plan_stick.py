@@ -33,10 +33,10 @@ def test_both_kinds_of_machines_have_it_for_the_real_stick_alone() -> None:
 def test_a_machine_that_was_told_to_take_a_stick_is_known() -> None:
     """By its numbers, and by ours at a port; another device of the host's is none."""
 
-    def wants(device: str) -> bool:
-        return read_command(["-device", device]).wants_stick
+    def wants(device: str) -> str | None:
+        return read_command(["-device", device]).stick
 
-    assert wants("usb-host,vendorid=0x1d50,productid=0x6086")
-    assert wants("usb-host,id=drawwell-web01,hostbus=1,hostport=2")
-    assert not wants("usb-host,vendorid=0x046d,productid=0xc31c")
-    assert not wants("usb-redir,id=drawwell-web01,chardev=a")
+    assert wants("usb-host,vendorid=0x1d50,productid=0x6086") == ""
+    assert wants("usb-host,id=drawwell-web01,hostbus=1,hostport=2") == "1-2"
+    assert wants("usb-host,vendorid=0x046d,productid=0xc31c") is None
+    assert wants("usb-redir,id=drawwell-web01,chardev=a") is None

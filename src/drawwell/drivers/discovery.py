@@ -90,18 +90,18 @@ def find_onerng(sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice:
 
 
 def _without_node(device: UsbDevice, sysfs: str, dev: str) -> SourceUnavailable:
-    """Tell who took the device away from its kernel driver: usbfs is what a virtual machine takes it by."""
-    if device.bound_driver != _USBFS:
+    """Tell who took the device from its kernel's driver, as a virtual machine does: by its node of usbfs."""
+    entry = Path(sysfs, "bus/usb/devices", device.usb_path)
+    bus, number = (_read(entry / each).zfill(3) for each in ("busnum", "devnum"))
+    who = holders(os.path.join(dev, "bus/usb", bus, number)) if device.bound_driver in {"", _USBFS} else ()
+    if not who and device.bound_driver != _USBFS:
         return SourceUnavailable(
             f"the OneRNG on port {device.usb_path} has no node",
             hint="Load the kernel's driver with 'modprobe cdc_acm'. If it is loaded, pull the device out and plug it "
             "in again: whoever took it from the driver has ended without giving it back.",
         )
-    entry = Path(sysfs, "bus/usb/devices", device.usb_path)
-    bus, number = (_read(entry / each).zfill(3) for each in ("busnum", "devnum"))
-    who = holders_words(holders(os.path.join(dev, "bus/usb", bus, number)))
     return SourceUnavailable(
-        f"the OneRNG on port {device.usb_path} was taken by {who}",
+        f"the OneRNG on port {device.usb_path} was taken by {holders_words(who)}",
         hint="A virtual machine has it: it comes back when that ends, or is told to let go: "
         "'drawwell guest apply KIND NAME --remove'.",
     )

@@ -286,7 +286,7 @@ def _facts(process: Process) -> GuestFacts:
         generation_id=machine.generation_id,
         findings=(
             *findings,
-            *stick_finding(process.pid, wanted=machine.wants_stick),
+            *stick_finding(process.pid, machine.stick),
             generation_finding(present=machine.generation_id),
         ),
     )

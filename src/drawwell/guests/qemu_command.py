@@ -28,6 +28,7 @@ Properties = dict[str, str]
 class Machine:
     """One QEMU by its command line; paths are as that process sees them. "" is "it was not told so".
 
+    `stick` is the port of the OneRNG that it was told to take, "" for any, None for none.
     `backend` is for instance ``rng-egd``, `place` the file or the socket behind it, `max_bytes` QEMU's limit.
     """
 
@@ -42,7 +43,7 @@ class Machine:
     max_bytes: int | None
     period_ms: int
     generation_id: bool
-    wants_stick: bool
+    stick: str | None
 
 
 def is_qemu(program: str) -> bool:
@@ -69,7 +70,7 @@ def read_command(arguments: Sequence[str]) -> Machine:
         max_bytes=_number(rng or {}, "max-bytes"),
         period_ms=_number(rng or {}, "period") or DEFAULT_PERIOD_MS,
         generation_id=any(_kind(each) == "vmgenid" for each in devices),
-        wants_stick=any(_is_onerng(each) for each in devices),
+        stick=next((_port(each) for each in devices if _is_onerng(each)), None),
     )
 
 
@@ -127,6 +128,10 @@ def _is_onerng(each: Properties) -> bool:
     numbers = [each.get(name, "").lower().removeprefix("0x") for name in ("vendorid", "productid")]
     ours = each.get("id", "").startswith("drawwell-")
     return _kind(each) == "usb-host" and (ours or numbers == [f"{ONERNG_VENDOR:x}", f"{ONERNG_PRODUCT:x}"])
+
+
+def _port(each: Properties) -> str:
+    return f"{each['hostbus']}-{each['hostport']}" if {"hostbus", "hostport"} <= each.keys() else ""
 
 
 def _number(each: Properties, name: str) -> int | None:

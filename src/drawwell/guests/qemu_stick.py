@@ -16,6 +16,7 @@ _LOOK_EVERY_S: Final = 0.2
 _MAY_NOT: Final = (
     "QEMU's user must be allowed to open its node in /dev/bus/usb: a udev rule with OWNER or GROUP."
 )
+_SHARED: Final = "is open in {}, too: one of them has it, and the other waits without a word"
 _FREE_IT: Final = "Take it from there: 'drawwell guest apply KIND NAME --remove', or end that program."
 
 
@@ -39,7 +40,7 @@ def insist_taken(monitor: Monitor, path: str, port: str) -> None:
         port: Where the stick is, "" for the only one.
 
     Raises:
-        GuestUnavailable: QEMU does not get it.
+        GuestUnavailable: QEMU does not get it, or another one has it open: libusb lets both, and one of them use it.
     """
     deadline = time.monotonic() + TAKE_S
     while (
@@ -50,6 +51,11 @@ def insist_taken(monitor: Monitor, path: str, port: str) -> None:
         if time.monotonic() > deadline:
             raise _not_taken(sticks(port))
         time.sleep(_LOOK_EVERY_S)
+    for each in sticks(port):
+        if others := [holder for holder in taken(each) or () if holder.pid != monitor.pid]:
+            raise GuestUnavailable(
+                f"the stick at {each} {_SHARED.format(holders_words(others))}", hint=_FREE_IT
+            )
 
 
 def _runs(monitor: Monitor) -> bool:
@@ -68,17 +74,25 @@ def _not_taken(ports: list[str]) -> GuestUnavailable:
     )
 
 
-def stick_finding(pid: int, *, wanted: bool) -> Iterator[GuestFinding]:
-    """Say whether the QEMU of that process has a stick; nothing where it has none and was not told to have one."""
+def stick_finding(pid: int, wanted: str | None) -> Iterator[GuestFinding]:
+    """Say whether the QEMU of that process has a stick.
+
+    Args:
+        pid: The process.
+        wanted: The port of the one that it was told to take, "" for any; None says nothing where it has none.
+    """
     who = {each: taken(each) for each in sticks("")}
-    mine = [port for port, found in who.items() if any(holder.pid == pid for holder in found or ())]
+    mine = {port: found for port, found in who.items() if any(holder.pid == pid for holder in found or ())}
     what = "it has the stick"
-    if mine:
-        yield GuestFinding(what, Verdict.HOLDS, f"at {', '.join(mine)}")
-    elif wanted:
-        yield GuestFinding(
-            what, Verdict.FAILS, _why_not(who), hint=_FREE_IT if any(who.values()) else "Plug it in."
-        )
+    for port, found in mine.items():
+        if others := [holder for holder in found or () if holder.pid != pid]:
+            words = f"the one at {port} {_SHARED.format(holders_words(others))}"
+            yield GuestFinding(what, Verdict.FAILS, words, hint=_FREE_IT)
+        else:
+            yield GuestFinding(what, Verdict.HOLDS, f"at {port}")
+    if wanted is not None and not mine:
+        who = {port: found for port, found in who.items() if wanted in {"", port}}
+        yield GuestFinding(what, Verdict.FAILS, _why_not(who), hint=_hint(who))
 
 
 def _why_not(who: dict[str, tuple[Holder, ...] | None]) -> str:
@@ -86,7 +100,7 @@ def _why_not(who: dict[str, tuple[Holder, ...] | None]) -> str:
         f"{holders_words(found)} has the one at {port}" for port, found in who.items() if found is not None
     ]
     if others:
-        return f"it waits without a word: {'; '.join(others)}"
+        return f"it waits: {'; '.join(others)}"
     return f"it was not given the one at {', '.join(who)}" if who else "none is plugged in"
 
 

@@ -6,6 +6,7 @@ of some user may sit behind the socket.
 
 import json
 import socket
+import struct
 import time
 from typing import Any, Final, Self
 
@@ -39,6 +40,11 @@ class Lines:
         except OSError as error:
             self._socket.close()
             raise _unreachable(path, error) from error
+
+    @property
+    def peer_pid(self) -> int:
+        """The process that listens there (SO_PEERCRED, unix(7))."""
+        return int(struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -144,6 +150,11 @@ class Monitor:
             if "error" in answer:
                 raise _refusal(command, answer["error"])
             self._keep(answer)
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process."""
+        return self._lines.peer_pid
 
     def wait_for(self, event: str, device: str, within_s: float) -> bool:
         """Wait until QEMU tells that of a device; False when it does not in time."""

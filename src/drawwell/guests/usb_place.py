@@ -41,11 +41,16 @@ def sticks(port: str, usb: str = USB) -> list[str]:
 
 
 def taken(port: str, usb: str = USB, dev: str = DEV, proc: str = "/proc") -> tuple[Holder, ...] | None:
-    """Return who has taken the stick at that port from the kernel's driver, as far as we may look; None for nobody."""
-    if _USBFS not in _drivers(usb, port):
+    """Return who has taken the stick at that port from the kernel's driver, as far as we may look; None for nobody.
+
+    Before its guest has a driver for it, QEMU has the node open and has claimed nothing by usbfs.
+    """
+    drivers = _drivers(usb, port)
+    if not {"", _USBFS}.issuperset(drivers):
         return None
     bus, number = place_of(port, usb)
-    return holders(f"{dev}/{bus:03d}/{number:03d}", proc)
+    found = holders(f"{dev}/{bus:03d}/{number:03d}", proc)
+    return found if found or _USBFS in drivers else None
 
 
 def give_back(port: str, usb: str = USB) -> list[str]:
@@ -53,9 +58,8 @@ def give_back(port: str, usb: str = USB) -> list[str]:
 
     Those that somebody has are left alone, and without the right to write there nothing is done.
     """
-    left = [each for each in sticks(port, usb) if not any(_drivers(usb, each))]
-    offered = {each: [_offer(usb, interface) for interface in _interfaces(usb, each)] for each in left}
-    return [each for each, done in offered.items() if done and all(done)]
+    left = [each for each in sticks(port, usb) if not any(_drivers(usb, each)) and taken(each, usb) is None]
+    return [each for each in left if _offer(usb, each)]
 
 
 def _interfaces(usb: str, port: str) -> list[str]:
@@ -68,14 +72,24 @@ def _drivers(usb: str, port: str) -> list[str]:
     return [os.path.basename(os.readlink(each)) if os.path.islink(each) else "" for each in links]
 
 
-def _offer(usb: str, interface: str) -> bool:
-    """Offer an interface to the drivers (drivers_probe, drivers/base/bus.c)."""
+def _offer(usb: str, port: str) -> bool:
+    """Offer a device's interfaces to the drivers, but what came with another (drivers/base/bus.c)."""
+    probe = os.path.join(os.path.dirname(usb), "drivers_probe")
     try:
-        with open(os.path.join(os.path.dirname(usb), "drivers_probe"), "r+b", buffering=0) as file:
-            file.write(interface.encode())
+        for interface in _interfaces(usb, port):
+            if not os.path.islink(os.path.join(usb, interface, "driver")):
+                _write(probe, interface)
     except OSError:
         return False
     return True
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY)  # sysfs lets nobody read it
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
 
 
 def _entries(usb: str) -> list[str]:
