@@ -109,7 +109,12 @@ def test_a_paused_source_that_went_away_is_let_go_of_and_goes_on_when_it_is_back
             stick.driver.unplugged = True
             await asyncio.sleep(IDLE_PROBE_S + 1)
             assert stick.driver.closed > 0
-            assert "unplugged" in stick.role.report().last_error
+            report = stick.role.report()
+            assert (report.paused, report.state, report.last_error) == (
+                False,
+                SourceState.OFF,
+                "/dev/stick was unplugged",
+            )
             stick.driver.unplugged = False
             await stick.until_state(SourceState.HEALTHY)
             assert stick.role.healthy

@@ -247,6 +247,7 @@ class SourceRole:
         self._conditioner.discard()
         self._monitor.stop()
         self._count.reconnects += self._open
+        self._paused = False  # it is not there: when it is opened again, it runs
         self._stalled = isinstance(error, SourceStalled)
         await self._driver.aclose()
         self._note(error)
