@@ -198,7 +198,7 @@ def test_faults_are_told_with_what_to_do(libvirt: Libvirtd, broker: Path, folder
     gone = command(
         "guest", "audit", "libvirt", "--connect", f"qemu+unix:///system?socket={folder}/no", config=broker
     )
-    assert (gone.returncode, "failed to connect" in gone.stderr) == (1, True), gone
+    assert (gone.returncode, "failed to connect" in gone.stderr) == (69, True), gone
 
     software = Libvirt(libvirt.uri, hooks="")
     guest(broker, libvirt, "apply", RUNS, "--user", "root")
