@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.doors.guest_line import AHEAD_REQUESTS
 from drawwell.testing.daemon import Daemon, Stick
 from drawwell.testing.station import Site
 from drawwell.testing.waiting import DEADLINE_S, wait_until
@@ -31,8 +32,12 @@ class Supervised:
 
     def answers(self) -> bool:
         """Is there a broker that has bytes?"""
+        return self.has(4096)
+
+    def has(self, n_bytes: int) -> bool:
+        """Is there a broker that has more than that?"""
         try:
-            return asyncio.run(self.site.ask("status"))["reservoir_bytes"] > 4096
+            return bool(asyncio.run(self.site.ask("status"))["reservoir_bytes"] > n_bytes)
         except Exception:  # noqa: BLE001 - it is not there, or half
             return False
 
@@ -62,10 +67,10 @@ class Supervised:
 
 
 @contextlib.contextmanager
-def supervised(folder: Path) -> Iterator[Supervised]:
-    site = Site(folder, broker='reservoir = "32KiB"\nmax_draw = "4KiB"')
+def supervised(folder: Path, size: str = 'reservoir = "32KiB"\nmax_draw = "4KiB"') -> Iterator[Supervised]:
+    site = Site(folder, broker=size)
     with (
-        Stick(folder / "stick"),
+        Stick(folder / "stick", rate=400_000.0),
         Daemon("run", "--supervised", config=site.path, log=folder / "log") as daemon,
     ):
         guest = Supervised(site, daemon)
@@ -108,6 +113,27 @@ def test_no_request_is_lost_at_whatever_moment_the_broker_is_killed(folder: Path
             pieces.append(guest.answer())
 
         assert len(set(pieces)) == len(pieces)
+
+
+@pytest.mark.slow
+def test_what_is_sent_ahead_does_not_grow_with_every_restart(folder: Path) -> None:
+    """A guest that reads on and on through restarts has no more lying in its socket than before the first."""
+    with supervised(folder, size="") as guest:
+        for _ in range(4):
+            wait_until(lambda: guest.has(160_000), "there is plenty")
+            for _ in range(60):
+                guest.ask()
+                guest.answer()
+            asyncio.run(guest.site.ask("guest.list"))  # it is not in the midst of an answer any more
+            guest.end(signal.SIGKILL)
+        wait_until(guest.answers, "the last one serves")
+        guest.sock.setblocking(False)
+        lying = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                lying += len(guest.sock.recv(65536))
+
+        assert 0 < lying <= 64 * (AHEAD_REQUESTS + 4)
 
 
 def test_a_new_guest_is_let_in_after_a_restart(folder: Path) -> None:

@@ -1,0 +1,280 @@
+"""A virtual machine at its EGD socket: QEMU's rng-egd asks, and loses what it asked for when the answer is lost.
+
+So its connections outlive this process: copies of their descriptors are kept by whoever manages it, and a request is
+looked at (MSG_PEEK), drawn for, answered, and only then taken out of the socket. Whatever moment the broker is killed
+at, the next one finds the request where it was. Killed between draw and answer: bytes are charged that nobody had.
+Killed between the answer and the taking: it is answered twice, with other bytes, which are charged, too; QEMU takes
+them for its next request.
+
+QEMU (backends/rng-egd.c) sends nothing but ``02 n``; anything else ends the connection. What it has not asked for it
+leaves in the socket until it does. A guest that reads on and on asks for 64 bytes at a time, and would wait for two
+processes to be woken each time. So to one that has no rate, while there is plenty, some bytes are sent ahead of its
+requests: they are drawn and charged like others, arrive in order, and are the next that it gets.
+"""
+
+import asyncio
+import contextlib
+import select
+import socket
+import struct
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from drawwell.authorisation import DRAW, Identity, Standing, Way, may
+from drawwell.doors.conversation import resumed
+from drawwell.doors.patience import IN_LINE_S, retry_s
+from drawwell.errors import DrawwellError, RemoteProtocolError
+from drawwell.host.faults import log_fault
+from drawwell.wire.egd_batch import REQUEST_BYTES, Batch, read_sizes
+
+if TYPE_CHECKING:
+    from drawwell.doors.guest_egd import GuestEgdDoor
+
+REQUESTS_PER_TURN: Final = 64
+"""Then the other connections have their turn."""
+AHEAD_REQUESTS: Final = 160
+"""For so many requests at most bytes are sent ahead. While nobody reads them, requests lie in the socket; when that is
+full QEMU waits, and with it the whole guest."""
+_SOCKET_BYTES_PER_REQUEST: Final = 1331
+"""What the kernel counts for two bytes, 768, and as much again as is left free: of 212,992, room for 277, 160 are used."""
+_LEAST_AHEAD: Final = 32
+"""For fewer requests it is not worth it."""
+_MANY: Final = 16
+_QUICK_S: Final = 0.05
+"""So many requests, none later than that after the one before, are a guest that reads on and on."""
+_NAP_S: Final = 0.001
+"""How long its requests are let gather that were answered ahead."""
+_PEEKED_BYTES: Final = 4096
+_PART_S: Final = 0.05
+"""How often a request that is here in part is looked at again."""
+_TIMEVAL: Final = struct.Struct("ll")
+_HUNG_UP: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+class GuestEgdConnection:
+    """One connection of a QEMU. A Visitor."""
+
+    address = ""
+
+    def __init__(self, door: "GuestEgdDoor", sock: socket.socket) -> None:
+        self.waits = ""
+        """Why its request waits, "" when none does."""
+        self._door = door
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._part_since: float | None = None
+        self._unsent = b""
+        self._ahead_bytes = _noted(sock)
+        """What was sent and not asked for yet."""
+        buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # QEMU's has the same default
+        self._most_ahead = min(AHEAD_REQUESTS, buffer_bytes // _SOCKET_BYTES_PER_REQUEST)
+        self._quick = 0
+        self._asked_at = 0.0
+
+    @property
+    def owed_bytes(self) -> int:
+        """How much it asked for and was not sent."""
+        if self._hung_up():
+            return 0
+        asked_bytes = 0
+        with contextlib.suppress(RemoteProtocolError):
+            asked_bytes = sum(read_sizes(self._peek() or b""))
+        return max(0, asked_bytes - self._ahead_bytes)
+
+    def begin(self) -> None:
+        """Come in; there is nothing to show."""
+        self._door.enter(self)
+        self._door.admit(self, self._door.consumer)
+        self._listen()
+
+    def quiet_s(self, now: float) -> float:  # noqa: ARG002 - Visitor
+        """It is never waited for (Visitor)."""
+        return 0.0
+
+    def overdue(self, now: float) -> bool:
+        """Whether it went while its request waits, or has not finished one that it began (Visitor)."""
+        part_s = now - self._part_since if self._part_since is not None else 0.0
+        return part_s > self._door.limits.frame_deadline_s or self._hung_up()
+
+    def abort(self) -> None:
+        """End it, also for those who keep a copy of its descriptor (Visitor)."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self.farewell()
+
+    def farewell(self) -> None:
+        """Let go of it; it goes on where somebody keeps it (Visitor)."""
+        if self._sock.fileno() >= 0:
+            self._rest()
+            self._sock.close()
+        if self._task:
+            self._task.cancel()
+        if self._again:
+            self._again.cancel()
+
+    def _listen(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.add_reader(self._sock, self._look)
+
+    def _rest(self) -> None:
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+
+    def _leave(self) -> None:
+        self._door.leave(self)
+        self.abort()
+
+    def _look(self) -> None:
+        """Answer what was asked; a fault of ours costs this connection, and no other."""
+        try:
+            for _ in range(REQUESTS_PER_TURN):
+                if not self._answer_one():
+                    return
+        except RemoteProtocolError:
+            self._door.counts.protocol_errors += 1
+            self._leave()
+        except Exception as error:  # noqa: BLE001 - whatever it is: the other connections go on
+            log_fault("a guest's connection", error)
+            self._leave()
+
+    def _answer_one(self) -> bool:
+        """Answer one request, or those that were answered ahead; False when there is none, or it waits."""
+        data = self._peek()
+        if data is None:
+            return False
+        sizes = read_sizes(data)
+        if not sizes:
+            self._look_again() if data else self._leave()
+            return False
+        self._part_since = None
+        batch = Batch.of(sizes, self._ahead_bytes)
+        self._door.asked += batch.count
+        return self._begin(self._read_ahead(batch))
+
+    def _read_ahead(self, batch: Batch) -> Batch:
+        """Ask for more than was asked, when the guest reads on and on."""
+        now = self._loop.time()
+        self._quick = self._quick + batch.count if now - self._asked_at < _QUICK_S else 0
+        self._asked_at = now
+        if self._quick < _MANY:
+            return batch
+        requests = min(self._door.plenty() // max(1, batch.smallest_bytes), self._most_ahead)
+        wanted = requests * batch.smallest_bytes
+        if requests < _LEAST_AHEAD or 2 * batch.left_bytes > wanted:
+            return batch
+        return replace(batch, more_bytes=wanted - batch.left_bytes)
+
+    def _look_again(self) -> None:
+        """Wait for the rest: the first part would be reported again and again."""
+        self._rest()
+        self._part_since = self._part_since or self._loop.time()
+        self._again = self._loop.call_later(_PART_S, self._listen)
+
+    def _begin(self, batch: Batch) -> bool:
+        """Answer at once if it need not wait, and in a task if it must."""
+        drawing = self._draw(batch.missing_bytes + batch.more_bytes)
+        try:
+            waits_for = drawing.send(None)
+        except StopIteration as finished:
+            return self._answer(finished.value, batch)
+        self._rest()
+        self._task = self._door.spawn(self._finish(resumed(drawing, waits_for), batch))
+        self._task.add_done_callback(lambda _: drawing.close())  # it never began when cancelled at once
+        return False
+
+    async def _finish(self, drawing: Awaitable[bytes], batch: Batch) -> None:
+        try:
+            data = await drawing
+        except Exception as error:  # noqa: BLE001 - as in _look
+            log_fault("a guest's connection", error)
+            self._leave()
+            return
+        finally:
+            self.waits = ""
+        if self._answer(data, batch):
+            self._listen()
+
+    async def _draw(self, n_bytes: int) -> bytes:
+        """Draw, however long it takes: to refuse would cost the guest its generator, and operators change terms."""
+        door = self._door
+        may(Way.EGD, Identity(Standing.CONSUMER, door.consumer), DRAW)
+        while n_bytes:
+            if data := door.take_held(n_bytes):
+                return data
+            self.waits = "waits in line for bytes"
+            try:
+                grant = await door.broker.draw(door.consumer, n_bytes, door.draw_class, patience_s=IN_LINE_S)
+            except DrawwellError as error:
+                self.waits = str(error)
+                await door.pause(retry_s(error))
+            else:
+                self.waits = ""
+                return grant.data
+        return b""
+
+    def _answer(self, data: bytes, batch: Batch) -> bool:
+        """Send the answer and only then take the requests; False when none is to be looked at now."""
+        self._unsent = data
+        try:
+            self._unsent = self._unsent[self._sock.send(data) :] if data else b""
+        except BlockingIOError:
+            _note(self._sock, ahead_bytes)
+        except OSError:
+            self._leave()
+            return False
+        if self._unsent:
+            self._rest()
+            self._loop.add_writer(self._sock, self._send_rest, batch)
+            return False
+        ahead_bytes = batch.left_bytes + batch.more_bytes
+        if ahead_bytes != self._ahead_bytes:
+            self._ahead_bytes = ahead_bytes
+            _note(self._sock, ahead_bytes)
+        self._sock.recv(batch.count * REQUEST_BYTES)
+        return not self._nap(batch)
+
+    def _nap(self, batch: Batch) -> bool:
+        """Let requests gather while what was sent ahead lasts; False when there is too little of it."""
+        if self._quick < _MANY or self._ahead_bytes < _LEAST_AHEAD * batch.smallest_bytes:
+            return False
+        self._rest()
+        self._again = self._loop.call_later(_NAP_S, self._listen)
+        return True
+
+    def _send_rest(self, batch: Batch) -> None:
+        self._rest()
+        if self._answer(self._unsent, batch):
+            self._listen()
+
+    def _peek(self) -> bytes | None:
+        """Look at what was asked, None for nothing, b"" at the end; it stays where it is."""
+        try:
+            return self._sock.recv(_PEEKED_BYTES, socket.MSG_PEEK)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def _hung_up(self) -> bool:
+        if self._sock.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return any(events & _HUNG_UP for _, events in poll.poll(0))
+
+
+def _note(sock: socket.socket, ahead_bytes: int) -> None:
+    """Leave a number with the socket, for the next broker: else what is sent ahead would grow with every restart.
+
+    The timeout of a socket that never blocks means nothing, and whole seconds are kept as they are (socket(7)). It is
+    noted after it was sent and before its requests are taken: whenever we are killed, it is never too high.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(ahead_bytes, 0))
+
+
+def _noted(sock: socket.socket) -> int:
+    seconds, _ = _TIMEVAL.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.size))
+    return int(seconds)
