@@ -162,7 +162,7 @@ def test_with_systemd_in_a_container(booted: Root, deb: Path) -> None:
         assert len(booted.says("drawwell", "draw", "32", "--hex")) == 64
         assert booted.says("systemctl", "list-units", "--failed", "--plain", "--no-legend", "drawwell*") == ""
         booted.run("apt-get", ending, "--yes", "drawwell")
-        assert units(booted) == []
+        wait_until(lambda: units(booted) == [], "systemd has forgotten its units")
         assert booted.says("pgrep", "-f", "bin/drawwell") == ""
         assert (booted.path / "etc/drawwell").exists() is (ending == "remove")
     assert changed(before, booted.files()) == []
