@@ -37,7 +37,7 @@ AHEAD_REQUESTS: Final = 160
 """For so many requests at most bytes are sent ahead. While nobody reads them, requests lie in the socket; when that is
 full QEMU waits, and with it the whole guest."""
 _SOCKET_BYTES_PER_REQUEST: Final = 1331
-"""The kernel counts 768 for two bytes; three sevenths of the socket stay free: of 277 that fit in 212,992, 160 are used."""
+"""The kernel counts 768 for two bytes, and three sevenths stay free: of 277 that fit in 212,992, 160 are used."""
 _LEAST_AHEAD: Final = 32
 """For fewer requests it is not worth it."""
 _MANY: Final = 16
