@@ -165,6 +165,11 @@ def until_l2_reads(guest: QemuGuest, number: int) -> None:
     assert len(set(bytes.fromhex(line.split()[4]))) > 8, "they are noise"
 
 
+def until_l2_lost(guest: QemuGuest, number: int) -> None:
+    """Wait until its node is gone in L2."""
+    guest.until(f"grep -q 'L2 lost {number}' /run/l2.log", within_s=LONG_S)
+
+
 def test_the_planned_arguments_take_the_stick_at_their_port(l1: QemuGuest) -> None:
     """Of two sticks L2 gets the one at its port, and L1's own source keeps the other."""
     before = reads(l1)
@@ -174,7 +179,7 @@ def test_the_planned_arguments_take_the_stick_at_their_port(l1: QemuGuest) -> No
             until_l2_reads(l1, before + 1)
             l1.check("test -c /dev/ttyACM0 && test ! -e /dev/ttyACM1")
             assert source(l1)["state"] == "healthy"
-        l1.until(f"grep -q 'L2 lost {before + 1}' /run/l2.log", within_s=LONG_S)
+        until_l2_lost(l1, before + 1)
 
 
 def test_the_stick_is_given_away_and_taken_back(l1: QemuGuest) -> None:
@@ -250,6 +255,7 @@ def test_the_rule_gives_it_to_the_guest_when_it_is_plugged_in(l1: QemuGuest) -> 
     with stick(l1):
         until_l2_reads(l1, before + 1)
         l1.until("drawwell guest list --json | grep -q whole", within_s=LONG_S)
+    until_l2_lost(l1, before + 1)
     with stick(l1):
         until_l2_reads(l1, before + 2)
         end(l1, "l2")
