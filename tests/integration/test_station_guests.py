@@ -320,6 +320,26 @@ async def test_a_socket_is_for_whom_it_should(
             assert data
 
 
+@in_a_loop
+async def test_who_was_turned_away_is_told_until_somebody_comes_in(folder: Path) -> None:
+    """The list and the status name the user who was turned away, and no longer once the right one is there."""
+    if os.geteuid():
+        pytest.skip("only root is somebody else")
+    async with broker(folder) as site:
+        path = (await site.ask("guest.add", {**VM, "uid": 12345}))["socket"]
+        for passed in (folder, folder / "run"):
+            os.chmod(passed, 0o711)
+        with being(23456, 1):
+            Qemu(path)
+        await until_guest(site, "vm1", turned_away_uid=23456)
+        assert "guest vm1 turned user 23456 away" in str(await site.ask("status"))
+
+        with being(12345, 1):
+            Qemu(path)
+        await until_guest(site, "vm1", turned_away_uid=None, connected=1)
+        assert "turned user" not in str(await site.ask("status"))
+
+
 @pytest.mark.parametrize("laid", ["link", "file", "foreign"])
 @in_a_loop
 async def test_what_others_laid_there_is_not_used(folder: Path, laid: str) -> None:

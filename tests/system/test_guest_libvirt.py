@@ -1,5 +1,6 @@
 """``drawwell guest`` with a real libvirt: domains are changed, kept ones and running ones, and left as they were."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -49,20 +50,31 @@ def shell(libvirt: Libvirtd) -> Iterator[Console]:
 
 
 @pytest.fixture
-def broker(folder: Path) -> Iterator[Path]:
-    """The configuration of a running broker with one stick, in a directory that libvirt's QEMU may pass."""
+def config(folder: Path) -> Iterator[Path]:
+    """The configuration of a broker with one stick that is plugged in, in a directory that libvirt's QEMU may pass."""
     folder.chmod(0o711)
     config = folder / "drawwell.toml"
     config.write_text(
         f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
         f'[[source]]\nname = "stick"\npath = "{folder}/stick"\nverify_firmware = "off"\n'
     )
-    with (
-        Stick(folder / "stick", rate=200_000.0),
-        Daemon("run", config=config, log=folder / "log") as running,
-    ):
-        running.until_it_says("healthy")
+    with Stick(folder / "stick", rate=200_000.0):
         yield config
+
+
+@pytest.fixture
+def broker(config: Path) -> Iterator[Path]:
+    """The same with a broker that runs."""
+    with serving(config, "log"):
+        yield config
+
+
+@contextlib.contextmanager
+def serving(config: Path, log: str) -> Iterator[None]:
+    """A broker until it is killed."""
+    with Daemon("run", config=config, log=config.parent / log) as running:
+        running.until_it_says("healthy")
+        yield
 
 
 def guest(config: Path, libvirt: Libvirtd, verb: str, name: str, *words: str) -> dict[str, Any]:
@@ -199,6 +211,41 @@ def test_faults_are_told_with_what_to_do(libvirt: Libvirtd, broker: Path, folder
         "guest", "audit", "libvirt", "--connect", f"qemu+unix:///system?socket={folder}/no", config=broker
     )
     assert (gone.returncode, "failed to connect" in gone.stderr) == (69, True), gone
+
+
+def test_a_running_machine_that_lost_its_broker_is_plugged_in_anew(libvirt: Libvirtd, config: Path) -> None:
+    """Where nobody keeps its connection, a domain that was plugged while it ran stays away; apply plugs it in anew."""
+    words = ("libvirt", RUNS, "--connect", libvirt.uri)
+    with serving(config, "first"):
+        assert command("guest", "apply", *words, config=config).returncode == 0
+    with serving(config, "second"):
+        looked = command("guest", "verify", *words, "--timeout", "1s", config=config)
+        assert (looked.returncode, "plugs it in anew" in looked.stdout) == (1, True), looked
+        applied = command("guest", "apply", *words, config=config)
+        assert (applied.returncode, "unplugged virtio" in applied.stdout) == (0, True), applied
+        assert command("guest", "verify", *words, config=config).returncode == 0
+        assert command("guest", "apply", *words, "--remove", config=config).returncode == 0
+
+
+def test_a_machine_that_runs_as_another_is_named(libvirt: Libvirtd, broker: Path) -> None:
+    """A running domain said to be root's is turned away, and apply and verify say who came; told so, it is let in."""
+
+    def entry() -> dict[str, Any]:
+        (found,) = json.loads(command("guest", "list", "--json", config=broker).stdout)["guests"]
+        return dict(found)
+
+    words = ("libvirt", RUNS, "--connect", libvirt.uri)
+    refused = command("guest", "apply", *words, "--user", "root", config=broker)
+    runs_as = str(entry()["turned_away_uid"])
+    assert (refused.returncode, "plugged virtio" in refused.stdout) == (69, True), refused
+    assert f"--user {runs_as}" in refused.stderr, "it has no name"
+    looked = command("guest", "verify", *words, "--timeout", "1s", config=broker)
+    assert (looked.returncode, "was turned away" in looked.stdout) == (1, True), looked
+
+    assert command("guest", "apply", *words, "--user", runs_as, config=broker).returncode == 0
+    wait_until(lambda: entry()["connected"] == 1, "it came again")
+    assert entry()["turned_away_uid"] is None
+    assert command("guest", "apply", *words, "--remove", config=broker).returncode == 0
 
 
 def test_a_domain_that_is_not_kept_is_plugged_and_never_defined(libvirt: Libvirtd, broker: Path) -> None:

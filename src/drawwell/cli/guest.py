@@ -104,7 +104,7 @@ def _add_apply(parser: argparse.ArgumentParser) -> None:
         "--remove", action="store_true", help="undo it: the host's side first, then the broker's"
     )
     parser.add_argument(
-        "--user", metavar="USER", help="who must reach the guest's socket, when that cannot be known"
+        "--user", metavar="USER", help="who is let in at its socket, where that cannot be known"
     )
     parser.add_argument("--yes", action="store_true", help="do not ask, on a terminal either")
     _add_timeout(parser, 30.0, "how long --remove waits for bytes that are owed; then it refuses with 75")

@@ -6,19 +6,33 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from drawwell.cli.guest_named import LIFTED, asked, checked_name, known, named, software, timeout_s, user
+from drawwell.cli.guest_named import (
+    LIFTED,
+    asked,
+    checked_name,
+    known,
+    named,
+    software,
+    timeout_s,
+    turned_away,
+    user,
+)
 from drawwell.cli.guest_stick import let_go, take_back
 from drawwell.cli.guest_words import changes_text, plan_text
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError, Starved, UsageError
-from drawwell.guests.model import Change, Guest, Hypervisor, Plan, Via
+from drawwell.guests.model import Change, Guest, Hypervisor, Kind, Plan, Via
 from drawwell.reports import as_json
 from drawwell.units import format_size
 
+OF_MACHINES = (Via.VIRTIO, Via.USB_VIRTUAL)
+"""Ways by which QEMU itself connects to the broker."""
 NOT_OURS = (Via.FIFO, Via.BUILTIN)
 """Ways by which no byte comes from the broker to this guest in particular: it is no consumer then."""
 ABSENT_S = 3.0
 """A QEMU that lost its broker connects again every second: who does not come by then does not run."""
+COMES_S = 1.0
+"""A QEMU that a device was plugged into connects at once."""
 LOOK_EVERY_S = 0.2
 
 
@@ -58,7 +72,7 @@ def apply(args: argparse.Namespace, out: Output) -> int:
     _confirm(args, out, plan)
     at_broker = [*_add(args, guest, host, before), *let_go(args, guest)]
     try:
-        on_host = host.apply(guest)
+        on_host = host.apply(replace(guest, anew=before is not None and _lost(args, guest)))
     except DrawwellError:
         take_back(args, guest)
         if before is None and at_broker:
@@ -67,11 +81,39 @@ def apply(args: argparse.Namespace, out: Output) -> int:
     changes = [*at_broker, *on_host]
     document = {"plan": as_json(plan), "changes": [as_json(change) for change in changes]}
     out.result(document, changes_text(changes, guest.name))
+    if on_host and guest.via in OF_MACHINES:
+        _await_machine(args)
     by_hand = ", ".join(piece.title for piece in plan.pieces if piece.into == "paste")
     new = guest.socket or before is None  # a stick that it has already makes no change
     if new and by_hand and not on_host and not (known(args, needed=False) or {}).get("connected"):
         out.say(f"nothing runs here that could be told; start it with what is above: {by_hand}")
     return 0
+
+
+def _lost(args: argparse.Namespace, guest: Guest) -> bool:
+    """Did its machine lose the broker for good?
+
+    What libvirt 9.0 plugs into a running machine connects once, whatever its <reconnect> says.
+    """
+    if guest.kind is not Kind.LIBVIRT or guest.via not in OF_MACHINES:
+        return False
+    deadline = time.monotonic() + ABSENT_S
+    while not (known(args) or {}).get("connected"):
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(LOOK_EVERY_S)
+    return False
+
+
+def _await_machine(args: argparse.Namespace) -> None:
+    """Give a machine that runs the moment that it takes to come; raises GuestUnavailable if it was turned away."""
+    deadline = time.monotonic() + COMES_S
+    while not (entry := known(args) or {}).get("connected"):
+        if entry and (refused := turned_away(args, entry)):
+            raise refused
+        if time.monotonic() > deadline:
+            return
+        time.sleep(LOOK_EVERY_S)
 
 
 def _forget(args: argparse.Namespace, guest: Guest, wait_s: float) -> None:

@@ -6,7 +6,7 @@ import pwd
 import re
 from typing import Any, Final
 
-from drawwell.errors import PermissionRefused, UsageError
+from drawwell.errors import GuestUnavailable, PermissionRefused, UsageError
 from drawwell.guests.model import WAYS, Guest, Hypervisor, Kind, Via
 from drawwell.units import Allowance, parse_allowance, parse_duration
 
@@ -14,6 +14,8 @@ _DOMAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+:@-]{0,127}", re.ASCII)
 _PORT: Final = re.compile(r"[0-9]{1,3}-[0-9]{1,3}(\.[0-9]{1,3}){0,6}", re.ASCII)
 _ONERNG: Final = "OneRNG"
 LIFTED: Final = "none"
+MOST_DIGITS: Final = 10
+"""Of a user's number; the broker says which are none."""
 
 
 def named(args: argparse.Namespace, known: dict[str, Any] | None = None) -> Guest:
@@ -125,13 +127,30 @@ def timeout_s(args: argparse.Namespace) -> float:
         raise UsageError(f"--timeout: {error}", hint="Write 30s or 2min.") from error
 
 
-def user(name: str) -> tuple[int, int]:
-    """Return number and group of a user, by name or number; raises UsageError."""
+def user(name: str) -> tuple[int, int | None]:
+    """Return number and group of a user, by name or number; one of a container has no group here. Raises UsageError."""
     try:
         entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
     except (KeyError, OverflowError) as error:
+        if name.isdecimal() and len(name) <= MOST_DIGITS:
+            return int(name), None
         raise UsageError(f"there is no user {name!r} here", hint="Name one of 'getent passwd'.") from error
     return entry.pw_uid, entry.pw_gid
+
+
+def turned_away(args: argparse.Namespace, entry: dict[str, Any]) -> GuestUnavailable | None:
+    """Return the fault that nobody is connected because who came is not whom the guest was said to run as."""
+    uid = entry["turned_away_uid"]
+    if uid is None or entry["connected"]:
+        return None
+    try:
+        who = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        who = str(uid)
+    return GuestUnavailable(
+        f"user {who} came to {entry['socket']} and was turned away: {args.name} is said to run as another",
+        hint=f"If its machine runs as {who}, say so: 'drawwell guest apply {args.kind} {args.name} --user {who}'.",
+    )
 
 
 def asked(args: argparse.Namespace, verb: str) -> dict[str, Any] | None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from drawwell.cli.control import NoBroker, call
-from drawwell.cli.guest_apply import NOT_OURS
-from drawwell.cli.guest_named import asked, checked_name, known, named, software, timeout_s
+from drawwell.cli.guest_apply import NOT_OURS, OF_MACHINES
+from drawwell.cli.guest_named import asked, checked_name, known, named, software, timeout_s, turned_away
 from drawwell.cli.guest_words import audit_text, findings_text
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused, UsageError
@@ -64,8 +64,8 @@ def _at_broker(
     else:
         served = entry["full_bytes"] + entry["drbg_bytes"]
         yield GuestFinding(_KNOWN, Verdict.HOLDS, f"{served} bytes so far")
-        if guest.via in {Via.VIRTIO, Via.USB_VIRTUAL}:
-            yield _connected(entry)
+        if guest.via in OF_MACHINES:
+            yield _connected(args, entry)
 
 
 def _not_known(args: argparse.Namespace, guest: Guest) -> GuestFinding:
@@ -80,11 +80,15 @@ def _not_known(args: argparse.Namespace, guest: Guest) -> GuestFinding:
     return GuestFinding(_KNOWN, Verdict.FAILS, "the broker has no guest of that name", hint=hint)
 
 
-def _connected(entry: dict[str, Any]) -> GuestFinding:
+def _connected(args: argparse.Namespace, entry: dict[str, Any]) -> GuestFinding:
     what = "its machine is connected"
     if entry["connected"]:
         return GuestFinding(what, Verdict.HOLDS, f"to {entry['socket']}")
+    if refused := turned_away(args, entry):
+        return GuestFinding(what, Verdict.FAILS, str(refused), hint=refused.hint or "")
     hint = "Start the machine with the plan's arguments; QEMU's user must be able to open the socket."
+    if args.kind == Kind.LIBVIRT:
+        hint = f"Start it; if it runs, it lost the broker: 'drawwell guest apply libvirt {args.name}' plugs it in anew."
     return GuestFinding(what, Verdict.FAILS, f"nobody is connected to {entry['socket']}", hint=hint)
 
 

@@ -229,12 +229,20 @@ class GuestEgdConnection:
             self._rest()
             self._loop.add_writer(self._sock, self._send_rest, batch)
             return False
+        return self._take(batch) and not self._nap(batch)
+
+    def _take(self, batch: Batch) -> bool:
+        """Take the requests that were answered; False when the other end is gone."""
         ahead_bytes = batch.left_bytes + batch.more_bytes
         if ahead_bytes != self._ahead_bytes:
             self._ahead_bytes = ahead_bytes
             _note(self._sock, ahead_bytes)
-        self._sock.recv(batch.count * REQUEST_BYTES)
-        return not self._nap(batch)
+        try:
+            self._sock.recv(batch.count * REQUEST_BYTES)
+        except OSError:
+            self._leave()
+            return False
+        return True
 
     def _nap(self, batch: Batch) -> bool:
         """Let requests gather while what was sent ahead lasts; False when there is too little of it."""

@@ -186,7 +186,7 @@ class Libvirt:
     def _attach(self, known: Known, guest: Guest, wanted: Element) -> list[Change]:
         domain = Domain(self._xml(known))
         ours = self._ours(domain, guest)
-        if len(ours) == 1 and domain.like(wanted):
+        if len(ours) == 1 and domain.like(wanted) and not guest.anew:
             return []
         changes = self._detach(known, guest, ours)
         self._virsh.run("attach-device", "--domain", known.uuid, "/dev/stdin", "--live", text=written(wanted))

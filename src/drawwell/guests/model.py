@@ -75,6 +75,8 @@ class Guest:
     run_dir: str = "/run/drawwell"
     domain: str = ""
     device: str = ""
+    anew: bool = False
+    """Plug it into the machine that runs though it is there: it has lost its broker."""
 
     @property
     def target(self) -> str:

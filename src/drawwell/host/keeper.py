@@ -165,6 +165,8 @@ class Keeper:
             os.execvpe(  # noqa: S606 - our own program, and no shell is meant
                 self._command[0], self._command, self._kept.hand_on(self._environ)
             )
+        except OSError as error:
+            log.error("%s cannot be started: %s", self._command[0], error.strerror)
         finally:
             os._exit(69)
 

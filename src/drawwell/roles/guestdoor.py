@@ -50,6 +50,8 @@ class Entrance:
         self.door: Door | None = None
         self.fault: DrawwellError | None = None
         """Why the door is not open."""
+        self.turned_away_uid: int | None = None
+        """Who was turned away last, since somebody came in."""
         self._directory = guest_directory(run_dir, row.name)
         self._broker = broker
         self._broker_name = broker_name
@@ -139,7 +141,9 @@ class Entrance:
 
     def _expects(self, uid: int, gid: int) -> bool:
         """Whether that is root, ourselves, or the user or group that the guest runs as."""
-        return uid in {0, os.geteuid(), self.row.uid} or gid == self.row.gid
+        expected = uid in {0, os.geteuid(), self.row.uid} or gid == self.row.gid
+        self.turned_away_uid = None if expected else uid
+        return expected
 
     def _fail(self, error: DrawwellError) -> None:
         if str(error) != str(self.fault):

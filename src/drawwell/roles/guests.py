@@ -249,6 +249,7 @@ class Guests:
             "uid": row.uid,
             "gid": row.gid,
             "connected": entrance.door.sessions if entrance.door else 0,
+            "turned_away_uid": entrance.turned_away_uid,
             "owed_bytes": egd.owed_bytes if egd else 0,
             "asked": egd.asked if egd else account.draws + account.refused if account else 0,
             "full_bytes": account.full_bytes if account else 0,
@@ -264,13 +265,15 @@ class Guests:
         )
 
     def _remark(self) -> str:
-        """Say which guests have no door, and which wait."""
+        """Say which guests have no door, which wait, and who came for one in vain."""
         found = []
         for name, entrance in self._entrances.items():
             if entrance.trouble:
                 found.append(f"guest {name} has no door: {entrance.trouble}")
             elif entrance.egd and entrance.egd.waits:
                 found.append(f"guest {name} waits: {entrance.egd.waits}")
+            elif entrance.turned_away_uid is not None and not (entrance.door and entrance.door.sessions):
+                found.append(f"guest {name} turned user {entrance.turned_away_uid} away")
         return "; ".join(found)
 
 
