@@ -29,6 +29,8 @@ from drawwell.entropy.blocks import DrawClass
 CONSUMERS: Final = 10
 ATTACKER: Final = "127.0.0.66"
 CROWD: Final = 1000
+SAVED_S: Final = 6.0
+"""Until what was saved for handshakes in quiet times is used up."""
 GROUP: Final = f"32-byte draws, class drbg, {CONSUMERS} consumers"
 FIGURES: Final = ("draws/s", "p99 ms")
 Attack = Callable[[int], None]
@@ -115,7 +117,7 @@ def under(attack: Attack, port: int) -> Iterator[None]:
 
     process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
     process.start()
-    time.sleep(1.0)  # until it is under way, and what was saved for handshakes is used up
+    time.sleep(SAVED_S)
     try:
         yield
     finally:
@@ -141,12 +143,15 @@ def main() -> None:
             stay_on(CLIENT_CORE)
             links = [connect_drawwell(site.client_context(name), broker.port) for name in site.names]
             measured(links, broker, 0.2)  # warm
-            for number in range(rounds):
-                progress(f"round {number + 1} of {rounds}")
+            for name, attack in ATTACKS.items():
+                progress(name)
                 report.add(GROUP, "quiet", measured(links, broker, seconds))
-                for name, attack in ATTACKS.items():
-                    with under(attack, broker.port):
+                with under(attack, broker.port):
+                    for _ in range(rounds):
                         report.add(GROUP, name, measured(links, broker, seconds))
+                    connect_drawwell(
+                        site.client_context(site.names[0]), broker.port
+                    ).close()  # behind its last one
     for name in ATTACKS:
         for figure in FIGURES:
             report.ratio(GROUP, name, "quiet", figure)

@@ -66,7 +66,7 @@ class Taker:
         before, self.taken = self.taken, self.taken + n_bytes
         begins = -before % FRAME_BYTES  # of the next frame, from here
         if begins < n_bytes and self.buffer[begins] != Granted.TYPE:
-            raise SystemExit(f"not a grant but a frame of type {self.buffer[begins]:#04x}")
+            raise SystemExit(f"not a grant but: {bytes(self.buffer[begins:n_bytes][:200])!r}")
         for number in range(before // FRAME_BYTES, self.taken // FRAME_BYTES):
             self.link.send(self._request(AHEAD + 1 + number))
 

@@ -148,4 +148,4 @@ def served(links: Sequence[ssl.SSLSocket], exchange: Exchange, seconds: float) -
 def _must_begin(answer: bytes, exchange: Exchange) -> None:
     """Stop when it is another answer than was asked for: a refusal, or the end."""
     if not answer or not answer.startswith(exchange.answer_starts[: len(answer)]):
-        raise SystemExit(f"not the answer that was asked for: {answer[:4].hex()}")
+        raise SystemExit(f"not the answer that was asked for: {answer!r}")

@@ -22,7 +22,7 @@ allow_os_generator = true
 min_entropy = 6.0
 """
 """A source without a bottleneck of its own, assessed and tested as a OneRNG: the fastest supply that there is."""
-TERMS: Final = 'rate = "256MiB/s"\nquota = "1000GiB/day"\n'
+TERMS: Final = 'rate = "8GiB/s"\nquota = "1000GiB/day"\n'
 """Both accounts are kept, and neither ever refuses."""
 
 

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
-ARRIVALS_PER_S: Final = 500.0
-"""Connections that are taken up, at 0.1 to 0.2 ms each; the others wait in the kernel."""
+ARRIVALS_PER_S: Final = 150.0
+"""Connections that are taken up, at 0.2 to 0.4 ms each, twice as many as handshakes have time for; the others wait in
+the kernel."""
 ARRIVALS_AT_ONCE: Final = 1000.0
 HANDSHAKE_SHARE: Final = 0.1
 """Of the CPU's time: who is served keeps four fifths of it, arrivals included, however many come."""
