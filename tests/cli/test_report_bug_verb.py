@@ -57,6 +57,17 @@ def test_migrate_answers_and_writes_only_where_told(tmp_path) -> None:
     assert command("migrate", str(old), "-o", str(new)).returncode == 64
 
 
+def test_migrate_refuses_what_holds_no_settings(tmp_path) -> None:
+    """A file without a single setting is named and nothing is written; one whose settings are comments is read."""
+    other, comments, new = tmp_path / "other", tmp_path / "rng-tools", tmp_path / "new.toml"
+    other.write_text("root:x:0:0:root:/root:/bin/sh\n")
+    comments.write_text("# HRNGDEVICE=/dev/hwrng\n\n")
+    refused = command("migrate", str(other), "-o", str(new))
+    assert (refused.returncode, new.exists()) == (64, False)
+    assert f"{other} holds no settings" in refused.stderr
+    assert "feed = true" in command("migrate", str(comments)).stdout
+
+
 def test_migrate_says_who_else_is_here() -> None:
     """With --who nothing is read but who is installed and runs."""
     assert isinstance(json.loads(command("migrate", "--who", "--json").stdout)["others"], list)

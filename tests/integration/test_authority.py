@@ -42,7 +42,9 @@ def test_a_crash_before_the_first_certificate_is_no_obstacle(tmp_path) -> None:
     assert os.path.exists(Authority(str(directory), "well", NOW).ca_files[0])
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", pki.new_ca("other", NOW).key_pem])
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage", pki.new_ca("other", NOW).key_pem], ids=["empty", "garbage", "key"]
+)
 def test_an_authority_with_another_key_is_refused(tmp_path, content) -> None:
     """A CA certificate whose key is lost or another's is never replaced silently."""
     directory = tmp_path / "pki"

@@ -70,6 +70,20 @@ class Pair:
         return self.first.asked, self.second.asked
 
 
+def test_a_change_of_brokers_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The journal has a line when a broker is left for the next and one when it serves again, whatever lies between."""
+    pair = Pair()
+    caplog.set_level("INFO")
+    pair.first.error = LinkUnavailable("gone")
+    for _ in range(3):
+        assert pair.draw() == "second"
+        pair.now += 20
+    pair.first.error = None
+    assert [pair.draw() for _ in range(2)] == ["first"] * 2
+
+    assert caplog.messages == ["first cannot be drawn from: gone", "first can be drawn from again"]
+
+
 def test_first_is_preferred() -> None:
     """As long as the first serves, the second is not asked."""
     pair = Pair()

@@ -97,7 +97,11 @@ def test_a_request_not_signed_by_its_key_is_refused() -> None:
         pki.issue_client(CA, forged, "web01", NOW)
 
 
-@pytest.mark.parametrize("csr", [b"", b"nonsense", CSR[:200], CERTIFICATE, b"-" * 8193])
+@pytest.mark.parametrize(
+    "csr",
+    [b"", b"nonsense", CSR[:200], CERTIFICATE, b"-" * 8193],
+    ids=["empty", "nonsense", "cut", "certificate", "long"],
+)
 def test_a_malformed_request_is_refused(csr) -> None:
     """Whatever is no signing request is a ValueError and nothing else."""
     with pytest.raises(ValueError, match="signing request"):
@@ -142,7 +146,11 @@ def test_der_and_pem_say_the_same() -> None:
     assert pki.key_spki_sha256(KEY) == pki.spki_sha256(CERTIFICATE)
 
 
-@pytest.mark.parametrize("data", [b"", b"-----BEGIN CERTIFICATE-----\n", b"\x30\x82", CSR, b"\xff" * 99])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"-----BEGIN CERTIFICATE-----\n", b"\x30\x82", CSR, b"\xff" * 99],
+    ids=["empty", "begun", "der", "request", "bytes"],
+)
 def test_what_is_no_certificate_is_a_value_error(data) -> None:
     """Bytes that are no certificate raise ValueError and nothing else."""
     with pytest.raises(ValueError, match="not a certificate"):

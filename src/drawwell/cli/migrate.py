@@ -7,6 +7,7 @@ from glob import glob
 from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.output import Output, table
+from drawwell.errors import UsageError
 
 if TYPE_CHECKING:
     from drawwell.cli.rivals import Rival
@@ -61,18 +62,24 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     document = {"files": files, "answers": answers, "configuration": text, "others": documents}
     out.result(document, _words(files, migration, "" if args.output else text))
     if not out.as_json:
-        _advise(args, out, files, others)
+        _advise(out, files, others)
+        if args.output and text:
+            out.say(f"wrote {args.output}; look at it with 'drawwell config check'")
     return 0
 
 
 def _read(files: Sequence[str]) -> "Migration":
-    from drawwell.config.legacy import Migration, from_onerng
+    from drawwell.config.legacy import Migration, assignments, from_onerng
     from drawwell.config.legacy_rngd import from_rng_tools
 
     migration = Migration()
     for file in files:
         with open(file, encoding="utf-8", errors="replace") as opened:
             text = opened.read(MOST_BYTES)
+        if not any(assignments(text)) and any(
+            line.strip()[:1] not in {"", "#"} for line in text.splitlines()
+        ):
+            raise UsageError(f"{file} holds no settings", hint=f"Name a file such as {' or '.join(PLACES)}.")
         if os.path.basename(file) == os.path.basename(ONERNG_CONF):
             from_onerng(file, text, migration)
         else:
@@ -96,7 +103,7 @@ def _words(files: Sequence[str], migration: "Migration", text: str) -> str:
     return f"{answers}\n\n{text}".rstrip()
 
 
-def _advise(args: argparse.Namespace, out: Output, files: Sequence[str], others: "Sequence[Rival]") -> None:
+def _advise(out: Output, files: Sequence[str], others: "Sequence[Rival]") -> None:
     for file in files:
         if os.path.basename(file) == os.path.basename(ONERNG_CONF) and not os.access(file, os.X_OK):
             out.say(
@@ -104,8 +111,6 @@ def _advise(args: argparse.Namespace, out: Output, files: Sequence[str], others:
             )
     for words in _sentences(others):
         out.say(words)
-    if args.output:
-        out.say(f"wrote {args.output}; look at it with 'drawwell config check'")
 
 
 def _sentences(others: "Sequence[Rival]") -> list[str]:

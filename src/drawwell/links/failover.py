@@ -4,6 +4,7 @@ A broker that could not is left alone for a while: for as long as it said, else 
 jitter. A request goes to each broker at most once; one whose answer was lost there is a new one at the next.
 """
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from drawwell.errors import (
 )
 from drawwell.ports import Upstream
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 _TRY_THE_NEXT: Final = (
     LinkUnavailable,
@@ -134,6 +136,8 @@ class Failover:
             except _TRY_THE_NEXT as error:
                 self._failed(standing, error)
             else:
+                if standing.last_error is not None:
+                    log.info("%s can be drawn from again", standing.upstream.name)
                 standing.failures, standing.not_before_s, standing.last_error = 0, 0.0, None
                 answers.append(answer)
             if len(answers) == count:
@@ -141,6 +145,8 @@ class Failover:
         raise self._none()
 
     def _failed(self, standing: Standing, error: DrawwellError) -> None:
+        if standing.last_error is None:
+            log.info("%s cannot be drawn from: %s", standing.upstream.name, error)
         standing.last_error = error
         wait_s = error.retry_after_s if isinstance(error, Starved) else None
         if wait_s is None:
