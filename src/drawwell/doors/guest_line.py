@@ -43,8 +43,9 @@ _LEAST_AHEAD: Final = 32
 _MANY: Final = 16
 _QUICK_S: Final = 0.05
 """So many requests, none later than that after the one before, are a guest that reads on and on."""
-_NAP_S: Final = 0.001
-"""How long its requests are let gather that were answered ahead."""
+_SHORT_NAP_S: Final = 0.0005
+_LONG_NAP_S: Final = 0.004
+"""So long its requests are let gather that were answered ahead: as long as it takes for some of them to come."""
 _PEEKED_BYTES: Final = 4096
 _PART_S: Final = 0.05
 """How often a request that is here in part is looked at again."""
@@ -71,6 +72,7 @@ class GuestEgdConnection:
         """What was sent and not asked for yet."""
         buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # QEMU's has the same default
         self._most_ahead = min(AHEAD_REQUESTS, buffer_bytes // _SOCKET_BYTES_PER_REQUEST)
+        self._nap_s = _SHORT_NAP_S
         self._quick = 0
         self._asked_at = 0.0
 
@@ -163,7 +165,7 @@ class GuestEgdConnection:
             return batch
         requests = min(self._door.plenty() // max(1, batch.smallest_bytes), self._most_ahead)
         wanted = requests * batch.smallest_bytes
-        if requests < _LEAST_AHEAD or 2 * batch.left_bytes > wanted:
+        if requests < _LEAST_AHEAD or 4 * batch.left_bytes > 3 * wanted:
             return batch
         return replace(batch, more_bytes=wanted - batch.left_bytes)
 
@@ -248,8 +250,12 @@ class GuestEgdConnection:
         """Let requests gather while what was sent ahead lasts; False when there is too little of it."""
         if self._quick < _MANY or self._ahead_bytes < _LEAST_AHEAD * batch.smallest_bytes:
             return False
+        if 4 * batch.count < self._most_ahead:
+            self._nap_s = min(_LONG_NAP_S, 2 * self._nap_s)
+        elif 2 * batch.count > self._most_ahead:
+            self._nap_s = max(_SHORT_NAP_S, self._nap_s / 2)
         self._rest()
-        self._again = self._loop.call_later(_NAP_S, self._listen)
+        self._again = self._loop.call_later(self._nap_s, self._listen)
         return True
 
     def _send_rest(self, batch: Batch) -> None:
