@@ -31,6 +31,8 @@ RESERVOIR: Final = 'reservoir = "8MiB"'
 FILL_S: Final = 120.0
 FIRST: Final = "FIRST-BYTE"
 STICK: Final = "drawwell, virtual OneRNG"
+READ_STICK: Final = "printf cmd0cmdO >&3; head -c {} <&3 >/dev/null"
+"""The commands that the vendor's software gives, at a terminal that is open."""
 REAL: Final = "a real OneRNG"
 REAL_KB_S: Final = 57.5
 MIB: Final = 2**20
@@ -55,12 +57,18 @@ def ready_file(file: Path) -> list[str]:
 
 
 def read_from(guest: QemuGuest, broker: Server, device: str, n_bytes: int) -> Samples:
-    """Read `n_bytes` from one of the guest's devices, by the guest's own clock."""
+    """Read `n_bytes` from one of the guest's devices."""
     guest.check(f"echo {device} > /sys/class/misc/hw_random/rng_current")
-    before, qemu_before = cpu_s(broker.pid), cpu_s(guest.process.pid)
     blocks = n_bytes // 4096
+    command = f"dd if=/dev/hwrng of=/dev/null bs=4096 count={blocks} iflag=fullblock 2>/dev/null"
+    return timed(guest, broker, command, n_bytes)
+
+
+def timed(guest: QemuGuest, broker: Server, command: str, n_bytes: int) -> Samples:
+    """Run what reads `n_bytes` in the guest."""
+    before, qemu_before = cpu_s(broker.pid), cpu_s(guest.process.pid)
     began = time.perf_counter()
-    guest.check(f"dd if=/dev/hwrng of=/dev/null bs=4096 count={blocks} iflag=fullblock 2>/dev/null")
+    guest.check(command)
     took = time.perf_counter() - began
     megabytes = n_bytes / 1e6
     return {
@@ -110,20 +118,6 @@ def virtio(report: Report, *, rounds: int, n_bytes: int) -> None:
     report.ratio("from QEMU's start to the first byte", OURS, PEER, "s")
 
 
-def read_stick(guest: QemuGuest, broker: Server, n_bytes: int) -> Samples:
-    """Read `n_bytes` of the guest's /dev/ttyACM0, with the commands that the vendor's software gives."""
-    before, qemu_before = cpu_s(broker.pid), cpu_s(guest.process.pid)
-    began = time.perf_counter()
-    guest.check(f"printf cmd0cmdO >&3; head -c {n_bytes} <&3 >/dev/null")
-    took = time.perf_counter() - began
-    megabytes = n_bytes / 1e6
-    return {
-        "kB/s": n_bytes / took / 1000,
-        "broker CPU s/MB": (cpu_s(broker.pid) - before) / megabytes,
-        "QEMU CPU s/MB": (cpu_s(guest.process.pid) - qemu_before) / megabytes,
-    }
-
-
 def usb(report: Report, *, rounds: int, n_bytes: int) -> None:
     """Measure the virtual OneRNG beside what a real one gives."""
     image = tiny("full", modules=("xhci_pci", "cdc_acm"))
@@ -135,7 +129,7 @@ def usb(report: Report, *, rounds: int, n_bytes: int) -> None:
             guest.check("stty -F /dev/ttyACM0 raw -echo && exec 3<>/dev/ttyACM0")
             for number in range(rounds):
                 progress(f"{STICK}, round {number + 1}")
-                report.add("USB", STICK, read_stick(guest, broker, n_bytes))
+                report.add("USB", STICK, timed(guest, broker, READ_STICK.format(n_bytes), n_bytes))
     report.add("USB", REAL, {"kB/s": REAL_KB_S})
     report.ratio("USB", STICK, REAL, "kB/s")
 

@@ -13,18 +13,11 @@ import pytest
 from drawwell import __version__
 from drawwell.config.load import load
 from drawwell.drivers.discovery import KNOWN
-from lab.cache import or_skip, program
-from lab.package import TREE, field, package
+from lab.cache import program
+from lab.package import TREE, field
 
 RULES = TREE / "packaging" / "udev" / "60-drawwell.rules"
 GENERATOR = TREE / "packaging" / "systemd-generator" / "drawwell-container"
-
-
-@pytest.fixture(scope="module")
-def deb() -> Path:
-    with or_skip():
-        return package()
-    raise AssertionError
 
 
 @pytest.fixture(scope="module")

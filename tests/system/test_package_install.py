@@ -10,7 +10,7 @@ from drawwell.testing.daemon import Stick
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.installed import UNIT, install, pass_through, ready
-from lab.package import newer, package
+from lab.package import newer
 from lab.roots import Root, chroot, container
 
 NOISE = """[[source]]
@@ -41,13 +41,6 @@ def changed(before: dict[str, tuple[int, ...]], after: dict[str, tuple[int, ...]
     """What is there now and was not, or the other way round."""
     ours = {path for path in before.keys() ^ after.keys() if not path.startswith(OF_APT)}
     return sorted(ours - ACCOUNTS - {"root/drawwell.deb", "console.log"})
-
-
-@pytest.fixture(scope="module")
-def deb() -> Path:
-    with or_skip():
-        return package()
-    raise AssertionError
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from drawwell.testing.daemon import Stick
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.installed import UNIT, install, pass_through, ready, shown, status
-from lab.package import newer, package
+from lab.package import newer
 from lab.roots import Root, container
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -74,13 +74,6 @@ from drawwell.links.unix import UnixLink
 guest = {"name": "vm", "kind": "qemu", "via": "virtio"}
 asyncio.run(UnixLink("/run/drawwell/control.sock").call("guest.add", guest))
 """
-
-
-@pytest.fixture(scope="module")
-def deb() -> Path:
-    with or_skip():
-        return package()
-    raise AssertionError
 
 
 @pytest.fixture(scope="module")
