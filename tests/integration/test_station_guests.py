@@ -172,6 +172,17 @@ async def test_guests_are_there_again_after_a_restart(folder: Path) -> None:
 
 
 @in_a_loop
+async def test_a_new_user_does_not_keep_the_group_of_the_one_before(folder: Path) -> None:
+    """A guest that is said to run as another, of whom no group is known, lets the first one's group in no more."""
+    async with broker(folder) as site:
+        await site.ask("guest.add", {**VM, "uid": 12, "gid": 34})
+        again = await site.ask("guest.add", {**VM, "uid": 56})
+        same = await site.ask("guest.add", {**VM, "rate": "1KiB/s"})
+
+        assert [(each["uid"], each["gid"]) for each in (again, same)] == [(56, None)] * 2
+
+
+@in_a_loop
 async def test_adding_again_changes_what_is_named(folder: Path) -> None:
     """None leaves an allowance, none lifts it; the open connection goes on."""
     async with broker(folder) as site:

@@ -221,7 +221,11 @@ class Guests:
             else ConsumerRow(name, None, None, frozenset({DrawClass.FULL}), self._clock())
         )
         texts = {key: _text(arguments, key) for key in ("rate", "quota", "draw_class")}
-        ids = {key: value for key in ("uid", "gid") if (value := _id(arguments, key)) is not None}
+        ids: dict[str, int | None] = {
+            key: value for key in ("uid", "gid") if (value := _id(arguments, key)) is not None
+        }
+        if "uid" in ids:
+            ids = {"gid": None, **ids}  # a new user does not keep the group of the one before
         before = known or GuestRow(consumer, kind, via)
         return replace(before, consumer=changed(consumer, **texts, stream=None), kind=kind, via=via, **ids)
 
