@@ -18,7 +18,7 @@ from drawwell.doors.unix import UnixDoor
 from drawwell.host.admin import Admin, Site
 from drawwell.host.authority import Authority
 from drawwell.host.registry import InvitedRegistry
-from drawwell.host.store import Store
+from drawwell.state.store import Store
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.wire.contexts import server_context
 

@@ -11,7 +11,7 @@ from drawwell.errors import AuthenticationFailed, PermissionRefused, StateUnavai
 from drawwell.host.admin import INVITATION_TTL_S, Admin, Site
 from drawwell.host.authority import Authority
 from drawwell.host.registry import GRACE_S, InvitedRegistry
-from drawwell.host.store import Store
+from drawwell.state.store import Store
 from drawwell.wire.enrolment import JoinRefusal, JoinReply, JoinRequest
 
 NOW = 1_700_000_000.0

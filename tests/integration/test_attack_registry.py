@@ -14,9 +14,9 @@ from drawwell.errors import PermissionRefused, Refused, StateUnavailable
 from drawwell.host.admin import Admin, Site
 from drawwell.host.authority import Authority
 from drawwell.host.registry import InvitedRegistry
-from drawwell.host.rows import CertificateRow, ConsumerRow, InvitationRow
-from drawwell.host.store import Store
 from drawwell.ports import Peer
+from drawwell.state.rows import CertificateRow, ConsumerRow, InvitationRow
+from drawwell.state.store import Store
 from drawwell.testing.waiting import wait_until
 from drawwell.wire.enrolment import JoinReply, JoinRequest
 

@@ -1,4 +1,4 @@
-"""host/authority.py and host/files.py: the mini-CA on disk, through crashes and damage."""
+"""host/authority.py and state/files.py: the mini-CA on disk, through crashes and damage."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ import pytest
 from drawwell.crypto import pki
 from drawwell.errors import StateUnavailable
 from drawwell.host.authority import Authority
-from drawwell.host.files import read_file, replace_file
-from drawwell.host.store import Store
+from drawwell.state.files import read_file, replace_file
+from drawwell.state.store import Store
 
 NOW = 1_700_000_000.0
 
@@ -86,7 +86,7 @@ def test_a_certificate_that_was_seen_is_of_a_used_invitation(tmp_path) -> None:
         from drawwell.host.admin import Admin, Site
         from drawwell.host.authority import Authority
         from drawwell.host.registry import InvitedRegistry
-        from drawwell.host.store import Store
+        from drawwell.state.store import Store
         from drawwell.wire.enrolment import JoinRequest
         store = Store(sys.argv[1] + "/broker.db")
         authority = Authority(sys.argv[1] + "/pki", "well", 1.7e9)

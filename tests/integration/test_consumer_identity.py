@@ -21,9 +21,9 @@ from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefus
 from drawwell.host.admin import Admin, Site
 from drawwell.host.authority import Authority
 from drawwell.host.registry import GRACE_S, InvitedRegistry, OwnPkiRegistry
-from drawwell.host.store import Store
 from drawwell.links.identity import Identity, Staging, load_all, renew_if_due
 from drawwell.links.tls import TlsLink
+from drawwell.state.store import Store
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.enrolment import JoinReply, JoinRequest

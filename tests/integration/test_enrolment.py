@@ -27,9 +27,9 @@ from drawwell.errors import (
 from drawwell.host.admin import Admin, Site
 from drawwell.host.authority import Authority
 from drawwell.host.registry import InvitedRegistry
-from drawwell.host.store import Store
 from drawwell.links.enrol import join
 from drawwell.links.identity import load
+from drawwell.state.store import Store
 
 
 def free_port() -> int:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.host.files import make_private_directory
 from drawwell.links.identity import LINKS, Staging
+from drawwell.state.files import make_private_directory
 from drawwell.wire.enrolment import JoinReply
 
 SERVICE = 65534

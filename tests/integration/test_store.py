@@ -1,4 +1,4 @@
-"""host/store.py on a real file system: what was written is there, whatever happened since."""
+"""state/store.py on a real file system: what was written is there, whatever happened since."""
 
 import contextlib
 import os
@@ -15,8 +15,8 @@ import pytest
 from drawwell.entropy.blocks import DrawClass
 from drawwell.entropy.quota import QuotaState
 from drawwell.errors import StateUnavailable
-from drawwell.host.rows import CertificateRow, ConsumerRow, InvitationRow
-from drawwell.host.store import MIGRATIONS, Store
+from drawwell.state.rows import CertificateRow, ConsumerRow, InvitationRow
+from drawwell.state.store import MIGRATIONS, Store
 from drawwell.units import Allowance
 
 WEB = ConsumerRow("web01", Allowance(4097, 1.0), None, frozenset(DrawClass), created=1.5)
@@ -261,7 +261,7 @@ def test_what_was_reserved_before_sigkill_is_there(path) -> None:
         """
         import sys
         from drawwell.entropy.quota import QuotaState
-        from drawwell.host.store import Store
+        from drawwell.state.store import Store
         store = Store(sys.argv[1])
         for n in range(1, 10**9):
             store.reserve_quota({f"c{k}": QuotaState(0, 1.0, n) for k in range(20)})

@@ -1,4 +1,4 @@
-"""host/store.py on a file system that is really full."""
+"""state/store.py on a file system that is really full."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import pytest
 
 from drawwell.entropy.quota import QuotaState
 from drawwell.errors import StateUnavailable
-from drawwell.host.store import Store
+from drawwell.state.store import Store
 
 pytestmark = pytest.mark.root
 

@@ -176,10 +176,10 @@ class Demo:
         """Invite over the control socket, then join as the other machine would."""
         from drawwell.config.kinds import parse_host_port
         from drawwell.crypto.tokens import parse_token
-        from drawwell.host.files import read_file
         from drawwell.links.enrol import join
         from drawwell.links.unix import UnixLink
         from drawwell.roles.assemble import tls_link
+        from drawwell.state.files import read_file
 
         assert process.station is not None  # noqa: S101
         control = UnixLink(process.station.config.control.path)

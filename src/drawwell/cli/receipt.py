@@ -115,8 +115,8 @@ def _known_keys(args: argparse.Namespace) -> Iterator[tuple[bytes, str]]:
     from drawwell.cli.control import ask
     from drawwell.cli.join import links_dir
     from drawwell.config.load import load
-    from drawwell.host.files import read_file
     from drawwell.links.identity import load_all
+    from drawwell.state.files import read_file
 
     with suppress(StateUnavailable):
         for identity in load_all(links_dir(args)):
@@ -127,7 +127,7 @@ def _known_keys(args: argparse.Namespace) -> Iterator[tuple[bytes, str]]:
 
 
 def _read(path: str) -> bytes:
-    from drawwell.host.files import LIMIT_BYTES
+    from drawwell.state.files import LIMIT_BYTES
 
     try:
         with open(path, "rb") as file:

@@ -15,9 +15,9 @@ from drawwell.crypto.sshkeys import fingerprint
 from drawwell.errors import PermissionRefused, Refused, UsageError
 from drawwell.host.authority import Authority
 from drawwell.host.registry import GRACE_S, InvitedRegistry
-from drawwell.host.rows import PENDING, CertificateRow, ConsumerRow, InvitationRow
-from drawwell.host.store import Store
 from drawwell.host.terms import BOTH, changed, public_key, read
+from drawwell.state.rows import PENDING, CertificateRow, ConsumerRow, InvitationRow
+from drawwell.state.store import Store
 from drawwell.units import parse_duration
 from drawwell.wire.enrolment import JoinRefusal, JoinReply, JoinRequest
 

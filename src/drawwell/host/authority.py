@@ -9,7 +9,7 @@ from typing import Final
 
 from drawwell.crypto import pki
 from drawwell.errors import StateUnavailable
-from drawwell.host.files import make_private_directory, read_file, replace_file
+from drawwell.state.files import make_private_directory, read_file, replace_file
 
 CA: Final = "ca"
 SERVER: Final = "server"

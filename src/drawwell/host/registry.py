@@ -11,9 +11,9 @@ from typing import Final
 from drawwell.crypto import pki
 from drawwell.errors import AuthenticationFailed, PermissionRefused
 from drawwell.host.clock import clock_is_set
-from drawwell.host.rows import CertificateRow, ConsumerRow
-from drawwell.host.store import Store
 from drawwell.ports import Peer
+from drawwell.state.rows import CertificateRow, ConsumerRow
+from drawwell.state.store import Store
 
 GRACE_S: Final = 30 * pki.DAY_S
 """For so long a machine that was off may renew the certificate that ran out meanwhile."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from drawwell.errors import UsageError
-from drawwell.host.store import Store
+from drawwell.state.store import Store
 
 MACHINE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 """A host's name, and the beginning of a file's."""

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from drawwell.crypto.sshkeys import parse_public_key
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import UsageError
-from drawwell.host.rows import ConsumerRow
+from drawwell.state.rows import ConsumerRow
 from drawwell.units import Allowance, parse_allowance
 
 BOTH: Final = frozenset(DrawClass)

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from drawwell.crypto import pki, tokens
 from drawwell.errors import AuthenticationFailed, StateUnavailable, UsageError
-from drawwell.host.files import (
+from drawwell.ports import Upstream
+from drawwell.state.files import (
     give_to_owner_of,
     make_new_directory,
     make_private_directory,
@@ -21,7 +22,6 @@ from drawwell.host.files import (
     replace_file,
     sync_directory,
 )
-from drawwell.ports import Upstream
 from drawwell.wire.enrolment import JoinReply
 
 KEY: Final = "key.pem"

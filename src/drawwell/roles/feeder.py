@@ -19,7 +19,6 @@ from drawwell.config.defaults import KERNEL_USER
 from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import DrawwellError, StateUnavailable
-from drawwell.host.files import read_file, replace_file
 from drawwell.host.systemd import Manager
 from drawwell.links.link import Link
 from drawwell.links.unix import UnixLink
@@ -27,6 +26,7 @@ from drawwell.reports import FeedReport, as_json
 from drawwell.roles.consumer import ConsumerRole
 from drawwell.roles.tending import LOOK_EVERY_S, Tending
 from drawwell.sinks.kernel import KernelSink
+from drawwell.state.files import read_file, replace_file
 from drawwell.units import format_size
 
 FIRST_FEED_S: Final = 5.0

@@ -15,10 +15,10 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, GuestUnavailable
 from drawwell.guests.model import SOCKETS, Via, guest_directory
 from drawwell.host.faults import log_fault
-from drawwell.host.rows import GuestRow
 from drawwell.host.systemd import Manager
 from drawwell.roles.broker import Broker
 from drawwell.roles.premises import make_guest_directory, remove_guest_directory
+from drawwell.state.rows import GuestRow
 
 RETRY_S = 10.0
 """How soon a door that could not be opened is tried again."""

@@ -10,13 +10,13 @@ from drawwell.doors.guest_egd import GuestEgdDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, Starved, UsageError
 from drawwell.guests.model import WAYS, Kind, Via
-from drawwell.host.rows import ConsumerRow, GuestRow
-from drawwell.host.store import Store
 from drawwell.host.systemd import Manager
 from drawwell.host.terms import changed
 from drawwell.roles.account import Terms
 from drawwell.roles.broker import Broker
 from drawwell.roles.guestdoor import Entrance
+from drawwell.state.rows import ConsumerRow, GuestRow
+from drawwell.state.store import Store
 
 HELD_BYTES: Final = 256
 """At hand while a guest's device is unplugged: a driver that nobody reads from asks for 64 once or twice."""

@@ -8,8 +8,8 @@ from drawwell.config.defaults import LOCAL
 from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass
 from drawwell.host.registry import InvitedRegistry
-from drawwell.host.rows import ConsumerRow
 from drawwell.roles.account import Terms
+from drawwell.state.rows import ConsumerRow
 
 KERNEL = "kernel"
 OWN_NAMES = frozenset({LOCAL, KERNEL})

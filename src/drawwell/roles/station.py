@@ -16,9 +16,7 @@ from drawwell.entropy.health import HealthMonitor
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import DrawwellError, StateUnavailable, UsageError
 from drawwell.host.clock import wall_clock
-from drawwell.host.files import make_private_directory, read_file, replace_file
 from drawwell.host.seeds import Seeds
-from drawwell.host.store import Store
 from drawwell.host.systemd import Manager
 from drawwell.roles.account import Terms
 from drawwell.roles.auditing import Auditor
@@ -38,6 +36,8 @@ from drawwell.roles.source import SourceRole
 from drawwell.roles.supply import Supply
 from drawwell.roles.tending import BrokerWords
 from drawwell.roles.writeahead import WriteAhead
+from drawwell.state.files import make_private_directory, read_file, replace_file
+from drawwell.state.store import Store
 
 log = logging.getLogger("drawwell.broker")
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from drawwell.entropy.quota import QuotaState
 from drawwell.errors import StateUnavailable
-from drawwell.host.rows import (
+from drawwell.state.rows import (
     EXPIRED,
     PENDING,
     USED,
@@ -33,7 +33,7 @@ from drawwell.host.rows import (
     guest_values,
     quota_from,
 )
-from drawwell.host.schema import MIGRATIONS
+from drawwell.state.schema import MIGRATIONS
 
 _Row = TypeVar("_Row")
 

@@ -1,0 +1,1 @@
+"""What a broker keeps on disk: the SQLite store and private files."""
