@@ -17,10 +17,10 @@ from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused
 from drawwell.host.kernel import KernelFacts
-from drawwell.host.systemd import Manager
 from drawwell.links.unix import UnixLink
 from drawwell.roles.feeder import Feeder, Vouched, believed, read_report
 from drawwell.roles.relay import LinkProcess
+from drawwell.service.systemd import Manager
 from drawwell.sinks.kernel import RNDADDENTROPY, KernelSink
 from drawwell.testing.daemon import Stick, command
 from drawwell.testing.fake_broker import FakeBroker

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.host.journal import JournalHandler, goes_to_journal
+from drawwell.service.journal import JournalHandler, goes_to_journal
 
 DEADLINE_S = 30.0
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from drawwell.host.keeper import Kept
+from drawwell.service.supervisor import Kept
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_child_is_handed_everything_by_name(kept: Kept) -> None:
         put(kept, name, ours)
     script = """
 import os
-from drawwell.host.systemd import Manager
+from drawwell.service.systemd import Manager
 manager = Manager(os.environ)
 for name in sorted(manager.names):
     manager.inherited(name)[0].send(name.encode())

@@ -1,4 +1,4 @@
-"""host/readiness.py on a real pipe."""
+"""service/readiness.py on a real pipe."""
 
 import asyncio
 import os
@@ -6,7 +6,7 @@ import select
 
 import pytest
 
-from drawwell.host.readiness import readable, writable
+from drawwell.service.readiness import readable, writable
 
 
 @pytest.fixture

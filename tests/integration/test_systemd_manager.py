@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.host.systemd import Manager
+from drawwell.service.systemd import Manager
 
 DEADLINE_S = 30.0
 
@@ -95,7 +95,7 @@ def test_the_watchdog_of_another_process_is_not_ours() -> None:
 
 CHILD = """
 import os, sys
-from drawwell.host.systemd import Manager
+from drawwell.service.systemd import Manager
 for index, fd in enumerate(map(int, sys.argv[2:])):
     os.dup2(fd, 3 + index)
 os.environ["LISTEN_PID"] = sys.argv[1] or str(os.getpid())
@@ -154,7 +154,7 @@ def test_a_file_that_was_opened_for_us_is_had_as_it_is(folder: Path) -> None:
 
 OPENED = """
 import os, sys
-from drawwell.host.systemd import Manager
+from drawwell.service.systemd import Manager
 for index, fd in enumerate(map(int, sys.argv[2:])):
     os.dup2(fd, 3 + index)
 os.environ["LISTEN_PID"] = str(os.getpid())

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable
-from drawwell.host.systemd import Manager
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
 from drawwell.roles.lone import LoneSource, SourceWords
+from drawwell.service.systemd import Manager
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.workbench import CLAIM

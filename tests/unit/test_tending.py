@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from drawwell.reports import BrokerReport, LedgerReport, SourceIdentity, SourceReport, SourceState
-from drawwell.roles.tending import BrokerWords
+from drawwell.service.status import BrokerWords
 
 LEDGER = LedgerReport(0, 0, 0, 0, 0, 0, balanced=True)
 SOURCE = SourceReport(

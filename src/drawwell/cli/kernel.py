@@ -40,8 +40,8 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, out: Output) -> int:
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio asks for it, and does without
     from drawwell.config.load import load
-    from drawwell.host.systemd import Manager
     from drawwell.roles.feeder import Feeder
+    from drawwell.service.systemd import Manager
     from drawwell.sinks.kernel import require_privilege
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)

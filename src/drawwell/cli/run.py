@@ -12,7 +12,7 @@ from drawwell.cli.output import Output
 if TYPE_CHECKING:
     import asyncio
 
-    from drawwell.host.systemd import Manager
+    from drawwell.service.systemd import Manager
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
@@ -45,8 +45,8 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
     """Run until a signal."""
     from drawwell.config.load import load
     from drawwell.host.openssl import insist_on_post_quantum
-    from drawwell.host.systemd import Manager
     from drawwell.roles.run import Process, run_until_signal
+    from drawwell.service.systemd import Manager
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
     if args.supervised:
@@ -83,7 +83,7 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
 
 def supervise(words: list[str]) -> int:
     """Run the same command line in a child, and keep it running."""
-    from drawwell.host.keeper import Keeper
+    from drawwell.service.supervisor import Keeper
 
     unsupervised = [word for word in words if word != "--supervised"]
     return Keeper([sys.executable, "-m", "drawwell", *unsupervised], os.environ).run()
@@ -116,7 +116,7 @@ def run_until_stopped(role: "Callable[[asyncio.Event], Awaitable[None]]", out: O
 
 def set_up_logging(*, verbose: bool, quiet: bool) -> None:
     """Log to standard error with the prefix of all our words; where that is the journal, with fields."""
-    from drawwell.host.journal import JournalHandler, goes_to_journal
+    from drawwell.service.journal import JournalHandler, goes_to_journal
 
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     plain: logging.Handler = logging.StreamHandler(sys.stderr)

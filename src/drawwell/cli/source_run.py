@@ -54,9 +54,9 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio asks for it, and does without
     from drawwell.cli.run import run_until_stopped, set_up_logging
     from drawwell.config.load import load
-    from drawwell.host.systemd import Manager
     from drawwell.roles.devices import make_driver
     from drawwell.roles.lone import LoneSource
+    from drawwell.service.systemd import Manager
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
     config = load(args.config)

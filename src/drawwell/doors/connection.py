@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, cast
 
 from drawwell.doors.admission import QUIET_S, source_of
 from drawwell.doors.door import Door
-from drawwell.host.faults import log_fault
+from drawwell.service.faults import log_fault
 
 LINGER_S: Final = 2.0
 """After our last word: how long the peer may take to read it and close. To close first would drop it unread."""

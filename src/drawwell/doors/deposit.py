@@ -14,8 +14,8 @@ from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
 from drawwell.doors.unix import peer_credentials
 from drawwell.errors import DrawwellError, PermissionRefused, RemoteProtocolError, SourceUnavailable
-from drawwell.host.faults import log_fault
 from drawwell.reports import SourceReport
+from drawwell.service.faults import log_fault
 from drawwell.wire.deposit import Depository, Stage
 from drawwell.wire.deposit_frames import Anew, Deposit, Status
 from drawwell.wire.frames import Bye, Frame, Refusal, Result

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from drawwell.doors.admission import Applicant, Budget, Places
 from drawwell.doors.sockets import credentials, describe
-from drawwell.host.faults import log_fault, say_shortage
+from drawwell.service.faults import log_fault, say_shortage
 
 READ_BYTES: Final = 65_536
 """The most that is taken from one connection before the next has its turn."""

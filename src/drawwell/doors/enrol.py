@@ -17,7 +17,7 @@ from typing import Final
 from drawwell.doors.sockets import listen_tcp
 from drawwell.errors import ConfigError, PermissionRefused, RemoteProtocolError, StateUnavailable
 from drawwell.host.admin import Admin
-from drawwell.host.faults import log_fault
+from drawwell.service.faults import log_fault
 from drawwell.wire.enrolment import (
     LIMIT_BYTES,
     PREFIX_BYTES,

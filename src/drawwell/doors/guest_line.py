@@ -25,7 +25,7 @@ from drawwell.authorisation import DRAW, Identity, Standing, Way, may
 from drawwell.doors.conversation import resumed
 from drawwell.doors.patience import IN_LINE_S, retry_s
 from drawwell.errors import DrawwellError, RemoteProtocolError
-from drawwell.host.faults import log_fault
+from drawwell.service.faults import log_fault
 from drawwell.wire.egd_batch import REQUEST_BYTES, Batch, read_sizes
 
 if TYPE_CHECKING:

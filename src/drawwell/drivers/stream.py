@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, Protocol
 
-from drawwell.host.readiness import readable
+from drawwell.service.readiness import readable
 
 _LOOK_AGAIN_S: Final = 0.005
 """How often to look into a device that cannot be polled; /dev/hwrng of virtio keeps its full rate at this."""

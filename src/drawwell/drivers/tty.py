@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from drawwell.errors import SourceRejected, SourceUnavailable
 from drawwell.host.holders import holders, holders_words
-from drawwell.host.readiness import readable, writable
+from drawwell.service.readiness import readable, writable
 
 BUFFER_BYTES: Final = 4096
 """What the kernel's line discipline holds for a reader."""

@@ -13,9 +13,9 @@ from drawwell.errors import (
     SourceError,
     UsageError,
 )
-from drawwell.host.faults import log_fault
 from drawwell.ports import Source
 from drawwell.reports import SourceReport
+from drawwell.service.faults import log_fault
 from drawwell.wire.deposit import Depositor, Stage
 from drawwell.wire.deposit_frames import MAX_DEPOSIT_BYTES, Anew, Want
 from drawwell.wire.frames import Bye, Call, Frame, Refusal

@@ -30,7 +30,6 @@ from drawwell.host.authority import Authority
 from drawwell.host.clock import clock_is_set, clock_remark
 from drawwell.host.openssl import offered
 from drawwell.host.registry import InvitedRegistry, OwnPkiRegistry
-from drawwell.host.systemd import Manager
 from drawwell.roles.auditing import Auditor
 from drawwell.roles.broker import Broker
 from drawwell.roles.people import (
@@ -42,6 +41,7 @@ from drawwell.roles.people import (
 )
 from drawwell.roles.premises import make_run_dir
 from drawwell.roles.remote import Reception
+from drawwell.service.systemd import Manager
 from drawwell.state.store import Store
 from drawwell.wire.contexts import server_context
 

@@ -19,12 +19,12 @@ from drawwell.config.defaults import KERNEL_USER
 from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import DrawwellError, StateUnavailable
-from drawwell.host.systemd import Manager
 from drawwell.links.link import Link
 from drawwell.links.unix import UnixLink
 from drawwell.reports import FeedReport, as_json
 from drawwell.roles.consumer import ConsumerRole
-from drawwell.roles.tending import LOOK_EVERY_S, Tending
+from drawwell.service.status import LOOK_EVERY_S, Tending
+from drawwell.service.systemd import Manager
 from drawwell.sinks.kernel import KernelSink
 from drawwell.state.files import read_file, replace_file
 from drawwell.units import format_size

@@ -14,10 +14,10 @@ from drawwell.doors.usb import UsbDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, GuestUnavailable
 from drawwell.guests.model import SOCKETS, Via, guest_directory
-from drawwell.host.faults import log_fault
-from drawwell.host.systemd import Manager
 from drawwell.roles.broker import Broker
 from drawwell.roles.premises import make_guest_directory, remove_guest_directory
+from drawwell.service.faults import log_fault
+from drawwell.service.systemd import Manager
 from drawwell.state.rows import GuestRow
 
 RETRY_S = 10.0

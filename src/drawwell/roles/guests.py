@@ -10,11 +10,11 @@ from drawwell.doors.guest_egd import GuestEgdDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, Starved, UsageError
 from drawwell.guests.model import WAYS, Kind, Via
-from drawwell.host.systemd import Manager
 from drawwell.host.terms import changed
 from drawwell.roles.account import Terms
 from drawwell.roles.broker import Broker
 from drawwell.roles.guestdoor import Entrance
+from drawwell.service.systemd import Manager
 from drawwell.state.rows import ConsumerRow, GuestRow
 from drawwell.state.store import Store
 

@@ -11,12 +11,12 @@ from contextlib import suppress
 
 from drawwell.entropy.health import HealthMonitor, NoiseClaim
 from drawwell.errors import DrawwellError, SourceRejected, SourceStalled, SourceUnavailable
-from drawwell.host.systemd import Manager
 from drawwell.links.deposit import DepositLink
 from drawwell.ports import NoiseSource
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
 from drawwell.roles.source import SourceRole
-from drawwell.roles.tending import Tending
+from drawwell.service.status import Tending
+from drawwell.service.systemd import Manager
 from drawwell.units import format_size
 
 READY_WITHIN_S = 20.0

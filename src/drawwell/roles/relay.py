@@ -20,7 +20,6 @@ from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused, StateUnavailable
 from drawwell.host.clock import clock_is_set, clock_remark
 from drawwell.host.generation import Generations
-from drawwell.host.systemd import Manager
 from drawwell.links.failover import Failover
 from drawwell.links.identity import LINKS, load
 from drawwell.ports import Upstream
@@ -29,7 +28,8 @@ from drawwell.roles.assemble import identity_directory, make_upstream
 from drawwell.roles.people import link_consumer
 from drawwell.roles.premises import make_run_dir
 from drawwell.roles.renewal import keep_renewed
-from drawwell.roles.tending import Tending
+from drawwell.service.status import Tending
+from drawwell.service.systemd import Manager
 from drawwell.units import format_size
 
 log = logging.getLogger("drawwell.link")

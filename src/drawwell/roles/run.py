@@ -12,7 +12,6 @@ from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import ConfigError, DrawwellError
 from drawwell.host.generation import Generations
-from drawwell.host.systemd import Manager
 from drawwell.links.failover import Failover
 from drawwell.links.identity import LINKS
 from drawwell.links.memory import MemoryLink
@@ -22,7 +21,8 @@ from drawwell.roles.consumer import ConsumerRole
 from drawwell.roles.people import KERNEL
 from drawwell.roles.renewal import keep_renewed
 from drawwell.roles.station import Station
-from drawwell.roles.tending import Tending
+from drawwell.service.status import Tending
+from drawwell.service.systemd import Manager
 from drawwell.sinks.kernel import KernelSink, require_privilege
 from drawwell.units import format_size
 

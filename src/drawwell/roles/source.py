@@ -24,10 +24,10 @@ from drawwell.errors import (
     SourceUnavailable,
     UsageError,
 )
-from drawwell.host.faults import log_fault
 from drawwell.ports import Depot, NoiseSource
 from drawwell.reports import Firmware, Report, SourceReport, SourceState, as_json
 from drawwell.roles.asking import Command, Watched
+from drawwell.service.faults import log_fault
 
 log = logging.getLogger("drawwell.source")
 

@@ -17,7 +17,6 @@ from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import DrawwellError, StateUnavailable, UsageError
 from drawwell.host.clock import wall_clock
 from drawwell.host.seeds import Seeds
-from drawwell.host.systemd import Manager
 from drawwell.roles.account import Terms
 from drawwell.roles.auditing import Auditor
 from drawwell.roles.broker import Broker, Rules
@@ -34,8 +33,9 @@ from drawwell.roles.premises import DESCRIPTORS, allow_descriptors
 from drawwell.roles.remote import Reception
 from drawwell.roles.source import SourceRole
 from drawwell.roles.supply import Supply
-from drawwell.roles.tending import BrokerWords
 from drawwell.roles.writeahead import WriteAhead
+from drawwell.service.status import BrokerWords
+from drawwell.service.systemd import Manager
 from drawwell.state.files import make_private_directory, read_file, replace_file
 from drawwell.state.store import Store
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from drawwell.errors import SinkRefused
-from drawwell.host import readiness
+from drawwell.service import readiness
 
 # A pipe that polls as writable has a page free: so much goes in without blocking (pipe(7)).
 _AT_ONCE_BYTES: Final = select.PIPE_BUF

@@ -5,8 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from drawwell.host.systemd import Manager
 from drawwell.reports import BrokerReport, SourceState
+from drawwell.service.systemd import Manager
 from drawwell.units import format_size
 
 LOOK_EVERY_S: Final = 2.0
