@@ -15,9 +15,9 @@ from drawwell.authorisation import Way
 from drawwell.doors.enrol import EnrolDoor
 from drawwell.doors.tls import TlsDoor
 from drawwell.doors.unix import UnixDoor
-from drawwell.host.admin import Admin, Site
-from drawwell.host.authority import Authority
-from drawwell.host.registry import InvitedRegistry
+from drawwell.enrolment.admin import Admin, Site
+from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.state.store import Store
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.wire.contexts import server_context

@@ -26,7 +26,7 @@ GENERATOR_USERS = {
     "config/rules.py": "/dev/random is what it refuses as a source",
     "cli/direct.py": "the key of the repeat test",
     "crypto/pki.py": "keys and serial numbers of certificates",
-    "host/admin.py": "secrets and names of invitations",
+    "enrolment/admin.py": "secrets and names of invitations",
     "host/stick.py": "the noise of the simulated device, which is called simulated everywhere",
     "links/suspicion.py": "the key that hides what was granted",
     "roles/lone.py": "the key of the repeat test's hashes",

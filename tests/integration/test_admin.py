@@ -1,4 +1,4 @@
-"""host/admin.py and host/registry.py on a real store: what each check refuses when no other stands before it."""
+"""enrolment/admin.py and enrolment/registry.py on a real store: what each check refuses when no other stands before it."""
 
 import asyncio
 import os
@@ -7,10 +7,10 @@ import pytest
 
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import Token, parse_token
+from drawwell.enrolment.admin import INVITATION_TTL_S, Admin, Site
+from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
 from drawwell.errors import AuthenticationFailed, PermissionRefused, StateUnavailable, UsageError
-from drawwell.host.admin import INVITATION_TTL_S, Admin, Site
-from drawwell.host.authority import Authority
-from drawwell.host.registry import GRACE_S, InvitedRegistry
 from drawwell.state.store import Store
 from drawwell.wire.enrolment import JoinRefusal, JoinReply, JoinRequest
 

@@ -9,11 +9,11 @@ import pytest
 
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import parse_token
+from drawwell.enrolment.admin import Admin, Site
+from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused, Refused, StateUnavailable
-from drawwell.host.admin import Admin, Site
-from drawwell.host.authority import Authority
-from drawwell.host.registry import InvitedRegistry
 from drawwell.ports import Peer
 from drawwell.state.rows import CertificateRow, ConsumerRow, InvitationRow
 from drawwell.state.store import Store

@@ -1,4 +1,4 @@
-"""host/authority.py and state/files.py: the mini-CA on disk, through crashes and damage."""
+"""enrolment/ca.py and state/files.py: the mini-CA on disk, through crashes and damage."""
 
 import os
 import signal
@@ -9,8 +9,8 @@ import textwrap
 import pytest
 
 from drawwell.crypto import pki
+from drawwell.enrolment.ca import Authority
 from drawwell.errors import StateUnavailable
-from drawwell.host.authority import Authority
 from drawwell.state.files import read_file, replace_file
 from drawwell.state.store import Store
 
@@ -83,9 +83,9 @@ def test_a_certificate_that_was_seen_is_of_a_used_invitation(tmp_path) -> None:
     code = """
         import os, signal, sys
         from drawwell.crypto import pki, tokens
-        from drawwell.host.admin import Admin, Site
-        from drawwell.host.authority import Authority
-        from drawwell.host.registry import InvitedRegistry
+        from drawwell.enrolment.admin import Admin, Site
+        from drawwell.enrolment.ca import Authority
+        from drawwell.enrolment.registry import InvitedRegistry
         from drawwell.state.store import Store
         from drawwell.wire.enrolment import JoinRequest
         store = Store(sys.argv[1] + "/broker.db")

@@ -10,11 +10,11 @@ import pytest
 from drawwell.config.kinds import HostPort
 from drawwell.crypto import pki
 from drawwell.doors.tls import TlsDoor
+from drawwell.enrolment.registry import OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed
 from drawwell.host import clock
 from drawwell.host.clock import clock_is_set, clock_remark, wall_clock
-from drawwell.host.registry import OwnPkiRegistry
 from drawwell.ports import Peer
 from drawwell.roles.assemble import tls_link
 from drawwell.testing.fake_broker import FakeBroker

@@ -16,11 +16,11 @@ from cryptography.x509.oid import NameOID
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import parse_token
 from drawwell.doors.tls import TlsDoor
+from drawwell.enrolment.admin import Admin, Site
+from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.registry import GRACE_S, InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefused
-from drawwell.host.admin import Admin, Site
-from drawwell.host.authority import Authority
-from drawwell.host.registry import GRACE_S, InvitedRegistry, OwnPkiRegistry
 from drawwell.links.identity import Identity, Staging, load_all, renew_if_due
 from drawwell.links.tls import TlsLink
 from drawwell.state.store import Store

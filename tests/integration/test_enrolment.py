@@ -16,6 +16,9 @@ from drawwell.crypto import pki, tokens
 from drawwell.crypto.tokens import Token, parse_token
 from drawwell.doors import enrol
 from drawwell.doors.enrol import Admission, EnrolDoor, origin_of
+from drawwell.enrolment.admin import Admin, Site
+from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.errors import (
     AuthenticationFailed,
     ConfigError,
@@ -24,9 +27,6 @@ from drawwell.errors import (
     StateUnavailable,
     UsageError,
 )
-from drawwell.host.admin import Admin, Site
-from drawwell.host.authority import Authority
-from drawwell.host.registry import InvitedRegistry
 from drawwell.links.enrol import join
 from drawwell.links.identity import load
 from drawwell.state.store import Store

@@ -15,8 +15,8 @@ from contextlib import suppress
 from typing import Final
 
 from drawwell.doors.sockets import listen_tcp
+from drawwell.enrolment.admin import Admin
 from drawwell.errors import ConfigError, PermissionRefused, RemoteProtocolError, StateUnavailable
-from drawwell.host.admin import Admin
 from drawwell.service.faults import log_fault
 from drawwell.wire.enrolment import (
     LIMIT_BYTES,

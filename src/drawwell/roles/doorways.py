@@ -24,12 +24,12 @@ from drawwell.doors.sockets import listens_at
 from drawwell.doors.ssh import SshDoor
 from drawwell.doors.tls import MAX_HALF_OPEN, TlsDoor
 from drawwell.doors.unix import UnixDoor
+from drawwell.enrolment.admin import Admin, Site
+from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
-from drawwell.host.admin import Admin, Site
-from drawwell.host.authority import Authority
 from drawwell.host.clock import clock_is_set, clock_remark
 from drawwell.host.openssl import offered
-from drawwell.host.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.roles.auditing import Auditor
 from drawwell.roles.broker import Broker
 from drawwell.roles.people import (

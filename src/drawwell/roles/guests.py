@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from drawwell.crypto.pki import CONSUMER_NAME
 from drawwell.doors.guest_egd import GuestEgdDoor
+from drawwell.enrolment.terms import changed
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, Starved, UsageError
 from drawwell.guests.model import WAYS, Kind, Via
-from drawwell.host.terms import changed
 from drawwell.roles.account import Terms
 from drawwell.roles.broker import Broker
 from drawwell.roles.guestdoor import Entrance

@@ -12,11 +12,11 @@ from drawwell.config.model import TABLES, Config, Table
 from drawwell.config.serving import ConsumerSection
 from drawwell.crypto.drbg import self_test
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
+from drawwell.enrolment.first_boot_seeds import Seeds
 from drawwell.entropy.health import HealthMonitor
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import DrawwellError, StateUnavailable, UsageError
 from drawwell.host.clock import wall_clock
-from drawwell.host.seeds import Seeds
 from drawwell.roles.account import Terms
 from drawwell.roles.auditing import Auditor
 from drawwell.roles.broker import Broker, Rules

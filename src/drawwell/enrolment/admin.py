@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from drawwell.crypto import pki, tokens
 from drawwell.crypto.sshkeys import fingerprint
+from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
+from drawwell.enrolment.terms import BOTH, changed, public_key, read
 from drawwell.errors import PermissionRefused, Refused, UsageError
-from drawwell.host.authority import Authority
-from drawwell.host.registry import GRACE_S, InvitedRegistry
-from drawwell.host.terms import BOTH, changed, public_key, read
 from drawwell.state.rows import PENDING, CertificateRow, ConsumerRow, InvitationRow
 from drawwell.state.store import Store
 from drawwell.units import parse_duration

@@ -1,0 +1,1 @@
+"""Consumers: who they are, their keys and certificates, their terms."""
