@@ -21,10 +21,11 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.entropy.blocks import DrawClass
     from drawwell.errors import ConfigError, RemoteProtocolError, UsageError
     from drawwell.host.generation import logs_copy, tells_of_copy
-    from drawwell.onerng import image, openpgp, sample_image
+    from drawwell.onerng import image, openpgp
     from drawwell.onerng.replies import ReplyParser
     from drawwell.onerng.verify import verify_image
     from drawwell.reports import SourceIdentity, SourceReport, SourceState
+    from drawwell.simulator import firmware_image
     from drawwell.testing.certificates import PaperAuthority
     from drawwell.testing.usb_guest import bulk_packet, control_packet, packet
     from drawwell.units import parse_allowance, parse_duration, parse_size
@@ -314,12 +315,12 @@ def fuzz_openpgp() -> Target:
         with contextlib.suppress(image.BadSignature):
             openpgp.parse_signature(data)
 
-    return run, [sample_image.sign(b"x")]
+    return run, [firmware_image.sign(b"x")]
 
 
 def fuzz_firmware_image() -> Target:
     """The header and the end of a dump, where lengths and the signature are."""
-    dump = sample_image.simulated_dump()
+    dump = firmware_image.simulated_dump()
     end = len(dump) - image.end_area_bytes(3)
 
     def run(data: bytes) -> None:

@@ -27,7 +27,7 @@ GENERATOR_USERS = {
     "cli/direct.py": "the key of the repeat test",
     "crypto/pki.py": "keys and serial numbers of certificates",
     "enrolment/admin.py": "secrets and names of invitations",
-    "host/stick.py": "the noise of the simulated device, which is called simulated everywhere",
+    "simulator/stick.py": "the noise of the simulated device, which is called simulated everywhere",
     "links/suspicion.py": "the key that hides what was granted",
     "roles/lone.py": "the key of the repeat test's hashes",
     "roles/feeder.py": "jitter of retries",

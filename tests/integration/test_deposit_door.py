@@ -17,11 +17,11 @@ from drawwell.doors.deposit import LIMITS, DepositDoor
 from drawwell.doors.door import Limits
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import NoHealthySource, SourceRejected, SourceUnavailable, Starved, UsageError
-from drawwell.host.pty import PtyDevice
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
 from drawwell.roles.lone import LoneSource
 from drawwell.roles.remote import Reception
 from drawwell.service.systemd import Manager
+from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.serving import serving
 from drawwell.testing.station import Site, running

@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from drawwell.onerng import sample_image
 from drawwell.onerng.image import BadSignature
 from drawwell.onerng.openpgp import RsaKey, encode_mpi, encoded_digest, parse_signature, verify
 from drawwell.onerng.verify import Signer, verify_dump
 from drawwell.reports import Firmware
+from drawwell.simulator import firmware_image
 
 pytestmark = pytest.mark.slow
 
@@ -174,39 +174,39 @@ def test_the_wrong_key_is_refused_by_both(keyring: Keyring, other: int) -> None:
 @pytest.mark.parametrize(("version", "size"), LAYOUTS)
 def test_images_signed_by_gnupg_verify(keyring: Keyring, version: int, size: int) -> None:
     """A dump put together as the vendor's build does, signed by gpg, is verified in each layout that holds it."""
-    signed = sample_image.simulated_code(version)
+    signed = firmware_image.simulated_code(version)
     signature = keyring.sign(size, signed)
-    dump = sample_image.assemble_dump(signed, signature, version=version)
+    dump = firmware_image.assemble_dump(signed, signature, version=version)
     assert gpgv_accepts(keyring.export(size), signature, signed)
     assert verify_dump(dump, Signer("test", keyring.key(size))).outcome is Firmware.VERIFIED
 
 
 def test_a_modern_rsa_4096_signature_does_not_fit_version_3(keyring: Keyring) -> None:
     """GnuPG 2 hashes an issuer fingerprint too, and makes more than the 550 bytes that a V3 dump shows."""
-    signed = sample_image.simulated_code(3)
+    signed = firmware_image.simulated_code(3)
     signature = keyring.sign(4096, signed)
     assert len(signature) > 550
     with pytest.raises(ValueError, match="do not fit"):
-        sample_image.assemble_dump(signed, signature, version=3)
+        firmware_image.assemble_dump(signed, signature, version=3)
 
 
 def test_the_vendors_543_bytes_fit_version_3(keyring: Keyring) -> None:
     """An RSA-4096 signature of the old make, as long as the vendor's, passes gpgv and verifies in a V3 dump."""
-    signed = sample_image.simulated_code(3)
+    signed = firmware_image.simulated_code(3)
     # One signature in 256 is a byte shorter, because its figure is smaller.
     attempts = (old_style_signature(keyring, 4096, signed, age) for age in range(20))
     signature = next(attempt for attempt in attempts if len(attempt) == 543)
     assert gpgv_accepts(keyring.export(4096), signature, signed)
-    dump = sample_image.assemble_dump(signed, signature, version=3)
+    dump = firmware_image.assemble_dump(signed, signature, version=3)
     assert verify_dump(dump, Signer("test", keyring.key(4096))).outcome is Firmware.VERIFIED
 
 
 def test_the_exported_test_key_is_good_for_gnupg(keyring: Keyring, tmp_path: Path) -> None:
     """GnuPG imports the simulator's public key, and gpgv accepts the simulated image with it."""
-    (tmp_path / "key.asc").write_text(sample_image.export_public_key())
+    (tmp_path / "key.asc").write_text(firmware_image.export_public_key())
     keyring.gpg("--import", str(tmp_path / "key.asc"))
     keys = tmp_path / "key.gpg"
     keys.write_bytes(keyring.gpg("--export", "simulated@drawwell.invalid"))
-    code = sample_image.simulated_code(3)
-    assert gpgv_accepts(keys, sample_image.sign(code), code)
-    assert not gpgv_accepts(keys, sample_image.sign(code), changed(code, 0))
+    code = firmware_image.simulated_code(3)
+    assert gpgv_accepts(keys, firmware_image.sign(code), code)
+    assert not gpgv_accepts(keys, firmware_image.sign(code), changed(code, 0))

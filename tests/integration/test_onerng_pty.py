@@ -14,10 +14,10 @@ import pytest
 
 from drawwell.drivers.onerng import OneRngSource
 from drawwell.errors import DrawwellError, SourceRejected, SourceUnavailable, UsageError
-from drawwell.host.pty import PtyDevice
 from drawwell.onerng.verify import SIMULATOR, verify_dump
 from drawwell.ports import NoiseSource
 from drawwell.reports import Firmware
+from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.waiting import until
 
 LFLAG = 3

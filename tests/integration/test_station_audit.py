@@ -9,7 +9,7 @@ import pytest
 
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused, UsageError
-from drawwell.host.pty import PtyDevice
+from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.station import Site, running
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import LinkUnavailable
-from drawwell.host.pty import PtyDevice
 from drawwell.links.unix import UnixLink
+from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import until
 

@@ -7,7 +7,7 @@ import pytest
 
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import StateUnavailable
-from drawwell.host.pty import PtyDevice
+from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.daemon import Daemon, command
 from drawwell.testing.station import Site
 

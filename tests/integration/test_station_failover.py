@@ -7,8 +7,8 @@ import os
 import pytest
 
 from drawwell.config.load import load
-from drawwell.host.pty import PtyDevice
 from drawwell.roles.run import Process
+from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.daemon import Daemon
 from drawwell.testing.station import Site
 from drawwell.testing.waiting import until

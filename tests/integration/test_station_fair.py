@@ -8,8 +8,8 @@ import pytest
 
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import Refused
-from drawwell.host.pty import PtyDevice
 from drawwell.links.tls import TlsLink
+from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.certificates import PaperAuthority
 from drawwell.testing.station import Site, running
 from drawwell.wire.contexts import client_context

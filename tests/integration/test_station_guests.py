@@ -20,8 +20,8 @@ from drawwell.errors import (
     Starved,
     UsageError,
 )
-from drawwell.host.pty import PtyDevice
 from drawwell.links.unix import UnixLink
+from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.station import Site, running
 
 PATIENCE_S = 60.0

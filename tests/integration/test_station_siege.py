@@ -15,9 +15,9 @@ import pytest
 from drawwell.crypto import pki
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, DrawwellError, LinkUnavailable, PermissionRefused
-from drawwell.host.pty import PtyDevice
 from drawwell.links.identity import renew_if_due
 from drawwell.links.tls import TlsLink
+from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.certificates import PaperAuthority
 from drawwell.testing.daemon import Daemon
 from drawwell.testing.station import Site, running

@@ -9,8 +9,8 @@ import pytest
 
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import LinkUnavailable, QuotaExceeded
-from drawwell.host.pty import PtyDevice
 from drawwell.links.identity import Identity
+from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.daemon import Daemon, command, hinted
 from drawwell.testing.station import Site
 from drawwell.testing.waiting import until

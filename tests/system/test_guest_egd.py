@@ -15,8 +15,8 @@ import pytest
 
 from drawwell.doors.guest_line import AHEAD_REQUESTS
 from drawwell.entropy.blocks import DrawClass, Grant
-from drawwell.host.pty import PtyDevice
 from drawwell.roles.broker import Broker
+from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.daemon import Daemon, Stick
 from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import DEADLINE_S, wait_until

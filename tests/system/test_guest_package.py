@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from drawwell.onerng.sample_image import export_public_key
 from drawwell.reports import Firmware
+from drawwell.simulator.firmware_image import export_public_key
 from lab.cache import or_skip
 from lab.console import GuestFailed
 from lab.debian import debian

@@ -18,7 +18,7 @@ import pytest
 
 from drawwell.guests.model import Guest, Kind, Via
 from drawwell.guests.plan_qemu import plan
-from drawwell.onerng.sample_image import export_public_key
+from drawwell.simulator.firmware_image import export_public_key
 from lab.cache import or_skip
 from lab.debian import debian
 from lab.guest import QemuGuest

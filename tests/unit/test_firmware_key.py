@@ -12,10 +12,10 @@ from drawwell.config.serving import SourceSection
 from drawwell.errors import ConfigError
 from drawwell.onerng.image import BadSignature
 from drawwell.onerng.openpgp_key import signer_of
-from drawwell.onerng.sample_image import export_public_key, simulated_dump
 from drawwell.onerng.verify import SIMULATOR, VENDOR, verify_dump
 from drawwell.reports import Firmware
 from drawwell.roles.devices import firmware_signer
+from drawwell.simulator.firmware_image import export_public_key, simulated_dump
 
 VENDORS = Path(__file__).resolve().parents[1] / "vectors" / "onerng_pubkey.asc"
 TEST_KEY = export_public_key().encode()

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.onerng.commands import Command, Mode
-from drawwell.onerng.device import POOL_BYTES, Pool, SimulatedOneRng
-from drawwell.onerng.noise import AVALANCHE_ONES, RF_ONES, Fault, SimulatedNoise, biased
 from drawwell.onerng.replies import IdentityReply, ReplyParser, VersionReply
-from drawwell.onerng.sample_image import simulated_dump
 from drawwell.onerng.verify import SIMULATOR, verify_dump
 from drawwell.reports import Firmware
+from drawwell.simulator.device import POOL_BYTES, Pool, SimulatedOneRng
+from drawwell.simulator.firmware_image import simulated_dump
+from drawwell.simulator.noise import AVALANCHE_ONES, RF_ONES, Fault, SimulatedNoise, biased
 
 HARDWARE_ID = bytes(range(16))
 

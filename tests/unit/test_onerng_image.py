@@ -16,7 +16,7 @@ from drawwell.onerng.image import (
     read_image,
     signature_room,
 )
-from drawwell.onerng.sample_image import assemble_dump, simulated_code, simulated_dump
+from drawwell.simulator.firmware_image import assemble_dump, simulated_code, simulated_dump
 
 DUMP = simulated_dump()
 SIGNATURE_AT = 13 + 262_144 - 680

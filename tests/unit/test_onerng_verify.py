@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from drawwell.onerng import published_test_key, vendor_key
 from drawwell.onerng.image import BadSignature, read_image
 from drawwell.onerng.openpgp import encoded_digest, parse_signature, signature_digest, verify
-from drawwell.onerng.sample_image import assemble_dump, sign, simulated_code, simulated_dump
 from drawwell.onerng.verify import SIMULATOR, VENDOR, Signer, verify_dump
 from drawwell.reports import Firmware
+from drawwell.simulator.firmware_image import assemble_dump, sign, simulated_code, simulated_dump
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 VENDOR_FINGERPRINT = "967F859E460B41CF0DEB7857026F85A235D6020C"

@@ -14,9 +14,9 @@ from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import DrawwellError, Refused, SourceUnavailable
 
 if TYPE_CHECKING:
-    from drawwell.host.pty import PtyDevice
     from drawwell.links.tls import TlsLink
     from drawwell.roles.run import Process
+    from drawwell.simulator.pty import PtyDevice
 
 CONFIGURATION = """\
 [broker]
@@ -113,8 +113,8 @@ class Demo:
     async def run(self) -> None:
         """Do the main job."""
         from drawwell.config.load import load
-        from drawwell.host.pty import PtyDevice
         from drawwell.roles.run import Process
+        from drawwell.simulator.pty import PtyDevice
 
         path = self._write_configuration()
         async with PtyDevice(os.path.join(self._folder, "onerng")) as device:

@@ -11,8 +11,8 @@ from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError, UsageError
 
 if TYPE_CHECKING:
-    from drawwell.host.pty import PtyDevice
-    from drawwell.host.usb_stick import UsbStick
+    from drawwell.simulator.pty import PtyDevice
+    from drawwell.simulator.usb import UsbStick
 
     Device = PtyDevice | UsbStick
 
@@ -72,7 +72,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _export_key(path: str, out: Output) -> None:
-    from drawwell.onerng.sample_image import export_public_key
+    from drawwell.simulator.firmware_image import export_public_key
 
     try:
         with open(path, "w", encoding="ascii") as file:
@@ -98,8 +98,8 @@ async def _simulate(args: argparse.Namespace, out: Output) -> None:
 
 
 def _device(args: argparse.Namespace) -> "Device":
-    from drawwell.host.pty import PtyDevice
-    from drawwell.host.usb_stick import UsbStick
+    from drawwell.simulator.pty import PtyDevice
+    from drawwell.simulator.usb import UsbStick
 
     options = {"seed": args.seed, "fault": args.fault, "rate": args.rate, "version": args.firmware}
     return UsbStick(args.usbredir, **options) if args.usbredir else PtyDevice(args.link, **options)
@@ -107,7 +107,7 @@ def _device(args: argparse.Namespace) -> "Device":
 
 def _place(device: "Device") -> str:
     """Where one looks for it: the link, or the virtual machine's socket."""
-    from drawwell.host.pty import PtyDevice
+    from drawwell.simulator.pty import PtyDevice
 
     return str(device.link if isinstance(device, PtyDevice) else device.where)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from drawwell.host.pty import PtyDevice
+from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 
 PROGRAM = (sys.executable, "-m", "drawwell")

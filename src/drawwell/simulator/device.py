@@ -15,8 +15,8 @@ host's bytes and uniform bytes for the noise are arguments. Its oddities are the
 from typing import Final
 
 from drawwell.onerng.commands import HEX, CommandReader, Mode
-from drawwell.onerng.noise import Fault, SimulatedNoise, Uniform, xor
-from drawwell.onerng.sample_image import simulated_dump
+from drawwell.simulator.firmware_image import simulated_dump
+from drawwell.simulator.noise import Fault, SimulatedNoise, Uniform, xor
 
 PACKET_BYTES: Final = 64
 POOL_BYTES: Final = 7 * 1024

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Final
 
 from drawwell.errors import UsageError
-from drawwell.onerng.device import NOISE_RATE, SimulatedOneRng
-from drawwell.onerng.noise import Fault
+from drawwell.simulator.device import NOISE_RATE, SimulatedOneRng
+from drawwell.simulator.noise import Fault
 
 CHUNK_BYTES: Final = 4096
 """What goes out at once: the size of a terminal's input buffer."""

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Self
 
 from drawwell.errors import UsageError
-from drawwell.host.stick import CHUNK_BYTES, TICK_S, Stick, parse_fault
-from drawwell.onerng.device import NOISE_RATE, SimulatedOneRng
-from drawwell.onerng.noise import Fault
+from drawwell.simulator.device import NOISE_RATE, SimulatedOneRng
+from drawwell.simulator.noise import Fault
+from drawwell.simulator.stick import CHUNK_BYTES, TICK_S, Stick, parse_fault
 
 
 class PtyDevice(Stick):

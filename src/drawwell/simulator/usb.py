@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import Final, Self
 
 from drawwell.errors import RemoteProtocolError, UsageError
-from drawwell.host.stick import CHUNK_BYTES, NOISE_RATE, TICK_S, Stick, parse_fault
 from drawwell.onerng import usb as onerng_usb
-from drawwell.onerng.noise import Fault
+from drawwell.simulator.noise import Fault
+from drawwell.simulator.stick import CHUNK_BYTES, NOISE_RATE, TICK_S, Stick, parse_fault
 from drawwell.wire.usb_device import UsbIdentity
 from drawwell.wire.usb_host import UsbHost
 

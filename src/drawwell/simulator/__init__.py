@@ -1,0 +1,1 @@
+"""The simulated OneRNG: a device of its own, on a pseudo-terminal or on USB."""
