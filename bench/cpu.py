@@ -21,6 +21,7 @@ from typing import Final
 from rig.processes import CLIENT_CORE, SERVER_CORE, running, stay_on, wait_for_path
 from rig.report import Report, Samples, arguments, progress
 
+from drawwell.broker.supply import Supply
 from drawwell.entropy.blocks import FullEntropy, TestedBlock
 from drawwell.entropy.conditioning import INPUT_BITS, OUTPUT_BITS, Conditioner
 from drawwell.entropy.continuous import AdaptiveProportionTest, HealthTest, RepetitionCountTest, bits_of
@@ -28,7 +29,6 @@ from drawwell.entropy.cutoffs import BIT_WINDOW, BYTE_WINDOW
 from drawwell.entropy.health import NoiseClaim
 from drawwell.entropy.repeat import RepeatTest
 from drawwell.entropy.reservoir import Reservoir
-from drawwell.roles.supply import Supply
 from drawwell.units import Bits
 
 BLOCK_BYTES: Final = 4096

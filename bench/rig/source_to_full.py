@@ -10,6 +10,7 @@ import os
 import sys
 import time
 
+from drawwell.broker.supply import Supply
 from drawwell.drivers.chardev import CharDeviceSource
 from drawwell.drivers.onerng import OneRngSource
 from drawwell.entropy.health import HealthMonitor, NoiseClaim
@@ -17,7 +18,6 @@ from drawwell.entropy.reservoir import Reservoir
 from drawwell.host.clock import wall_clock
 from drawwell.ports import NoiseSource
 from drawwell.roles.source import SourceRole
-from drawwell.roles.supply import Supply
 from drawwell.testing.waiting import until
 
 

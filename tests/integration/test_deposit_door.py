@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.broker.remote_sources import Reception
 from drawwell.crypto.receipts import read_receipt
 from drawwell.doors.deposit import LIMITS, DepositDoor
 from drawwell.doors.door import Limits
@@ -19,7 +20,6 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import NoHealthySource, SourceRejected, SourceUnavailable, Starved, UsageError
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
 from drawwell.roles.lone import LoneSource
-from drawwell.roles.remote import Reception
 from drawwell.service.systemd import Manager
 from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.scripted import ScriptedSource

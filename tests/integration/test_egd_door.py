@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.broker.account import Terms
+from drawwell.broker.broker import Rules
 from drawwell.doors.door import Limits
 from drawwell.doors.egd import EgdDoor
 from drawwell.entropy.blocks import DrawClass
@@ -21,8 +23,6 @@ from drawwell.errors import (
     QuotaExceeded,
     Starved,
 )
-from drawwell.roles.account import Terms
-from drawwell.roles.broker import Rules
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.testing.serving import serving
 from drawwell.testing.waiting import until

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from drawwell.broker.account import Terms
 from drawwell.crypto import pki
 from drawwell.doors.door import Limits
 from drawwell.doors.tls import TlsDoor
@@ -16,7 +17,6 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, DrawwellError, PermissionRefused, Starved
 from drawwell.links.tls import TlsLink
 from drawwell.ports import Peer
-from drawwell.roles.account import Terms
 from drawwell.testing.certificates import PaperAuthority
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.testing.serving import serving

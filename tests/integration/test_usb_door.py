@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.broker.broker import Rules
 from drawwell.doors.usb import DRAW_BYTES, UsbDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, PermissionRefused, QuotaExceeded
 from drawwell.onerng.replies import ReplyParser, VersionReply
 from drawwell.onerng.usb import virtual_id
-from drawwell.roles.broker import Rules
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.testing.serving import serving
 from drawwell.testing.usb_guest import UsbGuest, bulk_packet, packet

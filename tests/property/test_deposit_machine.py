@@ -6,9 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from drawwell.broker.remote_sources import Reception
 from drawwell.errors import RemoteProtocolError, Starved
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
-from drawwell.roles.remote import Reception
 from drawwell.testing.workbench import Workbench
 from drawwell.wire.deposit import Depositor, Depository, Stage
 from drawwell.wire.deposit_frames import Anew, Deposit, Status

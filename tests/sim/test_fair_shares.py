@@ -5,10 +5,10 @@ import random
 
 import pytest
 
+from drawwell.broker.account import Terms
+from drawwell.broker.broker import Rules
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import Refused, Starved
-from drawwell.roles.account import Terms
-from drawwell.roles.broker import Rules
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.workbench import UNLIMITED, Workbench
 from drawwell.units import Allowance

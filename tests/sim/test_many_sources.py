@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
+from drawwell.broker.broker import Rules
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import NoHealthySource
 from drawwell.reports import SourceState
-from drawwell.roles.broker import Rules
 from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually

@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
+from drawwell.broker.account import Terms
+from drawwell.broker.broker import Rules
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, NoHealthySource, QuotaExceeded, Refused, StateUnavailable
 from drawwell.reports import SourceState
-from drawwell.roles.account import Terms
-from drawwell.roles.broker import Rules
 from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually

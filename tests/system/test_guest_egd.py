@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import pytest
 
+from drawwell.broker.broker import Broker
 from drawwell.doors.guest_line import AHEAD_REQUESTS
 from drawwell.entropy.blocks import DrawClass, Grant
-from drawwell.roles.broker import Broker
 from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.daemon import Daemon, Stick
 from drawwell.testing.station import Site, running

@@ -17,13 +17,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from drawwell.broker.account import Terms
+from drawwell.broker.broker import Rules
 from drawwell.doors.usb import UsbDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.onerng.usb import virtual_id
 from drawwell.onerng.verify import SIMULATOR, verify_dump
 from drawwell.reports import Firmware
-from drawwell.roles.account import Terms
-from drawwell.roles.broker import Rules
 from drawwell.testing.serving import serving
 from drawwell.testing.workbench import Workbench
 from lab.cache import or_skip

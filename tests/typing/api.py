@@ -1,11 +1,11 @@
 """Checked by mypy and never run: what the types must refuse. An ignore that is not needed is an error itself."""
 
+from drawwell.broker.supply import Supply
 from drawwell.entropy.blocks import DrawClass, FullEntropy, Grant, RawBlock, TestedBlock
 from drawwell.entropy.conditioning import Conditioner
 from drawwell.entropy.health import HealthMonitor
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.ports import Sink, Upstream
-from drawwell.roles.supply import Supply
 
 
 async def a_sink_takes_grants_only(sink: Sink, upstream: Upstream, conditioner: Conditioner) -> None:

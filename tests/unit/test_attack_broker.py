@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from drawwell.broker.account import Terms
+from drawwell.broker.broker import Rules
 from drawwell.entropy.blocks import DrawClass
 from drawwell.entropy.quota import QuotaState
 from drawwell.errors import PermissionRefused, Refused, SourceError
-from drawwell.roles.account import Terms
-from drawwell.roles.broker import Rules
 from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.broker import audit_log
+from drawwell.broker.audit_log import AuditLog, Tally
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, NoHealthySource, PermissionRefused
-from drawwell.host import audit
-from drawwell.host.audit import AuditLog, Tally
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.workbench import Workbench
@@ -64,7 +64,7 @@ def test_a_change_of_sources_closes_the_sums() -> None:
 
 def test_a_line_names_a_bounded_number_of_receipts(monkeypatch: pytest.MonkeyPatch) -> None:
     """When there are many receipts the minute is closed early, and none is left out."""
-    monkeypatch.setattr(audit, "RECEIPTS_AT_ONCE", 4)
+    monkeypatch.setattr(audit_log, "RECEIPTS_AT_ONCE", 4)
     tally, taken = Tally(), []
     tally.full = lambda: taken.extend(tally.take())
     for serial in range(10):
@@ -134,8 +134,8 @@ def test_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 def test_a_large_file_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond its size a file becomes .1, that .2 and so on; the oldest go, and no line is lost between."""
-    monkeypatch.setattr(audit, "ROTATE_BYTES", 100)
-    monkeypatch.setattr(audit, "KEPT", 3)
+    monkeypatch.setattr(audit_log, "ROTATE_BYTES", 100)
+    monkeypatch.setattr(audit_log, "KEPT", 3)
     path = tmp_path / "audit.jsonl"
     log = AuditLog(str(path), lambda: 0.0)
     for number in range(50):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.authorisation import ALLOWED, VERBS, Identity, Standing, Way, may
+from drawwell.broker.control import Control
 from drawwell.errors import PermissionRefused, UsageError
-from drawwell.roles.control import Control
 from drawwell.testing.workbench import Workbench
 
 TABLE = """

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drawwell.broker.broker import Rules
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import NoHealthySource
 from drawwell.host.generation import logs_copy, tells_of_copy
 from drawwell.reports import SourceState
-from drawwell.roles.broker import Rules
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.workbench import Workbench

@@ -6,6 +6,8 @@ from collections import Counter
 
 import pytest
 
+from drawwell.broker.account import Terms
+from drawwell.broker.broker import SEED_BYTES, Rules
 from drawwell.crypto.drbg import CtrDrbg
 from drawwell.crypto.receipts import verify_receipt
 from drawwell.entropy.blocks import DrawClass
@@ -18,8 +20,6 @@ from drawwell.errors import (
     Starved,
     StateUnavailable,
 )
-from drawwell.roles.account import Terms
-from drawwell.roles.broker import SEED_BYTES, Rules
 from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually

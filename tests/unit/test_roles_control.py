@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from drawwell.broker.control import Control
 from drawwell.errors import PermissionRefused, SourceUnavailable, UsageError
-from drawwell.roles.control import Control
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.workbench import UNLIMITED, Workbench

@@ -11,8 +11,8 @@ from drawwell.reports import as_json
 from drawwell.units import format_size
 
 if TYPE_CHECKING:
+    from drawwell.broker.broker import Broker
     from drawwell.cli.demo import Customer
-    from drawwell.roles.broker import Broker
 
 LIVE_S = 0.25
 PLAIN_S = 3.0

@@ -11,6 +11,16 @@ from functools import partial
 from typing import Any
 
 from drawwell.authorisation import Way
+from drawwell.broker.audit import Auditor
+from drawwell.broker.broker import Broker
+from drawwell.broker.identities import (
+    OWN_NAMES,
+    certificate_names,
+    configured_terms,
+    local_consumer,
+    ssh_consumer,
+)
+from drawwell.broker.remote_sources import Reception
 from drawwell.config.defaults import SOURCE_USER
 from drawwell.config.doors import EgdSection
 from drawwell.config.kinds import HostPort
@@ -30,17 +40,7 @@ from drawwell.enrolment.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.host.clock import clock_is_set, clock_remark
 from drawwell.host.openssl import offered
-from drawwell.roles.auditing import Auditor
-from drawwell.roles.broker import Broker
-from drawwell.roles.people import (
-    OWN_NAMES,
-    certificate_names,
-    configured_terms,
-    local_consumer,
-    ssh_consumer,
-)
 from drawwell.roles.premises import make_run_dir
-from drawwell.roles.remote import Reception
 from drawwell.service.systemd import Manager
 from drawwell.state.store import Store
 from drawwell.wire.contexts import server_context

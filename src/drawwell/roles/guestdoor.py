@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from drawwell.broker.broker import Broker
 from drawwell.doors.door import Door
 from drawwell.doors.guest import GuestDoor
 from drawwell.doors.guest_egd import GuestEgdDoor
@@ -14,7 +15,6 @@ from drawwell.doors.usb import UsbDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, GuestUnavailable
 from drawwell.guests.model import SOCKETS, Via, guest_directory
-from drawwell.roles.broker import Broker
 from drawwell.roles.premises import make_guest_directory, remove_guest_directory
 from drawwell.service.faults import log_fault
 from drawwell.service.systemd import Manager

@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from drawwell.broker.account import Terms
+from drawwell.broker.broker import Broker
 from drawwell.crypto.pki import CONSUMER_NAME
 from drawwell.doors.guest_egd import GuestEgdDoor
 from drawwell.enrolment.terms import changed
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, Starved, UsageError
 from drawwell.guests.model import WAYS, Kind, Via
-from drawwell.roles.account import Terms
-from drawwell.roles.broker import Broker
 from drawwell.roles.guestdoor import Entrance
 from drawwell.service.systemd import Manager
 from drawwell.state.rows import ConsumerRow, GuestRow

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from drawwell import __version__
 from drawwell.authorisation import Way
+from drawwell.broker.identities import link_consumer
 from drawwell.config.model import Config
 from drawwell.doors.sockets import listens_at
 from drawwell.doors.unix import UnixDoor
@@ -25,7 +26,6 @@ from drawwell.links.identity import LINKS, load
 from drawwell.ports import Upstream
 from drawwell.reports import LinkReport, UpstreamReport, as_json
 from drawwell.roles.assemble import identity_directory, make_upstream
-from drawwell.roles.people import link_consumer
 from drawwell.roles.premises import make_run_dir
 from drawwell.roles.renewal import keep_renewed
 from drawwell.service.status import Tending

@@ -7,6 +7,7 @@ import random
 import signal
 from collections.abc import Callable
 
+from drawwell.broker.identities import KERNEL
 from drawwell.config.defaults import LOCAL
 from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass
@@ -18,7 +19,6 @@ from drawwell.links.memory import MemoryLink
 from drawwell.ports import Upstream
 from drawwell.roles.assemble import identity_directory, make_sink, make_upstream
 from drawwell.roles.consumer import ConsumerRole
-from drawwell.roles.people import KERNEL
 from drawwell.roles.renewal import keep_renewed
 from drawwell.roles.station import Station
 from drawwell.service.status import Tending

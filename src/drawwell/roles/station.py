@@ -8,6 +8,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from drawwell.broker.account import Terms
+from drawwell.broker.audit import Auditor
+from drawwell.broker.broker import Broker, Rules
+from drawwell.broker.control import Answer, Control
+from drawwell.broker.identities import OWN_NAMES, configured_terms, invited_terms
+from drawwell.broker.remote_sources import Reception
+from drawwell.broker.reservations import WriteAhead
+from drawwell.broker.supply import Supply
 from drawwell.config.model import TABLES, Config, Table
 from drawwell.config.serving import ConsumerSection
 from drawwell.crypto.drbg import self_test
@@ -17,23 +25,11 @@ from drawwell.entropy.health import HealthMonitor
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import DrawwellError, StateUnavailable, UsageError
 from drawwell.host.clock import wall_clock
-from drawwell.roles.account import Terms
-from drawwell.roles.auditing import Auditor
-from drawwell.roles.broker import Broker, Rules
-from drawwell.roles.control import Answer, Control
 from drawwell.roles.devices import make_driver
 from drawwell.roles.doorways import Doorways
 from drawwell.roles.guests import Guests
-from drawwell.roles.people import (
-    OWN_NAMES,
-    configured_terms,
-    invited_terms,
-)
 from drawwell.roles.premises import DESCRIPTORS, allow_descriptors
-from drawwell.roles.remote import Reception
 from drawwell.roles.source import SourceRole
-from drawwell.roles.supply import Supply
-from drawwell.roles.writeahead import WriteAhead
 from drawwell.service.status import BrokerWords
 from drawwell.service.systemd import Manager
 from drawwell.state.files import make_private_directory, read_file, replace_file

@@ -4,6 +4,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+from drawwell.broker.account import Terms
+from drawwell.broker.broker import Broker, Rules
+from drawwell.broker.reservations import WriteAhead
+from drawwell.broker.supply import Supply
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.entropy.blocks import DrawClass, FullEntropy, TestedBlock
 from drawwell.entropy.conditioning import Conditioner
@@ -11,11 +15,7 @@ from drawwell.entropy.health import HealthMonitor, NoiseClaim
 from drawwell.entropy.quota import QuotaState
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import StateUnavailable
-from drawwell.roles.account import Terms
-from drawwell.roles.broker import Broker, Rules
 from drawwell.roles.source import SourceRole
-from drawwell.roles.supply import Supply
-from drawwell.roles.writeahead import WriteAhead
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.waiting import until
 from drawwell.units import Bits

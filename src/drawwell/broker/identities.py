@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterable, Mapping
 
 from drawwell.authorisation import DRAW, SPEAK, Identity, Standing, Way, may
+from drawwell.broker.account import Terms
 from drawwell.config.defaults import LOCAL
 from drawwell.config.model import Config
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.entropy.blocks import DrawClass
-from drawwell.roles.account import Terms
 from drawwell.state.rows import ConsumerRow
 
 KERNEL = "kernel"

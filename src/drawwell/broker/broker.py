@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from drawwell import __version__
+from drawwell.broker.account import Account, Terms
+from drawwell.broker.audit_log import Tally
+from drawwell.broker.queue import Line, Place
+from drawwell.broker.reservations import WriteAhead
+from drawwell.broker.supply import Supply
 from drawwell.crypto.drbg import CtrDrbg
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
-from drawwell.host.audit import Tally
 from drawwell.ports import Sink, Source
 from drawwell.reports import BrokerReport, ConsumerReport
-from drawwell.roles.account import Account, Terms
-from drawwell.roles.line import Line, Place
-from drawwell.roles.supply import Supply
-from drawwell.roles.writeahead import WriteAhead
 from drawwell.wire.limits import MAX_DRAW_BYTES, RECEIPT_KEY_BYTES
 
 SEED_BYTES = 48

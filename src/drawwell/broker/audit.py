@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from drawwell import __version__
+from drawwell.broker.audit_log import AuditLog
+from drawwell.broker.broker import Broker
 from drawwell.doors.door import Door
-from drawwell.host.audit import AuditLog
-from drawwell.roles.broker import Broker
 
 UNREMARKABLE = frozenset({"status", "receipt-key", "consumer.list", "guest.list"})
 """Verbs that change nothing."""

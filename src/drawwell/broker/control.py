@@ -5,10 +5,10 @@ from typing import Any
 
 from drawwell import __version__
 from drawwell.authorisation import Identity, Standing, Way, may
+from drawwell.broker.broker import Broker
 from drawwell.errors import DrawwellError, SourceUnavailable, UsageError
 from drawwell.ports import Source
 from drawwell.reports import as_json
-from drawwell.roles.broker import Broker
 
 Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Takes the asking consumer's name ("" for the owner) and the arguments."""

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
+from drawwell.broker.broker import Broker
+from drawwell.broker.supply import Supply
 from drawwell.config.kinds import NAME
 from drawwell.config.rules import MAX_SOURCES
 from drawwell.config.serving import SourceSection
 from drawwell.entropy.blocks import FullEntropy
 from drawwell.errors import SourceUnavailable, UsageError
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
-from drawwell.roles.broker import Broker
-from drawwell.roles.supply import Supply
 from drawwell.units import Bits
 from drawwell.wire.deposit_frames import Deposit
 

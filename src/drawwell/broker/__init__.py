@@ -1,0 +1,1 @@
+"""The decision about a draw: quota, accounts, queue, supply, audit."""
