@@ -29,11 +29,11 @@ GENERATOR_USERS = {
     "enrolment/admin.py": "secrets and names of invitations",
     "simulator/stick.py": "the noise of the simulated device, which is called simulated everywhere",
     "links/suspicion.py": "the key that hides what was granted",
-    "roles/lone.py": "the key of the repeat test's hashes",
-    "roles/feeder.py": "jitter of retries",
-    "roles/relay.py": "jitter of retries",
+    "roles/source_process.py": "the key of the repeat test's hashes",
+    "roles/kernel_process.py": "jitter of retries",
+    "roles/link_process.py": "jitter of retries",
     "roles/run.py": "jitter of retries",
-    "roles/station.py": "keys of the repeat test and of receipts, and additional input that counts as nothing",
+    "roles/broker_process.py": "keys of the repeat test and of receipts, and additional input that counts as nothing",
     "sinks/kernel.py": "/dev/random is what it feeds",
 }
 """Who may ask another generator than the noise sources, and for what: never for what is served."""

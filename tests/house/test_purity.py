@@ -20,13 +20,13 @@ PRIVILEGED = (
     "sinks",
     "host/kernel.py",
     "roles/source.py",
-    "roles/devices.py",
-    "roles/lone.py",
+    "roles/make_driver.py",
+    "roles/source_process.py",
     "links/deposit.py",
     "roles/consumer.py",
     "links/memory.py",
     "links/unix.py",
-    "roles/feeder.py",
+    "roles/kernel_process.py",
 )
 IMPURE_MODULES = set(
     "asyncio logging os pathlib random secrets select socket subprocess tempfile threading time".split()  # noqa: SIM905
@@ -136,7 +136,7 @@ def test_the_process_that_holds_cap_sys_admin_loads_no_tls_and_no_parser_of_the_
     )
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())
-    assert "drawwell.roles.feeder" in loaded
+    assert "drawwell.roles.kernel_process" in loaded
     assert loaded & {"ssl", "_ssl", "h11", "cryptography", "http", "urllib.request", "email"} == set()
     ours = {name.removeprefix("drawwell.") for name in loaded if name.startswith("drawwell.")}
     assert {name for name in ours if name.startswith("links.")} == {
@@ -171,7 +171,7 @@ def test_the_process_that_holds_the_device_loads_no_cryptography_and_nothing_of_
     )
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())
-    assert "drawwell.roles.lone" in loaded
+    assert "drawwell.roles.source_process" in loaded
     assert {name.split(".")[0] for name in loaded} - sys.stdlib_module_names == {"drawwell"}
     assert loaded & {"ssl", "_ssl", "http", "urllib.request", "email"} == set()
     ours = {name.removeprefix("drawwell.") for name in loaded if name.startswith("drawwell.")}

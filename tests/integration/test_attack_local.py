@@ -10,7 +10,7 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused, StateUnavailable
 from drawwell.links.identity import Staging
 from drawwell.links.unix import UnixLink
-from drawwell.roles.premises import make_run_dir
+from drawwell.roles.directories import make_run_dir
 from drawwell.state.store import Store
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.testing.serving import serving

@@ -16,7 +16,7 @@ from drawwell.errors import AuthenticationFailed
 from drawwell.host import clock
 from drawwell.host.clock import clock_is_set, clock_remark, wall_clock
 from drawwell.ports import Peer
-from drawwell.roles.assemble import tls_link
+from drawwell.roles.make_links_and_sinks import tls_link
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.testing.serving import serving
 from drawwell.wire.contexts import server_context

@@ -19,7 +19,7 @@ from drawwell.doors.door import Limits
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import NoHealthySource, SourceRejected, SourceUnavailable, Starved, UsageError
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
-from drawwell.roles.lone import LoneSource
+from drawwell.roles.source_process import LoneSource
 from drawwell.service.systemd import Manager
 from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.scripted import ScriptedSource

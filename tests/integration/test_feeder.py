@@ -18,8 +18,8 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused
 from drawwell.host.kernel import KernelFacts
 from drawwell.links.unix import UnixLink
-from drawwell.roles.feeder import Feeder, Vouched, believed, read_report
-from drawwell.roles.relay import LinkProcess
+from drawwell.roles.kernel_process import Feeder, Vouched, believed, read_report
+from drawwell.roles.link_process import LinkProcess
 from drawwell.service.systemd import Manager
 from drawwell.sinks.kernel import RNDADDENTROPY, KernelSink
 from drawwell.testing.daemon import Stick, command

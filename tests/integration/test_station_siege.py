@@ -220,7 +220,9 @@ def test_a_revocation_reaches_an_open_session_at_its_next_draw(folder) -> None:
 def test_a_machine_whose_certificate_ran_out_renews_and_draws(folder, monkeypatch) -> None:
     """After two weeks off a machine is refused draws, renews with its old key over the same door, and draws."""
     site, ahead = Site(folder), [0.0]
-    monkeypatch.setattr("drawwell.roles.station.wall_clock", lambda _=0.0: lambda: time.time() + ahead[0])
+    monkeypatch.setattr(
+        "drawwell.roles.broker_process.wall_clock", lambda _=0.0: lambda: time.time() + ahead[0]
+    )
 
     async def run() -> None:
         async with PtyDevice(folder / "stick", seed=5, rate=0), running(site):

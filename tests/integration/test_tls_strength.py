@@ -10,7 +10,7 @@ from drawwell.config.kinds import HostPort
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import LinkUnavailable
 from drawwell.host.openssl import offered
-from drawwell.roles.assemble import tls_link
+from drawwell.roles.make_links_and_sinks import tls_link
 from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.certificates import PaperAuthority
 from drawwell.testing.station import Site, own_address, running

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from drawwell.roles.asking import HUNG_S, Watched
+from drawwell.roles.source_commands import HUNG_S, Watched
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 

@@ -6,7 +6,7 @@ from drawwell.config.load import load
 from drawwell.config.model import Config
 from drawwell.drivers.discovery import UsbDevice
 from drawwell.errors import SourceUnavailable
-from drawwell.roles.devices import OTHERS_MIN_ENTROPY, make_driver, source_by_node, source_by_stable_name
+from drawwell.roles.make_driver import OTHERS_MIN_ENTROPY, make_driver, source_by_node, source_by_stable_name
 
 PORT = "pci-0000:00:14.0-usb-0:1.2"
 OTHER_PORT = "pci-0000:00:14.0-usb-0:1.3"

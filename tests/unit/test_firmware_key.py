@@ -14,7 +14,7 @@ from drawwell.onerng.image import BadSignature
 from drawwell.onerng.openpgp_key import signer_of
 from drawwell.onerng.verify import SIMULATOR, VENDOR, verify_dump
 from drawwell.reports import Firmware
-from drawwell.roles.devices import firmware_signer
+from drawwell.roles.make_driver import firmware_signer
 from drawwell.simulator.firmware_image import export_public_key, simulated_dump
 
 VENDORS = Path(__file__).resolve().parents[1] / "vectors" / "onerng_pubkey.asc"

@@ -6,7 +6,7 @@ import pytest
 
 from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
-from drawwell.roles.lone import LoneSource, SourceWords
+from drawwell.roles.source_process import LoneSource, SourceWords
 from drawwell.service.systemd import Manager
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually

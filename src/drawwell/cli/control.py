@@ -116,7 +116,7 @@ def upstream(args: argparse.Namespace) -> Upstream:
 def _elsewhere(config: "Config", via: str | None) -> Upstream:
     """A broker across a network; what that needs is not imported for one on this machine."""
     from drawwell.links.identity import LINKS, load_all
-    from drawwell.roles.assemble import make_upstream
+    from drawwell.roles.make_links_and_sinks import make_upstream
 
     links_dir = os.path.join(config.broker.state_dir, LINKS)
     if via:
@@ -145,7 +145,7 @@ def named(via: str, links_dir: str) -> Upstream:
     """A broker by URL, by the name of its link, or by the link's directory."""
     from drawwell.config.drawing import UpstreamSection
     from drawwell.config.kinds import BrokerUrl, parse_host_port
-    from drawwell.roles.assemble import make_upstream, tls_link
+    from drawwell.roles.make_links_and_sinks import make_upstream, tls_link
 
     if "://" in via:
         try:

@@ -178,7 +178,7 @@ class Demo:
         from drawwell.crypto.tokens import parse_token
         from drawwell.links.enrol import join
         from drawwell.links.unix import UnixLink
-        from drawwell.roles.assemble import tls_link
+        from drawwell.roles.make_links_and_sinks import tls_link
         from drawwell.state.files import read_file
 
         assert process.station is not None  # noqa: S101

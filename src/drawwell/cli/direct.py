@@ -22,7 +22,7 @@ def open_driver(args: argparse.Namespace) -> tuple[NoiseSource, Any]:
     The name is one of the configuration, or a device node; nothing means the only configured source.
     """
     from drawwell.config.load import load
-    from drawwell.roles.devices import make_driver, pick_source
+    from drawwell.roles.make_driver import make_driver, pick_source
 
     return make_driver(pick_source(load(args.config), args.source))
 

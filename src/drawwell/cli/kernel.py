@@ -40,7 +40,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, out: Output) -> int:
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio asks for it, and does without
     from drawwell.config.load import load
-    from drawwell.roles.feeder import Feeder
+    from drawwell.roles.kernel_process import Feeder
     from drawwell.service.systemd import Manager
     from drawwell.sinks.kernel import require_privilege
 
@@ -57,7 +57,7 @@ def _wait(args: argparse.Namespace, out: Output) -> int:
     import time
 
     from drawwell.config.load import load
-    from drawwell.roles.feeder import read_report
+    from drawwell.roles.kernel_process import read_report
     from drawwell.units import parse_duration
 
     path = load(args.config).broker.feed_report

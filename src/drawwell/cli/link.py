@@ -27,7 +27,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, out: Output) -> int:
     from drawwell.config.load import load
     from drawwell.host.openssl import insist_on_post_quantum
-    from drawwell.roles.relay import LinkProcess
+    from drawwell.roles.link_process import LinkProcess
     from drawwell.service.systemd import Manager
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)

@@ -118,7 +118,7 @@ async def _directly(
     from drawwell.config.load import load
     from drawwell.drivers.onerng import OneRngSource
     from drawwell.onerng.verify import VENDOR
-    from drawwell.roles.devices import firmware_signer
+    from drawwell.roles.make_driver import firmware_signer
 
     sections = [each for each in load(args.config).sources if each.driver == "onerng"]
     verb, section = args.verb, next((each for each in sections if each.path in {path, "auto"}), None)

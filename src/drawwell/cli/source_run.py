@@ -54,8 +54,8 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio asks for it, and does without
     from drawwell.cli.run import run_until_stopped, set_up_logging
     from drawwell.config.load import load
-    from drawwell.roles.devices import make_driver
-    from drawwell.roles.lone import LoneSource
+    from drawwell.roles.make_driver import make_driver
+    from drawwell.roles.source_process import LoneSource
     from drawwell.service.systemd import Manager
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 def _section(args: argparse.Namespace, config: "Config") -> "SourceSection":
     from drawwell.drivers.discovery import discover
-    from drawwell.roles.devices import pick_source, source_by_node, source_by_stable_name
+    from drawwell.roles.make_driver import pick_source, source_by_node, source_by_stable_name
 
     if sum(each is not None for each in (args.source, args.device, args.stable_name)) > 1:
         raise UsageError("which source?", hint="Say NAME, --device or --stable-name, and one of them.")

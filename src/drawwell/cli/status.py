@@ -77,7 +77,7 @@ def _report(config: "Config") -> dict[str, Any]:
         NoBroker: nothing of ours runs here.
     """
     from drawwell.cli import control
-    from drawwell.roles.feeder import read_report
+    from drawwell.roles.kernel_process import read_report
 
     feed = read_report(config.broker.feed_report)
     try:

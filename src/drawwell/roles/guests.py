@@ -13,7 +13,7 @@ from drawwell.enrolment.terms import changed
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, Starved, UsageError
 from drawwell.guests.model import WAYS, Kind, Via
-from drawwell.roles.guestdoor import Entrance
+from drawwell.roles.guest_door import Entrance
 from drawwell.service.systemd import Manager
 from drawwell.state.rows import ConsumerRow, GuestRow
 from drawwell.state.store import Store

@@ -17,10 +17,10 @@ from drawwell.links.failover import Failover
 from drawwell.links.identity import LINKS
 from drawwell.links.memory import MemoryLink
 from drawwell.ports import Upstream
-from drawwell.roles.assemble import identity_directory, make_sink, make_upstream
+from drawwell.roles.broker_process import Station
+from drawwell.roles.certificate_renewal import keep_renewed
 from drawwell.roles.consumer import ConsumerRole
-from drawwell.roles.renewal import keep_renewed
-from drawwell.roles.station import Station
+from drawwell.roles.make_links_and_sinks import identity_directory, make_sink, make_upstream
 from drawwell.service.status import Tending
 from drawwell.service.systemd import Manager
 from drawwell.sinks.kernel import KernelSink, require_privilege

@@ -26,7 +26,7 @@ from drawwell.errors import (
 )
 from drawwell.ports import Depot, NoiseSource
 from drawwell.reports import Firmware, Report, SourceReport, SourceState, as_json
-from drawwell.roles.asking import Command, Watched
+from drawwell.roles.source_commands import Command, Watched
 from drawwell.service.faults import log_fault
 
 log = logging.getLogger("drawwell.source")

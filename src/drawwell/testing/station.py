@@ -16,7 +16,7 @@ from drawwell.links.enrol import join
 from drawwell.links.identity import Identity
 from drawwell.links.tls import TlsLink
 from drawwell.links.unix import UnixLink
-from drawwell.roles.assemble import tls_link
+from drawwell.roles.make_links_and_sinks import tls_link
 from drawwell.roles.run import Process
 from drawwell.testing.waiting import DEADLINE_S, until
 

@@ -25,10 +25,10 @@ from drawwell.entropy.health import HealthMonitor
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import DrawwellError, StateUnavailable, UsageError
 from drawwell.host.clock import wall_clock
-from drawwell.roles.devices import make_driver
-from drawwell.roles.doorways import Doorways
+from drawwell.roles.directories import DESCRIPTORS, allow_descriptors
+from drawwell.roles.doors import Doorways
 from drawwell.roles.guests import Guests
-from drawwell.roles.premises import DESCRIPTORS, allow_descriptors
+from drawwell.roles.make_driver import make_driver
 from drawwell.roles.source import SourceRole
 from drawwell.service.status import BrokerWords
 from drawwell.service.systemd import Manager

@@ -40,7 +40,7 @@ from drawwell.enrolment.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.host.clock import clock_is_set, clock_remark
 from drawwell.host.openssl import offered
-from drawwell.roles.premises import make_run_dir
+from drawwell.roles.directories import make_run_dir
 from drawwell.service.systemd import Manager
 from drawwell.state.store import Store
 from drawwell.wire.contexts import server_context

@@ -25,9 +25,9 @@ from drawwell.links.failover import Failover
 from drawwell.links.identity import LINKS, load
 from drawwell.ports import Upstream
 from drawwell.reports import LinkReport, UpstreamReport, as_json
-from drawwell.roles.assemble import identity_directory, make_upstream
-from drawwell.roles.premises import make_run_dir
-from drawwell.roles.renewal import keep_renewed
+from drawwell.roles.certificate_renewal import keep_renewed
+from drawwell.roles.directories import make_run_dir
+from drawwell.roles.make_links_and_sinks import identity_directory, make_upstream
 from drawwell.service.status import Tending
 from drawwell.service.systemd import Manager
 from drawwell.units import format_size

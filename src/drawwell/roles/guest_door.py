@@ -15,7 +15,7 @@ from drawwell.doors.usb import UsbDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, GuestUnavailable
 from drawwell.guests.model import SOCKETS, Via, guest_directory
-from drawwell.roles.premises import make_guest_directory, remove_guest_directory
+from drawwell.roles.directories import make_guest_directory, remove_guest_directory
 from drawwell.service.faults import log_fault
 from drawwell.service.systemd import Manager
 from drawwell.state.rows import GuestRow
