@@ -13,7 +13,7 @@ import atheris  # type: ignore[import-untyped]
 with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.config.defaults import Machine
     from drawwell.config.load import load
-    from drawwell.config.text import sample
+    from drawwell.config.render import sample
     from drawwell.crypto import pki
     from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, read_receipt, receipt_key_from_seed
     from drawwell.crypto.sshkeys import parse_public_key

@@ -15,7 +15,7 @@ from drawwell.cli import NOUNS, build_parser
 from drawwell.cli.tree import Command, command_tree
 from drawwell.config.fields import Setting, settings
 from drawwell.config.model import TABLES
-from drawwell.config.text import sample
+from drawwell.config.render import sample
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "drawwell"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.config.kinds import HostPort
+from drawwell.config.values import HostPort
 from drawwell.crypto import pki
 from drawwell.doors.tls import TlsDoor
 from drawwell.enrolment.registry import OwnPkiRegistry

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.config.kinds import HostPort
+from drawwell.config.values import HostPort
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import LinkUnavailable
 from drawwell.host.openssl import offered

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drawwell.config.lines import key_lines
+from drawwell.config.toml_lines import key_lines
 
 
 def test_keys_tables_and_lists_of_tables() -> None:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.config.defaults import Machine
-from drawwell.config.kinds import HostPort
 from drawwell.config.load import load
 from drawwell.config.model import Config
+from drawwell.config.values import HostPort
 from drawwell.errors import ConfigError, PermissionRefused
 from drawwell.units import Allowance
 

@@ -11,7 +11,7 @@ from drawwell.config.defaults import Machine
 from drawwell.config.fields import Setting, settings
 from drawwell.config.load import load
 from drawwell.config.model import TABLES, Config
-from drawwell.config.text import as_document, sample, shown
+from drawwell.config.render import as_document, sample, shown
 
 MACHINE = Machine("well", 0, "/root", {}, {"www-data": 33}.get)
 EVERY_SETTING = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawwell.config.serving import SourceSection
+from drawwell.config.broker_side import SourceSection
 from drawwell.errors import ConfigError
 from drawwell.onerng.image import BadSignature
 from drawwell.onerng.openpgp_key import signer_of

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawwell.config.legacy import Migration, Verdict, assignments, from_onerng
-from drawwell.config.legacy_rngd import from_rng_tools, options
 from drawwell.config.load import load
+from drawwell.config.migrate.rngd import from_rng_tools, options
+from drawwell.config.migrate.settings import Migration, Verdict, assignments, from_onerng
 
 SHIPPED = """#!/bin/sh
 # set to 0 to not start rngd

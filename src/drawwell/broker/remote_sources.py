@@ -11,9 +11,9 @@ from typing import Any, Final, Protocol
 
 from drawwell.broker.broker import Broker
 from drawwell.broker.supply import Supply
-from drawwell.config.kinds import NAME
-from drawwell.config.rules import MAX_SOURCES
-from drawwell.config.serving import SourceSection
+from drawwell.config.broker_side import SourceSection
+from drawwell.config.validation import MAX_SOURCES
+from drawwell.config.values import NAME
 from drawwell.entropy.blocks import FullEntropy
 from drawwell.errors import SourceUnavailable, UsageError
 from drawwell.reports import SourceIdentity, SourceReport, SourceState

@@ -46,7 +46,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 def _show(args: argparse.Namespace, out: Output) -> int:
     from drawwell.config.load import load
-    from drawwell.config.text import as_document, shown
+    from drawwell.config.render import as_document, shown
 
     config = load(args.config)
     out.say(
@@ -70,7 +70,7 @@ def _check(args: argparse.Namespace, out: Output) -> int:
 
 
 def _sample(_args: argparse.Namespace, out: Output) -> int:
-    from drawwell.config.text import sample
+    from drawwell.config.render import sample
 
     text = sample()
     out.result({"sample": text}, text.rstrip("\n"))

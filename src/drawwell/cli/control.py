@@ -143,8 +143,8 @@ def _together(links: list[Upstream], mix: int = 1) -> Upstream:
 
 def named(via: str, links_dir: str) -> Upstream:
     """A broker by URL, by the name of its link, or by the link's directory."""
-    from drawwell.config.drawing import UpstreamSection
-    from drawwell.config.kinds import BrokerUrl, parse_host_port
+    from drawwell.config.consumer_side import UpstreamSection
+    from drawwell.config.values import BrokerUrl, parse_host_port
     from drawwell.roles.make_links_and_sinks import make_upstream, tls_link
 
     if "://" in via:

@@ -174,7 +174,7 @@ class Demo:
 
     async def _enrol(self, process: "Process", name: str, rate: str, quota: str, piece_bytes: int) -> None:
         """Invite over the control socket, then join as the other machine would."""
-        from drawwell.config.kinds import parse_host_port
+        from drawwell.config.values import parse_host_port
         from drawwell.crypto.tokens import parse_token
         from drawwell.links.enrol import join
         from drawwell.links.unix import UnixLink

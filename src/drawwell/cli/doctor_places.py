@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from drawwell.cli.finding import Finding
-from drawwell.config.kinds import HostPort
+from drawwell.config.values import HostPort
 from drawwell.errors import DrawwellError, Refused, StateUnavailable
 from drawwell.host.virtual import VirtualFacts
 from drawwell.units import format_duration, format_size

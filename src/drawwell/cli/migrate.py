@@ -11,7 +11,7 @@ from drawwell.errors import UsageError
 
 if TYPE_CHECKING:
     from drawwell.cli.rivals import Rival
-    from drawwell.config.legacy import Migration
+    from drawwell.config.migrate.settings import Migration
 
 ONERNG_CONF = "/etc/onerng.conf"
 PLACES = (ONERNG_CONF, "/etc/default/rng-tools*")
@@ -69,8 +69,8 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _read(files: Sequence[str]) -> "Migration":
-    from drawwell.config.legacy import Migration, assignments, from_onerng
-    from drawwell.config.legacy_rngd import from_rng_tools
+    from drawwell.config.migrate.rngd import from_rng_tools
+    from drawwell.config.migrate.settings import Migration, assignments, from_onerng
 
     migration = Migration()
     for file in files:

@@ -125,7 +125,7 @@ def _others() -> str:
 
 def _configuration(args: argparse.Namespace) -> str:
     from drawwell.config.load import load
-    from drawwell.config.text import shown
+    from drawwell.config.render import shown
 
     return shown(load(args.config), origin=True)
 

@@ -13,8 +13,8 @@ from drawwell.cli.output import Output
 from drawwell.errors import UsageError
 
 if TYPE_CHECKING:
+    from drawwell.config.broker_side import SourceSection
     from drawwell.config.model import Config
-    from drawwell.config.serving import SourceSection
 
 _EPILOG = """\
 It ends with 69 when the device is gone, and with 65 when it is not what it claims to be or its firmware is not

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from drawwell.config.kinds import HostPort
+from drawwell.config.broker_side import BrokerSection, ConsumerSection, SourceSection
 from drawwell.config.model import DEFAULT, Config
-from drawwell.config.serving import BrokerSection, ConsumerSection, SourceSection
+from drawwell.config.values import HostPort
 
 ENROL_PORT: Final = 55001
 ONERNG_MIN_ENTROPY: Final = 6.0

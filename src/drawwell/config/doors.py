@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 
 from drawwell.config.fields import setting
-from drawwell.config.kinds import (
+from drawwell.config.values import (
     NAME,
     PATH,
     Choice,

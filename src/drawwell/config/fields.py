@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from drawwell.config.kinds import Kind
+from drawwell.config.values import Kind
 
 _KEY: Final = "setting"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from drawwell.config.lines import Path, key_lines
+from drawwell.config.toml_lines import Path, key_lines
 from drawwell.errors import PermissionRefused
 
 MAX_BYTES: Final = 2**20

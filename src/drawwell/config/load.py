@@ -9,7 +9,7 @@ from drawwell.config.defaults import Machine, complete
 from drawwell.config.fields import Setting, settings
 from drawwell.config.files import Document, Fault, Origin, configuration_files, read_document
 from drawwell.config.model import TABLES, Config, Table
-from drawwell.config.rules import broken_rules
+from drawwell.config.validation import broken_rules
 from drawwell.errors import ConfigError
 
 DIRECTORY: Final = "/etc/drawwell"

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from drawwell.config.broker_side import AuditSection, BrokerSection, ConsumerSection, SourceSection
+from drawwell.config.consumer_side import KernelSection, LinksSection, SinkSection, UpstreamSection
 from drawwell.config.doors import (
     ControlSection,
     EgdSection,
@@ -15,8 +17,6 @@ from drawwell.config.doors import (
     TlsSection,
     UnixSection,
 )
-from drawwell.config.drawing import KernelSection, LinksSection, SinkSection, UpstreamSection
-from drawwell.config.serving import AuditSection, BrokerSection, ConsumerSection, SourceSection
 
 DEFAULT: Final = "default"
 """The origin of a value that nobody wrote."""

@@ -16,8 +16,8 @@ from drawwell.broker.identities import OWN_NAMES, configured_terms, invited_term
 from drawwell.broker.remote_sources import Reception
 from drawwell.broker.reservations import WriteAhead
 from drawwell.broker.supply import Supply
+from drawwell.config.broker_side import ConsumerSection
 from drawwell.config.model import TABLES, Config, Table
-from drawwell.config.serving import ConsumerSection
 from drawwell.crypto.drbg import self_test
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.enrolment.first_boot_seeds import Seeds

@@ -23,8 +23,8 @@ from drawwell.broker.identities import (
 from drawwell.broker.remote_sources import Reception
 from drawwell.config.defaults import SOURCE_USER
 from drawwell.config.doors import EgdSection
-from drawwell.config.kinds import HostPort
 from drawwell.config.model import Config
+from drawwell.config.values import HostPort
 from drawwell.doors.deposit import DepositDoor
 from drawwell.doors.door import Door, Limits
 from drawwell.doors.egd import EgdDoor

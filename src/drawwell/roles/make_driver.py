@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from drawwell.config.broker_side import SourceSection
 from drawwell.config.model import Config
-from drawwell.config.serving import SourceSection
 from drawwell.drivers.chardev import CharDeviceSource
 from drawwell.drivers.discovery import ONERNG, UsbDevice
 from drawwell.drivers.execute import ExecSource

@@ -4,8 +4,8 @@ import os
 import ssl
 
 from drawwell.config.addresses import SshAddress
-from drawwell.config.drawing import SinkSection, UpstreamSection
-from drawwell.config.kinds import HostPort
+from drawwell.config.consumer_side import SinkSection, UpstreamSection
+from drawwell.config.values import HostPort
 from drawwell.errors import StateUnavailable
 from drawwell.host.clock import clock_is_set
 from drawwell.links.identity import CA, CERTIFICATE, KEY, load_all

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from drawwell.config.kinds import parse_host_port
 from drawwell.config.load import load
+from drawwell.config.values import parse_host_port
 from drawwell.crypto.tokens import parse_token
 from drawwell.errors import DrawwellError
 from drawwell.links.enrol import join

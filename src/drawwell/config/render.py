@@ -5,11 +5,11 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any, Final
 
+from drawwell.config.broker_side import SourceSection
 from drawwell.config.fields import Setting, settings
-from drawwell.config.kinds import Listen, LocalListen
 from drawwell.config.model import TABLES, Config, Table
-from drawwell.config.rules import ONLY_FOR
-from drawwell.config.serving import SourceSection
+from drawwell.config.validation import ONLY_FOR
+from drawwell.config.values import Listen, LocalListen
 
 _WIDTH: Final = 100
 _SAMPLE_HEAD: Final = """\

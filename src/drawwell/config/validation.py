@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from drawwell.config.kinds import HostPort
+from drawwell.config.broker_side import SourceSection
 from drawwell.config.model import DEFAULT, Config
-from drawwell.config.serving import SourceSection
+from drawwell.config.values import HostPort
 from drawwell.units import format_size
 
 SEED_BYTES: Final = 48

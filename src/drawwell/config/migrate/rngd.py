@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from drawwell.config.legacy import FEED, ONERNG, Assignment, Migration, Setting, assignments, quoted
+from drawwell.config.migrate.settings import FEED, ONERNG, Assignment, Migration, Setting, assignments, quoted
 
 DEVICE_NAMES: Final = {"HRNGDEVICE", "RNGDEVICE"}
 OPTION_NAMES: Final = {"RNGDOPTIONS", "RNGD_OPTS", "RNGD_ARGS", "EXTRA_OPTIONS"}

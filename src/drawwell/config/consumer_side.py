@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from drawwell.config.addresses import SshAddress, parse_ssh_address
 from drawwell.config.fields import setting
-from drawwell.config.kinds import (
+from drawwell.config.values import (
     PATH,
     BrokerUrl,
     Choice,
