@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.doors.guest_line import AHEAD_REQUESTS
+from drawwell.doors.qemu_egd.connection import AHEAD_REQUESTS
 from drawwell.testing.daemon import Daemon, Stick
 from drawwell.testing.station import Site
 from drawwell.testing.waiting import DEADLINE_S, wait_until

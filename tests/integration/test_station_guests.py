@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from drawwell.doors.guest_line import AHEAD_REQUESTS
+from drawwell.doors.qemu_egd.connection import AHEAD_REQUESTS
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import (
     PermissionRefused,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drawwell.doors.qemu_egd.batch import REQUEST_BYTES, Batch, read_sizes
 from drawwell.errors import RemoteProtocolError
-from drawwell.wire.egd_batch import REQUEST_BYTES, Batch, read_sizes
 
 SIZES = st.binary(min_size=1, max_size=64)
 AHEAD = st.integers(0, 4096)

@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 
 from drawwell.broker.broker import Broker
-from drawwell.doors.guest_line import AHEAD_REQUESTS
+from drawwell.doors.qemu_egd.connection import AHEAD_REQUESTS
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.daemon import Daemon, Stick

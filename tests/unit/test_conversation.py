@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from drawwell.authorisation import Way
-from drawwell.doors.conversation import MAX_OWED_BYTES, Conversation
+from drawwell.doors.session import MAX_OWED_BYTES, Conversation
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import Starved
 from drawwell.ports import Peer

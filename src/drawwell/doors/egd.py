@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from drawwell.authorisation import DRAW, STIR, Identity, Standing, Way, may
 from drawwell.doors.connection import REQUESTS_PER_TURN, AnsweringConnection
-from drawwell.doors.conversation import resumed
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
-from drawwell.doors.patience import draw_patiently
 from drawwell.doors.peers import PeerLine
+from drawwell.doors.retry import draw_patiently
+from drawwell.doors.session import resumed
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, DrawwellError, Refused, RemoteProtocolError, StateUnavailable
 from drawwell.ports import Broker

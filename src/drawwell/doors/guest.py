@@ -4,9 +4,9 @@ import asyncio
 
 from drawwell.authorisation import Way
 from drawwell.doors.connection import SessionConnection
-from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
+from drawwell.doors.session import Conversation
 from drawwell.ports import Broker, Peer
 
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from drawwell.authorisation import DRAW, READY, Identity, Standing, Way, may
 from drawwell.doors.connection import SessionConnection
-from drawwell.doors.conversation import resumed
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
+from drawwell.doors.session import resumed
 from drawwell.doors.unix import Identify, peer_credentials
 from drawwell.errors import DrawwellError, PermissionRefused
 from drawwell.ports import Broker, Peer

@@ -10,9 +10,9 @@ from typing import Final
 
 from drawwell.authorisation import Way
 from drawwell.doors.connection import SessionConnection
-from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
+from drawwell.doors.session import Conversation
 from drawwell.doors.unix import peer_credentials
 from drawwell.ports import Broker, Peer
 

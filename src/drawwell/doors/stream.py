@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from drawwell.doors.patience import draw_patiently
+from drawwell.doors.retry import draw_patiently
 from drawwell.entropy.blocks import DrawClass
 from drawwell.ports import Broker
 

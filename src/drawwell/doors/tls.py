@@ -12,9 +12,9 @@ from typing import Final
 from drawwell.authorisation import DRAW, Way, may
 from drawwell.doors.admission import ARRIVALS_AT_ONCE, ARRIVALS_PER_S, Budget, Handshakes
 from drawwell.doors.connection import SessionConnection
-from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Door, Limits
 from drawwell.doors.http import HttpConversation
+from drawwell.doors.session import Conversation
 from drawwell.doors.sockets import listen_tcp
 from drawwell.doors.stream import SEND_BUFFER_BYTES, pour
 from drawwell.entropy.blocks import DrawClass

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from drawwell.authorisation import Way
 from drawwell.doors.connection import SessionConnection
-from drawwell.doors.conversation import Conversation
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
+from drawwell.doors.session import Conversation
 from drawwell.doors.sockets import credentials
 from drawwell.errors import PermissionRefused
 from drawwell.ports import Broker, Peer

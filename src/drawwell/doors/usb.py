@@ -12,7 +12,7 @@ from drawwell.authorisation import DRAW, Identity, Standing, Way, may
 from drawwell.doors.connection import REQUESTS_PER_TURN, AnsweringConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
-from drawwell.doors.patience import draw_patiently
+from drawwell.doors.retry import draw_patiently
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, DrawwellError, Refused, RemoteProtocolError, StateUnavailable
 from drawwell.onerng import usb as onerng_usb

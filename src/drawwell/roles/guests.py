@@ -8,7 +8,7 @@ from typing import Any, Final
 from drawwell.broker.account import Terms
 from drawwell.broker.broker import Broker
 from drawwell.crypto.pki import CONSUMER_NAME
-from drawwell.doors.guest_egd import GuestEgdDoor
+from drawwell.doors.qemu_egd.door import GuestEgdDoor
 from drawwell.enrolment.terms import changed
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, Starved, UsageError

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from drawwell.doors.door import Door, Limits
-from drawwell.doors.guest_line import GuestEgdConnection
-from drawwell.doors.patience import draw_patiently
+from drawwell.doors.qemu_egd.connection import GuestEgdConnection
+from drawwell.doors.retry import draw_patiently
 from drawwell.doors.sockets import listen_unix
 from drawwell.entropy.blocks import DrawClass
 from drawwell.ports import Broker

@@ -22,14 +22,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from drawwell.authorisation import DRAW, Identity, Standing, Way, may
-from drawwell.doors.conversation import resumed
-from drawwell.doors.patience import IN_LINE_S, retry_s
+from drawwell.doors.qemu_egd.batch import REQUEST_BYTES, Batch, read_sizes
+from drawwell.doors.retry import IN_LINE_S, retry_s
+from drawwell.doors.session import resumed
 from drawwell.errors import DrawwellError, RemoteProtocolError
 from drawwell.service.faults import log_fault
-from drawwell.wire.egd_batch import REQUEST_BYTES, Batch, read_sizes
 
 if TYPE_CHECKING:
-    from drawwell.doors.guest_egd import GuestEgdDoor
+    from drawwell.doors.qemu_egd.door import GuestEgdDoor
 
 REQUESTS_PER_TURN: Final = 64
 """Then the other connections have their turn."""
