@@ -10,7 +10,12 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "drawwell"
 PURE_ROOMS = (
     *("entropy", "crypto", "onerng", "wire", "assess"),
-    *("guests/model.py", "guests/inside_script.py", "guests/qemu_command.py", "guests/rng_findings.py"),
+    *(
+        "guests/model.py",
+        "guests/inside/scripts.py",
+        "guests/qemu/command_line.py",
+        "guests/qemu/findings.py",
+    ),
     *(str(path.relative_to(SOURCE)) for path in sorted(SOURCE.glob("guests/plan_*.py"))),
 )
 PRIVILEGED = (

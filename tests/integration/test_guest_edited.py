@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.errors import PermissionRefused
-from drawwell.guests import edited
+from drawwell.guests.edit import files
 
 NOBODY = 65534
 
@@ -36,9 +36,9 @@ def test_a_link_in_a_users_folder_leads_root_to_nothing_of_roots(folder: Path, h
     secret.chmod(mode)
     (his / "config").symlink_to(secret)
     with pytest.raises(PermissionRefused):
-        edited.whole(str(his / "config"), "ours\n")
+        files.whole(str(his / "config"), "ours\n")
     with pytest.raises(PermissionRefused):
-        edited.edit(str(his / "config"), "root's\n", "root's\nours\n")
+        files.edit(str(his / "config"), "root's\n", "root's\nours\n")
     assert secret.read_text() == "root's\n"
     assert [path.name for path in folder.iterdir() if path.is_file()] == ["shadow"]
     assert (os.geteuid(), os.getegid()) == (0, 0)
@@ -52,15 +52,15 @@ def test_a_folder_that_he_laid_a_link_to_is_his(folder: Path, his: Path) -> None
     (his / "project").symlink_to(roots)
     os.chown(his / "project", NOBODY, NOBODY, follow_symlinks=False)
     with pytest.raises(PermissionRefused):
-        edited.whole(str(his / "project/new"), "ours\n")
+        files.whole(str(his / "project/new"), "ours\n")
     with pytest.raises(PermissionRefused):
-        edited.delete(str(his / "project/kept"))
+        files.delete(str(his / "project/kept"))
     assert [path.name for path in roots.iterdir()] == ["kept"]
 
 
 def test_what_is_made_in_a_users_folder_is_his(his: Path) -> None:
     """He can edit and delete it."""
-    edited.whole(str(his / "deeper/drawwell-web.yaml"), "services:\n", mode=0o640)
+    files.whole(str(his / "deeper/drawwell-web.yaml"), "services:\n", mode=0o640)
     made = (his / "deeper/drawwell-web.yaml").stat()
     assert (made.st_uid, made.st_mode & 0o777) == (NOBODY, 0o640)
-    assert edited.delete(str(his / "deeper/drawwell-web.yaml"))
+    assert files.delete(str(his / "deeper/drawwell-web.yaml"))

@@ -15,11 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drawwell.errors import GuestUnavailable, PermissionRefused, RemoteProtocolError
-from drawwell.guests import qmp
-from drawwell.guests.agent import Agent
 from drawwell.guests.model import Guest, Kind, Via
-from drawwell.guests.qemu import Qemu
-from drawwell.guests.qmp import Monitor, Refusal
+from drawwell.guests.qemu import Qemu, qmp
+from drawwell.guests.qemu.agent import Agent
+from drawwell.guests.qemu.qmp import Monitor, Refusal
 from drawwell.testing.waiting import wait_until
 
 NAME = f"qmp{os.getpid()}"

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from drawwell.errors import ConfigError
-from drawwell.guests.marked import Block, has_block, with_block, without_block
+from drawwell.guests.edit.block import Block, has_block, with_block, without_block
 
 LINES = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=12) | st.sampled_from([
     "", "lxc.uts.name = web1", "# drawwell", "\r", "  ", "# drawwell: guest web2 begins", "# drawwell: guest web2 ends",

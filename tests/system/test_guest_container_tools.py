@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from drawwell.guests.containers import Containers
+from drawwell.guests.docker.engine import Containers
+from drawwell.guests.docker.plan import compose
 from drawwell.guests.model import Guest, Kind, Via
-from drawwell.guests.plan_containers import compose
 from lab.cache import or_skip
 from lab.roots import Root, chroot
 

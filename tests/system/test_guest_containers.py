@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests.containers import Containers
+from drawwell.guests.docker.engine import Containers
 from drawwell.guests.model import Guest, Kind, Via
 from drawwell.testing.daemon import Daemon, Stick, command
 from drawwell.testing.waiting import wait_until

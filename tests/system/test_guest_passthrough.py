@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from drawwell.guests.model import Guest, Kind, Via
-from drawwell.guests.plan_qemu import plan
+from drawwell.guests.qemu.plan import plan
 from drawwell.simulator.firmware_image import export_public_key
 from lab.cache import or_skip
 from lab.debian import debian

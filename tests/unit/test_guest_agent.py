@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawwell.guests.inside.probes.reseed import reseed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused, UsageError
-from drawwell.guests.agent import Agent
+from drawwell.guests.libvirt.virsh import Virsh, refusal
 from drawwell.guests.model import GuestFinding, Inside, Outcome, Verdict
-from drawwell.guests.reseed import reseed
-from drawwell.guests.virsh import Virsh, refusal
+from drawwell.guests.qemu.agent import Agent
 
 PLAIN = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=20) | st.binary(max_size=9).map(
     lambda data: base64.b64encode(data).decode()

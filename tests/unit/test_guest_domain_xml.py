@@ -3,8 +3,8 @@
 import pytest
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests.domain_xml import Domain, Record, children, element
-from drawwell.guests.libvirt_audit import facts, owner_of, shared_sockets
+from drawwell.guests.libvirt.audit import facts, owner_of, shared_sockets
+from drawwell.guests.libvirt.domain_xml import Domain, Record, children, element
 from drawwell.guests.model import GuestFacts, Verdict
 
 EGD = (

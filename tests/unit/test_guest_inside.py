@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from drawwell.guests.inside.probes.scripts import LOOK, READ, Look, parse_look
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import GuestUnavailable, RemoteProtocolError
-from drawwell.guests import inside
-from drawwell.guests.inside_script import LOOK, READ, Look, parse_look
+from drawwell.guests.inside.probes import probes
 from drawwell.guests.model import Outcome, Verdict
 from drawwell.wire.session import ServerSession
 
@@ -60,7 +60,7 @@ class Host:
 
 
 def verdicts(seen: Look) -> dict[str, Verdict]:
-    return {each.what: each.verdict for each in inside.findings(seen)}
+    return {each.what: each.verdict for each in probes.findings(seen)}
 
 
 def test_a_healthy_guest_is_read() -> None:
@@ -148,15 +148,15 @@ def test_whatever_a_guest_says_parses_or_is_refused(said: bytes) -> None:
 def test_more_than_was_read_is_refused() -> None:
     """A guest that answers 64 bytes with more is not believed, nor is one whose shell fails."""
     with pytest.raises(RemoteProtocolError):
-        inside.read_hwrng(Guest(bytes(65)), 1, 1.0)
+        probes.read_hwrng(Guest(bytes(65)), 1, 1.0)
     with pytest.raises(GuestUnavailable):
-        inside.read_hwrng(Guest(b"", 127), 1, 1.0)
+        probes.read_hwrng(Guest(b"", 127), 1, 1.0)
 
 
 def test_fips_judges_a_whole_block() -> None:
     """Zeros fail, half a block is unknown."""
-    assert inside.fips(bytes(inside.FIPS_REQUESTS * 64)).verdict is Verdict.FAILS
-    assert inside.fips(bytes(2503)).verdict is Verdict.UNKNOWN
+    assert probes.fips(bytes(probes.FIPS_REQUESTS * 64)).verdict is Verdict.FAILS
+    assert probes.fips(bytes(2503)).verdict is Verdict.UNKNOWN
 
 
 def conversation(n_bytes: int) -> bytes:
@@ -164,7 +164,7 @@ def conversation(n_bytes: int) -> bytes:
     session = ServerSession()
     guest = Guest()
     guest.outcome = Outcome(0, b"")
-    inside.draw(guest, "/s", DrawClass.FULL, names_bytes=8, within_s=1.0)
+    probes.draw(guest, "/s", DrawClass.FULL, names_bytes=8, within_s=1.0)
     session.receive_data(guest.orders[0][1])
     session.next_event()
     answer = session.welcome("well", "box1")
@@ -177,7 +177,7 @@ def test_a_draw_from_inside_is_one_of_the_protocol() -> None:
     """What is sent is a hello and a draw that a broker takes, and its grant is counted."""
     answer = conversation(64)
     told = Guest(answer)
-    assert inside.draw(told, "/s", DrawClass.FULL, names_bytes=8, within_s=1.0) == 64
+    assert probes.draw(told, "/s", DrawClass.FULL, names_bytes=8, within_s=1.0) == 64
     assert told.orders[0][0][5] == str(len(answer))
 
 
@@ -186,10 +186,10 @@ def test_whatever_answers_the_draw_is_read_or_refused(noise: bytes, kept: int) -
     """A hostile answer brings no bytes, or raises one of the two errors."""
     answer = conversation(64)[:kept] + noise
     with contextlib.suppress(RemoteProtocolError, GuestUnavailable):
-        assert inside.draw(Guest(answer), "/s", DrawClass.FULL, names_bytes=8, within_s=1.0) in {0, 64}
+        assert probes.draw(Guest(answer), "/s", DrawClass.FULL, names_bytes=8, within_s=1.0) in {0, 64}
 
 
 def test_a_guest_without_programs_is_told() -> None:
     """Nothing that could open a socket in there is an error with what to install."""
     with pytest.raises(GuestUnavailable, match="nothing in the guest"):
-        inside.draw(Guest(b"", 9), "/s", DrawClass.FULL, names_bytes=8, within_s=1.0)
+        probes.draw(Guest(b"", 9), "/s", DrawClass.FULL, names_bytes=8, within_s=1.0)

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.errors import UsageError
-from drawwell.guests import plan_libvirt
-from drawwell.guests.domain_xml import Domain, Record, holds, parsed, source_path, written
+from drawwell.guests.libvirt import plan as plan_libvirt
+from drawwell.guests.libvirt.domain_xml import Domain, Record, holds, parsed, source_path, written
 from drawwell.guests.model import WAYS, Guest, Kind, Plan, Via
-from drawwell.guests.plan_qemu import PERIOD_MS, REQUEST_BYTES
+from drawwell.guests.qemu.plan import PERIOD_MS, REQUEST_BYTES
 from drawwell.units import Allowance
 
 MACHINE = WAYS[Kind.LIBVIRT]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from drawwell.errors import UsageError
 from drawwell.guests.model import Guest, Kind, Plan, Via
-from drawwell.guests.plan_qemu import PERIOD_MS, option, plan, refill
-from drawwell.guests.qemu_command import properties
+from drawwell.guests.qemu.command_line import properties
+from drawwell.guests.qemu.plan import PERIOD_MS, option, plan, refill
 from drawwell.units import Allowance, parse_allowance
 
 

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.guests.model import Guest, Kind, Verdict, Via
-from drawwell.guests.plan_qemu import plan
-from drawwell.guests.qemu_command import is_qemu, read_command
-from drawwell.guests.rng_findings import device_findings, generation_finding
+from drawwell.guests.qemu.command_line import is_qemu, read_command
+from drawwell.guests.qemu.findings import device_findings, generation_finding
+from drawwell.guests.qemu.plan import plan
 from drawwell.units import parse_allowance
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests.usb_place import give_back, place_of, sticks, taken
+from drawwell.guests.qemu.usb_port import give_back, place_of, sticks, taken
 
 
 def plug(usb: Path, port: str, number: int, product: str = "6086") -> None:

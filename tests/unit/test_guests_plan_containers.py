@@ -3,9 +3,11 @@
 import pytest
 
 from drawwell.errors import UsageError
-from drawwell.guests import plan_containers, plan_incus, plan_lxc
+from drawwell.guests.docker import plan as plan_containers
+from drawwell.guests.incus import plan as plan_incus
+from drawwell.guests.lxc import plan as plan_lxc
+from drawwell.guests.lxc.plan import Container
 from drawwell.guests.model import Guest, Kind, Plan, Via
-from drawwell.guests.plan_lxc import Container
 
 CONTAINERS = (Kind.LXC, Kind.INCUS, Kind.DOCKER, Kind.PODMAN)
 NEW = Container("/var/lib/lxc/web1")

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from drawwell.cli.finding import Finding
 from drawwell.errors import DrawwellError
-from drawwell.guests import inside, program
+from drawwell.guests import run as program
+from drawwell.guests.inside.probes import probes
 from drawwell.guests.model import GuestFinding, Outcome, Verdict
 
 READ_S = 5.0
@@ -28,23 +29,23 @@ def machine() -> Iterator[Finding]:
 
 
 def _looked() -> Iterator[Finding]:
-    seen = inside.look(Here())
+    seen = probes.look(Here())
     if not seen.virtio_rng:
         yield Finding(
             "note", "guest", f"this is a virtual machine without virtio-rng (driver: {seen.driver})",
             "On its host: 'drawwell guest apply KIND NAME'. Where the driver is a module, 'modprobe virtio_rng'.",
         )  # fmt: skip
         return
-    for found in inside.findings(seen):
+    for found in probes.findings(seen):
         yield _finding(found, "note")
-    if seen.hwrng and os.access(inside.HWRNG, os.R_OK):
+    if seen.hwrng and os.access(probes.HWRNG, os.R_OK):
         yield _finding(_read(), "problem")
 
 
 def _read() -> GuestFinding:
     """Read a block of FIPS 140-2, which also tells a generator from one that waits for ever."""
-    if data := inside.read_hwrng(Here(), inside.FIPS_REQUESTS, READ_S):
-        return inside.fips(data)
+    if data := probes.read_hwrng(Here(), probes.FIPS_REQUESTS, READ_S):
+        return probes.fips(data)
     hint = (
         "On the host: 'drawwell guest verify KIND NAME' says whether it is starved, and mends it with --mend."
     )

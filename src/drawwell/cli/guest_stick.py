@@ -15,7 +15,7 @@ def let_go(args: argparse.Namespace, guest: Guest) -> list[Change]:
 
 def take_back(args: argparse.Namespace, guest: Guest) -> list[Change]:
     """Have the kernel's driver take the stick again if a killed QEMU left it, and the source go on with it."""
-    from drawwell.guests.usb_place import give_back
+    from drawwell.guests.qemu.usb_port import give_back
 
     left = give_back(guest.device) if guest.via is Via.USB else []
     changes = [

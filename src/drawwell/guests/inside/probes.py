@@ -6,7 +6,7 @@ from typing import Final
 from drawwell.assess.fips140 import BLOCK_BYTES, PASS, WORD_BYTES, BlockTester
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import GuestUnavailable, RemoteProtocolError
-from drawwell.guests.inside_script import (
+from drawwell.guests.inside.probes.scripts import (
     CONVERSE,
     LOOK,
     MAX_OUTPUT_BYTES,

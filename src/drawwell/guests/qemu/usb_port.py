@@ -8,7 +8,7 @@ import os
 from typing import Final
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests.plan_stick import ONERNG_PRODUCT, ONERNG_VENDOR
+from drawwell.guests.qemu.stick_rule import ONERNG_PRODUCT, ONERNG_VENDOR
 from drawwell.host.holders import Holder, holders
 
 USB: Final = "/sys/bus/usb/devices"

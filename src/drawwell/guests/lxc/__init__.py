@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from drawwell.errors import DrawwellError, GuestUnavailable
-from drawwell.guests import edited, program
-from drawwell.guests.audited import container_facts
-from drawwell.guests.marked import has_block, with_block, without_block
+from drawwell.guests import run as program
+from drawwell.guests.container_facts import container_facts
+from drawwell.guests.edit import files as edited
+from drawwell.guests.edit.block import has_block, with_block, without_block
+from drawwell.guests.edit.quoting import ACM, ACM_MAJOR, INSIDE, container_name
+from drawwell.guests.lxc.plan import HOOK, Container, block, container_of, hook_of, plan, rule_of
 from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Kind, Outcome, Plan, Via
-from drawwell.guests.plan_lxc import HOOK, Container, block, container_of, hook_of, plan, rule_of
-from drawwell.guests.plan_words import ACM, ACM_MAJOR, INSIDE, container_name
 
 LXCPATH: Final = "/var/lib/lxc"
 _HOME: Final = "~/.local/share/lxc"

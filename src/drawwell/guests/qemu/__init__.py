@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests import plan_qemu
 from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Kind, Plan, Via
-from drawwell.guests.qemu_command import Machine, is_qemu, printable, read_command
-from drawwell.guests.qemu_stick import insist_free, insist_taken, stick_finding
-from drawwell.guests.qmp import Monitor, Refusal
-from drawwell.guests.rng_findings import device_findings, generation_finding, limit_words
+from drawwell.guests.qemu import plan as plan_qemu
+from drawwell.guests.qemu.command_line import Machine, is_qemu, printable, read_command
+from drawwell.guests.qemu.findings import device_findings, generation_finding, limit_words
+from drawwell.guests.qemu.qmp import Monitor, Refusal
+from drawwell.guests.qemu.stick import insist_free, insist_taken, stick_finding
 
 LET_GO_S: Final = 30.0
 """A guest is asked to give a device up; under emulation that was seen to take 5 s."""
@@ -106,7 +106,7 @@ class Qemu:
 
     def inside(self, guest: Guest) -> Inside | None:
         """See `Hypervisor`: by the guest agent's socket, where the machine was given one."""
-        from drawwell.guests.agent import Agent  # noqa: PLC0415
+        from drawwell.guests.qemu.agent import Agent  # noqa: PLC0415
 
         process = self._find(guest)
         path = process.path(process.machine.agent) if process else ""

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drawwell.errors import GuestUnavailable, PermissionRefused
-from drawwell.guests import edited, program
-from drawwell.guests.audited import container_facts
-from drawwell.guests.marked import with_block, without_block
+from drawwell.guests import run as program
+from drawwell.guests.container_facts import container_facts
+from drawwell.guests.docker.plan import UNITS, compose, compose_name, options, plan, quadlet
+from drawwell.guests.edit import files
+from drawwell.guests.edit.block import with_block, without_block
+from drawwell.guests.edit.quoting import INSIDE, NODE, container_name
 from drawwell.guests.model import Change, Guest, GuestFacts, Inside, Kind, Outcome, Plan, Via
-from drawwell.guests.plan_containers import UNITS, compose, compose_name, options, plan, quadlet
-from drawwell.guests.plan_words import INSIDE, NODE, container_name
 
 _HOME_UNITS: Final = "~/.config/containers/systemd"
 _FOLDER_LABEL: Final = "com.docker.compose.project.working_dir"
@@ -66,13 +67,13 @@ class Containers:
     def apply(self, guest: Guest) -> list[Change]:
         """Write the file for its next making; nothing for one that is not there, or has it; see Hypervisor."""
         if unit := self._unit(guest):
-            text = edited.read(unit)
-            changes = edited.edit(unit, text, with_block(text, quadlet(guest)))
+            text = files.read(unit)
+            changes = files.edit(unit, text, with_block(text, quadlet(guest)))
             return _told(changes, f"systemctl daemon-reload, then systemctl restart {guest.target}.service")
         found = None if self._folder else self._found(guest)
         if folder := self._folder or (found.folder if found else ""):
             service = (found.service if found else "") or container_name(guest)
-            changes = edited.whole(os.path.join(folder, compose_name(guest)), compose(guest, service))
+            changes = files.whole(os.path.join(folder, compose_name(guest)), compose(guest, service))
             return _told(
                 changes, f"in {folder}: docker compose -f compose.yaml -f {compose_name(guest)} up -d"
             )
@@ -87,12 +88,12 @@ class Containers:
     def remove(self, guest: Guest) -> list[Change]:
         """Take the file or the block away; see Hypervisor."""
         if unit := self._unit(guest):
-            text = edited.read(unit)
-            return edited.restore(unit, text, without_block(text, container_name(guest)))
+            text = files.read(unit)
+            return files.restore(unit, text, without_block(text, container_name(guest)))
         folder = self._folder
         if not folder and (found := self._found(guest)):
             folder = found.folder
-        return edited.delete(os.path.join(folder, compose_name(guest))) if folder else []
+        return files.delete(os.path.join(folder, compose_name(guest))) if folder else []
 
     def inside(self, guest: Guest) -> Inside | None:
         """Return ``docker exec`` or ``podman exec``; see Hypervisor."""

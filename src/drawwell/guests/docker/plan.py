@@ -7,9 +7,8 @@ import json
 import shlex
 from typing import Final
 
-from drawwell.guests.marked import Block
-from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
-from drawwell.guests.plan_words import (
+from drawwell.guests.edit.block import Block
+from drawwell.guests.edit.quoting import (
     DIRECT,
     INSIDE,
     NODE,
@@ -20,6 +19,7 @@ from drawwell.guests.plan_words import (
     stick,
     stick_rule,
 )
+from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
 
 UNITS: Final = "/etc/containers/systemd"
 """Where quadlet looks for the units of root's containers (podman-systemd.unit(5))."""

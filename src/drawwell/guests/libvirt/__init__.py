@@ -6,14 +6,15 @@ from typing import Final
 from xml.dom.minidom import Element
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests import edited, plan_libvirt
-from drawwell.guests.agent import Agent
-from drawwell.guests.domain_xml import Domain, Record, attribute, source_path, written
-from drawwell.guests.libvirt_audit import facts, owner_of, shared_sockets
+from drawwell.guests.edit import files
+from drawwell.guests.libvirt import plan as plan_libvirt
+from drawwell.guests.libvirt.audit import facts, owner_of, shared_sockets
+from drawwell.guests.libvirt.domain_xml import Domain, Record, attribute, source_path, written
+from drawwell.guests.libvirt.virsh import SYSTEM, Known, NotInstalled, Virsh
 from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Plan, Via, guest_directory
-from drawwell.guests.plan_qemu import fifo
-from drawwell.guests.usb_place import USB, place_of
-from drawwell.guests.virsh import SYSTEM, Known, NotInstalled, Virsh
+from drawwell.guests.qemu.agent import Agent
+from drawwell.guests.qemu.plan import fifo
+from drawwell.guests.qemu.usb_port import USB, place_of
 
 LET_GO_S: Final = 60.0
 """A guest is asked to give a device up; under emulation that was seen to take 5 s."""
@@ -226,10 +227,10 @@ class Libvirt:
             or not Domain(self._xml(known, kept=known.persistent)).agent
         ):
             return []
-        return edited.whole(plan_libvirt.hook_path(guest, self._hooks), plan_libvirt.hook(guest), mode=0o755)
+        return files.whole(plan_libvirt.hook_path(guest, self._hooks), plan_libvirt.hook(guest), mode=0o755)
 
     def _remove_hook(self, guest: Guest) -> list[Change]:
-        return edited.delete(plan_libvirt.hook_path(guest, self._hooks)) if self._hooks else []
+        return files.delete(plan_libvirt.hook_path(guest, self._hooks)) if self._hooks else []
 
 
 def hypervisor(where: str = "") -> Hypervisor:

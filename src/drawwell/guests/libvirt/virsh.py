@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused
-from drawwell.guests import program
-from drawwell.guests.agent import returned
+from drawwell.guests import run as program
 from drawwell.guests.model import Outcome
+from drawwell.guests.qemu.agent import returned
 
 SYSTEM: Final = "qemu:///system"
 ANSWER_S: Final = 60.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from drawwell.guests.plan_stick import ONERNG_PRODUCT, ONERNG_VENDOR
+from drawwell.guests.qemu.stick_rule import ONERNG_PRODUCT, ONERNG_VENDOR
 
 _PROGRAM: Final = re.compile(r"(qemu-system-[a-z0-9_]{1,32}|qemu-kvm|kvm)", re.ASCII)
 _RNG_DEVICE: Final = re.compile(r"virtio-rng(-[a-z0-9-]{1,40})?", re.ASCII)

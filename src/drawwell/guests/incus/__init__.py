@@ -8,13 +8,13 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from drawwell.errors import GuestUnavailable, PermissionRefused, UsageError
-from drawwell.guests import program
-from drawwell.guests.audited import container_facts
-from drawwell.guests.marked import with_block, without_block
+from drawwell.guests import run as program
+from drawwell.guests.container_facts import container_facts
+from drawwell.guests.edit.block import with_block, without_block
+from drawwell.guests.edit.quoting import container_name
+from drawwell.guests.incus.plan import DEVICE, RAW_LXC, device, plan, raw_block
+from drawwell.guests.incus.unix_http import Answer, UnixHttp
 from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Kind, Outcome, Plan
-from drawwell.guests.plan_incus import DEVICE, RAW_LXC, device, plan, raw_block
-from drawwell.guests.plan_words import container_name
-from drawwell.guests.unix_http import Answer, UnixHttp
 
 SOCKETS: Final = (
     "/var/lib/incus/unix.socket",

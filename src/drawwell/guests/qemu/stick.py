@@ -6,8 +6,8 @@ from typing import Final
 
 from drawwell.errors import GuestUnavailable
 from drawwell.guests.model import GuestFinding, Verdict
-from drawwell.guests.qmp import Monitor
-from drawwell.guests.usb_place import sticks, taken
+from drawwell.guests.qemu.qmp import Monitor
+from drawwell.guests.qemu.usb_port import sticks, taken
 from drawwell.host.holders import Holder, holders_words
 
 TAKE_S: Final = 10.0

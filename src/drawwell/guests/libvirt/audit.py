@@ -8,9 +8,17 @@ from typing import Final
 from xml.dom.minidom import Element
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests.domain_xml import Domain, attribute, children, first, parsed, source_path, text_at
+from drawwell.guests.libvirt.domain_xml import (
+    Domain,
+    attribute,
+    children,
+    first,
+    parsed,
+    source_path,
+    text_at,
+)
 from drawwell.guests.model import GuestFacts, GuestFinding, Kind, Verdict
-from drawwell.guests.rng_findings import device_findings, generation_finding, limit_words
+from drawwell.guests.qemu.findings import device_findings, generation_finding, limit_words
 
 _QEMU_PERIOD_MS: Final = 65536
 """QEMU's own, where libvirt sets no limit."""

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from drawwell.errors import UsageError
-from drawwell.guests.marked import Block
-from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
-from drawwell.guests.plan_lxc import RUN, socket_mount
-from drawwell.guests.plan_words import (
+from drawwell.guests.edit.block import Block
+from drawwell.guests.edit.quoting import (
     DIALOUT,
     DIRECT,
     INSIDE,
@@ -22,6 +20,8 @@ from drawwell.guests.plan_words import (
     socket_directory,
     stick,
 )
+from drawwell.guests.lxc.plan import RUN, socket_mount
+from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
 
 DEVICE: Final = "drawwell"
 """What our device is called in an instance."""

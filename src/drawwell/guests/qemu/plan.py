@@ -9,7 +9,7 @@ from typing import Final
 
 from drawwell.errors import UsageError
 from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
-from drawwell.guests.plan_stick import ONERNG_PRODUCT, ONERNG_VENDOR, hotplug_pieces
+from drawwell.guests.qemu.stick_rule import ONERNG_PRODUCT, ONERNG_VENDOR, hotplug_pieces
 from drawwell.units import Allowance
 
 REQUEST_BYTES: Final = 64

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from drawwell.errors import GuestUnavailable
 from drawwell.guests.model import Outcome
-from drawwell.guests.qmp import Lines
+from drawwell.guests.qemu.qmp import Lines
 
 MAX_OUTPUT_BYTES: Final = 1 << 20
 _MAX_WORDS: Final = 2000

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from drawwell.guests.marked import Block
-from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
-from drawwell.guests.plan_words import (
+from drawwell.guests.edit.block import Block
+from drawwell.guests.edit.quoting import (
     ACM,
     DIALOUT,
     DIRECT,
@@ -21,6 +20,7 @@ from drawwell.guests.plan_words import (
     stick,
     stick_rule,
 )
+from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
 
 HOOK: Final = "drawwell-autodev"
 """The hook's file, in the container's directory."""

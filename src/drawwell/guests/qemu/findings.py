@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from drawwell.guests.model import GuestFinding, Verdict
-from drawwell.guests.plan_qemu import REQUEST_BYTES
+from drawwell.guests.qemu.plan import REQUEST_BYTES
 
 _LEAST_PERIOD_MS: Final = 2000
 _TTYS: Final = ("/dev/tty", "/dev/serial/", "/dev/pts/")

@@ -11,9 +11,9 @@ from typing import Final
 from xml.dom.minidom import Element
 
 from drawwell.errors import UsageError
-from drawwell.guests.domain_xml import children, element, text_at, written
+from drawwell.guests.libvirt.domain_xml import children, element, text_at, written
 from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
-from drawwell.guests.plan_qemu import (
+from drawwell.guests.qemu.plan import (
     BUILTIN_NOTE,
     FIFO_NOTE,
     NEVER_THE_DEVICE,
@@ -26,7 +26,7 @@ from drawwell.guests.plan_qemu import (
     refill,
     refill_note,
 )
-from drawwell.guests.plan_stick import ONERNG_PRODUCT, ONERNG_VENDOR, hotplug_pieces
+from drawwell.guests.qemu.stick_rule import ONERNG_PRODUCT, ONERNG_VENDOR, hotplug_pieces
 
 HOOKS: Final = "/etc/libvirt/hooks/qemu.d"
 APPARMOR_FILE: Final = "/etc/apparmor.d/local/abstractions/libvirt-qemu"

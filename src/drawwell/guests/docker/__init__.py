@@ -1,6 +1,6 @@
 """Docker's containers."""
 
-from drawwell.guests.containers import Containers
+from drawwell.guests.docker.engine import Containers
 from drawwell.guests.model import Hypervisor, Kind
 
 

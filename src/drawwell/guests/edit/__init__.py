@@ -1,0 +1,1 @@
+"""Editing configuration files of guests, reversibly."""

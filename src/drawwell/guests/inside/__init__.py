@@ -1,0 +1,1 @@
+"""What is run and read inside a guest."""
