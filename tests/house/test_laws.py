@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "drawwell"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 GENERATOR_USERS = {
-    "assess/iid_permutation.py": "permutations of the samples that are judged, from a seed",
+    "assess/iid/permutation.py": "permutations of the samples that are judged, from a seed",
     "cli/assess_run.py": "the seed of the permutations, and the key of the repeat test",
     "cli/control.py": "jitter of retries",
     "cli/evidence.py": "a key to sign with, and the key of the repeat test",

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from drawwell.assess.evidence_folder import (
+from drawwell.assess.evidence.folder import (
     MANIFEST,
     PUBLIC_KEY,
     SIGNATURE,
@@ -16,7 +16,7 @@ from drawwell.assess.evidence_folder import (
     sign,
     verify,
 )
-from drawwell.assess.evidence_induced import induce_failures, log_of
+from drawwell.assess.evidence.induced_failures import induce_failures, log_of
 from drawwell.crypto.receipts import receipt_key_from_seed
 from drawwell.entropy.health import HealthMonitor, NoiseClaim
 from drawwell.errors import AuthenticationFailed, BadData

@@ -6,10 +6,7 @@ import sys
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-
-from drawwell.assess.fips140 import (
+from drawwell.assess.fips140.blocks.blocks import (
     BLOCK_BYTES,
     COMPILED_FROM_BYTES,
     PASS,
@@ -17,6 +14,8 @@ from drawwell.assess.fips140 import (
     BlockVerdict,
     Tally,
 )
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
@@ -152,7 +151,7 @@ def test_many_verdicts_are_counted_as_one_by_one():
 def test_numba_is_loaded_for_a_long_stream_only(stream_bytes, loaded):
     """A short stream is judged in plain Python, without the half second that loading takes."""
     script = (
-        "import sys; from drawwell.assess.fips140 import BlockTester\n"
+        "import sys; from drawwell.assess.fips140.blocks import BlockTester\n"
         f"tester = BlockTester(b'boot'); tester.prepare({stream_bytes}); tester.judge_many(bytes(5000))\n"
         "print('numba' in sys.modules, 'numpy' in sys.modules)"
     )
@@ -166,7 +165,7 @@ def test_without_the_extra_the_plain_loops_judge(missing):
     """Where NumPy or Numba is not installed a long stream gets the same verdicts."""
     script = (
         f"import sys; sys.modules[{missing!r}] = None\n"
-        "from drawwell.assess.fips140 import BlockTester\n"
+        "from drawwell.assess.fips140.blocks import BlockTester\n"
         f"tester = BlockTester(b'boot'); tester.prepare({COMPILED_FROM_BYTES})\n"
         "print(*tester.judge_many(bytes(2500) + b'abcdefgh' * 312 + b'ijkl'))"
     )

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from drawwell.assess.iid import assess_iid
-from drawwell.assess.iid_chi2 import chi_square_tail
-from drawwell.assess.iid_permutation import permutation_tests
-from drawwell.assess.iid_statistics import NAMES, statistics
+from drawwell.assess.iid.chi_square import chi_square_tail
+from drawwell.assess.iid.permutation import permutation_tests
+from drawwell.assess.iid.statistics import NAMES, statistics
 from drawwell.assess.samples import parse
 
 NOISE = np.random.Generator(np.random.PCG64(5)).integers(0, 16, 6000, dtype=np.uint8)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from drawwell.assess import Ceiling, assess
+from drawwell.assess.health_run import blocks_of, margins_of, run_health_tests
 from drawwell.assess.iid import most_common_value
-from drawwell.assess.plots_svg import Scale, decades, number, ticks
 from drawwell.assess.report import Assessment, Subject
-from drawwell.assess.report_findings import findings_of
-from drawwell.assess.report_health import blocks_of, margins_of, run_health_tests
-from drawwell.assess.report_page import page_of
-from drawwell.assess.report_picture import ideal_most_common_value, picture_of
+from drawwell.assess.report.findings import findings_of
+from drawwell.assess.report.page import page_of
+from drawwell.assess.report.picture import ideal_most_common_value, picture_of
+from drawwell.assess.report.svg import Scale, decades, number, ticks
 from drawwell.assess.samples import parse
 from drawwell.entropy.health import NoiseClaim
 from drawwell.reports import Firmware, SourceIdentity

@@ -13,7 +13,7 @@ import pytest
 from drawwell.assess import assess
 from drawwell.assess.conditioning import assess_conditioning
 from drawwell.assess.iid import IidResult, assess_iid
-from drawwell.assess.iid_statistics import NAMES, displayed, statistics
+from drawwell.assess.iid.statistics import NAMES, displayed, statistics
 from drawwell.assess.restart import as_matrix, assess_restart, restart_cutoff
 from drawwell.assess.samples import parse
 

@@ -134,7 +134,7 @@ def _need_numpy() -> None:
 def _write(path: str, found: "Assessment", out: Output) -> None:
     import json
 
-    from drawwell.assess.report_page import page_of
+    from drawwell.assess.report.page import page_of
     from drawwell.cli.assess_input import write_whole
 
     write_whole(
@@ -145,7 +145,7 @@ def _write(path: str, found: "Assessment", out: Output) -> None:
 
 def text_of(found: "Assessment") -> str:
     """The result for people."""
-    from drawwell.assess.report_findings import bits_words
+    from drawwell.assess.report.findings import bits_words
 
     result = found.non_iid
     simulated = " (simulated)" if found.subject.identity and found.subject.identity.simulated else ""

@@ -50,8 +50,8 @@ def assess_taken(
     # the first import, as it says what to do where NumPy is missing
     from drawwell.assess.sp80090b import assess  # isort: skip
     from drawwell.assess.report import Assessment, Subject
-    from drawwell.assess.report_findings import findings_of
-    from drawwell.assess.report_picture import picture_of
+    from drawwell.assess.report.findings import findings_of
+    from drawwell.assess.report.picture import picture_of
     from drawwell.assess.samples import parse
 
     matrix = _matrix(restart)
@@ -123,7 +123,7 @@ def _shower(out: Output, phase: str) -> "Callable[[Progress], None]":
 
 def _iid(samples: "Samples", out: Output) -> "IidResult":
     from drawwell.assess.iid import assess_iid
-    from drawwell.assess.iid_permutation import ROUNDS
+    from drawwell.assess.iid.permutation import ROUNDS
 
     begun = time.monotonic()
 
@@ -169,7 +169,7 @@ def _ais31(samples: "Samples", out: Output) -> "Ais31Result | None":
 
 def _health(taken: Taken, believed: float | None, out: Output) -> Any:
     """Run the daemon's tests at what is believed of a sample; nothing is run where nothing is claimed."""
-    from drawwell.assess.report_health import blocks_of, margins_of, run_health_tests
+    from drawwell.assess.health_run import blocks_of, margins_of, run_health_tests
     from drawwell.entropy.health import NoiseClaim
 
     if believed is None:

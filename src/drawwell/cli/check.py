@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Final
 
-from drawwell.assess.fips140 import BLOCK_BYTES, PASS, WORD_BYTES, BlockTester
+from drawwell.assess.fips140.blocks.blocks import BLOCK_BYTES, PASS, WORD_BYTES, BlockTester
 from drawwell.cli.check_input import FileInput, Input, SourceInput
 from drawwell.cli.check_summary import PREFIX, Summary
 from drawwell.cli.output import Output

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from drawwell.assess.fips140 import BLOCK_BYTES, WORD_BYTES, BlockTester, Tally
+from drawwell.assess.fips140.blocks.blocks import BLOCK_BYTES, WORD_BYTES, BlockTester, Tally
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError
 from drawwell.reports import Firmware

@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _verify(directory: str, out: Output) -> int:
-    from drawwell.assess.evidence_folder import verify
+    from drawwell.assess.evidence.folder import verify
     from drawwell.cli.assess_input import read_file
 
     try:
@@ -167,9 +167,9 @@ def _made(
     gathered: Gathered, identity: SourceIdentity, claim: NoiseClaim, out: Output
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Return every file of the folder, and the facts for its manifest."""
-    from drawwell.assess import evidence_folder as folder
-    from drawwell.assess.evidence_induced import induce_failures, log_of
-    from drawwell.assess.report_page import page_of
+    from drawwell.assess.evidence import folder
+    from drawwell.assess.evidence.induced_failures import induce_failures, log_of
+    from drawwell.assess.report.page import page_of
     from drawwell.cli.assess_input import Taken
     from drawwell.cli.assess_run import assess_taken, versions
 
@@ -218,7 +218,7 @@ def _json(document: Any) -> bytes:
 
 def _write(args: argparse.Namespace, files: dict[str, bytes], facts: dict[str, Any]) -> str:
     """Make the folder, whole or not at all; return what it was signed with."""
-    from drawwell.assess import evidence_folder as folder
+    from drawwell.assess.evidence import folder
     from drawwell.cli.assess_input import keep
 
     key, words, made = _key(args)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from drawwell.assess.fips140 import BLOCK_BYTES, PASS, WORD_BYTES, BlockTester
+from drawwell.assess.fips140.blocks.blocks import BLOCK_BYTES, PASS, WORD_BYTES, BlockTester
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import GuestUnavailable, RemoteProtocolError
 from drawwell.guests.inside.probes.scripts import (

@@ -4,12 +4,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from drawwell.assess import plots_charts as charts
-from drawwell.assess.plots_svg import Plot
-from drawwell.assess.report import Assessment
-from drawwell.assess.report_findings import bits_words, ceiling_words
-from drawwell.assess.report_style import STYLE
-from drawwell.assess.report_tables import tables_of
+from drawwell.assess.report import Assessment, charts
+from drawwell.assess.report.findings import bits_words, ceiling_words
+from drawwell.assess.report.style import STYLE
+from drawwell.assess.report.svg import Plot
+from drawwell.assess.report.tables import tables_of
 
 _SIGNS: Final = {"good": ("✓", "good"), "note": ("i", "to note"), "bad": ("✗", "bad")}
 LIMITS: Final = (

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from drawwell.assess.iid_statistics import NAMES, displayed, statistics
+from drawwell.assess.iid.statistics import NAMES, displayed, statistics
 from drawwell.reports import Report
 
 Samples = NDArray[np.uint8]

@@ -155,13 +155,14 @@ class BlockTester:
 def _compiled() -> Judge | None:
     """Load the compiled loops, if NumPy and Numba are here: half a second, and seconds the very first time."""
     try:
-        from drawwell.assess import fips140_compiled, jit  # noqa: PLC0415
+        from drawwell.assess import jit  # noqa: PLC0415
+        from drawwell.assess.fips140.blocks import compiled
     except ImportError:
         return None
     if not jit.COMPILED:
         return None
-    fips140_compiled.judge(bytes(BLOCK_BYTES), 0)  # Numba loads, or makes, what is called
-    return fips140_compiled.judge
+    compiled.judge(bytes(BLOCK_BYTES), 0)  # Numba loads, or makes, what is called
+    return compiled.judge
 
 
 def _windows(bits: int) -> list[int]:

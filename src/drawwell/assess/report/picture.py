@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawwell.assess.iid import most_common_value, most_common_value_of
-from drawwell.assess.iid_chi2 import chi_square_tail
+from drawwell.assess.iid.chi_square import chi_square_tail
 from drawwell.assess.samples import Samples
 from drawwell.reports import Report
 

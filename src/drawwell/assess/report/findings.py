@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from drawwell.assess.ais31 import Ais31Result
+from drawwell.assess.health_run import HealthRun
 from drawwell.assess.iid import IidResult
-from drawwell.assess.report_health import HealthRun
-from drawwell.assess.report_picture import Picture
+from drawwell.assess.report.picture import Picture
 from drawwell.assess.restart import RestartResult
 from drawwell.assess.results import NonIidResult
 from drawwell.reports import Firmware, Report, SourceIdentity

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from drawwell.assess.ais31 import Ais31Result
+from drawwell.assess.health_run import HealthRun
 from drawwell.assess.iid import IidResult
 from drawwell.assess.report import Assessment
-from drawwell.assess.report_health import HealthRun
 from drawwell.assess.restart import RestartResult
 from drawwell.assess.results import Column, NonIidResult
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from drawwell.assess.report_health import BLOCK_BYTES, HealthRun, blocks_of, run_health_tests
+from drawwell.assess.health_run import BLOCK_BYTES, HealthRun, blocks_of, run_health_tests
 from drawwell.entropy.health import NoiseClaim
 from drawwell.errors import BadData
 from drawwell.reports import Report

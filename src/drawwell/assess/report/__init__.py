@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from drawwell.assess.ais31 import Ais31Result
+from drawwell.assess.health_run import HealthRun, Margin
 from drawwell.assess.iid import IidResult
-from drawwell.assess.report_findings import Finding
-from drawwell.assess.report_health import HealthRun, Margin
-from drawwell.assess.report_picture import Picture
+from drawwell.assess.report.findings import Finding
+from drawwell.assess.report.picture import Picture
 from drawwell.assess.restart import RestartResult
 from drawwell.assess.results import NonIidResult
 from drawwell.reports import Report, SourceIdentity

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from drawwell.assess.plots_svg import CHARACTER, Plot, decades, ticks
-from drawwell.assess.report_findings import autocorrelation_band
-from drawwell.assess.report_health import Margin
-from drawwell.assess.report_picture import BITMAP_SIDE, Picture
+from drawwell.assess.health_run import Margin
+from drawwell.assess.report.findings import autocorrelation_band
+from drawwell.assess.report.picture import BITMAP_SIDE, Picture
+from drawwell.assess.report.svg import CHARACTER, Plot, decades, ticks
 from drawwell.assess.results import NonIidResult
 
 HALF: Final = 520

@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from drawwell.assess.iid_chi2 import ChiSquare, goodness_of_fit, independence
-from drawwell.assess.iid_lrs import LongestRepeat, longest_repeat_test
-from drawwell.assess.iid_permutation import ROUNDS, Mapper, PermutationStatistic, permutation_tests
+from drawwell.assess.iid.chi_square import ChiSquare, goodness_of_fit, independence
+from drawwell.assess.iid.longest_repeat import LongestRepeat, longest_repeat_test
+from drawwell.assess.iid.permutation import ROUNDS, Mapper, PermutationStatistic, permutation_tests
 from drawwell.assess.samples import Samples, Symbols
 from drawwell.reports import Report
 

@@ -1,0 +1,1 @@
+"""The evidence folder of an SP 800-90B submission."""

@@ -1,0 +1,1 @@
+"""FIPS 140-2 continuous tests, block by block."""
