@@ -13,7 +13,7 @@ from typing import Final
 from manpage_concepts import FILES, concepts, machinery
 
 from drawwell.cli import build_parser
-from drawwell.cli.tree import Argument, Command, command_tree
+from drawwell.cli.command_tree import Argument, Command, command_tree
 from drawwell.config.fields import Setting, settings
 from drawwell.config.model import TABLES
 

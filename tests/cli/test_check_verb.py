@@ -12,7 +12,7 @@ import sys
 import pytest
 
 import drawwell.cli.check as check_verb
-import drawwell.cli.control as control
+import drawwell.cli.client as control
 from drawwell.cli import main
 from drawwell.errors import SourceUnavailable
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.cli import build_parser, shells
-from drawwell.cli.tree import command_tree
+from drawwell.cli import build_parser
+from drawwell.cli.command_tree import command_tree
+from drawwell.cli.completion import shells
 
 TREE = command_tree(build_parser())
 SCRIPTS = {"bash": shells.bash(TREE), "zsh": shells.zsh(TREE), "fish": shells.fish(TREE)}

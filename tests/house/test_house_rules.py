@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.cli import NOUNS, build_parser
-from drawwell.cli.tree import Command, command_tree
+from drawwell.cli.command_tree import Command, command_tree
 from drawwell.config.fields import Setting, settings
 from drawwell.config.model import TABLES
 from drawwell.config.render import sample

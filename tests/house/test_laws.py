@@ -18,13 +18,13 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 GENERATOR_USERS = {
     "assess/iid/permutation.py": "permutations of the samples that are judged, from a seed",
-    "cli/assess_run.py": "the seed of the permutations, and the key of the repeat test",
-    "cli/control.py": "jitter of retries",
+    "cli/assess/run.py": "the seed of the permutations, and the key of the repeat test",
+    "cli/client.py": "jitter of retries",
     "cli/evidence.py": "a key to sign with, and the key of the repeat test",
-    "cli/rivals.py": "/dev/random is what other programs feed",
+    "cli/doctor/other_programs.py": "/dev/random is what other programs feed",
     "config/migrate/rngd.py": "/dev/random is what it does not take over",
     "config/validation.py": "/dev/random is what it refuses as a source",
-    "cli/direct.py": "the key of the repeat test",
+    "cli/source/direct.py": "the key of the repeat test",
     "crypto/pki.py": "keys and serial numbers of certificates",
     "enrolment/admin.py": "secrets and names of invitations",
     "simulator/stick.py": "the noise of the simulated device, which is called simulated everywhere",

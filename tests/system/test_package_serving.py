@@ -33,7 +33,7 @@ LIVES = 2**40
 """A grant's number above this is the life of the broker that gave it."""
 DRAWS = """
 import asyncio, json, signal, sys
-from drawwell.cli.control import named
+from drawwell.cli.client import named
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawwell.cli.masking import masked
+from drawwell.cli.redact import masked
 
 KEY = bytes(range(7, 39))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.cli.assess_input import CannotWrite, write_whole
+from drawwell.cli.assess.input import CannotWrite, write_whole
 
 
 def test_a_link_laid_in_the_way_is_not_followed(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.cli.doctor_places import reserved
-from drawwell.cli.rivals import Rival, rivals
+from drawwell.cli.doctor.other_programs import Rival, rivals
+from drawwell.cli.doctor.surroundings import reserved
 
 INSTALLED = """Package: rng-tools-debian
 Status: install ok installed

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from drawwell.assess.iid import most_common_value
-from drawwell.cli.source_window import PIECE_BYTES, PIECES, Window, words
+from drawwell.cli.source.entropy_window import PIECE_BYTES, PIECES, Window, words
 from drawwell.testing.sick import biased, good
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.cli.doctor_places import copies
+from drawwell.cli.doctor.surroundings import copies
 from drawwell.config.load import load
 from drawwell.host.virtual import VirtualFacts, virtual_facts
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from drawwell import __version__
-from drawwell.cli.faults import as_ours
+from drawwell.cli.errors import as_ours
 from drawwell.cli.output import Output
 from drawwell.errors import UsageError
 

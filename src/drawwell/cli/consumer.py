@@ -62,7 +62,7 @@ def _terms(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _invite(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.control import call
+    from drawwell.cli.client import call
 
     if args.ssh_key is not None:
         return _invite_key(args, out)
@@ -75,7 +75,7 @@ def _invite(args: argparse.Namespace, out: Output) -> int:
 
 
 def _invite_key(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.control import call
+    from drawwell.cli.client import call
     from drawwell.crypto.sshkeys import authorized_line
     from drawwell.errors import UsageError
 
@@ -105,7 +105,7 @@ def _serve_stdio(args: argparse.Namespace) -> list[str]:
 
 
 def _list(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.control import call
+    from drawwell.cli.client import call
 
     result = call(args, "consumer.list", {})
     heading = ("NAME", "CLASS", "RATE", "QUOTA", "INVITATION", "CERTIFICATE OR KEY")
@@ -127,14 +127,14 @@ def _certificate(consumer: dict[str, Any]) -> str:
 
 
 def _revoke(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.control import call
+    from drawwell.cli.client import call
 
     out.result(call(args, "consumer.revoke", {"name": args.name}), f"{args.name} is revoked")
     return 0
 
 
 def _quota(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.control import call
+    from drawwell.cli.client import call
     from drawwell.errors import UsageError
 
     terms = _terms(args)

@@ -49,7 +49,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.control import upstream
+    from drawwell.cli.client import upstream
 
     try:
         total = parse_size(args.bytes)

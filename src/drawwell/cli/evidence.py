@@ -66,7 +66,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     if os.path.lexists(args.output):
         raise UsageError(f"{args.output} is there already", hint="Name a new folder.")
     from drawwell.assess import sp80090b  # noqa: F401  says what is missing, before minutes of capturing
-    from drawwell.cli.direct import open_driver
+    from drawwell.cli.source.direct import open_driver
 
     _refuse_in_use(args)
     driver, claim = open_driver(args)
@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 def _verify(directory: str, out: Output) -> int:
     from drawwell.assess.evidence.folder import verify
-    from drawwell.cli.assess_input import read_file
+    from drawwell.cli.assess.input import read_file
 
     try:
         names = [entry.name for entry in os.scandir(directory) if entry.is_file()]
@@ -99,11 +99,11 @@ def _verify(directory: str, out: Output) -> int:
 
 
 def _refuse_in_use(args: argparse.Namespace) -> None:
-    from drawwell.cli import control
+    from drawwell.cli import client
     from drawwell.errors import LinkUnavailable
 
     try:
-        running = control.call(args, "status", {})["sources"]
+        running = client.call(args, "status", {})["sources"]
     except LinkUnavailable:
         return
     for source in running:
@@ -118,7 +118,7 @@ def _refuse_in_use(args: argparse.Namespace) -> None:
 
 async def _gather(driver: NoiseSource, wanted: str | None, out: Output) -> Gathered:
     """Capture the raw samples and the restart matrix."""
-    from drawwell.cli.assess_input import show
+    from drawwell.cli.assess.input import show
 
     try:
         await driver.open()
@@ -170,8 +170,8 @@ def _made(
     from drawwell.assess.evidence import folder
     from drawwell.assess.evidence.induced_failures import induce_failures, log_of
     from drawwell.assess.report.page import page_of
-    from drawwell.cli.assess_input import Taken
-    from drawwell.cli.assess_run import assess_taken, versions
+    from drawwell.cli.assess.input import Taken
+    from drawwell.cli.assess.run import assess_taken, versions
 
     raw, how = gathered.raw, gathered.how
     configuration = {"claim": f"{claim.min_entropy:g} bits a byte", "restarted by": HOW[how]}
@@ -219,7 +219,7 @@ def _json(document: Any) -> bytes:
 def _write(args: argparse.Namespace, files: dict[str, bytes], facts: dict[str, Any]) -> str:
     """Make the folder, whole or not at all; return what it was signed with."""
     from drawwell.assess.evidence import folder
-    from drawwell.cli.assess_input import keep
+    from drawwell.cli.assess.input import keep
 
     key, words, made = _key(args)
     manifest = folder.manifest(files, facts)
@@ -246,7 +246,7 @@ def _write(args: argparse.Namespace, files: dict[str, bytes], facts: dict[str, A
 
 def _key(args: argparse.Namespace) -> tuple[bytes, str, str]:
     """Return the private key, words for it, and where to keep it when it is new."""
-    from drawwell.cli.assess_input import read_file
+    from drawwell.cli.assess.input import read_file
     from drawwell.config.load import load
     from drawwell.crypto.receipts import receipt_key_from_seed
 

@@ -10,7 +10,7 @@ from drawwell.cli.output import Output, table
 from drawwell.errors import UsageError
 
 if TYPE_CHECKING:
-    from drawwell.cli.rivals import Rival
+    from drawwell.cli.doctor.other_programs import Rival
     from drawwell.config.migrate.settings import Migration
 
 ONERNG_CONF = "/etc/onerng.conf"
@@ -42,7 +42,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.rivals import rivals
+    from drawwell.cli.doctor.other_programs import rivals
     from drawwell.reports import as_json
 
     others = rivals()

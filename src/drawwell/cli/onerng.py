@@ -74,7 +74,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _carry_out(args: argparse.Namespace, out: Output) -> dict[str, Any]:
-    from drawwell.cli.control import source_command
+    from drawwell.cli.client import source_command
 
     arguments = {}
     if args.verb == "mode":

@@ -112,7 +112,7 @@ def _find_key(args: argparse.Namespace, body: "ReceiptBody") -> tuple[bytes, str
 
 def _known_keys(args: argparse.Namespace) -> Iterator[tuple[bytes, str]]:
     """The receipt keys of the brokers that were joined, and of the one that runs here."""
-    from drawwell.cli.control import ask
+    from drawwell.cli.client import ask
     from drawwell.cli.join import links_dir
     from drawwell.config.load import load
     from drawwell.links.identity import load_all

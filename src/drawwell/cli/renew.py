@@ -50,14 +50,14 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _identities(names: list[str], links: str) -> "list[Identity]":
-    from drawwell.cli.control import joined
+    from drawwell.cli.client import joined
     from drawwell.links.identity import load_all
 
     return [joined(name, links) for name in names] if names else load_all(links)
 
 
 async def _renew(args: argparse.Namespace, identity: "Identity") -> bool:
-    from drawwell.cli.control import upstream
+    from drawwell.cli.client import upstream
     from drawwell.links.identity import renew_if_due
 
     link = upstream(argparse.Namespace(config=args.config, via=identity.directory))

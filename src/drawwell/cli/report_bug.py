@@ -34,7 +34,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.masking import masked
+    from drawwell.cli.redact import masked
 
     path = args.output or time.strftime("drawwell-report-%Y%m%d-%H%M%S.txt")
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -118,7 +118,7 @@ def _devices() -> str:
 
 
 def _others() -> str:
-    from drawwell.cli.rivals import rivals
+    from drawwell.cli.doctor.other_programs import rivals
 
     return "\n".join(each.words for each in rivals()) or "none"
 
@@ -131,13 +131,13 @@ def _configuration(args: argparse.Namespace) -> str:
 
 
 def _status(args: argparse.Namespace) -> str:
-    from drawwell.cli.control import call
+    from drawwell.cli.client import call
 
     return json.dumps(call(args, "status", {}), indent=1)
 
 
 def _doctor(args: argparse.Namespace) -> str:
-    from drawwell.cli.doctor_checks import examine
+    from drawwell.cli.doctor.checks import examine
 
     return "\n".join(f"{each.level}: {each.subject}: {each.words}" for each in examine(args))
 

@@ -44,7 +44,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.control import call
+    from drawwell.cli.client import call
 
     wait_s = _wait(args)
     with _Files(args.output or f"{args.machine}.{SUFFIXES[args.format]}".replace("/", "_")) as files:

@@ -40,7 +40,7 @@ def _run(args: argparse.Namespace, _out: Output) -> int:
 
 
 def _connected(path: str) -> socket.socket:
-    from drawwell.cli.control import NoBroker
+    from drawwell.cli.client import NoBroker
 
     broker = socket.socket(socket.AF_UNIX)
     try:

@@ -76,13 +76,13 @@ def _report(config: "Config") -> dict[str, Any]:
     Raises:
         NoBroker: nothing of ours runs here.
     """
-    from drawwell.cli import control
+    from drawwell.cli import client
     from drawwell.roles.kernel_process import read_report
 
     feed = read_report(config.broker.feed_report)
     try:
         report = _asked(config)
-    except control.NoBroker:
+    except client.NoBroker:
         if feed is None:
             raise
         why = f"nothing that could be drawn from runs here: {feed['last_error'] or 'no broker and no link'}"
@@ -92,16 +92,16 @@ def _report(config: "Config") -> dict[str, Any]:
 
 def _asked(config: "Config") -> dict[str, Any]:
     """Ask as the owner; whoever is not, is told of himself."""
-    from drawwell.cli import control
+    from drawwell.cli import client
 
-    if not config.serves and control.listens(config.broker.link_socket):
-        return control.ask(config.broker.link_socket, "status", {})
+    if not config.serves and client.listens(config.broker.link_socket):
+        return client.ask(config.broker.link_socket, "status", {})
     try:
-        return control.ask(config.control.path, "status", {})
+        return client.ask(config.control.path, "status", {})
     except PermissionRefused:
         pass
     try:
-        return control.ask(config.unix.path, "status", {})
+        return client.ask(config.unix.path, "status", {})
     except PermissionRefused as error:
         hint = "Root, members of the group drawwell and consumers may look: ask as one of them."
         raise PermissionRefused(str(error), hint=hint) from error

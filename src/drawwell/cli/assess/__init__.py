@@ -102,8 +102,8 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _assess(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.assess_input import keep, read_file, take
-    from drawwell.cli.assess_run import assess_taken
+    from drawwell.cli.assess.input import keep, read_file, take
+    from drawwell.cli.assess.run import assess_taken
 
     _check_names(args.report)
     _need_numpy()
@@ -135,7 +135,7 @@ def _write(path: str, found: "Assessment", out: Output) -> None:
     import json
 
     from drawwell.assess.report.page import page_of
-    from drawwell.cli.assess_input import write_whole
+    from drawwell.cli.assess.input import write_whole
 
     write_whole(
         path, page_of(found) if path.endswith(".html") else json.dumps(as_json(found), indent=2) + "\n"

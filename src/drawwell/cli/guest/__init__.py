@@ -116,8 +116,8 @@ def _add_timeout(parser: argparse.ArgumentParser, default_s: float, what: str) -
 
 
 def _plan(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.guest_apply import planned
-    from drawwell.cli.guest_words import plan_text
+    from drawwell.cli.guest.apply import planned
+    from drawwell.cli.guest.text import plan_text
     from drawwell.reports import as_json
 
     plan = planned(args)
@@ -126,32 +126,32 @@ def _plan(args: argparse.Namespace, out: Output) -> int:
 
 
 def _apply(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.guest_apply import apply, remove
+    from drawwell.cli.guest.apply import apply, remove
 
     return remove(args, out) if args.remove else apply(args, out)
 
 
 def _verify(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.guest_verify import verify
+    from drawwell.cli.guest.verify import verify
 
     return verify(args, out)
 
 
 def _reseed(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.guest_reseed import reseed
+    from drawwell.cli.guest.reseed import reseed
 
     return reseed(args, out)
 
 
 def _audit(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.guest_verify import audit
+    from drawwell.cli.guest.verify import audit
 
     return audit(args, out)
 
 
 def _list(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.control import call
-    from drawwell.cli.guest_words import guests_text
+    from drawwell.cli.client import call
+    from drawwell.cli.guest.text import guests_text
 
     result = call(args, "guest.list", {})
     out.result(result, guests_text(result["guests"]))

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from drawwell import __version__
-from drawwell.cli.assess_input import Taken, bar
+from drawwell.cli.assess.input import Taken, bar
 from drawwell.cli.output import Output
 from drawwell.units import format_duration
 

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from drawwell.cli.tree import Argument, Command
+from drawwell.cli.command_tree import Argument, Command
 
 _WALK: Final = """\
 {head}

@@ -85,7 +85,7 @@ class SourceInput:
             LinkUnavailable: no broker runs here.
             SourceUnavailable: no source of that name, or it is not healthy.
         """
-        from drawwell.cli.control import call
+        from drawwell.cli.client import call
 
         wanted = {"bytes": min(max_bytes, SAMPLE_BLOCKS * BLOCK_BYTES)}
         reply = call(self._args, "source.command", {"source": self._name, "verb": "sample", "args": wanted})

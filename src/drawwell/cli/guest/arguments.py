@@ -155,7 +155,7 @@ def turned_away(args: argparse.Namespace, entry: dict[str, Any]) -> GuestUnavail
 
 def asked(args: argparse.Namespace, verb: str) -> dict[str, Any] | None:
     """Ask the broker where there is one that answers us; None otherwise."""
-    from drawwell.cli.control import NoBroker, call
+    from drawwell.cli.client import NoBroker, call
 
     try:
         return call(args, verb, {})
@@ -169,7 +169,7 @@ def known(args: argparse.Namespace, *, needed: bool = True) -> dict[str, Any] | 
     Raises:
         NoBroker: none runs, and it is `needed`.
     """
-    from drawwell.cli.control import call
+    from drawwell.cli.client import call
 
     result = call(args, "guest.list", {}) if needed else asked(args, "guest.list")
     return next((each for each in (result or {}).get("guests", ()) if each["name"] == args.name), None)

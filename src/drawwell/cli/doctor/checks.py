@@ -7,8 +7,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from drawwell.cli import doctor_guest, doctor_places
-from drawwell.cli.finding import Finding
+from drawwell.cli.doctor import inside_guest, surroundings
+from drawwell.cli.doctor.finding import Finding
 from drawwell.drivers.discovery import UsbDevice, discover
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
 from drawwell.host.holders import Holder, holders, is_ours
@@ -30,14 +30,14 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     yield from _kernel(kernel)
     facts = virtual_facts()
     if facts.virtual and not kernel.container:
-        yield from doctor_guest.machine()
+        yield from inside_guest.machine()
     config, findings = _configuration(args)
     yield from findings
     report = _broker_report(config) if config else None
     devices = discover()
     yield from _devices(devices)
     yield from _hwrng(config)
-    yield from doctor_places.others()
+    yield from surroundings.others()
     for device in devices:
         yield from _device(device, running=report is not None)
     if config:
@@ -45,10 +45,10 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
             for name, path in _configured_nodes(config, devices):
                 yield from _node(name, path)
         if config.serves and report is None:
-            yield from doctor_places.state(config)
-            yield from doctor_places.ports(config)
-        yield from doctor_places.copies(config, facts)
-        joined = tuple(doctor_places.links(config))
+            yield from surroundings.state(config)
+            yield from surroundings.ports(config)
+        yield from surroundings.copies(config, facts)
+        joined = tuple(surroundings.links(config))
         yield from _broker(report, "" if joined else _start_hint(config, devices))
         yield from joined
 
@@ -207,14 +207,14 @@ def _hint_for(holder: str) -> str:
 
 
 def _broker_report(config: "Config") -> dict[str, Any] | None:
-    from drawwell.cli import control
+    from drawwell.cli import client
 
     try:
         try:
-            return control.ask(config.control.path, "status", {})
+            return client.ask(config.control.path, "status", {})
         except PermissionRefused:
-            return control.ask(config.unix.path, "status", {})
-    except control.NoBroker:
+            return client.ask(config.unix.path, "status", {})
+    except client.NoBroker:
         return None
     except DrawwellError as error:
         return {"unanswered": str(error), "hint": error.hint or ""}

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from drawwell.cli.guest_named import (
+from drawwell.cli.guest.arguments import (
     LIFTED,
     asked,
     checked_name,
@@ -17,8 +17,8 @@ from drawwell.cli.guest_named import (
     turned_away,
     user,
 )
-from drawwell.cli.guest_stick import let_go, take_back
-from drawwell.cli.guest_words import changes_text, plan_text
+from drawwell.cli.guest.stick import let_go, take_back
+from drawwell.cli.guest.text import changes_text, plan_text
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError, Starved, UsageError
 from drawwell.guests.model import Change, Guest, Hypervisor, Kind, Plan, Via
@@ -117,7 +117,7 @@ def _await_machine(args: argparse.Namespace) -> None:
 
 
 def _forget(args: argparse.Namespace, guest: Guest, wait_s: float) -> None:
-    from drawwell.cli.control import call
+    from drawwell.cli.client import call
 
     call(args, "guest.remove", {"name": guest.name, "timeout_s": wait_s})
 
@@ -137,7 +137,7 @@ def _add(
     args: argparse.Namespace, guest: Guest, host: Hypervisor, before: dict[str, Any] | None
 ) -> list[Change]:
     """Make it a consumer of the broker, or change its terms."""
-    from drawwell.cli.control import call
+    from drawwell.cli.client import call
 
     if guest.via in NOT_OURS:
         return []
@@ -177,7 +177,7 @@ def remove(args: argparse.Namespace, out: Output) -> int:
 
 def _settle(args: argparse.Namespace, guest: Guest, wait_s: float) -> None:
     """Have what is owed answered, and be ready for more; where no machine comes, none can be harmed."""
-    from drawwell.cli.control import call
+    from drawwell.cli.client import call
 
     try:
         call(args, "guest.settle", {"name": guest.name, "timeout_s": wait_s})

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from drawwell.cli.finding import Finding
+from drawwell.cli.doctor.finding import Finding
 from drawwell.config.values import HostPort
 from drawwell.errors import DrawwellError, Refused, StateUnavailable
 from drawwell.host.virtual import VirtualFacts
@@ -45,7 +45,7 @@ def state(config: "Config") -> Iterator[Finding]:
 
 def others() -> Iterator[Finding]:
     """The vendor's package, rng-tools and their kin: which is installed, holds a device or feeds the kernel."""
-    from drawwell.cli.rivals import rivals
+    from drawwell.cli.doctor.other_programs import rivals
 
     for each in rivals():
         hint = "Take its settings over: 'drawwell migrate'. It is left alone; remove it when drawwell does its work."
@@ -140,7 +140,7 @@ def links(config: "Config") -> Iterator[Finding]:
 def _link(identity: "Identity", directory: str) -> Finding:
     import asyncio
 
-    from drawwell.cli.control import named
+    from drawwell.cli.client import named
 
     name = f"joined {os.path.basename(identity.directory)}"
     upstream = named(identity.directory, directory)

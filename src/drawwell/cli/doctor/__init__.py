@@ -18,7 +18,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.doctor_checks import examine
+    from drawwell.cli.doctor.checks import examine
 
     findings = []
     for finding in examine(args):

@@ -10,8 +10,8 @@ from contextlib import closing
 from typing import Any, Final
 
 from drawwell.assess.fips140.blocks.blocks import BLOCK_BYTES, PASS, WORD_BYTES, BlockTester
-from drawwell.cli.check_input import FileInput, Input, SourceInput
-from drawwell.cli.check_summary import PREFIX, Summary
+from drawwell.cli.check.input import FileInput, Input, SourceInput
+from drawwell.cli.check.summary import PREFIX, Summary
 from drawwell.cli.output import Output
 from drawwell.errors import UsageError
 from drawwell.units import format_size

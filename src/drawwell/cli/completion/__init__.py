@@ -25,7 +25,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, out: Output) -> int:
     from drawwell.cli import build_parser
-    from drawwell.cli.tree import command_tree
+    from drawwell.cli.command_tree import command_tree
 
     script = _script(args.shell, command_tree(build_parser()))
     out.result({"shell": args.shell, "script": script}, script.rstrip("\n"))
@@ -33,6 +33,6 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _script(shell: str, tree: Any) -> str:
-    from drawwell.cli import shells
+    from drawwell.cli.completion import shells
 
     return {"bash": shells.bash, "zsh": shells.zsh, "fish": shells.fish}[shell](tree)

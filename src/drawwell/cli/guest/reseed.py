@@ -5,8 +5,8 @@ import asyncio
 import time
 from typing import Final
 
-from drawwell.cli.guest_named import checked_name, known, named, software, timeout_s
-from drawwell.cli.guest_words import findings_text
+from drawwell.cli.guest.arguments import checked_name, known, named, software, timeout_s
+from drawwell.cli.guest.text import findings_text
 from drawwell.cli.output import Output
 from drawwell.errors import GuestUnavailable, UsageError
 from drawwell.guests.model import Guest, Inside, Verdict
@@ -57,7 +57,7 @@ def _way_in(args: argparse.Namespace, guest: Guest) -> Inside:
 
 
 def _fresh(args: argparse.Namespace) -> bytes:
-    from drawwell.cli.control import upstream
+    from drawwell.cli.client import upstream
     from drawwell.entropy.blocks import DrawClass
 
     args.via = None  # the guest's way in, and no broker's name

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from drawwell.cli.guest_named import asked
+from drawwell.cli.guest.arguments import asked
 from drawwell.errors import SourceError
 from drawwell.guests.model import Change, Guest, Via
 
@@ -25,7 +25,7 @@ def take_back(args: argparse.Namespace, guest: Guest) -> list[Change]:
 
 
 def _steer(args: argparse.Namespace, guest: Guest, verb: str, words: str) -> list[Change]:
-    from drawwell.cli.control import call
+    from drawwell.cli.client import call
 
     if guest.via is not Via.USB:
         return []

@@ -136,7 +136,7 @@ class Demo:
         return path
 
     async def _main_job(self, process: "Process", device: "PtyDevice") -> None:
-        from drawwell.cli.demo_view import View
+        from drawwell.cli.demo.view import View
 
         assert process.station is not None  # noqa: S101  the configuration has a source
         broker = process.station.broker
@@ -205,7 +205,7 @@ class Demo:
 
     def prove(self) -> dict[str, Any]:
         """Check what happened and say it; raises nothing, the result says whether all of it holds."""
-        from drawwell.cli.demo_proof import Proof
+        from drawwell.cli.demo.proof import Proof
 
         proof = Proof(self._out)
         proof.firmware(self.report["sources"][0])

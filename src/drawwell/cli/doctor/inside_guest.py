@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-from drawwell.cli.finding import Finding
+from drawwell.cli.doctor.finding import Finding
 from drawwell.errors import DrawwellError
 from drawwell.guests import run as program
 from drawwell.guests.inside.probes import probes

@@ -104,11 +104,11 @@ def capture(args: argparse.Namespace, source: str | None, wanted: int, out: Outp
 
 
 def _through_broker(args: argparse.Namespace, source: str | None, wanted: int, out: Output) -> Taken | None:
-    from drawwell.cli import control
+    from drawwell.cli import client
 
     samples = bytearray()
     while len(samples) < wanted:
-        piece = control.source_command(
+        piece = client.source_command(
             args, source, "capture", {"bytes": min(PIECE_BYTES, wanted - len(samples))}
         )
         if piece is None and samples:
@@ -131,9 +131,9 @@ def _through_broker(args: argparse.Namespace, source: str | None, wanted: int, o
 
 
 def _running(args: argparse.Namespace, source: str | None) -> dict[str, Any]:
-    from drawwell.cli import control
+    from drawwell.cli import client
 
-    for report in control.call(args, "status", {})["sources"]:
+    for report in client.call(args, "status", {})["sources"]:
         identity = report["identity"]
         if source in {None, identity["name"]} or os.path.realpath(str(source)) == os.path.realpath(
             identity["path"]
@@ -146,7 +146,7 @@ def _running(args: argparse.Namespace, source: str | None) -> dict[str, Any]:
 
 
 def _directly(args: argparse.Namespace, source: str | None, wanted: int, out: Output) -> Taken:
-    from drawwell.cli.direct import open_driver
+    from drawwell.cli.source.direct import open_driver
 
     args.source = source
     try:

@@ -16,7 +16,8 @@ PIECE_BYTES = 32_768
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     """Add the noun and its verbs."""
-    from drawwell.cli import simulate, source_run
+    from drawwell.cli.source import run as source_run
+    from drawwell.cli.source import simulate
 
     parser = nouns.add_parser(
         "source", help="noise sources: list, run, verify, watch, capture, simulate", allow_abbrev=False
@@ -50,11 +51,11 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _running(args: argparse.Namespace) -> dict[str, Any] | None:
-    from drawwell.cli import control
+    from drawwell.cli import client
 
     try:
-        return control.call(args, "status", {})
-    except control.NoBroker:
+        return client.call(args, "status", {})
+    except client.NoBroker:
         return None
 
 
@@ -80,8 +81,8 @@ def _list(args: argparse.Namespace, out: Output) -> int:
 
 
 def _verify(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.direct import verify_directly
     from drawwell.cli.render import identity_text, state_word, tests_table
+    from drawwell.cli.source.direct import verify_directly
 
     report = _through_broker(args, "test", {}) or verify_directly(args, out)
     words = [
@@ -99,9 +100,9 @@ def _through_broker(
     args: argparse.Namespace, verb: str, arguments: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Ask the source that runs; None when none does."""
-    from drawwell.cli import control
+    from drawwell.cli import client
 
-    return control.source_command(args, args.source, verb, dict(arguments))
+    return client.source_command(args, args.source, verb, dict(arguments))
 
 
 def _capture(args: argparse.Namespace, out: Output) -> int:
@@ -129,7 +130,7 @@ def _capture_into(
     write: Callable[[bytes], int], args: argparse.Namespace, out: Output, wanted: int
 ) -> dict[str, Any]:
     """Write samples of the running source, or of the device itself; return what they are."""
-    from drawwell.cli.direct import capture_directly
+    from drawwell.cli.source.direct import capture_directly
 
     written, piece = 0, None
     while written < wanted:
@@ -155,7 +156,7 @@ def _reset(args: argparse.Namespace, out: Output) -> int:
 
 
 def _watch(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.source_window import Window
+    from drawwell.cli.source.entropy_window import Window
 
     before: dict[str, Any] | None = None
     windows: dict[str, Window] = {}
@@ -181,14 +182,14 @@ def _watch(args: argparse.Namespace, out: Output) -> int:
 
 def _window(args: argparse.Namespace, source: dict[str, Any], windows: dict[str, Any], *, live: bool) -> str:
     """Capture a little of a healthy source; enter its min-entropy in the report and return it as words."""
-    from drawwell.cli import control
-    from drawwell.cli.source_window import PIECE_BYTES, Window, words
+    from drawwell.cli import client
+    from drawwell.cli.source.entropy_window import PIECE_BYTES, Window, words
 
     if source["state"] != "healthy" or source["paused"] or not source["tests"]:
         return ""
     name = source["identity"]["name"]
     try:
-        piece = control.source_command(args, name, "capture", {"bytes": PIECE_BYTES})
+        piece = client.source_command(args, name, "capture", {"bytes": PIECE_BYTES})
     except SourceUnavailable:
         return ""
     window = windows.setdefault(name, Window())

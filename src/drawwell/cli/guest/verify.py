@@ -5,10 +5,10 @@ import os
 from collections.abc import Iterator
 from typing import Any, Final
 
-from drawwell.cli.control import NoBroker, call
-from drawwell.cli.guest_apply import NOT_OURS, OF_MACHINES
-from drawwell.cli.guest_named import asked, checked_name, known, named, software, timeout_s, turned_away
-from drawwell.cli.guest_words import audit_text, findings_text
+from drawwell.cli.client import NoBroker, call
+from drawwell.cli.guest.apply import NOT_OURS, OF_MACHINES
+from drawwell.cli.guest.arguments import asked, checked_name, known, named, software, timeout_s, turned_away
+from drawwell.cli.guest.text import audit_text, findings_text
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused, UsageError
 from drawwell.guests.edit.quoting import NODE
