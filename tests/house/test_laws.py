@@ -46,7 +46,7 @@ PUBLIC_BYTES = {
     ("KeyPair", "certificate_pem"),
     ("CertificateFacts", "spki_sha256"),
     ("Token", "ca_spki_sha256"),
-    ("Customer", "receipt_key_pem"),
+    ("DemoConsumer", "receipt_key_pem"),
 }
 """Bytes that everybody may see: certificates, public keys and their hashes."""
 

@@ -1,4 +1,4 @@
-"""enrolment/admin.py and enrolment/registry.py on a real store: what each check refuses when no other stands before it."""
+"""The admin and registry of enrolment on a real store: what each check refuses when no other stands before it."""
 
 import asyncio
 import os

@@ -9,9 +9,11 @@ import subprocess
 import sys
 
 import pytest
-from drawwell.assess.fips140.blocks.blocks import BLOCK_BYTES, BlockTester, BlockVerdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from drawwell.assess.fips140.blocks import BlockTester
+from drawwell.assess.fips140.verdict import BLOCK_BYTES, BlockVerdict
 
 BOOT = b"boot"
 CHECK = [sys.executable, "-m", "drawwell", "check"]

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests import run
+from drawwell.guests import program
 from drawwell.guests.model import Outcome
 
 ECHO = (
@@ -23,37 +23,37 @@ def python(words: str) -> list[str]:
 def test_what_goes_in_and_out_is_whole(size: int) -> None:
     """More than a pipe holds goes both ways, and the status comes with it."""
     data = bytes(index % 251 for index in range(size))
-    outcome = run.run(python(ECHO + "; sys.exit(3)"), stdin=data, timeout_s=LONG)
+    outcome = program.run(python(ECHO + "; sys.exit(3)"), stdin=data, timeout_s=LONG)
     assert (outcome.status, outcome.output == data[::-1], outcome.errors) == (3, True, str(size))
 
 
 def test_who_does_not_read_ends_all_the_same() -> None:
     """A program that closes its standard input is no error of ours."""
-    outcome = run.run(python("print('done')"), stdin=bytes(1_000_000), timeout_s=LONG)
+    outcome = program.run(python("print('done')"), stdin=bytes(1_000_000), timeout_s=LONG)
     assert (outcome.status, outcome.output) == (0, b"done\n")
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_what_has_no_end_is_bounded(monkeypatch: pytest.MonkeyPatch, stream: str) -> None:
     """A guest that answers for ever fills no memory of the host's."""
-    monkeypatch.setattr(run, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(program, "MOST_BYTES", 1_000_000)
     flood = f"import sys\nwhile True: sys.{stream}.write('x' * 65536)"
     with pytest.raises(GuestUnavailable, match="more than 1000000 bytes"):
-        run.run(python(flood), timeout_s=LONG)
+        program.run(python(flood), timeout_s=LONG)
 
 
 @pytest.mark.parametrize("closes", ["", "os.close(0); os.close(1); os.close(2); "])
 def test_what_hangs_is_killed(closes: str) -> None:
     """Silent, or with all its streams closed: it is given up."""
     with pytest.raises(GuestUnavailable, match="did not end within"):
-        run.run(python(f"import os, time; {closes}time.sleep(600)"), timeout_s=1.0)
+        program.run(python(f"import os, time; {closes}time.sleep(600)"), timeout_s=1.0)
 
 
 def test_a_program_that_is_not_there_is_an_outcome() -> None:
     """It is told as a shell would tell it."""
-    assert run.run(["/nowhere/virsh"]).status == run.MISSING
+    assert program.run(["/nowhere/virsh"]).status == program.MISSING
 
 
 def test_a_guests_last_words_move_no_terminal() -> None:
     """What a terminal obeys is a question mark."""
-    assert run.last_words(Outcome(1, b"", "first\nlxc-attach: \x1b]0;x\x07")) == "lxc-attach: ?]0;x?"
+    assert program.last_words(Outcome(1, b"", "first\nlxc-attach: \x1b]0;x\x07")) == "lxc-attach: ?]0;x?"

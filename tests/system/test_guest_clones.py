@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from drawwell.guests.inside.probes.reseed import _PERL, _PYTHON, reseed
 
+from drawwell.guests.inside.reseed import _PERL, _PYTHON, reseed
 from drawwell.guests.libvirt import Libvirt
 from drawwell.guests.model import Guest, Inside, Kind, Outcome, Verdict, Via
-from drawwell.guests.run import run
+from drawwell.guests.program import run
 from drawwell.host.kernel import kernel_facts
 from lab.cache import or_skip
 from lab.console import Console

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from drawwell.guests.inside.probes.probes import read_stick
 
+from drawwell.guests.inside.probes import read_stick
 from drawwell.guests.lxc import Lxc
 from drawwell.guests.model import Guest, Kind, Outcome, Via
 from drawwell.testing.daemon import Daemon, Stick, command

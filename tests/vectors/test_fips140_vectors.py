@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drawwell.assess.fips140.blocks.blocks import BLOCK_BYTES, COMPILED_FROM_BYTES, PASS, BlockTester, Tally
+
+from drawwell.assess.fips140.blocks import COMPILED_FROM_BYTES, BlockTester, Tally
+from drawwell.assess.fips140.verdict import BLOCK_BYTES, PASS
 
 HERE = Path(__file__).parent
 RECORDED: dict[str, Any] = json.loads((HERE / "fips140_rngtest.json").read_text())["inputs"]

@@ -3,16 +3,23 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 from drawwell import __version__
 from drawwell.broker.audit_log import AuditLog
 from drawwell.broker.broker import Broker
-from drawwell.doors.door import Door
 
 UNREMARKABLE = frozenset({"status", "receipt-key", "consumer.list", "guest.list"})
 """Verbs that change nothing."""
 TURNED_AWAY = ("unauthenticated", "protocol_errors", "crowded_out", "overdue")
+
+
+class CountedDoor(Protocol):
+    """A door that counts the peers that it turned away."""
+
+    @property
+    def counts(self) -> Any:
+        """Counters, as a dataclass with the fields of `TURNED_AWAY`."""
 
 
 class Auditor:
@@ -29,12 +36,12 @@ class Auditor:
         self._clock = clock
         self._log = AuditLog(path, clock)
         self._since = clock()
-        self._doors: dict[str, Door] = {}
+        self._doors: dict[str, CountedDoor] = {}
         self._turned_away: dict[str, dict[str, int]] = {}
         broker.tally.full = self.minute
         broker.remarks += (self._remark,)
 
-    def watch(self, name: str, door: Door) -> None:
+    def watch(self, name: str, door: CountedDoor) -> None:
         """Count whom this door turns away."""
         self._doors[name] = door
 

@@ -144,9 +144,9 @@ def _doctor(args: argparse.Namespace) -> str:
 
 def _output(*words: str) -> str:
     """What a program says; it says nothing where it is not installed."""
-    from drawwell.guests import run
+    from drawwell.guests import program
 
-    done = run.run(list(words), timeout_s=PROGRAM_S)
+    done = program.run(list(words), timeout_s=PROGRAM_S)
     return f"{done.output.decode('utf-8', 'replace')}{done.errors}"
 
 

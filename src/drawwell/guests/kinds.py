@@ -1,17 +1,28 @@
-"""Which module speaks for which kind of guest. It is imported when it is asked for, and not before."""
+"""Which module manages which kind of guest. It is imported only when that kind is used."""
 
 import importlib
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 from drawwell.guests.model import Hypervisor, Kind
 
+MAKERS: Final = {
+    Kind.QEMU: ("qemu", "hypervisor"),
+    Kind.LIBVIRT: ("libvirt", "hypervisor"),
+    Kind.LXC: ("lxc", "hypervisor"),
+    Kind.INCUS: ("incus", "hypervisor"),
+    Kind.DOCKER: ("docker", "docker"),
+    Kind.PODMAN: ("docker", "podman"),
+}
+"""For each kind, the room below ``guests`` and the function in it."""
+
 
 def hypervisor(kind: Kind, where: str = "") -> Hypervisor:
-    """Return the software that runs guests of that kind; nothing is opened or asked yet.
+    """Return the software that runs guests of that kind, without contacting it.
 
-    Each module ``guests/<kind>.py`` has a function of this name that takes `where`: a QMP socket, a libvirt URI, a
-    directory of LXC, the socket of Incus, Docker or Podman; "" is where that software usually is.
+    `where` is a QMP socket, a libvirt URI, a directory of LXC, or the socket of Incus, Docker or Podman; "" is the
+    software's default.
     """
-    module = importlib.import_module(f"drawwell.guests.{kind}")
-    return cast("Callable[[str], Hypervisor]", module.hypervisor)(where)
+    room, function = MAKERS[kind]
+    module = importlib.import_module(f"drawwell.guests.{room}")
+    return cast("Callable[[str], Hypervisor]", getattr(module, function))(where)

@@ -9,8 +9,8 @@ from typing import Any
 
 from drawwell.broker.broker import Broker
 from drawwell.doors.door import Door
-from drawwell.doors.guest import GuestDoor
 from drawwell.doors.qemu_egd.door import GuestEgdDoor
+from drawwell.doors.unix import GuestDoor
 from drawwell.doors.usb import UsbDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, GuestUnavailable

@@ -13,13 +13,11 @@ streams, where NumPy and Numba are installed, `fips140_compiled` finds the same 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import IntFlag
 from functools import cache
 from typing import Final
 
-BLOCK_BYTES: Final = 2500
-WORD_BYTES: Final = 4
-"""The continuous test compares words of four bytes, aligned in the block."""
+from drawwell.assess.fips140.verdict import BLOCK_BYTES, MONOBIT, PASS, POKER, RUNS, WORD_BYTES, BlockVerdict
+
 COMPILED_FROM_BYTES: Final = 32_000_000
 """Measured: from here on the compiled loops save more time than it takes to load them."""
 
@@ -30,38 +28,12 @@ _BITS: Final = 8 * BLOCK_BYTES
 _ALL: Final = (1 << _BITS) - 1
 _WORD: Final = (1 << 32) - 1
 
-# FIPS 140-2 change notice 1, table 4.9.1 and text: the end points that still pass.
-MONOBIT: Final = range(9726, 10274 + 1)
-POKER: Final = range(1_563_176, 1_576_928 + 1)  # sum of squares: 2.16 < X < 46.17 in whole numbers
-RUNS: Final = tuple(
-    range(low, high + 1)
-    for low, high in ((2315, 2685), (1114, 1386), (527, 723), (240, 384), (103, 209), (103, 209))
-)
-
 # The four quarters of a block as rows of a 4 by 4 transposition of its nibbles' bits.
 _QUARTER: Final = _BITS // 4
 _QUARTER_ALL: Final = (1 << _QUARTER) - 1
 _EVEN_BITS: Final = _QUARTER_ALL // 0b11
 _EVEN_PAIRS: Final = _QUARTER_ALL // 0b1111 * 0b11
 _NIBBLES: Final = _BITS // 4
-
-
-class BlockVerdict(IntFlag):
-    """Which tests a block failed; 0 is a pass. The values are rngtest's masks."""
-
-    MONOBIT = 1
-    POKER = 2
-    RUNS = 4
-    LONG_RUN = 8
-    CONTINUOUS_RUN = 16
-
-    @property
-    def title(self) -> str:
-        """The test's name as rngtest prints it, for instance ``Long run``."""
-        return str(self.name).replace("_", " ").capitalize()
-
-
-PASS: Final = BlockVerdict(0)
 
 
 @dataclass(slots=True)
@@ -156,7 +128,7 @@ def _compiled() -> Judge | None:
     """Load the compiled loops, if NumPy and Numba are here: half a second, and seconds the very first time."""
     try:
         from drawwell.assess import jit  # noqa: PLC0415
-        from drawwell.assess.fips140.blocks import compiled
+        from drawwell.assess.fips140 import compiled  # noqa: PLC0415
     except ImportError:
         return None
     if not jit.COMPILED:

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from drawwell.assess.fips140.blocks.blocks import BLOCK_BYTES, MONOBIT, POKER, RUNS, WORD_BYTES, BlockVerdict
+from drawwell.assess.fips140.verdict import BLOCK_BYTES, MONOBIT, POKER, RUNS, WORD_BYTES, BlockVerdict
 from drawwell.assess.jit import count_ones, kernel
 
 WORDS: Final = BLOCK_BYTES // WORD_BYTES

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Final
 
-from drawwell.assess.fips140.blocks.blocks import BLOCK_BYTES, PASS, WORD_BYTES, BlockTester
+from drawwell.assess.fips140.blocks import BlockTester
+from drawwell.assess.fips140.verdict import BLOCK_BYTES, PASS, WORD_BYTES
 from drawwell.cli.check.input import FileInput, Input, SourceInput
 from drawwell.cli.check.summary import PREFIX, Summary
 from drawwell.cli.output import Output

@@ -7,7 +7,7 @@ import select
 import stat
 from typing import Final, Protocol
 
-from drawwell.assess.fips140.blocks.blocks import BLOCK_BYTES
+from drawwell.assess.fips140.verdict import BLOCK_BYTES
 from drawwell.errors import UsageError
 
 EXIT_OS: Final = 12  # rngtest(1), "exit status"

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from drawwell.assess.fips140.blocks.blocks import BLOCK_BYTES, Tally
+from drawwell.assess.fips140.blocks import Tally
+from drawwell.assess.fips140.verdict import BLOCK_BYTES
 
 PREFIX: Final = "rngtest: "
 """Scripts look for rngtest's lines, so they are rngtest's to the first letter."""

@@ -6,15 +6,14 @@ import os
 import socket
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from drawwell.cli.demo.consumer import DemoConsumer
 from drawwell.cli.output import Output
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, Refused, SourceUnavailable
 
 if TYPE_CHECKING:
-    from drawwell.links.tls import TlsLink
     from drawwell.roles.run import Process
     from drawwell.simulator.pty import PtyDevice
 
@@ -77,29 +76,6 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     return 0 if proof["proved"] else 1
 
 
-@dataclass
-class Customer:
-    """One machine that joined, and everything that it drew."""
-
-    name: str
-    link: "TlsLink"
-    receipt_key_pem: bytes
-    piece_bytes: int
-    drawn: bytearray = field(default_factory=bytearray, repr=False)
-    waits: int = 0
-    last: Grant | None = None
-
-    async def draw_on(self) -> None:
-        """Draw piece after piece, waiting whenever and as long as the broker says."""
-        while True:
-            try:
-                self.last = await self.link.draw(self.piece_bytes, DrawClass.FULL, receipt=True)
-                self.drawn += self.last.data
-            except Refused as error:
-                self.waits += 1
-                await asyncio.sleep(error.retry_after_s if error.retry_after_s is not None else 0.2)
-
-
 class Demo:
     """A simulated stick, a broker, two consumers; each step is what an operator would type."""
 
@@ -107,7 +83,7 @@ class Demo:
         self._folder = folder
         self._seconds = seconds
         self._out = out
-        self.customers: list[Customer] = []
+        self.customers: list[DemoConsumer] = []
         self.report: dict[str, Any] = {}
 
     async def run(self) -> None:
@@ -188,7 +164,7 @@ class Demo:
         token = parse_token(invitation["token"])
         identity = await asyncio.to_thread(join, token, os.path.join(self._folder, name))
         link = tls_link(identity.directory, parse_host_port(identity.addresses[0]))
-        self.customers.append(Customer(name, link, read_file(identity.receipt_key_path), piece_bytes))
+        self.customers.append(DemoConsumer(name, link, read_file(identity.receipt_key_path), piece_bytes))
         self._out.say(f"{name} joined over TLS with a token, at {rate} and {quota}")
 
     async def _until_refused(self) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from drawwell.assess.fips140.blocks.blocks import BLOCK_BYTES, WORD_BYTES, BlockTester, Tally
+from drawwell.assess.fips140.blocks import BlockTester, Tally
+from drawwell.assess.fips140.verdict import BLOCK_BYTES, WORD_BYTES
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError
 from drawwell.reports import Firmware
 
 if TYPE_CHECKING:
-    from drawwell.cli.demo import Customer
+    from drawwell.cli.demo.consumer import DemoConsumer
 
 WINDOW_BYTES = 8
 """Two streams of 100 KiB share a window of 8 bytes by chance once in 2^30 runs."""
@@ -57,7 +58,7 @@ class Proof:
         words = f"health tests passed over {source['raw_bytes']} raw samples; cutoffs at 2^-30/2^-60: {tests}"
         self._find(source["health_failures"] == 0 and source["state"] == "healthy", words)
 
-    def draws(self, customers: Sequence["Customer"]) -> None:
+    def draws(self, customers: Sequence["DemoConsumer"]) -> None:
         """Everybody drew, and nobody got another's bytes."""
         amounts = ", ".join(f"{customer.name} {len(customer.drawn)}" for customer in customers)
         self._find(all(customer.drawn for customer in customers), f"bytes drawn over mutual TLS: {amounts}")
@@ -66,7 +67,7 @@ class Proof:
             common == 0, f"{common} bytes in common (no {WINDOW_BYTES} bytes of one occur in the other)"
         )
 
-    def limits(self, customers: Sequence["Customer"], report: dict[str, Any]) -> None:
+    def limits(self, customers: Sequence["DemoConsumer"], report: dict[str, Any]) -> None:
         """Nobody got more than its quota, and somebody was told to wait."""
         quotas = {c["name"]: c for c in report["consumers"]}
         words = ", ".join(f"{c.name} told to wait {c.waits} times" for c in customers)
@@ -83,7 +84,7 @@ class Proof:
         )
         self._find(ledger["balanced"] and delivered <= conditioned <= assessed, words)
 
-    def fips(self, customers: Sequence["Customer"]) -> None:
+    def fips(self, customers: Sequence["DemoConsumer"]) -> None:
         """FIPS 140-2 blocks, as rngtest judges them."""
         tally = Tally()
         for customer in customers:
@@ -94,7 +95,7 @@ class Proof:
         chance = " (good data fails one block in about 1,300)" if tally.failures else ""
         self._find(tally.successes > 0 and tally.failures <= 1, words + chance)
 
-    def receipt(self, customer: "Customer") -> None:
+    def receipt(self, customer: "DemoConsumer") -> None:
         """The last draw's receipt, checked as anybody could."""
         from drawwell.crypto.receipts import verify_receipt
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from drawwell.cli.doctor.finding import Finding
 from drawwell.errors import DrawwellError
-from drawwell.guests import run as program
-from drawwell.guests.inside.probes import probes
+from drawwell.guests import program
+from drawwell.guests.inside import probes
 from drawwell.guests.model import GuestFinding, Outcome, Verdict
 
 READ_S = 5.0

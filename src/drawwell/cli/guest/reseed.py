@@ -18,7 +18,7 @@ _LOOK_S: Final = 1.0
 
 def reseed(args: argparse.Namespace, out: Output) -> int:
     """Draw fresh bytes for one guest, and have its kernel reseed with them; 1 when it did not."""
-    from drawwell.guests.inside.probes.reseed import reseed as reseed_inside
+    from drawwell.guests.inside.reseed import reseed as reseed_inside
 
     checked_name(args.name)
     entry = known(args)

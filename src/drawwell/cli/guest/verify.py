@@ -48,7 +48,7 @@ def verify(args: argparse.Namespace, out: Output) -> int:
 
 
 def _script() -> str:
-    from drawwell.guests.inside.probes.scripts import LOOK
+    from drawwell.guests.inside.scripts import LOOK
 
     return LOOK.strip() + "\ntimeout 10 dd if=/dev/hwrng bs=64 count=1 | wc -c    # 64 when it is not stuck\n"
 
@@ -106,7 +106,7 @@ def _from_inside(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iter
 
 
 def _virtio(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[GuestFinding]:
-    from drawwell.guests.inside.probes import probes as guests
+    from drawwell.guests.inside import probes as guests
 
     seen = guests.look(inside)
     yield from guests.findings(seen)
@@ -176,7 +176,7 @@ def _served(entry: dict[str, Any] | None) -> int:
 def _socket(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[GuestFinding]:
     """Draw through the socket, from inside, and compare the account."""
     from drawwell.entropy.blocks import DrawClass
-    from drawwell.guests.inside.probes import probes as guests
+    from drawwell.guests.inside import probes as guests
 
     before, status = known(args, needed=False), asked(args, "status")
     draw_class = DrawClass.DRBG if guest.draw_class == "drbg" else DrawClass.FULL
@@ -198,7 +198,7 @@ def _socket(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[
 
 def _stick(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[GuestFinding]:
     """Look for a OneRNG in there, and read a little of it where nobody else does."""
-    from drawwell.guests.inside.probes import probes as guests
+    from drawwell.guests.inside import probes as guests
 
     seen = guests.look(inside)
     what = "it has a OneRNG"
@@ -216,7 +216,7 @@ def _stick(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[G
 
 def _read_stick(args: argparse.Namespace, inside: Inside, tty: str) -> tuple[int, GuestFinding]:
     """Read a little of a stick in there; return how many bytes came, and what that means."""
-    from drawwell.guests.inside.probes.probes import read_stick
+    from drawwell.guests.inside.probes import read_stick
 
     within_s = timeout_s(args)
     n_bytes, what = len(read_stick(inside, tty, 1, within_s)), "it can be read"

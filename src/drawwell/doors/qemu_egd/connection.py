@@ -17,19 +17,19 @@ import contextlib
 import select
 import socket
 import struct
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
 
 from drawwell.authorisation import DRAW, Identity, Standing, Way, may
+from drawwell.doors.door import Counts, Limits, Visitor
 from drawwell.doors.qemu_egd.batch import REQUEST_BYTES, Batch, read_sizes
 from drawwell.doors.retry import IN_LINE_S, retry_s
 from drawwell.doors.session import resumed
+from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, RemoteProtocolError
+from drawwell.ports import Broker
 from drawwell.service.faults import log_fault
-
-if TYPE_CHECKING:
-    from drawwell.doors.qemu_egd.door import GuestEgdDoor
 
 REQUESTS_PER_TURN: Final = 64
 """Then the other connections have their turn."""
@@ -53,12 +53,42 @@ _TIMEVAL: Final = struct.Struct("ll")
 _HUNG_UP: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
+class EgdListener(Protocol):
+    """The door, as far as its connections use it."""
+
+    limits: Limits
+    counts: Counts
+    broker: Broker
+    consumer: str
+    draw_class: DrawClass
+    asked: int
+    plenty: Callable[[], int]
+
+    def enter(self, visitor: Visitor) -> None:
+        """Register a new connection."""
+
+    def admit(self, visitor: Visitor, consumer: str) -> None:
+        """Count the connection as a session of `consumer`."""
+
+    def leave(self, visitor: Visitor) -> None:
+        """Forget the connection."""
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `coroutine` until the door closes."""
+
+    def take_held(self, n_bytes: int) -> bytes:
+        """Take `n_bytes` that were drawn ahead, or none if fewer are held."""
+
+    async def pause(self, wait_s: float) -> None:
+        """Wait up to `wait_s`, or until the guest's terms change."""
+
+
 class GuestEgdConnection:
     """One connection of a QEMU. A Visitor."""
 
     address = ""
 
-    def __init__(self, door: "GuestEgdDoor", sock: socket.socket) -> None:
+    def __init__(self, door: EgdListener, sock: socket.socket) -> None:
         self.waits = ""
         """Why its request waits, "" when none does."""
         self._door = door

@@ -1,9 +1,14 @@
-"""Docker's containers."""
+"""Containers of Docker and of Podman."""
 
 from drawwell.guests.docker.engine import Containers
-from drawwell.guests.model import Hypervisor, Kind
+from drawwell.guests.model import Kind
 
 
-def hypervisor(where: str = "") -> Hypervisor:
+def docker(where: str = "") -> Containers:
     """Return Docker; `where` is its socket, or the folder of a compose project."""
     return Containers(Kind.DOCKER, where)
+
+
+def podman(where: str = "") -> Containers:
+    """Return Podman; `where` is its socket, or the folder of quadlet units or of a compose project."""
+    return Containers(Kind.PODMAN, where)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drawwell.errors import GuestUnavailable, PermissionRefused
-from drawwell.guests import run as program
+from drawwell.guests import program
 from drawwell.guests.container_facts import container_facts
 from drawwell.guests.docker.plan import UNITS, compose, compose_name, options, plan, quadlet
 from drawwell.guests.edit import files

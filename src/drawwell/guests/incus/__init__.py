@@ -8,11 +8,12 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from drawwell.errors import GuestUnavailable, PermissionRefused, UsageError
-from drawwell.guests import run as program
+from drawwell.guests import program
 from drawwell.guests.container_facts import container_facts
 from drawwell.guests.edit.block import with_block, without_block
 from drawwell.guests.edit.quoting import container_name
-from drawwell.guests.incus.plan import DEVICE, RAW_LXC, device, plan, raw_block
+from drawwell.guests.incus import plan as plan_incus
+from drawwell.guests.incus.plan import DEVICE, RAW_LXC, device, raw_block
 from drawwell.guests.incus.unix_http import Answer, UnixHttp
 from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Kind, Outcome, Plan
 
@@ -49,7 +50,7 @@ class Incus:
 
     def plan(self, guest: Guest) -> Plan:
         """Return the commands; see Hypervisor."""
-        return plan(guest)
+        return plan_incus.plan(guest)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """Return who root of the instance is out here; see Hypervisor."""

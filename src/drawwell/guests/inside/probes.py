@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
-from drawwell.assess.fips140.blocks.blocks import BLOCK_BYTES, PASS, WORD_BYTES, BlockTester
+from drawwell.assess.fips140.blocks import BlockTester
+from drawwell.assess.fips140.verdict import BLOCK_BYTES, PASS, WORD_BYTES
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import GuestUnavailable, RemoteProtocolError
-from drawwell.guests.inside.probes.scripts import (
+from drawwell.guests.inside.scripts import (
     CONVERSE,
     LOOK,
     MAX_OUTPUT_BYTES,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused
-from drawwell.guests import run as program
+from drawwell.guests import program
 from drawwell.guests.model import Outcome
 from drawwell.guests.qemu.agent import returned
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from drawwell.errors import DrawwellError, GuestUnavailable
-from drawwell.guests import run as program
+from drawwell.guests import program
 from drawwell.guests.container_facts import container_facts
 from drawwell.guests.edit import files as edited
 from drawwell.guests.edit.block import has_block, with_block, without_block
 from drawwell.guests.edit.quoting import ACM, ACM_MAJOR, INSIDE, container_name
-from drawwell.guests.lxc.plan import HOOK, Container, block, container_of, hook_of, plan, rule_of
+from drawwell.guests.lxc import plan as plan_lxc
+from drawwell.guests.lxc.plan import HOOK, Container, block, container_of, hook_of, rule_of
 from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Kind, Outcome, Plan, Via
 
 LXCPATH: Final = "/var/lib/lxc"
@@ -40,7 +41,7 @@ class Lxc:
             container = self._container(guest, self._config(guest))
         except GuestUnavailable:
             container = Container(self._directory(guest), rule=_rule(guest.device))
-        return plan(guest, container)
+        return plan_lxc.plan(guest, container)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """Return who its root is out here; see Hypervisor."""

@@ -6,16 +6,11 @@ import sys
 from itertools import pairwise
 
 import pytest
-from drawwell.assess.fips140.blocks.blocks import (
-    BLOCK_BYTES,
-    COMPILED_FROM_BYTES,
-    PASS,
-    BlockTester,
-    BlockVerdict,
-    Tally,
-)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
+from drawwell.assess.fips140.blocks import COMPILED_FROM_BYTES, BlockTester, Tally
+from drawwell.assess.fips140.verdict import BLOCK_BYTES, PASS, BlockVerdict
 
 pytest.importorskip("numba")
 

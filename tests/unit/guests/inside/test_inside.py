@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from drawwell.guests.inside.probes.scripts import LOOK, READ, Look, parse_look
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import GuestUnavailable, RemoteProtocolError
-from drawwell.guests.inside.probes import probes
+from drawwell.guests.inside import probes
+from drawwell.guests.inside.scripts import LOOK, READ, Look, parse_look
 from drawwell.guests.model import Outcome, Verdict
 from drawwell.wire.session import ServerSession
 

@@ -10,7 +10,7 @@ from drawwell.assess.ais31 import SHORT_BITS, TRIAL_BITS, assess_ais31, monobit,
 from drawwell.assess.samples import parse
 from drawwell.errors import BadData
 
-SAMPLES = runpy.run_path(str(Path(__file__).parents[1] / "vectors" / "sp80090b_inputs.py"))["samples"]
+SAMPLES = runpy.run_path(str(Path(__file__).parents[2] / "vectors" / "sp80090b_inputs.py"))["samples"]
 # T1 and T2 of the first 20,000 bits, as OPPIDA's rngvalidator has them too
 KNOWN = {
     "rand1": (10001, 17.9712),

@@ -11,7 +11,7 @@ import pytest
 from drawwell.entropy import cutoffs
 from drawwell.entropy.health import HealthMonitor, NoiseClaim
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 VECTORS = json.loads((ROOT / "tests/vectors/health_cutoffs.json").read_text())
 IN_USE = json.loads((ROOT / "tests/vectors/cutoffs_in_use.json").read_text())
 

@@ -1,8 +1,8 @@
 """The rule by which a stick that is plugged in is given to its guest."""
 
-from drawwell.guests.libvirt import plan
+from drawwell.guests.libvirt import plan as plan_libvirt
 from drawwell.guests.model import Guest, Kind, Plan, Via
-from drawwell.guests.qemu import plan
+from drawwell.guests.qemu import plan as plan_qemu
 from drawwell.guests.qemu.command_line import read_command
 from drawwell.guests.qemu.stick_rule import rule
 
@@ -25,10 +25,10 @@ def test_both_kinds_of_machines_have_it_for_the_real_stick_alone() -> None:
     """It stands in the plan of --via usb, and not where a name would need quotes."""
     file = "/etc/udev/rules.d/85-drawwell-web01.rules"
     given = Guest(Kind.QEMU, "web01", Via.USB)
-    assert rules(plan.plan(given)) == rules(plan.plan(given)) == [file]
-    assert rules(plan.plan(Guest(Kind.QEMU, "web01", Via.USB_VIRTUAL))) == []
-    assert rules(plan.plan(given, '/run/a" b.qmp')) == []
-    assert rules(plan.plan(given, uri="qemu:///session?a=$b")) == []
+    assert rules(plan_qemu.plan(given)) == rules(plan_libvirt.plan(given)) == [file]
+    assert rules(plan_qemu.plan(Guest(Kind.QEMU, "web01", Via.USB_VIRTUAL))) == []
+    assert rules(plan_qemu.plan(given, '/run/a" b.qmp')) == []
+    assert rules(plan_libvirt.plan(given, uri="qemu:///session?a=$b")) == []
 
 
 def test_a_machine_that_was_told_to_take_a_stick_is_known() -> None:

@@ -16,7 +16,7 @@ from drawwell.onerng.verify import SIMULATOR, VENDOR, Signer, verify_dump
 from drawwell.reports import Firmware
 from drawwell.simulator.firmware_image import assemble_dump, sign, simulated_code, simulated_dump
 
-VECTORS = Path(__file__).parent.parent / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 VENDOR_FINGERPRINT = "967F859E460B41CF0DEB7857026F85A235D6020C"
 SUBKEY_FINGERPRINT = "D43BA692652EBAC284A8757F01979475B1975115"
 DATA = b"firmware"

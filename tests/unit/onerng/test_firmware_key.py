@@ -17,7 +17,7 @@ from drawwell.reports import Firmware
 from drawwell.roles.make_driver import firmware_signer
 from drawwell.simulator.firmware_image import export_public_key, simulated_dump
 
-VENDORS = Path(__file__).resolve().parents[1] / "vectors" / "onerng_pubkey.asc"
+VENDORS = Path(__file__).resolve().parents[2] / "vectors" / "onerng_pubkey.asc"
 TEST_KEY = export_public_key().encode()
 
 

@@ -5,16 +5,11 @@ from collections import Counter
 from itertools import groupby, pairwise
 
 import pytest
-from drawwell.assess.fips140.blocks.blocks import (
-    BLOCK_BYTES,
-    PASS,
-    BlockTester,
-    BlockVerdict,
-    Tally,
-    poker_sum,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from drawwell.assess.fips140.blocks import BlockTester, Tally, poker_sum
+from drawwell.assess.fips140.verdict import BLOCK_BYTES, PASS, BlockVerdict
 
 BITS = 8 * BLOCK_BYTES
 BOOT = b"boot"

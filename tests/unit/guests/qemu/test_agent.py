@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drawwell.guests.inside.probes.reseed import reseed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused, UsageError
+from drawwell.guests.inside.reseed import reseed
 from drawwell.guests.libvirt.virsh import Virsh, refusal
 from drawwell.guests.model import GuestFinding, Inside, Outcome, Verdict
 from drawwell.guests.qemu.agent import Agent

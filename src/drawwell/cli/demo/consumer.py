@@ -1,0 +1,34 @@
+"""One consumer of the demonstration, and what it has drawn."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.errors import Refused
+
+if TYPE_CHECKING:
+    from drawwell.links.tls import TlsLink
+
+
+@dataclass
+class DemoConsumer:
+    """One machine that joined, and everything that it drew."""
+
+    name: str
+    link: "TlsLink"
+    receipt_key_pem: bytes
+    piece_bytes: int
+    drawn: bytearray = field(default_factory=bytearray, repr=False)
+    waits: int = 0
+    last: Grant | None = None
+
+    async def draw_on(self) -> None:
+        """Draw piece after piece, waiting whenever and as long as the broker says."""
+        while True:
+            try:
+                self.last = await self.link.draw(self.piece_bytes, DrawClass.FULL, receipt=True)
+                self.drawn += self.last.data
+            except Refused as error:
+                self.waits += 1
+                await asyncio.sleep(error.retry_after_s if error.retry_after_s is not None else 0.2)
