@@ -41,6 +41,7 @@ wheel: $(STAMP)
 	$(BIN)/python -m hatchling build -t wheel -d dist
 
 man: $(STAMP)
+	$(BIN)/python tools/completion.py
 	$(BIN)/python tools/manpage.py
 
 lock: $(STAMP)

@@ -1,4 +1,4 @@
-"""The completion scripts, and the bash one at work."""
+"""The completion scripts, and those of bash and zsh at work."""
 
 import shutil
 import subprocess
@@ -8,10 +8,10 @@ import pytest
 
 from drawwell.cli import build_parser
 from drawwell.cli.command_tree import command_tree
-from drawwell.cli.completion import shells
+from drawwell.cli.completion import SHELLS, script_for
 
 TREE = command_tree(build_parser())
-SCRIPTS = {"bash": shells.bash(TREE), "zsh": shells.zsh(TREE), "fish": shells.fish(TREE)}
+SCRIPTS = {shell: script_for(shell) for shell in SHELLS}
 
 
 def _complete(line: str, cwd: Path) -> list[str]:
@@ -20,7 +20,7 @@ def _complete(line: str, cwd: Path) -> list[str]:
     script = (
         f"{SCRIPTS['bash']}\n"
         f"COMP_WORDS=({' '.join(words[:-1])} '{words[-1]}')\nCOMP_CWORD={len(words) - 1}\n"
-        'set -u\n_drawwell\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
+        'set -u\n_shtab_drawwell\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
     )
     done = subprocess.run(["bash", "-c", script], cwd=cwd, capture_output=True, text=True, check=True)
     assert done.stderr == ""
@@ -71,3 +71,44 @@ def test_script_knows_every_command_and_option(shell: str) -> None:
             assert (
                 f" -l {flag[2:]} " if shell == "fish" and flag.startswith("--") else flag.lstrip("-")
             ) in SCRIPTS[shell]
+
+
+ZSH = """\
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell "PROMPT=; fpath=($PWD \\$fpath); autoload -U compinit; compinit -u -D; print rea''dy"
+zpty -r shell output '*ready*'
+zpty -w -n shell $'drawwell config sa\\t'
+zpty -r shell output '*sample*'
+print -r -- $output
+"""
+"""A terminal in which zsh loads the script from its fpath; each read waits for what it matches."""
+
+
+def test_zsh_offers_what_fits(tmp_path: Path) -> None:
+    """Tab in an interactive zsh completes a verb."""
+    if not shutil.which("zsh"):
+        pytest.skip("zsh is not installed here")
+    (tmp_path / "_drawwell").write_text(SCRIPTS["zsh"])
+    command = ["zsh", "-f", "-c", ZSH]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert "sample" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("drawwell config ", {"check", "sample", "show"}),
+        ("drawwell completion ", {"bash", "fish", "zsh"}),
+        ("drawwell config show --o", {"--origin"}),
+    ],
+)
+def test_fish_offers_what_fits(tmp_path: Path, line: str, expected: set[str]) -> None:
+    """Tab in fish offers commands, choices and options."""
+    if not shutil.which("fish"):
+        pytest.skip("fish is not installed here")
+    script = tmp_path / "drawwell.fish"
+    script.write_text(SCRIPTS["fish"])
+    command = ["fish", "--no-config", "-c", f"source {script}; complete -C '{line}'"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert {each.partition("\t")[0] for each in done.stdout.splitlines()} == expected

@@ -135,15 +135,13 @@ def test_every_command_is_in_the_manual() -> None:
     assert missing == [], "refresh it with: python tools/manpage.py"
 
 
-def test_manual_is_fresh() -> None:
-    """The manual pages are what tools/manpage.py makes of the command line and the settings."""
+@pytest.mark.parametrize("tool", ["manpage.py", "completion.py"])
+def test_generated_files_are_up_to_date(tool: str) -> None:
+    """The manual and the completion scripts are what their tools generate now."""
     done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "manpage.py", "--check"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, ROOT / "tools" / tool, "--check"], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, f"{done.stdout}{done.stderr}refresh it with: python tools/manpage.py"
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}refresh it with: make man"
 
 
 @pytest.mark.parametrize("page", ["drawwell.1", "drawwell.toml.5", "drawwell.7", "drawwell.8"])

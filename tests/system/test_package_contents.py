@@ -52,10 +52,14 @@ def test_it_is_one_package_for_every_machine(deb: Path) -> None:
 
 
 def test_it_has_every_module_and_nothing_compiled(members) -> None:
-    """The modules of the tree, all of them, and no leavings of the build."""
-    inside = {name.partition("dist-packages/")[2] for name in members if "/dist-packages/drawwell/" in name}
-    tree = {str(path.relative_to(TREE / "src")) for path in (TREE / "src" / "drawwell").rglob("*.py")}
-    assert {name for name in inside if name.endswith(".py")} == tree
+    """The package holds the tree's modules and their data files, and no bytecode."""
+    inside = {
+        name.partition("dist-packages/")[2]
+        for name, member in members.items()
+        if "/dist-packages/drawwell/" in name and member.isfile()
+    }
+    tree = [path for path in (TREE / "src" / "drawwell").rglob("*") if path.is_file()]
+    assert inside == {str(path.relative_to(TREE / "src")) for path in tree if "__pycache__" not in path.parts}
     assert not [name for name in members if "__pycache__" in name]
 
 

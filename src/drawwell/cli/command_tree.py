@@ -1,4 +1,4 @@
-"""The command line as data: what the completion scripts and the manual page are made from."""
+"""The command line as data: the source of fish's completion and of the manual page."""
 
 import argparse
 from collections.abc import Iterator
@@ -18,11 +18,7 @@ class Argument:
     choices: tuple[str, ...]
     optional: bool
     many: bool
-
-    @property
-    def takes_file(self) -> bool:
-        """Is its value the name of a file?"""
-        return any(word in _FILES for word in self.value.replace("|", " ").split())
+    takes_file: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +77,7 @@ def _children(action: Any, path: tuple[str, ...]) -> Iterator[Command]:
 
 
 def _argument(action: argparse.Action, prog: str) -> Argument:
-    switch = action.nargs == 0
-    metavar = action.metavar if isinstance(action.metavar, str) else None
-    value = "" if switch else metavar or ("|".join(map(str, action.choices or ())) or action.dest.upper())
+    value = _value(action)
     text = action.help or ""
     for name, content in (("default", action.default), ("prog", prog), ("metavar", value)):
         text = text.replace(f"%({name})s", str(content))
@@ -94,7 +88,19 @@ def _argument(action: argparse.Action, prog: str) -> Argument:
         tuple(map(str, action.choices or ())),
         optional=not action.required or action.nargs == "*",
         many=action.nargs in {"*", "+", argparse.REMAINDER},
+        takes_file=takes_file(action),
     )
+
+
+def takes_file(action: argparse.Action) -> bool:
+    """Return whether the value of an argument is the name of a file."""
+    return any(word in _FILES for word in _value(action).replace("|", " ").split())
+
+
+def _value(action: argparse.Action) -> str:
+    metavar = action.metavar if isinstance(action.metavar, str) else ""
+    shown = metavar or "|".join(map(str, action.choices or ())) or action.dest.upper()
+    return "" if action.nargs == 0 else shown
 
 
 def _plain(text: str | None, prog: str) -> str:

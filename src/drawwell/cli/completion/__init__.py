@@ -1,6 +1,7 @@
-"""``drawwell completion``: what the shell offers after Tab, made from the command line itself."""
+"""``drawwell completion``: the completion scripts, written by tools/completion.py for bash and zsh."""
 
 import argparse
+from importlib.resources import files
 from typing import Any
 
 from drawwell.cli.output import Output
@@ -9,13 +10,13 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
+    """Declare ``drawwell completion``."""
     parser = nouns.add_parser(
         "completion",
         parents=[common],
         help="print a script that completes drawwell's commands in a shell",
-        description="Print a completion script: 'source <(drawwell completion bash)', or put it where the shell"
-        " looks: /usr/share/bash-completion/completions/drawwell, a directory of zsh's fpath as _drawwell, or"
+        description="Print a completion script. Try it with 'eval \"$(drawwell completion bash)\"' (or zsh), or install"
+        " it: /usr/share/bash-completion/completions/drawwell, _drawwell in a directory of zsh's fpath, or"
         " ~/.config/fish/completions/drawwell.fish.",
         allow_abbrev=False,
     )
@@ -24,15 +25,17 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli import build_parser
-    from drawwell.cli.command_tree import command_tree
-
-    script = _script(args.shell, command_tree(build_parser()))
+    script = script_for(args.shell)
     out.result({"shell": args.shell, "script": script}, script.rstrip("\n"))
     return 0
 
 
-def _script(shell: str, tree: Any) -> str:
-    from drawwell.cli.completion import shells
+def script_for(shell: str) -> str:
+    """Return the completion script of a shell."""
+    if shell != "fish":
+        return files(__name__).joinpath(f"drawwell.{shell}").read_text()
+    from drawwell.cli import build_parser
+    from drawwell.cli.command_tree import command_tree
+    from drawwell.cli.completion.fish import fish
 
-    return {"bash": shells.bash, "zsh": shells.zsh, "fish": shells.fish}[shell](tree)
+    return fish(command_tree(build_parser()))

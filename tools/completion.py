@@ -1,0 +1,49 @@
+"""Write the completion scripts for bash and zsh, made by shtab, where ``drawwell completion`` finds them.
+
+With --check nothing is written, and the exit code is 1 if a script is out of date.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import shtab
+
+from drawwell.cli import build_parser
+from drawwell.cli.command_tree import takes_file
+
+FOLDER: Final = Path(__file__).resolve().parent.parent / "src" / "drawwell" / "cli" / "completion"
+
+
+def scripts() -> dict[Path, str]:
+    """Return every script by the file that holds it."""
+    parser = build_parser()
+    for action in _actions(parser):
+        if takes_file(action):
+            action.complete = shtab.FILE
+    return {FOLDER / f"drawwell.{shell}": f"{shtab.complete(parser, shell)}\n" for shell in ("bash", "zsh")}
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[Any]:
+    for action in parser._actions:  # noqa: SLF001  as shtab itself reads them
+        yield action
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for child in action.choices.values():
+                yield from _actions(child)
+
+
+def main() -> int:
+    """Write the scripts, or compare them."""
+    stale = {path: text for path, text in scripts().items() if not path.is_file() or path.read_text() != text}
+    checking = "--check" in sys.argv[1:]
+    for path, text in stale.items():
+        print(f"{'out of date' if checking else 'wrote'}: {path.name}")
+        if not checking:
+            path.write_text(text)
+    return int(checking and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
