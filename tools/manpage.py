@@ -1,16 +1,13 @@
-"""Write the manual: drawwell.1 from the command line, drawwell.toml.5 from the settings, drawwell.7 and drawwell.8 from
-the words of manpage_concepts.py and the unit files, all in docs/man.
+"""Write the generated manual pages: docs/man/drawwell.1 from the command line, drawwell.toml.5 from the settings.
 
-With --check nothing is written, and the exit code is 1 when a page is not what it would be.
+drawwell.7 and drawwell.8 are written by hand. With --check nothing is written, and the exit code is 1 if a page is
+out of date.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-
-from manpage_concepts import FILES, concepts, machinery
 
 from drawwell.cli import build_parser
 from drawwell.cli.command_tree import Argument, Command, command_tree
@@ -34,12 +31,10 @@ EXIT_CODES: Final = (
 
 
 def pages() -> dict[str, str]:
-    """Every page by its file name."""
+    """Return every generated page by its file name."""
     return {
         "drawwell.1": _commands(command_tree(build_parser())),
         "drawwell.toml.5": _configuration(),
-        "drawwell.7": _concepts(),
-        "drawwell.8": _machinery(),
     }
 
 
@@ -199,30 +194,6 @@ def _setting(each: Setting) -> Iterator[str]:
     yield from (".TP", _bold(each.key), text(each.what), ".br", text(each.why), ".br")
     yield text(f"Default: {each.default_is}. Range: {each.range}.")
     yield from (".br", text(f"Example: {each.key} = {each.example}"))
-
-
-# ---- drawwell(7) and drawwell(8)
-
-
-def _concepts() -> str:
-    see = (".SH SEE ALSO", _see("drawwell(1)", "drawwell.toml(5)", "drawwell(8)", "random(4)", "random(7)"))
-    name = f"drawwell \\- {text('what its words mean: sources, classes, consumers, doors, receipts')}"
-    return _page("DRAWWELL", 7, name, chain(_paragraphs(concepts()), see))
-
-
-def _machinery() -> str:
-    files = chain.from_iterable((".TP", _italic(path), text(words)) for path, words in FILES)
-    see = (".SH SEE ALSO", _see("drawwell(1)", "drawwell.toml(5)", "drawwell(7)", "systemctl(1)", "udev(7)"))
-    name = f"drawwell \\- {text('the units that run, and what the package does on a machine')}"
-    return _page("DRAWWELL", 8, name, chain(_paragraphs(machinery()), (".SH FILES",), files, see))
-
-
-def _paragraphs(lines: Iterable[tuple[str, str, str]]) -> Iterator[str]:
-    for kind, heading, words in lines:
-        yield f".SH {text(heading)}" if kind == "SH" else ".TP"
-        if kind == "TP":
-            yield _bold(heading)
-        yield text(words)
 
 
 def _see(*pages: str) -> str:

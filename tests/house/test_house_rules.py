@@ -149,7 +149,7 @@ def test_manual_page_is_good_roff(page: str) -> None:
     """groff warns of nothing; without groff, every line that begins with a dot is a request that is known."""
     path = ROOT / "docs" / "man" / page
     requests = {line.split()[0] for line in path.read_text().splitlines() if line.startswith((".", "'"))}
-    assert requests <= {'.\\"', ".TH", ".SH", ".SS", ".TP", ".PP", ".br"}
+    assert requests <= {'.\\"', ".TH", ".SH", ".SS", ".TP", ".PP", ".br", ".B", ".BR", ".I", ".IR", ".RI"}
     if shutil.which("groff"):
         done = subprocess.run(
             ["groff", "-man", "-ww", "-z", path], capture_output=True, text=True, check=False
