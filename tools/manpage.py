@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from drawwell.cli import build_parser
-from drawwell.cli.command_tree import Argument, Command, command_tree
+from drawwell.cli.command_tree import Argument, CommandNode, command_tree
 from drawwell.config.fields import Setting, settings
 from drawwell.config.model import TABLES
 
@@ -66,7 +66,7 @@ def _page(title: str, section: int, name: str, body: Iterator[str]) -> str:
 # ---- drawwell(1)
 
 
-def _commands(tree: Command) -> str:
+def _commands(tree: CommandNode) -> str:
     return _page(
         "DRAWWELL",
         1,
@@ -75,7 +75,7 @@ def _commands(tree: Command) -> str:
     )
 
 
-def _command_body(tree: Command) -> Iterator[str]:
+def _command_body(tree: CommandNode) -> Iterator[str]:
     yield from (
         ".SH SYNOPSIS",
         f"{_bold('drawwell')} {_italic('COMMAND')} [{_italic('VERB')}] [{_italic('OPTION')} ...]",
@@ -115,7 +115,7 @@ def _command_body(tree: Command) -> Iterator[str]:
     )
 
 
-def _common_options(tree: Command) -> tuple[Argument, ...]:
+def _common_options(tree: CommandNode) -> tuple[Argument, ...]:
     """The options that most verbs share; explained once."""
     verbs = [command for command in tree.walk() if command.path and not command.children]
     candidates = dict.fromkeys(option for verb in verbs for option in verb.options)
@@ -126,7 +126,7 @@ def _common_options(tree: Command) -> tuple[Argument, ...]:
     )
 
 
-def _command(command: Command, common: tuple[Argument, ...]) -> Iterator[str]:
+def _command(command: CommandNode, common: tuple[Argument, ...]) -> Iterator[str]:
     if command.children:
         yield from (f".SS {_bold(' '.join(command.path))}", text(_sentence(command.help)))
         return

@@ -11,7 +11,7 @@ from pathlib import Path
 import atheris  # type: ignore[import-untyped]
 
 with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
-    from drawwell.config.defaults import Machine
+    from drawwell.config.defaults import HostFacts
     from drawwell.config.load import load
     from drawwell.config.render import sample
     from drawwell.crypto import pki
@@ -44,7 +44,7 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     )
     from drawwell.wire.frames import Bye, Call, Draw, Granted, Hello, Refusal, Result, Welcome
     from drawwell.wire.hello import chosen_group
-    from drawwell.wire.http_answers import Answer
+    from drawwell.wire.http_answers import HttpResponse
     from drawwell.wire.http_api import read as read_http
     from drawwell.wire.http_session import HttpRequest, HttpSession
     from drawwell.wire.session import ClientSession, ServerSession
@@ -53,7 +53,7 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.wire.usb_host import UsbHost
 
 Target = tuple[Callable[[bytes], None], list[bytes]]
-MACHINE = Machine("well", 1000, "/home/ann", {}, {"www-data": 33}.get)
+MACHINE = HostFacts("well", 1000, "/home/ann", {}, {"www-data": 33}.get)
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 FRAMES = [
     Hello((1,), "x").encode(), Draw(1, 32, DrawClass.FULL).encode(), Call(2, "status", {}).encode(),
@@ -197,7 +197,7 @@ def fuzz_depository() -> Target:
             pass
         end.accept(wanted=True)
         end.call("info", {})
-        end.begin_anew()
+        end.restart()
         end.receive_data(data)
         with contextlib.suppress(RemoteProtocolError):
             while end.next_event():
@@ -369,7 +369,7 @@ def fuzz_http() -> Target:
         session.receive_data(data)
         while not session.closing and (request := session.next_request()) is not None:
             answer = read_http(request) if isinstance(request, HttpRequest) else request
-            if not isinstance(answer, Answer):
+            if not isinstance(answer, HttpResponse):
                 return
             session.answer(answer, "Thu, 01 Jan 1970 00:00:00 GMT")
         session.data_to_send()

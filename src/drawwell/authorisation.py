@@ -13,7 +13,7 @@ from typing import Final
 from drawwell.errors import PermissionRefused, UsageError
 
 
-class Way(StrEnum):
+class DoorKind(StrEnum):
     """A way to the broker. What speaks another protocol at the same port is a way of its own."""
 
     CONTROL = "the control socket"
@@ -31,7 +31,7 @@ class Way(StrEnum):
     DEPOSIT = "the socket of the sources"
 
 
-class Standing(StrEnum):
+class Role(StrEnum):
     """What somebody is to this broker."""
 
     OWNER = "owner"
@@ -49,10 +49,10 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Principal:
     """Somebody. `name` is the consumer's, or says who else it is."""
 
-    standing: Standing
+    standing: Role
     name: str
 
 
@@ -76,36 +76,36 @@ VERBS: Final = FOR_THE_OWNER | FOR_EVERYBODY | {DRAW, STIR, SPEAK, DEPOSIT, RENE
 
 _CALLS: Final = FOR_EVERYBODY | {RENEW}
 _STATUS: Final = frozenset({"status"})
-_NETWORK: Final = {Standing.CONSUMER: _CALLS | {DRAW}, Standing.EXPIRED: frozenset({RENEW})}
-_LOCAL: Final = {Standing.OWNER: _CALLS | {DRAW}, Standing.CONSUMER: _CALLS | {DRAW}}
+_NETWORK: Final = {Role.CONSUMER: _CALLS | {DRAW}, Role.EXPIRED: frozenset({RENEW})}
+_LOCAL: Final = {Role.OWNER: _CALLS | {DRAW}, Role.CONSUMER: _CALLS | {DRAW}}
 _HTTP: Final = FOR_EVERYBODY | {DRAW, READY}
 _PUBLIC: Final = frozenset({READY})
-ALLOWED: Final[Mapping[Way, Mapping[Standing, frozenset[str]]]] = {
-    Way.CONTROL: _LOCAL | {Standing.OWNER: _CALLS | FOR_THE_OWNER | {DRAW}, Standing.OBSERVER: _STATUS},
-    Way.UNIX: _LOCAL,
-    Way.LINK: {
-        Standing.OWNER: FOR_EVERYBODY | {DRAW},
-        Standing.CONSUMER: FOR_EVERYBODY | {DRAW},
-        Standing.OBSERVER: _STATUS,
+ALLOWED: Final[Mapping[DoorKind, Mapping[Role, frozenset[str]]]] = {
+    DoorKind.CONTROL: _LOCAL | {Role.OWNER: _CALLS | FOR_THE_OWNER | {DRAW}, Role.OBSERVER: _STATUS},
+    DoorKind.UNIX: _LOCAL,
+    DoorKind.LINK: {
+        Role.OWNER: FOR_EVERYBODY | {DRAW},
+        Role.CONSUMER: FOR_EVERYBODY | {DRAW},
+        Role.OBSERVER: _STATUS,
     },
-    Way.TLS: _NETWORK,
-    Way.STREAM: {Standing.CONSUMER: frozenset({DRAW})},
-    Way.HTTPS: {Standing.CONSUMER: _HTTP, Standing.EXPIRED: _PUBLIC, Standing.STRANGER: _PUBLIC},
-    Way.HTTP: {Standing.OWNER: _HTTP, Standing.CONSUMER: _HTTP, Standing.STRANGER: _PUBLIC},
-    Way.PROBE: {Standing.STRANGER: _PUBLIC},
-    Way.SSH: {
-        Standing.OWNER: frozenset({SPEAK}),
-        Standing.SPEAKER: frozenset({SPEAK}),
-        Standing.CONSUMER: FOR_EVERYBODY | {DRAW},
+    DoorKind.TLS: _NETWORK,
+    DoorKind.STREAM: {Role.CONSUMER: frozenset({DRAW})},
+    DoorKind.HTTPS: {Role.CONSUMER: _HTTP, Role.EXPIRED: _PUBLIC, Role.STRANGER: _PUBLIC},
+    DoorKind.HTTP: {Role.OWNER: _HTTP, Role.CONSUMER: _HTTP, Role.STRANGER: _PUBLIC},
+    DoorKind.PROBE: {Role.STRANGER: _PUBLIC},
+    DoorKind.SSH: {
+        Role.OWNER: frozenset({SPEAK}),
+        Role.SPEAKER: frozenset({SPEAK}),
+        Role.CONSUMER: FOR_EVERYBODY | {DRAW},
     },
-    Way.EGD: {Standing.CONSUMER: frozenset({DRAW, STIR})},
-    Way.USB: {Standing.CONSUMER: frozenset({DRAW})},
-    Way.DEPOSIT: {Standing.OWNER: frozenset({DEPOSIT}), Standing.SOURCE: frozenset({DEPOSIT})},
-    Way.GUEST: {Standing.CONSUMER: FOR_EVERYBODY | {DRAW}},
+    DoorKind.EGD: {Role.CONSUMER: frozenset({DRAW, STIR})},
+    DoorKind.USB: {Role.CONSUMER: frozenset({DRAW})},
+    DoorKind.DEPOSIT: {Role.OWNER: frozenset({DEPOSIT}), Role.SOURCE: frozenset({DEPOSIT})},
+    DoorKind.GUEST: {Role.CONSUMER: FOR_EVERYBODY | {DRAW}},
 }
 
 
-def may(door: Way, identity: Identity, verb: str) -> None:
+def may(door: DoorKind, identity: Principal, verb: str) -> None:
     """Return when `identity` may do `verb` by that door.
 
     Raises:
@@ -115,7 +115,7 @@ def may(door: Way, identity: Identity, verb: str) -> None:
     allowed = ALLOWED[door].get(identity.standing)
     if allowed is not None and verb in allowed:
         return
-    if identity.standing is Standing.EXPIRED:
+    if identity.standing is Role.EXPIRED:
         raise PermissionRefused(
             f"the certificate of {identity.name} has run out: it may only be renewed",
             hint="Run 'drawwell renew' on that machine.",
@@ -125,7 +125,7 @@ def may(door: Way, identity: Identity, verb: str) -> None:
     raise _refusal(door, identity, verb)
 
 
-def _refusal(door: Way, identity: Identity, verb: str) -> PermissionRefused:
+def _refusal(door: DoorKind, identity: Principal, verb: str) -> PermissionRefused:
     if verb == SPEAK:
         return PermissionRefused(
             f"{identity.name} speaks for no consumer",
@@ -136,7 +136,7 @@ def _refusal(door: Way, identity: Identity, verb: str) -> PermissionRefused:
             f"{identity.name} may not deposit",
             hint="Run the source as root, as the broker's own user, or as the user that [broker] source_user names.",
         )
-    if identity.standing is Standing.STRANGER:
+    if identity.standing is Role.STRANGER:
         return PermissionRefused(
             f"no consumer of this broker is {identity.name}",
             hint='Have the operator add a [[consumer]] with user = "…" to the configuration, or invite you.',

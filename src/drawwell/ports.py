@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from drawwell.authorisation import Identity, Standing
+from drawwell.authorisation import Principal, Role
 from drawwell.entropy.blocks import DrawClass, FullEntropy, Grant, RawBlock, TestedBlock
 from drawwell.reports import SinkReport, SourceIdentity, SourceReport
 
@@ -95,7 +95,7 @@ class Source(Protocol):
     def report(self) -> SourceReport:
         """The source as it is now."""
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Use nothing that was read so far, and run the start-up tests again."""
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class Broker(Protocol):
             StateUnavailable: the charge could not be written down first.
         """
 
-    def stir(self, consumer: str, data: bytes) -> None:
+    def mix_in(self, consumer: str, data: bytes) -> None:
         """Mix `data` into the consumer's own DRBG; it is credited nothing, and does nothing before the first draw."""
 
     async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -167,11 +167,11 @@ class Peer:
     observes: bool = False
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> Principal:
         """Who that is to the authorisation."""
         if self.observes:
-            return Identity(Standing.OBSERVER, self.consumer)
-        return Identity(Standing.EXPIRED if self.renew_only else Standing.CONSUMER, self.consumer)
+            return Principal(Role.OBSERVER, self.consumer)
+        return Principal(Role.EXPIRED if self.renew_only else Role.CONSUMER, self.consumer)
 
 
 class Registry(Protocol):

@@ -11,12 +11,12 @@ import time
 
 import pytest
 
-from drawwell.authorisation import Way
+from drawwell.authorisation import DoorKind
 from drawwell.doors.enrol import EnrolDoor
 from drawwell.doors.tls import TlsDoor
 from drawwell.doors.unix import UnixDoor
-from drawwell.enrolment.admin import Admin, Site
-from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.state.store import Store
 from drawwell.testing.fake_broker import FakeBroker
@@ -49,11 +49,11 @@ class Broker(FakeBroker):
 
     async def _live(self) -> None:
         self.loop, self.stop = asyncio.get_running_loop(), asyncio.Event()
-        authority = Authority(str(self.directory / "state" / "pki"), "well", time.time())
+        authority = CertificateAuthority(str(self.directory / "state" / "pki"), "well", time.time())
         registry = InvitedRegistry(self.store)
         enrol_port, tls_port = free_port(), free_port()
-        site = Site("well", f"127.0.0.1:{enrol_port}", (f"127.0.0.1:{tls_port}",))
-        self.admin = Admin(self.store, registry, authority, site, clock=time.time)
+        site = BrokerDetails("well", f"127.0.0.1:{enrol_port}", (f"127.0.0.1:{tls_port}",))
+        self.admin = ConsumerAdmin(self.store, registry, authority, site, clock=time.time)
         certificate, key = authority.ca_files
         enrol = EnrolDoor(
             self.admin, "127.0.0.1", enrol_port, certificate=certificate, key=key, clock=time.time
@@ -63,7 +63,7 @@ class Broker(FakeBroker):
             "127.0.0.1", tls_port, lambda: server_context(*server, authority.ca_files[0]), self, registry
         )
         control = UnixDoor(
-            str(self.directory / "control.sock"), self, lambda *_: "local", mode=0o600, way=Way.CONTROL
+            str(self.directory / "control.sock"), self, lambda *_: "local", mode=0o600, way=DoorKind.CONTROL
         )
         async with asyncio.TaskGroup() as tasks:
             serving = [tasks.create_task(door.serve()) for door in (enrol, tls, control)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drawwell.testing.daemon import Daemon, Stick, command
+from drawwell.testing.daemon import Daemon, StickThread, command
 
 VIRTIO = "-device virtio-rng-pci,id=drawwell-vm1,rng=drawwell-vm1"
 
@@ -27,7 +27,7 @@ def alone(folder: Path) -> Path:
 @pytest.fixture
 def broker(folder: Path, alone: Path) -> Iterator[Path]:
     """The same with a broker that runs."""
-    with Stick(folder / "stick"), Daemon("run", config=alone, log=folder / "log") as running:
+    with StickThread(folder / "stick"), Daemon("run", config=alone, log=folder / "log") as running:
         running.until_it_says("healthy")
         yield alone
 

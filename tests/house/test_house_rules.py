@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.cli import NOUNS, build_parser
-from drawwell.cli.command_tree import Command, command_tree
+from drawwell.cli.command_tree import CommandNode, command_tree
 from drawwell.config.fields import Setting, settings
 from drawwell.config.model import TABLES
 from drawwell.config.render import sample
@@ -105,6 +105,16 @@ def test_file_stands_alone(path: Path) -> None:
     assert found == [], f"{_name(path)} must not name {', '.join(found)}"
 
 
+def test_a_class_name_means_one_thing() -> None:
+    """No two classes in src/ share a name."""
+    places: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(_name(module))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 # ---- the command line
 
 
@@ -114,7 +124,7 @@ def test_every_noun_is_there() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: "-".join(command.path))
-def test_command_is_explained(command: Command) -> None:
+def test_command_is_explained(command: CommandNode) -> None:
     """Every command, option and argument has words in the help, and verbs take the common options."""
     typed = f"drawwell {' '.join(command.path)}"
     assert len(command.help.split()) >= 3, f"{typed}: give it a help sentence"

@@ -10,10 +10,10 @@ from drawwell.crypto.drbg import CtrDrbg
 from drawwell.entropy.blocks import DrawClass
 from drawwell.wire import limits
 from drawwell.wire.deposit import FROM_BROKER, FROM_SOURCE
-from drawwell.wire.deposit_frames import Anew, Deposit, Status, Want
+from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus, Want
 from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
 from drawwell.wire.refusals import REFUSAL_CODES
-from drawwell.wire.session import SENDS, ClientSession, Role, ServerSession, State
+from drawwell.wire.session import SENDS, ClientSession, ServerSession, Side, State
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 FRAMES: dict[str, type[Frame]] = {
@@ -58,7 +58,7 @@ def test_frames_are_those_of_the_code() -> None:
 def test_frames_of_deposits_are_those_of_the_code() -> None:
     """Types and bounds in section 12 are those of the classes, and who may say them is what the ends expect."""
     names = {
-        Hello: "HELLO", Status: "STATUS", Deposit: "DEPOSIT", Want: "WANT", Anew: "ANEW", Call: "CALL",
+        Hello: "HELLO", SourceStatus: "STATUS", Deposit: "DEPOSIT", Want: "WANT", Anew: "ANEW", Call: "CALL",
         Result: "RESULT", Refusal: "REFUSED", Bye: "BYE",
     }  # fmt: skip
     written = {name: (int(kind, 16), int(least), int(most)) for name, kind, _, least, most, _ in rows("12.")}
@@ -77,7 +77,7 @@ def test_senders_are_those_of_the_code() -> None:
     """Who may send what in which state is what the session's table says."""
     names = {kind: name for name, kind in FRAMES.items()}
     for state, client, broker in rows("4."):
-        for role, cell in ((Role.CLIENT, client), (Role.BROKER, broker)):
+        for role, cell in ((Side.CLIENT, client), (Side.BROKER, broker)):
             written = set(re.findall(r"[A-Z]{3,}", cell))
             assert written == {names[kind] for kind in SENDS.get((role, State(state)), {})}
 

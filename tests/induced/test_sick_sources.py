@@ -10,7 +10,7 @@ from drawwell.entropy.health import HealthMonitor, NoiseClaim
 from drawwell.entropy.repeat import RepeatTest
 from drawwell.errors import HealthFailure, PermanentHealthFailure
 from drawwell.reports import SourceState
-from drawwell.testing.sick import Stream, biased, counter, good, loop, replaying, spliced, stuck
+from drawwell.testing.sick import SickStream, biased, counter, good, loop, replaying, spliced, stuck
 
 IN_USE = json.loads((Path(__file__).parents[1] / "vectors/cutoffs_in_use.json").read_text())
 REPLAY = IN_USE["repeat"]["replay_fires_within_bytes"]
@@ -27,7 +27,7 @@ def new_monitor(claim: NoiseClaim | None = None) -> HealthMonitor:
 
 
 def failure_within(
-    source: Stream, n_bytes: int, monitor: HealthMonitor | None = None
+    source: SickStream, n_bytes: int, monitor: HealthMonitor | None = None
 ) -> HealthFailure | None:
     """Judge the next n samples of a source in one block."""
     try:
@@ -37,7 +37,9 @@ def failure_within(
     return None
 
 
-def samples_to_permanent(source: Stream, monitor: HealthMonitor, limit: int, size: int = 64) -> int | None:
+def samples_to_permanent(
+    source: SickStream, monitor: HealthMonitor, limit: int, size: int = 64
+) -> int | None:
     """Feed blocks until the failure is permanent; return how many samples that took, None above the limit."""
     for fed in range(size, limit + size, size):
         failure = failure_within(source, size, monitor)

@@ -7,8 +7,8 @@ import pytest
 
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import Token, parse_token
-from drawwell.enrolment.admin import INVITATION_TTL_S, Admin, Site
-from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.admin import INVITATION_TTL_S, BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
 from drawwell.errors import AuthenticationFailed, PermissionRefused, StateUnavailable, UsageError
 from drawwell.state.store import Store
@@ -24,9 +24,9 @@ class Office:
         self.now = NOW
         self.store = Store(os.path.join(directory, "broker.db"))
         self.registry = InvitedRegistry(self.store)
-        self.authority = Authority(os.path.join(directory, "pki"), "well", NOW)
-        site = Site("well", "127.0.0.1:1", ("127.0.0.1:2",))
-        self.admin = Admin(self.store, self.registry, self.authority, site, clock=lambda: self.now)
+        self.authority = CertificateAuthority(os.path.join(directory, "pki"), "well", NOW)
+        site = BrokerDetails("well", "127.0.0.1:1", ("127.0.0.1:2",))
+        self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=lambda: self.now)
 
     def invite(self, name: str = "web01") -> Token:
         return parse_token(self.admin.invite(name)["token"])

@@ -9,8 +9,8 @@ import pytest
 
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import parse_token
-from drawwell.enrolment.admin import Admin, Site
-from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused, Refused, StateUnavailable
@@ -110,10 +110,10 @@ class Kiosk:
 
     def __init__(self, directory: str) -> None:
         self.store = Store(os.path.join(directory, "broker.db"))
-        authority = Authority(os.path.join(directory, "pki"), "well", time.time())
+        authority = CertificateAuthority(os.path.join(directory, "pki"), "well", time.time())
         self.registry = InvitedRegistry(self.store)
-        site = Site("well", "127.0.0.1:1", ("127.0.0.1:2",))
-        self.admin = Admin(self.store, self.registry, authority, site, clock=time.time)
+        site = BrokerDetails("well", "127.0.0.1:1", ("127.0.0.1:2",))
+        self.admin = ConsumerAdmin(self.store, self.registry, authority, site, clock=time.time)
         self.owner, self.consumers = self.admin.answers()
 
     def join(self, name: str) -> str:

@@ -16,12 +16,12 @@ from cryptography.x509.oid import NameOID
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import parse_token
 from drawwell.doors.tls import TlsDoor
-from drawwell.enrolment.admin import Admin, Site
-from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefused
-from drawwell.links.identity import Identity, Staging, load_all, renew_if_due
+from drawwell.links.identity import LinkIdentity, Staging, load_all, renew_if_due
 from drawwell.links.tls import TlsLink
 from drawwell.state.store import Store
 from drawwell.testing.fake_broker import FakeBroker
@@ -38,10 +38,10 @@ class Broker(FakeBroker):
         super().__init__()
         self.ahead = 0.0
         self.store = Store(os.path.join(directory, "broker.db"))
-        self.authority = Authority(os.path.join(directory, "pki"), "well", self.clock())
+        self.authority = CertificateAuthority(os.path.join(directory, "pki"), "well", self.clock())
         self.registry = InvitedRegistry(self.store)
-        site = Site("well", "127.0.0.1:1", ("127.0.0.1:2",))
-        self.admin = Admin(self.store, self.registry, self.authority, site, clock=self.clock)
+        site = BrokerDetails("well", "127.0.0.1:1", ("127.0.0.1:2",))
+        self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=self.clock)
 
     def clock(self) -> float:
         return time.time() + self.ahead
@@ -49,7 +49,7 @@ class Broker(FakeBroker):
     async def call(self, peer: str, verb: str, args: dict) -> dict:
         return await self.admin.answers()[1][verb](peer.removeprefix("consumer:"), args)
 
-    def enrol(self, directory: str, name: str = "web01") -> Identity:
+    def enrol(self, directory: str, name: str = "web01") -> LinkIdentity:
         token = parse_token(self.admin.invite(name)["token"])
         staging = Staging(directory, force=False)
         reply = self.admin.redeem(JoinRequest(token.invitation, token.secret, staging.csr_pem.decode()))
@@ -69,7 +69,7 @@ def broker(tmp_path):
 
 
 @pytest.fixture
-def identity(broker, tmp_path) -> Identity:
+def identity(broker, tmp_path) -> LinkIdentity:
     return broker.enrol(str(tmp_path / "links" / "well"))
 
 
@@ -94,7 +94,7 @@ async def linked(port: int, certificate: str, key: str, ca: str) -> AsyncIterato
         await link.aclose()
 
 
-def paths(identity: Identity) -> tuple[str, str, str]:
+def paths(identity: LinkIdentity) -> tuple[str, str, str]:
     return identity.certificate_path, identity.key_path, identity.ca_path
 
 

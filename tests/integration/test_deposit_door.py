@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.broker.remote_sources import Reception
+from drawwell.broker.remote_sources import RemoteSources
 from drawwell.crypto.receipts import read_receipt
 from drawwell.doors.deposit import LIMITS, DepositDoor
 from drawwell.doors.door import Limits
@@ -28,7 +28,7 @@ from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import until
 from drawwell.testing.workbench import CLAIM, Workbench, conditioned
 from drawwell.wire.deposit import Depositor
-from drawwell.wire.deposit_frames import Deposit, Status, Want
+from drawwell.wire.deposit_frames import Deposit, SourceStatus, Want
 from drawwell.wire.frames import Bye, Refusal
 from drawwell.wire.refusals import to_refusal
 
@@ -45,7 +45,7 @@ class Well:
     def __init__(self, path: Path, *, uid: int | None = None, limits: Limits = LIMITS) -> None:
         self.bench = Workbench(capacity_bytes=SMALL)
         self.broker = self.bench.broker
-        self.reception = Reception(self.broker, self.bench.supply)
+        self.reception = RemoteSources(self.broker, self.bench.supply)
         self.door = DepositDoor(str(path), self.reception, uid, limits=limits)
 
     @contextlib.asynccontextmanager
@@ -197,7 +197,7 @@ def test_a_name_that_is_taken_is_refused(folder) -> None:
                 await until(lambda: "deposits here already" in second.link.waiting_because, "it is refused")
                 assert remote.healthy
         bench = Workbench(ScriptedSource("own"))
-        reception = Reception(bench.broker, bench.supply)
+        reception = RemoteSources(bench.broker, bench.supply)
         with pytest.raises(UsageError, match="runs a source named own itself"):
             reception.arrive(None, replace(HEALTHY, identity=SourceIdentity("own", "onerng", "/dev/x")))
 
@@ -245,7 +245,7 @@ def test_a_copied_machine_has_its_sources_begin_anew(folder) -> None:
             remote = await well.here()
             await until(lambda: len(well.bench.supply.reservoir) > 640, "it deposits")
             well.bench.supply.wipe()
-            remote.begin_anew()
+            remote.restart()
             assert not remote.healthy
             read = len(stick.gave)
             await well.here()
@@ -316,9 +316,9 @@ class Liar:
         (Deposit(575, 0, bytes(64)).encode(), "more than was assessed"),
         (Deposit(576, 0, bytes(64)).encode() * 2 + Deposit(575, 64, b"").encode(), "more than was assessed"),
         (bytes.fromhex("31000011") + bytes(17), "whole outputs"),
-        (Status(replace(HEALTHY, state=SourceState.STARTING)).encode() + Deposit(9999, 0, bytes(64)).encode(),
+        (SourceStatus(replace(HEALTHY, state=SourceState.STARTING)).encode() + Deposit(9999, 0, bytes(64)).encode(),
          "not call itself healthy"),
-        (Status(replace(HEALTHY, identity=SourceIdentity("other", "x", "y"))).encode(), "changed its name"),
+        (SourceStatus(replace(HEALTHY, identity=SourceIdentity("other", "x", "y"))).encode(), "changed its name"),
         (Bye("enough").encode(), "ended: enough"),
     ],
 )  # fmt: skip

@@ -16,8 +16,8 @@ from drawwell.crypto import pki, tokens
 from drawwell.crypto.tokens import Token, parse_token
 from drawwell.doors import enrol
 from drawwell.doors.enrol import Admission, EnrolDoor, origin_of
-from drawwell.enrolment.admin import Admin, Site
-from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.errors import (
     AuthenticationFailed,
@@ -54,12 +54,12 @@ class Broker:
         self.clock = Clock()
         self.port = free_port()
         self.store = Store(os.path.join(directory, "broker.db"))
-        self.authority = Authority(os.path.join(directory, "pki"), "well", self.clock())
+        self.authority = CertificateAuthority(os.path.join(directory, "pki"), "well", self.clock())
         self.registry = InvitedRegistry(self.store)
-        site = Site(
+        site = BrokerDetails(
             "well", f"127.0.0.1:{self.port}", ("127.0.0.1:55000",), "receipt key", configured=("local",)
         )
-        self.admin = Admin(self.store, self.registry, self.authority, site, clock=self.clock)
+        self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=self.clock)
         self.owner, self.consumer = self.admin.answers()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)

@@ -18,11 +18,11 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused
 from drawwell.host.kernel import KernelFacts
 from drawwell.links.unix import UnixLink
-from drawwell.roles.kernel_process import Feeder, Vouched, believed, read_report
+from drawwell.roles.kernel_process import Feeder, GenuineCheckedUpstream, believed, read_report
 from drawwell.roles.link_process import LinkProcess
 from drawwell.service.systemd import Manager
 from drawwell.sinks.kernel import RNDADDENTROPY, KernelSink
-from drawwell.testing.daemon import Stick, command
+from drawwell.testing.daemon import StickThread, command
 from drawwell.testing.fake_broker import FakeBroker
 from drawwell.testing.serving import serving
 from drawwell.testing.station import Site, running
@@ -120,7 +120,7 @@ def test_a_broker_that_was_started_again_vouches_for_nothing_that_came_before(fo
         vouched = []
         async with serving(UnixDoor(path, broker, lambda *_: "kernel")):
             for link in (UnixLink(path), Restarted(path)):
-                upstream = Vouched(link)
+                upstream = GenuineCheckedUpstream(link)
                 await upstream.draw(64, DrawClass.FULL)
                 vouched.append(upstream.genuine)
                 await upstream.aclose()
@@ -228,7 +228,7 @@ def test_a_simulated_stick_earns_no_credit_over_the_socket(folder: Path) -> None
             await site.until_healthy()
             return await fed_once(load(str(site.path)))
 
-    with Stick(folder / "stick", seed=1, rate=0):
+    with StickThread(folder / "stick", seed=1, rate=0):
         assert asyncio.run(run()) == (0, 64)
 
 
@@ -254,10 +254,10 @@ def test_the_link_hands_on_and_its_status_says_how_it_is(folder: Path) -> None:
                     shown = await asyncio.to_thread(
                         command, "status", "--json", config=here / "consumer.toml"
                     )
-                    assert "linked to tls://" in link.relay.words()
+                    assert "linked to tls://" in link.relay.describe()
                     return kernel.feeds[0], json.loads(shown.stdout)
 
-    with Stick(folder / "stick", seed=1, rate=0):
+    with StickThread(folder / "stick", seed=1, rate=0):
         fed, status = asyncio.run(run())
     assert fed == (0, 64)
     assert (status["ready"], status["draws"], status["drawn_bytes"]) == (True, 1, 64)

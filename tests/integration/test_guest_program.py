@@ -6,7 +6,7 @@ import pytest
 
 from drawwell.errors import GuestUnavailable
 from drawwell.guests import program
-from drawwell.guests.model import Outcome
+from drawwell.guests.model import GuestCommandResult
 
 ECHO = (
     "import sys; data = sys.stdin.buffer.read(); "
@@ -56,4 +56,7 @@ def test_a_program_that_is_not_there_is_an_outcome() -> None:
 
 def test_a_guests_last_words_move_no_terminal() -> None:
     """What a terminal obeys is a question mark."""
-    assert program.last_words(Outcome(1, b"", "first\nlxc-attach: \x1b]0;x\x07")) == "lxc-attach: ?]0;x?"
+    assert (
+        program.last_words(GuestCommandResult(1, b"", "first\nlxc-attach: \x1b]0;x\x07"))
+        == "lxc-attach: ?]0;x?"
+    )

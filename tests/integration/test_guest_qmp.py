@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drawwell.errors import GuestUnavailable, PermissionRefused, RemoteProtocolError
-from drawwell.guests.model import Guest, Kind, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind
 from drawwell.guests.qemu import Qemu, qmp
 from drawwell.guests.qemu.agent import Agent
-from drawwell.guests.qemu.qmp import Monitor, Refusal
+from drawwell.guests.qemu.qmp import Monitor, QmpError
 from drawwell.testing.waiting import wait_until
 
 NAME = f"qmp{os.getpid()}"
@@ -26,8 +26,8 @@ NAME = f"qmp{os.getpid()}"
 needs_qemu = pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="QEMU is not installed")
 
 
-def guest(folder: Path, via: Via = Via.VIRTIO) -> Guest:
-    return Guest(Kind.QEMU, NAME, via, run_dir=str(folder))
+def guest(folder: Path, via: Attachment = Attachment.VIRTIO) -> Guest:
+    return Guest(GuestKind.QEMU, NAME, via, run_dir=str(folder))
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def test_q35_has_it_in_a_free_port(folder: Path) -> None:
 def test_a_refused_device_leaves_nothing_behind(folder: Path) -> None:
     """Where there is no port, QEMU's words are told, and socket and backend are taken back."""
     with door(folder), machine(folder, "-M", "q35") as path:
-        with pytest.raises(Refusal, match="hotplug"):
+        with pytest.raises(QmpError, match="hotplug"):
             Qemu(path).apply(guest(folder))
         with Monitor(path) as monitor:
             labels = {each["label"] for each in monitor.execute("query-chardev")}
@@ -110,7 +110,7 @@ def test_two_machines_of_one_name_are_not_guessed(folder: Path) -> None:
 
 def test_a_machine_that_does_not_run_is_left(folder: Path) -> None:
     """There is nothing to change, to undo or to go into."""
-    other = Guest(Kind.QEMU, "not-here", Via.VIRTIO, run_dir=str(folder))
+    other = Guest(GuestKind.QEMU, "not-here", Attachment.VIRTIO, run_dir=str(folder))
     assert (Qemu().apply(other), Qemu().remove(other), Qemu().inside(other)) == ([], [], None)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.doors.qemu_egd.connection import AHEAD_REQUESTS
-from drawwell.testing.daemon import Daemon, Stick
+from drawwell.testing.daemon import Daemon, StickThread
 from drawwell.testing.station import Site
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 
@@ -70,7 +70,7 @@ class Supervised:
 def supervised(folder: Path, size: str = 'reservoir = "32KiB"\nmax_draw = "4KiB"') -> Iterator[Supervised]:
     site = Site(folder, broker=size)
     with (
-        Stick(folder / "stick", rate=400_000.0),
+        StickThread(folder / "stick", rate=400_000.0),
         Daemon("run", "--supervised", config=site.path, log=folder / "log") as daemon,
     ):
         guest = Supervised(site, daemon)

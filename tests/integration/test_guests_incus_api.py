@@ -11,9 +11,9 @@ import pytest
 
 from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused, UsageError
 from drawwell.guests.incus import Incus
-from drawwell.guests.model import Guest, Kind, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind
 
-WEB1 = Guest(Kind.INCUS, "web1", Via.SOCKET)
+WEB1 = Guest(GuestKind.INCUS, "web1", Attachment.SOCKET)
 MACHINE = {"type": "virtual-machine", "config": {}, "devices": {}}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.crypto.receipts import verify_receipt
-from drawwell.links.identity import Identity
+from drawwell.links.identity import LinkIdentity
 from drawwell.testing import sick
 from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import DEADLINE_S
@@ -29,7 +29,7 @@ def site_of(folder: Path, more: str = "") -> Site:
     return Site(folder, sticks=(), more=f'{source}[http]\nlisten = "{folder}/http.sock"\n{more}')
 
 
-def certificate_of(identity: Identity) -> list[str]:
+def certificate_of(identity: LinkIdentity) -> list[str]:
     """curl's options for a machine that joined."""
     directory = identity.directory
     files = {"--cacert": "ca.pem", "--cert": "cert.pem", "--key": "key.pem"}
@@ -219,7 +219,7 @@ async def pollinate(folder: Path, *words: str) -> tuple[int, bytes, str]:
     return process.returncode or 0, output, said.decode()
 
 
-def _settings(folder: Path, site: Site, identity: Identity) -> None:
+def _settings(folder: Path, site: Site, identity: LinkIdentity) -> None:
     (folder / "cache").mkdir(exist_ok=True)
     options = " ".join(["--fail", *certificate_of(identity)])
     (folder / "default").write_text(

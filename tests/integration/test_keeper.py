@@ -7,21 +7,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from drawwell.service.supervisor import Kept
+from drawwell.service.supervisor import FdStore
 
 
 @pytest.fixture
-def kept() -> Iterator[Kept]:
-    store = Kept()
+def kept() -> Iterator[FdStore]:
+    store = FdStore()
     yield store
     store.close()
 
 
-def put(kept: Kept, name: str, sock: socket.socket) -> None:
+def put(kept: FdStore, name: str, sock: socket.socket) -> None:
     kept.message(f"FDSTORE=1\nFDNAME={name}\n".encode(), [os.dup(sock.fileno())])
 
 
-def test_a_descriptor_is_kept_until_its_other_end_closes(kept: Kept) -> None:
+def test_a_descriptor_is_kept_until_its_other_end_closes(kept: FdStore) -> None:
     """A connection stays when its owner is gone, and falls out when its peer is."""
     ours, theirs = socket.socketpair()
     with theirs:
@@ -34,7 +34,7 @@ def test_a_descriptor_is_kept_until_its_other_end_closes(kept: Kept) -> None:
     assert len(kept) == 0
 
 
-def test_the_same_descriptor_is_kept_once(kept: Kept) -> None:
+def test_the_same_descriptor_is_kept_once(kept: FdStore) -> None:
     """A copy of what is kept under that name is closed, as systemd does."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -43,7 +43,7 @@ def test_the_same_descriptor_is_kept_once(kept: Kept) -> None:
         assert len(kept) == 1
 
 
-def test_what_is_forgotten_is_closed(kept: Kept) -> None:
+def test_what_is_forgotten_is_closed(kept: FdStore) -> None:
     """FDSTOREREMOVE drops all of that name, and none of another."""
     pairs = [socket.socketpair() for _ in range(3)]
     for name, (ours, _) in zip(("a", "a", "b"), pairs, strict=True):
@@ -60,7 +60,7 @@ def test_what_is_forgotten_is_closed(kept: Kept) -> None:
 @pytest.mark.parametrize(
     "text", [b"READY=1\n", b"FDSTORE=0\nFDNAME=a\n", b"FDSTORE=1\nFDNAME=a:b\n", b"\xff\xfe"]
 )
-def test_what_comes_with_other_words_is_closed(kept: Kept, text: bytes) -> None:
+def test_what_comes_with_other_words_is_closed(kept: FdStore, text: bytes) -> None:
     """No descriptor stays open that nobody asked to be kept."""
     ours, theirs = socket.socketpair()
     with theirs:
@@ -69,7 +69,7 @@ def test_what_comes_with_other_words_is_closed(kept: Kept, text: bytes) -> None:
         assert theirs.recv(1) == b""
 
 
-def test_a_child_is_handed_everything_by_name(kept: Kept) -> None:
+def test_a_child_is_handed_everything_by_name(kept: FdStore) -> None:
     """From descriptor 3 on, in the order of LISTEN_FDNAMES, as sd_listen_fds(3) says."""
     pairs = [socket.socketpair() for _ in range(2)]
     for name, (ours, _) in zip(("guest.a", "guest.b"), pairs, strict=True):
@@ -92,6 +92,6 @@ for name in sorted(manager.names):
         theirs.close()
 
 
-def test_a_child_of_nobody_is_handed_nothing(kept: Kept) -> None:
+def test_a_child_of_nobody_is_handed_nothing(kept: FdStore) -> None:
     """Without descriptors the environment says nothing of any."""
     assert "LISTEN_FDS" not in kept.hand_on({})

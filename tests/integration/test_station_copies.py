@@ -77,7 +77,7 @@ def test_a_broker_that_hears_of_a_copy_begins_anew(folder: Path) -> None:
             before = await site.ask("status")
             waiting = asyncio.get_running_loop().create_task(link.draw(65_536, DrawClass.FULL, patience_s=9))
             process.generations.heard["uevent"] += 1
-            process._begin_anew()
+            process._restart()
             assert len(station._supply.reservoir) == 0
             assert all(account.drbg is None for account in station.broker.accounts.values())
             with pytest.raises(LinkUnavailable):

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from drawwell.config.load import load
-from drawwell.roles.run import Process
+from drawwell.roles.run import RunProcess
 from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.daemon import Daemon
 from drawwell.testing.station import Site
@@ -79,7 +79,7 @@ def test_a_sink_is_fed_by_the_other_broker_when_one_dies(folder) -> None:
                 for site in (first, second):
                     await site.until_healthy()
                     await site.enrol("web01")
-                process = Process(load(str(path)), lambda: load(str(path)))
+                process = RunProcess(load(str(path)), lambda: load(str(path)))
                 reader = Reader(str(folder / "fifo"))
                 async with asyncio.TaskGroup() as group:
                     group.create_task(process.run(stop))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.testing.daemon import PROGRAM, Daemon, Stick, command
+from drawwell.testing.daemon import PROGRAM, Daemon, StickThread, command
 from drawwell.testing.station import Site
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 
@@ -70,7 +70,7 @@ def managed(folder: Path, site: Site) -> Daemon:
 def test_the_manager_is_told_how_it_does(folder: Path, told: Told) -> None:
     """Ready when the doors listen, healthy with its rate, alive, silent with its cause, and that it stops."""
     site = Site(folder)
-    with Stick(folder / "stick", seed=1, rate=0) as stick, managed(folder, site) as daemon:
+    with StickThread(folder / "stick", seed=1, rate=0) as stick, managed(folder, site) as daemon:
         told.until("READY=1")
         assert (folder / "run" / "draw.sock").is_socket()
         assert told.until("STATUS=healthy").endswith("/s full entropy, 0 consumers")
@@ -127,7 +127,7 @@ def test_sockets_that_are_handed_over_outlive_it(folder: Path) -> None:
             "broker", config=site.path, log=folder / "log", program=program, pass_fds=[listener.fileno()]
         )
 
-    with Stick(folder / "stick", seed=1, rate=0):
+    with StickThread(folder / "stick", seed=1, rate=0):
         with life() as daemon:
             daemon.until_it_says("healthy")
             assert command("draw", "8", "--hex", config=site.path).returncode == 0

@@ -9,7 +9,7 @@ import pytest
 
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import LinkUnavailable, QuotaExceeded
-from drawwell.links.identity import Identity
+from drawwell.links.identity import LinkIdentity
 from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.daemon import Daemon, command, hinted
 from drawwell.testing.station import Site
@@ -25,7 +25,7 @@ QUOTA = 40_000
 class Machine:
     """A machine that joined, with everything that it was ever given."""
 
-    identity: Identity
+    identity: LinkIdentity
     serials: list[int] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
 

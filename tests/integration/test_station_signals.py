@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from drawwell.errors import UsageError
-from drawwell.testing.daemon import Daemon, Stick, command, hinted
+from drawwell.testing.daemon import Daemon, StickThread, command, hinted
 from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import wait_until
 
@@ -29,7 +29,7 @@ def rate_of_app(site: Site) -> str:
 def test_a_signal_ends_it_cleanly(folder, number) -> None:
     """SIGINT and SIGTERM: the device is paused, the sockets are gone, the exit code is 0."""
     site = Site(folder)
-    with Stick(folder / "stick", seed=1, rate=0) as stick:
+    with StickThread(folder / "stick", seed=1, rate=0) as stick:
         with Daemon("broker", config=site.path, log=folder / "log") as daemon:
             daemon.until_it_says("healthy")
             assert daemon.stop(number) == 0
@@ -41,7 +41,7 @@ def test_a_signal_ends_it_cleanly(folder, number) -> None:
 def test_a_signal_while_the_device_is_being_opened_ends_it_cleanly(folder) -> None:
     """A daemon that waits for a silent device still ends at once, with 0."""
     site = Site(folder)
-    stick = Stick(folder / "stick", seed=2, rate=0, fault="silent")
+    stick = StickThread(folder / "stick", seed=2, rate=0, fault="silent")
     with stick, Daemon("broker", config=site.path, log=folder / "log") as daemon:
         daemon.until_it_says("Ctrl-C stops")
         assert daemon.stop() == 0
@@ -62,7 +62,7 @@ def test_without_its_device_it_runs_says_why_and_serves_nothing(folder) -> None:
             drawn = command("draw", "32", "--hex", "--class", draw_class, config=site.path)
             assert (drawn.returncode, drawn.stdout) == (69, "")
             assert hinted(drawn)
-        with Stick(folder / "stick", seed=3, rate=0):
+        with StickThread(folder / "stick", seed=3, rate=0):
             daemon.until_it_says("healthy")
             wait_until(
                 lambda: command("draw", "32", "--hex", config=site.path).returncode == 0, "a draw is served"

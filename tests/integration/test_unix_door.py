@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.authorisation import Way
+from drawwell.authorisation import DoorKind
 from drawwell.doors.door import Limits
 from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass
@@ -140,8 +140,8 @@ def test_refusal_by_the_broker_is_raised_at_the_client_and_the_session_goes_on(t
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("way", [Way.UNIX, Way.CONTROL])
-def test_owner_is_owner_on_the_control_socket_only(tmp_path: Path, way: Way) -> None:
+@pytest.mark.parametrize("way", [DoorKind.UNIX, DoorKind.CONTROL])
+def test_owner_is_owner_on_the_control_socket_only(tmp_path: Path, way: DoorKind) -> None:
     """A call by the broker's own uid is the owner's on the control socket, and a consumer's elsewhere."""
     broker = FakeBroker()
 
@@ -159,17 +159,17 @@ def test_owner_is_owner_on_the_control_socket_only(tmp_path: Path, way: Way) -> 
             await link.aclose()
 
     asyncio.run(run())
-    assert broker.calls[0] == ("owner" if way is Way.CONTROL else "consumer:me", "status", {"a": [1]})
+    assert broker.calls[0] == ("owner" if way is DoorKind.CONTROL else "consumer:me", "status", {"a": [1]})
 
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 @pytest.mark.parametrize(
     ("way", "verb", "answered"),
-    [(Way.CONTROL, "status", True), (Way.LINK, "status", True), (Way.UNIX, "status", False),
-     (Way.CONTROL, "source.command", False), (Way.LINK, "draw", False)],
+    [(DoorKind.CONTROL, "status", True), (DoorKind.LINK, "status", True), (DoorKind.UNIX, "status", False),
+     (DoorKind.CONTROL, "source.command", False), (DoorKind.LINK, "draw", False)],
 )  # fmt: skip
-def test_whom_the_permissions_let_in_observes_and_no_more(way: Way, verb: str, answered: bool) -> None:
+def test_whom_the_permissions_let_in_observes_and_no_more(way: DoorKind, verb: str, answered: bool) -> None:
     """Nobody's user gets the status of a socket that he may open, neither bytes nor the owner's verbs."""
     broker = FakeBroker()
 

@@ -9,10 +9,10 @@ from drawwell.errors import RemoteProtocolError
 from drawwell.reports import Firmware, HealthTestReport, SourceIdentity, SourceReport, SourceState
 from drawwell.wire import limits
 from drawwell.wire.deposit import Depositor, Depository, Stage
-from drawwell.wire.deposit_frames import Anew, Deposit, Status, Want
+from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus, Want
 from drawwell.wire.frames import Bye, Call, Frame, Hello, Refusal, Result
 
-KINDS = (Hello, Status, Deposit, Want, Anew, Call, Result, Refusal, Bye)
+KINDS = (Hello, SourceStatus, Deposit, Want, Anew, Call, Result, Refusal, Bye)
 LARGEST = limits.HEADER_BYTES + max(kind.MAX_BYTES for kind in KINDS)
 COUNTS = st.integers(0, 2**63 - 1)
 RATES = st.floats(0, 1e12, allow_nan=False)
@@ -45,7 +45,7 @@ deposits = st.builds(
     st.integers(0, 3).map(lambda count: 64 * count),
     st.integers(0, 3).map(lambda count: bytearray(b"e" * 64 * count)),
 )
-statuses = st.builds(Status, reports)
+statuses = st.builds(SourceStatus, reports)
 frames = st.one_of(
     statuses, deposits, deposits, st.builds(Want, st.booleans()), st.just(Anew()), st.builds(Bye, names),
     st.builds(Hello, st.lists(st.integers(0, 2), min_size=1, max_size=3).map(tuple), names),
@@ -74,7 +74,7 @@ def open_broker() -> Depository:
     end.accept(wanted=True)
     end.call("info", {})
     end.call("test", {})
-    end.begin_anew()
+    end.restart()
     return end
 
 
@@ -116,7 +116,7 @@ def test_whatever_a_source_has_to_say_is_cut_to_what_a_broker_takes(
 ) -> None:
     """A report with texts of any length and any character can be sent, and is understood."""
     said = replace(report, last_error=error, identity=replace(report.identity, firmware_detail=detail))
-    heard = Status.decode(Status(said).encode()[limits.HEADER_BYTES :]).report
+    heard = SourceStatus.decode(SourceStatus(said).encode()[limits.HEADER_BYTES :]).report
     assert heard.identity.name == report.identity.name
     assert heard.last_error.isprintable()
     assert heard.identity.firmware_detail.isascii()

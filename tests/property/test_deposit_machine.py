@@ -6,12 +6,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from drawwell.broker.remote_sources import Reception
+from drawwell.broker.remote_sources import RemoteSources
 from drawwell.errors import RemoteProtocolError, Starved
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
 from drawwell.testing.workbench import Workbench
 from drawwell.wire.deposit import Depositor, Depository, Stage
-from drawwell.wire.deposit_frames import Anew, Deposit, Status
+from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus
 from drawwell.wire.frames import Frame
 
 CAPACITY = 512
@@ -30,7 +30,7 @@ class Bench(Workbench):
 class Connection:
     """A connection without a socket: the broker's end, and what the door does with its events."""
 
-    def __init__(self, reception: Reception, name: str) -> None:
+    def __init__(self, reception: RemoteSources, name: str) -> None:
         self._reception = reception
         self._session = Depository()
         self.source = None
@@ -48,8 +48,8 @@ class Connection:
         if self._session.stage is Stage.OPEN:
             self._session.want(wanted=wanted)
 
-    def begin_anew(self) -> None:
-        self._session.begin_anew()
+    def restart(self) -> None:
+        self._session.restart()
 
     def says(self, *said: Frame | bytes) -> bool:
         """The source says that; False when it broke the rules by it."""
@@ -60,7 +60,7 @@ class Connection:
             while (event := self._session.next_event()) is not None:
                 if isinstance(event, Deposit):
                     self._reception.take(event)
-                elif isinstance(event, Status):
+                elif isinstance(event, SourceStatus):
                     self._report = event.report
                     if self.source:
                         self.source.update(event.report)
@@ -75,7 +75,7 @@ class DepositMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.bench = Bench(capacity_bytes=CAPACITY)
-        self.reception = Reception(self.bench.broker, self.bench.supply)
+        self.reception = RemoteSources(self.bench.broker, self.bench.supply)
         self.here: dict[str, Connection] = {}
         self.worth: dict[str, int] = {}
         self.healthy: dict[str, bool] = {}
@@ -99,7 +99,7 @@ class DepositMachine(RuleBasedStateMachine):
     def a_source_reports(self, name: str, state: SourceState) -> None:
         if name in self.here:
             report = replace(self.here[name].source.report(), state=state)
-            assert self.here[name].says(Status(report))
+            assert self.here[name].says(SourceStatus(report))
             self.healthy[name] = state is SourceState.HEALTHY
 
     @rule(
@@ -131,7 +131,7 @@ class DepositMachine(RuleBasedStateMachine):
         self.bench.supply.wipe()
         self.model.clear()
         for name, connection in self.here.items():
-            connection.source.begin_anew()
+            connection.source.restart()
             self.told[name] += 1
             assert not connection.source.healthy
 

@@ -6,7 +6,7 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawwell.wire.http_answers import Answer, text_answer
+from drawwell.wire.http_answers import HttpResponse, text_answer
 from drawwell.wire.http_api import ROUTES, read
 from drawwell.wire.http_formats import FORMATS, accepted
 from drawwell.wire.http_route import CallAsk, DrawAsk
@@ -38,7 +38,7 @@ TARGETS = st.one_of(
 )
 
 
-def spoken(pieces: list[bytes]) -> tuple[list[HttpRequest | Answer], bool]:
+def spoken(pieces: list[bytes]) -> tuple[list[HttpRequest | HttpResponse], bool]:
     """Every request that was understood, each answered; and whether the connection ended."""
     session, found = HttpSession(), []
     for piece in pieces:
@@ -47,7 +47,7 @@ def spoken(pieces: list[bytes]) -> tuple[list[HttpRequest | Answer], bool]:
         session.receive_data(piece)
         while not session.closing and (request := session.next_request()) is not None:
             found.append(request)
-            session.answer(request if isinstance(request, Answer) else text_answer("ok"), DATE)
+            session.answer(request if isinstance(request, HttpResponse) else text_answer("ok"), DATE)
         assert session.closing or session.unparsed_bytes <= MAX_HEAD_BYTES + MAX_BODY_BYTES + 1
     _assert_http(session.data_to_send(), [r.method for r in found if isinstance(r, HttpRequest)])
     return found, session.closing

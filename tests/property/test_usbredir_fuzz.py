@@ -160,5 +160,5 @@ def test_no_byte_stands_in_a_repr() -> None:
     parser = redir.RedirParser()
     parser.feed(redir.hello() + bulk_packet(1, BULK_OUT, 6, b"secret"))
 
-    assert parser.next_packet() == redir.Hello()
+    assert parser.next_packet() == redir.UsbHello()
     assert "secret" not in repr(parser.next_packet())

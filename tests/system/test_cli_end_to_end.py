@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.testing.daemon import PROGRAM, Daemon, Stick, command, environment, hinted
+from drawwell.testing.daemon import PROGRAM, Daemon, StickThread, command, environment, hinted
 from drawwell.testing.station import Site
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 
@@ -54,7 +54,7 @@ def town() -> Iterator[Town]:
     """One daemon for all tests here; each leaves it as it found it."""
     with tempfile.TemporaryDirectory(prefix="dw-") as name:
         town = Town(Path(name))
-        stick = Stick(town.folder / "stick", seed=1, rate=0)
+        stick = StickThread(town.folder / "stick", seed=1, rate=0)
         with stick, Daemon("run", config=town.site.path, log=town.folder / "log") as daemon:
             daemon.until_it_says("healthy")
             wait_until(lambda: town.here("status", "--require", "ready").returncode == 0, "it is ready")
@@ -353,7 +353,7 @@ def test_without_a_broker_every_verb_says_how_to_start_one(folder) -> None:
 def test_without_a_broker_a_stick_is_verified_and_captured_directly(folder) -> None:
     """`source verify` and `source capture` open the device themselves when nobody runs it, and say so."""
     site = Site(folder)
-    with Stick(folder / "stick", seed=2, rate=0):
+    with StickThread(folder / "stick", seed=2, rate=0):
         verified = command("source", "verify", config=site.path)
         assert verified.returncode == 0
         assert "opening" in verified.stderr
@@ -365,7 +365,7 @@ def test_without_a_broker_a_stick_is_verified_and_captured_directly(folder) -> N
 def test_a_sick_stick_is_found_out_by_verify(folder) -> None:
     """`source verify` of a stuck stick exits with 1 and names the state."""
     site = Site(folder)
-    with Stick(folder / "stick", seed=3, rate=0, fault="stuck"):
+    with StickThread(folder / "stick", seed=3, rate=0, fault="stuck"):
         verified = command("source", "verify", config=site.path)
         assert verified.returncode == 1
         assert "failure" in verified.stdout

@@ -8,7 +8,7 @@ import pytest
 
 from drawwell.guests.inside.reseed import _PERL, _PYTHON, reseed
 from drawwell.guests.libvirt import Libvirt
-from drawwell.guests.model import Guest, Inside, Kind, Outcome, Verdict, Via
+from drawwell.guests.model import Attachment, Guest, GuestCommandResult, GuestKind, GuestVerdict, Inside
 from drawwell.guests.program import run
 from drawwell.host.kernel import kernel_facts
 from lab.cache import or_skip
@@ -95,9 +95,12 @@ def test_reseeded_copies_part(libvirt: Libvirtd, saved: Callable[..., Path]) -> 
 
     def with_bytes(fresh: bytes) -> str:
         def do() -> None:
-            inside = software.inside(Guest(Kind.LIBVIRT, PLAIN, Via.BUILTIN))
+            inside = software.inside(Guest(GuestKind.LIBVIRT, PLAIN, Attachment.BUILTIN))
             assert inside is not None
-            assert [each.verdict for each in reseed(inside, fresh)] == [Verdict.HOLDS, Verdict.HOLDS]
+            assert [each.verdict for each in reseed(inside, fresh)] == [
+                GuestVerdict.HOLDS,
+                GuestVerdict.HOLDS,
+            ]
 
         return restored(libvirt, PLAIN, state, do)[0]
 
@@ -119,7 +122,7 @@ class _Here(Inside):
     def __init__(self, argv: list[str]) -> None:
         self._argv = argv
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
         del argv
         return run(self._argv, stdin=stdin, timeout_s=timeout_s)
 
@@ -129,4 +132,4 @@ class _Here(Inside):
 def test_either_interpreter_reseeds_a_kernel(argv: list[str]) -> None:
     """python3 and perl alike have this kernel take the bytes and reseed."""
     findings = reseed(_Here(argv), bytes(range(64)))
-    assert [each.verdict for each in findings] == [Verdict.HOLDS, Verdict.HOLDS], findings
+    assert [each.verdict for each in findings] == [GuestVerdict.HOLDS, GuestVerdict.HOLDS], findings

@@ -6,7 +6,7 @@ import pytest
 
 from drawwell.guests.docker.engine import Containers
 from drawwell.guests.docker.plan import compose
-from drawwell.guests.model import Guest, Kind, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind
 from lab.cache import or_skip
 from lab.roots import Root, chroot
 
@@ -25,7 +25,7 @@ def test_quadlet_takes_the_lines_of_the_plan(debian_13: Root) -> None:
     units = debian_13.path / "tmp" / "units"
     units.mkdir()
     (units / "web1.container").write_text("[Unit]\nDescription=a site\n[Container]\nImage=localhost/site:1\n")
-    Containers(Kind.PODMAN, str(units)).apply(Guest(Kind.PODMAN, "web1", Via.SOCKET))
+    Containers(GuestKind.PODMAN, str(units)).apply(Guest(GuestKind.PODMAN, "web1", Attachment.SOCKET))
     made = debian_13.run(
         "env", "QUADLET_UNIT_DIRS=/tmp/units", "/usr/libexec/podman/quadlet", "-dryrun"
     ).stdout
@@ -33,13 +33,13 @@ def test_quadlet_takes_the_lines_of_the_plan(debian_13: Root) -> None:
     assert "After=drawwell-broker.service" in made
 
 
-@pytest.mark.parametrize("via", [Via.SOCKET, Via.DEVICE])
-def test_compose_takes_the_file_that_is_laid_over(debian_13: Root, via: Via) -> None:
+@pytest.mark.parametrize("via", [Attachment.SOCKET, Attachment.DEVICE])
+def test_compose_takes_the_file_that_is_laid_over(debian_13: Root, via: Attachment) -> None:
     """Compose itself merges it with a project's own file."""
     project = debian_13.path / "tmp"
     (project / "compose.yaml").write_text("services:\n  web1:\n    image: site:1\n")
-    (project / "ours.yaml").write_text(compose(Guest(Kind.DOCKER, "web1", via), "web1"))
+    (project / "ours.yaml").write_text(compose(Guest(GuestKind.DOCKER, "web1", via), "web1"))
     files = ("-f", "/tmp/compose.yaml", "-f", "/tmp/ours.yaml")
     merged = debian_13.run("docker-compose", "--project-name", "site", *files, "config").stdout
-    assert ("/run/drawwell/guests/web1" if via is Via.SOCKET else "/dev/onerng") in merged
+    assert ("/run/drawwell/guests/web1" if via is Attachment.SOCKET else "/dev/onerng") in merged
     assert "image: site:1" in merged

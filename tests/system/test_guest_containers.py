@@ -14,8 +14,8 @@ import pytest
 
 from drawwell.errors import GuestUnavailable
 from drawwell.guests.docker.engine import Containers
-from drawwell.guests.model import Guest, Kind, Via
-from drawwell.testing.daemon import Daemon, Stick, command
+from drawwell.guests.model import Attachment, Guest, GuestKind
+from drawwell.testing.daemon import Daemon, StickThread, command
 from drawwell.testing.waiting import wait_until
 from lab.borrowed import drawwell, make_root, no_cgroup_left, our_folders, system_folders
 
@@ -33,7 +33,7 @@ LIMITS = ("nofile=1024:1024", "nproc=4096:4096")
 class Engine:
     """Podman or Docker, with storage of its own."""
 
-    kind: Kind
+    kind: GuestKind
 
     def __call__(self, *words: str, stdin: bytes | None = None) -> str:
         """Run it; return what it printed."""
@@ -80,7 +80,7 @@ def _engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     with pytest.MonkeyPatch.context() as patch, no_cgroup_left("docker", "libpod_parent", "libpod_parent/*"):
         made = (_podman if name == "podman" else _docker)(folder, patch)
         next(made)
-        engine = Engine(Kind(name))
+        engine = Engine(GuestKind(name))
         root = make_root(folder / "root")
         tar = subprocess.run(["tar", "-C", str(root), "-c", "."], capture_output=True, check=True).stdout
         engine("import", "-", IMAGE, stdin=tar)
@@ -140,7 +140,7 @@ def config(folder: Path) -> Iterator[Path]:
         f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
         f'[[source]]\nname = "stick"\ndriver = "onerng"\npath = "{folder}/onerng"\n'
     )
-    with Stick(folder / "onerng"):
+    with StickThread(folder / "onerng"):
         yield path
 
 
@@ -157,7 +157,7 @@ def test_a_container_made_as_planned_draws_by_its_own_account(
     folder: Path, config: Path, engine: Engine
 ) -> None:
     """``drawwell draw 32`` in there needs no more words; its account rises by 32, by a restarted broker as well."""
-    guest = Guest(engine.kind, "web1", Via.SOCKET, run_dir=str(folder / "run"))
+    guest = Guest(engine.kind, "web1", Attachment.SOCKET, run_dir=str(folder / "run"))
     for life in (1, 2):
         with Daemon("run", config=config, log=folder / f"log{life}") as broker:
             broker.until_it_says("healthy")
@@ -190,9 +190,9 @@ def test_a_container_that_runs_without_it_is_refused_in_words(engine: Engine) ->
     """Nothing is done to it; the hint has the options that it must be made with."""
     engine.make()
     with pytest.raises(GuestUnavailable, match="can get neither mount nor device") as caught:
-        Containers(engine.kind).apply(Guest(engine.kind, "web1", Via.SOCKET))
+        Containers(engine.kind).apply(Guest(engine.kind, "web1", Attachment.SOCKET))
     assert "--mount type=bind,source=/run/drawwell/guests/web1" in (caught.value.hint or "")
-    inside = Containers(engine.kind).inside(Guest(engine.kind, "web9", Via.SOCKET))
+    inside = Containers(engine.kind).inside(Guest(engine.kind, "web9", Attachment.SOCKET))
     assert inside
     with pytest.raises(GuestUnavailable, match="web9 is not to be looked into"):
         inside.run(["true"])
@@ -207,7 +207,7 @@ def test_a_device_is_there_under_the_name_of_a_stick(folder: Path, engine: Engin
         link.unlink(missing_ok=True)
         link.symlink_to(node)
         name = f"web{minor}"
-        engine.make(*engine.planned(Guest(engine.kind, name, Via.DEVICE, device=str(link))), name=name)
+        engine.make(*engine.planned(Guest(engine.kind, name, Attachment.DEVICE, device=str(link))), name=name)
         assert engine("exec", name, "stat", "-c", "%t:%T", "/dev/ttyACM0") == f"a6:{minor}\n"
         opened = subprocess.run(
             [engine.kind, "exec", name, "sh", "-c", "exec 3< /dev/ttyACM0"], capture_output=True, check=False
@@ -215,7 +215,7 @@ def test_a_device_is_there_under_the_name_of_a_stick(folder: Path, engine: Engin
         assert b"No such device or address" in opened.stderr
     engine("restart", "-t", "0", "web7")
     kept = (
-        engine.kind is Kind.PODMAN
+        engine.kind is GuestKind.PODMAN
     )  # Docker follows the link at every start, Podman when it makes the container
     assert engine("exec", "web7", "stat", "-c", "%t:%T", "/dev/ttyACM0") == f"a6:{7 if kept else 3}\n"
 
@@ -224,7 +224,7 @@ def test_a_project_gets_a_file_that_is_laid_over_its_own(folder: Path, engine: E
     """Found by the labels of compose; the second time nothing is done, and removal leaves nothing."""
     labels = {"com.docker.compose.project.working_dir": str(folder), "com.docker.compose.service": "web"}
     engine.make(*(f"--label={key}={value}" for key, value in labels.items()))
-    guest, containers = Guest(engine.kind, "web1", Via.SOCKET), Containers(engine.kind)
+    guest, containers = Guest(engine.kind, "web1", Attachment.SOCKET), Containers(engine.kind)
     first, again = containers.apply(guest)
     assert (first.where, "up -d" in again.where) == (f"{folder}/drawwell-web1.yaml", True)
     assert '\n  "web":\n' in (folder / "drawwell-web1.yaml").read_text()

@@ -13,11 +13,11 @@ from typing import Any, Self
 
 import pytest
 
-from drawwell.broker.broker import Broker
+from drawwell.broker.broker import LocalBroker
 from drawwell.doors.qemu_egd.connection import AHEAD_REQUESTS
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.daemon import Daemon, Stick
+from drawwell.testing.daemon import Daemon, StickThread
 from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 from lab.cache import or_skip
@@ -82,7 +82,7 @@ class Tapped:
             self._ready.set()
             await self._stop.wait()
 
-    def _tap(self, broker: Broker) -> None:
+    def _tap(self, broker: LocalBroker) -> None:
         draw = broker.draw
 
         async def tapped(consumer: str, n_bytes: int, draw_class: DrawClass, **more: Any) -> Grant:
@@ -162,7 +162,7 @@ def supervised(folder: Path) -> Iterator[tuple[Site, Daemon]]:
     site = site_in(folder)
     log = folder / "log"
     with (
-        Stick(folder / "stick", rate=400_000.0),
+        StickThread(folder / "stick", rate=400_000.0),
         Daemon("run", "--supervised", config=site.path, log=log) as daemon,
     ):
         daemon.until_it_says("healthy")

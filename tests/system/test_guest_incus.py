@@ -17,8 +17,8 @@ import pytest
 
 from drawwell.errors import GuestUnavailable, UsageError
 from drawwell.guests.incus import Incus
-from drawwell.guests.model import Guest, Kind, Via
-from drawwell.testing.daemon import Daemon, Stick, command
+from drawwell.guests.model import Attachment, Guest, GuestKind
+from drawwell.testing.daemon import Daemon, StickThread, command
 from drawwell.testing.waiting import wait_until
 from lab.borrowed import make_root, no_cgroup_left, system_folders
 
@@ -156,7 +156,7 @@ def test_an_instance_draws_at_once_and_after_a_restart(folder: Path, incus: Path
     folder.chmod(0o711)
     before = _described()
     where = ("incus", instance, "--connect", str(incus))
-    with Stick(folder / "onerng"), Daemon("run", config=config, log=folder / "log") as broker:
+    with StickThread(folder / "onerng"), Daemon("run", config=config, log=folder / "log") as broker:
         broker.until_it_says("healthy")
         done = command("guest", "apply", *where, config=config)
         assert done.returncode == 0, done.stderr
@@ -167,7 +167,12 @@ def test_an_instance_draws_at_once_and_after_a_restart(folder: Path, incus: Path
             assert verified.returncode == 0, verified.stdout + verified.stderr
         (guest,) = json.loads(command("guest", "list", "--json", config=config).stdout)["guests"]
         assert guest["full_bytes"] == 128
-        assert Incus(str(incus)).apply(Guest(Kind.INCUS, instance, Via.SOCKET, run_dir=f"{folder}/run")) == []
+        assert (
+            Incus(str(incus)).apply(
+                Guest(GuestKind.INCUS, instance, Attachment.SOCKET, run_dir=f"{folder}/run")
+            )
+            == []
+        )
         removed = command("guest", "apply", *where, "--remove", config=config)
         assert removed.returncode == 0, removed.stderr
         assert _described() == before
@@ -186,12 +191,12 @@ def link() -> Iterator[Path]:
 def test_a_device_is_added_to_a_running_instance(incus: Path, instance: str, link: Path) -> None:
     """By its link, under the name of a stick; the only one by vendor and product, which Incus takes without one."""
     host, before = Incus(str(incus)), _described()
-    named = Guest(Kind.INCUS, instance, Via.DEVICE, device=str(link))
+    named = Guest(GuestKind.INCUS, instance, Attachment.DEVICE, device=str(link))
     assert [change.where for change in host.apply(named)] == ["web1: device drawwell"]
     inside = host.inside(named)
     assert inside
     assert inside.run(["stat", "-c", "%a %g", "/dev/ttyACM0"]).output == b"660 20\n"
-    host.apply(Guest(Kind.INCUS, instance, Via.DEVICE))
+    host.apply(Guest(GuestKind.INCUS, instance, Attachment.DEVICE))
     assert inside.run(["test", "-e", "/dev/ttyACM0"]).status == 1
     assert '"type": "unix-hotplug"' in json.dumps(_described())
     host.remove(named)
@@ -202,10 +207,10 @@ def test_what_cannot_be_is_said(folder: Path, incus: Path) -> None:
     """No such instance, no daemon, and a name that leads elsewhere in the API."""
     host = Incus(str(incus))
     with pytest.raises(GuestUnavailable, match="knows no such instance"):
-        host.apply(Guest(Kind.INCUS, "web9", Via.SOCKET))
+        host.apply(Guest(GuestKind.INCUS, "web9", Attachment.SOCKET))
     with pytest.raises(UsageError):
-        host.apply(Guest(Kind.INCUS, "web1", Via.SOCKET, domain="../instances"))
+        host.apply(Guest(GuestKind.INCUS, "web1", Attachment.SOCKET, domain="../instances"))
     with pytest.raises(GuestUnavailable, match="does not answer at") as caught:
-        Incus(str(folder / "nobody")).apply(Guest(Kind.INCUS, "web1", Via.SOCKET))
+        Incus(str(folder / "nobody")).apply(Guest(GuestKind.INCUS, "web1", Attachment.SOCKET))
     assert "systemctl start incus" in (caught.value.hint or "")
     assert Incus(str(folder / "nobody")).audit() == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.testing.daemon import Daemon, Stick, command
+from drawwell.testing.daemon import Daemon, StickThread, command
 from lab.cache import or_skip
 from lab.guest import QemuGuest
 from lab.host_programs import host_programs
@@ -36,7 +36,10 @@ def test_large_keys_are_made_in_a_guest(folder: Path) -> None:
         programs = host_programs("gpg", "gpg-agent", "ssh-keygen")
         users = {"/etc/passwd": b"root:x:0:0:root:/tmp:/bin/sh\n", "/etc/order": ORDER.encode()}
         image = tiny("cloud", files={**programs, **users})
-    with Stick(folder / "stick", rate=200_000.0), Daemon("run", config=config, log=folder / "log") as broker:
+    with (
+        StickThread(folder / "stick", rate=200_000.0),
+        Daemon("run", config=config, log=folder / "log") as broker,
+    ):
         broker.until_it_says("healthy")
         assert command("guest", "apply", "qemu", "keys", config=config).returncode == 0
         socket = f"{folder}/run/guests/keys/egd.sock"

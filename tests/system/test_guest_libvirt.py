@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from drawwell.guests.libvirt import Libvirt
-from drawwell.guests.model import WAYS, Guest, Kind, Via
-from drawwell.testing.daemon import Daemon, Stick, command
+from drawwell.guests.model import ATTACHMENTS, Attachment, Guest, GuestKind
+from drawwell.testing.daemon import Daemon, StickThread, command
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.console import Console
@@ -58,7 +58,7 @@ def config(folder: Path) -> Iterator[Path]:
         f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
         f'[[source]]\nname = "stick"\npath = "{folder}/stick"\nverify_firmware = "off"\n'
     )
-    with Stick(folder / "stick", rate=200_000.0):
+    with StickThread(folder / "stick", rate=200_000.0):
         yield config
 
 
@@ -163,11 +163,11 @@ def test_the_stick_is_let_go_of_and_taken_back(libvirt: Libvirtd, broker: Path) 
 
 
 @pytest.mark.parametrize("name", [OFF, EXPRESS])
-@pytest.mark.parametrize("via", WAYS[Kind.LIBVIRT])
-def test_what_libvirt_keeps_is_as_it_was(libvirt: Libvirtd, name: str, via: Via) -> None:
+@pytest.mark.parametrize("via", ATTACHMENTS[GuestKind.LIBVIRT])
+def test_what_libvirt_keeps_is_as_it_was(libvirt: Libvirtd, name: str, via: Attachment) -> None:
     """A domain that is shut off reads byte for byte as before when all was taken away again."""
     software, before = Libvirt(libvirt.uri), libvirt.describe(name)
-    bytes_for = Guest(Kind.LIBVIRT, name, via)
+    bytes_for = Guest(GuestKind.LIBVIRT, name, via)
     assert len(software.apply(bytes_for)) == 1
     given = libvirt.describe(name)
     assert software.apply(bytes_for) == []
@@ -180,7 +180,7 @@ def test_what_libvirt_keeps_is_as_it_was(libvirt: Libvirtd, name: str, via: Via)
 def test_the_hook_is_run_when_the_domain_starts(libvirt: Libvirtd, folder: Path) -> None:
     """At a start and at a restore alike, with the words that it waits for; it goes when the guest is removed."""
     folder.chmod(0o711)
-    bytes_for = Guest(Kind.LIBVIRT, OFF, Via.VIRTIO, run_dir=str(folder))
+    bytes_for = Guest(GuestKind.LIBVIRT, OFF, Attachment.VIRTIO, run_dir=str(folder))
     software = Libvirt(libvirt.uri, hooks=str(libvirt.hooks))
     said = libvirt.root / "said"
     with socket.socket(socket.AF_UNIX) as door:

@@ -13,8 +13,8 @@ import pytest
 
 from drawwell.guests.inside.probes import read_stick
 from drawwell.guests.lxc import Lxc
-from drawwell.guests.model import Guest, Kind, Outcome, Via
-from drawwell.testing.daemon import Daemon, Stick, command
+from drawwell.guests.model import Attachment, Guest, GuestCommandResult, GuestKind
+from drawwell.testing.daemon import Daemon, StickThread, command
 from drawwell.testing.waiting import wait_until
 from lab.borrowed import drawwell, make_root, no_cgroup_left, our_folders, system_folders
 
@@ -80,13 +80,13 @@ class Box:
         """Stop it at once."""
         subprocess.run(["lxc-stop", "-k", "-P", self.path, "-n", self.name], capture_output=True, check=False)
 
-    def guest(self, via: Via, device: str = "") -> Guest:
+    def guest(self, via: Attachment, device: str = "") -> Guest:
         """It as a guest."""
-        return Guest(Kind.LXC, self.name, via, device=device)
+        return Guest(GuestKind.LXC, self.name, via, device=device)
 
-    def run(self, *argv: str) -> Outcome:
+    def run(self, *argv: str) -> GuestCommandResult:
         """Run something in it, as drawwell does."""
-        inside = Lxc(str(self.path)).inside(self.guest(Via.SOCKET))
+        inside = Lxc(str(self.path)).inside(self.guest(Attachment.SOCKET))
         assert inside
         return inside.run(list(argv))
 
@@ -130,7 +130,7 @@ def config(folder: Path) -> Iterator[Path]:
         f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
         f'[[source]]\nname = "stick"\ndriver = "onerng"\npath = "{folder}/onerng"\n'
     )
-    with Stick(folder / "onerng"):
+    with StickThread(folder / "onerng"):
         yield path
 
 
@@ -217,7 +217,7 @@ def test_systemd_in_the_container_does_not_hide_the_socket(folder: Path, path: P
     (directory / "here").touch()
     unit = "lxc.init.cmd = /usr/lib/systemd/systemd --unit=sysinit.target"
     box = Box(path, "web3").make(unit)
-    guest = Guest(Kind.LXC, "web3", Via.SOCKET, run_dir=str(folder / "run"))
+    guest = Guest(GuestKind.LXC, "web3", Attachment.SOCKET, run_dir=str(folder / "run"))
     try:
         Lxc(str(path)).apply(guest)
         planned = box.config.read_text()
@@ -238,7 +238,7 @@ def test_a_node_that_is_closed_by_default_is_opened_by_its_key(
     """Without the key it is there and cannot be opened; with the keys of the plan it can; after removal it cannot."""
     before = ONLY_CGROUP2 if cgroups == "version 2" else ":"
     link = _link(folder, 1, 11)  # /dev/kmsg: in every kernel, and not among the nodes that LXC allows
-    lxc, guest = Lxc(str(privileged.path)), privileged.guest(Via.DEVICE, str(link))
+    lxc, guest = Lxc(str(privileged.path)), privileged.guest(Attachment.DEVICE, str(link))
     lxc.apply(guest)
     planned = privileged.config.read_text()
     assert "lxc.cgroup2.devices.allow = c 1:11 rwm\nlxc.cgroup.devices.allow = c 1:11 rwm\n" in planned
@@ -258,7 +258,7 @@ def test_a_node_that_is_closed_by_default_is_opened_by_its_key(
 def test_no_key_closes_an_unprivileged_container(folder: Path, unprivileged: Box) -> None:
     """Its device cgroup is open, and an allow key would close it, so there is none: stick and /dev/zero are read."""
     link = _link(folder, 1, 5, owner=MAPPED)
-    Lxc(str(unprivileged.path)).apply(unprivileged.guest(Via.DEVICE, str(link)))
+    Lxc(str(unprivileged.path)).apply(unprivileged.guest(Attachment.DEVICE, str(link)))
     planned = unprivileged.config.read_text()
     unprivileged.start(ONLY_CGROUP2)
     assert unprivileged.run("head", "-c", "4", "/dev/ttyACM0", "/dev/zero").status == 0
@@ -270,7 +270,7 @@ def test_no_key_closes_an_unprivileged_container(folder: Path, unprivileged: Box
 def test_a_stick_that_was_renumbered_is_found_at_the_next_start(folder: Path, privileged: Box) -> None:
     """166:7 today and 166:3 tomorrow: one configuration gives the container either, allowed and without a driver."""
     link = _link(folder, 166, 7)
-    Lxc(str(privileged.path)).apply(privileged.guest(Via.DEVICE, str(link)))
+    Lxc(str(privileged.path)).apply(privileged.guest(Attachment.DEVICE, str(link)))
     for minor in (7, 3):
         _link(folder, 166, minor)
         privileged.start()
@@ -280,7 +280,7 @@ def test_a_stick_that_was_renumbered_is_found_at_the_next_start(folder: Path, pr
 
 def test_the_hook_finds_the_stick_by_vendor_and_product(folder: Path, privileged: Box) -> None:
     """Beside another ACM device, under whatever number; without a stick the container starts without a node."""
-    Lxc(str(privileged.path)).apply(privileged.guest(Via.DEVICE))
+    Lxc(str(privileged.path)).apply(privileged.guest(Attachment.DEVICE))
     usb = folder / "bus" / "usb" / "devices"
     for port, product, minor in (("1-1", "0483:5740", 1), ("1-2", "1d50:6086", 5)):
         tty = usb / port / f"{port}:1.0" / "tty" / f"ttyACM{minor}"
@@ -304,8 +304,8 @@ def test_the_hook_finds_the_stick_by_vendor_and_product(folder: Path, privileged
 
 def test_a_simulated_stick_is_read_in_the_container(folder: Path, privileged: Box) -> None:
     """Its noise arrives, and after a replug under another number a new start has it again."""
-    with Stick(folder / "onerng", rate=0) as stick:
-        guest = privileged.guest(Via.DEVICE, str(folder / "onerng"))
+    with StickThread(folder / "onerng", rate=0) as stick:
+        guest = privileged.guest(Attachment.DEVICE, str(folder / "onerng"))
         Lxc(str(privileged.path)).apply(guest)
         names = []
         for _ in range(2):
@@ -325,7 +325,7 @@ def test_a_simulated_stick_is_read_in_the_container(folder: Path, privileged: Bo
 
 def test_verify_reads_the_stick_in_the_container(folder: Path, config: Path, privileged: Box) -> None:
     """Under the name that it has in there, whatever it is called out here."""
-    with Stick(folder / "other", rate=0), Daemon("run", config=config, log=folder / "log") as broker:
+    with StickThread(folder / "other", rate=0), Daemon("run", config=config, log=folder / "log") as broker:
         broker.until_it_says("healthy")
         ask(config, privileged, "apply", "--via", "device", "--device", str(folder / "other"))
         privileged.start()

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from drawwell.guests.model import Guest, Kind, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind
 from drawwell.guests.qemu.plan import plan
 from drawwell.simulator.firmware_image import export_public_key
 from lab.cache import or_skip
@@ -53,7 +53,7 @@ done
 CONFIG = '[kernel]\nfeed = false\n[[source]]\nname = "stick"\npath = "auto"\nfirmware_key = "/etc/drawwell/key.asc"\n'
 LONG_S = 600.0
 """A step in a guest of a guest, on a loaded machine."""
-BY_PORT = plan(Guest(Kind.QEMU, "second", Via.USB, device="1-2")).pieces[0].text
+BY_PORT = plan(Guest(GuestKind.QEMU, "second", Attachment.USB, device="1-2")).pieces[0].text
 QEMU = "qemu-system-x86_64 -accel tcg -m 256 -nodefaults -nographic -no-reboot"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from drawwell.testing.daemon import Daemon, Stick, command
+from drawwell.testing.daemon import Daemon, StickThread, command
 from lab.cache import or_skip
 from lab.guest import QemuGuest
 from lab.host_programs import host_programs
@@ -33,7 +33,7 @@ def config(folder: Path) -> Iterator[Path]:
         f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
         f'[[source]]\nname = "stick"\npath = "{folder}/stick"\nverify_firmware = "off"\n'
     )
-    with Stick(folder / "stick", rate=200_000.0):
+    with StickThread(folder / "stick", rate=200_000.0):
         yield path
 
 

@@ -11,7 +11,7 @@ import pytest
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError
 from drawwell.links.unix import UnixLink
-from drawwell.testing.daemon import Daemon, Stick, command
+from drawwell.testing.daemon import Daemon, StickThread, command
 from drawwell.testing.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ class Place:
 def test_from_a_stick_through_two_processes_to_a_draw(folder) -> None:
     """Started in any order they find each other; what is drawn came from the stick; both end cleanly, and say so."""
     place = Place(folder, verify="require")
-    with Stick(folder / "stick", rate=0), place.source() as source:
+    with StickThread(folder / "stick", rate=0), place.source() as source:
         source.until_it_says("no broker takes deposits")
         with place.broker() as broker:
             status = place.until_ready()
@@ -84,7 +84,7 @@ def test_from_a_stick_through_two_processes_to_a_draw(folder) -> None:
 def test_a_source_killed_is_gone_and_one_that_is_started_again_is_taken_in(folder) -> None:
     """SIGKILL leaves nobody in doubt: the broker says that the process is gone, and takes the next one in."""
     place = Place(folder)
-    with Stick(folder / "stick", rate=0), place.broker():
+    with StickThread(folder / "stick", rate=0), place.broker():
         with place.source() as source:
             place.until_ready()
             source.kill()
@@ -103,7 +103,7 @@ def test_a_broker_killed_is_found_again_and_no_byte_is_served_twice(folder) -> N
         served.extend([(await link.draw(16_384, DrawClass.FULL)).data for _ in range(3)])
         await link.aclose()
 
-    with Stick(folder / "stick", rate=0), place.source() as source:
+    with StickThread(folder / "stick", rate=0), place.source() as source:
         for _ in range(3):
             with place.broker():
                 (report,) = place.until_ready()["sources"]
@@ -118,7 +118,7 @@ def test_a_broker_killed_is_found_again_and_no_byte_is_served_twice(folder) -> N
 def test_a_broker_that_stands_still_stops_the_source_and_both_go_on(folder) -> None:
     """While the broker is stopped nothing piles up in the source; when it goes on, it serves again."""
     place = Place(folder)
-    with Stick(folder / "stick", rate=0) as stick, place.source() as source, place.broker() as broker:
+    with StickThread(folder / "stick", rate=0) as stick, place.source() as source, place.broker() as broker:
         place.until_ready()
         asyncio.run(_drain(str(folder / "run" / "draw.sock")))
         broker.send(signal.SIGSTOP)
@@ -155,7 +155,7 @@ def test_a_source_whose_stick_is_pulled_ends_by_name(folder) -> None:
     """It exits with 69 and says what is gone; the broker says the same. Without a stick it does not begin."""
     place = Place(folder)
     with place.broker():
-        with Stick(folder / "stick", rate=0) as stick, place.source() as source:
+        with StickThread(folder / "stick", rate=0) as stick, place.source() as source:
             place.until_ready()
             stick.do("unplug")
             assert source.ended() == 69
@@ -169,7 +169,7 @@ def test_a_source_whose_stick_is_pulled_ends_by_name(folder) -> None:
 def test_a_silent_stick_does_not_end_its_source(folder) -> None:
     """A stall is said, in the broker's picture too, and healed without a new process: its health is remembered."""
     place = Place(folder)
-    with Stick(folder / "stick", rate=0) as stick, place.broker(), place.source() as source:
+    with StickThread(folder / "stick", rate=0) as stick, place.broker(), place.source() as source:
         place.until_ready()
         stick.do("set_fault", "silent")
         wait_until(lambda: not place.status()["ready"], "it is found out")
@@ -183,7 +183,7 @@ def test_a_silent_stick_does_not_end_its_source(folder) -> None:
 def test_a_stick_with_bad_firmware_ends_its_source_for_good(folder) -> None:
     """It exits with 65, which no unit starts again, and the broker's picture says why."""
     place = Place(folder, verify="require")
-    with Stick(folder / "stick", rate=0, fault="bad-firmware"), place.broker() as broker:
+    with StickThread(folder / "stick", rate=0, fault="bad-firmware"), place.broker() as broker:
         broker.until_it_says("starting with")
         with place.source() as source:
             assert source.ended() == 65
@@ -195,7 +195,7 @@ def test_a_device_that_nobody_configured_is_named_by_its_node(folder) -> None:
     """--device takes a node; the source is called after it, and another beside it has another name."""
     place = Place(folder)
     place.config.write_text(place.config.read_text().partition("[[source]]")[0])
-    with Stick(folder / "one", rate=0), Stick(folder / "two", rate=0), place.broker():
+    with StickThread(folder / "one", rate=0), StickThread(folder / "two", rate=0), place.broker():
         with (
             Daemon(
                 "source", "run", "--device", str(folder / "one"), config=place.config, log=folder / "one.log"
@@ -217,7 +217,7 @@ def test_a_device_that_nobody_configured_is_named_by_its_node(folder) -> None:
 def test_the_process_that_holds_the_device_maps_no_cryptography(folder) -> None:
     """The running source has mapped none of the libraries that the broker needs (law 10)."""
     place = Place(folder)
-    with Stick(folder / "stick", rate=0), place.broker() as broker, place.source() as source:
+    with StickThread(folder / "stick", rate=0), place.broker() as broker, place.source() as source:
         place.until_ready()
         maps = {each: Path(f"/proc/{each.pid}/maps").read_text() for each in (broker, source)}
         assert "cryptography" in maps[broker]

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from drawwell.testing.daemon import Stick
+from drawwell.testing.daemon import StickThread
 from drawwell.testing.machines import Machine
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
         "LANG": "C",
     }
     with ExitStack() as stack:
-        stack.enter_context(Stick(stick))
+        stack.enter_context(StickThread(stick))
         try:
             well, web01, db01 = (
                 stack.enter_context(Machine(name, folder / name, env))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.testing.daemon import Stick
+from drawwell.testing.daemon import StickThread
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.installed import UNIT, install, pass_through, ready
@@ -113,7 +113,7 @@ GROUP = 4711
 def stick(tmp_path_factory) -> Iterator[str]:
     """The node of a simulated stick, as it would be passed through."""
     link = tmp_path_factory.mktemp("host") / "stick"
-    with Stick(link):
+    with StickThread(link):
         node = os.path.realpath(link)
         os.chown(node, 0, GROUP)
         os.chmod(node, 0o660)

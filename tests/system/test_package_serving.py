@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drawwell.testing.daemon import Stick
+from drawwell.testing.daemon import StickThread
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.installed import UNIT, install, pass_through, ready, shown, status
@@ -77,14 +77,14 @@ asyncio.run(UnixLink("/run/drawwell/control.sock").call("guest.add", guest))
 
 
 @pytest.fixture(scope="module")
-def stick(tmp_path_factory) -> Iterator[Stick]:
+def stick(tmp_path_factory) -> Iterator[StickThread]:
     """A simulated stick, whose node is passed through."""
-    with Stick(tmp_path_factory.mktemp("host") / "stick") as plugged:
+    with StickThread(tmp_path_factory.mktemp("host") / "stick") as plugged:
         yield plugged
 
 
 @pytest.fixture(scope="module")
-def root(deb: Path, stick: Stick) -> Iterator[Root]:
+def root(deb: Path, stick: StickThread) -> Iterator[Root]:
     """A container with systemd that serves from the stick, to user web and over TLS."""
     node = stick.device.node
     with or_skip(), container("bookworm", f"--bind={node}:/dev/noise") as booted:
@@ -201,7 +201,7 @@ def test_nothing_is_written_below_etc(root: Root) -> None:
         root.run("umount", "/etc")
 
 
-def test_a_stick_that_hangs_is_said_to_and_not_started_over_and_over(root: Root, stick: Stick) -> None:
+def test_a_stick_that_hangs_is_said_to_and_not_started_over_and_over(root: Root, stick: StickThread) -> None:
     """One that says nothing when it is opened is a stalled source, of a unit that goes on and waits for it."""
     stick.do("set_fault", "silent")
     root.run("systemctl", "--no-block", "restart", UNIT)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.host.kernel import kernel_facts
-from drawwell.testing.daemon import Daemon, Stick, command, environment
+from drawwell.testing.daemon import Daemon, StickThread, command, environment
 from drawwell.testing.waiting import wait_until
 
 HWRNG = "/dev/hwrng"
@@ -71,7 +71,7 @@ def test_this_kernel_is_fed_from_its_own_hardware(folder) -> None:
 def test_a_simulated_stick_earns_no_credit(folder) -> None:
     """What came from a simulated device is mixed into the kernel and credited nothing."""
     source = f'driver = "onerng"\npath = "{folder}/stick"\nverify_firmware = "off"'
-    with Stick(folder / "stick", seed=1, rate=0):
+    with StickThread(folder / "stick", seed=1, rate=0):
         report = fed(configured(folder, source), folder)
 
     kernel = next(sink for sink in report["sinks"] if sink["name"] == "kernel")

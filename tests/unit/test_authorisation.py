@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawwell.authorisation import ALLOWED, VERBS, Identity, Standing, Way, may
+from drawwell.authorisation import ALLOWED, VERBS, DoorKind, Principal, Role, may
 from drawwell.broker.control import Control
 from drawwell.errors import PermissionRefused, UsageError
 from drawwell.testing.workbench import Workbench
@@ -42,29 +42,29 @@ LETTERS = {
 }
 
 
-def allowed_by_hand() -> set[tuple[Way, Standing, str]]:
+def allowed_by_hand() -> set[tuple[DoorKind, Role, str]]:
     """Read the table."""
     head, *rows = TABLE.strip().splitlines()
-    ways = [Way[name.upper()] for name in head.split()]
+    ways = [DoorKind[name.upper()] for name in head.split()]
     found = set()
     for row in rows:
         standing, *cells = row.split()
         assert len(cells) == len(ways)
         for way, cell in zip(ways, cells, strict=True):
             for letter in cell.replace("-", ""):
-                found |= {(way, Standing(standing), verb) for verb in LETTERS[letter]}
+                found |= {(way, Role(standing), verb) for verb in LETTERS[letter]}
     return found
 
 
 BY_HAND = allowed_by_hand()
-EVERYTHING = list(itertools.product(Way, Standing, sorted(VERBS)))
+EVERYTHING = list(itertools.product(DoorKind, Role, sorted(VERBS)))
 
 
 @pytest.mark.parametrize(("way", "standing", "verb"), EVERYTHING)
-def test_the_table(way: Way, standing: Standing, verb: str) -> None:
+def test_the_table(way: DoorKind, standing: Role, verb: str) -> None:
     """Each of all combinations of door, identity and verb is allowed exactly if the table says so."""
     try:
-        may(way, Identity(standing, "web01"), verb)
+        may(way, Principal(standing, "web01"), verb)
         hint = None
     except PermissionRefused as refused:
         hint = refused.hint
@@ -75,19 +75,19 @@ def test_the_owners_verbs_are_the_owners_and_only_at_the_control_socket() -> Non
     """No path from the network leads to a source or to the consumers' terms."""
     for way, standing, verb in BY_HAND:
         if verb.partition(".")[0] in {"source", "consumer", "seed", "guest"}:
-            assert (way, standing) == (Way.CONTROL, Standing.OWNER)
+            assert (way, standing) == (DoorKind.CONTROL, Role.OWNER)
 
 
-@given(st.sampled_from(Way), st.sampled_from(Standing), st.text().filter(lambda verb: verb not in VERBS))
-def test_what_is_not_named_is_refused(way: Way, standing: Standing, verb: str) -> None:
+@given(st.sampled_from(DoorKind), st.sampled_from(Role), st.text().filter(lambda verb: verb not in VERBS))
+def test_what_is_not_named_is_refused(way: DoorKind, standing: Role, verb: str) -> None:
     """A verb that does not exist is allowed to nobody by any door."""
     with pytest.raises((PermissionRefused, UsageError)):
-        may(way, Identity(standing, "web01"), verb)
+        may(way, Principal(standing, "web01"), verb)
 
 
 def test_every_way_and_every_verb_is_used() -> None:
     """No door is without a row, and each verb is allowed to somebody somewhere."""
-    assert ALLOWED.keys() == set(Way)
+    assert ALLOWED.keys() == set(DoorKind)
     assert {verb for row in ALLOWED.values() for verbs in row.values() for verb in verbs} == VERBS
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from drawwell.assess.fips140.blocks import COMPILED_FROM_BYTES, BlockTester, Tally
+from drawwell.assess.fips140.blocks import COMPILED_FROM_BYTES, BlockTester, VerdictTally
 from drawwell.assess.fips140.verdict import BLOCK_BYTES, PASS
 
 HERE = Path(__file__).parent
@@ -23,10 +23,10 @@ def made(name: str) -> bytes:
     return INPUTS[name]()
 
 
-def judged(data: bytes, *, bootstrap_at: int, stream_bytes: int) -> tuple[Tally, bytes]:
+def judged(data: bytes, *, bootstrap_at: int, stream_bytes: int) -> tuple[VerdictTally, bytes]:
     """Judge all whole blocks after the bootstrap word; return the tally and the blocks that passed."""
     start = bootstrap_at + 4
-    tester, tally = BlockTester(data[bootstrap_at:start]), Tally()
+    tester, tally = BlockTester(data[bootstrap_at:start]), VerdictTally()
     tester.prepare(stream_bytes)
     end = len(data) - (len(data) - start) % BLOCK_BYTES
     verdicts = tester.judge_many(data[start:end])

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from drawwell.assess.estimators.outcome import Outcome
+from drawwell.assess.estimators.outcome import EstimatorResult
 from drawwell.assess.results import Progress, ProgressCallback
 
 _NEWS_S = 0.2
@@ -25,14 +25,14 @@ class Job:
     title: str
     cost: float
     """Expected nanoseconds; only the proportions matter."""
-    work: Callable[[], tuple[Outcome, ...]]
+    work: Callable[[], tuple[EstimatorResult, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """A job's outcomes and the seconds it took."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[EstimatorResult, ...]
     seconds: float
 
 

@@ -35,7 +35,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from drawwell.assess.estimators.outcome import Outcome
+    from drawwell.assess.estimators.outcome import EstimatorResult
 
 ESTIMATORS: Final = (
     ("most-common-value", "6.3.1", "Most Common Value Estimate"),
@@ -122,7 +122,7 @@ def _slow() -> Iterator[str]:
 def _jobs(column: str, symbols: "Symbols", k: int) -> list["Job"]:
     """The estimators over one column, in the order of ESTIMATORS; costs are nanoseconds a symbol, measured."""
 
-    def job(name: str, cost: float, work: "partial[Outcome]") -> Job:
+    def job(name: str, cost: float, work: "partial[EstimatorResult]") -> Job:
         return Job(f"{column}: {name}", cost * symbols.size, lambda: (work(),))
 
     binary = k == 2

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from drawwell import __version__
 from drawwell.broker.audit_log import AuditLog
-from drawwell.broker.broker import Broker
+from drawwell.broker.broker import LocalBroker
 
 UNREMARKABLE = frozenset({"status", "receipt-key", "consumer.list", "guest.list"})
 """Verbs that change nothing."""
@@ -31,7 +31,7 @@ class Auditor:
         clock: Seconds since 1970.
     """
 
-    def __init__(self, broker: Broker, path: str, clock: Callable[[], float]) -> None:
+    def __init__(self, broker: LocalBroker, path: str, clock: Callable[[], float]) -> None:
         self._broker = broker
         self._clock = clock
         self._log = AuditLog(path, clock)

@@ -42,7 +42,7 @@ class _Grants:
     receipts: list[int] = field(default_factory=list)
 
 
-class Tally:
+class AuditTally:
     """What happened since it was last taken. Knows neither time nor files."""
 
     def __init__(self) -> None:

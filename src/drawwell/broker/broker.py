@@ -10,9 +10,9 @@ from typing import Any
 
 from drawwell import __version__
 from drawwell.broker.account import Account, Terms
-from drawwell.broker.audit_log import Tally
+from drawwell.broker.audit_log import AuditTally
 from drawwell.broker.queue import Line, Place
-from drawwell.broker.reservations import WriteAhead
+from drawwell.broker.reservations import ReservationWriter
 from drawwell.broker.supply import Supply
 from drawwell.crypto.drbg import CtrDrbg
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
@@ -54,7 +54,7 @@ class _Ask:
         return self.n_bytes + (SEED_BYTES if self.prediction_resistance else 0)
 
 
-class Broker:
+class LocalBroker:
     """Serves draws out of one supply.
 
     Args:
@@ -75,7 +75,7 @@ class Broker:
         supply: Supply,
         sources: Iterable[Source],
         *,
-        write_ahead: WriteAhead,
+        write_ahead: ReservationWriter,
         signer: ReceiptSigner,
         first_serial: int,
         fresh: Callable[[int], bytes],
@@ -91,7 +91,7 @@ class Broker:
         self.sinks: tuple[Sink, ...] = ()
         self.remarks: tuple[Callable[[], str], ...] = ()
         """Each is asked at every report for a note; "" for none."""
-        self.tally = Tally()
+        self.tally = AuditTally()
         self._supply = supply
         self._line = Line(supply.reservoir)
         supply.deposited = self._line.look
@@ -246,7 +246,7 @@ class Broker:
         )
         return self._signer.sign(body)
 
-    def stir(self, consumer: str, data: bytes) -> None:
+    def mix_in(self, consumer: str, data: bytes) -> None:
         """Mix `data` into the consumer's DRBG as additional input (SP 800-90A r1, 9.3.1), of which nothing is asked."""
         drbg = self.accounts[consumer].drbg if consumer in self.accounts else None
         if drbg:

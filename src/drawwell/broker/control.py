@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from drawwell import __version__
-from drawwell.authorisation import Identity, Standing, Way, may
-from drawwell.broker.broker import Broker
+from drawwell.authorisation import DoorKind, Principal, Role, may
+from drawwell.broker.broker import LocalBroker
 from drawwell.errors import DrawwellError, SourceUnavailable, UsageError
 from drawwell.ports import Source
 from drawwell.reports import as_json
@@ -26,7 +26,7 @@ class Control:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: LocalBroker,
         for_owner: Mapping[str, Answer],
         for_consumers: Mapping[str, Answer],
         audit: Callable[[str, Mapping[str, Any], str], None] = lambda _verb, _args, _refused: None,
@@ -56,8 +56,8 @@ class Control:
     async def _answer(self, kind: str, name: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         owner, observer = kind == "owner", kind == "observer"
         # the door has looked already: whatever door that was, nobody has more rights than at the control socket
-        standing = Standing.OWNER if owner else Standing.OBSERVER if observer else Standing.CONSUMER
-        may(Way.CONTROL, Identity(standing, name), verb)
+        standing = Role.OWNER if owner else Role.OBSERVER if observer else Role.CONSUMER
+        may(DoorKind.CONTROL, Principal(standing, name), verb)
         table = self._for_owner if owner or observer else self._for_consumers
         if verb not in table:
             raise UsageError(f"this broker does not know the verb {verb!r}")

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 
-from drawwell.authorisation import DRAW, SPEAK, Identity, Standing, Way, may
+from drawwell.authorisation import DRAW, SPEAK, DoorKind, Principal, Role, may
 from drawwell.broker.account import Terms
 from drawwell.config.defaults import LOCAL
 from drawwell.config.model import Config
@@ -23,15 +23,13 @@ def local_consumer(config: Config, uid: int) -> str:
     Raises:
         PermissionRefused: none.
     """
-    identity = (
-        Identity(Standing.OWNER, LOCAL) if _ours(uid) else Identity(Standing.STRANGER, f"user number {uid}")
-    )
+    identity = Principal(Role.OWNER, LOCAL) if _ours(uid) else Principal(Role.STRANGER, f"user number {uid}")
     if uid == config.kernel.uid:
-        identity = Identity(Standing.CONSUMER, KERNEL)
+        identity = Principal(Role.CONSUMER, KERNEL)
     for consumer in config.consumers:
         if consumer.uid == uid:
-            identity = Identity(Standing.CONSUMER, consumer.name)
-    may(Way.UNIX, identity, DRAW)
+            identity = Principal(Role.CONSUMER, consumer.name)
+    may(DoorKind.UNIX, identity, DRAW)
     return identity.name
 
 
@@ -45,8 +43,8 @@ def link_consumer(config: Config, uid: int) -> str:
     """
     if uid == config.kernel.uid:
         return KERNEL
-    standing = Standing.OWNER if _ours(uid) else Standing.STRANGER
-    may(Way.LINK, Identity(standing, f"user number {uid}"), DRAW)
+    standing = Role.OWNER if _ours(uid) else Role.STRANGER
+    may(DoorKind.LINK, Principal(standing, f"user number {uid}"), DRAW)
     return LOCAL
 
 
@@ -56,10 +54,10 @@ def ssh_consumer(config: Config, registry: InvitedRegistry, uid: int, name: str)
     Raises:
         PermissionRefused: not for that user to say, or no such consumer has a key.
     """
-    standing = Standing.OWNER if _ours(uid) else Standing.STRANGER
+    standing = Role.OWNER if _ours(uid) else Role.STRANGER
     if uid == config.ssh.uid:
-        standing = Standing.SPEAKER
-    may(Way.SSH, Identity(standing, f"user number {uid}"), SPEAK)
+        standing = Role.SPEAKER
+    may(DoorKind.SSH, Principal(standing, f"user number {uid}"), SPEAK)
     return registry.check_key(name)
 
 

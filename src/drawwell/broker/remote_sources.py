@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from drawwell.broker.broker import Broker
+from drawwell.broker.broker import LocalBroker
 from drawwell.broker.supply import Supply
 from drawwell.config.broker_side import SourceSection
 from drawwell.config.validation import MAX_SOURCES
@@ -28,7 +28,7 @@ _GONE_HINT: Final = (
 )
 
 
-class Caller(Protocol):
+class SourceConnection(Protocol):
     """The way to the source's process."""
 
     @property
@@ -38,7 +38,7 @@ class Caller(Protocol):
     def want(self, *, wanted: bool) -> None:
         """Say that bytes are wanted, or not."""
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Have it use nothing that it has read so far."""
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class RemoteSource:
     def __init__(self, identity: SourceIdentity, why: str = _NEVER) -> None:
         self.changed: Callable[[], None] = lambda: None
         self._report = _absent(identity, why)
-        self._caller: Caller | None = None
+        self._caller: SourceConnection | None = None
 
     @property
     def name(self) -> str:
@@ -100,10 +100,10 @@ class RemoteSource:
         """The source as it said last, or how it is gone."""
         return self._report
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Have it begin anew; it counts for nothing until it says that it did."""
         if self._caller:
-            self._caller.begin_anew()
+            self._caller.restart()
             self.changed()
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class RemoteSource:
         if self._caller:
             self._caller.want(wanted=wanted)
 
-    def arrive(self, caller: Caller, report: SourceReport) -> None:
+    def arrive(self, caller: SourceConnection, report: SourceReport) -> None:
         """Have it present."""
         self._caller = caller
         log.info("%s: its process has come", self.name)
@@ -145,7 +145,7 @@ class RemoteSource:
         self.changed()
 
 
-class Reception:
+class RemoteSources:
     """Takes sources in as they come, for one broker.
 
     Args:
@@ -154,7 +154,7 @@ class Reception:
         expected: The sources of the configuration: each is missed until it comes.
     """
 
-    def __init__(self, broker: Broker, supply: Supply, expected: tuple[SourceSection, ...] = ()) -> None:
+    def __init__(self, broker: LocalBroker, supply: Supply, expected: tuple[SourceSection, ...] = ()) -> None:
         self._broker = broker
         self._supply = supply
         self._sources: dict[str, RemoteSource] = {}
@@ -167,7 +167,7 @@ class Reception:
         """Are bytes wanted now?"""
         return self._supply.wanted
 
-    def arrive(self, caller: Caller, report: SourceReport) -> RemoteSource:
+    def arrive(self, caller: SourceConnection, report: SourceReport) -> RemoteSource:
         """Take in a source.
 
         Raises:

@@ -7,7 +7,7 @@ from drawwell.entropy.quota import QuotaState
 from drawwell.errors import DrawwellError, StateUnavailable
 
 
-class WriteAhead:
+class ReservationWriter:
     """Collects reservations while one write is under way, and writes them together next."""
 
     def __init__(self, write: Callable[[Mapping[str, QuotaState]], None]) -> None:

@@ -11,7 +11,7 @@ from drawwell.ports import Upstream
 
 if TYPE_CHECKING:
     from drawwell.config.model import Config
-    from drawwell.links.identity import Identity
+    from drawwell.links.identity import LinkIdentity
 
 
 def call(args: argparse.Namespace, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def named(via: str, links_dir: str) -> Upstream:
     )
 
 
-def joined(name: str, links_dir: str) -> "Identity":
+def joined(name: str, links_dir: str) -> "LinkIdentity":
     """The identity of one broker that this machine joined, by its name or its directory.
 
     Raises:

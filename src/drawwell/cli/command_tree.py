@@ -22,7 +22,7 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class CommandNode:
     """A command with what it takes; `path` is how it is typed after ``drawwell``."""
 
     path: tuple[str, ...]
@@ -30,7 +30,7 @@ class Command:
     description: str
     epilog: str
     arguments: tuple[Argument, ...]
-    children: tuple["Command", ...]
+    children: tuple["CommandNode", ...]
 
     @property
     def name(self) -> str:
@@ -47,29 +47,29 @@ class Command:
         """The arguments that have none."""
         return tuple(each for each in self.arguments if not each.flags)
 
-    def walk(self) -> Iterator["Command"]:
+    def walk(self) -> Iterator["CommandNode"]:
         """This command and all below it, in the order of the help."""
         yield self
         for child in self.children:
             yield from child.walk()
 
 
-def command_tree(parser: argparse.ArgumentParser, path: tuple[str, ...] = (), words: str = "") -> Command:
+def command_tree(parser: argparse.ArgumentParser, path: tuple[str, ...] = (), words: str = "") -> CommandNode:
     """Read a parser and all its subcommands. Hidden ones (help suppressed) are left out."""
     arguments: list[Argument] = []
-    children: list[Command] = []
+    children: list[CommandNode] = []
     for action in parser._actions:  # noqa: SLF001  argparse has no other way to look at a parser
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             children += _children(action, path)
         elif action.help != argparse.SUPPRESS:
             arguments.append(_argument(action, parser.prog))
     description = _plain(parser.description, parser.prog)
-    return Command(
+    return CommandNode(
         path, words, description, _plain(parser.epilog, parser.prog), tuple(arguments), tuple(children)
     )
 
 
-def _children(action: Any, path: tuple[str, ...]) -> Iterator[Command]:
+def _children(action: Any, path: tuple[str, ...]) -> Iterator[CommandNode]:
     words = {each.dest: each.help or "" for each in action._choices_actions}  # noqa: SLF001
     for name, parser in action.choices.items():
         if name in words:

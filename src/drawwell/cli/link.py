@@ -26,7 +26,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, out: Output) -> int:
     from drawwell.config.load import load
-    from drawwell.host.openssl import insist_on_post_quantum
+    from drawwell.host.openssl import require_post_quantum
     from drawwell.roles.link_process import LinkProcess
     from drawwell.service.systemd import Manager
 
@@ -36,5 +36,5 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     if not config.upstreams and manager.listens:
         return idle(manager, out, "nothing to link to: no [[upstream]]")
     if config.tls.require_pq:
-        insist_on_post_quantum()
+        require_post_quantum()
     return run_until_stopped(LinkProcess(config, manager).run, out)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from drawwell.cli.output import Output
 
 if TYPE_CHECKING:
-    from drawwell.links.identity import Identity
+    from drawwell.links.identity import LinkIdentity
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
@@ -49,14 +49,14 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     return code
 
 
-def _identities(names: list[str], links: str) -> "list[Identity]":
+def _identities(names: list[str], links: str) -> "list[LinkIdentity]":
     from drawwell.cli.client import joined
     from drawwell.links.identity import load_all
 
     return [joined(name, links) for name in names] if names else load_all(links)
 
 
-async def _renew(args: argparse.Namespace, identity: "Identity") -> bool:
+async def _renew(args: argparse.Namespace, identity: "LinkIdentity") -> bool:
     from drawwell.cli.client import upstream
     from drawwell.links.identity import renew_if_due
 

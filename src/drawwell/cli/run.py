@@ -44,8 +44,8 @@ def add_supervised(parser: argparse.ArgumentParser) -> None:
 def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool = False) -> int:
     """Run until a signal."""
     from drawwell.config.load import load
-    from drawwell.host.openssl import insist_on_post_quantum
-    from drawwell.roles.run import Process, run_until_signal
+    from drawwell.host.openssl import require_post_quantum
+    from drawwell.roles.run import RunProcess, run_until_signal
     from drawwell.service.systemd import Manager
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
@@ -53,11 +53,11 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
         return supervise(sys.argv[1:])
     config = load(args.config)
     if config.tls.require_pq:
-        insist_on_post_quantum()
+        require_post_quantum()
     manager = Manager(os.environ)
     if not (consumers or config.serves) and manager.listens:
         return idle(manager, out, "nothing to serve: there is an [[upstream]] and no [[source]]")
-    process = Process(config, lambda: load(args.config), consumers=consumers, apart=apart, manager=manager)
+    process = RunProcess(config, lambda: load(args.config), consumers=consumers, apart=apart, manager=manager)
     if os.geteuid() == 0 and consumers and config.serves and config.tls.listen:
         out.say(
             "as root, in one process: what holds the device and CAP_SYS_ADMIN also talks to the network; "
@@ -83,10 +83,10 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
 
 def supervise(words: list[str]) -> int:
     """Run the same command line in a child, and keep it running."""
-    from drawwell.service.supervisor import Keeper
+    from drawwell.service.supervisor import Supervisor
 
     unsupervised = [word for word in words if word != "--supervised"]
-    return Keeper([sys.executable, "-m", "drawwell", *unsupervised], os.environ).run()
+    return Supervisor([sys.executable, "-m", "drawwell", *unsupervised], os.environ).run()
 
 
 def idle(manager: "Manager", out: Output, why: str) -> int:

@@ -34,7 +34,7 @@ def _uid_of(user: str) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class HostFacts:
     """What defaults are made of; `uid_of` finds a user's number, None where there is no such user."""
 
     host_name: str
@@ -45,12 +45,12 @@ class Machine:
     exists: Callable[[str], bool] = os.path.exists
 
     @classmethod
-    def here(cls) -> "Machine":
+    def here(cls) -> "HostFacts":
         """This machine, this process."""
         return cls(os.uname().nodename, os.geteuid(), os.path.expanduser("~"), dict(os.environ))
 
 
-def complete(config: Config, machine: Machine) -> Config:
+def complete(config: Config, machine: HostFacts) -> Config:
     """Fill in what was not written."""
     broker = _broker(config.broker, machine)
     elsewhere = config.upstreams or broker.deposits
@@ -91,11 +91,11 @@ def complete(config: Config, machine: Machine) -> Config:
     )
 
 
-def _host_name(machine: Machine) -> str:
+def _host_name(machine: HostFacts) -> str:
     return re.sub(r"[^A-Za-z0-9._-]|^[^A-Za-z0-9]+", "", machine.host_name)[:63] or "broker"
 
 
-def _broker(broker: BrokerSection, machine: Machine) -> BrokerSection:
+def _broker(broker: BrokerSection, machine: HostFacts) -> BrokerSection:
     return replace(
         broker,
         name=broker.name or _host_name(machine),
@@ -106,7 +106,7 @@ def _broker(broker: BrokerSection, machine: Machine) -> BrokerSection:
     )
 
 
-def _state_dir(machine: Machine) -> str:
+def _state_dir(machine: HostFacts) -> str:
     if given := machine.environ.get("STATE_DIRECTORY", "").split(":")[0]:
         return given
     if machine.uid == 0:
@@ -115,7 +115,7 @@ def _state_dir(machine: Machine) -> str:
     return os.path.join(base if base.startswith("/") else f"{machine.home}/.local/state", "drawwell")
 
 
-def _run_dir(machine: Machine) -> str:
+def _run_dir(machine: HostFacts) -> str:
     if given := machine.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
         return given
     if machine.uid == 0:
@@ -137,5 +137,5 @@ def _source(source: SourceSection) -> SourceSection:
     )
 
 
-def _uid(user: str | None, machine: Machine) -> int | None:
+def _uid(user: str | None, machine: HostFacts) -> int | None:
     return machine.uid_of(user) if user else None

@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from drawwell.config.values import Kind
+from drawwell.config.values import ValueKind
 
 _KEY: Final = "setting"
 
@@ -23,7 +23,7 @@ class Setting:
 
     attribute: str
     key: str
-    kind: Kind
+    kind: ValueKind
     what: str
     why: str
     default: Any
@@ -39,7 +39,7 @@ class Setting:
 
 
 def setting(
-    kind: Kind,
+    kind: ValueKind,
     default: object = None,
     *,
     what: str,

@@ -27,7 +27,7 @@ class Origin(NamedTuple):
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-class Fault(NamedTuple):
+class ConfigFault(NamedTuple):
     """One thing that is wrong, and where."""
 
     origin: Origin
@@ -67,7 +67,7 @@ def configuration_files(path: str | None, directory: str) -> Iterator[str]:
         yield from (os.path.join(parts, name) for name in sorted(os.listdir(parts)) if name.endswith(".toml"))
 
 
-def read_document(file: str) -> tuple[Document | None, list[Fault]]:
+def read_document(file: str) -> tuple[Document | None, list[ConfigFault]]:
     """Read one file; None when it cannot be understood at all.
 
     Raises:
@@ -84,16 +84,16 @@ def read_document(file: str) -> tuple[Document | None, list[Fault]]:
         ) from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return None, [Fault(Origin(file, line), "this is not UTF-8 text")]
+        return None, [ConfigFault(Origin(file, line), "this is not UTF-8 text")]
     except RecursionError:
-        return None, [Fault(Origin(file, 0), "lists or tables are nested too deeply")]
+        return None, [ConfigFault(Origin(file, 0), "lists or tables are nested too deeply")]
     except ValueError as error:
         return None, [_syntax_fault(file, str(error), data)]
     except OSError as error:
-        return None, [Fault(Origin(file, 0), f"cannot be read: {(error.strerror or 'error').lower()}")]
+        return None, [ConfigFault(Origin(file, 0), f"cannot be read: {(error.strerror or 'error').lower()}")]
 
 
-def _read(file: str) -> tuple[bytes, list[Fault]]:
+def _read(file: str) -> tuple[bytes, list[ConfigFault]]:
     with open(file, "rb") as opened:
         status = os.fstat(opened.fileno())
         data = opened.read(MAX_BYTES + 1)
@@ -101,12 +101,14 @@ def _read(file: str) -> tuple[bytes, list[Fault]]:
         raise OSError(0, "larger than any configuration")
     if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IWOTH:
         return data, [
-            Fault(Origin(file, 0), "anybody may write to this file: take that right away with chmod o-w")
+            ConfigFault(
+                Origin(file, 0), "anybody may write to this file: take that right away with chmod o-w"
+            )
         ]
     return data, []
 
 
-def _syntax_fault(file: str, message: str, data: bytes) -> Fault:
+def _syntax_fault(file: str, message: str, data: bytes) -> ConfigFault:
     """Turn what tomllib says into our words: line in front, lower case."""
     line = 0
     if at := _AT_LINE.search(message):
@@ -114,4 +116,4 @@ def _syntax_fault(file: str, message: str, data: bytes) -> Fault:
     elif _AT_END.search(message):
         line = data.rstrip().count(b"\n") + 1
     words = _AT_END.sub("", _AT_LINE.sub("", message)).splitlines()[0].rstrip(".")
-    return Fault(Origin(file, line), f"not TOML: {words[:1].lower()}{words[1:200]}")
+    return ConfigFault(Origin(file, line), f"not TOML: {words[:1].lower()}{words[1:200]}")

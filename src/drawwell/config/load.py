@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from drawwell.config.defaults import Machine, complete
+from drawwell.config.defaults import HostFacts, complete
 from drawwell.config.fields import Setting, settings
-from drawwell.config.files import Document, Fault, Origin, configuration_files, read_document
+from drawwell.config.files import ConfigFault, Document, Origin, configuration_files, read_document
 from drawwell.config.model import TABLES, Config, Table
 from drawwell.config.validation import broken_rules
 from drawwell.errors import ConfigError
@@ -15,7 +15,7 @@ from drawwell.errors import ConfigError
 DIRECTORY: Final = "/etc/drawwell"
 
 
-def load(path: str | None = None, *, directory: str = DIRECTORY, machine: Machine | None = None) -> Config:
+def load(path: str | None = None, *, directory: str = DIRECTORY, machine: HostFacts | None = None) -> Config:
     """Read the configuration.
 
     Args:
@@ -28,7 +28,7 @@ def load(path: str | None = None, *, directory: str = DIRECTORY, machine: Machin
         ConfigError: with every fault.
         PermissionRefused: this user may not read a file.
     """
-    machine = machine or Machine.here()
+    machine = machine or HostFacts.here()
     loader = _Loader()
     files = tuple(configuration_files(path or machine.environ.get("DRAWWELL_CONFIG"), directory))
     for file in files:
@@ -42,7 +42,7 @@ def load(path: str | None = None, *, directory: str = DIRECTORY, machine: Machin
     return config
 
 
-def _error(faults: Iterable[Fault], files: tuple[str, ...]) -> ConfigError:
+def _error(faults: Iterable[ConfigFault], files: tuple[str, ...]) -> ConfigError:
     ordered = sorted(faults, key=lambda fault: (_rank(files, fault.origin.file), fault.origin.line))
     words = "is 1 fault" if len(ordered) == 1 else f"are {len(ordered)} faults"
     return ConfigError(
@@ -66,7 +66,7 @@ class _Written:
 
 class _Loader:
     def __init__(self) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[ConfigFault] = []
         self._faulty: set[str] = set()  # places that have a fault already
         self._origins: dict[str, Origin] = {}
         self._written: dict[str, list[_Written]] = {
@@ -91,14 +91,14 @@ class _Loader:
         header = next((table.header for table in TABLES if table.name == nearest), "")
         what = "table" if isinstance(value, dict | list) else "key outside any table"
         self.faults.append(
-            Fault(origin, f"unknown {what} '{name}'" + (f"; did you mean {header}?" if nearest else ""))
+            ConfigFault(origin, f"unknown {what} '{name}'" + (f"; did you mean {header}?" if nearest else ""))
         )
         self._faulty.add(nearest)
 
     def _add_many(self, table: Table, value: object, document: Document) -> None:
         if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
             origin = document.origin(table.name)
-            self.faults.append(Fault(origin, f"{table.name} is a list of tables: write {table.header}"))
+            self.faults.append(ConfigFault(origin, f"{table.name} is a list of tables: write {table.header}"))
             value = [value] if isinstance(value, dict) else []
             self._faulty.add(table.name)
         for index, each in enumerate(value):
@@ -109,17 +109,17 @@ class _Loader:
     def _add_single(self, table: Table, value: object, document: Document) -> None:
         origin = document.origin(table.name)
         if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
-            self.faults.append(Fault(origin, f"there is only one {table.name}: write {table.header}"))
+            self.faults.append(ConfigFault(origin, f"there is only one {table.name}: write {table.header}"))
             _put(self._written[table.name][0], value[0], document, (table.name, 0))
         elif isinstance(value, dict):
             _put(self._written[table.name][0], value, document, (table.name,))
         else:
-            self.faults.append(Fault(origin, f"{table.name} is a table: write {table.header}"))
+            self.faults.append(ConfigFault(origin, f"{table.name} is a table: write {table.header}"))
         self._written[table.name][0].origin = origin
 
     # ---- what it means -------------------------------------------------------------------------------------
 
-    def build(self, files: tuple[str, ...], machine: Machine) -> Config:
+    def build(self, files: tuple[str, ...], machine: HostFacts) -> Config:
         """Make the sections, fill in the defaults and check what must hold between them."""
         sections: dict[str, Any] = {}
         for table in TABLES:
@@ -185,7 +185,7 @@ class _Loader:
         return Origin("configuration", 0)
 
     def _fault(self, place: str, origin: Origin, message: str) -> None:
-        self.faults.append(Fault(origin, message))
+        self.faults.append(ConfigFault(origin, message))
         self._faulty.add(place)
 
 

@@ -28,38 +28,38 @@ ONLY_FOR: Final = {
 """Settings of [[source]] that some drivers know nothing of."""
 
 
-class Finding(NamedTuple):
+class BrokenRule(NamedTuple):
     """A broken rule; with a fault at one of its `places` already, it says nothing new."""
 
     places: tuple[str, ...]
     message: str
 
 
-def broken_rules(config: Config) -> Iterator[Finding]:
+def broken_rules(config: Config) -> Iterator[BrokenRule]:
     """Every rule that does not hold, for a complete configuration."""
     for rule in _RULES:
         yield from rule(config)
 
 
-def _reservoir(config: Config) -> Iterator[Finding]:
+def _reservoir(config: Config) -> Iterator[BrokenRule]:
     broker = config.broker
     low, high = broker.low_mark_bytes, broker.high_mark_bytes
     marks = ("broker.low_mark", "broker.high_mark", "broker.reservoir")
     if high > broker.reservoir:
-        yield Finding((marks[1], marks[2]), f"{format_size(high)} is more than the reservoir holds")
+        yield BrokenRule((marks[1], marks[2]), f"{format_size(high)} is more than the reservoir holds")
     if low >= high:
         shares = isinstance(broker.low_mark, str) and isinstance(broker.high_mark, str)
         places = marks[:2] if shares else marks
-        yield Finding(places, f"{format_size(low)} is not below the high mark of {format_size(high)}")
+        yield BrokenRule(places, f"{format_size(low)} is not below the high mark of {format_size(high)}")
     elif broker.max_draw + SEED_BYTES > low:
-        yield Finding(
+        yield BrokenRule(
             ("broker.max_draw", *marks),
             f"{format_size(broker.max_draw)} and a seed of {SEED_BYTES}B must fit under the low mark "
             f"of {format_size(low)}, or a draw could starve while the sources rest",
         )
 
 
-def _sources(config: Config) -> Iterator[Finding]:
+def _sources(config: Config) -> Iterator[BrokenRule]:
     for index, source in enumerate(config.sources):
         where = f"source[{index}]"
         yield from _needs(where, source)
@@ -67,115 +67,117 @@ def _sources(config: Config) -> Iterator[Finding]:
             place = f"{where}.{key}"
             if source.driver not in drivers and config.origin(place) != DEFAULT:
                 message = f"means nothing to driver {source.driver}: it is for {' and '.join(drivers)} only"
-                yield Finding((place, f"{where}.driver"), message)
+                yield BrokenRule((place, f"{where}.driver"), message)
         if _is_os_generator(source) and not source.allow_os_generator:
-            yield Finding(
+            yield BrokenRule(
                 (f"{where}.path", f"{where}.allow_os_generator"),
                 f"{source.path} is the operating system's generator, no source of its own: "
                 "say allow_os_generator = true if you mean it",
             )
     if len(config.sources) > MAX_SOURCES:
-        yield Finding(("source",), f"a receipt names every source, and has room for {MAX_SOURCES}")
+        yield BrokenRule(("source",), f"a receipt names every source, and has room for {MAX_SOURCES}")
     if 0 < len(config.sources) < config.broker.min_sources and not config.broker.deposits:
-        yield Finding(
+        yield BrokenRule(
             ("broker.min_sources", "source"),
             f"{config.broker.min_sources} is more than the sources there are",
         )
 
 
-def _needs(where: str, source: SourceSection) -> Iterator[Finding]:
+def _needs(where: str, source: SourceSection) -> Iterator[BrokenRule]:
     driver = f"{where}.driver"
     if not source.min_entropy:
-        yield Finding(
+        yield BrokenRule(
             (f"{where}.min_entropy", driver),
             f"must be given for driver {source.driver}: nobody else can assess it",
         )
     if source.driver in {"chardev", "replay"} and source.path in {"", "auto"}:
-        yield Finding((f"{where}.path", driver), f"must be given for driver {source.driver}")
+        yield BrokenRule((f"{where}.path", driver), f"must be given for driver {source.driver}")
     if source.driver == "exec" and not source.command:
-        yield Finding((f"{where}.command", driver), "must be given for driver exec")
+        yield BrokenRule((f"{where}.command", driver), "must be given for driver exec")
 
 
 def _is_os_generator(source: SourceSection) -> bool:
     return source.driver in {"chardev", "replay"} and os.path.normpath(source.path) in OS_GENERATORS
 
 
-def _doors(config: Config) -> Iterator[Finding]:
+def _doors(config: Config) -> Iterator[BrokenRule]:
     if config.tls.listen and not config.serves:
-        yield Finding(
+        yield BrokenRule(
             ("tls.listen", "source"), "a door needs a source behind it: add a [[source]], or drop [tls]"
         )
     if config.http.listen and not config.serves:
-        yield Finding(
+        yield BrokenRule(
             ("http.listen", "source"), "a door needs a source behind it: add a [[source]], or drop [http]"
         )
     if config.origin("enrol.listen") != DEFAULT and config.enrol.listen:
         if not config.tls.listen:
-            yield Finding(
+            yield BrokenRule(
                 ("enrol.listen", "tls.listen"), "machines join for the TLS door: set listen in [tls] too"
             )
         if config.pki.ca:
-            yield Finding(("enrol.listen", "pki.ca"), "only the built-in CA enrols: drop this, or [pki]")
+            yield BrokenRule(("enrol.listen", "pki.ca"), "only the built-in CA enrols: drop this, or [pki]")
     written = [key for key in ("ca", "certificate", "key") if getattr(config.pki, key)]
     missing = [key for key in ("ca", "certificate", "key") if not getattr(config.pki, key)]
     if written and missing:
         places = (f"pki.{written[0]}", *(f"pki.{key}" for key in missing))
-        yield Finding(places, f"your own PKI also needs {' and '.join(missing)}")
+        yield BrokenRule(places, f"your own PKI also needs {' and '.join(missing)}")
 
 
-def _egds(config: Config) -> Iterator[Finding]:
+def _egds(config: Config) -> Iterator[BrokenRule]:
     known = {consumer.name: (index, consumer) for index, consumer in enumerate(config.consumers)}
     for index, egd in enumerate(config.egds):
         where = f"egd[{index}]"
         if not config.serves:
-            yield Finding((where + ".listen", "source"), "a door needs a source behind it: add a [[source]]")
+            yield BrokenRule(
+                (where + ".listen", "source"), "a door needs a source behind it: add a [[source]]"
+            )
         if egd.consumer not in known:
-            yield Finding(
+            yield BrokenRule(
                 (f"{where}.consumer", "consumer"),
                 f"there is no consumer {egd.consumer!r}: add a [[consumer]] of that name",
             )
             continue
         place, consumer = known[egd.consumer]
         if consumer.draw_class not in {"both", egd.draw_class}:
-            yield Finding(
+            yield BrokenRule(
                 (f"{where}.class", f"consumer[{place}].class"),
                 f"consumer {consumer.name} may draw class {consumer.draw_class} only",
             )
         if isinstance(egd.listen, HostPort) and not (consumer.rate or consumer.quota):
-            yield Finding(
+            yield BrokenRule(
                 (f"{where}.consumer", f"consumer[{place}].rate", f"consumer[{place}].quota"),
                 f"any local user can draw at a port: give consumer {consumer.name} a rate or a quota",
             )
 
 
-def _ssh(config: Config) -> Iterator[Finding]:
+def _ssh(config: Config) -> Iterator[BrokenRule]:
     ssh = config.ssh
     if not ssh.user:
         return
     if not config.serves:
-        yield Finding(
+        yield BrokenRule(
             ("ssh.user", "source"), "a door needs a source behind it: add a [[source]], or drop [ssh]"
         )
     if ssh.uid is None:
-        yield Finding(("ssh.user",), f"there is no user {ssh.user!r} on this machine")
+        yield BrokenRule(("ssh.user",), f"there is no user {ssh.user!r} on this machine")
     elif ssh.uid == 0 or ssh.uid in {consumer.uid for consumer in config.consumers}:
-        yield Finding(
+        yield BrokenRule(
             ("ssh.user", "consumer"), "must be an account of its own: not root, and no consumer's user"
         )
 
 
-def _source_user(config: Config) -> Iterator[Finding]:
+def _source_user(config: Config) -> Iterator[BrokenRule]:
     user, uid = config.broker.source_user, config.broker.source_uid
     if user and uid is None:
-        yield Finding(("broker.source_user",), f"there is no user {user!r} on this machine")
+        yield BrokenRule(("broker.source_user",), f"there is no user {user!r} on this machine")
     elif user and uid in {NOBODY, *(consumer.uid for consumer in config.consumers)}:
-        yield Finding(
+        yield BrokenRule(
             ("broker.source_user", "consumer"),
             "must be an account of its own: not nobody, and no consumer's user",
         )
 
 
-def _shared_addresses(config: Config) -> Iterator[Finding]:
+def _shared_addresses(config: Config) -> Iterator[BrokenRule]:
     places = {
         "tls.listen": config.tls.listen,
         "enrol.listen": config.enrol.listen,
@@ -192,7 +194,7 @@ def _shared_addresses(config: Config) -> Iterator[Finding]:
     yield from _twice(config, ((place, str(places[place])) for place in order if places[place]), "address")
 
 
-def _names(config: Config) -> Iterator[Finding]:
+def _names(config: Config) -> Iterator[BrokenRule]:
     yield from _twice(
         config, ((f"source[{i}].name", each.name) for i, each in enumerate(config.sources)), "name"
     )
@@ -211,45 +213,45 @@ def _names(config: Config) -> Iterator[Finding]:
     )
 
 
-def _twice(config: Config, values: Iterable[tuple[str, str]], what: str) -> Iterator[Finding]:
+def _twice(config: Config, values: Iterable[tuple[str, str]], what: str) -> Iterator[BrokenRule]:
     first: dict[str, str] = {}
     for place, value in values:
         if value in first:
             section = first[value].partition(".")[0]
             there = config.origins.get(first[value]) or config.origins.get(section, "there by default")
-            yield Finding((place, first[value]), f"{what} {value} is taken: {there}")
+            yield BrokenRule((place, first[value]), f"{what} {value} is taken: {there}")
         else:
             first[value] = place
 
 
-def _consumers(config: Config) -> Iterator[Finding]:
+def _consumers(config: Config) -> Iterator[BrokenRule]:
     for index, consumer in enumerate(config.consumers):
         where = f"consumer[{index}]"
         if consumer.user and consumer.uid is None:
-            yield Finding((f"{where}.user",), f"there is no user {consumer.user!r} on this machine")
+            yield BrokenRule((f"{where}.user",), f"there is no user {consumer.user!r} on this machine")
         rate, quota = consumer.rate, consumer.quota
         if rate and quota and quota.limit_bytes < rate.limit_bytes:
-            yield Finding(
+            yield BrokenRule(
                 (f"{where}.quota", f"{where}.rate"),
                 "less in all than one period of the rate: are the two swapped",
             )
 
 
-def _sinks(config: Config) -> Iterator[Finding]:
+def _sinks(config: Config) -> Iterator[BrokenRule]:
     for index, sink in enumerate(config.sinks):
         if sink.kind != "stdout" and not sink.path:
-            yield Finding(
+            yield BrokenRule(
                 (f"sink[{index}].path", f"sink[{index}].kind"), f"must be given for kind {sink.kind}"
             )
         if sink.kind == "stdout" and sink.path:
-            yield Finding((f"sink[{index}].path", f"sink[{index}].kind"), "means nothing to kind stdout")
+            yield BrokenRule((f"sink[{index}].path", f"sink[{index}].kind"), "means nothing to kind stdout")
 
 
-def _links(config: Config) -> Iterator[Finding]:
+def _links(config: Config) -> Iterator[BrokenRule]:
     if config.upstreams and config.links.mix > len(config.upstreams):
-        yield Finding(("links.mix", "upstream"), f"{config.links.mix} is more than the brokers there are")
+        yield BrokenRule(("links.mix", "upstream"), f"{config.links.mix} is more than the brokers there are")
 
 
-_RULES: Final[tuple[Callable[[Config], Iterator[Finding]], ...]] = (
+_RULES: Final[tuple[Callable[[Config], Iterator[BrokenRule]], ...]] = (
     _reservoir, _sources, _doors, _egds, _ssh, _source_user, _shared_addresses, _names, _consumers, _sinks, _links,
 )  # fmt: skip

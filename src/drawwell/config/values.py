@@ -17,7 +17,7 @@ _HOST_PORT: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\s\[\]/]*)):(\d{1,
 _UPSTREAM: Final = re.compile(r"(tls|unix|ssh)://(.+)")
 
 
-class Kind(Protocol):
+class ValueKind(Protocol):
     """A way to read and write one setting."""
 
     @property

@@ -29,7 +29,7 @@ QUIET_S: Final = 1.0
 """A peer that we wait for longer than this may have to go."""
 
 
-class Applicant(Protocol):
+class HalfOpenConnection(Protocol):
     """A connection that has not shown who it is."""
 
     address: str
@@ -39,7 +39,7 @@ class Applicant(Protocol):
         """How long we have been waiting for it; 0 while it waits for us."""
 
 
-class Candidate(Applicant, Protocol):
+class PendingHandshake(HalfOpenConnection, Protocol):
     """One that has said its first word and waits for its turn."""
 
     def begin(self) -> None:
@@ -58,7 +58,7 @@ def source_of(peer_name: object) -> str:
     return str(address)
 
 
-_A = TypeVar("_A", bound=Applicant)
+_A = TypeVar("_A", bound=HalfOpenConnection)
 
 
 class Places(Generic[_A]):
@@ -141,7 +141,7 @@ class _Line:
     """Who waits, by address. The addresses take turns: a crowd from one waits behind itself."""
 
     def __init__(self) -> None:
-        self._from: dict[str, dict[Candidate, None]] = {}
+        self._from: dict[str, dict[PendingHandshake, None]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._from.values()))
@@ -149,16 +149,16 @@ class _Line:
     def __bool__(self) -> bool:
         return bool(self._from)
 
-    def join(self, applicant: Candidate) -> None:
+    def join(self, applicant: PendingHandshake) -> None:
         self._from.setdefault(applicant.address, {})[applicant] = None
 
-    def leave(self, applicant: Candidate) -> None:
+    def leave(self, applicant: PendingHandshake) -> None:
         """Go; whoever is not in it may."""
         waiting = self._from.get(applicant.address, {})
         if waiting.pop(applicant, self) is None and not waiting:
             del self._from[applicant.address]
 
-    def take_next(self) -> Candidate:
+    def take_next(self) -> PendingHandshake:
         """Return who came first from the address whose last turn is the longest ago."""
         address, waiting = next(iter(self._from.items()))
         applicant = next(iter(waiting))
@@ -186,13 +186,13 @@ class Handshakes:
         """How many wait."""
         return len(self._known) + len(self._others)
 
-    def wait(self, applicant: Candidate) -> None:
+    def wait(self, applicant: PendingHandshake) -> None:
         """Get in line; at once, when there is none."""
         (self._known if self._is_known(applicant.address) else self._others).join(applicant)
         if self._next is None:
             self._go_on()
 
-    def leave(self, applicant: Candidate) -> None:
+    def leave(self, applicant: PendingHandshake) -> None:
         """Leave the line; whoever is not in it may."""
         self._known.leave(applicant)
         self._others.leave(applicant)

@@ -22,7 +22,7 @@ REQUESTS_PER_TURN: Final = 64
 
 
 class Connection(asyncio.BufferedProtocol, abc.ABC):
-    """What all doors' connections have. A Visitor."""
+    """What all doors' connections have. A ServedConnection."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
@@ -75,11 +75,11 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
         self._door.leave(self)
 
     def quiet_s(self, now: float) -> float:
-        """How long we have been waiting for it; to have said nothing that has an answer counts as long (Visitor)."""
+        """How long we have waited for it; a peer that said nothing that has an answer counts too (ServedConnection)."""
         return now - self._heard_at + (0 if self._written_bytes else QUIET_S)
 
     def overdue(self, now: float) -> bool:
-        """Whether a deadline is past (Visitor)."""
+        """Whether a deadline is past (ServedConnection)."""
         if self._transport is None:
             return False
         if self._leaving_since is not None:
@@ -89,12 +89,12 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
         return self._write_overdue(now)
 
     def abort(self) -> None:
-        """End it at once (Visitor)."""
+        """End it at once (ServedConnection)."""
         if self._transport is not None:
             self._transport.abort()
 
     def farewell(self) -> None:
-        """End it in order (Visitor)."""
+        """End it in order (ServedConnection)."""
         transport = self._transport
         if transport is not None:
             transport.abort() if transport.get_write_buffer_size() else transport.close()
@@ -163,13 +163,13 @@ class AnsweringConnection(Connection):
         self._drop_requests()
 
     def overdue(self, now: float) -> bool:
-        """Whether a deadline is past, those of requests too (Visitor)."""
+        """Whether a deadline is past, those of requests too (ServedConnection)."""
         if super().overdue(now):
             return True
         return self._admitted and (self._part_overdue(now) or self._idle(now))
 
     def farewell(self) -> None:
-        """End it in order (Visitor)."""
+        """End it in order (ServedConnection)."""
         self._drop_requests()
         super().farewell()
 
@@ -236,8 +236,8 @@ class AnsweringConnection(Connection):
         return deadline_s is not None and not self._requests and now - self._heard_at > deadline_s
 
 
-class Talk(Protocol):
-    """What is said on a connection, in whichever protocol: a Conversation, or one over HTTP."""
+class SessionProtocol(Protocol):
+    """What is said on a connection, in whichever protocol: a BrokerSession, or one over HTTP."""
 
     admitted: bool
     """The peer has shown who it is."""
@@ -274,18 +274,18 @@ class Talk(Protocol):
 
 
 class SessionConnection(AnsweringConnection):
-    """A connection on which a `Talk` is held; `_transmit` says how its words go out."""
+    """A connection on which a `SessionProtocol` is held; `_transmit` says how its words go out."""
 
     def __init__(self, door: Door) -> None:
         super().__init__(door)
-        self._conversation: Talk | None = None
+        self._conversation: SessionProtocol | None = None
 
     @abc.abstractmethod
     def _transmit(self, data: bytes) -> None:
         """Send the conversation's words."""
 
     def farewell(self) -> None:
-        """Say goodbye first (Visitor)."""
+        """Say goodbye first (ServedConnection)."""
         if self._conversation is not None and self._admitted and not self._blocked:
             self._conversation.end("the broker is closing")
             self._flush(self._conversation)
@@ -318,11 +318,11 @@ class SessionConnection(AnsweringConnection):
     def _part(self) -> int | None:
         return self._conversation.part if self._conversation else None
 
-    def _flush(self, conversation: Talk) -> None:
+    def _flush(self, conversation: SessionProtocol) -> None:
         if conversation.outgoing_bytes:
             self._transmit(conversation.take_outgoing())
 
-    def _end(self, conversation: Talk) -> None:
+    def _end(self, conversation: SessionProtocol) -> None:
         self._door.counts.protocol_errors += bool(conversation.fault)
         self._drop_requests()
         self._leave()

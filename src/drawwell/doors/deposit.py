@@ -8,7 +8,7 @@ import asyncio
 import os
 from typing import Any, Final, Protocol
 
-from drawwell.authorisation import DEPOSIT, Identity, Standing, Way, may
+from drawwell.authorisation import DEPOSIT, DoorKind, Principal, Role, may
 from drawwell.doors.connection import Connection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
@@ -17,7 +17,7 @@ from drawwell.errors import DrawwellError, PermissionRefused, RemoteProtocolErro
 from drawwell.reports import SourceReport
 from drawwell.service.faults import log_fault
 from drawwell.wire.deposit import Depository, Stage
-from drawwell.wire.deposit_frames import Anew, Deposit, Status
+from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus
 from drawwell.wire.frames import Bye, Frame, Refusal, Result
 from drawwell.wire.refusals import to_error
 
@@ -26,7 +26,7 @@ SILENCE_S: Final = 20.0
 LIMITS: Final = Limits(idle_deadline_s=SILENCE_S, max_half_open=32, max_sessions=96)
 
 
-class Resident(Protocol):
+class AdmittedSource(Protocol):
     """A source that was taken in."""
 
     @property
@@ -40,14 +40,14 @@ class Resident(Protocol):
         """Have it gone."""
 
 
-class Host(Protocol):
+class SourceHost(Protocol):
     """Whoever takes sources in."""
 
     @property
     def wanted(self) -> bool:
         """Are bytes wanted now?"""
 
-    def arrive(self, caller: "DepositConnection", report: SourceReport) -> Resident:
+    def arrive(self, caller: "DepositConnection", report: SourceReport) -> AdmittedSource:
         """Take one in; raises a DrawwellError when it cannot."""
 
     def take(self, deposit: Deposit) -> None:
@@ -67,7 +67,7 @@ class DepositDoor(LocalDoor):
     def __init__(
         self,
         path: str,
-        host: Host,
+        host: SourceHost,
         source_uid: int | None,
         *,
         limits: Limits = LIMITS,
@@ -84,10 +84,10 @@ class DepositDoor(LocalDoor):
         Raises:
             PermissionRefused: he may not.
         """
-        standing = Standing.OWNER if uid in {0, os.geteuid()} else Standing.STRANGER
+        standing = Role.OWNER if uid in {0, os.geteuid()} else Role.STRANGER
         if uid == self.source_uid:
-            standing = Standing.SOURCE
-        may(Way.DEPOSIT, Identity(standing, f"user number {uid}"), DEPOSIT)
+            standing = Role.SOURCE
+        may(DoorKind.DEPOSIT, Principal(standing, f"user number {uid}"), DEPOSIT)
 
     def _connection(self) -> "DepositConnection":
         return DepositConnection(self)
@@ -100,7 +100,7 @@ class DepositConnection(Connection):
         super().__init__(door)
         self._deposits = door
         self._session = Depository()
-        self._resident: Resident | None = None
+        self._resident: AdmittedSource | None = None
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._why = "its process is gone"
 
@@ -116,10 +116,10 @@ class DepositConnection(Connection):
         if self._session.stage is Stage.OPEN:
             self._write(self._session.want(wanted=wanted))
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Have it use nothing that it has read so far."""
         if self._session.stage is Stage.OPEN:
-            self._write(self._session.begin_anew())
+            self._write(self._session.restart())
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Have a verb carried out.
@@ -154,7 +154,7 @@ class DepositConnection(Connection):
         self._depart(self._why)
 
     def overdue(self, now: float) -> bool:
-        """Whether a deadline is past (Visitor)."""
+        """Whether a deadline is past (ServedConnection)."""
         if super().overdue(now):
             return True
         silence_s = self._door.limits.idle_deadline_s
@@ -164,7 +164,7 @@ class DepositConnection(Connection):
         return True
 
     def farewell(self) -> None:
-        """Say goodbye first (Visitor)."""
+        """Say goodbye first (ServedConnection)."""
         if self._session.stage is Stage.OPEN and not self._blocked:
             self._write(self._session.bye("the broker is closing"))
         super().farewell()
@@ -188,7 +188,7 @@ class DepositConnection(Connection):
     def _handle(self, event: Frame) -> None:
         if isinstance(event, Deposit):
             self._deposits.host.take(event)
-        elif isinstance(event, Status):
+        elif isinstance(event, SourceStatus):
             self._hear(event.report)
         elif isinstance(event, Result | Refusal):
             self._answer(event)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from drawwell.doors.admission import Applicant, Budget, Places
+from drawwell.doors.admission import Budget, HalfOpenConnection, Places
 from drawwell.doors.sockets import credentials, describe
 from drawwell.service.faults import log_fault, say_shortage
 
@@ -72,7 +72,7 @@ class Counts:
     protocol_errors: int = 0
 
 
-class Visitor(Applicant, Protocol):
+class ServedConnection(HalfOpenConnection, Protocol):
     """A connection, as its door sees it."""
 
     def overdue(self, now: float) -> bool:
@@ -103,9 +103,9 @@ class Door(abc.ABC):
         self.counts = Counts()
         self.buffer = memoryview(bytearray(READ_BYTES))
         """One for all connections: what is read into it is used up before the next read."""
-        self._half_open: Places[Visitor] = Places()
-        self._sessions: dict[Visitor, str] = {}
-        self._sessions_of: dict[str, dict[Visitor, None]] = {}
+        self._half_open: Places[ServedConnection] = Places()
+        self._sessions: dict[ServedConnection, str] = {}
+        self._sessions_of: dict[str, dict[ServedConnection, None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     @property
@@ -152,7 +152,7 @@ class Door(abc.ABC):
         assert self._tasks is not None  # noqa: S101 - connections live inside serve()
         return self._tasks.create_task(coroutine)
 
-    def enter(self, visitor: Visitor) -> None:
+    def enter(self, visitor: ServedConnection) -> None:
         """Note a new connection; of too many half-open ones one makes room."""
         self.counts.accepted += 1
         self._half_open.take(visitor)
@@ -161,7 +161,7 @@ class Door(abc.ABC):
         if len(self._half_open) + len(self._sessions) > self.limits.max_sessions:
             self._crowd_out(visitor)
 
-    def admit(self, visitor: Visitor, consumer: str) -> None:
+    def admit(self, visitor: ServedConnection, consumer: str) -> None:
         """Note that it has shown who it is; the oldest of the consumer's own sessions makes room for it."""
         self.counts.admitted += 1
         self._half_open.give_up(visitor)
@@ -172,7 +172,7 @@ class Door(abc.ABC):
         if len(own) > self.limits.max_sessions_each:
             self._crowd_out(next(iter(own)))
 
-    def leave(self, visitor: Visitor) -> None:
+    def leave(self, visitor: ServedConnection) -> None:
         """Forget a connection."""
         self._half_open.give_up(visitor)
         consumer = self._sessions.pop(visitor, None)
@@ -194,9 +194,9 @@ class Door(abc.ABC):
 
     @abc.abstractmethod
     def _connection(self) -> asyncio.BaseProtocol:
-        """Make the protocol of one new connection, which is a Visitor."""
+        """Make the protocol of one new connection, which is a ServedConnection."""
 
-    def _crowd_out(self, visitor: Visitor) -> None:
+    def _crowd_out(self, visitor: ServedConnection) -> None:
         self.counts.crowded_out += 1
         self.leave(visitor)
         visitor.abort()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from drawwell.authorisation import DRAW, STIR, Identity, Standing, Way, may
+from drawwell.authorisation import DRAW, STIR, DoorKind, Principal, Role, may
 from drawwell.doors.connection import REQUESTS_PER_TURN, AnsweringConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
@@ -172,13 +172,13 @@ class EgdConnection(AnsweringConnection):
 
     def _handle(self, request: Request) -> None:
         self._handled += 1
-        identity = Identity(Standing.CONSUMER, self._egd.consumer)
+        identity = Principal(Role.CONSUMER, self._egd.consumer)
         if isinstance(request, Read):
-            may(Way.EGD, identity, DRAW)
+            may(DoorKind.EGD, identity, DRAW)
             self._begin(self._read_waiting(request) if request.waits else self._read(request))
         elif isinstance(request, Write):
-            may(Way.EGD, identity, STIR)
-            self._egd.broker.stir(self._egd.consumer, request.data)
+            may(DoorKind.EGD, identity, STIR)
+            self._egd.broker.mix_in(self._egd.consumer, request.data)
         elif isinstance(request, AskLevel):
             self._write(level_answer(8 * self._egd.available_bytes()))
         else:

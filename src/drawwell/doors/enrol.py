@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Final
 
 from drawwell.doors.sockets import listen_tcp
-from drawwell.enrolment.admin import Admin
+from drawwell.enrolment.admin import ConsumerAdmin
 from drawwell.errors import ConfigError, PermissionRefused, RemoteProtocolError, StateUnavailable
 from drawwell.service.faults import log_fault
 from drawwell.wire.enrolment import (
@@ -27,7 +27,7 @@ from drawwell.wire.enrolment import (
     encode_message,
     parse_request,
 )
-from drawwell.wire.tls import insist_on_strength
+from drawwell.wire.tls import require_strength
 
 DEADLINE_S: Final = 10.0
 """From the connection to the end of the reply."""
@@ -53,7 +53,14 @@ class EnrolDoor:
     """
 
     def __init__(
-        self, admin: Admin, host: str, port: int, *, certificate: str, key: str, clock: Callable[[], float]
+        self,
+        admin: ConsumerAdmin,
+        host: str,
+        port: int,
+        *,
+        certificate: str,
+        key: str,
+        clock: Callable[[], float],
     ) -> None:
         self._admin = admin
         self._address = (host, port)
@@ -161,7 +168,7 @@ class EnrolDoor:
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, peer, ssl=self._context)
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
-            insist_on_strength(transport.get_extra_info("ssl_object"))
+            require_strength(transport.get_extra_info("ssl_object"))
             length = body_length(await reader.readexactly(PREFIX_BYTES))
             writer.write(encode_message(await self._answer(await reader.readexactly(length))))
             await writer.drain()

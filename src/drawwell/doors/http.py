@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import Any, Final
 
-from drawwell.authorisation import DRAW, READY, Identity, Standing, Way, may
+from drawwell.authorisation import DRAW, READY, DoorKind, Principal, Role, may
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
@@ -18,7 +18,7 @@ from drawwell.doors.session import resumed
 from drawwell.doors.unix import Identify, peer_credentials
 from drawwell.errors import DrawwellError, PermissionRefused
 from drawwell.ports import Broker, Peer
-from drawwell.wire.http_answers import Answer, refusal
+from drawwell.wire.http_answers import HttpResponse, refusal
 from drawwell.wire.http_api import read
 from drawwell.wire.http_route import CallAsk, DrawAsk
 from drawwell.wire.http_session import MAX_HEAD_BYTES, HttpRequest, HttpSession
@@ -42,7 +42,7 @@ class HttpConversation:
         broker: Broker,
         identify: Callable[[], Peer],
         *,
-        way: Way,
+        way: DoorKind,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -90,7 +90,7 @@ class HttpConversation:
         if request is None:
             return False
         self._requests += 1
-        if isinstance(request, Answer):
+        if isinstance(request, HttpResponse):
             self.fault = "not HTTP/1.1"
             self._say(request)
         else:
@@ -108,7 +108,7 @@ class HttpConversation:
             identity = peer.identity
             self.consumer, self.admitted = peer.consumer, True
         except PermissionRefused as error:
-            identity, unknown = Identity(Standing.STRANGER, "whoever asks"), error
+            identity, unknown = Principal(Role.STRANGER, "whoever asks"), error
         final = unknown is not None
         try:
             if isinstance(ask, DrawAsk):
@@ -118,14 +118,14 @@ class HttpConversation:
         except PermissionRefused as error:
             self._say(refusal(unknown or error), final=final)
             return
-        if isinstance(ask, Answer):
+        if isinstance(ask, HttpResponse):
             self._say(ask, final=final)
         elif isinstance(ask, DrawAsk):
             self._begin(self._drawn(ask))
         else:
             self._begin(self._called(ask, "" if final else self.consumer), final=final)
 
-    def _begin(self, answering: Coroutine[Any, Any, Answer], *, final: bool = False) -> None:
+    def _begin(self, answering: Coroutine[Any, Any, HttpResponse], *, final: bool = False) -> None:
         """Answer at once if it need not wait, and in a task if it must."""
         try:
             waits_for = answering.send(None)
@@ -136,13 +136,13 @@ class HttpConversation:
             self._spawn(self._finish(answering, waits_for, final=final))
 
     async def _finish(
-        self, answering: Coroutine[Any, Any, Answer], waits_for: object, *, final: bool
+        self, answering: Coroutine[Any, Any, HttpResponse], waits_for: object, *, final: bool
     ) -> None:
         answer = await resumed(answering, waits_for)
         self._waiting = False
         self._say(answer, final=final)
 
-    async def _drawn(self, ask: DrawAsk) -> Answer:
+    async def _drawn(self, ask: DrawAsk) -> HttpResponse:
         try:
             grant = await self._broker.draw(
                 self.consumer,
@@ -156,13 +156,13 @@ class HttpConversation:
             return refusal(error)
         return ask.answer(grant)
 
-    async def _called(self, ask: CallAsk, consumer: str) -> Answer:
+    async def _called(self, ask: CallAsk, consumer: str) -> HttpResponse:
         try:
             return ask.answer(await self._broker.call(f"consumer:{consumer}", ask.verb, {}))
         except DrawwellError as error:
             return refusal(error)
 
-    def _say(self, answer: Answer, *, final: bool = False) -> None:
+    def _say(self, answer: HttpResponse, *, final: bool = False) -> None:
         if not self.over:
             self._session.answer(answer, formatdate(self._clock(), usegmt=True), final=final)
             self.over = self._session.closing
@@ -220,7 +220,7 @@ class HttpConnection(SessionConnection):
                 )
             return Peer(door.identify(uid, gid, pid))
 
-        way = Way.PROBE if door.identify is None else Way.HTTP
+        way = DoorKind.PROBE if door.identify is None else DoorKind.HTTP
         self._conversation = HttpConversation(door.broker, identify, way=way, spawn=self._spawn)
 
     def _received(self, data: memoryview) -> None:

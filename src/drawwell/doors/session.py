@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, TypeVar
 
-from drawwell.authorisation import DRAW, Identity, Standing, Way, may
+from drawwell.authorisation import DRAW, DoorKind, Principal, Role, may
 from drawwell.entropy.blocks import Grant
 from drawwell.errors import (
     DrawwellError,
@@ -28,7 +28,7 @@ MAX_OWED_BYTES: Final = 262_144
 """Bytes of draws begun and not answered: four of the largest."""
 
 
-class Conversation:
+class BrokerSession:
     """Answers one peer.
 
     Args:
@@ -47,7 +47,7 @@ class Conversation:
         broker_name: str,
         identify: Callable[[], Peer],
         *,
-        way: Way,
+        way: DoorKind,
         owner: bool = False,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
@@ -173,11 +173,11 @@ class Conversation:
             self._refuse(call, error)
             return
         caller = "observer" if peer.observes and not self._owner else f"consumer:{peer.consumer}"
-        as_owner = self._owner and self._way is Way.CONTROL
+        as_owner = self._owner and self._way is DoorKind.CONTROL
         self._spawn(self._answer(call, "owner" if as_owner else caller))
 
-    def _identity(self, peer: Peer) -> Identity:
-        return Identity(Standing.OWNER, peer.consumer) if self._owner else peer.identity
+    def _identity(self, peer: Peer) -> Principal:
+        return Principal(Role.OWNER, peer.consumer) if self._owner else peer.identity
 
     async def _answer(self, call: Call, caller: str) -> None:
         try:

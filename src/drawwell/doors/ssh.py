@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from drawwell.authorisation import Way
+from drawwell.authorisation import DoorKind
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
-from drawwell.doors.session import Conversation
+from drawwell.doors.session import BrokerSession
 from drawwell.doors.unix import peer_credentials
 from drawwell.ports import Broker, Peer
 
@@ -81,11 +81,11 @@ class SshConnection(SessionConnection):
 
     def _greet(self, name: str) -> None:
         door, uid = self._ssh, self._uid
-        self._conversation = Conversation(
+        self._conversation = BrokerSession(
             door.broker,
             door.broker_name,
             lambda: Peer(door.identify(uid, name)),
-            way=Way.SSH,
+            way=DoorKind.SSH,
             spawn=self._spawn,
         )
 

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from drawwell.authorisation import DRAW, Way, may
+from drawwell.authorisation import DRAW, DoorKind, may
 from drawwell.doors.admission import ARRIVALS_AT_ONCE, ARRIVALS_PER_S, Budget, Handshakes
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Door, Limits
 from drawwell.doors.http import HttpConversation
-from drawwell.doors.session import Conversation
+from drawwell.doors.session import BrokerSession
 from drawwell.doors.sockets import listen_tcp
 from drawwell.doors.stream import SEND_BUFFER_BYTES, pour
 from drawwell.entropy.blocks import DrawClass
@@ -115,7 +115,7 @@ class TlsConnection(SessionConnection):
         super().connection_lost(exc)
 
     def quiet_s(self, now: float) -> float:
-        """How long we have been waiting for it; in line it waits for us (Visitor)."""
+        """How long we have been waiting for it; in line it waits for us (ServedConnection)."""
         return 0.0 if self._opening else super().quiet_s(now)
 
     def pause_writing(self) -> None:
@@ -131,7 +131,7 @@ class TlsConnection(SessionConnection):
             self._sent.set()
 
     def overdue(self, now: float) -> bool:
-        """Whether a deadline is past; a stream waits for its reader, and who is in line for us (Visitor)."""
+        """Whether a deadline is past; a stream waits for its reader, and who is in line for us (ServedConnection)."""
         if (self._sent or self._opening) and self._leaving_since is None:
             return False
         return super().overdue(now)
@@ -146,7 +146,7 @@ class TlsConnection(SessionConnection):
             self._take(self._tls, data)
 
     def begin(self) -> None:
-        """Begin the handshake; only now does its deadline begin (Candidate)."""
+        """Begin the handshake; only now does its deadline begin (PendingHandshake)."""
         assert self._tls_door.context is not None  # noqa: S101 - made before we listen
         opening, self._opening = self._opening, bytearray()
         self._opened_at = self._heard_at = self._loop.time()
@@ -203,12 +203,12 @@ class TlsConnection(SessionConnection):
             return door.registry.check(peer, door.clock())
 
         if tls.protocol == ALPN:
-            self._conversation = Conversation(
-                door.broker, door.broker_name, identify, way=Way.TLS, spawn=self._spawn
+            self._conversation = BrokerSession(
+                door.broker, door.broker_name, identify, way=DoorKind.TLS, spawn=self._spawn
             )
         elif tls.protocol == HTTP_ALPN:
             self._conversation = HttpConversation(
-                door.broker, identify, way=Way.HTTPS, spawn=self._spawn, clock=door.clock
+                door.broker, identify, way=DoorKind.HTTPS, spawn=self._spawn, clock=door.clock
             )
         else:
             self._begin_stream(peer)
@@ -243,7 +243,7 @@ class TlsConnection(SessionConnection):
 
     def _streamed(self, peer: Peer) -> DrawClass:
         """What the peer is streamed; raises PermissionRefused."""
-        may(Way.STREAM, peer.identity, DRAW)
+        may(DoorKind.STREAM, peer.identity, DRAW)
         draw_class = self._tls_door.streams(peer.consumer)
         if draw_class is None:
             raise PermissionRefused(f"consumer {peer.consumer} has no stream")

@@ -4,11 +4,11 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from drawwell.authorisation import Way
+from drawwell.authorisation import DoorKind
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
-from drawwell.doors.session import Conversation
+from drawwell.doors.session import BrokerSession
 from drawwell.doors.sockets import credentials
 from drawwell.errors import PermissionRefused
 from drawwell.ports import Broker, Peer
@@ -38,7 +38,7 @@ class UnixDoor(LocalDoor):
         identify: Identify,
         *,
         mode: int = 0o660,
-        way: Way = Way.UNIX,
+        way: DoorKind = DoorKind.UNIX,
         broker_name: str = "drawwell",
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
@@ -53,7 +53,7 @@ class UnixDoor(LocalDoor):
         try:
             return Peer(self.identify(uid, gid, pid))
         except PermissionRefused:
-            if self.way not in {Way.CONTROL, Way.LINK}:
+            if self.way not in {DoorKind.CONTROL, DoorKind.LINK}:
                 raise
             return Peer(f"user-{uid}", observes=True)
 
@@ -73,7 +73,7 @@ class UnixConnection(SessionConnection):
         super().connection_made(transport)
         door = self._unix_door
         pid, uid, gid = peer_credentials(transport)
-        self._conversation = Conversation(
+        self._conversation = BrokerSession(
             door.broker,
             door.broker_name,
             lambda: door.peer(uid, gid, pid),
@@ -136,8 +136,8 @@ class GuestConnection(SessionConnection):
         """Come in; there is nothing to ask (asyncio)."""
         super().connection_made(transport)
         door = self._guest_door
-        self._conversation = Conversation(
-            door.broker, door.broker_name, lambda: Peer(door.consumer), way=Way.GUEST, spawn=self._spawn
+        self._conversation = BrokerSession(
+            door.broker, door.broker_name, lambda: Peer(door.consumer), way=DoorKind.GUEST, spawn=self._spawn
         )
 
     def _received(self, data: memoryview) -> None:

@@ -8,7 +8,7 @@ to run. What was drawn for requests that went meanwhile is lost, as it is with e
 import asyncio
 from typing import Final
 
-from drawwell.authorisation import DRAW, Identity, Standing, Way, may
+from drawwell.authorisation import DRAW, DoorKind, Principal, Role, may
 from drawwell.doors.connection import REQUESTS_PER_TURN, AnsweringConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
@@ -171,7 +171,7 @@ class UsbConnection(AnsweringConnection):
         if not (wanted_bytes := self._wanted_bytes) or not self._onerng.streaming:
             self._drop_requests()  # nobody takes what would be drawn
         elif not self._requests and not self._blocked:
-            may(Way.USB, Identity(Standing.CONSUMER, self._usb.consumer), DRAW)
+            may(DoorKind.USB, Principal(Role.CONSUMER, self._usb.consumer), DRAW)
             self._spawn(self._draw(min(wanted_bytes, DRAW_BYTES)))
 
     @property

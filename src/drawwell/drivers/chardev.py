@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from drawwell.drivers.discovery import stable_name_of
-from drawwell.drivers.stream import Gone, Stream, stream_of
+from drawwell.drivers.stream import Gone, SampleStream, stream_of
 from drawwell.drivers.tty import Tty
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable, UsageError
@@ -48,7 +48,7 @@ class CharDeviceSource:
         self._stall_s = stall_s
         self._allow_os_generator = allow_os_generator
         self._sysfs = sysfs
-        self._stream: Stream | None = None
+        self._stream: SampleStream | None = None
         self._identity = SourceIdentity(name=name, kind="chardev", path=path, noise=UNKNOWN)
 
     @property
@@ -147,7 +147,7 @@ class CharDeviceSource:
             )
         return current
 
-    def _connect(self) -> Stream:
+    def _connect(self) -> SampleStream:
         fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         if os.isatty(fd):
             os.close(fd)

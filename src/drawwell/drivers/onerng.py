@@ -267,7 +267,7 @@ class OneRngSource:
             )
 
     async def _info(self) -> dict[str, Any]:
-        self._terminal.insist()
+        self._terminal.require_present()
         if not self._version:
             await self._identify()
             await self._go_on()

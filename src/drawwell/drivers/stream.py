@@ -17,7 +17,7 @@ class Gone(Exception):
     """The other end is closed or unplugged; the words say how."""
 
 
-class Stream(Protocol):
+class SampleStream(Protocol):
     """What a driver reads from."""
 
     async def read(self, max_bytes: int, wait_s: float) -> bytes:
@@ -31,7 +31,7 @@ class Stream(Protocol):
         """Let go of it; never raises."""
 
 
-def stream_of(fd: int) -> Stream:
+def stream_of(fd: int) -> SampleStream:
     """Return the way to read from `fd`, which belongs to it from now on."""
     with select.epoll() as epoll:
         try:
@@ -50,7 +50,7 @@ class PolledStream:
         self._begun = False
 
     async def read(self, max_bytes: int, wait_s: float) -> bytes:
-        """Read as `Stream.read`; an end before the first byte is a writer that is not there yet."""
+        """Read as `SampleStream.read`; an end before the first byte is a writer that is not there yet."""
         data = self._read_now(max_bytes)
         if data is None and wait_s > 0 and await readable(self._fd, wait_s):
             data = self._read_now(max_bytes)
@@ -88,7 +88,7 @@ class WatchedStream:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drawwell-device")
 
     async def read(self, max_bytes: int, wait_s: float) -> bytes:
-        """Read as `Stream.read`."""
+        """Read as `SampleStream.read`."""
         loop = asyncio.get_running_loop()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):

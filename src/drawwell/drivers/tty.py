@@ -99,7 +99,7 @@ class Tty:
         self.flush_input()
         return dropped
 
-    def insist(self) -> None:
+    def require_present(self) -> None:
         """Look whether it is still there, and read nothing.
 
         Raises:

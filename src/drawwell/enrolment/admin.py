@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from drawwell.crypto import pki, tokens
 from drawwell.crypto.sshkeys import fingerprint
-from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
 from drawwell.enrolment.terms import BOTH, changed, public_key, read
 from drawwell.errors import PermissionRefused, Refused, UsageError
@@ -37,7 +37,7 @@ Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class BrokerDetails:
     """What a joiner must know of the broker.
 
     `enrol_address` and `addresses` are ``host:port`` as seen from the joiner; `receipt_public_key` is PEM.
@@ -53,7 +53,7 @@ class Site:
     ssh: bool = False
 
 
-class Admin:
+class ConsumerAdmin:
     """Invites, enrols, renews and revokes.
 
     Args:
@@ -69,8 +69,8 @@ class Admin:
         self,
         store: Store,
         registry: InvitedRegistry,
-        authority: Authority,
-        site: Site,
+        authority: CertificateAuthority,
+        site: BrokerDetails,
         *,
         clock: Callable[[], float],
         fresh: Callable[[int], bytes] = os.urandom,

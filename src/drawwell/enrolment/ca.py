@@ -17,7 +17,7 @@ CLOCK_IS_SET_S: Final = 1_672_531_200.0
 """2023-01-01: older than this program, so a clock before it was never set."""
 
 
-class Authority:
+class CertificateAuthority:
     """The mini-CA of one broker; made when it is not there.
 
     Args:

@@ -82,7 +82,7 @@ class HealthTest(ABC):
         """Close the open run or window: the operator says that the source was mended."""
 
     @abstractmethod
-    def words(self, count: int) -> str:
+    def describe(self, count: int) -> str:
         """Say what a count of this test means."""
 
     def report(self) -> HealthTestReport:
@@ -133,7 +133,7 @@ class RepetitionCountTest(HealthTest):
     def forget(self) -> None:
         self._open = b""
 
-    def words(self, count: int) -> str:
+    def describe(self, count: int) -> str:
         return f"{count} equal {self.unit}s in a row"
 
 
@@ -171,7 +171,7 @@ class AdaptiveProportionTest(HealthTest):
     def forget(self) -> None:
         self._left = 0
 
-    def words(self, count: int) -> str:
+    def describe(self, count: int) -> str:
         return f"{count} equal {self.unit}s in a window of {self.window}"
 
 

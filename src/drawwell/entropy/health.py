@@ -199,7 +199,7 @@ class HealthMonitor:
     def _fail(self, test: HealthTest, alarm: Alarm, now: float) -> HealthFailure:
         """Enter the failure in the books and make the error of it."""
         self.failures += 1
-        what = f"{test.name} test: {test.words(alarm.cutoff)}"
+        what = f"{test.name} test: {test.describe(alarm.cutoff)}"
         if not alarm.permanent and not self._is_third(now):
             self._move(Event.INTERMITTENT)
             return _failure(IntermittentHealthFailure, what, test, alarm, _INTERMITTENT_HINT)

@@ -72,7 +72,7 @@ class RepeatTest(HealthTest):
     def forget(self) -> None:
         self._first = self._last = -2 * self._width
 
-    def words(self, count: int) -> str:
+    def describe(self, count: int) -> str:
         return f"{count} bytes in a row that had come before"
 
     def _slide(self, piece: bytes) -> list[tuple[int, int]]:

@@ -4,20 +4,20 @@ import importlib
 from collections.abc import Callable
 from typing import Final, cast
 
-from drawwell.guests.model import Hypervisor, Kind
+from drawwell.guests.model import GuestKind, Hypervisor
 
 MAKERS: Final = {
-    Kind.QEMU: ("qemu", "hypervisor"),
-    Kind.LIBVIRT: ("libvirt", "hypervisor"),
-    Kind.LXC: ("lxc", "hypervisor"),
-    Kind.INCUS: ("incus", "hypervisor"),
-    Kind.DOCKER: ("docker", "docker"),
-    Kind.PODMAN: ("docker", "podman"),
+    GuestKind.QEMU: ("qemu", "hypervisor"),
+    GuestKind.LIBVIRT: ("libvirt", "hypervisor"),
+    GuestKind.LXC: ("lxc", "hypervisor"),
+    GuestKind.INCUS: ("incus", "hypervisor"),
+    GuestKind.DOCKER: ("docker", "docker"),
+    GuestKind.PODMAN: ("docker", "podman"),
 }
 """For each kind, the room below ``guests`` and the function in it."""
 
 
-def hypervisor(kind: Kind, where: str = "") -> Hypervisor:
+def hypervisor(kind: GuestKind, where: str = "") -> Hypervisor:
     """Return the software that runs guests of that kind, without contacting it.
 
     `where` is a QMP socket, a libvirt URI, a directory of LXC, or the socket of Incus, Docker or Podman; "" is the

@@ -9,7 +9,7 @@ from drawwell.reports import Report
 from drawwell.units import Allowance
 
 
-class Kind(StrEnum):
+class GuestKind(StrEnum):
     """What runs the guest."""
 
     QEMU = "qemu"
@@ -20,7 +20,7 @@ class Kind(StrEnum):
     PODMAN = "podman"
 
 
-class Via(StrEnum):
+class Attachment(StrEnum):
     """The way in. The first of each kind (WAYS) is what we advise."""
 
     VIRTIO = "virtio"
@@ -39,17 +39,27 @@ class Via(StrEnum):
     """virtio-rng from the host's kernel: no byte of ours."""
 
 
-_MACHINE: Final = (Via.VIRTIO, Via.USB_VIRTUAL, Via.USB, Via.FIFO, Via.BUILTIN)
-_CONTAINER: Final = (Via.SOCKET, Via.DEVICE)
-WAYS: Final = {
-    Kind.QEMU: _MACHINE,
-    Kind.LIBVIRT: _MACHINE,
-    Kind.LXC: _CONTAINER,
-    Kind.INCUS: _CONTAINER,
-    Kind.DOCKER: _CONTAINER,
-    Kind.PODMAN: _CONTAINER,
+_MACHINE: Final = (
+    Attachment.VIRTIO,
+    Attachment.USB_VIRTUAL,
+    Attachment.USB,
+    Attachment.FIFO,
+    Attachment.BUILTIN,
+)
+_CONTAINER: Final = (Attachment.SOCKET, Attachment.DEVICE)
+ATTACHMENTS: Final = {
+    GuestKind.QEMU: _MACHINE,
+    GuestKind.LIBVIRT: _MACHINE,
+    GuestKind.LXC: _CONTAINER,
+    GuestKind.INCUS: _CONTAINER,
+    GuestKind.DOCKER: _CONTAINER,
+    GuestKind.PODMAN: _CONTAINER,
 }
-SOCKETS: Final = {Via.VIRTIO: "egd.sock", Via.USB_VIRTUAL: "usb.sock", Via.SOCKET: "draw.sock"}
+SOCKETS: Final = {
+    Attachment.VIRTIO: "egd.sock",
+    Attachment.USB_VIRTUAL: "usb.sock",
+    Attachment.SOCKET: "draw.sock",
+}
 """The file of a guest's socket in its directory; the other ways have none."""
 
 
@@ -62,13 +72,13 @@ def guest_directory(run_dir: str, name: str) -> str:
 class Guest:
     """One guest. `name` is the consumer's and the domain's or container's alike, unless `domain` says otherwise.
 
-    `device` is the stick for the ways that give it away, "" where there is only one: for `Via.USB` the kernel's name
-    of its port, such as ``1-1.2`` (the command line has found it), for `Via.DEVICE` its node or a link to it.
+    `device` is the stick for the ways that give it away, "" where there is only one: for USB the kernel's name
+    of its port, such as ``1-1.2`` (the command line has found it), for `Attachment.DEVICE` its node or a link to it.
     """
 
-    kind: Kind
+    kind: GuestKind
     name: str
-    via: Via
+    via: Attachment
     rate: Allowance | None = None
     quota: Allowance | None = None
     draw_class: str = "full"
@@ -104,8 +114,8 @@ class Plan(Report):
     """Everything that is to be written for a guest, and what its owner should know, a sentence each."""
 
     name: str
-    kind: Kind
-    via: Via
+    kind: GuestKind
+    via: Attachment
     pieces: tuple[Piece, ...]
     notes: tuple[str, ...] = ()
 
@@ -118,7 +128,7 @@ class Change(Report):
     where: str
 
 
-class Verdict(StrEnum):
+class GuestVerdict(StrEnum):
     """What was found."""
 
     HOLDS = "holds"
@@ -131,7 +141,7 @@ class GuestFinding(Report):
     """One thing that was looked at, from inside the guest or from the host; `hint` says what to do about it."""
 
     what: str
-    verdict: Verdict
+    verdict: GuestVerdict
     detail: str
     inside: bool = False
     hint: str = ""
@@ -141,7 +151,7 @@ class GuestFinding(Report):
 class GuestFacts(Report):
     """What the host's software says of one of its guests; None is "cannot be known from here"."""
 
-    kind: Kind
+    kind: GuestKind
     name: str
     running: bool
     virtio_rng: bool | None
@@ -152,7 +162,7 @@ class GuestFacts(Report):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class GuestCommandResult:
     """What a program said inside a guest."""
 
     status: int
@@ -163,7 +173,7 @@ class Outcome:
 class Inside(Protocol):
     """A way to run something inside a guest: its agent, lxc-attach, incus exec, docker exec."""
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
         """Run it as the guest's root.
 
         Raises:

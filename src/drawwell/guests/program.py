@@ -7,7 +7,7 @@ import time
 from typing import IO, Final, cast
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests.model import Outcome
+from drawwell.guests.model import GuestCommandResult
 
 ANSWER_S: Final = 60.0
 """A loaded host takes its time to say what runs on it."""
@@ -26,7 +26,7 @@ def run(
     stdin: bytes = b"",
     timeout_s: float = ANSWER_S,
     more_env: dict[str, str] | None = None,
-) -> Outcome:
+) -> GuestCommandResult:
     """Run a program to its end; one that is not installed is an outcome as well (`MISSING`).
 
     Raises:
@@ -38,7 +38,7 @@ def run(
     try:
         process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=env)
     except FileNotFoundError:
-        return Outcome(MISSING, b"", f"{argv[0]} is not installed")
+        return GuestCommandResult(MISSING, b"", f"{argv[0]} is not installed")
     with process:
         try:
             output, errors = _converse(process, stdin, deadline)
@@ -55,7 +55,7 @@ def run(
             ) from None
         finally:
             process.kill()  # nothing, to one that has ended
-    return Outcome(status, output, errors.decode("utf-8", "replace").strip())
+    return GuestCommandResult(status, output, errors.decode("utf-8", "replace").strip())
 
 
 def _converse(process: subprocess.Popen[bytes], stdin: bytes, deadline: float) -> tuple[bytes, bytes]:
@@ -102,7 +102,7 @@ def _take(stream: IO[bytes], said: bytearray) -> bool:
     return bool(piece)
 
 
-def last_words(outcome: Outcome) -> str:
+def last_words(outcome: GuestCommandResult) -> str:
     """What a program said at the end, for a message: a guest's words may be among them, and move no terminal."""
     lines = outcome.errors.splitlines() or [f"it ended with status {outcome.status}"]
     return "".join(each if each.isprintable() else "?" for each in lines[-1][:200])

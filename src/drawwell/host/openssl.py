@@ -26,12 +26,12 @@ def offered() -> tuple[str, ...]:
     return tuple(map(group_name, offered_groups(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))))
 
 
-def insist_on_post_quantum(
+def require_post_quantum(
     *,
     version: tuple[int, ...] = ssl.OPENSSL_VERSION_INFO,
     groups: Callable[[], tuple[str, ...]] = offered,
     environ: Mapping[str, str] = os.environ,
-    begin_anew: Exec = os.execve,
+    restart: Exec = os.execve,
 ) -> None:
     """Return when X25519MLKEM768 is the only group; begin this process anew where that brings it about.
 
@@ -50,4 +50,4 @@ def insist_on_post_quantum(
             f"OpenSSL offers {', '.join(groups())} though {_VARIABLE} names {CONFIGURATION}",
             hint="Set require_pq = false, or report this with the output of 'drawwell --version'.",
         )
-    begin_anew(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**environ, _VARIABLE: CONFIGURATION})
+    restart(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**environ, _VARIABLE: CONFIGURATION})

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from drawwell.backoff import Backoff
 from drawwell.entropy.blocks import FullEntropy, TestedBlock
 from drawwell.errors import DrawwellError, LinkUnavailable
 from drawwell.links.deposit_protocol import DepositProtocol
@@ -77,14 +78,15 @@ class DepositLink:
             begin: Called at each connection: drops what waits to be conditioned.
         """
         source.changed = self.tell
-        retry_s = FIRST_RETRY_S
+        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         while not self._leaving:
             try:
                 await self._live(source, begin)
             except DrawwellError as error:
-                retry_s = FIRST_RETRY_S if not self.waiting_because else min(2 * retry_s, LAST_RETRY_S)
+                if not self.waiting_because:
+                    backoff.reset()
                 self._lost(error)
-            await asyncio.sleep(retry_s)
+            await asyncio.sleep(backoff.next_s())
 
     def tell(self) -> None:
         """Tell what the source is now."""

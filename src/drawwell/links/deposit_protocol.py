@@ -187,7 +187,7 @@ class DepositProtocol(asyncio.Protocol):
                 self.taken.set_result(None)
             self._turned()
         elif isinstance(event, Anew):
-            self._begin_anew()
+            self._restart()
         elif isinstance(event, Call):
             self._commands.put_nowait(event)
         elif isinstance(event, Refusal):
@@ -195,11 +195,11 @@ class DepositProtocol(asyncio.Protocol):
         elif isinstance(event, Bye):
             self._end(LinkUnavailable(f"the broker ended it: {event.reason or 'no reason given'}"))
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         """Nothing of before is sent after our answer, and our new state stands before it."""
         self.spoilt_bytes += len(self._buffer)
         self._wipe()
-        self._source.begin_anew()
+        self._source.restart()
         self.report()
         self._write(self._session.begun_anew())
 

@@ -16,7 +16,7 @@ from drawwell.errors import (
     RemoteProtocolError,
     UsageError,
 )
-from drawwell.links.identity import Identity, Staging, check_certificate
+from drawwell.links.identity import LinkIdentity, Staging, check_certificate
 from drawwell.wire.enrolment import (
     PREFIX_BYTES,
     JoinRefusal,
@@ -26,13 +26,15 @@ from drawwell.wire.enrolment import (
     encode_message,
     parse_reply,
 )
-from drawwell.wire.tls import insist_on_strength
+from drawwell.wire.tls import require_strength
 
 DEADLINE_S: Final = 15.0
 _INVITE_AGAIN: Final = "Have the broker's operator type 'drawwell consumer invite' again."
 
 
-def join(token: Token, directory: str, *, force: bool = False, deadline_s: float = DEADLINE_S) -> Identity:
+def join(
+    token: Token, directory: str, *, force: bool = False, deadline_s: float = DEADLINE_S
+) -> LinkIdentity:
     """Join the broker that made `token` and keep the identity in `directory`. Blocks for `deadline_s` at most.
 
     Raises:
@@ -59,7 +61,7 @@ def exchange(token: Token, csr_pem: bytes, deadline_s: float) -> JoinReply:
         with socket.create_connection((token.host, token.port), remaining()) as plain:
             plain.settimeout(remaining())
             with _context().wrap_socket(plain) as peer:
-                insist_on_strength(peer)
+                require_strength(peer)
                 _check_authority(peer.getpeercert(binary_form=True) or b"", token)
                 peer.sendall(encode_message(JoinRequest(token.invitation, token.secret, csr_pem.decode())))
                 length = body_length(_receive(peer, PREFIX_BYTES, remaining))

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from drawwell.backoff import Backoff
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import (
     AuthenticationFailed,
@@ -35,11 +36,11 @@ _TRY_THE_NEXT: Final = (
 
 
 @dataclass(slots=True)
-class Standing:
+class BrokerHealth:
     """How a broker has done. `not_before_s` is on the clock of its Failover."""
 
     upstream: Upstream
-    failures: int = 0
+    backoff: Backoff
     not_before_s: float = 0.0
     last_error: DrawwellError | None = None
 
@@ -66,25 +67,21 @@ class Failover:
         base_s: float = 0.5,
         cap_s: float = 60.0,
     ) -> None:
-        self.standings = tuple(Standing(upstream) for upstream in upstreams)
+        self.brokers = tuple(BrokerHealth(upstream, Backoff(base_s, cap_s, jitter)) for upstream in upstreams)
         if not 1 <= mix <= len(upstreams):
             raise ValueError("cannot mix more brokers than there are")
-        self._jitter = jitter
         self._mix = mix
         self._now = now
-        self._base_s = base_s
         self._cap_s = cap_s
 
     @property
     def name(self) -> str:
         """The names of all."""
-        return ", ".join(standing.upstream.name for standing in self.standings)
+        return ", ".join(broker.upstream.name for broker in self.brokers)
 
     def wait_s(self) -> float:
         """Seconds until as many brokers as are mixed may be asked again, 0 for now."""
-        return max(
-            0.0, sorted(standing.not_before_s for standing in self.standings)[self._mix - 1] - self._now()
-        )
+        return max(0.0, sorted(broker.not_before_s for broker in self.brokers)[self._mix - 1] - self._now())
 
     async def draw(
         self,
@@ -123,41 +120,40 @@ class Failover:
 
     async def aclose(self) -> None:
         """Close all links (Upstream)."""
-        for standing in self.standings:
-            await standing.upstream.aclose()
+        for broker in self.brokers:
+            await broker.upstream.aclose()
 
     async def _some(self, count: int, ask: Callable[[Upstream], Awaitable[T]]) -> list[T]:
         """Return the answers of the first `count` brokers that can; those of fewer are lost."""
         answers: list[T] = []
-        able = [standing for standing in self.standings if self._now() >= standing.not_before_s]
-        for standing in able if len(able) >= count else ():
+        able = [broker for broker in self.brokers if self._now() >= broker.not_before_s]
+        for broker in able if len(able) >= count else ():
             try:
-                answer = await ask(standing.upstream)
+                answer = await ask(broker.upstream)
             except _TRY_THE_NEXT as error:
-                self._failed(standing, error)
+                self._failed(broker, error)
             else:
-                if standing.last_error is not None:
-                    log.info("%s can be drawn from again", standing.upstream.name)
-                standing.failures, standing.not_before_s, standing.last_error = 0, 0.0, None
+                if broker.last_error is not None:
+                    log.info("%s can be drawn from again", broker.upstream.name)
+                broker.backoff.reset()
+                broker.not_before_s, broker.last_error = 0.0, None
                 answers.append(answer)
             if len(answers) == count:
                 return answers
         raise self._none()
 
-    def _failed(self, standing: Standing, error: DrawwellError) -> None:
-        if standing.last_error is None:
-            log.info("%s cannot be drawn from: %s", standing.upstream.name, error)
-        standing.last_error = error
+    def _failed(self, broker: BrokerHealth, error: DrawwellError) -> None:
+        if broker.last_error is None:
+            log.info("%s cannot be drawn from: %s", broker.upstream.name, error)
+        broker.last_error = error
         wait_s = error.retry_after_s if isinstance(error, Starved) else None
         if wait_s is None:
-            longest_s = min(self._cap_s, self._base_s * 2.0 ** min(standing.failures, 30))
-            wait_s = self._jitter() * longest_s
-            standing.failures += 1
-        standing.not_before_s = self._now() + min(wait_s, self._cap_s)
+            wait_s = broker.backoff.next_s()
+        broker.not_before_s = self._now() + min(wait_s, self._cap_s)
 
     def _none(self) -> DrawwellError:
         """Make the error that helps most: a starved broker is alive."""
-        errors = [standing.last_error for standing in self.standings if standing.last_error is not None]
+        errors = [broker.last_error for broker in self.brokers if broker.last_error is not None]
         error = next((error for error in errors if isinstance(error, Starved)), errors[0])
         if isinstance(error, Starved):
             return type(error)(str(error), retry_after_s=self.wait_s(), estimate=True, hint=error.hint)

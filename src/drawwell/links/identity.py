@@ -37,7 +37,7 @@ _JOIN_ANEW: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class LinkIdentity:
     """Who this machine is to one broker. `addresses` are ``host:port`` of the broker's TLS door."""
 
     directory: str
@@ -83,7 +83,7 @@ class Identity:
         return pki.renewal_due(read_file(self.certificate_path), now)
 
 
-def load(directory: str) -> Identity:
+def load(directory: str) -> LinkIdentity:
     """Read a link's directory.
 
     Raises:
@@ -92,7 +92,9 @@ def load(directory: str) -> Identity:
     path = os.path.join(directory, LINK)
     try:
         link: Any = json.loads(read_file(path))
-        identity = Identity(directory, str(link["broker"]), str(link["consumer"]), tuple(link["addresses"]))
+        identity = LinkIdentity(
+            directory, str(link["broker"]), str(link["consumer"]), tuple(link["addresses"])
+        )
         for address in identity.addresses:
             tokens.parse_address(address)
     except (ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
@@ -100,7 +102,7 @@ def load(directory: str) -> Identity:
     return identity
 
 
-def load_all(links: str) -> list[Identity]:
+def load_all(links: str) -> list[LinkIdentity]:
     """Read every link below `links`, by name; raises as `load`."""
     if not os.path.isdir(links):
         return []
@@ -131,7 +133,7 @@ class Staging:
         self.key_pem, self.csr_pem = pki.new_key_and_csr("joining")
         replace_file(os.path.join(self._new, KEY), self.key_pem)
 
-    def finish(self, reply: JoinReply) -> Identity:
+    def finish(self, reply: JoinReply) -> LinkIdentity:
         """Put everything in its place."""
         link = {
             "broker": reply.broker,
@@ -167,7 +169,9 @@ class Staging:
         shutil.rmtree(self._new, ignore_errors=True)
 
 
-async def renew_if_due(upstream: Upstream, identity: Identity, now: float, *, force: bool = False) -> bool:
+async def renew_if_due(
+    upstream: Upstream, identity: LinkIdentity, now: float, *, force: bool = False
+) -> bool:
     """Renew the certificate over a link to the broker when two thirds of its life are over.
 
     The key stays the same, and the broker prolongs the open session with it. Returns whether it was renewed.

@@ -10,11 +10,11 @@ from typing import Any
 
 from drawwell.broker.account import Terms
 from drawwell.broker.audit import Auditor
-from drawwell.broker.broker import Broker, Rules
+from drawwell.broker.broker import LocalBroker, Rules
 from drawwell.broker.control import Answer, Control
 from drawwell.broker.identities import OWN_NAMES, configured_terms, invited_terms
-from drawwell.broker.remote_sources import Reception
-from drawwell.broker.reservations import WriteAhead
+from drawwell.broker.remote_sources import RemoteSources
+from drawwell.broker.reservations import ReservationWriter
 from drawwell.broker.supply import Supply
 from drawwell.config.broker_side import ConsumerSection
 from drawwell.config.model import TABLES, Config, Table
@@ -26,11 +26,11 @@ from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import DrawwellError, StateUnavailable, UsageError
 from drawwell.host.clock import wall_clock
 from drawwell.roles.directories import DESCRIPTORS, allow_descriptors
-from drawwell.roles.doors import Doorways
+from drawwell.roles.doors import Doors
 from drawwell.roles.guests import Guests
 from drawwell.roles.make_driver import make_driver
 from drawwell.roles.source import SourceRole
-from drawwell.service.status import BrokerWords
+from drawwell.service.status import BrokerStatusLine
 from drawwell.service.systemd import Manager
 from drawwell.state.files import make_private_directory, read_file, replace_file
 from drawwell.state.store import Store
@@ -42,7 +42,7 @@ SERIALS_PER_LIFE = 2**40
 """Grant serial numbers: the boot epoch above, a count below. No two lives of a broker share one."""
 
 
-class Station:
+class BrokerProcess:
     """Opens the state and builds the broker; `run` lets it live.
 
     Args:
@@ -68,9 +68,9 @@ class Station:
             Reservoir(section.reservoir, low_mark=section.low_mark_bytes, high_mark=section.high_mark_bytes)
         )
         self.sources = [] if apart else [self._source(index) for index in range(len(config.sources))]
-        self._write_ahead = WriteAhead(self._store.reserve_quota)
+        self._write_ahead = ReservationWriter(self._store.reserve_quota)
         self._signer = ReceiptSigner(_receipt_key(os.path.join(state, "receipt-key.pem")))
-        self.broker = Broker(
+        self.broker = LocalBroker(
             Rules(section.name, section.min_sources, section.reseed_interval, section.max_draw),
             self._supply,
             self.sources,
@@ -82,7 +82,7 @@ class Station:
         )
         self._auditor = Auditor(self.broker, config.audit.path or "", self._clock)
         self._auditor.started(self._store.boot_epoch * SERIALS_PER_LIFE)
-        self._doorways = Doorways(
+        self._doorways = Doors(
             config,
             self.broker,
             self._store,
@@ -92,7 +92,7 @@ class Station:
             manager=manager or Manager({}),
             reception=self._reception(apart=apart),
         )
-        self.words = BrokerWords(self.broker.report, self._doorways.consumers)
+        self.words = BrokerStatusLine(self.broker.report, self._doorways.consumers)
         self._guests = Guests(
             self.broker,
             self._store,
@@ -153,7 +153,7 @@ class Station:
         self._auditor.close()
         self._store.close()
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Serve nothing that lies in memory now: this machine may be a copy, and another one has the same.
 
         Sessions over TLS end: two machines that go on with one would encrypt under the same key and nonces.
@@ -163,7 +163,7 @@ class Station:
         for account in self.broker.accounts.values():
             account.wipe()
         for source in self.broker.sources.values():
-            source.begin_anew()
+            source.restart()
         self._doorways.end_sessions()
         self._auditor.note("machine copied")
         log.warning(
@@ -200,10 +200,10 @@ class Station:
         driver, claim = make_driver(self.config.sources[index])
         return SourceRole(driver, HealthMonitor(claim, hash_key=os.urandom(32)), self._supply, self._clock)
 
-    def _reception(self, *, apart: bool) -> Reception | None:
+    def _reception(self, *, apart: bool) -> RemoteSources | None:
         if not apart and not self.config.broker.deposits:
             return None
-        return Reception(self.broker, self._supply, self.config.written_sources if apart else ())
+        return RemoteSources(self.broker, self._supply, self.config.written_sources if apart else ())
 
     def _install_control(self) -> None:
         owner, consumers = self._admin.answers() if self._admin else (_no_invitations(), {})

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from drawwell.backoff import Backoff
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import (
     AuthenticationFailed,
@@ -19,7 +20,7 @@ from drawwell.reports import SinkReport
 
 log = logging.getLogger("drawwell.consumer")
 
-FIRST_RETRY_S = 0.5
+FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 30.0
 PATIENCE_S = 5.0
 """How long a draw waits in line with all others; a broker that goes away meanwhile is noticed by its link."""
@@ -53,8 +54,7 @@ class ConsumerRole:
         self._upstream = upstream
         self._sink = sink
         self._class = draw_class
-        self._jitter = jitter
-        self._retry_s = FIRST_RETRY_S
+        self._backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S, jitter)
         self.last_error = ""
 
     @property
@@ -89,10 +89,9 @@ class ConsumerRole:
             )
         except (LinkUnavailable, StateUnavailable, AuthenticationFailed, PermissionRefused) as error:
             await self._upstream.aclose()  # a certificate may be renewed, or a right given, by the next try
-            self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
-            await self._wait(error, self._retry_s * self._jitter())
+            await self._wait(error, self._backoff.next_s())
         else:
-            self._retry_s = FIRST_RETRY_S
+            self._backoff.reset()
             self.last_error = ""
 
     async def _wait(self, error: DrawwellError, seconds: float) -> None:

@@ -10,9 +10,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from drawwell.authorisation import Way
+from drawwell.authorisation import DoorKind
 from drawwell.broker.audit import Auditor
-from drawwell.broker.broker import Broker
+from drawwell.broker.broker import LocalBroker
 from drawwell.broker.identities import (
     OWN_NAMES,
     certificate_names,
@@ -20,7 +20,7 @@ from drawwell.broker.identities import (
     local_consumer,
     ssh_consumer,
 )
-from drawwell.broker.remote_sources import Reception
+from drawwell.broker.remote_sources import RemoteSources
 from drawwell.config.defaults import SOURCE_USER
 from drawwell.config.doors import EgdSection
 from drawwell.config.model import Config
@@ -34,8 +34,8 @@ from drawwell.doors.sockets import listens_at
 from drawwell.doors.ssh import SshDoor
 from drawwell.doors.tls import MAX_HALF_OPEN, TlsDoor
 from drawwell.doors.unix import UnixDoor
-from drawwell.enrolment.admin import Admin, Site
-from drawwell.enrolment.ca import Authority
+from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.host.clock import clock_is_set, clock_remark
@@ -48,7 +48,7 @@ from drawwell.wire.contexts import server_context
 log = logging.getLogger("drawwell.broker")
 
 
-class Doorways:
+class Doors:
     """Makes the doors of `broker`; each is served by running its coroutine in `doors`.
 
     Args:
@@ -70,19 +70,19 @@ class Doorways:
     def __init__(
         self,
         config: Config,
-        broker: Broker,
+        broker: LocalBroker,
         store: Store,
         *,
         receipt_public_key: str,
         auditor: Auditor,
         clock: Callable[[], float],
         manager: Manager,
-        reception: Reception | None = None,
+        reception: RemoteSources | None = None,
     ) -> None:
         self.config = config
         self.broker = broker
         self.doors: list[Coroutine[Any, Any, None]] = []
-        self.admin: Admin | None = None
+        self.admin: ConsumerAdmin | None = None
         self._store = store
         self._receipt_public_key = receipt_public_key
         self._auditor = auditor
@@ -90,7 +90,7 @@ class Doorways:
         self._manager = manager
         self._listeners: list[Door] = []
         self._undated = False
-        self._authority: Authority | None = None
+        self._authority: CertificateAuthority | None = None
         self._own_pki: OwnPkiRegistry | None = None
         self._tls: TlsDoor | None = None
         broker.remarks += (clock_remark,)
@@ -138,7 +138,7 @@ class Doorways:
         make_run_dir(config.broker.run_dir)
         unix = UnixDoor(config.unix.path, broker, self._identify, mode=config.unix.mode, broker_name=name)
         control = UnixDoor(
-            config.control.path, broker, self._identify, mode=0o600, way=Way.CONTROL, broker_name=name
+            config.control.path, broker, self._identify, mode=0o600, way=DoorKind.CONTROL, broker_name=name
         )
         self._open(unix, f"unix {config.unix.path}", self._handed("unix", config.unix.path))
         self._open(control, handed=self._handed("control", config.control.path))
@@ -151,7 +151,7 @@ class Doorways:
         for egd in config.egds:
             self._open_egd(egd)
 
-    def _open_to_sources(self, reception: Reception) -> None:
+    def _open_to_sources(self, reception: RemoteSources) -> None:
         path, uid = self.config.broker.source_socket, self.config.broker.source_uid
         user = self.config.broker.source_user or SOURCE_USER
         who = "" if uid is None else f", and so may user {user}"
@@ -187,23 +187,25 @@ class Doorways:
     def _open_to_invited(self) -> None:
         """Open the doors of those whom the configuration does not know: they have our certificate, or an SSH key."""
         config = self.config
-        authority = self._authority = Authority(
+        authority = self._authority = CertificateAuthority(
             os.path.join(config.broker.state_dir, "pki"), config.broker.name, self._clock()
         )
         registry = InvitedRegistry(self._store)
         joinable = None if config.pki.ca else config.tls.listen
-        admin = self.admin = Admin(self._store, registry, authority, self._site(joinable), clock=self._clock)
+        admin = self.admin = ConsumerAdmin(
+            self._store, registry, authority, self._site(joinable), clock=self._clock
+        )
         if config.ssh.user:
             self._open_ssh(registry)
         if joinable:
             self._add_tls(joinable, partial(self._own_context, authority), registry)
             self._open_enrol(admin, authority)
 
-    def _site(self, joinable: HostPort | None) -> Site:
+    def _site(self, joinable: HostPort | None) -> BrokerDetails:
         config, host = self.config, self.config.tls.names[0]
         bracketed = f"[{host}]" if ":" in host else host
         enrol = config.enrol.listen
-        return Site(
+        return BrokerDetails(
             broker=config.broker.name,
             enrol_address=f"{bracketed}:{enrol.port if enrol else 0}" if joinable else "",
             addresses=(f"{bracketed}:{joinable.port}",) if joinable else (),
@@ -226,7 +228,7 @@ class Doorways:
         words = f"ssh {path}: user {user} speaks for every consumer with a key"
         self._open(door, words, self._handed("ssh", path))
 
-    def _open_enrol(self, admin: Admin, authority: Authority) -> None:
+    def _open_enrol(self, admin: ConsumerAdmin, authority: CertificateAuthority) -> None:
         enrol = self.config.enrol.listen
         if enrol:
             certificate, key = authority.ca_files
@@ -237,7 +239,7 @@ class Doorways:
             self.doors.append(door.serve())
             self.broker.doors += (f"enrol {enrol} while an invitation is pending",)
 
-    def _own_context(self, authority: Authority) -> ssl.SSLContext:
+    def _own_context(self, authority: CertificateAuthority) -> ssl.SSLContext:
         certificate, key = authority.server_files(self.config.tls.names, self._clock())
         return server_context(certificate, key, authority.ca_files[0], renews=True)
 

@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from drawwell.broker.broker import Broker
+from drawwell.broker.broker import LocalBroker
 from drawwell.doors.door import Door
 from drawwell.doors.qemu_egd.door import GuestEgdDoor
 from drawwell.doors.unix import GuestDoor
 from drawwell.doors.usb import UsbDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, GuestUnavailable
-from drawwell.guests.model import SOCKETS, Via, guest_directory
+from drawwell.guests.model import SOCKETS, Attachment, guest_directory
 from drawwell.roles.directories import make_guest_directory, remove_guest_directory
 from drawwell.service.faults import log_fault
 from drawwell.service.systemd import Manager
@@ -32,7 +32,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 log = logging.getLogger("drawwell.guests")
 
 
-class Entrance:
+class GuestListener:
     """Keeps one guest's door open.
 
     Args:
@@ -44,7 +44,7 @@ class Entrance:
     """
 
     def __init__(
-        self, row: GuestRow, run_dir: str, broker: Broker, broker_name: str, manager: Manager
+        self, row: GuestRow, run_dir: str, broker: LocalBroker, broker_name: str, manager: Manager
     ) -> None:
         self.row = row
         self.door: Door | None = None
@@ -63,7 +63,7 @@ class Entrance:
     @property
     def socket(self) -> str:
         """The path of the guest's socket, "" for a way in without one."""
-        file = SOCKETS.get(Via(self.row.via), "")
+        file = SOCKETS.get(Attachment(self.row.via), "")
         return os.path.join(self._directory, file) if file else ""
 
     @property
@@ -152,9 +152,9 @@ class Entrance:
 
     def _make_door(self) -> Door:
         row, path = self.row, self.socket
-        if row.via == Via.SOCKET:
+        if row.via == Attachment.SOCKET:
             return GuestDoor(path, self._broker, row.name, mode=SOCKET_MODE, broker_name=self._broker_name)
-        if row.via == Via.USB_VIRTUAL:
+        if row.via == Attachment.USB_VIRTUAL:
             return self._make_usb_door()
         return GuestEgdDoor(
             path,

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from drawwell.broker.account import Terms
-from drawwell.broker.broker import Broker
+from drawwell.broker.broker import LocalBroker
 from drawwell.crypto.pki import CONSUMER_NAME
 from drawwell.doors.qemu_egd.door import GuestEgdDoor
 from drawwell.enrolment.terms import changed
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, Starved, UsageError
-from drawwell.guests.model import WAYS, Kind, Via
-from drawwell.roles.guest_door import Entrance
+from drawwell.guests.model import ATTACHMENTS, Attachment, GuestKind
+from drawwell.roles.guest_door import GuestListener
 from drawwell.service.systemd import Manager
 from drawwell.state.rows import ConsumerRow, GuestRow
 from drawwell.state.store import Store
@@ -45,7 +45,7 @@ class Guests:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: LocalBroker,
         store: Store,
         run_dir: str,
         manager: Manager,
@@ -157,10 +157,10 @@ class Guests:
 
     # ---- inside ------------------------------------------------------------------------------------------
 
-    def _entrance(self, row: GuestRow) -> Entrance:
-        return Entrance(row, self._run_dir, self._broker, self._broker.rules.name, self._manager)
+    def _entrance(self, row: GuestRow) -> GuestListener:
+        return GuestListener(row, self._run_dir, self._broker, self._broker.rules.name, self._manager)
 
-    async def _open(self, entrance: Entrance, *, known: bool) -> None:
+    async def _open(self, entrance: GuestListener, *, known: bool) -> None:
         assert self._tasks is not None  # noqa: S101 - verbs come in by doors, which are open while we run
         await entrance.open(self._tasks.create_task)
         if entrance.fault:
@@ -172,7 +172,7 @@ class Guests:
                 self._follow()
             raise entrance.fault
 
-    async def _until_settled(self, entrance: Entrance, timeout_s: float, held_bytes: int = 0) -> None:
+    async def _until_settled(self, entrance: GuestListener, timeout_s: float, held_bytes: int = 0) -> None:
         door, name = entrance.egd, entrance.row.name
         if door is None:
             return
@@ -229,7 +229,7 @@ class Guests:
         before = known or GuestRow(consumer, kind, via)
         return replace(before, consumer=changed(consumer, **texts, stream=None), kind=kind, via=via, **ids)
 
-    def _known(self, name: str) -> Entrance:
+    def _known(self, name: str) -> GuestListener:
         if name not in self._entrances:
             raise UsageError(
                 f"no guest {name!r} is known here", hint="See 'drawwell guest list' for the names."
@@ -240,7 +240,7 @@ class Guests:
         rate = None if row.name in self._prompt else row.consumer.rate
         return Terms(row.consumer.classes, rate, row.consumer.quota, guest=f"{row.kind}, {row.via}")
 
-    def _document(self, entrance: Entrance) -> dict[str, Any]:
+    def _document(self, entrance: GuestListener) -> dict[str, Any]:
         row, account, egd = entrance.row, self._broker.accounts.get(entrance.row.name), entrance.egd
         return {
             "name": row.name,
@@ -291,17 +291,19 @@ def _name(arguments: dict[str, Any]) -> str:
     return name
 
 
-def _way(arguments: dict[str, Any]) -> tuple[Kind, Via]:
+def _way(arguments: dict[str, Any]) -> tuple[GuestKind, Attachment]:
     """Read kind and way in; raises UsageError."""
     try:
-        kind, via = Kind(str(arguments.get("kind"))), Via(str(arguments.get("via")))
+        kind, via = GuestKind(str(arguments.get("kind"))), Attachment(str(arguments.get("via")))
     except ValueError:
         raise UsageError(
             "a guest has a kind and a way in",
-            hint=f"Kinds are {', '.join(Kind)}; ways in are {', '.join(Via)}.",
+            hint=f"Kinds are {', '.join(GuestKind)}; ways in are {', '.join(Attachment)}.",
         ) from None
-    if via not in WAYS[kind]:
-        raise UsageError(f"a guest of {kind} has no way in by {via}", hint=f"Use {' or '.join(WAYS[kind])}.")
+    if via not in ATTACHMENTS[kind]:
+        raise UsageError(
+            f"a guest of {kind} has no way in by {via}", hint=f"Use {' or '.join(ATTACHMENTS[kind])}."
+        )
     return kind, via
 
 

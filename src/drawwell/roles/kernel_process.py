@@ -23,7 +23,7 @@ from drawwell.links.link import Link
 from drawwell.links.unix import UnixLink
 from drawwell.reports import FeedReport, as_json
 from drawwell.roles.consumer import ConsumerRole
-from drawwell.service.status import LOOK_EVERY_S, Tending
+from drawwell.service.status import LOOK_EVERY_S, ServiceStatus
 from drawwell.service.systemd import Manager
 from drawwell.sinks.kernel import KernelSink
 from drawwell.state.files import read_file, replace_file
@@ -39,7 +39,7 @@ BELIEVED_USERS: Final = ("drawwell",)
 """The account that the package makes for broker and link; root is believed, and our own user."""
 
 
-class Vouched:
+class GenuineCheckedUpstream:
     """An Upstream of this machine that is asked after each draw whether all its sources are real hardware.
 
     After it: a broker that ever had bytes of anything else does not vouch again, so what it vouches for now holds for
@@ -89,7 +89,9 @@ class Feeder:
     ) -> None:
         linked = bool(config.upstreams)
         path = config.broker.link_socket if linked else config.unix.path
-        self._upstream = Vouched(UnixLink(path, believed=believed(), open_deadline_s=BROKER_STARTS_S))
+        self._upstream = GenuineCheckedUpstream(
+            UnixLink(path, believed=believed(), open_deadline_s=BROKER_STARTS_S)
+        )
         self._sink = kernel(
             credit_bits_per_byte=config.kernel_credit,
             interval_s=config.kernel.interval,
@@ -103,7 +105,7 @@ class Feeder:
         )
         self._path = config.broker.feed_report
         self._was_fed = asyncio.Event()
-        self._tending = Tending(manager, ready=self._fed, status=self._words)
+        self._tending = ServiceStatus(manager, ready=self._fed, status=self._words)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set.

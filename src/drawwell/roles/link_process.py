@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from drawwell import __version__
-from drawwell.authorisation import Way
+from drawwell.authorisation import DoorKind
 from drawwell.broker.identities import link_consumer
 from drawwell.config.model import Config
 from drawwell.doors.sockets import listens_at
@@ -28,7 +28,7 @@ from drawwell.reports import LinkReport, UpstreamReport, as_json
 from drawwell.roles.certificate_renewal import keep_renewed
 from drawwell.roles.directories import make_run_dir
 from drawwell.roles.make_links_and_sinks import identity_directory, make_upstream
-from drawwell.service.status import Tending
+from drawwell.service.status import ServiceStatus
 from drawwell.service.systemd import Manager
 from drawwell.units import format_size
 
@@ -95,7 +95,7 @@ class Relay:
         self._bytes += n_bytes
         return grant
 
-    def stir(self, consumer: str, data: bytes) -> None:
+    def mix_in(self, consumer: str, data: bytes) -> None:
         """Do nothing: there is no generator here (Broker)."""
 
     async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
@@ -136,7 +136,7 @@ class Relay:
             notes=tuple(filter(None, (clock_remark(),))),
         )
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Say in a line how it does."""
         report = self.report()
         if not report.ready:
@@ -186,15 +186,15 @@ class LinkProcess:
             path,
             self.relay,
             lambda uid, _gid, _pid: link_consumer(config, uid),
-            way=Way.LINK,
+            way=DoorKind.LINK,
             broker_name="link",
         )
         self.door.listeners += [sock for sock in manager.inherited("link") if listens_at(sock, path)]
         if not self.door.listeners:
             make_run_dir(config.broker.run_dir)
-        self._generations = Generations(self._begin_anew, manager.opened("copies"))
+        self._generations = Generations(self._restart, manager.opened("copies"))
         self._stale = asyncio.Event()
-        self._tending = Tending(manager, ready=self.door.ready.wait, status=self.relay.words)
+        self._tending = ServiceStatus(manager, ready=self.door.ready.wait, status=self.relay.describe)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set; raises as Door.serve."""
@@ -218,7 +218,7 @@ class LinkProcess:
             await self.relay.ask()
             await asyncio.sleep(ASK_EVERY_S)
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         self._stale.set()
 
     async def _close_stale(self) -> None:

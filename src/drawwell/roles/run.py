@@ -17,11 +17,11 @@ from drawwell.links.failover import Failover
 from drawwell.links.identity import LINKS
 from drawwell.links.memory import MemoryLink
 from drawwell.ports import Upstream
-from drawwell.roles.broker_process import Station
+from drawwell.roles.broker_process import BrokerProcess
 from drawwell.roles.certificate_renewal import keep_renewed
 from drawwell.roles.consumer import ConsumerRole
 from drawwell.roles.make_links_and_sinks import identity_directory, make_sink, make_upstream
-from drawwell.service.status import Tending
+from drawwell.service.status import ServiceStatus
 from drawwell.service.systemd import Manager
 from drawwell.sinks.kernel import KernelSink, require_privilege
 from drawwell.units import format_size
@@ -29,7 +29,7 @@ from drawwell.units import format_size
 log = logging.getLogger("drawwell")
 
 
-class Process:
+class RunProcess:
     """One process's roles: a broker where there are sources, a consumer for each sink.
 
     Args:
@@ -60,8 +60,8 @@ class Process:
         self._links: list[Upstream] = []
         self._links_are_stale = asyncio.Event()
         self._not_reloaded = ""
-        self.generations = Generations(self._begin_anew, manager.opened("copies") if manager else ())
-        self.station = Station(config, manager, apart=apart) if config.serves or apart else None
+        self.generations = Generations(self._restart, manager.opened("copies") if manager else ())
+        self.station = BrokerProcess(config, manager, apart=apart) if config.serves or apart else None
         self._consumers = self._make_consumers(config) if consumers else []
         if self.station:
             self.station.broker.remarks += (self._copies, lambda: self._not_reloaded)
@@ -71,7 +71,7 @@ class Process:
                 hint="Add a [[source]], or [kernel] feed = true with an [[upstream]]; see 'drawwell config sample'.",
             )
 
-        self._tending = Tending(
+        self._tending = ServiceStatus(
             manager or Manager({}), ready=self._ready, status=self._words, alive=self._alive
         )
 
@@ -129,9 +129,9 @@ class Process:
     def _alive(self) -> bool:
         return self.station is None or self.station.alive
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         if self.station:
-            self.station.begin_anew()
+            self.station.restart()
         self._links_are_stale.set()
 
     async def _close_stale_links(self) -> None:
@@ -212,11 +212,11 @@ def _first(errors: BaseExceptionGroup[DrawwellError]) -> DrawwellError:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def run_until_signal(process: Process, started: Callable[[], None]) -> None:
+def run_until_signal(process: RunProcess, started: Callable[[], None]) -> None:
     """Run in the foreground: SIGINT and SIGTERM stop, SIGHUP reloads.
 
     Raises:
-        DrawwellError: as `Process.run`.
+        DrawwellError: as `RunProcess.run`.
     """
 
     async def live() -> None:

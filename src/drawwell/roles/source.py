@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from drawwell.backoff import Backoff
 from drawwell.entropy.blocks import FullEntropy
 from drawwell.entropy.conditioning import Conditioner
 from drawwell.entropy.health import HealthMonitor
@@ -26,7 +27,7 @@ from drawwell.errors import (
 )
 from drawwell.ports import Depot, NoiseSource
 from drawwell.reports import Firmware, Report, SourceReport, SourceState, as_json
-from drawwell.roles.source_commands import Command, Watched
+from drawwell.roles.source_commands import DriverCommand, WatchedDriver
 from drawwell.service.faults import log_fault
 
 log = logging.getLogger("drawwell.source")
@@ -72,7 +73,7 @@ class SourceRole:
         *,
         ends: Callable[[DrawwellError], bool] = lambda _error: False,
     ) -> None:
-        self._driver = Watched(driver)
+        self._driver = WatchedDriver(driver)
         self._log = logging.LoggerAdapter(log, {"source": driver.identity.name})
         self._monitor = monitor
         self._supply = supply
@@ -80,7 +81,7 @@ class SourceRole:
         self._ends = ends
         self._conditioner = Conditioner()
         self._count = _Counters()
-        self._commands: asyncio.Queue[Command] = asyncio.Queue()
+        self._commands: asyncio.Queue[DriverCommand] = asyncio.Queue()
         self._wake = asyncio.Event()
         self._paused = False
         self._open = False
@@ -143,7 +144,7 @@ class SourceRole:
             stalled=self._stalled,
         )
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Use nothing that was read so far, and run the start-up tests again: a copy of us may have read the same."""
         self._begun_anew += 1
         self._conditioner.discard()
@@ -159,7 +160,7 @@ class SourceRole:
             SourceUnavailable: the source is not open.
             UsageError: it has no such verb.
         """
-        command = Command(verb, args, asyncio.get_running_loop().create_future())
+        command = DriverCommand(verb, args, asyncio.get_running_loop().create_future())
         self._commands.put_nowait(command)
         self._wake.set()
         return await command.done
@@ -174,15 +175,16 @@ class SourceRole:
         Raises:
             SourceError: a failure that it ends with.
         """
-        retry_s = FIRST_RETRY_S
+        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         try:
             while True:
                 try:
                     await self._live()
                 except SourceUnavailable as error:
-                    retry_s = FIRST_RETRY_S if self._open else min(2 * retry_s, LAST_RETRY_S)
+                    if self._open:
+                        backoff.reset()
                     await self._failed(error)
-                    await self._wait(retry_s)
+                    await self._wait(backoff.next_s())
                 except (SourceRejected, PermanentHealthFailure) as error:
                     await self._failed(error)
                     await self._wait_for_reset()

@@ -16,7 +16,7 @@ HUNG_S: Final = 300.0
 
 
 @dataclass(slots=True)
-class Command:
+class DriverCommand:
     """An operator's verb on its way to the task that owns the driver; its caller may have gone."""
 
     verb: str
@@ -34,7 +34,7 @@ class Command:
             self.done.set_exception(error)
 
 
-class Watched:
+class WatchedDriver:
     """A driver, and whether it keeps its promise to answer in bounded time (`NoiseSource`)."""
 
     def __init__(self, driver: NoiseSource) -> None:

@@ -15,7 +15,7 @@ from drawwell.links.deposit import DepositLink
 from drawwell.ports import NoiseSource
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
 from drawwell.roles.source import SourceRole
-from drawwell.service.status import Tending
+from drawwell.service.status import ServiceStatus
 from drawwell.service.systemd import Manager
 from drawwell.units import format_size
 
@@ -40,8 +40,8 @@ class LoneSource:
         self._driver = driver
         self._manager = manager
         self._healthy = asyncio.Event()
-        self._tending = Tending(manager, ready=self._ready, status=self._words)
-        self._words_of = SourceWords()
+        self._tending = ServiceStatus(manager, ready=self._ready, status=self._words)
+        self._words_of = SourceStatusLine()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set or the source ends; the broker is told why.
@@ -100,7 +100,7 @@ class LoneSource:
         return self._words_of(self.role.report(), self.link.waiting_because, self.role.supply_bytes_per_s)
 
 
-class SourceWords:
+class SourceStatusLine:
     """A source's state in a line, for whoever started its process. Remembers since when it is silent."""
 
     def __init__(self) -> None:

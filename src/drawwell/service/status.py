@@ -15,7 +15,7 @@ LEAST_BYTES: Final = 48
 """With less in the reservoir it is starved: no consumer's generator could be seeded."""
 
 
-class Tending:
+class ServiceStatus:
     """Tells `manager`, until cancelled.
 
     Args:
@@ -75,7 +75,7 @@ class Tending:
             await asyncio.sleep(every_s)
 
 
-class BrokerWords:
+class BrokerStatusLine:
     """A broker's state in a line. Remembers since when nothing is served.
 
     Args:

@@ -37,7 +37,7 @@ _STOP: Final = (signal.SIGTERM, signal.SIGINT)
 log = logging.getLogger("drawwell.keeper")
 
 
-class Kept:
+class FdStore:
     """The descriptors that were handed in, by name; each until its other end closes, or it is taken back."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Kept:
             os.close(fd)
 
 
-class Keeper:
+class Supervisor:
     """Runs `command` until it is told to stop, and starts it again whenever it ends before.
 
     Args:
@@ -114,7 +114,7 @@ class Keeper:
     def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
         self._command = list(command)
         self._environ = dict(environ)
-        self._kept = Kept()
+        self._kept = FdStore()
         self._child = 0
         self._stopping = False
 

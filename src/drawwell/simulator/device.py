@@ -16,7 +16,7 @@ from typing import Final
 
 from drawwell.onerng.commands import HEX, CommandReader, Mode
 from drawwell.simulator.firmware_image import simulated_dump
-from drawwell.simulator.noise import Fault, SimulatedNoise, Uniform, xor
+from drawwell.simulator.noise import SimulatedFault, SimulatedNoise, Uniform, xor
 
 PACKET_BYTES: Final = 64
 POOL_BYTES: Final = 7 * 1024
@@ -48,7 +48,7 @@ class SimulatedOneRng:
         rate: float = NOISE_RATE,
         now: float = 0.0,
     ) -> None:
-        self.fault = Fault.NONE
+        self.fault = SimulatedFault.NONE
         self.dtr = False
         self.paused = True
         self.pauses = 0
@@ -71,9 +71,9 @@ class SimulatedOneRng:
     def advance(self, now: float) -> None:
         """Let time pass: noise is gathered, also while paused, and stirred into a full pool."""
         elapsed, self._now = max(0.0, now - self._now), max(now, self._now)
-        if self._rate == 0 and self.fault is not Fault.SLOW:
+        if self._rate == 0 and self.fault is not SimulatedFault.SLOW:
             return
-        rate = _SLOW_RATE if self.fault is Fault.SLOW else self._rate
+        rate = _SLOW_RATE if self.fault is SimulatedFault.SLOW else self._rate
         bus = (self._rate or NOISE_RATE) * REPLY_SPEEDUP
         self._allowance = min(self._allowance + elapsed * bus, bus * _BURST_S + PACKET_BYTES)
         # Stirring the pool more than twice over changes nothing that can be seen.
@@ -84,9 +84,9 @@ class SimulatedOneRng:
 
     def transmit(self, max_bytes: int) -> bytes:
         """Return the packets that go to the host now: `max_bytes` at most, and one packet after a reply."""
-        if self.paused or not self.dtr or self.fault is Fault.SILENT:
+        if self.paused or not self.dtr or self.fault is SimulatedFault.SILENT:
             return b""
-        unthrottled = self._rate == 0 and self.fault is not Fault.SLOW
+        unthrottled = self._rate == 0 and self.fault is not SimulatedFault.SLOW
         room = max_bytes if unthrottled else min(max_bytes, int(self._allowance))
         out = bytearray()
         while room - len(out) >= PACKET_BYTES:
@@ -138,7 +138,7 @@ class SimulatedOneRng:
 
     def _dump(self) -> bytes:
         dump = simulated_dump(self._version)
-        if self.fault is not Fault.BAD_FIRMWARE:
+        if self.fault is not SimulatedFault.BAD_FIRMWARE:
             return dump
         return dump[:1000] + bytes([dump[1000] ^ 1]) + dump[1001:]
 

@@ -24,7 +24,7 @@ LOOP_BYTES: Final = 4096
 _BLOCK_BYTES: Final = 2048  # noise is made in blocks, so that its sequence does not depend on timing
 
 
-class Fault(StrEnum):
+class SimulatedFault(StrEnum):
     """What may be wrong with a simulated device."""
 
     NONE = "none"
@@ -59,11 +59,11 @@ class SimulatedNoise:
         self._uniform = uniform
         self._samples_per_bit = 2 if version >= 3 else 1
         self._ready = b""
-        self._ready_for: tuple[Mode, Fault] | None = None
+        self._ready_for: tuple[Mode, SimulatedFault] | None = None
         self._loop = b""
         self._crc = 0x0101  # two writes of RNDL = 1 (cdc_app.c)
 
-    def take(self, size: int, mode: Mode, fault: Fault) -> bytes:
+    def take(self, size: int, mode: Mode, fault: SimulatedFault) -> bytes:
         """Return the next `size` samples; none in a mode without a source."""
         if mode.silent:
             return b""
@@ -77,21 +77,21 @@ class SimulatedNoise:
         self._ready = made[size:]
         return made[:size]
 
-    def _block(self, mode: Mode, fault: Fault) -> bytes:
+    def _block(self, mode: Mode, fault: SimulatedFault) -> bytes:
         raw = self._sick_block(fault) or self._healthy_block(mode)
         return raw if Mode.RAW in mode else self._whiten(raw)
 
-    def _sick_block(self, fault: Fault) -> bytes:
+    def _sick_block(self, fault: SimulatedFault) -> bytes:
         match fault:
-            case Fault.STUCK:
+            case SimulatedFault.STUCK:
                 return bytes([STUCK_SAMPLE]) * _BLOCK_BYTES
-            case Fault.ZEROS:
+            case SimulatedFault.ZEROS:
                 return bytes(_BLOCK_BYTES)
-            case Fault.COUNTER:
+            case SimulatedFault.COUNTER:
                 return bytes(range(256)) * (_BLOCK_BYTES // 256)
-            case Fault.BIASED:
+            case SimulatedFault.BIASED:
                 return biased(self._uniform, _BLOCK_BYTES, SICK_ONES)
-            case Fault.LOOP:
+            case SimulatedFault.LOOP:
                 return self._looped_block()
             case _:
                 return b""

@@ -17,17 +17,17 @@ from typing import Self
 
 from drawwell.errors import UsageError
 from drawwell.simulator.device import NOISE_RATE, SimulatedOneRng
-from drawwell.simulator.noise import Fault
-from drawwell.simulator.stick import CHUNK_BYTES, TICK_S, Stick, parse_fault
+from drawwell.simulator.noise import SimulatedFault
+from drawwell.simulator.stick import CHUNK_BYTES, TICK_S, SimulatedStick, parse_fault
 
 
-class PtyDevice(Stick):
+class PtyDevice(SimulatedStick):
     """A simulated OneRNG that runs from ``async with`` to its end, in the caller's event loop.
 
     Args:
         link: Where the symbolic link to the terminal's node stands. It is gone while unplugged.
         seed: Makes the noise the same in every run; None draws a seed from the operating system.
-        fault: What is wrong with it, see `Fault`.
+        fault: What is wrong with it, see `SimulatedFault`.
         rate: Noise in bytes per second; 0 for as fast as it is read.
         version: The firmware's version: 1, 2 or 3.
     """
@@ -37,7 +37,7 @@ class PtyDevice(Stick):
         link: str | os.PathLike[str],
         *,
         seed: int | None = None,
-        fault: Fault | str = Fault.NONE,
+        fault: SimulatedFault | str = SimulatedFault.NONE,
         rate: float = NOISE_RATE,
         version: int = 3,
     ) -> None:
@@ -51,19 +51,19 @@ class PtyDevice(Stick):
         Raises:
             UsageError: the link's path is taken by something that is not a link to a terminal, or not writable.
         """
-        if self.fault is not Fault.UNPLUGGED:
+        if self.fault is not SimulatedFault.UNPLUGGED:
             self.replug()
         await self._begin()
         return self
 
-    def set_fault(self, fault: Fault | str) -> None:
+    def set_fault(self, fault: SimulatedFault | str) -> None:
         """Make it ill, or well again; any other fault than ``unplugged`` plugs it in.
 
         Raises:
             UsageError: there is no such fault.
         """
         self.fault = parse_fault(fault)
-        if self.fault is Fault.UNPLUGGED:
+        if self.fault is SimulatedFault.UNPLUGGED:
             self.unplug()
         elif self._master < 0:
             self.replug()
@@ -87,8 +87,8 @@ class PtyDevice(Stick):
             UsageError: as `__aenter__`.
         """
         self.unplug()
-        if self.fault is Fault.UNPLUGGED:
-            self.fault = Fault.NONE
+        if self.fault is SimulatedFault.UNPLUGGED:
+            self.fault = SimulatedFault.NONE
         self._device = self._power_on(asyncio.get_running_loop().time())
         master, slave = os.openpty()
         try:

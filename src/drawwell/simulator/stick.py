@@ -9,19 +9,19 @@ from typing import Final
 
 from drawwell.errors import UsageError
 from drawwell.simulator.device import NOISE_RATE, SimulatedOneRng
-from drawwell.simulator.noise import Fault
+from drawwell.simulator.noise import SimulatedFault
 
 CHUNK_BYTES: Final = 4096
 """What goes out at once: the size of a terminal's input buffer."""
 TICK_S: Final = 0.01
 
 
-class Stick(ABC):
+class SimulatedStick(ABC):
     """What all simulated sticks have; one runs from ``async with`` to its end, in the caller's event loop.
 
     Args:
         seed: Makes the noise the same in every run; None draws a seed from the operating system.
-        fault: What is wrong with it, see `Fault`.
+        fault: What is wrong with it, see `SimulatedFault`.
         rate: Noise in bytes per second; 0 for as fast as it is read.
         version: The firmware's version: 1, 2 or 3.
 
@@ -29,7 +29,7 @@ class Stick(ABC):
         UsageError: there is no such fault.
     """
 
-    def __init__(self, *, seed: int | None, fault: Fault | str, rate: float, version: int) -> None:
+    def __init__(self, *, seed: int | None, fault: SimulatedFault | str, rate: float, version: int) -> None:
         self.fault = parse_fault(fault)
         self.node = ""
         """Where it is plugged in, "" while it is not."""
@@ -72,16 +72,16 @@ class Stick(ABC):
         return device
 
 
-def parse_fault(fault: Fault | str) -> Fault:
+def parse_fault(fault: SimulatedFault | str) -> SimulatedFault:
     """Read the name of a fault.
 
     Raises:
         UsageError: there is no such fault.
     """
     try:
-        return Fault(fault)
+        return SimulatedFault(fault)
     except ValueError:
-        raise UsageError(f"no fault {fault!r}", hint=f"The faults are {', '.join(Fault)}.") from None
+        raise UsageError(f"no fault {fault!r}", hint=f"The faults are {', '.join(SimulatedFault)}.") from None
 
 
-__all__ = ["CHUNK_BYTES", "NOISE_RATE", "TICK_S", "Stick", "parse_fault"]
+__all__ = ["CHUNK_BYTES", "NOISE_RATE", "TICK_S", "SimulatedStick", "parse_fault"]

@@ -11,8 +11,8 @@ from typing import Final, Self
 
 from drawwell.errors import RemoteProtocolError, UsageError
 from drawwell.onerng import usb as onerng_usb
-from drawwell.simulator.noise import Fault
-from drawwell.simulator.stick import CHUNK_BYTES, NOISE_RATE, TICK_S, Stick, parse_fault
+from drawwell.simulator.noise import SimulatedFault
+from drawwell.simulator.stick import CHUNK_BYTES, NOISE_RATE, TICK_S, SimulatedStick, parse_fault
 from drawwell.wire.usb_device import UsbIdentity
 from drawwell.wire.usb_host import UsbHost
 
@@ -26,12 +26,12 @@ IDENTITY: Final = UsbIdentity(
 )
 
 
-class UsbStick(Stick):
+class UsbStick(SimulatedStick):
     """A simulated OneRNG at a usbredir socket, from ``async with`` to its end, in the caller's event loop.
 
     Args:
         where: The socket that QEMU listens at.
-        seed, fault, rate, version: See `Stick`.
+        seed, fault, rate, version: See `SimulatedStick`.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class UsbStick(Stick):
         where: str | os.PathLike[str],
         *,
         seed: int | None = None,
-        fault: Fault | str = Fault.NONE,
+        fault: SimulatedFault | str = SimulatedFault.NONE,
         rate: float = NOISE_RATE,
         version: int = 3,
     ) -> None:
@@ -48,7 +48,7 @@ class UsbStick(Stick):
         self._host = UsbHost(IDENTITY)
         self._wire: _Wire | None = None
         self._due = asyncio.Event()
-        self._wanted = self.fault is not Fault.UNPLUGGED
+        self._wanted = self.fault is not SimulatedFault.UNPLUGGED
 
     async def __aenter__(self) -> Self:
         """Plug it in, unless the fault is ``unplugged``.
@@ -61,7 +61,7 @@ class UsbStick(Stick):
         await self._begin()
         return self
 
-    def set_fault(self, fault: Fault | str) -> None:
+    def set_fault(self, fault: SimulatedFault | str) -> None:
         """Make it ill, or well again; any other fault than ``unplugged`` plugs it in.
 
         Raises:
@@ -69,7 +69,7 @@ class UsbStick(Stick):
         """
         self.fault = parse_fault(fault)
         self._device.fault = self.fault
-        self._wanted = self.fault is not Fault.UNPLUGGED
+        self._wanted = self.fault is not SimulatedFault.UNPLUGGED
         if not self._wanted:
             self._pull()
 
@@ -80,8 +80,8 @@ class UsbStick(Stick):
 
     def replug(self) -> None:
         """Plug it in again, freshly powered on, as soon as somebody listens."""
-        if self.fault is Fault.UNPLUGGED:
-            self.fault = Fault.NONE
+        if self.fault is SimulatedFault.UNPLUGGED:
+            self.fault = SimulatedFault.NONE
         self._pull()
         self._wanted = True
         self._due.set()

@@ -128,7 +128,7 @@ class Daemon:
         self._process.wait()
 
 
-class Stick:
+class StickThread:
     """A simulated stick in a thread of its own, for tests that have no event loop.
 
     Args:

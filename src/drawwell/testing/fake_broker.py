@@ -61,7 +61,7 @@ class FakeBroker:
             return Grant(data, self.serial, draw_class, b"a receipt of nothing", b"k" * 32)
         return Grant(data, self.serial, draw_class)
 
-    def stir(self, consumer: str, data: bytes) -> None:
+    def mix_in(self, consumer: str, data: bytes) -> None:
         """Keep what came (Broker)."""
         self.stirred.append((consumer, data))
 

@@ -1,6 +1,6 @@
 """Sick noise sources, and a good one to hold against them: deterministic, endless, and never random.
 
-Each is a `Stream`: `read(n)` gives the next n samples, fewer once the source is dead. The same arguments give the
+Each is a `SickStream`: `read(n)` gives the next n samples, fewer once the source is dead. The same arguments give the
 same samples on every machine and version. For tests only: nothing here is a noise source.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 _CHUNK_BYTES: Final = 4096
 
 
-class Stream:
+class SickStream:
     """Samples that are read in any sizes; what was read is gone."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
@@ -34,34 +34,34 @@ class Stream:
         yield from self._chunks
 
 
-def good(seed: int = 0) -> Stream:
+def good(seed: int = 0) -> SickStream:
     """Eight bits of entropy a byte, as far as any test here can tell."""
-    return Stream(shake_128(b"good %d %d" % (seed, n)).digest(_CHUNK_BYTES) for n in count())
+    return SickStream(shake_128(b"good %d %d" % (seed, n)).digest(_CHUNK_BYTES) for n in count())
 
 
-def stuck(value: int = 0) -> Stream:
+def stuck(value: int = 0) -> SickStream:
     """One value for ever."""
-    return Stream(repeat(bytes([value]) * _CHUNK_BYTES))
+    return SickStream(repeat(bytes([value]) * _CHUNK_BYTES))
 
 
-def counter(start: int = 0, step: int = 1) -> Stream:
+def counter(start: int = 0, step: int = 1) -> SickStream:
     """Values that count: balanced, and no noise at all."""
     cycle = bytes((start + step * n) % 256 for n in range(256))
-    return Stream(repeat(cycle))
+    return SickStream(repeat(cycle))
 
 
-def loop(period: int, seed: int = 0) -> Stream:
+def loop(period: int, seed: int = 0) -> SickStream:
     """`period` good samples, over and over."""
-    return Stream(repeat(good(seed).read(period)))
+    return SickStream(repeat(good(seed).read(period)))
 
 
-def biased(p_one: float, seed: int = 0) -> Stream:
+def biased(p_one: float, seed: int = 0) -> SickStream:
     """Independent bits that are one with probability `p_one`, to 16 binary digits."""
     digits = [int(p_one * 2**place) % 2 for place in range(16, 0, -1)]  # the least significant first
-    return Stream(_bits_with(digits, b"biased %d %d" % (seed, n)) for n in count())
+    return SickStream(_bits_with(digits, b"biased %d %d" % (seed, n)) for n in count())
 
 
-def replaying(at: int, distance: int, length: int, seed: int = 0) -> Stream:
+def replaying(at: int, distance: int, length: int, seed: int = 0) -> SickStream:
     """Good, but for the `length` samples from sample `at` on, which were given `distance` samples before.
 
     Raises:
@@ -74,14 +74,14 @@ def replaying(at: int, distance: int, length: int, seed: int = 0) -> Stream:
     return spliced(past + past[at - distance :][:length], samples)
 
 
-def spliced(head: bytes, then: Stream) -> Stream:
+def spliced(head: bytes, then: SickStream) -> SickStream:
     """Give `head` first: a source that falls sick, or recovers, at a known sample."""
-    return Stream(chain([head] if head else [], then))
+    return SickStream(chain([head] if head else [], then))
 
 
-def dead_after(n_bytes: int, seed: int = 0) -> Stream:
+def dead_after(n_bytes: int, seed: int = 0) -> SickStream:
     """Good for `n_bytes` samples, then none."""
-    return spliced(good(seed).read(n_bytes), Stream(iter(())))
+    return spliced(good(seed).read(n_bytes), SickStream(iter(())))
 
 
 def _bits_with(digits: list[int], label: bytes) -> bytes:

@@ -13,11 +13,11 @@ from drawwell.config.values import parse_host_port
 from drawwell.crypto.tokens import parse_token
 from drawwell.errors import DrawwellError
 from drawwell.links.enrol import join
-from drawwell.links.identity import Identity
+from drawwell.links.identity import LinkIdentity
 from drawwell.links.tls import TlsLink
 from drawwell.links.unix import UnixLink
 from drawwell.roles.make_links_and_sinks import tls_link
-from drawwell.roles.run import Process
+from drawwell.roles.run import RunProcess
 from drawwell.testing.waiting import DEADLINE_S, until
 
 _numbers: Final = itertools.count(1)
@@ -87,13 +87,13 @@ class Site:
         """Ask one of its sources."""
         return await self.ask("source.command", {"source": source, "verb": verb, "args": arguments})
 
-    async def enrol(self, name: str, **terms: str) -> Identity:
+    async def enrol(self, name: str, **terms: str) -> LinkIdentity:
         """Invite a machine and have it join, as two operators would."""
         invitation = await self.ask("consumer.invite", {"name": name, **terms})
         directory = str(self.folder / name)
         return await asyncio.to_thread(join, parse_token(invitation["token"]), directory, force=True)
 
-    def link(self, identity: Identity) -> TlsLink:
+    def link(self, identity: LinkIdentity) -> TlsLink:
         """The link of a machine that joined."""
         return tls_link(identity.directory, parse_host_port(self.tls))
 
@@ -111,9 +111,9 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def running(site: Site, *, consumers: bool = False) -> AsyncIterator[Process]:
+async def running(site: Site, *, consumers: bool = False) -> AsyncIterator[RunProcess]:
     """Run what the site is configured with until the block ends; the block's own error comes out as it is."""
-    process = Process(load(str(site.path)), lambda: load(str(site.path)), consumers=consumers)
+    process = RunProcess(load(str(site.path)), lambda: load(str(site.path)), consumers=consumers)
     stop = asyncio.Event()
     failed: BaseException | None = None
     async with asyncio.TaskGroup() as group:

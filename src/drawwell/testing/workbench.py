@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from drawwell.broker.account import Terms
-from drawwell.broker.broker import Broker, Rules
-from drawwell.broker.reservations import WriteAhead
+from drawwell.broker.broker import LocalBroker, Rules
+from drawwell.broker.reservations import ReservationWriter
 from drawwell.broker.supply import Supply
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.entropy.blocks import DrawClass, FullEntropy, TestedBlock
@@ -71,9 +71,9 @@ class Workbench:
             SourceRole(driver, monitor, self.supply, self.clock)
             for driver, monitor in zip(drivers, self.monitors, strict=True)
         ]
-        self.write_ahead = WriteAhead(self.disk.write)
+        self.write_ahead = ReservationWriter(self.disk.write)
         self.signer = ReceiptSigner(receipt_key_from_seed(bytes(32)))
-        self.broker = Broker(
+        self.broker = LocalBroker(
             rules or Rules("bench"),
             self.supply,
             self.sources,

@@ -19,7 +19,7 @@ from typing import Any, Final
 from drawwell.errors import DrawwellError, LocalProtocolError, RemoteProtocolError, UsageError
 from drawwell.reports import SourceReport, SourceState
 from drawwell.wire import limits
-from drawwell.wire.deposit_frames import DEPOSIT_VERSION, Anew, Deposit, Status, Want
+from drawwell.wire.deposit_frames import DEPOSIT_VERSION, Anew, Deposit, SourceStatus, Want
 from drawwell.wire.frames import Bye, Call, Frame, Hello, Refusal, Result
 from drawwell.wire.parser import FrameParser
 from drawwell.wire.refusals import REFUSAL_CODES, to_refusal
@@ -44,9 +44,9 @@ def _codes(*kinds: type[Frame]) -> dict[int, type[Frame]]:
 
 FROM_SOURCE: Final[Expected] = {
     Stage.OPENING: _codes(Hello, Bye),
-    Stage.GREETED: _codes(Status, Bye),
+    Stage.GREETED: _codes(SourceStatus, Bye),
     # Not named: offered, where it is our turn and nothing is looked at until we have spoken.
-    Stage.OPEN: _codes(Status, Deposit, Anew, Result, Refusal, Bye),
+    Stage.OPEN: _codes(SourceStatus, Deposit, Anew, Result, Refusal, Bye),
 }
 """What a source may say; in a stage without a row, what comes is left or dropped."""
 FROM_BROKER: Final[Expected] = {
@@ -148,7 +148,7 @@ class Depository(_End):
         self._insist(Stage.OPEN)
         return Want(wanted).encode()
 
-    def begin_anew(self) -> bytes:
+    def restart(self) -> bytes:
         """Have the source use nothing that it has read so far."""
         self._insist(Stage.OPEN)
         self._unanswered += 1
@@ -173,7 +173,7 @@ class Depository(_End):
             if DEPOSIT_VERSION not in frame.versions:
                 raise RemoteProtocolError(f"no version in common: this broker speaks {DEPOSIT_VERSION}")
             self.stage = Stage.GREETED
-        elif isinstance(frame, Status):
+        elif isinstance(frame, SourceStatus):
             self._healthy = frame.report.state is SourceState.HEALTHY
             self.stage = Stage.OFFERED if self.stage is Stage.GREETED else self.stage
         elif isinstance(frame, Deposit):
@@ -214,12 +214,12 @@ class Depositor(_End):
 
     def offer(self, software: str, report: SourceReport) -> bytes:
         """Say the first words."""
-        return Hello((DEPOSIT_VERSION,), software).encode() + Status(report).encode()
+        return Hello((DEPOSIT_VERSION,), software).encode() + SourceStatus(report).encode()
 
     def report(self, report: SourceReport) -> bytes:
         """Say what the source is now."""
         self._insist(Stage.OPEN)
-        return Status(report).encode()
+        return SourceStatus(report).encode()
 
     def deposit(self, assessed_bits: int, spoilt_bytes: int, data: bytes | bytearray) -> bytes:
         """Hand over conditioned bytes."""

@@ -30,7 +30,7 @@ _IN_RECEIPTS: Final = frozenset({"name", "kind", "noise", "firmware_detail"})
 
 
 @dataclass(frozen=True, slots=True)
-class Status(Frame):
+class SourceStatus(Frame):
     """What the source is now."""
 
     TYPE: ClassVar[int] = 0x30

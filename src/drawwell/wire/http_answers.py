@@ -26,7 +26,7 @@ _STATUS: Final[tuple[tuple[type[DrawwellError], int], ...]] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """A response. With `final` it is the last one on its connection."""
 
     status: int
@@ -36,14 +36,14 @@ class Answer:
     final: bool = False
 
 
-def text_answer(text: str) -> Answer:
+def text_answer(text: str) -> HttpResponse:
     """Say one line of text."""
-    return Answer(200, PLAIN, text.encode() + b"\n")
+    return HttpResponse(200, PLAIN, text.encode() + b"\n")
 
 
-def json_answer(document: dict[str, Any], status: int = 200) -> Answer:
+def json_answer(document: dict[str, Any], status: int = 200) -> HttpResponse:
     """Say a JSON object."""
-    return Answer(status, JSON, _json(document))
+    return HttpResponse(status, JSON, _json(document))
 
 
 def problem(
@@ -54,7 +54,7 @@ def problem(
     headers: tuple[tuple[str, str], ...] = (),
     final: bool = False,
     **more: Any,
-) -> Answer:
+) -> HttpResponse:
     """Say what is wrong; `more` are further members of the document."""
     document = {
         "type": "about:blank",
@@ -64,10 +64,10 @@ def problem(
         **({"hint": hint} if hint else {}),
         **more,
     }
-    return Answer(status, PROBLEM, _json(document), headers, final)
+    return HttpResponse(status, PROBLEM, _json(document), headers, final)
 
 
-def refusal(error: DrawwellError, *, final: bool = False) -> Answer:
+def refusal(error: DrawwellError, *, final: bool = False) -> HttpResponse:
     """Say an error of the broker's."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 503)
     more: dict[str, Any] = {"kind": type(error).__name__}

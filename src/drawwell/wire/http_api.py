@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from drawwell.entropy.blocks import DrawClass
-from drawwell.wire.http_answers import Answer, json_answer, problem, text_answer
+from drawwell.wire.http_answers import HttpResponse, json_answer, problem, text_answer
 from drawwell.wire.http_formats import FORMATS, accepted, pollen_answer
 from drawwell.wire.http_route import Ask, CallAsk, DrawAsk, Parameter, Route, one_of, seconds, whole
 from drawwell.wire.http_session import HttpRequest
@@ -21,7 +21,7 @@ MAX_CHALLENGE: Final = 1024
 _MAX_FIELDS: Final = 16
 
 
-def read(request: HttpRequest) -> Ask | Answer:
+def read(request: HttpRequest) -> Ask | HttpResponse:
     """Say what is asked, or answer what can be answered from the request alone."""
     try:
         target = urlsplit(request.target)
@@ -79,7 +79,7 @@ def _challenge(text: str) -> str:
     return text
 
 
-def _draw(request: HttpRequest, given: Mapping[str, Any]) -> Ask | Answer:
+def _draw(request: HttpRequest, given: Mapping[str, Any]) -> Ask | HttpResponse:
     chosen = FORMATS[given["format"]] if "format" in given else accepted(request.accept)
     if chosen is None:
         offers = ", ".join(dict.fromkeys(each.media for each in FORMATS.values()))
@@ -108,15 +108,15 @@ def _receipt_key(_request: HttpRequest, _given: Mapping[str, Any]) -> Ask:
     return CallAsk("receipt-key", lambda result: _pem(result["public_key"]))
 
 
-def _pem(text: str) -> Answer:
-    return Answer(200, "application/x-pem-file", text.encode())
+def _pem(text: str) -> HttpResponse:
+    return HttpResponse(200, "application/x-pem-file", text.encode())
 
 
 def _status(_request: HttpRequest, _given: Mapping[str, Any]) -> Ask:
     return CallAsk("status", json_answer)
 
 
-def _healthz(_request: HttpRequest, _given: Mapping[str, Any]) -> Answer:
+def _healthz(_request: HttpRequest, _given: Mapping[str, Any]) -> HttpResponse:
     return text_answer("running")
 
 
@@ -124,13 +124,13 @@ def _readyz(_request: HttpRequest, _given: Mapping[str, Any]) -> Ask:
     return CallAsk("status", _readiness, public=True)
 
 
-def _readiness(status: dict[str, Any]) -> Answer:
+def _readiness(status: dict[str, Any]) -> HttpResponse:
     if status["ready"]:
         return text_answer("ready")
     return problem(503, status["not_ready_because"], hint="See 'drawwell doctor' on the broker's machine.")
 
 
-def _openapi(_request: HttpRequest, _given: Mapping[str, Any]) -> Answer:
+def _openapi(_request: HttpRequest, _given: Mapping[str, Any]) -> HttpResponse:
     return json_answer(document(ROUTES))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from drawwell.entropy.blocks import Grant
-from drawwell.wire.http_answers import JSON, PLAIN, Answer
+from drawwell.wire.http_answers import JSON, PLAIN, HttpResponse
 
 _QUALITY: Final = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 """RFC 9110, section 12.4.2."""
@@ -26,9 +26,9 @@ class Format:
     write: Callable[[Grant], bytes]
     receipt: bool = False
 
-    def answer(self, grant: Grant) -> Answer:
+    def answer(self, grant: Grant) -> HttpResponse:
         """Say it."""
-        return Answer(200, self.content_type, self.write(grant), _marks(grant))
+        return HttpResponse(200, self.content_type, self.write(grant), _marks(grant))
 
 
 def _marks(grant: Grant) -> tuple[tuple[str, str], ...]:
@@ -72,12 +72,12 @@ def accepted(accept: str) -> Format | None:
     return best if _quality(best, ranges) else None
 
 
-def pollen_answer(challenge: str, grant: Grant) -> Answer:
+def pollen_answer(challenge: str, grant: Grant) -> HttpResponse:
     """Answer as pollen does: SHA-512 of the challenge, then SHA-512 of the challenge and the bytes."""
     proof = hashlib.sha512(challenge.encode())
     seed = hashlib.sha512(challenge.encode() + grant.data)
     lines = f"{proof.hexdigest()}\n{seed.hexdigest()}\n"
-    return Answer(200, PLAIN, lines.encode(), _marks(grant))
+    return HttpResponse(200, PLAIN, lines.encode(), _marks(grant))
 
 
 def _range(text: str) -> tuple[str, str, float] | None:

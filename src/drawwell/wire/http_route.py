@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from drawwell.entropy.blocks import DrawClass, Grant
-from drawwell.wire.http_answers import Answer
+from drawwell.wire.http_answers import HttpResponse
 from drawwell.wire.http_session import HttpRequest
 
 
@@ -16,7 +16,7 @@ class DrawAsk:
 
     n_bytes: int
     draw_class: DrawClass
-    answer: Callable[[Grant], Answer]
+    answer: Callable[[Grant], HttpResponse]
     prediction_resistance: bool = False
     receipt: bool = False
     patience_s: float = 0.0
@@ -27,7 +27,7 @@ class CallAsk:
     """A control verb, and how its result is answered: `public` where that tells whether the broker is ready."""
 
     verb: str
-    answer: Callable[[dict[str, Any]], Answer]
+    answer: Callable[[dict[str, Any]], HttpResponse]
     public: bool = False
 
 
@@ -54,7 +54,7 @@ class Route:
     what: str
     methods: tuple[str, ...]
     media: tuple[str, ...]
-    ask: Callable[[HttpRequest, Mapping[str, Any]], Ask | Answer]
+    ask: Callable[[HttpRequest, Mapping[str, Any]], Ask | HttpResponse]
     parameters: tuple[Parameter, ...] = ()
     public: bool = False
 

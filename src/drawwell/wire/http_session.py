@@ -9,7 +9,7 @@ from typing import Final
 
 import h11
 
-from drawwell.wire.http_answers import Answer, problem
+from drawwell.wire.http_answers import HttpResponse, problem
 
 HTTP_ALPN: Final = "http/1.1"
 """RFC 7301, section 6."""
@@ -49,7 +49,7 @@ class HttpSession:
         """How much was received that is in no request yet."""
         return len(self._http.trailing_data[0]) + len(self._body) + (self._head is not None)
 
-    def next_request(self) -> HttpRequest | Answer | None:
+    def next_request(self) -> HttpRequest | HttpResponse | None:
         """Return the next whole request; what to answer when it is none; None when there is none yet."""
         try:
             return self._next_request()
@@ -59,7 +59,7 @@ class HttpSession:
                 error.error_status_hint, f"not HTTP/1.1: {words[:1].lower()}{words[1:]}", final=True
             )
 
-    def answer(self, answer: Answer, date: str, *, final: bool = False) -> None:
+    def answer(self, answer: HttpResponse, date: str, *, final: bool = False) -> None:
         """Answer the request that was returned last; `date` is in the form of RFC 9110, section 5.6.7.
 
         With `final`, or where the answer says so, it is the last.
@@ -97,7 +97,7 @@ class HttpSession:
         """How many bytes must go to the peer."""
         return sum(map(len, self._outgoing))
 
-    def _next_request(self) -> HttpRequest | Answer | None:
+    def _next_request(self) -> HttpRequest | HttpResponse | None:
         while True:
             event = self._http.next_event()
             if isinstance(event, h11.Request):

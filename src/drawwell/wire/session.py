@@ -35,35 +35,35 @@ class State(Enum):
     BROKEN = "broken"
 
 
-class Role(Enum):
+class Side(Enum):
     """Which end this is."""
 
     BROKER = "broker"
     CLIENT = "client"
 
 
-Moves = dict[tuple[Role, State], dict[type[Frame], State]]
+Moves = dict[tuple[Side, State], dict[type[Frame], State]]
 
 RECEIVES: Final[Moves] = {
     # Not named: greeted at the broker, where it is our turn and nothing is looked at until we have spoken.
-    (Role.BROKER, State.OPENING): {Hello: State.GREETED, Bye: State.CLOSED},
-    (Role.BROKER, State.OPEN): {Draw: State.OPEN, Call: State.OPEN, Bye: State.CLOSED},
-    (Role.CLIENT, State.OPENING): {},
-    (Role.CLIENT, State.GREETED): {Welcome: State.OPEN, Refusal: State.CLOSED, Bye: State.CLOSED},
-    (Role.CLIENT, State.OPEN): {
+    (Side.BROKER, State.OPENING): {Hello: State.GREETED, Bye: State.CLOSED},
+    (Side.BROKER, State.OPEN): {Draw: State.OPEN, Call: State.OPEN, Bye: State.CLOSED},
+    (Side.CLIENT, State.OPENING): {},
+    (Side.CLIENT, State.GREETED): {Welcome: State.OPEN, Refusal: State.CLOSED, Bye: State.CLOSED},
+    (Side.CLIENT, State.OPEN): {
         Granted: State.OPEN, Result: State.OPEN, Refusal: State.OPEN, Bye: State.CLOSED,
     },
 }  # fmt: skip
 """From a state, what may come and where it leads. In a state without a row, what comes is left or dropped."""
 SENDS: Final[Moves] = {
-    (Role.CLIENT, State.OPENING): {Hello: State.GREETED, Bye: State.CLOSED},
-    (Role.CLIENT, State.GREETED): {Bye: State.CLOSED},
-    (Role.CLIENT, State.OPEN): {Draw: State.OPEN, Call: State.OPEN, Bye: State.CLOSED},
-    (Role.BROKER, State.OPENING): {Bye: State.CLOSED},
-    (Role.BROKER, State.BROKEN): {Bye: State.CLOSED},
-    (Role.CLIENT, State.BROKEN): {Bye: State.CLOSED},
-    (Role.BROKER, State.GREETED): {Welcome: State.OPEN, Refusal: State.CLOSED, Bye: State.CLOSED},
-    (Role.BROKER, State.OPEN): {
+    (Side.CLIENT, State.OPENING): {Hello: State.GREETED, Bye: State.CLOSED},
+    (Side.CLIENT, State.GREETED): {Bye: State.CLOSED},
+    (Side.CLIENT, State.OPEN): {Draw: State.OPEN, Call: State.OPEN, Bye: State.CLOSED},
+    (Side.BROKER, State.OPENING): {Bye: State.CLOSED},
+    (Side.BROKER, State.BROKEN): {Bye: State.CLOSED},
+    (Side.CLIENT, State.BROKEN): {Bye: State.CLOSED},
+    (Side.BROKER, State.GREETED): {Welcome: State.OPEN, Refusal: State.CLOSED, Bye: State.CLOSED},
+    (Side.BROKER, State.OPEN): {
         Granted: State.OPEN, Result: State.OPEN, Refusal: State.OPEN, Bye: State.CLOSED,
     },
 }  # fmt: skip
@@ -74,7 +74,7 @@ _EXPECTED: Final = {at: {kind.TYPE: kind for kind in moves} for at, moves in REC
 class _Session:
     """What both ends have: the state, the parser, the open requests."""
 
-    role: Role
+    role: Side
     state = State.CLOSED
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ class _Session:
 class ServerSession(_Session):
     """The broker's end. Events: Hello, then Draw and Call, then Bye."""
 
-    role = Role.BROKER
+    role = Side.BROKER
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ class ServerSession(_Session):
 class ClientSession(_Session):
     """The consumer's end. Events: Welcome, then Granted, Result and Refusal, then Bye."""
 
-    role = Role.CLIENT
+    role = Side.CLIENT
 
     def __init__(self) -> None:
         super().__init__()

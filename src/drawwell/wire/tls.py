@@ -24,7 +24,7 @@ _CERTIFICATE_ALERTS: Final = (
 """Alerts by which a broker says that it does not take our certificate (RFC 8446, section 6.2)."""
 
 
-def insist_on_strength(tls: ssl.SSLObject | ssl.SSLSocket) -> None:
+def require_strength(tls: ssl.SSLObject | ssl.SSLSocket) -> None:
     """Look at what a handshake that is done has come to.
 
     Raises:
@@ -169,7 +169,7 @@ class TlsLayer:
         return True
 
     def _insist(self) -> None:
-        insist_on_strength(self._tls)
+        require_strength(self._tls)
         if not self._server_side and self.protocol != ALPN:
             raise RemoteProtocolError(f"the peer does not speak {ALPN}")
 

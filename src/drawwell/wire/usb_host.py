@@ -78,7 +78,7 @@ class UsbHost:
         match packet:
             case None:
                 return False
-            case redir.Hello():
+            case redir.UsbHello():
                 self._greeted = True
                 if self._plugged:
                     self._out += redir.connected(self._device.identity)
@@ -123,7 +123,7 @@ class UsbHost:
             self.received += request.data
             self._out += redir.bulk_answer(request)
         elif request.endpoint != usb.BULK_IN or not _whole_packets(request):
-            self._out += redir.bulk_answer(request, status=redir.Status.INVALID)
+            self._out += redir.bulk_answer(request, status=redir.RedirStatus.INVALID)
         else:
             self._waiting.append(request)
             if len(self._waiting) > MAX_WAITING:
@@ -138,16 +138,16 @@ class UsbHost:
                 self._configure(packet.packet_id, configuration)
             case redir.GET_CONFIGURATION, ():
                 self._answer(
-                    redir.CONFIGURATION_STATUS, packet, redir.Status.SUCCESS, self._device.configuration
+                    redir.CONFIGURATION_STATUS, packet, redir.RedirStatus.SUCCESS, self._device.configuration
                 )
             case redir.SET_ALT_SETTING, (interface, setting):
                 good = interface < len(usb.INTERFACES) and setting == 0
-                status = redir.Status.SUCCESS if good else redir.Status.INVALID
+                status = redir.RedirStatus.SUCCESS if good else redir.RedirStatus.INVALID
                 self._answer(redir.ALT_SETTING_STATUS, packet, status, interface, setting)
             case redir.GET_ALT_SETTING, (interface,):
-                self._answer(redir.ALT_SETTING_STATUS, packet, redir.Status.SUCCESS, interface, 0)
+                self._answer(redir.ALT_SETTING_STATUS, packet, redir.RedirStatus.SUCCESS, interface, 0)
             case ((redir.START_INTERRUPT | redir.STOP_INTERRUPT), (endpoint,)):
-                status = redir.Status.SUCCESS if endpoint == usb.NOTIFY_IN else redir.Status.INVALID
+                status = redir.RedirStatus.SUCCESS if endpoint == usb.NOTIFY_IN else redir.RedirStatus.INVALID
                 self._answer(redir.INTERRUPT_STATUS, packet, status, endpoint)
             case redir.CANCEL_DATA, ():
                 self._cancel(packet.packet_id)
@@ -159,7 +159,7 @@ class UsbHost:
 
     def _configure(self, packet_id: int, configuration: int) -> None:
         good = self._device.configure(configuration)
-        status = redir.Status.SUCCESS if good else redir.Status.INVALID
+        status = redir.RedirStatus.SUCCESS if good else redir.RedirStatus.INVALID
         self._out += redir.answer(redir.CONFIGURATION_STATUS, packet_id, status, configuration)
         self._drop_if_closed()
 
@@ -171,11 +171,11 @@ class UsbHost:
     def _cancel(self, packet_id: int) -> None:
         for request in [each for each in self._waiting if each.packet_id == packet_id]:
             self._waiting.remove(request)
-            self._out += redir.bulk_answer(request, status=redir.Status.CANCELLED)
+            self._out += redir.bulk_answer(request, status=redir.RedirStatus.CANCELLED)
 
     def _cancel_all(self) -> None:
         while self._waiting:
-            self._out += redir.bulk_answer(self._waiting.popleft(), status=redir.Status.CANCELLED)
+            self._out += redir.bulk_answer(self._waiting.popleft(), status=redir.RedirStatus.CANCELLED)
 
 
 def _whole_packets(request: redir.BulkRequest) -> int:

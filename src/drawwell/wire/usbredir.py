@@ -57,7 +57,7 @@ _BODIES: Final = {
 """What the peer may send after its hello, and how long that is."""
 
 
-class Status(IntEnum):
+class RedirStatus(IntEnum):
     """How a request ended (usb_redir_status)."""
 
     SUCCESS = 0
@@ -68,7 +68,7 @@ class Status(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class UsbHello:
     """The peer is there, and can do what we need."""
 
 
@@ -102,7 +102,7 @@ class BulkRequest:
     data: bytes = field(repr=False)
 
 
-Packet = Hello | Plain | ControlRequest | BulkRequest
+Packet = UsbHello | Plain | ControlRequest | BulkRequest
 
 
 class RedirParser:
@@ -153,14 +153,14 @@ class RedirParser:
             raise RemoteProtocolError(f"usbredir packet {kind} out of place")
         return _BODIES[kind]
 
-    def _hello(self, body: bytes) -> Hello:
+    def _hello(self, body: bytes) -> UsbHello:
         if len(body) % 4:
             raise RemoteProtocolError(f"usbredir hello of {len(body)} bytes")
         capabilities = int.from_bytes(body[_VERSION_BYTES:][:4], "little")
         if capabilities & CAPABILITIES != CAPABILITIES:
             raise RemoteProtocolError(f"usbredir peer lacks capabilities, it has {capabilities:#x}")
         self._greeted = True
-        return Hello()
+        return UsbHello()
 
 
 def _control(packet_id: int, body: bytes) -> ControlRequest:
@@ -212,7 +212,7 @@ def answer(kind: int, packet_id: int, *values: int) -> bytes:
 
 def control_answer(request: ControlRequest, data: bytes | None) -> bytes:
     """Answer a control transfer; with None, stall it."""
-    setup, status = request.setup, Status.STALL if data is None else Status.SUCCESS
+    setup, status = request.setup, RedirStatus.STALL if data is None else RedirStatus.SUCCESS
     length = len(data or b"") if data is None or request.endpoint & _IN else setup.length
     head = _CONTROL.pack(
         request.endpoint, setup.request, setup.request_type, status, setup.value, setup.index, length
@@ -220,7 +220,7 @@ def control_answer(request: ControlRequest, data: bytes | None) -> bytes:
     return _packet(CONTROL, request.packet_id, head + (data or b""))
 
 
-def bulk_answer(request: BulkRequest, data: bytes = b"", status: Status = Status.SUCCESS) -> bytes:
+def bulk_answer(request: BulkRequest, data: bytes = b"", status: RedirStatus = RedirStatus.SUCCESS) -> bytes:
     """Answer a bulk transfer: with `data` from the device, or that its own was taken."""
     length = len(data) if request.endpoint & _IN or status else request.length
     head = _BULK.pack(request.endpoint, status, length & 0xFFFF, request.stream, length >> 16)

@@ -5,13 +5,13 @@ import threading
 
 import pytest
 
-from drawwell.assess.estimators.outcome import Outcome
+from drawwell.assess.estimators.outcome import EstimatorResult
 from drawwell.assess.results import Progress
 from drawwell.assess.schedule import Job, run
 
 
 def quick(title: str, cost: float = 1.0) -> Job:
-    return Job(title, cost, lambda: (Outcome(cost),))
+    return Job(title, cost, lambda: (EstimatorResult(cost),))
 
 
 def interrupt(_news: Progress) -> None:
@@ -31,7 +31,7 @@ def test_costliest_jobs_start_first():
     started: list[str] = []
 
     def job(title: str, cost: float) -> Job:
-        return Job(title, cost, lambda: (started.append(title), (Outcome(cost),))[1])
+        return Job(title, cost, lambda: (started.append(title), (EstimatorResult(cost),))[1])
 
     run([job("small", 1.0), job("large", 9.0), job("middle", 5.0)], threads=1)
 
@@ -41,7 +41,7 @@ def test_costliest_jobs_start_first():
 def test_error_of_a_job_reaches_the_caller():
     """What a job raises is raised here, and no further job starts."""
 
-    def fail() -> tuple[Outcome, ...]:
+    def fail() -> tuple[EstimatorResult, ...]:
         raise MemoryError("no room")
 
     started: list[str] = []
@@ -55,9 +55,9 @@ def test_interrupt_ends_at_once_while_a_job_is_running():
     """The caller gets away although a job never ends, and the jobs behind it never start."""
     hold, started = threading.Event(), []
 
-    def stuck() -> tuple[Outcome, ...]:
+    def stuck() -> tuple[EstimatorResult, ...]:
         hold.wait()
-        return (Outcome(None),)
+        return (EstimatorResult(None),)
 
     second = Job("second", 1.0, lambda: (started.append("second"), ())[1])
     try:
@@ -75,7 +75,7 @@ def test_workers_do_not_keep_the_process_alive():
     """A thread that is still at a job when the program ends is no reason to wait."""
     hold, seen = threading.Event(), []
 
-    def look() -> tuple[Outcome, ...]:
+    def look() -> tuple[EstimatorResult, ...]:
         seen.append(threading.current_thread().daemon)
         return ()
 

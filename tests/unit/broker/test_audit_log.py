@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.broker import audit_log
-from drawwell.broker.audit_log import AuditLog, Tally
+from drawwell.broker.audit_log import AuditLog, AuditTally
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, NoHealthySource, PermissionRefused
 from drawwell.testing.scripted import ScriptedSource
@@ -24,7 +24,7 @@ def lines_of(path: Path) -> list[dict]:
 
 def test_grants_are_added_up_per_consumer_and_class() -> None:
     """Draws, bytes, and the first and last serial number; receipts are named one by one."""
-    tally = Tally()
+    tally = AuditTally()
     tally.sources_are({"stick": 2})
     for serial in range(7, 17):
         tally.granted("web01", FULL if serial % 2 else DRBG, 32, serial, receipt=serial in {9, 12})
@@ -49,7 +49,7 @@ def test_grants_are_added_up_per_consumer_and_class() -> None:
 
 def test_a_change_of_sources_closes_the_sums() -> None:
     """A line names the sources of all its grants, so that a source which failed stands in no later line."""
-    tally = Tally()
+    tally = AuditTally()
     tally.sources_are({"a": 1, "b": 1})
     tally.granted("web01", FULL, 1, 1, receipt=False)
     tally.sources_are({"a": 1, "b": 1})
@@ -65,7 +65,7 @@ def test_a_change_of_sources_closes_the_sums() -> None:
 def test_a_line_names_a_bounded_number_of_receipts(monkeypatch: pytest.MonkeyPatch) -> None:
     """When there are many receipts the minute is closed early, and none is left out."""
     monkeypatch.setattr(audit_log, "RECEIPTS_AT_ONCE", 4)
-    tally, taken = Tally(), []
+    tally, taken = AuditTally(), []
     tally.full = lambda: taken.extend(tally.take())
     for serial in range(10):
         tally.granted("web01", FULL, 1, serial, receipt=True)

@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawwell.config.defaults import Machine
+from drawwell.config.defaults import HostFacts
 from drawwell.config.load import load
 from drawwell.config.model import Config
 from drawwell.config.values import HostPort
 from drawwell.errors import ConfigError, PermissionRefused
 from drawwell.units import Allowance
 
-ROOT = Machine("well-1.example", 0, "/root", {}, {"www-data": 33, "0": 0}.get)
-USER = Machine(
+ROOT = HostFacts("well-1.example", 0, "/root", {}, {"www-data": 33, "0": 0}.get)
+USER = HostFacts(
     "well-1.example", 1000, "/home/ann", {"XDG_RUNTIME_DIR": "/run/user/1000"}, {}.get, set().__contains__
 )
 
 
-def _load(tmp_path: Path, text: str, machine: Machine = ROOT) -> Config:
+def _load(tmp_path: Path, text: str, machine: HostFacts = ROOT) -> Config:
     file = tmp_path / "test.toml"
     file.write_text(text)
     return load(str(file), machine=machine)
@@ -62,9 +62,9 @@ def test_directories_of_root_and_of_a_user(tmp_path: Path) -> None:
         "/home/ann/.local/state/drawwell",
         "/run/user/1000/drawwell",
     )
-    bare = Machine("x", 1000, "/home/ann", {}, {}.get, set().__contains__)
+    bare = HostFacts("x", 1000, "/home/ann", {}, {}.get, set().__contains__)
     assert load(None, directory=str(tmp_path), machine=bare).broker.run_dir == "/tmp/drawwell-1000"
-    unit = Machine(
+    unit = HostFacts(
         "x", 61234, "/", {"STATE_DIRECTORY": "/var/lib/d", "RUNTIME_DIRECTORY": "/run/d:/run/e"}, {}.get
     )
     broker = load(None, directory=str(tmp_path), machine=unit).broker
@@ -161,7 +161,7 @@ def test_environment_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "drawwell.toml").write_text('[broker]\nname = "etc"\n')
     (tmp_path / "env.toml").write_text('[broker]\nname = "env"\n')
     (tmp_path / "given.toml").write_text('[broker]\nname = "given"\n')
-    machine = Machine("x", 0, "/", {"DRAWWELL_CONFIG": str(tmp_path / "env.toml")}, {}.get)
+    machine = HostFacts("x", 0, "/", {"DRAWWELL_CONFIG": str(tmp_path / "env.toml")}, {}.get)
     assert load(None, directory=str(tmp_path), machine=machine).broker.name == "env"
     assert load(str(tmp_path / "given.toml"), directory=str(tmp_path), machine=machine).broker.name == "given"
     assert load(None, directory=str(tmp_path), machine=ROOT).broker.name == "etc"

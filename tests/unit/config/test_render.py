@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.config.defaults import Machine
+from drawwell.config.defaults import HostFacts
 from drawwell.config.fields import Setting, settings
 from drawwell.config.load import load
 from drawwell.config.model import TABLES, Config
 from drawwell.config.render import as_document, sample, shown
 
-MACHINE = Machine("well", 0, "/root", {}, {"www-data": 33}.get)
+MACHINE = HostFacts("well", 0, "/root", {}, {"www-data": 33}.get)
 EVERY_SETTING = [
     pytest.param(each, id=f"{table.name}.{each.key}") for table in TABLES for each in settings(table.section)
 ]

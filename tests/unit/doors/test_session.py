@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from drawwell.authorisation import Way
-from drawwell.doors.session import MAX_OWED_BYTES, Conversation
+from drawwell.authorisation import DoorKind
+from drawwell.doors.session import MAX_OWED_BYTES, BrokerSession
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import Starved
 from drawwell.ports import Peer
@@ -23,8 +23,8 @@ class Talk:
     def __init__(self, broker: FakeBroker) -> None:
         self.waiting: list[Coroutine[Any, Any, None]] = []
         self.client = ClientSession()
-        self.conversation = Conversation(
-            broker, "attic", lambda: Peer("web01"), way=Way.TLS, spawn=self.waiting.append
+        self.conversation = BrokerSession(
+            broker, "attic", lambda: Peer("web01"), way=DoorKind.TLS, spawn=self.waiting.append
         )
         self.say(self.client.hello())
 

@@ -7,19 +7,19 @@ from drawwell.entropy.cutoffs import STARTUP_SAMPLES
 from drawwell.entropy.health import MOVES, Event, HealthMonitor, NoiseClaim
 from drawwell.errors import HealthFailure, IntermittentHealthFailure, PermanentHealthFailure
 from drawwell.reports import SourceState
-from drawwell.testing.sick import Stream, good
+from drawwell.testing.sick import SickStream, good
 
 SIX = bytes([0x5A]) * 6
 ELEVEN = bytes([0x5A]) * 11
 
 
-def started() -> tuple[HealthMonitor, Stream]:
+def started() -> tuple[HealthMonitor, SickStream]:
     monitor = HealthMonitor(NoiseClaim(), hash_key=bytes(32))
     monitor.start()
     return monitor, good()
 
 
-def healthy() -> tuple[HealthMonitor, Stream]:
+def healthy() -> tuple[HealthMonitor, SickStream]:
     monitor, source = started()
     assert monitor.feed(RawBlock(source.read(STARTUP_SAMPLES)), 0.0) is None
     return monitor, source
@@ -31,7 +31,7 @@ def fail(monitor: HealthMonitor, samples: bytes, now: float) -> HealthFailure:
     return caught.value
 
 
-def start_up(monitor: HealthMonitor, source: Stream) -> None:
+def start_up(monitor: HealthMonitor, source: SickStream) -> None:
     while monitor.state is not SourceState.HEALTHY:
         monitor.feed(RawBlock(source.read(1024)), 0.0)
 

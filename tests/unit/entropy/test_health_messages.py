@@ -6,7 +6,7 @@ import pytest
 
 from drawwell.drivers import chardev, execute, replay
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
-from drawwell.wire.deposit_frames import Status
+from drawwell.wire.deposit_frames import SourceStatus
 from drawwell.wire.limits import HEADER_BYTES
 
 REPORT = SourceReport(
@@ -28,5 +28,5 @@ REPORT = SourceReport(
 def test_what_a_driver_says_of_its_noise_reaches_the_broker_whole(noise: str, genuine: bool) -> None:
     """A text that were cut would lose its end, which says that it is no noise source."""
     sent = replace(REPORT, identity=replace(REPORT.identity, noise=noise))
-    came = Status.decode(Status(sent).encode()[HEADER_BYTES:]).report.identity
+    came = SourceStatus.decode(SourceStatus(sent).encode()[HEADER_BYTES:]).report.identity
     assert (came.noise, came.genuine) == (noise, genuine)

@@ -7,18 +7,18 @@ from drawwell.guests.docker import plan as plan_containers
 from drawwell.guests.incus import plan as plan_incus
 from drawwell.guests.lxc import plan as plan_lxc
 from drawwell.guests.lxc.plan import Container
-from drawwell.guests.model import Guest, Kind, Plan, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind, Plan
 
-CONTAINERS = (Kind.LXC, Kind.INCUS, Kind.DOCKER, Kind.PODMAN)
+CONTAINERS = (GuestKind.LXC, GuestKind.INCUS, GuestKind.DOCKER, GuestKind.PODMAN)
 NEW = Container("/var/lib/lxc/web1")
 MAPPED = Container("/var/lib/lxc/web1", uid=100000, gid=100000, closed=False)
 
 
 def plan(guest: Guest, container: Container = NEW) -> Plan:
     """The plan of that kind's module."""
-    if guest.kind is Kind.LXC:
+    if guest.kind is GuestKind.LXC:
         return plan_lxc.plan(guest, container)
-    return plan_incus.plan(guest) if guest.kind is Kind.INCUS else plan_containers.plan(guest)
+    return plan_incus.plan(guest) if guest.kind is GuestKind.INCUS else plan_containers.plan(guest)
 
 
 def texts(guest: Guest, container: Container = NEW) -> dict[str, str]:
@@ -28,7 +28,7 @@ def texts(guest: Guest, container: Container = NEW) -> dict[str, str]:
 
 def test_lxc_gets_the_directory_of_the_socket_below_a_run_of_its_own() -> None:
     """systemd in the container would mount /run over our directory, so /run is mounted first."""
-    assert texts(Guest(Kind.LXC, "web1", Via.SOCKET)) == {
+    assert texts(Guest(GuestKind.LXC, "web1", Attachment.SOCKET)) == {
         "/var/lib/lxc/web1/config": (
             "# drawwell: guest web1 begins; 'drawwell guest apply lxc web1 --remove' takes this block out\n"
             "lxc.mount.entry = tmpfs run tmpfs nosuid,nodev,mode=755,size=20%,create=dir 0 0\n"
@@ -43,12 +43,12 @@ def test_lxc_mounts_no_second_run() -> None:
     own = "lxc.include = /x.conf\n"
     container = plan_lxc.container_of("/c/web1", own, lambda _: "lxc.mount.entry = tmpfs run tmpfs rw 0 0")
     assert container.run_mounted
-    assert "tmpfs" not in plan_lxc.block(Guest(Kind.LXC, "web1", Via.SOCKET), container).text()
+    assert "tmpfs" not in plan_lxc.block(Guest(GuestKind.LXC, "web1", Attachment.SOCKET), container).text()
 
 
 def test_privileged_lxc_gets_keys_of_both_cgroups_and_a_hook() -> None:
     """The hook goes by vendor and product, and no number of a ttyACM stands anywhere out here."""
-    said = texts(Guest(Kind.LXC, "web1", Via.DEVICE))
+    said = texts(Guest(GuestKind.LXC, "web1", Attachment.DEVICE))
     config, hook = said["/var/lib/lxc/web1/config"], said["/var/lib/lxc/web1/drawwell-autodev"]
     assert "lxc.cgroup2.devices.allow = c 166:* rwm\nlxc.cgroup.devices.allow = c 166:* rwm\n" in config
     assert "lxc.autodev = 1\nlxc.hook.autodev = /var/lib/lxc/web1/drawwell-autodev\n" in config
@@ -59,7 +59,7 @@ def test_privileged_lxc_gets_keys_of_both_cgroups_and_a_hook() -> None:
 def test_a_named_stick_is_mounted_into_lxc_by_its_link() -> None:
     """The link is resolved by each start's mount, and the allow keys go with the entry."""
     link = "/dev/serial/by-path/pci-0000:00:1d.0-usb-0:1.2:1.0"
-    (config,) = texts(Guest(Kind.LXC, "web1", Via.DEVICE, device=link)).values()
+    (config,) = texts(Guest(GuestKind.LXC, "web1", Attachment.DEVICE, device=link)).values()
     assert f"lxc.mount.entry = {link} dev/ttyACM0 none bind,create=file,optional 0 0\n" in config
     assert "lxc.cgroup2.devices.allow = c 166:* rwm" in config
     assert "hook" not in config
@@ -67,7 +67,7 @@ def test_a_named_stick_is_mounted_into_lxc_by_its_link() -> None:
 
 def test_unprivileged_lxc_gets_the_entry_and_its_root_the_stick() -> None:
     """No hook; where nothing is denied no allow key, which would deny all else; the rule names the owner."""
-    said = texts(Guest(Kind.LXC, "web1", Via.DEVICE), MAPPED)
+    said = texts(Guest(GuestKind.LXC, "web1", Attachment.DEVICE), MAPPED)
     assert "devices.allow" not in said["/var/lib/lxc/web1/config"]
     assert "lxc.mount.entry = /dev/onerng dev/ttyACM0 " in said["/var/lib/lxc/web1/config"]
     assert said["/etc/udev/rules.d/79-drawwell-onerng.rules"].endswith('SYMLINK+="onerng", OWNER="100000"\n')
@@ -98,7 +98,7 @@ def test_an_include_that_includes_itself_ends() -> None:
 
 def test_incus_gets_a_disk_and_the_keys_of_the_next_start() -> None:
     """The disk is there at once; raw.lxc mounts /run first, then the same directory."""
-    said = texts(Guest(Kind.INCUS, "web1", Via.SOCKET))
+    said = texts(Guest(GuestKind.INCUS, "web1", Attachment.SOCKET))
     assert said["command"] == (
         "incus config device add web1 drawwell disk source=/run/drawwell/guests/web1 path=/run/drawwell "
         "readonly=true required=false\n"
@@ -112,11 +112,13 @@ def test_incus_gets_a_disk_and_the_keys_of_the_next_start() -> None:
 
 def test_incus_knows_the_stick_by_vendor_and_product() -> None:
     """unix-hotplug for the only stick, unix-char by its link for one that was named."""
-    assert plan_incus.device(Guest(Kind.INCUS, "web1", Via.DEVICE)) == {
+    assert plan_incus.device(Guest(GuestKind.INCUS, "web1", Attachment.DEVICE)) == {
         "type": "unix-hotplug", "vendorid": "1d50", "productid": "6086", "required": "false",
         "gid": "20", "mode": "0660",
     }  # fmt: skip
-    named = plan_incus.device(Guest(Kind.INCUS, "web1", Via.DEVICE, device="/dev/serial/by-path/a:b"))
+    named = plan_incus.device(
+        Guest(GuestKind.INCUS, "web1", Attachment.DEVICE, device="/dev/serial/by-path/a:b")
+    )
     assert (named["type"], named["source"], named["path"]) == (
         "unix-char",
         "/dev/serial/by-path/a:b",
@@ -127,12 +129,12 @@ def test_incus_knows_the_stick_by_vendor_and_product() -> None:
 def test_incus_takes_no_stick_from_elsewhere() -> None:
     """Incus itself refuses a source that is not in /dev: the plan says so before it is asked."""
     with pytest.raises(UsageError, match="from /dev only"):
-        plan(Guest(Kind.INCUS, "web1", Via.DEVICE, device="/run/stick"))
+        plan(Guest(GuestKind.INCUS, "web1", Attachment.DEVICE, device="/run/stick"))
 
 
 def test_docker_gets_an_option_and_a_compose_file() -> None:
     """A directory that is missing is not made by Docker, which would make it root's."""
-    said = texts(Guest(Kind.DOCKER, "web1", Via.SOCKET))
+    said = texts(Guest(GuestKind.DOCKER, "web1", Attachment.SOCKET))
     assert said["paste"] == (
         "docker run --name web1 "
         "--mount type=bind,source=/run/drawwell/guests/web1,target=/run/drawwell,readonly IMAGE\n"
@@ -145,20 +147,20 @@ def test_docker_gets_an_option_and_a_compose_file() -> None:
 
 def test_podman_gets_an_option_and_lines_for_its_unit() -> None:
     """The unit starts after the broker, whose directory it mounts."""
-    said = texts(Guest(Kind.PODMAN, "web1", Via.SOCKET))
+    said = texts(Guest(GuestKind.PODMAN, "web1", Attachment.SOCKET))
     assert said["/etc/containers/systemd/web1.container"].splitlines()[1:-1] == [
         "[Unit]", "Wants=drawwell-broker.service", "After=drawwell-broker.service",
         "[Container]", "Volume=/run/drawwell/guests/web1:/run/drawwell:ro",
     ]  # fmt: skip
-    device = texts(Guest(Kind.PODMAN, "web1", Via.DEVICE))
+    device = texts(Guest(GuestKind.PODMAN, "web1", Attachment.DEVICE))
     assert "\nAddDevice=-/dev/onerng:/dev/ttyACM0\n" in device["/etc/containers/systemd/web1.container"]
     assert device["paste"] == "podman run --name web1 --device /dev/onerng:/dev/ttyACM0 IMAGE\n"
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
-def test_every_plan_says_that_the_kernel_is_shared(kind: Kind) -> None:
+def test_every_plan_says_that_the_kernel_is_shared(kind: GuestKind) -> None:
     """Before anything is done its owner reads that most containers need nothing."""
-    for via in (Via.SOCKET, Via.DEVICE):
+    for via in (Attachment.SOCKET, Attachment.DEVICE):
         assert any("Most containers need nothing" in note for note in plan(Guest(kind, "web1", via)).notes)
 
 
@@ -181,33 +183,33 @@ def test_every_plan_says_that_the_kernel_is_shared(kind: Kind) -> None:
         "w" * 64,
     ],
 )
-def test_a_name_that_means_something_to_a_shell_or_a_file_is_refused(kind: Kind, domain: str) -> None:
+def test_a_name_that_means_something_to_a_shell_or_a_file_is_refused(kind: GuestKind, domain: str) -> None:
     """Nothing of it is quoted and hoped for: it is no name of a container."""
     with pytest.raises(UsageError, match="is no name of a container"):
-        plan(Guest(kind, "web1", Via.SOCKET, domain=domain))
+        plan(Guest(kind, "web1", Attachment.SOCKET, domain=domain))
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
 @pytest.mark.parametrize(
     "run_dir", ["run", "/run/../etc", "/run//x", "/run/a b", '/run/"', "/run/$x", "/run/a,b", "/run/\n"]
 )
-def test_a_path_that_means_something_to_some_format_is_refused(kind: Kind, run_dir: str) -> None:
+def test_a_path_that_means_something_to_some_format_is_refused(kind: GuestKind, run_dir: str) -> None:
     """Blanks, commas, quotes and what leads upwards are refused; the hint says what may be."""
     with pytest.raises(UsageError, match="cannot be written safely") as caught:
-        plan(Guest(kind, "web1", Via.SOCKET, run_dir=run_dir))
+        plan(Guest(kind, "web1", Attachment.SOCKET, run_dir=run_dir))
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
-def test_a_stick_by_its_number_is_refused(kind: Kind) -> None:
+def test_a_stick_by_its_number_is_refused(kind: GuestKind) -> None:
     """Tomorrow ttyACM0 may be a modem."""
     with pytest.raises(UsageError, match="is a number and not a name"):
-        plan(Guest(kind, "web1", Via.DEVICE, device="/dev/ttyACM0"))
+        plan(Guest(kind, "web1", Attachment.DEVICE, device="/dev/ttyACM0"))
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
-def test_a_container_has_no_virtio(kind: Kind) -> None:
+def test_a_container_has_no_virtio(kind: GuestKind) -> None:
     """What is a machine's is refused, and the hint names the two ways that there are."""
     with pytest.raises(UsageError, match="has no way in called virtio") as caught:
-        plan(Guest(kind, "web1", Via.VIRTIO))
+        plan(Guest(kind, "web1", Attachment.VIRTIO))
     assert "--via socket or --via device" in (caught.value.hint or "")

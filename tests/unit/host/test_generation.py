@@ -79,7 +79,7 @@ def test_a_source_that_begins_anew_uses_nothing_that_it_has_read() -> None:
             await bench.until_filled()
             before = source.report()
             bench.supply.wipe()
-            source.begin_anew()
+            source.restart()
             assert source.report().state is SourceState.STARTING
             with pytest.raises(NoHealthySource):
                 await bench.broker.draw("web01", 32, DrawClass.FULL)
@@ -100,7 +100,7 @@ def test_a_source_that_is_closed_stays_closed() -> None:
         driver = ScriptedSource("stick")
         bench = Workbench(driver, capacity_bytes=4096)
         (source,) = bench.sources
-        source.begin_anew()
+        source.restart()
         assert source.report().state is SourceState.OFF
 
     run_virtually(run())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.errors import ConfigError
-from drawwell.host.openssl import CONFIGURATION, insist_on_post_quantum, offered
+from drawwell.host.openssl import CONFIGURATION, offered, require_post_quantum
 
 PROGRAM = (sys.executable, "-c", "from drawwell.host.openssl import offered; print(*offered())")
 NEW, OLD = (3, 5, 0, 0, 0), (3, 4, 9, 0, 0)
@@ -18,15 +18,13 @@ class _BegunAnewError(Exception):
     pass
 
 
-def begin_anew(program: str, words: list[str], environ: dict[str, str]) -> None:
+def restart(program: str, words: list[str], environ: dict[str, str]) -> None:
     assert program == words[0] == sys.executable
     raise _BegunAnewError(environ["OPENSSL_CONF"])
 
 
-def insist(version: tuple[int, ...], *groups: str, environ: dict[str, str] | None = None) -> None:
-    insist_on_post_quantum(
-        version=version, groups=lambda: groups, environ=environ or {}, begin_anew=begin_anew
-    )
+def require(version: tuple[int, ...], *groups: str, environ: dict[str, str] | None = None) -> None:
+    require_post_quantum(version=version, groups=lambda: groups, environ=environ or {}, restart=restart)
 
 
 def test_the_configuration_that_is_shipped_names_one_group_and_no_aes_128() -> None:
@@ -51,25 +49,25 @@ def test_a_configuration_of_that_form_is_in_force_here(tmp_path: Path) -> None:
 
 def test_a_process_that_offers_nothing_else_goes_on() -> None:
     """When the hello names X25519MLKEM768 alone, there is nothing to do, whoever configured it."""
-    insist(NEW, "X25519MLKEM768")
+    require(NEW, "X25519MLKEM768")
 
 
 def test_a_process_that_offers_more_begins_anew_with_the_configuration() -> None:
     """With an OpenSSL that has the group, the same command is run again with OPENSSL_CONF set."""
     with pytest.raises(_BegunAnewError, match=r"post-quantum\.cnf"):
-        insist(NEW, "X25519MLKEM768", "x25519", environ={"OPENSSL_CONF": "/etc/ssl/openssl.cnf"})
+        require(NEW, "X25519MLKEM768", "x25519", environ={"OPENSSL_CONF": "/etc/ssl/openssl.cnf"})
 
 
 def test_a_process_begins_anew_once() -> None:
     """When the configuration is named and still not in force, that is a fault and no loop."""
     with pytest.raises(ConfigError, match="offers x25519"):
-        insist(NEW, "x25519", environ={"OPENSSL_CONF": CONFIGURATION})
+        require(NEW, "x25519", environ={"OPENSSL_CONF": CONFIGURATION})
 
 
 def test_an_openssl_without_the_group_is_refused() -> None:
     """Before 3.5 the configuration would be passed over in silence, so nothing is started."""
     with pytest.raises(ConfigError, match=r"OpenSSL 3\.5 or later") as refused:
-        insist(OLD, "x25519")
+        require(OLD, "x25519")
     assert refused.value.exit_code == 78
     assert "require_pq = false" in str(refused.value.hint)
 

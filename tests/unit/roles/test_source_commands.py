@@ -2,7 +2,7 @@
 
 import asyncio
 
-from drawwell.roles.source_commands import HUNG_S, Watched
+from drawwell.roles.source_commands import HUNG_S, WatchedDriver
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 
@@ -13,7 +13,7 @@ def test_a_driver_that_does_not_answer_is_not_alive() -> None:
     async def ask() -> list[bool]:
         driver, never = ScriptedSource(), asyncio.Event()
         driver.at_read.append(never)
-        watched = Watched(driver)
+        watched = WatchedDriver(driver)
         seen = [watched.alive]
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(watched.read(16))

@@ -6,7 +6,7 @@ import pytest
 
 from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
-from drawwell.roles.source_process import LoneSource, SourceWords
+from drawwell.roles.source_process import LoneSource, SourceStatusLine
 from drawwell.service.systemd import Manager
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
@@ -36,12 +36,12 @@ REPORT = SourceReport(
 )
 def test_the_status_line_says_what_is_so(report: SourceReport, rate: float, words: str) -> None:
     """Each state has its words, and a simulated source never looks real."""
-    assert SourceWords()(report, "", rate) == words
+    assert SourceStatusLine()(report, "", rate) == words
 
 
 def test_the_status_line_says_that_it_waits_for_a_broker() -> None:
     """A healthy source that nobody takes bytes of does not look like one that serves."""
-    assert SourceWords()(REPORT, "no broker", 0.0) == "healthy; waiting: no broker"
+    assert SourceStatusLine()(REPORT, "no broker", 0.0) == "healthy; waiting: no broker"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from drawwell.reports import BrokerReport, LedgerReport, SourceIdentity, SourceReport, SourceState
-from drawwell.service.status import BrokerWords
+from drawwell.service.status import BrokerStatusLine
 
 LEDGER = LedgerReport(0, 0, 0, 0, 0, 0, balanced=True)
 SOURCE = SourceReport(
@@ -17,7 +17,7 @@ BROKER = BrokerReport("well", "1", 1.0, True, "", 1, 1, 4096, 8192, 31_950.0, LE
 def words(report: BrokerReport, *consumers: str, served_for_s: float = 0.0) -> str:
     """What is said of `report`, `served_for_s` after the broker was well."""
     now = [0.0]
-    said = BrokerWords(lambda: report, lambda: frozenset(consumers), lambda: now[0])
+    said = BrokerStatusLine(lambda: report, lambda: frozenset(consumers), lambda: now[0])
     now[0] = served_for_s
     return said()
 

@@ -12,7 +12,7 @@ from drawwell.onerng.verify import SIMULATOR, verify_dump
 from drawwell.reports import Firmware
 from drawwell.simulator.device import POOL_BYTES, Pool, SimulatedOneRng
 from drawwell.simulator.firmware_image import simulated_dump
-from drawwell.simulator.noise import AVALANCHE_ONES, RF_ONES, Fault, SimulatedNoise, biased
+from drawwell.simulator.noise import AVALANCHE_ONES, RF_ONES, SimulatedFault, SimulatedNoise, biased
 
 HARDWARE_ID = bytes(range(16))
 
@@ -104,7 +104,7 @@ def test_the_rate_is_kept() -> None:
 def test_a_slow_device_gives_500_bytes_a_second() -> None:
     """Fault ``slow`` holds at any rate, unthrottled too."""
     made = device()
-    made.fault = Fault.SLOW
+    made.fault = SimulatedFault.SLOW
     made.receive(b"cmdO")
     for tick in range(1, 101):
         made.advance(tick / 10)
@@ -201,7 +201,7 @@ def test_a_dump_is_verified_whatever_pieces_it_comes_in() -> None:
 def test_bad_firmware_is_not_verified() -> None:
     """Fault ``bad-firmware`` changes one byte of the code."""
     made = device()
-    made.fault = Fault.BAD_FIRMWARE
+    made.fault = SimulatedFault.BAD_FIRMWARE
     made.receive(b"cmd4cmdwcmdXcmdO")
     assert verify_dump(everything(made), SIMULATOR).outcome is Firmware.NOT_VERIFIED
 
@@ -209,7 +209,7 @@ def test_bad_firmware_is_not_verified() -> None:
 def test_a_silent_device_sends_nothing() -> None:
     """Fault ``silent`` answers no question and gives no noise."""
     made = device()
-    made.fault = Fault.SILENT
+    made.fault = SimulatedFault.SILENT
     made.receive(b"cmdOcmdv")
     assert made.transmit(4096) == b""
 
@@ -223,7 +223,7 @@ def test_the_same_seed_gives_the_same_noise() -> None:
     assert other.transmit(65_536) != whole
 
 
-def noise_in(mode: int, *, version: int = 3, fault: Fault = Fault.NONE) -> bytes:
+def noise_in(mode: int, *, version: int = 3, fault: SimulatedFault = SimulatedFault.NONE) -> bytes:
     return SimulatedNoise(random.Random(7).randbytes, version=version).take(200_000, Mode(mode), fault)
 
 
@@ -249,18 +249,18 @@ def test_a_mode_without_source_gives_no_noise(mode: int) -> None:
 
 def test_faults_are_what_they_are_called() -> None:
     """In raw mode each fault of the noise shows as itself."""
-    assert set(noise_in(1, fault=Fault.STUCK)) == {0xA5}
-    assert set(noise_in(1, fault=Fault.ZEROS)) == {0}
-    assert noise_in(1, fault=Fault.COUNTER)[:300] == bytes(range(256)) + bytes(range(44))
-    assert ones(noise_in(1, fault=Fault.BIASED)) == pytest.approx(0.75, abs=0.002)
-    loop = noise_in(1, fault=Fault.LOOP)
+    assert set(noise_in(1, fault=SimulatedFault.STUCK)) == {0xA5}
+    assert set(noise_in(1, fault=SimulatedFault.ZEROS)) == {0}
+    assert noise_in(1, fault=SimulatedFault.COUNTER)[:300] == bytes(range(256)) + bytes(range(44))
+    assert ones(noise_in(1, fault=SimulatedFault.BIASED)) == pytest.approx(0.75, abs=0.002)
+    loop = noise_in(1, fault=SimulatedFault.LOOP)
     assert loop[4096:] == loop[:-4096]
     assert loop[1:4096] != loop[:4095]
 
 
 def test_the_whitener_hides_a_stuck_source() -> None:
     """With the whitener on, a stuck source looks alive: why drawwell reads raw noise."""
-    assert len(set(noise_in(0, fault=Fault.STUCK))) > 100
+    assert len(set(noise_in(0, fault=SimulatedFault.STUCK))) > 100
 
 
 @pytest.mark.parametrize("probability", [AVALANCHE_ONES, RF_ONES])

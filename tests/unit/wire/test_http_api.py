@@ -8,7 +8,7 @@ import pytest
 
 from drawwell import errors
 from drawwell.entropy.blocks import DrawClass, Grant
-from drawwell.wire.http_answers import Answer, refusal
+from drawwell.wire.http_answers import HttpResponse, refusal
 from drawwell.wire.http_api import ROUTES, read
 from drawwell.wire.http_formats import FORMATS, accepted
 from drawwell.wire.http_route import CallAsk, DrawAsk
@@ -29,7 +29,7 @@ def drawn(target: str, **how) -> DrawAsk:
 
 
 def problem_of(answer) -> dict:
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, HttpResponse)
     assert answer.content_type == "application/problem+json"
     found = json.loads(answer.body)
     assert found["status"] == answer.status

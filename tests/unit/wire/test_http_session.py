@@ -2,7 +2,7 @@
 
 import pytest
 
-from drawwell.wire.http_answers import Answer, text_answer
+from drawwell.wire.http_answers import HttpResponse, text_answer
 from drawwell.wire.http_session import MAX_BODY_BYTES, MAX_HEAD_BYTES, HttpRequest, HttpSession
 
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
@@ -110,7 +110,7 @@ def test_what_is_no_request_is_answered_and_ends_it(data: bytes, status: int) ->
     talk = session(data)
     answer = talk.next_request()
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, HttpResponse)
     assert answer.status == status
     talk.answer(answer, DATE)
     assert talk.closing

@@ -87,9 +87,9 @@ from pathlib import Path
 authority = PaperAuthority(Path({str(tmp_path)!r}))
 server = tls.TlsLayer(server_context(*authority.server("localhost")))
 client = tls.TlsLayer(client_context(*authority.client("web01")), server_name="localhost")
-strict = tls.insist_on_strength
+strict = tls.require_strength
 judged = {{"client": server, "broker": client}}[{weak!r}]
-tls.insist_on_strength = lambda one: strict(one) if one is judged._tls else None
+tls.require_strength = lambda one: strict(one) if one is judged._tls else None
 client.start()
 try:
     while data := client.data_to_send():

@@ -8,7 +8,7 @@ from drawwell.errors import DrawwellError, LocalProtocolError, RemoteProtocolErr
 from drawwell.wire import limits
 from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
 from drawwell.wire.refusals import REFUSAL_CODES, to_error, to_refusal
-from drawwell.wire.session import RECEIVES, SENDS, ClientSession, Role, ServerSession, State
+from drawwell.wire.session import RECEIVES, SENDS, ClientSession, ServerSession, Side, State
 
 
 class ConnectionPair:
@@ -290,7 +290,7 @@ def test_every_frame_outside_of_its_state_is_an_error_at_its_first_byte() -> Non
 
 def test_tables_of_both_ends_fit_each_other() -> None:
     """Whatever one end may say in the open state, the other expects."""
-    for speaker, listener in ((Role.BROKER, Role.CLIENT), (Role.CLIENT, Role.BROKER)):
+    for speaker, listener in ((Side.BROKER, Side.CLIENT), (Side.CLIENT, Side.BROKER)):
         assert SENDS[speaker, State.OPEN] == RECEIVES[listener, State.OPEN]
 
 
@@ -311,11 +311,11 @@ def test_ids_begin_anew_without_meeting_an_open_one() -> None:
     assert [client.draw(32, DrawClass.FULL)[0] for _ in range(2)] == [limits.MAX_REQUEST_ID, 2]
 
 
-def _session_in(role: Role, state: State) -> ClientSession | ServerSession:
+def _session_in(role: Side, state: State) -> ClientSession | ServerSession:
     pair = ConnectionPair(opened=state is State.OPEN)
     if state is State.GREETED:
         pair.to_server(pair.client.hello())
-    session = pair.client if role is Role.CLIENT else pair.server
+    session = pair.client if role is Side.CLIENT else pair.server
     assert session.state is state
     return session
 

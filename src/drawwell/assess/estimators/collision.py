@@ -8,12 +8,12 @@ is 5/2 or more there is no such p and the estimate is 1 bit.
 
 import math
 
-from drawwell.assess.estimators.outcome import Z_ALPHA, Outcome, bits_of
+from drawwell.assess.estimators.outcome import Z_ALPHA, EstimatorResult, bits_of
 from drawwell.assess.jit import kernel
 from drawwell.assess.samples import Symbols
 
 
-def collision(bits: Symbols) -> Outcome:
+def collision(bits: Symbols) -> EstimatorResult:
     """Over bits, shape (n,)."""
     read, collisions = _collisions(bits, bits.size)
     threes = read - 2 * collisions
@@ -23,7 +23,7 @@ def collision(bits: Symbols) -> Outcome:
     bound = max(2.0, mean - Z_ALPHA * sigma / math.sqrt(collisions))
     details = {"collisions": collisions, "mean": mean, "sigma": sigma, "mean_bound": bound}
     p = 0.5 + math.sqrt(1.25 - 0.5 * bound) if bound < 2.5 else 0.5
-    return Outcome(bits_of(p), p, details)
+    return EstimatorResult(bits_of(p), p, details)
 
 
 @kernel

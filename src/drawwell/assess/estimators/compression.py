@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from drawwell.assess.estimators.outcome import Z_ALPHA, Outcome, bits_of
+from drawwell.assess.estimators.outcome import Z_ALPHA, EstimatorResult, bits_of
 from drawwell.assess.samples import Symbols
 
 _BLOCK: Final = 6
@@ -30,18 +30,18 @@ _NEGLIGIBLE: Final = 60.0
 """Powers below e^-60 change nothing in double precision."""
 
 
-def compression(bits: Symbols) -> Outcome:
+def compression(bits: Symbols) -> EstimatorResult:
     """Over bits, shape (n,); None below 6,006 bits."""
     blocks = bits.size // _BLOCK
     if blocks <= _WARM_UP + 1:
-        return Outcome(None)
+        return EstimatorResult(None)
     counted = blocks - _WARM_UP
     mean, square = _moments(_distances(_packed(bits, blocks)), counted)
     sigma = 0.5907 * math.sqrt(max(0.0, square / (counted - 1.0) - mean * mean))
     bound = mean - Z_ALPHA * sigma / math.sqrt(counted)
     p = _Expectation(blocks).solve(bound)
     details = {"mean": mean, "sigma": sigma, "mean_bound": bound}
-    return Outcome(bits_of(p) / _BLOCK, p, details)
+    return EstimatorResult(bits_of(p) / _BLOCK, p, details)
 
 
 def _packed(bits: Symbols, blocks: int) -> Symbols:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from drawwell.assess.estimators.outcome import Outcome
+from drawwell.assess.estimators.outcome import EstimatorResult
 from drawwell.assess.estimators.prediction import Contest
 from drawwell.assess.jit import COMPILED, count_ones, kernel
 from drawwell.assess.samples import Symbols
@@ -23,7 +23,7 @@ _LAGS: Final = 128
 _BLOCK: Final = 4096 if COMPILED else 1024
 
 
-def lag(symbols: Symbols, k: int) -> Outcome:
+def lag(symbols: Symbols, k: int) -> EstimatorResult:
     """Over symbols 0 to k - 1, shape (n,)."""
     contest = Contest.of(_LAGS)
     if k == 2 and COMPILED:

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from drawwell.assess.estimators.outcome import Outcome
+from drawwell.assess.estimators.outcome import EstimatorResult
 from drawwell.assess.estimators.prediction import BLOCK, HIT, MISS, Contest
 from drawwell.assess.jit import kernel
 from drawwell.assess.samples import Symbols
@@ -24,7 +24,7 @@ _CONTEXTS: Final = 65_536
 """Section 6.3.10, step 1: the most that the dictionary may hold."""
 
 
-def lz78y(symbols: Symbols, k: int) -> Outcome:
+def lz78y(symbols: Symbols, k: int) -> EstimatorResult:
     """Over symbols 0 to k - 1, shape (n,)."""
     model = _BitDictionary(symbols) if k == 2 else _SymbolDictionary(symbols, k)
     contest = Contest.of(1)

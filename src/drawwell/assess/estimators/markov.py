@@ -8,13 +8,13 @@ import math
 
 import numpy as np
 
-from drawwell.assess.estimators.outcome import Outcome
+from drawwell.assess.estimators.outcome import EstimatorResult
 from drawwell.assess.samples import Symbols
 
 _LENGTH = 128
 
 
-def markov(bits: Symbols) -> Outcome:
+def markov(bits: Symbols) -> EstimatorResult:
     """Over bits, shape (n,)."""
     zeros = (bits.size - int(np.count_nonzero(bits))) / bits.size
     first = (zeros, 1.0 - zeros)
@@ -33,7 +33,7 @@ def markov(bits: Symbols) -> Outcome:
             cost = -math.log2(first[start]) - sum(times * math.log2(step[a][b]) for a, b, times in moves)
             least = min(least, cost)
     details = {"p_0": first[0], "p_1": first[1]} | {f"p_{a}{b}": step[a][b] for a in (0, 1) for b in (0, 1)}
-    return Outcome(min(least / _LENGTH, 1.0) + 0.0, None, details)
+    return EstimatorResult(min(least / _LENGTH, 1.0) + 0.0, None, details)
 
 
 def _pairs(bits: Symbols) -> list[list[int]]:

@@ -5,14 +5,14 @@ p-hat = count of the mode / L; min-entropy = -log2 of its 99 % upper bound. Prog
 
 import numpy as np
 
-from drawwell.assess.estimators.outcome import Outcome, bits_of, upper_bound
+from drawwell.assess.estimators.outcome import EstimatorResult, bits_of, upper_bound
 from drawwell.assess.samples import Symbols
 
 
-def most_common_value(symbols: Symbols, k: int) -> Outcome:
+def most_common_value(symbols: Symbols, k: int) -> EstimatorResult:
     """Over symbols 0 to k - 1, shape (n,)."""
     ones = int(np.count_nonzero(symbols))
     mode = max(ones, symbols.size - ones) if k == 2 else int(np.bincount(symbols).max())
     p_hat = mode / symbols.size
     p_u = upper_bound(p_hat, symbols.size)
-    return Outcome(bits_of(p_u), p_u, {"mode": mode, "p_hat": p_hat})
+    return EstimatorResult(bits_of(p_u), p_u, {"mode": mode, "p_hat": p_hat})

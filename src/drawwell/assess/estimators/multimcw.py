@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from drawwell.assess.estimators.outcome import Outcome
+from drawwell.assess.estimators.outcome import EstimatorResult
 from drawwell.assess.estimators.prediction import BLOCK, MISS, Contest
 from drawwell.assess.jit import kernel
 from drawwell.assess.samples import Symbols
@@ -17,10 +17,10 @@ from drawwell.assess.samples import Symbols
 _WINDOWS: Final = (63, 255, 1023, 4095)
 
 
-def multi_mcw(symbols: Symbols, k: int) -> Outcome:
+def multi_mcw(symbols: Symbols, k: int) -> EstimatorResult:
     """Over symbols 0 to k - 1, shape (n,); None below 4,096 symbols."""
     if symbols.size <= _WINDOWS[-1]:
-        return Outcome(None)
+        return EstimatorResult(None)
     windows = np.array(_WINDOWS)
     marks = np.zeros((windows.size, BLOCK), dtype=np.uint8)
     counts = np.zeros((windows.size, k), dtype=np.int64)

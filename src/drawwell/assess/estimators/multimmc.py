@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from drawwell.assess.estimators.outcome import Outcome
+from drawwell.assess.estimators.outcome import EstimatorResult
 from drawwell.assess.estimators.prediction import BLOCK, HIT, MISS, SILENT, Contest
 from drawwell.assess.jit import kernel
 from drawwell.assess.samples import Symbols
@@ -20,7 +20,7 @@ _PAIRS: Final = 100_000
 """Section 6.3.9, step 1: the most that one model may hold."""
 
 
-def multi_mmc(symbols: Symbols, k: int) -> Outcome:
+def multi_mmc(symbols: Symbols, k: int) -> EstimatorResult:
     """Over symbols 0 to k - 1, shape (n,)."""
     model = _BitModel(symbols) if k == 2 else _SymbolModel(symbols, k)
     contest = Contest.of(_DEPTHS)

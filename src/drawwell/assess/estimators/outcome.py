@@ -11,7 +11,7 @@ Z_ALPHA: Final = 2.5758293035489008
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EstimatorResult:
     """Min-entropy in bits per symbol, None when the data are too short; the probability it comes from."""
 
     min_entropy: float | None

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from drawwell.assess.estimators.outcome import Outcome, bits_of, upper_bound
+from drawwell.assess.estimators.outcome import EstimatorResult, bits_of, upper_bound
 from drawwell.assess.jit import COMPILED, kernel
 
 MISS: Final = 0
@@ -83,12 +83,12 @@ class Contest:
         self.state[2] = runs[-1]
         self.state[3] = max(self.state[3], runs.max())
 
-    def outcome(self, predictions: int, symbols: int) -> Outcome:
+    def outcome(self, predictions: int, symbols: int) -> EstimatorResult:
         """The estimate after `predictions` over an alphabet of `symbols`."""
         return estimate(int(self.state[1]), predictions, int(self.state[3]), symbols)
 
 
-def estimate(correct: int, predictions: int, longest_run: int, symbols: int) -> Outcome:
+def estimate(correct: int, predictions: int, longest_run: int, symbols: int) -> EstimatorResult:
     """Min-entropy from C, N, r - 1 and k."""
     share = correct / predictions
     bound = upper_bound(share, predictions) if correct else 1.0 - 0.01 ** (1.0 / predictions)
@@ -98,7 +98,7 @@ def estimate(correct: int, predictions: int, longest_run: int, symbols: int) -> 
     if p < 1.0 and _log_chance(p, run, predictions) > _LOG_ALPHA:
         p = _local(p, run, predictions)
         details["p_local"] = p
-    return Outcome(bits_of(p), p, details)
+    return EstimatorResult(bits_of(p), p, details)
 
 
 def _local(low: float, run: int, predictions: int) -> float:

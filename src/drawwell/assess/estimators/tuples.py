@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from drawwell.assess.estimators.outcome import Outcome
+from drawwell.assess.estimators.outcome import EstimatorResult
 from drawwell.assess.jit import kernel
 from drawwell.assess.results import Number
 from drawwell.assess.samples import Symbols
@@ -33,7 +33,7 @@ _NEAR: Final = 1.0 + 1e-13
 """Logarithms of powers are negative; these are within rounding of the greatest."""
 
 
-def tuples(symbols: Symbols) -> tuple[Outcome, Outcome]:
+def tuples(symbols: Symbols) -> tuple[EstimatorResult, EstimatorResult]:
     """The t-tuple and the LRS estimate over symbols of any alphabet, shape (n,)."""
     most, pairs = _counts(symbols)
     size, longest = symbols.size, most.size - 2
@@ -70,16 +70,16 @@ def _bound(
     size: int,
     total: Callable[[Numbers, int], Numbers],
     details: dict[str, Number],
-) -> Outcome:
+) -> EstimatorResult:
     """Of (count / total)^(1 / length) the greatest, and its upper bound, in extended precision."""
     if not lengths:
-        return Outcome(None)
+        return EstimatorResult(None)
     length = _nearly_greatest(counts, lengths, size, total)
     one = np.longdouble(1)
     share = counts[length].astype(np.longdouble) / total(length, size).astype(np.longdouble)
     p_hat = np.max(share ** (one / length.astype(np.longdouble)))
     p_u = min(one, p_hat + _Z_ALPHA * np.sqrt(p_hat * (one - p_hat) / np.longdouble(size - 1)))
-    return Outcome(float(0 - np.log2(p_u)), float(p_u), details | {"p_hat": float(p_hat)})
+    return EstimatorResult(float(0 - np.log2(p_u)), float(p_u), details | {"p_hat": float(p_hat)})
 
 
 def _nearly_greatest(

@@ -37,7 +37,7 @@ _NIBBLES: Final = _BITS // 4
 
 
 @dataclass(slots=True)
-class Tally:
+class VerdictTally:
     """Verdicts counted: blocks passed, blocks failed, and how often each test failed."""
 
     successes: int = 0

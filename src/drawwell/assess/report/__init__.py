@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from drawwell.assess.ais31 import Ais31Result
 from drawwell.assess.health_run import HealthRun, Margin
 from drawwell.assess.iid import IidResult
-from drawwell.assess.report.findings import Finding
+from drawwell.assess.report.findings import ReportFinding
 from drawwell.assess.report.picture import Picture
 from drawwell.assess.restart import RestartResult
 from drawwell.assess.results import NonIidResult
@@ -43,4 +43,4 @@ class Assessment(Report):
     health: HealthRun | None
     margins: tuple[Margin, ...]
     picture: Picture
-    findings: tuple[Finding, ...]
+    findings: tuple[ReportFinding, ...]

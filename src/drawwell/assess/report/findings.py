@@ -25,7 +25,7 @@ _NEXT_TO_NOTHING: Final = 0.05  # bits a sample
 
 
 @dataclass(frozen=True, slots=True)
-class Finding(Report):
+class ReportFinding(Report):
     """One sentence, and whether it is good, to be noted, or bad."""
 
     level: str
@@ -42,7 +42,7 @@ def findings_of(
     iid: IidResult | None,
     restart: RestartResult | None,
     ais31: Ais31Result | None,
-) -> tuple[Finding, ...]:
+) -> tuple[ReportFinding, ...]:
     """Say what was found, the worst first."""  # fmt: skip
     found = [
         *_of_identity(identity),
@@ -52,7 +52,7 @@ def findings_of(
         *(_of_iid(iid) if iid else ()),
         *(_of_ais31(ais31) if ais31 else ()),
         *_of_picture(picture),
-        *(Finding(NOTE, note) for note in non_iid.notes),
+        *(ReportFinding(NOTE, note) for note in non_iid.notes),
     ]
     order = {BAD: 0, GOOD: 1, NOTE: 2}
     return tuple(sorted(found, key=lambda finding: order[finding.level]))
@@ -74,76 +74,80 @@ def bits_words(result: NonIidResult) -> str:
     return "1 bit" if result.bits_per_sample == 1 else f"{result.bits_per_sample} bits"
 
 
-def _of_identity(identity: SourceIdentity | None) -> Iterator[Finding]:
+def _of_identity(identity: SourceIdentity | None) -> Iterator[ReportFinding]:
     if identity is None:
         return
     if identity.simulated:
-        yield Finding(NOTE, "This is a simulated device: the figures say nothing about any hardware.")
+        yield ReportFinding(NOTE, "This is a simulated device: the figures say nothing about any hardware.")
     if identity.firmware is Firmware.NOT_VERIFIED:
-        yield Finding(BAD, f"The firmware is not verified: {identity.firmware_detail or 'no reason known'}.")
+        yield ReportFinding(
+            BAD, f"The firmware is not verified: {identity.firmware_detail or 'no reason known'}."
+        )
     elif identity.firmware is Firmware.VERIFIED:
-        yield Finding(GOOD, "The signature of the firmware image is right, as the device reports that image.")
+        yield ReportFinding(
+            GOOD, "The signature of the firmware image is right, as the device reports that image."
+        )
     if identity.noise != "raw noise":
-        yield Finding(
+        yield ReportFinding(
             NOTE, f"What was judged is {identity.noise}: a generator passes every statistical test, so this"
             " bounds nothing from below.",
         )  # fmt: skip
 
 
-def _of_entropy(result: NonIidResult, claim: float | None) -> Iterator[Finding]:
+def _of_entropy(result: NonIidResult, claim: float | None) -> Iterator[ReportFinding]:
     words = f"A sample of {bits_words(result)} holds {result.min_entropy:.3f} bits of min-entropy"
     if result.min_entropy < _NEXT_TO_NOTHING:
-        yield Finding(BAD, f"{words}: next to nothing. What comes can be predicted from what came.")
+        yield ReportFinding(BAD, f"{words}: next to nothing. What comes can be predicted from what came.")
     elif claim is None:
-        yield Finding(NOTE, f"{words}; nothing is claimed to compare it with.")
+        yield ReportFinding(NOTE, f"{words}; nothing is claimed to compare it with.")
     elif result.min_entropy >= claim:
-        yield Finding(GOOD, f"{words}, which bears out the claim of {claim:g}.")
+        yield ReportFinding(GOOD, f"{words}, which bears out the claim of {claim:g}.")
     else:
-        yield Finding(
+        yield ReportFinding(
             BAD, f"{words}, less than the claim of {claim:g}: set min_entropy to"
             f" {math.floor(10 * result.min_entropy) / 10:g} or less, and find out why.",
         )  # fmt: skip
     ceiling = result.ceiling
     if ceiling and result.min_entropy > 0.97 * ceiling.low:
-        yield Finding(GOOD, f"{ceiling_words(result)} This one is as good as that.")
+        yield ReportFinding(GOOD, f"{ceiling_words(result)} This one is as good as that.")
     elif ceiling:
         part = result.min_entropy / ceiling.min_entropy
-        yield Finding(NOTE, f"{ceiling_words(result)} This one reaches {part:.0%} of that.")
+        yield ReportFinding(NOTE, f"{ceiling_words(result)} This one reaches {part:.0%} of that.")
 
 
-def _of_health(run: HealthRun) -> Iterator[Finding]:
+def _of_health(run: HealthRun) -> Iterator[ReportFinding]:
     fired = [event for event in run.events if event.kind in {"intermittent", "permanent"}]
     if fired:
         first = fired[0]
-        yield Finding(
+        yield ReportFinding(
             BAD, f"The daemon's health tests fired, first at sample {first.sample:,}: {first.words}."
         )  # fmt: skip
         return
     nearest = max(run.tests, key=lambda test: test.worst_count / test.cutoff_intermittent)
-    yield Finding(
+    yield ReportFinding(
         GOOD, f"No health test of the daemon fires on these samples; the nearest, the {nearest.name} test of"
         f" {nearest.unit}s, counted {nearest.worst_count} of {nearest.cutoff_intermittent}.",
     )  # fmt: skip
 
 
-def _of_restart(result: RestartResult) -> Iterator[Finding]:
+def _of_restart(result: RestartResult) -> Iterator[ReportFinding]:
     if not result.sane:
-        yield Finding(
+        yield ReportFinding(
             BAD, f"Restarts repeat themselves: one value came {result.most} times in {result.most_in} of the"
             f" restart matrix, and chance explains {result.cutoff}.",
         )  # fmt: skip
     elif not result.passed:
-        yield Finding(BAD, "The restart matrix holds less than half of the estimated min-entropy.")
+        yield ReportFinding(BAD, "The restart matrix holds less than half of the estimated min-entropy.")
     else:
-        yield Finding(
+        yield ReportFinding(
             GOOD,
             f"Each restart starts afresh: {result.min_entropy:.3f} bits a sample stand after the restart tests.",
         )
 
 
-def _of_iid(result: IidResult) -> Iterator[Finding]:
+def _of_iid(result: IidResult) -> Iterator[ReportFinding]:
     if result.passed:
-        yield Finding(
+        yield ReportFinding(
             GOOD, "Nothing contradicts independent, identically distributed samples; only who knows how they are"
             " made may claim it.",
         )  # fmt: skip
@@ -158,33 +162,37 @@ def _of_iid(result: IidResult) -> Iterator[Finding]:
             )
             if not passed
         ]
-        yield Finding(
+        yield ReportFinding(
             NOTE, f"The samples are not independent and identically distributed ({', '.join(failed)}); the"
             " estimators of the non-IID track allow for that.",
         )  # fmt: skip
 
 
-def _of_ais31(result: Ais31Result) -> Iterator[Finding]:
+def _of_ais31(result: Ais31Result) -> Iterator[ReportFinding]:
     failed = [test.name for test in result.trials[-1] if not test.passed]
     if failed:
-        yield Finding(
+        yield ReportFinding(
             NOTE, f"The AIS 20/31 suite for internal random numbers fails on the raw bits ({', '.join(failed)}),"
             " as raw noise often does; conditioned output is what must pass.",
         )  # fmt: skip
     else:
-        yield Finding(GOOD, "The raw bits pass the statistical suite of AIS 20/31 version 3.0 as they are.")
+        yield ReportFinding(
+            GOOD, "The raw bits pass the statistical suite of AIS 20/31 version 3.0 as they are."
+        )
 
 
-def _of_picture(picture: Picture) -> Iterator[Finding]:
+def _of_picture(picture: Picture) -> Iterator[ReportFinding]:
     share, sigma = picture.ones / picture.bits, 0.5 / math.sqrt(picture.bits)
     if abs(share - 0.5) > 3.3 * sigma:
-        yield Finding(
+        yield ReportFinding(
             NOTE, f"{share:.3%} of the bits are ones: a lean that chance does not explain and conditioning removes."
         )  # fmt: skip
     else:
-        yield Finding(GOOD, f"{share:.3%} of the bits are ones, as chance has it.")
+        yield ReportFinding(GOOD, f"{share:.3%} of the bits are ones, as chance has it.")
     if picture.chi2_p < CHANCE:
-        yield Finding(NOTE, "The values do not come equally often; min-entropy counts the most frequent one.")
+        yield ReportFinding(
+            NOTE, "The values do not come equally often; min-entropy counts the most frequent one."
+        )
     beyond = [
         lag
         for lag, value in enumerate(picture.autocorrelation, 1)
@@ -192,11 +200,13 @@ def _of_picture(picture: Picture) -> Iterator[Finding]:
     ]
     if beyond:
         lags = ", ".join(map(str, beyond[:8])) + (", …" if len(beyond) > 8 else "")
-        yield Finding(
+        yield ReportFinding(
             NOTE, f"Bits are related to those {lags} places before them, more than chance explains."
         )
     else:
-        yield Finding(GOOD, f"No bit is related to any of the {len(picture.autocorrelation)} before it.")
+        yield ReportFinding(
+            GOOD, f"No bit is related to any of the {len(picture.autocorrelation)} before it."
+        )
 
 
 def autocorrelation_band(picture: Picture) -> float:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from drawwell.assess.fips140.blocks import Tally
+from drawwell.assess.fips140.blocks import VerdictTally
 from drawwell.assess.fips140.verdict import BLOCK_BYTES
 
 PREFIX: Final = "rngtest: "
@@ -55,7 +55,7 @@ class Summary:
     """What was judged, for people."""
     pipe: bool
     started: float
-    tally: Tally = field(default_factory=Tally)
+    tally: VerdictTally = field(default_factory=VerdictTally)
     received_bytes: int = 0
     sent_bytes: int = 0
     input: Speed = field(default_factory=Speed)

@@ -14,7 +14,7 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, Refused, SourceUnavailable
 
 if TYPE_CHECKING:
-    from drawwell.roles.run import Process
+    from drawwell.roles.run import RunProcess
     from drawwell.simulator.pty import PtyDevice
 
 CONFIGURATION = """\
@@ -89,13 +89,13 @@ class Demo:
     async def run(self) -> None:
         """Do the main job."""
         from drawwell.config.load import load
-        from drawwell.roles.run import Process
+        from drawwell.roles.run import RunProcess
         from drawwell.simulator.pty import PtyDevice
 
         path = self._write_configuration()
         async with PtyDevice(os.path.join(self._folder, "onerng")) as device:
             self._out.say(f"a simulated OneRNG is plugged in at {device.node}")
-            process = Process(load(path), lambda: load(path), consumers=False)
+            process = RunProcess(load(path), lambda: load(path), consumers=False)
             stop = asyncio.Event()
             async with asyncio.TaskGroup() as group:
                 group.create_task(process.run(stop))
@@ -111,7 +111,7 @@ class Demo:
             file.write(CONFIGURATION.format(folder=self._folder, tls_port=tls_port, enrol_port=enrol_port))
         return path
 
-    async def _main_job(self, process: "Process", device: "PtyDevice") -> None:
+    async def _main_job(self, process: "RunProcess", device: "PtyDevice") -> None:
         from drawwell.cli.demo.view import View
 
         assert process.station is not None  # noqa: S101  the configuration has a source
@@ -148,7 +148,7 @@ class Demo:
                 await asyncio.sleep(0.1)
         self._out.say("simulated stick: firmware checked, start-up tests passed, healthy")
 
-    async def _enrol(self, process: "Process", name: str, rate: str, quota: str, piece_bytes: int) -> None:
+    async def _enrol(self, process: "RunProcess", name: str, rate: str, quota: str, piece_bytes: int) -> None:
         """Invite over the control socket, then join as the other machine would."""
         from drawwell.config.values import parse_host_port
         from drawwell.crypto.tokens import parse_token

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from drawwell.assess.fips140.blocks import BlockTester, Tally
+from drawwell.assess.fips140.blocks import BlockTester, VerdictTally
 from drawwell.assess.fips140.verdict import BLOCK_BYTES, WORD_BYTES
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError
@@ -86,7 +86,7 @@ class Proof:
 
     def fips(self, customers: Sequence["DemoConsumer"]) -> None:
         """FIPS 140-2 blocks, as rngtest judges them."""
-        tally = Tally()
+        tally = VerdictTally()
         for customer in customers:
             tester = BlockTester(bytes(customer.drawn[:WORD_BYTES]))
             for start in range(WORD_BYTES, len(customer.drawn) - BLOCK_BYTES + 1, BLOCK_BYTES):
@@ -154,11 +154,11 @@ async def _feed_kernel(folder: str) -> dict[str, Any]:
     from drawwell.config.defaults import LOCAL
     from drawwell.config.load import load
     from drawwell.links.memory import MemoryLink
-    from drawwell.roles.run import Process
+    from drawwell.roles.run import RunProcess
     from drawwell.sinks.kernel import KernelSink
 
     path = _kernel_configuration(folder)
-    process = Process(load(path), lambda: load(path), consumers=False)
+    process = RunProcess(load(path), lambda: load(path), consumers=False)
     assert process.station is not None  # noqa: S101
     broker, stop = process.station.broker, asyncio.Event()
     sink = KernelSink(credit_bits_per_byte=8.0, chunk_bytes=KERNEL_BYTES)

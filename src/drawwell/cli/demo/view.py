@@ -11,7 +11,7 @@ from drawwell.reports import as_json
 from drawwell.units import format_size
 
 if TYPE_CHECKING:
-    from drawwell.broker.broker import Broker
+    from drawwell.broker.broker import LocalBroker
     from drawwell.cli.demo.consumer import DemoConsumer
 
 LIVE_S = 0.25
@@ -21,7 +21,7 @@ PLAIN_S = 3.0
 class View:
     """Redraws a block of lines on a terminal; without one it prints a line now and then."""
 
-    def __init__(self, out: Output, broker: "Broker", customers: Sequence["DemoConsumer"]) -> None:
+    def __init__(self, out: Output, broker: "LocalBroker", customers: Sequence["DemoConsumer"]) -> None:
         self._out = out
         self._broker = broker
         self._customers = customers

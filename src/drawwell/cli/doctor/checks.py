@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.doctor import inside_guest, surroundings
-from drawwell.cli.doctor.finding import Finding
+from drawwell.cli.doctor.finding import DoctorFinding
 from drawwell.drivers.discovery import UsbDevice, discover
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
 from drawwell.host.holders import Holder, holders, is_ours
@@ -23,7 +23,7 @@ MODEM_MANAGER = "ModemManager"
 HWRNG = "/dev/hwrng"
 
 
-def examine(args: argparse.Namespace) -> Iterator[Finding]:
+def examine(args: argparse.Namespace) -> Iterator[DoctorFinding]:
     """Go through the whole chain."""
     kernel = kernel_facts()
     yield from _need(kernel)
@@ -53,35 +53,35 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
         yield from joined
 
 
-def _need(kernel: KernelFacts) -> Iterator[Finding]:
+def _need(kernel: KernelFacts) -> Iterator[DoctorFinding]:
     if kernel.small_pool and kernel.ready:
-        yield Finding(
+        yield DoctorFinding(
             "note", "need",
             "this kernel keeps itself seeded: ordinary programs here need nothing of all this. drawwell is for "
             "a source that you chose and can check, first boots and cloned machines, direct draws, and evidence",
         )  # fmt: skip
 
 
-def _kernel(kernel: KernelFacts) -> Iterator[Finding]:
-    yield Finding("good", "kernel", f"{kernel.release}: {kernel.meaning}")
+def _kernel(kernel: KernelFacts) -> Iterator[DoctorFinding]:
+    yield DoctorFinding("good", "kernel", f"{kernel.release}: {kernel.meaning}")
     if kernel.fips_enabled:
-        yield Finding(
+        yield DoctorFinding(
             "note", "kernel", "FIPS mode is on; feeding the pool does not make its generators any faster"
         )
     if kernel.container:
-        yield Finding(
+        yield DoctorFinding(
             "note", "container",
             f"this is a container ({kernel.container}): it shares the host's kernel and its pool",
             "Feed the kernel on the host, and draw here through the broker's Unix socket, mounted into the container.",
         )  # fmt: skip
     if not kernel.may_feed:
-        yield Finding(
+        yield DoctorFinding(
             "note", "privilege", "without CAP_SYS_ADMIN the kernel cannot be fed from here; drawing needs none",
             "Run as root where [kernel] feed = true.",
         )  # fmt: skip
 
 
-def _configuration(args: argparse.Namespace) -> "tuple[Config | None, tuple[Finding, ...]]":
+def _configuration(args: argparse.Namespace) -> "tuple[Config | None, tuple[DoctorFinding, ...]]":
     from drawwell.config.load import load
 
     try:
@@ -89,32 +89,36 @@ def _configuration(args: argparse.Namespace) -> "tuple[Config | None, tuple[Find
     except ConfigError as error:
         hint = error.hint or ""
         return None, tuple(
-            Finding("problem", "configuration", words, hint) for words in error.faults or (str(error),)
+            DoctorFinding("problem", "configuration", words, hint) for words in error.faults or (str(error),)
         )
     files = ", ".join(config.files) or "no file, everything is at its default"
     names = ", ".join(f"{source.name} ({source.driver})" for source in config.sources) or "none"
-    return config, (Finding("good", "configuration", f"{files}; sources: {names}"),)
+    return config, (DoctorFinding("good", "configuration", f"{files}; sources: {names}"),)
 
 
-def _devices(devices: tuple[UsbDevice, ...]) -> Iterator[Finding]:
+def _devices(devices: tuple[UsbDevice, ...]) -> Iterator[DoctorFinding]:
     if devices:
         seen = ", ".join(f"{device.kind} at {device.stable_name}" for device in devices)
-        yield Finding("good", "device", f"plugged in: {seen}")
+        yield DoctorFinding("good", "device", f"plugged in: {seen}")
     elif not os.path.isdir("/sys/bus/usb"):
-        yield Finding("note", "device", "this machine has no USB", "Name another source, such as /dev/hwrng.")
+        yield DoctorFinding(
+            "note", "device", "this machine has no USB", "Name another source, such as /dev/hwrng."
+        )
     else:
-        yield Finding(
+        yield DoctorFinding(
             "note", "device", "no noise source that drawwell knows is plugged in",
             "Plug it in and look at 'dmesg'; try everything without one: 'drawwell demo'.",
         )  # fmt: skip
 
 
-def _hwrng(config: "Config | None") -> Iterator[Finding]:
+def _hwrng(config: "Config | None") -> Iterator[DoctorFinding]:
     if not (hwrng := _current_hwrng()):
         return
     used = config is not None and any(os.path.realpath(each.path) == HWRNG for each in config.sources)
     hint = f'Use it: [[source]] name = "hwrng", driver = "chardev", path = "{HWRNG}", min_entropy = 1.0.'
-    yield Finding("good", "hwrng", f"{HWRNG} is {hwrng}, conditioned by its maker", "" if used else hint)
+    yield DoctorFinding(
+        "good", "hwrng", f"{HWRNG} is {hwrng}, conditioned by its maker", "" if used else hint
+    )
 
 
 def _current_hwrng() -> str:
@@ -136,51 +140,53 @@ def _configured_nodes(config: "Config", devices: tuple[UsbDevice, ...]) -> list[
     ]
 
 
-def _device(device: UsbDevice, *, running: bool) -> Iterator[Finding]:
+def _device(device: UsbDevice, *, running: bool) -> Iterator[DoctorFinding]:
     name = f"{device.kind} {device.stable_name}"
     if device.bound_driver not in {"", "usbfs"} and not device.path:  # usbfs: a virtual machine has it
-        yield Finding(
+        yield DoctorFinding(
             "note", name, f"the kernel's driver {device.bound_driver} has it, and no node of it is in this /dev",
             "In a container, pass the node in: see 'drawwell guest --help' on the host.",
         )  # fmt: skip
         return
     if not device.path:
-        yield Finding(
+        yield DoctorFinding(
             "problem", name, "no kernel driver has taken it, so it has no node",
             "Load it: 'modprobe cdc_acm'. A virtual machine that was handed the stick takes it away from here.",
         )  # fmt: skip
         return
-    yield Finding("good", name, f"driver {device.bound_driver}, node {device.path}")
+    yield DoctorFinding("good", name, f"driver {device.bound_driver}, node {device.path}")
     if running:
         yield from _held(name, device.path, [each for each in holders(device.path) if not is_ours(each)])
     else:
         yield from _node(name, device.path)
 
 
-def _node(name: str, path: str) -> Iterator[Finding]:
+def _node(name: str, path: str) -> Iterator[DoctorFinding]:
     if not os.path.exists(path):
-        yield Finding(
+        yield DoctorFinding(
             "problem", name, f"{path} is not there", "Plug it in, or mend the path in the configuration."
         )
         return
     if os.path.realpath(path).startswith("/dev/pts/"):
         name += " (simulated)"
     if not os.access(path, os.R_OK):
-        yield Finding("problem", name, f"{path} may not be opened by user {os.geteuid()}", _entry_hint(path))
+        yield DoctorFinding(
+            "problem", name, f"{path} may not be opened by user {os.geteuid()}", _entry_hint(path)
+        )
         return
     others = holders(path)
     yield from _held(name, path, others)
     if not others:
-        yield Finding(
+        yield DoctorFinding(
             "good", name, f"{path} may be opened, and nobody has it open",
             f"Look at its firmware and its noise: 'drawwell source verify {path}'.",
         )  # fmt: skip
 
 
-def _held(name: str, path: str, others: Iterable[Holder]) -> Iterator[Finding]:
+def _held(name: str, path: str, others: Iterable[Holder]) -> Iterator[DoctorFinding]:
     for holder in others:
         words = f"process {holder.pid} ({holder.name}) has {path} open"
-        yield Finding("problem", name, words, _hint_for(holder.name))
+        yield DoctorFinding("problem", name, words, _hint_for(holder.name))
 
 
 def _entry_hint(path: str) -> str:
@@ -220,24 +226,24 @@ def _broker_report(config: "Config") -> dict[str, Any] | None:
         return {"unanswered": str(error), "hint": error.hint or ""}
 
 
-def _broker(report: dict[str, Any] | None, start_hint: str) -> Iterator[Finding]:
+def _broker(report: dict[str, Any] | None, start_hint: str) -> Iterator[DoctorFinding]:
     if report is None:
-        yield Finding("note", "broker", "none runs here", start_hint)
+        yield DoctorFinding("note", "broker", "none runs here", start_hint)
         return
     if "unanswered" in report:
-        yield Finding("problem", "broker", report["unanswered"], report["hint"])
+        yield DoctorFinding("problem", "broker", report["unanswered"], report["hint"])
         return
     if "sources" not in report:
         level, words = ("good", "ready") if report["ready"] else ("problem", report["not_ready_because"])
-        yield Finding(
+        yield DoctorFinding(
             level, "broker", words, "Its owner is told more: ask as root or as the broker's own user."
         )
         return
     if report["ready"]:
         healthy = f"{report['healthy_sources']} of {len(report['sources'])} sources healthy"
-        yield Finding("good", "broker", f"ready, {healthy}")
+        yield DoctorFinding("good", "broker", f"ready, {healthy}")
     else:
-        yield Finding("problem", "broker", report["not_ready_because"], "See the sources below.")
+        yield DoctorFinding("problem", "broker", report["not_ready_because"], "See the sources below.")
     for source in report["sources"]:
         yield from _source(source)
 
@@ -253,22 +259,22 @@ def _start_hint(config: "Config", devices: tuple[UsbDevice, ...]) -> str:
     return "Start it: 'drawwell run'."
 
 
-def _source(source: dict[str, Any]) -> Iterator[Finding]:
+def _source(source: dict[str, Any]) -> Iterator[DoctorFinding]:
     identity = source["identity"]
     name = f"source {identity['name']}" + (" (simulated)" if identity["simulated"] else "")
     if source["paused"]:
-        yield Finding("note", name, "paused", f"Go on: 'drawwell onerng resume {identity['path']}'.")
+        yield DoctorFinding("note", name, "paused", f"Go on: 'drawwell onerng resume {identity['path']}'.")
     elif source["state"] == "healthy":
-        yield Finding("good", name, f"noise passes the health tests ({identity['noise']})")
+        yield DoctorFinding("good", name, f"noise passes the health tests ({identity['noise']})")
     else:
         words = f"{source['state']}: {source['last_error'] or 'start-up tests run'}"
-        yield Finding("problem", name, words, _STATE_HINTS[source["state"]].format(identity["name"]))
+        yield DoctorFinding("problem", name, words, _STATE_HINTS[source["state"]].format(identity["name"]))
     firmware = identity["firmware"]
     if firmware == Firmware.VERIFIED:
-        yield Finding("good", name, f"{firmware}; {identity['firmware_detail']}")
+        yield DoctorFinding("good", name, f"{firmware}; {identity['firmware_detail']}")
     elif firmware != Firmware.NOT_APPLICABLE and source["state"] != "off":
         hint = "Do not use it, unless the firmware is your own; 'drawwell onerng verify' asks again."
-        yield Finding("problem", name, f"firmware {firmware}: {identity['firmware_detail']}", hint)
+        yield DoctorFinding("problem", name, f"firmware {firmware}: {identity['firmware_detail']}", hint)
 
 
 _STATE_HINTS = {

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Iterator
 
-from drawwell.cli.doctor.finding import Finding
+from drawwell.cli.doctor.finding import DoctorFinding
 from drawwell.errors import DrawwellError
 from drawwell.guests import program
 from drawwell.guests.inside import probes
-from drawwell.guests.model import GuestFinding, Outcome, Verdict
+from drawwell.guests.model import GuestCommandResult, GuestFinding, GuestVerdict
 
 READ_S = 5.0
 
@@ -15,23 +15,23 @@ READ_S = 5.0
 class Here:
     """This machine, as an `Inside`."""
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
         """See `Inside`."""
         return program.run(argv, stdin=stdin, timeout_s=timeout_s)
 
 
-def machine() -> Iterator[Finding]:
+def machine() -> Iterator[DoctorFinding]:
     """Look at this virtual machine's way to randomness; what has no virtio-rng is told so, as a note."""
     try:
         yield from _looked()
     except DrawwellError as error:
-        yield Finding("note", "guest", f"this is a virtual machine, and {error}", error.hint or "")
+        yield DoctorFinding("note", "guest", f"this is a virtual machine, and {error}", error.hint or "")
 
 
-def _looked() -> Iterator[Finding]:
+def _looked() -> Iterator[DoctorFinding]:
     seen = probes.look(Here())
     if not seen.virtio_rng:
-        yield Finding(
+        yield DoctorFinding(
             "note", "guest", f"this is a virtual machine without virtio-rng (driver: {seen.driver})",
             "On its host: 'drawwell guest apply KIND NAME'. Where the driver is a module, 'modprobe virtio_rng'.",
         )  # fmt: skip
@@ -50,10 +50,10 @@ def _read() -> GuestFinding:
         "On the host: 'drawwell guest verify KIND NAME' says whether it is starved, and mends it with --mend."
     )
     words = f"a read waited for {READ_S:g} s"
-    return GuestFinding("/dev/hwrng can be read", Verdict.FAILS, words, inside=True, hint=hint)
+    return GuestFinding("/dev/hwrng can be read", GuestVerdict.FAILS, words, inside=True, hint=hint)
 
 
-def _finding(found: GuestFinding, failed: str) -> Finding:
+def _finding(found: GuestFinding, failed: str) -> DoctorFinding:
     """Say it as the doctor does; `failed` is the level of what does not hold."""
-    levels = {Verdict.HOLDS: "good", Verdict.FAILS: failed, Verdict.UNKNOWN: "note"}
-    return Finding(levels[found.verdict], "guest", f"{found.what}: {found.detail}", found.hint)
+    levels = {GuestVerdict.HOLDS: "good", GuestVerdict.FAILS: failed, GuestVerdict.UNKNOWN: "note"}
+    return DoctorFinding(levels[found.verdict], "guest", f"{found.what}: {found.detail}", found.hint)

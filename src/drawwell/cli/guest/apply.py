@@ -21,13 +21,13 @@ from drawwell.cli.guest.stick import let_go, take_back
 from drawwell.cli.guest.text import changes_text, plan_text
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError, Starved, UsageError
-from drawwell.guests.model import Change, Guest, Hypervisor, Kind, Plan, Via
+from drawwell.guests.model import Attachment, Change, Guest, GuestKind, Hypervisor, Plan
 from drawwell.reports import as_json
 from drawwell.units import format_size
 
-OF_MACHINES = (Via.VIRTIO, Via.USB_VIRTUAL)
+OF_MACHINES = (Attachment.VIRTIO, Attachment.USB_VIRTUAL)
 """Ways by which QEMU itself connects to the broker."""
-NOT_OURS = (Via.FIFO, Via.BUILTIN)
+NOT_OURS = (Attachment.FIFO, Attachment.BUILTIN)
 """Ways by which no byte comes from the broker to this guest in particular: it is no consumer then."""
 ABSENT_S = 3.0
 """A QEMU that lost its broker connects again every second: who does not come by then does not run."""
@@ -95,7 +95,7 @@ def _lost(args: argparse.Namespace, guest: Guest) -> bool:
 
     What libvirt 9.0 plugs into a running machine connects once, whatever its <reconnect> says.
     """
-    if guest.kind is not Kind.LIBVIRT or guest.via not in OF_MACHINES:
+    if guest.kind is not GuestKind.LIBVIRT or guest.via not in OF_MACHINES:
         return False
     deadline = time.monotonic() + ABSENT_S
     while not (known(args) or {}).get("connected"):

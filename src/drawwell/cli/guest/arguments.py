@@ -7,7 +7,7 @@ import re
 from typing import Any, Final
 
 from drawwell.errors import GuestUnavailable, PermissionRefused, UsageError
-from drawwell.guests.model import WAYS, Guest, Hypervisor, Kind, Via
+from drawwell.guests.model import ATTACHMENTS, Attachment, Guest, GuestKind, Hypervisor
 from drawwell.units import Allowance, parse_allowance, parse_duration
 
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+:@-]{0,127}", re.ASCII)
@@ -28,11 +28,13 @@ def named(args: argparse.Namespace, known: dict[str, Any] | None = None) -> Gues
     from drawwell.config.load import load
 
     known = known or {}
-    kind = Kind(args.kind)
-    via = Via(args.via or known.get("via") or WAYS[kind][0])
-    if via not in WAYS[kind]:
-        raise UsageError(f"{kind} has no way in called {via}", hint=f"Use --via {', '.join(WAYS[kind])}.")
-    if args.device and via not in {Via.USB, Via.DEVICE}:
+    kind = GuestKind(args.kind)
+    via = Attachment(args.via or known.get("via") or ATTACHMENTS[kind][0])
+    if via not in ATTACHMENTS[kind]:
+        raise UsageError(
+            f"{kind} has no way in called {via}", hint=f"Use --via {', '.join(ATTACHMENTS[kind])}."
+        )
+    if args.device and via not in {Attachment.USB, Attachment.DEVICE}:
         raise UsageError(
             f"no stick is given away by {via}", hint="Leave --device out, or say --via usb or --via device."
         )
@@ -45,7 +47,7 @@ def named(args: argparse.Namespace, known: dict[str, Any] | None = None) -> Gues
         draw_class=getattr(args, "draw_class", None) or known.get("class") or "full",
         run_dir=load(args.config).broker.run_dir,
         domain=_domain(args.domain or ""),
-        device=_stick(args.device or "") if via is Via.USB else _printable(args.device or ""),
+        device=_stick(args.device or "") if via is Attachment.USB else _printable(args.device or ""),
     )
 
 
@@ -110,7 +112,7 @@ def _stick(device: str) -> str:
     )
 
 
-def software(args: argparse.Namespace, kind: Kind) -> Hypervisor:
+def software(args: argparse.Namespace, kind: GuestKind) -> Hypervisor:
     """Return what runs guests of that kind."""
     from drawwell.guests.kinds import hypervisor
 

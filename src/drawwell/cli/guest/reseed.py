@@ -9,7 +9,7 @@ from drawwell.cli.guest.arguments import checked_name, known, named, software, t
 from drawwell.cli.guest.text import findings_text
 from drawwell.cli.output import Output
 from drawwell.errors import GuestUnavailable, UsageError
-from drawwell.guests.model import Guest, Inside, Verdict
+from drawwell.guests.model import Guest, GuestVerdict, Inside
 from drawwell.reports import as_json
 
 _FRESH_BYTES: Final = 64
@@ -31,7 +31,7 @@ def reseed(args: argparse.Namespace, out: Output) -> int:
     out.result(
         {"name": guest.name, "findings": [as_json(each) for each in findings]}, findings_text(findings)
     )
-    return 1 if any(each.verdict is Verdict.FAILS for each in findings) else 0
+    return 1 if any(each.verdict is GuestVerdict.FAILS for each in findings) else 0
 
 
 def _reached(args: argparse.Namespace, guest: Guest, deadline: float) -> Inside:

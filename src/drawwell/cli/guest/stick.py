@@ -5,7 +5,7 @@ from typing import Any
 
 from drawwell.cli.guest.arguments import asked
 from drawwell.errors import SourceError
-from drawwell.guests.model import Change, Guest, Via
+from drawwell.guests.model import Attachment, Change, Guest
 
 
 def let_go(args: argparse.Namespace, guest: Guest) -> list[Change]:
@@ -17,7 +17,7 @@ def take_back(args: argparse.Namespace, guest: Guest) -> list[Change]:
     """Have the kernel's driver take the stick again if a killed QEMU left it, and the source go on with it."""
     from drawwell.guests.qemu.usb_port import give_back
 
-    left = give_back(guest.device) if guest.via is Via.USB else []
+    left = give_back(guest.device) if guest.via is Attachment.USB else []
     changes = [
         Change(f"gave the stick at {port} back to the kernel's driver", "the host's kernel") for port in left
     ]
@@ -27,7 +27,7 @@ def take_back(args: argparse.Namespace, guest: Guest) -> list[Change]:
 def _steer(args: argparse.Namespace, guest: Guest, verb: str, words: str) -> list[Change]:
     from drawwell.cli.client import call
 
-    if guest.via is not Via.USB:
+    if guest.via is not Attachment.USB:
         return []
     changes = []
     for source in (asked(args, "status") or {}).get("sources", ()):

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from drawwell.cli.output import table
-from drawwell.guests.model import Change, GuestFacts, GuestFinding, Plan, Verdict
+from drawwell.guests.model import Change, GuestFacts, GuestFinding, GuestVerdict, Plan
 from drawwell.units import format_size
 
-MARKS: Final = {Verdict.HOLDS: "+", Verdict.FAILS: "!", Verdict.UNKNOWN: "?"}
+MARKS: Final = {GuestVerdict.HOLDS: "+", GuestVerdict.FAILS: "!", GuestVerdict.UNKNOWN: "?"}
 _WIDTH: Final = 100
 
 
@@ -63,7 +63,7 @@ def audit_text(facts: Sequence[GuestFacts]) -> str:
         f"{each.name}: {found.what}: {found.detail}" + (f"\n    {found.hint}" if found.hint else "")
         for each in facts
         for found in each.findings
-        if found.verdict is Verdict.FAILS
+        if found.verdict is GuestVerdict.FAILS
     ]
     return "\n".join([table([heading, *rows]), *([""] if wrong else []), *wrong])
 

@@ -12,7 +12,7 @@ from drawwell.cli.guest.text import audit_text, findings_text
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused, UsageError
 from drawwell.guests.edit.quoting import NODE
-from drawwell.guests.model import Guest, GuestFacts, GuestFinding, Inside, Kind, Verdict, Via
+from drawwell.guests.model import Attachment, Guest, GuestFacts, GuestFinding, GuestKind, GuestVerdict, Inside
 from drawwell.reports import as_json
 
 SOCKET_INSIDE: Final = "/run/drawwell/draw.sock"
@@ -31,7 +31,7 @@ def verify(args: argparse.Namespace, out: Output) -> int:
     if inside:
         findings += _from_inside(args, guest, inside)
     script = "" if inside else _script()
-    failed = any(each.verdict is Verdict.FAILS for each in findings)
+    failed = any(each.verdict is GuestVerdict.FAILS for each in findings)
     document = {
         "name": guest.name,
         "looked": "from inside" if inside else "host side only",
@@ -58,12 +58,12 @@ def _at_broker(
 ) -> Iterator[GuestFinding]:
     if guest.via in NOT_OURS:
         words = f"by {guest.via} it gets no bytes of its own from the broker"
-        yield GuestFinding(_KNOWN, Verdict.UNKNOWN, words)
+        yield GuestFinding(_KNOWN, GuestVerdict.UNKNOWN, words)
     elif entry is None:
         yield _not_known(args, guest)
     else:
         served = entry["full_bytes"] + entry["drbg_bytes"]
-        yield GuestFinding(_KNOWN, Verdict.HOLDS, f"{served} bytes so far")
+        yield GuestFinding(_KNOWN, GuestVerdict.HOLDS, f"{served} bytes so far")
         if guest.via in OF_MACHINES:
             yield _connected(args, entry)
 
@@ -73,33 +73,33 @@ def _not_known(args: argparse.Namespace, guest: Guest) -> GuestFinding:
     try:
         call(args, "guest.list", {})
     except PermissionRefused as error:
-        return GuestFinding(_KNOWN, Verdict.UNKNOWN, str(error), hint=error.hint or "")
+        return GuestFinding(_KNOWN, GuestVerdict.UNKNOWN, str(error), hint=error.hint or "")
     except NoBroker as error:
-        return GuestFinding(_KNOWN, Verdict.FAILS, str(error), hint=error.hint or "")
+        return GuestFinding(_KNOWN, GuestVerdict.FAILS, str(error), hint=error.hint or "")
     hint = f"Type 'drawwell guest apply {guest.kind} {guest.name}'."
-    return GuestFinding(_KNOWN, Verdict.FAILS, "the broker has no guest of that name", hint=hint)
+    return GuestFinding(_KNOWN, GuestVerdict.FAILS, "the broker has no guest of that name", hint=hint)
 
 
 def _connected(args: argparse.Namespace, entry: dict[str, Any]) -> GuestFinding:
     what = "its machine is connected"
     if entry["connected"]:
-        return GuestFinding(what, Verdict.HOLDS, f"to {entry['socket']}")
+        return GuestFinding(what, GuestVerdict.HOLDS, f"to {entry['socket']}")
     if refused := turned_away(args, entry):
-        return GuestFinding(what, Verdict.FAILS, str(refused), hint=refused.hint or "")
+        return GuestFinding(what, GuestVerdict.FAILS, str(refused), hint=refused.hint or "")
     hint = "Start the machine with the plan's arguments; QEMU's user must be able to open the socket."
-    if args.kind == Kind.LIBVIRT:
+    if args.kind == GuestKind.LIBVIRT:
         hint = f"Start it; if it runs, it lost the broker: 'drawwell guest apply libvirt {args.name}' plugs it in anew."
-    return GuestFinding(what, Verdict.FAILS, f"nobody is connected to {entry['socket']}", hint=hint)
+    return GuestFinding(what, GuestVerdict.FAILS, f"nobody is connected to {entry['socket']}", hint=hint)
 
 
 def _from_inside(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[GuestFinding]:
     match guest.via:
-        case Via.SOCKET:
+        case Attachment.SOCKET:
             yield from _socket(args, guest, inside)
-        case Via.DEVICE if not inside.run(["test", "-c", NODE]).status:
-            yield GuestFinding("it has a OneRNG's node", Verdict.HOLDS, NODE, inside=True)
+        case Attachment.DEVICE if not inside.run(["test", "-c", NODE]).status:
+            yield GuestFinding("it has a OneRNG's node", GuestVerdict.HOLDS, NODE, inside=True)
             yield _read_stick(args, inside, os.path.basename(NODE))[1]
-        case Via.DEVICE | Via.USB | Via.USB_VIRTUAL:
+        case Attachment.DEVICE | Attachment.USB | Attachment.USB_VIRTUAL:
             yield from _stick(args, guest, inside)
         case _:
             yield from _virtio(args, guest, inside)
@@ -123,7 +123,9 @@ def _virtio(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[
             if data
             else "its driver was put back, and it waits still"
         )
-        yield GuestFinding("it was mended", Verdict.HOLDS if data else Verdict.FAILS, words, inside=True)
+        yield GuestFinding(
+            "it was mended", GuestVerdict.HOLDS if data else GuestVerdict.FAILS, words, inside=True
+        )
     after = known(args, needed=False)
     yield _readable(data, within_s, after)
     if data:
@@ -136,36 +138,36 @@ def _virtio(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[
 def _readable(data: bytes, within_s: float, entry: dict[str, Any] | None) -> GuestFinding:
     what = "/dev/hwrng can be read"
     if data:
-        return GuestFinding(what, Verdict.HOLDS, f"{len(data)} bytes", inside=True)
+        return GuestFinding(what, GuestVerdict.HOLDS, f"{len(data)} bytes", inside=True)
     words = f"a read waited for {within_s:g} s"
     if entry and entry["owed_bytes"]:
         hint = (
             "It is starved, and gets its bytes when there are some: look at 'drawwell status' and its quota."
         )
         return GuestFinding(
-            what, Verdict.FAILS, f"{words}: the broker owes it {entry['owed_bytes']} bytes", True, hint
+            what, GuestVerdict.FAILS, f"{words}: the broker owes it {entry['owed_bytes']} bytes", True, hint
         )
     hint = "Mend it: the same with --mend puts the guest's driver back, so that it asks anew."
     return GuestFinding(
-        what, Verdict.FAILS, f"{words}, and the broker owes nothing: the request was lost", True, hint
+        what, GuestVerdict.FAILS, f"{words}, and the broker owes nothing: the request was lost", True, hint
     )
 
 
 def _ledger(before: dict[str, Any] | None, after: dict[str, Any] | None, n_bytes: int) -> GuestFinding:
     if before is None or after is None:
         return GuestFinding(
-            _DRAWS, Verdict.UNKNOWN, "no broker here tells us its account", hint="Ask as root."
+            _DRAWS, GuestVerdict.UNKNOWN, "no broker here tells us its account", hint="Ask as root."
         )
     rose = _served(after) - _served(before)
     if rose > 0:
         return GuestFinding(
-            _DRAWS, Verdict.HOLDS, f"{n_bytes} bytes read, its account rose by {rose}", inside=True
+            _DRAWS, GuestVerdict.HOLDS, f"{n_bytes} bytes read, its account rose by {rose}", inside=True
         )
     hint = (
         "Its virtio-rng has another backend: compare with 'drawwell guest plan' and 'drawwell guest audit'."
     )
     return GuestFinding(
-        _DRAWS, Verdict.FAILS, f"{n_bytes} bytes read, and its account stands still", True, hint
+        _DRAWS, GuestVerdict.FAILS, f"{n_bytes} bytes read, and its account stands still", True, hint
     )
 
 
@@ -187,12 +189,12 @@ def _socket(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[
             inside, SOCKET_INSIDE, draw_class, names_bytes=names_bytes, within_s=timeout_s(args)
         )
     except GuestUnavailable as error:
-        yield GuestFinding(what, Verdict.FAILS, str(error), True, error.hint or "")
+        yield GuestFinding(what, GuestVerdict.FAILS, str(error), True, error.hint or "")
         return
     if not n_bytes:
-        yield GuestFinding(what, Verdict.FAILS, f"no answer at {SOCKET_INSIDE} in time", inside=True)
+        yield GuestFinding(what, GuestVerdict.FAILS, f"no answer at {SOCKET_INSIDE} in time", inside=True)
         return
-    yield GuestFinding(what, Verdict.HOLDS, f"{n_bytes} bytes by {SOCKET_INSIDE}", inside=True)
+    yield GuestFinding(what, GuestVerdict.HOLDS, f"{n_bytes} bytes by {SOCKET_INSIDE}", inside=True)
     yield _ledger(before, known(args, needed=False), n_bytes)
 
 
@@ -204,13 +206,13 @@ def _stick(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[G
     what = "it has a OneRNG"
     if not seen.sticks:
         hint = "Is it plugged in, and has the guest cdc_acm? Look at its dmesg."
-        yield GuestFinding(what, Verdict.FAILS, "no tty of one is there", True, hint)
+        yield GuestFinding(what, GuestVerdict.FAILS, "no tty of one is there", True, hint)
         return
-    yield GuestFinding(what, Verdict.HOLDS, ", ".join(seen.sticks), inside=True)
+    yield GuestFinding(what, GuestVerdict.HOLDS, ", ".join(seen.sticks), inside=True)
     before = known(args, needed=False)
     n_bytes, found = _read_stick(args, inside, seen.sticks[0].partition(":")[0])
     yield found
-    if guest.via is Via.USB_VIRTUAL:
+    if guest.via is Attachment.USB_VIRTUAL:
         yield _ledger(before, known(args, needed=False), n_bytes)
 
 
@@ -221,9 +223,9 @@ def _read_stick(args: argparse.Namespace, inside: Inside, tty: str) -> tuple[int
     within_s = timeout_s(args)
     n_bytes, what = len(read_stick(inside, tty, 1, within_s)), "it can be read"
     if n_bytes:
-        return n_bytes, GuestFinding(what, Verdict.HOLDS, f"{n_bytes} bytes", inside=True)
+        return n_bytes, GuestFinding(what, GuestVerdict.HOLDS, f"{n_bytes} bytes", inside=True)
     words = f"no byte in {within_s:g} s; it may be another program in there that reads it"
-    return 0, GuestFinding(what, Verdict.UNKNOWN, words, inside=True)
+    return 0, GuestFinding(what, GuestVerdict.UNKNOWN, words, inside=True)
 
 
 def audit(args: argparse.Namespace, out: Output) -> int:
@@ -238,7 +240,7 @@ def audit(args: argparse.Namespace, out: Output) -> int:
         )
     facts: list[GuestFacts] = []
     unanswered: dict[str, str] = {}
-    for kind in [Kind(args.kind)] if args.kind else list(Kind):
+    for kind in [GuestKind(args.kind)] if args.kind else list(GuestKind):
         try:
             facts += software(args, kind).audit()
         except DrawwellError as error:
@@ -247,7 +249,7 @@ def audit(args: argparse.Namespace, out: Output) -> int:
             unanswered[kind] = str(error)
     for name, words in unanswered.items():
         out.say(f"not looked at: {name}: {words}")
-    failed = any(found.verdict is Verdict.FAILS for each in facts for found in each.findings)
+    failed = any(found.verdict is GuestVerdict.FAILS for each in facts for found in each.findings)
     document = {"guests": [as_json(each) for each in facts], "unanswered": unanswered}
     out.result(document, audit_text(facts))
     return 1 if failed else 0

@@ -183,7 +183,7 @@ def _watch(args: argparse.Namespace, out: Output) -> int:
 def _window(args: argparse.Namespace, source: dict[str, Any], windows: dict[str, Any], *, live: bool) -> str:
     """Capture a little of a healthy source; enter its min-entropy in the report and return it as words."""
     from drawwell.cli import client
-    from drawwell.cli.source.entropy_window import PIECE_BYTES, Window, words
+    from drawwell.cli.source.entropy_window import PIECE_BYTES, Window, describe
 
     if source["state"] != "healthy" or source["paused"] or not source["tests"]:
         return ""
@@ -196,7 +196,7 @@ def _window(args: argparse.Namespace, source: dict[str, Any], windows: dict[str,
     if piece:
         window.add(base64.b64decode(piece["data"]))
     source["window"] = window.report(source["tests"][0]["min_entropy"])
-    return f"\n{words(source['window'])}" + (f"\n{window.bitmap()}" if live else "")
+    return f"\n{describe(source['window'])}" + (f"\n{window.bitmap()}" if live else "")
 
 
 def _watched(source: Mapping[str, Any], before: Mapping[str, int] | None) -> str:

@@ -66,7 +66,7 @@ def _cell(dots: list[str], x: int) -> str:
     return chr(0x2800 + mask)
 
 
-def words(report: dict[str, Any]) -> str:
+def describe(report: dict[str, Any]) -> str:
     """Say what the window holds, and raise the alarm."""
     line = (
         f"min-entropy {report['min_entropy']:.2f} bits/byte over {report['samples']:,} samples"

@@ -8,7 +8,15 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from drawwell.config.migrate.settings import FEED, ONERNG, Assignment, Migration, Setting, assignments, quoted
+from drawwell.config.migrate.settings import (
+    FEED,
+    ONERNG,
+    Assignment,
+    Migration,
+    NewSetting,
+    assignments,
+    quoted,
+)
 
 DEVICE_NAMES: Final = {"HRNGDEVICE", "RNGDEVICE"}
 OPTION_NAMES: Final = {"RNGDOPTIONS", "RNGD_OPTS", "RNGD_ARGS", "EXTRA_OPTIONS"}
@@ -101,43 +109,43 @@ def _device(file: str, at: Assignment, migration: Migration, kind_of: KindOf) ->
         migration.keep(file, at, *_character_device(at.value), words=words)
 
 
-def _character_device(path: str) -> list[Setting]:
+def _character_device(path: str) -> list[NewSetting]:
     name = path.rpartition("/")[2]
     named = name if NAME.match(name) else "rng"
     pairs = {"name": named, "driver": "chardev", "path": path}
-    settings = [Setting(f"source {named}", key, quoted(value)) for key, value in pairs.items()]
-    return [*settings, Setting(f"source {named}", "min_entropy", "1.0")]
+    settings = [NewSetting(f"source {named}", key, quoted(value)) for key, value in pairs.items()]
+    return [*settings, NewSetting(f"source {named}", "min_entropy", "1.0")]
 
 
 # ---- options with a number: what each is called now, None when it makes no sense
 
 
-def _step(text: str) -> Setting | None:
+def _step(text: str) -> NewSetting | None:
     if not text.isdecimal() or len(text) > 6:
         return None
-    return Setting("kernel", "bytes", str(min(4096, max(32, int(text)))))
+    return NewSetting("kernel", "bytes", str(min(4096, max(32, int(text)))))
 
 
-def _interval(text: str) -> Setting | None:
+def _interval(text: str) -> NewSetting | None:
     if not text.isdecimal() or not 0 <= int(text[:9]) <= 86_400:
         return None
-    return Setting("kernel", "interval", quoted(f"{max(1, int(text))}s"))
+    return NewSetting("kernel", "interval", quoted(f"{max(1, int(text))}s"))
 
 
-def _credit(whole: float) -> Callable[[str], Setting | None]:
+def _credit(whole: float) -> Callable[[str], NewSetting | None]:
     """Bits per bit (`whole` 1) or per byte (8), as [kernel] credit has it: per byte."""
 
-    def convert(text: str) -> Setting | None:
+    def convert(text: str) -> NewSetting | None:
         try:
             bits = float(text) * 8 / whole
         except ValueError:
             return None
-        return Setting("kernel", "credit", f"{bits:g}") if 0 <= bits <= 8 else None
+        return NewSetting("kernel", "credit", f"{bits:g}") if 0 <= bits <= 8 else None
 
     return convert
 
 
-_NUMBERS: Final[Mapping[str, Callable[[str], Setting | None]]] = {
+_NUMBERS: Final[Mapping[str, Callable[[str], NewSetting | None]]] = {
     "random-step": _step,
     "feed-interval": _interval,
     "timeout": _interval,

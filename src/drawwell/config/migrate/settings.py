@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from drawwell.reports import Report
 
 
-class Verdict(StrEnum):
+class OptionFate(StrEnum):
     """What becomes of an option."""
 
     KEPT = "kept"
@@ -22,14 +22,14 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Report):
+class MigratedOption(Report):
     """What becomes of one option; `words` say why, or what it is called now. `line` counts from 1."""
 
     file: str
     line: int
     option: str
     value: str
-    verdict: Verdict
+    verdict: OptionFate
     words: str
 
 
@@ -41,7 +41,7 @@ class Assignment(NamedTuple):
     value: str
 
 
-class Setting(NamedTuple):
+class NewSetting(NamedTuple):
     """One setting of ours: its table, its key and its value as TOML writes it.
 
     A table is ``kernel``, or ``source`` and a name: there may be several of those.
@@ -64,26 +64,26 @@ def _header(table: str) -> str:
 class Migration:
     """What is made of one or more files: answers in their order, and our settings."""
 
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[MigratedOption] = field(default_factory=list)
     settings: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def keep(self, file: str, at: Assignment, *settings: Setting, words: str = "") -> None:
+    def keep(self, file: str, at: Assignment, *settings: NewSetting, words: str = "") -> None:
         """Take settings over; a later one wins."""
         for each in settings:
             self.settings[each.table, each.key] = each.value
         said = ", ".join(map(str, settings))
-        self._answer(file, at, Verdict.KEPT, f"{said}; {words}" if words else said)
+        self._answer(file, at, OptionFate.KEPT, f"{said}; {words}" if words else said)
 
     def drop(self, file: str, at: Assignment, why: str) -> None:
         """Answer an option that means nothing any more."""
-        self._answer(file, at, Verdict.OBSOLETE, why)
+        self._answer(file, at, OptionFate.OBSOLETE, why)
 
     def wonder(self, file: str, at: Assignment, why: str) -> None:
         """Answer an option that nobody knows."""
-        self._answer(file, at, Verdict.UNKNOWN, why)
+        self._answer(file, at, OptionFate.UNKNOWN, why)
 
-    def _answer(self, file: str, at: Assignment, verdict: Verdict, words: str) -> None:
-        self.answers.append(Answer(file, at.line, at.name, at.value, verdict, words))
+    def _answer(self, file: str, at: Assignment, verdict: OptionFate, words: str) -> None:
+        self.answers.append(MigratedOption(file, at.line, at.name, at.value, verdict, words))
 
     def toml(self) -> str:
         """Our configuration: a [[source]] and the other tables, each setting once."""
@@ -118,10 +118,10 @@ def quoted(text: str) -> str:
 
 # ---- the vendor's package
 
-FEED: Final = Setting("kernel", "feed", "true")
-NO_FEED: Final = Setting("kernel", "feed", "false")
+FEED: Final = NewSetting("kernel", "feed", "true")
+NO_FEED: Final = NewSetting("kernel", "feed", "false")
 STICK: Final = "source onerng"
-ONERNG: Final = (Setting(STICK, "name", '"onerng"'), Setting(STICK, "driver", '"onerng"'))
+ONERNG: Final = (NewSetting(STICK, "name", '"onerng"'), NewSetting(STICK, "driver", '"onerng"'))
 _SILENT_MODES: Final = {"cmd4", "cmd5"}
 _OBSOLETE: Final = {
     "ONERNG_AES_WHITEN": "the noise is conditioned with SHA-512, which needs no key from the device",
@@ -154,21 +154,21 @@ def _mode(file: str, at: Assignment, migration: Migration) -> None:
     elif at.value in _SILENT_MODES:
         migration.drop(file, at, "in this mode the device sends no noise")
     elif at.value in {f"cmd{number}" for number in range(8)}:
-        migration.keep(file, at, Setting(STICK, "mode", quoted(at.value)))
+        migration.keep(file, at, NewSetting(STICK, "mode", quoted(at.value)))
     else:
         migration.wonder(file, at, "the device has the modes cmd0 to cmd7")
 
 
 def _verify(file: str, at: Assignment, migration: Migration) -> None:
     what = "off" if at.value == "0" else "require"
-    migration.keep(file, at, Setting(STICK, "verify_firmware", quoted(what)))
+    migration.keep(file, at, NewSetting(STICK, "verify_firmware", quoted(what)))
 
 
 def _entropy(file: str, at: Assignment, migration: Migration) -> None:
     """Bits per bit; a claim more careful than our default (6 of 8) is taken over."""
     share = _number(at.value)
     if share is not None and 0 < share < 0.75:
-        migration.keep(file, at, Setting(STICK, "min_entropy", f"{share * 8:g}"))
+        migration.keep(file, at, NewSetting(STICK, "min_entropy", f"{share * 8:g}"))
     else:
         why = "it was what rngd told the kernel; here the raw noise is claimed to hold 6 bits per byte, "
         migration.drop(file, at, why + "until 'drawwell assess' says more of your own device")
@@ -184,7 +184,7 @@ def _interval(file: str, at: Assignment, migration: Migration) -> None:
         migration.wonder(file, at, "this is no time in seconds")
         return
     words = "a feed a second is the fastest there is" if seconds < 1 else ""
-    migration.keep(file, at, Setting("kernel", "interval", quoted(f"{max(1.0, seconds):g}s")), words=words)
+    migration.keep(file, at, NewSetting("kernel", "interval", quoted(f"{max(1.0, seconds):g}s")), words=words)
 
 
 _ONERNG: Final[Mapping[str, Callable[[str, Assignment, Migration], None]]] = {

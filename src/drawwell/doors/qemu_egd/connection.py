@@ -21,8 +21,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from drawwell.authorisation import DRAW, Identity, Standing, Way, may
-from drawwell.doors.door import Counts, Limits, Visitor
+from drawwell.authorisation import DRAW, DoorKind, Principal, Role, may
+from drawwell.doors.door import Counts, Limits, ServedConnection
 from drawwell.doors.qemu_egd.batch import REQUEST_BYTES, Batch, read_sizes
 from drawwell.doors.retry import IN_LINE_S, retry_s
 from drawwell.doors.session import resumed
@@ -64,13 +64,13 @@ class EgdListener(Protocol):
     asked: int
     plenty: Callable[[], int]
 
-    def enter(self, visitor: Visitor) -> None:
+    def enter(self, visitor: ServedConnection) -> None:
         """Register a new connection."""
 
-    def admit(self, visitor: Visitor, consumer: str) -> None:
+    def admit(self, visitor: ServedConnection, consumer: str) -> None:
         """Count the connection as a session of `consumer`."""
 
-    def leave(self, visitor: Visitor) -> None:
+    def leave(self, visitor: ServedConnection) -> None:
         """Forget the connection."""
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -84,7 +84,7 @@ class EgdListener(Protocol):
 
 
 class GuestEgdConnection:
-    """One connection of a QEMU. A Visitor."""
+    """One connection of a QEMU. A ServedConnection."""
 
     address = ""
 
@@ -122,23 +122,23 @@ class GuestEgdConnection:
         self._door.admit(self, self._door.consumer)
         self._listen()
 
-    def quiet_s(self, now: float) -> float:  # noqa: ARG002 - Visitor
-        """It is never waited for (Visitor)."""
+    def quiet_s(self, now: float) -> float:  # noqa: ARG002 - ServedConnection
+        """It is never waited for (ServedConnection)."""
         return 0.0
 
     def overdue(self, now: float) -> bool:
-        """Whether it went while its request waits, or has not finished one that it began (Visitor)."""
+        """Whether it went while its request waits, or has not finished one that it began (ServedConnection)."""
         part_s = now - self._part_since if self._part_since is not None else 0.0
         return part_s > self._door.limits.frame_deadline_s or self._hung_up()
 
     def abort(self) -> None:
-        """End it, also for those who keep a copy of its descriptor (Visitor)."""
+        """End it, also for those who keep a copy of its descriptor (ServedConnection)."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self.farewell()
 
     def farewell(self) -> None:
-        """Let go of it; it goes on where somebody keeps it (Visitor)."""
+        """Let go of it; it goes on where somebody keeps it (ServedConnection)."""
         if self._sock.fileno() >= 0:
             self._rest()
             self._sock.close()
@@ -232,7 +232,7 @@ class GuestEgdConnection:
     async def _draw(self, n_bytes: int) -> bytes:
         """Draw, however long it takes: to refuse would cost the guest its generator, and operators change terms."""
         door = self._door
-        may(Way.EGD, Identity(Standing.CONSUMER, door.consumer), DRAW)
+        may(DoorKind.EGD, Principal(Role.CONSUMER, door.consumer), DRAW)
         while n_bytes:
             if data := door.take_held(n_bytes):
                 return data

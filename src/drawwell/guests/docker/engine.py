@@ -16,7 +16,16 @@ from drawwell.guests.docker.plan import UNITS, compose, compose_name, options, p
 from drawwell.guests.edit import files
 from drawwell.guests.edit.block import with_block, without_block
 from drawwell.guests.edit.quoting import INSIDE, NODE, container_name
-from drawwell.guests.model import Change, Guest, GuestFacts, Inside, Kind, Outcome, Plan, Via
+from drawwell.guests.model import (
+    Attachment,
+    Change,
+    Guest,
+    GuestCommandResult,
+    GuestFacts,
+    GuestKind,
+    Inside,
+    Plan,
+)
 
 _HOME_UNITS: Final = "~/.config/containers/systemd"
 _FOLDER_LABEL: Final = "com.docker.compose.project.working_dir"
@@ -45,10 +54,10 @@ class Containers:
         where: The engine's socket, or the folder of a compose project or of quadlet units; "" is the usual.
     """
 
-    def __init__(self, kind: Kind, where: str = "") -> None:
+    def __init__(self, kind: GuestKind, where: str = "") -> None:
         self._kind = kind
         self._folder = os.path.abspath(where) if os.path.isdir(where) else ""
-        option = "--url" if kind is Kind.PODMAN else "--host"
+        option = "--url" if kind is GuestKind.PODMAN else "--host"
         socket = "" if self._folder else where.removeprefix("unix://")
         self._engine = [str(kind), *([option, f"unix://{os.path.abspath(socket)}"] if socket else [])]
 
@@ -59,7 +68,7 @@ class Containers:
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """Return who root of a container is out here; see Hypervisor."""
         container_name(guest)
-        if self._kind is Kind.PODMAN:
+        if self._kind is GuestKind.PODMAN:
             return (None, None) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
         root = self._said("info", "--format", "{{.DockerRootDir}}").strip()
         return _remapped(os.path.basename(root))
@@ -98,7 +107,7 @@ class Containers:
     def inside(self, guest: Guest) -> Inside | None:
         """Return ``docker exec`` or ``podman exec``; see Hypervisor."""
         found = self._found(guest)
-        return _Exec(self._engine, found.name if found else container_name(guest))
+        return _EngineExec(self._engine, found.name if found else container_name(guest))
 
     def audit(self) -> list[GuestFacts]:
         """Return the containers; see Hypervisor."""
@@ -131,7 +140,7 @@ class Containers:
 
     def _unit(self, guest: Guest) -> str:
         """The container's quadlet unit, "" where it has none."""
-        if self._kind is not Kind.PODMAN:
+        if self._kind is not GuestKind.PODMAN:
             return ""
         usual = UNITS if os.geteuid() == 0 else os.path.expanduser(_HOME_UNITS)
         path = os.path.join(self._folder or usual, f"{container_name(guest)}.container")
@@ -140,7 +149,7 @@ class Containers:
     def _said(self, *words: str) -> str:
         return self._answer(program.run([*self._engine, *words]))
 
-    def _answer(self, outcome: Outcome) -> str:
+    def _answer(self, outcome: GuestCommandResult) -> str:
         if not outcome.status:
             return outcome.output.decode("utf-8", "replace")
         words = program.last_words(outcome)
@@ -154,11 +163,11 @@ class Containers:
 
 
 @dataclass(frozen=True, slots=True)
-class _Exec:
+class _EngineExec:
     engine: list[str]
     name: str
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
         """Run it as the container's root; see Inside."""
         command = [*self.engine, "exec", "--interactive", "--user", "0", self.name, *argv]
         outcome = program.run(command, stdin=stdin, timeout_s=timeout_s)
@@ -202,7 +211,7 @@ def _remapped(folder: str) -> tuple[int | None, int | None]:
 
 
 def _place(guest: Guest) -> str:
-    return INSIDE if guest.via is Via.SOCKET else NODE
+    return INSIDE if guest.via is Attachment.SOCKET else NODE
 
 
 def _told(changes: list[Change], again: str) -> list[Change]:

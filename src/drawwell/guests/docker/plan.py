@@ -19,7 +19,7 @@ from drawwell.guests.edit.quoting import (
     stick,
     stick_rule,
 )
-from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind, Piece, Plan
 
 UNITS: Final = "/etc/containers/systemd"
 """Where quadlet looks for the units of root's containers (podman-systemd.unit(5))."""
@@ -32,7 +32,7 @@ def options(guest: Guest) -> list[str]:
     Raises:
         UsageError: a path cannot be written safely.
     """
-    if guest.via is Via.SOCKET:
+    if guest.via is Attachment.SOCKET:
         return ["--mount", f"type=bind,source={socket_directory(guest)},target={INSIDE},readonly"]
     return ["--device", f"{stick(guest, colon=False)}:{NODE}"]
 
@@ -52,7 +52,7 @@ def compose(guest: Guest, service: str) -> str:
 
 
 def _service(guest: Guest) -> str:
-    if guest.via is Via.DEVICE:
+    if guest.via is Attachment.DEVICE:
         return f"    devices:\n      - {json.dumps(f'{stick(guest, colon=False)}:{NODE}')}\n"
     # create_host_path: without it Docker makes a missing directory itself, and it is root's
     return (
@@ -64,7 +64,7 @@ def _service(guest: Guest) -> str:
 
 def quadlet(guest: Guest) -> Block:
     """Return the lines for a ``.container`` unit: a section that is there already goes on; raises as `options`."""
-    if guest.via is Via.DEVICE:
+    if guest.via is Attachment.DEVICE:
         # "-": only where the stick is plugged in
         keys: tuple[str, ...] = ("[Container]", f"AddDevice=-{stick(guest, colon=False)}:{NODE}")
     else:
@@ -78,14 +78,14 @@ def plan(guest: Guest) -> Plan:
     name = container_name(guest)
     run = shlex.join([str(guest.kind), "run", "--name", name, *options(guest)])
     pieces = [Piece(f"{guest.kind} run", "paste", f"{run} IMAGE\n")]
-    if guest.kind is Kind.PODMAN:
+    if guest.kind is GuestKind.PODMAN:
         pieces.append(Piece("quadlet unit", f"{UNITS}/{name}.container", quadlet(guest).text()))
     else:
         pieces.append(Piece("compose file", compose_name(guest), compose(guest, name)))
-    if guest.via is Via.DEVICE and not guest.device:
+    if guest.via is Attachment.DEVICE and not guest.device:
         pieces.append(stick_rule())
-    node = _NODE_OF_PODMAN if guest.kind is Kind.PODMAN else _NODE
-    notes = (DIRECT, _DIRECTORY) if guest.via is Via.SOCKET else (ONE_READER, node)
+    node = _NODE_OF_PODMAN if guest.kind is GuestKind.PODMAN else _NODE
+    notes = (DIRECT, _DIRECTORY) if guest.via is Attachment.SOCKET else (ONE_READER, node)
     return Plan(guest.name, guest.kind, guest.via, tuple(pieces), (SHARED, *notes, _AGAIN))
 
 

@@ -5,7 +5,7 @@ import re
 from typing import Final
 
 from drawwell.errors import UsageError
-from drawwell.guests.model import WAYS, Guest, Piece, guest_directory
+from drawwell.guests.model import ATTACHMENTS, Guest, Piece, guest_directory
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._@+:=-]+)+", re.ASCII)
@@ -29,10 +29,10 @@ def container_name(guest: Guest) -> str:
     Raises:
         UsageError: no container can be called that, or a container has no such way in.
     """
-    if guest.via not in WAYS[guest.kind]:
+    if guest.via not in ATTACHMENTS[guest.kind]:
         raise UsageError(
             f"{guest.kind} has no way in called {guest.via}",
-            hint=f"Say --via {' or --via '.join(WAYS[guest.kind])}.",
+            hint=f"Say --via {' or --via '.join(ATTACHMENTS[guest.kind])}.",
         )
     if not _NAME.fullmatch(guest.target):
         raise UsageError(

@@ -14,8 +14,17 @@ from drawwell.guests.edit.block import with_block, without_block
 from drawwell.guests.edit.quoting import container_name
 from drawwell.guests.incus import plan as plan_incus
 from drawwell.guests.incus.plan import DEVICE, RAW_LXC, device, raw_block
-from drawwell.guests.incus.unix_http import Answer, UnixHttp
-from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Kind, Outcome, Plan
+from drawwell.guests.incus.unix_http import IncusReply, UnixHttp
+from drawwell.guests.model import (
+    Change,
+    Guest,
+    GuestCommandResult,
+    GuestFacts,
+    GuestKind,
+    Hypervisor,
+    Inside,
+    Plan,
+)
 
 SOCKETS: Final = (
     "/var/lib/incus/unix.socket",
@@ -79,7 +88,7 @@ class Incus:
     def inside(self, guest: Guest) -> Inside | None:
         """Return ``incus exec``, or LXD's ``lxc exec``; see Hypervisor."""
         word, variable = ("lxc", "LXD_SOCKET") if self._lxd else ("incus", "INCUS_SOCKET")
-        return _Exec(word, {variable: self._http.path}, container_name(guest))
+        return _IncusExec(word, {variable: self._http.path}, container_name(guest))
 
     def audit(self) -> list[GuestFacts]:
         """Return the containers; see Hypervisor. Its virtual machines are QEMU's matter."""
@@ -88,7 +97,7 @@ class Incus:
         listed = self._get("/1.0/instances?recursion=1&all-projects=true").document
         return [
             container_facts(
-                Kind.INCUS,
+                GuestKind.INCUS,
                 str(each.get("name")),
                 running=each.get("status") == "Running",
                 ours=DEVICE in (each.get("expanded_devices") or {}),
@@ -97,7 +106,7 @@ class Incus:
             if each.get("type") == _CONTAINER
         ]
 
-    def _instance(self, guest: Guest) -> Answer:
+    def _instance(self, guest: Guest) -> IncusReply:
         """The instance as it is: what can be written of it."""
         name = container_name(guest)
         answer = self._get(f"/1.0/instances/{quote(name)}")
@@ -113,9 +122,9 @@ class Incus:
                 f"{name} is a virtual machine: it has a kernel of its own",
                 hint="Give it virtio-rng as kind qemu: 'drawwell guest plan qemu'.",
             )
-        return Answer(answer.status, {key: found[key] for key in _WRITABLE if key in found}, answer.etag)
+        return IncusReply(answer.status, {key: found[key] for key in _WRITABLE if key in found}, answer.etag)
 
-    def _write(self, guest: Guest, found: Answer, devices: Mapping[str, Any], raw: str) -> list[Change]:
+    def _write(self, guest: Guest, found: IncusReply, devices: Mapping[str, Any], raw: str) -> list[Change]:
         old, name = found.document, container_name(guest)
         config = {key: value for key, value in old["config"].items() if key != RAW_LXC}
         if raw:
@@ -139,7 +148,7 @@ class Incus:
             )
         return changed
 
-    def _finish(self, answer: Answer) -> None:
+    def _finish(self, answer: IncusReply) -> None:
         """Wait for what goes on in the background."""
         operation = answer.document.get("operation")
         if answer.document.get("type") != "async" or not operation:
@@ -148,12 +157,12 @@ class Incus:
         if done.get("status_code") != 200:
             raise _refusal(str(done.get("err") or "it did not end"), 400)
 
-    def _get(self, target: str) -> Answer:
+    def _get(self, target: str) -> IncusReply:
         return self._asked("GET", target)
 
     def _asked(
         self, method: str, target: str, document: dict[str, Any] | None = None, etag: str = ""
-    ) -> Answer:
+    ) -> IncusReply:
         answer = self._http.ask(method, target, document, etag)
         if answer.document.get("type") == "error" or answer.status >= 400:
             raise _refusal(str(answer.document.get("error", "")), answer.status)
@@ -166,12 +175,12 @@ def hypervisor(where: str = "") -> Hypervisor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Exec:
+class _IncusExec:
     word: str
     environment: dict[str, str]
     name: str
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
         """Run it as the instance's root; see Inside."""
         command = [self.word, "exec", "-T", self.name, "--", *argv]
         outcome = program.run(command, stdin=stdin, timeout_s=timeout_s, more_env=self.environment)

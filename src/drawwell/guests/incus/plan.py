@@ -21,7 +21,7 @@ from drawwell.guests.edit.quoting import (
     stick,
 )
 from drawwell.guests.lxc.plan import RUN, socket_mount
-from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind, Piece, Plan
 
 DEVICE: Final = "drawwell"
 """What our device is called in an instance."""
@@ -34,7 +34,7 @@ def device(guest: Guest) -> Mapping[str, str]:
     Raises:
         UsageError: a path cannot be written safely.
     """
-    if guest.via is Via.SOCKET:
+    if guest.via is Attachment.SOCKET:
         source = socket_directory(guest)
         return {"type": "disk", "source": source, "path": INSIDE, "readonly": "true", "required": "false"}
     found = {"type": "unix-hotplug", "vendorid": "1d50", "productid": "6086"}
@@ -54,7 +54,7 @@ def _in_dev(path: str) -> str:
 
 def raw_block(guest: Guest) -> Block | None:
     """Return the keys that mount the directory at every start, before systemd mounts its /run over it."""
-    if guest.via is not Via.SOCKET:
+    if guest.via is not Attachment.SOCKET:
         return None
     return Block("incus", container_name(guest), (RUN, socket_mount(guest)))
 
@@ -73,8 +73,8 @@ def plan(guest: Guest) -> Plan:
         pieces.append(
             Piece("Incus, for every start after this one", f"incus config edit: {RAW_LXC}", raw.text())
         )
-    notes = (DIRECT, _OWNER, _RAW) if guest.via is Via.SOCKET else (ONE_READER, _HOTPLUG)
-    return Plan(guest.name, Kind.INCUS, guest.via, tuple(pieces), (SHARED, *notes, _LXD, _MACHINES))
+    notes = (DIRECT, _OWNER, _RAW) if guest.via is Attachment.SOCKET else (ONE_READER, _HOTPLUG)
+    return Plan(guest.name, GuestKind.INCUS, guest.via, tuple(pieces), (SHARED, *notes, _LXD, _MACHINES))
 
 
 _OWNER: Final = (

@@ -13,7 +13,7 @@ _MOST_BYTES: Final = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class IncusReply:
     """A status, the document, and the version of what it describes."""
 
     status: int
@@ -35,7 +35,9 @@ class UnixHttp:
         self._daemon = daemon
         self._hint = hint
 
-    def ask(self, method: str, target: str, document: dict[str, Any] | None = None, etag: str = "") -> Answer:
+    def ask(
+        self, method: str, target: str, document: dict[str, Any] | None = None, etag: str = ""
+    ) -> IncusReply:
         """Ask once.
 
         Raises:
@@ -49,7 +51,7 @@ class UnixHttp:
             connection.request(method, target, body, headers)
             reply = connection.getresponse()
             text = reply.read(_MOST_BYTES)
-            return Answer(reply.status, _object(text), reply.headers.get("ETag", ""))
+            return IncusReply(reply.status, _object(text), reply.headers.get("ETag", ""))
         except PermissionError as error:
             raise PermissionRefused(f"{self.path} is not for this user", hint=self._hint) from error
         except OSError as error:

@@ -18,7 +18,7 @@ from drawwell.guests.inside.scripts import (
     Look,
     parse_look,
 )
-from drawwell.guests.model import GuestFinding, Inside, Verdict
+from drawwell.guests.model import GuestFinding, GuestVerdict, Inside
 from drawwell.wire.frames import Draw, Frame, Granted, Hello, Refusal
 from drawwell.wire.limits import PROTOCOL_VERSION
 from drawwell.wire.session import ClientSession
@@ -142,13 +142,15 @@ def fips(data: bytes) -> GuestFinding:
     what = "the bytes pass the FIPS 140-2 tests"
     if len(data) < BLOCK_BYTES + WORD_BYTES:
         needed = BLOCK_BYTES + WORD_BYTES
-        return _inside(what, Verdict.UNKNOWN, f"only {len(data)} of {needed} bytes came in time")
+        return _inside(what, GuestVerdict.UNKNOWN, f"only {len(data)} of {needed} bytes came in time")
     verdict = BlockTester(data[:WORD_BYTES]).judge(data[WORD_BYTES : WORD_BYTES + BLOCK_BYTES])
     if verdict == PASS:
-        return _inside(what, Verdict.HOLDS, "one block of 20,000 bits passes; of a seeded generator all do")
+        return _inside(
+            what, GuestVerdict.HOLDS, "one block of 20,000 bits passes; of a seeded generator all do"
+        )
     failed = ", ".join(test.title for test in verdict)
     hint = "One of 1,000 good blocks fails: verify again, and look at the source when it does so twice."
-    return _inside(what, Verdict.FAILS, f"it fails: {failed}", hint)
+    return _inside(what, GuestVerdict.FAILS, f"it fails: {failed}", hint)
 
 
 def findings(seen: Look) -> Iterator[GuestFinding]:
@@ -159,7 +161,7 @@ def findings(seen: Look) -> Iterator[GuestFinding]:
     held = ", ".join(seen.holders)
     words = f"held open by {held}: it competes for the guest's bytes" if held else "nobody holds it open"
     hint = "The kernel feeds itself from it; rngd is not needed." if held else ""
-    node = Verdict.HOLDS if seen.hwrng else Verdict.FAILS
+    node = GuestVerdict.HOLDS if seen.hwrng else GuestVerdict.FAILS
     yield _inside("/dev/hwrng is there", node, words if seen.hwrng else "it is not", hint)
     yield _kernel(seen)
     yield _generation(seen)
@@ -168,18 +170,24 @@ def findings(seen: Look) -> Iterator[GuestFinding]:
 def _driver(seen: Look) -> GuestFinding:
     what = "virtio-rng has a driver"
     if seen.virtio_rng:
-        return _inside(what, Verdict.HOLDS, f"{', '.join(seen.virtio_rng)}, driver {seen.driver}")
+        return _inside(what, GuestVerdict.HOLDS, f"{', '.join(seen.virtio_rng)}, driver {seen.driver}")
     if seen.driver == "module":
         return _inside(
-            what, Verdict.FAILS, "the module is there and not loaded", "In the guest: modprobe virtio_rng."
+            what,
+            GuestVerdict.FAILS,
+            "the module is there and not loaded",
+            "In the guest: modprobe virtio_rng.",
         )
     if seen.driver == "none":
         return _inside(
-            what, Verdict.FAILS, "this kernel has no driver for it", "Boot a kernel with HW_RANDOM_VIRTIO."
+            what,
+            GuestVerdict.FAILS,
+            "this kernel has no driver for it",
+            "Boot a kernel with HW_RANDOM_VIRTIO.",
         )
     return _inside(
         what,
-        Verdict.FAILS,
+        GuestVerdict.FAILS,
         "the driver is there, the device is not",
         "Apply the guest's plan, or start it anew.",
     )
@@ -188,45 +196,47 @@ def _driver(seen: Look) -> GuestFinding:
 def _current(seen: Look) -> GuestFinding:
     what = "the kernel reads virtio-rng"
     if seen.current.startswith("virtio_rng"):
-        return _inside(what, Verdict.HOLDS, f"current: {seen.current}")
+        return _inside(what, GuestVerdict.HOLDS, f"current: {seen.current}")
     available = [each for each in seen.available if each.startswith("virtio_rng")]
     hint = f"In the guest: echo {available[0]} > /sys/class/misc/hw_random/rng_current." if available else ""
-    return _inside(what, Verdict.FAILS, f"current: {seen.current or 'none'}", hint)
+    return _inside(what, GuestVerdict.FAILS, f"current: {seen.current or 'none'}", hint)
 
 
 def _quality(seen: Look) -> GuestFinding:
     what = "the kernel feeds itself from it"
     if seen.quality is None:
-        return _inside(what, Verdict.UNKNOWN, "this kernel does not say what it believes of it")
+        return _inside(what, GuestVerdict.UNKNOWN, "this kernel does not say what it believes of it")
     if seen.quality:
-        return _inside(what, Verdict.HOLDS, f"quality {seen.quality} of 1024")
+        return _inside(what, GuestVerdict.HOLDS, f"quality {seen.quality} of 1024")
     hint = "In the guest: echo 1000 > /sys/class/misc/hw_random/rng_quality."
-    return _inside(what, Verdict.FAILS, "quality 0: it is read by programs only", hint)
+    return _inside(what, GuestVerdict.FAILS, "quality 0: it is read by programs only", hint)
 
 
 def _kernel(seen: Look) -> GuestFinding:
     what = "the guest's generator is seeded"
     if seen.pool_bits is None or seen.entropy_bits is None:
-        return _inside(what, Verdict.UNKNOWN, f"Linux {seen.kernel} does not say")
+        return _inside(what, GuestVerdict.UNKNOWN, f"Linux {seen.kernel} does not say")
     words = f"Linux {seen.kernel}: {seen.entropy_bits} of {seen.pool_bits} bits"
     if seen.pool_bits >= 4096:
         return _inside(
             what,
-            Verdict.HOLDS if seen.entropy_bits >= 128 else Verdict.FAILS,
+            GuestVerdict.HOLDS if seen.entropy_bits >= 128 else GuestVerdict.FAILS,
             f"{words}, an old pool that drains",
         )
-    return _inside(what, Verdict.HOLDS if seen.entropy_bits >= seen.pool_bits else Verdict.FAILS, words)
+    return _inside(
+        what, GuestVerdict.HOLDS if seen.entropy_bits >= seen.pool_bits else GuestVerdict.FAILS, words
+    )
 
 
 def _generation(seen: Look) -> GuestFinding:
     what = "its kernel learns that it was copied"
     if seen.generation:
-        return _inside(what, Verdict.HOLDS, "VM generation id, with its driver")
+        return _inside(what, GuestVerdict.HOLDS, "VM generation id, with its driver")
     hint = "Use Linux 5.18 or later with VMGENID, and 'drawwell guest reseed' after a snapshot was restored."
-    return _inside(what, Verdict.UNKNOWN, "it has no driver of a VM generation id", hint)
+    return _inside(what, GuestVerdict.UNKNOWN, "it has no driver of a VM generation id", hint)
 
 
-def _inside(what: str, verdict: Verdict, detail: str, hint: str = "") -> GuestFinding:
+def _inside(what: str, verdict: GuestVerdict, detail: str, hint: str = "") -> GuestFinding:
     return GuestFinding(what, verdict, detail, inside=True, hint=hint)
 
 

@@ -8,7 +8,7 @@ leaves that so until the kernel happens to reseed (a minute, or longer); with RN
 from typing import Final
 
 from drawwell.errors import UsageError
-from drawwell.guests.model import GuestFinding, Inside, Verdict
+from drawwell.guests.model import GuestFinding, GuestVerdict, Inside
 
 LEAST_BYTES: Final = 32
 MOST_BYTES: Final = 512
@@ -62,17 +62,17 @@ def reseed(inside: Inside, fresh: bytes) -> list[GuestFinding]:
     taken = "its kernel took fresh bytes"
     if done.status == _NOBODY:
         hint = "Install one of them there, or drawwell: it reseeds by itself when it sees that it was copied."
-        return [_found(taken, Verdict.FAILS, "it has neither python3 nor perl", hint)]
+        return [_found(taken, GuestVerdict.FAILS, "it has neither python3 nor perl", hint)]
     if done.status not in {0, _NOT_RESEEDED}:
         hint = "It needs root in a machine of its own; a container has its host's kernel, and needs no reseeding."
-        return [_found(taken, Verdict.FAILS, said or f"status {done.status}", hint)]
-    findings = [_found(taken, Verdict.HOLDS, f"{len(fresh)} bytes")]
+        return [_found(taken, GuestVerdict.FAILS, said or f"status {done.status}", hint)]
+    findings = [_found(taken, GuestVerdict.HOLDS, f"{len(fresh)} bytes")]
     used = "its generator was reseeded with them"
     if done.status == _NOT_RESEEDED:
         hint = "Linux 4.14 and later can: until its next reseeding, after minutes, it repeats what its copies give."
-        return [*findings, _found(used, Verdict.FAILS, said or "the kernel refused", hint)]
-    return [*findings, _found(used, Verdict.HOLDS, "RNDADDENTROPY, then RNDRESEEDCRNG")]
+        return [*findings, _found(used, GuestVerdict.FAILS, said or "the kernel refused", hint)]
+    return [*findings, _found(used, GuestVerdict.HOLDS, "RNDADDENTROPY, then RNDRESEEDCRNG")]
 
 
-def _found(what: str, verdict: Verdict, detail: str, hint: str = "") -> GuestFinding:
+def _found(what: str, verdict: GuestVerdict, detail: str, hint: str = "") -> GuestFinding:
     return GuestFinding(what, verdict, detail, inside=True, hint=hint)

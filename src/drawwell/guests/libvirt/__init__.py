@@ -11,7 +11,16 @@ from drawwell.guests.libvirt import plan as plan_libvirt
 from drawwell.guests.libvirt.audit import facts, owner_of, shared_sockets
 from drawwell.guests.libvirt.domain_xml import Domain, Record, attribute, source_path, written
 from drawwell.guests.libvirt.virsh import SYSTEM, Known, NotInstalled, Virsh
-from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Plan, Via, guest_directory
+from drawwell.guests.model import (
+    Attachment,
+    Change,
+    Guest,
+    GuestFacts,
+    Hypervisor,
+    Inside,
+    Plan,
+    guest_directory,
+)
 from drawwell.guests.qemu.agent import Agent
 from drawwell.guests.qemu.plan import fifo
 from drawwell.guests.qemu.usb_port import USB, place_of
@@ -109,20 +118,20 @@ class Libvirt:
 
     def _stick(self, guest: Guest, *, live: bool = False) -> tuple[int, int] | None:
         """Where the stick is now: a running QEMU has it by that; what is kept goes by it only if there are several."""
-        placed = guest.via is Via.USB and (live or bool(guest.device))
+        placed = guest.via is Attachment.USB and (live or bool(guest.device))
         return place_of(guest.device, self._usb) if placed else None
 
     @staticmethod
     def _ours(domain: Domain, guest: Guest) -> list[Element]:
         """Its devices that are this guest's, of whatever way and rate."""
         match guest.via:
-            case Via.USB:
+            case Attachment.USB:
                 return domain.like(plan_libvirt.device(replace(guest, device="")))
-            case Via.BUILTIN:
+            case Attachment.BUILTIN:
                 return [
                     each for each in domain.devices("rng") if attribute(each, "backend", "model") == "builtin"
                 ]
-            case Via.FIFO:
+            case Attachment.FIFO:
                 return [each for each in domain.devices("rng") if source_path(each) == fifo(guest)]
         return domain.of_directory(guest_directory(guest.run_dir, guest.name))
 
@@ -180,7 +189,7 @@ class Libvirt:
         record = Domain(self._xml(known, kept=known.persistent)).record
         if record is None or record.name != guest.name or record.via == guest.via:
             return []
-        return self.remove(replace(guest, via=Via(record.via)))
+        return self.remove(replace(guest, via=Attachment(record.via)))
 
     # ---- the machine that runs
 

@@ -17,7 +17,7 @@ from drawwell.guests.libvirt.domain_xml import (
     source_path,
     text_at,
 )
-from drawwell.guests.model import GuestFacts, GuestFinding, Kind, Verdict
+from drawwell.guests.model import GuestFacts, GuestFinding, GuestKind, GuestVerdict
 from drawwell.guests.qemu.findings import device_findings, generation_finding, limit_words
 
 _QEMU_PERIOD_MS: Final = 65536
@@ -40,7 +40,7 @@ def facts(domain: Domain, *, running: bool, shared: frozenset[str]) -> GuestFact
         period_ms=period_ms,
     )
     return GuestFacts(
-        kind=Kind.LIBVIRT,
+        kind=GuestKind.LIBVIRT,
         name=domain.name,
         running=running,
         virtio_rng=rng is not None,
@@ -68,9 +68,9 @@ def _limit(rng: Element | None) -> tuple[int | None, int]:
 def _agent(domain: Domain) -> GuestFinding:
     what = "its copies can be reseeded from here"
     if domain.agent:
-        return GuestFinding(what, Verdict.HOLDS, f"QEMU guest agent, {domain.agent}")
+        return GuestFinding(what, GuestVerdict.HOLDS, f"QEMU guest agent, {domain.agent}")
     return GuestFinding(
-        what, Verdict.FAILS, "it has no channel for the QEMU guest agent",
+        what, GuestVerdict.FAILS, "it has no channel for the QEMU guest agent",
         hint="Add <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>.",
     )  # fmt: skip
 
@@ -78,7 +78,7 @@ def _agent(domain: Domain) -> GuestFinding:
 def _copies(domain: Domain, shared: frozenset[str]) -> Iterator[GuestFinding]:
     for place in sorted(_sockets(domain) & shared):
         yield GuestFinding(
-            "its socket is its own", Verdict.FAILS, f"{place} is another domain's as well: they are one consumer",
+            "its socket is its own", GuestVerdict.FAILS, f"{place} is another domain's as well: they are one consumer",
             hint="Give each a guest of its own: 'drawwell guest apply libvirt NAME'.",
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from xml.dom.minidom import Element
 
 from drawwell.errors import UsageError
 from drawwell.guests.libvirt.domain_xml import children, element, text_at, written
-from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind, Piece, Plan
 from drawwell.guests.qemu.plan import (
     BUILTIN_NOTE,
     FIFO_NOTE,
@@ -41,7 +41,7 @@ def plan(guest: Guest, stick: tuple[int, int] | None = None, uri: str = "") -> P
 
     Args:
         guest: The guest.
-        stick: For `Via.USB` with two sticks: the bus and the number that the kernel gave it now.
+        stick: For `Attachment.USB` with two sticks: the bus and the number that the kernel gave it now.
         uri: Which libvirt, "" for the system's own.
 
     Raises:
@@ -56,21 +56,21 @@ def plan(guest: Guest, stick: tuple[int, int] | None = None, uri: str = "") -> P
         *_virt_install(made),
         *_beside(guest, uri),
     ]
-    return Plan(guest.name, Kind.LIBVIRT, guest.via, tuple(pieces), _notes(guest))
+    return Plan(guest.name, GuestKind.LIBVIRT, guest.via, tuple(pieces), _notes(guest))
 
 
 def device(guest: Guest, stick: tuple[int, int] | None = None) -> Element:
     """Return the element for <devices>; raises as `plan`."""
     match guest.via:
-        case Via.VIRTIO:
+        case Attachment.VIRTIO:
             return _rng(guest, element("backend", {"model": "egd", "type": "unix"}, _connect(guest)))
-        case Via.FIFO:
+        case Attachment.FIFO:
             return _rng(guest, element("backend", {"model": "random"}, fifo(guest)))
-        case Via.BUILTIN:
+        case Attachment.BUILTIN:
             return _rng(guest, element("backend", {"model": "builtin"}))
-        case Via.USB_VIRTUAL:
+        case Attachment.USB_VIRTUAL:
             return element("redirdev", {"bus": "usb", "type": "unix"}, _connect(guest))
-        case Via.USB:
+        case Attachment.USB:
             return _hostdev(stick)
     raise UsageError(
         f"a libvirt domain has no way in called {guest.via}",
@@ -130,18 +130,18 @@ def _beside(guest: Guest, uri: str) -> list[Piece]:
     if guest.socket:
         pieces.append(Piece("where AppArmor confines guests", APPARMOR_FILE, apparmor_line(guest.run_dir)))
         pieces.append(Piece("where SELinux confines guests", "semodule -i drawwell-guests.cil", SELINUX_RULE))
-    if guest.via is Via.FIFO:
+    if guest.via is Attachment.FIFO:
         pieces.append(fifo_piece(guest))
-    if guest.via is Via.USB_VIRTUAL:
+    if guest.via is Attachment.USB_VIRTUAL:
         pieces.append(Piece("in the guest, for the vendor's software", "/etc/onerng.conf", VENDOR_LINE))
-    if guest.via is Via.USB:
+    if guest.via is Attachment.USB:
         pieces += hotplug_pieces(guest, uri)
     return pieces
 
 
 def has_hook(guest: Guest) -> bool:
     """Is it a guest of the broker, which can be reseeded by its name?"""
-    return guest.via not in {Via.FIFO, Via.BUILTIN}
+    return guest.via not in {Attachment.FIFO, Attachment.BUILTIN}
 
 
 def hook_path(guest: Guest, hooks: str = HOOKS) -> str:
@@ -201,12 +201,12 @@ _USB_NOTE: Final = (
 
 def _notes(guest: Guest) -> tuple[str, ...]:
     match guest.via:
-        case Via.VIRTIO:
+        case Attachment.VIRTIO:
             return refill_note(guest.rate), _SOCKET_NOTE, NEVER_THE_DEVICE, _CLONE_NOTE
-        case Via.FIFO:
+        case Attachment.FIFO:
             return refill_note(guest.rate, at_broker=False), FIFO_NOTE, NEVER_THE_DEVICE, _CLONE_NOTE
-        case Via.BUILTIN:
+        case Attachment.BUILTIN:
             return refill_note(guest.rate, at_broker=False), BUILTIN_NOTE, _CLONE_NOTE
-        case Via.USB_VIRTUAL:
+        case Attachment.USB_VIRTUAL:
             return VIRTUAL_NOTE, _CONTROLLER_NOTE, _SOCKET_NOTE, _CLONE_NOTE
     return _USB_NOTE, _CLONE_NOTE

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused
 from drawwell.guests import program
-from drawwell.guests.model import Outcome
+from drawwell.guests.model import GuestCommandResult
 from drawwell.guests.qemu.agent import returned
 
 SYSTEM: Final = "qemu:///system"
@@ -117,7 +117,7 @@ class Virsh:
             answer = None
         return returned(command, answer if isinstance(answer, dict) else {})
 
-    def _call(self, words: list[str], text: str, within_s: float) -> Outcome:
+    def _call(self, words: list[str], text: str, within_s: float) -> GuestCommandResult:
         argv = [self._program, "-q", "-c", self.uri, *words]
         done = program.run(
             argv,

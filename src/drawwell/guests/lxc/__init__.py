@@ -15,7 +15,17 @@ from drawwell.guests.edit.block import has_block, with_block, without_block
 from drawwell.guests.edit.quoting import ACM, ACM_MAJOR, INSIDE, container_name
 from drawwell.guests.lxc import plan as plan_lxc
 from drawwell.guests.lxc.plan import HOOK, Container, block, container_of, hook_of, rule_of
-from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Kind, Outcome, Plan, Via
+from drawwell.guests.model import (
+    Attachment,
+    Change,
+    Guest,
+    GuestCommandResult,
+    GuestFacts,
+    GuestKind,
+    Hypervisor,
+    Inside,
+    Plan,
+)
 
 LXCPATH: Final = "/var/lib/lxc"
 _HOME: Final = "~/.local/share/lxc"
@@ -69,7 +79,7 @@ class Lxc:
         path, old = self._path(guest), self._config(guest)
         changes = edited.restore(path, old, without_block(old, container_name(guest)))
         changes += edited.delete(self._hook(guest))
-        rule = rule_of(replace(guest, via=Via.DEVICE, device=""), self._container(guest, old))
+        rule = rule_of(replace(guest, via=Attachment.DEVICE, device=""), self._container(guest, old))
         if rule:
             changes += edited.delete_if(self._rules or rule.into, rule.text)
         return self._told(guest, changes)
@@ -92,7 +102,7 @@ class Lxc:
         with suppress(DrawwellError):
             config = edited.read(os.path.join(self._lxcpath, name, "config"))
             ours = has_block(config, name) or f" {INSIDE[1:]} " in config
-            return container_facts(Kind.LXC, name, running=self._runs(name), ours=ours)
+            return container_facts(GuestKind.LXC, name, running=self._runs(name), ours=ours)
         return None
 
     def _runs(self, name: str) -> bool:
@@ -140,7 +150,7 @@ class _Attach:
     lxcpath: str
     name: str
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
         """Run it as the container's root; see Inside."""
         attach = ["lxc-attach", "-P", self.lxcpath, "-n", self.name, "--clear-env", "--", *argv]
         outcome = program.run(attach, stdin=stdin, timeout_s=timeout_s)

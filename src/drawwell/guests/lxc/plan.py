@@ -20,7 +20,7 @@ from drawwell.guests.edit.quoting import (
     stick,
     stick_rule,
 )
-from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind, Piece, Plan
 
 HOOK: Final = "drawwell-autodev"
 """The hook's file, in the container's directory."""
@@ -96,19 +96,21 @@ def plan(guest: Guest, container: Container) -> Plan:
         pieces.append(hook)
     if rule := rule_of(guest, container):
         pieces.append(rule)
-    return Plan(guest.name, Kind.LXC, guest.via, tuple(pieces), _notes(guest, container))
+    return Plan(guest.name, GuestKind.LXC, guest.via, tuple(pieces), _notes(guest, container))
 
 
 def block(guest: Guest, container: Container) -> Block:
     """Return the block for the configuration; raises as `plan`."""
     name = container_name(guest)
-    keys = _socket_keys(guest, container) if guest.via is Via.SOCKET else _device_keys(guest, container)
+    keys = (
+        _socket_keys(guest, container) if guest.via is Attachment.SOCKET else _device_keys(guest, container)
+    )
     return Block("lxc", name, tuple(keys))
 
 
 def hook_of(guest: Guest, container: Container) -> Piece | None:
     """Return the script that makes the node when the container starts; None where it cannot or need not."""
-    if guest.via is not Via.DEVICE or container.uid is not None or guest.device:
+    if guest.via is not Attachment.DEVICE or container.uid is not None or guest.device:
         return None
     text = _HOOK.format(name=container_name(guest), node=NODE, dialout=DIALOUT)
     return Piece("autodev hook, mode 755", f"{plain_path(container.directory)}/{HOOK}", text)
@@ -116,7 +118,7 @@ def hook_of(guest: Guest, container: Container) -> Piece | None:
 
 def rule_of(guest: Guest, container: Container) -> Piece | None:
     """Return the udev rule that makes the link which is mounted, and gives the stick to the container's root."""
-    if guest.via is not Via.DEVICE or container.uid is None or guest.device:
+    if guest.via is not Attachment.DEVICE or container.uid is None or guest.device:
         return None
     return stick_rule(container.uid)
 
@@ -141,7 +143,7 @@ def _device_keys(guest: Guest, container: Container) -> list[str]:
 
 def _notes(guest: Guest, container: Container) -> tuple[str, ...]:
     again = _AGAIN.format(name=guest.target)
-    if guest.via is Via.SOCKET:
+    if guest.via is Attachment.SOCKET:
         return (SHARED, DIRECT, _DIRECTORY, again, *([] if container.run_mounted else [_RUN]))
     notes = [SHARED, ONE_READER, _REPLUGGED, again]
     if container.uid is not None:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests.model import Change, Guest, GuestFacts, Hypervisor, Inside, Kind, Plan, Via
+from drawwell.guests.model import Attachment, Change, Guest, GuestFacts, GuestKind, Hypervisor, Inside, Plan
 from drawwell.guests.qemu import plan as plan_qemu
-from drawwell.guests.qemu.command_line import Machine, is_qemu, printable, read_command
+from drawwell.guests.qemu.command_line import QemuCommandLine, is_qemu, printable, read_command
 from drawwell.guests.qemu.findings import device_findings, generation_finding, limit_words
-from drawwell.guests.qemu.qmp import Monitor, Refusal
-from drawwell.guests.qemu.stick import insist_free, insist_taken, stick_finding
+from drawwell.guests.qemu.qmp import Monitor, QmpError
+from drawwell.guests.qemu.stick import require_free, require_taken, stick_finding
 
 LET_GO_S: Final = 30.0
 """A guest is asked to give a device up; under emulation that was seen to take 5 s."""
@@ -22,25 +22,25 @@ _RECONNECT_MS_SINCE: Final = (9, 2)
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class RunningQemu:
     """A running QEMU."""
 
     pid: int
     arguments: tuple[str, ...]
     directory: str
-    machine: Machine
+    machine: QemuCommandLine
 
     def path(self, told: str) -> str:
         """A path that it was told, as we see it; "" for none."""
         return os.path.join(self.directory, told) if told else ""
 
 
-def running(proc: str = "/proc") -> Iterator[Process]:
+def running(proc: str = "/proc") -> Iterator[RunningQemu]:
     """Every QEMU that runs a machine, of whatever user; libvirt's too."""
     for entry in os.listdir(proc):
         if entry.isdecimal() and (arguments := _arguments(os.path.join(proc, entry, "cmdline"))):
             directory = _link(os.path.join(proc, entry, "cwd"))
-            yield Process(int(entry), arguments, directory, read_command(arguments[1:]))
+            yield RunningQemu(int(entry), arguments, directory, read_command(arguments[1:]))
 
 
 def _arguments(path: str) -> tuple[str, ...]:
@@ -85,8 +85,8 @@ class Qemu:
             if plan_qemu.identifier(guest) in _plugged(monitor):
                 _insist_on_stick(monitor, guest)
                 return []
-            if guest.via is Via.USB:
-                insist_free(guest.device)
+            if guest.via is Attachment.USB:
+                require_free(guest.device)
             _plug(monitor, guest)
             try:
                 _insist_on_stick(monitor, guest)
@@ -133,7 +133,7 @@ class Qemu:
             hint="Start it anew with the plan's arguments, or with '-qmp unix:PATH,server=on,wait=off'.",
         )
 
-    def _find(self, guest: Guest) -> Process | None:
+    def _find(self, guest: Guest) -> RunningQemu | None:
         found = [each for each in running(self._proc) if self._is(each, guest)]
         if len(found) > 1:
             pids = ", ".join(str(each.pid) for each in found)
@@ -143,7 +143,7 @@ class Qemu:
             )
         return found[0] if found else None
 
-    def _is(self, process: Process, guest: Guest) -> bool:
+    def _is(self, process: RunningQemu, guest: Guest) -> bool:
         if self._where:
             return os.path.abspath(self._where) in map(process.path, process.machine.monitors)
         return process.machine.name == guest.target and not process.machine.of_libvirt
@@ -167,22 +167,22 @@ def _plug(monitor: Monitor, guest: Guest) -> None:
     name = plan_qemu.identifier(guest)
     undo: list[tuple[str, dict[str, Any]]] = []
     try:
-        if guest.via in {Via.VIRTIO, Via.USB_VIRTUAL}:
+        if guest.via in {Attachment.VIRTIO, Attachment.USB_VIRTUAL}:
             monitor.execute("chardev-add", id=name, backend=_socket(monitor, guest.socket))
             undo.append(("chardev-remove", {"id": name}))
         if backend := _backend(guest):
             monitor.execute("object-add", **backend)
             undo.append(("object-del", {"id": name}))
         _add_device(monitor, _device(guest))
-    except Refusal:
+    except QmpError:
         for command, arguments in reversed(undo):
             monitor.execute(command, **arguments)
         raise
 
 
 def _insist_on_stick(monitor: Monitor, guest: Guest) -> None:
-    if guest.via is Via.USB:
-        insist_taken(monitor, f"{_PERIPHERAL}/{plan_qemu.identifier(guest)}", guest.device)
+    if guest.via is Attachment.USB:
+        require_taken(monitor, f"{_PERIPHERAL}/{plan_qemu.identifier(guest)}", guest.device)
 
 
 def _socket(monitor: Monitor, path: str) -> dict[str, Any]:
@@ -198,11 +198,11 @@ def _backend(guest: Guest) -> dict[str, Any]:
     """The object behind virtio-rng; empty for USB."""
     name = plan_qemu.identifier(guest)
     match guest.via:
-        case Via.VIRTIO:
+        case Attachment.VIRTIO:
             return {"qom-type": "rng-egd", "id": name, "chardev": name}
-        case Via.FIFO:
+        case Attachment.FIFO:
             return {"qom-type": "rng-random", "id": name, "filename": plan_qemu.fifo(guest)}
-        case Via.BUILTIN:
+        case Attachment.BUILTIN:
             return {"qom-type": "rng-builtin", "id": name}
     return {}
 
@@ -210,9 +210,9 @@ def _backend(guest: Guest) -> dict[str, Any]:
 def _device(guest: Guest) -> dict[str, Any]:
     name = plan_qemu.identifier(guest)
     match guest.via:
-        case Via.USB:
+        case Attachment.USB:
             return {"driver": "usb-host", "id": name, **_as_numbers(plan_qemu.usb_host(guest))}
-        case Via.USB_VIRTUAL:
+        case Attachment.USB_VIRTUAL:
             return {"driver": "usb-redir", "id": name, "chardev": name}
     return {"driver": "virtio-rng-pci", "id": name, "rng": name, **plan_qemu.refill(guest.rate).options}
 
@@ -225,7 +225,7 @@ def _add_device(monitor: Monitor, device: dict[str, Any]) -> None:
     """Plug it in; where the root bus takes nothing (q35), into the first free port of PCI Express."""
     try:
         monitor.execute("device_add", **device)
-    except Refusal as refusal:
+    except QmpError as refusal:
         port = _free_port(monitor) if "hotplug" in str(refusal) else ""
         if not port:
             raise
@@ -261,12 +261,12 @@ def _unplug(monitor: Monitor, name: str) -> bool:
 def _gone(monitor: Monitor, command: str, name: str) -> bool:
     try:
         monitor.execute(command, id=name)
-    except Refusal:
+    except QmpError:
         return False
     return True
 
 
-def _facts(process: Process) -> GuestFacts:
+def _facts(process: RunningQemu) -> GuestFacts:
     machine = process.machine
     findings = device_findings(
         has_rng=machine.has_rng,
@@ -277,7 +277,7 @@ def _facts(process: Process) -> GuestFacts:
         period_ms=machine.period_ms,
     )
     return GuestFacts(
-        kind=Kind.QEMU,
+        kind=GuestKind.QEMU,
         name=machine.name[:_MAX_WORDS] or f"process {process.pid}",
         running=True,
         virtio_rng=machine.has_rng,

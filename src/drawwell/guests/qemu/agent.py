@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final, Self
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests.model import Outcome
+from drawwell.guests.model import GuestCommandResult
 from drawwell.guests.qemu.qmp import Lines
 
 MAX_OUTPUT_BYTES: Final = 1 << 20
@@ -46,7 +46,7 @@ class Agent:
         """
         self._ask("guest-ping", {}, within_s)
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
         """See `Inside`. A program that does not end in time goes on in the guest."""
         deadline = time.monotonic() + timeout_s
         started = self._ask("guest-exec", _order(argv, stdin), min(timeout_s, _ANSWER_S))
@@ -76,7 +76,7 @@ def _order(argv: list[str], stdin: bytes) -> dict[str, Any]:
     return order
 
 
-def _outcome(said: dict[str, Any]) -> Outcome:
+def _outcome(said: dict[str, Any]) -> GuestCommandResult:
     signal, status = _number(said.get("signal")), _number(said.get("exitcode"))
     if signal is not None:
         status = 128 + signal
@@ -85,7 +85,7 @@ def _outcome(said: dict[str, Any]) -> Outcome:
     if said.get("out-truncated"):
         raise _nonsense("what a program wrote is too long")
     errors = _decoded(said.get("err-data", ""))[-_MAX_WORDS:].decode(errors="replace")
-    return Outcome(status, _decoded(said.get("out-data", "")), errors)
+    return GuestCommandResult(status, _decoded(said.get("out-data", "")), errors)
 
 
 def _decoded(text: object) -> bytes:

@@ -25,7 +25,7 @@ Properties = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class QemuCommandLine:
     """One QEMU by its command line; paths are as that process sees them. "" is "it was not told so".
 
     `stick` is the port of the OneRNG that it was told to take, "" for any, None for none.
@@ -51,14 +51,14 @@ def is_qemu(program: str) -> bool:
     return _PROGRAM.fullmatch(posixpath.basename(program)) is not None
 
 
-def read_command(arguments: Sequence[str]) -> Machine:
+def read_command(arguments: Sequence[str]) -> QemuCommandLine:
     """Read the arguments of a QEMU; what is not understood is left out."""
     options = [(flag, properties(value)) for flag, value in _options(arguments)]
     devices = [each for flag, each in options if flag == "device"]
     rng = next((each for each in devices if _RNG_DEVICE.fullmatch(_kind(each))), None)
     backend = _named(options, "object", (rng or {}).get("rng", ""))
     chardev = _named(options, "chardev", backend.get("chardev", ""))
-    return Machine(
+    return QemuCommandLine(
         name=next((each.get("guest", each.get("", "")) for flag, each in options if flag == "name"), ""),
         of_libvirt=any(_LIBVIRT in argument for argument in arguments),
         monitors=tuple(path for path in _monitors(options) if path),

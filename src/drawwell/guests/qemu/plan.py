@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from drawwell.errors import UsageError
-from drawwell.guests.model import Guest, Kind, Piece, Plan, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind, Piece, Plan
 from drawwell.guests.qemu.stick_rule import ONERNG_PRODUCT, ONERNG_VENDOR, hotplug_pieces
 from drawwell.units import Allowance
 
@@ -57,13 +57,13 @@ def plan(guest: Guest, monitor: str = "") -> Plan:
     """
     arguments, notes = _ways(guest)
     pieces = [Piece("QEMU arguments", "paste", command_line([*arguments, *GENERATION]))]
-    if guest.via is Via.FIFO:
+    if guest.via is Attachment.FIFO:
         pieces.append(fifo_piece(guest))
-    if guest.via is Via.USB:
+    if guest.via is Attachment.USB:
         pieces += hotplug_pieces(guest, monitor)
-    if guest.via is Via.USB_VIRTUAL:
+    if guest.via is Attachment.USB_VIRTUAL:
         pieces.append(Piece("in the guest, for the vendor's software", "/etc/onerng.conf", VENDOR_LINE))
-    return Plan(guest.name, Kind.QEMU, guest.via, tuple(pieces), (*notes, GENERATION_NOTE))
+    return Plan(guest.name, GuestKind.QEMU, guest.via, tuple(pieces), (*notes, GENERATION_NOTE))
 
 
 GENERATION: Final = (("-device", "vmgenid,guid=auto"),)
@@ -86,7 +86,7 @@ NEVER_THE_DEVICE: Final = (
 def _ways(guest: Guest) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
     name, notes = identifier(guest), tuple[str, ...]()
     match guest.via:
-        case Via.VIRTIO:
+        case Attachment.VIRTIO:
             chardev = option("socket", id=name, path=guest.socket, reconnect=RECONNECT_S)
             backend = [("-chardev", chardev), ("-object", option("rng-egd", id=name, chardev=name))]
             return [*backend, _virtio_rng(guest)], (
@@ -94,21 +94,21 @@ def _ways(guest: Guest) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
                 _RECONNECT_NOTE,
                 NEVER_THE_DEVICE,
             )
-        case Via.FIFO:
+        case Attachment.FIFO:
             backend = [("-object", option("rng-random", id=name, filename=fifo(guest)))]
             notes = refill_note(guest.rate, at_broker=False), FIFO_NOTE, NEVER_THE_DEVICE
             return [*backend, _virtio_rng(guest)], notes
-        case Via.BUILTIN:
+        case Attachment.BUILTIN:
             notes = refill_note(guest.rate, at_broker=False), BUILTIN_NOTE
             return [("-object", option("rng-builtin", id=name)), _virtio_rng(guest)], notes
-        case Via.USB_VIRTUAL:
+        case Attachment.USB_VIRTUAL:
             chardev = option("socket", id=name, path=guest.socket, reconnect=RECONNECT_S)
             usb = [("-device", "qemu-xhci"), ("-chardev", chardev)]
             return [*usb, ("-device", option("usb-redir", id=name, chardev=name))], (
                 VIRTUAL_NOTE,
                 _RECONNECT_NOTE,
             )
-        case Via.USB:
+        case Attachment.USB:
             stick = option("usb-host", id=name, **usb_host(guest))
             return [("-device", "qemu-xhci"), ("-device", stick)], (_USB_NOTE, _HOTPLUG_NOTE)
     raise UsageError(

@@ -17,7 +17,7 @@ ANSWER_S: Final = 10.0
 _MAX_EVENTS: Final = 1000
 
 
-class Refusal(GuestUnavailable):
+class QmpError(GuestUnavailable):
     """QEMU answered a command with an error."""
 
 
@@ -191,7 +191,7 @@ def _version(greeting: dict[str, Any]) -> tuple[int, int]:
         ) from error
 
 
-def _refusal(command: str, error: object) -> Refusal:
+def _refusal(command: str, error: object) -> QmpError:
     words = error.get("desc") if isinstance(error, dict) else None
     said = words[:200] if isinstance(words, str) and words.isprintable() else "for no reason that can be read"
-    return Refusal(f"QEMU refuses {command}: {said}", hint="Compare with 'drawwell guest plan'.")
+    return QmpError(f"QEMU refuses {command}: {said}", hint="Compare with 'drawwell guest plan'.")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from drawwell.errors import GuestUnavailable
-from drawwell.guests.model import GuestFinding, Verdict
+from drawwell.guests.model import GuestFinding, GuestVerdict
 from drawwell.guests.qemu.qmp import Monitor
 from drawwell.guests.qemu.usb_port import sticks, taken
 from drawwell.host.holders import Holder, holders_words
@@ -20,7 +20,7 @@ _SHARED: Final = "is open in {}, too: one of them has it, and the other waits wi
 _FREE_IT: Final = "Take it from there: 'drawwell guest apply KIND NAME --remove', or end that program."
 
 
-def insist_free(port: str) -> None:
+def require_free(port: str) -> None:
     """Let no stick pass that somebody has already: a second QEMU would wait for it without a word.
 
     Raises:
@@ -31,7 +31,7 @@ def insist_free(port: str) -> None:
             raise GuestUnavailable(f"the stick at {each} was taken by {holders_words(who)}", hint=_FREE_IT)
 
 
-def insist_taken(monitor: Monitor, path: str, port: str) -> None:
+def require_taken(monitor: Monitor, path: str, port: str) -> None:
     """Wait until QEMU has the stick, where one is plugged in; a machine that is stopped takes none until it goes on.
 
     Args:
@@ -87,12 +87,12 @@ def stick_finding(pid: int, wanted: str | None) -> Iterator[GuestFinding]:
     for port, found in mine.items():
         if others := [holder for holder in found or () if holder.pid != pid]:
             words = f"the one at {port} {_SHARED.format(holders_words(others))}"
-            yield GuestFinding(what, Verdict.FAILS, words, hint=_FREE_IT)
+            yield GuestFinding(what, GuestVerdict.FAILS, words, hint=_FREE_IT)
         else:
-            yield GuestFinding(what, Verdict.HOLDS, f"at {port}")
+            yield GuestFinding(what, GuestVerdict.HOLDS, f"at {port}")
     if wanted is not None and not mine:
         who = {port: found for port, found in who.items() if wanted in {"", port}}
-        yield GuestFinding(what, Verdict.FAILS, _why_not(who), hint=_hint(who))
+        yield GuestFinding(what, GuestVerdict.FAILS, _why_not(who), hint=_hint(who))
 
 
 def _why_not(who: dict[str, tuple[Holder, ...] | None]) -> str:

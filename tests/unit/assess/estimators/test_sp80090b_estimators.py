@@ -20,7 +20,7 @@ from drawwell.assess.estimators.markov import markov
 from drawwell.assess.estimators.mcv import most_common_value
 from drawwell.assess.estimators.multimcw import multi_mcw
 from drawwell.assess.estimators.multimmc import multi_mmc
-from drawwell.assess.estimators.outcome import Outcome
+from drawwell.assess.estimators.outcome import EstimatorResult
 from drawwell.assess.estimators.prediction import estimate
 from drawwell.assess.estimators.tuples import tuples
 from drawwell.assess.suffix import _by_doubling, _native, lcp_array, suffix_array
@@ -40,7 +40,7 @@ def noise(
     return out
 
 
-def record(outcome: Outcome) -> tuple[float, float]:
+def record(outcome: EstimatorResult) -> tuple[float, float]:
     return outcome.details["correct"], outcome.details["run"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drawwell.assess.fips140.blocks import BlockTester, Tally, poker_sum
+from drawwell.assess.fips140.blocks import BlockTester, VerdictTally, poker_sum
 from drawwell.assess.fips140.verdict import BLOCK_BYTES, PASS, BlockVerdict
 
 BITS = 8 * BLOCK_BYTES
@@ -158,7 +158,7 @@ def test_a_bootstrap_of_another_size_is_refused():
 def test_a_loop_of_4096_bytes_passes():
     """What these tests cannot see: a short loop of good bytes passes every block."""
     loop = random.Random(10).randbytes(4096) * 40
-    tester, tally = BlockTester(BOOT), Tally()
+    tester, tally = BlockTester(BOOT), VerdictTally()
     for at in range(0, len(loop) - BLOCK_BYTES, BLOCK_BYTES):
         tally.add(tester.judge(loop[at : at + BLOCK_BYTES]))
 
@@ -168,7 +168,7 @@ def test_a_loop_of_4096_bytes_passes():
 
 def test_a_tally_counts_each_test_that_a_block_failed():
     """A block that fails two tests is one failure, counted under both."""
-    tally = Tally()
+    tally = VerdictTally()
     for verdict in (PASS, BlockVerdict.MONOBIT | BlockVerdict.RUNS, BlockVerdict.RUNS):
         tally.add(verdict)
 

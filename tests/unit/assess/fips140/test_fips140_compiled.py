@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from drawwell.assess.fips140.blocks import COMPILED_FROM_BYTES, BlockTester, Tally
+from drawwell.assess.fips140.blocks import COMPILED_FROM_BYTES, BlockTester, VerdictTally
 from drawwell.assess.fips140.verdict import BLOCK_BYTES, PASS, BlockVerdict
 
 pytest.importorskip("numba")
@@ -131,7 +131,7 @@ def test_no_block_has_no_verdict_and_changes_nothing():
 
 def test_many_verdicts_are_counted_as_one_by_one():
     """The tally of a chunk is the tally of its blocks."""
-    verdicts, one_by_one, at_once = bytes([0, 0, 4, 5, 0, 16, 4]), Tally(), Tally()
+    verdicts, one_by_one, at_once = bytes([0, 0, 4, 5, 0, 16, 4]), VerdictTally(), VerdictTally()
     for verdict in verdicts:
         one_by_one.add(BlockVerdict(verdict))
     at_once.add_many(verdicts)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from drawwell.assess.iid import most_common_value
-from drawwell.cli.source.entropy_window import PIECE_BYTES, PIECES, Window, words
+from drawwell.cli.source.entropy_window import PIECE_BYTES, PIECES, Window, describe
 from drawwell.testing.sick import biased, good
 
 
@@ -42,7 +42,7 @@ def test_a_source_below_its_claim_raises_the_alarm():
     """Noise of 4.1 bits a byte contradicts a claim of 6, and the words say so in capitals."""
     report = filled(biased(0.7)).report(6.0)
     assert report["alarm"]
-    assert "BELOW THE CLAIM" in words(report)
+    assert "BELOW THE CLAIM" in describe(report)
 
 
 def test_the_bitmap_shows_every_bit():

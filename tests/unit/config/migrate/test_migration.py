@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from drawwell.config.load import load
 from drawwell.config.migrate.rngd import from_rng_tools, options
-from drawwell.config.migrate.settings import Migration, Verdict, assignments, from_onerng
+from drawwell.config.migrate.settings import Migration, OptionFate, assignments, from_onerng
 
 SHIPPED = """#!/bin/sh
 # set to 0 to not start rngd
@@ -150,7 +150,7 @@ def test_no_text_is_too_odd(text: str) -> None:
     from_onerng("onerng.conf", text, migration)
     from_rng_tools("rng-tools", text, migration, lambda _: "")
     tomllib.loads(migration.toml())
-    assert all(answer.verdict in Verdict for answer in migration.answers)
+    assert all(answer.verdict in OptionFate for answer in migration.answers)
 
 
 @given(st.text(max_size=200))

@@ -15,7 +15,7 @@ from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import GuestUnavailable, RemoteProtocolError
 from drawwell.guests.inside import probes
 from drawwell.guests.inside.scripts import LOOK, READ, Look, parse_look
-from drawwell.guests.model import Outcome, Verdict
+from drawwell.guests.model import GuestCommandResult, GuestVerdict
 from drawwell.wire.session import ServerSession
 
 HEALTHY = b"""kernel=6.1.0-56-amd64
@@ -38,10 +38,10 @@ class Guest:
     """A guest that says what it was told to."""
 
     def __init__(self, output: bytes = b"", status: int = 0) -> None:
-        self.outcome = Outcome(status, output)
+        self.outcome = GuestCommandResult(status, output)
         self.orders: list[tuple[list[str], bytes]] = []
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
         self.orders.append((argv, stdin))
         return self.outcome
 
@@ -52,20 +52,20 @@ class Host:
     def __init__(self, shell: tuple[str, ...]) -> None:
         self.shell = shell
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
         done = subprocess.run(
             [*self.shell, *argv[1:]], input=stdin, capture_output=True, check=False, timeout=timeout_s
         )
-        return Outcome(done.returncode, done.stdout, done.stderr.decode())
+        return GuestCommandResult(done.returncode, done.stdout, done.stderr.decode())
 
 
-def verdicts(seen: Look) -> dict[str, Verdict]:
+def verdicts(seen: Look) -> dict[str, GuestVerdict]:
     return {each.what: each.verdict for each in probes.findings(seen)}
 
 
 def test_a_healthy_guest_is_read() -> None:
     """Everything holds in a guest that has all of it."""
-    assert set(verdicts(parse_look(HEALTHY)).values()) == {Verdict.HOLDS}
+    assert set(verdicts(parse_look(HEALTHY)).values()) == {GuestVerdict.HOLDS}
 
 
 @pytest.mark.parametrize("shell", [("sh",), ("bash",), ("busybox", "sh")], ids=lambda shell: shell[0])
@@ -110,7 +110,7 @@ def test_a_device_that_never_answers_ends_the_read(shell: tuple[str, ...], tmp_p
 def test_what_is_wrong_is_told(change: dict[str, Any], failing: str) -> None:
     """Each fault fails one finding and no other."""
     seen = verdicts(replace(parse_look(HEALTHY), **change))
-    assert [what for what, verdict in seen.items() if verdict is Verdict.FAILS] == [failing]
+    assert [what for what, verdict in seen.items() if verdict is GuestVerdict.FAILS] == [failing]
 
 
 @pytest.mark.parametrize(
@@ -155,15 +155,15 @@ def test_more_than_was_read_is_refused() -> None:
 
 def test_fips_judges_a_whole_block() -> None:
     """Zeros fail, half a block is unknown."""
-    assert probes.fips(bytes(probes.FIPS_REQUESTS * 64)).verdict is Verdict.FAILS
-    assert probes.fips(bytes(2503)).verdict is Verdict.UNKNOWN
+    assert probes.fips(bytes(probes.FIPS_REQUESTS * 64)).verdict is GuestVerdict.FAILS
+    assert probes.fips(bytes(2503)).verdict is GuestVerdict.UNKNOWN
 
 
 def conversation(n_bytes: int) -> bytes:
     """What a broker answers to the draw of ``verify``."""
     session = ServerSession()
     guest = Guest()
-    guest.outcome = Outcome(0, b"")
+    guest.outcome = GuestCommandResult(0, b"")
     probes.draw(guest, "/s", DrawClass.FULL, names_bytes=8, within_s=1.0)
     session.receive_data(guest.orders[0][1])
     session.next_event()

@@ -5,7 +5,7 @@ import pytest
 from drawwell.errors import GuestUnavailable
 from drawwell.guests.libvirt.audit import facts, owner_of, shared_sockets
 from drawwell.guests.libvirt.domain_xml import Domain, Record, children, element
-from drawwell.guests.model import GuestFacts, Verdict
+from drawwell.guests.model import GuestFacts, GuestVerdict
 
 EGD = (
     "<rng model='virtio'>{rate}<backend model='egd' type='unix'><source mode='connect' path='{path}'>{again}</source>"
@@ -22,7 +22,7 @@ def egd(path: str = "/run/drawwell/guests/a/egd.sock", rate: str = "", again: st
     return EGD.format(path=path, rate=rate, again=again)
 
 
-def verdicts(found: GuestFacts) -> dict[str, Verdict]:
+def verdicts(found: GuestFacts) -> dict[str, GuestVerdict]:
     return {each.what: each.verdict for each in found.findings}
 
 
@@ -85,7 +85,7 @@ def test_the_audit_tells_a_good_domain() -> None:
     rate = "<rate bytes='640' period='8000'/>"
     channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
     found = facts(domain(egd(rate=rate) + channel, "<genid>x</genid>"), running=True, shared=frozenset())
-    assert set(verdicts(found).values()) == {Verdict.HOLDS}
+    assert set(verdicts(found).values()) == {GuestVerdict.HOLDS}
     assert (found.backend, found.limit) == (
         "rng-egd, /run/drawwell/guests/a/egd.sock", "640 bytes in each 8000 ms",
     )  # fmt: skip
@@ -107,7 +107,7 @@ def test_the_audit_tells_a_good_domain() -> None:
 )
 def test_the_audit_tells_what_is_wrong(devices: str, what: str) -> None:
     """No generator, the stick itself, no reconnect, a limit that stalls, no generation id, no agent: each fails."""
-    assert verdicts(facts(domain(devices), running=False, shared=frozenset()))[what] is Verdict.FAILS
+    assert verdicts(facts(domain(devices), running=False, shared=frozenset()))[what] is GuestVerdict.FAILS
 
 
 def test_a_clone_that_kept_its_socket_is_told() -> None:
@@ -119,7 +119,7 @@ def test_a_clone_that_kept_its_socket_is_told() -> None:
     assert shared == {"/a"}
     assert (
         verdicts(facts(domain(egd("/a")), running=True, shared=shared))["its socket is its own"]
-        is Verdict.FAILS
+        is GuestVerdict.FAILS
     )
 
 

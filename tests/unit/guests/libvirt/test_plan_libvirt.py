@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from drawwell.errors import UsageError
 from drawwell.guests.libvirt import plan as plan_libvirt
 from drawwell.guests.libvirt.domain_xml import Domain, Record, holds, parsed, source_path, written
-from drawwell.guests.model import WAYS, Guest, Kind, Plan, Via
+from drawwell.guests.model import ATTACHMENTS, Attachment, Guest, GuestKind, Plan
 from drawwell.guests.qemu.plan import PERIOD_MS, REQUEST_BYTES
 from drawwell.units import Allowance
 
-MACHINE = WAYS[Kind.LIBVIRT]
+MACHINE = ATTACHMENTS[GuestKind.LIBVIRT]
 DOMAIN = (
     "<domain type='qemu'><name>x</name><memory>65536</memory><os><type arch='x86_64'>hvm</type></os>"
     "<devices></devices></domain>"
 )
 
 
-def guest(via: Via = Via.VIRTIO, rate: Allowance | None = None, **more: str) -> Guest:
-    return Guest(Kind.LIBVIRT, "web01", via, rate=rate, **more)
+def guest(via: Attachment = Attachment.VIRTIO, rate: Allowance | None = None, **more: str) -> Guest:
+    return Guest(GuestKind.LIBVIRT, "web01", via, rate=rate, **more)
 
 
 def piece(plan: Plan, into: str) -> str:
@@ -34,10 +34,12 @@ def piece(plan: Plan, into: str) -> str:
 
 @pytest.mark.parametrize("via", MACHINE)
 @pytest.mark.skipif(not shutil.which("virt-xml-validate"), reason="virt-xml-validate is not installed")
-def test_libvirts_own_schema_takes_a_domain_with_the_plan(via: Via, tmp_path: Path) -> None:
+def test_libvirts_own_schema_takes_a_domain_with_the_plan(via: Attachment, tmp_path: Path) -> None:
     """A domain with the device, the generation id and the record of ours is valid."""
     domain = Domain(DOMAIN)
-    domain.add(plan_libvirt.device(guest(via, Allowance(1024, 1.0)), (1, 4) if via is Via.USB else None))
+    domain.add(
+        plan_libvirt.device(guest(via, Allowance(1024, 1.0)), (1, 4) if via is Attachment.USB else None)
+    )
     domain.add_generation_id()
     domain.write_record(Record("web01", via, genid=True))
     file = tmp_path / "domain.xml"
@@ -48,7 +50,7 @@ def test_libvirts_own_schema_takes_a_domain_with_the_plan(via: Via, tmp_path: Pa
 
 @pytest.mark.parametrize("via", MACHINE)
 @pytest.mark.skipif(not shutil.which("virt-install"), reason="virt-install (virtinst) is not installed")
-def test_virt_install_makes_the_same_device_of_its_options(via: Via) -> None:
+def test_virt_install_makes_the_same_device_of_its_options(via: Attachment) -> None:
     """A machine that virt-install makes has the device of the plan, and a generation id."""
     options = shlex.split(piece(plan_libvirt.plan(guest(via, Allowance(64, 1.0))), "virt-install"))
     machine = ["--name", "x", "--memory", "64", "--disk", "none", "--import", "--osinfo", "generic"]
@@ -70,14 +72,14 @@ def test_the_limit_is_a_multiple_of_a_request_and_never_missing() -> None:
 def test_a_container_s_way_is_refused() -> None:
     """A machine is not given a container's way in."""
     with pytest.raises(UsageError, match="no way in called socket"):
-        plan_libvirt.device(guest(Via.SOCKET))
+        plan_libvirt.device(guest(Attachment.SOCKET))
 
 
 def test_the_stick_is_named_by_its_place_when_there_are_two() -> None:
     """By vendor and product alone where there is one, and by the kernel's numbers beside that where there are more."""
     one, two = (
-        written(plan_libvirt.device(guest(Via.USB))),
-        written(plan_libvirt.device(guest(Via.USB), (3, 7))),
+        written(plan_libvirt.device(guest(Attachment.USB))),
+        written(plan_libvirt.device(guest(Attachment.USB), (3, 7))),
     )
     assert ("<address" in one, '<address bus="3" device="7"/>' in two) == (False, True)
     assert 'startupPolicy="optional"' in one
@@ -110,7 +112,7 @@ TEXTS = st.text(max_size=60) | st.text(alphabet="<>&'\"/]-!\\ \n\t\0x", max_size
 
 
 @given(run_dir=TEXTS, via=st.sampled_from(MACHINE))
-def test_no_path_leaves_its_place_in_the_xml(run_dir: str, via: Via) -> None:
+def test_no_path_leaves_its_place_in_the_xml(run_dir: str, via: Attachment) -> None:
     """Whatever stands in a path comes back as that path from a domain of the same shape, or is refused."""
     bytes_for = guest(via, run_dir=f"/{run_dir}")
     try:

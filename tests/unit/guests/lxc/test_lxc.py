@@ -8,10 +8,10 @@ import pytest
 
 from drawwell.errors import ConfigError, GuestUnavailable, PermissionRefused, UsageError
 from drawwell.guests.lxc import Lxc
-from drawwell.guests.model import Guest, Kind, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind
 
-WEB1 = Guest(Kind.LXC, "web1", Via.SOCKET)
-STICK = Guest(Kind.LXC, "web1", Via.DEVICE)
+WEB1 = Guest(GuestKind.LXC, "web1", Attachment.SOCKET)
+STICK = Guest(GuestKind.LXC, "web1", Attachment.DEVICE)
 CLOSED = "lxc.uts.name = web1\nlxc.cgroup2.devices.deny = a\n"
 
 
@@ -97,7 +97,7 @@ def test_another_node_than_a_stick_is_allowed_by_its_own_number(folder: Path, co
     """The rule of the cgroup is that of the node behind the link, and no other's."""
     link = folder / "stick"
     link.symlink_to("/dev/null")
-    Lxc(str(folder)).apply(Guest(Kind.LXC, "web1", Via.DEVICE, device=str(link)))
+    Lxc(str(folder)).apply(Guest(GuestKind.LXC, "web1", Attachment.DEVICE, device=str(link)))
     assert "lxc.cgroup.devices.allow = c 1:3 rwm\n" in config.read_text()
 
 
@@ -112,10 +112,10 @@ def test_no_container_no_permission_half_a_block_and_a_bad_name_are_told(folder:
     """Each has an error of its own, with a hint."""
     lxc = Lxc(str(folder))
     with pytest.raises(GuestUnavailable, match="no container web2") as missing:
-        lxc.apply(Guest(Kind.LXC, "web2", Via.SOCKET))
+        lxc.apply(Guest(GuestKind.LXC, "web2", Attachment.SOCKET))
     assert "lxc-create" in (missing.value.hint or "")
     with pytest.raises(UsageError):
-        lxc.apply(Guest(Kind.LXC, "web1", Via.SOCKET, domain="../web1"))
+        lxc.apply(Guest(GuestKind.LXC, "web1", Attachment.SOCKET, domain="../web1"))
     config.write_text("# drawwell: guest web1 ends\n")
     with pytest.raises(ConfigError) as half:
         lxc.apply(WEB1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused, UsageError
 from drawwell.guests.inside.reseed import reseed
 from drawwell.guests.libvirt.virsh import Virsh, refusal
-from drawwell.guests.model import GuestFinding, Inside, Outcome, Verdict
+from drawwell.guests.model import GuestCommandResult, GuestFinding, GuestVerdict, Inside
 from drawwell.guests.qemu.agent import Agent
 
 PLAIN = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=20) | st.binary(max_size=9).map(
@@ -45,7 +45,7 @@ def test_a_program_s_end_is_read() -> None:
     ended = answering(
         {"pid": 3}, {"exited": False}, {"exited": True, "exitcode": 7, "out-data": text, "err-data": text}
     )
-    assert ended.run(["x"]) == Outcome(7, b"\0hello", "\0hello")
+    assert ended.run(["x"]) == GuestCommandResult(7, b"\0hello", "\0hello")
     assert answering({"pid": 3}, {"exited": True, "signal": 9}).run(["x"]).status == 137
 
 
@@ -145,29 +145,29 @@ def test_a_refusal_is_one_printable_line() -> None:
 
 
 class _Guest(Inside):
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: GuestCommandResult) -> None:
         self.outcome = outcome
         self.given: list[Any] = []
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Outcome:
+    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
         self.given.append((argv, stdin, timeout_s))
         return self.outcome
 
 
 def reseeded(status: int, errors: str = "") -> list[GuestFinding]:
-    return reseed(_Guest(Outcome(status, b"", errors)), FRESH)
+    return reseed(_Guest(GuestCommandResult(status, b"", errors)), FRESH)
 
 
 def test_a_reseeding_is_told_as_it_went() -> None:
     """Taken and used; taken and not used; not taken; and nobody there to do it."""
     verdicts = {status: [each.verdict for each in reseeded(status)] for status in (0, 4, 3, 9, 127)}
-    fails, holds = Verdict.FAILS, Verdict.HOLDS
+    fails, holds = GuestVerdict.FAILS, GuestVerdict.HOLDS
     assert verdicts == {0: [holds, holds], 4: [holds, fails], 3: [fails], 9: [fails], 127: [fails]}
 
 
 def test_fresh_bytes_are_in_no_finding_and_on_no_command_line() -> None:
     """They go by standard input alone."""
-    inside = _Guest(Outcome(0, b""))
+    inside = _Guest(GuestCommandResult(0, b""))
     findings = reseed(inside, FRESH)
     ((argv, stdin, _),) = inside.given
     assert stdin == FRESH
@@ -178,4 +178,4 @@ def test_fresh_bytes_are_in_no_finding_and_on_no_command_line() -> None:
 def test_too_few_bytes_or_too_many_are_refused(size: int) -> None:
     """Less than 32 bytes do not tell two guests apart."""
     with pytest.raises(UsageError):
-        reseed(_Guest(Outcome(0, b"")), bytes(size))
+        reseed(_Guest(GuestCommandResult(0, b"")), bytes(size))

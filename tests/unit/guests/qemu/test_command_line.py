@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawwell.guests.model import Guest, Kind, Verdict, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind, GuestVerdict
 from drawwell.guests.qemu.command_line import is_qemu, read_command
 from drawwell.guests.qemu.findings import device_findings, generation_finding
 from drawwell.guests.qemu.plan import plan
 from drawwell.units import parse_allowance
 
 
-def planned(via: Via) -> list[str]:
-    made = plan(Guest(Kind.QEMU, "web01", via, rate=parse_allowance("1KiB/s")))
+def planned(via: Attachment) -> list[str]:
+    made = plan(Guest(GuestKind.QEMU, "web01", via, rate=parse_allowance("1KiB/s")))
     return made.pieces[0].text.replace(" \\\n", " ").split()
 
 
@@ -25,12 +25,12 @@ def failing(arguments: list[str]) -> list[str]:
         ),
         generation_finding(present=found.generation_id),
     ]  # fmt: skip
-    return [each.what for each in findings if each.verdict is Verdict.FAILS]
+    return [each.what for each in findings if each.verdict is GuestVerdict.FAILS]
 
 
 def test_what_we_plan_is_read_back_and_good() -> None:
     """The plan's own arguments have backend, limit and generation id, and nothing to complain of."""
-    found = read_command(["-name", "web01,debug-threads=on", *planned(Via.VIRTIO)])
+    found = read_command(["-name", "web01,debug-threads=on", *planned(Attachment.VIRTIO)])
     assert (found.name, found.backend, found.place) == (
         "web01", "rng-egd", "/run/drawwell/guests/web01/egd.sock",
     )  # fmt: skip
@@ -40,7 +40,7 @@ def test_what_we_plan_is_read_back_and_good() -> None:
         True,
         True,
     )
-    assert failing(planned(Via.VIRTIO)) == []
+    assert failing(planned(Attachment.VIRTIO)) == []
 
 
 def test_monitor_and_agent_are_found() -> None:
@@ -81,7 +81,7 @@ def test_what_harms_a_guest_is_told() -> None:
         "virtio-rng-pci,rng=r",
     ]
     assert "it outlives a restart of the broker" in failing(egd)
-    hasty = [each.replace("period=8000", "period=1000") for each in planned(Via.VIRTIO)]
+    hasty = [each.replace("period=8000", "period=1000") for each in planned(Attachment.VIRTIO)]
     assert failing(hasty) == ["it outlives a restart of the broker"]
     assert failing([]) == ["it has virtio-rng", "it has a VM generation id"]
 

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.errors import UsageError
-from drawwell.guests.model import Guest, Kind, Plan, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind, Plan
 from drawwell.guests.qemu.command_line import properties
 from drawwell.guests.qemu.plan import PERIOD_MS, option, plan, refill
 from drawwell.units import Allowance, parse_allowance
 
 
-def guest(via: Via, **more: object) -> Guest:
-    return Guest(Kind.QEMU, "web01", via, **more)
+def guest(via: Attachment, **more: object) -> Guest:
+    return Guest(GuestKind.QEMU, "web01", via, **more)
 
 
 def lines(made: Plan) -> list[str]:
@@ -23,7 +23,7 @@ def lines(made: Plan) -> list[str]:
 
 def test_virtio_is_planned_with_a_refill_above_the_rate() -> None:
     """The socket connects again, the limit is a multiple of 64 above the broker's rate, a generation id is there."""
-    assert lines(plan(guest(Via.VIRTIO, rate=parse_allowance("1KiB/s")))) == [
+    assert lines(plan(guest(Attachment.VIRTIO, rate=parse_allowance("1KiB/s")))) == [
         "-chardev socket,id=drawwell-web01,path=/run/drawwell/guests/web01/egd.sock,reconnect=1",
         "-object rng-egd,id=drawwell-web01,chardev=drawwell-web01",
         "-device virtio-rng-pci,id=drawwell-web01,rng=drawwell-web01,max-bytes=8256,period=8000",
@@ -33,45 +33,51 @@ def test_virtio_is_planned_with_a_refill_above_the_rate() -> None:
 
 def test_without_a_rate_there_is_no_limit_and_still_a_period() -> None:
     """The period is when QEMU asks again for what it lost."""
-    device = lines(plan(guest(Via.VIRTIO)))[2]
+    device = lines(plan(guest(Attachment.VIRTIO)))[2]
     assert device == "-device virtio-rng-pci,id=drawwell-web01,rng=drawwell-web01,period=8000"
 
 
 def test_the_other_ways_are_planned() -> None:
     """USB needs a controller, the vendor's software one line, and a FIFO somebody who holds it open."""
-    virtual = plan(guest(Via.USB_VIRTUAL))
+    virtual = plan(guest(Attachment.USB_VIRTUAL))
     assert lines(virtual)[:3] == [
         "-device qemu-xhci",
         "-chardev socket,id=drawwell-web01,path=/run/drawwell/guests/web01/usb.sock,reconnect=1",
         "-device usb-redir,id=drawwell-web01,chardev=drawwell-web01",
     ]
     assert virtual.pieces[1].text == 'ONERNG_VERIFY_FIRMWARE="0"\n'
-    assert lines(plan(guest(Via.USB)))[1].endswith("vendorid=0x1d50,productid=0x6086")
-    assert lines(plan(guest(Via.USB, device="3-1.2")))[1].endswith("hostbus=3,hostport=1.2")
-    fifo = plan(guest(Via.FIFO))
+    assert lines(plan(guest(Attachment.USB)))[1].endswith("vendorid=0x1d50,productid=0x6086")
+    assert lines(plan(guest(Attachment.USB, device="3-1.2")))[1].endswith("hostbus=3,hostport=1.2")
+    fifo = plan(guest(Attachment.FIFO))
     assert lines(fifo)[0] == "-object rng-random,id=drawwell-web01,filename=/run/drawwell/web01.fifo"
     assert fifo.pieces[1].text == '[[sink]]\nkind = "fifo"\npath = "/run/drawwell/web01.fifo"\n'
-    assert lines(plan(guest(Via.BUILTIN)))[0] == "-object rng-builtin,id=drawwell-web01"
+    assert lines(plan(guest(Attachment.BUILTIN)))[0] == "-object rng-builtin,id=drawwell-web01"
 
 
 def test_no_plan_names_the_stick_as_a_file() -> None:
     """The device itself is in no argument of any way in; why is said."""
-    for via in (Via.VIRTIO, Via.USB_VIRTUAL, Via.USB, Via.FIFO, Via.BUILTIN):
-        assert "/dev/" not in plan(guest(via, device="1-1" if via is Via.USB else "")).pieces[0].text
-    assert any("never give QEMU the stick itself" in note for note in plan(guest(Via.VIRTIO)).notes)
+    for via in (
+        Attachment.VIRTIO,
+        Attachment.USB_VIRTUAL,
+        Attachment.USB,
+        Attachment.FIFO,
+        Attachment.BUILTIN,
+    ):
+        assert "/dev/" not in plan(guest(via, device="1-1" if via is Attachment.USB else "")).pieces[0].text
+    assert any("never give QEMU the stick itself" in note for note in plan(guest(Attachment.VIRTIO)).notes)
 
 
 @pytest.mark.parametrize("device", ["/dev/ttyACM0", "1-1,id=x", "1", "-1", "1-", "1-1..2", "x-1"])
 def test_what_is_no_port_is_refused(device: str) -> None:
     """A stick is found by the kernel's name of its port only."""
     with pytest.raises(UsageError):
-        plan(guest(Via.USB, device=device))
+        plan(guest(Attachment.USB, device=device))
 
 
 def test_a_container_has_no_machines_way() -> None:
     """A way that no machine has is refused with those that it has."""
     with pytest.raises(UsageError):
-        plan(guest(Via.SOCKET))
+        plan(guest(Attachment.SOCKET))
 
 
 @given(limit=st.integers(1, 10**9), period=st.floats(0.001, 10**6))
@@ -101,7 +107,7 @@ def test_no_value_breaks_out_of_its_option(value: str, other: str) -> None:
 )
 def test_a_shell_hands_on_what_was_planned(run_dir: str) -> None:
     """Whatever is in the run directory, a shell makes one word of each option."""
-    made = plan(Guest(Kind.QEMU, "web01", Via.VIRTIO, run_dir="/" + run_dir))
+    made = plan(Guest(GuestKind.QEMU, "web01", Attachment.VIRTIO, run_dir="/" + run_dir))
     words = shlex.split(made.pieces[0].text.replace(" \\\n", " "))
     assert [word for word in words if word.startswith("-")][:1] == ["-chardev"]
     assert len(words) == 8

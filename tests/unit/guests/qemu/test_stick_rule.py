@@ -1,7 +1,7 @@
 """The rule by which a stick that is plugged in is given to its guest."""
 
 from drawwell.guests.libvirt import plan as plan_libvirt
-from drawwell.guests.model import Guest, Kind, Plan, Via
+from drawwell.guests.model import Attachment, Guest, GuestKind, Plan
 from drawwell.guests.qemu import plan as plan_qemu
 from drawwell.guests.qemu.command_line import read_command
 from drawwell.guests.qemu.stick_rule import rule
@@ -13,7 +13,7 @@ def rules(made: Plan) -> list[str]:
 
 def test_the_rule_does_what_was_typed() -> None:
     """It applies the same guest again: its kind, its domain, its port and the place where its host answers."""
-    text = rule(Guest(Kind.QEMU, "web01", Via.USB, domain="l2", device="1-1.2"), "/run/web01.qmp")
+    text = rule(Guest(GuestKind.QEMU, "web01", Attachment.USB, domain="l2", device="1-1.2"), "/run/web01.qmp")
     assert text == (
         'ACTION=="add", SUBSYSTEM=="usb", ENV{DEVTYPE}=="usb_device", ATTR{idVendor}=="1d50", '
         'ATTR{idProduct}=="6086", KERNEL=="1-1.2", RUN+="/usr/bin/systemd-run --no-block --collect '
@@ -24,9 +24,9 @@ def test_the_rule_does_what_was_typed() -> None:
 def test_both_kinds_of_machines_have_it_for_the_real_stick_alone() -> None:
     """It stands in the plan of --via usb, and not where a name would need quotes."""
     file = "/etc/udev/rules.d/85-drawwell-web01.rules"
-    given = Guest(Kind.QEMU, "web01", Via.USB)
+    given = Guest(GuestKind.QEMU, "web01", Attachment.USB)
     assert rules(plan_qemu.plan(given)) == rules(plan_libvirt.plan(given)) == [file]
-    assert rules(plan_qemu.plan(Guest(Kind.QEMU, "web01", Via.USB_VIRTUAL))) == []
+    assert rules(plan_qemu.plan(Guest(GuestKind.QEMU, "web01", Attachment.USB_VIRTUAL))) == []
     assert rules(plan_qemu.plan(given, '/run/a" b.qmp')) == []
     assert rules(plan_libvirt.plan(given, uri="qemu:///session?a=$b")) == []
 
