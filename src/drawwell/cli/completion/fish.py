@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from drawwell.cli.command_tree import Argument, Command
+from drawwell.cli.command_tree import Argument, CommandNode
 
 _HEAD: Final = """\
 # fish completion for drawwell, made by 'drawwell completion fish'
@@ -24,13 +24,13 @@ end
 complete -c drawwell -f"""
 
 
-def fish(tree: Command) -> str:
+def fish(tree: CommandNode) -> str:
     """Return the completion script for fish."""
     lines = (line for command in tree.walk() for line in _command(command))
     return "\n".join([_HEAD, *lines]) + "\n"
 
 
-def _command(command: Command) -> Iterator[str]:
+def _command(command: CommandNode) -> Iterator[str]:
     path = " ".join(command.path)
     at = f"-n '__drawwell_at {path}'" if path else "-n __drawwell_at"
     under = f"-n '__drawwell_under {path}'" if path else at
