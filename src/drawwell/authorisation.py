@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from drawwell.errors import PermissionRefused, UsageError
+from drawwell.verbs import CONTROL_VERBS, Audience, names_for
 
 
 class DoorKind(StrEnum):
@@ -66,15 +67,12 @@ DEPOSIT: Final = "deposit"
 RENEW: Final = "renew"
 READY: Final = "ready"
 """Ask whether draws can be served now, and nothing else."""
-FOR_THE_OWNER: Final = frozenset({
-    "source.command", "consumer.invite", "consumer.list", "consumer.revoke", "consumer.quota",
-    "seed.claim", "seed.settle", "guest.add", "guest.settle", "guest.remove", "guest.list",
-})  # fmt: skip
-FOR_EVERYBODY: Final = frozenset({"status", "receipt-key"})
+FOR_THE_OWNER: Final = names_for(Audience.OWNER)
+FOR_EVERYBODY: Final = names_for(Audience.EVERYBODY)
 """What is answered depends on who asks: a consumer's status is its own."""
-VERBS: Final = FOR_THE_OWNER | FOR_EVERYBODY | {DRAW, STIR, SPEAK, DEPOSIT, RENEW, READY}
+VERBS: Final = CONTROL_VERBS.keys() | {DRAW, STIR, SPEAK, DEPOSIT, READY}
 
-_CALLS: Final = FOR_EVERYBODY | {RENEW}
+_CALLS: Final = FOR_EVERYBODY | names_for(Audience.ITSELF)
 _STATUS: Final = frozenset({"status"})
 _NETWORK: Final = {Role.CONSUMER: _CALLS | {DRAW}, Role.EXPIRED: frozenset({RENEW})}
 _LOCAL: Final = {Role.OWNER: _CALLS | {DRAW}, Role.CONSUMER: _CALLS | {DRAW}}

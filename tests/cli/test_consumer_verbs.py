@@ -12,6 +12,7 @@ import time
 import pytest
 
 from drawwell.authorisation import DoorKind
+from drawwell.broker.control import Control
 from drawwell.doors.enrol import EnrolDoor
 from drawwell.doors.tls import TlsDoor
 from drawwell.doors.unix import UnixDoor
@@ -43,9 +44,7 @@ class Broker(FakeBroker):
             (directory / f"{who}.toml").write_text(text)
 
     async def call(self, peer: str, verb: str, args: dict) -> dict:
-        owner, consumer = self.admin.answers()
-        kind, _, name = peer.partition(":")
-        return await (owner if kind == "owner" else consumer)[verb](name, args)
+        return await Control(self.admin.handlers())(peer, verb, args)
 
     async def _live(self) -> None:
         self.loop, self.stop = asyncio.get_running_loop(), asyncio.Event()

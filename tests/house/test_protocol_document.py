@@ -8,6 +8,7 @@ import pytest
 from drawwell.crypto import receipt_form
 from drawwell.crypto.drbg import CtrDrbg
 from drawwell.entropy.blocks import DrawClass
+from drawwell.verbs import CONTROL_VERBS, Audience
 from drawwell.wire import limits
 from drawwell.wire.deposit import FROM_BROKER, FROM_SOURCE
 from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus, Want
@@ -86,6 +87,22 @@ def test_codes_are_those_of_the_code() -> None:
     """Section 6 is the table in wire/refusals.py."""
     assert {int(code): name for code, name, _ in rows("6.")} == {
         code: kind.__name__ for code, kind in REFUSAL_CODES.items()
+    }
+
+
+def test_verbs_are_those_of_the_code() -> None:
+    """Section 13 has each verb, who may call it, and its arguments, the required ones in bold."""
+    callers = {"owner": Audience.OWNER, "consumer": Audience.ITSELF, "owner, consumer": Audience.EVERYBODY}
+    written = {}
+    for verb, by, arguments, _ in rows("13."):
+        required = re.findall(r"\*\*`(\w+)`\*\*", arguments)
+        written[verb.strip("`")] = (
+            callers[by],
+            {name: name in required for name in re.findall(r"`(\w+)`", arguments)},
+        )
+    assert written == {
+        name: (verb.audience, {key: each.required for key, each in verb.arguments.items()})
+        for name, verb in CONTROL_VERBS.items()
     }
 
 

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from drawwell.broker.control import Control
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import Token, parse_token
 from drawwell.enrolment.admin import INVITATION_TTL_S, BrokerDetails, ConsumerAdmin
@@ -147,4 +148,4 @@ def test_nobody_comes_in_while_the_state_cannot_be_read(office) -> None:
 def test_a_verb_without_its_arguments_is_a_usage_error(office, verb, arguments) -> None:
     """What comes over the control socket is judged before it reaches a method."""
     with pytest.raises(UsageError):
-        asyncio.run(office.admin.answers()[0][verb]("", arguments))
+        asyncio.run(Control(office.admin.handlers())("owner", verb, arguments))

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from drawwell.broker.control import Control
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import parse_token
 from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
@@ -114,7 +115,7 @@ class Kiosk:
         self.registry = InvitedRegistry(self.store)
         site = BrokerDetails("well", "127.0.0.1:1", ("127.0.0.1:2",))
         self.admin = ConsumerAdmin(self.store, self.registry, authority, site, clock=time.time)
-        self.owner, self.consumers = self.admin.answers()
+        self.ask = Control(self.admin.handlers())
 
     def join(self, name: str) -> str:
         """Enrol a machine; return its signing request."""
@@ -137,15 +138,15 @@ def test_a_flood_of_renewals_by_one_consumer_is_one_renewal_at_a_time(kiosk) -> 
     greedy, modest = kiosk.join("greedy"), kiosk.join("modest")
 
     async def run() -> list:
-        renew = kiosk.consumers["renew"]
-        flood = [renew("greedy", {"csr": greedy}) for _ in range(100)]
-        return await asyncio.gather(*flood, renew("modest", {"csr": modest}), return_exceptions=True)
+        flood = [kiosk.ask("consumer:greedy", "renew", {"csr": greedy}) for _ in range(100)]
+        modestly = kiosk.ask("consumer:modest", "renew", {"csr": modest})
+        return await asyncio.gather(*flood, modestly, return_exceptions=True)
 
     *flood, modest_reply = asyncio.run(run())
     assert "certificate" in modest_reply
     assert ["certificate" in reply for reply in flood if isinstance(reply, dict)] == [True]
     assert {type(reply) for reply in flood if not isinstance(reply, dict)} == {Refused}
-    assert "certificate" in asyncio.run(kiosk.consumers["renew"]("greedy", {"csr": greedy}))
+    assert "certificate" in asyncio.run(kiosk.ask("consumer:greedy", "renew", {"csr": greedy}))
 
 
 def test_a_change_of_quota_does_not_undo_a_revocation(kiosk) -> None:
@@ -154,8 +155,8 @@ def test_a_change_of_quota_does_not_undo_a_revocation(kiosk) -> None:
 
     async def run() -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(kiosk.owner["consumer.quota"]("", {"name": "web01", "rate": "1KiB/s"}))
-            group.create_task(kiosk.owner["consumer.revoke"]("", {"name": "web01"}))
+            group.create_task(kiosk.ask("owner", "consumer.quota", {"name": "web01", "rate": "1KiB/s"}))
+            group.create_task(kiosk.ask("owner", "consumer.revoke", {"name": "web01"}))
 
     written = threading.Event()
     put_consumer, known = kiosk.store.put_consumer, threading.Event()

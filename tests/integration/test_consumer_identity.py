@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from drawwell.broker.control import Control
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import parse_token
 from drawwell.doors.tls import TlsDoor
@@ -47,7 +48,7 @@ class Broker(FakeBroker):
         return time.time() + self.ahead
 
     async def call(self, peer: str, verb: str, args: dict) -> dict:
-        return await self.admin.answers()[1][verb](peer.removeprefix("consumer:"), args)
+        return await Control(self.admin.handlers())(peer, verb, args)
 
     def enrol(self, directory: str, name: str = "web01") -> LinkIdentity:
         token = parse_token(self.admin.invite(name)["token"])

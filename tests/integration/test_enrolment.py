@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from drawwell.broker.control import Control
 from drawwell.crypto import pki, tokens
 from drawwell.crypto.tokens import Token, parse_token
 from drawwell.doors import enrol
@@ -60,12 +61,12 @@ class Broker:
             "well", f"127.0.0.1:{self.port}", ("127.0.0.1:55000",), "receipt key", configured=("local",)
         )
         self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=self.clock)
-        self.owner, self.consumer = self.admin.answers()
+        self.control = Control(self.admin.handlers())
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
 
     def ask(self, verb: str, **arguments: str) -> dict:
-        return asyncio.run_coroutine_threadsafe(self.owner[verb]("", arguments), self.loop).result(20)
+        return asyncio.run_coroutine_threadsafe(self.control("owner", verb, arguments), self.loop).result(20)
 
     def invite(self, name: str = "web01", **arguments: str) -> Token:
         return parse_token(self.ask("consumer.invite", name=name, **arguments)["token"])

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from drawwell.authorisation import ALLOWED, VERBS, DoorKind, Principal, Role, may
 from drawwell.broker.control import Control
 from drawwell.errors import PermissionRefused, UsageError
-from drawwell.testing.workbench import Workbench
 
 TABLE = """
           control     unix  link  tls  stream  https  http  probe  ssh  egd  usb  guest  deposit
@@ -94,14 +93,10 @@ def test_every_way_and_every_verb_is_used() -> None:
 def test_control_knows_no_verb_that_authorisation_does_not() -> None:
     """Whatever answers are added to the control verbs, they are refused until the table names them."""
 
-    async def answer(_name: str, _args: dict) -> dict:
+    async def answer(_principal: Principal) -> dict:
         return {}
 
-    async def ask(peer: str, verb: str) -> dict:
-        return await Control(Workbench().broker, {"consumer.forge": answer}, {"forge": answer})(
-            peer, verb, {}
-        )
-
+    control = Control({"consumer.forge": answer, "forge": answer})
     for peer, verb in (("owner", "consumer.forge"), ("consumer:web01", "forge"), ("owner", "forge")):
         with pytest.raises(UsageError, match="forge"):
-            asyncio.run(ask(peer, verb))
+            asyncio.run(control(peer, verb, {}))

@@ -9,8 +9,6 @@ from drawwell import __version__
 from drawwell.broker.audit_log import AuditLog
 from drawwell.broker.broker import LocalBroker
 
-UNREMARKABLE = frozenset({"status", "receipt-key", "consumer.list", "guest.list"})
-"""Verbs that change nothing."""
 TURNED_AWAY = ("unauthenticated", "protocol_errors", "crowded_out", "overdue")
 
 
@@ -56,9 +54,8 @@ class Auditor:
 
     def asked(self, verb: str, arguments: Mapping[str, Any], refused: str) -> None:
         """Write a control verb that somebody asked for; `refused` is the error's name, "" when it was done."""
-        if verb not in UNREMARKABLE:
-            self.minute()
-            self._log.operator(verb, arguments, refused)
+        self.minute()
+        self._log.operator(verb, arguments, refused)
 
     def joined(self, consumer: str, refused: str) -> None:
         """Write that a machine joined, or why it did not."""

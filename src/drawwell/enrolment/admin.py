@@ -1,24 +1,25 @@
 """Everything the broker's operator does to consumers, and how a machine becomes one and stays one.
 
-Methods write to disk and may wait for it: from an event loop call them in a thread, as `answers` does.
+Methods write to disk and may wait for it: from an event loop call them in a thread, as `handlers` does.
 """
 
 import asyncio
-import inspect
 import os
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from drawwell.authorisation import Principal, Role
 from drawwell.crypto import pki, tokens
 from drawwell.crypto.sshkeys import fingerprint
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
-from drawwell.enrolment.terms import BOTH, changed, public_key, read
+from drawwell.enrolment.terms import BOTH, changed, check_name, public_key, read
 from drawwell.errors import PermissionRefused, Refused, UsageError
 from drawwell.state.rows import PENDING, CertificateRow, ConsumerRow, InvitationRow
 from drawwell.state.store import Store
 from drawwell.units import parse_duration
+from drawwell.verbs import Handler
 from drawwell.wire.enrolment import JoinRefusal, JoinReply, JoinRequest
 
 INVITATION_TTL_S: Final = 900.0
@@ -32,8 +33,6 @@ _WHY_NOT: Final = {
     "expired": "this invitation has expired",
     "void": "this invitation was withdrawn, or tried too often with a wrong secret",
 }
-
-Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +85,15 @@ class ConsumerAdmin:
         self._changing = asyncio.Lock()
         self._renewing: set[str] = set()
 
-    def answers(self) -> tuple[dict[str, Answer], dict[str, Answer]]:
-        """Return the control verbs: those of the broker's owner, and those that a consumer asks for itself."""
-        owner = {
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers of the verbs about consumers."""
+        return {
             "consumer.invite": self._told(self.invite),
             "consumer.list": self._told(self.list_consumers),
             "consumer.revoke": self._told(self.revoke),
             "consumer.quota": self._told(self.set_quota),
+            "renew": self._renew_own,
         }
-        return owner, {"renew": self._renew_own}
 
     # ---- for the operator --------------------------------------------------------------------------------
 
@@ -257,11 +256,7 @@ class ConsumerAdmin:
     # ---- inside ------------------------------------------------------------------------------------------
 
     def _check_name(self, name: str) -> None:
-        if not pki.CONSUMER_NAME.fullmatch(name):
-            raise UsageError(
-                f"{name!r} cannot be a consumer's name",
-                hint="Use 1 to 63 of a-z, 0-9, dot, underscore and hyphen, a letter or digit first.",
-            )
+        check_name(name)
         if name in self.site.configured:
             raise UsageError(f"consumer {name} is in the configuration", hint="Choose another name.")
         if name in self._store.guests():
@@ -316,11 +311,10 @@ class ConsumerAdmin:
             )
         return consumer
 
-    def _told(self, method: Callable[..., dict[str, Any]]) -> Answer:
-        """Make a control verb of a method, and tell the listeners before its asker is answered."""
+    def _told(self, method: Callable[..., dict[str, Any]]) -> Handler:
+        """Make a handler of a method, and tell the listeners before its asker is answered."""
 
-        async def answer(_asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
-            _check_texts(arguments, method)
+        async def answer(_owner: Principal, **arguments: Any) -> dict[str, Any]:
             async with self._changing:  # they read, then write: one after the other
                 result = await asyncio.to_thread(method, **arguments)
             for listener in self.listeners:
@@ -331,12 +325,10 @@ class ConsumerAdmin:
 
         return answer
 
-    async def _renew_own(self, asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        if not asker:
+    async def _renew_own(self, principal: Principal, csr: str) -> dict[str, Any]:
+        asker = principal.name
+        if principal.standing is Role.OWNER:
             raise UsageError("only a consumer renews its certificate")
-        csr = arguments.get("csr")
-        if not isinstance(csr, str):
-            raise UsageError("renew takes a signing request")
         if asker in self._renewing:  # each takes a thread and a write, which others need, too
             raise Refused(
                 f"{asker} is being renewed", retry_after_s=1.0, estimate=True, hint="Wait for the answer."
@@ -346,16 +338,6 @@ class ConsumerAdmin:
             return await asyncio.to_thread(self.renew, asker, csr)
         finally:
             self._renewing.discard(asker)
-
-
-def _check_texts(arguments: dict[str, Any], method: Callable[..., Any]) -> None:
-    """Let only texts for the method's own parameters through: they come from outside."""
-    wanted = inspect.signature(method).parameters
-    for name, value in arguments.items():
-        if name not in wanted or not (value is None or isinstance(value, str)):
-            raise UsageError(f"the verb takes no {name!r}, or not such a one")
-    if "name" in wanted and not arguments.get("name"):
-        raise UsageError("which consumer?", hint="Name it.")
 
 
 def _certificate_row(certificate: bytes, consumer: str) -> CertificateRow:

@@ -2,17 +2,17 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from drawwell.authorisation import Principal
 from drawwell.errors import UsageError
 from drawwell.state.store import Store
+from drawwell.verbs import Handler
 
 MACHINE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 """A host's name, and the beginning of a file's."""
-
-Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Seeds:
@@ -27,17 +27,17 @@ class Seeds:
         self._store = store
         self._clock = clock
 
-    def answers(self) -> dict[str, Answer]:
-        """Return the control verbs of the broker's owner."""
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers of the verbs about seeds."""
         return {"seed.claim": self._claim, "seed.settle": self._settle}
 
-    async def _claim(self, _asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _claim(self, _owner: Principal, name: str, *, again: bool) -> dict[str, Any]:
         """Note that a seed is about to be written for the machine `name`; with `again`, once more.
 
         Raises:
             UsageError: one was written, or may have been.
         """
-        name, again = _machine(arguments), arguments.get("again") is True
+        _check_machine(name)
         earlier = await asyncio.to_thread(self._store.claim_seed, name, self._clock(), again=again)
         if earlier is None:
             return {"name": name}
@@ -48,19 +48,15 @@ class Seeds:
             hint="Two machines with one seed are alike: say --again only when that file was never used.",
         )
 
-    async def _settle(self, _asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _settle(self, _owner: Principal, name: str, serial: int | None) -> dict[str, Any]:
         """Note what was written for the machine `name`: the grant's `serial`, or nothing when there is none."""
-        name, serial = _machine(arguments), arguments.get("serial")
-        if serial is not None and (type(serial) is not int or not 0 <= serial < 2**63):
-            raise UsageError("serial is a serial number or null")
+        _check_machine(name)
         await asyncio.to_thread(self._store.settle_seed, name, serial)
         return {"name": name}
 
 
-def _machine(arguments: dict[str, Any]) -> str:
-    name = arguments.get("name")
-    if not isinstance(name, str) or not MACHINE.fullmatch(name):
+def _check_machine(name: str) -> None:
+    if not MACHINE.fullmatch(name):
         raise UsageError(
             "that cannot be a machine's name", hint="Use letters, digits, dots, _ and -, as in a host name."
         )
-    return name

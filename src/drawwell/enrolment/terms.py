@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, TypeVar
 
+from drawwell.crypto.pki import CONSUMER_NAME
 from drawwell.crypto.sshkeys import parse_public_key
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import UsageError
@@ -12,6 +13,15 @@ from drawwell.units import Allowance, parse_allowance
 
 BOTH: Final = frozenset(DrawClass)
 _Value = TypeVar("_Value")
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be a consumer's name; raises UsageError."""
+    if not CONSUMER_NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be a consumer's name",
+            hint="Use 1 to 63 of a-z, 0-9, dot, underscore and hyphen, a letter or digit first.",
+        )
 
 
 def changed(

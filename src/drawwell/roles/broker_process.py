@@ -8,11 +8,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from drawwell.authorisation import Principal
 from drawwell.broker.account import Terms
 from drawwell.broker.audit import Auditor
 from drawwell.broker.broker import LocalBroker, Rules
-from drawwell.broker.control import Answer, Control
+from drawwell.broker.control import Control
 from drawwell.broker.identities import OWN_NAMES, configured_terms, invited_terms
+from drawwell.broker.own_verbs import OwnVerbs
 from drawwell.broker.remote_sources import RemoteSources
 from drawwell.broker.reservations import ReservationWriter
 from drawwell.broker.supply import Supply
@@ -34,6 +36,7 @@ from drawwell.service.status import BrokerStatusLine
 from drawwell.service.systemd import Manager
 from drawwell.state.files import make_private_directory, read_file, replace_file
 from drawwell.state.store import Store
+from drawwell.verbs import CONTROL_VERBS, Handler
 
 log = logging.getLogger("drawwell.broker")
 
@@ -206,20 +209,16 @@ class BrokerProcess:
         return RemoteSources(self.broker, self._supply, self.config.written_sources if apart else ())
 
     def _install_control(self) -> None:
-        owner, consumers = self._admin.answers() if self._admin else (_no_invitations(), {})
-        self.broker.control = Control(
-            self.broker,
-            {
-                "receipt-key": self._receipt_key,
-                **Seeds(self._store, self._clock).answers(),
-                **self._guests.answers(),
-                **owner,
-            },
-            {"receipt-key": self._receipt_key, **consumers},
-            self._auditor.asked,
-        )
+        handlers = {
+            "receipt-key": self._receipt_key,
+            **OwnVerbs(self.broker).handlers(),
+            **Seeds(self._store, self._clock).handlers(),
+            **self._guests.handlers(),
+            **(self._admin.handlers() if self._admin else _no_invitations()),
+        }
+        self.broker.control = Control(handlers, self._auditor.asked)
 
-    async def _receipt_key(self, _name: str, _args: dict[str, Any]) -> dict[str, Any]:
+    async def _receipt_key(self, _principal: Principal) -> dict[str, Any]:
         return {"public_key": self._signer.public_key.decode()}
 
     def _terms(self) -> Mapping[str, Terms]:
@@ -245,16 +244,16 @@ class BrokerProcess:
                 log.error("the TLS door keeps its old certificate: %s", error)
 
 
-def _no_invitations() -> dict[str, Answer]:
+def _no_invitations() -> dict[str, Handler]:
     """What the operator is told where nobody can join."""
 
-    async def refuse(_name: str, _args: dict[str, Any]) -> dict[str, Any]:
+    async def refuse(_owner: Principal, **_arguments: Any) -> dict[str, Any]:
         raise UsageError(
             "this broker invites nobody: it has neither an SSH door nor a TLS door with the built-in CA",
             hint='Set [tls] listen = "*:55000" or [ssh] user in the configuration and start again.',
         )
 
-    return {f"consumer.{verb}": refuse for verb in ("invite", "list", "revoke", "quota")}
+    return {verb: refuse for verb in CONTROL_VERBS if verb.startswith("consumer.")}
 
 
 def _changed(table: Table, old: Config, new: Config) -> bool:

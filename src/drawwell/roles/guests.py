@@ -1,15 +1,15 @@
 """The guests of one broker: who they are, their doors, and what the owner asks about them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from drawwell.authorisation import Principal
 from drawwell.broker.account import Terms
 from drawwell.broker.broker import LocalBroker
-from drawwell.crypto.pki import CONSUMER_NAME
 from drawwell.doors.qemu_egd.door import GuestEgdDoor
-from drawwell.enrolment.terms import changed
+from drawwell.enrolment.terms import changed, check_name
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, Starved, UsageError
 from drawwell.guests.model import ATTACHMENTS, Attachment, GuestKind
@@ -17,17 +17,13 @@ from drawwell.roles.guest_door import GuestListener
 from drawwell.service.systemd import Manager
 from drawwell.state.rows import ConsumerRow, GuestRow
 from drawwell.state.store import Store
+from drawwell.verbs import Handler
 
 HELD_BYTES: Final = 256
 """At hand while a guest's device is unplugged: a driver that nobody reads from asks for 64 once or twice."""
 PROMPT_S: Final = 30.0
 """How long a settled guest's rate is lifted: its device is unplugged meanwhile."""
-DEFAULT_TIMEOUT_S: Final = 10.0
-LONGEST_TIMEOUT_S: Final = 3600.0
 _LOOK_S: Final = 0.02
-_MOST_ID: Final = 2**32 - 2
-
-Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Guests:
@@ -73,8 +69,8 @@ class Guests:
         """Return what each guest may have."""
         return {name: self._terms(entrance.row) for name, entrance in self._entrances.items()}
 
-    def answers(self) -> dict[str, Answer]:
-        """Return the control verbs of the broker's owner."""
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers of the verbs about guests."""
         return {
             "guest.add": self._add,
             "guest.settle": self._settle,
@@ -97,19 +93,21 @@ class Guests:
 
     # ---- for the owner -----------------------------------------------------------------------------------
 
-    async def _add(self, _asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _add(self, _owner: Principal, name: str, kind: str, via: str, **changes: Any) -> dict[str, Any]:
         """Add a guest, or change what is said of it; what is not named stays, ``none`` lifts an allowance.
 
         Raises:
-            UsageError: an argument is off, or the name is taken.
+            UsageError: an argument makes no sense, or the name is taken.
             PermissionRefused, ConfigError: its socket cannot be made, or given to its user; a new guest is not added.
         """
-        name = _name(arguments)
+        check_name(name)
+        guest_kind, attachment = _way(kind, via)
         async with self._changing:
             entrance = self._entrances.get(name)
             if entrance is None and name in self._taken():
                 raise UsageError(f"consumer {name} is no guest", hint="Choose another name for the guest.")
-            row = self._row(name, arguments, entrance.row if entrance else None)
+            known_row = entrance.row if entrance else GuestRow(self._consumer(name), guest_kind, attachment)
+            row = _changed(known_row, guest_kind, attachment, **changes)
             if not await asyncio.to_thread(self._store.put_guest, row):
                 raise UsageError(
                     f"consumer {name} was invited here", hint="Choose another name for the guest."
@@ -125,23 +123,21 @@ class Guests:
             entrance.follow()
         return self._document(entrance)
 
-    async def _settle(self, _asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _settle(self, _owner: Principal, name: str, timeout_s: float) -> dict[str, Any]:
         """Answer what the guest is owed, and be ready to answer at once while its device is unplugged.
 
         Raises:
             Starved: something was still owed after `timeout_s`.
         """
-        entrance, timeout_s = self._known(_name(arguments)), _timeout_s(arguments)
-        await self._until_settled(entrance, timeout_s, held_bytes=HELD_BYTES)
-        return {"name": entrance.row.name, "owed_bytes": 0, "prompt_s": PROMPT_S}
+        await self._until_settled(self._known(name), timeout_s, held_bytes=HELD_BYTES)
+        return {"name": name, "owed_bytes": 0, "prompt_s": PROMPT_S}
 
-    async def _remove(self, _asker: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _remove(self, _owner: Principal, name: str, timeout_s: float) -> dict[str, Any]:
         """Answer what the guest is owed, close its door and forget it.
 
         Raises:
             Starved: something was still owed after `timeout_s`; everything is as it was.
         """
-        name, timeout_s = _name(arguments), _timeout_s(arguments)
         entrance = self._known(name)
         await self._until_settled(entrance, timeout_s)
         async with self._changing:
@@ -152,7 +148,7 @@ class Guests:
             self._follow()
         return {"name": name, "removed": True}
 
-    async def _list(self, _asker: str, _arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _list(self, _owner: Principal) -> dict[str, Any]:
         return {"guests": [self._document(entrance) for _, entrance in sorted(self._entrances.items())]}
 
     # ---- inside ------------------------------------------------------------------------------------------
@@ -213,21 +209,8 @@ class Guests:
             entrance.egd.let_go()
         self._follow()
 
-    def _row(self, name: str, arguments: dict[str, Any], known: GuestRow | None) -> GuestRow:
-        kind, via = _way(arguments)
-        consumer = (
-            known.consumer
-            if known
-            else ConsumerRow(name, None, None, frozenset({DrawClass.FULL}), self._clock())
-        )
-        texts = {key: _text(arguments, key) for key in ("rate", "quota", "draw_class")}
-        ids: dict[str, int | None] = {
-            key: value for key in ("uid", "gid") if (value := _id(arguments, key)) is not None
-        }
-        if "uid" in ids:
-            ids = {"gid": None, **ids}  # a new user does not keep the group of the one before
-        before = known or GuestRow(consumer, kind, via)
-        return replace(before, consumer=changed(consumer, **texts, stream=None), kind=kind, via=via, **ids)
+    def _consumer(self, name: str) -> ConsumerRow:
+        return ConsumerRow(name, None, None, frozenset({DrawClass.FULL}), self._clock())
 
     def _known(self, name: str) -> GuestListener:
         if name not in self._entrances:
@@ -281,20 +264,10 @@ class Guests:
         return "; ".join(found)
 
 
-def _name(arguments: dict[str, Any]) -> str:
-    name = arguments.get("name")
-    if not isinstance(name, str) or not CONSUMER_NAME.fullmatch(name):
-        raise UsageError(
-            "that cannot be a guest's name",
-            hint="Use 1 to 63 of a-z, 0-9, dot, underscore and hyphen, a letter or digit first.",
-        )
-    return name
-
-
-def _way(arguments: dict[str, Any]) -> tuple[GuestKind, Attachment]:
+def _way(kind_name: str, via_name: str) -> tuple[GuestKind, Attachment]:
     """Read kind and way in; raises UsageError."""
     try:
-        kind, via = GuestKind(str(arguments.get("kind"))), Attachment(str(arguments.get("via")))
+        kind, via = GuestKind(kind_name), Attachment(via_name)
     except ValueError:
         raise UsageError(
             "a guest has a kind and a way in",
@@ -307,22 +280,10 @@ def _way(arguments: dict[str, Any]) -> tuple[GuestKind, Attachment]:
     return kind, via
 
 
-def _text(arguments: dict[str, Any], key: str) -> str | None:
-    value = arguments.get(key)
-    if value is not None and not isinstance(value, str):
-        raise UsageError(f"{key} is a text")
-    return value
-
-
-def _id(arguments: dict[str, Any], key: str) -> int | None:
-    value = arguments.get(key)
-    if value is not None and (type(value) is not int or not 0 <= value <= _MOST_ID):
-        raise UsageError(f"{key} is the number of a user or a group")
-    return value
-
-
-def _timeout_s(arguments: dict[str, Any]) -> float:
-    value = arguments.get("timeout_s", DEFAULT_TIMEOUT_S)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_TIMEOUT_S:
-        raise UsageError(f"timeout_s is 0 to {LONGEST_TIMEOUT_S:.0f} seconds")
-    return float(value)
+def _changed(
+    row: GuestRow, kind: GuestKind, via: Attachment, uid: int | None, gid: int | None, **terms: str | None
+) -> GuestRow:
+    """Return `row` with what is not None changed; a new user does not keep the group of the one before."""
+    group = row.gid if gid is None and uid is None else gid
+    consumer = changed(row.consumer, **terms, stream=None)
+    return replace(row, consumer=consumer, kind=kind, via=via, uid=row.uid if uid is None else uid, gid=group)

@@ -4,15 +4,17 @@ import asyncio
 
 import pytest
 
+from drawwell.authorisation import Principal
 from drawwell.broker.control import Control
+from drawwell.broker.own_verbs import OwnVerbs
 from drawwell.errors import PermissionRefused, SourceUnavailable, UsageError
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.workbench import UNLIMITED, Workbench
 
 
-async def _answered(name: str, args: dict) -> dict:
-    return {"asked by": name}
+async def _answered(principal: Principal, **_arguments: object) -> dict:
+    return {"asked by": principal.name}
 
 
 def controlled(*names: str) -> tuple[Workbench, Control]:
@@ -22,7 +24,7 @@ def controlled(*names: str) -> tuple[Workbench, Control]:
         terms={"web01": UNLIMITED, "db01": UNLIMITED},
         capacity_bytes=4096,
     )
-    control = Control(bench.broker, {"consumer.invite": _answered}, {"renew": _answered})
+    control = Control({**OwnVerbs(bench.broker).handlers(), "consumer.invite": _answered, "renew": _answered})
     bench.broker.control = control
     return bench, control
 
@@ -69,8 +71,10 @@ def test_an_unknown_verb_is_refused(peer) -> None:
 
 
 def test_a_consumer_is_named_by_its_door_and_not_by_its_words() -> None:
-    """The name that a verb works on is the peer's own, whatever the arguments say."""
-    assert asked(("stick",), "consumer:web01", "renew", {"name": "db01"}) == {"asked by": "web01"}
+    """A verb works on the peer's own name, and a name in its arguments is refused."""
+    assert asked(("stick",), "consumer:web01", "renew", {"csr": "x"}) == {"asked by": "web01"}
+    with pytest.raises(UsageError, match="renew takes no 'name'"):
+        asked(("stick",), "consumer:web01", "renew", {"csr": "x", "name": "db01"})
 
 
 def test_the_only_source_needs_no_name() -> None:

@@ -1,0 +1,57 @@
+"""The verbs that a broker answers about itself and its sources."""
+
+from typing import Any
+
+from drawwell import __version__
+from drawwell.authorisation import Principal, Role
+from drawwell.broker.broker import LocalBroker
+from drawwell.errors import SourceUnavailable
+from drawwell.ports import Source
+from drawwell.reports import as_json
+from drawwell.verbs import Handler
+
+
+class OwnVerbs:
+    """Answers ``status`` and ``source.command`` for `broker`."""
+
+    def __init__(self, broker: LocalBroker) -> None:
+        self._broker = broker
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers."""
+        return {"status": self._status, "source.command": self._source_command}
+
+    async def _status(self, principal: Principal) -> dict[str, Any]:
+        if principal.standing is Role.CONSUMER:
+            return self._own_status(principal.name)
+        return as_json(self._broker.report())
+
+    def _own_status(self, name: str) -> dict[str, Any]:
+        """What one consumer may know: itself, and whether the broker is ready. It may ask often, so no more is made."""
+        why, own = self._broker.not_ready_because(), self._broker.consumer_report(name)
+        return {
+            "name": self._broker.rules.name,
+            "version": __version__,
+            "ready": not why,
+            "not_ready_because": why,
+            "genuine": self._broker.genuine,
+            "consumers": [as_json(own)] if own else [],
+        }
+
+    async def _source_command(
+        self, _principal: Principal, source: str | None, verb: str, args: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        return await self._find(source).command(verb, args or {})
+
+    def _find(self, wanted: str | None) -> Source:
+        """The source with that name; the only one when nothing is named."""
+        sources = self._broker.sources
+        if wanted is None and len(sources) == 1:
+            return next(iter(sources.values()))
+        if wanted in sources:
+            return sources[wanted]
+        names = ", ".join(sources) or "none"
+        raise SourceUnavailable(
+            f"no source {wanted!r} runs here" if wanted else "which source?",
+            hint=f"Running sources: {names}.",
+        )

@@ -1,0 +1,60 @@
+"""The table of control verbs: what it lets through to a handler, and that each verb has one."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drawwell.errors import UsageError
+from drawwell.verbs import CONTROL_VERBS
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize("verb", CONTROL_VERBS)
+@given(data=st.data())
+def test_a_handler_gets_every_argument_and_no_other(verb: str, data: st.DataObject) -> None:
+    """Whatever JSON comes in, a handler is called with all arguments of its verb, or not at all."""
+    entry = CONTROL_VERBS[verb]
+    names = st.sampled_from([*entry.arguments, "unknown"]) | st.text()
+    sent = data.draw(st.dictionaries(names, JSON))
+    try:
+        read = entry.read(sent)
+    except UsageError:
+        return
+    assert read.keys() == entry.arguments.keys() >= sent.keys()
+
+
+@pytest.mark.parametrize("verb", CONTROL_VERBS)
+def test_an_unknown_argument_is_refused(verb: str) -> None:
+    """An argument that the table does not have is refused by its name."""
+    with pytest.raises(UsageError, match="takes no 'unknown'"):
+        CONTROL_VERBS[verb].read({"unknown": 1})
+
+
+@pytest.mark.parametrize(
+    ("verb", "argument"),
+    [
+        (verb.name, name)
+        for verb in CONTROL_VERBS.values()
+        for name, each in verb.arguments.items()
+        if each.required
+    ],
+)
+@pytest.mark.parametrize("value", [None, "", 7, [], {}, True])
+def test_a_required_argument_is_text(verb: str, argument: str, value: object) -> None:
+    """A required argument that is absent, empty or no text is refused by its name."""
+    entry = CONTROL_VERBS[verb]
+    good = {name: "x" for name, each in entry.arguments.items() if each.required}
+    with pytest.raises(UsageError, match=f"{verb}: {argument} must be text"):
+        entry.read({**good, argument: value})
+
+
+@pytest.mark.parametrize("value", [True, "1", -1, 3600.1, float("nan"), float("inf"), [], {}])
+def test_a_timeout_is_a_number_of_seconds(value: object) -> None:
+    """A timeout that is no number from 0 to an hour is refused."""
+    with pytest.raises(UsageError, match="timeout_s must be a number"):
+        CONTROL_VERBS["guest.settle"].read({"name": "vm1", "timeout_s": value})
