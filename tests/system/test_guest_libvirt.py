@@ -5,19 +5,22 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drawwell.guests.libvirt import Libvirt
+from drawwell.errors import GuestUnavailable
+from drawwell.guests.libvirt import Libvirt, connect
 from drawwell.guests.model import ATTACHMENTS, Attachment, Guest, GuestKind
 from drawwell.testing.daemon import Daemon, StickThread, command
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.console import Console
 from lab.guest import BOOT_S
+from lab.libvirt_bindings import bindings
 from lab.libvirtd import Libvirtd, agent_image
 
 pytestmark = [
@@ -77,6 +80,23 @@ def serving(config: Path, log: str) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def way(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How libvirt is called, here and in commands: by the Python bindings, or without them by virsh."""
+    if request.param == "virsh":
+        monkeypatch.setitem(sys.modules, "libvirt", None)
+        return "Virsh"
+    place = folder / "bindings"
+    place.mkdir()
+    with or_skip():
+        monkeypatch.syspath_prepend(bindings(place))
+    monkeypatch.setenv("PYTHONPATH", str(place), prepend=os.pathsep)
+    return "Bindings"
+
+
+both_ways = pytest.mark.parametrize("way", ["virsh", "bindings"], indirect=True)
+
+
 def guest(config: Path, libvirt: Libvirtd, verb: str, name: str, *words: str) -> dict[str, Any]:
     """What ``drawwell guest`` says as JSON; `status` is its exit code."""
     done = command("guest", verb, "libvirt", name, "--connect", libvirt.uri, *words, "--json", config=config)
@@ -93,6 +113,8 @@ def generators(shell: Console) -> str:
     return shell.check("cat /sys/class/misc/hw_random/rng_available").strip()
 
 
+@both_ways
+@pytest.mark.usefixtures("way")
 def test_a_domain_that_runs_is_given_its_bytes_and_let_go_again(
     libvirt: Libvirtd, broker: Path, shell: Console
 ) -> None:
@@ -162,9 +184,9 @@ def test_the_stick_is_let_go_of_and_taken_back(libvirt: Libvirtd, broker: Path) 
     wait_until(lambda: source() == {"paused": False, "state": "healthy"}, "the source goes on")
 
 
-@pytest.mark.parametrize("name", [OFF, EXPRESS])
+@pytest.mark.parametrize(("name", "way"), [(OFF, "virsh"), (EXPRESS, "bindings")], indirect=["way"])
 @pytest.mark.parametrize("via", ATTACHMENTS[GuestKind.LIBVIRT])
-def test_what_libvirt_keeps_is_as_it_was(libvirt: Libvirtd, name: str, via: Attachment) -> None:
+def test_what_libvirt_keeps_is_as_it_was(libvirt: Libvirtd, name: str, way: str, via: Attachment) -> None:
     """A domain that is shut off reads byte for byte as before when all was taken away again."""
     software, before = Libvirt(libvirt.uri), libvirt.describe(name)
     bytes_for = Guest(GuestKind.LIBVIRT, name, via)
@@ -201,6 +223,8 @@ def test_the_hook_is_run_when_the_domain_starts(libvirt: Libvirtd, folder: Path)
     assert not hook.exists()
 
 
+@both_ways
+@pytest.mark.usefixtures("way")
 def test_faults_are_told_with_what_to_do(libvirt: Libvirtd, broker: Path, folder: Path) -> None:
     """No such domain, one that is shut off, and no libvirt are told apart."""
     absent = guest(broker, libvirt, "apply", "nobody")
@@ -210,7 +234,22 @@ def test_faults_are_told_with_what_to_do(libvirt: Libvirtd, broker: Path, folder
     gone = command(
         "guest", "audit", "libvirt", "--connect", f"qemu+unix:///system?socket={folder}/no", config=broker
     )
-    assert (gone.returncode, "failed to connect" in gone.stderr) == (69, True), gone
+    assert (gone.returncode, "failed to connect" in gone.stderr.lower()) == (69, True), gone
+
+
+@both_ways
+def test_a_refusal_comes_with_a_hint(libvirt: Libvirtd, way: str, folder: Path) -> None:
+    """A domain that is shut off and a socket that is not there are told apart."""
+    folder.chmod(0o711)
+    connection = connect(libvirt.uri)
+    assert type(connection).__name__ == way
+    uuids = {known.name: known.uuid for known in connection.domains()}
+    egd = f"<backend model='egd' type='unix'><source mode='connect' path='{folder}/x.sock'/></backend>"
+    rng = f"<rng model='virtio'>{egd}</rng>"
+    for name, hint in ((OFF, "virsh"), (RUNS, "broker")):
+        with pytest.raises(GuestUnavailable) as refused:
+            connection.attach(uuids[name], rng)
+        assert hint in str(refused.value.hint), refused.value
 
 
 def test_a_running_machine_that_lost_its_broker_is_plugged_in_anew(libvirt: Libvirtd, config: Path) -> None:

@@ -1,7 +1,9 @@
 """libvirt: its domains are changed where libvirt keeps them, and while they run, and nothing but ours is touched."""
 
+import os
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Final
 from xml.dom.minidom import Element
 
@@ -9,8 +11,10 @@ from drawwell.errors import GuestUnavailable
 from drawwell.guests.edit import files
 from drawwell.guests.libvirt import plan as plan_libvirt
 from drawwell.guests.libvirt.audit import facts, owner_of, shared_sockets
+from drawwell.guests.libvirt.bindings import Bindings
+from drawwell.guests.libvirt.connection import SYSTEM, Known, LibvirtConnection, ask_agent
 from drawwell.guests.libvirt.domain_xml import Domain, Record, attribute, source_path, written
-from drawwell.guests.libvirt.virsh import SYSTEM, Known, NotInstalled, Virsh
+from drawwell.guests.libvirt.virsh import NotInstalled, Virsh
 from drawwell.guests.model import (
     Attachment,
     Change,
@@ -40,20 +44,20 @@ class Libvirt:
     """
 
     def __init__(self, uri: str = "", hooks: str | None = None, usb: str = USB) -> None:
-        self._virsh = Virsh(uri)
+        self._connection = connect(uri)
         if hooks is None:
-            hooks = plan_libvirt.HOOKS if self._virsh.uri == SYSTEM else ""
+            hooks = plan_libvirt.HOOKS if self._connection.uri == SYSTEM else ""
         self._hooks = hooks
         self._usb = usb
 
     def plan(self, guest: Guest) -> Plan:
         """See `Hypervisor`."""
-        uri = "" if self._virsh.uri == SYSTEM else self._virsh.uri
+        uri = "" if self._connection.uri == SYSTEM else self._connection.uri
         return plan_libvirt.plan(guest, self._stick(guest), uri)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """See `Hypervisor`: the domain's own label, else the one that libvirt gives every QEMU."""
-        return owner_of(self._described(self._find(guest)), self._virsh.run("capabilities"))
+        return owner_of(self._described(self._find(guest)), self._connection.capabilities())
 
     def apply(self, guest: Guest) -> list[Change]:
         """See `Hypervisor`. First the machine that runs, for that is what may refuse; then what libvirt keeps."""
@@ -82,16 +86,12 @@ class Libvirt:
             raise GuestUnavailable(f"{known.name} is shut off", hint=f"Start it: 'virsh start {known.name}'.")
         if Domain(self._xml(known)).agent != "connected":
             return None
-        return Agent(
-            lambda command, arguments, within_s: self._virsh.ask_agent(
-                known.uuid, command, arguments, within_s
-            )
-        )
+        return Agent(partial(ask_agent, self._connection, known.uuid))
 
     def audit(self) -> list[GuestFacts]:
         """See `Hypervisor`."""
         try:
-            found = [(known, self._described(known)) for known in self._virsh.domains()]
+            found = [(known, self._described(known)) for known in self._connection.domains()]
         except NotInstalled:
             return []
         shared = shared_sockets(domain for _, domain in found)
@@ -100,21 +100,20 @@ class Libvirt:
     # ---- what libvirt says
 
     def _find(self, guest: Guest) -> Known:
-        found = [known for known in self._virsh.domains() if known.name == guest.target]
+        found = [known for known in self._connection.domains() if known.name == guest.target]
         if not found:
             raise GuestUnavailable(
-                f"libvirt at {self._virsh.uri} has no domain {guest.target!r}",
+                f"libvirt at {self._connection.uri} has no domain {guest.target!r}",
                 hint="'virsh list --all' names them.",
             )
         return found[0]
 
     def _xml(self, known: Known, *, kept: bool = False) -> str:
         """The XML of the machine that runs, or of what libvirt keeps, with what only its owner may see."""
-        which = ["--inactive"] if kept else []
-        return self._virsh.run("dumpxml", "--domain", known.uuid, "--security-info", *which)
+        return self._connection.describe(known.uuid, kept=kept, security_info=True)
 
     def _described(self, known: Known) -> Domain:
-        return Domain(self._virsh.run("dumpxml", "--domain", known.uuid))
+        return Domain(self._connection.describe(known.uuid))
 
     def _stick(self, guest: Guest, *, live: bool = False) -> tuple[int, int] | None:
         """Where the stick is now: a running QEMU has it by that; what is kept goes by it only if there are several."""
@@ -155,11 +154,12 @@ class Libvirt:
             return []
         before = domain.controllers
         domain.write_record(record)
-        self._virsh.run("define", "/dev/stdin", text=str(domain))
+        self._connection.define(str(domain))
         self._note_controllers(known, record, before)
         return [
             Change(
-                f"gave the domain {known.name} {' and '.join(done)}, from its next start on", self._virsh.uri
+                f"gave the domain {known.name} {' and '.join(done)}, from its next start on",
+                self._connection.uri,
             )
         ]
 
@@ -168,7 +168,7 @@ class Libvirt:
         domain = Domain(self._xml(known, kept=True))
         if new := tuple(sorted(domain.controllers - before)):
             domain.write_record(replace(record, controllers=(*record.controllers, *new)))
-            self._virsh.run("define", "/dev/stdin", text=str(domain))
+            self._connection.define(str(domain))
 
     def _undefine(self, known: Known, guest: Guest) -> list[Change]:
         domain = Domain(self._xml(known, kept=True))
@@ -181,8 +181,8 @@ class Libvirt:
             domain.drop_generation_id()
         domain.drop_controllers(record.controllers if record else ())
         domain.write_record(None)
-        self._virsh.run("define", "/dev/stdin", text=str(domain))
-        return [Change(f"took {guest.via} from the domain {known.name}", self._virsh.uri)]
+        self._connection.define(str(domain))
+        return [Change(f"took {guest.via} from the domain {known.name}", self._connection.uri)]
 
     def _clear_other_way(self, guest: Guest, known: Known) -> list[Change]:
         """Take away what the same guest had by another way in."""
@@ -199,21 +199,21 @@ class Libvirt:
         if len(ours) == 1 and domain.like(wanted) and not guest.anew:
             return []
         changes = self._detach(known, guest, ours)
-        self._virsh.run("attach-device", "--domain", known.uuid, "/dev/stdin", "--live", text=written(wanted))
+        self._connection.attach(known.uuid, written(wanted))
         return [
             *changes,
-            Change(f"plugged {guest.via} into the running domain {known.name}", self._virsh.uri),
+            Change(f"plugged {guest.via} into the running domain {known.name}", self._connection.uri),
         ]
 
     def _detach(self, known: Known, guest: Guest, devices: list[Element]) -> list[Change]:
         """Unplug, and wait until the guest has let go."""
         for each in devices:
-            self._virsh.run(
-                "detach-device", "--domain", known.uuid, "/dev/stdin", "--live", text=written(each)
-            )
+            self._connection.detach(known.uuid, written(each))
         if devices:
             self._until_gone(known, guest)
-            return [Change(f"unplugged {guest.via} from the running domain {known.name}", self._virsh.uri)]
+            return [
+                Change(f"unplugged {guest.via} from the running domain {known.name}", self._connection.uri)
+            ]
         return []
 
     def _until_gone(self, known: Known, guest: Guest) -> None:
@@ -240,6 +240,15 @@ class Libvirt:
 
     def _remove_hook(self, guest: Guest) -> list[Change]:
         return files.delete(plan_libvirt.hook_path(guest, self._hooks)) if self._hooks else []
+
+
+def connect(uri: str) -> LibvirtConnection:
+    """Return the libvirt at a URI, "" being $LIBVIRT_DEFAULT_URI or the system's own, without contacting it."""
+    uri = uri or os.environ.get("LIBVIRT_DEFAULT_URI", "") or SYSTEM
+    try:
+        return Bindings(uri)
+    except ImportError:
+        return Virsh(uri)
 
 
 def hypervisor(where: str = "") -> Hypervisor:

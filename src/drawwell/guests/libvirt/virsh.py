@@ -1,86 +1,80 @@
-"""libvirt by its own program: virsh (virsh(1)), with strict reading of what it says and names for its refusals.
+"""libvirt through virsh(1), for a machine without python3-libvirt: strict parsing, refusals recognised by message.
 
-A domain is named by its UUID: virsh takes a name of digits for a number of something else. What is secret goes to
-virsh's standard input, where it reads commands as in a shell of its own: a command line is for every user to see.
+A domain is named by its UUID, because virsh reads a name of digits as a number. Secrets go to virsh's standard input,
+where it reads commands as its own shell does: every user can see a command line.
 """
 
-import json
-import os
 import re
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused
 from drawwell.guests import program
+from drawwell.guests.libvirt.connection import (
+    ADD_AGENT,
+    ADD_USB,
+    ALLOW_EXEC,
+    ANSWER_S,
+    BE_ROOT,
+    JOURNAL,
+    START,
+    Known,
+    refusal,
+)
 from drawwell.guests.model import GuestCommandResult
-from drawwell.guests.qemu.agent import returned
 
-SYSTEM: Final = "qemu:///system"
-ANSWER_S: Final = 60.0
 _UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_START: Final = "Start it: 'systemctl start libvirtd' (or virtqemud), and look at its journal."
-_MAX_CHARS: Final = 300
 _REFUSALS: Final[tuple[tuple[str, type[DrawwellError], str], ...]] = (
     ("Failed to connect to '[^']*\\.sock': Permission denied", GuestUnavailable,
      "Let libvirt's QEMU user reach it, and add the rule of 'drawwell guest plan' for AppArmor or SELinux."),
     ("Failed to connect to '[^']*\\.sock': (?:No such file|Connection refused)", GuestUnavailable,
      "The broker does not serve this guest: is it running, and was the guest added?"),
-    ("access denied|authentication (?:failed|unavailable)|Permission denied'?$|polkit|system bus", PermissionRefused,
-     "Ask as root, or join the group libvirt."),
-    ("failed to connect to the hypervisor", GuestUnavailable, _START),
+    ("access denied|authentication (?:failed|unavailable)|Permission denied'?$|polkit|system bus",
+     PermissionRefused, BE_ROOT),
+    ("failed to connect to the hypervisor", GuestUnavailable, START),
     ("is in use by driver QEMU", GuestUnavailable,
      "The stick is another domain's: 'drawwell guest apply libvirt NAME --via usb --remove' takes it from there."),
     ("Did not find USB device|no such USB device|/sys/bus/usb", GuestUnavailable,
      "Plug the stick in; 'lsusb -d 1d50:6086' shows it."),
     ("Multiple USB devices", GuestUnavailable, "Say which stick with --device, by its port, such as 1-1.2."),
-    ("USB is disabled for this domain|no USB controller|no free USB", GuestUnavailable,
-     "Give the domain a USB controller: <controller type='usb' model='qemu-xhci'/>."),
+    ("USB is disabled for this domain|no USB controller|no free USB", GuestUnavailable, ADD_USB),
     ("No more available PCI", GuestUnavailable,
      "It has no free port to plug into: stop and start it, or add <controller type='pci' model='pcie-root-port'/>."),
-    ("Guest agent command failed|has been disabled", GuestUnavailable,
-     "Is the program there, and are guest-exec and guest-exec-status allowed in its /etc/qemu/qemu-ga.conf?"),
-    ("agent is not (?:connected|available|responding)|not configured|agent not", GuestUnavailable,
-     "Install qemu-guest-agent in the guest and start it."),
+    ("Guest agent command failed|has been disabled", GuestUnavailable, ALLOW_EXEC),
+    ("agent is not (?:connected|available|responding)|not configured|agent not", GuestUnavailable, ADD_AGENT),
     ("domain is not running", GuestUnavailable, "Start it: 'virsh start NAME'."),
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A domain that libvirt knows. `live`: it has a QEMU now; `persistent`: it is there after that ends, too."""
-
-    uuid: str
-    name: str
-    live: bool
-    persistent: bool
-
-
 class Virsh:
-    """Calls virsh.
+    """A `LibvirtConnection`. `virsh` is the program; tests name another."""
 
-    Args:
-        uri: Which libvirt; "" is $LIBVIRT_DEFAULT_URI, else the system's own.
-        virsh: The program; tests name another.
-    """
-
-    def __init__(self, uri: str = "", virsh: str = "virsh") -> None:
-        self.uri = uri or os.environ.get("LIBVIRT_DEFAULT_URI", "") or SYSTEM
+    def __init__(self, uri: str, virsh: str = "virsh") -> None:
+        self.uri = uri
         self._program = virsh
 
-    def run(self, *words: str, text: str = "", within_s: float = ANSWER_S) -> str:
-        """Run one command, with `text` as its standard input; return what it prints.
+    def capabilities(self) -> str:
+        """See `LibvirtConnection`."""
+        return self._run("capabilities")
 
-        Raises:
-            GuestUnavailable: virsh is not installed, libvirt does not answer, or it refuses.
-            PermissionRefused: not for this user.
-        """
-        done = self._call([*words], text, within_s)
-        if done.status:
-            raise refusal(done.errors, self.uri)
-        return done.output.decode(errors="replace")
+    def describe(self, uuid: str, *, kept: bool = False, security_info: bool = False) -> str:
+        """See `LibvirtConnection`."""
+        which = [*(["--inactive"] if kept else []), *(["--security-info"] if security_info else [])]
+        return self._run("dumpxml", "--domain", uuid, *which)
+
+    def define(self, xml: str) -> None:
+        """See `LibvirtConnection`."""
+        self._run("define", "/dev/stdin", text=xml)
+
+    def attach(self, uuid: str, device: str) -> None:
+        """See `LibvirtConnection`."""
+        self._run("attach-device", "--domain", uuid, "/dev/stdin", "--live", text=device)
+
+    def detach(self, uuid: str, device: str) -> None:
+        """See `LibvirtConnection`."""
+        self._run("detach-device", "--domain", uuid, "/dev/stdin", "--live", text=device)
 
     def domains(self) -> list[Known]:
-        """Return every domain."""
+        """See `LibvirtConnection`."""
         live, kept = self._listed(), self._listed("--all", "--persistent")
         everyone = {**self._listed("--all"), **live}
         return [
@@ -89,7 +83,7 @@ class Virsh:
 
     def _listed(self, *which: str) -> dict[str, str]:
         """The names of domains by their UUIDs."""
-        lines = [line.strip() for line in self.run("list", *which, "--uuid", "--name").splitlines()]
+        lines = [line.strip() for line in self._run("list", *which, "--uuid", "--name").splitlines()]
         found = [re.fullmatch(rf"({_UUID})\s+(.+)", line) for line in lines if line]
         if not all(found):
             raise GuestUnavailable(
@@ -97,25 +91,22 @@ class Virsh:
             )
         return {match[1]: match[2] for match in found if match}
 
-    def ask_agent(self, uuid: str, command: str, arguments: dict[str, Any], within_s: float) -> Any:
-        """Ask a domain's guest agent; return what it returns.
-
-        Raises:
-            GuestUnavailable: it does not answer, or refuses.
-            PermissionRefused: not for this user.
-        """
-        order = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
+    def agent_command(self, uuid: str, order: str, within_s: float) -> str:
+        """See `LibvirtConnection`."""
         quoted = order.replace("'", "\\u0027")  # in a string of JSON, the only place where it can stand
         line = f"qemu-agent-command --domain {uuid} --timeout {max(1, round(within_s))} '{quoted}'\n"
         done = self._call([], line, within_s + ANSWER_S)
         answers = [each for each in done.output.splitlines() if each.startswith(b"{")]
         if len(answers) != 1:
-            raise refusal(done.errors, self.uri)
-        try:
-            answer = json.loads(answers[0])
-        except (ValueError, RecursionError):
-            answer = None
-        return returned(command, answer if isinstance(answer, dict) else {})
+            raise recognised(done.errors, self.uri)
+        return answers[0].decode(errors="replace")
+
+    def _run(self, *words: str, text: str = "") -> str:
+        """Run one command, with `text` as its standard input; return its output."""
+        done = self._call([*words], text, ANSWER_S)
+        if done.status:
+            raise recognised(done.errors, self.uri)
+        return done.output.decode(errors="replace")
 
     def _call(self, words: list[str], text: str, within_s: float) -> GuestCommandResult:
         argv = [self._program, "-q", "-c", self.uri, *words]
@@ -133,15 +124,14 @@ class Virsh:
 
 
 class NotInstalled(GuestUnavailable):
-    """There is no virsh here."""
+    """virsh is not installed."""
 
 
-def refusal(said: str, uri: str) -> DrawwellError:
-    """Return the error for what virsh said on standard error."""
+def recognised(said: str, uri: str) -> DrawwellError:
+    """Return the error for what virsh printed on standard error."""
     lines = [line.removeprefix("error: ").strip() for line in said.splitlines() if line.strip()]
-    words = "; ".join(lines) or "it says nothing"
-    words = "".join(each if each.isprintable() else "?" for each in words)[:_MAX_CHARS]
+    words = "; ".join(lines) or "no reason given"
     for pattern, kind, hint in _REFUSALS:
         if any(re.search(pattern, line) for line in lines):
-            return kind(f"libvirt at {uri}: {words}", hint=hint)
-    return GuestUnavailable(f"libvirt at {uri}: {words}", hint="See its journal: 'journalctl -u libvirtd'.")
+            return refusal(kind, uri, words, hint)
+    return refusal(GuestUnavailable, uri, words, JOURNAL)

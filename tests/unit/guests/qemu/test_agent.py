@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused, UsageError
 from drawwell.guests.inside.reseed import reseed
-from drawwell.guests.libvirt.virsh import Virsh, refusal
+from drawwell.guests.libvirt.connection import ask_agent
+from drawwell.guests.libvirt.virsh import Virsh, recognised
 from drawwell.guests.model import GuestCommandResult, GuestFinding, GuestVerdict, Inside
 from drawwell.guests.qemu.agent import Agent
 
@@ -89,7 +90,7 @@ def virsh(tmp_path: Path) -> Virsh:
 def test_the_agent_s_orders_are_on_no_command_line(virsh: Virsh, tmp_path: Path) -> None:
     """virsh reads them from its standard input, as one word in quotes that nothing in them ends."""
     (tmp_path / "answer").write_text('virsh # \n{"return":{"pid":5}}\n\n')
-    assert virsh.ask_agent("u", "guest-exec", {"arg": ["it's; \n"]}, 5.0) == {"pid": 5}
+    assert ask_agent(virsh, "u", "guest-exec", {"arg": ["it's; \n"]}, 5.0) == {"pid": 5}
     assert (tmp_path / "words").read_text() == "-q -c test:///x\n"
     said = (tmp_path / "said").read_text()
     assert (said.count("'"), said.count("\n")) == (2, 1)
@@ -103,7 +104,7 @@ def test_answers_of_the_agent_that_are_none_are_told(virsh: Virsh, tmp_path: Pat
     """Nothing, nonsense, a refusal, or two answers at once: GuestUnavailable."""
     (tmp_path / "answer").write_text(answer)
     with pytest.raises(GuestUnavailable):
-        virsh.ask_agent("u", "guest-ping", {}, 5.0)
+        ask_agent(virsh, "u", "guest-ping", {}, 5.0)
 
 
 def test_a_list_of_domains_that_cannot_be_read_is_told(virsh: Virsh) -> None:
@@ -135,13 +136,13 @@ NO_LIBVIRT = (
 )  # fmt: skip
 def test_a_refusal_has_its_name_and_a_hint(said: str, kind: type[DrawwellError], hint: str) -> None:
     """What libvirt says against it becomes the error that says what to do."""
-    error = refusal(said, "qemu:///system")
+    error = recognised(said, "qemu:///system")
     assert (type(error), hint in (error.hint or "")) == (kind, True), error.hint
 
 
 def test_a_refusal_is_one_printable_line() -> None:
     """What libvirt quotes cannot move a terminal's cursor."""
-    assert str(refusal("error: \x1b[2J\nerror: x\a" + "y" * 999, "u")).isprintable()
+    assert str(recognised("error: \x1b[2J\nerror: x\a" + "y" * 999, "u")).isprintable()
 
 
 class _Guest(Inside):

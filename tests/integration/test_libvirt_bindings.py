@@ -1,0 +1,143 @@
+"""libvirt's Python bindings against libvirt's own test driver, and against a libvirt that does not answer."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drawwell.errors import GuestUnavailable, PermissionRefused
+from drawwell.guests.libvirt import connect
+from drawwell.guests.libvirt.bindings import Bindings
+from drawwell.guests.libvirt.connection import LibvirtConnection, ask_agent
+from drawwell.guests.libvirt.domain_xml import Domain
+from drawwell.guests.libvirt.virsh import Virsh
+from lab.cache import or_skip
+from lab.libvirt_bindings import bindings
+
+TEST = "test:///default"
+"""The driver inside libvirt's library: one domain that runs and is kept, in memory."""
+RNG = "<rng model='virtio'><backend model='builtin'/></rng>"
+
+
+@pytest.fixture(autouse=True)
+def installed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bindings can be imported."""
+    with or_skip():
+        monkeypatch.syspath_prepend(bindings(tmp_path_factory.mktemp("bindings")))
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[str]:
+    """The URI of a libvirt that accepts and never answers."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "silent"))
+        listener.listen()
+        os.chmod(tmp_path / "silent", 0)
+        yield f"qemu+unix:///system?socket={tmp_path}/silent"
+
+
+def test_the_bindings_are_used_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bindings come first; without them it is virsh."""
+    assert isinstance(connect(TEST), Bindings)
+    monkeypatch.setitem(sys.modules, "libvirt_qemu", None)
+    assert isinstance(connect(TEST), Virsh)
+
+
+def test_the_uri_is_the_given_one_or_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URI given wins over LIBVIRT_DEFAULT_URI, which wins over the system's libvirt."""
+    assert connect("").uri == "qemu:///system"
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "qemu:///session")
+    assert (connect("").uri, connect(TEST).uri) == ("qemu:///session", TEST)
+
+
+@pytest.mark.parametrize("kind", [Bindings, Virsh])
+def test_both_ways_read_the_same(kind: type[Bindings] | type[Virsh]) -> None:
+    """Domains, their XML and the host's capabilities are the same through the bindings and through virsh."""
+    connection: LibvirtConnection = kind(TEST)
+    (known,) = connection.domains()
+    assert (known.name, known.live, known.persistent) == ("test", True, True)
+    assert Domain(connection.describe(known.uuid)).name == "test"
+    assert "id=" not in connection.describe(known.uuid, kept=True).splitlines()[0]
+    assert connection.capabilities().startswith("<capabilities>")
+
+
+def test_what_is_defined_is_kept() -> None:
+    """A description that was defined is the one that libvirt keeps."""
+    connection = Bindings(TEST)
+    (known,) = connection.domains()
+    xml = connection.describe(known.uuid, kept=True, security_info=True)
+    connection.define(xml.replace("</devices>", f"{RNG}</devices>"))
+    assert "builtin" in connection.describe(known.uuid, kept=True)
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Run as nobody if this is root, whom the kernel refuses nothing."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_a_libvirt_that_does_not_run_is_unavailable(tmp_path: Path) -> None:
+    """Without a socket the hint is to start libvirt."""
+    with pytest.raises(GuestUnavailable) as refused:
+        Bindings(f"qemu+unix:///system?socket={tmp_path}/none").domains()
+    assert "systemctl start" in str(refused.value.hint)
+
+
+def test_a_socket_of_another_user_is_a_matter_of_rights(silent: str) -> None:
+    """A socket that the kernel does not let this user open is PermissionRefused."""
+    with without_privileges(), pytest.raises(PermissionRefused, match="Permission denied") as refused:
+        Bindings(silent).domains()
+    assert "group libvirt" in str(refused.value.hint)
+
+
+def test_a_libvirt_that_hangs_is_given_up(silent: str) -> None:
+    """A call that is not answered ends after the time allowed."""
+    with pytest.raises(GuestUnavailable, match="did not answer within"):
+        Bindings(silent, answer_s=0.2).domains()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "hint"),
+    [
+        ("AUTH_UNAVAILABLE", PermissionRefused, "group libvirt"),
+        ("ACCESS_DENIED", PermissionRefused, "group libvirt"),
+        ("AGENT_UNRESPONSIVE", GuestUnavailable, "qemu-guest-agent"),
+        ("OPERATION_INVALID", GuestUnavailable, "virsh list"),
+        ("INTERNAL_ERROR", GuestUnavailable, "journal"),
+    ],
+)
+def test_the_code_decides_what_a_refusal_means(code: str, kind: type[Exception], hint: str) -> None:
+    """Kind and hint follow from libvirt's error code, whatever the message; a terminal obeys none of it."""
+    import libvirt
+
+    class Refusing:
+        def listAllDomains(self) -> Any:  # noqa: N802  libvirt's name
+            error = libvirt.libvirtError("")
+            error.err = (getattr(libvirt, f"VIR_ERR_{code}"), 0, "\x1b[2J", 2, None, None, None, -1, -1)
+            raise error
+
+    connection = Bindings(TEST)
+    connection._host = Refusing()
+    with pytest.raises(kind, match=r"\?\[2J") as refused:
+        connection.domains()
+    assert hint in str(refused.value.hint)
+
+
+def test_an_agent_that_is_not_there_is_unavailable() -> None:
+    """The test driver has no guest agent: the refusal is an error with a hint."""
+    connection = Bindings(TEST)
+    (known,) = connection.domains()
+    with pytest.raises(GuestUnavailable, match="not supported") as refused:
+        ask_agent(connection, known.uuid, "guest-ping", {}, 1.0)
+    assert refused.value.hint
