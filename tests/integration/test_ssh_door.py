@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.doors.door import Limits
-from drawwell.doors.ssh import MAX_NAME_BYTES, SshDoor
+from drawwell.doors.ssh import MAX_LINE_BYTES, SshDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused
 from drawwell.testing.fake_broker import FakeBroker
@@ -20,8 +20,11 @@ PATIENCE_S = 20.0
 SESSION = Hello((1,)).encode() + Draw(1, 32, DrawClass.FULL).encode() + Bye().encode()
 
 
-def identify(uid: int, name: str) -> str:
-    if uid != os.geteuid() or name not in {"web01", "db01", "x" * MAX_NAME_BYTES}:
+LONGEST = "x" * (MAX_LINE_BYTES - len(" SHA256:key"))
+
+
+def identify(uid: int, name: str, key: str) -> str:
+    if uid != os.geteuid() or name not in {"web01", "db01", LONGEST} or key != "SHA256:key":
         raise PermissionRefused(f"user number {uid} does not speak for {name!r}")
     return name
 
@@ -48,11 +51,11 @@ async def talk(door: SshDoor, *pieces: bytes) -> list[Frame]:
         writer.close()
 
 
-@pytest.mark.parametrize("name", ["web01", "db01", "x" * MAX_NAME_BYTES])
+@pytest.mark.parametrize("name", ["web01", "db01", LONGEST])
 @pytest.mark.parametrize("whole", [True, False])
 def test_first_line_names_the_consumer(folder: Path, name: str, *, whole: bool) -> None:
     """Whole or byte by byte, the session is that consumer's, and its draw is on that account."""
-    said = name.encode() + b"\n" + SESSION
+    said = name.encode() + b" SHA256:key\n" + SESSION
 
     async def run() -> None:
         broker = FakeBroker()
@@ -68,15 +71,16 @@ def test_first_line_names_the_consumer(folder: Path, name: str, *, whole: bool) 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("name", ["", "other", "web01 ", " web01", "web01\0", "\xff\xfe", "local"])
-def test_consumer_that_nobody_vouches_for_is_refused(folder: Path, name: str) -> None:
-    """Anything but the exact name of one whom the peer speaks for is refused for the whole session."""
+@pytest.mark.parametrize("name", ["", "other", " web01", "web01\0", "\xff\xfe", "local"])
+@pytest.mark.parametrize("key", ["", " ", " SHA256:other", " SHA256:key ", "  SHA256:key"])
+def test_consumer_that_nobody_vouches_for_is_refused(folder: Path, name: str, key: str) -> None:
+    """Anything but the exact name and key of one whom the peer speaks for is refused for the whole session."""
 
     async def run() -> None:
         broker = FakeBroker()
         door = SshDoor(str(folder / "ssh"), broker, identify)
         async with serving(door), asyncio.timeout(PATIENCE_S):
-            answers = await talk(door, name.encode("latin-1") + b"\n" + SESSION)
+            answers = await talk(door, f"{name}{key}\n".encode("latin-1") + SESSION)
             assert [type(answer) for answer in answers] == [Refusal]
             assert broker.serial == 0
 
@@ -84,10 +88,10 @@ def test_consumer_that_nobody_vouches_for_is_refused(folder: Path, name: str) ->
 
 
 @pytest.mark.parametrize(
-    "said", [b"x" * (MAX_NAME_BYTES + 1), b"x" * (MAX_NAME_BYTES + 1) + b"\n" + SESSION, SESSION]
+    "said", [b"x" * (MAX_LINE_BYTES + 1), b"x" * (MAX_LINE_BYTES + 1) + b"\n" + SESSION, SESSION]
 )
 def test_what_is_no_line_ends_it(folder: Path, said: bytes) -> None:
-    """A name too long, or frames at once, get no session, however long the door waits for a line."""
+    """A line too long, or frames at once, get no session, however long the door waits for a line."""
 
     async def run() -> None:
         door = SshDoor(str(folder / "ssh"), FakeBroker(), identify, limits=Limits(handshake_deadline_s=0.1))
@@ -114,7 +118,7 @@ def test_session_is_asked_for_its_right_at_each_request(folder: Path) -> None:
     """A consumer that is revoked meanwhile is refused at its next draw."""
     known = {"web01"}
 
-    def identify_known(_uid: int, name: str) -> str:
+    def identify_known(_uid: int, name: str, _key: str) -> str:
         if name not in known:
             raise PermissionRefused("revoked")
         return name

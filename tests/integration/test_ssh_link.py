@@ -154,10 +154,10 @@ class Well:
             self._words(*words), capture_output=True, check=False, timeout=PATIENCE_S, **more
         )
 
-    def invite(self, name: str, *terms: str) -> str:
+    def invite(self, name: str, *terms: str, key: str = "") -> str:
         """Invite with the key of that name, and let it in as the operator would; the line names this program."""
         words = [self.folder / "drawwell", "-c", self.config, "consumer", "invite", name, *terms]
-        words += ["--ssh-key", self.folder / f"{name}.pub"]
+        words += ["--ssh-key", self.folder / f"{key or name}.pub"]
         done = subprocess.run(words, capture_output=True, check=False, timeout=PATIENCE_S)
         assert done.returncode == 0, done.stderr
         line = done.stdout.decode()
@@ -371,10 +371,28 @@ def test_revoked_consumer_is_refused_in_its_open_session(well: Well) -> None:
         async with contextlib.aclosing(well.link("gone01")) as link:
             assert (await link.draw(32, DrawClass.FULL)).data
             assert well.run("consumer", "revoke", "gone01").returncode == 0
-            with pytest.raises(PermissionRefused):
+            with pytest.raises((PermissionRefused, LinkUnavailable)):
                 await link.draw(32, DrawClass.FULL)
             with pytest.raises(PermissionRefused):
                 await link.draw(32, DrawClass.FULL)
+
+    asyncio.run(run())
+
+
+def test_revoked_key_stays_out_when_its_consumer_gets_a_new_one(well: Well) -> None:
+    """Both lines stand in authorized_keys, as an operator appends them: the new key draws, the old one does not."""
+    for name in ("stolen", "fresh"):
+        well.make_key(name)
+    well.invite("web02", key="stolen")
+    assert well.run("consumer", "revoke", "web02").returncode == 0
+    well.invite("web02", key="fresh")
+
+    async def run() -> None:
+        async with contextlib.aclosing(well.link("stolen")) as stolen:
+            with pytest.raises(PermissionRefused, match="does not come with this key"):
+                await stolen.draw(32, DrawClass.FULL)
+        async with contextlib.aclosing(well.link("fresh")) as fresh:
+            assert (await fresh.welcome()).consumer == "web02"
 
     asyncio.run(run())
 
@@ -457,9 +475,12 @@ def test_only_the_account_speaks_for_consumers(well: Well) -> None:
 
     stranger = ["setpriv", f"--reuid={nobody}", "--clear-groups"]
     account = ["setpriv", f"--reuid={well.account}", "--clear-groups"]
-    assert said("db01\n").consumer == "db01"
-    assert said("db01\n", *account).consumer == "db01"
-    assert isinstance(said("db01\n", *stranger), Refusal)
+    listed = json.loads(well.run("consumer", "list", "--json").stdout)["consumers"]
+    db01 = next(f"db01 {each['ssh_key']}\n" for each in listed if each["name"] == "db01")
+    assert said(db01).consumer == "db01"
+    assert said(db01, *account).consumer == "db01"
+    assert isinstance(said(db01, *stranger), Refusal)
+    assert isinstance(said("db01\n", *account), Refusal)
     assert isinstance(said("local\n", *account), Refusal)
     assert isinstance(said("nobody-such\n", *account), Refusal)
-    assert said("x" * 65, *account) is None
+    assert said("x" * 129, *account) is None

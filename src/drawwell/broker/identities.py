@@ -48,17 +48,17 @@ def link_consumer(config: Config, uid: int) -> str:
     return LOCAL
 
 
-def ssh_consumer(config: Config, registry: InvitedRegistry, uid: int, name: str) -> str:
-    """Say which consumer comes over SSH, when the user `uid` says that it is `name`.
+def ssh_consumer(config: Config, registry: InvitedRegistry, uid: int, name: str, key: str) -> str:
+    """Identify the consumer `name` that the user `uid` speaks for, by its key's fingerprint.
 
     Raises:
-        PermissionRefused: not for that user to say, or no such consumer has a key.
+        PermissionRefused: that user speaks for no consumer, or the key is not that consumer's.
     """
     standing = Role.OWNER if _ours(uid) else Role.STRANGER
     if uid == config.ssh.uid:
         standing = Role.SPEAKER
     may(DoorKind.SSH, Principal(standing, f"user number {uid}"), SPEAK)
-    return registry.check_key(name)
+    return registry.check_key(name, key)
 
 
 def configured_terms(config: Config) -> dict[str, Terms]:

@@ -86,22 +86,24 @@ def _invite_key(args: argparse.Namespace, out: Output) -> int:
     with open(args.ssh_key, encoding="utf-8", errors="replace") as file:
         text = file.read(_MOST_KEY_TEXT)
     result = call(args, "consumer.invite", {"name": args.name, **_terms(args), "ssh_key": text})
-    line = authorized_line(_serve_stdio(args), result["ssh_key"], args.name)
+    line = authorized_line(_serve_stdio(args, result["fingerprint"]), result["ssh_key"], args.name)
     out.result({**result, "authorized_keys": line}, line)
-    out.say("add that line to authorized_keys of the account that [ssh] user names")
+    out.say(
+        "add that line to authorized_keys of the account that [ssh] user names; it replaces an earlier one"
+    )
     return 0
 
 
 _MOST_KEY_TEXT = 8192
 
 
-def _serve_stdio(args: argparse.Namespace) -> list[str]:
+def _serve_stdio(args: argparse.Namespace, fingerprint: str) -> list[str]:
     """The forced command, by the path of this program."""
     program = [os.path.abspath(sys.argv[0])]
     if os.path.basename(sys.argv[0]) == "__main__.py":
         program = [sys.executable, "-m", "drawwell"]
     config = ["-c", os.path.abspath(args.config)] if args.config else []
-    return [*program, *config, "serve-stdio", "--consumer", args.name]
+    return [*program, *config, "serve-stdio", "--consumer", args.name, "--key", fingerprint]
 
 
 def _list(args: argparse.Namespace, out: Output) -> int:

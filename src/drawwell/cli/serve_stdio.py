@@ -23,6 +23,9 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--consumer", metavar="NAME", required=True, help="the consumer whose key sshd let in"
     )
+    parser.add_argument(
+        "--key", metavar="FINGERPRINT", default="", help="that key, as ssh-keygen -l shows it: SHA256:…"
+    )
     parser.set_defaults(run=_run)
 
 
@@ -31,7 +34,7 @@ def _run(args: argparse.Namespace, _out: Output) -> int:
 
     path = load(args.config).ssh.path
     with _connected(path) as broker:
-        broker.sendall(args.consumer.encode() + b"\n")
+        broker.sendall(f"{args.consumer} {args.key}".rstrip().encode() + b"\n")
         threading.Thread(target=_forward, args=(broker,), daemon=True).start()
         with suppress(ConnectionError):
             while data := broker.recv(_PIECE_BYTES):

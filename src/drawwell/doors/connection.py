@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, cast
 
 from drawwell.doors.admission import QUIET_S, source_of
 from drawwell.doors.door import Door
+from drawwell.doors.sockets import credentials
 from drawwell.service.faults import log_fault
 
 LINGER_S: Final = 2.0
@@ -92,6 +93,14 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
         """End it at once (ServedConnection)."""
         if self._transport is not None:
             self._transport.abort()
+
+    def recheck(self) -> None:
+        """End it unless the door still expects its user (ServedConnection)."""
+        expects, transport = self._door.expects, self._transport
+        if transport is not None and expects is not None:
+            _pid, uid, gid = credentials(transport.get_extra_info("socket"))
+            if not expects(uid, gid):
+                self.abort()
 
     def farewell(self) -> None:
         """End it in order (ServedConnection)."""
@@ -272,6 +281,9 @@ class SessionProtocol(Protocol):
     def end(self, reason: str) -> None:
         """Say no more; and why, where the protocol has words for it."""
 
+    def recheck(self) -> None:
+        """End it unless the peer is still who it was admitted as."""
+
 
 class SessionConnection(AnsweringConnection):
     """A connection on which a `SessionProtocol` is held; `_transmit` says how its words go out."""
@@ -290,6 +302,13 @@ class SessionConnection(AnsweringConnection):
             self._conversation.end("the broker is closing")
             self._flush(self._conversation)
         super().farewell()
+
+    def recheck(self) -> None:
+        """End it unless its credential still counts (ServedConnection)."""
+        super().recheck()
+        if self._conversation is not None:
+            self._conversation.recheck()
+            self._pump()
 
     def _converse(self, data: bytes | memoryview) -> None:
         if self._conversation is not None:

@@ -81,6 +81,9 @@ class ServedConnection(HalfOpenConnection, Protocol):
     def abort(self) -> None:
         """End it at once; what is not sent is lost."""
 
+    def recheck(self) -> None:
+        """End it unless its credential still counts."""
+
     def farewell(self) -> None:
         """Say the last word and end it."""
 
@@ -181,6 +184,12 @@ class Door(abc.ABC):
             del own[visitor]
             if not own:
                 del self._sessions_of[consumer]
+
+    def recheck(self, consumer: str | None = None) -> None:
+        """End the sessions whose credential no longer counts: of `consumer`, or of all."""
+        sessions = self._sessions if consumer is None else self._sessions_of.get(consumer, {})
+        for visitor in tuple(sessions):
+            visitor.recheck()
 
     def drop_all(self) -> None:
         """End every connection at once, without a word."""

@@ -97,6 +97,13 @@ class HttpConversation:
             self._handle(request)
         return True
 
+    def recheck(self) -> None:
+        """Answer no more unless the peer is still who it was (SessionProtocol)."""
+        try:
+            self.over = self.over or self._identify().consumer != self.consumer
+        except PermissionRefused:
+            self.over = True
+
     def end(self, reason: str) -> None:  # noqa: ARG002 - HTTP has no word for it
         """Answer no more (Talk)."""
         self.over = True

@@ -107,6 +107,15 @@ class BrokerSession:
         self.outgoing_bytes = 0
         return data
 
+    def recheck(self) -> None:
+        """End it unless the peer is still who it was welcomed as."""
+        try:
+            if self._identify().consumer == self.consumer:
+                return
+            self.end(f"this is no longer consumer {self.consumer}")
+        except PermissionRefused as error:
+            self.end(str(error))
+
     def end(self, reason: str) -> None:
         """Say goodbye, unless it has been said."""
         if not self.over:

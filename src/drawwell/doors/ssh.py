@@ -1,7 +1,7 @@
 """The SSH door: sessions that sshd lets in and ``drawwell serve-stdio`` carries here, on a Unix socket.
 
-The first line names the consumer. It is believed of the account that sshd runs serve-stdio under, of root and of
-the broker's own user, and of nobody else; what follows it is an ordinary session.
+The first line names the consumer and the fingerprint of its key. It is believed of the account that sshd runs
+serve-stdio under, of root and of the broker's own user, and of no other; an ordinary session follows it.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from drawwell.doors.session import BrokerSession
 from drawwell.doors.unix import peer_credentials
 from drawwell.ports import Broker, Peer
 
-MAX_NAME_BYTES: Final = 64
+MAX_LINE_BYTES: Final = 128
 MODE: Final = 0o666
 """Anybody may knock: who may speak is asked of the kernel."""
 
@@ -27,7 +27,7 @@ class SshDoor(LocalDoor):
     Args:
         path: The socket file.
         broker: Who is asked.
-        identify: From the uid of whoever speaks and the consumer's name that he gave to the consumer, asked before
+        identify: From the peer's uid and the name and fingerprint in its first line to the consumer, called before
             each request; raises PermissionRefused.
         broker_name: How the broker calls itself.
         limits: Deadlines and bounds.
@@ -37,7 +37,7 @@ class SshDoor(LocalDoor):
         self,
         path: str,
         broker: Broker,
-        identify: Callable[[int, str], str],
+        identify: Callable[[int, str, str], str],
         *,
         broker_name: str = "drawwell",
         limits: Limits = Limits(),  # noqa: B008 - frozen
@@ -58,7 +58,7 @@ class SshConnection(SessionConnection):
         super().__init__(door)
         self._ssh = door
         self._uid = -1
-        self._name = b""
+        self._line = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Come in, and ask the kernel who speaks (asyncio)."""
@@ -69,22 +69,23 @@ class SshConnection(SessionConnection):
         if self._conversation is not None:
             self._converse(data)
             return
-        name, end, rest = (self._name + bytes(data)).partition(b"\n")
-        if len(name) > MAX_NAME_BYTES:
+        line, end, rest = (self._line + bytes(data)).partition(b"\n")
+        if len(line) > MAX_LINE_BYTES:
             self._door.counts.protocol_errors += 1
             self._leave()
         elif not end:
-            self._name = name
+            self._line = line
         else:
-            self._greet(name.decode("ascii", "replace"))
+            self._greet(line.decode("ascii", "replace"))
             self._converse(rest)
 
-    def _greet(self, name: str) -> None:
+    def _greet(self, line: str) -> None:
         door, uid = self._ssh, self._uid
+        name, _, key = line.partition(" ")
         self._conversation = BrokerSession(
             door.broker,
             door.broker_name,
-            lambda: Peer(door.identify(uid, name)),
+            lambda: Peer(door.identify(uid, name, key)),
             way=DoorKind.SSH,
             spawn=self._spawn,
         )

@@ -101,6 +101,8 @@ class TlsConnection(SessionConnection):
         self._tls: TlsLayer | None = None
         self._opening = bytearray()
         """What it said before its turn."""
+        self._entitled: Callable[[], tuple[str, DrawClass]] | None = None
+        """Of a stream: who has it and of which class; raises PermissionRefused."""
         self._sent: asyncio.Event | None = None
         """Of a stream: set while nothing of it waits here."""
 
@@ -129,6 +131,16 @@ class TlsConnection(SessionConnection):
         super().resume_writing()
         if self._sent:
             self._sent.set()
+
+    def recheck(self) -> None:
+        """End it unless its certificate still counts, a stream too (ServedConnection)."""
+        super().recheck()
+        try:
+            if self._entitled:
+                self._entitled()
+        except PermissionRefused:
+            self._drop_requests()
+            self._leave()
 
     def overdue(self, now: float) -> bool:
         """Whether a deadline is past; a stream waits for its reader, and who is in line for us (ServedConnection)."""
@@ -227,18 +239,19 @@ class TlsConnection(SessionConnection):
         self._transport.set_write_buffer_limits(high=0)
         tcp = self._transport.get_extra_info("socket")
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        self._spawn(self._stream(peer, sent))
-
-    async def _stream(self, peer: Peer, sent: asyncio.Event) -> None:
         door = self._tls_door
 
         def entitled() -> tuple[str, DrawClass]:
             return peer.consumer, self._streamed(door.registry.check(peer, door.clock()))
 
+        self._entitled = entitled
+        self._spawn(self._stream(entitled, sent))
+
+    async def _stream(self, entitled: Callable[[], tuple[str, DrawClass]], sent: asyncio.Event) -> None:
         try:
-            await pour(door.broker, entitled, self._transmit, sent.wait)
+            await pour(self._tls_door.broker, entitled, self._transmit, sent.wait)
         except DrawwellError as error:
-            _log.info("the stream of %s ends: %s", peer.consumer, error)
+            _log.info("a stream ends: %s", error)
             self._leave()
 
     def _streamed(self, peer: Peer) -> DrawClass:

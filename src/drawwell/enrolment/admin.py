@@ -272,7 +272,7 @@ class ConsumerAdmin:
         others = (row for row in self.consumers().values() if row.name != consumer.name)
         if other := next((row.name for row in others if row.ssh_key == key), ""):
             raise UsageError(f"this is the key of {other}", hint="Make a key for each consumer.")
-        self._store.put_consumer(replace(consumer, ssh_key=key))
+        self._store.put_consumer(replace(consumer, ssh_key=key, bare_line=""))
         self._registry.refresh()
         return {"name": consumer.name, "ssh_key": key, "fingerprint": fingerprint(key)}
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from drawwell.crypto import pki
+from drawwell.crypto.sshkeys import fingerprint
+from drawwell.enrolment.bare_lines import note_on_bare_lines
 from drawwell.errors import AuthenticationFailed, PermissionRefused
 from drawwell.host.clock import clock_is_set
 from drawwell.ports import Peer
-from drawwell.state.rows import CertificateRow, ConsumerRow
+from drawwell.state.rows import ADMITTED, CertificateRow, ConsumerRow
 from drawwell.state.store import Store
 
 GRACE_S: Final = 30 * pki.DAY_S
@@ -23,9 +25,18 @@ GRACE_S: Final = 30 * pki.DAY_S
 class _Snapshot:
     consumers: Mapping[str, ConsumerRow]
     certificates: Mapping[str, CertificateRow]
+    ssh_keys: Mapping[str, str]
+    """Fingerprints."""
+
+    @classmethod
+    def of(
+        cls, consumers: Mapping[str, ConsumerRow], certificates: Mapping[str, CertificateRow]
+    ) -> "_Snapshot":
+        keys = {name: fingerprint(row.ssh_key) for name, row in consumers.items() if row.ssh_key}
+        return cls(consumers, certificates, keys)
 
 
-_NOBODY: Final = _Snapshot({}, {})
+_NOBODY: Final = _Snapshot({}, {}, {})
 
 
 class InvitedRegistry:
@@ -52,7 +63,7 @@ class InvitedRegistry:
         with self._reading:
             known = _NOBODY
             try:
-                known = _Snapshot(self._store.consumers(), self._store.certificates())
+                known = _Snapshot.of(self._store.consumers(), self._store.certificates())
             finally:
                 self._now_known = known
 
@@ -87,19 +98,30 @@ class InvitedRegistry:
         expired = now >= row.not_after
         return peer if peer.renew_only is expired else replace(peer, renew_only=expired)
 
-    def check_key(self, name: str) -> str:
-        """Return `name` where that consumer comes with an SSH key.
+    def check_key(self, name: str, key: str) -> str:
+        """Return `name` where that consumer comes with the SSH key of the fingerprint `key`.
 
         Raises:
-            PermissionRefused: nobody of that name, revoked, or without a key.
+            PermissionRefused: unknown, revoked, or with another key.
         """
-        consumer = self._now_known.consumers.get(name)
-        if consumer is None or consumer.revoked_at is not None or not consumer.ssh_key:
+        known = self._now_known
+        consumer, its_key = known.consumers.get(name), known.ssh_keys.get(name)
+        if consumer is None or consumer.revoked_at is not None or its_key is None:
             raise PermissionRefused(
                 f"no consumer {name!r} comes with an SSH key",
                 hint="Have the broker's operator invite it: drawwell consumer invite NAME --ssh-key FILE.",
             )
-        return name
+        if key == its_key or (not key and consumer.bare_line == ADMITTED):
+            return name
+        raise PermissionRefused(
+            f"consumer {name} does not come with {'this key' if key else 'a line that names no key'}",
+            hint="Have the broker's operator replace its line in authorized_keys: 'drawwell consumer invite NAME "
+            "--ssh-key FILE' prints it.",
+        )
+
+    def note(self) -> str:
+        """Say what of an earlier release must be replaced, "" for nothing."""
+        return note_on_bare_lines(self._now_known.consumers)
 
 
 class OwnPkiRegistry:

@@ -35,6 +35,7 @@ from drawwell.doors.ssh import SshDoor
 from drawwell.doors.tls import MAX_HALF_OPEN, TlsDoor
 from drawwell.doors.unix import UnixDoor
 from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.bare_lines import judge_bare_lines
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
@@ -110,6 +111,11 @@ class Doors:
         """Who has a session at any door now."""
         return frozenset().union(*(door.consumers for door in self._listeners))
 
+    def recheck(self, consumer: str | None = None) -> None:
+        """End the sessions whose credential no longer counts: of `consumer`, or of all."""
+        for door in self._listeners:
+            door.recheck(consumer)
+
     def end_sessions(self) -> None:
         """End all sessions over TLS."""
         if self._tls:
@@ -132,6 +138,7 @@ class Doors:
             self.admin.site = replace(self.admin.site, configured=self._names_taken())
         if self._own_pki:
             self._own_pki.configure(config.pki.identity, certificate_names(config))
+        self.recheck()
 
     def _open_local_doors(self) -> None:
         config, broker, name = self.config, self.broker, self.config.broker.name
@@ -190,11 +197,14 @@ class Doors:
         authority = self._authority = CertificateAuthority(
             os.path.join(config.broker.state_dir, "pki"), config.broker.name, self._clock()
         )
+        judge_bare_lines(self._store, config.audit.path or "")
         registry = InvitedRegistry(self._store)
+        self.broker.remarks += (registry.note,)
         joinable = None if config.pki.ca else config.tls.listen
         admin = self.admin = ConsumerAdmin(
             self._store, registry, authority, self._site(joinable), clock=self._clock
         )
+        admin.listeners.append(self.recheck)
         if config.ssh.user:
             self._open_ssh(registry)
         if joinable:
@@ -221,8 +231,8 @@ class Doors:
     def _open_ssh(self, registry: InvitedRegistry) -> None:
         path, user = self.config.ssh.path, self.config.ssh.user
 
-        def identify(uid: int, name: str) -> str:
-            return ssh_consumer(self.config, registry, uid, name)
+        def identify(uid: int, name: str, key: str) -> str:
+            return ssh_consumer(self.config, registry, uid, name, key)
 
         door = SshDoor(path, self.broker, identify, broker_name=self.config.broker.name)
         words = f"ssh {path}: user {user} speaks for every consumer with a key"
@@ -235,9 +245,14 @@ class Doors:
             door = EnrolDoor(
                 admin, enrol.host, enrol.port, certificate=certificate, key=key, clock=self._clock
             )
-            door.answered = self._auditor.joined
+            door.answered = self._joined
             self.doors.append(door.serve())
             self.broker.doors += (f"enrol {enrol} while an invitation is pending",)
+
+    def _joined(self, consumer: str, refused: str) -> None:
+        self._auditor.joined(consumer, refused)
+        if consumer:
+            self.recheck(consumer)
 
     def _own_context(self, authority: CertificateAuthority) -> ssl.SSLContext:
         certificate, key = authority.server_files(self.config.tls.names, self._clock())

@@ -91,6 +91,8 @@ class GuestListener:
         """Have the open door do as the row says now."""
         if self.door and self.door.ready.is_set() and hasattr(self.door, "draw_class"):
             self.door.draw_class = served_class(self.row)
+        if self.door:
+            self.door.recheck()
         if self.egd:
             self.egd.look_again()
 

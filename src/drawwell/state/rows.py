@@ -13,10 +13,18 @@ USED: Final = "used"
 EXPIRED: Final = "expired"
 VOID: Final = "void"
 
+UNJUDGED: Final = "unjudged"
+ADMITTED: Final = "admitted"
+REFUSED: Final = "refused"
+
 
 @dataclass(frozen=True, slots=True)
 class ConsumerRow:
-    """A consumer that may be invited or has joined. None means no limit; `ssh_key` is ``kind base64``, "" for none."""
+    """A consumer that may be invited or has joined. None means no limit; `ssh_key` is ``kind base64``, "" for none.
+
+    `bare_line` is for consumers of earlier releases, whose SSH forced command names no key: whether it is admitted,
+    refused or not judged yet; "" when their line was printed by this release.
+    """
 
     name: str
     rate: Allowance | None
@@ -26,6 +34,7 @@ class ConsumerRow:
     revoked_at: float | None = None
     stream: bool = False
     ssh_key: str = ""
+    bare_line: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +93,18 @@ class GuestRow:
 
 def consumer_from(row: tuple[Any, ...]) -> ConsumerRow:
     """Read what `consumer_values` wrote; raises ValueError or TypeError for anything else."""
-    name, rate, quota, classes, created, revoked_at, stream, ssh_key = row
+    name, rate, quota, classes, created, revoked_at, stream, ssh_key, bare_line = row
     allowed = frozenset(DrawClass(word) for word in classes.split("+"))
     return ConsumerRow(
-        name, _allowance(rate), _allowance(quota), allowed, created, revoked_at, bool(stream), ssh_key
+        name,
+        _allowance(rate),
+        _allowance(quota),
+        allowed,
+        created,
+        revoked_at,
+        bool(stream),
+        ssh_key,
+        bare_line,
     )
 
 
@@ -103,6 +120,7 @@ def consumer_values(row: ConsumerRow) -> tuple[Any, ...]:
         row.revoked_at,
         row.stream,
         row.ssh_key,
+        row.bare_line,
     )
 
 
@@ -110,7 +128,7 @@ def guest_from(row: tuple[Any, ...]) -> GuestRow:
     """Read what `guest_values` wrote; raises ValueError or TypeError for anything else."""
     name, rate, quota, classes, created, kind, via, uid, gid = row
     return GuestRow(
-        consumer_from((name, rate, quota, classes, created, None, False, "")), kind, via, uid, gid
+        consumer_from((name, rate, quota, classes, created, None, False, "", "")), kind, via, uid, gid
     )
 
 

@@ -29,5 +29,9 @@ MIGRATIONS: Final = (
         name TEXT PRIMARY KEY, rate TEXT, quota TEXT, classes TEXT NOT NULL, created REAL NOT NULL,
         kind TEXT NOT NULL, via TEXT NOT NULL, uid INTEGER, gid INTEGER);
     """,
+    """
+    ALTER TABLE consumers ADD COLUMN bare_line TEXT NOT NULL DEFAULT '';
+    UPDATE consumers SET bare_line = 'unjudged' WHERE ssh_key <> '' AND revoked_at IS NULL;
+    """,
 )
 """Script n brings the schema to version n + 1. Scripts that were released are never changed."""

@@ -84,7 +84,8 @@ class Store:
         """Revoke a consumer with all its certificates and its SSH key, and void its pending invitations."""
         with self._transaction() as db:
             db.execute(
-                "UPDATE consumers SET revoked_at = ?, ssh_key = '' WHERE name = ? AND revoked_at IS NULL",
+                "UPDATE consumers SET revoked_at = ?, ssh_key = '', bare_line = ''"
+                " WHERE name = ? AND revoked_at IS NULL",
                 (now, name),
             )
             db.execute(
@@ -370,9 +371,10 @@ def _lock_file(path: str) -> int:
 
 def _put_consumer(db: sqlite3.Connection, row: ConsumerRow) -> None:
     db.execute(
-        "INSERT INTO consumers VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET rate = excluded.rate,"
+        "INSERT INTO consumers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET rate = excluded.rate,"
         " quota = excluded.quota, classes = excluded.classes, revoked_at = excluded.revoked_at,"
-        " stream = excluded.stream, ssh_key = excluded.ssh_key",
+        " stream = excluded.stream, ssh_key = excluded.ssh_key, bare_line = excluded.bare_line",
         consumer_values(row),
     )
 

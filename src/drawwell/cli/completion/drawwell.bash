@@ -72,7 +72,7 @@ _shtab_drawwell_config_option_strings=(-h --help)
 _shtab_drawwell_migrate_option_strings=(-h --help --json -q --quiet -c --config -o --output --who)
 _shtab_drawwell_report_bug_option_strings=(-h --help --json -q --quiet -c --config -o --output)
 _shtab_drawwell_completion_option_strings=(-h --help --json -q --quiet -c --config)
-_shtab_drawwell_serve_stdio_option_strings=(-h --help --json -q --quiet -c --config --consumer)
+_shtab_drawwell_serve_stdio_option_strings=(-h --help --json -q --quiet -c --config --consumer --key)
 _shtab_drawwell_option_strings=(-h --help --json -q --quiet -c --config --version)
 
 _shtab_drawwell_status__c_COMPGEN=_shtab_compgen_files

@@ -714,6 +714,7 @@ _shtab_drawwell_serve_stdio_options=(
   {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--consumer[the consumer whose key sshd let in]:NAME:"
+  "--key[that key, as ssh-keygen -l shows it\: SHA256\:\…]:FINGERPRINT:"
 )
 
 # guard to ensure default positional specs are added only once per session

@@ -26,6 +26,7 @@ from drawwell.doors.door import Counts, Limits, ServedConnection
 from drawwell.doors.qemu_egd.batch import REQUEST_BYTES, Batch, read_sizes
 from drawwell.doors.retry import IN_LINE_S, retry_s
 from drawwell.doors.session import resumed
+from drawwell.doors.sockets import credentials
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, RemoteProtocolError
 from drawwell.ports import Broker
@@ -63,6 +64,7 @@ class EgdListener(Protocol):
     draw_class: DrawClass
     asked: int
     plenty: Callable[[], int]
+    expects: Callable[[int, int], bool] | None
 
     def enter(self, visitor: ServedConnection) -> None:
         """Register a new connection."""
@@ -136,6 +138,12 @@ class GuestEgdConnection:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self.farewell()
+
+    def recheck(self) -> None:
+        """End it unless the door still expects its user (ServedConnection)."""
+        _pid, uid, gid = credentials(self._sock)
+        if self._door.expects is not None and not self._door.expects(uid, gid):
+            self._leave()
 
     def farewell(self) -> None:
         """Let go of it; it goes on where somebody keeps it (ServedConnection)."""
