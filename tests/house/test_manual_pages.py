@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.drivers.discovery import KNOWN
+from drawwell.config.drivers import DEVICES
 from drawwell.entropy.blocks import DrawClass
 from drawwell.reports import Firmware, SourceState
 
@@ -41,7 +41,7 @@ def test_drawwell_7_names_every_known_device() -> None:
     """drawwell(7) lists exactly the devices that discovery knows."""
     listed = re.search(r"product IDs: ([^.]*)\.", _page("drawwell.7"))
     assert listed
-    assert {" ".join(each.split()) for each in listed[1].split(",")} == set(KNOWN.values())
+    assert {" ".join(each.split()) for each in listed[1].split(",")} == set(DEVICES.values())
 
 
 def test_drawwell_8_has_an_entry_for_every_unit() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from drawwell.cli.output import Output
+from drawwell.config.drivers import ONERNG
 from drawwell.errors import PermissionRefused, SourceError, UsageError
 
 NOISE_MODES = ("cmd0", "cmd1", "cmd2", "cmd3", "cmd6", "cmd7")
@@ -92,7 +93,7 @@ def _which(args: argparse.Namespace) -> tuple[str | None, str]:
     """How a running broker knows the device, None when it cannot; and the node to open where none runs it."""
     from drawwell.config.load import load
 
-    configured = {each.name: each for each in load(args.config).sources if each.driver == "onerng"}
+    configured = {each.name: each for each in load(args.config).sources if each.driver == ONERNG}
     path: str | None = args.path
     if path is None and len(configured) > 1:
         raise UsageError("which OneRNG?", hint=f"Name one of those configured: {', '.join(configured)}.")
@@ -116,14 +117,14 @@ async def _directly(
 ) -> dict[str, Any]:
     """Open the device, carry the verb out, and leave the device as the verb made it."""
     from drawwell.config.load import load
+    from drawwell.drivers.firmware_key import firmware_signer
     from drawwell.drivers.onerng import OneRngSource
     from drawwell.onerng.verify import VENDOR
-    from drawwell.roles.make_driver import firmware_signer
 
-    sections = [each for each in load(args.config).sources if each.driver == "onerng"]
+    sections = [each for each in load(args.config).sources if each.driver == ONERNG]
     verb, section = args.verb, next((each for each in sections if each.path in {path, "auto"}), None)
     signer = firmware_signer(section) if section else VENDOR
-    source = OneRngSource("onerng", path, verify="report", signer=signer)
+    source = OneRngSource(ONERNG, path, verify="report", signer=signer)
     try:
         source.attach()
         if verb == "dump":

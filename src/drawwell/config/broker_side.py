@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass, field
 
+from drawwell.config.drivers import DRIVERS, ONERNG, defaults, reads
 from drawwell.config.fields import setting
 from drawwell.config.values import (
     NAME,
@@ -150,15 +151,15 @@ class SourceSection:
         example='"stick-1"',
     )
     driver: str = setting(
-        Choice(("onerng", "chardev", "exec", "replay")),
-        "onerng",
-        what="How the source is read: a OneRNG, any device or FIFO, a program's standard output, or a recorded file.",
+        Choice(tuple(DRIVERS)),
+        ONERNG,
+        what=f"How the source is read: {reads()}.",
         why="Driver chardev takes /dev/hwrng, TrueRNG, NeuG and the like; replay is for tests and no noise source.",
         example='"chardev"',
     )
     path: str = setting(
         Text(r"auto|/.*", '"auto" or an absolute path'),
-        default_is='"auto" for onerng, must be given for chardev and replay',
+        default_is=defaults("path", lambda kind: f'"{kind.path}"' if kind.path else ""),
         what="The device, FIFO or file. auto takes the one OneRNG that is plugged in.",
         why="Name a path under /dev/serial/by-path when there are several: it survives replugging and renumbering.",
         example='"/dev/hwrng"',
@@ -174,7 +175,7 @@ class SourceSection:
     )
     min_entropy: float | None = setting(
         Number(0.01, 8),
-        default_is="6.0 for onerng and replay, must be given for chardev and exec",
+        default_is=defaults("min_entropy", lambda kind: str(kind.min_entropy) if kind.min_entropy else ""),
         what="The assessed min-entropy of one sample byte, in bits, in the worst case.",
         why="It sets the cutoffs of the health tests and what each sample counts for. Claim too much and bytes are "
         "served that hold less than they should; take it from an assessment of your device.",

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from drawwell.config.broker_side import BrokerSection, ConsumerSection, SourceSection
+from drawwell.config.drivers import DRIVERS
 from drawwell.config.model import DEFAULT, Config
 from drawwell.config.values import HostPort
 
 ENROL_PORT: Final = 55001
-ONERNG_MIN_ENTROPY: Final = 6.0
-"""Bits per byte of cmd1 noise, until an assessment of the owner's own stick says otherwise."""
 SYSTEM_RUN_DIR: Final = "/run/drawwell"
 """Where root's broker has its sockets, and what a user without a broker of his own draws from."""
 SOURCE_USER: Final = "drawwell-source"
@@ -127,13 +126,13 @@ def _run_dir(machine: HostFacts) -> str:
 
 
 def _source(source: SourceSection) -> SourceSection:
-    claim = ONERNG_MIN_ENTROPY if source.driver in {"onerng", "replay"} else 0.0
+    kind = DRIVERS[source.driver]
     return replace(
         source,
         name=source.name or source.driver,
-        path=source.path or ("auto" if source.driver == "onerng" else ""),
+        path=source.path or kind.path,
         command=source.command or (),
-        min_entropy=claim if source.min_entropy is None else source.min_entropy,
+        min_entropy=kind.min_entropy if source.min_entropy is None else source.min_entropy,
     )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from drawwell.config.broker_side import SourceSection
+from drawwell.config.drivers import ONLY_FOR
 from drawwell.config.fields import Setting, settings
 from drawwell.config.model import TABLES, Config, Table
-from drawwell.config.validation import ONLY_FOR
 from drawwell.config.values import Listen, LocalListen
 
 _WIDTH: Final = 100

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from drawwell.config.broker_side import SourceSection
+from drawwell.config.drivers import DRIVERS, ONLY_FOR
 from drawwell.config.model import DEFAULT, Config
 from drawwell.config.values import HostPort
 from drawwell.units import format_size
@@ -16,16 +17,6 @@ MAX_SOURCES: Final = 32
 NOBODY: Final = 65534
 """Who has no number here: users of another user namespace, all of them (user_namespaces(7))."""
 OS_GENERATORS: Final = ("/dev/random", "/dev/urandom")
-ONLY_FOR: Final = {
-    "path": ("onerng", "chardev", "replay"),
-    "command": ("exec",),
-    "mode": ("onerng",),
-    "verify_firmware": ("onerng",),
-    "firmware_key": ("onerng",),
-    "allow_os_generator": ("chardev", "replay"),
-    "loop": ("replay",),
-}
-"""Settings of [[source]] that some drivers know nothing of."""
 
 
 class BrokenRule(NamedTuple):
@@ -90,14 +81,14 @@ def _needs(where: str, source: SourceSection) -> Iterator[BrokenRule]:
             (f"{where}.min_entropy", driver),
             f"must be given for driver {source.driver}: nobody else can assess it",
         )
-    if source.driver in {"chardev", "replay"} and source.path in {"", "auto"}:
-        yield BrokenRule((f"{where}.path", driver), f"must be given for driver {source.driver}")
-    if source.driver == "exec" and not source.command:
-        yield BrokenRule((f"{where}.command", driver), "must be given for driver exec")
+    for key in DRIVERS[source.driver].required:
+        if getattr(source, key) in {"", "auto", ()}:
+            yield BrokenRule((f"{where}.{key}", driver), f"must be given for driver {source.driver}")
 
 
 def _is_os_generator(source: SourceSection) -> bool:
-    return source.driver in {"chardev", "replay"} and os.path.normpath(source.path) in OS_GENERATORS
+    may_be = "allow_os_generator" in DRIVERS[source.driver].settings
+    return may_be and os.path.normpath(source.path) in OS_GENERATORS
 
 
 def _doors(config: Config) -> Iterator[BrokenRule]:

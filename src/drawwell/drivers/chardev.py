@@ -6,6 +6,7 @@ import stat
 from dataclasses import replace
 from typing import Any, Final
 
+from drawwell.config.broker_side import SourceSection
 from drawwell.drivers.discovery import stable_name_of
 from drawwell.drivers.stream import Gone, SampleStream, stream_of
 from drawwell.drivers.tty import Tty
@@ -177,3 +178,10 @@ def _cannot_open(path: str, error: OSError) -> SourceUnavailable:
             f"{path} is not there", hint="Plug the device in, or type 'drawwell doctor'."
         )
     return SourceUnavailable(f"cannot open {path}: {error.strerror}", hint="Type 'drawwell doctor'.")
+
+
+def make(section: SourceSection) -> CharDeviceSource:
+    """Make the driver of a [[source]]."""
+    return CharDeviceSource(
+        section.name, section.path, stall_s=section.stall, allow_os_generator=section.allow_os_generator
+    )

@@ -11,30 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from drawwell.config.drivers import DEVICES
 from drawwell.errors import SourceUnavailable
 from drawwell.host.holders import holders, holders_words
 from drawwell.onerng.usb import USB_ID, VIRTUAL_PRODUCT
 from drawwell.reports import Report
 
-ONERNG: Final = "OneRNG"
-# vendor:product as the makers' udev rules and drivers have them.
-KNOWN: Final = {
-    USB_ID: ONERNG,
-    "04d8:f5fe": "TrueRNG",
-    "16d0:0aa0": "TrueRNGpro",
-    "04d8:ebb5": "TrueRNGpro V2",
-    "1d50:60c6": "ChaosKey",
-    "1209:3701": "Infinite Noise",
-    "0403:7840": "BitBabbler",
-    "1fc9:8110": "SwiftRNG",
-    "1fc9:8111": "SwiftRNG",
-    "3975:0001": "SwiftRNG",
-    "3975:0002": "SwiftRNG",
-    "3975:0003": "SwiftRNG",
-    "3975:0004": "SwiftRNG",
-    "20df:0001": "Entropy Key",
-    "234b:0001": "NeuG",
-}
+ONERNG: Final = DEVICES[USB_ID]
 _USBFS: Final = "usbfs"
 _PCI_ADDRESS: Final = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _PCI_PLACE: Final = re.compile(r"pci[0-9a-f]{4}:[0-9a-f]{2}|" + _PCI_ADDRESS.pattern)
@@ -121,12 +104,12 @@ def device_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice | 
 
 def _known_device(entry: Path, dev: str) -> UsbDevice | None:
     usb_id = f"{_read(entry / 'idVendor')}:{_read(entry / 'idProduct')}"
-    if usb_id not in KNOWN:
+    if usb_id not in DEVICES:
         return None
     nodes = sorted((node for kind in ("tty", "usbmisc") for node in entry.glob(f"*:*/{kind}/*")), key=_name)
     drivers = sorted(os.path.basename(os.readlink(link)) for link in entry.glob("*:*/driver"))
     return UsbDevice(
-        kind=KNOWN[usb_id],
+        kind=DEVICES[usb_id],
         usb_id=usb_id,
         path=_node(nodes[0], dev) if nodes else "",
         stable_name=_stable_name(entry),

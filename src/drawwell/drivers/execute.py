@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from drawwell.config.broker_side import SourceSection
 from drawwell.drivers.stream import Gone, PolledStream
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceStalled, SourceUnavailable, UsageError
@@ -156,3 +157,8 @@ class ExecSource:
         ).split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f": {last}" if last else ""
+
+
+def make(section: SourceSection) -> ExecSource:
+    """Make the driver of a [[source]]."""
+    return ExecSource(section.name, section.command, stall_s=section.stall)

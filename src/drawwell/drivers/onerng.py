@@ -6,7 +6,9 @@ import os
 from contextlib import suppress
 from typing import Any, Final
 
+from drawwell.config.broker_side import SourceSection
 from drawwell.drivers.discovery import device_of, find_onerng
+from drawwell.drivers.firmware_key import firmware_signer
 from drawwell.drivers.onerng_dialogue import Dialogue
 from drawwell.drivers.tty import BUFFER_BYTES, Tty
 from drawwell.entropy.blocks import RawBlock
@@ -363,3 +365,15 @@ def _write_new_file(path: str, image: Image) -> int:
 
 def _cannot_write(path: str, because: str | None) -> UsageError:
     return UsageError(f"cannot write {path}: {because}", hint="Name a new file.")
+
+
+def make(section: SourceSection) -> OneRngSource:
+    """Make the driver of a [[source]]."""
+    return OneRngSource(
+        section.name,
+        path=section.path,
+        mode=section.mode,
+        verify=section.verify_firmware,
+        stall_s=section.stall,
+        signer=firmware_signer(section),
+    )

@@ -5,6 +5,7 @@ import os
 import stat
 from typing import Any, Final
 
+from drawwell.config.broker_side import SourceSection
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
 from drawwell.reports import SourceIdentity
@@ -99,3 +100,8 @@ class ReplaySource:
         return SourceUnavailable(
             f"{self._path} is played to its end", hint="Set loop = true, or record a longer one."
         )
+
+
+def make(section: SourceSection) -> ReplaySource:
+    """Make the driver of a [[source]]."""
+    return ReplaySource(section.name, section.path, loop=section.loop)

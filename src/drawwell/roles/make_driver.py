@@ -1,86 +1,28 @@
-"""From the configuration's words, or a device that was found, to a driver and what its noise is assessed at."""
+"""From a [[source]], or a device that was found, to a driver and the claim for its noise."""
 
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 
 from drawwell.config.broker_side import SourceSection
+from drawwell.config.drivers import DRIVER_OF, DRIVERS
+from drawwell.config.drivers import ONERNG as ONERNG_DRIVER
 from drawwell.config.model import Config
-from drawwell.drivers.chardev import CharDeviceSource
 from drawwell.drivers.discovery import ONERNG, UsbDevice
-from drawwell.drivers.execute import ExecSource
-from drawwell.drivers.onerng import OneRngSource
-from drawwell.drivers.replay import ReplaySource
 from drawwell.entropy.health import NoiseClaim
-from drawwell.errors import ConfigError, SourceUnavailable, UsageError
-from drawwell.onerng.image import BadSignature
-from drawwell.onerng.openpgp_key import MAX_KEY_BYTES, signer_of
-from drawwell.onerng.verify import VENDOR, Signer
+from drawwell.errors import SourceUnavailable, UsageError
 from drawwell.ports import NoiseSource
 
-ONERNG_MIN_ENTROPY = 6.0
-"""Bits a byte, until the owner has assessed his own stick; its documented bias gives 6.9 and more."""
-OTHERS_MIN_ENTROPY = 4.0
-"""Bits a byte of other devices that are read without a [[source]]: half of what their makers promise."""
 _LONGEST_NAME = 63
 
 
 def make_driver(section: SourceSection) -> tuple[NoiseSource, NoiseClaim]:
-    """Return the driver of one [[source]], and what its noise is assessed at."""
-    one_bit_samples = section.driver == "onerng"  # packed by the byte: what is claimed holds for every bit
-    claim = NoiseClaim(
-        ONERNG_MIN_ENTROPY if section.min_entropy is None else section.min_entropy, bits=one_bit_samples
-    )
-    return _driver(section), claim
-
-
-def _driver(section: SourceSection) -> NoiseSource:
-    name, path = section.name, section.path
-    match section.driver:
-        case "onerng":
-            return OneRngSource(
-                name,
-                path=path,
-                mode=section.mode,
-                verify=section.verify_firmware,
-                stall_s=section.stall,
-                signer=firmware_signer(section),
-            )
-        case "chardev":
-            return CharDeviceSource(
-                name,
-                path,
-                stall_s=section.stall,
-                allow_os_generator=section.allow_os_generator,
-            )
-        case "exec":
-            return ExecSource(name, section.command, stall_s=section.stall)
-        case "replay":
-            return ReplaySource(name, path, loop=section.loop)
-    raise ConfigError(f"source {name}: no driver is called {section.driver!r}")
-
-
-def firmware_signer(section: SourceSection) -> Signer:
-    """Return whose signature its firmware must bear.
-
-    Raises:
-        ConfigError: the file of the key cannot be read, or holds none.
-    """
-    path = section.firmware_key
-    if not path:
-        return VENDOR
-    try:
-        with open(path, "rb") as file:
-            return signer_of(file.read(MAX_KEY_BYTES + 1))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-    except BadSignature as error:
-        reason = str(error)
-    raise ConfigError(
-        f"source {section.name}: firmware_key {path}: {reason}",
-        hint="Write it with 'gpg --export --armor KEY', readable to the account that the source runs under.",
-    )
+    """Return the driver of one [[source]], and the claim for its noise."""
+    kind = DRIVERS[section.driver]
+    driver: NoiseSource = import_module(kind.module).make(section)
+    return driver, NoiseClaim(section.min_entropy or kind.min_entropy, bits=kind.one_bit_samples)
 
 
 def pick_source(config: Config, wanted: str | None) -> SourceSection:
@@ -93,7 +35,7 @@ def pick_source(config: Config, wanted: str | None) -> SourceSection:
         if wanted in {section.name, section.path} or (wanted is None and len(config.sources) == 1):
             return section
     if wanted and wanted.startswith("/"):
-        return SourceSection(name="onerng", path=wanted)
+        return SourceSection(name=ONERNG_DRIVER, path=wanted)
     names = ", ".join(section.name for section in config.sources) or "none"
     raise UsageError(
         f"no source {wanted!r}" if wanted else "which source?", hint=f"Configured sources: {names}."
@@ -115,7 +57,7 @@ def source_by_stable_name(config: Config, stable_name: str, devices: Sequence[Us
     if not device.path:
         raise SourceUnavailable(
             f"the {device.kind} at {stable_name} has no node",
-            hint="Load the kernel's driver, or name a reader of its own in a [[source]] with driver exec.",
+            hint=DRIVERS[DRIVER_OF[device.kind]].without_node,
         )
     return _source_of(config, device, devices)
 
@@ -140,11 +82,12 @@ def _source_of(config: Config, device: UsbDevice, devices: Sequence[UsbDevice]) 
         alone = sum(each.kind == ONERNG for each in devices) == 1
         name = section.name if config.written_sources and alone else _name(section.name, device.stable_name)
         return replace(section, name=name, path=device.path)
+    driver = DRIVER_OF[device.kind]
     return SourceSection(
         name=_name(device.kind, device.stable_name),
-        driver="chardev",
+        driver=driver,
         path=device.path,
-        min_entropy=OTHERS_MIN_ENTROPY,
+        min_entropy=DRIVERS[driver].found_min_entropy,
     )
 
 
@@ -156,8 +99,8 @@ def _configured_at(config: Config, node: str) -> SourceSection | None:
 
 def _settings_of_any_onerng(config: Config) -> SourceSection:
     """The [[source]] that is for whatever OneRNG there is, or the defaults of one."""
-    anywhere = (each for each in config.sources if each.driver == "onerng" and each.path == "auto")
-    return next(anywhere, SourceSection(name="onerng", path="auto"))
+    anywhere = (each for each in config.sources if each.driver == ONERNG_DRIVER and each.path == "auto")
+    return next(anywhere, SourceSection(name=ONERNG_DRIVER, path="auto"))
 
 
 def _name(kind: str, place: str) -> str:

@@ -9,6 +9,7 @@ import os
 import time
 from contextlib import suppress
 
+from drawwell.config.drivers import ONLY_FOR
 from drawwell.entropy.health import HealthMonitor, NoiseClaim
 from drawwell.errors import DrawwellError, SourceRejected, SourceStalled, SourceUnavailable
 from drawwell.links.deposit import DepositLink
@@ -83,7 +84,7 @@ class LoneSource:
         identity = self._driver.identity
         return (
             not isinstance(error, SourceStalled)
-            and identity.kind != "exec"
+            and identity.kind not in ONLY_FOR["command"]
             and not os.path.exists(identity.path)
         )
 

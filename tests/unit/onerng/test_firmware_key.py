@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.config.broker_side import SourceSection
+from drawwell.drivers.firmware_key import firmware_signer
 from drawwell.errors import ConfigError
 from drawwell.onerng.image import BadSignature
 from drawwell.onerng.openpgp_key import signer_of
 from drawwell.onerng.verify import SIMULATOR, VENDOR, verify_dump
 from drawwell.reports import Firmware
-from drawwell.roles.make_driver import firmware_signer
 from drawwell.simulator.firmware_image import export_public_key, simulated_dump
 
 VENDORS = Path(__file__).resolve().parents[2] / "vectors" / "onerng_pubkey.asc"

@@ -6,7 +6,7 @@ from drawwell.config.load import load
 from drawwell.config.model import Config
 from drawwell.drivers.discovery import UsbDevice
 from drawwell.errors import SourceUnavailable
-from drawwell.roles.make_driver import OTHERS_MIN_ENTROPY, make_driver, source_by_node, source_by_stable_name
+from drawwell.roles.make_driver import make_driver, source_by_node, source_by_stable_name
 
 PORT = "pci-0000:00:14.0-usb-0:1.2"
 OTHER_PORT = "pci-0000:00:14.0-usb-0:1.3"
@@ -60,7 +60,7 @@ def test_settings_for_any_onerng_are_taken_and_the_name_while_there_is_one(folde
 def test_other_devices_are_read_as_they_are(folder, kind: str, name: str) -> None:
     """A device that speaks no protocol is read by the driver for devices, and assessed with caution."""
     found = source_by_stable_name(config(folder), PORT, (device(kind),))
-    assert (found.driver, found.min_entropy, found.path) == ("chardev", OTHERS_MIN_ENTROPY, "/dev/ttyACM7")
+    assert (found.driver, found.min_entropy, found.path) == ("chardev", 4.0, "/dev/ttyACM7")
     assert found.name == f"{name}-pci-0000-00-14.0-usb-0-1.2"
 
 
@@ -70,7 +70,7 @@ def test_what_is_not_there_or_has_no_node_is_said(folder) -> None:
         source_by_stable_name(config(folder), PORT, ())
     with pytest.raises(SourceUnavailable, match=r"the Infinite Noise at .* has no node") as refused:
         source_by_stable_name(config(folder), PORT, (device("Infinite Noise", ""),))
-    assert "driver exec" in str(refused.value.hint)
+    assert 'driver = "exec"' in str(refused.value.hint)
 
 
 def test_a_node_that_nobody_knows_is_taken_for_a_onerng(folder) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.doctor import inside_guest, surroundings
 from drawwell.cli.doctor.finding import DoctorFinding
+from drawwell.config.drivers import DRIVER_OF, DRIVERS
 from drawwell.drivers.discovery import UsbDevice, discover
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
 from drawwell.host.holders import Holder, holders, is_ours
@@ -149,22 +150,21 @@ def _device(device: UsbDevice, *, running: bool) -> Iterator[DoctorFinding]:
         )  # fmt: skip
         return
     if not device.path:
-        yield DoctorFinding(
-            "problem", name, "no kernel driver has taken it, so it has no node",
-            "Load it: 'modprobe cdc_acm'. A virtual machine that was handed the stick takes it away from here.",
-        )  # fmt: skip
+        hint = DRIVERS[DRIVER_OF[device.kind]].without_node
+        yield DoctorFinding("problem", name, "no kernel driver has taken it, so it has no node", hint)
         return
     yield DoctorFinding("good", name, f"driver {device.bound_driver}, node {device.path}")
     if running:
-        yield from _held(name, device.path, [each for each in holders(device.path) if not is_ours(each)])
+        others = [each for each in holders(device.path) if not is_ours(each)]
+        yield from _held(name, device.path, others, device.usb_id)
     else:
-        yield from _node(name, device.path)
+        yield from _node(name, device.path, device.usb_id)
 
 
-def _node(name: str, path: str) -> Iterator[DoctorFinding]:
+def _node(name: str, path: str, usb_id: str = "") -> Iterator[DoctorFinding]:
     if not os.path.exists(path):
         yield DoctorFinding(
-            "problem", name, f"{path} is not there", "Plug it in, or mend the path in the configuration."
+            "problem", name, f"{path} is not there", "Plug it in, or correct the path in the configuration."
         )
         return
     if os.path.realpath(path).startswith("/dev/pts/"):
@@ -175,7 +175,7 @@ def _node(name: str, path: str) -> Iterator[DoctorFinding]:
         )
         return
     others = holders(path)
-    yield from _held(name, path, others)
+    yield from _held(name, path, others, usb_id)
     if not others:
         yield DoctorFinding(
             "good", name, f"{path} may be opened, and nobody has it open",
@@ -183,10 +183,10 @@ def _node(name: str, path: str) -> Iterator[DoctorFinding]:
         )  # fmt: skip
 
 
-def _held(name: str, path: str, others: Iterable[Holder]) -> Iterator[DoctorFinding]:
+def _held(name: str, path: str, others: Iterable[Holder], usb_id: str) -> Iterator[DoctorFinding]:
     for holder in others:
         words = f"process {holder.pid} ({holder.name}) has {path} open"
-        yield DoctorFinding("problem", name, words, _hint_for(holder.name))
+        yield DoctorFinding("problem", name, words, _hint_for(holder.name, usb_id))
 
 
 def _entry_hint(path: str) -> str:
@@ -201,10 +201,10 @@ def _entry_hint(path: str) -> str:
     return f"Run as root, or join the group that owns it and log in again: 'usermod -aG {group} USER'."
 
 
-def _hint_for(holder: str) -> str:
+def _hint_for(holder: str, usb_id: str) -> str:
     if holder == MODEM_MANAGER:
         return (
-            "It takes the stick for a modem. Tell it not to, by a udev rule for 1d50:6086 with "
+            f"It takes the device for a modem. Tell it not to, by a udev rule for {usb_id or 'the device'} with "
             'ENV{ID_MM_DEVICE_IGNORE}="1", or stop it.'
         )
     if holder == "rngd":
@@ -268,7 +268,7 @@ def _source(source: dict[str, Any]) -> Iterator[DoctorFinding]:
         yield DoctorFinding("good", name, f"noise passes the health tests ({identity['noise']})")
     else:
         words = f"{source['state']}: {source['last_error'] or 'start-up tests run'}"
-        yield DoctorFinding("problem", name, words, _STATE_HINTS[source["state"]].format(identity["name"]))
+        yield DoctorFinding("problem", name, words, _state_hint(source))
     firmware = identity["firmware"]
     if firmware == Firmware.VERIFIED:
         yield DoctorFinding("good", name, f"{firmware}; {identity['firmware_detail']}")
@@ -277,8 +277,14 @@ def _source(source: dict[str, Any]) -> Iterator[DoctorFinding]:
         yield DoctorFinding("problem", name, f"firmware {firmware}: {identity['firmware_detail']}", hint)
 
 
+def _state_hint(source: dict[str, Any]) -> str:
+    state, kind = source["state"], source["identity"]["kind"]
+    if state == SourceState.OFF:
+        return DRIVERS[kind].when_off if kind in DRIVERS else ""
+    return _STATE_HINTS[state].format(source["identity"]["name"])
+
+
 _STATE_HINTS = {
-    SourceState.OFF: "Plug it in, and look at 'dmesg'; where it is a process of its own, at 'systemctl status'.",
     SourceState.STARTING: "Wait a second and ask again.",
     SourceState.INTERMITTENT_FAILURE: "Its tests start again by themselves; watch it: 'drawwell source watch'.",
     SourceState.PERMANENT_FAILURE: "Find the cause, then 'drawwell source reset {}'.",

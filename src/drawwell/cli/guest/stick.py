@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from drawwell.cli.guest.arguments import asked
+from drawwell.config.drivers import ONERNG
 from drawwell.errors import SourceError
 from drawwell.guests.model import Attachment, Change, Guest
 
@@ -46,4 +47,4 @@ def _steer(args: argparse.Namespace, guest: Guest, verb: str, words: str) -> lis
 def _reads(identity: dict[str, Any], port: str) -> bool:
     """Does that source read the stick at the port, or the only one there is?"""
     place = f"-usb-0:{port.partition('-')[2]}"
-    return identity["kind"] == "onerng" and (not port or str(identity["stable_name"]).endswith(place))
+    return identity["kind"] == ONERNG and (not port or str(identity["stable_name"]).endswith(place))
