@@ -12,9 +12,8 @@ from drawwell.drivers.stream import Gone, SampleStream, stream_of
 from drawwell.drivers.tty import Tty
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable, UsageError
-from drawwell.reports import SourceIdentity
+from drawwell.reports import CONDITIONED, SourceIdentity
 
-CONDITIONED: Final = "after the maker's conditioning"
 UNKNOWN: Final = "as delivered; whether it was conditioned before is not known"
 OS_GENERATOR: Final = "the operating system's generator, not a noise source"
 
@@ -121,7 +120,9 @@ class CharDeviceSource:
             self._judge_os_generator()
             return SourceIdentity(name, "chardev", path, noise=OS_GENERATOR)
         if device == _HWRNG:
-            return SourceIdentity(name, "chardev", path, self._hwrng_behind(), noise=CONDITIONED)
+            behind = self._hwrng_behind()
+            noise = UNKNOWN if behind.startswith("virtio") else CONDITIONED  # the host's, whatever it is
+            return SourceIdentity(name, "chardev", path, behind, noise=noise)
         known = stable_name_of(path, self._sysfs)
         return SourceIdentity(name, "chardev", path, known, noise=CONDITIONED if known else UNKNOWN)
 

@@ -14,6 +14,7 @@ from typing import Any
 from drawwell.backoff import Backoff
 from drawwell.entropy.blocks import FullEntropy
 from drawwell.entropy.conditioning import Conditioner
+from drawwell.entropy.credit import evidence_of
 from drawwell.entropy.health import HealthMonitor
 from drawwell.errors import (
     DrawwellError,
@@ -26,7 +27,7 @@ from drawwell.errors import (
     UsageError,
 )
 from drawwell.ports import Depot, NoiseSource
-from drawwell.reports import Firmware, Report, SourceReport, SourceState, as_json
+from drawwell.reports import Evidence, Firmware, Report, SourceReport, SourceState, as_json
 from drawwell.roles.source_commands import DriverCommand, WatchedDriver
 from drawwell.service.faults import log_fault
 
@@ -98,9 +99,9 @@ class SourceRole:
         return self._driver.identity.name
 
     @property
-    def genuine(self) -> bool:
-        """Does it stand for real noise, so that a kernel may be credited?"""
-        return self._driver.identity.genuine
+    def evidence(self) -> Evidence:
+        """What vouches for its bytes, as far as is known now."""
+        return evidence_of(self._driver.identity)
 
     @property
     def healthy(self) -> bool:

@@ -156,7 +156,7 @@ class _Guest(Inside):
 
 
 def reseeded(status: int, errors: str = "") -> list[GuestFinding]:
-    return reseed(_Guest(GuestCommandResult(status, b"", errors)), FRESH)
+    return reseed(_Guest(GuestCommandResult(status, b"", errors)), FRESH, 8.0)
 
 
 def test_a_reseeding_is_told_as_it_went() -> None:
@@ -169,14 +169,22 @@ def test_a_reseeding_is_told_as_it_went() -> None:
 def test_fresh_bytes_are_in_no_finding_and_on_no_command_line() -> None:
     """They go by standard input alone."""
     inside = _Guest(GuestCommandResult(0, b""))
-    findings = reseed(inside, FRESH)
+    findings = reseed(inside, FRESH, 8.0)
     ((argv, stdin, _),) = inside.given
     assert stdin == FRESH
     assert not any(FRESH.hex() in text or "\\x00\\x01" in text for text in (*argv, repr(findings)))
+
+
+@pytest.mark.parametrize(("credit", "bits"), [(8.0, "256"), (2.0, "128"), (0.0, "0")])
+def test_a_guests_kernel_is_credited_what_the_bytes_earned(credit: float, bits: str) -> None:
+    """Not 256 bits for whatever the broker had: what `credit` says of them, and at most a pool."""
+    inside = _Guest(GuestCommandResult(0, b""))
+    reseed(inside, bytes(64), credit)
+    assert inside.given[0][0][-1] == bits
 
 
 @pytest.mark.parametrize("size", [0, 31, 513])
 def test_too_few_bytes_or_too_many_are_refused(size: int) -> None:
     """Less than 32 bytes do not tell two guests apart."""
     with pytest.raises(UsageError):
-        reseed(_Guest(GuestCommandResult(0, b"")), bytes(size))
+        reseed(_Guest(GuestCommandResult(0, b"")), bytes(size), 8.0)
