@@ -54,7 +54,7 @@ def fed(config: Path, folder: Path) -> dict:
 
 
 def test_this_kernel_is_fed_from_its_own_hardware(folder) -> None:
-    """Noise of /dev/hwrng, tested and conditioned, goes into the kernel: with the credit that is written, and one reseed."""
+    """Noise of /dev/hwrng, tested and conditioned, goes into the kernel with the written credit, and one reseed."""
     if not gives_bytes(HWRNG):
         pytest.skip(f"no hardware behind {HWRNG}")
     report = fed(configured(folder, f'driver = "chardev"\npath = "{HWRNG}"\nmin_entropy = 1.0'), folder)
