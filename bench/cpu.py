@@ -120,7 +120,7 @@ def stages() -> dict[str, Callable[[bytes], object]]:
     supply = Supply(Reservoir(2**26, low_mark=2**26, high_mark=2**26))
 
     def deposit(block: bytes) -> None:
-        supply.assess(TestedBlock(block, Bits(8 * len(block))))
+        supply.assess(Bits(8 * len(block)))
         for start in range(0, len(block) * OUTPUT_BITS // INPUT_BITS - 64, 64):
             supply.deposit(FullEntropy(bytearray(block[start : start + 64])))
 

@@ -28,7 +28,7 @@ def make(kind: str, path: str, wanted: int) -> SourceRole:
         driver = CharDeviceSource("bench", path)
     capacity = 2 * wanted + 65_536
     supply = Supply(Reservoir(capacity, low_mark=capacity, high_mark=capacity))
-    return SourceRole(driver, HealthMonitor(claim, hash_key=os.urandom(32)), supply, wall_clock())
+    return SourceRole(driver, HealthMonitor(claim, hash_key=os.urandom(32)), supply.depot, wall_clock())
 
 
 async def measure(role: SourceRole, wanted: int) -> dict[str, float]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from drawwell.authorisation import Principal, Role
-from drawwell.entropy.blocks import DrawClass, FullEntropy, Grant, RawBlock, TestedBlock
-from drawwell.reports import Evidence, SinkReport, SourceIdentity, SourceReport
+from drawwell.entropy.blocks import DrawClass, FullEntropy, Grant, NoiseOrigin, RawBlock, TestedBlock
+from drawwell.reports import SinkReport, SourceIdentity, SourceReport
 
 
 class NoiseSource(Protocol):
@@ -46,15 +46,47 @@ class NoiseSource(Protocol):
         """Stop and let go of it; never raises for a source that is already gone."""
 
 
+class Depositing(Protocol):
+    """A source as the place that it deposits in sees it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in reports and receipts."""
+
+    @property
+    def origin(self) -> NoiseOrigin:
+        """What is recorded with the bytes that it gives now."""
+
+    @property
+    def healthy(self) -> bool:
+        """May its bytes be counted on now?"""
+
+    def wake(self) -> None:
+        """Look whether bytes are wanted: that has changed."""
+
+    def condemn(self, why: str) -> None:
+        """Fail for good, until an operator's reset."""
+
+
 class Depot(Protocol):
-    """Where a source puts what it has conditioned: a reservoir, or a link to a broker that has one."""
+    """Where one source puts what it has conditioned: a supply, or a link to a broker that has one."""
 
     @property
     def wanted(self) -> bool:
         """Should the source be read now?"""
 
-    def when_wanted(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called whenever bytes begin to be wanted."""
+    def claim(self, identity: SourceIdentity) -> None:
+        """Take a device that was opened as this source's own until `release`.
+
+        Raises:
+            SourceRejected: another source reads it.
+        """
+
+    def release(self) -> None:
+        """Give up the device, after it was closed, and `wipe`."""
+
+    def wipe(self) -> None:
+        """Discard what the source gave and nobody can have been served with: it failed."""
 
     def assess(self, block: TestedBlock) -> None:
         """Count a block that passed the health tests."""
@@ -77,8 +109,8 @@ class Source(Protocol):
         """Its name in reports and receipts."""
 
     @property
-    def evidence(self) -> Evidence:
-        """What vouches for its bytes."""
+    def genuine(self) -> bool:
+        """Does it stand for real noise, so that a kernel may be credited?"""
 
     @property
     def healthy(self) -> bool:

@@ -5,7 +5,7 @@ Field names are the JSON names. Sizes are bytes, entropy is bits, times are seco
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 
 class Report:
@@ -33,25 +33,12 @@ class Firmware(StrEnum):
     NOT_APPLICABLE = "no firmware to verify"
 
 
-class Evidence(StrEnum):
-    """What vouches for bytes, the strongest first; what each is credited stands in entropy/credit.py."""
-
-    DEVICE = "noise device"
-    UNVOUCHED = "unvouched"
-    """They came through a FIFO, a program, a link, a host's virtual device: what was done to them is not known."""
-    NO_NOISE = "no noise"
-    """They are simulated, replayed, or a generator's."""
-
-
-RAW_NOISE: Final = "raw noise"
-CONDITIONED: Final = "after the maker's conditioning"
-
-
 @dataclass(frozen=True, slots=True)
 class SourceIdentity(Report):
     """Who a source is.
 
-    `kind` is the driver's name; `path` the device node; `stable_name` survives renumbering (the USB path).
+    `kind` is the driver's name; `path` the device node; `stable_name` is the same under every
+    name of the node: the USB path, else the numbers of the device or file, or a digest of the command.
     `firmware_detail` names key, hash and version. `noise` says what is tested: "raw noise", "after the maker's
     conditioning", or "not a noise source".
     """
@@ -63,9 +50,19 @@ class SourceIdentity(Report):
     simulated: bool = False
     firmware: Firmware = Firmware.NOT_APPLICABLE
     firmware_detail: str = ""
-    noise: str = RAW_NOISE
+    noise: str = "raw noise"
     hardware_id: str = ""
     """The device's own 128-bit ID where it has one (V3 OneRNG), 32 hexadecimal digits."""
+
+    def is_same_device(self, other: "SourceIdentity") -> bool:
+        """Return whether two names stand for one device."""
+        same_id = bool(self.hardware_id) and self.hardware_id == other.hardware_id
+        return same_id or (self.stable_name or self.path) == (other.stable_name or other.path)
+
+    @property
+    def genuine(self) -> bool:
+        """Is it real noise, neither simulated nor replayed nor somebody's generator?"""
+        return not self.simulated and not self.noise.endswith("not a noise source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +103,17 @@ class SourceReport(Report):
 
 @dataclass(frozen=True, slots=True)
 class LedgerReport(Report):
-    """The account, in bits. `balanced` is law 4: delivered <= conditioned <= assessed, and nothing is lost."""
+    """The account, in bits. `balanced` is law 4: delivered <= conditioned <= assessed, and nothing is lost.
+
+    `combined_bits` were used up where outputs of several sources became one; `in_lanes_bits` wait for that.
+    """
 
     assessed_bits: int
     conditioned_bits: int
     delivered_bits: int
     discarded_bits: int
+    combined_bits: int
+    in_lanes_bits: int
     in_reservoir_bits: int
     drbg_bytes: int
     balanced: bool
@@ -170,8 +172,8 @@ class LinkReport(Report):
     not_ready_because: str
     draws: int
     drawn_bytes: int
-    evidence: Evidence = Evidence.UNVOUCHED
-    """Always this: a link does not see the sources behind it."""
+    genuine: bool = False
+    """Never: what came over a link earns no kernel's credit by itself."""
     upstreams: tuple[UpstreamReport, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -36,7 +36,7 @@ def test_a_stick_pulled_in_the_middle_of_a_read_is_named_and_comes_back(folder) 
             await site.until_healthy()
             link = UnixLink(site.draw_socket)
             await drain(link)
-            assert process.station.broker.sources["stick"]._supply.wanted
+            assert process.station.broker.sources["stick"]._depot.wanted
             stick.unplug()
             await until(lambda: not source_of(process).healthy, "it is found out")
             report = source_of(process).report()

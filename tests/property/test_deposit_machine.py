@@ -38,7 +38,7 @@ class Connection:
             Depositor().offer("x", replace(HEALTHY, identity=SourceIdentity(name, "onerng", f"/dev/{name}")))
         )
         self.source = reception.arrive(self, self._report)
-        self._session.accept(wanted=reception.wanted)
+        self._session.accept(wanted=self.source.wanted)
 
     @property
     def anew(self) -> bool:
@@ -59,7 +59,7 @@ class Connection:
         try:
             while (event := self._session.next_event()) is not None:
                 if isinstance(event, Deposit):
-                    self._reception.take(event)
+                    self.source.take(event)
                 elif isinstance(event, SourceStatus):
                     self._report = event.report
                     if self.source:
@@ -147,7 +147,7 @@ class DepositMachine(RuleBasedStateMachine):
     @rule(count=st.integers(0, 8))
     def bytes_are_taken(self, count: int) -> None:
         try:
-            taken = bytes(self.bench.supply.take(64 * count))
+            taken = bytes(self.bench.supply.take(64 * count).data)
         except Starved:
             assert count > len(self.model)
             return

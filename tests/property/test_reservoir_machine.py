@@ -53,7 +53,7 @@ class ReservoirMachine(RuleBasedStateMachine):
     @rule(n=st.integers(0, CAPACITY))
     def bytes_are_taken(self, n: int) -> None:
         try:
-            taken = self.reservoir.take(n)
+            taken = self.reservoir.take(n).data
         except Starved:
             assert n > len(self.model)
             return

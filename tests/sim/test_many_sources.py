@@ -1,15 +1,17 @@
 """Several sources into one reservoir, in virtual time: each for itself, and how many there must be."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from drawwell.broker.broker import Rules
+from drawwell.crypto.drbg import CtrDrbg
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import NoHealthySource
 from drawwell.reports import SourceState
 from drawwell.testing import sick
-from drawwell.testing.scripted import ScriptedSource
+from drawwell.testing.scripted import RATE, ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.waiting import until
 from drawwell.testing.workbench import Workbench, conditioned
@@ -113,17 +115,135 @@ def test_accounts_are_separate_and_add_up_to_the_ledger() -> None:
     run_virtually(run())
 
 
-def test_samples_of_two_sources_are_never_mixed_in_one_output() -> None:
-    """Each output is made of one source's samples: what one failing source had pending is in none."""
+def outputs_of(driver: ScriptedSource) -> set[int]:
+    """All outputs that its tested samples were conditioned to, as numbers."""
+    made = conditioned(driver.gave[1:])
+    return {int.from_bytes(made[at : at + 64]) for at in range(0, len(made), 64)}
+
+
+def test_two_needed_means_that_each_output_is_the_xor_of_one_of_each() -> None:
+    """Every 64 bytes that leave the supply are A xor B, none is A or B, and both are named as their origin."""
 
     async def run() -> None:
         pair = Pair(2)
         async with pair.bench.run():
             await pair.bench.until_filled()
-            served = bytes(pair.bench.supply.take(len(pair.bench.supply.reservoir)))
-        made = [conditioned(driver.gave[1:]) for driver in pair.drivers]
-        outputs = {each[at : at + 64] for each in made for at in range(0, len(each), 64)}
-        assert {served[at : at + 64] for at in range(0, len(served), 64)} <= outputs
+            taken = pair.bench.supply.take(len(pair.bench.supply.reservoir))
+        served = [int.from_bytes(taken.data[at : at + 64]) for at in range(0, len(taken), 64)]
+        first, second = map(outputs_of, pair.drivers)
+        assert len(served) == 128
+        assert all(any(each ^ one in second for one in first) for each in served)
+        assert not set(served) & (first | second)
+        assert {each.identity.name for each in taken.origins} == {"a", "b"}
+
+    run_virtually(run())
+
+
+def test_two_needed_means_that_a_seed_is_the_xor_of_one_of_each(monkeypatch) -> None:
+    """The 48 bytes that seed a consumer's DRBG begin A xor B, of one output of each source."""
+    seeds: list[bytes] = []
+    instantiate = CtrDrbg.__init__
+
+    def recorded(self: CtrDrbg, seed: bytes, personalisation: bytes = b"") -> None:
+        seeds.append(seed)
+        instantiate(self, seed, personalisation)
+
+    monkeypatch.setattr(CtrDrbg, "__init__", recorded)
+
+    async def run() -> None:
+        pair = Pair(2)
+        async with pair.bench.run():
+            await pair.until_both_fill_it()
+            await pair.draw(DrawClass.DRBG)
+        heads = [{each >> 128 for each in outputs_of(driver)} for driver in pair.drivers]
+        (seed,) = seeds
+        value = int.from_bytes(seed)
+        assert any(value ^ one in heads[1] for one in heads[0])
+        assert value not in heads[0] | heads[1]
+
+    run_virtually(run())
+
+
+async def drained_rate(bench: Workbench, seconds: float) -> float:
+    """Take everything as it comes, and return how many bytes a second that were."""
+    begun, before = bench.clock(), bench.supply.report().delivered_bits
+    while bench.clock() - begun < seconds:
+        bench.supply.take(len(bench.supply.reservoir))
+        await asyncio.sleep(0.02)
+    return (bench.supply.report().delivered_bits - before) / 8 / (bench.clock() - begun)
+
+
+@pytest.mark.parametrize(("slowness", "expected"), [((1, 4), 0.25), ((1, 1, 1), 1.5), ((1, 4, 4), 0.5)])
+def test_sources_of_different_speeds_give_what_they_can(slowness, expected: float) -> None:
+    """Two of n: the smaller of half the sum of their rates and the sum less the largest, in fact and in the report."""
+
+    async def run() -> None:
+        drivers = [ScriptedSource(f"s{at}", seed=at, rate=RATE / each) for at, each in enumerate(slowness)]
+        bench = Workbench(*drivers, rules=Rules("bench", min_sources=2), capacity_bytes=8192)
+        async with bench.run():
+            await until(lambda: bench.broker.healthy_sources() == len(drivers), "all are healthy")
+            await bench.until_filled()
+            await drained_rate(bench, 2.0)  # what waited in the lanes before
+            given = await drained_rate(bench, 5.0)
+            alone = RATE * 6 / 8 * 512 / 576
+            assert given == pytest.approx(alone * expected, rel=0.1)
+            assert bench.broker.report().supply_bytes_per_s == pytest.approx(alone * expected, rel=0.1)
+
+    run_virtually(run())
+
+
+def test_one_device_under_two_names_is_refused() -> None:
+    """The second name of a device that is read already is rejected, and the one stick is not two sources."""
+
+    async def run() -> None:
+        pair = Pair(2)
+        pair.drivers[1].identity = replace(pair.drivers[1].identity, path="/dev/a")
+        async with pair.bench.run():
+            await until(lambda: pair.second.report().last_error != "", "the second is judged")
+            assert "/dev/a is the device that source a reads" in pair.second.report().last_error
+            with pytest.raises(NoHealthySource):
+                await pair.draw()
+            assert pair.bench.supply.report().combined_bits == 0
+
+    run_virtually(run())
+
+
+def test_two_sources_that_give_the_same_fail_for_good() -> None:
+    """A copy that lags behind is found by its first output: both are latched, and nothing of them is served."""
+
+    async def run() -> None:
+        pair = Pair(2)
+        pair.drivers[0].stream, pair.drivers[1].stream = sick.good(5), sick.good(5)
+        async with pair.bench.run():
+            for monitor in pair.bench.monitors:
+                await until(lambda each=monitor: each.state is SourceState.PERMANENT_FAILURE, "it is latched")
+            await until(lambda: all(each.report().last_error for each in pair.bench.sources), "both say why")
+            assert [each.report().last_error for each in pair.bench.sources] == [
+                f"it gave an output that source {twin} gave: they are one source, not two" for twin in "ba"
+            ]
+            ledger = pair.bench.supply.report()
+            assert (ledger.in_lanes_bits, ledger.in_reservoir_bits, ledger.balanced) == (0, 0, True)
+            with pytest.raises(NoHealthySource):
+                await pair.draw()
+
+    run_virtually(run())
+
+
+def test_a_failing_source_empties_its_own_lane_only() -> None:
+    """Unplugged, a stick takes with it what waited to be combined; what another one gave waits on."""
+
+    async def run() -> None:
+        pair = Pair(2)
+        async with pair.bench.run():
+            await pair.until_both_fill_it()
+            lanes = [each._depot.store for each in pair.bench.sources]
+            await until(lambda: all(map(len, lanes)), "both have some in hand")
+            before = len(lanes[0])
+            pair.drivers[1].unplugged = True
+            await until(lambda: not pair.second.healthy, "it is found out")
+            assert len(lanes[0]) >= before
+            assert len(lanes[1]) == 0
+            assert pair.bench.supply.report().balanced
 
     run_virtually(run())
 

@@ -17,11 +17,11 @@ from drawwell.broker.supply import Supply
 from drawwell.crypto.drbg import CtrDrbg
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
 from drawwell.entropy.blocks import DrawClass, Grant
-from drawwell.entropy.credit import weakest
+from drawwell.entropy.combining import combined_rate
 from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
 from drawwell.ports import Sink, Source
-from drawwell.reports import BrokerReport, ConsumerReport, Evidence
+from drawwell.reports import BrokerReport, ConsumerReport
 from drawwell.wire.limits import MAX_DRAW_BYTES, RECEIPT_KEY_BYTES
 
 SEED_BYTES = 48
@@ -102,7 +102,7 @@ class LocalBroker:
         self._fresh = fresh
         self._clock = clock
         self._started = clock()
-        self._evidence = Evidence.DEVICE
+        self._genuine = True
         self.remarks += (self._credit,)
         for source in sources:
             self.add_source(source)
@@ -212,7 +212,7 @@ class LocalBroker:
         if ask.draw_class is DrawClass.DRBG:
             self._supply.count_drbg(ask.n_bytes)
             return output
-        taken = self._supply.take(ask.n_bytes)
+        taken = self._supply.take(ask.n_bytes).data
         mixed = int.from_bytes(taken, "little") ^ int.from_bytes(output, "little")
         taken[:] = bytes(ask.n_bytes)
         return mixed.to_bytes(ask.n_bytes, "little")
@@ -225,7 +225,7 @@ class LocalBroker:
         )
 
     def _seed(self, account: Account, now: float) -> None:
-        seed = self._supply.take(SEED_BYTES)
+        seed = self._supply.take(SEED_BYTES).data
         if account.drbg is None:
             account.drbg = CtrDrbg(bytes(seed), account.name.encode()[:SEED_BYTES])
         else:
@@ -300,26 +300,29 @@ class LocalBroker:
         source.changed = self._sources_changed
 
     @property
-    def evidence(self) -> Evidence:
-        """What vouches for everything that ever came in.
+    def genuine(self) -> bool:
+        """Was everything that ever came in real noise, so that a kernel may be credited?
 
         What a source left behind lies in the reservoir and in the generators when it is gone.
         """
-        healthy = (source.evidence for source in self.sources.values() if source.healthy)
-        return weakest([self._evidence, *healthy])
+        return self._genuine and self._all_genuine()
+
+    def _all_genuine(self) -> bool:
+        return all(source.genuine for source in self.sources.values())
 
     def healthy_sources(self) -> int:
         """How many sources may be counted on now."""
         return sum(source.healthy for source in self.sources.values())
 
     def _credit(self) -> str:
-        present = weakest(source.evidence for source in self.sources.values())
-        if weakest([self._evidence, present]) is present:
+        if self._genuine or not self._all_genuine():
             return ""
-        return f"bytes of evidence {self._evidence!r} came in before, and decide a kernel's credit until a restart"
+        return (
+            "what was no real noise came in before: until the broker is started again no kernel is credited"
+        )
 
     def _sources_changed(self) -> None:
-        self._evidence = self.evidence
+        self._genuine = self.genuine
         self.tally.sources_are(
             {name: each.health_epoch for name, each in self.sources.items() if each.healthy}
         )
@@ -340,7 +343,8 @@ class LocalBroker:
         return account.report(self._clock()) if account else None
 
     def _supply_bytes_per_s(self) -> float:
-        return sum(source.supply_bytes_per_s for source in self.sources.values() if source.healthy)
+        rates = (source.supply_bytes_per_s for source in self.sources.values() if source.healthy)
+        return combined_rate(rates, max(1, self.rules.min_sources))
 
     def report(self) -> BrokerReport:
         """Everything, as it is now."""

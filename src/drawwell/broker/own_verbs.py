@@ -34,7 +34,7 @@ class OwnVerbs:
             "version": __version__,
             "ready": not why,
             "not_ready_because": why,
-            "evidence": self._broker.evidence,
+            "genuine": self._broker.genuine,
             "consumers": [as_json(own)] if own else [],
         }
 

@@ -14,10 +14,9 @@ from drawwell.broker.supply import Supply
 from drawwell.config.broker_side import SourceSection
 from drawwell.config.validation import MAX_SOURCES
 from drawwell.config.values import NAME
-from drawwell.entropy.blocks import FullEntropy
-from drawwell.entropy.credit import evidence_of
-from drawwell.errors import SourceUnavailable, UsageError
-from drawwell.reports import Evidence, SourceIdentity, SourceReport, SourceState
+from drawwell.entropy.blocks import FullEntropy, NoiseOrigin
+from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
+from drawwell.reports import SourceIdentity, SourceReport, SourceState
 from drawwell.units import Bits
 from drawwell.wire.deposit_frames import Deposit
 
@@ -51,13 +50,16 @@ class RemoteSource:
 
     Args:
         identity: As far as it is known before it came.
+        supply: What it deposits into.
         why: Why it is not there.
     """
 
-    def __init__(self, identity: SourceIdentity, why: str = _NEVER) -> None:
+    def __init__(self, identity: SourceIdentity, supply: Supply, why: str = _NEVER) -> None:
         self.changed: Callable[[], None] = lambda: None
         self._report = _absent(identity, why)
         self._caller: SourceConnection | None = None
+        self._condemned = ""
+        self.depot = supply.depot(self)
 
     @property
     def name(self) -> str:
@@ -70,9 +72,9 @@ class RemoteSource:
         return self._caller is not None
 
     @property
-    def evidence(self) -> Evidence:
-        """What vouches for its bytes, by its own account."""
-        return evidence_of(self._report.identity)
+    def genuine(self) -> bool:
+        """Does it stand for real noise, by its own account?"""
+        return self._report.identity.genuine
 
     @property
     def healthy(self) -> bool:
@@ -80,10 +82,16 @@ class RemoteSource:
         caller, report = self._caller, self._report
         return (
             caller is not None
+            and not self._condemned
             and not caller.anew
             and report.state is SourceState.HEALTHY
             and not report.paused
         )
+
+    @property
+    def origin(self) -> NoiseOrigin:
+        """What is recorded with the bytes that it gives now."""
+        return NoiseOrigin(self._report.identity, self._report.health_epoch)
 
     @property
     def health_epoch(self) -> int:
@@ -97,12 +105,29 @@ class RemoteSource:
         share = report.conditioned_bits / 8 / report.tested_bytes if report.tested_bytes else 0.0
         return share * report.raw_rate_bytes_per_s
 
+    @property
+    def wanted(self) -> bool:
+        """Should its process read now?"""
+        return self.depot.wanted and not self._condemned
+
     def report(self) -> SourceReport:
         """The source as it said last, or how it is gone."""
-        return self._report
+        if not self._condemned:
+            return self._report
+        return replace(
+            self._report, state=SourceState.PERMANENT_FAILURE, paused=False, last_error=self._condemned
+        )
+
+    def condemn(self, why: str) -> None:
+        """Fail for good, until an operator's reset; its process may come and go meanwhile."""
+        self._condemned = why
+        self.wake()
+        log.error("%s: %s", self.name, why)
+        self.changed()
 
     def restart(self) -> None:
         """Have it begin anew; it counts for nothing until it says that it did."""
+        self.depot.wipe()
         if self._caller:
             self._caller.restart()
             self.changed()
@@ -113,36 +138,62 @@ class RemoteSource:
             raise SourceUnavailable(
                 f"{self.name}: {self._report.last_error}", hint=_GONE_HINT.format(self.name)
             )
-        return await self._caller.command(verb, args)
+        result = await self._caller.command(verb, args)
+        if verb == "reset":
+            self._condemned = ""
+            self.wake()
+            self.changed()
+        return result
 
-    def want(self, *, wanted: bool) -> None:
-        """Tell its process, when it is there."""
+    def wake(self) -> None:
+        """Tell its process, when it is there, whether bytes are wanted."""
         if self._caller:
-            self._caller.want(wanted=wanted)
+            self._caller.want(wanted=self.wanted)
+
+    def take(self, deposit: Deposit) -> None:
+        """Take over a deposit, which was judged."""
+        assert isinstance(deposit.data, bytearray)  # noqa: S101  decoded: or else it is a bug of ours
+        self.depot.take_over(Bits(deposit.assessed_bits), deposit.spoilt_bytes, FullEntropy(deposit.data))
 
     def arrive(self, caller: SourceConnection, report: SourceReport) -> None:
-        """Have it present."""
+        """Have it present; raises as `update`."""
+        self._claim(report)
         self._caller = caller
         log.info("%s: its process has come", self.name)
         self.update(report)
 
     def update(self, report: SourceReport) -> None:
-        """Take its word for what it is now."""
+        """Take its word for what it is now.
+
+        Raises:
+            SourceRejected: another source reads that device.
+        """
+        self._claim(report)
         before = self._report
         self._report = report
         if report.last_error and report.last_error != before.last_error:
             log.warning("%s: %s", self.name, report.last_error)
         elif report.state is not before.state:
             log.info("%s: %s", self.name, report.state)
+        if not self.healthy:
+            self.depot.wipe()
         self.changed()
+
+    def _claim(self, report: SourceReport) -> None:
+        if report.state is SourceState.OFF:
+            self.depot.release()
+        else:
+            self.depot.claim(report.identity)
 
     def leave(self, why: str) -> None:
         """Have it gone."""
         self._caller = None
+        self.depot.release()
+        if why != self._report.last_error:
+            log.warning("%s: %s", self.name, why)
         self._report = replace(
             self._report, state=SourceState.OFF, paused=False, stalled=False, last_error=why
         )
-        log.warning("%s: %s", self.name, why)
         self.changed()
 
 
@@ -159,20 +210,15 @@ class RemoteSources:
         self._broker = broker
         self._supply = supply
         self._sources: dict[str, RemoteSource] = {}
-        supply.when_wanted(self._turn)
         for section in expected:
-            self._add(RemoteSource(SourceIdentity(section.name, section.driver, section.path)))
-
-    @property
-    def wanted(self) -> bool:
-        """Are bytes wanted now?"""
-        return self._supply.wanted
+            self._add(SourceIdentity(section.name, section.driver, section.path))
 
     def arrive(self, caller: SourceConnection, report: SourceReport) -> RemoteSource:
         """Take in a source.
 
         Raises:
             UsageError: one of that name is here, or it is no name, or there is no room.
+            SourceRejected: another source reads its device.
         """
         name = report.identity.name
         try:
@@ -181,30 +227,29 @@ class RemoteSources:
             raise UsageError(f"no source is called so: {error}", hint="Give it another name.") from None
         source = self._sources.get(name)
         if source is None:
-            source = self._add(RemoteSource(report.identity))
+            source = self._add(report.identity)
         elif source.present:
             raise UsageError(
                 f"a source named {name} deposits here already", hint="Give each source a name of its own."
             )
         # the last one to come is the last to be forgotten
         self._sources[name] = self._sources.pop(name)
-        source.arrive(caller, report)
+        try:
+            source.arrive(caller, report)
+        except SourceRejected as error:
+            source.leave(str(error))
+            raise
         return source
 
-    def take(self, deposit: Deposit) -> None:
-        """Take over a deposit, which was judged."""
-        assert isinstance(deposit.data, bytearray)  # noqa: S101  decoded: or else it is a bug of ours
-        self._supply.take_over(Bits(deposit.assessed_bits), deposit.spoilt_bytes, FullEntropy(deposit.data))
-
-    def _add(self, source: RemoteSource) -> RemoteSource:
-        if source.name in self._broker.sources:
+    def _add(self, identity: SourceIdentity) -> RemoteSource:
+        if identity.name in self._broker.sources:
             raise UsageError(
-                f"this broker runs a source named {source.name} itself",
+                f"this broker runs a source named {identity.name} itself",
                 hint="Give each source a name of its own.",
             )
         if len(self._broker.sources) >= MAX_SOURCES:
             self._forget_one()
-        self._sources[source.name] = source
+        source = self._sources[identity.name] = RemoteSource(identity, self._supply)
         self._broker.add_source(source)
         return source
 
@@ -213,14 +258,11 @@ class RemoteSources:
         for name, source in self._sources.items():
             if not source.present:
                 del self._sources[name], self._broker.sources[name]
+                self._supply.remove(source.depot)
                 return
         raise UsageError(
             f"a receipt names every source, and has room for {MAX_SOURCES}", hint="Have fewer sources."
         )
-
-    def _turn(self) -> None:
-        for source in self._sources.values():
-            source.want(wanted=self._supply.wanted)
 
 
 def _absent(identity: SourceIdentity, why: str) -> SourceReport:

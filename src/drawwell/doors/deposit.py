@@ -33,8 +33,15 @@ class AdmittedSource(Protocol):
     def name(self) -> str:
         """What it is called."""
 
+    @property
+    def wanted(self) -> bool:
+        """Should its process read now?"""
+
+    def take(self, deposit: Deposit) -> None:
+        """Take over a deposit, which was judged."""
+
     def update(self, report: SourceReport) -> None:
-        """Take its word for what it is now."""
+        """Take its word for what it is now; raises SourceRejected if its device is another source's."""
 
     def leave(self, why: str) -> None:
         """Have it gone."""
@@ -43,15 +50,8 @@ class AdmittedSource(Protocol):
 class SourceHost(Protocol):
     """Whoever takes sources in."""
 
-    @property
-    def wanted(self) -> bool:
-        """Are bytes wanted now?"""
-
     def arrive(self, caller: "DepositConnection", report: SourceReport) -> AdmittedSource:
         """Take one in; raises a DrawwellError when it cannot."""
-
-    def take(self, deposit: Deposit) -> None:
-        """Take over a deposit, which was judged."""
 
 
 class DepositDoor(LocalDoor):
@@ -186,15 +186,15 @@ class DepositConnection(Connection):
             self.abort()
 
     def _handle(self, event: Frame) -> None:
-        if isinstance(event, Deposit):
-            self._deposits.host.take(event)
+        if isinstance(event, Deposit) and self._resident:
+            self._resident.take(event)
         elif isinstance(event, SourceStatus):
             self._hear(event.report)
         elif isinstance(event, Result | Refusal):
             self._answer(event)
         elif isinstance(event, Anew) and self._resident:
             # its state came before this word, and counts from now on
-            self._resident.update(self._report)
+            self._hear(self._report)
         elif isinstance(event, Bye):
             self._why = f"its process ended: {event.reason}" if event.reason else "its process ended"
             self._depart(self._why)
@@ -202,21 +202,21 @@ class DepositConnection(Connection):
 
     def _hear(self, report: SourceReport) -> None:
         self._report = report
-        if self._resident is None:
-            self._take_in(report)
-        elif report.identity.name != self._resident.name:
+        if self._resident and report.identity.name != self._resident.name:
             raise RemoteProtocolError("a source changed its name")
-        else:
-            self._resident.update(report)
+        try:
+            if self._resident:
+                self._resident.update(report)
+            else:
+                self._take_in(report)
+        except DrawwellError as error:
+            self._why = str(error)
+            self._depart(self._why)
+            self._refuse(error)
 
     def _take_in(self, report: SourceReport) -> None:
-        host = self._deposits.host
-        try:
-            resident = host.arrive(self, report)
-        except DrawwellError as error:
-            self._refuse(error)
-            return
-        self._write(self._session.accept(wanted=host.wanted))
+        resident = self._deposits.host.arrive(self, report)
+        self._write(self._session.accept(wanted=resident.wanted))
         self._resident = resident
         self._admit(resident.name)
 

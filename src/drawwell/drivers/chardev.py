@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from drawwell.config.broker_side import SourceSection
-from drawwell.drivers.discovery import stable_name_of
+from drawwell.drivers.discovery import numbers_of, stable_name_of
 from drawwell.drivers.stream import Gone, SampleStream, stream_of
 from drawwell.drivers.tty import Tty
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable, UsageError
-from drawwell.reports import CONDITIONED, SourceIdentity
+from drawwell.reports import SourceIdentity
 
+CONDITIONED: Final = "after the maker's conditioning"
 UNKNOWN: Final = "as delivered; whether it was conditioned before is not known"
 OS_GENERATOR: Final = "the operating system's generator, not a noise source"
 
@@ -113,18 +114,19 @@ class CharDeviceSource:
     def _identify(self, status: os.stat_result) -> SourceIdentity:
         name, path, device = self._identity.name, self._path, status.st_rdev
         if stat.S_ISFIFO(status.st_mode):
-            return SourceIdentity(name, "chardev", path, noise=UNKNOWN)
+            return SourceIdentity(name, "chardev", path, numbers_of(status), noise=UNKNOWN)
         if not stat.S_ISCHR(status.st_mode):
             raise _not_a_device(path, status.st_mode)
         if device in _OS_GENERATORS:
             self._judge_os_generator()
-            return SourceIdentity(name, "chardev", path, noise=OS_GENERATOR)
+            return SourceIdentity(name, "chardev", path, "operating system", noise=OS_GENERATOR)
         if device == _HWRNG:
-            behind = self._hwrng_behind()
-            noise = UNKNOWN if behind.startswith("virtio") else CONDITIONED  # the host's, whatever it is
-            return SourceIdentity(name, "chardev", path, behind, noise=noise)
+            return SourceIdentity(
+                name, "chardev", path, self._hwrng_behind() or numbers_of(status), noise=CONDITIONED
+            )
         known = stable_name_of(path, self._sysfs)
-        return SourceIdentity(name, "chardev", path, known, noise=CONDITIONED if known else UNKNOWN)
+        noise = CONDITIONED if known else UNKNOWN
+        return SourceIdentity(name, "chardev", path, known or numbers_of(status), noise=noise)
 
     def _judge_os_generator(self) -> None:
         if not self._allow_os_generator:

@@ -96,6 +96,13 @@ def stable_name_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> str:
     return device.stable_name if device else ""
 
 
+def numbers_of(status: os.stat_result) -> str:
+    """Return what a node or a file is known by, whatever names it has."""
+    if stat.S_ISCHR(status.st_mode):
+        return f"device {os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    return f"file {status.st_ino} on {os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+
+
 def device_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice | None:
     """Return the device behind a node, None when it is none that is known."""
     real = os.path.realpath(node)

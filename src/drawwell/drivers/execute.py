@@ -1,6 +1,7 @@
 """A program's standard output as a noise source, for devices that come with a reader of their own."""
 
 import asyncio
+import hashlib
 import os
 import signal
 from collections.abc import Sequence
@@ -31,7 +32,8 @@ class ExecSource:
     def __init__(self, name: str, argv: Sequence[str], *, stall_s: float = 5.0) -> None:
         self._argv = tuple(argv)
         self._stall_s = stall_s
-        self._identity = SourceIdentity(name=name, kind="exec", path=self._argv[0], noise=NOISE)
+        command = hashlib.sha256("\0".join(self._argv).encode()).hexdigest()[:16]
+        self._identity = SourceIdentity(name, "exec", self._argv[0], f"command {command}", noise=NOISE)
         self._process: asyncio.subprocess.Process | None = None
         self._output: PolledStream | None = None
         self._errors = -1

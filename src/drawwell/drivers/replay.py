@@ -3,9 +3,11 @@
 import asyncio
 import os
 import stat
+from dataclasses import replace
 from typing import Any, Final
 
 from drawwell.config.broker_side import SourceSection
+from drawwell.drivers.discovery import numbers_of
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
 from drawwell.reports import SourceIdentity
@@ -49,6 +51,7 @@ class ReplaySource:
                 f"cannot open {self._path}: {error.strerror}", hint="Name a file that you may read."
             ) from error
         status = os.fstat(self._fd)
+        self._identity = replace(self._identity, stable_name=numbers_of(status))
         if not stat.S_ISREG(status.st_mode):
             await self.aclose()
             raise SourceRejected(

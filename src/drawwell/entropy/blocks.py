@@ -6,6 +6,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from drawwell.reports import SourceIdentity
 from drawwell.units import Bits
 
 
@@ -43,11 +44,26 @@ class TestedBlock:
         return len(self.data)
 
 
+@dataclass(frozen=True, slots=True)
+class NoiseOrigin:
+    """A source as it was when it gave bytes; `health_epoch` counts the start-up tests that it had passed."""
+
+    identity: SourceIdentity
+    health_epoch: int
+
+
+Origins = frozenset[NoiseOrigin]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FullEntropy:
-    """Conditioned bytes, eight bits of min-entropy each. The holder overwrites `data` after use."""
+    """Conditioned bytes, eight bits of min-entropy each. The holder overwrites `data` after use.
+
+    `origins` are the sources that went into these bytes, and no others.
+    """
 
     data: bytearray = field(repr=False)
+    origins: Origins = frozenset()
 
     def __len__(self) -> int:
         return len(self.data)

@@ -62,6 +62,7 @@ _S, _E = SourceState, Event
 MOVES: Final[dict[tuple[SourceState, Event], SourceState]] = {
     (_S.OFF, _E.START): _S.STARTING,
     (_S.OFF, _E.STOP): _S.OFF,
+    (_S.OFF, _E.PERMANENT): _S.PERMANENT_FAILURE,
     (_S.OFF, _E.RESET): _S.OFF,
     (_S.STARTING, _E.START): _S.STARTING,
     (_S.STARTING, _E.STOP): _S.OFF,
@@ -168,6 +169,15 @@ class HealthMonitor:
             self._move(Event.PASSED)
             self.epoch += 1
         return None
+
+    def condemn(self, what: str) -> None:
+        """Latch a failure that only a comparison with another source could find."""
+        if self._latched is None:
+            self.failures += 1
+            self._move(Event.PERMANENT)
+            self._latched = partial(
+                PermanentHealthFailure, what, test="twin", count=1, cutoff=1, position=0, hint=_PERMANENT_HINT
+            )
 
     def reports(self) -> tuple[HealthTestReport, ...]:
         """Take a snapshot of every test, with the worst count that it ever saw."""

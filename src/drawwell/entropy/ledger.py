@@ -16,6 +16,7 @@ class Ledger:
         self._conditioned = 0
         self._delivered = 0
         self._discarded = 0
+        self._combined = 0
         self._drbg_bytes = 0
 
     def assess(self, bits: Bits) -> None:
@@ -50,26 +51,41 @@ class Ledger:
         self._leave(bits)
         self._discarded += bits
 
+    def combine(self, bits: Bits) -> None:
+        """Book conditioned bits that were used up by combining: all that went in but what came out.
+
+        Raises:
+            AssertionError: more left than was ever conditioned.
+        """
+        self._leave(bits)
+        self._combined += bits
+
     def drbg(self, n_bytes: int) -> None:
         """Count bytes of DRBG output."""
         self._drbg_bytes += _amount(n_bytes)
 
-    def report(self, in_reservoir_bytes: int) -> LedgerReport:
-        """Draw up the account against what the reservoir holds in fact."""
-        in_reservoir = 8 * in_reservoir_bytes
-        nothing_lost = self._conditioned == self._delivered + self._discarded + in_reservoir
+    def report(self, in_reservoir_bytes: int, in_lanes_bytes: int = 0) -> LedgerReport:
+        """Compare the account with what the reservoir and the lanes before it hold."""
+        in_reservoir, in_lanes = 8 * in_reservoir_bytes, 8 * in_lanes_bytes
+        nothing_lost = self._conditioned == self._gone + in_reservoir + in_lanes
         return LedgerReport(
             assessed_bits=self._assessed,
             conditioned_bits=self._conditioned,
             delivered_bits=self._delivered,
             discarded_bits=self._discarded,
+            combined_bits=self._combined,
+            in_lanes_bits=in_lanes,
             in_reservoir_bits=in_reservoir,
             drbg_bytes=self._drbg_bytes,
             balanced=nothing_lost and self._delivered <= self._conditioned <= self._assessed,
         )
 
+    @property
+    def _gone(self) -> int:
+        return self._delivered + self._discarded + self._combined
+
     def _leave(self, bits: Bits) -> None:
-        if self._delivered + self._discarded + _amount(bits) > self._conditioned:
+        if self._gone + _amount(bits) > self._conditioned:
             raise AssertionError("ledger: more bits left than were conditioned")
 
 

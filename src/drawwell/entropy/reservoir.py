@@ -1,10 +1,13 @@
 """The reservoir: our store of full-entropy bytes. What is taken is gone (law 2).
 
-One ring, allocated once. Bytes leave in the order in which they came, and the memory they leave is zeroed
-before the caller sees them (law 7). There is no way to look at a byte without taking it.
+One ring, allocated once, and a record of which sources went into which of its bytes. Bytes leave in the order in
+which they came, and the memory they leave is zeroed before the caller sees them (law 7). There is no way to look at a
+byte without taking it.
 """
 
-from drawwell.entropy.blocks import FullEntropy
+from collections import deque
+
+from drawwell.entropy.blocks import FullEntropy, Origins
 from drawwell.errors import Starved
 
 
@@ -29,6 +32,7 @@ class Reservoir:
         self._low_mark = low_mark
         self._high_mark = high_mark
         self._wanted = True
+        self._runs: deque[tuple[Origins, int]] = deque()
 
     def __len__(self) -> int:
         return self._level
@@ -61,10 +65,11 @@ class Reservoir:
                 offset += len(part)
             source[:] = bytes(len(source))
         self._level += accepted
+        self._note(block.origins, accepted)
         self._mark()
         return accepted
 
-    def take(self, n: int) -> bytearray:
+    def take(self, n: int) -> FullEntropy:
         """Remove the oldest `n` bytes and return them; the caller overwrites them after use.
 
         Raises:
@@ -75,13 +80,14 @@ class Reservoir:
             raise ValueError("cannot take less than nothing")
         if n > self._level:
             raise Starved(f"the reservoir holds {self._level} of {n} bytes")
-        return self._remove(n)
+        return FullEntropy(self._remove(n), self._forget(n))
 
     def wipe(self) -> int:
         """Zero everything and return how many bytes were lost by it."""
         lost = self._level
         self._ring[:] = bytes(self.capacity_bytes)
         self._start = self._level = 0
+        self._runs.clear()
         self._mark()
         return lost
 
@@ -94,6 +100,27 @@ class Reservoir:
         self._level -= n
         self._mark()
         return taken
+
+    def _note(self, origins: Origins, n: int) -> None:
+        """Record where the newest `n` bytes come from."""
+        if not n:
+            return
+        if self._runs and self._runs[-1][0] == origins:
+            n += self._runs.pop()[1]
+        self._runs.append((origins, n))
+
+    def _forget(self, n: int) -> Origins:
+        """Drop the record of the oldest `n` bytes; return the sources that went into any of them."""
+        found: Origins = frozenset()
+        while n:
+            origins, length = self._runs[0]
+            found = found | origins if found else origins
+            if n < length:
+                self._runs[0] = origins, length - n
+                break
+            self._runs.popleft()
+            n -= length
+        return found
 
     def _parts(self, start: int, n: int) -> tuple[memoryview, memoryview]:
         """Return the one or two pieces of the ring that hold `n` bytes from `start` on."""

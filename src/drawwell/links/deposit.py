@@ -15,7 +15,8 @@ from drawwell.entropy.blocks import FullEntropy, TestedBlock
 from drawwell.errors import DrawwellError, LinkUnavailable
 from drawwell.links.deposit_protocol import DepositProtocol
 from drawwell.links.unix import check_place
-from drawwell.ports import Source
+from drawwell.ports import Depositing, Source
+from drawwell.reports import SourceIdentity
 
 FIRST_RETRY_S: Final = 0.25
 LAST_RETRY_S: Final = 2.0
@@ -48,9 +49,19 @@ class DepositLink:
         """Does a broker want bytes, and read them?"""
         return self._protocol is not None and self._protocol.ready and self._protocol.wanted
 
-    def when_wanted(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called when it begins to."""
-        self._wake = wake
+    def depot(self, source: Depositing) -> "DepositLink":
+        """Take the one source that deposits here; its broker hears of it by its reports."""
+        self._wake = source.wake
+        return self
+
+    def claim(self, identity: SourceIdentity) -> None:
+        """Leave it to the broker, which sees the device in the reports."""
+
+    def release(self) -> None:
+        """Leave it to the broker."""
+
+    def wipe(self) -> None:
+        """Leave it to the broker: what was deposited is there."""
 
     def assess(self, block: TestedBlock) -> None:
         """Count a block that passed the health tests."""

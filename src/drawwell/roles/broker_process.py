@@ -1,7 +1,6 @@
 """A broker with everything round it: state on disk, sources, doors, and the upkeep of all three."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import ssl
@@ -69,7 +68,8 @@ class BrokerProcess:
         self._clock = wall_clock(self._store.time_seen)
         section = config.broker
         self._supply = Supply(
-            Reservoir(section.reservoir, low_mark=section.low_mark_bytes, high_mark=section.high_mark_bytes)
+            Reservoir(section.reservoir, low_mark=section.low_mark_bytes, high_mark=section.high_mark_bytes),
+            section.min_sources,
         )
         self.sources = [] if apart else [self._source(index) for index in range(len(config.sources))]
         self._write_ahead = ReservationWriter(self._store.reserve_quota)
@@ -111,7 +111,7 @@ class BrokerProcess:
             self._admin.listeners.append(self._follow_one)
         self._install_control()
         self.follow_consumers()
-        self.broker.remarks += (self.fault, self._store.overdue.note)
+        self.broker.remarks += (self.fault,)
 
     def fault(self) -> str:
         """Say what keeps the state from being written, "" when it is."""
@@ -155,8 +155,6 @@ class BrokerProcess:
             account.wipe()
         self._supply.wipe()
         self._auditor.close()
-        with contextlib.suppress(StateUnavailable):
-            self._store.overdue.retry()
         self._store.close()
 
     def restart(self) -> None:
@@ -204,7 +202,9 @@ class BrokerProcess:
 
     def _source(self, index: int) -> SourceRole:
         driver, claim = make_driver(self.config.sources[index])
-        return SourceRole(driver, HealthMonitor(claim, hash_key=os.urandom(32)), self._supply, self._clock)
+        return SourceRole(
+            driver, HealthMonitor(claim, hash_key=os.urandom(32)), self._supply.depot, self._clock
+        )
 
     def _reception(self, *, apart: bool) -> RemoteSources | None:
         if not apart and not self.config.broker.deposits:
@@ -236,7 +236,6 @@ class BrokerProcess:
         """Note the time, so that no restart goes back before it, and renew the broker's own certificate."""
         while True:
             try:
-                await asyncio.to_thread(self._store.overdue.retry)
                 await asyncio.to_thread(self._store.note_time, self._clock())
             except StateUnavailable as error:
                 log.error("%s", error)

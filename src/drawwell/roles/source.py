@@ -8,13 +8,13 @@ import asyncio
 import base64
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from drawwell.backoff import Backoff
-from drawwell.entropy.blocks import FullEntropy
+from drawwell.entropy.blocks import FullEntropy, NoiseOrigin
 from drawwell.entropy.conditioning import Conditioner
-from drawwell.entropy.credit import evidence_of
 from drawwell.entropy.health import HealthMonitor
 from drawwell.errors import (
     DrawwellError,
@@ -26,9 +26,9 @@ from drawwell.errors import (
     SourceUnavailable,
     UsageError,
 )
-from drawwell.ports import Depot, NoiseSource
-from drawwell.reports import Evidence, Firmware, Report, SourceReport, SourceState, as_json
-from drawwell.roles.source_commands import DriverCommand, WatchedDriver
+from drawwell.ports import Depositing, Depot, NoiseSource
+from drawwell.reports import Firmware, SourceReport, SourceState, as_json
+from drawwell.roles.source_commands import READING, DriverCommand, WatchedDriver, handout_bytes
 from drawwell.service.faults import log_fault
 
 log = logging.getLogger("drawwell.source")
@@ -37,8 +37,6 @@ READ_BYTES = 4096
 IDLE_PROBE_S = 5.0
 """While nobody wants bytes one block is read this often, so that an unplugged stick is not called healthy; one that is
 paused is looked at, so that its node is let go of when a guest took the stick, and it goes on when it comes back."""
-MAX_HANDOUT_BYTES = 32_768
-"""The most that one control verb hands out."""
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
 
@@ -55,12 +53,12 @@ class _Counters:
 
 
 class SourceRole:
-    """Runs one noise source into a supply.
+    """Runs one noise source into a depot.
 
     Args:
         driver: The way to the source.
         monitor: Its health tests; their state outlives every reconnect (law 11).
-        supply: Where conditioned bytes go.
+        depot: Returns where conditioned bytes go.
         clock: Seconds, never stepping back.
         ends: Asked after a failure whether `run` ends with it; by default it goes on for ever.
     """
@@ -69,7 +67,7 @@ class SourceRole:
         self,
         driver: NoiseSource,
         monitor: HealthMonitor,
-        supply: Depot,
+        depot: Callable[[Depositing], Depot],
         clock: Callable[[], float],
         *,
         ends: Callable[[DrawwellError], bool] = lambda _error: False,
@@ -77,7 +75,6 @@ class SourceRole:
         self._driver = WatchedDriver(driver)
         self._log = logging.LoggerAdapter(log, {"source": driver.identity.name})
         self._monitor = monitor
-        self._supply = supply
         self._clock = clock
         self._ends = ends
         self._conditioner = Conditioner()
@@ -91,7 +88,7 @@ class SourceRole:
         self._divert: bytearray | None = None
         self._begun_anew = 0
         self.changed: Callable[[], None] = lambda: None
-        supply.when_wanted(self._wake.set)
+        self._depot = depot(self)
 
     @property
     def name(self) -> str:
@@ -99,9 +96,9 @@ class SourceRole:
         return self._driver.identity.name
 
     @property
-    def evidence(self) -> Evidence:
-        """What vouches for its bytes, as far as is known now."""
-        return evidence_of(self._driver.identity)
+    def genuine(self) -> bool:
+        """Does it stand for real noise, so that a kernel may be credited?"""
+        return self._driver.identity.genuine
 
     @property
     def healthy(self) -> bool:
@@ -112,6 +109,21 @@ class SourceRole:
     def alive(self) -> bool:
         """Does its driver keep its promise to answer in bounded time?"""
         return self._driver.alive
+
+    @property
+    def origin(self) -> NoiseOrigin:
+        """What is recorded with the bytes that it gives now."""
+        return NoiseOrigin(self._driver.identity, self._monitor.epoch)
+
+    def wake(self) -> None:
+        """Look whether bytes are wanted."""
+        self._wake.set()
+
+    def condemn(self, why: str) -> None:
+        """Fail for good, until an operator's reset."""
+        self._monitor.condemn(why)
+        self._wake.set()
+        self.changed()
 
     @property
     def health_epoch(self) -> int:
@@ -148,7 +160,7 @@ class SourceRole:
     def restart(self) -> None:
         """Use nothing that was read so far, and run the start-up tests again: a copy of us may have read the same."""
         self._begun_anew += 1
-        self._conditioner.discard()
+        self.drop_pending()
         if self._open and self._monitor.state is not SourceState.PERMANENT_FAILURE:
             self._monitor.start()
         self._wake.set()
@@ -167,8 +179,9 @@ class SourceRole:
         return await command.done
 
     def drop_pending(self) -> None:
-        """Use no sample that waits to be conditioned."""
+        """Use no sample that waits to be conditioned, and no output that waits to be combined."""
         self._conditioner.discard()
+        self._depot.wipe()
 
     async def run(self) -> None:
         """Keep the source going until cancelled.
@@ -197,14 +210,14 @@ class SourceRole:
         self._open = False
         await self._driver.open()
         self._open = True
-        self._paused = False
+        self._depot.claim(self._driver.identity)
         self._last_error = ""
         self._monitor.start()
         self.changed()
         self._log.info("%s: open, start-up tests begin%s", self._label, self._firmware_words)
         while True:
             await self._serve_commands()
-            if self._paused or not (self._supply.wanted or self._monitor.state is not SourceState.HEALTHY):
+            if self._paused or not (self._depot.wanted or self._monitor.state is not SourceState.HEALTHY):
                 await self._wait(IDLE_PROBE_S)
                 if self._paused:
                     await self._driver.command("info", {})  # raises when it went away
@@ -227,7 +240,7 @@ class SourceRole:
             tested = self._monitor.feed(raw, self._clock())
         except IntermittentHealthFailure as error:
             self._count.discarded_bytes += len(raw)
-            self._conditioner.discard()
+            self.drop_pending()
             self._note(error)
             return
         except PermanentHealthFailure:
@@ -241,13 +254,14 @@ class SourceRole:
             return
         self._count.tested_bytes += len(tested)
         self._count.assessed_bits += tested.assessed
-        self._supply.assess(tested)
+        self._depot.assess(tested)
         for output in self._conditioner.feed(tested):
             self._deposit(output)
         self._count.reading_s += self._clock() - begun
 
     async def _failed(self, error: DrawwellError) -> None:
         self._conditioner.discard()
+        self._depot.release()
         self._monitor.stop()
         self._count.reconnects += self._open
         self._paused = False  # it is not there: when it is opened again, it runs
@@ -292,11 +306,9 @@ class SourceRole:
     async def _wait(self, timeout_s: float | None) -> None:
         """Sleep until woken, at most `timeout_s`."""
         self._wake.clear()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._wake.wait()
-        except TimeoutError:
-            pass
 
     async def _wait_for_reset(self) -> None:
         while True:
@@ -330,7 +342,7 @@ class SourceRole:
             self._monitor.reset()
             self._monitor.start()
             return {"reset": self.name}
-        if self._paused and verb in _READING:
+        if self._paused and verb in READING:
             raise UsageError(f"{self.name} is paused", hint="Type 'drawwell onerng resume' first.")
         if verb == "test":
             return await self._test_on_demand()
@@ -346,16 +358,15 @@ class SourceRole:
 
     async def _test_on_demand(self) -> dict[str, Any]:
         """Run the start-up tests now (on-demand testing, SP 800-90B 4.2)."""
-        self._conditioner.discard()
+        self.drop_pending()
         self._monitor.start()
         while self._monitor.state is SourceState.STARTING:
             await self._read_block()
-        report: Report = self.report()
-        return as_json(report)
+        return as_json(self.report())
 
     async def _capture(self, args: dict[str, Any]) -> dict[str, Any]:
         """Hand out raw samples for assessment; none of them is ever used otherwise."""
-        wanted = _bounded(args, MAX_HANDOUT_BYTES)
+        wanted = handout_bytes(args)
         samples = bytearray()
         while len(samples) < wanted:
             samples += (await self._driver.read(wanted - len(samples))).data
@@ -367,7 +378,7 @@ class SourceRole:
 
     async def _sample(self, args: dict[str, Any]) -> dict[str, Any]:
         """Hand out conditioned bytes of this source alone, for tests; the ledger counts them as discarded."""
-        wanted = _bounded(args, MAX_HANDOUT_BYTES)
+        wanted = handout_bytes(args)
         sample = bytearray()
         self._divert = sample
         try:
@@ -380,18 +391,10 @@ class SourceRole:
     def _deposit(self, output: FullEntropy) -> None:
         self._count.conditioned_bits += 8 * len(output)
         if self._divert is None:
-            self._supply.deposit(output)
+            self._depot.deposit(output)
         else:
             self._divert += output.data
-            self._supply.divert(output)
+            self._depot.divert(output)
 
 
-_READING = frozenset({"test", "capture", "sample"})
 _RESET_HINT = "Find the cause, then type 'drawwell source reset {0}'."
-
-
-def _bounded(args: dict[str, Any], most: int) -> int:
-    wanted = args.get("bytes")
-    if not isinstance(wanted, int) or isinstance(wanted, bool) or not 1 <= wanted <= most:
-        raise UsageError(f"bytes must be a number from 1 to {most}")
-    return wanted

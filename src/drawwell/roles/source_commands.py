@@ -7,12 +7,24 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drawwell.entropy.blocks import RawBlock
-from drawwell.errors import DrawwellError
+from drawwell.errors import DrawwellError, UsageError
 from drawwell.ports import NoiseSource
 from drawwell.reports import SourceIdentity
 
 HUNG_S: Final = 300.0
 """No driver takes so long for anything."""
+READING: Final = frozenset({"test", "capture", "sample"})
+"""The verbs that read the device, which cannot be done while it is paused."""
+MAX_HANDOUT_BYTES: Final = 32_768
+"""The most that one verb hands out."""
+
+
+def handout_bytes(args: dict[str, Any]) -> int:
+    """Return how many bytes a verb asks for; raises UsageError unless it is a number from 1 to the most."""
+    wanted = args.get("bytes")
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or not 1 <= wanted <= MAX_HANDOUT_BYTES:
+        raise UsageError(f"bytes must be a number from 1 to {MAX_HANDOUT_BYTES}")
+    return wanted
 
 
 @dataclass(slots=True)

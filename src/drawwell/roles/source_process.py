@@ -37,7 +37,7 @@ class LoneSource:
     def __init__(self, driver: NoiseSource, claim: NoiseClaim, path: str, manager: Manager) -> None:
         self.link = DepositLink(path)
         monitor = HealthMonitor(claim, hash_key=os.urandom(32))
-        self.role = SourceRole(driver, monitor, self.link, time.monotonic, ends=self._ends)
+        self.role = SourceRole(driver, monitor, self.link.depot, time.monotonic, ends=self._ends)
         self._driver = driver
         self._manager = manager
         self._healthy = asyncio.Event()

@@ -10,7 +10,6 @@ from drawwell.reports import SourceIdentity
 from drawwell.testing import sick
 
 RATE = 100_000.0
-"""Samples per second, on the loop's clock."""
 
 
 class ScriptedSource:
@@ -19,13 +18,15 @@ class ScriptedSource:
     Args:
         name: Its name.
         seed: Decides its samples.
+        rate: Samples per second, on the loop's clock.
 
     `at_open` and `at_read` say what the next calls meet, in order: an error is raised, an event is waited for
     (and the call then goes on), None is nothing special. `gave` holds every block that was read.
     """
 
-    def __init__(self, name: str = "scripted", *, seed: int = 0) -> None:
+    def __init__(self, name: str = "scripted", *, seed: int = 0, rate: float = RATE) -> None:
         self.identity = SourceIdentity(name=name, kind="scripted", path=f"/dev/{name}", simulated=True)
+        self._rate = rate
         self.stream = sick.good(seed)
         self.at_open: deque[DrawwellError | asyncio.Event | None] = deque()
         self.at_read: deque[DrawwellError | asyncio.Event | None] = deque()
@@ -45,7 +46,7 @@ class ScriptedSource:
     async def read(self, max_bytes: int) -> RawBlock:
         """Give samples (NoiseSource)."""
         await _act(self.at_read)
-        await asyncio.sleep(max_bytes / RATE)
+        await asyncio.sleep(max_bytes / self._rate)
         self._insist()
         data = self.stream.read(max_bytes)
         self.gave.append(data)

@@ -65,16 +65,17 @@ class Workbench:
     ) -> None:
         self.disk = disk or Disk()
         reservoir = Reservoir(capacity_bytes, low_mark=capacity_bytes // 2, high_mark=capacity_bytes)
-        self.supply = Supply(reservoir)
+        rules = rules or Rules("bench")
+        self.supply = Supply(reservoir, rules.min_sources)
         self.monitors = [HealthMonitor(CLAIM, hash_key=bytes(16)) for _ in drivers]
         self.sources = [
-            SourceRole(driver, monitor, self.supply, self.clock)
+            SourceRole(driver, monitor, self.supply.depot, self.clock)
             for driver, monitor in zip(drivers, self.monitors, strict=True)
         ]
         self.write_ahead = ReservationWriter(self.disk.write)
         self.signer = ReceiptSigner(receipt_key_from_seed(bytes(32)))
         self.broker = LocalBroker(
-            rules or Rules("bench"),
+            rules,
             self.supply,
             self.sources,
             write_ahead=self.write_ahead,
@@ -113,7 +114,7 @@ class Workbench:
         """Put known bytes into the reservoir, as if a source had earned them."""
         for start in range(0, len(data), 64):
             piece = data[start : start + 64]
-            self.supply.assess(TestedBlock(piece, Bits(8 * len(piece) + 64)))
+            self.supply.assess(Bits(8 * len(piece) + 64))
             self.supply.deposit(FullEntropy(bytearray(piece)))
 
 

@@ -10,7 +10,7 @@ from drawwell.broker.account import Terms
 from drawwell.broker.broker import SEED_BYTES, Rules
 from drawwell.crypto.drbg import CtrDrbg
 from drawwell.crypto.receipts import verify_receipt
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, FullEntropy
 from drawwell.errors import (
     DrawRefused,
     NoHealthySource,
@@ -107,16 +107,16 @@ def test_what_was_taken_is_overwritten_after_use() -> None:
     """Seed and reservoir bytes are zeroed where they were worked with, once the grant is made."""
 
     async def scenario(bench: Workbench) -> None:
-        taken: list[bytearray] = []
+        taken: list[FullEntropy] = []
         take = bench.supply.take
 
-        def watched(n_bytes: int) -> bytearray:
+        def watched(n_bytes: int) -> FullEntropy:
             taken.append(take(n_bytes))
             return taken[-1]
 
         bench.supply.take = watched
         await bench.broker.draw("web01", 100, FULL)
-        assert taken == [bytes(SEED_BYTES), bytes(100)]
+        assert [each.data for each in taken] == [bytes(SEED_BYTES), bytes(100)]
 
     on_bench(scenario)
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from drawwell.entropy.blocks import FullEntropy
+from drawwell.entropy.blocks import FullEntropy, NoiseOrigin
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import Starved
+from drawwell.reports import SourceIdentity
 
 
 def filled(data: bytes, capacity: int = 16) -> Reservoir:
@@ -17,7 +18,7 @@ def test_take_returns_the_oldest_bytes_first() -> None:
     """Bytes leave in the order in which they came."""
     reservoir = filled(b"abcdef")
 
-    assert (reservoir.take(2), reservoir.take(3), len(reservoir)) == (b"ab", b"cde", 1)
+    assert (reservoir.take(2).data, reservoir.take(3).data, len(reservoir)) == (b"ab", b"cde", 1)
 
 
 def test_bytes_wrap_round_the_end_of_the_ring() -> None:
@@ -26,7 +27,7 @@ def test_bytes_wrap_round_the_end_of_the_ring() -> None:
     reservoir.take(10)
     reservoir.put(FullEntropy(bytearray(b"mnopqrstuv")))
 
-    assert reservoir.take(12) == b"klmnopqrstuv"
+    assert reservoir.take(12).data == b"klmnopqrstuv"
 
 
 def test_take_zeroes_the_memory_it_took_from() -> None:
@@ -43,7 +44,7 @@ def test_starved_take_removes_nothing() -> None:
 
     with pytest.raises(Starved, match="holds 3 of 4 bytes"):
         reservoir.take(4)
-    assert reservoir.take(3) == b"abc"
+    assert reservoir.take(3).data == b"abc"
 
 
 def test_negative_take_is_refused() -> None:
@@ -57,7 +58,7 @@ def test_overflow_is_discarded_and_told() -> None:
     reservoir = filled(b"a" * 10)
 
     assert reservoir.put(FullEntropy(bytearray(b"b" * 10))) == 6
-    assert (reservoir.free_bytes, reservoir.take(16)) == (0, b"a" * 10 + b"b" * 6)
+    assert (reservoir.free_bytes, reservoir.take(16).data) == (0, b"a" * 10 + b"b" * 6)
 
 
 def test_put_zeroes_the_whole_block() -> None:
@@ -99,3 +100,23 @@ def test_marks_out_of_order_are_refused(capacity: int, low: int, high: int) -> N
 def test_repr_of_reservoir_shows_sizes_only() -> None:
     """No entropy byte reaches a string."""
     assert repr(filled(b"secret")) == "<Reservoir 6 of 16 bytes>"
+
+
+def test_taken_bytes_name_the_sources_of_these_bytes_and_no_others() -> None:
+    """A take within one source's bytes names that one, a take over a border names both, and nothing is left over."""
+    a, b = (NoiseOrigin(SourceIdentity(name, "scripted", f"/dev/{name}"), 1) for name in "ab")
+    reservoir = Reservoir(16, low_mark=8, high_mark=16)
+    for data, source in ((b"aa", a), (b"aa", a), (b"bbb", b), (b"a", a)):
+        reservoir.put(FullEntropy(bytearray(data), frozenset({source})))
+    found = [reservoir.take(n).origins for n in (3, 2, 2, 1, 0)]
+    assert found == [{a}, {a, b}, {b}, {a}, frozenset()]
+
+
+def test_what_is_wiped_is_named_nowhere() -> None:
+    """After a wipe the bytes that come next have their own sources only."""
+    a, b = (NoiseOrigin(SourceIdentity(name, "scripted", f"/dev/{name}"), 1) for name in "ab")
+    reservoir = Reservoir(16, low_mark=8, high_mark=16)
+    reservoir.put(FullEntropy(bytearray(b"aa"), frozenset({a})))
+    reservoir.wipe()
+    reservoir.put(FullEntropy(bytearray(b"bb"), frozenset({b})))
+    assert reservoir.take(2).origins == {b}

@@ -14,7 +14,8 @@ from drawwell.errors import (
     UsageError,
 )
 from drawwell.reports import SourceState
-from drawwell.roles.source import IDLE_PROBE_S, LAST_RETRY_S, MAX_HANDOUT_BYTES
+from drawwell.roles.source import IDLE_PROBE_S, LAST_RETRY_S
+from drawwell.roles.source_commands import MAX_HANDOUT_BYTES
 from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
@@ -36,7 +37,7 @@ class Stick:
 
     def everything(self) -> bytes:
         """Take all that the reservoir holds."""
-        return bytes(self.bench.supply.take(len(self.bench.supply.reservoir)))
+        return bytes(self.bench.supply.take(len(self.bench.supply.reservoir)).data)
 
     async def until_state(self, state: SourceState) -> None:
         await until(lambda: self.monitor.state is state, f"the source is {state}")
