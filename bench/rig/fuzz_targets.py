@@ -10,6 +10,8 @@ from pathlib import Path
 
 import atheris  # type: ignore[import-untyped]
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+
 with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.config.defaults import HostFacts
     from drawwell.config.load import load
@@ -26,8 +28,6 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.onerng.verify import verify_image
     from drawwell.reports import SourceIdentity, SourceReport, SourceState
     from drawwell.simulator import firmware_image
-    from drawwell.testing.certificates import PaperAuthority
-    from drawwell.testing.usb_guest import bulk_packet, control_packet, packet
     from drawwell.units import parse_allowance, parse_duration, parse_size
     from drawwell.wire import usbredir
     from drawwell.wire.contexts import client_context, server_context
@@ -51,6 +51,8 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.wire.tls import TlsLayer
     from drawwell.wire.usb_device import UsbIdentity
     from drawwell.wire.usb_host import UsbHost
+    from support.certificates import PaperAuthority
+    from support.usb_guest import bulk_packet, control_packet, packet
 
 Target = tuple[Callable[[bytes], None], list[bytes]]
 MACHINE = HostFacts("well", 1000, "/home/ann", {}, {"www-data": 33}.get)

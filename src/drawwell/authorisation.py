@@ -68,7 +68,7 @@ RENEW: Final = "renew"
 READY: Final = "ready"
 """Ask whether draws can be served now, and nothing else."""
 FOR_THE_OWNER: Final = names_for(Audience.OWNER)
-FOR_EVERYBODY: Final = names_for(Audience.EVERYBODY)
+FOR_EVERYBODY: Final = names_for(Audience.ALL)
 """What is answered depends on who asks: a consumer's status is its own."""
 VERBS: Final = CONTROL_VERBS.keys() | {DRAW, STIR, SPEAK, DEPOSIT, READY}
 

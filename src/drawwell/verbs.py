@@ -1,6 +1,6 @@
-"""The control verbs, one entry each: who may call it, its arguments, and whether the audit log records it.
+"""The control verbs, one entry each: callers, arguments, audited or not.
 
-A handler takes the principal that calls and the arguments of the entry by name, and returns a JSON object.
+A handler takes the calling principal and the arguments by name, and returns a JSON object.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,7 +19,7 @@ class Audience(Enum):
 
     OWNER = auto()
     """At the control socket only."""
-    EVERYBODY = auto()
+    ALL = auto()
     """Owner and consumers, through every door that takes calls."""
     ITSELF = auto()
     """A consumer that has a certificate, for itself."""
@@ -27,7 +27,10 @@ class Audience(Enum):
 
 @dataclass(frozen=True, slots=True)
 class VerbArgument:
-    """What an argument must be; `default` stands for one that is absent or null."""
+    """What an argument must be.
+
+    `default` stands for one that is absent or null.
+    """
 
     must_be: str
     fits: Callable[[Any], bool]
@@ -94,8 +97,8 @@ _OWNER: Final = Audience.OWNER
 CONTROL_VERBS: Final = {
     verb.name: verb
     for verb in (
-        Verb("status", Audience.EVERYBODY, audited=False),
-        Verb("receipt-key", Audience.EVERYBODY, audited=False),
+        Verb("status", Audience.ALL, audited=False),
+        Verb("receipt-key", Audience.ALL, audited=False),
         Verb("renew", Audience.ITSELF, {"csr": _NAME}),
         Verb("source.command", _OWNER, {"source": _TEXT, "verb": _NAME, "args": _OBJECT}),
         Verb(

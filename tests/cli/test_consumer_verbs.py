@@ -20,8 +20,8 @@ from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.state.store import Store
-from drawwell.testing.fake_broker import FakeBroker
 from drawwell.wire.contexts import server_context
+from support.fake_broker import FakeBroker
 
 
 def free_port() -> int:

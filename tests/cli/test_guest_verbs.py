@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drawwell.testing.daemon import Daemon, StickThread, command
+from support.daemon import Daemon, StickThread, command
 
 VIRTIO = "-device virtio-rng-pci,id=drawwell-vm1,rng=drawwell-vm1"
 

@@ -3,7 +3,7 @@
 import json
 import stat
 
-from drawwell.testing.daemon import command
+from support.daemon import command
 
 SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"
 

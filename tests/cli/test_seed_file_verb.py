@@ -14,8 +14,8 @@ import pytest
 
 from drawwell.crypto.receipts import verify_receipt
 from drawwell.testing import sick
-from drawwell.testing.daemon import PROGRAM, Daemon, command, hinted
-from drawwell.testing.station import Site
+from support.daemon import PROGRAM, Daemon, command, hinted
+from support.station import Site
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import LinkUnavailable
 from drawwell.links.unix import UnixLink
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
 from drawwell.testing.waiting import until
+from support.fake_broker import FakeBroker
+from support.serving import serving
 
 PATIENCE_S = 20.0
 """How long a test waits before it calls a thing hung; nothing is asserted about it."""

@@ -7,7 +7,7 @@ import pytest
 from drawwell.crypto.tokens import parse_token
 from drawwell.errors import LinkUnavailable
 from drawwell.links.enrol import join
-from drawwell.testing.station import Site, running
+from support.station import Site, running
 
 
 def test_a_fault_of_ours_ends_one_enrolment_and_nothing_else(folder, monkeypatch) -> None:

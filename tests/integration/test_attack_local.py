@@ -12,8 +12,8 @@ from drawwell.links.identity import Staging
 from drawwell.links.unix import UnixLink
 from drawwell.roles.directories import make_run_dir
 from drawwell.state.store import Store
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
+from support.fake_broker import FakeBroker
+from support.serving import serving
 
 STRANGER = 65_534
 

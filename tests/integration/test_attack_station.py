@@ -9,9 +9,9 @@ import pytest
 from drawwell.doors.door import Limits
 from drawwell.errors import AuthenticationFailed, UsageError
 from drawwell.links.tls import TlsLink
-from drawwell.testing.certificates import PaperAuthority
-from drawwell.testing.station import Site, running
 from drawwell.wire.contexts import client_context
+from support.certificates import PaperAuthority
+from support.station import Site, running
 
 
 @pytest.mark.parametrize("name", ["local", "kernel"])

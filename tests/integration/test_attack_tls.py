@@ -16,8 +16,8 @@ from drawwell.crypto import pki
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, DrawwellError
 from drawwell.links.tls import TlsLink
-from drawwell.testing.certificates import PaperAuthority
 from drawwell.wire.contexts import client_context
+from support.certificates import PaperAuthority
 
 PATIENCE_S = 20.0
 

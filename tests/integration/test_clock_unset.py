@@ -17,9 +17,9 @@ from drawwell.host import clock
 from drawwell.host.clock import clock_is_set, clock_remark, wall_clock
 from drawwell.ports import Peer
 from drawwell.roles.make_links_and_sinks import tls_link
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
 from drawwell.wire.contexts import server_context
+from support.fake_broker import FakeBroker
+from support.serving import serving
 
 YEAR_S = 365 * 86400.0
 PATIENCE_S = 60.0

@@ -25,9 +25,9 @@ from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefus
 from drawwell.links.identity import LinkIdentity, Staging, load_all, renew_if_due
 from drawwell.links.tls import TlsLink
 from drawwell.state.store import Store
-from drawwell.testing.fake_broker import FakeBroker
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.enrolment import JoinReply, JoinRequest
+from support.fake_broker import FakeBroker
 
 DAY = 86400.0
 

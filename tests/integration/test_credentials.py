@@ -18,9 +18,9 @@ from drawwell.errors import AuthenticationFailed
 from drawwell.links.identity import LinkIdentity, load
 from drawwell.roles.run import RunProcess
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.frames import Hello
+from support.station import Site, running
 
 HELLO = Hello((1,)).encode()
 GET = b"GET /v1/status HTTP/1.1\r\nHost: well\r\n\r\n"

@@ -23,14 +23,14 @@ from drawwell.roles.source_process import LoneSource
 from drawwell.service.systemd import Manager
 from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.scripted import ScriptedSource
-from drawwell.testing.serving import serving
-from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import until
-from drawwell.testing.workbench import CLAIM, Workbench, conditioned
 from drawwell.wire.deposit import Depositor
 from drawwell.wire.deposit_frames import Deposit, SourceStatus, Want
 from drawwell.wire.frames import Bye, Refusal
 from drawwell.wire.refusals import to_refusal
+from support.serving import serving
+from support.station import Site, running
+from support.workbench import CLAIM, Workbench, conditioned
 
 SMALL = 16_384
 STRANGER, ACCOUNT = 65_531, 65_532

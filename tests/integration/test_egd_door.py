@@ -23,11 +23,11 @@ from drawwell.errors import (
     QuotaExceeded,
     Starved,
 )
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
 from drawwell.testing.waiting import until
-from drawwell.testing.workbench import UNLIMITED, Workbench
 from drawwell.units import Allowance
+from support.fake_broker import FakeBroker
+from support.serving import serving
+from support.workbench import UNLIMITED, Workbench
 
 PATIENCE_S = 20.0
 """How long a test waits before it calls a thing hung; nothing is asserted about it."""

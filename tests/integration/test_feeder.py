@@ -22,12 +22,12 @@ from drawwell.roles.kernel_process import Feeder, GenuineCheckedUpstream, believ
 from drawwell.roles.link_process import LinkProcess
 from drawwell.service.systemd import Manager
 from drawwell.sinks.kernel import RNDADDENTROPY, KernelSink
-from drawwell.testing.daemon import StickThread, command
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
-from drawwell.testing.station import Site, running
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.waiting import until
+from support.daemon import StickThread, command
+from support.fake_broker import FakeBroker
+from support.serving import serving
+from support.station import Site, running
 
 SEEDED = KernelFacts(
     release="6.1", pool_bits=256, entropy_avail_bits=256, write_wakeup_bits=256,

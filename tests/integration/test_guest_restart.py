@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from drawwell.doors.qemu_egd.connection import AHEAD_REQUESTS
-from drawwell.testing.daemon import Daemon, StickThread
-from drawwell.testing.station import Site
 from drawwell.testing.waiting import DEADLINE_S, wait_until
+from support.daemon import Daemon, StickThread
+from support.station import Site
 
 VM = {"name": "vm1", "kind": "qemu", "via": "virtio"}
 

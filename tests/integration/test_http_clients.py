@@ -16,8 +16,8 @@ import pytest
 from drawwell.crypto.receipts import verify_receipt
 from drawwell.links.identity import LinkIdentity
 from drawwell.testing import sick
-from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import DEADLINE_S
+from support.station import Site, running
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 

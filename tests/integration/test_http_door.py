@@ -13,10 +13,10 @@ import pytest
 from drawwell.doors.door import Limits
 from drawwell.doors.http import HttpDoor
 from drawwell.errors import ConfigError, PermissionRefused, QuotaExceeded
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
 from drawwell.testing.waiting import until
 from drawwell.wire.http_session import MAX_HEAD_BYTES
+from support.fake_broker import FakeBroker
+from support.serving import serving
 
 PATIENCE_S = 20.0
 HOST = b" HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -14,10 +14,10 @@ from drawwell.doors.door import Limits
 from drawwell.doors.tls import TlsDoor
 from drawwell.errors import PermissionRefused
 from drawwell.ports import Peer
-from drawwell.testing.certificates import PaperAuthority
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
 from drawwell.wire.contexts import server_context
+from support.certificates import PaperAuthority
+from support.fake_broker import FakeBroker
+from support.serving import serving
 
 PATIENCE_S = 20.0
 HOST = b" HTTP/1.1\r\nHost: x\r\n\r\n"

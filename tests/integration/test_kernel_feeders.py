@@ -24,11 +24,11 @@ from drawwell.ports import Peer
 from drawwell.roles.consumer import ConsumerRole
 from drawwell.sinks.fifo import FifoSink
 from drawwell.testing import sick
-from drawwell.testing.certificates import PaperAuthority
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
 from drawwell.testing.waiting import until
 from drawwell.wire.contexts import server_context
+from support.certificates import PaperAuthority
+from support.fake_broker import FakeBroker
+from support.serving import serving
 
 PATIENCE_S = 60.0
 """How long a test waits before it calls a thing hung; nothing is asserted about it."""

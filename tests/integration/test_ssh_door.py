@@ -10,10 +10,10 @@ from drawwell.doors.door import Limits
 from drawwell.doors.ssh import MAX_LINE_BYTES, SshDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
 from drawwell.wire.frames import Bye, Draw, Frame, Granted, Hello, Refusal, Welcome
 from drawwell.wire.parser import FrameParser
+from support.fake_broker import FakeBroker
+from support.serving import serving
 
 PATIENCE_S = 20.0
 """How long a test waits before it calls a thing hung; nothing is asserted about it."""

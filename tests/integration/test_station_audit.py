@@ -10,7 +10,7 @@ import pytest
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused, UsageError
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.station import Site, running
+from support.station import Site, running
 
 
 def test_the_log_tells_a_brokers_life(folder: Path) -> None:

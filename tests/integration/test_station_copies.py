@@ -10,8 +10,8 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import LinkUnavailable
 from drawwell.links.unix import UnixLink
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import until
+from support.station import Site, running
 
 SEED = 4711
 """Of both sticks: they give the same noise, as no two real ones do."""

@@ -8,8 +8,8 @@ import pytest
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import StateUnavailable
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.daemon import Daemon, command
-from drawwell.testing.station import Site
+from support.daemon import Daemon, command
+from support.station import Site
 
 pytestmark = pytest.mark.slow
 

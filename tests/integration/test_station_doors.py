@@ -8,7 +8,7 @@ import pytest
 
 from drawwell.errors import UsageError
 from drawwell.testing import sick
-from drawwell.testing.station import Site, running
+from support.station import Site, running
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 

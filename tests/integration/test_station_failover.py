@@ -9,9 +9,9 @@ import pytest
 from drawwell.config.load import load
 from drawwell.roles.run import RunProcess
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.daemon import Daemon
-from drawwell.testing.station import Site
 from drawwell.testing.waiting import until
+from support.daemon import Daemon
+from support.station import Site
 
 pytestmark = pytest.mark.slow
 

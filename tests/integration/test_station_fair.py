@@ -10,10 +10,10 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import Refused
 from drawwell.links.tls import TlsLink
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.certificates import PaperAuthority
-from drawwell.testing.station import Site, running
 from drawwell.wire.contexts import client_context
 from drawwell.wire.frames import Draw, Hello
+from support.certificates import PaperAuthority
+from support.station import Site, running
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,7 @@ from drawwell.errors import (
 )
 from drawwell.links.unix import UnixLink
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.station import Site, running
+from support.station import Site, running
 
 PATIENCE_S = 60.0
 VM = {"name": "vm1", "kind": "qemu", "via": "virtio"}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.testing.daemon import PROGRAM, Daemon, StickThread, command
-from drawwell.testing.station import Site
 from drawwell.testing.waiting import DEADLINE_S, wait_until
+from support.daemon import PROGRAM, Daemon, StickThread, command
+from support.station import Site
 
 pytestmark = pytest.mark.slow
 

@@ -18,10 +18,10 @@ from drawwell.errors import AuthenticationFailed, DrawwellError, LinkUnavailable
 from drawwell.links.identity import renew_if_due
 from drawwell.links.tls import TlsLink
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.certificates import PaperAuthority
-from drawwell.testing.daemon import Daemon
-from drawwell.testing.station import Site, running
 from drawwell.wire.contexts import client_context
+from support.certificates import PaperAuthority
+from support.daemon import Daemon
+from support.station import Site, running
 
 pytestmark = pytest.mark.slow
 

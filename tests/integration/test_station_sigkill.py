@@ -11,9 +11,9 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import LinkUnavailable, QuotaExceeded
 from drawwell.links.identity import LinkIdentity
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.daemon import Daemon, command, hinted
-from drawwell.testing.station import Site
 from drawwell.testing.waiting import until
+from support.daemon import Daemon, command, hinted
+from support.station import Site
 
 pytestmark = pytest.mark.slow
 

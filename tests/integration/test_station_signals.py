@@ -8,9 +8,9 @@ import socket
 import pytest
 
 from drawwell.errors import UsageError
-from drawwell.testing.daemon import Daemon, StickThread, command, hinted
-from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import wait_until
+from support.daemon import Daemon, StickThread, command, hinted
+from support.station import Site, running
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, NoHealthySource, SourceUnavailable
 from drawwell.links.unix import UnixLink
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import until
+from support.station import Site, running
 
 pytestmark = pytest.mark.slow
 

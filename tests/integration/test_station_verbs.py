@@ -4,12 +4,12 @@ import asyncio
 from pathlib import Path
 
 from drawwell.errors import DrawwellError
-from drawwell.testing.station import Site, running
 from drawwell.verbs import CONTROL_VERBS
+from support.station import Site, running
 
 
 def test_every_verb_has_a_handler(folder: Path) -> None:
-    """A broker with all its parts answers each verb of the table: an argument too many is what it objects to."""
+    """A broker with all its parts objects to an unknown argument only."""
 
     async def objection(site: Site, verb: str) -> str:
         try:

@@ -18,12 +18,12 @@ from drawwell.doors.tls import TlsDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.links.tls import TlsLink
 from drawwell.ports import Peer
-from drawwell.testing.certificates import PaperAuthority
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
 from drawwell.testing.waiting import until
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.frames import Hello
+from support.certificates import PaperAuthority
+from support.fake_broker import FakeBroker
+from support.serving import serving
 
 FLOOD, FRIEND = "127.0.0.2", "127.0.0.3"
 """Addresses of this machine from which is connected."""

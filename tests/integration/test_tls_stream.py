@@ -17,11 +17,11 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, DrawwellError, PermissionRefused, Starved
 from drawwell.links.tls import TlsLink
 from drawwell.ports import Peer
-from drawwell.testing.certificates import PaperAuthority
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
 from drawwell.testing.waiting import until
 from drawwell.wire.contexts import client_context, server_context
+from support.certificates import PaperAuthority
+from support.fake_broker import FakeBroker
+from support.serving import serving
 
 PATIENCE_S = 20.0
 """How long a test waits before it calls a thing hung; nothing is asserted about it."""

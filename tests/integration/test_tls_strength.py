@@ -12,10 +12,10 @@ from drawwell.errors import LinkUnavailable
 from drawwell.host.openssl import offered
 from drawwell.roles.make_links_and_sinks import tls_link
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.certificates import PaperAuthority
-from drawwell.testing.station import Site, own_address, running
 from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.frames import Draw, Hello, Welcome
+from support.certificates import PaperAuthority
+from support.station import Site, own_address, running
 
 ASKED = Hello((1,), "openssl").encode() + Draw(1, 32, DrawClass.FULL).encode()
 WEAK, STRONG, OTHER = "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"

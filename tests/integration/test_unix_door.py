@@ -15,11 +15,11 @@ from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import ConfigError, DrawRefused, LinkUnavailable, PermissionRefused, Starved, UsageError
 from drawwell.links.unix import UnixLink
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
 from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
 from drawwell.wire.limits import MAX_OPEN_REQUESTS
 from drawwell.wire.parser import FrameParser
+from support.fake_broker import FakeBroker
+from support.serving import serving
 
 ANY = {kind.TYPE: kind for kind in (Welcome, Granted, Refusal, Result, Bye)}
 PATIENCE_S = 20.0

@@ -14,13 +14,13 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, PermissionRefused, QuotaExceeded
 from drawwell.onerng.replies import ReplyParser, VersionReply
 from drawwell.onerng.usb import virtual_id
-from drawwell.testing.fake_broker import FakeBroker
-from drawwell.testing.serving import serving
-from drawwell.testing.usb_guest import UsbGuest, bulk_packet, packet
 from drawwell.testing.waiting import until
-from drawwell.testing.workbench import UNLIMITED, Workbench
 from drawwell.wire import usbredir as redir
 from drawwell.wire.usb_device import BULK_IN, BULK_OUT
+from support.fake_broker import FakeBroker
+from support.serving import serving
+from support.usb_guest import UsbGuest, bulk_packet, packet
+from support.workbench import UNLIMITED, Workbench
 
 PATIENCE_S = 20.0
 FULL = DrawClass.FULL

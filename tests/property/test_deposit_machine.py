@@ -9,10 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from drawwell.broker.remote_sources import RemoteSources
 from drawwell.errors import RemoteProtocolError, Starved
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
-from drawwell.testing.workbench import Workbench
 from drawwell.wire.deposit import Depositor, Depository, Stage
 from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus
 from drawwell.wire.frames import Frame
+from support.workbench import Workbench
 
 CAPACITY = 512
 HEALTHY = SourceReport(

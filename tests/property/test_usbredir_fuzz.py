@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.errors import RemoteProtocolError
-from drawwell.testing.usb_guest import bulk_packet, control_packet, packet
 from drawwell.wire import usbredir as redir
 from drawwell.wire.usb_device import BULK_IN, BULK_OUT, UsbIdentity
 from drawwell.wire.usb_host import MAX_WAITING, UsbHost
+from support.usb_guest import bulk_packet, control_packet, packet
 
 IDENTITY = UsbIdentity(0x1D50, 0x6086, 9, "a", "b", "c")
 IDS = st.integers(0, 2**64 - 1)

@@ -10,8 +10,8 @@ from drawwell.broker.broker import Rules
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import Refused, Starved
 from drawwell.testing.virtual_time import run_virtually
-from drawwell.testing.workbench import UNLIMITED, Workbench
 from drawwell.units import Allowance
+from support.workbench import UNLIMITED, Workbench
 
 SUPPLY_BYTES_PER_S = 38_400
 """About what a OneRNG gives after conditioning."""

@@ -14,7 +14,7 @@ from drawwell.testing import sick
 from drawwell.testing.scripted import RATE, ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.waiting import until
-from drawwell.testing.workbench import Workbench, conditioned
+from support.workbench import Workbench, conditioned
 
 
 class Pair:

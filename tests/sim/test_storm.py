@@ -16,8 +16,8 @@ from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.waiting import until
-from drawwell.testing.workbench import Disk, Workbench
 from drawwell.units import Allowance
+from support.workbench import Disk, Workbench
 
 BOTH = frozenset(DrawClass)
 TERMS = {

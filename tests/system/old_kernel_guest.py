@@ -18,11 +18,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # it starts without pytest
+
 from drawwell.host.kernel import kernel_facts
 from drawwell.sinks.kernel import RNDADDENTROPY, RNDRESEEDCRNG
-from drawwell.testing.daemon import Daemon, command
-from drawwell.testing.old_kernel import SEEN
 from drawwell.testing.waiting import wait_until
+from support.daemon import Daemon, command
+from support.old_kernel import SEEN
 
 RUN = Path("/run")
 CONFIG, LOG, FED = RUN / "drawwell.toml", RUN / "log", RUN / "fed"

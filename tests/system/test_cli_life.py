@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.testing.daemon import Daemon, command
+from support.daemon import Daemon, command
 
 
 @pytest.fixture

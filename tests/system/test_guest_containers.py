@@ -15,9 +15,9 @@ import pytest
 from drawwell.errors import GuestUnavailable
 from drawwell.guests.docker.engine import Containers
 from drawwell.guests.model import Attachment, Guest, GuestKind
-from drawwell.testing.daemon import Daemon, StickThread, command
 from drawwell.testing.waiting import wait_until
 from lab.borrowed import drawwell, make_root, no_cgroup_left, our_folders, system_folders
+from support.daemon import Daemon, StickThread, command
 
 pytestmark = [
     pytest.mark.root,

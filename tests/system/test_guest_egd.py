@@ -17,12 +17,12 @@ from drawwell.broker.broker import LocalBroker
 from drawwell.doors.qemu_egd.connection import AHEAD_REQUESTS
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.daemon import Daemon, StickThread
-from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 from lab.cache import or_skip
 from lab.guest import QemuGuest
 from lab.initramfs import Image, tiny
+from support.daemon import Daemon, StickThread
+from support.station import Site, running
 
 VM = {"name": "vm1", "kind": "qemu", "via": "virtio"}
 BLOCK_BYTES = 64

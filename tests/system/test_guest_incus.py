@@ -18,9 +18,9 @@ import pytest
 from drawwell.errors import GuestUnavailable, UsageError
 from drawwell.guests.incus import Incus
 from drawwell.guests.model import Attachment, Guest, GuestKind
-from drawwell.testing.daemon import Daemon, StickThread, command
 from drawwell.testing.waiting import wait_until
 from lab.borrowed import make_root, no_cgroup_left, system_folders
+from support.daemon import Daemon, StickThread, command
 
 INCUSD = next(
     filter(os.path.exists, ("/usr/libexec/incus/incusd", "/usr/bin/incusd", "/opt/incus/bin/incusd")), None

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.testing.daemon import Daemon, StickThread, command
 from lab.cache import or_skip
 from lab.guest import QemuGuest
 from lab.host_programs import host_programs
 from lab.initramfs import tiny
+from support.daemon import Daemon, StickThread, command
 
 KEYS_S = 900.0
 """An emulated processor looks for the primes of RSA-4096 in 5 to 60 s, and a loaded machine is slow."""

@@ -15,13 +15,13 @@ import pytest
 from drawwell.errors import GuestUnavailable
 from drawwell.guests.libvirt import Libvirt, connect
 from drawwell.guests.model import ATTACHMENTS, Attachment, Guest, GuestKind
-from drawwell.testing.daemon import Daemon, StickThread, command
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.console import Console
 from lab.guest import BOOT_S
 from lab.libvirt_bindings import bindings
 from lab.libvirtd import Libvirtd, agent_image
+from support.daemon import Daemon, StickThread, command
 
 pytestmark = [
     pytest.mark.slow,

@@ -14,9 +14,9 @@ import pytest
 from drawwell.guests.inside.probes import read_stick
 from drawwell.guests.lxc import Lxc
 from drawwell.guests.model import Attachment, Guest, GuestCommandResult, GuestKind
-from drawwell.testing.daemon import Daemon, StickThread, command
 from drawwell.testing.waiting import wait_until
 from lab.borrowed import drawwell, make_root, no_cgroup_left, our_folders, system_folders
+from support.daemon import Daemon, StickThread, command
 
 pytestmark = [
     pytest.mark.root,

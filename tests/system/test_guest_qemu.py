@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from drawwell.testing.daemon import Daemon, StickThread, command
 from lab.cache import or_skip
 from lab.guest import QemuGuest
 from lab.host_programs import host_programs
 from lab.initramfs import Image, tiny
 from lab.qemu_ga import DEVICE, INIT, MODULES, agent_files
+from support.daemon import Daemon, StickThread, command
 
 NAME = f"vm{os.getpid()}"
 """Machines are found by their names, and other tests may run beside."""

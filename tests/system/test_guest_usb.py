@@ -24,13 +24,13 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.onerng.usb import virtual_id
 from drawwell.onerng.verify import SIMULATOR, verify_dump
 from drawwell.reports import Firmware
-from drawwell.testing.serving import serving
-from drawwell.testing.workbench import Workbench
 from lab.cache import or_skip
 from lab.debian import debian
 from lab.guest import QemuGuest
 from lab.initramfs import tiny
 from lab.snapshot import Snapshot, snapshot
+from support.serving import serving
+from support.workbench import Workbench
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 USB = (

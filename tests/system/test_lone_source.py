@@ -11,8 +11,8 @@ import pytest
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError
 from drawwell.links.unix import UnixLink
-from drawwell.testing.daemon import Daemon, StickThread, command
 from drawwell.testing.waiting import wait_until
+from support.daemon import Daemon, StickThread, command
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from drawwell.testing.daemon import StickThread
-from drawwell.testing.machines import Machine
+from support.daemon import StickThread
+from support.machines import Machine
 
 ROOT = Path(__file__).parents[2]
 SSHD = shutil.which("sshd", path="/usr/sbin:/sbin:" + os.defpath)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from drawwell.testing.old_kernel import NoGuest, boot, guest_kernel, unpacked
+from support.old_kernel import NoGuest, boot, guest_kernel, unpacked
 
 HERE = Path(__file__).parent
 GUEST = HERE / "old_kernel_guest.py"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.testing.daemon import StickThread
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.installed import UNIT, install, pass_through, ready
 from lab.package import newer
 from lab.roots import Root, chroot, container
+from support.daemon import StickThread
 
 NOISE = """[[source]]
 name = "noise"

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from drawwell.testing.daemon import StickThread
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.installed import UNIT, install, pass_through, ready, shown, status
 from lab.package import newer
 from lab.roots import Root, container
+from support.daemon import StickThread
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from drawwell.host.kernel import kernel_facts
-from drawwell.testing.daemon import Daemon, StickThread, command, environment
 from drawwell.testing.waiting import wait_until
+from support.daemon import Daemon, StickThread, command, environment
 
 HWRNG = "/dev/hwrng"
 needs_root = pytest.mark.skipif(

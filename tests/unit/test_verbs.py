@@ -1,4 +1,4 @@
-"""The table of control verbs: what it lets through to a handler, and that each verb has one."""
+"""What the table of control verbs passes on to a handler."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ JSON = st.recursive(
 @pytest.mark.parametrize("verb", CONTROL_VERBS)
 @given(data=st.data())
 def test_a_handler_gets_every_argument_and_no_other(verb: str, data: st.DataObject) -> None:
-    """Whatever JSON comes in, a handler is called with all arguments of its verb, or not at all."""
+    """A handler is called with all arguments of its verb, or not at all."""
     entry = CONTROL_VERBS[verb]
     names = st.sampled_from([*entry.arguments, "unknown"]) | st.text()
     sent = data.draw(st.dictionaries(names, JSON))
@@ -46,7 +46,7 @@ def test_an_unknown_argument_is_refused(verb: str) -> None:
 )
 @pytest.mark.parametrize("value", [None, "", 7, [], {}, True])
 def test_a_required_argument_is_text(verb: str, argument: str, value: object) -> None:
-    """A required argument that is absent, empty or no text is refused by its name."""
+    """A required argument that is absent, empty or not text is refused."""
     entry = CONTROL_VERBS[verb]
     good = {name: "x" for name, each in entry.arguments.items() if each.required}
     with pytest.raises(UsageError, match=f"{verb}: {argument} must be text"):

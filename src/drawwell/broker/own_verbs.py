@@ -27,7 +27,7 @@ class OwnVerbs:
         return as_json(self._broker.report())
 
     def _own_status(self, name: str) -> dict[str, Any]:
-        """What one consumer may know: itself, and whether the broker is ready. It may ask often, so no more is made."""
+        """Report one consumer, and whether the broker is ready."""
         why, own = self._broker.not_ready_because(), self._broker.consumer_report(name)
         return {
             "name": self._broker.rules.name,

@@ -1,4 +1,4 @@
-"""The drivers of noise sources, one entry each: how one is made, its settings and defaults, and what doctor says."""
+"""The drivers of noise sources, one entry each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ _LOAD: Final = (
 class DriverKind:
     """A driver.
 
-    `module` has a function ``make(section)``, imported only where a source runs (law 10). `settings` are those
-    of [[source]] that only some drivers have, and `required` those that must be given. `min_entropy` is the
-    default claim, 0 for none. `usb` has the devices that it reads, by vendor:product as the makers' udev rules have
-    them, and `found_min_entropy` is claimed for one that is read without a [[source]]. `when_off` and
-    `without_node` are doctor's hints.
+    `module` has a function ``make(section)``; it is imported only where a source runs
+    (law 10). `settings` are those of [[source]] that only some drivers have, and `required`
+    must be given. `min_entropy` is the default claim, 0 for none. `usb` has the devices it
+    reads, by vendor:product as in the makers' udev rules; `found_min_entropy` is claimed for
+    one that is read without a [[source]]. `when_off` and `without_node` are doctor's hints.
     """
 
     module: str
@@ -41,8 +41,7 @@ DRIVERS: Final = {
         "a OneRNG",
         ("path", "mode", "verify_firmware", "firmware_key"),
         path="auto",
-        # of cmd1, until the owner has assessed the stick; its documented bias gives 6.9 and more
-        min_entropy=6.0,
+        min_entropy=6.0,  # of cmd1, until it is assessed; its documented bias gives 6.9 and more
         one_bit_samples=True,  # packed by the byte: the claim holds for every bit
         usb={"1d50:6086": "OneRNG"},
         without_node=_LOAD.format("cdc_acm"),
@@ -75,7 +74,7 @@ DRIVERS: Final = {
             **{f"3975:000{number}": "SwiftRNG" for number in range(1, 5)},
             "20df:0001": "Entropy Key",
         },
-        when_off="Start its program by hand, and look at what it says.",
+        when_off="Start its program by hand, and look at its output.",
         without_node='Its own program reads it: add a [[source]] with driver = "exec" and that as its command.',
     ),
     "replay": DriverKind(
@@ -105,7 +104,7 @@ def reads() -> str:
 
 
 def defaults(setting: str, of: Callable[[DriverKind], str]) -> str:
-    """List the defaults of a setting: ``6.0 for onerng and replay, must be given for exec``."""
+    """List a setting's defaults by driver: ``6.0 for onerng and replay``."""
     drivers: dict[str, list[str]] = {}
     for name in ONLY_FOR.get(setting, DRIVERS):
         drivers.setdefault(of(DRIVERS[name]) or "must be given", []).append(name)

@@ -8,7 +8,7 @@ from drawwell.onerng.verify import VENDOR, Signer
 
 
 def firmware_signer(section: SourceSection) -> Signer:
-    """Return whose signature its firmware must bear.
+    """Return the signer that a source's firmware must have.
 
     Raises:
         ConfigError: the file of the key cannot be read, or holds none.

@@ -14,8 +14,8 @@ from drawwell.errors import PermissionRefused, Refused, SourceError
 from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
-from drawwell.testing.workbench import UNLIMITED, Workbench
 from drawwell.units import Allowance
+from support.workbench import UNLIMITED, Workbench
 
 FULL = DrawClass.FULL
 DAY_S = 86_400.0

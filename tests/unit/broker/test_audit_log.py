@@ -13,7 +13,7 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, NoHealthySource, PermissionRefused
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
-from drawwell.testing.workbench import Workbench
+from support.workbench import Workbench
 
 FULL, DRBG = DrawClass.FULL, DrawClass.DRBG
 

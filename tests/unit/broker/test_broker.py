@@ -24,8 +24,8 @@ from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.waiting import until
-from drawwell.testing.workbench import UNLIMITED, Disk, Workbench
 from drawwell.units import Allowance
+from support.workbench import UNLIMITED, Disk, Workbench
 
 FULL, DRBG = DrawClass.FULL, DrawClass.DRBG
 BOTH = frozenset(DrawClass)

@@ -10,7 +10,7 @@ from drawwell.broker.own_verbs import OwnVerbs
 from drawwell.errors import PermissionRefused, SourceUnavailable, UsageError
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
-from drawwell.testing.workbench import UNLIMITED, Workbench
+from support.workbench import UNLIMITED, Workbench
 
 
 async def _answered(principal: Principal, **_arguments: object) -> dict:

@@ -1,4 +1,4 @@
-"""The table of drivers holds for what the rest of the program does with a driver."""
+"""The table of drivers agrees with the drivers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,20 +17,20 @@ SECTION = SourceSection(name="a", path="/dev/null", command=("true",), min_entro
 
 @pytest.mark.parametrize("name", DRIVERS)
 def test_a_driver_is_made_under_its_name(name: str) -> None:
-    """The module of an entry makes a driver that calls itself what the configuration calls it."""
+    """The module of an entry makes a driver of the same name."""
     driver, claim = make_driver(replace(SECTION, driver=name))
     assert (driver.identity.kind, driver.identity.name) == (name, "a")
     assert (claim.min_entropy, claim.bits) == (1.0, DRIVERS[name].one_bit_samples)
 
 
 def test_the_settings_of_drivers_are_settings() -> None:
-    """An entry names no setting that [[source]] does not have, and requires none that it does not take."""
+    """An entry has settings of [[source]] only, and requires some of its own."""
     assert ONLY_FOR.keys() <= SETTINGS
     assert all(set(kind.required) <= set(kind.settings) for kind in DRIVERS.values())
 
 
 def test_a_device_has_one_driver() -> None:
-    """No two drivers read the same device, and each says what to do when one has no node."""
+    """No two drivers read the same device; each has a hint for a missing node."""
     assert len(DEVICES) == sum(len(kind.usb) for kind in DRIVERS.values())
     assert DRIVER_OF.keys() == set(DEVICES.values())
     assert all(kind.without_node for kind in DRIVERS.values() if kind.usb)

@@ -9,10 +9,10 @@ from drawwell.doors.session import MAX_OWED_BYTES, BrokerSession
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import Starved
 from drawwell.ports import Peer
-from drawwell.testing.fake_broker import FakeBroker
 from drawwell.wire.frames import Frame
 from drawwell.wire.limits import MAX_DRAW_BYTES
 from drawwell.wire.session import ClientSession, State
+from support.fake_broker import FakeBroker
 
 FULL = DrawClass.FULL
 

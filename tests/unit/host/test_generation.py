@@ -11,7 +11,7 @@ from drawwell.host.generation import logs_copy, tells_of_copy
 from drawwell.reports import SourceState
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
-from drawwell.testing.workbench import Workbench
+from support.workbench import Workbench
 
 UEVENT = b"change@/devices/platform/VMGENCTR:00\0ACTION=change\0SUBSYSTEM=platform\0NEW_VMGENID=1\0SEQNUM=7\0"
 RECORD = b"5,342,1274311,-;random: crng reseeded due to virtual machine fork\n"

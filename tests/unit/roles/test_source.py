@@ -20,7 +20,7 @@ from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.waiting import until
-from drawwell.testing.workbench import Workbench, conditioned
+from support.workbench import Workbench, conditioned
 
 GONE = SourceUnavailable("it was unplugged", hint="Plug it in again.")
 SMALL = 4096

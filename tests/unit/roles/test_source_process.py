@@ -10,7 +10,7 @@ from drawwell.roles.source_process import LoneSource, SourceStatusLine
 from drawwell.service.systemd import Manager
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
-from drawwell.testing.workbench import CLAIM
+from support.workbench import CLAIM
 
 REPORT = SourceReport(
     SourceIdentity("stick", "onerng", "/dev/stick"), SourceState.HEALTHY, False, 1, 0, 0, 0, 0, 0, 0.0, 0, 0, "",

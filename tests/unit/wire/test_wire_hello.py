@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.errors import RemoteProtocolError
-from drawwell.testing.certificates import PaperAuthority
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.hello import GROUP_NAMES, X25519MLKEM768, chosen_group, group_name, offered_groups
 from drawwell.wire.tls import TlsLayer, TlsState
+from support.certificates import PaperAuthority
 
 
 def talk(server: TlsLayer, client: TlsLayer, *, piece: int) -> None:
@@ -80,7 +80,7 @@ def test_aes_128_is_closed_at_both_ends(tmp_path: Path, weak: str) -> None:
     script = f"""
 import sys
 from drawwell.errors import RemoteProtocolError
-from drawwell.testing.certificates import PaperAuthority
+from support.certificates import PaperAuthority
 from drawwell.wire import tls
 from drawwell.wire.contexts import client_context, server_context
 from pathlib import Path

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from drawwell.errors import AuthenticationFailed, ConfigError, LocalProtocolError, RemoteProtocolError
-from drawwell.testing.certificates import PaperAuthority
 from drawwell.wire import limits
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.tls import TlsLayer, TlsState
+from support.certificates import PaperAuthority
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ class Machine:
             self.name,
         ]
         self._first = subprocess.Popen(words, stdout=subprocess.PIPE)
-        assert self._first.stdout  # noqa: S101 - it is a pipe
+        assert self._first.stdout
         with self._first.stdout as pipe:
             said = pipe.readline()
         if said != b"ready\n":

@@ -45,9 +45,9 @@ class FakeBroker:
         n_bytes: int,
         draw_class: DrawClass,
         *,
-        prediction_resistance: bool = False,  # noqa: ARG002 - the port's signature
+        prediction_resistance: bool = False,
         receipt: bool = False,
-        patience_s: float = 0.0,  # noqa: ARG002 - the port's signature
+        patience_s: float = 0.0,
     ) -> Grant:
         """Grant (Broker)."""
         await self._wait()
