@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from drawwell.authorisation import Principal, Role
 from drawwell.entropy.blocks import DrawClass, FullEntropy, Grant, NoiseOrigin, RawBlock, TestedBlock
-from drawwell.reports import SinkReport, SourceIdentity, SourceReport
+from drawwell.reports import Evidence, SinkReport, SourceIdentity, SourceReport
 
 
 class NoiseSource(Protocol):
@@ -109,8 +109,8 @@ class Source(Protocol):
         """Its name in reports and receipts."""
 
     @property
-    def genuine(self) -> bool:
-        """Does it stand for real noise, so that a kernel may be credited?"""
+    def evidence(self) -> Evidence:
+        """What vouches for its bytes."""
 
     @property
     def healthy(self) -> bool:

@@ -5,7 +5,7 @@ Field names are the JSON names. Sizes are bytes, entropy is bits, times are seco
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 class Report:
@@ -33,6 +33,20 @@ class Firmware(StrEnum):
     NOT_APPLICABLE = "no firmware to verify"
 
 
+class Evidence(StrEnum):
+    """What vouches for bytes, the strongest first; what each is credited stands in entropy/credit.py."""
+
+    DEVICE = "noise device"
+    UNVOUCHED = "unvouched"
+    """They came through a FIFO, a program, a link, a host's virtual device: what was done to them is not known."""
+    NO_NOISE = "no noise"
+    """They are simulated, replayed, or a generator's."""
+
+
+RAW_NOISE: Final = "raw noise"
+CONDITIONED: Final = "after the maker's conditioning"
+
+
 @dataclass(frozen=True, slots=True)
 class SourceIdentity(Report):
     """Who a source is.
@@ -50,7 +64,7 @@ class SourceIdentity(Report):
     simulated: bool = False
     firmware: Firmware = Firmware.NOT_APPLICABLE
     firmware_detail: str = ""
-    noise: str = "raw noise"
+    noise: str = RAW_NOISE
     hardware_id: str = ""
     """The device's own 128-bit ID where it has one (V3 OneRNG), 32 hexadecimal digits."""
 
@@ -58,11 +72,6 @@ class SourceIdentity(Report):
         """Return whether two names stand for one device."""
         same_id = bool(self.hardware_id) and self.hardware_id == other.hardware_id
         return same_id or (self.stable_name or self.path) == (other.stable_name or other.path)
-
-    @property
-    def genuine(self) -> bool:
-        """Is it real noise, neither simulated nor replayed nor somebody's generator?"""
-        return not self.simulated and not self.noise.endswith("not a noise source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +181,8 @@ class LinkReport(Report):
     not_ready_because: str
     draws: int
     drawn_bytes: int
-    genuine: bool = False
-    """Never: what came over a link earns no kernel's credit by itself."""
+    evidence: Evidence = Evidence.UNVOUCHED
+    """Always this: a link does not see the sources behind it."""
     upstreams: tuple[UpstreamReport, ...] = ()
     notes: tuple[str, ...] = ()
 

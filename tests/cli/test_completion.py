@@ -9,6 +9,7 @@ import pytest
 from drawwell.cli import build_parser
 from drawwell.cli.command_tree import command_tree
 from drawwell.cli.completion import SHELLS, script_for
+from drawwell.testing.waiting import DEADLINE_S
 
 TREE = command_tree(build_parser())
 SCRIPTS = {shell: script_for(shell) for shell in SHELLS}
@@ -91,7 +92,9 @@ def test_zsh_offers_what_fits(tmp_path: Path) -> None:
         pytest.skip("zsh is not installed here")
     (tmp_path / "_drawwell").write_text(SCRIPTS["zsh"])
     command = ["zsh", "-f", "-c", ZSH]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=2 * DEADLINE_S, check=True
+    )
     assert "sample" in done.stdout
 
 
@@ -110,5 +113,5 @@ def test_fish_offers_what_fits(tmp_path: Path, line: str, expected: set[str]) ->
     script = tmp_path / "drawwell.fish"
     script.write_text(SCRIPTS["fish"])
     command = ["fish", "--no-config", "-c", f"source {script}; complete -C '{line}'"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * DEADLINE_S, check=True)
     assert {each.partition("\t")[0] for each in done.stdout.splitlines()} == expected

@@ -27,7 +27,6 @@ SETTINGS = [
 READ_AS = {
     "low_mark": "low_mark_bytes",
     "high_mark": "high_mark_bytes",
-    "credit": "kernel_credit",
     "user": "uid",
     "url": "address",
 }

@@ -53,7 +53,7 @@ def test_bounds_are_those_of_the_code() -> None:
     for words in (
         f"1 to {MAX_DRAW_BYTES};",
         f"at most {MAX_PATIENCE_MS // 1000};",
-        f"body over {MAX_BODY_BYTES} bytes, head over {MAX_HEAD_BYTES}",
+        f"(no chunks), body over {MAX_BODY_BYTES} bytes, head over {MAX_HEAD_BYTES}",
         f"{limits.max_sessions_each} for each consumer",
         f"within {limits.handshake_deadline_s:.0f} s of connecting",
         f"within {limits.frame_deadline_s:.0f} s of its first byte",

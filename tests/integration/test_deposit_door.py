@@ -18,7 +18,7 @@ from drawwell.doors.deposit import LIMITS, DepositDoor
 from drawwell.doors.door import Limits
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import NoHealthySource, SourceRejected, SourceUnavailable, Starved, UsageError
-from drawwell.reports import SourceIdentity, SourceReport, SourceState
+from drawwell.reports import Evidence, SourceIdentity, SourceReport, SourceState
 from drawwell.roles.source_process import LoneSource
 from drawwell.service.systemd import Manager
 from drawwell.simulator.pty import PtyDevice
@@ -107,7 +107,7 @@ def test_what_a_source_conditions_is_what_its_broker_serves(folder) -> None:
             assert ledger.balanced
             assert ledger.conditioned_bits == source.role.report().conditioned_bits
             assert remote.supply_bytes_per_s == pytest.approx(source.role.supply_bytes_per_s)
-            assert not remote.genuine
+            assert remote.evidence is Evidence.NO_NOISE
             grant = await well.broker.draw("web01", 32, DrawClass.DRBG, receipt=True, patience_s=5)
             assert [(s.name, s.kind, s.state) for s in read_receipt(grant.receipt).sources] == [
                 ("stick", "scripted", "healthy")
@@ -376,14 +376,14 @@ def test_one_that_was_no_real_noise_earns_no_credit_afterwards(folder) -> None:
         async with Well(folder / "s").open() as well:
             async with depositing(folder / "s", ScriptedSource("liar")):
                 await well.here("liar")
-                assert not well.broker.genuine
+                assert well.broker.evidence is Evidence.NO_NOISE
             await until(lambda: not well.broker.sources["liar"].present, "it is gone")
-            assert not well.broker.genuine
+            assert well.broker.evidence is Evidence.NO_NOISE
             liar = await Liar.at(folder / "s")
             await well.here("liar")
-            assert well.broker.sources["liar"].genuine
-            assert not well.broker.genuine
-            assert any("no kernel is credited" in note for note in well.broker.report().notes)
+            assert well.broker.sources["liar"].evidence is Evidence.DEVICE
+            assert well.broker.evidence is Evidence.NO_NOISE
+            assert any("decide a kernel's credit" in note for note in well.broker.report().notes)
             liar.writer.close()
 
     asyncio.run(run())
@@ -407,7 +407,7 @@ def test_there_is_room_for_as_many_as_a_receipt_can_name(folder) -> None:
         come("one-more")
         assert "s7" not in well.broker.sources
         assert "s9" in well.broker.sources
-        assert not well.broker.genuine, "it was no real noise, and it is not forgotten"
+        assert well.broker.evidence is Evidence.NO_NOISE, "it was no real noise, and it is not forgotten"
 
     asyncio.run(run())
 

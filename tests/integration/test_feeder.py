@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import struct
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused
 from drawwell.host.kernel import KernelFacts
 from drawwell.links.unix import UnixLink
-from drawwell.roles.kernel_process import Feeder, GenuineCheckedUpstream, believed, read_report
+from drawwell.reports import Evidence
+from drawwell.roles.kernel_process import EvidenceCheckedUpstream, Feeder, believed, read_report
 from drawwell.roles.link_process import LinkProcess
 from drawwell.service.systemd import Manager
 from drawwell.sinks.kernel import RNDADDENTROPY, KernelSink
@@ -86,7 +88,14 @@ async def fed_once(config: Config) -> tuple[int, int]:
 
 @pytest.mark.parametrize(
     ("answer", "credit"),
-    [({"genuine": True}, 256), ({"genuine": False}, 0), ({}, 0), ({"genuine": "yes"}, 0)],
+    [
+        ({"evidence": "noise device"}, 256),
+        ({"evidence": "unvouched"}, 0),
+        ({"evidence": "no noise"}, 0),
+        ({}, 0),
+        ({"evidence": True}, 0),
+        ({"genuine": True}, 0),
+    ],
 )
 def test_only_what_the_broker_vouches_for_is_credited(folder: Path, answer: dict, credit: int) -> None:
     """A pool is filled with its 256 bits if it says that all its sources are real hardware, and nothing otherwise."""
@@ -113,20 +122,20 @@ class Restarted(UnixLink):
 def test_a_broker_that_was_started_again_vouches_for_nothing_that_came_before(folder: Path) -> None:
     """What was drawn in one session is not credited by what is said in another."""
     broker = FakeBroker()
-    broker.results["status"] = {"genuine": True}
+    broker.results["status"] = {"evidence": "noise device"}
     path = str(folder / "draw.sock")
 
-    async def run() -> list[bool]:
+    async def run() -> list[Evidence]:
         vouched = []
         async with serving(UnixDoor(path, broker, lambda *_: "kernel")):
             for link in (UnixLink(path), Restarted(path)):
-                upstream = GenuineCheckedUpstream(link)
+                upstream = EvidenceCheckedUpstream(link)
                 await upstream.draw(64, DrawClass.FULL)
-                vouched.append(upstream.genuine)
+                vouched.append(upstream.evidence)
                 await upstream.aclose()
         return vouched
 
-    assert asyncio.run(run()) == [True, False]
+    assert asyncio.run(run()) == [Evidence.DEVICE, Evidence.NO_NOISE]
 
 
 @pytest.mark.parametrize(("setting", "credit"), [("", 0), ("credit = 2.0", 128)])
@@ -137,7 +146,7 @@ def test_what_came_over_a_link_is_credited_by_the_operators_word_alone(
     config = configured(folder, f'{setting}\n[[upstream]]\nurl = "unix:///nowhere.sock"')
     (folder / "run").mkdir()
     broker = FakeBroker()
-    broker.results["status"] = {"genuine": True}
+    broker.results["status"] = {"evidence": "noise device"}
 
     async def run() -> tuple[int, int]:
         async with serving(UnixDoor(config.broker.link_socket, broker, lambda *_: "kernel")):
@@ -187,7 +196,7 @@ def test_it_says_what_it_did_where_everybody_may_read_it(folder: Path) -> None:
     config = configured(folder)
     (folder / "run").mkdir()
     broker = FakeBroker()
-    broker.results["status"] = {"genuine": True}
+    broker.results["status"] = {"evidence": "noise device"}
     kernel = Kernel()
     path = config.broker.feed_report
 
@@ -230,6 +239,33 @@ def test_a_simulated_stick_earns_no_credit_over_the_socket(folder: Path) -> None
 
     with StickThread(folder / "stick", seed=1, rate=0):
         assert asyncio.run(run()) == (0, 64)
+
+
+@pytest.mark.parametrize(("setting", "credit"), [("", 0), ("[kernel]\ncredit = 2.0", 128)])
+@pytest.mark.parametrize("driver", ["exec", "chardev"])
+def test_a_program_and_a_fifo_earn_what_is_written_and_nothing_else(
+    folder: Path, driver: str, setting: str, credit: int
+) -> None:
+    """Simulated, replayed and network bytes come by them as well, and nothing tells one from another."""
+    fifo = folder / "fifo"
+    os.mkfifo(fifo)
+    settings = {"exec": 'command = ["cat", "/dev/urandom"]', "chardev": f'path = "{fifo}"'}[driver]
+    site = Site(
+        folder, sticks=(), more=f'[[source]]\ndriver = "{driver}"\n{settings}\nmin_entropy = 6.0\n{setting}'
+    )
+
+    async def run() -> tuple[int, int]:
+        async with running(site):
+            await site.until_healthy(1, share=0.01)
+            return await fed_once(load(str(site.path)))
+
+    with contextlib.ExitStack() as stack:
+        if driver == "chardev":
+            end = os.open(fifo, os.O_RDWR)
+            stack.callback(os.close, end)
+            writer = stack.enter_context(subprocess.Popen(["cat", "/dev/urandom"], stdout=end))
+            stack.callback(writer.kill)
+        assert asyncio.run(run()) == (credit, 64)
 
 
 @pytest.mark.slow

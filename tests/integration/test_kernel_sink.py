@@ -60,7 +60,7 @@ def test_a_feed_is_credit_size_and_bytes():
     """struct rand_pool_info, as random(4) has it."""
     kernel = Kernel()
 
-    report = fed(kernel, credit_bits_per_byte=2.0)
+    report = fed(kernel, credit=lambda: 2.0)
 
     assert kernel.feeds == [(128, 64, grant().data)]
     assert (report.delivered_bytes, report.credited_bits, report.deliveries) == (64, 128, 1)
@@ -75,10 +75,10 @@ def test_no_credit_is_given_by_default():
 
 
 def test_what_is_no_noise_is_mixed_in_and_credited_nothing():
-    """Asked at each feed: while a source is simulated its bytes earn nothing, whatever the credit is set to."""
-    kernel, earns = Kernel(), iter([False, True, False])
+    """The credit is asked for at each feed, and falls to nothing while a source is simulated."""
+    kernel, earned = Kernel(), iter([0.0, 8.0, 0.0])
 
-    report = fed(kernel, LARGE, sizes=(64, 64, 64), credit_bits_per_byte=8.0, earns=lambda: next(earns))
+    report = fed(kernel, LARGE, sizes=(64, 64, 64), credit=lambda: next(earned))
 
     assert [credit for credit, *_ in kernel.feeds] == [0, 512, 0]
     assert (report.credited_bits, report.delivered_bytes) == (512, 192)
@@ -91,7 +91,7 @@ def test_credit_is_rounded_down_and_at_most_the_small_pool(size, credit, bits):
     """Never more than was earned, and in one call never more than 256 bits."""
     kernel = Kernel()
 
-    fed(kernel, sizes=(size,), credit_bits_per_byte=credit)
+    fed(kernel, sizes=(size,), credit=lambda: credit)
 
     assert kernel.feeds[0][0] == bits
 
@@ -100,7 +100,7 @@ def test_the_large_pool_is_credited_what_was_earned():
     """4,096 bits take 64 bytes in full."""
     kernel = Kernel()
 
-    fed(kernel, LARGE, credit_bits_per_byte=8.0)
+    fed(kernel, LARGE, credit=lambda: 8.0)
 
     assert kernel.feeds[0][0] == 512
 
@@ -154,18 +154,11 @@ def test_a_missing_device_is_a_refusal():
         asyncio.run(run())
 
 
-@pytest.mark.parametrize("credit", [-0.1, 8.1])
-def test_a_credit_beyond_eight_bits_is_our_mistake(credit):
-    """The configuration checks it; here it cannot be made."""
-    with pytest.raises(ValueError, match="0 to 8 bits"):
-        KernelSink(credit)
-
-
 def waits(facts: KernelFacts, *, fed_before: bool, credit: float = 8.0, device: str = "/dev/null") -> bool:
     """Does the sink wait for its interval of an hour, rather than return at once?"""
 
     async def run():
-        sink = KernelSink(credit, 3600, device=device, ioctl=Kernel(), facts=lambda: facts)
+        sink = KernelSink(lambda: credit, 3600, device=device, ioctl=Kernel(), facts=lambda: facts)
         if fed_before:
             await sink.deliver(grant())
         try:
@@ -240,7 +233,7 @@ def test_a_large_pool_that_begins_to_ask_is_fed(pool_device):
     fill(fd)
 
     async def run():
-        sink = KernelSink(8.0, 3600, device=path, ioctl=Kernel(), facts=lambda: LARGE)
+        sink = KernelSink(lambda: 8.0, 3600, device=path, ioctl=Kernel(), facts=lambda: LARGE)
         await sink.deliver(grant())
         asyncio.get_running_loop().call_soon(os.read, fd, 65536)
         async with asyncio.timeout(30):

@@ -6,13 +6,15 @@ import resource
 import pytest
 
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import StateUnavailable
+from drawwell.errors import AuthenticationFailed, LinkUnavailable, StateUnavailable
+from drawwell.links.unix import UnixLink
 from drawwell.simulator.pty import PtyDevice
 from support.daemon import Daemon, command
 from support.station import Site
 
 pytestmark = pytest.mark.slow
 
+GUEST = {"name": "box", "kind": "lxc", "via": "socket"}
 FREE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
@@ -47,3 +49,41 @@ def test_while_the_state_cannot_be_written_nothing_limited_is_served_and_then_al
                 await link.aclose()
 
     asyncio.run(run())
+
+
+def test_a_revocation_holds_on_a_full_disk_and_is_written_later(folder) -> None:
+    """Consumer and guest are cut off at once; a restart before the write is announced as a risk."""
+    site = Site(folder)
+
+    async def run() -> None:
+        async with PtyDevice(folder / "stick", seed=1, rate=0):
+            with Daemon("broker", config=site.path, log=folder / "log") as daemon:
+                await site.until_healthy()
+                link = site.link(await site.enrol("bad"))
+                await site.enrol("good")
+                guest = UnixLink((await site.ask("guest.add", GUEST))["socket"])
+                for each in (link, guest):
+                    await each.draw(8, DrawClass.FULL)
+                resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+                for verb, name in (("consumer.revoke", "bad"), ("guest.remove", "box")):
+                    with pytest.raises(StateUnavailable, match="a restart before that is written loses it"):
+                        await site.ask(verb, {"name": name})
+                for each, error in ((link, AuthenticationFailed), (guest, LinkUnavailable)):
+                    with pytest.raises(error):
+                        await each.draw(8, DrawClass.FULL)
+                assert "consumer bad is revoked; guest box is removed" in await notes(site)
+                resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, FREE)
+                await site.ask("consumer.quota", {"name": "good", "rate": "1KiB/s"})
+                assert "lost by a restart" not in await notes(site)
+                daemon.kill()
+            with Daemon("broker", config=site.path, log=folder / "log"):
+                await site.until_healthy()
+                with pytest.raises(AuthenticationFailed):
+                    await link.draw(8, DrawClass.FULL)
+                assert (await site.ask("guest.list"))["guests"] == []
+
+    asyncio.run(run())
+
+
+async def notes(site: Site) -> str:
+    return "\n".join((await site.ask("status"))["notes"])

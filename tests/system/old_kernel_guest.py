@@ -50,7 +50,7 @@ listen = "127.0.0.1:{EGD_PORT}"
 consumer = "guest1"
 """
 POUR = f'[[sink]]\nkind = "fifo"\npath = "{FIFO}"\nchunk = "512B"\n'
-FEED = '[kernel]\nfeed = true\ninterval = "1d"\n'
+FEED = '[kernel]\nfeed = true\ncredit = 8\ninterval = "1d"\n'
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 POWER_OFF = 0x4321FEDC  # linux/reboot.h

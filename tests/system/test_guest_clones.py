@@ -97,7 +97,7 @@ def test_reseeded_copies_part(libvirt: Libvirtd, saved: Callable[..., Path]) -> 
         def do() -> None:
             inside = software.inside(Guest(GuestKind.LIBVIRT, PLAIN, Attachment.BUILTIN))
             assert inside is not None
-            assert [each.verdict for each in reseed(inside, fresh)] == [
+            assert [each.verdict for each in reseed(inside, fresh, 8.0)] == [
                 GuestVerdict.HOLDS,
                 GuestVerdict.HOLDS,
             ]
@@ -128,8 +128,10 @@ class _Here(Inside):
 
 
 @pytest.mark.skipif(not kernel_facts().may_feed, reason="needs CAP_SYS_ADMIN in the first user namespace")
-@pytest.mark.parametrize("argv", [["python3", "-c", _PYTHON], ["perl", "-e", _PERL]], ids=["python3", "perl"])
+@pytest.mark.parametrize(
+    "argv", [["python3", "-c", _PYTHON, "0"], ["perl", "-e", _PERL, "0"]], ids=["python3", "perl"]
+)
 def test_either_interpreter_reseeds_a_kernel(argv: list[str]) -> None:
     """python3 and perl alike have this kernel take the bytes and reseed."""
-    findings = reseed(_Here(argv), bytes(range(64)))
+    findings = reseed(_Here(argv), bytes(range(64)), 0.0)
     assert [each.verdict for each in findings] == [GuestVerdict.HOLDS, GuestVerdict.HOLDS], findings

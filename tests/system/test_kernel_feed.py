@@ -24,7 +24,7 @@ def test_this_kernel_takes_feeds_and_reseeds(size):
     before = kernel_facts()
 
     async def run():
-        sink = KernelSink(credit_bits_per_byte=8.0, chunk_bytes=size)
+        sink = KernelSink(credit=lambda: 8.0, chunk_bytes=size)
         try:
             await sink.wait_wanted()
             for serial in range(3):

@@ -33,7 +33,7 @@ def configured(folder: Path, source: str) -> Path:
     path = folder / "drawwell.toml"
     path.write_text(
         f'[broker]\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
-        f"[kernel]\nfeed = true\n[[source]]\n{source}\n"
+        f"[kernel]\nfeed = true\ncredit = 8\n[[source]]\n{source}\n"
     )
     return path
 
@@ -54,7 +54,7 @@ def fed(config: Path, folder: Path) -> dict:
 
 
 def test_this_kernel_is_fed_from_its_own_hardware(folder) -> None:
-    """Noise of /dev/hwrng, tested and conditioned, goes into the kernel: with credit, and one reseed."""
+    """Noise of /dev/hwrng, tested and conditioned, goes into the kernel with the written credit, and one reseed."""
     if not gives_bytes(HWRNG):
         pytest.skip(f"no hardware behind {HWRNG}")
     report = fed(configured(folder, f'driver = "chardev"\npath = "{HWRNG}"\nmin_entropy = 1.0'), folder)
@@ -69,7 +69,7 @@ def test_this_kernel_is_fed_from_its_own_hardware(folder) -> None:
 
 
 def test_a_simulated_stick_earns_no_credit(folder) -> None:
-    """What came from a simulated device is mixed into the kernel and credited nothing."""
+    """What came from a simulated device is mixed into the kernel and credited nothing, though 8 bits are written."""
     source = f'driver = "onerng"\npath = "{folder}/stick"\nverify_firmware = "off"'
     with StickThread(folder / "stick", seed=1, rate=0):
         report = fed(configured(folder, source), folder)

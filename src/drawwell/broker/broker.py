@@ -18,10 +18,11 @@ from drawwell.crypto.drbg import CtrDrbg
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.entropy.combining import combined_rate
+from drawwell.entropy.credit import weakest
 from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
 from drawwell.ports import Sink, Source
-from drawwell.reports import BrokerReport, ConsumerReport
+from drawwell.reports import BrokerReport, ConsumerReport, Evidence
 from drawwell.wire.limits import MAX_DRAW_BYTES, RECEIPT_KEY_BYTES
 
 SEED_BYTES = 48
@@ -102,7 +103,7 @@ class LocalBroker:
         self._fresh = fresh
         self._clock = clock
         self._started = clock()
-        self._genuine = True
+        self._evidence = Evidence.DEVICE
         self.remarks += (self._credit,)
         for source in sources:
             self.add_source(source)
@@ -300,29 +301,26 @@ class LocalBroker:
         source.changed = self._sources_changed
 
     @property
-    def genuine(self) -> bool:
-        """Was everything that ever came in real noise, so that a kernel may be credited?
+    def evidence(self) -> Evidence:
+        """What vouches for everything that ever came in.
 
         What a source left behind lies in the reservoir and in the generators when it is gone.
         """
-        return self._genuine and self._all_genuine()
-
-    def _all_genuine(self) -> bool:
-        return all(source.genuine for source in self.sources.values())
+        healthy = (source.evidence for source in self.sources.values() if source.healthy)
+        return weakest([self._evidence, *healthy])
 
     def healthy_sources(self) -> int:
         """How many sources may be counted on now."""
         return sum(source.healthy for source in self.sources.values())
 
     def _credit(self) -> str:
-        if self._genuine or not self._all_genuine():
+        present = weakest(source.evidence for source in self.sources.values())
+        if weakest([self._evidence, present]) is present:
             return ""
-        return (
-            "what was no real noise came in before: until the broker is started again no kernel is credited"
-        )
+        return f"bytes of evidence {self._evidence!r} came in before, and decide a kernel's credit until a restart"
 
     def _sources_changed(self) -> None:
-        self._genuine = self.genuine
+        self._evidence = self.evidence
         self.tally.sources_are(
             {name: each.health_epoch for name, each in self.sources.items() if each.healthy}
         )

@@ -34,7 +34,7 @@ class OwnVerbs:
             "version": __version__,
             "ready": not why,
             "not_ready_because": why,
-            "genuine": self._broker.genuine,
+            "evidence": self._broker.evidence,
             "consumers": [as_json(own)] if own else [],
         }
 

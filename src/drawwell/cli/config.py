@@ -86,12 +86,18 @@ def _would_run(config: "Config") -> Iterator[str]:
     kernel = config.kernel
     if kernel.feed:
         interval = format_duration(kernel.interval)
-        amount, credit = format_size(kernel.amount), f"{config.kernel_credit:g} bits per byte"
+        amount, credit = format_size(kernel.amount), _credit(config)
         yield f"feed the kernel {amount} every {interval}, credited {credit}"
     for sink in config.sinks:
         yield f"pour class {sink.draw_class} into {sink.kind} {sink.path}".rstrip()
     if not (config.serves or config.pours):
         yield "nothing to run: this machine only draws when asked to"
+
+
+def _credit(config: "Config") -> str:
+    if config.kernel.credit is not None:
+        return f"at most {config.kernel.credit:g} bits per byte"
+    return "nothing: it comes over a link" if config.upstreams else "what the sources earn"
 
 
 def _serving(config: "Config") -> Iterator[str]:

@@ -33,10 +33,12 @@ class KernelSection:
     )
     credit: float | None = setting(
         Number(0, 8),
-        default_is="8.0 for the sources of this configuration, 0.0 for bytes of an [[upstream]]",
-        what="How many bits of entropy per byte the kernel is told to believe.",
-        why="A kernel with the 256-bit pool acts on it until it is seeded, an older one as long as it asks. Credit an "
-        "upstream's bytes only if you know its sources, and trust its machine and the way to it as you trust this one.",
+        default_is="8.0 while every source is a noise device whose firmware, if it can show any, is verified; 0.0 for "
+        "a FIFO, driver exec, an unknown serial device, virtio's /dev/hwrng, unverified firmware and an [[upstream]]",
+        what="How many bits of entropy per byte the kernel is told to believe. Simulated and replayed bytes and those "
+        "of a generator are credited 0 whatever this says.",
+        why="A kernel with the 256-bit pool acts on it until it is seeded, an older one as long as it asks. Credit "
+        "bytes of unknown origin only if you know their source, and trust the way from it as you trust this machine.",
         example="0.0",
     )
     interval: float = setting(

@@ -111,13 +111,6 @@ class Config:
         """May a process of its own feed the kernel? To start one says so, unless ``feed = false`` stands here."""
         return self.kernel.feed or self.origin("kernel.feed") == DEFAULT
 
-    @property
-    def kernel_credit(self) -> float:
-        """Bits per byte that the kernel is told to believe; an upstream's sources are not seen from here."""
-        if self.kernel.credit is not None:
-            return self.kernel.credit
-        return 0.0 if self.upstreams else 8.0
-
     def origin(self, where: str) -> str:
         """Where the value at ``table.key`` or ``table[index].key`` comes from."""
         return self.origins.get(where, DEFAULT)

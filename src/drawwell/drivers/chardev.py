@@ -12,9 +12,8 @@ from drawwell.drivers.stream import Gone, SampleStream, stream_of
 from drawwell.drivers.tty import Tty
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable, UsageError
-from drawwell.reports import SourceIdentity
+from drawwell.reports import CONDITIONED, SourceIdentity
 
-CONDITIONED: Final = "after the maker's conditioning"
 UNKNOWN: Final = "as delivered; whether it was conditioned before is not known"
 OS_GENERATOR: Final = "the operating system's generator, not a noise source"
 
@@ -121,9 +120,9 @@ class CharDeviceSource:
             self._judge_os_generator()
             return SourceIdentity(name, "chardev", path, "operating system", noise=OS_GENERATOR)
         if device == _HWRNG:
-            return SourceIdentity(
-                name, "chardev", path, self._hwrng_behind() or numbers_of(status), noise=CONDITIONED
-            )
+            behind = self._hwrng_behind()
+            noise = UNKNOWN if behind.startswith("virtio") else CONDITIONED  # the host's, whatever it is
+            return SourceIdentity(name, "chardev", path, behind or numbers_of(status), noise=noise)
         known = stable_name_of(path, self._sysfs)
         noise = CONDITIONED if known else UNKNOWN
         return SourceIdentity(name, "chardev", path, known or numbers_of(status), noise=noise)

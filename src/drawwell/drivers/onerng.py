@@ -17,7 +17,7 @@ from drawwell.host.virtual import virtual_facts
 from drawwell.onerng.commands import Command, Mode, parse_mode
 from drawwell.onerng.image import Image, UnreadableImage
 from drawwell.onerng.verify import SIMULATOR, VENDOR, FirmwareVerdict, Signer, verify_image
-from drawwell.reports import Firmware, SourceIdentity, as_json
+from drawwell.reports import CONDITIONED, RAW_NOISE, Firmware, SourceIdentity, as_json
 
 _POOL_FILL_S: Final = 0.1
 """The pool of 7,168 bytes fills in 0.12 s at 57 to 59 kB/s; then new samples are XORed over old ones."""
@@ -231,7 +231,7 @@ class OneRngSource:
     def _noise_words(self) -> str:
         if self._virtual:
             return "bytes of a broker, not a noise source"
-        return "raw noise" if Mode.RAW in self._mode else "after the maker's conditioning"
+        return RAW_NOISE if Mode.RAW in self._mode else CONDITIONED
 
     async def _check_firmware(self) -> None:
         if self._virtual:

@@ -6,6 +6,7 @@ Methods write to disk and may wait for it: from an event loop call them in a thr
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from drawwell.crypto.sshkeys import fingerprint
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
 from drawwell.enrolment.terms import BOTH, changed, check_name, public_key, read
-from drawwell.errors import PermissionRefused, Refused, UsageError
+from drawwell.errors import DrawwellError, PermissionRefused, Refused, StateUnavailable, UsageError
 from drawwell.state.rows import PENDING, CertificateRow, ConsumerRow, InvitationRow
 from drawwell.state.store import Store
 from drawwell.units import parse_duration
@@ -120,6 +121,7 @@ class ConsumerAdmin:
         """
         now = self._clock()
         self._check_name(name)
+        self._store.overdue.retry()
         known = self._store.consumers().get(name) or ConsumerRow(name, None, None, BOTH, now)
         terms = changed(known, rate=rate, quota=quota, draw_class=draw_class, stream=stream)
         consumer = replace(terms, revoked_at=None)
@@ -159,14 +161,21 @@ class ConsumerAdmin:
         }
 
     def revoke(self, name: str) -> dict[str, Any]:
-        """Revoke a consumer: its next draw is refused, also on an open session.
+        """Revoke a consumer at once, also where that cannot be written yet.
 
         Raises:
-            UsageError: nobody of that name was invited.
+            UsageError: no consumer of that name was invited.
+            StateUnavailable: it is revoked, but that is not written yet.
         """
         self._known(name)
-        self._store.revoke(name, self._clock())
-        self._registry.refresh()
+        now = self._clock()
+
+        def write() -> None:
+            self._store.revoke(name, now)
+            self._registry.revocation_written(name)
+
+        self._registry.revoke(name)
+        self._store.overdue.write(f"consumer {name} is revoked", write)
         return {"name": name, "revoked": True}
 
     def set_quota(
@@ -183,6 +192,7 @@ class ConsumerAdmin:
         Raises:
             UsageError: nobody of that name was invited, or an argument is off.
         """
+        self._store.overdue.retry()
         known = self._known(name)
         consumer = changed(known, rate=rate, quota=quota, draw_class=draw_class, stream=stream)
         self._store.put_consumer(consumer)
@@ -192,7 +202,9 @@ class ConsumerAdmin:
 
     def consumers(self) -> dict[str, ConsumerRow]:
         """Return all that were invited and are not revoked."""
-        return {name: row for name, row in self._store.consumers().items() if row.revoked_at is None}
+        return {
+            name: row for name, row in self._store.consumers().items() if not self._registry.is_revoked(name)
+        }
 
     # ---- for the machine that joins ----------------------------------------------------------------------
 
@@ -211,6 +223,7 @@ class ConsumerAdmin:
             StateUnavailable: it could not be written; nothing was issued.
         """
         now = self._clock()
+        self._store.overdue.retry()
         self._store.expire_invitations(now)
         invitation = self._invitation(request)
         if isinstance(invitation, JoinRefusal):
@@ -315,15 +328,31 @@ class ConsumerAdmin:
         """Make a handler of a method, and tell the listeners before its asker is answered."""
 
         async def answer(_owner: Principal, **arguments: Any) -> dict[str, Any]:
-            async with self._changing:  # they read, then write: one after the other
-                result = await asyncio.to_thread(method, **arguments)
-            for listener in self.listeners:
-                following = listener(arguments.get("name", ""))
-                if following is not None:
-                    await following
+            name = arguments.get("name", "")
+            try:
+                async with self._changing:  # they read, then write: one after the other
+                    result = await asyncio.to_thread(method, **arguments)
+            except StateUnavailable:
+                with suppress(DrawwellError):  # a revocation holds without its record
+                    await self._tell(name)
+                raise
+            await self._tell(name)
             return result
 
         return answer
+
+    async def _tell(self, name: str) -> None:
+        """Call every listener, and raise the first error when all have been called."""
+        errors = []
+        for listener in self.listeners:
+            try:
+                following = listener(name)
+                if following is not None:
+                    await following
+            except DrawwellError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     async def _renew_own(self, principal: Principal, csr: str) -> dict[str, Any]:
         asker = principal.name

@@ -50,6 +50,8 @@ class InvitedRegistry:
         self._store = store
         self._reading = threading.Lock()
         self._now_known = _NOBODY
+        self._revoked: set[str] = set()
+        """Consumers whose revocation may not be written yet."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -67,6 +69,20 @@ class InvitedRegistry:
             finally:
                 self._now_known = known
 
+    def revoke(self, name: str) -> None:
+        """Refuse a consumer from now on, until `revocation_written`."""
+        self._revoked.add(name)
+
+    def revocation_written(self, name: str) -> None:
+        """Read the state with a revocation in it, and go by that; raises as `refresh`."""
+        self.refresh()
+        self._revoked.discard(name)
+
+    def is_revoked(self, name: str) -> bool:
+        """Is that consumer revoked, whether that is written or not?"""
+        row = self._now_known.consumers.get(name)
+        return row is None or row.revoked_at is not None or name in self._revoked
+
     def identify(self, certificate_der: bytes, now: float) -> Peer:
         """Say whose certificate this is; see `drawwell.ports.Registry`."""
         facts = _read(certificate_der)
@@ -82,10 +98,8 @@ class InvitedRegistry:
 
     def check(self, peer: Peer, now: float) -> Peer:
         """Judge an identified peer again; see `drawwell.ports.Registry`."""
-        known = self._now_known
-        consumer = known.consumers.get(peer.consumer)
-        row = known.certificates.get(peer.certificate_id)
-        if consumer is None or row is None or consumer.revoked_at is not None or row.revoked_at is not None:
+        row = self._now_known.certificates.get(peer.certificate_id)
+        if row is None or row.revoked_at is not None or self.is_revoked(peer.consumer):
             raise PermissionRefused(
                 f"consumer {peer.consumer} is revoked",
                 hint="Have the broker's operator invite this machine anew.",
@@ -105,13 +119,13 @@ class InvitedRegistry:
             PermissionRefused: unknown, revoked, or with another key.
         """
         known = self._now_known
-        consumer, its_key = known.consumers.get(name), known.ssh_keys.get(name)
-        if consumer is None or consumer.revoked_at is not None or its_key is None:
+        its_key = known.ssh_keys.get(name)
+        if its_key is None or self.is_revoked(name):
             raise PermissionRefused(
                 f"no consumer {name!r} comes with an SSH key",
                 hint="Have the broker's operator invite it: drawwell consumer invite NAME --ssh-key FILE.",
             )
-        if key == its_key or (not key and consumer.bare_line == ADMITTED):
+        if key == its_key or (not key and known.consumers[name].bare_line == ADMITTED):
             return name
         raise PermissionRefused(
             f"consumer {name} does not come with {'this key' if key else 'a line that names no key'}",

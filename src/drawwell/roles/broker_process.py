@@ -1,6 +1,7 @@
 """A broker with everything round it: state on disk, sources, doors, and the upkeep of all three."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import ssl
@@ -111,7 +112,7 @@ class BrokerProcess:
             self._admin.listeners.append(self._follow_one)
         self._install_control()
         self.follow_consumers()
-        self.broker.remarks += (self.fault,)
+        self.broker.remarks += (self.fault, self._store.overdue.note)
 
     def fault(self) -> str:
         """Say what keeps the state from being written, "" when it is."""
@@ -155,6 +156,8 @@ class BrokerProcess:
             account.wipe()
         self._supply.wipe()
         self._auditor.close()
+        with contextlib.suppress(StateUnavailable):
+            self._store.overdue.retry()
         self._store.close()
 
     def restart(self) -> None:
@@ -236,6 +239,7 @@ class BrokerProcess:
         """Note the time, so that no restart goes back before it, and renew the broker's own certificate."""
         while True:
             try:
+                await asyncio.to_thread(self._store.overdue.retry)
                 await asyncio.to_thread(self._store.note_time, self._clock())
             except StateUnavailable as error:
                 log.error("%s", error)

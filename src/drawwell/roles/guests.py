@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from drawwell.authorisation import Principal
@@ -107,6 +108,7 @@ class Guests:
             if entrance is None and name in self._taken():
                 raise UsageError(f"consumer {name} is no guest", hint="Choose another name for the guest.")
             known_row = entrance.row if entrance else GuestRow(self._consumer(name), guest_kind, attachment)
+            await asyncio.to_thread(self._store.overdue.retry)
             row = _changed(known_row, guest_kind, attachment, **changes)
             if not await asyncio.to_thread(self._store.put_guest, row):
                 raise UsageError(
@@ -137,15 +139,17 @@ class Guests:
 
         Raises:
             Starved: something was still owed after `timeout_s`; everything is as it was.
+            StateUnavailable: it is removed, but that is not written yet.
         """
         entrance = self._known(name)
         await self._until_settled(entrance, timeout_s)
         async with self._changing:
-            await asyncio.to_thread(self._store.remove_guest, name)
             self._entrances.pop(name, None)
             self._end_prompt(name)
             await entrance.close(for_good=True)
             self._follow()
+            change, write = f"guest {name} is removed", partial(self._store.remove_guest, name)
+            await asyncio.to_thread(self._store.overdue.write, change, write)
         return {"name": name, "removed": True}
 
     async def _list(self, _owner: Principal) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from drawwell import __version__
 from drawwell.config.defaults import KERNEL_USER
 from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.credit import credit
 from drawwell.errors import DrawwellError, StateUnavailable
 from drawwell.links.link import Link
 from drawwell.links.unix import UnixLink
-from drawwell.reports import FeedReport, as_json
+from drawwell.reports import Evidence, FeedReport, as_json
 from drawwell.roles.consumer import ConsumerRole
 from drawwell.service.status import LOOK_EVERY_S, ServiceStatus
 from drawwell.service.systemd import Manager
@@ -39,8 +40,8 @@ BELIEVED_USERS: Final = ("drawwell",)
 """The account that the package makes for broker and link; root is believed, and our own user."""
 
 
-class GenuineCheckedUpstream:
-    """An Upstream of this machine that is asked after each draw whether all its sources are real hardware.
+class EvidenceCheckedUpstream:
+    """An Upstream of this machine that is asked after each draw what vouches for its bytes.
 
     After it: a broker that ever had bytes of anything else does not vouch again, so what it vouches for now holds for
     the bytes that it gave before. In the same session: a broker that was started again knows nothing of the one before.
@@ -48,7 +49,7 @@ class GenuineCheckedUpstream:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self.genuine = False
+        self.evidence = Evidence.NO_NOISE
         """What it said after the last draw."""
 
     @property
@@ -58,12 +59,13 @@ class GenuineCheckedUpstream:
 
     async def draw(self, n_bytes: int, draw_class: DrawClass, **options: Any) -> Grant:
         """Draw, and then ask (Upstream)."""
-        self.genuine = False
+        self.evidence = Evidence.NO_NOISE
         grant = await self._link.draw(n_bytes, draw_class, **options)
         session = self._link.sessions
-        with suppress(DrawwellError):  # it does not vouch, and the bytes are mixed in uncredited
-            said = await self._link.call("status", {})
-            self.genuine = said.get("genuine") is True and self._link.sessions == session
+        with suppress(DrawwellError, ValueError):  # it does not vouch, and the bytes are mixed in uncredited
+            evidence = Evidence((await self._link.call("status", {})).get("evidence", ""))
+            if self._link.sessions == session:
+                self.evidence = evidence
         return grant
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -89,16 +91,15 @@ class Feeder:
     ) -> None:
         linked = bool(config.upstreams)
         path = config.broker.link_socket if linked else config.unix.path
-        self._upstream = GenuineCheckedUpstream(
+        self._upstream = EvidenceCheckedUpstream(
             UnixLink(path, believed=believed(), open_deadline_s=BROKER_STARTS_S)
         )
         self._sink = kernel(
-            credit_bits_per_byte=config.kernel_credit,
+            credit=lambda: credit(
+                Evidence.UNVOUCHED if linked else self._upstream.evidence, config.kernel.credit
+            ),
             interval_s=config.kernel.interval,
             chunk_bytes=config.kernel.amount,
-            earns=lambda: (
-                linked or self._upstream.genuine
-            ),  # of a link: the operator's own word, by default 0
         )
         self._consumer = ConsumerRole(
             self._upstream, self._sink, DrawClass.FULL, jitter=random.random, refused_retry_s=RETRY_S

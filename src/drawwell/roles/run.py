@@ -11,12 +11,14 @@ from drawwell.broker.identities import KERNEL
 from drawwell.config.defaults import LOCAL
 from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.credit import credit
 from drawwell.errors import ConfigError, DrawwellError
 from drawwell.host.generation import Generations
 from drawwell.links.failover import Failover
 from drawwell.links.identity import LINKS
 from drawwell.links.memory import MemoryLink
 from drawwell.ports import Upstream
+from drawwell.reports import Evidence
 from drawwell.roles.broker_process import BrokerProcess
 from drawwell.roles.certificate_renewal import keep_renewed
 from drawwell.roles.consumer import ConsumerRole
@@ -166,12 +168,15 @@ class RunProcess:
         ]
 
     def _kernel_sink(self, config: Config) -> KernelSink:
-        station = self.station
+        station = None if config.upstreams else self.station
+
+        def earned() -> float:
+            return credit(station.broker.evidence if station else Evidence.UNVOUCHED, config.kernel.credit)
+
         return KernelSink(
-            credit_bits_per_byte=config.kernel_credit,
+            credit=earned,
             interval_s=config.kernel.interval,
             chunk_bytes=config.kernel.amount,
-            earns=lambda: station is None or station.broker.genuine,
         )
 
     def _identities(self) -> list[tuple[Upstream, str]]:

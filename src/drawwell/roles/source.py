@@ -15,6 +15,7 @@ from typing import Any
 from drawwell.backoff import Backoff
 from drawwell.entropy.blocks import FullEntropy, NoiseOrigin
 from drawwell.entropy.conditioning import Conditioner
+from drawwell.entropy.credit import evidence_of
 from drawwell.entropy.health import HealthMonitor
 from drawwell.errors import (
     DrawwellError,
@@ -27,7 +28,7 @@ from drawwell.errors import (
     UsageError,
 )
 from drawwell.ports import Depositing, Depot, NoiseSource
-from drawwell.reports import Firmware, SourceReport, SourceState, as_json
+from drawwell.reports import Evidence, Firmware, SourceReport, SourceState, as_json
 from drawwell.roles.source_commands import READING, DriverCommand, WatchedDriver, handout_bytes
 from drawwell.service.faults import log_fault
 
@@ -96,9 +97,9 @@ class SourceRole:
         return self._driver.identity.name
 
     @property
-    def genuine(self) -> bool:
-        """Does it stand for real noise, so that a kernel may be credited?"""
-        return self._driver.identity.genuine
+    def evidence(self) -> Evidence:
+        """What vouches for its bytes, as far as is known now."""
+        return evidence_of(self._driver.identity)
 
     @property
     def healthy(self) -> bool:

@@ -47,10 +47,9 @@ class KernelSink:
     """A `Sink` (see ports.py).
 
     Args:
-        credit_bits_per_byte: What the kernel is told to believe, 0 to 8; never more than was assessed.
+        credit: Asked at each feed: the bits per byte that the kernel is told to believe, 0 to 8.
         interval_s: Time between feeds, where the kernel does not ask.
         chunk_bytes: Size of a feed.
-        earns: Whether what is drawn now stands for real noise; while it does not, nothing is credited.
         device: The kernel's generator; tests name something else.
         ioctl: How it is called.
         facts: How the kernel is asked.
@@ -58,21 +57,17 @@ class KernelSink:
 
     def __init__(
         self,
-        credit_bits_per_byte: float = 0.0,
+        credit: Callable[[], float] = lambda: 0.0,
         interval_s: float = 60.0,
         chunk_bytes: int = 64,
         *,
-        earns: Callable[[], bool] = lambda: True,
         device: str = "/dev/random",
         ioctl: Ioctl = fcntl.ioctl,
         facts: Callable[[], KernelFacts] = kernel_facts,
     ) -> None:
-        if not 0 <= credit_bits_per_byte <= 8:
-            raise ValueError("a byte is credited 0 to 8 bits")
-        self._credit = credit_bits_per_byte
+        self._credit = credit
         self._interval_s = interval_s
         self._chunk_bytes = chunk_bytes
-        self._earns = earns
         self._device = device
         self._ioctl = ioctl
         self._facts = facts
@@ -137,7 +132,7 @@ class KernelSink:
             self._fd = -1
 
     def _earned(self, size_bytes: int) -> int:
-        return int(size_bytes * self._credit) if self._earns() else 0
+        return int(size_bytes * self._credit())
 
     def _add(self, data: bytes, credit: int) -> None:
         call = bytearray(_HEADER.size + len(data))

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from drawwell.entropy.quota import QuotaState
 from drawwell.errors import StateUnavailable
+from drawwell.state.overdue import OverdueWrites
 from drawwell.state.rows import (
     EXPIRED,
     PENDING,
@@ -53,6 +54,7 @@ class Store:
         self._lock = threading.RLock()
         self.fault = ""
         """What kept the last change from being written, "" when it was."""
+        self.overdue = OverdueWrites()
         with self._translated():
             self._lock_fd = _lock_file(self._path)
         try:
@@ -334,9 +336,7 @@ def _hint(error: Exception, path: str) -> str:
     if isinstance(error, BlockingIOError):
         return "Another broker runs on this state: stop it, or give this one a state directory of its own."
     if "full" in words or "disk I/O" in words or getattr(error, "errno", 0) in {27, 28, 122}:
-        return (
-            f"Free some space on the file system of {path}; nothing is served until the state can be written."
-        )
+        return f"Free some space on the file system of {path}. Until then no draw that a quota must remember is served."
     if "not a database" in words or "malformed" in words:
         return _restore(path)
     return f"Check that {os.path.dirname(path)} can be written by the broker's user."

@@ -19,6 +19,8 @@ POLLEN_BYTES: Final = 64
 """As pollen reads from its device for each answer."""
 MAX_CHALLENGE: Final = 1024
 _MAX_FIELDS: Final = 16
+_SENT_BY_PROGRAMS: Final = {"POST": {"sec-fetch-mode"}}
+"""The fetch of Node.js sends it; a page's POST has an Origin as well."""
 
 
 def read(request: HttpRequest) -> Ask | HttpResponse:
@@ -31,6 +33,9 @@ def read(request: HttpRequest) -> Ask | HttpResponse:
         if request.method not in route.methods:
             allowed = ", ".join(route.methods)
             return problem(405, f"only {allowed} here", headers=(("Allow", allowed),))
+        if route.draws and (marks := request.browser - _SENT_BY_PROGRAMS.get(request.method, set())):
+            detail = f"a browser draws nothing, and a request with {', '.join(sorted(marks))} comes from one"
+            return problem(403, detail, hint="POST it from a program, without those header fields.")
         return route.ask(request, _arguments(route, target.query, request.body))
     except ValueError as error:
         return problem(400, str(error), hint="See /openapi.json for what can be asked.")
@@ -189,7 +194,7 @@ _TEXT: Final = ("text/plain",)
 ROUTES: Final = (
     Route(
         "/v1/draw", "draw", "Draw bytes: they are the caller's alone, and gone from the broker.",
-        ("GET",), _DRAW_MEDIA, _draw, _DRAW_PARAMETERS,
+        ("POST", "GET"), _DRAW_MEDIA, _draw, _DRAW_PARAMETERS,
     ),
     Route(
         "/v1/receipt-key", "receiptKey", "The public key that the broker's receipts are signed with.",
@@ -201,7 +206,7 @@ ROUTES: Final = (
     ),
     Route(
         "/", "pollen", "A seed for pollinate: SHA-512 of the challenge, and of the challenge and 64 fresh bytes.",
-        ("GET", "POST"), _TEXT, _pollen, _POLLEN_PARAMETERS,
+        ("POST", "GET"), _TEXT, _pollen, _POLLEN_PARAMETERS,
     ),
     Route("/healthz", "healthz", "Whether the broker runs.", _READ, _TEXT, _healthz, public=True),
     Route("/readyz", "readyz", "Whether draws can be served now.", _READ, _TEXT, _readyz, public=True),

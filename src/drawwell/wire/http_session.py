@@ -3,6 +3,7 @@
 One request at a time: the next is looked at when the one before it has its answer. Heads and bodies are bounded.
 """
 
+import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -16,16 +17,23 @@ HTTP_ALPN: Final = "http/1.1"
 MAX_HEAD_BYTES: Final = 8192
 """Request line and header fields."""
 MAX_BODY_BYTES: Final = 4096
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_BROWSER: Final = re.compile(rb"origin|referer|sec-(fetch-.*|purpose)|(x-)?purpose|x-moz")
+"""Header fields that browsers add on their own (Fetch Metadata, prefetches) and a page cannot leave out."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """What was asked. `target` is as it was written; `accept` joins all Accept fields."""
+    """What was asked. `target` is as it was written; `accept` joins all Accept fields.
+
+    `browser` has the names of the header fields that only browsers send.
+    """
 
     method: str
     target: str
     accept: str = ""
     body: bytes = field(default=b"", repr=False)
+    browser: frozenset[str] = frozenset()
 
 
 class HttpSession:
@@ -98,12 +106,14 @@ class HttpSession:
         return sum(map(len, self._outgoing))
 
     def _next_request(self) -> HttpRequest | HttpResponse | None:
+        if self._http.their_state is h11.IDLE and self._has_bare_lf():
+            return problem(400, "not HTTP/1.1: a line of the head ends without CR", final=True)
         while True:
             event = self._http.next_event()
             if isinstance(event, h11.Request):
                 self._head = event
-                if _head_bytes(event) > MAX_HEAD_BYTES:  # h11 bounds only one that is not yet whole
-                    return problem(431, f"a head is {MAX_HEAD_BYTES} bytes at most", final=True)
+                if refused := _refused(event):
+                    return refused
             elif isinstance(event, h11.Data):
                 self._body += event.data
                 if len(self._body) > MAX_BODY_BYTES:
@@ -115,8 +125,25 @@ class HttpSession:
                     self._send(h11.InformationalResponse(status_code=100, headers=[]))
                 return None
 
+    def _has_bare_lf(self) -> bool:
+        """Look where h11 does not: a proxy may see other lines, and so another request, than we would."""
+        head, _, _ = self._http.trailing_data[0].partition(b"\r\n\r\n")
+        return _BARE_LF.search(head) is not None
+
     def _send(self, event: h11.Event) -> None:
         self._outgoing.append(self._http.send(event) or b"")
+
+
+def _refused(head: h11.Request) -> HttpResponse | None:
+    """Refuse a head that is too long, or whose body another program may measure otherwise (RFC 9112, 6.3 and 11.2)."""
+    if _head_bytes(head) > MAX_HEAD_BYTES:  # h11 bounds only one that is not yet whole
+        return problem(431, f"a head is {MAX_HEAD_BYTES} bytes at most", final=True)
+    names = {name for name, _ in head.headers}
+    if b"transfer-encoding" not in names:
+        return None
+    if b"content-length" in names:
+        return problem(400, "a body has a Content-Length or a Transfer-Encoding, not both", final=True)
+    return problem(411, "a body needs a Content-Length", final=True)
 
 
 def _head_bytes(head: h11.Request) -> int:
@@ -125,6 +152,7 @@ def _head_bytes(head: h11.Request) -> int:
 
 def _request(head: h11.Request, body: bytes) -> HttpRequest:
     accept = b",".join(value for name, value in head.headers if name == b"accept")
+    browser = frozenset(name.decode("ascii") for name, _ in head.headers if _BROWSER.fullmatch(name))
     return HttpRequest(
-        head.method.decode("ascii"), head.target.decode("ascii"), accept.decode("latin-1"), body
+        head.method.decode("ascii"), head.target.decode("ascii"), accept.decode("latin-1"), body, browser
     )

@@ -53,9 +53,10 @@ _MARKS: Final = {
 }
 _PROBLEMS: Final = {
     400: "What is asked makes no sense, or can never be granted.",
-    403: "The caller is no consumer of this broker, or may not ask that.",
+    403: "The caller is no consumer of this broker, or may not ask that; or a browser would draw.",
     405: "The method is not allowed here.",
     406: "Nothing that Accept asks for can be answered.",
+    411: "The body has no Content-Length.",
     413: "The body is too long.",
     429: "The caller's rate or quota is used up; nothing was charged.",
     431: "The head of the request is too long.",
@@ -87,7 +88,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
 
 def statuses(route: Route) -> tuple[int, ...]:
     """What a route may answer beside 200; 404 is answered where no route is."""
-    found = [400, 405, 413, 431]
+    found = [400, 405, 411, 413, 431]
     if not route.public:
         found += [403, 503]
     if route.path == "/readyz":
@@ -126,9 +127,13 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
 
 
 def _form(route: Route) -> dict[str, Any]:
-    fields = {each.name: each.schema for each in route.parameters if each.required}
-    schema = {"type": "object", "required": list(fields), "properties": fields}
-    return {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}}
+    required = [each.name for each in route.parameters if each.required]
+    schema = {
+        "type": "object",
+        "required": required,
+        "properties": {each.name: each.schema for each in route.parameters},
+    }
+    return {"required": bool(required), "content": {"application/x-www-form-urlencoded": {"schema": schema}}}
 
 
 def _success(route: Route, method: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_a_consumer_sees_itself_and_nothing_of_the_others() -> None:
     status = asked(("stick",), "consumer:web01", "status", {})
 
     assert [consumer["name"] for consumer in status["consumers"]] == ["web01"]
-    assert set(status) == {"name", "version", "ready", "not_ready_because", "genuine", "consumers"}
+    assert set(status) == {"name", "version", "ready", "not_ready_because", "evidence", "consumers"}
 
 
 def test_the_owner_sees_everything() -> None:

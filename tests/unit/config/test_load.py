@@ -97,20 +97,6 @@ def test_enrolment_follows_the_tls_door(tmp_path: Path) -> None:
     assert _load(tmp_path, tls + pki).enrol.listen is None
 
 
-@pytest.mark.parametrize(
-    ("text", "credit"),
-    [
-        ("", 8.0),
-        ('[[upstream]]\nurl = "tls://well:55000"\n', 0.0),
-        ('[[upstream]]\nurl = "unix:///run/drawwell/draw.sock"\n', 0.0),
-        ('[kernel]\ncredit = 2\n[[upstream]]\nurl = "tls://well:55000"\n', 2.0),
-    ],
-)
-def test_kernel_credit_depends_on_whose_sources_they_are(tmp_path: Path, text: str, credit: float) -> None:
-    """Own sources are credited in full by default, other brokers' bytes nothing; the operator's word goes above."""
-    assert _load(tmp_path, text).kernel_credit == credit
-
-
 def test_values_are_parsed(tmp_path: Path) -> None:
     """Sizes, rates, durations, shares, modes and users arrive as numbers."""
     config = _load(

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -82,12 +83,36 @@ def test_unknown_path_is_404_and_names_those_there_are(target: str) -> None:
     assert "/v1/draw" in found["hint"]
 
 
-@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "get"])
-def test_nothing_but_get_draws(method: str) -> None:
-    """HEAD and every other method are refused with the one that is allowed."""
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "get"])
+def test_nothing_but_post_and_get_draws(method: str) -> None:
+    """HEAD and every other method are refused with those that are allowed."""
     answer = get("/v1/draw", method=method)
     assert problem_of(answer)["status"] == 405
-    assert ("Allow", "GET") in answer.headers
+    assert ("Allow", "POST, GET") in answer.headers
+
+
+def test_a_posted_form_asks_what_a_query_asks() -> None:
+    """Parameters stand in either; the same one in both is refused."""
+    ask = drawn("/v1/draw?wait=2", method="POST", body=b"bytes=48&class=drbg")
+    assert (ask.n_bytes, ask.draw_class, ask.patience_s) == (48, DrawClass.DRBG, 2.0)
+    assert problem_of(get("/v1/draw?bytes=1", method="POST", body=b"bytes=2"))["status"] == 400
+
+
+@pytest.mark.parametrize("route", [each for each in ROUTES if each.draws], ids=lambda route: route.path)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("field", ["origin", "referer", "sec-fetch-site", "sec-purpose", "purpose", "x-moz"])
+def test_no_route_that_draws_is_for_browsers(route, method: str, field: str) -> None:
+    """A page or a prefetch takes no bytes, by any method that draws."""
+    request = HttpRequest(method, f"{route.path}?challenge=a", browser=frozenset({field}))
+    assert problem_of(read(request))["status"] == 403
+    assert not isinstance(read(replace(request, target="/healthz")), DrawAsk)
+
+
+def test_the_fetch_of_a_program_may_draw_by_post() -> None:
+    """Node.js says Sec-Fetch-Mode of itself: a POST with it and nothing else is no page's."""
+    mode = frozenset({"sec-fetch-mode"})
+    assert isinstance(read(HttpRequest("POST", "/v1/draw", browser=mode)), DrawAsk)
+    assert problem_of(read(HttpRequest("GET", "/v1/draw", browser=mode)))["status"] == 403
 
 
 def test_control_verbs_are_the_callers_own() -> None:
@@ -217,6 +242,11 @@ def test_document_has_every_route_and_no_other() -> None:
     }
     for route in ROUTES:
         first = described[route.path]["get"]
+        if "POST" in route.methods:
+            form = described[route.path]["post"]["requestBody"]["content"][
+                "application/x-www-form-urlencoded"
+            ]
+            assert list(form["schema"]["properties"]) == [each.name for each in route.parameters]
         assert [each["name"] for each in first["parameters"]] == [each.name for each in route.parameters]
         assert set(first["responses"]["200"]["content"]) == set(route.media)
     names = [each["operationId"] for operations in described.values() for each in operations.values()]
@@ -252,4 +282,4 @@ def test_document_tells_the_bounds_that_are_kept(route) -> None:
 def test_every_status_that_can_be_answered_is_described() -> None:
     """The statuses of the errors, of the grammar and of the routes are in the document of the draw."""
     told = set(statuses(next(route for route in ROUTES if route.path == "/v1/draw")))
-    assert {400, 403, 405, 406, 413, 429, 431, 503} == told
+    assert {400, 403, 405, 406, 411, 413, 429, 431, 503} == told

@@ -100,8 +100,13 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
         (b"GET /a HTTP/1.1\r\nHost: x\r\nX: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n", 431),
         (b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
         (POST + b"Content-Length: 4097\r\n\r\n" + b"x" * (MAX_BODY_BYTES + 1), 413),
-        (POST + b"Transfer-Encoding: chunked\r\n\r\n1002\r\n" + b"x" * 4098 + b"\r\n", 413),
-        (POST + b"Transfer-Encoding: chunked\r\n\r\nz\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 411),
+        (POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", 400),
+        (b"GET /a HTTP/1.1\nHost: x\n\n", 400),
+        (b"GET /a HTTP/1.1\r\nHost: x\nX: y\r\n\r\n", 400),
+        (b"GET /a HTTP/1.1\r\nHost: x\r\n\n", 400),
+        (b"GET /a HTTP/1.1\n", 400),
         (POST + b"Content-Length: 1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
     ],
 )
@@ -115,3 +120,39 @@ def test_what_is_no_request_is_answered_and_ends_it(data: bytes, status: int) ->
     talk.answer(answer, DATE)
     assert talk.closing
     assert talk.data_to_send().startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_bare_lf_is_found_in_every_head_and_in_no_body() -> None:
+    """A form may have line ends of any kind; the request after it is judged as the first was."""
+    talk = session(
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na\nbGET /b HTTP/1.1\nHost: x\r\n\r\n"
+    )
+    assert talk.next_request() == HttpRequest("POST", "/", body=b"a\nb")
+    talk.answer(text_answer("ok"), DATE)
+    refused = talk.next_request()
+    assert isinstance(refused, HttpResponse)
+    assert (refused.status, refused.final) == (400, True)
+
+
+def test_what_follows_a_request_with_two_lengths_is_never_a_request() -> None:
+    """The connection closes, so that nothing is smuggled in behind a proxy that counted otherwise."""
+    talk = session(
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"0\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
+    refused = talk.next_request()
+    assert isinstance(refused, HttpResponse)
+    talk.answer(refused, DATE)
+    assert talk.closing
+    assert b"Connection: close\r\n" in talk.data_to_send()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"Origin", b"Referer", b"Sec-Fetch-Site", b"sec-fetch-dest", b"Sec-Purpose", b"Purpose", b"X-Moz"],
+)
+def test_what_only_a_browser_sends_is_told(name: bytes) -> None:
+    """The request names the fields that tell of a browser or of a prefetch."""
+    asked = session(b"GET /a HTTP/1.1\r\nHost: x\r\n" + name + b": x\r\n\r\n").next_request()
+    assert isinstance(asked, HttpRequest)
+    assert asked.browser == {name.decode().lower()}

@@ -153,6 +153,7 @@ async def _feed_kernel(folder: str) -> dict[str, Any]:
     """The main job again, on real hardware: hwrng, health tests, conditioning, broker, kernel."""
     from drawwell.config.defaults import LOCAL
     from drawwell.config.load import load
+    from drawwell.entropy.credit import credit
     from drawwell.links.memory import MemoryLink
     from drawwell.roles.run import RunProcess
     from drawwell.sinks.kernel import KernelSink
@@ -161,7 +162,7 @@ async def _feed_kernel(folder: str) -> dict[str, Any]:
     process = RunProcess(load(path), lambda: load(path), consumers=False)
     assert process.station is not None  # noqa: S101
     broker, stop = process.station.broker, asyncio.Event()
-    sink = KernelSink(credit_bits_per_byte=8.0, chunk_bytes=KERNEL_BYTES)
+    sink = KernelSink(credit=lambda: credit(broker.evidence), chunk_bytes=KERNEL_BYTES)
     async with asyncio.TaskGroup() as group:
         group.create_task(process.run(stop))
         try:

@@ -27,7 +27,7 @@ def reseed(args: argparse.Namespace, out: Output) -> int:
     args.kind = entry["kind"]
     guest = named(args, entry)
     inside = _reached(args, guest, time.monotonic() + timeout_s(args))
-    findings = reseed_inside(inside, _fresh(args))
+    findings = reseed_inside(inside, *_fresh(args))
     out.result(
         {"name": guest.name, "findings": [as_json(each) for each in findings]}, findings_text(findings)
     )
@@ -56,17 +56,25 @@ def _way_in(args: argparse.Namespace, guest: Guest) -> Inside:
     return inside
 
 
-def _fresh(args: argparse.Namespace) -> bytes:
+def _fresh(args: argparse.Namespace) -> tuple[bytes, float]:
+    """Draw fresh bytes; return them with the bits per byte that they are credited."""
     from drawwell.cli.client import upstream
+    from drawwell.config.load import load
     from drawwell.entropy.blocks import DrawClass
+    from drawwell.entropy.credit import credit
+    from drawwell.links.unix import UnixLink
+    from drawwell.reports import Evidence
+    from drawwell.roles.kernel_process import EvidenceCheckedUpstream
 
     args.via = None  # the guest's way in, and no broker's name
     link = upstream(args)
+    local = EvidenceCheckedUpstream(link) if isinstance(link, UnixLink) else None
 
     async def draw() -> bytes:
         try:
-            return (await link.draw(_FRESH_BYTES, DrawClass.FULL)).data
+            return (await (local or link).draw(_FRESH_BYTES, DrawClass.FULL)).data
         finally:
             await link.aclose()
 
-    return asyncio.run(draw())
+    data = asyncio.run(draw())
+    return data, credit(local.evidence if local else Evidence.UNVOUCHED, load(args.config).kernel.credit)

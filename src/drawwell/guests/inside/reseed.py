@@ -13,6 +13,8 @@ from drawwell.guests.model import GuestFinding, GuestVerdict, Inside
 LEAST_BYTES: Final = 32
 MOST_BYTES: Final = 512
 """What one RNDADDENTROPY of the scripts takes at most."""
+MOST_CREDIT_BITS: Final = 256
+"""The size of a kernel's pool."""
 _NOBODY, _NOT_RESEEDED = 9, 4
 """What the scripts end with where neither program is there, and where the kernel refused to reseed."""
 _TIMEOUT_S: Final = 60.0
@@ -21,10 +23,11 @@ _TIMEOUT_S: Final = 60.0
 # is _IO('R', 7). The directions are those of x86, ARM, RISC-V and s390.
 _PYTHON: Final = """
 import fcntl, struct, sys
+bits = int(sys.argv[1])
 data = sys.stdin.buffer.read()
 device = open("/dev/random", "wb", buffering=0)
 for status, call, words in (
-    (3, 0x40085203, struct.pack("ii", min(256, 8 * len(data)), len(data)) + data),
+    (3, 0x40085203, struct.pack("ii", bits, len(data)) + data),
     (4, 0x5207, 0),
 ):
     try: fcntl.ioctl(device, call, words)
@@ -32,24 +35,25 @@ for status, call, words in (
 """
 _PERL: Final = """
 binmode STDIN; local $/; my $data = <STDIN>; my $size = length $data;
-my $bits = 8 * $size > 256 ? 256 : 8 * $size;
+my $bits = int $ARGV[0];
 open(my $device, ">", "/dev/random") or do { print STDERR "$!"; exit 3 };
 defined ioctl($device, 0x40085203, pack("ll", $bits, $size) . $data) or do { print STDERR "$!"; exit 3 };
 defined ioctl($device, 0x5207, 0) or do { print STDERR "$!"; exit 4 };
 """
 _CHOOSE: Final = """
-if command -v python3 >/dev/null; then exec python3 -c "$1"; fi
-if command -v perl >/dev/null; then exec perl -e "$2"; fi
+if command -v python3 >/dev/null; then exec python3 -c "$1" "$3"; fi
+if command -v perl >/dev/null; then exec perl -e "$2" "$3"; fi
 exit 9
 """
 
 
-def reseed(inside: Inside, fresh: bytes) -> list[GuestFinding]:
+def reseed(inside: Inside, fresh: bytes, credit: float) -> list[GuestFinding]:
     """Give a guest's kernel bytes that no other guest has, and have it use them now.
 
     Args:
         inside: The way into the guest, as its root.
-        fresh: 32 to 512 bytes of full entropy, credited as 256 bits.
+        fresh: 32 to 512 bytes of full entropy.
+        credit: What its kernel is told to believe of them, in bits per byte; 256 bits in all at most.
 
     Raises:
         GuestUnavailable: there is no way in, or it did not end in time.
@@ -57,7 +61,8 @@ def reseed(inside: Inside, fresh: bytes) -> list[GuestFinding]:
     """
     if not LEAST_BYTES <= len(fresh) <= MOST_BYTES:
         raise UsageError(f"a kernel is reseeded with {LEAST_BYTES} to {MOST_BYTES} bytes")
-    done = inside.run(["sh", "-c", _CHOOSE, "sh", _PYTHON, _PERL], stdin=fresh, timeout_s=_TIMEOUT_S)
+    bits = str(min(MOST_CREDIT_BITS, int(credit * len(fresh))))
+    done = inside.run(["sh", "-c", _CHOOSE, "sh", _PYTHON, _PERL, bits], stdin=fresh, timeout_s=_TIMEOUT_S)
     said = "".join(each for each in done.errors if each.isprintable())[-200:]
     taken = "its kernel took fresh bytes"
     if done.status == _NOBODY:

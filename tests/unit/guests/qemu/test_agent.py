@@ -1,18 +1,14 @@
 """The guest agent answers for the guest: what it says is strictly read, and secrets stay off command lines."""
 
 import base64
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawwell.errors import DrawwellError, GuestUnavailable, PermissionRefused, UsageError
+from drawwell.errors import GuestUnavailable, UsageError
 from drawwell.guests.inside.reseed import reseed
-from drawwell.guests.libvirt.connection import ask_agent
-from drawwell.guests.libvirt.virsh import Virsh, recognised
 from drawwell.guests.model import GuestCommandResult, GuestFinding, GuestVerdict, Inside
 from drawwell.guests.qemu.agent import Agent
 
@@ -70,81 +66,6 @@ def test_what_is_handed_in_is_no_word_of_the_program() -> None:
     )
 
 
-VIRSH = """#!/bin/sh
-echo "$@" >>{0}/words
-cat >>{0}/said
-cat {0}/answer
-"""
-
-
-@pytest.fixture
-def virsh(tmp_path: Path) -> Virsh:
-    """A virsh that notes what it is told, and answers what stands in a file."""
-    program = tmp_path / "virsh"
-    program.write_text(VIRSH.format(tmp_path))
-    program.chmod(0o755)
-    (tmp_path / "answer").write_text("virsh # echo\n")
-    return Virsh("test:///x", str(program))
-
-
-def test_the_agent_s_orders_are_on_no_command_line(virsh: Virsh, tmp_path: Path) -> None:
-    """virsh reads them from its standard input, as one word in quotes that nothing in them ends."""
-    (tmp_path / "answer").write_text('virsh # \n{"return":{"pid":5}}\n\n')
-    assert ask_agent(virsh, "u", "guest-exec", {"arg": ["it's; \n"]}, 5.0) == {"pid": 5}
-    assert (tmp_path / "words").read_text() == "-q -c test:///x\n"
-    said = (tmp_path / "said").read_text()
-    assert (said.count("'"), said.count("\n")) == (2, 1)
-    assert json.loads(said.split("'")[1])["arguments"] == {"arg": ["it's; \n"]}
-
-
-@pytest.mark.parametrize(
-    "answer", ["", "{\n", '{"return"', '{"error":{"desc":"no"}}', "{}\n{}", '{"error":7}', "{}"]
-)
-def test_answers_of_the_agent_that_are_none_are_told(virsh: Virsh, tmp_path: Path, answer: str) -> None:
-    """Nothing, nonsense, a refusal, or two answers at once: GuestUnavailable."""
-    (tmp_path / "answer").write_text(answer)
-    with pytest.raises(GuestUnavailable):
-        ask_agent(virsh, "u", "guest-ping", {}, 5.0)
-
-
-def test_a_list_of_domains_that_cannot_be_read_is_told(virsh: Virsh) -> None:
-    """A line that is no UUID and name is no domain."""
-    with pytest.raises(GuestUnavailable, match="list of domains"):
-        virsh.domains()
-
-
-NO_LIBVIRT = (
-    "error: failed to connect to the hypervisor\nerror: Failed to connect socket to '/x/libvirt-sock'"
-)
-
-
-@pytest.mark.parametrize(
-    ("said", "kind", "hint"),
-    [
-        (f"{NO_LIBVIRT}: No such file or directory", GuestUnavailable, "systemctl start"),
-        (f"{NO_LIBVIRT}: Permission denied", PermissionRefused, "group libvirt"),
-        ("error: authentication unavailable: no polkit agent available", PermissionRefused, "root"),
-        ("error: Failed to add chardev 'charrng0': Failed to connect to '/r/egd.sock': Permission denied",
-         GuestUnavailable, "AppArmor"),
-        ("error: Failed to connect to '/r/egd.sock': Connection refused", GuestUnavailable, "broker"),
-        ("error: Requested operation is not valid: USB device 001:004 is in use by driver QEMU, domain a",
-         GuestUnavailable, "another domain"),
-        ("error: internal error: No more available PCI slots", GuestUnavailable, "pcie-root-port"),
-        ("error: Guest agent is not responding: it is not connected", GuestUnavailable, "qemu-guest-agent"),
-        ("", GuestUnavailable, "journal"),
-    ],
-)  # fmt: skip
-def test_a_refusal_has_its_name_and_a_hint(said: str, kind: type[DrawwellError], hint: str) -> None:
-    """What libvirt says against it becomes the error that says what to do."""
-    error = recognised(said, "qemu:///system")
-    assert (type(error), hint in (error.hint or "")) == (kind, True), error.hint
-
-
-def test_a_refusal_is_one_printable_line() -> None:
-    """What libvirt quotes cannot move a terminal's cursor."""
-    assert str(recognised("error: \x1b[2J\nerror: x\a" + "y" * 999, "u")).isprintable()
-
-
 class _Guest(Inside):
     def __init__(self, outcome: GuestCommandResult) -> None:
         self.outcome = outcome
@@ -156,7 +77,7 @@ class _Guest(Inside):
 
 
 def reseeded(status: int, errors: str = "") -> list[GuestFinding]:
-    return reseed(_Guest(GuestCommandResult(status, b"", errors)), FRESH)
+    return reseed(_Guest(GuestCommandResult(status, b"", errors)), FRESH, 8.0)
 
 
 def test_a_reseeding_is_told_as_it_went() -> None:
@@ -169,14 +90,22 @@ def test_a_reseeding_is_told_as_it_went() -> None:
 def test_fresh_bytes_are_in_no_finding_and_on_no_command_line() -> None:
     """They go by standard input alone."""
     inside = _Guest(GuestCommandResult(0, b""))
-    findings = reseed(inside, FRESH)
+    findings = reseed(inside, FRESH, 8.0)
     ((argv, stdin, _),) = inside.given
     assert stdin == FRESH
     assert not any(FRESH.hex() in text or "\\x00\\x01" in text for text in (*argv, repr(findings)))
+
+
+@pytest.mark.parametrize(("credit", "bits"), [(8.0, "256"), (2.0, "128"), (0.0, "0")])
+def test_a_guests_kernel_is_credited_what_the_bytes_earned(credit: float, bits: str) -> None:
+    """Not 256 bits for whatever the broker had: what `credit` says of them, and at most a pool."""
+    inside = _Guest(GuestCommandResult(0, b""))
+    reseed(inside, bytes(64), credit)
+    assert inside.given[0][0][-1] == bits
 
 
 @pytest.mark.parametrize("size", [0, 31, 513])
 def test_too_few_bytes_or_too_many_are_refused(size: int) -> None:
     """Less than 32 bytes do not tell two guests apart."""
     with pytest.raises(UsageError):
-        reseed(_Guest(GuestCommandResult(0, b"")), bytes(size))
+        reseed(_Guest(GuestCommandResult(0, b"")), bytes(size), 8.0)
