@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from drawwell.authorisation import Principal, Role
 from drawwell.entropy.blocks import DrawClass, FullEntropy, Grant, NoiseOrigin, RawBlock, TestedBlock
-from drawwell.reports import Evidence, SinkReport, SourceIdentity, SourceReport
+from drawwell.reports import SinkReport, SourceIdentity, SourceReport
 
 
 class NoiseSource(Protocol):
@@ -107,10 +107,6 @@ class Source(Protocol):
     @property
     def name(self) -> str:
         """Its name in reports and receipts."""
-
-    @property
-    def evidence(self) -> Evidence:
-        """What vouches for its bytes."""
 
     @property
     def healthy(self) -> bool:

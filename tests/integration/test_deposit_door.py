@@ -17,6 +17,7 @@ from drawwell.crypto.receipts import read_receipt
 from drawwell.doors.deposit import LIMITS, DepositDoor
 from drawwell.doors.door import Limits
 from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.credit import evidence_of
 from drawwell.errors import NoHealthySource, SourceRejected, SourceUnavailable, Starved, UsageError
 from drawwell.reports import Evidence, SourceIdentity, SourceReport, SourceState
 from drawwell.roles.source_process import LoneSource
@@ -107,7 +108,7 @@ def test_what_a_source_conditions_is_what_its_broker_serves(folder) -> None:
             assert ledger.balanced
             assert ledger.conditioned_bits == source.role.report().conditioned_bits
             assert remote.supply_bytes_per_s == pytest.approx(source.role.supply_bytes_per_s)
-            assert remote.evidence is Evidence.NO_NOISE
+            assert evidence_of(remote.origin.identity) is Evidence.NO_NOISE
             grant = await well.broker.draw("web01", 32, DrawClass.DRBG, receipt=True, patience_s=5)
             assert [(s.name, s.kind, s.state) for s in read_receipt(grant.receipt).sources] == [
                 ("stick", "scripted", "healthy")
@@ -381,7 +382,7 @@ def test_one_that_was_no_real_noise_earns_no_credit_afterwards(folder) -> None:
             assert well.broker.evidence is Evidence.NO_NOISE
             liar = await Liar.at(folder / "s")
             await well.here("liar")
-            assert well.broker.sources["liar"].evidence is Evidence.DEVICE
+            assert evidence_of(well.broker.sources["liar"].origin.identity) is Evidence.DEVICE
             assert well.broker.evidence is Evidence.NO_NOISE
             assert any("decide a kernel's credit" in note for note in well.broker.report().notes)
             liar.writer.close()

@@ -18,7 +18,7 @@ from drawwell.crypto.drbg import CtrDrbg
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.entropy.combining import combined_rate
-from drawwell.entropy.credit import weakest
+from drawwell.entropy.credit import evidence_of, weakest
 from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
 from drawwell.ports import Sink, Source
@@ -306,7 +306,9 @@ class LocalBroker:
 
         What a source left behind lies in the reservoir and in the generators when it is gone.
         """
-        healthy = (source.evidence for source in self.sources.values() if source.healthy)
+        healthy = (
+            evidence_of(source.report().identity) for source in self.sources.values() if source.healthy
+        )
         return weakest([self._evidence, *healthy])
 
     def healthy_sources(self) -> int:
@@ -314,7 +316,7 @@ class LocalBroker:
         return sum(source.healthy for source in self.sources.values())
 
     def _credit(self) -> str:
-        present = weakest(source.evidence for source in self.sources.values())
+        present = weakest(evidence_of(source.report().identity) for source in self.sources.values())
         if weakest([self._evidence, present]) is present:
             return ""
         return f"bytes of evidence {self._evidence!r} came in before, and decide a kernel's credit until a restart"

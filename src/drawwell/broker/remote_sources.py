@@ -15,9 +15,8 @@ from drawwell.config.broker_side import SourceSection
 from drawwell.config.validation import MAX_SOURCES
 from drawwell.config.values import NAME
 from drawwell.entropy.blocks import FullEntropy, NoiseOrigin
-from drawwell.entropy.credit import evidence_of
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
-from drawwell.reports import Evidence, SourceIdentity, SourceReport, SourceState
+from drawwell.reports import SourceIdentity, SourceReport, SourceState
 from drawwell.units import Bits
 from drawwell.wire.deposit_frames import Deposit
 
@@ -71,11 +70,6 @@ class RemoteSource:
     def present(self) -> bool:
         """Is its process there?"""
         return self._caller is not None
-
-    @property
-    def evidence(self) -> Evidence:
-        """What vouches for its bytes, by its own account."""
-        return evidence_of(self._report.identity)
 
     @property
     def healthy(self) -> bool:

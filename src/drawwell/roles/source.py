@@ -15,7 +15,6 @@ from typing import Any
 from drawwell.backoff import Backoff
 from drawwell.entropy.blocks import FullEntropy, NoiseOrigin
 from drawwell.entropy.conditioning import Conditioner
-from drawwell.entropy.credit import evidence_of
 from drawwell.entropy.health import HealthMonitor
 from drawwell.errors import (
     DrawwellError,
@@ -28,7 +27,7 @@ from drawwell.errors import (
     UsageError,
 )
 from drawwell.ports import Depositing, Depot, NoiseSource
-from drawwell.reports import Evidence, Firmware, SourceReport, SourceState, as_json
+from drawwell.reports import Firmware, SourceReport, SourceState, as_json
 from drawwell.roles.source_commands import READING, DriverCommand, WatchedDriver, handout_bytes
 from drawwell.service.faults import log_fault
 
@@ -95,11 +94,6 @@ class SourceRole:
     def name(self) -> str:
         """Its name in the configuration."""
         return self._driver.identity.name
-
-    @property
-    def evidence(self) -> Evidence:
-        """What vouches for its bytes, as far as is known now."""
-        return evidence_of(self._driver.identity)
 
     @property
     def healthy(self) -> bool:
