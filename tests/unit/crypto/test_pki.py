@@ -2,12 +2,13 @@
 
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from drawwell.crypto import pki
 
@@ -210,3 +211,45 @@ def test_openssl_accepts_the_chain_strictly(tmp_path) -> None:
         ("sslserver", "client"): False,
         ("sslserver", "server"): True,
     }
+
+
+def self_signed(key, *extensions):
+    now, name = datetime.fromtimestamp(NOW, UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(key, SHA256).public_bytes(serialization.Encoding.PEM)
+
+
+def test_a_server_certificate_needs_a_name() -> None:
+    """Without a name there is no server certificate."""
+    with pytest.raises(ValueError, match="needs a name"):
+        pki.issue_server(CA, [], NOW)
+
+
+def test_an_issuer_has_an_ecdsa_key() -> None:
+    """A certificate is not issued by a CA with another kind of key."""
+    assert pki.is_issued_by(CERTIFICATE, CA.certificate_pem)
+    assert not pki.is_issued_by(CERTIFICATE, self_signed(rsa.generate_private_key(65537, 2048)))
+
+
+def test_a_broken_extension_makes_a_certificate_unreadable() -> None:
+    """A certificate whose alternative names do not parse raises ValueError."""
+    broken = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"no sequence")
+    with pytest.raises(ValueError, match="cannot be understood"):
+        pki.read_certificate(self_signed(ec.generate_private_key(ec.SECP256R1()), broken))
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [(b"no key", "not a private key"), (x25519.X25519PrivateKey.generate(), "not a key that signs")],
+)
+def test_a_file_that_holds_no_signing_key_is_refused(key, reason) -> None:
+    """A request is made with a key that can sign it."""
+    if not isinstance(key, bytes):
+        key = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    with pytest.raises(ValueError, match=reason):
+        pki.csr_for(key, "web01")

@@ -133,3 +133,8 @@ def test_an_image_of_garbage_parses_or_is_a_bad_signature(noise: bytes, version:
         assert 0 < len(image.signature) <= signature_room(version)
     except BadSignature:
         assert len(image.signed) in (261_464, 261_544)
+
+
+def test_the_dump_is_what_the_device_sent() -> None:
+    """Header and data of an image make its dump again, without what was read before the magic."""
+    assert read_image(b"noise" + DUMP).dump == DUMP

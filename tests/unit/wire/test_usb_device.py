@@ -90,3 +90,19 @@ def test_dtr_is_bit_0_of_the_line_state(device: SerialDevice) -> None:
 def test_what_it_does_not_know_is_stalled(device: SerialDevice, setup: Setup) -> None:
     """A qualifier that full-speed devices lack, vendors' requests, a configuration that is not there: stalled."""
     assert device.control(setup, b"") is None
+
+
+def test_standard_requests_are_answered(device: SerialDevice) -> None:
+    """Status, configuration and interface are as USB 2.0, table 9-4, has them."""
+    assert device.control(Setup(0x80, 0, 0, 0, 2), b"") == b"\0\0"
+    assert device.control(Setup(0x80, 8, 0, 0, 1), b"") == b"\0"
+    assert device.control(Setup(0x00, 9, 1, 0, 0), b"") == b""
+    assert device.control(Setup(0x80, 8, 0, 0, 1), b"") == b"\x01"
+    assert [device.control(Setup(0x81, 10, 0, index, 1), b"") for index in range(3)] == [b"\0", b"\0", None]
+    assert [device.control(Setup(0x01, 11, 0, index, 0), b"") for index in range(3)] == [b"", b"", None]
+
+
+@pytest.mark.parametrize("setup", [Setup(0x02, 1, 0, 0x85, 0), Setup(0x21, 0x23, 0, 0, 0)])
+def test_a_halt_is_cleared_and_a_break_sent(device: SerialDevice, setup: Setup) -> None:
+    """CLEAR_FEATURE and SEND_BREAK are acknowledged; they have nothing to do."""
+    assert device.control(setup, b"") == b""

@@ -1,0 +1,52 @@
+"""How much one draw could have now."""
+
+import pytest
+
+from drawwell.broker.account import Terms
+from drawwell.broker.broker import SEED_BYTES, Rules
+from drawwell.entropy.blocks import DrawClass
+from drawwell.testing.virtual_time import run_virtually
+from drawwell.units import Allowance
+from drawwell.wire.limits import MAX_DRAW_BYTES
+from support.workbench import UNLIMITED, Workbench
+
+FULL, DRBG = DrawClass.FULL, DrawClass.DRBG
+TERMS = {
+    "web01": UNLIMITED,
+    "drbg": Terms(frozenset({DRBG}), None, None),
+    "small": Terms(frozenset(DrawClass), None, Allowance(100, 86_400.0)),
+}
+
+
+def available(consumer: str, draw_class: DrawClass, *, held: int, min_sources: int = 0) -> int:
+    """Return what a broker that holds this many bytes has for a consumer."""
+
+    async def ask() -> int:
+        bench = Workbench(rules=Rules("bench", min_sources=min_sources), terms=TERMS, capacity_bytes=4096)
+        bench.put(bytes(held))
+        return bench.broker.available_bytes(consumer, draw_class)
+
+    return run_virtually(ask())
+
+
+@pytest.mark.parametrize(
+    ("consumer", "draw_class", "n_bytes"),
+    [
+        ("web01", FULL, 1024 - SEED_BYTES),
+        ("web01", DRBG, MAX_DRAW_BYTES),
+        ("small", FULL, 100),
+        ("small", DRBG, 100),
+        ("drbg", FULL, 0),
+        ("unknown", DRBG, 0),
+    ],
+)
+def test_it_is_bounded_by_supply_terms_and_quota(consumer: str, draw_class: DrawClass, n_bytes: int) -> None:
+    """Class full has what is held without a first seed; a quota bounds both."""
+    assert available(consumer, draw_class, held=1024) == n_bytes
+
+
+@pytest.mark.parametrize("draw_class", DrawClass)
+def test_it_is_nothing_without_a_seed_or_a_source(draw_class: DrawClass) -> None:
+    """A broker that cannot seed, or has too few sources, has nothing."""
+    assert available("web01", draw_class, held=0) == 0
+    assert available("web01", draw_class, held=1024, min_sources=1) == 0

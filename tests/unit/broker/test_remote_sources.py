@@ -1,0 +1,146 @@
+"""Sources in processes of their own, as their broker sees them."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from drawwell.broker.remote_sources import RemoteSources
+from drawwell.config.broker_side import SourceSection
+from drawwell.config.validation import MAX_SOURCES
+from drawwell.errors import SourceUnavailable, UsageError
+from drawwell.reports import SourceIdentity, SourceReport, SourceState
+from drawwell.testing.scripted import ScriptedSource
+from support.workbench import Workbench
+
+HEALTHY = SourceReport(
+    SourceIdentity("stick", "onerng", "/dev/stick"), SourceState.HEALTHY, False, 1, 0, 0, 0, 0, 0, 0.0, 0, 0, "",
+)  # fmt: skip
+
+
+def named(name: str) -> SourceReport:
+    return replace(HEALTHY, identity=replace(HEALTHY.identity, name=name, path=f"/dev/{name}"))
+
+
+class Connection:
+    """A connection that keeps what the broker sends."""
+
+    anew = False  # wording: the protocol's frame is called so
+
+    def __init__(self) -> None:
+        self.sent: list[object] = []
+
+    def want(self, *, wanted: bool) -> None:
+        self.sent.append(wanted)
+
+    def restart(self) -> None:
+        self.sent.append("restart")
+
+    async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        return {verb: args}
+
+
+class Bench(Workbench):
+    """A workbench on which no time passes."""
+
+    def clock(self) -> float:
+        return 0.0
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench(capacity_bytes=4096)
+
+
+def test_a_configured_source_is_missed_until_it_connects(bench: Bench) -> None:
+    """A configured source is off until its process reports."""
+    remote = RemoteSources(bench.broker, bench.supply, (SourceSection("stick", "onerng", "/dev/stick"),))
+    source = bench.broker.sources["stick"]
+    assert (source.healthy, source.report().state) == (False, SourceState.OFF)
+
+    assert remote.arrive(Connection(), HEALTHY) is source
+    assert (source.healthy, source.report()) == (True, HEALTHY)
+
+
+def test_a_lost_source_stays_in_the_report(bench: Bench) -> None:
+    """A source whose process is gone is off, with the reason."""
+    source = RemoteSources(bench.broker, bench.supply).arrive(Connection(), HEALTHY)
+    source.leave("it was killed")
+
+    report = bench.broker.sources["stick"].report()
+    assert (report.state, report.last_error) == (SourceState.OFF, "it was killed")
+    assert bench.broker.healthy_sources() == 0
+
+
+def test_an_error_of_the_source_is_logged_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A new error in a report is logged, and the same one again is not."""
+    source = RemoteSources(bench.broker, bench.supply).arrive(Connection(), HEALTHY)
+    for _ in range(2):
+        source.update(replace(HEALTHY, last_error="no sample in 3 s"))
+
+    assert [each.message for each in caplog.records].count("stick: no sample in 3 s") == 1
+
+
+def test_commands_and_wants_reach_the_process_that_is_connected(bench: Bench) -> None:
+    """A command is passed on; a full reservoir and a restart are announced."""
+    remote, connection = RemoteSources(bench.broker, bench.supply), Connection()
+    source = remote.arrive(connection, HEALTHY)
+    assert source.wanted
+    bench.put(bytes(4096))
+    source.restart()
+
+    assert connection.sent == [False, "restart"]
+    assert asyncio.run(source.command("info", {"a": 1})) == {"info": {"a": 1}}
+
+
+def test_a_lost_source_takes_no_command(bench: Bench) -> None:
+    """A command, a want and a restart for a process that is gone harm nothing."""
+    source = RemoteSources(bench.broker, bench.supply).arrive(Connection(), HEALTHY)
+    source.leave("it was killed")
+    bench.put(bytes(4096))
+    source.restart()
+
+    with pytest.raises(SourceUnavailable, match="stick: it was killed"):
+        asyncio.run(source.command("info", {}))
+
+
+def test_its_rate_is_the_conditioned_share_of_its_raw_rate(bench: Bench) -> None:
+    """The full-entropy rate follows from the report; it begins with 0."""
+    source = RemoteSources(bench.broker, bench.supply).arrive(Connection(), HEALTHY)
+    assert source.supply_bytes_per_s == 0
+
+    source.update(replace(HEALTHY, tested_bytes=1000, conditioned_bits=4000, raw_rate_bytes_per_s=300.0))
+    assert source.supply_bytes_per_s == 150
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a/b", "no source is called so"),
+        ("stick", "deposits here already"),
+        ("own", "runs a source named own"),
+    ],
+)
+def test_a_name_that_is_bad_or_taken_is_refused(name: str, reason: str) -> None:
+    """A name must be valid and unlike that of any other source."""
+    bench = Bench(ScriptedSource("own"), capacity_bytes=4096)
+    remote = RemoteSources(bench.broker, bench.supply)
+    remote.arrive(Connection(), HEALTHY)
+
+    with pytest.raises(UsageError, match=reason):
+        remote.arrive(Connection(), named(name))
+
+
+def test_the_source_that_left_first_makes_room(bench: Bench) -> None:
+    """At the limit a new source replaces the one that was lost first."""
+    remote = RemoteSources(bench.broker, bench.supply)
+    sources = [remote.arrive(Connection(), named(f"s{number}")) for number in range(MAX_SOURCES)]
+    with pytest.raises(UsageError, match="has room for"):
+        remote.arrive(Connection(), named("new"))
+
+    sources[1].leave("gone")
+    sources[0].leave("gone")
+    remote.arrive(Connection(), named("new"))
+    assert "new" in bench.broker.sources
+    assert bench.broker.sources.keys() & {"s0", "s1"} == {"s1"}

@@ -1,0 +1,226 @@
+"""Both ends of a deposit connection: commands, refusals, broken rules."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from drawwell.errors import LocalProtocolError, RemoteProtocolError, SourceUnavailable, UsageError
+from drawwell.reports import SourceIdentity, SourceReport, SourceState, as_json
+from drawwell.wire import limits
+from drawwell.wire.deposit import Depositor, Depository, Stage
+from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus, Want  # wording: a frame's name
+from drawwell.wire.frames import Bye, Call, Frame, Hello, Refusal, Result, put_json
+
+REPORT = SourceReport(
+    SourceIdentity("stick", "onerng", "/dev/stick"), SourceState.HEALTHY, False, 1, 0, 0, 0, 0, 0, 0.0, 0, 0, "",
+)  # fmt: skip
+RESTARTED = Anew()  # wording: a frame's name
+
+
+def pair() -> tuple[Depository, Depositor]:
+    """Return both ends of an open connection."""
+    broker, source = Depository(), Depositor()
+    broker.receive_data(source.offer("test", REPORT))
+    assert [type(frame) for frame in events(broker)] == [Hello, SourceStatus]
+    source.receive_data(broker.accept(wanted=True))
+    assert events(source) == [Want(wanted=True)]
+    return broker, source
+
+
+def events(end: Depository | Depositor) -> list[Frame]:
+    return list(iter(end.next_event, None))
+
+
+def test_a_command_has_one_answer() -> None:
+    """Each command's answer, a result or a refusal, closes it on both ends."""
+    broker, source = pair()
+    for answer in (
+        lambda number: source.result(number, {"led": "off"}),
+        lambda number: source.refuse(number, SourceUnavailable("it is gone")),
+    ):
+        number, data = broker.call("info", {"a": 1})
+        source.receive_data(data)
+        assert events(source) == [Call(number, "info", {"a": 1})]
+        assert (broker.open_requests, source.open_requests) == (1, 1)
+
+        broker.receive_data(answer(number))
+        (event,) = events(broker)
+        assert isinstance(event, Result | Refusal)
+        assert (broker.open_requests, source.open_requests) == (0, 0)
+
+
+def test_commands_are_bounded_on_both_ends() -> None:
+    """No more commands are sent, or accepted, than may be open."""
+    broker, source = pair()
+    calls = [broker.call("info", {})[1] for _ in range(limits.MAX_OPEN_REQUESTS)]
+    with pytest.raises(UsageError, match="too many commands"):
+        broker.call("info", {})
+
+    source.receive_data(b"".join(calls))
+    assert len(events(source)) == limits.MAX_OPEN_REQUESTS
+    source.receive_data(Call(limits.MAX_REQUEST_ID, "info", {}).encode())
+    with pytest.raises(RemoteProtocolError, match="one too many"):
+        source.next_event()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        RESTARTED,
+        Result(1, {}),
+        Refusal(1, 1, "no", ""),
+        Deposit(575, 0, bytes(64)),
+        Deposit(1152, 64, bytes(128)),
+        Want(wanted=True),
+    ],
+    ids=lambda frame: type(frame).__name__,
+)
+def test_a_source_that_breaks_a_rule_is_cut_off(frame: Frame) -> None:
+    """An answer to nothing, too few bits or a broker's frame ends it."""
+    broker, _ = pair()
+    broker.receive_data(frame.encode())
+    with pytest.raises(RemoteProtocolError):
+        broker.next_event()
+    assert broker.stage is Stage.OVER
+    broker.receive_data(SourceStatus(REPORT).encode())
+    assert (broker.next_event(), broker.unparsed_bytes) == (None, 0)
+
+
+def test_a_refusal_needs_a_known_code() -> None:
+    """A source refuses a command with a code of the protocol."""
+    broker, _ = pair()
+    number, _ = broker.call("info", {})
+    broker.receive_data(Refusal(number, 255, "no", "").encode())
+    with pytest.raises(RemoteProtocolError, match="unknown code 255"):
+        broker.next_event()
+
+
+@pytest.mark.parametrize("frame", [Refusal(3, 1, "no", ""), Refusal(limits.SESSION_ID, 255, "no", "")])
+def test_a_broker_refuses_the_connection_only(frame: Frame) -> None:
+    """A refusal of the broker names the session and a known code."""
+    _, source = pair()
+    source.receive_data(frame.encode())
+    with pytest.raises(RemoteProtocolError, match="concerns nothing"):
+        source.next_event()
+
+
+def test_a_refused_source_is_given_the_reason() -> None:
+    """The refusal is the last frame on both ends."""
+    broker, source = Depository(), Depositor()
+    broker.receive_data(source.offer("test", REPORT))
+    events(broker)
+    source.receive_data(broker.refuse(UsageError("a source of that name deposits here already")))
+
+    (refusal,) = events(source)
+    assert isinstance(refusal, Refusal)
+    assert refusal.message == "a source of that name deposits here already"
+    assert broker.stage is source.stage is Stage.OVER
+
+
+def test_versions_must_match() -> None:
+    """A source without a version in common is cut off."""
+    broker = Depository()
+    broker.receive_data(Hello((99,), "test").encode())
+    with pytest.raises(RemoteProtocolError, match="no version in common"):
+        broker.next_event()
+
+
+def test_deposits_after_a_restart_are_counted_and_wiped() -> None:
+    """Until the source confirms a restart its deposits count as spoilt."""
+    broker, source = pair()
+    source.receive_data(broker.restart())
+    assert events(source) == [RESTARTED]
+    broker.receive_data(source.deposit(576, 0, b"x" * 64))
+    (spoilt,) = events(broker)
+    assert isinstance(spoilt, Deposit)
+    assert (spoilt.assessed_bits, spoilt.spoilt_bytes, len(spoilt.data)) == (576, 64, 0)
+
+    broker.receive_data(source.begun_anew() + source.deposit(576, 0, b"y" * 64))  # wording: a name
+    _, deposit = events(broker)
+    assert isinstance(deposit, Deposit)
+    assert bytes(deposit.data) == b"y" * 64
+
+
+def test_an_unhealthy_source_deposits_nothing() -> None:
+    """A deposit needs a last report of a healthy source."""
+    broker, source = pair()
+    broker.receive_data(source.report(replace(REPORT, state=SourceState.OFF)))
+    assert len(events(broker)) == 1
+    broker.receive_data(source.deposit(576, 0, bytes(64)))
+    with pytest.raises(RemoteProtocolError, match="does not call itself healthy"):
+        broker.next_event()
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda: Depository().accept(wanted=True),
+        lambda: Depository().want(wanted=True),
+        lambda: Depository().restart(),
+        lambda: Depository().call("info", {}),
+        lambda: Depositor().report(REPORT),
+        lambda: Depositor().deposit(576, 0, bytes(64)),
+        lambda: Depositor().begun_anew(),  # wording: a name
+    ],
+)
+def test_nothing_is_sent_before_its_time(send: Callable[[], object]) -> None:
+    """Frames of an open connection are refused before it is open."""
+    with pytest.raises(LocalProtocolError):
+        send()
+
+
+def test_a_bye_ends_both_ends() -> None:
+    """After a bye neither end parses or expects anything."""
+    broker, source = pair()
+    source.receive_data(broker.bye("it stops"))
+    assert events(source) == [Bye("it stops")]
+    assert broker.stage is source.stage is Stage.OVER
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        (Deposit, bytes(16) + bytes(63)),
+        (Deposit, bytes(15) + b"\x01"),
+        (Want, b"\x02"),
+        (SourceStatus, put_json({"name": "stick"})),
+    ],
+)
+def test_a_payload_out_of_form_is_refused(frame: tuple[type[Frame], bytes]) -> None:
+    """Outputs are whole, a want is yes or no, a report has exactly its fields."""
+    kind, payload = frame
+    with pytest.raises(ValueError):  # noqa: PT011 - the parser makes the named error of it
+        kind.decode(payload)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("raw_bytes", -1),
+        ("raw_bytes", True),
+        ("paused", 1),
+        ("state", "dreaming"),
+        ("last_error", "a\nb"),
+        ("last_error", "x" * 1025),
+        ("tests", 17 * [{}]),
+        ("identity", []),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(field: str, value: object) -> None:
+    """Each value of a report has a type and a bound."""
+    report = as_json(REPORT)
+    assert SourceStatus.decode(put_json(report)).report == REPORT
+    with pytest.raises(ValueError):  # noqa: PT011 - the parser makes the named error of it
+        SourceStatus.decode(put_json(report | {field: value}))
+
+
+def test_the_name_in_a_receipt_is_ascii() -> None:
+    """A name beyond ASCII is refused, and sent with question marks."""
+    report = as_json(REPORT)
+    identity = report["identity"] | {"name": "stück"}
+    with pytest.raises(ValueError, match="too long"):
+        SourceStatus.decode(put_json(report | {"identity": identity}))
+
+    frame = SourceStatus(replace(REPORT, identity=replace(REPORT.identity, name="stück")))
+    assert SourceStatus.decode(frame.encode()[limits.HEADER_BYTES :]).report.identity.name == "st?ck"
