@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo venv test quick test-long check man lock packages deb wheel bench clean
+PYTHONS ?= python3.11 python3.12 python3.13
+COVERING := $(addprefix tests/unit/,entropy wire crypto onerng broker) tests/property tests/induced \
+            tests/vectors/test_ctr_drbg_vectors.py
+
+.PHONY: demo venv test quick test-long test-all-pythons coverage check man lock packages deb wheel bench clean
 
 demo: $(STAMP)
 	@$(BIN)/drawwell demo
@@ -21,6 +25,21 @@ quick: $(STAMP)
 
 test-long: check packages
 	$(PYTEST)
+
+# Runs under each of these that is installed: quick, in a .venv of its own.
+test-all-pythons:
+	@for python in $(PYTHONS); do \
+	    $$python -c "" 2>/dev/null || { echo "== $$python is not installed"; continue; }; \
+	    echo "== $$python"; \
+	    $(MAKE) --no-print-directory quick PYTHON=$$python VENV=.venv-$$python || exit 1; \
+	done
+
+# Branch coverage of the pure rooms; pyproject.toml has the rooms and the limit.
+coverage: $(STAMP)
+	$(PYTEST) -m "not long" $(COVERING) --cov --cov-report=term:skip-covered --cov-report=json:.coverage.json
+	@$(BIN)/python -c 'import json; totals = json.load(open(".coverage.json"))["totals"]; \
+	    rate = totals["percent_branches_covered"]; \
+	    print(f"branches alone: {rate:.1f} %"); exit(rate < 97)'
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
