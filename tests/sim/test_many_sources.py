@@ -7,6 +7,7 @@ import pytest
 
 from drawwell.broker.broker import Rules
 from drawwell.crypto.drbg import CtrDrbg
+from drawwell.crypto.receipts import read_receipt, verify_receipt
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import NoHealthySource
 from drawwell.reports import SourceState
@@ -225,6 +226,49 @@ def test_two_sources_that_give_the_same_fail_for_good() -> None:
             assert (ledger.in_lanes_bits, ledger.in_reservoir_bits, ledger.balanced) == (0, 0, True)
             with pytest.raises(NoHealthySource):
                 await pair.draw()
+
+    run_virtually(run())
+
+
+def test_a_receipt_names_the_sources_of_these_bytes_and_no_others() -> None:
+    """Class full: what went into the bytes, not what is configured; class drbg: what went into its seed."""
+
+    async def run() -> None:
+        pair = Pair(1)
+
+        async def named(draw_class: DrawClass) -> set[tuple[str, str]]:
+            grant = await pair.bench.broker.draw("web01", 64, draw_class, receipt=True)
+            body = verify_receipt(grant.receipt, pair.bench.signer.public_key, grant.data, grant.receipt_key)
+            assert body.combined == 1
+            return {(each.name, each.state) for each in body.sources}
+
+        pair.drivers[0].unplugged = True
+        async with pair.bench.run():
+            await pair.bench.until_filled()
+            assert await named(DrawClass.DRBG) == {("b", "healthy")}
+            pair.drivers[0].unplugged = False
+            await until(lambda: pair.first.healthy, "the first is there")
+            pair.drivers[1].unplugged = True
+            await until(lambda: not pair.second.healthy, "the second is gone")
+            pair.bench.supply.take(len(pair.bench.supply.reservoir))
+            await pair.bench.until_filled()
+            assert await named(DrawClass.FULL) == {("a", "healthy")}
+            assert await named(DrawClass.DRBG) == {("b", "off")}
+
+    run_virtually(run())
+
+
+def test_a_receipt_names_all_that_were_combined() -> None:
+    """With two needed, both are named for either class, and how many went into each byte."""
+
+    async def run() -> None:
+        pair = Pair(2)
+        async with pair.bench.run():
+            await pair.until_both_fill_it()
+            for draw_class in DrawClass:
+                grant = await pair.bench.broker.draw("web01", 64, draw_class, receipt=True)
+                body = read_receipt(grant.receipt)
+                assert ([each.name for each in body.sources], body.combined) == (["a", "b"], 2)
 
     run_virtually(run())
 

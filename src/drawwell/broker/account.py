@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from drawwell.crypto.drbg import CtrDrbg
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, Origins
 from drawwell.entropy.quota import Quota
 from drawwell.reports import ConsumerReport
 from drawwell.units import Allowance
@@ -38,6 +38,7 @@ class Account:
     quota: Quota
     drbg: CtrDrbg | None = None
     seeded_at: float = 0.0
+    seed_origins: Origins = frozenset()
     draws: int = 0
     refused: int = 0
     full_bytes: int = 0

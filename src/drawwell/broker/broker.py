@@ -16,13 +16,13 @@ from drawwell.broker.reservations import ReservationWriter
 from drawwell.broker.supply import Supply
 from drawwell.crypto.drbg import CtrDrbg
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawClass, Grant, Origins
 from drawwell.entropy.combining import combined_rate
 from drawwell.entropy.credit import evidence_of, weakest
 from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
 from drawwell.ports import Sink, Source
-from drawwell.reports import BrokerReport, ConsumerReport, Evidence
+from drawwell.reports import BrokerReport, ConsumerReport, Evidence, SourceState
 from drawwell.wire.limits import MAX_DRAW_BYTES, RECEIPT_KEY_BYTES
 
 SEED_BYTES = 48
@@ -130,7 +130,7 @@ class LocalBroker:
         try:
             account, now = await self._entitled(consumer, ask, place)
             account.quota.charge(ask.cost, now)
-            data = self._take(account, ask, now)
+            data, origins = self._take(account, ask, now)
         except DrawwellError as error:
             self.tally.refused(consumer, type(error).__name__)
             if isinstance(error, Refused) and consumer in self.accounts:
@@ -144,7 +144,9 @@ class LocalBroker:
         if not receipt:
             return Grant(data, self._serial, draw_class)
         key = self._fresh(RECEIPT_KEY_BYTES)
-        return Grant(data, self._serial, draw_class, self._receipt(account, data, draw_class, key), key)
+        return Grant(
+            data, self._serial, draw_class, self._receipt(account, data, draw_class, origins, key), key
+        )
 
     def _account(self, consumer: str) -> Account:
         try:
@@ -202,7 +204,7 @@ class LocalBroker:
             hint="Wait and draw again; 'drawwell draw --wait 30s' does it by itself.",
         )
 
-    def _take(self, account: Account, ask: _Ask, now: float) -> bytes:
+    def _take(self, account: Account, ask: _Ask, now: float) -> tuple[bytes, Origins]:
         self._line.served(account.name, self._needed_bytes(account, ask, now), account.terms.weight)
         if self._seed_due(account, ask, now):
             self._seed(account, now)
@@ -212,11 +214,11 @@ class LocalBroker:
         output = drbg.generate(ask.n_bytes, self._fresh(ADDITIONAL_BYTES))
         if ask.draw_class is DrawClass.DRBG:
             self._supply.count_drbg(ask.n_bytes)
-            return output
-        taken = self._supply.take(ask.n_bytes).data
-        mixed = int.from_bytes(taken, "little") ^ int.from_bytes(output, "little")
-        taken[:] = bytes(ask.n_bytes)
-        return mixed.to_bytes(ask.n_bytes, "little")
+            return output, account.seed_origins
+        taken = self._supply.take(ask.n_bytes)
+        mixed = int.from_bytes(taken.data, "little") ^ int.from_bytes(output, "little")
+        taken.data[:] = bytes(ask.n_bytes)
+        return mixed.to_bytes(ask.n_bytes, "little"), taken.origins
 
     def _seed_due(self, account: Account, ask: _Ask, now: float) -> bool:
         return (
@@ -226,16 +228,20 @@ class LocalBroker:
         )
 
     def _seed(self, account: Account, now: float) -> None:
-        seed = self._supply.take(SEED_BYTES).data
+        seed = self._supply.take(SEED_BYTES)
         if account.drbg is None:
-            account.drbg = CtrDrbg(bytes(seed), account.name.encode()[:SEED_BYTES])
+            account.drbg = CtrDrbg(bytes(seed.data), account.name.encode()[:SEED_BYTES])
         else:
-            account.drbg.reseed(bytes(seed))
-        seed[:] = bytes(SEED_BYTES)
-        account.seeded_at = now
+            account.drbg.reseed(bytes(seed.data))
+        seed.data[:] = bytes(SEED_BYTES)
+        account.seeded_at, account.seed_origins = now, seed.origins
 
-    def _receipt(self, account: Account, data: bytes, draw_class: DrawClass, key: bytes) -> bytes:
-        sources = tuple(ReceiptSource.of(source.report()) for source in self.sources.values())
+    def _receipt(
+        self, account: Account, data: bytes, draw_class: DrawClass, origins: Origins, key: bytes
+    ) -> bytes:
+        # of several lives of one source the last: there is room for each name once
+        last = {each.identity.name: each for each in sorted(origins, key=lambda each: each.health_epoch)}
+        sources = tuple(ReceiptSource.of(last[name], self._state_of(name)) for name in sorted(last))
         body = ReceiptBody.of(
             broker=self.rules.name,
             consumer=account.name,
@@ -245,8 +251,12 @@ class LocalBroker:
             time=self._clock(),
             data=data,
             key=key,
+            combined=max(1, self.rules.min_sources),
         )
         return self._signer.sign(body)
+
+    def _state_of(self, source: str) -> SourceState:
+        return self.sources[source].report().state if source in self.sources else SourceState.OFF
 
     def mix_in(self, consumer: str, data: bytes) -> None:
         """Mix `data` into the consumer's DRBG as additional input (SP 800-90A r1, 9.3.1), of which nothing is asked."""

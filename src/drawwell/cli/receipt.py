@@ -148,9 +148,19 @@ def _print(out: Output, body: "ReceiptBody", *, signature: str, data: str, whenc
         ("signature", f"{signature}, key {body.key_id}" + (f" ({whence})" if whence else "")),
         ("data", data),
         ("granted", f"{body.n_bytes} bytes of class {body.draw_class}, {_time(body.time_s)}"),
+        ("made of", _combined(body)),
         *(("source", _source(source)) for source in asdict(body)["sources"]),
     ]
     out.result(document, f"{table(rows)}\n{MEANING}")
+
+
+def _combined(body: "ReceiptBody") -> str:
+    """How many sources went into each byte, or into the seed that the bytes come of."""
+    if not body.combined:
+        return "not known: a receipt of the old form names all sources of the broker"
+    return (
+        f"{body.combined} of these in each byte {'' if body.draw_class == 'full' else 'of the seed'}".strip()
+    )
 
 
 def _source(source: dict[str, Any]) -> str:

@@ -12,11 +12,14 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, NoiseOrigin
 from drawwell.errors import RemoteProtocolError
-from drawwell.reports import SourceReport
+from drawwell.reports import SourceState
 
-FORMAT: Final = "drawwell-receipt/1"
+FORMAT: Final = "drawwell-receipt/2"
+_OLD_FORMAT: Final = "drawwell-receipt/1"
+_SINCE_2: Final = {"combined": int}
+"""Fields that the old format has not."""
 MAX_RECEIPT_BYTES: Final = 16_384
 HMAC_KEY_BYTES: Final = 32
 """As long as the hash (RFC 2104, section 3)."""
@@ -29,10 +32,10 @@ _HEX: Final = {"key_id": re.compile("[0-9a-f]{32}"), "data_hmac": re.compile("[0
 
 @dataclass(frozen=True, slots=True)
 class ReceiptSource:
-    """One source behind a grant, as it was when the bytes were granted.
+    """One source that went into the granted bytes, or into the seed of the DRBG that made them.
 
-    `firmware` is the verdict in words, with key and hash; `noise` says what was tested; `state` and
-    `health_epoch` are those of its health tests.
+    `firmware` is the verdict in words, with key and hash; `noise` says what was tested; `health_epoch` is that of
+    its bytes, `state` that of its health tests when they were granted.
     """
 
     name: str
@@ -44,9 +47,9 @@ class ReceiptSource:
     health_epoch: int
 
     @classmethod
-    def of(cls, report: SourceReport) -> Self:
-        """Say of a source what its report says."""
-        identity = report.identity
+    def of(cls, origin: NoiseOrigin, state: SourceState) -> Self:
+        """Describe a source as the bytes record it."""
+        identity = origin.identity
         detail = f" ({identity.firmware_detail})" if identity.firmware_detail else ""
         return cls(
             name=identity.name,
@@ -54,8 +57,8 @@ class ReceiptSource:
             simulated=identity.simulated,
             noise=identity.noise,
             firmware=f"{identity.firmware}{detail}"[:_MAX_TEXT],
-            state=str(report.state),
-            health_epoch=report.health_epoch,
+            state=str(state),
+            health_epoch=origin.health_epoch,
         )
 
 
@@ -63,8 +66,9 @@ class ReceiptSource:
 class ReceiptBody:
     """What is signed; the field names are the JSON names.
 
-    `time_s` is in whole seconds since the epoch by the broker's clock; `data_hmac` is HMAC-SHA-256 of the
-    granted bytes in hexadecimal; `key_id` names the key that signed, and is set by signing.
+    `combined` is how many of the `sources` went into each of the bytes, or of the seed; 0 in the old format.
+    `time_s` is in whole seconds since the epoch by the broker's clock; `data_hmac` is HMAC-SHA-256 of the granted
+    bytes in hexadecimal; `key_id` names the key that signed, and is set by signing.
     """
 
     broker: str
@@ -75,6 +79,7 @@ class ReceiptBody:
     serial: int
     time_s: int
     data_hmac: str
+    combined: int = 0
     key_id: str = ""
     format: str = FORMAT
 
@@ -90,6 +95,7 @@ class ReceiptBody:
         time: float,
         data: bytes,
         key: bytes,
+        combined: int = 1,
     ) -> Self:
         """Make the body for the grant `data`; `key` is fresh, 32 bytes, and goes to that consumer alone.
 
@@ -97,12 +103,12 @@ class ReceiptBody:
             ValueError: `key` is not 32 bytes.
         """
         return cls(
-            broker, consumer, sources, draw_class, len(data), serial, int(time), data_hmac(key, data)
+            broker, consumer, sources, draw_class, len(data), serial, int(time), data_hmac(key, data), combined
         )  # fmt: skip
 
     def encode(self) -> bytes:
         """Return the canonical bytes that are signed."""
-        return _canonical(asdict(self))
+        return _canonical(_document(self))
 
     def check(self) -> None:
         """Raise ValueError when this says something that a receipt cannot say."""
@@ -126,7 +132,7 @@ def write_receipt(body: ReceiptBody, signature: bytes) -> bytes:
     Raises:
         ValueError: longer than a receipt may be.
     """
-    receipt = _canonical({"body": asdict(body), "signature": base64.b64encode(signature).decode()})
+    receipt = _canonical({"body": _document(body), "signature": base64.b64encode(signature).decode()})
     if len(receipt) > MAX_RECEIPT_BYTES:
         raise ValueError(f"a receipt of more than {MAX_RECEIPT_BYTES} bytes")
     return receipt
@@ -157,6 +163,11 @@ def _read_envelope(receipt: bytes) -> tuple[ReceiptBody, bytes]:
     return body, signature
 
 
+def _document(body: ReceiptBody) -> dict[str, Any]:
+    new = () if body.format == FORMAT else _SINCE_2
+    return {name: value for name, value in asdict(body).items() if name not in new}
+
+
 def _canonical(document: dict[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -166,8 +177,9 @@ def _read_body(document: object) -> ReceiptBody:
         "broker": str, "consumer": str, "sources": list, "draw_class": str, "n_bytes": int, "serial": int,
         "time_s": int, "data_hmac": str, "key_id": str, "format": str,
     }  # fmt: skip
-    fields = _typed(document, kinds)
-    if fields["format"] != FORMAT:
+    old = isinstance(document, dict) and document.get("format") == _OLD_FORMAT
+    fields = _typed(document, kinds if old else kinds | _SINCE_2)
+    if fields["format"] not in {FORMAT, _OLD_FORMAT}:
         raise ValueError(f"its format is not {FORMAT}")
     for name, pattern in _HEX.items():
         if not pattern.fullmatch(fields[name]):

@@ -16,9 +16,9 @@ from drawwell.crypto.receipts import (
     receipt_key_from_seed,
     verify_receipt,
 )
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, NoiseOrigin
 from drawwell.errors import AuthenticationFailed, RemoteProtocolError
-from drawwell.reports import Firmware, SourceIdentity, SourceReport, SourceState
+from drawwell.reports import Firmware, SourceIdentity, SourceState
 
 DATA, KEY = bytes(range(64)), bytes(range(32))
 SIGNER = ReceiptSigner(receipt_key_from_seed(b"\x01" * 32))
@@ -144,7 +144,7 @@ MALFORMED = {
     "field too many": with_body(more=1),
     "field missing": canonical({"body": json.loads(RECEIPT)["body"]}),
     "body is no object": canonical({"body": [], "signature": GOOD_SIGNATURE}),
-    "other format": with_body(format="drawwell-receipt/2"),
+    "other format": with_body(format="drawwell-receipt/3"),
     "unknown class": with_body(draw_class="raw"),
     "number as text": with_body(serial="42"),
     "truth as number": with_body(serial=True),
@@ -204,16 +204,46 @@ def test_names_outside_ascii_are_kept() -> None:
     ).broker.startswith("Gr")
 
 
-def test_receipt_source_says_what_the_report_says() -> None:
-    """Name, kind, simulation, verdict with key and hash, state and epoch come from the source's report."""
+def test_receipt_source_says_what_the_bytes_record() -> None:
+    """Name, kind, simulation, verdict with key and hash and epoch are those of the bytes, the state is today's."""
     identity = SourceIdentity(
         "stick", "onerng", "/dev/ttyACM0", simulated=True, firmware=Firmware.VERIFIED, firmware_detail="SHA-1"
     )
-    report = SourceReport(identity, SourceState.HEALTHY, False, 7, 0, 0, 0, 0, 0, 0.0, 0, 0, "")
+    origin = NoiseOrigin(identity, 7)
 
-    assert ReceiptSource.of(report) == ReceiptSource(
-        "stick", "onerng", True, "raw noise", f"{Firmware.VERIFIED} (SHA-1)", "healthy", 7
+    assert ReceiptSource.of(origin, SourceState.OFF) == ReceiptSource(
+        "stick", "onerng", True, "raw noise", f"{Firmware.VERIFIED} (SHA-1)", "off", 7
     )
+
+
+OLD_RECEIPT = (
+    b'{"body":{"broker":"well-1","consumer":"web01","data_hmac":"173206781c3b828a0dc2a716fe0ddb5'
+    b'e6e56ec171170952ff6b3f4de44fa18d7","draw_class":"full","format":"drawwell-receipt/1","key_'
+    b'id":"fd110d301d2f077de1414b8f99f441b1","n_bytes":64,"serial":42,"sources":[{"firmware":"im'
+    b'age signature verified, as reported by the device","health_epoch":3,"kind":"onerng","name"'
+    b':"onerng0","noise":"raw noise","simulated":true,"state":"healthy"}],"time_s":1800000000},"'
+    b'signature":"b4bnwLE7oWngzHOAd/4VIn+XnIbS+G/MEYw97wtmTRNOoLY4Vd/JCp1X9es9b2RUdKhEdkB6EQcL1f'
+    b'mrw+LXDg=="}'
+)
+"""Signed by a broker of before drawwell-receipt/2, for the same bytes."""
+
+
+def test_a_receipt_of_the_old_form_verifies() -> None:
+    """What drawwell-receipt/1 signed is still good, and has no word of how many sources are in each byte."""
+    body = verify_receipt(OLD_RECEIPT, SIGNER.public_key, DATA, KEY)
+
+    assert (body.format, body.serial, body.sources) == ("drawwell-receipt/1", 42, (SOURCE,))
+    assert body.combined == 0
+
+
+def test_the_forms_are_not_mixed() -> None:
+    """A receipt of the old form with a field of the new one, and a new one without it, are not receipts."""
+    old, new = json.loads(OLD_RECEIPT), json.loads(RECEIPT)
+    old["body"]["combined"] = 2
+    del new["body"]["combined"]
+    for document in (old, new):
+        with pytest.raises(RemoteProtocolError, match="its fields are not"):
+            verify_receipt(canonical(document), SIGNER.public_key)
 
 
 def test_keys_of_another_kind_are_refused() -> None:
