@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.broker.broker import Rules
 from drawwell.broker.remote_sources import RemoteSources
 from drawwell.crypto.receipts import read_receipt
 from drawwell.doors.deposit import LIMITS, DepositDoor
@@ -43,8 +44,10 @@ HEALTHY = SourceReport(
 class Well:
     """One life of a broker that runs no source, with its door for them."""
 
-    def __init__(self, path: Path, *, uid: int | None = None, limits: Limits = LIMITS) -> None:
-        self.bench = Workbench(capacity_bytes=SMALL)
+    def __init__(
+        self, path: Path, *, uid: int | None = None, limits: Limits = LIMITS, min_sources: int = 1
+    ) -> None:
+        self.bench = Workbench(capacity_bytes=SMALL, rules=Rules("well", min_sources))
         self.broker = self.bench.broker
         self.reception = RemoteSources(self.broker, self.bench.supply)
         self.door = DepositDoor(str(path), self.reception, uid, limits=limits)
@@ -174,8 +177,7 @@ def test_two_sources_deposit_and_each_is_counted(folder) -> None:
     """min_sources is over all that are here; one that goes makes the broker unready, and the other goes on."""
 
     async def run() -> None:
-        async with Well(folder / "s").open() as well:
-            well.broker.rules = replace(well.broker.rules, min_sources=2)
+        async with Well(folder / "s", min_sources=2).open() as well:
             one, two = ScriptedSource("one"), ScriptedSource("two", seed=2)
             async with depositing(folder / "s", one, two):
                 await well.here("one")
@@ -184,6 +186,73 @@ def test_two_sources_deposit_and_each_is_counted(folder) -> None:
                 two.unplugged = True
                 await until(lambda: well.broker.healthy_sources() == 1, "one is gone")
                 assert well.broker.not_ready_because() == "1 of 2 noise sources healthy, 2 needed"
+
+    asyncio.run(run())
+
+
+def test_sources_that_deposit_are_combined(folder) -> None:
+    """With two needed, each 64 bytes are the XOR of an output of each process, and none is one of them."""
+
+    async def run() -> None:
+        one, two = ScriptedSource("one"), ScriptedSource("two", seed=2)
+        async with (
+            Well(folder / "s", min_sources=2).open() as well,
+            depositing(folder / "s", one, two),
+        ):
+            await well.filled()
+            taken = well.bench.supply.take(SMALL)
+            assert well.bench.supply.report().balanced
+        first, second = (
+            {int.from_bytes(each) for each in pieces(conditioned(driver.gave[1:]))} for driver in (one, two)
+        )
+        served = [int.from_bytes(each) for each in pieces(bytes(taken.data))]
+        assert all(any(each ^ other in second for other in first) for each in served)
+        assert not set(served) & (first | second)
+        assert {each.identity.name for each in taken.origins} == {"one", "two"}
+
+    asyncio.run(run())
+
+
+def test_two_processes_that_deposit_the_same_fail_for_good(folder) -> None:
+    """Both are latched at the broker, over a restart of their processes too, until the operator's reset."""
+
+    async def run() -> None:
+        async with Well(folder / "s", min_sources=2).open() as well:
+            async with depositing(folder / "s", ScriptedSource("one", seed=5), ScriptedSource("two", seed=5)):
+                await until(
+                    lambda: (
+                        [each.report().state for each in well.broker.sources.values()]
+                        == [SourceState.PERMANENT_FAILURE] * 2
+                    ),
+                    "both are latched",
+                )
+                assert len(well.bench.supply.reservoir) == 0
+            async with depositing(folder / "s", ScriptedSource("one", seed=6)):
+                one = well.broker.sources["one"]
+                await until(lambda: one.present, "another process of it is here")
+                assert not one.healthy
+                assert "they are one source" in one.report().last_error
+                await one.command("reset", {})
+                await until(lambda: one.healthy, "it may be used again")
+
+    asyncio.run(run())
+
+
+def test_one_device_deposits_under_one_name(folder) -> None:
+    """A second name of a device that is read already is refused, at once or when the device is opened."""
+
+    async def run() -> None:
+        one, two = ScriptedSource("one"), ScriptedSource("two", seed=2)
+        two.identity = replace(two.identity, path="/dev/one")
+        async with Well(folder / "s", min_sources=2).open() as well, depositing(folder / "s", one):
+            await well.here("one")
+            async with depositing(folder / "s", two) as (second,):
+                await until(
+                    lambda: "/dev/one is the device that source one reads" in second.link.waiting_because,
+                    "it is refused",
+                )
+                assert not well.broker.sources["two"].healthy
+                assert well.broker.sources["one"].healthy
 
     asyncio.run(run())
 

@@ -36,8 +36,10 @@ class BrokerSection:
     min_sources: int = setting(
         Whole(1, 64),
         1,
-        what="How many sources must be healthy before anything is served.",
-        why="With 2 or more, one stick that fails or lies is never the only one behind a draw.",
+        what="How many different devices go into each byte: it is the XOR of conditioned output of that many sources, "
+        "and nothing is served while fewer are healthy.",
+        why="With 2 or more, a stick that fails or lies does no harm while another one in the same byte is good. "
+        "Two devices give as much as the slower one.",
         example="2",
     )
     reservoir: int = setting(

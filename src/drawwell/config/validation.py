@@ -1,6 +1,7 @@
 """What must hold between settings. Each rule names the places that it compares, the faulty one first."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -189,6 +190,10 @@ def _names(config: Config) -> Iterator[BrokenRule]:
     yield from _twice(
         config, ((f"source[{i}].name", each.name) for i, each in enumerate(config.sources)), "name"
     )
+    yield from _twice(
+        config, ((f"source[{i}].{key}", of) for i, each in enumerate(config.sources) for key, of in _device(each)),
+        "device",
+    )  # fmt: skip
     consumers = tuple(enumerate(config.consumers))
     yield from _twice(config, ((f"consumer[{i}].name", each.name) for i, each in consumers), "name")
     yield from _twice(
@@ -202,6 +207,14 @@ def _names(config: Config) -> Iterator[BrokenRule]:
     yield from _twice(
         config, ((f"sink[{i}].path", each.path) for i, each in enumerate(config.sinks) if each.path), "path"
     )
+
+
+def _device(source: SourceSection) -> Iterator[tuple[str, str]]:
+    """Yield the setting that names the device, and the device: every name of a node is the same node."""
+    if source.command:
+        yield "command", shlex.join(source.command)
+    elif source.path:
+        yield "path", source.path if source.path == "auto" else os.path.realpath(source.path)
 
 
 def _twice(config: Config, values: Iterable[tuple[str, str]], what: str) -> Iterator[BrokenRule]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -128,14 +129,16 @@ def test_layers(tmp_path: Path) -> None:
     (tmp_path / "drawwell.toml").write_text(
         '[broker]\nname = "a"\nmin_sources = 1\n[[source]]\nname = "one"\n'
     )
-    (tmp_path / "conf.d" / "20.toml").write_text('[[source]]\nname = "two"\n[broker]\nname = "c"\n')
+    (tmp_path / "conf.d" / "20.toml").write_text(
+        '[[source]]\nname = "two"\npath = "/b"\n[broker]\nname = "c"\n'
+    )
     (tmp_path / "conf.d" / "10.toml").write_text('[broker]\nname = "b"\nmin_sources = 2\n')
     (tmp_path / "conf.d" / "README").write_text("not a configuration")
     config = load(None, directory=str(tmp_path), machine=ROOT)
     assert (config.broker.name, config.broker.min_sources) == ("c", 2)
     assert [each.name for each in config.sources] == ["one", "two"]
     assert [os.path.basename(file) for file in config.files] == ["drawwell.toml", "10.toml", "20.toml"]
-    assert config.origin("broker.name") == f"{tmp_path}/conf.d/20.toml:4"
+    assert config.origin("broker.name") == f"{tmp_path}/conf.d/20.toml:5"
     assert config.origin("broker.min_sources") == f"{tmp_path}/conf.d/10.toml:3"
     assert config.origin("source[1]") == f"{tmp_path}/conf.d/20.toml:1"
     assert config.origin("source[1].name") == f"{tmp_path}/conf.d/20.toml:2"
@@ -296,6 +299,29 @@ def test_ten_mistakes_are_ten_faults(tmp_path: Path) -> None:
 def test_one_fault(tmp_path: Path, text: str, fault: str) -> None:
     """One mistake is one fault, in words that say what to do."""
     assert _faults(tmp_path, text) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("path='{real}'", "path='{link}'"),
+        ("driver='replay'\npath='{real}'\nmin_entropy=1", "driver='replay'\npath='{real}'\nmin_entropy=1"),
+        (
+            "driver='exec'\ncommand=['cat', 'x']\nmin_entropy=1",
+            "driver='exec'\ncommand=['cat', 'x']\nmin_entropy=1",
+        ),
+        ("path='auto'", "path='auto'"),
+    ],
+    ids=["two names of one node", "one file twice", "one command twice", "the only stick twice"],
+)
+def test_one_device_is_configured_once(tmp_path: Path, first: str, second: str) -> None:
+    """Two sections of one device are one fault: two names do not make two sources of it."""
+    real, link = tmp_path / "node", tmp_path / "link"
+    real.touch()
+    link.symlink_to(real)
+    text = f"[[source]]\nname='a'\n{first}\n[[source]]\nname='b'\n{second}".format(real=real, link=link)
+    (fault,) = _faults(tmp_path, text)
+    assert re.search(r"\[\[source\]\] (path|command): device .* is taken", fault)
 
 
 @pytest.mark.parametrize(
