@@ -20,6 +20,7 @@ from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.state.store import Store
+from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import server_context
 from support.fake_broker import FakeBroker
 
@@ -84,7 +85,7 @@ class Broker(FakeBroker):
 def broker(tmp_path_factory):
     broker = Broker(tmp_path_factory.mktemp("cli"))
     broker.thread.start()
-    assert broker.ready.wait(20)
+    assert broker.ready.wait(DEADLINE_S)
     yield broker
     broker.loop.call_soon_threadsafe(broker.stop.set)
     broker.thread.join()

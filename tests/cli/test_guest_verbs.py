@@ -160,6 +160,7 @@ def test_a_guest_that_never_ran_is_removed_without_a_source(folder: Path, alone:
     with Daemon("run", config=alone, log=folder / "log") as running:
         running.until_it_says("tried again")
         assert command("guest", "apply", "qemu", "vm1", config=alone).returncode == 0
+        # short: it is refused
         done = command("guest", "apply", "qemu", "vm1", "--remove", "--timeout", "1s", config=alone)
         assert done.returncode == 0, done.stderr
         assert guests(alone) == []

@@ -34,7 +34,7 @@ def daemon(site: Site, log: str = "log") -> Daemon:
 
 
 def seed(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
-    return command("seed-file", *words, "--wait", "20s", config=site.path)
+    return command("seed-file", *words, "--wait", "5m", config=site.path)
 
 
 def mode(path: Path) -> int:
@@ -139,7 +139,7 @@ def test_cloud_config_is_what_cloud_init_reads(site: Site) -> None:
 def test_file_is_named_after_the_machine(site: Site) -> None:
     """Without -o the file is NAME.random-seed in the current directory."""
     made = subprocess.run(
-        [*PROGRAM, "-c", str(site.path), "seed-file", "--for", "web07", "--wait", "20s"],
+        [*PROGRAM, "-c", str(site.path), "seed-file", "--for", "web07", "--wait", "5m"],
         cwd=site.folder,
         capture_output=True,
         text=True,

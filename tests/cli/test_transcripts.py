@@ -24,8 +24,9 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.testing.waiting import DEADLINE_S
+
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
-TIMEOUT_S = 60
 
 
 @dataclass
@@ -93,7 +94,7 @@ def _failures(step: Step, cwd: Path, environment: dict[str, str]) -> Iterator[st
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=DEADLINE_S,
         check=False,
     )
     if done.returncode != step.code:

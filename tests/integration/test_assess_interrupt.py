@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 
+from drawwell.testing.waiting import DEADLINE_S
+
 SCRIPT = """
 from drawwell.assess import assess
 data = bytes((each * each >> 7) & 255 for each in range(300_000))
@@ -22,7 +24,7 @@ def test_interrupt_ends_a_running_assessment():
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == -signal.SIGINT
     assert output == ""
     assert errors.endswith("KeyboardInterrupt\n")

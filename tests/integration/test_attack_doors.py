@@ -12,12 +12,9 @@ from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import LinkUnavailable
 from drawwell.links.unix import UnixLink
-from drawwell.testing.waiting import until
+from drawwell.testing.waiting import DEADLINE_S, until
 from support.fake_broker import FakeBroker
 from support.serving import serving
-
-PATIENCE_S = 20.0
-"""How long a test waits before it calls a thing hung; nothing is asserted about it."""
 
 
 class FaultyBroker(FakeBroker):
@@ -49,7 +46,7 @@ def test_a_fault_of_ours_ends_one_session_and_no_other(tmp_path: Path, request_:
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), FaultyBroker(), named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             other, culprit = UnixLink(door.address), UnixLink(door.address)
             await other.draw(8, DrawClass.FULL)
             is_draw = isinstance(request_, int)
@@ -74,7 +71,7 @@ def test_a_consumer_with_too_many_sessions_loses_its_own(tmp_path: Path) -> None
             str(tmp_path / "draw"), FakeBroker(), named, limits=Limits(max_sessions=6, max_sessions_each=3)
         )
         door.identify = lambda uid, gid, pid: known[pid]
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             links = []
             for known[os.getpid()] in names:
                 links.append(UnixLink(door.address))

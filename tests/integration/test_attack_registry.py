@@ -18,7 +18,7 @@ from drawwell.errors import PermissionRefused, Refused, StateUnavailable
 from drawwell.ports import Peer
 from drawwell.state.rows import CertificateRow, ConsumerRow, InvitationRow
 from drawwell.state.store import Store
-from drawwell.testing.waiting import wait_until
+from drawwell.testing.waiting import DEADLINE_S, wait_until
 from drawwell.wire.enrolment import JoinReply, JoinRequest
 
 BOTH = frozenset(DrawClass)
@@ -41,7 +41,7 @@ class SlowStore(Store):
         rows = super().certificates()
         if self.hold_next:
             self.hold_next, self.held = False, True
-            self.gate.wait(30)
+            self.gate.wait(DEADLINE_S)
         return rows
 
 
@@ -163,11 +163,11 @@ def test_a_change_of_quota_does_not_undo_a_revocation(kiosk) -> None:
 
     def slow_put(row: ConsumerRow) -> None:
         known.set()
-        written.wait(0.2)  # the revocation is written, or it waits for this
+        written.wait(0.2)  # short: the revocation is written, or it waits for this
         put_consumer(row)
 
     def revoke(name: str, now: float) -> None:
-        known.wait(30)
+        known.wait(DEADLINE_S)
         Store.revoke(kiosk.store, name, now)
         written.set()
 

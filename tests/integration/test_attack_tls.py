@@ -16,10 +16,9 @@ from drawwell.crypto import pki
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, DrawwellError
 from drawwell.links.tls import TlsLink
+from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import client_context
 from support.certificates import PaperAuthority
-
-PATIENCE_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def against(authority: PaperAuthority, certificate: str, key: str) -> tuple[Draw
 
     async def run() -> DrawwellError | None:
         server = await asyncio.start_server(impostor, "127.0.0.1", 0, ssl=context)
-        async with server, asyncio.timeout(PATIENCE_S):
+        async with server, asyncio.timeout(DEADLINE_S):
             files = authority.client("web01")
             port = server.sockets[0].getsockname()[1]
             link = TlsLink("localhost", port, context=lambda: client_context(*files))

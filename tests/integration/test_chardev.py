@@ -12,6 +12,7 @@ import pytest
 from drawwell.drivers.chardev import OS_GENERATOR, UNKNOWN, CharDeviceSource
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
 from drawwell.reports import CONDITIONED
+from drawwell.testing.waiting import DEADLINE_S
 
 HWRNG = "/dev/hwrng"
 CURRENT = Path("/sys/class/misc/hw_random/rng_current")
@@ -24,7 +25,7 @@ def hwrng_missing() -> str:
     return "no hardware generator is behind it" if CURRENT.read_text().strip() == "none" else ""
 
 
-def source(path, stall_s=0.2, **more) -> CharDeviceSource:
+def source(path, stall_s=DEADLINE_S, **more) -> CharDeviceSource:
     return CharDeviceSource("test", str(path), stall_s=stall_s, **more)
 
 
@@ -87,7 +88,7 @@ def test_a_read_waits_for_a_sample(fifo):
             asyncio.get_running_loop().call_later(0.01, os.write, writer, b"late")
         return reading.result().data
 
-    assert opened(fifo, scenario, stall_s=10) == b"late"
+    assert opened(fifo, scenario, stall_s=DEADLINE_S) == b"late"
     os.close(writer)
 
 
@@ -96,7 +97,7 @@ def test_silence_is_named_after_the_stall_time(fifo):
     writer = writer_of(fifo)
 
     with pytest.raises(SourceUnavailable, match=r"no sample from .* within 0.05 s"):
-        opened(fifo, lambda noise: noise.read(10), stall_s=0.05)
+        opened(fifo, lambda noise: noise.read(10), stall_s=0.05)  # short: the time is the fact
     os.close(writer)
 
 
@@ -112,7 +113,7 @@ def test_a_writer_that_goes_in_the_middle_of_a_read_is_named(fifo):
             asyncio.get_running_loop().call_soon(os.close, writer)
 
     with pytest.raises(ExceptionGroup) as caught:
-        opened(fifo, scenario, stall_s=10)
+        opened(fifo, scenario, stall_s=DEADLINE_S)
     (error,) = caught.value.exceptions
     assert isinstance(error, SourceUnavailable)
     assert "is gone: it ended" in str(error)
@@ -121,7 +122,7 @@ def test_a_writer_that_goes_in_the_middle_of_a_read_is_named(fifo):
 def test_a_fifo_without_a_writer_is_unavailable(fifo):
     """Nobody writing is silence, not an endless loop over an end of file."""
     with pytest.raises(SourceUnavailable, match="no sample"):
-        opened(fifo, lambda noise: noise.read(10), stall_s=0.05)
+        opened(fifo, lambda noise: noise.read(10), stall_s=0.05)  # short: the time is the fact
 
 
 def test_a_cancelled_read_delivers_nothing_later(fifo):
@@ -173,7 +174,7 @@ def test_a_terminal_that_is_unplugged_in_the_middle_of_a_read_is_named():
             asyncio.get_running_loop().call_later(0.01, os.close, master)
 
     with pytest.raises(ExceptionGroup) as caught:
-        opened(path, scenario, stall_s=10)
+        opened(path, scenario, stall_s=DEADLINE_S)
     assert [type(error) for error in caught.value.exceptions] == [SourceUnavailable]
 
 
@@ -247,7 +248,7 @@ def test_hwrng_gives_samples_and_names_what_is_behind_it():
             data += (await noise.read(256)).data
         return data, noise.identity
 
-    data, identity = opened(HWRNG, scenario, stall_s=10)
+    data, identity = opened(HWRNG, scenario, stall_s=DEADLINE_S)
     assert len(set(data)) > 16
     assert identity.noise == (UNKNOWN if identity.stable_name.startswith("virtio") else CONDITIONED)
     assert identity.stable_name == CURRENT.read_text().strip()
@@ -265,7 +266,7 @@ def test_a_cancelled_read_of_hwrng_leaves_it_usable():
             await asyncio.wait([reading])
         return len(await noise.read(32))
 
-    assert opened(HWRNG, scenario, stall_s=10) > 0
+    assert opened(HWRNG, scenario, stall_s=DEADLINE_S) > 0
 
 
 @pytest.mark.parametrize("current", ["none"])

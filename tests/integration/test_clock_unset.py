@@ -17,12 +17,12 @@ from drawwell.host import clock
 from drawwell.host.clock import clock_is_set, clock_remark, wall_clock
 from drawwell.ports import Peer
 from drawwell.roles.make_links_and_sinks import tls_link
+from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import server_context
 from support.fake_broker import FakeBroker
 from support.serving import serving
 
 YEAR_S = 365 * 86400.0
-PATIENCE_S = 60.0
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ class Future:
         door = TlsDoor("127.0.0.1", 0, lambda: context, FakeBroker(), Everybody())
 
         async def run() -> str:
-            async with serving(door), asyncio.timeout(PATIENCE_S):
+            async with serving(door), asyncio.timeout(DEADLINE_S):
                 link = tls_link(str(self.folder), HostPort("127.0.0.1", int(door.address.rpartition(":")[2])))
                 try:
                     return f"{len(await link.draw(8, DrawClass.FULL))} bytes"

@@ -25,7 +25,7 @@ from drawwell.roles.source_process import LoneSource
 from drawwell.service.systemd import Manager
 from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.scripted import ScriptedSource
-from drawwell.testing.waiting import until
+from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.deposit import Depositor
 from drawwell.wire.deposit_frames import Deposit, SourceStatus, Want
 from drawwell.wire.frames import Bye, Refusal
@@ -112,7 +112,7 @@ def test_what_a_source_conditions_is_what_its_broker_serves(folder) -> None:
             assert ledger.conditioned_bits == source.role.report().conditioned_bits
             assert remote.supply_bytes_per_s == pytest.approx(source.role.supply_bytes_per_s)
             assert evidence_of(remote.origin.identity) is Evidence.NO_NOISE
-            grant = await well.broker.draw("web01", 32, DrawClass.DRBG, receipt=True, patience_s=5)
+            grant = await well.broker.draw("web01", 32, DrawClass.DRBG, receipt=True, patience_s=DEADLINE_S)
             assert [(s.name, s.kind, s.state) for s in read_receipt(grant.receipt).sources] == [
                 ("stick", "scripted", "healthy")
             ]
@@ -429,6 +429,7 @@ def test_a_source_that_says_nothing_is_gone(folder) -> None:
     """A process that hangs is not counted on for longer than the door's deadline."""
 
     async def run() -> None:
+        # short: the time is the fact
         async with Well(folder / "s", limits=replace(LIMITS, idle_deadline_s=0.5)).open() as well:
             liar = await Liar.at(folder / "s")
             remote = await well.here("liar")
@@ -542,7 +543,7 @@ with socket.socket(socket.AF_UNIX) as s:
     except PermissionError:
         sys.exit("no entry")
     s.sendall(bytes.fromhex(sys.argv[3]))
-    s.settimeout(30)
+    s.settimeout(300)
     print(s.recv(4096).hex())
 """
 

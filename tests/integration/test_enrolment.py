@@ -31,6 +31,7 @@ from drawwell.errors import (
 from drawwell.links.enrol import join
 from drawwell.links.identity import load
 from drawwell.state.store import Store
+from drawwell.testing.waiting import DEADLINE_S
 
 
 def free_port() -> int:
@@ -277,7 +278,7 @@ class Impostor:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = self.context.wrap_bio(incoming, outgoing, server_side=True)
         with peer, self.listener:
-            peer.settimeout(20)
+            peer.settimeout(DEADLINE_S)
             while data := _received(peer):
                 self.raw += data
                 incoming.write(data)
@@ -387,14 +388,14 @@ def test_a_silent_broker_is_given_up(link) -> None:
         port = listener.getsockname()[1]
         token = Token("127.0.0.1", port, bytes(32), tokens.invitation_name(bytes(8)), bytes(32))
         with pytest.raises(LinkUnavailable, match="timed out"):
-            join(token, link, deadline_s=0.2)
+            join(token, link, deadline_s=0.2)  # short: nothing arrives
 
 
 def raw_exchange(broker: Broker, sent: bytes) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
-        socket.create_connection(("127.0.0.1", broker.port), 20) as plain,
+        socket.create_connection(("127.0.0.1", broker.port), DEADLINE_S) as plain,
         context.wrap_socket(plain) as peer,
     ):
         peer.sendall(sent)
@@ -429,10 +430,11 @@ def test_garbage_gets_no_answer_and_the_door_lives(broker, link, sent) -> None:
 
 def test_stalled_peers_are_dropped_and_bounded(broker, link, monkeypatch) -> None:
     """Peers that connect and stall are bounded per address, and dropped at the deadline; then a joiner is served."""
-    monkeypatch.setattr(enrol, "DEADLINE_S", 0.3)
     token = broker.invite()
-    stalled = [socket.create_connection(("127.0.0.1", broker.port), 20) for _ in range(5)]
-    ends = [_received(peer) for peer in stalled]
+    with monkeypatch.context() as quick:
+        quick.setattr(enrol, "DEADLINE_S", 0.3)
+        stalled = [socket.create_connection(("127.0.0.1", broker.port), DEADLINE_S) for _ in range(5)]
+        ends = [_received(peer) for peer in stalled]
     for peer in stalled:
         peer.close()
 

@@ -10,6 +10,7 @@ import pytest
 from drawwell.drivers.execute import ExecSource
 from drawwell.drivers.replay import NOISE, ReplaySource
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
+from drawwell.testing.waiting import DEADLINE_S
 
 ENDLESS = "import os,sys\nwhile True: os.write(1, bytes(range(256)))"
 
@@ -75,7 +76,7 @@ def test_a_program_that_a_signal_ends_is_named():
 def test_much_on_standard_error_does_not_stop_the_program():
     """A chatty program is listened to while it is read, and only its last words are kept."""
     program = "import os\nfor _ in range(40): os.write(2, b'x' * 10000)\nos.write(2, b'\\nlast')\nos.write(1, b'done')"
-    noise = ExecSource("test", python(program), stall_s=20)
+    noise = ExecSource("test", python(program), stall_s=DEADLINE_S)
 
     async def scenario(noise):
         await read_exactly(noise, 4)
@@ -87,6 +88,7 @@ def test_much_on_standard_error_does_not_stop_the_program():
 
 def test_a_silent_program_is_named_after_the_stall_time():
     """A program that runs and says nothing stalls."""
+    # short: the time is the fact
     noise = ExecSource("test", python("import time; time.sleep(600)"), stall_s=0.05)
 
     with pytest.raises(SourceUnavailable, match=r"no sample from .* within 0.05 s"):

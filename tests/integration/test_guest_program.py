@@ -7,12 +7,12 @@ import pytest
 from drawwell.errors import GuestUnavailable
 from drawwell.guests import program
 from drawwell.guests.model import GuestCommandResult
+from drawwell.testing.waiting import DEADLINE_S
 
 ECHO = (
     "import sys; data = sys.stdin.buffer.read(); "
     "sys.stdout.buffer.write(data[::-1]); sys.stderr.write(str(len(data)))"
 )
-LONG = 60.0
 
 
 def python(words: str) -> list[str]:
@@ -23,13 +23,13 @@ def python(words: str) -> list[str]:
 def test_what_goes_in_and_out_is_whole(size: int) -> None:
     """More than a pipe holds goes both ways, and the status comes with it."""
     data = bytes(index % 251 for index in range(size))
-    outcome = program.run(python(ECHO + "; sys.exit(3)"), stdin=data, timeout_s=LONG)
+    outcome = program.run(python(ECHO + "; sys.exit(3)"), stdin=data, timeout_s=DEADLINE_S)
     assert (outcome.status, outcome.output == data[::-1], outcome.errors) == (3, True, str(size))
 
 
 def test_who_does_not_read_ends_all_the_same() -> None:
     """A program that closes its standard input is no error of ours."""
-    outcome = program.run(python("print('done')"), stdin=bytes(1_000_000), timeout_s=LONG)
+    outcome = program.run(python("print('done')"), stdin=bytes(1_000_000), timeout_s=DEADLINE_S)
     assert (outcome.status, outcome.output) == (0, b"done\n")
 
 
@@ -39,13 +39,14 @@ def test_what_has_no_end_is_bounded(monkeypatch: pytest.MonkeyPatch, stream: str
     monkeypatch.setattr(program, "MOST_BYTES", 1_000_000)
     flood = f"import sys\nwhile True: sys.{stream}.write('x' * 65536)"
     with pytest.raises(GuestUnavailable, match="more than 1000000 bytes"):
-        program.run(python(flood), timeout_s=LONG)
+        program.run(python(flood), timeout_s=DEADLINE_S)
 
 
 @pytest.mark.parametrize("closes", ["", "os.close(0); os.close(1); os.close(2); "])
 def test_what_hangs_is_killed(closes: str) -> None:
     """Silent, or with all its streams closed: it is given up."""
     with pytest.raises(GuestUnavailable, match="did not end within"):
+        # short: the time is the fact
         program.run(python(f"import os, time; {closes}time.sleep(600)"), timeout_s=1.0)
 
 

@@ -13,12 +13,11 @@ import pytest
 from drawwell.doors.door import Limits
 from drawwell.doors.http import HttpDoor
 from drawwell.errors import ConfigError, PermissionRefused, QuotaExceeded
-from drawwell.testing.waiting import until
+from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.http_session import MAX_HEAD_BYTES
 from support.fake_broker import FakeBroker
 from support.serving import serving
 
-PATIENCE_S = 20.0
 HOST = b" HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -39,7 +38,7 @@ class House:
 
     def run(self, story: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]) -> None:
         async def run() -> None:
-            async with serving(self.door), asyncio.timeout(PATIENCE_S):
+            async with serving(self.door), asyncio.timeout(DEADLINE_S):
                 reader, writer = await asyncio.open_unix_connection(self.path)
                 await story(reader, writer)
                 writer.close()
@@ -208,7 +207,7 @@ def test_refused_draw_leaves_the_connection_open(tmp_path) -> None:
 @pytest.mark.parametrize("piece", [b"", b"GET /hea", b"GET / HTTP/1.1\r\nHost: x\r\n"])
 def test_peer_that_never_asks_is_dropped(tmp_path, piece: bytes) -> None:
     """Before its first whole request a peer has the handshake's deadline, however it drips."""
-    house = House(tmp_path, limits=Limits(handshake_deadline_s=0.05))
+    house = House(tmp_path, limits=Limits(handshake_deadline_s=0.05))  # short: the time is the fact
 
     async def story(reader, writer) -> None:
         writer.write(piece)
@@ -224,7 +223,7 @@ def test_peer_that_never_asks_is_dropped(tmp_path, piece: bytes) -> None:
 )
 def test_consumer_that_drips_is_dropped(tmp_path, piece: bytes) -> None:
     """A request that does not come to its end costs a consumer its connection, too."""
-    house = House(tmp_path, limits=Limits(frame_deadline_s=0.05))
+    house = House(tmp_path, limits=Limits(frame_deadline_s=0.05))  # short: the time is the fact
 
     async def story(reader, writer) -> None:
         writer.write(b"GET /v1/draw" + HOST)
@@ -239,7 +238,7 @@ def test_consumer_that_drips_is_dropped(tmp_path, piece: bytes) -> None:
 
 def test_reader_that_does_not_read_is_dropped(tmp_path) -> None:
     """Answers that lie here for too long cost the connection; no more is drawn for it meanwhile."""
-    house = House(tmp_path, limits=Limits(write_deadline_s=0.2))
+    house = House(tmp_path, limits=Limits(write_deadline_s=0.2))  # short: the time is the fact
 
     async def story(_reader, writer) -> None:
         _reader._transport.pause_reading()
@@ -277,7 +276,7 @@ def test_probe_on_loopback_needs_no_name(ready: bool, status: int) -> None:
 
     async def run() -> None:
         door = HttpDoor("127.0.0.1:0", broker)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             for target, expected in ((b"/readyz", status), (b"/healthz", 200), (b"/v1/draw", 403)):
                 reader, writer = await asyncio.open_connection("127.0.0.1", int(door.address.split(":")[1]))
                 writer.write(b"GET " + target + HOST)
@@ -296,7 +295,7 @@ def test_socket_file_serves_socat_and_goes_with_the_door(tmp_path: Path) -> None
     command = ["socat", "-", f"UNIX-CONNECT:{house.path}"]
 
     async def run() -> bytes:
-        async with serving(house.door), asyncio.timeout(PATIENCE_S):
+        async with serving(house.door), asyncio.timeout(DEADLINE_S):
             assert stat.S_IMODE(house.path.stat().st_mode) == 0o666
             done = await asyncio.to_thread(
                 subprocess.run,

@@ -14,12 +14,12 @@ from drawwell.doors.door import Limits
 from drawwell.doors.tls import TlsDoor
 from drawwell.errors import PermissionRefused
 from drawwell.ports import Peer
+from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import server_context
 from support.certificates import PaperAuthority
 from support.fake_broker import FakeBroker
 from support.serving import serving
 
-PATIENCE_S = 20.0
 HOST = b" HTTP/1.1\r\nHost: x\r\n\r\n"
 Story = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
@@ -62,7 +62,7 @@ class House:
         self.context.set_alpn_protocols(list(protocols or ("http/1.1",)))
 
         async def run() -> None:
-            async with serving(self.door), asyncio.timeout(PATIENCE_S):
+            async with serving(self.door), asyncio.timeout(DEADLINE_S):
                 port = int(self.door.address.rpartition(":")[2])
                 reader, writer = await asyncio.open_connection(
                     "127.0.0.1", port, ssl=self.context, server_hostname="localhost"
@@ -140,7 +140,7 @@ def test_certificate_that_ran_out_draws_nothing(tmp_path) -> None:
 @pytest.mark.parametrize("first", [b"", b"GET /v1/dr"])
 def test_client_that_never_asks_is_dropped(tmp_path, first: bytes) -> None:
     """A certificate buys no place for who says nothing, or drips: the handshake's deadline holds until it has asked."""
-    house = House(tmp_path, Limits(handshake_deadline_s=0.5))
+    house = House(tmp_path, Limits(handshake_deadline_s=2.0))  # short: the time is the fact
 
     async def story(reader, writer) -> None:
         writer.write(first)
@@ -153,7 +153,7 @@ def test_client_that_never_asks_is_dropped(tmp_path, first: bytes) -> None:
 
 def test_consumer_that_drips_later_is_dropped(tmp_path) -> None:
     """After its first answer, a request has the deadline of a frame from its first byte on."""
-    house = House(tmp_path, Limits(frame_deadline_s=0.1))
+    house = House(tmp_path, Limits(frame_deadline_s=0.1))  # short: the time is the fact
 
     async def story(reader, writer) -> None:
         writer.write(b"GET /v1/draw" + HOST)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.service.journal import JournalHandler, goes_to_journal
-
-DEADLINE_S = 30.0
+from drawwell.testing.waiting import DEADLINE_S
 
 
 @pytest.fixture

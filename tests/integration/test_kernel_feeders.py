@@ -24,14 +24,12 @@ from drawwell.ports import Peer
 from drawwell.roles.consumer import ConsumerRole
 from drawwell.sinks.fifo import FifoSink
 from drawwell.testing import sick
-from drawwell.testing.waiting import until
+from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.contexts import server_context
 from support.certificates import PaperAuthority
 from support.fake_broker import FakeBroker
 from support.serving import serving
 
-PATIENCE_S = 60.0
-"""How long a test waits before it calls a thing hung; nothing is asserted about it."""
 FULL = DrawClass.FULL
 SBIN = "/usr/sbin:/sbin:" + os.defpath
 
@@ -105,7 +103,7 @@ def test_ekeyd_feeds_an_old_kernel_what_it_asked_for(tmp_path: Path, stand_in: s
     async def run() -> None:
         broker = NoiseBroker()
         door = EgdDoor("127.0.0.1:0", broker, "guest1", FULL, lambda: 10**6)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             host, _, port = door.address.rpartition(":")
             feeder = Feeder(tmp_path, stand_in, name, "-H", host, "-p", port, "-b", "1", wants=True)
             async with feeder.running():
@@ -150,7 +148,7 @@ def test_consumer_of_2017_is_fed_over_tls(tmp_path: Path, stand_in: str) -> None
         door = TlsDoor(
             "127.0.0.1", 0, lambda: server_context(*files), broker, Registry(), streams=streams.get
         )
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             where = f"OPENSSL:{door.address},cert={certificate},key={key},cafile={ca}"
             carrier = await asyncio.create_subprocess_exec(
                 socat, "-u", f"{where},openssl-commonname=localhost", f"PIPE:{fifo}"
@@ -174,7 +172,7 @@ def test_rngd_is_fed_by_our_fifo(tmp_path: Path, stand_in: str) -> None:
     async def run() -> None:
         broker = NoiseBroker()
         role = ConsumerRole(MemoryLink(broker, "web01"), FifoSink(str(fifo), 512), FULL, jitter=random.random)
-        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
             pouring = group.create_task(role.run())
             async with Feeder(tmp_path, stand_in, *rngd(fifo)).running() as feeder:
                 await _until_fed(feeder, broker)

@@ -12,6 +12,7 @@ from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import SinkRefused
 from drawwell.host.kernel import KernelFacts
 from drawwell.sinks.kernel import RNDADDENTROPY, RNDRESEEDCRNG, KernelSink
+from drawwell.testing.waiting import DEADLINE_S, ends_at_once
 
 SMALL = KernelFacts(
     release="6.1", pool_bits=256, entropy_avail_bits=256, write_wakeup_bits=256,
@@ -162,13 +163,9 @@ def waits(facts: KernelFacts, *, fed_before: bool, credit: float = 8.0, device: 
         if fed_before:
             await sink.deliver(grant())
         try:
-            async with asyncio.timeout(0.05):
-                await sink.wait_wanted()
-        except TimeoutError:
-            return True
+            return not await ends_at_once(sink.wait_wanted())
         finally:
             await sink.aclose()
-        return False
 
     return asyncio.run(run())
 
@@ -236,7 +233,7 @@ def test_a_large_pool_that_begins_to_ask_is_fed(pool_device):
         sink = KernelSink(lambda: 8.0, 3600, device=path, ioctl=Kernel(), facts=lambda: LARGE)
         await sink.deliver(grant())
         asyncio.get_running_loop().call_soon(os.read, fd, 65536)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE_S):
             await sink.wait_wanted()
         await sink.aclose()
         return sink.wanted_bytes()

@@ -13,6 +13,8 @@ from typing import IO, Any
 
 import pytest
 
+from drawwell.testing.waiting import DEADLINE_S
+
 DRAWWELL = (sys.executable, "-m", "drawwell")
 
 # As onerng.sh does it, and other people's programs: the terminal raw, the commands echoed into it.
@@ -30,7 +32,12 @@ echo cmdo >&3
 def drawwell(*arguments: str, config: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DRAWWELL_CONFIG": str(config)}
     return subprocess.run(
-        [*DRAWWELL, *arguments], capture_output=True, text=True, check=False, env=environment, timeout=60
+        [*DRAWWELL, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=DEADLINE_S,
     )
 
 
@@ -146,7 +153,7 @@ def test_a_signal_ends_the_simulator_cleanly(tmp_path: Path, number: signal.Sign
     with simulator(tmp_path / "onerng") as process:
         assert (tmp_path / "onerng").is_char_device()
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(DEADLINE_S) == 0
     assert not (tmp_path / "onerng").is_symlink()
 
 
@@ -224,7 +231,7 @@ def test_a_shell_script_and_gnupg_take_it_for_real(tmp_path: Path, version: str)
     key = tmp_path / "key.asc"
     with simulator(tmp_path / "onerng", "--firmware", version, "--export-key", str(key)):
         command = ["sh", "-c", SHELL_DUMP, "sh", str(tmp_path / "onerng"), str(tmp_path / "dump")]
-        subprocess.run(command, check=True, timeout=30)
+        subprocess.run(command, check=True, timeout=DEADLINE_S)
     dump = (tmp_path / "dump").read_bytes()
     assert vendors_algorithm(dump)[2] == int(version)
     assert gpg_verifies(dump, key, tmp_path)

@@ -12,6 +12,7 @@ from drawwell.errors import SinkRefused
 from drawwell.sinks.fifo import FifoSink
 from drawwell.sinks.file import FileSink
 from drawwell.sinks.stdout import StdoutSink
+from drawwell.testing.waiting import ends_at_once
 
 
 def grant(data: bytes) -> Grant:
@@ -37,12 +38,7 @@ def used(make, scenario):
 
 async def wants(sink) -> bool:
     """Does it want bytes now?"""
-    try:
-        async with asyncio.timeout(0.05):
-            await sink.wait_wanted()
-    except TimeoutError:
-        return False
-    return True
+    return await ends_at_once(sink.wait_wanted())
 
 
 @pytest.fixture

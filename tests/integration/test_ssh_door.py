@@ -10,13 +10,12 @@ from drawwell.doors.door import Limits
 from drawwell.doors.ssh import MAX_LINE_BYTES, SshDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused
+from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.frames import Bye, Draw, Frame, Granted, Hello, Refusal, Welcome
 from drawwell.wire.parser import FrameParser
 from support.fake_broker import FakeBroker
 from support.serving import serving
 
-PATIENCE_S = 20.0
-"""How long a test waits before it calls a thing hung; nothing is asserted about it."""
 SESSION = Hello((1,)).encode() + Draw(1, 32, DrawClass.FULL).encode() + Bye().encode()
 
 
@@ -60,7 +59,7 @@ def test_first_line_names_the_consumer(folder: Path, name: str, *, whole: bool) 
     async def run() -> None:
         broker = FakeBroker()
         door = SshDoor(str(folder / "ssh"), broker, identify)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             pieces = [said] if whole else [said[i : i + 1] for i in range(len(said))]
             welcome, grant, *_ = await talk(door, *pieces)
             assert isinstance(welcome, Welcome)
@@ -79,7 +78,7 @@ def test_consumer_that_nobody_vouches_for_is_refused(folder: Path, name: str, ke
     async def run() -> None:
         broker = FakeBroker()
         door = SshDoor(str(folder / "ssh"), broker, identify)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             answers = await talk(door, f"{name}{key}\n".encode("latin-1") + SESSION)
             assert [type(answer) for answer in answers] == [Refusal]
             assert broker.serial == 0
@@ -94,8 +93,9 @@ def test_what_is_no_line_ends_it(folder: Path, said: bytes) -> None:
     """A line too long, or frames at once, get no session, however long the door waits for a line."""
 
     async def run() -> None:
+        # short: the time is the fact
         door = SshDoor(str(folder / "ssh"), FakeBroker(), identify, limits=Limits(handshake_deadline_s=0.1))
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             assert await talk(door, said) == []
             assert door.counts.admitted == 0
 
@@ -106,8 +106,9 @@ def test_peer_that_never_names_anybody_is_dropped(folder: Path) -> None:
     """The line and the greeting are due within the handshake's deadline."""
 
     async def run() -> None:
+        # short: the time is the fact
         door = SshDoor(str(folder / "ssh"), FakeBroker(), identify, limits=Limits(handshake_deadline_s=0.1))
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             assert await talk(door, b"web01\n") == []
             assert door.counts.overdue == 1
 
@@ -126,7 +127,7 @@ def test_session_is_asked_for_its_right_at_each_request(folder: Path) -> None:
     async def run() -> None:
         broker = FakeBroker()
         door = SshDoor(str(folder / "ssh"), broker, identify_known)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             reader, writer = await asyncio.open_unix_connection(door.path)
             writer.write(b"web01\n" + Hello((1,)).encode())
             head = await reader.readexactly(4)

@@ -10,7 +10,7 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import LinkUnavailable
 from drawwell.links.unix import UnixLink
 from drawwell.simulator.pty import PtyDevice
-from drawwell.testing.waiting import until
+from drawwell.testing.waiting import DEADLINE_S, until
 from support.station import Site, running
 
 SEED = 4711
@@ -75,7 +75,9 @@ def test_a_broker_that_hears_of_a_copy_begins_anew(folder: Path) -> None:
             link = site.link(await site.enrol("web01"))
             await link.draw(32, DrawClass.DRBG)
             before = await site.ask("status")
-            waiting = asyncio.get_running_loop().create_task(link.draw(65_536, DrawClass.FULL, patience_s=9))
+            waiting = asyncio.get_running_loop().create_task(
+                link.draw(65_536, DrawClass.FULL, patience_s=DEADLINE_S)
+            )
             process.generations.heard["uevent"] += 1
             process._restart()
             assert len(station._supply.reservoir) == 0

@@ -10,6 +10,7 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import Refused
 from drawwell.links.tls import TlsLink
 from drawwell.simulator.pty import PtyDevice
+from drawwell.testing.waiting import until
 from drawwell.wire.contexts import client_context
 from drawwell.wire.frames import Draw, Hello
 from support.certificates import PaperAuthority
@@ -19,8 +20,9 @@ pytestmark = pytest.mark.slow
 
 MODEST = 36
 DRAW_BYTES = 256
-SECONDS = 6.0
-PATIENCE_S = 5.0
+DRAWS = 32
+"""So many of each are compared: one more or less is 3 %."""
+PATIENCE_S = 5.0  # short: a place in line, not a wait of the test
 STICK_BYTES_PER_S = 57_000
 """What a OneRNG gives."""
 
@@ -58,7 +60,7 @@ class Crowd:
         while True:
             with contextlib.suppress(Refused):
                 await link.draw(DRAW_BYTES, DrawClass.FULL, patience_s=PATIENCE_S)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(1.0)  # short: a place in line, not a wait of the test
 
     async def never_read(self, name: str) -> None:
         """Ask for as much as may be asked for at a time, and leave all answers where they are."""
@@ -75,8 +77,13 @@ class Crowd:
         finally:
             writer.transport.abort()
 
-    async def draw_all(self, seconds: float) -> None:
-        """Let everybody draw for so long."""
+    async def until_each_got(self, draws: int) -> None:
+        """Wait until each of those who wait has got as many draws more."""
+        enough = {name: self.got[name] + draws * DRAW_BYTES for name in self.names[:MODEST]}
+        await until(lambda: all(self.got[name] >= enough[name] for name in enough), "each got its draws")
+
+    async def draw_all(self) -> None:
+        """Let everybody draw, and count what they get once all are in line."""
         async with contextlib.AsyncExitStack() as stack:
             links = {}
             for name in self.names:
@@ -89,9 +96,9 @@ class Crowd:
                 tasks.append(group.create_task(self.draw_on(links["impatient"], "impatient", patience_s=0)))
                 tasks.append(group.create_task(self.read_slowly(links["slow"], "slow")))
                 tasks.append(group.create_task(self.never_read("deaf")))
-                await asyncio.sleep(1.0)  # until the reservoir is empty and everybody is in line
+                await self.until_each_got(1)
                 before = dict(self.got)
-                await asyncio.sleep(seconds)
+                await self.until_each_got(DRAWS)
                 for task in tasks:
                     task.cancel()
             self.got = {name: self.got[name] - before[name] for name in self.names}
@@ -104,7 +111,7 @@ def test_machines_in_line_get_equal_shares_beside_greedy_and_deaf_ones(folder: P
         crowd = Crowd(folder)
         async with PtyDevice(folder / "stick", rate=STICK_BYTES_PER_S), running(crowd.site):
             await crowd.site.until_healthy(share=0.02)
-            await crowd.draw_all(SECONDS)
+            await crowd.draw_all()
         shares = [crowd.got[name] for name in crowd.names[:MODEST]]
         assert 0 < max(shares) <= 1.25 * min(shares)
         assert crowd.got["greedy"] <= 1.25 * max(shares) + 4096

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.service.systemd import Manager
-
-DEADLINE_S = 30.0
+from drawwell.testing.waiting import DEADLINE_S
 
 
 @pytest.fixture

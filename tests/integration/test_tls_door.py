@@ -20,14 +20,12 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, ConfigError, LinkUnavailable, PermissionRefused
 from drawwell.links.tls import TlsLink
 from drawwell.ports import Peer
+from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.frames import Bye, Draw, Hello, Welcome
 from support.certificates import PaperAuthority
 from support.fake_broker import FakeBroker
 from support.serving import serving
-
-PATIENCE_S = 20.0
-"""How long a test waits before it calls a thing hung; nothing is asserted about it."""
 
 ORDINARY = Limits()
 
@@ -72,7 +70,7 @@ class House:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator["House"]:
-        async with serving(self.door), asyncio.timeout(PATIENCE_S):
+        async with serving(self.door), asyncio.timeout(DEADLINE_S):
             yield self
 
     @property
@@ -326,7 +324,8 @@ def test_handshake_that_does_not_come_to_its_end_is_overdue(authority: PaperAuth
     """Silence and half a hello end at the deadline; a served consumer goes on."""
 
     async def run() -> None:
-        async with House(authority, Limits(handshake_deadline_s=1.0)).open() as house:
+        # short: the time is the fact
+        async with House(authority, Limits(handshake_deadline_s=3.0)).open() as house:
             link = house.link()
             await link.draw(32, DrawClass.FULL)
             reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
@@ -344,7 +343,8 @@ def test_peer_that_shakes_hands_and_does_not_greet_is_overdue(authority: PaperAu
     """The deadline runs until the welcome, not only to the end of the handshake."""
 
     async def run() -> None:
-        async with House(authority, Limits(handshake_deadline_s=1.0)).open() as house:
+        # short: the time is the fact
+        async with House(authority, Limits(handshake_deadline_s=3.0)).open() as house:
             reader, writer = await house.raw()
             assert await drained(reader) == b""
             assert (house.door.counts.overdue, house.door.counts.admitted) == (1, 0)
@@ -412,6 +412,7 @@ def test_consumer_that_stops_reading_is_bounded_and_closed(authority: PaperAutho
     """It is owed a few large draws at most, then closed; the others are served meanwhile."""
 
     async def run() -> None:
+        # short: the time is the fact
         async with House(authority, Limits(write_deadline_s=0.2)).open() as house:
             other = house.link()
             reader, writer = await house.raw()
@@ -505,7 +506,7 @@ def _openssl(house: House, words: bytes, *options: str) -> bytes:
     certificate, key, ca = house.authority.client("web01")
     command = ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{house.port}", "-CAfile", ca]
     command += ["-cert", certificate, "-key", key, *options]
-    return subprocess.run(command, input=words, capture_output=True, timeout=PATIENCE_S, check=False).stdout
+    return subprocess.run(command, input=words, capture_output=True, timeout=DEADLINE_S, check=False).stdout
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")

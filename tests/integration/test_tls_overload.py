@@ -18,7 +18,7 @@ from drawwell.doors.tls import TlsDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.links.tls import TlsLink
 from drawwell.ports import Peer
-from drawwell.testing.waiting import until
+from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.frames import Hello
 from support.certificates import PaperAuthority
@@ -61,7 +61,7 @@ class House:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        async with serving(self.door), asyncio.timeout(30):
+        async with serving(self.door), asyncio.timeout(DEADLINE_S):
             try:
                 yield
             finally:
@@ -276,7 +276,7 @@ async def run():
             with contextlib.suppress(Exception):
                 await late.draw(32, DrawClass.FULL)
                 break
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # short: between two looks
         print("served to the end", used)
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (48, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -295,7 +295,7 @@ sys.stdin.read()
 def test_a_door_without_a_descriptor_left_serves_on_and_says_so_once(tmp_path: Path) -> None:
     """With 48 descriptors and 100 connections: the session inside is served, and when they go others come in."""
     argv = [sys.executable, "-c", _FEW_DESCRIPTORS, str(tmp_path), os.path.dirname(__file__), _CROWD]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.stdout.startswith("served to the end"), done.stderr
     said = [line for line in done.stderr.splitlines() if "no more connections can be taken" in line]
     assert len(said) == 1, done.stderr

@@ -17,14 +17,12 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, DrawwellError, PermissionRefused, Starved
 from drawwell.links.tls import TlsLink
 from drawwell.ports import Peer
-from drawwell.testing.waiting import until
+from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.contexts import client_context, server_context
 from support.certificates import PaperAuthority
 from support.fake_broker import FakeBroker
 from support.serving import serving
 
-PATIENCE_S = 20.0
-"""How long a test waits before it calls a thing hung; nothing is asserted about it."""
 SOCAT = shutil.which("socat")
 FULL = DrawClass.FULL
 
@@ -65,12 +63,12 @@ class House:
             self.broker,
             self.registry,
             streams=self.classes.get,
-            limits=Limits(write_deadline_s=0.2, frame_deadline_s=0.2),
+            limits=Limits(write_deadline_s=0.2, frame_deadline_s=0.2),  # short: several of the deadlines
         )
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator["House"]:
-        async with serving(self.door), asyncio.timeout(PATIENCE_S):
+        async with serving(self.door), asyncio.timeout(DEADLINE_S):
             yield self
 
     @property
@@ -242,7 +240,7 @@ async def _until_still(house: House) -> None:
     drawn = -1
     while drawn != house.broker.serial:
         drawn = house.broker.serial
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # short: several of the deadlines
 
 
 @pytest.mark.skipif(SOCAT is None, reason="socat is not installed")
@@ -274,7 +272,7 @@ def test_socat_of_another_consumer_reads_nothing(authority: PaperAuthority) -> N
         async with House(authority).open() as house:
             words = [SOCAT, "-u", house.socat("db01"), "-"]
             done = await asyncio.to_thread(
-                subprocess.run, words, capture_output=True, check=False, timeout=PATIENCE_S
+                subprocess.run, words, capture_output=True, check=False, timeout=DEADLINE_S
             )
             assert done.stdout == b""
             assert house.broker.serial == 0

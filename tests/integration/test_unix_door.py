@@ -15,6 +15,7 @@ from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import ConfigError, DrawRefused, LinkUnavailable, PermissionRefused, Starved, UsageError
 from drawwell.links.unix import UnixLink
+from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
 from drawwell.wire.limits import MAX_OPEN_REQUESTS
 from drawwell.wire.parser import FrameParser
@@ -22,8 +23,6 @@ from support.fake_broker import FakeBroker
 from support.serving import serving
 
 ANY = {kind.TYPE: kind for kind in (Welcome, Granted, Refusal, Result, Bye)}
-PATIENCE_S = 20.0
-"""How long a test waits before it calls a thing hung; nothing is asserted about it."""
 NOBODY = 65534
 
 
@@ -73,7 +72,7 @@ def test_peer_draws_under_the_name_that_the_kernel_vouches_for(tmp_path: Path) -
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), broker, identify, broker_name="attic")
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             link = UnixLink(door.address)
             assert (await link.welcome()).broker == "attic"
             grants = [await link.draw(32, DrawClass.FULL) for _ in range(10)]
@@ -90,7 +89,7 @@ def test_draws_of_every_size_arrive_whole(tmp_path: Path) -> None:
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             link = UnixLink(door.path)
             for n_bytes in (1, 2, 31, 4096, 65535, 65536):
                 for draw_class in DrawClass:
@@ -112,7 +111,7 @@ def test_peer_that_nobody_knows_is_told_so_and_closed(tmp_path: Path) -> None:
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), nobody)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             with pytest.raises(PermissionRefused, match="4711") as caught:
                 await UnixLink(door.path).draw(32, DrawClass.FULL)
             assert caught.value.hint == "Name it in the configuration."
@@ -128,7 +127,7 @@ def test_refusal_by_the_broker_is_raised_at_the_client_and_the_session_goes_on(t
     async def run() -> None:
         broker = FakeBroker(refuse=lambda consumer, n_bytes: answers.pop(0))
         door = UnixDoor(str(tmp_path / "draw"), broker, named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             link = UnixLink(door.path)
             with pytest.raises(Starved) as caught:
                 await link.draw(32, DrawClass.FULL)
@@ -147,7 +146,7 @@ def test_owner_is_owner_on_the_control_socket_only(tmp_path: Path, way: DoorKind
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), broker, lambda *ids: "me", way=way)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             link = UnixLink(door.path)
             await link.call("status", {"a": [1]})
             with pytest.raises(UsageError, match="no control verb"):
@@ -179,7 +178,7 @@ def test_whom_the_permissions_let_in_observes_and_no_more(way: DoorKind, verb: s
     async def run(folder: str) -> Frame:
         os.chmod(folder, 0o755)
         door = UnixDoor(f"{folder}/draw", broker, nobody, mode=0o666, way=way)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             peer = socket.socket(socket.AF_UNIX)
             os.seteuid(NOBODY)
             try:
@@ -220,7 +219,7 @@ def test_socket_file_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
         dead.bind(str(path))
 
     async def run() -> None:
-        async with serving(UnixDoor(str(path), FakeBroker(), named)), asyncio.timeout(PATIENCE_S):
+        async with serving(UnixDoor(str(path), FakeBroker(), named)), asyncio.timeout(DEADLINE_S):
             link = UnixLink(str(path))
             await link.draw(1, DrawClass.FULL)
             await link.aclose()
@@ -233,7 +232,7 @@ def test_socket_on_which_somebody_answers_is_left_alone(tmp_path: Path) -> None:
     path = str(tmp_path / "draw")
 
     async def run() -> None:
-        async with serving(UnixDoor(path, FakeBroker(), named)), asyncio.timeout(PATIENCE_S):
+        async with serving(UnixDoor(path, FakeBroker(), named)), asyncio.timeout(DEADLINE_S):
             with pytest.raises(ConfigError, match="answers") as caught:
                 await UnixDoor(path, FakeBroker(), named).serve()
             assert caught.value.hint
@@ -273,7 +272,7 @@ def test_listener_that_was_handed_in_is_used_and_its_file_kept(tmp_path: Path) -
     async def run() -> None:
         door = UnixDoor("unused", FakeBroker(), named)
         door.listeners = [listener]
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             assert door.address == str(path)
             link = UnixLink(str(path))
             await link.draw(1, DrawClass.FULL)
@@ -288,7 +287,7 @@ def test_garbage_ends_in_a_goodbye_with_the_reason(tmp_path: Path) -> None:
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             reader, writer = await greeted(door)
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
             assert await heard(reader) == Bye("frame type 0x47 is not expected here")
@@ -304,9 +303,9 @@ def test_peer_that_does_not_greet_in_time_is_closed(tmp_path: Path, first: bytes
     """Silence or half a hello ends at the handshake's deadline."""
 
     async def run() -> None:
-        limits = Limits(handshake_deadline_s=0.05)
+        limits = Limits(handshake_deadline_s=0.05)  # short: the time is the fact
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), named, limits=limits)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             reader, writer = await asyncio.open_unix_connection(door.path)
             writer.write(first)
             assert await drained(reader) == b""
@@ -320,9 +319,9 @@ def test_half_a_frame_ends_at_the_frames_deadline_and_silence_does_not(tmp_path:
     """A session may be idle; one that stops within a frame is closed."""
 
     async def run() -> None:
-        limits = Limits(frame_deadline_s=0.05)
+        limits = Limits(frame_deadline_s=0.05)  # short: the time is the fact
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), named, limits=limits)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             idle = UnixLink(door.path)
             await idle.welcome()
             reader, writer = await greeted(door)
@@ -340,8 +339,9 @@ def test_idle_deadline_closes_a_peer_that_says_nothing(tmp_path: Path) -> None:
     """Where the operator sets one, silence ends the session."""
 
     async def run() -> None:
+        # short: the time is the fact
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), named, limits=Limits(idle_deadline_s=0.05))
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             reader, writer = await greeted(door)
             assert await drained(reader) == b""
             writer.close()
@@ -354,8 +354,9 @@ def test_peer_that_asks_and_never_reads_is_bounded_and_closed(tmp_path: Path) ->
     broker = FakeBroker()
 
     async def run() -> None:
+        # short: the time is the fact
         door = UnixDoor(str(tmp_path / "draw"), broker, named, limits=Limits(write_deadline_s=0.2))
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             greedy = socket.socket(socket.AF_UNIX)
             greedy.setblocking(False)
             loop = asyncio.get_running_loop()
@@ -381,7 +382,7 @@ def test_draws_that_wait_are_answered_as_they_come(tmp_path: Path) -> None:
         gate = asyncio.Event()
         broker = FakeBroker(gate=gate)
         door = UnixDoor(str(tmp_path / "draw"), broker, named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             link = UnixLink(door.path)
             async with asyncio.TaskGroup() as tasks:
                 waiting = [tasks.create_task(link.draw(32, DrawClass.FULL)) for _ in range(200)]
@@ -400,7 +401,7 @@ def test_large_draws_that_wait_are_begun_four_at_a_time(tmp_path: Path) -> None:
         gate = asyncio.Event()
         broker = FakeBroker(gate=gate)
         door = UnixDoor(str(tmp_path / "draw"), broker, named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             reader, writer = await greeted(door)
             writer.write(b"".join(Draw(n, 65536, DrawClass.DRBG).encode() for n in range(1, 9)))
             other = UnixLink(door.path)
@@ -422,7 +423,7 @@ def test_what_waits_for_a_peer_that_left_is_dropped(tmp_path: Path) -> None:
     async def run() -> None:
         broker = FakeBroker(gate=asyncio.Event())
         door = UnixDoor(str(tmp_path / "draw"), broker, named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             _, writer = await greeted(door)
             writer.write(Draw(1, 32, DrawClass.FULL).encode())
             await broker.until_waiting(1)
@@ -440,7 +441,7 @@ def test_nothing_more_is_drawn_for_a_peer_that_has_gone(tmp_path: Path) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         door = UnixDoor(str(tmp_path / "draw"), broker, named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             with socket.socket(socket.AF_UNIX) as peer:
                 peer.connect(door.path)
                 peer.setblocking(False)
@@ -461,7 +462,7 @@ def test_one_open_request_too_many_ends_the_session(tmp_path: Path) -> None:
     async def run() -> None:
         broker = FakeBroker(gate=asyncio.Event())
         door = UnixDoor(str(tmp_path / "draw"), broker, named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             reader, writer = await greeted(door)
             writer.write(b"".join(Draw(n, 1, DrawClass.FULL).encode() for n in range(1, 66)))
             assert await heard(reader) == Bye("more than 64 open requests")
@@ -477,7 +478,7 @@ def test_requests_before_the_end_of_the_peers_words_are_answered(tmp_path: Path)
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             reader, writer = await asyncio.open_unix_connection(door.path)
             writer.write(Hello((1,)).encode() + Draw(1, 32, DrawClass.FULL).encode())
             writer.write_eof()
@@ -493,7 +494,7 @@ def test_door_that_closes_says_goodbye(tmp_path: Path) -> None:
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             reader, writer = await greeted(door)
             link = UnixLink(door.path)
             await link.draw(1, DrawClass.FULL)
@@ -513,7 +514,7 @@ def test_link_opens_itself_again_after_a_loss(tmp_path: Path) -> None:
     async def run() -> None:
         link = UnixLink(str(tmp_path / "draw"))
         for _ in range(2):
-            async with serving(UnixDoor(link.name, broker, named)), asyncio.timeout(PATIENCE_S):
+            async with serving(UnixDoor(link.name, broker, named)), asyncio.timeout(DEADLINE_S):
                 await link.draw(32, DrawClass.FULL)
         await link.aclose()
 
@@ -527,8 +528,8 @@ def test_answer_that_does_not_come_is_lost_and_the_link_given_up(tmp_path: Path)
     async def run() -> None:
         broker = FakeBroker(gate=asyncio.Event())
         door = UnixDoor(str(tmp_path / "draw"), broker, named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
-            link = UnixLink(door.path, answer_deadline_s=0.05)
+        async with serving(door), asyncio.timeout(DEADLINE_S):
+            link = UnixLink(door.path, answer_deadline_s=0.05)  # short: the time is the fact
             with pytest.raises(LinkUnavailable, match="no answer"):
                 await link.draw(32, DrawClass.FULL)
             assert door.counts.accepted == 1
@@ -545,8 +546,9 @@ def test_broker_that_never_welcomes_is_given_up(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as mute:
             mute.bind(path)
             mute.listen()
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 with pytest.raises(LinkUnavailable, match="no welcome"):
+                    # short: the time is the fact
                     await UnixLink(path, open_deadline_s=0.05).draw(32, DrawClass.FULL)
 
     asyncio.run(run())
@@ -566,7 +568,7 @@ def test_bytes_of_a_draw_that_was_given_up_go_to_nobody(tmp_path: Path) -> None:
         gate = asyncio.Event()
         broker = FakeBroker(gate=gate)
         door = UnixDoor(str(tmp_path / "draw"), broker, named)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             link = UnixLink(door.path)
             async with asyncio.TaskGroup() as tasks:
                 given_up = tasks.create_task(link.draw(32, DrawClass.FULL))

@@ -14,7 +14,7 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, PermissionRefused, QuotaExceeded
 from drawwell.onerng.replies import ReplyParser, VersionReply
 from drawwell.onerng.usb import virtual_id
-from drawwell.testing.waiting import until
+from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire import usbredir as redir
 from drawwell.wire.usb_device import BULK_IN, BULK_OUT
 from support.fake_broker import FakeBroker
@@ -22,7 +22,6 @@ from support.serving import serving
 from support.usb_guest import UsbGuest, bulk_packet, packet
 from support.workbench import UNLIMITED, Workbench
 
-PATIENCE_S = 20.0
 FULL = DrawClass.FULL
 
 
@@ -44,7 +43,7 @@ async def guest_at(door: UsbDoor) -> AsyncIterator[UsbGuest]:
     """A guest that has just seen the stick."""
     guest = await UsbGuest.at(door.address)
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(DEADLINE_S):
             await guest.until_plugged()
             yield guest
     finally:
@@ -291,7 +290,7 @@ def test_a_guest_that_comes_while_it_is_out_sees_nothing(folder: Path) -> None:
             guest = await UsbGuest.at(door.address)
             await until(lambda: door.sessions, "it came")
             door.replug()
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 await guest.until_plugged()
             await guest.aclose()
 
@@ -315,7 +314,7 @@ def test_a_peer_that_speaks_otherwise_is_put_out(folder: Path, words: bytes) -> 
         async with serving(door), guest_at(door) as good:
             reader, writer = await asyncio.open_unix_connection(door.address)
             writer.write(words)
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 with contextlib.suppress(ConnectionError):
                     await reader.read()
             writer.close()

@@ -8,7 +8,7 @@ from typing import Final
 
 from lab.cache import NoLab, kept
 
-_PROBE_S: Final = 20.0
+_PROBE_S: Final = 20.0  # short: too slow is of no use
 """With KVM, the probe's guest is there within two seconds."""
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-COMMAND_S: Final = 120.0
+from drawwell.testing.waiting import DEADLINE_S, LOOK_EVERY_S
+
+COMMAND_S: Final = DEADLINE_S
 """How long a command may take that says nothing else: a loaded machine is slow."""
 _PIECE_BYTES: Final = 4096
 """What is put at once: a serial line has no flow control, and its buffer 4,096 bytes."""
@@ -78,7 +80,7 @@ class Console:
         while not (ran := self.run(command, within_s=within_s)):
             if time.monotonic() > deadline:
                 raise GuestFailed(f"never succeeded: {command}: {ran.output[-2000:]}")
-            time.sleep(0.05)
+            time.sleep(LOOK_EVERY_S)
         return ran.output.strip()
 
     def read(self, command: str, *, within_s: float = COMMAND_S) -> bytes:

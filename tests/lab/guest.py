@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from drawwell.testing.waiting import LOOK_EVERY_S
 from lab.accel import accelerator
 from lab.cache import NoLab
 from lab.console import COMMAND_S, Console, GuestFailed, Ran
@@ -20,7 +21,6 @@ from lab.snapshot import Snapshot
 QEMU: Final = "qemu-system-x86_64"
 BOOT_S: Final = 400.0
 """A guest that has not booted by then never will: 3 to 20 seconds on two idle cores."""
-_LOOK_EVERY_S: Final = 0.02
 _BY_LINE_BYTES: Final = 65536
 """More than this is put on a disk: a serial line takes a second for some 25 to 70 kB."""
 
@@ -96,6 +96,7 @@ class QemuGuest:
     def power_off(self, within_s: float = COMMAND_S) -> int:
         """Have the guest power itself off as its user would; return QEMU's exit status."""
         with contextlib.suppress(GuestFailed):
+            # short: it ends with the guest
             self.run("poweroff" if self.image.disk else "poweroff -f", within_s=1.0)
         return self.wait_ended(within_s)
 
@@ -190,7 +191,7 @@ class QemuGuest:
                 raise GuestFailed(f"QEMU ended ({ended}) before the guest said: {text}")
             if time.monotonic() > deadline:
                 raise GuestFailed(f"the guest never said: {text}")
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)
 
     # ---- how it is started
 
@@ -217,7 +218,7 @@ class QemuGuest:
         while self.qmp("query-status")["status"] == "inmigrate":
             if time.monotonic() > deadline:
                 raise GuestFailed("the snapshot was never restored")
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)
         self.qmp("cont")
         self.check("true", within_s=BOOT_S)
 
@@ -251,7 +252,7 @@ class QemuGuest:
                 raise GuestFailed(f"QEMU did not start: {self.log()[-2000:]}")
             if time.monotonic() > deadline:
                 raise GuestFailed(f"QEMU never listened at {path}")
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)
         return path
 
     def _show_log(self) -> None:

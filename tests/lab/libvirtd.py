@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from drawwell.testing.waiting import DEADLINE_S, LOOK_EVERY_S
 from lab.cache import NoLab, program
 from lab.console import Console
 from lab.guest import BOOT_S
@@ -22,8 +23,6 @@ _DIRECTORIES: Final = {
     "etc": "/etc/libvirt", "run": "/run/libvirt", "lib": "/var/lib/libvirt", "cache": "/var/cache/libvirt",
     "log": "/var/log/libvirt",
 }  # fmt: skip
-_WAIT_S: Final = 120.0
-_LOOK_EVERY_S: Final = 0.02
 _START: Final = """
 set -e
 for pair in {pairs} passwd:/etc/passwd group:/etc/group; do mount --bind "{root}/${{pair%%:*}}" "${{pair#*:}}"; done
@@ -111,7 +110,7 @@ class Libvirtd:
         """
         done = subprocess.run(
             ["virsh", "-q", "-c", self.uri, *words],
-            input=text, capture_output=True, text=True, check=False, timeout=_WAIT_S,
+            input=text, capture_output=True, text=True, check=False, timeout=DEADLINE_S,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(f"virsh {' '.join(words)}: {done.stderr}")
@@ -176,18 +175,18 @@ class Libvirtd:
         log = self.root / "start.log"
         with log.open("wb") as output:
             started = subprocess.run(
-                words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=_WAIT_S, check=False,
+                words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=DEADLINE_S, check=False,
                 env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
             )  # fmt: skip
         if started.returncode:
             raise NoLab(f"libvirtd does not start: {log.read_text()[-500:]}")
-        deadline = time.monotonic() + _WAIT_S
+        deadline = time.monotonic() + DEADLINE_S
         while subprocess.run(
             ["virsh", "-q", "-c", self.uri, "list"], capture_output=True, check=False
         ).returncode:
             if time.monotonic() > deadline:
                 raise NoLab(f"libvirtd does not answer: {log.read_text()[-500:]}")
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)
 
 
 def agent_image(*modules: str) -> Image:
@@ -207,9 +206,9 @@ def _end(pid_file: Path, number: signal.Signals) -> None:
     with suppress(OSError, ValueError):
         pid = int(pid_file.read_text())
         os.kill(pid, number)
-        deadline = time.monotonic() + _WAIT_S
+        deadline = time.monotonic() + DEADLINE_S
         while Path(f"/proc/{pid}").exists() and not _is_dead(pid) and time.monotonic() < deadline:
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)
 
 
 def _is_dead(pid: int) -> bool:

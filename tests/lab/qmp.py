@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from drawwell.testing.waiting import DEADLINE_S, LOOK_EVERY_S
+
 
 class QmpError(Exception):
     """QEMU refused a command; the reason is its text."""
@@ -17,7 +19,7 @@ class Qmp:
 
     def __init__(self, path: Path | str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(120)
+        self._socket.settimeout(DEADLINE_S)
         _connect(self._socket, str(path))
         self._file = self._socket.makefile("rwb")
         self.events: list[dict[str, Any]] = []
@@ -45,7 +47,7 @@ class Qmp:
             if "return" in said:
                 return said["return"]
 
-    def wait_event(self, name: str, within_s: float = 120.0, **data: Any) -> dict[str, Any]:
+    def wait_event(self, name: str, within_s: float = DEADLINE_S, **data: Any) -> dict[str, Any]:
         """Wait for an event that says `data`, and forget it and what came before it."""
         deadline = time.monotonic() + within_s
         while True:
@@ -57,7 +59,7 @@ class Qmp:
             try:
                 self._read()
             finally:
-                self._socket.settimeout(120)
+                self._socket.settimeout(DEADLINE_S)
 
     def close(self) -> None:
         """Let go of it."""
@@ -76,11 +78,11 @@ class Qmp:
 
 def _connect(sock: socket.socket, path: str) -> None:
     """Connect as soon as there is somebody: QEMU makes the file a moment before it listens."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + DEADLINE_S
     while True:
         try:
             return sock.connect(path)
         except ConnectionRefusedError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.02)
+            time.sleep(LOOK_EVERY_S)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from drawwell.testing.waiting import DEADLINE_S
 from lab.cache import NoLab, kept, program
 from lab.debian import _APT as APT
 from lab.debian import _archive as archive
@@ -18,7 +19,7 @@ from lab.debian import debian
 
 MINBASE: Final = ("python3-cryptography", "python3-h11")
 """What the package depends on; nothing of systemd."""
-COMMAND_S: Final = 300.0
+COMMAND_S: Final = DEADLINE_S
 """How long one command may take in a root."""
 ENVIRONMENT: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",

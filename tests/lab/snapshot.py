@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from drawwell.testing.waiting import LOOK_EVERY_S
 from lab.accel import accelerator
 from lab.cache import kept, program
 from lab.initramfs import Image
@@ -91,7 +92,7 @@ def _build(
         while (status := guest.qmp("query-migrate").get("status")) != "completed":
             if status == "failed" or time.monotonic() > deadline:
                 raise AssertionError("the guest's state could not be saved")
-            time.sleep(0.05)
+            time.sleep(LOOK_EVERY_S)
         guest.qmp("quit")
         guest.wait_ended()
 

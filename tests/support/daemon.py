@@ -27,7 +27,7 @@ def command(
         text=True,
         input=text,
         check=False,
-        timeout=2 * DEADLINE_S,
+        timeout=DEADLINE_S,
         env=environment(config, env),
     )
 

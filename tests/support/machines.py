@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from drawwell.testing.waiting import wait_until
+from drawwell.testing.waiting import DEADLINE_S, wait_until
 
 _SET_UP = """
 set -eu
@@ -97,7 +97,7 @@ class Machine:
         """
         done = subprocess.run(
             self._words("sh", "-c", line),
-            capture_output=True, text=True, check=False, timeout=120, env=self._env, **more,
+            capture_output=True, text=True, check=False, timeout=DEADLINE_S, env=self._env, **more,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(f"{self.name}: {line}: exit {done.returncode}\n{done.stdout}{done.stderr}")

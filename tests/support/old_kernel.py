@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from drawwell.testing.waiting import DEADLINE_S
+
 SUITE: Final = "bullseye"
 """Debian 11. Its later 5.10 kernels have the new generator of 5.18 ported back; this one was built before."""
 GUEST: Final = "user-mode-linux"
@@ -24,7 +26,7 @@ GUEST_SHA256: Final = "2cf4c2b2b36272b0b42c973d1239b4e73ad24c53d1a041a227f28bbee
 SEEN: Final = "SEEN "
 """What a program in the guest writes before each JSON document that it reports."""
 _KEYS: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_BOOT_S: Final = 240.0
+_BOOT_S: Final = DEADLINE_S
 """How long a guest may live; it takes some ten seconds."""
 
 

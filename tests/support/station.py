@@ -18,7 +18,7 @@ from drawwell.links.tls import TlsLink
 from drawwell.links.unix import UnixLink
 from drawwell.roles.make_links_and_sinks import tls_link
 from drawwell.roles.run import RunProcess
-from drawwell.testing.waiting import DEADLINE_S, until
+from drawwell.testing.waiting import DEADLINE_S, LOOK_EVERY_S, until
 
 _numbers: Final = itertools.count(1)
 
@@ -107,7 +107,7 @@ class Site:
                     filled = status["reservoir_bytes"] >= share * status["reservoir_capacity_bytes"]
                     if status["healthy_sources"] == wanted and filled:
                         return status
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(LOOK_EVERY_S)
 
 
 @contextlib.asynccontextmanager

@@ -30,7 +30,7 @@ RUN = Path("/run")
 CONFIG, LOG, FED = RUN / "drawwell.toml", RUN / "log", RUN / "fed"
 NOISE, FIFO = RUN / "noise", RUN / "poured"
 EGD_PORT = 8888
-RESTS_S = 2.0
+RESTS_S = 2.0  # short: a rest is a time
 """Who feeds when it is asked, and has not for so long, was not asked."""
 STATION = """
 [broker]

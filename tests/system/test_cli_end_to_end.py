@@ -154,7 +154,7 @@ def test_onerng_pause_shows_paused_and_resume_serves(town) -> None:
         assert "resume" in hinted(refused)[0]
     finally:
         assert town.here("onerng", "resume").returncode == 0
-    assert town.here("draw", "8", "--hex", "--wait", "30s").returncode == 0
+    assert town.here("draw", "8", "--hex", "--wait", "5m").returncode == 0
 
 
 # ---- drawing ------------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def test_draw_in_every_form_gives_as_many_bytes_as_asked(town) -> None:
     )
     assert len(raw.stdout) == 1000
     path = town.folder / "bytes"
-    assert town.here("draw", "100KiB", "-o", str(path), "--wait", "30s").returncode == 0
+    assert town.here("draw", "100KiB", "-o", str(path), "--wait", "5m").returncode == 0
     assert (path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) == (102_400, 0o600)
 
 
@@ -337,7 +337,7 @@ def test_capture_writes_a_new_private_file_of_raw_samples(town) -> None:
 def test_reset_starts_the_source_again(town) -> None:
     """`source reset` of a healthy source runs its start-up tests, and it serves."""
     assert town.here("source", "reset", "stick").returncode == 0
-    assert town.here("draw", "8", "--hex", "--wait", "30s").returncode == 0
+    assert town.here("draw", "8", "--hex", "--wait", "5m").returncode == 0
 
 
 def test_without_a_broker_every_verb_says_how_to_start_one(folder) -> None:

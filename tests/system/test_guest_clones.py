@@ -11,6 +11,7 @@ from drawwell.guests.libvirt import Libvirt
 from drawwell.guests.model import Attachment, Guest, GuestCommandResult, GuestKind, GuestVerdict, Inside
 from drawwell.guests.program import run
 from drawwell.host.kernel import kernel_facts
+from drawwell.testing.waiting import DEADLINE_S
 from lab.cache import or_skip
 from lab.console import Console
 from lab.libvirtd import Libvirtd, agent_image
@@ -122,7 +123,9 @@ class _Here(Inside):
     def __init__(self, argv: list[str]) -> None:
         self._argv = argv
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
+    def run(
+        self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = DEADLINE_S
+    ) -> GuestCommandResult:
         del argv
         return run(self._argv, stdin=stdin, timeout_s=timeout_s)
 

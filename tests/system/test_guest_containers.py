@@ -15,7 +15,7 @@ import pytest
 from drawwell.errors import GuestUnavailable
 from drawwell.guests.docker.engine import Containers
 from drawwell.guests.model import Attachment, Guest, GuestKind
-from drawwell.testing.waiting import wait_until
+from drawwell.testing.waiting import DEADLINE_S, wait_until
 from lab.borrowed import drawwell, make_root, no_cgroup_left, our_folders, system_folders
 from support.daemon import Daemon, StickThread, command
 
@@ -128,7 +128,7 @@ def _docker(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.wait(60)
+        daemon.wait(DEADLINE_S)
         Path(socket).unlink(missing_ok=True)
 
 

@@ -27,7 +27,6 @@ from support.station import Site, running
 VM = {"name": "vm1", "kind": "qemu", "via": "virtio"}
 BLOCK_BYTES = 64
 """What a Linux guest asks for at a time."""
-READ_S = 120.0
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="QEMU is not installed"),
@@ -65,7 +64,7 @@ class Tapped:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(2 * DEADLINE_S)
+        assert self._ready.wait(DEADLINE_S)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,7 +131,7 @@ def test_a_guest_has_exactly_the_bytes_that_it_was_granted(folder: Path, image: 
         for machine in guests.values():
             machine.check("dd if=/dev/hwrng of=/tmp/got bs=64 count=1024 2>/dev/null &")
         for name, machine in guests.items():
-            machine.check("wait", within_s=READ_S)
+            machine.check("wait", within_s=DEADLINE_S)
             before = len(tapped.granted[name])
             got = machine.read("cat /tmp/got; dd if=/dev/hwrng bs=64 count=16 2>/dev/null")
             found = entry(tapped.site, name)
@@ -153,7 +152,7 @@ GOT = "stat -c %s /tmp/got"
 def more_arrives(machine: QemuGuest) -> None:
     """Wait until the reader in the guest has got 1 KiB more."""
     seen = int(machine.check(GOT))
-    machine.until(f"test $({GOT}) -ge {seen + 1024}", within_s=READ_S)
+    machine.until(f"test $({GOT}) -ge {seen + 1024}", within_s=DEADLINE_S)
 
 
 @pytest.fixture
@@ -214,7 +213,7 @@ def test_a_guest_that_may_have_no_more_waits_and_the_others_do_not(folder: Path,
         with QemuGuest(image, *rng(poor)) as waiting, QemuGuest(image, *rng(rich)) as other:
             for machine in (waiting, other):
                 machine.check("dd if=/dev/hwrng of=/tmp/got bs=64 count=64 2>/dev/null &")
-            other.check("wait", within_s=READ_S)
+            other.check("wait", within_s=DEADLINE_S)
             assert other.check(GOT) == "4096"
             wait_until(lambda: "quota" in entry(tapped.site)["waits"], "it waits")
             notes = ask(tapped.site, "status")["notes"]
@@ -222,7 +221,7 @@ def test_a_guest_that_may_have_no_more_waits_and_the_others_do_not(folder: Path,
             assert any("guest vm1 waits: quota of 1KiB/week is used up" in note for note in notes)
             waiting.check(f"test $({GOT}) -lt 1024")
             ask(tapped.site, "guest.add", {**VM, "quota": "none"})
-            waiting.check("wait", within_s=READ_S)
+            waiting.check("wait", within_s=DEADLINE_S)
             assert waiting.check(GOT) == "4096"
 
 
@@ -247,12 +246,14 @@ def test_a_machine_that_reads_all_the_time_is_unplugged_unharmed(folder: Path, i
         with QemuGuest(image, *rng(socket, ",max-bytes=1024,period=1000")) as machine:
             machine.check(READER)
             more_arrives(machine)
-            assert ask(tapped.site, "guest.settle", {"name": "vm1", "timeout_s": 20})["owed_bytes"] == 0
+            assert (
+                ask(tapped.site, "guest.settle", {"name": "vm1", "timeout_s": DEADLINE_S})["owed_bytes"] == 0
+            )
             machine.qmp("device_del", id="dw-rng")
             machine.monitor.wait_event("DEVICE_DELETED")
             machine.qmp("object-del", id="dw-egd")
             machine.qmp("chardev-remove", id="dw")
-            ask(tapped.site, "guest.remove", {"name": "vm1", "timeout_s": 20})
+            ask(tapped.site, "guest.remove", {"name": "vm1", "timeout_s": DEADLINE_S})
 
             assert machine.check("echo alive").strip() == "alive"
             assert machine.process.poll() is None

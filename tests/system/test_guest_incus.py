@@ -18,7 +18,7 @@ import pytest
 from drawwell.errors import GuestUnavailable, UsageError
 from drawwell.guests.incus import Incus
 from drawwell.guests.model import Attachment, Guest, GuestKind
-from drawwell.testing.waiting import wait_until
+from drawwell.testing.waiting import DEADLINE_S, wait_until
 from lab.borrowed import make_root, no_cgroup_left, system_folders
 from support.daemon import Daemon, StickThread, command
 
@@ -79,7 +79,9 @@ def incus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             _prepare(folder)
             yield home / "unix.socket"
         finally:
-            subprocess.run(["incus", "admin", "shutdown"], capture_output=True, check=False, timeout=60)
+            subprocess.run(
+                ["incus", "admin", "shutdown"], capture_output=True, check=False, timeout=DEADLINE_S
+            )
             daemon.kill()
             daemon.wait()
             subprocess.run(

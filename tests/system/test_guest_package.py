@@ -16,6 +16,7 @@ import pytest
 
 from drawwell.reports import Firmware
 from drawwell.simulator.firmware_image import export_public_key
+from drawwell.testing.waiting import DEADLINE_S
 from lab.cache import or_skip
 from lab.console import GuestFailed
 from lab.debian import debian
@@ -44,7 +45,7 @@ done
 """
 """Everything of ours in a machine: units, failed ones, jobs, files, processes, sockets, descriptors."""
 WHY = "drawwell status; systemctl --no-pager status 'drawwell*'; journalctl -b | grep drawwell | tail -40"
-LONG_S = 300.0
+LONG_S = 2 * DEADLINE_S
 """A step in an emulated guest on a loaded machine."""
 
 
@@ -151,7 +152,7 @@ def test_after_a_reboot_it_is_fed_before_the_machine_is_up(machine: Snapshot) ->
         until_healthy(guest)
         guest.check("systemctl add-wants multi-user.target drawwell-seeded.target", within_s=LONG_S)
         with contextlib.suppress(AssertionError):
-            guest.run("systemctl reboot", within_s=5)
+            guest.run("systemctl reboot", within_s=5)  # short: it ends with the guest
         guest.console.wait_ready(LONG_S)
         until_healthy(guest)
         times = guest.check(

@@ -11,7 +11,7 @@ import pytest
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError
 from drawwell.links.unix import UnixLink
-from drawwell.testing.waiting import wait_until
+from drawwell.testing.waiting import DEADLINE_S, wait_until
 from support.daemon import Daemon, StickThread, command
 
 pytestmark = pytest.mark.slow
@@ -140,7 +140,7 @@ def test_a_broker_that_stands_still_stops_the_source_and_both_go_on(folder) -> N
 async def _drain(path: str) -> None:
     link = UnixLink(path)
     for _ in range(4):
-        await link.draw(65_536, DrawClass.FULL, patience_s=20)
+        await link.draw(65_536, DrawClass.FULL, patience_s=DEADLINE_S)
     await link.aclose()
 
 

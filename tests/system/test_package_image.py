@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.testing.waiting import wait_until
+from drawwell.testing.waiting import DEADLINE_S, wait_until
 from lab.cache import or_skip
 from lab.package import TREE, package
 from lab.roots import minbase
@@ -27,7 +27,11 @@ min_entropy = 1.0
 
 def podman(*words: str | Path, check: bool = True) -> str:
     done = subprocess.run(
-        ["podman", "--runtime", "runc", *words], capture_output=True, text=True, check=False, timeout=300
+        ["podman", "--runtime", "runc", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
     )
     if check and done.returncode:
         raise AssertionError(f"podman {words[0]}: {done.stderr}")

@@ -70,7 +70,7 @@ def test_without_systemd(bare: Root, deb: Path) -> None:
 
 
 _SERVE = """drawwell run >/run/log 2>&1 &
-for try in $(seq 300); do drawwell --quiet status --require ready >/dev/null 2>&1 && break; sleep 0.1; done
+for try in $(seq 3000); do drawwell --quiet status --require ready >/dev/null 2>&1 && break; sleep 0.1; done
 drawwell status
 drawwell draw 32 --hex
 kill $!; wait

@@ -1,12 +1,9 @@
 """The broker's one call, with known bytes in its reservoir, in virtual time."""
 
 import asyncio
-import random
-from collections import Counter
 
 import pytest
 
-from drawwell.broker.account import Terms
 from drawwell.broker.broker import SEED_BYTES, Rules
 from drawwell.crypto.drbg import CtrDrbg
 from drawwell.crypto.receipts import verify_receipt
@@ -15,45 +12,16 @@ from drawwell.errors import (
     DrawRefused,
     NoHealthySource,
     PermissionRefused,
-    QuotaExceeded,
-    Refused,
     Starved,
-    StateUnavailable,
 )
-from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.waiting import until
 from drawwell.units import Allowance
-from support.workbench import UNLIMITED, Disk, Workbench
+from support.workbench import UNLIMITED, Workbench
+from unit.broker.known_bench import DRBG, FULL, KNOWN, limited, on_bench, refusal, sourceless
 
-FULL, DRBG = DrawClass.FULL, DrawClass.DRBG
-BOTH = frozenset(DrawClass)
 FRESH = bytes(32)  # what the workbench gives for the operating system's generator
-KNOWN = sick.good(1).read(65_536)
-
-
-def sourceless(**keywords) -> Workbench:
-    """A bench that serves what is put into it."""
-    keywords.setdefault("rules", Rules("bench", min_sources=0))
-    return Workbench(**keywords)
-
-
-def limited(rate: str | None = None, total: Allowance | None = None, classes=BOTH) -> Terms:
-    return Terms(classes, Allowance(int(rate), 1.0) if rate else None, total)
-
-
-def on_bench(scenario, **keywords) -> Workbench:
-    """Run `scenario(bench)` on a bench with known bytes, with its write-ahead running."""
-
-    async def run() -> Workbench:
-        bench = sourceless(**keywords)
-        bench.put(KNOWN)
-        async with bench.run():
-            await scenario(bench)
-        return bench
-
-    return run_virtually(run())
 
 
 # ---- what a grant is made of --------------------------------------------------------------------------------
@@ -247,80 +215,6 @@ def test_without_a_healthy_source_neither_class_is_served() -> None:
     run_virtually(run())
 
 
-# ---- waiting in line ----------------------------------------------------------------------------------------
-
-
-def test_a_patient_draw_is_served_as_soon_as_there_is_enough() -> None:
-    """A draw with patience waits for the bytes that are missing, and takes them when they are there."""
-
-    async def run() -> None:
-        bench = sourceless()
-        async with bench.run(), asyncio.TaskGroup() as group:
-            drawing = group.create_task(bench.broker.draw("web01", 32, FULL, patience_s=100))
-            await asyncio.sleep(50)
-            assert not drawing.done()
-            bench.put(KNOWN[:128])
-            assert len(await drawing) == 32
-            assert asyncio.get_running_loop().time() == pytest.approx(50)
-
-    run_virtually(run())
-
-
-def test_patience_that_is_over_is_starved() -> None:
-    """A draw that waited for as long as it would is refused, and has taken nothing."""
-
-    async def run() -> None:
-        bench = sourceless()
-        bench.put(KNOWN[:64])
-        async with bench.run():
-            with pytest.raises(Starved):
-                await bench.broker.draw("web01", 32, FULL, patience_s=100)
-            assert asyncio.get_running_loop().time() == pytest.approx(100)
-            assert len(bench.supply.reservoir) == 64
-
-    run_virtually(run())
-
-
-def test_a_draw_that_waits_is_refused_when_the_source_fails() -> None:
-    """Who waits in line when the last source goes away learns it at once, not when patience is over."""
-
-    async def run() -> None:
-        driver, gate = ScriptedSource(), asyncio.Event()
-        bench = Workbench(driver, capacity_bytes=8192)
-        async with bench.run(), asyncio.TaskGroup() as group:
-            await bench.until_filled()
-            driver.at_read.append(gate)
-            bench.supply.take(len(bench.supply.reservoir))
-            drawing = group.create_task(_refusal(bench.broker.draw("web01", 32, FULL, patience_s=1000)))
-            await asyncio.sleep(10)
-            assert not drawing.done()
-            driver.unplugged = True
-            gate.set()
-            assert await drawing == "NoHealthySource"
-            assert asyncio.get_running_loop().time() < 20
-
-    run_virtually(run())
-
-
-def test_who_gives_up_waiting_does_not_hold_up_the_others() -> None:
-    """A draw that is cancelled in line leaves its place to the next one."""
-
-    async def run() -> None:
-        bench = sourceless(terms={"one": UNLIMITED, "two": UNLIMITED})
-        async with bench.run(), asyncio.TaskGroup() as group:
-            gone = group.create_task(bench.broker.draw("one", 1000, FULL, patience_s=100))
-            await asyncio.sleep(1)
-            other = group.create_task(bench.broker.draw("two", 32, FULL, patience_s=100))
-            await asyncio.sleep(1)
-            bench.put(KNOWN[:128])
-            await asyncio.sleep(1)
-            assert not other.done()
-            gone.cancel()
-            assert len(await other) == 32
-
-    run_virtually(run())
-
-
 # ---- who may have what --------------------------------------------------------------------------------------
 
 
@@ -384,7 +278,7 @@ def test_terms_that_change_while_a_reservation_is_written_count(terms) -> None:
         bench = sourceless(terms={"web01": limited("1000")})
         bench.put(KNOWN)
         async with asyncio.TaskGroup() as group:
-            drawing = group.create_task(_refusal(bench.broker.draw("web01", 8, FULL)))
+            drawing = group.create_task(refusal(bench.broker.draw("web01", 8, FULL)))
             await asyncio.sleep(1)
             bench.broker.set_terms(terms, {})
             writing = group.create_task(bench.write_ahead.run())
@@ -393,237 +287,6 @@ def test_terms_that_change_while_a_reservation_is_written_count(terms) -> None:
         assert len(bench.supply.reservoir) == len(KNOWN)
 
     run_virtually(run())
-
-
-async def _refusal(drawing) -> str:
-    try:
-        await drawing
-    except (Refused, PermissionRefused, StateUnavailable) as error:
-        return type(error).__name__
-    return "served"
-
-
-# ---- quota, and the disk under it ---------------------------------------------------------------------------
-
-
-def test_a_quota_is_exact_to_the_byte_and_to_the_second() -> None:
-    """The total is served to its last byte, one more is refused until exactly the next period."""
-
-    async def scenario(bench: Workbench) -> None:
-        await bench.broker.draw("web01", 600, FULL)
-        await bench.broker.draw("web01", 400, DRBG)
-        with pytest.raises(QuotaExceeded) as refused:
-            await bench.broker.draw("web01", 1, FULL)
-        wait = refused.value.retry_after_s
-        assert not refused.value.estimate
-        await asyncio.sleep(wait - 0.001)
-        assert await _refusal(bench.broker.draw("web01", 1, FULL)) == "QuotaExceeded"
-        await asyncio.sleep(0.001)
-        await bench.broker.draw("web01", 1, FULL)
-
-    on_bench(scenario, terms={"web01": limited(total=Allowance(1000, 86_400))})
-
-
-def test_waiting_as_long_as_the_rate_says_is_always_enough() -> None:
-    """Whoever waits exactly `retry_after` and draws again is served, whatever was drawn before."""
-
-    async def scenario(bench: Workbench) -> None:
-        draw = random.Random(4)
-        for _ in range(200):
-            size = draw.randint(1, 300)
-            try:
-                await bench.broker.draw("web01", size, DRBG)
-            except QuotaExceeded as refused:
-                await asyncio.sleep(refused.retry_after_s + 2e-6)  # the loop's timers may be 1e-6 early
-                await bench.broker.draw("web01", size, DRBG)
-
-    on_bench(scenario, terms={"web01": limited("100")})
-
-
-def test_a_reservation_is_on_disk_before_the_first_byte_is_served() -> None:
-    """While the write is under way nothing has left the reservoir."""
-
-    async def run() -> None:
-        bench = sourceless(terms={"web01": limited("1000", Allowance(5000, 86_400))})
-        bench.put(KNOWN)
-        async with asyncio.TaskGroup() as group:
-            drawing = group.create_task(bench.broker.draw("web01", 8, FULL))
-            await asyncio.sleep(60)
-            assert len(bench.supply.reservoir) == len(KNOWN)
-            assert not drawing.done()
-            writing = group.create_task(bench.write_ahead.run())
-            assert len(await drawing) == 8
-            assert bench.disk.states["web01"].reserved_bytes >= 8
-            writing.cancel()
-
-    run_virtually(run())
-
-
-def test_many_consumers_reservations_are_one_write() -> None:
-    """Reservations that come together go to the disk together."""
-
-    async def run() -> None:
-        names = [f"c{n}" for n in range(40)]
-        bench = sourceless(terms={name: limited("1000", Allowance(5000, 86_400)) for name in names})
-        bench.put(KNOWN)
-        async with asyncio.TaskGroup() as group:
-            drawing = [group.create_task(bench.broker.draw(name, 8, FULL)) for name in names]
-            await asyncio.sleep(1)
-            writing = group.create_task(bench.write_ahead.run())
-            for draw in drawing:
-                await draw
-            writing.cancel()
-        assert [set(write) for write in bench.disk.writes] == [set(names)]
-
-    run_virtually(run())
-
-
-def test_a_crash_counts_what_was_reserved_and_empties_the_bucket() -> None:
-    """In its next life a broker serves no byte of what was reserved, and the rate begins at nothing."""
-    disk, terms = Disk(), {"web01": limited("100", Allowance(1000, 86_400))}
-
-    async def first(bench: Workbench) -> None:
-        await bench.broker.draw("web01", 100, FULL)
-
-    async def second(bench: Workbench) -> None:
-        assert (
-            bench.broker.report().consumers[0].quota_left_bytes == 1000 - disk.states["web01"].reserved_bytes
-        )
-        with pytest.raises(QuotaExceeded) as refused:
-            await bench.broker.draw("web01", 50, FULL)
-        assert refused.value.retry_after_s == pytest.approx(0.5)
-
-    on_bench(first, disk=disk, terms=terms)
-    assert 100 <= disk.states["web01"].reserved_bytes <= 200
-    on_bench(second, disk=disk, terms=terms)
-
-
-def test_lives_together_never_serve_more_than_the_quota() -> None:
-    """However often a broker dies in the middle, the sum over its lives stays within the total."""
-    disk, terms = Disk(), {"web01": limited(None, Allowance(20_000, 86_400))}
-    draw, served = random.Random(11), 0
-
-    async def life(bench: Workbench) -> None:
-        nonlocal served
-        for _ in range(draw.randint(0, 12)):
-            try:
-                served += len(await bench.broker.draw("web01", draw.randint(1, 300), DRBG))
-            except Refused:
-                return
-
-    for _ in range(60):
-        on_bench(life, disk=disk, terms=terms)
-    assert 10_000 < served <= 20_000
-
-
-def test_a_full_disk_refuses_loses_nothing_and_heals() -> None:
-    """While the state cannot be written nothing is taken or charged; with space again all goes on."""
-
-    async def scenario(bench: Workbench) -> None:
-        bench.disk.full = True
-        for draw_class in DrawClass:
-            with pytest.raises(StateUnavailable, match="no space") as refused:
-                await bench.broker.draw("web01", 8, draw_class)
-            assert refused.value.hint
-        assert len(bench.supply.reservoir) == len(KNOWN)
-        assert bench.broker.report().consumers[0].quota_left_bytes == 5000
-        bench.disk.full = False
-        await bench.broker.draw("web01", 8, FULL)
-
-    on_bench(scenario, terms={"web01": limited("1000", Allowance(5000, 86_400))})
-
-
-def test_a_full_disk_does_not_touch_consumers_without_a_limit() -> None:
-    """Who has no quota needs no reservation, and is served whatever the disk says."""
-
-    async def scenario(bench: Workbench) -> None:
-        bench.disk.full = True
-        assert len(await bench.broker.draw("web01", 8, FULL)) == 8
-
-    on_bench(scenario)
-
-
-def test_a_draw_cancelled_while_its_reservation_is_written_takes_nothing() -> None:
-    """Whoever hangs up before the reservation is on disk is not served and not charged; the next draw is."""
-
-    async def run() -> None:
-        bench = sourceless(terms={"web01": limited("1000", Allowance(5000, 86_400))})
-        bench.put(KNOWN)
-        async with asyncio.TaskGroup() as group:
-            gone = group.create_task(bench.broker.draw("web01", 900, FULL))
-            await asyncio.sleep(1)
-            gone.cancel()
-            await asyncio.sleep(1)
-            writing = group.create_task(bench.write_ahead.run())
-            await bench.broker.draw("web01", 8, FULL)
-            assert len(bench.supply.reservoir) == len(KNOWN) - SEED_BYTES - 8
-            assert bench.broker.report().consumers[0].quota_left_bytes == 4992
-            writing.cancel()
-
-    run_virtually(run())
-
-
-def test_changed_terms_keep_what_was_spent() -> None:
-    """A larger or smaller quota applies at once, and what was drawn before counts against it."""
-
-    async def scenario(bench: Workbench) -> None:
-        await bench.broker.draw("web01", 800, FULL)
-        for total, left in ((2000, 1200), (900, 100), (100, 0)):
-            bench.broker.set_terms({"web01": limited(total=Allowance(total, 86_400))}, {})
-            assert bench.broker.report().consumers[0].quota_left_bytes == left
-
-    on_bench(scenario, terms={"web01": limited(total=Allowance(1000, 86_400))})
-
-
-# ---- together -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_fifty_tasks_as_ten_consumers_share_fairly_and_twice_nothing(seed: int) -> None:
-    """Every byte goes to one draw only, the ledger balances at each step, and no quota is ever exceeded."""
-    draw = random.Random(seed)
-    terms = {
-        f"c{n}": limited(
-            str(draw.choice([500, 2000])) if draw.random() < 0.7 else None,
-            Allowance(draw.choice([3000, 30_000]), 3600.0),
-        )
-        for n in range(10)
-    }
-    granted: list[tuple[str, int, bytes]] = []
-    served: Counter[str] = Counter()
-
-    async def customer(bench: Workbench, name: str) -> None:
-        for _ in range(20):
-            size, draw_class = draw.randint(1, 400), draw.choice([FULL, FULL, DRBG])
-            try:
-                grant = await bench.broker.draw(
-                    name, size, draw_class, prediction_resistance=draw.random() < 0.1
-                )
-            except Refused as refused:
-                await asyncio.sleep(min(refused.retry_after_s or 0.1, 5.0))
-                continue
-            granted.append((name, grant.serial, grant.data))
-            served[name] += size
-            assert bench.supply.report().balanced
-            assert served[name] <= terms[name].total.limit_bytes
-            await asyncio.sleep(draw.random() * 0.05)
-
-    async def run() -> Workbench:
-        bench = Workbench(ScriptedSource(seed=seed), terms=terms)
-        async with bench.run(), asyncio.TaskGroup() as group:
-            await bench.until_filled()
-            for n in range(50):
-                group.create_task(customer(bench, f"c{n % 10}"))
-        return bench
-
-    bench = run_virtually(run())
-    serials = [serial for _, serial, _ in granted]
-    windows = [data[at : at + 8] for _, _, data in granted for at in range(len(data) - 7)]
-    assert len(granted) > 200
-    assert len(set(serials)) == len(serials)
-    assert len(set(windows)) == len(windows)
-    for name, account in bench.broker.accounts.items():
-        assert account.full_bytes + account.drbg_bytes == served[name]
 
 
 def test_a_receipt_tells_what_was_granted_and_verifies() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from drawwell.errors import ConfigError
 from drawwell.host.openssl import CONFIGURATION, offered, require_post_quantum
+from drawwell.testing.waiting import DEADLINE_S
 
 PROGRAM = (sys.executable, "-c", "from drawwell.host.openssl import offered; print(*offered())")
 NEW, OLD = (3, 5, 0, 0, 0), (3, 4, 9, 0, 0)
@@ -86,7 +87,7 @@ def test_the_daemon_runs_with_the_group_alone_or_not_at_all(tmp_path: Path, noun
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=DEADLINE_S,
     )
     assert done.returncode == 78
     assert "drawwell: hint: " in done.stderr

@@ -37,7 +37,7 @@ listen = "127.0.0.1:{enrol_port}"
 """
 CONSUMERS = {"web01": ("8KiB/s", "10MiB/day", 1024), "db01": ("2KiB/s", "16KiB/day", 512)}
 """Name: rate, quota, and bytes in each draw."""
-HEALTHY_WITHIN_S = 30.0
+HEALTHY_WITHIN_S = 120.0
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
@@ -124,6 +124,7 @@ class Demo:
             drawing = [group.create_task(customer.draw_on()) for customer in self.customers]
             try:
                 await view.show_for(self._seconds)
+                await self._until_provable(view)
             finally:
                 for task in drawing:
                     task.cancel()
@@ -133,6 +134,13 @@ class Demo:
         await self._until_refused()
         for customer in self.customers:
             await customer.link.aclose()
+
+    async def _until_provable(self, view: Any) -> None:
+        """Go on where the machine was too busy for the consumers to reach their limits in time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEALTHY_WITHIN_S):
+                while not all(customer.provable for customer in self.customers):
+                    await view.show_for(1)
 
     async def _until_healthy(self, broker: Any) -> None:
         """Wait for firmware verification and start-up tests."""

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from drawwell.assess.fips140.verdict import BLOCK_BYTES, WORD_BYTES
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import Refused
 
@@ -22,6 +23,11 @@ class DemoConsumer:
     drawn: bytearray = field(default_factory=bytearray, repr=False)
     waits: int = 0
     last: Grant | None = None
+
+    @property
+    def provable(self) -> bool:
+        """Whether it has drawn a FIPS 140-2 block and met its limit."""
+        return self.waits > 0 and len(self.drawn) >= WORD_BYTES + BLOCK_BYTES
 
     async def draw_on(self) -> None:
         """Draw piece after piece, waiting whenever and as long as the broker says."""

@@ -140,15 +140,20 @@ def user(name: str) -> tuple[int, int | None]:
     return entry.pw_uid, entry.pw_gid
 
 
+def account_name(uid: int) -> str:
+    """Return the name of a user number, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def turned_away(args: argparse.Namespace, entry: dict[str, Any]) -> GuestUnavailable | None:
     """Return the fault that nobody is connected because who came is not whom the guest was said to run as."""
     uid = entry["turned_away_uid"]
     if uid is None or entry["connected"]:
         return None
-    try:
-        who = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        who = str(uid)
+    who = account_name(uid)
     return GuestUnavailable(
         f"user {who} came to {entry['socket']} and was turned away: {args.name} is said to run as another",
         hint=f"If its machine runs as {who}, say so: 'drawwell guest apply {args.kind} {args.name} --user {who}'.",

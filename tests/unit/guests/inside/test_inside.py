@@ -16,6 +16,7 @@ from drawwell.errors import GuestUnavailable, RemoteProtocolError
 from drawwell.guests.inside import probes
 from drawwell.guests.inside.scripts import LOOK, READ, Look, parse_look
 from drawwell.guests.model import GuestCommandResult, GuestVerdict
+from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.session import ServerSession
 
 HEALTHY = b"""kernel=6.1.0-56-amd64
@@ -41,7 +42,9 @@ class Guest:
         self.outcome = GuestCommandResult(status, output)
         self.orders: list[tuple[list[str], bytes]] = []
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
+    def run(
+        self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = DEADLINE_S
+    ) -> GuestCommandResult:
         self.orders.append((argv, stdin))
         return self.outcome
 
@@ -52,7 +55,9 @@ class Host:
     def __init__(self, shell: tuple[str, ...]) -> None:
         self.shell = shell
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
+    def run(
+        self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = DEADLINE_S
+    ) -> GuestCommandResult:
         done = subprocess.run(
             [*self.shell, *argv[1:]], input=stdin, capture_output=True, check=False, timeout=timeout_s
         )
@@ -164,7 +169,7 @@ def conversation(n_bytes: int) -> bytes:
     session = ServerSession()
     guest = Guest()
     guest.outcome = GuestCommandResult(0, b"")
-    probes.draw(guest, "/s", DrawClass.FULL, names_bytes=8, within_s=1.0)
+    probes.draw(guest, "/s", DrawClass.FULL, names_bytes=8, within_s=1.0)  # short: the time is the fact
     session.receive_data(guest.orders[0][1])
     session.next_event()
     answer = session.welcome("well", "box1")
@@ -177,6 +182,7 @@ def test_a_draw_from_inside_is_one_of_the_protocol() -> None:
     """What is sent is a hello and a draw that a broker takes, and its grant is counted."""
     answer = conversation(64)
     told = Guest(answer)
+    # short: the time is the fact
     assert probes.draw(told, "/s", DrawClass.FULL, names_bytes=8, within_s=1.0) == 64
     assert told.orders[0][0][5] == str(len(answer))
 
@@ -186,10 +192,12 @@ def test_whatever_answers_the_draw_is_read_or_refused(noise: bytes, kept: int) -
     """A hostile answer brings no bytes, or raises one of the two errors."""
     answer = conversation(64)[:kept] + noise
     with contextlib.suppress(RemoteProtocolError, GuestUnavailable):
+        # short: the time is the fact
         assert probes.draw(Guest(answer), "/s", DrawClass.FULL, names_bytes=8, within_s=1.0) in {0, 64}
 
 
 def test_a_guest_without_programs_is_told() -> None:
     """Nothing that could open a socket in there is an error with what to install."""
     with pytest.raises(GuestUnavailable, match="nothing in the guest"):
+        # short: the time is the fact
         probes.draw(Guest(b"", 9), "/s", DrawClass.FULL, names_bytes=8, within_s=1.0)

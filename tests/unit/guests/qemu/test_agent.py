@@ -11,6 +11,7 @@ from drawwell.errors import GuestUnavailable, UsageError
 from drawwell.guests.inside.reseed import reseed
 from drawwell.guests.model import GuestCommandResult, GuestFinding, GuestVerdict, Inside
 from drawwell.guests.qemu.agent import Agent
+from drawwell.testing.waiting import DEADLINE_S
 
 PLAIN = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=20) | st.binary(max_size=9).map(
     lambda data: base64.b64encode(data).decode()
@@ -71,7 +72,9 @@ class _Guest(Inside):
         self.outcome = outcome
         self.given: list[Any] = []
 
-    def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
+    def run(
+        self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = DEADLINE_S
+    ) -> GuestCommandResult:
         self.given.append((argv, stdin, timeout_s))
         return self.outcome
 

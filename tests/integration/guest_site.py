@@ -1,0 +1,93 @@
+"""A running broker and a QEMU that asks it for bytes."""
+
+import asyncio
+import contextlib
+import functools
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from drawwell.simulator.pty import PtyDevice
+from drawwell.testing.waiting import DEADLINE_S, LOOK_EVERY_S
+from support.station import Site, running
+
+VM = {"name": "vm1", "kind": "qemu", "via": "virtio"}
+
+
+def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in an event loop of its own."""
+    return functools.wraps(test)(lambda *args, **kwargs: asyncio.run(test(*args, **kwargs)))
+
+
+@contextlib.asynccontextmanager
+async def broker(folder: Path, *, more: str = "", ample: bool = False) -> AsyncIterator[Site]:
+    """A broker with one stick and a little in its reservoir, or plenty."""
+    size = "" if ample else 'reservoir = "32KiB"\nmax_draw = "4KiB"'
+    site = Site(folder, broker=size, more=more)
+    stick = PtyDevice(folder / "stick", rate=400_000.0)
+    async with asyncio.timeout(DEADLINE_S), stick, running(site):
+        await site.until_healthy(share=0.6 if ample else 0.1)
+        with CLIENTS:
+            yield site
+
+
+class Qemu:
+    """What QEMU's rng-egd says."""
+
+    def __init__(self, path: str) -> None:
+        self._sock = socket.socket(socket.AF_UNIX)
+        self._sock.connect(path)
+        self._sock.setblocking(False)
+        CLIENTS.callback(self._sock.close)
+
+    def ask(self, n_bytes: int = 64) -> None:
+        self.say(bytes((2, n_bytes)))
+
+    def say(self, words: bytes) -> None:
+        self._sock.send(words)
+
+    async def answer(self, n_bytes: int = 64) -> bytes:
+        data = b""
+        while len(data) < n_bytes and (piece := await self.more(n_bytes - len(data))):
+            data += piece
+        return data
+
+    async def more(self, n_bytes: int = 4096) -> bytes:
+        try:
+            return await asyncio.get_running_loop().sock_recv(self._sock, n_bytes)
+        except ConnectionResetError:  # ended with something of ours unread
+            return b""
+
+    async def read(self, n_bytes: int = 64) -> bytes:
+        self.ask(n_bytes)
+        return await self.answer(n_bytes)
+
+    @property
+    def holds_more(self) -> bool:
+        """Whether bytes lie in the socket that were not asked for yet."""
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return False
+
+
+CLIENTS = contextlib.ExitStack()
+
+
+def there(path: Path) -> bool:
+    """Is anything there, and be it a link?"""
+    return os.path.lexists(path)
+
+
+async def guest(site: Site, name: str) -> dict:
+    """What guest.list says of one."""
+    return next(each for each in (await site.ask("guest.list"))["guests"] if each["name"] == name)
+
+
+async def until_guest(site: Site, name: str, **wanted: object) -> dict:
+    """Wait until guest.list says so."""
+    while not wanted.items() <= (found := await guest(site, name)).items():  # noqa: ASYNC110 - another process's
+        await asyncio.sleep(LOOK_EVERY_S)
+    return found

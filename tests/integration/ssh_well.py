@@ -1,0 +1,171 @@
+"""A broker behind sshd, in a folder of its own."""
+
+import contextlib
+import getpass
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drawwell.links.ssh import SshLink
+from drawwell.testing import sick
+from drawwell.testing.waiting import DEADLINE_S, wait_until
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/sbin:" + os.defpath)
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+class Well:
+    """A broker with an SSH door, sshd before it, and an account between them; all of it in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.chmod(0o755)
+        self.folder = folder
+        self.port = free_port()
+        self.account = getpass.getuser()
+        self.made_account = False
+        self.undo = contextlib.ExitStack()
+
+    def build(self) -> None:
+        """Make all of it; `undo` takes it away again, as far as it came."""
+        if os.geteuid() == 0:
+            self._make_account()
+        self._make_program()
+        self._make_broker()
+        self._make_sshd()
+
+    def _make_account(self) -> None:
+        """An account with a real shell, no password, and nothing else."""
+        self.account = f"dwssh{os.getpid()}"
+        command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/sh", "--password", "*"]
+        subprocess.run([*command, self.account], check=True, capture_output=True)
+        self.made_account = True
+        self.undo.callback(subprocess.run, ["userdel", self.account], check=True, capture_output=True)
+
+    def _make_program(self) -> None:
+        """A program drawwell that the account may run, as an installation makes it."""
+        program = self.folder / "drawwell"
+        interpreter = next((each for each in (sys.executable, "/usr/bin/python3") if self._runs(each)), None)
+        if interpreter is None:
+            pytest.skip("the account can run no Python that is new enough")
+        text = f"import sys\nsys.path.insert(0, {str(SOURCE)!r})\nfrom drawwell.cli import main\nsys.exit(main())\n"
+        program.write_text(f"#!{interpreter}\n{text}")
+        program.chmod(0o755)
+
+    def _runs(self, interpreter: str) -> bool:
+        words = ["sh", "-c", f"exec {interpreter} -c 'import tomllib'"]
+        if self.made_account:
+            words = ["setpriv", f"--reuid={self.account}", "--clear-groups", *words]
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+    def _make_broker(self) -> None:
+        noise, self.config = self.folder / "noise", self.folder / "drawwell.toml"
+        noise.write_bytes(sick.good(7).read(2**20))
+        self.config.write_text(
+            f'[broker]\nname = "well"\nstate_dir = "{self.folder}/state"\nrun_dir = "{self.folder}/run"\n'
+            f'[[source]]\nname = "noise"\ndriver = "replay"\npath = "{noise}"\n'
+            f'[ssh]\nuser = "{self.account}"\n'
+        )
+        log = self.undo.enter_context((self.folder / "broker.log").open("wb"))
+        self._start(self._words("run"), stderr=log, stdout=log)
+        wait_until(lambda: b'"ready": true' in self.run("status", "--json").stdout, "the broker is ready")
+
+    def _make_sshd(self) -> None:
+        self.keys = self.folder / "authorized_keys"
+        self.keys.touch(0o644)
+        self.make_key("host")
+        for name in ("web01", "db01", "stranger"):
+            self.make_key(name)
+        (self.folder / "sshd_config").write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder}/host\nPidFile none\n"
+            f"AuthorizedKeysFile {self.keys}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
+            "KbdInteractiveAuthentication no\nAllowTcpForwarding yes\nPermitTTY yes\nLogLevel VERBOSE\n"
+        )
+        host = (self.folder / "host.pub").read_text().split()
+        (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {host[0]} {host[1]}\n")
+        (self.folder / "ssh_config").write_text(
+            f"UserKnownHostsFile {self.folder}/known_hosts\nGlobalKnownHostsFile none\nStrictHostKeyChecking yes\n"
+            "IdentitiesOnly yes\n"
+        )
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        words = [SSHD, "-D", "-f", self.folder / "sshd_config", "-E", self.folder / "sshd.log"]
+        self._start(words)
+        scan = ["ssh-keyscan", "-p", str(self.port), "127.0.0.1"]
+        wait_until(lambda: subprocess.run(scan, capture_output=True, check=False).stdout, "sshd answers")
+
+    def _start(self, words: list, **more) -> None:
+        """Run a process until the end of it all."""
+        process = self.undo.enter_context(subprocess.Popen(words, **more))
+        self.undo.callback(process.terminate)
+
+    def make_key(self, name: str) -> None:
+        words = [
+            "ssh-keygen",
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            f"{name}@test",
+            "-f",
+            self.folder / name,
+        ]
+        subprocess.run(words, check=True)
+
+    def _words(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "drawwell", "-c", str(self.config), *words]
+
+    def run(self, *words: str, **more) -> subprocess.CompletedProcess[bytes]:
+        """One command line of drawwell on the broker's machine."""
+        return subprocess.run(
+            self._words(*words), capture_output=True, check=False, timeout=DEADLINE_S, **more
+        )
+
+    def invite(self, name: str, *terms: str, key: str = "") -> str:
+        """Invite with the key of that name, and let it in as the operator would; the line names this program."""
+        words = [self.folder / "drawwell", "-c", self.config, "consumer", "invite", name, *terms]
+        words += ["--ssh-key", self.folder / f"{key or name}.pub"]
+        done = subprocess.run(words, capture_output=True, check=False, timeout=DEADLINE_S)
+        assert done.returncode == 0, done.stderr
+        line = done.stdout.decode()
+        with self.keys.open("a") as keys:
+            keys.write(line)
+        return line
+
+    def link(self, key: str, **more) -> SshLink:
+        options = ("-F", str(self.folder / "ssh_config"))
+        identity = str(self.folder / key)
+        return SshLink(
+            "ssh://well",
+            "127.0.0.1",
+            user=self.account,
+            port=self.port,
+            identity=identity,
+            options=options,
+            **more,
+        )
+
+    def ssh(self, key: str, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """The client itself, with whatever options."""
+        base = ["ssh", "-F", str(self.folder / "ssh_config"), "-i", str(self.folder / key), "-oBatchMode=yes"]
+        base += ["-p", str(self.port), "-l", self.account]
+        return subprocess.run(
+            [*base, *words], input=stdin, capture_output=True, check=False, timeout=DEADLINE_S
+        )
+
+
+def account_of(well: Well, name: str) -> dict:
+    consumers = json.loads(well.run("status", "--json").stdout)["consumers"]
+    return next(each for each in consumers if each["name"] == name)

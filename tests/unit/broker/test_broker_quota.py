@@ -1,0 +1,187 @@
+"""Quota and rate of a consumer, and the disk under them, in virtual time."""
+
+import asyncio
+import random
+
+import pytest
+
+from drawwell.broker.broker import SEED_BYTES
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import (
+    QuotaExceeded,
+    Refused,
+    StateUnavailable,
+)
+from drawwell.testing.virtual_time import run_virtually
+from drawwell.units import Allowance
+from support.workbench import Disk, Workbench
+from unit.broker.known_bench import DRBG, FULL, KNOWN, limited, on_bench, refusal, sourceless
+
+
+def test_a_quota_is_exact_to_the_byte_and_to_the_second() -> None:
+    """The total is served to its last byte, one more is refused until exactly the next period."""
+
+    async def scenario(bench: Workbench) -> None:
+        await bench.broker.draw("web01", 600, FULL)
+        await bench.broker.draw("web01", 400, DRBG)
+        with pytest.raises(QuotaExceeded) as refused:
+            await bench.broker.draw("web01", 1, FULL)
+        wait = refused.value.retry_after_s
+        assert not refused.value.estimate
+        await asyncio.sleep(wait - 0.001)
+        assert await refusal(bench.broker.draw("web01", 1, FULL)) == "QuotaExceeded"
+        await asyncio.sleep(0.001)
+        await bench.broker.draw("web01", 1, FULL)
+
+    on_bench(scenario, terms={"web01": limited(total=Allowance(1000, 86_400))})
+
+
+def test_waiting_as_long_as_the_rate_says_is_always_enough() -> None:
+    """Whoever waits exactly `retry_after` and draws again is served, whatever was drawn before."""
+
+    async def scenario(bench: Workbench) -> None:
+        draw = random.Random(4)
+        for _ in range(200):
+            size = draw.randint(1, 300)
+            try:
+                await bench.broker.draw("web01", size, DRBG)
+            except QuotaExceeded as refused:
+                await asyncio.sleep(refused.retry_after_s + 2e-6)  # the loop's timers may be 1e-6 early
+                await bench.broker.draw("web01", size, DRBG)
+
+    on_bench(scenario, terms={"web01": limited("100")})
+
+
+def test_a_reservation_is_on_disk_before_the_first_byte_is_served() -> None:
+    """While the write is under way nothing has left the reservoir."""
+
+    async def run() -> None:
+        bench = sourceless(terms={"web01": limited("1000", Allowance(5000, 86_400))})
+        bench.put(KNOWN)
+        async with asyncio.TaskGroup() as group:
+            drawing = group.create_task(bench.broker.draw("web01", 8, FULL))
+            await asyncio.sleep(60)
+            assert len(bench.supply.reservoir) == len(KNOWN)
+            assert not drawing.done()
+            writing = group.create_task(bench.write_ahead.run())
+            assert len(await drawing) == 8
+            assert bench.disk.states["web01"].reserved_bytes >= 8
+            writing.cancel()
+
+    run_virtually(run())
+
+
+def test_many_consumers_reservations_are_one_write() -> None:
+    """Reservations that come together go to the disk together."""
+
+    async def run() -> None:
+        names = [f"c{n}" for n in range(40)]
+        bench = sourceless(terms={name: limited("1000", Allowance(5000, 86_400)) for name in names})
+        bench.put(KNOWN)
+        async with asyncio.TaskGroup() as group:
+            drawing = [group.create_task(bench.broker.draw(name, 8, FULL)) for name in names]
+            await asyncio.sleep(1)
+            writing = group.create_task(bench.write_ahead.run())
+            for draw in drawing:
+                await draw
+            writing.cancel()
+        assert [set(write) for write in bench.disk.writes] == [set(names)]
+
+    run_virtually(run())
+
+
+def test_a_crash_counts_what_was_reserved_and_empties_the_bucket() -> None:
+    """In its next life a broker serves no byte of what was reserved, and the rate begins at nothing."""
+    disk, terms = Disk(), {"web01": limited("100", Allowance(1000, 86_400))}
+
+    async def first(bench: Workbench) -> None:
+        await bench.broker.draw("web01", 100, FULL)
+
+    async def second(bench: Workbench) -> None:
+        assert (
+            bench.broker.report().consumers[0].quota_left_bytes == 1000 - disk.states["web01"].reserved_bytes
+        )
+        with pytest.raises(QuotaExceeded) as refused:
+            await bench.broker.draw("web01", 50, FULL)
+        assert refused.value.retry_after_s == pytest.approx(0.5)
+
+    on_bench(first, disk=disk, terms=terms)
+    assert 100 <= disk.states["web01"].reserved_bytes <= 200
+    on_bench(second, disk=disk, terms=terms)
+
+
+def test_lives_together_never_serve_more_than_the_quota() -> None:
+    """However often a broker dies in the middle, the sum over its lives stays within the total."""
+    disk, terms = Disk(), {"web01": limited(None, Allowance(20_000, 86_400))}
+    draw, served = random.Random(11), 0
+
+    async def life(bench: Workbench) -> None:
+        nonlocal served
+        for _ in range(draw.randint(0, 12)):
+            try:
+                served += len(await bench.broker.draw("web01", draw.randint(1, 300), DRBG))
+            except Refused:
+                return
+
+    for _ in range(60):
+        on_bench(life, disk=disk, terms=terms)
+    assert 10_000 < served <= 20_000
+
+
+def test_a_full_disk_refuses_loses_nothing_and_heals() -> None:
+    """While the state cannot be written nothing is taken or charged; with space again all goes on."""
+
+    async def scenario(bench: Workbench) -> None:
+        bench.disk.full = True
+        for draw_class in DrawClass:
+            with pytest.raises(StateUnavailable, match="no space") as refused:
+                await bench.broker.draw("web01", 8, draw_class)
+            assert refused.value.hint
+        assert len(bench.supply.reservoir) == len(KNOWN)
+        assert bench.broker.report().consumers[0].quota_left_bytes == 5000
+        bench.disk.full = False
+        await bench.broker.draw("web01", 8, FULL)
+
+    on_bench(scenario, terms={"web01": limited("1000", Allowance(5000, 86_400))})
+
+
+def test_a_full_disk_does_not_touch_consumers_without_a_limit() -> None:
+    """Who has no quota needs no reservation, and is served whatever the disk says."""
+
+    async def scenario(bench: Workbench) -> None:
+        bench.disk.full = True
+        assert len(await bench.broker.draw("web01", 8, FULL)) == 8
+
+    on_bench(scenario)
+
+
+def test_a_draw_cancelled_while_its_reservation_is_written_takes_nothing() -> None:
+    """Whoever hangs up before the reservation is on disk is not served and not charged; the next draw is."""
+
+    async def run() -> None:
+        bench = sourceless(terms={"web01": limited("1000", Allowance(5000, 86_400))})
+        bench.put(KNOWN)
+        async with asyncio.TaskGroup() as group:
+            gone = group.create_task(bench.broker.draw("web01", 900, FULL))
+            await asyncio.sleep(1)
+            gone.cancel()
+            await asyncio.sleep(1)
+            writing = group.create_task(bench.write_ahead.run())
+            await bench.broker.draw("web01", 8, FULL)
+            assert len(bench.supply.reservoir) == len(KNOWN) - SEED_BYTES - 8
+            assert bench.broker.report().consumers[0].quota_left_bytes == 4992
+            writing.cancel()
+
+    run_virtually(run())
+
+
+def test_changed_terms_keep_what_was_spent() -> None:
+    """A larger or smaller quota applies at once, and what was drawn before counts against it."""
+
+    async def scenario(bench: Workbench) -> None:
+        await bench.broker.draw("web01", 800, FULL)
+        for total, left in ((2000, 1200), (900, 100), (100, 0)):
+            bench.broker.set_terms({"web01": limited(total=Allowance(total, 86_400))}, {})
+            assert bench.broker.report().consumers[0].quota_left_bytes == left
+
+    on_bench(scenario, terms={"web01": limited(total=Allowance(1000, 86_400))})
