@@ -312,3 +312,22 @@ def test_the_node_keeps_its_mode(fifo):
     opened(fifo, lambda _noise: asyncio.sleep(0))
 
     assert stat.S_IMODE(os.stat(fifo).st_mode) == before
+
+
+def test_a_node_is_one_device_under_all_its_names(tmp_path):
+    """A symbolic link to a node, and both names of the kernel's generator, are the same device; a FIFO is another."""
+    link, fifo = tmp_path / "link", tmp_path / "fifo"
+    link.symlink_to("/dev/urandom")
+    os.mkfifo(fifo)
+    paths = ("/dev/urandom", str(link), "/dev/random", str(fifo))
+
+    async def run():
+        sources = [CharDeviceSource(path, path, allow_os_generator=True) for path in paths]
+        writer = os.open(fifo, os.O_RDWR)
+        for source in sources:
+            await source.open()
+            await source.aclose()
+        os.close(writer)
+        return [source.identity.is_same_device(sources[0].identity) for source in sources]
+
+    assert asyncio.run(run()) == [True, True, True, False]

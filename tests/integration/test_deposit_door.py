@@ -475,8 +475,10 @@ def test_there_is_room_for_as_many_as_a_receipt_can_name(folder) -> None:
             come("one-more")
         here[9].leave("gone")
         here[7].leave("gone")
+        well.bench.put(bytes(64))
         come("one-more")
         assert "s7" not in well.broker.sources
+        assert len(well.bench.supply.reservoir) == 0, "no byte comes of a source that a receipt cannot name"
         assert "s9" in well.broker.sources
         assert well.broker.evidence is Evidence.NO_NOISE, "it was no real noise, and it is not forgotten"
 

@@ -232,3 +232,34 @@ def test_neither_takes_verbs(recording):
     for noise in (ReplaySource("test", str(recording)), ExecSource("test", ("true",))):
         with pytest.raises(UsageError):
             asyncio.run(noise.command("pause", {}))
+
+
+def same_device(one, other) -> bool:
+    async def identities():
+        for noise in (one, other):
+            await noise.open()
+            await noise.aclose()
+        return one.identity.is_same_device(other.identity)
+
+    return asyncio.run(identities())
+
+
+def test_a_file_is_one_device_under_all_its_names(tmp_path):
+    """A hard link is the same recording, a copy is another file."""
+    first, link, copy = (tmp_path / name for name in ("first", "link", "copy"))
+    first.write_bytes(b"noise")
+    os.link(first, link)
+    copy.write_bytes(b"noise")
+
+    assert same_device(ReplaySource("a", str(first)), ReplaySource("b", str(link)))
+    assert not same_device(ReplaySource("a", str(first)), ReplaySource("b", str(copy)))
+
+
+def test_a_command_is_one_device_and_another_argument_is_another():
+    """A reader that is told which of its devices to read is as many devices."""
+    one, again, other = (
+        ExecSource(name, python(ENDLESS, which)) for name, which in (("a", "0"), ("b", "0"), ("c", "1"))
+    )
+
+    assert same_device(one, again)
+    assert not same_device(one, other)
