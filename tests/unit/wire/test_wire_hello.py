@@ -16,6 +16,8 @@ from drawwell.wire.hello import GROUP_NAMES, X25519MLKEM768, chosen_group, group
 from drawwell.wire.tls import TlsLayer, TlsState
 from support.certificates import PaperAuthority
 
+TESTS = Path(__file__).parents[2]
+
 
 def talk(server: TlsLayer, client: TlsLayer, *, piece: int) -> None:
     """Carry what each says to the other, `piece` bytes at a time, until both are silent."""
@@ -105,7 +107,7 @@ except RemoteProtocolError as error:
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=os.environ | {"OPENSSL_CONF": "/dev/stdin"},
+        env=os.environ | {"OPENSSL_CONF": "/dev/stdin", "PYTHONPATH": str(TESTS)},
         input=conf,
         capture_output=True,
         text=True,
