@@ -1,4 +1,6 @@
-"""How much one draw could have now."""
+"""How much one draw could have now, and of which class a stream is."""
+
+from dataclasses import replace
 
 import pytest
 
@@ -50,3 +52,16 @@ def test_it_is_nothing_without_a_seed_or_a_source(draw_class: DrawClass) -> None
     """A broker that cannot seed, or has too few sources, has nothing."""
     assert available("web01", draw_class, held=0) == 0
     assert available("web01", draw_class, held=1024, min_sources=1) == 0
+
+
+@pytest.mark.parametrize(
+    ("terms", "stream"),
+    [
+        (UNLIMITED, None),
+        (replace(UNLIMITED, stream=True), FULL),
+        (Terms(frozenset({DRBG}), None, None, stream=True), DRBG),
+    ],
+)
+def test_a_stream_has_the_best_class_allowed(terms: Terms, stream: DrawClass | None) -> None:
+    """A stream is of class full where the terms allow it, and off by default."""
+    assert terms.stream_class is stream

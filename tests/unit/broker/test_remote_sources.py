@@ -9,7 +9,7 @@ import pytest
 from drawwell.broker.remote_sources import RemoteSources
 from drawwell.config.broker_side import SourceSection
 from drawwell.config.validation import MAX_SOURCES
-from drawwell.errors import SourceUnavailable, UsageError
+from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
 from drawwell.testing.scripted import ScriptedSource
 from support.workbench import Workbench
@@ -144,3 +144,29 @@ def test_the_source_that_left_first_makes_room(bench: Bench) -> None:
     remote.arrive(Connection(), named("new"))
     assert "new" in bench.broker.sources
     assert bench.broker.sources.keys() & {"s0", "s1"} == {"s1"}
+
+
+def test_a_condemned_source_fails_until_its_reset(bench: Bench) -> None:
+    """Its reports do not clear a condemned source, an operator's reset does."""
+    source = RemoteSources(bench.broker, bench.supply).arrive(Connection(), HEALTHY)
+    source.condemn("it repeats another source")
+    source.update(HEALTHY)
+    report = source.report()
+    assert (source.healthy, source.wanted) == (False, False)
+    assert (report.state, report.last_error) == (SourceState.PERMANENT_FAILURE, "it repeats another source")
+
+    asyncio.run(source.command("reset", {}))
+    assert (source.healthy, source.report()) == (True, HEALTHY)
+
+
+def test_one_device_is_one_source(bench: Bench) -> None:
+    """A second source of a device is rejected until the first is off."""
+    remote = RemoteSources(bench.broker, bench.supply)
+    first = remote.arrive(Connection(), HEALTHY)
+    twin = replace(HEALTHY, identity=replace(HEALTHY.identity, name="twin"))
+    with pytest.raises(SourceRejected, match="is the device that source stick reads"):
+        remote.arrive(Connection(), twin)
+    assert bench.broker.sources["twin"].report().state is SourceState.OFF
+
+    first.update(replace(HEALTHY, state=SourceState.OFF))
+    assert remote.arrive(Connection(), twin).healthy
