@@ -15,7 +15,7 @@ from drawwell.drivers.chardev import CharDeviceSource
 from drawwell.drivers.onerng import OneRngSource
 from drawwell.entropy.health import HealthMonitor, NoiseClaim
 from drawwell.entropy.reservoir import Reservoir
-from drawwell.host.clock import wall_clock
+from drawwell.host.clock import WallClock
 from drawwell.ports import NoiseSource
 from drawwell.roles.source import SourceRole
 from drawwell.testing.waiting import until
@@ -28,7 +28,7 @@ def make(kind: str, path: str, wanted: int) -> SourceRole:
         driver = CharDeviceSource("bench", path)
     capacity = 2 * wanted + 65_536
     supply = Supply(Reservoir(capacity, low_mark=capacity, high_mark=capacity))
-    return SourceRole(driver, HealthMonitor(claim, hash_key=os.urandom(32)), supply.depot, wall_clock())
+    return SourceRole(driver, HealthMonitor(claim, hash_key=os.urandom(32)), supply.depot, WallClock())
 
 
 async def measure(role: SourceRole, wanted: int) -> dict[str, float]:

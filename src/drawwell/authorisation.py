@@ -115,8 +115,8 @@ def may(door: DoorKind, identity: Principal, verb: str) -> None:
         return
     if identity.standing is Role.EXPIRED:
         raise PermissionRefused(
-            f"the certificate of {identity.name} has run out: it may only be renewed",
-            hint="Run 'drawwell renew' on that machine.",
+            f"the certificate of {identity.name} has run out or has not begun: it may only be renewed",
+            hint="Run 'drawwell renew' on that machine; if that does not help, compare the clocks of both.",
         )
     if verb not in VERBS:
         raise UsageError(f"no control verb is called {verb!r}")

@@ -109,12 +109,15 @@ def test_renewal_ends_with_the_grace_period(office) -> None:
     assert office.admin.renew("web01", csr.decode())["certificate"]
 
 
-def test_a_certificate_of_tomorrow_is_nobodys(office) -> None:
-    """Whoever comes with a certificate that is not valid yet is turned away."""
-    _, certificate = office.joined()
+def test_a_certificate_of_the_day_after_tomorrow_may_only_be_renewed(office) -> None:
+    """A registered key whose certificate has not begun renews it, and is served then."""
+    csr, certificate = office.joined()
+    office.now = NOW - 2 * pki.DAY_S
 
-    with pytest.raises(AuthenticationFailed, match="not valid yet"):
-        office.registry.identify(certificate, NOW - pki.DAY_S)
+    peer = office.registry.identify(certificate, office.now)
+    assert peer.renew_only
+    office.admin.renew("web01", csr.decode())
+    assert not office.registry.check(peer, office.now).renew_only
 
 
 def test_a_registered_key_under_another_name_is_nobodys(office) -> None:

@@ -14,7 +14,7 @@ from drawwell.enrolment.registry import OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed
 from drawwell.host import clock
-from drawwell.host.clock import clock_is_set, clock_remark, wall_clock
+from drawwell.host.clock import WallClock, clock_is_set, clock_remark
 from drawwell.ports import Peer
 from drawwell.roles.make_links_and_sinks import tls_link
 from drawwell.testing.waiting import DEADLINE_S
@@ -112,9 +112,9 @@ def test_a_broker_with_a_clock_does_not(tmp_path: Path) -> None:
 
 def test_time_starts_no_earlier_than_the_program(unset: None) -> None:
     """A clock that was never set is taken for the time of an earlier run, or of this release, whichever is later."""
-    assert wall_clock()() >= clock.BUILD_DATE
+    assert WallClock()() >= clock.BUILD_DATE
     seen = clock.BUILD_DATE + YEAR_S
-    assert wall_clock(seen)() >= seen
+    assert WallClock(seen)() >= seen
 
 
 def der(future: Future) -> bytes:

@@ -15,6 +15,7 @@ import pytest
 from drawwell.crypto import pki
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, DrawwellError, LinkUnavailable, PermissionRefused
+from drawwell.host.clock import WallClock
 from drawwell.links.identity import renew_if_due
 from drawwell.links.tls import TlsLink
 from drawwell.simulator.pty import PtyDevice
@@ -220,9 +221,14 @@ def test_a_revocation_ends_an_open_session(folder) -> None:
 def test_a_machine_whose_certificate_ran_out_renews_and_draws(folder, monkeypatch) -> None:
     """After two weeks off a machine is refused draws, renews with its old key over the same door, and draws."""
     site, ahead = Site(folder), [0.0]
-    monkeypatch.setattr(
-        "drawwell.roles.broker_process.wall_clock", lambda _=0.0: lambda: time.time() + ahead[0]
-    )
+
+    class Ahead(WallClock):
+        def __call__(self) -> float:
+            return time.time() + ahead[0]
+
+        dates = __call__
+
+    monkeypatch.setattr("drawwell.roles.broker_process.WallClock", Ahead)
 
     async def run() -> None:
         async with PtyDevice(folder / "stick", seed=5, rate=0), running(site):

@@ -45,8 +45,8 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     }
     words = f"joined {identity.broker} as {identity.consumer}; the identity is in {identity.directory}"
     out.result(document, words)
-    if identity.begins() > time.time():
-        out.say("this machine's clock is behind the broker's by more than an hour: set it before you draw")
+    if note := identity.clock_note(time.time()):
+        out.say(f"{note}; set the clock before you draw")
     upstreams = "".join(f'\n[[upstream]]\nurl = "tls://{address}"' for address in identity.addresses)
     out.say(f"for 'drawwell run' on this machine, add to its configuration:{upstreams}")
     out.say(f"try it: drawwell draw --hex --via {args.dir or os.path.basename(identity.directory)}")

@@ -25,8 +25,10 @@ DAY_S: Final = 86400.0
 CA_LIFETIME_S: Final = 3650 * DAY_S
 SERVER_LIFETIME_S: Final = 90 * DAY_S
 CLIENT_LIFETIME_S: Final = 7 * DAY_S
-BACKDATE_S: Final = 3600.0
+BACKDATE_S: Final = DAY_S
 """How far a peer's clock may be behind ours before a fresh certificate is "not yet valid" to it."""
+CA_BACKDATE_S: Final = CA_LIFETIME_S
+"""Consumers pin the CA's key: a beginning in the future would only lock them out."""
 RENEWAL_POINT: Final = 2 / 3
 CSR_LIMIT_BYTES: Final = 8192
 RSA_BITS: Final = range(2048, 8193)
@@ -64,9 +66,23 @@ class CertificateFacts:
 
 def new_ca(name: str, now: float) -> KeyPair:
     """Make the CA of the broker `name`. It also shows itself at the enrolment door, hence digitalSignature."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    title = f"drawwell CA of {name}"
-    builder = _builder(title, key.public_key(), now).issuer_name(_name(title))
+    return _certify_ca(f"drawwell CA of {name}", ec.generate_private_key(ec.SECP256R1()), now)
+
+
+def recertify_ca(ca: KeyPair, now: float) -> KeyPair:
+    """Make another certificate for a CA's key and name, valid from now on.
+
+    Raises:
+        ValueError: not a CA's certificate and key.
+    """
+    key = _private_key(ca.key_pem)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("not a CA of ours")  # noqa: TRY004  the file is wrong, not a type
+    return _certify_ca(read_certificate(ca.certificate_pem).common_name, key, now)
+
+
+def _certify_ca(title: str, key: ec.EllipticCurvePrivateKey, now: float) -> KeyPair:
+    builder = _builder(title, key.public_key(), now - CA_BACKDATE_S).issuer_name(_name(title))
     builder = builder.not_valid_after(_date(now + CA_LIFETIME_S))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_key_usage(ca=True), critical=True)
@@ -204,9 +220,13 @@ def covers(certificate: bytes, names: Sequence[str]) -> bool:
 
 
 def renewal_due(certificate: bytes, now: float) -> bool:
-    """Are two thirds of the certificate's life over? Raises as `read_certificate`."""
+    """Are two thirds of the certificate's life over, or has it not begun?
+
+    Raises as `read_certificate`.
+    """
     facts = read_certificate(certificate)
-    return now >= facts.not_before + RENEWAL_POINT * (facts.not_after - facts.not_before)
+    due = facts.not_before + RENEWAL_POINT * (facts.not_after - facts.not_before)
+    return not facts.not_before <= now < due
 
 
 def to_pem(certificate_der: bytes) -> bytes:

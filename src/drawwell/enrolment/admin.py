@@ -14,6 +14,7 @@ from drawwell.authorisation import Principal, Role
 from drawwell.crypto import pki, tokens
 from drawwell.crypto.sshkeys import fingerprint
 from drawwell.enrolment.ca import CertificateAuthority
+from drawwell.enrolment.document import consumer_document
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
 from drawwell.enrolment.terms import BOTH, changed, check_name, public_key, read
 from drawwell.errors import DrawwellError, PermissionRefused, Refused, StateUnavailable, UsageError
@@ -62,6 +63,7 @@ class ConsumerAdmin:
         authority: Signs certificates.
         site: What joiners are told.
         clock: Seconds since 1970, never stepping back.
+        dates: The time that certificates are issued and judged by; `clock` when it is not given.
         fresh: Returns that many secret bytes, from the operating system.
     """
 
@@ -73,6 +75,7 @@ class ConsumerAdmin:
         site: BrokerDetails,
         *,
         clock: Callable[[], float],
+        dates: Callable[[], float] | None = None,
         fresh: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.site = site
@@ -82,6 +85,7 @@ class ConsumerAdmin:
         self._registry = registry
         self._authority = authority
         self._clock = clock
+        self._dates = dates or clock
         self._fresh = fresh
         self._changing = asyncio.Lock()
         self._renewing: set[str] = set()
@@ -155,7 +159,7 @@ class ConsumerAdmin:
         invitations = {row.consumer: row for row in self._store.invitations().values()}
         return {
             "consumers": [
-                _document(consumer, expiry.get(consumer.name), invitations.get(consumer.name))
+                consumer_document(consumer, expiry.get(consumer.name), invitations.get(consumer.name))
                 for consumer in self._store.consumers().values()
             ]
         }
@@ -229,7 +233,9 @@ class ConsumerAdmin:
         if isinstance(invitation, JoinRefusal):
             return invitation
         try:
-            certificate = self._authority.issue_client(request.csr.encode(), invitation.consumer, now)
+            certificate = self._authority.issue_client(
+                request.csr.encode(), invitation.consumer, self._dates()
+            )
         except ValueError as error:
             return JoinRefusal("refused", str(error))
         row = _certificate_row(certificate, invitation.consumer)
@@ -249,7 +255,7 @@ class ConsumerAdmin:
             PermissionRefused: revoked, run out too long ago, or not a key that this consumer joined with.
             UsageError: not a signing request.
         """
-        now = self._clock()
+        now = self._dates()
         try:
             certificate = self._authority.issue_client(csr.encode(), consumer, now)
         except ValueError as error:
@@ -376,21 +382,3 @@ def _certificate_row(certificate: bytes, consumer: str) -> CertificateRow:
 
 def _refusal(status: str) -> JoinRefusal:
     return JoinRefusal(status, _WHY_NOT[status])
-
-
-def _document(
-    consumer: ConsumerRow, certificate_expires: float | None, invitation: InvitationRow | None
-) -> dict[str, Any]:
-    return {
-        "name": consumer.name,
-        "rate": str(consumer.rate or ""),
-        "quota": str(consumer.quota or ""),
-        "class": "+".join(sorted(consumer.classes)),
-        "created": consumer.created,
-        "revoked_at": consumer.revoked_at,
-        "stream": consumer.stream,
-        "ssh_key": fingerprint(consumer.ssh_key) if consumer.ssh_key else "",
-        "certificate_expires": certificate_expires,
-        "invitation": invitation.status if invitation else "",
-        "invitation_expires": invitation.expires if invitation else None,
-    }

@@ -46,6 +46,9 @@ class CertificateAuthority:
                 f"{self._path(CA, 'key.pem')} is not the key of {self._path(CA, 'pem')}",
                 hint=f"Restore {directory} from a backup, or move it away: consumers must then be invited anew.",
             )
+        if pki.read_certificate(pair.certificate_pem).not_before > now:
+            pair = pki.recertify_ca(pair, now)
+            self._save(CA, pair)
         self.ca = pair
         self.spki_sha256 = pki.spki_sha256(pair.certificate_pem)
 

@@ -6,6 +6,7 @@ Both answer from memory, on every request, so that a revocation holds from the n
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from drawwell.crypto import pki
@@ -42,8 +43,8 @@ _NOBODY: Final = _Snapshot({}, {}, {})
 class InvitedRegistry:
     """Consumers that joined by invitation: a certificate counts when its key is registered and not revoked.
 
-    What counts as its expiry is that of the newest certificate issued for the key, so a renewal over an open
-    session prolongs that session.
+    What counts are the dates of the newest certificate issued for the key, so a renewal over an open session
+    prolongs that session. One that has run out, or that a clock ahead of time has issued, may be renewed.
     """
 
     def __init__(self, store: Store) -> None:
@@ -86,8 +87,6 @@ class InvitedRegistry:
     def identify(self, certificate_der: bytes, now: float) -> Peer:
         """Say whose certificate this is; see `drawwell.ports.Registry`."""
         facts = _read(certificate_der)
-        if now < facts.not_before and clock_is_set():
-            raise AuthenticationFailed("the certificate is not valid yet")
         row = self._now_known.certificates.get(facts.spki_sha256.hex())
         if row is None or pki.consumer_name(facts) != row.consumer:
             raise AuthenticationFailed("no consumer joined with this certificate")
@@ -107,10 +106,13 @@ class InvitedRegistry:
         if now >= row.not_after + GRACE_S:
             raise PermissionRefused(
                 f"the certificate of {peer.consumer} ran out too long ago",
-                hint="Have the broker's operator invite this machine anew.",
+                hint="Compare the clocks of both machines; if they are right, have the broker's operator invite "
+                "this machine again.",
             )
-        expired = now >= row.not_after
-        return peer if peer.renew_only is expired else replace(peer, renew_only=expired)
+        issued_at = row.not_after - pki.CLIENT_LIFETIME_S
+        begun = now >= issued_at - pki.BACKDATE_S or not clock_is_set()
+        renew_only = not (begun and now < row.not_after)
+        return peer if peer.renew_only is renew_only else replace(peer, renew_only=renew_only)
 
     def check_key(self, name: str, key: str) -> str:
         """Return `name` where that consumer comes with the SSH key of the fingerprint `key`.
@@ -154,7 +156,10 @@ class OwnPkiRegistry:
         """Say whose certificate this is; one that ran out is nobody's."""
         facts = _read(certificate_der)
         if now >= facts.not_after or (now < facts.not_before and clock_is_set()):
-            raise AuthenticationFailed("the certificate is not valid now")
+            raise AuthenticationFailed(
+                f"the certificate is not valid now: it is from {_date(facts.not_before)} to "
+                f"{_date(facts.not_after)}, and this machine's clock shows {_date(now)}"
+            )
         named = {self._consumers[name] for name in _names(facts, self._kind) if name in self._consumers}
         if len(named) != 1:
             raise AuthenticationFailed(f"the certificate's {self._kind} names no one consumer of this broker")
@@ -177,6 +182,10 @@ class OwnPkiRegistry:
         """Take over a configuration that was read again."""
         self._kind, self._consumers = kind, dict(consumers)
         self._admitted = frozenset(consumers.values())
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _read(certificate_der: bytes) -> pki.CertificateFacts:

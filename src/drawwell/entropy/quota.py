@@ -66,8 +66,8 @@ class Quota:
         self._total: Allowance | None = None
         self._bucket: _Bucket | None = None
         self._durable = restored
-        self._period = restored.period if restored else 0
         self._period_ns = _nanoseconds(restored.period_s) if restored else 0
+        self._period = self._plausible(restored.period) if restored else 0
         self._spent = restored.reserved_bytes if restored else 0
         self._install(rate, total)
         if self._bucket and restored is None:
@@ -145,6 +145,10 @@ class Quota:
         """Return the bytes left of the total in this period, None without a total."""
         self._advance(now)
         return max(0, self._total.limit_bytes - self._spent) if self._total else None
+
+    def _plausible(self, period: int) -> int:
+        """Bring a period further ahead than the next one back: the clock that it comes from was wrong."""
+        return min(period, self._now_ns // self._period_ns + 1) if self._period_ns else period
 
     def _install(self, rate: Allowance | None, total: Allowance | None) -> None:
         for allowance in (rate, total):

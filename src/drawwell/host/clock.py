@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Final
 
 from drawwell import __build_date__
@@ -29,29 +28,57 @@ def clock_remark() -> str:
     return f"the clock shows {shown} and was never set: the dates of certificates are not judged until it is"
 
 
-def wall_clock(not_before: float = 0.0) -> Callable[[], float]:
-    """Return a clock: seconds since the epoch, never back, and forward at least as fast as CLOCK_BOOTTIME.
+class WallClock:
+    """Seconds since the epoch: never back, and at least as fast as CLOCK_BOOTTIME.
 
-    A machine that boots with its clock behind is corrected as soon as the wall clock is. It starts no earlier than
-    this program was made.
+    A machine that boots with its clock behind is corrected as soon as the wall clock is. It starts no
+    earlier than this program was made.
 
     Args:
-        not_before: A time already seen in an earlier life, 0 for none. The clock starts no earlier, unless that is
-            more than a day ahead of the wall: then the clock was wrong in that life, and this one says so.
+        not_before: A time noted in an earlier life, 0 for none. The clock starts no earlier, unless that is
+            more than a day ahead of the wall: then the clock was wrong in that life.
     """
-    wall = time.time()
-    if clock_is_set() and not_before > wall + _DAY_S:
-        log.warning(
-            "the clock is %.0f days behind what an earlier run noted; it is believed",
-            (not_before - wall) / _DAY_S,
-        )
-        not_before = 0.0
-    offset = max(wall, not_before, BUILD_DATE) - time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def now() -> float:
-        nonlocal offset
+    def __init__(self, not_before: float = 0.0) -> None:
+        wall = time.time()
+        self._jump = ""
+        if clock_is_set() and not_before > wall + _DAY_S:
+            self._report(
+                f"the clock is {_days(not_before - wall)} behind what an earlier run noted; it is believed"
+            )
+            not_before = 0.0
+        self._was_set = clock_is_set()
+        self._offset = max(wall, not_before, BUILD_DATE) - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def __call__(self) -> float:
+        """Return the time."""
         since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
-        offset = max(offset, time.time() - since_boot)
-        return since_boot + offset
+        step_s = time.time() - since_boot - self._offset
+        if step_s > 0:
+            self._offset += step_s
+            if step_s > _DAY_S and self._was_set:
+                self._report(f"the clock was set forward by {_days(step_s)} while the broker ran")
+            self._was_set = clock_is_set()
+        return since_boot + self._offset
 
-    return now
+    def dates(self) -> float:
+        """Return the time that certificates go by: the wall's, where that can be.
+
+        Quotas never go back; a certificate from a future that was a mistake must be replaced.
+        """
+        return time.time() if clock_is_set() else self()
+
+    def note(self) -> str:
+        """Describe the last jump of the clock, "" for none."""
+        ahead_s = self() - time.time()
+        if clock_is_set() and ahead_s > _DAY_S:
+            return f"the clock was set back by {_days(ahead_s)}; quotas go by the later time until a restart"
+        return self._jump
+
+    def _report(self, jump: str) -> None:
+        self._jump = jump
+        log.warning("%s", jump)
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / _DAY_S:.0f} days"

@@ -77,8 +77,16 @@ class LinkIdentity:
         """
         return _facts(self.certificate_path).not_after
 
+    def clock_note(self, now: float) -> str:
+        """Say how far the clocks must be apart where the dates do not fit `now`, "" where they do."""
+        if self.begins() > now:
+            return "the certificate has not begun: this machine's clock is behind, or the broker's was ahead"
+        if self.expires() <= now:
+            return "the certificate has run out: this machine was off for long, or one of the clocks is wrong"
+        return ""
+
     def renewal_due(self, now: float) -> bool:
-        """Are two thirds of the certificate's life over? Raises as `expires`."""
+        """Are two thirds of the certificate's life over, or has it not begun? Raises as `expires`."""
         _facts(self.certificate_path)
         return pki.renewal_due(read_file(self.certificate_path), now)
 

@@ -144,6 +144,8 @@ class Link(abc.ABC):
         self._places = asyncio.Semaphore(limits.MAX_OPEN_REQUESTS)
         self.sessions = 0
         """How often a session was opened: who asks twice and sees it unchanged has asked the same process."""
+        self.renew_only = False
+        """Did the last welcome allow a renewal and nothing else?"""
 
     @property
     def name(self) -> str:
@@ -215,7 +217,7 @@ class Link(abc.ABC):
         try:
             async with asyncio.timeout(self._open_deadline_s):
                 protocol = await self._connect()
-                await asyncio.shield(protocol.welcome)
+                self.renew_only = (await asyncio.shield(protocol.welcome)).renew_only
         except TimeoutError:
             raise self._unavailable(f"no welcome within {self._open_deadline_s:g} s") from None
         except OSError as error:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from drawwell.errors import AuthenticationFailed, LinkUnavailable, RemoteProtocolError
 from drawwell.links.link import Link, LinkProtocol
@@ -12,8 +13,8 @@ from drawwell.wire.session import State
 from drawwell.wire.tls import TlsLayer, TlsState
 
 _REFUSED_HINT = (
-    "Its certificate here may be revoked or have run out: ask the broker's owner for a new invitation "
-    "(drawwell consumer invite) and join again."
+    "Its certificate here may be revoked or have run out, or one of the two clocks is wrong ('drawwell doctor'): "
+    "if both are right, ask the broker's owner for a new invitation (drawwell consumer invite) and join again."
 )
 _NOT_TRUSTED_HINT = "Check the broker's address; if its CA was replaced, join again with a new invitation."
 
@@ -56,6 +57,18 @@ class TlsLink(Link):
         )
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return protocol
+
+
+def _is_about_dates(error: AuthenticationFailed) -> bool:
+    return any(reason in str(error) for reason in ("not yet valid", "has expired"))
+
+
+def _clock_hint() -> str:
+    shown = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return (
+        f"This machine's clock shows {shown}. If that is right, the broker's clock is or was wrong: a minute after "
+        "it is right the broker has a certificate that is valid now."
+    )
 
 
 class TlsLinkProtocol(LinkProtocol):
@@ -121,5 +134,5 @@ class TlsLinkProtocol(LinkProtocol):
         if not isinstance(error, AuthenticationFailed):
             return LinkUnavailable(f"cannot talk to {self._broker}: {error}", hint="Is it a drawwell broker?")
         ours = self.session.state is State.GREETED
-        hint = _REFUSED_HINT if ours else _NOT_TRUSTED_HINT
+        hint = _REFUSED_HINT if ours else _clock_hint() if _is_about_dates(error) else _NOT_TRUSTED_HINT
         return AuthenticationFailed(f"{self._broker}: {error}", hint=hint)

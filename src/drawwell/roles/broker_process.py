@@ -27,7 +27,7 @@ from drawwell.enrolment.first_boot_seeds import Seeds
 from drawwell.entropy.health import HealthMonitor
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import DrawwellError, StateUnavailable, UsageError
-from drawwell.host.clock import wall_clock
+from drawwell.host.clock import WallClock
 from drawwell.roles.directories import DESCRIPTORS, allow_descriptors
 from drawwell.roles.doors import Doors
 from drawwell.roles.guests import Guests
@@ -66,7 +66,7 @@ class BrokerProcess:
         state = config.broker.state_dir
         make_private_directory(state)
         self._store = Store(os.path.join(state, "broker.db"))
-        self._clock = wall_clock(self._store.time_seen)
+        self._clock = WallClock(self._store.time_seen)
         section = config.broker
         self._supply = Supply(
             Reservoir(section.reservoir, low_mark=section.low_mark_bytes, high_mark=section.high_mark_bytes),
@@ -112,7 +112,7 @@ class BrokerProcess:
             self._admin.listeners.append(self._follow_one)
         self._install_control()
         self.follow_consumers()
-        self.broker.remarks += (self.fault, self._store.overdue.note)
+        self.broker.remarks += (self.fault, self._store.overdue.note, self._clock.note)
 
     def fault(self) -> str:
         """Say what keeps the state from being written, "" when it is."""

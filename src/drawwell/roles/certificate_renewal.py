@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 from drawwell.errors import DrawwellError
 from drawwell.links.identity import LINK, load, renew_if_due
+from drawwell.links.link import Link
 from drawwell.ports import Upstream
 
 log = logging.getLogger("drawwell.consumer")
 
-LOOK_EVERY_S = 3600.0
-"""A certificate lives seven days; an hour's delay is nothing."""
+LOOK_EVERY_S = 600.0
+"""For so long a broker whose clock was wrong may refuse draws until the certificate is renewed."""
 
 
 async def keep_renewed(links: Sequence[tuple[Upstream, str]]) -> None:
@@ -21,7 +22,8 @@ async def keep_renewed(links: Sequence[tuple[Upstream, str]]) -> None:
     while True:
         for link, directory in filter(_joined, links):
             try:
-                if await renew_if_due(link, load(directory), time.time()):
+                wanted = isinstance(link, Link) and link.renew_only
+                if await renew_if_due(link, load(directory), time.time(), force=wanted):
                     log.info("renewed the certificate for %s", link.name)
             except DrawwellError as error:
                 log.warning("certificate for %s not renewed: %s", link.name, error)

@@ -39,7 +39,7 @@ from drawwell.enrolment.bare_lines import judge_bare_lines
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
-from drawwell.host.clock import clock_is_set, clock_remark
+from drawwell.host.clock import WallClock, clock_is_set, clock_remark
 from drawwell.host.openssl import offered
 from drawwell.roles.directories import make_run_dir
 from drawwell.service.systemd import Manager
@@ -76,7 +76,7 @@ class Doors:
         *,
         receipt_public_key: str,
         auditor: Auditor,
-        clock: Callable[[], float],
+        clock: WallClock,
         manager: Manager,
         reception: RemoteSources | None = None,
     ) -> None:
@@ -195,14 +195,19 @@ class Doors:
         """Open the doors of those whom the configuration does not know: they have our certificate, or an SSH key."""
         config = self.config
         authority = self._authority = CertificateAuthority(
-            os.path.join(config.broker.state_dir, "pki"), config.broker.name, self._clock()
+            os.path.join(config.broker.state_dir, "pki"), config.broker.name, self._clock.dates()
         )
         judge_bare_lines(self._store, config.audit.path or "")
         registry = InvitedRegistry(self._store)
         self.broker.remarks += (registry.note,)
         joinable = None if config.pki.ca else config.tls.listen
         admin = self.admin = ConsumerAdmin(
-            self._store, registry, authority, self._site(joinable), clock=self._clock
+            self._store,
+            registry,
+            authority,
+            self._site(joinable),
+            clock=self._clock,
+            dates=self._clock.dates,
         )
         admin.listeners.append(self.recheck)
         if config.ssh.user:
@@ -255,7 +260,7 @@ class Doors:
             self.recheck(consumer)
 
     def _own_context(self, authority: CertificateAuthority) -> ssl.SSLContext:
-        certificate, key = authority.server_files(self.config.tls.names, self._clock())
+        certificate, key = authority.server_files(self.config.tls.names, self._clock.dates())
         return server_context(certificate, key, authority.ca_files[0], renews=True)
 
     def _open_to_own_pki(self, listen: HostPort) -> None:
@@ -283,7 +288,7 @@ class Doors:
             broker_name=self.config.broker.name,
             streams=self._stream_class,
             limits=Limits(max_half_open=MAX_HALF_OPEN, max_sessions=self.config.tls.max_sessions),
-            clock=self._clock,
+            clock=self._clock.dates,
         )
         self._open(self._tls, f"tls {listen}, with http", self._handed("tls", str(listen)))
         self.broker.remarks += (partial(_key_exchange, self._tls, ", ".join(offered())),)

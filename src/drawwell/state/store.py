@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from drawwell.entropy.quota import QuotaState
 from drawwell.errors import StateUnavailable
@@ -37,6 +37,8 @@ from drawwell.state.rows import (
 from drawwell.state.schema import MIGRATIONS
 
 _Row = TypeVar("_Row")
+CLOCK_SLACK_S: Final = 3600.0
+"""An invitation from further in the future was made by a clock that was wrong."""
 
 
 class Store:
@@ -145,10 +147,11 @@ class Store:
             )
 
     def expire_invitations(self, now: float) -> None:
-        """Mark what has expired, so that a clock set back does not bring it to life again."""
+        """Mark what has expired, or was made by a clock ahead of time: neither comes to life again."""
         with self._transaction() as db:
             db.execute(
-                "UPDATE invitations SET status = ? WHERE status = ? AND expires <= ?", (EXPIRED, PENDING, now)
+                "UPDATE invitations SET status = ? WHERE status = ? AND (expires <= ? OR created > ?)",
+                (EXPIRED, PENDING, now, now + CLOCK_SLACK_S),
             )
 
     # ---- certificates ------------------------------------------------------------------------------------
@@ -236,13 +239,13 @@ class Store:
 
     @property
     def time_seen(self) -> float:
-        """The highest time ever noted; 0.0 for none."""
+        """The time noted last; 0.0 for none."""
         return float(self._meta("time_seen", 0.0))
 
     def note_time(self, now: float) -> None:
-        """Note the time, in seconds since 1970, unless a higher one was noted."""
+        """Note the time, in seconds since 1970, for the clock of the next start."""
         with self._transaction() as db:
-            _put_meta(db, "time_seen", max(now, self.time_seen))
+            _put_meta(db, "time_seen", now)
 
     # ---- the file ----------------------------------------------------------------------------------------
 

@@ -29,12 +29,12 @@ def csr_of(key, algorithm=SHA256, name="root", extensions=()):
 
 
 def test_a_client_certificate_names_its_consumer_and_lives_seven_days() -> None:
-    """A client certificate carries the consumer's URI and name, begins an hour ago and ends in seven days."""
+    """A client certificate carries the consumer's URI and name, begins a day ago and ends in seven."""
     facts = pki.read_certificate(CERTIFICATE)
 
     assert facts.uris == ("drawwell://consumer/web01",)
     assert facts.common_name == "web01"
-    assert (facts.not_before, facts.not_after) == (NOW - 3600, NOW + 7 * 86400)
+    assert (facts.not_before, facts.not_after) == (NOW - pki.BACKDATE_S, NOW + 7 * 86400)
     assert pki.consumer_name(facts) == "web01"
 
 

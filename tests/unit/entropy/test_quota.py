@@ -231,6 +231,15 @@ def test_state_of_a_period_to_come_is_kept() -> None:
     assert quota.left(NOON + 2 * DAY - NOON % DAY) == 10_000
 
 
+def test_state_of_a_year_to_come_is_that_of_tomorrow() -> None:
+    """A clock that was wrong once locks a consumer out for two periods at most."""
+    next_year = QuotaState(int(NOON // DAY) + 400, DAY, 10_000)
+    quota = Quota(None, PER_DAY, now=NOON, restored=next_year)
+
+    assert quota.left(NOON) == 0
+    assert quota.left(NOON + 2 * DAY - NOON % DAY) == 10_000
+
+
 def test_clock_that_steps_back_while_running_gives_nothing() -> None:
     """Neither bucket nor period goes back with it."""
     quota = Quota(PER_SECOND, PER_DAY, now=NOON)

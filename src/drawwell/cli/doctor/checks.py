@@ -244,6 +244,8 @@ def _broker(report: dict[str, Any] | None, start_hint: str) -> Iterator[DoctorFi
         yield DoctorFinding("good", "broker", f"ready, {healthy}")
     else:
         yield DoctorFinding("problem", "broker", report["not_ready_because"], "See the sources below.")
+    for note in report["notes"]:
+        yield DoctorFinding("note", "broker", note)
     for source in report["sources"]:
         yield from _source(source)
 

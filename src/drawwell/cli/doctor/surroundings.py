@@ -1,5 +1,6 @@
 """What the doctor looks at round a broker: where it keeps its state, where it listens, and what was joined."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -137,6 +138,10 @@ def links(config: "Config") -> Iterator[DoctorFinding]:
         return
     for identity in identities:
         yield _link(identity, directory)
+        with contextlib.suppress(StateUnavailable):
+            if note := identity.clock_note(time.time()):
+                name = f"joined {os.path.basename(identity.directory)}"
+                yield DoctorFinding("problem", name, note, "Compare both clocks, then run 'drawwell renew'.")
 
 
 def _link(identity: "LinkIdentity", directory: str) -> DoctorFinding:

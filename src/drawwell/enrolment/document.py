@@ -1,0 +1,25 @@
+"""One consumer as ``consumer.list`` shows it."""
+
+from typing import Any
+
+from drawwell.crypto.sshkeys import fingerprint
+from drawwell.state.rows import ConsumerRow, InvitationRow
+
+
+def consumer_document(
+    consumer: ConsumerRow, certificate_expires: float | None, invitation: InvitationRow | None
+) -> dict[str, Any]:
+    """Return it as JSON; times are seconds since 1970, None for never."""
+    return {
+        "name": consumer.name,
+        "rate": str(consumer.rate or ""),
+        "quota": str(consumer.quota or ""),
+        "class": "+".join(sorted(consumer.classes)),
+        "created": consumer.created,
+        "revoked_at": consumer.revoked_at,
+        "stream": consumer.stream,
+        "ssh_key": fingerprint(consumer.ssh_key) if consumer.ssh_key else "",
+        "certificate_expires": certificate_expires,
+        "invitation": invitation.status if invitation else "",
+        "invitation_expires": invitation.expires if invitation else None,
+    }
