@@ -20,8 +20,8 @@ from drawwell.errors import UsageError
 
 NOUNS = (
     "status", "demo", "run", "broker", "link", "kernel", "draw", "seed-file", "join", "renew", "consumer", "guest",
-    "source", "onerng", "doctor", "check", "assess", "evidence", "receipt", "config", "migrate", "report-bug",
-    "completion", "serve-stdio",
+    "source", "onerng", "doctor", "check", "assess", "evidence", "receipt", "config", "migrate", "restore",
+    "report-bug", "completion", "serve-stdio",
 )  # fmt: skip
 EXIT_USAGE = 64
 

@@ -81,12 +81,12 @@ class Store:
 
     def put_consumer(self, consumer: ConsumerRow) -> None:
         """Add a consumer or replace what is said of it."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             _put_consumer(db, consumer)
 
     def revoke(self, name: str, now: float) -> None:
         """Revoke a consumer with all its certificates and its SSH key, and void its pending invitations."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "UPDATE consumers SET revoked_at = ?, ssh_key = '', bare_line = ''"
                 " WHERE name = ? AND revoked_at IS NULL",
@@ -113,7 +113,7 @@ class Store:
             invitation.created,
             invitation.expires,
         )
-        with self._transaction() as db:
+        with self.transaction() as db:
             _put_consumer(db, consumer)
             db.execute(
                 "UPDATE invitations SET status = ? WHERE consumer = ? AND status = ?",
@@ -126,7 +126,7 @@ class Store:
 
         Returns False, with nothing changed, when the invitation is not pending any more.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             used = db.execute(
                 "UPDATE invitations SET status = ?, used_at = ? WHERE id = ? AND status = ?",
                 (USED, now, invitation, PENDING),
@@ -139,7 +139,7 @@ class Store:
 
     def count_wrong_try(self, invitation: str, limit: int) -> None:
         """Count a wrong secret; the `limit`-th makes a pending invitation void."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("UPDATE invitations SET wrong_tries = wrong_tries + 1 WHERE id = ?", (invitation,))
             db.execute(
                 "UPDATE invitations SET status = ? WHERE id = ? AND status = ? AND wrong_tries >= ?",
@@ -148,7 +148,7 @@ class Store:
 
     def expire_invitations(self, now: float) -> None:
         """Mark what has expired, or was made by a clock ahead of time: neither comes to life again."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "UPDATE invitations SET status = ? WHERE status = ? AND (expires <= ? OR created > ?)",
                 (EXPIRED, PENDING, now, now + CLOCK_SLACK_S),
@@ -165,7 +165,7 @@ class Store:
 
     def renew(self, certificate: CertificateRow) -> bool:
         """Write a newer certificate for a key that is known and not revoked; False when there is none such."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             renewed = db.execute(
                 "UPDATE certificates SET serial = ?, not_after = ?"
                 " WHERE spki = ? AND consumer = ? AND revoked_at IS NULL",
@@ -180,10 +180,13 @@ class Store:
 
         Where one was, it is returned and nothing is noted, unless it is meant to be written `again`.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             found = db.execute("SELECT * FROM seeds WHERE machine = ?", (machine,)).fetchone()
             if found and not again:
                 return SeedRow(*found)
+            restored_at = self._meta("restored_at", 0.0)
+            if restored_at and not found and not again:  # one may be in what was lost
+                return SeedRow(machine, 1, restored_at, None)
             db.execute(
                 "INSERT INTO seeds VALUES (?, 1, ?, NULL) ON CONFLICT (machine) DO UPDATE SET count = count + 1",
                 (machine, now),
@@ -192,7 +195,7 @@ class Store:
 
     def settle_seed(self, machine: str, serial: int | None) -> None:
         """Note the serial number of the grant that was written; None takes the last claim back: nothing was."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             if serial is not None:
                 db.execute("UPDATE seeds SET serial = ? WHERE machine = ?", (serial, machine))
             else:
@@ -207,7 +210,7 @@ class Store:
 
     def put_guest(self, guest: GuestRow) -> bool:
         """Add a guest or replace what is said of it; False, and nothing done, when an invited consumer has its name."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             put = db.execute(
                 "INSERT OR REPLACE INTO guests SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?"
                 " WHERE NOT EXISTS (SELECT 1 FROM consumers WHERE name = ? AND revoked_at IS NULL)",
@@ -217,7 +220,7 @@ class Store:
 
     def remove_guest(self, name: str) -> None:
         """Forget a guest; what it spent stays."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("DELETE FROM guests WHERE name = ?", (name,))
 
     # ---- quota and time ----------------------------------------------------------------------------------
@@ -229,7 +232,7 @@ class Store:
     def reserve_quota(self, states: Mapping[str, QuotaState]) -> None:
         """Write many reservations in one durable commit."""
         rows = [(consumer, json.dumps(asdict(state))) for consumer, state in states.items()]
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.executemany("INSERT OR REPLACE INTO quota VALUES (?, ?)", rows)
 
     @property
@@ -244,7 +247,7 @@ class Store:
 
     def note_time(self, now: float) -> None:
         """Note the time, in seconds since 1970, for the clock of the next start."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             _put_meta(db, "time_seen", now)
 
     # ---- the file ----------------------------------------------------------------------------------------
@@ -266,7 +269,7 @@ class Store:
                 ):
                     db.execute(f"PRAGMA {pragma}").fetchall()
             self._migrate()
-            with self._transaction():
+            with self.transaction():
                 _put_meta(db, "boot_epoch", self.boot_epoch + 1)
         except BaseException:
             db.close()
@@ -274,7 +277,7 @@ class Store:
         return db
 
     def _migrate(self) -> None:
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY)")
             version = db.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()[0]
             if version > len(MIGRATIONS):
@@ -303,7 +306,7 @@ class Store:
         return row[0] if row else default
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it or nothing, and on disk afterwards."""
         with self._lock, self._translated():
             self._db.execute("BEGIN IMMEDIATE")

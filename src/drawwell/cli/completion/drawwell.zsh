@@ -29,6 +29,7 @@ _shtab_drawwell_commands() {
     receipt:'show and verify the receipt of a draw'
     renew:'renew this machine'"'"'s certificates where they are due'
     report-bug:'Write versions, the configuration, the states of units and sources, the last lines of the journal, and facts about kernel and devices to one new file, mode 0600. No entropy is asked for, keys are not read, and what looks like one is masked. Read the file before you send it: it names machines and consumers.'
+    restore:'start over with a state that comes from a backup'
     run:'run every role that the configuration names, until Ctrl-C'
     seed-file:'write a seed for one machine'"'"'s first boot, once'
     serve-stdio:'be what sshd runs for a consumer (a forced command)'
@@ -681,6 +682,17 @@ _shtab_drawwell_report_bug_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_report_bug_defaults_added=0
 
+_shtab_drawwell_restore_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[no words on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--revoke[consumers that were revoked since the backup]:NAME:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_restore_defaults_added=0
+
 _shtab_drawwell_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
@@ -866,6 +878,7 @@ _shtab_drawwell() {
         receipt) _shtab_drawwell_receipt ;;
         renew) _arguments -C -s $_shtab_drawwell_renew_options ;;
         report-bug) _arguments -C -s $_shtab_drawwell_report_bug_options ;;
+        restore) _arguments -C -s $_shtab_drawwell_restore_options ;;
         run) _arguments -C -s $_shtab_drawwell_run_options ;;
         seed-file) _arguments -C -s $_shtab_drawwell_seed_file_options ;;
         serve-stdio) _arguments -C -s $_shtab_drawwell_serve_stdio_options ;;

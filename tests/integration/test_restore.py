@@ -1,0 +1,102 @@
+"""A state from a backup: nothing that it has forgotten happens twice."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.quota import Quota
+from drawwell.errors import UsageError
+from drawwell.state.restore import EPOCHS_SINCE_S, HOUR_S, MAX_EPOCH, START_EVERY_S, restore
+from drawwell.state.rows import VOID, ConsumerRow, InvitationRow
+from drawwell.state.store import Store
+from drawwell.units import Allowance
+from support.daemon import command
+from support.station import Site
+
+NOW = EPOCHS_SINCE_S + 60_000 * HOUR_S
+DAY_S = 86_400.0
+DAILY = Allowance(10_000, DAY_S)
+WEB = ConsumerRow("web01", Allowance(10, 1.0), DAILY, frozenset(DrawClass), created=NOW - DAY_S)
+
+
+class Backup:
+    """A state, and a copy of it that is put back as often as wanted."""
+
+    def __init__(self, folder: Path) -> None:
+        self._state, self._kept = folder / "state", folder / "kept"
+        with self.opened() as store:
+            store.put_consumer(WEB)
+            store.note_time(NOW)
+        shutil.copytree(self._state, self._kept)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Store]:
+        with contextlib.closing(Store(str(self._state / "broker.db"))) as store:
+            yield store
+
+    def put_back(self) -> None:
+        shutil.rmtree(self._state)
+        shutil.copytree(self._kept, self._state)
+
+
+def test_a_restored_state_begins_above_all_that_was_lost(tmp_path: Path) -> None:
+    """Again and again, however often the broker was started in between."""
+    backup, reached, now = Backup(tmp_path), 0, NOW
+    for starts in (3, 40, 7, 1):
+        for _ in range(starts):
+            with backup.opened() as store:
+                assert store.boot_epoch > reached
+                reached = store.boot_epoch
+        now += 50 * START_EVERY_S
+        backup.put_back()
+        with backup.opened() as store:
+            assert restore(store, {}, now) > reached
+    assert reached >= 60_000  # the hours since 2020
+
+
+def test_a_backup_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    """Serial numbers that no longer fit are no serial numbers."""
+    backup = Backup(tmp_path)
+    with backup.opened() as store, pytest.raises(UsageError, match="too old"):
+        restore(store, {}, NOW + MAX_EPOCH * START_EVERY_S)
+
+
+def test_a_restored_state_gives_nothing_twice(tmp_path: Path) -> None:
+    """Invitations are void, seeds given, quotas spent for this period."""
+    backup = Backup(tmp_path)
+    with backup.opened() as store:
+        store.invite(WEB, InvitationRow("id", "web01", bytes(32), NOW, NOW + 900))
+        restore(store, {"web01": DAILY, "db01": None}, NOW)
+        quotas = store.quota_states()
+        spent = Quota(WEB.rate, WEB.quota, now=NOW, restored=quotas["web01"])
+        assert spent.left(NOW) == 0
+        assert spent.left(NOW + DAY_S) == DAILY.limit_bytes
+        assert "db01" in quotas  # its bucket begins empty
+        assert store.invitations()["id"].status == VOID
+        seed = store.claim_seed("vm7", NOW, again=False)
+        assert seed is not None
+        assert seed.written_at == NOW
+        assert store.claim_seed("vm7", NOW, again=True) is None
+
+
+def test_the_verb_revokes_and_names_who_may_draw(folder: Path) -> None:
+    """It revokes what was revoked since; a broker that runs is left alone."""
+    site = Site(folder)
+    (folder / "state").mkdir(mode=0o700)
+    with contextlib.closing(Store(str(folder / "state" / "broker.db"))) as store:
+        store.put_consumer(WEB)
+        store.put_consumer(ConsumerRow("db01", None, None, frozenset(DrawClass), NOW))
+        store.note_time(NOW)
+        assert command("restore", config=site.path).returncode == 74  # in use
+    assert command("restore", "--revoke", "nosuch", config=site.path).returncode == 64
+    done = command("restore", "--revoke", "web01", config=site.path)
+    assert (done.returncode, done.stdout.split(";")[1].strip()) == (
+        0, "consumers that were invited and may draw: db01"
+    ), done.stderr  # fmt: skip
+    with contextlib.closing(Store(str(folder / "state" / "broker.db"))) as store:
+        assert store.consumers()["web01"].revoked_at is not None
+        assert store.quota_states().keys() == {"web01"}
