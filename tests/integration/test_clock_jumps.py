@@ -24,13 +24,13 @@ from drawwell.host.clock import WallClock
 from drawwell.links.identity import LinkIdentity, Staging, renew_if_due
 from drawwell.links.tls import TlsLink
 from drawwell.state.store import Store
+from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.enrolment import JoinReply, JoinRequest
 from support.fake_broker import FakeBroker
 from support.serving import serving
 
 DAY_S = 86_400.0
-PATIENCE_S = 60.0
 NAMES = ("127.0.0.1",)
 OFFSETS = {"-2 h": -7200.0, "+20 d": 20 * DAY_S, "+70 d": 70 * DAY_S, "+400 d": 400 * DAY_S}
 
@@ -77,7 +77,7 @@ class Pair:
         certificate, key = self.authority.server_files(NAMES, self.now())
         context = server_context(certificate, key, self.authority.ca_files[0], renews=True)
         door = TlsDoor("127.0.0.1", 0, lambda: context, self.broker, self.registry, clock=self.now)
-        async with serving(door), asyncio.timeout(PATIENCE_S):
+        async with serving(door), asyncio.timeout(DEADLINE_S):
             port = int(door.address.rpartition(":")[2])
             async with contextlib.aclosing(self._link(port)) as link:
                 if await drew(link):

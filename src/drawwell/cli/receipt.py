@@ -115,12 +115,14 @@ def _known_keys(args: argparse.Namespace) -> Iterator[tuple[bytes, str]]:
     from drawwell.cli.client import ask
     from drawwell.cli.join import links_dir
     from drawwell.config.load import load
+    from drawwell.crypto.pki import pem_blocks
     from drawwell.links.identity import load_all
     from drawwell.state.files import read_file
 
     with suppress(StateUnavailable):
         for identity in load_all(links_dir(args)):
-            yield read_file(identity.receipt_key_path), f"broker {identity.broker}, which was joined"
+            for key in pem_blocks(read_file(identity.receipt_key_path)):
+                yield key, f"broker {identity.broker}, which was joined"
     with suppress(LinkUnavailable, PermissionRefused):
         reply = ask(load(args.config).unix.path, "receipt-key", {})
         yield str(reply["public_key"]).encode(), "the broker on this machine"

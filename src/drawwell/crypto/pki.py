@@ -229,6 +229,12 @@ def renewal_due(certificate: bytes, now: float) -> bool:
     return not facts.not_before <= now < due
 
 
+def pem_blocks(pem: bytes) -> list[bytes]:
+    """Split PEM into its blocks, at least one; what is none is found out by the reader."""
+    begin = b"-----BEGIN "
+    return [begin + block for block in pem.split(begin)[1:]] or [pem]
+
+
 def to_pem(certificate_der: bytes) -> bytes:
     """Turn a DER certificate into PEM; raises as `read_certificate`."""
     return _pem(_certificate(certificate_der))

@@ -22,7 +22,7 @@ from drawwell.state.rows import PENDING, CertificateRow, ConsumerRow, Invitation
 from drawwell.state.store import Store
 from drawwell.units import parse_duration
 from drawwell.verbs import Handler
-from drawwell.wire.enrolment import JoinRefusal, JoinReply, JoinRequest
+from drawwell.wire.enrolment import REPLY_VERSION, JoinRefusal, JoinReply, JoinRequest
 
 INVITATION_TTL_S: Final = 900.0
 LONGEST_TTL_S: Final = 7 * pki.DAY_S
@@ -244,7 +244,8 @@ class ConsumerAdmin:
         if not self._store.redeem(invitation.id, row, now):
             return _refusal("used")
         self._registry.refresh()
-        return self._reply(certificate, invitation.consumer)
+        reply = self._reply(certificate, invitation.consumer)
+        return replace(reply, version=min(request.accepts, REPLY_VERSION))
 
     def renew(self, consumer: str, csr: str) -> dict[str, Any]:
         """Certify a consumer's registered key anew; also when its certificate ran out within the grace period.

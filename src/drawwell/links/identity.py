@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from drawwell.crypto import pki, tokens
@@ -213,13 +214,20 @@ def check_certificate(certificate: bytes, key_pem: bytes, ca_certificate: bytes,
         facts = pki.read_certificate(certificate)
         good = (
             facts.spki_sha256 == pki.key_spki_sha256(key_pem)
-            and pki.is_issued_by(certificate, ca_certificate)
+            and _leads_to(certificate, ca_certificate)
             and pki.consumer_name(facts) == consumer
         )
     except ValueError:
         good = False
     if not good:
         raise AuthenticationFailed("the broker sent a certificate that is not for this machine")
+
+
+def _leads_to(certificate: bytes, authorities: bytes) -> bool:
+    """Does the chain, leaf first, lead to one of the authorities? Raises ValueError."""
+    chain = pki.pem_blocks(certificate)
+    signed = all(pki.is_issued_by(child, issuer) for child, issuer in pairwise(chain))
+    return signed and any(pki.is_issued_by(chain[-1], ca) for ca in pki.pem_blocks(authorities))
 
 
 def _check_replaceable(directory: str, *, force: bool) -> None:

@@ -15,24 +15,31 @@ from drawwell.errors import RemoteProtocolError
 PREFIX_BYTES: Final = 3
 LIMIT_BYTES: Final = 16_384
 """The longest JSON of either message."""
-VERSION: Final = 1
+REQUEST_VERSION: Final = 1
+REPLY_VERSION: Final = 2
+"""The newest form of the reply; a broker answers in the newest that both know."""
 _PEM: Final = ("certificate", "ca_certificate", "receipt_public_key")
 
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """What the joiner sends: the invitation, its secret, and a signing request (PEM)."""
+    """What the joiner sends: the invitation, its secret, and a signing request (PEM).
+
+    `accepts` is the newest form of the reply that it reads.
+    """
 
     invitation: str
     secret: bytes = field(repr=False)
     csr: str
+    accepts: int = REPLY_VERSION
 
 
 @dataclass(frozen=True, slots=True)
 class JoinReply:
     """What the joiner gets: who it is now, where to draw, and what proves the broker. Certificates and key are PEM.
 
-    `addresses` are ``host:port`` of the TLS door; `rate`, `quota` and `draw_class` as in reports.
+    `addresses` are ``host:port`` of the TLS door; `rate`, `quota` and `draw_class` as in reports. In version 2 each PEM
+    may hold several blocks: the certificate and its chain, the authority of the token and others, all keys of receipts.
     """
 
     consumer: str
@@ -44,6 +51,7 @@ class JoinReply:
     quota: str
     draw_class: str
     receipt_public_key: str
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +65,21 @@ class JoinRefusal:
 def encode_message(message: JoinRequest | JoinReply | JoinRefusal) -> bytes:
     """Write a message; ours are within the limit, so raising AssertionError would be our bug."""
     fields = asdict(message)
+    version = fields.pop("version", REQUEST_VERSION)
     if isinstance(message, JoinRequest):
         fields["secret"] = base64.b64encode(message.secret).decode()
-    body = json.dumps({"v": VERSION, **fields}).encode()
+    if isinstance(message, JoinReply) and version == 1:
+        fields |= {name: first_block(fields[name]) for name in _PEM}
+    body = json.dumps({"v": version, **fields}).encode()
     if len(body) > LIMIT_BYTES:
         raise AssertionError("an enrolment message is too long")
     return len(body).to_bytes(PREFIX_BYTES, "big") + body
+
+
+def first_block(pem: str) -> str:
+    """Return the first block of a PEM text, or the text where it has no second one."""
+    end = pem.find("-----BEGIN ", 1)
+    return pem if end < 0 else pem[:end]
 
 
 def body_length(prefix: bytes) -> int:
@@ -88,7 +105,10 @@ def parse_request(body: bytes) -> JoinRequest:
         secret = base64.b64decode(_text(fields, "secret"), validate=True)
     except binascii.Error:
         raise RemoteProtocolError("an enrolment message whose secret is not base64") from None
-    return JoinRequest(_text(fields, "invitation"), secret, _text(fields, "csr", lines=True))
+    accepts = fields.get("accepts", 1)
+    if type(accepts) is not int or accepts < 1:
+        raise RemoteProtocolError("an enrolment message that accepts no reply")
+    return JoinRequest(_text(fields, "invitation"), secret, _text(fields, "csr", lines=True), accepts)
 
 
 def parse_reply(body: bytes) -> JoinReply | JoinRefusal:
@@ -97,7 +117,7 @@ def parse_reply(body: bytes) -> JoinReply | JoinRefusal:
     Raises:
         RemoteProtocolError: neither a reply nor a refusal.
     """
-    fields = _fields(body)
+    fields = _fields(body, REPLY_VERSION)
     if "reason" in fields:
         return JoinRefusal(_text(fields, "reason"), _text(fields, "message"))
     addresses = fields.pop("addresses", None)
@@ -105,17 +125,17 @@ def parse_reply(body: bytes) -> JoinReply | JoinRefusal:
         raise RemoteProtocolError("an enrolment message without addresses")
     if not all(isinstance(address, str) and address.isprintable() for address in addresses):
         raise RemoteProtocolError("an enrolment message with an address that is no text")
-    names = [name for name in JoinReply.__dataclass_fields__ if name != "addresses"]
+    names = JoinReply.__dataclass_fields__.keys() - {"addresses", "version"}
     texts = {name: _text(fields, name, lines=name in _PEM) for name in names}
-    return JoinReply(addresses=tuple(addresses), **texts)
+    return JoinReply(addresses=tuple(addresses), version=fields["v"], **texts)
 
 
-def _fields(body: bytes) -> dict[str, Any]:
+def _fields(body: bytes, newest: int = REQUEST_VERSION) -> dict[str, Any]:
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
         raise RemoteProtocolError("an enrolment message that is not JSON") from None
-    if not isinstance(fields, dict) or fields.get("v") != VERSION:
+    if not isinstance(fields, dict) or fields.get("v") not in range(1, newest + 1):
         raise RemoteProtocolError("an enrolment message of another version")
     return fields
 
