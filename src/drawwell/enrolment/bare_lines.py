@@ -30,6 +30,8 @@ def judge_bare_lines(store: Store, audit_path: str) -> None:
     for row in unjudged:
         first_key = _has_first_key(row, acts.get(row.name, []))
         store.put_consumer(replace(row, bare_line=ADMITTED if first_key else REFUSED))
+    if unjudged:
+        log.warning("upgraded: %s", note_on_bare_lines(store.consumers()))
 
 
 def note_on_bare_lines(consumers: Mapping[str, ConsumerRow]) -> str:
