@@ -98,7 +98,8 @@ class Supply:
         """
         taken = self.reservoir.take(n_bytes)
         self._ledger.deliver(Bits(8 * n_bytes))
-        self._settle()
+        if self.reservoir.wanted:
+            self._settle()
         return taken
 
     def wipe(self) -> int:

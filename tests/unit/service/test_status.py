@@ -7,7 +7,7 @@ import pytest
 from drawwell.reports import BrokerReport, LedgerReport, SourceIdentity, SourceReport, SourceState
 from drawwell.service.status import BrokerStatusLine
 
-LEDGER = LedgerReport(0, 0, 0, 0, 0, 0, balanced=True)
+LEDGER = LedgerReport(0, 0, 0, 0, 0, 0, 0, 0, balanced=True)
 SOURCE = SourceReport(
     SourceIdentity("stick", "onerng", "/dev/x"), SourceState.HEALTHY, False, 1, 0, 0, 0, 0, 0, 0.0, 0, 0, ""
 )
