@@ -17,6 +17,7 @@ from drawwell.host import clock
 from drawwell.host.clock import WallClock, clock_is_set, clock_remark
 from drawwell.ports import Peer
 from drawwell.roles.make_links_and_sinks import tls_link
+from drawwell.state.files import replace_file
 from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import server_context
 from support.fake_broker import FakeBroker
@@ -57,7 +58,7 @@ class Future:
             "broker-ca.pem": ca.certificate_pem,
         }  # fmt: skip
         for name, data in files.items():
-            (folder / name).write_bytes(data)
+            replace_file(str(folder / name), data)
 
     def drawn(self) -> str:
         """Draw once over TLS; how many bytes came, or why none did."""

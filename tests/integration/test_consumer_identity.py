@@ -24,6 +24,7 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefused
 from drawwell.links.identity import LinkIdentity, Staging, load_all, renew_if_due
 from drawwell.links.tls import TlsLink
+from drawwell.state.files import replace_file
 from drawwell.state.store import Store
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.enrolment import JoinReply, JoinRequest
@@ -116,7 +117,7 @@ def draw_once(broker: Broker, certificate: str, key: str, ca: str, **door) -> st
 def write_pair(tmp_path, pair: pki.KeyPair) -> tuple[str, str]:
     certificate, key = tmp_path / "other.pem", tmp_path / "other-key.pem"
     certificate.write_bytes(pair.certificate_pem)
-    key.write_bytes(pair.key_pem)
+    replace_file(str(key), pair.key_pem)
     return str(certificate), str(key)
 
 
@@ -302,7 +303,7 @@ def own_certificate(
     paths = write_pair(tmp_path, pki.KeyPair(certificate, pki._key_pem(key)))
     server = pki.issue_server(ca, ["127.0.0.1"], time.time())
     (tmp_path / "server.pem").write_bytes(server.certificate_pem)
-    (tmp_path / "server-key.pem").write_bytes(server.key_pem)
+    replace_file(str(tmp_path / "server-key.pem"), server.key_pem)
     names = [str(tmp_path / name) for name in ("server.pem", "server-key.pem", "ca.pem")]
     return (*paths, str(tmp_path / "ca.pem"), lambda: server_context(*names))
 

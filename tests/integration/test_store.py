@@ -14,7 +14,7 @@ import pytest
 
 from drawwell.entropy.blocks import DrawClass
 from drawwell.entropy.quota import QuotaState
-from drawwell.errors import StateUnavailable
+from drawwell.errors import PermissionRefused, StateUnavailable
 from drawwell.state.rows import CertificateRow, ConsumerRow, InvitationRow
 from drawwell.state.store import MIGRATIONS, Store
 from drawwell.units import Allowance
@@ -72,10 +72,10 @@ def test_a_directory_that_others_may_write_to_is_refused(path) -> None:
     os.mkdir(os.path.dirname(path), 0o700)
     os.chmod(os.path.dirname(path), 0o777)
 
-    with pytest.raises(StateUnavailable) as caught:
+    with pytest.raises(PermissionRefused) as caught:
         Store(path)
 
-    assert "chmod 700" in (caught.value.hint or "")
+    assert "chmod o-w" in (caught.value.hint or "")
 
 
 def test_a_second_broker_on_the_same_state_is_refused(path, store) -> None:

@@ -31,5 +31,6 @@ class PaperAuthority:
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name
+        path.touch(0o600)
         path.write_bytes(data)
         return path

@@ -2,7 +2,6 @@
 
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from drawwell.config.toml_lines import Path, key_lines
 from drawwell.errors import PermissionRefused
+from drawwell.ownership import require_ours
 
 MAX_BYTES: Final = 2**20
 """A configuration larger than this is some other file."""
@@ -95,16 +95,13 @@ def read_document(file: str) -> tuple[Document | None, list[ConfigFault]]:
 
 def _read(file: str) -> tuple[bytes, list[ConfigFault]]:
     with open(file, "rb") as opened:
-        status = os.fstat(opened.fileno())
         data = opened.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise OSError(0, "larger than any configuration")
-    if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IWOTH:
-        return data, [
-            ConfigFault(
-                Origin(file, 0), "anybody may write to this file: take that right away with chmod o-w"
-            )
-        ]
+    try:
+        require_ours(file)
+    except PermissionRefused as error:
+        return data, [ConfigFault(Origin(file, 0), f"{error}: {error.hint}")]
     return data, []
 
 

@@ -9,6 +9,7 @@ import struct
 from typing import Final
 
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
+from drawwell.ownership import require_ours
 
 BACKLOG: Final = 1024
 """Connections that the kernel may hold for us; it takes the lesser of this and net.core.somaxconn."""
@@ -75,14 +76,14 @@ def listen_unix(path: str, mode: int) -> socket.socket:
 
     Raises:
         ConfigError: somebody answers there, or something else lies there, or there is no such directory.
-        PermissionRefused: no right to make it.
+        PermissionRefused: no right to make it, or others may change what leads there.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o777)  # nobody connects until `mode` is set
+    before = os.umask(0o777 & ~mode)
     try:
+        require_ours(os.path.dirname(path))
         _clear_stale(path)
         sock.bind(path)
-        os.chmod(path, mode)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
@@ -107,7 +108,7 @@ def listens_at(sock: socket.socket, where: str) -> bool:
 def remove_socket_file(path: str, inode: int) -> None:
     """Remove `path` where it still is the file that we made."""
     try:
-        if os.stat(path).st_ino == inode:
+        if os.lstat(path).st_ino == inode:
             os.unlink(path)
     except OSError:
         return  # gone already, or not ours to remove any more
@@ -124,7 +125,7 @@ def describe(sock: socket.socket) -> str:
 
 def _clear_stale(path: str) -> None:
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):

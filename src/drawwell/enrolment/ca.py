@@ -9,7 +9,7 @@ from typing import Final
 
 from drawwell.crypto import pki
 from drawwell.errors import StateUnavailable
-from drawwell.state.files import make_private_directory, read_file, replace_file
+from drawwell.state.files import make_private_directory, read_file, read_secret, replace_file
 
 CA: Final = "ca"
 SERVER: Final = "server"
@@ -87,7 +87,7 @@ class CertificateAuthority:
         certificate, key = self._path(what, "pem"), self._path(what, "key.pem")
         if not os.path.exists(certificate):
             return None
-        return pki.KeyPair(read_file(certificate), read_file(key))
+        return pki.KeyPair(read_file(certificate), read_secret(key))
 
     def _save(self, what: str, pair: pki.KeyPair) -> None:
         replace_file(self._path(what, "key.pem"), pair.key_pem)

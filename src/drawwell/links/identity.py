@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from drawwell.crypto import pki, tokens
 from drawwell.errors import AuthenticationFailed, StateUnavailable, UsageError
+from drawwell.ownership import rights_of_owner
 from drawwell.ports import Upstream
 from drawwell.state.files import (
-    give_to_owner_of,
     make_new_directory,
     make_private_directory,
     read_file,
+    read_secret,
     replace_file,
     sync_directory,
 )
@@ -113,12 +114,12 @@ def load(directory: str) -> LinkIdentity:
 
 def load_all(links: str) -> list[LinkIdentity]:
     """Read every link below `links`, by name; raises as `load`."""
-    if not os.path.isdir(links):
-        return []
-    names = sorted(entry.name for entry in os.scandir(links) if not entry.name.startswith("."))
-    return [
-        load(os.path.join(links, name)) for name in names if os.path.exists(os.path.join(links, name, LINK))
-    ]
+    with rights_of_owner(links):
+        if not os.path.isdir(links):
+            return []
+        names = sorted(entry.name for entry in os.scandir(links) if not entry.name.startswith("."))
+        joined = [name for name in names if os.path.exists(os.path.join(links, name, LINK))]
+    return [load(os.path.join(links, name)) for name in joined]
 
 
 class Staging:
@@ -135,7 +136,8 @@ class Staging:
         self.directory = os.path.abspath(directory)
         parent, name = os.path.split(self.directory)
         self._new, self._old = os.path.join(parent, f".{name}.new"), os.path.join(parent, f".{name}.old")
-        _check_replaceable(self.directory, force=force)
+        with rights_of_owner(self.directory):
+            _check_replaceable(self.directory, force=force)
         self.discard()
         make_private_directory(parent)
         make_new_directory(self._new)
@@ -160,22 +162,26 @@ class Staging:
         ):
             replace_file(os.path.join(self._new, name), text.encode(), 0o644)
         try:
-            give_to_owner_of(os.path.dirname(self.directory), self._new)
-            if os.path.lexists(self.directory):
-                shutil.rmtree(self._old, ignore_errors=True)
-                os.rename(self.directory, self._old)
-            os.rename(self._new, self.directory)
-            sync_directory(os.path.dirname(self.directory))
+            with rights_of_owner(self.directory):
+                self._put_in_place()
         except OSError as error:
             raise StateUnavailable(
                 f"{self.directory}: {error}", hint="Check who may write there, and join anew."
             ) from error
-        shutil.rmtree(self._old, ignore_errors=True)
         return load(self.directory)
 
+    def _put_in_place(self) -> None:
+        if os.path.lexists(self.directory):
+            shutil.rmtree(self._old, ignore_errors=True)
+            os.rename(self.directory, self._old)
+        os.rename(self._new, self.directory)
+        sync_directory(os.path.dirname(self.directory))
+        shutil.rmtree(self._old, ignore_errors=True)
+
     def discard(self) -> None:
-        """Remove what was not finished; never raises."""
-        shutil.rmtree(self._new, ignore_errors=True)
+        """Remove what was not finished."""
+        with rights_of_owner(self.directory):
+            shutil.rmtree(self._new, ignore_errors=True)
 
 
 async def renew_if_due(
@@ -192,7 +198,7 @@ async def renew_if_due(
     """
     if not force and not identity.renewal_due(now):
         return False
-    key_pem = read_file(identity.key_path)
+    key_pem = read_secret(identity.key_path)
     try:
         csr = pki.csr_for(key_pem, identity.consumer)
     except ValueError as error:

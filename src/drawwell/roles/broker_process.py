@@ -35,7 +35,7 @@ from drawwell.roles.make_driver import make_driver
 from drawwell.roles.source import SourceRole
 from drawwell.service.status import BrokerStatusLine
 from drawwell.service.systemd import Manager
-from drawwell.state.files import make_private_directory, read_file, replace_file
+from drawwell.state.files import make_private_directory, read_secret, replace_file
 from drawwell.state.store import Store
 from drawwell.verbs import CONTROL_VERBS, Handler
 
@@ -271,4 +271,4 @@ def _receipt_key(path: str) -> bytes:
     """The Ed25519 key that signs receipts; made at the first start."""
     if not os.path.exists(path):
         replace_file(path, receipt_key_from_seed(os.urandom(32)))
-    return read_file(path)
+    return read_secret(path)

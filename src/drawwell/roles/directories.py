@@ -6,6 +6,7 @@ import resource
 import stat
 
 from drawwell.errors import PermissionRefused
+from drawwell.ownership import make_directory
 
 DESCRIPTORS = 12_288
 """For all but the sessions of the TLS door, and then some."""
@@ -19,14 +20,9 @@ def make_run_dir(path: str) -> None:
         PermissionRefused: it cannot be made, or others could put their own sockets there.
     """
     try:
-        os.makedirs(path, mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
-        owner, mode = os.lstat(path).st_uid, os.stat(path).st_mode
+        make_directory(path, 0o755 if os.geteuid() == 0 else 0o700)
     except OSError as error:
         raise PermissionRefused(f"cannot make {path}: {error.strerror}", hint=_RUN_DIR_HINT) from None
-    if owner not in {0, os.geteuid()}:
-        raise PermissionRefused(f"{path} belongs to user number {owner}", hint=_RUN_DIR_HINT)
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        raise PermissionRefused(f"everybody may write to {path}", hint=f"Type 'chmod o-w {path}'.")
 
 
 def make_guest_directory(path: str) -> None:

@@ -19,9 +19,10 @@ from drawwell.config.defaults import KERNEL_USER
 from drawwell.config.model import Config
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.entropy.credit import credit
-from drawwell.errors import DrawwellError, StateUnavailable
+from drawwell.errors import DrawwellError, PermissionRefused, StateUnavailable
 from drawwell.links.link import Link
 from drawwell.links.unix import UnixLink
+from drawwell.ownership import make_directory, rights_of_owner
 from drawwell.reports import Evidence, FeedReport, as_json
 from drawwell.roles.consumer import ConsumerRole
 from drawwell.service.status import LOOK_EVERY_S, ServiceStatus
@@ -127,7 +128,7 @@ class Feeder:
         except* DrawwellError as errors:
             raise errors.exceptions[0] from None
         finally:
-            with suppress(OSError):
+            with suppress(OSError, PermissionRefused), rights_of_owner(self._path):
                 os.unlink(self._path)
 
     async def _fed(self) -> None:
@@ -144,8 +145,9 @@ class Feeder:
 
     async def _publish(self) -> None:
         """Write what happened, whenever something did."""
-        with suppress(OSError):
-            os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
+        directory = os.path.dirname(self._path)
+        with suppress(OSError, PermissionRefused), rights_of_owner(directory):
+            make_directory(directory, 0o755)
         said: object = None
         while True:
             now = (self._sink.report, self._consumer.last_error)
@@ -154,7 +156,7 @@ class Feeder:
                 if now[0].deliveries:
                     self._was_fed.set()
                 report = FeedReport(__version__, time.time(), self._upstream.name, now[1], now[0])
-                with suppress(StateUnavailable):  # it is told to the service manager, too
+                with suppress(StateUnavailable, PermissionRefused):  # it is told to the service manager, too
                     replace_file(self._path, json.dumps(as_json(report)).encode(), 0o644)
             await asyncio.sleep(LOOK_EVERY_S / 10)
 

@@ -12,6 +12,7 @@ from drawwell.links.identity import CA, CERTIFICATE, KEY, load_all
 from drawwell.links.ssh import SshLink
 from drawwell.links.tls import TlsLink
 from drawwell.links.unix import UnixLink
+from drawwell.ownership import rights_of_owner
 from drawwell.ports import Sink, Upstream
 from drawwell.sinks.fifo import FifoSink
 from drawwell.sinks.file import FileSink
@@ -55,7 +56,8 @@ def tls_link(directory: str, address: HostPort) -> TlsLink:
 
     def context() -> ssl.SSLContext:
         certificate, key, ca = (os.path.join(directory, name) for name in (CERTIFICATE, KEY, CA))
-        return client_context(certificate, key, ca, dated=clock_is_set())
+        with rights_of_owner(directory):
+            return client_context(certificate, key, ca, dated=clock_is_set())
 
     return TlsLink(address.host, address.port, context=context)
 

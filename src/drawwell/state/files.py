@@ -1,24 +1,24 @@
-"""Files of state: private, read whole, replaced whole."""
+"""Files of state: private, read whole, replaced whole; as root, with the rights of the user whose directory it is."""
 
 import os
 from typing import Final
 
 from drawwell.errors import StateUnavailable
+from drawwell.ownership import make_directory, require_ours, rights_of_owner
 
 LIMIT_BYTES: Final = 1 << 20
 
 
 def make_private_directory(path: str) -> None:
-    """Make a directory of mode 0700, and what leads to it, unless it is there; a new one is its parent's owner's.
+    """Make a directory of mode 0700, and what leads to it, unless it exists.
 
     Raises:
         StateUnavailable: it cannot be made, or something else is there.
+        PermissionRefused: others may change what leads to it, as for all functions here.
     """
     try:
-        new = not os.path.lexists(path)
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        if new:
-            give_to_owner_of(os.path.dirname(os.path.abspath(path)), path)
+        with rights_of_owner(path):
+            make_directory(path)
     except OSError as error:
         raise _unavailable(path, error) from error
 
@@ -30,7 +30,8 @@ def make_new_directory(path: str) -> None:
         StateUnavailable: it cannot be made, or something is there.
     """
     try:
-        os.mkdir(path, 0o700)
+        with rights_of_owner(path):
+            os.mkdir(path, 0o700)
     except OSError as error:
         raise _unavailable(path, error) from error
 
@@ -42,10 +43,17 @@ def read_file(path: str) -> bytes:
         StateUnavailable: it cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with rights_of_owner(path), open(path, "rb") as file:
             return file.read(LIMIT_BYTES)
     except OSError as error:
         raise _unavailable(path, error) from error
+
+
+def read_secret(path: str) -> bytes:
+    """Read a file that other users must be able neither to read nor to change; raises as `read_file`."""
+    with rights_of_owner(path):
+        require_ours(path, secret=True)
+        return read_file(path)
 
 
 def replace_file(path: str, data: bytes, mode: int = 0o600) -> None:
@@ -54,29 +62,22 @@ def replace_file(path: str, data: bytes, mode: int = 0o600) -> None:
     Raises:
         StateUnavailable: it could not be written; the old one is untouched.
     """
-    new = f"{path}.new"
     try:
-        with open(new, "wb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, mode)) as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-        sync_directory(os.path.dirname(path))
+        with rights_of_owner(path):
+            _replace(path, data, mode)
     except OSError as error:
         raise _unavailable(path, error) from error
 
 
-def give_to_owner_of(parent: str, directory: str) -> None:
-    """As root, who works here for the service's user, give `directory` and the files in it to whom `parent` belongs.
-
-    Raises:
-        OSError: we may not.
-    """
-    owner = os.stat(parent)
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        for path in (*(entry.path for entry in os.scandir(directory)), directory):
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+def _replace(path: str, data: bytes, mode: int) -> None:
+    new = f"{path}.new"
+    with open(new, "wb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, mode)) as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+    sync_directory(os.path.dirname(path))
 
 
 def sync_directory(path: str) -> None:

@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import sqlite3
-import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from drawwell.entropy.quota import QuotaState
 from drawwell.errors import StateUnavailable
+from drawwell.ownership import make_directory, require_ours
 from drawwell.state.overdue import OverdueWrites
 from drawwell.state.rows import (
     EXPIRED,
@@ -355,17 +355,9 @@ def _restore(path: str) -> str:
 def _lock_file(path: str) -> int:
     """Make the directory and hold the lock beside `path`; it is let go when the process ends, however it ends."""
     directory = os.path.dirname(path)
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    found = os.stat(directory)
-    if found.st_uid not in {0, os.geteuid()}:
-        raise StateUnavailable(
-            f"{directory}, where the state is kept, belongs to user number {found.st_uid}",
-            hint="Run as that user, or set state_dir in [broker] to a directory of your own.",
-        )
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise StateUnavailable(
-            f"others may write to {directory}, where the state is kept", hint=f"Type 'chmod 700 {directory}'."
-        )
+    make_directory(directory)
+    require_ours(directory, alone=True)
+    require_ours(path)
     fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,6 +7,7 @@ import ssl
 from typing import Final
 
 from drawwell.errors import ConfigError
+from drawwell.ownership import require_ours
 from drawwell.wire.http_session import HTTP_ALPN
 from drawwell.wire.limits import ALPN
 
@@ -22,6 +23,7 @@ def server_context(certificate: str, key: str, ca: str, *, renews: bool = False)
 
     Raises:
         ConfigError: a file cannot be read, is not what it should be, or key and certificate do not match.
+        PermissionRefused: others may change one of them, or read the key.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -39,7 +41,7 @@ def client_context(certificate: str, key: str, ca: str, *, dated: bool = True) -
     `dated`, dates are not judged: for a machine whose clock is not set.
 
     Raises:
-        ConfigError: as for `server_context`.
+        ConfigError, PermissionRefused: as for `server_context`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.hostname_checks_common_name = False
@@ -51,6 +53,9 @@ def client_context(certificate: str, key: str, ca: str, *, dated: bool = True) -
 
 def _completed(context: ssl.SSLContext, certificate: str, key: str, ca: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    for path in (certificate, ca):
+        require_ours(path)
+    require_ours(key, secret=True)
     try:
         context.load_verify_locations(ca)
     except (OSError, ssl.SSLError) as error:

@@ -408,9 +408,7 @@ def test_a_file_that_anybody_may_write_is_a_fault(tmp_path: Path) -> None:
     file.chmod(0o646)
     with pytest.raises(ConfigError) as caught:
         load(str(file), machine=ROOT)
-    assert caught.value.faults == (
-        f"{file}: anybody may write to this file: take that right away with chmod o-w",
-    )
+    assert caught.value.faults == (f"{file}: every user may write to {file}: Type 'chmod o-w {file}'.",)
 
 
 @contextlib.contextmanager

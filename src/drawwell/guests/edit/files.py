@@ -13,6 +13,7 @@ from typing import Final
 
 from drawwell.errors import ConfigError, GuestUnavailable, PermissionRefused
 from drawwell.guests.model import Change
+from drawwell.ownership import acting_as
 
 _MOST_BYTES: Final = 1 << 20
 BACKUP: Final = ".before-drawwell"
@@ -139,16 +140,8 @@ def _rights_for(path: str) -> Iterator[None]:
     if user is None:
         yield
         return
-    group, groups = os.getegid(), os.getgroups()
-    try:
-        os.setgroups(os.getgrouplist(user.pw_name, user.pw_gid))
-        os.setegid(user.pw_gid)
-        os.seteuid(user.pw_uid)
+    with acting_as(user.pw_uid, user.pw_gid):
         yield
-    finally:
-        os.seteuid(0)
-        os.setegid(group)
-        os.setgroups(groups)
 
 
 def _user_of(path: str) -> pwd.struct_passwd | None:
