@@ -1,8 +1,10 @@
 """``drawwell consumer``, ``join`` and ``renew`` as people type them, against a broker in this process."""
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
@@ -97,12 +99,47 @@ def test_invite_prints_one_line_and_join_takes_it(broker) -> None:
     invited = broker.run("broker", "consumer", "invite", "web01", "--rate", "4KiB/s", "--quota", "10MiB/day")
     joined = broker.run("client", "join", "-", "--json", stdin=invited.stdout)
 
-    assert invited.stdout.startswith("drawwell join dw1.127.0.0.1:")
+    assert invited.stdout.startswith("dw1.127.0.0.1:")
     assert invited.stdout.count("\n") == 1
     assert "works once" in invited.stderr
     document = json.loads(joined.stdout)
     assert (document["consumer"], document["broker"]) == ("web01", "well")
     assert document["directory"] == str(broker.directory / "client" / "links" / "127.0.0.1")
+
+
+def test_a_token_as_argument_works_and_warns(broker) -> None:
+    """Every local user can see arguments, so the user is told of the other way; a pipe needs no argument."""
+    token = broker.invite("web09").strip()
+    joined = broker.run("client", "join", token, "--name", "nine")
+    assert joined.returncode == 0
+    assert "every local user can see" in joined.stderr
+
+    token = broker.invite("web10").strip()
+    joined = broker.run("client", "join", "--name", "ten", stdin=token)
+    assert joined.returncode == 0
+    assert "every local user" not in joined.stderr
+
+
+def test_join_asks_for_the_token_on_a_terminal(broker) -> None:
+    """What is pasted is not shown there."""
+    token = broker.invite("web11").strip()
+    master, slave = pty.openpty()
+    program = [sys.executable, "-m", "drawwell", "join", "--name", "eleven"]
+    program += ["--config", str(broker.directory / "client.toml")]
+    with subprocess.Popen(
+        program, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    ) as process:
+        os.close(slave)
+        shown = b""
+        while b"printed: " not in shown:
+            shown += os.read(master, 4096)
+        os.write(master, token.encode() + b"\n")
+        with contextlib.suppress(OSError):  # EIO: the other end has closed it
+            while piece := os.read(master, 4096):
+                shown += piece
+    os.close(master)
+    assert process.returncode == 0, shown
+    assert token.encode() not in shown
 
 
 def test_list_says_what_became_of_an_invitation(broker) -> None:
@@ -119,7 +156,8 @@ def test_list_says_what_became_of_an_invitation(broker) -> None:
     broker.run("broker", "consumer", "revoke", "listed")
 
     assert pending.split()[1:] == ["drbg", "1KiB/s", "none", "pending", "none", "yet"]
-    assert used.split()[4:6] == ["used", "until"]
+    assert used.split()[4:7] == ["used", "from", "127.0.0.1"]
+    assert "until" in used
     assert "revoked" in line()
 
 
@@ -155,7 +193,7 @@ def test_a_used_token_exits_77_with_a_hint(broker) -> None:
     again = broker.run("client", "join", "-", "--name", "twice", stdin=token)
 
     assert again.returncode == 77
-    assert again.stderr.startswith("drawwell: this invitation was used already\ndrawwell: hint: ")
+    assert "was used already, from 127.0.0.1 at " in again.stderr
 
 
 @pytest.mark.parametrize(

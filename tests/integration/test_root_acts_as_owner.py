@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from drawwell.testing.daemon import environment
+from drawwell.testing.station import Site, running
 
 from drawwell.config.consumer_side import UpstreamSection
 from drawwell.crypto import pki
@@ -21,8 +23,6 @@ from drawwell.errors import DrawwellError
 from drawwell.links.identity import LINKS, Staging, load_all, renew_if_due
 from drawwell.roles.make_links_and_sinks import make_upstream
 from drawwell.state.files import make_private_directory, read_file, read_secret, replace_file
-from drawwell.testing.daemon import environment
-from drawwell.testing.station import Site, running
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 from drawwell.wire.enrolment import JoinReply
 

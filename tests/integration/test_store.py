@@ -207,6 +207,7 @@ def test_state_of_the_first_version_is_taken_over(path) -> None:
         db.executescript(
             "ALTER TABLE consumers DROP COLUMN stream; ALTER TABLE consumers DROP COLUMN ssh_key;"
             "ALTER TABLE consumers DROP COLUMN bare_line;"
+            "ALTER TABLE invitations DROP COLUMN used_from;"
             "DROP TABLE seeds; DROP TABLE guests; DELETE FROM migrations WHERE version >= 2;"
             "INSERT INTO consumers VALUES ('web01', NULL, NULL, 'full', 1.5, NULL);"
         )

@@ -43,7 +43,7 @@ drawwell() { python3 -m drawwell "$@"; }
 python3 -m drawwell -c /tmp/broker.toml run 2> /tmp/log &
 trap "kill $!" EXIT
 until grep -q healthy /tmp/log; do sleep 0.1; done
-drawwell -c /tmp/consumer.toml join "$(drawwell -c /tmp/broker.toml consumer invite web01 | cut -d' ' -f3)"
+drawwell -c /tmp/broker.toml consumer invite web01 | drawwell -c /tmp/consumer.toml join
 drawwell -c /tmp/consumer.toml draw 32 --hex
 drawwell -c /tmp/broker.toml status
 openssl s_client -connect 127.0.0.1:55000 -groups X25519 -tls1_3 < /dev/null && echo X25519 is taken

@@ -57,9 +57,9 @@ class Auditor:
         self.minute()
         self._log.operator(verb, arguments, refused)
 
-    def joined(self, consumer: str, refused: str) -> None:
-        """Write that a machine joined, or why it did not."""
-        self.asked("join", {"name": consumer} if consumer else {}, refused)
+    def joined(self, consumer: str, host: str, refused: str) -> None:
+        """Write that a machine joined, or why it did not, and from where."""
+        self.asked("join", {"address": host, **({"name": consumer} if consumer else {})}, refused)
 
     def minute(self) -> None:
         """Write what was counted since the last time."""

@@ -27,7 +27,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         parser.set_defaults(run=run)
         return parser
 
-    invite = verb("invite", _invite, "print the one line that another machine joins with")
+    invite = verb("invite", _invite, "print the token that another machine joins with, once")
     _add_terms(invite)
     invite.add_argument("--ttl", metavar="TIME", help="how long the invitation lasts (default: 15min)")
     invite.add_argument(
@@ -68,9 +68,10 @@ def _invite(args: argparse.Namespace, out: Output) -> int:
         return _invite_key(args, out)
     more = {name: value for name in ("ttl", "address") if (value := getattr(args, name)) is not None}
     result = call(args, "consumer.invite", {"name": args.name, **_terms(args), **more})
-    line = f"drawwell join {result['token']}"
-    out.result({**result, "command": line}, line)
-    out.say(f"type that line on {args.name} before {_when(result['expires'])}; it works once")
+    out.result({**result, "command": "drawwell join"}, result["token"])
+    out.say(
+        f"on {args.name} type 'drawwell join' and paste that before {_when(result['expires'])}; it works once"
+    )
     return 0
 
 
@@ -112,11 +113,18 @@ def _list(args: argparse.Namespace, out: Output) -> int:
     result = call(args, "consumer.list", {})
     heading = ("NAME", "CLASS", "RATE", "QUOTA", "INVITATION", "CERTIFICATE OR KEY")
     rows = [
-        (c["name"], c["class"], c["rate"] or "none", c["quota"] or "none", c["invitation"], _certificate(c))
+        (c["name"], c["class"], c["rate"] or "none", c["quota"] or "none", _invitation(c), _certificate(c))
         for c in result["consumers"]
     ]
     out.result(result, table([heading, *rows]) if rows else "nobody was invited yet")
     return 0
+
+
+def _invitation(consumer: dict[str, Any]) -> str:
+    place = consumer.get("invitation_used_from")
+    return (
+        f"used from {place} {_when(consumer['invitation_used_at'])}" if place else str(consumer["invitation"])
+    )
 
 
 def _certificate(consumer: dict[str, Any]) -> str:

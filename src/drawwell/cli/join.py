@@ -1,6 +1,7 @@
 """``drawwell join``: become a consumer of the broker that made an invitation."""
 
 import argparse
+import getpass
 import os
 import re
 import sys
@@ -18,8 +19,9 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         "invitation is used or expired.",
     )  # fmt: skip
     parser.add_argument(
-        "token", metavar="TOKEN",
-        help="what 'drawwell consumer invite' printed; - reads it from standard input, out of the shell's history",
+        "token", nargs="?", metavar="TOKEN",
+        help="what 'drawwell consumer invite' printed; without it, or with -, it is asked for or read from standard "
+        "input. As an argument every local user can see it",
     )  # fmt: skip
     parser.add_argument("--name", metavar="LINK", help="what to call the broker here (default: its host)")
     parser.add_argument(
@@ -33,8 +35,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     from drawwell.crypto.tokens import parse_token
     from drawwell.links.enrol import join
 
-    text = sys.stdin.readline(_TOKEN_LIMIT) if args.token == "-" else args.token  # noqa: S105  not a secret
-    token = parse_token(text.strip().removeprefix("drawwell join ").strip())
+    token = parse_token(_token_text(args, out).strip().removeprefix("drawwell join ").strip())
     identity = join(token, _directory(args, token.host), force=args.force)
     document = {
         "broker": identity.broker,
@@ -54,6 +55,16 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 _TOKEN_LIMIT = 4096
+
+
+def _token_text(args: argparse.Namespace, out: Output) -> str:
+    """Read the token from where no other user sees it; take it from the arguments with a warning."""
+    if args.token not in {None, "-"}:
+        out.say("every local user can see a token that is an argument: type 'drawwell join', and paste it")
+        return str(args.token)
+    if sys.stdin.isatty():
+        return getpass.getpass("the line that 'drawwell consumer invite' printed: ")
+    return sys.stdin.readline(_TOKEN_LIMIT)
 
 
 def _directory(args: argparse.Namespace, host: str) -> str:

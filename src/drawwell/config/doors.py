@@ -185,7 +185,7 @@ class TlsSection:
 
 @dataclass(frozen=True, slots=True)
 class EnrolSection:
-    """The enrolment listener, open only while an invitation is pending."""
+    """The enrolment listener, open only until the last invitation ends."""
 
     listen: HostPort | None = setting(
         Listen(),

@@ -206,6 +206,10 @@ class Handshakes:
         finally:
             self._budget.spend(time.thread_time() - begun)
 
+    def charge(self, cost_s: float) -> None:
+        """Count CPU time of a handshake that cannot be measured by `paid`."""
+        self._budget.spend(cost_s)
+
     def _go_on(self) -> None:
         """Give one turn; the next one when everybody else has had theirs, or there is time for it."""
         self._next = None

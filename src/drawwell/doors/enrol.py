@@ -1,23 +1,27 @@
-"""The enrolment listener: open only while an invitation is pending, for one request and one reply each.
+"""The enrolment listener: open until the last invitation's end, for one request and one reply each.
+
+It stays open after an invitation was used, so that a second peer with the same token learns by whom.
 
 The certificate that it shows is the CA's own, so that the handshake proves to the joiner that whoever holds the
 hash in its token is at the other end. The joiner proves itself by the token's secret.
 """
 
 import asyncio
-import ipaddress
 import logging
 import socket
 import ssl
-from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from drawwell.doors.admission import Handshakes
+from drawwell.doors.enrol_places import JoiningPeer, one_too_many
 from drawwell.doors.sockets import listen_tcp
 from drawwell.enrolment.admin import ConsumerAdmin
 from drawwell.errors import ConfigError, PermissionRefused, RemoteProtocolError, StateUnavailable
 from drawwell.service.faults import log_fault
+from drawwell.service.readiness import readable
+from drawwell.state.rows import USED
 from drawwell.wire.enrolment import (
     LIMIT_BYTES,
     PREFIX_BYTES,
@@ -32,16 +36,15 @@ from drawwell.wire.tls import require_strength
 DEADLINE_S: Final = 10.0
 """From the connection to the end of the reply."""
 RETRY_S: Final = 5.0
-MAX_AT_ONCE: Final = 8
-MAX_AT_ONCE_EACH: Final = 2
-MAX_PER_MINUTE: Final = 60
-MAX_PER_MINUTE_EACH: Final = 10
+MAX_AT_ONCE: Final = 64
+HANDSHAKE_COST_S: Final = 0.005
+"""CPU time that a handshake and its reply are charged; with HANDSHAKE_SHARE that allows 20 a second."""
 
 log = logging.getLogger(__name__)
 
 
 class EnrolDoor:
-    """Listens while `admin` has a pending invitation. `ready` is set while it listens, `shut` while it does not.
+    """Listens until the last invitation of `admin` ends. `ready` is set while it listens, `shut` while it does not.
 
     Args:
         admin: Answers the requests.
@@ -66,15 +69,21 @@ class EnrolDoor:
         self._address = (host, port)
         self._clock = clock
         self._context = _context(certificate, key)
-        self._admission = Admission()
+        self._handshakes = Handshakes(known=lambda _address: False)
+        self._inside: dict[JoiningPeer, asyncio.Task[None]] = {}
+        self._alarm = ""
         self._accepting: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self.ready, self.shut = asyncio.Event(), asyncio.Event()
-        self.answered: Callable[[str, str], None] = lambda _consumer, _refused: None
-        """Told who joined, or why somebody did not."""
+        self.answered: Callable[[str, str, str], None] = lambda _consumer, _host, _refused: None
+        """Called with the consumer that joined, "" for none, the peer's address, and why it was refused."""
         self._tasks: asyncio.TaskGroup | None = None
         self._adjusting = asyncio.Lock()
         admin.listeners.append(self._told)
+
+    def remark(self) -> str:
+        """Return who last tried an invitation that was used already, until the next change of a consumer."""
+        return self._alarm
 
     async def serve(self) -> None:
         """Open and shut as invitations come and go, until cancelled. A port that is taken is tried again."""
@@ -93,6 +102,7 @@ class EnrolDoor:
 
     async def _told(self, _name: str) -> None:
         """Follow a change before its asker is answered, who thus hears why the door cannot open."""
+        self._alarm = ""
         if self._tasks is not None:
             await self._adjust(self._tasks)
             self._changed.set()
@@ -109,7 +119,7 @@ class EnrolDoor:
 
     async def _adjust(self, tasks: asyncio.TaskGroup) -> float | None:
         async with self._adjusting:
-            until = await asyncio.to_thread(self._admin.pending_until)
+            until = await asyncio.to_thread(self._admin.open_until)
             if until is None:
                 await self._shut()
             else:
@@ -143,91 +153,76 @@ class EnrolDoor:
                     log.warning("enrolment: %s", error)
                     await asyncio.sleep(RETRY_S)
                     continue
-                origin = origin_of(address[0])
-                if self._admission.enter(origin, loop.time()):
-                    tasks.create_task(self._serve_one(peer, origin))
-                else:
-                    peer.close()
+                self._admit(JoiningPeer(peer, address[0], loop.time()), tasks)
 
-    async def _serve_one(self, peer: socket.socket, origin: str) -> None:
+    def _admit(self, joining: JoiningPeer, tasks: asyncio.TaskGroup) -> None:
+        """Serve a peer; the place is that of the quietest one where there are too many."""
+        task = self._inside[joining] = tasks.create_task(self._serve_one(joining))
+        task.add_done_callback(lambda _: self._left(joining))
+        if len(self._inside) > MAX_AT_ONCE:
+            crowded_out = one_too_many(self._inside, asyncio.get_running_loop().time())
+            self._inside.pop(crowded_out).cancel()
+
+    def _left(self, joining: JoiningPeer) -> None:
+        joining.peer.close()
+        self._handshakes.leave(joining)
+        self._inside.pop(joining, None)
+
+    async def _serve_one(self, joining: JoiningPeer) -> None:
         try:
             async with asyncio.timeout(DEADLINE_S):
-                await self._converse(peer)
+                if await self._turn_comes(joining):
+                    await self._converse(joining)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, RemoteProtocolError) as error:
-            log.info("enrolment from %s ended: %s", origin, str(error) or type(error).__name__)
+            log.info("enrolment from %s ended: %s", joining.host, str(error) or type(error).__name__)
         except Exception as error:  # noqa: BLE001 - whatever it is: the broker goes on
-            log_fault(f"an enrolment from {origin}", error)
-        finally:
-            peer.close()
-            self._admission.leave(origin)
+            log_fault(f"an enrolment from {joining.host}", error)
 
-    async def _converse(self, peer: socket.socket) -> None:
+    async def _turn_comes(self, joining: JoiningPeer) -> bool:
+        """Wait for the peer's first byte and then for its turn: an empty connection costs a place alone."""
+        await readable(joining.peer.fileno())
+        if not joining.peer.recv(1, socket.MSG_PEEK):
+            return False
+        joining.waits_for_us = True
+        self._handshakes.wait(joining)
+        await joining.turn.wait()
+        self._handshakes.charge(HANDSHAKE_COST_S)
+        joining.waits_for_us = False
+        return True
+
+    async def _converse(self, joining: JoiningPeer) -> None:
         reader = asyncio.StreamReader(limit=LIMIT_BYTES)
         protocol = asyncio.StreamReaderProtocol(reader)
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_accepted_socket(lambda: protocol, peer, ssl=self._context)
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, joining.peer, ssl=self._context)
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
             require_strength(transport.get_extra_info("ssl_object"))
             length = body_length(await reader.readexactly(PREFIX_BYTES))
-            writer.write(encode_message(await self._answer(await reader.readexactly(length))))
+            body = await reader.readexactly(length)
+            joining.waits_for_us = True
+            writer.write(encode_message(await self._answer(body, joining.host)))
             await writer.drain()
             writer.close()
             await writer.wait_closed()
         finally:
             transport.abort()
 
-    async def _answer(self, body: bytes) -> JoinReply | JoinRefusal:
+    async def _answer(self, body: bytes, host: str) -> JoinReply | JoinRefusal:
         try:
-            reply = await asyncio.to_thread(self._admin.redeem, parse_request(body))
+            reply = await asyncio.to_thread(self._admin.redeem, parse_request(body), host)
         except StateUnavailable as error:
             log.warning("enrolment: %s", error)
             return JoinRefusal("unavailable", "the broker cannot write its state")
         if isinstance(reply, JoinReply):
-            log.info("consumer %s joined", reply.consumer)
-            self.answered(reply.consumer, "")
-            self._changed.set()
+            log.info("consumer %s joined from %s", reply.consumer, host)
+            self.answered(reply.consumer, host, "")
         else:
-            self.answered("", reply.reason)
+            self.answered("", host, reply.reason)
+            if reply.reason == USED:
+                self._alarm = f"{host} tried to join: {reply.message}"
+                log.warning("enrolment: %s", self._alarm)
         return reply
-
-
-class Admission:
-    """Counts connections, in all and by origin, and says which are too many."""
-
-    def __init__(self) -> None:
-        self._inside: Counter[str] = Counter()
-        self._recent: deque[tuple[float, str]] = deque()
-
-    def enter(self, origin: str, now: float) -> bool:
-        """Let one in, or not; whoever was let in must `leave`."""
-        while self._recent and self._recent[0][0] <= now - 60:
-            self._recent.popleft()
-        recent = sum(other == origin for _, other in self._recent)
-        if (
-            self._inside.total() >= MAX_AT_ONCE
-            or self._inside[origin] >= MAX_AT_ONCE_EACH
-            or len(self._recent) >= MAX_PER_MINUTE
-            or recent >= MAX_PER_MINUTE_EACH
-        ):
-            return False
-        self._inside[origin] += 1
-        self._recent.append((now, origin))
-        return True
-
-    def leave(self, origin: str) -> None:
-        """Count one out."""
-        self._inside -= Counter([origin])
-
-
-def origin_of(host: str) -> str:
-    """Return whom to count a peer as: its IPv4 address, or the /64 network of its IPv6 address (RFC 4291, 2.5.4)."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
 
 
 def _context(certificate: str, key: str) -> ssl.SSLContext:

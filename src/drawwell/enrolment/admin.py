@@ -15,6 +15,7 @@ from drawwell.crypto import pki, tokens
 from drawwell.crypto.sshkeys import fingerprint
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.document import consumer_document
+from drawwell.enrolment.refusals import UNKNOWN, refusal
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
 from drawwell.enrolment.terms import BOTH, changed, check_name, public_key, read
 from drawwell.errors import DrawwellError, PermissionRefused, Refused, StateUnavailable, UsageError
@@ -29,12 +30,6 @@ LONGEST_TTL_S: Final = 7 * pki.DAY_S
 WRONG_TRIES: Final = 5
 """So many wrong secrets make an invitation void."""
 _NO_SECRET: Final = bytes(32)
-_UNKNOWN: Final = JoinRefusal("refused", "the broker knows no such invitation")
-_WHY_NOT: Final = {
-    "used": "this invitation was used already",
-    "expired": "this invitation has expired",
-    "void": "this invitation was withdrawn, or tried too often with a wrong secret",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,16 +207,19 @@ class ConsumerAdmin:
 
     # ---- for the machine that joins ----------------------------------------------------------------------
 
-    def pending_until(self) -> float | None:
-        """Return when the last pending invitation expires; None when none is pending."""
-        self._store.expire_invitations(self._clock())
-        pending = [row.expires for row in self._store.invitations().values() if row.status == PENDING]
-        return max(pending, default=None)
+    def open_until(self) -> float | None:
+        """Return when the last invitation ends, used or not; None when all have."""
+        now = self._clock()
+        self._store.expire_invitations(now)
+        return max(
+            (row.expires for row in self._store.invitations().values() if row.expires > now), default=None
+        )
 
-    def redeem(self, request: JoinRequest) -> JoinReply | JoinRefusal:
+    def redeem(self, request: JoinRequest, host: str = "") -> JoinReply | JoinRefusal:
         """Turn an invitation into a certificate, once; that it is used is on disk before this returns.
 
-        Whoever does not know the secret learns nothing, not even whether there is such an invitation.
+        `host` is where the request came from. A peer without the secret learns nothing, not even whether there is
+        such an invitation.
 
         Raises:
             StateUnavailable: it could not be written; nothing was issued.
@@ -241,8 +239,8 @@ class ConsumerAdmin:
         row = _certificate_row(certificate, invitation.consumer)
         if row.spki in self._store.certificates():
             return JoinRefusal("refused", "this key has joined before")
-        if not self._store.redeem(invitation.id, row, now):
-            return _refusal("used")
+        if not self._store.redeem(invitation.id, row, now, host):
+            return refusal(self._store.invitations()[invitation.id])
         self._registry.refresh()
         reply = self._reply(certificate, invitation.consumer)
         return replace(reply, version=min(request.accepts, REPLY_VERSION))
@@ -301,11 +299,11 @@ class ConsumerAdmin:
         invitation = self._store.invitations().get(request.invitation)
         right = tokens.secret_matches(request.secret, invitation.secret_hash if invitation else _NO_SECRET)
         if invitation is None:
-            return _UNKNOWN
+            return UNKNOWN
         if not right:
             self._store.count_wrong_try(invitation.id, WRONG_TRIES)
-            return _UNKNOWN
-        return invitation if invitation.status == PENDING else _refusal(invitation.status)
+            return UNKNOWN
+        return invitation if invitation.status == PENDING else refusal(invitation)
 
     def _reply(self, certificate: bytes, name: str) -> JoinReply:
         consumer = self._store.consumers()[name]
@@ -379,7 +377,3 @@ class ConsumerAdmin:
 def _certificate_row(certificate: bytes, consumer: str) -> CertificateRow:
     facts = pki.read_certificate(certificate)
     return CertificateRow(facts.spki_sha256.hex(), consumer, f"{facts.serial:x}", facts.not_after)
-
-
-def _refusal(status: str) -> JoinRefusal:
-    return JoinRefusal(status, _WHY_NOT[status])

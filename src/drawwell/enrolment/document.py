@@ -22,4 +22,6 @@ def consumer_document(
         "certificate_expires": certificate_expires,
         "invitation": invitation.status if invitation else "",
         "invitation_expires": invitation.expires if invitation else None,
+        "invitation_used_at": invitation.used_at if invitation else None,
+        "invitation_used_from": invitation.used_from if invitation else "",
     }

@@ -29,6 +29,10 @@ from drawwell.wire.enrolment import (
 from drawwell.wire.tls import require_strength
 
 DEADLINE_S: Final = 15.0
+_USED: Final = (
+    "If that was no machine of yours, another one has your token: have the broker's operator type "
+    "'drawwell consumer revoke', and then 'drawwell consumer invite' again."
+)
 _INVITE_AGAIN: Final = "Have the broker's operator type 'drawwell consumer invite' again."
 
 
@@ -69,7 +73,7 @@ def exchange(token: Token, csr_pem: bytes, deadline_s: float) -> JoinReply:
     except (OSError, EOFError) as error:
         raise LinkUnavailable(
             f"cannot join at {token.address}: {_reason(error)}",
-            hint="The broker listens there only while an invitation is pending: check the address, the firewall, "
+            hint="The broker listens there only until its last invitation ends: check the address, the firewall, "
             "and that the invitation has not expired.",
         ) from error
     if isinstance(reply, JoinRefusal):
@@ -112,7 +116,7 @@ def _check_reply(reply: JoinReply, token: Token, key_pem: bytes) -> None:
 def _refused(refusal: JoinRefusal) -> PermissionRefused | LinkUnavailable:
     if refusal.reason == "unavailable":
         return LinkUnavailable(refusal.message, hint="Try the same token again when the broker is well.")
-    return PermissionRefused(refusal.message, hint=_INVITE_AGAIN)
+    return PermissionRefused(refusal.message, hint=_USED if refusal.reason == "used" else _INVITE_AGAIN)
 
 
 def _receive(peer: ssl.SSLSocket, size: int, remaining: Callable[[], float]) -> bytes:

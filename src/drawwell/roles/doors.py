@@ -60,7 +60,7 @@ class Doors:
         auditor: Is told who comes and goes.
         clock: Seconds since the epoch, never stepping back.
         manager: May hand over the sockets that doors listen on, named unix, control, health, http, tls, ssh,
-            source, and egd-CONSUMER. The enrolment door takes none: it is shut while nobody is invited.
+            source, and egd-CONSUMER. The enrolment door takes none: it is shut while no invitation lasts.
         reception: Takes in sources that run in processes of their own; None for a broker that does not.
 
     Raises:
@@ -251,11 +251,12 @@ class Doors:
                 admin, enrol.host, enrol.port, certificate=certificate, key=key, clock=self._clock
             )
             door.answered = self._joined
+            self.broker.remarks += (door.remark,)
             self.doors.append(door.serve())
-            self.broker.doors += (f"enrol {enrol} while an invitation is pending",)
+            self.broker.doors += (f"enrol {enrol} until the last invitation ends",)
 
-    def _joined(self, consumer: str, refused: str) -> None:
-        self._auditor.joined(consumer, refused)
+    def _joined(self, consumer: str, host: str, refused: str) -> None:
+        self._auditor.joined(consumer, host, refused)
         if consumer:
             self.recheck(consumer)
 

@@ -49,6 +49,7 @@ class InvitationRow:
     status: str = PENDING
     used_at: float | None = None
     wrong_tries: int = 0
+    used_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,5 +33,6 @@ MIGRATIONS: Final = (
     ALTER TABLE consumers ADD COLUMN bare_line TEXT NOT NULL DEFAULT '';
     UPDATE consumers SET bare_line = 'unjudged' WHERE ssh_key <> '' AND revoked_at IS NULL;
     """,
+    "ALTER TABLE invitations ADD COLUMN used_from TEXT NOT NULL DEFAULT '';",
 )
 """Script n brings the schema to version n + 1. Scripts that were released are never changed."""

@@ -119,17 +119,17 @@ class Store:
                 "UPDATE invitations SET status = ? WHERE consumer = ? AND status = ?",
                 (VOID, consumer.name, PENDING),
             )
-            db.execute("INSERT INTO invitations VALUES (?, ?, ?, ?, ?, ?, NULL, 0)", (*values, PENDING))
+            db.execute("INSERT INTO invitations VALUES (?, ?, ?, ?, ?, ?, NULL, 0, '')", (*values, PENDING))
 
-    def redeem(self, invitation: str, certificate: CertificateRow, now: float) -> bool:
-        """Use up a pending invitation for a certificate, which replaces the consumer's earlier ones.
+    def redeem(self, invitation: str, certificate: CertificateRow, now: float, host: str = "") -> bool:
+        """Use up a pending invitation, from `host`, for a certificate, which replaces the consumer's earlier ones.
 
         Returns False, with nothing changed, when the invitation is not pending any more.
         """
         with self.transaction() as db:
             used = db.execute(
-                "UPDATE invitations SET status = ?, used_at = ? WHERE id = ? AND status = ?",
-                (USED, now, invitation, PENDING),
+                "UPDATE invitations SET status = ?, used_at = ?, used_from = ? WHERE id = ? AND status = ?",
+                (USED, now, host, invitation, PENDING),
             )
             if used.rowcount == 1:
                 _revoke_certificates(db, certificate.consumer, now)

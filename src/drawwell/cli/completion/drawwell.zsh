@@ -57,7 +57,7 @@ _shtab_drawwell_config_commands() {
 
 _shtab_drawwell_consumer_commands() {
   local _commands=(
-    invite:'print the one line that another machine joins with'
+    invite:'print the token that another machine joins with, once'
     list:'list the consumers that were invited'
     quota:'change what a consumer may have; what is not named stays'
     revoke:'refuse a consumer from its next draw on, and its certificate for ever'
@@ -474,7 +474,7 @@ _shtab_drawwell_join_options=(
   "--name[what to call the broker here (default\: its host)]:LINK:_files"
   "--dir[keep the identity in DIR and not in the state directory]:DIR:_files"
   "--force[replace an identity of that name]"
-  ":what \'drawwell consumer invite\' printed\; - reads it from standard input, out of the shell\'s history:"
+  ":what \'drawwell consumer invite\' printed\; without it, or with -, it is asked for or read from standard input. As an argument every local user can see it:"
 )
 
 # guard to ensure default positional specs are added only once per session

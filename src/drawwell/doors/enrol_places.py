@@ -1,0 +1,55 @@
+"""Places at the enrolment door, which a flood takes from its own network."""
+
+import asyncio
+import ipaddress
+import socket
+from collections import Counter
+from collections.abc import Collection
+
+from drawwell.doors.admission import source_of
+
+
+class JoiningPeer:
+    """A connection at the enrolment door; a `PendingHandshake`.
+
+    Args:
+        peer: Its socket.
+        host: The address that it came from.
+        now: The event loop's time.
+    """
+
+    def __init__(self, peer: socket.socket, host: str, now: float) -> None:
+        self.peer = peer
+        self.host = str(_plain(host))
+        self.address = source_of((host,))
+        self.network = network_of(host)
+        self.waits_for_us = False
+        self.turn = asyncio.Event()
+        self._since = now
+
+    def quiet_s(self, now: float) -> float:
+        """Return how long we have waited for the peer."""
+        return 0.0 if self.waits_for_us else now - self._since
+
+    def begin(self) -> None:
+        """Give it its turn (PendingHandshake)."""
+        self.turn.set()
+
+
+def one_too_many(peers: Collection[JoiningPeer], now: float) -> JoiningPeer:
+    """Choose the peer to drop: the quietest of the network with the most."""
+    networks = Counter(each.network for each in peers)
+    addresses = Counter(each.address for each in peers)
+    return max(peers, key=lambda each: (networks[each.network], addresses[each.address], each.quiet_s(now)))
+
+
+def network_of(host: str) -> str:
+    """Return the IPv4 /24 or IPv6 /48 that a host may well have all of."""
+    address = _plain(host)
+    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
+
+
+def _plain(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Parse a peer's address, without its zone, and as IPv4 where it is."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
