@@ -17,6 +17,7 @@ from drawwell import __version__
 from drawwell.cli.errors import as_ours
 from drawwell.cli.output import Output
 from drawwell.errors import UsageError
+from drawwell.host.memory import keep_memory_private
 
 NOUNS = (
     "status", "demo", "run", "broker", "link", "kernel", "draw", "seed-file", "join", "renew", "consumer", "guest",
@@ -107,6 +108,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
+    keep_memory_private()
     argv = list(sys.argv[1:] if argv is None else argv)
     out = Output(as_json="--json" in argv)
     try:
