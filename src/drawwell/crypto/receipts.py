@@ -8,6 +8,7 @@ does not prove.
 import hashlib
 import hmac
 from dataclasses import replace
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -29,6 +30,9 @@ from drawwell.crypto.receipt_form import (
 )
 from drawwell.errors import AuthenticationFailed
 
+_P: Final = 2**255 - 19
+_ORDER_8: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+
 __all__ = [
     "ReceiptBody",
     "ReceiptSigner",
@@ -38,6 +42,14 @@ __all__ = [
     "receipt_key_from_seed",
     "verify_receipt",
 ]
+
+
+SMALL_ORDER: Final = frozenset(
+    y.to_bytes(32, "little") for y in (0, 1, _ORDER_8, _P - _ORDER_8, _P - 1, _P, _P + 1)
+)
+"""The eight points of small order, without the sign of x: both signs of 0 have order 4, 1 is the neutral element,
+-1 has order 2, the other two y with both signs order 8; p and p + 1 are 0 and 1 written otherwise. As libsodium's
+ge25519_has_small_order has them; the test computes them."""
 
 
 class ReceiptSigner:
@@ -143,6 +155,10 @@ def _public_key(pem: bytes) -> Ed25519PublicKey:
         raise ValueError("not a public key in PEM") from None
     if not isinstance(key, Ed25519PublicKey):
         raise ValueError("not an Ed25519 key")  # noqa: TRY004  it is the file that is wrong
+    encoded = bytearray(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
+    encoded[31] &= 0x7F  # the sign of x (RFC 8032, 5.1.2)
+    if bytes(encoded) in SMALL_ORDER:
+        raise ValueError("a key of small order, for which anyone can sign anything")
     return key
 
 

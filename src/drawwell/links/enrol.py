@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from drawwell.crypto import pki, tokens
+from drawwell.crypto.receipts import public_key_id
 from drawwell.crypto.tokens import Token
 from drawwell.errors import (
     AuthenticationFailed,
@@ -109,8 +110,12 @@ def _check_reply(reply: JoinReply, token: Token, key_pem: bytes) -> None:
     try:
         for address in reply.addresses:
             tokens.parse_address(address)
+        if reply.receipt_public_key:
+            public_key_id(reply.receipt_public_key.encode())
     except UsageError as error:
         raise RemoteProtocolError(f"the broker sent an address that is none: {error}") from error
+    except ValueError as error:
+        raise RemoteProtocolError(f"the broker's receipt key is {error}") from error
 
 
 def _refused(refusal: JoinRefusal) -> PermissionRefused | LinkUnavailable:
