@@ -14,6 +14,7 @@ import pytest
 
 from drawwell.broker.control import Control
 from drawwell.crypto import pki, tokens
+from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.crypto.tokens import Token, parse_token
 from drawwell.doors import enrol
 from drawwell.doors.enrol import EnrolDoor
@@ -33,6 +34,8 @@ from drawwell.links.enrol import join
 from drawwell.links.identity import load
 from drawwell.state.store import Store
 from drawwell.testing.waiting import DEADLINE_S
+
+RECEIPT_KEY = ReceiptSigner(receipt_key_from_seed(bytes(32))).public_key.decode()
 
 
 def free_port() -> int:
@@ -60,7 +63,7 @@ class Broker:
         self.authority = CertificateAuthority(os.path.join(directory, "pki"), "well", self.clock())
         self.registry = InvitedRegistry(self.store)
         site = BrokerDetails(
-            "well", f"127.0.0.1:{self.port}", ("127.0.0.1:55000",), "receipt key", configured=("local",)
+            "well", f"127.0.0.1:{self.port}", ("127.0.0.1:55000",), RECEIPT_KEY, configured=("local",)
         )
         self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=self.clock)
         self.control = Control(self.admin.handlers())
@@ -132,7 +135,7 @@ def test_a_machine_joins_with_its_token(broker, link) -> None:
     certificate = ssl.PEM_cert_to_DER_cert(text(identity.certificate_path))
     assert broker.registry.identify(certificate, time.time()).consumer == "web01"
     assert (identity.broker, identity.consumer, identity.addresses) == ("well", "web01", ("127.0.0.1:55000",))
-    assert text(identity.receipt_key_path) == "receipt key"
+    assert text(identity.receipt_key_path) == RECEIPT_KEY
     assert load(link) == identity
     assert os.stat(identity.key_path).st_mode & 0o777 == 0o600
     assert os.stat(link).st_mode & 0o777 == 0o700

@@ -25,6 +25,8 @@ from drawwell.roles.make_links_and_sinks import make_upstream
 from drawwell.state.files import make_private_directory, read_file, read_secret, replace_file
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 from drawwell.wire.enrolment import JoinReply
+from support.daemon import environment
+from support.station import Site, running
 
 SERVICE = 4242
 pytestmark = [

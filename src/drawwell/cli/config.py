@@ -60,8 +60,10 @@ def _show(args: argparse.Namespace, out: Output) -> int:
 
 def _check(args: argparse.Namespace, out: Output) -> int:
     from drawwell.config.load import load
+    from drawwell.roles.runnable import require_runnable
 
     config = load(args.file or args.config)
+    require_runnable(config)
     runs = list(_would_run(config))
     files = ", ".join(config.files) or "no file, all defaults"
     text = "\n".join([f"configuration is good ({files})", *(f"  {line}" for line in runs)])

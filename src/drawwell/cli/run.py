@@ -46,12 +46,14 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
     from drawwell.config.load import load
     from drawwell.host.openssl import require_post_quantum
     from drawwell.roles.run import RunProcess, run_until_signal
+    from drawwell.roles.runnable import require_runnable
     from drawwell.service.systemd import Manager
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
     if args.supervised:
         return supervise(sys.argv[1:])
     config = load(args.config)
+    require_runnable(config, apart=apart)
     if config.tls.require_pq:
         require_post_quantum()
     manager = Manager(os.environ)

@@ -81,7 +81,7 @@ def listen_unix(path: str, mode: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o777 & ~mode)
     try:
-        require_ours(os.path.dirname(path))
+        check_unix(path)
         _clear_stale(path)
         sock.bind(path)
         sock.listen(BACKLOG)
@@ -95,6 +95,38 @@ def listen_unix(path: str, mode: int) -> socket.socket:
         os.umask(before)
     sock.setblocking(False)
     return sock
+
+
+def check_unix(path: str, *, made: str = "") -> None:
+    """Check that a socket file may be made at `path`; its directory may be missing if it is `made`.
+
+    Raises:
+        ConfigError: another file is there, or there is no such directory.
+        PermissionRefused: other users may change what leads there.
+    """
+    directory = os.path.dirname(path)
+    require_ours(directory)
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise ConfigError(
+            f"cannot listen on {path}: it exists and is no socket",
+            hint="Move the file away or set another socket path.",
+        )
+    if directory != made and not os.path.isdir(directory):
+        raise _fault(path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), "")
+
+
+def check_tcp(host: str) -> None:
+    """Check that `host` is an address of this machine, whichever ports of it are free.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    try:
+        for family, address in _addresses(host, 0):
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.bind(address)
+    except OSError as error:
+        raise _fault(host, error, "ip address") from None
 
 
 def listens_at(sock: socket.socket, where: str) -> bool:
@@ -124,15 +156,8 @@ def describe(sock: socket.socket) -> str:
 
 
 def _clear_stale(path: str) -> None:
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise ConfigError(
-            f"cannot listen on {path}: it exists and is no socket",
-            hint="Move the file away or set another socket path.",
-        )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:

@@ -10,9 +10,10 @@ PR_SET_DUMPABLE: Final = 4
 
 
 def keep_memory_private() -> None:
-    """Forbid core dumps, and reading by the user's other processes (prctl(2)).
+    """Forbid core dumps, and reading by the user's other processes.
 
-    Root can still read everything. A service manager may have forbidden it already, and the call.
+    Root can still read everything (prctl(2)). A service manager may set the limit itself, and
+    forbid the call.
     """
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -26,6 +26,19 @@ def offered() -> tuple[str, ...]:
     return tuple(map(group_name, offered_groups(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))))
 
 
+def check_post_quantum(version: tuple[int, ...] = ssl.OPENSSL_VERSION_INFO) -> None:
+    """Check that this OpenSSL has X25519MLKEM768.
+
+    Raises:
+        ConfigError: it is too old.
+    """
+    if version[:2] < FIRST_VERSION:
+        raise ConfigError(
+            f"[tls] require_pq needs OpenSSL 3.5 or later, and this Python has {ssl.OPENSSL_VERSION}",
+            hint="Use a Python with a newer OpenSSL, or set require_pq = false: TLS 1.3 with x25519 is served then.",
+        )
+
+
 def require_post_quantum(
     *,
     version: tuple[int, ...] = ssl.OPENSSL_VERSION_INFO,
@@ -40,11 +53,7 @@ def require_post_quantum(
     """
     if groups() == (group_name(X25519MLKEM768),):
         return
-    if version[:2] < FIRST_VERSION:
-        raise ConfigError(
-            f"[tls] require_pq needs OpenSSL 3.5 or later, and this Python has {ssl.OPENSSL_VERSION}",
-            hint="Use a Python with a newer OpenSSL, or set require_pq = false: TLS 1.3 with x25519 is served then.",
-        )
+    check_post_quantum(version)
     if environ.get(_VARIABLE) == CONFIGURATION:
         raise ConfigError(
             f"OpenSSL offers {', '.join(groups())} though {_VARIABLE} names {CONFIGURATION}",

@@ -32,10 +32,11 @@ from drawwell.roles.directories import DESCRIPTORS, allow_descriptors
 from drawwell.roles.doors import Doors
 from drawwell.roles.guests import Guests
 from drawwell.roles.make_driver import make_driver
+from drawwell.roles.runnable import RECEIPT_KEY, read_receipt_key
 from drawwell.roles.source import SourceRole
 from drawwell.service.status import BrokerStatusLine
 from drawwell.service.systemd import Manager
-from drawwell.state.files import make_private_directory, read_secret, replace_file
+from drawwell.state.files import make_private_directory, replace_file
 from drawwell.state.store import Store
 from drawwell.verbs import CONTROL_VERBS, Handler
 
@@ -74,7 +75,7 @@ class BrokerProcess:
         )
         self.sources = [] if apart else [self._source(index) for index in range(len(config.sources))]
         self._write_ahead = ReservationWriter(self._store.reserve_quota)
-        self._signer = ReceiptSigner(_receipt_key(os.path.join(state, "receipt-key.pem")))
+        self._signer = _receipt_signer(os.path.join(state, RECEIPT_KEY))
         self.broker = LocalBroker(
             Rules(section.name, section.min_sources, section.reseed_interval, section.max_draw),
             self._supply,
@@ -267,8 +268,8 @@ def _changed(table: Table, old: Config, new: Config) -> bool:
     return bool(getattr(old, table.attribute) != getattr(new, table.attribute))
 
 
-def _receipt_key(path: str) -> bytes:
-    """The Ed25519 key that signs receipts; made at the first start."""
+def _receipt_signer(path: str) -> ReceiptSigner:
+    """Return the Ed25519 key that signs receipts; made at the first start."""
     if not os.path.exists(path):
         replace_file(path, receipt_key_from_seed(os.urandom(32)))
-    return read_secret(path)
+    return read_receipt_key(path)

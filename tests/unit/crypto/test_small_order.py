@@ -29,7 +29,7 @@ def times(n: int, point: Point) -> Point:
 
 
 def on_the_curve(y: int) -> Point | None:
-    """Return the point with that y and an even x, if there is one (RFC 8032, 5.1.3)."""
+    """Return the point with that y and an even x (RFC 8032, 5.1.3)."""
     square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
     x = pow(square, (P + 3) // 8, P)
     if x * x % P != square:
@@ -38,7 +38,7 @@ def on_the_curve(y: int) -> Point | None:
 
 
 def small_order_points() -> set[Point]:
-    """Compute them: L times any point has an order that divides 8, the cofactor."""
+    """Multiply points by L, which leaves an order that divides 8."""
     found: set[Point] = set()
     for y in range(2, 100):
         if point := on_the_curve(y):
@@ -62,7 +62,9 @@ def test_the_list_is_every_encoding_of_the_eight_points() -> None:
 def test_a_key_of_small_order_is_refused(encoded: bytes, sign: int) -> None:
     """OpenSSL takes the key, and would verify any message with it."""
     raw = encoded[:31] + bytes([encoded[31] | sign])
-    pem = Ed25519PublicKey.from_public_bytes(raw).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    pem = Ed25519PublicKey.from_public_bytes(raw).public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    )
     with pytest.raises(ValueError, match="small order"):
         public_key_id(pem)
 

@@ -24,7 +24,7 @@ print(json.dumps([ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(res
 
 @pytest.mark.parametrize("noun", NOUNS)
 def test_no_command_can_be_dumped(noun: str) -> None:
-    """prctl(2), PR_GET_DUMPABLE: 0; and the limit of a core file is 0, soft and hard."""
+    """PR_GET_DUMPABLE (prctl(2)) is 0, and so are both core limits."""
     run = subprocess.run(
         [sys.executable, "-c", LOOK, noun, "--help"], capture_output=True, text=True, check=True
     )
@@ -32,7 +32,7 @@ def test_no_command_can_be_dumped(noun: str) -> None:
 
 
 def test_there_is_no_other_way_in() -> None:
-    """The package installs one program, and `python -m drawwell` calls the same function."""
+    """The one program and `python -m drawwell` call the same function."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"drawwell": "drawwell.cli:main"}
     assert "from drawwell.cli import main" in (ROOT / "src" / "drawwell" / "__main__.py").read_text()

@@ -1,0 +1,132 @@
+"""What would stop a run, found before anything is opened or made.
+
+`drawwell run` calls it first, and `drawwell config check` calls nothing else.
+"""
+
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from drawwell.config.model import Config
+from drawwell.config.values import HostPort
+from drawwell.crypto.receipts import ReceiptSigner
+from drawwell.doors.sockets import check_tcp, check_unix
+from drawwell.enrolment.ca import CertificateAuthority
+from drawwell.errors import ConfigError, StateUnavailable
+from drawwell.host.openssl import check_post_quantum
+from drawwell.links.identity import CA, CERTIFICATE, KEY, LINKS
+from drawwell.ownership import require_ours, rights_of_owner
+from drawwell.roles.make_driver import make_driver
+from drawwell.roles.make_links_and_sinks import identity_directory, make_upstream
+from drawwell.state.files import read_secret
+from drawwell.wire.contexts import server_context
+
+RECEIPT_KEY: Final = "receipt-key.pem"
+
+
+def require_runnable(config: Config, *, apart: bool = False) -> None:
+    """Raise what a run of this configuration would.
+
+    A broker is judged with the rights of the user whom its state belongs to.
+
+    Args:
+        config: What would run.
+        apart: It is a broker, and its sources run in processes of their own.
+
+    Raises:
+        ConfigError, PermissionRefused, StateUnavailable: as the run would.
+    """
+    if config.tls.require_pq:
+        check_post_quantum()
+    if not apart:
+        _check_sources(config)
+    with rights_of_owner(config.broker.state_dir):
+        if config.serves or apart:
+            _check_state(config)
+            _check_doors(config)
+        if config.pours:
+            _check_upstreams(config)
+    _check_sinks(config)
+
+
+def read_receipt_key(path: str) -> ReceiptSigner:
+    """Return the key that signs receipts.
+
+    Raises:
+        StateUnavailable: it cannot be read, or is no such key.
+        PermissionRefused: other users may read or change it.
+    """
+    try:
+        return ReceiptSigner(read_secret(path))
+    except ValueError as error:
+        raise StateUnavailable(
+            f"{path}: {error}", hint="Restore it from a backup, or move it away: a new one is made."
+        ) from error
+
+
+def _check_sources(config: Config) -> None:
+    for source in config.sources:
+        make_driver(source)
+        program = shutil.which(source.command[0]) if source.command else None
+        for path in filter(None, (program, source.firmware_key)):
+            require_ours(path)
+
+
+def _check_state(config: Config) -> None:
+    state = config.broker.state_dir
+    require_ours(state, alone=True)
+    if config.audit.path and not os.path.exists(config.audit.path):
+        require_ours(os.path.dirname(config.audit.path), alone=True)
+    elif config.audit.path:
+        require_ours(config.audit.path)
+    receipt_key, pki = os.path.join(state, RECEIPT_KEY), os.path.join(state, "pki")
+    if os.path.exists(receipt_key):
+        read_receipt_key(receipt_key)
+    if not config.pki.ca and os.path.exists(os.path.join(pki, CA)):
+        CertificateAuthority(pki, config.broker.name, time.time())
+
+
+def _check_doors(config: Config) -> None:
+    require_ours(config.broker.run_dir)
+    for place in _listens_at(config):
+        if isinstance(place, HostPort):
+            check_tcp(place.host)
+        else:
+            check_unix(place, made=config.broker.run_dir)
+    if config.tls.listen and config.pki.ca:
+        server_context(config.pki.certificate, config.pki.key, config.pki.ca)
+
+
+def _listens_at(config: Config) -> Iterator[HostPort | str]:
+    network = (config.tls.listen, config.enrol.listen, config.http.listen, config.health.listen)
+    yield from filter(None, (*network, *(egd.listen for egd in config.egds)))
+    yield from (config.unix.path, config.control.path)
+    if config.ssh.user:
+        yield config.ssh.path
+    if config.broker.deposits:
+        yield config.broker.source_socket
+
+
+def _check_upstreams(config: Config) -> None:
+    links_dir = os.path.join(config.broker.state_dir, LINKS)
+    for upstream in config.upstreams:
+        make_upstream(upstream, links_dir)
+        if isinstance(upstream.address, HostPort):
+            directory = identity_directory(upstream, links_dir)
+            with rights_of_owner(directory):
+                for name in (CERTIFICATE, CA):
+                    require_ours(os.path.join(directory, name))
+                require_ours(os.path.join(directory, KEY), secret=True)
+
+
+def _check_sinks(config: Config) -> None:
+    for sink in config.sinks:
+        if not sink.path:
+            continue
+        require_ours(os.path.dirname(sink.path), alone=True)
+        is_fifo = stat.S_ISFIFO(os.stat(sink.path).st_mode) if os.path.exists(sink.path) else None
+        if sink.kind == "fifo" and is_fifo is False:
+            raise ConfigError(f"{sink.path} is not a FIFO", hint="Name a path that is free.")
