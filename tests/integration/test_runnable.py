@@ -165,3 +165,12 @@ def test_check_passes_what_runs(folder: Path) -> None:
     assert command("config", "check", config=site.path).returncode == 0
     open_state(folder)
     assert "chmod o-w" in command("config", "check", config=site.path).stderr
+
+
+def test_doctor_reports_a_private_key_that_is_open(folder: Path) -> None:
+    """The finding has the command that corrects it."""
+    site = Site(folder)
+    site.write(open_key(folder))
+    found = command("doctor", config=site.path).stdout
+    assert "every user may read" in found
+    assert f"chmod o-r {folder}/well.example.key" in found

@@ -47,7 +47,7 @@ def require_runnable(config: Config, *, apart: bool = False) -> None:
         if config.serves or apart:
             _check_state(config)
             _check_doors(config)
-        if config.pours:
+        if config.pours:  # wording: a name
             _check_upstreams(config)
     _check_sinks(config)
 

@@ -42,6 +42,7 @@ def examine(args: argparse.Namespace) -> Iterator[DoctorFinding]:
     for device in devices:
         yield from _device(device, running=report is not None)
     if config:
+        yield from surroundings.refusals(config)
         if report is None:
             for name, path in _configured_nodes(config, devices):
                 yield from _node(name, path)

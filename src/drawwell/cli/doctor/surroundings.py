@@ -44,6 +44,19 @@ def state(config: "Config") -> Iterator[DoctorFinding]:
         )  # fmt: skip
 
 
+def refusals(config: "Config") -> Iterator[DoctorFinding]:
+    """Report what a run would refuse, to root and to the user whom the state belongs to."""
+    from drawwell.roles.runnable import require_runnable
+
+    state = config.broker.state_dir
+    if os.geteuid() and os.path.exists(state) and os.stat(state).st_uid != os.geteuid():
+        return
+    try:
+        require_runnable(config)
+    except DrawwellError as error:
+        yield DoctorFinding("problem", "configuration", str(error), error.hint or "")
+
+
 def others() -> Iterator[DoctorFinding]:
     """The vendor's package, rng-tools and their kin: which is installed, holds a device or feeds the kernel."""
     from drawwell.cli.doctor.other_programs import rivals
