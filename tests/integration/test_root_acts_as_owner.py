@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from drawwell.testing.daemon import environment
-from drawwell.testing.station import Site, running
 
 from drawwell.config.consumer_side import UpstreamSection
 from drawwell.crypto import pki
