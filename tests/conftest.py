@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 hypothesis.settings.register_profile("drawwell", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("drawwell")
 """No test asserts a time. In CI the settings are Hypothesis's own for it: the same examples in every run."""
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
