@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 
 MODEST = 36
 DRAW_BYTES = 256
-DRAWS = 32
-"""So many of each are compared: one more or less is 3 %."""
+DRAWS = 64
+"""Of each consumer in the queue: one more or less is 1.6 %."""
 PATIENCE_S = 5.0  # short: a place in line, not a wait of the test
 STICK_BYTES_PER_S = 57_000
 """What a OneRNG gives."""
@@ -96,7 +96,7 @@ class Crowd:
                 tasks.append(group.create_task(self.draw_on(links["impatient"], "impatient", patience_s=0)))
                 tasks.append(group.create_task(self.read_slowly(links["slow"], "slow")))
                 tasks.append(group.create_task(self.never_read("deaf")))
-                await self.until_each_got(1)
+                await self.until_each_got(4)  # the reservoir is empty and all are in the queue
                 before = dict(self.got)
                 await self.until_each_got(DRAWS)
                 for task in tasks:
@@ -114,6 +114,6 @@ def test_machines_in_line_get_equal_shares_beside_greedy_and_deaf_ones(folder: P
             await crowd.draw_all()
         shares = [crowd.got[name] for name in crowd.names[:MODEST]]
         assert 0 < max(shares) <= 1.25 * min(shares)
-        assert crowd.got["greedy"] <= 1.25 * max(shares) + 4096
+        assert crowd.got["greedy"] <= 1.25 * max(shares) + 2 * 4096  # one draw at each end of the count
 
     asyncio.run(run())
