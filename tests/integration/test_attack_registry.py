@@ -22,7 +22,7 @@ from drawwell.testing.waiting import DEADLINE_S, wait_until
 from drawwell.wire.enrolment import JoinReply, JoinRequest
 
 BOTH = frozenset(DrawClass)
-LATER = time.time() + 10 * pki.DAY_S
+LATER = time.time() + 5 * pki.DAY_S
 
 
 class SlowStore(Store):
