@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from drawwell.broker.control import Control
 from drawwell.crypto import pki, tokens
@@ -27,6 +29,7 @@ from drawwell.errors import (
     ConfigError,
     LinkUnavailable,
     PermissionRefused,
+    RemoteProtocolError,
     StateUnavailable,
     UsageError,
 )
@@ -355,6 +358,17 @@ def test_an_identity_is_not_overwritten_unasked(broker, link) -> None:
     assert join(token, link, force=True).consumer == "web02"
     assert text(first.key_path) != old_key
     assert os.listdir(os.path.dirname(link)) == ["well"]
+
+
+def test_a_receipt_key_of_small_order_is_not_taken(broker, link) -> None:
+    """Also when it is the second of several; with it anyone could sign anything."""
+    neutral = Ed25519PublicKey.from_public_bytes((1).to_bytes(32, "little"))
+    weak = neutral.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    broker.admin.site = dataclasses.replace(broker.admin.site, receipt_public_key=RECEIPT_KEY + weak)
+
+    with pytest.raises(RemoteProtocolError, match="small order"):
+        join(broker.invite(), link)
+    assert not os.path.exists(link)
 
 
 def test_force_replaces_identities_and_nothing_else(broker, tmp_path) -> None:

@@ -111,7 +111,8 @@ def _check_reply(reply: JoinReply, token: Token, key_pem: bytes) -> None:
         for address in reply.addresses:
             tokens.parse_address(address)
         if reply.receipt_public_key:
-            public_key_id(reply.receipt_public_key.encode())
+            for key in pki.pem_blocks(reply.receipt_public_key.encode()):
+                public_key_id(key)
     except UsageError as error:
         raise RemoteProtocolError(f"the broker sent an address that is none: {error}") from error
     except ValueError as error:
