@@ -1,4 +1,4 @@
-"""What goes into the audit log: every minute what the broker and its doors counted, and at once what operators do."""
+"""What goes into the audit logs: each minute the counts of broker and doors, and at once what operators do."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -6,8 +6,13 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from drawwell import __version__
+from drawwell.authorisation import Principal, Role
 from drawwell.broker.audit_log import AuditLog
 from drawwell.broker.broker import LocalBroker
+from drawwell.config.broker_side import AuditSection
+from drawwell.crypto.audit_chain import ChainHead, SignedHead
+from drawwell.crypto.receipts import ReceiptSigner
+from drawwell.verbs import CONTROL_VERBS
 
 TURNED_AWAY = ("unauthenticated", "protocol_errors", "crowded_out", "overdue")
 
@@ -25,14 +30,20 @@ class Auditor:
 
     Args:
         broker: Whose grants and refusals.
-        path: The file; "" for the log "drawwell.audit".
+        section: Names the two files; "" for the log "drawwell.audit".
         clock: Seconds since 1970.
+        signer: Signs the heads of both.
     """
 
-    def __init__(self, broker: LocalBroker, path: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, broker: LocalBroker, section: AuditSection, clock: Callable[[], float], signer: ReceiptSigner
+    ) -> None:
         self._broker = broker
         self._clock = clock
-        self._log = AuditLog(path, clock)
+        self._signer = signer
+        self._log = AuditLog(section.path or "", clock)
+        self._operators = AuditLog(section.operators_path, clock)
+        self._signed = (ChainHead(), ChainHead())
         self._since = clock()
         self._doors: dict[str, CountedDoor] = {}
         self._turned_away: dict[str, dict[str, int]] = {}
@@ -44,38 +55,59 @@ class Auditor:
         self._doors[name] = door
 
     def note(self, event: str, **facts: Any) -> None:
-        """Write at once what happened."""
-        self.minute()  # what came before it stands before it
-        self._log.write([{"event": event, **facts}])
+        """Write at once what happened to the broker."""
+        self._operators.write([{"event": event, **facts}])
 
     def started(self, first_serial: int) -> None:
         """Say that a life of the broker begins, and its first serial number."""
         self.note("started", broker=self._broker.rules.name, version=__version__, first_serial=first_serial)
-
-    def asked(self, verb: str, arguments: Mapping[str, Any], refused: str) -> None:
-        """Write a control verb that somebody asked for; `refused` is the error's name, "" when it was done."""
         self.minute()
-        self._log.operator(verb, arguments, refused)
+
+    def asked(self, principal: Principal, verb: str, arguments: Mapping[str, Any], refused: str) -> None:
+        """Write an owner's control verb, and count anybody else's; `refused` is the error's name, or ""."""
+        if principal.standing is Role.OWNER:
+            self._operators.operator(verb, arguments, refused)
+        else:
+            known = verb if verb in CONTROL_VERBS else "unknown"
+            self._broker.tally.asked(principal.name or str(principal.standing), known, refused)
 
     def joined(self, consumer: str, host: str, refused: str) -> None:
-        """Write that a machine joined, or why it did not, and from where."""
-        self.asked("join", {"address": host, **({"name": consumer} if consumer else {})}, refused)
+        """Write that a machine used up an invitation, and from where; count those that did not."""
+        if refused:
+            self._broker.tally.asked(consumer, "join", refused)
+        else:
+            self._operators.operator("join", {"name": consumer, "address": host})
 
     def minute(self) -> None:
-        """Write what was counted since the last time."""
+        """Write what was counted since the last time, and sign where both logs stand."""
         lines = self._broker.tally.take() + self._door_lines()
         self._log.write(lines, since=self._since)
         self._since = self._clock()
+        if self._signed != (self._log.head, self._operators.head):
+            self._sign()
 
     async def settle(self) -> None:
         """Write what was counted, and bring it to disk."""
         self.minute()
-        await asyncio.to_thread(self._log.sync)
+        await asyncio.to_thread(self._sync)
 
     def close(self) -> None:
-        """Write the last lines and let go of the file."""
+        """Write the last lines and close the files."""
         self.note("stopped")
+        self.minute()
         self._log.close()
+        self._operators.close()
+
+    def _sign(self) -> None:
+        name, now = self._broker.rules.name, int(self._clock())
+        signed = SignedHead(name, now, self._log.head, self._operators.head)
+        self._log.write([signed.line(self._signer)])
+        self._signed = (self._log.head, self._operators.head)
+        self._broker.tally.head = self._log.head
+
+    def _sync(self) -> None:
+        self._operators.sync()
+        self._log.sync()
 
     def _door_lines(self) -> list[dict[str, Any]]:
         lines = []
@@ -89,4 +121,5 @@ class Auditor:
         return lines
 
     def _remark(self) -> str:
-        return f"the audit log cannot be written: {self._log.fault}" if self._log.fault else ""
+        fault = self._log.fault or self._operators.fault
+        return f"the audit log cannot be written: {fault}" if fault else ""

@@ -1,8 +1,8 @@
 """The audit log: who drew how much, of which class, while which sources were healthy; and never a byte of it.
 
-Grants are added up per consumer, class and minute, with the first and the last serial number, because there may be
-ten thousand a second. Receipts are named one by one, refusals are counted by cause, and what an operator does stands
-there at once. A line is a JSON object.
+Grants are added up per consumer, class and minute, with the first and the last serial number; refusals and control
+verbs are counted by consumer and cause: no consumer can fill the log. Operators' acts are written at once, in a file of
+their own. A line is a JSON object and carries the hash of the line before it (crypto/audit_chain.py).
 """
 
 import errno
@@ -12,17 +12,22 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
 
+from drawwell.crypto.audit_chain import ChainHead, parse_line, place_of
 from drawwell.entropy.blocks import DrawClass
 
-RECEIPTS_AT_ONCE: Final = 4096
-"""So many serial numbers stand in one line; then the minute is closed early."""
+LINES_AT_ONCE: Final = 4096
+"""When this many lines are gathered the minute is closed early."""
 ROTATE_BYTES: Final = 16 << 20
 KEPT: Final = 8
-"""Older files beside the one that is written."""
+"""Older files that are kept."""
+_NO_LINK: Final = os.O_NOFOLLOW | os.O_CLOEXEC
+_TAIL_BYTES: Final = 1 << 16
+"""A line is shorter."""
 _SAID: Final = frozenset({
     "name", "rate", "quota", "draw_class", "stream", "ttl", "address", "source", "verb", "serial", "again",
     "kind", "via", "uid", "gid", "timeout_s",
@@ -39,7 +44,7 @@ class _Grants:
     n_bytes: int = 0
     first_serial: int = 0
     last_serial: int = 0
-    receipts: list[int] = field(default_factory=list)
+    receipts: int = 0
 
 
 class AuditTally:
@@ -48,9 +53,12 @@ class AuditTally:
     def __init__(self) -> None:
         self.full: Callable[[], object] = self.take
         """Called when so much was gathered that it should be taken."""
+        self.head = ChainHead()
+        """The head of the log when it was last signed; receipts carry it."""
         self._sources: dict[str, int] = {}
         self._grants: dict[tuple[str, DrawClass], _Grants] = {}
         self._refused: Counter[tuple[str, str]] = Counter()
+        self._asked: Counter[tuple[str, str, str]] = Counter()
         self._closed: list[Line] = []
 
     def granted(
@@ -63,21 +71,22 @@ class AuditTally:
         grants.draws += 1
         grants.n_bytes += n_bytes
         grants.last_serial = serial
-        if receipt:
-            grants.receipts.append(serial)
-            if len(grants.receipts) >= RECEIPTS_AT_ONCE:
-                self.full()
+        grants.receipts += receipt
 
     def refused(self, consumer: str, cause: str) -> None:
         """Count one refusal."""
         self._refused[consumer, cause] += 1
+
+    def asked(self, consumer: str, verb: str, refused: str) -> None:
+        """Count one control verb; `refused` is the error's name, "" when it was done."""
+        self._asked[consumer, verb, refused] += 1
 
     def sources_are(self, epochs: Mapping[str, int]) -> None:
         """Note which sources are healthy from now on, and in which life of each."""
         if epochs != self._sources:
             self._close()
             self._sources = dict(epochs)
-            if len(self._closed) >= RECEIPTS_AT_ONCE:
+            if len(self._closed) >= LINES_AT_ONCE:
                 self.full()
 
     def take(self) -> list[Line]:
@@ -88,7 +97,12 @@ class AuditTally:
             {"event": "refused", "consumer": consumer, "cause": cause, "times": times}
             for (consumer, cause), times in self._refused.items()
         ]
-        self._closed, self._refused = [], Counter()
+        lines += [
+            {"event": "asked", "consumer": consumer, "verb": verb, "times": times}
+            | ({"refused": refused} if refused else {})
+            for (consumer, verb, refused), times in self._asked.items()
+        ]
+        self._closed, self._refused, self._asked = [], Counter(), Counter()
         return lines
 
     def _close(self) -> None:
@@ -123,15 +137,33 @@ class AuditLog:
         self._path = path
         self._clock = clock
         self._file = -1
+        self._lost = 0
+        self.head = _last_head(path)
+        """Where the chain stands."""
 
     def write(self, lines: Iterable[Line], *, since: float | None = None) -> None:
         """Write lines of what happened now, or between `since` and now."""
         now = self._clock()
         span = {"time": round(now, 3)} if since is None else {"since": round(since, 3), "time": round(now, 3)}
-        texts = [json.dumps({**span, **line}, separators=(",", ":")) for line in lines]
-        if texts and not self._write("".join(f"{text}\n" for text in texts).encode()):
-            for text in texts:
-                log.info("%s", text)
+        found = [{**span, **line} for line in lines]
+        if not found:
+            return
+        head, texts = self.head, []
+        for line in [{**span, "event": "written to the log", "lines": self._lost}] * bool(self._lost) + found:
+            texts.append(head.write(line))
+            head = head.followed_by(texts[-1])
+        if self._write(b"".join(text + b"\n" for text in texts)):
+            self.head, self._lost = head, 0
+            return
+        if self._path:
+            self._lost += len(
+                found
+            )  # the chain is the file's: its next line counts those that stand elsewhere
+            texts = [json.dumps(line, separators=(",", ":")).encode() for line in found]
+        else:
+            self.head = head
+        for text in texts:
+            log.info("%s", text.decode())
 
     def operator(self, verb: str, arguments: Mapping[str, Any], refused: str = "") -> None:
         """Write what an operator asked for, without what is secret or long."""
@@ -182,8 +214,7 @@ class AuditLog:
             for newer, older in reversed([*pairwise(names)]):
                 if os.path.exists(newer):
                     os.replace(newer, older)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.open(self._path, flags, 0o600)
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK, 0o600)
         if stat.S_ISREG(os.fstat(self._file).st_mode):  # a device such as /dev/null is everybody's
             os.fchmod(self._file, 0o600)
 
@@ -192,3 +223,30 @@ class AuditLog:
         if why != self.fault:
             log.error("the audit log %s cannot be written, its lines follow here: %s", self._path, why)
         self.fault = why
+
+
+def files_of(path: str) -> list[str]:
+    """Return the files of a log that are there, the oldest first."""
+    names = [*(f"{path}.{number}" for number in range(KEPT, 0, -1)), path]
+    return [name for name in names if os.path.isfile(name)]
+
+
+def _last_head(path: str) -> ChainHead:
+    """Return where the chain of a log stands on disk; half a line of a crash is cut off."""
+    for name in reversed(files_of(path) if path else []):
+        with suppress(OSError), os.fdopen(os.open(name, os.O_RDWR | _NO_LINK), "r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            whole, _, half = file.read().rpartition(b"\n")
+            if half:
+                file.truncate(size - len(half))
+            if whole:
+                return _head_after(whole.rpartition(b"\n")[2])
+    return ChainHead()
+
+
+def _head_after(line: bytes) -> ChainHead:
+    with suppress(ValueError, RecursionError):
+        if before := place_of(parse_line(line)):
+            return before.followed_by(line)
+    return replace(ChainHead().followed_by(line), count=0)  # the chain begins after what release 0.1 wrote

@@ -252,6 +252,7 @@ class LocalBroker:
             data=data,
             key=key,
             combined=max(1, self.rules.min_sources),
+            audit=(self.tally.head.count, self.tally.head.digest),
         )
         return self._signer.sign(body)
 

@@ -13,13 +13,13 @@ class Control:
 
     Args:
         handlers: By verb; a verb without one is refused.
-        audit: Called with each audited verb, its arguments, and the name of the error when it was refused.
+        audit: Called with who asked, each audited verb, its arguments, and the error's name when it was refused.
     """
 
     def __init__(
         self,
         handlers: Mapping[str, Handler],
-        audit: Callable[[str, Mapping[str, Any], str], None] = lambda _verb, _args, _refused: None,
+        audit: Callable[[Principal, str, Mapping[str, Any], str], None] = lambda *_: None,
     ) -> None:
         self._handlers = handlers
         self._audit = audit
@@ -27,18 +27,18 @@ class Control:
     async def __call__(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer one verb; see `drawwell.ports.Broker.call`."""
         kind, _, name = peer.partition(":")
-        said = {**args, "name": name} if name else args
+        principal = Principal(Role(kind), name)
         try:
-            result = await self._answer(Principal(Role(kind), name), verb, args)
+            result = await self._answer(principal, verb, args)
         except DrawwellError as error:
-            self._record(verb, said, type(error).__name__)
+            self._record(principal, verb, args, type(error).__name__)
             raise
-        self._record(verb, said, "")
+        self._record(principal, verb, args, "")
         return result
 
-    def _record(self, verb: str, said: Mapping[str, Any], refused: str) -> None:
+    def _record(self, principal: Principal, verb: str, args: Mapping[str, Any], refused: str) -> None:
         if verb not in CONTROL_VERBS or CONTROL_VERBS[verb].audited:
-            self._audit(verb, said, refused)
+            self._audit(principal, verb, args, refused)
 
     async def _answer(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         # the door has looked already: no door gives more rights than the control socket

@@ -151,6 +151,7 @@ def _print(out: Output, body: "ReceiptBody", *, signature: str, data: str, whenc
         ("data", data),
         ("granted", f"{body.n_bytes} bytes of class {body.draw_class}, {_time(body.time_s)}"),
         ("made of", _combined(body)),
+        ("audit log", f"had {body.audit_count} lines when it was last signed"),
         *(("source", _source(source)) for source in asdict(body)["sources"]),
     ]
     out.result(document, f"{table(rows)}\n{MEANING}")

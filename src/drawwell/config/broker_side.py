@@ -1,6 +1,7 @@
 """The settings of whoever serves: the broker, its noise sources and its consumers."""
 # ruff: noqa: RUF009  `setting` makes a field
 
+import os
 from dataclasses import dataclass, field
 
 from drawwell.config.drivers import DRIVERS, ONERNG, defaults, reads
@@ -236,10 +237,22 @@ class AuditSection:
     path: str | None = setting(
         Text(r"(/.*)?", 'an absolute path, or ""'),
         default_is="audit.jsonl in state_dir",
-        what="The file, one JSON object a line, mode 0600; beyond 16 MiB it is put aside, and 8 older ones are kept.",
+        what="The file, one JSON object a line, mode 0600; beyond 16 MiB it is put aside, and 8 older ones are kept. "
+        "What operators did is in a second one, audit-operators.jsonl next to it.",
         why='Put it where your logs are kept, or set it to "" and the lines go to the log (drawwell.audit).',
         example='"/var/log/drawwell/audit.jsonl"',
     )
+
+    @property
+    def operators_path(self) -> str:
+        """The file of what operators did, next to the log; a device takes both."""
+        path = self.path or ""
+        name, ending = os.path.splitext(path)
+        return (
+            path
+            if not path or (os.path.exists(path) and not os.path.isfile(path))
+            else f"{name}-operators{ending}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from drawwell.reports import SourceState
 
 FORMAT: Final = "drawwell-receipt/2"
 _OLD_FORMAT: Final = "drawwell-receipt/1"
-_SINCE_2: Final = {"combined": int}
+_SINCE_2: Final = {"combined": int, "audit_count": int, "audit_head": str}
 """Fields that the old format has not."""
 MAX_RECEIPT_BYTES: Final = 16_384
 HMAC_KEY_BYTES: Final = 32
@@ -27,7 +27,11 @@ HMAC_KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
 _MAX_TEXT: Final = 255
 _MAX_NUMBER: Final = 2**63 - 1
-_HEX: Final = {"key_id": re.compile("[0-9a-f]{32}"), "data_hmac": re.compile("[0-9a-f]{64}")}
+_HEX: Final = {
+    "key_id": re.compile("[0-9a-f]{32}"),
+    "data_hmac": re.compile("[0-9a-f]{64}"),
+    "audit_head": re.compile("[0-9a-f]{64}"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,8 @@ class ReceiptBody:
 
     `combined` is how many of the `sources` went into each of the bytes, or of the seed; 0 in the old format.
     `time_s` is in whole seconds since the epoch by the broker's clock; `data_hmac` is HMAC-SHA-256 of the granted
-    bytes in hexadecimal; `key_id` names the key that signed, and is set by signing.
+    bytes in hexadecimal; `key_id` names the key that signed, and is set by signing. `audit_count` and `audit_head`
+    are the length of the broker's audit log and the SHA-256 of its last line, when it was last signed.
     """
 
     broker: str
@@ -80,6 +85,8 @@ class ReceiptBody:
     time_s: int
     data_hmac: str
     combined: int = 0
+    audit_count: int = 0
+    audit_head: str = "0" * 64
     key_id: str = ""
     format: str = FORMAT
 
@@ -96,6 +103,7 @@ class ReceiptBody:
         data: bytes,
         key: bytes,
         combined: int = 1,
+        audit: tuple[int, str] = (0, "0" * 64),
     ) -> Self:
         """Make the body for the grant `data`; `key` is fresh, 32 bytes, and goes to that consumer alone.
 
@@ -103,7 +111,8 @@ class ReceiptBody:
             ValueError: `key` is not 32 bytes.
         """
         return cls(
-            broker, consumer, sources, draw_class, len(data), serial, int(time), data_hmac(key, data), combined
+            broker, consumer, sources, draw_class, len(data), serial, int(time), data_hmac(key, data), combined,
+            *audit,
         )  # fmt: skip
 
     def encode(self) -> bytes:
@@ -182,7 +191,7 @@ def _read_body(document: object) -> ReceiptBody:
     if fields["format"] not in {FORMAT, _OLD_FORMAT}:
         raise ValueError(f"its format is not {FORMAT}")
     for name, pattern in _HEX.items():
-        if not pattern.fullmatch(fields[name]):
+        if name in fields and not pattern.fullmatch(fields[name]):
             raise ValueError(f"{name} is not hexadecimal of its length")
     fields["draw_class"] = DrawClass(fields["draw_class"])
     fields["sources"] = tuple(_read_source(source) for source in fields["sources"])

@@ -37,6 +37,7 @@ __all__ = [
     "ReceiptBody",
     "ReceiptSigner",
     "ReceiptSource",
+    "check_signature",
     "public_key_id",
     "read_receipt",
     "receipt_key_from_seed",
@@ -83,6 +84,10 @@ class ReceiptSigner:
         body.check()
         return write_receipt(body, self._key.sign(body.encode()))
 
+    def sign_text(self, text: bytes) -> bytes:
+        """Sign a text that cannot be taken for a receipt: it names its own format."""
+        return self._key.sign(text)
+
 
 def receipt_key_from_seed(seed: bytes) -> bytes:
     """Make a receipt key, as PEM, of 32 secret bytes (RFC 8032, 5.1.5).
@@ -116,18 +121,27 @@ def verify_receipt(
     if (data is None) != (hmac_key is None):
         raise ValueError("the granted bytes and their HMAC key are checked together")
     body, signature = parse_receipt(receipt)
-    key = _public_key(public_key)
-    try:
-        key.verify(signature, body.encode())
-    except InvalidSignature:
-        raise AuthenticationFailed(
-            f"the signature is wrong: the receipt names key {body.key_id}, the key given is {_key_id(key)}",
-            hint="Check it with the receipt key of the broker that you drew from; if that is the one, "
-            "the receipt was changed.",
-        ) from None
+    check_signature(public_key, signature, body.encode(), names=f"the receipt names key {body.key_id}, ")
     if data is not None and hmac_key is not None:
         _check_data(body, data, hmac_key)
     return body
+
+
+def check_signature(public_key: bytes, signature: bytes, text: bytes, *, names: str = "") -> None:
+    """Return when `public_key` (PEM) signed `text`.
+
+    Raises:
+        AuthenticationFailed: it did not; `names` goes into the message.
+        ValueError: it is no Ed25519 key.
+    """
+    key = _public_key(public_key)
+    try:
+        key.verify(signature, text)
+    except InvalidSignature:
+        raise AuthenticationFailed(
+            f"the signature is wrong: {names}the key given is {_key_id(key)}",
+            hint="Use the receipt key of the broker that signed; with that one, the text was changed.",
+        ) from None
 
 
 def public_key_id(public_key: bytes) -> str:

@@ -8,8 +8,9 @@ import json
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from drawwell.state.rows import ADMITTED, REFUSED, UNJUDGED, ConsumerRow
@@ -23,10 +24,10 @@ _AT_ONCE_S: Final = 60.0
 log = logging.getLogger("drawwell.broker")
 
 
-def judge_bare_lines(store: Store, audit_path: str) -> None:
+def judge_bare_lines(store: Store, audit_paths: Iterable[str]) -> None:
     """Judge every line that an upgrade left unjudged; raises StateUnavailable."""
     unjudged = [row for row in store.consumers().values() if row.bare_line == UNJUDGED]
-    acts = _acts(audit_path) if unjudged else {}
+    acts = _acts(audit_paths) if unjudged else {}
     for row in unjudged:
         first_key = _has_first_key(row, acts.get(row.name, []))
         store.put_consumer(replace(row, bare_line=ADMITTED if first_key else REFUSED))
@@ -55,10 +56,10 @@ def _has_first_key(row: ConsumerRow, acts: list[tuple[str, float]]) -> bool:
     return [verb for verb, _ in acts] == ["consumer.invite"] and acts[0][1] - row.created < _AT_ONCE_S
 
 
-def _acts(path: str) -> Mapping[str, list[tuple[str, float]]]:
+def _acts(paths: Iterable[str]) -> Mapping[str, list[tuple[str, float]]]:
     """Return what operators did to each consumer, and when."""
     acts: dict[str, list[tuple[str, float]]] = defaultdict(list)
-    for line in _lines(path):
+    for line in chain.from_iterable(map(_lines, paths)):
         try:
             said = json.loads(line)
             if said["event"] in _ACTS and "refused" not in said:

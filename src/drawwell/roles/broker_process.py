@@ -86,7 +86,7 @@ class BrokerProcess:
             fresh=os.urandom,
             clock=self._clock,
         )
-        self._auditor = Auditor(self.broker, config.audit.path or "", self._clock)
+        self._auditor = Auditor(self.broker, config.audit, self._clock, self._signer)
         self._auditor.started(self._store.boot_epoch * SERIALS_PER_LIFE)
         self._doorways = Doors(
             config,

@@ -197,7 +197,7 @@ class Doors:
         authority = self._authority = CertificateAuthority(
             os.path.join(config.broker.state_dir, "pki"), config.broker.name, self._clock.dates()
         )
-        judge_bare_lines(self._store, config.audit.path or "")
+        judge_bare_lines(self._store, (config.audit.path or "", config.audit.operators_path))
         registry = InvitedRegistry(self._store)
         self.broker.remarks += (registry.note,)
         joinable = None if config.pki.ca else config.tls.listen

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.authorisation import Principal, Role
 from drawwell.broker.audit import Auditor
+from drawwell.config.broker_side import AuditSection
+from drawwell.crypto.audit_chain import SignedHead
+from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from support.workbench import Workbench
+
+SIGNER = ReceiptSigner(receipt_key_from_seed(bytes(32)))
 
 
 @dataclass
@@ -44,28 +50,53 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def auditor(bench: Bench, path: Path) -> Auditor:
-    return Auditor(bench.broker, str(path), lambda: 0.0)
+    return made(bench, path)
+
+
+def made(bench: Bench, path: Path) -> Auditor:
+    return Auditor(bench.broker, AuditSection(str(path)), lambda: 0.0, SIGNER)
 
 
 def events(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_an_operators_act_follows_what_came_before(bench: Bench, auditor: Auditor, path: Path) -> None:
-    """Counts are closed before an act is written, so that the order is kept."""
+def test_operators_acts_have_a_file_of_their_own(bench: Bench, auditor: Auditor, path: Path) -> None:
+    """They are written at once; what consumers and strangers ask is counted in the other file."""
+    web01 = Principal(Role.CONSUMER, "web01")
     auditor.started(7)
-    bench.broker.tally.refused("web01", "Starved")
-    auditor.asked("consumer.revoke", {"name": "web01", "secret": "x"}, "")
-    auditor.joined("db01", "")
-    auditor.joined("", "PermissionRefused")
+    auditor.asked(Principal(Role.OWNER, ""), "consumer.revoke", {"name": "web01", "secret": "x"}, "")
+    auditor.joined("db01", "192.0.2.1", "")
+    for verb in ("renew", "renew", "no such verb", "nor this"):
+        auditor.asked(web01, verb, {"name": "db01"}, "UsageError")
+    for _ in range(3):
+        auditor.joined("", "192.0.2.1", "PermissionRefused")
     auditor.close()
 
-    written = [event["event"] for event in events(path)]
-    assert written == ["started", "refused", "consumer.revoke", "join", "join", "stopped"]
-    first, _, revoked, joined, refused, _ = events(path)
+    first, revoked, joined, _ = acts = events(path.with_name("audit-operators"))
+    assert [event["event"] for event in acts] == ["started", "consumer.revoke", "join", "stopped"]
     assert first["first_serial"] == 7
-    assert (revoked["name"], "secret" in revoked) == ("web01", False)
-    assert (joined["name"], refused["refused"]) == ("db01", "PermissionRefused")
+    assert (revoked["name"], "secret" in revoked, joined["name"]) == ("web01", False, "db01")
+    asked = [event for event in events(path) if event["event"] == "asked"]
+    assert [(event["consumer"], event["verb"], event["times"]) for event in asked] == [
+        ("web01", "renew", 2),
+        ("web01", "unknown", 2),
+        ("", "join", 3),
+    ]
+
+
+def test_the_head_is_signed_when_something_was_written(bench: Bench, auditor: Auditor, path: Path) -> None:
+    """Once for each minute that has lines, in either file; receipts carry the log's head after it."""
+    auditor.started(7)
+    auditor.minute()
+    auditor.note("machine copied")
+    auditor.minute()
+    auditor.minute()
+    heads = [event for event in events(path) if event["event"] == "head"]
+    assert [(head["count"], head["operators_count"]) for head in heads] == [(0, 1), (1, 2)]
+    for head in heads:
+        SignedHead.read(head).check(SIGNER.public_key)
+    assert bench.broker.tally.head.count == 2
 
 
 def test_each_peer_turned_away_is_counted_once(auditor: Auditor, path: Path) -> None:
@@ -85,7 +116,7 @@ def test_each_peer_turned_away_is_counted_once(auditor: Auditor, path: Path) -> 
 
 def test_a_log_that_cannot_be_written_is_reported(bench: Bench, tmp_path: Path) -> None:
     """The broker's report has a note until the log can be written again."""
-    auditor = Auditor(bench.broker, str(tmp_path / "missing" / "audit"), lambda: 0.0)
+    auditor = made(bench, tmp_path / "missing" / "audit")
     auditor.started(1)
     assert [note for note in bench.broker.report().notes if "audit log cannot be written" in note]
 

@@ -9,6 +9,7 @@ import pytest
 
 from drawwell.broker import audit_log
 from drawwell.broker.audit_log import AuditLog, AuditTally
+from drawwell.crypto.audit_chain import ChainCheck
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, NoHealthySource, PermissionRefused
 from drawwell.testing.scripted import ScriptedSource
@@ -22,8 +23,12 @@ def lines_of(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def without_chain(lines: list[dict]) -> list[dict]:
+    return [{name: value for name, value in line.items() if name not in {"n", "prev"}} for line in lines]
+
+
 def test_grants_are_added_up_per_consumer_and_class() -> None:
-    """Draws, bytes, and the first and last serial number; receipts are named one by one."""
+    """Draws, bytes, receipts, and the first and last serial number."""
     tally = AuditTally()
     tally.sources_are({"stick": 2})
     for serial in range(7, 17):
@@ -39,10 +44,10 @@ def test_grants_are_added_up_per_consumer_and_class() -> None:
         "bytes": 160,
         "first_serial": 7,
         "last_serial": 15,
-        "receipts": [9],
+        "receipts": 1,
         "sources": {"stick": 2},
     }
-    assert (drbg["class"], drbg["receipts"], drbg["last_serial"]) == ("drbg", [12], 16)
+    assert (drbg["class"], drbg["receipts"], drbg["last_serial"]) == ("drbg", 1, 16)
     assert refused == {"event": "refused", "consumer": "web01", "cause": "Starved", "times": 2}
     assert tally.take() == []
 
@@ -62,15 +67,19 @@ def test_a_change_of_sources_closes_the_sums() -> None:
     ]
 
 
-def test_a_line_names_a_bounded_number_of_receipts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When there are many receipts the minute is closed early, and none is left out."""
-    monkeypatch.setattr(audit_log, "RECEIPTS_AT_ONCE", 4)
-    tally, taken = AuditTally(), []
-    tally.full = lambda: taken.extend(tally.take())
-    for serial in range(10):
-        tally.granted("web01", FULL, 1, serial, receipt=True)
-    taken += tally.take()
-    assert [line["receipts"] for line in taken] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+def test_a_consumer_causes_a_bounded_number_of_lines() -> None:
+    """However often it draws, is refused and asks, a minute has as many lines as there are kinds of these."""
+    tally = AuditTally()
+    sizes = []
+    for times in (1, 10_000):
+        for serial in range(times):
+            tally.granted("web01", FULL, 1, serial, receipt=True)
+            tally.refused("web01", "Starved")
+            tally.asked("web01", "renew", "PermissionRefused")
+            tally.asked("web01", "renew", "")
+        sizes.append(len(json.dumps(lines := tally.take())))
+        assert [line["event"] for line in lines] == ["granted", "refused", "asked", "asked"]
+    assert sizes[1] < sizes[0] + 50
 
 
 def test_a_brokers_grants_and_refusals_are_counted_as_they_were() -> None:
@@ -91,7 +100,8 @@ def test_a_brokers_grants_and_refusals_are_counted_as_they_were() -> None:
             lines = broker.tally.take()
         granted = [line for line in lines if line["event"] == "granted"]
         assert [(line["draws"], line["bytes"], line["sources"]) for line in granted] == [(3, 6, {"stick": 1})]
-        assert granted[0]["receipts"] == [grants[2].serial]
+        assert granted[0]["receipts"] == 1
+        assert granted[0]["last_serial"] == grants[2].serial
         causes = {(line["consumer"], line["cause"]): line["times"] for line in lines if line not in granted}
         assert causes == {
             ("web01", "NoHealthySource"): 1,
@@ -115,7 +125,7 @@ def test_the_file_is_private_and_added_to(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert lines_of(path) == [
+    assert without_chain(lines_of(path)) == [
         {"time": 1.5, "event": "x"},
         {"since": 1.0, "time": 1.5, "event": "y"},
         {"time": 2.5, "event": "x"},
@@ -129,12 +139,12 @@ def test_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.INFO):
         AuditLog(str(tmp_path / "audit.jsonl"), lambda: 0.0).write([{"event": "x"}])
     assert not (tmp_path / "elsewhere").exists()
-    assert '{"time":0.0,"event":"x"}' in caplog.text
+    assert '"time":0.0,"event":"x"}' in caplog.text
 
 
 def test_a_large_file_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond its size a file becomes .1, that .2 and so on; the oldest go, and no line is lost between."""
-    monkeypatch.setattr(audit_log, "ROTATE_BYTES", 100)
+    monkeypatch.setattr(audit_log, "ROTATE_BYTES", 400)
     monkeypatch.setattr(audit_log, "KEPT", 3)
     path = tmp_path / "audit.jsonl"
     log = AuditLog(str(path), lambda: 0.0)
@@ -168,9 +178,36 @@ def test_without_a_file_the_lines_go_to_the_log(caplog: pytest.LogCaptureFixture
     """An empty path means the log "drawwell.audit", at level INFO."""
     with caplog.at_level(logging.INFO, "drawwell.audit"):
         AuditLog("", lambda: 1.0).write([{"event": "x"}])
-    assert [(record.name, record.getMessage()) for record in caplog.records] == [
-        ("drawwell.audit", '{"time":1.0,"event":"x"}')
-    ]
+    ((name, message),) = [(record.name, record.getMessage()) for record in caplog.records]
+    assert (name, without_chain([json.loads(message)])) == ("drawwell.audit", [{"time": 1.0, "event": "x"}])
+
+
+def test_a_second_life_goes_on_with_the_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over rotations, restarts, half a line of a crash and a full disk every line follows the one before it."""
+    monkeypatch.setattr(audit_log, "ROTATE_BYTES", 500)
+    path = tmp_path / "audit.jsonl"
+    path.write_text('{"event":"of release 0.1"}\n')
+    for life in range(6):
+        log = AuditLog(str(path), lambda: 0.0)
+        for number in range(5):
+            log.write([{"event": number}])
+        if life == 3:
+            log._path, log._file = "/dev/full", -1
+            log.write([{"event": "lost"}])
+            log._path, log._file = str(path), -1
+            log.write([{"event": "kept"}])
+        log.close()
+        with path.open("a") as file:
+            file.write('{"n":')
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 5)
+    check = ChainCheck("log")
+    texts = [line for name in audit_log.files_of(str(path)) for line in Path(name).read_bytes().splitlines()]
+    lines = [fields for fields, _ in check.read(texts)]
+    check.finish()
+    assert check.faults == []
+    assert (check.first, check.head, check.unchained) == (1, log.head, 1)
+    assert [line["lines"] for line in lines if line["event"] == "written to the log"] == [1]
 
 
 def test_what_an_operator_says_is_written_without_secrets(tmp_path: Path) -> None:
@@ -181,7 +218,7 @@ def test_what_an_operator_says_is_written_without_secrets(tmp_path: Path) -> Non
         "consumer.invite", {"name": "web01", "rate": "4KiB/s", "ssh_key": "ssh-ed25519 AAAA", "x": "y"}
     )
     log.operator("renew", {"name": "web01", "csr": "-----BEGIN"}, "PermissionRefused")
-    assert lines_of(path) == [
+    assert without_chain(lines_of(path)) == [
         {"time": 0.0, "event": "consumer.invite", "name": "web01", "rate": "4KiB/s"},
         {"time": 0.0, "event": "renew", "name": "web01", "refused": "PermissionRefused"},
     ]

@@ -145,6 +145,7 @@ MALFORMED = {
     "field missing": canonical({"body": json.loads(RECEIPT)["body"]}),
     "body is no object": canonical({"body": [], "signature": GOOD_SIGNATURE}),
     "other format": with_body(format="drawwell-receipt/3"),
+    "old format with new fields": with_body(format="drawwell-receipt/1"),
     "unknown class": with_body(draw_class="raw"),
     "number as text": with_body(serial="42"),
     "truth as number": with_body(serial=True),
@@ -285,3 +286,20 @@ def test_repr_of_signer_shows_no_key() -> None:
     """The private key does not reach a string."""
     assert "\\x01" not in repr(SIGNER)
     assert "01" * 8 not in repr(SIGNER)
+
+
+def test_a_receipt_of_release_0_1_is_still_verified() -> None:
+    """Format 1 has no fields about the audit log; its body is signed without them."""
+    body = replace(read_receipt(RECEIPT), format="drawwell-receipt/1", audit_count=0, audit_head="0" * 64)
+    old = ReceiptSigner(receipt_key_from_seed(bytes(32)))
+    receipt = old.sign(body)
+    assert b"audit_" not in receipt
+    assert verify_receipt(receipt, old.public_key).serial == body.serial
+
+
+def test_a_receipt_names_where_the_audit_log_stood() -> None:
+    """Length and head are signed with the rest."""
+    signer = ReceiptSigner(receipt_key_from_seed(bytes(32)))
+    body = replace(read_receipt(RECEIPT), audit_count=7, audit_head="ab" * 32)
+    read = verify_receipt(signer.sign(body), signer.public_key)
+    assert (read.audit_count, read.audit_head) == (7, "ab" * 32)

@@ -11,6 +11,7 @@
 _shtab_drawwell_commands() {
   local _commands=(
     assess:'Judge raw samples, one a byte, by the estimators of SP 800-90B: those of a file, or a fresh capture of a source before conditioning, kept in memory only. '"'"'drawwell assess conditioning N_IN N_OUT NW H_IN'"'"' gives the output entropy of a conditioning component instead.'
+    audit:'verify the audit log'
     broker:'run only sources and doors, no sinks, until Ctrl-C'
     check:'Judge blocks of 2500 bytes by the FIPS 140-2 tests, as rngtest does. These tests find a broken source quickly and cannot prove a good one: any seeded generator passes them, and so does a loop of 4096 bytes.'
     completion:'Print a completion script. Try it with '"'"'eval "$(drawwell completion bash)"'"'"' (or zsh), or install it: /usr/share/bash-completion/completions/drawwell, _drawwell in a directory of zsh'"'"'s fpath, or ~/.config/fish/completions/drawwell.fish.'
@@ -37,6 +38,13 @@ _shtab_drawwell_commands() {
     status:'show what runs here: sources, reservoir, consumers, links, the kernel'"'"'s feed'
   )
   _describe 'drawwell commands' _commands
+}
+
+_shtab_drawwell_audit_commands() {
+  local _commands=(
+    verify:'It finds a line that was taken out, changed or added, and with a receipt or a head that was kept elsewhere an end that was cut off or written again. Without one it cannot find a cut after the last head, nor a log that somebody who holds the broker'"'"'s receipt key has written again.'
+  )
+  _describe 'drawwell audit commands' _commands
 }
 
 _shtab_drawwell_broker_commands() {
@@ -156,6 +164,26 @@ _shtab_drawwell_assess_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_assess_defaults_added=0
+
+_shtab_drawwell_audit_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_audit_defaults_added=0
+
+_shtab_drawwell_audit_verify_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[no words on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "*--receipt[a receipt of this broker\; may be repeated]:FILE:_files"
+  "*--head[a line of the log with \"event\"\:\"head\" that was kept elsewhere\; may be repeated]:FILE:_files"
+  "--key[the broker\'s public receipt key in PEM (default\: of the state directory)]:FILE:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_audit_verify_defaults_added=0
 
 _shtab_drawwell_broker_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -860,6 +888,7 @@ _shtab_drawwell() {
       curcontext="${curcontext%:*:*}:_shtab_drawwell-$line[1]:"
       case $line[1] in
         assess) _arguments -C -s $_shtab_drawwell_assess_options ;;
+        audit) _shtab_drawwell_audit ;;
         broker) _shtab_drawwell_broker ;;
         check) _arguments -C -s $_shtab_drawwell_check_options ;;
         completion) _arguments -C -s $_shtab_drawwell_completion_options ;;
@@ -884,6 +913,29 @@ _shtab_drawwell() {
         serve-stdio) _arguments -C -s $_shtab_drawwell_serve_stdio_options ;;
         source) _shtab_drawwell_source ;;
         status) _arguments -C -s $_shtab_drawwell_status_options ;;
+      esac
+  esac
+}
+
+_shtab_drawwell_audit() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->audit'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_drawwell_audit_defaults_added )); then
+    if (( ${_shtab_drawwell_audit_options[(I)${(q)one_or_more}*]} +          ${_shtab_drawwell_audit_options[(I)${(q)remainder}*]} +          ${_shtab_drawwell_audit_options[(I)${(q)default}]} == 0 )); then
+      _shtab_drawwell_audit_options+=(': :_shtab_drawwell_audit_commands' '*::: :->audit')
+    fi
+    _shtab_drawwell_audit_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_drawwell_audit_options
+
+  case $state in
+    audit)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_drawwell_audit-$line[1]:"
+      case $line[1] in
+        verify) _arguments -C -s $_shtab_drawwell_audit_verify_options ;;
       esac
   esac
 }

@@ -1,0 +1,179 @@
+"""``drawwell audit``: verify the chain of the audit log."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from drawwell.cli.output import Output
+from drawwell.errors import AuthenticationFailed, StateUnavailable, UsageError
+
+if TYPE_CHECKING:
+    from drawwell.config.model import Config
+    from drawwell.crypto.audit_chain import ChainCheck, ChainHead
+
+MEANING: Final = (
+    "It finds a line that was taken out, changed or added, and with a receipt or a head that was kept "
+    "elsewhere an end that was cut off or written again. Without one it cannot find a cut after the last head, "
+    "nor a log that somebody who holds the broker's receipt key has written again."
+)
+
+
+def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``audit verify``."""
+    parser = nouns.add_parser("audit", help="verify the audit log", allow_abbrev=False)
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    verify = verbs.add_parser(
+        "verify", parents=[common], allow_abbrev=False, help="check the chain of the audit log and its signed heads",
+        description=MEANING, epilog="It ends with 1 when it finds something.",
+    )  # fmt: skip
+    verify.add_argument(
+        "--receipt",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a receipt of this broker; may be repeated",
+    )
+    verify.add_argument(
+        "--head", metavar="FILE", action="append", default=[],
+        help='a line of the log with "event":"head" that was kept elsewhere; may be repeated',
+    )  # fmt: skip
+    verify.add_argument(
+        "--key",
+        metavar="FILE",
+        help="the broker's public receipt key in PEM (default: of the state directory)",
+    )
+    verify.set_defaults(run=_verify)
+
+
+def _verify(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.config.load import load
+    from drawwell.crypto.audit_chain import ChainCheck
+
+    config = load(args.config)
+    path, operators_path = config.audit.path or "", config.audit.operators_path
+    if not path:
+        raise UsageError("the audit log has no file here", hint="Set [audit] path in the configuration.")
+    log, operators = ChainCheck(path), ChainCheck(operators_path)
+    public_key = _read(args.key) if args.key else _own_key(config)
+    for name in args.receipt:
+        log.expect(_receipt_head(name, public_key), name)
+    for name in args.head:
+        _expect_head(name, public_key, log, operators)
+    last_signed = _read_log(path, public_key, log, operators)
+    for _ in operators.read(_lines(operators_path)):
+        pass
+    log.finish()
+    operators.finish()
+    return _report(out, log, operators, last_signed)
+
+
+def _read_log(
+    path: str, public_key: bytes, log: "ChainCheck", operators: "ChainCheck"
+) -> dict[str, Any] | None:
+    """Read the log with its signed heads; return the last of those."""
+    from drawwell.crypto.audit_chain import SignedHead
+
+    last = None
+    for fields, before in log.read(_lines(path)):
+        if fields.get("event") != "head":
+            continue
+        try:
+            head = SignedHead.read(fields)
+            head.check(public_key)
+        except (ValueError, AuthenticationFailed) as error:
+            log.faults.append(
+                f"{log.name}: line {before.count + 1} is no head that this broker signed: {error}"
+            )
+            continue
+        if head.log != before:
+            log.faults.append(f"{log.name}: line {before.count + 1} signs another line {head.log.count}")
+        operators.expect(head.operators, f"the head at line {before.count + 1} of {log.name}")
+        last = fields
+    return last
+
+
+def _report(
+    out: Output, log: "ChainCheck", operators: "ChainCheck", last_signed: dict[str, Any] | None
+) -> int:
+    faults = log.faults + operators.faults
+    unsigned = log.head.count + operators.head.count
+    if last_signed:
+        unsigned -= last_signed["count"] + 1 + last_signed["operators_count"]
+    document = {
+        "good": not faults, "faults": faults, "last_head": last_signed, "unsigned_lines": unsigned,
+        "logs": [
+            {"path": each.name, "first": each.first, "last": each.head.count, "digest": each.head.digest,
+             "unchained": each.unchained} for each in (log, operators)
+        ],
+    }  # fmt: skip
+    words = [
+        f"{each.name}: lines {each.first} to {each.head.count}"
+        + (f", after {each.unchained} of an older release that nothing protects" if each.unchained else "")
+        for each in (log, operators)
+    ]
+    words += faults or ["no line is missing, changed or added"]
+    words.append(f"{unsigned} lines after the last signed head" if unsigned else "signed to the end")
+    out.result(document, "\n".join(words))
+    return 1 if faults else 0
+
+
+def _receipt_head(name: str, public_key: bytes) -> "ChainHead":
+    from drawwell.crypto.audit_chain import ChainHead
+    from drawwell.crypto.receipts import verify_receipt
+
+    body = verify_receipt(_read(name), public_key)
+    if not body.audit_count:
+        raise UsageError(
+            f"{name} names no line of an audit log", hint="Give a receipt of release 0.2 or later."
+        )
+    return ChainHead(body.audit_count, body.audit_head)
+
+
+def _expect_head(name: str, public_key: bytes, log: "ChainCheck", operators: "ChainCheck") -> None:
+    from drawwell.crypto.audit_chain import SignedHead, parse_line
+
+    try:
+        head = SignedHead.read(parse_line(_read(name)))
+        head.check(public_key)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}", hint='Give a line of the log with "event":"head".') from error
+    log.expect(head.log, name)
+    operators.expect(head.operators, name)
+
+
+def _own_key(config: "Config") -> bytes:
+    from drawwell.crypto.receipts import ReceiptSigner
+    from drawwell.state.files import read_file
+
+    try:
+        return ReceiptSigner(read_file(os.path.join(config.broker.state_dir, "receipt-key.pem"))).public_key
+    except (StateUnavailable, ValueError) as error:
+        raise UsageError(
+            f"the broker's receipt key cannot be read: {error}",
+            hint="Run as root, or give the public key with --key.",
+        ) from error
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    """The lines of a log and of its older files, the oldest first."""
+    from drawwell.broker.audit_log import files_of
+
+    for name in files_of(path):
+        try:
+            with open(name, "rb") as file:
+                yield from (line.removesuffix(b"\n") for line in file)
+        except OSError as error:
+            raise UsageError(f"cannot read {name}: {error.strerror}", hint="Run as root.") from error
+
+
+def _read(path: str) -> bytes:
+    from drawwell.state.files import LIMIT_BYTES
+
+    try:
+        with open(path, "rb") as file:
+            return file.read(LIMIT_BYTES)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}", hint="Name a file that can be read."
+        ) from error

@@ -1,0 +1,170 @@
+"""The audit log as a chain: each line carries the SHA-256 of the line before it.
+
+Length and last hash are the chain's head, which is signed in the log itself and carried by receipts.
+Lines are hashed as they stand in the file, without the newline.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from drawwell.crypto.receipts import ReceiptSigner, check_signature
+
+HEAD_FORMAT: Final = "drawwell-audit-head/1"
+_NO_LINE: Final = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class ChainHead:
+    """How many lines a chain has, and the hash of the last one."""
+
+    count: int = 0
+    digest: str = _NO_LINE
+
+    def followed_by(self, line: bytes) -> "ChainHead":
+        """Return the head after one more line."""
+        return ChainHead(self.count + 1, hashlib.sha256(line).hexdigest())
+
+    def write(self, fields: Mapping[str, Any]) -> bytes:
+        """Return the next line of the chain."""
+        return json.dumps(
+            {"n": self.count + 1, "prev": self.digest, **fields}, separators=(",", ":")
+        ).encode()
+
+
+def parse_line(line: bytes) -> dict[str, Any]:
+    """Parse one line; ValueError when it is not a JSON object."""
+    fields = json.loads(line)
+    if not isinstance(fields, dict):
+        raise ValueError("it is not a JSON object")  # noqa: TRY004  a text is wrong, no argument
+    return fields
+
+
+def place_of(fields: Mapping[str, Any]) -> ChainHead | None:
+    """Return the head that a line follows; None for a line of no chain, as release 0.1 wrote them."""
+    number, previous = fields.get("n"), fields.get("prev")
+    if isinstance(number, int) and isinstance(previous, str) and number > 0:
+        return ChainHead(number - 1, previous)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedHead:
+    """The heads of the log and of the operators' log at one moment, and the signature of both."""
+
+    broker: str
+    time_s: int
+    log: ChainHead
+    operators: ChainHead
+    signature: bytes = field(default=b"", repr=False)
+
+    def fields(self) -> dict[str, Any]:
+        """Return what is signed, in the order of the log's line."""
+        return {
+            "format": HEAD_FORMAT, "broker": self.broker, "time_s": self.time_s,
+            "count": self.log.count, "digest": self.log.digest,
+            "operators_count": self.operators.count, "operators_digest": self.operators.digest,
+        }  # fmt: skip
+
+    def line(self, signer: ReceiptSigner) -> dict[str, Any]:
+        """Sign, and return the fields of the line that says so."""
+        signature = base64.b64encode(signer.sign_text(self._text())).decode()
+        return {"event": "head", **self.fields(), "signature": signature}
+
+    @classmethod
+    def read(cls, line: Mapping[str, Any]) -> Self:
+        """Read the line of a head; ValueError when it is none."""
+        try:
+            log = ChainHead(int(line["count"]), str(line["digest"]))
+            operators = ChainHead(int(line["operators_count"]), str(line["operators_digest"]))
+            signature = base64.b64decode(line["signature"], validate=True)
+            return cls(str(line["broker"]), int(line["time_s"]), log, operators, signature)
+        except (KeyError, TypeError, binascii.Error):
+            raise ValueError("it is not the line of a signed head") from None
+
+    def check(self, public_key: bytes) -> None:
+        """Raise AuthenticationFailed when `public_key` (PEM) did not sign this."""
+        check_signature(public_key, self.signature, self._text())
+
+    def _text(self) -> bytes:
+        return json.dumps(self.fields(), sort_keys=True, separators=(",", ":")).encode()
+
+
+@dataclass(slots=True)
+class ChainCheck:
+    """Reads a chain line by line and notes where it is broken.
+
+    `marks` are heads that are known from elsewhere, by count: where from, and the digest.
+    """
+
+    name: str
+    first: int = 0
+    head: ChainHead = field(default_factory=ChainHead)
+    faults: list[str] = field(default_factory=list)
+    unchained: int = 0
+    marks: dict[int, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+
+    def expect(self, head: ChainHead, whence: str) -> None:
+        """Compare the chain with a head that is known from `whence`."""
+        if head.count:
+            self.marks[head.count].append((whence, head.digest))
+
+    def read(self, lines: Iterable[bytes]) -> Iterable[tuple[dict[str, Any], ChainHead]]:
+        """Read all lines; yield each one of the chain with the head before it."""
+        last = ChainHead()
+        for line in lines:
+            try:
+                fields = parse_line(line)
+                before = place_of(fields)
+            except (ValueError, RecursionError):
+                fields, before = {}, None
+            if before is None:
+                self._unchained(line)
+                last = last.followed_by(line)
+                continue
+            if not self.first:
+                self.first = before.count + 1
+                if last.count and (before.count or before.digest != last.digest):
+                    self._fault("what stands before line 1 was changed")
+            else:
+                self._compare(before)
+            self.head = before.followed_by(line)
+            self._compare_marks()
+            yield fields, before
+
+    def finish(self) -> None:
+        """Note what is known from elsewhere and does not stand there."""
+        for count, marks in sorted(self.marks.items()):
+            for whence, _ in marks:
+                if count > self.head.count:
+                    self._fault(
+                        f"the end was cut off: it ends at line {self.head.count}, {whence} knows line {count}"
+                    )
+
+    def _unchained(self, line: bytes) -> None:
+        if self.first:
+            self._fault(f"after line {self.head.count} stands one that is not of the chain: {line[:40]!r}")
+        else:
+            self.unchained += 1
+
+    def _compare(self, before: ChainHead) -> None:
+        number, wanted = before.count + 1, self.head.count + 1
+        if number > wanted:
+            self._fault(f"lines {wanted} to {before.count} were taken out")
+        elif number < wanted:
+            self._fault(f"line {number} stands after line {self.head.count}: it was added")
+        elif before.digest != self.head.digest:
+            self._fault(f"line {self.head.count} was changed, or line {number}")
+
+    def _compare_marks(self) -> None:
+        for whence, digest in self.marks.pop(self.head.count, ()):
+            if digest != self.head.digest:
+                self._fault(f"line {self.head.count} is not the one that {whence} knows")
+
+    def _fault(self, what: str) -> None:
+        self.faults.append(f"{self.name}: {what}")

@@ -1,0 +1,107 @@
+"""``drawwell audit verify`` on the log of a real broker."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import DrawwellError
+from drawwell.simulator.pty import PtyDevice
+from support.daemon import command
+from support.station import Site, running
+
+
+def verify(site: Site, *options: str) -> tuple[int, dict]:
+    done = command("audit", "verify", "--json", *options, config=site.path)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Path]:
+    """A broker that served, was refused to, and ended; and a receipt that it gave."""
+    folder = tmp_path_factory.mktemp("w")
+    site, receipt = Site(folder), folder / "receipt"
+
+    async def run() -> None:
+        async with PtyDevice(folder / "stick", rate=0), running(site) as process:
+            await site.until_healthy()
+            link = site.link(await site.enrol("web01"))
+            await link.draw(32, DrawClass.FULL)
+            for _ in range(50):
+                with suppress(DrawwellError):
+                    await link.call("renew", {"csr": "none"})
+            assert process.station
+            await process.station._auditor.settle()
+            receipt.write_bytes((await link.draw(32, DrawClass.FULL, receipt=True)).receipt)
+            await link.aclose()
+
+    asyncio.run(run())
+    return site, receipt
+
+
+@contextmanager
+def changed(path: Path, lines: list[bytes]) -> Iterator[None]:
+    before = path.read_bytes()
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+def test_an_untouched_log_is_good(lived: tuple[Site, Path]) -> None:
+    """To its end, which is signed; and the receipt knows a line of it."""
+    site, receipt = lived
+    status, said = verify(site, "--receipt", str(receipt))
+    assert (status, said["good"], said["faults"], said["unsigned_lines"]) == (0, True, [], 0)
+    assert [log["first"] for log in said["logs"]] == [1, 1]
+
+
+def test_refused_verbs_of_a_consumer_are_one_line(lived: tuple[Site, Path]) -> None:
+    """Fifty in a minute are counted, in the log of the consumers; the operators' has no consumer's words."""
+    site, _ = lived
+    log, operators = (
+        [json.loads(line) for line in (site.folder / "state" / name).read_text().splitlines()]
+        for name in ("audit.jsonl", "audit-operators.jsonl")
+    )
+    assert [(each["consumer"], each["verb"], each["times"]) for each in log if each["event"] == "asked"] == [
+        ("web01", "renew", 50)
+    ]
+    assert [each["event"] for each in operators] == ["started", "consumer.invite", "join", "stopped"]
+
+
+@pytest.mark.parametrize("name", ["audit.jsonl", "audit-operators.jsonl"])
+def test_any_line_that_is_taken_out_or_changed_is_found(lived: tuple[Site, Path], name: str) -> None:
+    """Of either log, whichever line it is, the last one too: the head at the end signs both."""
+    site, _ = lived
+    path = site.folder / "state" / name
+    lines = path.read_bytes().splitlines()
+    last = len(lines) - (name == "audit.jsonl")  # the last line of the log is the signed head itself
+    for at in range(1, last):
+        with changed(path, lines[:at] + lines[at + 1 :]):
+            assert verify(site)[0] == 1
+    with changed(path, [*lines[:1], lines[1].replace(b'"time":', b'"time":1'), *lines[2:]]):
+        assert verify(site)[0] == 1
+
+
+def test_a_cut_end_is_found_with_a_receipt_or_a_kept_head(lived: tuple[Site, Path]) -> None:
+    """And a head that the broker's key did not sign is none."""
+    site, receipt = lived
+    path = site.folder / "state" / "audit.jsonl"
+    lines = path.read_bytes().splitlines()
+    kept = site.folder / "head"
+    kept.write_bytes(lines[-1])
+    assert verify(site, "--head", str(kept))[0] == 0
+    with changed(path, lines[:1]):
+        assert verify(site)[1]["unsigned_lines"] == 3, "of the operators' log: a crash would leave that, too"
+        status, said = verify(site, "--receipt", str(receipt))
+        assert status == 1
+        assert any("cut off" in each and "receipt" in each for each in said["faults"])
+        assert any("cut off" in each for each in verify(site, "--head", str(kept))[1]["faults"])
+    kept.write_bytes(lines[-1].replace(b'"time_s":1', b'"time_s":2'))
+    assert command("audit", "verify", "--head", str(kept), config=site.path).returncode == 77

@@ -1,0 +1,118 @@
+"""The chain of the audit log: whatever is done to its lines is found, and what cannot be found is stated."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drawwell.crypto.audit_chain import ChainCheck, ChainHead, SignedHead, parse_line, place_of
+from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
+from drawwell.errors import AuthenticationFailed
+
+SIGNER = ReceiptSigner(receipt_key_from_seed(bytes(32)))
+OTHER = ReceiptSigner(receipt_key_from_seed(b"\1" * 32))
+
+
+def chain(count: int, *, since: ChainHead | None = None) -> tuple[list[bytes], list[ChainHead]]:
+    """Lines, and the heads after each."""
+    head, lines, heads = since or ChainHead(), [], []
+    for number in range(count):
+        lines.append(head.write({"event": "x", "value": number}))
+        head = head.followed_by(lines[-1])
+        heads.append(head)
+    return lines, heads
+
+
+def faults(lines: list[bytes], *known: ChainHead) -> list[str]:
+    check = ChainCheck("log")
+    for head in known:
+        check.expect(head, "a receipt")
+    for _ in check.read(lines):
+        pass
+    check.finish()
+    return check.faults
+
+
+def test_a_whole_chain_has_no_faults() -> None:
+    """Also when its beginning was put aside long ago, and with receipts of any age."""
+    lines, heads = chain(9)
+    assert faults(lines, *heads) == []
+    assert faults(lines[4:], *heads) == []
+
+
+@given(st.integers(0, 7), st.sampled_from(["remove", "change", "repeat", "swap", "insert", "garbage"]))
+def test_one_line_that_was_meddled_with_is_found(at: int, how: str) -> None:
+    """Taken out, changed, doubled, moved or added: of nine lines any but the last."""
+    lines, _ = chain(9)
+    change = {
+        "remove": lambda: [*lines[: at or 1], *lines[(at or 1) + 1 :]],
+        "change": lambda: [*lines[:at], lines[at].replace(b'"x"', b'"y"'), *lines[at + 1 :]],
+        "repeat": lambda: [*lines[: at + 1], *lines[at:]],
+        "swap": lambda: [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]],
+        "insert": lambda: [*lines[: at + 1], ChainHead(at, "1" * 64).write({"event": "x"}), *lines[at + 1 :]],
+        "garbage": lambda: [*lines[: at + 1], b"\xff{", *lines[at + 1 :]],
+    }[how]
+    assert faults(change())
+
+
+def test_a_cut_end_is_found_by_whoever_knows_a_later_head() -> None:
+    """The chain alone cannot show it, and with an older head neither."""
+    lines, heads = chain(9)
+    assert faults(lines[:6]) == []
+    assert faults(lines[:6], heads[2]) == []
+    assert faults(lines[:6], heads[7]) == [
+        "log: the end was cut off: it ends at line 6, a receipt knows line 8"
+    ]
+    assert "cut off" in faults([], heads[0])[0]
+
+
+def test_a_chain_that_was_written_again_is_found_by_whoever_knows_a_head() -> None:
+    """Whole in itself, and not the one that was signed."""
+    _, heads = chain(9)
+    again, _ = chain(9, since=None)
+    forged = [json.dumps({**parse_line(line), "value": 99}).encode() for line in again]
+    head, rewritten = ChainHead(), []
+    for line in forged:
+        fields = {name: value for name, value in parse_line(line).items() if name not in {"n", "prev"}}
+        rewritten.append(head.write(fields))
+        head = head.followed_by(rewritten[-1])
+    assert faults(rewritten) == []
+    assert faults(rewritten, heads[5]) == ["log: line 6 is not the one that a receipt knows"]
+
+
+def test_lines_of_an_older_release_stand_only_before_the_chain() -> None:
+    """The chain begins with the hash of the last of them, and none may come after it."""
+    old = [b'{"event":"a"}', b'{"event":"b"}']
+    lines, _ = chain(3, since=ChainHead(0, ChainHead().followed_by(old[1]).digest))
+    assert faults([*old, *lines]) == []
+    assert faults([old[0], b'{"event":"c"}', *lines])
+    assert faults([*old, *lines, old[0]])
+
+
+def test_a_signed_head_is_the_brokers_or_none() -> None:
+    """What is signed is every field; another key, another number, and half of it are refused."""
+    _, heads = chain(3)
+    line = SignedHead("well", 7, heads[2], heads[0]).line(SIGNER)
+    read = SignedHead.read(json.loads(json.dumps(line)))
+    read.check(SIGNER.public_key)
+    assert (read.log, read.operators) == (heads[2], heads[0])
+    with pytest.raises(AuthenticationFailed):
+        read.check(OTHER.public_key)
+    for name in ("broker", "time_s", "count", "digest", "operators_count", "operators_digest"):
+        changed = SignedHead.read({**line, name: 99 if isinstance(line[name], int) else "x"})
+        with pytest.raises(AuthenticationFailed):
+            changed.check(SIGNER.public_key)
+        with pytest.raises(ValueError, match="not the line of a signed head"):
+            SignedHead.read({key: value for key, value in line.items() if key != name})
+
+
+@given(st.binary(max_size=80) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(
+    lambda value: json.dumps({"n": value, "prev": value}).encode()
+))  # fmt: skip
+def test_any_line_is_of_the_chain_or_not(line: bytes) -> None:
+    """Nothing that stands in a file raises but ValueError."""
+    with contextlib.suppress(ValueError):
+        place_of(parse_line(line))
+    assert isinstance(faults([line]), list)
