@@ -142,6 +142,7 @@ def test_the_process_that_holds_cap_sys_admin_loads_no_tls_and_no_parser_of_the_
     assert loaded & {"ssl", "_ssl", "h11", "cryptography", "http", "urllib.request", "email"} == set()
     ours = {name.removeprefix("drawwell.") for name in loaded if name.startswith("drawwell.")}
     assert {name for name in ours if name.startswith("links.")} == {
+        "links.connect_unix",
         "links.link",
         "links.suspicion",
         "links.unix",
@@ -180,6 +181,7 @@ def test_the_process_that_holds_the_device_loads_no_cryptography_and_nothing_of_
     assert {name for name in ours if name.startswith("links.")} <= {
         "links.deposit",
         "links.deposit_protocol",
+        "links.connect_unix",
         "links.link",
         "links.suspicion",
         "links.unix",

@@ -17,6 +17,10 @@ ARRIVALS_PER_S: Final = 150.0
 """Connections that are taken up, at 0.2 to 0.4 ms each, twice as many as handshakes have time for; the others wait in
 the kernel."""
 ARRIVALS_AT_ONCE: Final = 1000.0
+MAX_USERS: Final = 1024
+"""Users of this machine whose budgets are remembered."""
+_STRANGERS: Final = (10.0, 32.0)
+"""Enough for each of a few to hear why it is refused."""
 HANDSHAKE_SHARE: Final = 0.1
 """Of the CPU's time: who is served keeps four fifths of it, arrivals included, however many come."""
 HANDSHAKE_BURST_S: Final = 0.5
@@ -135,6 +139,31 @@ class Budget:
     def spend(self, cost: float) -> None:
         """Take what something has cost."""
         self._saved -= cost
+
+
+class UserBudgets:
+    """Connections that each user of this machine may open; all who may not draw share one small budget.
+
+    The budget is spent before a session is made: closing a connection at once costs a thirtieth of one.
+    """
+
+    def __init__(self) -> None:
+        self._budgets: dict[int | None, Budget] = {}
+
+    def admit(self, user: int | None, now: float) -> bool:
+        """Count one connection of a user, None for all who may not draw; False when it is one too many."""
+        budget = self._budgets.pop(user, None)
+        if budget is None:
+            rate, burst = (ARRIVALS_PER_S, ARRIVALS_AT_ONCE) if user is not None else _STRANGERS
+            budget = Budget(rate, burst)
+            budget.wait_s(now)
+        self._budgets[user] = budget  # the last is the one that came last
+        if len(self._budgets) > MAX_USERS:
+            del self._budgets[next(iter(self._budgets))]
+        if budget.wait_s(now):
+            return False
+        budget.spend(1)
+        return True
 
 
 class _Line:

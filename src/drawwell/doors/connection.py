@@ -6,6 +6,7 @@ requests are looked at and none are read.
 
 import abc
 import asyncio
+import socket
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol, cast
 
@@ -45,7 +46,7 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Come in (asyncio)."""
         self._transport = cast("asyncio.Transport", transport)
-        self.address = source_of(transport.get_extra_info("peername"))
+        self.address = source_of(transport.get_extra_info("peername")) or _user_of(transport)
         self._door.enter(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio
@@ -138,6 +139,12 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
             self._write_mark = self._written_bytes
             self._write_mark_at = now
         return now - self._write_mark_at > self._door.limits.write_deadline_s
+
+
+def _user_of(transport: asyncio.BaseTransport) -> str:
+    """Name the local user behind a Unix socket: of half-open connections each has its own share."""
+    sock = transport.get_extra_info("socket")
+    return f"user {credentials(sock)[1]}" if sock is not None and sock.family == socket.AF_UNIX else ""
 
 
 class AnsweringConnection(Connection):

@@ -238,12 +238,18 @@ class Door(abc.ABC):
                 return
             if self._arrivals:
                 self._arrivals.spend(1)
-            if self.expects is not None and not self.expects(*credentials(sock)[1:]):
-                self.counts.unauthenticated += 1
+            if not self._lets_in(sock, loop.time()):
                 sock.close()
                 continue
             sock.setblocking(False)
             self.spawn(self._take_up(loop, sock))
+
+    def _lets_in(self, sock: socket.socket, now: float) -> bool:  # noqa: ARG002 - for doors with budgets
+        """Decide at accept, before anything is made for it."""
+        if self.expects is None or self.expects(*credentials(sock)[1:]):
+            return True
+        self.counts.unauthenticated += 1
+        return False
 
     def _resume(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
         if self.ready.is_set() and listener.fileno() >= 0:

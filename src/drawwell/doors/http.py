@@ -203,6 +203,13 @@ class HttpDoor(LocalDoor):
         self.broker = broker
         self.identify = identify
 
+    def may_draw(self, uid: int, gid: int, pid: int) -> bool:
+        """Return whether the user is a consumer; for probes nobody is, and each user has a budget."""
+        try:
+            return self.identify is None or bool(self.identify(uid, gid, pid))
+        except PermissionRefused:
+            return False
+
     def _connection(self) -> "HttpConnection":
         return HttpConnection(self)
 

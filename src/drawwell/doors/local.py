@@ -3,8 +3,9 @@
 import os
 import socket
 
+from drawwell.doors.admission import UserBudgets
 from drawwell.doors.door import Door, Limits
-from drawwell.doors.sockets import listen_tcp, listen_unix, loopback_address, remove_socket_file
+from drawwell.doors.sockets import credentials, listen_tcp, listen_unix, loopback_address, remove_socket_file
 
 
 class LocalDoor(Door):
@@ -26,6 +27,7 @@ class LocalDoor(Door):
         self._tcp = None if self.path else loopback_address(where, because)
         self._mode = mode
         self._inode = 0
+        self._users = UserBudgets()
 
     async def serve(self) -> None:
         """Listen and serve until cancelled, and remove the socket file that was made; see Door."""
@@ -34,6 +36,21 @@ class LocalDoor(Door):
         finally:
             if self.path:
                 remove_socket_file(self.path, self._inode)
+
+    def may_draw(self, uid: int, gid: int, pid: int) -> bool:  # noqa: ARG002 - for doors that know users
+        """Return whether a local user may draw here; others share one small budget of connections."""
+        return True
+
+    def _lets_in(self, sock: socket.socket, now: float) -> bool:
+        if not super()._lets_in(sock, now):
+            return False
+        if not self.path:
+            return True
+        pid, uid, gid = credentials(sock)
+        if self._users.admit(uid if self.may_draw(uid, gid, pid) else None, now):
+            return True
+        self.counts.crowded_out += 1
+        return False
 
     def _listen(self) -> list[socket.socket]:
         if self._tcp is not None:

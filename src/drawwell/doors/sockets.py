@@ -165,7 +165,7 @@ def _clear_stale(path: str) -> None:
         except ConnectionRefusedError:
             os.unlink(path)
             return
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             pass  # a listener that is too busy to answer is a listener
     raise ConfigError(
         f"cannot listen on {path}: another process answers there",

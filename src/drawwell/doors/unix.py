@@ -57,6 +57,14 @@ class UnixDoor(LocalDoor):
                 raise
             return Peer(f"user-{uid}", observes=True)
 
+    def may_draw(self, uid: int, gid: int, pid: int) -> bool:
+        """Return whether the user is a consumer."""
+        try:
+            self.identify(uid, gid, pid)
+        except PermissionRefused:
+            return False
+        return True
+
     def _connection(self) -> "UnixConnection":
         return UnixConnection(self)
 

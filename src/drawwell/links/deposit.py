@@ -13,6 +13,7 @@ from typing import Final
 from drawwell.backoff import Backoff
 from drawwell.entropy.blocks import FullEntropy, TestedBlock
 from drawwell.errors import DrawwellError, LinkUnavailable
+from drawwell.links.connect_unix import connect_unix
 from drawwell.links.deposit_protocol import DepositProtocol
 from drawwell.links.unix import check_place
 from drawwell.ports import Depositing, Source
@@ -138,7 +139,7 @@ class DepositLink:
         try:
             check_place(self.path)
             _, protocol = await loop.create_unix_connection(
-                lambda: DepositProtocol(source, self._turned), self.path
+                lambda: DepositProtocol(source, self._turned), sock=await connect_unix(self.path)
             )
         except OSError as error:
             why = (error.strerror or str(error)).lower()

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import Final
 
 from drawwell.errors import PermissionRefused
+from drawwell.links.connect_unix import connect_unix
 from drawwell.links.link import Link, LinkProtocol
 
 _UCRED: Final = struct.Struct("3i")
@@ -41,7 +42,7 @@ class UnixLink(Link):
         try:
             check_place(self.name)
             transport, protocol = await loop.create_unix_connection(
-                lambda: LinkProtocol(self.name), self.name
+                lambda: LinkProtocol(self.name), sock=await connect_unix(self.name)
             )
         except PermissionError as error:
             raise PermissionRefused(

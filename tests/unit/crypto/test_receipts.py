@@ -288,15 +288,6 @@ def test_repr_of_signer_shows_no_key() -> None:
     assert "01" * 8 not in repr(SIGNER)
 
 
-def test_a_receipt_of_release_0_1_is_still_verified() -> None:
-    """Format 1 has no fields about the audit log; its body is signed without them."""
-    body = replace(read_receipt(RECEIPT), format="drawwell-receipt/1", audit_count=0, audit_head="0" * 64)
-    old = ReceiptSigner(receipt_key_from_seed(bytes(32)))
-    receipt = old.sign(body)
-    assert b"audit_" not in receipt
-    assert verify_receipt(receipt, old.public_key).serial == body.serial
-
-
 def test_a_receipt_names_where_the_audit_log_stood() -> None:
     """Length and head are signed with the rest."""
     signer = ReceiptSigner(receipt_key_from_seed(bytes(32)))

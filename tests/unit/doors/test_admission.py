@@ -4,7 +4,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from drawwell.doors.admission import MAX_KNOWN, Budget, Places, source_of
+from drawwell.doors.admission import (
+    ARRIVALS_AT_ONCE,
+    MAX_KNOWN,
+    MAX_USERS,
+    Budget,
+    Places,
+    UserBudgets,
+    source_of,
+)
 
 
 @dataclass(eq=False)
@@ -117,3 +125,21 @@ def test_no_more_is_saved_than_the_burst() -> None:
     budget.wait_s(86_400.0)
     budget.spend(0.6)
     assert budget.wait_s(86_400.0) == pytest.approx(0.5)
+
+
+def test_each_local_user_has_a_budget_of_its_own() -> None:
+    """A flood uses up its own, and comes back with its rate; all who may not draw share a small one."""
+    budgets = UserBudgets()
+    assert sum(budgets.admit(1000, 5.0) for _ in range(5000)) == ARRIVALS_AT_ONCE + 1
+    assert budgets.admit(1001, 5.0)
+    assert not budgets.admit(1000, 5.0)
+    assert budgets.admit(1000, 6.0)
+    assert sum(budgets.admit(None, 5.0) for _ in range(5000)) < ARRIVALS_AT_ONCE / 10
+
+
+def test_budgets_of_users_are_bounded() -> None:
+    """Of many users those that came last are remembered."""
+    budgets = UserBudgets()
+    for user in range(3 * MAX_USERS):
+        budgets.admit(user, 0.0)
+    assert len(budgets._budgets) == MAX_USERS

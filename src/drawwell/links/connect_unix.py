@@ -1,0 +1,32 @@
+"""Connecting to a Unix socket whose backlog may be full.
+
+connect(2) then says EAGAIN, at once and for good: there is nothing to wait for, and asyncio takes
+such a socket for a connected one. So it is tried again, less and less often, until the caller's deadline.
+"""
+
+import asyncio
+import socket
+from typing import Final
+
+from drawwell.backoff import Backoff
+
+_FIRST_RETRY_S: Final = 0.01
+_LAST_RETRY_S: Final = 0.25
+
+
+async def connect_unix(path: str) -> socket.socket:
+    """Return a connected socket; raises OSError, and waits as long as the backlog is full."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock.setblocking(False)
+    backoff = Backoff(_FIRST_RETRY_S, _LAST_RETRY_S)
+    try:
+        while True:
+            try:
+                sock.connect(path)
+            except BlockingIOError:
+                await asyncio.sleep(backoff.next_s())
+            else:
+                return sock
+    except BaseException:
+        sock.close()
+        raise

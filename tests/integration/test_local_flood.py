@@ -1,0 +1,162 @@
+"""Local floods: a full backlog is waited out, and no user can keep the others from a Unix socket."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from drawwell.doors.unix import UnixDoor
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import LinkUnavailable, PermissionRefused
+from drawwell.links.connect_unix import connect_unix
+from drawwell.links.unix import UnixLink
+from drawwell.testing.waiting import until
+from support.fake_broker import FakeBroker
+from support.serving import serving
+
+NOBODY = 65534
+LINKS = Path(__file__).parents[2] / "src" / "drawwell" / "links"
+
+
+@contextmanager
+def full(path: str) -> Iterator[socket.socket]:
+    """A listener that has as many waiting as its backlog holds."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+                sock.setblocking(False)
+                sock.connect(path)
+        yield listener
+
+
+def test_a_full_backlog_is_waited_out(folder: Path) -> None:
+    """EAGAIN of connect(2) means "busy, again": the connection comes when there is room, and is a real one."""
+    path = str(folder / "s")
+
+    async def run() -> None:
+        with full(path) as listener:
+            async with asyncio.TaskGroup() as group:
+                connecting = group.create_task(connect_unix(path))
+                await asyncio.sleep(0)
+                assert not connecting.done()
+                listener.accept()[0].close()
+            with connecting.result() as sock:
+                assert sock.getpeername() == path
+
+    asyncio.run(run())
+
+
+def test_a_backlog_that_stays_full_is_said_to_be_no_answer(folder: Path) -> None:
+    """Not "bad file descriptor": the link gives up at its deadline, with the reason."""
+    path = str(folder / "s")
+
+    async def run() -> None:
+        with full(path), pytest.raises(LinkUnavailable, match="no welcome within"):
+            # short: the deadline is the fact
+            await UnixLink(path, open_deadline_s=0.2).draw(1, DrawClass.FULL)
+
+    asyncio.run(run())
+
+
+def test_every_link_of_this_machine_waits_for_a_full_backlog() -> None:
+    """No other way of connecting to a Unix socket stands in the room of the links."""
+    calls = re.compile(r"create_unix_connection\((.*?)\n {8,12}\)", re.DOTALL)
+    found = [each for path in LINKS.glob("*.py") for each in calls.findall(path.read_text())]
+    assert len(found) >= 2
+    assert all("sock=" in each for each in found)
+    assert not [path for path in LINKS.glob("*.py") if "open_unix_connection" in path.read_text()]
+
+
+def _nobodys_flood(path: str) -> None:
+    """Connect as fast as it goes, for ever."""
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    while True:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
+        with suppress(OSError):
+            sock.connect(path)
+        sock.close()
+
+
+@contextmanager
+def flooded(path: str) -> Iterator[None]:
+    child = os.fork()
+    if child == 0:
+        try:
+            _nobodys_flood(path)
+        finally:
+            os._exit(0)
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def root_only(uid: int, _gid: int, _pid: int) -> str:
+    if uid:
+        raise PermissionRefused("no consumer of this broker", hint="Ask its operator.")
+    return "local"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two users")
+def test_a_flood_of_another_user_keeps_nobody_from_drawing(folder: Path) -> None:
+    """Most of it is turned away at accept, without a session; every draw meanwhile is served."""
+    path = str(folder / "s")
+    folder.chmod(0o755)
+
+    async def run() -> UnixDoor:
+        door = UnixDoor(path, FakeBroker(), root_only, mode=0o666)
+        async with serving(door):
+            with flooded(path):
+                await until(lambda: door.counts.crowded_out, "the flood is there")
+                for _ in range(8):
+                    link = UnixLink(path)
+                    assert len((await link.draw(16, DrawClass.FULL)).data) == 16
+                    await link.aclose()
+        return door
+
+    counts = asyncio.run(run()).counts
+    assert counts.crowded_out > counts.accepted
+
+
+def test_half_open_connections_of_a_user_crowd_out_its_own(folder: Path) -> None:
+    """Places are held by the user's number, as they are by address in a network."""
+    path = str(folder / "s")
+
+    async def run() -> list[str]:
+        door = UnixDoor(path, FakeBroker(), lambda *_: "local")
+        async with serving(door):
+            with socket.socket(socket.AF_UNIX) as silent:
+                silent.connect(path)
+                await until(lambda: door.half_open, "it is there")
+                return [each.address for each in door._half_open]
+
+    assert asyncio.run(run()) == [f"user {os.geteuid()}"]
+
+
+def test_a_stranger_still_hears_why(folder: Path) -> None:
+    """Within the strangers' budget the refusal comes with its hint."""
+    path = str(folder / "s")
+
+    def nobody_is_known(_uid: int, _gid: int, _pid: int) -> str:
+        raise PermissionRefused("no consumer of this broker", hint="Ask its operator.")
+
+    async def run() -> None:
+        async with serving(UnixDoor(path, FakeBroker(), nobody_is_known)):
+            with pytest.raises(PermissionRefused, match="no consumer"):
+                await UnixLink(path).draw(1, DrawClass.FULL)
+
+    asyncio.run(run())
