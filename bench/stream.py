@@ -72,7 +72,7 @@ class Taker:
 
     @staticmethod
     def _request(number: int) -> bytes:
-        return Draw(number, MAX_DRAW_BYTES, DrawClass.DRBG).encode()
+        return Draw(MAX_DRAW_BYTES, DrawClass.DRBG, request_id=number).encode()
 
 
 def measure(takers: list[Taker], pid: int, seconds: float) -> Samples:

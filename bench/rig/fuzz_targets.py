@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, read_receipt, receipt_key_from_seed
     from drawwell.crypto.sshkeys import parse_public_key
     from drawwell.crypto.tokens import Token, parse_token
-    from drawwell.entropy.blocks import DrawClass
+    from drawwell.entropy.blocks import DrawClass, DrawRequest
     from drawwell.errors import ConfigError, RemoteProtocolError, UsageError
     from drawwell.host.generation import logs_copy, tells_of_copy
     from drawwell.onerng import image, openpgp
@@ -58,9 +58,9 @@ Target = tuple[Callable[[bytes], None], list[bytes]]
 MACHINE = HostFacts("well", 1000, "/home/ann", {}, {"www-data": 33}.get)
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 FRAMES = [
-    Hello((1,), "x").encode(), Draw(1, 32, DrawClass.FULL).encode(), Call(2, "status", {}).encode(),
+    Hello((1,), "x").encode(), Draw(32, DrawClass.FULL, request_id=1).encode(), Call(2, "status", {}).encode(),
     Bye("y").encode(), Welcome(1, "well", "web01").encode(), Result(2, {"a": [1]}).encode(),
-    Granted(1, 7, DrawClass.FULL, b"data", b"receipt", bytes(32)).encode(),
+    Granted(b"data", 7, DrawClass.FULL, b"receipt", bytes(32), request_id=1).encode(),
     Refusal(1, 3, "no", "wait", 1_500_000, True).encode(),
 ]  # fmt: skip
 
@@ -96,7 +96,7 @@ def fuzz_client_session() -> Target:
         session.hello()
         session.receive_data(FRAMES[4])
         session.next_event()
-        session.draw(4, DrawClass.FULL, receipt=True)
+        session.draw(DrawRequest(4, DrawClass.FULL, receipt=True))
         session.call("status", {})
         session.receive_data(data)
         with contextlib.suppress(RemoteProtocolError):

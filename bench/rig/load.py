@@ -27,8 +27,8 @@ class Exchange:
 
 def draw_of(n_bytes: int, draw_class: DrawClass) -> Exchange:
     """A draw. Its id may be used again once it is answered, so every request is the same."""
-    grant = Granted(1, 0, draw_class, bytes(n_bytes)).encode()
-    return Exchange(Draw(1, n_bytes, draw_class).encode(), len(grant), grant[: HEADER_BYTES + 4])
+    grant = Granted(bytes(n_bytes), 0, draw_class, request_id=1).encode()
+    return Exchange(Draw(n_bytes, draw_class, request_id=1).encode(), len(grant), grant[: HEADER_BYTES + 4])
 
 
 BARE_32: Final = Exchange(bytes(32), 32)

@@ -2,10 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from drawwell.authorisation import Principal, Role
-from drawwell.entropy.blocks import DrawClass, FullEntropy, Grant, NoiseOrigin, RawBlock, TestedBlock
+from drawwell.entropy.blocks import (
+    DrawClass,
+    DrawOptions,
+    DrawRequest,
+    FullEntropy,
+    Grant,
+    NoiseOrigin,
+    RawBlock,
+    TestedBlock,
+)
 from drawwell.reports import SinkReport, SourceIdentity, SourceReport
 
 
@@ -138,23 +147,18 @@ class Source(Protocol):
 class Broker(Protocol):
     """The one call that all doors are shells of. A consumer is named by the door, never by the peer."""
 
-    async def draw(
-        self,
-        consumer: str,
-        n_bytes: int,
-        draw_class: DrawClass,
-        *,
-        prediction_resistance: bool = False,
-        receipt: bool = False,
-        patience_s: float = 0.0,
-    ) -> Grant:
-        """Take `n_bytes` for `consumer`; they are gone from the broker when this returns, delivered or not.
+    def try_draw(self, consumer: str, request: DrawRequest) -> Grant | None:
+        """Take what `request` asks for, or return None if the draw has to wait; then `draw` it.
 
-        While the reservoir is short it waits in line for `patience_s` at most, and every consumer in line gets an
-        equal share.
+        What is granted is gone from the broker when this returns, delivered or not.
 
-        A door begins it outside of a task and makes one only if it waits: up to its first wait it must not use
-        asyncio.timeout, TaskGroup or current_task. When the peer goes while it waits, it is cancelled.
+        Raises:
+            As `draw`.
+        """
+
+    async def draw(self, consumer: str, request: DrawRequest) -> Grant:
+        """Take what `request` asks for. While the reservoir is short the draw waits in the queue, for `patience_s` at
+        most; each consumer in the queue gets an equal share. A cancelled draw takes nothing.
 
         Raises:
             PermissionRefused: unknown or revoked consumer.
@@ -231,15 +235,7 @@ class Upstream(Protocol):
     def name(self) -> str:
         """The broker's address, for reports."""
 
-    async def draw(
-        self,
-        n_bytes: int,
-        draw_class: DrawClass,
-        *,
-        prediction_resistance: bool = False,
-        receipt: bool = False,
-        patience_s: float = 0.0,
-    ) -> Grant:
+    async def draw(self, n_bytes: int, draw_class: DrawClass, **options: Unpack[DrawOptions]) -> Grant:
         """Draw once, without retrying: a lost reply is lost. See `Broker.draw`; a link may shorten the patience.
 
         Raises:

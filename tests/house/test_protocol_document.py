@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from drawwell.crypto import receipt_form
-from drawwell.crypto.drbg import CtrDrbg
-from drawwell.entropy.blocks import DrawClass
+from drawwell.crypto.drbg import Drbg
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.verbs import CONTROL_VERBS, Audience
 from drawwell.wire import limits
 from drawwell.wire.deposit import FROM_BROKER, FROM_SOURCE
@@ -43,9 +43,9 @@ def test_limits_are_those_of_the_code() -> None:
 def test_limits_are_those_of_the_rooms_below() -> None:
     """What the protocol has room for is what a receipt may be and what one request of the DRBG gives."""
     assert limits.MAX_RECEIPT_BYTES == receipt_form.MAX_RECEIPT_BYTES
-    assert len(CtrDrbg(bytes(48)).generate(limits.MAX_DRAW_BYTES)) == limits.MAX_DRAW_BYTES
+    assert len(Drbg(bytes(48)).generate(limits.MAX_DRAW_BYTES)) == limits.MAX_DRAW_BYTES
     with pytest.raises(ValueError, match=r"65,?536"):
-        CtrDrbg(bytes(48)).generate(limits.MAX_DRAW_BYTES + 1)
+        Drbg(bytes(48)).generate(limits.MAX_DRAW_BYTES + 1)
 
 
 def test_frames_are_those_of_the_code() -> None:
@@ -137,9 +137,9 @@ def _said_by_client(client: ClientSession, turn: int) -> bytes:
         case 0:
             return client.hello("demo")
         case 2:
-            return client.draw(4, DrawClass.FULL)[1]
+            return client.draw(DrawRequest(4, DrawClass.FULL))[1]
         case 4:
-            return client.draw(32, DrawClass.DRBG, receipt=True)[1]
+            return client.draw(DrawRequest(32, DrawClass.DRBG, receipt=True))[1]
         case 6:
             return client.call("ping", {})[1]
     return client.bye()

@@ -9,7 +9,7 @@ import pytest
 
 from drawwell.doors.door import Limits
 from drawwell.doors.unix import UnixDoor
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant
 from drawwell.errors import LinkUnavailable
 from drawwell.links.unix import UnixLink
 from drawwell.testing.waiting import DEADLINE_S, until
@@ -20,13 +20,15 @@ from support.serving import serving
 class FaultyBroker(FakeBroker):
     """A broker with a bug: some requests raise what no door expects, at once or after a wait."""
 
-    async def draw(self, consumer: str, n_bytes: int, draw_class: DrawClass, **wishes: Any) -> Grant:
-        if n_bytes == 66:
+    def try_draw(self, consumer: str, request: DrawRequest) -> Grant | None:
+        if request.n_bytes == 66:
             raise ZeroDivisionError("at once")
-        if n_bytes == 67:
-            await asyncio.sleep(0)
+        return None if request.n_bytes == 67 else super().try_draw(consumer, request)
+
+    async def draw(self, consumer: str, request: DrawRequest) -> Grant:
+        if request.n_bytes == 67:
             raise ZeroDivisionError("later")
-        return await super().draw(consumer, n_bytes, draw_class, **wishes)
+        return await super().draw(consumer, request)
 
     async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         if verb == "status":

@@ -17,7 +17,7 @@ from drawwell.broker.remote_sources import RemoteSources
 from drawwell.crypto.receipts import read_receipt
 from drawwell.doors.deposit import LIMITS, DepositDoor
 from drawwell.doors.door import Limits
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.entropy.credit import evidence_of
 from drawwell.errors import NoHealthySource, SourceRejected, SourceUnavailable, Starved, UsageError
 from drawwell.reports import Evidence, SourceIdentity, SourceReport, SourceState
@@ -112,7 +112,9 @@ def test_what_a_source_conditions_is_what_its_broker_serves(folder) -> None:
             assert ledger.conditioned_bits == source.role.report().conditioned_bits
             assert remote.supply_bytes_per_s == pytest.approx(source.role.supply_bytes_per_s)
             assert evidence_of(remote.origin.identity) is Evidence.NO_NOISE
-            grant = await well.broker.draw("web01", 32, DrawClass.DRBG, receipt=True, patience_s=DEADLINE_S)
+            grant = await well.broker.draw(
+                "web01", DrawRequest(32, DrawClass.DRBG, receipt=True, patience_s=DEADLINE_S)
+            )
             assert [(s.name, s.kind, s.state) for s in read_receipt(grant.receipt).sources] == [
                 ("stick", "scripted", "healthy")
             ]
@@ -163,7 +165,7 @@ def test_a_source_that_is_gone_is_said_to_be_and_may_come_back(folder) -> None:
                 SourceState.OFF, "its process ended: /dev/stick was unplugged",
             )  # fmt: skip
             with pytest.raises(NoHealthySource, match="0 of 1"):
-                await well.broker.draw("web01", 1, DrawClass.DRBG)
+                await well.broker.draw("web01", DrawRequest(1, DrawClass.DRBG))
             with pytest.raises(SourceUnavailable, match="unplugged") as refused:
                 await remote.command("info", {})
             assert "drawwell source run stick" in str(refused.value.hint)
@@ -418,7 +420,7 @@ def test_a_source_that_calls_itself_next_to_nothing_does_no_harm(folder) -> None
             liar = await Liar.at(folder / "s", slow)
             await well.here("liar")
             with pytest.raises(Starved) as refused:
-                await well.broker.draw("web01", 64, DrawClass.FULL)
+                await well.broker.draw("web01", DrawRequest(64, DrawClass.FULL))
             assert to_refusal(1, refused.value).encode()
             liar.writer.close()
 

@@ -18,7 +18,7 @@ import pytest
 from drawwell.crypto import pki
 from drawwell.doors.egd import EgdDoor
 from drawwell.doors.tls import TlsDoor
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant
 from drawwell.links.memory import MemoryLink
 from drawwell.ports import Peer
 from drawwell.roles.consumer import ConsumerRole
@@ -49,11 +49,11 @@ class NoiseBroker(FakeBroker):
         self.stream = sick.good(2017)
         self.granted = b""
 
-    async def draw(self, consumer: str, n_bytes: int, draw_class: DrawClass, **more: object) -> Grant:
-        data = self.stream.read(n_bytes)
+    def _grant(self, consumer: str, request: DrawRequest) -> Grant:
+        data = self.stream.read(request.n_bytes)
         self.granted += data
         self.serial += 1
-        return Grant(data, self.serial, draw_class)
+        return Grant(data, self.serial, request.draw_class)
 
 
 class Feeder:

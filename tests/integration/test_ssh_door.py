@@ -16,7 +16,7 @@ from drawwell.wire.parser import FrameParser
 from support.fake_broker import FakeBroker
 from support.serving import serving
 
-SESSION = Hello((1,)).encode() + Draw(1, 32, DrawClass.FULL).encode() + Bye().encode()
+SESSION = Hello((1,)).encode() + Draw(32, DrawClass.FULL, request_id=1).encode() + Bye().encode()
 
 
 LONGEST = "x" * (MAX_LINE_BYTES - len(" SHA256:key"))
@@ -133,7 +133,7 @@ def test_session_is_asked_for_its_right_at_each_request(folder: Path) -> None:
             head = await reader.readexactly(4)
             await reader.readexactly(int.from_bytes(head[1:], "big"))
             known.clear()
-            writer.write(Draw(1, 32, DrawClass.FULL).encode())
+            writer.write(Draw(32, DrawClass.FULL, request_id=1).encode())
             assert isinstance(frames(await reader.read())[0], Refusal)
             writer.close()
             assert broker.serial == 0

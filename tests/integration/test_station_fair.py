@@ -70,7 +70,10 @@ class Crowd:
         writer.write(Hello((1,), "deaf").encode())
         writer.transport.pause_reading()
         writer.write(
-            b"".join(Draw(number, 4096, DrawClass.FULL, patience_ms=5000).encode() for number in range(1, 33))
+            b"".join(
+                Draw(4096, DrawClass.FULL, patience_s=5, request_id=number).encode()
+                for number in range(1, 33)
+            )
         )
         try:
             await asyncio.sleep(3600)

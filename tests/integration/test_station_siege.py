@@ -13,7 +13,7 @@ import time
 import pytest
 
 from drawwell.crypto import pki
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import AuthenticationFailed, DrawwellError, LinkUnavailable, PermissionRefused
 from drawwell.host.clock import WallClock
 from drawwell.links.identity import renew_if_due
@@ -144,7 +144,7 @@ def test_a_peer_that_does_not_read_holds_up_nobody_and_is_bounded(folder) -> Non
                     await each.welcome()
                     each._protocol.transport.pause_reading()
                     for _ in range(60):
-                        each._protocol.ask(each._protocol.session.draw(65_536, DrawClass.DRBG))
+                        each._protocol.ask(each._protocol.session.draw(DrawRequest(65_536, DrawClass.DRBG)))
                 for _ in range(50):
                     assert len(await link.draw(32, DrawClass.FULL)) == 32
                 assert rss_bytes(daemon.pid) < RSS_BYTES

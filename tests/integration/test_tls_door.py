@@ -272,7 +272,7 @@ def test_reload_takes_new_files_for_new_sessions_and_keeps_the_old_ones_open(
         (b"\x01\xff\xff\xff", b"impossible length"),
         (Hello((1,)).encode() + b"\x20\x01\x00\x00", b"impossible length"),
         (Hello((9,)).encode(), b"no version in common"),
-        (Draw(1, 1, DrawClass.FULL).encode(), b"frame type 0x10"),
+        (Draw(1, DrawClass.FULL, request_id=1).encode(), b"frame type 0x10"),
         (Hello((1,)).encode() + b"\x00" * 60_000, b"frame type 0x00"),
     ],
     ids=["http", "giant", "giant call", "version", "no hello", "zeros"],
@@ -418,7 +418,9 @@ def test_consumer_that_stops_reading_is_bounded_and_closed(authority: PaperAutho
             reader, writer = await house.raw()
             writer.transport.pause_reading()
             writer.write(Hello((1,)).encode())
-            writer.write(b"".join(Draw(n, 65536, DrawClass.DRBG).encode() for n in range(1, 10_000)))
+            writer.write(
+                b"".join(Draw(65536, DrawClass.DRBG, request_id=n).encode() for n in range(1, 10_000))
+            )
             while house.door.counts.overdue == 0:
                 await other.draw(32, DrawClass.FULL)
             taken = house.broker.drawn_bytes["web01"]
@@ -512,7 +514,7 @@ def _openssl(house: House, words: bytes, *options: str) -> bytes:
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_openssl_itself_is_served_with_our_alpn_and_not_without(authority: PaperAuthority) -> None:
     """A client that is not ours draws 32 bytes by the bytes of docs/protocol.md; without ALPN it gets nothing."""
-    words = Hello((1,)).encode() + Draw(1, 32, DrawClass.FULL).encode() + Bye().encode()
+    words = Hello((1,)).encode() + Draw(32, DrawClass.FULL, request_id=1).encode() + Bye().encode()
 
     async def run() -> None:
         async with House(authority).open() as house:

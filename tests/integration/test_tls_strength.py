@@ -17,7 +17,7 @@ from drawwell.wire.frames import Draw, Hello, Welcome
 from support.certificates import PaperAuthority
 from support.station import Site, own_address, running
 
-ASKED = Hello((1,), "openssl").encode() + Draw(1, 32, DrawClass.FULL).encode()
+ASKED = Hello((1,), "openssl").encode() + Draw(32, DrawClass.FULL, request_id=1).encode()
 WEAK, STRONG, OTHER = "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"
 
 

@@ -189,7 +189,7 @@ def test_whom_the_permissions_let_in_observes_and_no_more(way: DoorKind, verb: s
             writer.write(Hello((1,)).encode())
             first = await heard(reader)
             if isinstance(first, Welcome):
-                request = Draw(1, 1, DrawClass.FULL) if verb == "draw" else Call(1, verb, {})
+                request = Draw(1, DrawClass.FULL, request_id=1) if verb == "draw" else Call(1, verb, {})
                 writer.write(request.encode())
                 first = await heard(reader)
             writer.close()
@@ -325,7 +325,7 @@ def test_half_a_frame_ends_at_the_frames_deadline_and_silence_does_not(tmp_path:
             idle = UnixLink(door.path)
             await idle.welcome()
             reader, writer = await greeted(door)
-            writer.write(Draw(1, 32, DrawClass.FULL).encode()[:9])
+            writer.write(Draw(32, DrawClass.FULL, request_id=1).encode()[:9])
             assert await drained(reader) == b""
             assert (door.counts.overdue, door.sessions) == (1, 1)
             await idle.draw(32, DrawClass.FULL)
@@ -362,7 +362,7 @@ def test_peer_that_asks_and_never_reads_is_bounded_and_closed(tmp_path: Path) ->
             loop = asyncio.get_running_loop()
             await loop.sock_connect(greedy, door.path)
             await loop.sock_sendall(greedy, Hello((1,)).encode())
-            asked = b"".join(Draw(n, 65536, DrawClass.DRBG).encode() for n in range(1, 10_000))
+            asked = b"".join(Draw(65536, DrawClass.DRBG, request_id=n).encode() for n in range(1, 10_000))
             link = UnixLink(door.path)
             with pytest.raises(ConnectionError):
                 await _send_for_ever(greedy, asked)
@@ -403,7 +403,7 @@ def test_large_draws_that_wait_are_begun_four_at_a_time(tmp_path: Path) -> None:
         door = UnixDoor(str(tmp_path / "draw"), broker, named)
         async with serving(door), asyncio.timeout(DEADLINE_S):
             reader, writer = await greeted(door)
-            writer.write(b"".join(Draw(n, 65536, DrawClass.DRBG).encode() for n in range(1, 9)))
+            writer.write(b"".join(Draw(65536, DrawClass.DRBG, request_id=n).encode() for n in range(1, 9)))
             other = UnixLink(door.path)
             await broker.until_waiting(4)
             await other.welcome()
@@ -425,7 +425,7 @@ def test_what_waits_for_a_peer_that_left_is_dropped(tmp_path: Path) -> None:
         door = UnixDoor(str(tmp_path / "draw"), broker, named)
         async with serving(door), asyncio.timeout(DEADLINE_S):
             _, writer = await greeted(door)
-            writer.write(Draw(1, 32, DrawClass.FULL).encode())
+            writer.write(Draw(32, DrawClass.FULL, request_id=1).encode())
             await broker.until_waiting(1)
             writer.close()
             await broker.until_waiting(0)
@@ -447,7 +447,7 @@ def test_nothing_more_is_drawn_for_a_peer_that_has_gone(tmp_path: Path) -> None:
                 peer.setblocking(False)
                 await loop.sock_sendall(peer, Hello((1,)).encode())
                 await loop.sock_recv(peer, 100)
-                peer.send(b"".join(Draw(n, 65536, DrawClass.FULL).encode() for n in range(1, 65)))
+                peer.send(b"".join(Draw(65536, DrawClass.FULL, request_id=n).encode() for n in range(1, 65)))
             link = UnixLink(door.path)
             await link.draw(1, DrawClass.FULL)
             await link.aclose()
@@ -464,7 +464,7 @@ def test_one_open_request_too_many_ends_the_session(tmp_path: Path) -> None:
         door = UnixDoor(str(tmp_path / "draw"), broker, named)
         async with serving(door), asyncio.timeout(DEADLINE_S):
             reader, writer = await greeted(door)
-            writer.write(b"".join(Draw(n, 1, DrawClass.FULL).encode() for n in range(1, 66)))
+            writer.write(b"".join(Draw(1, DrawClass.FULL, request_id=n).encode() for n in range(1, 66)))
             assert await heard(reader) == Bye("more than 64 open requests")
             assert await drained(reader) == b""
             await broker.until_waiting(0)
@@ -480,7 +480,7 @@ def test_requests_before_the_end_of_the_peers_words_are_answered(tmp_path: Path)
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), named)
         async with serving(door), asyncio.timeout(DEADLINE_S):
             reader, writer = await asyncio.open_unix_connection(door.path)
-            writer.write(Hello((1,)).encode() + Draw(1, 32, DrawClass.FULL).encode())
+            writer.write(Hello((1,)).encode() + Draw(32, DrawClass.FULL, request_id=1).encode())
             writer.write_eof()
             assert isinstance(await heard(reader), Welcome)
             assert isinstance(await heard(reader), Granted)

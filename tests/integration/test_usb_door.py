@@ -32,8 +32,8 @@ class Pool(FakeBroker):
         super().__init__(**options)
         self.granted: dict[str, bytes] = {}
 
-    async def draw(self, consumer, n_bytes, draw_class, **options):
-        grant = await super().draw(consumer, n_bytes, draw_class, **options)
+    def _grant(self, consumer, request):
+        grant = super()._grant(consumer, request)
         self.granted[consumer] = self.granted.get(consumer, b"") + grant.data
         return grant
 

@@ -81,8 +81,8 @@ def test_any_request_asks_something_or_is_answered(
 
     if isinstance(found, DrawAsk):
         assert method != "HEAD"
-        assert 1 <= found.n_bytes <= 65536
-        assert 0 <= found.patience_s <= 60
+        assert 1 <= found.request.n_bytes <= 65536
+        assert 0 <= found.request.patience_s <= 60
     elif not isinstance(found, CallAsk):
         assert found.status in {200, 400, 404, 405, 406}
         assert found.content_type

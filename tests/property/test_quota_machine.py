@@ -67,7 +67,7 @@ class QuotaMachine(RuleBasedStateMachine):
             self.disk = state
             self.quota.confirm(state)
         if crash in ("no", "served"):
-            self.quota.charge(n, self.now)
+            assert self.quota.admit(n, self.now)
             self.history.append(Served(self.now, n))
         if crash != "no":
             self._restart()
@@ -191,6 +191,6 @@ def test_clock_set_back_never_gives_a_total_twice(steps: list[tuple[float, int, 
         if state is not None:
             disk = state
             quota.confirm(state)
-        quota.charge(n, now)
+        assert quota.admit(n, now)
         served += n
         assert served <= 5000 * (latest // 3600 - earliest // 3600 + 1)

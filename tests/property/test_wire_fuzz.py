@@ -3,7 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import RemoteProtocolError
 from drawwell.wire import limits
 from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
@@ -20,13 +20,16 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
+patiences = st.integers(0, 60_000).map(lambda milliseconds: milliseconds / 1000)
 documents = st.dictionaries(st.text(max_size=5), values, max_size=3)
-draws = st.builds(Draw, ids, st.integers(1, 65536), classes, st.booleans(), st.booleans())
+draws = st.builds(
+    Draw, st.integers(1, 65536), classes, st.booleans(), st.booleans(), patiences, request_id=ids
+)
 receipts = st.just((b"", b"")) | st.tuples(
     st.binary(min_size=1, max_size=60), st.binary(min_size=32, max_size=32)
 )
 grants = st.builds(
-    lambda request_id, serial, draw_class, data, receipt: Granted(request_id, serial, draw_class, data, *receipt),
+    lambda number, serial, draw_class, data, receipt: Granted(data, serial, draw_class, *receipt, request_id=number),
     ids, st.integers(0, 2**64 - 1), classes, st.binary(min_size=1, max_size=100), receipts,
 )  # fmt: skip
 refusals = st.one_of(
@@ -62,7 +65,7 @@ def open_client() -> ClientSession:
     client.hello()
     client.receive_data(Welcome(1, "attic", "web01").encode())
     client.next_event()
-    client.draw(32, DrawClass.FULL)
+    client.draw(DrawRequest(32, DrawClass.FULL))
     client.call("status", {})
     return client
 
@@ -90,8 +93,8 @@ def test_every_frame_reads_back_as_itself(frame: Frame) -> None:
 
 
 @given(garbage)
-@example(Draw(1, 1, DrawClass.FULL).encode() * 2)
-@example(b"".join(Draw(n, 1, DrawClass.FULL).encode() for n in range(1, 70)))
+@example(Draw(1, DrawClass.FULL, request_id=1).encode() * 2)
+@example(b"".join(Draw(1, DrawClass.FULL, request_id=n).encode() for n in range(1, 70)))
 def test_broker_hears_the_same_whole_and_byte_by_byte(data: bytes) -> None:
     """Any bytes at all give the same events and the same error, with bounded memory, and nothing else is raised."""
     whole = listen(open_server(), [data])
@@ -101,7 +104,7 @@ def test_broker_hears_the_same_whole_and_byte_by_byte(data: bytes) -> None:
 
 
 @given(garbage)
-@example(Granted(1, 1, DrawClass.FULL, b"x" * 32).encode() + Refusal(2, 5).encode())
+@example(Granted(b"x" * 32, 1, DrawClass.FULL, request_id=1).encode() + Refusal(2, 5).encode())
 def test_client_hears_the_same_whole_and_byte_by_byte(data: bytes) -> None:
     """A hostile broker can do no more than be dropped."""
     whole = listen(open_client(), [data])

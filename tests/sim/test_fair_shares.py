@@ -7,7 +7,7 @@ import pytest
 
 from drawwell.broker.account import Terms
 from drawwell.broker.broker import Rules
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import Refused, Starved
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.units import Allowance
@@ -43,7 +43,9 @@ class Scarcity:
         """Draw until the minute is over."""
         while asyncio.get_running_loop().time() < self.end:
             try:
-                await self.bench.broker.draw(name, n_bytes, DrawClass.FULL, patience_s=patience_s)
+                await self.bench.broker.draw(
+                    name, DrawRequest(n_bytes, DrawClass.FULL, patience_s=patience_s)
+                )
             except Starved as error:
                 await asyncio.sleep(error.retry_after_s or 0.01)
             else:
@@ -132,7 +134,7 @@ def test_a_rate_is_held_to_two_percent_and_never_exceeded(n_bytes: int) -> None:
             end = loop.time() + MINUTE_S
             while loop.time() < end:
                 try:
-                    await bench.broker.draw("web01", n_bytes, DrawClass.FULL)
+                    await bench.broker.draw("web01", DrawRequest(n_bytes, DrawClass.FULL))
                 except Refused as error:
                     await asyncio.sleep(error.retry_after_s)
                 else:
@@ -158,7 +160,9 @@ def test_an_unlimited_consumer_is_not_in_the_way_of_a_limited_one() -> None:
             hungry = group.create_task(scarcity.draw_on("hungry", 4096))
             while asyncio.get_running_loop().time() < scarcity.end:
                 try:
-                    await scarcity.bench.broker.draw("limited", 512, DrawClass.FULL, patience_s=5.0)
+                    await scarcity.bench.broker.draw(
+                        "limited", DrawRequest(512, DrawClass.FULL, patience_s=5.0)
+                    )
                 except Refused as error:
                     await asyncio.sleep(error.retry_after_s or 0.01)
                 else:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from drawwell.broker.broker import Rules
-from drawwell.crypto.drbg import CtrDrbg
+from drawwell.crypto.drbg import Drbg
 from drawwell.crypto.receipts import read_receipt, verify_receipt
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import NoHealthySource
 from drawwell.reports import SourceState
 from drawwell.testing import sick
@@ -29,7 +29,7 @@ class Pair:
         self.first, self.second = self.bench.sources
 
     async def draw(self, draw_class: DrawClass = DrawClass.FULL) -> bytes:
-        return (await self.bench.broker.draw("web01", 32, draw_class)).data
+        return (await self.bench.broker.draw("web01", DrawRequest(32, draw_class))).data
 
     async def until_both_fill_it(self) -> None:
         await until(lambda: self.bench.broker.healthy_sources() == 2, "both are healthy")
@@ -143,13 +143,13 @@ def test_two_needed_means_that_each_output_is_the_xor_of_one_of_each() -> None:
 def test_two_needed_means_that_a_seed_is_the_xor_of_one_of_each(monkeypatch) -> None:
     """The 48 bytes that seed a consumer's DRBG begin A xor B, of one output of each source."""
     seeds: list[bytes] = []
-    instantiate = CtrDrbg.__init__
+    instantiate = Drbg.__init__
 
-    def recorded(self: CtrDrbg, seed: bytes, personalisation: bytes = b"") -> None:
+    def recorded(self: Drbg, seed: bytes, personalisation: bytes = b"") -> None:
         seeds.append(seed)
         instantiate(self, seed, personalisation)
 
-    monkeypatch.setattr(CtrDrbg, "__init__", recorded)
+    monkeypatch.setattr(Drbg, "__init__", recorded)
 
     async def run() -> None:
         pair = Pair(2)
@@ -237,7 +237,7 @@ def test_a_receipt_names_the_sources_of_these_bytes_and_no_others() -> None:
         pair = Pair(1)
 
         async def named(draw_class: DrawClass) -> set[tuple[str, str]]:
-            grant = await pair.bench.broker.draw("web01", 64, draw_class, receipt=True)
+            grant = await pair.bench.broker.draw("web01", DrawRequest(64, draw_class, receipt=True))
             body = verify_receipt(grant.receipt, pair.bench.signer.public_key, grant.data, grant.receipt_key)
             assert body.combined == 1
             return {(each.name, each.state) for each in body.sources}
@@ -266,7 +266,7 @@ def test_a_receipt_names_all_that_were_combined() -> None:
         async with pair.bench.run():
             await pair.until_both_fill_it()
             for draw_class in DrawClass:
-                grant = await pair.bench.broker.draw("web01", 64, draw_class, receipt=True)
+                grant = await pair.bench.broker.draw("web01", DrawRequest(64, draw_class, receipt=True))
                 body = read_receipt(grant.receipt)
                 assert ([each.name for each in body.sources], body.combined) == (["a", "b"], 2)
 

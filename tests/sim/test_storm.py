@@ -9,7 +9,7 @@ import pytest
 
 from drawwell.broker.account import Terms
 from drawwell.broker.broker import Rules
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import DrawwellError, NoHealthySource, QuotaExceeded, Refused, StateUnavailable
 from drawwell.reports import SourceState
 from drawwell.testing import sick
@@ -85,10 +85,12 @@ class Storm:
             try:
                 grant = await self.bench.broker.draw(
                     name,
-                    self.dice.randint(1, 200),
-                    draw_class,
-                    prediction_resistance=self.dice.random() < 0.1,
-                    patience_s=self.dice.choice([0.0, 0.5]),
+                    DrawRequest(
+                        self.dice.randint(1, 200),
+                        draw_class,
+                        prediction_resistance=self.dice.random() < 0.1,
+                        patience_s=self.dice.choice([0.0, 0.5]),
+                    ),
                 )
             except (Refused, StateUnavailable) as error:
                 self.outcomes[type(error).__name__] += 1
@@ -131,7 +133,7 @@ class Storm:
             "all are well",
         )
         await self.bench.until_filled()
-        await self.bench.broker.draw("greedy", 32, DrawClass.FULL)
+        await self.bench.broker.draw("greedy", DrawRequest(32, DrawClass.FULL))
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawRequest, Grant
 from drawwell.errors import DrawwellError, UsageError
 
 
@@ -39,25 +39,24 @@ class FakeBroker:
             self._moved.clear()
             await self._moved.wait()
 
-    async def draw(
-        self,
-        consumer: str,
-        n_bytes: int,
-        draw_class: DrawClass,
-        *,
-        prediction_resistance: bool = False,
-        receipt: bool = False,
-        patience_s: float = 0.0,
-    ) -> Grant:
-        """Grant (Broker)."""
+    def try_draw(self, consumer: str, request: DrawRequest) -> Grant | None:
+        """Grant, unless there is a gate (Broker)."""
+        return self._grant(consumer, request) if self._gate is None else None
+
+    async def draw(self, consumer: str, request: DrawRequest) -> Grant:
+        """Grant as soon as the gate is open (Broker)."""
         await self._wait()
+        return self._grant(consumer, request)
+
+    def _grant(self, consumer: str, request: DrawRequest) -> Grant:
+        n_bytes, draw_class = request.n_bytes, request.draw_class
         error = self._refuse and self._refuse(consumer, n_bytes)
         if error:
             raise error
         self.serial += 1
         self.drawn_bytes[consumer] = self.drawn_bytes.get(consumer, 0) + n_bytes
         data = self.serial.to_bytes(8, "big").ljust(n_bytes, b".")[-n_bytes:]
-        if receipt:
+        if request.receipt:
             return Grant(data, self.serial, draw_class, b"a receipt of nothing", b"k" * 32)
         return Grant(data, self.serial, draw_class)
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drawwell.crypto.drbg import CtrDrbg
+from drawwell.crypto.ctr_drbg import CtrDrbg
 
 HERE = Path(__file__).parent
 VECTORS = json.loads((HERE / "ctr_drbg_aes256_nodf.json").read_text())
 
-OPENSSL = runpy.run_path(str(HERE / "openssl_ctr_drbg.py"))
+OPENSSL = runpy.run_path(str(HERE / "openssl_drbg.py"))
 NO_OPENSSL = OPENSSL["missing"]()
 
 
@@ -67,7 +67,7 @@ steps = st.tuples(
 def test_same_bytes_as_openssl_itself(seed: bytes, personalization: bytes, history: list) -> None:
     """Over any history of reseeds and requests, with short and whole inputs, OpenSSL gives the same bytes."""
     ours = CtrDrbg(seed, personalization)
-    theirs = OPENSSL["OpensslCtrDrbg"](seed, personalization)
+    theirs = OPENSSL["OpensslDrbg"](seed, personalization, "CTR-DRBG")
     for fresh, additional_reseed, n, additional in history:
         if fresh is not None:
             ours.reseed(fresh, additional_reseed)

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from drawwell.crypto.drbg import CtrDrbg
+from drawwell.crypto.drbg import Drbg
 from drawwell.entropy.blocks import DrawClass, Origins
 from drawwell.entropy.quota import Quota
 from drawwell.reports import ConsumerReport
@@ -36,7 +36,7 @@ class Account:
     name: str
     terms: Terms
     quota: Quota
-    drbg: CtrDrbg | None = None
+    drbg: Drbg | None = None
     seeded_at: float = 0.0
     seed_origins: Origins = frozenset()
     draws: int = 0

@@ -6,27 +6,28 @@ Between the last check of a draw and the grant there is no await: what was check
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from drawwell import __version__
 from drawwell.broker.account import Account, Terms
 from drawwell.broker.audit_log import AuditTally
-from drawwell.broker.queue import Line, Place
+from drawwell.broker.queue import LEAST_PATIENCE_S, DrawQueue, QueuedDraw
 from drawwell.broker.reservations import ReservationWriter
 from drawwell.broker.supply import Supply
-from drawwell.crypto.drbg import CtrDrbg
+from drawwell.crypto.drbg import Drbg
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
-from drawwell.entropy.blocks import DrawClass, Grant, Origins
+from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant, Origins
 from drawwell.entropy.combining import combined_rate
 from drawwell.entropy.credit import evidence_of, weakest
 from drawwell.entropy.quota import Quota, QuotaState
+from drawwell.entropy.turns import Turn
 from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
 from drawwell.ports import Sink, Source
 from drawwell.reports import BrokerReport, ConsumerReport, Evidence, SourceState
 from drawwell.wire.limits import MAX_DRAW_BYTES, RECEIPT_KEY_BYTES
 
 SEED_BYTES = 48
-"""384 bits: seedlen of CTR_DRBG AES-256 without derivation function (SP 800-90A r1, table 3)."""
+"""384 bits: entropy input and nonce of a DRBG of 256 bits of strength (SP 800-90A r1, 8.6.7)."""
 LONGEST_WAIT_S = 365 * 86_400.0
 """A source in another process says how fast it is, and may say next to nothing."""
 ADDITIONAL_BYTES = 32
@@ -42,18 +43,11 @@ class Rules:
     max_draw_bytes: int = MAX_DRAW_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """What one draw asks for."""
+class _Wait(NamedTuple):
+    """Why a draw cannot be granted now: the reservoir lacks `needed_bytes`, or a reservation of `cost` is unwritten."""
 
-    n_bytes: int
-    draw_class: DrawClass
-    prediction_resistance: bool
-
-    @property
-    def cost(self) -> int:
-        """Bytes that the quota is charged."""
-        return self.n_bytes + (SEED_BYTES if self.prediction_resistance else 0)
+    needed_bytes: int
+    cost: int = 0
 
 
 class LocalBroker:
@@ -95,8 +89,8 @@ class LocalBroker:
         """Each is asked at every report for a note; "" for none."""
         self.tally = AuditTally()
         self._supply = supply
-        self._line = Line(supply.reservoir)
-        supply.deposited = self._line.look
+        self._queue = DrawQueue(supply.reservoir)
+        supply.deposited = self._queue.look
         self._write_ahead = write_ahead
         self._signer = signer
         self._serial = first_serial
@@ -104,96 +98,137 @@ class LocalBroker:
         self._clock = clock
         self._started = clock()
         self._evidence = Evidence.DEVICE
+        self._not_ready = self._why_not_ready()
         self.remarks += (self._credit,)
         for source in sources:
             self.add_source(source)
 
     # ---- drawing -----------------------------------------------------------------------------------------
 
-    async def draw(
-        self,
-        consumer: str,
-        n_bytes: int,
-        draw_class: DrawClass,
-        *,
-        prediction_resistance: bool = False,
-        receipt: bool = False,
-        patience_s: float = 0.0,
-    ) -> Grant:
-        """Take `n_bytes` for `consumer`; see `drawwell.ports.Broker.draw`.
+    def try_draw(self, consumer: str, request: DrawRequest) -> Grant | None:
+        """Grant the draw unless it has to wait; see `drawwell.ports.Broker.try_draw`.
 
-        A draw with prediction resistance costs the fresh seed as well, so that nobody empties the
-        reservoir by asking for single bytes.
+        A draw with prediction resistance costs its seed as well, so that asking for single bytes cannot empty the
+        reservoir.
         """
-        ask = _Ask(n_bytes, draw_class, prediction_resistance)
-        place = Place(self._line, consumer, patience_s)
         try:
-            account, now = await self._entitled(consumer, ask, place)
-            account.quota.charge(ask.cost, now)
-            data, origins = self._take(account, ask, now)
+            outcome = self._attempt(consumer, request)
+            if isinstance(outcome, Grant):
+                return outcome
+            if outcome.needed_bytes and request.patience_s < LEAST_PATIENCE_S:
+                raise self._starved(self._queue.short_by(None, outcome.needed_bytes))
         except DrawwellError as error:
-            self.tally.refused(consumer, type(error).__name__)
-            if isinstance(error, Refused) and consumer in self.accounts:
-                self.accounts[consumer].refused += 1
+            self._count_refusal(consumer, error)
+            raise
+        return None
+
+    async def draw(self, consumer: str, request: DrawRequest) -> Grant:
+        """Draw, waiting for the reservoir and for the quota's reservation; see `drawwell.ports.Broker.draw`."""
+        queued = QueuedDraw(self._queue, consumer, request.patience_s)
+        try:
+            while True:
+                outcome = self._attempt(consumer, request, queued.turn)
+                if isinstance(outcome, Grant):
+                    return outcome
+                if outcome.needed_bytes:
+                    await queued.wait(outcome.needed_bytes, self._starved)
+                else:
+                    await self._reserve(consumer, outcome.cost)
+        except DrawwellError as error:
+            self._count_refusal(consumer, error)
             raise
         finally:
-            place.leave()
+            queued.leave()
+
+    def _attempt(self, consumer: str, request: DrawRequest, turn: Turn | None = None) -> Grant | _Wait:
+        """Judge terms, readiness, supply and quota, and take the bytes if all of them allow it."""
+        account = self.accounts.get(consumer)
+        if (
+            account is None
+            or request.draw_class not in account.terms.classes
+            or not 1 <= request.n_bytes <= self.rules.max_draw_bytes
+        ):
+            raise self._unentitled(account, consumer, request)
+        if self._not_ready:
+            raise NoHealthySource(self._not_ready, hint="See 'drawwell doctor' on the broker's machine.")
+        now, cost = self._clock(), request.n_bytes
+        if request.prediction_resistance:
+            cost += SEED_BYTES
+        seed_due = (
+            account.drbg is None
+            or request.prediction_resistance
+            or now - account.seeded_at >= self.rules.reseed_interval_s
+        )
+        needed = SEED_BYTES if seed_due else 0
+        if request.draw_class is DrawClass.FULL:
+            needed += request.n_bytes
+        if needed and not self._queue.may_go(turn, needed):
+            account.quota.check(cost, now)
+            return _Wait(needed)
+        if not account.quota.admit(cost, now):
+            return _Wait(0, cost)
+        if needed:
+            self._queue.served(consumer, needed, account.terms.weight)
+        if seed_due:
+            self._seed(account, now)
+        return self._grant(account, request)
+
+    def _unentitled(self, account: Account | None, consumer: str, request: DrawRequest) -> DrawwellError:
+        if account is None:
+            return PermissionRefused(
+                f"no consumer is called {consumer!r} here",
+                hint="See 'drawwell consumer list' on the broker; 'drawwell consumer invite' adds one.",
+            )
+        if not 1 <= request.n_bytes <= self.rules.max_draw_bytes:
+            return DrawRefused(
+                f"a draw is 1 to {self.rules.max_draw_bytes} bytes, not {request.n_bytes}",
+                hint="Draw in several pieces.",
+            )
+        return DrawRefused(
+            f"{consumer} may not draw class {request.draw_class}",
+            hint=f"Ask for class {' or '.join(sorted(account.terms.classes))}, or have the operator allow it.",
+        )
+
+    def _grant(self, account: Account, request: DrawRequest) -> Grant:
+        n_bytes, draw_class, drbg = request.n_bytes, request.draw_class, account.drbg
+        assert drbg is not None  # noqa: S101  seeded just now or before: anything else is our bug
+        # two copies of this process, restored from one image, would else give out the same bytes
+        data = drbg.generate(n_bytes, self._fresh(ADDITIONAL_BYTES))
+        if draw_class is DrawClass.DRBG:
+            origins = account.seed_origins
+            self._supply.count_drbg(n_bytes)
+        else:
+            taken = self._supply.take(n_bytes)
+            mixed = int.from_bytes(taken.data, "little") ^ int.from_bytes(data, "little")
+            taken.data[:] = bytes(n_bytes)
+            data, origins = mixed.to_bytes(n_bytes, "little"), taken.origins
         account.count(n_bytes, draw_class)
         self._serial += 1
-        self.tally.granted(consumer, draw_class, n_bytes, self._serial, receipt=receipt)
-        if not receipt:
+        self.tally.granted(account.name, draw_class, n_bytes, self._serial, receipt=request.receipt)
+        if not request.receipt:
             return Grant(data, self._serial, draw_class)
         key = self._fresh(RECEIPT_KEY_BYTES)
         return Grant(
             data, self._serial, draw_class, self._receipt(account, data, draw_class, origins, key), key
         )
 
-    def _account(self, consumer: str) -> Account:
-        try:
-            return self.accounts[consumer]
-        except KeyError:
-            raise PermissionRefused(
-                f"no consumer is called {consumer!r} here",
-                hint="See 'drawwell consumer list' on the broker; 'drawwell consumer invite' adds one.",
-            ) from None
+    async def _reserve(self, consumer: str, cost: int) -> None:
+        """Have a reservation that covers `cost` written down, unless another draw has done so meanwhile."""
+        account = self.accounts.get(consumer)
+        if account is None:
+            return
+        async with account.reserving:
+            if self.accounts.get(consumer) is not account:
+                return
+            state = account.quota.reservation(cost, self._clock())
+            if state is not None:
+                await self._write_ahead.reserve(consumer, state)
+                account.quota.confirm(state)
 
-    def _check_request(self, account: Account, ask: _Ask) -> None:
-        if not 1 <= ask.n_bytes <= self.rules.max_draw_bytes:
-            raise DrawRefused(
-                f"a draw is 1 to {self.rules.max_draw_bytes} bytes, not {ask.n_bytes}",
-                hint="Draw in several pieces.",
-            )
-        if ask.draw_class not in account.terms.classes:
-            raise DrawRefused(
-                f"{account.name} may not draw class {ask.draw_class}",
-                hint=f"Ask for class {' or '.join(sorted(account.terms.classes))}, or have the operator allow it.",
-            )
-
-    async def _entitled(self, consumer: str, ask: _Ask, place: Place) -> tuple[Account, float]:
-        """Return, without a last await, when terms, quota and supply all cover the draw; and the time."""
-        while True:
-            account, now = self._account(consumer), self._clock()
-            self._check_request(account, ask)
-            account.quota.check(ask.cost, now)
-            if why := self.not_ready_because():
-                raise NoHealthySource(why, hint="See 'drawwell doctor' on the broker's machine.")
-            needed = self._needed_bytes(account, ask, now)
-            if needed and not place.may_go(needed):
-                await place.wait(needed, self._starved)
-                continue
-            if account.quota.reservation(ask.cost, now) is None:
-                return account, now
-            async with account.reserving:
-                gone = self.accounts.get(consumer) is not account
-                state = None if gone else account.quota.reservation(ask.cost, self._clock())
-                if state is not None:
-                    await self._write_ahead.reserve(account.name, state)
-                    account.quota.confirm(state)
-
-    def _needed_bytes(self, account: Account, ask: _Ask, now: float) -> int:
-        """What the draw takes out of the reservoir."""
-        seed = SEED_BYTES if self._seed_due(account, ask, now) else 0
-        return seed + (ask.n_bytes if ask.draw_class is DrawClass.FULL else 0)
+    def _count_refusal(self, consumer: str, error: DrawwellError) -> None:
+        self.tally.refused(consumer, type(error).__name__)
+        if isinstance(error, Refused) and consumer in self.accounts:
+            self.accounts[consumer].refused += 1
 
     def _starved(self, missing_bytes: int) -> Starved:
         rate = self._supply_bytes_per_s()
@@ -204,33 +239,10 @@ class LocalBroker:
             hint="Wait and draw again; 'drawwell draw --wait 30s' does it by itself.",
         )
 
-    def _take(self, account: Account, ask: _Ask, now: float) -> tuple[bytes, Origins]:
-        self._line.served(account.name, self._needed_bytes(account, ask, now), account.terms.weight)
-        if self._seed_due(account, ask, now):
-            self._seed(account, now)
-        drbg = account.drbg
-        assert drbg is not None  # noqa: S101  seeded just now or before: anything else is our bug
-        # two copies of this process, restored from one image, would else give out the same bytes
-        output = drbg.generate(ask.n_bytes, self._fresh(ADDITIONAL_BYTES))
-        if ask.draw_class is DrawClass.DRBG:
-            self._supply.count_drbg(ask.n_bytes)
-            return output, account.seed_origins
-        taken = self._supply.take(ask.n_bytes)
-        mixed = int.from_bytes(taken.data, "little") ^ int.from_bytes(output, "little")
-        taken.data[:] = bytes(ask.n_bytes)
-        return mixed.to_bytes(ask.n_bytes, "little"), taken.origins
-
-    def _seed_due(self, account: Account, ask: _Ask, now: float) -> bool:
-        return (
-            account.drbg is None
-            or ask.prediction_resistance
-            or now - account.seeded_at >= self.rules.reseed_interval_s
-        )
-
     def _seed(self, account: Account, now: float) -> None:
         seed = self._supply.take(SEED_BYTES)
         if account.drbg is None:
-            account.drbg = CtrDrbg(bytes(seed.data), account.name.encode()[:SEED_BYTES])
+            account.drbg = Drbg(bytes(seed.data), account.name.encode()[:SEED_BYTES])
         else:
             account.drbg.reseed(bytes(seed.data))
         seed.data[:] = bytes(SEED_BYTES)
@@ -268,11 +280,12 @@ class LocalBroker:
     def available_bytes(self, consumer: str, draw_class: DrawClass) -> int:
         """How many bytes one draw could have now without waiting, as far as supply and quota go (not the rate)."""
         account, now = self.accounts.get(consumer), self._clock()
-        if account is None or draw_class not in account.terms.classes or self.not_ready_because():
+        if account is None or draw_class not in account.terms.classes or self._not_ready:
             return 0
-        seed = self._needed_bytes(account, _Ask(1, DrawClass.DRBG, prediction_resistance=False), now)
+        seed_due = account.drbg is None or now - account.seeded_at >= self.rules.reseed_interval_s
+        seed = SEED_BYTES if seed_due else 0
         beyond_seed = len(self._supply.reservoir) - seed
-        if beyond_seed < 0 or not self._line.may_go(None, seed):
+        if beyond_seed < 0 or not self._queue.may_go(None, seed):
             return 0
         most = beyond_seed if draw_class is DrawClass.FULL else self.rules.max_draw_bytes
         left = account.quota.left(now)
@@ -286,7 +299,7 @@ class LocalBroker:
         now = self._clock()
         for name in self.accounts.keys() - terms.keys():
             self.accounts.pop(name).wipe()
-            self._line.forget(name)
+            self._queue.forget(name)
         for name, wanted in terms.items():
             account = self.accounts.get(name)
             if account is None:
@@ -295,7 +308,7 @@ class LocalBroker:
             elif account.terms != wanted:
                 account.quota.change(wanted.rate, wanted.total, now)
                 account.terms = wanted
-        self._line.wake_all()
+        self._queue.wake_all()
 
     # ---- being asked -------------------------------------------------------------------------------------
 
@@ -310,6 +323,7 @@ class LocalBroker:
         """Count on one more source from now on."""
         self.sources[source.name] = source
         source.changed = self._sources_changed
+        self._not_ready = self._why_not_ready()
 
     @property
     def evidence(self) -> Evidence:
@@ -334,13 +348,17 @@ class LocalBroker:
 
     def _sources_changed(self) -> None:
         self._evidence = self.evidence
+        self._not_ready = self._why_not_ready()
         self.tally.sources_are(
             {name: each.health_epoch for name, each in self.sources.items() if each.healthy}
         )
-        self._line.wake_all()
+        self._queue.wake_all()
 
     def not_ready_because(self) -> str:
         """Why nothing is served now; empty when it is."""
+        return self._not_ready
+
+    def _why_not_ready(self) -> str:
         healthy, wanted = self.healthy_sources(), self.rules.min_sources
         if healthy >= wanted:
             return ""

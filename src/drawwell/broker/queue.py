@@ -1,4 +1,4 @@
-"""The line before the reservoir, in time: requests that wait for their turn, each as long as it has patience."""
+"""The draws that wait for the reservoir, each as long as it has patience. Others never enter the queue."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,8 +11,8 @@ LEAST_PATIENCE_S = 0.001
 """Less than this is no patience: timers are no finer."""
 
 
-class Line:
-    """Who waits for bytes of `reservoir`; `look` after every change of what is in it."""
+class DrawQueue:
+    """Draws waiting for bytes of `reservoir`, in fair order; `look` after every change of its level."""
 
     def __init__(self, reservoir: Reservoir) -> None:
         self._reservoir = reservoir
@@ -20,13 +20,13 @@ class Line:
         self._waiting: dict[Turn, asyncio.Future[None]] = {}
 
     def look(self) -> None:
-        """Wake the first in line when there is enough for it."""
+        """Wake the first in the queue if there is enough for it."""
         first = self._turns.first()
         if first and first.needed_bytes <= len(self._reservoir):
             _wake(self._waiting.get(first))
 
     def wake_all(self) -> None:
-        """Have everybody look for himself: something else than the reservoir changed."""
+        """Wake all waiters: something other than the level changed."""
         for waiting in self._waiting.values():
             _wake(waiting)
 
@@ -35,25 +35,25 @@ class Line:
         self._turns.served(consumer, taken_bytes, weight)
 
     def forget(self, consumer: str) -> None:
-        """Drop what is known of a consumer that is no more."""
+        """Forget a removed consumer."""
         self._turns.forget(consumer)
 
-    def short_by(self, turn: Turn | None, needed_bytes: int) -> int:
-        """How many bytes must come in before a request of `needed_bytes` that waits at `turn` can be served."""
-        others = self._turns.waiting_bytes - (turn.needed_bytes if turn else 0)
-        return needed_bytes + others - len(self._reservoir)
-
     def may_go(self, turn: Turn | None, needed_bytes: int) -> bool:
-        """Is there enough, and nobody before it?"""
+        """Whether there is enough, and no other draw is first."""
         first = self._turns.first()
         return (first is None or first is turn) and needed_bytes <= len(self._reservoir)
 
+    def short_by(self, turn: Turn | None, needed_bytes: int) -> int:
+        """Return how many bytes must come in before a draw of `needed_bytes` at `turn` can be served."""
+        others = self._turns.waiting_bytes - (turn.needed_bytes if turn else 0)
+        return max(1, needed_bytes + others - len(self._reservoir))
+
     def join(self, consumer: str, needed_bytes: int) -> Turn:
-        """Take a place."""
+        """Join the queue."""
         return self._turns.join(consumer, needed_bytes)
 
     def leave(self, turn: Turn) -> None:
-        """Give it up; the next one looks."""
+        """Leave it; the next draw looks."""
         self._turns.leave(turn)
         self.look()
 
@@ -74,19 +74,14 @@ def _wake(waiting: asyncio.Future[None] | None) -> None:
         waiting.set_result(None)
 
 
-class Place:
-    """One draw's place in line, taken when it has to wait and given up at its end."""
+class QueuedDraw:
+    """One draw's place in the queue, taken when it first has to wait and given up at its end."""
 
-    def __init__(self, line: Line, consumer: str, patience_s: float) -> None:
-        self._line = line
+    def __init__(self, queue: DrawQueue, consumer: str, patience_s: float) -> None:
+        self.turn: Turn | None = None
+        self._queue = queue
         self._consumer = consumer
-        self._patience_s = patience_s
-        self._until = 0.0
-        self._turn: Turn | None = None
-
-    def may_go(self, needed_bytes: int) -> bool:
-        """Is there enough in the reservoir, and nobody before it?"""
-        return self._line.may_go(self._turn, needed_bytes)
+        self._until = asyncio.get_running_loop().time() + patience_s
 
     async def wait(self, needed_bytes: int, starved: Callable[[int], Starved]) -> None:
         """Wait for the turn.
@@ -94,16 +89,14 @@ class Place:
         Raises:
             Starved: patience is over; made of how many bytes are missing.
         """
-        now = asyncio.get_running_loop().time()
-        self._until = self._until or now + self._patience_s
-        if self._until - now < LEAST_PATIENCE_S:
-            raise starved(max(1, self._line.short_by(self._turn, needed_bytes)))
-        if self._turn is None:
-            self._turn = self._line.join(self._consumer, needed_bytes)
-        await self._line.wait(self._turn, self._until)
+        if self._until - asyncio.get_running_loop().time() < LEAST_PATIENCE_S:
+            raise starved(self._queue.short_by(self.turn, needed_bytes))
+        if self.turn is None:
+            self.turn = self._queue.join(self._consumer, needed_bytes)
+        await self._queue.wait(self.turn, self._until)
 
     def leave(self) -> None:
         """Give the place up."""
-        if self._turn:
-            self._line.leave(self._turn)
-            self._turn = None
+        if self.turn:
+            self._queue.leave(self.turn)
+            self.turn = None

@@ -12,7 +12,7 @@ from drawwell.config.values import HostPort
 from drawwell.units import format_size
 
 SEED_BYTES: Final = 48
-"""What a draw may need beside its own bytes: seedlen of CTR_DRBG AES-256 (SP 800-90A r1, table 3)."""
+"""What a draw may need beside its own bytes: a seed of its DRBG (SP 800-90A r1, 8.6.7)."""
 MAX_SOURCES: Final = 32
 """So many fit into a receipt of 16,384 bytes, whatever it says of them (crypto/receipt_form.py)."""
 NOBODY: Final = 65534

@@ -156,6 +156,8 @@ class AnsweringConnection(Connection):
     def __init__(self, door: Door) -> None:
         super().__init__(door)
         self._requests: set[asyncio.Task[None]] = set()
+        self._paused = False
+        """Whether reading from the peer is paused."""
         self._turn: asyncio.Handle | None = None
         self._part_mark = 0
         self._part_mark_at = self._opened_at
@@ -203,7 +205,8 @@ class AnsweringConnection(Connection):
             return
         if again and not self._blocked and self._turn is None:
             self._turn = self._loop.call_soon(self._next_turn)
-        if again or self._blocked or stalled:
+        self._paused = again or self._blocked or stalled
+        if self._paused:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -283,7 +286,7 @@ class SessionProtocol(Protocol):
         """Take what came from the peer."""
 
     def step(self) -> bool:
-        """Handle one request; False when there is none to handle now."""
+        """Handle one request, if there is one; return whether there may be another to handle now."""
 
     def end(self, reason: str) -> None:
         """Say no more; and why, where the protocol has words for it."""
@@ -326,20 +329,22 @@ class SessionConnection(AnsweringConnection):
         conversation, transport = self._conversation, self._transport
         if conversation is None or transport is None:
             return
-        frames = 0
-        while not self._blocked and frames < REQUESTS_PER_TURN and conversation.step():
-            frames += 1
+        turns, more = REQUESTS_PER_TURN, True
+        while more and turns and not self._blocked:
+            turns -= 1
+            more = conversation.step()
             if conversation.outgoing_bytes >= _COALESCE_BYTES:
                 self._flush(conversation)
                 if transport.is_closing():
                     return  # the peer has gone: nothing more is drawn for it
-        self._flush(conversation)
-        if conversation.admitted:
+        if conversation.outgoing_bytes:
+            self._transmit(conversation.take_outgoing())
+        if conversation.admitted and not self._admitted:
             self._admit(conversation.consumer)
         if conversation.over:
             self._end(conversation)
-        else:
-            self._throttle(stalled=conversation.stalled, again=frames == REQUESTS_PER_TURN)
+        elif not turns or self._paused or self._blocked or conversation.stalled:
+            self._throttle(stalled=conversation.stalled, again=more and not turns)
 
     def _part(self) -> int | None:
         return self._conversation.part if self._conversation else None

@@ -7,16 +7,15 @@ names, and gets the one class that it names.
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from drawwell.authorisation import DRAW, STIR, DoorKind, Principal, Role, may
 from drawwell.doors.connection import REQUESTS_PER_TURN, AnsweringConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
-from drawwell.doors.retry import draw_patiently
-from drawwell.doors.session import resumed
-from drawwell.entropy.blocks import DrawClass
+from drawwell.doors.retry import IN_LINE_S, draw_patiently
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.entropy.turns import Turn, Turns
 from drawwell.errors import DrawRefused, DrawwellError, Refused, RemoteProtocolError, StateUnavailable
 from drawwell.ports import Broker
@@ -32,12 +31,13 @@ from drawwell.wire.egd import (
 
 MAX_WAITING_BYTES: Final = 4096
 """So many bytes of requests may wait for the ones before them; then the peer is not read."""
+_NOT_NOW: Final = (Refused, StateUnavailable)
 KEPT_S: Final = 1.0
 """How long the place of a peer is kept that does not wait."""
 _LIMITS: Final = Limits(max_sessions=512, max_sessions_each=256)
 
 
-class PeerLine:
+class PeerQueue:
     """Whose turn it is among the peers of one door; each has one place at most."""
 
     def __init__(self) -> None:
@@ -45,6 +45,11 @@ class PeerLine:
         self._places: dict[str, Turn] = {}
         self._waiting: dict[Turn, asyncio.Future[None]] = {}
         self._kept: dict[str, asyncio.TimerHandle] = {}
+
+    @property
+    def anyone(self) -> bool:
+        """Whether any peer waits or has its place kept."""
+        return bool(self._places)
 
     def may_go(self, peer: str, n_bytes: int) -> bool:
         """Is it the peer's turn? It has a place from now on."""
@@ -119,7 +124,8 @@ class EgdDoor(LocalDoor):
         self.consumer = consumer
         self.draw_class = draw_class
         self.available_bytes = available_bytes
-        self.line = PeerLine()
+        self.principal = Principal(Role.CONSUMER, consumer)
+        self.queue = PeerQueue()
         self.numbers = itertools.count()
         """The names of its peers."""
 
@@ -145,7 +151,7 @@ class EgdConnection(AnsweringConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop what waited (asyncio)."""
         super().connection_lost(exc)
-        self._egd.line.forget(self._name)
+        self._egd.queue.forget(self._name)
 
     def _received(self, data: memoryview) -> None:
         self._parser.feed(data)
@@ -172,61 +178,88 @@ class EgdConnection(AnsweringConnection):
 
     def _handle(self, request: Request) -> None:
         self._handled += 1
-        identity = Principal(Role.CONSUMER, self._egd.consumer)
+        door = self._egd
         if isinstance(request, Read):
-            may(DoorKind.EGD, identity, DRAW)
-            self._begin(self._read_waiting(request) if request.waits else self._read(request))
+            may(DoorKind.EGD, door.principal, DRAW)
+            try:
+                self._read_all(request.n_bytes) if request.waits else self._read(request.n_bytes)
+            except DrawwellError:
+                self._leave()  # no later request could be answered either
         elif isinstance(request, Write):
-            may(DoorKind.EGD, identity, STIR)
-            self._egd.broker.mix_in(self._egd.consumer, request.data)
+            may(DoorKind.EGD, door.principal, STIR)
+            door.broker.mix_in(door.consumer, request.data)
         elif isinstance(request, AskLevel):
-            self._write(level_answer(8 * self._egd.available_bytes()))
+            self._write(level_answer(8 * door.available_bytes()))
         else:
             self._write(counted_answer(str(os.getpid()).encode()))
 
-    def _begin(self, reading: Coroutine[Any, Any, bytes]) -> None:
-        """Answer at once if it need not wait, and in a task if it must."""
+    def _read(self, wanted_bytes: int) -> None:
+        """Answer with what there is, counted; it may be nothing."""
+        door = self._egd
+        may_go = door.queue.may_go(self._name, wanted_bytes)
+        n_bytes = min(wanted_bytes, door.available_bytes()) if may_go else 0
+        if not n_bytes:
+            self._answer_counted(wanted_bytes, b"")
+            return
+        request = DrawRequest(n_bytes, door.draw_class)
         try:
-            waits_for = reading.send(None)
-        except StopIteration as finished:
-            self._write(finished.value)
-        except DrawwellError:
-            self._leave()
+            grant = door.broker.try_draw(door.consumer, request)
+        except _NOT_NOW as error:
+            self._answer_counted(wanted_bytes, _nothing(error))
+            return
+        if grant is None:
+            self._spawn(self._draw_counted(wanted_bytes, request))
         else:
-            self._spawn(self._finish(reading, waits_for))
+            self._answer_counted(wanted_bytes, grant.data)
 
-    async def _finish(self, reading: Coroutine[Any, Any, bytes], waits_for: object) -> None:
+    async def _draw_counted(self, wanted_bytes: int, request: DrawRequest) -> None:
+        data = b""
         try:
-            self._write(await resumed(reading, waits_for))
-        except DrawwellError:
-            self._leave()
+            data = (await self._egd.broker.draw(self._egd.consumer, request)).data
+        except DrawwellError as error:
+            if isinstance(error, DrawRefused) or not isinstance(error, _NOT_NOW):
+                self._leave()
+                return
+        self._answer_counted(wanted_bytes, data)
 
-    async def _read(self, request: Read) -> bytes:
-        """Return what there is of it, counted; raises what no later request would escape."""
-        door, data = self._egd, b""
-        may_go = door.line.may_go(self._name, request.n_bytes)
-        n_bytes = min(request.n_bytes, door.available_bytes()) if may_go else 0
-        if n_bytes:
+    def _answer_counted(self, wanted_bytes: int, data: bytes) -> None:
+        if data or not wanted_bytes:
+            self._egd.queue.leave(self._name, len(data))
+        else:
+            self._egd.queue.keep(self._name)
+        self._write(counted_answer(data))
+
+    def _read_all(self, n_bytes: int) -> None:
+        """Answer with `n_bytes`, as soon as they are there and it is the peer's turn."""
+        door = self._egd
+        if not n_bytes:
+            return
+        grant = None
+        if not door.queue.anyone:
+            request = DrawRequest(n_bytes, door.draw_class, patience_s=IN_LINE_S)
             try:
-                data = (await door.broker.draw(door.consumer, n_bytes, door.draw_class)).data
-            except DrawRefused:
-                raise
-            except (Refused, StateUnavailable):
-                pass
-        if data or not request.n_bytes:
-            door.line.leave(self._name, len(data))
+                grant = door.broker.try_draw(door.consumer, request)
+            except _NOT_NOW as error:
+                _nothing(error)
+        if grant is None:
+            self._spawn(self._draw_all(n_bytes))
         else:
-            door.line.keep(self._name)
-        return counted_answer(data)
+            self._write(grant.data)
 
-    async def _read_waiting(self, request: Read) -> bytes:
-        """Return all of it, when it is there and the peer's turn has come."""
+    async def _draw_all(self, n_bytes: int) -> None:
         door, data = self._egd, b""
         try:
-            await door.line.wait(self._name, request.n_bytes)
-            if request.n_bytes:
-                grant = await draw_patiently(door.broker, door.consumer, request.n_bytes, door.draw_class)
-                data = grant.data
+            await door.queue.wait(self._name, n_bytes)
+            data = (await draw_patiently(door.broker, door.consumer, n_bytes, door.draw_class)).data
+            self._write(data)
+        except DrawwellError:
+            self._leave()
         finally:
-            door.line.leave(self._name, len(data))
-        return data
+            door.queue.leave(self._name, len(data))
+
+
+def _nothing(error: DrawwellError) -> bytes:
+    """Return no bytes for a refusal that is over some time; raise one that is not."""
+    if isinstance(error, DrawRefused):
+        raise error
+    return b""

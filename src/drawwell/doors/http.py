@@ -14,7 +14,6 @@ from drawwell.authorisation import DRAW, READY, DoorKind, Principal, Role, may
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
-from drawwell.doors.session import resumed
 from drawwell.doors.unix import Identify, peer_credentials
 from drawwell.errors import DrawwellError, PermissionRefused
 from drawwell.ports import Broker, Peer
@@ -58,6 +57,8 @@ class HttpConversation:
         self._clock = clock
         self._requests = 0
         self._waiting = False
+        self._calling = False
+        self._last = False
 
     @property
     def stalled(self) -> bool:
@@ -104,6 +105,14 @@ class HttpConversation:
         except PermissionRefused:
             self.over = True
 
+    def input_ended(self) -> bool:
+        """Take note that the peer sends no more; return whether it still gets an answer.
+
+        A draw that waits is dropped: the peer may be gone, and its bytes would be lost.
+        """
+        self._last = True
+        return self._calling or self.outgoing_bytes > 0
+
     def end(self, reason: str) -> None:  # noqa: ARG002 - HTTP has no word for it
         """Answer no more (Talk)."""
         self.over = True
@@ -128,40 +137,37 @@ class HttpConversation:
         if isinstance(ask, HttpResponse):
             self._say(ask, final=final)
         elif isinstance(ask, DrawAsk):
-            self._begin(self._drawn(ask))
+            self._draw(ask)
         else:
-            self._begin(self._called(ask, "" if final else self.consumer), final=final)
+            self._calling = True
+            self._wait(self._called(ask, "" if final else self.consumer), final=final)
 
-    def _begin(self, answering: Coroutine[Any, Any, HttpResponse], *, final: bool = False) -> None:
-        """Answer at once if it need not wait, and in a task if it must."""
+    def _draw(self, ask: DrawAsk) -> None:
         try:
-            waits_for = answering.send(None)
-        except StopIteration as finished:
-            self._say(finished.value, final=final)
+            grant = self._broker.try_draw(self.consumer, ask.request)
+        except DrawwellError as error:
+            self._say(refusal(error))
+            return
+        if grant is None:
+            self._wait(self._drawn(ask))
         else:
-            self._waiting = True
-            self._spawn(self._finish(answering, waits_for, final=final))
+            self._say(ask.answer(grant))
 
-    async def _finish(
-        self, answering: Coroutine[Any, Any, HttpResponse], waits_for: object, *, final: bool
-    ) -> None:
-        answer = await resumed(answering, waits_for)
-        self._waiting = False
+    def _wait(self, answering: Coroutine[Any, Any, HttpResponse], *, final: bool = False) -> None:
+        """Answer later; until then no other request is looked at."""
+        self._waiting = True
+        self._spawn(self._finish(answering, final=final))
+
+    async def _finish(self, answering: Coroutine[Any, Any, HttpResponse], *, final: bool) -> None:
+        answer = await answering
+        self._waiting = self._calling = False
         self._say(answer, final=final)
 
     async def _drawn(self, ask: DrawAsk) -> HttpResponse:
         try:
-            grant = await self._broker.draw(
-                self.consumer,
-                ask.n_bytes,
-                ask.draw_class,
-                prediction_resistance=ask.prediction_resistance,
-                receipt=ask.receipt,
-                patience_s=ask.patience_s,
-            )
+            return ask.answer(await self._broker.draw(self.consumer, ask.request))
         except DrawwellError as error:
             return refusal(error)
-        return ask.answer(grant)
 
     async def _called(self, ask: CallAsk, consumer: str) -> HttpResponse:
         try:
@@ -171,7 +177,7 @@ class HttpConversation:
 
     def _say(self, answer: HttpResponse, *, final: bool = False) -> None:
         if not self.over:
-            self._session.answer(answer, formatdate(self._clock(), usegmt=True), final=final)
+            self._session.answer(answer, formatdate(self._clock(), usegmt=True), final=final or self._last)
             self.over = self._session.closing
 
 
@@ -235,7 +241,11 @@ class HttpConnection(SessionConnection):
             return Peer(door.identify(uid, gid, pid))
 
         way = DoorKind.PROBE if door.identify is None else DoorKind.HTTP
-        self._conversation = HttpConversation(door.broker, identify, way=way, spawn=self._spawn)
+        self._conversation = self._talk = HttpConversation(door.broker, identify, way=way, spawn=self._spawn)
+
+    def eof_received(self) -> bool:
+        """Answer a call that is under way first (asyncio)."""
+        return self._talk.input_ended()
 
     def _received(self, data: memoryview) -> None:
         self._converse(data)

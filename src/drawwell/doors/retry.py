@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant
 from drawwell.errors import DrawRefused, DrawwellError, Refused, StateUnavailable
 from drawwell.ports import Broker
 
@@ -23,7 +23,7 @@ async def draw_patiently(broker: Broker, consumer: str, n_bytes: int, draw_class
     """
     while True:
         try:
-            return await broker.draw(consumer, n_bytes, draw_class, patience_s=IN_LINE_S)
+            return await broker.draw(consumer, DrawRequest(n_bytes, draw_class, patience_s=IN_LINE_S))
         except DrawRefused:
             raise
         except (Refused, StateUnavailable) as error:

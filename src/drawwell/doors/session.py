@@ -1,16 +1,14 @@
 """One session with one broker behind it: frames in, answers out. Knows neither sockets nor TLS.
 
-A draw is begun at once, without a task: most never wait. What waits goes on as a task of the door. Answers go out
+A draw is tried at once: most never wait. One that has to wait becomes a task of the door. Answers go out
 in the order in which they are ready. What is begun and not yet answered is bounded by MAX_OPEN_REQUESTS and by
 MAX_OWED_BYTES.
 """
 
-import types
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from drawwell.authorisation import DRAW, DoorKind, Principal, Role, may
-from drawwell.entropy.blocks import Grant
 from drawwell.errors import (
     DrawwellError,
     LocalProtocolError,
@@ -23,7 +21,6 @@ from drawwell.wire.frames import Bye, Call, Draw, Frame, Hello
 from drawwell.wire.limits import SESSION_ID
 from drawwell.wire.session import ServerSession
 
-T = TypeVar("T")
 MAX_OWED_BYTES: Final = 262_144
 """Bytes of draws begun and not answered: four of the largest."""
 
@@ -52,6 +49,7 @@ class BrokerSession:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self.session = ServerSession()
+        self.receive_data = self.session.receive_data
         self.admitted = False
         self.consumer = ""
         """Whom it was welcomed as."""
@@ -59,6 +57,8 @@ class BrokerSession:
         """Nothing more is said: send what is left in `outgoing` and close."""
         self.fault = ""
         """What the peer did wrong, when that is why it is over."""
+        self.stalled = False
+        """So much is owed that no more requests are looked at."""
         self.events = 0
         self.outgoing: list[bytes] = []
         self.outgoing_bytes = 0
@@ -69,23 +69,16 @@ class BrokerSession:
         self._owner = owner
         self._spawn = spawn
         self._owed_bytes = 0
-
-    @property
-    def stalled(self) -> bool:
-        """Whether so much is owed that no more requests are looked at."""
-        return self._owed_bytes >= MAX_OWED_BYTES
+        self._may_draw: Peer | None = None
+        """Who was last found to have the right to draw; the right follows from who it is, so it is not asked again."""
 
     @property
     def part(self) -> int | None:
         """Which frame is here in part, as a count; None when there is none, or we keep it waiting ourselves."""
         return None if self.stalled or not self.session.unparsed_bytes else self.events
 
-    def receive_data(self, data: bytes | memoryview) -> None:
-        """Take what came from the peer."""
-        self.session.receive_data(data)
-
     def step(self) -> bool:
-        """Handle one frame; False when there is none to handle now."""
+        """Handle one frame, if there is one; return whether there may be another to handle now."""
         if self.over or self.stalled:
             return False
         try:
@@ -98,7 +91,7 @@ class BrokerSession:
             return False
         self.events += 1
         self._handle(event)
-        return True
+        return not self.session.parser.empty
 
     def take_outgoing(self) -> bytes:
         """Take what must be sent."""
@@ -144,36 +137,30 @@ class BrokerSession:
             self.consumer, self.admitted = peer.consumer, True
 
     def _draw(self, draw: Draw, peer: Peer) -> None:
-        self._owed_bytes += draw.n_bytes
         try:
-            may(self._way, self._identity(peer), DRAW)
-        except PermissionRefused as error:
+            if peer is not self._may_draw:
+                may(self._way, self._identity(peer), DRAW)
+                self._may_draw = peer
+            grant = self._broker.try_draw(peer.consumer, draw)
+        except DrawwellError as error:
             self._refuse(draw, error)
             return
-        coroutine = self._broker.draw(
-            peer.consumer,
-            draw.n_bytes,
-            draw.draw_class,
-            prediction_resistance=draw.prediction_resistance,
-            receipt=draw.receipt,
-            patience_s=draw.patience_ms / 1000,
-        )
-        try:
-            waits_for = coroutine.send(None)
-        except StopIteration as finished:
-            self._grant(draw, finished.value)
-        except DrawwellError as error:
-            self._refuse(draw, error)
+        if grant is None:
+            self._owe(draw.n_bytes)
+            self._spawn(self._wait(draw, peer.consumer))
         else:
-            self._spawn(self._finish(draw, coroutine, waits_for))
+            self._say(self.session.grant(draw.request_id, grant))
 
-    async def _finish(self, draw: Draw, coroutine: Coroutine[Any, Any, Grant], waits_for: object) -> None:
+    async def _wait(self, draw: Draw, consumer: str) -> None:
         try:
-            grant = await resumed(coroutine, waits_for)
+            grant = await self._broker.draw(consumer, draw)
         except DrawwellError as error:
             self._refuse(draw, error)
         else:
-            self._grant(draw, grant)
+            if not self.over:
+                self._say(self.session.grant(draw.request_id, grant))
+        finally:
+            self._owe(-draw.n_bytes)
 
     def _call(self, call: Call, peer: Peer) -> None:
         try:
@@ -204,14 +191,7 @@ class BrokerSession:
             )
             self._refuse(call, too_large)
 
-    def _grant(self, draw: Draw, grant: Grant) -> None:
-        self._owed_bytes -= draw.n_bytes
-        if not self.over:
-            self._say(self.session.grant(draw.request_id, grant))
-
     def _refuse(self, request: Draw | Call, error: DrawwellError) -> None:
-        if isinstance(request, Draw):
-            self._owed_bytes -= request.n_bytes
         if not self.over:
             self._say(self.session.refuse(request.request_id, error))
 
@@ -219,18 +199,6 @@ class BrokerSession:
         self.outgoing.append(data)
         self.outgoing_bytes += len(data)
 
-
-@types.coroutine
-def resumed(coroutine: Coroutine[Any, Any, T], waits_for: object) -> Generator[Any, Any, T]:
-    """Go on with a coroutine that has been sent None once and waits for `waits_for`."""
-    error: BaseException | None = None
-    try:
-        while True:
-            try:
-                yield waits_for
-            except BaseException as thrown:  # noqa: BLE001 - handed on, above all a cancellation
-                error = thrown
-            waits_for = coroutine.send(None) if error is None else coroutine.throw(error)
-            error = None
-    except StopIteration as finished:
-        return finished.value  # type: ignore[no-any-return]
+    def _owe(self, n_bytes: int) -> None:
+        self._owed_bytes += n_bytes
+        self.stalled = self._owed_bytes >= MAX_OWED_BYTES

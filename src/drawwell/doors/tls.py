@@ -153,7 +153,7 @@ class TlsConnection(SessionConnection):
             self._queue(data)
         elif self._tls.state is TlsState.HANDSHAKE:
             with self._tls_door.handshakes.paid():
-                self._take(self._tls, data)
+                self._shake_hands(self._tls, data)
         else:
             self._take(self._tls, data)
 
@@ -165,7 +165,7 @@ class TlsConnection(SessionConnection):
         try:
             with self._tls_door.handshakes.paid():
                 self._tls = TlsLayer(self._tls_door.context)
-                self._take(self._tls, memoryview(opening))
+                self._shake_hands(self._tls, memoryview(opening))
         except Exception as error:  # noqa: BLE001 - the others in line must have their turn
             self._give_up(error)
 
@@ -179,25 +179,33 @@ class TlsConnection(SessionConnection):
         elif not in_line:
             self._tls_door.handshakes.wait(self)
 
-    def _take(self, tls: TlsLayer, data: memoryview) -> None:
+    def _shake_hands(self, tls: TlsLayer, data: memoryview) -> None:
         try:
             tls.receive_data(data)
-            if tls.state is TlsState.OPEN and not (self._conversation or self._sent):
+            if tls.state is TlsState.OPEN:
                 self._identify(tls)
-            plaintext = tls.read()
         except RemoteProtocolError as error:
             self._turn_away(tls, error)
             return
         self._write(tls.data_to_send())
+        self._take(tls, memoryview(b""))
+
+    def _take(self, tls: TlsLayer, data: memoryview) -> None:
+        try:
+            plaintext = tls.read(data)
+        except RemoteProtocolError as error:
+            self._turn_away(tls, error)
+            return
         if plaintext:
             self._converse(plaintext)
+        else:
+            self._write(tls.data_to_send())
         if tls.state is TlsState.CLOSED:
             self._leave()
 
     def _transmit(self, data: bytes) -> None:
         if self._tls is not None and self._tls.state is TlsState.OPEN:
-            self._tls.write(data)
-            self._write(self._tls.data_to_send())
+            self._write(self._tls.encrypt(data))
 
     def _leave(self) -> None:
         if self._tls is not None:

@@ -13,7 +13,7 @@ from drawwell.doors.connection import REQUESTS_PER_TURN, AnsweringConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
 from drawwell.doors.retry import draw_patiently
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import DrawRefused, DrawwellError, Refused, RemoteProtocolError, StateUnavailable
 from drawwell.onerng import usb as onerng_usb
 from drawwell.onerng.virtual import VirtualOneRng
@@ -187,7 +187,7 @@ class UsbConnection(AnsweringConnection):
         door = self._usb
         try:
             try:
-                data = (await door.broker.draw(door.consumer, n_bytes, door.draw_class)).data
+                data = (await door.broker.draw(door.consumer, DrawRequest(n_bytes, door.draw_class))).data
             except DrawRefused:
                 raise
             except (Refused, StateUnavailable):

@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypedDict
 
 from drawwell.reports import SourceIdentity
 from drawwell.units import Bits
@@ -16,9 +17,34 @@ class DrawClass(StrEnum):
     FULL = "full"
     """Full-entropy bytes, each once, XORed with the consumer's DRBG (RBG3(XOR), SP 800-90C 6.4)."""
     DRBG = "drbg"
-    """The consumer's own CTR_DRBG, seeded from the reservoir (SP 800-90A; RBG2(P))."""
+    """The consumer's own Hash_DRBG, seeded from the reservoir (SP 800-90A; RBG2(P))."""
 
     __hash__ = str.__hash__  # that of Enum is written in Python, and every draw looks things up by class
+
+
+class DrawOptions(TypedDict, total=False):
+    """What may be asked besides size and class; see `DrawRequest`."""
+
+    prediction_resistance: bool
+    receipt: bool
+    patience_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DrawRequest:
+    """What a consumer asks for: `n_bytes` of one class.
+
+    `prediction_resistance` has its DRBG seeded afresh first (SP 800-90A, 9.3.3), `receipt` has the grant signed. While
+    the reservoir is short the draw waits in the queue, for `patience_s` at most. `request_id` tells the open requests
+    of one session apart.
+    """
+
+    n_bytes: int
+    draw_class: DrawClass
+    prediction_resistance: bool = False
+    receipt: bool = False
+    patience_s: float = 0.0
+    request_id: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,8 +11,8 @@ Laws:
 `now` is in seconds since the epoch, by a clock that never steps back while the process runs. Periods are
 aligned to the epoch: a day begins at midnight UTC.
 
-One draw goes ``check, reservation, (write it down) confirm, charge`` with one and the same `now`. When another
-draw of the consumer came in between, because writing took time, it starts again from `check`.
+A draw asks `admit`, which charges it if what is on disk covers it. If not, ``reservation`` is written down and
+confirmed first, and the draw asks again: writing takes time, and another draw may have come in between.
 """
 
 import math
@@ -68,6 +68,7 @@ class Quota:
         self._durable = restored
         self._period_ns = _nanoseconds(restored.period_s) if restored else 0
         self._period = self._plausible(restored.period) if restored else 0
+        self._period_end_ns = 0
         self._spent = restored.reserved_bytes if restored else 0
         self._install(rate, total)
         if self._bucket and restored is None:
@@ -109,6 +110,26 @@ class Quota:
             hint="Wait, or have the broker's operator raise it with 'drawwell consumer quota'.",
         )
 
+    def admit(self, n: int, now: float) -> bool:
+        """Charge `n` bytes and return True; return False, charging nothing, if a reservation must be written first.
+
+        Raises:
+            As `check`.
+        """
+        if n < 1:
+            raise ValueError("a draw is at least one byte")
+        now_ns = self._advance(now)
+        bucket, total = self._bucket, self._total
+        if (bucket and not bucket.holds(n, now_ns)) or (total and self._spent + n > total.limit_bytes):
+            self.check(n, now)
+        if not self._covered(n):
+            return False
+        if bucket:
+            bucket.take(n)
+        if total:
+            self._spent += n
+        return True
+
     def reservation(self, n: int, now: float) -> QuotaState | None:
         """Return the state that must be on disk before `n` bytes are charged, None when it is there already.
 
@@ -126,20 +147,6 @@ class Quota:
     def confirm(self, state: QuotaState) -> None:
         """Take note that `state` is on disk now."""
         self._durable = state
-
-    def charge(self, n: int, now: float) -> None:
-        """Spend `n` bytes, after a check that passed and with its reservation confirmed.
-
-        Raises:
-            AssertionError: it was not checked or not reserved, which is our bug; nothing was charged.
-        """
-        now_ns = self._advance(now)
-        if not self._covered(n) or self._room_ns(n, now_ns) > now_ns:
-            raise AssertionError("quota: a charge that is not reserved on disk")
-        if self._bucket:
-            self._bucket.take(n, now_ns)
-        if self._total:
-            self._spent += n
 
     def left(self, now: float) -> int | None:
         """Return the bytes left of the total in this period, None without a total."""
@@ -164,10 +171,10 @@ class Quota:
 
     def _advance(self, now: float) -> int:
         """Move to `now`, into another period where one has begun; a clock that steps back is not followed."""
-        self._now_ns = max(self._now_ns, _nanoseconds(now))
-        if self._total:
+        self._now_ns = now_ns = max(self._now_ns, int(now * _SECOND_NS))
+        if self._total and now_ns >= self._period_end_ns:
             self._enter_period(self._period_ns)
-        return self._now_ns
+        return now_ns
 
     def _enter_period(self, period_ns: int) -> None:
         """Keep the spent account in periods of `period_ns`; forget it only when its own period is over.
@@ -181,12 +188,13 @@ class Quota:
         else:
             self._period = max(current, begin_ns // period_ns)
         self._period_ns = period_ns
+        self._period_end_ns = (self._period + 1) * period_ns
 
     def _room_ns(self, n: int, now_ns: int) -> int:
         """Return when the total has room for `n`."""
         if self._total is None or self._spent + n <= self._total.limit_bytes:
             return now_ns
-        return (self._period + 1) * self._period_ns
+        return self._period_end_ns
 
     def _covered(self, n: int) -> bool:
         if self._total is None:
@@ -230,8 +238,14 @@ class _Bucket:
     def save_for(self, n: int) -> None:
         self._capacity = max(self._capacity, n * self._byte)
 
-    def take(self, n: int, now_ns: int) -> None:
-        self._fill(now_ns)
+    def holds(self, n: int, now_ns: int) -> bool:
+        """Whether `n` bytes are in it."""
+        if now_ns != self._at_ns:
+            self._fill(now_ns)
+        return n * self._byte <= self._level
+
+    def take(self, n: int) -> None:
+        """Take `n` bytes that it holds."""
         amount = n * self._byte
         if amount > self._level:
             raise AssertionError("quota: a charge that the rate does not allow")

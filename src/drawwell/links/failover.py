@@ -8,10 +8,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Unpack
 
 from drawwell.backoff import Backoff
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawClass, DrawOptions, Grant
 from drawwell.errors import (
     AuthenticationFailed,
     DrawwellError,
@@ -83,35 +83,18 @@ class Failover:
         """Seconds until as many brokers as are mixed may be asked again, 0 for now."""
         return max(0.0, sorted(broker.not_before_s for broker in self.brokers)[self._mix - 1] - self._now())
 
-    async def draw(
-        self,
-        n_bytes: int,
-        draw_class: DrawClass,
-        *,
-        prediction_resistance: bool = False,
-        receipt: bool = False,
-        patience_s: float = 0.0,
-    ) -> Grant:
+    async def draw(self, n_bytes: int, draw_class: DrawClass, **options: Unpack[DrawOptions]) -> Grant:
         """Draw once from the first broker that can (Upstream); each is waited for `patience_s` at most.
 
         Raises:
             Starved: none can now, at least one for want of bytes; `retry_after_s` says when one may be asked.
             LinkUnavailable, AuthenticationFailed, StateUnavailable: none can now; `wait_s` says when.
         """
-        if receipt and self._mix > 1:
+        if options.get("receipt") and self._mix > 1:
             raise UsageError(
                 f"no receipt covers the bytes of {self._mix} brokers", hint="Draw from one: --via LINK."
             )
-        grants = await self._some(
-            self._mix,
-            lambda upstream: upstream.draw(
-                n_bytes,
-                draw_class,
-                prediction_resistance=prediction_resistance,
-                receipt=receipt,
-                patience_s=patience_s,
-            ),
-        )
+        grants = await self._some(self._mix, lambda upstream: upstream.draw(n_bytes, draw_class, **options))
         return grants[0] if len(grants) == 1 else _mixed(grants)
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,11 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, Final, cast
+from dataclasses import replace
+from typing import Any, Final, Unpack, cast
 
 from drawwell import __version__
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawClass, DrawOptions, DrawRequest, Grant
 from drawwell.errors import (
     DrawRefused,
     DrawwellError,
@@ -122,7 +123,7 @@ def _settle(answer: asyncio.Future[Any], event: Granted | Result | Refusal) -> N
     elif isinstance(event, Result):
         answer.set_result(event.document)
     else:
-        answer.set_result(Grant(event.data, event.serial, event.draw_class, event.receipt, event.receipt_key))
+        answer.set_result(event)
 
 
 class Link(abc.ABC):
@@ -152,32 +153,16 @@ class Link(abc.ABC):
         """The broker's address, for reports."""
         return self._name
 
-    async def draw(
-        self,
-        n_bytes: int,
-        draw_class: DrawClass,
-        *,
-        prediction_resistance: bool = False,
-        receipt: bool = False,
-        patience_s: float = 0.0,
-    ) -> Grant:
+    async def draw(self, n_bytes: int, draw_class: DrawClass, **options: Unpack[DrawOptions]) -> Grant:
         """Draw once (Upstream)."""
         if not 1 <= n_bytes <= limits.MAX_DRAW_BYTES:
             raise DrawRefused(
                 f"a draw of {n_bytes} bytes: it takes 1 to {limits.MAX_DRAW_BYTES}",
                 hint="Draw several times.",
             )
-        patience_ms = min(int(patience_s * 1000), limits.MAX_PATIENCE_MS)
-        grant: Grant = await self._ask(
-            lambda session: session.draw(
-                n_bytes,
-                draw_class,
-                prediction_resistance=prediction_resistance,
-                receipt=receipt,
-                patience_ms=patience_ms,
-            ),
-            patience_ms / 1000,
-        )
+        request = DrawRequest(n_bytes, draw_class, **options)
+        request = replace(request, patience_s=min(request.patience_s, limits.MAX_PATIENCE_MS / 1000))
+        grant: Grant = await self._ask(lambda session: session.draw(request), request.patience_s)
         self._suspicion.look(grant)
         return grant
 

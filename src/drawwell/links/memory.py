@@ -1,8 +1,8 @@
 """The link inside one process: the consumer calls the broker."""
 
-from typing import Any
+from typing import Any, Unpack
 
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawClass, DrawOptions, DrawRequest, Grant
 from drawwell.ports import Broker
 
 
@@ -14,24 +14,9 @@ class MemoryLink:
         self._consumer = consumer
         self.name = "memory"
 
-    async def draw(
-        self,
-        n_bytes: int,
-        draw_class: DrawClass,
-        *,
-        prediction_resistance: bool = False,
-        receipt: bool = False,
-        patience_s: float = 0.0,
-    ) -> Grant:
+    async def draw(self, n_bytes: int, draw_class: DrawClass, **options: Unpack[DrawOptions]) -> Grant:
         """Draw once."""
-        return await self._broker.draw(
-            self._consumer,
-            n_bytes,
-            draw_class,
-            prediction_resistance=prediction_resistance,
-            receipt=receipt,
-            patience_s=patience_s,
-        )
+        return await self._broker.draw(self._consumer, DrawRequest(n_bytes, draw_class, **options))
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Ask a control verb as this consumer."""

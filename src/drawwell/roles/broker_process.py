@@ -21,7 +21,7 @@ from drawwell.broker.reservations import ReservationWriter
 from drawwell.broker.supply import Supply
 from drawwell.config.broker_side import ConsumerSection
 from drawwell.config.model import TABLES, Config, Table
-from drawwell.crypto.drbg import self_test
+from drawwell.crypto import ctr_drbg, drbg
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.enrolment.first_boot_seeds import Seeds
 from drawwell.entropy.health import HealthMonitor
@@ -62,7 +62,8 @@ class BrokerProcess:
     """
 
     def __init__(self, config: Config, manager: Manager | None = None, *, apart: bool = False) -> None:
-        self_test()
+        ctr_drbg.self_test()
+        drbg.self_test()
         self.config = config
         state = config.broker.state_dir
         make_private_directory(state)

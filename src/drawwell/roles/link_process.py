@@ -17,7 +17,7 @@ from drawwell.broker.identities import link_consumer
 from drawwell.config.model import Config
 from drawwell.doors.sockets import listens_at
 from drawwell.doors.unix import UnixDoor
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawRequest, Grant
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused, StateUnavailable
 from drawwell.host.clock import clock_is_set, clock_remark
 from drawwell.host.generation import Generations
@@ -65,25 +65,19 @@ class Relay:
         self._draws = self._bytes = 0
         self.last_error = ""
 
-    async def draw(
-        self,
-        consumer: str,
-        n_bytes: int,
-        draw_class: DrawClass,
-        *,
-        prediction_resistance: bool = False,
-        receipt: bool = False,
-        patience_s: float = 0.0,
-    ) -> Grant:
-        """Draw there (Broker). Who draws here is one consumer there: this machine."""
-        await asyncio.sleep(0)  # a link needs a task, which a door makes for what waits
+    def try_draw(self, consumer: str, request: DrawRequest) -> Grant | None:  # noqa: ARG002 - Broker's
+        """Return None: a draw from afar always waits (Broker)."""
+        return None
+
+    async def draw(self, consumer: str, request: DrawRequest) -> Grant:
+        """Draw there (Broker). All who draw here are one consumer there: this machine."""
         try:
             grant = await self._upstream.draw(
-                n_bytes,
-                draw_class,
-                prediction_resistance=prediction_resistance,
-                receipt=receipt,
-                patience_s=patience_s,
+                request.n_bytes,
+                request.draw_class,
+                prediction_resistance=request.prediction_resistance,
+                receipt=request.receipt,
+                patience_s=request.patience_s,
             )
         except DrawwellError as error:
             if str(error) != self.last_error:
@@ -92,7 +86,7 @@ class Relay:
             raise
         self.last_error = ""
         self._draws += 1
-        self._bytes += n_bytes
+        self._bytes += request.n_bytes
         return grant
 
     def mix_in(self, consumer: str, data: bytes) -> None:

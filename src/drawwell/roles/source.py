@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from drawwell.backoff import Backoff
 from drawwell.entropy.blocks import FullEntropy, NoiseOrigin
@@ -28,10 +28,12 @@ from drawwell.errors import (
 )
 from drawwell.ports import Depositing, Depot, NoiseSource
 from drawwell.reports import Firmware, SourceReport, SourceState, as_json
-from drawwell.roles.source_commands import READING, DriverCommand, WatchedDriver, handout_bytes
+from drawwell.roles.source_commands import READING, DriverCommand, WatchedDriver, consequence, handout_bytes
 from drawwell.service.faults import log_fault
 
 log = logging.getLogger("drawwell.source")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 READ_BYTES = 4096
 IDLE_PROBE_S = 5.0
@@ -157,7 +159,7 @@ class SourceRole:
         self._begun_anew += 1
         self.drop_pending()
         if self._open and self._monitor.state is not SourceState.PERMANENT_FAILURE:
-            self._monitor.start()
+            self._move(self._monitor.start)
         self._wake.set()
         self.changed()
 
@@ -200,6 +202,15 @@ class SourceRole:
         finally:
             await self._driver.aclose()
 
+    def _move(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the monitor; tell at once if its state changed, as draws are served by what was told last."""
+        before = self._monitor.state
+        try:
+            return act(*args, **kwargs)
+        finally:
+            if self._monitor.state is not before:
+                self.changed()
+
     async def _live(self) -> None:
         """One life of the source: from open to the error that ends it."""
         self._open = False
@@ -207,8 +218,7 @@ class SourceRole:
         self._open = True
         self._depot.claim(self._driver.identity)
         self._last_error = ""
-        self._monitor.start()
-        self.changed()
+        self._move(self._monitor.start)
         self._log.info("%s: open, start-up tests begin%s", self._label, self._firmware_words)
         while True:
             await self._serve_commands()
@@ -232,7 +242,7 @@ class SourceRole:
             return
         before = self._monitor.state
         try:
-            tested = self._monitor.feed(raw, self._clock())
+            tested = self._move(self._monitor.feed, raw, self._clock())
         except IntermittentHealthFailure as error:
             self._count.discarded_bytes += len(raw)
             self.drop_pending()
@@ -243,7 +253,6 @@ class SourceRole:
             raise
         if self._monitor.state is not before:
             self._log.info("%s: %s", self._label, self._monitor.state)
-            self.changed()
         if tested is None:
             self._count.discarded_bytes += len(raw)
             return
@@ -257,7 +266,7 @@ class SourceRole:
     async def _failed(self, error: DrawwellError) -> None:
         self._conditioner.discard()
         self._depot.release()
-        self._monitor.stop()
+        self._move(self._monitor.stop)
         self._count.reconnects += self._open
         self._paused = False  # it is not there: when it is opened again, it runs
         self._stalled = isinstance(error, SourceStalled)
@@ -270,7 +279,9 @@ class SourceRole:
 
     def _note(self, error: DrawwellError) -> None:
         if str(error) != self._last_error:
-            self._log.warning("%s: %s; %s", self._label, error, self._consequence(error))
+            self._log.warning(
+                "%s: %s; %s", self._label, error, consequence(error, self.name, ends=self._ends(error))
+            )
         self._last_error = str(error)
         self.changed()
 
@@ -285,19 +296,6 @@ class SourceRole:
             return ""
         return f"; firmware: {identity.firmware} ({identity.firmware_detail})"
 
-    def _consequence(self, error: DrawwellError) -> str:
-        """What happens next, for the log."""
-        if self._ends(error):
-            return "this source ends"
-        match error:
-            case IntermittentHealthFailure():
-                return "the block is dropped and the start-up tests run again"
-            case PermanentHealthFailure():
-                return f"it is not used again until you type 'drawwell source reset {self.name}'"
-            case SourceRejected():
-                return f"it is not used; then 'drawwell source reset {self.name}' tries it again"
-        return "it is tried again and again"
-
     async def _wait(self, timeout_s: float | None) -> None:
         """Sleep until woken, at most `timeout_s`."""
         self._wake.clear()
@@ -311,7 +309,7 @@ class SourceRole:
             while not self._commands.empty():
                 command = self._commands.get_nowait()
                 if command.verb == "reset":
-                    self._monitor.reset()
+                    self._move(self._monitor.reset)
                     command.answer({"reset": self.name})
                     return
                 command.refuse(SourceUnavailable(self._last_error, hint=_RESET_HINT.format(self.name)))
@@ -334,8 +332,8 @@ class SourceRole:
 
     async def _carry_out(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         if verb == "reset":
-            self._monitor.reset()
-            self._monitor.start()
+            self._move(self._monitor.reset)
+            self._move(self._monitor.start)
             return {"reset": self.name}
         if self._paused and verb in READING:
             raise UsageError(f"{self.name} is paused", hint="Type 'drawwell onerng resume' first.")
@@ -354,7 +352,7 @@ class SourceRole:
     async def _test_on_demand(self) -> dict[str, Any]:
         """Run the start-up tests now (on-demand testing, SP 800-90B 4.2)."""
         self.drop_pending()
-        self._monitor.start()
+        self._move(self._monitor.start)
         while self._monitor.state is SourceState.STARTING:
             await self._read_block()
         return as_json(self.report())

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drawwell.entropy.blocks import RawBlock
-from drawwell.errors import DrawwellError, UsageError
+from drawwell.errors import (
+    DrawwellError,
+    IntermittentHealthFailure,
+    PermanentHealthFailure,
+    SourceRejected,
+    UsageError,
+)
 from drawwell.ports import NoiseSource
 from drawwell.reports import SourceIdentity
 
@@ -89,3 +95,17 @@ class WatchedDriver:
             yield
         finally:
             self._asked_at = None
+
+
+def consequence(error: DrawwellError, source: str, *, ends: bool) -> str:
+    """Return what happens to the source after `error`, for the log."""
+    if ends:
+        return "this source ends"
+    match error:
+        case IntermittentHealthFailure():
+            return "the block is dropped and the start-up tests run again"
+        case PermanentHealthFailure():
+            return f"it is not used again until you type 'drawwell source reset {source}'"
+        case SourceRejected():
+            return f"it is not used; then 'drawwell source reset {source}' tries it again"
+    return "it is tried again and again"

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, NoReturn, Self
 
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant
 from drawwell.errors import LocalProtocolError
 from drawwell.wire import limits
 
@@ -22,6 +22,8 @@ _GRANT: Final = struct.Struct(">IQBH")
 _REFUSAL: Final = struct.Struct(">IBBQH")
 _WELCOME: Final = struct.Struct(">BBI")
 _ID: Final = struct.Struct(">I")
+_HEADER: Final = _ID
+"""Type and length together: 8 and 24 bits."""
 
 
 class Frame:
@@ -54,10 +56,10 @@ class Frame:
 
     @classmethod
     def _framed(cls, *parts: bytes) -> bytes:
-        length = sum(map(len, parts))
-        if not cls.MIN_BYTES <= length <= cls.MAX_BYTES:
-            raise LocalProtocolError(f"a {cls.__name__.lower()} frame of {length} bytes")
-        return b"".join((bytes((cls.TYPE,)), length.to_bytes(3, "big"), *parts))
+        payload = b"".join(parts)
+        if not cls.MIN_BYTES <= len(payload) <= cls.MAX_BYTES:
+            raise LocalProtocolError(f"a {cls.__name__.lower()} frame of {len(payload)} bytes")
+        return _HEADER.pack(cls.TYPE << 24 | len(payload)) + payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,47 +116,38 @@ class Welcome(Frame):
         return cls(version, broker, consumer, max_draw_bytes, bool(flags))
 
 
-@dataclass(frozen=True, slots=True)
-class Draw(Frame):
-    """Ask for `n_bytes` of one class, and wait in line for `patience_ms` at most while the reservoir is short."""
+class Draw(DrawRequest, Frame):
+    """Ask for `n_bytes` of one class. Patience goes over the wire in milliseconds."""
 
+    __slots__ = ()
     TYPE: ClassVar[int] = 0x10
     MIN_BYTES: ClassVar[int] = _DRAW.size
     MAX_BYTES: ClassVar[int] = _DRAW.size
 
-    request_id: int
-    n_bytes: int
-    draw_class: DrawClass
-    prediction_resistance: bool = False
-    receipt: bool = False
-    patience_ms: int = 0
-
     def encode(self) -> bytes:
         flags = self.prediction_resistance | self.receipt << 1
-        code = _CLASS_CODES[self.draw_class]
-        return self._framed(_DRAW.pack(self.request_id, code, flags, self.n_bytes, self.patience_ms))
+        code, patience_ms = _CLASS_CODES[self.draw_class], round(1000 * self.patience_s)
+        return self._framed(_DRAW.pack(self.request_id, code, flags, self.n_bytes, patience_ms))
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         request_id, class_code, flags, n_bytes, patience_ms = _DRAW.unpack(payload)
+        draw_class = _CLASSES.get(class_code)
+        if draw_class is None:
+            raise ValueError(f"unknown draw class {class_code}")
         if flags > 3:
             raise ValueError("a draw with unknown flags")
         if not 1 <= n_bytes <= limits.MAX_DRAW_BYTES:
             raise ValueError(f"a draw of {n_bytes} bytes")
         if patience_ms > limits.MAX_PATIENCE_MS:
             raise ValueError(f"a draw that waits for {patience_ms} ms")
-        return cls(
-            _request_id(request_id),
-            n_bytes,
-            _draw_class(class_code),
-            bool(flags & 1),
-            bool(flags & 2),
-            patience_ms,
-        )
+        if request_id == limits.SESSION_ID:
+            raise ValueError("a request with the id 0")
+        return cls(n_bytes, draw_class, flags & 1 != 0, flags & 2 != 0, patience_ms / 1000, request_id)
 
 
 @dataclass(frozen=True, slots=True)
-class Granted(Frame):
+class Granted(Grant, Frame):
     """The bytes of one draw, with receipt and the key of its HMAC where they were asked for."""
 
     TYPE: ClassVar[int] = 0x11
@@ -163,17 +156,17 @@ class Granted(Frame):
         _GRANT.size + limits.RECEIPT_KEY_BYTES + limits.MAX_RECEIPT_BYTES + limits.MAX_DRAW_BYTES
     )
 
-    request_id: int
-    serial: int
-    draw_class: DrawClass
-    data: bytes = field(repr=False)
-    receipt: bytes = field(default=b"", repr=False)
-    receipt_key: bytes = field(default=b"", repr=False)
+    request_id: int = limits.SESSION_ID
 
     def encode(self) -> bytes:
-        class_code = _CLASS_CODES[self.draw_class]
-        head = _GRANT.pack(self.request_id, self.serial, class_code, len(self.receipt))
-        return self._framed(head, self.receipt_key, self.receipt, self.data)
+        return self.answer(self.request_id, self)
+
+    @classmethod
+    def answer(cls, request_id: int, grant: Grant) -> bytes:
+        """Return the frame that gives `grant` to the request; raises LocalProtocolError as `encode`."""
+        receipt = grant.receipt
+        head = _GRANT.pack(request_id, grant.serial, _CLASS_CODES[grant.draw_class], len(receipt))
+        return cls._framed(head, grant.receipt_key, receipt, grant.data)
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
@@ -185,8 +178,10 @@ class Granted(Frame):
         data = payload[receipt_ends:]
         if not 1 <= len(data) <= limits.MAX_DRAW_BYTES:
             raise ValueError(f"a grant of {len(data)} bytes")
+        if class_code not in _CLASSES:
+            raise ValueError(f"unknown draw class {class_code}")
         key, receipt = payload[_GRANT.size : key_ends], payload[key_ends:receipt_ends]
-        return cls(_request_id(request_id), serial, _draw_class(class_code), data, receipt, key)
+        return cls(data, serial, _CLASSES[class_code], receipt, key, _request_id(request_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,13 +336,6 @@ def _request_id(request_id: int) -> int:
     if request_id == limits.SESSION_ID:
         raise ValueError("a request with the id 0")
     return request_id
-
-
-def _draw_class(code: int) -> DrawClass:
-    try:
-        return _CLASSES[code]
-    except KeyError:
-        raise ValueError(f"unknown draw class {code}") from None
 
 
 def _put_text(text: str, max_bytes: int) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.wire.http_answers import HttpResponse, json_answer, problem, text_answer
 from drawwell.wire.http_formats import FORMATS, accepted, pollen_answer
 from drawwell.wire.http_route import Ask, CallAsk, DrawAsk, Parameter, Route, one_of, seconds, whole
@@ -90,22 +90,23 @@ def _draw(request: HttpRequest, given: Mapping[str, Any]) -> Ask | HttpResponse:
         offers = ", ".join(dict.fromkeys(each.media for each in FORMATS.values()))
         return problem(406, "nothing that Accept asks for can be answered", hint=f"Accept one of {offers}.")
     return DrawAsk(
-        given.get("bytes", 32),
-        DrawClass(given.get("class", DrawClass.FULL)),
+        DrawRequest(
+            given.get("bytes", 32),
+            DrawClass(given.get("class", DrawClass.FULL)),
+            prediction_resistance=given.get("prediction_resistance") == "1",
+            receipt=chosen.receipt,
+            patience_s=given.get("wait", 0.0),
+        ),
         chosen.answer,
-        prediction_resistance=given.get("prediction_resistance") == "1",
-        receipt=chosen.receipt,
-        patience_s=given.get("wait", 0.0),
     )
 
 
 def _pollen(_request: HttpRequest, given: Mapping[str, Any]) -> Ask:
     challenge = given["challenge"]
+    draw_class = DrawClass(given.get("class", DrawClass.FULL))
     return DrawAsk(
-        POLLEN_BYTES,
-        DrawClass(given.get("class", DrawClass.FULL)),
+        DrawRequest(POLLEN_BYTES, draw_class, patience_s=given.get("wait", 0.0)),
         lambda grant: pollen_answer(challenge, grant),
-        patience_s=given.get("wait", 0.0),
     )
 
 

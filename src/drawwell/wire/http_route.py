@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawRequest, Grant
 from drawwell.wire.http_answers import HttpResponse
 from drawwell.wire.http_session import HttpRequest
 
@@ -14,12 +14,8 @@ from drawwell.wire.http_session import HttpRequest
 class DrawAsk:
     """A draw, and how its grant is answered."""
 
-    n_bytes: int
-    draw_class: DrawClass
+    request: DrawRequest
     answer: Callable[[Grant], HttpResponse]
-    prediction_resistance: bool = False
-    receipt: bool = False
-    patience_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ DEFAULT_PORT: Final = 55000
 
 HEADER_BYTES: Final = 4
 MAX_DRAW_BYTES: Final = 65_536
-"""One request of CTR_DRBG: 2^19 bits (SP 800-90A Rev. 1, table 3)."""
+"""One request of a DRBG: 2^19 bits (SP 800-90A Rev. 1, tables 2 and 3)."""
 MAX_PATIENCE_MS: Final = 60_000
 """The longest that a draw may wait in line; then the client asks again, if it still wants to."""
 MAX_RECEIPT_BYTES: Final = 16_384

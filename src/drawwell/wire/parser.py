@@ -16,6 +16,8 @@ class FrameParser:
     """The only place that holds unparsed bytes."""
 
     def __init__(self) -> None:
+        self.empty = True
+        """Whether all that was received has been taken as frames."""
         self._buffer = bytearray()
         self._at = 0
 
@@ -28,6 +30,7 @@ class FrameParser:
             del self._buffer[: self._at]
             self._at = 0
         self._buffer += data
+        self.empty = not self._buffer
 
     def next_frame(self, expected: Mapping[int, type[Frame]]) -> Frame | None:
         """Take the next frame, which must be one of `expected` (by type code); None when it is not whole yet.
@@ -35,32 +38,38 @@ class FrameParser:
         Raises:
             RemoteProtocolError: it never will be one.
         """
-        have = len(self)
+        buffer, at = self._buffer, self._at
+        have = len(buffer) - at
         if not have:
             return None
-        kind = expected.get(self._buffer[self._at])
+        kind = expected.get(buffer[at])
         if kind is None:
-            raise RemoteProtocolError(f"frame type 0x{self._buffer[self._at]:02x} is not expected here")
-        starts = self._at + HEADER_BYTES
-        length = self._length(kind, self._buffer[self._at + 1 : starts])
-        if length is None or have < HEADER_BYTES + length:
+            raise RemoteProtocolError(f"frame type 0x{buffer[at]:02x} is not expected here")
+        starts = at + HEADER_BYTES
+        length = int.from_bytes(buffer[at + 1 : starts], "big")
+        if have < HEADER_BYTES or not kind.MIN_BYTES <= length <= kind.MAX_BYTES:
+            self._judge_length(kind, buffer[at + 1 : starts])
+            return None
+        if have < HEADER_BYTES + length:
             return None
         self._at = starts + length
-        return _decode(kind, bytes(self._buffer[starts : self._at]))
+        self.empty = have == HEADER_BYTES + length
+        return _decode(kind, bytes(buffer[starts : self._at]))
 
     @staticmethod
-    def _length(kind: type[Frame], digits: bytearray) -> int | None:
+    def _judge_length(kind: type[Frame], digits: bytearray) -> None:
+        """Raise if no length that begins with `digits` is within the bounds."""
         missing_bits = 8 * (HEADER_BYTES - 1 - len(digits))
         least = int.from_bytes(digits, "big") << missing_bits
         most = least | (1 << missing_bits) - 1
         if least > kind.MAX_BYTES or most < kind.MIN_BYTES:
             raise RemoteProtocolError(f"a {kind.__name__.lower()} frame of impossible length")
-        return None if missing_bits else least
 
     def wipe(self) -> None:
         """Forget everything."""
         self._buffer.clear()
         self._at = 0
+        self.empty = True
 
 
 def _decode(kind: type[Frame], payload: bytes) -> Frame:

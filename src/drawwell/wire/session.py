@@ -17,7 +17,7 @@ Laws:
 from enum import Enum
 from typing import Any, Final
 
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawRequest, Grant
 from drawwell.errors import DrawwellError, LocalProtocolError, RemoteProtocolError
 from drawwell.wire import limits
 from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
@@ -78,7 +78,7 @@ class _Session:
     state = State.CLOSED
 
     def __init__(self) -> None:
-        self._parser = FrameParser()
+        self.parser = FrameParser()
         self._open: dict[int, Draw | Call] = {}
         self._enter(State.OPENING)
 
@@ -90,12 +90,12 @@ class _Session:
     @property
     def unparsed_bytes(self) -> int:
         """How much was received and not looked at, or is part of a frame."""
-        return len(self._parser)
+        return len(self.parser)
 
     def receive_data(self, data: bytes | memoryview) -> None:
         """Take what the peer sent; a session that is over drops it."""
         if not self._over:
-            self._parser.feed(data)
+            self.parser.feed(data)
 
     def next_event(self) -> Frame | None:
         """Return the next frame, None when more must be received (or, for a broker, the welcome sent) first.
@@ -106,10 +106,12 @@ class _Session:
         if self._expected is None:
             return None
         try:
-            frame = self._parser.next_frame(self._expected)
+            frame = self.parser.next_frame(self._expected)
             if frame is not None:
                 self._accept(frame)
-                self._enter(self._receives[type(frame)])
+                state = self._receives[type(frame)]
+                if state is not self.state:
+                    self._enter(state)
         except RemoteProtocolError:
             self._enter(State.BROKEN)
             raise
@@ -124,18 +126,20 @@ class _Session:
         raise NotImplementedError
 
     def _send(self, frame: Frame) -> bytes:
-        state = self._sends.get(type(frame))
-        if state is None:
-            raise LocalProtocolError(
-                f"a {self.role.value} says no {type(frame).__name__} when {self.state.value}"
-            )
+        state = self._after(type(frame))
         data = frame.encode()
-        self._enter(state)
+        if state is not self.state:
+            self._enter(state)
         return data
 
+    def _after(self, kind: type[Frame]) -> State:
+        """Return the state that sending such a frame leads to; LocalProtocolError if it may not be sent now."""
+        state = self._sends.get(kind)
+        if state is None:
+            raise LocalProtocolError(f"a {self.role.value} says no {kind.__name__} when {self.state.value}")
+        return state
+
     def _enter(self, state: State) -> None:
-        if state is self.state:
-            return
         self.state = state
         at = (self.role, state)
         self._receives = RECEIVES.get(at, {})
@@ -143,7 +147,7 @@ class _Session:
         self._sends = SENDS.get(at, {})
         self._over = state in {State.CLOSED, State.BROKEN}
         if self._over:
-            self._parser.wipe()
+            self.parser.wipe()
             self._open.clear()
 
 
@@ -177,10 +181,11 @@ class ServerSession(_Session):
             or bool(grant.receipt) is not request.receipt
         ):
             raise LocalProtocolError(f"a grant that nobody asked for as request {request_id}")
-        frame = Granted(
-            request_id, grant.serial, grant.draw_class, grant.data, grant.receipt, grant.receipt_key
-        )
-        return self._answer(request_id, frame)
+        if Granted not in self._sends:
+            self._after(Granted)
+        data = Granted.answer(request_id, grant)
+        del self._open[request_id]
+        return data
 
     def result(self, request_id: int, document: dict[str, Any]) -> bytes:
         """Answer a call.
@@ -231,22 +236,21 @@ class ClientSession(_Session):
         """Say the first word."""
         return self._send(Hello((limits.PROTOCOL_VERSION,), software))
 
-    def draw(
-        self,
-        n_bytes: int,
-        draw_class: DrawClass,
-        *,
-        prediction_resistance: bool = False,
-        receipt: bool = False,
-        patience_ms: int = 0,
-    ) -> tuple[int, bytes]:
+    def draw(self, request: DrawRequest) -> tuple[int, bytes]:
         """Ask for bytes; return the request's id and what to send."""
-        if not 1 <= n_bytes <= limits.MAX_DRAW_BYTES:
-            raise LocalProtocolError(f"a draw of {n_bytes} bytes")
-        if not 0 <= patience_ms <= limits.MAX_PATIENCE_MS:
-            raise LocalProtocolError(f"a draw that waits for {patience_ms} ms")
+        if not 1 <= request.n_bytes <= limits.MAX_DRAW_BYTES:
+            raise LocalProtocolError(f"a draw of {request.n_bytes} bytes")
+        if not 0 <= 1000 * request.patience_s <= limits.MAX_PATIENCE_MS:
+            raise LocalProtocolError(f"a draw that waits for {request.patience_s} s")
         return self._ask(
-            Draw(self._new_id(), n_bytes, draw_class, prediction_resistance, receipt, patience_ms)
+            Draw(
+                request.n_bytes,
+                request.draw_class,
+                request.prediction_resistance,
+                request.receipt,
+                request.patience_s,
+                self._new_id(),
+            )
         )
 
     def call(self, verb: str, args: dict[str, Any]) -> tuple[int, bytes]:

@@ -92,8 +92,11 @@ class TlsLayer:
                 raise RemoteProtocolError(f"no handshake within {MAX_HANDSHAKE_BYTES} bytes")
         self._incoming.write(data)
 
-    def read(self) -> bytes:
+    def read(self, data: bytes | memoryview = b"") -> bytes:
         """Return the plaintext that is here, b"" when there is none; a close by the peer shows in `state`.
+
+        Args:
+            data: More ciphertext from the peer, after the handshake.
 
         Raises:
             AuthenticationFailed, RemoteProtocolError: as `receive_data`.
@@ -102,10 +105,14 @@ class TlsLayer:
             return b""
         chunks: list[bytes] = []
         try:
+            self._incoming.write(data)
             while chunk := self._tls.read(_RECORD_BYTES):
+                if not self._incoming.pending:  # a read takes a record whole; to ask for more would raise
+                    if not chunks:
+                        return chunk
+                    chunks.append(chunk)
+                    break
                 chunks.append(chunk)
-                if not (self._incoming.pending or self._tls.pending()):
-                    break  # to ask for more would only cost an exception
             else:
                 self.state = TlsState.CLOSED
         except ssl.SSLWantReadError:
@@ -126,6 +133,17 @@ class TlsLayer:
         if self.state is not TlsState.OPEN:
             raise LocalProtocolError(f"nothing can be written when {self.state.value}")
         self._tls.write(plaintext)
+
+    def encrypt(self, plaintext: bytes) -> bytes:
+        """Encrypt `plaintext` whole; return all ciphertext that must go to the peer.
+
+        Raises:
+            LocalProtocolError: as `write`.
+        """
+        if self.state is not TlsState.OPEN:
+            self.write(plaintext)
+        self._tls.write(plaintext)
+        return self._outgoing.read() if self._hello is None else self.data_to_send()
 
     def data_to_send(self) -> bytes:
         """Take the ciphertext that must go to the peer, b"" for none."""

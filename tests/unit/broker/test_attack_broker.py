@@ -8,7 +8,7 @@ import pytest
 
 from drawwell.broker.account import Terms
 from drawwell.broker.broker import Rules
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.entropy.quota import QuotaState
 from drawwell.errors import PermissionRefused, Refused, SourceError
 from drawwell.testing import sick
@@ -33,7 +33,7 @@ def test_a_consumer_that_is_revoked_while_it_waits_in_line_harms_nobody() -> Non
 
     async def refused(bench: Workbench) -> None:
         with pytest.raises(PermissionRefused):
-            await bench.broker.draw("web01", 64, FULL, patience_s=60.0)
+            await bench.broker.draw("web01", DrawRequest(64, FULL, patience_s=60.0))
 
     async def scenario() -> None:
         bench = sourceless("web01", "db01")
@@ -43,7 +43,7 @@ def test_a_consumer_that_is_revoked_while_it_waits_in_line_harms_nobody() -> Non
                 await asyncio.sleep(0)
                 bench.broker.set_terms({"db01": UNLIMITED}, {})
                 bench.put(BYTES)
-            assert len((await bench.broker.draw("db01", 64, FULL)).data) == 64
+            assert len((await bench.broker.draw("db01", DrawRequest(64, FULL))).data) == 64
             assert asyncio.get_running_loop().time() == 0
 
     run_virtually(scenario())
@@ -66,7 +66,7 @@ def test_a_fault_in_an_operators_verb_costs_the_verb_alone() -> None:
             with pytest.raises(SourceError, match="fault in drawwell"):
                 await bench.sources[0].command("info", {})
             assert bench.sources[0].healthy
-            await bench.broker.draw("web01", 4000, FULL)
+            await bench.broker.draw("web01", DrawRequest(4000, FULL))
             await bench.until_filled()
 
     run_virtually(scenario())
@@ -77,7 +77,7 @@ def test_draws_of_a_consumer_that_was_removed_do_not_overwrite_its_account() -> 
 
     async def draw(bench: Workbench, n_bytes: int) -> None:
         with contextlib.suppress(Refused):
-            await bench.broker.draw("web01", n_bytes, DrawClass.DRBG)
+            await bench.broker.draw("web01", DrawRequest(n_bytes, DrawClass.DRBG))
 
     async def scenario() -> None:
         terms = {"web01": Terms(frozenset(DrawClass), None, Allowance(10_000, DAY_S))}

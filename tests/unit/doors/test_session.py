@@ -6,7 +6,7 @@ from typing import Any
 
 from drawwell.authorisation import DoorKind
 from drawwell.doors.session import MAX_OWED_BYTES, BrokerSession
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import Starved
 from drawwell.ports import Peer
 from drawwell.wire.frames import Frame
@@ -44,7 +44,7 @@ def test_a_refused_draw_is_owed_no_longer() -> None:
     """However many large draws were refused, the next one is looked at."""
     talk = Talk(FakeBroker(refuse=lambda consumer, n_bytes: Starved("empty")))
     for _ in range(2 * MAX_OWED_BYTES // MAX_DRAW_BYTES):
-        request_id, data = talk.client.draw(MAX_DRAW_BYTES, FULL)
+        request_id, data = talk.client.draw(DrawRequest(MAX_DRAW_BYTES, FULL))
         assert [frame.request_id for frame in talk.say(data)] == [request_id]  # type: ignore[attr-defined]
     assert not talk.conversation.stalled
 
@@ -55,7 +55,7 @@ def test_a_grant_after_the_end_is_said_to_nobody() -> None:
     async def run() -> None:
         gate = asyncio.Event()
         talk = Talk(FakeBroker(gate=gate))
-        talk.say(talk.client.draw(32, FULL)[1])
+        talk.say(talk.client.draw(DrawRequest(32, FULL))[1])
         assert len(talk.waiting) == 1
         talk.conversation.end("enough")
         assert [type(frame).__name__ for frame in talk.heard()] == ["Bye"]

@@ -20,7 +20,7 @@ def draw(quota: Quota, n: int, now: float) -> None:
     state = quota.reservation(n, now)
     if state is not None:
         quota.confirm(state)
-    quota.charge(n, now)
+    assert quota.admit(n, now)
 
 
 def refusal(quota: Quota, n: int, now: float) -> float:
@@ -122,7 +122,7 @@ def test_reservation_is_one_second_of_the_rate() -> None:
     assert first == QuotaState(int(NOON // DAY), DAY, 100)
     quota.confirm(first)
     for _ in range(3):
-        quota.charge(32, NOON)
+        assert quota.admit(32, NOON)
 
     assert quota.reservation(4, NOON) is None
     assert quota.reservation(5, NOON) == QuotaState(int(NOON // DAY), DAY, 196)
@@ -151,25 +151,23 @@ def test_reservation_without_a_rate_is_a_small_share() -> None:
     assert state.reserved_bytes == 1024
 
 
-def test_charge_without_reservation_is_our_bug() -> None:
-    """Nothing is charged that is not on disk, and the attempt charges nothing."""
+def test_a_draw_without_its_reservation_is_not_charged() -> None:
+    """Nothing is charged that is not on disk: the draw is told to have it written first."""
     quota = Quota(None, PER_DAY, now=NOON)
-    quota.check(5, NOON)
 
-    with pytest.raises(AssertionError, match="not reserved"):
-        quota.charge(5, NOON)
+    assert not quota.admit(5, NOON)
     assert quota.left(NOON) == 10_000
 
 
-def test_charge_over_a_total_that_was_lowered_is_our_bug() -> None:
-    """A reservation of the old total does not let a charge pass the new one."""
+def test_a_draw_over_a_total_that_was_lowered_is_refused() -> None:
+    """A reservation of the old total does not let a draw pass the new one."""
     quota = Quota(None, PER_DAY, now=NOON)
     quota.confirm(QuotaState(int(NOON // DAY), DAY, 10_000))
     quota.change(None, Allowance(5_000, DAY), NOON)
 
-    with pytest.raises(AssertionError):
-        quota.charge(5_001, NOON)
-    quota.charge(5_000, NOON)
+    with pytest.raises(DrawRefused):
+        quota.admit(5_001, NOON)
+    assert quota.admit(5_000, NOON)
 
 
 def test_reservation_of_yesterday_covers_nothing_today() -> None:
@@ -180,16 +178,17 @@ def test_reservation_of_yesterday_covers_nothing_today() -> None:
     state = quota.reservation(5, NOON + DAY)
     assert state is not None
     assert state.period == int(NOON // DAY) + 1
-    with pytest.raises(AssertionError, match="not reserved"):
-        quota.charge(5, NOON + DAY)
+    assert not quota.admit(5, NOON + DAY)
 
 
-def test_charge_over_the_rate_is_our_bug() -> None:
-    """A charge without its check does not pass the bucket."""
+def test_a_draw_over_the_rate_is_refused_and_not_charged() -> None:
+    """An empty bucket refuses the draw with the time after which the same draw passes."""
     quota = Quota(PER_SECOND, None, now=NOON, restored=QuotaState())
 
-    with pytest.raises(AssertionError, match="rate"):
-        quota.charge(1, NOON)
+    with pytest.raises(QuotaExceeded) as refused:
+        quota.admit(1, NOON)
+    assert refused.value.retry_after_s is not None
+    assert quota.admit(1, NOON + refused.value.retry_after_s)
 
 
 def test_restart_counts_what_was_reserved_and_starts_empty() -> None:
@@ -208,7 +207,7 @@ def test_rated_consumer_without_a_total_is_remembered_too() -> None:
     state = quota.reservation(4096, NOON)
     assert state == QuotaState()
     quota.confirm(state)
-    quota.charge(4096, NOON)
+    assert quota.admit(4096, NOON)
 
     assert quota.reservation(4096, NOON + 1) is None
     assert refusal(Quota(PER_SECOND, None, now=NOON, restored=state), 1, NOON) > 0

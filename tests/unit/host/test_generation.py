@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drawwell.broker.broker import Rules
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import NoHealthySource
 from drawwell.host.generation import logs_copy, tells_of_copy
 from drawwell.reports import SourceState
@@ -82,7 +82,7 @@ def test_a_source_that_begins_anew_uses_nothing_that_it_has_read() -> None:
             source.restart()
             assert source.report().state is SourceState.STARTING
             with pytest.raises(NoHealthySource):
-                await bench.broker.draw("web01", 32, DrawClass.FULL)
+                await bench.broker.draw("web01", DrawRequest(32, DrawClass.FULL))
             await bench.until_filled()
             after = source.report()
             assert after.state is SourceState.HEALTHY
@@ -112,7 +112,7 @@ def test_two_copies_of_a_brokers_memory_are_kept_apart_by_the_fresh_input() -> N
     async def grants(salt: int) -> list[bytes]:
         bench = Workbench(capacity_bytes=4096, fresh=lambda n: bytes([salt]) * n, rules=Rules("x", 0))
         bench.put(bytes(4096))
-        return [(await bench.broker.draw("web01", 64, each)).data for each in DrawClass]
+        return [(await bench.broker.draw("web01", DrawRequest(64, each))).data for each in DrawClass]
 
     async def run() -> None:
         first, same, other = await grants(1), await grants(1), await grants(2)

@@ -43,20 +43,24 @@ def problem_of(answer) -> dict:
 def test_draw_without_words_is_32_bytes_of_full_entropy() -> None:
     """The defaults are those of the command line, and nothing waits."""
     ask = drawn("/v1/draw")
-    assert (ask.n_bytes, ask.draw_class, ask.patience_s) == (32, DrawClass.FULL, 0.0)
-    assert (ask.prediction_resistance, ask.receipt) == (False, False)
+    assert (ask.request.n_bytes, ask.request.draw_class, ask.request.patience_s) == (32, DrawClass.FULL, 0.0)
+    assert (ask.request.prediction_resistance, ask.request.receipt) == (False, False)
 
 
 def test_every_parameter_of_a_draw_is_heard() -> None:
     """Size, class, prediction resistance, patience and format arrive as they were written."""
     ask = drawn("/v1/draw?bytes=65536&class=drbg&prediction_resistance=1&wait=2.5&format=json")
-    assert (ask.n_bytes, ask.draw_class, ask.patience_s) == (65536, DrawClass.DRBG, 2.5)
-    assert (ask.prediction_resistance, ask.receipt) == (True, True)
+    assert (ask.request.n_bytes, ask.request.draw_class, ask.request.patience_s) == (
+        65536,
+        DrawClass.DRBG,
+        2.5,
+    )
+    assert (ask.request.prediction_resistance, ask.request.receipt) == (True, True)
 
 
 def test_absolute_target_is_understood() -> None:
     """A target with scheme and host is the same as without (RFC 9112, section 3.2.2)."""
-    assert drawn("http://well.example/v1/draw?bytes=5").n_bytes == 5
+    assert drawn("http://well.example/v1/draw?bytes=5").request.n_bytes == 5
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,7 @@ def test_nothing_but_post_and_get_draws(method: str) -> None:
 def test_a_posted_form_asks_what_a_query_asks() -> None:
     """Parameters stand in either; the same one in both is refused."""
     ask = drawn("/v1/draw?wait=2", method="POST", body=b"bytes=48&class=drbg")
-    assert (ask.n_bytes, ask.draw_class, ask.patience_s) == (48, DrawClass.DRBG, 2.0)
+    assert (ask.request.n_bytes, ask.request.draw_class, ask.request.patience_s) == (48, DrawClass.DRBG, 2.0)
     assert problem_of(get("/v1/draw?bytes=1", method="POST", body=b"bytes=2"))["status"] == 400
 
 
@@ -187,7 +191,7 @@ def test_answers_show_no_bytes() -> None:
 def test_pollen_answers_as_pollen_does(how: dict) -> None:
     """Line 1 is SHA-512 of the challenge, line 2 that of the challenge and 64 bytes; posted or in the query."""
     ask = drawn("/" + how.pop("query", ""), **how)
-    assert (ask.n_bytes, ask.draw_class) == (64, DrawClass.FULL)
+    assert (ask.request.n_bytes, ask.request.draw_class) == (64, DrawClass.FULL)
     answer = ask.answer(GRANT)
     proof, seed = answer.body.decode().splitlines()
     assert proof == hashlib.sha512(b"abc").hexdigest()

@@ -14,11 +14,17 @@ SAMPLES = [
     (Hello((1,), "drawwell 0.1"), "01 00000e 01 01 647261777765 6c6c20302e31"),
     (Welcome(1, "attic", "web01"), "02 000012 01 00 00010000 05 6174746963 05 7765623031"),
     (Welcome(1, "b", "c", 1024, renew_only=True), "02 00000a 01 01 00000400 01 62 01 63"),
-    (Draw(1, 32, DrawClass.FULL), "10 00000e 00000001 01 00 00000020 00000000"),
-    (Draw(2, 65536, DrawClass.DRBG, True, True, 1500), "10 00000e 00000002 02 03 00010000 000005dc"),
-    (Granted(1, 7, DrawClass.FULL, b"\xaa\xbb"), "11 000011 00000001 0000000000000007 01 0000 aabb"),
+    (Draw(32, DrawClass.FULL, request_id=1), "10 00000e 00000001 01 00 00000020 00000000"),
     (
-        Granted(3, 8, DrawClass.DRBG, b"\xcc", b"\x0f\x0e", b"k" * 32),
+        Draw(65536, DrawClass.DRBG, True, True, 1.5, request_id=2),
+        "10 00000e 00000002 02 03 00010000 000005dc",
+    ),
+    (
+        Granted(b"\xaa\xbb", 7, DrawClass.FULL, request_id=1),
+        "11 000011 00000001 0000000000000007 01 0000 aabb",
+    ),
+    (
+        Granted(b"\xcc", 8, DrawClass.DRBG, b"\x0f\x0e", b"k" * 32, request_id=3),
         "11 000032 00000003 0000000000000008 02 0002" + "6b" * 32 + "0f0e cc",
     ),
     (Refusal(1, 3, "no", "Wait.", 1500000), "12 000017 00000001 03 01 000000000016e360 0002 6e6f 576169742e"),
@@ -152,7 +158,7 @@ def test_result_over_the_limit_is_our_error() -> None:
 
 def test_bytes_and_keys_do_not_show_in_a_repr() -> None:
     """No repr of a grant holds what was granted, nor that of a call its arguments."""
-    grant = Granted(1, 2, DrawClass.FULL, b"SECRETBYTES", b"RECEIPT", b"KEYKEYKEY")
+    grant = Granted(b"SECRETBYTES", 2, DrawClass.FULL, b"RECEIPT", b"KEYKEYKEY", request_id=1)
 
     shown = (
         repr(grant) + repr(Call(1, "renew", {"key": "SECRETBYTES"})) + repr(Result(1, {"a": "SECRETBYTES"}))

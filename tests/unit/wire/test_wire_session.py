@@ -3,7 +3,7 @@
 import pytest
 
 from drawwell import errors
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant
 from drawwell.errors import DrawwellError, LocalProtocolError, RemoteProtocolError
 from drawwell.wire import limits
 from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
@@ -54,9 +54,11 @@ def test_hello_and_welcome_open_the_session() -> None:
 def test_draw_is_granted() -> None:
     """A draw arrives as asked, its grant answers it, and nothing is open after it."""
     pair = ConnectionPair()
-    request_id, data = pair.client.draw(32, DrawClass.FULL, prediction_resistance=True, receipt=True)
+    request_id, data = pair.client.draw(
+        DrawRequest(32, DrawClass.FULL, prediction_resistance=True, receipt=True)
+    )
 
-    assert pair.to_server(data) == Draw(request_id, 32, DrawClass.FULL, True, True)
+    assert pair.to_server(data) == Draw(32, DrawClass.FULL, True, True, request_id=request_id)
     assert pair.server.open_requests == pair.client.open_requests == 1
 
     granted = pair.to_client(pair.server.grant(request_id, grant_of(32, receipt=b"r")))
@@ -79,7 +81,7 @@ def test_answers_may_come_in_any_order() -> None:
     pair = ConnectionPair()
     ids = []
     for n_bytes in (1, 2, 3):
-        request_id, data = pair.client.draw(n_bytes, DrawClass.FULL)
+        request_id, data = pair.client.draw(DrawRequest(n_bytes, DrawClass.FULL))
         ids.append(request_id)
         pair.to_server(data)
 
@@ -97,7 +99,7 @@ def test_client_raises_the_class_that_the_broker_raised(code: int) -> None:
     if isinstance(error, errors.Refused):
         error = kind("no more", retry_after_s=1.5, estimate=True, hint="Wait a little.")
     pair = ConnectionPair()
-    request_id, data = pair.client.draw(32, DrawClass.FULL)
+    request_id, data = pair.client.draw(DrawRequest(32, DrawClass.FULL))
     pair.to_server(data)
 
     refusal = pair.to_client(pair.server.refuse(request_id, error))
@@ -133,7 +135,7 @@ def test_time_to_wait_is_never_rounded_down() -> None:
 def test_request_asked_twice_breaks_the_session() -> None:
     """An id that is open cannot be opened again."""
     pair = ConnectionPair()
-    _, data = pair.client.draw(32, DrawClass.FULL)
+    _, data = pair.client.draw(DrawRequest(32, DrawClass.FULL))
     pair.to_server(data)
 
     with pytest.raises(RemoteProtocolError, match="twice"):
@@ -145,35 +147,35 @@ def test_one_open_request_too_many_breaks_the_session() -> None:
     """A broker holds 64 open requests and not one more; a client does not even ask."""
     pair = ConnectionPair()
     for _ in range(limits.MAX_OPEN_REQUESTS):
-        pair.to_server(pair.client.draw(32, DrawClass.FULL)[1])
+        pair.to_server(pair.client.draw(DrawRequest(32, DrawClass.FULL))[1])
     assert pair.server.open_requests == limits.MAX_OPEN_REQUESTS
 
     with pytest.raises(LocalProtocolError):
-        pair.client.draw(32, DrawClass.FULL)
+        pair.client.draw(DrawRequest(32, DrawClass.FULL))
     with pytest.raises(RemoteProtocolError, match="more than 64"):
-        pair.to_server(Draw(1000, 32, DrawClass.FULL).encode())
+        pair.to_server(Draw(32, DrawClass.FULL, request_id=1000).encode())
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        Granted(9, 1, DrawClass.FULL, b"x" * 32),
-        Granted(1, 1, DrawClass.FULL, b"x" * 31),
-        Granted(1, 1, DrawClass.DRBG, b"x" * 32),
-        Granted(1, 1, DrawClass.FULL, b"x" * 32, b"unasked", b"k" * 32),
+        Granted(b"x" * 32, 1, DrawClass.FULL, request_id=9),
+        Granted(b"x" * 31, 1, DrawClass.FULL, request_id=1),
+        Granted(b"x" * 32, 1, DrawClass.DRBG, request_id=1),
+        Granted(b"x" * 32, 1, DrawClass.FULL, b"unasked", b"k" * 32, request_id=1),
         Result(1, {}),
         Refusal(9, 1),
         Refusal(0, 1),
         Refusal(1, 200),
         Welcome(1, "attic", "web01"),
-        Draw(1, 32, DrawClass.FULL),
+        Draw(32, DrawClass.FULL, request_id=1),
     ],
     ids=lambda frame: repr(frame)[:60],
 )
 def test_client_takes_no_answer_that_it_did_not_ask_for(answer: Frame) -> None:
     """To a draw of 32 full bytes, request 1, none of these is an answer."""
     pair = ConnectionPair()
-    request_id, _ = pair.client.draw(32, DrawClass.FULL)
+    request_id, _ = pair.client.draw(DrawRequest(32, DrawClass.FULL))
     assert request_id == 1
 
     with pytest.raises(RemoteProtocolError):
@@ -184,7 +186,7 @@ def test_client_takes_no_answer_that_it_did_not_ask_for(answer: Frame) -> None:
 def test_broker_cannot_answer_twice_nor_with_something_else() -> None:
     """Our own misuse is a LocalProtocolError, and the request stays open for its right answer."""
     pair = ConnectionPair()
-    request_id, data = pair.client.draw(32, DrawClass.FULL)
+    request_id, data = pair.client.draw(DrawRequest(32, DrawClass.FULL))
     pair.to_server(data)
 
     other_class = Grant(b"x" * 32, 1, DrawClass.DRBG)
@@ -248,12 +250,12 @@ def test_refusal_before_the_welcome_is_of_the_whole_session() -> None:
 def test_nothing_is_looked_at_before_the_welcome_is_sent() -> None:
     """A draw that follows its hello too early waits for the broker's own word."""
     server = ServerSession()
-    server.receive_data(Hello((1,)).encode() + Draw(1, 32, DrawClass.FULL).encode())
+    server.receive_data(Hello((1,)).encode() + Draw(32, DrawClass.FULL, request_id=1).encode())
     assert isinstance(server.next_event(), Hello)
     assert server.next_event() is None
 
     server.welcome("attic", "web01")
-    assert server.next_event() == Draw(1, 32, DrawClass.FULL)
+    assert server.next_event() == Draw(32, DrawClass.FULL, request_id=1)
 
 
 @pytest.mark.parametrize("end", ["client", "server"])
@@ -269,7 +271,7 @@ def test_after_goodbye_nothing_is_said_or_heard(end: str) -> None:
     assert pair.to_server(b"garbage") is None
     assert pair.server.unparsed_bytes == 0
     with pytest.raises(LocalProtocolError):
-        pair.client.draw(32, DrawClass.FULL)
+        pair.client.draw(DrawRequest(32, DrawClass.FULL))
     with pytest.raises(LocalProtocolError):
         pair.server.bye()
 
@@ -299,16 +301,16 @@ def test_draw_over_the_limit_is_not_even_asked() -> None:
     pair = ConnectionPair()
     for n_bytes in (0, limits.MAX_DRAW_BYTES + 1):
         with pytest.raises(LocalProtocolError):
-            pair.client.draw(n_bytes, DrawClass.FULL)
+            pair.client.draw(DrawRequest(n_bytes, DrawClass.FULL))
 
 
 def test_ids_begin_anew_without_meeting_an_open_one() -> None:
     """After the last id comes the first that is free."""
     client = ConnectionPair().client
-    client.draw(32, DrawClass.FULL)
+    client.draw(DrawRequest(32, DrawClass.FULL))
     client._last_id = limits.MAX_REQUEST_ID - 1
 
-    assert [client.draw(32, DrawClass.FULL)[0] for _ in range(2)] == [limits.MAX_REQUEST_ID, 2]
+    assert [client.draw(DrawRequest(32, DrawClass.FULL))[0] for _ in range(2)] == [limits.MAX_REQUEST_ID, 2]
 
 
 def _session_in(role: Side, state: State) -> ClientSession | ServerSession:

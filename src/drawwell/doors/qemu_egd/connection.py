@@ -17,7 +17,7 @@ import contextlib
 import select
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -25,9 +25,8 @@ from drawwell.authorisation import DRAW, DoorKind, Principal, Role, may
 from drawwell.doors.door import Counts, Limits, ServedConnection
 from drawwell.doors.qemu_egd.batch import REQUEST_BYTES, Batch, read_sizes
 from drawwell.doors.retry import IN_LINE_S, retry_s
-from drawwell.doors.session import resumed
 from drawwell.doors.sockets import credentials
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import DrawwellError, RemoteProtocolError
 from drawwell.ports import Broker
 from drawwell.service.faults import log_fault
@@ -214,20 +213,18 @@ class GuestEgdConnection:
         self._again = self._loop.call_later(_PART_S, self._listen)
 
     def _begin(self, batch: Batch) -> bool:
-        """Answer at once if it need not wait, and in a task if it must."""
-        drawing = self._draw(batch.missing_bytes + batch.more_bytes)
-        try:
-            waits_for = drawing.send(None)
-        except StopIteration as finished:
-            return self._answer(finished.value, batch)
+        """Answer at once, or in a task if the draw has to wait."""
+        n_bytes = batch.missing_bytes + batch.more_bytes
+        data = self._draw_now(n_bytes)
+        if data is not None:
+            return self._answer(data, batch)
         self._rest()
-        self._task = self._door.spawn(self._finish(resumed(drawing, waits_for), batch))
-        self._task.add_done_callback(lambda _: drawing.close())  # it never began when cancelled at once
+        self._task = self._door.spawn(self._finish(n_bytes, batch))
         return False
 
-    async def _finish(self, drawing: Awaitable[bytes], batch: Batch) -> None:
+    async def _finish(self, n_bytes: int, batch: Batch) -> None:
         try:
-            data = await drawing
+            data = await self._draw(n_bytes)
         except Exception as error:  # noqa: BLE001 - as in _look
             log_fault("a guest's connection", error)
             self._leave()
@@ -240,20 +237,31 @@ class GuestEgdConnection:
     async def _draw(self, n_bytes: int) -> bytes:
         """Draw, however long it takes: to refuse would cost the guest its generator, and operators change terms."""
         door = self._door
-        may(DoorKind.EGD, Principal(Role.CONSUMER, door.consumer), DRAW)
-        while n_bytes:
-            if data := door.take_held(n_bytes):
-                return data
+        while not (data := door.take_held(n_bytes)):
             self.waits = "waits in line for bytes"
+            request = DrawRequest(n_bytes, door.draw_class, patience_s=IN_LINE_S)
             try:
-                grant = await door.broker.draw(door.consumer, n_bytes, door.draw_class, patience_s=IN_LINE_S)
+                return (await door.broker.draw(door.consumer, request)).data
             except DrawwellError as error:
                 self.waits = str(error)
                 await door.pause(retry_s(error))
-            else:
-                self.waits = ""
-                return grant.data
-        return b""
+        return data
+
+    def _draw_now(self, n_bytes: int) -> bytes | None:
+        """Draw if that need not wait; None if it has to."""
+        door = self._door
+        may(DoorKind.EGD, Principal(Role.CONSUMER, door.consumer), DRAW)
+        if not n_bytes:
+            return b""
+        if data := door.take_held(n_bytes):
+            return data
+        try:
+            grant = door.broker.try_draw(
+                door.consumer, DrawRequest(n_bytes, door.draw_class, patience_s=IN_LINE_S)
+            )
+        except DrawwellError:
+            return None
+        return grant.data if grant else None
 
     def _answer(self, data: bytes, batch: Batch) -> bool:
         """Send the answer and only then take the requests; False when none is to be looked at now."""

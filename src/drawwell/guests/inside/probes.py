@@ -5,7 +5,7 @@ from typing import Final
 
 from drawwell.assess.fips140.blocks import BlockTester
 from drawwell.assess.fips140.verdict import BLOCK_BYTES, PASS, WORD_BYTES
-from drawwell.entropy.blocks import DrawClass
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import GuestUnavailable, RemoteProtocolError
 from drawwell.guests.inside.scripts import (
     CONVERSE,
@@ -100,7 +100,7 @@ def draw(inside: Inside, path: str, draw_class: DrawClass, *, names_bytes: int, 
     """
     said = (
         Hello((PROTOCOL_VERSION,), "drawwell guest verify").encode()
-        + Draw(1, REQUEST_BYTES, draw_class).encode()
+        + Draw(REQUEST_BYTES, draw_class, request_id=1).encode()
     )
     wanted = _WELCOME_BYTES + names_bytes + _GRANT_BYTES + REQUEST_BYTES
     outcome = inside.run(
@@ -127,7 +127,7 @@ def _granted(answer: bytes, draw_class: DrawClass) -> int:
     session.receive_data(answer[:MAX_OUTPUT_BYTES])
     if session.next_event() is None:
         return 0
-    session.draw(REQUEST_BYTES, draw_class)
+    session.draw(DrawRequest(REQUEST_BYTES, draw_class))
     return _bytes_of(session.next_event())
 
 

@@ -3,7 +3,7 @@
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from drawwell.crypto.drbg import MAX_REQUEST_BYTES, CtrDrbg, self_test
+from drawwell.crypto.ctr_drbg import MAX_REQUEST_BYTES, CtrDrbg, self_test
 from drawwell.errors import SelfTestFailure
 
 SEED = bytes(range(48))

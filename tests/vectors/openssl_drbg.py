@@ -1,4 +1,4 @@
-"""OpenSSL's own CTR_DRBG, by ctypes: the independent implementation that ours is held against."""
+"""OpenSSL's own CTR_DRBG and Hash_DRBG, by ctypes: the independent implementations that ours are held against."""
 
 import ctypes
 import ctypes.util
@@ -27,23 +27,30 @@ def missing() -> str | None:
     return None
 
 
-class OpensslCtrDrbg:
-    """CTR-DRBG over a TEST-RAND parent, which hands out the entropy that it is given."""
+SETTINGS = {
+    "CTR-DRBG": (
+        (b"cipher", _UTF8, ctypes.create_string_buffer(b"AES-256-CTR", 11)),
+        (b"use_derivation_function", _INTEGER, ctypes.c_int(0)),
+    ),
+    "HASH-DRBG": ((b"digest", _UTF8, ctypes.create_string_buffer(b"SHA512", 6)),),
+}
+NONCE_BYTES = {"CTR-DRBG": 0, "HASH-DRBG": 16}
 
-    def __init__(self, entropy: bytes, personalization: bytes) -> None:
+
+class OpensslDrbg:
+    """A DRBG over a TEST-RAND parent, which hands out the entropy that it is given, the nonce at its end."""
+
+    def __init__(self, entropy: bytes, personalization: bytes, name: str) -> None:
         self._lib = ctypes.CDLL(ctypes.util.find_library("crypto"))
         self._lib.EVP_RAND_fetch.restype = ctypes.c_void_p
         self._lib.EVP_RAND_CTX_new.restype = ctypes.c_void_p
         self._parent = self._context(b"TEST-RAND", None)
         self._set(self._parent, (b"strength", _UNSIGNED, ctypes.c_uint(STRENGTH)))
-        self._give(entropy)
+        split = len(entropy) - NONCE_BYTES[name]
+        self._give(entropy[:split], entropy[split:])
         self._ok(self._lib.EVP_RAND_instantiate(self._parent, STRENGTH, 0, None, ctypes.c_size_t(0), None))
-        self._drbg = self._context(b"CTR-DRBG", self._parent)
-        self._set(
-            self._drbg,
-            (b"cipher", _UTF8, ctypes.create_string_buffer(b"AES-256-CTR", 11)),
-            (b"use_derivation_function", _INTEGER, ctypes.c_int(0)),
-        )
+        self._drbg = self._context(name.encode(), self._parent)
+        self._set(self._drbg, *SETTINGS[name])
         # an empty string, not NULL: for NULL OpenSSL puts in a string of its own
         self._ok(
             self._lib.EVP_RAND_instantiate(
@@ -79,10 +86,11 @@ class OpensslCtrDrbg:
         assert context
         return context
 
-    def _give(self, entropy: bytes) -> None:
-        self._set(
-            self._parent, (b"test_entropy", _OCTETS, ctypes.create_string_buffer(entropy, len(entropy)))
-        )
+    def _give(self, entropy: bytes, nonce: bytes = b"") -> None:
+        values = [(b"test_entropy", _OCTETS, ctypes.create_string_buffer(entropy, len(entropy)))]
+        if nonce:
+            values.append((b"test_nonce", _OCTETS, ctypes.create_string_buffer(nonce, len(nonce))))
+        self._set(self._parent, *values)
 
     def _set(self, context: ctypes.c_void_p, *values: tuple[bytes, int, object]) -> None:
         params = (_Param * (len(values) + 1))()
