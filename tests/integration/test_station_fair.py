@@ -71,6 +71,7 @@ class Crowd:
         writer.transport.pause_reading()
         writer.write(
             b"".join(
+                # short: the protocol's longest
                 Draw(4096, DrawClass.FULL, patience_s=60, request_id=number).encode()
                 for number in range(1, 33)
             )
