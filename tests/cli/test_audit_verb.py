@@ -23,7 +23,7 @@ def verify(site: Site, *options: str) -> tuple[int, dict]:
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Path]:
-    """A broker that served, was refused to, and ended; and a receipt that it gave."""
+    """Run a broker that serves and refuses; return its site and a receipt."""
     folder = tmp_path_factory.mktemp("w")
     site, receipt = Site(folder), folder / "receipt"
 
@@ -54,16 +54,16 @@ def changed(path: Path, lines: list[bytes]) -> Iterator[None]:
         path.write_bytes(before)
 
 
-def test_an_untouched_log_is_good(lived: tuple[Site, Path]) -> None:
-    """To its end, which is signed; and the receipt knows a line of it."""
+def test_an_unchanged_log_has_no_faults(lived: tuple[Site, Path]) -> None:
+    """Each log is signed to its end, and the receipt names a line of it."""
     site, receipt = lived
-    status, said = verify(site, "--receipt", str(receipt))
-    assert (status, said["good"], said["faults"], said["unsigned_lines"]) == (0, True, [], 0)
-    assert [log["first"] for log in said["logs"]] == [1, 1]
+    status, found = verify(site, "--receipt", str(receipt))
+    assert (status, found["good"], found["faults"], found["unsigned_lines"]) == (0, True, [], 0)
+    assert [log["first"] for log in found["logs"]] == [1, 1]
 
 
 def test_refused_verbs_of_a_consumer_are_one_line(lived: tuple[Site, Path]) -> None:
-    """Fifty in a minute are counted, in the log of the consumers; the operators' has no consumer's words."""
+    """Fifty in a minute are one count, and the operators' log has none."""
     site, _ = lived
     log, operators = (
         [json.loads(line) for line in (site.folder / "state" / name).read_text().splitlines()]
@@ -76,8 +76,8 @@ def test_refused_verbs_of_a_consumer_are_one_line(lived: tuple[Site, Path]) -> N
 
 
 @pytest.mark.parametrize("name", ["audit.jsonl", "audit-operators.jsonl"])
-def test_any_line_that_is_taken_out_or_changed_is_found(lived: tuple[Site, Path], name: str) -> None:
-    """Of either log, whichever line it is, the last one too: the head at the end signs both."""
+def test_any_removed_or_changed_line_is_found(lived: tuple[Site, Path], name: str) -> None:
+    """The head at the end signs both logs, down to their last lines."""
     site, _ = lived
     path = site.folder / "state" / name
     lines = path.read_bytes().splitlines()
@@ -90,7 +90,7 @@ def test_any_line_that_is_taken_out_or_changed_is_found(lived: tuple[Site, Path]
 
 
 def test_a_cut_end_is_found_with_a_receipt_or_a_kept_head(lived: tuple[Site, Path]) -> None:
-    """And a head that the broker's key did not sign is none."""
+    """Both name a line that is gone; a head with a wrong signature is refused."""
     site, receipt = lived
     path = site.folder / "state" / "audit.jsonl"
     lines = path.read_bytes().splitlines()
@@ -98,10 +98,10 @@ def test_a_cut_end_is_found_with_a_receipt_or_a_kept_head(lived: tuple[Site, Pat
     kept.write_bytes(lines[-1])
     assert verify(site, "--head", str(kept))[0] == 0
     with changed(path, lines[:1]):
-        assert verify(site)[1]["unsigned_lines"] == 3, "of the operators' log: a crash would leave that, too"
-        status, said = verify(site, "--receipt", str(receipt))
+        assert verify(site)[1]["unsigned_lines"] == 3, "those of the operators' log, as after a crash"
+        status, found = verify(site, "--receipt", str(receipt))
         assert status == 1
-        assert any("cut off" in each and "receipt" in each for each in said["faults"])
+        assert any("cut off" in each and "receipt" in each for each in found["faults"])
         assert any("cut off" in each for each in verify(site, "--head", str(kept))[1]["faults"])
     kept.write_bytes(lines[-1].replace(b'"time_s":1', b'"time_s":2'))
     assert command("audit", "verify", "--head", str(kept), config=site.path).returncode == 77

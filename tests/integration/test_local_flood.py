@@ -1,4 +1,4 @@
-"""Local floods: a full backlog is waited out, and no user can keep the others from a Unix socket."""
+"""Local floods: a full backlog is waited out, and users get their share."""
 
 import asyncio
 import os
@@ -20,13 +20,13 @@ from drawwell.testing.waiting import until
 from support.fake_broker import FakeBroker
 from support.serving import serving
 
-NOBODY = 65534
+OTHER_UID = 65534
 LINKS = Path(__file__).parents[2] / "src" / "drawwell" / "links"
 
 
 @contextmanager
 def full(path: str) -> Iterator[socket.socket]:
-    """A listener that has as many waiting as its backlog holds."""
+    """Yield a listener whose backlog is full."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(path)
@@ -40,7 +40,7 @@ def full(path: str) -> Iterator[socket.socket]:
 
 
 def test_a_full_backlog_is_waited_out(folder: Path) -> None:
-    """EAGAIN of connect(2) means "busy, again": the connection comes when there is room, and is a real one."""
+    """After EAGAIN from connect(2) we retry until the backlog has room."""
     path = str(folder / "s")
 
     async def run() -> None:
@@ -56,8 +56,8 @@ def test_a_full_backlog_is_waited_out(folder: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_backlog_that_stays_full_is_said_to_be_no_answer(folder: Path) -> None:
-    """Not "bad file descriptor": the link gives up at its deadline, with the reason."""
+def test_a_backlog_that_stays_full_is_a_timeout(folder: Path) -> None:
+    """The link gives up at its deadline and reports a missing welcome."""
     path = str(folder / "s")
 
     async def run() -> None:
@@ -69,7 +69,7 @@ def test_a_backlog_that_stays_full_is_said_to_be_no_answer(folder: Path) -> None
 
 
 def test_every_link_of_this_machine_waits_for_a_full_backlog() -> None:
-    """No other way of connecting to a Unix socket stands in the room of the links."""
+    """No link connects to a Unix socket but with a socket of `connect_unix`."""
     calls = re.compile(r"create_unix_connection\((.*?)\n {8,12}\)", re.DOTALL)
     found = [each for path in LINKS.glob("*.py") for each in calls.findall(path.read_text())]
     assert len(found) >= 2
@@ -77,10 +77,10 @@ def test_every_link_of_this_machine_waits_for_a_full_backlog() -> None:
     assert not [path for path in LINKS.glob("*.py") if "open_unix_connection" in path.read_text()]
 
 
-def _nobodys_flood(path: str) -> None:
-    """Connect as fast as it goes, for ever."""
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
+def _flood(path: str) -> None:
+    """Connect as another user, as fast as possible, forever."""
+    os.setgid(OTHER_UID)
+    os.setuid(OTHER_UID)
     while True:
         sock = socket.socket(socket.AF_UNIX)
         sock.setblocking(False)
@@ -94,7 +94,7 @@ def flooded(path: str) -> Iterator[None]:
     child = os.fork()
     if child == 0:
         try:
-            _nobodys_flood(path)
+            _flood(path)
         finally:
             os._exit(0)
     try:
@@ -112,8 +112,8 @@ def root_only(uid: int, _gid: int, _pid: int) -> str:
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two users")
-def test_a_flood_of_another_user_keeps_nobody_from_drawing(folder: Path) -> None:
-    """Most of it is turned away at accept, without a session; every draw meanwhile is served."""
+def test_a_flood_of_another_user_stops_no_draw(folder: Path) -> None:
+    """Most of it is closed at accept, without a session; every draw is served."""
     path = str(folder / "s")
     folder.chmod(0o755)
 
@@ -132,8 +132,8 @@ def test_a_flood_of_another_user_keeps_nobody_from_drawing(folder: Path) -> None
     assert counts.crowded_out > counts.accepted
 
 
-def test_half_open_connections_of_a_user_crowd_out_its_own(folder: Path) -> None:
-    """Places are held by the user's number, as they are by address in a network."""
+def test_half_open_connections_count_by_user(folder: Path) -> None:
+    """The user ID takes the role that the address has in a network."""
     path = str(folder / "s")
 
     async def run() -> list[str]:
@@ -147,15 +147,15 @@ def test_half_open_connections_of_a_user_crowd_out_its_own(folder: Path) -> None
     assert asyncio.run(run()) == [f"user {os.geteuid()}"]
 
 
-def test_a_stranger_still_hears_why(folder: Path) -> None:
-    """Within the strangers' budget the refusal comes with its hint."""
+def test_an_unknown_user_still_gets_the_reason(folder: Path) -> None:
+    """Within the budget of unknown users, a refusal has its hint."""
     path = str(folder / "s")
 
-    def nobody_is_known(_uid: int, _gid: int, _pid: int) -> str:
+    def refuse_all(_uid: int, _gid: int, _pid: int) -> str:
         raise PermissionRefused("no consumer of this broker", hint="Ask its operator.")
 
     async def run() -> None:
-        async with serving(UnixDoor(path, FakeBroker(), nobody_is_known)):
+        async with serving(UnixDoor(path, FakeBroker(), refuse_all)):
             with pytest.raises(PermissionRefused, match="no consumer"):
                 await UnixLink(path).draw(1, DrawClass.FULL)
 

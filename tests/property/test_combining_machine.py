@@ -1,4 +1,4 @@
-"""Lanes, reservoir and ledger over any history of three sources that are combined by two."""
+"""Lanes, reservoir and ledger, for three sources combined in pairs."""
 
 import random
 from itertools import count
@@ -19,7 +19,7 @@ FEW = st.integers(1, 6)
 
 
 class FakeSource:
-    """A source that is what a test says."""
+    """A source whose health the test sets."""
 
     def __init__(self, name: str, supply: Supply) -> None:
         self.name = name
@@ -37,7 +37,7 @@ class FakeSource:
 
 
 class CombiningMachine(RuleBasedStateMachine):
-    """Every output is new, so whatever is served shows which two it was made of."""
+    """Each output is unique, so their XOR shows which two it combines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,16 +74,16 @@ class CombiningMachine(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def a_source_fails(self, name: str) -> None:
-        self.sources[name].condemn("it is sick")
+        self.sources[name].condemn("it failed")
 
     @rule(name=NAMES)
-    def a_source_is_well_again(self, name: str) -> None:
+    def a_source_recovers(self, name: str) -> None:
         self.sources[name].healthy = True
 
     @precondition(lambda self: self.given)
     @rule(name=NAMES, data=st.data())
     def a_source_repeats_another(self, name: str, data: st.DataObject) -> None:
-        """Whichever of its last outputs it is: both fail, and nothing that waits is used."""
+        """Both sources fail, and none of their waiting outputs is used."""
         number = data.draw(st.sampled_from(sorted(self.given)))
         output, origins = self.given[number]
         source = self.sources[name]
@@ -104,7 +104,7 @@ class CombiningMachine(RuleBasedStateMachine):
             origins = self.given[parts[0]][1] | self.given[parts[1]][1]
             assert taken.origins == origins
             assert len(origins) == 2
-            assert not self.used & set(parts), "an output went into two"
+            assert not self.used & set(parts), "an output was used twice"
             self.used |= set(parts)
 
     @rule()
@@ -126,16 +126,16 @@ class CombiningMachine(RuleBasedStateMachine):
         assert report.delivered_bits <= report.combined_bits
 
     @invariant()
-    def a_sick_source_waits_in_no_lane(self) -> None:
+    def the_lane_of_a_failed_source_is_empty(self) -> None:
         assert not any(len(each.depot.store) for each in self.sources.values() if not each.healthy)
 
     @invariant()
-    def nothing_waits_that_the_reservoir_wants(self) -> None:
+    def no_pair_waits_while_the_reservoir_has_room(self) -> None:
         lanes = [len(each.depot.store) for each in self.sources.values()]
         assert not self.supply.wanted or sum(map(bool, lanes)) < 2
 
     def _new(self, source: FakeSource) -> bytes:
-        """Make an output, and note what it would make with each output of another source."""
+        """Make an output; note its XOR with every output of another source."""
         value, number = self.random.getrandbits(512), next(self.numbers)
         for other, (theirs, origins) in self.given.items():
             if source.origin not in origins:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from drawwell.crypto.audit_chain import ChainCheck, ChainHead
 
 MEANING: Final = (
-    "It finds a line that was taken out, changed or added, and with a receipt or a head that was kept "
-    "elsewhere an end that was cut off or written again. Without one it cannot find a cut after the last head, "
-    "nor a log that somebody who holds the broker's receipt key has written again."
+    "Finds lines that were removed, changed or added. With a receipt, or with a signed head that was kept "
+    "elsewhere, it also finds an end that was cut off or rewritten. Without either, it cannot find a cut after "
+    "the last head that is left, or a log that was rewritten with the broker's own receipt key."
 )
 
 
@@ -25,7 +25,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     verify = verbs.add_parser(
         "verify", parents=[common], allow_abbrev=False, help="check the chain of the audit log and its signed heads",
-        description=MEANING, epilog="It ends with 1 when it finds something.",
+        description=MEANING, epilog="Exits 1 if it finds a fault.",
     )  # fmt: skip
     verify.add_argument(
         "--receipt",
@@ -36,12 +36,12 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     )
     verify.add_argument(
         "--head", metavar="FILE", action="append", default=[],
-        help='a line of the log with "event":"head" that was kept elsewhere; may be repeated',
+        help='a signed head that was kept elsewhere: a log line with "event":"head"; may be repeated',
     )  # fmt: skip
     verify.add_argument(
         "--key",
         metavar="FILE",
-        help="the broker's public receipt key in PEM (default: of the state directory)",
+        help="the broker's public receipt key in PEM (default: the one in the state directory)",
     )
     verify.set_defaults(run=_verify)
 
@@ -53,7 +53,7 @@ def _verify(args: argparse.Namespace, out: Output) -> int:
     config = load(args.config)
     path, operators_path = config.audit.path or "", config.audit.operators_path
     if not path:
-        raise UsageError("the audit log has no file here", hint="Set [audit] path in the configuration.")
+        raise UsageError("the audit log is not kept in a file", hint="Set [audit] path in the configuration.")
     log, operators = ChainCheck(path), ChainCheck(operators_path)
     public_key = _read(args.key) if args.key else _own_key(config)
     for name in args.receipt:
@@ -71,7 +71,7 @@ def _verify(args: argparse.Namespace, out: Output) -> int:
 def _read_log(
     path: str, public_key: bytes, log: "ChainCheck", operators: "ChainCheck"
 ) -> dict[str, Any] | None:
-    """Read the log with its signed heads; return the last of those."""
+    """Check the log and its signed heads; return the last valid head."""
     from drawwell.crypto.audit_chain import SignedHead
 
     last = None
@@ -83,11 +83,11 @@ def _read_log(
             head.check(public_key)
         except (ValueError, AuthenticationFailed) as error:
             log.faults.append(
-                f"{log.name}: line {before.count + 1} is no head that this broker signed: {error}"
+                f"{log.name}: line {before.count + 1} is not a head that this broker signed: {error}"
             )
             continue
         if head.log != before:
-            log.faults.append(f"{log.name}: line {before.count + 1} signs another line {head.log.count}")
+            log.faults.append(f"{log.name}: line {before.count + 1} does not sign the line before it")
         operators.expect(head.operators, f"the head at line {before.count + 1} of {log.name}")
         last = fields
     return last
@@ -107,14 +107,14 @@ def _report(
              "unchained": each.unchained} for each in (log, operators)
         ],
     }  # fmt: skip
-    words = [
+    text = [
         f"{each.name}: lines {each.first} to {each.head.count}"
-        + (f", after {each.unchained} of an older release that nothing protects" if each.unchained else "")
+        + (f", after {each.unchained} unprotected lines of an older release" if each.unchained else "")
         for each in (log, operators)
     ]
-    words += faults or ["no line is missing, changed or added"]
-    words.append(f"{unsigned} lines after the last signed head" if unsigned else "signed to the end")
-    out.result(document, "\n".join(words))
+    text += faults or ["no line is missing, changed or added"]
+    text.append(f"{unsigned} lines after the last signed head" if unsigned else "signed to the end")
+    out.result(document, "\n".join(text))
     return 1 if faults else 0
 
 
@@ -156,7 +156,7 @@ def _own_key(config: "Config") -> bytes:
 
 
 def _lines(path: str) -> Iterator[bytes]:
-    """The lines of a log and of its older files, the oldest first."""
+    """Yield the lines of a log and its older files, oldest first."""
     from drawwell.broker.audit_log import files_of
 
     for name in files_of(path):
@@ -174,6 +174,4 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read(LIMIT_BYTES)
     except OSError as error:
-        raise UsageError(
-            f"cannot read {path}: {error.strerror}", hint="Name a file that can be read."
-        ) from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint="Name a readable file.") from error

@@ -1,7 +1,7 @@
-"""The audit log as a chain: each line carries the SHA-256 of the line before it.
+"""The audit log as a chain: each line has the SHA-256 of the line before.
 
-Length and last hash are the chain's head, which is signed in the log itself and carried by receipts.
-Lines are hashed as they stand in the file, without the newline.
+A line is hashed as it is in the file, without its newline. The number of lines and the last
+hash are the head of the chain. It is signed in the log itself, and receipts contain it.
 """
 
 import base64
@@ -21,7 +21,7 @@ _NO_LINE: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class ChainHead:
-    """How many lines a chain has, and the hash of the last one."""
+    """The number of lines in a chain, and the hash of the last."""
 
     count: int = 0
     digest: str = _NO_LINE
@@ -38,15 +38,18 @@ class ChainHead:
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
-    """Parse one line; ValueError when it is not a JSON object."""
+    """Parse a line; raise ValueError unless it is a JSON object."""
     fields = json.loads(line)
     if not isinstance(fields, dict):
-        raise ValueError("it is not a JSON object")  # noqa: TRY004  a text is wrong, no argument
+        raise ValueError("it is not a JSON object")  # noqa: TRY004  the text is wrong, not an argument
     return fields
 
 
 def place_of(fields: Mapping[str, Any]) -> ChainHead | None:
-    """Return the head that a line follows; None for a line of no chain, as release 0.1 wrote them."""
+    """Return the head that a line follows.
+
+    Returns None for a line outside a chain, as release 0.1 wrote them.
+    """
     number, previous = fields.get("n"), fields.get("prev")
     if isinstance(number, int) and isinstance(previous, str) and number > 0:
         return ChainHead(number - 1, previous)
@@ -55,7 +58,7 @@ def place_of(fields: Mapping[str, Any]) -> ChainHead | None:
 
 @dataclass(frozen=True, slots=True)
 class SignedHead:
-    """The heads of the log and of the operators' log at one moment, and the signature of both."""
+    """The heads of the log and of the operators' log, under one signature."""
 
     broker: str
     time_s: int
@@ -64,7 +67,7 @@ class SignedHead:
     signature: bytes = field(default=b"", repr=False)
 
     def fields(self) -> dict[str, Any]:
-        """Return what is signed, in the order of the log's line."""
+        """Return the signed fields, in the order of the log's line."""
         return {
             "format": HEAD_FORMAT, "broker": self.broker, "time_s": self.time_s,
             "count": self.log.count, "digest": self.log.digest,
@@ -72,13 +75,13 @@ class SignedHead:
         }  # fmt: skip
 
     def line(self, signer: ReceiptSigner) -> dict[str, Any]:
-        """Sign, and return the fields of the line that says so."""
+        """Sign the heads; return the fields of a line for the log."""
         signature = base64.b64encode(signer.sign_text(self._text())).decode()
         return {"event": "head", **self.fields(), "signature": signature}
 
     @classmethod
     def read(cls, line: Mapping[str, Any]) -> Self:
-        """Read the line of a head; ValueError when it is none."""
+        """Parse the line of a signed head; raise ValueError for any other."""
         try:
             log = ChainHead(int(line["count"]), str(line["digest"]))
             operators = ChainHead(int(line["operators_count"]), str(line["operators_digest"]))
@@ -88,7 +91,7 @@ class SignedHead:
             raise ValueError("it is not the line of a signed head") from None
 
     def check(self, public_key: bytes) -> None:
-        """Raise AuthenticationFailed when `public_key` (PEM) did not sign this."""
+        """Raise AuthenticationFailed unless `public_key` (PEM) signed this."""
         check_signature(public_key, self.signature, self._text())
 
     def _text(self) -> bytes:
@@ -97,9 +100,9 @@ class SignedHead:
 
 @dataclass(slots=True)
 class ChainCheck:
-    """Reads a chain line by line and notes where it is broken.
+    """Checks a chain line by line and collects its faults.
 
-    `marks` are heads that are known from elsewhere, by count: where from, and the digest.
+    `marks` are heads known from elsewhere: origin and digest, by the number of lines.
     """
 
     name: str
@@ -109,13 +112,13 @@ class ChainCheck:
     unchained: int = 0
     marks: dict[int, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
-    def expect(self, head: ChainHead, whence: str) -> None:
-        """Compare the chain with a head that is known from `whence`."""
+    def expect(self, head: ChainHead, origin: str) -> None:
+        """Require the chain to contain `head`, which is known from `origin`."""
         if head.count:
-            self.marks[head.count].append((whence, head.digest))
+            self.marks[head.count].append((origin, head.digest))
 
     def read(self, lines: Iterable[bytes]) -> Iterable[tuple[dict[str, Any], ChainHead]]:
-        """Read all lines; yield each one of the chain with the head before it."""
+        """Check all lines; yield those of the chain, each with the head before it."""
         last = ChainHead()
         for line in lines:
             try:
@@ -130,7 +133,7 @@ class ChainCheck:
             if not self.first:
                 self.first = before.count + 1
                 if last.count and (before.count or before.digest != last.digest):
-                    self._fault("what stands before line 1 was changed")
+                    self._fault("the lines before line 1 were changed")
             else:
                 self._compare(before)
             self.head = before.followed_by(line)
@@ -138,33 +141,33 @@ class ChainCheck:
             yield fields, before
 
     def finish(self) -> None:
-        """Note what is known from elsewhere and does not stand there."""
+        """Report the known heads that lie beyond the end."""
         for count, marks in sorted(self.marks.items()):
-            for whence, _ in marks:
+            for origin, _ in marks:
                 if count > self.head.count:
                     self._fault(
-                        f"the end was cut off: it ends at line {self.head.count}, {whence} knows line {count}"
+                        f"the end was cut off: it ends at line {self.head.count}, {origin} names line {count}"
                     )
 
     def _unchained(self, line: bytes) -> None:
         if self.first:
-            self._fault(f"after line {self.head.count} stands one that is not of the chain: {line[:40]!r}")
+            self._fault(f"the line after line {self.head.count} is not part of the chain: {line[:40]!r}")
         else:
             self.unchained += 1
 
     def _compare(self, before: ChainHead) -> None:
         number, wanted = before.count + 1, self.head.count + 1
         if number > wanted:
-            self._fault(f"lines {wanted} to {before.count} were taken out")
+            self._fault(f"lines {wanted} to {before.count} were removed")
         elif number < wanted:
-            self._fault(f"line {number} stands after line {self.head.count}: it was added")
+            self._fault(f"line {number} follows line {self.head.count}: it was added")
         elif before.digest != self.head.digest:
-            self._fault(f"line {self.head.count} was changed, or line {number}")
+            self._fault(f"line {self.head.count} or line {number} was changed")
 
     def _compare_marks(self) -> None:
-        for whence, digest in self.marks.pop(self.head.count, ()):
+        for origin, digest in self.marks.pop(self.head.count, ()):
             if digest != self.head.digest:
-                self._fault(f"line {self.head.count} is not the one that {whence} knows")
+                self._fault(f"line {self.head.count} is not the one that {origin} names")
 
     def _fault(self, what: str) -> None:
         self.faults.append(f"{self.name}: {what}")

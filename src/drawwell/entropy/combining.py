@@ -1,7 +1,8 @@
-"""Combining: each output that leaves is the XOR of one conditioned output of each of k different sources.
+"""Combining: XOR one conditioned output of each of k different sources.
 
-It has full entropy if one of the k sources has. Every source fills a lane of its own; taking from the k fullest
-lanes lets sources of any speeds give as much as they can (`combined_rate`).
+The result has full entropy if an output of one source has. Each source fills a lane of its
+own. Taking from the k fullest lanes reaches the highest rate that the sources allow
+(`combined_rate`).
 """
 
 import hashlib
@@ -17,16 +18,19 @@ from drawwell.entropy.reservoir import Reservoir
 OUTPUT_BYTES: Final = OUTPUT_BITS // 8
 LANE_BYTES: Final = 512 * OUTPUT_BYTES
 REMEMBERED_OUTPUTS: Final = 1024
-"""How far back the outputs of two sources are compared."""
+"""Each new output is compared with this number of past outputs of every other source."""
 
 
 def new_lane() -> Reservoir:
-    """Make an empty lane: the outputs of one source that wait to be combined."""
+    """Make an empty lane, for outputs of one source that wait to be combined."""
     return Reservoir(LANE_BYTES, low_mark=LANE_BYTES // 4, high_mark=LANE_BYTES * 3 // 4)
 
 
 def combine(lanes: Iterable[Reservoir], n_sources: int) -> FullEntropy | None:
-    """Take an output from each of the `n_sources` fullest lanes and return their XOR; None if too few have one."""
+    """XOR an output of each of the `n_sources` fullest lanes.
+
+    Returns None, and takes nothing, if fewer lanes have an output.
+    """
     fullest = nlargest(n_sources, lanes, key=len)
     if len(fullest) < n_sources or len(fullest[-1]) < OUTPUT_BYTES:
         return None
@@ -41,9 +45,10 @@ def combine(lanes: Iterable[Reservoir], n_sources: int) -> FullEntropy | None:
 
 
 def combined_rate(rates: Iterable[float], n_sources: int) -> float:
-    """Return how much sources of these rates give together, `n_sources` to each output.
+    """Return the highest rate of outputs that combine `n_sources` sources.
 
-    A source goes into an output once: however fast the fastest are, the others must fill the remaining places.
+    A source contributes once to an output. However fast the fastest sources are, the others
+    have to fill the remaining places.
     """
     ordered = sorted(rates, reverse=True)
     if len(ordered) < n_sources:
@@ -52,13 +57,13 @@ def combined_rate(rates: Iterable[float], n_sources: int) -> float:
 
 
 class RecentOutputs:
-    """The last outputs of one source, as digests: the outputs themselves are gone."""
+    """Digests of the last outputs of one source; the outputs are not kept."""
 
     def __init__(self) -> None:
         self._digests: OrderedDict[bytes, None] = OrderedDict()
 
     def add(self, digest: bytes) -> None:
-        """Remember one more, and forget the oldest."""
+        """Add a digest; beyond the limit, forget the oldest."""
         self._digests[digest] = None
         if len(self._digests) > REMEMBERED_OUTPUTS:
             self._digests.popitem(last=False)
@@ -68,5 +73,5 @@ class RecentOutputs:
 
 
 def digest_of(output: FullEntropy) -> bytes:
-    """Return what `RecentOutputs` keeps of an output."""
+    """Return the digest of an output for `RecentOutputs`."""
     return hashlib.sha256(output.data).digest()

@@ -1,6 +1,7 @@
-"""What a kernel is told to believe of bytes: the one decision, by what vouches for them (law 5).
+"""Credit: how many bits of entropy a kernel counts for each byte (law 5).
 
-Only bytes of a known noise device earn anything by default; what is known to be no noise never does.
+It depends on the evidence for the bytes alone. By default only a known noise device earns
+credit; bytes that are known to be no noise never do.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ _CHECKED: Final = frozenset({Firmware.VERIFIED, Firmware.NOT_APPLICABLE})
 
 @dataclass(frozen=True, slots=True)
 class _Credit:
-    """Bits per byte: unless one is written down, and at most."""
+    """Bits per byte: by default, and at most."""
 
     default: float
     most: float
@@ -28,13 +29,13 @@ _CREDIT: Final[Mapping[Evidence, _Credit]] = {
 
 
 def credit(evidence: Evidence, written: float | None = None) -> float:
-    """Return the bits per byte that bytes with this evidence are credited; `written` is the operator's word."""
+    """Return the credit in bits per byte; `written` is the operator's setting."""
     row = _CREDIT[evidence]
     return row.default if written is None else min(written, row.most)
 
 
 def evidence_of(identity: SourceIdentity) -> Evidence:
-    """Judge a source by what its driver found out; anything that is not named here is unvouched."""
+    """Classify a source by its identity; an unknown kind is unvouched."""
     if identity.simulated or identity.noise.endswith("not a noise source"):
         return Evidence.NO_NOISE
     known = identity.noise in {RAW_NOISE, CONDITIONED} and identity.firmware in _CHECKED
@@ -42,5 +43,5 @@ def evidence_of(identity: SourceIdentity) -> Evidence:
 
 
 def weakest(evidence: Iterable[Evidence]) -> Evidence:
-    """Return what can be said of bytes of several origins mixed; of none at all the best."""
+    """Return the evidence for a mixture; the strongest if it is empty."""
     return max(evidence, key=list(Evidence).index, default=Evidence.DEVICE)

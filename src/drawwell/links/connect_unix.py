@@ -1,7 +1,7 @@
 """Connecting to a Unix socket whose backlog may be full.
 
-connect(2) then says EAGAIN, at once and for good: there is nothing to wait for, and asyncio takes
-such a socket for a connected one. So it is tried again, less and less often, until the caller's deadline.
+connect(2) then fails with EAGAIN at once. There is no event to wait for, and asyncio takes
+such a socket for a connected one. So we retry with a backoff, until the caller's deadline.
 """
 
 import asyncio
@@ -15,7 +15,11 @@ _LAST_RETRY_S: Final = 0.25
 
 
 async def connect_unix(path: str) -> socket.socket:
-    """Return a connected socket; raises OSError, and waits as long as the backlog is full."""
+    """Return a connected socket; retry while the backlog is full.
+
+    Raises:
+        OSError: connecting failed for another reason.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     sock.setblocking(False)
     backoff = Backoff(_FIRST_RETRY_S, _LAST_RETRY_S)

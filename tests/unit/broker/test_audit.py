@@ -1,4 +1,4 @@
-"""The audit log of one broker: counts by the minute, acts at once."""
+"""The audit log of a broker: counts each minute, acts at once."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ def events(path: Path) -> list[dict]:
 
 
 def test_operators_acts_have_a_file_of_their_own(bench: Bench, auditor: Auditor, path: Path) -> None:
-    """They are written at once; what consumers and strangers ask is counted in the other file."""
+    """Requests of consumers and unknown peers are counted in the other file."""
     web01 = Principal(Role.CONSUMER, "web01")
     auditor.started(7)
     auditor.asked(Principal(Role.OWNER, ""), "consumer.revoke", {"name": "web01", "secret": "x"}, "")
@@ -85,8 +85,8 @@ def test_operators_acts_have_a_file_of_their_own(bench: Bench, auditor: Auditor,
     ]
 
 
-def test_the_head_is_signed_when_something_was_written(bench: Bench, auditor: Auditor, path: Path) -> None:
-    """Once for each minute that has lines, in either file; receipts carry the log's head after it."""
+def test_the_head_is_signed_after_new_lines(bench: Bench, auditor: Auditor, path: Path) -> None:
+    """Each minute with lines in either file signs one head, for receipts too."""
     auditor.started(7)
     auditor.minute()
     auditor.note("machine copied")
@@ -99,8 +99,8 @@ def test_the_head_is_signed_when_something_was_written(bench: Bench, auditor: Au
     assert bench.broker.tally.head.count == 2
 
 
-def test_each_peer_turned_away_is_counted_once(auditor: Auditor, path: Path) -> None:
-    """A line has what a door counted since the last one, or there is none."""
+def test_each_rejected_peer_is_counted_once(auditor: Auditor, path: Path) -> None:
+    """A line has a door's counts since the last; without any, there is none."""
     door = CountingDoor()
     auditor.watch("tls", door)
     door.counts.overdue = 2

@@ -1,4 +1,4 @@
-"""The chain of the audit log: whatever is done to its lines is found, and what cannot be found is stated."""
+"""The chain of the audit log: which changes to its lines are found."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ OTHER = ReceiptSigner(receipt_key_from_seed(b"\1" * 32))
 
 
 def chain(count: int, *, since: ChainHead | None = None) -> tuple[list[bytes], list[ChainHead]]:
-    """Lines, and the heads after each."""
+    """Build lines, and the head after each."""
     head, lines, heads = since or ChainHead(), [], []
     for number in range(count):
         lines.append(head.write({"event": "x", "value": number}))
@@ -36,15 +36,15 @@ def faults(lines: list[bytes], *known: ChainHead) -> list[str]:
 
 
 def test_a_whole_chain_has_no_faults() -> None:
-    """Also when its beginning was put aside long ago, and with receipts of any age."""
+    """Nor has one without its oldest lines, with receipts of any age."""
     lines, heads = chain(9)
     assert faults(lines, *heads) == []
     assert faults(lines[4:], *heads) == []
 
 
 @given(st.integers(0, 7), st.sampled_from(["remove", "change", "repeat", "swap", "insert", "garbage"]))
-def test_one_line_that_was_meddled_with_is_found(at: int, how: str) -> None:
-    """Taken out, changed, doubled, moved or added: of nine lines any but the last."""
+def test_a_change_to_one_line_is_found(at: int, how: str) -> None:
+    """One line is removed, changed, repeated, moved or added, before the end."""
     lines, _ = chain(9)
     change = {
         "remove": lambda: [*lines[: at or 1], *lines[(at or 1) + 1 :]],
@@ -57,19 +57,19 @@ def test_one_line_that_was_meddled_with_is_found(at: int, how: str) -> None:
     assert faults(change())
 
 
-def test_a_cut_end_is_found_by_whoever_knows_a_later_head() -> None:
-    """The chain alone cannot show it, and with an older head neither."""
+def test_a_cut_end_is_found_with_a_later_head() -> None:
+    """The chain alone does not show the cut, nor does an older head."""
     lines, heads = chain(9)
     assert faults(lines[:6]) == []
     assert faults(lines[:6], heads[2]) == []
     assert faults(lines[:6], heads[7]) == [
-        "log: the end was cut off: it ends at line 6, a receipt knows line 8"
+        "log: the end was cut off: it ends at line 6, a receipt names line 8"
     ]
     assert "cut off" in faults([], heads[0])[0]
 
 
-def test_a_chain_that_was_written_again_is_found_by_whoever_knows_a_head() -> None:
-    """Whole in itself, and not the one that was signed."""
+def test_a_rewritten_chain_is_found_with_a_known_head() -> None:
+    """The new chain is consistent, but does not contain the known head."""
     _, heads = chain(9)
     again, _ = chain(9, since=None)
     forged = [json.dumps({**parse_line(line), "value": 99}).encode() for line in again]
@@ -79,11 +79,11 @@ def test_a_chain_that_was_written_again_is_found_by_whoever_knows_a_head() -> No
         rewritten.append(head.write(fields))
         head = head.followed_by(rewritten[-1])
     assert faults(rewritten) == []
-    assert faults(rewritten, heads[5]) == ["log: line 6 is not the one that a receipt knows"]
+    assert faults(rewritten, heads[5]) == ["log: line 6 is not the one that a receipt names"]
 
 
 def test_lines_of_an_older_release_stand_only_before_the_chain() -> None:
-    """The chain begins with the hash of the last of them, and none may come after it."""
+    """The chain starts with the hash of the last of them, and none may follow."""
     old = [b'{"event":"a"}', b'{"event":"b"}']
     lines, _ = chain(3, since=ChainHead(0, ChainHead().followed_by(old[1]).digest))
     assert faults([*old, *lines]) == []
@@ -91,8 +91,8 @@ def test_lines_of_an_older_release_stand_only_before_the_chain() -> None:
     assert faults([*old, *lines, old[0]])
 
 
-def test_a_signed_head_is_the_brokers_or_none() -> None:
-    """What is signed is every field; another key, another number, and half of it are refused."""
+def test_every_field_of_a_signed_head_is_signed() -> None:
+    """Another key, a changed field and a missing field are refused."""
     _, heads = chain(3)
     line = SignedHead("well", 7, heads[2], heads[0]).line(SIGNER)
     read = SignedHead.read(json.loads(json.dumps(line)))
@@ -111,8 +111,8 @@ def test_a_signed_head_is_the_brokers_or_none() -> None:
 @given(st.binary(max_size=80) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(
     lambda value: json.dumps({"n": value, "prev": value}).encode()
 ))  # fmt: skip
-def test_any_line_is_of_the_chain_or_not(line: bytes) -> None:
-    """Nothing that stands in a file raises but ValueError."""
+def test_any_bytes_are_a_line_or_a_fault(line: bytes) -> None:
+    """Parsing raises ValueError and nothing else, and a check does not raise."""
     with contextlib.suppress(ValueError):
         place_of(parse_line(line))
     assert isinstance(faults([line]), list)

@@ -1,4 +1,4 @@
-"""Combining by single steps: what is taken from which lanes, and what sources of different speeds give together."""
+"""Combining: which lanes give an output, and the rate of all sources."""
 
 import itertools
 import random
@@ -34,8 +34,8 @@ def output(fill: int) -> bytes:
     return bytes([fill]) * OUTPUT_BYTES
 
 
-def test_an_output_is_the_xor_of_one_of_each_and_names_both() -> None:
-    """Two lanes give the XOR of their oldest outputs, which came from both sources, and keep neither."""
+def test_an_output_is_the_xor_of_one_of_each_lane() -> None:
+    """It names both sources, and neither lane keeps its part."""
     lanes = [lane("a", output(0b0011)), lane("b", output(0b0101))]
     combined = combine(lanes, 2)
     assert combined is not None
@@ -44,8 +44,8 @@ def test_an_output_is_the_xor_of_one_of_each_and_names_both() -> None:
     assert [len(each) for each in lanes] == [0, 0]
 
 
-def test_too_few_lanes_with_an_output_give_nothing_and_keep_what_they_have() -> None:
-    """Two sources of which one gave nothing yet, or one alone, make no output."""
+def test_too_few_lanes_with_an_output_give_nothing() -> None:
+    """An empty lane, or a missing one, leaves the other untouched."""
     full, empty = lane("a", output(1)), lane("b")
     assert combine([full, empty], 2) is None
     assert combine([full], 2) is None
@@ -53,7 +53,7 @@ def test_too_few_lanes_with_an_output_give_nothing_and_keep_what_they_have() -> 
 
 
 def test_the_fullest_lanes_go_first() -> None:
-    """Of three lanes the two that hold most are taken from, and named."""
+    """Of three lanes, only the two fullest give an output."""
     lanes = [lane("a", output(1)), lane("b", output(2), output(2)), lane("c", output(4), output(4))]
     combined = combine(lanes, 2)
     assert combined is not None
@@ -74,14 +74,14 @@ def test_the_fullest_lanes_go_first() -> None:
         ((), 1, 0.0),
     ],
 )
-def test_the_rate_is_what_the_speeds_allow(rates, n_sources: int, expected: float) -> None:
-    """For two of n: the smaller of half the sum and the sum less the largest."""
+def test_the_slower_sources_limit_the_rate(rates, n_sources: int, expected: float) -> None:
+    """For two of n: half the sum or the sum less the largest, if that is less."""
     assert combined_rate(rates, n_sources) == expected
 
 
 @pytest.mark.parametrize("n_sources", [2, 3])
-def test_the_fullest_lanes_first_reaches_the_rate(n_sources: int) -> None:
-    """Taking from the fullest lanes gives what `combined_rate` promises, whatever the speeds are."""
+def test_taking_from_the_fullest_lanes_reaches_the_rate(n_sources: int) -> None:
+    """The number of outputs is that of `combined_rate`, for any rates."""
     chance = random.Random(n_sources)
     for _ in range(5):
         rates = [chance.randint(1, 9) for _ in range(4)]
@@ -95,8 +95,8 @@ def test_the_fullest_lanes_first_reaches_the_rate(n_sources: int) -> None:
         assert made >= 200 * combined_rate(rates, n_sources) - sum(rates)
 
 
-def test_the_last_outputs_are_remembered_and_older_ones_forgotten() -> None:
-    """An output is known for as long as it is among the last 1,024 of its source."""
+def test_older_outputs_are_forgotten() -> None:
+    """An output is remembered while it is among its source's last 1,024."""
     recent = RecentOutputs()
     digests = [
         digest_of(FullEntropy(bytearray(number.to_bytes(64)))) for number in range(REMEMBERED_OUTPUTS + 1)

@@ -42,7 +42,7 @@ _shtab_drawwell_commands() {
 
 _shtab_drawwell_audit_commands() {
   local _commands=(
-    verify:'It finds a line that was taken out, changed or added, and with a receipt or a head that was kept elsewhere an end that was cut off or written again. Without one it cannot find a cut after the last head, nor a log that somebody who holds the broker'"'"'s receipt key has written again.'
+    verify:'Finds lines that were removed, changed or added. With a receipt, or with a signed head that was kept elsewhere, it also finds an end that was cut off or rewritten. Without either, it cannot find a cut after the last head that is left, or a log that was rewritten with the broker'"'"'s own receipt key.'
   )
   _describe 'drawwell audit commands' _commands
 }
@@ -178,8 +178,8 @@ _shtab_drawwell_audit_verify_options=(
   {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "*--receipt[a receipt of this broker\; may be repeated]:FILE:_files"
-  "*--head[a line of the log with \"event\"\:\"head\" that was kept elsewhere\; may be repeated]:FILE:_files"
-  "--key[the broker\'s public receipt key in PEM (default\: of the state directory)]:FILE:_files"
+  "*--head[a signed head that was kept elsewhere\: a log line with \"event\"\:\"head\"\; may be repeated]:FILE:_files"
+  "--key[the broker\'s public receipt key in PEM (default\: the one in the state directory)]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
