@@ -1,4 +1,4 @@
-"""Tests wait for what they mean: a time limit of their own would fail on a busy machine."""
+"""Tests set no time limits of their own: a busy machine exceeds them."""
 
 import re
 from pathlib import Path
@@ -24,11 +24,11 @@ WAIT = re.compile(
     re.VERBOSE,
 )
 MARK = "# short: "
-"""At the line's end or above it; then the reason, for instance that the time is the fact."""
+"""At the end of the line or above it, with the reason: for instance, the time is the fact."""
 
 
 def short_waits(text: str) -> list[str]:
-    """Return the lines that limit a wait to less than `DEADLINE_S` without saying why."""
+    """Return the lines that limit a wait below `DEADLINE_S` without a reason."""
     lines = text.splitlines()
     return [
         line.strip()
@@ -39,10 +39,10 @@ def short_waits(text: str) -> list[str]:
 
 
 def test_no_test_waits_for_less_than_the_limit() -> None:
-    """A test waits up to DEADLINE_S, or its line says why the time is short."""
+    """A test waits up to DEADLINE_S, or the line has a reason for less."""
     found = {str(path.relative_to(ROOT)): short_waits(path.read_text()) for path in FILES}
-    told = [f"{name}: {line}" for name, lines in found.items() for line in lines]
-    assert told == [], f"wait for DEADLINE_S, or say why not: '{MARK}reason'"
+    listed = [f"{name}: {line}" for name, lines in found.items() for line in lines]
+    assert listed == [], f"wait for DEADLINE_S, or give the reason: '{MARK}reason'"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_no_test_waits_for_less_than_the_limit() -> None:
     [
         "async with asyncio.timeout(20):",
         "peer.settimeout(0.5)",
-        "subprocess.run(words, timeout=60, check=False)",
+        "subprocess.run(command, timeout=60, check=False)",
         "Limits(handshake_deadline_s=0.05)",
         'ask("guest.remove", {"name": "vm1", "timeout_s": 5})',
         'command("verify", "--timeout", "10s")',
@@ -59,11 +59,11 @@ def test_no_test_waits_for_less_than_the_limit() -> None:
     ],
 )
 def test_a_short_wait_is_found(line: str) -> None:
-    """Each form of a time limit is recognised, and its mark lifts it."""
+    """Every form of time limit is found, unless it is marked."""
     assert short_waits(line) == [line]
     assert short_waits(f"{line}  {MARK}nothing arrives") == []
 
 
-def test_a_long_wait_and_none_are_allowed() -> None:
-    """Nothing is said against the limit itself, more than it, or a turn of the loop."""
+def test_a_long_wait_and_no_wait_are_allowed() -> None:
+    """The limit itself, a longer wait and a turn of the loop are no faults."""
     assert short_waits("sock.settimeout(DEADLINE_S)\nwait(900)\nsleep(0)\nYEAR_S = 365 * 86400.0") == []

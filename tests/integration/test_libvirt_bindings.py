@@ -1,4 +1,4 @@
-"""libvirt's Python bindings against libvirt's own test driver, and against a libvirt that does not answer."""
+"""libvirt's Python bindings, with its test driver and a silent socket."""
 
 import os
 import socket
@@ -20,20 +20,20 @@ from lab.cache import or_skip
 from lab.libvirt_bindings import bindings
 
 TEST = "test:///default"
-"""The driver inside libvirt's library: one domain that runs and is kept, in memory."""
+"""The driver inside libvirt's library: one running, persistent domain, in memory."""
 RNG = "<rng model='virtio'><backend model='builtin'/></rng>"
 
 
 @pytest.fixture(autouse=True)
 def installed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bindings can be imported."""
+    """Make the bindings importable."""
     with or_skip():
         monkeypatch.syspath_prepend(bindings(tmp_path_factory.mktemp("bindings")))
 
 
 @pytest.fixture
 def silent(tmp_path: Path) -> Iterator[str]:
-    """The URI of a libvirt that accepts and never answers."""
+    """Yield the URI of a libvirt that accepts and never answers."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "silent"))
         listener.listen()
@@ -41,23 +41,23 @@ def silent(tmp_path: Path) -> Iterator[str]:
         yield f"qemu+unix:///system?socket={tmp_path}/silent"
 
 
-def test_the_bindings_are_used_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bindings come first; without them it is virsh."""
+def test_the_bindings_are_preferred_to_virsh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bindings are used if they are installed, virsh otherwise."""
     assert isinstance(connect(TEST), Bindings)
     monkeypatch.setitem(sys.modules, "libvirt_qemu", None)
     assert isinstance(connect(TEST), Virsh)
 
 
-def test_the_uri_is_the_given_one_or_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A URI given wins over LIBVIRT_DEFAULT_URI, which wins over the system's libvirt."""
+def test_a_given_uri_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LIBVIRT_DEFAULT_URI in turn wins over the system's libvirt."""
     assert connect("").uri == "qemu:///system"
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "qemu:///session")
     assert (connect("").uri, connect(TEST).uri) == ("qemu:///session", TEST)
 
 
 @pytest.mark.parametrize("kind", [Bindings, Virsh])
-def test_both_ways_read_the_same(kind: type[Bindings] | type[Virsh]) -> None:
-    """Domains, their XML and the host's capabilities are the same through the bindings and through virsh."""
+def test_the_bindings_and_virsh_read_the_same(kind: type[Bindings] | type[Virsh]) -> None:
+    """Domains, their XML and the host's capabilities do not depend on the way."""
     connection: LibvirtConnection = kind(TEST)
     (known,) = connection.domains()
     assert (known.name, known.live, known.persistent) == ("test", True, True)
@@ -66,8 +66,8 @@ def test_both_ways_read_the_same(kind: type[Bindings] | type[Virsh]) -> None:
     assert connection.capabilities().startswith("<capabilities>")
 
 
-def test_what_is_defined_is_kept() -> None:
-    """A description that was defined is the one that libvirt keeps."""
+def test_a_new_definition_is_kept() -> None:
+    """libvirt returns the definition that it was given."""
     connection = Bindings(TEST)
     (known,) = connection.domains()
     xml = connection.describe(known.uuid, kept=True, security_info=True)
@@ -77,7 +77,7 @@ def test_what_is_defined_is_kept() -> None:
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """Run as nobody if this is root, whom the kernel refuses nothing."""
+    """Run as another user if this is root, which the kernel refuses nothing."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(65534)
@@ -87,22 +87,22 @@ def without_privileges() -> Iterator[None]:
         os.seteuid(before)
 
 
-def test_a_libvirt_that_does_not_run_is_unavailable(tmp_path: Path) -> None:
+def test_a_stopped_libvirt_is_unavailable(tmp_path: Path) -> None:
     """Without a socket the hint is to start libvirt."""
     with pytest.raises(GuestUnavailable) as refused:
         Bindings(f"qemu+unix:///system?socket={tmp_path}/none").domains()
     assert "systemctl start" in str(refused.value.hint)
 
 
-def test_a_socket_of_another_user_is_a_matter_of_rights(silent: str) -> None:
-    """A socket that the kernel does not let this user open is PermissionRefused."""
+def test_a_socket_of_another_user_is_refused(silent: str) -> None:
+    """A socket that this user may not open raises PermissionRefused."""
     with without_privileges(), pytest.raises(PermissionRefused, match="Permission denied") as refused:
         Bindings(silent).domains()
     assert "group libvirt" in str(refused.value.hint)
 
 
-def test_a_libvirt_that_hangs_is_given_up(silent: str) -> None:
-    """A call that is not answered ends after the time allowed."""
+def test_a_libvirt_that_hangs_times_out(silent: str) -> None:
+    """A call without an answer ends after the time allowed."""
     with pytest.raises(GuestUnavailable, match="did not answer within"):
         Bindings(silent, answer_s=0.2).domains()
 
@@ -118,7 +118,10 @@ def test_a_libvirt_that_hangs_is_given_up(silent: str) -> None:
     ],
 )
 def test_the_code_decides_what_a_refusal_means(code: str, kind: type[Exception], hint: str) -> None:
-    """Kind and hint follow from libvirt's error code, whatever the message; a terminal obeys none of it."""
+    """Kind and hint follow from libvirt's error code, whatever its message.
+
+    Control characters of the message are replaced.
+    """
     import libvirt
 
     class Refusing:
@@ -134,8 +137,8 @@ def test_the_code_decides_what_a_refusal_means(code: str, kind: type[Exception],
     assert hint in str(refused.value.hint)
 
 
-def test_an_agent_that_is_not_there_is_unavailable() -> None:
-    """The test driver has no guest agent: the refusal is an error with a hint."""
+def test_a_missing_agent_is_unavailable() -> None:
+    """The test driver has no guest agent, and its error has a hint."""
     connection = Bindings(TEST)
     (known,) = connection.domains()
     with pytest.raises(GuestUnavailable, match="not supported") as refused:

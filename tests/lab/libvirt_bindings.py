@@ -1,4 +1,7 @@
-"""Debian's python3-libvirt for the Python that runs the tests, whose environment has no packages of the system."""
+"""Debian's python3-libvirt for the Python that runs the tests.
+
+The environment of that Python has no system packages.
+"""
 
 import os
 import subprocess
@@ -12,10 +15,12 @@ _SYSTEM: Final = Path("/usr/lib/python3/dist-packages")
 
 
 def bindings(folder: Path) -> Path:
-    """Fill a folder with links to the bindings and nothing else, for sys.path or PYTHONPATH; return it.
+    """Fill a folder with links to the bindings alone, and return it.
+
+    It is meant for sys.path or PYTHONPATH.
 
     Raises:
-        NoLab: they are not installed, or were built for another version of Python.
+        NoLab: the bindings are not installed, or are for another version of Python.
     """
     for pattern in ("libvirt*.py", "libvirtmod*.so"):
         for path in _SYSTEM.glob(pattern):

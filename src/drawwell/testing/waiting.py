@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 DEADLINE_S = 300.0
-"""How long a test waits at most: only to end a hang, however busy the machine is."""
+"""The longest that a test waits: enough for a busy machine, and only there to end a hang."""
 LOOK_EVERY_S = 0.005
-"""How long a test rests between two looks."""
+"""The pause between two checks of a condition."""
 _TURNS = 8
-"""As many turns as an event loop needs to report a file descriptor that is ready."""
+"""Enough turns for an event loop to report a file descriptor that is ready."""
 
 
 async def until(holds: Callable[[], _T], what: str) -> _T:
-    """Return what `holds` returns as soon as that is true.
+    """Wait until `holds` returns something true, and return it.
 
     Raises:
         AssertionError: `what` did not happen.
@@ -30,7 +30,7 @@ async def until(holds: Callable[[], _T], what: str) -> _T:
 
 
 async def ends_at_once(waiting: Coroutine[Any, Any, None]) -> bool:
-    """Return whether `waiting` ends before any time passes; cancel it otherwise."""
+    """Return whether `waiting` ends without delay; cancel it otherwise."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(waiting)
         for _ in range(_TURNS):
@@ -39,7 +39,7 @@ async def ends_at_once(waiting: Coroutine[Any, Any, None]) -> bool:
 
 
 def wait_until(holds: Callable[[], _T], what: str) -> _T:
-    """Do the same where no event loop runs."""
+    """Do the same as `until`, without an event loop."""
     deadline = time.monotonic() + DEADLINE_S
     while not (found := holds()):
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""libvirt through its Python bindings (python3-libvirt), where a refusal has an error code."""
+"""libvirt through its Python bindings, whose errors have codes."""
 
 import errno
 import importlib
@@ -22,12 +22,12 @@ from drawwell.guests.libvirt.connection import (
 )
 
 _ATTACH: Final = (
-    "Is the broker serving this guest, may libvirt's QEMU user reach its socket (AppArmor and SELinux: see"
-    " 'drawwell guest plan'), and has the domain a free port for the device?"
+    "Check that the broker serves this guest, that libvirt's QEMU user can reach its socket (AppArmor and SELinux: see"
+    " 'drawwell guest plan'), and that the domain has a free port for the device."
 )
 _RUNS: Final = (
-    "Is it running ('virsh list')? If another domain has the stick, 'drawwell guest apply libvirt NAME --via usb"
-    " --remove' takes it from there."
+    "Check that it is running ('virsh list'). If another domain has the stick, remove it there with 'drawwell guest"
+    " apply libvirt NAME --via usb --remove'."
 )
 _REFUSALS: Final[dict[str, tuple[type[DrawwellError], str]]] = {
     **dict.fromkeys(
@@ -39,15 +39,18 @@ _REFUSALS: Final[dict[str, tuple[type[DrawwellError], str]]] = {
     "CONFIG_UNSUPPORTED": (GuestUnavailable, ADD_USB),
     "OPERATION_INVALID": (GuestUnavailable, _RUNS),
 }  # fmt: skip
-"""By virErrorNumber (libvirt/virterror.h). What QEMU refuses is INTERNAL_ERROR, whose hint depends on the call."""
+"""By virErrorNumber (libvirt/virterror.h).
+
+Any other code, such as INTERNAL_ERROR for QEMU's refusals, has the hint of the call.
+"""
 _Answer = TypeVar("_Answer")
 
 
 class Bindings:
-    """A `LibvirtConnection`. A call that takes longer than `answer_s` is given up.
+    """A `LibvirtConnection` that gives each call `answer_s` seconds.
 
     Raises:
-        ImportError: the bindings are not installed.
+        ImportError: python3-libvirt is not installed.
     """
 
     def __init__(self, uri: str, answer_s: float = ANSWER_S) -> None:
@@ -105,14 +108,17 @@ class Bindings:
         return self._host.lookupByUUIDString(uuid)
 
     def _call(self, ask: Callable[[], _Answer], *, more_s: float = 0.0, hint: str = JOURNAL) -> _Answer:
-        """Run a call of libvirt, which has no timeout, in a thread that is abandoned when the time is up."""
+        """Run a libvirt call, which has no timeout, in a thread.
+
+        The thread is abandoned when the time is up.
+        """
         within_s = self._answer_s + more_s
         answer: Future[_Answer] = Future()
 
         def work() -> None:
             try:
                 answer.set_result(ask())
-            except Exception as error:  # noqa: BLE001  raised where the answer is awaited
+            except Exception as error:  # noqa: BLE001  raised by answer.result
                 answer.set_exception(error)
 
         Thread(target=work, daemon=True).start()
@@ -126,7 +132,7 @@ class Bindings:
             raise self._refusal(error, hint) from None
 
     def _refusal(self, error: Any, hint: str, *, denied: bool = False) -> DrawwellError:
-        """Return our error for one of libvirt's; `hint` is for a code that leaves the cause open."""
+        """Convert a libvirt error; `hint` is for codes that are not in the table."""
         codes = {getattr(self._libvirt, f"VIR_ERR_{name}", None): each for name, each in _REFUSALS.items()}
         default = PermissionRefused if denied else GuestUnavailable
         kind, hint = codes.get(error.get_error_code(), (default, hint))

@@ -1,4 +1,4 @@
-"""What this room asks of libvirt, whether through its Python bindings or through virsh."""
+"""The interface to libvirt, common to its Python bindings and virsh."""
 
 import json
 from dataclasses import dataclass
@@ -11,21 +11,25 @@ SYSTEM: Final = "qemu:///system"
 ANSWER_S: Final = 60.0
 
 
-BE_ROOT: Final = "Ask as root, or join the group libvirt."
-START: Final = "Start it: 'systemctl start libvirtd' (or virtqemud), and look at its journal."
+BE_ROOT: Final = "Run as root, or join the group libvirt."
+START: Final = "Start it with 'systemctl start libvirtd' (or virtqemud), and check its journal."
 JOURNAL: Final = "See its journal: 'journalctl -u libvirtd'."
 ADD_USB: Final = "Give the domain a USB controller: <controller type='usb' model='qemu-xhci'/>."
 ADD_AGENT: Final = "Install qemu-guest-agent in the guest and start it."
 ALLOW_EXEC: Final = (
-    "Is the program there, and are guest-exec and guest-exec-status allowed in its /etc/qemu/qemu-ga.conf?"
+    "Check that the guest has the program, and that its /etc/qemu/qemu-ga.conf allows guest-exec and"
+    " guest-exec-status."
 )
-"""What to do about a refusal, whichever way it is recognised."""
+"""Hints for refusals, from the bindings and from virsh."""
 _MAX_CHARS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A domain that libvirt knows. `live`: it has a QEMU now; `persistent`: it is there after that ends, too."""
+    """A domain that libvirt lists.
+
+    `live`: it is running; `persistent`: its definition remains after it stops.
+    """
 
     uuid: str
     name: str
@@ -34,10 +38,10 @@ class Known:
 
 
 class LibvirtConnection(Protocol):
-    """A libvirt at `uri`, contacted at the first call. A domain is named by its UUID.
+    """A connection to the libvirt at `uri`, opened by the first call.
 
-    Every call raises GuestUnavailable if libvirt does not answer or refuses, and PermissionRefused if this user lacks
-    the rights.
+    Domains are named by UUID. Every call raises GuestUnavailable if libvirt refuses or does
+    not answer, and PermissionRefused if this user lacks the rights.
     """
 
     uri: str
@@ -49,10 +53,13 @@ class LibvirtConnection(Protocol):
         """Return every domain."""
 
     def describe(self, uuid: str, *, kept: bool = False, security_info: bool = False) -> str:
-        """Return a domain's XML as it runs or as libvirt keeps it, with or without what only its owner may see."""
+        """Return a domain's XML: as it runs, or its `kept` definition.
+
+        `security_info` includes passwords, which only the owner may read.
+        """
 
     def define(self, xml: str) -> None:
-        """Replace what libvirt keeps of a domain."""
+        """Replace a domain's kept definition."""
 
     def attach(self, uuid: str, device: str) -> None:
         """Plug a device into a running domain."""
@@ -61,17 +68,17 @@ class LibvirtConnection(Protocol):
         """Ask a running domain to release a device."""
 
     def agent_command(self, uuid: str, order: str, within_s: float) -> str:
-        """Send an order to a domain's guest agent; return its answer, both in JSON."""
+        """Send a command to a domain's guest agent; return its reply, both JSON."""
 
 
 def ask_agent(
     connection: LibvirtConnection, uuid: str, command: str, arguments: dict[str, Any], within_s: float
 ) -> Any:
-    """Return what a command of a domain's guest agent returns.
+    """Run a command of a domain's guest agent and return its result.
 
     Raises:
-        GuestUnavailable: it does not answer, or refuses.
-        PermissionRefused: not for this user.
+        GuestUnavailable: the agent does not answer, or refuses.
+        PermissionRefused: this user lacks the rights.
     """
     order = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
     try:
@@ -81,7 +88,7 @@ def ask_agent(
     return returned(command, answer if isinstance(answer, dict) else {})
 
 
-def refusal(kind: type[DrawwellError], uri: str, words: str, hint: str) -> DrawwellError:
-    """Return the error for a refusal of libvirt's, in words that no terminal obeys."""
-    words = "".join(each if each.isprintable() else "?" for each in words)[:_MAX_CHARS]
-    return kind(f"libvirt at {uri}: {words}", hint=hint)
+def refusal(kind: type[DrawwellError], uri: str, message: str, hint: str) -> DrawwellError:
+    """Build the error for a refusal, without its control characters."""
+    message = "".join(each if each.isprintable() else "?" for each in message)[:_MAX_CHARS]
+    return kind(f"libvirt at {uri}: {message}", hint=hint)
