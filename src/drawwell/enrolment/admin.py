@@ -20,7 +20,7 @@ from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
 from drawwell.enrolment.terms import BOTH, changed, check_name, public_key, read
 from drawwell.errors import DrawwellError, PermissionRefused, Refused, StateUnavailable, UsageError
 from drawwell.state.rows import PENDING, CertificateRow, ConsumerRow, InvitationRow
-from drawwell.state.store import Store
+from drawwell.state.store import CLOCK_SLACK_S, Store
 from drawwell.units import parse_duration
 from drawwell.verbs import Handler
 from drawwell.wire.enrolment import REPLY_VERSION, JoinRefusal, JoinReply, JoinRequest
@@ -208,12 +208,11 @@ class ConsumerAdmin:
     # ---- for the machine that joins ----------------------------------------------------------------------
 
     def open_until(self) -> float | None:
-        """Return when the last invitation ends, used or not; None when all have."""
+        """Return when the last invitation ends, used or not; None when all have, or a clock ahead made them."""
         now = self._clock()
         self._store.expire_invitations(now)
-        return max(
-            (row.expires for row in self._store.invitations().values() if row.expires > now), default=None
-        )
+        made = (row for row in self._store.invitations().values() if row.created <= now + CLOCK_SLACK_S)
+        return max((row.expires for row in made if row.expires > now), default=None)
 
     def redeem(self, request: JoinRequest, host: str = "") -> JoinReply | JoinRefusal:
         """Turn an invitation into a certificate, once; that it is used is on disk before this returns.
@@ -263,7 +262,7 @@ class ConsumerAdmin:
             ) from error
         row = _certificate_row(certificate, consumer)
         known = self._store.certificates().get(row.spki)
-        if known is None or now >= known.not_after + GRACE_S or not self._store.renew(row):
+        if known is None or now >= known.latest_end + GRACE_S or not self._store.renew(row):
             raise PermissionRefused(
                 f"{consumer} may not renew with this key",
                 hint="Have the broker's operator invite this machine anew.",

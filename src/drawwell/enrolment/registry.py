@@ -103,7 +103,7 @@ class InvitedRegistry:
                 f"consumer {peer.consumer} is revoked",
                 hint="Have the broker's operator invite this machine anew.",
             )
-        if now >= row.not_after + GRACE_S:
+        if now >= row.latest_end + GRACE_S:
             raise PermissionRefused(
                 f"the certificate of {peer.consumer} ran out too long ago",
                 hint="Compare the clocks of both machines; if they are right, have the broker's operator invite "

@@ -54,13 +54,22 @@ class InvitationRow:
 
 @dataclass(frozen=True, slots=True)
 class CertificateRow:
-    """The newest certificate for one key. `spki` is SHA-256 of the public key in hexadecimal."""
+    """The newest certificate for one key. `spki` is SHA-256 of the public key in hexadecimal.
+
+    `earlier_end` is the latest end of those that it replaced.
+    """
 
     spki: str
     consumer: str
     serial: str
     not_after: float
     revoked_at: float | None = None
+    earlier_end: float = 0.0
+
+    @property
+    def latest_end(self) -> float:
+        """The end that renewal goes by: a clock that was behind brings it no nearer."""
+        return max(self.not_after, self.earlier_end)
 
 
 @dataclass(frozen=True, slots=True)

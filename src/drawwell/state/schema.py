@@ -34,5 +34,6 @@ MIGRATIONS: Final = (
     UPDATE consumers SET bare_line = 'unjudged' WHERE ssh_key <> '' AND revoked_at IS NULL;
     """,
     "ALTER TABLE invitations ADD COLUMN used_from TEXT NOT NULL DEFAULT '';",
+    "ALTER TABLE certificates ADD COLUMN earlier_end REAL NOT NULL DEFAULT 0;",
 )
 """Script n brings the schema to version n + 1. Scripts that were released are never changed."""

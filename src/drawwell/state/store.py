@@ -134,7 +134,7 @@ class Store:
             if used.rowcount == 1:
                 _revoke_certificates(db, certificate.consumer, now)
                 values = (certificate.spki, certificate.consumer, certificate.serial, certificate.not_after)
-                db.execute("INSERT INTO certificates VALUES (?, ?, ?, ?, NULL)", values)
+                db.execute("INSERT INTO certificates VALUES (?, ?, ?, ?, NULL, 0)", values)
         return used.rowcount == 1
 
     def count_wrong_try(self, invitation: str, limit: int) -> None:
@@ -167,7 +167,7 @@ class Store:
         """Write a newer certificate for a key that is known and not revoked; False when there is none such."""
         with self.transaction() as db:
             renewed = db.execute(
-                "UPDATE certificates SET serial = ?, not_after = ?"
+                "UPDATE certificates SET earlier_end = max(earlier_end, not_after), serial = ?, not_after = ?"
                 " WHERE spki = ? AND consumer = ? AND revoked_at IS NULL",
                 (certificate.serial, certificate.not_after, certificate.spki, certificate.consumer),
             )
