@@ -18,7 +18,7 @@ from drawwell.crypto.drbg import Drbg
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
 from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant, Origins
 from drawwell.entropy.combining import combined_rate
-from drawwell.entropy.credit import evidence_of, weakest
+from drawwell.entropy.credit import by_source, evidence_of, weakest
 from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.entropy.turns import Turn
 from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
@@ -251,9 +251,8 @@ class LocalBroker:
     def _receipt(
         self, account: Account, data: bytes, draw_class: DrawClass, origins: Origins, key: bytes
     ) -> bytes:
-        # of several lives of one source the last: there is room for each name once
-        last = {each.identity.name: each for each in sorted(origins, key=lambda each: each.health_epoch)}
-        sources = tuple(ReceiptSource.of(last[name], self._state_of(name)) for name in sorted(last))
+        chosen = by_source(origins)  # there is room for each name once
+        sources = tuple(ReceiptSource.of(chosen[name], self._state_of(name)) for name in sorted(chosen))
         body = ReceiptBody.of(
             broker=self.rules.name,
             consumer=account.name,

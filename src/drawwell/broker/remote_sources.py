@@ -148,7 +148,10 @@ class RemoteSource:
     def take(self, deposit: Deposit) -> None:
         """Take over a deposit, which was judged."""
         assert isinstance(deposit.data, bytearray)  # noqa: S101  decoded: or else it is a bug of ours
-        self.depot.take_over(Bits(deposit.assessed_bits), deposit.spoilt_bytes, FullEntropy(deposit.data))
+        spoilt_bytes, data = deposit.spoilt_bytes, deposit.data
+        if not self.healthy:  # what it gives while it is not counted on is vouched for by nothing
+            spoilt_bytes, data = spoilt_bytes + len(data), bytearray()
+        self.depot.take_over(Bits(deposit.assessed_bits), spoilt_bytes, FullEntropy(data))
 
     def arrive(self, caller: SourceConnection, report: SourceReport) -> None:
         """Have it present; raises as `update`."""

@@ -65,6 +65,7 @@ class RecentOutputs:
     def add(self, digest: bytes) -> None:
         """Add a digest; beyond the limit, forget the oldest."""
         self._digests[digest] = None
+        self._digests.move_to_end(digest)
         if len(self._digests) > REMEMBERED_OUTPUTS:
             self._digests.popitem(last=False)
 

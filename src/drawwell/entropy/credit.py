@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from drawwell.entropy.blocks import NoiseOrigin
 from drawwell.reports import CONDITIONED, RAW_NOISE, Evidence, Firmware, SourceIdentity
 
 _CHECKED: Final = frozenset({Firmware.VERIFIED, Firmware.NOT_APPLICABLE})
@@ -45,3 +46,10 @@ def evidence_of(identity: SourceIdentity) -> Evidence:
 def weakest(evidence: Iterable[Evidence]) -> Evidence:
     """Return the evidence for a mixture; the strongest if it is empty."""
     return max(evidence, key=list(Evidence).index, default=Evidence.DEVICE)
+
+
+def by_source(origins: Iterable[NoiseOrigin]) -> dict[str, NoiseOrigin]:
+    """Choose one origin for each source: the one with the weakest evidence, and the last of those."""
+    order = list(Evidence)
+    lives = sorted(origins, key=lambda each: (order.index(evidence_of(each.identity)), each.health_epoch))
+    return {each.identity.name: each for each in lives}

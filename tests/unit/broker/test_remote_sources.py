@@ -9,9 +9,12 @@ import pytest
 from drawwell.broker.remote_sources import RemoteSources
 from drawwell.config.broker_side import SourceSection
 from drawwell.config.validation import MAX_SOURCES
+from drawwell.crypto.receipts import read_receipt
+from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
 from drawwell.testing.scripted import ScriptedSource
+from drawwell.wire.deposit_frames import Deposit
 from support.workbench import Workbench
 
 HEALTHY = SourceReport(
@@ -157,6 +160,31 @@ def test_a_condemned_source_fails_until_its_reset(bench: Bench) -> None:
 
     asyncio.run(source.command("reset", {}))
     assert (source.healthy, source.report()) == (True, HEALTHY)
+
+
+def test_a_receipt_names_the_least_vouched_for_life_of_a_source(bench: Bench) -> None:
+    """Simulated bytes stay simulated in the receipt when a real device took over their source's name."""
+    remote = RemoteSources(bench.broker, bench.supply)
+    simulated = replace(HEALTHY, identity=replace(HEALTHY.identity, simulated=True))
+    source = remote.arrive(Connection(), simulated)
+    source.take(Deposit(2 * 576, 0, bytearray(128)))
+    source.leave("it was stopped")
+    remote.arrive(Connection(), replace(HEALTHY, health_epoch=2)).take(Deposit(2 * 576, 0, bytearray(128)))
+
+    grant = bench.broker.try_draw("web01", DrawRequest(100, DrawClass.FULL, receipt=True))
+    assert grant
+    assert [each.simulated for each in read_receipt(grant.receipt).sources] == [True]
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_what_a_source_gives_while_it_is_not_counted_on_is_lost(bench: Bench, simulated: bool) -> None:
+    """A paused source calls itself healthy, too: its bytes would be served with no evidence against them."""
+    identity = replace(HEALTHY.identity, simulated=simulated)
+    source = RemoteSources(bench.broker, bench.supply).arrive(
+        Connection(), replace(HEALTHY, identity=identity, paused=True)
+    )
+    source.take(Deposit(3 * 576, 64, bytearray(128)))
+    assert (len(bench.supply.reservoir), bench.supply.report().discarded_bits) == (0, 8 * 192)
 
 
 def test_one_device_is_one_source(bench: Bench) -> None:

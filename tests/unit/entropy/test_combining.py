@@ -107,3 +107,11 @@ def test_older_outputs_are_forgotten() -> None:
     recent.add(digests[-1])
     assert digests[0] not in recent
     assert all(digest in recent for digest in digests[1:])
+
+
+def test_an_output_that_came_again_is_remembered_from_the_last_time_on() -> None:
+    """A source that repeats itself does not make its output forgotten any earlier."""
+    recent = RecentOutputs()
+    for number in (0, *range(1, REMEMBERED_OUTPUTS), 0, REMEMBERED_OUTPUTS):
+        recent.add(digest_of(FullEntropy(bytearray(number.to_bytes(64)))))
+    assert digest_of(FullEntropy(bytearray(64))) in recent
