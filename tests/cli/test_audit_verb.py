@@ -89,6 +89,20 @@ def test_any_removed_or_changed_line_is_found(lived: tuple[Site, Path], name: st
         assert verify(site)[0] == 1
 
 
+@pytest.mark.parametrize("name", ["audit.jsonl", "audit-operators.jsonl"])
+def test_a_cut_front_and_an_empty_log_are_found(lived: tuple[Site, Path], name: str) -> None:
+    """Nothing has been rotated away, so both begin with line 1."""
+    site, _ = lived
+    path = site.folder / "state" / name
+    with changed(path, path.read_bytes().splitlines()[1:]):
+        assert any("lines 1 to 1 were removed" in each for each in verify(site)[1]["faults"])
+    for log in (site.folder / "state").glob("audit*.jsonl"):
+        with changed(log, []):
+            status, said = verify(site)
+            assert status == 1
+            assert any("it is empty" in each for each in said["faults"])
+
+
 def test_a_cut_end_is_found_with_a_receipt_or_a_kept_head(lived: tuple[Site, Path]) -> None:
     """Both name a line that is gone; a head with a wrong signature is refused."""
     site, receipt = lived

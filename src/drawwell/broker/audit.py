@@ -47,7 +47,6 @@ class Auditor:
         self._since = clock()
         self._doors: dict[str, CountedDoor] = {}
         self._turned_away: dict[str, dict[str, int]] = {}
-        broker.tally.full = self.minute
         broker.remarks += (self._remark,)
 
     def watch(self, name: str, door: CountedDoor) -> None:

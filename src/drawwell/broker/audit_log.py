@@ -20,8 +20,8 @@ from typing import Any, Final
 from drawwell.crypto.audit_chain import ChainHead, parse_line, place_of
 from drawwell.entropy.blocks import DrawClass
 
-LINES_AT_ONCE: Final = 4096
-"""When this many lines are gathered the minute is closed early."""
+CHANGES_TOLD_APART: Final = 64
+"""Lines of grants that changes of the sources may cause before the minute is over."""
 ROTATE_BYTES: Final = 16 << 20
 KEPT: Final = 8
 """Older files that are kept."""
@@ -51,11 +51,11 @@ class AuditTally:
     """What happened since it was last taken. Knows neither time nor files."""
 
     def __init__(self) -> None:
-        self.full: Callable[[], object] = self.take
-        """Called when so much was gathered that it should be taken."""
         self.head = ChainHead()
         """The head of the log when it was last signed; receipts carry it."""
         self._sources: dict[str, int] = {}
+        self._named: dict[str, int] = {}
+        """Those of the sums that are not closed."""
         self._grants: dict[tuple[str, DrawClass], _Grants] = {}
         self._refused: Counter[tuple[str, str]] = Counter()
         self._asked: Counter[tuple[str, str, str]] = Counter()
@@ -82,12 +82,17 @@ class AuditTally:
         self._asked[consumer, verb, refused] += 1
 
     def sources_are(self, epochs: Mapping[str, int]) -> None:
-        """Note which sources are healthy from now on, and in which life of each."""
-        if epochs != self._sources:
+        """Note which sources are healthy from now on, and in which life of each.
+
+        A source that fails again and again cannot fill the log: after some lines, the next one names all that
+        were healthy during its grants, each in its last life.
+        """
+        if epochs == self._sources:
+            return
+        if len(self._closed) < CHANGES_TOLD_APART:
             self._close()
-            self._sources = dict(epochs)
-            if len(self._closed) >= LINES_AT_ONCE:
-                self.full()
+        self._sources = dict(epochs)
+        self._named = self._named | self._sources if self._grants else self._sources
 
     def take(self) -> list[Line]:
         """Return what was gathered, and begin with nothing."""
@@ -116,11 +121,11 @@ class AuditTally:
                 "first_serial": grants.first_serial,
                 "last_serial": grants.last_serial,
                 "receipts": grants.receipts,
-                "sources": self._sources,
+                "sources": self._named,
             }
             for (consumer, draw_class), grants in self._grants.items()
         ]
-        self._grants = {}
+        self._grants, self._named = {}, self._sources
 
 
 class AuditLog:
@@ -229,6 +234,12 @@ def files_of(path: str) -> list[str]:
     """Return the files of a log that are there, the oldest first."""
     names = [*(f"{path}.{number}" for number in range(KEPT, 0, -1)), path]
     return [name for name in names if os.path.isfile(name)]
+
+
+def is_rotated(path: str) -> bool:
+    """Return whether lines may have been dropped: all older files are there, and each is as large as it gets."""
+    older = [name for name in files_of(path) if name != path]
+    return len(older) == KEPT and all(os.path.getsize(name) >= ROTATE_BYTES for name in older)
 
 
 def _last_head(path: str) -> ChainHead:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 MEANING: Final = (
     "Finds lines that were removed, changed or added. With a receipt, or with a signed head that was kept "
     "elsewhere, it also finds an end that was cut off or rewritten. Without either, it cannot find a cut after "
-    "the last head that is left, or a log that was rewritten with the broker's own receipt key."
+    "the last head that is left, a log that was removed before the broker began another, or a log that was "
+    "rewritten with the broker's own receipt key."
 )
 
 
@@ -47,6 +48,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _verify(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.broker.audit_log import is_rotated
     from drawwell.config.load import load
     from drawwell.crypto.audit_chain import ChainCheck
 
@@ -63,8 +65,8 @@ def _verify(args: argparse.Namespace, out: Output) -> int:
     last_signed = _read_log(path, public_key, log, operators)
     for _ in operators.read(_lines(operators_path)):
         pass
-    log.finish()
-    operators.finish()
+    for check in (log, operators):
+        check.finish(rotated=is_rotated(check.name))
     return _report(out, log, operators, last_signed)
 
 

@@ -87,7 +87,7 @@ class SignedHead:
             operators = ChainHead(int(line["operators_count"]), str(line["operators_digest"]))
             signature = base64.b64decode(line["signature"], validate=True)
             return cls(str(line["broker"]), int(line["time_s"]), log, operators, signature)
-        except (KeyError, TypeError, binascii.Error):
+        except (KeyError, TypeError, OverflowError, binascii.Error):
             raise ValueError("it is not the line of a signed head") from None
 
     def check(self, public_key: bytes) -> None:
@@ -134,20 +134,29 @@ class ChainCheck:
                 self.first = before.count + 1
                 if last.count and (before.count or before.digest != last.digest):
                     self._fault("the lines before line 1 were changed")
+                self.head = before
+                self._compare_marks()
             else:
                 self._compare(before)
             self.head = before.followed_by(line)
             self._compare_marks()
             yield fields, before
 
-    def finish(self) -> None:
-        """Report the known heads that lie beyond the end."""
+    def finish(self, *, rotated: bool) -> None:
+        """Report what is missing at either end.
+
+        `rotated`: the oldest lines were dropped with their file.
+        """
         for count, marks in sorted(self.marks.items()):
             for origin, _ in marks:
                 if count > self.head.count:
                     self._fault(
                         f"the end was cut off: it ends at line {self.head.count}, {origin} names line {count}"
                     )
+        if not self.first:
+            self._fault("it is empty, but a broker writes a line when it starts")
+        elif self.first > 1 and not rotated:
+            self._fault(f"lines 1 to {self.first - 1} were removed")
 
     def _unchained(self, line: bytes) -> None:
         if self.first:

@@ -49,7 +49,10 @@ def weakest(evidence: Iterable[Evidence]) -> Evidence:
 
 
 def by_source(origins: Iterable[NoiseOrigin]) -> dict[str, NoiseOrigin]:
-    """Choose one origin for each source: the one with the weakest evidence, and the last of those."""
+    """Choose the origin with the weakest evidence of each source.
+
+    Of several the last.
+    """
     order = list(Evidence)
     lives = sorted(origins, key=lambda each: (order.index(evidence_of(each.identity)), each.health_epoch))
     return {each.identity.name: each for each in lives}

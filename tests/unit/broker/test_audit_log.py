@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.broker import audit_log
-from drawwell.broker.audit_log import AuditLog, AuditTally
+from drawwell.broker.audit_log import AuditLog, AuditTally, files_of, is_rotated
 from drawwell.crypto.audit_chain import ChainCheck
 from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import DrawRefused, NoHealthySource, PermissionRefused
@@ -80,6 +80,40 @@ def test_a_consumer_causes_a_bounded_number_of_lines() -> None:
         sizes.append(len(json.dumps(lines := tally.take())))
         assert [line["event"] for line in lines] == ["granted", "refused", "asked", "asked"]
     assert sizes[1] < sizes[0] + 50
+
+
+def test_a_source_causes_a_bounded_number_of_lines() -> None:
+    """However often it fails between two draws; the last line names all that were healthy, in their last life."""
+    tally = AuditTally()
+    for life in range(1, 5_000):
+        tally.sources_are({"steady": 1, "flapping": life})
+        tally.granted("web01", FULL, 1, 2 * life, receipt=False)
+        tally.sources_are({"steady": 1})
+        tally.granted("web01", FULL, 1, 2 * life + 1, receipt=False)
+    lines = tally.take()
+    assert len(lines) == audit_log.CHANGES_TOLD_APART + 1
+    assert sum(line["draws"] for line in lines) == 2 * 4_999
+    assert lines[-1]["sources"] == {"steady": 1, "flapping": 4_999}
+
+    tally.granted("web01", FULL, 1, 20_000, receipt=False)
+    assert [line["sources"] for line in tally.take()] == [{"steady": 1}]
+
+
+def test_only_a_log_with_all_its_older_files_is_rotated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each as large as it gets: one that was removed or cut is no rotation's work."""
+    monkeypatch.setattr(audit_log, "ROTATE_BYTES", 300)
+    path, now = str(tmp_path / "audit"), iter(range(1000))
+    log = AuditLog(path, lambda: next(now))
+    while len(files_of(path)) <= audit_log.KEPT:
+        assert not is_rotated(path)
+        log.write([{"event": "x"}])
+    log.close()
+    assert is_rotated(path)
+    oldest = Path(files_of(path)[0])
+    oldest.write_bytes(oldest.read_bytes()[200:])
+    assert not is_rotated(path)
 
 
 def test_a_brokers_grants_and_refusals_are_counted_as_they_were() -> None:
@@ -204,7 +238,7 @@ def test_a_second_life_goes_on_with_the_chain(tmp_path: Path, monkeypatch: pytes
     check = ChainCheck("log")
     texts = [line for name in audit_log.files_of(str(path)) for line in Path(name).read_bytes().splitlines()]
     lines = [fields for fields, _ in check.read(texts)]
-    check.finish()
+    check.finish(rotated=is_rotated(str(path)))
     assert check.faults == []
     assert (check.first, check.head, check.unchained) == (1, log.head, 1)
     assert [line["lines"] for line in lines if line["event"] == "written to the log"] == [1]

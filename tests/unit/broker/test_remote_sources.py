@@ -163,7 +163,7 @@ def test_a_condemned_source_fails_until_its_reset(bench: Bench) -> None:
 
 
 def test_a_receipt_names_the_least_vouched_for_life_of_a_source(bench: Bench) -> None:
-    """Simulated bytes stay simulated in the receipt when a real device took over their source's name."""
+    """Simulated bytes stay so when a device takes their source's name."""
     remote = RemoteSources(bench.broker, bench.supply)
     simulated = replace(HEALTHY, identity=replace(HEALTHY.identity, simulated=True))
     source = remote.arrive(Connection(), simulated)
@@ -178,7 +178,7 @@ def test_a_receipt_names_the_least_vouched_for_life_of_a_source(bench: Bench) ->
 
 @pytest.mark.parametrize("simulated", [False, True])
 def test_what_a_source_gives_while_it_is_not_counted_on_is_lost(bench: Bench, simulated: bool) -> None:
-    """A paused source calls itself healthy, too: its bytes would be served with no evidence against them."""
+    """A paused source may report that it is healthy; its bytes are discarded."""
     identity = replace(HEALTHY.identity, simulated=simulated)
     source = RemoteSources(bench.broker, bench.supply).arrive(
         Connection(), replace(HEALTHY, identity=identity, paused=True)

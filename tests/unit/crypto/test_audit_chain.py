@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -25,13 +26,13 @@ def chain(count: int, *, since: ChainHead | None = None) -> tuple[list[bytes], l
     return lines, heads
 
 
-def faults(lines: list[bytes], *known: ChainHead) -> list[str]:
+def faults(lines: list[bytes], *known: ChainHead, rotated: bool = True) -> list[str]:
     check = ChainCheck("log")
     for head in known:
         check.expect(head, "a receipt")
     for _ in check.read(lines):
         pass
-    check.finish()
+    check.finish(rotated=rotated)
     return check.faults
 
 
@@ -66,6 +67,31 @@ def test_a_cut_end_is_found_with_a_later_head() -> None:
         "log: the end was cut off: it ends at line 6, a receipt names line 8"
     ]
     assert "cut off" in faults([], heads[0])[0]
+
+
+def test_a_cut_front_is_found() -> None:
+    """Only rotation drops lines; the head before the first is compared."""
+    lines, heads = chain(9)
+    assert faults(lines[4:], rotated=False) == ["log: lines 1 to 4 were removed"]
+    assert faults(lines, rotated=False) == []
+    assert faults(lines[4:], replace(heads[3], digest="1" * 64)) == [
+        "log: line 4 is not the one that a receipt names"
+    ]
+
+
+def test_a_log_without_a_line_is_no_good_log() -> None:
+    """A broker writes a line when it starts, so an empty log was emptied."""
+    assert faults([]) == ["log: it is empty, but a broker writes a line when it starts"]
+
+
+@pytest.mark.parametrize("number", ["1e999", "null", "[]", '"x"', "NaN"])
+def test_a_head_with_an_odd_number_is_none(number: str) -> None:
+    """A changed head is an invalid line, never an internal error."""
+    line = json.dumps(SignedHead("well", 1, ChainHead(), ChainHead()).line(SIGNER))
+    for name in ("count", "time_s", "operators_count"):
+        meddled = parse_line(line.encode()) | {name: json.loads(number)}
+        with pytest.raises(ValueError, match=r"not the line|invalid literal|cannot convert"):
+            SignedHead.read(meddled)
 
 
 def test_a_rewritten_chain_is_found_with_a_known_head() -> None:

@@ -110,7 +110,7 @@ def test_older_outputs_are_forgotten() -> None:
 
 
 def test_an_output_that_came_again_is_remembered_from_the_last_time_on() -> None:
-    """A source that repeats itself does not make its output forgotten any earlier."""
+    """A repeat within a source does not shorten the memory of it."""
     recent = RecentOutputs()
     for number in (0, *range(1, REMEMBERED_OUTPUTS), 0, REMEMBERED_OUTPUTS):
         recent.add(digest_of(FullEntropy(bytearray(number.to_bytes(64)))))

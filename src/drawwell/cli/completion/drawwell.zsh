@@ -42,7 +42,7 @@ _shtab_drawwell_commands() {
 
 _shtab_drawwell_audit_commands() {
   local _commands=(
-    verify:'Finds lines that were removed, changed or added. With a receipt, or with a signed head that was kept elsewhere, it also finds an end that was cut off or rewritten. Without either, it cannot find a cut after the last head that is left, or a log that was rewritten with the broker'"'"'s own receipt key.'
+    verify:'Finds lines that were removed, changed or added. With a receipt, or with a signed head that was kept elsewhere, it also finds an end that was cut off or rewritten. Without either, it cannot find a cut after the last head that is left, a log that was removed before the broker began another, or a log that was rewritten with the broker'"'"'s own receipt key.'
   )
   _describe 'drawwell audit commands' _commands
 }
