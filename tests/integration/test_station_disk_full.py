@@ -66,7 +66,7 @@ def test_a_revocation_holds_on_a_full_disk_and_is_written_later(folder) -> None:
                     await each.draw(8, DrawClass.FULL)
                 resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
                 for verb, name in (("consumer.revoke", "bad"), ("guest.remove", "box")):
-                    with pytest.raises(StateUnavailable, match="a restart before that is written loses it"):
+                    with pytest.raises(StateUnavailable, match="a restart would lose it"):
                         await site.ask(verb, {"name": name})
                 for each, error in ((link, AuthenticationFailed), (guest, LinkUnavailable)):
                     with pytest.raises(error):

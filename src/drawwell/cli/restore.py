@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
+    """Add ``restore``."""
     parser = nouns.add_parser(
         "restore", parents=[common], help="start over with a state that comes from a backup", allow_abbrev=False,
-        epilog="Put the backup in place, type this as the broker's user, then start the broker. Serial numbers go on "
-        "above all that were granted, pending invitations are void, seeds count as given, quotas as spent.",
+        epilog="Put the backup in place, run this as the broker's user, then start the broker. New serial numbers are "
+        "higher than all granted ones, pending invitations become void, seeds count as given, quotas as spent.",
     )  # fmt: skip
     parser.add_argument(
         "--revoke", nargs="+", default=[], metavar="NAME", help="consumers that were revoked since the backup"
@@ -41,7 +41,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
             f"there is no {path}", hint="Put the backup of the state directory in place first."
         )
     if not clock_is_set():
-        raise StateUnavailable("this machine's clock is not set", hint="Set it, and type this again.")
+        raise StateUnavailable("this machine's clock is not set", hint="Set it, then run this command again.")
     with contextlib.closing(Store(path)) as store:
         backup_at = store.time_seen
         if unknown := set(args.revoke) - store.consumers().keys():
@@ -55,7 +55,9 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     out.result(
         document, f"epoch {epoch}; consumers that were invited and may draw: {', '.join(admitted) or 'none'}"
     )
-    out.say(f"the backup is of {shown}: revoke each of them that was revoked since, before the broker starts")
+    out.say(
+        f"the backup is from {shown}: before the broker starts, revoke the consumers that were revoked since then"
+    )
     return 0
 
 

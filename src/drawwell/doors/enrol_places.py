@@ -1,4 +1,4 @@
-"""Places at the enrolment door, which a flood takes from its own network."""
+"""Places at the enrolment door: a flood crowds out its own network only."""
 
 import asyncio
 import ipaddress
@@ -28,11 +28,11 @@ class JoiningPeer:
         self._since = now
 
     def quiet_s(self, now: float) -> float:
-        """Return how long we have waited for the peer."""
+        """Return for how long the peer has kept us waiting."""
         return 0.0 if self.waits_for_us else now - self._since
 
     def begin(self) -> None:
-        """Give it its turn (PendingHandshake)."""
+        """Give the peer its turn (PendingHandshake)."""
         self.turn.set()
 
 
@@ -44,12 +44,12 @@ def one_too_many(peers: Collection[JoiningPeer], now: float) -> JoiningPeer:
 
 
 def network_of(host: str) -> str:
-    """Return the IPv4 /24 or IPv6 /48 that a host may well have all of."""
+    """Return the IPv4 /24 or IPv6 /48 of a host: one owner may have all of it."""
     address = _plain(host)
     return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
 
 
 def _plain(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Parse a peer's address, without its zone, and as IPv4 where it is."""
+    """Parse an address without its zone; convert mapped IPv4 addresses."""
     address = ipaddress.ip_address(host.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address

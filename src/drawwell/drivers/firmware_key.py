@@ -11,7 +11,7 @@ def firmware_signer(section: SourceSection) -> Signer:
     """Return the signer that a source's firmware must have.
 
     Raises:
-        ConfigError: the file of the key cannot be read, or holds none.
+        ConfigError: the key file cannot be read, or has no key in it.
     """
     path = section.firmware_key
     if not path:

@@ -1,4 +1,4 @@
-"""Keeping what this process has in memory from core dumps and debuggers."""
+"""Keep the memory of this process out of core dumps and debuggers."""
 
 import ctypes
 import resource
@@ -10,7 +10,7 @@ PR_SET_DUMPABLE: Final = 4
 
 
 def keep_memory_private() -> None:
-    """Forbid core dumps, and reading by the user's other processes.
+    """Forbid core dumps, and access by other processes of the user.
 
     Root can still read everything (prctl(2)). A service manager may set the limit itself, and
     forbid the call.

@@ -1,4 +1,4 @@
-"""What would stop a run, found before anything is opened or made.
+"""Checks for all that would stop a run, before anything is opened or made.
 
 `drawwell run` calls it first, and `drawwell config check` calls nothing else.
 """
@@ -28,13 +28,13 @@ RECEIPT_KEY: Final = "receipt-key.pem"
 
 
 def require_runnable(config: Config, *, apart: bool = False) -> None:
-    """Raise what a run of this configuration would.
+    """Raise the error that a run of this configuration would raise.
 
-    A broker is judged with the rights of the user whom its state belongs to.
+    A broker is checked with the rights of the user who owns its state.
 
     Args:
-        config: What would run.
-        apart: It is a broker, and its sources run in processes of their own.
+        config: The configuration to run.
+        apart: The sources of the broker run in their own processes.
 
     Raises:
         ConfigError, PermissionRefused, StateUnavailable: as the run would.
@@ -56,7 +56,7 @@ def read_receipt_key(path: str) -> ReceiptSigner:
     """Return the key that signs receipts.
 
     Raises:
-        StateUnavailable: it cannot be read, or is no such key.
+        StateUnavailable: it cannot be read, or is not a receipt key.
         PermissionRefused: other users may read or change it.
     """
     try:

@@ -1,6 +1,7 @@
-"""Changes that hold in memory before the disk has taken them.
+"""Changes that take effect before they are on disk.
 
-For what must hold at once, such as a revocation: a full disk delays its record only.
+This is for changes that must take effect at once, such as a revocation. A full disk delays
+only the record of them.
 """
 
 from collections.abc import Callable
@@ -9,37 +10,37 @@ from drawwell.errors import StateUnavailable
 
 
 class OverdueWrites:
-    """Write changes that already hold in memory, and retry what failed."""
+    """Writes changes that are in effect already, and retries failed writes."""
 
     def __init__(self) -> None:
         self._writes: dict[str, Callable[[], None]] = {}
 
     def write(self, change: str, action: Callable[[], None]) -> None:
-        """Write a change, and keep it for `retry` where that fails.
+        """Write a change; keep it for `retry` if that fails.
 
         Raises:
-            StateUnavailable: it is not written yet.
+            StateUnavailable: the change is not written yet.
         """
         try:
             action()
         except StateUnavailable as error:
             self._writes[change] = action
             raise StateUnavailable(
-                f"{change}; a restart before that is written loses it, and it is not written yet: {error}",
-                hint=f"{error.hint or ''} The write is retried each minute, until then see 'drawwell status'.",
+                f"{change}, but this is not on disk yet, and a restart would lose it: {error}",
+                hint=f"{error.hint or ''} The write is retried each minute: see 'drawwell status'.",
             ) from error
         self._writes.pop(change, None)
 
     def retry(self) -> None:
-        """Write what is overdue, oldest first.
+        """Retry the overdue writes, oldest first.
 
         Raises:
-            StateUnavailable: something is still not written.
+            StateUnavailable: a change is still not written.
         """
         for change, action in tuple(self._writes.items()):
             self.write(change, action)
 
     def note(self) -> str:
-        """Describe what a restart would lose, "" for nothing."""
+        """Describe the changes that a restart would lose, "" for none."""
         changes = "; ".join(self._writes)
-        return changes and f"not written yet, and lost by a restart before it is: {changes}"
+        return changes and f"not on disk yet, and a restart would lose it: {changes}"

@@ -1,6 +1,6 @@
 """Start over with a state that comes from a backup.
 
-What the lost state did since the backup is unknown: what must not happen twice counts as done.
+What happened after the backup is unknown. So whatever must not happen twice counts as done.
 """
 
 import json
@@ -26,8 +26,8 @@ MAX_EPOCH: Final = 2**23 - 1
 def restore(store: Store, quotas: Mapping[str, Allowance | None], now: float) -> int:
     """Begin an epoch that the lost state cannot have reached, and return it.
 
-    Pending invitations are void, seeds for first boots count as given, and `quotas`, by
-    consumer, as spent in the period that runs.
+    Pending invitations become void, seeds for first boots count as given, and the `quotas` of
+    consumers count as spent for the current period.
 
     Raises:
         UsageError: the backup is too old.
