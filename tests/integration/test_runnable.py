@@ -110,6 +110,13 @@ def open_sink(folder: Path) -> str:
     return f'[[sink]]\nkind = "file"\npath = "{folder}/common/file"\n'
 
 
+def linked_sink(folder: Path) -> str:
+    """Write through a link into a directory where every user may write."""
+    lines = open_sink(folder)
+    (folder / "link").symlink_to(folder / "common" / "file")
+    return lines.replace("common/file", "link")
+
+
 def no_fifo(folder: Path) -> str:
     """Write to a FIFO that is none."""
     (folder / "fifo").write_text("")
@@ -135,7 +142,8 @@ def post_quantum(_: Path) -> str:
 
 FAULTS = (
     open_key, no_key, open_state, open_receipt_key, no_receipt_key, half_a_ca, open_audit, open_socket, no_socket,
-    no_directory, foreign_address, no_identity, open_sink, no_fifo, open_program, no_firmware_key, post_quantum,
+    no_directory, foreign_address, no_identity, open_sink, linked_sink, no_fifo, open_program, no_firmware_key,
+    post_quantum,
 )  # fmt: skip
 
 

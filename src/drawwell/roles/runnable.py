@@ -126,7 +126,7 @@ def _check_sinks(config: Config) -> None:
     for sink in config.sinks:
         if not sink.path:
             continue
-        require_ours(os.path.dirname(sink.path), alone=True)
+        require_ours(os.path.dirname(os.path.realpath(sink.path)), alone=True)
         is_fifo = stat.S_ISFIFO(os.stat(sink.path).st_mode) if os.path.exists(sink.path) else None
         if sink.kind == "fifo" and is_fifo is False:
             raise ConfigError(f"{sink.path} is not a FIFO", hint="Name a path that is free.")

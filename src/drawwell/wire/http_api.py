@@ -19,8 +19,8 @@ POLLEN_BYTES: Final = 64
 """As pollen reads from its device for each answer."""
 MAX_CHALLENGE: Final = 1024
 _MAX_FIELDS: Final = 16
-_SENT_BY_PROGRAMS: Final = {"POST": {"sec-fetch-mode"}}
-"""The fetch of Node.js sends it; a page's POST has an Origin as well."""
+_SENT_BY_PROGRAMS: Final = {"POST": {"sec-fetch-mode", "user-agent"}}
+"""The fetch of Node.js and PowerShell send them; a page's POST has an Origin as well."""
 
 
 def read(request: HttpRequest) -> Ask | HttpResponse:

@@ -18,8 +18,13 @@ MAX_HEAD_BYTES: Final = 8192
 """Request line and header fields."""
 MAX_BODY_BYTES: Final = 4096
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
-_BROWSER: Final = re.compile(rb"origin|referer|sec-(fetch-.*|purpose)|(x-)?purpose|x-moz")
-"""Header fields that browsers add on their own (Fetch Metadata, prefetches) and a page cannot leave out."""
+_BROWSER: Final = re.compile(
+    rb"(origin|referer|sec-(fetch-.*|purpose)|(x-)?purpose|x-moz):.*|user-agent:mozilla/.*", re.IGNORECASE
+)
+"""Header fields that browsers add on their own (Fetch Metadata, prefetches) and a page cannot leave out.
+
+Browsers without Fetch Metadata show no more than their name in an image's GET.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,9 @@ def _head_bytes(head: h11.Request) -> int:
 
 def _request(head: h11.Request, body: bytes) -> HttpRequest:
     accept = b",".join(value for name, value in head.headers if name == b"accept")
-    browser = frozenset(name.decode("ascii") for name, _ in head.headers if _BROWSER.fullmatch(name))
+    browser = frozenset(
+        name.decode("ascii") for name, value in head.headers if _BROWSER.match(name + b":" + value)
+    )
     return HttpRequest(
         head.method.decode("ascii"), head.target.decode("ascii"), accept.decode("latin-1"), body, browser
     )

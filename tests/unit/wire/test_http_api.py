@@ -113,8 +113,8 @@ def test_no_route_that_draws_is_for_browsers(route, method: str, field: str) -> 
 
 
 def test_the_fetch_of_a_program_may_draw_by_post() -> None:
-    """Node.js says Sec-Fetch-Mode of itself: a POST with it and nothing else is no page's."""
-    mode = frozenset({"sec-fetch-mode"})
+    """Node.js sends Sec-Fetch-Mode, PowerShell a browser's name: a POST with no more is no page's."""
+    mode = frozenset({"sec-fetch-mode", "user-agent"})
     assert isinstance(read(HttpRequest("POST", "/v1/draw", browser=mode)), DrawAsk)
     assert problem_of(read(HttpRequest("GET", "/v1/draw", browser=mode)))["status"] == 403
 

@@ -156,3 +156,13 @@ def test_what_only_a_browser_sends_is_told(name: bytes) -> None:
     asked = session(b"GET /a HTTP/1.1\r\nHost: x\r\n" + name + b": x\r\n\r\n").next_request()
     assert isinstance(asked, HttpRequest)
     assert asked.browser == {name.decode().lower()}
+
+
+@pytest.mark.parametrize(
+    ("agent", "marks"), [(b"Mozilla/5.0 (Macintosh)", {"user-agent"}), (b"curl/8.5.0", set())]
+)
+def test_a_browser_is_known_by_its_name(agent: bytes, marks: set[str]) -> None:
+    """An image's GET without a referrer has no other mark, in browsers without Fetch Metadata."""
+    asked = session(b"GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: " + agent + b"\r\n\r\n").next_request()
+    assert isinstance(asked, HttpRequest)
+    assert asked.browser == marks
