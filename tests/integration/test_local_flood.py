@@ -5,22 +5,35 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from drawwell.doors.deposit import AdmittedSource, DepositConnection, DepositDoor
+from drawwell.doors.local import LocalDoor
+from drawwell.doors.ssh import SshDoor
 from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import LinkUnavailable, PermissionRefused
 from drawwell.links.connect_unix import connect_unix
 from drawwell.links.unix import UnixLink
+from drawwell.reports import SourceReport
 from drawwell.testing.waiting import until
 from support.fake_broker import FakeBroker
 from support.serving import serving
 
 OTHER_UID = 65534
+
+
+class NoSources:
+    """A broker that accepts no source."""
+
+    def arrive(self, _caller: DepositConnection, _report: SourceReport) -> AdmittedSource:
+        raise PermissionRefused("no source is expected here")
+
+
 LINKS = Path(__file__).parents[2] / "src" / "drawwell" / "links"
 
 
@@ -130,6 +143,37 @@ def test_a_flood_of_another_user_stops_no_draw(folder: Path) -> None:
 
     counts = asyncio.run(run()).counts
     assert counts.crowded_out > counts.accepted
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two users")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: DepositDoor(path, NoSources(), source_uid=1),
+        lambda path: SshDoor(path, FakeBroker(), lambda *_: "web01", speaks=lambda uid: uid == 0),
+    ],
+)
+def test_a_user_without_rights_gets_no_session(folder: Path, make: Callable[[str], LocalDoor]) -> None:
+    """The doors for sources and for sshd close its connections at accept."""
+    path = str(folder / "s")
+    folder.chmod(0o755)
+
+    async def run() -> LocalDoor:
+        door = make(path)
+        async with serving(door):
+            with flooded(path):
+                await until(lambda: door.counts.crowded_out > 1000, "the flood is there")
+        return door
+
+    counts = asyncio.run(run()).counts
+    assert counts.accepted < 500  # a user with a budget of its own has 1,000 at once
+
+
+def test_every_door_that_identifies_users_asks_at_accept() -> None:
+    """EGD has no identity; a guest's door has `expects`."""
+    doors = {each.__name__ for each in LocalDoor.__subclasses__() if "may_draw" not in vars(each)}
+    assert doors <= {"EgdDoor", "GuestDoor", "UsbDoor"}
 
 
 def test_half_open_connections_count_by_user(folder: Path) -> None:

@@ -54,11 +54,14 @@ def ssh_consumer(config: Config, registry: InvitedRegistry, uid: int, name: str,
     Raises:
         PermissionRefused: that user speaks for no consumer, or the key is not that consumer's.
     """
-    standing = Role.OWNER if _ours(uid) else Role.STRANGER
-    if uid == config.ssh.uid:
-        standing = Role.SPEAKER
+    standing = Role.SPEAKER if speaks_for_consumers(config, uid) else Role.STRANGER
     may(DoorKind.SSH, Principal(standing, f"user number {uid}"), SPEAK)
     return registry.check_key(name, key)
+
+
+def speaks_for_consumers(config: Config, uid: int) -> bool:
+    """Return whether a user may name consumers at the SSH door."""
+    return _ours(uid) or uid == config.ssh.uid
 
 
 def configured_terms(config: Config) -> dict[str, Terms]:

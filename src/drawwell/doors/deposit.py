@@ -89,6 +89,14 @@ class DepositDoor(LocalDoor):
             standing = Role.SOURCE
         may(DoorKind.DEPOSIT, Principal(standing, f"user number {uid}"), DEPOSIT)
 
+    def may_draw(self, uid: int, gid: int, pid: int) -> bool:  # noqa: ARG002 - LocalDoor's
+        """Return whether the user may deposit."""
+        try:
+            self.admit_user(uid)
+        except PermissionRefused:
+            return False
+        return True
+
     def _connection(self) -> "DepositConnection":
         return DepositConnection(self)
 

@@ -29,6 +29,7 @@ class SshDoor(LocalDoor):
         broker: Who is asked.
         identify: From the peer's uid and the name and fingerprint in its first line to the consumer, called before
             each request; raises PermissionRefused.
+        speaks: Whether a user may name consumers at all; asked at accept.
         broker_name: How the broker calls itself.
         limits: Deadlines and bounds.
     """
@@ -39,13 +40,19 @@ class SshDoor(LocalDoor):
         broker: Broker,
         identify: Callable[[int, str, str], str],
         *,
+        speaks: Callable[[int], bool] = lambda _uid: True,
         broker_name: str = "drawwell",
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__(path, MODE, "the kernel names only local peers", limits)
+        self.speaks = speaks
         self.broker = broker
         self.broker_name = broker_name
         self.identify = identify
+
+    def may_draw(self, uid: int, gid: int, pid: int) -> bool:  # noqa: ARG002 - LocalDoor's
+        """Return whether the user may name consumers."""
+        return self.speaks(uid)
 
     def _connection(self) -> "SshConnection":
         return SshConnection(self)

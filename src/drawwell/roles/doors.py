@@ -18,6 +18,7 @@ from drawwell.broker.identities import (
     certificate_names,
     configured_terms,
     local_consumer,
+    speaks_for_consumers,
     ssh_consumer,
 )
 from drawwell.broker.remote_sources import RemoteSources
@@ -239,7 +240,10 @@ class Doors:
         def identify(uid: int, name: str, key: str) -> str:
             return ssh_consumer(self.config, registry, uid, name, key)
 
-        door = SshDoor(path, self.broker, identify, broker_name=self.config.broker.name)
+        def speaks(uid: int) -> bool:
+            return speaks_for_consumers(self.config, uid)
+
+        door = SshDoor(path, self.broker, identify, speaks=speaks, broker_name=self.config.broker.name)
         words = f"ssh {path}: user {user} speaks for every consumer with a key"
         self._open(door, words, self._handed("ssh", path))
 
