@@ -29,19 +29,11 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.reports import SourceIdentity, SourceReport, SourceState
     from drawwell.simulator import firmware_image
     from drawwell.units import parse_allowance, parse_duration, parse_size
-    from drawwell.wire import usbredir
+    from drawwell.wire import enrolment, usbredir
     from drawwell.wire.contexts import client_context, server_context
     from drawwell.wire.deposit import Depositor, Depository
     from drawwell.wire.deposit_frames import Anew, Deposit, Want
     from drawwell.wire.egd import EgdParser
-    from drawwell.wire.enrolment import (
-        JoinRefusal,
-        JoinRequest,
-        body_length,
-        encode_message,
-        parse_reply,
-        parse_request,
-    )
     from drawwell.wire.frames import Bye, Call, Draw, Granted, Hello, Refusal, Result, Welcome
     from drawwell.wire.hello import chosen_group
     from drawwell.wire.http_answers import HttpResponse
@@ -238,23 +230,24 @@ def fuzz_depositor() -> Target:
 def fuzz_join_request() -> Target:
     def run(data: bytes) -> None:
         with contextlib.suppress(RemoteProtocolError):
-            body_length(data[:3])
-            parse_request(data[3:])
+            enrolment.body_length(data[:3])
+            enrolment.parse_request(data[3:])
 
-    return run, [encode_message(JoinRequest("AAAAAAAAAAA", bytes(32), "-----BEGIN\n"))]
+    return run, [enrolment.encode_message(enrolment.JoinRequest("AAAAAAAAAAA", bytes(32), "-----BEGIN\n"))]
 
 
 def fuzz_join_reply() -> Target:
     def run(data: bytes) -> None:
         with contextlib.suppress(RemoteProtocolError):
-            body_length(data[:3])
-            parse_reply(data[3:])
+            enrolment.body_length(data[:3])
+            enrolment.parse_reply(data[3:])
 
     reply = (
         b'{"v":1,"consumer":"web01","certificate":"x","ca_certificate":"y","broker":"well","addresses":["a:1"],'
         b'"rate":"","quota":"","draw_class":"full","receipt_public_key":"z"}'
     )
-    return run, [encode_message(JoinRefusal("used", "it was used")), len(reply).to_bytes(3) + reply]
+    used = enrolment.encode_message(enrolment.JoinRefusal("used", "it was used"))
+    return run, [used, len(reply).to_bytes(3) + reply]
 
 
 def fuzz_token() -> Target:

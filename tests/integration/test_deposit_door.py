@@ -1,243 +1,31 @@
-"""Sources that deposit over a real socket: honest, dead, slow, lying, and strangers."""
+"""The door for sources: who may deposit, and lies at it."""
 
 import asyncio
-import contextlib
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from drawwell.broker.broker import Rules
 from drawwell.broker.remote_sources import RemoteSources
-from drawwell.crypto.receipts import read_receipt
-from drawwell.doors.deposit import LIMITS, DepositDoor
-from drawwell.doors.door import Limits
+from drawwell.doors.deposit import LIMITS
 from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.entropy.credit import evidence_of
-from drawwell.errors import NoHealthySource, SourceRejected, SourceUnavailable, Starved, UsageError
-from drawwell.reports import Evidence, SourceIdentity, SourceReport, SourceState
-from drawwell.roles.source_process import LoneSource
-from drawwell.service.systemd import Manager
+from drawwell.errors import Starved, UsageError
+from drawwell.reports import Evidence, SourceIdentity, SourceState
 from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.scripted import ScriptedSource
-from drawwell.testing.waiting import DEADLINE_S, until
+from drawwell.testing.waiting import until
 from drawwell.wire.deposit import Depositor
 from drawwell.wire.deposit_frames import Deposit, SourceStatus, Want
 from drawwell.wire.frames import Bye, Refusal
 from drawwell.wire.refusals import to_refusal
-from support.serving import serving
+from support.deposits import HEALTHY, Liar, Well, depositing
 from support.station import Site, running
-from support.workbench import CLAIM, Workbench, conditioned
+from support.workbench import Workbench
 
-SMALL = 16_384
 STRANGER, ACCOUNT = 65_531, 65_532
-HEALTHY = SourceReport(
-    SourceIdentity("liar", "onerng", "/dev/liar"), SourceState.HEALTHY, False, 1, 0, 0, 0, 0, 0, 0.0, 0, 0, "",
-)  # fmt: skip
-
-
-class Well:
-    """One life of a broker that runs no source, with its door for them."""
-
-    def __init__(
-        self, path: Path, *, uid: int | None = None, limits: Limits = LIMITS, min_sources: int = 1
-    ) -> None:
-        self.bench = Workbench(capacity_bytes=SMALL, rules=Rules("well", min_sources))
-        self.broker = self.bench.broker
-        self.reception = RemoteSources(self.broker, self.bench.supply)
-        self.door = DepositDoor(str(path), self.reception, uid, limits=limits)
-
-    @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator["Well"]:
-        async with self.bench.run(), serving(self.door):
-            yield self
-
-    def everything(self) -> bytes:
-        """Take all that the reservoir holds."""
-        return bytes(self.bench.supply.take(len(self.bench.supply.reservoir)).data)
-
-    async def filled(self) -> None:
-        await until(lambda: not self.bench.supply.wanted, "the reservoir was filled")
-
-    async def here(self, name: str = "stick"):
-        return await until(
-            lambda: (s := self.broker.sources.get(name)) and s.healthy and s, f"{name} is here and healthy"
-        )
-
-
-@contextlib.asynccontextmanager
-async def depositing(path: Path, *drivers: ScriptedSource) -> AsyncIterator[list[LoneSource]]:
-    """Run each as a process of its own would, until the block ends or it ends by itself."""
-    stop = asyncio.Event()
-    sources = [LoneSource(driver, CLAIM, str(path), Manager({})) for driver in drivers]
-
-    async def run(source: LoneSource) -> None:
-        with contextlib.suppress(SourceUnavailable, SourceRejected):
-            await source.run(stop)
-
-    async with asyncio.TaskGroup() as group:
-        for source in sources:
-            group.create_task(run(source))
-        try:
-            yield sources
-        finally:
-            stop.set()
-
-
-def pieces(data: bytes) -> list[bytes]:
-    return [data[at : at + 64] for at in range(0, len(data), 64)]
-
-
-def test_what_a_source_conditions_is_what_its_broker_serves(folder) -> None:
-    """Every byte in the reservoir is the source's, in order and once; both give the same account."""
-
-    async def run() -> None:
-        stick = ScriptedSource("stick")
-        async with Well(folder / "s").open() as well, depositing(folder / "s", stick) as (source,):
-            remote = await well.here()
-            await well.filled()
-            taken = well.everything()
-            await well.filled()
-            taken += well.everything()
-            assert conditioned(stick.gave[1:]).startswith(taken)
-            assert len(taken) == 2 * SMALL
-            await until(lambda: remote.report() == source.role.report(), "the counters were told")
-            ledger = well.bench.supply.report()
-            assert ledger.balanced
-            assert ledger.conditioned_bits == source.role.report().conditioned_bits
-            assert remote.supply_bytes_per_s == pytest.approx(source.role.supply_bytes_per_s)
-            assert evidence_of(remote.origin.identity) is Evidence.NO_NOISE
-            grant = await well.broker.draw(
-                "web01", DrawRequest(32, DrawClass.DRBG, receipt=True, patience_s=DEADLINE_S)
-            )
-            assert [(s.name, s.kind, s.state) for s in read_receipt(grant.receipt).sources] == [
-                ("stick", "scripted", "healthy")
-            ]
-
-    asyncio.run(run())
-
-
-def test_a_source_outlives_its_broker_and_sends_nothing_of_before(folder) -> None:
-    """A broker that dies and comes back gets bytes conditioned after that; no start-up tests run again."""
-
-    async def run() -> None:
-        stick = ScriptedSource("stick")
-        lives: list[list[bytes]] = []
-        async with depositing(folder / "s", stick) as (source,):
-            for _ in range(3):
-                before = len(stick.gave)
-                async with Well(folder / "s").open() as well:
-                    await well.filled()
-                    got = well.everything()
-                    await until(lambda: len(well.bench.supply.reservoir) > 640, "it goes on")
-                    got += well.everything()
-                lives.append(pieces(got))
-                later = [
-                    pieces(conditioned(stick.gave[start:]))
-                    for start in range(max(1, before), len(stick.gave))
-                ]
-                assert any(lives[-1][:50] == each[:50] for each in later)
-                await until(lambda: source.link.waiting_because, "the loss is noticed")
-            assert source.role.report().health_epoch == 1
-        everything = [piece for life in lives for piece in life]
-        assert len(everything) == len(set(everything))
-
-    asyncio.run(run())
-
-
-def test_a_source_that_is_gone_is_said_to_be_and_may_come_back(folder) -> None:
-    """When its process ends the broker says why and serves nothing; another process of that name is taken in."""
-
-    async def run() -> None:
-        async with Well(folder / "s").open() as well:
-            stick = ScriptedSource("stick")
-            async with depositing(folder / "s", stick):
-                remote = await well.here()
-                stick.unplugged = True
-                await until(lambda: not remote.present, "it is gone")
-            report = remote.report()
-            assert (report.state, report.last_error) == (
-                SourceState.OFF, "its process ended: /dev/stick was unplugged",
-            )  # fmt: skip
-            with pytest.raises(NoHealthySource, match="0 of 1"):
-                await well.broker.draw("web01", DrawRequest(1, DrawClass.DRBG))
-            with pytest.raises(SourceUnavailable, match="unplugged") as refused:
-                await remote.command("info", {})
-            assert "drawwell source run stick" in str(refused.value.hint)
-            async with depositing(folder / "s", ScriptedSource("stick", seed=1)):
-                assert await well.here() is remote
-
-    asyncio.run(run())
-
-
-def test_two_sources_deposit_and_each_is_counted(folder) -> None:
-    """min_sources is over all that are here; one that goes makes the broker unready, and the other goes on."""
-
-    async def run() -> None:
-        async with Well(folder / "s", min_sources=2).open() as well:
-            one, two = ScriptedSource("one"), ScriptedSource("two", seed=2)
-            async with depositing(folder / "s", one, two):
-                await well.here("one")
-                await well.here("two")
-                assert well.broker.not_ready_because() == ""
-                two.unplugged = True
-                await until(lambda: well.broker.healthy_sources() == 1, "one is gone")
-                assert well.broker.not_ready_because() == "1 of 2 noise sources healthy, 2 needed"
-
-    asyncio.run(run())
-
-
-def test_sources_that_deposit_are_combined(folder) -> None:
-    """With two needed, each 64 bytes are the XOR of an output of each process, and none is one of them."""
-
-    async def run() -> None:
-        one, two = ScriptedSource("one"), ScriptedSource("two", seed=2)
-        async with (
-            Well(folder / "s", min_sources=2).open() as well,
-            depositing(folder / "s", one, two),
-        ):
-            await well.filled()
-            taken = well.bench.supply.take(SMALL)
-            assert well.bench.supply.report().balanced
-        first, second = (
-            {int.from_bytes(each) for each in pieces(conditioned(driver.gave[1:]))} for driver in (one, two)
-        )
-        served = [int.from_bytes(each) for each in pieces(bytes(taken.data))]
-        assert all(any(each ^ other in second for other in first) for each in served)
-        assert not set(served) & (first | second)
-        assert {each.identity.name for each in taken.origins} == {"one", "two"}
-
-    asyncio.run(run())
-
-
-def test_two_processes_that_deposit_the_same_fail_for_good(folder) -> None:
-    """Both are latched at the broker, over a restart of their processes too, until the operator's reset."""
-
-    async def run() -> None:
-        async with Well(folder / "s", min_sources=2).open() as well:
-            async with depositing(folder / "s", ScriptedSource("one", seed=5), ScriptedSource("two", seed=5)):
-                await until(
-                    lambda: (
-                        [each.report().state for each in well.broker.sources.values()]
-                        == [SourceState.PERMANENT_FAILURE] * 2
-                    ),
-                    "both are latched",
-                )
-                assert len(well.bench.supply.reservoir) == 0
-            async with depositing(folder / "s", ScriptedSource("one", seed=6)):
-                one = well.broker.sources["one"]
-                await until(lambda: one.present, "another process of it is here")
-                assert not one.healthy
-                assert "they are one source" in one.report().last_error
-                await one.command("reset", {})
-                await until(lambda: one.healthy, "it may be used again")
-
-    asyncio.run(run())
 
 
 def test_one_device_deposits_under_one_name(folder) -> None:
@@ -276,111 +64,6 @@ def test_a_name_that_is_taken_is_refused(folder) -> None:
     asyncio.run(run())
 
 
-def test_an_operators_verbs_reach_the_source_and_its_answers_come_back(folder) -> None:
-    """Results, refusals and their hints are the source's own; when it goes, whoever waits is told."""
-
-    async def run() -> None:
-        async with Well(folder / "s").open() as well:
-            stick = ScriptedSource("stick")
-            async with depositing(folder / "s", stick), asyncio.TaskGroup() as group:
-                remote = await well.here()
-                assert await remote.command("info", {}) == {"done": "info"}
-                with pytest.raises(UsageError, match="no verb 'nonsense'"):
-                    await remote.command("nonsense", {})
-                assert await remote.command("pause", {}) == {"done": "pause"}
-                assert not remote.healthy
-                await remote.command("resume", {})
-                assert len((await remote.command("sample", {"bytes": 64}))["data"]) == 88
-                stick.at_command.append(asyncio.Event())
-                asked = group.create_task(_outcome(remote.command("info", {})))
-                await until(lambda: not stick.at_command, "it is being carried out")
-                well.door.drop_all()
-                assert await asked == "SourceUnavailable"
-
-    asyncio.run(run())
-
-
-async def _outcome(asked) -> str:
-    try:
-        await asked
-    except Exception as error:  # noqa: BLE001
-        return type(error).__name__
-    return "done"
-
-
-def test_a_copied_machine_has_its_sources_begin_anew(folder) -> None:
-    """Nothing that was on its way is used: the source runs its start-up tests, and what it sends then is new."""
-
-    async def run() -> None:
-        stick = ScriptedSource("stick")
-        async with Well(folder / "s").open() as well, depositing(folder / "s", stick) as (source,):
-            remote = await well.here()
-            await until(lambda: len(well.bench.supply.reservoir) > 640, "it deposits")
-            well.bench.supply.wipe()
-            remote.restart()
-            assert not remote.healthy
-            read = len(stick.gave)
-            await well.here()
-            await until(lambda: len(well.bench.supply.reservoir) > 640, "it deposits again")
-            taken = pieces(well.everything())
-            assert any(
-                pieces(conditioned(stick.gave[start:]))[: len(taken)] == taken
-                for start in range(read, len(stick.gave))
-            )
-            assert source.role.report().health_epoch == 2
-            assert well.bench.supply.report().balanced
-
-    asyncio.run(run())
-
-
-def test_a_source_that_is_not_read_stops(folder) -> None:
-    """A broker that does not read gets no more than the buffers hold; the source rests, and goes on when it reads."""
-
-    async def run() -> None:
-        stick = ScriptedSource("stick")
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            listener.bind(str(folder / "s"))
-            listener.listen()
-            listener.setblocking(False)
-            loop = asyncio.get_running_loop()
-            async with depositing(folder / "s", stick) as (source,):
-                broker, _ = await loop.sock_accept(listener)
-                with broker:
-                    await loop.sock_sendall(broker, Want(True).encode())
-                    await until(lambda: source.link.wanted, "it was taken")
-                    await until(lambda: not source.link.wanted, "it is not read")
-                    blocks = len(stick.gave)
-                    lost = source.role.report().conditioned_bits
-                    while not source.link.wanted:
-                        await loop.sock_recv(broker, 65_536)
-                    await until(lambda: len(stick.gave) > blocks, "it goes on")
-                    assert source.role.report().conditioned_bits >= lost
-
-    asyncio.run(run())
-
-
-class Liar:
-    """Whoever speaks the protocol by hand."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @classmethod
-    async def at(cls, path: Path, report: SourceReport = HEALTHY) -> "Liar":
-        liar = cls(*await asyncio.open_unix_connection(str(path)))
-        liar.writer.write(Depositor().offer("x", report))
-        return liar
-
-    async def says(self, data: bytes) -> bytes:
-        """Say it, and hear everything up to the end."""
-        self.writer.write(data)
-        heard = await self.reader.read()
-        self.writer.close()
-        return heard
-
-
 @pytest.mark.parametrize(
     ("lie", "why"),
     [
@@ -401,7 +84,7 @@ def test_a_source_that_lies_is_dropped_and_the_picture_says_why(folder, lie: byt
         async with Well(folder / "s").open() as well:
             liar = await Liar.at(folder / "s")
             await well.here("liar")
-            await liar.says(lie)
+            await liar.send(lie)
             remote = well.broker.sources["liar"]
             await until(lambda: not remote.present, "it is gone")
             assert why in remote.report().last_error
@@ -504,36 +187,6 @@ def test_a_broker_with_a_source_of_its_own_takes_in_another(folder) -> None:
                 assert status["ledger"]["balanced"]
                 assert (await site.command("outside", "info"))["done"] == "info"
             assert "2 needed" in (await site.ask("status"))["not_ready_because"]
-
-    asyncio.run(run())
-
-
-def test_whoever_started_the_source_is_told_how_it_does(folder) -> None:
-    """READY comes with its health, the status line says what is so, and at the end that it is stopping."""
-
-    async def run() -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
-            told.bind(str(folder / "notify"))
-            told.setblocking(False)
-            heard: list[str] = []
-            asyncio.get_running_loop().add_reader(told, lambda: heard.append(told.recv(4096).decode()))
-            manager = Manager({"NOTIFY_SOCKET": str(folder / "notify")})
-            source = LoneSource(ScriptedSource("stick"), CLAIM, str(folder / "s"), manager)
-            stop = asyncio.Event()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(source.run(stop))
-                ready = await until(lambda: [each for each in heard if "READY=1" in each], "it is ready")
-                assert "STATUS=healthy" in ready[0]
-                assert "waiting: no broker takes deposits" in ready[0]
-                async with Well(folder / "s").open() as well:
-                    await well.here()
-                    await until(
-                        lambda: [each for each in heard if "healthy" in each and "waiting" not in each],
-                        "it says that it deposits",
-                    )
-                stop.set()
-            await until(lambda: [each for each in heard if "STOPPING=1" in each], "it says that it stops")
-            asyncio.get_running_loop().remove_reader(told)
 
     asyncio.run(run())
 

@@ -1,0 +1,105 @@
+"""A broker that enrols consumers, its door in a thread."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from drawwell.broker.control import Control
+from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
+from drawwell.crypto.tokens import Token, parse_token
+from drawwell.doors.enrol import EnrolDoor
+from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.ca import CertificateAuthority
+from drawwell.enrolment.registry import InvitedRegistry
+from drawwell.state.store import Store
+
+RECEIPT_KEY = ReceiptSigner(receipt_key_from_seed(bytes(32))).public_key.decode()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+class Clock:
+    """The wall clock, moved by hand."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+class Broker:
+    """Everything that enrolment needs of a broker, and its door in a thread."""
+
+    def __init__(self, directory: str) -> None:
+        self.clock = Clock()
+        self.port = free_port()
+        self.store = Store(os.path.join(directory, "broker.db"))
+        self.authority = CertificateAuthority(os.path.join(directory, "pki"), "well", self.clock())
+        self.registry = InvitedRegistry(self.store)
+        site = BrokerDetails(
+            "well", f"127.0.0.1:{self.port}", ("127.0.0.1:55000",), RECEIPT_KEY, configured=("local",)
+        )
+        self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=self.clock)
+        self.control = Control(self.admin.handlers())
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+
+    def ask(self, verb: str, **arguments: str) -> dict[str, Any]:
+        return asyncio.run_coroutine_threadsafe(self.control("owner", verb, arguments), self.loop).result(20)
+
+    def invite(self, name: str = "web01", **arguments: str) -> Token:
+        return parse_token(self.ask("consumer.invite", name=name, **arguments)["token"])
+
+    def wait(self, event: asyncio.Event) -> None:
+        asyncio.run_coroutine_threadsafe(event.wait(), self.loop).result(20)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Broker"]:
+        self.thread.start()
+        certificate, key = self.authority.ca_files
+        self.door = EnrolDoor(
+            self.admin, "127.0.0.1", self.port, certificate=certificate, key=key, clock=self.clock
+        )
+        serving = asyncio.run_coroutine_threadsafe(self.door.serve(), self.loop)
+        self.wait(self.door.shut)
+        try:
+            yield self
+        finally:
+            serving.cancel()
+            asyncio.run_coroutine_threadsafe(_settle(), self.loop).result(20)
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.thread.join()
+            self.loop.close()
+            self.store.close()
+
+
+async def _settle() -> None:
+    """Wait until every other task of the loop has ended."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others)
+
+
+def text(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def status(broker: Broker, token: Token) -> str:
+    return broker.store.invitations()[token.invitation].status
+
+
+def received(peer: socket.socket) -> bytes:
+    try:
+        return peer.recv(65536)
+    except ConnectionError:
+        return b""

@@ -1,0 +1,85 @@
+"""A TLS door with its broker, its registry and links to it."""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from drawwell.doors.door import Limits
+from drawwell.doors.tls import TlsDoor
+from drawwell.errors import AuthenticationFailed, PermissionRefused
+from drawwell.links.tls import TlsLink
+from drawwell.ports import Peer
+from drawwell.testing.waiting import DEADLINE_S
+from drawwell.wire.contexts import client_context, server_context
+from support.certificates import PaperAuthority
+from support.fake_broker import FakeBroker
+from support.serving import serving
+
+ORDINARY = Limits()
+
+
+class PaperRegistry:
+    """Authenticates every certificate; a test revokes it or lets it expire."""
+
+    def __init__(self) -> None:
+        self.revoked = False
+        self.renew_only = False
+        self.known = True
+
+    def identify(self, certificate_der: bytes, now: float) -> Peer:
+        assert certificate_der
+        assert abs(now - time.time()) < 3600
+        if not self.known:
+            raise AuthenticationFailed("no consumer's certificate")
+        return Peer("web01", certificate_id="abc")
+
+    def check(self, peer: Peer, now: float) -> Peer:
+        if self.revoked:
+            raise PermissionRefused("web01 is revoked", hint="Ask for a new invitation.")
+        return replace(peer, renew_only=self.renew_only)
+
+
+class House:
+    """A door, its broker and its registry, and links to it."""
+
+    def __init__(self, authority: PaperAuthority, limits: Limits = ORDINARY, host: str = "127.0.0.1") -> None:
+        self.authority = authority
+        self.broker = FakeBroker()
+        self.registry = PaperRegistry()
+        self.files = authority.server("localhost", "127.0.0.1", "::1")
+        self.door = TlsDoor(
+            host,
+            0,
+            lambda: server_context(*self.files, renews=True),
+            self.broker,
+            self.registry,
+            limits=limits,
+        )
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator["House"]:
+        async with serving(self.door), asyncio.timeout(DEADLINE_S):
+            yield self
+
+    @property
+    def port(self) -> int:
+        return int(self.door.address.rpartition(":")[2])
+
+    def link(self, consumer: str = "web01", host: str = "127.0.0.1") -> TlsLink:
+        files = self.authority.client(consumer)
+        return TlsLink(host, self.port, context=lambda: client_context(*files))
+
+    async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect as a peer with a good certificate that sends anything."""
+        context = client_context(*self.authority.client("web01"))
+        return await asyncio.open_connection("localhost", self.port, ssl=context, server_hostname="localhost")
+
+
+async def drained(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except (ConnectionError, ssl.SSLError):
+        return b""
