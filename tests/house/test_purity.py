@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from support.source_code import nodes
+
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "drawwell"
 PURE_ROOMS = (
     *("entropy", "crypto", "onerng", "wire", "assess"),
@@ -54,9 +56,9 @@ def _name(path: Path) -> str:
     return str(path.relative_to(SOURCE))
 
 
-def _imports(tree: ast.AST) -> set[str]:
+def _imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -64,9 +66,9 @@ def _imports(tree: ast.AST) -> set[str]:
     return found
 
 
-def _calls(tree: ast.AST) -> set[str]:
+def _calls(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Call):
             match node.func:
                 case ast.Name(id=name) | ast.Attribute(attr=name):
@@ -77,8 +79,7 @@ def _calls(tree: ast.AST) -> set[str]:
 @pytest.mark.parametrize("module", _modules(*PURE_ROOMS), ids=_name)
 def test_pure_module_touches_nothing_outside(module: Path) -> None:
     """A pure module imports no clock, file, socket, log or random module, and calls none: they are arguments."""
-    tree = ast.parse(module.read_text())
-    impure = (_imports(tree) & IMPURE_MODULES) | (_calls(tree) & IMPURE_CALLS)
+    impure = (_imports(module) & IMPURE_MODULES) | (_calls(module) & IMPURE_CALLS)
     allowed = EXCEPTIONS.get(_name(module), set())
     assert impure <= allowed, (
         f"src/drawwell/{_name(module)} is in a pure room and uses {', '.join(sorted(impure - allowed))}: "
@@ -89,8 +90,9 @@ def test_pure_module_touches_nothing_outside(module: Path) -> None:
 def test_no_exception_is_idle() -> None:
     """Every exception names a module that is there and needs it."""
     for name, allowed in EXCEPTIONS.items():
-        tree = ast.parse((SOURCE / name).read_text())
-        assert allowed <= _imports(tree) | _calls(tree), f"{name} no longer needs its exception"
+        assert allowed <= _imports(SOURCE / name) | _calls(SOURCE / name), (
+            f"{name} no longer needs its exception"
+        )
 
 
 @pytest.mark.parametrize("room", PRIVILEGED)
