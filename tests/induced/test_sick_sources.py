@@ -183,6 +183,7 @@ def test_bias_that_sets_in_later_is_caught_one_window_later(seed: int) -> None:
     assert failure_within(source, within, monitor) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p_one", [0.6, 0.4, 0.55])
 def test_bias_inside_the_claim_does_not_fire(p_one: float) -> None:
     """Bits with p(1) = 0.6 are what H = 6 allows for: no alarm in a MiB and a half."""
@@ -191,6 +192,7 @@ def test_bias_inside_the_claim_does_not_fire(p_one: float) -> None:
         assert failure_within(source, 65_536, monitor) is None
 
 
+@pytest.mark.slow
 def test_good_noise_of_exactly_six_bits_does_not_fire() -> None:
     """Four MiB of 64 equally likely values, the claim to the letter, raise no alarm and come near none."""
     monitor = new_monitor(NoiseClaim(6.0, bits=False))

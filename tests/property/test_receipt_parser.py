@@ -71,6 +71,7 @@ def test_no_edited_receipt_verifies(at: int, cut: int, put: bytes) -> None:
         assert edited.removesuffix(b"\n") == RECEIPT
 
 
+@pytest.mark.slow
 @given(field=st.sampled_from(sorted(json.loads(RECEIPT)["body"])), value=anything)
 @settings(max_examples=300, deadline=None)
 def test_no_field_of_another_value_verifies(field: str, value: object) -> None:

@@ -102,6 +102,7 @@ def test_shares_follow_the_weights() -> None:
     run_virtually(run())
 
 
+@pytest.mark.slow
 def test_one_who_asks_without_patience_takes_nothing_from_those_in_line() -> None:
     """Polling as fast as it can, it gets less than those who wait."""
 
@@ -119,6 +120,7 @@ def test_one_who_asks_without_patience_takes_nothing_from_those_in_line() -> Non
     run_virtually(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_bytes", [8, 32, 1000, 4096])
 def test_a_rate_is_held_to_two_percent_and_never_exceeded(n_bytes: int) -> None:
     """Drawing whenever it is told to, a consumer gets its rate over a minute and not a byte over rate and burst."""

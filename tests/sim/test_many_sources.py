@@ -174,6 +174,7 @@ async def drained_rate(bench: Workbench, seconds: float) -> float:
     return (bench.supply.report().delivered_bits - before) / 8 / (bench.clock() - begun)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slowness", "expected"), [((1, 4), 0.25), ((1, 1, 1), 1.5), ((1, 4, 4), 0.5)])
 def test_sources_of_different_speeds_give_what_they_can(slowness, expected: float) -> None:
     """Two of n: the smaller of half the sum of their rates and the sum less the largest, in fact and in the report."""
@@ -313,6 +314,7 @@ def test_a_source_under_somebodys_hands_does_not_count(verb) -> None:
     run_virtually(run())
 
 
+@pytest.mark.slow
 def test_a_hundred_replugs_keep_the_ledger_balanced() -> None:
     """Sticks that are pulled and put back in turn, a hundred times: nothing is lost, and both serve at the end."""
 

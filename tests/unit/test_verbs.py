@@ -14,6 +14,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", CONTROL_VERBS)
 @given(data=st.data())
 def test_a_handler_gets_every_argument_and_no_other(verb: str, data: st.DataObject) -> None:

@@ -141,6 +141,7 @@ def run_without(missing: str, script: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_without_numba_and_library_the_values_are_the_same():
     """Interpreted loops and prefix doubling find every value to the last digit, and the result says it was slow."""
     no_library = "import ctypes\ndef refuse(*_): raise OSError\nctypes.CDLL = refuse\n"

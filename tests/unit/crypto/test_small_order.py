@@ -47,6 +47,7 @@ def small_order_points() -> set[Point]:
     return found
 
 
+@pytest.mark.slow
 def test_the_list_is_every_encoding_of_the_eight_points() -> None:
     """Each y below p, and again with p added where that fits in 255 bits."""
     points = small_order_points()

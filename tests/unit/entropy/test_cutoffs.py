@@ -38,6 +38,7 @@ def test_apt_cutoffs_equal_jitterentropys_tables(table: dict) -> None:
     assert actual == table["cutoffs"]
 
 
+@pytest.mark.slow
 def test_tool_finds_every_figure_in_use_right() -> None:
     """The script that recomputes the cutoffs agrees with the formulas and with the file of figures in use."""
     tool = subprocess.run(

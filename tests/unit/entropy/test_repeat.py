@@ -32,6 +32,7 @@ def test_quick_hash_sees_no_sample_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     assert samples[:32] not in (seen[KEY][0], seen[KEY[::-1]][0])
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_its_reach() -> None:
     """However long the stream, no more windows are known than the last MiB and a piece hold."""
     test, source = RepeatTest(6.0, hash_key=KEY), good()

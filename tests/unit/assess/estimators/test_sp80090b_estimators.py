@@ -135,6 +135,7 @@ ALPHABETS = [2, 3, 16, 256]
 STREAMS = [(k, repeat) for k in ALPHABETS for repeat in (0.0, 0.3, 0.95)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "repeat"), STREAMS)
 def test_lag_predicts_as_the_standard_tells(k, repeat):
     """Right predictions and the longest run are those of the plain rule."""
@@ -149,6 +150,7 @@ def test_lag_takes_all_bits_whatever_is_left_of_a_word(size):
     assert record(lag(symbols, 2)) == plain_lag(symbols.tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "repeat"), STREAMS)
 def test_multi_mcw_predicts_as_the_standard_tells(k, repeat):
     """Right predictions and the longest run are those of the plain rule, ties and filling windows included."""
@@ -156,6 +158,7 @@ def test_multi_mcw_predicts_as_the_standard_tells(k, repeat):
     assert record(multi_mcw(symbols, k)) == plain_mcw(symbols.tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "repeat"), STREAMS)
 def test_multi_mmc_predicts_as_the_standard_tells(k, repeat):
     """Right predictions and the longest run are those of the plain rule."""
@@ -173,6 +176,7 @@ def test_multi_mmc_stops_learning_at_100000_pairs():
     assert found != plain_mmc(symbols.tolist(), limit=1_000_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "repeat"), STREAMS)
 def test_lz78y_predicts_as_the_standard_tells(k, repeat):
     """Right predictions and the longest run are those of the plain rule."""
@@ -180,6 +184,7 @@ def test_lz78y_predicts_as_the_standard_tells(k, repeat):
     assert record(lz78y(symbols, k)) == plain_lz78y(symbols.tolist())
 
 
+@pytest.mark.slow
 def test_lz78y_stops_at_65536_contexts():
     """A full dictionary takes no more contexts, and finds the very last ones it took."""
     start = noise(256, 7000)
@@ -189,6 +194,7 @@ def test_lz78y_stops_at_65536_contexts():
     assert found != plain_lz78y(symbols.tolist(), limit=1_000_000)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 2), min_size=100, max_size=400))
 def test_predictors_agree_with_plain_rules_on_anything(symbols):
     """Lag, MultiMMC and LZ78Y keep to the plain rules on whatever comes."""
@@ -201,6 +207,7 @@ def test_predictors_agree_with_plain_rules_on_anything(symbols):
 # Suffix arrays and tuples.
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=200))
 def test_suffix_array_sorts_all_suffixes(symbols):
     """The library and prefix doubling give the one order that there is, and the common prefixes are theirs."""
@@ -338,6 +345,7 @@ def test_no_predictor_is_worse_than_a_guess():
     assert estimate(0, 1_000_000, 0, 2).p == 0.5
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_any_record_gives_a_sound_estimate(data):
     """Whatever the record, min-entropy lies between 0 and log2(k), and no arithmetic goes wrong."""

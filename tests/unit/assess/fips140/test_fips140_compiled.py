@@ -52,6 +52,7 @@ blocks = st.builds(
 degenerate = st.binary(min_size=BLOCK_BYTES, max_size=BLOCK_BYTES)
 
 
+@pytest.mark.slow
 @given(stream=st.lists(blocks | degenerate, min_size=1, max_size=12))
 @example(stream=[bytes(BLOCK_BYTES), b"\xff" * BLOCK_BYTES, BOOT * (BLOCK_BYTES // 4)])
 @settings(deadline=None, max_examples=60)
@@ -140,6 +141,7 @@ def test_many_verdicts_are_counted_as_one_by_one():
     assert (at_once.successes, at_once.failures) == (3, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stream_bytes", "loaded"), [(COMPILED_FROM_BYTES - 1, False), (COMPILED_FROM_BYTES, True)]
 )
