@@ -18,7 +18,7 @@ venv: $(STAMP)
 	@echo "drawwell is in $(CURDIR)/$(BIN)"
 
 test: check packages
-	$(PYTEST) -m "not long"
+	$(PYTEST) --time-limit -m "not long"
 
 quick: $(STAMP)
 	$(PYTEST) -m "not long and not slow" tests/unit tests/property tests/induced tests/sim tests/house

@@ -8,6 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+pytest_plugins = ["support.suite_times"]
+
 hypothesis.settings.register_profile("drawwell", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("drawwell")
 """No test asserts a time. In CI the settings are Hypothesis's own for it: the same examples in every run."""
