@@ -110,8 +110,8 @@ class Depot(Protocol):
 class Source(Protocol):
     """A noise source as its broker sees it: in this process, or in one of its own."""
 
-    changed: Callable[[], None]
-    """Called when what may be counted on has changed."""
+    def when_changed(self, notify: Callable[[], None]) -> None:
+        """Have `notify` called whenever what may be counted on has changed."""
 
     @property
     def name(self) -> str:

@@ -81,8 +81,7 @@ def test_the_second_with_a_token_is_told_who_was_first(broker, link) -> None:
     """A token works once; who comes second is told from where and when, and so is the owner."""
     token = broker.invite()
     join(token, link)
-    answered = []
-    broker.door.answered = lambda *facts: answered.append(facts)
+    broker.answered.clear()
 
     with pytest.raises(
         PermissionRefused, match=r"web01 was used already, from 127.0.0.1 at 20.* UTC"
@@ -90,7 +89,7 @@ def test_the_second_with_a_token_is_told_who_was_first(broker, link) -> None:
         join(token, link + "2")
     assert "consumer revoke" in str(caught.value.hint)
     assert not os.path.exists(link + "2")
-    assert answered == [("", "127.0.0.1", "used")]
+    assert broker.answered == [("", "127.0.0.1", "used")]
     assert broker.door.remark().startswith(
         "127.0.0.1 tried to join: the invitation of web01 was used already"
     )

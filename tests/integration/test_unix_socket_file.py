@@ -88,8 +88,7 @@ def test_listener_that_was_handed_in_is_used_and_its_file_kept(tmp_path: Path) -
 
     async def run() -> None:
         door = UnixDoor("unused", FakeBroker(), named)
-        door.listeners = [listener]
-        async with serving(door), asyncio.timeout(DEADLINE_S):
+        async with serving(door, handed=[listener]), asyncio.timeout(DEADLINE_S):
             assert door.address == str(path)
             link = UnixLink(str(path))
             await link.draw(1, DrawClass.FULL)

@@ -50,6 +50,7 @@ class Broker:
         )
         self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=self.clock)
         self.control = Control(self.admin.handlers())
+        self.answered: list[tuple[str, str, str]] = []
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
 
@@ -67,8 +68,9 @@ class Broker:
         self.thread.start()
         certificate, key = self.authority.ca_files
         self.door = EnrolDoor(
-            self.admin, "127.0.0.1", self.port, certificate=certificate, key=key, clock=self.clock
-        )
+            self.admin, "127.0.0.1", self.port, certificate=certificate, key=key, clock=self.clock,
+            answered=lambda *facts: self.answered.append(facts),
+        )  # fmt: skip
         serving = asyncio.run_coroutine_threadsafe(self.door.serve(), self.loop)
         self.wait(self.door.shut)
         try:

@@ -2,16 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 
 from drawwell.doors.door import Door
 
 
 @contextlib.asynccontextmanager
-async def serving(*doors: Door) -> AsyncIterator[None]:
+async def serving(*doors: Door, handed: Sequence[socket.socket] = ()) -> AsyncIterator[None]:
     """Serve until the block ends. What a door raises ends the block."""
     async with asyncio.TaskGroup() as tasks:
-        served = [tasks.create_task(door.serve()) for door in doors]
+        served = [tasks.create_task(door.serve(handed)) for door in doors]
         for door in doors:
             await door.ready.wait()
         try:

@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 from drawwell import __version__
 from drawwell.authorisation import Principal, Role
-from drawwell.broker.audit_log import AuditLog
-from drawwell.broker.broker import LocalBroker
+from drawwell.broker.audit_log import AuditLog, AuditTally
 from drawwell.config.broker_side import AuditSection
 from drawwell.crypto.audit_chain import ChainHead, SignedHead
 from drawwell.crypto.receipts import ReceiptSigner
@@ -29,16 +28,17 @@ class Auditor:
     """Keeps the audit log of one broker.
 
     Args:
-        broker: Whose grants and refusals.
+        broker_name: Whose grants and refusals.
         section: Names the two files; "" for the log "drawwell.audit".
         clock: Seconds since 1970.
         signer: Signs the heads of both.
     """
 
     def __init__(
-        self, broker: LocalBroker, section: AuditSection, clock: Callable[[], float], signer: ReceiptSigner
+        self, broker_name: str, section: AuditSection, clock: Callable[[], float], signer: ReceiptSigner
     ) -> None:
-        self._broker = broker
+        self.tally = AuditTally()
+        self._broker_name = broker_name
         self._clock = clock
         self._signer = signer
         self._log = AuditLog(section.path or "", clock)
@@ -47,7 +47,6 @@ class Auditor:
         self._since = clock()
         self._doors: dict[str, CountedDoor] = {}
         self._turned_away: dict[str, dict[str, int]] = {}
-        broker.remarks += (self._remark,)
 
     def watch(self, name: str, door: CountedDoor) -> None:
         """Count whom this door turns away."""
@@ -59,7 +58,7 @@ class Auditor:
 
     def started(self, first_serial: int) -> None:
         """Say that a life of the broker begins, and its first serial number."""
-        self.note("started", broker=self._broker.rules.name, version=__version__, first_serial=first_serial)
+        self.note("started", broker=self._broker_name, version=__version__, first_serial=first_serial)
         self.minute()
 
     def asked(self, principal: Principal, verb: str, arguments: Mapping[str, Any], refused: str) -> None:
@@ -68,18 +67,18 @@ class Auditor:
             self._operators.operator(verb, arguments, refused)
         else:
             known = verb if verb in CONTROL_VERBS else "unknown"
-            self._broker.tally.asked(principal.name or str(principal.standing), known, refused)
+            self.tally.asked(principal.name or str(principal.standing), known, refused)
 
     def joined(self, consumer: str, host: str, refused: str) -> None:
         """Write that a machine used up an invitation, and from where; count those that did not."""
         if refused:
-            self._broker.tally.asked(consumer, "join", refused)
+            self.tally.asked(consumer, "join", refused)
         else:
             self._operators.operator("join", {"name": consumer, "address": host})
 
     def minute(self) -> None:
         """Write what was counted since the last time, and sign where both logs stand."""
-        lines = self._broker.tally.take() + self._door_lines()
+        lines = self.tally.take() + self._door_lines()
         self._log.write(lines, since=self._since)
         self._since = self._clock()
         if self._signed != (self._log.head, self._operators.head):
@@ -98,11 +97,11 @@ class Auditor:
         self._operators.close()
 
     def _sign(self) -> None:
-        name, now = self._broker.rules.name, int(self._clock())
+        name, now = self._broker_name, int(self._clock())
         signed = SignedHead(name, now, self._log.head, self._operators.head)
         self._log.write([signed.line(self._signer)])
         self._signed = (self._log.head, self._operators.head)
-        self._broker.tally.head = self._log.head
+        self.tally.note_head(self._log.head)
 
     def _sync(self) -> None:
         self._operators.sync()
@@ -119,6 +118,7 @@ class Auditor:
             self._turned_away[name] = counts
         return lines
 
-    def _remark(self) -> str:
+    def trouble(self) -> str:
+        """Return why a log cannot be written, "" when both can."""
         fault = self._log.fault or self._operators.fault
         return f"the audit log cannot be written: {fault}" if fault else ""

@@ -61,6 +61,10 @@ class AuditTally:
         self._asked: Counter[tuple[str, str, str]] = Counter()
         self._closed: list[Line] = []
 
+    def note_head(self, head: ChainHead) -> None:
+        """Note the head of the log that was signed just now."""
+        self.head = head
+
     def granted(
         self, consumer: str, draw_class: DrawClass, n_bytes: int, serial: int, *, receipt: bool
     ) -> None:

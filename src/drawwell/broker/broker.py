@@ -4,14 +4,14 @@ Between the last check of a draw and the grant there is no await: what was check
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from drawwell import __version__
 from drawwell.broker.account import Account, Terms
 from drawwell.broker.audit_log import AuditTally
-from drawwell.broker.queue import LEAST_PATIENCE_S, DrawQueue, QueuedDraw
+from drawwell.broker.queue import LEAST_PATIENCE_S, QueuedDraw
 from drawwell.broker.reservations import ReservationWriter
 from drawwell.broker.supply import Supply
 from drawwell.crypto.drbg import Drbg
@@ -22,7 +22,7 @@ from drawwell.entropy.credit import by_source, evidence_of, weakest
 from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.entropy.turns import Turn
 from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
-from drawwell.ports import Sink, Source
+from drawwell.ports import Source
 from drawwell.reports import BrokerReport, ConsumerReport, Evidence, SourceState
 from drawwell.wire.limits import MAX_DRAW_BYTES, RECEIPT_KEY_BYTES
 
@@ -50,6 +50,10 @@ class _Wait(NamedTuple):
     cost: int = 0
 
 
+async def _no_calls(_peer: str, _verb: str, _args: dict[str, Any]) -> dict[str, Any]:
+    raise PermissionRefused("this broker answers no control verbs")
+
+
 class LocalBroker:
     """Serves draws out of one supply.
 
@@ -63,6 +67,8 @@ class LocalBroker:
         fresh: Returns that many bytes from the operating system's generator: keys of receipts, and additional
             input to the DRBGs that counts as nothing (SP 800-90A r1, 8.7.2).
         clock: Seconds since the epoch, never stepping back.
+        tally: Counts grants and refusals for the audit log.
+        control: Answers `call`.
     """
 
     def __init__(
@@ -76,21 +82,16 @@ class LocalBroker:
         first_serial: int,
         fresh: Callable[[int], bytes],
         clock: Callable[[], float],
+        tally: AuditTally | None = None,
+        control: Callable[[str, str, dict[str, Any]], Awaitable[dict[str, Any]]] = _no_calls,
     ) -> None:
         self.rules = rules
         self.sources: dict[str, Source] = {}
         self.accounts: dict[str, Account] = {}
-        self.control: Callable[[str, str, dict[str, Any]], Any] | None = None
-        self.doors: tuple[str, ...] = ()
-        self.guest_doors: Callable[[], tuple[str, ...]] = tuple
-        """Those that come and go."""
-        self.sinks: tuple[Sink, ...] = ()
-        self.remarks: tuple[Callable[[], str], ...] = ()
-        """Each is asked at every report for a note; "" for none."""
-        self.tally = AuditTally()
+        self.tally = tally or AuditTally()
+        self._control = control
         self._supply = supply
-        self._queue = DrawQueue(supply.reservoir)
-        supply.deposited = self._queue.look
+        self._queue = supply.queue
         self._write_ahead = write_ahead
         self._signer = signer
         self._serial = first_serial
@@ -99,7 +100,6 @@ class LocalBroker:
         self._started = clock()
         self._evidence = Evidence.DEVICE
         self._not_ready = self._why_not_ready()
-        self.remarks += (self._credit,)
         for source in sources:
             self.add_source(source)
 
@@ -313,15 +313,12 @@ class LocalBroker:
 
     async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer a control verb; see `drawwell.ports.Broker.call`."""
-        if self.control is None:
-            raise PermissionRefused("this broker answers no control verbs")
-        result: dict[str, Any] = await self.control(peer, verb, args)
-        return result
+        return await self._control(peer, verb, args)
 
     def add_source(self, source: Source) -> None:
         """Count on one more source from now on."""
         self.sources[source.name] = source
-        source.changed = self._sources_changed
+        source.when_changed(self._sources_changed)
         self._not_ready = self._why_not_ready()
 
     @property
@@ -375,7 +372,7 @@ class LocalBroker:
         return combined_rate(rates, max(1, self.rules.min_sources))
 
     def report(self) -> BrokerReport:
-        """Everything, as it is now."""
+        """The broker as it is now; doors and sinks are added by its process."""
         now = self._clock()
         reservoir = self._supply.reservoir
         why = self.not_ready_because()
@@ -393,7 +390,7 @@ class LocalBroker:
             ledger=self._supply.report(),
             sources=tuple(source.report() for source in self.sources.values()),
             consumers=tuple(account.report(now) for account in self.accounts.values()),
-            sinks=tuple(sink.report for sink in self.sinks),
-            doors=(*self.doors, *self.guest_doors()),
-            notes=tuple(filter(None, (remark() for remark in self.remarks))),
+            sinks=(),
+            doors=(),
+            notes=tuple(filter(None, (self._credit(),))),
         )

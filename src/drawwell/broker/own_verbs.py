@@ -1,5 +1,6 @@
 """The verbs that a broker answers about itself and its sources."""
 
+from collections.abc import Callable
 from typing import Any
 
 from drawwell import __version__
@@ -7,15 +8,21 @@ from drawwell.authorisation import Principal, Role
 from drawwell.broker.broker import LocalBroker
 from drawwell.errors import SourceUnavailable
 from drawwell.ports import Source
-from drawwell.reports import as_json
+from drawwell.reports import BrokerReport, as_json
 from drawwell.verbs import Handler
 
 
 class OwnVerbs:
-    """Answers ``status`` and ``source.command`` for `broker`."""
+    """Answers ``status`` and ``source.command`` for one broker.
 
-    def __init__(self, broker: LocalBroker) -> None:
+    Args:
+        broker: Has the sources and consumers.
+        report: Reports the broker with the rest of its process.
+    """
+
+    def __init__(self, broker: LocalBroker, report: Callable[[], BrokerReport]) -> None:
         self._broker = broker
+        self._report = report
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handlers."""
@@ -24,7 +31,7 @@ class OwnVerbs:
     async def _status(self, principal: Principal) -> dict[str, Any]:
         if principal.standing is Role.CONSUMER:
             return self._own_status(principal.name)
-        return as_json(self._broker.report())
+        return as_json(self._report())
 
     def _own_status(self, name: str) -> dict[str, Any]:
         """Report one consumer, and whether the broker is ready."""

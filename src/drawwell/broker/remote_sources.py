@@ -55,11 +55,15 @@ class RemoteSource:
     """
 
     def __init__(self, identity: SourceIdentity, supply: Supply, why: str = _NEVER) -> None:
-        self.changed: Callable[[], None] = lambda: None
+        self._changed: Callable[[], None] = lambda: None
         self._report = _absent(identity, why)
         self._caller: SourceConnection | None = None
         self._condemned = ""
         self.depot = supply.depot(self)
+
+    def when_changed(self, notify: Callable[[], None]) -> None:
+        """Call `notify` at each change (ports.Source)."""
+        self._changed = notify
 
     @property
     def name(self) -> str:
@@ -118,14 +122,14 @@ class RemoteSource:
         self._condemned = why
         self.wake()
         log.error("%s: %s", self.name, why)
-        self.changed()
+        self._changed()
 
     def restart(self) -> None:
         """Have it begin anew; it counts for nothing until it says that it did."""
         self.depot.wipe()
         if self._caller:
             self._caller.restart()
-            self.changed()
+            self._changed()
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Have its process carry out an operator's verb."""
@@ -137,7 +141,7 @@ class RemoteSource:
         if verb == "reset":
             self._condemned = ""
             self.wake()
-            self.changed()
+            self._changed()
         return result
 
     def wake(self) -> None:
@@ -175,7 +179,7 @@ class RemoteSource:
             log.info("%s: %s", self.name, report.state)
         if not self.healthy:
             self.depot.wipe()
-        self.changed()
+        self._changed()
 
     def _claim(self, report: SourceReport) -> None:
         if report.state is SourceState.OFF:
@@ -192,7 +196,7 @@ class RemoteSource:
         self._report = replace(
             self._report, state=SourceState.OFF, paused=False, stalled=False, last_error=why
         )
-        self.changed()
+        self._changed()
 
 
 class RemoteSources:

@@ -1,7 +1,6 @@
 """What sources deposit into and the broker takes from: lanes, reservoir and ledger, moved together (law 4)."""
 
-from collections.abc import Callable
-
+from drawwell.broker.queue import DrawQueue
 from drawwell.entropy.blocks import FullEntropy, TestedBlock
 from drawwell.entropy.combining import OUTPUT_BYTES, RecentOutputs, combine, digest_of, new_lane
 from drawwell.entropy.ledger import Ledger
@@ -23,8 +22,7 @@ class Supply:
     def __init__(self, reservoir: Reservoir, n_sources: int = 1) -> None:
         self.reservoir = reservoir
         self.n_sources = n_sources
-        self.deposited: Callable[[], None] = lambda: None
-        """Called whenever bytes came in."""
+        self.queue = DrawQueue(reservoir)
         self._ledger = Ledger()
         self._depots: list[SourceDepot] = []
         self._lanes: list[Reservoir] = []
@@ -61,7 +59,7 @@ class Supply:
         """Move conditioned bytes into the reservoir; what does not fit is discarded and counted so."""
         self._ledger.condition(Bits(8 * len(output)))
         self._put(self.reservoir, output)
-        self.deposited()
+        self.queue.look()
         self._settle()
 
     def lay_in(self, depot: "SourceDepot", output: FullEntropy) -> None:
@@ -144,7 +142,7 @@ class Supply:
             self._put(self.reservoir, output)
             came_in = True
         if came_in:
-            self.deposited()
+            self.queue.look()
         return came_in
 
 

@@ -68,7 +68,7 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
 
     def started() -> None:
         if process.station:
-            doors = ", ".join(process.station.broker.doors)
+            doors = ", ".join(process.station.report().doors)
             names = ", ".join(process.station.broker.sources) or "whatever source comes"
             out.say(f"starting with {names} behind {doors}; Ctrl-C stops")
         else:

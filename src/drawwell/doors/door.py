@@ -9,7 +9,7 @@ deadlines.
 import abc
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -94,15 +94,18 @@ class Door(abc.ABC):
     `ready` is set while it listens; `address` then says where, as people type it.
     """
 
-    def __init__(self, limits: Limits, arrivals: Budget | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        arrivals: Budget | None = None,
+        expects: Callable[[int, int], bool] | None = None,
+    ) -> None:
         self.limits = limits
         self._arrivals = arrivals
         self.ready = asyncio.Event()
         self.address = ""
-        self.listeners: list[socket.socket] = []
-        """Sockets that somebody else listens on, for this door to serve instead of its own; nothing is made then."""
-        self.expects: Callable[[int, int], bool] | None = None
-        """Says of a user and his group, at a socket file, whether he may come in; None where its mode says so."""
+        self.expects = expects
+        """Whether a user and group may connect to a socket file; None where its mode decides."""
         self.counts = Counts()
         self.buffer = memoryview(bytearray(READ_BYTES))
         """One for all connections: what is read into it is used up before the next read."""
@@ -126,13 +129,13 @@ class Door(abc.ABC):
         """How many connections are not."""
         return len(self._half_open)
 
-    async def serve(self) -> None:
-        """Listen and serve until cancelled.
+    async def serve(self, handed: Sequence[socket.socket] = ()) -> None:
+        """Listen and serve until cancelled; sockets `handed` over are served instead of its own.
 
         Raises:
             ConfigError, PermissionRefused: it cannot listen there.
         """
-        sockets = self.listeners or self._listen()
+        sockets = list(handed) or self._listen()
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as self._tasks:

@@ -53,6 +53,7 @@ class EnrolDoor:
         certificate: Path of the CA's certificate.
         key: Path of the CA's key.
         clock: As the admin's.
+        answered: Called with the consumer that joined, "" for none, the peer's address, and why it was refused.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class EnrolDoor:
         certificate: str,
         key: str,
         clock: Callable[[], float],
+        answered: Callable[[str, str, str], None] = lambda _consumer, _host, _refused: None,
     ) -> None:
         self._admin = admin
+        self._answered = answered
         self._address = (host, port)
         self._clock = clock
         self._context = _context(certificate, key)
@@ -75,8 +78,6 @@ class EnrolDoor:
         self._accepting: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self.ready, self.shut = asyncio.Event(), asyncio.Event()
-        self.answered: Callable[[str, str, str], None] = lambda _consumer, _host, _refused: None
-        """Called with the consumer that joined, "" for none, the peer's address, and why it was refused."""
         self._tasks: asyncio.TaskGroup | None = None
         self._adjusting = asyncio.Lock()
         admin.listeners.append(self._told)
@@ -216,9 +217,9 @@ class EnrolDoor:
             return JoinRefusal("unavailable", "the broker cannot write its state")
         if isinstance(reply, JoinReply):
             log.info("consumer %s joined from %s", reply.consumer, host)
-            self.answered(reply.consumer, host, "")
+            self._answered(reply.consumer, host, "")
         else:
-            self.answered("", host, reply.reason)
+            self._answered("", host, reply.reason)
             if reply.reason == USED:
                 self._alarm = f"{host} tried to join: {reply.message}"
                 log.warning("enrolment: %s", self._alarm)

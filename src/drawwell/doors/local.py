@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable, Sequence
 
 from drawwell.doors.admission import UserBudgets
 from drawwell.doors.door import Door, Limits
@@ -16,23 +17,31 @@ class LocalDoor(Door):
         mode: Permissions of the socket file.
         because: Why others must not reach it; said when `where` is not loopback.
         limits: Deadlines and bounds.
+        expects: See Door.
 
     Raises:
         ConfigError: `where` is not loopback.
     """
 
-    def __init__(self, where: str, mode: int, because: str, limits: Limits) -> None:
-        super().__init__(limits)
+    def __init__(
+        self,
+        where: str,
+        mode: int,
+        because: str,
+        limits: Limits,
+        expects: Callable[[int, int], bool] | None = None,
+    ) -> None:
+        super().__init__(limits, expects=expects)
         self.path = where if "/" in where else ""
         self._tcp = None if self.path else loopback_address(where, because)
         self._mode = mode
         self._inode = 0
         self._users = UserBudgets()
 
-    async def serve(self) -> None:
+    async def serve(self, handed: Sequence[socket.socket] = ()) -> None:
         """Listen and serve until cancelled, and remove the socket file that was made; see Door."""
         try:
-            await super().serve()
+            await super().serve(handed)
         finally:
             if self.path:
                 remove_socket_file(self.path, self._inode)

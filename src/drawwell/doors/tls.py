@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from drawwell.authorisation import DRAW, DoorKind, may
@@ -80,10 +80,10 @@ class TlsDoor(Door):
         """
         self.context = self._make_context()
 
-    async def serve(self) -> None:
+    async def serve(self, handed: Sequence[socket.socket] = ()) -> None:
         """Listen and serve until cancelled; see Door. Raises ConfigError too for files that cannot be used."""
         self.reload()
-        await super().serve()
+        await super().serve(handed)
 
     def _listen(self) -> list[socket.socket]:
         return listen_tcp(self._host, self._port)

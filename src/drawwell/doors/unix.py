@@ -112,6 +112,7 @@ class GuestDoor(LocalDoor):
         mode: Permissions of the socket file.
         broker_name: How the broker calls itself.
         limits: Deadlines and bounds.
+        expects: See Door.
     """
 
     def __init__(
@@ -123,8 +124,9 @@ class GuestDoor(LocalDoor):
         mode: int = 0o660,
         broker_name: str = "drawwell",
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        expects: Callable[[int, int], bool] | None = None,
     ) -> None:
-        super().__init__(path, mode, "a guest is on this machine", limits)
+        super().__init__(path, mode, "a guest is on this machine", limits, expects)
         self.broker = broker
         self.broker_name = broker_name
         self.consumer = consumer

@@ -6,6 +6,7 @@ to run. What was drawn for requests that went meanwhile is lost, as it is with e
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from drawwell.authorisation import DRAW, DoorKind, Principal, Role, may
@@ -38,6 +39,7 @@ class UsbDoor(LocalDoor):
         draw_class: What is served.
         mode: Permissions of the socket file.
         limits: Deadlines and bounds.
+        expects: See Door.
 
     Raises:
         ConfigError: `where` is not loopback.
@@ -52,8 +54,9 @@ class UsbDoor(LocalDoor):
         *,
         mode: int = 0o660,
         limits: Limits = _LIMITS,
+        expects: Callable[[int, int], bool] | None = None,
     ) -> None:
-        super().__init__(where, mode, "usbredir asks nobody who he is", limits)
+        super().__init__(where, mode, "usbredir asks nobody who he is", limits, expects)
         self.broker = broker
         self.consumer = consumer
         self.draw_class = draw_class
@@ -71,6 +74,10 @@ class UsbDoor(LocalDoor):
             product=onerng_usb.VIRTUAL_PRODUCT,
             serial=hardware_id,
         )
+
+    def change_class(self, draw_class: DrawClass) -> None:
+        """Serve this class from now on."""
+        self.draw_class = draw_class
 
     def unplug(self) -> None:
         """Pull the stick out of every guest; the connections stay."""

@@ -95,6 +95,10 @@ class ConsumerAdmin:
             "renew": self._renew_own,
         }
 
+    def configure(self, names: Collection[str]) -> None:
+        """Take over the names of the configuration, which no invitation may have."""
+        self.site = replace(self.site, configured=names)
+
     # ---- for the operator --------------------------------------------------------------------------------
 
     def invite(

@@ -31,14 +31,14 @@ class DepositLink:
 
     Args:
         path: The broker's socket for deposits.
+        changed: Called when a broker was found or lost, and when the source has changed.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, changed: Callable[[], None] = lambda: None) -> None:
         self.path = path
         self.waiting_because = "it has not been tried yet"
         """Why there is no broker now, "" when there is one."""
-        self.changed: Callable[[], None] = lambda: None
-        """Called when a broker was found or lost."""
+        self._changed = changed
         self._wake: Callable[[], None] = lambda: None
         self._protocol: DepositProtocol | None = None
         self._leaving = False
@@ -86,10 +86,10 @@ class DepositLink:
         """Have the source known to a broker, whenever there is one, until cancelled.
 
         Args:
-            source: Who deposits; its `changed` is taken over.
+            source: Who deposits; this is notified of its changes.
             begin: Called at each connection: drops what waits to be conditioned.
         """
-        source.changed = self.tell
+        source.when_changed(self.tell)
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         while not self._leaving:
             try:
@@ -104,7 +104,7 @@ class DepositLink:
         """Tell what the source is now."""
         if self._protocol:
             self._protocol.report()
-        self.changed()
+        self._changed()
 
     async def leave(self, reason: str) -> None:
         """Say the last word; what the source is now stands before it."""
@@ -155,4 +155,4 @@ class DepositLink:
             hint = f" {error.hint}" if error.hint else ""
             log.warning("%s; it is tried again and again.%s", error, hint)
             self.waiting_because = str(error)
-            self.changed()
+            self._changed()

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,8 @@ from drawwell.entropy.health import HealthMonitor
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import DrawwellError, StateUnavailable, UsageError
 from drawwell.host.clock import WallClock
+from drawwell.ports import Sink
+from drawwell.reports import BrokerReport
 from drawwell.roles.directories import DESCRIPTORS, allow_descriptors
 from drawwell.roles.doors import Doors
 from drawwell.roles.guests import Guests
@@ -54,6 +56,8 @@ class BrokerProcess:
         config: What the operator wants.
         manager: Who started this process; keeps the guests' connections while it is down.
         apart: Open no source: each runs in a process of its own, and deposits.
+        sinks: What this process pours into, for the report.
+        notes: What else the report should say; "" for nothing.
 
     Raises:
         SelfTestFailure: the DRBG gave a wrong answer to a known question.
@@ -61,9 +65,19 @@ class BrokerProcess:
         ConfigError: certificates that cannot be used.
     """
 
-    def __init__(self, config: Config, manager: Manager | None = None, *, apart: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        manager: Manager | None = None,
+        *,
+        apart: bool = False,
+        sinks: Sequence[Sink] = (),
+        notes: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         ctr_drbg.self_test()
         drbg.self_test()
+        self._sinks = sinks
+        self._notes = notes
         self.config = config
         state = config.broker.state_dir
         make_private_directory(state)
@@ -77,17 +91,8 @@ class BrokerProcess:
         self.sources = [] if apart else [self._source(index) for index in range(len(config.sources))]
         self._write_ahead = ReservationWriter(self._store.reserve_quota)
         self._signer = _receipt_signer(os.path.join(state, RECEIPT_KEY))
-        self.broker = LocalBroker(
-            Rules(section.name, section.min_sources, section.reseed_interval, section.max_draw),
-            self._supply,
-            self.sources,
-            write_ahead=self._write_ahead,
-            signer=self._signer,
-            first_serial=self._store.boot_epoch * SERIALS_PER_LIFE,
-            fresh=os.urandom,
-            clock=self._clock,
-        )
-        self._auditor = Auditor(self.broker, config.audit, self._clock, self._signer)
+        self._auditor = Auditor(section.name, config.audit, self._clock, self._signer)
+        self.broker = self._make_broker()
         self._auditor.started(self._store.boot_epoch * SERIALS_PER_LIFE)
         self._doorways = Doors(
             config,
@@ -99,7 +104,7 @@ class BrokerProcess:
             manager=manager or Manager({}),
             reception=self._reception(apart=apart),
         )
-        self.words = BrokerStatusLine(self.broker.report, self._doorways.consumers)
+        self.words = BrokerStatusLine(self.report, self._doorways.consumers)
         self._guests = Guests(
             self.broker,
             self._store,
@@ -112,9 +117,28 @@ class BrokerProcess:
         self._admin = self._doorways.admin
         if self._admin:
             self._admin.listeners.append(self._follow_one)
-        self._install_control()
+        self._control = Control(self._handlers(), self._auditor.asked)
         self.follow_consumers()
-        self.broker.remarks += (self.fault, self._store.overdue.note, self._clock.note)
+
+    def report(self) -> BrokerReport:
+        """Report the broker, its doors and sinks, and whatever needs attention."""
+        report = self.broker.report()
+        notes = (
+            *report.notes,
+            self._auditor.trouble(),
+            *self._doorways.notes(),
+            self._guests.trouble(),
+            self.fault(),
+            self._store.overdue.note(),
+            self._clock.note(),
+            *self._notes(),
+        )
+        return replace(
+            report,
+            doors=(*self._doorways.listed, *self._guests.listed()),
+            sinks=tuple(sink.report for sink in self._sinks),
+            notes=tuple(filter(None, notes)),
+        )
 
     def fault(self) -> str:
         """Say what keeps the state from being written, "" when it is."""
@@ -205,6 +229,21 @@ class BrokerProcess:
 
     # ---- building ----------------------------------------------------------------------------------------
 
+    def _make_broker(self) -> LocalBroker:
+        section = self.config.broker
+        return LocalBroker(
+            Rules(section.name, section.min_sources, section.reseed_interval, section.max_draw),
+            self._supply,
+            self.sources,
+            write_ahead=self._write_ahead,
+            signer=self._signer,
+            first_serial=self._store.boot_epoch * SERIALS_PER_LIFE,
+            fresh=os.urandom,
+            clock=self._clock,
+            tally=self._auditor.tally,
+            control=self._call,
+        )
+
     def _source(self, index: int) -> SourceRole:
         driver, claim = make_driver(self.config.sources[index])
         return SourceRole(
@@ -216,15 +255,17 @@ class BrokerProcess:
             return None
         return RemoteSources(self.broker, self._supply, self.config.written_sources if apart else ())
 
-    def _install_control(self) -> None:
-        handlers = {
+    async def _call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        return await self._control(peer, verb, args)
+
+    def _handlers(self) -> dict[str, Handler]:
+        return {
             "receipt-key": self._receipt_key,
-            **OwnVerbs(self.broker).handlers(),
+            **OwnVerbs(self.broker, self.report).handlers(),
             **Seeds(self._store, self._clock).handlers(),
             **self._guests.handlers(),
             **(self._admin.handlers() if self._admin else _no_invitations()),
         }
-        self.broker.control = Control(handlers, self._auditor.asked)
 
     async def _receipt_key(self, _principal: Principal) -> dict[str, Any]:
         return {"public_key": self._signer.public_key.decode()}

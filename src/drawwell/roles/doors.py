@@ -5,8 +5,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -84,6 +83,8 @@ class Doors:
         self.config = config
         self.broker = broker
         self.doors: list[Coroutine[Any, Any, None]] = []
+        self.listed: list[str] = []
+        """The doors, for the status."""
         self.admin: ConsumerAdmin | None = None
         self._store = store
         self._receipt_public_key = receipt_public_key
@@ -94,8 +95,9 @@ class Doors:
         self._undated = False
         self._authority: CertificateAuthority | None = None
         self._own_pki: OwnPkiRegistry | None = None
+        self._invited: InvitedRegistry | None = None
+        self._enrol: EnrolDoor | None = None
         self._tls: TlsDoor | None = None
-        broker.remarks += (clock_remark,)
         self._open_local_doors()
         if reception:
             self._open_to_sources(reception)
@@ -103,6 +105,16 @@ class Doors:
             self._open_to_invited()
         if config.tls.listen and config.pki.ca:
             self._open_to_own_pki(config.tls.listen)
+
+    def notes(self) -> Iterator[str]:
+        """Yield what the status should say about the doors."""
+        yield clock_remark()
+        if self._invited:
+            yield self._invited.note()
+        if self._enrol:
+            yield self._enrol.remark()
+        if self._tls:
+            yield _key_exchange(self._tls, ", ".join(offered()))
 
     async def ready(self) -> None:
         """Return when every door listens."""
@@ -136,7 +148,7 @@ class Doors:
         """Take over the names of the consumers in the configuration."""
         self.config = config
         if self.admin:
-            self.admin.site = replace(self.admin.site, configured=self._names_taken())
+            self.admin.configure(self._names_taken())
         if self._own_pki:
             self._own_pki.configure(config.pki.identity, certificate_names(config))
         self.recheck()
@@ -168,11 +180,10 @@ class Doors:
 
     def _open(self, door: Door, words: str = "", handed: Sequence[socket.socket] = ()) -> None:
         """Have a door served by `run`; `words` say in the status what it is, `handed` is what it listens on."""
-        door.listeners += handed
-        self.doors.append(door.serve())
+        self.doors.append(door.serve(handed))
         self._listeners.append(door)
         self._auditor.watch(words or "control", door)
-        self.broker.doors += (words,) if words else ()
+        self.listed += [words] if words else []
 
     def _handed(self, name: str, where: str) -> list[socket.socket]:
         """Take the sockets that the service manager listens on for a door; elsewhere than `where` they are no use."""
@@ -200,7 +211,7 @@ class Doors:
         )
         judge_bare_lines(self._store, (config.audit.path or "", config.audit.operators_path))
         registry = InvitedRegistry(self._store)
-        self.broker.remarks += (registry.note,)
+        self._invited = registry
         joinable = None if config.pki.ca else config.tls.listen
         admin = self.admin = ConsumerAdmin(
             self._store,
@@ -251,13 +262,17 @@ class Doors:
         enrol = self.config.enrol.listen
         if enrol:
             certificate, key = authority.ca_files
-            door = EnrolDoor(
-                admin, enrol.host, enrol.port, certificate=certificate, key=key, clock=self._clock
+            self._enrol = EnrolDoor(
+                admin,
+                enrol.host,
+                enrol.port,
+                certificate=certificate,
+                key=key,
+                clock=self._clock,
+                answered=self._joined,
             )
-            door.answered = self._joined
-            self.broker.remarks += (door.remark,)
-            self.doors.append(door.serve())
-            self.broker.doors += (f"enrol {enrol} until the last invitation ends",)
+            self.doors.append(self._enrol.serve())
+            self.listed.append(f"enrol {enrol} until the last invitation ends")
 
     def _joined(self, consumer: str, host: str, refused: str) -> None:
         self._auditor.joined(consumer, host, refused)
@@ -296,7 +311,6 @@ class Doors:
             clock=self._clock.dates,
         )
         self._open(self._tls, f"tls {listen}, with http", self._handed("tls", str(listen)))
-        self.broker.remarks += (partial(_key_exchange, self._tls, ", ".join(offered())),)
 
     def _stream_class(self, consumer: str) -> DrawClass | None:
         account = self.broker.accounts.get(consumer)

@@ -87,10 +87,14 @@ class GuestListener:
             self._task = spawn(self._keep_open(spawn))
             await self._looked.wait()
 
+    def update(self, row: GuestRow) -> None:
+        """Take over what the operator changed; `follow` tells an open door."""
+        self.row = row
+
     def follow(self) -> None:
         """Have the open door do as the row says now."""
-        if self.door and self.door.ready.is_set() and hasattr(self.door, "draw_class"):
-            self.door.draw_class = served_class(self.row)
+        if isinstance(self.door, GuestEgdDoor | UsbDoor):
+            self.door.change_class(served_class(self.row))
         if self.door:
             self.door.recheck()
         if self.egd:
@@ -124,7 +128,6 @@ class GuestListener:
     async def _serve(self, spawn: Spawn) -> None:
         make_guest_directory(self._directory)
         door = self.door = self._make_door()
-        door.expects = self._expects
         noted = spawn(self._note(door))
         try:
             await door.serve()
@@ -155,7 +158,14 @@ class GuestListener:
     def _make_door(self) -> Door:
         row, path = self.row, self.socket
         if row.via == Attachment.SOCKET:
-            return GuestDoor(path, self._broker, row.name, mode=SOCKET_MODE, broker_name=self._broker_name)
+            return GuestDoor(
+                path,
+                self._broker,
+                row.name,
+                mode=SOCKET_MODE,
+                broker_name=self._broker_name,
+                expects=self._expects,
+            )
         if row.via == Attachment.USB_VIRTUAL:
             return self._make_usb_door()
         return GuestEgdDoor(
@@ -167,6 +177,7 @@ class GuestListener:
             inherited=self._manager.inherited(self._kept_as),
             keep=lambda sock: self._manager.store(self._kept_as, sock.fileno()),
             plenty=self._plenty,
+            expects=self._expects,
         )
 
     def _plenty(self) -> int:
@@ -177,7 +188,14 @@ class GuestListener:
         return min(self._broker.rules.max_draw_bytes // 2, available // _PLENTY)
 
     def _make_usb_door(self) -> Door:
-        return UsbDoor(self.socket, self._broker, self.row.name, served_class(self.row), mode=SOCKET_MODE)
+        return UsbDoor(
+            self.socket,
+            self._broker,
+            self.row.name,
+            served_class(self.row),
+            mode=SOCKET_MODE,
+            expects=self._expects,
+        )
 
 
 def served_class(row: GuestRow) -> DrawClass:

@@ -63,8 +63,6 @@ class Guests:
         """Those whose rate is lifted, until then."""
         self._changing = asyncio.Lock()
         self._tasks: asyncio.TaskGroup | None = None
-        broker.guest_doors = self._words
-        broker.remarks += (self._remark,)
 
     def terms(self) -> Mapping[str, Terms]:
         """Return what each guest may have."""
@@ -119,7 +117,7 @@ class Guests:
                 entrance = None
             known = entrance is not None
             entrance = self._entrances[name] = entrance or self._entrance(row)
-            entrance.row = row
+            entrance.update(row)
             self._follow()
             await self._open(entrance, known=known)
             entrance.follow()
@@ -249,13 +247,14 @@ class Guests:
             "fault": entrance.trouble,
         }
 
-    def _words(self) -> tuple[str, ...]:
+    def listed(self) -> tuple[str, ...]:
+        """Return the doors, for the status."""
         return tuple(
             f"guest {entrance.row.name} ({entrance.row.kind}, {entrance.row.via}) {entrance.socket}".rstrip()
             for entrance in self._entrances.values()
         )
 
-    def _remark(self) -> str:
+    def trouble(self) -> str:
         """Say which guests have no door, which wait, and who came for one in vain."""
         found = []
         for name, entrance in self._entrances.items():

@@ -183,8 +183,8 @@ class LinkProcess:
             way=DoorKind.LINK,
             broker_name="link",
         )
-        self.door.listeners += [sock for sock in manager.inherited("link") if listens_at(sock, path)]
-        if not self.door.listeners:
+        self._handed = [sock for sock in manager.inherited("link") if listens_at(sock, path)]
+        if not self._handed:
             make_run_dir(config.broker.run_dir)
         self._generations = Generations(self._restart, manager.opened("copies"))
         self._stale = asyncio.Event()
@@ -197,8 +197,8 @@ class LinkProcess:
             tasks = [
                 group.create_task(each)
                 for each in (
-                    self.door.serve(), keep_renewed(identities), self._keep_asking(), self._generations.listen(),
-                    self._close_stale(), self._tending.run(),
+                    self.door.serve(self._handed), keep_renewed(identities), self._keep_asking(),
+                    self._generations.listen(), self._close_stale(), self._tending.run(),
                 )
             ]  # fmt: skip
             await stop.wait()

@@ -17,7 +17,7 @@ from drawwell.host.generation import Generations
 from drawwell.links.failover import Failover
 from drawwell.links.identity import LINKS
 from drawwell.links.memory import MemoryLink
-from drawwell.ports import Upstream
+from drawwell.ports import Sink, Upstream
 from drawwell.reports import Evidence
 from drawwell.roles.broker_process import BrokerProcess
 from drawwell.roles.certificate_renewal import keep_renewed
@@ -63,10 +63,13 @@ class RunProcess:
         self._links_are_stale = asyncio.Event()
         self._not_reloaded = ""
         self.generations = Generations(self._restart, manager.opened("copies") if manager else ())
-        self.station = BrokerProcess(config, manager, apart=apart) if config.serves or apart else None
-        self._consumers = self._make_consumers(config) if consumers else []
-        if self.station:
-            self.station.broker.remarks += (self._copies, lambda: self._not_reloaded)
+        sinks = self._make_sinks(config) if consumers else []
+        self.station = (
+            BrokerProcess(config, manager, apart=apart, sinks=sinks, notes=self._notes)
+            if config.serves or apart
+            else None
+        )
+        self._consumers = self._make_consumers(config, sinks)
         if not self.station and not self._consumers:
             raise ConfigError(
                 "nothing to run: no source, and nothing to pour into",
@@ -152,25 +155,25 @@ class RunProcess:
             else ""
         )
 
-    def _make_consumers(self, config: Config) -> list[ConsumerRole]:
+    def _notes(self) -> tuple[str, ...]:
+        return self._copies(), self._not_reloaded
+
+    def _make_sinks(self, config: Config) -> list[Sink]:
+        """Make the sinks of the configuration, and the kernel's after them."""
         sinks = [make_sink(section) for section in config.sinks]
-        classes = [DrawClass(section.draw_class) for section in config.sinks]
-        names = [LOCAL] * len(sinks)
-        if config.kernel.feed:
-            sinks.append(self._kernel_sink(config))
-            classes.append(DrawClass.FULL)
-            names.append(KERNEL)
-        if self.station:
-            self.station.broker.sinks = tuple(sinks)
+        return [*sinks, self._kernel_sink(config)] if config.kernel.feed else sinks
+
+    def _make_consumers(self, config: Config, sinks: list[Sink]) -> list[ConsumerRole]:
+        draws = [(LOCAL, DrawClass(section.draw_class)) for section in config.sinks]
+        draws.append((KERNEL, DrawClass.FULL))
         return [
             ConsumerRole(self._upstream(config, name), sink, draw_class, jitter=random.random)
-            for name, sink, draw_class in zip(names, sinks, classes, strict=True)
+            for (name, draw_class), sink in zip(draws, sinks, strict=False)
         ]
 
     def _kernel_sink(self, config: Config) -> KernelSink:
-        station = None if config.upstreams else self.station
-
         def earned() -> float:
+            station = None if config.upstreams else self.station
             return credit(station.broker.evidence if station else Evidence.UNVOUCHED, config.kernel.credit)
 
         return KernelSink(

@@ -89,8 +89,12 @@ class SourceRole:
         self._stalled = False
         self._divert: bytearray | None = None
         self._begun_anew = 0
-        self.changed: Callable[[], None] = lambda: None
+        self._changed: Callable[[], None] = lambda: None
         self._depot = depot(self)
+
+    def when_changed(self, notify: Callable[[], None]) -> None:
+        """Call `notify` at each change (ports.Source)."""
+        self._changed = notify
 
     @property
     def name(self) -> str:
@@ -120,7 +124,7 @@ class SourceRole:
         """Fail for good, until an operator's reset."""
         self._monitor.condemn(why)
         self._wake.set()
-        self.changed()
+        self._changed()
 
     @property
     def health_epoch(self) -> int:
@@ -161,7 +165,7 @@ class SourceRole:
         if self._open and self._monitor.state is not SourceState.PERMANENT_FAILURE:
             self._move(self._monitor.start)
         self._wake.set()
-        self.changed()
+        self._changed()
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Have a verb carried out between two reads.
@@ -209,7 +213,7 @@ class SourceRole:
             return act(*args, **kwargs)
         finally:
             if self._monitor.state is not before:
-                self.changed()
+                self._changed()
 
     async def _live(self) -> None:
         """One life of the source: from open to the error that ends it."""
@@ -283,7 +287,7 @@ class SourceRole:
                 "%s: %s; %s", self._label, error, consequence(error, self.name, ends=self._ends(error))
             )
         self._last_error = str(error)
-        self.changed()
+        self._changed()
 
     @property
     def _label(self) -> str:
@@ -346,7 +350,7 @@ class SourceRole:
         result = await self._driver.command(verb, args)
         if verb in {"pause", "resume"}:
             self._paused = verb == "pause"
-            self.changed()
+            self._changed()
         return result
 
     async def _test_on_demand(self) -> dict[str, Any]:

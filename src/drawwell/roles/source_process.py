@@ -35,7 +35,7 @@ class LoneSource:
     """
 
     def __init__(self, driver: NoiseSource, claim: NoiseClaim, path: str, manager: Manager) -> None:
-        self.link = DepositLink(path)
+        self.link = DepositLink(path, self._look)
         monitor = HealthMonitor(claim, hash_key=os.urandom(32))
         self.role = SourceRole(driver, monitor, self.link.depot, time.monotonic, ends=self._ends)
         self._driver = driver
@@ -50,7 +50,6 @@ class LoneSource:
         Raises:
             SourceError: the device is gone, or is not what it claims to be.
         """
-        self.link.changed = self._look
         async with asyncio.TaskGroup() as group:
             helpers = [
                 group.create_task(self.link.run(self.role, self.role.drop_pending)),

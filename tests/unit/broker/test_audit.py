@@ -12,7 +12,6 @@ from drawwell.broker.audit import Auditor
 from drawwell.config.broker_side import AuditSection
 from drawwell.crypto.audit_chain import SignedHead
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
-from support.workbench import Workbench
 
 SIGNER = ReceiptSigner(receipt_key_from_seed(bytes(32)))
 
@@ -31,37 +30,25 @@ class CountingDoor:
         self.counts = Counts()
 
 
-class Bench(Workbench):
-    """A workbench on which no time passes."""
-
-    def clock(self) -> float:
-        return 0.0
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench(capacity_bytes=4096)
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "audit"
 
 
 @pytest.fixture
-def auditor(bench: Bench, path: Path) -> Auditor:
-    return made(bench, path)
+def auditor(path: Path) -> Auditor:
+    return made(path)
 
 
-def made(bench: Bench, path: Path) -> Auditor:
-    return Auditor(bench.broker, AuditSection(str(path)), lambda: 0.0, SIGNER)
+def made(path: Path) -> Auditor:
+    return Auditor("bench", AuditSection(str(path)), lambda: 0.0, SIGNER)
 
 
 def events(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_operators_acts_have_a_file_of_their_own(bench: Bench, auditor: Auditor, path: Path) -> None:
+def test_operators_acts_have_a_file_of_their_own(auditor: Auditor, path: Path) -> None:
     """Requests of consumers and unknown peers are counted in the other file."""
     web01 = Principal(Role.CONSUMER, "web01")
     auditor.started(7)
@@ -85,7 +72,7 @@ def test_operators_acts_have_a_file_of_their_own(bench: Bench, auditor: Auditor,
     ]
 
 
-def test_the_head_is_signed_after_new_lines(bench: Bench, auditor: Auditor, path: Path) -> None:
+def test_the_head_is_signed_after_new_lines(auditor: Auditor, path: Path) -> None:
     """Each minute with lines in either file signs one head, for receipts too."""
     auditor.started(7)
     auditor.minute()
@@ -96,7 +83,7 @@ def test_the_head_is_signed_after_new_lines(bench: Bench, auditor: Auditor, path
     assert [(head["count"], head["operators_count"]) for head in heads] == [(0, 1), (1, 2)]
     for head in heads:
         SignedHead.read(head).check(SIGNER.public_key)
-    assert bench.broker.tally.head.count == 2
+    assert auditor.tally.head.count == 2
 
 
 def test_each_rejected_peer_is_counted_once(auditor: Auditor, path: Path) -> None:
@@ -114,13 +101,13 @@ def test_each_rejected_peer_is_counted_once(auditor: Auditor, path: Path) -> Non
     assert "open" not in counted[0]
 
 
-def test_a_log_that_cannot_be_written_is_reported(bench: Bench, tmp_path: Path) -> None:
-    """The broker's report has a note until the log can be written again."""
-    auditor = made(bench, tmp_path / "missing" / "audit")
+def test_a_log_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    """The auditor reports the trouble until the log can be written again."""
+    auditor = made(tmp_path / "missing" / "audit")
     auditor.started(1)
-    assert [note for note in bench.broker.report().notes if "audit log cannot be written" in note]
+    assert "audit log cannot be written" in auditor.trouble()
 
     (tmp_path / "missing").mkdir()
     auditor.minute()
     auditor.note("later")
-    assert bench.broker.report().notes == ()
+    assert auditor.trouble() == ""

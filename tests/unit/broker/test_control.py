@@ -24,8 +24,13 @@ def controlled(*names: str) -> tuple[Workbench, Control]:
         terms={"web01": UNLIMITED, "db01": UNLIMITED},
         capacity_bytes=4096,
     )
-    control = Control({**OwnVerbs(bench.broker).handlers(), "consumer.invite": _answered, "renew": _answered})
-    bench.broker.control = control
+    control = Control(
+        {
+            **OwnVerbs(bench.broker, bench.broker.report).handlers(),
+            "consumer.invite": _answered,
+            "renew": _answered,
+        }
+    )
     return bench, control
 
 

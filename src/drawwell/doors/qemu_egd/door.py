@@ -28,6 +28,7 @@ class GuestEgdDoor(Door):
         limits: Bounds.
         inherited: What an earlier life of this door left: a listening socket at `path`, and connections.
         keep: Is told of each socket that should outlive this process.
+        expects: See Door.
         plenty: Says how many bytes may be sent ahead of requests now.
     """
 
@@ -43,8 +44,9 @@ class GuestEgdDoor(Door):
         inherited: Sequence[socket.socket] = (),
         keep: Callable[[socket.socket], object] = lambda _sock: None,
         plenty: Callable[[], int] = lambda: 0,
+        expects: Callable[[int, int], bool] | None = None,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(limits, expects=expects)
         self.path = path
         self.broker = broker
         self.consumer = consumer
@@ -58,6 +60,10 @@ class GuestEgdDoor(Door):
         self._pausing: set[asyncio.Future[None]] = set()
         self._mode = mode
         self._inherited = list(inherited)
+
+    def change_class(self, draw_class: DrawClass) -> None:
+        """Serve this class from now on."""
+        self.draw_class = draw_class
 
     @property
     def owed_bytes(self) -> int:
