@@ -26,6 +26,8 @@ HMAC_KEY_BYTES: Final = 32
 
 _SIGNATURE_BYTES: Final = 64
 _MAX_TEXT: Final = 255
+_MOST_KIND, _MOST_NOISE, _MOST_FIRMWARE = 16, 64, 200
+"""A receipt has room for 32 sources that have texts of this size."""
 _MAX_NUMBER: Final = 2**63 - 1
 _HEX: Final = {
     "key_id": re.compile("[0-9a-f]{32}"),
@@ -57,10 +59,10 @@ class ReceiptSource:
         detail = f" ({identity.firmware_detail})" if identity.firmware_detail else ""
         return cls(
             name=identity.name,
-            kind=identity.kind,
+            kind=_cut(identity.kind, _MOST_KIND),
             simulated=identity.simulated,
-            noise=identity.noise,
-            firmware=f"{identity.firmware}{detail}"[:_MAX_TEXT],
+            noise=_cut(identity.noise, _MOST_NOISE),
+            firmware=_cut(f"{identity.firmware}{detail}", _MOST_FIRMWARE),
             state=str(state),
             health_epoch=origin.health_epoch,
         )
@@ -170,6 +172,11 @@ def _read_envelope(receipt: bytes) -> tuple[ReceiptBody, bytes]:
     if len(signature) != _SIGNATURE_BYTES or write_receipt(body, signature) != receipt:
         raise ValueError("it is not in canonical form")
     return body, signature
+
+
+def _cut(text: str, most: int) -> str:
+    """Return at most `most` characters, each of one byte in JSON."""
+    return text[:most].encode("ascii", "replace").decode().replace('"', "'").replace("\\", "/")
 
 
 def _document(body: ReceiptBody) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from drawwell.config.validation import MAX_SOURCES
 from drawwell.crypto.receipts import read_receipt
 from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
-from drawwell.reports import SourceIdentity, SourceReport, SourceState
+from drawwell.reports import Firmware, SourceIdentity, SourceReport, SourceState
 from drawwell.testing.scripted import ScriptedSource
-from drawwell.wire.deposit_frames import Deposit
+from drawwell.wire.deposit_frames import Deposit, SourceStatus
 from support.workbench import Workbench
 
 HEALTHY = SourceReport(
@@ -174,6 +174,25 @@ def test_a_receipt_names_the_least_vouched_for_life_of_a_source(bench: Bench) ->
     grant = bench.broker.try_draw("web01", DrawRequest(100, DrawClass.FULL, receipt=True))
     assert grant
     assert [each.simulated for each in read_receipt(grant.receipt).sources] == [True]
+
+
+@pytest.mark.parametrize("char", ['"', "f"])
+def test_no_source_can_make_receipts_too_long(bench: Bench, char: str) -> None:
+    """There is room for all sources, with the longest texts they may send."""
+    remote = RemoteSources(bench.broker, bench.supply)
+    for number in range(MAX_SOURCES):
+        identity = SourceIdentity(
+            f"{number:02}".rjust(63, "n"), char * 16, f"/dev/{number}", firmware=Firmware.VERIFIED,
+            firmware_detail=char * 255, noise=char * 64,
+        )  # fmt: skip
+        report = replace(HEALTHY, identity=identity, health_epoch=2**63 - 1)
+        sent = SourceStatus.decode(SourceStatus(report).encode()[4:]).report
+        remote.arrive(Connection(), sent).take(Deposit(576, 0, bytearray(64)))
+
+    request = DrawRequest(64 * MAX_SOURCES - 48, DrawClass.FULL, receipt=True)
+    grant = bench.broker.try_draw("web01", request)
+    assert grant
+    assert len(read_receipt(grant.receipt).sources) == MAX_SOURCES
 
 
 @pytest.mark.parametrize("simulated", [False, True])
