@@ -11,7 +11,7 @@ import pytest
 
 from drawwell.drivers.chardev import OS_GENERATOR, UNKNOWN, CharDeviceSource
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
-from drawwell.reports import CONDITIONED
+from drawwell.reports import CONDITIONED, SourceIdentity
 from drawwell.testing.waiting import DEADLINE_S
 
 HWRNG = "/dev/hwrng"
@@ -331,3 +331,24 @@ def test_a_node_is_one_device_under_all_its_names(tmp_path):
         return [source.identity.is_same_device(sources[0].identity) for source in sources]
 
     assert asyncio.run(run()) == [True, True, True, False]
+
+
+def test_a_path_that_changes_while_it_is_opened_is_refused(tmp_path, fifo):
+    """The identity is that of the file that is read, whoever wins the race."""
+    path = tmp_path / "device"
+    path.symlink_to("/dev/zero")
+
+    class Raced(CharDeviceSource):
+        def _identify(self, status: os.stat_result) -> SourceIdentity:
+            path.unlink()
+            path.symlink_to(fifo)
+            return super()._identify(status)
+
+    async def run() -> None:
+        noise = Raced("test", str(path), stall_s=DEADLINE_S)
+        with pytest.raises(SourceUnavailable, match="replaced while it was opened"):
+            await noise.open()
+
+    writer = writer_of(fifo)
+    asyncio.run(run())
+    os.close(writer)

@@ -67,7 +67,7 @@ class CharDeviceSource:
         try:
             status = os.stat(self._path)
             self._identity = self._identify(status)
-            self._stream = self._connect()
+            self._stream = self._connect(status)
             if isinstance(self._stream, Tty):
                 self._identity = replace(self._identity, simulated=self._stream.is_pty)
             if stat.S_ISFIFO(status.st_mode):
@@ -150,8 +150,11 @@ class CharDeviceSource:
             )
         return current
 
-    def _connect(self) -> SampleStream:
+    def _connect(self, status: os.stat_result) -> SampleStream:
         fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        if not os.path.samestat(os.fstat(fd), status):  # its identity was read from something else
+            os.close(fd)
+            raise Gone("it was replaced while it was opened")
         if os.isatty(fd):
             os.close(fd)
             return Tty.open(self._path)
