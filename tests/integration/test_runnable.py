@@ -46,6 +46,30 @@ def open_state(folder: Path) -> str:
     return ""
 
 
+def open_log(folder: Path) -> str:
+    """Let another user write to the log of operators' acts."""
+    (folder / "state").mkdir(0o700)
+    (folder / "state" / "audit-operators.jsonl").touch()
+    (folder / "state" / "audit-operators.jsonl").chmod(0o666)
+    return ""
+
+
+def open_database(folder: Path) -> str:
+    """Let every user write to the database."""
+    (folder / "state").mkdir(0o700)
+    (folder / "state" / "broker.db").touch()
+    (folder / "state" / "broker.db").chmod(0o666)
+    return ""
+
+
+def open_server_key(folder: Path) -> str:
+    """Let every user read the key of the TLS door."""
+    (folder / "state" / "pki").mkdir(0o700, parents=True)
+    (folder / "state").chmod(0o700)
+    replace_file(str(folder / "state" / "pki" / "server-key.pem"), b"none", 0o644)
+    return ""
+
+
 def open_receipt_key(folder: Path) -> str:
     """Let every user read the receipt key."""
     (folder / "state").mkdir(0o700)
@@ -143,7 +167,7 @@ def post_quantum(_: Path) -> str:
 FAULTS = (
     open_key, no_key, open_state, open_receipt_key, no_receipt_key, half_a_ca, open_audit, open_socket, no_socket,
     no_directory, foreign_address, no_identity, open_sink, linked_sink, no_fifo, open_program, no_firmware_key,
-    post_quantum,
+    post_quantum, open_log, open_database, open_server_key,
 )  # fmt: skip
 
 

@@ -78,11 +78,14 @@ def _check_sources(config: Config) -> None:
 def _check_state(config: Config) -> None:
     state = config.broker.state_dir
     require_ours(state, alone=True)
-    if config.audit.path and not os.path.exists(config.audit.path):
-        require_ours(os.path.dirname(config.audit.path), alone=True)
-    elif config.audit.path:
-        require_ours(config.audit.path)
+    for log in filter(None, (config.audit.path, config.audit.operators_path)):
+        if os.path.exists(log):
+            require_ours(log)
+        else:
+            require_ours(os.path.dirname(log), alone=True)
     receipt_key, pki = os.path.join(state, RECEIPT_KEY), os.path.join(state, "pki")
+    require_ours(os.path.join(state, "broker.db"))
+    require_ours(os.path.join(pki, "server-key.pem"), secret=True)
     if os.path.exists(receipt_key):
         read_receipt_key(receipt_key)
     if not config.pki.ca and os.path.exists(os.path.join(pki, CA)):
