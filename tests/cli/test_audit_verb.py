@@ -98,9 +98,9 @@ def test_a_cut_front_and_an_empty_log_are_found(lived: tuple[Site, Path], name: 
         assert any("lines 1 to 1 were removed" in each for each in verify(site)[1]["faults"])
     for log in (site.folder / "state").glob("audit*.jsonl"):
         with changed(log, []):
-            status, said = verify(site)
+            status, found = verify(site)
             assert status == 1
-            assert any("it is empty" in each for each in said["faults"])
+            assert any("it is empty" in each for each in found["faults"])
 
 
 def test_a_cut_end_is_found_with_a_receipt_or_a_kept_head(lived: tuple[Site, Path]) -> None:

@@ -49,9 +49,9 @@ def weakest(evidence: Iterable[Evidence]) -> Evidence:
 
 
 def by_source(origins: Iterable[NoiseOrigin]) -> dict[str, NoiseOrigin]:
-    """Choose the origin with the weakest evidence of each source.
+    """Return each source's origin with the weakest evidence, by name.
 
-    Of several the last.
+    Among equals it is the origin of the last life.
     """
     order = list(Evidence)
     lives = sorted(origins, key=lambda each: (order.index(evidence_of(each.identity)), each.health_epoch))

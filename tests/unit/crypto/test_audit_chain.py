@@ -79,19 +79,19 @@ def test_a_cut_front_is_found() -> None:
     ]
 
 
-def test_a_log_without_a_line_is_no_good_log() -> None:
+def test_an_empty_log_is_a_fault() -> None:
     """A broker writes a line when it starts, so an empty log was emptied."""
     assert faults([]) == ["log: it is empty, but a broker writes a line when it starts"]
 
 
 @pytest.mark.parametrize("number", ["1e999", "null", "[]", '"x"', "NaN"])
-def test_a_head_with_an_odd_number_is_none(number: str) -> None:
+def test_a_head_with_an_invalid_number_is_refused(number: str) -> None:
     """A changed head is an invalid line, never an internal error."""
     line = json.dumps(SignedHead("well", 1, ChainHead(), ChainHead()).line(SIGNER))
     for name in ("count", "time_s", "operators_count"):
-        meddled = parse_line(line.encode()) | {name: json.loads(number)}
+        changed = parse_line(line.encode()) | {name: json.loads(number)}
         with pytest.raises(ValueError, match=r"not the line|invalid literal|cannot convert"):
-            SignedHead.read(meddled)
+            SignedHead.read(changed)
 
 
 def test_a_rewritten_chain_is_found_with_a_known_head() -> None:
