@@ -164,10 +164,30 @@ def post_quantum(_: Path) -> str:
     return "require_pq = true\n"
 
 
+def damaged_database(folder: Path) -> str:
+    """Write something else where the database belongs."""
+    (folder / "state").mkdir(0o700)
+    replace_file(str(folder / "state" / "broker.db"), b"not a database, whatever SQLite makes of it")
+    return ""
+
+
+def linked_lock(folder: Path) -> str:
+    """Make the lock a link."""
+    (folder / "state").mkdir(0o700)
+    (folder / "state" / "broker.db.lock").symlink_to(folder / "elsewhere")
+    return ""
+
+
+def state_is_a_file(folder: Path) -> str:
+    """Put a file where the state directory belongs."""
+    (folder / "state").write_text("")
+    return ""
+
+
 FAULTS = (
     open_key, no_key, open_state, open_receipt_key, no_receipt_key, half_a_ca, open_audit, open_socket, no_socket,
     no_directory, foreign_address, no_identity, open_sink, linked_sink, no_fifo, open_program, no_firmware_key,
-    post_quantum, open_log, open_database, open_server_key,
+    post_quantum, open_log, open_database, open_server_key, damaged_database, linked_lock, state_is_a_file,
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from drawwell.ownership import require_ours, rights_of_owner
 from drawwell.roles.make_driver import make_driver
 from drawwell.roles.make_links_and_sinks import identity_directory, make_upstream
 from drawwell.state.files import read_secret
+from drawwell.state.inspection import require_openable
 from drawwell.wire.contexts import server_context
 
 RECEIPT_KEY: Final = "receipt-key.pem"
@@ -85,6 +86,7 @@ def _check_state(config: Config) -> None:
             require_ours(os.path.dirname(log), alone=True)
     receipt_key, pki = os.path.join(state, RECEIPT_KEY), os.path.join(state, "pki")
     require_ours(os.path.join(state, "broker.db"))
+    require_openable(os.path.join(state, "broker.db"))
     require_ours(os.path.join(pki, "server-key.pem"), secret=True)
     if os.path.exists(receipt_key):
         read_receipt_key(receipt_key)
