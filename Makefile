@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile
 
 PYTHONS ?= python3.11 python3.12 python3.13
 COVERING := $(addprefix tests/unit/,entropy wire crypto onerng broker) tests/property tests/induced \
