@@ -249,9 +249,9 @@ def test_a_peer_that_goes_on_talking_in_line_is_closed(tmp_path: Path) -> None:
 
 
 _FEW_DESCRIPTORS = """
-import asyncio, contextlib, logging, resource, socket, sys
+import asyncio, contextlib, logging, os, resource, socket, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = [sys.argv[2], os.path.dirname(sys.argv[2])]
 from test_tls_overload import House
 from drawwell.entropy.blocks import DrawClass
 

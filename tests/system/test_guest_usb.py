@@ -20,7 +20,7 @@ import pytest
 from drawwell.broker.account import Terms
 from drawwell.broker.broker import Rules
 from drawwell.doors.usb import UsbDoor
-from drawwell.entropy.blocks import DrawClass, DrawRequest
+from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant
 from drawwell.onerng.usb import virtual_id
 from drawwell.onerng.verify import SIMULATOR, verify_dump
 from drawwell.reports import Firmware
@@ -70,8 +70,8 @@ class Well:
         self.doors[name] = door
         return door
 
-    async def draw(self, consumer: str, n_bytes: int, draw_class: DrawClass, **options: object):
-        grant = await self._bench.broker.draw(consumer, DrawRequest(n_bytes, draw_class, **options))
+    async def draw(self, consumer: str, request: DrawRequest) -> Grant:
+        grant = await self._bench.broker.draw(consumer, request)
         self.granted[consumer] = self.granted.get(consumer, b"") + grant.data
         return grant
 
