@@ -67,6 +67,7 @@ def test_a_broker_with_a_weak_suite_is_not_spoken_to(folder: Path, suite: str, w
     authority, address = PaperAuthority(folder), own_address()
     certificate, key, ca = authority.server(address)
     for source, name in zip(authority.client("web01"), ("cert.pem", "key.pem", "ca.pem"), strict=True):
+        (folder / name).touch(0o600)
         (folder / name).write_bytes(Path(source).read_bytes())
     command = ["openssl", "s_server", "-accept", f"{address}:55000", "-alpn", "drawwell/1", "-tls1_3"]
     command += ["-ciphersuites", suite, "-cert", certificate, "-key", key, "-CAfile", ca, "-Verify", "1"]

@@ -13,9 +13,10 @@ from typing import Any, Self
 
 import pytest
 
+from drawwell.broker.account import Account
 from drawwell.broker.broker import LocalBroker
 from drawwell.doors.qemu_egd.connection import AHEAD_REQUESTS
-from drawwell.entropy.blocks import DrawClass, Grant
+from drawwell.entropy.blocks import DrawRequest, Grant
 from drawwell.simulator.pty import PtyDevice
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 from lab.cache import or_skip
@@ -82,14 +83,14 @@ class Tapped:
             await self._stop.wait()
 
     def _tap(self, broker: LocalBroker) -> None:
-        draw = broker.draw
+        grant_of = broker._grant
 
-        async def tapped(consumer: str, n_bytes: int, draw_class: DrawClass, **more: Any) -> Grant:
-            grant = await draw(consumer, n_bytes, draw_class, **more)
-            self.granted[consumer] += grant.data
+        def tapped(account: Account, request: DrawRequest) -> Grant:
+            grant = grant_of(account, request)
+            self.granted[account.name] += grant.data
             return grant
 
-        broker.draw = tapped  # type: ignore[method-assign]
+        broker._grant = tapped  # type: ignore[method-assign]
 
     def plug(self, *, pulled: bool) -> None:
         """Pull the stick, or put it back."""
