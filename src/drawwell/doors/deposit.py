@@ -102,7 +102,7 @@ class DepositDoor(LocalDoor):
 
 
 class DepositConnection(Connection):
-    """One source at the door, and the way to it (`roles.remote.Caller`)."""
+    """One source at the door, and the way to it (`broker.remote_sources.SourceConnection`)."""
 
     def __init__(self, door: DepositDoor) -> None:
         super().__init__(door)

@@ -26,7 +26,7 @@ _LIMITS: Final = Limits(max_half_open=32)
 
 
 class HttpConversation:
-    """Answers one peer; a Talk.
+    """Answers one peer; a SessionProtocol.
 
     Args:
         broker: Who is asked.
@@ -62,29 +62,29 @@ class HttpConversation:
 
     @property
     def stalled(self) -> bool:
-        """Whether so much waits behind the request under way that no more is read (Talk)."""
+        """Whether so much waits behind the request under way that no more is read (SessionProtocol)."""
         return self._waiting and self._session.unparsed_bytes > MAX_HEAD_BYTES
 
     @property
     def part(self) -> int | None:
-        """Which request is here in part (Talk)."""
+        """Which request is here in part (SessionProtocol)."""
         return None if self._waiting or not self._session.unparsed_bytes else self._requests
 
     @property
     def outgoing_bytes(self) -> int:
-        """How much must be sent (Talk)."""
+        """How much must be sent (SessionProtocol)."""
         return self._session.outgoing_bytes
 
     def take_outgoing(self) -> bytes:
-        """Take what must be sent (Talk)."""
+        """Take what must be sent (SessionProtocol)."""
         return self._session.data_to_send()
 
     def receive_data(self, data: bytes | memoryview) -> None:
-        """Take what came (Talk)."""
+        """Take what came (SessionProtocol)."""
         self._session.receive_data(data)
 
     def step(self) -> bool:
-        """Handle one request; False when there is none to handle now (Talk)."""
+        """Handle one request; False when there is none to handle now (SessionProtocol)."""
         if self.over or self._waiting:
             return False
         request = self._session.next_request()
@@ -114,7 +114,7 @@ class HttpConversation:
         return self._calling or self.outgoing_bytes > 0
 
     def end(self, reason: str) -> None:  # noqa: ARG002 - HTTP has no word for it
-        """Answer no more (Talk)."""
+        """Answer no more (SessionProtocol)."""
         self.over = True
 
     def _handle(self, request: HttpRequest) -> None:
