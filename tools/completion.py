@@ -1,4 +1,6 @@
-"""Write the completion scripts for bash and zsh, made by shtab, where ``drawwell completion`` finds them.
+"""Write the completion scripts where ``drawwell completion`` finds them.
+
+Those of bash and zsh are made by shtab, which knows no fish; that of fish is made here.
 
 With --check nothing is written, and the exit code is 1 if a script is out of date.
 """
@@ -10,9 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import shtab
+from command_tree import command_tree, takes_file
+from fish import fish
 
 from drawwell.cli import build_parser
-from drawwell.cli.command_tree import takes_file
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "src" / "drawwell" / "cli" / "completion"
 
@@ -20,10 +23,12 @@ FOLDER: Final = Path(__file__).resolve().parent.parent / "src" / "drawwell" / "c
 def scripts() -> dict[Path, str]:
     """Return every script by the file that holds it."""
     parser = build_parser()
+    made = {"fish": fish(command_tree(parser))}
     for action in _actions(parser):
         if takes_file(action):
             action.complete = shtab.FILE
-    return {FOLDER / f"drawwell.{shell}": f"{shtab.complete(parser, shell)}\n" for shell in ("bash", "zsh")}
+    made |= {shell: f"{shtab.complete(parser, shell)}\n" for shell in ("bash", "zsh")}
+    return {FOLDER / f"drawwell.{shell}": text for shell, text in made.items()}
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[Any]:

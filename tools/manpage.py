@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from command_tree import Argument, CommandNode, command_tree
+
 from drawwell.cli import build_parser
-from drawwell.cli.command_tree import Argument, CommandNode, command_tree
 from drawwell.config.fields import Setting, settings
 from drawwell.config.model import TABLES
 

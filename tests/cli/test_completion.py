@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from command_tree import command_tree
 
 from drawwell.cli import build_parser
-from drawwell.cli.command_tree import command_tree
 from drawwell.cli.completion import SHELLS, script_for
 from drawwell.testing.waiting import DEADLINE_S
 

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawwell.assess.estimators.outcome import EstimatorResult
-from drawwell.assess.estimators.prediction import Contest
+from drawwell.assess.estimators.prediction import Contest, Marks, Numbers
 from drawwell.assess.jit import COMPILED, count_ones, kernel
 from drawwell.assess.samples import Symbols
 
 Words = NDArray[np.uint64]
-Numbers = NDArray[np.int64]
 
 _LAGS: Final = 128
 _BLOCK: Final = 4096 if COMPILED else 1024
@@ -38,7 +37,7 @@ def lag(symbols: Symbols, k: int) -> EstimatorResult:
     return contest.outcome(symbols.size - 1, k)
 
 
-def _mark(symbols: Symbols, start: int, length: int, marks: NDArray[np.uint8]) -> None:
+def _mark(symbols: Symbols, start: int, length: int, marks: Marks) -> None:
     """Which lags are right where; a lag that reaches before the first symbol is wrong."""
     now = symbols[start : start + length]
     for each in range(_LAGS):

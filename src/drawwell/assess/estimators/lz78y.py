@@ -8,16 +8,11 @@ standard's text has the same dictionary; NIST's program goes on adding successor
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from drawwell.assess.estimators.outcome import EstimatorResult
-from drawwell.assess.estimators.prediction import BLOCK, HIT, MISS, Contest
+from drawwell.assess.estimators.prediction import BLOCK, HIT, MISS, Contest, Counts, Marks, Numbers
 from drawwell.assess.jit import kernel
 from drawwell.assess.samples import Symbols
-
-Counts = NDArray[np.int32]
-Numbers = NDArray[np.int64]
-Marks = NDArray[np.uint8]
 
 _LONGEST: Final = 16
 _CONTEXTS: Final = 65_536
@@ -59,13 +54,7 @@ class _BitDictionary:
 
 @kernel
 def _mark_by_length(
-    bits: Symbols,
-    start: int,
-    length: int,
-    counts: Counts,
-    contexts: Numbers,
-    most: Counts,
-    marks: Marks,
+    bits: Symbols, start: int, length: int, counts: Counts, contexts: Numbers, most: Counts, marks: Marks
 ) -> None:
     """Longest contexts first, each over the whole block; only a greater count overrules a longer context."""
     held = contexts[0]

@@ -7,10 +7,9 @@ Program and standard agree. Windows are odd, so two symbols never tie: for bits 
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from drawwell.assess.estimators.outcome import EstimatorResult
-from drawwell.assess.estimators.prediction import BLOCK, MISS, Contest
+from drawwell.assess.estimators.prediction import BLOCK, MISS, Contest, Marks, Numbers
 from drawwell.assess.jit import kernel
 from drawwell.assess.samples import Symbols
 
@@ -41,11 +40,11 @@ def _mark_bits(
     bits: Symbols,
     start: int,
     length: int,
-    windows: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    places: NDArray[np.int64],
-    modes: NDArray[np.int64],
-    marks: NDArray[np.uint8],
+    windows: Numbers,
+    counts: Numbers,
+    places: Numbers,
+    modes: Numbers,
+    marks: Marks,
 ) -> None:
     """Which windows are right where; `counts` keeps the ones in each window."""
     for row in range(4):
@@ -66,11 +65,11 @@ def _mark_symbols(
     symbols: Symbols,
     start: int,
     length: int,
-    windows: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    places: NDArray[np.int64],
-    modes: NDArray[np.int64],
-    marks: NDArray[np.uint8],
+    windows: Numbers,
+    counts: Numbers,
+    places: Numbers,
+    modes: Numbers,
+    marks: Marks,
 ) -> None:
     """The same for any alphabet.
 

@@ -8,10 +8,9 @@ predictions as it is; the standard would end it.
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from drawwell.assess.estimators.outcome import EstimatorResult
-from drawwell.assess.estimators.prediction import BLOCK, HIT, MISS, SILENT, Contest
+from drawwell.assess.estimators.prediction import BLOCK, HIT, MISS, SILENT, Contest, Counts, Marks, Numbers
 from drawwell.assess.jit import kernel
 from drawwell.assess.samples import Symbols
 
@@ -40,19 +39,12 @@ class _BitModel:
         self._counts = np.zeros((2 << _DEPTHS, 2), dtype=np.int32)
         self._pairs = np.zeros(_DEPTHS, dtype=np.int64)
 
-    def mark(self, start: int, length: int, marks: NDArray[np.uint8]) -> None:
+    def mark(self, start: int, length: int, marks: Marks) -> None:
         _mark_bits(self._bits, start, length, self._counts, self._pairs, marks)
 
 
 @kernel
-def _mark_bits(
-    bits: Symbols,
-    start: int,
-    length: int,
-    counts: NDArray[np.int32],
-    pairs: NDArray[np.int64],
-    marks: NDArray[np.uint8],
-) -> None:
+def _mark_bits(bits: Symbols, start: int, length: int, counts: Counts, pairs: Numbers, marks: Marks) -> None:
     """Depth by depth, for the tables of all depths together outgrow the cache. Contexts carry a one on top."""
     for row in range(16):
         depth = row + 1
@@ -102,7 +94,7 @@ class _SymbolModel:
         self._pairs = np.zeros(_DEPTHS + 1, dtype=np.int64)
         self._pairs[0] = k
 
-    def mark(self, start: int, length: int, marks: NDArray[np.uint8]) -> None:
+    def mark(self, start: int, length: int, marks: Marks) -> None:
         _mark_symbols(
             self._symbols, start, length, self._keys, self._slots, self._counts, self._best, self._path,
             self._pairs, marks,
@@ -114,13 +106,13 @@ def _mark_symbols(
     symbols: Symbols,
     start: int,
     length: int,
-    keys: NDArray[np.int64],
-    slots: NDArray[np.int32],
-    counts: NDArray[np.int32],
-    best: NDArray[np.int32],
-    path: NDArray[np.int64],
-    pairs: NDArray[np.int64],
-    marks: NDArray[np.uint8],
+    keys: Numbers,
+    slots: Counts,
+    counts: Counts,
+    best: Counts,
+    path: Numbers,
+    pairs: Numbers,
+    marks: Marks,
 ) -> None:
     """Follow the tree: a hash table over (node, symbol), open addressing; `pairs[0]` counts the nodes."""
     mask = keys.shape[0] - 1

@@ -21,6 +21,11 @@ from numpy.typing import NDArray
 from drawwell.assess.estimators.outcome import EstimatorResult, bits_of, upper_bound
 from drawwell.assess.jit import COMPILED, kernel
 
+Counts = NDArray[np.int32]
+Numbers = NDArray[np.int64]
+Marks = NDArray[np.uint8]
+"""For each sub-predictor a row, of HIT, MISS or SILENT for each prediction."""
+
 MISS: Final = 0
 HIT: Final = 1
 SILENT: Final = 2
@@ -38,10 +43,10 @@ _EPSILON: Final = np.finfo(np.longdouble).eps
 class Contest:
     """Who of several sub-predictors leads (a tie goes to the one that was right last), and the leader's record."""
 
-    scores: NDArray[np.int64]
-    state: NDArray[np.int64]
+    scores: Numbers
+    state: Numbers
     """Leader, right predictions, run now, longest run."""
-    totals: NDArray[np.int64]
+    totals: Numbers
 
     @classmethod
     def of(cls, predictors: int) -> "Contest":
@@ -50,7 +55,7 @@ class Contest:
             np.zeros(predictors, dtype=np.int64), np.zeros(4, dtype=np.int64), np.zeros(predictors, np.int64)
         )
 
-    def score(self, marks: NDArray[np.uint8], length: int) -> None:
+    def score(self, marks: Marks, length: int) -> None:
         """Take `length` more predictions: HIT, MISS or SILENT for each sub-predictor, shape (predictors, >= length)."""
         if COMPILED:
             _count(marks, length, self.totals)
@@ -130,7 +135,7 @@ def _log_chance(p: float, run: int, predictions: int) -> float:
 
 
 @kernel
-def _count(marks: NDArray[np.uint8], length: int, totals: NDArray[np.int64]) -> None:
+def _count(marks: Marks, length: int, totals: Numbers) -> None:
     """Count the hits of each."""
     for each in range(marks.shape[0]):
         total = 0
@@ -140,13 +145,7 @@ def _count(marks: NDArray[np.uint8], length: int, totals: NDArray[np.int64]) -> 
 
 
 @kernel
-def _step(
-    marks: NDArray[np.uint8],
-    length: int,
-    scores: NDArray[np.int64],
-    totals: NDArray[np.int64],
-    state: NDArray[np.int64],
-) -> None:
+def _step(marks: Marks, length: int, scores: Numbers, totals: Numbers, state: Numbers) -> None:
     """Only those who can draw level with the leader within this block are looked at prediction by prediction."""
     leader, correct, run, longest = state[0], state[1], state[2], state[3]
     lead = scores[leader]

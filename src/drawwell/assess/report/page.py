@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from importlib.resources import files
 from typing import Final
 
 from drawwell.assess.report import Assessment, charts
 from drawwell.assess.report.findings import bits_words, ceiling_words
-from drawwell.assess.report.style import STYLE
 from drawwell.assess.report.svg import Plot
 from drawwell.assess.report.tables import tables_of
 
+# light, dark and printed; colours by Okabe and Ito, told apart by every kind of eye
+_STYLE: Final = files(__package__).joinpath("style.css").read_text()
 _SIGNS: Final = {"good": ("✓", "good"), "note": ("i", "to note"), "bad": ("✗", "bad")}
 LIMITS: Final = (
     "Statistics bound min-entropy from above only: they find faults and never prove unpredictability. This report is"
@@ -24,7 +26,7 @@ def page_of(assessment: Assessment) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>Noise assessment: {name}</title><style>{STYLE}</style></head><body><main>"
+        f"<title>Noise assessment: {name}</title><style>{_STYLE}</style></head><body><main>"
         f"{_banner(assessment)}{_top(assessment)}{_findings(assessment)}{_plots(assessment)}"
         f"<h2>Every figure</h2>{tables_of(assessment)}{_footer(assessment)}</main></body></html>\n"
     )

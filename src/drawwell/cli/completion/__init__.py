@@ -1,4 +1,4 @@
-"""``drawwell completion``: the completion scripts, written by tools/completion.py for bash and zsh."""
+"""``drawwell completion``: the scripts that tools/completion.py writes."""
 
 import argparse
 from importlib.resources import files
@@ -32,10 +32,4 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 def script_for(shell: str) -> str:
     """Return the completion script of a shell."""
-    if shell != "fish":
-        return files(__name__).joinpath(f"drawwell.{shell}").read_text()
-    from drawwell.cli import build_parser
-    from drawwell.cli.command_tree import command_tree
-    from drawwell.cli.completion.fish import fish
-
-    return fish(command_tree(build_parser()))
+    return files(__name__).joinpath(f"drawwell.{shell}").read_text()

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from drawwell.cli.command_tree import Argument, CommandNode
+from command_tree import Argument, CommandNode
 
 _HEAD: Final = """\
-# fish completion for drawwell, made by 'drawwell completion fish'
+# fish completion for drawwell, made by tools/completion.py
 function __drawwell_typed
     for word in (commandline -opc)[2..-1]
         string match -q -- '-*' $word; or echo $word
