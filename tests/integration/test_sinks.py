@@ -13,6 +13,7 @@ from drawwell.sinks.fifo import FifoSink
 from drawwell.sinks.file import FileSink
 from drawwell.sinks.stdout import StdoutSink
 from drawwell.testing.waiting import ends_at_once
+from support.station import Site, running
 
 
 def grant(data: bytes) -> Grant:
@@ -222,3 +223,15 @@ def test_a_reader_that_left_standard_output_is_found_before_a_draw():
     with pytest.raises(SinkRefused, match="Broken pipe"):
         used(lambda: StdoutSink(fd=writer), lambda sink: sink.deliver(grant(b"x")))
     os.close(writer)
+
+
+def test_a_fifo_in_the_run_directory_needs_no_earlier_start(folder):
+    """`drawwell run` makes its run directory before its sinks, on a machine that it never ran on."""
+    site = Site(folder, sticks=(), more=f'[[sink]]\nkind = "fifo"\npath = "{folder}/run/web01.fifo"\n')
+
+    async def scenario():
+        async with running(site, consumers=True):
+            pass
+
+    asyncio.run(scenario())
+    assert stat.S_ISFIFO((folder / "run/web01.fifo").stat().st_mode)

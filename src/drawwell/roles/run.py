@@ -22,6 +22,7 @@ from drawwell.reports import Evidence
 from drawwell.roles.broker_process import BrokerProcess
 from drawwell.roles.certificate_renewal import keep_renewed
 from drawwell.roles.consumer import ConsumerRole
+from drawwell.roles.directories import make_run_dir
 from drawwell.roles.make_links_and_sinks import identity_directory, make_sink, make_upstream
 from drawwell.service.status import ServiceStatus
 from drawwell.service.systemd import Manager
@@ -63,6 +64,8 @@ class RunProcess:
         self._links_are_stale = asyncio.Event()
         self._not_reloaded = ""
         self.generations = Generations(self._restart, manager.opened("copies") if manager else ())
+        if config.serves or apart:
+            make_run_dir(config.broker.run_dir)  # a guest's FIFO is made in it, before any door opens
         sinks = self._make_sinks(config) if consumers else []
         self.station = (
             BrokerProcess(config, manager, apart=apart, sinks=sinks, notes=self._notes)

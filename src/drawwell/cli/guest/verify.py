@@ -17,6 +17,8 @@ from drawwell.reports import as_json
 
 SOCKET_INSIDE: Final = "/run/drawwell/draw.sock"
 """Where a container has the broker's socket."""
+_LOST_S: Final = 10.0
+"""With --mend, a read that takes longer than this was lost; --timeout is for what follows."""
 _KNOWN: Final = "the broker knows it"
 _DRAWS: Final = "what it reads is what this broker granted it"
 
@@ -114,7 +116,7 @@ def _virtio(args: argparse.Namespace, guest: Guest, inside: Inside) -> Iterator[
         return
     within_s = timeout_s(args)
     before = known(args, needed=False)
-    data = guests.read_hwrng(inside, 1, within_s)
+    data = guests.read_hwrng(inside, 1, min(within_s, _LOST_S) if args.mend else within_s)
     if not data and args.mend:
         guests.rebind(inside)
         data = guests.read_hwrng(inside, 1, within_s)
