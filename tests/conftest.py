@@ -1,12 +1,18 @@
 """What tests of several folders share."""
 
+import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+"""Otherwise every worker and every program that a test starts compiles all modules again."""
 
 pytest_plugins = ["support.suite_times"]
 
