@@ -51,10 +51,19 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody. `name` is the consumer's, or says who else it is."""
+    """Who asks: from the door that identifies it to the audit log.
 
-    standing: Role
+    `name` is the consumer's, or describes who else it is. `certificate_id` is the registry's own
+    name for its certificate (SHA-256 of the public key, in hexadecimal), "" where it showed none.
+    """
+
+    role: Role
     name: str
+    certificate_id: str = ""
+
+
+ANYONE: Final = Principal(Role.CONSUMER, "")
+"""A consumer without a name: it draws nothing, and its status tells only whether the broker is ready."""
 
 
 DRAW: Final = "draw"
@@ -110,10 +119,10 @@ def may(door: DoorKind, identity: Principal, verb: str) -> None:
         PermissionRefused: it may not.
         UsageError: there is no such verb.
     """
-    allowed = ALLOWED[door].get(identity.standing)
+    allowed = ALLOWED[door].get(identity.role)
     if allowed is not None and verb in allowed:
         return
-    if identity.standing is Role.EXPIRED:
+    if identity.role is Role.EXPIRED:
         raise PermissionRefused(
             f"the certificate of {identity.name} has run out or has not begun: it may only be renewed",
             hint="Run 'drawwell renew' on that machine; if that does not help, compare the clocks of both.",
@@ -134,7 +143,7 @@ def _refusal(door: DoorKind, identity: Principal, verb: str) -> PermissionRefuse
             f"{identity.name} may not deposit",
             hint="Run the source as root, as the broker's own user, or as the user that [broker] source_user names.",
         )
-    if identity.standing is Role.STRANGER:
+    if identity.role is Role.STRANGER:
         return PermissionRefused(
             f"no consumer of this broker is {identity.name}",
             hint='Have the operator add a [[consumer]] with user = "…" to the configuration, or invite you.',

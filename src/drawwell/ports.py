@@ -1,10 +1,9 @@
 """The seams: what a noise source, a broker, an upstream and a sink promise, on error and on cancel."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol, Unpack
 
-from drawwell.authorisation import Principal, Role
+from drawwell.authorisation import Principal
 from drawwell.entropy.blocks import (
     DrawClass,
     DrawOptions,
@@ -145,9 +144,9 @@ class Source(Protocol):
 
 
 class Broker(Protocol):
-    """The one call that all doors are shells of. A consumer is named by the door, never by the peer."""
+    """The one call that all doors are shells of. The door names the principal, never the peer itself."""
 
-    def try_draw(self, consumer: str, request: DrawRequest) -> Grant | None:
+    def try_draw(self, principal: Principal, request: DrawRequest) -> Grant | None:
         """Take what `request` asks for, or return None if the draw has to wait; then `draw` it.
 
         What is granted is gone from the broker when this returns, delivered or not.
@@ -156,7 +155,7 @@ class Broker(Protocol):
             As `draw`.
         """
 
-    async def draw(self, consumer: str, request: DrawRequest) -> Grant:
+    async def draw(self, principal: Principal, request: DrawRequest) -> Grant:
         """Take what `request` asks for. While the reservoir is short the draw waits in the queue, for `patience_s` at
         most; each consumer in the queue gets an equal share. A cancelled draw takes nothing.
 
@@ -168,42 +167,19 @@ class Broker(Protocol):
             StateUnavailable: the charge could not be written down first.
         """
 
-    def mix_in(self, consumer: str, data: bytes) -> None:
+    def mix_in(self, principal: Principal, data: bytes) -> None:
         """Mix `data` into the consumer's own DRBG; it is credited nothing, and does nothing before the first draw."""
 
-    async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+    async def call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer a control verb with a JSON object.
 
-        `peer` is ``owner`` (root or the broker's own uid, on the control socket), ``observer`` (whom that socket's
-        permissions let in), ``consumer:NAME``, or ``consumer:`` for nobody, who may ask ``status`` and learns whether
-        the broker is ready. A door may begin it as a draw.
+        The door has asked `authorisation.may` first. `ANYONE` may ask ``status``, and learns
+        whether the broker is ready.
 
         Raises:
-            PermissionRefused: `peer` may not ask that.
+            PermissionRefused: `principal` may not ask that.
             UsageError: no such verb, or its arguments are off.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Whom a door has before it. `renew_only`: its certificate ran out, so it may ask for a new one and nothing else.
-    `observes`: no consumer, but somebody who may see how things are.
-
-    `certificate_id` is the registry's own name for the certificate (SHA-256 of its public key, in hexadecimal),
-    empty where the peer showed none.
-    """
-
-    consumer: str
-    renew_only: bool = False
-    certificate_id: str = ""
-    observes: bool = False
-
-    @property
-    def identity(self) -> Principal:
-        """Who that is to the authorisation."""
-        if self.observes:
-            return Principal(Role.OBSERVER, self.consumer)
-        return Principal(Role.EXPIRED if self.renew_only else Role.CONSUMER, self.consumer)
 
 
 class Registry(Protocol):
@@ -213,15 +189,15 @@ class Registry(Protocol):
     *not* judged the dates: the registry does, as a certificate that ran out may still ask for a new one.
     """
 
-    def identify(self, certificate_der: bytes, now: float) -> Peer:
+    def identify(self, certificate_der: bytes, now: float) -> Principal:
         """Say whose certificate this is at `now` (seconds since 1970).
 
         Raises:
             AuthenticationFailed: nobody's, revoked, not valid yet, or run out for longer than the grace period.
         """
 
-    def check(self, peer: Peer, now: float) -> Peer:
-        """Judge an identified peer again, before each request: the answer turns `renew_only` at its expiry.
+    def check(self, principal: Principal, now: float) -> Principal:
+        """Judge an identified peer again, before each request: its role turns EXPIRED when its certificate does.
 
         Raises:
             PermissionRefused: revoked meanwhile.

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from drawwell.authorisation import DoorKind
+from drawwell.authorisation import DoorKind, Principal
 from drawwell.broker.control import Control
 from drawwell.doors.enrol import EnrolDoor
 from drawwell.doors.tls import TlsDoor
@@ -46,8 +46,8 @@ class Broker(FakeBroker):
             text = f'[broker]\nstate_dir = "{directory / who}"\n[control]\npath = "{control}"\n'
             (directory / f"{who}.toml").write_text(text)
 
-    async def call(self, peer: str, verb: str, args: dict) -> dict:
-        return await Control(self.admin.handlers())(peer, verb, args)
+    async def call(self, principal: Principal, verb: str, args: dict) -> dict:
+        return await Control(self.admin.handlers())(principal, verb, args)
 
     async def _live(self) -> None:
         self.loop, self.stop = asyncio.get_running_loop(), asyncio.Event()

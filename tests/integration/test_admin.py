@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from drawwell.authorisation import Role
 from drawwell.broker.control import Control
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import Token, parse_token
@@ -14,6 +15,7 @@ from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
 from drawwell.errors import AuthenticationFailed, PermissionRefused, StateUnavailable, UsageError
 from drawwell.state.store import Store
 from drawwell.wire.enrolment import JoinRefusal, JoinReply, JoinRequest
+from support.principals import OWNER
 
 NOW = 1_700_000_000.0
 
@@ -115,9 +117,9 @@ def test_a_certificate_of_the_day_after_tomorrow_may_only_be_renewed(office) -> 
     office.now = NOW - 2 * pki.DAY_S
 
     peer = office.registry.identify(certificate, office.now)
-    assert peer.renew_only
+    assert peer.role is Role.EXPIRED
     office.admin.renew("web01", csr.decode())
-    assert not office.registry.check(peer, office.now).renew_only
+    assert office.registry.check(peer, office.now).role is Role.CONSUMER
 
 
 def test_a_registered_key_under_another_name_is_nobodys(office) -> None:
@@ -151,4 +153,4 @@ def test_nobody_comes_in_while_the_state_cannot_be_read(office) -> None:
 def test_a_verb_without_its_arguments_is_a_usage_error(office, verb, arguments) -> None:
     """What comes over the control socket is judged before it reaches a method."""
     with pytest.raises(UsageError):
-        asyncio.run(Control(office.admin.handlers())("owner", verb, arguments))
+        asyncio.run(Control(office.admin.handlers())(OWNER, verb, arguments))

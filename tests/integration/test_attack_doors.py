@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from drawwell.authorisation import Principal
 from drawwell.doors.door import Limits
 from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant
@@ -20,22 +21,22 @@ from support.serving import serving
 class FaultyBroker(FakeBroker):
     """A broker with a bug: some requests raise what no door expects, at once or after a wait."""
 
-    def try_draw(self, consumer: str, request: DrawRequest) -> Grant | None:
+    def try_draw(self, principal: Principal, request: DrawRequest) -> Grant | None:
         if request.n_bytes == 66:
             raise ZeroDivisionError("at once")
-        return None if request.n_bytes == 67 else super().try_draw(consumer, request)
+        return None if request.n_bytes == 67 else super().try_draw(principal, request)
 
-    async def draw(self, consumer: str, request: DrawRequest) -> Grant:
+    async def draw(self, principal: Principal, request: DrawRequest) -> Grant:
         if request.n_bytes == 67:
             raise ZeroDivisionError("later")
-        return await super().draw(consumer, request)
+        return await super().draw(principal, request)
 
-    async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+    async def call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         if verb == "status":
             return {"no JSON": {1, 2}}
         if verb == "renew":
             raise ZeroDivisionError("in a verb")
-        return await super().call(peer, verb, args)
+        return await super().call(principal, verb, args)
 
 
 def named(uid: int, gid: int, pid: int) -> str:

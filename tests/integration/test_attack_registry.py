@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from drawwell.authorisation import Principal
 from drawwell.broker.control import Control
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import parse_token
@@ -15,11 +16,11 @@ from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused, Refused, StateUnavailable
-from drawwell.ports import Peer
 from drawwell.state.rows import CertificateRow, ConsumerRow, InvitationRow
 from drawwell.state.store import Store
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 from drawwell.wire.enrolment import JoinReply, JoinRequest
+from support.principals import OWNER, consumer
 
 BOTH = frozenset(DrawClass)
 LATER = time.time() + 5 * pki.DAY_S
@@ -57,8 +58,8 @@ def store(tmp_path):
     store.close()
 
 
-def peer(name: str) -> Peer:
-    return Peer(name, certificate_id=f"key of {name}")
+def peer(name: str) -> Principal:
+    return consumer(name, f"key of {name}")
 
 
 def slow_refresh(registry: InvitedRegistry, store: SlowStore) -> threading.Thread:
@@ -138,15 +139,15 @@ def test_a_flood_of_renewals_by_one_consumer_is_one_renewal_at_a_time(kiosk) -> 
     greedy, modest = kiosk.join("greedy"), kiosk.join("modest")
 
     async def run() -> list:
-        flood = [kiosk.ask("consumer:greedy", "renew", {"csr": greedy}) for _ in range(100)]
-        modestly = kiosk.ask("consumer:modest", "renew", {"csr": modest})
+        flood = [kiosk.ask(consumer("greedy"), "renew", {"csr": greedy}) for _ in range(100)]
+        modestly = kiosk.ask(consumer("modest"), "renew", {"csr": modest})
         return await asyncio.gather(*flood, modestly, return_exceptions=True)
 
     *flood, modest_reply = asyncio.run(run())
     assert "certificate" in modest_reply
     assert ["certificate" in reply for reply in flood if isinstance(reply, dict)] == [True]
     assert {type(reply) for reply in flood if not isinstance(reply, dict)} == {Refused}
-    assert "certificate" in asyncio.run(kiosk.ask("consumer:greedy", "renew", {"csr": greedy}))
+    assert "certificate" in asyncio.run(kiosk.ask(consumer("greedy"), "renew", {"csr": greedy}))
 
 
 def test_a_change_of_quota_does_not_undo_a_revocation(kiosk) -> None:
@@ -155,8 +156,8 @@ def test_a_change_of_quota_does_not_undo_a_revocation(kiosk) -> None:
 
     async def run() -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(kiosk.ask("owner", "consumer.quota", {"name": "web01", "rate": "1KiB/s"}))
-            group.create_task(kiosk.ask("owner", "consumer.revoke", {"name": "web01"}))
+            group.create_task(kiosk.ask(OWNER, "consumer.quota", {"name": "web01", "rate": "1KiB/s"}))
+            group.create_task(kiosk.ask(OWNER, "consumer.revoke", {"name": "web01"}))
 
     written = threading.Event()
     put_consumer, known = kiosk.store.put_consumer, threading.Event()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.authorisation import Principal
 from drawwell.config.values import HostPort
 from drawwell.crypto import pki
 from drawwell.doors.tls import TlsDoor
@@ -15,12 +16,12 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed
 from drawwell.host import clock
 from drawwell.host.clock import WallClock, clock_is_set, clock_remark
-from drawwell.ports import Peer
 from drawwell.roles.make_links_and_sinks import tls_link
 from drawwell.state.files import replace_file
 from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import server_context
 from support.fake_broker import FakeBroker
+from support.principals import consumer
 from support.serving import serving
 
 YEAR_S = 365 * 86400.0
@@ -35,11 +36,11 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
 class Everybody:
     """A registry that lets in whomever OpenSSL lets in."""
 
-    def identify(self, certificate_der: bytes, now: float) -> Peer:
-        return Peer("web01", certificate_id="x")
+    def identify(self, certificate_der: bytes, now: float) -> Principal:
+        return consumer("web01", "x")
 
-    def check(self, peer: Peer, now: float) -> Peer:
-        return peer
+    def check(self, principal: Principal, now: float) -> Principal:
+        return principal
 
 
 class Future:
@@ -101,7 +102,7 @@ def test_whatever_the_clock_the_pinned_authority_counts(tmp_path: Path, unset: N
 def test_a_broker_without_a_clock_lets_in_who_is_not_valid_yet(tmp_path: Path, unset: None) -> None:
     """Its own clock is behind: a certificate from its future is no fault of the consumer's."""
     registry = OwnPkiRegistry("uri", {"web01": "web01"})
-    assert registry.identify(der(Future(tmp_path)), time.time()).consumer == "web01"
+    assert registry.identify(der(Future(tmp_path)), time.time()).name == "web01"
 
 
 def test_a_broker_with_a_clock_does_not(tmp_path: Path) -> None:

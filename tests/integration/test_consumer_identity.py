@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from drawwell.authorisation import Principal
 from drawwell.broker.control import Control
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import parse_token
@@ -48,8 +49,8 @@ class Broker(FakeBroker):
     def clock(self) -> float:
         return time.time() + self.ahead
 
-    async def call(self, peer: str, verb: str, args: dict) -> dict:
-        return await Control(self.admin.handlers())(peer, verb, args)
+    async def call(self, principal: Principal, verb: str, args: dict) -> dict:
+        return await Control(self.admin.handlers())(principal, verb, args)
 
     def enrol(self, directory: str, name: str = "web01") -> LinkIdentity:
         token = parse_token(self.admin.invite(name)["token"])

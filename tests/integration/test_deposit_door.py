@@ -22,6 +22,7 @@ from drawwell.wire.deposit_frames import Deposit, SourceStatus, Want
 from drawwell.wire.frames import Bye, Refusal
 from drawwell.wire.refusals import to_refusal
 from support.deposits import HEALTHY, Liar, Well, depositing
+from support.principals import consumer
 from support.station import Site, running
 from support.workbench import Workbench
 
@@ -103,7 +104,7 @@ def test_a_source_that_calls_itself_next_to_nothing_does_no_harm(folder) -> None
             liar = await Liar.at(folder / "s", slow)
             await well.here("liar")
             with pytest.raises(Starved) as refused:
-                await well.broker.draw("web01", DrawRequest(64, DrawClass.FULL))
+                await well.broker.draw(consumer("web01"), DrawRequest(64, DrawClass.FULL))
             assert to_refusal(1, refused.value).encode()
             liar.writer.close()
 

@@ -16,6 +16,7 @@ from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.deposit_frames import Want
 from support.deposits import SMALL, Well, depositing, pieces
+from support.principals import consumer
 from support.workbench import CLAIM, conditioned
 
 
@@ -39,7 +40,7 @@ def test_what_a_source_conditions_is_what_its_broker_serves(folder) -> None:
             assert remote.supply_bytes_per_s == pytest.approx(source.role.supply_bytes_per_s)
             assert evidence_of(remote.origin.identity) is Evidence.NO_NOISE
             grant = await well.broker.draw(
-                "web01", DrawRequest(32, DrawClass.DRBG, receipt=True, patience_s=DEADLINE_S)
+                consumer("web01"), DrawRequest(32, DrawClass.DRBG, receipt=True, patience_s=DEADLINE_S)
             )
             assert [(s.name, s.kind, s.state) for s in read_receipt(grant.receipt).sources] == [
                 ("stick", "scripted", "healthy")
@@ -91,7 +92,7 @@ def test_a_source_that_is_gone_is_said_to_be_and_may_come_back(folder) -> None:
                 SourceState.OFF, "its process ended: /dev/stick was unplugged",
             )  # fmt: skip
             with pytest.raises(NoHealthySource, match="0 of 1"):
-                await well.broker.draw("web01", DrawRequest(1, DrawClass.DRBG))
+                await well.broker.draw(consumer("web01"), DrawRequest(1, DrawClass.DRBG))
             with pytest.raises(SourceUnavailable, match="unplugged") as refused:
                 await remote.command("info", {})
             assert "drawwell source run stick" in str(refused.value.hint)

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
+from drawwell.authorisation import Principal, Role
 from drawwell.doors.door import Limits
 from drawwell.doors.tls import TlsDoor
 from drawwell.errors import PermissionRefused
-from drawwell.ports import Peer
 from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import server_context
 from support.certificates import PaperAuthority
 from support.fake_broker import FakeBroker
+from support.principals import consumer
 from support.serving import serving
 
 HOST = b" HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -29,13 +30,13 @@ class Registry:
 
     renew_only = revoked = False
 
-    def identify(self, _certificate_der: bytes, _now: float) -> Peer:
-        return Peer("web01")
+    def identify(self, _certificate_der: bytes, _now: float) -> Principal:
+        return consumer("web01")
 
-    def check(self, peer: Peer, _now: float) -> Peer:
+    def check(self, principal: Principal, _now: float) -> Principal:
         if self.revoked:
             raise PermissionRefused("web01 is revoked")
-        return replace(peer, renew_only=self.renew_only)
+        return replace(principal, role=Role.EXPIRED) if self.renew_only else principal
 
 
 class House:

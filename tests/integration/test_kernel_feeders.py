@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.authorisation import Principal
 from drawwell.crypto import pki
 from drawwell.doors.egd import EgdDoor
 from drawwell.doors.tls import TlsDoor
 from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant
 from drawwell.links.memory import MemoryLink
-from drawwell.ports import Peer
 from drawwell.roles.consumer import ConsumerRole
 from drawwell.sinks.fifo import FifoSink
 from drawwell.testing import sick
@@ -28,6 +28,7 @@ from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.contexts import server_context
 from support.certificates import PaperAuthority
 from support.fake_broker import FakeBroker
+from support.principals import consumer
 from support.serving import serving
 
 FULL = DrawClass.FULL
@@ -136,11 +137,11 @@ def test_consumer_of_2017_is_fed_over_tls(tmp_path: Path, stand_in: str) -> None
     certificate, key, ca = authority.client("web01")
 
     class Registry:
-        def identify(self, certificate_der: bytes, now: float) -> Peer:
-            return Peer(pki.consumer_name(pki.read_certificate(certificate_der)) or "")
+        def identify(self, certificate_der: bytes, now: float) -> Principal:
+            return consumer(pki.consumer_name(pki.read_certificate(certificate_der)) or "")
 
-        def check(self, peer: Peer, now: float) -> Peer:
-            return peer
+        def check(self, principal: Principal, now: float) -> Principal:
+            return principal
 
     async def run() -> None:
         broker = NoiseBroker()

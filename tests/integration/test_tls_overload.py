@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.authorisation import Principal
 from drawwell.doors.admission import Budget
 from drawwell.doors.door import Limits
 from drawwell.doors.tls import TlsDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.links.tls import TlsLink
-from drawwell.ports import Peer
 from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.frames import Hello
 from support.certificates import PaperAuthority
 from support.fake_broker import FakeBroker
+from support.principals import consumer
 from support.serving import serving
 
 FLOOD, FRIEND = "127.0.0.2", "127.0.0.3"
@@ -32,11 +33,11 @@ FLOOD, FRIEND = "127.0.0.2", "127.0.0.3"
 class Anybody:
     """Knows whoever has a certificate of the CA."""
 
-    def identify(self, certificate_der: bytes, now: float) -> Peer:
-        return Peer("web01", certificate_id="abc")
+    def identify(self, certificate_der: bytes, now: float) -> Principal:
+        return consumer("web01", "abc")
 
-    def check(self, peer: Peer, now: float) -> Peer:
-        return peer
+    def check(self, principal: Principal, now: float) -> Principal:
+        return principal
 
 
 class House:

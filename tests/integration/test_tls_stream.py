@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from drawwell.authorisation import Principal, Role
 from drawwell.broker.account import Terms
 from drawwell.crypto import pki
 from drawwell.doors.door import Limits
@@ -16,7 +17,6 @@ from drawwell.doors.tls import TlsDoor
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, DrawwellError, PermissionRefused, Starved
 from drawwell.links.tls import TlsLink
-from drawwell.ports import Peer
 from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.contexts import client_context, server_context
 from support.certificates import PaperAuthority
@@ -32,17 +32,17 @@ class NameRegistry:
 
     def __init__(self) -> None:
         self.revoked: set[str] = set()
-        self.renew_only = False
+        self.role = Role.CONSUMER
 
-    def identify(self, certificate_der: bytes, now: float) -> Peer:
+    def identify(self, certificate_der: bytes, now: float) -> Principal:
         name = pki.consumer_name(pki.read_certificate(certificate_der))
         assert name
-        return Peer(name, self.renew_only)
+        return Principal(self.role, name)
 
-    def check(self, peer: Peer, now: float) -> Peer:
-        if peer.consumer in self.revoked:
-            raise PermissionRefused(f"{peer.consumer} is revoked")
-        return Peer(peer.consumer, self.renew_only)
+    def check(self, principal: Principal, now: float) -> Principal:
+        if principal.name in self.revoked:
+            raise PermissionRefused(f"{principal.name} is revoked")
+        return Principal(self.role, principal.name)
 
 
 class House:
@@ -164,7 +164,7 @@ def test_certificate_that_ran_out_is_streamed_nothing(authority: PaperAuthority)
 
     async def run() -> None:
         async with House(authority).open() as house:
-            house.registry.renew_only = True
+            house.registry.role = Role.EXPIRED
             reader, writer = await house.reader("web01")
             assert await drained(reader) == b""
             writer.close()
@@ -189,7 +189,7 @@ def test_stream_ends_in_order_when_it_may_not_go_on(authority: PaperAuthority, h
                 case "switched off":
                     house.classes.clear()
                 case "run out":
-                    house.registry.renew_only = True
+                    house.registry.role = Role.EXPIRED
                 case _:
                     refusals.append(DrawRefused("never again"))
             data = begun + await reader.read()

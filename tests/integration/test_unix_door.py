@@ -119,7 +119,7 @@ def test_owner_is_owner_on_the_control_socket_only(tmp_path: Path, way: DoorKind
             await link.aclose()
 
     asyncio.run(run())
-    assert broker.calls[0] == ("owner" if way is DoorKind.CONTROL else "consumer:me", "status", {"a": [1]})
+    assert broker.calls[0] == ("owner:me" if way is DoorKind.CONTROL else "consumer:me", "status", {"a": [1]})
 
 
 @pytest.mark.root

@@ -11,6 +11,7 @@ from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import Refused, Starved
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.units import Allowance
+from support.principals import consumer
 from support.workbench import UNLIMITED, Workbench
 
 SUPPLY_BYTES_PER_S = 38_400
@@ -44,7 +45,7 @@ class Scarcity:
         while asyncio.get_running_loop().time() < self.end:
             try:
                 await self.bench.broker.draw(
-                    name, DrawRequest(n_bytes, DrawClass.FULL, patience_s=patience_s)
+                    consumer(name), DrawRequest(n_bytes, DrawClass.FULL, patience_s=patience_s)
                 )
             except Starved as error:
                 await asyncio.sleep(error.retry_after_s or 0.01)
@@ -136,7 +137,7 @@ def test_a_rate_is_held_to_two_percent_and_never_exceeded(n_bytes: int) -> None:
             end = loop.time() + MINUTE_S
             while loop.time() < end:
                 try:
-                    await bench.broker.draw("web01", DrawRequest(n_bytes, DrawClass.FULL))
+                    await bench.broker.draw(consumer("web01"), DrawRequest(n_bytes, DrawClass.FULL))
                 except Refused as error:
                     await asyncio.sleep(error.retry_after_s)
                 else:
@@ -163,7 +164,7 @@ def test_an_unlimited_consumer_is_not_in_the_way_of_a_limited_one() -> None:
             while asyncio.get_running_loop().time() < scarcity.end:
                 try:
                     await scarcity.bench.broker.draw(
-                        "limited", DrawRequest(512, DrawClass.FULL, patience_s=5.0)
+                        consumer("limited"), DrawRequest(512, DrawClass.FULL, patience_s=5.0)
                     )
                 except Refused as error:
                     await asyncio.sleep(error.retry_after_s or 0.01)

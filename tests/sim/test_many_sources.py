@@ -15,6 +15,7 @@ from drawwell.testing import sick
 from drawwell.testing.scripted import RATE, ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.waiting import until
+from support.principals import consumer
 from support.workbench import Workbench, conditioned
 
 
@@ -29,7 +30,7 @@ class Pair:
         self.first, self.second = self.bench.sources
 
     async def draw(self, draw_class: DrawClass = DrawClass.FULL) -> bytes:
-        return (await self.bench.broker.draw("web01", DrawRequest(32, draw_class))).data
+        return (await self.bench.broker.draw(consumer("web01"), DrawRequest(32, draw_class))).data
 
     async def until_both_fill_it(self) -> None:
         await until(lambda: self.bench.broker.healthy_sources() == 2, "both are healthy")
@@ -238,7 +239,7 @@ def test_a_receipt_names_the_sources_of_these_bytes_and_no_others() -> None:
         pair = Pair(1)
 
         async def named(draw_class: DrawClass) -> set[tuple[str, str]]:
-            grant = await pair.bench.broker.draw("web01", DrawRequest(64, draw_class, receipt=True))
+            grant = await pair.bench.broker.draw(consumer("web01"), DrawRequest(64, draw_class, receipt=True))
             body = verify_receipt(grant.receipt, pair.bench.signer.public_key, grant.data, grant.receipt_key)
             assert body.combined == 1
             return {(each.name, each.state) for each in body.sources}
@@ -267,7 +268,9 @@ def test_a_receipt_names_all_that_were_combined() -> None:
         async with pair.bench.run():
             await pair.until_both_fill_it()
             for draw_class in DrawClass:
-                grant = await pair.bench.broker.draw("web01", DrawRequest(64, draw_class, receipt=True))
+                grant = await pair.bench.broker.draw(
+                    consumer("web01"), DrawRequest(64, draw_class, receipt=True)
+                )
                 body = read_receipt(grant.receipt)
                 assert ([each.name for each in body.sources], body.combined) == (["a", "b"], 2)
 

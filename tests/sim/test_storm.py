@@ -17,6 +17,7 @@ from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.waiting import until
 from drawwell.units import Allowance
+from support.principals import consumer
 from support.workbench import Disk, Workbench
 
 BOTH = frozenset(DrawClass)
@@ -84,7 +85,7 @@ class Storm:
             draw_class = self.dice.choice(list(DrawClass))
             try:
                 grant = await self.bench.broker.draw(
-                    name,
+                    consumer(name),
                     DrawRequest(
                         self.dice.randint(1, 200),
                         draw_class,
@@ -133,7 +134,7 @@ class Storm:
             "all are well",
         )
         await self.bench.until_filled()
-        await self.bench.broker.draw("greedy", DrawRequest(32, DrawClass.FULL))
+        await self.bench.broker.draw(consumer("greedy"), DrawRequest(32, DrawClass.FULL))
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 6))])

@@ -17,6 +17,7 @@ from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.state.store import Store
+from support.principals import OWNER
 
 RECEIPT_KEY = ReceiptSigner(receipt_key_from_seed(bytes(32))).public_key.decode()
 
@@ -55,7 +56,7 @@ class Broker:
         self.thread = threading.Thread(target=self.loop.run_forever)
 
     def ask(self, verb: str, **arguments: str) -> dict[str, Any]:
-        return asyncio.run_coroutine_threadsafe(self.control("owner", verb, arguments), self.loop).result(20)
+        return asyncio.run_coroutine_threadsafe(self.control(OWNER, verb, arguments), self.loop).result(20)
 
     def invite(self, name: str = "web01", **arguments: str) -> Token:
         return parse_token(self.ask("consumer.invite", name=name, **arguments)["token"])

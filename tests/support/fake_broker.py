@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from drawwell.authorisation import Principal
 from drawwell.entropy.blocks import DrawRequest, Grant
 from drawwell.errors import DrawwellError, UsageError
 
@@ -39,14 +40,14 @@ class FakeBroker:
             self._moved.clear()
             await self._moved.wait()
 
-    def try_draw(self, consumer: str, request: DrawRequest) -> Grant | None:
+    def try_draw(self, principal: Principal, request: DrawRequest) -> Grant | None:
         """Grant, unless there is a gate (Broker)."""
-        return self._grant(consumer, request) if self._gate is None else None
+        return self._grant(principal.name, request) if self._gate is None else None
 
-    async def draw(self, consumer: str, request: DrawRequest) -> Grant:
+    async def draw(self, principal: Principal, request: DrawRequest) -> Grant:
         """Grant as soon as the gate is open (Broker)."""
         await self._wait()
-        return self._grant(consumer, request)
+        return self._grant(principal.name, request)
 
     def _grant(self, consumer: str, request: DrawRequest) -> Grant:
         n_bytes, draw_class = request.n_bytes, request.draw_class
@@ -60,12 +61,13 @@ class FakeBroker:
             return Grant(data, self.serial, draw_class, b"a receipt of nothing", b"k" * 32)
         return Grant(data, self.serial, draw_class)
 
-    def mix_in(self, consumer: str, data: bytes) -> None:
+    def mix_in(self, principal: Principal, data: bytes) -> None:
         """Keep what came (Broker)."""
-        self.stirred.append((consumer, data))
+        self.stirred.append((principal.name, data))
 
-    async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+    async def call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer ``status`` and ``renew`` with who asks what; a receipt key is too large to be sent (Broker)."""
+        peer = f"{principal.role}:{principal.name}"
         self.calls.append((peer, verb, args))
         await self._wait()
         if verb in self.results:

@@ -7,15 +7,16 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from drawwell.authorisation import Principal, Role
 from drawwell.doors.door import Limits
 from drawwell.doors.tls import TlsDoor
 from drawwell.errors import AuthenticationFailed, PermissionRefused
 from drawwell.links.tls import TlsLink
-from drawwell.ports import Peer
 from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import client_context, server_context
 from support.certificates import PaperAuthority
 from support.fake_broker import FakeBroker
+from support.principals import consumer
 from support.serving import serving
 
 ORDINARY = Limits()
@@ -29,17 +30,17 @@ class PaperRegistry:
         self.renew_only = False
         self.known = True
 
-    def identify(self, certificate_der: bytes, now: float) -> Peer:
+    def identify(self, certificate_der: bytes, now: float) -> Principal:
         assert certificate_der
         assert abs(now - time.time()) < 3600
         if not self.known:
             raise AuthenticationFailed("no consumer's certificate")
-        return Peer("web01", certificate_id="abc")
+        return consumer("web01", "abc")
 
-    def check(self, peer: Peer, now: float) -> Peer:
+    def check(self, principal: Principal, now: float) -> Principal:
         if self.revoked:
             raise PermissionRefused("web01 is revoked", hint="Ask for a new invitation.")
-        return replace(peer, renew_only=self.renew_only)
+        return replace(principal, role=Role.EXPIRED) if self.renew_only else principal
 
 
 class House:

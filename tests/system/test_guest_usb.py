@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from drawwell.authorisation import Principal
 from drawwell.broker.account import Terms
 from drawwell.broker.broker import Rules
 from drawwell.doors.usb import UsbDoor
@@ -70,9 +71,9 @@ class Well:
         self.doors[name] = door
         return door
 
-    async def draw(self, consumer: str, request: DrawRequest) -> Grant:
-        grant = await self._bench.broker.draw(consumer, request)
-        self.granted[consumer] = self.granted.get(consumer, b"") + grant.data
+    async def draw(self, principal: Principal, request: DrawRequest) -> Grant:
+        grant = await self._bench.broker.draw(principal, request)
+        self.granted[principal.name] = self.granted.get(principal.name, b"") + grant.data
         return grant
 
     def full_bytes(self, name: str) -> int:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from drawwell.authorisation import ALLOWED, VERBS, DoorKind, Principal, Role, may
 from drawwell.broker.control import Control
 from drawwell.errors import PermissionRefused, UsageError
+from support.principals import OWNER, consumer
 
 TABLE = """
           control     unix  link  tls  stream  https  http  probe  ssh  egd  usb  guest  deposit
@@ -97,6 +98,6 @@ def test_control_knows_no_verb_that_authorisation_does_not() -> None:
         return {}
 
     control = Control({"consumer.forge": answer, "forge": answer})
-    for peer, verb in (("owner", "consumer.forge"), ("consumer:web01", "forge"), ("owner", "forge")):
+    for peer, verb in ((OWNER, "consumer.forge"), (consumer(), "forge"), (OWNER, "forge")):
         with pytest.raises(UsageError, match="forge"):
             asyncio.run(control(peer, verb, {}))

@@ -63,11 +63,11 @@ class Auditor:
 
     def asked(self, principal: Principal, verb: str, arguments: Mapping[str, Any], refused: str) -> None:
         """Write an owner's control verb, and count anybody else's; `refused` is the error's name, or ""."""
-        if principal.standing is Role.OWNER:
+        if principal.role is Role.OWNER:
             self._operators.operator(verb, arguments, refused)
         else:
             known = verb if verb in CONTROL_VERBS else "unknown"
-            self.tally.asked(principal.name or str(principal.standing), known, refused)
+            self.tally.asked(principal.name or str(principal.role), known, refused)
 
     def joined(self, consumer: str, host: str, refused: str) -> None:
         """Write that a machine used up an invitation, and from where; count those that did not."""

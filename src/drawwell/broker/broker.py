@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from drawwell import __version__
+from drawwell.authorisation import Principal
 from drawwell.broker.account import Account, Terms
 from drawwell.broker.audit_log import AuditTally
 from drawwell.broker.queue import LEAST_PATIENCE_S, QueuedDraw
@@ -50,7 +51,7 @@ class _Wait(NamedTuple):
     cost: int = 0
 
 
-async def _no_calls(_peer: str, _verb: str, _args: dict[str, Any]) -> dict[str, Any]:
+async def _no_calls(_principal: Principal, _verb: str, _args: dict[str, Any]) -> dict[str, Any]:
     raise PermissionRefused("this broker answers no control verbs")
 
 
@@ -83,7 +84,7 @@ class LocalBroker:
         fresh: Callable[[int], bytes],
         clock: Callable[[], float],
         tally: AuditTally | None = None,
-        control: Callable[[str, str, dict[str, Any]], Awaitable[dict[str, Any]]] = _no_calls,
+        control: Callable[[Principal, str, dict[str, Any]], Awaitable[dict[str, Any]]] = _no_calls,
     ) -> None:
         self.rules = rules
         self.sources: dict[str, Source] = {}
@@ -105,12 +106,13 @@ class LocalBroker:
 
     # ---- drawing -----------------------------------------------------------------------------------------
 
-    def try_draw(self, consumer: str, request: DrawRequest) -> Grant | None:
+    def try_draw(self, principal: Principal, request: DrawRequest) -> Grant | None:
         """Grant the draw unless it has to wait; see `drawwell.ports.Broker.try_draw`.
 
         A draw with prediction resistance costs its seed as well, so that asking for single bytes cannot empty the
         reservoir.
         """
+        consumer = principal.name
         try:
             outcome = self._attempt(consumer, request)
             if isinstance(outcome, Grant):
@@ -122,8 +124,9 @@ class LocalBroker:
             raise
         return None
 
-    async def draw(self, consumer: str, request: DrawRequest) -> Grant:
+    async def draw(self, principal: Principal, request: DrawRequest) -> Grant:
         """Draw, waiting for the reservoir and for the quota's reservation; see `drawwell.ports.Broker.draw`."""
+        consumer = principal.name
         queued = QueuedDraw(self._queue, consumer, request.patience_s)
         try:
             while True:
@@ -270,9 +273,10 @@ class LocalBroker:
     def _state_of(self, source: str) -> SourceState:
         return self.sources[source].report().state if source in self.sources else SourceState.OFF
 
-    def mix_in(self, consumer: str, data: bytes) -> None:
+    def mix_in(self, principal: Principal, data: bytes) -> None:
         """Mix `data` into the consumer's DRBG as additional input (SP 800-90A r1, 9.3.1), of which nothing is asked."""
-        drbg = self.accounts[consumer].drbg if consumer in self.accounts else None
+        account = self.accounts.get(principal.name)
+        drbg = account.drbg if account else None
         if drbg:
             drbg.generate(0, hashlib.sha384(data).digest())
 
@@ -311,9 +315,9 @@ class LocalBroker:
 
     # ---- being asked -------------------------------------------------------------------------------------
 
-    async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+    async def call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer a control verb; see `drawwell.ports.Broker.call`."""
-        return await self._control(peer, verb, args)
+        return await self._control(principal, verb, args)
 
     def add_source(self, source: Source) -> None:
         """Count on one more source from now on."""

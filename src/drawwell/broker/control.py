@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from drawwell.authorisation import DoorKind, Principal, Role, may
+from drawwell.authorisation import DoorKind, Principal, may
 from drawwell.errors import DrawwellError, UsageError
 from drawwell.verbs import CONTROL_VERBS, Handler
 
@@ -24,10 +24,8 @@ class Control:
         self._handlers = handlers
         self._audit = audit
 
-    async def __call__(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+    async def __call__(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer one verb; see `drawwell.ports.Broker.call`."""
-        kind, _, name = peer.partition(":")
-        principal = Principal(Role(kind), name)
         try:
             result = await self._answer(principal, verb, args)
         except DrawwellError as error:

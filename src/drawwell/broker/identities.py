@@ -43,8 +43,8 @@ def link_consumer(config: Config, uid: int) -> str:
     """
     if uid == config.kernel.uid:
         return KERNEL
-    standing = Role.OWNER if _ours(uid) else Role.STRANGER
-    may(DoorKind.LINK, Principal(standing, f"user number {uid}"), DRAW)
+    role = Role.OWNER if _ours(uid) else Role.STRANGER
+    may(DoorKind.LINK, Principal(role, f"user number {uid}"), DRAW)
     return LOCAL
 
 
@@ -54,8 +54,8 @@ def ssh_consumer(config: Config, registry: InvitedRegistry, uid: int, name: str,
     Raises:
         PermissionRefused: that user speaks for no consumer, or the key is not that consumer's.
     """
-    standing = Role.SPEAKER if speaks_for_consumers(config, uid) else Role.STRANGER
-    may(DoorKind.SSH, Principal(standing, f"user number {uid}"), SPEAK)
+    role = Role.SPEAKER if speaks_for_consumers(config, uid) else Role.STRANGER
+    may(DoorKind.SSH, Principal(role, f"user number {uid}"), SPEAK)
     return registry.check_key(name, key)
 
 

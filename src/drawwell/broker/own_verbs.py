@@ -29,7 +29,7 @@ class OwnVerbs:
         return {"status": self._status, "source.command": self._source_command}
 
     async def _status(self, principal: Principal) -> dict[str, Any]:
-        if principal.standing is Role.CONSUMER:
+        if principal.role is Role.CONSUMER:
             return self._own_status(principal.name)
         return as_json(self._report())
 

@@ -121,7 +121,6 @@ class EgdDoor(LocalDoor):
     ) -> None:
         super().__init__(where, mode, "EGD asks nobody who he is", limits)
         self.broker = broker
-        self.consumer = consumer
         self.draw_class = draw_class
         self.available_bytes = available_bytes
         self.principal = Principal(Role.CONSUMER, consumer)
@@ -146,7 +145,7 @@ class EgdConnection(AnsweringConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Come in; there is nothing to show (asyncio)."""
         super().connection_made(transport)
-        self._admit(self._egd.consumer)
+        self._admit(self._egd.principal.name)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop what waited (asyncio)."""
@@ -187,7 +186,7 @@ class EgdConnection(AnsweringConnection):
                 self._leave()  # no later request could be answered either
         elif isinstance(request, Write):
             may(DoorKind.EGD, door.principal, STIR)
-            door.broker.mix_in(door.consumer, request.data)
+            door.broker.mix_in(door.principal, request.data)
         elif isinstance(request, AskLevel):
             self._write(level_answer(8 * door.available_bytes()))
         else:
@@ -203,7 +202,7 @@ class EgdConnection(AnsweringConnection):
             return
         request = DrawRequest(n_bytes, door.draw_class)
         try:
-            grant = door.broker.try_draw(door.consumer, request)
+            grant = door.broker.try_draw(door.principal, request)
         except _NOT_NOW as error:
             self._answer_counted(wanted_bytes, _nothing(error))
             return
@@ -215,7 +214,7 @@ class EgdConnection(AnsweringConnection):
     async def _draw_counted(self, wanted_bytes: int, request: DrawRequest) -> None:
         data = b""
         try:
-            data = (await self._egd.broker.draw(self._egd.consumer, request)).data
+            data = (await self._egd.broker.draw(self._egd.principal, request)).data
         except DrawwellError as error:
             if isinstance(error, DrawRefused) or not isinstance(error, _NOT_NOW):
                 self._leave()
@@ -238,7 +237,7 @@ class EgdConnection(AnsweringConnection):
         if not door.queue.anyone:
             request = DrawRequest(n_bytes, door.draw_class, patience_s=IN_LINE_S)
             try:
-                grant = door.broker.try_draw(door.consumer, request)
+                grant = door.broker.try_draw(door.principal, request)
             except _NOT_NOW as error:
                 _nothing(error)
         if grant is None:
@@ -250,7 +249,7 @@ class EgdConnection(AnsweringConnection):
         door, data = self._egd, b""
         try:
             await door.queue.wait(self._name, n_bytes)
-            data = (await draw_patiently(door.broker, door.consumer, n_bytes, door.draw_class)).data
+            data = (await draw_patiently(door.broker, door.principal, n_bytes, door.draw_class)).data
             self._write(data)
         except DrawwellError:
             self._leave()

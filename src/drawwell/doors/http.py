@@ -10,13 +10,13 @@ from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import Any, Final
 
-from drawwell.authorisation import DRAW, READY, DoorKind, Principal, Role, may
+from drawwell.authorisation import ANYONE, DRAW, READY, DoorKind, Principal, Role, may
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
 from drawwell.doors.unix import Identify, peer_credentials
 from drawwell.errors import DrawwellError, PermissionRefused
-from drawwell.ports import Broker, Peer
+from drawwell.ports import Broker
 from drawwell.wire.http_answers import HttpResponse, refusal
 from drawwell.wire.http_api import read
 from drawwell.wire.http_route import CallAsk, DrawAsk
@@ -39,7 +39,7 @@ class HttpConversation:
     def __init__(
         self,
         broker: Broker,
-        identify: Callable[[], Peer],
+        identify: Callable[[], Principal],
         *,
         way: DoorKind,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
@@ -101,7 +101,7 @@ class HttpConversation:
     def recheck(self) -> None:
         """Answer no more unless the peer is still who it was (SessionProtocol)."""
         try:
-            self.over = self.over or self._identify().consumer != self.consumer
+            self.over = self.over or self._identify().name != self.consumer
         except PermissionRefused:
             self.over = True
 
@@ -121,35 +121,34 @@ class HttpConversation:
         ask, unknown = read(request), None
         try:
             peer = self._identify()
-            identity = peer.identity
-            self.consumer, self.admitted = peer.consumer, True
+            self.consumer, self.admitted = peer.name, True
         except PermissionRefused as error:
-            identity, unknown = Principal(Role.STRANGER, "whoever asks"), error
+            peer, unknown = Principal(Role.STRANGER, "whoever asks"), error
         final = unknown is not None
         try:
             if isinstance(ask, DrawAsk):
-                may(self._way, identity, DRAW)
+                may(self._way, peer, DRAW)
             elif isinstance(ask, CallAsk):
-                may(self._way, identity, READY if ask.public else ask.verb)
+                may(self._way, peer, READY if ask.public else ask.verb)
         except PermissionRefused as error:
             self._say(refusal(unknown or error), final=final)
             return
         if isinstance(ask, HttpResponse):
             self._say(ask, final=final)
         elif isinstance(ask, DrawAsk):
-            self._draw(ask)
+            self._draw(ask, peer)
         else:
             self._calling = True
-            self._wait(self._called(ask, "" if final else self.consumer), final=final)
+            self._wait(self._called(ask, ANYONE if final else peer), final=final)
 
-    def _draw(self, ask: DrawAsk) -> None:
+    def _draw(self, ask: DrawAsk, peer: Principal) -> None:
         try:
-            grant = self._broker.try_draw(self.consumer, ask.request)
+            grant = self._broker.try_draw(peer, ask.request)
         except DrawwellError as error:
             self._say(refusal(error))
             return
         if grant is None:
-            self._wait(self._drawn(ask))
+            self._wait(self._drawn(ask, peer))
         else:
             self._say(ask.answer(grant))
 
@@ -163,15 +162,15 @@ class HttpConversation:
         self._waiting = self._calling = False
         self._say(answer, final=final)
 
-    async def _drawn(self, ask: DrawAsk) -> HttpResponse:
+    async def _drawn(self, ask: DrawAsk, peer: Principal) -> HttpResponse:
         try:
-            return ask.answer(await self._broker.draw(self.consumer, ask.request))
+            return ask.answer(await self._broker.draw(peer, ask.request))
         except DrawwellError as error:
             return refusal(error)
 
-    async def _called(self, ask: CallAsk, consumer: str) -> HttpResponse:
+    async def _called(self, ask: CallAsk, peer: Principal) -> HttpResponse:
         try:
-            return ask.answer(await self._broker.call(f"consumer:{consumer}", ask.verb, {}))
+            return ask.answer(await self._broker.call(peer, ask.verb, {}))
         except DrawwellError as error:
             return refusal(error)
 
@@ -233,12 +232,12 @@ class HttpConnection(SessionConnection):
         door = self._http
         pid, uid, gid = peer_credentials(transport) if door.identify and door.path else (0, -1, -1)
 
-        def identify() -> Peer:
+        def identify() -> Principal:
             if door.identify is None:
                 raise PermissionRefused(
                     "nobody is a consumer here", hint="Ask on the socket that [http] names, or over TLS."
                 )
-            return Peer(door.identify(uid, gid, pid))
+            return Principal(Role.CONSUMER, door.identify(uid, gid, pid))
 
         way = DoorKind.PROBE if door.identify is None else DoorKind.HTTP
         self._conversation = self._talk = HttpConversation(door.broker, identify, way=way, spawn=self._spawn)

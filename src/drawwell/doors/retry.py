@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final
 
+from drawwell.authorisation import Principal
 from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant
 from drawwell.errors import DrawRefused, DrawwellError, Refused, StateUnavailable
 from drawwell.ports import Broker
@@ -15,7 +16,7 @@ _LONGEST_RETRY_S: Final = 10.0
 """The operator may have raised a quota meanwhile."""
 
 
-async def draw_patiently(broker: Broker, consumer: str, n_bytes: int, draw_class: DrawClass) -> Grant:
+async def draw_patiently(broker: Broker, principal: Principal, n_bytes: int, draw_class: DrawClass) -> Grant:
     """Draw, however long it takes.
 
     Raises:
@@ -23,7 +24,7 @@ async def draw_patiently(broker: Broker, consumer: str, n_bytes: int, draw_class
     """
     while True:
         try:
-            return await broker.draw(consumer, DrawRequest(n_bytes, draw_class, patience_s=IN_LINE_S))
+            return await broker.draw(principal, DrawRequest(n_bytes, draw_class, patience_s=IN_LINE_S))
         except DrawRefused:
             raise
         except (Refused, StateUnavailable) as error:

@@ -16,7 +16,7 @@ from drawwell.errors import (
     RemoteProtocolError,
     UsageError,
 )
-from drawwell.ports import Broker, Peer
+from drawwell.ports import Broker
 from drawwell.wire.frames import Bye, Call, Draw, Frame, Hello
 from drawwell.wire.limits import SESSION_ID
 from drawwell.wire.session import ServerSession
@@ -34,7 +34,6 @@ class BrokerSession:
         identify: Says who the peer is, now; raises PermissionRefused when he is nobody, or no longer anybody.
             Asked before each request.
         way: Which door it is.
-        owner: The kernel says that the peer is root or the broker's own user.
         spawn: Runs the rest of a request that waits.
     """
 
@@ -42,10 +41,9 @@ class BrokerSession:
         self,
         broker: Broker,
         broker_name: str,
-        identify: Callable[[], Peer],
+        identify: Callable[[], Principal],
         *,
         way: DoorKind,
-        owner: bool = False,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self.session = ServerSession()
@@ -66,10 +64,9 @@ class BrokerSession:
         self._broker_name = broker_name
         self._identify = identify
         self._way = way
-        self._owner = owner
         self._spawn = spawn
         self._owed_bytes = 0
-        self._may_draw: Peer | None = None
+        self._may_draw: Principal | None = None
         """Who was last found to have the right to draw; the right follows from who it is, so it is not asked again."""
 
     @property
@@ -103,7 +100,7 @@ class BrokerSession:
     def recheck(self) -> None:
         """End it unless the peer is still who it was welcomed as."""
         try:
-            if self._identify().consumer == self.consumer:
+            if self._identify().name == self.consumer:
                 return
             self.end(f"this is no longer consumer {self.consumer}")
         except PermissionRefused as error:
@@ -133,27 +130,29 @@ class BrokerSession:
         elif isinstance(event, Call):
             self._call(event, peer)
         else:
-            self._say(self.session.welcome(self._broker_name, peer.consumer, renew_only=peer.renew_only))
-            self.consumer, self.admitted = peer.consumer, True
+            self._say(
+                self.session.welcome(self._broker_name, peer.name, renew_only=peer.role is Role.EXPIRED)
+            )
+            self.consumer, self.admitted = peer.name, True
 
-    def _draw(self, draw: Draw, peer: Peer) -> None:
+    def _draw(self, draw: Draw, peer: Principal) -> None:
         try:
             if peer is not self._may_draw:
-                may(self._way, self._identity(peer), DRAW)
+                may(self._way, peer, DRAW)
                 self._may_draw = peer
-            grant = self._broker.try_draw(peer.consumer, draw)
+            grant = self._broker.try_draw(peer, draw)
         except DrawwellError as error:
             self._refuse(draw, error)
             return
         if grant is None:
             self._owe(draw.n_bytes)
-            self._spawn(self._wait(draw, peer.consumer))
+            self._spawn(self._wait(draw, peer))
         else:
             self._say(self.session.grant(draw.request_id, grant))
 
-    async def _wait(self, draw: Draw, consumer: str) -> None:
+    async def _wait(self, draw: Draw, peer: Principal) -> None:
         try:
-            grant = await self._broker.draw(consumer, draw)
+            grant = await self._broker.draw(peer, draw)
         except DrawwellError as error:
             self._refuse(draw, error)
         else:
@@ -162,22 +161,17 @@ class BrokerSession:
         finally:
             self._owe(-draw.n_bytes)
 
-    def _call(self, call: Call, peer: Peer) -> None:
+    def _call(self, call: Call, peer: Principal) -> None:
         try:
-            may(self._way, self._identity(peer), call.verb)
+            may(self._way, peer, call.verb)
         except (PermissionRefused, UsageError) as error:
             self._refuse(call, error)
             return
-        caller = "observer" if peer.observes and not self._owner else f"consumer:{peer.consumer}"
-        as_owner = self._owner and self._way is DoorKind.CONTROL
-        self._spawn(self._answer(call, "owner" if as_owner else caller))
+        self._spawn(self._answer(call, peer))
 
-    def _identity(self, peer: Peer) -> Principal:
-        return Principal(Role.OWNER, peer.consumer) if self._owner else peer.identity
-
-    async def _answer(self, call: Call, caller: str) -> None:
+    async def _answer(self, call: Call, peer: Principal) -> None:
         try:
-            document = await self._broker.call(caller, call.verb, call.args)
+            document = await self._broker.call(peer, call.verb, call.args)
         except DrawwellError as error:
             self._refuse(call, error)
             return

@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from drawwell.authorisation import DoorKind
+from drawwell.authorisation import DoorKind, Principal, Role
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
 from drawwell.doors.session import BrokerSession
 from drawwell.doors.unix import peer_credentials
-from drawwell.ports import Broker, Peer
+from drawwell.ports import Broker
 
 MAX_LINE_BYTES: Final = 128
 MODE: Final = 0o666
@@ -92,7 +92,7 @@ class SshConnection(SessionConnection):
         self._conversation = BrokerSession(
             door.broker,
             door.broker_name,
-            lambda: Peer(door.identify(uid, name, key)),
+            lambda: Principal(Role.CONSUMER, door.identify(uid, name, key)),
             way=DoorKind.SSH,
             spawn=self._spawn,
         )

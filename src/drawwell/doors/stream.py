@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from drawwell.authorisation import Principal
 from drawwell.doors.retry import draw_patiently
 from drawwell.entropy.blocks import DrawClass
 from drawwell.ports import Broker
@@ -15,7 +16,7 @@ SEND_BUFFER_BYTES: Final = 4096
 
 async def pour(
     broker: Broker,
-    entitled: Callable[[], tuple[str, DrawClass]],
+    entitled: Callable[[], tuple[Principal, DrawClass]],
     send: Callable[[bytes], None],
     sent: Callable[[], Awaitable[object]],
 ) -> None:
@@ -31,7 +32,7 @@ async def pour(
         DrawRefused, PermissionRefused: nothing more will ever be served.
     """
     while True:
-        consumer, draw_class = entitled()
-        send((await draw_patiently(broker, consumer, PIECE_BYTES, draw_class)).data)
+        principal, draw_class = entitled()
+        send((await draw_patiently(broker, principal, PIECE_BYTES, draw_class)).data)
         await asyncio.sleep(0)  # the others' turn, also when neither draw nor peer made us wait
         await sent()

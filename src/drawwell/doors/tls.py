@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from drawwell.authorisation import DRAW, DoorKind, may
+from drawwell.authorisation import DRAW, DoorKind, Principal, may
 from drawwell.doors.admission import ARRIVALS_AT_ONCE, ARRIVALS_PER_S, Budget, Handshakes
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Door, Limits
@@ -19,7 +19,7 @@ from drawwell.doors.sockets import listen_tcp
 from drawwell.doors.stream import SEND_BUFFER_BYTES, pour
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefused, RemoteProtocolError
-from drawwell.ports import Broker, Peer, Registry
+from drawwell.ports import Broker, Registry
 from drawwell.wire.hello import group_name
 from drawwell.wire.http_session import HTTP_ALPN
 from drawwell.wire.limits import ALPN, MAX_HANDSHAKE_BYTES
@@ -101,7 +101,7 @@ class TlsConnection(SessionConnection):
         self._tls: TlsLayer | None = None
         self._opening = bytearray()
         """What it said before its turn."""
-        self._entitled: Callable[[], tuple[str, DrawClass]] | None = None
+        self._entitled: Callable[[], tuple[Principal, DrawClass]] | None = None
         """Of a stream: who has it and of which class; raises PermissionRefused."""
         self._sent: asyncio.Event | None = None
         """Of a stream: set while nothing of it waits here."""
@@ -219,7 +219,7 @@ class TlsConnection(SessionConnection):
         if tls.group is not None:
             door.groups[group_name(tls.group)] += 1
 
-        def identify() -> Peer:
+        def identify() -> Principal:
             return door.registry.check(peer, door.clock())
 
         if tls.protocol == ALPN:
@@ -233,7 +233,7 @@ class TlsConnection(SessionConnection):
         else:
             self._begin_stream(peer)
 
-    def _begin_stream(self, peer: Peer) -> None:
+    def _begin_stream(self, peer: Principal) -> None:
         """Serve a stream, to a consumer that has one; whoever came here by mistake must not get bytes."""
         try:
             self._streamed(peer)
@@ -243,31 +243,31 @@ class TlsConnection(SessionConnection):
             return
         sent = self._sent = asyncio.Event()
         sent.set()
-        self._admit(peer.consumer)
+        self._admit(peer.name)
         self._transport.set_write_buffer_limits(high=0)
         tcp = self._transport.get_extra_info("socket")
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         door = self._tls_door
 
-        def entitled() -> tuple[str, DrawClass]:
-            return peer.consumer, self._streamed(door.registry.check(peer, door.clock()))
+        def entitled() -> tuple[Principal, DrawClass]:
+            return peer, self._streamed(door.registry.check(peer, door.clock()))
 
         self._entitled = entitled
         self._spawn(self._stream(entitled, sent))
 
-    async def _stream(self, entitled: Callable[[], tuple[str, DrawClass]], sent: asyncio.Event) -> None:
+    async def _stream(self, entitled: Callable[[], tuple[Principal, DrawClass]], sent: asyncio.Event) -> None:
         try:
             await pour(self._tls_door.broker, entitled, self._transmit, sent.wait)
         except DrawwellError as error:
             _log.info("a stream ends: %s", error)
             self._leave()
 
-    def _streamed(self, peer: Peer) -> DrawClass:
+    def _streamed(self, peer: Principal) -> DrawClass:
         """What the peer is streamed; raises PermissionRefused."""
-        may(DoorKind.STREAM, peer.identity, DRAW)
-        draw_class = self._tls_door.streams(peer.consumer)
+        may(DoorKind.STREAM, peer, DRAW)
+        draw_class = self._tls_door.streams(peer.name)
         if draw_class is None:
-            raise PermissionRefused(f"consumer {peer.consumer} has no stream")
+            raise PermissionRefused(f"consumer {peer.name} has no stream")
         return draw_class
 
     def _turn_away(self, tls: TlsLayer, error: RemoteProtocolError) -> None:

@@ -4,14 +4,14 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from drawwell.authorisation import DoorKind
+from drawwell.authorisation import DoorKind, Principal, Role
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
 from drawwell.doors.session import BrokerSession
 from drawwell.doors.sockets import credentials
 from drawwell.errors import PermissionRefused
-from drawwell.ports import Broker, Peer
+from drawwell.ports import Broker
 
 Identify = Callable[[int, int, int], str]
 """From uid, gid and pid to the consumer's name; raises PermissionRefused."""
@@ -48,14 +48,15 @@ class UnixDoor(LocalDoor):
         self.identify = identify
         self.way = way
 
-    def peer(self, uid: int, gid: int, pid: int) -> Peer:
-        """Say who that is; raises PermissionRefused."""
+    def principal(self, uid: int, gid: int, pid: int) -> Principal:
+        """Identify a local user; raises PermissionRefused."""
+        owner = self.way is DoorKind.CONTROL and uid in {0, os.geteuid()}
         try:
-            return Peer(self.identify(uid, gid, pid))
+            return Principal(Role.OWNER if owner else Role.CONSUMER, self.identify(uid, gid, pid))
         except PermissionRefused:
             if self.way not in {DoorKind.CONTROL, DoorKind.LINK}:
                 raise
-            return Peer(f"user-{uid}", observes=True)
+            return Principal(Role.OWNER if owner else Role.OBSERVER, f"user-{uid}")
 
     def may_draw(self, uid: int, gid: int, pid: int) -> bool:
         """Return whether the user is a consumer."""
@@ -84,9 +85,8 @@ class UnixConnection(SessionConnection):
         self._conversation = BrokerSession(
             door.broker,
             door.broker_name,
-            lambda: door.peer(uid, gid, pid),
+            lambda: door.principal(uid, gid, pid),
             way=door.way,
-            owner=uid in {0, os.geteuid()},
             spawn=self._spawn,
         )
 
@@ -108,7 +108,7 @@ class GuestDoor(LocalDoor):
     Args:
         path: The socket file.
         broker: Who is asked.
-        consumer: Who everybody at this door is; nobody here is the broker's owner.
+        consumer: The consumer that every peer is; none of them is the broker's owner.
         mode: Permissions of the socket file.
         broker_name: How the broker calls itself.
         limits: Deadlines and bounds.
@@ -129,7 +129,7 @@ class GuestDoor(LocalDoor):
         super().__init__(path, mode, "a guest is on this machine", limits, expects)
         self.broker = broker
         self.broker_name = broker_name
-        self.consumer = consumer
+        self.principal = Principal(Role.CONSUMER, consumer)
 
     def _connection(self) -> "GuestConnection":
         return GuestConnection(self)
@@ -147,7 +147,7 @@ class GuestConnection(SessionConnection):
         super().connection_made(transport)
         door = self._guest_door
         self._conversation = BrokerSession(
-            door.broker, door.broker_name, lambda: Peer(door.consumer), way=DoorKind.GUEST, spawn=self._spawn
+            door.broker, door.broker_name, lambda: door.principal, way=DoorKind.GUEST, spawn=self._spawn
         )
 
     def _received(self, data: memoryview) -> None:

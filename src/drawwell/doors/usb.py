@@ -58,7 +58,7 @@ class UsbDoor(LocalDoor):
     ) -> None:
         super().__init__(where, mode, "usbredir asks nobody who he is", limits, expects)
         self.broker = broker
-        self.consumer = consumer
+        self.principal = Principal(Role.CONSUMER, consumer)
         self.draw_class = draw_class
         self.plugged = True
         self.refusals = 0
@@ -116,7 +116,7 @@ class UsbConnection(AnsweringConnection):
         """Come in; the peer is whoever could open the socket, and may be stopped for as long as it likes (asyncio)."""
         super().connection_made(transport)
         self._usb.remember(self)
-        self._admit(self._usb.consumer)
+        self._admit(self._usb.principal.name)
         self._pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -178,7 +178,7 @@ class UsbConnection(AnsweringConnection):
         if not (wanted_bytes := self._wanted_bytes) or not self._onerng.streaming:
             self._drop_requests()  # nobody takes what would be drawn
         elif not self._requests and not self._blocked:
-            may(DoorKind.USB, Principal(Role.CONSUMER, self._usb.consumer), DRAW)
+            may(DoorKind.USB, self._usb.principal, DRAW)
             self._spawn(self._draw(min(wanted_bytes, DRAW_BYTES)))
 
     @property
@@ -194,11 +194,11 @@ class UsbConnection(AnsweringConnection):
         door = self._usb
         try:
             try:
-                data = (await door.broker.draw(door.consumer, DrawRequest(n_bytes, door.draw_class))).data
+                data = (await door.broker.draw(door.principal, DrawRequest(n_bytes, door.draw_class))).data
             except DrawRefused:
                 raise
             except (Refused, StateUnavailable):
-                grant = await draw_patiently(door.broker, door.consumer, PACKET_BYTES, door.draw_class)
+                grant = await draw_patiently(door.broker, door.principal, PACKET_BYTES, door.draw_class)
                 data = grant.data
         except DrawwellError:
             await asyncio.sleep(REFUSED_S)

@@ -364,7 +364,7 @@ class ConsumerAdmin:
 
     async def _renew_own(self, principal: Principal, csr: str) -> dict[str, Any]:
         asker = principal.name
-        if principal.standing is Role.OWNER:
+        if principal.role is Role.OWNER:
             raise UsageError("only a consumer renews its certificate")
         if asker in self._renewing:  # each takes a thread and a write, which others need, too
             raise Refused(

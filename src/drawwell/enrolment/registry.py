@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from drawwell.authorisation import Principal, Role
 from drawwell.crypto import pki
 from drawwell.crypto.sshkeys import fingerprint
 from drawwell.enrolment.bare_lines import note_on_bare_lines
 from drawwell.errors import AuthenticationFailed, PermissionRefused
 from drawwell.host.clock import clock_is_set
-from drawwell.ports import Peer
 from drawwell.state.rows import ADMITTED, CertificateRow, ConsumerRow
 from drawwell.state.store import Store
 
@@ -84,35 +84,35 @@ class InvitedRegistry:
         row = self._now_known.consumers.get(name)
         return row is None or row.revoked_at is not None or name in self._revoked
 
-    def identify(self, certificate_der: bytes, now: float) -> Peer:
+    def identify(self, certificate_der: bytes, now: float) -> Principal:
         """Say whose certificate this is; see `drawwell.ports.Registry`."""
         facts = _read(certificate_der)
         row = self._now_known.certificates.get(facts.spki_sha256.hex())
         if row is None or pki.consumer_name(facts) != row.consumer:
             raise AuthenticationFailed("no consumer joined with this certificate")
         try:
-            return self.check(Peer(row.consumer, certificate_id=row.spki), now)
+            return self.check(Principal(Role.CONSUMER, row.consumer, row.spki), now)
         except PermissionRefused as error:
             raise AuthenticationFailed(str(error), hint=error.hint) from None
 
-    def check(self, peer: Peer, now: float) -> Peer:
+    def check(self, principal: Principal, now: float) -> Principal:
         """Judge an identified peer again; see `drawwell.ports.Registry`."""
-        row = self._now_known.certificates.get(peer.certificate_id)
-        if row is None or row.revoked_at is not None or self.is_revoked(peer.consumer):
+        row = self._now_known.certificates.get(principal.certificate_id)
+        if row is None or row.revoked_at is not None or self.is_revoked(principal.name):
             raise PermissionRefused(
-                f"consumer {peer.consumer} is revoked",
+                f"consumer {principal.name} is revoked",
                 hint="Have the broker's operator invite this machine anew.",
             )
         if now >= row.latest_end + GRACE_S:
             raise PermissionRefused(
-                f"the certificate of {peer.consumer} ran out too long ago",
+                f"the certificate of {principal.name} ran out too long ago",
                 hint="Compare the clocks of both machines; if they are right, have the broker's operator invite "
                 "this machine again.",
             )
         issued_at = row.not_after - pki.CLIENT_LIFETIME_S
         begun = now >= issued_at - pki.BACKDATE_S or not clock_is_set()
-        renew_only = not (begun and now < row.not_after)
-        return peer if peer.renew_only is renew_only else replace(peer, renew_only=renew_only)
+        role = Role.CONSUMER if begun and now < row.not_after else Role.EXPIRED
+        return principal if principal.role is role else replace(principal, role=role)
 
     def check_key(self, name: str, key: str) -> str:
         """Return `name` where that consumer comes with the SSH key of the fingerprint `key`.
@@ -152,7 +152,7 @@ class OwnPkiRegistry:
         self._not_after: dict[str, float] = {}
         self.configure(kind, consumers)
 
-    def identify(self, certificate_der: bytes, now: float) -> Peer:
+    def identify(self, certificate_der: bytes, now: float) -> Principal:
         """Say whose certificate this is; one that ran out is nobody's."""
         facts = _read(certificate_der)
         if now >= facts.not_after or (now < facts.not_before and clock_is_set()):
@@ -166,17 +166,17 @@ class OwnPkiRegistry:
         certificate_id = facts.spki_sha256.hex()
         self._not_after = {known: end for known, end in self._not_after.items() if now < end}
         self._not_after[certificate_id] = facts.not_after
-        return Peer(named.pop(), certificate_id=certificate_id)
+        return Principal(Role.CONSUMER, named.pop(), certificate_id)
 
-    def check(self, peer: Peer, now: float) -> Peer:
+    def check(self, principal: Principal, now: float) -> Principal:
         """Judge an identified peer again: is it still in the configuration and its certificate not run out?"""
-        if peer.consumer not in self._admitted:
-            raise PermissionRefused(f"consumer {peer.consumer} is not configured any more")
-        if now >= self._not_after.get(peer.certificate_id, 0.0):
+        if principal.name not in self._admitted:
+            raise PermissionRefused(f"consumer {principal.name} is not configured any more")
+        if now >= self._not_after.get(principal.certificate_id, 0.0):
             raise PermissionRefused(
-                f"the certificate of {peer.consumer} ran out", hint="Connect again with a new one."
+                f"the certificate of {principal.name} ran out", hint="Connect again with a new one."
             )
-        return peer
+        return principal
 
     def configure(self, kind: str, consumers: Mapping[str, str]) -> None:
         """Take over a configuration that was read again."""

@@ -2,6 +2,7 @@
 
 from typing import Any, Unpack
 
+from drawwell.authorisation import Principal, Role
 from drawwell.entropy.blocks import DrawClass, DrawOptions, DrawRequest, Grant
 from drawwell.ports import Broker
 
@@ -11,16 +12,16 @@ class MemoryLink:
 
     def __init__(self, broker: Broker, consumer: str) -> None:
         self._broker = broker
-        self._consumer = consumer
+        self._principal = Principal(Role.CONSUMER, consumer)
         self.name = "memory"
 
     async def draw(self, n_bytes: int, draw_class: DrawClass, **options: Unpack[DrawOptions]) -> Grant:
         """Draw once."""
-        return await self._broker.draw(self._consumer, DrawRequest(n_bytes, draw_class, **options))
+        return await self._broker.draw(self._principal, DrawRequest(n_bytes, draw_class, **options))
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Ask a control verb as this consumer."""
-        return await self._broker.call(f"consumer:{self._consumer}", verb, args)
+        return await self._broker.call(self._principal, verb, args)
 
     async def aclose(self) -> None:
         """Nothing to close."""

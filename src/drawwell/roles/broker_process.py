@@ -255,8 +255,8 @@ class BrokerProcess:
             return None
         return RemoteSources(self.broker, self._supply, self.config.written_sources if apart else ())
 
-    async def _call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        return await self._control(peer, verb, args)
+    async def _call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        return await self._control(principal, verb, args)
 
     def _handlers(self) -> dict[str, Handler]:
         return {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from drawwell import __version__
-from drawwell.authorisation import DoorKind
+from drawwell.authorisation import DoorKind, Principal
 from drawwell.broker.identities import link_consumer
 from drawwell.config.model import Config
 from drawwell.doors.sockets import listens_at
@@ -65,11 +65,11 @@ class Relay:
         self._draws = self._bytes = 0
         self.last_error = ""
 
-    def try_draw(self, consumer: str, request: DrawRequest) -> Grant | None:  # noqa: ARG002 - Broker's
+    def try_draw(self, principal: Principal, request: DrawRequest) -> Grant | None:  # noqa: ARG002 - Broker's
         """Return None: a draw from afar always waits (Broker)."""
         return None
 
-    async def draw(self, consumer: str, request: DrawRequest) -> Grant:
+    async def draw(self, principal: Principal, request: DrawRequest) -> Grant:
         """Draw there (Broker). All who draw here are one consumer there: this machine."""
         try:
             grant = await self._upstream.draw(
@@ -81,7 +81,7 @@ class Relay:
             )
         except DrawwellError as error:
             if str(error) != self.last_error:
-                log.warning("%s: %s", self._upstream.name, error, extra={"consumer": consumer})
+                log.warning("%s: %s", self._upstream.name, error, extra={"consumer": principal.name})
             self.last_error = str(error)
             raise
         self.last_error = ""
@@ -89,10 +89,10 @@ class Relay:
         self._bytes += request.n_bytes
         return grant
 
-    def mix_in(self, consumer: str, data: bytes) -> None:
+    def mix_in(self, principal: Principal, data: bytes) -> None:
         """Do nothing: there is no generator here (Broker)."""
 
-    async def call(self, peer: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+    async def call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Answer for ourselves, or have the broker answer (Broker)."""
         if verb == "status":
             await self.ask()

@@ -15,6 +15,7 @@ from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.units import Allowance
+from support.principals import consumer
 from support.workbench import UNLIMITED, Workbench
 
 FULL = DrawClass.FULL
@@ -33,7 +34,7 @@ def test_a_consumer_that_is_revoked_while_it_waits_in_line_harms_nobody() -> Non
 
     async def refused(bench: Workbench) -> None:
         with pytest.raises(PermissionRefused):
-            await bench.broker.draw("web01", DrawRequest(64, FULL, patience_s=60.0))
+            await bench.broker.draw(consumer("web01"), DrawRequest(64, FULL, patience_s=60.0))
 
     async def scenario() -> None:
         bench = sourceless("web01", "db01")
@@ -43,7 +44,7 @@ def test_a_consumer_that_is_revoked_while_it_waits_in_line_harms_nobody() -> Non
                 await asyncio.sleep(0)
                 bench.broker.set_terms({"db01": UNLIMITED}, {})
                 bench.put(BYTES)
-            assert len((await bench.broker.draw("db01", DrawRequest(64, FULL))).data) == 64
+            assert len((await bench.broker.draw(consumer("db01"), DrawRequest(64, FULL))).data) == 64
             assert asyncio.get_running_loop().time() == 0
 
     run_virtually(scenario())
@@ -66,7 +67,7 @@ def test_a_fault_in_an_operators_verb_costs_the_verb_alone() -> None:
             with pytest.raises(SourceError, match="fault in drawwell"):
                 await bench.sources[0].command("info", {})
             assert bench.sources[0].healthy
-            await bench.broker.draw("web01", DrawRequest(4000, FULL))
+            await bench.broker.draw(consumer("web01"), DrawRequest(4000, FULL))
             await bench.until_filled()
 
     run_virtually(scenario())
@@ -77,7 +78,7 @@ def test_draws_of_a_consumer_that_was_removed_do_not_overwrite_its_account() -> 
 
     async def draw(bench: Workbench, n_bytes: int) -> None:
         with contextlib.suppress(Refused):
-            await bench.broker.draw("web01", DrawRequest(n_bytes, DrawClass.DRBG))
+            await bench.broker.draw(consumer("web01"), DrawRequest(n_bytes, DrawClass.DRBG))
 
     async def scenario() -> None:
         terms = {"web01": Terms(frozenset(DrawClass), None, Allowance(10_000, DAY_S))}

@@ -14,6 +14,7 @@ from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import DrawRefused, NoHealthySource, PermissionRefused
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
+from support.principals import consumer
 from support.workbench import Workbench
 
 FULL, DRBG = DrawClass.FULL, DrawClass.DRBG
@@ -123,14 +124,16 @@ def test_a_brokers_grants_and_refusals_are_counted_as_they_were() -> None:
         bench = Workbench(ScriptedSource("stick", seed=1), capacity_bytes=4096)
         broker = bench.broker
         with pytest.raises(NoHealthySource):
-            await broker.draw("web01", DrawRequest(32, FULL))
+            await broker.draw(consumer("web01"), DrawRequest(32, FULL))
         async with bench.run():
             await bench.until_filled()
-            grants = [await broker.draw("web01", DrawRequest(n, FULL, receipt=n == 3)) for n in (1, 2, 3)]
+            grants = [
+                await broker.draw(consumer("web01"), DrawRequest(n, FULL, receipt=n == 3)) for n in (1, 2, 3)
+            ]
             with pytest.raises(DrawRefused):
-                await broker.draw("web01", DrawRequest(0, FULL))
+                await broker.draw(consumer("web01"), DrawRequest(0, FULL))
             with pytest.raises(PermissionRefused):
-                await broker.draw("nobody", DrawRequest(1, FULL))
+                await broker.draw(consumer("nobody"), DrawRequest(1, FULL))
             lines = broker.tally.take()
         granted = [line for line in lines if line["event"] == "granted"]
         assert [(line["draws"], line["bytes"], line["sources"]) for line in granted] == [(3, 6, {"stick": 1})]

@@ -18,6 +18,7 @@ from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.testing.waiting import until
 from drawwell.units import Allowance
+from support.principals import consumer
 from support.workbench import UNLIMITED, Workbench
 from unit.broker.known_bench import DRBG, FULL, KNOWN, limited, on_bench, refusal, sourceless
 
@@ -34,7 +35,7 @@ def test_full_is_reservoir_bytes_xored_with_the_consumers_own_drbg() -> None:
         drbg = Drbg(KNOWN[:SEED_BYTES], b"web01")
         at = SEED_BYTES
         for size in (1, 32, 1000):
-            grant = await bench.broker.draw("web01", DrawRequest(size, FULL))
+            grant = await bench.broker.draw(consumer("web01"), DrawRequest(size, FULL))
             mask = drbg.generate(size, FRESH)
             assert grant.data == bytes(a ^ b for a, b in zip(KNOWN[at : at + size], mask, strict=True))
             at += size
@@ -48,9 +49,9 @@ def test_class_drbg_is_the_consumers_own_drbg_and_takes_nothing_but_its_seed() -
     async def scenario(bench: Workbench) -> None:
         drbg = Drbg(KNOWN[:SEED_BYTES], b"web01")
         for size in (1, 65_536, 32):
-            assert (await bench.broker.draw("web01", DrawRequest(size, DRBG))).data == drbg.generate(
-                size, FRESH
-            )
+            assert (
+                await bench.broker.draw(consumer("web01"), DrawRequest(size, DRBG))
+            ).data == drbg.generate(size, FRESH)
         ledger = bench.supply.report()
         assert ledger.drbg_bytes == 1 + 65_536 + 32
         assert ledger.delivered_bits == 8 * SEED_BYTES
@@ -65,8 +66,8 @@ def test_consumers_have_drbgs_of_their_own() -> None:
     """Two consumers are seeded with different bytes, and neither draws what the other does."""
 
     async def scenario(bench: Workbench) -> None:
-        one = (await bench.broker.draw("one", DrawRequest(64, DRBG))).data
-        two = (await bench.broker.draw("two", DrawRequest(64, DRBG))).data
+        one = (await bench.broker.draw(consumer("one"), DrawRequest(64, DRBG))).data
+        two = (await bench.broker.draw(consumer("two"), DrawRequest(64, DRBG))).data
         assert one == Drbg(KNOWN[:SEED_BYTES], b"one").generate(64, FRESH)
         assert two == Drbg(KNOWN[SEED_BYTES : 2 * SEED_BYTES], b"two").generate(64, FRESH)
 
@@ -85,7 +86,7 @@ def test_what_was_taken_is_overwritten_after_use() -> None:
             return taken[-1]
 
         bench.supply.take = watched
-        await bench.broker.draw("web01", DrawRequest(100, FULL))
+        await bench.broker.draw(consumer("web01"), DrawRequest(100, FULL))
         assert [each.data for each in taken] == [bytes(SEED_BYTES), bytes(100)]
 
     on_bench(scenario)
@@ -96,10 +97,10 @@ def test_prediction_resistance_reseeds_first_and_costs_the_seed() -> None:
 
     async def scenario(bench: Workbench) -> None:
         drbg = Drbg(KNOWN[:SEED_BYTES], b"web01")
-        await bench.broker.draw("web01", DrawRequest(32, DRBG))
+        await bench.broker.draw(consumer("web01"), DrawRequest(32, DRBG))
         drbg.generate(32, FRESH)
         left = bench.broker.report().consumers[0].quota_left_bytes
-        grant = await bench.broker.draw("web01", DrawRequest(32, DRBG, prediction_resistance=True))
+        grant = await bench.broker.draw(consumer("web01"), DrawRequest(32, DRBG, prediction_resistance=True))
         drbg.reseed(KNOWN[SEED_BYTES : 2 * SEED_BYTES])
         assert grant.data == drbg.generate(32, FRESH)
         assert bench.broker.report().consumers[0].quota_left_bytes == left - 32 - SEED_BYTES
@@ -112,13 +113,17 @@ def test_a_drbg_is_reseeded_when_it_has_grown_old() -> None:
 
     async def scenario(bench: Workbench) -> None:
         drbg = Drbg(KNOWN[:SEED_BYTES], b"web01")
-        await bench.broker.draw("web01", DrawRequest(32, DRBG))
+        await bench.broker.draw(consumer("web01"), DrawRequest(32, DRBG))
         drbg.generate(32, FRESH)
         await asyncio.sleep(599)
-        assert (await bench.broker.draw("web01", DrawRequest(32, DRBG))).data == drbg.generate(32, FRESH)
+        assert (await bench.broker.draw(consumer("web01"), DrawRequest(32, DRBG))).data == drbg.generate(
+            32, FRESH
+        )
         await asyncio.sleep(1.001)
         drbg.reseed(KNOWN[SEED_BYTES : 2 * SEED_BYTES])
-        assert (await bench.broker.draw("web01", DrawRequest(32, DRBG))).data == drbg.generate(32, FRESH)
+        assert (await bench.broker.draw(consumer("web01"), DrawRequest(32, DRBG))).data == drbg.generate(
+            32, FRESH
+        )
 
     on_bench(scenario, rules=Rules("bench", min_sources=0, reseed_interval_s=600))
 
@@ -130,14 +135,14 @@ def test_drbg_is_refused_when_its_seed_is_due_and_cannot_be_had() -> None:
         bench = sourceless(rules=Rules("bench", min_sources=0, reseed_interval_s=600))
         bench.put(KNOWN[:64])
         async with bench.run():
-            await bench.broker.draw("web01", DrawRequest(32, DRBG))
+            await bench.broker.draw(consumer("web01"), DrawRequest(32, DRBG))
             await asyncio.sleep(599)
-            await bench.broker.draw("web01", DrawRequest(32, DRBG))
+            await bench.broker.draw(consumer("web01"), DrawRequest(32, DRBG))
             await asyncio.sleep(2)
             with pytest.raises(Starved):
-                await bench.broker.draw("web01", DrawRequest(32, DRBG))
+                await bench.broker.draw(consumer("web01"), DrawRequest(32, DRBG))
             with pytest.raises(Starved):
-                await bench.broker.draw("web01", DrawRequest(32, DRBG, prediction_resistance=True))
+                await bench.broker.draw(consumer("web01"), DrawRequest(32, DRBG, prediction_resistance=True))
 
     run_virtually(run())
 
@@ -150,12 +155,12 @@ def test_full_is_never_served_from_a_starved_reservoir() -> None:
         bench.put(KNOWN[: SEED_BYTES + 63])
         async with bench.run():
             with pytest.raises(Starved, match="1 bytes short") as refused:
-                await bench.broker.draw("web01", DrawRequest(64, FULL))
+                await bench.broker.draw(consumer("web01"), DrawRequest(64, FULL))
             assert refused.value.hint
             assert len(bench.supply.reservoir) == SEED_BYTES + 63
             assert bench.broker.report().consumers[0].quota_left_bytes == 1000
             assert bench.disk.writes == []
-            assert len((await bench.broker.draw("web01", DrawRequest(63, FULL))).data) == 63
+            assert len((await bench.broker.draw(consumer("web01"), DrawRequest(63, FULL))).data) == 63
 
     run_virtually(run())
 
@@ -171,7 +176,7 @@ def test_a_starved_draw_says_when_by_the_measured_rate() -> None:
             rate = bench.broker.report().supply_bytes_per_s
             assert rate == pytest.approx(100_000 * 0.75 * 512 / 576, rel=0.02)
             with pytest.raises(Starved) as refused:
-                await bench.broker.draw("web01", DrawRequest(1010, FULL))
+                await bench.broker.draw(consumer("web01"), DrawRequest(1010, FULL))
             assert refused.value.estimate
             assert refused.value.retry_after_s == pytest.approx(1000 / rate)
 
@@ -202,7 +207,7 @@ def test_without_a_healthy_source_neither_class_is_served() -> None:
         bench = Workbench(driver, capacity_bytes=8192)
         async with bench.run():
             await bench.until_filled()
-            await bench.broker.draw("web01", DrawRequest(32, DRBG))
+            await bench.broker.draw(consumer("web01"), DrawRequest(32, DRBG))
             driver.unplugged = True
             await asyncio.sleep(10)
             held = len(bench.supply.reservoir)
@@ -210,7 +215,7 @@ def test_without_a_healthy_source_neither_class_is_served() -> None:
                 with pytest.raises(
                     NoHealthySource, match="0 of 1 noise sources healthy, 1 needed"
                 ) as refused:
-                    await bench.broker.draw("web01", DrawRequest(32, draw_class))
+                    await bench.broker.draw(consumer("web01"), DrawRequest(32, draw_class))
                 assert refused.value.hint
             assert len(bench.supply.reservoir) == held > 0
 
@@ -226,7 +231,7 @@ def test_a_draw_of_a_wrong_size_is_refused(size: int) -> None:
 
     async def scenario(bench: Workbench) -> None:
         with pytest.raises(DrawRefused, match="1 to 4096"):
-            await bench.broker.draw("web01", DrawRequest(size, FULL))
+            await bench.broker.draw(consumer("web01"), DrawRequest(size, FULL))
         assert len(bench.supply.reservoir) == len(KNOWN)
 
     bench = on_bench(scenario, rules=Rules("bench", min_sources=0, max_draw_bytes=4096))
@@ -238,9 +243,9 @@ def test_a_class_that_is_not_allowed_is_refused_and_named() -> None:
 
     async def scenario(bench: Workbench) -> None:
         for mine, other in ((FULL, DRBG), (DRBG, FULL)):
-            await bench.broker.draw(str(mine), DrawRequest(8, mine))
+            await bench.broker.draw(consumer(str(mine)), DrawRequest(8, mine))
             with pytest.raises(DrawRefused, match=f"may not draw class {other}") as refused:
-                await bench.broker.draw(str(mine), DrawRequest(8, other))
+                await bench.broker.draw(consumer(str(mine)), DrawRequest(8, other))
             assert f"class {mine}" in str(refused.value.hint)
         assert [account.refused for account in bench.broker.accounts.values()] == [1, 1]
 
@@ -252,7 +257,7 @@ def test_an_unknown_consumer_is_refused() -> None:
 
     async def scenario(bench: Workbench) -> None:
         with pytest.raises(PermissionRefused, match="'nobody'") as refused:
-            await bench.broker.draw("nobody", DrawRequest(8, FULL))
+            await bench.broker.draw(consumer("nobody"), DrawRequest(8, FULL))
         assert "invite" in str(refused.value.hint)
 
     on_bench(scenario)
@@ -262,11 +267,11 @@ def test_a_consumer_that_is_taken_out_gets_nothing_more() -> None:
     """After the terms no longer name it, a consumer is unknown, and its DRBG is wiped."""
 
     async def scenario(bench: Workbench) -> None:
-        await bench.broker.draw("web01", DrawRequest(8, FULL))
+        await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))
         account = bench.broker.accounts["web01"]
         bench.broker.set_terms({}, {})
         with pytest.raises(PermissionRefused):
-            await bench.broker.draw("web01", DrawRequest(8, FULL))
+            await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))
         assert account.drbg is None
 
     on_bench(scenario)
@@ -280,7 +285,7 @@ def test_terms_that_change_while_a_reservation_is_written_count(terms) -> None:
         bench = sourceless(terms={"web01": limited("1000")})
         bench.put(KNOWN)
         async with asyncio.TaskGroup() as group:
-            drawing = group.create_task(refusal(bench.broker.draw("web01", DrawRequest(8, FULL))))
+            drawing = group.create_task(refusal(bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))))
             await asyncio.sleep(1)
             bench.broker.set_terms(terms, {})
             writing = group.create_task(bench.write_ahead.run())
@@ -298,8 +303,8 @@ def test_a_receipt_tells_what_was_granted_and_verifies() -> None:
         bench = Workbench(ScriptedSource("stick"), capacity_bytes=8192)
         async with bench.run():
             await bench.until_filled()
-            plain = await bench.broker.draw("web01", DrawRequest(32, FULL))
-            grant = await bench.broker.draw("web01", DrawRequest(32, FULL, receipt=True))
+            plain = await bench.broker.draw(consumer("web01"), DrawRequest(32, FULL))
+            grant = await bench.broker.draw(consumer("web01"), DrawRequest(32, FULL, receipt=True))
         body = verify_receipt(grant.receipt, bench.signer.public_key, grant.data, grant.receipt_key)
         assert (body.broker, body.consumer, body.serial) == ("bench", "web01", plain.serial + 1)
         assert [source.name for source in body.sources] == ["stick"]
@@ -314,7 +319,7 @@ def test_two_copies_of_one_broker_give_out_different_bytes(draw_class) -> None:
     grants = []
 
     async def scenario(bench: Workbench) -> None:
-        grants.append((await bench.broker.draw("web01", DrawRequest(64, draw_class))).data)
+        grants.append((await bench.broker.draw(consumer("web01"), DrawRequest(64, draw_class))).data)
 
     for copy in (b"1", b"2"):
         on_bench(scenario, fresh=lambda n, copy=copy: copy * n)

@@ -14,6 +14,7 @@ from drawwell.errors import (
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.units import Allowance
+from support.principals import consumer
 from support.workbench import UNLIMITED, Workbench
 from unit.broker.known_bench import DRBG, FULL, KNOWN, limited, refusal, sourceless
 
@@ -26,7 +27,9 @@ def test_a_patient_draw_is_served_as_soon_as_there_is_enough() -> None:
     async def run() -> None:
         bench = sourceless()
         async with bench.run(), asyncio.TaskGroup() as group:
-            drawing = group.create_task(bench.broker.draw("web01", DrawRequest(32, FULL, patience_s=100)))
+            drawing = group.create_task(
+                bench.broker.draw(consumer("web01"), DrawRequest(32, FULL, patience_s=100))
+            )
             await asyncio.sleep(50)
             assert not drawing.done()
             bench.put(KNOWN[:128])
@@ -44,7 +47,7 @@ def test_patience_that_is_over_is_starved() -> None:
         bench.put(KNOWN[:64])
         async with bench.run():
             with pytest.raises(Starved):
-                await bench.broker.draw("web01", DrawRequest(32, FULL, patience_s=100))
+                await bench.broker.draw(consumer("web01"), DrawRequest(32, FULL, patience_s=100))
             assert asyncio.get_running_loop().time() == pytest.approx(100)
             assert len(bench.supply.reservoir) == 64
 
@@ -62,7 +65,7 @@ def test_a_draw_that_waits_is_refused_when_the_source_fails() -> None:
             driver.at_read.append(gate)
             bench.supply.take(len(bench.supply.reservoir))
             drawing = group.create_task(
-                refusal(bench.broker.draw("web01", DrawRequest(32, FULL, patience_s=1000)))
+                refusal(bench.broker.draw(consumer("web01"), DrawRequest(32, FULL, patience_s=1000)))
             )
             await asyncio.sleep(10)
             assert not drawing.done()
@@ -80,9 +83,13 @@ def test_who_gives_up_waiting_does_not_hold_up_the_others() -> None:
     async def run() -> None:
         bench = sourceless(terms={"one": UNLIMITED, "two": UNLIMITED})
         async with bench.run(), asyncio.TaskGroup() as group:
-            gone = group.create_task(bench.broker.draw("one", DrawRequest(1000, FULL, patience_s=100)))
+            gone = group.create_task(
+                bench.broker.draw(consumer("one"), DrawRequest(1000, FULL, patience_s=100))
+            )
             await asyncio.sleep(1)
-            other = group.create_task(bench.broker.draw("two", DrawRequest(32, FULL, patience_s=100)))
+            other = group.create_task(
+                bench.broker.draw(consumer("two"), DrawRequest(32, FULL, patience_s=100))
+            )
             await asyncio.sleep(1)
             bench.put(KNOWN[:128])
             await asyncio.sleep(1)
@@ -115,7 +122,7 @@ def test_fifty_tasks_as_ten_consumers_share_fairly_and_twice_nothing(seed: int) 
             size, draw_class = draw.randint(1, 400), draw.choice([FULL, FULL, DRBG])
             try:
                 grant = await bench.broker.draw(
-                    name, DrawRequest(size, draw_class, prediction_resistance=draw.random() < 0.1)
+                    consumer(name), DrawRequest(size, draw_class, prediction_resistance=draw.random() < 0.1)
                 )
             except Refused as refused:
                 await asyncio.sleep(min(refused.retry_after_s or 0.1, 5.0))

@@ -14,6 +14,7 @@ from drawwell.errors import (
 )
 from drawwell.testing.virtual_time import run_virtually
 from drawwell.units import Allowance
+from support.principals import consumer
 from support.workbench import Disk, Workbench
 from unit.broker.known_bench import DRBG, FULL, KNOWN, limited, on_bench, refusal, sourceless
 
@@ -22,16 +23,16 @@ def test_a_quota_is_exact_to_the_byte_and_to_the_second() -> None:
     """The total is served to its last byte, one more is refused until exactly the next period."""
 
     async def scenario(bench: Workbench) -> None:
-        await bench.broker.draw("web01", DrawRequest(600, FULL))
-        await bench.broker.draw("web01", DrawRequest(400, DRBG))
+        await bench.broker.draw(consumer("web01"), DrawRequest(600, FULL))
+        await bench.broker.draw(consumer("web01"), DrawRequest(400, DRBG))
         with pytest.raises(QuotaExceeded) as refused:
-            await bench.broker.draw("web01", DrawRequest(1, FULL))
+            await bench.broker.draw(consumer("web01"), DrawRequest(1, FULL))
         wait = refused.value.retry_after_s
         assert not refused.value.estimate
         await asyncio.sleep(wait - 0.001)
-        assert await refusal(bench.broker.draw("web01", DrawRequest(1, FULL))) == "QuotaExceeded"
+        assert await refusal(bench.broker.draw(consumer("web01"), DrawRequest(1, FULL))) == "QuotaExceeded"
         await asyncio.sleep(0.001)
-        await bench.broker.draw("web01", DrawRequest(1, FULL))
+        await bench.broker.draw(consumer("web01"), DrawRequest(1, FULL))
 
     on_bench(scenario, terms={"web01": limited(total=Allowance(1000, 86_400))})
 
@@ -44,10 +45,10 @@ def test_waiting_as_long_as_the_rate_says_is_always_enough() -> None:
         for _ in range(200):
             size = draw.randint(1, 300)
             try:
-                await bench.broker.draw("web01", DrawRequest(size, DRBG))
+                await bench.broker.draw(consumer("web01"), DrawRequest(size, DRBG))
             except QuotaExceeded as refused:
                 await asyncio.sleep(refused.retry_after_s + 2e-6)  # the loop's timers may be 1e-6 early
-                await bench.broker.draw("web01", DrawRequest(size, DRBG))
+                await bench.broker.draw(consumer("web01"), DrawRequest(size, DRBG))
 
     on_bench(scenario, terms={"web01": limited("100")})
 
@@ -59,7 +60,7 @@ def test_a_reservation_is_on_disk_before_the_first_byte_is_served() -> None:
         bench = sourceless(terms={"web01": limited("1000", Allowance(5000, 86_400))})
         bench.put(KNOWN)
         async with asyncio.TaskGroup() as group:
-            drawing = group.create_task(bench.broker.draw("web01", DrawRequest(8, FULL)))
+            drawing = group.create_task(bench.broker.draw(consumer("web01"), DrawRequest(8, FULL)))
             await asyncio.sleep(60)
             assert len(bench.supply.reservoir) == len(KNOWN)
             assert not drawing.done()
@@ -79,7 +80,9 @@ def test_many_consumers_reservations_are_one_write() -> None:
         bench = sourceless(terms={name: limited("1000", Allowance(5000, 86_400)) for name in names})
         bench.put(KNOWN)
         async with asyncio.TaskGroup() as group:
-            drawing = [group.create_task(bench.broker.draw(name, DrawRequest(8, FULL))) for name in names]
+            drawing = [
+                group.create_task(bench.broker.draw(consumer(name), DrawRequest(8, FULL))) for name in names
+            ]
             await asyncio.sleep(1)
             writing = group.create_task(bench.write_ahead.run())
             for draw in drawing:
@@ -95,14 +98,14 @@ def test_a_crash_counts_what_was_reserved_and_empties_the_bucket() -> None:
     disk, terms = Disk(), {"web01": limited("100", Allowance(1000, 86_400))}
 
     async def first(bench: Workbench) -> None:
-        await bench.broker.draw("web01", DrawRequest(100, FULL))
+        await bench.broker.draw(consumer("web01"), DrawRequest(100, FULL))
 
     async def second(bench: Workbench) -> None:
         assert (
             bench.broker.report().consumers[0].quota_left_bytes == 1000 - disk.states["web01"].reserved_bytes
         )
         with pytest.raises(QuotaExceeded) as refused:
-            await bench.broker.draw("web01", DrawRequest(50, FULL))
+            await bench.broker.draw(consumer("web01"), DrawRequest(50, FULL))
         assert refused.value.retry_after_s == pytest.approx(0.5)
 
     on_bench(first, disk=disk, terms=terms)
@@ -119,7 +122,9 @@ def test_lives_together_never_serve_more_than_the_quota() -> None:
         nonlocal served
         for _ in range(draw.randint(0, 12)):
             try:
-                served += len(await bench.broker.draw("web01", DrawRequest(draw.randint(1, 300), DRBG)))
+                served += len(
+                    await bench.broker.draw(consumer("web01"), DrawRequest(draw.randint(1, 300), DRBG))
+                )
             except Refused:
                 return
 
@@ -135,12 +140,12 @@ def test_a_full_disk_refuses_loses_nothing_and_heals() -> None:
         bench.disk.full = True
         for draw_class in DrawClass:
             with pytest.raises(StateUnavailable, match="no space") as refused:
-                await bench.broker.draw("web01", DrawRequest(8, draw_class))
+                await bench.broker.draw(consumer("web01"), DrawRequest(8, draw_class))
             assert refused.value.hint
         assert len(bench.supply.reservoir) == len(KNOWN)
         assert bench.broker.report().consumers[0].quota_left_bytes == 5000
         bench.disk.full = False
-        await bench.broker.draw("web01", DrawRequest(8, FULL))
+        await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))
 
     on_bench(scenario, terms={"web01": limited("1000", Allowance(5000, 86_400))})
 
@@ -150,7 +155,7 @@ def test_a_full_disk_does_not_touch_consumers_without_a_limit() -> None:
 
     async def scenario(bench: Workbench) -> None:
         bench.disk.full = True
-        assert len(await bench.broker.draw("web01", DrawRequest(8, FULL))) == 8
+        assert len(await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))) == 8
 
     on_bench(scenario)
 
@@ -162,12 +167,12 @@ def test_a_draw_cancelled_while_its_reservation_is_written_takes_nothing() -> No
         bench = sourceless(terms={"web01": limited("1000", Allowance(5000, 86_400))})
         bench.put(KNOWN)
         async with asyncio.TaskGroup() as group:
-            gone = group.create_task(bench.broker.draw("web01", DrawRequest(900, FULL)))
+            gone = group.create_task(bench.broker.draw(consumer("web01"), DrawRequest(900, FULL)))
             await asyncio.sleep(1)
             gone.cancel()
             await asyncio.sleep(1)
             writing = group.create_task(bench.write_ahead.run())
-            await bench.broker.draw("web01", DrawRequest(8, FULL))
+            await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))
             assert len(bench.supply.reservoir) == len(KNOWN) - SEED_BYTES - 8
             assert bench.broker.report().consumers[0].quota_left_bytes == 4992
             writing.cancel()
@@ -179,7 +184,7 @@ def test_changed_terms_keep_what_was_spent() -> None:
     """A larger or smaller quota applies at once, and what was drawn before counts against it."""
 
     async def scenario(bench: Workbench) -> None:
-        await bench.broker.draw("web01", DrawRequest(800, FULL))
+        await bench.broker.draw(consumer("web01"), DrawRequest(800, FULL))
         for total, left in ((2000, 1200), (900, 100), (100, 0)):
             bench.broker.set_terms({"web01": limited(total=Allowance(total, 86_400))}, {})
             assert bench.broker.report().consumers[0].quota_left_bytes == left

@@ -10,6 +10,7 @@ from drawwell.broker.own_verbs import OwnVerbs
 from drawwell.errors import PermissionRefused, SourceUnavailable, UsageError
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
+from support.principals import OWNER, consumer
 from support.workbench import UNLIMITED, Workbench
 
 
@@ -34,7 +35,7 @@ def controlled(*names: str) -> tuple[Workbench, Control]:
     return bench, control
 
 
-def asked(names: tuple[str, ...], peer: str, verb: str, args: dict) -> dict:
+def asked(names: tuple[str, ...], peer: Principal, verb: str, args: dict) -> dict:
     async def run() -> dict:
         bench, control = controlled(*names)
         async with bench.run():
@@ -46,7 +47,7 @@ def asked(names: tuple[str, ...], peer: str, verb: str, args: dict) -> dict:
 
 def test_a_consumer_sees_itself_and_nothing_of_the_others() -> None:
     """A consumer's status holds its own account and whether the broker is ready; no source, no other consumer."""
-    status = asked(("stick",), "consumer:web01", "status", {})
+    status = asked(("stick",), consumer(), "status", {})
 
     assert [consumer["name"] for consumer in status["consumers"]] == ["web01"]
     assert set(status) == {"name", "version", "ready", "not_ready_because", "evidence", "consumers"}
@@ -54,7 +55,7 @@ def test_a_consumer_sees_itself_and_nothing_of_the_others() -> None:
 
 def test_the_owner_sees_everything() -> None:
     """The owner's status has every source and every consumer."""
-    status = asked(("stick",), "owner", "status", {})
+    status = asked(("stick",), OWNER, "status", {})
 
     assert [consumer["name"] for consumer in status["consumers"]] == ["web01", "db01"]
     assert [source["identity"]["name"] for source in status["sources"]] == ["stick"]
@@ -64,11 +65,11 @@ def test_the_owner_sees_everything() -> None:
 def test_the_owners_verbs_are_not_for_consumers(verb) -> None:
     """A consumer that asks for a verb of the owner is refused and told who may."""
     with pytest.raises(PermissionRefused, match="only the broker's owner") as refused:
-        asked(("stick",), "consumer:web01", verb, {"source": "stick", "verb": "info"})
+        asked(("stick",), consumer(), verb, {"source": "stick", "verb": "info"})
     assert refused.value.hint
 
 
-@pytest.mark.parametrize("peer", ["owner", "consumer:web01"])
+@pytest.mark.parametrize("peer", [OWNER, consumer()])
 def test_an_unknown_verb_is_refused(peer) -> None:
     """Nobody gets an answer to a verb that does not exist."""
     with pytest.raises(UsageError, match="'dance'"):
@@ -77,22 +78,22 @@ def test_an_unknown_verb_is_refused(peer) -> None:
 
 def test_a_consumer_is_named_by_its_door_and_not_by_its_words() -> None:
     """A verb works on the peer's own name, and a name in its arguments is refused."""
-    assert asked(("stick",), "consumer:web01", "renew", {"csr": "x"}) == {"asked by": "web01"}
+    assert asked(("stick",), consumer(), "renew", {"csr": "x"}) == {"asked by": "web01"}
     with pytest.raises(UsageError, match="renew takes no 'name'"):
-        asked(("stick",), "consumer:web01", "renew", {"csr": "x", "name": "db01"})
+        asked(("stick",), consumer(), "renew", {"csr": "x", "name": "db01"})
 
 
 def test_the_only_source_needs_no_name() -> None:
     """With one source, a verb without a name goes to it."""
-    assert asked(("stick",), "owner", "source.command", {"verb": "info"}) == {"done": "info"}
+    assert asked(("stick",), OWNER, "source.command", {"verb": "info"}) == {"done": "info"}
 
 
 def test_with_two_sources_one_must_be_named() -> None:
     """With two sources, a verb without a name is refused with their names; with one it goes there."""
     with pytest.raises(SourceUnavailable, match="which source") as refused:
-        asked(("a", "b"), "owner", "source.command", {"verb": "info"})
+        asked(("a", "b"), OWNER, "source.command", {"verb": "info"})
     assert "a, b" in str(refused.value.hint)
-    assert asked(("a", "b"), "owner", "source.command", {"source": "b", "verb": "info"}) == {"done": "info"}
+    assert asked(("a", "b"), OWNER, "source.command", {"source": "b", "verb": "info"}) == {"done": "info"}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_any_arguments_are_answered_with_an_error_of_ours(args) -> None:
         async with bench.run():
             await bench.until_filled()
             with pytest.raises((UsageError, SourceUnavailable)):
-                await control("owner", "source.command", args)
+                await control(OWNER, "source.command", args)
             await asyncio.sleep(1)
             assert all(source.healthy for source in bench.sources)
 

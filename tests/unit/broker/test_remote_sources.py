@@ -15,6 +15,7 @@ from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
 from drawwell.reports import Firmware, SourceIdentity, SourceReport, SourceState
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.wire.deposit_frames import Deposit, SourceStatus
+from support.principals import consumer
 from support.workbench import Workbench
 
 HEALTHY = SourceReport(
@@ -171,7 +172,7 @@ def test_a_receipt_names_the_least_vouched_for_life_of_a_source(bench: Bench) ->
     source.leave("it was stopped")
     remote.arrive(Connection(), replace(HEALTHY, health_epoch=2)).take(Deposit(2 * 576, 0, bytearray(128)))
 
-    grant = bench.broker.try_draw("web01", DrawRequest(100, DrawClass.FULL, receipt=True))
+    grant = bench.broker.try_draw(consumer("web01"), DrawRequest(100, DrawClass.FULL, receipt=True))
     assert grant
     assert [each.simulated for each in read_receipt(grant.receipt).sources] == [True]
 
@@ -190,7 +191,7 @@ def test_no_source_can_make_receipts_too_long(bench: Bench, char: str) -> None:
         remote.arrive(Connection(), sent).take(Deposit(576, 0, bytearray(64)))
 
     request = DrawRequest(64 * MAX_SOURCES - 48, DrawClass.FULL, receipt=True)
-    grant = bench.broker.try_draw("web01", request)
+    grant = bench.broker.try_draw(consumer("web01"), request)
     assert grant
     assert len(read_receipt(grant.receipt).sources) == MAX_SOURCES
 

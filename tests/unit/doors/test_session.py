@@ -8,11 +8,11 @@ from drawwell.authorisation import DoorKind
 from drawwell.doors.session import MAX_OWED_BYTES, BrokerSession
 from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import Starved
-from drawwell.ports import Peer
 from drawwell.wire.frames import Frame
 from drawwell.wire.limits import MAX_DRAW_BYTES
 from drawwell.wire.session import ClientSession, State
 from support.fake_broker import FakeBroker
+from support.principals import consumer
 
 FULL = DrawClass.FULL
 
@@ -24,7 +24,7 @@ class Talk:
         self.waiting: list[Coroutine[Any, Any, None]] = []
         self.client = ClientSession()
         self.conversation = BrokerSession(
-            broker, "attic", lambda: Peer("web01"), way=DoorKind.TLS, spawn=self.waiting.append
+            broker, "attic", lambda: consumer("web01"), way=DoorKind.TLS, spawn=self.waiting.append
         )
         self.say(self.client.hello())
 

@@ -11,6 +11,7 @@ from drawwell.host.generation import logs_copy, tells_of_copy
 from drawwell.reports import SourceState
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
+from support.principals import consumer
 from support.workbench import Workbench
 
 UEVENT = b"change@/devices/platform/VMGENCTR:00\0ACTION=change\0SUBSYSTEM=platform\0NEW_VMGENID=1\0SEQNUM=7\0"
@@ -82,7 +83,7 @@ def test_a_source_that_begins_anew_uses_nothing_that_it_has_read() -> None:
             source.restart()
             assert source.report().state is SourceState.STARTING
             with pytest.raises(NoHealthySource):
-                await bench.broker.draw("web01", DrawRequest(32, DrawClass.FULL))
+                await bench.broker.draw(consumer("web01"), DrawRequest(32, DrawClass.FULL))
             await bench.until_filled()
             after = source.report()
             assert after.state is SourceState.HEALTHY
@@ -112,7 +113,9 @@ def test_two_copies_of_a_brokers_memory_are_kept_apart_by_the_fresh_input() -> N
     async def grants(salt: int) -> list[bytes]:
         bench = Workbench(capacity_bytes=4096, fresh=lambda n: bytes([salt]) * n, rules=Rules("x", 0))
         bench.put(bytes(4096))
-        return [(await bench.broker.draw("web01", DrawRequest(64, each))).data for each in DrawClass]
+        return [
+            (await bench.broker.draw(consumer("web01"), DrawRequest(64, each))).data for each in DrawClass
+        ]
 
     async def run() -> None:
         first, same, other = await grants(1), await grants(1), await grants(2)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from drawwell.authorisation import DRAW, DoorKind, Principal, Role, may
+from drawwell.authorisation import DRAW, DoorKind, Principal, may
 from drawwell.doors.door import Counts, Limits, ServedConnection
 from drawwell.doors.qemu_egd.batch import REQUEST_BYTES, Batch, read_sizes
 from drawwell.doors.retry import IN_LINE_S, retry_s
@@ -59,7 +59,7 @@ class EgdListener(Protocol):
     limits: Limits
     counts: Counts
     broker: Broker
-    consumer: str
+    principal: Principal
     draw_class: DrawClass
     asked: int
     plenty: Callable[[], int]
@@ -120,7 +120,7 @@ class GuestEgdConnection:
     def begin(self) -> None:
         """Come in; there is nothing to show."""
         self._door.enter(self)
-        self._door.admit(self, self._door.consumer)
+        self._door.admit(self, self._door.principal.name)
         self._listen()
 
     def quiet_s(self, now: float) -> float:  # noqa: ARG002 - ServedConnection
@@ -241,7 +241,7 @@ class GuestEgdConnection:
             self.waits = "waits in line for bytes"
             request = DrawRequest(n_bytes, door.draw_class, patience_s=IN_LINE_S)
             try:
-                return (await door.broker.draw(door.consumer, request)).data
+                return (await door.broker.draw(door.principal, request)).data
             except DrawwellError as error:
                 self.waits = str(error)
                 await door.pause(retry_s(error))
@@ -250,14 +250,14 @@ class GuestEgdConnection:
     def _draw_now(self, n_bytes: int) -> bytes | None:
         """Draw if that need not wait; None if it has to."""
         door = self._door
-        may(DoorKind.EGD, Principal(Role.CONSUMER, door.consumer), DRAW)
+        may(DoorKind.EGD, door.principal, DRAW)
         if not n_bytes:
             return b""
         if data := door.take_held(n_bytes):
             return data
         try:
             grant = door.broker.try_draw(
-                door.consumer, DrawRequest(n_bytes, door.draw_class, patience_s=IN_LINE_S)
+                door.principal, DrawRequest(n_bytes, door.draw_class, patience_s=IN_LINE_S)
             )
         except DrawwellError:
             return None

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from drawwell.authorisation import Principal, Role
 from drawwell.doors.door import Door, Limits
 from drawwell.doors.qemu_egd.connection import GuestEgdConnection
 from drawwell.doors.retry import draw_patiently
@@ -49,7 +50,7 @@ class GuestEgdDoor(Door):
         super().__init__(limits, expects=expects)
         self.path = path
         self.broker = broker
-        self.consumer = consumer
+        self.principal = Principal(Role.CONSUMER, consumer)
         self.draw_class = draw_class
         self.asked = 0
         """Requests that came in."""
@@ -85,7 +86,7 @@ class GuestEgdDoor(Door):
         """
         while len(self.held) < n_bytes:
             missing = n_bytes - len(self.held)
-            self.held += (await draw_patiently(self.broker, self.consumer, missing, self.draw_class)).data
+            self.held += (await draw_patiently(self.broker, self.principal, missing, self.draw_class)).data
 
     async def pause(self, wait_s: float) -> None:
         """Return after so long, or as soon as somebody says `look_again`."""
