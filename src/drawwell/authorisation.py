@@ -88,7 +88,10 @@ _LOCAL: Final = {Role.OWNER: _CALLS | {DRAW}, Role.CONSUMER: _CALLS | {DRAW}}
 _HTTP: Final = FOR_EVERYBODY | {DRAW, READY}
 _PUBLIC: Final = frozenset({READY})
 ALLOWED: Final[Mapping[DoorKind, Mapping[Role, frozenset[str]]]] = {
-    DoorKind.CONTROL: _LOCAL | {Role.OWNER: _CALLS | FOR_THE_OWNER | {DRAW}, Role.OBSERVER: _STATUS},
+    # asked a second time for every call, whichever its door: it has all that any door has
+    DoorKind.CONTROL: _LOCAL
+    | _NETWORK
+    | {Role.OWNER: _CALLS | FOR_THE_OWNER | {DRAW}, Role.OBSERVER: _STATUS},
     DoorKind.UNIX: _LOCAL,
     DoorKind.LINK: {
         Role.OWNER: FOR_EVERYBODY | {DRAW},

@@ -94,7 +94,7 @@ def test_a_revoked_consumer_may_be_invited_anew(office) -> None:
 
     _, new = office.joined()
     assert list(office.admin.consumers()) == ["web01"]
-    assert office.registry.identify(new, office.now).consumer == "web01"
+    assert office.registry.identify(new, office.now).name == "web01"
     with pytest.raises(AuthenticationFailed):
         office.registry.identify(old, office.now)
 

@@ -158,7 +158,7 @@ def test_whom_the_permissions_let_in_observes_and_no_more(way: DoorKind, verb: s
 
     with tempfile.TemporaryDirectory(prefix="dw-") as folder:
         assert isinstance(asyncio.run(run(folder)), Result if answered else Refusal)
-    assert broker.calls == ([("observer", verb, {})] if answered else [])
+    assert broker.calls == ([(f"observer:user-{NOBODY}", verb, {})] if answered else [])
 
 
 def test_garbage_ends_in_a_goodbye_with_the_reason(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ speaker   -           -     -     -    -       -      -     -      k    -    -  
 source    -           -     -     -    -       -      -     -      -    -    -    -      P
 observer  o           -     o     -    -       -      -     -      -    -    -    -      -
 consumer  Dsr         Dsr   Ds    Dsr  D       Dsy    Dsy   -      Ds   DM   D    Ds     -
-expired   -           -     -     r    -       y      -     -      -    -    -    -      -
+expired   r           -     -     r    -       y      -     -      -    -    -    -      -
 stranger  -           -     -     -    -       y      y     y      -    -    -    -      -
 """
 """One letter for what may be done, a hyphen for nothing."""
