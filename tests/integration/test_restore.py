@@ -1,12 +1,14 @@
 """A state from a backup: nothing that it has forgotten happens twice."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from drawwell.crypto.audit_chain import parse_line
 from drawwell.entropy.blocks import DrawClass
 from drawwell.entropy.quota import Quota
 from drawwell.errors import UsageError
@@ -19,6 +21,7 @@ from support.station import Site
 
 NOW = EPOCHS_SINCE_S + 60_000 * HOUR_S
 DAY_S = 86_400.0
+SERVICE = 4242
 DAILY = Allowance(10_000, DAY_S)
 WEB = ConsumerRow("web01", Allowance(10, 1.0), DAILY, frozenset(DrawClass), created=NOW - DAY_S)
 
@@ -97,6 +100,24 @@ def test_the_verb_revokes_and_names_who_may_draw(folder: Path) -> None:
     assert (done.returncode, done.stdout.split(";")[1].strip()) == (
         0, "consumers that were invited and may draw: db01"
     ), done.stderr  # fmt: skip
+    line = parse_line((folder / "state" / "audit-operators.jsonl").read_bytes().rstrip())
+    assert (line["event"], line["backup_at"], line["revoked"]) == ("restored", NOW, ["web01"])
     with contextlib.closing(Store(str(folder / "state" / "broker.db"))) as store:
         assert store.consumers()["web01"].revoked_at is not None
         assert store.quota_states().keys() == {"web01"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and a user who is not")
+def test_root_restores_with_the_rights_of_the_states_owner(folder: Path) -> None:
+    """What is written stays the owner's, so that its broker can go on."""
+    site, state = Site(folder), folder / "state"
+    folder.chmod(0o755)
+    state.mkdir(mode=0o700)
+    with contextlib.closing(Store(str(state / "broker.db"))) as store:
+        store.note_time(NOW)
+    for path in (state, *state.iterdir()):
+        os.chown(path, SERVICE, SERVICE)
+    done = command("restore", config=site.path)
+    assert done.returncode == 0, done.stderr
+    assert {path.stat().st_uid for path in state.iterdir()} == {SERVICE}
+    assert (state / "audit-operators.jsonl").exists()

@@ -1,14 +1,17 @@
 """A real broker whose state cannot be written any more: file size limited under its feet, and set free again."""
 
 import asyncio
+import base64
 import resource
 
 import pytest
 
+from drawwell.crypto.sshkeys import fingerprint, parse_public_key
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import AuthenticationFailed, LinkUnavailable, StateUnavailable
+from drawwell.errors import AuthenticationFailed, DrawRefused, LinkUnavailable, StateUnavailable
 from drawwell.links.unix import UnixLink
 from drawwell.simulator.pty import PtyDevice
+from drawwell.wire.frames import Bye, Hello
 from support.daemon import Daemon, command
 from support.station import Site
 
@@ -83,6 +86,63 @@ def test_a_revocation_holds_on_a_full_disk_and_is_written_later(folder) -> None:
                 assert (await site.ask("guest.list"))["guests"] == []
 
     asyncio.run(run())
+
+
+def test_other_limits_and_another_key_hold_on_a_full_disk(folder) -> None:
+    """A narrowed consumer and guest are narrow, and a replaced SSH key is out, before that is written."""
+    site = Site(folder, more='[ssh]\nuser = "nobody"')
+
+    async def run() -> None:
+        async with PtyDevice(folder / "stick", seed=1, rate=0):
+            with Daemon("broker", config=site.path, log=folder / "log") as daemon:
+                await site.until_healthy()
+                link = site.link(await site.enrol("web01"))
+                guest = UnixLink((await site.ask("guest.add", GUEST))["socket"])
+                for each in (link, guest):
+                    await each.draw(8, DrawClass.FULL)
+                old = (await site.ask("consumer.invite", {"name": "db01", "ssh_key": KEYS[0]}))["fingerprint"]
+                new = fingerprint(parse_public_key(KEYS[1]))
+                resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+                for verb, arguments in (
+                    ("consumer.quota", {"name": "web01", "draw_class": "drbg"}),
+                    ("consumer.quota", {"name": "web01", "rate": "10B/s"}),
+                    ("guest.add", {**GUEST, "draw_class": "drbg"}),
+                    ("consumer.invite", {"name": "db01", "ssh_key": KEYS[1]}),
+                ):
+                    with pytest.raises(StateUnavailable, match="a restart would lose it"):
+                        await site.ask(verb, arguments)
+                for each in (link, guest):
+                    with pytest.raises(DrawRefused, match="class"):
+                        await each.draw(8, DrawClass.FULL)
+                assert [await greeted(site, key) for key in (old, new)] == [False, True]
+                changes = "consumer web01 has other limits; guest box has other limits; consumer db01 has another key"
+                assert changes in await notes(site)
+                resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, FREE)
+                await site.ask("consumer.revoke", {"name": "web01"})
+                assert "lost by a restart" not in await notes(site)
+                daemon.kill()
+            with Daemon("broker", config=site.path, log=folder / "log"):
+                await site.until_healthy()
+                with pytest.raises(AuthenticationFailed):
+                    await link.draw(8, DrawClass.FULL)
+                assert [await greeted(site, key) for key in (old, new)] == [False, True]
+
+    asyncio.run(run())
+
+
+KEYS = [
+    f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{base64.b64encode(bytes([0, 0, number]) * 11)[:43].decode()}"
+    for number in (1, 2)
+]
+
+
+async def greeted(site: Site, key: str) -> bool:
+    """Whether the SSH door admits db01 with a key's fingerprint."""
+    reader, writer = await asyncio.open_unix_connection(str(site.folder / "run" / "ssh.sock"))
+    writer.write(f"db01 {key}\n".encode() + Hello((1,)).encode() + Bye().encode())
+    answer = await reader.read()
+    writer.close()
+    return b"does not come with this key" not in answer
 
 
 async def notes(site: Site) -> str:

@@ -34,6 +34,26 @@ def package() -> Path:
     return found
 
 
+def package_of(commit: str) -> Path:
+    """Return the package of an earlier commit, built from its tree in the history of this clone.
+
+    Raises:
+        NoLab: as `package`; or the history does not go back so far.
+    """
+
+    def build(work: Path) -> None:
+        tree = work / "tree"
+        tree.mkdir()
+        program("git", "-C", TREE, "archive", "--output", work / "tree.tar", commit)
+        program("tar", "-x", "-C", tree, "-f", work / "tree.tar")
+        program(tree / "tools" / "deb", work)
+        shutil.rmtree(tree)
+        (work / "tree.tar").unlink()
+
+    (found,) = kept("package", {"commit": commit}, build).glob("*.deb")
+    return found
+
+
 def program_digest() -> str:
     """Return the hash of what the package does: of its inputs without the manuals."""
     files = (

@@ -18,11 +18,15 @@ PROGRAM = (sys.executable, "-m", "drawwell")
 
 
 def command(
-    *words: str, config: Path | None = None, env: Mapping[str, str] | None = None, text: str | None = None
+    *words: str,
+    config: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    text: str | None = None,
+    program: Sequence[str] = PROGRAM,
 ) -> subprocess.CompletedProcess[str]:
     """Run one command line to its end; nothing of the caller's own configuration reaches it."""
     return subprocess.run(
-        [*PROGRAM, *words],
+        [*program, *words],
         capture_output=True,
         text=True,
         input=text,

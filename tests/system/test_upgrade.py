@@ -1,10 +1,12 @@
 """From release 0.1 to this one: what was joined goes on."""
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,13 @@ import pytest
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 from drawwell.wire.frames import Bye, Frame, Hello, Refusal, Welcome
 from drawwell.wire.parser import FrameParser
+from lab.cache import or_skip
+from lab.installed import install, ready
+from lab.package import newer, package_of
+from lab.roots import Root, chroot
 from support.daemon import Daemon, StickThread, command
-from support.station import Site
+from support.station import Site, own_address
 
-ROOT = Path(__file__).parents[2]
 OLD = "d14f1a6"
 """The last commit of release 0.1."""
 NOW: Mapping[str, str] = {}
@@ -25,15 +30,25 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def old(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """The environment in which ``python -m drawwell`` is the old release."""
-    folder = tmp_path_factory.mktemp("old")
-    arguments = ["git", "-C", str(ROOT), "archive", OLD, "src"]
-    packed = subprocess.run(arguments, capture_output=True, check=False)
-    if packed.returncode:
-        pytest.skip(f"the history here does not go back to {OLD}")
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=packed.stdout, check=True)
-    return {"PYTHONPATH": str(folder / "src")}
+def old_deb() -> Path:
+    """The Debian package of the old release."""
+    with or_skip():
+        return package_of(OLD)
+    raise AssertionError
+
+
+@pytest.fixture(scope="module")
+def old(old_deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """The environment in which ``python -m drawwell`` is that package."""
+    root = tmp_path_factory.mktemp("old")
+    subprocess.run(["dpkg-deb", "--extract", old_deb, root], check=True)
+    environment = {"PYTHONPATH": str(root / "usr" / "lib" / "python3" / "dist-packages")}
+    where = subprocess.run(
+        [sys.executable, "-c", "import drawwell; print(drawwell.__file__)"],
+        env=os.environ | environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert where.stdout.startswith(str(root))
+    return environment
 
 
 class Machines:
@@ -59,8 +74,8 @@ class Machines:
         wait_until(ready, "the broker is ready")
 
     def join(self, broker: Mapping[str, str], joiner: Mapping[str, str], name: str) -> None:
-        line = self.typed(broker, "consumer", "invite", name).split()
-        self.typed(joiner, *line[1:], "--dir", str(self.folder / name))
+        token = json.loads(self.typed(broker, "consumer", "invite", name, "--json"))["token"]
+        self.typed(joiner, "join", token, "--dir", str(self.folder / name))
 
     def draws(self, release: Mapping[str, str], name: str) -> bool:
         drawn = self.typed(release, "draw", "8", "--hex", "--via", str(self.folder / name))
@@ -126,3 +141,53 @@ def lines_are_judged(machines: Machines) -> None:
     machines.typed(NOW, "consumer", "invite", "kept", "--ssh-key", str(machines.folder / "k1.pub"))
     assert isinstance(machines.greeted("kept"), Refusal)
     assert isinstance(machines.greeted(f"kept {keys['kept']}"), Welcome)
+
+
+CONFIGURATION = """[broker]
+name = "well"
+[tls]
+listen = "{address}:55000"
+names = ["{address}"]
+[[source]]
+name = "noise"
+driver = "chardev"
+path = "/dev/urandom"
+allow_os_generator = true
+min_entropy = 1.0
+"""
+
+
+@pytest.mark.long
+def test_the_debian_package_is_upgraded(old_deb: Path, deb: Path) -> None:
+    """What the old package installed and joined goes on with the new one."""
+    with or_skip(), chroot() as root, newer(deb, "9.0") as new_deb:
+        install(root, old_deb)
+        configuration = root.path / "etc/drawwell/conf.d/site.toml"
+        configuration.write_text(CONFIGURATION.format(address=own_address()))
+        with serving(root):
+            token = json.loads(
+                root.run("drawwell", "--quiet", "--json", "consumer", "invite", "web01").stdout
+            )["token"]
+            root.run("drawwell", "join", token, "--dir", "/root/identity")
+            assert len(drawn(root)) == 16
+        install(root, new_deb)
+        assert "good" in root.run("drawwell", "config", "check").stdout
+        with serving(root):
+            assert len(drawn(root)) == 16
+            assert "web01" in root.run("drawwell", "consumer", "list").stdout
+
+
+@contextlib.contextmanager
+def serving(root: Root) -> Iterator[None]:
+    """A broker as the root has it."""
+    enter = ("chroot", str(root.path), "drawwell")
+    configuration = Path("/etc/drawwell/conf.d/site.toml")
+    with Daemon("run", config=configuration, log=root.path / "root" / "log", program=enter) as broker:
+        wait_until(lambda: ready(root) or not broker.running, "the broker is ready")
+        assert broker.running, (root.path / "root" / "log").read_text()
+        yield
+        assert broker.stop() == 0
+
+
+def drawn(root: Root) -> str:
+    return root.run("drawwell", "--quiet", "draw", "8", "--hex", "--via", "/root/identity").stdout.strip()

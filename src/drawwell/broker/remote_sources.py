@@ -11,8 +11,7 @@ from typing import Any, Final, Protocol
 
 from drawwell.broker.broker import LocalBroker
 from drawwell.broker.supply import Supply
-from drawwell.config.broker_side import SourceSection
-from drawwell.config.validation import MAX_SOURCES
+from drawwell.config.broker_side import MAX_SOURCES, SourceSection
 from drawwell.config.values import NAME
 from drawwell.entropy.blocks import FullEntropy, NoiseOrigin
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError

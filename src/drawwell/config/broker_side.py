@@ -3,6 +3,7 @@
 
 import os
 from dataclasses import dataclass, field
+from typing import Final
 
 from drawwell.config.drivers import DRIVERS, ONERNG, defaults, reads
 from drawwell.config.fields import setting
@@ -22,6 +23,9 @@ from drawwell.config.values import (
 )
 from drawwell.units import Allowance
 
+MAX_SOURCES: Final = 32
+"""So many fit into a receipt of 16,384 bytes, whatever it says of them (crypto/receipt_form.py)."""
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerSection:
@@ -35,7 +39,7 @@ class BrokerSection:
         example='"well-1"',
     )
     min_sources: int = setting(
-        Whole(1, 64),
+        Whole(1, MAX_SOURCES),
         1,
         what="How many different devices go into each byte: it is the XOR of conditioned output of that many sources, "
         "and nothing is served while fewer are healthy.",

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from drawwell.config.broker_side import SourceSection
+from drawwell.config.broker_side import MAX_SOURCES, SourceSection
 from drawwell.config.drivers import DRIVERS, ONLY_FOR
 from drawwell.config.model import DEFAULT, Config
 from drawwell.config.values import HostPort
@@ -13,8 +13,6 @@ from drawwell.units import format_size
 
 SEED_BYTES: Final = 48
 """What a draw may need beside its own bytes: a seed of its DRBG (SP 800-90A r1, 8.6.7)."""
-MAX_SOURCES: Final = 32
-"""So many fit into a receipt of 16,384 bytes, whatever it says of them (crypto/receipt_form.py)."""
 NOBODY: Final = 65534
 """Who has no number here: users of another user namespace, all of them (user_namespaces(7))."""
 OS_GENERATORS: Final = ("/dev/random", "/dev/urandom")

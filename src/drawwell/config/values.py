@@ -13,6 +13,7 @@ from drawwell.config.addresses import parse_ssh_address
 from drawwell.units import Allowance, format_size, parse_allowance, parse_duration, parse_size
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _HOST_PORT: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\s\[\]/]*)):(\d{1,5})")
 _UPSTREAM: Final = re.compile(r"(tls|unix|ssh)://(.+)")
 
@@ -70,7 +71,20 @@ def _text(value: object) -> str:
         raise ValueError(f"{_written(value)} is not text: write it in quotes")  # noqa: TRY004
     if _CONTROL.search(value):
         raise ValueError(f"{value!r} holds a control character")
+    if _SURROGATE.search(value):
+        raise ValueError(f"{value!r} is not UTF-8 text")
     return value
+
+
+def write_text(text: str) -> str:
+    """Write a text as a TOML string (TOML 1.0, "String").
+
+    Raises:
+        ValueError: TOML cannot hold it, because it is not UTF-8.
+    """
+    if _SURROGATE.search(text):
+        raise ValueError(f"{text!r} is not UTF-8 text")
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _written(value: object) -> str:
@@ -118,7 +132,7 @@ class Text:
         return text
 
     def write(self, value: str) -> str:
-        return json.dumps(value, ensure_ascii=False)
+        return write_text(value)
 
 
 NAME: Final = Text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a name of 1 to 63 letters, digits, dots, _ and -")
@@ -200,7 +214,7 @@ class Choice:
         return text
 
     def write(self, value: str) -> str:
-        return json.dumps(value)
+        return write_text(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +325,7 @@ class Listen:
         return parse_host_port(text) if text else None
 
     def write(self, value: HostPort | None) -> str:
-        return json.dumps(str(value) if value else "")
+        return write_text(str(value or ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +344,7 @@ class LocalListen:
         return address
 
     def write(self, value: HostPort | str | None) -> str:
-        return json.dumps(str(value or ""), ensure_ascii=False)
+        return write_text(str(value or ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +365,7 @@ class BrokerUrl:
         return text
 
     def write(self, value: str) -> str:
-        return json.dumps(value, ensure_ascii=False)
+        return write_text(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,6 @@ class ConsumerAdmin:
         """
         now = self._clock()
         self._check_name(name)
-        self._store.overdue.retry()
         known = self._store.consumers().get(name) or ConsumerRow(name, None, None, BOTH, now)
         terms = changed(known, rate=rate, quota=quota, draw_class=draw_class, stream=stream)
         consumer = replace(terms, revoked_at=None)
@@ -135,6 +134,7 @@ class ConsumerAdmin:
                 "nobody can join this broker: its built-in CA serves no TLS door",
                 hint='Set [tls] listen = "*:55000", or invite with --ssh-key.',
             )
+        self._store.overdue.retry()
         host, port = tokens.parse_address(address or self.site.enrol_address)
         ttl_s = read(parse_duration, ttl) if ttl else INVITATION_TTL_S
         if ttl_s > LONGEST_TTL_S:
@@ -194,12 +194,11 @@ class ConsumerAdmin:
 
         Raises:
             UsageError: nobody of that name was invited, or an argument is off.
+            StateUnavailable: the change holds, but that is not written yet.
         """
-        self._store.overdue.retry()
         known = self._known(name)
         consumer = changed(known, rate=rate, quota=quota, draw_class=draw_class, stream=stream)
-        self._store.put_consumer(consumer)
-        self._registry.refresh()
+        self._change(consumer, f"consumer {name} has other limits")
         found = [document for document in self.list_consumers()["consumers"] if document["name"] == name]
         return dict(found[0])
 
@@ -293,9 +292,17 @@ class ConsumerAdmin:
         others = (row for row in self.consumers().values() if row.name != consumer.name)
         if other := next((row.name for row in others if row.ssh_key == key), ""):
             raise UsageError(f"this is the key of {other}", hint="Make a key for each consumer.")
-        self._store.put_consumer(replace(consumer, ssh_key=key, bare_line=""))
-        self._registry.refresh()
+        self._change(
+            replace(consumer, ssh_key=key, bare_line=""), f"consumer {consumer.name} has another key"
+        )
         return {"name": consumer.name, "ssh_key": key, "fingerprint": fingerprint(key)}
+
+    def _change(self, consumer: ConsumerRow, change: str) -> None:
+        """Replace a consumer at once, also where that cannot be written yet."""
+        try:
+            self._store.change_consumer(consumer, change)
+        finally:
+            self._registry.refresh()
 
     def _invitation(self, request: JoinRequest) -> InvitationRow | JoinRefusal:
         """Find the pending invitation that a request has the secret of."""

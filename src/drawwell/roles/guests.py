@@ -106,19 +106,18 @@ class Guests:
             if entrance is None and name in self._taken():
                 raise UsageError(f"consumer {name} is no guest", hint="Choose another name for the guest.")
             known_row = entrance.row if entrance else GuestRow(self._consumer(name), guest_kind, attachment)
-            await asyncio.to_thread(self._store.overdue.retry)
             row = _changed(known_row, guest_kind, attachment, **changes)
-            if not await asyncio.to_thread(self._store.put_guest, row):
-                raise UsageError(
-                    f"consumer {name} was invited here", hint="Choose another name for the guest."
-                )
-            if entrance and entrance.row.via != row.via:
-                await entrance.close(for_good=True)
-                entrance = None
-            known = entrance is not None
-            entrance = self._entrances[name] = entrance or self._entrance(row)
+            known = entrance is not None and entrance.row.via == row.via
+            if entrance is None or not known:
+                await self._put(row)
+                if entrance:
+                    await entrance.close(for_good=True)
+                entrance = self._entrances[name] = self._entrance(row)
             entrance.update(row)
             self._follow()
+            if known:  # other limits hold at once, as a revocation does
+                change, write = f"guest {name} has other limits", partial(self._store.put_guest, row)
+                await asyncio.to_thread(self._store.overdue.write, change, write)
             await self._open(entrance, known=known)
             entrance.follow()
         return self._document(entrance)
@@ -154,6 +153,14 @@ class Guests:
         return {"guests": [self._document(entrance) for _, entrance in sorted(self._entrances.items())]}
 
     # ---- inside ------------------------------------------------------------------------------------------
+
+    async def _put(self, row: GuestRow) -> None:
+        """Write a guest that was not here, or is reached another way now."""
+        await asyncio.to_thread(self._store.overdue.retry)
+        if not await asyncio.to_thread(self._store.put_guest, row):
+            raise UsageError(
+                f"consumer {row.name} was invited here", hint="Choose another name for the guest."
+            )
 
     def _entrance(self, row: GuestRow) -> GuestListener:
         return GuestListener(row, self._run_dir, self._broker, self._broker.rules.name, self._manager)

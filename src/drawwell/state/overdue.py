@@ -1,9 +1,10 @@
 """Changes that take effect before they are on disk.
 
-This is for changes that must take effect at once, such as a revocation. A full disk delays
-only the record of them.
+This is for changes that must take effect at once: revocations, other limits, another key. A
+full disk delays only the record of them.
 """
 
+import threading
 from collections.abc import Callable
 
 from drawwell.errors import StateUnavailable
@@ -13,23 +14,22 @@ class OverdueWrites:
     """Writes changes that are in effect already, and retries failed writes."""
 
     def __init__(self) -> None:
-        self._writes: dict[str, Callable[[], None]] = {}
+        self._writes: dict[str, Callable[[], object]] = {}
+        self._writing = threading.RLock()
 
-    def write(self, change: str, action: Callable[[], None]) -> None:
-        """Write a change; keep it for `retry` if that fails.
+    def write(self, change: str, action: Callable[[], object]) -> None:
+        """Write a change after those that are overdue; keep it if that fails.
 
         Raises:
             StateUnavailable: the change is not written yet.
         """
-        try:
-            action()
-        except StateUnavailable as error:
+        with self._writing:
+            self._writes.pop(change, None)
             self._writes[change] = action
-            raise StateUnavailable(
-                f"{change}, but this is not on disk yet, and a restart would lose it: {error}",
-                hint=f"{error.hint or ''} The write is retried each minute: see 'drawwell status'.",
-            ) from error
-        self._writes.pop(change, None)
+            try:
+                self._write_all()
+            except StateUnavailable as error:
+                raise _not_written(change, error) from error
 
     def retry(self) -> None:
         """Retry the overdue writes, oldest first.
@@ -37,10 +37,25 @@ class OverdueWrites:
         Raises:
             StateUnavailable: a change is still not written.
         """
-        for change, action in tuple(self._writes.items()):
-            self.write(change, action)
+        try:
+            with self._writing:
+                self._write_all()
+        except StateUnavailable as error:
+            raise _not_written("; ".join(self._writes), error) from error
 
     def note(self) -> str:
         """Describe the changes that a restart would lose, "" for none."""
         changes = "; ".join(self._writes)
         return changes and f"not on disk yet, and a restart would lose it: {changes}"
+
+    def _write_all(self) -> None:
+        for change, action in tuple(self._writes.items()):
+            action()
+            del self._writes[change]
+
+
+def _not_written(change: str, error: StateUnavailable) -> StateUnavailable:
+    return StateUnavailable(
+        f"{change}, but this is not on disk yet, and a restart would lose it: {error}",
+        hint=f"{error.hint or ''} The write is retried each minute: see 'drawwell status'.",
+    )

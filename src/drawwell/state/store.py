@@ -37,6 +37,8 @@ from drawwell.state.rows import (
 from drawwell.state.schema import MIGRATIONS
 
 _Row = TypeVar("_Row")
+_PRAGMAS: Final = "locking_mode=EXCLUSIVE journal_mode=WAL synchronous=FULL foreign_keys=ON"
+"""EXCLUSIVE before WAL: then there is no shared memory file (https://sqlite.org/wal.html, 8)."""
 CLOCK_SLACK_S: Final = 3600.0
 """An invitation from further in the future was made by a clock that was wrong."""
 
@@ -57,6 +59,8 @@ class Store:
         self.fault = ""
         """What kept the last change from being written, "" when it was."""
         self.overdue = OverdueWrites()
+        self._changed: dict[str, ConsumerRow] = {}
+        """Consumers as they are now, where that is not written yet."""
         with self._translated():
             self._lock_fd = _lock_file(self._path)
         try:
@@ -77,12 +81,28 @@ class Store:
 
     def consumers(self) -> dict[str, ConsumerRow]:
         """Return every consumer, also revoked ones, by name."""
-        return {row.name: row for row in self._rows("SELECT * FROM consumers ORDER BY name", consumer_from)}
+        written = self._rows("SELECT * FROM consumers ORDER BY name", consumer_from)
+        return {row.name: row for row in written} | self._changed
 
     def put_consumer(self, consumer: ConsumerRow) -> None:
         """Add a consumer or replace what is said of it."""
         with self.transaction() as db:
             _put_consumer(db, consumer)
+
+    def change_consumer(self, consumer: ConsumerRow, change: str) -> None:
+        """Replace what is said of a consumer at once, and write it when that is possible.
+
+        Raises:
+            StateUnavailable: the `change` holds, but is not written yet.
+        """
+        self._changed[consumer.name] = consumer
+
+        def write() -> None:
+            if row := self._changed.get(consumer.name):  # the newest of several changes
+                self.put_consumer(row)
+                self._changed.pop(consumer.name)
+
+        self.overdue.write(change, write)
 
     def revoke(self, name: str, now: float) -> None:
         """Revoke a consumer with all its certificates and its SSH key, and void its pending invitations."""
@@ -158,10 +178,8 @@ class Store:
 
     def certificates(self) -> dict[str, CertificateRow]:
         """Return every certificate by its `spki`, also revoked ones."""
-        return {
-            row.spki: row
-            for row in self._rows("SELECT * FROM certificates", lambda row: CertificateRow(*row))
-        }
+        rows = self._rows("SELECT * FROM certificates", lambda row: CertificateRow(*row))
+        return {row.spki: row for row in rows}
 
     def renew(self, certificate: CertificateRow) -> bool:
         """Write a newer certificate for a key that is known and not revoked; False when there is none such."""
@@ -260,13 +278,7 @@ class Store:
         self._db = db
         try:
             with self._translated():
-                # EXCLUSIVE before WAL: then there is no shared memory file (https://sqlite.org/wal.html, 8).
-                for pragma in (
-                    "locking_mode=EXCLUSIVE",
-                    "journal_mode=WAL",
-                    "synchronous=FULL",
-                    "foreign_keys=ON",
-                ):
+                for pragma in _PRAGMAS.split():
                     db.execute(f"PRAGMA {pragma}").fetchall()
             self._migrate()
             with self.transaction():

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from drawwell.broker.remote_sources import RemoteSources
-from drawwell.config.broker_side import SourceSection
-from drawwell.config.validation import MAX_SOURCES
+from drawwell.config.broker_side import MAX_SOURCES, SourceSection
 from drawwell.crypto.receipts import read_receipt
 from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError

@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drawwell.config.defaults import HostFacts
 from drawwell.config.fields import Setting, settings
 from drawwell.config.load import load
 from drawwell.config.model import TABLES, Config
 from drawwell.config.render import as_document, sample, shown
+from drawwell.config.values import Text, write_text
 
 MACHINE = HostFacts("well", 0, "/root", {}, {"www-data": 33}.get)
 EVERY_SETTING = [
@@ -113,3 +116,15 @@ def test_document_holds_plain_values_and_origins(tmp_path: Path) -> None:
     assert document["sink"][0]["path"] is None
     origin = as_document(config, origin=True)["kernel"]["credit"]
     assert origin == {"value": 0.25, "origin": f"{tmp_path}/test.toml:25"}
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_every_text_reads_back_as_it_was_written_or_is_refused(text: str) -> None:
+    """What TOML cannot hold is refused by writing and by reading."""
+    try:
+        written = write_text(text)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"not UTF-8|control character"):
+            Text(r"(?s:.*)").parse(text)
+    else:
+        assert tomllib.loads(f"value = {written}") == {"value": text}

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 CONFIGURATION = """\
 [broker]
 name = "demo"
-state_dir = "{folder}/state"
-run_dir = "{folder}/run"
+state_dir = {state}
+run_dir = {run}
 
 [[source]]
 name = "stick"
 driver = "onerng"
-path = "{folder}/onerng"
+path = {onerng}
 
 [tls]
 listen = "127.0.0.1:{tls_port}"
@@ -105,10 +105,13 @@ class Demo:
                     stop.set()
 
     def _write_configuration(self) -> str:
+        from drawwell.config.values import write_text
+
         path = os.path.join(self._folder, "drawwell.toml")
         tls_port, enrol_port = _free_ports(2)
+        places = {name: write_text(os.path.join(self._folder, name)) for name in ("state", "run", "onerng")}
         with open(path, "w", encoding="utf-8") as file:
-            file.write(CONFIGURATION.format(folder=self._folder, tls_port=tls_port, enrol_port=enrol_port))
+            file.write(CONFIGURATION.format(**places, tls_port=tls_port, enrol_port=enrol_port))
         return path
 
     async def _main_job(self, process: "RunProcess", device: "PtyDevice") -> None:

@@ -140,10 +140,13 @@ def bytes_in_common(one: bytes | bytearray, other: bytes | bytearray) -> int:
 
 
 def _kernel_configuration(folder: str) -> str:
+    from drawwell.config.values import write_text
+
     path = os.path.join(folder, "kernel.toml")
+    state, run = (write_text(os.path.join(folder, name)) for name in ("kernel-state", "kernel-run"))
     with open(path, "w", encoding="utf-8") as file:
         file.write(
-            f'[broker]\nstate_dir = "{folder}/kernel-state"\nrun_dir = "{folder}/kernel-run"\n'
+            f"[broker]\nstate_dir = {state}\nrun_dir = {run}\n"
             f'[[source]]\ndriver = "chardev"\npath = "{HWRNG}"\nmin_entropy = {HWRNG_MIN_ENTROPY}\n'
         )
     return path

@@ -15,13 +15,11 @@ from drawwell.config.migrate.settings import (
     Migration,
     NewSetting,
     assignments,
-    quoted,
 )
+from drawwell.config.values import NAME, PATH, write_text
 
 DEVICE_NAMES: Final = {"HRNGDEVICE", "RNGDEVICE"}
 OPTION_NAMES: Final = {"RNGDOPTIONS", "RNGD_OPTS", "RNGD_ARGS", "EXTRA_OPTIONS"}
-
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
 
 KindOf = Callable[[str], str]
 """What is behind a device node: "OneRNG", another known device's name, or ""."""
@@ -101,6 +99,8 @@ def _device(file: str, at: Assignment, migration: Migration, kind_of: KindOf) ->
         migration.drop(file, at, "this is no device")
     elif at.value in {"/dev/random", "/dev/urandom"}:
         migration.drop(file, at, "the kernel's own generator fed to the kernel is no source at all")
+    elif fault := _path_fault(at.value):
+        migration.wonder(file, at, fault)
     elif kind_of(at.value) == "OneRNG":
         words = "the one OneRNG that is plugged in, whatever its node is called"
         migration.keep(file, at, *ONERNG, words=words)
@@ -109,11 +109,20 @@ def _device(file: str, at: Assignment, migration: Migration, kind_of: KindOf) ->
         migration.keep(file, at, *_character_device(at.value), words=words)
 
 
+def _path_fault(path: str) -> str:
+    """Tell why a configuration cannot hold a path, "" if it can."""
+    try:
+        PATH.parse(path)
+    except ValueError as error:
+        return str(error)
+    return "this is not UTF-8 text" if "\ufffd" in path else ""  # as `open` replaces what is not
+
+
 def _character_device(path: str) -> list[NewSetting]:
     name = path.rpartition("/")[2]
-    named = name if NAME.match(name) else "rng"
+    named = name if re.fullmatch(NAME.pattern, name) else "rng"
     pairs = {"name": named, "driver": "chardev", "path": path}
-    settings = [NewSetting(f"source {named}", key, quoted(value)) for key, value in pairs.items()]
+    settings = [NewSetting(f"source {named}", key, write_text(value)) for key, value in pairs.items()]
     return [*settings, NewSetting(f"source {named}", "min_entropy", "1.0")]
 
 
@@ -129,7 +138,7 @@ def _step(text: str) -> NewSetting | None:
 def _interval(text: str) -> NewSetting | None:
     if not text.isdecimal() or not 0 <= int(text[:9]) <= 86_400:
         return None
-    return NewSetting("kernel", "interval", quoted(f"{max(1, int(text))}s"))
+    return NewSetting("kernel", "interval", write_text(f"{max(1, int(text))}s"))
 
 
 def _credit(whole: float) -> Callable[[str], NewSetting | None]:

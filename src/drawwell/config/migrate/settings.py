@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from drawwell.config.values import write_text
 from drawwell.reports import Report
 
 
@@ -110,12 +111,6 @@ def assignments(text: str) -> Iterator[Assignment]:
                 yield Assignment(number, name, value)
 
 
-def quoted(text: str) -> str:
-    """A text as TOML writes it."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in escaped) + '"'
-
-
 # ---- the vendor's package
 
 FEED: Final = NewSetting("kernel", "feed", "true")
@@ -154,14 +149,14 @@ def _mode(file: str, at: Assignment, migration: Migration) -> None:
     elif at.value in _SILENT_MODES:
         migration.drop(file, at, "in this mode the device sends no noise")
     elif at.value in {f"cmd{number}" for number in range(8)}:
-        migration.keep(file, at, NewSetting(STICK, "mode", quoted(at.value)))
+        migration.keep(file, at, NewSetting(STICK, "mode", write_text(at.value)))
     else:
         migration.wonder(file, at, "the device has the modes cmd0 to cmd7")
 
 
 def _verify(file: str, at: Assignment, migration: Migration) -> None:
     what = "off" if at.value == "0" else "require"
-    migration.keep(file, at, NewSetting(STICK, "verify_firmware", quoted(what)))
+    migration.keep(file, at, NewSetting(STICK, "verify_firmware", write_text(what)))
 
 
 def _entropy(file: str, at: Assignment, migration: Migration) -> None:
@@ -184,7 +179,9 @@ def _interval(file: str, at: Assignment, migration: Migration) -> None:
         migration.wonder(file, at, "this is no time in seconds")
         return
     words = "a feed a second is the fastest there is" if seconds < 1 else ""
-    migration.keep(file, at, NewSetting("kernel", "interval", quoted(f"{max(1.0, seconds):g}s")), words=words)
+    migration.keep(
+        file, at, NewSetting("kernel", "interval", write_text(f"{max(1.0, seconds):g}s")), words=words
+    )
 
 
 _ONERNG: Final[Mapping[str, Callable[[str, Assignment, Migration], None]]] = {

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Final
 
+from drawwell.config.values import write_text
 from drawwell.errors import UsageError
 from drawwell.guests.model import Attachment, Guest, GuestKind, Piece, Plan
 from drawwell.guests.qemu.stick_rule import ONERNG_PRODUCT, ONERNG_VENDOR, hotplug_pieces
@@ -191,13 +192,8 @@ def refill_note(rate: Allowance | None, *, at_broker: bool = True) -> str:
 
 def fifo_piece(guest: Guest) -> Piece:
     """Return the setting by which drawwell makes the guest's FIFO, fills it and holds it open."""
-    text = f'[[sink]]\nkind = "fifo"\npath = {_toml(fifo(guest))}\n'
+    text = f'[[sink]]\nkind = "fifo"\npath = {write_text(fifo(guest))}\n'
     return Piece("the FIFO's writer", f"/etc/drawwell/conf.d/{guest.name}.toml", text)
-
-
-def _toml(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 FIFO_NOTE: Final = (

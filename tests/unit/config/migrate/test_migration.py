@@ -168,3 +168,11 @@ def test_assignments_are_read_as_a_shell_does() -> None:
     assert [(each.line, each.name, each.value) for each in assignments(text)] == [
         (1, "A", "x y"), (1, "B", "1"), (4, "D", "3"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/dev/\udcff", "/dev/a\x7fb", "/dev/a\ufffd", "/dev/a\x01"])
+def test_a_path_that_no_configuration_can_hold_is_not_taken_over(path: str) -> None:
+    """Bytes that are no UTF-8, and control characters: the option is answered, and no setting made."""
+    found = rngd(f'HRNGDEVICE="{path}"')
+    assert verdicts(found) == {"HRNGDEVICE": "not known"}
+    assert set(tomllib.loads(found.toml())) == {"kernel"}
