@@ -20,8 +20,8 @@ from drawwell.errors import UsageError
 from drawwell.host.memory import keep_memory_private
 
 NOUNS = (
-    "status", "demo", "run", "broker", "link", "kernel", "draw", "seed-file", "join", "renew", "consumer", "guest",
-    "source", "onerng", "doctor", "check", "assess", "evidence", "receipt", "audit", "config", "migrate",
+    "status", "demo", "run", "broker", "link", "kernel", "draw", "seed-file", "join", "leave", "renew", "consumer",
+    "guest", "source", "onerng", "doctor", "check", "assess", "evidence", "receipt", "audit", "config", "migrate",
     "restore", "report-bug", "completion", "serve-stdio",
 )  # fmt: skip
 EXIT_USAGE = 64

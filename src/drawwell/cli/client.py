@@ -10,6 +10,7 @@ from drawwell.errors import LinkUnavailable, PermissionRefused, UsageError
 from drawwell.ports import Upstream
 
 if TYPE_CHECKING:
+    from drawwell.config.consumer_side import UpstreamSection
     from drawwell.config.model import Config
     from drawwell.links.identity import LinkIdentity
 
@@ -99,37 +100,71 @@ def source_command(
 
 
 def upstream(args: argparse.Namespace) -> Upstream:
-    """The broker to draw from: what ``--via`` names, else the one on this machine, else those that are known.
+    """Return the broker to draw from: what ``--via`` names, else what the configuration says.
+
+    That is this machine's own broker where a source or ``deposits`` is written, else the brokers of
+    [[upstream]], else those that were joined, else this machine's own. Whether any of them works
+    makes no difference.
 
     Raises:
-        LinkUnavailable: none runs here and none was joined.
+        LinkUnavailable: no broker runs here, and no other is known.
     """
     from drawwell.config.load import load
     from drawwell.links.unix import UnixLink
 
     config, via = load(args.config), getattr(args, "via", None)
-    if not via and listens(config.unix.path):
-        return UnixLink(config.unix.path)
-    return _elsewhere(config, via)
-
-
-def _elsewhere(config: "Config", via: str | None) -> Upstream:
-    """A broker across a network; what that needs is not imported for one on this machine."""
-    from drawwell.links.identity import LINKS, load_all
-    from drawwell.roles.make_links_and_sinks import make_upstream
-
-    links_dir = os.path.join(config.broker.state_dir, LINKS)
     if via:
-        return named(via, links_dir)
-    if config.upstreams:
-        links = [make_upstream(section, links_dir) for section in config.upstreams]
-        return _together(links, mix=config.links.mix)
-    if identities := load_all(links_dir):
-        return _together([named(identity.directory, links_dir) for identity in identities])
-    raise LinkUnavailable(
-        "no broker runs here, and none was joined",
-        hint="Start one with 'drawwell run', or join one: 'drawwell join TOKEN'.",
-    )
+        return named(via, links_dir(config))
+    if elsewhere := _elsewhere(config):
+        return elsewhere
+    if not listens(config.unix.path):
+        raise LinkUnavailable(
+            "no broker runs here, and none was joined",
+            hint="Start one with 'drawwell run', or join one: 'drawwell join TOKEN'.",
+        )
+    return UnixLink(config.unix.path)
+
+
+def links_dir(config: "Config") -> str:
+    """Return the directory with one identity for each broker that this machine joined."""
+    return os.path.join(config.broker.state_dir, "links")
+
+
+def identities(config: "Config", via: str | None) -> "list[LinkIdentity]":
+    """Return the joined identities that a draw shows; none for this machine's own broker."""
+    from drawwell.links.identity import LINK, load
+
+    links = links_dir(config)
+    if via and "://" not in via:
+        return [joined(via, links)]
+    if config.draws_here and not via:
+        return []
+    if not (sections := [_section(via)] if via else config.upstreams):
+        return _all_joined(links)
+    from drawwell.roles.make_links_and_sinks import identity_directory
+
+    directories = [identity_directory(each, links) for each in sections if each.joined]
+    return [load(each) for each in directories if os.path.exists(os.path.join(each, LINK))]
+
+
+def _elsewhere(config: "Config") -> Upstream | None:
+    """Return the broker on another machine; none of its imports for one on this machine."""
+    links = links_dir(config)
+    if config.draws_elsewhere:
+        from drawwell.roles.make_links_and_sinks import make_upstream
+
+        return _together([make_upstream(each, links) for each in config.upstreams], config.links.mix)
+    if config.draws_here or not (identities := _all_joined(links)):
+        return None
+    return _together([named(each.directory, links) for each in identities])
+
+
+def _all_joined(links: str) -> "list[LinkIdentity]":
+    if not os.path.isdir(links):
+        return []
+    from drawwell.links.identity import load_all
+
+    return load_all(links)
 
 
 def _together(links: list[Upstream], mix: int = 1) -> Upstream:
@@ -141,25 +176,30 @@ def _together(links: list[Upstream], mix: int = 1) -> Upstream:
     return links[0] if len(links) == 1 else Failover(links, jitter=random.random, mix=mix)
 
 
-def named(via: str, links_dir: str) -> Upstream:
+def named(via: str, links: str) -> Upstream:
     """A broker by URL, by the name of its link, or by the link's directory."""
-    from drawwell.config.consumer_side import UpstreamSection
-    from drawwell.config.values import BrokerUrl, parse_host_port
+    from drawwell.config.values import parse_host_port
     from drawwell.roles.make_links_and_sinks import make_upstream, tls_link
 
     if "://" in via:
-        try:
-            url = BrokerUrl().parse(via)
-        except ValueError as error:
-            raise UsageError(f"--via {error}", hint="Name a broker that was joined, or its URL.") from error
-        return make_upstream(UpstreamSection(url=url, identity=""), links_dir)
-    identity = joined(via, links_dir)
+        return make_upstream(_section(via), links)
+    identity = joined(via, links)
     return _together(
         [tls_link(identity.directory, parse_host_port(address)) for address in identity.addresses]
     )
 
 
-def joined(name: str, links_dir: str) -> "LinkIdentity":
+def _section(url: str) -> "UpstreamSection":
+    from drawwell.config.consumer_side import UpstreamSection
+    from drawwell.config.values import BrokerUrl
+
+    try:
+        return UpstreamSection(url=BrokerUrl().parse(url), identity="")
+    except ValueError as error:
+        raise UsageError(f"--via {error}", hint="Name a broker that was joined, or its URL.") from error
+
+
+def joined(name: str, links: str) -> "LinkIdentity":
     """The identity of one broker that this machine joined, by its name or its directory.
 
     Raises:
@@ -168,9 +208,9 @@ def joined(name: str, links_dir: str) -> "LinkIdentity":
     """
     from drawwell.links.identity import LINK, load, load_all
 
-    directory = os.path.join(links_dir, name)
+    directory = os.path.join(links, name)
     if os.path.exists(os.path.join(directory, LINK)):
         return load(directory)
-    names = ", ".join(os.path.basename(each.directory) for each in load_all(links_dir))
+    names = ", ".join(os.path.basename(each.directory) for each in load_all(links))
     hint = f"Joined are: {names}." if names else "Join it: 'drawwell join TOKEN'."
     raise UsageError(f"no broker {name!r} was joined", hint=hint)

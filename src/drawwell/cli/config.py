@@ -99,7 +99,7 @@ def _would_run(config: "Config") -> Iterator[str]:
 def _credit(config: "Config") -> str:
     if config.kernel.credit is not None:
         return f"at most {config.kernel.credit:g} bits per byte"
-    return "nothing: it comes over a link" if config.upstreams else "what the sources earn"
+    return "nothing: it comes over a link" if config.draws_elsewhere else "what the sources earn"
 
 
 def _serving(config: "Config") -> Iterator[str]:

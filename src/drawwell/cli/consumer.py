@@ -72,7 +72,16 @@ def _invite(args: argparse.Namespace, out: Output) -> int:
     out.say(
         f"on {args.name} type 'drawwell join' and paste that before {_when(result['expires'])}; it works once"
     )
+    out.say(_reached_at(result))
     return 0
+
+
+def _reached_at(invitation: dict[str, Any]) -> str:
+    """Describe where the other machine will look, and how to change that."""
+    addresses = " and ".join((invitation["enrol_address"], *invitation["addresses"]))
+    host = invitation["enrol_address"].rpartition(":")[0]
+    text = f"it will connect to {addresses}; for another name, set [tls] names, restart and invite again"
+    return text if "." in host or ":" in host else f"{text}. Does {host!r} without a dot resolve there?"
 
 
 def _invite_key(args: argparse.Namespace, out: Output) -> int:

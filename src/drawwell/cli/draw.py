@@ -5,14 +5,18 @@ import asyncio
 import base64
 import os
 from contextlib import suppress
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from drawwell.cli.output import Output
 from drawwell.entropy.blocks import DrawClass, Grant
-from drawwell.errors import Refused, UsageError
+from drawwell.errors import DrawwellError, Refused, SourceUnavailable, UsageError
 from drawwell.ports import Upstream
 from drawwell.units import format_size, parse_duration, parse_size
 from drawwell.wire.limits import MAX_DRAW_BYTES
+
+if TYPE_CHECKING:
+    from drawwell.config.model import Config
+    from drawwell.links.identity import LinkIdentity
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
@@ -49,7 +53,8 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.client import upstream
+    from drawwell.cli.client import identities, upstream
+    from drawwell.config.load import load
 
     try:
         total = parse_size(args.bytes)
@@ -63,10 +68,42 @@ def _run(args: argparse.Namespace, out: Output) -> int:
             f"a receipt covers one draw of at most {format_size(_PIECE_BYTES)}",
             hint="Draw in several pieces.",
         )
-    with _Sink(args, out) as sink:
-        asyncio.run(_draw(args, upstream(args), total, wait_s, sink))
+    config = load(args.config)
+    well = upstream(args)
+    with _Sink(args, out, well.name) as sink:
+        asyncio.run(_renew(identities(config, args.via)))
+        try:
+            asyncio.run(_draw(args, well, total, wait_s, sink))
+        except SourceUnavailable as error:
+            error.hint = _other_links(config, args.via) or error.hint
+            raise
         sink.finish()
+    if well.name != config.unix.path and not (args.via or args.json):
+        out.say(f"drawn from {well.name}")
     return 0
+
+
+async def _renew(identities: "list[LinkIdentity]") -> None:
+    """Renew what is due, where no link process does; a failure shows in the draw if it matters."""
+    from drawwell.cli.renew import renew
+
+    for identity in identities:
+        with suppress(DrawwellError):
+            await renew(identity)
+
+
+def _other_links(config: "Config", via: str | None) -> str:
+    """Return the hint that names a joined broker, where this machine's own one has no source."""
+    from drawwell.cli.client import links_dir
+    from drawwell.links.identity import load_all
+
+    if via or not config.draws_here:
+        return ""
+    with suppress(DrawwellError, OSError):
+        names = [os.path.basename(each.directory) for each in load_all(links_dir(config))]
+        if names:
+            return f"Another broker was joined: 'drawwell draw --via {names[0]}', or see 'drawwell doctor'."
+    return ""
 
 
 _PIECE_BYTES = MAX_DRAW_BYTES
@@ -76,8 +113,8 @@ _PIECE_BYTES = MAX_DRAW_BYTES
 class _Sink:
     """Where the bytes go: text when all are there, raw bytes as they come; files are new, and whole or not at all."""
 
-    def __init__(self, args: argparse.Namespace, out: Output) -> None:
-        self._args, self._out = args, out
+    def __init__(self, args: argparse.Namespace, out: Output, broker: str) -> None:
+        self._args, self._out, self._broker = args, out, broker
         self._as_text = (args.json or args.hex or args.base64) and not args.output
         self._kept = bytearray()
         self._written = self._serial = 0
@@ -111,6 +148,7 @@ class _Sink:
     def _document(self, encoded: str) -> dict[str, Any]:
         args = self._args
         document = {"bytes": self._written, "class": args.draw_class, "serial": self._serial}
+        document |= {"from": self._broker}
         document |= {"file": args.output} if args.output else {"data": encoded}
         return document | ({"receipt": args.receipt} if args.receipt else {})
 

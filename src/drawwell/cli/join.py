@@ -6,16 +6,23 @@ import os
 import re
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from drawwell.cli.output import Output
+
+if TYPE_CHECKING:
+    from drawwell.config.model import Config
+    from drawwell.errors import DrawwellError
+    from drawwell.links.identity import LinkIdentity
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     """Add the noun."""
     parser = nouns.add_parser(
         "join", parents=[common], help="join a broker with an invitation", allow_abbrev=False,
-        epilog="Exit codes: 0 joined, 64 not a token, 69 nobody listens there, 77 not the right broker, or the "
+        description="Join a broker with an invitation. As root it also writes conf.d/LINK.toml, starts the link's "
+        "unit where systemd runs, and draws one byte. 'drawwell leave LINK' undoes it.",
+        epilog="Exit codes: 0 joined, 64 not a token, 69 no broker listens there, 77 not the right broker, or the "
         "invitation is used or expired.",
     )  # fmt: skip
     parser.add_argument(
@@ -32,26 +39,131 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.config.load import load
     from drawwell.crypto.tokens import parse_token
     from drawwell.links.enrol import join
 
     token = parse_token(_token_text(args, out).strip().removeprefix("drawwell join ").strip())
     identity = join(token, _directory(args, token.host), force=args.force)
+    name = args.dir or os.path.basename(identity.directory)
+    out.say(f"joined {identity.broker} as {identity.consumer}; the identity is in {identity.directory}")
+    if note := identity.clock_note(time.time()):
+        out.say(f"{note}; set the clock before you draw")
+    own = _own_sources(load(args.config))
+    written = _configure(args, identity, own, out)
+    plain = not args.dir and not own
+    error = _first_byte(identity)
     document = {
         "broker": identity.broker,
         "consumer": identity.consumer,
         "addresses": list(identity.addresses),
         "directory": identity.directory,
         "certificate_expires": identity.expires(),
+        "configuration": written,
+        "plain_draw": plain,
+        "first_byte": not error,
     }
-    words = f"joined {identity.broker} as {identity.consumer}; the identity is in {identity.directory}"
-    out.result(document, words)
-    if note := identity.clock_note(time.time()):
-        out.say(f"{note}; set the clock before you draw")
-    upstreams = "".join(f'\n[[upstream]]\nurl = "tls://{address}"' for address in identity.addresses)
-    out.say(f"for 'drawwell run' on this machine, add to its configuration:{upstreams}")
-    out.say(f"try it: drawwell draw --hex --via {args.dir or os.path.basename(identity.directory)}")
+    draw = "drawwell draw 32 --hex" + ("" if plain else f" --via {name}")
+    out.result(document, f"draw from {identity.addresses[0]}: {draw}")
+    if error:
+        out.say(f"no byte has come yet: {error}")
+        if error.hint:
+            out.say(f"hint: {error.hint}")
+    if not args.dir:
+        out.say(f"to undo all of it: drawwell leave {name}")
     return 0
+
+
+def _own_sources(config: "Config") -> bool:
+    """Return whether this machine has a noise source of its own: written, running, or plugged in."""
+    from drawwell.cli.client import ask
+    from drawwell.drivers.discovery import discover
+    from drawwell.errors import DrawwellError
+
+    if config.draws_here:
+        return True
+    try:
+        if ask(config.control.path, "status", {}).get("sources"):
+            return True
+    except DrawwellError:  # no broker runs, or it is another user's
+        pass
+    return not config.upstreams and any(device.path for device in discover())
+
+
+def _configure(args: argparse.Namespace, identity: "LinkIdentity", own: bool, out: Output) -> str | None:
+    """Write the link's part of the configuration and start its unit; return the file.
+
+    Where another configuration is meant, the tables to add are printed, and nothing is written.
+    """
+    from drawwell.cli.set_up import MARK, parts_directory, write_part
+
+    name = os.path.basename(identity.directory)
+    directory = None if args.dir else parts_directory(args)
+    if directory is None:
+        if args.config or args.dir:
+            out.say(f"for the daemons of this machine, add to a configuration:\n{_tables(identity, own)}")
+        out.say("'drawwell draw' renews the certificate when that is due")
+        return None
+    head = f"{MARK.format('join')}; 'drawwell leave {name}' removes it.\n"
+    write_part(directory, name, head + _tables(identity, own))
+    path = os.path.join(directory, f"{name}.toml")
+    if own:
+        out.say(f"wrote {path}; this machine keeps its own sources, and a plain 'drawwell draw' asks them")
+    else:
+        out.say(f"wrote {path}; a plain 'drawwell draw' asks {identity.addresses[0]}")
+    _start(own, out)
+    return path
+
+
+def _tables(identity: "LinkIdentity", own: bool) -> str:
+    """Return the TOML of a link; with `own`, also what keeps this machine's own sources."""
+    links = os.path.join("links", os.path.basename(identity.directory))
+    named = identity.directory.endswith(links)
+    shown = os.path.basename(identity.directory) if named else identity.directory
+    text = "".join(
+        f'[[upstream]]\nurl = "tls://{address}"\nidentity = "{shown}"\n' for address in identity.addresses
+    )
+    return text + ("\n# without it, an [[upstream]] would end this machine's own broker\n"
+                   "[broker]\ndeposits = true\n" if own else "")  # fmt: skip
+
+
+def _start(own: bool, out: Output) -> None:
+    from drawwell.cli.set_up import enable_and_restart, has_unit, restart_if_running
+
+    if not has_unit(LINK_UNIT):
+        out.say("no systemd here: 'drawwell draw' renews the certificate when that is due")
+        return
+    enable_and_restart(LINK_UNIT)
+    if not own:  # the broker ends, as it has nothing to serve; the kernel's feed follows the link
+        restart_if_running("drawwell-broker.service", "drawwell-kernel.service")
+    out.say(f"{LINK_UNIT} runs, and keeps the certificate renewed")
+
+
+LINK_UNIT: Final = "drawwell-link.service"
+FIRST_BYTE_S: Final = 20.0
+
+
+def _first_byte(identity: "LinkIdentity") -> "DrawwellError | None":
+    """Draw one byte, of class drbg where it may; return the error that prevents it."""
+    import asyncio
+
+    from drawwell.cli.client import named
+    from drawwell.entropy.blocks import DrawClass
+    from drawwell.errors import DrawwellError
+
+    async def draw() -> None:
+        link = named(identity.directory, "")
+        draw_class = DrawClass.DRBG if "drbg" in identity.classes() else DrawClass.FULL
+        try:
+            await link.draw(1, draw_class, patience_s=FIRST_BYTE_S)
+        finally:
+            await link.aclose()
+
+    try:
+        asyncio.run(draw())
+    except DrawwellError as error:
+        return error
+    return None
 
 
 _TOKEN_LIMIT = 4096
@@ -69,6 +181,8 @@ def _token_text(args: argparse.Namespace, out: Output) -> str:
 
 def _directory(args: argparse.Namespace, host: str) -> str:
     """Where the identity goes: below the state directory, under the link's name."""
+    from drawwell.cli.client import links_dir
+    from drawwell.config.load import load
     from drawwell.errors import UsageError
 
     if args.dir:
@@ -76,12 +190,4 @@ def _directory(args: argparse.Namespace, host: str) -> str:
     name = args.name or host.replace(":", "-").strip("-.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name):
         raise UsageError(f"{name!r} cannot be a link's name", hint="Use letters, digits, dot, _ and -.")
-    return os.path.join(links_dir(args), name)
-
-
-def links_dir(args: argparse.Namespace) -> str:
-    """The directory with one identity for each broker that this machine joined."""
-    from drawwell.config.load import load
-    from drawwell.links.identity import LINKS
-
-    return os.path.join(load(args.config).broker.state_dir, LINKS)
+    return os.path.join(links_dir(load(args.config)), name)

@@ -112,15 +112,14 @@ def _find_key(args: argparse.Namespace, body: "ReceiptBody") -> tuple[bytes, str
 
 def _known_keys(args: argparse.Namespace) -> Iterator[tuple[bytes, str]]:
     """The receipt keys of the brokers that were joined, and of the one that runs here."""
-    from drawwell.cli.client import ask
-    from drawwell.cli.join import links_dir
+    from drawwell.cli.client import ask, links_dir
     from drawwell.config.load import load
     from drawwell.crypto.pki import pem_blocks
     from drawwell.links.identity import load_all
     from drawwell.state.files import read_file
 
     with suppress(StateUnavailable):
-        for identity in load_all(links_dir(args)):
+        for identity in load_all(links_dir(load(args.config))):
             for key in pem_blocks(read_file(identity.receipt_key_path)):
                 yield key, f"broker {identity.broker}, which was joined"
     with suppress(LinkUnavailable, PermissionRefused):

@@ -26,13 +26,14 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, out: Output) -> int:
     """Renew each; one that fails does not keep the others from it, and the worst exit code is returned."""
-    from drawwell.cli.join import links_dir
+    from drawwell.cli.client import links_dir
+    from drawwell.config.load import load
     from drawwell.errors import DrawwellError
 
     results, code = [], 0
-    for identity in _identities(args.links, links_dir(args)):
+    for identity in _identities(args.links, links_dir(load(args.config))):
         try:
-            renewed = asyncio.run(_renew(args, identity))
+            renewed = asyncio.run(renew(identity, force=args.force))
         except DrawwellError as error:
             code = max(code, out.error(error))
             continue
@@ -56,12 +57,15 @@ def _identities(names: list[str], links: str) -> "list[LinkIdentity]":
     return [joined(name, links) for name in names] if names else load_all(links)
 
 
-async def _renew(args: argparse.Namespace, identity: "LinkIdentity") -> bool:
-    from drawwell.cli.client import upstream
+async def renew(identity: "LinkIdentity", *, force: bool = False) -> bool:
+    """Renew a certificate where it is due; return whether it was. Raises as `renew_if_due`."""
+    from drawwell.cli.client import named
     from drawwell.links.identity import renew_if_due
 
-    link = upstream(argparse.Namespace(config=args.config, via=identity.directory))
+    if not force and not identity.renewal_due(time.time()):
+        return False
+    link = named(identity.directory, "")
     try:
-        return await renew_if_due(link, identity, time.time(), force=args.force)
+        return await renew_if_due(link, identity, time.time(), force=force)
     finally:
         await link.aclose()

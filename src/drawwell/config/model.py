@@ -97,6 +97,16 @@ class Config:
         return bool(self.sources) or self.broker.deposits
 
     @property
+    def draws_here(self) -> bool:
+        """Is this machine's own broker the one to draw from, by what was written down?"""
+        return self.broker.deposits or bool(self.written_sources)
+
+    @property
+    def draws_elsewhere(self) -> bool:
+        """Do draws of this machine, and its kernel's, go to the brokers of [[upstream]]?"""
+        return bool(self.upstreams) and not self.draws_here
+
+    @property
     def written_sources(self) -> tuple[SourceSection, ...]:
         """The sources that somebody wrote down: not the one that is taken where nobody did."""
         return () if self.origin("source[0]") == DEFAULT else self.sources

@@ -116,8 +116,9 @@ class ConsumerAdmin:
         """Make an invitation, and the consumer unless it exists; what is None stays as it was, at first unlimited.
 
         Allowances are written like ``4KiB/s`` or ``none``, `draw_class` is full, drbg or both, `stream` is yes or
-        no, `address` is where the joiner reaches the enrolment door. Returns `token`, and `expires` in seconds
-        since 1970. With `ssh_key`, a public key, nobody need join: returns `ssh_key` and its `fingerprint`.
+        no, `address` is where the joiner reaches the enrolment door. Returns `token`, `expires` in seconds
+        since 1970, and where the joiner will connect: `enrol_address`, then `addresses`.
+        With `ssh_key`, a public key, nobody need join: returns `ssh_key` and its `fingerprint`.
 
         Raises:
             UsageError: an argument is off, or the configuration has a consumer of that name.
@@ -147,7 +148,13 @@ class ConsumerAdmin:
         row = InvitationRow(invitation, name, tokens.secret_hash(secret), now, now + ttl_s)
         self._store.invite(consumer, row)
         self._registry.refresh()
-        return {"name": name, "token": token.reveal(), "expires": row.expires}
+        return {
+            "name": name,
+            "token": token.reveal(),
+            "expires": row.expires,
+            "enrol_address": token.address,
+            "addresses": list(self.site.addresses),
+        }
 
     def list_consumers(self) -> dict[str, Any]:
         """Return every consumer that was invited; times are seconds since 1970, None for never."""

@@ -72,11 +72,14 @@ def exchange(token: Token, csr_pem: bytes, deadline_s: float) -> JoinReply:
                 length = body_length(_receive(peer, PREFIX_BYTES, remaining))
                 reply = parse_reply(_receive(peer, length, remaining))
     except (OSError, EOFError) as error:
-        raise LinkUnavailable(
-            f"cannot join at {token.address}: {_reason(error)}",
-            hint="The broker listens there only until its last invitation ends: check the address, the firewall, "
-            "and that the invitation has not expired.",
-        ) from error
+        hint = (
+            f'The broker\'s operator chose that name: [tls] names = ["…"] there takes one that resolves here, then '
+            f"restart and invite again; or add {token.host} to this machine's /etc/hosts."
+            if isinstance(error, socket.gaierror)
+            else "The broker listens there only until its last invitation ends: check the address, the firewall, "
+            "and that the invitation has not expired."
+        )
+        raise LinkUnavailable(f"cannot join at {token.address}: {_reason(error)}", hint=hint) from error
     if isinstance(reply, JoinRefusal):
         raise _refused(reply)
     return reply

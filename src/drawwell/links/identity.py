@@ -67,6 +67,10 @@ class LinkIdentity:
         """Where the key is that the broker's receipts are checked against."""
         return os.path.join(self.directory, RECEIPT_KEY)
 
+    def classes(self) -> str:
+        """Return the classes that it might draw when it joined, such as ``drbg+full``."""
+        return str(_read_link(self.directory).get("class", ""))
+
     def begins(self) -> float:
         """Return when the certificate becomes valid; raises as `expires`."""
         return _facts(self.certificate_path).not_before
@@ -101,7 +105,7 @@ def load(directory: str) -> LinkIdentity:
     """
     path = os.path.join(directory, LINK)
     try:
-        link: Any = json.loads(read_file(path))
+        link = _read_link(directory)
         identity = LinkIdentity(
             directory, str(link["broker"]), str(link["consumer"]), tuple(link["addresses"])
         )
@@ -110,6 +114,26 @@ def load(directory: str) -> LinkIdentity:
     except (ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
         raise StateUnavailable(f"{path} is not what 'drawwell join' wrote", hint=_JOIN_ANEW) from error
     return identity
+
+
+def _read_link(directory: str) -> Any:
+    return json.loads(read_file(os.path.join(directory, LINK)))
+
+
+def remove(identity: LinkIdentity) -> None:
+    """Remove an identity, the private key with it.
+
+    Raises:
+        StateUnavailable: it cannot be removed.
+    """
+    try:
+        with rights_of_owner(identity.directory):
+            shutil.rmtree(identity.directory)
+    except OSError as error:
+        raise StateUnavailable(
+            f"{identity.directory}: {(error.strerror or str(error)).lower()}",
+            hint="Check who may write there.",
+        ) from error
 
 
 def load_all(links: str) -> list[LinkIdentity]:

@@ -79,7 +79,7 @@ class EvidenceCheckedUpstream:
 
 
 class Feeder:
-    """Feeds the kernel from the broker of this machine, or from its link where the configuration has upstreams.
+    """Feeds the kernel from the broker of this machine, or from its link where it has upstreams and no source.
 
     Args:
         config: What the operator wants.
@@ -90,7 +90,7 @@ class Feeder:
     def __init__(
         self, config: Config, manager: Manager, kernel: Callable[..., KernelSink] = KernelSink
     ) -> None:
-        linked = bool(config.upstreams)
+        linked = config.draws_elsewhere
         path = config.broker.link_socket if linked else config.unix.path
         self._upstream = EvidenceCheckedUpstream(
             UnixLink(path, believed=believed(), open_deadline_s=BROKER_STARTS_S)

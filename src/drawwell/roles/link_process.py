@@ -107,7 +107,7 @@ class Relay:
             if time.monotonic() - self._asked_at < _FRESH_S:
                 return
             urls = list(self._links)
-            states = await asyncio.gather(*(_state(self._links[url]) for url in urls))
+            states = await asyncio.gather(*(broker_state(self._links[url]) for url in urls))
             self._states = dict(zip(urls, states, strict=True))
             self._asked_at = time.monotonic()
 
@@ -140,8 +140,8 @@ class Relay:
         return f"linked to {ready}, {format_size(report.drawn_bytes)} in {report.draws} draws{error}"
 
 
-async def _state(link: Upstream) -> str:
-    """Why that broker serves nothing now, "" when it does."""
+async def broker_state(link: Upstream) -> str:
+    """Return why that broker serves nothing now, "" when it does."""
     try:
         async with asyncio.timeout(ANSWER_S):
             answer = await link.call("status", {})

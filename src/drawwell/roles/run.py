@@ -176,7 +176,7 @@ class RunProcess:
 
     def _kernel_sink(self, config: Config) -> KernelSink:
         def earned() -> float:
-            station = None if config.upstreams else self.station
+            station = None if config.draws_elsewhere else self.station
             return credit(station.broker.evidence if station else Evidence.UNVOUCHED, config.kernel.credit)
 
         return KernelSink(
@@ -197,8 +197,8 @@ class RunProcess:
         ]
 
     def _upstream(self, config: Config, name: str) -> Upstream:
-        """The brokers that the configuration names; without any, the one in this process."""
-        if config.upstreams:
+        """Return the brokers that the configuration names, or the one in this process."""
+        if config.draws_elsewhere:
             links = [make_upstream(section, _links_dir(config)) for section in config.upstreams]
             self._links += links
             return Failover(links, jitter=random.random, mix=config.links.mix)

@@ -22,9 +22,10 @@ _shtab_drawwell_commands() {
     draw:'draw bytes, once and for you alone'
     evidence:'Capture raw samples and a restart matrix, derive every cutoff, induce failures in the daemon'"'"'s own health tests, assess it all, and sign the folder. It claims no certification. The source must not be in use: it is restarted 1000 times.'
     guest:'give virtual machines and containers their own bytes: plan, apply, verify, audit'
-    join:'join a broker with an invitation'
+    join:'Join a broker with an invitation. As root it also writes conf.d/LINK.toml, starts the link'"'"'s unit where systemd runs, and draws one byte. '"'"'drawwell leave LINK'"'"' undoes it.'
     kernel:'the feed of this machine'"'"'s kernel, as a process of its own'
-    link:'the links to other machines'"'"' brokers, as a process of their own'
+    leave:'Leave a broker: remove its identity and the configuration that '"'"'drawwell join'"'"' wrote. The broker still knows this machine; there, '"'"'drawwell consumer revoke'"'"' ends it.'
+    link:'list the links to other machines'"'"' brokers, or run them'
     migrate:'Read /etc/onerng.conf and /etc/default/rng-tools*, answer every option there (kept, or obsolete and why), and print a configuration that does the same. Nothing of theirs is stopped, masked or changed.'
     onerng:'talk to a OneRNG: info, mode, dump, verify …'
     receipt:'show and verify the receipt of a draw'
@@ -95,6 +96,7 @@ _shtab_drawwell_kernel_commands() {
 
 _shtab_drawwell_link_commands() {
   local _commands=(
+    list:'list the brokers that were joined or configured, and ask each for its state'
     run:'draw from every [[upstream]] for this machine, until Ctrl-C; needs no privilege'
   )
   _describe 'drawwell link commands' _commands
@@ -537,12 +539,33 @@ _shtab_drawwell_kernel_wait_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_kernel_wait_defaults_added=0
 
+_shtab_drawwell_leave_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[no words on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  ":the broker\'s name here, as \'drawwell link list\' has it:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_leave_defaults_added=0
+
 _shtab_drawwell_link_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_link_defaults_added=0
+
+_shtab_drawwell_link_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[no words on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_link_list_defaults_added=0
 
 _shtab_drawwell_link_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -901,6 +924,7 @@ _shtab_drawwell() {
         guest) _shtab_drawwell_guest ;;
         join) _arguments -C -s $_shtab_drawwell_join_options ;;
         kernel) _shtab_drawwell_kernel ;;
+        leave) _arguments -C -s $_shtab_drawwell_leave_options ;;
         link) _shtab_drawwell_link ;;
         migrate) _arguments -C -s $_shtab_drawwell_migrate_options ;;
         onerng) _shtab_drawwell_onerng ;;
@@ -1084,6 +1108,7 @@ _shtab_drawwell_link() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_drawwell_link-$line[1]:"
       case $line[1] in
+        list) _arguments -C -s $_shtab_drawwell_link_list_options ;;
         run) _arguments -C -s $_shtab_drawwell_link_run_options ;;
       esac
   esac
