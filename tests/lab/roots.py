@@ -33,11 +33,22 @@ class Root:
     Args:
         path: Where it is.
         enter: The words before each command, such as ``("chroot", path)``.
+        leader: The first process of a container.
     """
 
-    def __init__(self, path: Path, enter: Sequence[str]) -> None:
+    def __init__(self, path: Path, enter: Sequence[str], leader: int = 0) -> None:
         self.path = path
         self._enter = tuple(enter)
+        self._leader = leader
+
+    def wire(self, other: "Root", name: str, here: str, there: str) -> None:
+        """Connect two containers; each end is called `name` and has an address with its prefix."""
+        ends = (self, here), (other, there)
+        words = ["ip", "link", "add", name, "netns", str(self._leader), "type", "veth"]
+        program(*words, "peer", "name", name, "netns", str(other._leader))
+        for root, address in ends:
+            root.run("ip", "address", "add", address, "dev", name)
+            root.run("ip", "link", "set", name, "up")
 
     def run(self, *words: str, check: bool = True, data: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command in it as root; both outputs come as one text.
@@ -101,7 +112,7 @@ def container(suite: str = "bookworm", *options: str) -> Iterator[Root]:
         undo.callback(program, "umount", lower)
         root = undo.enter_context(_overlay(lower))
         leader = undo.enter_context(_booted(root, options))
-        yield Root(root, ("nsenter", f"--target={leader}", "--all", "--root", "--wdns=/"))
+        yield Root(root, ("nsenter", f"--target={leader}", "--all", "--root", "--wdns=/"), leader)
 
 
 def minbase(suite: str = "bookworm", packages: Sequence[str] = MINBASE) -> Path:

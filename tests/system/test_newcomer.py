@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from support.daemon import StickThread
+from support.documents import lines_of
 from support.machines import Machine
 
 ROOT = Path(__file__).parents[2]
@@ -24,15 +25,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for machines of their own"),
     pytest.mark.skipif(not SSHD or not shutil.which("ssh"), reason="OpenSSH's server or client is not here"),
 ]
-
-
-def lines_of(document: str, heading: str) -> list[str]:
-    """The lines to type below a paragraph that begins with `heading`; comments are no lines."""
-    text = (ROOT / document).read_text()
-    block = re.search(rf"^{re.escape(heading)}.*?\n\n((?:    [^\n]*\n)+)", text, re.MULTILINE | re.DOTALL)
-    assert block, heading
-    lines = [line.strip() for line in block[1].splitlines()]
-    return [re.sub(r"\s+# .*", "", line) for line in lines if not line.startswith("#")]
 
 
 def program(folder: Path) -> Path:

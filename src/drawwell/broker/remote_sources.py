@@ -5,7 +5,7 @@ and belongs to nobody else.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -211,8 +211,19 @@ class RemoteSources:
         self._broker = broker
         self._supply = supply
         self._sources: dict[str, RemoteSource] = {}
-        for section in expected:
-            self._add(SourceIdentity(section.name, section.driver, section.path))
+        self._expected: set[str] = set()
+        self.expect(expected)
+
+    def expect(self, expected: Iterable[SourceSection]) -> None:
+        """Take over the sources of a new configuration; an absent one that is not in it goes."""
+        sections = {each.name: each for each in expected}
+        for name in [name for name in self._expected - sections.keys() if name in self._sources]:
+            if not self._sources[name].present:
+                self._forget(name)
+        for name, section in sections.items():
+            if name not in self._broker.sources:
+                self._add(SourceIdentity(name, section.driver, section.path))
+        self._expected = set(sections)
 
     def arrive(self, caller: SourceConnection, report: SourceReport) -> RemoteSource:
         """Take in a source.
@@ -258,12 +269,16 @@ class RemoteSources:
         """Make room, for which the one goes that was gone first."""
         for name, source in self._sources.items():
             if not source.present:
-                del self._sources[name], self._broker.sources[name]
-                self._supply.remove(source.depot)
+                self._forget(name)
                 return
         raise UsageError(
             f"a receipt names every source, and has room for {MAX_SOURCES}", hint="Have fewer sources."
         )
+
+    def _forget(self, name: str) -> None:
+        source = self._sources.pop(name)
+        del self._broker.sources[name]
+        self._supply.remove(source.depot)
 
 
 def _absent(identity: SourceIdentity, why: str) -> SourceReport:

@@ -19,7 +19,7 @@ from drawwell.broker.own_verbs import OwnVerbs
 from drawwell.broker.remote_sources import RemoteSources
 from drawwell.broker.reservations import ReservationWriter
 from drawwell.broker.supply import Supply
-from drawwell.config.broker_side import ConsumerSection
+from drawwell.config.broker_side import ConsumerSection, SourceSection
 from drawwell.config.model import TABLES, Config, Table
 from drawwell.crypto import ctr_drbg, drbg
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
@@ -94,6 +94,8 @@ class BrokerProcess:
         self._auditor = Auditor(section.name, config.audit, self._clock, self._signer)
         self.broker = self._make_broker()
         self._auditor.started(self._store.boot_epoch * SERIALS_PER_LIFE)
+        self._apart = apart
+        self._reception = self._remote_sources()
         self._doorways = Doors(
             config,
             self.broker,
@@ -102,7 +104,7 @@ class BrokerProcess:
             auditor=self._auditor,
             clock=self._clock,
             manager=manager or Manager({}),
-            reception=self._reception(apart=apart),
+            reception=self._reception,
         )
         self.words = BrokerStatusLine(self.report, self._doorways.consumers)
         self._guests = Guests(
@@ -212,9 +214,13 @@ class BrokerProcess:
         """
         self._doorways.reload_certificates()
         for table in TABLES:
-            if table.section is not ConsumerSection and _changed(table, self.config, config):
+            followed = table.section is ConsumerSection or (self._apart and table.section is SourceSection)
+            if not followed and _changed(table, self.config, config):
                 log.warning("a restart is needed for the changes in %s", table.header)
-        self.config = replace(self.config, consumers=config.consumers)
+        if self._apart and self._reception:
+            self._reception.expect(config.written_sources)
+        sources = config.sources if self._apart else self.config.sources
+        self.config = replace(self.config, consumers=config.consumers, sources=sources)
         self._doorways.follow(self.config)
         self.follow_consumers()
         self._auditor.note("configuration read again")
@@ -250,10 +256,10 @@ class BrokerProcess:
             driver, HealthMonitor(claim, hash_key=os.urandom(32)), self._supply.depot, self._clock
         )
 
-    def _reception(self, *, apart: bool) -> RemoteSources | None:
-        if not apart and not self.config.broker.deposits:
+    def _remote_sources(self) -> RemoteSources | None:
+        if not self._apart and not self.config.broker.deposits:
             return None
-        return RemoteSources(self.broker, self._supply, self.config.written_sources if apart else ())
+        return RemoteSources(self.broker, self._supply, self.config.written_sources if self._apart else ())
 
     async def _call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         return await self._control(principal, verb, args)

@@ -130,6 +130,7 @@ _shtab_drawwell_source_commands() {
     reset:'let a permanently failed source start again, after its cause was found'
     run:'run one source, which deposits with the broker, until Ctrl-C'
     simulate:'run a simulated OneRNG on a pseudo-terminal, or in a virtual machine'
+    units:'list the systemd units of configured sources; the package'"'"'s units call the options'
     verify:'check the firmware'"'"'s signature and run the start-up health tests now'
     watch:'rate, min-entropy and health-test margins, every second until Ctrl-C; it captures a little raw noise for that'
   )
@@ -856,6 +857,20 @@ _shtab_drawwell_source_simulate_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_source_simulate_defaults_added=0
 
+_shtab_drawwell_source_units_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[no words on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--generate[write them to DIR, as a systemd generator does]:DIR:_files"
+  "--apply[start and stop them so that they follow the configuration]"
+  "--admit[give the sources\' user the right to open that device]:NAME:"
+  "--hup[with --apply\: then send this process SIGHUP]:PID:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_source_units_defaults_added=0
+
 _shtab_drawwell_source_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
@@ -1190,6 +1205,7 @@ _shtab_drawwell_source() {
         reset) _arguments -C -s $_shtab_drawwell_source_reset_options ;;
         run) _arguments -C -s $_shtab_drawwell_source_run_options ;;
         simulate) _arguments -C -s $_shtab_drawwell_source_simulate_options ;;
+        units) _arguments -C -s $_shtab_drawwell_source_units_options ;;
         verify) _arguments -C -s $_shtab_drawwell_source_verify_options ;;
         watch) _arguments -C -s $_shtab_drawwell_source_watch_options ;;
       esac

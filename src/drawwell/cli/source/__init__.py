@@ -17,7 +17,7 @@ PIECE_BYTES = 32_768
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     """Add the noun and its verbs."""
     from drawwell.cli.source import run as source_run
-    from drawwell.cli.source import simulate
+    from drawwell.cli.source import simulate, units
 
     parser = nouns.add_parser(
         "source", help="noise sources: list, run, verify, watch, capture, simulate", allow_abbrev=False
@@ -48,6 +48,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     verb("reset", _reset, "let a permanently failed source start again, after its cause was found")
     simulate.add_verb(verbs, common)
     source_run.add_verb(verbs, common)
+    units.add_verb(verbs, common)
 
 
 def _running(args: argparse.Namespace) -> dict[str, Any] | None:

@@ -1,0 +1,15 @@
+"""What the documentation tells a reader to type."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def lines_of(document: str, heading: str) -> list[str]:
+    """The lines to type below a paragraph that begins with `heading`; comments are no lines."""
+    text = (ROOT / document).read_text()
+    block = re.search(rf"^{re.escape(heading)}.*?\n\n((?:    [^\n]*\n)+)", text, re.MULTILINE | re.DOTALL)
+    assert block, heading
+    lines = [line.strip() for line in block[1].splitlines()]
+    return [re.sub(r"\s+# .*", "", line) for line in lines if not line.startswith("#")]
