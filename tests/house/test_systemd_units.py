@@ -67,13 +67,21 @@ def test_systemd_has_nothing_to_say_of_the_units(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unit", SERVICES, ids=named)
 def test_a_service_starts_a_command_that_exists(unit: Path) -> None:
     """The command line of each unit is one that the program understands."""
-    [command] = settings(unit, "ExecStart")
-    program, *words = command.split()
-    assert program == "/usr/bin/drawwell"
-    try:
-        parse([word.replace("%I", "pci-0000:00:14.0-usb-0:2") for word in words])
-    except UsageError as error:
-        pytest.fail(str(error))
+    assert len(settings(unit, "ExecStart")) == 1
+    for setting in ("ExecStart", "ExecStartPost", "ExecReload", "ExecCondition"):
+        for command in settings(unit, setting):
+            program, *arguments = command.lstrip("-+").split()
+            assert program in {"/usr/bin/drawwell", "/bin/kill"}
+            if program == "/usr/bin/drawwell":
+                try:
+                    parse(
+                        [
+                            each.replace("%I", "pci-0000:00:14.0-usb-0:2").replace("$MAINPID", "1")
+                            for each in arguments
+                        ]
+                    )
+                except UsageError as error:
+                    pytest.fail(str(error))
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=named)

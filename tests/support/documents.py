@@ -1,4 +1,4 @@
-"""What the documentation tells a reader to type."""
+"""Lines of the documentation, for a test to type."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def lines_of(document: str, heading: str) -> list[str]:
-    """The lines to type below a paragraph that begins with `heading`; comments are no lines."""
+    """Return the commands below the paragraph that begins with `heading`."""
     text = (ROOT / document).read_text()
     block = re.search(rf"^{re.escape(heading)}.*?\n\n((?:    [^\n]*\n)+)", text, re.MULTILINE | re.DOTALL)
     assert block, heading

@@ -80,6 +80,7 @@ def test_what_is_installed_belongs_to_root_and_nobody_else_may_write(members) ->
         "/usr/lib/udev/rules.d/60-drawwell.rules",
         "/usr/lib/sysctl.d/00-drawwell.conf",
         "/usr/lib/systemd/system-generators/drawwell-container",
+        "/usr/lib/systemd/system-generators/drawwell-sources",
         "/usr/share/bash-completion/completions/drawwell",
         "/usr/share/zsh/vendor-completions/_drawwell",
         "/usr/share/fish/vendor_completions.d/drawwell.fish",

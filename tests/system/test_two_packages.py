@@ -1,4 +1,4 @@
-"""The README's lines on two machines that have the package, and sources by configuration alone."""
+"""Two machines with the package: the README's lines, and named sources."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ path = "/dev/hwrng"
 min_entropy = 1.0
 allow_os_generator = true
 """
-"""As the README has it; the node here is one of the operating system's generator."""
+"""As in the README; the node here is one of the system's generator."""
 
 
 def boot(stack, name: str) -> Root:
@@ -37,7 +37,7 @@ def boot(stack, name: str) -> Root:
 
 @pytest.fixture(scope="module")
 def site(deb: Path) -> Iterator[SimpleNamespace]:
-    """A broker's machine with a node that only root may open, and one that has the package alone."""
+    """A broker's machine, its node for root alone, and another machine."""
     from contextlib import ExitStack
 
     with or_skip(), ExitStack() as stack:
@@ -53,25 +53,29 @@ def site(deb: Path) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(well=well, web01=web01)
 
 
-def says(root: Root, unit: str, state: str) -> None:
+def output(root: Root, *argv: str) -> str:
+    return root.says(*argv)  # wording: a helper's name
+
+
+def until_state(root: Root, unit: str, state: str) -> None:
     wait_until(lambda: shown(root, unit, "ActiveState") == state, f"{unit} is {state}")
 
 
 def test_a_source_runs_by_standing_in_the_configuration(site: SimpleNamespace) -> None:
-    """A reload starts it, with the right to a node that was root's; a fault makes the reload fail."""
+    """A reload starts it, with the right to its node; a fault fails it."""
     well, part = site.well, site.well.path / PARTS / "hwrng.toml"
     part.write_text(HWRNG)
     well.run("systemctl", "reload", BROKER)
     wait_until(lambda: ready(well), "the source serves")
-    assert well.says("stat", "--format=%a %G", "/dev/hwrng") == "660 drawwell-source"
+    assert output(well, "stat", "--format=%a %G", "/dev/hwrng") == "660 drawwell-source"
     part.write_text(HWRNG.replace("driver", "drover"))
     failed = well.run("systemctl", "reload", BROKER, check=False)
     assert failed.returncode
     assert ready(well)
     part.write_text(HWRNG.replace("hwrng", "other", 1))
     well.run("systemctl", "reload", BROKER)
-    says(well, "drawwell-named@hwrng.service", "inactive")
-    says(well, "drawwell-named@other.service", "active")
+    until_state(well, "drawwell-named@hwrng.service", "inactive")
+    until_state(well, "drawwell-named@other.service", "active")
     wait_until(lambda: [s["identity"]["name"] for s in status(well)["sources"]] == ["other"], "one is left")
     part.write_text(HWRNG)
     well.run("systemctl", "restart", BROKER)
@@ -79,40 +83,40 @@ def test_a_source_runs_by_standing_in_the_configuration(site: SimpleNamespace) -
 
 
 def test_a_second_machine_draws_by_the_readme_s_lines(site: SimpleNamespace) -> None:
-    """Nothing but the README's lines is typed on web01; the link runs, and its first byte has come."""
+    """The README's lines suffice: the link runs, and the first byte came."""
     well, web01 = site.well, site.web01
     invite, join, *rest = lines_of("README.md", "A second machine:")
     invited = well.run("sh", "-c", f"{invite} 2>/tmp/note").stdout.strip()
-    assert f"{NAME}:55001 and {NAME}:55000" in well.says("cat", "/tmp/note")
+    assert f"{NAME}:55001 and {NAME}:55000" in output(well, "cat", "/tmp/note")
     joined = web01.run("sh", "-c", f"{join} --json 2>/tmp/note", data=invited)
     document = json.loads(joined.stdout)
-    assert document["first_byte"], web01.says("cat", "/tmp/note")
+    assert document["first_byte"], output(web01, "cat", "/tmp/note")
     assert document["plain_draw"]
     for line in rest:
         web01.run("sh", "-ec", f"cd /root; {line}")
     consumers = {each["name"]: each for each in status(well)["consumers"]}
     assert consumers["web01"]["full_bytes"] == 32
-    says(web01, LINK, "active")
-    says(web01, BROKER, "inactive")
-    (link,) = json.loads(web01.says("drawwell", "--quiet", "--json", "link", "list"))
+    until_state(web01, LINK, "active")
+    until_state(web01, BROKER, "inactive")
+    (link,) = json.loads(output(web01, "drawwell", "--quiet", "--json", "link", "list"))
     assert (link["link"], link["ready"], link["plain_draw"]) == (NAME, True, True)
-    drawn = json.loads(web01.says("drawwell", "--quiet", "--json", "draw", "8"))
+    drawn = json.loads(output(web01, "drawwell", "--quiet", "--json", "draw", "8"))
     assert drawn["from"] == f"{NAME}:55000"
 
 
 def test_what_was_joined_can_be_left(site: SimpleNamespace) -> None:
-    """`leave` removes the part and the identity, and the machine is as the package made it."""
+    """`leave` removes part and identity; the units are as after installation."""
     web01 = site.web01
     web01.run("drawwell", "leave", NAME)
     assert not list((web01.path / PARTS).iterdir())
     assert not (web01.path / "var/lib/drawwell/links" / NAME).exists()
-    says(web01, LINK, "inactive")
-    says(web01, BROKER, "active")
-    assert "no noise source" in web01.says("drawwell", "draw", "8", "--hex")
+    until_state(web01, LINK, "inactive")
+    until_state(web01, BROKER, "active")
+    assert "no noise source" in output(web01, "drawwell", "draw", "8", "--hex")
 
 
 def test_a_machine_with_a_source_of_its_own_keeps_it(site: SimpleNamespace) -> None:
-    """Joined, it still draws from its own source; the other broker is one --via away."""
+    """It still draws from its own source; --via names the other broker."""
     well, web01 = site.well, site.web01
     web01.run("mknod", "-m", "600", "/dev/hwrng", "c", "1", "9")
     (web01.path / PARTS / "hwrng.toml").write_text(HWRNG)
@@ -127,5 +131,5 @@ def test_a_machine_with_a_source_of_its_own_keeps_it(site: SimpleNamespace) -> N
         web01.run("systemctl", "restart", unit)
     wait_until(lambda: ready(web01), "its own broker goes on")
     for via, place in ((), "/run/drawwell/draw.sock"), (("--via", NAME), f"{NAME}:55000"):
-        drawn = json.loads(web01.says("drawwell", "--quiet", "--json", "draw", "8", *via))
+        drawn = json.loads(output(web01, "drawwell", "--quiet", "--json", "draw", "8", *via))
         assert drawn["from"] == place

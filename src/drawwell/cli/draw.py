@@ -69,15 +69,15 @@ def _run(args: argparse.Namespace, out: Output) -> int:
             hint="Draw in several pieces.",
         )
     config = load(args.config)
-    well = upstream(args)
-    with _Sink(args, out, well.name) as sink:
+    with _Sink(args, out) as sink:
+        well = upstream(args)
         asyncio.run(_renew(identities(config, args.via)))
         try:
             asyncio.run(_draw(args, well, total, wait_s, sink))
         except SourceUnavailable as error:
-            error.hint = _other_links(config, args.via) or error.hint
-            raise
-        sink.finish()
+            hint = _other_links(config, args.via) or error.hint
+            raise SourceUnavailable(str(error), hint=hint) from error
+        sink.finish(well.name)
     if well.name != config.unix.path and not (args.via or args.json):
         out.say(f"drawn from {well.name}")
     return 0
@@ -113,8 +113,8 @@ _PIECE_BYTES = MAX_DRAW_BYTES
 class _Sink:
     """Where the bytes go: text when all are there, raw bytes as they come; files are new, and whole or not at all."""
 
-    def __init__(self, args: argparse.Namespace, out: Output, broker: str) -> None:
-        self._args, self._out, self._broker = args, out, broker
+    def __init__(self, args: argparse.Namespace, out: Output) -> None:
+        self._args, self._out = args, out
         self._as_text = (args.json or args.hex or args.base64) and not args.output
         self._kept = bytearray()
         self._written = self._serial = 0
@@ -134,21 +134,21 @@ class _Sink:
             self._files["receipt"].write(grant.receipt)
             self._files["key"].write(grant.receipt_key)
 
-    def finish(self) -> None:
+    def finish(self, broker: str) -> None:
         """Everything was drawn: print what was kept, and let the files stay."""
         for file in self._files.values():
             file.flush()
         self._made.clear()
         encoded = "" if self._args.output else base64.b64encode(self._kept).decode()
         if self._args.json:
-            self._out.result(self._document(encoded), "")
+            self._out.result(self._document(encoded, broker), "")
         elif self._as_text:
             self._out.result({}, self._kept.hex() if self._args.hex else encoded)
 
-    def _document(self, encoded: str) -> dict[str, Any]:
+    def _document(self, encoded: str, broker: str) -> dict[str, Any]:
         args = self._args
         document = {"bytes": self._written, "class": args.draw_class, "serial": self._serial}
-        document |= {"from": self._broker}
+        document |= {"from": broker}
         document |= {"file": args.output} if args.output else {"data": encoded}
         return document | ({"receipt": args.receipt} if args.receipt else {})
 

@@ -1,4 +1,4 @@
-"""``drawwell source units``: units of the sources that udev does not start."""
+"""``drawwell source units``: units of sources that udev does not start."""
 
 import argparse
 import hashlib
@@ -120,7 +120,7 @@ def _systemctl(*arguments: str) -> str:
 
 
 def _admit(config: "Config", name: str, out: Output) -> int:
-    """Give a node to the sources' group, as udev's rules do for a known device."""
+    """Give a node to the sources' group, as udev does for a known device."""
     from drawwell.roles.make_driver import pick_source
 
     node = pick_source(config, name).path
