@@ -9,21 +9,24 @@ PYTHONS ?= python3.11 python3.12 python3.13
 COVERING := $(addprefix tests/unit/,entropy wire crypto onerng broker) tests/property tests/induced \
             tests/vectors/test_ctr_drbg_vectors.py
 
+# The demo's own environment: what the program imports, without the developers' tools.
+DEMO := .demo
+
 .PHONY: demo venv test quick test-long test-all-pythons coverage check man lock packages deb wheel bench clean
 
-demo: $(STAMP)
-	@$(BIN)/drawwell demo
+demo: $(DEMO)/.installed
+	@PYTHONPATH=src PYTHONDONTWRITEBYTECODE= $(DEMO)/bin/python -m drawwell demo $(DEMO_OPTIONS)
 
 venv: $(STAMP)
 	@echo "drawwell is in $(CURDIR)/$(BIN)"
 
-test: check packages
+test: packages check
 	$(PYTEST) --time-limit -m "not long"
 
 quick: $(STAMP)
 	$(PYTEST) -m "not long and not slow" tests/unit tests/property tests/induced tests/sim tests/house
 
-test-long: check packages
+test-long: packages check
 	$(PYTEST)
 
 # Runs under each of these that is installed: quick, in a .venv of its own.
@@ -48,13 +51,14 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python tools/words.py
 
-bench: $(STAMP) packages
+bench: packages $(STAMP)
 	@for b in bench/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
 
 packages:
 	@tools/packages
 
 deb:
+	@tools/packages deb
 	@tools/deb
 
 wheel: $(STAMP)
@@ -68,11 +72,22 @@ lock: $(STAMP)
 	$(BIN)/python tools/lock.py
 
 $(STAMP): requirements.txt pyproject.toml
+	@PYTHON=$(PYTHON) tools/packages venv
 	$(PYTHON) tools/python_version.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
+$(DEMO)/.installed: requirements-run.txt
+	@PYTHON=$(PYTHON) tools/packages venv
+	@$(PYTHON) tools/python_version.py
+	@echo "setting up $(DEMO) once: a Python environment with cryptography and h11"
+	@rm -rf $(DEMO) && $(PYTHON) -m venv $(DEMO)
+	@echo "downloading and checking what requirements-run.txt names"
+	@$(DEMO)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-run.txt
+	@$(DEMO)/bin/pip uninstall --quiet --yes pip
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .state dist build
+	rm -rf $(VENV) $(DEMO) .state dist build

@@ -1,4 +1,6 @@
-"""Write requirements.txt: everything pinned with hashes, and no index address in it.
+"""Write requirements.txt, pinned with hashes and without the address of an index.
+
+requirements-run.txt is the part of it that the program imports.
 
 Run by ``make lock`` after a change of the dependencies in pyproject.toml.
 """
@@ -15,19 +17,25 @@ ROOT = Path(__file__).resolve().parent.parent
 def main() -> None:
     """Resolve runtime and development dependencies together."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    needed = project["project"]["dependencies"]
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "requirements.in"
-        source.write_text("\n".join(wanted) + "\n")
         tool = Path(folder) / "tool"
         subprocess.run([sys.executable, "-m", "venv", tool], check=True)
         subprocess.run([tool / "bin/pip", "install", "--quiet", "pip-tools"], check=True)
-        command = [
-            str(tool / "bin/pip-compile"), "--quiet", "--generate-hashes", "--allow-unsafe", "--strip-extras",
-            "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-header",
-            "--no-annotate", "--output-file", str(ROOT / "requirements.txt"), str(source),
-        ]  # fmt: skip
-        subprocess.run(command, check=True)
+        everything = ROOT / "requirements.txt"
+        _compile(tool, [*needed, *project["dependency-groups"]["dev"]], everything)
+        _compile(tool, [*needed, f"-c {everything}"], ROOT / "requirements-run.txt")
+
+
+def _compile(tool: Path, wanted: list[str], output: Path) -> None:
+    source = tool / "requirements.in"
+    source.write_text("\n".join(wanted) + "\n")
+    command = [
+        str(tool / "bin/pip-compile"), "--quiet", "--generate-hashes", "--allow-unsafe", "--strip-extras",
+        "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-header",
+        "--no-annotate", "--output-file", str(output), str(source),
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ FIRST_LINE, PROSE = 72, 95
 LIST = Path(__file__).with_name("words.txt")  # wording: a file name
 TODO = Path("tools/words-todo.txt")
 QUOTED = re.compile(
-    r"LICENSE|requirements\.txt|debian/copyright|tests/vectors/.*(?<!\.py)"
+    r"LICENSE|requirements(-run)?\.txt|debian/copyright|tests/vectors/.*(?<!\.py)"
     r"|tools/words(-todo)?\.txt"  # wording: names of files
 )
 """Licences, generated data and the two lists."""

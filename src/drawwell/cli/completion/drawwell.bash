@@ -18,7 +18,7 @@ _shtab_drawwell_config_subparsers=(show check sample)
 _shtab_drawwell_subparsers=(status demo run broker link kernel draw seed-file join leave renew consumer guest source onerng doctor check assess evidence receipt audit config migrate restore report-bug completion serve-stdio)
 
 _shtab_drawwell_status_option_strings=(-h --help --json -q --quiet -c --config -w --watch --require)
-_shtab_drawwell_demo_option_strings=(-h --help --json -q --quiet -c --config --seconds)
+_shtab_drawwell_demo_option_strings=(-h --help --json -q --quiet -c --config --seconds --feed-kernel)
 _shtab_drawwell_run_option_strings=(-h --help --json -q --quiet -c --config -v --verbose --supervised)
 _shtab_drawwell_broker_run_option_strings=(-h --help --json -q --quiet -c --config -v --verbose --supervised)
 _shtab_drawwell_broker_option_strings=(-h --help --json -q --quiet -c --config -v --verbose --supervised)
@@ -287,6 +287,7 @@ _shtab_drawwell_demo___help_nargs=0
 _shtab_drawwell_demo___json_nargs=0
 _shtab_drawwell_demo__q_nargs=0
 _shtab_drawwell_demo___quiet_nargs=0
+_shtab_drawwell_demo___feed_kernel_nargs=0
 _shtab_drawwell_run__h_nargs=0
 _shtab_drawwell_run___help_nargs=0
 _shtab_drawwell_run___json_nargs=0

@@ -344,6 +344,7 @@ _shtab_drawwell_demo_options=(
   {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--seconds[how long the consumers draw, from 2 (default\: 9)]:N:"
+  "--feed-kernel[at the end feed this machine\'s real kernel once from \/dev\/hwrng\; needs root]"
 )
 
 # guard to ensure default positional specs are added only once per session
