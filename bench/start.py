@@ -1,8 +1,9 @@
 """From the start of a process to the first byte drawn.
 
-``drawwell draw 32`` beside a running broker; ``drawwell broker`` from its start to its first grant, the start-up
-health tests included, on a source that is never slow. As a floor: openssl rand 32, and a Python that does nothing.
-Then what is imported, and by how much it delays.
+``drawwell draw 32`` with a running broker, ``drawwell --version``, and ``drawwell broker`` from
+its start to its first grant, start-up health tests included, on a source that is never slow. As
+a floor: openssl rand 32, and a Python that does nothing. Modules are compiled beforehand, as a
+package's are. Then what is imported, and how long that takes.
 """
 
 import collections
@@ -31,6 +32,9 @@ from drawwell.wire.limits import HEADER_BYTES, PROTOCOL_VERSION
 COMMAND: Final = "one command"
 BROKER: Final = "a broker, to its first grant"
 DRAWWELL: Final = (sys.executable, "-m", "drawwell")
+PROGRAM: Final = (sys.executable, os.path.join(os.path.dirname(sys.executable), "drawwell"))
+"""What users type: without the imports of ``-m``."""
+NOTHING: Final = "python -c pass"
 IMPORT_LINE: Final = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s*(\S+)")
 
 
@@ -98,6 +102,7 @@ def imports(argv: Sequence[str]) -> dict[str, float]:
 
 def main() -> None:
     args = arguments(__doc__ or "")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     rounds = 2 if args.quick else 10
     report = Report("from the start of a process to the first byte")
     stay_on(CLIENT_CORE)
@@ -105,8 +110,12 @@ def main() -> None:
         site = Site(Path(folder))
         with site.broker():
             site.wait_until_full()
-            draw = (*DRAWWELL, "draw", "32", "--raw", "-q", "-c", f"{folder}/drawwell.toml")
-            floor = {"drawwell draw 32": draw, "python -c pass": (sys.executable, "-c", "pass")}
+            draw = (*PROGRAM, "draw", "32", "--raw", "-q", "-c", f"{folder}/drawwell.toml")
+            floor = {
+                "drawwell draw 32": draw,
+                "drawwell --version": (*PROGRAM, "--version"),
+                NOTHING: (sys.executable, "-c", "pass"),
+            }
             if shutil.which("openssl"):
                 floor["openssl rand 32"] = ("openssl", "rand", "32")
             for number in range(rounds):
@@ -121,7 +130,8 @@ def main() -> None:
     if not shutil.which("openssl"):
         report.missing("openssl", "openssl")
     report.ratio(COMMAND, "drawwell draw 32", "openssl rand 32", "ms")
-    report.ratio(COMMAND, "drawwell draw 32", "python -c pass", "ms")
+    for ours in ("drawwell draw 32", "drawwell --version"):
+        report.ratio(COMMAND, ours, NOTHING, "CPU ms")
     report.show(as_json=args.json)
 
 

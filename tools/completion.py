@@ -15,7 +15,7 @@ import shtab
 from command_tree import command_tree, takes_file
 from fish import fish
 
-from drawwell.cli import build_parser
+from drawwell.cli.parser import build_parser
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "src" / "drawwell" / "cli" / "completion"
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from command_tree import Argument, CommandNode, command_tree
 
-from drawwell.cli import build_parser
+from drawwell.cli.parser import build_parser
 from drawwell.config.fields import Setting, settings
 from drawwell.config.model import TABLES
 

@@ -184,7 +184,7 @@ def test_an_unknown_source_is_refused_with_the_names_there_are(capfd):
 
 def test_the_config_option_of_other_verbs_keeps_its_short_form():
     """-c is the block count for `check` alone."""
-    from drawwell.cli import build_parser
+    from drawwell.cli.parser import build_parser
 
     assert build_parser().parse_args(["check", "-c", "5"]).blockcount == 5
     assert build_parser().parse_args(["status", "-c", "x"]).config == "x"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from command_tree import command_tree
 
-from drawwell.cli import build_parser
 from drawwell.cli.completion import SHELLS, script_for
+from drawwell.cli.parser import build_parser
 from drawwell.testing.waiting import DEADLINE_S
 
 TREE = command_tree(build_parser())

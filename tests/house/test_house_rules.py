@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from command_tree import CommandNode, command_tree
 
-from drawwell.cli import NOUNS, build_parser
+from drawwell.cli.parser import NOUNS, build_parser
 from drawwell.config.fields import Setting, settings
 from drawwell.config.model import TABLES
 from drawwell.config.render import sample

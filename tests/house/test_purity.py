@@ -115,7 +115,8 @@ def test_what_holds_a_privilege_loads_only_the_standard_library(room: str) -> No
 
 FEEDS_THE_KERNEL = """
 import sys
-from drawwell.cli import kernel, output, parse
+from drawwell.cli import kernel, output
+from drawwell.cli.parser import parse
 from drawwell.errors import PermissionRefused
 kernel.run_until_stopped = lambda role, out: 0
 args = parse(["kernel", "run", "--config", sys.argv[1]])
@@ -146,6 +147,8 @@ def test_the_process_that_holds_cap_sys_admin_loads_no_tls_and_no_parser_of_the_
     assert {name for name in ours if name.startswith("links.")} == {
         "links.connect_unix",
         "links.link",
+        "links.requests",
+        "links.socket_file",
         "links.suspicion",
         "links.unix",
     }
@@ -155,7 +158,8 @@ def test_the_process_that_holds_cap_sys_admin_loads_no_tls_and_no_parser_of_the_
 HOLDS_A_DEVICE = """
 import sys
 before = set(sys.modules)
-from drawwell.cli import output, parse, run
+from drawwell.cli import output, run
+from drawwell.cli.parser import parse
 run.run_until_stopped = lambda role, out: 0
 args = parse(["source", "run", "--device", "/dev/ttyACM0", "--config", sys.argv[1]])
 args.run(args, output.Output(quiet=True))
@@ -185,6 +189,8 @@ def test_the_process_that_holds_the_device_loads_no_cryptography_and_nothing_of_
         "links.deposit_protocol",
         "links.connect_unix",
         "links.link",
+        "links.requests",
+        "links.socket_file",
         "links.suspicion",
         "links.unix",
     }

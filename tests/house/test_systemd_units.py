@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.cli import parse
+from drawwell.cli.parser import parse
 from drawwell.errors import UsageError
 
 UNITS = Path(__file__).resolve().parents[2] / "packaging" / "systemd"

@@ -1,18 +1,19 @@
 """How verbs reach a running broker: on this machine by its sockets, elsewhere by a link that was joined."""
 
 import argparse
-import asyncio
 import os
 import socket
 from typing import TYPE_CHECKING, Any
 
 from drawwell.errors import LinkUnavailable, PermissionRefused, UsageError
-from drawwell.ports import Upstream
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # start-up time
+    from drawwell.cli.awaited import AwaitedLink
     from drawwell.config.consumer_side import UpstreamSection
     from drawwell.config.model import Config
+    from drawwell.links.blocking import BlockingLink
     from drawwell.links.identity import LinkIdentity
+    from drawwell.ports import Upstream
 
 
 def call(args: argparse.Namespace, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -36,26 +37,22 @@ def call(args: argparse.Namespace, verb: str, arguments: dict[str, Any]) -> dict
 
 def ask(path: str, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Ask a control verb on one of the broker's sockets; raises as `call`."""
-    from drawwell.links.unix import UnixLink
+    from drawwell.links.blocking import BlockingLink
 
-    link = UnixLink(path, answer_deadline_s=ANSWER_DEADLINE_S)
-
-    async def answer() -> dict[str, Any]:
-        try:
-            await link.welcome()
-        except LinkUnavailable as error:
-            if listens(path):
-                raise
-            raise NoBroker(
-                "no broker runs here",
-                hint="Start one with 'drawwell run', try 'drawwell demo', or ask 'drawwell doctor'.",
-            ) from error
-        try:
-            return await link.call(verb, arguments)
-        finally:
-            await link.aclose()
-
-    return asyncio.run(answer())
+    link = BlockingLink(path, answer_deadline_s=ANSWER_DEADLINE_S)
+    try:
+        link.open()
+    except LinkUnavailable as error:
+        if listens(path):
+            raise
+        raise NoBroker(
+            "no broker runs here",
+            hint="Start one with 'drawwell run', try 'drawwell demo', or ask 'drawwell doctor'.",
+        ) from error
+    try:
+        return link.call(verb, arguments)
+    finally:
+        link.close()
 
 
 def listens(path: str) -> bool:
@@ -99,7 +96,7 @@ def source_command(
     return call(args, "source.command", {"source": source, "verb": verb, "args": arguments})
 
 
-def upstream(args: argparse.Namespace) -> Upstream:
+def upstream(args: argparse.Namespace) -> "Upstream":
     """Return the broker to draw from: what ``--via`` names, else what the configuration says.
 
     That is this machine's own broker where a source or ``deposits`` is written, else the brokers of
@@ -112,17 +109,31 @@ def upstream(args: argparse.Namespace) -> Upstream:
     from drawwell.config.load import load
     from drawwell.links.unix import UnixLink
 
-    config, via = load(args.config), getattr(args, "via", None)
-    if via:
-        return named(via, links_dir(config))
-    if elsewhere := _elsewhere(config):
-        return elsewhere
+    config = load(args.config)
+    return _elsewhere(config, getattr(args, "via", None)) or UnixLink(_own_socket(config))
+
+
+def blocking(args: argparse.Namespace) -> "BlockingLink | AwaitedLink":
+    """Return a blocking link to the broker of `upstream`; raises as that."""
+    from drawwell.config.load import load
+    from drawwell.links.blocking import BlockingLink
+
+    config = load(args.config)
+    elsewhere = _elsewhere(config, args.via)
+    if elsewhere is None:
+        return BlockingLink(_own_socket(config))
+    from drawwell.cli.awaited import AwaitedLink
+
+    return AwaitedLink(elsewhere)
+
+
+def _own_socket(config: "Config") -> str:
     if not listens(config.unix.path):
         raise LinkUnavailable(
             "no broker runs here, and none was joined",
             hint="Start one with 'drawwell run', or join one: 'drawwell join TOKEN'.",
         )
-    return UnixLink(config.unix.path)
+    return config.unix.path
 
 
 def links_dir(config: "Config") -> str:
@@ -147,9 +158,11 @@ def identities(config: "Config", via: str | None) -> "list[LinkIdentity]":
     return [load(each) for each in directories if os.path.exists(os.path.join(each, LINK))]
 
 
-def _elsewhere(config: "Config") -> Upstream | None:
+def _elsewhere(config: "Config", via: str | None) -> "Upstream | None":
     """Return the broker on another machine; none of its imports for one on this machine."""
     links = links_dir(config)
+    if via:
+        return named(via, links)
     if config.draws_elsewhere:
         from drawwell.roles.make_links_and_sinks import make_upstream
 
@@ -167,7 +180,7 @@ def _all_joined(links: str) -> "list[LinkIdentity]":
     return load_all(links)
 
 
-def _together(links: list[Upstream], mix: int = 1) -> Upstream:
+def _together(links: "list[Upstream]", mix: int = 1) -> "Upstream":
     """One link as it is; several as one that falls over, or that mixes so many."""
     import random
 
@@ -176,7 +189,7 @@ def _together(links: list[Upstream], mix: int = 1) -> Upstream:
     return links[0] if len(links) == 1 else Failover(links, jitter=random.random, mix=mix)
 
 
-def named(via: str, links: str) -> Upstream:
+def named(via: str, links: str) -> "Upstream":
     """A broker by URL, by the name of its link, or by the link's directory."""
     from drawwell.config.values import parse_host_port
     from drawwell.roles.make_links_and_sinks import make_upstream, tls_link

@@ -1,22 +1,25 @@
 """``drawwell draw``: bytes from the broker to standard output or a file, with a receipt when asked for."""
 
 import argparse
-import asyncio
 import base64
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from drawwell.cli.output import Output
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import DrawwellError, Refused, SourceUnavailable, UsageError
-from drawwell.ports import Upstream
 from drawwell.units import format_size, parse_duration, parse_size
 from drawwell.wire.limits import MAX_DRAW_BYTES
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # start-up time
+    from drawwell.cli.awaited import AwaitedLink
     from drawwell.config.model import Config
+    from drawwell.links.blocking import BlockingLink
     from drawwell.links.identity import LinkIdentity
+
+    Link = BlockingLink | AwaitedLink
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
@@ -53,7 +56,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.client import identities, upstream
+    from drawwell.cli.client import blocking, identities
     from drawwell.config.load import load
 
     try:
@@ -70,10 +73,10 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         )
     config = load(args.config)
     with _Sink(args, out) as sink:
-        well = upstream(args)
-        asyncio.run(_renew(identities(config, args.via)))
+        well = blocking(args)
+        _renew(identities(config, args.via))
         try:
-            asyncio.run(_draw(args, well, total, wait_s, sink))
+            _draw(args, well, total, wait_s, sink)
         except SourceUnavailable as error:
             hint = _other_links(config, args.via) or error.hint
             raise SourceUnavailable(str(error), hint=hint) from error
@@ -83,13 +86,15 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-async def _renew(identities: "list[LinkIdentity]") -> None:
+def _renew(identities: "list[LinkIdentity]") -> None:
     """Renew what is due, where no link process does; a failure shows in the draw if it matters."""
-    from drawwell.cli.renew import renew
-
     for identity in identities:
+        import asyncio
+
+        from drawwell.cli.renew import renew
+
         with suppress(DrawwellError):
-            await renew(identity)
+            asyncio.run(renew(identity))
 
 
 def _other_links(config: "Config", via: str | None) -> str:
@@ -190,33 +195,32 @@ class _Sink:
             self._out.progress(f"{format_size(drawn)} of {format_size(total)}")
 
 
-async def _draw(args: argparse.Namespace, upstream: Upstream, total: int, wait_s: float, sink: _Sink) -> None:
+def _draw(args: argparse.Namespace, link: "Link", total: int, wait_s: float, sink: _Sink) -> None:
     drawn = 0
     try:
         while drawn < total:
-            grant = await draw_patiently(args, upstream, min(_PIECE_BYTES, total - drawn), wait_s)
+            grant = draw_patiently(args, link, min(_PIECE_BYTES, total - drawn), wait_s)
             drawn += len(grant)
             sink.write(grant)
             sink.progress(drawn, total)
     finally:
-        await upstream.aclose()
+        link.close()
 
 
-async def draw_patiently(args: argparse.Namespace, upstream: Upstream, n_bytes: int, wait_s: float) -> Grant:
+def draw_patiently(args: argparse.Namespace, link: "Link", n_bytes: int, wait_s: float) -> Grant:
     """Draw, waiting in line while the reservoir is short, and as long as it says while a quota is used up."""
-    now = asyncio.get_running_loop().time
-    deadline = now() + wait_s
+    deadline = time.monotonic() + wait_s
     while True:
         try:
-            return await upstream.draw(
+            return link.draw(
                 n_bytes,
                 DrawClass(args.draw_class),
                 prediction_resistance=args.prediction_resistance,
                 receipt=bool(args.receipt),
-                patience_s=max(0.0, deadline - now()),
+                patience_s=max(0.0, deadline - time.monotonic()),
             )
         except Refused as error:
             pause = error.retry_after_s
-            if pause is None or now() + pause > deadline:
+            if pause is None or time.monotonic() + pause > deadline:
                 raise
-            await asyncio.sleep(pause)
+            link.pause(pause)

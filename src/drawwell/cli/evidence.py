@@ -1,18 +1,19 @@
 """``drawwell evidence``: what an auditor asks for about a noise source, in one signed folder."""
 
 import argparse
-import asyncio
 import json
 import os
 import shutil
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from drawwell.cli.output import Output
-from drawwell.entropy.health import HealthMonitor, NoiseClaim
 from drawwell.errors import SourceUnavailable, UsageError
-from drawwell.ports import NoiseSource
-from drawwell.reports import SourceIdentity, as_json
+
+if TYPE_CHECKING:  # start-up time
+    from drawwell.entropy.health import NoiseClaim
+    from drawwell.ports import NoiseSource
+    from drawwell.reports import SourceIdentity
 
 SAMPLES: Final = 1_000_000  # SP 800-90B 3.1.1
 SIDE: Final = 1000  # SP 800-90B 3.1.4.1
@@ -65,6 +66,8 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         raise UsageError("where to?", hint="Name a new folder: drawwell evidence -o DIR.")
     if os.path.lexists(args.output):
         raise UsageError(f"{args.output} is there already", hint="Name a new folder.")
+    import asyncio
+
     from drawwell.assess import sp80090b  # noqa: F401  says what is missing, before minutes of capturing
     from drawwell.cli.source.direct import open_driver
 
@@ -116,7 +119,7 @@ def _refuse_in_use(args: argparse.Namespace) -> None:
             )
 
 
-async def _gather(driver: NoiseSource, wanted: str | None, out: Output) -> Gathered:
+async def _gather(driver: "NoiseSource", wanted: str | None, out: Output) -> Gathered:
     """Capture the raw samples and the restart matrix."""
     from drawwell.cli.assess.input import show
 
@@ -137,7 +140,7 @@ async def _gather(driver: NoiseSource, wanted: str | None, out: Output) -> Gathe
     return Gathered(how, bytes(raw), bytes(matrix))
 
 
-async def _way(driver: NoiseSource) -> str:
+async def _way(driver: "NoiseSource") -> str:
     """Find out whether the source can be paused."""
     try:
         await driver.command("pause", {})
@@ -147,7 +150,7 @@ async def _way(driver: NoiseSource) -> str:
     return "pause"
 
 
-async def _restart(driver: NoiseSource, how: str) -> None:
+async def _restart(driver: "NoiseSource", how: str) -> None:
     if how == "pause":
         await driver.command("pause", {})
         await driver.command("resume", {})
@@ -156,7 +159,7 @@ async def _restart(driver: NoiseSource, how: str) -> None:
         await driver.open()
 
 
-async def _exactly(driver: NoiseSource, n: int) -> bytes:
+async def _exactly(driver: "NoiseSource", n: int) -> bytes:
     samples = bytearray()
     while len(samples) < n:
         samples += (await driver.read(n - len(samples))).data
@@ -164,7 +167,7 @@ async def _exactly(driver: NoiseSource, n: int) -> bytes:
 
 
 def _made(
-    gathered: Gathered, identity: SourceIdentity, claim: NoiseClaim, out: Output
+    gathered: Gathered, identity: "SourceIdentity", claim: "NoiseClaim", out: Output
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Return every file of the folder, and the facts for its manifest."""
     from drawwell.assess.evidence import folder
@@ -172,6 +175,8 @@ def _made(
     from drawwell.assess.report.page import page_of
     from drawwell.cli.assess.input import Taken
     from drawwell.cli.assess.run import assess_taken, versions
+    from drawwell.entropy.health import HealthMonitor
+    from drawwell.reports import as_json
 
     raw, how = gathered.raw, gathered.how
     configuration = {"claim": f"{claim.min_entropy:g} bits a byte", "restarted by": HOW[how]}

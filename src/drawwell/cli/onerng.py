@@ -6,7 +6,6 @@ checked.
 """
 
 import argparse
-import asyncio
 import errno
 import os
 import stat
@@ -85,6 +84,8 @@ def _carry_out(args: argparse.Namespace, out: Output) -> dict[str, Any]:
     source, node = _which(args)
     result = source_command(args, source, args.verb, arguments) if source else None
     if result is None:
+        import asyncio
+
         result = asyncio.run(_directly(args, node, arguments, out))
     return result
 

@@ -7,14 +7,12 @@
 - Progress is drawn on a terminal only, and erased afterwards. Colour only there, and not with NO_COLOR.
 """
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from drawwell.errors import ConfigError, DrawwellError, Refused, UsageError
-from drawwell.units import format_duration
 
 
 class Output:
@@ -32,6 +30,8 @@ class Output:
 
     def result(self, document: Mapping[str, Any] | Sequence[Any], text: str, *, anew: bool = False) -> None:
         """Print a result: `document` with ``--json``, `text` otherwise; `anew` clears a terminal before."""
+        import json
+
         self.clear_progress()
         clear = "\x1b[H\x1b[2J" if anew and os.isatty(1) and not self.as_json else ""
         print(clear + (json.dumps(document, indent=2) if self.as_json else printable(text)), flush=True)
@@ -58,12 +58,16 @@ class Output:
         """Print an error with its hint; return its exit code."""
         self.clear_progress()
         if self.as_json:
+            import json
+
             print(json.dumps(error_document(error)), file=sys.stderr)
             return error.exit_code
         print(f"drawwell: {printable(str(error))}", file=sys.stderr)
         for fault in error.faults if isinstance(error, ConfigError) else ():
             print(f"drawwell:   {printable(fault)}", file=sys.stderr)
         if isinstance(error, Refused) and error.retry_after_s is not None:
+            from drawwell.units import format_duration
+
             about = "about " if error.estimate else ""
             print(f"drawwell: retry after {about}{format_duration(error.retry_after_s)}", file=sys.stderr)
         if error.hint:

@@ -1,7 +1,6 @@
 """``drawwell renew``: renew this machine's certificates; for a timer, where no consumer runs that does it itself."""
 
 import argparse
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,8 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, out: Output) -> int:
     """Renew each; one that fails does not keep the others from it, and the worst exit code is returned."""
+    import asyncio
+
     from drawwell.cli.client import links_dir
     from drawwell.config.load import load
     from drawwell.errors import DrawwellError

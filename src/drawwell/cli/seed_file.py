@@ -1,7 +1,6 @@
 """``drawwell seed-file``: a seed for one machine's first boot, written once and never twice."""
 
 import argparse
-import asyncio
 import base64
 import os
 from contextlib import suppress
@@ -50,7 +49,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     with _Files(args.output or f"{args.machine}.{SUFFIXES[args.format]}".replace("/", "_")) as files:
         call(args, "seed.claim", {"name": args.machine, "again": args.again})
         try:
-            grant = asyncio.run(_draw(args, wait_s))
+            grant = _draw(args, wait_s)
             files.write(_formatted(grant.data, args.format), grant)
         except BaseException:
             with suppress(DrawwellError):
@@ -76,16 +75,16 @@ def _wait(args: argparse.Namespace) -> float:
         raise UsageError(str(error), hint="Say for instance: --wait 30s.") from error
 
 
-async def _draw(args: argparse.Namespace, wait_s: float) -> Grant:
+def _draw(args: argparse.Namespace, wait_s: float) -> Grant:
     from drawwell.cli.draw import draw_patiently
     from drawwell.config.load import load
-    from drawwell.links.unix import UnixLink
+    from drawwell.links.blocking import BlockingLink
 
-    link = UnixLink(load(args.config).control.path)
+    link = BlockingLink(load(args.config).control.path)
     try:
-        return await draw_patiently(args, link, SEED_BYTES, wait_s)
+        return draw_patiently(args, link, SEED_BYTES, wait_s)
     finally:
-        await link.aclose()
+        link.close()
 
 
 def _formatted(data: bytes, form: str) -> bytes:

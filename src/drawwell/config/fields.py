@@ -4,16 +4,15 @@ The sample file, the manual page drawwell.toml(5), ``config show`` and the loade
 """
 
 import dataclasses
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import field
+from typing import Any, Final, NamedTuple
 
 from drawwell.config.values import ValueKind
 
 _KEY: Final = "setting"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """What an operator may know about one key.
 
     `attribute` is the name in Python, `key` the name in the file. `default` is what the attribute holds when
@@ -60,7 +59,7 @@ def setting(
 def settings(section: type) -> tuple[Setting, ...]:
     """All settings of a section, in the order of the sample file."""
     return tuple(
-        dataclasses.replace(about, attribute=each.name, key=about.key or each.name)
+        about._replace(attribute=each.name, key=about.key or each.name)
         for each in dataclasses.fields(section)
         if (about := each.metadata.get(_KEY)) is not None
     )

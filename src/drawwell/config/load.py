@@ -1,6 +1,5 @@
 """From TOML files to `Config`: every fault at once, each with its line and the nearest name."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -197,4 +196,6 @@ def _put(
 
 
 def _nearest(name: str, names: list[str]) -> str:
+    import difflib  # noqa: PLC0415 - start-up time: only a fault needs it
+
     return next(iter(difflib.get_close_matches(name.lower(), names, 1)), "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from drawwell.config.broker_side import AuditSection, BrokerSection, ConsumerSection, SourceSection
 from drawwell.config.consumer_side import KernelSection, LinksSection, SinkSection, UpstreamSection
@@ -22,8 +22,7 @@ DEFAULT: Final = "default"
 """The origin of a value that nobody wrote."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """One table of the file: its name there, the attribute of `Config`, and its dataclass."""
 
     name: str

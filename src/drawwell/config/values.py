@@ -7,7 +7,7 @@ import ipaddress
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from drawwell.config.addresses import parse_ssh_address
 from drawwell.units import Allowance, format_size, parse_allowance, parse_duration, parse_size
@@ -118,8 +118,7 @@ def write_duration(seconds: float) -> str:
     return f"{seconds:.15g}s"
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """A text that matches `pattern` from end to end."""
 
     pattern: str = ".+"
@@ -139,11 +138,10 @@ NAME: Final = Text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a name of 1 to 63 letter
 PATH: Final = Text(r"/.*", "an absolute path")
 
 
-@dataclass(frozen=True, slots=True)
 class Flag:
     """Yes or no."""
 
-    range: str = "true or false"
+    range: Final = "true or false"
 
     def parse(self, value: object) -> bool:
         if not isinstance(value, bool):
@@ -154,8 +152,7 @@ class Flag:
         return "true" if value else "false"
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(NamedTuple):
     """A whole number from `low` to `high`."""
 
     low: int
@@ -175,8 +172,7 @@ class Whole:
         return str(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):
     """A number from `low` to `high`."""
 
     low: float
@@ -196,8 +192,7 @@ class Number:
         return repr(float(value))
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One of a few words."""
 
     words: tuple[str, ...]
@@ -217,8 +212,7 @@ class Choice:
         return write_text(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(NamedTuple):
     """A size in bytes."""
 
     low: int
@@ -238,11 +232,10 @@ class Size:
         return f'"{write_size(value)}"'
 
 
-@dataclass(frozen=True, slots=True)
 class Mark:
     """A level of the reservoir: a share of it such as ``50%``, or a size. Parsed to "50%" or bytes."""
 
-    range: str = "1% to 100%, or a size up to that of the reservoir"
+    range: Final = "1% to 100%, or a size up to that of the reservoir"
 
     def parse(self, value: object) -> int | str:
         text = _text(value).strip()
@@ -259,8 +252,7 @@ class Mark:
         return f'"{value if isinstance(value, str) else write_size(value)}"'
 
 
-@dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(NamedTuple):
     """A duration in seconds."""
 
     low: float
@@ -280,11 +272,10 @@ class Duration:
         return f'"{write_duration(value)}"'
 
 
-@dataclass(frozen=True, slots=True)
 class Rate:
     """An amount per period."""
 
-    range: str = "a size, a slash and a period, such as 4KiB/s or 10MiB/day"
+    range: Final = "a size, a slash and a period, such as 4KiB/s or 10MiB/day"
 
     def parse(self, value: object) -> Allowance:
         return parse_allowance(_text(value))
@@ -295,8 +286,7 @@ class Rate:
         return f'"{write_size(value.limit_bytes)}/{period}"'
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
+class Texts(NamedTuple):
     """A list of texts of one kind."""
 
     each: Text
@@ -314,11 +304,10 @@ class Texts:
         return f"[{', '.join(self.each.write(item) for item in value)}]"
 
 
-@dataclass(frozen=True, slots=True)
 class Listen:
     """Where a door listens on the network; "" keeps it shut."""
 
-    range: str = 'an address and a port such as "*:55000", or "" for none'
+    range: Final = 'an address and a port such as "*:55000", or "" for none'
 
     def parse(self, value: object) -> HostPort | None:
         text = _text(value)
@@ -328,11 +317,10 @@ class Listen:
         return write_text(str(value or ""))
 
 
-@dataclass(frozen=True, slots=True)
 class LocalListen:
     """Where only this machine can reach: a loopback address or a Unix socket; "" is nowhere."""
 
-    range: str = 'a loopback address and a port, the absolute path of a Unix socket, or ""'
+    range: Final = 'a loopback address and a port, the absolute path of a Unix socket, or ""'
 
     def parse(self, value: object) -> HostPort | str | None:
         text = _text(value)
@@ -347,11 +335,10 @@ class LocalListen:
         return write_text(str(value or ""))
 
 
-@dataclass(frozen=True, slots=True)
 class BrokerUrl:
     """The address of a broker."""
 
-    range: str = "tls://HOST:PORT, ssh://[USER@]HOST[:PORT] or unix:///PATH"
+    range: Final = "tls://HOST:PORT, ssh://[USER@]HOST[:PORT] or unix:///PATH"
 
     def parse(self, value: object) -> str:
         text = _text(value)
@@ -368,11 +355,10 @@ class BrokerUrl:
         return write_text(value)
 
 
-@dataclass(frozen=True, slots=True)
 class FileMode:
     """Permissions of a socket, written in octal as text."""
 
-    range: str = '"0600" to "0777"'
+    range: Final = '"0600" to "0777"'
 
     def parse(self, value: object) -> int:
         text = _text(value)

@@ -5,10 +5,12 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-from drawwell.reports import SourceIdentity
 from drawwell.units import Bits
+
+if TYPE_CHECKING:  # start-up time: whoever draws needs no reports
+    from drawwell.reports import SourceIdentity
 
 
 class DrawClass(StrEnum):
@@ -74,7 +76,7 @@ class TestedBlock:
 class NoiseOrigin:
     """A source as it was when it gave bytes; `health_epoch` counts the start-up tests that it had passed."""
 
-    identity: SourceIdentity
+    identity: "SourceIdentity"
     health_epoch: int
 
 

@@ -15,7 +15,7 @@ from drawwell.entropy.blocks import FullEntropy, TestedBlock
 from drawwell.errors import DrawwellError, LinkUnavailable
 from drawwell.links.connect_unix import connect_unix
 from drawwell.links.deposit_protocol import DepositProtocol
-from drawwell.links.unix import check_place
+from drawwell.links.socket_file import check_place
 from drawwell.ports import Depositing, Source
 from drawwell.reports import SourceIdentity
 

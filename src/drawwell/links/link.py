@@ -6,28 +6,18 @@ bytes are lost, and the caller is told.
 
 import abc
 import asyncio
-import os
-import socket
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Final, Unpack, cast
+from typing import Any, Unpack, cast
 
 from drawwell import __version__
-from drawwell.entropy.blocks import DrawClass, DrawOptions, DrawRequest, Grant
-from drawwell.errors import (
-    DrawRefused,
-    DrawwellError,
-    LinkUnavailable,
-    RemoteProtocolError,
-    UsageError,
-)
+from drawwell.entropy.blocks import DrawClass, DrawOptions, Grant
+from drawwell.errors import DrawwellError, LinkUnavailable, RemoteProtocolError
+from drawwell.links import requests
 from drawwell.links.suspicion import Suspicion
 from drawwell.wire import limits
-from drawwell.wire.frames import Bye, Frame, Granted, Refusal, Result, Welcome, put_json
+from drawwell.wire.frames import Bye, Frame, Granted, Refusal, Result, Welcome
 from drawwell.wire.refusals import to_error
 from drawwell.wire.session import ClientSession, State
-
-_CHECK: Final = "Check that the broker runs and that its address is right (drawwell status, drawwell doctor)."
 
 
 class LinkProtocol(asyncio.Protocol):
@@ -52,8 +42,7 @@ class LinkProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell all who wait (asyncio)."""
         self.transport = None
-        why = f": {exc.strerror or exc}".lower() if isinstance(exc, OSError) else ""
-        self.fail(LinkUnavailable(f"the link to {self._broker} broke{why}", hint=_CHECK))
+        self.fail(requests.broken(self._broker, exc))
 
     def converse(self, data: bytes) -> None:
         """Feed the session and hand out what came."""
@@ -62,7 +51,7 @@ class LinkProtocol(asyncio.Protocol):
             while (event := self.session.next_event()) is not None:
                 self._handle(event)
         except RemoteProtocolError as error:
-            self.fail(LinkUnavailable(f"{self._broker} broke the protocol: {error}", hint=_CHECK))
+            self.fail(requests.broke_protocol(self._broker, error))
 
     def send(self, data: bytes) -> None:
         """Send the session's words."""
@@ -99,22 +88,13 @@ class LinkProtocol(asyncio.Protocol):
             if not self.welcome.done():
                 self.welcome.set_result(event)
         elif isinstance(event, Bye):
-            self.fail(
-                LinkUnavailable(f"{self._broker} closed the session: {event.reason or 'no reason given'}")
-            )
+            self.fail(requests.closed_session(self._broker, event.reason))
         elif isinstance(event, Refusal) and event.request_id == limits.SESSION_ID:
             self.fail(to_error(event))
         elif isinstance(event, Granted | Result | Refusal):
             answer = self._answers.pop(event.request_id)
             if not answer.done():
                 _settle(answer, event)
-
-
-def _reason(error: OSError) -> str:
-    """The system's words: asyncio puts words of its own into `strerror`."""
-    if error.errno and not isinstance(error, socket.gaierror):
-        return os.strerror(error.errno).lower()
-    return (error.strerror or str(error)).lower()
 
 
 def _settle(answer: asyncio.Future[Any], event: Granted | Result | Refusal) -> None:
@@ -135,7 +115,13 @@ class Link(abc.ABC):
         answer_deadline_s: For one answer. Then the link is given up: what comes later is nobody's.
     """
 
-    def __init__(self, name: str, *, open_deadline_s: float = 10.0, answer_deadline_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        open_deadline_s: float = requests.OPEN_DEADLINE_S,
+        answer_deadline_s: float = requests.ANSWER_DEADLINE_S,
+    ) -> None:
         self._name = name
         self._open_deadline_s = open_deadline_s
         self._answer_deadline_s = answer_deadline_s
@@ -155,21 +141,14 @@ class Link(abc.ABC):
 
     async def draw(self, n_bytes: int, draw_class: DrawClass, **options: Unpack[DrawOptions]) -> Grant:
         """Draw once (Upstream)."""
-        if not 1 <= n_bytes <= limits.MAX_DRAW_BYTES:
-            raise DrawRefused(
-                f"a draw of {n_bytes} bytes: it takes 1 to {limits.MAX_DRAW_BYTES}",
-                hint="Draw several times.",
-            )
-        request = DrawRequest(n_bytes, draw_class, **options)
-        request = replace(request, patience_s=min(request.patience_s, limits.MAX_PATIENCE_MS / 1000))
+        request = requests.draw_request(n_bytes, draw_class, **options)
         grant: Grant = await self._ask(lambda session: session.draw(request), request.patience_s)
         self._suspicion.look(grant)
         return grant
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Ask a control verb (Upstream)."""
-        if len(put_json({"verb": verb, "args": args})) > limits.MAX_CALL_BYTES:
-            raise UsageError(f"the arguments of {verb} are too long", hint="Send less at a time.")
+        requests.check_arguments(verb, args)
         document: dict[str, Any] = await self._ask(lambda session: session.call(verb, args))
         return document
 
@@ -204,9 +183,9 @@ class Link(abc.ABC):
                 protocol = await self._connect()
                 self.renew_only = (await asyncio.shield(protocol.welcome)).renew_only
         except TimeoutError:
-            raise self._unavailable(f"no welcome within {self._open_deadline_s:g} s") from None
+            raise requests.unreachable(self._name, f"no welcome within {self._open_deadline_s:g} s") from None
         except OSError as error:
-            raise self._unavailable(_reason(error)) from None
+            raise requests.unreachable(self._name, requests.reason(error)) from None
         finally:
             if protocol is not None and protocol.session.state is not State.OPEN:
                 protocol.close()
@@ -229,9 +208,6 @@ class Link(abc.ABC):
             async with asyncio.timeout(deadline_s):
                 return await asyncio.shield(answer)
         except TimeoutError:
-            error = self._unavailable(f"no answer within {deadline_s:g} s")
+            error = requests.unreachable(self._name, f"no answer within {deadline_s:g} s")
             protocol.fail(error)
             raise error from None
-
-    def _unavailable(self, why: str) -> LinkUnavailable:
-        return LinkUnavailable(f"cannot reach {self._name}: {why}", hint=_CHECK)

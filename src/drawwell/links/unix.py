@@ -1,19 +1,12 @@
 """A link over a Unix socket."""
 
 import asyncio
-import os
-import socket
-import stat
-import struct
 from collections.abc import Collection
-from typing import Final
 
 from drawwell.errors import PermissionRefused
 from drawwell.links.connect_unix import connect_unix
 from drawwell.links.link import Link, LinkProtocol
-
-_UCRED: Final = struct.Struct("3i")
-"""struct ucred: pid, uid, gid (unix(7))."""
+from drawwell.links.socket_file import check_place, listener_of, may_not_open
 
 
 class UnixLink(Link):
@@ -45,11 +38,8 @@ class UnixLink(Link):
                 lambda: LinkProtocol(self.name), sock=await connect_unix(self.name)
             )
         except PermissionError as error:
-            raise PermissionRefused(
-                f"cannot open {self.name}: {(error.strerror or str(error)).lower()}",
-                hint="Join the group that the socket belongs to (ls -l), or run as root.",
-            ) from None
-        owner = _listener(transport.get_extra_info("socket"))
+            raise may_not_open(self.name, error) from None
+        owner = listener_of(transport.get_extra_info("socket"))
         if self._believed is not None and owner not in self._believed:
             protocol.close()
             raise PermissionRefused(
@@ -57,25 +47,3 @@ class UnixLink(Link):
                 hint="Only root's sockets and those of drawwell's own users are; look who made it: ls -l.",
             )
         return protocol
-
-
-def _listener(sock: socket.socket) -> int:
-    """Ask the kernel for the user who listened there: with systemd's sockets that is root."""
-    _pid, uid, _gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return int(uid)
-
-
-def check_place(path: str) -> None:
-    """Return when nobody but root, us, and whom the directories belong to can have put `path` there.
-
-    In a directory like /tmp, where everybody may make a name, only root and we are believed.
-    """
-    place = os.path.abspath(path)
-    while (parent := os.path.dirname(place)) != place:
-        owner = os.lstat(place).st_uid
-        if os.stat(parent).st_mode & stat.S_IWOTH and owner not in {0, os.geteuid()}:
-            raise PermissionRefused(
-                f"{place} was made by user number {owner}, in a directory where everybody may",
-                hint="Do not draw there; have the broker's run_dir, and here [unix] path, in a directory of its own.",
-            )
-        place = parent

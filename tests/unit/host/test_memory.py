@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.cli import NOUNS
+from drawwell.cli.parser import NOUNS
 
 ROOT = Path(__file__).parents[3]
 LOOK = """

@@ -140,7 +140,7 @@ _shtab_drawwell_source_commands() {
 _shtab_drawwell_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "(- : *)--version[show program\'s version number and exit]"
 )
@@ -151,7 +151,7 @@ _shtab_drawwell_defaults_added=0
 _shtab_drawwell_assess_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--bits[width of a sample, 1 to 8 (default\: the highest bit that occurs)]:N:"
   "--claim[bits of min-entropy a sample that are claimed (default\: as the source is configured)]:H:"
@@ -178,7 +178,7 @@ _shtab_drawwell_audit_defaults_added=0
 _shtab_drawwell_audit_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "*--receipt[a receipt of this broker\; may be repeated]:FILE:_files"
   "*--head[a signed head that was kept elsewhere\: a log line with \"event\"\:\"head\"\; may be repeated]:FILE:_files"
@@ -191,7 +191,7 @@ _shtab_drawwell_audit_verify_defaults_added=0
 _shtab_drawwell_broker_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
   "--supervised[start it again when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
@@ -203,7 +203,7 @@ _shtab_drawwell_broker_defaults_added=0
 _shtab_drawwell_broker_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
   "--supervised[start it again when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
@@ -215,7 +215,7 @@ _shtab_drawwell_broker_run_defaults_added=0
 _shtab_drawwell_check_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   "--config[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-p,--pipe}"[copy the blocks that pass to standard output]"
   {-c,--blockcount}"[stop after N blocks]:N:"
@@ -230,7 +230,7 @@ _shtab_drawwell_check_defaults_added=0
 _shtab_drawwell_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":bash, zsh or fish:(bash zsh fish)"
 )
@@ -248,7 +248,7 @@ _shtab_drawwell_config_defaults_added=0
 _shtab_drawwell_config_check_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":the file to check instead of the configured ones:_files"
 )
@@ -259,7 +259,7 @@ _shtab_drawwell_config_check_defaults_added=0
 _shtab_drawwell_config_sample_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -269,7 +269,7 @@ _shtab_drawwell_config_sample_defaults_added=0
 _shtab_drawwell_config_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--origin[say with each value which file and line it comes from]"
 )
@@ -287,7 +287,7 @@ _shtab_drawwell_consumer_defaults_added=0
 _shtab_drawwell_consumer_invite_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--rate[how fast it may draw, such as 4KiB\/s or 10MiB\/day\; none lifts it]:RATE:"
   "--quota[how much in each period, such as 4KiB\/s or 10MiB\/day\; none lifts it]:TOTAL:"
@@ -305,7 +305,7 @@ _shtab_drawwell_consumer_invite_defaults_added=0
 _shtab_drawwell_consumer_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -315,7 +315,7 @@ _shtab_drawwell_consumer_list_defaults_added=0
 _shtab_drawwell_consumer_quota_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--rate[how fast it may draw, such as 4KiB\/s or 10MiB\/day\; none lifts it]:RATE:"
   "--quota[how much in each period, such as 4KiB\/s or 10MiB\/day\; none lifts it]:TOTAL:"
@@ -330,7 +330,7 @@ _shtab_drawwell_consumer_quota_defaults_added=0
 _shtab_drawwell_consumer_revoke_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":the consumer\'s name\: a-z, 0-9, dot, _ and -:"
 )
@@ -341,7 +341,7 @@ _shtab_drawwell_consumer_revoke_defaults_added=0
 _shtab_drawwell_demo_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--seconds[how long the consumers draw, from 2 (default\: 9)]:N:"
   "--feed-kernel[at the end feed this machine\'s real kernel once from \/dev\/hwrng\; needs root]"
@@ -353,7 +353,7 @@ _shtab_drawwell_demo_defaults_added=0
 _shtab_drawwell_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -363,7 +363,7 @@ _shtab_drawwell_doctor_defaults_added=0
 _shtab_drawwell_draw_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--class[full\: full entropy from the hardware (default)\; drbg\: your own generator, seeded from it]:draw_class:(full drbg)"
   "--hex[print hexadecimal digits]"
@@ -383,7 +383,7 @@ _shtab_drawwell_draw_defaults_added=0
 _shtab_drawwell_evidence_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[the folder to make\; it must not be there yet]:DIR:_files"
   "--restart[how to restart it for the matrix\: pause (default where the device can) or reopen]:HOW:(pause reopen)"
@@ -405,7 +405,7 @@ _shtab_drawwell_guest_defaults_added=0
 _shtab_drawwell_guest_apply_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
@@ -428,7 +428,7 @@ _shtab_drawwell_guest_apply_defaults_added=0
 _shtab_drawwell_guest_audit_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
   ":only these\: qemu, libvirt, lxc, incus, docker, podman:(qemu libvirt lxc incus docker podman)"
@@ -440,7 +440,7 @@ _shtab_drawwell_guest_audit_defaults_added=0
 _shtab_drawwell_guest_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -450,7 +450,7 @@ _shtab_drawwell_guest_list_defaults_added=0
 _shtab_drawwell_guest_plan_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
@@ -469,7 +469,7 @@ _shtab_drawwell_guest_plan_defaults_added=0
 _shtab_drawwell_guest_reseed_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
@@ -483,7 +483,7 @@ _shtab_drawwell_guest_reseed_defaults_added=0
 _shtab_drawwell_guest_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
@@ -501,7 +501,7 @@ _shtab_drawwell_guest_verify_defaults_added=0
 _shtab_drawwell_join_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--name[what to call the broker here (default\: its host)]:LINK:_files"
   "--dir[keep the identity in DIR and not in the state directory]:DIR:_files"
@@ -522,7 +522,7 @@ _shtab_drawwell_kernel_defaults_added=0
 _shtab_drawwell_kernel_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
 )
@@ -533,7 +533,7 @@ _shtab_drawwell_kernel_run_defaults_added=0
 _shtab_drawwell_kernel_wait_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--timeout[how long at most, such as 90s (default\: for ever)]:TIME:"
 )
@@ -544,7 +544,7 @@ _shtab_drawwell_kernel_wait_defaults_added=0
 _shtab_drawwell_leave_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":the broker\'s name here, as \'drawwell link list\' has it:_files"
 )
@@ -562,7 +562,7 @@ _shtab_drawwell_link_defaults_added=0
 _shtab_drawwell_link_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -572,7 +572,7 @@ _shtab_drawwell_link_list_defaults_added=0
 _shtab_drawwell_link_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
 )
@@ -583,7 +583,7 @@ _shtab_drawwell_link_run_defaults_added=0
 _shtab_drawwell_migrate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[write the configuration to this new file, such as \/etc\/drawwell\/conf.d\/migrated.toml]:FILE:_files"
   "--who[only say which of those programs is installed, holds a device or feeds]"
@@ -603,7 +603,7 @@ _shtab_drawwell_onerng_defaults_added=0
 _shtab_drawwell_onerng_dump_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[new file, mode 0600]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
@@ -615,7 +615,7 @@ _shtab_drawwell_onerng_dump_defaults_added=0
 _shtab_drawwell_onerng_flush_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
 )
@@ -626,7 +626,7 @@ _shtab_drawwell_onerng_flush_defaults_added=0
 _shtab_drawwell_onerng_info_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
 )
@@ -637,7 +637,7 @@ _shtab_drawwell_onerng_info_defaults_added=0
 _shtab_drawwell_onerng_mode_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":one of cmd0, cmd1, cmd2, cmd3, cmd6, cmd7\; cmd1 is raw avalanche noise:(cmd0 cmd1 cmd2 cmd3 cmd6 cmd7)"
   ":device node or source name (default\: the only OneRNG configured):_files"
@@ -649,7 +649,7 @@ _shtab_drawwell_onerng_mode_defaults_added=0
 _shtab_drawwell_onerng_pause_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
 )
@@ -660,7 +660,7 @@ _shtab_drawwell_onerng_pause_defaults_added=0
 _shtab_drawwell_onerng_resume_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
 )
@@ -671,7 +671,7 @@ _shtab_drawwell_onerng_resume_defaults_added=0
 _shtab_drawwell_onerng_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--test-key[for a file\: accept the simulated device\'s published test key, which proves nothing]"
   ":device node, source name, or a file that holds a dump (default\: the only OneRNG configured):_files"
@@ -690,7 +690,7 @@ _shtab_drawwell_receipt_defaults_added=0
 _shtab_drawwell_receipt_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":the receipt, as \'drawwell draw --receipt FILE\' wrote it:_files"
 )
@@ -701,7 +701,7 @@ _shtab_drawwell_receipt_show_defaults_added=0
 _shtab_drawwell_receipt_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--key[the broker\'s public receipt key in PEM (default\: the one that the receipt names, of the broker on this machine or of those that were joined)]:FILE:_files"
   "--data[the bytes as they were drawn]:FILE:_files"
@@ -715,7 +715,7 @@ _shtab_drawwell_receipt_verify_defaults_added=0
 _shtab_drawwell_renew_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--force[renew what is not due yet, too]"
   "(*)::brokers by name or directory (default\: all joined):_files"
@@ -727,7 +727,7 @@ _shtab_drawwell_renew_defaults_added=0
 _shtab_drawwell_report_bug_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[the new file (default\: drawwell-report-DATE-TIME.txt here)]:FILE:_files"
 )
@@ -738,7 +738,7 @@ _shtab_drawwell_report_bug_defaults_added=0
 _shtab_drawwell_restore_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--revoke[consumers that were revoked since the backup]:NAME:"
 )
@@ -749,7 +749,7 @@ _shtab_drawwell_restore_defaults_added=0
 _shtab_drawwell_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
   "--supervised[start it again when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
@@ -761,7 +761,7 @@ _shtab_drawwell_run_defaults_added=0
 _shtab_drawwell_seed_file_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--for[the machine that it is for]:NAME:"
   "--format[raw\: 512 bytes, as systemd\'s random-seed file (default)\; cloud-init\: a cloud-config with random_seed]:format:(raw cloud-init)"
@@ -776,7 +776,7 @@ _shtab_drawwell_seed_file_defaults_added=0
 _shtab_drawwell_serve_stdio_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--consumer[the consumer whose key sshd let in]:NAME:"
   "--key[that key, as ssh-keygen -l shows it\: SHA256\:\…]:FINGERPRINT:"
@@ -795,7 +795,7 @@ _shtab_drawwell_source_defaults_added=0
 _shtab_drawwell_source_capture_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-n,--bytes}"[how many samples (default\: 1MB)]:SIZE:"
   {-o,--output}"[new file, mode 0600]:FILE:_files"
@@ -808,7 +808,7 @@ _shtab_drawwell_source_capture_defaults_added=0
 _shtab_drawwell_source_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -818,7 +818,7 @@ _shtab_drawwell_source_list_defaults_added=0
 _shtab_drawwell_source_reset_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":name or device node (default\: the only one):"
 )
@@ -829,7 +829,7 @@ _shtab_drawwell_source_reset_defaults_added=0
 _shtab_drawwell_source_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--device[the device\'s node instead, configured or not]:PATH:_files"
   "--stable-name[the port that it is plugged into instead, as udev\'s ID_PATH says]:PORT:"
@@ -844,7 +844,7 @@ _shtab_drawwell_source_run_defaults_added=0
 _shtab_drawwell_source_simulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--link[make PATH a symbolic link to the simulated device]:PATH:_files"
   "--usbredir[plug it into the QEMU guest whose usb-redir device listens at SOCKET]:SOCKET:"
@@ -861,7 +861,7 @@ _shtab_drawwell_source_simulate_defaults_added=0
 _shtab_drawwell_source_units_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--generate[write them to DIR, as a systemd generator does]:DIR:_files"
   "--apply[start and stop them so that they follow the configuration]"
@@ -875,7 +875,7 @@ _shtab_drawwell_source_units_defaults_added=0
 _shtab_drawwell_source_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":name or device node (default\: the only one):"
 )
@@ -886,7 +886,7 @@ _shtab_drawwell_source_verify_defaults_added=0
 _shtab_drawwell_source_watch_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--once[show it once]"
   ":name or device node (default\: the only one):"
@@ -898,7 +898,7 @@ _shtab_drawwell_source_watch_defaults_added=0
 _shtab_drawwell_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-w,--watch}"[show it again every second, until Ctrl-C]"
   "*--require[exit 69 unless the broker is \'ready\', every firmware \'verified\', every source \'hardware\' and not simulated\; may be repeated]:CONDITION:(ready verified hardware)"

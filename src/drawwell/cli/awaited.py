@@ -1,0 +1,36 @@
+"""A link of asyncio's for a verb that asks one thing at a time."""
+
+import asyncio
+from typing import Unpack
+
+from drawwell.entropy.blocks import DrawClass, DrawOptions, Grant
+from drawwell.ports import Upstream
+
+
+class AwaitedLink:
+    """Blocking calls of any upstream: each runs the loop until its answer.
+
+    `BlockingLink` has the same methods for a broker on this machine.
+    """
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._runner = asyncio.Runner()
+
+    @property
+    def name(self) -> str:
+        """The broker's address, for reports."""
+        return self._upstream.name
+
+    def draw(self, n_bytes: int, draw_class: DrawClass, **options: Unpack[DrawOptions]) -> Grant:
+        """Draw once; raises as `ports.Upstream.draw`."""
+        return self._runner.run(self._upstream.draw(n_bytes, draw_class, **options))
+
+    def pause(self, seconds: float) -> None:
+        """Wait; the loop notices meanwhile what the broker does."""
+        self._runner.run(asyncio.sleep(seconds))
+
+    def close(self) -> None:
+        """Close the link and the loop."""
+        self._runner.run(self._upstream.aclose())
+        self._runner.close()
