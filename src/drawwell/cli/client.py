@@ -143,8 +143,6 @@ def links_dir(config: "Config") -> str:
 
 def identities(config: "Config", via: str | None) -> "list[LinkIdentity]":
     """Return the joined identities that a draw shows; none for this machine's own broker."""
-    from drawwell.links.identity import LINK, load
-
     links = links_dir(config)
     if via and "://" not in via:
         return [joined(via, links)]
@@ -152,6 +150,7 @@ def identities(config: "Config", via: str | None) -> "list[LinkIdentity]":
         return []
     if not (sections := [_section(via)] if via else config.upstreams):
         return _all_joined(links)
+    from drawwell.links.identity import LINK, load
     from drawwell.roles.make_links_and_sinks import identity_directory
 
     directories = [identity_directory(each, links) for each in sections if each.joined]
