@@ -1,5 +1,7 @@
-"""What those who are served lose while others attack the TLS door: 32-byte draws of ten consumers, quiet and beside
-each attack in turn.
+"""Measure what consumers lose while others attack the TLS door.
+
+Ten consumers make 32-byte draws, quiet and during each attack in turn. The last two attacks are
+those of a consumer: it asks for receipts, or changes its TLS keys, over many sessions.
 
 The attackers come from one other loopback address, in a process on the load's core that runs only when the load
 does not: what is measured is the door, not a fight for the load's core. An attack is as hard as that process can.
@@ -9,22 +11,27 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from draws import figures
 from rig.load import closed_loop, connect_drawwell, draw_of
 from rig.processes import CLIENT_CORE, Server, cpu_s, raise_file_limit, stay_on
+from rig.rekey import client_secret, key_updates
 from rig.report import Report, Samples, arguments, progress
 from rig.site import Site
 
 from drawwell.entropy.blocks import DrawClass
+from drawwell.wire.frames import Draw, Granted, Refusal
+from drawwell.wire.parser import FrameParser
 
 CONSUMERS: Final = 10
 ATTACKER: Final = "127.0.0.66"
@@ -33,8 +40,14 @@ SAVED_S: Final = 6.0
 """Until what was saved for handshakes in quiet times is used up."""
 GROUP: Final = f"32-byte draws, class drbg, {CONSUMERS} consumers"
 FIGURES: Final = ("draws/s", "p99 ms")
-Attack = Callable[[int], None]
-"""Attacks that port until it is ended."""
+SESSIONS: Final = 60
+"""Of the consumer that attacks: a door admits 64."""
+OPEN_DRAWS: Final = 32
+ANSWERS: Final = {kind.TYPE: kind for kind in (Granted, Refusal)}
+KEY_UPDATES: Final = 4000
+"""For each session: together more than the broker handles in the time of a measurement."""
+Attack = Callable[[Site, int], Callable[[], None]]
+"""Prepares for an attack on a port; what it returns attacks until it is ended."""
 
 
 def client_hello() -> bytes:
@@ -99,7 +112,61 @@ def trickle(port: int) -> None:
         time.sleep(0.05)
 
 
-ATTACKS: Final[dict[str, Attack]] = {
+def ask_for_receipts(site: Site, port: int) -> Callable[[], None]:
+    """Draw single bytes with receipts on all sessions of one consumer, many at a time."""
+    context = site.client_context(site.names[-1])
+    links = [connect_drawwell(context, port) for _ in range(SESSIONS)]
+    draws = [
+        Draw(1, DrawClass.DRBG, receipt=True, request_id=each + 1).encode() for each in range(OPEN_DRAWS)
+    ]
+
+    def attack() -> None:
+        by_fd = {link.fileno(): (link, FrameParser()) for link in links}
+        poller = select.epoll()
+        for fd, (link, _) in by_fd.items():
+            link.sendall(b"".join(draws))
+            link.setblocking(False)
+            poller.register(fd, select.EPOLLIN)
+        while True:
+            for fd, _ in poller.poll():
+                link, parser = by_fd[fd]
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    parser.feed(link.recv(16_384))
+                while answer := parser.next_frame(ANSWERS):
+                    assert isinstance(answer, Granted | Refusal)
+                    link.send(draws[answer.request_id - 1])
+
+    return attack
+
+
+def change_keys(site: Site, port: int) -> Callable[[], None]:
+    """Send nothing but key updates, made beforehand, on all sessions of one consumer."""
+    context = site.client_context(site.names[-1])
+    log = site.folder / "keys.log"
+    context.keylog_filename = str(log)
+    floods = []
+    for _ in range(SESSIONS):
+        link = connect_drawwell(context, port)
+        floods.append((link, key_updates(client_secret(log, link), 1, KEY_UPDATES)))
+
+    def attack() -> None:
+        left = {link.fileno(): memoryview(records) for link, records in floods}
+        poller = select.epoll()
+        for fd in left:
+            os.set_blocking(fd, False)
+            poller.register(fd, select.EPOLLOUT)
+        while left:
+            for fd, _ in poller.poll():
+                left[fd] = left[fd][os.write(fd, left[fd][:8192]) :]
+                if not left[fd]:
+                    poller.unregister(fd)
+                    del left[fd]
+        signal.pause()
+
+    return attack
+
+
+STRANGERS: Final[dict[str, Callable[[int], None]]] = {
     "1,000 half-open": hold,
     "connecting and closing": connect,
     "handshakes begun": shake,
@@ -107,17 +174,27 @@ ATTACKS: Final[dict[str, Attack]] = {
 }
 
 
+def by_stranger(attack: Callable[[int], None]) -> Attack:
+    return lambda _site, port: partial(attack, port)
+
+
+ATTACKS: Final[dict[str, Attack]] = {name: by_stranger(attack) for name, attack in STRANGERS.items()} | {
+    "60 sessions, receipts": ask_for_receipts,
+    "60 sessions, key updates": change_keys,
+}
+
+
 @contextlib.contextmanager
-def under(attack: Attack, port: int) -> Iterator[None]:
+def under(attack: Callable[[], None], wait_s: float) -> Iterator[None]:
     def run() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         stay_on(CLIENT_CORE)
         os.nice(19)
-        attack(port)
+        attack()
 
     process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
     process.start()
-    time.sleep(SAVED_S)
+    time.sleep(wait_s)
     try:
         yield
     finally:
@@ -137,20 +214,22 @@ def main() -> None:
     report = Report("the TLS door under attack")
     raise_file_limit()
     with tempfile.TemporaryDirectory() as folder:
-        site = Site(Path(folder), CONSUMERS)
+        site = Site(Path(folder), CONSUMERS + 1)  # the last one attacks
         with site.broker() as broker:
             site.wait_until_full()
             stay_on(CLIENT_CORE)
-            links = [connect_drawwell(site.client_context(name), broker.port) for name in site.names]
+            served = site.names[:CONSUMERS]
+            links = [connect_drawwell(site.client_context(name), broker.port) for name in served]
             measured(links, broker, 0.2)  # warm
-            for name, attack in ATTACKS.items():
+            for name, prepare in ATTACKS.items():
                 progress(name)
+                attack = prepare(site, broker.port)
                 report.add(GROUP, "quiet", measured(links, broker, seconds))
-                with under(attack, broker.port):
+                with under(attack, SAVED_S if name in STRANGERS else 0.5):
                     for _ in range(rounds):
                         report.add(GROUP, name, measured(links, broker, seconds))
                     connect_drawwell(
-                        site.client_context(site.names[0]), broker.port
+                        site.client_context(served[0]), broker.port
                     ).close()  # behind its last one
     for name in ATTACKS:
         for figure in FIGURES:

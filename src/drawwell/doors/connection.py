@@ -1,17 +1,21 @@
 """One connection at a door: the transport, its back-pressure and its deadlines.
 
 A peer is read only as fast as it reads: while bytes wait to be sent to it, or too much is owed to it, no more
-requests are looked at and none are read.
+requests are looked at and none are read. It is served within its consumer's share of the loop's
+time (`doors/shares.py`), and not read while it waits for its turn.
 """
 
 import abc
 import asyncio
 import socket
+import time
 from collections.abc import Coroutine
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from drawwell.doors.admission import QUIET_S, source_of
 from drawwell.doors.door import Door
+from drawwell.doors.session_machine import SessionMachine
+from drawwell.doors.shares import TURN_S, Share, shares_of
 from drawwell.doors.sockets import credentials
 from drawwell.service.faults import log_fault
 
@@ -21,6 +25,8 @@ _COALESCE_BYTES: Final = 131_072
 """Answers are joined into one write up to here: two of the largest."""
 REQUESTS_PER_TURN: Final = 64
 """Then the other connections have their turn."""
+_TASK_S: Final = 0.0001
+"""What a request that waits costs in its task, where it is not measured."""
 
 
 class Connection(asyncio.BufferedProtocol, abc.ABC):
@@ -38,6 +44,12 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
         self._written_bytes = 0
         self._write_mark = 0
         self._write_mark_at = self._opened_at
+        self._share: Share | None = None
+        """Its consumer's share of the loop, None until that is known."""
+        self._backlog = b""
+        """What came while that was used up."""
+        self._waits = False
+        """For its turn."""
 
     @abc.abstractmethod
     def _received(self, data: memoryview) -> None:
@@ -55,9 +67,37 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Use what was read into it (asyncio)."""
-        if self._leaving_since is None:
-            self._heard_at = self._loop.time()
-            self._received(self._door.buffer[:nbytes])
+        if self._leaving_since is not None:
+            return
+        self._heard_at = self._loop.time()
+        share, data, begun = self._share, self._door.buffer[:nbytes], time.perf_counter()
+        if share is None:
+            self._received(data)
+        elif share.may_go(begun):
+            self._received(data)
+            ended = time.perf_counter()
+            share.spend(ended - begun, ended)
+        else:
+            self._backlog += data
+            self._wait_turn(share)
+
+    def take_turn(self) -> None:
+        """Handle what came meanwhile (Waiter)."""
+        self._waits = False
+        backlog, self._backlog = self._backlog, b""
+        if self._transport is None or self._leaving_since is not None:
+            return
+        try:
+            if backlog:
+                self._received(memoryview(backlog))
+            self._resume()
+        except Exception as error:  # noqa: BLE001 - whatever it is: the other connections go on
+            self._give_up(error)
+
+    def _resume(self) -> None:
+        """Continue after a wait for the turn."""
+        if self._transport is not None and not self._waits:
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """Take the end of the peer's words for the end: it is sent what is ready, and no more (asyncio)."""
@@ -112,7 +152,19 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
     def _admit(self, consumer: str) -> None:
         if not self._admitted:
             self._admitted = True
+            self._share = shares_of(self._loop).of(consumer)
             self._door.admit(self, consumer)
+
+    def _wait_turn(self, share: Share) -> None:
+        """Wait for the turn; until then nothing is read."""
+        if not self._waits and self._transport is not None:
+            self._waits = True
+            self._transport.pause_reading()
+            share.wait(self)
+
+    def _give_up(self, error: Exception) -> None:
+        log_fault("a session", error)
+        self.abort()
 
     def _write(self, data: bytes) -> None:
         if data and self._transport is not None:
@@ -158,7 +210,6 @@ class AnsweringConnection(Connection):
         self._requests: set[asyncio.Task[None]] = set()
         self._paused = False
         """Whether reading from the peer is paused."""
-        self._turn: asyncio.Handle | None = None
         self._part_mark = 0
         self._part_mark_at = self._opened_at
 
@@ -200,19 +251,19 @@ class AnsweringConnection(Connection):
                 self._give_up(error)
 
     def _throttle(self, *, stalled: bool, again: bool) -> None:
-        """Read on, unless we are `stalled`; go on in the next turn, if there is more to do `again`."""
+        """Resume reading unless `stalled`; take another turn if there is more to do `again`."""
         if self._transport is None:
             return
-        if again and not self._blocked and self._turn is None:
-            self._turn = self._loop.call_soon(self._next_turn)
-        self._paused = again or self._blocked or stalled
+        if again and not self._blocked and self._share is not None:
+            self._wait_turn(self._share)
+        self._paused = self._waits or self._blocked or stalled
         if self._paused:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
 
-    def _next_turn(self) -> None:
-        self._turn = None
+    def _resume(self) -> None:
+        self._paused = True
         self._pump()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -229,14 +280,15 @@ class AnsweringConnection(Connection):
         except Exception as error:  # noqa: BLE001 - as in _pump
             self._give_up(error)
 
-    def _give_up(self, error: Exception) -> None:
-        log_fault("a session", error)
-        self.abort()
-
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._requests.discard(task)
-        if not task.cancelled():
+        if task.cancelled():
+            return
+        if self._share is None:
             self._pump()
+        else:
+            self._share.used_s += _TASK_S
+            self._wait_turn(self._share)  # what is ready by then leaves together
 
     def _drop_requests(self) -> None:
         for task in tuple(self._requests):
@@ -245,7 +297,7 @@ class AnsweringConnection(Connection):
     def _part_overdue(self, now: float) -> bool:
         """Whether the first bytes of a request have waited for its last for longer than the deadline."""
         part = self._part()
-        if self._blocked or self._turn is not None or part is None or part != self._part_mark:
+        if self._blocked or self._waits or part is None or part != self._part_mark:
             self._part_mark = -1 if part is None else part
             self._part_mark_at = now
         return now - self._part_mark_at > self._door.limits.frame_deadline_s
@@ -255,52 +307,12 @@ class AnsweringConnection(Connection):
         return deadline_s is not None and not self._requests and now - self._heard_at > deadline_s
 
 
-class SessionProtocol(Protocol):
-    """What is said on a connection, in whichever protocol: a BrokerSession, or one over HTTP."""
-
-    admitted: bool
-    """The peer has shown who it is."""
-    consumer: str
-    """Whom it was admitted as."""
-    over: bool
-    """Nothing more is said: send what is left and close."""
-    fault: str
-    """What the peer did wrong, when that is why it is over."""
-
-    @property
-    def stalled(self) -> bool:
-        """Whether no more is looked at or read, for what is under way."""
-
-    @property
-    def part(self) -> int | None:
-        """Which request is here in part, as a count; None when there is none, or we keep it waiting ourselves."""
-
-    @property
-    def outgoing_bytes(self) -> int:
-        """How much must be sent."""
-
-    def take_outgoing(self) -> bytes:
-        """Take what must be sent."""
-
-    def receive_data(self, data: bytes | memoryview) -> None:
-        """Take what came from the peer."""
-
-    def step(self) -> bool:
-        """Handle one request, if there is one; return whether there may be another to handle now."""
-
-    def end(self, reason: str) -> None:
-        """Say no more; and why, where the protocol has words for it."""
-
-    def recheck(self) -> None:
-        """End it unless the peer is still who it was admitted as."""
-
-
 class SessionConnection(AnsweringConnection):
-    """A connection on which a `SessionProtocol` is held; `_transmit` says how its words go out."""
+    """A connection on which a `SessionMachine` is held; `_transmit` says how its words go out."""
 
     def __init__(self, door: Door) -> None:
         super().__init__(door)
-        self._conversation: SessionProtocol | None = None
+        self._conversation: SessionMachine | None = None
 
     @abc.abstractmethod
     def _transmit(self, data: bytes) -> None:
@@ -329,10 +341,10 @@ class SessionConnection(AnsweringConnection):
         conversation, transport = self._conversation, self._transport
         if conversation is None or transport is None:
             return
-        turns, more = REQUESTS_PER_TURN, True
-        while more and turns and not self._blocked:
-            turns -= 1
+        ends, more, late = time.perf_counter() + TURN_S, True, False
+        while more and not late and not self._blocked:
             more = conversation.step()
+            late = more and time.perf_counter() > ends
             if conversation.outgoing_bytes >= _COALESCE_BYTES:
                 self._flush(conversation)
                 if transport.is_closing():
@@ -343,17 +355,17 @@ class SessionConnection(AnsweringConnection):
             self._admit(conversation.consumer)
         if conversation.over:
             self._end(conversation)
-        elif not turns or self._paused or self._blocked or conversation.stalled:
-            self._throttle(stalled=conversation.stalled, again=more and not turns)
+        elif late or self._paused or self._blocked or conversation.stalled:
+            self._throttle(stalled=conversation.stalled, again=late)
 
     def _part(self) -> int | None:
         return self._conversation.part if self._conversation else None
 
-    def _flush(self, conversation: SessionProtocol) -> None:
+    def _flush(self, conversation: SessionMachine) -> None:
         if conversation.outgoing_bytes:
             self._transmit(conversation.take_outgoing())
 
-    def _end(self, conversation: SessionProtocol) -> None:
+    def _end(self, conversation: SessionMachine) -> None:
         self._door.counts.protocol_errors += bool(conversation.fault)
         self._drop_requests()
         self._leave()

@@ -12,6 +12,7 @@ from drawwell.authorisation import DEPOSIT, DoorKind, Principal, Role, may
 from drawwell.doors.connection import Connection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
+from drawwell.doors.shares import shares_of
 from drawwell.doors.unix import peer_credentials
 from drawwell.errors import DrawwellError, PermissionRefused, RemoteProtocolError, SourceUnavailable
 from drawwell.reports import SourceReport
@@ -227,6 +228,7 @@ class DepositConnection(Connection):
         self._write(self._session.accept(wanted=resident.wanted))
         self._resident = resident
         self._admit(resident.name)
+        self._share = shares_of(self._loop).of(f"source {resident.name}")
 
     def _refuse(self, error: DrawwellError) -> None:
         self._write(self._session.refuse(error))

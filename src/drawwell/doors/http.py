@@ -14,6 +14,7 @@ from drawwell.authorisation import ANYONE, DRAW, READY, DoorKind, Principal, Rol
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
+from drawwell.doors.session_machine import SessionMachine, Spawn
 from drawwell.doors.unix import Identify, peer_credentials
 from drawwell.errors import DrawwellError, PermissionRefused
 from drawwell.ports import Broker
@@ -25,14 +26,10 @@ from drawwell.wire.http_session import MAX_HEAD_BYTES, HttpRequest, HttpSession
 _LIMITS: Final = Limits(max_half_open=32)
 
 
-class HttpConversation:
-    """Answers one peer; a SessionProtocol.
+class HttpConversation(SessionMachine):
+    """Answers one peer over HTTP.
 
     Args:
-        broker: Who is asked.
-        identify: Says who the peer is, now; raises PermissionRefused. Asked before each request.
-        way: Which door it is.
-        spawn: Runs the rest of a request that waits.
         clock: Seconds since 1970.
     """
 
@@ -42,18 +39,11 @@ class HttpConversation:
         identify: Callable[[], Principal],
         *,
         way: DoorKind,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Spawn,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.admitted = False
-        self.consumer = ""
-        self.over = False
-        self.fault = ""
+        super().__init__(broker, identify, way=way, spawn=spawn)
         self._session = HttpSession()
-        self._broker = broker
-        self._identify = identify
-        self._way = way
-        self._spawn = spawn
         self._clock = clock
         self._requests = 0
         self._waiting = False
@@ -62,29 +52,29 @@ class HttpConversation:
 
     @property
     def stalled(self) -> bool:
-        """Whether so much waits behind the request under way that no more is read (SessionProtocol)."""
+        """Whether so much waits behind the request under way that no more is read (SessionMachine)."""
         return self._waiting and self._session.unparsed_bytes > MAX_HEAD_BYTES
 
     @property
     def part(self) -> int | None:
-        """Which request is here in part (SessionProtocol)."""
+        """Which request is here in part (SessionMachine)."""
         return None if self._waiting or not self._session.unparsed_bytes else self._requests
 
     @property
     def outgoing_bytes(self) -> int:
-        """How much must be sent (SessionProtocol)."""
+        """How much must be sent (SessionMachine)."""
         return self._session.outgoing_bytes
 
     def take_outgoing(self) -> bytes:
-        """Take what must be sent (SessionProtocol)."""
+        """Take what must be sent (SessionMachine)."""
         return self._session.data_to_send()
 
     def receive_data(self, data: bytes | memoryview) -> None:
-        """Take what came (SessionProtocol)."""
+        """Take what came (SessionMachine)."""
         self._session.receive_data(data)
 
     def step(self) -> bool:
-        """Handle one request; False when there is none to handle now (SessionProtocol)."""
+        """Handle one request; False when there is none to handle now (SessionMachine)."""
         if self.over or self._waiting:
             return False
         request = self._session.next_request()
@@ -98,13 +88,6 @@ class HttpConversation:
             self._handle(request)
         return True
 
-    def recheck(self) -> None:
-        """Answer no more unless the peer is still who it was (SessionProtocol)."""
-        try:
-            self.over = self.over or self._identify().name != self.consumer
-        except PermissionRefused:
-            self.over = True
-
     def input_ended(self) -> bool:
         """Take note that the peer sends no more; return whether it still gets an answer.
 
@@ -114,7 +97,7 @@ class HttpConversation:
         return self._calling or self.outgoing_bytes > 0
 
     def end(self, reason: str) -> None:  # noqa: ARG002 - HTTP has no word for it
-        """Answer no more (SessionProtocol)."""
+        """Answer no more (SessionMachine)."""
         self.over = True
 
     def _handle(self, request: HttpRequest) -> None:

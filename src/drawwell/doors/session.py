@@ -5,10 +5,11 @@ in the order in which they are ready. What is begun and not yet answered is boun
 MAX_OWED_BYTES.
 """
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from drawwell.authorisation import DRAW, DoorKind, Principal, Role, may
+from drawwell.doors.session_machine import SessionMachine, Spawn
 from drawwell.errors import (
     DrawwellError,
     LocalProtocolError,
@@ -25,17 +26,16 @@ MAX_OWED_BYTES: Final = 262_144
 """Bytes of draws begun and not answered: four of the largest."""
 
 
-class BrokerSession:
-    """Answers one peer.
+class BrokerSession(SessionMachine):
+    """Answers one peer in our own protocol.
 
     Args:
-        broker: Who is asked.
-        broker_name: How it is called in the welcome.
-        identify: Says who the peer is, now; raises PermissionRefused when he is nobody, or no longer anybody.
-            Asked before each request.
-        way: Which door it is.
-        spawn: Runs the rest of a request that waits.
+        broker_name: Its name in the welcome.
     """
+
+    stalled = False
+    """So much is owed that no more requests are looked at."""
+    outgoing_bytes = 0
 
     def __init__(
         self,
@@ -44,27 +44,13 @@ class BrokerSession:
         identify: Callable[[], Principal],
         *,
         way: DoorKind,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Spawn,
     ) -> None:
+        super().__init__(broker, identify, way=way, spawn=spawn)
         self.session = ServerSession()
-        self.receive_data = self.session.receive_data
-        self.admitted = False
-        self.consumer = ""
-        """Whom it was welcomed as."""
-        self.over = False
-        """Nothing more is said: send what is left in `outgoing` and close."""
-        self.fault = ""
-        """What the peer did wrong, when that is why it is over."""
-        self.stalled = False
-        """So much is owed that no more requests are looked at."""
         self.events = 0
         self.outgoing: list[bytes] = []
-        self.outgoing_bytes = 0
-        self._broker = broker
         self._broker_name = broker_name
-        self._identify = identify
-        self._way = way
-        self._spawn = spawn
         self._owed_bytes = 0
         self._may_draw: Principal | None = None
         """Who was last found to have the right to draw; the right follows from who it is, so it is not asked again."""
@@ -73,6 +59,10 @@ class BrokerSession:
     def part(self) -> int | None:
         """Which frame is here in part, as a count; None when there is none, or we keep it waiting ourselves."""
         return None if self.stalled or not self.session.unparsed_bytes else self.events
+
+    def receive_data(self, data: bytes | memoryview) -> None:
+        """Take what came from the peer."""
+        self.session.receive_data(data)
 
     def step(self) -> bool:
         """Handle one frame, if there is one; return whether there may be another to handle now."""
@@ -96,15 +86,6 @@ class BrokerSession:
         self.outgoing.clear()
         self.outgoing_bytes = 0
         return data
-
-    def recheck(self) -> None:
-        """End it unless the peer is still who it was welcomed as."""
-        try:
-            if self._identify().name == self.consumer:
-                return
-            self.end(f"this is no longer consumer {self.consumer}")
-        except PermissionRefused as error:
-            self.end(str(error))
 
     def end(self, reason: str) -> None:
         """Say goodbye, unless it has been said."""

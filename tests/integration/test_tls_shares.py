@@ -1,0 +1,88 @@
+"""The loop's time is shared by consumer, not by session."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+from drawwell.authorisation import Principal, Role
+from drawwell.crypto import pki
+from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant
+from drawwell.links.tls import TlsLink
+from drawwell.testing.waiting import until
+from drawwell.wire.contexts import client_context
+from drawwell.wire.frames import Draw, Hello
+from support.certificates import PaperAuthority
+from support.fake_broker import FakeBroker
+from support.tls_house import House, PaperRegistry
+
+SESSIONS = 30
+AHEAD = 400
+"""Draws that each session sends at once: more than are served meanwhile."""
+
+
+FLOOD = b"".join(Draw(1, DrawClass.DRBG, request_id=each + 1).encode() for each in range(AHEAD))
+
+
+class NamingRegistry(PaperRegistry):
+    """Identifies each peer by the name in its certificate."""
+
+    def identify(self, certificate_der: bytes, now: float) -> Principal:
+        return Principal(Role.CONSUMER, pki.consumer_name(pki.read_certificate(certificate_der)) or "")
+
+
+class WorkingBroker(FakeBroker):
+    """Does some work for each draw, and notes whose it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[str] = []
+
+    def try_draw(self, principal: Principal, request: DrawRequest) -> Grant | None:
+        self.order.append(principal.name)
+        hashlib.sha256(bytes(100_000)).digest()
+        return super().try_draw(principal, request)
+
+
+class BusyHouse(House):
+    """A house with two consumers."""
+
+    def __init__(self, authority: PaperAuthority) -> None:
+        super().__init__(authority)
+        self.door.registry = self.registry = NamingRegistry()
+        self.door.broker = self.broker = self.working = WorkingBroker()
+
+
+async def greedy_session(house: BusyHouse) -> asyncio.StreamWriter:
+    """Open a session of consumer greedy."""
+    context = client_context(*house.authority.client("greedy"))
+    _, writer = await asyncio.open_connection(
+        "localhost", house.port, ssl=context, server_hostname="localhost"
+    )
+    writer.write(Hello((1,)).encode())
+    return writer
+
+
+def test_a_flood_over_many_sessions_delays_another_consumer_by_a_turn(tmp_path: Path) -> None:
+    """Between two draws of one consumer another has only its share."""
+
+    async def run() -> list[str]:
+        house = BusyHouse(PaperAuthority(tmp_path))
+        async with house.open():
+            link: TlsLink = house.link("modest")
+            await link.draw(1, DrawClass.DRBG)
+            writers = [await greedy_session(house) for _ in range(SESSIONS)]
+            for writer in writers:
+                writer.write(FLOOD)
+            await until(lambda: house.working.order.count("greedy") >= SESSIONS, "the flood has begun")
+            house.working.order.clear()
+            for _ in range(20):
+                await link.draw(1, DrawClass.DRBG)
+            await link.aclose()
+            for writer in writers:
+                writer.transport.abort()
+        return house.working.order
+
+    order = asyncio.run(run())
+    runs = [len(each) for each in "".join(name[0] for name in order).split("m")]
+    assert max(runs) < SESSIONS * 16, "one turn of each session would be more"
+    assert sum(runs) > 0, "the flood was over before"
