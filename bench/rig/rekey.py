@@ -12,12 +12,15 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _KEY_UPDATE: Final = b"\x18\x00\x00\x01\x00" + b"\x16"
-"""KeyUpdate, none requested in return (RFC 8446, section 4.6.3), and the record's inner type."""
+"""KeyUpdate without a request (RFC 8446, section 4.6.3), and the inner type."""
 _HEADER: Final = b"\x17\x03\x03" + (len(_KEY_UPDATE) + 16).to_bytes(2, "big")
 
 
 def client_secret(log: Path, link: ssl.SSLSocket) -> bytes:
-    """Return the newest client secret in the key log; `link` must use AES-256-GCM and SHA-384."""
+    """Return the newest client secret in the key log.
+
+    Exit unless `link` uses AES-256-GCM with SHA-384.
+    """
     if link.cipher()[0] != "TLS_AES_256_GCM_SHA384":  # type: ignore[index]  # it is connected
         raise SystemExit(f"the attack is written for AES-256-GCM, not {link.cipher()}")
     lines = [line.split() for line in log.read_text().splitlines()]
@@ -25,7 +28,7 @@ def client_secret(log: Path, link: ssl.SSLSocket) -> bytes:
 
 
 def key_updates(secret: bytes, sequence: int, count: int) -> bytes:
-    """Return `count` records, each under the key that the one before it brought.
+    """Return `count` records, each under the key that the last one brought.
 
     `sequence` is how many records were sent under `secret`.
     """
@@ -39,7 +42,10 @@ def key_updates(secret: bytes, sequence: int, count: int) -> bytes:
 
 
 def _expanded(secret: bytes, label: bytes, n_bytes: int) -> bytes:
-    """HKDF-Expand-Label without a context, for at most one block (RFC 8446, section 7.1)."""
+    """Derive by HKDF-Expand-Label without a context, one block at most.
+
+    RFC 8446, section 7.1.
+    """
     label = b"tls13 " + label
     info = n_bytes.to_bytes(2, "big") + bytes([len(label)]) + label + b"\x00" + b"\x01"
     return hmac.digest(secret, info, hashlib.sha384)[:n_bytes]

@@ -1,4 +1,4 @@
-"""What the sessions of all protocols have in common: bytes in, requests to the broker, bytes out."""
+"""What the sessions of all protocols share: bytes in, requests, bytes out."""
 
 import abc
 from collections.abc import Callable, Coroutine
@@ -45,7 +45,10 @@ class SessionMachine(abc.ABC):
     @property
     @abc.abstractmethod
     def part(self) -> int | None:
-        """Which request is here in part, as a count; None when there is none, or we keep it waiting ourselves."""
+        """The number of the request that is here in part.
+
+        None when there is none, or when it waits for us.
+        """
 
     @property
     @abc.abstractmethod
@@ -62,7 +65,7 @@ class SessionMachine(abc.ABC):
 
     @abc.abstractmethod
     def step(self) -> bool:
-        """Handle one request, if there is one; return whether there may be another to handle now."""
+        """Handle one request, if any; return whether another may be here."""
 
     @abc.abstractmethod
     def end(self, reason: str) -> None:
