@@ -20,6 +20,7 @@ EXCEPTIONS = {
     "config/load.py": "the loader's own notes",
     "doors/enrol.py": "settings of an SSLContext",
     "doors/qemu_egd/connection.py": "requests are counted at the door, over all its connections",
+    "doors/shares.py": "the shares of a loop and their common record, which is hot",
     "doors/usb.py": "refusals are counted at the door, over all its connections",
     "entropy/cutoffs.py": "settings of a decimal context",
     "guests/libvirt/domain_xml.py": "minidom leaves the namespace of an element to its maker",

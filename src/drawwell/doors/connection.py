@@ -287,7 +287,7 @@ class AnsweringConnection(Connection):
         if self._share is None:
             self._pump()
         else:
-            self._share.used_s += _TASK_S
+            self._share.charge(_TASK_S)
             self._wait_turn(self._share)  # what is ready by then leaves together
 
     def _drop_requests(self) -> None:

@@ -67,6 +67,10 @@ class Share:
         self.used_s += cost_s
         self._shares.served_at = now
 
+    def charge(self, cost_s: float) -> None:
+        """Count time that was used for this consumer elsewhere."""
+        self.used_s += cost_s
+
     def wait(self, waiter: Waiter) -> None:
         """Have `waiter` called in this consumer's turn."""
         self.waiting.append(waiter)
