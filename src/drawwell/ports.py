@@ -183,16 +183,17 @@ class Broker(Protocol):
 
 
 class Registry(Protocol):
-    """Who may come in by the TLS door. Both calls run in the event loop: answered from memory, never waiting.
+    """Who may come in by the TLS door. `identify` may wait for a store; `check` answers from memory.
 
     The handshake has shown that the certificate leads to a trusted CA and that the peer holds its key. It has
     *not* judged the dates: the registry does, as a certificate that ran out may still ask for a new one.
     """
 
-    def identify(self, certificate_der: bytes, now: float) -> Principal:
-        """Say whose certificate this is at `now` (seconds since 1970).
+    async def identify(self, certificate_der: bytes, now: float) -> Principal:
+        """Say whose certificate this is at `now` (seconds since 1970), when its session opens.
 
         Raises:
+            StateUnavailable: the store cannot be read.
             AuthenticationFailed: nobody's, revoked, not valid yet, or run out for longer than the grace period.
         """
 

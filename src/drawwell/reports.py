@@ -215,6 +215,12 @@ class BrokerReport(Report):
     ledger: LedgerReport
     sources: tuple[SourceReport, ...] = ()
     consumers: tuple[ConsumerReport, ...] = ()
+    """The busiest of those with an account; `consumers_left_out` is how many others there are."""
+    consumers_left_out: int = 0
+    consumers_active: int = 0
+    """How many have an account: the configuration's, the guests, and others that drew since the start."""
+    consumers_invited: int = 0
+    """How many were invited and are not revoked."""
     sinks: tuple[SinkReport, ...] = ()
     doors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

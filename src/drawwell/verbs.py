@@ -105,7 +105,7 @@ CONTROL_VERBS: Final = {
             "consumer.invite", _OWNER,
             {"name": _NAME, **_TERMS, "stream": _TEXT, "ssh_key": _TEXT, "ttl": _TEXT, "address": _TEXT},
         ),
-        Verb("consumer.list", _OWNER, audited=False),
+        Verb("consumer.list", _OWNER, {"pattern": _TEXT, "after": _TEXT}, audited=False),
         Verb("consumer.revoke", _OWNER, {"name": _NAME}),
         Verb("consumer.quota", _OWNER, {"name": _NAME, **_TERMS, "stream": _TEXT}),
         Verb("seed.claim", _OWNER, {"name": _NAME, "again": _FLAG}),

@@ -101,8 +101,8 @@ def test_a_certificate_that_was_seen_is_of_a_used_invitation(tmp_path) -> None:
     broker = subprocess.run(command, capture_output=True, check=False)
 
     store = Store(str(tmp_path / "state" / "broker.db"))
-    statuses = [row.status for row in store.invitations().values()]
-    registered = list(store.certificates())
+    statuses = [listed.invitation.status for listed in store.page("", "", 9) if listed.invitation]
+    registered = list(store.certificates("web01"))
     store.close()
 
     assert broker.returncode == -signal.SIGKILL

@@ -36,7 +36,7 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
 class Everybody:
     """A registry that lets in whomever OpenSSL lets in."""
 
-    def identify(self, certificate_der: bytes, now: float) -> Principal:
+    async def identify(self, certificate_der: bytes, now: float) -> Principal:
         return consumer("web01", "x")
 
     def check(self, principal: Principal, now: float) -> Principal:
@@ -102,14 +102,14 @@ def test_whatever_the_clock_the_pinned_authority_counts(tmp_path: Path, unset: N
 def test_a_broker_without_a_clock_lets_in_who_is_not_valid_yet(tmp_path: Path, unset: None) -> None:
     """Its own clock is behind: a certificate from its future is no fault of the consumer's."""
     registry = OwnPkiRegistry("uri", {"web01": "web01"})
-    assert registry.identify(der(Future(tmp_path)), time.time()).name == "web01"
+    assert asyncio.run(registry.identify(der(Future(tmp_path)), time.time())).name == "web01"
 
 
 def test_a_broker_with_a_clock_does_not(tmp_path: Path) -> None:
     """Where the clock can be right, such a certificate is not valid."""
     registry = OwnPkiRegistry("uri", {"web01": "web01"})
     with pytest.raises(AuthenticationFailed, match="not valid now"):
-        registry.identify(der(Future(tmp_path)), time.time())
+        asyncio.run(registry.identify(der(Future(tmp_path)), time.time()))
 
 
 def test_time_starts_no_earlier_than_the_program(unset: None) -> None:

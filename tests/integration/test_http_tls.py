@@ -30,7 +30,7 @@ class Registry:
 
     renew_only = revoked = False
 
-    def identify(self, _certificate_der: bytes, _now: float) -> Principal:
+    async def identify(self, _certificate_der: bytes, _now: float) -> Principal:
         return consumer("web01")
 
     def check(self, principal: Principal, _now: float) -> Principal:

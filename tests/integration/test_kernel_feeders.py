@@ -137,7 +137,7 @@ def test_consumer_of_2017_is_fed_over_tls(tmp_path: Path, stand_in: str) -> None
     certificate, key, ca = authority.client("web01")
 
     class Registry:
-        def identify(self, certificate_der: bytes, now: float) -> Principal:
+        async def identify(self, certificate_der: bytes, now: float) -> Principal:
             return consumer(pki.consumer_name(pki.read_certificate(certificate_der)) or "")
 
         def check(self, principal: Principal, now: float) -> Principal:

@@ -74,12 +74,11 @@ def test_a_restored_state_gives_nothing_twice(tmp_path: Path) -> None:
     with backup.opened() as store:
         store.invite(WEB, InvitationRow("id", "web01", bytes(32), NOW, NOW + 900))
         restore(store, {"web01": DAILY, "db01": None}, NOW)
-        quotas = store.quota_states()
-        spent = Quota(WEB.rate, WEB.quota, now=NOW, restored=quotas["web01"])
+        spent = Quota(WEB.rate, WEB.quota, now=NOW, restored=store.leased("web01"))
         assert spent.left(NOW) == 0
         assert spent.left(NOW + DAY_S) == DAILY.limit_bytes
-        assert "db01" in quotas  # its bucket begins empty
-        assert store.invitations()["id"].status == VOID
+        assert store.leased("db01")  # its bucket begins empty
+        assert store.invitation("id").status == VOID
         seed = store.claim_seed("vm7", NOW, again=False)
         assert seed is not None
         assert seed.written_at == NOW
@@ -104,7 +103,8 @@ def test_the_verb_revokes_and_names_who_may_draw(folder: Path) -> None:
     assert (line["event"], line["backup_at"], line["revoked"]) == ("restored", NOW, ["web01"])
     with contextlib.closing(Store(str(folder / "state" / "broker.db"))) as store:
         assert store.consumers()["web01"].revoked_at is not None
-        assert store.quota_states().keys() == {"web01"}
+        assert store.leased("web01")
+        assert store.leased("db01") is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and a user who is not")

@@ -17,7 +17,8 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.entropy.quota import QuotaState
 from drawwell.errors import PermissionRefused, StateUnavailable
 from drawwell.state.rows import CertificateRow, ConsumerRow, InvitationRow
-from drawwell.state.store import MIGRATIONS, Store
+from drawwell.state.schema import MIGRATIONS
+from drawwell.state.store import Store
 from drawwell.units import Allowance
 
 WEB = ConsumerRow("web01", Allowance(4097, 1.0), None, frozenset(DrawClass), created=1.5)
@@ -48,15 +49,17 @@ def test_everything_reads_back_after_reopening(path) -> None:
     store = Store(path)
     store.invite(WEB, INVITATION)
     store.redeem("id", CERTIFICATE, 20.0)
-    store.reserve_quota(states)
+    store.lease(states)
     store.close()
 
     store = Store(path)
-    read = store.consumers(), store.invitations(), store.certificates(), store.quota_states()
+    read = store.consumers(), store.invitation("id"), store.certificates("web01")
+    leased = {name: store.leased(name) for name in states}
     store.close()
 
     used = InvitationRow("id", "web01", bytes(32), 10.0, 910.0, "used", 20.0)
-    assert read == ({"web01": WEB}, {"id": used}, {"aa": CERTIFICATE}, states)
+    assert read == ({"web01": WEB}, used, {"aa": CERTIFICATE})
+    assert leased == states
 
 
 def test_only_the_owner_may_read_it(path, store) -> None:
@@ -113,7 +116,7 @@ def test_an_invitation_is_used_once(store) -> None:
     uses = [store.redeem("id", CertificateRow(spki, "web01", "1", 1.0), 20.0) for spki in ("aa", "bb")]
 
     assert uses == [True, False]
-    assert list(store.certificates()) == ["aa"]
+    assert list(store.certificates("web01")) == ["aa"]
 
 
 def test_of_many_threads_one_uses_an_invitation(store) -> None:
@@ -143,7 +146,10 @@ def test_joining_again_revokes_the_earlier_certificate(store) -> None:
     store.invite(WEB, InvitationRow("id2", "web01", bytes(32), 30.0, 930.0))
     store.redeem("id2", CertificateRow("bb", "web01", "18", 5000.0), 40.0)
 
-    assert {spki: row.revoked_at for spki, row in store.certificates().items()} == {"aa": 40.0, "bb": None}
+    assert {spki: row.revoked_at for spki, row in store.certificates("web01").items()} == {
+        "aa": 40.0,
+        "bb": None,
+    }
 
 
 def test_a_new_invitation_voids_the_pending_one(store) -> None:
@@ -151,7 +157,7 @@ def test_a_new_invitation_voids_the_pending_one(store) -> None:
     store.invite(WEB, INVITATION)
     store.invite(WEB, InvitationRow("id2", "web01", bytes(32), 30.0, 930.0))
 
-    assert {row.id: row.status for row in store.invitations().values()} == {"id": "void", "id2": "pending"}
+    assert [store.invitation(each).status for each in ("id", "id2")] == ["void", "pending"]
 
 
 def test_revoking_reaches_certificates_and_invitations(store) -> None:
@@ -163,8 +169,8 @@ def test_revoking_reaches_certificates_and_invitations(store) -> None:
     store.revoke("web01", 50.0)
 
     assert store.consumers()["web01"].revoked_at == 50.0
-    assert store.certificates()["aa"].revoked_at == 50.0
-    assert store.invitations()["id2"].status == "void"
+    assert store.certificates("web01")["aa"].revoked_at == 50.0
+    assert store.invitation("id2").status == "void"
     assert not store.renew(CertificateRow("aa", "web01", "19", 9000.0))
 
 
@@ -173,7 +179,7 @@ def test_an_expired_invitation_stays_expired(store) -> None:
     store.invite(WEB, INVITATION)
     store.expire_invitations(910.0)
 
-    assert store.invitations()["id"].status == "expired"
+    assert store.invitation("id").status == "expired"
     assert not store.redeem("id", CERTIFICATE, 20.0)
 
 
@@ -183,7 +189,7 @@ def test_the_last_wrong_try_makes_an_invitation_void(store) -> None:
     states = []
     for _ in range(5):
         store.count_wrong_try("id", 5)
-        states.append(store.invitations()["id"].status)
+        states.append(store.invitation("id").status)
 
     assert states == ["pending"] * 4 + ["void"]
 
@@ -198,15 +204,17 @@ def test_only_a_known_key_of_that_consumer_renews(store) -> None:
     assert store.renew(newer)
     assert not store.renew(CertificateRow("bb", "web01", "18", 9000.0))
     assert not store.renew(CertificateRow("aa", "db", "18", 9000.0))
-    assert store.certificates() == {"aa": replace(newer, earlier_end=CERTIFICATE.not_after)}
+    assert store.certificates("web01") == {"aa": replace(newer, earlier_end=CERTIFICATE.not_after)}
 
 
 def test_state_of_the_first_version_is_taken_over(path) -> None:
     """Consumers that were written before there were streams and SSH keys have neither, and are all there."""
     Store(str(path)).close()
     with contextlib.closing(sqlite3.connect(path)) as db:
+        indexes = db.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+        drops = "".join(f"DROP INDEX {name};" for (name,) in indexes.fetchall())
         db.executescript(
-            "ALTER TABLE consumers DROP COLUMN stream; ALTER TABLE consumers DROP COLUMN ssh_key;"
+            drops + "ALTER TABLE consumers DROP COLUMN stream; ALTER TABLE consumers DROP COLUMN ssh_key;"
             "ALTER TABLE consumers DROP COLUMN bare_line;"
             "ALTER TABLE invitations DROP COLUMN used_from; ALTER TABLE certificates DROP COLUMN earlier_end;"
             "DROP TABLE seeds; DROP TABLE guests; DELETE FROM migrations WHERE version >= 2;"
@@ -254,7 +262,7 @@ def test_a_damaged_row_is_refused(path) -> None:
     store = Store(path)
 
     with pytest.raises(StateUnavailable, match="damaged"):
-        store.quota_states()
+        store.leased("web01")
     store.close()
 
 
@@ -267,7 +275,7 @@ def test_what_was_reserved_before_sigkill_is_there(path) -> None:
         from drawwell.state.store import Store
         store = Store(sys.argv[1])
         for n in range(1, 10**9):
-            store.reserve_quota({f"c{k}": QuotaState(0, 1.0, n) for k in range(20)})
+            store.lease({f"c{k}": QuotaState(0, 1.0, n) for k in range(20)})
             print(n, flush=True)
         """,
         path,
@@ -281,7 +289,7 @@ def test_what_was_reserved_before_sigkill_is_there(path) -> None:
     writer.stdout.close()
 
     store = Store(path)
-    reserved = {state.reserved_bytes for state in store.quota_states().values()}
+    reserved = {store.leased(f"c{k}").reserved_bytes for k in range(20)}
     store.close()
 
     assert len(reserved) == 1, "one transaction: all consumers or none"
@@ -291,19 +299,71 @@ def test_what_was_reserved_before_sigkill_is_there(path) -> None:
 def test_a_full_file_is_unavailable_and_heals(path) -> None:
     """When the file may not grow, writing fails with a hint; what was there stays, and space lets it go on."""
     store = Store(path)
-    store.reserve_quota({"web01": QuotaState(0, 1.0, 7)})
+    store.lease({"web01": QuotaState(0, 1.0, 7)})
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(path + "-wal"), old[1]))
     try:
         with pytest.raises(StateUnavailable) as caught:
-            store.reserve_quota({f"c{n}": QuotaState(0, 1.0, n) for n in range(5000)})
-        kept = store.quota_states()
+            store.lease({f"c{n}": QuotaState(0, 1.0, n) for n in range(5000)})
+        kept = store.leased("web01"), store.leased("c0")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    store.reserve_quota({"web01": QuotaState(0, 1.0, 8)})
-    after = store.quota_states()
+    store.lease({"web01": QuotaState(0, 1.0, 8)})
+    after = store.leased("web01")
     store.close()
 
     assert "Free some space" in (caught.value.hint or "")
-    assert kept == {"web01": QuotaState(0, 1.0, 7)}
-    assert after == {"web01": QuotaState(0, 1.0, 8)}
+    assert kept == (QuotaState(0, 1.0, 7), None)
+    assert after == QuotaState(0, 1.0, 8)
+
+
+def some_consumers(store: Store, count: int) -> None:
+    for number in range(count):
+        row = ConsumerRow(f"c{number:03}", None, None, frozenset(DrawClass), 0.0)
+        store.invite(row, InvitationRow(f"i{number}", row.name, bytes(32), 10.0, 910.0))
+        store.redeem(f"i{number}", CertificateRow(f"k{number}", row.name, "1", 1000.0), 20.0)
+
+
+def test_consumers_come_in_pages(store) -> None:
+    """A page has the next names in their order, with certificate and last invitation."""
+    some_consumers(store, 30)
+    assert [each.row.name for each in store.page("", "c007", 3)] == ["c008", "c009", "c010"]
+    assert [each.row.name for each in store.page("c?1*", "", 99)] == [f"c01{n}" for n in range(10)]
+    assert [each.row.name for each in store.page("c*9", "c009", 99)] == ["c019", "c029"]
+    assert [each.row.name for each in store.page("c020", "", 99)] == ["c020"]
+    assert store.page("", "c029", 3) == []
+    (listed,) = store.page("c020", "", 1)
+    assert (listed.certificate_expires, listed.invitation.id) == (1000.0, "i20")
+    assert store.count() == 30
+    store.revoke("c020", 50.0)
+    assert store.count() == 29
+    assert store.page("c020", "", 1)[0].certificate_expires is None
+
+
+def test_no_call_for_one_consumer_reads_a_whole_table(store) -> None:
+    """Every statement of the port finds its rows by an index; that of bare lines has only those."""
+    some_consumers(store, 3)
+    statements = []
+    store._db.set_trace_callback(statements.append)
+    store.find("c001")
+    store.owner_of("k1")
+    store.page("c001", "", 1)
+    store.bare_lines()
+    store.invitation("i1")
+    store.last_invitation_ends(20.0)
+    store.expire_invitations(20.0)
+    store.count_wrong_try("i1", 5)
+    store.renew(CertificateRow("k1", "c001", "2", 2000.0))
+    store.leased("c001")
+    store.lease({"c001": QuotaState()})
+    again = InvitationRow("j1", "c001", bytes(32), 10.0, 910.0)
+    store.invite(ConsumerRow("c001", None, None, frozenset(DrawClass), 0.0), again)
+    store.redeem("j1", CertificateRow("l1", "c001", "1", 1000.0), 20.0)
+    store.revoke("c001", 50.0)
+    store.claim_seed("vm1", 20.0, again=False)
+    store._db.set_trace_callback(None)
+    queries = [each for each in statements if each.split()[0] in {"SELECT", "UPDATE", "INSERT", "DELETE"}]
+    plans = {each: store._db.execute(f"EXPLAIN QUERY PLAN {each}").fetchall() for each in queries}
+    steps = [step[3] for plan in plans.values() for step in plan]
+    assert len(queries) > 20
+    assert [step for step in steps if "SCAN" in step and "by_line" not in step] == []

@@ -33,7 +33,7 @@ FLOOD, FRIEND = "127.0.0.2", "127.0.0.3"
 class Anybody:
     """Knows whoever has a certificate of the CA."""
 
-    def identify(self, certificate_der: bytes, now: float) -> Principal:
+    async def identify(self, certificate_der: bytes, now: float) -> Principal:
         return consumer("web01", "abc")
 
     def check(self, principal: Principal, now: float) -> Principal:

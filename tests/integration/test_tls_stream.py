@@ -34,7 +34,7 @@ class NameRegistry:
         self.revoked: set[str] = set()
         self.role = Role.CONSUMER
 
-    def identify(self, certificate_der: bytes, now: float) -> Principal:
+    async def identify(self, certificate_der: bytes, now: float) -> Principal:
         name = pki.consumer_name(pki.read_certificate(certificate_der))
         assert name
         return Principal(self.role, name)

@@ -157,7 +157,7 @@ def test_an_unlimited_consumer_is_not_in_the_way_of_a_limited_one() -> None:
     async def run() -> None:
         scarcity = Scarcity({"hungry": 1, "limited": 1})
         rate = Allowance(SUPPLY_BYTES_PER_S // 4, 1.0)
-        scarcity.bench.broker.set_terms({"hungry": UNLIMITED, "limited": Terms(BOTH, rate, None)}, {})
+        scarcity.bench.broker.book.set_terms({"hungry": UNLIMITED, "limited": Terms(BOTH, rate, None)})
         async with scarcity.bench.run(), asyncio.TaskGroup() as group:
             always = group.create_task(scarcity.supply())
             hungry = group.create_task(scarcity.draw_on("hungry", 4096))

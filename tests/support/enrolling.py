@@ -98,7 +98,8 @@ def text(path: str) -> str:
 
 
 def status(broker: Broker, token: Token) -> str:
-    return broker.store.invitations()[token.invitation].status
+    invitation = broker.store.invitation(token.invitation)
+    return invitation.status if invitation else ""
 
 
 def received(peer: socket.socket) -> bytes:

@@ -30,7 +30,7 @@ class PaperRegistry:
         self.renew_only = False
         self.known = True
 
-    def identify(self, certificate_der: bytes, now: float) -> Principal:
+    async def identify(self, certificate_der: bytes, now: float) -> Principal:
         assert certificate_der
         assert abs(now - time.time()) < 3600
         if not self.known:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from drawwell.broker.account import Terms
+from drawwell.broker.account_book import Leasing, none_else
 from drawwell.broker.broker import LocalBroker, Rules
 from drawwell.broker.reservations import ReservationWriter
 from drawwell.broker.supply import Supply
@@ -34,12 +35,13 @@ class Disk:
         self.writes: list[dict[str, QuotaState]] = []
         self.full = False
 
-    def write(self, states: Mapping[str, QuotaState]) -> None:
-        """Write them all or none."""
+    def lease(self, states: Mapping[str, QuotaState]) -> Mapping[str, QuotaState]:
+        """Write and grant them all or none."""
         if self.full:
             raise StateUnavailable("no space left", hint="Free some space.")
         self.writes.append(dict(states))
         self.states |= states
+        return states
 
 
 class Workbench:
@@ -51,6 +53,7 @@ class Workbench:
         terms: Who may draw what.
         rules: The broker's; one source and a reseed every hour by default.
         capacity_bytes: Of the reservoir.
+        lease: Looks up who is not in `terms`, at its first draw; finds none by default.
         fresh: Stands for the operating system's generator; zeros by default.
     """
 
@@ -61,6 +64,7 @@ class Workbench:
         terms: Mapping[str, Terms] | None = None,
         rules: Rules | None = None,
         capacity_bytes: int = 131_072,
+        lease: Leasing = none_else,
         fresh: Callable[[int], bytes] = bytes,
     ) -> None:
         self.disk = disk or Disk()
@@ -72,7 +76,7 @@ class Workbench:
             SourceRole(driver, monitor, self.supply.depot, self.clock)
             for driver, monitor in zip(drivers, self.monitors, strict=True)
         ]
-        self.write_ahead = ReservationWriter(self.disk.write)
+        self.write_ahead = ReservationWriter(self.disk.lease)
         self.signer = ReceiptSigner(receipt_key_from_seed(bytes(32)))
         self.broker = LocalBroker(
             rules,
@@ -83,8 +87,9 @@ class Workbench:
             first_serial=0,
             fresh=fresh,
             clock=self.clock,
+            lease=lease,
         )
-        self.broker.set_terms(terms or {"web01": UNLIMITED}, self.disk.states)
+        self.broker.book.set_terms({"web01": UNLIMITED} if terms is None else terms, self.disk.states.get)
 
     def clock(self) -> float:
         """The wall clock, which is the loop's."""

@@ -27,24 +27,24 @@ def small_disk(tmp_path):
 def test_a_full_disk_refuses_and_free_space_heals(small_disk) -> None:
     """On a full disk a reservation fails with a hint, nothing written is lost, and freed space lets it go on."""
     store = Store(str(small_disk / "broker.db"))
-    store.reserve_quota({"web01": QuotaState(0, 1.0, 7)})
+    store.lease({"web01": QuotaState(0, 1.0, 7)})
     ballast = small_disk / "ballast"
     with pytest.raises(OSError, match="No space"):
         ballast.write_bytes(bytes(1 << 20))
 
     with pytest.raises(StateUnavailable) as caught:
-        store.reserve_quota({f"c{n}": QuotaState(0, 1.0, n) for n in range(500)})
-    kept, fault = store.quota_states(), store.fault
+        store.lease({f"c{n}": QuotaState(0, 1.0, n) for n in range(500)})
+    kept, fault = (store.leased("web01"), store.leased("c0")), store.fault
     ballast.unlink()
-    store.reserve_quota({"web01": QuotaState(0, 1.0, 8)})
-    after = store.quota_states()
+    store.lease({"web01": QuotaState(0, 1.0, 8)})
+    after = store.leased("web01")
     store.close()
 
     assert "Free some space" in (caught.value.hint or "")
     assert "full" in fault
     assert store.fault == ""
-    assert kept == {"web01": QuotaState(0, 1.0, 7)}
-    assert after == {"web01": QuotaState(0, 1.0, 8)}
+    assert kept == (QuotaState(0, 1.0, 7), None)
+    assert after == QuotaState(0, 1.0, 8)
 
 
 def test_a_full_disk_at_start_refuses_to_start(small_disk) -> None:

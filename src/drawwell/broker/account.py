@@ -2,10 +2,11 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from drawwell.crypto.drbg import Drbg
 from drawwell.entropy.blocks import DrawClass, Origins
-from drawwell.entropy.quota import Quota
+from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.reports import ConsumerReport
 from drawwell.units import Allowance
 
@@ -27,6 +28,13 @@ class Terms:
         if not self.stream:
             return None
         return DrawClass.FULL if DrawClass.FULL in self.classes else DrawClass.DRBG
+
+
+class Lease(NamedTuple):
+    """What an account is opened with: its terms, and what it has reserved before."""
+
+    terms: Terms
+    reserved: QuotaState | None
 
 
 @dataclass(slots=True)
@@ -68,6 +76,11 @@ class Account:
             stream=str(self.terms.stream_class or ""),
             guest=self.terms.guest,
         )
+
+    def change(self, terms: Terms, now: float) -> None:
+        """Go by other terms from now on; what was spent stays spent."""
+        self.quota.change(terms.rate, terms.total, now)
+        self.terms = terms
 
     def wipe(self) -> None:
         """Forget the DRBG's state."""

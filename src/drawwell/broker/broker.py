@@ -4,13 +4,14 @@ Between the last check of a draw and the grant there is no await: what was check
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from drawwell import __version__
 from drawwell.authorisation import Principal
-from drawwell.broker.account import Account, Terms
+from drawwell.broker.account import Account
+from drawwell.broker.account_book import AccountBook, Leasing, none_else
 from drawwell.broker.audit_log import AuditTally
 from drawwell.broker.queue import LEAST_PATIENCE_S, QueuedDraw
 from drawwell.broker.reservations import ReservationWriter
@@ -20,7 +21,6 @@ from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
 from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant, Origins
 from drawwell.entropy.combining import combined_rate
 from drawwell.entropy.credit import by_source, evidence_of, weakest
-from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.entropy.turns import Turn
 from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
 from drawwell.ports import Source
@@ -45,10 +45,17 @@ class Rules:
 
 
 class _Wait(NamedTuple):
-    """Why a draw cannot be granted now: the reservoir lacks `needed_bytes`, or a reservation of `cost` is unwritten."""
+    """Why a draw cannot be granted now.
+
+    The reservoir lacks `needed_bytes`, or a reservation of `cost` is unwritten; if both are 0, the
+    consumer has no account yet.
+    """
 
     needed_bytes: int
     cost: int = 0
+
+
+_NO_ACCOUNT: Final = _Wait(0)
 
 
 async def _no_calls(_principal: Principal, _verb: str, _args: dict[str, Any]) -> dict[str, Any]:
@@ -68,6 +75,7 @@ class LocalBroker:
         fresh: Returns that many bytes from the operating system's generator: keys of receipts, and additional
             input to the DRBGs that counts as nothing (SP 800-90A r1, 8.7.2).
         clock: Seconds since the epoch, never stepping back.
+        lease: Looks a consumer up at its first draw, None if it may not draw; may raise StateUnavailable.
         tally: Counts grants and refusals for the audit log.
         control: Answers `call`.
     """
@@ -83,12 +91,14 @@ class LocalBroker:
         first_serial: int,
         fresh: Callable[[int], bytes],
         clock: Callable[[], float],
+        lease: Leasing = none_else,
         tally: AuditTally | None = None,
         control: Callable[[Principal, str, dict[str, Any]], Awaitable[dict[str, Any]]] = _no_calls,
     ) -> None:
         self.rules = rules
         self.sources: dict[str, Source] = {}
-        self.accounts: dict[str, Account] = {}
+        self.book = AccountBook(supply.queue, lease, clock)
+        self.accounts = self.book.accounts
         self.tally = tally or AuditTally()
         self._control = control
         self._supply = supply
@@ -135,8 +145,10 @@ class LocalBroker:
                     return outcome
                 if outcome.needed_bytes:
                     await queued.wait(outcome.needed_bytes, self._starved)
-                else:
+                elif outcome.cost:
                     await self._reserve(consumer, outcome.cost)
+                elif await self.book.open(consumer) is None:
+                    raise self._unentitled(None, consumer, request)
         except DrawwellError as error:
             self._count_refusal(consumer, error)
             raise
@@ -146,9 +158,10 @@ class LocalBroker:
     def _attempt(self, consumer: str, request: DrawRequest, turn: Turn | None = None) -> Grant | _Wait:
         """Judge terms, readiness, supply and quota, and take the bytes if all of them allow it."""
         account = self.accounts.get(consumer)
+        if account is None:
+            return _NO_ACCOUNT
         if (
-            account is None
-            or request.draw_class not in account.terms.classes
+            request.draw_class not in account.terms.classes
             or not 1 <= request.n_bytes <= self.rules.max_draw_bytes
         ):
             raise self._unentitled(account, consumer, request)
@@ -225,8 +238,7 @@ class LocalBroker:
                 return
             state = account.quota.reservation(cost, self._clock())
             if state is not None:
-                await self._write_ahead.reserve(consumer, state)
-                account.quota.confirm(state)
+                account.quota.confirm(await self._write_ahead.reserve(consumer, state))
 
     def _count_refusal(self, consumer: str, error: DrawwellError) -> None:
         self.tally.refused(consumer, type(error).__name__)
@@ -294,25 +306,6 @@ class LocalBroker:
         left = account.quota.left(now)
         return most if left is None else min(most, left)
 
-    def set_terms(self, terms: Mapping[str, Terms], restored: Mapping[str, QuotaState]) -> None:
-        """Have exactly these consumers, on these terms; what was spent stays spent.
-
-        `restored` are the reservations on disk, for those that are new here.
-        """
-        now = self._clock()
-        for name in self.accounts.keys() - terms.keys():
-            self.accounts.pop(name).wipe()
-            self._queue.forget(name)
-        for name, wanted in terms.items():
-            account = self.accounts.get(name)
-            if account is None:
-                quota = Quota(wanted.rate, wanted.total, now=now, restored=restored.get(name))
-                self.accounts[name] = Account(name, wanted, quota)
-            elif account.terms != wanted:
-                account.quota.change(wanted.rate, wanted.total, now)
-                account.terms = wanted
-        self._queue.wake_all()
-
     # ---- being asked -------------------------------------------------------------------------------------
 
     async def call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -366,9 +359,9 @@ class LocalBroker:
             return f"no noise source has come yet, {wanted} needed"
         return f"{healthy} of {len(self.sources)} noise sources healthy, {wanted} needed"
 
-    def consumer_report(self, name: str) -> ConsumerReport | None:
-        """One consumer as it is now, None for nobody."""
-        account = self.accounts.get(name)
+    async def consumer_report(self, name: str) -> ConsumerReport | None:
+        """Return one consumer as it is now, None if it may not draw; raises as `AccountBook.open`."""
+        account = await self.book.open(name)
         return account.report(self._clock()) if account else None
 
     def _supply_bytes_per_s(self) -> float:
@@ -376,7 +369,7 @@ class LocalBroker:
         return combined_rate(rates, max(1, self.rules.min_sources))
 
     def report(self) -> BrokerReport:
-        """The broker as it is now; doors and sinks are added by its process."""
+        """The broker as it is now; consumers, doors and sinks are added by its process."""
         now = self._clock()
         reservoir = self._supply.reservoir
         why = self.not_ready_because()
@@ -393,8 +386,6 @@ class LocalBroker:
             supply_bytes_per_s=self._supply_bytes_per_s(),
             ledger=self._supply.report(),
             sources=tuple(source.report() for source in self.sources.values()),
-            consumers=tuple(account.report(now) for account in self.accounts.values()),
-            sinks=(),
-            doors=(),
+            consumers_active=len(self.accounts),
             notes=tuple(filter(None, (self._credit(),))),
         )

@@ -1,7 +1,7 @@
 """Who a peer is, and what each consumer may have, as far as the configuration says it."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from drawwell.authorisation import DRAW, SPEAK, DoorKind, Principal, Role, may
 from drawwell.broker.account import Terms
@@ -75,9 +75,9 @@ def configured_terms(config: Config) -> dict[str, Terms]:
     return terms
 
 
-def invited_terms(rows: Iterable[ConsumerRow]) -> dict[str, Terms]:
-    """Return what those may have who were invited."""
-    return {row.name: Terms(row.classes, row.rate, row.quota, stream=row.stream) for row in rows}
+def invited_terms(row: ConsumerRow) -> Terms:
+    """Return what a consumer may have that was invited."""
+    return Terms(row.classes, row.rate, row.quota, stream=row.stream)
 
 
 def certificate_names(config: Config) -> Mapping[str, str]:

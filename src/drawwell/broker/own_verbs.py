@@ -1,6 +1,6 @@
 """The verbs that a broker answers about itself and its sources."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from drawwell import __version__
@@ -20,7 +20,7 @@ class OwnVerbs:
         report: Reports the broker with the rest of its process.
     """
 
-    def __init__(self, broker: LocalBroker, report: Callable[[], BrokerReport]) -> None:
+    def __init__(self, broker: LocalBroker, report: Callable[[], Awaitable[BrokerReport]]) -> None:
         self._broker = broker
         self._report = report
 
@@ -30,12 +30,13 @@ class OwnVerbs:
 
     async def _status(self, principal: Principal) -> dict[str, Any]:
         if principal.role is Role.CONSUMER:
-            return self._own_status(principal.name)
-        return as_json(self._report())
+            return await self._own_status(principal.name)
+        return as_json(await self._report())
 
-    def _own_status(self, name: str) -> dict[str, Any]:
+    async def _own_status(self, name: str) -> dict[str, Any]:
         """Report one consumer, and whether the broker is ready."""
-        why, own = self._broker.not_ready_because(), self._broker.consumer_report(name)
+        own = await self._broker.consumer_report(name)
+        why = self._broker.not_ready_because()
         return {
             "name": self._broker.rules.name,
             "version": __version__,

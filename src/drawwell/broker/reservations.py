@@ -4,29 +4,29 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from drawwell.entropy.quota import QuotaState
-from drawwell.errors import DrawwellError, StateUnavailable
+from drawwell.errors import StateUnavailable
 
 
 class ReservationWriter:
     """Collects reservations while one write is under way, and writes them together next."""
 
-    def __init__(self, write: Callable[[Mapping[str, QuotaState]], None]) -> None:
-        self._write = write
+    def __init__(self, lease: Callable[[Mapping[str, QuotaState]], Mapping[str, QuotaState]]) -> None:
+        self._lease = lease
         self._pending: dict[str, QuotaState] = {}
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[tuple[str, asyncio.Future[QuotaState]]] = []
         self._wake = asyncio.Event()
 
-    async def reserve(self, consumer: str, state: QuotaState) -> None:
-        """Return when `state` is on disk. One call at a time for each consumer.
+    async def reserve(self, consumer: str, state: QuotaState) -> QuotaState:
+        """Return what was granted of `state`, on disk. One call at a time for each consumer.
 
         Raises:
             StateUnavailable: it could not be written; nothing may be served from it.
         """
-        done = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[QuotaState] = asyncio.get_running_loop().create_future()
         self._pending[consumer] = state
-        self._waiting.append(done)
+        self._waiting.append((consumer, done))
         self._wake.set()
-        await done
+        return await done
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -35,18 +35,19 @@ class ReservationWriter:
             self._wake.clear()
             batch, self._pending = self._pending, {}
             waiting, self._waiting = self._waiting, []
-            failure = await self._write_batch(batch)
-            for done in waiting:
+            granted = await self._write_batch(batch)
+            for consumer, done in waiting:
                 if done.done():  # its draw was cancelled
                     continue
-                if failure:
-                    done.set_exception(StateUnavailable(str(failure), hint=failure.hint))
+                if isinstance(granted, StateUnavailable):
+                    done.set_exception(StateUnavailable(str(granted), hint=granted.hint))
                 else:
-                    done.set_result(None)
+                    done.set_result(granted[consumer])
 
-    async def _write_batch(self, batch: Mapping[str, QuotaState]) -> DrawwellError | None:
+    async def _write_batch(
+        self, batch: Mapping[str, QuotaState]
+    ) -> Mapping[str, QuotaState] | StateUnavailable:
         try:
-            await asyncio.to_thread(self._write, batch)
+            return await asyncio.to_thread(self._lease, batch)
         except StateUnavailable as error:
             return error
-        return None

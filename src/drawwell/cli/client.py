@@ -25,10 +25,19 @@ def call(args: argparse.Namespace, verb: str, arguments: dict[str, Any]) -> dict
         LinkUnavailable: it went away before it answered.
         DrawwellError: whatever the broker refused it with.
     """
+    return call_pages(args, verb, arguments)[0]
+
+
+def call_pages(args: argparse.Namespace, verb: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ask the running broker a control verb whose answer may have a `next` page, for all of them.
+
+    Raises:
+        As `call`.
+    """
     from drawwell.config.load import load
 
     try:
-        return ask(load(args.config).control.path, verb, arguments)
+        return _ask_pages(load(args.config).control.path, verb, arguments)
     except PermissionRefused as error:
         raise PermissionRefused(
             "only the broker's owner may ask that", hint="Ask as root or as the broker's own user."
@@ -37,6 +46,10 @@ def call(args: argparse.Namespace, verb: str, arguments: dict[str, Any]) -> dict
 
 def ask(path: str, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Ask a control verb on one of the broker's sockets; raises as `call`."""
+    return _ask_pages(path, verb, arguments)[0]
+
+
+def _ask_pages(path: str, verb: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     from drawwell.links.blocking import BlockingLink
 
     link = BlockingLink(path, answer_deadline_s=ANSWER_DEADLINE_S)
@@ -50,7 +63,10 @@ def ask(path: str, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
             hint="Start one with 'drawwell run', try 'drawwell demo', or ask 'drawwell doctor'.",
         ) from error
     try:
-        return link.call(verb, arguments)
+        pages = [link.call(verb, arguments)]
+        while (after := pages[-1].get("next")) is not None:
+            pages.append(link.call(verb, {**arguments, "after": after}))
+        return pages
     finally:
         link.close()
 

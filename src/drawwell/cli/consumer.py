@@ -38,7 +38,11 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         "--ssh-key", metavar="FILE",
         help="let it come over SSH with this public key; prints its line for authorized_keys, and nobody need join",
     )  # fmt: skip
-    verb("list", _list, "list the consumers that were invited", named=False)
+    listing = verb("list", _list, "list the consumers that were invited", named=False)
+    listing.add_argument(
+        "pattern", nargs="?", metavar="PATTERN", help="only names like this, such as 'web*' (default: all)"
+    )
+    listing.add_argument("--after", metavar="NAME", help="only names that follow this one")
     verb("revoke", _revoke, "refuse a consumer from its next draw on, and its certificate for ever")
     _add_terms(verb("quota", _quota, "change what a consumer may have; what is not named stays"))
 
@@ -117,15 +121,18 @@ def _serve_stdio(args: argparse.Namespace, fingerprint: str) -> list[str]:
 
 
 def _list(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.client import call
+    from drawwell.cli.client import call_pages
 
-    result = call(args, "consumer.list", {})
+    wanted = {name: value for name in ("pattern", "after") if (value := getattr(args, name)) is not None}
+    pages = call_pages(args, "consumer.list", wanted)
+    consumers = [consumer for page in pages for consumer in page["consumers"]]
     heading = ("NAME", "CLASS", "RATE", "QUOTA", "INVITATION", "CERTIFICATE OR KEY")
     rows = [
         (c["name"], c["class"], c["rate"] or "none", c["quota"] or "none", _invitation(c), _certificate(c))
-        for c in result["consumers"]
+        for c in consumers
     ]
-    out.result(result, table([heading, *rows]) if rows else "nobody was invited yet")
+    none = "no consumer like that was invited" if wanted else "no consumer was invited yet"
+    out.result({"consumers": consumers}, table([heading, *rows]) if rows else none)
     return 0
 
 

@@ -23,6 +23,11 @@ def broker_text(report: Json) -> str:
     ]
     if report["consumers"]:
         parts += ["", consumers_table(report["consumers"])]
+    if report.get("consumers_left_out"):
+        parts.append(
+            f"these are the busiest of {report['consumers_active']} active consumers, "
+            f"{report['consumers_invited']} were invited: see 'drawwell consumer list'"
+        )
     parts += [sink_line(sink) for sink in report["sinks"]]
     return "\n".join(parts)
 

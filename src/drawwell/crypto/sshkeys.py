@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import hashlib
 import shlex
 from typing import Final
@@ -42,6 +43,7 @@ def parse_public_key(text: str) -> str:
     return f"{words[0]} {base64.b64encode(blob).decode()}"
 
 
+@functools.lru_cache(1024)
 def fingerprint(key: str) -> str:
     """Return what ``ssh-keygen -l`` shows for a key that `parse_public_key` returned."""
     digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()

@@ -5,7 +5,8 @@ serve-stdio under, of root and of the broker's own user, and of no other; an ord
 """
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from drawwell.authorisation import DoorKind, Principal, Role
@@ -14,11 +15,17 @@ from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
 from drawwell.doors.session import BrokerSession
 from drawwell.doors.unix import peer_credentials
+from drawwell.errors import StateUnavailable
 from drawwell.ports import Broker
 
+_log = logging.getLogger(__name__)
 MAX_LINE_BYTES: Final = 128
 MODE: Final = 0o666
 """Anybody may knock: who may speak is asked of the kernel."""
+
+
+async def _known_already(_consumer: str) -> None:
+    pass
 
 
 class SshDoor(LocalDoor):
@@ -29,6 +36,7 @@ class SshDoor(LocalDoor):
         broker: Who is asked.
         identify: From the peer's uid and the name and fingerprint in its first line to the consumer, called before
             each request; raises PermissionRefused.
+        find: Looks a consumer up before it is identified; raises StateUnavailable.
         speaks: Whether a user may name consumers at all; asked at accept.
         broker_name: How the broker calls itself.
         limits: Deadlines and bounds.
@@ -40,11 +48,13 @@ class SshDoor(LocalDoor):
         broker: Broker,
         identify: Callable[[int, str, str], str],
         *,
+        find: Callable[[str], Awaitable[object]] = _known_already,
         speaks: Callable[[int], bool] = lambda _uid: True,
         broker_name: str = "drawwell",
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__(path, MODE, "the kernel names only local peers", limits)
+        self.find = find
         self.speaks = speaks
         self.broker = broker
         self.broker_name = broker_name
@@ -83,12 +93,20 @@ class SshConnection(SessionConnection):
         elif not end:
             self._line = line
         else:
-            self._greet(line.decode("ascii", "replace"))
-            self._converse(rest)
+            if self._transport is not None:
+                self._transport.pause_reading()
+            self._spawn(self._greet(line.decode("ascii", "replace"), rest))
 
-    def _greet(self, line: str) -> None:
+    async def _greet(self, line: str, rest: bytes) -> None:
+        """Open the session when its consumer was looked up; nothing is read meanwhile."""
         door, uid = self._ssh, self._uid
         name, _, key = line.partition(" ")
+        try:
+            await door.find(name)
+        except StateUnavailable as error:
+            _log.error("consumer %s cannot be identified now: %s", name, error)
+            self._leave()
+            return
         self._conversation = BrokerSession(
             door.broker,
             door.broker_name,
@@ -96,6 +114,9 @@ class SshConnection(SessionConnection):
             way=DoorKind.SSH,
             spawn=self._spawn,
         )
+        if self._transport is not None:
+            self._transport.resume_reading()
+        self._converse(rest)
 
     def _transmit(self, data: bytes) -> None:
         self._write(data)

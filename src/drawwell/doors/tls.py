@@ -18,7 +18,13 @@ from drawwell.doors.session import BrokerSession
 from drawwell.doors.sockets import listen_tcp
 from drawwell.doors.stream import SEND_BUFFER_BYTES, pour
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefused, RemoteProtocolError
+from drawwell.errors import (
+    AuthenticationFailed,
+    DrawwellError,
+    PermissionRefused,
+    RemoteProtocolError,
+    StateUnavailable,
+)
 from drawwell.ports import Broker, Registry
 from drawwell.wire.hello import group_name
 from drawwell.wire.http_session import HTTP_ALPN
@@ -182,13 +188,13 @@ class TlsConnection(SessionConnection):
     def _shake_hands(self, tls: TlsLayer, data: memoryview) -> None:
         try:
             tls.receive_data(data)
-            if tls.state is TlsState.OPEN:
-                self._identify(tls)
         except RemoteProtocolError as error:
             self._turn_away(tls, error)
             return
         self._write(tls.data_to_send())
-        self._take(tls, memoryview(b""))
+        if tls.state is TlsState.OPEN and self._transport is not None:
+            self._transport.pause_reading()
+            self._spawn(self._identify(tls))
 
     def _take(self, tls: TlsLayer, data: memoryview) -> None:
         try:
@@ -213,9 +219,24 @@ class TlsConnection(SessionConnection):
             self._write(self._tls.data_to_send())
         super()._leave()
 
-    def _identify(self, tls: TlsLayer) -> None:
+    async def _identify(self, tls: TlsLayer) -> None:
+        """Have the peer's session open, or turn it away; nothing is read from it meanwhile."""
         door = self._tls_door
-        peer = door.registry.identify(tls.peer_certificate, door.clock())
+        try:
+            peer = await door.registry.identify(tls.peer_certificate, door.clock())
+            if self._leaving_since is None:
+                self._open(tls, peer)
+        except RemoteProtocolError as error:
+            self._turn_away(tls, error)
+        except StateUnavailable as error:
+            _log.error("nobody from %s can be identified now: %s", self.address, error)
+            self._leave()
+        if self._leaving_since is None and self._transport is not None:
+            self._transport.resume_reading()
+            self._take(tls, memoryview(b""))
+
+    def _open(self, tls: TlsLayer, peer: Principal) -> None:
+        door = self._tls_door
         if tls.group is not None:
             door.groups[group_name(tls.group)] += 1
 

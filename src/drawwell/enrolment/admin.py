@@ -18,15 +18,18 @@ from drawwell.enrolment.document import consumer_document
 from drawwell.enrolment.refusals import UNKNOWN, refusal
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
 from drawwell.enrolment.terms import BOTH, changed, check_name, public_key, read
+from drawwell.entropy.quota import QuotaState
 from drawwell.errors import DrawwellError, PermissionRefused, Refused, StateUnavailable, UsageError
+from drawwell.state.port import ConsumerStore
 from drawwell.state.rows import PENDING, CertificateRow, ConsumerRow, InvitationRow
-from drawwell.state.store import CLOCK_SLACK_S, Store
 from drawwell.units import parse_duration
 from drawwell.verbs import Handler
 from drawwell.wire.enrolment import REPLY_VERSION, JoinRefusal, JoinReply, JoinRequest
 
 INVITATION_TTL_S: Final = 900.0
 LONGEST_TTL_S: Final = 7 * pki.DAY_S
+PAGE: Final = 256
+"""Consumers in one answer: below the 1 MiB of a frame, and encoded in two milliseconds."""
 WRONG_TRIES: Final = 5
 """So many wrong secrets make an invitation void."""
 _NO_SECRET: Final = bytes(32)
@@ -58,18 +61,20 @@ class ConsumerAdmin:
         authority: Signs certificates.
         site: What joiners are told.
         clock: Seconds since 1970, never stepping back.
+        guests: Names the guests of this machine.
         dates: The time that certificates are issued and judged by; `clock` when it is not given.
         fresh: Returns that many secret bytes, from the operating system.
     """
 
     def __init__(
         self,
-        store: Store,
+        store: ConsumerStore,
         registry: InvitedRegistry,
         authority: CertificateAuthority,
         site: BrokerDetails,
         *,
         clock: Callable[[], float],
+        guests: Callable[[], Collection[str]] = tuple,
         dates: Callable[[], float] | None = None,
         fresh: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -80,6 +85,7 @@ class ConsumerAdmin:
         self._registry = registry
         self._authority = authority
         self._clock = clock
+        self._guests = guests
         self._dates = dates or clock
         self._fresh = fresh
         self._changing = asyncio.Lock()
@@ -89,7 +95,7 @@ class ConsumerAdmin:
         """Return the handlers of the verbs about consumers."""
         return {
             "consumer.invite": self._told(self.invite),
-            "consumer.list": self._told(self.list_consumers),
+            "consumer.list": self._list,
             "consumer.revoke": self._told(self.revoke),
             "consumer.quota": self._told(self.set_quota),
             "renew": self._renew_own,
@@ -125,8 +131,9 @@ class ConsumerAdmin:
         """
         now = self._clock()
         self._check_name(name)
-        known = self._store.consumers().get(name) or ConsumerRow(name, None, None, BOTH, now)
-        terms = changed(known, rate=rate, quota=quota, draw_class=draw_class, stream=stream)
+        known = self._store.find(name)
+        known_row = known.row if known else ConsumerRow(name, None, None, BOTH, now)
+        terms = changed(known_row, rate=rate, quota=quota, draw_class=draw_class, stream=stream)
         consumer = replace(terms, revoked_at=None)
         if ssh_key is not None:
             return self._admit_key(consumer, ssh_key)
@@ -147,7 +154,7 @@ class ConsumerAdmin:
         token = tokens.Token(host, port, self._authority.spki_sha256, invitation, secret)
         row = InvitationRow(invitation, name, tokens.secret_hash(secret), now, now + ttl_s)
         self._store.invite(consumer, row)
-        self._registry.refresh()
+        self._registry.refresh(name)
         return {
             "name": name,
             "token": token.reveal(),
@@ -156,19 +163,16 @@ class ConsumerAdmin:
             "addresses": list(self.site.addresses),
         }
 
-    def list_consumers(self) -> dict[str, Any]:
-        """Return every consumer that was invited; times are seconds since 1970, None for never."""
+    def list_consumers(self, pattern: str | None = None, after: str | None = None) -> dict[str, Any]:
+        """Return a page of the consumers that were invited, in the order of their names.
+
+        Returns `consumers` and `next`: the name to go on after, None at the end. Times are seconds
+        since 1970, None for never.
+        """
         self._store.expire_invitations(self._clock())
-        expiry = {
-            row.consumer: row.not_after for row in self._store.certificates().values() if not row.revoked_at
-        }
-        invitations = {row.consumer: row for row in self._store.invitations().values()}
-        return {
-            "consumers": [
-                consumer_document(consumer, expiry.get(consumer.name), invitations.get(consumer.name))
-                for consumer in self._store.consumers().values()
-            ]
-        }
+        page = self._store.page(pattern or "", after or "", PAGE + 1)
+        documents = [consumer_document(listed) for listed in page[:PAGE]]
+        return {"consumers": documents, "next": documents[-1]["name"] if len(page) > PAGE else None}
 
     def revoke(self, name: str) -> dict[str, Any]:
         """Revoke a consumer at once, also where that cannot be written yet.
@@ -206,14 +210,20 @@ class ConsumerAdmin:
         known = self._known(name)
         consumer = changed(known, rate=rate, quota=quota, draw_class=draw_class, stream=stream)
         self._change(consumer, f"consumer {name} has other limits")
-        found = [document for document in self.list_consumers()["consumers"] if document["name"] == name]
-        return dict(found[0])
+        self._store.expire_invitations(self._clock())
+        (listed,) = self._store.page(name, "", 1)
+        return consumer_document(listed)
 
-    def consumers(self) -> dict[str, ConsumerRow]:
-        """Return all that were invited and are not revoked."""
-        return {
-            name: row for name, row in self._store.consumers().items() if not self._registry.is_revoked(name)
-        }
+    def lease(self, name: str) -> tuple[ConsumerRow, QuotaState | None] | None:
+        """Return what a consumer may have and what it has reserved, None if it may not draw.
+
+        Raises:
+            StateUnavailable: the store cannot be read.
+        """
+        known = None if self._registry.refuses(name) else self._store.find(name)
+        if known is None or known.row.revoked_at is not None:
+            return None
+        return known.row, self._store.leased(name)
 
     # ---- for the machine that joins ----------------------------------------------------------------------
 
@@ -221,8 +231,7 @@ class ConsumerAdmin:
         """Return when the last invitation ends, used or not; None when all have, or a clock ahead made them."""
         now = self._clock()
         self._store.expire_invitations(now)
-        made = (row for row in self._store.invitations().values() if row.created <= now + CLOCK_SLACK_S)
-        return max((row.expires for row in made if row.expires > now), default=None)
+        return self._store.last_invitation_ends(now)
 
     def redeem(self, request: JoinRequest, host: str = "") -> JoinReply | JoinRefusal:
         """Turn an invitation into a certificate, once; that it is used is on disk before this returns.
@@ -246,11 +255,11 @@ class ConsumerAdmin:
         except ValueError as error:
             return JoinRefusal("refused", str(error))
         row = _certificate_row(certificate, invitation.consumer)
-        if row.spki in self._store.certificates():
+        if self._store.owner_of(row.spki) is not None:
             return JoinRefusal("refused", "this key has joined before")
         if not self._store.redeem(invitation.id, row, now, host):
-            return refusal(self._store.invitations()[invitation.id])
-        self._registry.refresh()
+            return refusal(self._store.invitation(invitation.id) or invitation)
+        self._registry.refresh(invitation.consumer)
         reply = self._reply(certificate, invitation.consumer)
         return replace(reply, version=min(request.accepts, REPLY_VERSION))
 
@@ -271,13 +280,14 @@ class ConsumerAdmin:
                 str(error), hint="Run 'drawwell renew' of the same version as the broker."
             ) from error
         row = _certificate_row(certificate, consumer)
-        known = self._store.certificates().get(row.spki)
+        found = self._store.find(consumer)
+        known = found.certificates.get(row.spki) if found else None
         if known is None or now >= known.latest_end + GRACE_S or not self._store.renew(row):
             raise PermissionRefused(
                 f"{consumer} may not renew with this key",
                 hint="Have the broker's operator invite this machine anew.",
             )
-        self._registry.refresh()
+        self._registry.refresh(consumer)
         return {"certificate": certificate.decode()}
 
     # ---- inside ------------------------------------------------------------------------------------------
@@ -286,7 +296,7 @@ class ConsumerAdmin:
         check_name(name)
         if name in self.site.configured:
             raise UsageError(f"consumer {name} is in the configuration", hint="Choose another name.")
-        if name in self._store.guests():
+        if name in self._guests():
             raise UsageError(f"a guest is called {name}", hint="Choose another name.")
 
     def _admit_key(self, consumer: ConsumerRow, text: str) -> dict[str, Any]:
@@ -296,8 +306,8 @@ class ConsumerAdmin:
                 "this broker has no SSH door", hint='Set [ssh] user = "drawwell-ssh" and start again.'
             )
         key = public_key(text)
-        others = (row for row in self.consumers().values() if row.name != consumer.name)
-        if other := next((row.name for row in others if row.ssh_key == key), ""):
+        other = self._store.owner_of(key)
+        if other not in {None, consumer.name}:
             raise UsageError(f"this is the key of {other}", hint="Make a key for each consumer.")
         self._change(
             replace(consumer, ssh_key=key, bare_line=""), f"consumer {consumer.name} has another key"
@@ -309,11 +319,11 @@ class ConsumerAdmin:
         try:
             self._store.change_consumer(consumer, change)
         finally:
-            self._registry.refresh()
+            self._registry.refresh(consumer.name)
 
     def _invitation(self, request: JoinRequest) -> InvitationRow | JoinRefusal:
         """Find the pending invitation that a request has the secret of."""
-        invitation = self._store.invitations().get(request.invitation)
+        invitation = self._store.invitation(request.invitation)
         right = tokens.secret_matches(request.secret, invitation.secret_hash if invitation else _NO_SECRET)
         if invitation is None:
             return UNKNOWN
@@ -323,7 +333,7 @@ class ConsumerAdmin:
         return invitation if invitation.status == PENDING else refusal(invitation)
 
     def _reply(self, certificate: bytes, name: str) -> JoinReply:
-        consumer = self._store.consumers()[name]
+        consumer = self._known(name)
         return JoinReply(
             consumer=name,
             certificate=certificate.decode(),
@@ -337,14 +347,17 @@ class ConsumerAdmin:
         )
 
     def _known(self, name: str) -> ConsumerRow:
-        consumer = self._store.consumers().get(name)
-        if consumer is None:
+        known = self._store.find(name)
+        if known is None:
             where = "It is in the configuration: change it there." if name in self.site.configured else None
             raise UsageError(
                 f"no consumer {name!r} was invited here",
                 hint=where or "See 'drawwell consumer list' for the names.",
             )
-        return consumer
+        return known.row
+
+    async def _list(self, _owner: Principal, **arguments: Any) -> dict[str, Any]:
+        return await asyncio.to_thread(self.list_consumers, **arguments)
 
     def _told(self, method: Callable[..., dict[str, Any]]) -> Handler:
         """Make a handler of a method, and tell the listeners before its asker is answered."""

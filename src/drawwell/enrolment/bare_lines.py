@@ -13,8 +13,8 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final
 
+from drawwell.state.port import ConsumerStore
 from drawwell.state.rows import ADMITTED, REFUSED, UNJUDGED, ConsumerRow
-from drawwell.state.store import Store
 
 _ACTS: Final = ("consumer.invite", "consumer.revoke")
 _OLDER_FILES: Final = 8
@@ -24,15 +24,15 @@ _AT_ONCE_S: Final = 60.0
 log = logging.getLogger("drawwell.broker")
 
 
-def judge_bare_lines(store: Store, audit_paths: Iterable[str]) -> None:
+def judge_bare_lines(store: ConsumerStore, audit_paths: Iterable[str]) -> None:
     """Judge every line that an upgrade left unjudged; raises StateUnavailable."""
-    unjudged = [row for row in store.consumers().values() if row.bare_line == UNJUDGED]
+    unjudged = [row for row in store.bare_lines().values() if row.bare_line == UNJUDGED]
     acts = _acts(audit_paths) if unjudged else {}
     for row in unjudged:
         first_key = _has_first_key(row, acts.get(row.name, []))
         store.put_consumer(replace(row, bare_line=ADMITTED if first_key else REFUSED))
     if unjudged:
-        log.warning("upgraded: %s", note_on_bare_lines(store.consumers()))
+        log.warning("upgraded: %s", note_on_bare_lines(store.bare_lines()))
 
 
 def note_on_bare_lines(consumers: Mapping[str, ConsumerRow]) -> str:

@@ -3,13 +3,12 @@
 from typing import Any
 
 from drawwell.crypto.sshkeys import fingerprint
-from drawwell.state.rows import ConsumerRow, InvitationRow
+from drawwell.state.rows import ListedConsumer
 
 
-def consumer_document(
-    consumer: ConsumerRow, certificate_expires: float | None, invitation: InvitationRow | None
-) -> dict[str, Any]:
+def consumer_document(listed: ListedConsumer) -> dict[str, Any]:
     """Return it as JSON; times are seconds since 1970, None for never."""
+    consumer, invitation = listed.row, listed.invitation
     return {
         "name": consumer.name,
         "rate": str(consumer.rate or ""),
@@ -19,7 +18,7 @@ def consumer_document(
         "revoked_at": consumer.revoked_at,
         "stream": consumer.stream,
         "ssh_key": fingerprint(consumer.ssh_key) if consumer.ssh_key else "",
-        "certificate_expires": certificate_expires,
+        "certificate_expires": listed.certificate_expires,
         "invitation": invitation.status if invitation else "",
         "invitation_expires": invitation.expires if invitation else None,
         "invitation_used_at": invitation.used_at if invitation else None,

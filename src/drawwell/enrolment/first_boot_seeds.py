@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from drawwell.authorisation import Principal
 from drawwell.errors import UsageError
-from drawwell.state.store import Store
+from drawwell.state.port import ConsumerStore
 from drawwell.verbs import Handler
 
 MACHINE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
@@ -23,7 +23,7 @@ class Seeds:
         clock: Seconds since 1970.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, store: ConsumerStore, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
 

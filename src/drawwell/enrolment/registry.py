@@ -1,11 +1,13 @@
 """Who may come in by the TLS door: consumers that joined by invitation, or those of the owner's own PKI.
 
-Both answer from memory, on every request, so that a revocation holds from the next draw on.
+Who comes is looked up once; both answer from memory, on every request, so that a revocation holds from the next
+draw on.
 """
 
+import asyncio
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,29 +17,11 @@ from drawwell.crypto.sshkeys import fingerprint
 from drawwell.enrolment.bare_lines import note_on_bare_lines
 from drawwell.errors import AuthenticationFailed, PermissionRefused
 from drawwell.host.clock import clock_is_set
-from drawwell.state.rows import ADMITTED, CertificateRow, ConsumerRow
-from drawwell.state.store import Store
+from drawwell.state.port import ConsumerStore
+from drawwell.state.rows import ADMITTED, KnownConsumer
 
 GRACE_S: Final = 30 * pki.DAY_S
 """For so long a machine that was off may renew the certificate that ran out meanwhile."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
-    consumers: Mapping[str, ConsumerRow]
-    certificates: Mapping[str, CertificateRow]
-    ssh_keys: Mapping[str, str]
-    """Fingerprints."""
-
-    @classmethod
-    def of(
-        cls, consumers: Mapping[str, ConsumerRow], certificates: Mapping[str, CertificateRow]
-    ) -> "_Snapshot":
-        keys = {name: fingerprint(row.ssh_key) for name, row in consumers.items() if row.ssh_key}
-        return cls(consumers, certificates, keys)
-
-
-_NOBODY: Final = _Snapshot({}, {}, {})
 
 
 class InvitedRegistry:
@@ -45,60 +29,91 @@ class InvitedRegistry:
 
     What counts are the dates of the newest certificate issued for the key, so a renewal over an open session
     prolongs that session. One that has run out, or that a clock ahead of time has issued, may be renewed.
+
+    A consumer is looked up in the store when it first comes, and kept: a store that cannot be read forgets
+    none of those. `refresh` follows a change.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ConsumerStore) -> None:
         self._store = store
         self._reading = threading.Lock()
-        self._now_known = _NOBODY
+        self._known: dict[str, KnownConsumer] = {}
+        self._stale: set[str] = set()
+        """Consumers that changed and could not be read since."""
         self._revoked: set[str] = set()
         """Consumers whose revocation may not be written yet."""
-        self.refresh()
+        self._bare_lines = store.bare_lines()
 
-    def refresh(self) -> None:
-        """Read the state again; any thread. When it cannot be read nobody may come in.
-
-        One at a time: what is read last is the latest, so no older state ever hides a revocation.
+    def refresh(self, name: str) -> None:
+        """Follow a change of a consumer; any thread. If it cannot be read, it stays as it was until `retry`.
 
         Raises:
             StateUnavailable: it could not be read.
         """
+        self._stale.add(name)
+        self._read(name, keep=name in self._known)
+
+    def retry(self) -> None:
+        """Follow the changes that could not be read yet; raises as `refresh`."""
+        for name in tuple(self._stale):
+            self.refresh(name)
+
+    async def find(self, name: str) -> KnownConsumer | None:
+        """Return a consumer from memory, else from the store; None if it was never invited.
+
+        Raises:
+            StateUnavailable: the store cannot be read.
+        """
+        known = None if name in self._stale else self._known.get(name)
+        return known or await asyncio.to_thread(self._read, name, keep=True)
+
+    def known(self, name: str) -> KnownConsumer | None:
+        """Return a consumer that came before, as it is now, from memory."""
+        return self._known.get(name)
+
+    def _read(self, name: str, *, keep: bool) -> KnownConsumer | None:
+        """Read a consumer; one read at a time, so that no older state ever hides a revocation."""
         with self._reading:
-            known = _NOBODY
-            try:
-                known = _Snapshot.of(self._store.consumers(), self._store.certificates())
-            finally:
-                self._now_known = known
+            found = self._store.find(name)
+            self._stale.discard(name)
+            if found and keep:
+                self._known[name] = found
+            if name in self._bare_lines or (found and found.row.bare_line):
+                others = {other: row for other, row in self._bare_lines.items() if other != name}
+                verdict = {name: found.row} if found and found.row.bare_line else {}
+                self._bare_lines = others | verdict  # replaced, as the event loop reads it
+            return found
 
     def revoke(self, name: str) -> None:
         """Refuse a consumer from now on, until `revocation_written`."""
         self._revoked.add(name)
 
     def revocation_written(self, name: str) -> None:
-        """Read the state with a revocation in it, and go by that; raises as `refresh`."""
-        self.refresh()
+        """Read the consumer with its revocation, and go by that; raises as `refresh`."""
+        self.refresh(name)
         self._revoked.discard(name)
 
-    def is_revoked(self, name: str) -> bool:
-        """Is that consumer revoked, whether that is written or not?"""
-        row = self._now_known.consumers.get(name)
-        return row is None or row.revoked_at is not None or name in self._revoked
+    def refuses(self, name: str) -> bool:
+        """Whether the consumer is revoked, which may not be written yet."""
+        return name in self._revoked
 
-    def identify(self, certificate_der: bytes, now: float) -> Principal:
+    async def identify(self, certificate_der: bytes, now: float) -> Principal:
         """Say whose certificate this is; see `drawwell.ports.Registry`."""
         facts = _read(certificate_der)
-        row = self._now_known.certificates.get(facts.spki_sha256.hex())
-        if row is None or pki.consumer_name(facts) != row.consumer:
+        name, key = pki.consumer_name(facts), facts.spki_sha256.hex()
+        known = await self.find(name) if name else None
+        if known is None or key not in known.certificates:
             raise AuthenticationFailed("no consumer joined with this certificate")
         try:
-            return self.check(Principal(Role.CONSUMER, row.consumer, row.spki), now)
+            return self.check(Principal(Role.CONSUMER, known.row.name, key), now)
         except PermissionRefused as error:
             raise AuthenticationFailed(str(error), hint=error.hint) from None
 
     def check(self, principal: Principal, now: float) -> Principal:
         """Judge an identified peer again; see `drawwell.ports.Registry`."""
-        row = self._now_known.certificates.get(principal.certificate_id)
-        if row is None or row.revoked_at is not None or self.is_revoked(principal.name):
+        known = self._known.get(principal.name)
+        row = known.certificates.get(principal.certificate_id) if known else None
+        if row is None or row.revoked_at is not None or principal.name in self._revoked:
             raise PermissionRefused(
                 f"consumer {principal.name} is revoked",
                 hint="Have the broker's operator invite this machine anew.",
@@ -115,19 +130,18 @@ class InvitedRegistry:
         return principal if principal.role is role else replace(principal, role=role)
 
     def check_key(self, name: str, key: str) -> str:
-        """Return `name` where that consumer comes with the SSH key of the fingerprint `key`.
+        """Return `name` where that consumer, found before, comes with the SSH key of the fingerprint `key`.
 
         Raises:
             PermissionRefused: unknown, revoked, or with another key.
         """
-        known = self._now_known
-        its_key = known.ssh_keys.get(name)
-        if its_key is None or self.is_revoked(name):
+        known = self._known.get(name)
+        if known is None or not known.row.ssh_key or name in self._revoked:
             raise PermissionRefused(
                 f"no consumer {name!r} comes with an SSH key",
                 hint="Have the broker's operator invite it: drawwell consumer invite NAME --ssh-key FILE.",
             )
-        if key == its_key or (not key and known.consumers[name].bare_line == ADMITTED):
+        if key == fingerprint(known.row.ssh_key) or (not key and known.row.bare_line == ADMITTED):
             return name
         raise PermissionRefused(
             f"consumer {name} does not come with {'this key' if key else 'a line that names no key'}",
@@ -137,7 +151,7 @@ class InvitedRegistry:
 
     def note(self) -> str:
         """Say what of an earlier release must be replaced, "" for nothing."""
-        return note_on_bare_lines(self._now_known.consumers)
+        return note_on_bare_lines(self._bare_lines)
 
 
 class OwnPkiRegistry:
@@ -152,7 +166,7 @@ class OwnPkiRegistry:
         self._not_after: dict[str, float] = {}
         self.configure(kind, consumers)
 
-    def identify(self, certificate_der: bytes, now: float) -> Principal:
+    async def identify(self, certificate_der: bytes, now: float) -> Principal:
         """Say whose certificate this is; one that ran out is nobody's."""
         facts = _read(certificate_der)
         if now >= facts.not_after or (now < facts.not_before and clock_is_set()):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from drawwell.authorisation import Principal
-from drawwell.broker.account import Terms
+from drawwell.broker.account import Lease, Terms
 from drawwell.broker.audit import Auditor
 from drawwell.broker.broker import LocalBroker, Rules
 from drawwell.broker.control import Control
@@ -45,6 +45,8 @@ from drawwell.verbs import CONTROL_VERBS, Handler
 log = logging.getLogger("drawwell.broker")
 
 UPKEEP_S = 60.0
+BUSIEST = 20
+"""Consumers that the status names."""
 SERIALS_PER_LIFE = 2**40
 """Grant serial numbers: the boot epoch above, a count below. No two lives of a broker share one."""
 
@@ -89,7 +91,7 @@ class BrokerProcess:
             section.min_sources,
         )
         self.sources = [] if apart else [self._source(index) for index in range(len(config.sources))]
-        self._write_ahead = ReservationWriter(self._store.reserve_quota)
+        self._write_ahead = ReservationWriter(self._store.lease)
         self._signer = _receipt_signer(os.path.join(state, RECEIPT_KEY))
         self._auditor = Auditor(section.name, config.audit, self._clock, self._signer)
         self.broker = self._make_broker()
@@ -106,7 +108,7 @@ class BrokerProcess:
             manager=manager or Manager({}),
             reception=self._reception,
         )
-        self.words = BrokerStatusLine(self.report, self._doorways.consumers)
+        self.words = BrokerStatusLine(self.broker.report, self._doorways.consumers)
         self._guests = Guests(
             self.broker,
             self._store,
@@ -123,8 +125,8 @@ class BrokerProcess:
         self.follow_consumers()
 
     def report(self) -> BrokerReport:
-        """Report the broker, its doors and sinks, and whatever needs attention."""
-        report = self.broker.report()
+        """Report the broker, its busiest consumers, its doors and sinks, and whatever needs attention."""
+        report, busiest = self.broker.report(), self.broker.book.busiest(BUSIEST)
         notes = (
             *report.notes,
             self._auditor.trouble(),
@@ -137,10 +139,16 @@ class BrokerProcess:
         )
         return replace(
             report,
+            consumers=busiest,
+            consumers_left_out=report.consumers_active - len(busiest),
             doors=(*self._doorways.listed, *self._guests.listed()),
             sinks=tuple(sink.report for sink in self._sinks),
             notes=tuple(filter(None, notes)),
         )
+
+    async def _full_report(self) -> BrokerReport:
+        invited = await asyncio.to_thread(self._store.count) if self._admin else 0
+        return replace(self.report(), consumers_invited=invited)
 
     def fault(self) -> str:
         """Say what keeps the state from being written, "" when it is."""
@@ -227,11 +235,19 @@ class BrokerProcess:
         log.info("configuration read again")
 
     def follow_consumers(self) -> None:
-        """Bring the broker's accounts in line with the configuration and the invitations."""
-        self.broker.set_terms(self._terms(), self._store.quota_states())
+        """Bring the broker's accounts in line with the configuration and the guests."""
+        self.broker.book.set_terms(self._resident_terms(), self._store.leased)
 
-    async def _follow_one(self, _name: str) -> None:
-        self.follow_consumers()
+    async def _follow_one(self, name: str) -> None:
+        """Follow a change of a consumer that was invited."""
+        if name not in self._resident_terms():
+            lease = await self._lease(name)
+            self.broker.book.change(name, lease.terms if lease else None)
+
+    async def _lease(self, name: str) -> Lease | None:
+        """Look up a consumer that was invited."""
+        found = await asyncio.to_thread(self._admin.lease, name) if self._admin else None
+        return Lease(invited_terms(found[0]), found[1]) if found else None
 
     # ---- building ----------------------------------------------------------------------------------------
 
@@ -246,6 +262,7 @@ class BrokerProcess:
             first_serial=self._store.boot_epoch * SERIALS_PER_LIFE,
             fresh=os.urandom,
             clock=self._clock,
+            lease=self._lease,
             tally=self._auditor.tally,
             control=self._call,
         )
@@ -267,7 +284,7 @@ class BrokerProcess:
     def _handlers(self) -> dict[str, Handler]:
         return {
             "receipt-key": self._receipt_key,
-            **OwnVerbs(self.broker, self.report).handlers(),
+            **OwnVerbs(self.broker, self._full_report).handlers(),
             **Seeds(self._store, self._clock).handlers(),
             **self._guests.handlers(),
             **(self._admin.handlers() if self._admin else _no_invitations()),
@@ -276,9 +293,8 @@ class BrokerProcess:
     async def _receipt_key(self, _principal: Principal) -> dict[str, Any]:
         return {"public_key": self._signer.public_key.decode()}
 
-    def _terms(self) -> Mapping[str, Terms]:
-        invited = self._admin.consumers().values() if self._admin else ()
-        return {**self._guests.terms(), **invited_terms(invited), **configured_terms(self.config)}
+    def _resident_terms(self) -> Mapping[str, Terms]:
+        return {**self._guests.terms(), **configured_terms(self.config)}
 
     def _names_taken(self) -> Collection[str]:
         """The consumers of the configuration, and this machine's own; the store knows who was invited."""
@@ -289,6 +305,7 @@ class BrokerProcess:
         while True:
             try:
                 await asyncio.to_thread(self._store.overdue.retry)
+                await asyncio.to_thread(self._doorways.retry)
                 await asyncio.to_thread(self._store.note_time, self._clock())
             except StateUnavailable as error:
                 log.error("%s", error)

@@ -16,6 +16,7 @@ from drawwell.broker.identities import (
     OWN_NAMES,
     certificate_names,
     configured_terms,
+    invited_terms,
     local_consumer,
     speaks_for_consumers,
     ssh_consumer,
@@ -144,6 +145,11 @@ class Doors:
         if self._authority or (self._undated and clock_is_set()):
             self.reload_certificates()
 
+    def retry(self) -> None:
+        """Read again what changed and could not be read; any thread. Raises StateUnavailable."""
+        if self._invited:
+            self._invited.retry()
+
     def follow(self, config: Config) -> None:
         """Take over the names of the consumers in the configuration."""
         self.config = config
@@ -219,6 +225,7 @@ class Doors:
             authority,
             self._site(joinable),
             clock=self._clock,
+            guests=self._store.guests,
             dates=self._clock.dates,
         )
         admin.listeners.append(self.recheck)
@@ -254,7 +261,10 @@ class Doors:
         def speaks(uid: int) -> bool:
             return speaks_for_consumers(self.config, uid)
 
-        door = SshDoor(path, self.broker, identify, speaks=speaks, broker_name=self.config.broker.name)
+        door = SshDoor(
+            path, self.broker, identify, find=registry.find, speaks=speaks,
+            broker_name=self.config.broker.name,
+        )  # fmt: skip
         words = f"ssh {path}: user {user} speaks for every consumer with a key"
         self._open(door, words, self._handed("ssh", path))
 
@@ -313,8 +323,10 @@ class Doors:
         self._open(self._tls, f"tls {listen}, with http", self._handed("tls", str(listen)))
 
     def _stream_class(self, consumer: str) -> DrawClass | None:
-        account = self.broker.accounts.get(consumer)
-        return account.terms.stream_class if account else None
+        terms = configured_terms(self.config).get(consumer)
+        if terms is None and self._invited and (known := self._invited.known(consumer)):
+            terms = invited_terms(known.row)
+        return terms.stream_class if terms else None
 
     def _identify(self, uid: int, _gid: int, _pid: int) -> str:
         return local_consumer(self.config, uid)

@@ -1,6 +1,7 @@
 """Rows of the broker's state: frozen, and read back exactly as they were written."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -70,6 +71,23 @@ class CertificateRow:
     def latest_end(self) -> float:
         """The end that renewal goes by: a clock that was behind brings it no nearer."""
         return max(self.not_after, self.earlier_end)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownConsumer:
+    """A consumer with its certificates by `spki`, revoked ones included."""
+
+    row: ConsumerRow
+    certificates: Mapping[str, CertificateRow]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedConsumer:
+    """A consumer as its operator lists it: when its certificate ends, and its last invitation."""
+
+    row: ConsumerRow
+    certificate_expires: float | None
+    invitation: InvitationRow | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,5 +35,13 @@ MIGRATIONS: Final = (
     """,
     "ALTER TABLE invitations ADD COLUMN used_from TEXT NOT NULL DEFAULT '';",
     "ALTER TABLE certificates ADD COLUMN earlier_end REAL NOT NULL DEFAULT 0;",
+    """
+    CREATE INDEX certificates_of ON certificates (consumer);
+    CREATE INDEX invitations_of ON invitations (consumer);
+    CREATE INDEX invitations_by_status ON invitations (status, expires);
+    CREATE INDEX invitations_by_end ON invitations (expires);
+    CREATE INDEX consumers_by_key ON consumers (ssh_key) WHERE ssh_key <> '';
+    CREATE INDEX consumers_by_line ON consumers (bare_line) WHERE bare_line <> '';
+    """,
 )
 """Script n brings the schema to version n + 1. Scripts that were released are never changed."""

@@ -1,23 +1,17 @@
-"""What must survive a crash: consumers, invitations, certificates, quota reservations, the boot epoch.
+"""What must survive a crash: consumers, invitations, certificates, seeds, guests, reservations.
 
-SQLite, every commit on disk before it returns (WAL with synchronous=FULL: https://sqlite.org/pragma.html).
-Secrets are stored as hashes; entropy and keys never come here. One process at a time, any thread of it.
+Secrets are stored as hashes; entropy and keys never come here. Whatever is kept by consumer is
+found by an index, and no call reads all consumers but `consumers`.
 """
 
-import fcntl
 import json
-import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from drawwell.entropy.quota import QuotaState
-from drawwell.errors import StateUnavailable
-from drawwell.ownership import make_directory, require_ours
-from drawwell.state.overdue import OverdueWrites
+from drawwell.state.database import Database
 from drawwell.state.rows import (
     EXPIRED,
     PENDING,
@@ -27,6 +21,8 @@ from drawwell.state.rows import (
     ConsumerRow,
     GuestRow,
     InvitationRow,
+    KnownConsumer,
+    ListedConsumer,
     SeedRow,
     consumer_from,
     consumer_values,
@@ -34,55 +30,82 @@ from drawwell.state.rows import (
     guest_values,
     quota_from,
 )
-from drawwell.state.schema import MIGRATIONS
 
-_Row = TypeVar("_Row")
-_PRAGMAS: Final = "locking_mode=EXCLUSIVE journal_mode=WAL synchronous=FULL foreign_keys=ON"
-"""EXCLUSIVE before WAL: then there is no shared memory file (https://sqlite.org/wal.html, 8)."""
 CLOCK_SLACK_S: Final = 3600.0
 """An invitation from further in the future was made by a clock that was wrong."""
 
 
-class Store:
-    """The state of one broker in the file `path`.
+class Store(Database):
+    """The state of one broker in its database file: a `ConsumerStore`, and its own guests.
 
     Every method may be called from any thread and returns when the change is on disk.
-
-    Raises:
-        StateUnavailable: from the constructor and from every method, with a hint: unreadable, unwritable,
-            full, damaged, made by a newer version, or in use by another broker.
     """
-
-    def __init__(self, path: str) -> None:
-        self._path = os.path.abspath(path)
-        self._lock = threading.RLock()
-        self.fault = ""
-        """What kept the last change from being written, "" when it was."""
-        self.overdue = OverdueWrites()
-        self._changed: dict[str, ConsumerRow] = {}
-        """Consumers as they are now, where that is not written yet."""
-        with self._translated():
-            self._lock_fd = _lock_file(self._path)
-        try:
-            self._db = self._open()
-        except BaseException:
-            os.close(self._lock_fd)
-            raise
-
-    def close(self) -> None:
-        """Close it; a second call does nothing."""
-        with self._lock, self._translated():
-            self._db.close()
-            if self._lock_fd >= 0:
-                os.close(self._lock_fd)
-                self._lock_fd = -1
 
     # ---- consumers ---------------------------------------------------------------------------------------
 
+    def find(self, name: str) -> KnownConsumer | None:
+        """Return a consumer with all its certificates; see `ConsumerStore.find`."""
+        with self._lock:
+            rows = self._rows("SELECT * FROM consumers WHERE name = ?", consumer_from, (name,))
+            row = self._changed.get(name) or next(iter(rows), None)
+            return KnownConsumer(row, self.certificates(name)) if row else None
+
+    def owner_of(self, key: str) -> str | None:
+        """Return the consumer that a key is registered for; see `ConsumerStore.owner_of`."""
+        query = "SELECT consumer FROM certificates WHERE spki = ?"
+        joined = self._rows(query, lambda row: str(row[0]), (key,))
+        query = "SELECT name FROM consumers WHERE ssh_key = ? AND ssh_key <> ''"
+        written = self._rows(query, lambda row: str(row[0]), (key,))
+        changed = [row.name for row in self._changed.values() if row.ssh_key == key]
+        return next(iter((*joined, *changed, *(name for name in written if name not in self._changed))), None)
+
+    def certificates(self, consumer: str) -> dict[str, CertificateRow]:
+        """Return the certificates of a consumer by `spki`, revoked ones included."""
+        query = "SELECT * FROM certificates WHERE consumer = ?"
+        rows = self._rows(query, lambda row: CertificateRow(*row), (consumer,))
+        return {row.spki: row for row in rows}
+
     def consumers(self) -> dict[str, ConsumerRow]:
-        """Return every consumer, also revoked ones, by name."""
+        """Return every consumer, revoked ones included, by name: all of the table."""
         written = self._rows("SELECT * FROM consumers ORDER BY name", consumer_from)
         return {row.name: row for row in written} | self._changed
+
+    def page(self, pattern: str, after: str, limit: int) -> list[ListedConsumer]:
+        """Return some consumers in the order of their names; see `ConsumerStore.page`."""
+        beginning = pattern[: next((at for at, letter in enumerate(pattern) if letter in "*?["), None)]
+        query = (
+            "SELECT * FROM consumers WHERE name > ? AND name >= ? AND name < ? AND name GLOB ?"
+            " ORDER BY name LIMIT ?"
+        )
+        values = (after, beginning, f"{beginning}\x7f", pattern or "*", limit)  # names are ASCII
+        with self._lock:
+            rows = self._rows(query, consumer_from, values)
+            names = [row.name for row in rows]
+            expiry, invitations = self._expiry_of(names), self._invitations_of(names)
+        return [
+            ListedConsumer(self._changed.get(row.name, row), expiry.get(row.name), invitations.get(row.name))
+            for row in rows
+        ]
+
+    def count(self) -> int:
+        """Return how many consumers are invited and not revoked."""
+        query = "SELECT count(*) FROM consumers WHERE revoked_at IS NULL"
+        return self._rows(query, lambda row: int(row[0]))[0]
+
+    def bare_lines(self) -> dict[str, ConsumerRow]:
+        """Return the consumers whose bare line is judged, or must be, by name."""
+        rows = self._rows("SELECT * FROM consumers WHERE bare_line <> ''", consumer_from)
+        return {row.name: row for row in sorted(rows, key=lambda row: row.name)}
+
+    def _expiry_of(self, names: Collection[str]) -> dict[str, float]:
+        query = f"SELECT * FROM certificates WHERE revoked_at IS NULL AND consumer IN ({_marks(names)})"  # noqa: S608
+        rows = self._rows(query, lambda row: CertificateRow(*row), tuple(names))
+        return {row.consumer: row.not_after for row in rows}
+
+    def _invitations_of(self, names: Collection[str]) -> dict[str, InvitationRow]:
+        query = f"SELECT * FROM invitations WHERE consumer IN ({_marks(names)}) ORDER BY created"  # noqa: S608
+        rows = self._rows(query, lambda row: InvitationRow(*row), tuple(names))
+        return {row.consumer: row for row in rows}
 
     def put_consumer(self, consumer: ConsumerRow) -> None:
         """Add a consumer or replace what is said of it."""
@@ -119,10 +142,17 @@ class Store:
 
     # ---- invitations -------------------------------------------------------------------------------------
 
-    def invitations(self) -> dict[str, InvitationRow]:
-        """Return every invitation by its id, oldest first."""
-        query = "SELECT * FROM invitations ORDER BY created"
-        return {row.id: row for row in self._rows(query, lambda row: InvitationRow(*row))}
+    def invitation(self, identifier: str) -> InvitationRow | None:
+        """Return an invitation."""
+        query = "SELECT * FROM invitations WHERE id = ?"
+        return next(iter(self._rows(query, lambda row: InvitationRow(*row), (identifier,))), None)
+
+    def last_invitation_ends(self, now: float) -> float | None:
+        """Return the end of the last invitation; see `ConsumerStore.last_invitation_ends`."""
+        query = "SELECT max(expires) FROM invitations WHERE expires > ? AND created <= ?"
+        return self._rows(
+            query, lambda row: None if row[0] is None else float(row[0]), (now, now + CLOCK_SLACK_S)
+        )[0]
 
     def invite(self, consumer: ConsumerRow, invitation: InvitationRow) -> None:
         """Write a consumer and an invitation for it; an older pending one for the same consumer is void."""
@@ -175,11 +205,6 @@ class Store:
             )
 
     # ---- certificates ------------------------------------------------------------------------------------
-
-    def certificates(self) -> dict[str, CertificateRow]:
-        """Return every certificate by its `spki`, also revoked ones."""
-        rows = self._rows("SELECT * FROM certificates", lambda row: CertificateRow(*row))
-        return {row.spki: row for row in rows}
 
     def renew(self, certificate: CertificateRow) -> bool:
         """Write a newer certificate for a key that is known and not revoked; False when there is none such."""
@@ -241,142 +266,23 @@ class Store:
         with self.transaction() as db:
             db.execute("DELETE FROM guests WHERE name = ?", (name,))
 
-    # ---- quota and time ----------------------------------------------------------------------------------
+    # ---- quota -------------------------------------------------------------------------------------------
 
-    def quota_states(self) -> dict[str, QuotaState]:
-        """Return the last reservation of every consumer that has one."""
-        return dict(self._rows("SELECT consumer, state FROM quota", quota_from))
-
-    def reserve_quota(self, states: Mapping[str, QuotaState]) -> None:
-        """Write many reservations in one durable commit."""
-        rows = [(consumer, json.dumps(asdict(state))) for consumer, state in states.items()]
+    def lease(self, wanted: Mapping[str, QuotaState]) -> Mapping[str, QuotaState]:
+        """Write many reservations in one durable commit; all are granted."""
+        rows = [(consumer, json.dumps(asdict(state))) for consumer, state in wanted.items()]
         with self.transaction() as db:
             db.executemany("INSERT OR REPLACE INTO quota VALUES (?, ?)", rows)
+        return wanted
 
-    @property
-    def boot_epoch(self) -> int:
-        """How often this state was opened, this time included: no two openings have the same."""
-        return int(self._meta("boot_epoch", 0))
-
-    @property
-    def time_seen(self) -> float:
-        """The time noted last; 0.0 for none."""
-        return float(self._meta("time_seen", 0.0))
-
-    def note_time(self, now: float) -> None:
-        """Note the time, in seconds since 1970, for the clock of the next start."""
-        with self.transaction() as db:
-            _put_meta(db, "time_seen", now)
-
-    # ---- the file ----------------------------------------------------------------------------------------
-
-    def _open(self) -> sqlite3.Connection:
-        with self._translated():
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-            os.chmod(self._path, 0o600)
-            db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=0)
-        self._db = db
-        try:
-            with self._translated():
-                for pragma in _PRAGMAS.split():
-                    db.execute(f"PRAGMA {pragma}").fetchall()
-            self._migrate()
-            with self.transaction():
-                _put_meta(db, "boot_epoch", self.boot_epoch + 1)
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _migrate(self) -> None:
-        with self.transaction() as db:
-            db.execute("CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY)")
-            version = db.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()[0]
-            if version > len(MIGRATIONS):
-                raise StateUnavailable(
-                    f"{self._path} was written by a newer version of drawwell",
-                    hint="Start that version, or restore the state of this one.",
-                )
-            for number, script in enumerate(MIGRATIONS[version:], version + 1):
-                for statement in script.split(";"):
-                    db.execute(statement)
-                db.execute("INSERT INTO migrations VALUES (?)", (number,))
-
-    def _rows(self, query: str, parse: Callable[[tuple[Any, ...]], _Row]) -> list[_Row]:
-        with self._lock, self._translated():
-            rows = self._db.execute(query).fetchall()
-        try:
-            return [parse(row) for row in rows]
-        except (ValueError, TypeError) as error:
-            raise StateUnavailable(
-                f"the state in {self._path} is damaged", hint=_restore(self._path)
-            ) from error
-
-    def _meta(self, key: str, default: float) -> Any:
-        with self._lock, self._translated():
-            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else default
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing, and on disk afterwards."""
-        with self._lock, self._translated():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                if isinstance(error, sqlite3.Error | OSError):
-                    self.fault = _reason(error)
-                with suppress(sqlite3.Error):  # SQLite may have rolled back already
-                    self._db.execute("ROLLBACK")
-                raise
-            self.fault = ""
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise StateUnavailable(
-                f"the state in {self._path}: {_reason(error)}", hint=_hint(error, self._path)
-            ) from error
+    def leased(self, consumer: str) -> QuotaState | None:
+        """Return a consumer's last reservation, None if it has none."""
+        query = "SELECT consumer, state FROM quota WHERE consumer = ?"
+        return next((state for _, state in self._rows(query, quota_from, (consumer,))), None)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, BlockingIOError):
-        return "in use"
-    return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).lower()
-
-
-def _hint(error: Exception, path: str) -> str:
-    words = str(error)
-    if isinstance(error, BlockingIOError):
-        return "Another broker runs on this state: stop it, or give this one a state directory of its own."
-    if "full" in words or "disk I/O" in words or getattr(error, "errno", 0) in {27, 28, 122}:
-        return f"Free some space on the file system of {path}. Until then no draw that a quota must remember is served."
-    if "not a database" in words or "malformed" in words:
-        return _restore(path)
-    return f"Check that {os.path.dirname(path)} can be written by the broker's user."
-
-
-def _restore(path: str) -> str:
-    return f"Restore {path} from a backup, or move it away: consumers must then be invited anew."
-
-
-def _lock_file(path: str) -> int:
-    """Make the directory and hold the lock beside `path`; it is let go when the process ends, however it ends."""
-    directory = os.path.dirname(path)
-    make_directory(directory)
-    require_ours(directory, alone=True)
-    require_ours(path)
-    fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
+def _marks(values: Collection[object]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _put_consumer(db: sqlite3.Connection, row: ConsumerRow) -> None:
@@ -393,7 +299,3 @@ def _revoke_certificates(db: sqlite3.Connection, consumer: str, now: float) -> N
     db.execute(
         "UPDATE certificates SET revoked_at = ? WHERE consumer = ? AND revoked_at IS NULL", (now, consumer)
     )
-
-
-def _put_meta(db: sqlite3.Connection, key: str, value: float) -> None:
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

@@ -42,7 +42,7 @@ def test_a_consumer_that_is_revoked_while_it_waits_in_line_harms_nobody() -> Non
             async with asyncio.TaskGroup() as draws:
                 draws.create_task(refused(bench))
                 await asyncio.sleep(0)
-                bench.broker.set_terms({"db01": UNLIMITED}, {})
+                bench.broker.book.set_terms({"db01": UNLIMITED})
                 bench.put(BYTES)
             assert len((await bench.broker.draw(consumer("db01"), DrawRequest(64, FULL))).data) == 64
             assert asyncio.get_running_loop().time() == 0
@@ -88,9 +88,9 @@ def test_draws_of_a_consumer_that_was_removed_do_not_overwrite_its_account() -> 
             for n_bytes in (100, 3000, 5000):  # the second and third wait for the first's reservation
                 draws.create_task(draw(bench, n_bytes))
             await asyncio.sleep(0)
-            bench.broker.set_terms({}, {})
+            bench.broker.book.set_terms({})
             bench.disk.states["web01"] = QuotaState(int(bench.clock() // DAY_S), DAY_S, 9999)
-            bench.broker.set_terms(terms, bench.disk.states)
+            bench.broker.book.set_terms(terms, bench.disk.states.get)
             async with bench.run():
                 await asyncio.sleep(1)
         assert max(write["web01"].reserved_bytes for write in bench.disk.writes) < 200

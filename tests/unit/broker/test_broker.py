@@ -56,7 +56,7 @@ def test_class_drbg_is_the_consumers_own_drbg_and_takes_nothing_but_its_seed() -
         assert ledger.drbg_bytes == 1 + 65_536 + 32
         assert ledger.delivered_bits == 8 * SEED_BYTES
         assert ledger.balanced
-        report = bench.broker.report().consumers[0]
+        report = bench.broker.book.busiest(1)[0]
         assert (report.full_bytes, report.drbg_bytes, report.draws) == (0, 65_569, 3)
 
     on_bench(scenario)
@@ -99,11 +99,11 @@ def test_prediction_resistance_reseeds_first_and_costs_the_seed() -> None:
         drbg = Drbg(KNOWN[:SEED_BYTES], b"web01")
         await bench.broker.draw(consumer("web01"), DrawRequest(32, DRBG))
         drbg.generate(32, FRESH)
-        left = bench.broker.report().consumers[0].quota_left_bytes
+        left = bench.broker.book.busiest(1)[0].quota_left_bytes
         grant = await bench.broker.draw(consumer("web01"), DrawRequest(32, DRBG, prediction_resistance=True))
         drbg.reseed(KNOWN[SEED_BYTES : 2 * SEED_BYTES])
         assert grant.data == drbg.generate(32, FRESH)
-        assert bench.broker.report().consumers[0].quota_left_bytes == left - 32 - SEED_BYTES
+        assert bench.broker.book.busiest(1)[0].quota_left_bytes == left - 32 - SEED_BYTES
 
     on_bench(scenario, terms={"web01": limited(total=Allowance(10_000, 86_400))})
 
@@ -158,7 +158,7 @@ def test_full_is_never_served_from_a_starved_reservoir() -> None:
                 await bench.broker.draw(consumer("web01"), DrawRequest(64, FULL))
             assert refused.value.hint
             assert len(bench.supply.reservoir) == SEED_BYTES + 63
-            assert bench.broker.report().consumers[0].quota_left_bytes == 1000
+            assert bench.broker.book.busiest(1)[0].quota_left_bytes == 1000
             assert bench.disk.writes == []
             assert len((await bench.broker.draw(consumer("web01"), DrawRequest(63, FULL))).data) == 63
 
@@ -269,7 +269,7 @@ def test_a_consumer_that_is_taken_out_gets_nothing_more() -> None:
     async def scenario(bench: Workbench) -> None:
         await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))
         account = bench.broker.accounts["web01"]
-        bench.broker.set_terms({}, {})
+        bench.broker.book.set_terms({})
         with pytest.raises(PermissionRefused):
             await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))
         assert account.drbg is None
@@ -287,7 +287,7 @@ def test_terms_that_change_while_a_reservation_is_written_count(terms) -> None:
         async with asyncio.TaskGroup() as group:
             drawing = group.create_task(refusal(bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))))
             await asyncio.sleep(1)
-            bench.broker.set_terms(terms, {})
+            bench.broker.book.set_terms(terms)
             writing = group.create_task(bench.write_ahead.run())
             assert await drawing in {"PermissionRefused", "DrawRefused"}
             writing.cancel()

@@ -101,9 +101,7 @@ def test_a_crash_counts_what_was_reserved_and_empties_the_bucket() -> None:
         await bench.broker.draw(consumer("web01"), DrawRequest(100, FULL))
 
     async def second(bench: Workbench) -> None:
-        assert (
-            bench.broker.report().consumers[0].quota_left_bytes == 1000 - disk.states["web01"].reserved_bytes
-        )
+        assert bench.broker.book.busiest(1)[0].quota_left_bytes == 1000 - disk.states["web01"].reserved_bytes
         with pytest.raises(QuotaExceeded) as refused:
             await bench.broker.draw(consumer("web01"), DrawRequest(50, FULL))
         assert refused.value.retry_after_s == pytest.approx(0.5)
@@ -143,7 +141,7 @@ def test_a_full_disk_refuses_loses_nothing_and_heals() -> None:
                 await bench.broker.draw(consumer("web01"), DrawRequest(8, draw_class))
             assert refused.value.hint
         assert len(bench.supply.reservoir) == len(KNOWN)
-        assert bench.broker.report().consumers[0].quota_left_bytes == 5000
+        assert bench.broker.book.busiest(1)[0].quota_left_bytes == 5000
         bench.disk.full = False
         await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))
 
@@ -174,7 +172,7 @@ def test_a_draw_cancelled_while_its_reservation_is_written_takes_nothing() -> No
             writing = group.create_task(bench.write_ahead.run())
             await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))
             assert len(bench.supply.reservoir) == len(KNOWN) - SEED_BYTES - 8
-            assert bench.broker.report().consumers[0].quota_left_bytes == 4992
+            assert bench.broker.book.busiest(1)[0].quota_left_bytes == 4992
             writing.cancel()
 
     run_virtually(run())
@@ -186,7 +184,7 @@ def test_changed_terms_keep_what_was_spent() -> None:
     async def scenario(bench: Workbench) -> None:
         await bench.broker.draw(consumer("web01"), DrawRequest(800, FULL))
         for total, left in ((2000, 1200), (900, 100), (100, 0)):
-            bench.broker.set_terms({"web01": limited(total=Allowance(total, 86_400))}, {})
-            assert bench.broker.report().consumers[0].quota_left_bytes == left
+            bench.broker.book.set_terms({"web01": limited(total=Allowance(total, 86_400))})
+            assert bench.broker.book.busiest(1)[0].quota_left_bytes == left
 
     on_bench(scenario, terms={"web01": limited(total=Allowance(1000, 86_400))})

@@ -1,6 +1,7 @@
 """The control verbs: who may ask what, with whatever arguments come from outside."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from drawwell.authorisation import Principal
 from drawwell.broker.control import Control
 from drawwell.broker.own_verbs import OwnVerbs
 from drawwell.errors import PermissionRefused, SourceUnavailable, UsageError
+from drawwell.reports import BrokerReport
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from support.principals import OWNER, consumer
@@ -25,9 +27,13 @@ def controlled(*names: str) -> tuple[Workbench, Control]:
         terms={"web01": UNLIMITED, "db01": UNLIMITED},
         capacity_bytes=4096,
     )
+
+    async def report() -> BrokerReport:
+        return replace(bench.broker.report(), consumers=bench.broker.book.busiest(2))
+
     control = Control(
         {
-            **OwnVerbs(bench.broker, bench.broker.report).handlers(),
+            **OwnVerbs(bench.broker, report).handlers(),
             "consumer.invite": _answered,
             "renew": _answered,
         }

@@ -118,4 +118,4 @@ def test_an_invited_consumer_has_the_terms_of_its_invitation() -> None:
     """Classes, rate, quota and stream come from the consumer's row."""
     classes = frozenset({DrawClass.DRBG})
     row = ConsumerRow("backup", None, None, classes, 0.0, stream=True)
-    assert invited_terms([row]) == {"backup": Terms(classes, None, None, stream=True)}
+    assert invited_terms(row) == Terms(classes, None, None, stream=True)

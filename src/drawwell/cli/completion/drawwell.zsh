@@ -307,6 +307,8 @@ _shtab_drawwell_consumer_list_options=(
   "--json[print the result as one JSON document]"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--after[only names that follow this one]:NAME:"
+  ":only names like this, such as \'web\*\' (default\: all):"
 )
 
 # guard to ensure default positional specs are added only once per session

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.output import Output, table
@@ -28,8 +29,9 @@ class View:
         self._lines = 0
 
     def snapshot(self) -> dict[str, Any]:
-        """The broker's report."""
-        return as_json(self._broker.report())
+        """The broker's report, with its consumers."""
+        consumers = self._broker.book.busiest(len(self._broker.accounts))
+        return as_json(replace(self._broker.report(), consumers=consumers))
 
     async def show_for(self, seconds: float) -> None:
         """Show the state of things for so long."""

@@ -52,6 +52,7 @@ def _shares(guest: Guest, status: dict[str, Any] | None) -> tuple[str, ...]:
     if wanted is not None and wanted <= supply:
         return ()
     others = sum(each["name"] != guest.name for each in status["consumers"])
+    others += status.get("consumers_left_out", 0)
     asks = f"a rate of {guest.rate} is" if guest.rate else "without a rate it may ask for"
     share = format_size(round(supply / (others + 1)))
     words = (
