@@ -18,7 +18,8 @@ from drawwell.broker.control import Control
 from drawwell.doors.enrol import EnrolDoor
 from drawwell.doors.tls import TlsDoor
 from drawwell.doors.unix import UnixDoor
-from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.admin import ConsumerAdmin
+from drawwell.enrolment.broker_details import BrokerDetails
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.state.store import Store

@@ -9,7 +9,8 @@ from drawwell.authorisation import Principal, Role
 from drawwell.broker.control import Control
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import Token, parse_token
-from drawwell.enrolment.admin import INVITATION_TTL_S, BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.admin import INVITATION_TTL_S, ConsumerAdmin
+from drawwell.enrolment.broker_details import BrokerDetails
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
 from drawwell.errors import AuthenticationFailed, PermissionRefused, StateUnavailable, UsageError

@@ -11,7 +11,8 @@ from drawwell.authorisation import Principal
 from drawwell.broker.control import Control
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import parse_token
-from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.admin import ConsumerAdmin
+from drawwell.enrolment.broker_details import BrokerDetails
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.entropy.blocks import DrawClass

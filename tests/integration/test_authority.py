@@ -83,7 +83,8 @@ def test_a_certificate_that_was_seen_is_of_a_used_invitation(tmp_path) -> None:
     code = """
         import os, signal, sys
         from drawwell.crypto import pki, tokens
-        from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+        from drawwell.enrolment.admin import ConsumerAdmin
+        from drawwell.enrolment.broker_details import BrokerDetails
         from drawwell.enrolment.ca import CertificateAuthority
         from drawwell.enrolment.registry import InvitedRegistry
         from drawwell.state.store import Store

@@ -18,7 +18,8 @@ from drawwell.broker.control import Control
 from drawwell.crypto import pki
 from drawwell.crypto.tokens import parse_token
 from drawwell.doors.tls import TlsDoor
-from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.admin import ConsumerAdmin
+from drawwell.enrolment.broker_details import BrokerDetails
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass

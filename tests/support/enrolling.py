@@ -13,7 +13,8 @@ from drawwell.broker.control import Control
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.crypto.tokens import Token, parse_token
 from drawwell.doors.enrol import EnrolDoor
-from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.admin import ConsumerAdmin
+from drawwell.enrolment.broker_details import BrokerDetails
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.state.store import Store

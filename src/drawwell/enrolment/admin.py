@@ -7,12 +7,13 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from drawwell.authorisation import Principal, Role
 from drawwell.crypto import pki, tokens
 from drawwell.crypto.sshkeys import fingerprint
+from drawwell.enrolment.broker_details import BrokerDetails
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.document import consumer_document
 from drawwell.enrolment.refusals import UNKNOWN, refusal
@@ -33,23 +34,6 @@ PAGE: Final = 256
 WRONG_TRIES: Final = 5
 """So many wrong secrets make an invitation void."""
 _NO_SECRET: Final = bytes(32)
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerDetails:
-    """What a joiner must know of the broker.
-
-    `enrol_address` and `addresses` are ``host:port`` as seen from the joiner; `receipt_public_key` is PEM.
-    `configured` are the consumers of the configuration, whom nobody may be invited as. `enrol_address` is empty
-    where nobody can join, `ssh` says whether there is an SSH door.
-    """
-
-    broker: str
-    enrol_address: str
-    addresses: tuple[str, ...]
-    receipt_public_key: str = ""
-    configured: Collection[str] = ()
-    ssh: bool = False
 
 
 class ConsumerAdmin:

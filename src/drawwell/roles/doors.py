@@ -35,8 +35,9 @@ from drawwell.doors.sockets import listens_at
 from drawwell.doors.ssh import SshDoor
 from drawwell.doors.tls import MAX_HALF_OPEN, TlsDoor
 from drawwell.doors.unix import UnixDoor
-from drawwell.enrolment.admin import BrokerDetails, ConsumerAdmin
+from drawwell.enrolment.admin import ConsumerAdmin
 from drawwell.enrolment.bare_lines import judge_bare_lines
+from drawwell.enrolment.broker_details import BrokerDetails
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
