@@ -8,8 +8,8 @@ from dataclasses import dataclass
 class BrokerDetails:
     """What a joining machine must know of the broker.
 
-    `enrol_address` and `addresses` are ``host:port`` as seen from that machine, the first empty
-    where none can join. `receipt_public_key` is PEM. `configured` are the consumers of the
+    `enrol_address` and `addresses` are ``host:port`` as seen from there, the first empty where
+    none can join. `receipt_public_key` is PEM. `configured` are the consumers of the
     configuration, whose names no invitation may have. `ssh`: there is an SSH door.
     """
 
