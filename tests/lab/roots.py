@@ -161,9 +161,10 @@ def _overlay(lower: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _mounts(root: Path) -> Iterator[None]:
     with contextlib.ExitStack() as undo:
-        for words in (("-t", "proc", "proc"), ("-t", "tmpfs", "tmpfs")):
-            at = root / ("proc" if "proc" in words else "run")
-            program("mount", *words, at)
+        for kind, place in (("proc", "proc"), ("tmpfs", "run"), ("devpts", "dev/pts"), ("tmpfs", "dev/shm")):
+            at = root / place
+            at.mkdir(exist_ok=True)
+            program("mount", "-t", kind, kind, at)
             undo.callback(program, "umount", at)
         yield
 

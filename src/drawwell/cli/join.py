@@ -104,7 +104,7 @@ def _configure(args: argparse.Namespace, identity: "LinkIdentity", own: bool, ou
             out.say(f"for the daemons of this machine, add to a configuration:\n{_tables(identity, own)}")
         out.say("'drawwell draw' renews the certificate when that is due")
         return None
-    head = f"{MARK.format('join')}; 'drawwell leave {name}' removes it.\n"
+    head = f"{MARK.format('join')}'; 'drawwell leave {name}' removes it.\n"
     write_part(directory, name, head + _tables(identity, own))
     path = os.path.join(directory, f"{name}.toml")
     if own:

@@ -14,9 +14,9 @@ from drawwell import __version__
 from drawwell.errors import UsageError
 
 NOUNS = (
-    "status", "demo", "run", "broker", "link", "kernel", "draw", "seed-file", "join", "leave", "renew", "consumer",
-    "guest", "source", "onerng", "doctor", "check", "assess", "evidence", "receipt", "audit", "config", "migrate",
-    "restore", "report-bug", "completion", "serve-stdio",
+    "status", "demo", "init", "run", "broker", "link", "kernel", "draw", "seed-file", "join", "leave", "renew",
+    "consumer", "guest", "source", "onerng", "doctor", "check", "assess", "evidence", "receipt", "audit", "config",
+    "migrate", "restore", "report-bug", "completion", "serve-stdio",
 )  # fmt: skip
 EXIT_USAGE = 64
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from drawwell.config.model import Config
 
-MARK: Final = "# Written by 'drawwell {}'"
+MARK: Final = "# Written by 'drawwell {}"
 """How the first line of each part begins; any other file is left alone."""
 _SYSTEMD: Final = "/run/systemd/system"
 _UNIT_S: Final = 120.0
@@ -40,15 +40,18 @@ def write_part(directory: str, name: str, text: str) -> "Config":
     Raises:
         ConfigError: the configuration has faults with it.
         StateUnavailable: it cannot be written.
+        UsageError: a file of that name is there that no verb wrote.
     """
     from drawwell.config.load import load
-    from drawwell.errors import ConfigError
+    from drawwell.errors import ConfigError, UsageError
     from drawwell.ownership import make_directory
     from drawwell.state.files import replace_file
 
     make_directory(directory, 0o755)
     path = part_path(directory, name)
     before = _read(path)
+    if before is not None and not before.startswith(MARK.format("").encode()):
+        raise UsageError(f"{path} is there, and another hand wrote it", hint="Move it away first.")
     replace_file(path, text.encode(), 0o644)
     try:
         return load()

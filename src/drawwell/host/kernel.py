@@ -124,3 +124,13 @@ def _link(root: str, path: str) -> str:
         return os.readlink(os.path.join(root, path))
     except OSError:
         return ""
+
+
+def hardware_generator(root: str = "/") -> str:
+    """Return the kernel driver that /dev/hwrng reads from now, "" for none."""
+    try:
+        with open(os.path.join(root, "sys/class/misc/hw_random/rng_current"), encoding="ascii") as file:
+            name = file.read().strip()
+    except OSError:
+        return ""
+    return "" if name == "none" else name

@@ -22,6 +22,7 @@ _shtab_drawwell_commands() {
     draw:'draw bytes, once and for you alone'
     evidence:'Capture raw samples and a restart matrix, derive every cutoff, induce failures in the daemon'"'"'s own health tests, assess it all, and sign the folder. It claims no certification. The source must not be in use: it is restarted 1000 times.'
     guest:'give virtual machines and containers their own bytes: plan, apply, verify, audit'
+    init:'Write a first configuration. As root it goes to conf.d, and the units start with it; otherwise it is printed, or written to the file of --output.'
     join:'Join a broker with an invitation. As root it also writes conf.d/LINK.toml, starts the link'"'"'s unit where systemd runs, and draws one byte. '"'"'drawwell leave LINK'"'"' undoes it.'
     kernel:'the feed of this machine'"'"'s kernel, as a process of its own'
     leave:'Leave a broker: remove its identity and the configuration that '"'"'drawwell join'"'"' wrote. The broker still knows this machine; there, '"'"'drawwell consumer revoke'"'"' ends it.'
@@ -500,6 +501,18 @@ _shtab_drawwell_guest_verify_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_guest_verify_defaults_added=0
 
+_shtab_drawwell_init_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[no words on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  {-o,--output}"[write to this new file, and start nothing]:FILE:_files"
+  ":host\: a noise source for this machine\; broker\: for other machines too\; hwrng\: only \/dev\/hwrng:(host broker hwrng)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_init_defaults_added=0
+
 _shtab_drawwell_join_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
@@ -940,6 +953,7 @@ _shtab_drawwell() {
         draw) _arguments -C -s $_shtab_drawwell_draw_options ;;
         evidence) _arguments -C -s $_shtab_drawwell_evidence_options ;;
         guest) _shtab_drawwell_guest ;;
+        init) _arguments -C -s $_shtab_drawwell_init_options ;;
         join) _arguments -C -s $_shtab_drawwell_join_options ;;
         kernel) _shtab_drawwell_kernel ;;
         leave) _arguments -C -s $_shtab_drawwell_leave_options ;;

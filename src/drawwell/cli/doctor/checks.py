@@ -13,7 +13,7 @@ from drawwell.config.drivers import DRIVER_OF, DRIVERS
 from drawwell.drivers.discovery import UsbDevice, discover
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
 from drawwell.host.holders import Holder, holders, is_ours
-from drawwell.host.kernel import KernelFacts, kernel_facts
+from drawwell.host.kernel import KernelFacts, hardware_generator, kernel_facts
 from drawwell.host.virtual import virtual_facts
 from drawwell.reports import Firmware, SourceState
 
@@ -114,22 +114,13 @@ def _devices(devices: tuple[UsbDevice, ...]) -> Iterator[DoctorFinding]:
 
 
 def _hwrng(config: "Config | None") -> Iterator[DoctorFinding]:
-    if not (hwrng := _current_hwrng()):
+    if not (hwrng := hardware_generator()):
         return
     used = config is not None and any(os.path.realpath(each.path) == HWRNG for each in config.sources)
     hint = f'Use it: [[source]] name = "hwrng", driver = "chardev", path = "{HWRNG}", min_entropy = 1.0.'
     yield DoctorFinding(
         "good", "hwrng", f"{HWRNG} is {hwrng}, conditioned by its maker", "" if used else hint
     )
-
-
-def _current_hwrng() -> str:
-    try:
-        with open("/sys/class/misc/hw_random/rng_current", encoding="ascii") as file:
-            name = file.read().strip()
-    except OSError:
-        return ""
-    return "" if name == "none" else name
 
 
 def _configured_nodes(config: "Config", devices: tuple[UsbDevice, ...]) -> list[tuple[str, str]]:
