@@ -15,7 +15,7 @@ from drawwell.broker.account_book import AccountBook, Leasing, none_else
 from drawwell.broker.audit_log import AuditTally
 from drawwell.broker.queue import LEAST_PATIENCE_S, QueuedDraw
 from drawwell.broker.reservations import ReservationWriter
-from drawwell.broker.supply import Supply
+from drawwell.broker.supply import Supply, no_source_hint
 from drawwell.crypto.drbg import Drbg
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
 from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant, Origins
@@ -166,7 +166,7 @@ class LocalBroker:
         ):
             raise self._unentitled(account, consumer, request)
         if self._not_ready:
-            raise NoHealthySource(self._not_ready, hint="See 'drawwell doctor' on the broker's machine.")
+            raise NoHealthySource(self._not_ready, hint=no_source_hint(self.sources.values()))
         now, cost = self._clock(), request.n_bytes
         if request.prediction_resistance:
             cost += SEED_BYTES

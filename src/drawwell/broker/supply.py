@@ -1,12 +1,14 @@
 """What sources deposit into and the broker takes from: lanes, reservoir and ledger, moved together (law 4)."""
 
+from collections.abc import Iterable
+
 from drawwell.broker.queue import DrawQueue
 from drawwell.entropy.blocks import FullEntropy, TestedBlock
 from drawwell.entropy.combining import OUTPUT_BYTES, RecentOutputs, combine, digest_of, new_lane
 from drawwell.entropy.ledger import Ledger
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import SourceRejected
-from drawwell.ports import Depositing
+from drawwell.ports import Depositing, Source
 from drawwell.reports import LedgerReport, SourceIdentity
 from drawwell.units import Bits
 
@@ -237,3 +239,11 @@ class SourceDepot:
         if self.wanted is not self._was_wanted:
             self._was_wanted = self.wanted
             self._source.wake()
+
+
+def no_source_hint(sources: Iterable[Source]) -> str:
+    """Return what to do about too few healthy sources."""
+    paused = [source.name for source in sources if source.report().paused]
+    if paused:
+        return f"An operator paused it; on the broker's machine: 'drawwell onerng resume {paused[0]}'."
+    return "See 'drawwell doctor' on the broker's machine."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from drawwell.cli.output import Output
 from drawwell.entropy.blocks import DrawClass, Grant
-from drawwell.errors import DrawwellError, Refused, SourceUnavailable, UsageError
+from drawwell.errors import DrawwellError, PermissionRefused, Refused, SourceUnavailable, UsageError
 from drawwell.units import format_size, parse_duration, parse_size
 from drawwell.wire.limits import MAX_DRAW_BYTES
 
@@ -80,6 +80,9 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         except SourceUnavailable as error:
             hint = _other_links(config, args.via) or error.hint
             raise SourceUnavailable(str(error), hint=hint) from error
+        except PermissionRefused as error:
+            hint = _as_consumer() if well.name == config.unix.path else error.hint
+            raise PermissionRefused(str(error), hint=hint) from error
         sink.finish(well.name)
     if well.name != config.unix.path and not (args.via or args.json):
         out.say(f"drawn from {well.name}")
@@ -95,6 +98,18 @@ def _renew(identities: "list[LinkIdentity]") -> None:
 
         with suppress(DrawwellError):
             asyncio.run(renew(identity))
+
+
+def _as_consumer() -> str:
+    """Return the hint that names the user who draws."""
+    import pwd
+
+    uid = os.geteuid()
+    user = next((each.pw_name for each in pwd.getpwall() if each.pw_uid == uid), str(uid))
+    return (
+        f'Have root add [[consumer]] name = "{user}", user = "{user}" to the configuration, and type '
+        "'systemctl reload drawwell-broker', or restart what serves here."
+    )
 
 
 def _other_links(config: "Config", via: str | None) -> str:

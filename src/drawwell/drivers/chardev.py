@@ -176,7 +176,9 @@ def _not_a_device(path: str, mode: int) -> SourceRejected:
 def _cannot_open(path: str, error: OSError) -> SourceUnavailable:
     if error.errno in {errno.EACCES, errno.EPERM}:
         return SourceUnavailable(
-            f"no permission to open {path}", hint=f"Run as root, or as a user in the group of {path}."
+            f"no permission to open {path}",
+            hint=f"Run as root, or as a user in the group of {path}; with the package, 'systemctl restart' of its "
+            "unit, drawwell-named@NAME, takes the right.",
         )
     if error.errno in {errno.ENOENT, errno.ENXIO, errno.ENODEV}:
         return SourceUnavailable(

@@ -18,6 +18,10 @@ _REFUSED_HINT = (
 )
 _NOT_TRUSTED_HINT = "Check the broker's address; if its CA was replaced, join again with a new invitation."
 
+_NAME_HINT = (
+    "The broker's certificate has other names: draw by one of them, or add this one to [tls] names there."
+)
+
 
 class TlsLink(Link):
     """An Upstream across the network.
@@ -135,4 +139,6 @@ class TlsLinkProtocol(LinkProtocol):
             return LinkUnavailable(f"cannot talk to {self._broker}: {error}", hint="Is it a drawwell broker?")
         ours = self.session.state is State.GREETED
         hint = _REFUSED_HINT if ours else _clock_hint() if _is_about_dates(error) else _NOT_TRUSTED_HINT
+        if "mismatch" in str(error):
+            hint = _NAME_HINT
         return AuthenticationFailed(f"{self._broker}: {error}", hint=hint)

@@ -1,10 +1,17 @@
 """``drawwell doctor``: the whole chain looked at in its order; what is wrong, and what to type."""
 
 import argparse
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from drawwell.cli.output import Output
 
+if TYPE_CHECKING:
+    from drawwell.cli.doctor.finding import DoctorFinding
+
+_COMMAND: Final = re.compile(r"'((?:drawwell|systemctl|modprobe|chmod|usermod) [^']+)'")
+"""What a hint says to type."""
 MARKS = {"good": "+", "note": "-", "problem": "!"}
 
 
@@ -30,9 +37,30 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         if finding.hint:
             lines.append(f"    {finding.hint}")
     problems = sum(finding.level == "problem" for finding in findings)
-    lines.append("" if problems else "\nnothing is wrong")
-    if problems:
-        lines.append(f"{problems} problem{'s' if problems > 1 else ''}")
-    document = {"problems": problems, "findings": [finding.document() for finding in findings]}
+    verdict, following = _verdict(findings, problems)
+    lines += ["", verdict, *([f"next: {following}"] if following else [])]
+    document = {
+        "problems": problems,
+        "verdict": verdict,
+        "next": following,
+        "findings": [finding.document() for finding in findings],
+    }
     out.result(document, "\n".join(lines).rstrip())
     return 1 if problems else 0
+
+
+def _verdict(findings: "Sequence[DoctorFinding]", problems: int) -> tuple[str, str]:
+    """Return the end of the examination in a sentence, and the one command to type now."""
+    serves = [
+        each for each in findings if each.level == "good" and each.subject.startswith(("broker", "joined"))
+    ]
+    if problems:
+        worst = [each for each in findings if each.level == "problem"]
+        commands = [found[1] for each in worst if (found := _COMMAND.search(each.hint))]
+        plural = "s" if problems > 1 else ""
+        return f"{problems} problem{plural}, marked with !", next(iter(commands), "")
+    if serves:
+        return "nothing is wrong, and draws are served", "drawwell draw 32 --hex"
+    idle = [each for each in findings if each.subject in {"hwrng", "broker"} and each.hint]
+    commands = [found[1] for each in idle if (found := _COMMAND.search(each.hint))]
+    return "nothing is wrong, but nothing serves draws here", next(iter(commands), "drawwell demo")

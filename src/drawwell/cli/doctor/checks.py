@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from drawwell.cli.doctor import inside_guest, surroundings
+from drawwell.cli.doctor import inside_guest, source_off, surroundings
 from drawwell.cli.doctor.finding import DoctorFinding
 from drawwell.config.drivers import DRIVER_OF, DRIVERS
 from drawwell.drivers.discovery import UsbDevice, discover
@@ -116,8 +116,11 @@ def _devices(devices: tuple[UsbDevice, ...]) -> Iterator[DoctorFinding]:
 def _hwrng(config: "Config | None") -> Iterator[DoctorFinding]:
     if not (hwrng := hardware_generator()):
         return
+    if not os.path.exists(HWRNG):
+        yield DoctorFinding("note", "hwrng", f"the kernel has {hwrng}, but there is no {HWRNG} in here")
+        return
     used = config is not None and any(os.path.realpath(each.path) == HWRNG for each in config.sources)
-    hint = f'Use it: [[source]] name = "hwrng", driver = "chardev", path = "{HWRNG}", min_entropy = 1.0.'
+    hint = "Use it: 'drawwell init hwrng'."
     yield DoctorFinding(
         "good", "hwrng", f"{HWRNG} is {hwrng}, conditioned by its maker", "" if used else hint
     )
@@ -168,9 +171,11 @@ def _node(name: str, path: str, usb_id: str = "") -> Iterator[DoctorFinding]:
         return
     others = holders(path)
     yield from _held(name, path, others, usb_id)
-    if not others:
+    if not others and (why := source_off.try_to_open(path)):
+        yield DoctorFinding("problem", name, f"{path} cannot be opened: {why}", _entry_hint(path))
+    elif not others:
         yield DoctorFinding(
-            "good", name, f"{path} may be opened, and nobody has it open",
+            "good", name, f"{path} was opened, and no other process has it open",
             f"Look at its firmware and its noise: 'drawwell source verify {path}'.",
         )  # fmt: skip
 
@@ -235,11 +240,18 @@ def _broker(report: dict[str, Any] | None, start_hint: str) -> Iterator[DoctorFi
         healthy = f"{report['healthy_sources']} of {len(report['sources'])} sources healthy"
         yield DoctorFinding("good", "broker", f"ready, {healthy}")
     else:
-        yield DoctorFinding("problem", "broker", report["not_ready_because"], "See the sources below.")
+        below = "See the sources below." if report["sources"] else _no_source_hint()
+        yield DoctorFinding("problem", "broker", report["not_ready_because"], below)
     for note in report["notes"]:
         yield DoctorFinding("note", "broker", note)
     for source in report["sources"]:
         yield from _source(source)
+
+
+def _no_source_hint() -> str:
+    if os.path.exists(HWRNG) and hardware_generator():
+        return f"Plug a noise source in, or take {HWRNG}: 'drawwell init hwrng'."
+    return "Plug a noise source in, or join a broker that has one: 'drawwell join'."
 
 
 def _start_hint(config: "Config", devices: tuple[UsbDevice, ...]) -> str:
@@ -261,8 +273,10 @@ def _source(source: dict[str, Any]) -> Iterator[DoctorFinding]:
     elif source["state"] == "healthy":
         yield DoctorFinding("good", name, f"noise passes the health tests ({identity['noise']})")
     else:
-        words = f"{source['state']}: {source['last_error'] or 'start-up tests run'}"
-        yield DoctorFinding("problem", name, words, _state_hint(source))
+        why, hint = source["last_error"] or "start-up tests run", _state_hint(source)
+        if source["state"] == SourceState.OFF:
+            why, hint = source_off.cause(source)
+        yield DoctorFinding("problem", name, f"{source['state']}: {why}", hint)
     firmware = identity["firmware"]
     if firmware == Firmware.VERIFIED:
         yield DoctorFinding("good", name, f"{firmware}; {identity['firmware_detail']}")
@@ -272,10 +286,7 @@ def _source(source: dict[str, Any]) -> Iterator[DoctorFinding]:
 
 
 def _state_hint(source: dict[str, Any]) -> str:
-    state, kind = source["state"], source["identity"]["kind"]
-    if state == SourceState.OFF:
-        return DRIVERS[kind].when_off if kind in DRIVERS else ""
-    return _STATE_HINTS[state].format(source["identity"]["name"])
+    return _STATE_HINTS.get(source["state"], "").format(source["identity"]["name"])
 
 
 _STATE_HINTS = {

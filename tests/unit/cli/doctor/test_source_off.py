@@ -1,0 +1,86 @@
+"""The doctor's verdict, and the cause of a source that is off."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from drawwell.broker.supply import no_source_hint
+from drawwell.cli.doctor import _verdict
+from drawwell.cli.doctor.finding import DoctorFinding
+from drawwell.cli.doctor.source_off import cause, try_to_open
+
+GOOD = DoctorFinding("good", "broker", "ready, 1 of 1 sources healthy")
+IDLE = DoctorFinding("note", "broker", "none runs here", "Start it: 'drawwell run'.")
+BAD = DoctorFinding("problem", "source x", "off", "Its unit: 'systemctl restart drawwell-named@x'.")
+
+
+@pytest.mark.parametrize(
+    ("findings", "verdict", "following"),
+    [
+        ([GOOD], "draws are served", "drawwell draw 32 --hex"),
+        ([IDLE], "nothing serves draws", "drawwell run"),
+        ([GOOD, BAD, BAD], "2 problems", "systemctl restart drawwell-named@x"),
+        ([], "nothing serves draws", "drawwell demo"),
+    ],
+)
+def test_the_verdict_ends_in_one_command(findings: list, verdict: str, following: str) -> None:
+    """The end is a sentence, and one command to type."""
+    problems = sum(each.level == "problem" for each in findings)
+    sentence, command = _verdict(findings, problems)
+    assert verdict in sentence
+    assert command == following
+
+
+def source(path: str) -> dict:
+    return {"identity": {"name": "x", "kind": "chardev", "path": path}, "last_error": "its process ended"}
+
+
+def test_the_node_is_opened_and_not_only_looked_at(tmp_path: Path) -> None:
+    """A node that is there and cannot be opened is found by opening it."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert "symbolic links" in try_to_open(str(loop))
+    assert try_to_open("/dev/null") == ""
+
+
+def test_a_missing_node_is_named() -> None:
+    """A source whose node is absent has that as its cause."""
+    why, hint = cause(source("/dev/no-such-node"))
+    assert "/dev/no-such-node is not there" in why
+    assert hint
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as the sources' user")
+def test_a_permission_that_the_sources_user_lacks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root the doctor opens the node as drawwell-source would."""
+    import pwd
+
+    other = pwd.getpwuid(65534)
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: other)
+    node = tmp_path / "noise"
+    os.mknod(node, 0o020600, os.makedev(1, 9))
+    why, hint = cause(source(str(node)))
+    assert "permission denied" in why
+    assert "chgrp" in hint
+
+
+class Paused:
+    """A source in the state that a test gives it."""
+
+    name = "stick"
+
+    def __init__(self, *, paused: bool) -> None:
+        self.paused = paused
+
+    def report(self) -> "Paused":
+        return self
+
+
+@pytest.mark.parametrize(("paused", "expected"), [(True, "drawwell onerng resume stick"), (False, "doctor")])
+def test_a_refusal_names_a_paused_source(paused: bool, expected: str) -> None:
+    """A draw refused because of a paused source has the command to resume it."""
+    assert expected in no_source_hint([Paused(paused=paused)])
