@@ -145,11 +145,8 @@ def _admit(config: "Config", name: str, out: Output) -> int:
 
 def _of_udev(node: str) -> str | None:
     """Return the name of the device that udev knows at this node."""
-    with suppress(OSError):
-        for entry in os.scandir(_BY_UDEV):
-            if os.path.realpath(entry.path) == os.path.realpath(node):
-                return entry.name
-    return None
+    links = Path(_BY_UDEV).glob("*")
+    return next((each.name for each in links if each.resolve() == Path(node).resolve()), None)
 
 
 def _group() -> int | None:
