@@ -61,7 +61,7 @@ complete -c drawwell -n '__drawwell_under demo' -l seconds -x -d 'how long the c
 complete -c drawwell -n '__drawwell_under demo' -l feed-kernel -d 'at the end feed this machine\'s real kernel once from /dev/hwrng; needs root'
 complete -c drawwell -n '__drawwell_under init' -s h -l help -d 'show this help message and exit'
 complete -c drawwell -n '__drawwell_under init' -l json -d 'print the result as one JSON document'
-complete -c drawwell -n '__drawwell_under init' -s q -l quiet -d 'no words on standard error but errors'
+complete -c drawwell -n '__drawwell_under init' -s q -l quiet -d 'print nothing on standard error but errors'
 complete -c drawwell -n '__drawwell_under init' -s c -l config -r -F -d 'configuration file (default: DRAWWELL_CONFIG, or /etc/drawwell/drawwell.toml where it exists)'
 complete -c drawwell -n '__drawwell_under init' -s o -l output -r -F -d 'write to this new file, and start nothing'
 complete -c drawwell -n '__drawwell_under init' -a 'host broker hwrng' -d 'host: a noise source for this machine; broker: for other machines too; hwrng: only /dev/hwrng'

@@ -504,7 +504,7 @@ _shtab_drawwell_guest_verify_defaults_added=0
 _shtab_drawwell_init_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[write to this new file, and start nothing]:FILE:_files"
   ":host\: a noise source for this machine\; broker\: for other machines too\; hwrng\: only \/dev\/hwrng:(host broker hwrng)"
