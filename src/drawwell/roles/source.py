@@ -9,11 +9,10 @@ import base64
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from drawwell.backoff import Backoff
-from drawwell.entropy.blocks import FullEntropy, NoiseOrigin
+from drawwell.entropy.blocks import FullEntropy, NoiseOrigin, RawBlock, TestedBlock
 from drawwell.entropy.conditioning import Conditioner
 from drawwell.entropy.health import HealthMonitor
 from drawwell.errors import (
@@ -29,6 +28,7 @@ from drawwell.errors import (
 from drawwell.ports import Depositing, Depot, NoiseSource
 from drawwell.reports import Firmware, SourceReport, SourceState, as_json
 from drawwell.roles.source_commands import READING, DriverCommand, WatchedDriver, consequence, handout_bytes
+from drawwell.roles.source_counters import SourceCounters
 from drawwell.service.faults import log_fault
 
 log = logging.getLogger("drawwell.source")
@@ -36,22 +36,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 READ_BYTES = 4096
+SLICE_BYTES = 512
+"""Tested in one turn of the loop: takes as long as a draw."""
 IDLE_PROBE_S = 5.0
 """While nobody wants bytes one block is read this often, so that an unplugged stick is not called healthy; one that is
 paused is looked at, so that its node is let go of when a guest took the stick, and it goes on when it comes back."""
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
-
-
-@dataclass(slots=True)
-class _Counters:
-    raw_bytes: int = 0
-    tested_bytes: int = 0
-    discarded_bytes: int = 0
-    assessed_bits: int = 0
-    conditioned_bits: int = 0
-    reconnects: int = 0
-    reading_s: float = 0.0
 
 
 class SourceRole:
@@ -80,7 +71,7 @@ class SourceRole:
         self._clock = clock
         self._ends = ends
         self._conditioner = Conditioner()
-        self._count = _Counters()
+        self._count = SourceCounters()
         self._commands: asyncio.Queue[DriverCommand] = asyncio.Queue()
         self._wake = asyncio.Event()
         self._paused = False
@@ -134,8 +125,7 @@ class SourceRole:
     @property
     def supply_bytes_per_s(self) -> float:
         """Full-entropy bytes a second while it is being read; 0 until that was measured."""
-        reading = self._count.reading_s
-        return self._count.conditioned_bits / 8 / reading if reading > 0 else 0.0
+        return self._count.supply_bytes_per_s
 
     def report(self) -> SourceReport:
         """The source as it is now."""
@@ -150,7 +140,7 @@ class SourceRole:
             discarded_bytes=count.discarded_bytes,
             assessed_bits=count.assessed_bits,
             conditioned_bits=count.conditioned_bits,
-            raw_rate_bytes_per_s=count.tested_bytes / count.reading_s if count.reading_s else 0.0,
+            raw_rate_bytes_per_s=count.raw_bytes_per_s,
             health_failures=self._monitor.failures,
             reconnects=count.reconnects,
             last_error=self._last_error,
@@ -241,31 +231,39 @@ class SourceRole:
         raw = await self._driver.read(READ_BYTES)
         self._stalled = False
         self._count.raw_bytes += len(raw)
-        if begun_anew != self._begun_anew:  # some of it may have been on its way
-            self._count.discarded_bytes += len(raw)
-            return
-        before = self._monitor.state
+        passed: list[TestedBlock] = []
         try:
-            tested = self._move(self._monitor.feed, raw, self._clock())
+            passed = await self._test(raw, begun_anew)
         except IntermittentHealthFailure as error:
-            self._count.discarded_bytes += len(raw)
             self.drop_pending()
             self._note(error)
-            return
-        except PermanentHealthFailure:
-            self._count.discarded_bytes += len(raw)
-            raise
-        if self._monitor.state is not before:
-            self._log.info("%s: %s", self._label, self._monitor.state)
-        if tested is None:
-            self._count.discarded_bytes += len(raw)
-            return
-        self._count.tested_bytes += len(tested)
-        self._count.assessed_bits += tested.assessed
-        self._depot.assess(tested)
-        for output in self._conditioner.feed(tested):
-            self._deposit(output)
-        self._count.reading_s += self._clock() - begun
+        finally:
+            self._count.discarded_bytes += len(raw) - sum(map(len, passed))
+        for tested in passed:
+            self._count.note(tested)
+            self._depot.assess(tested)
+            for output in self._conditioner.feed(tested):
+                self._deposit(output)
+        if passed:
+            self._count.reading_s += self._clock() - begun
+
+    async def _test(self, raw: RawBlock, begun_anew: int) -> list[TestedBlock]:
+        """Test a block slice by slice; return the slices of one that passed."""
+        passed = []
+        for start in range(0, len(raw), SLICE_BYTES):
+            if start:
+                await asyncio.sleep(0)
+            if begun_anew != self._begun_anew:  # some of it may have been on its way
+                return []
+            before = self._monitor.state
+            tested = self._move(
+                self._monitor.feed, RawBlock(raw.data[start : start + SLICE_BYTES]), self._clock()
+            )
+            if self._monitor.state is not before:
+                self._log.info("%s: %s", self._label, self._monitor.state)
+            if tested is not None:
+                passed.append(tested)
+        return passed
 
     async def _failed(self, error: DrawwellError) -> None:
         self._conditioner.discard()
