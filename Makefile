@@ -67,6 +67,7 @@ wheel: $(STAMP)
 man: $(STAMP)
 	$(BIN)/python tools/completion.py
 	$(BIN)/python tools/manpage.py
+	$(BIN)/python tools/dashboard.py
 
 lock: $(STAMP)
 	$(BIN)/python tools/lock.py

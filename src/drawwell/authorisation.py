@@ -76,6 +76,7 @@ DEPOSIT: Final = "deposit"
 RENEW: Final = "renew"
 READY: Final = "ready"
 """Ask whether draws can be served now, and nothing else."""
+OBSERVE: Final = "observe"
 FOR_THE_OWNER: Final = names_for(Audience.OWNER)
 FOR_EVERYBODY: Final = names_for(Audience.ALL)
 """What is answered depends on who asks: a consumer's status is its own."""
@@ -83,7 +84,7 @@ VERBS: Final = CONTROL_VERBS.keys() | {DRAW, STIR, SPEAK, DEPOSIT, READY}
 
 _CALLS: Final = FOR_EVERYBODY | names_for(Audience.ITSELF)
 _STATUS: Final = frozenset({"status"})
-_NETWORK: Final = {Role.CONSUMER: _CALLS | {DRAW}, Role.EXPIRED: frozenset({RENEW})}
+_NETWORK: Final = {Role.CONSUMER: _CALLS | {DRAW, OBSERVE}, Role.EXPIRED: frozenset({RENEW})}
 _LOCAL: Final = {Role.OWNER: _CALLS | {DRAW}, Role.CONSUMER: _CALLS | {DRAW}}
 _HTTP: Final = FOR_EVERYBODY | {DRAW, READY}
 _PUBLIC: Final = frozenset({READY})
@@ -91,7 +92,7 @@ ALLOWED: Final[Mapping[DoorKind, Mapping[Role, frozenset[str]]]] = {
     # asked a second time for every call, whichever its door: it has all that any door has
     DoorKind.CONTROL: _LOCAL
     | _NETWORK
-    | {Role.OWNER: _CALLS | FOR_THE_OWNER | {DRAW}, Role.OBSERVER: _STATUS},
+    | {Role.OWNER: _CALLS | FOR_THE_OWNER | {DRAW, OBSERVE}, Role.OBSERVER: _STATUS},
     DoorKind.UNIX: _LOCAL,
     DoorKind.LINK: {
         Role.OWNER: FOR_EVERYBODY | {DRAW},
@@ -100,9 +101,13 @@ ALLOWED: Final[Mapping[DoorKind, Mapping[Role, frozenset[str]]]] = {
     },
     DoorKind.TLS: _NETWORK,
     DoorKind.STREAM: {Role.CONSUMER: frozenset({DRAW})},
-    DoorKind.HTTPS: {Role.CONSUMER: _HTTP, Role.EXPIRED: _PUBLIC, Role.STRANGER: _PUBLIC},
-    DoorKind.HTTP: {Role.OWNER: _HTTP, Role.CONSUMER: _HTTP, Role.STRANGER: _PUBLIC},
-    DoorKind.PROBE: {Role.STRANGER: _PUBLIC},
+    DoorKind.HTTPS: {Role.CONSUMER: _HTTP | {OBSERVE}, Role.EXPIRED: _PUBLIC, Role.STRANGER: _PUBLIC},
+    DoorKind.HTTP: {
+        Role.OWNER: _HTTP | {OBSERVE},
+        Role.CONSUMER: _HTTP | {OBSERVE},
+        Role.STRANGER: _PUBLIC,
+    },
+    DoorKind.PROBE: {Role.STRANGER: _PUBLIC | {OBSERVE}},
     DoorKind.SSH: {
         Role.OWNER: frozenset({SPEAK}),
         Role.SPEAKER: frozenset({SPEAK}),

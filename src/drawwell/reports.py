@@ -3,7 +3,8 @@
 Field names are the JSON names. Sizes are bytes, entropy is bits, times are seconds.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -171,6 +172,33 @@ class UpstreamReport(Report):
     certificate_left_s: float | None = None
 
 
+WAIT_BOUNDS_S: Final = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0)
+"""Upper bounds of the counts in `DrawsReport.waits`; one more count has what waited longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawsReport(Report):
+    """All draws since the start.
+
+    `granted` is by class, `refused` by the error's name; `waits` counts granted draws by how
+    long they waited. `starved_s` is the time during which at least one draw waited.
+    """
+
+    granted: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    waits: tuple[int, ...] = (0,) * (len(WAIT_BOUNDS_S) + 1)
+    waited_s: float = 0.0
+    starved_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateReport(Report):
+    """A certificate of the broker, and how long it is still valid."""
+
+    name: str
+    left_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class LinkReport(Report):
     """The process that holds the links to brokers elsewhere, for this machine."""
@@ -224,6 +252,12 @@ class BrokerReport(Report):
     sinks: tuple[SinkReport, ...] = ()
     doors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    draws: DrawsReport = field(default_factory=DrawsReport)
+    sessions: int = 0
+    handshakes_waiting: int = 0
+    certificates: tuple[CertificateReport, ...] = ()
+    clock_jumped: bool = False
+    audit_trouble: bool = False
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Audience(Enum):
     """Owner and consumers, through every door that takes calls."""
     ITSELF = auto()
     """A consumer that has a certificate, for itself."""
+    OBSERVERS = auto()
+    """Owner, consumers with the right to observe, and probes on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ CONTROL_VERBS: Final = {
     for verb in (
         Verb("status", Audience.ALL, audited=False),
         Verb("receipt-key", Audience.ALL, audited=False),
+        Verb("observe", Audience.OBSERVERS, audited=False),
         Verb("renew", Audience.ITSELF, {"csr": _NAME}),
         Verb("source.command", _OWNER, {"source": _TEXT, "verb": _NAME, "args": _OBJECT}),
         Verb(

@@ -167,9 +167,9 @@ def test_every_command_is_in_the_manual() -> None:
     assert missing == [], "refresh it with: python tools/manpage.py"
 
 
-@pytest.mark.parametrize("tool", ["manpage.py", "completion.py"])
+@pytest.mark.parametrize("tool", ["manpage.py", "completion.py", "dashboard.py"])
 def test_generated_files_are_up_to_date(tool: str) -> None:
-    """The manual and the completion scripts are what their tools generate now."""
+    """Manual, completion scripts and dashboard are what their tools generate now."""
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / tool, "--check"], capture_output=True, text=True, check=False
     )

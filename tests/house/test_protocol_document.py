@@ -92,7 +92,12 @@ def test_codes_are_those_of_the_code() -> None:
 
 def test_verbs_are_those_of_the_code() -> None:
     """Section 13 has each verb, who may call it, and its arguments, the required ones in bold."""
-    callers = {"owner": Audience.OWNER, "consumer": Audience.ITSELF, "owner, consumer": Audience.ALL}
+    callers = {
+        "owner": Audience.OWNER,
+        "consumer": Audience.ITSELF,
+        "owner, consumer": Audience.ALL,
+        "observers": Audience.OBSERVERS,
+    }
     written = {}
     for verb, by, arguments, _ in rows("13."):
         required = re.findall(r"\*\*`(\w+)`\*\*", arguments)

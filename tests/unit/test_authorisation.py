@@ -14,13 +14,13 @@ from support.principals import OWNER, consumer
 
 TABLE = """
           control     unix  link  tls  stream  https  http  probe  ssh  egd  usb  guest  deposit
-owner     DsrSILVUCG  Dsr   Ds    -    -       -      Dsy   -      k    -    -    -      P
+owner     DsrSILVUCGm Dsr   Ds    -    -       -      Dsym  -      k    -    -    -      P
 speaker   -           -     -     -    -       -      -     -      k    -    -    -      -
 source    -           -     -     -    -       -      -     -      -    -    -    -      P
 observer  o           -     o     -    -       -      -     -      -    -    -    -      -
-consumer  Dsr         Dsr   Ds    Dsr  D       Dsy    Dsy   -      Ds   DM   D    Ds     -
+consumer  Dsrm        Dsr   Ds    Dsrm D       Dsym   Dsym  -      Ds   DM   D    Ds     -
 expired   r           -     -     r    -       y      -     -      -    -    -    -      -
-stranger  -           -     -     -    -       y      y     y      -    -    -    -      -
+stranger  -           -     -     -    -       y      y     ym     -    -    -    -      -
 """
 """One letter for what may be done, a hyphen for nothing."""
 LETTERS = {
@@ -32,6 +32,7 @@ LETTERS = {
     "y": {"ready"},
     "s": {"status", "receipt-key"},
     "o": {"status"},
+    "m": {"observe"},
     "S": {"source.command"},
     "I": {"consumer.invite"},
     "L": {"consumer.list"},

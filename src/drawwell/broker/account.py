@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from drawwell.crypto.drbg import Drbg
-from drawwell.entropy.blocks import DrawClass, Origins
+from drawwell.entropy.blocks import DrawClass, DrawRequest, Origins
 from drawwell.entropy.quota import Quota, QuotaState
+from drawwell.errors import DrawRefused, DrawwellError, PermissionRefused
 from drawwell.reports import ConsumerReport
 from drawwell.units import Allowance
 
@@ -87,3 +88,22 @@ class Account:
         if self.drbg:
             self.drbg.wipe()
             self.drbg = None
+
+
+def unentitled(
+    account: Account | None, consumer: str, request: DrawRequest, max_draw_bytes: int
+) -> DrawwellError:
+    """Return why a consumer can never be granted this draw."""
+    if account is None:
+        return PermissionRefused(
+            f"no consumer is called {consumer!r} here",
+            hint="See 'drawwell consumer list' on the broker; 'drawwell consumer invite' adds one.",
+        )
+    if not 1 <= request.n_bytes <= max_draw_bytes:
+        return DrawRefused(
+            f"a draw is 1 to {max_draw_bytes} bytes, not {request.n_bytes}", hint="Draw in several pieces."
+        )
+    return DrawRefused(
+        f"{consumer} may not draw class {request.draw_class}",
+        hint=f"Ask for class {' or '.join(sorted(account.terms.classes))}, or have the operator allow it.",
+    )

@@ -10,9 +10,10 @@ from typing import Any, Final, NamedTuple
 
 from drawwell import __version__
 from drawwell.authorisation import Principal
-from drawwell.broker.account import Account
+from drawwell.broker.account import Account, unentitled
 from drawwell.broker.account_book import AccountBook, Leasing, none_else
 from drawwell.broker.audit_log import AuditTally
+from drawwell.broker.draw_counts import DrawCounts
 from drawwell.broker.queue import LEAST_PATIENCE_S, QueuedDraw
 from drawwell.broker.reservations import ReservationWriter
 from drawwell.broker.supply import Supply, no_source_hint
@@ -22,7 +23,7 @@ from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant, Origins
 from drawwell.entropy.combining import combined_rate
 from drawwell.entropy.credit import by_source, evidence_of, weakest
 from drawwell.entropy.turns import Turn
-from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
+from drawwell.errors import DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
 from drawwell.ports import Source
 from drawwell.reports import BrokerReport, ConsumerReport, Evidence, SourceState
 from drawwell.wire.limits import MAX_DRAW_BYTES, RECEIPT_KEY_BYTES
@@ -100,6 +101,7 @@ class LocalBroker:
         self.book = AccountBook(supply.queue, lease, clock)
         self.accounts = self.book.accounts
         self.tally = tally or AuditTally()
+        self._counts = DrawCounts()
         self._control = control
         self._supply = supply
         self._queue = supply.queue
@@ -142,13 +144,14 @@ class LocalBroker:
             while True:
                 outcome = self._attempt(consumer, request, queued.turn)
                 if isinstance(outcome, Grant):
+                    self._counts.waited(queued.age_s)
                     return outcome
                 if outcome.needed_bytes:
                     await queued.wait(outcome.needed_bytes, self._starved)
                 elif outcome.cost:
                     await self._reserve(consumer, outcome.cost)
                 elif await self.book.open(consumer) is None:
-                    raise self._unentitled(None, consumer, request)
+                    raise unentitled(None, consumer, request, self.rules.max_draw_bytes)
         except DrawwellError as error:
             self._count_refusal(consumer, error)
             raise
@@ -164,7 +167,7 @@ class LocalBroker:
             request.draw_class not in account.terms.classes
             or not 1 <= request.n_bytes <= self.rules.max_draw_bytes
         ):
-            raise self._unentitled(account, consumer, request)
+            raise unentitled(account, consumer, request, self.rules.max_draw_bytes)
         if self._not_ready:
             raise NoHealthySource(self._not_ready, hint=no_source_hint(self.sources.values()))
         now, cost = self._clock(), request.n_bytes
@@ -189,22 +192,6 @@ class LocalBroker:
             self._seed(account, now)
         return self._grant(account, request)
 
-    def _unentitled(self, account: Account | None, consumer: str, request: DrawRequest) -> DrawwellError:
-        if account is None:
-            return PermissionRefused(
-                f"no consumer is called {consumer!r} here",
-                hint="See 'drawwell consumer list' on the broker; 'drawwell consumer invite' adds one.",
-            )
-        if not 1 <= request.n_bytes <= self.rules.max_draw_bytes:
-            return DrawRefused(
-                f"a draw is 1 to {self.rules.max_draw_bytes} bytes, not {request.n_bytes}",
-                hint="Draw in several pieces.",
-            )
-        return DrawRefused(
-            f"{consumer} may not draw class {request.draw_class}",
-            hint=f"Ask for class {' or '.join(sorted(account.terms.classes))}, or have the operator allow it.",
-        )
-
     def _grant(self, account: Account, request: DrawRequest) -> Grant:
         n_bytes, draw_class, drbg = request.n_bytes, request.draw_class, account.drbg
         assert drbg is not None  # noqa: S101  seeded just now or before: anything else is our bug
@@ -220,6 +207,7 @@ class LocalBroker:
             data, origins = mixed.to_bytes(n_bytes, "little"), taken.origins
         account.count(n_bytes, draw_class)
         self._serial += 1
+        self._counts.granted[draw_class] += 1
         self.tally.granted(account.name, draw_class, n_bytes, self._serial, receipt=request.receipt)
         if not request.receipt:
             return Grant(data, self._serial, draw_class)
@@ -242,6 +230,7 @@ class LocalBroker:
 
     def _count_refusal(self, consumer: str, error: DrawwellError) -> None:
         self.tally.refused(consumer, type(error).__name__)
+        self._counts.refused[type(error).__name__] += 1
         if isinstance(error, Refused) and consumer in self.accounts:
             self.accounts[consumer].refused += 1
 
@@ -385,6 +374,7 @@ class LocalBroker:
             reservoir_capacity_bytes=reservoir.capacity_bytes,
             supply_bytes_per_s=self._supply_bytes_per_s(),
             ledger=self._supply.report(),
+            draws=self._counts.report(self._queue.starved_s()),
             sources=tuple(source.report() for source in self.sources.values()),
             consumers_active=len(self.accounts),
             notes=tuple(filter(None, (self._credit(),))),

@@ -1,37 +1,62 @@
 """The verbs that a broker answers about itself and its sources."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Final
 
 from drawwell import __version__
 from drawwell.authorisation import Principal, Role
 from drawwell.broker.broker import LocalBroker
-from drawwell.errors import SourceUnavailable
+from drawwell.errors import PermissionRefused, SourceUnavailable
+from drawwell.observe.series import MOST_CONSUMERS
 from drawwell.ports import Source
 from drawwell.reports import BrokerReport, as_json
 from drawwell.verbs import Handler
 
+BUSIEST: Final = 20
+"""How many consumers a status names."""
+
 
 class OwnVerbs:
-    """Answers ``status`` and ``source.command`` for one broker.
+    """Answers ``status``, ``observe`` and ``source.command`` for one broker.
 
     Args:
         broker: Has the sources and consumers.
-        report: Reports the broker with the rest of its process.
+        report: Reports the broker with the rest of its process, and so many consumers at most.
+        observers: The consumers that may observe everything.
     """
 
-    def __init__(self, broker: LocalBroker, report: Callable[[], Awaitable[BrokerReport]]) -> None:
+    def __init__(
+        self,
+        broker: LocalBroker,
+        report: Callable[[int], Awaitable[BrokerReport]],
+        observers: Callable[[], Collection[str]] = tuple,
+    ) -> None:
         self._broker = broker
         self._report = report
+        self._observers = observers
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handlers."""
-        return {"status": self._status, "source.command": self._source_command}
+        return {
+            "status": self._status,
+            "observe": self._observe,
+            "source.command": self._source_command,
+        }
 
     async def _status(self, principal: Principal) -> dict[str, Any]:
         if principal.role is Role.CONSUMER:
             return await self._own_status(principal.name)
-        return as_json(await self._report())
+        return as_json(await self._report(BUSIEST))
+
+    async def _observe(self, principal: Principal) -> dict[str, Any]:
+        """Report everything, and whether the caller may see names."""
+        names = principal.role is Role.OWNER or principal.name in self._observers()
+        if principal.name and not names:
+            raise PermissionRefused(
+                f"{principal.name} may not observe this broker",
+                hint="Have the operator add it to [health] observers.",
+            )
+        return {"names": names, "report": as_json(await self._report(MOST_CONSUMERS))}
 
     async def _own_status(self, name: str) -> dict[str, Any]:
         """Report one consumer, and whether the broker is ready."""

@@ -1,6 +1,7 @@
 """The draws that wait for the reservoir, each as long as it has patience. Others never enter the queue."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from drawwell.entropy.reservoir import Reservoir
@@ -18,6 +19,13 @@ class DrawQueue:
         self._reservoir = reservoir
         self._turns = Turns()
         self._waiting: dict[Turn, asyncio.Future[None]] = {}
+        self._starved_s = 0.0
+        self._starved_since: float | None = None
+
+    def starved_s(self) -> float:
+        """Return how long at least one draw waited, in all."""
+        since = self._starved_since
+        return self._starved_s + (time.monotonic() - since if since is not None else 0.0)
 
     def look(self) -> None:
         """Wake the first in the queue if there is enough for it."""
@@ -50,11 +58,15 @@ class DrawQueue:
 
     def join(self, consumer: str, needed_bytes: int) -> Turn:
         """Join the queue."""
+        if self._starved_since is None:
+            self._starved_since = time.monotonic()
         return self._turns.join(consumer, needed_bytes)
 
     def leave(self, turn: Turn) -> None:
         """Leave it; the next draw looks."""
         self._turns.leave(turn)
+        if self._turns.first() is None:
+            self._starved_s, self._starved_since = self.starved_s(), None
         self.look()
 
     async def wait(self, turn: Turn, until: float) -> None:
@@ -81,7 +93,13 @@ class QueuedDraw:
         self.turn: Turn | None = None
         self._queue = queue
         self._consumer = consumer
-        self._until = asyncio.get_running_loop().time() + patience_s
+        self._since = asyncio.get_running_loop().time()
+        self._until = self._since + patience_s
+
+    @property
+    def age_s(self) -> float:
+        """How long ago the draw came."""
+        return asyncio.get_running_loop().time() - self._since
 
     async def wait(self, needed_bytes: int, starved: Callable[[int], Starved]) -> None:
         """Wait for the turn.

@@ -55,14 +55,21 @@ class ControlSection:
 
 @dataclass(frozen=True, slots=True)
 class HealthSection:
-    """Answers to /healthz and /readyz without a certificate, for this machine only."""
+    """Health, metrics and the status page without a certificate, on this machine only."""
 
     listen: HostPort | str | None = setting(
         LocalListen(),
         "",
-        what="Where health is answered over HTTP.",
-        why="For a supervisor or a load balancer on this machine.",
+        what="Where /healthz, /readyz, /metrics and /ui are answered over HTTP, without names of consumers.",
+        why="For a supervisor, a Prometheus or a browser on this machine.",
         example='"127.0.0.1:55080"',
+    )
+    observers: tuple[str, ...] = setting(
+        Texts(NAME, "a list of consumers' names"),
+        [],
+        what="Consumers that may read metrics and status page over TLS, with all names in them.",
+        why="For a monitoring system on another machine; it joins like any other consumer.",
+        example='["prometheus"]',
     )
 
 

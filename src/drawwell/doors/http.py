@@ -5,12 +5,14 @@ each connection.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Any, Final
 
-from drawwell.authorisation import ANYONE, DRAW, READY, DoorKind, Principal, Role, may
+from drawwell.authorisation import ANYONE, DRAW, OBSERVE, READY, DoorKind, Principal, Role, may
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
@@ -18,18 +20,45 @@ from drawwell.doors.session_machine import SessionMachine, Spawn
 from drawwell.doors.unix import Identify, peer_credentials
 from drawwell.errors import DrawwellError, PermissionRefused
 from drawwell.ports import Broker
-from drawwell.wire.http_answers import HttpResponse, refusal
+from drawwell.wire.http_answers import HttpResponse, problem, refusal
 from drawwell.wire.http_api import read
-from drawwell.wire.http_route import CallAsk, DrawAsk
+from drawwell.wire.http_route import CallAsk, DrawAsk, EventsAsk
 from drawwell.wire.http_session import MAX_HEAD_BYTES, HttpRequest, HttpSession
 
 _LIMITS: Final = Limits(max_half_open=32)
+MOST_PAGES: Final = 32
+EVENT_EVERY_S: Final = 1.0
+SILENT_S: Final = 15.0
+"""A page that is sent nothing for so long would be taken for dead by what lies between."""
+MAX_UNREAD_BYTES: Final = 262_144
+"""A page that leaves more unread is closed."""
+
+
+class OpenPages:
+    """The status pages that are open at one door."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may be opened."""
+        return self._count >= MOST_PAGES
+
+    def __enter__(self) -> None:
+        self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
 
 
 class HttpConversation(SessionMachine):
     """Answers one peer over HTTP.
 
     Args:
+        pump: Sends what `outgoing_bytes` counts.
+        pages: Counts the open status pages.
+        owner: Whether the peer is the broker's owner, who may observe everything.
         clock: Seconds since 1970.
     """
 
@@ -40,10 +69,16 @@ class HttpConversation(SessionMachine):
         *,
         way: DoorKind,
         spawn: Spawn,
+        pump: Callable[[], None],
+        pages: OpenPages,
+        owner: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(broker, identify, way=way, spawn=spawn)
         self._session = HttpSession()
+        self._pump = pump
+        self._pages = pages
+        self._owner = owner
         self._clock = clock
         self._requests = 0
         self._waiting = False
@@ -101,7 +136,7 @@ class HttpConversation(SessionMachine):
         self.over = True
 
     def _handle(self, request: HttpRequest) -> None:
-        ask, unknown = read(request), None
+        ask, unknown = read(request, local=self._way is not DoorKind.HTTPS), None
         try:
             peer = self._identify()
             self.consumer, self.admitted = peer.name, True
@@ -113,6 +148,8 @@ class HttpConversation(SessionMachine):
                 may(self._way, peer, DRAW)
             elif isinstance(ask, CallAsk):
                 may(self._way, peer, READY if ask.public else ask.verb)
+            elif isinstance(ask, EventsAsk):
+                may(self._way, peer, ask.verb)
         except PermissionRefused as error:
             self._say(refusal(unknown or error), final=final)
             return
@@ -120,6 +157,8 @@ class HttpConversation(SessionMachine):
             self._say(ask, final=final)
         elif isinstance(ask, DrawAsk):
             self._draw(ask, peer)
+        elif isinstance(ask, EventsAsk):
+            self._show(ask, ANYONE if final else peer)
         else:
             self._calling = True
             self._wait(self._called(ask, ANYONE if final else peer), final=final)
@@ -153,9 +192,37 @@ class HttpConversation(SessionMachine):
 
     async def _called(self, ask: CallAsk, peer: Principal) -> HttpResponse:
         try:
-            return ask.answer(await self._broker.call(peer, ask.verb, {}))
+            return ask.answer(await self._call(ask.verb, peer))
         except DrawwellError as error:
             return refusal(error)
+
+    async def _call(self, verb: str, peer: Principal) -> dict[str, Any]:
+        if verb == OBSERVE and self._owner:
+            peer = Principal(Role.OWNER, peer.name)
+        return await self._broker.call(peer, verb, {})
+
+    def _show(self, ask: EventsAsk, peer: Principal) -> None:
+        """Keep a status page up to date until either end closes."""
+        if self._pages.full:
+            full = problem(503, "too many status pages are open", hint="Close some, or read /metrics.")
+            self._say(full, final=True)
+            return
+        self._waiting = self.admitted = True
+        self._session.begin_events(formatdate(self._clock(), usegmt=True))
+        self._spawn(self._tell(ask, peer))
+
+    async def _tell(self, ask: EventsAsk, peer: Principal) -> None:
+        shown, silent_s = "", 0.0
+        with self._pages, suppress(DrawwellError):
+            while self.outgoing_bytes < MAX_UNREAD_BYTES:
+                seen = ask.render(await self._call(ask.verb, peer))
+                silent_s += EVENT_EVERY_S
+                if seen != shown or silent_s >= SILENT_S:
+                    self._session.send_event(seen if seen != shown else "")
+                    shown, silent_s = seen, 0.0
+                    self._pump()
+                await asyncio.sleep(EVENT_EVERY_S)
+        self.over = True
 
     def _say(self, answer: HttpResponse, *, final: bool = False) -> None:
         if not self.over:
@@ -190,6 +257,7 @@ class HttpDoor(LocalDoor):
         super().__init__(where, mode, "it asks nobody for a certificate", limits)
         self.broker = broker
         self.identify = identify
+        self.pages = OpenPages()
 
     def may_draw(self, uid: int, gid: int, pid: int) -> bool:
         """Return whether the user is a consumer; for probes nobody is, and each user has a budget."""
@@ -223,7 +291,15 @@ class HttpConnection(SessionConnection):
             return Principal(Role.CONSUMER, door.identify(uid, gid, pid))
 
         way = DoorKind.PROBE if door.identify is None else DoorKind.HTTP
-        self._conversation = self._talk = HttpConversation(door.broker, identify, way=way, spawn=self._spawn)
+        self._conversation = self._talk = HttpConversation(
+            door.broker,
+            identify,
+            way=way,
+            spawn=self._spawn,
+            pump=self._pump,
+            pages=door.pages,
+            owner=uid in {0, os.geteuid()},
+        )
 
     def eof_received(self) -> bool:
         """Answer a call that is under way first (asyncio)."""

@@ -13,7 +13,7 @@ from drawwell.authorisation import DRAW, DoorKind, Principal, may
 from drawwell.doors.admission import ARRIVALS_AT_ONCE, ARRIVALS_PER_S, Budget, Handshakes
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Door, Limits
-from drawwell.doors.http import HttpConversation
+from drawwell.doors.http import HttpConversation, OpenPages
 from drawwell.doors.session import BrokerSession
 from drawwell.doors.sockets import listen_tcp
 from drawwell.doors.stream import SEND_BUFFER_BYTES, pour
@@ -74,6 +74,7 @@ class TlsDoor(Door):
         """The key-exchange groups that were negotiated, and how often."""
         self.context: ssl.SSLContext | None = None
         self.handshakes = Handshakes(self._half_open.known)
+        self.pages = OpenPages()
         self._host = host
         self._port = port
         self._make_context = context
@@ -249,7 +250,13 @@ class TlsConnection(SessionConnection):
             )
         elif tls.protocol == HTTP_ALPN:
             self._conversation = HttpConversation(
-                door.broker, identify, way=DoorKind.HTTPS, spawn=self._spawn, clock=door.clock
+                door.broker,
+                identify,
+                way=DoorKind.HTTPS,
+                spawn=self._spawn,
+                pump=self._pump,
+                pages=door.pages,
+                clock=door.clock,
             )
         else:
             self._begin_stream(peer)

@@ -15,7 +15,7 @@ from drawwell.broker.audit import Auditor
 from drawwell.broker.broker import LocalBroker, Rules
 from drawwell.broker.control import Control
 from drawwell.broker.identities import OWN_NAMES, configured_terms, invited_terms
-from drawwell.broker.own_verbs import OwnVerbs
+from drawwell.broker.own_verbs import BUSIEST, OwnVerbs
 from drawwell.broker.remote_sources import RemoteSources
 from drawwell.broker.reservations import ReservationWriter
 from drawwell.broker.supply import Supply
@@ -45,7 +45,6 @@ from drawwell.verbs import CONTROL_VERBS, Handler
 log = logging.getLogger("drawwell.broker")
 
 UPKEEP_S = 60.0
-BUSIEST = 20
 """Consumers that the status names."""
 SERIALS_PER_LIFE = 2**40
 """Grant serial numbers: the boot epoch above, a count below. No two lives of a broker share one."""
@@ -124,9 +123,9 @@ class BrokerProcess:
         self._control = Control(self._handlers(), self._auditor.asked)
         self.follow_consumers()
 
-    def report(self) -> BrokerReport:
+    def report(self, most: int = BUSIEST) -> BrokerReport:
         """Report the broker, its busiest consumers, its doors and sinks, and whatever needs attention."""
-        report, busiest = self.broker.report(), self.broker.book.busiest(BUSIEST)
+        report, busiest = self.broker.report(), self.broker.book.busiest(most)
         notes = (
             *report.notes,
             self._auditor.trouble(),
@@ -144,11 +143,16 @@ class BrokerProcess:
             doors=(*self._doorways.listed, *self._guests.listed()),
             sinks=tuple(sink.report for sink in self._sinks),
             notes=tuple(filter(None, notes)),
+            sessions=self._doorways.sessions(),
+            handshakes_waiting=self._doorways.handshakes_waiting(),
+            certificates=self._doorways.certificates(),
+            clock_jumped=bool(self._clock.note()),
+            audit_trouble=bool(self._auditor.trouble()),
         )
 
-    async def _full_report(self) -> BrokerReport:
+    async def _full_report(self, most: int) -> BrokerReport:
         invited = await asyncio.to_thread(self._store.count) if self._admin else 0
-        return replace(self.report(), consumers_invited=invited)
+        return replace(self.report(most), consumers_invited=invited)
 
     def fault(self) -> str:
         """Say what keeps the state from being written, "" when it is."""
@@ -284,7 +288,7 @@ class BrokerProcess:
     def _handlers(self) -> dict[str, Handler]:
         return {
             "receipt-key": self._receipt_key,
-            **OwnVerbs(self.broker, self._full_report).handlers(),
+            **OwnVerbs(self.broker, self._full_report, lambda: self.config.health.observers).handlers(),
             **Seeds(self._store, self._clock).handlers(),
             **self._guests.handlers(),
             **(self._admin.handlers() if self._admin else _no_invitations()),

@@ -26,6 +26,7 @@ from drawwell.config.defaults import SOURCE_USER
 from drawwell.config.doors import EgdSection
 from drawwell.config.model import Config
 from drawwell.config.values import HostPort
+from drawwell.crypto import pki
 from drawwell.doors.deposit import DepositDoor
 from drawwell.doors.door import Door, Limits
 from drawwell.doors.egd import EgdDoor
@@ -43,8 +44,10 @@ from drawwell.enrolment.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.host.clock import WallClock, clock_is_set, clock_remark
 from drawwell.host.openssl import offered
+from drawwell.reports import CertificateReport
 from drawwell.roles.directories import make_run_dir
 from drawwell.service.systemd import Manager
+from drawwell.state.files import read_file
 from drawwell.state.store import Store
 from drawwell.wire.contexts import server_context
 
@@ -95,6 +98,8 @@ class Doors:
         self._manager = manager
         self._listeners: list[Door] = []
         self._undated = False
+        self._ends: dict[str, float] = {}
+        """When each certificate ends, by its name."""
         self._authority: CertificateAuthority | None = None
         self._own_pki: OwnPkiRegistry | None = None
         self._invited: InvitedRegistry | None = None
@@ -125,6 +130,19 @@ class Doors:
     def consumers(self) -> frozenset[str]:
         """Who has a session at any door now."""
         return frozenset().union(*(door.consumers for door in self._listeners))
+
+    def sessions(self) -> int:
+        """How many sessions are open."""
+        return sum(door.sessions for door in self._listeners)
+
+    def handshakes_waiting(self) -> int:
+        """How many TLS handshakes wait for their turn."""
+        return len(self._tls.handshakes) if self._tls else 0
+
+    def certificates(self) -> tuple[CertificateReport, ...]:
+        """How long the certificates that are in use are still valid."""
+        now = self._clock.dates()
+        return tuple(CertificateReport(name, end - now) for name, end in self._ends.items())
 
     def recheck(self, consumer: str | None = None) -> None:
         """End the sessions whose credential no longer counts: of `consumer`, or of all."""
@@ -292,7 +310,12 @@ class Doors:
 
     def _own_context(self, authority: CertificateAuthority) -> ssl.SSLContext:
         certificate, key = authority.server_files(self.config.tls.names, self._clock.dates())
+        self._note_ends(certificate, authority.ca_files[0])
         return server_context(certificate, key, authority.ca_files[0], renews=True)
+
+    def _note_ends(self, server: str, authority: str) -> None:
+        for name, path in (("server", server), ("ca", authority)):
+            self._ends[name] = pki.read_certificate(read_file(path)).not_after
 
     def _open_to_own_pki(self, listen: HostPort) -> None:
         own = self.config.pki
@@ -302,6 +325,7 @@ class Doors:
     def _own_pki_context(self) -> ssl.SSLContext:
         """Have dates judged by OpenSSL, which asks this machine's clock, as soon as that is set."""
         own, self._undated = self.config.pki, not clock_is_set()
+        self._note_ends(own.certificate, own.ca)
         return server_context(own.certificate, own.key, own.ca, renews=self._undated)
 
     def _add_tls(

@@ -15,6 +15,7 @@ from drawwell.errors import DrawwellError
 
 PROBLEM: Final = "application/problem+json"
 JSON: Final = "application/json"
+HTML: Final = "text/html; charset=utf-8"
 PLAIN: Final = "text/plain; charset=utf-8"
 _STATUS: Final[tuple[tuple[type[DrawwellError], int], ...]] = (
     (errors.UsageError, 400),

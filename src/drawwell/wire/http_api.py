@@ -8,9 +8,21 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from drawwell.entropy.blocks import DrawClass, DrawRequest
-from drawwell.wire.http_answers import HttpResponse, json_answer, problem, text_answer
+from drawwell.observe.openmetrics import OPENMETRICS, PROMETHEUS, render
+from drawwell.observe.page import POLICY, page, parts
+from drawwell.wire.http_answers import HTML, HttpResponse, json_answer, problem, text_answer
 from drawwell.wire.http_formats import FORMATS, accepted, pollen_answer
-from drawwell.wire.http_route import Ask, CallAsk, DrawAsk, Parameter, Route, one_of, seconds, whole
+from drawwell.wire.http_route import (
+    Ask,
+    CallAsk,
+    DrawAsk,
+    EventsAsk,
+    Parameter,
+    Route,
+    one_of,
+    seconds,
+    whole,
+)
 from drawwell.wire.http_session import HttpRequest
 from drawwell.wire.limits import MAX_DRAW_BYTES, MAX_PATIENCE_MS
 from drawwell.wire.openapi import document
@@ -18,13 +30,18 @@ from drawwell.wire.openapi import document
 POLLEN_BYTES: Final = 64
 """As pollen reads from its device for each answer."""
 MAX_CHALLENGE: Final = 1024
+MAX_NAME: Final = 255
+OBSERVE: Final = "observe"
 _MAX_FIELDS: Final = 16
 _SENT_BY_PROGRAMS: Final = {"POST": {"sec-fetch-mode", "user-agent"}}
 """The fetch of Node.js and PowerShell send them; a page's POST has an Origin as well."""
 
 
-def read(request: HttpRequest) -> Ask | HttpResponse:
-    """Say what is asked, or answer what can be answered from the request alone."""
+def read(request: HttpRequest, *, local: bool = False) -> Ask | HttpResponse:
+    """Say what is asked, or answer what can be answered from the request alone.
+
+    `local` requests did not come over TLS: a page is shown under a name of this machine only.
+    """
     try:
         target = urlsplit(request.target)
         route = _ROUTES.get(target.path)
@@ -36,6 +53,8 @@ def read(request: HttpRequest) -> Ask | HttpResponse:
         if route.draws and (marks := request.browser - _SENT_BY_PROGRAMS.get(request.method, set())):
             detail = f"a browser draws nothing, and a request with {', '.join(sorted(marks))} comes from one"
             return problem(403, detail, hint="POST it from a program, without those header fields.")
+        if route.page and local and not _is_this_machine(request.host):
+            return problem(403, "this page has no other name than localhost", hint="Ask http://localhost/ui.")
         return route.ask(request, _arguments(route, target.query, request.body))
     except ValueError as error:
         return problem(400, str(error), hint="See /openapi.json for what can be asked.")
@@ -81,6 +100,12 @@ def _fields(text: str) -> list[tuple[str, str]]:
 def _challenge(text: str) -> str:
     if not 1 <= len(text) <= MAX_CHALLENGE:
         raise ValueError(f"a challenge has 1 to {MAX_CHALLENGE} characters")
+    return text
+
+
+def _name(text: str) -> str:
+    if len(text) > MAX_NAME:
+        raise ValueError(f"a name has at most {MAX_NAME} characters")
     return text
 
 
@@ -136,6 +161,34 @@ def _readiness(status: dict[str, Any]) -> HttpResponse:
     return problem(503, status["not_ready_because"], hint="See 'drawwell doctor' on the broker's machine.")
 
 
+def _metrics(request: HttpRequest, _given: Mapping[str, Any]) -> Ask:
+    openmetrics = "application/openmetrics-text" in request.accept
+    media = OPENMETRICS if openmetrics else PROMETHEUS
+
+    def answer(seen: dict[str, Any]) -> HttpResponse:
+        text = render(seen["report"], names=seen["names"], openmetrics=openmetrics)
+        return HttpResponse(200, media, text.encode())
+
+    return CallAsk(OBSERVE, answer)
+
+
+def _ui(_request: HttpRequest, given: Mapping[str, Any]) -> Ask:
+    def answer(seen: dict[str, Any]) -> HttpResponse:
+        text = page(seen["report"], names=seen["names"], **given)
+        return HttpResponse(200, HTML, text.encode(errors="replace"), _PAGE_HEADERS)
+
+    return CallAsk(OBSERVE, answer)
+
+
+def _events(_request: HttpRequest, given: Mapping[str, Any]) -> Ask:
+    return EventsAsk(OBSERVE, lambda seen: parts(seen["report"], names=seen["names"], **given))
+
+
+def _is_this_machine(host: str) -> bool:
+    """Tell a name of this machine from one that an attacker's DNS gave its address to."""
+    return urlsplit(f"//{host}").hostname in {"localhost", "127.0.0.1", "::1"}
+
+
 def _openapi(_request: HttpRequest, _given: Mapping[str, Any]) -> HttpResponse:
     return json_answer(document(ROUTES))
 
@@ -187,6 +240,15 @@ _POLLEN_PARAMETERS: Final = (
     _CLASS,
     _WAIT,
 )
+_PAGE_PARAMETERS: Final = (
+    Parameter("search", "Part of the names of the consumers to show.", {"type": "string"}, _name),
+    Parameter("after", "Show consumers behind this name.", {"type": "string"}, _name),
+)
+_PAGE_HEADERS: Final = (
+    ("Content-Security-Policy", POLICY),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+)
 _DRAW_MEDIA: Final = tuple(dict.fromkeys(each.media for each in FORMATS.values()))
 _READ: Final = ("GET", "HEAD")
 _JSON: Final = ("application/json",)
@@ -211,6 +273,15 @@ ROUTES: Final = (
     ),
     Route("/healthz", "healthz", "Whether the broker runs.", _READ, _TEXT, _healthz, public=True),
     Route("/readyz", "readyz", "Whether draws can be served now.", _READ, _TEXT, _readyz, public=True),
+    Route(
+        "/metrics", "metrics", "The series that Prometheus reads.", _READ,
+        ("text/plain", "application/openmetrics-text"), _metrics,
+    ),
+    Route("/ui", "ui", "The status page.", _READ, ("text/html",), _ui, _PAGE_PARAMETERS, page=True),
+    Route(
+        "/ui/events", "uiEvents", "The parts of the status page that changed.", ("GET",),
+        ("text/event-stream",), _events, _PAGE_PARAMETERS, page=True,
+    ),
     Route("/openapi.json", "openapi", "This API as an OpenAPI 3.1 document.", _READ, _JSON, _openapi, public=True),
 )  # fmt: skip
 _ROUTES: Final = {route.path: route for route in ROUTES}

@@ -27,7 +27,15 @@ class CallAsk:
     public: bool = False
 
 
-Ask = DrawAsk | CallAsk
+@dataclass(frozen=True, slots=True)
+class EventsAsk:
+    """A stream of events: what `render` makes of the verb's result, whenever that changes."""
+
+    verb: str
+    render: Callable[[dict[str, Any]], str]
+
+
+Ask = DrawAsk | CallAsk | EventsAsk
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +61,13 @@ class Route:
     ask: Callable[[HttpRequest, Mapping[str, Any]], Ask | HttpResponse]
     parameters: tuple[Parameter, ...] = ()
     public: bool = False
+    page: bool = False
+    """Whether it is for a browser."""
 
     @property
     def draws(self) -> bool:
         """Whether bytes are taken here."""
-        return "HEAD" not in self.methods
+        return "POST" in self.methods
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:

@@ -39,6 +39,7 @@ class HttpRequest:
     accept: str = ""
     body: bytes = field(default=b"", repr=False)
     browser: frozenset[str] = frozenset()
+    host: str = ""
 
 
 class HttpSession:
@@ -98,6 +99,24 @@ class HttpSession:
             self._body.clear()
         else:
             self.closing = True
+
+    def begin_events(self, date: str) -> None:
+        """Answer with an event stream (HTML Standard, 9.2), which `send_event` goes on with.
+
+        No other request is answered on this connection.
+        """
+        headers = [
+            ("Content-Type", "text/event-stream"),
+            ("Cache-Control", "no-store"),
+            ("Date", date),
+            ("Connection", "close"),
+        ]
+        self._send(h11.Response(status_code=200, headers=headers, reason="OK"))
+
+    def send_event(self, line: str) -> None:
+        """Send one event of one line; "" is a comment that keeps the connection open."""
+        text = f"data: {line}\n\n" if line else ":\n\n"
+        self._send(h11.Data(data=text.encode(errors="replace")))
 
     def data_to_send(self) -> bytes:
         """Take the bytes that must go to the peer, b"" for none."""
@@ -160,6 +179,12 @@ def _request(head: h11.Request, body: bytes) -> HttpRequest:
     browser = frozenset(
         name.decode("ascii") for name, value in head.headers if _BROWSER.match(name + b":" + value)
     )
+    host = next((value.decode("latin-1") for name, value in head.headers if name == b"host"), "")
     return HttpRequest(
-        head.method.decode("ascii"), head.target.decode("ascii"), accept.decode("latin-1"), body, browser
+        head.method.decode("ascii"),
+        head.target.decode("ascii"),
+        accept.decode("latin-1"),
+        body,
+        browser,
+        host,
     )

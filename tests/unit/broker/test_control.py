@@ -28,7 +28,7 @@ def controlled(*names: str) -> tuple[Workbench, Control]:
         capacity_bytes=4096,
     )
 
-    async def report() -> BrokerReport:
+    async def report(_most: int) -> BrokerReport:
         return replace(bench.broker.report(), consumers=bench.broker.book.busiest(2))
 
     control = Control(

@@ -20,11 +20,11 @@ def test_pipelined_requests_are_taken_one_after_the_other() -> None:
         b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\nAccept: text/plain\r\n\r\n"
     )
 
-    assert talk.next_request() == HttpRequest("GET", "/a")
+    assert talk.next_request() == HttpRequest("GET", "/a", host="x")
     assert talk.next_request() is None
     assert talk.unparsed_bytes
     talk.answer(text_answer("first"), DATE)
-    assert talk.next_request() == HttpRequest("GET", "/b", "text/plain")
+    assert talk.next_request() == HttpRequest("GET", "/b", "text/plain", host="x")
     talk.answer(text_answer("second"), DATE)
     assert not talk.closing
     assert talk.unparsed_bytes == 0
@@ -38,9 +38,9 @@ def test_body_is_read_and_belongs_to_its_request() -> None:
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: x\r\n\r\n"
     )
 
-    assert talk.next_request() == HttpRequest("POST", "/", body=b"abc")
+    assert talk.next_request() == HttpRequest("POST", "/", body=b"abc", host="x")
     talk.answer(text_answer("ok"), DATE)
-    assert talk.next_request() == HttpRequest("GET", "/b")
+    assert talk.next_request() == HttpRequest("GET", "/b", host="x")
 
 
 def test_head_is_answered_without_a_body() -> None:
@@ -83,7 +83,7 @@ def test_waiting_client_is_told_to_go_on() -> None:
     assert talk.next_request() is None
     assert talk.data_to_send().startswith(b"HTTP/1.1 100 ")
     talk.receive_data(b"abc")
-    assert talk.next_request() == HttpRequest("POST", "/", body=b"abc")
+    assert talk.next_request() == HttpRequest("POST", "/", body=b"abc", host="x")
 
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
@@ -127,7 +127,7 @@ def test_a_bare_lf_is_found_in_every_head_and_in_no_body() -> None:
     talk = session(
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na\nbGET /b HTTP/1.1\nHost: x\r\n\r\n"
     )
-    assert talk.next_request() == HttpRequest("POST", "/", body=b"a\nb")
+    assert talk.next_request() == HttpRequest("POST", "/", body=b"a\nb", host="x")
     talk.answer(text_answer("ok"), DATE)
     refused = talk.next_request()
     assert isinstance(refused, HttpResponse)

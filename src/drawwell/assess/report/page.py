@@ -11,7 +11,7 @@ from drawwell.assess.report.svg import Plot
 from drawwell.assess.report.tables import tables_of
 
 # light, dark and printed; colours by Okabe and Ito, told apart by every kind of eye
-_STYLE: Final = files(__package__).joinpath("style.css").read_text()
+_STYLE: Final = files("drawwell").joinpath("style.css").read_text()
 _SIGNS: Final = {"good": ("✓", "good"), "note": ("i", "to note"), "bad": ("✗", "bad")}
 LIMITS: Final = (
     "Statistics bound min-entropy from above only: they find faults and never prove unpredictability. This report is"

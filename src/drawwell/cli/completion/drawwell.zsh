@@ -14,6 +14,7 @@ _shtab_drawwell_commands() {
     audit:'verify the audit log'
     broker:'run only sources and doors, no sinks, until Ctrl-C'
     check:'Judge blocks of 2500 bytes by the FIPS 140-2 tests, as rngtest does. These tests find a broken source quickly and cannot prove a good one: any seeded generator passes them, and so does a loop of 4096 bytes.'
+    check-health:'print one line on the running broker for Nagios or Icinga'
     completion:'Print a completion script. Try it with '"'"'eval "$(drawwell completion bash)"'"'"' (or zsh), or install it: /usr/share/bash-completion/completions/drawwell, _drawwell in a directory of zsh'"'"'s fpath, or ~/.config/fish/completions/drawwell.fish.'
     config:'show, check or explain the configuration'
     consumer:'invite other machines, list, limit and revoke them'
@@ -227,6 +228,16 @@ _shtab_drawwell_check_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_check_defaults_added=0
+
+_shtab_drawwell_check_health_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_check_health_defaults_added=0
 
 _shtab_drawwell_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -945,6 +956,7 @@ _shtab_drawwell() {
         audit) _shtab_drawwell_audit ;;
         broker) _shtab_drawwell_broker ;;
         check) _arguments -C -s $_shtab_drawwell_check_options ;;
+        check-health) _arguments -C -s $_shtab_drawwell_check_health_options ;;
         completion) _arguments -C -s $_shtab_drawwell_completion_options ;;
         config) _shtab_drawwell_config ;;
         consumer) _shtab_drawwell_consumer ;;

@@ -1,0 +1,29 @@
+"""All draws of a broker's life, for monitoring."""
+
+from bisect import bisect_left
+from collections import Counter
+
+from drawwell.entropy.blocks import DrawClass
+from drawwell.reports import WAIT_BOUNDS_S, DrawsReport
+
+
+class DrawCounts:
+    """Counts of grants by class, refusals by error, and waiting times."""
+
+    def __init__(self) -> None:
+        self.granted = dict.fromkeys(DrawClass, 0)
+        self.refused: Counter[str] = Counter()
+        self._waits = [0] * (len(WAIT_BOUNDS_S) + 1)
+        self._waited_s = 0.0
+
+    def waited(self, seconds: float) -> None:
+        """Count a granted draw that had to wait."""
+        self._waits[bisect_left(WAIT_BOUNDS_S, seconds)] += 1
+        self._waited_s += seconds
+
+    def report(self, starved_s: float) -> DrawsReport:
+        """Return the counts; the first count of waits has draws without one."""
+        waits = list(self._waits)
+        waits[0] += sum(self.granted.values()) - sum(waits)
+        granted = {str(draw_class): count for draw_class, count in self.granted.items()}
+        return DrawsReport(granted, dict(self.refused), tuple(waits), self._waited_s, starved_s)

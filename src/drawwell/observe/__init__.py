@@ -1,0 +1,1 @@
+"""What monitoring reads: series, alarms, the status page. Pure."""

@@ -1,0 +1,210 @@
+"""The status page: one screen of HTML, readable without its script.
+
+Whatever a consumer or a device chose as a name is escaped. A part with an id is replaced by
+its next version when an event brings one.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from drawwell.observe.sparkline import sparkline
+from drawwell.observe.troubles import troubles
+from drawwell.units import format_duration, format_size
+
+PAGE_CONSUMERS: Final = 20
+"""How many consumers stand on one page."""
+_STYLE: Final = files("drawwell").joinpath("style.css").read_text()
+_SCRIPT: Final = """\
+const events = new EventSource("/ui/events" + location.search);
+events.onmessage = ({data}) => {
+  const next = new DOMParser().parseFromString(data, "text/html");
+  for (const part of next.querySelectorAll("main > [id]")) {
+    const old = document.getElementById(part.id);
+    if (old && old.outerHTML !== part.outerHTML) old.replaceWith(part);
+  }
+  document.body.classList.remove("stale");
+};
+events.onerror = () => document.body.classList.add("stale");
+"""
+
+
+def _hash(text: str) -> str:
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+POLICY: Final = (
+    f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Value of Content-Security-Policy."""
+
+
+def page(report: Mapping[str, Any], *, names: bool, search: str = "", after: str = "") -> str:
+    """Return the whole page.
+
+    Args:
+        report: A `BrokerReport`, in its JSON form.
+        names: Whether consumers and guests may be named.
+        search: Part of the consumers' names to show.
+        after: Show consumers behind this name.
+    """
+    title = f"{report['name']}: {_verdict(report)}"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>"
+        f"{''.join(_parts(report, names=names, search=search, after=after))}</main>"
+        f"<script>{_SCRIPT}</script></body></html>\n"
+    )
+
+
+def parts(report: Mapping[str, Any], *, names: bool, search: str = "", after: str = "") -> str:
+    """Return the parts that an event replaces; arguments as for `page`."""
+    text = "".join(_parts(report, names=names, search=search, after=after))
+    return f"<main>{' '.join(text.splitlines())}</main>"
+
+
+def _parts(report: Mapping[str, Any], *, names: bool, search: str, after: str) -> Iterable[str]:
+    yield _head(report)
+    yield _section("sources", "Sources", _sources(report["sources"]))
+    yield _section("supply", "Supply and draws", _supply(report))
+    if names:
+        yield _section("consumers", "Consumers", _consumers(report, search, after))
+    yield _section("doors", "Doors and certificates", _doors(report))
+    yield _section("notes", "Notes", _list(report["notes"], "Nothing to note."))
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    found = troubles(report)
+    return found[0].what if found else "all is well"
+
+
+def _head(report: Mapping[str, Any]) -> str:
+    found = troubles(report)
+    level = "bad" if found and found[0].critical else "note" if found else "good"
+    lines = "".join(
+        f"<li class={'bad' if each.critical else 'note'}><i aria-hidden=true>{'✗' if each.critical else 'i'}</i>"
+        f"<span>{escape(each.what)}. Type <code>{escape(each.type_this)}</code></span></li>"
+        for each in found
+    )
+    ready = "Draws are served." if report["ready"] else "No draw is served."
+    return (
+        f'<div id="head" role="status" class="head {level}">'
+        f'<h1 class="subject">{escape(_verdict(report)[:1].upper() + _verdict(report)[1:])}</h1>'
+        f"<p>{ready} {escape(report['name'])}, drawwell {escape(report['version'])},"
+        f" up {escape(format_duration(report['uptime_s']))}.</p>"
+        f"{f'<ul class=findings>{lines}</ul>' if lines else ''}</div>"
+    )
+
+
+def _section(name: str, title: str, body: str) -> str:
+    return f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>{body}</section>'
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> str:
+    """Lay out rows of ready HTML."""
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    if not body:
+        return f"<p class=soft>{empty}</p>"
+    columns = "".join(f"<th scope=col>{each}</th>" for each in head)
+    return f"<div class=scroll tabindex=0><table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _list(lines: Sequence[str], empty: str) -> str:
+    if not lines:
+        return f"<p class=soft>{empty}</p>"
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
+
+
+def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
+    rows = (
+        (
+            escape(each["identity"]["name"]) + (" (simulated)" if each["identity"]["simulated"] else ""),
+            escape(each["identity"]["path"]),
+            escape("silent" if each["stalled"] else str(each["state"])),
+            f"{format_size(each['raw_rate_bytes_per_s'])}/s",
+            "<br>".join(_margin(test) for test in each["tests"]),
+            escape(each["last_error"]),
+        )
+        for each in sources
+    )
+    head = ("Source", "Device", "State", "Raw noise", "Below the cutoff by", "Last error")
+    return _table(head, rows, "No source has come.")
+
+
+def _margin(test: Mapping[str, Any]) -> str:
+    part = max(0.0, 1 - test["worst_count"] / test["cutoff_intermittent"])
+    return f"{escape(test['name'])}: {part:.0%}{sparkline(test.get('history', ()))}"
+
+
+def _supply(report: Mapping[str, Any]) -> str:
+    draws, ledger = report["draws"], report["ledger"]
+    refused = ", ".join(f"{count} {escape(kind)}" for kind, count in sorted(draws["refused"].items()))
+    facts = (
+        (
+            "Reservoir",
+            f"{format_size(report['reservoir_bytes'])} of {format_size(report['reservoir_capacity_bytes'])}",
+        ),
+        ("Sources make", f"{format_size(report['supply_bytes_per_s'])}/s of full entropy"),
+        (
+            "Draws",
+            ", ".join(f"{count} {escape(kind)}" for kind, count in sorted(draws["granted"].items()))
+            or "none",
+        ),
+        ("Refused", refused or "none"),
+        (
+            "Delivered",
+            f"{format_size(ledger['delivered_bits'] / 8)} full, {format_size(ledger['drbg_bytes'])} drbg",
+        ),
+        ("Starved for", escape(format_duration(draws["starved_s"]))),
+        ("Sessions", str(report["sessions"])),
+        ("Consumers", f"{report['consumers_active']} active, {report['consumers_invited']} invited"),
+    )
+    return f"<dl class=facts>{''.join(f'<dt>{name}</dt><dd>{value}</dd>' for name, value in facts)}</dl>"
+
+
+def _consumers(report: Mapping[str, Any], search: str, after: str) -> str:
+    found = sorted(
+        (each for each in report["consumers"] if search in each["name"]), key=lambda each: str(each["name"])
+    )
+    behind = [each for each in found if each["name"] > after]
+    shown = behind[:PAGE_CONSUMERS]
+    rows = (
+        (
+            escape(each["name"]) + (f" ({escape(each['guest'])})" if each["guest"] else ""),
+            str(each["draws"]),
+            str(each["refused"]),
+            format_size(each["full_bytes"] + each["drbg_bytes"]),
+            escape(each["rate"]) or "none",
+            escape(each["quota"]) or "none",
+            "" if each["quota_left_bytes"] is None else format_size(each["quota_left_bytes"]),
+        )
+        for each in shown
+    )
+    form = (
+        "<form action=/ui><label>Part of the name "
+        f'<input name=search value="{escape(search)}"></label> <button>Search</button></form>'
+    )
+    more = ""
+    if len(behind) > len(shown):
+        query = urlencode({"search": search, "after": shown[-1]["name"]}, errors="replace")
+        more = f'<p><a href="/ui?{escape(query)}">The next of {len(behind) - len(shown)} more</a></p>'
+    if report["consumers_left_out"]:
+        more += (
+            f"<p>{report['consumers_left_out']} others drew less: see <code>drawwell consumer list</code></p>"
+        )
+    head = ("Consumer", "Draws", "Refused", "Had", "Rate", "Quota", "Left")
+    return form + _table(head, rows, "No consumer of that name.") + more
+
+
+def _doors(report: Mapping[str, Any]) -> str:
+    certificates = [
+        f"certificate {each['name']}: {format_duration(each['left_s'])} left"
+        for each in report["certificates"]
+    ]
+    return _list([*report["doors"], *certificates], "No door is open.")

@@ -1,0 +1,46 @@
+"""A broker's report with one of everything, as a running broker makes it."""
+
+from drawwell.reports import (
+    BrokerReport,
+    CertificateReport,
+    ConsumerReport,
+    DrawsReport,
+    Firmware,
+    HealthTestReport,
+    LedgerReport,
+    SinkReport,
+    SourceIdentity,
+    SourceReport,
+    SourceState,
+)
+
+
+def broker_report() -> BrokerReport:
+    """Return a report with one of everything, of a broker that is not ready."""
+    source = SourceReport(
+        SourceIdentity("stick", "onerng", "/dev/ttyACM0", firmware=Firmware.VERIFIED),
+        SourceState.HEALTHY,
+        paused=False,
+        health_epoch=1,
+        raw_bytes=100_000,
+        tested_bytes=90_000,
+        discarded_bytes=4096,
+        assessed_bits=540_000,
+        conditioned_bits=480_000,
+        raw_rate_bytes_per_s=40_000.0,
+        health_failures=1,
+        reconnects=2,
+        last_error="",
+        tests=(HealthTestReport("repetition count", "sample", 6.0, 0, 11, 21, 4, 1),),
+    )
+    return BrokerReport(
+        "well", "1.0", 3600.0, ready=False, not_ready_because="0 of 1 noise sources healthy, 1 needed",
+        min_sources=1, healthy_sources=1, reservoir_bytes=4096, reservoir_capacity_bytes=8192,
+        supply_bytes_per_s=31_950.0,
+        ledger=LedgerReport(540_000, 480_000, 400_000, 0, 0, 0, 80_000, 640, balanced=True),
+        sources=(source,),
+        consumers=(ConsumerReport("web01", 7, 2, 100, 64, "1KiB/s", "1MiB/day", 500, "full"),),
+        sinks=(SinkReport("kernel", 3, 1536, 12_288, 1, ""),),
+        draws=DrawsReport({"full": 7}, {"Starved": 2}, (5, 0, 1, 0, 0, 0, 1), 75.5, 80.0),
+        sessions=3, handshakes_waiting=1, certificates=(CertificateReport("server", 604_800.0),),
+    )  # fmt: skip

@@ -1,0 +1,191 @@
+"""A real broker, watched by a real Prometheus and in a real Chromium. The stick is simulated."""
+
+import json
+import shutil
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from dashboard import dashboard
+from playwright.sync_api import Page, sync_playwright
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from drawwell.testing.waiting import wait_until
+from support.daemon import Daemon, StickThread, command
+from support.station import own_address
+
+PROMETHEUS = shutil.which("prometheus")
+CHROMIUM = shutil.which("chromium")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A broker with a probe's door, and the stick behind it."""
+
+    config: Path
+    address: str
+    stick: StickThread
+
+    def get(self, path: str, host: str = "localhost", accept: str = "") -> tuple[int, str]:
+        """Ask the probe's door under a name; return status and body."""
+        request = urllib.request.Request(
+            f"http://{self.address}{path}", headers={"Host": host, "Accept": accept}
+        )
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, "nobody listens"
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[Watched]:
+    address = f"{own_address()}:55080"
+    config = folder / "drawwell.toml"
+    config.write_text(
+        f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
+        f'[[source]]\nname = "stick"\npath = "{folder}/stick"\nverify_firmware = "off"\nstall = 1\n'
+        f'[health]\nlisten = "{address}"\n[kernel]\nfeed = false\n'
+        f'[[consumer]]\nname = "web01"\nuser = "root"\n'
+    )
+    with ExitStack() as stack:
+        stick = stack.enter_context(StickThread(folder / "stick", rate=0))
+        broker = stack.enter_context(Daemon("broker", config=config, log=folder / "log"))
+        broker.until_it_says("starting")
+        found = Watched(config, address, stick)
+        wait_until(lambda: found.get("/readyz")[0] == 200, "it is ready")
+        yield found
+
+
+@pytest.fixture
+def broker(folder: Path) -> Iterator[Watched]:
+    with watched(folder) as found:
+        yield found
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    (found,) = [
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]
+    return float(found)
+
+
+def test_a_draw_is_counted_and_no_consumer_is_named(broker: Watched) -> None:
+    """A draw raises its series by one at the probe's door, where no name stands."""
+    accept = "application/openmetrics-text"
+    before = broker.get("/metrics", accept=accept)[1]
+    assert command("draw", "32", "--hex", config=broker.config).returncode == 0
+    after = broker.get("/metrics", accept=accept)[1]
+    labels = {"class": "full", "result": "granted"}
+    assert (
+        value(after, "drawwell_draws_total", **labels) == value(before, "drawwell_draws_total", **labels) + 1
+    )
+    assert value(after, "drawwell_draw_wait_seconds_count") == 1
+    assert "web01" not in after
+    assert command("check-health", config=broker.config).returncode == 1  # as the stick is simulated
+
+
+def test_the_page_is_shown_under_names_of_this_machine_only(broker: Watched) -> None:
+    """A name that an attacker's DNS gives to this address gets no page."""
+    assert broker.get("/ui", host="localhost:55080")[0] == 200
+    assert broker.get("/ui", host="127.0.0.1")[0] == 200
+    assert broker.get("/ui", host="evil.example")[0] == 403
+    assert broker.get("/ui/events", host="evil.example")[0] == 403
+
+
+@pytest.mark.skipif(PROMETHEUS is None, reason="needs prometheus")
+def test_prometheus_reads_it(broker: Watched, folder: Path) -> None:
+    """Prometheus finds the target up, and every query of the dashboard makes sense to it."""
+    here = own_address()
+    (folder / "prometheus.yml").write_text(
+        "scrape_configs:\n- job_name: drawwell\n  scrape_interval: 1s\n"
+        f'  static_configs:\n  - targets: ["{broker.address}"]\n'
+    )
+    log = (folder / "prometheus.log").open("wb")
+    server = subprocess.Popen(
+        [
+            str(PROMETHEUS), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
+            f"--web.listen-address={here}:9090",
+        ],
+        stdout=log, stderr=log,
+    )  # fmt: skip
+
+    def ask(query: str) -> dict[str, Any]:
+        line = urllib.parse.urlencode({"query": query})
+        with urllib.request.urlopen(f"http://{here}:9090/api/v1/query?{line}") as answer:
+            return dict(json.load(answer))
+
+    def is_up() -> bool:
+        try:
+            return [each["value"][1] for each in ask("drawwell_ready")["data"]["result"]] == ["1"]
+        except OSError:
+            return False
+
+    try:
+        wait_until(is_up, "Prometheus has scraped")
+        for panel in dashboard()["panels"]:
+            for target in panel.get("targets", ()):
+                query = target["expr"].replace("$job", "drawwell").replace("$instance", ".*")
+                assert ask(query)["status"] == "success", query
+    finally:
+        server.terminate()
+        server.wait()
+        log.close()
+
+
+@contextmanager
+def browser(where: str) -> Iterator[tuple[Page, list[str]]]:
+    """Open a page in Chromium; what its console reports as an error is in the list."""
+    host = where.partition(":")[0]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", f"--host-resolver-rules=MAP localhost {host}"],
+        )
+        page = chromium.new_page()
+        faults: list[str] = []
+        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"http://localhost:{where.partition(':')[2]}/ui")
+        yield page, faults
+        chromium.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_an_unplugged_stick_is_the_first_line(broker: Watched) -> None:
+    """The page changes by itself within two seconds, without an error in the console."""
+    with browser(broker.address) as (page, faults):
+        assert "Draws are served" in page.inner_text("#head")
+        broker.stick.do("unplug")
+        page.locator("h1", has_text="Source stick is off").wait_for()
+        assert "No draw is served" in page.inner_text("#head")
+        assert "drawwell doctor" in page.inner_text("#head")
+        assert page.title()
+        assert faults == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_can_be_read_by_everybody(broker: Watched, scheme: Any) -> None:
+    """axe-core finds nothing in light and dark, and 400 pixels are wide enough."""
+    with browser(broker.address) as (page, faults):
+        page.emulate_media(color_scheme=scheme)
+        for width in (1200, 400):
+            page.set_viewport_size({"width": width, "height": 800})
+            found = Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert faults == []

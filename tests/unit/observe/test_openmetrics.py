@@ -1,0 +1,89 @@
+"""The series in both formats, read by parsers of prometheus_client."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_prometheus
+
+from drawwell.observe.openmetrics import render
+from drawwell.observe.series import SERIES
+from drawwell.reports import BrokerReport, CertificateReport, DrawsReport, as_json
+from support.reports import broker_report
+
+FORMATS = [(True, read_openmetrics), (False, read_prometheus)]
+Reader = Callable[[str], Iterable[Any]]
+
+
+def values(
+    report: BrokerReport, reader: Reader, *, openmetrics: bool, names: bool = True
+) -> dict[Any, float]:
+    text = render(as_json(report), names=names, openmetrics=openmetrics)
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in reader(text)
+        for sample in family.samples
+    }
+
+
+@pytest.mark.parametrize(("openmetrics", "reader"), FORMATS)
+def test_every_series_is_read_back(openmetrics: bool, reader: Reader) -> None:
+    """Both parsers find each family of the table under its name."""
+    text = render(as_json(broker_report()), names=True, openmetrics=openmetrics)
+    found = {family.name for family in reader(text)}
+    wanted = {
+        f"drawwell_{each.name}" if openmetrics or each.full_name.endswith("_total") else each.full_name
+        for each in SERIES
+    }
+    assert wanted == found
+
+
+@pytest.mark.parametrize(("openmetrics", "reader"), FORMATS)
+def test_values_and_labels_come_through(openmetrics: bool, reader: Reader) -> None:
+    """Counter, gauge, info and histogram have the report's values."""
+    report = replace(
+        broker_report(),
+        draws=DrawsReport({"full": 7}, {"Starved": 2}, (5, 0, 1, 0, 0, 0, 1), 75.5, 80.0),
+        certificates=(CertificateReport("server", 3600.0),),
+    )
+    found = values(report, reader, openmetrics=openmetrics)
+    assert found["drawwell_draws_total", ("class", "full"), ("result", "granted")] == 7
+    assert found["drawwell_draws_total", ("class", ""), ("result", "Starved")] == 2
+    assert found["drawwell_certificate_expiry_seconds", ("certificate", "server")] == 3600
+    assert found["drawwell_draw_wait_seconds_bucket", ("le", "0.1")] == 6
+    assert found["drawwell_draw_wait_seconds_bucket", ("le", "+Inf")] == 7
+    assert found[("drawwell_draw_wait_seconds_count",)] == 7
+    assert found[("drawwell_draw_wait_seconds_sum",)] == 75.5
+    assert found["drawwell_build_info", ("broker", report.name), ("version", report.version)] == 1
+
+
+@pytest.mark.parametrize(("openmetrics", "reader"), FORMATS)
+def test_no_consumer_is_named_without_the_right(openmetrics: bool, reader: Reader) -> None:
+    """Without the right to names none is in the text."""
+    report = broker_report()
+    assert report.consumers
+    text = render(as_json(report), names=False, openmetrics=openmetrics)
+    assert list(reader(text))
+    assert not re.search("|".join(each.name for each in report.consumers), text)
+
+
+def test_a_crowd_of_consumers_has_no_series_of_its_own() -> None:
+    """If some are left out no consumer is named, for the others would come and go."""
+    for left_out in (0, 1):
+        report = replace(broker_report(), consumers_left_out=left_out, consumers_active=7)
+        found = values(report, read_prometheus, openmetrics=False)
+        assert found[("drawwell_consumers_active",)] == 7
+        assert (("drawwell_consumer_draws_total", ("consumer", "web01")) in found) is (left_out == 0)
+
+
+@pytest.mark.parametrize(("openmetrics", "reader"), FORMATS)
+@pytest.mark.parametrize("odd", ['a"b', "a\\nb", "a\nb", "ü \u2028", "\udc80", "a{b}=\\"])
+def test_a_label_is_never_more_than_a_label(odd: str, openmetrics: bool, reader: Reader) -> None:
+    """Quotes, line ends and bytes that are no text come through as one value."""
+    report = replace(broker_report(), ready=False, not_ready_because=odd)
+    found: Mapping[Any, float] = values(report, reader, openmetrics=openmetrics)
+    shown = odd.encode(errors="replace").decode()
+    assert found["drawwell_not_ready_info", ("reason", shown)] == 1
