@@ -21,7 +21,8 @@ class OwnVerbs:
 
     Args:
         broker: Has the sources and consumers.
-        report: Reports the broker with the rest of its process, and so many consumers at most.
+        report: Reports the broker with the rest of its process, and at most this number of
+            consumers.
         observers: The consumers that may observe everything.
     """
 

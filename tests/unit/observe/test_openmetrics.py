@@ -71,7 +71,7 @@ def test_no_consumer_is_named_without_the_right(openmetrics: bool, reader: Reade
 
 
 def test_a_crowd_of_consumers_has_no_series_of_its_own() -> None:
-    """If some are left out no consumer is named, for the others would come and go."""
+    """If some are left out, no consumer is named: it would come and go."""
     for left_out in (0, 1):
         report = replace(broker_report(), consumers_left_out=left_out, consumers_active=7)
         found = values(report, read_prometheus, openmetrics=False)
