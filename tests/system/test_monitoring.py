@@ -60,7 +60,7 @@ def watched(folder: Path) -> Iterator[Watched]:
     )
     with ExitStack() as stack:
         stick = stack.enter_context(StickThread(folder / "stick", rate=0))
-        broker = stack.enter_context(Daemon("broker", config=config, log=folder / "log"))
+        stack.enter_context(Daemon("broker", config=config, log=folder / "log"))
         found = Watched(config, address, stick)
         wait_until(lambda: found.get("/readyz")[0] == 200, "it is ready")
         yield found
