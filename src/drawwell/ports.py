@@ -1,6 +1,6 @@
 """The seams: what a noise source, a broker, an upstream and a sink promise, on error and on cancel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Unpack
 
 from drawwell.authorisation import Principal
@@ -167,6 +167,16 @@ class Broker(Protocol):
             StateUnavailable: the charge could not be written down first.
         """
 
+    async def sign(self, grant: Grant) -> Grant:
+        """Have the receipt of a grant signed; return one without a receipt as it is.
+
+        A grant whose signature fails, or is not waited for, stays charged. Its receipt is never
+        signed later.
+
+        Raises:
+            StateUnavailable: the receipt was not signed.
+        """
+
     def mix_in(self, principal: Principal, data: bytes) -> None:
         """Mix `data` into the consumer's own DRBG; it is credited nothing, and does nothing before the first draw."""
 
@@ -179,6 +189,25 @@ class Broker(Protocol):
         Raises:
             PermissionRefused: `principal` may not ask that.
             UsageError: no such verb, or its arguments are off.
+        """
+
+
+class Signer(Protocol):
+    """Signs the bodies of receipts. The key may be in another process."""
+
+    @property
+    def key_id(self) -> str:
+        """The key's name in receipts."""
+
+    @property
+    def fault(self) -> str:
+        """Why it cannot sign now, "" when it can."""
+
+    async def sign(self, bodies: Sequence[bytes]) -> Sequence[bytes]:
+        """Return an Ed25519 signature of each body, in order. Bounded in time.
+
+        Raises:
+            StateUnavailable: none of them was signed.
         """
 
 

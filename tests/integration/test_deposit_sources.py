@@ -42,6 +42,7 @@ def test_what_a_source_conditions_is_what_its_broker_serves(folder) -> None:
             grant = await well.broker.draw(
                 consumer("web01"), DrawRequest(32, DrawClass.DRBG, receipt=True, patience_s=DEADLINE_S)
             )
+            grant = await well.broker.sign(grant)
             assert [(s.name, s.kind, s.state) for s in read_receipt(grant.receipt).sources] == [
                 ("stick", "scripted", "healthy")
             ]

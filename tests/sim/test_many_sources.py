@@ -239,7 +239,8 @@ def test_a_receipt_names_the_sources_of_these_bytes_and_no_others() -> None:
         pair = Pair(1)
 
         async def named(draw_class: DrawClass) -> set[tuple[str, str]]:
-            grant = await pair.bench.broker.draw(consumer("web01"), DrawRequest(64, draw_class, receipt=True))
+            drawn = await pair.bench.broker.draw(consumer("web01"), DrawRequest(64, draw_class, receipt=True))
+            grant = await pair.bench.broker.sign(drawn)
             body = verify_receipt(grant.receipt, pair.bench.signer.public_key, grant.data, grant.receipt_key)
             assert body.combined == 1
             return {(each.name, each.state) for each in body.sources}
@@ -271,7 +272,7 @@ def test_a_receipt_names_all_that_were_combined() -> None:
                 grant = await pair.bench.broker.draw(
                     consumer("web01"), DrawRequest(64, draw_class, receipt=True)
                 )
-                body = read_receipt(grant.receipt)
+                body = read_receipt((await pair.bench.broker.sign(grant)).receipt)
                 assert ([each.name for each in body.sources], body.combined) == (["a", "b"], 2)
 
     run_virtually(run())

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from drawwell.authorisation import Principal
@@ -49,6 +50,10 @@ class FakeBroker:
         await self._wait()
         return self._grant(principal.name, request)
 
+    async def sign(self, grant: Grant) -> Grant:
+        """Sign what is unsigned, with nothing (Broker)."""
+        return replace(grant, receipt=b"a receipt of nothing", unsigned=b"") if grant.unsigned else grant
+
     def _grant(self, consumer: str, request: DrawRequest) -> Grant:
         n_bytes, draw_class = request.n_bytes, request.draw_class
         error = self._refuse and self._refuse(consumer, n_bytes)
@@ -58,7 +63,7 @@ class FakeBroker:
         self.drawn_bytes[consumer] = self.drawn_bytes.get(consumer, 0) + n_bytes
         data = self.serial.to_bytes(8, "big").ljust(n_bytes, b".")[-n_bytes:]
         if request.receipt:
-            return Grant(data, self.serial, draw_class, b"a receipt of nothing", b"k" * 32)
+            return Grant(data, self.serial, draw_class, receipt_key=b"k" * 32, unsigned=b"a body")
         return Grant(data, self.serial, draw_class)
 
     def mix_in(self, principal: Principal, data: bytes) -> None:

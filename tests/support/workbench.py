@@ -8,6 +8,7 @@ from drawwell.broker.account import Terms
 from drawwell.broker.account_book import Leasing, none_else
 from drawwell.broker.broker import LocalBroker, Rules
 from drawwell.broker.reservations import ReservationWriter
+from drawwell.broker.signing import Signing, ThreadSigner
 from drawwell.broker.supply import Supply
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.entropy.blocks import DrawClass, FullEntropy, TestedBlock
@@ -16,6 +17,7 @@ from drawwell.entropy.health import HealthMonitor, NoiseClaim
 from drawwell.entropy.quota import QuotaState
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import StateUnavailable
+from drawwell.ports import Signer
 from drawwell.roles.source import SourceRole
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.waiting import until
@@ -55,6 +57,7 @@ class Workbench:
         capacity_bytes: Of the reservoir.
         lease: Looks up who is not in `terms`, at its first draw; finds none by default.
         fresh: Stands for the operating system's generator; zeros by default.
+        signer: Signs receipts; by default with `self.signer`, in a thread.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Workbench:
         capacity_bytes: int = 131_072,
         lease: Leasing = none_else,
         fresh: Callable[[int], bytes] = bytes,
+        signer: Signer | None = None,
     ) -> None:
         self.disk = disk or Disk()
         reservoir = Reservoir(capacity_bytes, low_mark=capacity_bytes // 2, high_mark=capacity_bytes)
@@ -78,12 +82,13 @@ class Workbench:
         ]
         self.write_ahead = ReservationWriter(self.disk.lease)
         self.signer = ReceiptSigner(receipt_key_from_seed(bytes(32)))
+        self.signing = Signing(signer or ThreadSigner(self.signer))
         self.broker = LocalBroker(
             rules,
             self.supply,
             self.sources,
             write_ahead=self.write_ahead,
-            signer=self.signer,
+            signing=self.signing,
             first_serial=0,
             fresh=fresh,
             clock=self.clock,
@@ -100,7 +105,7 @@ class Workbench:
         """Run sources and write-ahead until the block ends; its own error comes out as it is."""
         failed: BaseException | None = None
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self.write_ahead.run())]
+            tasks = [group.create_task(self.write_ahead.run()), group.create_task(self.signing.run())]
             tasks += [group.create_task(source.run()) for source in self.sources]
             try:
                 yield

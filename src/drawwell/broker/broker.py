@@ -16,9 +16,10 @@ from drawwell.broker.audit_log import AuditTally
 from drawwell.broker.draw_counts import DrawCounts
 from drawwell.broker.queue import LEAST_PATIENCE_S, QueuedDraw
 from drawwell.broker.reservations import ReservationWriter
+from drawwell.broker.signing import Signing
 from drawwell.broker.supply import Supply, no_source_hint
 from drawwell.crypto.drbg import Drbg
-from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource
+from drawwell.crypto.receipts import ReceiptBody, ReceiptSource
 from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant, Origins
 from drawwell.entropy.combining import combined_rate
 from drawwell.entropy.credit import by_source, evidence_of, weakest
@@ -71,7 +72,7 @@ class LocalBroker:
         supply: Reservoir and ledger.
         sources: Those that deposit into the supply from the beginning.
         write_ahead: Makes quota reservations durable.
-        signer: Signs receipts.
+        signing: Has receipts signed.
         first_serial: Higher than any serial number ever granted.
         fresh: Returns that many bytes from the operating system's generator: keys of receipts, and additional
             input to the DRBGs that counts as nothing (SP 800-90A r1, 8.7.2).
@@ -88,7 +89,7 @@ class LocalBroker:
         sources: Iterable[Source],
         *,
         write_ahead: ReservationWriter,
-        signer: ReceiptSigner,
+        signing: Signing,
         first_serial: int,
         fresh: Callable[[int], bytes],
         clock: Callable[[], float],
@@ -106,7 +107,7 @@ class LocalBroker:
         self._supply = supply
         self._queue = supply.queue
         self._write_ahead = write_ahead
-        self._signer = signer
+        self._signing, self.sign = signing, signing.sign
         self._serial = first_serial
         self._fresh = fresh
         self._clock = clock
@@ -168,11 +169,11 @@ class LocalBroker:
             or not 1 <= request.n_bytes <= self.rules.max_draw_bytes
         ):
             raise unentitled(account, consumer, request, self.rules.max_draw_bytes)
+        if request.receipt:
+            self._signing.require()
         if self._not_ready:
             raise NoHealthySource(self._not_ready, hint=no_source_hint(self.sources.values()))
-        now, cost = self._clock(), request.n_bytes
-        if request.prediction_resistance:
-            cost += SEED_BYTES
+        now, cost = self._clock(), request.n_bytes + SEED_BYTES * request.prediction_resistance
         seed_due = (
             account.drbg is None
             or request.prediction_resistance
@@ -212,9 +213,8 @@ class LocalBroker:
         if not request.receipt:
             return Grant(data, self._serial, draw_class)
         key = self._fresh(RECEIPT_KEY_BYTES)
-        return Grant(
-            data, self._serial, draw_class, self._receipt(account, data, draw_class, origins, key), key
-        )
+        body = self._receipt_body(account, data, draw_class, origins, key)
+        return Grant(data, self._serial, draw_class, receipt_key=key, unsigned=body)
 
     async def _reserve(self, consumer: str, cost: int) -> None:
         """Have a reservation that covers `cost` written down, unless another draw has done so meanwhile."""
@@ -252,12 +252,12 @@ class LocalBroker:
         seed.data[:] = bytes(SEED_BYTES)
         account.seeded_at, account.seed_origins = now, seed.origins
 
-    def _receipt(
+    def _receipt_body(
         self, account: Account, data: bytes, draw_class: DrawClass, origins: Origins, key: bytes
     ) -> bytes:
         chosen = by_source(origins)  # there is room for each name once
         sources = tuple(ReceiptSource.of(chosen[name], self._state_of(name)) for name in sorted(chosen))
-        body = ReceiptBody.of(
+        return ReceiptBody.of(
             broker=self.rules.name,
             consumer=account.name,
             sources=sources,
@@ -268,8 +268,8 @@ class LocalBroker:
             key=key,
             combined=max(1, self.rules.min_sources),
             audit=(self.tally.head.count, self.tally.head.digest),
-        )
-        return self._signer.sign(body)
+            key_id=self._signing.key_id,
+        ).checked()
 
     def _state_of(self, source: str) -> SourceState:
         return self.sources[source].report().state if source in self.sources else SourceState.OFF
@@ -277,9 +277,8 @@ class LocalBroker:
     def mix_in(self, principal: Principal, data: bytes) -> None:
         """Mix `data` into the consumer's DRBG as additional input (SP 800-90A r1, 9.3.1), of which nothing is asked."""
         account = self.accounts.get(principal.name)
-        drbg = account.drbg if account else None
-        if drbg:
-            drbg.generate(0, hashlib.sha384(data).digest())
+        if account and account.drbg:
+            account.drbg.generate(0, hashlib.sha384(data).digest())
 
     def available_bytes(self, consumer: str, draw_class: DrawClass) -> int:
         """How many bytes one draw could have now without waiting, as far as supply and quota go (not the rate)."""

@@ -106,6 +106,7 @@ class ReceiptBody:
         key: bytes,
         combined: int = 1,
         audit: tuple[int, str] = (0, "0" * 64),
+        key_id: str = "",
     ) -> Self:
         """Make the body for the grant `data`; `key` is fresh, 32 bytes, and goes to that consumer alone.
 
@@ -114,16 +115,22 @@ class ReceiptBody:
         """
         return cls(
             broker, consumer, sources, draw_class, len(data), serial, int(time), data_hmac(key, data), combined,
-            *audit,
+            *audit, key_id,
         )  # fmt: skip
 
     def encode(self) -> bytes:
         """Return the canonical bytes that are signed."""
         return _canonical(_document(self))
 
-    def check(self) -> None:
-        """Raise ValueError when this says something that a receipt cannot say."""
-        _read_body(json.loads(self.encode()))
+    def checked(self) -> bytes:
+        """Return the canonical bytes to sign.
+
+        Raises:
+            ValueError: a field has a value that no receipt may have.
+        """
+        text = self.encode()
+        _read_body(json.loads(text))
+        return text
 
 
 def data_hmac(key: bytes, data: bytes) -> str:
@@ -143,7 +150,16 @@ def write_receipt(body: ReceiptBody, signature: bytes) -> bytes:
     Raises:
         ValueError: longer than a receipt may be.
     """
-    receipt = _canonical({"body": _document(body), "signature": base64.b64encode(signature).decode()})
+    return join_receipt(body.encode(), signature)
+
+
+def join_receipt(body: bytes, signature: bytes) -> bytes:
+    """Put a canonical body and its signature together.
+
+    Raises:
+        ValueError: longer than a receipt may be.
+    """
+    receipt = b'{"body":%b,"signature":"%b"}' % (body, base64.b64encode(signature))
     if len(receipt) > MAX_RECEIPT_BYTES:
         raise ValueError(f"a receipt of more than {MAX_RECEIPT_BYTES} bytes")
     return receipt

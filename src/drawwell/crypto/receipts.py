@@ -25,8 +25,8 @@ from drawwell.crypto.receipt_form import (
     ReceiptBody,
     ReceiptSource,
     data_hmac,
+    join_receipt,
     parse_receipt,
-    write_receipt,
 )
 from drawwell.errors import AuthenticationFailed
 
@@ -80,9 +80,12 @@ class ReceiptSigner:
         Raises:
             ValueError: `body` says something that a receipt cannot say.
         """
-        body = replace(body, key_id=self.key_id)
-        body.check()
-        return write_receipt(body, self._key.sign(body.encode()))
+        text = replace(body, key_id=self.key_id).checked()
+        return join_receipt(text, self.sign_body(text))
+
+    def sign_body(self, body: bytes) -> bytes:
+        """Sign a receipt's canonical body, which names this key."""
+        return self._key.sign(body)
 
     def sign_text(self, text: bytes) -> bytes:
         """Sign a text that cannot be taken for a receipt: it names its own format."""

@@ -18,6 +18,7 @@ from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
 from drawwell.doors.session_machine import SessionMachine, Spawn
 from drawwell.doors.unix import Identify, peer_credentials
+from drawwell.entropy.blocks import Grant
 from drawwell.errors import DrawwellError, PermissionRefused
 from drawwell.ports import Broker
 from drawwell.wire.http_answers import HttpResponse, problem, refusal
@@ -169,8 +170,8 @@ class HttpConversation(SessionMachine):
         except DrawwellError as error:
             self._say(refusal(error))
             return
-        if grant is None:
-            self._wait(self._drawn(ask, peer))
+        if grant is None or grant.unsigned:
+            self._wait(self._drawn(ask, peer, grant))
         else:
             self._say(ask.answer(grant))
 
@@ -184,9 +185,11 @@ class HttpConversation(SessionMachine):
         self._waiting = self._calling = False
         self._say(answer, final=final)
 
-    async def _drawn(self, ask: DrawAsk, peer: Principal) -> HttpResponse:
+    async def _drawn(self, ask: DrawAsk, peer: Principal, grant: Grant | None) -> HttpResponse:
         try:
-            return ask.answer(await self._broker.draw(peer, ask.request))
+            if grant is None:
+                grant = await self._broker.draw(peer, ask.request)
+            return ask.answer(await self._broker.sign(grant))
         except DrawwellError as error:
             return refusal(error)
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from drawwell.authorisation import DRAW, DoorKind, Principal, Role, may
 from drawwell.doors.session_machine import SessionMachine, Spawn
+from drawwell.entropy.blocks import Grant
 from drawwell.errors import (
     DrawwellError,
     LocalProtocolError,
@@ -125,15 +126,17 @@ class BrokerSession(SessionMachine):
         except DrawwellError as error:
             self._refuse(draw, error)
             return
-        if grant is None:
+        if grant is None or grant.unsigned:
             self._owe(draw.n_bytes)
-            self._spawn(self._wait(draw, peer))
+            self._spawn(self._wait(draw, peer, grant))
         else:
             self._say(self.session.grant(draw.request_id, grant))
 
-    async def _wait(self, draw: Draw, peer: Principal) -> None:
+    async def _wait(self, draw: Draw, peer: Principal, grant: Grant | None) -> None:
         try:
-            grant = await self._broker.draw(peer, draw)
+            if grant is None:
+                grant = await self._broker.draw(peer, draw)
+            grant = await self._broker.sign(grant)
         except DrawwellError as error:
             self._refuse(draw, error)
         else:

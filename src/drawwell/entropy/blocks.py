@@ -102,7 +102,8 @@ class Grant:
     """Bytes given to exactly one consumer, and only once.
 
     `serial` is unique in a broker's life. `receipt` is the signed receipt as it goes over the wire, with the
-    key of its HMAC in `receipt_key`; both are empty when no receipt was asked for.
+    key of its HMAC in `receipt_key`; both are empty when no receipt was asked for. Until it is
+    signed, its body is in `unsigned`, and `receipt` is empty.
     """
 
     data: bytes = field(repr=False)
@@ -110,6 +111,7 @@ class Grant:
     draw_class: DrawClass
     receipt: bytes = field(default=b"", repr=False)
     receipt_key: bytes = field(default=b"", repr=False)
+    unsigned: bytes = field(default=b"", repr=False)
 
     def __len__(self) -> int:
         return len(self.data)

@@ -17,7 +17,8 @@ class MemoryLink:
 
     async def draw(self, n_bytes: int, draw_class: DrawClass, **options: Unpack[DrawOptions]) -> Grant:
         """Draw once."""
-        return await self._broker.draw(self._principal, DrawRequest(n_bytes, draw_class, **options))
+        grant = await self._broker.draw(self._principal, DrawRequest(n_bytes, draw_class, **options))
+        return await self._broker.sign(grant)
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Ask a control verb as this consumer."""

@@ -18,6 +18,7 @@ from drawwell.broker.identities import OWN_NAMES, configured_terms, invited_term
 from drawwell.broker.own_verbs import BUSIEST, OwnVerbs
 from drawwell.broker.remote_sources import RemoteSources
 from drawwell.broker.reservations import ReservationWriter
+from drawwell.broker.signing import Signing, ThreadSigner
 from drawwell.broker.supply import Supply
 from drawwell.config.broker_side import ConsumerSection, SourceSection
 from drawwell.config.model import TABLES, Config, Table
@@ -92,6 +93,7 @@ class BrokerProcess:
         self.sources = [] if apart else [self._source(index) for index in range(len(config.sources))]
         self._write_ahead = ReservationWriter(self._store.lease)
         self._signer = _receipt_signer(os.path.join(state, RECEIPT_KEY))
+        self._signing = Signing(ThreadSigner(self._signer))
         self._auditor = Auditor(section.name, config.audit, self._clock, self._signer)
         self.broker = self._make_broker()
         self._auditor.started(self._store.boot_epoch * SERIALS_PER_LIFE)
@@ -177,7 +179,8 @@ class BrokerProcess:
         allow_descriptors(DESCRIPTORS + self.config.tls.max_sessions)
         try:
             async with asyncio.TaskGroup() as below:
-                lower = [below.create_task(self._write_ahead.run()), below.create_task(self._upkeep())]
+                works = (self._write_ahead.run(), self._signing.run(), self._upkeep())
+                lower = [below.create_task(each) for each in works]
                 lower += [below.create_task(source.run()) for source in self.sources]
                 try:
                     async with asyncio.TaskGroup() as above:
@@ -262,7 +265,7 @@ class BrokerProcess:
             self._supply,
             self.sources,
             write_ahead=self._write_ahead,
-            signer=self._signer,
+            signing=self._signing,
             first_serial=self._store.boot_epoch * SERIALS_PER_LIFE,
             fresh=os.urandom,
             clock=self._clock,

@@ -181,7 +181,7 @@ class Granted(Grant, Frame):
         if class_code not in _CLASSES:
             raise ValueError(f"unknown draw class {class_code}")
         key, receipt = payload[_GRANT.size : key_ends], payload[key_ends:receipt_ends]
-        return cls(data, serial, _CLASSES[class_code], receipt, key, _request_id(request_id))
+        return cls(data, serial, _CLASSES[class_code], receipt, key, request_id=_request_id(request_id))
 
 
 @dataclass(frozen=True, slots=True)

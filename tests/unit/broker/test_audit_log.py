@@ -128,7 +128,8 @@ def test_a_brokers_grants_and_refusals_are_counted_as_they_were() -> None:
         async with bench.run():
             await bench.until_filled()
             grants = [
-                await broker.draw(consumer("web01"), DrawRequest(n, FULL, receipt=n == 3)) for n in (1, 2, 3)
+                await broker.sign(await broker.draw(consumer("web01"), DrawRequest(n, FULL, receipt=n == 3)))
+                for n in (1, 2, 3)
             ]
             with pytest.raises(DrawRefused):
                 await broker.draw(consumer("web01"), DrawRequest(0, FULL))

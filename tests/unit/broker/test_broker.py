@@ -304,7 +304,8 @@ def test_a_receipt_tells_what_was_granted_and_verifies() -> None:
         async with bench.run():
             await bench.until_filled()
             plain = await bench.broker.draw(consumer("web01"), DrawRequest(32, FULL))
-            grant = await bench.broker.draw(consumer("web01"), DrawRequest(32, FULL, receipt=True))
+            drawn = await bench.broker.draw(consumer("web01"), DrawRequest(32, FULL, receipt=True))
+            grant = await bench.broker.sign(drawn)
         body = verify_receipt(grant.receipt, bench.signer.public_key, grant.data, grant.receipt_key)
         assert (body.broker, body.consumer, body.serial) == ("bench", "web01", plain.serial + 1)
         assert [source.name for source in body.sources] == ["stick"]

@@ -66,6 +66,26 @@ def test_a_grant_after_the_end_is_said_to_nobody() -> None:
     asyncio.run(run())
 
 
+def test_a_receipt_signed_after_the_end_is_not_sent() -> None:
+    """The grant is lost, as its session ended before it was signed."""
+    talk = Talk(FakeBroker())
+    assert talk.say(talk.client.draw(DrawRequest(32, FULL, receipt=True))[1]) == []
+    talk.conversation.end("enough")
+    talk.heard()
+    asyncio.run(talk.waiting[0])  # type: ignore[arg-type]  # a coroutine function's
+    assert talk.conversation.outgoing == []
+
+
+def test_receipts_are_sent_when_they_are_signed() -> None:
+    """A draw without a receipt overtakes one whose receipt is not signed."""
+    talk = Talk(FakeBroker())
+    receipted = talk.client.draw(DrawRequest(32, FULL, receipt=True))[1]
+    plain_id, plain = talk.client.draw(DrawRequest(32, FULL))
+    assert [frame.request_id for frame in talk.say(receipted + plain)] == [plain_id]  # type: ignore[attr-defined]
+    asyncio.run(talk.waiting[0])  # type: ignore[arg-type]
+    assert [frame.receipt for frame in talk.heard()] == [b"a receipt of nothing"]  # type: ignore[attr-defined]
+
+
 def test_a_broken_session_is_over_and_says_why() -> None:
     """What the peer did wrong is kept for the door and told in the goodbye."""
     talk = Talk(FakeBroker())

@@ -1,0 +1,76 @@
+"""Receipts: signed after the grant, and refused before it if they cannot be.
+
+The bytes are gone when the body of their receipt exists. So a signature that is lost is charged,
+and never made a second time.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from drawwell.broker.batches import Batches
+from drawwell.crypto.receipt_form import join_receipt
+from drawwell.crypto.receipts import ReceiptSigner
+from drawwell.entropy.blocks import Grant
+from drawwell.errors import StateUnavailable
+from drawwell.ports import Signer
+
+_LARGEST_BATCH: Final = 64
+"""So that the first of a batch does not wait for long."""
+MOST_UNSIGNED: Final = 4096
+"""Grants that wait for their signatures."""
+
+
+class ThreadSigner:
+    """A `Signer` that has the key in this process, and signs in a thread of its own."""
+
+    def __init__(self, key: ReceiptSigner) -> None:
+        self._key = key
+        self.key_id = key.key_id
+        self.fault = ""
+
+    async def sign(self, bodies: Sequence[bytes]) -> list[bytes]:
+        """Sign each body (Signer)."""
+        return await asyncio.to_thread(lambda: [self._key.sign_body(body) for body in bodies])
+
+
+class Signing:
+    """Has the receipts of one broker signed, in batches.
+
+    Args:
+        signer: Signs the bodies.
+    """
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self._batches = Batches(signer.sign, _LARGEST_BATCH)
+        self.key_id = signer.key_id
+        self.run = self._batches.run
+
+    def require(self) -> None:
+        """Return if a receipt can be signed now.
+
+        Raises:
+            StateUnavailable: it cannot.
+        """
+        fault = self._signer.fault
+        if len(self._batches) >= MOST_UNSIGNED:
+            fault = f"{MOST_UNSIGNED} wait to be signed already"
+        if fault:
+            raise StateUnavailable(
+                f"no receipt can be signed: {fault}", hint="Draw without a receipt, or try again later."
+            )
+
+    async def sign(self, grant: Grant) -> Grant:
+        """Return the grant with its signed receipt; see `ports.Broker.sign`."""
+        if not grant.unsigned:
+            return grant
+        try:
+            signature = await self._batches.submit(grant.unsigned)
+        except StateUnavailable as error:
+            raise StateUnavailable(
+                f"the receipt was not signed, and the bytes are lost: {error}",
+                hint="They are charged. Draw again, without a receipt if this happens again.",
+            ) from error
+        return replace(grant, receipt=join_receipt(grant.unsigned, signature), unsigned=b"")

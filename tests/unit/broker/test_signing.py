@@ -1,0 +1,125 @@
+"""Receipts that cannot be signed are refused, or charged and lost."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from drawwell.broker import signing
+from drawwell.broker.signing import Signing
+from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed, verify_receipt
+from drawwell.entropy.blocks import DrawRequest, Grant
+from drawwell.errors import StateUnavailable
+from drawwell.testing.virtual_time import run_virtually
+from drawwell.testing.waiting import until
+from support.principals import consumer
+from support.workbench import Workbench
+from unit.broker.known_bench import DRBG, FULL, KNOWN, on_bench, refusal
+
+KEY = ReceiptSigner(receipt_key_from_seed(bytes(32)))
+RECEIPTED = DrawRequest(32, FULL, receipt=True)
+
+
+class MovedSigner:
+    """A signer that a test stops and breaks; it notes each body."""
+
+    key_id = KEY.key_id
+
+    def __init__(self) -> None:
+        self.fault = ""
+        self.broken = False
+        self.bodies: list[bytes] = []
+        self.batches: list[int] = []
+        self.go = asyncio.Event()
+
+    async def sign(self, bodies: Sequence[bytes]) -> list[bytes]:
+        self.bodies += bodies
+        self.batches.append(len(bodies))
+        await self.go.wait()
+        if self.broken:
+            raise StateUnavailable("the signer has ended", hint="Start it again.")
+        return [KEY.sign_body(body) for body in bodies]
+
+
+@pytest.mark.parametrize("draw_class", [FULL, DRBG])
+def test_nothing_is_taken_without_a_signer(draw_class) -> None:
+    """Such a draw is refused with the reason; one without a receipt is served."""
+
+    signer = MovedSigner()
+
+    async def scenario(bench: Workbench) -> None:
+        signer.fault = "its process is gone"
+        request = DrawRequest(32, draw_class, receipt=True)
+        with pytest.raises(
+            StateUnavailable, match="no receipt can be signed: its process is gone"
+        ) as refused:
+            bench.broker.try_draw(consumer(), request)
+        assert refused.value.hint
+        assert await refusal(bench.broker.draw(consumer(), request)) == "StateUnavailable"
+        assert len(bench.supply.reservoir) == len(KNOWN)
+        assert bench.broker.consumer_report("web01").draws == 0
+        assert bench.broker.try_draw(consumer(), DrawRequest(32, draw_class))
+
+    on_bench(scenario, signer=signer)
+
+
+def test_a_lost_signature_is_charged_and_not_made_again() -> None:
+    """The draw fails with the reason; its body is signed no second time."""
+    signer = MovedSigner()
+
+    async def scenario(bench: Workbench) -> None:
+        signer.broken = True
+        signer.go.set()
+        grant = bench.broker.try_draw(consumer(), RECEIPTED)
+        with pytest.raises(StateUnavailable, match="the bytes are lost: the signer has ended"):
+            await bench.broker.sign(grant)
+        signer.broken = False
+        assert bench.broker.consumer_report("web01").draws == 1
+        another = await bench.broker.sign(bench.broker.try_draw(consumer(), RECEIPTED))
+        assert verify_receipt(another.receipt, KEY.public_key, another.data, another.receipt_key)
+        assert signer.bodies == [grant.unsigned, signer.bodies[1]]
+
+    on_bench(scenario, signer=signer)
+
+
+def test_what_comes_while_one_batch_is_signed_makes_up_the_next() -> None:
+    """A hundred receipts take three batches, of 1, 64 and 35."""
+    signer = MovedSigner()
+
+    async def scenario(bench: Workbench) -> None:
+        grants = [bench.broker.try_draw(consumer(), RECEIPTED) for _ in range(100)]
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(bench.broker.sign(grants[0]))
+            await until(lambda: bool(signer.batches), "the first is being signed")
+            tasks = [first] + [group.create_task(bench.broker.sign(each)) for each in grants[1:]]
+            await asyncio.sleep(1)
+            signer.go.set()
+        assert signer.batches == [1, 64, 35]
+        assert signer.bodies == [each.unsigned for each in grants]
+        for grant, task in zip(grants, tasks, strict=True):
+            assert verify_receipt(task.result().receipt, KEY.public_key, grant.data, grant.receipt_key)
+
+    on_bench(scenario, signer=signer)
+
+
+def test_a_signer_that_is_behind_stops_draws_with_receipts(monkeypatch) -> None:
+    """The grants that wait for their signature are bounded."""
+    monkeypatch.setattr(signing, "MOST_UNSIGNED", 2)
+    signer = MovedSigner()
+
+    async def scenario(bench: Workbench) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(bench.broker.sign(bench.broker.try_draw(consumer(), RECEIPTED)))
+                await asyncio.sleep(1)
+            assert await refusal(bench.broker.draw(consumer(), RECEIPTED)) == "StateUnavailable"
+            signer.go.set()
+        assert bench.broker.try_draw(consumer(), RECEIPTED)
+
+    on_bench(scenario, signer=signer)
+
+
+def test_a_grant_without_a_receipt_passes_the_signer_by() -> None:
+    """It is returned as it is, whether or not anything can be signed."""
+    grant = Grant(b"x", 1, FULL)
+    assert run_virtually(Signing(MovedSigner()).sign(grant)) is grant
