@@ -11,10 +11,10 @@ _Result = TypeVar("_Result")
 
 
 class Batches(Generic[_Item, _Result]):
-    """Collects items while one batch is under way, and works on them together next.
+    """Collects items while a batch is under way; they are the next batch.
 
     Args:
-        work: Returns one result for each item, in order; raises a DrawwellError for all of them.
+        work: Returns one result for each item, in order; a DrawwellError fails them all.
         most: The largest batch.
     """
 
@@ -31,7 +31,9 @@ class Batches(Generic[_Item, _Result]):
         return len(self._waiting)
 
     async def submit(self, item: _Item) -> _Result:
-        """Return the result for `item`. A cancelled item is worked on, and its result dropped.
+        """Return the result for `item`.
+
+        A cancelled call does not stop the work; its result is dropped.
 
         Raises:
             StateUnavailable: the work failed; it is not done a second time.

@@ -1,7 +1,7 @@
-"""Receipts: signed after the grant, and refused before it if they cannot be.
+"""Receipts: signed after the grant, refused before it without a signer.
 
-The bytes are gone when the body of their receipt exists. So a signature that is lost is charged,
-and never made a second time.
+The bytes are gone when the body of their receipt exists. So a lost signature is charged, and
+never made a second time.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ MOST_UNSIGNED: Final = 4096
 
 
 class ThreadSigner:
-    """A `Signer` that has the key in this process, and signs in a thread of its own."""
+    """A `Signer` with the key in this process; it signs in a thread."""
 
     def __init__(self, key: ReceiptSigner) -> None:
         self._key = key

@@ -57,7 +57,7 @@ def test_nothing_is_taken_without_a_signer(draw_class) -> None:
         assert refused.value.hint
         assert await refusal(bench.broker.draw(consumer(), request)) == "StateUnavailable"
         assert len(bench.supply.reservoir) == len(KNOWN)
-        assert bench.broker.consumer_report("web01").draws == 0
+        assert (await bench.broker.consumer_report("web01")).draws == 0
         assert bench.broker.try_draw(consumer(), DrawRequest(32, draw_class))
 
     on_bench(scenario, signer=signer)
@@ -74,7 +74,7 @@ def test_a_lost_signature_is_charged_and_not_made_again() -> None:
         with pytest.raises(StateUnavailable, match="the bytes are lost: the signer has ended"):
             await bench.broker.sign(grant)
         signer.broken = False
-        assert bench.broker.consumer_report("web01").draws == 1
+        assert (await bench.broker.consumer_report("web01")).draws == 1
         another = await bench.broker.sign(bench.broker.try_draw(consumer(), RECEIPTED))
         assert verify_receipt(another.receipt, KEY.public_key, another.data, another.receipt_key)
         assert signer.bodies == [grant.unsigned, signer.bodies[1]]
