@@ -192,7 +192,7 @@ class Broker(Protocol):
         """
 
 
-class Signer(Protocol):
+class BodySigner(Protocol):
     """Signs the bodies of receipts. The key may be in another process."""
 
     @property

@@ -17,7 +17,7 @@ from drawwell.entropy.health import HealthMonitor, NoiseClaim
 from drawwell.entropy.quota import QuotaState
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import StateUnavailable
-from drawwell.ports import Signer
+from drawwell.ports import BodySigner
 from drawwell.roles.source import SourceRole
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.waiting import until
@@ -69,7 +69,7 @@ class Workbench:
         capacity_bytes: int = 131_072,
         lease: Leasing = none_else,
         fresh: Callable[[int], bytes] = bytes,
-        signer: Signer | None = None,
+        signer: BodySigner | None = None,
     ) -> None:
         self.disk = disk or Disk()
         reservoir = Reservoir(capacity_bytes, low_mark=capacity_bytes // 2, high_mark=capacity_bytes)

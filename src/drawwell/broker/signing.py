@@ -14,7 +14,7 @@ from drawwell.crypto.receipt_form import join_receipt
 from drawwell.crypto.receipts import ReceiptSigner
 from drawwell.entropy.blocks import Grant
 from drawwell.errors import StateUnavailable
-from drawwell.ports import Signer
+from drawwell.ports import BodySigner
 
 _LARGEST_BATCH: Final = 64
 """So that the first of a batch does not wait for long."""
@@ -23,7 +23,7 @@ MOST_UNSIGNED: Final = 4096
 
 
 class ThreadSigner:
-    """A `Signer` with the key in this process; it signs in a thread."""
+    """A `BodySigner` with the key in this process; it signs in a thread."""
 
     def __init__(self, key: ReceiptSigner) -> None:
         self._key = key
@@ -31,7 +31,7 @@ class ThreadSigner:
         self.fault = ""
 
     async def sign(self, bodies: Sequence[bytes]) -> list[bytes]:
-        """Sign each body (Signer)."""
+        """Sign each body (BodySigner)."""
         return await asyncio.to_thread(lambda: [self._key.sign_body(body) for body in bodies])
 
 
@@ -42,7 +42,7 @@ class Signing:
         signer: Signs the bodies.
     """
 
-    def __init__(self, signer: Signer) -> None:
+    def __init__(self, signer: BodySigner) -> None:
         self._signer = signer
         self._batches = Batches(signer.sign, _LARGEST_BATCH)
         self.key_id = signer.key_id
