@@ -281,16 +281,47 @@ def test_hwrng_without_hardware_behind_it_is_unavailable(tmp_path, current):
         opened(HWRNG, None, sysfs=str(tmp_path))
 
 
+@pytest.mark.skipif(bool(hwrng_missing()), reason=hwrng_missing())
+def test_a_block_is_discarded_when_the_generator_behind_hwrng_changed_meanwhile(tmp_path):
+    """The kernel takes another generator while a read waits: the read fails, and the next life has the new name."""
+    (tmp_path / "class/misc/hw_random").mkdir(parents=True)
+    current = tmp_path / "class/misc/hw_random/rng_current"
+    current.write_text("chaoskey-hw-1.0-3\n")
+
+    async def run():
+        noise = source(HWRNG, sysfs=str(tmp_path))
+        await noise.open()
+        first = noise.identity
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(_failing(noise.read(4096)))
+            await asyncio.sleep(0)
+            current.write_text("tpm-rng-0\n")
+        await noise.open()
+        second = noise.identity
+        await noise.aclose()
+        return first.stable_name, reading.result(), second.stable_name
+
+    first, error, second = asyncio.run(run())
+    assert (first, second) == ("chaoskey-hw-1.0-3", "tpm-rng-0")
+    assert "changed from chaoskey-hw-1.0-3 to tpm-rng-0" in str(error)
+
+
+async def _failing(read):
+    with pytest.raises(SourceUnavailable) as caught:
+        await read
+    return caught.value
+
+
 def test_hwrng_of_a_virtual_machines_host_is_vouched_for_by_nobody(tmp_path):
     """Behind virtio_rng is whatever the host has, its generator as a rule; a chip's own driver names a device."""
     if not os.path.exists(HWRNG):
         pytest.skip(f"{HWRNG} is not there")
     (tmp_path / "class/misc/hw_random").mkdir(parents=True)
     found = []
-    for current in ("virtio_rng.0", "tpm-rng-0"):
+    for current in ("virtio_rng.0", "tpm-rng-0", ""):
         (tmp_path / "class/misc/hw_random/rng_current").write_text(f"{current}\n")
         found.append(CharDeviceSource("hwrng", HWRNG, sysfs=str(tmp_path))._identify(os.stat(HWRNG)))
-    assert [each.noise for each in found] == [UNKNOWN, CONDITIONED]
+    assert [each.noise for each in found] == [UNKNOWN, CONDITIONED, UNKNOWN]
 
 
 def test_no_verbs_are_taken(fifo):

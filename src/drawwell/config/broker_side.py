@@ -225,6 +225,14 @@ class SourceSection:
         why="The operating system's generator is no independent source; every report will say that it is used.",
         example="true",
     )
+    hwrng: str = setting(
+        Text(r"[A-Za-z0-9._-]{0,63}", "the start of a generator's name in rng_available"),
+        "",
+        what="Which generator /dev/hwrng must be, by the start of its name; empty takes whatever the kernel took.",
+        why="The kernel exchanges it by itself. The source then begins anew under its true name, or, with this "
+        "set, stays off until the one you named is back.",
+        example='"chaoskey"',
+    )
     loop: bool = setting(
         Flag(),
         False,

@@ -49,7 +49,7 @@ DRIVERS: Final = {
     "chardev": DriverKind(
         "drawwell.drivers.chardev",
         "any device or FIFO",
-        ("path", "allow_os_generator"),
+        ("path", "allow_os_generator", "hwrng"),
         required=("path",),
         usb={
             "04d8:f5fe": "TrueRNG",

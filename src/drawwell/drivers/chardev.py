@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from drawwell.config.broker_side import SourceSection
 from drawwell.drivers.discovery import numbers_of, stable_name_of
+from drawwell.drivers.hwrng import HWRNG, GeneratorPin
 from drawwell.drivers.stream import Gone, SampleStream, stream_of
 from drawwell.drivers.tty import Tty
 from drawwell.entropy.blocks import RawBlock
@@ -19,7 +20,6 @@ OS_GENERATOR: Final = "the operating system's generator, not a noise source"
 
 # Linux Documentation/admin-guide/devices.txt
 _OS_GENERATORS: Final = frozenset({os.makedev(1, 8), os.makedev(1, 9)})
-_HWRNG: Final = os.makedev(10, 183)
 
 _MOST_PIPE_BYTES: Final = 1 << 20  # pipe(7): /proc/sys/fs/pipe-max-size
 
@@ -32,6 +32,7 @@ class CharDeviceSource:
         path: The device's node or the FIFO. A terminal is set raw and taken for us alone.
         stall_s: How long no sample may come before it counts as gone.
         allow_os_generator: Take /dev/random and /dev/urandom; every report then says what they are.
+        hwrng: The generator wanted behind /dev/hwrng, by the start of its name; "" takes any.
         sysfs: Where the kernel tells about its devices.
     """
 
@@ -42,12 +43,15 @@ class CharDeviceSource:
         *,
         stall_s: float = 5.0,
         allow_os_generator: bool = False,
+        hwrng: str = "",
         sysfs: str = "/sys",
     ) -> None:
         self._path = path
         self._stall_s = stall_s
         self._allow_os_generator = allow_os_generator
+        self._hwrng = hwrng
         self._sysfs = sysfs
+        self._pin: GeneratorPin | None = None
         self._stream: SampleStream | None = None
         self._identity = SourceIdentity(name=name, kind="chardev", path=path, noise=UNKNOWN)
 
@@ -64,6 +68,7 @@ class CharDeviceSource:
             SourceRejected: not a device or FIFO, or the operating system's generator unasked for.
         """
         await self.aclose()
+        self._pin = None
         try:
             status = os.stat(self._path)
             self._identity = self._identify(status)
@@ -81,14 +86,19 @@ class CharDeviceSource:
         """Return 1 to `max_bytes` fresh samples.
 
         Raises:
-            SourceUnavailable: unplugged, at its end, or silent for `stall_s`.
+            SourceUnavailable: unplugged, at its end, silent for `stall_s`, or the kernel took
+                another generator behind /dev/hwrng; such a block is discarded.
         """
         if self._stream is None:
             raise SourceUnavailable(f"{self._path} is not open", hint="Type 'drawwell doctor'.")
+        if self._pin:
+            self._pin.check()
         try:
             data = await self._stream.read(max_bytes, self._stall_s)
         except Gone as error:
             raise self._gone(error) from error
+        if self._pin:
+            self._pin.check()
         if not data:
             raise SourceStalled(
                 f"no sample from {self._path} within {self._stall_s:g} s",
@@ -119,10 +129,12 @@ class CharDeviceSource:
         if device in _OS_GENERATORS:
             self._judge_os_generator()
             return SourceIdentity(name, "chardev", path, "operating system", noise=OS_GENERATOR)
-        if device == _HWRNG:
-            behind = self._hwrng_behind()
-            noise = UNKNOWN if behind.startswith("virtio") else CONDITIONED  # the host's, whatever it is
-            return SourceIdentity(name, "chardev", path, behind or numbers_of(status), noise=noise)
+        if device == HWRNG:
+            self._pin = GeneratorPin(path, self._hwrng, self._sysfs)
+            noise = CONDITIONED if self._pin.vouched else UNKNOWN
+            return SourceIdentity(
+                name, "chardev", path, self._pin.generator or numbers_of(status), noise=noise
+            )
         known = stable_name_of(path, self._sysfs)
         noise = CONDITIONED if known else UNKNOWN
         return SourceIdentity(name, "chardev", path, known or numbers_of(status), noise=noise)
@@ -134,21 +146,6 @@ class CharDeviceSource:
                 hint="Name a hardware source; if you must, set allow_os_generator = true, "
                 "and every report will say so.",
             )
-
-    def _hwrng_behind(self) -> str:
-        """Which of its drivers the kernel reads /dev/hwrng from."""
-        try:
-            with open(
-                os.path.join(self._sysfs, "class/misc/hw_random/rng_current"), encoding="ascii"
-            ) as file:
-                current = file.read().strip()
-        except OSError:
-            return ""
-        if current == "none":
-            raise SourceUnavailable(
-                f"no hardware generator is behind {self._path}", hint="Load its driver, such as virtio_rng."
-            )
-        return current
 
     def _connect(self, status: os.stat_result) -> SampleStream:
         fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -180,6 +177,10 @@ def _cannot_open(path: str, error: OSError) -> SourceUnavailable:
             hint=f"Run as root, or as a user in the group of {path}; with the package, 'systemctl restart' of its "
             "unit, drawwell-named@NAME, takes the right.",
         )
+    if error.errno in {errno.ENXIO, errno.ENODEV} and os.path.exists(path):
+        return SourceUnavailable(
+            f"no driver answers behind {path}", hint="Load the device's kernel driver, or plug the device in."
+        )
     if error.errno in {errno.ENOENT, errno.ENXIO, errno.ENODEV}:
         return SourceUnavailable(
             f"{path} is not there", hint="Plug the device in, or type 'drawwell doctor'."
@@ -190,5 +191,9 @@ def _cannot_open(path: str, error: OSError) -> SourceUnavailable:
 def make(section: SourceSection) -> CharDeviceSource:
     """Make the driver of a [[source]]."""
     return CharDeviceSource(
-        section.name, section.path, stall_s=section.stall, allow_os_generator=section.allow_os_generator
+        section.name,
+        section.path,
+        stall_s=section.stall,
+        allow_os_generator=section.allow_os_generator,
+        hwrng=section.hwrng,
     )

@@ -28,6 +28,11 @@ def clock_remark() -> str:
     return f"the clock shows {shown} and was never set: the dates of certificates are not judged until it is"
 
 
+def suspended_s() -> float:
+    """Return the seconds that this machine was suspended since it booted (clock_gettime(2))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 class WallClock:
     """Seconds since the epoch: never back, and at least as fast as CLOCK_BOOTTIME.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,13 +12,17 @@ from drawwell.errors import (
     IntermittentHealthFailure,
     PermanentHealthFailure,
     SourceRejected,
+    SourceUnavailable,
     UsageError,
 )
+from drawwell.host.clock import suspended_s
 from drawwell.ports import NoiseSource
 from drawwell.reports import SourceIdentity
 
 HUNG_S: Final = 300.0
 """No driver takes so long for anything."""
+SUSPEND_S: Final = 0.5
+"""A suspend is no shorter, and two clocks read one after the other differ by less."""
 READING: Final = frozenset({"test", "capture", "sample"})
 """The verbs that read the device, which cannot be done while it is paused."""
 MAX_HANDOUT_BYTES: Final = 32_768
@@ -53,10 +57,18 @@ class DriverCommand:
 
 
 class WatchedDriver:
-    """A driver, and whether it keeps its promise to answer in bounded time (`NoiseSource`)."""
+    """A driver, and whether it keeps its promise to answer in bounded time (`NoiseSource`).
 
-    def __init__(self, driver: NoiseSource) -> None:
+    Args:
+        driver: The driver.
+        suspended: Seconds that this machine was suspended. A device may be exchanged meanwhile, so
+            after a resume nothing is read until it was opened anew.
+    """
+
+    def __init__(self, driver: NoiseSource, suspended: Callable[[], float] = suspended_s) -> None:
         self._driver = driver
+        self._suspended = suspended
+        self._suspended_at_open = suspended()
         self._asked_at: float | None = None
 
     @property
@@ -71,13 +83,19 @@ class WatchedDriver:
 
     async def open(self) -> None:
         """Open it (NoiseSource)."""
+        self._suspended_at_open = self._suspended()
         with self._asked():
             await self._driver.open()
 
     async def read(self, max_bytes: int) -> RawBlock:
         """Read from it (NoiseSource)."""
         with self._asked():
-            return await self._driver.read(max_bytes)
+            block = await self._driver.read(max_bytes)
+        if self._suspended() - self._suspended_at_open > SUSPEND_S:
+            raise SourceUnavailable(
+                "this machine was suspended", hint="The device is opened and identified anew."
+            )
+        return block
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Have it carry out a verb (NoiseSource)."""

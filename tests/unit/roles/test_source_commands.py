@@ -2,7 +2,10 @@
 
 import asyncio
 
-from drawwell.roles.source_commands import HUNG_S, WatchedDriver
+import pytest
+
+from drawwell.errors import SourceUnavailable
+from drawwell.roles.source_commands import HUNG_S, SUSPEND_S, WatchedDriver
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 
@@ -26,3 +29,20 @@ def test_a_driver_that_does_not_answer_is_not_alive() -> None:
         return [*seen, watched.alive]
 
     assert run_virtually(ask()) == [True, True, False, True]
+
+
+def test_after_a_resume_nothing_is_read_until_the_device_was_opened_anew() -> None:
+    """What was read over a suspend is dropped: the device may have been exchanged meanwhile."""
+
+    async def ask() -> None:
+        asleep = [0.0]
+        watched = WatchedDriver(ScriptedSource(), lambda: asleep[0])
+        await watched.open()
+        await watched.read(16)
+        asleep[0] += 2 * SUSPEND_S
+        with pytest.raises(SourceUnavailable, match="suspended"):
+            await watched.read(16)
+        await watched.open()
+        await watched.read(16)
+
+    run_virtually(ask())

@@ -1,0 +1,47 @@
+"""The generator behind /dev/hwrng, with a made-up sysfs."""
+
+from pathlib import Path
+
+import pytest
+
+from drawwell.drivers.hwrng import GeneratorPin, generators
+from drawwell.errors import SourceUnavailable
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "class/misc/hw_random"
+    made.mkdir(parents=True)
+    (made / "rng_available").write_text("chaoskey-hw-1.0-3 tpm-rng-0 none\n")
+    (made / "rng_current").write_text("chaoskey-hw-1.0-3\n")
+    return made
+
+
+@pytest.mark.parametrize("now", ["tpm-rng-0", "none", ""])
+def test_a_generator_that_was_exchanged_is_noticed(folder: Path, tmp_path: Path, now: str) -> None:
+    """The kernel takes another one, or none: the next look says from which to which."""
+    pin = GeneratorPin("/dev/hwrng", sysfs=str(tmp_path))
+    pin.check()
+    (folder / "rng_current").write_text(f"{now}\n")
+    with pytest.raises(SourceUnavailable, match=f"changed from chaoskey-hw-1.0-3 to {now}"):
+        pin.check()
+
+
+def test_another_generator_than_the_wanted_one_is_refused(folder: Path, tmp_path: Path) -> None:
+    """With hwrng set, the hint has the command that makes the kernel take the wanted one."""
+    assert GeneratorPin("/dev/hwrng", "chaoskey", str(tmp_path)).generator == "chaoskey-hw-1.0-3"
+    (folder / "rng_current").write_text("tpm-rng-0\n")
+    with pytest.raises(SourceUnavailable, match='is tpm-rng-0, and hwrng = "chaoskey"') as caught:
+        GeneratorPin("/dev/hwrng", "chaoskey", str(tmp_path))
+    assert "echo chaoskey-hw-1.0-3 > " in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("current", "vouched"), [("tpm-rng-0", True), ("virtio_rng.0", False), ("none", False), ("", False)]
+)
+def test_only_a_chip_vouches_for_its_bytes(
+    folder: Path, tmp_path: Path, current: str, *, vouched: bool
+) -> None:
+    """What virtio passes on is the host's word, and a name that cannot be read names no device."""
+    (folder / "rng_current").write_text(current)
+    assert generators(str(tmp_path)).vouched is vouched
