@@ -7,14 +7,21 @@ from glob import glob
 from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.output import Output, table
-from drawwell.errors import UsageError
+from drawwell.errors import SourceUnavailable, UsageError
 
 if TYPE_CHECKING:
     from drawwell.cli.doctor.other_programs import Rival
     from drawwell.config.migrate.settings import Migration
 
 ONERNG_CONF = "/etc/onerng.conf"
-PLACES = (ONERNG_CONF, "/etc/default/rng-tools*")
+_UNITS = "/etc/systemd/system"
+PLACES = (
+    ONERNG_CONF,
+    "/etc/default/rng-tools*",  # Debian
+    "/etc/sysconfig/rngd",  # Fedora
+    "/etc/conf.d/rngd",  # Arch, Gentoo
+    *(f"{_UNITS}/{unit}.service{part}" for unit in ("rng*", "onerng*") for part in ("", ".d/*.conf")),
+)
 MOST_BYTES = 1 << 16
 
 
@@ -23,8 +30,9 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     parser = nouns.add_parser(
         "migrate", parents=[common], allow_abbrev=False,
         help="turn the settings of the vendor's package or of rng-tools into a configuration",
-        description="Read /etc/onerng.conf and /etc/default/rng-tools*, answer every option there (kept, or obsolete "
-        "and why), and print a configuration that does the same. Nothing of theirs is stopped, masked or changed.",
+        description="Read /etc/onerng.conf and the settings and units of rng-tools, answer every option there (kept, "
+        "or obsolete and why), and print a configuration that does the same. Nothing of theirs is stopped, masked or "
+        "changed. Plug the devices in before: what cannot be seen is not guessed.",
     )  # fmt: skip
     parser.add_argument(
         "files", nargs="*", metavar="FILE", help="the files to read instead; onerng.conf is known by its name"
@@ -65,38 +73,50 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         _advise(out, files, others)
         if args.output and text:
             out.say(f"wrote {args.output}; look at it with 'drawwell config check'")
+    if migration.unseen:
+        raise SourceUnavailable(
+            f"{', '.join(migration.unseen)}: no device is there now, so no source was made of it",
+            hint="Plug it in and type this again, or add a [[source]] by hand.",
+        )
     return 0
 
 
 def _read(files: Sequence[str]) -> "Migration":
     from drawwell.config.migrate.rngd import from_rng_tools
     from drawwell.config.migrate.settings import Migration, assignments, from_onerng
+    from drawwell.config.migrate.units import from_unit, is_unit
 
     migration = Migration()
-    for file in files:
+    for file in sorted(files, key=lambda each: os.path.basename(each) != os.path.basename(ONERNG_CONF)):
         with open(file, encoding="utf-8", errors="replace") as opened:
             text = opened.read(MOST_BYTES)
         if not any(assignments(text)) and any(
             line.strip()[:1] not in {"", "#"} for line in text.splitlines()
         ):
-            raise UsageError(f"{file} holds no settings", hint=f"Name a file such as {' or '.join(PLACES)}.")
-        if os.path.basename(file) == os.path.basename(ONERNG_CONF):
+            raise UsageError(
+                f"{file} holds no settings", hint=f"Name a file such as {' or '.join(PLACES[:2])}."
+            )
+        if is_unit(text):
+            from_unit(file, text, migration, _kind_of)
+        elif os.path.basename(file) == os.path.basename(ONERNG_CONF):
             from_onerng(file, text, migration)
         else:
             from_rng_tools(file, text, migration, _kind_of)
     return migration
 
 
-def _kind_of(node: str) -> str:
-    from drawwell.drivers.discovery import discover
+def _kind_of(node: str) -> str | None:
+    from drawwell.drivers.discovery import device_of
 
-    real = os.path.realpath(node)
-    return next((device.kind for device in discover() if device.path == real), "")
+    if not os.path.exists(node):
+        return None
+    device = device_of(node)
+    return device.kind if device else ""
 
 
 def _words(files: Sequence[str], migration: "Migration", text: str) -> str:
     if not files:
-        return f"none of {' and '.join(PLACES)} is here: there is nothing to take over"
+        return f"none of {', '.join(PLACES)} is here: there is nothing to take over"
     heading = ("OPTION", "VALUE", "ANSWER", "WHY OR HOW")
     rows = [(each.option, each.value, str(each.verdict), each.words) for each in migration.answers]
     answers = table([heading, *rows]) if rows else f"{', '.join(files)}: nothing is set there"

@@ -14,7 +14,6 @@ _shtab_drawwell_commands() {
     audit:'verify the audit log'
     broker:'run only sources and doors, no sinks, until Ctrl-C'
     check:'Judge blocks of 2500 bytes by the FIPS 140-2 tests, as rngtest does. These tests find a broken source quickly and cannot prove a good one: any seeded generator passes them, and so does a loop of 4096 bytes.'
-    check-health:'print one line on the running broker for Nagios or Icinga'
     completion:'Print a completion script. Try it with '"'"'eval "$(drawwell completion bash)"'"'"' (or zsh), or install it: /usr/share/bash-completion/completions/drawwell, _drawwell in a directory of zsh'"'"'s fpath, or ~/.config/fish/completions/drawwell.fish.'
     config:'show, check or explain the configuration'
     consumer:'invite other machines, list, limit and revoke them'
@@ -23,12 +22,10 @@ _shtab_drawwell_commands() {
     draw:'draw bytes, once and for you alone'
     evidence:'Capture raw samples and a restart matrix, derive every cutoff, induce failures in the daemon'"'"'s own health tests, assess it all, and sign the folder. It claims no certification. The source must not be in use: it is restarted 1000 times.'
     guest:'give virtual machines and containers their own bytes: plan, apply, verify, audit'
-    init:'Write a first configuration. As root it goes to conf.d, and the units start with it; otherwise it is printed, or written to the file of --output.'
-    join:'Join a broker with an invitation. As root it also writes conf.d/LINK.toml, starts the link'"'"'s unit where systemd runs, and draws one byte. '"'"'drawwell leave LINK'"'"' undoes it.'
+    join:'join a broker with an invitation'
     kernel:'the feed of this machine'"'"'s kernel, as a process of its own'
-    leave:'Leave a broker: remove its identity and the configuration that '"'"'drawwell join'"'"' wrote. The broker still knows this machine; there, '"'"'drawwell consumer revoke'"'"' ends it.'
-    link:'list the links to other machines'"'"' brokers, or run them'
-    migrate:'Read /etc/onerng.conf and /etc/default/rng-tools*, answer every option there (kept, or obsolete and why), and print a configuration that does the same. Nothing of theirs is stopped, masked or changed.'
+    link:'the links to other machines'"'"' brokers, as a process of their own'
+    migrate:'Read /etc/onerng.conf and the settings and units of rng-tools, answer every option there (kept, or obsolete and why), and print a configuration that does the same. Nothing of theirs is stopped, masked or changed. Plug the devices in before: what cannot be seen is not guessed.'
     onerng:'talk to a OneRNG: info, mode, dump, verify …'
     receipt:'show and verify the receipt of a draw'
     renew:'renew this machine'"'"'s certificates where they are due'
@@ -98,7 +95,6 @@ _shtab_drawwell_kernel_commands() {
 
 _shtab_drawwell_link_commands() {
   local _commands=(
-    list:'list the brokers that were joined or configured, and ask each for its state'
     run:'draw from every [[upstream]] for this machine, until Ctrl-C; needs no privilege'
   )
   _describe 'drawwell link commands' _commands
@@ -132,7 +128,6 @@ _shtab_drawwell_source_commands() {
     reset:'let a permanently failed source start again, after its cause was found'
     run:'run one source, which deposits with the broker, until Ctrl-C'
     simulate:'run a simulated OneRNG on a pseudo-terminal, or in a virtual machine'
-    units:'list the systemd units of configured sources; the package'"'"'s units call the options'
     verify:'check the firmware'"'"'s signature and run the start-up health tests now'
     watch:'rate, min-entropy and health-test margins, every second until Ctrl-C; it captures a little raw noise for that'
   )
@@ -142,7 +137,7 @@ _shtab_drawwell_source_commands() {
 _shtab_drawwell_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "(- : *)--version[show program\'s version number and exit]"
 )
@@ -153,7 +148,7 @@ _shtab_drawwell_defaults_added=0
 _shtab_drawwell_assess_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--bits[width of a sample, 1 to 8 (default\: the highest bit that occurs)]:N:"
   "--claim[bits of min-entropy a sample that are claimed (default\: as the source is configured)]:H:"
@@ -180,7 +175,7 @@ _shtab_drawwell_audit_defaults_added=0
 _shtab_drawwell_audit_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "*--receipt[a receipt of this broker\; may be repeated]:FILE:_files"
   "*--head[a signed head that was kept elsewhere\: a log line with \"event\"\:\"head\"\; may be repeated]:FILE:_files"
@@ -193,7 +188,7 @@ _shtab_drawwell_audit_verify_defaults_added=0
 _shtab_drawwell_broker_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
   "--supervised[start it again when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
@@ -205,7 +200,7 @@ _shtab_drawwell_broker_defaults_added=0
 _shtab_drawwell_broker_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
   "--supervised[start it again when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
@@ -217,7 +212,7 @@ _shtab_drawwell_broker_run_defaults_added=0
 _shtab_drawwell_check_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   "--config[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-p,--pipe}"[copy the blocks that pass to standard output]"
   {-c,--blockcount}"[stop after N blocks]:N:"
@@ -229,20 +224,10 @@ _shtab_drawwell_check_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_check_defaults_added=0
 
-_shtab_drawwell_check_health_options=(
-  "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-)
-
-# guard to ensure default positional specs are added only once per session
-_shtab_drawwell_check_health_defaults_added=0
-
 _shtab_drawwell_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":bash, zsh or fish:(bash zsh fish)"
 )
@@ -260,7 +245,7 @@ _shtab_drawwell_config_defaults_added=0
 _shtab_drawwell_config_check_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":the file to check instead of the configured ones:_files"
 )
@@ -271,7 +256,7 @@ _shtab_drawwell_config_check_defaults_added=0
 _shtab_drawwell_config_sample_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -281,7 +266,7 @@ _shtab_drawwell_config_sample_defaults_added=0
 _shtab_drawwell_config_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--origin[say with each value which file and line it comes from]"
 )
@@ -299,7 +284,7 @@ _shtab_drawwell_consumer_defaults_added=0
 _shtab_drawwell_consumer_invite_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--rate[how fast it may draw, such as 4KiB\/s or 10MiB\/day\; none lifts it]:RATE:"
   "--quota[how much in each period, such as 4KiB\/s or 10MiB\/day\; none lifts it]:TOTAL:"
@@ -317,10 +302,8 @@ _shtab_drawwell_consumer_invite_defaults_added=0
 _shtab_drawwell_consumer_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--after[only names that follow this one]:NAME:"
-  ":only names like this, such as \'web\*\' (default\: all):"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -329,7 +312,7 @@ _shtab_drawwell_consumer_list_defaults_added=0
 _shtab_drawwell_consumer_quota_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--rate[how fast it may draw, such as 4KiB\/s or 10MiB\/day\; none lifts it]:RATE:"
   "--quota[how much in each period, such as 4KiB\/s or 10MiB\/day\; none lifts it]:TOTAL:"
@@ -344,7 +327,7 @@ _shtab_drawwell_consumer_quota_defaults_added=0
 _shtab_drawwell_consumer_revoke_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":the consumer\'s name\: a-z, 0-9, dot, _ and -:"
 )
@@ -355,10 +338,9 @@ _shtab_drawwell_consumer_revoke_defaults_added=0
 _shtab_drawwell_demo_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--seconds[how long the consumers draw, from 2 (default\: 9)]:N:"
-  "--feed-kernel[at the end feed this machine\'s real kernel once from \/dev\/hwrng\; needs root]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -367,7 +349,7 @@ _shtab_drawwell_demo_defaults_added=0
 _shtab_drawwell_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -377,7 +359,7 @@ _shtab_drawwell_doctor_defaults_added=0
 _shtab_drawwell_draw_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--class[full\: full entropy from the hardware (default)\; drbg\: your own generator, seeded from it]:draw_class:(full drbg)"
   "--hex[print hexadecimal digits]"
@@ -397,7 +379,7 @@ _shtab_drawwell_draw_defaults_added=0
 _shtab_drawwell_evidence_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[the folder to make\; it must not be there yet]:DIR:_files"
   "--restart[how to restart it for the matrix\: pause (default where the device can) or reopen]:HOW:(pause reopen)"
@@ -419,7 +401,7 @@ _shtab_drawwell_guest_defaults_added=0
 _shtab_drawwell_guest_apply_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
@@ -442,7 +424,7 @@ _shtab_drawwell_guest_apply_defaults_added=0
 _shtab_drawwell_guest_audit_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
   ":only these\: qemu, libvirt, lxc, incus, docker, podman:(qemu libvirt lxc incus docker podman)"
@@ -454,7 +436,7 @@ _shtab_drawwell_guest_audit_defaults_added=0
 _shtab_drawwell_guest_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -464,7 +446,7 @@ _shtab_drawwell_guest_list_defaults_added=0
 _shtab_drawwell_guest_plan_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
@@ -483,7 +465,7 @@ _shtab_drawwell_guest_plan_defaults_added=0
 _shtab_drawwell_guest_reseed_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
@@ -497,7 +479,7 @@ _shtab_drawwell_guest_reseed_defaults_added=0
 _shtab_drawwell_guest_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
@@ -512,22 +494,10 @@ _shtab_drawwell_guest_verify_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_guest_verify_defaults_added=0
 
-_shtab_drawwell_init_options=(
-  "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-o,--output}"[write to this new file, and start nothing]:FILE:_files"
-  ":host\: a noise source for this machine\; broker\: for other machines too\; hwrng\: only \/dev\/hwrng:(host broker hwrng)"
-)
-
-# guard to ensure default positional specs are added only once per session
-_shtab_drawwell_init_defaults_added=0
-
 _shtab_drawwell_join_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--name[what to call the broker here (default\: its host)]:LINK:_files"
   "--dir[keep the identity in DIR and not in the state directory]:DIR:_files"
@@ -548,7 +518,7 @@ _shtab_drawwell_kernel_defaults_added=0
 _shtab_drawwell_kernel_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
 )
@@ -559,24 +529,13 @@ _shtab_drawwell_kernel_run_defaults_added=0
 _shtab_drawwell_kernel_wait_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--timeout[how long at most, such as 90s (default\: for ever)]:TIME:"
 )
 
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_kernel_wait_defaults_added=0
-
-_shtab_drawwell_leave_options=(
-  "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":the broker\'s name here, as \'drawwell link list\' has it:_files"
-)
-
-# guard to ensure default positional specs are added only once per session
-_shtab_drawwell_leave_defaults_added=0
 
 _shtab_drawwell_link_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -585,20 +544,10 @@ _shtab_drawwell_link_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_link_defaults_added=0
 
-_shtab_drawwell_link_list_options=(
-  "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-)
-
-# guard to ensure default positional specs are added only once per session
-_shtab_drawwell_link_list_defaults_added=0
-
 _shtab_drawwell_link_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
 )
@@ -609,7 +558,7 @@ _shtab_drawwell_link_run_defaults_added=0
 _shtab_drawwell_migrate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[write the configuration to this new file, such as \/etc\/drawwell\/conf.d\/migrated.toml]:FILE:_files"
   "--who[only say which of those programs is installed, holds a device or feeds]"
@@ -629,7 +578,7 @@ _shtab_drawwell_onerng_defaults_added=0
 _shtab_drawwell_onerng_dump_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[new file, mode 0600]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
@@ -641,7 +590,7 @@ _shtab_drawwell_onerng_dump_defaults_added=0
 _shtab_drawwell_onerng_flush_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
 )
@@ -652,7 +601,7 @@ _shtab_drawwell_onerng_flush_defaults_added=0
 _shtab_drawwell_onerng_info_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
 )
@@ -663,7 +612,7 @@ _shtab_drawwell_onerng_info_defaults_added=0
 _shtab_drawwell_onerng_mode_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":one of cmd0, cmd1, cmd2, cmd3, cmd6, cmd7\; cmd1 is raw avalanche noise:(cmd0 cmd1 cmd2 cmd3 cmd6 cmd7)"
   ":device node or source name (default\: the only OneRNG configured):_files"
@@ -675,7 +624,7 @@ _shtab_drawwell_onerng_mode_defaults_added=0
 _shtab_drawwell_onerng_pause_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
 )
@@ -686,7 +635,7 @@ _shtab_drawwell_onerng_pause_defaults_added=0
 _shtab_drawwell_onerng_resume_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
 )
@@ -697,7 +646,7 @@ _shtab_drawwell_onerng_resume_defaults_added=0
 _shtab_drawwell_onerng_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--test-key[for a file\: accept the simulated device\'s published test key, which proves nothing]"
   ":device node, source name, or a file that holds a dump (default\: the only OneRNG configured):_files"
@@ -716,7 +665,7 @@ _shtab_drawwell_receipt_defaults_added=0
 _shtab_drawwell_receipt_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":the receipt, as \'drawwell draw --receipt FILE\' wrote it:_files"
 )
@@ -727,7 +676,7 @@ _shtab_drawwell_receipt_show_defaults_added=0
 _shtab_drawwell_receipt_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--key[the broker\'s public receipt key in PEM (default\: the one that the receipt names, of the broker on this machine or of those that were joined)]:FILE:_files"
   "--data[the bytes as they were drawn]:FILE:_files"
@@ -741,7 +690,7 @@ _shtab_drawwell_receipt_verify_defaults_added=0
 _shtab_drawwell_renew_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--force[renew what is not due yet, too]"
   "(*)::brokers by name or directory (default\: all joined):_files"
@@ -753,7 +702,7 @@ _shtab_drawwell_renew_defaults_added=0
 _shtab_drawwell_report_bug_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[the new file (default\: drawwell-report-DATE-TIME.txt here)]:FILE:_files"
 )
@@ -764,7 +713,7 @@ _shtab_drawwell_report_bug_defaults_added=0
 _shtab_drawwell_restore_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--revoke[consumers that were revoked since the backup]:NAME:"
 )
@@ -775,7 +724,7 @@ _shtab_drawwell_restore_defaults_added=0
 _shtab_drawwell_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
   "--supervised[start it again when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
@@ -787,7 +736,7 @@ _shtab_drawwell_run_defaults_added=0
 _shtab_drawwell_seed_file_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--for[the machine that it is for]:NAME:"
   "--format[raw\: 512 bytes, as systemd\'s random-seed file (default)\; cloud-init\: a cloud-config with random_seed]:format:(raw cloud-init)"
@@ -802,7 +751,7 @@ _shtab_drawwell_seed_file_defaults_added=0
 _shtab_drawwell_serve_stdio_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--consumer[the consumer whose key sshd let in]:NAME:"
   "--key[that key, as ssh-keygen -l shows it\: SHA256\:\…]:FINGERPRINT:"
@@ -821,7 +770,7 @@ _shtab_drawwell_source_defaults_added=0
 _shtab_drawwell_source_capture_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-n,--bytes}"[how many samples (default\: 1MB)]:SIZE:"
   {-o,--output}"[new file, mode 0600]:FILE:_files"
@@ -834,7 +783,7 @@ _shtab_drawwell_source_capture_defaults_added=0
 _shtab_drawwell_source_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -844,7 +793,7 @@ _shtab_drawwell_source_list_defaults_added=0
 _shtab_drawwell_source_reset_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":name or device node (default\: the only one):"
 )
@@ -855,7 +804,7 @@ _shtab_drawwell_source_reset_defaults_added=0
 _shtab_drawwell_source_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--device[the device\'s node instead, configured or not]:PATH:_files"
   "--stable-name[the port that it is plugged into instead, as udev\'s ID_PATH says]:PORT:"
@@ -870,7 +819,7 @@ _shtab_drawwell_source_run_defaults_added=0
 _shtab_drawwell_source_simulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--link[make PATH a symbolic link to the simulated device]:PATH:_files"
   "--usbredir[plug it into the QEMU guest whose usb-redir device listens at SOCKET]:SOCKET:"
@@ -884,24 +833,10 @@ _shtab_drawwell_source_simulate_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_source_simulate_defaults_added=0
 
-_shtab_drawwell_source_units_options=(
-  "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--generate[write them to DIR, as a systemd generator does]:DIR:_files"
-  "--apply[start and stop them so that they follow the configuration]"
-  "--admit[give the sources\' user the right to open that device]:NAME:"
-  "--hup[with --apply\: then send this process SIGHUP]:PID:"
-)
-
-# guard to ensure default positional specs are added only once per session
-_shtab_drawwell_source_units_defaults_added=0
-
 _shtab_drawwell_source_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":name or device node (default\: the only one):"
 )
@@ -912,7 +847,7 @@ _shtab_drawwell_source_verify_defaults_added=0
 _shtab_drawwell_source_watch_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--once[show it once]"
   ":name or device node (default\: the only one):"
@@ -924,7 +859,7 @@ _shtab_drawwell_source_watch_defaults_added=0
 _shtab_drawwell_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-w,--watch}"[show it again every second, until Ctrl-C]"
   "*--require[exit 69 unless the broker is \'ready\', every firmware \'verified\', every source \'hardware\' and not simulated\; may be repeated]:CONDITION:(ready verified hardware)"
@@ -956,7 +891,6 @@ _shtab_drawwell() {
         audit) _shtab_drawwell_audit ;;
         broker) _shtab_drawwell_broker ;;
         check) _arguments -C -s $_shtab_drawwell_check_options ;;
-        check-health) _arguments -C -s $_shtab_drawwell_check_health_options ;;
         completion) _arguments -C -s $_shtab_drawwell_completion_options ;;
         config) _shtab_drawwell_config ;;
         consumer) _shtab_drawwell_consumer ;;
@@ -965,10 +899,8 @@ _shtab_drawwell() {
         draw) _arguments -C -s $_shtab_drawwell_draw_options ;;
         evidence) _arguments -C -s $_shtab_drawwell_evidence_options ;;
         guest) _shtab_drawwell_guest ;;
-        init) _arguments -C -s $_shtab_drawwell_init_options ;;
         join) _arguments -C -s $_shtab_drawwell_join_options ;;
         kernel) _shtab_drawwell_kernel ;;
-        leave) _arguments -C -s $_shtab_drawwell_leave_options ;;
         link) _shtab_drawwell_link ;;
         migrate) _arguments -C -s $_shtab_drawwell_migrate_options ;;
         onerng) _shtab_drawwell_onerng ;;
@@ -1152,7 +1084,6 @@ _shtab_drawwell_link() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_drawwell_link-$line[1]:"
       case $line[1] in
-        list) _arguments -C -s $_shtab_drawwell_link_list_options ;;
         run) _arguments -C -s $_shtab_drawwell_link_run_options ;;
       esac
   esac
@@ -1234,7 +1165,6 @@ _shtab_drawwell_source() {
         reset) _arguments -C -s $_shtab_drawwell_source_reset_options ;;
         run) _arguments -C -s $_shtab_drawwell_source_run_options ;;
         simulate) _arguments -C -s $_shtab_drawwell_source_simulate_options ;;
-        units) _arguments -C -s $_shtab_drawwell_source_units_options ;;
         verify) _arguments -C -s $_shtab_drawwell_source_verify_options ;;
         watch) _arguments -C -s $_shtab_drawwell_source_watch_options ;;
       esac

@@ -1,4 +1,4 @@
-"""The defaults of rng-tools, rng-tools5 and rng-tools-debian: the device, and rngd's command line option by option.
+"""The settings of rng-tools in Debian, Fedora, Arch and Gentoo: the device, and rngd's options one by one.
 
 The options are those of rngd(8) of rng-tools 5 and 6.x and of rng-tools-debian 2.x.
 """
@@ -15,14 +15,16 @@ from drawwell.config.migrate.settings import (
     Migration,
     NewSetting,
     assignments,
+    other_lines,
 )
 from drawwell.config.values import NAME, PATH, write_text
 
-DEVICE_NAMES: Final = {"HRNGDEVICE", "RNGDEVICE"}
+DEVICE_NAMES: Final = {"HRNGDEVICE", "RNGDEVICE", "HWRNG_DEVICE"}
 OPTION_NAMES: Final = {"RNGDOPTIONS", "RNGD_OPTS", "RNGD_ARGS", "EXTRA_OPTIONS"}
+SELECT_NAME: Final = "HRNGSELECT"
 
-KindOf = Callable[[str], str]
-"""What is behind a device node: "OneRNG", another known device's name, or ""."""
+KindOf = Callable[[str], str | None]
+"""What is behind a device node: "OneRNG", another known device's name, or ""; None where there is no node."""
 
 _SERVICE: Final = "systemd, or whoever starts drawwell, sees to it"
 _OWN: Final = (
@@ -31,8 +33,10 @@ _OWN: Final = (
 _TESTS: Final = "each source is health-tested (SP 800-90B), and none that fails is used"
 _POOL: Final = "a pool of 256 bits does not say when it wants input; it is fed at an interval"
 _OBSOLETE: Final[Mapping[str, str]] = {
-    "background": _SERVICE, "foreground": _SERVICE, "pid-file": _SERVICE, "daemon": _SERVICE, "quiet": _SERVICE,
-    "debug": _SERVICE, "verbose": _SERVICE, "force-reseed": "the kernel is fed at an interval, and reseeds by itself",
+    "background": _SERVICE, "foreground": _SERVICE, "pid-file": _SERVICE, "pidfile": _SERVICE, "quiet": _SERVICE,
+    "drop-privileges": _SERVICE, "debug": _SERVICE, "verbose": _SERVICE, "stats-interval": _SERVICE,
+    "force-reseed": "the kernel is fed at an interval, and reseeds by itself", "rng-quality": _OWN,
+    "help": _SERVICE, "usage": _SERVICE, "version": _SERVICE,
     "random-device": "the kernel's generator is fed through /dev/random, and nothing else is",
     "ignorefail": _TESTS, "rng-buffers": _TESTS, "test": _TESTS,
     "fill-watermark": _POOL, "fips": _TESTS,
@@ -40,28 +44,41 @@ _OBSOLETE: Final[Mapping[str, str]] = {
     "rng-driver": _OWN, "hrng": _OWN, "rng-timeout": "a source that is silent for [[source]] stall is opened again",
 }  # fmt: skip
 _LONG: Final[Mapping[str, str]] = {
-    "b": "background", "f": "foreground", "p": "pid-file", "D": "daemon", "q": "quiet", "d": "debug", "v": "verbose",
-    "R": "force-reseed", "o": "random-device", "i": "ignorefail", "B": "rng-buffers", "W": "fill-watermark",
-    "n": "no-tpm", "x": "exclude", "N": "include", "O": "option", "l": "list", "T": "rng-timeout", "r": "rng-device",
-    "s": "random-step", "t": "feed-interval", "H": "rng-entropy", "e": "entropy-count",
+    "b": "background", "f": "foreground", "p": "pid-file", "D": "drop-privileges", "q": "quiet", "d": "debug",
+    "v": "verbose", "R": "force-reseed", "o": "random-device", "i": "ignorefail", "B": "rng-buffers",
+    "W": "fill-watermark", "n": "no-tpm", "x": "exclude", "N": "include", "O": "option", "l": "list", "T": "rng-timeout", "r": "rng-device",
+    "s": "random-step", "t": "feed-interval", "H": "rng-entropy", "e": "entropy-count", "S": "stats-interval",
+    "Q": "rng-quality", "V": "version", "h": "help", "?": "help",
 }  # fmt: skip
 _WITHOUT_VALUE: Final = {
-    "background", "foreground", "quiet", "verbose", "ignorefail", "list", "test"
+    "background", "foreground", "quiet", "verbose", "ignorefail", "list", "test", "help", "usage", "version"
 }  # fmt: skip
 _MAY_HAVE_VALUE: Final = {"no-tpm", "no-drng", "debug"}
 
 
 def from_rng_tools(file: str, text: str, migration: Migration, kind_of: KindOf) -> None:
-    """Answer a file of /etc/default that rngd's start script reads."""
-    migration.settings.setdefault((FEED.table, FEED.key), FEED.value)  # it is all that rngd does
-    for at in assignments(text):
+    """Answer a file of variables that rngd's start script reads."""
+    known = DEVICE_NAMES | OPTION_NAMES | {SELECT_NAME}
+    found = list(assignments(text))
+    if not found or any(at.name in known for at in found):
+        migration.settings.setdefault((FEED.table, FEED.key), FEED.value)  # it is all that rngd does
+    for at in found:
         if at.name in DEVICE_NAMES:
             _device(file, at, migration, kind_of)
+        elif at.name == SELECT_NAME:
+            _select(file, at, migration)
         elif at.name in OPTION_NAMES:
-            for option, value in options(at.value):
-                _option(file, at._replace(name=option, value=value), migration, kind_of)
+            answer_options(file, at, migration, kind_of)
         else:
             migration.wonder(file, at, "the start scripts of rngd read no such variable")
+    for at in other_lines(text):
+        migration.wonder(file, at, "this is no assignment, and nothing is run here")
+
+
+def answer_options(file: str, at: Assignment, migration: Migration, kind_of: KindOf) -> None:
+    """Answer a command line of rngd option by option."""
+    for option, value in options(at.value):
+        _option(file, at._replace(name=option, value=value), migration, kind_of)
 
 
 def options(line: str) -> Iterator[tuple[str, str]]:
@@ -76,9 +93,14 @@ def options(line: str) -> Iterator[tuple[str, str]]:
         if not word.startswith("--"):
             name, value = (_LONG.get(word[1:2], word[:2]), word[2:].removeprefix("="))
             equals = value
-        takes = name not in _WITHOUT_VALUE and name in {*_LONG.values(), *_OBSOLETE}
+            if name in _WITHOUT_VALUE and value:  # several in one word: -fv
+                words.insert(0, f"-{value}")
+                equals = value = ""
+        takes = name not in _WITHOUT_VALUE and name in {*_LONG.values(), *_OBSOLETE, *_NUMBERS}
         if not equals and takes and words and (name not in _MAY_HAVE_VALUE or words[0].isdecimal()):
             value = words.pop(0)
+        if name == "force-reseed" and value and not value.isdecimal():
+            name = "rng-driver"  # -R of rng-tools-debian
         yield f"--{name}" if len(name) > 1 and not name.startswith("-") else name, value
 
 
@@ -97,15 +119,28 @@ def _option(file: str, at: Assignment, migration: Migration, kind_of: KindOf) ->
 def _device(file: str, at: Assignment, migration: Migration, kind_of: KindOf) -> None:
     if at.value == "/dev/null" or not at.value.startswith("/"):
         migration.drop(file, at, "this is no device")
-    elif at.value in {"/dev/random", "/dev/urandom"}:
+        return
+    if at.value in {"/dev/random", "/dev/urandom"}:
         migration.drop(file, at, "the kernel's own generator fed to the kernel is no source at all")
-    elif fault := _path_fault(at.value):
+        return
+    if fault := _path_fault(at.value):
         migration.wonder(file, at, fault)
-    elif kind_of(at.value) == "OneRNG":
+        return
+    kind = kind_of(at.value)
+    if kind == "OneRNG":
         words = "the one OneRNG that is plugged in, whatever its node is called"
         migration.keep(file, at, *ONERNG, words=words)
+    elif kind is None and ONERNG[0][:2] in migration.settings:
+        words = "the stick of onerng.conf, which is not plugged in: the node's number is no name of it"
+        migration.keep(file, at, *ONERNG, words=words)
+    elif kind is None:
+        migration.unseen.append(at.value)
+        why = "it is not there now, so what device it is cannot be seen; plug it in and type this again. "
+        migration.wonder(file, at, why + "It could be a OneRNG, which needs driver onerng")
     else:
-        words = "claimed to hold 1 bit per byte until it was assessed"
+        words = (
+            f"{kind or 'a device unknown to drawwell'}, claimed to hold 1 bit per byte until it was assessed"
+        )
         migration.keep(file, at, *_character_device(at.value), words=words)
 
 
@@ -116,6 +151,17 @@ def _path_fault(path: str) -> str:
     except ValueError as error:
         return str(error)
     return "this is not UTF-8 text" if "\ufffd" in path else ""  # as `open` replaces what is not
+
+
+def _select(file: str, at: Assignment, migration: Migration) -> None:
+    """HRNGSELECT of rng-tools-debian: which generator the kernel shall take."""
+    if not re.fullmatch(NAME.pattern, at.value):
+        migration.wonder(file, at, "this is no generator's name")
+        return
+    hwrng = _character_device("/dev/hwrng")
+    wanted = NewSetting(hwrng[0].table, "hwrng", write_text(at.value))
+    words = "drawwell does not switch the kernel to it, but refuses any other"
+    migration.keep(file, at, *hwrng, wanted, words=words)
 
 
 def _character_device(path: str) -> list[NewSetting]:

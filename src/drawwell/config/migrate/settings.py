@@ -1,7 +1,7 @@
 """From the settings of the programs that fed kernels before to ours: every option answered, kept or obsolete and why.
 
-Pure: text in, answers out. The files are those of the vendor's package (onerng.conf) and of rng-tools and its kin
-(/etc/default/rng-tools*); both are read by a shell, and hold nothing but assignments.
+Pure: text in, answers out. The files are those of the vendor's package (onerng.conf) and of rng-tools (units.py has
+the units of systemd); both are read by a shell, and hold nothing but assignments.
 """
 
 import shlex
@@ -67,6 +67,8 @@ class Migration:
 
     answers: list[MigratedOption] = field(default_factory=list)
     settings: dict[tuple[str, str], str] = field(default_factory=dict)
+    unseen: list[str] = field(default_factory=list)
+    """Nodes of devices that are not there now."""
 
     def keep(self, file: str, at: Assignment, *settings: NewSetting, words: str = "") -> None:
         """Take settings over; a later one wins."""
@@ -111,6 +113,15 @@ def assignments(text: str) -> Iterator[Assignment]:
                 yield Assignment(number, name, value)
 
 
+def other_lines(text: str) -> Iterator[Assignment]:
+    """The lines that are neither empty, nor a comment, nor an assignment, as names without a value."""
+    assigned = {at.line for at in assignments(text)}
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.strip()
+        if words[:1] not in {"", "#"} and number not in assigned:
+            yield Assignment(number, words if len(words) <= 40 else f"{words[:37]}...", "")
+
+
 # ---- the vendor's package
 
 FEED: Final = NewSetting("kernel", "feed", "true")
@@ -136,6 +147,8 @@ def from_onerng(file: str, text: str, migration: Migration) -> None:
             _ONERNG[at.name](file, at, migration)
         else:
             migration.wonder(file, at, "the vendor's script has no such option")
+    for at in other_lines(text):
+        migration.wonder(file, at, "this is no assignment, and nothing is run here")
 
 
 def _start(file: str, at: Assignment, migration: Migration) -> None:

@@ -1,5 +1,8 @@
 """config/legacy: what the vendor's package and rng-tools were told, answered and taken over."""
 
+import re
+import shutil
+import subprocess
 import tomllib
 
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from drawwell.config.load import load
 from drawwell.config.migrate.rngd import from_rng_tools, options
 from drawwell.config.migrate.settings import Migration, OptionFate, assignments, from_onerng
+from drawwell.config.migrate.units import from_unit, is_unit
 
 SHIPPED = """#!/bin/sh
 # set to 0 to not start rngd
@@ -29,7 +33,7 @@ def onerng(text: str) -> Migration:
     return migration
 
 
-def rngd(text: str, kind: str = "") -> Migration:
+def rngd(text: str, kind: str | None = "") -> Migration:
     migration = Migration()
     from_rng_tools("rng-tools", text, migration, lambda _: kind)
     return migration
@@ -176,3 +180,97 @@ def test_a_path_that_no_configuration_can_hold_is_not_taken_over(path: str) -> N
     found = rngd(f'HRNGDEVICE="{path}"')
     assert verdicts(found) == {"HRNGDEVICE": "not known"}
     assert set(tomllib.loads(found.toml())) == {"kernel"}
+
+
+def unit(text: str, kind: str | None = "") -> Migration:
+    migration = Migration()
+    from_unit("rngd.service", text, migration, lambda _: kind)
+    return migration
+
+
+DROP_IN = """[Service]
+Environment=DEVICE=/dev/chaoskey0 "MORE=-W 80% -q"
+ExecStart=
+ExecStart=-/usr/sbin/rngd -f \\
+  -r ${DEVICE} $MORE -t 5
+Restart=always
+"""
+
+
+def test_the_command_line_of_a_unit_is_answered() -> None:
+    """A drop-in's ExecStart with variables and a continued line: the device and the interval are taken over."""
+    assert is_unit(DROP_IN)
+    assert not is_unit(RNG_TOOLS)
+    found = unit(DROP_IN)
+    document = tomllib.loads(found.toml())
+    assert document["source"][0]["path"] == "/dev/chaoskey0"
+    assert document["kernel"] == {"feed": True, "interval": "5s"}
+    assert "not known" not in verdicts(found).values()
+    assert {"Environment", "ExecStart", "--rng-device", "--quiet", "Restart"} <= set(verdicts(found))
+
+
+def test_a_unit_of_another_program_sets_nothing() -> None:
+    """A unit that starts neither rngd nor the vendor's script is answered as that."""
+    found = unit("[Service]\nExecStart=/usr/sbin/haveged -F\n")
+    assert (verdicts(found), found.settings) == ({"ExecStart": "not known"}, {})
+
+
+def test_a_node_without_a_device_is_not_guessed() -> None:
+    """While nothing is plugged in nobody sees what it is: no source, and the answer says what to do."""
+    found = rngd("HRNGDEVICE=/dev/ttyACM0", None)
+    assert verdicts(found) == {"HRNGDEVICE": "not known"}
+    assert "plug it in" in found.answers[0].words
+    assert "source" not in tomllib.loads(found.toml())
+
+
+def test_the_vendors_stick_is_not_taken_twice() -> None:
+    """With onerng.conf, the number of a node that is not there is the stick's."""
+    migration = onerng(SHIPPED)
+    from_rng_tools("rng-tools", "HRNGDEVICE=/dev/ttyACM0", migration, lambda _: None)
+    assert [each["driver"] for each in tomllib.loads(migration.toml())["source"]] == ["onerng"]
+
+
+def test_the_generator_that_debian_selects_is_the_wanted_one() -> None:
+    """HRNGSELECT becomes the generator that /dev/hwrng must be."""
+    (source,) = tomllib.loads(rngd("HRNGSELECT=virtio_rng.0").toml())["source"]
+    assert (source["path"], source["hwrng"]) == ("/dev/hwrng", "virtio_rng.0")
+
+
+def test_another_programs_file_feeds_nothing() -> None:
+    """The settings of haveged are none of ours, and no reason to feed the kernel."""
+    found = rngd('DAEMON_ARGS="-w 1024"')
+    assert (verdicts(found), found.settings) == ({"DAEMON_ARGS": "not known"}, {})
+
+
+def test_every_line_is_answered() -> None:
+    """A line that is neither empty, a comment nor an assignment is named with its number."""
+    found = rngd("# why\n\nif true; then\nHRNGDEVICE=/dev/hwrng\nfi")
+    assert [(each.line, each.option) for each in found.answers] == [
+        (4, "HRNGDEVICE"), (3, "if true; then"), (5, "fi"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("-fv -r /dev/x", [("--foreground", ""), ("--verbose", ""), ("--rng-device", "/dev/x")]),
+        ("-n -b", [("--no-tpm", ""), ("--background", "")]),
+        ("--feed-interval 5 -q", [("--feed-interval", "5"), ("--quiet", "")]),
+        ("-R viapadlock -R 300", [("--rng-driver", "viapadlock"), ("--force-reseed", "300")]),
+        ("-s64 --timeout 3", [("--random-step", "64"), ("--timeout", "3")]),
+    ],
+)
+def test_a_value_is_told_from_an_option(line: str, expected: list[tuple[str, str]]) -> None:
+    """Short options in one word, options with and without a value, and a letter that two programs use."""
+    assert list(options(line)) == expected
+
+
+@pytest.mark.skipif(not shutil.which("rngd", path="/usr/sbin:/usr/bin"), reason="rngd is not installed")
+def test_every_option_of_the_installed_rngd_is_known() -> None:
+    """No option that the program's own help lists is answered as unknown."""
+    words = subprocess.run(["/usr/sbin/rngd", "--help"], check=True, capture_output=True, text=True).stdout
+    listed = re.findall(r"^ +(?:-., +)?--([a-z-]+)(=?)", words, re.MULTILINE)
+    line = " ".join(f"--{name}=1" if value else f"--{name}" for name, value in listed)
+    found = rngd(f'RNGDOPTIONS="{line} --rng-device=/dev/hwrng"')
+    assert len(listed) > 15
+    assert {each for each, verdict in verdicts(found).items() if verdict == "not known"} == set()
