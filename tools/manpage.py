@@ -12,6 +12,7 @@ from typing import Final
 from command_tree import Argument, CommandNode, command_tree
 
 from drawwell.cli.parser import build_parser
+from drawwell.config.devices import DEVICES
 from drawwell.config.fields import Setting, settings
 from drawwell.config.model import TABLES
 
@@ -188,7 +189,29 @@ def _configuration_body() -> Iterator[str]:
         yield from (f".SH {text(table.header)}", text(table.about))
         for each in settings(table.section):
             yield from _setting(each)
+    yield from _devices()
     yield from (".SH SEE ALSO", _see("drawwell(1)", "drawwell(7)", "drawwell(8)"))
+
+
+def _devices() -> Iterator[str]:
+    yield ".SH NOISE DEVICES"
+    yield text(
+        "Devices that are known, what is read from each, what is claimed for it where nothing is configured, and how "
+        "far that was tried. A node not listed here is read by driver chardev. 'drawwell doctor' writes the table "
+        "below of a device that is plugged in."
+    )
+    for device in DEVICES.values():
+        numbers = f"USB {', '.join(device.usb)}" if device.usb else ""
+        behind = f"/dev/hwrng while rng_current begins with {device.hwrng}" if device.hwrng else ""
+        where = "; or ".join(filter(None, [numbers, behind])) or "no device of its own on USB"
+        package = f" Its program is in {device.package}." if device.package else ""
+        yield from (".TP", _bold(device.name), text(f"{where}. Read are {device.made_of}.{package}"), ".br")
+        yield from (
+            text(f"Claim: {device.min_entropy:g} bits a byte ({device.claim}). Tried: {device.seen}."),
+            ".br",
+        )
+        node = f"/dev/{device.node}{'' if device.node == 'hwrng' else '0'}"
+        yield text(device.section(node)).replace("\n", "\n.br\n")
 
 
 def _setting(each: Setting) -> Iterator[str]:

@@ -109,6 +109,10 @@ class SourceReport(Report):
     tests: tuple[HealthTestReport, ...] = ()
     stalled: bool = False
     """It is there and silent."""
+    startup_bytes: int = 0
+    """How many samples of the start-up tests are in (entropy/cutoffs.py has how many it takes)."""
+    startup_left_s: float = 0.0
+    """How long they still take at this rate, as an estimate; 0 while it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ def run(tmp_path):
         )  # fmt: skip
 
     (tmp_path / "noise.bin").write_bytes(NOISE)
+    (tmp_path / "hex.txt").write_text(NOISE.hex())
     (tmp_path / "empty").touch()
     (tmp_path / "stuck").write_bytes(bytes(5000))
     return _run
@@ -45,7 +46,14 @@ def run(tmp_path):
         (("assess", "noise.bin", "--restart", "noise.bin"), 65, "restart matrix"),
         (("assess", "noise.bin", "--report", "x.pdf"), 64, "neither .html nor .json"),
         (("assess", "noise.bin", "--report", "no/x.html"), 69, "cannot write"),
-        (("assess", "noise.bin", "more"), 64, "unexpected argument"),
+        (("assess", "noise.bin", "more"), 64, "more is no file"),
+        (
+            ("assess", "hex.txt", "--claim", "6"),
+            65,
+            "hex.txt is text (hexadecimal digits): nothing was judged",
+        ),
+        (("assess", "noise.bin", "--format", "octal"), 64, "no such form"),
+        (("assess", "noise.bin", "--format", "hex"), 65, "not in the form hex"),
         (("assess", "--claim", "9"), 64, "--claim"),
         (("assess", "conditioning", "1", "2"), 64, "three whole numbers"),
         (("assess", "conditioning", "256", "256", "256", "300"), 64, "h_in"),
@@ -76,6 +84,16 @@ def test_a_file_is_assessed_with_reports(run, tmp_path):
     assert document["subject"]["samples"] == len(NOISE)
     assert 5 < document["non_iid"]["min_entropy"] < 8
     assert (tmp_path / "r.html").read_text().endswith("</html>\n")
+
+
+def test_several_files_are_judged_in_one_table(run):
+    """Each file has its line and its assessment; text is read as what it is said to be."""
+    done = run("assess", "hex.txt", "hex.txt", "--format", "hex", "--json")
+    assert done.returncode == 0, done.stderr.decode()
+    found = json.loads(done.stdout)["files"]
+    alone = json.loads(run("assess", "noise.bin", "--json").stdout)
+    assert [each["subject"]["samples"] for each in found] == [len(NOISE)] * 2
+    assert found[0]["non_iid"]["min_entropy"] == alone["non_iid"]["min_entropy"]
 
 
 def test_less_than_the_claim_is_exit_1(run):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drawwell.config.drivers import DEVICES
+from drawwell.config.devices import DEVICES
 from drawwell.entropy.blocks import DrawClass
 from drawwell.reports import Firmware, SourceState
 
@@ -37,11 +37,12 @@ def test_drawwell_7_explains_every_value(kind: type) -> None:
     assert {str(each) for each in kind} <= _entries("drawwell.7").keys()
 
 
-def test_drawwell_7_names_every_known_device() -> None:
-    """drawwell(7) lists exactly the devices that discovery knows."""
-    listed = re.search(r"product IDs: ([^.]*)\.", _page("drawwell.7"))
-    assert listed
-    assert {" ".join(each.split()) for each in listed[1].split(",")} == set(DEVICES.values())
+def test_the_manual_has_every_known_device() -> None:
+    """drawwell.toml(5) has each device of the table, with how far it was tried."""
+    section = _page("drawwell.toml.5").partition(".SH NOISE DEVICES")[2]
+    for device in DEVICES.values():
+        assert f"fB{device.name}fR" in section
+        assert f"Tried: {device.seen}." in section
 
 
 def test_drawwell_8_has_an_entry_for_every_unit() -> None:

@@ -119,6 +119,20 @@ def test_a_writer_that_goes_in_the_middle_of_a_read_is_named(fifo):
     assert "is gone: it ended" in str(error)
 
 
+def test_a_writer_that_goes_is_noticed_at_once(fifo):
+    """The 60 KiB that it left are not read first: a dead writer does not look alive."""
+
+    async def scenario(noise):
+        writer = os.open(fifo, os.O_WRONLY)
+        os.write(writer, b"x" * 60_000)
+        await noise.read(10)
+        os.close(writer)
+        await noise.read(10)
+
+    with pytest.raises(SourceUnavailable, match="is gone: it ended"):
+        opened(fifo, scenario, stall_s=DEADLINE_S)
+
+
 def test_a_fifo_without_a_writer_is_unavailable(fifo):
     """Nobody writing is silence, not an endless loop over an end of file."""
     with pytest.raises(SourceUnavailable, match="no sample"):

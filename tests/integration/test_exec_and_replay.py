@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from drawwell.drivers.execute import ExecSource
+from drawwell.drivers.execute import ExecSource, OneShotSource
 from drawwell.drivers.replay import NOISE, ReplaySource
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
 from drawwell.testing.waiting import DEADLINE_S
@@ -46,44 +46,92 @@ def test_a_program_gives_its_standard_output():
 
 def test_no_shell_reads_the_arguments():
     """An argument is handed over as it is."""
-    noise = ExecSource("test", python("import sys; print(sys.argv[1], flush=True); input()", "$(id); *"))
+    noise = ExecSource(
+        "test", python("import sys, time; print(sys.argv[1], flush=True); time.sleep(600)", "$(id); *")
+    )
 
     assert opened(noise, lambda noise: read_exactly(noise, 8)) == b"$(id); *"
 
 
-def test_a_program_that_ends_is_named_with_status_and_last_words():
-    """Its exit status and the end of its standard error are in the message; its output is not."""
-    program = "import os,sys; os.write(1, b'noise'); print('no\\x1b device\\n', file=sys.stderr); sys.exit(3)"
+async def its_end(noise) -> str:
+    """Read until the program's end is noticed; return what was said of it."""
+    try:
+        while True:
+            await noise.read(1)
+    except SourceUnavailable as error:
+        return str(error)
+
+
+def test_a_program_that_ends_is_named_with_its_status_and_lengths():
+    """Its status, and how much it printed; of its standard error nothing but the length, for it may be noise."""
+    program = "import os,sys; os.write(1, b'noise'); os.write(2, b'no device'); sys.exit(3)"
     noise = ExecSource("test", python(program))
 
-    async def scenario(noise):
-        await read_exactly(noise, 5)
-        await noise.read(1)
-
-    with pytest.raises(SourceUnavailable) as caught:
-        opened(noise, scenario)
-    assert str(caught.value) == f"{sys.executable} ended with status 3: no device"
+    assert opened(noise, its_end) == (
+        f"{sys.executable} ended with status 3 after 5 bytes, and wrote 9 to its standard error"
+    )
 
 
 def test_a_program_that_a_signal_ends_is_named():
     """A crash is told from an exit."""
     noise = ExecSource("test", python("import os; os.kill(os.getpid(), 9)"))
 
-    with pytest.raises(SourceUnavailable, match="was ended by signal 9"):
-        opened(noise, lambda noise: noise.read(1))
+    assert "was ended by signal 9" in opened(noise, its_end)
 
 
 def test_much_on_standard_error_does_not_stop_the_program():
-    """A chatty program is listened to while it is read, and only its last words are kept."""
-    program = "import os\nfor _ in range(40): os.write(2, b'x' * 10000)\nos.write(2, b'\\nlast')\nos.write(1, b'done')"
+    """A chatty program is listened to while it is read."""
+    program = "import os\nfor _ in range(40): os.write(2, b'x' * 10000)\nos.write(1, b'done')"
+    noise = ExecSource("test", python(program), stall_s=DEADLINE_S)
+
+    assert opened(noise, its_end).endswith("after 4 bytes, and wrote 400,000 to its standard error")
+
+
+def test_the_end_of_a_program_is_noticed_at_once():
+    """What it left in the pipe is not read first, however much that is: a dead device does not look alive."""
+    program = "import os; os.write(1, b'x' * 60000)"
     noise = ExecSource("test", python(program), stall_s=DEADLINE_S)
 
     async def scenario(noise):
-        await read_exactly(noise, 4)
-        await noise.read(1)
+        await noise._program._process.wait()
+        with pytest.raises(SourceUnavailable, match="ended with status 0 after 60,000 bytes") as caught:
+            await noise.read(4096)
+        return caught.value.hint
 
-    with pytest.raises(SourceUnavailable, match=r"status 0: last$"):
-        opened(noise, scenario)
+    assert 'manner = "one-shot"' in opened(noise, scenario)
+
+
+ONE_SHOT = "import os, time; os.write(1, b'%f;' % time.monotonic() + b'x' * 90000)"
+
+
+def test_a_one_shot_program_is_run_again_and_again():
+    """Each run's output is used whole, piece by piece, and the runs begin no sooner than is said."""
+    noise = OneShotSource("test", python(ONE_SHOT), stall_s=DEADLINE_S, every_s=0.3)
+
+    async def scenario(noise):
+        runs = b""
+        while runs.count(b";") < 3:
+            runs += (await noise.read(4096)).data
+        return [float(run.split(b"x")[-1]) for run in runs.split(b";")[:-1]]
+
+    first, second, third = opened(noise, scenario)
+    assert min(second - first, third - second) > 0.1  # an interpreter's start takes its time
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("import os; os.write(1, b'some'); os._exit(3)", "ended with status 3 after 4 bytes"),
+        ("pass", "ended with status 0 after 0 bytes"),
+        ("import os; [os.write(1, bytes(4096)) for _ in range(300)]", "printed more than 1,048,576 bytes"),
+    ],
+)
+def test_a_run_that_fails_gives_nothing(program, words):
+    """A bad status, no output and too much of it: no byte of that run is a sample."""
+    noise = OneShotSource("test", python(program), stall_s=DEADLINE_S)
+
+    with pytest.raises(SourceUnavailable, match=words):
+        opened(noise, lambda noise: noise.read(4096))
 
 
 def test_a_silent_program_is_named_after_the_stall_time():
@@ -127,13 +175,11 @@ def test_a_program_is_started_anew_after_its_end():
     noise = ExecSource("test", python("import os; os.write(1, b'once')"))
 
     async def scenario(noise):
-        first = await read_exactly(noise, 4)
-        with pytest.raises(SourceUnavailable):
-            await noise.read(1)
+        first = await its_end(noise)
         await noise.open()
-        return first + await read_exactly(noise, 4)
+        return first == await its_end(noise)
 
-    assert opened(noise, scenario) == b"onceonce"
+    assert opened(noise, scenario)
 
 
 def test_a_cancelled_open_leaves_no_program_behind():

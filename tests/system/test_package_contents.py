@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drawwell import __version__
-from drawwell.config.drivers import DRIVERS
+from drawwell.config.devices import DEVICES
 from drawwell.config.load import load
 from lab.cache import program
 from lab.package import TREE, field
@@ -169,7 +169,7 @@ def _udev_ids() -> dict[str, str]:
 def test_the_rules_know_devices_by_the_names_that_the_program_has() -> None:
     """The rules name every device that is read at a node, and the generator looks for the same in containers."""
     ids = _udev_ids()
-    assert ids == {**DRIVERS["onerng"].usb, **DRIVERS["chardev"].usb}
+    assert ids == {usb_id: kind.name for kind in DEVICES.values() if kind.node for usb_id in kind.usb}
     assert set(re.findall(r"[0-9a-f]{4}:[0-9a-f]{4}", GENERATOR.read_text())) == set(ids)
 
 

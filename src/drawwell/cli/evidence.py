@@ -69,11 +69,13 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     import asyncio
 
     from drawwell.assess import sp80090b  # noqa: F401  says what is missing, before minutes of capturing
+    from drawwell.assess.text import require_samples
     from drawwell.cli.source.direct import open_driver
 
     _refuse_in_use(args)
     driver, claim = open_driver(args)
     gathered = asyncio.run(_gather(driver, args.restart, out))
+    require_samples(gathered.raw, driver.identity.name)
     files, facts = _made(gathered, driver.identity, claim, out)
     key_words = _write(args, files, facts)
     text = f"{len(files)} files in {args.output}, signed with {key_words}"

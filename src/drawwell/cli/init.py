@@ -1,7 +1,6 @@
 """``drawwell init``: a first configuration, made of what this machine has."""
 
 import argparse
-import os
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -21,10 +20,7 @@ driver = "onerng"
 """
 _DEVICE: Final = """\
 # the {kind} that is plugged in; take min_entropy from an assessment of yours
-[[source]]
-driver = "{driver}"
-path = "{path}"
-min_entropy = {claim}
+{section}
 """
 _HWRNG: Final = """\
 # the kernel's hardware generator, already conditioned: each byte counts as one bit
@@ -102,17 +98,14 @@ def configuration(kind: str, config: "Config") -> str:
 
 def _source() -> str:
     """Return the table of the device here, or of a OneRNG to come."""
-    from drawwell.config.drivers import DRIVER_OF, DRIVERS
-    from drawwell.drivers.discovery import ONERNG, discover
+    from drawwell.config.devices import DEVICES
+    from drawwell.drivers.discovery import ONERNG, discover, lasting_path
     from drawwell.host.kernel import hardware_generator
 
-    device = next((each for each in discover() if each.path), None)
+    device = next((each for each in discover() if each.path or DEVICES[each.kind].command), None)
     if device and device.kind != ONERNG:
-        driver = DRIVER_OF[device.kind]
-        link = f"/dev/drawwell/{device.stable_name}"
-        path = link if os.path.exists(link) else device.path
-        claim = DRIVERS[driver].found_min_entropy
-        return _DEVICE.format(kind=device.kind, driver=driver, path=path, claim=claim)
+        section = DEVICES[device.kind].section(lasting_path(device.path))
+        return _DEVICE.format(kind=device.kind, section=section)
     return _ONERNG if device or not hardware_generator() else _HWRNG
 
 

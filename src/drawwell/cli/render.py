@@ -1,9 +1,12 @@
 """Reports as text. Takes the JSON form, so that a report of this process and one off a socket look alike."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drawwell.cli.output import table
+from drawwell.entropy.cutoffs import STARTUP_SAMPLES
+from drawwell.reports import SourceState
 from drawwell.units import format_duration, format_size
 
 Json = Mapping[str, Any]
@@ -85,6 +88,15 @@ def state_word(source: Json) -> str:
     return "paused" if source["paused"] else str(source["state"])
 
 
+def startup_words(source: Json) -> str:
+    """How far a source's start-up tests are; "" where none run."""
+    if source["state"] != SourceState.STARTING or "startup_bytes" not in source:
+        return ""
+    words = f"{source['startup_bytes']:,} of {STARTUP_SAMPLES:,} start-up samples"
+    left = source["startup_left_s"]
+    return f"{words}, about {format_duration(math.ceil(left))} more at this rate" if left else words
+
+
 def sources_table(sources: Sequence[Json]) -> str:
     """One line a source; its last error under it."""
     rows = [("SOURCE", "STATE", "RAW", "TESTED", "MIN-ENTROPY", "CONDITIONED", "FAILURES", "FIRMWARE")]
@@ -102,7 +114,10 @@ def sources_table(sources: Sequence[Json]) -> str:
         for source in sources
     ]
     errors = [
-        f"{source['identity']['name']}: {source['last_error']}" for source in sources if source["last_error"]
+        f"{source['identity']['name']}: {words}"
+        for source in sources
+        for words in (source["last_error"], startup_words(source))
+        if words
     ]
     return "\n".join([table(rows), *errors])
 

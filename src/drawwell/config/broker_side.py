@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
+from drawwell.config.devices import ONE_SHOT, STREAM
 from drawwell.config.drivers import DRIVERS, ONERNG, defaults, reads
 from drawwell.config.fields import setting
 from drawwell.config.values import (
@@ -25,6 +26,8 @@ from drawwell.units import Allowance
 
 MAX_SOURCES: Final = 32
 """So many fit into a receipt of 16,384 bytes, whatever it says of them (crypto/receipt_form.py)."""
+TALK = r"(send|expect) ([0-9a-fA-F]{2} ?)+|(skip|knock) [1-9][0-9]{0,6}|wait [0-9.]+(ms|s)"
+TALK_RANGE = "a step such as 'send 0d0a', 'expect 4f4b', 'skip 16', 'knock 110' or 'wait 100ms'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,30 @@ class SourceSection:
         what="The program whose standard output is the noise, with its arguments. No shell is involved.",
         why="For devices that come with a reader of their own, such as infnoise.",
         example='["infnoise", "--raw"]',
+    )
+    manner: str = setting(
+        Choice((STREAM, ONE_SHOT)),
+        STREAM,
+        what="How the program works: it goes on and on (stream), or prints some bytes and ends, and is run again and "
+        "again (one-shot).",
+        why="Tools of smart cards and TPMs, such as pkcs11-tool and tpm2_getrandom, give so many bytes a run.",
+        example='"one-shot"',
+    )
+    every: float = setting(
+        Duration(0.01, 3600),
+        "1s",
+        what="How often a one-shot program is run at most.",
+        why="A chip that others need too is not kept busy; with less, the source gives more.",
+        example='"100ms"',
+    )
+    start: tuple[str, ...] = setting(
+        Texts(Text(TALK, TALK_RANGE), "a list of steps, one text each"),
+        [],
+        default_is="no conversation",
+        what="What is done before the first sample is read, step by step: 'send HEX' and 'expect HEX' bytes, 'skip N' "
+        "bytes, 'wait TIME', and on a terminal 'knock BAUD', which opens and closes it at that speed.",
+        why="Some devices must be told to send, or in which mode: a TrueRNGpro changes its mode by knocks.",
+        example='["knock 110", "knock 300", "knock 110", "knock 19200"]',
     )
     min_entropy: float | None = setting(
         Number(0.01, 8),

@@ -3,10 +3,12 @@
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from drawwell.config.broker_side import SourceSection
+from drawwell.drivers.conversation import converse
 from drawwell.drivers.discovery import numbers_of, stable_name_of
 from drawwell.drivers.hwrng import HWRNG, GeneratorPin
 from drawwell.drivers.stream import Gone, SampleStream, stream_of
@@ -32,6 +34,7 @@ class CharDeviceSource:
         path: The device's node or the FIFO. A terminal is set raw and taken for us alone.
         stall_s: How long no sample may come before it counts as gone.
         allow_os_generator: Take /dev/random and /dev/urandom; every report then says what they are.
+        start: The conversation before the first sample; see conversation.py. Only terminals have one.
         hwrng: The generator wanted behind /dev/hwrng, by the start of its name; "" takes any.
         sysfs: Where the kernel tells about its devices.
     """
@@ -44,12 +47,14 @@ class CharDeviceSource:
         stall_s: float = 5.0,
         allow_os_generator: bool = False,
         hwrng: str = "",
+        start: Sequence[str] = (),
         sysfs: str = "/sys",
     ) -> None:
         self._path = path
         self._stall_s = stall_s
         self._allow_os_generator = allow_os_generator
         self._hwrng = hwrng
+        self._start = tuple(start)
         self._sysfs = sysfs
         self._pin: GeneratorPin | None = None
         self._stream: SampleStream | None = None
@@ -72,7 +77,7 @@ class CharDeviceSource:
         try:
             status = os.stat(self._path)
             self._identity = self._identify(status)
-            self._stream = self._connect(status)
+            self._stream = await self._connect(status)
             if isinstance(self._stream, Tty):
                 self._identity = replace(self._identity, simulated=self._stream.is_pty)
             if stat.S_ISFIFO(status.st_mode):
@@ -147,14 +152,19 @@ class CharDeviceSource:
                 "and every report will say so.",
             )
 
-    def _connect(self, status: os.stat_result) -> SampleStream:
+    async def _connect(self, status: os.stat_result) -> SampleStream:
         fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         if not os.path.samestat(os.fstat(fd), status):  # its identity was read from something else
             os.close(fd)
             raise Gone("it was replaced while it was opened")
         if os.isatty(fd):
             os.close(fd)
-            return Tty.open(self._path)
+            return await converse(self._path, self._start)
+        if self._start:
+            os.close(fd)
+            raise SourceRejected(
+                f"{self._path} is no terminal, and start is a conversation", hint="Drop start here."
+            )
         return stream_of(fd)
 
     def _gone(self, error: Gone) -> SourceUnavailable:
@@ -196,4 +206,5 @@ def make(section: SourceSection) -> CharDeviceSource:
         stall_s=section.stall,
         allow_os_generator=section.allow_os_generator,
         hwrng=section.hwrng,
+        start=section.start,
     )

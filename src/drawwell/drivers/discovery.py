@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from drawwell.config.drivers import DEVICES
+from drawwell.config.devices import usb_kind
 from drawwell.errors import SourceUnavailable
 from drawwell.host.holders import holders, holders_words
-from drawwell.onerng.usb import USB_ID, VIRTUAL_PRODUCT
+from drawwell.onerng.usb import VIRTUAL_PRODUCT
 from drawwell.reports import Report
 
-ONERNG: Final = DEVICES[USB_ID]
+ONERNG: Final = "OneRNG"
 _USBFS: Final = "usbfs"
 _PCI_ADDRESS: Final = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _PCI_PLACE: Final = re.compile(r"pci[0-9a-f]{4}:[0-9a-f]{2}|" + _PCI_ADDRESS.pattern)
@@ -60,10 +60,11 @@ def find_onerng(sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice:
     """
     found = [device for device in discover(sysfs, dev) if device.kind == ONERNG]
     if not found:
-        raise SourceUnavailable(
-            "no OneRNG is plugged in",
-            hint="Plug one in, name its node, or try 'drawwell source simulate --link ./onerng'.",
-        )
+        others = ", ".join(device.kind for device in discover(sysfs, dev))
+        hint = "Plug one in, name its node, or try 'drawwell source simulate --link ./onerng'."
+        if others:
+            hint = f"{others} is plugged in: 'drawwell doctor' writes the [[source]] that reads it."
+        raise SourceUnavailable("no OneRNG is plugged in", hint=hint)
     if len(found) > 1:
         nodes = " or ".join(f"{device.path} ({device.stable_name})" for device in found)
         raise SourceUnavailable(f"{len(found)} OneRNGs are plugged in", hint=f"Say which one: {nodes}.")
@@ -96,6 +97,12 @@ def stable_name_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> str:
     return device.stable_name if device else ""
 
 
+def lasting_path(node: str, dev: str = "/dev") -> str:
+    """Return the name of a node that survives replugging and renumbering, or the node itself."""
+    links = sorted(link for folder in ("drawwell", "serial/by-path") for link in Path(dev, folder).glob("*"))
+    return next((str(link) for link in links if os.path.realpath(link) == node), node)
+
+
 def numbers_of(status: os.stat_result) -> str:
     """Return what a node or a file is known by, whatever names it has."""
     if stat.S_ISCHR(status.st_mode):
@@ -111,18 +118,20 @@ def device_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice | 
 
 def _known_device(entry: Path, dev: str) -> UsbDevice | None:
     usb_id = f"{_read(entry / 'idVendor')}:{_read(entry / 'idProduct')}"
-    if usb_id not in DEVICES:
+    product = _read(entry / "product")
+    kind = usb_kind(usb_id, product)
+    if kind is None:
         return None
     nodes = sorted((node for kind in ("tty", "usbmisc") for node in entry.glob(f"*:*/{kind}/*")), key=_name)
     drivers = sorted(os.path.basename(os.readlink(link)) for link in entry.glob("*:*/driver"))
     return UsbDevice(
-        kind=DEVICES[usb_id],
+        kind=kind.name,
         usb_id=usb_id,
         path=_node(nodes[0], dev) if nodes else "",
         stable_name=_stable_name(entry),
         usb_path=entry.name,
         bound_driver=drivers[0] if drivers else "",
-        product=_read(entry / "product"),
+        product=product,
     )
 
 

@@ -1,27 +1,33 @@
-"""A program's standard output as a noise source, for devices that come with a reader of their own."""
+"""A program's standard output as a noise source, for devices that come with a reader of their own.
+
+It is a stream, or of one shot: a program that prints some bytes and ends is run again and again.
+"""
 
 import asyncio
 import hashlib
-import os
-import signal
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from drawwell.config.broker_side import SourceSection
-from drawwell.drivers.stream import Gone, PolledStream
+from drawwell.config.devices import ONE_SHOT
+from drawwell.drivers.program import Program
+from drawwell.drivers.stream import Gone
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceStalled, SourceUnavailable, UsageError
 from drawwell.reports import SourceIdentity
 
 NOISE: Final = "as the program delivers it; what that did to it is not known"
-_WORDS_BYTES: Final = 400
-"""How much of what it says on standard error is kept for our own message."""
-_EXIT_LIMIT_S: Final = 1.0
+MOST_BYTES: Final = 1 << 20
+"""What a run of a one-shot program may print."""
+_ENDED_HINT: Final = (
+    'It must go on and on. For a program that prints some bytes and ends, set manner = "one-shot": '
+    "it is run again and again. Else run the command by hand and see what it says."
+)
+_FAILED_HINT: Final = "Run the command by hand and see what it says."
 
 
 class ExecSource:
-    """A `NoiseSource` (see ports.py). The program runs without a shell, in a session of its own.
+    """A `NoiseSource` (see ports.py): a program that goes on and on.
 
     Args:
         name: Its name in the configuration.
@@ -34,10 +40,8 @@ class ExecSource:
         self._stall_s = stall_s
         command = hashlib.sha256("\0".join(self._argv).encode()).hexdigest()[:16]
         self._identity = SourceIdentity(name, "exec", self._argv[0], f"command {command}", noise=NOISE)
-        self._process: asyncio.subprocess.Process | None = None
-        self._output: PolledStream | None = None
-        self._errors = -1
-        self._words = b""
+        self._program: Program | None = None
+        self._output_bytes = 0
 
     @property
     def identity(self) -> SourceIdentity:
@@ -51,43 +55,19 @@ class ExecSource:
             SourceUnavailable: it cannot be started.
         """
         await self.aclose()
-        output, its_output = os.pipe()
-        self._output = PolledStream(output)
-        self._errors, its_errors = os.pipe()
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=its_output,
-                stderr=its_errors,
-                start_new_session=True,
-            )
-        except OSError as error:
-            await self.aclose()
-            raise SourceUnavailable(
-                f"cannot start {self._argv[0]}: {error.strerror}",
-                hint="Install it, or give its whole path in command.",
-            ) from error
-        finally:
-            os.close(its_output)
-            os.close(its_errors)
-        os.set_blocking(self._errors, False)
-        asyncio.get_running_loop().add_reader(self._errors, self._listen)
+        self._output_bytes = 0
+        self._program = await Program.start(self._argv)
 
     async def read(self, max_bytes: int) -> RawBlock:
         """Return 1 to `max_bytes` fresh samples.
 
         Raises:
-            SourceUnavailable: it ended, or was silent for `stall_s`.
+            SourceUnavailable: it ended, or was silent for `stall_s`. What a program that ended left in
+                the pipe is dropped.
         """
-        if self._output is None:
-            raise SourceUnavailable(f"{self._argv[0]} does not run", hint="Type 'drawwell doctor'.")
-        try:
-            data = await self._output.read(max_bytes, self._stall_s)
-        except Gone:
-            data = b""
-        if not data:
-            raise await self._silence()
+        data = await self._read(max_bytes)
+        if data is None:
+            raise await self._silence(_ENDED_HINT)
         return RawBlock(data)
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the port's
@@ -99,68 +79,101 @@ class ExecSource:
         raise UsageError(f"{self._argv[0]} has no verb {verb!r}", hint="Only a OneRNG takes commands.")
 
     async def aclose(self) -> None:
-        """End the program, kindly and then not."""
-        if self._output is not None:
-            self._output.close()
-            self._output = None
-        if self._process is not None and self._process.returncode is None:
-            self._signal(signal.SIGTERM)
-            try:
-                await self._exited()
-            finally:
-                if self._process.returncode is None:
-                    self._signal(signal.SIGKILL)
-                    await self._process.wait()
-        self._process = None
-        if self._errors >= 0:
-            asyncio.get_running_loop().remove_reader(self._errors)
-            os.close(self._errors)
-            self._errors = -1
+        """End the program."""
+        program, self._program = self._program, None
+        if program is not None:
+            await program.aclose()
 
-    async def _silence(self) -> SourceUnavailable:
-        """Say why no sample came: it ended, with this status and these last words, or it is silent."""
-        program = self._argv[0]
-        status = await self._exited() if self._process else None
-        if status is None:
+    async def _read(self, max_bytes: int) -> bytes | None:
+        """Read from the program; None where it ended or was silent."""
+        if self._program is None:
+            raise SourceUnavailable(f"{self._argv[0]} does not run", hint="Type 'drawwell doctor'.")
+        try:
+            data = await self._program.output.read(max_bytes, self._stall_s)
+        except Gone as gone:
+            self._output_bytes += gone.left_bytes
+            return None
+        self._output_bytes += len(data)
+        return data or None
+
+    async def _silence(self, hint: str) -> SourceUnavailable:
+        """Say why no sample came: it ended, or it is silent."""
+        program = self._program
+        status = await program.ended() if program else None
+        if program is None or status is None:
             return SourceStalled(
-                f"no sample from {program} within {self._stall_s:g} s", hint="See whether its device works."
+                f"no sample from {self._argv[0]} within {self._stall_s:g} s",
+                hint="See whether its device works.",
             )
-        self._listen()
-        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        return SourceUnavailable(
-            f"{program} {how}{self._last_words()}", hint="Run the command by hand and see what it says."
-        )
+        return SourceUnavailable(program.describe_end(status, self._output_bytes), hint=hint)
 
-    async def _exited(self) -> int | None:
-        """Wait a moment for its end; None if it goes on."""
-        assert self._process is not None  # noqa: S101 - asked only of a program that was started
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_EXIT_LIMIT_S):
-                return await self._process.wait()
-        return None
 
-    def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None  # noqa: S101 - as above
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+class OneShotSource(ExecSource):
+    """A program that prints some bytes and ends, and is run again and again.
 
-    def _listen(self) -> None:
-        """Take what is there from standard error and keep the end of it."""
-        with suppress(BlockingIOError):
-            while words := os.read(self._errors, 65536):
-                self._words = (self._words + words)[-_WORDS_BYTES:]
-            asyncio.get_running_loop().remove_reader(self._errors)
+    Args:
+        every_s: How long from one start to the next, at least.
+    """
 
-    def _last_words(self) -> str:
-        lines = "".join(
-            letter
-            for letter in self._words.decode("ascii", "ignore")
-            if letter.isprintable() or letter == "\n"
-        ).split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f": {last}" if last else ""
+    def __init__(self, name: str, argv: Sequence[str], *, stall_s: float = 5.0, every_s: float = 1.0) -> None:
+        super().__init__(name, argv, stall_s=stall_s)
+        self._every_s = every_s
+        self._next_at = 0.0
+        self._left = b""
+
+    async def open(self) -> None:
+        """Forget what an earlier run gave; the program is started by `read`."""
+        await self.aclose()
+        self._left = b""
+
+    async def read(self, max_bytes: int) -> RawBlock:
+        """Return 1 to `max_bytes` fresh samples: what a run printed, or is left of it.
+
+        Raises:
+            SourceUnavailable: it cannot be started, failed, printed nothing or too much, or was
+                silent for `stall_s`.
+        """
+        if not self._left:
+            self._left = await self._run()
+        data, self._left = self._left[:max_bytes], self._left[max_bytes:]
+        return RawBlock(data)
+
+    async def _run(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._next_at - loop.time())
+        self._next_at = loop.time() + self._every_s
+        await super().open()
+        try:
+            return await self._output()
+        finally:
+            await self.aclose()
+
+    async def _output(self) -> bytes:
+        """Read to the end of a run; raises as `read`."""
+        program, data = self._program, bytearray()
+        assert program is not None  # noqa: S101 - `_run` started it
+        while True:
+            try:
+                piece = await program.output.read_to_end(MOST_BYTES, self._stall_s)
+            except Gone:
+                break
+            data += piece
+            if not piece or len(data) > MOST_BYTES:
+                break
+        self._output_bytes = len(data)
+        if len(data) > MOST_BYTES:
+            raise SourceUnavailable(
+                f"{self._argv[0]} printed more than {MOST_BYTES:,} bytes",
+                hint='Give it an argument that asks for fewer, or set manner = "stream".',
+            )
+        status = await program.ended()
+        if status != 0 or not data:
+            raise await self._silence(_FAILED_HINT)
+        return bytes(data)
 
 
 def make(section: SourceSection) -> ExecSource:
     """Make the driver of a [[source]]."""
+    if section.manner == ONE_SHOT:
+        return OneShotSource(section.name, section.command, stall_s=section.stall, every_s=section.every)
     return ExecSource(section.name, section.command, stall_s=section.stall)

@@ -1,4 +1,4 @@
-"""The generator behind /dev/hwrng, which the kernel exchanges for another by itself.
+"""The generator behind /dev/hwrng, which the kernel exchanges by itself.
 
 The kernel takes the best generator that is registered (hwrng_register and hwrng_unregister in
 drivers/char/hw_random/core.c of Linux), and a descriptor that is open stays good meanwhile.
@@ -17,7 +17,7 @@ _FOLDER: Final = "class/misc/hw_random"
 
 @dataclass(frozen=True, slots=True)
 class Generators:
-    """What the kernel says of its hardware generators; "" and () where it says nothing."""
+    """The kernel's hardware generators; "" and () where it lists none."""
 
     current: str
     available: tuple[str, ...]
@@ -70,7 +70,7 @@ class GeneratorPin:
         if (now := _text(self._sysfs, "rng_current")) != self.generator:
             raise SourceUnavailable(
                 f"rng_current changed from {self.generator} to {now}: {self._path} is another generator now",
-                hint="The source begins anew as what it is now. To insist on one, set hwrng to its name.",
+                hint="The source begins again as what it is now. To insist on one, set hwrng to its name.",
             )
 
 

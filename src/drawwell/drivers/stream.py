@@ -1,8 +1,11 @@
 """Bytes from a descriptor, with a bounded wait: a pipe, a FIFO, or a device that cannot even be polled."""
 
 import asyncio
+import fcntl
 import os
 import select
+import sys
+import termios
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, Protocol
@@ -14,7 +17,14 @@ _LOOK_AGAIN_S: Final = 0.005
 
 
 class Gone(Exception):
-    """The other end is closed or unplugged; the words say how."""
+    """The other end is closed or unplugged; the words say how.
+
+    `left_bytes` is how many bytes lay in the pipe, and are dropped.
+    """
+
+    def __init__(self, how: str, left_bytes: int = 0) -> None:
+        super().__init__(how)
+        self.left_bytes = left_bytes
 
 
 class SampleStream(Protocol):
@@ -48,9 +58,21 @@ class PolledStream:
         os.set_blocking(fd, False)
         self._fd = fd
         self._begun = False
+        self._hang_up = select.poll()
+        self._hang_up.register(fd, 0)  # poll(2): POLLHUP is told whatever was asked for
 
     async def read(self, max_bytes: int, wait_s: float) -> bytes:
-        """Read as `SampleStream.read`; an end before the first byte is a writer that is not there yet."""
+        """Read as `SampleStream.read`; an end before the first byte is a writer that is not there yet.
+
+        A writer that has gone is noticed at once: what it left in the pipe is dropped.
+        """
+        self._require_writer()
+        data = await self.read_to_end(max_bytes, wait_s)
+        self._require_writer(len(data))
+        return data
+
+    async def read_to_end(self, max_bytes: int, wait_s: float) -> bytes:
+        """Read what a writer left, too; raises `Gone` after the last of it."""
         data = self._read_now(max_bytes)
         if data is None and wait_s > 0 and await readable(self._fd, wait_s):
             data = self._read_now(max_bytes)
@@ -61,6 +83,12 @@ class PolledStream:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _require_writer(self, dropped_bytes: int = 0) -> None:
+        """Raise `Gone` when the last writer has closed; a FIFO that never had one is not hung up."""
+        if any(events & select.POLLHUP for _fd, events in self._hang_up.poll(0)):
+            left = fcntl.ioctl(self._fd, termios.FIONREAD, b"\0" * 4)
+            raise Gone("it ended", dropped_bytes + int.from_bytes(left, sys.byteorder))
 
     def _read_now(self, max_bytes: int) -> bytes | None:
         try:

@@ -21,7 +21,7 @@ from drawwell.service.readiness import readable, writable
 BUFFER_BYTES: Final = 4096
 """What the kernel's line discipline holds for a reader."""
 _WRITE_LIMIT_S: Final = 1.0
-_IFLAG, _OFLAG, _CFLAG, _LFLAG, _CC = 0, 1, 2, 3, 6
+_IFLAG, _OFLAG, _CFLAG, _LFLAG, _ISPEED, _OSPEED, _CC = range(7)
 _PTY_MAJORS: Final = range(136, 144)  # Linux Documentation/admin-guide/devices.txt: Unix98 pty slaves
 _TIOCM_DTR: Final = struct.pack("I", termios.TIOCM_DTR)
 
@@ -118,6 +118,19 @@ class Tty:
         """
         try:
             termios.tcflush(self._fd, termios.TCIFLUSH)
+        except (OSError, termios.error) as error:
+            raise _gone(self.path) from error
+
+    def set_speed(self, speed: int) -> None:
+        """Set the line's speed, as termios has it: ``termios.B110``.
+
+        Raises:
+            SourceUnavailable: unplugged, or it has no such speed.
+        """
+        try:
+            attributes = termios.tcgetattr(self._fd)
+            attributes[_ISPEED] = attributes[_OSPEED] = speed
+            termios.tcsetattr(self._fd, termios.TCSANOW, attributes)
         except (OSError, termios.error) as error:
             raise _gone(self.path) from error
 

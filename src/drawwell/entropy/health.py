@@ -126,7 +126,9 @@ class HealthMonitor:
         self.failures = 0
         self._claim = claim
         self._byte_tests, self._bit_tests = tests_of(claim, hash_key)
-        self._started_bytes = 0
+        self.startup_bytes = 0
+        """Samples of the start-up tests that run now, of `STARTUP_SAMPLES`."""
+        self._startup_at = 0.0
         self._intermittent_at: deque[float] = deque(maxlen=FAILURES_TO_PERMANENT)
         self._latched: Callable[[], HealthFailure] | None = None
 
@@ -164,11 +166,18 @@ class HealthMonitor:
             raise self._fail(*found, now)
         if self.state is SourceState.HEALTHY:
             return TestedBlock(block.data, self._claim.assessed(len(block)))
-        self._started_bytes += len(block)
-        if self._started_bytes >= STARTUP_SAMPLES:
+        self._startup_at = self._startup_at if self.startup_bytes else now
+        self.startup_bytes += len(block)
+        if self.startup_bytes >= STARTUP_SAMPLES:
             self._move(Event.PASSED)
             self.epoch += 1
         return None
+
+    def startup_left_s(self, now: float) -> float:
+        """Estimate how long the start-up tests still take at this rate; 0 where they do not run."""
+        if not self.startup_bytes:
+            return 0.0
+        return (STARTUP_SAMPLES - self.startup_bytes) * (now - self._startup_at) / self.startup_bytes
 
     def condemn(self, what: str) -> None:
         """Latch a failure that only a comparison with another source could find."""
@@ -188,7 +197,7 @@ class HealthMonitor:
 
     def _move(self, event: Event) -> None:
         self.state = MOVES[self.state, event]
-        self._started_bytes = 0
+        self.startup_bytes = 0
 
     def _judge(self, data: bytes) -> tuple[HealthTest, Alarm] | None:
         """Run every test over the whole block; return the worst alarm, the earliest of several."""

@@ -7,10 +7,11 @@ from dataclasses import replace
 from importlib import import_module
 
 from drawwell.config.broker_side import SourceSection
-from drawwell.config.drivers import DRIVER_OF, DRIVERS
+from drawwell.config.devices import DEVICES
+from drawwell.config.drivers import DRIVERS, hint_without_node
 from drawwell.config.drivers import ONERNG as ONERNG_DRIVER
 from drawwell.config.model import Config
-from drawwell.drivers.discovery import ONERNG, UsbDevice
+from drawwell.drivers.discovery import ONERNG, UsbDevice, device_of
 from drawwell.entropy.health import NoiseClaim
 from drawwell.errors import SourceUnavailable, UsageError
 from drawwell.ports import NoiseSource
@@ -26,7 +27,8 @@ def make_driver(section: SourceSection) -> tuple[NoiseSource, NoiseClaim]:
 
 
 def pick_source(config: Config, wanted: str | None) -> SourceSection:
-    """Return the configured source with that name or path; a device node that nobody configured is a OneRNG.
+    """Return the configured source with that name or path; the node of a known
+    device is read as that needs it, and an unknown one as a OneRNG.
 
     Raises:
         UsageError: nothing of that name, or several and none named.
@@ -35,7 +37,8 @@ def pick_source(config: Config, wanted: str | None) -> SourceSection:
         if wanted in {section.name, section.path} or (wanted is None and len(config.sources) == 1):
             return section
     if wanted and wanted.startswith("/"):
-        return SourceSection(name=ONERNG_DRIVER, path=wanted)
+        device = device_of(wanted)
+        return _source_of(config, device, ()) if device else SourceSection(name=ONERNG_DRIVER, path=wanted)
     names = ", ".join(section.name for section in config.sources) or "none"
     raise UsageError(
         f"no source {wanted!r}" if wanted else "which source?", hint=f"Configured sources: {names}."
@@ -57,7 +60,7 @@ def source_by_stable_name(config: Config, stable_name: str, devices: Sequence[Us
     if not device.path:
         raise SourceUnavailable(
             f"the {device.kind} at {stable_name} has no node",
-            hint=DRIVERS[DRIVER_OF[device.kind]].without_node,
+            hint=hint_without_node(DEVICES[device.kind]),
         )
     return _source_of(config, device, devices)
 
@@ -82,12 +85,15 @@ def _source_of(config: Config, device: UsbDevice, devices: Sequence[UsbDevice]) 
         alone = sum(each.kind == ONERNG for each in devices) == 1
         name = section.name if config.written_sources and alone else _name(section.name, device.stable_name)
         return replace(section, name=name, path=device.path)
-    driver = DRIVER_OF[device.kind]
+    kind = DEVICES[device.kind]
     return SourceSection(
         name=_name(device.kind, device.stable_name),
-        driver=driver,
+        driver=kind.driver,
         path=device.path,
-        min_entropy=DRIVERS[driver].found_min_entropy,
+        command=kind.command,
+        manner=kind.manner,
+        start=kind.start,
+        min_entropy=kind.min_entropy,
     )
 
 

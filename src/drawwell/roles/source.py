@@ -146,6 +146,8 @@ class SourceRole:
             last_error=self._last_error,
             tests=self._monitor.reports(),
             stalled=self._stalled,
+            startup_bytes=self._monitor.startup_bytes,
+            startup_left_s=self._monitor.startup_left_s(self._clock()),
         )
 
     def restart(self) -> None:

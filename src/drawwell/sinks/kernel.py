@@ -39,8 +39,19 @@ def require_privilege(facts: KernelFacts | None = None) -> None:
     if facts.container:
         hint = "Feed the kernel on the host: it is the same kernel, and this container gains as much."
     else:
-        hint = "Run as root, or give the service AmbientCapabilities=CAP_SYS_ADMIN."
+        hint = capability_hint()
     raise PermissionRefused("feeding the kernel needs CAP_SYS_ADMIN", hint=hint)
+
+
+def capability_hint() -> str:
+    """Say how a process gets the right to feed; root without it is in a container or was stripped of it."""
+    if os.geteuid() == 0:
+        return (
+            "This root lacks the capability, as in a container without privileges: feed the kernel on the host, "
+            "which is the same one, and set [kernel] feed = false here. A service needs CAP_SYS_ADMIN in its "
+            "CapabilityBoundingSet."
+        )
+    return "Run as root, or give the service AmbientCapabilities=CAP_SYS_ADMIN."
 
 
 class KernelSink:
@@ -165,6 +176,4 @@ class KernelSink:
 
     def _refused(self, error: OSError) -> SinkRefused:
         self._last_error = f"the kernel refused the feed: {error.strerror}"
-        return SinkRefused(
-            self._last_error, hint="Run as root, or give the service AmbientCapabilities=CAP_SYS_ADMIN."
-        )
+        return SinkRefused(self._last_error, hint=capability_hint())

@@ -5,7 +5,7 @@ way: a deposit is not answered, and what is lost is lost.
 """
 
 import struct
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Self
 
@@ -135,10 +135,12 @@ def _put(name: str, value: Any) -> Any:
 
 
 def _read(kind: Any, document: Any) -> Any:
-    """Read a report from its JSON form; raises ValueError."""
-    if not isinstance(document, dict) or set(document) != {each.name for each in fields(kind)}:
+    """Read a report from its JSON form, in which fields with a default may be missing; raises ValueError."""
+    known = {each.name: each.type for each in fields(kind)}
+    needed = {each.name for each in fields(kind) if each.default is MISSING}
+    if not isinstance(document, dict) or not needed <= document.keys() <= known.keys():
         raise ValueError("a report with other fields")
-    return kind(**{each.name: _take(each.name, each.type, document[each.name]) for each in fields(kind)})
+    return kind(**{name: _take(name, known[name], value) for name, value in document.items()})
 
 
 def _take(name: str, kind: Any, value: Any) -> Any:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from drawwell.config.broker_side import SourceSection
-from drawwell.config.drivers import DEVICES, DRIVER_OF, DRIVERS, ONLY_FOR
+from drawwell.config.devices import DEVICES, DeviceKind, generator_kind, usb_kind
+from drawwell.config.drivers import DRIVERS, ONLY_FOR, hint_without_node
 from drawwell.config.fields import settings
+from drawwell.config.load import load
 from drawwell.onerng.usb import USB_ID
 from drawwell.roles.make_driver import make_driver
 
@@ -29,12 +31,45 @@ def test_the_settings_of_drivers_are_settings() -> None:
     assert all(set(kind.required) <= set(kind.settings) for kind in DRIVERS.values())
 
 
-def test_a_device_has_one_driver() -> None:
-    """No two drivers read the same device; each has a hint for a missing node."""
-    assert len(DEVICES) == sum(len(kind.usb) for kind in DRIVERS.values())
-    assert DRIVER_OF.keys() == set(DEVICES.values())
-    assert all(kind.without_node for kind in DRIVERS.values() if kind.usb)
-    assert DEVICES[USB_ID] == "OneRNG"
+@pytest.mark.parametrize("kind", DEVICES.values(), ids=DEVICES)
+def test_the_section_of_a_device_is_a_configuration(tmp_path: Path, kind: DeviceKind) -> None:
+    """What doctor writes for a device loads, and makes its driver."""
+    file = tmp_path / "drawwell.toml"
+    file.write_text(kind.section("" if kind.command else "/dev/null") + "\n")
+    (section,) = load(str(file)).sources
+    driver, claim = make_driver(section)
+    assert (driver.identity.kind, claim.min_entropy) == (kind.driver, kind.min_entropy)
+    assert (section.command, section.manner, section.start) == (kind.command, kind.manner, kind.start)
+
+
+def test_a_device_is_one_kind() -> None:
+    """A number is one kind; it has a node, or a program that reads it."""
+    numbers = [usb_id for kind in DEVICES.values() for usb_id in kind.usb]
+    assert len(numbers) == len(set(numbers))
+    for kind in DEVICES.values():
+        assert bool(kind.node) != bool(kind.command)
+        assert bool(kind.command) == bool(kind.package)
+        assert not kind.usb or kind.module or kind.package
+        assert hint_without_node(kind)
+    assert DEVICES["OneRNG"].usb == (USB_ID,)
+
+
+def test_a_cable_with_the_chip_of_a_device_is_no_device() -> None:
+    """0403:6015 alone is any cable; Infinite Noise has its product string."""
+    assert usb_kind("0403:6015", "FT230X Basic UART") is None
+    for usb_id, product in (("0403:6015", "Infinite Noise TRNG"), ("1209:3701", "")):
+        kind = usb_kind(usb_id, product)
+        assert kind
+        assert kind.name == "Infinite Noise"
+
+
+@pytest.mark.parametrize(
+    ("current", "name"),
+    [("tpm-rng-0", "TPM"), ("virtio_rng.0", "virtio-rng"), ("bcm2835", "board's generator")],
+)
+def test_a_generator_behind_hwrng_is_one_kind(current: str, name: str) -> None:
+    """By the start of its driver's name; what is not listed is a board's."""
+    assert generator_kind(current).name == name
 
 
 def test_the_names_of_drivers_stand_in_one_table() -> None:

@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("now", ["tpm-rng-0", "none", ""])
 def test_a_generator_that_was_exchanged_is_noticed(folder: Path, tmp_path: Path, now: str) -> None:
-    """The kernel takes another one, or none: the next look says from which to which."""
+    """The kernel takes another one, or none: the next check names both."""
     pin = GeneratorPin("/dev/hwrng", sysfs=str(tmp_path))
     pin.check()
     (folder / "rng_current").write_text(f"{now}\n")
@@ -28,7 +28,7 @@ def test_a_generator_that_was_exchanged_is_noticed(folder: Path, tmp_path: Path,
 
 
 def test_another_generator_than_the_wanted_one_is_refused(folder: Path, tmp_path: Path) -> None:
-    """With hwrng set, the hint has the command that makes the kernel take the wanted one."""
+    """The hint has the command that makes the kernel take the wanted one."""
     assert GeneratorPin("/dev/hwrng", "chaoskey", str(tmp_path)).generator == "chaoskey-hw-1.0-3"
     (folder / "rng_current").write_text("tpm-rng-0\n")
     with pytest.raises(SourceUnavailable, match='is tpm-rng-0, and hwrng = "chaoskey"') as caught:
@@ -42,6 +42,6 @@ def test_another_generator_than_the_wanted_one_is_refused(folder: Path, tmp_path
 def test_only_a_chip_vouches_for_its_bytes(
     folder: Path, tmp_path: Path, current: str, *, vouched: bool
 ) -> None:
-    """What virtio passes on is the host's word, and a name that cannot be read names no device."""
+    """Neither virtio, which has the host's bytes, nor an unknown name does."""
     (folder / "rng_current").write_text(current)
     assert generators(str(tmp_path)).vouched is vouched

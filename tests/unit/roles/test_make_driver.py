@@ -70,7 +70,7 @@ def test_what_is_not_there_or_has_no_node_is_said(folder) -> None:
         source_by_stable_name(config(folder), PORT, ())
     with pytest.raises(SourceUnavailable, match=r"the Infinite Noise at .* has no node") as refused:
         source_by_stable_name(config(folder), PORT, (device("Infinite Noise", ""),))
-    assert 'driver = "exec"' in str(refused.value.hint)
+    assert "package infnoise" in str(refused.value.hint)
 
 
 def test_a_node_that_nobody_knows_is_taken_for_a_onerng(folder) -> None:

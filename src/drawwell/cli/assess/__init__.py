@@ -36,11 +36,17 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         " 'conditioning'",
     )  # fmt: skip
     parser.add_argument(
-        "numbers",
+        "more",
         nargs="*",
-        metavar="NUMBER",
-        help="with 'conditioning': n_in, n_out, nw and h_in, all in bits",
+        metavar="FILE|NUMBER",
+        help="more files, for one table of all; with 'conditioning': n_in, n_out, nw and h_in, all in bits",
     )
+    parser.add_argument(
+        "--format", metavar="FORM",
+        help="what the files are: bytes, hex, bits (0 and 1 as characters), column (a decimal number a line), csv:N"
+        " (column N, or its name), u16le, u16be, u32le or u32be; samples wider than a byte are reduced to their eight"
+        " best bits (SP 800-90B 6.4). Text is refused until this says how to read it",
+    )  # fmt: skip
     parser.add_argument(
         "--bits",
         type=int,
@@ -96,18 +102,18 @@ def samples(text: str) -> int:
 def _run(args: argparse.Namespace, out: Output) -> int:
     if args.input == CONDITIONING:
         return _conditioning(args, out)
-    if args.numbers:
-        raise UsageError(f"unexpected argument {args.numbers[0]}", hint="Name one file or source.")
+    if args.more:
+        return _assess_many(args, out)
     return _assess(args, out)
 
 
 def _assess(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.assess.input import keep, read_file, take
+    from drawwell.cli.assess.input import keep, take, take_file
     from drawwell.cli.assess.run import assess_taken
 
     _check_names(args.report)
     _need_numpy()
-    restart = read_file(args.restart) if args.restart else None
+    restart = take_file(args.restart, args.format).data if args.restart else None
     taken = take(args, out)
     if args.keep:
         keep(args.keep, taken.data)
@@ -116,6 +122,31 @@ def _assess(args: argparse.Namespace, out: Output) -> int:
         _write(path, found, out)
     out.result(as_json(found), text_of(found))
     return EXIT_BAD if any(finding.level == "bad" for finding in found.findings) else 0
+
+
+def _assess_many(args: argparse.Namespace, out: Output) -> int:
+    """Judge several files and put them into one table; what is found of each stands in its own assessment."""
+    from drawwell.cli.assess.input import is_file, take_file
+    from drawwell.cli.assess.run import assess_taken
+
+    _need_numpy()
+    paths = [args.input, *args.more]
+    if alone := [name for name in ("report", "keep", "restart") if getattr(args, name)]:
+        raise UsageError(f"--{alone[0]} is about one file", hint="Judge that file by itself.")
+    if others := [path for path in paths if not is_file(path)]:
+        raise UsageError(
+            f"{others[0]} is no file", hint="Several arguments are files; a source is judged by itself."
+        )
+    taken = [take_file(path, args.format) for path in paths]  # all of them are read before any is judged
+    found = [assess_taken(each, out, bits=args.bits, claim=args.claim, iid=args.iid) for each in taken]
+    rows = [("FILE", "SAMPLES", "BITS", "MIN-ENTROPY", "FOUND")]
+    for path, each in zip(paths, found, strict=True):
+        bad = sum(finding.level == "bad" for finding in each.findings)
+        result = each.non_iid
+        numbers = (f"{result.samples:,}", str(result.bits_per_sample), f"{result.min_entropy:.6f}")
+        rows.append((path, *numbers, f"{bad} bad" if bad else "nothing bad"))
+    out.result({"files": [as_json(each) for each in found]}, table(rows))
+    return EXIT_BAD if any(finding.level == "bad" for each in found for finding in each.findings) else 0
 
 
 def _check_names(paths: Sequence[str]) -> None:
@@ -179,8 +210,8 @@ def _conditioning(args: argparse.Namespace, out: Output) -> int:
     from drawwell.assess.conditioning import assess_conditioning
 
     try:
-        n_in, n_out, nw = (int(text) for text in args.numbers[:3])
-        (h_in,) = (float(text) for text in args.numbers[3:])
+        n_in, n_out, nw = (int(text) for text in args.more[:3])
+        (h_in,) = (float(text) for text in args.more[3:])
     except ValueError:
         raise UsageError(
             "conditioning takes three whole numbers and h_in",

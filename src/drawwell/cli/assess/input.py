@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from drawwell.cli.output import Output
@@ -48,13 +48,26 @@ def take(args: argparse.Namespace, out: Output) -> Taken:
         MissingExtra, UsageError: as their messages say.
     """
     if args.input == "-":
-        return Taken("standard input", _read(sys.stdin.fileno(), "standard input"))
-    if args.input and _is_file(args.input):
-        return _file(args.input)
-    return capture(args, args.input, args.samples, out)
+        return _samples_of(Taken("standard input", _read(sys.stdin.fileno(), "standard input")), args.format)
+    if args.input and is_file(args.input):
+        return take_file(args.input, args.format)
+    return _samples_of(capture(args, args.input, args.samples, out), args.format)
 
 
-def _is_file(path: str) -> bool:
+def take_file(path: str, form: str | None) -> Taken:
+    """Read a file of samples in a form of assess/forms.py; raises as `take`."""
+    return _samples_of(_file(path), form)
+
+
+def _samples_of(taken: Taken, form: str | None) -> Taken:
+    from drawwell.assess.forms import read_as
+
+    read = read_as(form, taken.data, taken.name)
+    how = {"read as": read.how} if read.how else {}
+    return replace(taken, data=read.data, configuration={**taken.configuration, **how})
+
+
+def is_file(path: str) -> bool:
     """Is it meant for a file? A device node and a bare name that no file has are sources."""
     try:
         return not stat.S_ISCHR(os.stat(path).st_mode)
@@ -76,7 +89,7 @@ def _file(path: str) -> Taken:
 
 
 def read_file(path: str) -> bytes:
-    """Read a whole file of samples; raises BadData."""
+    """Read a whole file; raises BadData."""
     return _file(path).data
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from drawwell.assess.fips140.blocks import BlockTester
 from drawwell.assess.fips140.verdict import BLOCK_BYTES, PASS, WORD_BYTES
+from drawwell.assess.text import kind_of_text
 from drawwell.cli.check.input import FileInput, Input, SourceInput
 from drawwell.cli.check.summary import PREFIX, Summary
 from drawwell.cli.output import Output
@@ -128,6 +129,7 @@ class Check:
         except KeyboardInterrupt:
             pass  # the summary so far is what was asked for
         self._show()
+        self._explain()
         if self._io_failed:
             return EXIT_IO
         tally = self.summary.tally
@@ -141,6 +143,7 @@ class Check:
     def _judge(self, tester: BlockTester) -> None:
         expected_bytes = self._expected_bytes()
         for blocks in self._blocks():
+            self.summary.text = self.summary.text or kind_of_text(blocks)
             tester.prepare(max(expected_bytes, self.summary.received_bytes))
             start = time.perf_counter()
             verdicts = tester.judge_many(blocks)
@@ -244,6 +247,13 @@ class Check:
         self._out.clear_progress()
         if not self._out.quiet and not self._out.as_json:
             print(*self.summary.lines(time.perf_counter()), sep="\n", file=sys.stderr, flush=True)
+
+    def _explain(self) -> None:
+        """Say what rngtest leaves to its user: what the input looks like, and what chance gives."""
+        if self.summary.text:
+            self._out.say(f"{self.summary.words} is text ({self.summary.text}); it was judged as bytes")
+        if self.summary.tally.blocks:
+            self._out.say(self.summary.chance_words())
 
     def _say(self, words: str) -> None:
         if not (self._args.pipe or self._out.quiet or self._out.as_json):

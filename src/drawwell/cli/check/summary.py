@@ -1,11 +1,16 @@
 """The summary of ``drawwell check``, line for line rngtest's, and the same as JSON."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from drawwell.assess.fips140.blocks import VerdictTally
 from drawwell.assess.fips140.verdict import BLOCK_BYTES
 
+FAILURE_RATE: Final = 0.0008
+"""The share of a perfect source's blocks that fail: rngtest found 968 of 1,200,000."""
+MORE_THAN_CHANCE: Final = 0.001
+"""So seldom a perfect source has that many failures or more."""
 PREFIX: Final = "rngtest: "
 """Scripts look for rngtest's lines, so they are rngtest's to the first letter."""
 
@@ -61,6 +66,8 @@ class Summary:
     input: Speed = field(default_factory=Speed)
     tests: Speed = field(default_factory=Speed)
     output: Speed = field(default_factory=Speed)
+    text: str = ""
+    """What kind of text the first blocks are, "" for none."""
 
     def add(self, verdicts: bytes) -> None:
         """Count blocks that were received and judged, by the verdicts of `BlockTester.judge_many`."""
@@ -82,6 +89,33 @@ class Summary:
         ]
         return [PREFIX + line for line in lines]
 
+    @property
+    def expected_failures(self) -> float:
+        """How many of these blocks fail by chance, on average."""
+        return FAILURE_RATE * self.tally.blocks
+
+    @property
+    def more_than_chance(self) -> bool:
+        """Are there more failures than chance explains (Poisson's tail, which bounds the binomial one)?"""
+        mean = self.expected_failures
+        below = (
+            math.fsum(
+                math.exp(count * math.log(mean) - mean - math.lgamma(count + 1))
+                for count in range(self.tally.failures)
+            )
+            if mean
+            else 0.0
+        )
+        return self.tally.failures > mean and 1 - below < MORE_THAN_CHANCE
+
+    def chance_words(self) -> str:
+        """Compare the failures with what chance gives."""
+        verdict = "more than chance explains" if self.more_than_chance else "no more than chance explains"
+        failed, blocks = f"{self.tally.failures:,}", f"{self.tally.blocks:,}"
+        return (
+            f"{failed} of {blocks} blocks failed; about {self.expected_failures:.1f} do by chance: {verdict}"
+        )
+
     def document(self) -> dict[str, Any]:
         """The summary for programs."""
         return {
@@ -90,6 +124,8 @@ class Summary:
             "blocks": self.tally.blocks,
             "successes": self.tally.successes,
             "failures": self.tally.failures,
+            "expected_failures": round(self.expected_failures, 3),
+            "more_than_chance": self.more_than_chance,
             "failed": {str(test.name).lower(): n for test, n in self.tally.failed.items()},
             "input_s": self.input.total_s,
             "tests_s": self.tests.total_s,

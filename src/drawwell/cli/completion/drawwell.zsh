@@ -150,6 +150,7 @@ _shtab_drawwell_assess_options=(
   "--json[print the result as one JSON document]"
   {-q,--quiet}"[no words on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--format[what the files are\: bytes, hex, bits (0 and 1 as characters), column (a decimal number a line), csv\:N (column N, or its name), u16le, u16be, u32le or u32be\; samples wider than a byte are reduced to their eight best bits (SP 800-90B 6.4). Text is refused until this says how to read it]:FORM:"
   "--bits[width of a sample, 1 to 8 (default\: the highest bit that occurs)]:N:"
   "--claim[bits of min-entropy a sample that are claimed (default\: as the source is configured)]:H:"
   "--samples[how many to capture from a source (default\: 1,000,000)]:N:"
@@ -159,7 +160,7 @@ _shtab_drawwell_assess_options=(
   "--keep[keep the captured samples in this new file, mode 0600]:FILE:_files"
   "--h-prime[with \'conditioning\'\: the component is not vetted, and a bit of its output was assessed at this]:H:"
   ":a file, standard input, a source\'s name, or a device node (default\: the only source)\; or the word \'conditioning\':_files"
-  "(*)::with \'conditioning\'\: n_in, n_out, nw and h_in, all in bits:"
+  "(*)::more files, for one table of all\; with \'conditioning\'\: n_in, n_out, nw and h_in, all in bits:_files"
 )
 
 # guard to ensure default positional specs are added only once per session

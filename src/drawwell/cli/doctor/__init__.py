@@ -35,7 +35,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     for finding in findings:
         lines.append(f"{MARKS[finding.level]} {finding.subject}: {finding.words}")
         if finding.hint:
-            lines.append(f"    {finding.hint}")
+            lines += [f"    {line}" for line in finding.hint.splitlines()]
     problems = sum(finding.level == "problem" for finding in findings)
     verdict, following = _verdict(findings, problems)
     lines += ["", verdict, *([f"next: {following}"] if following else [])]

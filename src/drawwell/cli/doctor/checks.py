@@ -1,18 +1,19 @@
 """The doctor's examinations, in the order of a byte's path. Each looks, touches nothing, and says what it saw."""
 
 import argparse
-import grp
 import os
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from drawwell.cli.doctor import inside_guest, source_off, surroundings
+from drawwell.cli.doctor import inside_guest, surroundings
+from drawwell.cli.doctor.devices import device_findings, node_findings
 from drawwell.cli.doctor.finding import DoctorFinding
-from drawwell.config.drivers import DRIVER_OF, DRIVERS
-from drawwell.drivers.discovery import UsbDevice, discover
+from drawwell.cli.render import startup_words
+from drawwell.config.devices import generator_kind
+from drawwell.drivers.discovery import ONERNG, UsbDevice, discover
+from drawwell.drivers.hwrng import NONE, generators
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
-from drawwell.host.holders import Holder, holders, is_ours
 from drawwell.host.kernel import KernelFacts, hardware_generator, kernel_facts
 from drawwell.host.virtual import virtual_facts
 from drawwell.reports import Firmware, SourceState
@@ -20,7 +21,6 @@ from drawwell.reports import Firmware, SourceState
 if TYPE_CHECKING:
     from drawwell.config.model import Config
 
-MODEM_MANAGER = "ModemManager"
 HWRNG = "/dev/hwrng"
 
 
@@ -40,12 +40,12 @@ def examine(args: argparse.Namespace) -> Iterator[DoctorFinding]:
     yield from _hwrng(config)
     yield from surroundings.others()
     for device in devices:
-        yield from _device(device, running=report is not None)
+        yield from device_findings(device, config, running=report is not None)
     if config:
         yield from surroundings.refusals(config)
         if report is None:
             for name, path in _configured_nodes(config, devices):
-                yield from _node(name, path)
+                yield from node_findings(name, path)
         if config.serves and report is None:
             yield from surroundings.state(config)
             yield from surroundings.ports(config)
@@ -114,15 +114,32 @@ def _devices(devices: tuple[UsbDevice, ...]) -> Iterator[DoctorFinding]:
 
 
 def _hwrng(config: "Config | None") -> Iterator[DoctorFinding]:
-    if not (hwrng := hardware_generator()):
+    found = generators()
+    if not found.current:
+        return
+    if found.current == NONE:
+        yield DoctorFinding(
+            "note", "hwrng", f"no generator is behind {HWRNG}",
+            "Plug one in, or load its driver: 'ls /lib/modules/$(uname -r)/kernel/drivers/char/hw_random'.",
+        )  # fmt: skip
         return
     if not os.path.exists(HWRNG):
-        yield DoctorFinding("note", "hwrng", f"the kernel has {hwrng}, but there is no {HWRNG} in here")
+        yield DoctorFinding(
+            "note", "hwrng", f"the kernel has {found.current}, but there is no {HWRNG} in here"
+        )
         return
+    kind = generator_kind(found.current)
+    others = ", ".join(each for each in found.available if each != found.current)
+    words = f"{HWRNG} is {found.current}: {kind.made_of}" + (
+        f"; available are also {others}" if others else ""
+    )
     used = config is not None and any(os.path.realpath(each.path) == HWRNG for each in config.sources)
-    hint = "Use it: 'drawwell init hwrng'."
+    section = f'{replace(kind, command=(), driver="chardev").section(HWRNG)}\nhwrng = "{found.current}"'
     yield DoctorFinding(
-        "good", "hwrng", f"{HWRNG} is {hwrng}, conditioned by its maker", "" if used else hint
+        "good",
+        "hwrng",
+        words,
+        "" if used else f"Use it: 'drawwell init hwrng', or add to the configuration:\n{section}",
     )
 
 
@@ -134,79 +151,6 @@ def _configured_nodes(config: "Config", devices: tuple[UsbDevice, ...]) -> list[
         for source in config.sources
         if source.path.startswith("/") and os.path.realpath(source.path) not in seen
     ]
-
-
-def _device(device: UsbDevice, *, running: bool) -> Iterator[DoctorFinding]:
-    name = f"{device.kind} {device.stable_name}"
-    if device.bound_driver not in {"", "usbfs"} and not device.path:  # usbfs: a virtual machine has it
-        yield DoctorFinding(
-            "note", name, f"the kernel's driver {device.bound_driver} has it, and no node of it is in this /dev",
-            "In a container, pass the node in: see 'drawwell guest --help' on the host.",
-        )  # fmt: skip
-        return
-    if not device.path:
-        hint = DRIVERS[DRIVER_OF[device.kind]].without_node
-        yield DoctorFinding("problem", name, "no kernel driver has taken it, so it has no node", hint)
-        return
-    yield DoctorFinding("good", name, f"driver {device.bound_driver}, node {device.path}")
-    if running:
-        others = [each for each in holders(device.path) if not is_ours(each)]
-        yield from _held(name, device.path, others, device.usb_id)
-    else:
-        yield from _node(name, device.path, device.usb_id)
-
-
-def _node(name: str, path: str, usb_id: str = "") -> Iterator[DoctorFinding]:
-    if not os.path.exists(path):
-        yield DoctorFinding(
-            "problem", name, f"{path} is not there", "Plug it in, or correct the path in the configuration."
-        )
-        return
-    if os.path.realpath(path).startswith("/dev/pts/"):
-        name += " (simulated)"
-    if not os.access(path, os.R_OK):
-        yield DoctorFinding(
-            "problem", name, f"{path} may not be opened by user {os.geteuid()}", _entry_hint(path)
-        )
-        return
-    others = holders(path)
-    yield from _held(name, path, others, usb_id)
-    if not others and (why := source_off.try_to_open(path)):
-        yield DoctorFinding("problem", name, f"{path} cannot be opened: {why}", _entry_hint(path))
-    elif not others:
-        yield DoctorFinding(
-            "good", name, f"{path} was opened, and no other process has it open",
-            f"Look at its firmware and its noise: 'drawwell source verify {path}'.",
-        )  # fmt: skip
-
-
-def _held(name: str, path: str, others: Iterable[Holder], usb_id: str) -> Iterator[DoctorFinding]:
-    for holder in others:
-        words = f"process {holder.pid} ({holder.name}) has {path} open"
-        yield DoctorFinding("problem", name, words, _hint_for(holder.name, usb_id))
-
-
-def _entry_hint(path: str) -> str:
-    """How a user who may not open a node gets the right."""
-    status = os.stat(path)
-    if not status.st_mode & stat.S_IRGRP or status.st_gid == 0:
-        return "Run as root."
-    try:
-        group = grp.getgrgid(status.st_gid).gr_name
-    except KeyError:
-        group = str(status.st_gid)
-    return f"Run as root, or join the group that owns it and log in again: 'usermod -aG {group} USER'."
-
-
-def _hint_for(holder: str, usb_id: str) -> str:
-    if holder == MODEM_MANAGER:
-        return (
-            f"It takes the device for a modem. Tell it not to, by a udev rule for {usb_id or 'the device'} with "
-            'ENV{ID_MM_DEVICE_IGNORE}="1", or stop it.'
-        )
-    if holder == "rngd":
-        return "Stop it: 'systemctl stop rngd' (or rng-tools-debian); drawwell feeds the kernel itself."
-    return "Stop it, or let drawwell run alone."
 
 
 def _broker_report(config: "Config") -> dict[str, Any] | None:
@@ -257,7 +201,11 @@ def _no_source_hint() -> str:
 def _start_hint(config: "Config", devices: tuple[UsbDevice, ...]) -> str:
     if not (config.serves or config.pours):
         return ""
-    if config.sources and not devices and all(source.path == "auto" for source in config.sources):
+    if all(source.path == "auto" for source in config.sources) and not any(
+        device.kind == ONERNG for device in devices
+    ):
+        if devices and config.sources:
+            return "Add the [[source]] of a device above to the configuration; then 'drawwell run'."
         return (
             "Plug a OneRNG in, or name another source in the configuration; then 'drawwell run'. "
             "'drawwell demo' needs neither."
@@ -273,10 +221,9 @@ def _source(source: dict[str, Any]) -> Iterator[DoctorFinding]:
     elif source["state"] == "healthy":
         yield DoctorFinding("good", name, f"noise passes the health tests ({identity['noise']})")
     else:
-        why, hint = source["last_error"] or "start-up tests run", _state_hint(source)
-        if source["state"] == SourceState.OFF:
-            why, hint = source_off.cause(source)
-        yield DoctorFinding("problem", name, f"{source['state']}: {why}", hint)
+        why = source["last_error"] or startup_words(source) or "start-up tests run"
+        words = f"{source['state']}: {why}"
+        yield DoctorFinding("problem", name, words, _state_hint(source))
     firmware = identity["firmware"]
     if firmware == Firmware.VERIFIED:
         yield DoctorFinding("good", name, f"{firmware}; {identity['firmware_detail']}")
@@ -290,7 +237,7 @@ def _state_hint(source: dict[str, Any]) -> str:
 
 
 _STATE_HINTS = {
-    SourceState.STARTING: "Wait a second and ask again.",
+    SourceState.STARTING: "It is healthy when they are all in: ask again then.",
     SourceState.INTERMITTENT_FAILURE: "Its tests start again by themselves; watch it: 'drawwell source watch'.",
     SourceState.PERMANENT_FAILURE: "Find the cause, then 'drawwell source reset {}'.",
 }

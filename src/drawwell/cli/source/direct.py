@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from drawwell.cli.output import Output
+from drawwell.entropy.cutoffs import STARTUP_SAMPLES
 from drawwell.entropy.health import HealthMonitor
 from drawwell.errors import HealthFailure
 from drawwell.ports import NoiseSource
@@ -32,10 +33,10 @@ def verify_directly(args: argparse.Namespace, out: Output) -> dict[str, Any]:
     driver, claim = open_driver(args)
     monitor = HealthMonitor(claim, hash_key=os.urandom(32))
     _announce(driver, out)
-    return as_json(asyncio.run(_verify(driver, monitor)))
+    return as_json(asyncio.run(_verify(driver, monitor, out)))
 
 
-async def _verify(driver: NoiseSource, monitor: HealthMonitor) -> SourceReport:
+async def _verify(driver: NoiseSource, monitor: HealthMonitor, out: Output) -> SourceReport:
     raw_bytes, last_error = 0, ""
     try:
         await driver.open()
@@ -44,6 +45,7 @@ async def _verify(driver: NoiseSource, monitor: HealthMonitor) -> SourceReport:
             block = await driver.read(READ_BYTES)
             raw_bytes += len(block)
             monitor.feed(block, asyncio.get_running_loop().time())
+            out.progress(f"{monitor.startup_bytes:,} of {STARTUP_SAMPLES:,} start-up samples")
     except HealthFailure as error:
         last_error = str(error)
     finally:

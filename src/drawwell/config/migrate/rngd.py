@@ -46,8 +46,9 @@ _OBSOLETE: Final[Mapping[str, str]] = {
 _LONG: Final[Mapping[str, str]] = {
     "b": "background", "f": "foreground", "p": "pid-file", "D": "drop-privileges", "q": "quiet", "d": "debug",
     "v": "verbose", "R": "force-reseed", "o": "random-device", "i": "ignorefail", "B": "rng-buffers",
-    "W": "fill-watermark", "n": "no-tpm", "x": "exclude", "N": "include", "O": "option", "l": "list", "T": "rng-timeout", "r": "rng-device",
-    "s": "random-step", "t": "feed-interval", "H": "rng-entropy", "e": "entropy-count", "S": "stats-interval",
+    "W": "fill-watermark", "n": "no-tpm", "x": "exclude", "N": "include", "O": "option", "l": "list",
+    "T": "rng-timeout", "r": "rng-device", "s": "random-step", "t": "feed-interval", "H": "rng-entropy",
+    "e": "entropy-count", "S": "stats-interval",
     "Q": "rng-quality", "V": "version", "h": "help", "?": "help",
 }  # fmt: skip
 _WITHOUT_VALUE: Final = {

@@ -1,4 +1,4 @@
-"""The command line of rngd in a unit or drop-in of systemd (systemd.service(5)).
+"""The command line of rngd in a unit of systemd (systemd.service(5)).
 
 Pure: text in, answers out.
 """
@@ -28,7 +28,7 @@ def from_unit(file: str, text: str, migration: Migration, kind_of: KindOf) -> No
         if at.name == "ExecStart":
             _command(file, at, migration, kind_of, variables)
         elif at.name == "Environment":
-            variables |= dict(_split(each) for each in _words(at.value))
+            variables |= dict(_split(each) for each in _tokens(at.value))
             migration.drop(file, at, "its variables are put into the command line")
         elif at.name == "EnvironmentFile":
             migration.drop(file, at, f"name that file too: 'drawwell migrate {at.value.lstrip('-')}'")
@@ -39,7 +39,7 @@ def from_unit(file: str, text: str, migration: Migration, kind_of: KindOf) -> No
 def _command(
     file: str, at: Assignment, migration: Migration, kind_of: KindOf, variables: dict[str, str]
 ) -> None:
-    program, *arguments = _words(at.value.lstrip(_PREFIXES)) or [""]
+    program, *arguments = _tokens(at.value.lstrip(_PREFIXES)) or [""]
     name = program.rpartition("/")[2]
     if not program:
         migration.drop(file, at, "it takes back the commands before it")
@@ -69,7 +69,7 @@ def _settings(text: str) -> Iterator[Assignment]:
         whole, begun = "", 0
 
 
-def _words(line: str) -> list[str]:
+def _tokens(line: str) -> list[str]:
     try:
         return shlex.split(line)
     except ValueError:

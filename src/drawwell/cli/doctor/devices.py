@@ -1,0 +1,121 @@
+"""Findings about devices and their nodes."""
+
+import grp
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from drawwell.cli.doctor import source_off
+from drawwell.cli.doctor.finding import DoctorFinding
+from drawwell.config.devices import DEVICES, DeviceKind
+from drawwell.config.drivers import ONERNG, hint_without_node
+from drawwell.drivers.discovery import UsbDevice, lasting_path
+from drawwell.host.holders import Holder, holders, is_ours
+
+if TYPE_CHECKING:
+    from drawwell.config.model import Config
+
+MODEM_MANAGER: Final = "ModemManager"
+_ROOT: Final = "Run as root."
+_USB: Final = 180
+
+
+def device_findings(device: UsbDevice, config: "Config | None", *, running: bool) -> Iterator[DoctorFinding]:
+    name = f"{device.kind} {device.stable_name}"
+    if device.bound_driver not in {"", "usbfs"} and not device.path:  # usbfs: a virtual machine has it
+        yield DoctorFinding(
+            "note", name, f"the kernel's driver {device.bound_driver} has it, and no node of it is in this /dev",
+            "In a container, pass the node in: see 'drawwell guest --help' on the host. Then it is read by driver "
+            f"{DEVICES[device.kind].driver}: see NOISE DEVICES in drawwell.toml(5).",
+        )  # fmt: skip
+        return
+    kind = DEVICES[device.kind]
+    if not device.path:
+        yield _without_node(name, kind, config)
+        return
+    used = config is None or kind.driver == ONERNG or _is_configured(device.path, config)
+    hint = "" if used else f"{_use(kind)}\n{kind.section(lasting_path(device.path))}"
+    yield DoctorFinding("good", name, f"driver {device.bound_driver}, node {device.path}", hint)
+    if running:
+        others = [each for each in holders(device.path) if not is_ours(each)]
+        yield from _held(name, device.path, others, device.usb_id)
+    else:
+        yield from node_findings(name, device.path, device.usb_id)
+
+
+def node_findings(name: str, path: str, usb_id: str = "") -> Iterator[DoctorFinding]:
+    if not os.path.exists(path):
+        yield DoctorFinding(
+            "problem", name, f"{path} is not there", "Plug it in, or correct the path in the configuration."
+        )
+        return
+    if os.path.realpath(path).startswith("/dev/pts/"):
+        name += " (simulated)"
+    if not os.access(path, os.R_OK):
+        yield DoctorFinding(
+            "problem", name, f"{path} may not be opened by user {os.geteuid()}", _entry_hint(path)
+        )
+        return
+    others = holders(path)
+    yield from _held(name, path, others, usb_id)
+    if not others and (why := source_off.try_to_open(path)):
+        yield DoctorFinding("problem", name, f"{path} cannot be opened: {why}", _entry_hint(path))
+    elif not others:
+        yield DoctorFinding(
+            "good", name, f"{path} was opened, and no other process has it open",
+            f"Look at its firmware and its noise: 'drawwell source verify {path}'.",
+        )  # fmt: skip
+
+
+def _held(name: str, path: str, others: Iterable[Holder], usb_id: str) -> Iterator[DoctorFinding]:
+    for holder in others:
+        holds = f"process {holder.pid} ({holder.name}) has {path} open"
+        yield DoctorFinding("problem", name, holds, _hint_for(holder.name, usb_id))
+
+
+def _entry_hint(path: str) -> str:
+    """How a user who may not open a node gets the right."""
+    status = os.stat(path)
+    if not status.st_mode & stat.S_IRGRP or status.st_gid == 0:
+        return _ROOT
+    try:
+        group = grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        group = str(status.st_gid)
+    return f"Run as root, or join the group that owns it and log in again: 'usermod -aG {group} USER'."
+
+
+def _hint_for(holder: str, usb_id: str) -> str:
+    if holder == MODEM_MANAGER:
+        return (
+            f"It takes the device for a modem. Tell it not to, by a udev rule for {usb_id or 'the device'} with "
+            'ENV{ID_MM_DEVICE_IGNORE}="1", or stop it.'
+        )
+    if holder == "rngd":
+        return "Stop it: 'systemctl stop rngd' (or rng-tools-debian); drawwell feeds the kernel itself."
+    return "Stop it, or let drawwell run alone."
+
+
+def _without_node(name: str, kind: DeviceKind, config: "Config | None") -> DoctorFinding:
+    """Describe a device without a node."""
+    hint = hint_without_node(kind)
+    if not kind.command:
+        return DoctorFinding("problem", name, "no kernel driver has taken it, so it has no node", hint)
+    program = kind.program or kind.command[0]
+    commands = [each.command for each in config.sources if each.command] if config else []
+    if any(program in " ".join(command) for command in commands):
+        return DoctorFinding("good", name, f"{program} reads it")
+    install = "" if shutil.which(program) else f"Install {program}, from package {kind.package}. "
+    hint = f"{install}{_use(kind)}\n{kind.section()}"
+    return DoctorFinding("note", name, "it has no node: its own program reads it", hint)
+
+
+def _use(kind: DeviceKind) -> str:
+    return f"Use it by driver {kind.driver}: 'drawwell init host', or add to the configuration:"
+
+
+def _is_configured(node: str, config: "Config") -> bool:
+    paths = (each.path for each in config.sources if each.path.startswith("/"))
+    return any(os.path.realpath(path) == os.path.realpath(node) for path in paths)
