@@ -368,6 +368,7 @@ complete -c drawwell -n '__drawwell_under assess' -s h -l help -d 'show this hel
 complete -c drawwell -n '__drawwell_under assess' -l json -d 'print the result as one JSON document'
 complete -c drawwell -n '__drawwell_under assess' -s q -l quiet -d 'print nothing on standard error but errors'
 complete -c drawwell -n '__drawwell_under assess' -s c -l config -r -F -d 'configuration file (default: DRAWWELL_CONFIG, or /etc/drawwell/drawwell.toml where it exists)'
+complete -c drawwell -n '__drawwell_under assess' -l format -x -d 'what the files are: bytes, hex, bits (0 and 1 as characters), column (a decimal number a line), csv:N (column N, or its name), u16le, u16be, u32le or u32be; samples wider than a byte are reduced to their eight best bits (SP 800-90B 6.4). Text is refused until this says how to read it'
 complete -c drawwell -n '__drawwell_under assess' -l bits -x -d 'width of a sample, 1 to 8 (default: the highest bit that occurs)'
 complete -c drawwell -n '__drawwell_under assess' -l claim -x -d 'bits of min-entropy a sample that are claimed (default: as the source is configured)'
 complete -c drawwell -n '__drawwell_under assess' -l samples -x -d 'how many to capture from a source (default: 1,000,000)'
@@ -376,6 +377,7 @@ complete -c drawwell -n '__drawwell_under assess' -l restart -r -F -d 'judge thi
 complete -c drawwell -n '__drawwell_under assess' -l report -r -F -d 'write the report: a page for the browser (.html), or every figure (.json); may be given twice'
 complete -c drawwell -n '__drawwell_under assess' -l keep -r -F -d 'keep the captured samples in this new file, mode 0600'
 complete -c drawwell -n '__drawwell_under assess' -l h-prime -x -d 'with \'conditioning\': the component is not vetted, and a bit of its output was assessed at this'
+complete -c drawwell -n '__drawwell_under assess' -F
 complete -c drawwell -n '__drawwell_under assess' -F
 complete -c drawwell -n '__drawwell_under evidence' -s h -l help -d 'show this help message and exit'
 complete -c drawwell -n '__drawwell_under evidence' -l json -d 'print the result as one JSON document'

@@ -22,9 +22,10 @@ _shtab_drawwell_commands() {
     draw:'draw bytes, once and for you alone'
     evidence:'Capture raw samples and a restart matrix, derive every cutoff, induce failures in the daemon'"'"'s own health tests, assess it all, and sign the folder. It claims no certification. The source must not be in use: it is restarted 1000 times.'
     guest:'give virtual machines and containers their own bytes: plan, apply, verify, audit'
-    join:'join a broker with an invitation'
+    join:'Join a broker with an invitation. As root it also writes conf.d/LINK.toml, starts the link'"'"'s unit where systemd runs, and draws one byte. '"'"'drawwell leave LINK'"'"' undoes it.'
     kernel:'the feed of this machine'"'"'s kernel, as a process of its own'
-    link:'the links to other machines'"'"' brokers, as a process of their own'
+    leave:'Leave a broker: remove its identity and the configuration that '"'"'drawwell join'"'"' wrote. The broker still knows this machine; there, '"'"'drawwell consumer revoke'"'"' ends it.'
+    link:'list the links to other machines'"'"' brokers, or run them'
     migrate:'Read /etc/onerng.conf and the settings and units of rng-tools, answer every option there (kept, or obsolete and why), and print a configuration that does the same. Nothing of theirs is stopped, masked or changed. Plug the devices in before: what cannot be seen is not guessed.'
     onerng:'talk to a OneRNG: info, mode, dump, verify …'
     receipt:'show and verify the receipt of a draw'
@@ -95,6 +96,7 @@ _shtab_drawwell_kernel_commands() {
 
 _shtab_drawwell_link_commands() {
   local _commands=(
+    list:'list the brokers that were joined or configured, and ask each for its state'
     run:'draw from every [[upstream]] for this machine, until Ctrl-C; needs no privilege'
   )
   _describe 'drawwell link commands' _commands
@@ -128,6 +130,7 @@ _shtab_drawwell_source_commands() {
     reset:'let a permanently failed source start again, after its cause was found'
     run:'run one source, which deposits with the broker, until Ctrl-C'
     simulate:'run a simulated OneRNG on a pseudo-terminal, or in a virtual machine'
+    units:'list the systemd units of configured sources; the package'"'"'s units call the options'
     verify:'check the firmware'"'"'s signature and run the start-up health tests now'
     watch:'rate, min-entropy and health-test margins, every second until Ctrl-C; it captures a little raw noise for that'
   )
@@ -137,7 +140,7 @@ _shtab_drawwell_source_commands() {
 _shtab_drawwell_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "(- : *)--version[show program\'s version number and exit]"
 )
@@ -148,7 +151,7 @@ _shtab_drawwell_defaults_added=0
 _shtab_drawwell_assess_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--format[what the files are\: bytes, hex, bits (0 and 1 as characters), column (a decimal number a line), csv\:N (column N, or its name), u16le, u16be, u32le or u32be\; samples wider than a byte are reduced to their eight best bits (SP 800-90B 6.4). Text is refused until this says how to read it]:FORM:"
   "--bits[width of a sample, 1 to 8 (default\: the highest bit that occurs)]:N:"
@@ -176,7 +179,7 @@ _shtab_drawwell_audit_defaults_added=0
 _shtab_drawwell_audit_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "*--receipt[a receipt of this broker\; may be repeated]:FILE:_files"
   "*--head[a signed head that was kept elsewhere\: a log line with \"event\"\:\"head\"\; may be repeated]:FILE:_files"
@@ -189,7 +192,7 @@ _shtab_drawwell_audit_verify_defaults_added=0
 _shtab_drawwell_broker_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
   "--supervised[start it again when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
@@ -201,7 +204,7 @@ _shtab_drawwell_broker_defaults_added=0
 _shtab_drawwell_broker_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
   "--supervised[start it again when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
@@ -213,7 +216,7 @@ _shtab_drawwell_broker_run_defaults_added=0
 _shtab_drawwell_check_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   "--config[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-p,--pipe}"[copy the blocks that pass to standard output]"
   {-c,--blockcount}"[stop after N blocks]:N:"
@@ -228,7 +231,7 @@ _shtab_drawwell_check_defaults_added=0
 _shtab_drawwell_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":bash, zsh or fish:(bash zsh fish)"
 )
@@ -246,7 +249,7 @@ _shtab_drawwell_config_defaults_added=0
 _shtab_drawwell_config_check_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":the file to check instead of the configured ones:_files"
 )
@@ -257,7 +260,7 @@ _shtab_drawwell_config_check_defaults_added=0
 _shtab_drawwell_config_sample_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -267,7 +270,7 @@ _shtab_drawwell_config_sample_defaults_added=0
 _shtab_drawwell_config_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--origin[say with each value which file and line it comes from]"
 )
@@ -285,7 +288,7 @@ _shtab_drawwell_consumer_defaults_added=0
 _shtab_drawwell_consumer_invite_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--rate[how fast it may draw, such as 4KiB\/s or 10MiB\/day\; none lifts it]:RATE:"
   "--quota[how much in each period, such as 4KiB\/s or 10MiB\/day\; none lifts it]:TOTAL:"
@@ -303,8 +306,10 @@ _shtab_drawwell_consumer_invite_defaults_added=0
 _shtab_drawwell_consumer_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--after[only names that follow this one]:NAME:"
+  ":only names like this, such as \'web\*\' (default\: all):"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -313,7 +318,7 @@ _shtab_drawwell_consumer_list_defaults_added=0
 _shtab_drawwell_consumer_quota_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--rate[how fast it may draw, such as 4KiB\/s or 10MiB\/day\; none lifts it]:RATE:"
   "--quota[how much in each period, such as 4KiB\/s or 10MiB\/day\; none lifts it]:TOTAL:"
@@ -328,7 +333,7 @@ _shtab_drawwell_consumer_quota_defaults_added=0
 _shtab_drawwell_consumer_revoke_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":the consumer\'s name\: a-z, 0-9, dot, _ and -:"
 )
@@ -339,9 +344,10 @@ _shtab_drawwell_consumer_revoke_defaults_added=0
 _shtab_drawwell_demo_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--seconds[how long the consumers draw, from 2 (default\: 9)]:N:"
+  "--feed-kernel[at the end feed this machine\'s real kernel once from \/dev\/hwrng\; needs root]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -350,7 +356,7 @@ _shtab_drawwell_demo_defaults_added=0
 _shtab_drawwell_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -360,7 +366,7 @@ _shtab_drawwell_doctor_defaults_added=0
 _shtab_drawwell_draw_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--class[full\: full entropy from the hardware (default)\; drbg\: your own generator, seeded from it]:draw_class:(full drbg)"
   "--hex[print hexadecimal digits]"
@@ -380,7 +386,7 @@ _shtab_drawwell_draw_defaults_added=0
 _shtab_drawwell_evidence_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[the folder to make\; it must not be there yet]:DIR:_files"
   "--restart[how to restart it for the matrix\: pause (default where the device can) or reopen]:HOW:(pause reopen)"
@@ -402,7 +408,7 @@ _shtab_drawwell_guest_defaults_added=0
 _shtab_drawwell_guest_apply_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
@@ -425,7 +431,7 @@ _shtab_drawwell_guest_apply_defaults_added=0
 _shtab_drawwell_guest_audit_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
   ":only these\: qemu, libvirt, lxc, incus, docker, podman:(qemu libvirt lxc incus docker podman)"
@@ -437,7 +443,7 @@ _shtab_drawwell_guest_audit_defaults_added=0
 _shtab_drawwell_guest_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -447,7 +453,7 @@ _shtab_drawwell_guest_list_defaults_added=0
 _shtab_drawwell_guest_plan_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
@@ -466,7 +472,7 @@ _shtab_drawwell_guest_plan_defaults_added=0
 _shtab_drawwell_guest_reseed_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
@@ -480,7 +486,7 @@ _shtab_drawwell_guest_reseed_defaults_added=0
 _shtab_drawwell_guest_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
@@ -498,7 +504,7 @@ _shtab_drawwell_guest_verify_defaults_added=0
 _shtab_drawwell_join_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--name[what to call the broker here (default\: its host)]:LINK:_files"
   "--dir[keep the identity in DIR and not in the state directory]:DIR:_files"
@@ -519,7 +525,7 @@ _shtab_drawwell_kernel_defaults_added=0
 _shtab_drawwell_kernel_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
 )
@@ -530,13 +536,24 @@ _shtab_drawwell_kernel_run_defaults_added=0
 _shtab_drawwell_kernel_wait_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--timeout[how long at most, such as 90s (default\: for ever)]:TIME:"
 )
 
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_kernel_wait_defaults_added=0
+
+_shtab_drawwell_leave_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  ":the broker\'s name here, as \'drawwell link list\' has it:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_leave_defaults_added=0
 
 _shtab_drawwell_link_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -545,10 +562,20 @@ _shtab_drawwell_link_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_link_defaults_added=0
 
+_shtab_drawwell_link_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_link_list_defaults_added=0
+
 _shtab_drawwell_link_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
 )
@@ -559,7 +586,7 @@ _shtab_drawwell_link_run_defaults_added=0
 _shtab_drawwell_migrate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[write the configuration to this new file, such as \/etc\/drawwell\/conf.d\/migrated.toml]:FILE:_files"
   "--who[only say which of those programs is installed, holds a device or feeds]"
@@ -579,7 +606,7 @@ _shtab_drawwell_onerng_defaults_added=0
 _shtab_drawwell_onerng_dump_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[new file, mode 0600]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
@@ -591,7 +618,7 @@ _shtab_drawwell_onerng_dump_defaults_added=0
 _shtab_drawwell_onerng_flush_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
 )
@@ -602,7 +629,7 @@ _shtab_drawwell_onerng_flush_defaults_added=0
 _shtab_drawwell_onerng_info_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
 )
@@ -613,7 +640,7 @@ _shtab_drawwell_onerng_info_defaults_added=0
 _shtab_drawwell_onerng_mode_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":one of cmd0, cmd1, cmd2, cmd3, cmd6, cmd7\; cmd1 is raw avalanche noise:(cmd0 cmd1 cmd2 cmd3 cmd6 cmd7)"
   ":device node or source name (default\: the only OneRNG configured):_files"
@@ -625,7 +652,7 @@ _shtab_drawwell_onerng_mode_defaults_added=0
 _shtab_drawwell_onerng_pause_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
 )
@@ -636,7 +663,7 @@ _shtab_drawwell_onerng_pause_defaults_added=0
 _shtab_drawwell_onerng_resume_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
 )
@@ -647,7 +674,7 @@ _shtab_drawwell_onerng_resume_defaults_added=0
 _shtab_drawwell_onerng_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--test-key[for a file\: accept the simulated device\'s published test key, which proves nothing]"
   ":device node, source name, or a file that holds a dump (default\: the only OneRNG configured):_files"
@@ -666,7 +693,7 @@ _shtab_drawwell_receipt_defaults_added=0
 _shtab_drawwell_receipt_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":the receipt, as \'drawwell draw --receipt FILE\' wrote it:_files"
 )
@@ -677,7 +704,7 @@ _shtab_drawwell_receipt_show_defaults_added=0
 _shtab_drawwell_receipt_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--key[the broker\'s public receipt key in PEM (default\: the one that the receipt names, of the broker on this machine or of those that were joined)]:FILE:_files"
   "--data[the bytes as they were drawn]:FILE:_files"
@@ -691,7 +718,7 @@ _shtab_drawwell_receipt_verify_defaults_added=0
 _shtab_drawwell_renew_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--force[renew what is not due yet, too]"
   "(*)::brokers by name or directory (default\: all joined):_files"
@@ -703,7 +730,7 @@ _shtab_drawwell_renew_defaults_added=0
 _shtab_drawwell_report_bug_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[the new file (default\: drawwell-report-DATE-TIME.txt here)]:FILE:_files"
 )
@@ -714,7 +741,7 @@ _shtab_drawwell_report_bug_defaults_added=0
 _shtab_drawwell_restore_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--revoke[consumers that were revoked since the backup]:NAME:"
 )
@@ -725,7 +752,7 @@ _shtab_drawwell_restore_defaults_added=0
 _shtab_drawwell_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
   "--supervised[start it again when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
@@ -737,7 +764,7 @@ _shtab_drawwell_run_defaults_added=0
 _shtab_drawwell_seed_file_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--for[the machine that it is for]:NAME:"
   "--format[raw\: 512 bytes, as systemd\'s random-seed file (default)\; cloud-init\: a cloud-config with random_seed]:format:(raw cloud-init)"
@@ -752,7 +779,7 @@ _shtab_drawwell_seed_file_defaults_added=0
 _shtab_drawwell_serve_stdio_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--consumer[the consumer whose key sshd let in]:NAME:"
   "--key[that key, as ssh-keygen -l shows it\: SHA256\:\…]:FINGERPRINT:"
@@ -771,7 +798,7 @@ _shtab_drawwell_source_defaults_added=0
 _shtab_drawwell_source_capture_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-n,--bytes}"[how many samples (default\: 1MB)]:SIZE:"
   {-o,--output}"[new file, mode 0600]:FILE:_files"
@@ -784,7 +811,7 @@ _shtab_drawwell_source_capture_defaults_added=0
 _shtab_drawwell_source_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
 
@@ -794,7 +821,7 @@ _shtab_drawwell_source_list_defaults_added=0
 _shtab_drawwell_source_reset_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":name or device node (default\: the only one):"
 )
@@ -805,7 +832,7 @@ _shtab_drawwell_source_reset_defaults_added=0
 _shtab_drawwell_source_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--device[the device\'s node instead, configured or not]:PATH:_files"
   "--stable-name[the port that it is plugged into instead, as udev\'s ID_PATH says]:PORT:"
@@ -820,7 +847,7 @@ _shtab_drawwell_source_run_defaults_added=0
 _shtab_drawwell_source_simulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--link[make PATH a symbolic link to the simulated device]:PATH:_files"
   "--usbredir[plug it into the QEMU guest whose usb-redir device listens at SOCKET]:SOCKET:"
@@ -834,10 +861,24 @@ _shtab_drawwell_source_simulate_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_source_simulate_defaults_added=0
 
+_shtab_drawwell_source_units_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--generate[write them to DIR, as a systemd generator does]:DIR:_files"
+  "--apply[start and stop them so that they follow the configuration]"
+  "--admit[give the sources\' user the right to open that device]:NAME:"
+  "--hup[with --apply\: then send this process SIGHUP]:PID:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_source_units_defaults_added=0
+
 _shtab_drawwell_source_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":name or device node (default\: the only one):"
 )
@@ -848,7 +889,7 @@ _shtab_drawwell_source_verify_defaults_added=0
 _shtab_drawwell_source_watch_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--once[show it once]"
   ":name or device node (default\: the only one):"
@@ -860,7 +901,7 @@ _shtab_drawwell_source_watch_defaults_added=0
 _shtab_drawwell_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  {-q,--quiet}"[no words on standard error but errors]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-w,--watch}"[show it again every second, until Ctrl-C]"
   "*--require[exit 69 unless the broker is \'ready\', every firmware \'verified\', every source \'hardware\' and not simulated\; may be repeated]:CONDITION:(ready verified hardware)"
@@ -902,6 +943,7 @@ _shtab_drawwell() {
         guest) _shtab_drawwell_guest ;;
         join) _arguments -C -s $_shtab_drawwell_join_options ;;
         kernel) _shtab_drawwell_kernel ;;
+        leave) _arguments -C -s $_shtab_drawwell_leave_options ;;
         link) _shtab_drawwell_link ;;
         migrate) _arguments -C -s $_shtab_drawwell_migrate_options ;;
         onerng) _shtab_drawwell_onerng ;;
@@ -1085,6 +1127,7 @@ _shtab_drawwell_link() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_drawwell_link-$line[1]:"
       case $line[1] in
+        list) _arguments -C -s $_shtab_drawwell_link_list_options ;;
         run) _arguments -C -s $_shtab_drawwell_link_run_options ;;
       esac
   esac
@@ -1166,6 +1209,7 @@ _shtab_drawwell_source() {
         reset) _arguments -C -s $_shtab_drawwell_source_reset_options ;;
         run) _arguments -C -s $_shtab_drawwell_source_run_options ;;
         simulate) _arguments -C -s $_shtab_drawwell_source_simulate_options ;;
+        units) _arguments -C -s $_shtab_drawwell_source_units_options ;;
         verify) _arguments -C -s $_shtab_drawwell_source_verify_options ;;
         watch) _arguments -C -s $_shtab_drawwell_source_watch_options ;;
       esac
