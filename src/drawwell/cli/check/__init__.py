@@ -250,6 +250,8 @@ class Check:
 
     def _explain(self) -> None:
         """Say what rngtest leaves to its user: what the input looks like, and what chance gives."""
+        if self._out.as_json:
+            return  # the document has both
         if self.summary.text:
             self._out.say(f"{self.summary.words} is text ({self.summary.text}); it was judged as bytes")
         if self.summary.tally.blocks:

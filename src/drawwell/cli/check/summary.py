@@ -124,6 +124,7 @@ class Summary:
             "blocks": self.tally.blocks,
             "successes": self.tally.successes,
             "failures": self.tally.failures,
+            "text": self.text,
             "expected_failures": round(self.expected_failures, 3),
             "more_than_chance": self.more_than_chance,
             "failed": {str(test.name).lower(): n for test, n in self.tally.failed.items()},
