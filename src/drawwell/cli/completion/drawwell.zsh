@@ -14,6 +14,7 @@ _shtab_drawwell_commands() {
     audit:'verify the audit log'
     broker:'run only sources and doors, no sinks, until Ctrl-C'
     check:'Judge blocks of 2500 bytes by the FIPS 140-2 tests, as rngtest does. These tests find a broken source quickly and cannot prove a good one: any seeded generator passes them, and so does a loop of 4096 bytes.'
+    check-health:'print one line on the running broker for Nagios or Icinga'
     completion:'Print a completion script. Try it with '"'"'eval "$(drawwell completion bash)"'"'"' (or zsh), or install it: /usr/share/bash-completion/completions/drawwell, _drawwell in a directory of zsh'"'"'s fpath, or ~/.config/fish/completions/drawwell.fish.'
     config:'show, check or explain the configuration'
     consumer:'invite other machines, list, limit and revoke them'
@@ -22,6 +23,7 @@ _shtab_drawwell_commands() {
     draw:'draw bytes, once and for you alone'
     evidence:'Capture raw samples and a restart matrix, derive every cutoff, induce failures in the daemon'"'"'s own health tests, assess it all, and sign the folder. It claims no certification. The source must not be in use: it is restarted 1000 times.'
     guest:'give virtual machines and containers their own bytes: plan, apply, verify, audit'
+    init:'Write a first configuration. As root it goes to conf.d, and the units start with it; otherwise it is printed, or written to the file of --output.'
     join:'Join a broker with an invitation. As root it also writes conf.d/LINK.toml, starts the link'"'"'s unit where systemd runs, and draws one byte. '"'"'drawwell leave LINK'"'"' undoes it.'
     kernel:'the feed of this machine'"'"'s kernel, as a process of its own'
     leave:'Leave a broker: remove its identity and the configuration that '"'"'drawwell join'"'"' wrote. The broker still knows this machine; there, '"'"'drawwell consumer revoke'"'"' ends it.'
@@ -227,6 +229,16 @@ _shtab_drawwell_check_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_check_defaults_added=0
+
+_shtab_drawwell_check_health_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_check_health_defaults_added=0
 
 _shtab_drawwell_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -500,6 +512,18 @@ _shtab_drawwell_guest_verify_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_guest_verify_defaults_added=0
+
+_shtab_drawwell_init_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  {-o,--output}"[write to this new file, and start nothing]:FILE:_files"
+  ":host\: a noise source for this machine\; broker\: for other machines too\; hwrng\: only \/dev\/hwrng:(host broker hwrng)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_init_defaults_added=0
 
 _shtab_drawwell_join_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -933,6 +957,7 @@ _shtab_drawwell() {
         audit) _shtab_drawwell_audit ;;
         broker) _shtab_drawwell_broker ;;
         check) _arguments -C -s $_shtab_drawwell_check_options ;;
+        check-health) _arguments -C -s $_shtab_drawwell_check_health_options ;;
         completion) _arguments -C -s $_shtab_drawwell_completion_options ;;
         config) _shtab_drawwell_config ;;
         consumer) _shtab_drawwell_consumer ;;
@@ -941,6 +966,7 @@ _shtab_drawwell() {
         draw) _arguments -C -s $_shtab_drawwell_draw_options ;;
         evidence) _arguments -C -s $_shtab_drawwell_evidence_options ;;
         guest) _shtab_drawwell_guest ;;
+        init) _arguments -C -s $_shtab_drawwell_init_options ;;
         join) _arguments -C -s $_shtab_drawwell_join_options ;;
         kernel) _shtab_drawwell_kernel ;;
         leave) _arguments -C -s $_shtab_drawwell_leave_options ;;
