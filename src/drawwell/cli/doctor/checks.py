@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from drawwell.cli.doctor import inside_guest, surroundings
+from drawwell.cli.doctor import inside_guest, source_off, surroundings
 from drawwell.cli.doctor.devices import device_findings, node_findings
 from drawwell.cli.doctor.finding import DoctorFinding
 from drawwell.cli.render import startup_words
@@ -221,9 +221,10 @@ def _source(source: dict[str, Any]) -> Iterator[DoctorFinding]:
     elif source["state"] == "healthy":
         yield DoctorFinding("good", name, f"noise passes the health tests ({identity['noise']})")
     else:
-        why = source["last_error"] or startup_words(source) or "start-up tests run"
-        words = f"{source['state']}: {why}"
-        yield DoctorFinding("problem", name, words, _state_hint(source))
+        why, hint = source["last_error"] or startup_words(source) or "start-up tests run", _state_hint(source)
+        if source["state"] == SourceState.OFF:
+            why, hint = source_off.cause(source)
+        yield DoctorFinding("problem", name, f"{source['state']}: {why}", hint)
     firmware = identity["firmware"]
     if firmware == Firmware.VERIFIED:
         yield DoctorFinding("good", name, f"{firmware}; {identity['firmware_detail']}")
