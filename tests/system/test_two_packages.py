@@ -47,7 +47,6 @@ def site(deb: Path) -> Iterator[SimpleNamespace]:
             with (root.path / "etc/hosts").open("a") as hosts:
                 hosts.write(f"10.9.1.1 {NAME}\n")
         well.run("mknod", "-m", "600", "/dev/hwrng", "c", "1", "9")
-        (well.path / PARTS / "tls.toml").write_text('[tls]\nlisten = "*:55000"\n')
         install(web01, deb)
         install(well, deb)
         yield SimpleNamespace(well=well, web01=web01)
@@ -82,6 +81,14 @@ def test_a_source_runs_by_standing_in_the_configuration(site: SimpleNamespace) -
     wait_until(lambda: ready(well), "a restart follows, too")
 
 
+def test_init_adds_what_a_broker_needs(site: SimpleNamespace) -> None:
+    """With a source there, `init broker` opens the TLS door by the host's name."""
+    well = site.well
+    assert "it serves" in well.run("drawwell", "init", "broker").stdout
+    assert f'names = ["{NAME}"]' in (well.path / PARTS / "broker.toml").read_text()
+    assert "[[source]]" not in (well.path / PARTS / "broker.toml").read_text()
+
+
 def test_a_second_machine_draws_by_the_readme_s_lines(site: SimpleNamespace) -> None:
     """The README's lines suffice: the link runs, and the first byte came."""
     well, web01 = site.well, site.web01
@@ -113,6 +120,19 @@ def test_what_was_joined_can_be_left(site: SimpleNamespace) -> None:
     until_state(web01, LINK, "inactive")
     until_state(web01, BROKER, "active")
     assert "no noise source" in output(web01, "drawwell", "draw", "8", "--hex")
+
+
+def test_a_user_joins_and_leaves_without_root(site: SimpleNamespace) -> None:
+    """A plain user draws plainly from the broker that it joined itself."""
+    well, web01 = site.well, site.web01
+    web01.run("useradd", "--create-home", "alice")
+    alice = ("runuser", "-l", "alice", "-c")
+    invited = well.run("drawwell", "--quiet", "consumer", "invite", "alice").stdout
+    assert json.loads(web01.run(*alice, "drawwell -q --json join", data=invited).stdout)["plain_draw"]
+    drawn = json.loads(output(web01, *alice, "drawwell -q --json draw 8"))
+    assert drawn["from"] == f"{NAME}:55000"
+    web01.run(*alice, f"drawwell leave {NAME}")
+    assert not list((web01.path / PARTS).iterdir())
 
 
 def test_a_machine_with_a_source_of_its_own_keeps_it(site: SimpleNamespace) -> None:

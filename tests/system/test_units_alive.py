@@ -145,6 +145,10 @@ def test_a_member_of_the_group_looks_and_does_nothing_else(root: Root) -> None:
     for words in (("draw", "8", "--hex"), ("source", "reset", "noise"), ("consumer", "list")):
         assert tries("watcher", *words) == 77
     assert tries("stranger", "status") == 77
+    refused = root.run(
+        "runuser", "-u", "stranger", "--", "drawwell", "draw", "8", "--hex", check=False
+    ).stdout
+    assert 'user = "stranger"' in refused
 
 
 def test_each_socket_has_the_group_that_may_open_it(root: Root) -> None:

@@ -51,7 +51,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         out.say(f"{note}; set the clock before you draw")
     own = _own_sources(load(args.config))
     written = _configure(args, identity, own, out)
-    plain = not args.dir and not own
+    plain = _asked_plainly(args, identity)
     error = _first_byte(identity)
     document = {
         "broker": identity.broker,
@@ -72,6 +72,18 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     if not args.dir:
         out.say(f"to undo all of it: drawwell leave {name}")
     return 0
+
+
+def _asked_plainly(args: argparse.Namespace, identity: "LinkIdentity") -> bool:
+    """Return whether a draw without ``--via`` asks that broker, by the configuration as it is now."""
+    from drawwell.cli.client import identities
+    from drawwell.config.load import load
+    from drawwell.errors import StateUnavailable
+
+    try:
+        return identity.directory in {each.directory for each in identities(load(args.config), None)}
+    except StateUnavailable:  # an [[upstream]] that this user has not joined
+        return False
 
 
 def _own_sources(config: "Config") -> bool:
