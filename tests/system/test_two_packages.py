@@ -82,7 +82,7 @@ def test_a_source_runs_by_standing_in_the_configuration(site: SimpleNamespace) -
 
 
 def test_init_adds_what_a_broker_needs(site: SimpleNamespace) -> None:
-    """With a source there, `init broker` opens the TLS door by the host's name."""
+    """With a source there, `init broker` opens the TLS door by its name."""
     well = site.well
     assert "it serves" in well.run("drawwell", "init", "broker").stdout
     assert f'names = ["{NAME}"]' in (well.path / PARTS / "broker.toml").read_text()
