@@ -39,6 +39,8 @@ def of_file(error: OSError) -> DrawwellError:
         return UsageError(f"{what} is there already", hint="Name a new file: nothing is ever overwritten.")
     if isinstance(error, PermissionError):
         return PermissionRefused(words, hint="Name a place where you may write, or ask as a user who may.")
+    if isinstance(error, FileNotFoundError) and os.path.isdir(os.path.dirname(what) or "."):
+        return UsageError(words, hint="Name a file that exists: it is to be read.")
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return UsageError(words, hint="Name a file in a directory that exists.")
     return StateUnavailable(words, hint="Look at that place and its free space: 'df'.")

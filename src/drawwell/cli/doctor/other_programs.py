@@ -90,8 +90,16 @@ def _running(root: str) -> Iterator[tuple[int, tuple[str, frozenset[str]]]]:
             name = (entry / "comm").read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             continue
-        if name in PACKAGES.values():
+        if name in PACKAGES.values() and not _in_a_container(entry):
             yield int(entry.name), (name, frozenset(_open_files(entry)))
+
+
+def _in_a_container(process: Path) -> bool:
+    """Return whether a process is in another PID namespace than this one."""
+    try:
+        return os.readlink(process / "ns/pid") != os.readlink(process.parent / "self/ns/pid")
+    except OSError:
+        return False
 
 
 def _open_files(process: Path) -> Iterator[str]:

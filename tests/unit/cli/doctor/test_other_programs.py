@@ -81,3 +81,13 @@ def test_reserved_ports(tmp_path, kept: str, port: int, expected: bool) -> None:
     (folder / "ip_local_port_range").write_text("32768\t60999\n")
     (folder / "ip_local_reserved_ports").write_text(f"{kept}\n")
     assert reserved(port, str(tmp_path)) is expected
+
+
+def test_a_program_of_a_container_is_not_this_machine_s(tmp_path: Path) -> None:
+    """A process in another PID namespace is not named as this machine's."""
+    root = machine(tmp_path)
+    process(root, 7, "haveged")
+    for place, namespace in (("self", "pid:[1]"), ("7", "pid:[2]")):
+        (root / "proc" / place / "ns").mkdir(parents=True)
+        (root / "proc" / place / "ns" / "pid").symlink_to(namespace)
+    assert not [each for each in rivals(str(root)) if each.program == "haveged" and each.pids]
