@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,8 +40,6 @@ def boot(stack, name: str) -> Root:
 @pytest.fixture(scope="module")
 def site(deb: Path) -> Iterator[SimpleNamespace]:
     """A broker's machine, its node for root alone, and another machine."""
-    from contextlib import ExitStack
-
     with or_skip(), ExitStack() as stack:
         well, web01 = boot(stack, NAME), boot(stack, "web01")
         well.wire(web01, "cable", "10.9.1.1/24", "10.9.1.2/24")
@@ -47,8 +47,8 @@ def site(deb: Path) -> Iterator[SimpleNamespace]:
             with (root.path / "etc/hosts").open("a") as hosts:
                 hosts.write(f"10.9.1.1 {NAME}\n")
         well.run("mknod", "-m", "600", "/dev/hwrng", "c", "1", "9")
-        install(web01, deb)
-        install(well, deb)
+        with ThreadPoolExecutor() as both:
+            list(both.map(lambda root: install(root, deb), (well, web01)))
         yield SimpleNamespace(well=well, web01=web01)
 
 
