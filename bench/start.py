@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,10 +23,9 @@ from rig.load import draw_of
 from rig.processes import CLIENT_CORE, START_WITHIN_S, cpu_s, free_port, running, stay_on
 from rig.report import Report, Samples, arguments, progress
 from rig.site import Site
+from rig.unix import exchange, greeted
 
 from drawwell.entropy.blocks import DrawClass
-from drawwell.wire.frames import Hello
-from drawwell.wire.limits import HEADER_BYTES, PROTOCOL_VERSION
 
 COMMAND: Final = "one command"
 BROKER: Final = "a broker, to its first grant"
@@ -67,22 +65,10 @@ def broker(site: Site) -> Samples:
 
 def _granted(path: str) -> bool:
     """Try once: greet, draw 32 bytes."""
-    exchange = draw_of(32, DrawClass.FULL)
-    with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(START_WITHIN_S)
-        try:
-            link.connect(path)
-            link.sendall(Hello((PROTOCOL_VERSION,)).encode())
-            _frame(link)
-            link.sendall(exchange.request)
-            return _frame(link).startswith(exchange.answer_starts)
-        except OSError:
-            return False
-
-
-def _frame(link: socket.socket) -> bytes:
-    header = link.recv(HEADER_BYTES, socket.MSG_WAITALL)
-    return header + link.recv(int.from_bytes(header[1:], "big"), socket.MSG_WAITALL)
+    draw = draw_of(32, DrawClass.FULL)
+    with contextlib.suppress(OSError), greeted(path) as link:
+        return exchange(link, draw.request).startswith(draw.answer_starts)
+    return False
 
 
 def imports(argv: Sequence[str]) -> dict[str, float]:

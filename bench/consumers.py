@@ -1,0 +1,194 @@
+"""What many invited consumers cost a broker of which one draws.
+
+A broker with 1,000 consumers in its state and one with 100,000, each row as an invitation that was
+redeemed leaves it, with a quota. Measured are: the time from the start to the first grant, the
+longest wait of one who draws while others are invited, the whole list, the status, and memory.
+Run it at another commit to compare: `PYTHONPATH` of that tree, and its own interpreter.
+"""
+
+import contextlib
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from rig.load import draw_of
+from rig.processes import CLIENT_CORE, Server, cpu_s, free_port, memory_kib, running, stay_on
+from rig.report import Report, Samples, arguments, progress
+from rig.site import URANDOM
+from rig.unix import exchange, greeted
+
+from drawwell.entropy.blocks import DrawClass
+
+FEW, MANY = 1_000, 100_000
+INVITATIONS: Final = 20
+PEACE_S: Final = 5.0
+WITHIN_S: Final = 600.0
+LATER: Final = 4e9
+DRAW: Final = draw_of(32, DrawClass.DRBG)
+PROGRAM: Final = (sys.executable, "-m", "drawwell")
+
+
+class Crowd:
+    """A broker's folder whose state holds so many consumers."""
+
+    def __init__(self, folder: Path, consumers: int) -> None:
+        self.folder, self.consumers = folder, consumers
+        folder.mkdir()
+        self.config = folder / "drawwell.toml"
+        self.config.write_text(f"""\
+[broker]
+name = "bench"
+state_dir = "{folder}/state"
+run_dir = "{folder}/run"
+[[source]]
+name = "supply"
+{URANDOM}
+[tls]
+listen = "127.0.0.1:{free_port()}"
+[enrol]
+listen = "127.0.0.1:{free_port()}"
+""")
+        with self.broker():
+            pass  # makes the state
+        self._fill()
+
+    def _fill(self) -> None:
+        names = [f"c{number:06}" for number in range(self.consumers)]
+        state = json.dumps({"period": 0, "period_s": 86_400.0, "reserved_bytes": 1024})
+        with contextlib.closing(sqlite3.connect(self.folder / "state" / "broker.db")) as db, db:
+            db.executemany(
+                "INSERT INTO consumers (name, quota, classes, created) VALUES (?, '[10485760, 86400.0]', 'drbg', 0)",
+                ((name,) for name in names),
+            )
+            db.executemany(
+                "INSERT INTO invitations (id, consumer, secret_hash, created, expires, status, used_at)"
+                " VALUES (?, ?, x'00', 1, 900, 'used', 2)",
+                ((f"i{name}", name) for name in names),
+            )
+            db.executemany(
+                "INSERT INTO certificates (spki, consumer, serial, not_after) VALUES (?, ?, '1', ?)",
+                ((f"{number:064x}", name, LATER) for number, name in enumerate(names)),
+            )
+            db.executemany("INSERT INTO quota VALUES (?, ?)", ((name, state) for name in names))
+
+    @contextlib.contextmanager
+    def broker(self) -> Iterator[tuple[Server, float]]:
+        """Run the broker; the seconds from its start to its first grant."""
+        argv = [*PROGRAM, "broker", "-q", "-c", str(self.config)]
+        begun = time.perf_counter()
+        with running(argv, stderr=None) as process:
+            while not self._granted():
+                if process.poll() is not None or time.perf_counter() - begun > WITHIN_S:
+                    raise SystemExit("the broker grants nothing")
+                time.sleep(0.002)
+            yield Server(process.pid, 0), time.perf_counter() - begun
+
+    def _granted(self) -> bool:
+        with contextlib.suppress(OSError), greeted(f"{self.folder}/run/draw.sock") as link:
+            return exchange(link, DRAW.request).startswith(DRAW.answer_starts)
+        return False
+
+    def draws(self, until: threading.Event) -> list[float]:
+        """Draw again and again; return each answer's latency in seconds."""
+        latencies = []
+        with greeted(f"{self.folder}/run/draw.sock") as link:
+            while not until.is_set():
+                begun = time.perf_counter()
+                exchange(link, DRAW.request)
+                latencies.append(time.perf_counter() - begun)
+        return latencies
+
+    def typed(self, *words: str) -> tuple[str, float]:
+        """Type a command; return its output and how long it took."""
+        begun = time.perf_counter()
+        done = subprocess.run(
+            [*PROGRAM, *words, "-c", str(self.config)], capture_output=True, text=True, check=False
+        )
+        took = time.perf_counter() - begun
+        return done.stdout if done.returncode == 0 else "", took
+
+
+def beside(crowd: Crowd, act: threading.Event, work: object) -> list[float]:
+    """Latencies of draws in a thread until `work` is done."""
+    found: list[list[float]] = []
+    drawing = threading.Thread(target=lambda: found.append(crowd.draws(act)))
+    drawing.start()
+    try:
+        work()  # type: ignore[operator]
+    finally:
+        act.set()
+        drawing.join()
+    return found[0]
+
+
+def invite(crowd: Crowd, count: int) -> None:
+    for number in range(count):
+        crowd.typed("consumer", "invite", f"new{number}", "-q")
+
+
+def waits(report: Report, group: str, crowd: Crowd, *, quick: bool) -> None:
+    """The longest wait in peace and while consumers are invited."""
+    peace_s = 0.5 if quick else PEACE_S
+    peace = beside(crowd, threading.Event(), lambda: time.sleep(peace_s))
+    typing = beside(crowd, threading.Event(), lambda: [crowd.typed("--version") for _ in range(INVITATIONS)])
+    inviting = beside(crowd, threading.Event(), lambda: invite(crowd, 2 if quick else INVITATIONS))
+    for name, latencies in (
+        ("in peace", peace),
+        ("beside a program that starts", typing),
+        ("beside invitations", inviting),
+    ):
+        found: Samples = {"longest ms": 1e3 * max(latencies), "draws": len(latencies)}
+        report.add(f"{group}: the waits of one who draws", name, found)
+
+
+def measure(report: Report, folder: Path, consumers: int, *, quick: bool) -> None:
+    group = f"{consumers:,} consumers"
+    crowd = Crowd(folder, consumers)
+    for number in range(1 if quick else 3):
+        progress(f"{group}, start {number + 1}")
+        with crowd.broker() as (server, first_s):
+            rss, _ = memory_kib(server.pid)
+            report.add(
+                "from the start to the first grant",
+                group,
+                {"s": first_s, "CPU s": cpu_s(server.pid), "RSS MiB": rss / 1024},
+            )
+    with crowd.broker() as (server, _):
+        progress(f"{group}, invitations")
+        waits(report, group, crowd, quick=quick)
+        for words in (
+            ("consumer", "list", "--json"),
+            ("consumer", "list", "c0000*", "--json"),
+            ("status", "--json"),
+        ):
+            text, took_s = crowd.typed(*words)
+            listed = len(json.loads(text).get("consumers", ())) if text else -1
+            report.add(
+                f"{group}: answers (-1 consumers: refused)",
+                " ".join(words),
+                {"consumers": listed, "s": took_s},
+            )
+
+
+def main() -> None:
+    args = arguments(__doc__ or "")
+    report = Report("many invited consumers, one that draws")
+    stay_on(CLIENT_CORE)
+    with tempfile.TemporaryDirectory() as folder:
+        for consumers in (100, 1000) if args.quick else (FEW, MANY):
+            measure(report, Path(folder) / str(consumers), consumers, quick=args.quick)
+    few, many = (f"{count:,} consumers" for count in ((100, 1000) if args.quick else (FEW, MANY)))
+    for figure in ("s", "RSS MiB"):
+        report.ratio("from the start to the first grant", many, few, figure)
+    report.show(as_json=args.json)
+
+
+if __name__ == "__main__":
+    main()
