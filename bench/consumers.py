@@ -1,9 +1,9 @@
 """What many invited consumers cost a broker of which one draws.
 
-A broker with 1,000 consumers in its state and one with 100,000, each row as an invitation that was
-redeemed leaves it, with a quota. Measured are: the time from the start to the first grant, the
-longest wait of one who draws while others are invited, the whole list, the status, and memory.
-Run it at another commit to compare: `PYTHONPATH` of that tree, and its own interpreter.
+A broker with 1,000 consumers in its state and one with 100,000, each with the rows that a
+redeemed invitation leaves, and a quota. Measured are the time from the start to the first
+grant, the longest wait of one who draws while others are invited, the list, the status, and
+memory. To compare with another commit, run it there too.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ PROGRAM: Final = (sys.executable, "-m", "drawwell")
 
 
 class Crowd:
-    """A broker's folder whose state holds so many consumers."""
+    """A broker's folder whose state holds that many consumers."""
 
     def __init__(self, folder: Path, consumers: int) -> None:
         self.folder, self.consumers = folder, consumers
@@ -105,17 +105,17 @@ listen = "127.0.0.1:{free_port()}"
                 latencies.append(time.perf_counter() - begun)
         return latencies
 
-    def typed(self, *words: str) -> tuple[str, float]:
+    def typed(self, *arguments: str) -> tuple[str, float]:
         """Type a command; return its output and how long it took."""
         begun = time.perf_counter()
         done = subprocess.run(
-            [*PROGRAM, *words, "-c", str(self.config)], capture_output=True, text=True, check=False
+            [*PROGRAM, *arguments, "-c", str(self.config)], capture_output=True, text=True, check=False
         )
         took = time.perf_counter() - begun
         return done.stdout if done.returncode == 0 else "", took
 
 
-def beside(crowd: Crowd, act: threading.Event, work: object) -> list[float]:
+def meanwhile(crowd: Crowd, act: threading.Event, work: object) -> list[float]:
     """Latencies of draws in a thread until `work` is done."""
     found: list[list[float]] = []
     drawing = threading.Thread(target=lambda: found.append(crowd.draws(act)))
@@ -136,13 +136,15 @@ def invite(crowd: Crowd, count: int) -> None:
 def waits(report: Report, group: str, crowd: Crowd, *, quick: bool) -> None:
     """The longest wait in peace and while consumers are invited."""
     peace_s = 0.5 if quick else PEACE_S
-    peace = beside(crowd, threading.Event(), lambda: time.sleep(peace_s))
-    typing = beside(crowd, threading.Event(), lambda: [crowd.typed("--version") for _ in range(INVITATIONS)])
-    inviting = beside(crowd, threading.Event(), lambda: invite(crowd, 2 if quick else INVITATIONS))
+    peace = meanwhile(crowd, threading.Event(), lambda: time.sleep(peace_s))
+    typing = meanwhile(
+        crowd, threading.Event(), lambda: [crowd.typed("--version") for _ in range(INVITATIONS)]
+    )
+    inviting = meanwhile(crowd, threading.Event(), lambda: invite(crowd, 2 if quick else INVITATIONS))
     for name, latencies in (
         ("in peace", peace),
-        ("beside a program that starts", typing),
-        ("beside invitations", inviting),
+        ("while a program starts", typing),
+        ("while others are invited", inviting),
     ):
         found: Samples = {"longest ms": 1e3 * max(latencies), "draws": len(latencies)}
         report.add(f"{group}: the waits of one who draws", name, found)
@@ -163,16 +165,16 @@ def measure(report: Report, folder: Path, consumers: int, *, quick: bool) -> Non
     with crowd.broker() as (server, _):
         progress(f"{group}, invitations")
         waits(report, group, crowd, quick=quick)
-        for words in (
+        for command in (
             ("consumer", "list", "--json"),
             ("consumer", "list", "c0000*", "--json"),
             ("status", "--json"),
         ):
-            text, took_s = crowd.typed(*words)
+            text, took_s = crowd.typed(*command)
             listed = len(json.loads(text).get("consumers", ())) if text else -1
             report.add(
                 f"{group}: answers (-1 consumers: refused)",
-                " ".join(words),
+                " ".join(command),
                 {"consumers": listed, "s": took_s},
             )
 

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from drawwell.links.tls import TlsLink
 from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.frames import Hello
+from drawwell.wire.tls import TlsLayer
 from support.certificates import PaperAuthority
 from support.fake_broker import FakeBroker
 from support.principals import consumer
@@ -245,6 +247,40 @@ def test_a_peer_that_goes_on_talking_in_line_is_closed(tmp_path: Path) -> None:
                 await asyncio.get_running_loop().sock_sendall(stranger, bytes(100_000))
             await until(lambda: house.door.counts.protocol_errors == 1, "it is closed")
             await until(lambda: not house.door.half_open, "it has left")
+
+    asyncio.run(run())
+
+
+def test_a_draw_does_not_wait_for_the_handshake_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a step is under way the loop serves, and a peer that is dropped is gone."""
+    stuck, free = threading.Event(), threading.Event()
+    receive = TlsLayer.receive_data
+
+    def receive_slowly(tls: TlsLayer, data: bytes) -> None:
+        if stuck.is_set() and tls._server_side:
+            free.wait(DEADLINE_S)
+        receive(tls, data)
+
+    async def run() -> None:
+        house = House(tmp_path)
+        async with house.open():
+            link = house.link()
+            await link.draw(32, DrawClass.FULL)
+            monkeypatch.setattr(TlsLayer, "receive_data", receive_slowly)
+            stuck.set()
+            await house.stranger(FLOOD, HELLO)
+            await until(lambda: house.door.handshakes._steps == 1, "its step is under way")
+            for _ in range(3):
+                assert len((await link.draw(32, DrawClass.FULL)).data) == 32
+            (stranger,) = house.door._half_open
+            stranger.abort()
+            await until(lambda: house.door.half_open == 0, "it is gone")
+            free.set()
+            await until(lambda: house.door.handshakes._steps == 0, "the step has ended")
+            await link.draw(32, DrawClass.FULL)
+            await link.aclose()
 
     asyncio.run(run())
 

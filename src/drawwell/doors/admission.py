@@ -2,8 +2,8 @@
 
 A place is held from the connection to the welcome. When there are too many, the address that holds the most gives
 one up: a flood from one address crowds out itself. A handshake costs a thousand times a draw in CPU time, so that
-handshakes have a budget of it, a token bucket in seconds: those who are served keep the rest. Known addresses, from
-which a consumer was welcomed lately, have their turn before all others.
+handshakes have a budget of it, a token bucket in seconds, which fills the faster the less of its time the loop needs
+for those who are served. Known addresses, from which a consumer was welcomed lately, have their turn before all others.
 """
 
 import asyncio
@@ -13,16 +13,27 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
+from drawwell.doors.step_worker import StepWorker
+
 ARRIVALS_PER_S: Final = 150.0
-"""Connections that are taken up, at 0.2 to 0.4 ms each, twice as many as handshakes have time for; the others wait in
-the kernel."""
+"""Connections that a busy loop takes up, at 0.2 to 0.4 ms each, twice as many as handshakes have
+time for; the others wait in the kernel."""
+IDLE_ARRIVALS_PER_S: Final = 600.0
+"""The same of a loop that serves nothing."""
 ARRIVALS_AT_ONCE: Final = 1000.0
 MAX_USERS: Final = 1024
 """Users of this machine whose budgets are remembered."""
 _STRANGERS: Final = (10.0, 32.0)
 """Enough for each of a few to hear why it is refused."""
 HANDSHAKE_SHARE: Final = 0.1
-"""Of the CPU's time: who is served keeps four fifths of it, arrivals included, however many come."""
+"""Of the CPU's time, when the loop is busy: who is served keeps four fifths of it, arrivals
+included, however many come."""
+IDLE_HANDSHAKE_SHARE: Final = 0.9
+"""Of the CPU's time, when nothing is served."""
+LOOK_S: Final = 0.05
+"""How often the loop's use of its time is looked at."""
+BUSY: Final = 0.7
+"""A loop that uses this part of its time has none to spare."""
 HANDSHAKE_BURST_S: Final = 0.5
 """Saved up in quiet times: some hundred machines that come back at once are not made to wait."""
 MAX_KNOWN: Final = 16_384
@@ -116,22 +127,53 @@ class Places(Generic[_A]):
         return len(self._held[address]) * (KNOWN_COUNTS_FOR if address in self._known else 1)
 
 
+class Spare:
+    """Which part of its time a thread has not used of late.
+
+    Args:
+        cpu_s: Seconds of CPU that the calling thread has used.
+    """
+
+    def __init__(self, cpu_s: Callable[[], float] = time.thread_time) -> None:
+        self._cpu_s = cpu_s
+        self._used_s = cpu_s()
+        self._at = 0.0
+        self._part = 0.0
+
+    def part(self, now: float) -> float:
+        """Return 0 for a thread that is `BUSY` or more, 1 for one that rests."""
+        passed_s = now - self._at
+        if passed_s >= LOOK_S:
+            used_s = self._cpu_s()
+            self._part = max(0.0, 1 - (used_s - self._used_s) / passed_s / BUSY)
+            self._used_s, self._at = used_s, now
+        return self._part
+
+
 class Budget:
     """A token bucket, of whatever is spent; it may be overdrawn by the last one who was let through.
 
     Args:
         share: What comes in each second.
         burst: The most that is saved; it is full at first.
+        most: What comes in each second while all of `spare` is left.
+        spare: Tells how much time the loop has left.
     """
 
-    def __init__(self, share: float, burst: float) -> None:
-        self._share = share
+    def __init__(
+        self, share: float, burst: float, most: float | None = None, spare: Spare | None = None
+    ) -> None:
+        self._least = self._share = share
+        self._most = share if most is None else most
+        self._spare = spare
         self._burst = burst
         self._saved = burst
         self._at = 0.0
 
     def wait_s(self, now: float) -> float:
         """How long until something may be spent, 0 when it may be now."""
+        if self._spare:
+            self._share = self._least + self._spare.part(now) * (self._most - self._least)
         self._saved = min(self._burst, self._saved + (now - self._at) * self._share)
         self._at = now
         return max(0.0, -self._saved / self._share)
@@ -202,14 +244,18 @@ class Handshakes:
 
     Args:
         known: Whether an address is.
+        spare: Tells how much time the loop has left.
     """
 
-    def __init__(self, known: Callable[[str], bool]) -> None:
+    def __init__(self, known: Callable[[str], bool], spare: Spare | None = None) -> None:
         self._is_known = known
-        self._budget = Budget(HANDSHAKE_SHARE, HANDSHAKE_BURST_S)
+        self._budget = Budget(HANDSHAKE_SHARE, HANDSHAKE_BURST_S, IDLE_HANDSHAKE_SHARE, spare)
         self._known = _Line()
         self._others = _Line()
         self._next: asyncio.Handle | None = None
+        self._steps = 0
+        """How many steps are under way off the loop: the next turn waits for them."""
+        self._worker = StepWorker()
 
     def __len__(self) -> int:
         """How many wait."""
@@ -218,13 +264,33 @@ class Handshakes:
     def wait(self, applicant: PendingHandshake) -> None:
         """Get in line; at once, when there is none."""
         (self._known if self._is_known(applicant.address) else self._others).join(applicant)
-        if self._next is None:
+        if self._next is None and not self._steps:
             self._go_on()
 
     def leave(self, applicant: PendingHandshake) -> None:
         """Leave the line; whoever is not in it may."""
         self._known.leave(applicant)
         self._others.leave(applicant)
+
+    def step(self, work: Callable[[], None], then: Callable[[Exception | None], None]) -> None:
+        """Run a step of a handshake off the loop; then call `then` in the loop, with what it raised."""
+        loop = asyncio.get_running_loop()
+
+        def ended(cost_s: float, error: Exception | None) -> None:
+            self._steps -= 1
+            self._budget.spend(cost_s)
+            try:
+                then(error)
+            finally:
+                if self._next is None and not self._steps:
+                    self._go_on()
+
+        self._steps += 1
+        self._worker.run(work, lambda *outcome: loop.call_soon_threadsafe(ended, *outcome))
+
+    def close(self) -> None:
+        """End the thread that runs steps."""
+        self._worker.close()
 
     @contextlib.contextmanager
     def paid(self) -> Iterator[None]:
@@ -247,5 +313,10 @@ class Handshakes:
         if wait_s == 0 and (line := self._known or self._others):
             line.take_next().begin()
             wait_s = self._budget.wait_s(loop.time())
-        if (self._known or self._others) and self._next is None:
+        self._plan(wait_s)
+
+    def _plan(self, wait_s: float) -> None:
+        """Have the next turn given after `wait_s`; a step that is under way has it given at its end."""
+        if self and self._next is None and not self._steps:
+            loop = asyncio.get_running_loop()
             self._next = loop.call_later(wait_s, self._go_on) if wait_s else loop.call_soon(self._go_on)

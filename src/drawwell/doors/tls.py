@@ -7,10 +7,18 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from drawwell.authorisation import DRAW, DoorKind, Principal, may
-from drawwell.doors.admission import ARRIVALS_AT_ONCE, ARRIVALS_PER_S, Budget, Handshakes
+from drawwell.doors.admission import (
+    ARRIVALS_AT_ONCE,
+    ARRIVALS_PER_S,
+    IDLE_ARRIVALS_PER_S,
+    Budget,
+    Handshakes,
+    Spare,
+)
 from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Door, Limits
 from drawwell.doors.http import HttpConversation, OpenPages
@@ -64,7 +72,8 @@ class TlsDoor(Door):
         limits: Limits = Limits(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(limits, Budget(ARRIVALS_PER_S, ARRIVALS_AT_ONCE))
+        spare = Spare()
+        super().__init__(limits, Budget(ARRIVALS_PER_S, ARRIVALS_AT_ONCE, IDLE_ARRIVALS_PER_S, spare))
         self.broker = broker
         self.registry = registry
         self.broker_name = broker_name
@@ -73,7 +82,7 @@ class TlsDoor(Door):
         self.groups: Counter[str] = Counter()
         """The key-exchange groups that were negotiated, and how often."""
         self.context: ssl.SSLContext | None = None
-        self.handshakes = Handshakes(self._half_open.known)
+        self.handshakes = Handshakes(self._half_open.known, spare)
         self.pages = OpenPages()
         self._host = host
         self._port = port
@@ -90,7 +99,10 @@ class TlsDoor(Door):
     async def serve(self, handed: Sequence[socket.socket] = ()) -> None:
         """Listen and serve until cancelled; see Door. Raises ConfigError too for files that cannot be used."""
         self.reload()
-        await super().serve(handed)
+        try:
+            await super().serve(handed)
+        finally:
+            self.handshakes.close()
 
     def _listen(self) -> list[socket.socket]:
         return listen_tcp(self._host, self._port)
@@ -108,6 +120,8 @@ class TlsConnection(SessionConnection):
         self._tls: TlsLayer | None = None
         self._opening = bytearray()
         """What it said before its turn."""
+        self._stepping = False
+        """A step of the handshake runs off the loop: nothing here touches the TLS layer."""
         self._entitled: Callable[[], tuple[Principal, DrawClass]] | None = None
         """Of a stream: who has it and of which class; raises PermissionRefused."""
         self._sent: asyncio.Event | None = None
@@ -125,7 +139,7 @@ class TlsConnection(SessionConnection):
 
     def quiet_s(self, now: float) -> float:
         """How long we have been waiting for it; in line it waits for us (ServedConnection)."""
-        return 0.0 if self._opening else super().quiet_s(now)
+        return 0.0 if self._opening or self._stepping else super().quiet_s(now)
 
     def pause_writing(self) -> None:
         """Hold the stream: the peer does not read (asyncio)."""
@@ -159,8 +173,7 @@ class TlsConnection(SessionConnection):
         if self._tls is None:
             self._queue(data)
         elif self._tls.state is TlsState.HANDSHAKE:
-            with self._tls_door.handshakes.paid():
-                self._shake_hands(self._tls, data)
+            self._shake_hands(self._tls, bytes(data))
         else:
             self._take(self._tls, data)
 
@@ -172,7 +185,7 @@ class TlsConnection(SessionConnection):
         try:
             with self._tls_door.handshakes.paid():
                 self._tls = TlsLayer(self._tls_door.context)
-                self._shake_hands(self._tls, memoryview(opening))
+            self._shake_hands(self._tls, bytes(opening))
         except Exception as error:  # noqa: BLE001 - the others in line must have their turn
             self._give_up(error)
 
@@ -186,16 +199,29 @@ class TlsConnection(SessionConnection):
         elif not in_line:
             self._tls_door.handshakes.wait(self)
 
-    def _shake_hands(self, tls: TlsLayer, data: memoryview) -> None:
-        try:
-            tls.receive_data(data)
-        except RemoteProtocolError as error:
-            self._turn_away(tls, error)
-            return
-        self._write(tls.data_to_send())
-        if tls.state is TlsState.OPEN and self._transport is not None:
+    def _shake_hands(self, tls: TlsLayer, data: bytes) -> None:
+        """Take one step of the handshake; nothing is read meanwhile."""
+        if self._transport is not None:
             self._transport.pause_reading()
-            self._spawn(self._identify(tls))
+            self._stepping = True
+            self._tls_door.handshakes.step(partial(tls.receive_data, data), partial(self._shaken, tls))
+
+    def _shaken(self, tls: TlsLayer, error: Exception | None) -> None:
+        """Send what the step has come to, and go on."""
+        self._stepping = False
+        if self._transport is None or self._leaving_since is not None:
+            return
+        self._heard_at = self._loop.time()
+        if isinstance(error, RemoteProtocolError):
+            self._turn_away(tls, error)
+        elif error is not None:
+            self._give_up(error)
+        else:
+            self._write(tls.data_to_send())
+            if tls.state is TlsState.OPEN:
+                self._spawn(self._identify(tls))
+            else:
+                self._transport.resume_reading()
 
     def _take(self, tls: TlsLayer, data: memoryview) -> None:
         try:
@@ -215,7 +241,7 @@ class TlsConnection(SessionConnection):
             self._write(self._tls.encrypt(data))
 
     def _leave(self) -> None:
-        if self._tls is not None:
+        if self._tls is not None and not self._stepping:
             self._tls.close()
             self._write(self._tls.data_to_send())
         super()._leave()

@@ -6,10 +6,12 @@ import pytest
 
 from drawwell.doors.admission import (
     ARRIVALS_AT_ONCE,
+    BUSY,
     MAX_KNOWN,
     MAX_USERS,
     Budget,
     Places,
+    Spare,
     UserBudgets,
     source_of,
 )
@@ -117,6 +119,42 @@ def test_handshakes_get_their_share_of_the_time_and_no_more() -> None:
         spent += 0.01
         now += 0.01
     assert 12.0 <= spent <= 12.0 + 0.5 + 0.01 + 0.01
+
+
+def spent_in(seconds: float, used: float) -> float:
+    """CPU seconds for handshakes, next to a loop that uses `used` of its time."""
+    cpu = [0.0]
+    budget, now, spent = Budget(0.1, 0.0, 0.9, Spare(lambda: cpu[0])), 1000.0, 0.0
+    budget.wait_s(now)
+    while now < 1000.0 + seconds:
+        step_s = 0.001
+        if wait_s := budget.wait_s(now):
+            step_s = wait_s + 1e-9
+        else:
+            budget.spend(step_s)
+            spent += step_s
+        now += step_s
+        cpu[0] += used * step_s
+    return spent
+
+
+def test_handshakes_may_use_what_the_loop_leaves() -> None:
+    """A loop that rests leaves nine tenths of a CPU, a busy one a tenth."""
+    assert spent_in(10.0, 0.0) == pytest.approx(9.0, rel=0.1)
+    assert spent_in(10.0, BUSY / 2) == pytest.approx(5.0, rel=0.1)
+    for used in (BUSY, 1.0):
+        assert spent_in(10.0, used) == pytest.approx(1.0, rel=0.1)
+
+
+def test_a_loop_that_gets_busy_is_noticed_at_once() -> None:
+    """What is left is looked at over a twentieth of a second, not over a long rest before."""
+    cpu = [0.0]
+    spare = Spare(lambda: cpu[0])
+    assert spare.part(1000.0) == 1.0
+    cpu[0] += 0.06
+    assert spare.part(1000.06) == 0.0
+    assert spare.part(1000.07) == 0.0
+    assert spare.part(1000.2) == 1.0
 
 
 def test_no_more_is_saved_than_the_burst() -> None:

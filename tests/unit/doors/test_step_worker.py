@@ -1,0 +1,72 @@
+"""Steps of handshakes in a thread of their own."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from drawwell.doors.step_worker import NICER, StepWorker
+from drawwell.testing.waiting import DEADLINE_S
+
+
+@pytest.fixture
+def worker() -> Iterator[StepWorker]:
+    worker = StepWorker()
+    yield worker
+    worker.close()
+
+
+def test_steps_run_one_after_the_other_in_one_thread(worker: StepWorker) -> None:
+    """The order is that of the calls, and the thread is not the caller's."""
+    ran, threads, ended = [], set(), threading.Event()
+
+    def step(number: int) -> None:
+        ran.append(number)
+        threads.add(threading.get_ident())
+
+    for number in range(100):
+        worker.run(lambda number=number: step(number), lambda *_: None)  # type: ignore[misc]
+    worker.run(ended.set, lambda *_: None)
+    assert ended.wait(DEADLINE_S)
+    assert ran == list(range(100))
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+def test_a_step_that_fails_costs_itself_alone(worker: StepWorker) -> None:
+    """Its error and its CPU time are handed on, and the next step runs."""
+    outcomes, ended = [], threading.Event()
+
+    def outcome(cost_s: float, error: Exception | None) -> None:
+        outcomes.append((cost_s >= 0, type(error)))
+        if error is None:
+            ended.set()
+
+    worker.run(lambda: 1 // 0, outcome)  # type: ignore[arg-type]
+    worker.run(lambda: None, outcome)
+    assert ended.wait(DEADLINE_S)
+    assert outcomes == [(True, ZeroDivisionError), (True, type(None))]
+
+
+def test_the_thread_gives_way_to_the_loop(worker: StepWorker) -> None:
+    """The kernel prefers the loop's thread where both want one core."""
+    nice, ended = [], threading.Event()
+
+    def look() -> None:
+        nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        ended.set()
+
+    worker.run(look, lambda *_: None)
+    assert ended.wait(DEADLINE_S)
+    assert nice == [min(19, os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) + NICER)]
+
+
+def test_a_closed_worker_leaves_no_thread() -> None:
+    """What was begun ends first."""
+    worker, ran = StepWorker(), []
+    worker.close()
+    worker.run(lambda: ran.append(1), lambda *_: None)
+    worker.close()
+    assert ran == [1]
+    assert "handshakes" not in {thread.name for thread in threading.enumerate()}
