@@ -15,6 +15,7 @@ from drawwell.cli.parser import build_parser
 from drawwell.config.devices import DEVICES
 from drawwell.config.fields import Setting, settings
 from drawwell.config.model import TABLES
+from drawwell.observe.series import SERIES
 
 MAN: Final = Path(__file__).resolve().parent.parent / "docs" / "man"
 EXIT_CODES: Final = (
@@ -37,6 +38,7 @@ def pages() -> dict[str, str]:
     return {
         "drawwell.1": _commands(command_tree(build_parser())),
         "drawwell.toml.5": _configuration(),
+        "drawwell-metrics.7": _metrics(),
     }
 
 
@@ -222,6 +224,36 @@ def _setting(each: Setting) -> Iterator[str]:
 
 def _see(*pages: str) -> str:
     return ", ".join(f"{_bold(name)}({rest}" for name, _, rest in (page.partition("(") for page in pages))
+
+
+# ---- drawwell-metrics(7)
+
+
+def _metrics() -> str:
+    return _page(
+        "DRAWWELL-METRICS", 7, "drawwell\\-metrics \\- the series that Prometheus reads", _metrics_body()
+    )
+
+
+def _metrics_body() -> Iterator[str]:
+    yield from (
+        ".SH DESCRIPTION",
+        text(
+            "A broker answers GET /metrics in the text formats of OpenMetrics 1.0 and Prometheus: without names "
+            "of consumers at [health] listen; with them to its owner at [http] listen, and over TLS to the "
+            "consumers in [health] observers. Series of single consumers are left out if more than a hundred are "
+            "active. A counter ends in _total, and starts again at zero with the broker."
+        ),
+        ".SH SERIES",
+    )
+    for each in SERIES:
+        labels = f" {{{', '.join(each.labels)}}}" if each.labels else ""
+        yield from (".TP", _bold(each.full_name) + text(labels), text(f"{each.what} ({each.kind})"))
+    yield from (".SH FILES", ".TP", _italic("/usr/share/doc/drawwell/prometheus/rules.yml"))
+    yield text("Alerts. Each has a hint with the command to type.")
+    yield from (".TP", _italic("/usr/share/doc/drawwell/grafana/drawwell.json"))
+    yield text("A dashboard with all series. It was made by a script and never opened in Grafana.")
+    yield from (".SH SEE ALSO", _see("drawwell(1)", "drawwell.toml(5)"))
 
 
 def main() -> int:

@@ -176,7 +176,9 @@ def test_generated_files_are_up_to_date(tool: str) -> None:
     assert done.returncode == 0, f"{done.stdout}{done.stderr}refresh it with: make man"
 
 
-@pytest.mark.parametrize("page", ["drawwell.1", "drawwell.toml.5", "drawwell.7", "drawwell.8"])
+@pytest.mark.parametrize(
+    "page", ["drawwell.1", "drawwell.toml.5", "drawwell-metrics.7", "drawwell.7", "drawwell.8"]
+)
 def test_manual_page_is_good_roff(page: str) -> None:
     """groff warns of nothing; without groff, every line that begins with a dot is a request that is known."""
     path = ROOT / "docs" / "man" / page

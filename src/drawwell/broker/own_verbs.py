@@ -57,7 +57,7 @@ class OwnVerbs:
                 f"{principal.name} may not observe this broker",
                 hint="Have the operator add it to [health] observers.",
             )
-        return {"names": names, "report": as_json(await self._report(MOST_CONSUMERS))}
+        return {"names": names, "report": as_json(await self._report(MOST_CONSUMERS if names else 0))}
 
     async def _own_status(self, name: str) -> dict[str, Any]:
         """Report one consumer, and whether the broker is ready."""

@@ -39,18 +39,18 @@ class OpenPages:
     """The status pages that are open at one door."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self.count = 0
 
     @property
     def full(self) -> bool:
         """Whether no more may be opened."""
-        return self._count >= MOST_PAGES
+        return self.count >= MOST_PAGES
 
     def __enter__(self) -> None:
-        self._count += 1
+        self.count += 1
 
     def __exit__(self, *_: object) -> None:
-        self._count -= 1
+        self.count -= 1
 
 
 class HttpConversation(SessionMachine):

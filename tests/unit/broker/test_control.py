@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from drawwell.authorisation import Principal
+from drawwell.authorisation import ANYONE, Principal
 from drawwell.broker.control import Control
 from drawwell.broker.own_verbs import OwnVerbs
 from drawwell.errors import PermissionRefused, SourceUnavailable, UsageError
@@ -33,7 +33,7 @@ def controlled(*names: str) -> tuple[Workbench, Control]:
 
     control = Control(
         {
-            **OwnVerbs(bench.broker, report).handlers(),
+            **OwnVerbs(bench.broker, report, lambda: ["db01"]).handlers(),
             "consumer.invite": _answered,
             "renew": _answered,
         }
@@ -65,6 +65,21 @@ def test_the_owner_sees_everything() -> None:
 
     assert [consumer["name"] for consumer in status["consumers"]] == ["web01", "db01"]
     assert [source["identity"]["name"] for source in status["sources"]] == ["stick"]
+
+
+@pytest.mark.parametrize(("peer", "names"), [(OWNER, True), (consumer("db01"), True), (ANYONE, False)])
+def test_names_are_for_the_owner_and_observers(peer: Principal, names: bool) -> None:
+    """Owner and listed observers may see names, a peer that is not known may not."""
+    seen = asked(("stick",), peer, "observe", {})
+    assert seen["names"] is names
+    assert [source["identity"]["name"] for source in seen["report"]["sources"]] == ["stick"]
+
+
+def test_a_consumer_observes_nothing_unless_it_is_listed() -> None:
+    """Another consumer is refused, with the setting to change."""
+    with pytest.raises(PermissionRefused, match="may not observe") as refused:
+        asked(("stick",), consumer("web01"), "observe", {})
+    assert "[health] observers" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize("verb", ["source.command", "consumer.invite"])
