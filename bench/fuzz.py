@@ -19,8 +19,11 @@ from typing import Final
 
 HERE: Final = Path(__file__).resolve().parent
 TARGETS: Final = HERE / "rig" / "fuzz_targets.py"
+KEYS: Final = HERE / "rig" / "fuzz_keys.py"
 RUNS: Final = 1_000_000
 MAX_INPUT_BYTES: Final = 4096
+KEPT, KEPT_BYTES = 64, 512
+"""Inputs of each target in bench/corpus, and their size."""
 MAX_SECONDS_EACH_INPUT: Final = 5
 MAX_RSS_MIB: Final = 1024
 
@@ -33,6 +36,7 @@ def main() -> int:
     options.add_argument("--quick", action="store_true", help="a few inputs each: does it work")
     options.add_argument("--json", action="store_true", help="print one JSON document")
     options.add_argument("--seconds", type=int, default=60, help="at most so long each (default 60)")
+    options.add_argument("--grow", action="store_true", help="add what reached another part to bench/corpus")
     options.add_argument("--keep", type=Path, default=Path(), help="where inputs that broke one are kept")
     args = options.parse_args()
     if importlib.util.find_spec("atheris") is None:
@@ -46,9 +50,23 @@ def main() -> int:
     return 1 if any(row["broken"] for row in rows) else 0
 
 
+def grow(name: str, corpus: Path) -> None:
+    """Keep the shortest inputs of a corpus that together reach all that it reaches."""
+    with tempfile.TemporaryDirectory() as least:
+        subprocess.run(
+            [sys.executable, TARGETS, name, least, str(corpus), "-merge=1"], capture_output=True, check=True
+        )
+        inputs = sorted(
+            (path.read_bytes() for path in Path(least).iterdir()), key=lambda data: (len(data), data)
+        )
+    (HERE / "corpus").mkdir(exist_ok=True)
+    few = [data.hex() for data in inputs if 0 < len(data) <= KEPT_BYTES][:KEPT]
+    (HERE / "corpus" / f"{name}.txt").write_text("".join(f"{line}\n" for line in few))
+
+
 def names() -> list[str]:
     """Every target: a function of the rig whose name begins with ``fuzz_``."""
-    return re.findall(r"^def fuzz_(\w+)\(", TARGETS.read_text(), re.MULTILINE)
+    return re.findall(r"^def fuzz_(\w+)\(", TARGETS.read_text() + KEYS.read_text(), re.MULTILINE)
 
 
 def fuzz(name: str, args: argparse.Namespace) -> dict[str, object]:
@@ -66,6 +84,8 @@ def fuzz(name: str, args: argparse.Namespace) -> dict[str, object]:
             capture_output=True, text=True, errors="replace", check=False, env=os.environ | {"PYTHONHASHSEED": "0"},
         )  # fmt: skip
         took_s = time.monotonic() - begun
+        if args.grow:
+            grow(name, Path(corpus))
         kept = len(os.listdir(corpus))
     words = done.stdout + done.stderr
     executed = re.search(r"number_of_executed_units: (\d+)", words)

@@ -8,17 +8,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import atheris  # type: ignore[import-untyped]
+try:
+    import atheris  # type: ignore[import-untyped]
+except ImportError:  # the tests run the targets without it
+    atheris = None
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+sys.path[:0] = [str(Path(__file__).parents[2] / "tests"), str(Path(__file__).parents[1])]
+INCLUDED = ["drawwell", "h11", "tomllib"]
 
-with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
+with atheris.instrument_imports(include=INCLUDED) if atheris else contextlib.nullcontext():
     from drawwell.config.defaults import HostFacts
     from drawwell.config.load import load
     from drawwell.config.render import sample
     from drawwell.crypto import pki
     from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, read_receipt, receipt_key_from_seed
-    from drawwell.crypto.sshkeys import parse_public_key
     from drawwell.crypto.tokens import Token, parse_token
     from drawwell.entropy.blocks import DrawClass, DrawRequest
     from drawwell.errors import ConfigError, RemoteProtocolError, UsageError
@@ -43,6 +46,7 @@ with atheris.instrument_imports(include=["drawwell", "h11", "tomllib"]):
     from drawwell.wire.tls import TlsLayer
     from drawwell.wire.usb_device import UsbIdentity
     from drawwell.wire.usb_host import UsbHost
+    from rig.fuzz_keys import fuzz_signer, fuzz_ssh_key, kept  # noqa: F401  names of targets
     from support.certificates import PaperAuthority
     from support.usb_guest import bulk_packet, control_packet, packet
 
@@ -296,15 +300,6 @@ def fuzz_signing_request() -> Target:
     return run, [request]
 
 
-def fuzz_ssh_key() -> Target:
-    def run(data: bytes) -> None:
-        with contextlib.suppress(ValueError):
-            parse_public_key(data.decode("latin-1"))
-
-    key = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA x\n"
-    return run, [key]
-
-
 def fuzz_openpgp() -> Target:
     def run(data: bytes) -> None:
         with contextlib.suppress(image.BadSignature):
@@ -390,7 +385,7 @@ def fuzz_kernel_messages() -> Target:
 def main() -> None:
     name, corpus, *options = sys.argv[1:]
     run, seeds = globals()[f"fuzz_{name}"]()
-    for number, seed in enumerate(seeds):
+    for number, seed in enumerate(seeds + kept(name)):
         (Path(corpus) / f"seed-{number}").write_bytes(seed)
     atheris.Setup([sys.argv[0], corpus, *options], run)
     atheris.Fuzz()

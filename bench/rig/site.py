@@ -35,9 +35,10 @@ class Site:
         now = time.time()
         authority = pki.new_ca("bench", now)
         self.ca = self._keep("ca.pem", authority.certificate_pem)
-        server = pki.issue_server(authority, ["127.0.0.1"], now)
-        self.certificate = self._keep("server.pem", server.certificate_pem)
-        self.key = self._keep("server.key", server.key_pem)
+        key, request = pki.new_key_and_csr("bench")
+        server = pki.issue_server(authority, request, ["127.0.0.1"], now)
+        self.certificate = self._keep("server.pem", server)
+        self.key = self._keep("server.key", key)
         for name in self.names:
             key, request = pki.new_key_and_csr(name)
             self._keep(f"{name}.key", key)

@@ -103,6 +103,7 @@ CONTROL_VERBS: Final = {
         Verb("receipt-key", Audience.ALL, audited=False),
         Verb("observe", Audience.OBSERVERS, audited=False),
         Verb("renew", Audience.ITSELF, {"csr": _NAME}),
+        Verb("rekey", Audience.ITSELF, {"csr": _NAME}),
         Verb("source.command", _OWNER, {"source": _TEXT, "verb": _NAME, "args": _OBJECT}),
         Verb(
             "consumer.invite", _OWNER,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -20,11 +21,11 @@ from drawwell.doors.tls import TlsDoor
 from drawwell.doors.unix import UnixDoor
 from drawwell.enrolment.admin import ConsumerAdmin
 from drawwell.enrolment.broker_details import BrokerDetails
-from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.state.store import Store
 from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import server_context
+from support.certificates import own_authority
 from support.fake_broker import FakeBroker
 
 
@@ -52,18 +53,16 @@ class Broker(FakeBroker):
 
     async def _live(self) -> None:
         self.loop, self.stop = asyncio.get_running_loop(), asyncio.Event()
-        authority = CertificateAuthority(str(self.directory / "state" / "pki"), "well", time.time())
+        authority = own_authority(str(self.directory / "state" / "pki"), time.time())
         registry = InvitedRegistry(self.store)
         enrol_port, tls_port = free_port(), free_port()
         site = BrokerDetails("well", f"127.0.0.1:{enrol_port}", (f"127.0.0.1:{tls_port}",))
         self.admin = ConsumerAdmin(self.store, registry, authority, site, clock=time.time)
-        certificate, key = authority.ca_files
-        enrol = EnrolDoor(
-            self.admin, "127.0.0.1", enrol_port, certificate=certificate, key=key, clock=time.time
-        )
+        files = partial(authority.enrol_files, time.time())
+        enrol = EnrolDoor(self.admin, "127.0.0.1", enrol_port, files=files, clock=time.time)
         server = authority.server_files(["127.0.0.1"], time.time())
         tls = TlsDoor(
-            "127.0.0.1", tls_port, lambda: server_context(*server, authority.ca_files[0]), self, registry
+            "127.0.0.1", tls_port, lambda: server_context(*server, authority.authorities), self, registry
         )
         control = UnixDoor(
             str(self.directory / "control.sock"), self, lambda *_: "local", mode=0o600, way=DoorKind.CONTROL

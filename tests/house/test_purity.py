@@ -113,6 +113,18 @@ def test_what_holds_a_privilege_loads_only_the_standard_library(room: str) -> No
     )
 
 
+def test_the_signer_loads_cryptography_and_nothing_else() -> None:
+    """What holds the CA's keys adds cryptography to the standard library (law 10)."""
+    script = (
+        "import sys\nbefore = set(sys.modules)\nimport drawwell.roles.signer_process, drawwell.cli.signer\n"
+        "tops = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(tops - sys.stdlib_module_names - {'drawwell'}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    ours = {"cffi", "cryptography", "_cffi_backend", "_openssl", "_rust"}
+    assert set(done.stdout.split()) <= ours, done.stdout
+
+
 FEEDS_THE_KERNEL = """
 import sys
 from drawwell.cli import kernel, output

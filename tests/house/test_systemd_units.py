@@ -18,6 +18,7 @@ MOST_EXPOSED = {
     "drawwell-link.service": 1.2,
     "drawwell-kernel.service": 1.5,
     "drawwell-seeded.service": 0.8,
+    "drawwell-signer.service": 1.0,
 }
 """`systemd-analyze security`, from 0 (nothing is left to take away) to 10."""
 SERVICES = sorted(UNITS.glob("*.service"))
@@ -89,6 +90,8 @@ def test_bytes_in_memory_stay_there(unit: Path) -> None:
     """No service leaves a core, none is swapped out, and each is watched unless it ends by itself."""
     assert settings(unit, "LimitCORE") == ["0"]
     assert settings(unit, "MemorySwapMax") == ["0"]
+    if unit.stem in {"drawwell-broker", "drawwell-signer"}:
+        assert settings(unit, "LimitMEMLOCK") == ["infinity"]
     if settings(unit, "Type") == ["notify"]:
         assert settings(unit, "WatchdogSec")
         assert "78" in settings(unit, "RestartPreventExitStatus")[0].split()
@@ -107,7 +110,7 @@ def test_the_kernels_feed_never_meets_the_network() -> None:
 
 def test_every_socket_is_one_that_its_service_takes() -> None:
     """Each socket unit names a service that wants it, and a descriptor that the program asks for."""
-    taken = {"unix", "control", "source", "link", "copies"}
+    taken = {"unix", "control", "source", "link", "copies", "signer"}
     for unit in UNITS.glob("*.socket"):
         assert set(settings(unit, "FileDescriptorName")) <= taken
         [service] = settings(unit, "Service")

@@ -11,11 +11,11 @@ from drawwell.crypto import pki
 from drawwell.crypto.tokens import Token, parse_token
 from drawwell.enrolment.admin import INVITATION_TTL_S, ConsumerAdmin
 from drawwell.enrolment.broker_details import BrokerDetails
-from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
 from drawwell.errors import AuthenticationFailed, PermissionRefused, StateUnavailable, UsageError
 from drawwell.state.store import Store
 from drawwell.wire.enrolment import JoinRefusal, JoinReply, JoinRequest
+from support.certificates import own_authority
 from support.principals import OWNER
 
 NOW = 1_700_000_000.0
@@ -28,7 +28,7 @@ class Office:
         self.now = NOW
         self.store = Store(os.path.join(directory, "broker.db"))
         self.registry = InvitedRegistry(self.store)
-        self.authority = CertificateAuthority(os.path.join(directory, "pki"), "well", NOW)
+        self.authority = own_authority(os.path.join(directory, "pki"), NOW)
         site = BrokerDetails("well", "127.0.0.1:1", ("127.0.0.1:2",))
         self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=lambda: self.now)
 
@@ -110,9 +110,9 @@ def test_renewal_ends_with_the_grace_period(office) -> None:
 
     office.now = ends
     with pytest.raises(PermissionRefused, match="may not renew"):
-        office.admin.renew("web01", csr.decode())
+        office.admin.renewals.renew("web01", csr.decode())
     office.now = ends - 1
-    assert office.admin.renew("web01", csr.decode())["certificate"]
+    assert office.admin.renewals.renew("web01", csr.decode())["certificate"]
 
 
 def test_a_certificate_of_the_day_after_tomorrow_may_only_be_renewed(office) -> None:
@@ -122,7 +122,7 @@ def test_a_certificate_of_the_day_after_tomorrow_may_only_be_renewed(office) -> 
 
     peer = office.identify(certificate)
     assert peer.role is Role.EXPIRED
-    office.admin.renew("web01", csr.decode())
+    office.admin.renewals.renew("web01", csr.decode())
     assert office.registry.check(peer, office.now).role is Role.CONSUMER
 
 

@@ -13,7 +13,6 @@ from drawwell.crypto import pki
 from drawwell.crypto.tokens import parse_token
 from drawwell.enrolment.admin import ConsumerAdmin
 from drawwell.enrolment.broker_details import BrokerDetails
-from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import PermissionRefused, Refused
@@ -21,6 +20,7 @@ from drawwell.state.rows import CertificateRow, ConsumerRow, InvitationRow, Know
 from drawwell.state.store import Store
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 from drawwell.wire.enrolment import JoinReply, JoinRequest
+from support.certificates import own_authority
 from support.principals import OWNER, consumer
 
 BOTH = frozenset(DrawClass)
@@ -108,7 +108,7 @@ class Kiosk:
 
     def __init__(self, directory: str) -> None:
         self.store = Store(os.path.join(directory, "broker.db"))
-        authority = CertificateAuthority(os.path.join(directory, "pki"), "well", time.time())
+        authority = own_authority(os.path.join(directory, "pki"), time.time())
         self.registry = InvitedRegistry(self.store)
         site = BrokerDetails("well", "127.0.0.1:1", ("127.0.0.1:2",))
         self.admin = ConsumerAdmin(self.store, self.registry, authority, site, clock=time.time)

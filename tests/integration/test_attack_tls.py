@@ -18,7 +18,7 @@ from drawwell.errors import AuthenticationFailed, DrawwellError
 from drawwell.links.tls import TlsLink
 from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import client_context
-from support.certificates import PaperAuthority
+from support.certificates import PaperAuthority, server_pair
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def nameless(authority: PaperAuthority, common_name: str) -> tuple[str, str]:
     )
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     certificate = builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    return keep(authority.folder, common_name, certificate, pki._key_pem(key))
+    return keep(authority.folder, common_name, certificate, pki.encode_key(key))
 
 
 def keep(folder: Path, stem: str, certificate: bytes, key: bytes) -> tuple[str, str]:
@@ -98,7 +98,7 @@ def test_a_common_name_is_not_a_brokers_name(authority) -> None:
 
 def test_a_brokers_certificate_that_ran_out_is_not_taken(authority) -> None:
     """A consumer judges the broker's dates."""
-    old = pki.issue_server(authority._pair, ["localhost"], time.time() - pki.SERVER_LIFETIME_S - 1)
+    old = server_pair(authority._pair, ["localhost"], time.time() - pki.SERVER_LIFETIME_S - 1)
     error, said = against(authority, *keep(authority.folder, "old", old.certificate_pem, old.key_pem))
     assert isinstance(error, AuthenticationFailed)
     assert not said

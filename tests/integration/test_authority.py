@@ -9,10 +9,10 @@ import textwrap
 import pytest
 
 from drawwell.crypto import pki
-from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.errors import StateUnavailable
 from drawwell.state.files import read_file, replace_file
 from drawwell.state.store import Store
+from support.certificates import own_authority
 
 NOW = 1_700_000_000.0
 
@@ -20,26 +20,29 @@ NOW = 1_700_000_000.0
 def test_the_authority_is_made_once(tmp_path) -> None:
     """A second start finds the authority that the first one made, in private files."""
     directory = str(tmp_path / "pki")
-    first, second = CertificateAuthority(directory, "well", NOW), CertificateAuthority(directory, "well", NOW)
+    first, second = own_authority(directory, NOW), own_authority(directory, NOW)
 
     assert first.spki_sha256 == second.spki_sha256
-    assert {os.stat(path).st_mode & 0o777 for path in first.ca_files} == {0o600}
+    keys = [path for path in (tmp_path / "pki").iterdir() if path.name.endswith("-key.pem")]
+    assert {path.stat().st_mode & 0o777 for path in keys} == {0o600}
     assert os.stat(directory).st_mode & 0o777 == 0o700
 
 
 def test_no_authority_is_made_while_the_clock_is_not_set(tmp_path) -> None:
     """A machine that believes it is 1970 makes no authority, which would be expired for ever once the clock is set."""
     with pytest.raises(StateUnavailable, match="clock is not set"):
-        CertificateAuthority(str(tmp_path / "pki"), "well", 1000.0)
+        own_authority(str(tmp_path / "pki"), 1000.0)
 
 
 def test_a_crash_before_the_first_certificate_is_no_obstacle(tmp_path) -> None:
     """A key whose certificate was never written belongs to nobody yet, and is made anew."""
     directory = tmp_path / "pki"
-    CertificateAuthority(str(directory), "well", NOW)
-    (directory / "ca.pem").unlink()
+    own_authority(str(directory), NOW)
+    for path in directory.iterdir():
+        if not path.name.endswith("-key.pem"):
+            path.unlink()
 
-    assert os.path.exists(CertificateAuthority(str(directory), "well", NOW).ca_files[0])
+    assert own_authority(str(directory), NOW).public.roots
 
 
 @pytest.mark.parametrize(
@@ -48,17 +51,17 @@ def test_a_crash_before_the_first_certificate_is_no_obstacle(tmp_path) -> None:
 def test_an_authority_with_another_key_is_refused(tmp_path, content) -> None:
     """A CA certificate whose key is lost or another's is never replaced silently."""
     directory = tmp_path / "pki"
-    CertificateAuthority(str(directory), "well", NOW)
-    (directory / "ca-key.pem").write_bytes(content)
+    own_authority(str(directory), NOW)
+    (directory / "intermediate-key.pem").write_bytes(content)
 
     with pytest.raises(StateUnavailable, match="is not the key of"):
-        CertificateAuthority(str(directory), "well", NOW)
+        own_authority(str(directory), NOW)
 
 
 def test_a_server_certificate_with_another_key_is_made_anew(tmp_path) -> None:
     """A crash between key and certificate of the TLS door heals itself."""
     directory = tmp_path / "pki"
-    authority = CertificateAuthority(str(directory), "well", NOW)
+    authority = own_authority(str(directory), NOW)
     certificate, key = authority.server_files(["a"], NOW)
     replace_file(key, pki.new_ca("other", NOW).key_pem)
 
@@ -86,11 +89,12 @@ def test_a_certificate_that_was_seen_is_of_a_used_invitation(tmp_path) -> None:
         from drawwell.enrolment.admin import ConsumerAdmin
         from drawwell.enrolment.broker_details import BrokerDetails
         from drawwell.enrolment.ca import CertificateAuthority
+        from drawwell.enrolment.key_ring import KeyRing
         from drawwell.enrolment.registry import InvitedRegistry
         from drawwell.state.store import Store
         from drawwell.wire.enrolment import JoinRequest
         store = Store(sys.argv[1] + "/broker.db")
-        authority = CertificateAuthority(sys.argv[1] + "/pki", "well", 1.7e9)
+        authority = CertificateAuthority(sys.argv[1] + "/pki", KeyRing(sys.argv[1] + "/pki", "well", 1.7e9))
         details = BrokerDetails("well", "h:1", ())
         admin = ConsumerAdmin(store, InvitedRegistry(store), authority, details, clock=lambda: 1.7e9)
         token = tokens.parse_token(admin.invite("web01")["token"])

@@ -16,7 +16,6 @@ from drawwell.crypto.tokens import parse_token
 from drawwell.doors.tls import TlsDoor
 from drawwell.enrolment.admin import ConsumerAdmin
 from drawwell.enrolment.broker_details import BrokerDetails
-from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, PermissionRefused
@@ -28,6 +27,7 @@ from drawwell.state.store import Store
 from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.enrolment import JoinReply, JoinRequest
+from support.certificates import own_authority
 from support.fake_broker import FakeBroker
 from support.serving import serving
 
@@ -48,7 +48,7 @@ class Renewing(FakeBroker):
     admin: ConsumerAdmin
 
     async def call(self, peer: Any, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        return self.admin.renew("web01", args["csr"])
+        return self.admin.renewals.renew("web01", args["csr"])
 
 
 class Pair:
@@ -58,9 +58,9 @@ class Pair:
         self.broker_s = self.consumer_s = -DAY_S
         self.broker = Renewing()
         self.store = Store(str(folder / "state" / "broker.db"))
-        self.authority = CertificateAuthority(str(folder / "state" / "pki"), "well", self.now())
+        self.authority = own_authority(str(folder / "state" / "pki"), self.now())
         self.registry = InvitedRegistry(self.store)
-        site = BrokerDetails("well", "127.0.0.1:1", ("127.0.0.1:2",), "key")
+        site = BrokerDetails("well", "127.0.0.1:1", ("127.0.0.1:2",))
         self.admin = self.broker.admin = ConsumerAdmin(
             self.store, self.registry, self.authority, site, clock=self.now
         )
@@ -82,7 +82,7 @@ class Pair:
 
     async def _outcome(self) -> str:
         certificate, key = self.authority.server_files(NAMES, self.now())
-        context = server_context(certificate, key, self.authority.ca_files[0], renews=True)
+        context = server_context(certificate, key, self.authority.authorities, renews=True)
         door = TlsDoor("127.0.0.1", 0, lambda: context, self.broker, self.registry, clock=self.now)
         async with serving(door), asyncio.timeout(DEADLINE_S):
             port = int(door.address.rpartition(":")[2])
@@ -169,12 +169,16 @@ def test_a_clock_that_was_wrong_locks_no_machine_out(tmp_path: Path, whose: str,
 
 def test_an_authority_made_ahead_of_time_is_certified_again(tmp_path: Path) -> None:
     """The CA of an older release keeps key and name, with dates of now."""
-    ca = CertificateAuthority(str(tmp_path), "well", time.time() + pki.CA_BACKDATE_S + DAY_S)
-    again = CertificateAuthority(str(tmp_path), "well", time.time())
+    ca = own_authority(str(tmp_path), time.time() + pki.CA_BACKDATE_S + DAY_S)
+    again = own_authority(str(tmp_path), time.time())
     assert again.spki_sha256 == ca.spki_sha256
-    assert pki.read_certificate(again.ca.certificate_pem).not_before < time.time()
     certificate = Path(again.server_files(NAMES, time.time())[0]).read_bytes()
-    assert pki.is_issued_by(certificate, again.ca.certificate_pem)
+    again.refresh()
+    assert pki.read_certificate(again.public.roots).not_before < time.time()
+    leaf, intermediate, root = pki.pem_blocks(certificate)
+    assert root == again.public.roots
+    assert pki.is_issued_by(leaf, intermediate)
+    assert pki.is_issued_by(intermediate, root)
 
 
 def test_an_invitation_made_ahead_of_time_has_expired(tmp_path: Path) -> None:

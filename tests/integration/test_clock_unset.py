@@ -20,6 +20,7 @@ from drawwell.roles.make_links_and_sinks import tls_link
 from drawwell.state.files import replace_file
 from drawwell.testing.waiting import DEADLINE_S
 from drawwell.wire.contexts import server_context
+from support.certificates import server_pair
 from support.fake_broker import FakeBroker
 from support.principals import consumer
 from support.serving import serving
@@ -50,7 +51,7 @@ class Future:
         later = time.time() + YEAR_S
         self.folder = folder
         ca = pki.new_ca("well", later)
-        server = pki.issue_server(ca, ("127.0.0.1",), later)
+        server = server_pair(ca, ("127.0.0.1",), later)
         key, request = pki.new_key_and_csr("web01")
         self.client = pki.issue_client(ca, request, "web01", later, pki.CLIENT_LIFETIME_S)
         files = {

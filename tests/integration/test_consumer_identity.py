@@ -20,7 +20,6 @@ from drawwell.crypto.tokens import parse_token
 from drawwell.doors.tls import TlsDoor
 from drawwell.enrolment.admin import ConsumerAdmin
 from drawwell.enrolment.broker_details import BrokerDetails
-from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefused
@@ -30,6 +29,7 @@ from drawwell.state.files import replace_file
 from drawwell.state.store import Store
 from drawwell.wire.contexts import client_context, server_context
 from drawwell.wire.enrolment import JoinReply, JoinRequest
+from support.certificates import own_authority, server_pair
 from support.fake_broker import FakeBroker
 
 DAY = 86400.0
@@ -42,7 +42,7 @@ class Broker(FakeBroker):
         super().__init__()
         self.ahead = 0.0
         self.store = Store(os.path.join(directory, "broker.db"))
-        self.authority = CertificateAuthority(os.path.join(directory, "pki"), "well", self.clock())
+        self.authority = own_authority(os.path.join(directory, "pki"), self.clock())
         self.registry = InvitedRegistry(self.store)
         site = BrokerDetails("well", "127.0.0.1:1", ("127.0.0.1:2",))
         self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=self.clock)
@@ -62,7 +62,7 @@ class Broker(FakeBroker):
 
     def context(self) -> ssl.SSLContext:
         certificate, key = self.authority.server_files(["localhost", "127.0.0.1"], time.time())
-        return server_context(certificate, key, self.authority.ca_files[0])
+        return server_context(certificate, key, self.authority.authorities)
 
 
 @pytest.fixture
@@ -132,9 +132,9 @@ def test_a_self_made_certificate_is_turned_away(broker, identity, tmp_path) -> N
     """A self-signed certificate with a known consumer's name gets nothing."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "web01")])
-    own = pki._builder("web01", key.public_key(), time.time()).issuer_name(name)
-    own = own.not_valid_after(pki._date(time.time() + DAY)).sign(key, hashes.SHA256())
-    pair = pki.KeyPair(own.public_bytes(serialization.Encoding.PEM), pki._key_pem(key))
+    own = pki.certificate_builder("web01", key.public_key(), time.time()).issuer_name(name)
+    own = own.not_valid_after(pki.utc(time.time() + DAY)).sign(key, hashes.SHA256())
+    pair = pki.KeyPair(own.public_bytes(serialization.Encoding.PEM), pki.encode_key(key))
 
     assert draw_once(broker, *write_pair(tmp_path, pair), identity.ca_path) == "AuthenticationFailed"
     assert broker.drawn_bytes == {}
@@ -268,7 +268,7 @@ def test_renewal_with_a_key_that_never_joined_is_refused(broker, identity) -> No
     _, csr = pki.new_key_and_csr("web01")
 
     with pytest.raises(PermissionRefused):
-        broker.admin.renew("web01", csr.decode())
+        broker.admin.renewals.renew("web01", csr.decode())
 
 
 def test_renewal_with_another_consumers_key_is_refused(broker, identity, tmp_path) -> None:
@@ -278,7 +278,7 @@ def test_renewal_with_another_consumers_key_is_refused(broker, identity, tmp_pat
         csr = pki.csr_for(file.read(), "web01")
 
     with pytest.raises(PermissionRefused):
-        broker.admin.renew("web01", csr.decode())
+        broker.admin.renewals.renew("web01", csr.decode())
 
 
 def test_all_links_are_found_by_name(broker, tmp_path) -> None:
@@ -298,12 +298,12 @@ def own_certificate(
     ca = pki.new_ca("corp", time.time())
     (tmp_path / "ca.pem").write_bytes(ca.certificate_pem)
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = pki._builder(common_name or "any", key.public_key(), time.time())
+    builder = pki.certificate_builder(common_name or "any", key.public_key(), time.time())
     certificate = pki._issue(
         ca, builder, sans, purpose=x509.ExtendedKeyUsageOID.CLIENT_AUTH, not_after=time.time() + ends
     )
-    paths = write_pair(tmp_path, pki.KeyPair(certificate, pki._key_pem(key)))
-    server = pki.issue_server(ca, ["127.0.0.1"], time.time())
+    paths = write_pair(tmp_path, pki.KeyPair(certificate, pki.encode_key(key)))
+    server = server_pair(ca, ["127.0.0.1"], time.time())
     (tmp_path / "server.pem").write_bytes(server.certificate_pem)
     replace_file(str(tmp_path / "server-key.pem"), server.key_pem)
     names = [str(tmp_path / name) for name in ("server.pem", "server-key.pem", "ca.pem")]

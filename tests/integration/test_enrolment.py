@@ -4,13 +4,12 @@ import asyncio
 import dataclasses
 import os
 import socket
-import ssl
 import threading
 import time
 
 import pytest
 
-from drawwell.crypto import tokens
+from drawwell.crypto import pki, tokens
 from drawwell.errors import (
     ConfigError,
     LinkUnavailable,
@@ -18,7 +17,7 @@ from drawwell.errors import (
 )
 from drawwell.links.enrol import join
 from drawwell.links.identity import load
-from support.enrolling import RECEIPT_KEY, Broker, status, text
+from support.enrolling import Broker, status, text
 
 
 @pytest.fixture
@@ -38,10 +37,10 @@ def test_a_machine_joins_with_its_token(broker, link) -> None:
 
     identity = join(token, link)
 
-    certificate = ssl.PEM_cert_to_DER_cert(text(identity.certificate_path))
+    certificate = pki.pem_blocks(text(identity.certificate_path).encode())[0]
     assert asyncio.run(broker.registry.identify(certificate, time.time())).name == "web01"
     assert (identity.broker, identity.consumer, identity.addresses) == ("well", "web01", ("127.0.0.1:55000",))
-    assert text(identity.receipt_key_path) == RECEIPT_KEY
+    assert text(identity.receipt_key_path).encode() == broker.authority.public.receipt_key
     assert load(link) == identity
     assert os.stat(identity.key_path).st_mode & 0o777 == 0o600
     assert os.stat(link).st_mode & 0o777 == 0o700

@@ -23,7 +23,7 @@ from drawwell.errors import (
 )
 from drawwell.links.enrol import join
 from drawwell.testing.waiting import DEADLINE_S
-from support.enrolling import RECEIPT_KEY, Broker, free_port, received, status, text
+from support.enrolling import Broker, free_port, received, status, text
 
 
 @pytest.fixture
@@ -114,7 +114,9 @@ def test_a_receipt_key_of_small_order_is_not_taken(broker, link) -> None:
     """Also when it is the second of several; with it anyone could sign anything."""
     neutral = Ed25519PublicKey.from_public_bytes((1).to_bytes(32, "little"))
     weak = neutral.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    broker.admin.site = dataclasses.replace(broker.admin.site, receipt_public_key=RECEIPT_KEY + weak)
+    public = broker.authority.public
+    receipt_keys = public.receipt_key + weak.encode()
+    broker.authority._public = dataclasses.replace(public, receipt_key=receipt_keys)
 
     with pytest.raises(RemoteProtocolError, match="small order"):
         join(broker.invite(), link)

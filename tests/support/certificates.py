@@ -1,9 +1,23 @@
 """A CA on disk for tests: files as an operator would have them."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from drawwell.crypto import pki
+from drawwell.enrolment.ca import CertificateAuthority
+from drawwell.enrolment.key_ring import KeyRing
+
+
+def own_authority(directory: str, now: float) -> CertificateAuthority:
+    """The authority of a broker that holds its keys itself, in one directory with them."""
+    return CertificateAuthority(directory, KeyRing(directory, "well", now))
+
+
+def server_pair(ca: pki.KeyPair, names: Sequence[str], now: float) -> pki.KeyPair:
+    """A server's certificate and its new key."""
+    key, request = pki.new_key_and_csr(names[0])
+    return pki.KeyPair(pki.issue_server(ca, request, names, now), key)
 
 
 class PaperAuthority:
@@ -16,7 +30,7 @@ class PaperAuthority:
 
     def server(self, *names: str) -> tuple[str, str, str]:
         """Issue a broker's certificate; return the paths of certificate, key and CA."""
-        pair = pki.issue_server(self._pair, names, time.time())
+        pair = server_pair(self._pair, names, time.time())
         certificate = self._write(f"{names[0]}.pem", pair.certificate_pem)
         return str(certificate), str(self._write(f"{names[0]}.key", pair.key_pem)), self.ca
 

@@ -10,17 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from drawwell.broker.control import Control
-from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.crypto.tokens import Token, parse_token
 from drawwell.doors.enrol import EnrolDoor
 from drawwell.enrolment.admin import ConsumerAdmin
 from drawwell.enrolment.broker_details import BrokerDetails
-from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.state.store import Store
+from support.certificates import own_authority
 from support.principals import OWNER
-
-RECEIPT_KEY = ReceiptSigner(receipt_key_from_seed(bytes(32))).public_key.decode()
 
 
 def free_port() -> int:
@@ -45,11 +42,9 @@ class Broker:
         self.clock = Clock()
         self.port = free_port()
         self.store = Store(os.path.join(directory, "broker.db"))
-        self.authority = CertificateAuthority(os.path.join(directory, "pki"), "well", self.clock())
+        self.authority = own_authority(os.path.join(directory, "pki"), self.clock())
         self.registry = InvitedRegistry(self.store)
-        site = BrokerDetails(
-            "well", f"127.0.0.1:{self.port}", ("127.0.0.1:55000",), RECEIPT_KEY, configured=("local",)
-        )
+        site = BrokerDetails("well", f"127.0.0.1:{self.port}", ("127.0.0.1:55000",), configured=("local",))
         self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=self.clock)
         self.control = Control(self.admin.handlers())
         self.answered: list[tuple[str, str, str]] = []
@@ -68,9 +63,9 @@ class Broker:
     @contextlib.contextmanager
     def running(self) -> Iterator["Broker"]:
         self.thread.start()
-        certificate, key = self.authority.ca_files
         self.door = EnrolDoor(
-            self.admin, "127.0.0.1", self.port, certificate=certificate, key=key, clock=self.clock,
+            self.admin, "127.0.0.1", self.port, clock=self.clock,
+            files=lambda: self.authority.enrol_files(self.clock()),
             answered=lambda *facts: self.answered.append(facts),
         )  # fmt: skip
         serving = asyncio.run_coroutine_threadsafe(self.door.serve(), self.loop)

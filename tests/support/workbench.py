@@ -8,7 +8,7 @@ from drawwell.broker.account import Terms
 from drawwell.broker.account_book import Leasing, none_else
 from drawwell.broker.broker import LocalBroker, Rules
 from drawwell.broker.reservations import ReservationWriter
-from drawwell.broker.signing import Signing, ThreadSigner
+from drawwell.broker.signing import Signing
 from drawwell.broker.supply import Supply
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.entropy.blocks import DrawClass, FullEntropy, TestedBlock
@@ -27,6 +27,17 @@ UNLIMITED = Terms(frozenset(DrawClass), None, None)
 CLAIM = NoiseClaim()
 WALL = 1_700_000_000.0
 """What the wall clock showed when the loop was made."""
+
+
+class ThreadSigner:
+    """A `BodySigner` that signs in a thread."""
+
+    def __init__(self, key: ReceiptSigner) -> None:
+        self._key = key
+        self.key_id, self.fault = key.key_id, ""
+
+    async def sign(self, bodies: Sequence[bytes]) -> list[bytes]:
+        return await asyncio.to_thread(lambda: [self._key.sign_body(body) for body in bodies])
 
 
 class Disk:

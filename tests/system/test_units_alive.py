@@ -98,6 +98,23 @@ def says(root: Root, unit: str, words: str) -> None:
     wait_until(lambda: shown(root, unit, "StatusText").startswith(words), f"{unit} says {words!r}")
 
 
+def test_the_brokers_user_can_open_no_key_of_the_signer(root: Root) -> None:
+    """Root, intermediate and receipt key are another user's, and it has no other one."""
+    keys = root.says("sh", "-c", "ls /var/lib/drawwell-signer/*key.pem").split()
+    assert {key.rpartition("/")[2] for key in keys} == {
+        "root-key.pem", "intermediate-key.pem", "receipt-key.pem"
+    }  # fmt: skip
+    for key in keys:
+        assert root.run("runuser", "-u", "drawwell", "--", "cat", key, check=False).returncode != 0
+        assert root.run("test", "-s", key).returncode == 0
+    assert root.says("find", "/var/lib/drawwell", "-name", "*key.pem") == ""
+    root.run("drawwell", "draw", "8", "--hex", "--receipt", "/root/receipt")
+    shown_keys = json.loads(root.run("drawwell", "--quiet", "--json", "pki", "show").stdout)
+    assert shown_keys["root_key_is_here"]
+    done = root.run("runuser", "-u", "drawwell", "--", "drawwell", "pki", "rotate", "receipts", check=False)
+    assert done.returncode == 77
+
+
 def test_each_process_is_a_user_of_its_own_with_no_more_rights_than_it_needs(root: Root) -> None:
     """Three users, no right at all but CAP_SYS_ADMIN for the feed, and none of them may gain one."""
     wanted = {

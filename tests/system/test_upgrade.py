@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.links.identity import load
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 from drawwell.wire.frames import Bye, Frame, Hello, Refusal, Welcome
 from drawwell.wire.parser import FrameParser
@@ -19,6 +20,7 @@ from lab.installed import install, ready
 from lab.package import newer, package_of
 from lab.roots import Root, chroot
 from support.daemon import Daemon, StickThread, command
+from support.signing import Host
 from support.station import Site, own_address
 
 OLD = "d14f1a6"
@@ -120,11 +122,35 @@ def test_what_joined_goes_on_in_every_mixture(folder: Path, old: Mapping[str, st
             assert broker.stop() == 0
         with machines.broker(NOW):
             machines.until_ready(NOW)
-            machines.join(NOW, old, "old-joiner")
-            for name in ("both-old", "new-joiner", "old-joiner"):
+            with pytest.raises(AssertionError, match="the secret was not sent"):
+                machines.join(NOW, old, "old-joiner")
+            for name in ("both-old", "new-joiner"):
                 assert machines.draws(old, name)
                 assert machines.draws(NOW, name)
             lines_are_judged(machines)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to speak for an account")
+def test_what_joined_draws_through_every_rotation(folder: Path, old: Mapping[str, str]) -> None:
+    """A consumer that renewed once at the new release follows each key."""
+    machines = Machines(folder)
+    host = Host(machines.site)
+    with StickThread(folder / "stick", rate=0):
+        with machines.broker(old) as broker:
+            machines.until_ready(old)
+            machines.join(old, old, "web01")
+            assert broker.stop() == 0
+        with host.running():
+            assert machines.draws(old, "web01")
+            web01 = load(str(folder / "web01"))
+            for key in ("", "receipts", "intermediate", "root", "finish-root", "intermediate"):
+                if key:
+                    host.rotate(key)
+                assert host.draw(web01).data
+                host.renew(web01)
+                host.proved(web01)
+        held = {path.name for path in (folder / "state").rglob("*key.pem")}
+        assert held == {"server-key.pem", "enrol-key.pem"}
 
 
 def lines_are_judged(machines: Machines) -> None:

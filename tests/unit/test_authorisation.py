@@ -14,11 +14,11 @@ from support.principals import OWNER, consumer
 
 TABLE = """
           control     unix  link  tls  stream  https  http  probe  ssh  egd  usb  guest  deposit
-owner     DsrSILVUCGm Dsr   Ds    -    -       -      Dsym  -      k    -    -    -      P
+owner     DsrRSILVUCGm DsrR Ds    -    -       -      Dsym  -      k    -    -    -      P
 speaker   -           -     -     -    -       -      -     -      k    -    -    -      -
 source    -           -     -     -    -       -      -     -      -    -    -    -      P
 observer  o           -     o     -    -       -      -     -      -    -    -    -      -
-consumer  Dsrm        Dsr   Ds    Dsrm D       Dsym   Dsym  -      Ds   DM   D    Ds     -
+consumer  DsrRm       DsrR  Ds    DsrRm D       Dsym   Dsym  -      Ds   DM   D    Ds     -
 expired   r           -     -     r    -       y      -     -      -    -    -    -      -
 stranger  -           -     -     -    -       y      y     ym     -    -    -    -      -
 """
@@ -29,6 +29,7 @@ LETTERS = {
     "k": {"speak"},
     "P": {"deposit"},
     "r": {"renew"},
+    "R": {"rekey"},
     "y": {"ready"},
     "s": {"status", "receipt-key"},
     "o": {"status"},

@@ -10,7 +10,8 @@ from drawwell.authorisation import Principal, Role
 from drawwell.broker.audit_log import AuditLog, AuditTally
 from drawwell.config.broker_side import AuditSection
 from drawwell.crypto.audit_chain import ChainHead, SignedHead
-from drawwell.crypto.receipts import ReceiptSigner
+from drawwell.crypto.receipts import SignsTexts
+from drawwell.errors import StateUnavailable
 from drawwell.verbs import CONTROL_VERBS
 
 TURNED_AWAY = ("unauthenticated", "protocol_errors", "crowded_out", "overdue")
@@ -35,7 +36,7 @@ class Auditor:
     """
 
     def __init__(
-        self, broker_name: str, section: AuditSection, clock: Callable[[], float], signer: ReceiptSigner
+        self, broker_name: str, section: AuditSection, clock: Callable[[], float], signer: SignsTexts
     ) -> None:
         self.tally = AuditTally()
         self._broker_name = broker_name
@@ -44,6 +45,8 @@ class Auditor:
         self._log = AuditLog(section.path or "", clock)
         self._operators = AuditLog(section.operators_path, clock)
         self._signed = (ChainHead(), ChainHead())
+        self._unsigned = ""
+        """Why the heads could not be signed, the last time."""
         self._since = clock()
         self._doors: dict[str, CountedDoor] = {}
         self._turned_away: dict[str, dict[str, int]] = {}
@@ -97,9 +100,16 @@ class Auditor:
         self._operators.close()
 
     def _sign(self) -> None:
+        """Sign the heads; while the signer is away they are signed later."""
         name, now = self._broker_name, int(self._clock())
         signed = SignedHead(name, now, self._log.head, self._operators.head)
-        self._log.write([signed.line(self._signer)])
+        try:
+            line = signed.line(self._signer)
+        except StateUnavailable as error:
+            self._unsigned = str(error)
+            return
+        self._unsigned = ""
+        self._log.write([line])
         self._signed = (self._log.head, self._operators.head)
         self.tally.note_head(self._log.head)
 
@@ -120,5 +130,6 @@ class Auditor:
 
     def trouble(self) -> str:
         """Return why a log cannot be written, "" when both can."""
-        fault = self._log.fault or self._operators.fault
-        return f"the audit log cannot be written: {fault}" if fault else ""
+        if fault := self._log.fault or self._operators.fault:
+            return f"the audit log cannot be written: {fault}"
+        return f"the audit log is not signed: {self._unsigned}" if self._unsigned else ""

@@ -4,14 +4,11 @@ The bytes are gone when the body of their receipt exists. So a lost signature is
 never made a second time.
 """
 
-import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from drawwell.broker.batches import Batches
 from drawwell.crypto.receipt_form import join_receipt
-from drawwell.crypto.receipts import ReceiptSigner
 from drawwell.entropy.blocks import Grant
 from drawwell.errors import StateUnavailable
 from drawwell.ports import BodySigner
@@ -20,19 +17,6 @@ _LARGEST_BATCH: Final = 64
 """So that the first of a batch does not wait for long."""
 MOST_UNSIGNED: Final = 4096
 """Grants that wait for their signatures."""
-
-
-class ThreadSigner:
-    """A `BodySigner` with the key in this process; it signs in a thread."""
-
-    def __init__(self, key: ReceiptSigner) -> None:
-        self._key = key
-        self.key_id = key.key_id
-        self.fault = ""
-
-    async def sign(self, bodies: Sequence[bytes]) -> list[bytes]:
-        """Sign each body (BodySigner)."""
-        return await asyncio.to_thread(lambda: [self._key.sign_body(body) for body in bodies])
 
 
 class Signing:
@@ -45,8 +29,12 @@ class Signing:
     def __init__(self, signer: BodySigner) -> None:
         self._signer = signer
         self._batches = Batches(signer.sign, _LARGEST_BATCH)
-        self.key_id = signer.key_id
         self.run = self._batches.run
+
+    @property
+    def key_id(self) -> str:
+        """The name of the key that signs now."""
+        return self._signer.key_id
 
     def require(self) -> None:
         """Return if a receipt can be signed now.

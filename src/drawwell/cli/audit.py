@@ -145,11 +145,14 @@ def _expect_head(name: str, public_key: bytes, log: "ChainCheck", operators: "Ch
 
 
 def _own_key(config: "Config") -> bytes:
-    from drawwell.crypto.receipts import ReceiptSigner
+    from drawwell.enrolment.key_ring import RECEIPT_KEY, read_receipt_key
     from drawwell.state.files import read_file
 
+    state = config.broker.state_dir
     try:
-        return ReceiptSigner(read_file(os.path.join(config.broker.state_dir, "receipt-key.pem"))).public_key
+        if os.path.exists(public := os.path.join(state, "pki", "receipt-keys.pem")):
+            return read_file(public)
+        return read_receipt_key(os.path.join(state, RECEIPT_KEY)).public_key
     except (StateUnavailable, ValueError) as error:
         raise UsageError(
             f"the broker's receipt key cannot be read: {error}",

@@ -35,6 +35,11 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         "--dir", metavar="DIR", help="keep the identity in DIR and not in the state directory"
     )
     parser.add_argument("--force", action="store_true", help="replace an identity of that name")
+    parser.add_argument(
+        "--rekey", action="store_true",
+        help="replace this machine's key at the broker of --name or --dir, without a token; the earlier key is "
+        "revoked as soon as the new one is in use",
+    )  # fmt: skip
     parser.set_defaults(run=_run)
 
 
@@ -43,6 +48,8 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     from drawwell.crypto.tokens import parse_token
     from drawwell.links.enrol import join
 
+    if args.rekey:
+        return _rekey(args, out)
     token = parse_token(_token_text(args, out).strip().removeprefix("drawwell join ").strip())
     identity = join(token, _directory(args, token.host), force=args.force)
     name = args.dir or os.path.basename(identity.directory)
@@ -176,6 +183,28 @@ def _first_byte(identity: "LinkIdentity") -> "DrawwellError | None":
     except DrawwellError as error:
         return error
     return None
+
+
+def _rekey(args: argparse.Namespace, out: Output) -> int:
+    import asyncio
+    import contextlib
+
+    from drawwell.cli.client import joined, links_dir, named
+    from drawwell.config.load import load
+    from drawwell.errors import UsageError
+    from drawwell.links.identity import rekey
+
+    if args.token or not (args.name or args.dir):
+        raise UsageError("--rekey takes no token, and a link", hint="Name it by --name LINK or --dir DIR.")
+    identity = joined(args.dir or args.name, links_dir(load(args.config)))
+
+    def connect(shown: "LinkIdentity") -> "contextlib.aclosing[Any]":
+        return contextlib.aclosing(named(shown.directory, ""))
+
+    moved = asyncio.run(rekey(identity, connect))
+    document = {"broker": moved.broker, "consumer": moved.consumer, "directory": moved.directory}
+    out.result(document, f"{moved.consumer} has another key at {moved.broker}; the earlier one is revoked")
+    return 0
 
 
 _TOKEN_LIMIT = 4096

@@ -16,7 +16,7 @@ from drawwell.errors import UsageError
 NOUNS = (
     "status", "demo", "init", "run", "broker", "link", "kernel", "draw", "seed-file", "join", "leave", "renew",
     "consumer", "guest", "source", "onerng", "doctor", "check", "assess", "evidence", "receipt", "audit", "config",
-    "migrate", "restore", "check-health", "report-bug", "completion", "serve-stdio",
+    "migrate", "restore", "check-health", "signer", "pki", "report-bug", "completion", "serve-stdio",
 )  # fmt: skip
 EXIT_USAGE = 64
 

@@ -124,7 +124,8 @@ def _known_keys(args: argparse.Namespace) -> Iterator[tuple[bytes, str]]:
                 yield key, f"broker {identity.broker}, which was joined"
     with suppress(LinkUnavailable, PermissionRefused):
         reply = ask(load(args.config).unix.path, "receipt-key", {})
-        yield str(reply["public_key"]).encode(), "the broker on this machine"
+        for key in pem_blocks(str(reply["public_key"]).encode()):
+            yield key, "the broker on this machine"
 
 
 def _read(path: str) -> bytes:

@@ -44,6 +44,7 @@ def add_supervised(parser: argparse.ArgumentParser) -> None:
 def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool = False) -> int:
     """Run until a signal."""
     from drawwell.config.load import load
+    from drawwell.host.memory import lock_memory
     from drawwell.host.openssl import require_post_quantum
     from drawwell.roles.run import RunProcess, run_until_signal
     from drawwell.roles.runnable import require_runnable
@@ -59,7 +60,14 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
     manager = Manager(os.environ)
     if not (consumers or config.serves) and manager.listens:
         return idle(manager, out, "nothing to serve: there is an [[upstream]] and no [[source]]")
-    process = RunProcess(config, lambda: load(args.config), consumers=consumers, apart=apart, manager=manager)
+    process = RunProcess(
+        config,
+        lambda: load(args.config),
+        consumers=consumers,
+        apart=apart,
+        manager=manager,
+        note=lock_memory(),
+    )
     if os.geteuid() == 0 and consumers and config.serves and config.tls.listen:
         out.say(
             "as root, in one process: what holds the device and CAP_SYS_ADMIN also talks to the network; "

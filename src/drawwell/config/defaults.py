@@ -19,11 +19,13 @@ SOURCE_USER: Final = "drawwell-source"
 """The account that the package makes for noise sources."""
 KERNEL_USER: Final = "drawwell-kernel"
 """The account that the package makes for the kernel's feed."""
+BROKER_USER: Final = "drawwell"
+"""The account that the package makes for broker and link."""
 LOCAL: Final = "local"
 """The consumer that root and the broker's own user are."""
 
 
-def _uid_of(user: str) -> int | None:
+def uid_of(user: str) -> int | None:
     if user.isdecimal():
         return int(user) if len(user) <= 10 else None
     try:
@@ -40,7 +42,7 @@ class HostFacts:
     uid: int
     home: str
     environ: Mapping[str, str]
-    uid_of: Callable[[str], int | None] = _uid_of
+    uid_of: Callable[[str], int | None] = uid_of
     exists: Callable[[str], bool] = os.path.exists
 
     @classmethod
@@ -62,7 +64,7 @@ def complete(config: Config, machine: HostFacts) -> Config:
     listen = config.enrol.listen
     if config.origin("enrol.listen") == DEFAULT and config.tls.listen and not config.pki.ca:
         listen = HostPort(config.tls.listen.host, ENROL_PORT)
-    pki, ssh, audit = config.pki, config.ssh, config.audit
+    pki, ssh, audit, signer = config.pki, config.ssh, config.audit, config.signer
     return replace(
         config,
         broker=broker,
@@ -74,6 +76,11 @@ def complete(config: Config, machine: HostFacts) -> Config:
         tls=replace(config.tls, names=config.tls.names or (_host_name(machine),)),
         enrol=replace(config.enrol, listen=listen),
         pki=replace(pki, ca=pki.ca or "", certificate=pki.certificate or "", key=pki.key or ""),
+        signer=replace(
+            signer,
+            socket=signer.socket or f"{broker.run_dir}-signer/signer.sock",
+            dir=signer.dir or f"{broker.state_dir}-signer",
+        ),
         ssh=replace(
             ssh,
             user=ssh.user or "",

@@ -204,6 +204,26 @@ class EnrolSection:
 
 
 @dataclass(frozen=True, slots=True)
+class SignerSection:
+    """The signer: a process that holds the keys of CA and receipts, which `drawwell broker run` has not."""
+
+    socket: str = setting(
+        PATH,
+        default_is="signer.sock in a directory next to run_dir",
+        what="The socket at which it signs for the broker's user and root.",
+        why="Two brokers on one machine need two signers.",
+        example='"/run/well2-signer/signer.sock"',
+    )
+    dir: str = setting(
+        PATH,
+        default_is="a directory next to state_dir",
+        what="Where it keeps keys and log. The broker's user must not be able to read it.",
+        why="Put it on an encrypted volume where you have one.",
+        example='"/srv/drawwell-signer"',
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PkiSection:
     """Certificates of your own instead of the built-in CA. All three files or none; read again on SIGHUP."""
 

@@ -13,6 +13,7 @@ from drawwell.config.doors import (
     HealthSection,
     HttpSection,
     PkiSection,
+    SignerSection,
     SshSection,
     TlsSection,
     UnixSection,
@@ -52,6 +53,7 @@ TABLES: Final = (
     Table("tls", "tls", TlsSection),
     Table("enrol", "enrol", EnrolSection),
     Table("pki", "pki", PkiSection),
+    Table("signer", "signer", SignerSection),
     Table("ssh", "ssh", SshSection),
     Table("audit", "audit", AuditSection),
     Table("consumer", "consumers", ConsumerSection, many=True),
@@ -80,6 +82,7 @@ class Config:
     tls: TlsSection
     enrol: EnrolSection
     pki: PkiSection
+    signer: SignerSection
     ssh: SshSection
     audit: AuditSection
     consumers: tuple[ConsumerSection, ...]

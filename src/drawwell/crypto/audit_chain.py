@@ -10,10 +10,13 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-from drawwell.crypto.receipts import ReceiptSigner, check_signature
+from drawwell.crypto import pki
+from drawwell.crypto.receipts import SignsTexts, check_signature
+from drawwell.errors import AuthenticationFailed
 
 HEAD_FORMAT: Final = "drawwell-audit-head/1"
 _NO_LINE: Final = "0" * 64
@@ -74,7 +77,7 @@ class SignedHead:
             "operators_count": self.operators.count, "operators_digest": self.operators.digest,
         }  # fmt: skip
 
-    def line(self, signer: ReceiptSigner) -> dict[str, Any]:
+    def line(self, signer: SignsTexts) -> dict[str, Any]:
         """Sign the heads; return the fields of a line for the log."""
         signature = base64.b64encode(signer.sign_text(self._text())).decode()
         return {"event": "head", **self.fields(), "signature": signature}
@@ -91,8 +94,12 @@ class SignedHead:
             raise ValueError("it is not the line of a signed head") from None
 
     def check(self, public_key: bytes) -> None:
-        """Raise AuthenticationFailed unless `public_key` (PEM) signed this."""
-        check_signature(public_key, self.signature, self._text())
+        """Raise AuthenticationFailed unless one of the keys (PEM) signed this."""
+        *earlier, last = pki.pem_blocks(public_key)
+        for key in earlier:
+            with suppress(AuthenticationFailed):
+                return check_signature(key, self.signature, self._text())
+        return check_signature(last, self.signature, self._text())
 
     def _text(self) -> bytes:
         return json.dumps(self.fields(), sort_keys=True, separators=(",", ":")).encode()

@@ -65,8 +65,8 @@ class CertificateFacts:
 
 
 def new_ca(name: str, now: float) -> KeyPair:
-    """Make the CA of the broker `name`. It also shows itself at the enrolment door, hence digitalSignature."""
-    return _certify_ca(f"drawwell CA of {name}", ec.generate_private_key(ec.SECP256R1()), now)
+    """Make the root CA of the broker `name`, for intermediate CAs (hierarchy.py)."""
+    return _certify_root(f"drawwell root of {name}", ec.generate_private_key(ec.SECP256R1()), now)
 
 
 def recertify_ca(ca: KeyPair, now: float) -> KeyPair:
@@ -75,35 +75,32 @@ def recertify_ca(ca: KeyPair, now: float) -> KeyPair:
     Raises:
         ValueError: not a CA's certificate and key.
     """
-    key = _private_key(ca.key_pem)
+    key = load_private_key(ca.key_pem)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError("not a CA of ours")  # noqa: TRY004  the file is wrong, not a type
-    return _certify_ca(read_certificate(ca.certificate_pem).common_name, key, now)
+    return _certify_root(read_certificate(ca.certificate_pem).common_name, key, now)
 
 
-def _certify_ca(title: str, key: ec.EllipticCurvePrivateKey, now: float) -> KeyPair:
-    builder = _builder(title, key.public_key(), now - CA_BACKDATE_S).issuer_name(_name(title))
-    builder = builder.not_valid_after(_date(now + CA_LIFETIME_S))
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_key_usage(ca=True), critical=True)
-    return KeyPair(_pem(builder.sign(key, hashes.SHA256())), _key_pem(key))
+def _certify_root(title: str, key: ec.EllipticCurvePrivateKey, now: float) -> KeyPair:
+    builder = certificate_builder(title, key.public_key(), now - CA_BACKDATE_S).issuer_name(_name(title))
+    builder = builder.not_valid_after(utc(now + CA_LIFETIME_S))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+    builder = builder.add_extension(key_usage(ca=True), critical=True)
+    return KeyPair(encode_certificate(builder.sign(key, hashes.SHA256())), encode_key(key))
 
 
-def issue_server(ca: KeyPair, names: Sequence[str], now: float) -> KeyPair:
-    """Make the broker's own certificate for DNS names and IP addresses, with a new key.
+def issue_server(ca: KeyPair, csr_pem: bytes, names: Sequence[str], now: float) -> bytes:
+    """Certify the key of a signing request for a server with DNS names and IP addresses.
 
     Raises:
-        ValueError: no name, or a name that is neither.
+        ValueError: no name, or one that is neither, or a bad request as for `issue_client`.
     """
     if not names:
         raise ValueError("a server certificate needs a name")
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = _builder(names[0], key.public_key(), now)
+    subject = certificate_builder(names[0], _requested_key(csr_pem), now)
     alternatives = [_general_name(name) for name in names]
-    certificate = _issue(
-        ca, subject, alternatives, purpose=ExtendedKeyUsageOID.SERVER_AUTH, not_after=now + SERVER_LIFETIME_S
-    )
-    return KeyPair(certificate, _key_pem(key))
+    purpose, not_after = ExtendedKeyUsageOID.SERVER_AUTH, now + SERVER_LIFETIME_S
+    return _issue(ca, subject, alternatives, purpose=purpose, not_after=not_after)
 
 
 def issue_client(
@@ -118,13 +115,13 @@ def issue_client(
         raise ValueError(f"{consumer!r} is not a consumer name")
     public_key = _requested_key(csr_pem)
     uri = x509.UniformResourceIdentifier(CONSUMER_URI + consumer)
-    subject = _builder(consumer, public_key, now)
+    subject = certificate_builder(consumer, public_key, now)
     return _issue(ca, subject, [uri], purpose=ExtendedKeyUsageOID.CLIENT_AUTH, not_after=now + lifetime_s)
 
 
 def new_key_and_csr(consumer: str) -> tuple[bytes, bytes]:
     """Make a P-256 key and a signing request for it, both PEM."""
-    key_pem = _key_pem(ec.generate_private_key(ec.SECP256R1()))
+    key_pem = encode_key(ec.generate_private_key(ec.SECP256R1()))
     return key_pem, csr_for(key_pem, consumer)
 
 
@@ -134,7 +131,7 @@ def csr_for(key_pem: bytes, consumer: str) -> bytes:
     Raises:
         ValueError: not a private key that can sign one.
     """
-    key = _private_key(key_pem)
+    key = load_private_key(key_pem)
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     request = x509.CertificateSigningRequestBuilder().subject_name(_name(consumer)).sign(key, algorithm)
     return request.public_bytes(serialization.Encoding.PEM)
@@ -151,7 +148,7 @@ def key_spki_sha256(key_pem: bytes) -> bytes:
     Raises:
         ValueError: not a private key.
     """
-    return _spki_sha256(_private_key(key_pem).public_key())
+    return _spki_sha256(load_private_key(key_pem).public_key())
 
 
 def spki_sha256(certificate: bytes) -> bytes:
@@ -237,7 +234,7 @@ def pem_blocks(pem: bytes) -> list[bytes]:
 
 def to_pem(certificate_der: bytes) -> bytes:
     """Turn a DER certificate into PEM; raises as `read_certificate`."""
-    return _pem(_certificate(certificate_der))
+    return encode_certificate(_certificate(certificate_der))
 
 
 # ---- making ------------------------------------------------------------------------------------------------
@@ -251,34 +248,34 @@ def _issue(
     purpose: x509.ObjectIdentifier,
     not_after: float,
 ) -> bytes:
-    issuer, key = _certificate(ca.certificate_pem), _private_key(ca.key_pem)
+    issuer, key = _certificate(ca.certificate_pem), load_private_key(ca.key_pem)
     not_after = min(not_after, _timestamp(issuer, "not_valid_after"))
     issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
-    builder = builder.issuer_name(issuer.subject).not_valid_after(_date(not_after))
+    builder = builder.issuer_name(issuer.subject).not_valid_after(utc(not_after))
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_key_usage(ca=False), critical=True)
+    builder = builder.add_extension(key_usage(ca=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     builder = builder.add_extension(issuer_key, critical=False)
-    return _pem(builder.sign(key, hashes.SHA256()))
+    return encode_certificate(builder.sign(key, hashes.SHA256()))
 
 
-def _builder(common_name: str, public_key: "_PublicKey", now: float) -> x509.CertificateBuilder:
+def certificate_builder(common_name: str, public_key: "_PublicKey", now: float) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(_name(common_name))
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(_date(now - BACKDATE_S))
+        .not_valid_before(utc(now - BACKDATE_S))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 
 
-def _date(seconds: float) -> datetime:
+def utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(int(seconds), UTC)
 
 
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
+def key_usage(*, ca: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
@@ -346,7 +343,7 @@ def _certificate(data: bytes) -> x509.Certificate:
         raise ValueError("not a certificate") from error
 
 
-def _private_key(key_pem: bytes) -> _PrivateKey:
+def load_private_key(key_pem: bytes) -> _PrivateKey:
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)
     except _UNPARSABLE as error:
@@ -378,11 +375,11 @@ def _spki_sha256(key: object) -> bytes:
     return hashlib.sha256(public_bytes).digest()
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
+def encode_certificate(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def encode_key(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

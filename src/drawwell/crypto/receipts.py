@@ -8,7 +8,7 @@ does not prove.
 import hashlib
 import hmac
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -37,6 +37,7 @@ __all__ = [
     "ReceiptBody",
     "ReceiptSigner",
     "ReceiptSource",
+    "SignsTexts",
     "check_signature",
     "public_key_id",
     "read_receipt",
@@ -51,6 +52,13 @@ SMALL_ORDER: Final = frozenset(
 """The eight points of small order, without the sign of x: both signs of 0 have order 4, 1 is the neutral element,
 -1 has order 2, the other two y with both signs order 8; p and p + 1 are 0 and 1 written otherwise. As libsodium's
 ge25519_has_small_order has them; the test computes them."""
+
+
+class SignsTexts(Protocol):
+    """What signs audit heads for a broker: a `ReceiptSigner`, or one whose key is elsewhere."""
+
+    def sign_text(self, text: bytes) -> bytes:
+        """Sign a text that names its own format; StateUnavailable when that cannot be done now."""
 
 
 class ReceiptSigner:

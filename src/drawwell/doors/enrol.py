@@ -2,8 +2,8 @@
 
 It stays open after an invitation was used, so that a second peer with the same token learns by whom.
 
-The certificate that it shows is the CA's own, so that the handshake proves to the joiner that whoever holds the
-hash in its token is at the other end. The joiner proves itself by the token's secret.
+It shows a certificate of its own with the chain up to the root whose hash the token holds. The joiner proves itself
+by the token's secret.
 """
 
 import asyncio
@@ -50,8 +50,7 @@ class EnrolDoor:
         admin: Answers the requests.
         host: Address to listen on, ``*`` for all.
         port: Port to listen on.
-        certificate: Path of the CA's certificate.
-        key: Path of the CA's key.
+        files: Returns the paths of certificate and key, renewed where that is due.
         clock: As the admin's.
         answered: Called with the consumer that joined, "" for none, the peer's address, and why it was refused.
     """
@@ -62,8 +61,7 @@ class EnrolDoor:
         host: str,
         port: int,
         *,
-        certificate: str,
-        key: str,
+        files: Callable[[], tuple[str, str]],
         clock: Callable[[], float],
         answered: Callable[[str, str, str], None] = lambda _consumer, _host, _refused: None,
     ) -> None:
@@ -71,7 +69,8 @@ class EnrolDoor:
         self._answered = answered
         self._address = (host, port)
         self._clock = clock
-        self._context = _context(certificate, key)
+        self._files = files
+        self._context: ssl.SSLContext | None = None
         self._handshakes = Handshakes(known=lambda _address: False)
         self._inside: dict[JoiningPeer, asyncio.Task[None]] = {}
         self._alarm = ""
@@ -124,6 +123,7 @@ class EnrolDoor:
             if until is None:
                 await self._shut()
             else:
+                self._context = _context(*await asyncio.to_thread(self._files))
                 self._open(tasks)
             return until
 
@@ -233,5 +233,5 @@ def _context(certificate: str, key: str) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"the authority's certificate {certificate} and key: {error}") from error
+        raise ConfigError(f"the enrolment door's certificate {certificate} and key: {error}") from error
     return context

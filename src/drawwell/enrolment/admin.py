@@ -10,19 +10,20 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from drawwell.authorisation import Principal, Role
+from drawwell.authorisation import Principal
 from drawwell.crypto import pki, tokens
 from drawwell.crypto.sshkeys import fingerprint
 from drawwell.enrolment.broker_details import BrokerDetails
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.document import consumer_document
 from drawwell.enrolment.refusals import UNKNOWN, refusal
-from drawwell.enrolment.registry import GRACE_S, InvitedRegistry
+from drawwell.enrolment.registry import InvitedRegistry
+from drawwell.enrolment.renewal import Renewals, certificate_row
 from drawwell.enrolment.terms import BOTH, changed, check_name, public_key, read
 from drawwell.entropy.quota import QuotaState
-from drawwell.errors import DrawwellError, PermissionRefused, Refused, StateUnavailable, UsageError
+from drawwell.errors import DrawwellError, StateUnavailable, UsageError
 from drawwell.state.port import ConsumerStore
-from drawwell.state.rows import PENDING, CertificateRow, ConsumerRow, InvitationRow
+from drawwell.state.rows import PENDING, ConsumerRow, InvitationRow
 from drawwell.units import parse_duration
 from drawwell.verbs import Handler
 from drawwell.wire.enrolment import REPLY_VERSION, JoinRefusal, JoinReply, JoinRequest
@@ -73,7 +74,7 @@ class ConsumerAdmin:
         self._dates = dates or clock
         self._fresh = fresh
         self._changing = asyncio.Lock()
-        self._renewing: set[str] = set()
+        self.renewals = Renewals(store, registry, authority, self._dates, self._tell)
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handlers of the verbs about consumers."""
@@ -82,7 +83,7 @@ class ConsumerAdmin:
             "consumer.list": self._list,
             "consumer.revoke": self._told(self.revoke),
             "consumer.quota": self._told(self.set_quota),
-            "renew": self._renew_own,
+            **self.renewals.handlers(),
         }
 
     def configure(self, names: Collection[str]) -> None:
@@ -238,7 +239,7 @@ class ConsumerAdmin:
             )
         except ValueError as error:
             return JoinRefusal("refused", str(error))
-        row = _certificate_row(certificate, invitation.consumer)
+        row = certificate_row(certificate, invitation.consumer)
         if self._store.owner_of(row.spki) is not None:
             return JoinRefusal("refused", "this key has joined before")
         if not self._store.redeem(invitation.id, row, now, host):
@@ -246,33 +247,6 @@ class ConsumerAdmin:
         self._registry.refresh(invitation.consumer)
         reply = self._reply(certificate, invitation.consumer)
         return replace(reply, version=min(request.accepts, REPLY_VERSION))
-
-    def renew(self, consumer: str, csr: str) -> dict[str, Any]:
-        """Certify a consumer's registered key anew; also when its certificate ran out within the grace period.
-
-        Returns `certificate`, PEM.
-
-        Raises:
-            PermissionRefused: revoked, run out too long ago, or not a key that this consumer joined with.
-            UsageError: not a signing request.
-        """
-        now = self._dates()
-        try:
-            certificate = self._authority.issue_client(csr.encode(), consumer, now)
-        except ValueError as error:
-            raise UsageError(
-                str(error), hint="Run 'drawwell renew' of the same version as the broker."
-            ) from error
-        row = _certificate_row(certificate, consumer)
-        found = self._store.find(consumer)
-        known = found.certificates.get(row.spki) if found else None
-        if known is None or now >= known.latest_end + GRACE_S or not self._store.renew(row):
-            raise PermissionRefused(
-                f"{consumer} may not renew with this key",
-                hint="Have the broker's operator invite this machine anew.",
-            )
-        self._registry.refresh(consumer)
-        return {"certificate": certificate.decode()}
 
     # ---- inside ------------------------------------------------------------------------------------------
 
@@ -321,13 +295,13 @@ class ConsumerAdmin:
         return JoinReply(
             consumer=name,
             certificate=certificate.decode(),
-            ca_certificate=self._authority.ca.certificate_pem.decode(),
+            ca_certificate=self._authority.public.roots.decode(),
             broker=self.site.broker,
             addresses=self.site.addresses,
             rate=str(consumer.rate or ""),
             quota=str(consumer.quota or ""),
             draw_class="+".join(sorted(consumer.classes)),
-            receipt_public_key=self.site.receipt_public_key,
+            receipt_public_key=self._authority.public.receipt_key.decode(),
         )
 
     def _known(self, name: str) -> ConsumerRow:
@@ -372,22 +346,3 @@ class ConsumerAdmin:
                 errors.append(error)
         if errors:
             raise errors[0]
-
-    async def _renew_own(self, principal: Principal, csr: str) -> dict[str, Any]:
-        asker = principal.name
-        if principal.role is Role.OWNER:
-            raise UsageError("only a consumer renews its certificate")
-        if asker in self._renewing:  # each takes a thread and a write, which others need, too
-            raise Refused(
-                f"{asker} is being renewed", retry_after_s=1.0, estimate=True, hint="Wait for the answer."
-            )
-        self._renewing.add(asker)
-        try:
-            return await asyncio.to_thread(self.renew, asker, csr)
-        finally:
-            self._renewing.discard(asker)
-
-
-def _certificate_row(certificate: bytes, consumer: str) -> CertificateRow:
-    facts = pki.read_certificate(certificate)
-    return CertificateRow(facts.spki_sha256.hex(), consumer, f"{facts.serial:x}", facts.not_after)

@@ -9,13 +9,12 @@ class BrokerDetails:
     """What a joining machine must know of the broker.
 
     `enrol_address` and `addresses` are ``host:port`` as seen from there, the first empty where
-    none can join. `receipt_public_key` is PEM. `configured` are the consumers of the
-    configuration, whose names no invitation may have. `ssh`: there is an SSH door.
+    none can join. `configured` are the consumers of the configuration, whose names no
+    invitation may have. `ssh`: there is an SSH door.
     """
 
     broker: str
     enrol_address: str
     addresses: tuple[str, ...]
-    receipt_public_key: str = ""
     configured: Collection[str] = ()
     ssh: bool = False

@@ -1,61 +1,104 @@
-"""The broker's mini-CA on disk: its certificate and key, and the certificate that the TLS door shows.
+"""The broker's side of its CA: the certificates that its doors show, and what consumers' must lead to.
 
-STATE/pki/ca.pem ca-key.pem server.pem server-key.pem      keys 0600 in a directory of 0700
+STATE/pki/server.pem enrol.pem      each with NAME-key.pem (0600, the directory 0700)
+STATE/pki/authorities.pem           the CAs of consumers' certificates
+STATE/pki/receipt-keys.pem          all public keys of receipts, the newest first
 """
 
 import os
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from drawwell.crypto import pki
+from drawwell.crypto.hierarchy import KeyList, PublicKeys
 from drawwell.errors import StateUnavailable
 from drawwell.state.files import make_private_directory, read_file, read_secret, replace_file
+from drawwell.wire.enrolment import ENROL_NAME
 
-CA: Final = "ca"
 SERVER: Final = "server"
-CLOCK_IS_SET_S: Final = 1_672_531_200.0
-"""2023-01-01: older than this program, so a clock before it was never set."""
+ENROL: Final = "enrol"
+AUTHORITIES: Final = "authorities.pem"
+RECEIPT_KEYS: Final = "receipt-keys.pem"
+
+
+class SigningKeys(Protocol):
+    """What signs for a broker: a `KeyRing` of its own process, or a signer in another.
+
+    Times are seconds since 1970; a signer goes by its own clock.
+
+    Raises:
+        StateUnavailable: from every method: files cannot be read or written, or the signer is away.
+    """
+
+    def require(self) -> None:
+        """Return when it can sign."""
+
+    def public(self) -> PublicKeys:
+        """Return what everybody may know."""
+
+    def certify(self, csr_pem: bytes, consumer: str, now: float) -> bytes:
+        """Return a consumer's certificate with its chain; ValueError for a bad request."""
+
+    def serve(self, csr_pem: bytes, names: Sequence[str], now: float) -> bytes:
+        """Return a server's certificate with its chain; ValueError for a bad request or name."""
+
+    def sign(self, texts: Sequence[bytes]) -> list[bytes]:
+        """Sign bodies of receipts and audit heads by the receipt key, 64 bytes for each."""
 
 
 class CertificateAuthority:
-    """The mini-CA of one broker; made when it is not there.
+    """The CA of one broker, as its doors need it.
 
     Args:
         directory: Where its files are kept.
-        name: The broker's name, for the CA's subject.
-        now: Seconds since 1970.
+        keys: Sign certificates: a `KeyRing` of this process, or a signer.
 
     Raises:
-        StateUnavailable: files that cannot be read, written or understood, or certificate and key that are no pair.
+        StateUnavailable: files that cannot be read or written, or the signer is away.
     """
 
-    def __init__(self, directory: str, name: str, now: float) -> None:
+    def __init__(self, directory: str, keys: SigningKeys) -> None:
         self._directory = directory
+        self._keys = keys
+        self._public: PublicKeys | None = None
+        self.trouble = ""
+        """Why the keys could not be asked, the last time; "" when they could."""
         make_private_directory(directory)
-        pair = self._load(CA)
-        if pair is None:
-            if now < CLOCK_IS_SET_S:
-                raise StateUnavailable(
-                    "this machine's clock is not set, so no authority is made",
-                    hint="Set the clock and start again.",
-                )
-            pair = pki.new_ca(name, now)
-            self._save(CA, pair)
-        if not _is_pair(pair):
-            raise StateUnavailable(
-                f"{self._path(CA, 'key.pem')} is not the key of {self._path(CA, 'pem')}",
-                hint=f"Restore {directory} from a backup, or move it away: consumers must then be invited anew.",
-            )
-        if pki.read_certificate(pair.certificate_pem).not_before > now:
-            pair = pki.recertify_ca(pair, now)
-            self._save(CA, pair)
-        self.ca = pair
-        self.spki_sha256 = pki.spki_sha256(pair.certificate_pem)
+        try:
+            self.refresh()
+        except StateUnavailable:
+            if not os.path.exists(self._path(AUTHORITIES)):
+                raise
 
     @property
-    def ca_files(self) -> tuple[str, str]:
-        """Paths of the CA's certificate and key, as the enrolment door loads them."""
-        return self._path(CA, "pem"), self._path(CA, "key.pem")
+    def public(self) -> PublicKeys:
+        """What everybody may know of the keys; raises as the constructor."""
+        if self._public is None:
+            self.refresh()
+        assert self._public is not None  # noqa: S101  refresh has raised otherwise
+        return self._public
+
+    def refresh(self) -> None:
+        """Follow the keys: write what is public of them; raises as the constructor."""
+        try:
+            public = self._keys.public()
+        except StateUnavailable as error:
+            self.trouble = str(error)
+            raise
+        self._public, self.trouble = public, ""
+        receipt_keys = KeyList.read(public.key_list, public.roots).receipt_keys
+        self._replace(AUTHORITIES, public.authorities)
+        self._replace(RECEIPT_KEYS, "".join(key.public_key for key in receipt_keys).encode())
+
+    @property
+    def spki_sha256(self) -> bytes:
+        """SHA-256 of the root's key, which a token holds."""
+        return pki.spki_sha256(self.public.roots)
+
+    @property
+    def authorities(self) -> str:
+        """The path of the CAs that consumers' certificates lead to."""
+        return self._path(AUTHORITIES)
 
     def server_files(self, names: Sequence[str], now: float) -> tuple[str, str]:
         """Return the paths of the TLS door's certificate and key, renewed when due or when `names` are others.
@@ -66,39 +109,48 @@ class CertificateAuthority:
             StateUnavailable: as the constructor.
             ValueError: a name that is neither DNS name nor IP address.
         """
-        pair = self._load(SERVER)
-        if pair is None or not _is_pair(pair) or not self._is_current(pair.certificate_pem, names, now):
-            self._save(SERVER, pki.issue_server(self.ca, names, now))
-        return self._path(SERVER, "pem"), self._path(SERVER, "key.pem")
+        return self._files(SERVER, names, now)
+
+    def enrol_files(self, now: float) -> tuple[str, str]:
+        """Return the same of the enrolment door."""
+        return self._files(ENROL, (ENROL_NAME,), now)
 
     def issue_client(self, csr_pem: bytes, consumer: str, now: float) -> bytes:
-        """Certify a consumer's key; raises ValueError as `pki.issue_client`."""
-        return pki.issue_client(self.ca, csr_pem, consumer, now)
+        """Certify a consumer's key, with the chain; raises ValueError as `pki.issue_client`."""
+        return self._keys.certify(csr_pem, consumer, now)
 
-    def _is_current(self, certificate: bytes, names: Sequence[str], now: float) -> bool:
-        return (
-            not pki.renewal_due(certificate, now)
-            and pki.is_issued_by(certificate, self.ca.certificate_pem)
-            and pki.covers(certificate, names)
-        )
+    def _files(self, what: str, names: Sequence[str], now: float) -> tuple[str, str]:
+        certificate, key = self._path(f"{what}.pem"), self._path(f"{what}-key.pem")
+        if not self._is_current(certificate, key, names, now):
+            key_pem, csr = pki.new_key_and_csr(what)
+            chain = self._keys.serve(csr, names, now)
+            replace_file(key, key_pem)
+            replace_file(certificate, chain)
+        return certificate, key
 
-    def _load(self, what: str) -> pki.KeyPair | None:
-        """Read a pair; None when the certificate, which is written last, is not there."""
-        certificate, key = self._path(what, "pem"), self._path(what, "key.pem")
+    def _is_current(self, certificate: str, key: str, names: Sequence[str], now: float) -> bool:
         if not os.path.exists(certificate):
-            return None
-        return pki.KeyPair(read_file(certificate), read_secret(key))
+            return False
+        shown = read_file(certificate)
+        try:
+            return (
+                pki.spki_sha256(shown) == pki.key_spki_sha256(read_secret(key))
+                and not pki.renewal_due(shown, now)
+                and (self._public is None or self._intermediate(self._public) in pki.pem_blocks(shown))
+                and pki.covers(shown, names)
+            )
+        except ValueError:
+            return False
 
-    def _save(self, what: str, pair: pki.KeyPair) -> None:
-        replace_file(self._path(what, "key.pem"), pair.key_pem)
-        replace_file(self._path(what, "pem"), pair.certificate_pem)
+    @staticmethod
+    def _intermediate(public: PublicKeys) -> bytes:
+        """Return the CA of what is shown: it follows the roots."""
+        return pki.pem_blocks(public.authorities)[len(pki.pem_blocks(public.roots))]
 
-    def _path(self, what: str, kind: str) -> str:
-        return os.path.join(self._directory, f"{what}.pem" if kind == "pem" else f"{what}-{kind}")
+    def _replace(self, file: str, data: bytes) -> None:
+        path = self._path(file)
+        if not os.path.exists(path) or read_file(path) != data:
+            replace_file(path, data)
 
-
-def _is_pair(pair: pki.KeyPair) -> bool:
-    try:
-        return pki.spki_sha256(pair.certificate_pem) == pki.key_spki_sha256(pair.key_pem)
-    except ValueError:
-        return False
+    def _path(self, file: str) -> str:
+        return os.path.join(self._directory, file)

@@ -17,8 +17,11 @@ from drawwell.errors import (
     RemoteProtocolError,
     UsageError,
 )
+from drawwell.host.clock import clock_is_set
 from drawwell.links.identity import LinkIdentity, Staging, check_certificate
+from drawwell.wire.contexts import X509_V_FLAG_NO_CHECK_TIME
 from drawwell.wire.enrolment import (
+    ENROL_NAME,
     PREFIX_BYTES,
     JoinRefusal,
     JoinReply,
@@ -27,7 +30,7 @@ from drawwell.wire.enrolment import (
     encode_message,
     parse_reply,
 )
-from drawwell.wire.tls import require_strength
+from drawwell.wire.tls import peer_chain, require_strength
 
 DEADLINE_S: Final = 15.0
 _USED: Final = (
@@ -63,14 +66,10 @@ def exchange(token: Token, csr_pem: bytes, deadline_s: float) -> JoinReply:
     """Send the request and read the reply; raises as `join`."""
     remaining = _countdown(deadline_s)
     try:
-        with socket.create_connection((token.host, token.port), remaining()) as plain:
-            plain.settimeout(remaining())
-            with _context().wrap_socket(plain) as peer:
-                require_strength(peer)
-                _check_authority(peer.getpeercert(binary_form=True) or b"", token)
-                peer.sendall(encode_message(JoinRequest(token.invitation, token.secret, csr_pem.decode())))
-                length = body_length(_receive(peer, PREFIX_BYTES, remaining))
-                reply = parse_reply(_receive(peer, length, remaining))
+        with _checked(token, remaining) as peer:
+            peer.sendall(encode_message(JoinRequest(token.invitation, token.secret, csr_pem.decode())))
+            length = body_length(_receive(peer, PREFIX_BYTES, remaining))
+            reply = parse_reply(_receive(peer, length, remaining))
     except (OSError, EOFError) as error:
         hint = (
             f'The broker\'s operator chose that name: [tls] names = ["…"] there takes one that resolves here, then '
@@ -85,30 +84,68 @@ def exchange(token: Token, csr_pem: bytes, deadline_s: float) -> JoinReply:
     return reply
 
 
-def _context() -> ssl.SSLContext:
-    """TLS 1.3; the handshake proves the key, and `_check_authority` that it is the right one."""
+def _checked(token: Token, remaining: Callable[[], float]) -> ssl.SSLSocket:
+    """Connect to the broker that made the token, and to no other.
+
+    The chain that is shown must hold the root whose key the token names. A second connection is
+    then verified against that root, as any TLS client does. A broker of release 0.1 shows its CA
+    itself, and the first handshake has proved that key.
+    """
+    peer = _connect(token, remaining, None)
+    chain = peer_chain(peer)
+    root = next((der for der in chain if _is_pinned(der, token)), None)
+    if root is None:
+        peer.close()
+        raise _not_the_broker(token)
+    if root is chain[0]:
+        return peer
+    peer.close()
+    try:
+        return _connect(token, remaining, pki.to_pem(root).decode())
+    except ssl.SSLCertVerificationError as error:
+        raise _not_the_broker(token) from error
+
+
+def _connect(token: Token, remaining: Callable[[], float], root: str | None) -> ssl.SSLSocket:
+    """Connect by TLS 1.3; verify chain and name where a root (PEM) is given."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _check_authority(certificate_der: bytes, token: Token) -> None:
+    if root is None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.load_verify_locations(cadata=root)
+        if not clock_is_set():
+            context.verify_flags |= ssl.VerifyFlags(X509_V_FLAG_NO_CHECK_TIME)
+    plain = socket.create_connection((token.host, token.port), remaining())
+    plain.settimeout(remaining())
     try:
-        shown = pki.spki_sha256(certificate_der)
+        peer = context.wrap_socket(plain, server_hostname=ENROL_NAME)
+        require_strength(peer)
+    except BaseException:
+        plain.close()
+        raise
+    return peer
+
+
+def _is_pinned(certificate: bytes, token: Token) -> bool:
+    try:
+        return hmac.compare_digest(pki.spki_sha256(certificate), token.ca_spki_sha256)
     except ValueError:
-        shown = b""
-    if not hmac.compare_digest(shown, token.ca_spki_sha256):
-        raise AuthenticationFailed(
-            f"{token.address} is not the broker that made this token; the secret was not sent",
-            hint="Somebody may be in between, or the broker's authority was replaced: ask its operator.",
-        )
+        return False
+
+
+def _not_the_broker(token: Token) -> AuthenticationFailed:
+    return AuthenticationFailed(
+        f"{token.address} is not the broker that made this token; the secret was not sent",
+        hint="Somebody may be in between, or the broker's authority was replaced: ask its operator.",
+    )
 
 
 def _check_reply(reply: JoinReply, token: Token, key_pem: bytes) -> None:
     ca_certificate = reply.ca_certificate.encode()
-    _check_authority(ca_certificate, token)
+    if not any(_is_pinned(ca, token) for ca in pki.pem_blocks(ca_certificate)):
+        raise _not_the_broker(token)
     check_certificate(reply.certificate.encode(), key_pem, ca_certificate, reply.consumer)
     try:
         for address in reply.addresses:

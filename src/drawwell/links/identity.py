@@ -8,11 +8,14 @@ link.json               broker, consumer, addresses, and the limits at the time 
 import json
 import os
 import shutil
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
 from drawwell.crypto import pki, tokens
+from drawwell.crypto.hierarchy import KeyList
 from drawwell.errors import AuthenticationFailed, StateUnavailable, UsageError
 from drawwell.ownership import rights_of_owner
 from drawwell.ports import Upstream
@@ -31,6 +34,8 @@ CERTIFICATE: Final = "cert.pem"
 CA: Final = "ca.pem"
 RECEIPT_KEY: Final = "receipt-key.pem"
 LINK: Final = "link.json"
+KEYS: Final = "keys.json"
+"""The list that the receipt keys and the authority are from, after the first renewal."""
 LINKS: Final = "links"
 """Where they are, below the state directory."""
 _JOIN_ANEW: Final = (
@@ -168,8 +173,8 @@ class Staging:
         self.key_pem, self.csr_pem = pki.new_key_and_csr("joining")
         replace_file(os.path.join(self._new, KEY), self.key_pem)
 
-    def finish(self, reply: JoinReply) -> LinkIdentity:
-        """Put everything in its place."""
+    def finish(self, reply: JoinReply, keys: str = "") -> LinkIdentity:
+        """Put everything in its place, with the broker's list of keys where there is one."""
         link = {
             "broker": reply.broker,
             "consumer": reply.consumer,
@@ -183,6 +188,7 @@ class Staging:
             (CA, reply.ca_certificate),
             (RECEIPT_KEY, reply.receipt_public_key),
             (LINK, json.dumps(link, indent=2) + "\n"),
+            *([(KEYS, keys)] if keys else []),
         ):
             replace_file(os.path.join(self._new, name), text.encode(), 0o644)
         try:
@@ -229,9 +235,86 @@ async def renew_if_due(
         raise StateUnavailable(f"{identity.key_path}: {error}", hint=_JOIN_ANEW) from error
     result = await upstream.call("renew", {"csr": csr.decode()})
     certificate = str(result.get("certificate", "")).encode()
-    check_certificate(certificate, key_pem, read_file(identity.ca_path), identity.consumer)
+    authorities = read_file(identity.ca_path)
+    listed = _listed_keys(identity, result, authorities)
+    roots = "".join(listed.roots).encode() if listed else authorities
+    check_certificate(certificate, key_pem, roots, identity.consumer)
+    if listed:
+        keys = "".join(key.public_key for key in listed.receipt_keys)
+        replace_file(identity.receipt_key_path, keys.encode(), 0o644)
+        replace_file(identity.ca_path, roots, 0o644)
+        replace_file(os.path.join(identity.directory, KEYS), str(result["keys"]).encode(), 0o644)
     replace_file(identity.certificate_path, certificate, 0o644)
     return True
+
+
+def _listed_keys(identity: LinkIdentity, result: Mapping[str, Any], authorities: bytes) -> KeyList | None:
+    """Read the list of keys that came with a renewal, None from a broker of release 0.1.
+
+    Raises:
+        AuthenticationFailed: no authority that is pinned here signed it, or a newer list is known.
+    """
+    if "keys" not in result:
+        return None
+    path = os.path.join(identity.directory, KEYS)
+    try:
+        listed = KeyList.read(str(result["keys"]).encode(), authorities)
+        known = KeyList.read(read_file(path), authorities).time_s if os.path.exists(path) else 0
+    except ValueError as error:
+        raise AuthenticationFailed(f"the broker's list of keys: {error}") from error
+    if listed.time_s < known:
+        raise AuthenticationFailed(
+            "the broker sent an older list of its keys than this machine has",
+            hint="Somebody may replay it, or the broker's state is a backup: ask its operator, or join again.",
+        )
+    return listed
+
+
+async def rekey(
+    identity: LinkIdentity, connect: Callable[[LinkIdentity], AbstractAsyncContextManager[Upstream]]
+) -> LinkIdentity:
+    """Replace this machine's key: both count until the new one has come into use.
+
+    Args:
+        identity: The identity with the present key.
+        connect: Returns a link that shows an identity.
+
+    Raises:
+        StateUnavailable, AuthenticationFailed, LinkUnavailable, PermissionRefused: as `renew_if_due`.
+    """
+    authorities = read_file(identity.ca_path)
+    staging = Staging(identity.directory, force=True)
+    try:
+        async with connect(identity) as link:
+            result = await link.call("rekey", {"csr": staging.csr_pem.decode()})
+        listed = _listed_keys(identity, result, authorities)
+        if listed:
+            authorities = "".join(listed.roots).encode()
+        certificate = str(result.get("certificate", ""))
+        check_certificate(certificate.encode(), staging.key_pem, authorities, identity.consumer)
+        moved = staging.finish(_as_joined(identity, certificate, authorities), str(result.get("keys", "")))
+    except BaseException:
+        staging.discard()
+        raise
+    async with connect(moved) as link:
+        await link.call("rekey", {"csr": pki.csr_for(staging.key_pem, identity.consumer).decode()})
+    return moved
+
+
+def _as_joined(identity: LinkIdentity, certificate: str, authorities: bytes) -> JoinReply:
+    """Return what a broker would say to a machine that joins again with its present terms."""
+    terms = json.loads(read_file(os.path.join(identity.directory, LINK)))
+    return JoinReply(
+        consumer=identity.consumer,
+        certificate=certificate,
+        ca_certificate=authorities.decode(),
+        broker=identity.broker,
+        addresses=identity.addresses,
+        rate=str(terms.get("rate", "")),
+        quota=str(terms.get("quota", "")),
+        draw_class=str(terms.get("class", "")),
+        receipt_public_key=read_file(identity.receipt_key_path).decode(),
+    )
 
 
 def check_certificate(certificate: bytes, key_pem: bytes, ca_certificate: bytes, consumer: str) -> None:

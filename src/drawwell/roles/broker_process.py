@@ -16,14 +16,14 @@ from drawwell.broker.broker import LocalBroker, Rules
 from drawwell.broker.control import Control
 from drawwell.broker.identities import OWN_NAMES, configured_terms, invited_terms
 from drawwell.broker.own_verbs import BUSIEST, OwnVerbs
+from drawwell.broker.receipts import BrokerReceipts
 from drawwell.broker.remote_sources import RemoteSources
 from drawwell.broker.reservations import ReservationWriter
-from drawwell.broker.signing import Signing, ThreadSigner
+from drawwell.broker.signing import Signing
 from drawwell.broker.supply import Supply
 from drawwell.config.broker_side import ConsumerSection, SourceSection
 from drawwell.config.model import TABLES, Config, Table
 from drawwell.crypto import ctr_drbg, drbg
-from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.enrolment.first_boot_seeds import Seeds
 from drawwell.entropy.health import HealthMonitor
 from drawwell.entropy.reservoir import Reservoir
@@ -35,11 +35,11 @@ from drawwell.roles.directories import DESCRIPTORS, allow_descriptors
 from drawwell.roles.doors import Doors
 from drawwell.roles.guests import Guests
 from drawwell.roles.make_driver import make_driver
-from drawwell.roles.runnable import RECEIPT_KEY, read_receipt_key
+from drawwell.roles.signing_keys import signing_keys
 from drawwell.roles.source import SourceRole
 from drawwell.service.status import BrokerStatusLine
 from drawwell.service.systemd import Manager
-from drawwell.state.files import make_private_directory, replace_file
+from drawwell.state.files import make_private_directory
 from drawwell.state.store import Store
 from drawwell.verbs import CONTROL_VERBS, Handler
 
@@ -92,8 +92,11 @@ class BrokerProcess:
         )
         self.sources = [] if apart else [self._source(index) for index in range(len(config.sources))]
         self._write_ahead = ReservationWriter(self._store.lease)
-        self._signer = _receipt_signer(os.path.join(state, RECEIPT_KEY))
-        self._signing = Signing(ThreadSigner(self._signer))
+        self._keys = signing_keys(config, self._clock.dates(), apart=apart)
+        self._signer = BrokerReceipts(self._keys)
+        self._signing = Signing(self._signer)
+        with contextlib.suppress(StateUnavailable):  # the signer is away; who needs it is told
+            self._signer.require()
         self._auditor = Auditor(section.name, config.audit, self._clock, self._signer)
         self.broker = self._make_broker()
         self._auditor.started(self._store.boot_epoch * SERIALS_PER_LIFE)
@@ -103,7 +106,7 @@ class BrokerProcess:
             config,
             self.broker,
             self._store,
-            receipt_public_key=self._signer.public_key.decode(),
+            keys=self._keys,
             auditor=self._auditor,
             clock=self._clock,
             manager=manager or Manager({}),
@@ -298,7 +301,8 @@ class BrokerProcess:
         }
 
     async def _receipt_key(self, _principal: Principal) -> dict[str, Any]:
-        return {"public_key": self._signer.public_key.decode()}
+        self._signer.require()
+        return {"public_key": self._signer.all_keys}
 
     def _resident_terms(self) -> Mapping[str, Terms]:
         return {**self._guests.terms(), **configured_terms(self.config)}
@@ -312,6 +316,7 @@ class BrokerProcess:
         while True:
             try:
                 await asyncio.to_thread(self._store.overdue.retry)
+                await asyncio.to_thread(self._signer.refresh)
                 await asyncio.to_thread(self._doorways.retry)
                 await asyncio.to_thread(self._store.note_time, self._clock())
             except StateUnavailable as error:
@@ -338,10 +343,3 @@ def _no_invitations() -> dict[str, Handler]:
 
 def _changed(table: Table, old: Config, new: Config) -> bool:
     return bool(getattr(old, table.attribute) != getattr(new, table.attribute))
-
-
-def _receipt_signer(path: str) -> ReceiptSigner:
-    """Return the Ed25519 key that signs receipts; made at the first start."""
-    if not os.path.exists(path):
-        replace_file(path, receipt_key_from_seed(os.urandom(32)))
-    return read_receipt_key(path)

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -39,9 +40,10 @@ from drawwell.doors.unix import UnixDoor
 from drawwell.enrolment.admin import ConsumerAdmin
 from drawwell.enrolment.bare_lines import judge_bare_lines
 from drawwell.enrolment.broker_details import BrokerDetails
-from drawwell.enrolment.ca import CertificateAuthority
+from drawwell.enrolment.ca import CertificateAuthority, SigningKeys
 from drawwell.enrolment.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import StateUnavailable
 from drawwell.host.clock import WallClock, clock_is_set, clock_remark
 from drawwell.host.openssl import offered
 from drawwell.reports import CertificateReport
@@ -61,7 +63,7 @@ class Doors:
         config: What the operator wants.
         broker: Who is asked.
         store: Who was invited.
-        receipt_public_key: PEM, for those who join.
+        keys: Sign certificates and receipts.
         auditor: Is told who comes and goes.
         clock: Seconds since the epoch, never stepping back.
         manager: May hand over the sockets that doors listen on, named unix, control, health, http, tls, ssh,
@@ -79,7 +81,7 @@ class Doors:
         broker: LocalBroker,
         store: Store,
         *,
-        receipt_public_key: str,
+        keys: SigningKeys,
         auditor: Auditor,
         clock: WallClock,
         manager: Manager,
@@ -92,7 +94,7 @@ class Doors:
         """The doors, for the status."""
         self.admin: ConsumerAdmin | None = None
         self._store = store
-        self._receipt_public_key = receipt_public_key
+        self._keys = keys
         self._auditor = auditor
         self._clock = clock
         self._manager = manager
@@ -116,6 +118,8 @@ class Doors:
     def notes(self) -> Iterator[str]:
         """Yield what the status should say about the doors."""
         yield clock_remark()
+        if self._authority:
+            yield self._authority.trouble
         if self._invited:
             yield self._invited.note()
         if self._enrol:
@@ -156,6 +160,9 @@ class Doors:
 
     def reload_certificates(self) -> None:
         """Read the certificates again; raises as the constructor, and then the old ones stay."""
+        if self._authority:
+            with suppress(StateUnavailable):  # the status names it
+                self._authority.refresh()
         if self._tls:
             self._tls.reload()
 
@@ -232,7 +239,7 @@ class Doors:
         """Open the doors of those whom the configuration does not know: they have our certificate, or an SSH key."""
         config = self.config
         authority = self._authority = CertificateAuthority(
-            os.path.join(config.broker.state_dir, "pki"), config.broker.name, self._clock.dates()
+            os.path.join(config.broker.state_dir, "pki"), self._keys
         )
         judge_bare_lines(self._store, (config.audit.path or "", config.audit.operators_path))
         registry = InvitedRegistry(self._store)
@@ -262,7 +269,6 @@ class Doors:
             broker=config.broker.name,
             enrol_address=f"{bracketed}:{enrol.port if enrol else 0}" if joinable else "",
             addresses=(f"{bracketed}:{joinable.port}",) if joinable else (),
-            receipt_public_key=self._receipt_public_key,
             configured=self._names_taken(),
             ssh=bool(config.ssh.user),
         )
@@ -290,13 +296,11 @@ class Doors:
     def _open_enrol(self, admin: ConsumerAdmin, authority: CertificateAuthority) -> None:
         enrol = self.config.enrol.listen
         if enrol:
-            certificate, key = authority.ca_files
             self._enrol = EnrolDoor(
                 admin,
                 enrol.host,
                 enrol.port,
-                certificate=certificate,
-                key=key,
+                files=lambda: authority.enrol_files(self._clock.dates()),
                 clock=self._clock,
                 answered=self._joined,
             )
@@ -310,8 +314,8 @@ class Doors:
 
     def _own_context(self, authority: CertificateAuthority) -> ssl.SSLContext:
         certificate, key = authority.server_files(self.config.tls.names, self._clock.dates())
-        self._note_ends(certificate, authority.ca_files[0])
-        return server_context(certificate, key, authority.ca_files[0], renews=True)
+        self._note_ends(certificate, authority.authorities)
+        return server_context(certificate, key, authority.authorities, renews=True)
 
     def _note_ends(self, server: str, authority: str) -> None:
         for name, path in (("server", server), ("ca", authority)):

@@ -41,6 +41,7 @@ class RunProcess:
         consumers: Also run the sinks; False for a process that only serves.
         apart: Open no source: each runs in a process of its own, and deposits.
         manager: Who started this process.
+        note: What else the status should hold; "" for nothing.
 
     Raises:
         PermissionRefused: the kernel is to be fed and CAP_SYS_ADMIN is missing; nothing was drawn.
@@ -55,10 +56,12 @@ class RunProcess:
         consumers: bool = True,
         apart: bool = False,
         manager: Manager | None = None,
+        note: str = "",
     ) -> None:
         if consumers and config.kernel.feed:
             require_privilege()
         self._load = load
+        self._note = note
         self._config = config
         self._links: list[Upstream] = []
         self._links_are_stale = asyncio.Event()
@@ -159,7 +162,7 @@ class RunProcess:
         )
 
     def _notes(self) -> tuple[str, ...]:
-        return self._copies(), self._not_reloaded
+        return self._copies(), self._not_reloaded, self._note
 
     def _make_sinks(self, config: Config) -> list[Sink]:
         """Make the sinks of the configuration, and the kernel's after them."""

@@ -6,26 +6,20 @@
 import os
 import shutil
 import stat
-import time
 from collections.abc import Iterator
-from typing import Final
 
 from drawwell.config.model import Config
 from drawwell.config.values import HostPort
-from drawwell.crypto.receipts import ReceiptSigner
 from drawwell.doors.sockets import check_tcp, check_unix
-from drawwell.enrolment.ca import CertificateAuthority
-from drawwell.errors import ConfigError, StateUnavailable
+from drawwell.enrolment.key_ring import RECEIPT_KEY, check_keys, read_receipt_key
+from drawwell.errors import ConfigError
 from drawwell.host.openssl import check_post_quantum
 from drawwell.links.identity import CA, CERTIFICATE, KEY, LINKS
 from drawwell.ownership import require_ours, rights_of_owner
 from drawwell.roles.make_driver import make_driver
 from drawwell.roles.make_links_and_sinks import identity_directory, make_upstream
-from drawwell.state.files import read_secret
 from drawwell.state.inspection import require_openable
 from drawwell.wire.contexts import server_context
-
-RECEIPT_KEY: Final = "receipt-key.pem"
 
 
 def require_runnable(config: Config, *, apart: bool = False) -> None:
@@ -53,21 +47,6 @@ def require_runnable(config: Config, *, apart: bool = False) -> None:
     _check_sinks(config)
 
 
-def read_receipt_key(path: str) -> ReceiptSigner:
-    """Return the key that signs receipts.
-
-    Raises:
-        StateUnavailable: it cannot be read, or is not a receipt key.
-        PermissionRefused: other users may read or change it.
-    """
-    try:
-        return ReceiptSigner(read_secret(path))
-    except ValueError as error:
-        raise StateUnavailable(
-            f"{path}: {error}", hint="Restore it from a backup, or move it away: a new one is made."
-        ) from error
-
-
 def _check_sources(config: Config) -> None:
     for source in config.sources:
         make_driver(source)
@@ -90,8 +69,8 @@ def _check_state(config: Config) -> None:
     require_ours(os.path.join(pki, "server-key.pem"), secret=True)
     if os.path.exists(receipt_key):
         read_receipt_key(receipt_key)
-    if not config.pki.ca and os.path.exists(os.path.join(pki, CA)):
-        CertificateAuthority(pki, config.broker.name, time.time())
+    if not config.pki.ca:
+        check_keys(pki)
 
 
 def _check_doors(config: Config) -> None:

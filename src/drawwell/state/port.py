@@ -98,6 +98,9 @@ class ConsumerStore(Protocol):
         Returns False if the key is unknown or revoked.
         """
 
+    def rekey(self, consumer: str, kept: str, new: CertificateRow | None, now: float) -> None:
+        """Revoke a consumer's certificates but that of `kept`, and add one."""
+
     def revoke(self, name: str, now: float) -> None:
         """Revoke a consumer, its certificates, SSH key and invitations."""
 

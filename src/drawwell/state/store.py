@@ -216,6 +216,17 @@ class Store(Database):
             )
         return renewed.rowcount == 1
 
+    def rekey(self, consumer: str, kept: str, new: CertificateRow | None, now: float) -> None:
+        """Revoke a consumer's certificates but that of the key `kept`, and add a new one."""
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE certificates SET revoked_at = ? WHERE consumer = ? AND spki <> ? AND revoked_at IS NULL",
+                (now, consumer, kept),
+            )
+            if new:
+                values = (new.spki, consumer, new.serial, new.not_after)
+                db.execute("INSERT INTO certificates VALUES (?, ?, ?, ?, NULL, 0)", values)
+
     # ---- seeds for first boots ---------------------------------------------------------------------------
 
     def claim_seed(self, machine: str, now: float, *, again: bool) -> SeedRow | None:

@@ -1,7 +1,7 @@
 """The one request and the one reply of the enrolment listener, as bytes; see docs/enrolment.md.
 
 A message is its length in three bytes, big-endian, and so much JSON in UTF-8. It goes over TLS 1.3 in which the
-broker showed its CA certificate; the joiner sends nothing before it has found the token's hash in it.
+broker showed a chain up to its root; the joiner sends nothing before it has found the token's hash in it.
 """
 
 import base64
@@ -15,6 +15,8 @@ from drawwell.errors import RemoteProtocolError
 PREFIX_BYTES: Final = 3
 LIMIT_BYTES: Final = 16_384
 """The longest JSON of either message."""
+ENROL_NAME: Final = "enrol.drawwell.internal"
+"""What the enrolment door's certificate names, at whatever address it is reached."""
 REQUEST_VERSION: Final = 1
 REPLY_VERSION: Final = 2
 """The newest form of the reply; a broker answers in the newest that both know."""

@@ -7,7 +7,7 @@ what OpenSSL needs and takes MAX_HANDSHAKE_BYTES from a peer that has not yet sh
 import contextlib
 import ssl
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from drawwell.errors import AuthenticationFailed, LocalProtocolError, RemoteProtocolError
 from drawwell.wire.hello import MAX_HELLO_BYTES, chosen_group
@@ -35,6 +35,17 @@ def require_strength(tls: ssl.SSLObject | ssl.SSLSocket) -> None:
         raise RemoteProtocolError(
             f"{suite[0] if suite else tls.version()} was negotiated, which is too weak here"
         )
+
+
+def peer_chain(peer: ssl.SSLSocket) -> list[bytes]:
+    """Return the certificates that a peer has shown (DER), its own first; nothing of them is verified.
+
+    ssl.SSLSocket has the method from Python 3.13 on, the object inside from 3.10 on.
+    """
+    if method := getattr(peer, "get_unverified_chain", None):
+        return list(method())
+    inner: Any = peer._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
+    return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in inner.get_unverified_chain() or ()]
 
 
 class TlsState(Enum):

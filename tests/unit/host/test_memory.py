@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.cli.parser import NOUNS
+from drawwell.host import memory
 
 ROOT = Path(__file__).parents[3]
 LOOK = """
@@ -36,3 +37,47 @@ def test_there_is_no_other_way_in() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"drawwell": "drawwell.cli:main"}
     assert "from drawwell.cli import main" in (ROOT / "src" / "drawwell" / "__main__.py").read_text()
+
+
+LOCK = """
+import os, resource, sys
+from drawwell.host import memory
+if sys.argv[1] == "limited":
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (65_536, 65_536))
+    if os.geteuid() == 0:
+        os.setresuid(65534, 65534, 65534)
+memory._swaps = lambda: True
+print(memory.lock_memory())
+kept = bytearray(1 << 20)
+print(next(line for line in open("/proc/self/status") if line.startswith("VmLck")).split()[1])
+"""
+
+
+def locked(how: str) -> tuple[str, int]:
+    """What `lock_memory` reports in a new process, and KiB it has locked."""
+    run = subprocess.run([sys.executable, "-c", LOCK, how], capture_output=True, text=True, check=True)
+    reason, kib = run.stdout.splitlines()
+    return reason, int(kib)
+
+
+def test_memory_is_locked_where_the_limit_allows() -> None:
+    """Then what is allocated later is locked, too; otherwise nothing is."""
+    reason, kib = locked("as it is")
+    assert (kib > 1024) is (reason == "")
+
+
+def test_a_limit_is_reported_and_never_met() -> None:
+    """Nothing is locked, so that the process can allocate more than the limit."""
+    reason, kib = locked("limited")
+    assert "LimitMEMLOCK" in reason
+    assert kib == 0
+
+
+def test_without_swap_nothing_is_reported(tmp_path: Path) -> None:
+    """Without swap the table has a heading alone; hidden, it may have more."""
+    table = tmp_path / "swaps"
+    table.write_text("Filename\tType\tSize\tUsed\tPriority\n")
+    assert not memory._swaps(str(table))
+    table.write_text(table.read_text() + "/dev/sda2 partition 1 0 -2\n")
+    assert memory._swaps(str(table))
+    assert memory._swaps(str(tmp_path / "none"))

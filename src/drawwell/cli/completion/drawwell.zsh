@@ -30,6 +30,7 @@ _shtab_drawwell_commands() {
     link:'list the links to other machines'"'"' brokers, or run them'
     migrate:'Read /etc/onerng.conf and the settings and units of rng-tools, answer every option there (kept, or obsolete and why), and print a configuration that does the same. Nothing of theirs is stopped, masked or changed. Plug the devices in before: what cannot be seen is not guessed.'
     onerng:'talk to a OneRNG: info, mode, dump, verify …'
+    pki:'show and rotate the signer'"'"'s keys; needs root'
     receipt:'show and verify the receipt of a draw'
     renew:'renew this machine'"'"'s certificates where they are due'
     report-bug:'Write versions, the configuration, the states of units and sources, the last lines of the journal, and facts about kernel and devices to one new file, mode 0600. No entropy is asked for, keys are not read, and what looks like one is masked. Read the file before you send it: it names machines and consumers.'
@@ -37,6 +38,7 @@ _shtab_drawwell_commands() {
     run:'run every role that the configuration names, until Ctrl-C'
     seed-file:'write a seed for one machine'"'"'s first boot, once'
     serve-stdio:'be what sshd runs for a consumer (a forced command)'
+    signer:'hold the keys of CA and receipts'
     source:'noise sources: list, run, verify, watch, capture, simulate'
     status:'show what runs here: sources, reservoir, consumers, links, the kernel'"'"'s feed'
   )
@@ -117,12 +119,29 @@ _shtab_drawwell_onerng_commands() {
   _describe 'drawwell onerng commands' _commands
 }
 
+_shtab_drawwell_pki_commands() {
+  local _commands=(
+    export-root:'move the root'"'"'s key to a file, off the signer'
+    import-root:'give the root'"'"'s key back to the signer, to renew or rotate'
+    rotate:'replace a key; consumers follow at their next renewal'
+    show:'print which keys there are and when they end'
+  )
+  _describe 'drawwell pki commands' _commands
+}
+
 _shtab_drawwell_receipt_commands() {
   local _commands=(
     show:'A receipt says what the broker claims about these bytes; it does not prove that the broker is honest.'
     verify:'A receipt says what the broker claims about these bytes; it does not prove that the broker is honest. docs/receipts.md tells how to check one with openssl alone.'
   )
   _describe 'drawwell receipt commands' _commands
+}
+
+_shtab_drawwell_signer_commands() {
+  local _commands=(
+    run:'sign for the broker of this machine, until Ctrl-C'
+  )
+  _describe 'drawwell signer commands' _commands
 }
 
 _shtab_drawwell_source_commands() {
@@ -533,6 +552,7 @@ _shtab_drawwell_join_options=(
   "--name[what to call the broker here (default\: its host)]:LINK:_files"
   "--dir[keep the identity in DIR and not in the state directory]:DIR:_files"
   "--force[replace an identity of that name]"
+  "--rekey[replace this machine\'s key at the broker of --name or --dir, without a token\; the earlier key is revoked as soon as the new one is in use]"
   ":what \'drawwell consumer invite\' printed\; without it, or with -, it is asked for or read from standard input. As an argument every local user can see it:"
 )
 
@@ -707,6 +727,56 @@ _shtab_drawwell_onerng_verify_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_onerng_verify_defaults_added=0
 
+_shtab_drawwell_pki_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_pki_defaults_added=0
+
+_shtab_drawwell_pki_export_root_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  ":a new file, of mode 0600:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_pki_export_root_defaults_added=0
+
+_shtab_drawwell_pki_import_root_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  ":what export-root wrote:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_pki_import_root_defaults_added=0
+
+_shtab_drawwell_pki_rotate_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  ":root, finish-root, intermediate, receipts:(root finish-root intermediate receipts)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_pki_rotate_defaults_added=0
+
+_shtab_drawwell_pki_show_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_pki_show_defaults_added=0
+
 _shtab_drawwell_receipt_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
 )
@@ -811,6 +881,24 @@ _shtab_drawwell_serve_stdio_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_serve_stdio_defaults_added=0
+
+_shtab_drawwell_signer_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_signer_defaults_added=0
+
+_shtab_drawwell_signer_run_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  {-v,--verbose}"[say more]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_signer_run_defaults_added=0
 
 _shtab_drawwell_source_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -973,6 +1061,7 @@ _shtab_drawwell() {
         link) _shtab_drawwell_link ;;
         migrate) _arguments -C -s $_shtab_drawwell_migrate_options ;;
         onerng) _shtab_drawwell_onerng ;;
+        pki) _shtab_drawwell_pki ;;
         receipt) _shtab_drawwell_receipt ;;
         renew) _arguments -C -s $_shtab_drawwell_renew_options ;;
         report-bug) _arguments -C -s $_shtab_drawwell_report_bug_options ;;
@@ -980,6 +1069,7 @@ _shtab_drawwell() {
         run) _arguments -C -s $_shtab_drawwell_run_options ;;
         seed-file) _arguments -C -s $_shtab_drawwell_seed_file_options ;;
         serve-stdio) _arguments -C -s $_shtab_drawwell_serve_stdio_options ;;
+        signer) _shtab_drawwell_signer ;;
         source) _shtab_drawwell_source ;;
         status) _arguments -C -s $_shtab_drawwell_status_options ;;
       esac
@@ -1188,6 +1278,32 @@ _shtab_drawwell_onerng() {
   esac
 }
 
+_shtab_drawwell_pki() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->pki'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_drawwell_pki_defaults_added )); then
+    if (( ${_shtab_drawwell_pki_options[(I)${(q)one_or_more}*]} +          ${_shtab_drawwell_pki_options[(I)${(q)remainder}*]} +          ${_shtab_drawwell_pki_options[(I)${(q)default}]} == 0 )); then
+      _shtab_drawwell_pki_options+=(': :_shtab_drawwell_pki_commands' '*::: :->pki')
+    fi
+    _shtab_drawwell_pki_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_drawwell_pki_options
+
+  case $state in
+    pki)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_drawwell_pki-$line[1]:"
+      case $line[1] in
+        export-root) _arguments -C -s $_shtab_drawwell_pki_export_root_options ;;
+        import-root) _arguments -C -s $_shtab_drawwell_pki_import_root_options ;;
+        rotate) _arguments -C -s $_shtab_drawwell_pki_rotate_options ;;
+        show) _arguments -C -s $_shtab_drawwell_pki_show_options ;;
+      esac
+  esac
+}
+
 _shtab_drawwell_receipt() {
   local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->receipt'
 
@@ -1208,6 +1324,29 @@ _shtab_drawwell_receipt() {
       case $line[1] in
         show) _arguments -C -s $_shtab_drawwell_receipt_show_options ;;
         verify) _arguments -C -s $_shtab_drawwell_receipt_verify_options ;;
+      esac
+  esac
+}
+
+_shtab_drawwell_signer() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->signer'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_drawwell_signer_defaults_added )); then
+    if (( ${_shtab_drawwell_signer_options[(I)${(q)one_or_more}*]} +          ${_shtab_drawwell_signer_options[(I)${(q)remainder}*]} +          ${_shtab_drawwell_signer_options[(I)${(q)default}]} == 0 )); then
+      _shtab_drawwell_signer_options+=(': :_shtab_drawwell_signer_commands' '*::: :->signer')
+    fi
+    _shtab_drawwell_signer_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_drawwell_signer_options
+
+  case $state in
+    signer)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_drawwell_signer-$line[1]:"
+      case $line[1] in
+        run) _arguments -C -s $_shtab_drawwell_signer_run_options ;;
       esac
   esac
 }

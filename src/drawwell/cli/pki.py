@@ -1,0 +1,97 @@
+"""``drawwell pki``: show and rotate the keys that the signer holds."""
+
+import argparse
+import os
+import time
+from typing import Any
+
+from drawwell.cli.output import Output, table
+from drawwell.errors import UsageError
+
+KEYS = ("root", "finish-root", "intermediate", "receipts")
+
+
+def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
+    """Add the noun and its verbs."""
+    parser = nouns.add_parser("pki", help="show and rotate the signer's keys; needs root", allow_abbrev=False)
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def verb(name: str, run: Any, about: str, **more: Any) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = verbs.add_parser(
+            name, parents=[common], help=about, allow_abbrev=False, **more
+        )
+        added.set_defaults(run=run)
+        return added
+
+    verb("show", _show, "print which keys there are and when they end")
+    rotate = verb(
+        "rotate", _rotate, "replace a key; consumers follow at their next renewal",
+        epilog="root makes the next root, which consumers learn; finish-root lets it replace the present one. "
+        "docs/keys.md: what to do when a key was stolen.",
+    )  # fmt: skip
+    rotate.add_argument("key", choices=KEYS, metavar="KEY", help=", ".join(KEYS))
+    export = verb("export-root", _export, "move the root's key to a file, off the signer")
+    export.add_argument("file", metavar="FILE", help="a new file, of mode 0600")
+    restore = verb("import-root", _import, "give the root's key back to the signer, to renew or rotate")
+    restore.add_argument("file", metavar="FILE", help="what export-root wrote")
+
+
+def _ask(args: argparse.Namespace, op: str, **arguments: str) -> dict[str, Any]:
+    from drawwell.config.load import load
+    from drawwell.links.signer import RemoteKeys
+
+    return RemoteKeys(load(args.config).signer.socket).ask(op, **arguments)
+
+
+def _show(args: argparse.Namespace, out: Output) -> int:
+    found = _ask(args, "describe")
+    rows = [
+        ("root", found["root"], f"until {_date(found['root_expires'])}", _place(found)),
+        ("next root", found["next_root"] or "none", "", ""),
+        (
+            "intermediate", found["intermediate"], f"until {_date(found['intermediate_expires'])}",
+            "renewal is due" if found["intermediate_is_due"] else "",
+        ),
+        ("receipts", found["receipt_key"], "", f"{found['earlier_receipt_keys']} earlier"),
+    ]  # fmt: skip
+    out.result(found, table([("KEY", "SHA-256", "ENDS", "NOTE"), *rows]))
+    return 0
+
+
+def _rotate(args: argparse.Namespace, out: Output) -> int:
+    found = _ask(args, "rotate", what=args.key)
+    out.result({"key": args.key, **found}, found["next"])
+    return 0
+
+
+def _export(args: argparse.Namespace, out: Output) -> int:
+    key = _ask(args, "export-root")["pem"].encode()
+    fd = os.open(args.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+    _ask(args, "forget-root")
+    out.result({"file": args.file}, f"the root's key is in {args.file}, and the signer has it no longer")
+    out.say("keep it off this machine; the intermediate CA cannot be renewed without it")
+    return 0
+
+
+def _import(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.state.files import read_secret
+
+    try:
+        key = read_secret(args.file).decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{args.file} is not PEM", hint="Name what 'pki export-root' wrote.") from None
+    _ask(args, "import-root", pem=key)
+    out.result({}, "the signer has the root's key again")
+    return 0
+
+
+def _place(found: dict[str, Any]) -> str:
+    return "its key is here" if found["root_key_is_here"] else "its key was exported"
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(seconds))

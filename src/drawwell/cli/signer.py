@@ -1,0 +1,38 @@
+"""``drawwell signer run``: hold the keys of CA and receipts."""
+
+import argparse
+import os
+from typing import Any
+
+from drawwell.cli.output import Output
+from drawwell.cli.run import add_options, run_until_stopped, set_up_logging
+
+
+def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
+    """Add the noun and its verb."""
+    parser = nouns.add_parser("signer", help="hold the keys of CA and receipts", allow_abbrev=False)
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    run = verbs.add_parser(
+        "run", parents=[common], allow_abbrev=False,
+        help="sign for the broker of this machine, until Ctrl-C",
+        epilog="It signs for the broker's user and root, at the socket of [signer], and never meets the network. "
+        "'drawwell broker run' asks it; the other commands that run a broker hold the keys themselves.",
+    )  # fmt: skip
+    add_options(run)
+    run.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.config.load import load
+    from drawwell.host.memory import lock_memory
+    from drawwell.roles.signer_process import SignerProcess, SignerRole
+    from drawwell.service.systemd import Manager
+    from drawwell.state.files import make_private_directory
+
+    set_up_logging(verbose=args.verbose, quiet=out.quiet)
+    if note := lock_memory():
+        out.say(note)
+    config = load(args.config)
+    make_private_directory(config.signer.dir)
+    role = SignerRole(config.signer.dir, config.broker.name)
+    return run_until_stopped(SignerProcess(role, config.signer.socket, Manager(os.environ)).run, out)

@@ -1,0 +1,52 @@
+"""A broker that holds no key, and the signer that it asks."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from drawwell.errors import LinkUnavailable, StateUnavailable
+from drawwell.links.identity import LinkIdentity
+from drawwell.testing.waiting import wait_until
+from support.daemon import StickThread
+from support.signing import Host
+from support.station import Site
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_broker_without_keys(folder: Path) -> None:
+    """While the signer is away, only receipts and enrolment are refused."""
+    host = Host(Site(folder))
+    with StickThread(folder / "stick", rate=0), contextlib.ExitStack() as running:
+        signer = running.enter_context(host.process("signer", "run"))
+        signer.until_it_says("signs at")  # wording: a name
+        broker = running.enter_context(host.process("broker", "run"))
+        running.enter_context(host.process("source", "run", "stick"))
+        host.until_ready()
+        web01 = host.join("web01")
+        host.proved(web01)
+        held = {path.name for path in (folder / "state").rglob("*key.pem")}
+        assert held == {"server-key.pem", "enrol-key.pem"}
+        signer.kill()
+        serial = host.draw(web01).serial
+        with pytest.raises(StateUnavailable, match="is away"):
+            host.draw(web01, receipt=True)
+        assert host.draw(web01).serial == serial + 1
+        with pytest.raises((LinkUnavailable, StateUnavailable)):
+            host.join("db01")
+        running.enter_context(host.process("signer", "run")).until_it_says("signs at")  # wording: a name
+        wait_until(lambda: received(host, web01), "receipts again")
+        lines = [
+            json.loads(line) for line in (folder / "state-signer" / "signer.jsonl").read_text().splitlines()
+        ]
+        assert [line["name"] for line in lines if line["event"] == "certified"] == ["web01"]
+        assert broker.running
+
+
+def received(host: Host, identity: LinkIdentity) -> bool:
+    try:
+        return bool(host.proved(identity))
+    except StateUnavailable:
+        return False

@@ -1,0 +1,166 @@
+"""The keys of a broker: hierarchy, adoption of an older CA, rotation."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from drawwell.crypto import pki
+from drawwell.crypto.hierarchy import KeyList
+from drawwell.crypto.receipts import ReceiptSigner, check_signature, receipt_key_from_seed
+from drawwell.enrolment.ca import CertificateAuthority
+from drawwell.enrolment.key_ring import KeyRing
+from drawwell.errors import AuthenticationFailed, StateUnavailable, UsageError
+
+NOW = 1_700_000_000.0
+CSR = pki.new_key_and_csr("web01")[1]
+HEAD = b'{"format":"drawwell-audit-head/1"}'
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+
+
+def ring_of(tmp_path: Path) -> KeyRing:
+    return KeyRing(str(tmp_path / "keys"), "well", NOW)
+
+
+def ca_of_0_1() -> pki.KeyPair:
+    """A CA as release 0.1 made it: signed by itself, with path length 0."""
+    pair = pki.new_ca("well", NOW)
+    return dataclasses.replace(pair, certificate_pem=signed_by_itself(pair))
+
+
+def signed_by_itself(pair: pki.KeyPair) -> bytes:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    key = pki.load_private_key(pair.key_pem)
+    title = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "drawwell CA of well")])
+    builder = pki.certificate_builder("drawwell CA of well", key.public_key(), NOW).issuer_name(title)
+    builder = builder.not_valid_after(pki.utc(NOW + pki.CA_LIFETIME_S))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(pki.key_usage(ca=True), critical=True)
+    return pki.encode_certificate(builder.sign(key, hashes.SHA256()))  # type: ignore[arg-type]
+
+
+def openssl_accepts(tmp_path: Path, root: bytes, chain: bytes) -> bool:
+    """Whether a server's chain leads to a root that is pinned, strictly."""
+    leaf, *others = pki.pem_blocks(chain)
+    for name, pem in (("root", root), ("leaf", leaf), ("others", b"".join(others))):
+        (tmp_path / f"{name}.pem").write_bytes(pem)
+    command = ["openssl", "verify", "-x509_strict", "-attime", str(int(NOW)), "-purpose", "sslserver"]
+    command += ["-CAfile", "root.pem", "-untrusted", "others.pem", "leaf.pem"]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+
+
+@needs_openssl
+def test_a_server_leads_to_the_root(tmp_path: Path) -> None:
+    """OpenSSL verifies leaf, intermediate CA and root."""
+    ring = ring_of(tmp_path)
+    chain = ring.serve(CSR, ["well"], NOW)
+    assert len(pki.pem_blocks(chain)) == 3
+    assert openssl_accepts(tmp_path, ring.public().roots, chain)
+    assert not openssl_accepts(tmp_path, pki.new_ca("well", NOW).certificate_pem, chain)
+
+
+@needs_openssl
+def test_the_ca_of_an_older_release_becomes_the_first_intermediate(tmp_path: Path) -> None:
+    """Its leaves verify by its own certificate and by the root."""
+    old, directory = ca_of_0_1(), tmp_path / "keys"
+    receipt_key = receipt_key_from_seed(bytes(32))
+    keys = {"ca_certificate": old.certificate_pem, "ca_key": old.key_pem, "receipt_key": receipt_key}
+    ring = KeyRing.adopt(str(directory), "well", NOW, {name: pem.decode() for name, pem in keys.items()})
+    chain = ring.serve(CSR, ["well"], NOW)
+    assert openssl_accepts(tmp_path, old.certificate_pem, chain)
+    assert openssl_accepts(tmp_path, ring.public().roots, chain)
+    assert ring.public().receipt_key == ReceiptSigner(receipt_key).public_key
+    assert KeyList.read(ring.public().key_list, old.certificate_pem).roots[0].encode() == ring.public().roots
+    assert not (directory / "ca-key.pem").exists()
+
+
+@needs_openssl
+def test_a_consumer_follows_every_rotation(tmp_path: Path) -> None:
+    """What is pinned verifies the next list, and its roots the server."""
+    ring = ring_of(tmp_path)
+    authority, pinned = CertificateAuthority(str(tmp_path / "pki"), ring), ring.public().roots
+    for key in ("receipts", "intermediate", "root", "intermediate", "finish-root", "receipts"):
+        ring.rotate(key, NOW)
+        authority.refresh()
+        certificate, _ = authority.server_files(["well"], NOW)
+        assert openssl_accepts(tmp_path, pinned, Path(certificate).read_bytes()) or key == "finish-root"
+        pinned = "".join(KeyList.read(ring.public().key_list, pinned).roots).encode()
+        assert openssl_accepts(tmp_path, pinned, Path(certificate).read_bytes())
+        assert openssl_accepts(
+            tmp_path, pinned, KeyRing(str(tmp_path / "keys"), "well", NOW).serve(CSR, ["a"], NOW)
+        )
+
+
+def test_receipts_of_an_earlier_key_stay_verifiable(tmp_path: Path) -> None:
+    """Its public half stays in the list, with the time of its end."""
+    ring = ring_of(tmp_path)
+    before, [signature] = ring.public().receipt_key, ring.sign([HEAD])
+    ring.rotate("receipts", NOW + 60)
+    listed = KeyList.read(ring.public().key_list, ring.public().roots).receipt_keys
+    assert [(key.public_key.encode(), key.until) for key in listed] == [
+        (ring.public().receipt_key, 0), (before, NOW + 60)
+    ]  # fmt: skip
+    check_signature(before, signature, HEAD)
+    with pytest.raises(AuthenticationFailed):
+        check_signature(before, *ring.sign([HEAD]), HEAD)
+
+
+def test_without_the_roots_key_leaves_go_on_and_rotations_do_not(tmp_path: Path) -> None:
+    """An exported root is needed for what it signs, and can be imported."""
+    ring = ring_of(tmp_path)
+    key = ring.export_root()
+    ring.forget_root()
+    assert not (tmp_path / "keys" / "root-key.pem").exists()
+    again = ring_of(tmp_path)
+    assert again.certify(CSR, "web01", NOW + 80 * pki.DAY_S)
+    with pytest.raises(UsageError, match="not on this machine"):
+        again.rotate("receipts", NOW)
+    with pytest.raises(UsageError, match="not the key of the root"):
+        again.import_root(pki.new_ca("well", NOW).key_pem)
+    again.import_root(key)
+    assert again.rotate("receipts", NOW)
+
+
+def test_an_intermediate_is_certified_again_before_it_ends(tmp_path: Path) -> None:
+    """After two thirds of its 90 days, with the same key."""
+    ring = ring_of(tmp_path)
+    before, later = pki.pem_blocks(ring.certify(CSR, "web01", NOW))[1], NOW + 61 * pki.DAY_S
+    after = pki.pem_blocks(ring.certify(CSR, "web01", later))[1]
+    assert pki.spki_sha256(after) == pki.spki_sha256(before)
+    assert pki.read_certificate(after).not_after == later + 90 * pki.DAY_S
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{}", b'{"format":"drawwell-keys/1"}', b'{"format":"drawwell-receipt/2"}']
+)
+def test_no_other_text_is_signed_by_the_receipt_key(tmp_path: Path, text: bytes) -> None:
+    """Only receipts of the present key and audit heads are signed."""
+    with pytest.raises(ValueError, match="no audit head"):
+        ring_of(tmp_path).sign([HEAD, text])
+
+
+def test_a_list_that_no_pinned_key_signed_is_refused(tmp_path: Path) -> None:
+    """Neither another broker's list nor a changed one counts."""
+    ring = ring_of(tmp_path)
+    document = ring.public().key_list
+    with pytest.raises(AuthenticationFailed):
+        KeyList.read(document, pki.new_ca("well", NOW).certificate_pem)
+    changed = json.loads(document)
+    changed["list"]["roots"] = [pki.new_ca("thief", NOW).certificate_pem.decode()]
+    with pytest.raises(AuthenticationFailed):
+        KeyList.read(json.dumps(changed).encode(), ring.public().roots)
+
+
+def test_a_damaged_list_is_an_error_of_the_state(tmp_path: Path) -> None:
+    """The hint names the directory to restore."""
+    ring_of(tmp_path)
+    (tmp_path / "keys" / "keys.json").write_text("{")
+    with pytest.raises(StateUnavailable):
+        ring_of(tmp_path).public()
+    assert os.path.exists(tmp_path / "keys" / "root.pem")
