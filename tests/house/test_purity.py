@@ -12,7 +12,12 @@ from support.source_code import nodes
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "drawwell"
 PURE_ROOMS = (
     *("entropy", "crypto", "onerng", "wire", "assess"),
-    *("simulator/device.py", "simulator/noise.py", "simulator/firmware_image.py", "doors/qemu_egd/batch.py"),
+    *(
+        "simulator/device.py",
+        "simulator/noise.py",
+        "simulator/firmware_image.py",
+        "doors/qemu_egd/machine.py",
+    ),
     *("guests/model.py", "guests/inside/scripts.py", "guests/edit/quoting.py"),
     *("guests/qemu/command_line.py", "guests/qemu/findings.py", "guests/qemu/stick_rule.py"),
     *(str(path.relative_to(SOURCE)) for path in sorted(SOURCE.glob("guests/*/plan.py"))),

@@ -31,6 +31,8 @@ pytestmark = [
 ]
 USB = ("xhci_pci", "cdc_acm")
 RUNS, OFF, EXPRESS = "web01", "web02", "web03"
+OWN_RNG = "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
+"""As virt-install adds it by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +40,9 @@ def libvirt() -> Iterator[Libvirtd]:
     """A libvirt with three domains, the first of which runs."""
     with or_skip(), Libvirtd() as daemon:
         image = agent_image(*USB)
-        daemon.define(RUNS, image, devices="<controller type='usb' model='qemu-xhci'/>")
+        daemon.define(RUNS, image, devices=f"<controller type='usb' model='qemu-xhci'/>{OWN_RNG}")
         daemon.define(OFF, image)
-        daemon.define(EXPRESS, image, machine="q35")
+        daemon.define(EXPRESS, image, machine="q35", devices=OWN_RNG)
         daemon.start(RUNS).close()
         yield daemon
 
@@ -119,13 +121,15 @@ def generators(shell: Console) -> str:
 def test_a_domain_that_runs_is_given_its_bytes_and_let_go_again(
     libvirt: Libvirtd, broker: Path, shell: Console
 ) -> None:
-    """It reads what the broker granted; applied twice nothing changes; removed, all is as before."""
+    """Its own generator makes room; it reads what the broker granted; removed, all is as before, and that is back."""
     before = libvirt.describe(RUNS)
     applied = guest(broker, libvirt, "apply", RUNS, "--rate", "64KiB/s")
-    assert (applied["status"], len(applied["changes"])) == (0, 3), applied
+    assert (applied["status"], len(applied["changes"])) == (0, 4), applied
+    assert "in the place of <rng> (random, /dev/urandom)" in str(applied["changes"]), applied
+    assert "put back by --remove" in str(applied["plan"]["notes"])
     assert "genid" in libvirt.describe(RUNS)
     assert guest(broker, libvirt, "apply", RUNS, "--rate", "64KiB/s")["changes"] == []
-    assert generators(shell) == "virtio_rng.0"
+    assert len(generators(shell).split()) == 1
 
     verified = guest(broker, libvirt, "verify", RUNS)
     assert verified["looked"] == "from inside"
@@ -137,9 +141,10 @@ def test_a_domain_that_runs_is_given_its_bytes_and_let_go_again(
     assert set(verdicts(json.loads(reseeded.stdout)).values()) == {"holds"}, reseeded
 
     removed = guest(broker, libvirt, "apply", RUNS, "--remove")
-    assert (removed["status"], len(removed["changes"])) == (0, 3), removed
+    assert (removed["status"], len(removed["changes"])) == (0, 4), removed
     assert libvirt.describe(RUNS) == before
-    assert generators(shell) == ""
+    assert "/dev/urandom" in libvirt.describe(RUNS, kept=False)
+    shell.until("grep virtio_rng /sys/class/misc/hw_random/rng_available")
     assert guest(broker, libvirt, "apply", RUNS, "--remove")["changes"] == []
 
 
@@ -193,6 +198,7 @@ def test_what_libvirt_keeps_is_as_it_was(libvirt: Libvirtd, name: str, way: str,
     bytes_for = Guest(GuestKind.LIBVIRT, name, via)
     assert len(software.apply(bytes_for)) == 1
     given = libvirt.describe(name)
+    assert given.count("<rng ") <= 1
     assert software.apply(bytes_for) == []
     assert libvirt.describe(name) == given != before
     assert len(software.remove(bytes_for)) == 1

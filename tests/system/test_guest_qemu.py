@@ -76,6 +76,12 @@ def served(config: Path) -> int:
     return int(entry["full_bytes"])
 
 
+def limit(config: Path) -> str:
+    """QEMU's own limit of the machine, as audit has it."""
+    (facts,) = [each for each in guest(config, "audit", "qemu")["guests"] if each["name"] == NAME]
+    return str(facts["limit"])
+
+
 def test_a_machine_started_with_the_plan_draws_from_this_broker(broker: Path, image: Image) -> None:
     """Applied and started with the planned arguments, it is seen from inside to be healthy, and its account rises."""
     applied = guest(broker, "apply", "qemu", NAME, "--rate", "64KiB/s")
@@ -88,6 +94,7 @@ def test_a_machine_started_with_the_plan_draws_from_this_broker(broker: Path, im
         assert verified["looked"] == "from inside", verified
         assert set(verdicts(verified).values()) == {"holds"}, verified
         assert served(broker) >= before + 2560
+        assert verdicts(verified)["what it reads is what this broker granted it"] == "holds"
         (facts,) = [each for each in guest(broker, "audit", "qemu")["guests"] if each["name"] == NAME]
         assert (facts["virtio_rng"], facts["generation_id"]) == (True, True)
         assert {each["verdict"] for each in facts["findings"]} == {"holds"}
@@ -96,22 +103,51 @@ def test_a_machine_started_with_the_plan_draws_from_this_broker(broker: Path, im
 
 
 def test_a_running_machine_is_plugged_and_unplugged(broker: Path, image: Image) -> None:
-    """By QMP a machine without virtio-rng gets one and loses it, the second time nothing happens; twice over."""
+    """By QMP it gets virtio-rng, another limit with another rate, and loses it; a second time nothing happens."""
     monitor = ("-qmp", "unix:{run}/second,server=on,wait=off")
     with QemuGuest(image, "-name", NAME, *DEVICE, *monitor) as machine:
         machine.check("test ! -e /sys/bus/virtio/drivers/virtio_rng/virtio1 && ! head -c 1 /dev/hwrng")
         where = ("--connect", str(machine.run_dir / "second"))
-        for _ in range(2):
-            applied = guest(broker, "apply", "qemu", NAME, *where)
-            assert (applied["status"], len(applied["changes"])) == (0, 2), applied
-            assert guest(broker, "apply", "qemu", NAME, *where)["changes"] == []
+        applied = guest(broker, "apply", "qemu", NAME, *where)
+        assert (applied["status"], len(applied["changes"])) == (0, 2), applied
+        assert guest(broker, "apply", "qemu", NAME, *where)["changes"] == []
+        machine.until("head -c 64 /dev/hwrng > /tmp/drawn")
+        assert served(broker) >= 64
+        for rate, kept in (("1KiB/s", "8256 bytes in each 8000 ms"), ("none", "none")):
+            changed = guest(broker, "apply", "qemu", NAME, *where, "--rate", rate)
+            assert (changed["status"], len(changed["changes"])) == (0, 2), changed
+            assert limit(broker) == kept
             machine.until("head -c 64 /dev/hwrng > /tmp/drawn")
-            assert served(broker) >= 64
-            removed = guest(broker, "apply", "qemu", NAME, *where, "--remove")
-            assert (removed["status"], len(removed["changes"])) == (0, 2), removed
-            machine.check("! head -c 1 /dev/hwrng")
-            assert guest(broker, "list")["guests"] == []
+        removed = guest(broker, "apply", "qemu", NAME, *where, "--remove")
+        assert (removed["status"], len(removed["changes"])) == (0, 2), removed
+        machine.check("! head -c 1 /dev/hwrng")
+        assert guest(broker, "list")["guests"] == []
         assert guest(broker, "apply", "qemu", NAME, *where, "--remove")["changes"] == []
+
+
+def test_a_machine_that_has_a_generator_already_reads_ours(broker: Path, image: Image) -> None:
+    """Beside one such as virt-install adds by itself, ours is made the current one; verify and audit name both."""
+    own = ("-object", "rng-random,id=own,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=own")
+    monitor = ("-qmp", "unix:{run}/second,server=on,wait=off")
+    with QemuGuest(image, "-name", NAME, *DEVICE, *own, *monitor) as machine:
+        machine.until("test -e /tmp/qemu-ga.pid")
+        where = ("--connect", str(machine.run_dir / "second"))
+        applied = guest(broker, "apply", "qemu", NAME, *where)
+        assert "made virtio_rng.1 the generator" in str(applied["changes"]), applied
+        assert "has a virtio-rng already (rng-random, /dev/urandom)" in str(applied["plan"]["notes"])
+        several = "of several virtio-rng it reads this broker's"
+        assert verdicts(guest(broker, "verify", "qemu", NAME, *where))[several] == "holds"
+
+        machine.check("echo virtio_rng.0 > /sys/class/misc/hw_random/rng_current")
+        wrong = guest(broker, "verify", "qemu", NAME, *where)
+        assert "echo virtio_rng.1 > /sys/class/misc/hw_random/rng_current" in json.dumps(wrong)
+        failed = {what for what, verdict in verdicts(wrong).items() if verdict == "fails"}
+        assert failed == {several, "what it reads is what this broker granted it"}, wrong
+        (facts,) = [each for each in guest(broker, "audit", "qemu")["guests"] if each["name"] == NAME]
+        assert {each.partition(", ")[0] for each in facts["backend"].split("; ")} == {"rng-egd", "rng-random"}
+        assert "egd.sock" in facts["backend"], facts
+        assert "its kernel has one virtio-rng to read" in json.dumps(facts["findings"])
+        assert guest(broker, "apply", "qemu", NAME, *where, "--remove")["status"] == 0
 
 
 def test_a_starved_machine_is_not_unplugged(broker: Path, image: Image) -> None:
@@ -132,28 +168,26 @@ def test_a_starved_machine_is_not_unplugged(broker: Path, image: Image) -> None:
         machine.check("echo alive")
 
 
-def test_a_machine_that_waits_for_ever_is_told_and_mended(config: Path, image: Image) -> None:
-    """A request that was lost while no broker listened is told from a starved one, and --mend ends the wait."""
+def test_a_healthy_machine_is_healthy_every_time(config: Path, image: Image) -> None:
+    """Without a rate, one verify after the other holds, also after the broker was killed and nothing kept it alive."""
     folder = config.parent
     with Daemon("run", config=config, log=folder / "log") as first:
         first.until_it_says("healthy")
         planned = guest(config, "apply", "qemu", NAME)["plan"]
-        # the limit's period is a day: QEMU does not ask again by itself while this test lasts
-        words = [
-            each.replace("period=8000", "max-bytes=65536,period=86400000") for each in arguments(planned)
-        ]
+        # the limit's period is a day: QEMU repeats no request while this test lasts
+        endless = ",max-bytes=6553600,period=86400000"
+        words = [each + endless * each.startswith("virtio-rng") for each in arguments(planned)]
         with QemuGuest(image, "-name", NAME, *DEVICE, *words) as machine:
-            machine.check("head -c 64 /dev/hwrng > /tmp/drawn")
+            machine.until("test -e /tmp/qemu-ga.pid")
+            for _ in range(4):
+                verified = guest(config, "verify", "qemu", NAME)
+                assert set(verdicts(verified).values()) == {"holds"}, verified
             first.kill()
             machine.check("timeout 2 head -c 4096 /dev/hwrng > /tmp/drawn; true")
             with Daemon("run", config=config, log=folder / "log2") as second:
                 second.until_it_says("healthy")
-                wedged = guest(config, "verify", "qemu", NAME, "--timeout", "3s")  # short: it never comes
-                assert verdicts(wedged)["/dev/hwrng can be read"] == "fails", wedged
-                assert "the request was lost" in json.dumps(wedged)
-                mended = guest(config, "verify", "qemu", NAME, "--timeout", "5m", "--mend")
-                assert verdicts(mended)["it was mended"] == "holds", mended
-                assert verdicts(mended)["/dev/hwrng can be read"] == "holds", mended
+                verified = guest(config, "verify", "qemu", NAME)
+                assert set(verdicts(verified).values()) == {"holds"}, verified
 
 
 def test_a_running_machine_is_given_a_virtual_stick(broker: Path, image: Image) -> None:

@@ -37,7 +37,7 @@ def add_supervised(parser: argparse.ArgumentParser) -> None:
     """The option of those that have guests."""
     parser.add_argument(
         "--supervised", action="store_true",
-        help="start it again when it dies, and keep the guests' connections meanwhile, where systemd does not",
+        help="restart it when it dies, and keep the guests' connections meanwhile, where systemd does not",
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
+from drawwell.errors import UsageError
 from drawwell.reports import Report
 from drawwell.units import Allowance
 
@@ -61,6 +62,14 @@ SOCKETS: Final = {
     Attachment.SOCKET: "draw.sock",
 }
 """The file of a guest's socket in its directory; the other ways have none."""
+
+
+def other_kind(name: str, kind: str) -> UsageError:
+    """Return the fault that a guest of another kind has that name already."""
+    return UsageError(
+        f"{name} is a guest of {kind} already",
+        hint=f"Take another name, or remove it there first: 'drawwell guest apply {kind} {name} --remove'.",
+    )
 
 
 def guest_directory(run_dir: str, name: str) -> str:

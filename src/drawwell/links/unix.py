@@ -2,11 +2,28 @@
 
 import asyncio
 from collections.abc import Collection
+from typing import Final
 
-from drawwell.errors import PermissionRefused
+from drawwell.errors import LinkUnavailable, PermissionRefused
 from drawwell.links.connect_unix import connect_unix
 from drawwell.links.link import Link, LinkProtocol
 from drawwell.links.socket_file import check_place, listener_of, may_not_open
+
+_TURNED_AWAY: Final = (
+    "If the broker runs, it turned this user away: a guest's socket lets in root and the user "
+    "that the guest was added with. On the host: 'drawwell guest apply KIND NAME --user NUMBER', "
+    "with the user's number out there."
+)
+
+
+class _UnixProtocol(LinkProtocol):
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail what waits, with a hint if there was no welcome (asyncio)."""
+        if not self.welcome.done():
+            self.transport = None
+            closed = f"{self._broker} closed the connection before its welcome"
+            self.fail(LinkUnavailable(closed, hint=_TURNED_AWAY))
+        super().connection_lost(exc)
 
 
 class UnixLink(Link):
@@ -34,12 +51,11 @@ class UnixLink(Link):
         loop = asyncio.get_running_loop()
         try:
             check_place(self.name)
-            transport, protocol = await loop.create_unix_connection(
-                lambda: LinkProtocol(self.name), sock=await connect_unix(self.name)
-            )
+            sock = await connect_unix(self.name)
+            owner = listener_of(sock)  # before a broker that turns us away has closed it
+            _, protocol = await loop.create_unix_connection(lambda: _UnixProtocol(self.name), sock=sock)
         except PermissionError as error:
             raise may_not_open(self.name, error) from None
-        owner = listener_of(transport.get_extra_info("socket"))
         if self._believed is not None and owner not in self._believed:
             protocol.close()
             raise PermissionRefused(

@@ -13,7 +13,7 @@ from drawwell.doors.qemu_egd.door import GuestEgdDoor
 from drawwell.enrolment.terms import changed, check_name
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, Starved, UsageError
-from drawwell.guests.model import ATTACHMENTS, Attachment, GuestKind
+from drawwell.guests.model import ATTACHMENTS, Attachment, GuestKind, other_kind
 from drawwell.roles.guest_door import GuestListener
 from drawwell.service.systemd import Manager
 from drawwell.state.rows import ConsumerRow, GuestRow
@@ -105,6 +105,8 @@ class Guests:
             entrance = self._entrances.get(name)
             if entrance is None and name in self._taken():
                 raise UsageError(f"consumer {name} is no guest", hint="Choose another name for the guest.")
+            if entrance and entrance.row.kind != guest_kind:
+                raise other_kind(name, entrance.row.kind)
             known_row = entrance.row if entrance else GuestRow(self._consumer(name), guest_kind, attachment)
             row = _changed(known_row, guest_kind, attachment, **changes)
             known = entrance is not None and entrance.row.via == row.via
@@ -234,6 +236,7 @@ class Guests:
 
     def _document(self, entrance: GuestListener) -> dict[str, Any]:
         row, account, egd = entrance.row, self._broker.accounts.get(entrance.row.name), entrance.egd
+        granted_bytes = account.full_bytes + account.drbg_bytes if account else 0
         return {
             "name": row.name,
             "kind": row.kind,
@@ -250,6 +253,8 @@ class Guests:
             "asked": egd.asked if egd else account.draws + account.refused if account else 0,
             "full_bytes": account.full_bytes if account else 0,
             "drbg_bytes": account.drbg_bytes if account else 0,
+            "consumed_bytes": egd.read_bytes if egd else granted_bytes,
+            "in_flight_bytes": egd.in_flight_bytes if egd else 0,
             "waits": egd.waits if egd else "",
             "fault": entrance.trouble,
         }

@@ -216,7 +216,7 @@ _shtab_drawwell_broker_options=(
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
-  "--supervised[start it again when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
+  "--supervised[restart it when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -228,7 +228,7 @@ _shtab_drawwell_broker_run_options=(
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
-  "--supervised[start it again when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
+  "--supervised[restart it when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -523,7 +523,6 @@ _shtab_drawwell_guest_verify_options=(
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
   "--via[the way in\: virtio, usb-virtual, usb, socket, device, fifo, builtin]:WAY:(virtio usb-virtual usb socket device fifo builtin)"
   "--device[which stick, when there are several and the way in gives one away]:DEVICE:_files"
-  "--mend[put the driver back of a guest that waits for ever]"
   "--timeout[how long a read in the guest may take (default\: 20s)]:TIME:"
   ":what runs it\: qemu, libvirt, lxc, incus, docker, podman:(qemu libvirt lxc incus docker podman)"
   ":the guest\'s name\: a-z, 0-9, dot, _ and -:"
@@ -849,7 +848,7 @@ _shtab_drawwell_run_options=(
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
-  "--supervised[start it again when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
+  "--supervised[restart it when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
 )
 
 # guard to ensure default positional specs are added only once per session

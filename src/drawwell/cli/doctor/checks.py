@@ -159,7 +159,7 @@ def _broker_report(config: "Config") -> dict[str, Any] | None:
     try:
         try:
             return client.ask(config.control.path, "status", {})
-        except PermissionRefused:
+        except (PermissionRefused, client.NoBroker):  # a container has the broker's own socket alone
             return client.ask(config.unix.path, "status", {})
     except client.NoBroker:
         return None

@@ -46,9 +46,7 @@ def _read() -> GuestFinding:
     """Read a block of FIPS 140-2, which also tells a generator from one that waits for ever."""
     if data := probes.read_hwrng(Here(), probes.FIPS_REQUESTS, READ_S):
         return probes.fips(data)
-    hint = (
-        "On the host: 'drawwell guest verify KIND NAME' says whether it is starved, and mends it with --mend."
-    )
+    hint = "On the host: 'drawwell guest verify KIND NAME' shows whether it is starved."
     words = f"a read waited for {READ_S:g} s"
     return GuestFinding("/dev/hwrng can be read", GuestVerdict.FAILS, words, inside=True, hint=hint)
 

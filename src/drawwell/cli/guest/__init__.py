@@ -40,9 +40,6 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     for parser in (plan, apply):
         _add_terms(parser)
     _add_apply(apply)
-    verify.add_argument(
-        "--mend", action="store_true", help="put the driver back of a guest that waits for ever"
-    )
     _add_timeout(verify, 20.0, "how long a read in the guest may take")
     reseed = verb(
         "reseed", _reseed, "give a guest that was cloned or restored fresh bytes, and make it reseed"

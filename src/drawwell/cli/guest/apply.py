@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from drawwell.cli.guest.arguments import (
 from drawwell.cli.guest.stick import let_go, take_back
 from drawwell.cli.guest.text import changes_text, plan_text
 from drawwell.cli.output import Output
-from drawwell.errors import DrawwellError, Starved, UsageError
+from drawwell.errors import DrawwellError, GuestUnavailable, Starved, UsageError
 from drawwell.guests.model import Attachment, Change, Guest, GuestKind, Hypervisor, Plan
 from drawwell.reports import as_json
 from drawwell.units import format_size
@@ -73,6 +74,8 @@ def apply(args: argparse.Namespace, out: Output) -> int:
     _confirm(args, out, plan)
     at_broker = [*_add(args, guest, host, before), *let_go(args, guest)]
     try:
+        if before and before["connected"] and before["rate"] != (known(args) or before)["rate"]:
+            _settle(args, guest, timeout_s(args))  # its device may be plugged in again, with another limit
         on_host = host.apply(replace(guest, anew=before is not None and _lost(args, guest)))
     except DrawwellError:
         take_back(args, guest)
@@ -80,10 +83,14 @@ def apply(args: argparse.Namespace, out: Output) -> int:
             _forget(args, guest, 1.0)
         raise
     changes = [*at_broker, *on_host]
+    turned = None
+    if on_host and guest.via in OF_MACHINES:
+        turned = _await_machine(args)
+        changes += [] if turned else _made_current(args, guest, host)
     document = {"plan": as_json(plan), "changes": [as_json(change) for change in changes]}
     out.result(document, changes_text(changes, guest.name))
-    if on_host and guest.via in OF_MACHINES:
-        _await_machine(args)
+    if turned:
+        raise turned
     by_hand = ", ".join(piece.title for piece in plan.pieces if piece.into == "paste")
     new = guest.socket or before is None  # a stick that it has already makes no change
     if new and by_hand and not on_host and not (known(args, needed=False) or {}).get("connected"):
@@ -106,15 +113,27 @@ def _lost(args: argparse.Namespace, guest: Guest) -> bool:
     return False
 
 
-def _await_machine(args: argparse.Namespace) -> None:
-    """Give a machine that runs the moment that it takes to come; raises GuestUnavailable if it was turned away."""
+def _await_machine(args: argparse.Namespace) -> GuestUnavailable | None:
+    """Give a machine that runs the moment that it takes to connect; return the fault if it was turned away."""
     deadline = time.monotonic() + COMES_S
     while not (entry := known(args) or {}).get("connected"):
         if entry and (refused := turned_away(args, entry)):
-            raise refused
+            return refused
         if time.monotonic() > deadline:
-            return
+            break
         time.sleep(LOOK_EVERY_S)
+    return None
+
+
+def _made_current(args: argparse.Namespace, guest: Guest, host: Hypervisor) -> list[Change]:
+    """Have the guest's kernel read the device that it was given, where it has another and an agent."""
+    from drawwell.cli.guest.current import CURRENT, make_current
+
+    with suppress(DrawwellError):
+        if guest.via is Attachment.VIRTIO and (inside := host.inside(guest)):
+            made = make_current(args, inside)
+            return [Change(f"made {made} the generator that its kernel reads", CURRENT)] if made else []
+    return []
 
 
 def _forget(args: argparse.Namespace, guest: Guest, wait_s: float) -> None:

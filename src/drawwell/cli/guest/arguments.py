@@ -7,7 +7,7 @@ import re
 from typing import Any, Final
 
 from drawwell.errors import GuestUnavailable, PermissionRefused, UsageError
-from drawwell.guests.model import ATTACHMENTS, Attachment, Guest, GuestKind, Hypervisor
+from drawwell.guests.model import ATTACHMENTS, Attachment, Guest, GuestKind, Hypervisor, other_kind
 from drawwell.units import Allowance, parse_allowance, parse_duration
 
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+:@-]{0,127}", re.ASCII)
@@ -29,6 +29,8 @@ def named(args: argparse.Namespace, known: dict[str, Any] | None = None) -> Gues
 
     known = known or {}
     kind = GuestKind(args.kind)
+    if known and known["kind"] != kind:
+        raise other_kind(args.name, known["kind"])
     via = Attachment(args.via or known.get("via") or ATTACHMENTS[kind][0])
     if via not in ATTACHMENTS[kind]:
         raise UsageError(

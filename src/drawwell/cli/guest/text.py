@@ -76,11 +76,24 @@ def guests_text(guests: Sequence[dict[str, Any]]) -> str:
     """The broker's guests in a table."""
     if not guests:
         return "no guests; add one: 'drawwell guest apply KIND NAME'"
-    heading = ("NAME", "KIND", "VIA", "CLASS", "RATE", "QUOTA", "CONNECTED", "OWED", "SERVED")
+    heading = (
+        "NAME",
+        "KIND",
+        "VIA",
+        "CLASS",
+        "RATE",
+        "QUOTA",
+        "CONNECTED",
+        "OWED",
+        "GRANTED",
+        "CONSUMED",
+        "IN FLIGHT",
+    )
     rows = [
         (
             g["name"], g["kind"], g["via"], g["class"], g["rate"] or "none", g["quota"] or "none",
             str(g["connected"]), format_size(g["owed_bytes"]), format_size(g["full_bytes"] + g["drbg_bytes"]),
+            format_size(g["consumed_bytes"]), format_size(g["in_flight_bytes"]),
         )
         for g in guests
     ]  # fmt: skip

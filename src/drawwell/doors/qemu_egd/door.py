@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from drawwell.authorisation import Principal, Role
-from drawwell.doors.door import Door, Limits
+from drawwell.doors.door import Door, Limits, ServedConnection
 from drawwell.doors.qemu_egd.connection import GuestEgdConnection
 from drawwell.doors.retry import draw_patiently
 from drawwell.doors.sockets import listen_unix
@@ -58,6 +58,7 @@ class GuestEgdDoor(Door):
         self.plenty = plenty
         self.held = bytearray()
         """Bytes that were drawn for this guest ahead of its requests, see `hold`."""
+        self._read_before = 0
         self._pausing: set[asyncio.Future[None]] = set()
         self._mode = mode
         self._inherited = list(inherited)
@@ -70,6 +71,22 @@ class GuestEgdDoor(Door):
     def owed_bytes(self) -> int:
         """How much was asked for and has not arrived."""
         return sum(visitor.owed_bytes for visitor in self._visitors())
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """How much is charged and has not been read: in the sockets, and what is held."""
+        return len(self.held) + sum(visitor.in_flight_bytes for visitor in self._visitors())
+
+    @property
+    def read_bytes(self) -> int:
+        """How much QEMU has read since this door was made."""
+        return self._read_before + sum(visitor.read_bytes for visitor in self._visitors())
+
+    def leave(self, visitor: ServedConnection) -> None:
+        """Forget a connection, and keep count of what it read."""
+        if isinstance(visitor, GuestEgdConnection) and visitor in self._sessions:
+            self._read_before += visitor.read_bytes
+        super().leave(visitor)
 
     @property
     def waits(self) -> str:

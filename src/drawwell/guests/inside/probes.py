@@ -1,4 +1,4 @@
-"""What is done inside a guest, whatever the way in: look, read, draw, and put a driver back that waits for ever."""
+"""What is done inside a guest, whatever the way in: look, read and draw."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -13,7 +13,7 @@ from drawwell.guests.inside.scripts import (
     MAX_OUTPUT_BYTES,
     NOBODY_CONVERSES,
     READ,
-    REBIND,
+    SELECT,
     STICK,
     Look,
     parse_look,
@@ -69,18 +69,16 @@ def _read(inside: Inside, script: str, path: str, requests: int, within_s: float
     return data
 
 
-def rebind(inside: Inside) -> None:
-    """Take virtio-rng's driver off and put it back, so that it asks anew.
+def select(inside: Inside, generator: str, requests: int = 0, within_s: float = 0.0) -> None:
+    """Have the guest's kernel read that generator, such as ``virtio_rng.1``; raises as `look`.
 
-    Raises:
-        GuestUnavailable: there is no such driver, or it does not let go.
+    Args:
+        inside: The way in.
+        generator: One of `Look.available`.
+        requests: If not 0, so many are read from it, and then the one before is current again.
+        within_s: How long they may take.
     """
-    outcome = inside.run(["sh", "-c", REBIND], timeout_s=_SLACK_S)
-    if outcome.status:
-        raise GuestUnavailable(
-            "the guest's driver of virtio-rng was not put back",
-            hint="In the guest, as root: echo virtio0 > /sys/bus/virtio/drivers/virtio_rng/unbind, then bind.",
-        )
+    _shell(inside, SELECT, generator, str(requests), f"{within_s:g}", within_s=within_s)
 
 
 def draw(inside: Inside, path: str, draw_class: DrawClass, *, names_bytes: int, within_s: float) -> int:

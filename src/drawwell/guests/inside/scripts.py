@@ -51,16 +51,16 @@ bounded "$seconds" dd if="$3" bs=64 count="$1" 2>/dev/null
 exit 0
 """
 """Reads $1 times 64 bytes from the device $3, for $2 seconds at most: what came until then is put out."""
-REBIND: Final = r"""
-cd /sys/bus/virtio/drivers/virtio_rng || exit 3
-status=4
-for each in virtio*; do
-    [ -L "$each" ] || continue
-    echo "$each" > unbind && echo "$each" > bind && status=0
-done
-exit $status
+SELECT: Final = r"""
+cd /sys/class/misc/hw_random && before=$(cat rng_current) && echo "$1" > rng_current || exit 3
+[ "$2" = 0 ] && exit 0
+dd if=/dev/hwrng bs=64 count="$2" >/dev/null 2>&1 & pid=$!
+( sleep "$3"; kill $pid ) >/dev/null 2>&1 & watch=$!
+wait $pid; kill $watch 2>/dev/null
+echo "$before" > rng_current
 """
-"""Takes the driver of virtio-rng from its device and puts it back: it asks anew then."""
+"""Makes $1 the generator that the kernel reads; with $2 other than 0 reads so many requests, $3 s at most, and makes
+the one before it current again."""
 STICK: Final = r"""
 exec 3<>"$3" || exit 3
 stty raw -echo <&3 2>/dev/null

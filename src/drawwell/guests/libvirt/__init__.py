@@ -2,18 +2,28 @@
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
 from xml.dom.minidom import Element
 
-from drawwell.errors import GuestUnavailable
+from drawwell.errors import GuestUnavailable, PermissionRefused
 from drawwell.guests.edit import files
 from drawwell.guests.libvirt import plan as plan_libvirt
 from drawwell.guests.libvirt.audit import facts, owner_of, shared_sockets
 from drawwell.guests.libvirt.bindings import Bindings
 from drawwell.guests.libvirt.connection import SYSTEM, Known, LibvirtConnection, ask_agent
-from drawwell.guests.libvirt.domain_xml import Domain, Record, attribute, source_path, written
+from drawwell.guests.libvirt.domain_xml import (
+    TAGS,
+    Domain,
+    Record,
+    attribute,
+    compact,
+    described,
+    parsed,
+    written,
+)
 from drawwell.guests.libvirt.virsh import NotInstalled, Virsh
 from drawwell.guests.model import (
     Attachment,
@@ -23,15 +33,15 @@ from drawwell.guests.model import (
     Hypervisor,
     Inside,
     Plan,
-    guest_directory,
 )
 from drawwell.guests.qemu.agent import Agent
-from drawwell.guests.qemu.plan import fifo
 from drawwell.guests.qemu.usb_port import USB, place_of
 
 LET_GO_S: Final = 60.0
 """A guest is asked to give a device up; under emulation that was seen to take 5 s."""
 _LOOK_EVERY_S: Final = 0.2
+_GENERATORS: Final = (Attachment.VIRTIO, Attachment.FIFO, Attachment.BUILTIN)
+"""Ways by which the guest has an <rng>."""
 
 
 class Libvirt:
@@ -53,7 +63,16 @@ class Libvirt:
     def plan(self, guest: Guest) -> Plan:
         """See `Hypervisor`."""
         uri = "" if self._connection.uri == SYSTEM else self._connection.uri
-        return plan_libvirt.plan(guest, self._stick(guest), uri)
+        plan = plan_libvirt.plan(guest, self._stick(guest), uri)
+        return replace(plan, notes=(*plan.notes, *self._notes(guest)))
+
+    def _notes(self, guest: Guest) -> tuple[str, ...]:
+        """Name the generators that are taken out; nothing where no domain can be looked at."""
+        with suppress(GuestUnavailable, PermissionRefused, NotInstalled):
+            known = self._find(guest)
+            others = self._others(Domain(self._xml(known, kept=known.persistent)), guest)
+            return tuple(plan_libvirt.REPLACED_NOTE.format(described(each)) for each in others)
+        return ()
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """See `Hypervisor`: the domain's own label, else the one that libvirt gives every QEMU."""
@@ -61,20 +80,20 @@ class Libvirt:
 
     def apply(self, guest: Guest) -> list[Change]:
         """See `Hypervisor`. First the machine that runs, for that is what may refuse; then what libvirt keeps."""
-        known = self._find(guest)
-        changes = self._clear_other_way(guest, known)
+        known, changes = self._find(guest), list[Change]()
         if known.live:
-            changes += self._attach(known, guest, plan_libvirt.device(guest, self._stick(guest, live=True)))
+            changes = self._attach(known, guest, plan_libvirt.device(guest, self._stick(guest, live=True)))
         if known.persistent:
             changes += self._define(known, guest, plan_libvirt.device(guest, self._stick(guest)))
         return changes + self._write_hook(guest, known)
 
     def remove(self, guest: Guest) -> list[Change]:
         """See `Hypervisor`. The broker has answered what it owed, and owes nothing any more."""
-        known = self._find(guest)
-        changes = []
+        known, changes = self._find(guest), list[Change]()
+        record = Domain(self._xml(known, kept=known.persistent)).record
         if known.live:
-            changes += self._detach(known, guest, self._ours(Domain(self._xml(known)), guest))
+            changes = self._detach(known, self._ours(Domain(self._xml(known)), guest))
+            changes += self._put_back(known, record.replaced if record else ())
         if known.persistent:
             changes += self._undefine(known, guest)
         return changes + self._remove_hook(guest)
@@ -122,30 +141,33 @@ class Libvirt:
 
     @staticmethod
     def _ours(domain: Domain, guest: Guest) -> list[Element]:
-        """Its devices that are this guest's, of whatever way and rate."""
-        match guest.via:
-            case Attachment.USB:
-                return domain.like(plan_libvirt.device(replace(guest, device="")))
-            case Attachment.BUILTIN:
-                return [
-                    each for each in domain.devices("rng") if attribute(each, "backend", "model") == "builtin"
-                ]
-            case Attachment.FIFO:
-                return [each for each in domain.devices("rng") if source_path(each) == fifo(guest)]
-        return domain.of_directory(guest_directory(guest.run_dir, guest.name))
+        """Its devices that are this guest's, of whatever way and rate: what its owner added himself is not."""
+        return domain.of_guest(plan_libvirt.alias(guest), plan_libvirt.paths(guest))
+
+    def _others(self, domain: Domain, guest: Guest) -> list[Element]:
+        """The other generators of the domain, of which its kernel might read one instead of ours."""
+        if guest.via not in _GENERATORS:
+            return []
+        ours = self._ours(domain, guest)
+        return [each for each in domain.devices("rng") if each not in ours]
 
     # ---- what libvirt keeps
 
     def _define(self, known: Known, guest: Guest, wanted: Element) -> list[Change]:
         domain = Domain(self._xml(known, kept=True))
         record = domain.record or Record(guest.name, guest.via)
-        ours = self._ours(domain, guest)
-        done = []
+        ours, others, done = self._ours(domain, guest), self._others(domain, guest), []
         if not (len(ours) == 1 and domain.like(wanted)):
             for each in ours:
                 domain.drop(each)
             domain.add(wanted)
+            record = replace(record, via=guest.via)
             done.append(guest.via.value)
+        for each in others:
+            domain.drop(each)
+            record = replace(record, replaced=(*record.replaced, compact(each)))
+        if others:
+            done[:] = [f"{guest.via} in the place of {' and '.join(map(described, others))}"]
         if not domain.has_generation_id:
             domain.add_generation_id()
             record = replace(record, genid=True)
@@ -156,12 +178,8 @@ class Libvirt:
         domain.write_record(record)
         self._connection.define(str(domain))
         self._note_controllers(known, record, before)
-        return [
-            Change(
-                f"gave the domain {known.name} {' and '.join(done)}, from its next start on",
-                self._connection.uri,
-            )
-        ]
+        words = f"gave the domain {known.name} {' and '.join(done)}, from its next start on"
+        return [Change(words, self._connection.uri)]
 
     def _note_controllers(self, known: Known, record: Record, before: frozenset[str]) -> None:
         """Note the controllers that libvirt added by itself to have a slot, so that they go as they came."""
@@ -177,48 +195,55 @@ class Libvirt:
             return []
         for each in ours:
             domain.drop(each)
+        for text in record.replaced if record else ():
+            domain.add(parsed(text))
         if record and record.genid:
             domain.drop_generation_id()
         domain.drop_controllers(record.controllers if record else ())
         domain.write_record(None)
         self._connection.define(str(domain))
-        return [Change(f"took {guest.via} from the domain {known.name}", self._connection.uri)]
-
-    def _clear_other_way(self, guest: Guest, known: Known) -> list[Change]:
-        """Take away what the same guest had by another way in."""
-        record = Domain(self._xml(known, kept=known.persistent)).record
-        if record is None or record.name != guest.name or record.via == guest.via:
-            return []
-        return self.remove(replace(guest, via=Attachment(record.via)))
+        back = ", and gave it its own <rng> back" if record and record.replaced else ""
+        words = f"took {record.via if record else guest.via} from the domain {known.name}{back}"
+        return [Change(words, self._connection.uri)]
 
     # ---- the machine that runs
 
     def _attach(self, known: Known, guest: Guest, wanted: Element) -> list[Change]:
         domain = Domain(self._xml(known))
         ours = self._ours(domain, guest)
-        if len(ours) == 1 and domain.like(wanted) and not guest.anew:
+        # a domain that is not kept has no place where its own would be noted
+        others = self._others(domain, guest) if known.persistent else []
+        if len(ours) == 1 and domain.like(wanted) and not guest.anew and not others:
             return []
-        changes = self._detach(known, guest, ours)
+        changes = self._detach(known, [*ours, *others])
         self._connection.attach(known.uuid, written(wanted))
         return [
             *changes,
             Change(f"plugged {guest.via} into the running domain {known.name}", self._connection.uri),
         ]
 
-    def _detach(self, known: Known, guest: Guest, devices: list[Element]) -> list[Change]:
+    def _detach(self, known: Known, devices: list[Element]) -> list[Change]:
         """Unplug, and wait until the guest has let go."""
         for each in devices:
             self._connection.detach(known.uuid, written(each))
-        if devices:
-            self._until_gone(known, guest)
-            return [
-                Change(f"unplugged {guest.via} from the running domain {known.name}", self._connection.uri)
-            ]
-        return []
+        if not devices:
+            return []
+        self._until_gone(known, {_place(each) for each in devices})
+        what = " and ".join(map(described, devices))
+        return [Change(f"unplugged {what} from the running domain {known.name}", self._connection.uri)]
 
-    def _until_gone(self, known: Known, guest: Guest) -> None:
+    def _put_back(self, known: Known, replaced: tuple[str, ...]) -> list[Change]:
+        """Plug the domain's own generators in again, unless it has one."""
+        if not replaced or Domain(self._xml(known)).devices("rng"):
+            return []
+        for text in replaced:
+            self._connection.attach(known.uuid, text + "\n")
+        words = f"plugged its own <rng> into the running domain {known.name} again"
+        return [Change(words, self._connection.uri)]
+
+    def _until_gone(self, known: Known, places: set[str]) -> None:
         deadline = time.monotonic() + LET_GO_S
-        while self._ours(Domain(self._xml(known)), guest):
+        while places & {_place(each) for each in Domain(self._xml(known)).devices(*TAGS)}:
             if time.monotonic() > deadline:
                 raise GuestUnavailable(
                     f"{known.name} did not let the device go within {LET_GO_S:g} s",
@@ -240,6 +265,11 @@ class Libvirt:
 
     def _remove_hook(self, guest: Guest) -> list[Change]:
         return files.delete(plan_libvirt.hook_path(guest, self._hooks)) if self._hooks else []
+
+
+def _place(device: Element) -> str:
+    """Return what distinguishes a device of a running domain: its alias."""
+    return attribute(device, "alias", "name") or compact(device)
 
 
 def connect(uri: str) -> LibvirtConnection:

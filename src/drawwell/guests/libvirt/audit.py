@@ -18,7 +18,7 @@ from drawwell.guests.libvirt.domain_xml import (
     text_at,
 )
 from drawwell.guests.model import GuestFacts, GuestFinding, GuestKind, GuestVerdict
-from drawwell.guests.qemu.findings import device_findings, generation_finding, limit_words
+from drawwell.guests.qemu.findings import Generator, backends, device_findings, generation_finding, limits
 
 _QEMU_PERIOD_MS: Final = 65536
 """QEMU's own, where libvirt sets no limit."""
@@ -28,27 +28,17 @@ _LIBVIRT_PERIOD_MS: Final = 1000
 
 def facts(domain: Domain, *, running: bool, shared: frozenset[str]) -> GuestFacts:
     """Return what can be said of a domain; `shared` are sockets that more than one domain has."""
-    rng = next(iter(domain.devices("rng")), None)
-    max_bytes, period_ms = _limit(rng)
-    backend, place = (f"rng-{attribute(rng, 'backend', 'model')}", source_path(rng)) if rng else ("", "")
-    findings = device_findings(
-        has_rng=rng is not None,
-        backend=backend,
-        place=place,
-        reconnects=attribute(rng, "backend", "source", "reconnect", "enabled") == "yes",
-        max_bytes=max_bytes,
-        period_ms=period_ms,
-    )
+    found = [_generator(each) for each in domain.devices("rng")]
     return GuestFacts(
         kind=GuestKind.LIBVIRT,
         name=domain.name,
         running=running,
-        virtio_rng=rng is not None,
-        backend=f"{backend}, {place}" if place else backend,
-        limit=limit_words(max_bytes, period_ms) if rng else "",
+        virtio_rng=bool(found),
+        backend=backends(found),
+        limit=limits(found),
         generation_id=domain.has_generation_id,
         findings=(
-            *findings,
+            *device_findings(found),
             generation_finding(present=domain.has_generation_id),
             _agent(domain),
             *_copies(domain, shared),
@@ -56,7 +46,18 @@ def facts(domain: Domain, *, running: bool, shared: frozenset[str]) -> GuestFact
     )
 
 
-def _limit(rng: Element | None) -> tuple[int | None, int]:
+def _generator(rng: Element) -> Generator:
+    max_bytes, period_ms = _limit(rng)
+    return Generator(
+        backend=f"rng-{attribute(rng, 'backend', 'model')}",
+        place=source_path(rng),
+        reconnects=attribute(rng, "backend", "source", "reconnect", "enabled") == "yes",
+        max_bytes=max_bytes,
+        period_ms=period_ms,
+    )
+
+
+def _limit(rng: Element) -> tuple[int | None, int]:
     rate = first(rng, "rate")
     if rate is None:
         return None, _QEMU_PERIOD_MS

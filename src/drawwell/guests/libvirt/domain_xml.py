@@ -4,6 +4,7 @@ libvirt writes the XML, and writes it anew whatever we hand back (formatdomain),
 added and from which it was taken again reads as before. What was added stands in a record of ours in <metadata>.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,10 @@ from drawwell.errors import GuestUnavailable, UsageError
 NAMESPACE: Final = "urn:x-drawwell:guest:1"
 AGENT_CHANNEL: Final = "org.qemu.guest_agent.0"
 """Where libvirt looks for the QEMU guest agent (formatdomain, "Guest agent")."""
+TAGS: Final = ("rng", "redirdev", "hostdev")
+"""The devices by which a guest gets bytes."""
+OWN_ALIAS: Final = "ua-"
+"""How the aliases begin that are not libvirt's own (formatdomain, "Devices")."""
 MAX_CHARS: Final = 4_000_000
 
 
@@ -28,6 +33,8 @@ class Record:
     genid: bool = False
     controllers: tuple[str, ...] = ()
     """Indices of the PCI controllers that libvirt added to have a slot for the device."""
+    replaced: tuple[str, ...] = ()
+    """The XML of the domain's own <rng> elements, which the device is there instead of."""
 
 
 def element(tag: str, attributes: dict[str, str] | None = None, *children: Element | str) -> Element:
@@ -170,10 +177,13 @@ class Domain:
         """Return the devices that hold everything of `ours`."""
         return [each for each in self.devices(ours.tagName) if holds(each, ours)]
 
-    def of_directory(self, directory: str) -> list[Element]:
-        """Return the devices that are fed from a file in `directory`."""
-        prefix = directory.rstrip("/") + "/"
-        return [each for each in self.devices("rng", "redirdev") if source_path(each).startswith(prefix)]
+    def of_guest(self, alias: str, paths: tuple[str, ...]) -> list[Element]:
+        """Return the devices of that alias, and those that are fed from one of the paths."""
+        return [
+            each
+            for each in self.devices(*TAGS)
+            if attribute(each, "alias", "name") == alias or source_path(each) in paths
+        ]
 
     @property
     def record(self) -> Record | None:
@@ -186,6 +196,7 @@ class Domain:
             via=found.getAttribute("via"),
             genid=found.getAttribute("genid") == "added",
             controllers=tuple(found.getAttribute("controllers").split()),
+            replaced=tuple(_text(each) for each in children(found)),
         )
 
     @property
@@ -259,9 +270,26 @@ def _record_element(record: Record) -> Element:
         attributes["genid"] = "added"
     if record.controllers:
         attributes["controllers"] = " ".join(record.controllers)
-    made = element("drawwell:guest", attributes)
+    kept = [element("drawwell:replaced", None, each) for each in record.replaced]
+    made = element("drawwell:guest", attributes, *kept)
     made.namespaceURI = NAMESPACE
     return made
+
+
+def compact(device: Element) -> str:
+    """Write a device in one line, without what libvirt adds while it runs."""
+    copy = parsed(device.toxml())
+    for alias in list(children(copy, "alias")):
+        if not alias.getAttribute("name").startswith(OWN_ALIAS):
+            copy.removeChild(alias)
+    return re.sub(r">\s+<", "><", copy.toxml())
+
+
+def described(device: Element) -> str:
+    """Describe a device in a line: ``<rng> (random, /dev/urandom)``."""
+    words = [attribute(device, "backend", "model"), source_path(device)]
+    known = ", ".join(filter(None, words))
+    return f"<{device.tagName}> ({known})" if known else f"<{device.tagName}>"
 
 
 def source_path(device: Element) -> str:

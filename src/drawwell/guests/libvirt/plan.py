@@ -11,8 +11,8 @@ from typing import Final
 from xml.dom.minidom import Element
 
 from drawwell.errors import UsageError
-from drawwell.guests.libvirt.domain_xml import children, element, text_at, written
-from drawwell.guests.model import Attachment, Guest, GuestKind, Piece, Plan
+from drawwell.guests.libvirt.domain_xml import OWN_ALIAS, children, element, text_at, written
+from drawwell.guests.model import SOCKETS, Attachment, Guest, GuestKind, Piece, Plan, guest_directory
 from drawwell.guests.qemu.plan import (
     BUILTIN_NOTE,
     FIFO_NOTE,
@@ -30,8 +30,6 @@ from drawwell.guests.qemu.stick_rule import ONERNG_PRODUCT, ONERNG_VENDOR, hotpl
 
 HOOKS: Final = "/etc/libvirt/hooks/qemu.d"
 APPARMOR_FILE: Final = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
-NO_LIMIT_BYTES: Final = 16 * 2**20
-"""libvirt has no period without a limit; of this one in each period nobody notices: a guest takes 0.2 MB a second."""
 _WORD: Final = re.compile(r"[A-Za-z0-9_./+@:-]+", re.ASCII)
 """What needs no quotes in virt-install's options."""
 
@@ -60,7 +58,24 @@ def plan(guest: Guest, stick: tuple[int, int] | None = None, uri: str = "") -> P
 
 
 def device(guest: Guest, stick: tuple[int, int] | None = None) -> Element:
-    """Return the element for <devices>; raises as `plan`."""
+    """Return the element for <devices>, with an alias by which it is known again; raises as `plan`."""
+    made = _device(guest, stick)
+    made.appendChild(element("alias", {"name": alias(guest)}))
+    return made
+
+
+def alias(guest: Guest) -> str:
+    """Return the alias of a guest's device (formatdomain, "Devices"): letters, digits, _ and -."""
+    return f"{OWN_ALIAS}drawwell-{guest.name.replace('.', '_')}"
+
+
+def paths(guest: Guest) -> tuple[str, ...]:
+    """Return what a guest's device can be fed from."""
+    sockets = (f"{guest_directory(guest.run_dir, guest.name)}/{file}" for file in SOCKETS.values())
+    return (*sockets, fifo(guest))
+
+
+def _device(guest: Guest, stick: tuple[int, int] | None) -> Element:
     match guest.via:
         case Attachment.VIRTIO:
             return _rng(guest, element("backend", {"model": "egd", "type": "unix"}, _connect(guest)))
@@ -79,7 +94,9 @@ def device(guest: Guest, stick: tuple[int, int] | None = None) -> Element:
 
 
 def _rng(guest: Guest, backend: Element) -> Element:
-    limit = refill(guest.rate).max_bytes or NO_LIMIT_BYTES
+    limit = refill(guest.rate).max_bytes
+    if limit is None:
+        return element("rng", {"model": "virtio"}, backend)
     rate = element("rate", {"bytes": str(limit), "period": str(PERIOD_MS)})
     return element("rng", {"model": "virtio"}, rate, backend)
 
@@ -180,6 +197,10 @@ SELINUX_RULE: Final = "(allow svirt_t unconfined_service_t (unix_stream_socket (
 """In the Common Intermediate Language. Red Hat's policy has svirt_t connect to unconfined_t, but not to a service."""
 
 
+REPLACED_NOTE: Final = (
+    "the domain has {} already, and its kernel reads one generator only: that one is taken out, kept in the domain's "
+    "metadata, and put back by --remove."
+)
 _CLONE_NOTE: Final = (
     "with <genid/> libvirt shows the guest a new number whenever a snapshot or a saved state is restored, and its "
     "kernel reseeds (Linux 5.18 and later with CONFIG_VMGENID; Debian's cloud kernel 6.1 has no driver). The hook "

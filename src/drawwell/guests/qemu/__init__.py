@@ -2,20 +2,21 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from drawwell.errors import GuestUnavailable
+from drawwell.errors import DrawwellError, GuestUnavailable
 from drawwell.guests.model import Attachment, Change, Guest, GuestFacts, GuestKind, Hypervisor, Inside, Plan
 from drawwell.guests.qemu import plan as plan_qemu
 from drawwell.guests.qemu.command_line import QemuCommandLine, is_qemu, printable, read_command
-from drawwell.guests.qemu.findings import device_findings, generation_finding, limit_words
+from drawwell.guests.qemu.findings import Generator, backends, device_findings, generation_finding, limits
+from drawwell.guests.qemu.generators import PERIPHERAL, generators_of
 from drawwell.guests.qemu.qmp import Monitor, QmpError
 from drawwell.guests.qemu.stick import require_free, require_taken, stick_finding
 
 LET_GO_S: Final = 30.0
 """A guest is asked to give a device up; under emulation that was seen to take 5 s."""
-_PERIPHERAL: Final = "/machine/peripheral"
 _MAX_COMMAND_BYTES: Final = 1 << 20
 _MAX_WORDS: Final = 200
 _RECONNECT_MS_SINCE: Final = (9, 2)
@@ -70,7 +71,16 @@ class Qemu:
 
     def plan(self, guest: Guest) -> Plan:
         """See `Hypervisor`."""
-        return plan_qemu.plan(guest, os.path.abspath(self._where) if self._where else "")
+        plan = plan_qemu.plan(guest, os.path.abspath(self._where) if self._where else "")
+        return replace(plan, notes=(*plan.notes, *self._others(guest)))
+
+    def _others(self, guest: Guest) -> tuple[str, ...]:
+        """Name the other generators of the machine that runs, of which its kernel might read one instead of ours."""
+        with suppress(DrawwellError):
+            process = self._find(guest)
+            others = [each for each in _generators(process) if each.place != guest.socket] if process else []
+            return tuple(plan_qemu.OTHERS_NOTE.format(each) for each in others) if guest.socket else ()
+        return ()
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """Nobody else: a process may call itself what it likes, so its user is not given a socket for its name."""
@@ -82,9 +92,12 @@ class Qemu:
         if not (path := self._monitor_path(guest)):
             return []
         with Monitor(path) as monitor:
-            if plan_qemu.identifier(guest) in _plugged(monitor):
+            there = plan_qemu.identifier(guest) in _plugged(monitor)
+            if there and _limit_is(monitor, guest):
                 _insist_on_stick(monitor, guest)
                 return []
+            if there:
+                _unplug(monitor, plan_qemu.identifier(guest))
             if guest.via is Attachment.USB:
                 require_free(guest.device)
             _plug(monitor, guest)
@@ -93,7 +106,8 @@ class Qemu:
             except GuestUnavailable:
                 _unplug(monitor, plan_qemu.identifier(guest))
                 raise
-        return [Change(f"plugged {guest.via} into the running machine {guest.target}", path)]
+        again = ", with the limit of its new rate" if there else ""
+        return [Change(f"plugged {guest.via} into the running machine {guest.target}{again}", path)]
 
     def remove(self, guest: Guest) -> list[Change]:
         """Unplug it from the running machine. The broker must owe nothing: QEMU 7.2 crashes otherwise."""
@@ -156,10 +170,17 @@ def hypervisor(where: str = "") -> Hypervisor:
 
 def _plugged(monitor: Monitor) -> set[object]:
     """The ids of everything that was plugged into the machine, at its start or later."""
-    listed = monitor.execute("qom-list", path=_PERIPHERAL)
+    listed = monitor.execute("qom-list", path=PERIPHERAL)
     return (
         {each.get("name") for each in listed if isinstance(each, dict)} if isinstance(listed, list) else set()
     )
+
+
+def _limit_is(monitor: Monitor, guest: Guest) -> bool:
+    """Has the plugged device the limit of the guest's rate? Other devices than virtio-rng have none."""
+    ours = f"{PERIPHERAL}/{plan_qemu.identifier(guest)}"
+    limits = [each.max_bytes for path, each in generators_of(monitor) if path == ours]
+    return limits in ([], [plan_qemu.refill(guest.rate).max_bytes])
 
 
 def _plug(monitor: Monitor, guest: Guest) -> None:
@@ -182,7 +203,7 @@ def _plug(monitor: Monitor, guest: Guest) -> None:
 
 def _insist_on_stick(monitor: Monitor, guest: Guest) -> None:
     if guest.via is Attachment.USB:
-        require_taken(monitor, f"{_PERIPHERAL}/{plan_qemu.identifier(guest)}", guest.device)
+        require_taken(monitor, f"{PERIPHERAL}/{plan_qemu.identifier(guest)}", guest.device)
 
 
 def _socket(monitor: Monitor, path: str) -> dict[str, Any]:
@@ -268,25 +289,29 @@ def _gone(monitor: Monitor, command: str, name: str) -> bool:
 
 def _facts(process: RunningQemu) -> GuestFacts:
     machine = process.machine
-    findings = device_findings(
-        has_rng=machine.has_rng,
-        backend=machine.backend,
-        place=machine.place,
-        reconnects=machine.reconnects,
-        max_bytes=machine.max_bytes,
-        period_ms=machine.period_ms,
-    )
+    generators = _generators(process)
     return GuestFacts(
         kind=GuestKind.QEMU,
         name=machine.name[:_MAX_WORDS] or f"process {process.pid}",
         running=True,
-        virtio_rng=machine.has_rng,
-        backend=(f"{machine.backend}, {machine.place}" if machine.place else machine.backend)[:_MAX_WORDS],
-        limit=limit_words(machine.max_bytes, machine.period_ms) if machine.has_rng else "",
+        virtio_rng=bool(generators),
+        backend=backends(generators)[:_MAX_WORDS],
+        limit=limits(generators),
         generation_id=machine.generation_id,
         findings=(
-            *findings,
+            *device_findings(generators),
             *stick_finding(process.pid, machine.stick),
             generation_finding(present=machine.generation_id),
         ),
     )
+
+
+def _generators(process: RunningQemu) -> tuple[Generator, ...]:
+    """The machine's generators as QEMU lists them, plugged ones too; from its command line if it does not answer."""
+    for told in process.machine.monitors:
+        with suppress(DrawwellError), Monitor(process.path(told)) as monitor:
+            lost = {each.place for each in process.machine.generators if not each.reconnects}
+            return tuple(
+                replace(each, reconnects=each.place not in lost) for _, each in generators_of(monitor)
+            )
+    return process.machine.generators

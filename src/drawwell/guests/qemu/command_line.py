@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from drawwell.guests.qemu.findings import DEFAULT_PERIOD_MS, Generator
 from drawwell.guests.qemu.stick_rule import ONERNG_PRODUCT, ONERNG_VENDOR
 
 _PROGRAM: Final = re.compile(r"(qemu-system-[a-z0-9_]{1,32}|qemu-kvm|kvm)", re.ASCII)
 _RNG_DEVICE: Final = re.compile(r"virtio-rng(-[a-z0-9-]{1,40})?", re.ASCII)
 _LIBVIRT: Final = "/libvirt/qemu/"
 """Stands in the path of the secret that libvirt gives every machine of its own."""
-DEFAULT_PERIOD_MS: Final = 65_536
-"""hw/virtio/virtio-rng.c."""
 AGENT_PORT: Final = "org.qemu.guest_agent.0"
 Properties = dict[str, str]
 """An option's properties; the first word without a name is under ""."""
@@ -29,19 +28,13 @@ class QemuCommandLine:
     """One QEMU by its command line; paths are as that process sees them. "" is "it was not told so".
 
     `stick` is the port of the OneRNG that it was told to take, "" for any, None for none.
-    `backend` is for instance ``rng-egd``, `place` the file or the socket behind it, `max_bytes` QEMU's limit.
     """
 
     name: str
     of_libvirt: bool
     monitors: tuple[str, ...]
     agent: str
-    has_rng: bool
-    backend: str
-    place: str
-    reconnects: bool
-    max_bytes: int | None
-    period_ms: int
+    generators: tuple[Generator, ...]
     generation_id: bool
     stick: str | None
 
@@ -55,22 +48,31 @@ def read_command(arguments: Sequence[str]) -> QemuCommandLine:
     """Read the arguments of a QEMU; what is not understood is left out."""
     options = [(flag, properties(value)) for flag, value in _options(arguments)]
     devices = [each for flag, each in options if flag == "device"]
-    rng = next((each for each in devices if _RNG_DEVICE.fullmatch(_kind(each))), None)
-    backend = _named(options, "object", (rng or {}).get("rng", ""))
-    chardev = _named(options, "chardev", backend.get("chardev", ""))
     return QemuCommandLine(
         name=next((each.get("guest", each.get("", "")) for flag, each in options if flag == "name"), ""),
         of_libvirt=any(_LIBVIRT in argument for argument in arguments),
         monitors=tuple(path for path in _monitors(options) if path),
         agent=_agent(options),
-        has_rng=rng is not None,
-        backend=_kind(backend) if backend else "rng-builtin" if rng else "",
-        place=backend.get("filename", chardev.get("path", "")),
-        reconnects=any(each.startswith("reconnect") and value != "0" for each, value in chardev.items()),
-        max_bytes=_number(rng or {}, "max-bytes"),
-        period_ms=_number(rng or {}, "period") or DEFAULT_PERIOD_MS,
+        generators=tuple(_generator(options, each) for each in devices if is_generator(_kind(each))),
         generation_id=any(_kind(each) == "vmgenid" for each in devices),
         stick=next((_port(each) for each in devices if _is_onerng(each)), None),
+    )
+
+
+def is_generator(driver: str) -> bool:
+    """Is that the name of a virtio-rng device?"""
+    return _RNG_DEVICE.fullmatch(driver) is not None
+
+
+def _generator(options: Sequence[tuple[str, Properties]], rng: Properties) -> Generator:
+    backend = _named(options, "object", rng.get("rng", ""))
+    chardev = _named(options, "chardev", backend.get("chardev", ""))
+    return Generator(
+        backend=_kind(backend) if backend else "rng-builtin",
+        place=backend.get("filename", chardev.get("path", "")),
+        reconnects=any(each.startswith("reconnect") and value != "0" for each, value in chardev.items()),
+        max_bytes=_number(rng, "max-bytes"),
+        period_ms=_number(rng, "period") or DEFAULT_PERIOD_MS,
     )
 
 

@@ -16,9 +16,7 @@ from drawwell.units import Allowance
 REQUEST_BYTES: Final = 64
 """What a Linux guest asks for at a time. A limit that is no multiple of it stalls: of 1000 a second 896 arrive."""
 PERIOD_MS: Final = 8000
-"""A request that QEMU lost, because nobody listened, is made again once, a period later, and never if nobody listens
-then. QEMU takes up to a second to connect again: with a second's period an outage of 0.6 s left a guest waiting for
-ever, with 4 s one of 2 s did not. QEMU's own period of 65 s would be a long wait."""
+"""Of QEMU's own limit: long enough that what a refill cuts off does not count."""
 RECONNECT_S: Final = 1
 
 
@@ -31,8 +29,7 @@ class Refill:
     @property
     def options(self) -> dict[str, int]:
         """As properties of ``virtio-rng-pci``."""
-        limit = {} if self.max_bytes is None else {"max-bytes": self.max_bytes}
-        return {**limit, "period": PERIOD_MS}
+        return {} if self.max_bytes is None else {"max-bytes": self.max_bytes, "period": PERIOD_MS}
 
 
 def refill(rate: Allowance | None) -> Refill:
@@ -77,6 +74,11 @@ VENDOR_LINE: Final = 'ONERNG_VERIFY_FIRMWARE="0"\n'
 _RECONNECT_NOTE: Final = (
     "QEMU 9.2 and later want reconnect-ms=1000 in the place of reconnect=1. Without either, a guest that lost "
     "its broker once never gets a byte again."
+)
+OTHERS_NOTE: Final = (
+    "the machine has a virtio-rng already ({}), and its kernel reads one generator only. Leave that device out at its "
+    "next start. Until then 'apply' makes this broker's the current one, by the guest agent. Without an agent, type in "
+    "the guest: cat /sys/class/misc/hw_random/rng_available, then echo the last virtio_rng.N of it > rng_current there."
 )
 NEVER_THE_DEVICE: Final = (
     "never give QEMU the stick itself (rng-random, filename=/dev/ttyACM0): at its end of file QEMU stops the "
@@ -176,10 +178,7 @@ def refill_note(rate: Allowance | None, *, at_broker: bool = True) -> str:
     """Explain QEMU's limit; `at_broker` is False where no broker keeps the rate."""
     max_bytes = refill(rate).max_bytes
     if max_bytes is None:
-        return (
-            f"no rate, so QEMU is given no limit; period={PERIOD_MS} stays, because so long after a request that it "
-            "lost, while no broker listened, QEMU asks again."
-        )
+        return "no rate, so QEMU is given no limit."
     who = f"the broker keeps the rate of {rate}, and QEMU's limit lies above it as a second fence"
     alone = "no broker keeps the rate here: QEMU alone does"
     return (

@@ -4,7 +4,16 @@ import pytest
 
 from drawwell.errors import GuestUnavailable
 from drawwell.guests.libvirt.audit import facts, owner_of, shared_sockets
-from drawwell.guests.libvirt.domain_xml import Domain, Record, children, element
+from drawwell.guests.libvirt.domain_xml import (
+    Domain,
+    Record,
+    attribute,
+    children,
+    compact,
+    described,
+    element,
+    source_path,
+)
 from drawwell.guests.model import GuestFacts, GuestVerdict
 
 EGD = (
@@ -46,10 +55,31 @@ def test_a_device_is_found_by_what_we_wrote_in_it() -> None:
     assert domain(egd("/b")).like(ours) == []
 
 
-def test_a_directory_s_devices_are_not_those_of_one_with_a_longer_name() -> None:
-    """What is fed from /run/g/a is found, what is fed from /run/g/ab is not."""
-    both = domain(egd("/run/g/a/egd.sock") + egd("/run/g/ab/egd.sock"))
-    assert len(both.of_directory("/run/g/a")) == 1
+def test_a_guest_s_devices_are_those_of_its_alias_and_its_paths() -> None:
+    """What its owner has beside them, or another guest of a longer name, is not among them."""
+    ours = "<rng model='virtio'><backend model='builtin'/><alias name='ua-drawwell-a'/></rng>"
+    theirs = "<rng model='virtio'><backend model='builtin'/><alias name='rng1'/></rng>"
+    found = domain(ours + theirs + egd("/run/g/a/egd.sock") + egd("/run/g/ab/egd.sock")).of_guest(
+        "ua-drawwell-a", ("/run/g/a/egd.sock",)
+    )
+    assert [(attribute(each, "alias", "name"), source_path(each)) for each in found] == [
+        ("ua-drawwell-a", ""),
+        ("rng0", "/run/g/a/egd.sock"),
+    ]
+
+
+def test_what_a_domain_had_is_kept_in_the_record_and_comes_back_as_it_was() -> None:
+    """Its XML is the record's text: no alias of a running domain is in it, and its address is."""
+    rng = (
+        "<rng model='virtio'>\n  <backend model='random'>/dev/urandom</backend>\n  <alias name='rng0'/></rng>"
+    )
+    one = domain(rng)
+    (device,) = one.devices("rng")
+    one.write_record(Record("web01", "virtio", replaced=(compact(device),)))
+    record = Domain(str(one)).record
+    assert record is not None
+    assert record.replaced == ('<rng model="virtio"><backend model="random">/dev/urandom</backend></rng>',)
+    assert described(device) == "<rng> (random, /dev/urandom)"
 
 
 def test_a_controller_goes_when_nothing_sits_on_it() -> None:
