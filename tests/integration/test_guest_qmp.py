@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from drawwell.errors import GuestUnavailable, PermissionRefused, RemoteProtocolE
 from drawwell.guests.model import Attachment, Guest, GuestKind
 from drawwell.guests.qemu import Qemu, qmp
 from drawwell.guests.qemu.agent import Agent
+from drawwell.guests.qemu.generators import generators_of
 from drawwell.guests.qemu.qmp import Monitor, QmpError
 from drawwell.testing.waiting import wait_until
 
@@ -65,12 +66,21 @@ def test_a_machine_is_found_by_its_name_and_plugged(folder: Path) -> None:
         assert [change.where for change in Qemu().apply(guest(folder))] == [path]
         assert Qemu().apply(guest(folder)) == []
         with Monitor(path) as monitor:
-            period = monitor.execute(
-                "qom-get", path=f"/machine/peripheral/drawwell-{NAME}", property="period"
-            )
-        assert period == 8000
+            ((where, generator),) = generators_of(monitor)
+        assert where == f"/machine/peripheral/drawwell-{NAME}"
+        assert (generator.backend, generator.place) == ("rng-egd", guest(folder).socket)
         (facts,) = [each for each in Qemu().audit() if each.name == NAME]
-        assert (facts.virtio_rng, facts.generation_id) == (False, False)
+        assert (facts.virtio_rng, facts.generation_id) == (True, False)
+
+
+@needs_qemu
+def test_a_busy_monitor_is_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU serves one client on each socket: where the first is taken, the second is asked."""
+    monkeypatch.setattr(qmp, "ANSWER_S", 1.0)
+    second = ("-qmp", f"unix:{folder}/second,server=on,wait=off")
+    with door(folder), machine(folder, "-name", NAME, *second) as path, Monitor(path):
+        (change,) = Qemu().apply(guest(folder))
+        assert change.where == f"{folder}/second"
 
 
 @needs_qemu
@@ -213,3 +223,22 @@ def test_who_only_chatters_is_given_up_too(folder: Path, monkeypatch: pytest.Mon
         Monitor(path)
     with answering(folder, chatter) as path, pytest.raises(GuestUnavailable, match="no answer"):
         Agent.at_socket(path).ping(0.2)
+
+
+def test_a_guest_that_floods_its_agent_s_socket_is_blamed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes from QEMU's socket of the agent was said in the guest: that is where to look."""
+    monkeypatch.setattr(qmp, "MAX_LINE_BYTES", 1 << 16)
+
+    def flood(peer: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                peer.sendall(b"x" * 65536)
+
+    with (
+        answering(folder, flood) as path,
+        pytest.raises(GuestUnavailable, match="agent answers nonsense") as told,
+    ):
+        Agent.at_socket(path).ping(30.0)
+    assert "in the guest" in str(told.value.hint)

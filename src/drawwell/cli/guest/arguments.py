@@ -11,6 +11,7 @@ from drawwell.guests.model import ATTACHMENTS, Attachment, Guest, GuestKind, Hyp
 from drawwell.units import Allowance, parse_allowance, parse_duration
 
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+:@-]{0,127}", re.ASCII)
+_LONGEST: Final = 255
 _PORT: Final = re.compile(r"[0-9]{1,3}-[0-9]{1,3}(\.[0-9]{1,3}){0,6}", re.ASCII)
 _ONERNG: Final = "OneRNG"
 LIFTED: Final = "none"
@@ -48,7 +49,7 @@ def named(args: argparse.Namespace, known: dict[str, Any] | None = None) -> Gues
         quota=_allowance(args, known, "quota"),
         draw_class=getattr(args, "draw_class", None) or known.get("class") or "full",
         run_dir=load(args.config).broker.run_dir,
-        domain=_domain(args.domain or ""),
+        domain=_domain(args.domain or "", kind),
         device=_stick(args.device or "") if via is Attachment.USB else _printable(args.device or ""),
     )
 
@@ -65,7 +66,10 @@ def checked_name(name: str) -> str:
     return name
 
 
-def _domain(domain: str) -> str:
+def _domain(domain: str, kind: GuestKind) -> str:
+    """Return what the host's software calls it; libvirt allows nearly everything in a name, and takes a UUID too."""
+    if kind is GuestKind.LIBVIRT and domain.isprintable() and "/" not in domain and domain[:1] != "-":
+        return domain[:_LONGEST]
     if domain and (not _DOMAIN.fullmatch(domain) or ".." in domain):
         raise UsageError(
             f"{domain!r} is no name of a domain or a container that drawwell writes anywhere",

@@ -119,7 +119,7 @@ class Libvirt:
     # ---- what libvirt says
 
     def _find(self, guest: Guest) -> Known:
-        found = [known for known in self._connection.domains() if known.name == guest.target]
+        found = [known for known in self._connection.domains() if guest.target in {known.name, known.uuid}]
         if not found:
             raise GuestUnavailable(
                 f"libvirt at {self._connection.uri} has no domain {guest.target!r}",
@@ -261,7 +261,8 @@ class Libvirt:
             or not Domain(self._xml(known, kept=known.persistent)).agent
         ):
             return []
-        return files.whole(plan_libvirt.hook_path(guest, self._hooks), plan_libvirt.hook(guest), mode=0o755)
+        called = replace(guest, domain="" if known.name == guest.name else known.name)
+        return files.whole(plan_libvirt.hook_path(guest, self._hooks), plan_libvirt.hook(called), mode=0o755)
 
     def _remove_hook(self, guest: Guest) -> list[Change]:
         return files.delete(plan_libvirt.hook_path(guest, self._hooks)) if self._hooks else []

@@ -1,7 +1,7 @@
 """QEMU without anybody above it: machines are found by their processes, changed through their QMP sockets."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -89,9 +89,9 @@ class Qemu:
 
     def apply(self, guest: Guest) -> list[Change]:
         """Plug it into the running machine; nothing is changed where none runs: its arguments are to be pasted."""
-        if not (path := self._monitor_path(guest)):
+        if not (paths := self._monitor_paths(guest)):
             return []
-        with Monitor(path) as monitor:
+        with _reached(paths) as monitor:
             there = plan_qemu.identifier(guest) in _plugged(monitor)
             if there and _limit_is(monitor, guest):
                 _insist_on_stick(monitor, guest)
@@ -107,16 +107,16 @@ class Qemu:
                 _unplug(monitor, plan_qemu.identifier(guest))
                 raise
         again = ", with the limit of its new rate" if there else ""
-        return [Change(f"plugged {guest.via} into the running machine {guest.target}{again}", path)]
+        return [Change(f"plugged {guest.via} into the running machine {guest.target}{again}", monitor.path)]
 
     def remove(self, guest: Guest) -> list[Change]:
         """Unplug it from the running machine. The broker must owe nothing: QEMU 7.2 crashes otherwise."""
-        if not (path := self._monitor_path(guest)):
+        if not (paths := self._monitor_paths(guest)):
             return []
-        with Monitor(path) as monitor:
+        with _reached(paths) as monitor:
             if not _unplug(monitor, plan_qemu.identifier(guest)):
                 return []
-        return [Change(f"unplugged {guest.via} from the running machine {guest.target}", path)]
+        return [Change(f"unplugged {guest.via} from the running machine {guest.target}", monitor.path)]
 
     def inside(self, guest: Guest) -> Inside | None:
         """See `Hypervisor`: by the guest agent's socket, where the machine was given one."""
@@ -130,18 +130,18 @@ class Qemu:
         """See `Hypervisor`; those of libvirt are left to it."""
         return [_facts(each) for each in running(self._proc) if not each.machine.of_libvirt]
 
-    def _monitor_path(self, guest: Guest) -> str:
-        """The QMP socket; "" where no machine runs, or it was started with the plan's arguments and has none."""
+    def _monitor_paths(self, guest: Guest) -> list[str]:
+        """Return its QMP sockets; none if no machine runs, or one that has none and the plan's arguments."""
         if self._where:
-            return self._where
+            return [self._where]
         process = self._find(guest)
         if process is None:
-            return ""
+            return []
         if process.machine.monitors:
-            return process.path(process.machine.monitors[0])
+            return [process.path(each) for each in process.machine.monitors]
         ours = plan_qemu.identifier(guest)
         if any(f"id={ours}" in argument for argument in process.arguments):
-            return ""
+            return []
         raise GuestUnavailable(
             f"the machine {guest.target} runs (process {process.pid}) and has no QMP socket",
             hint="Start it anew with the plan's arguments, or with '-qmp unix:PATH,server=on,wait=off'.",
@@ -166,6 +166,15 @@ class Qemu:
 def hypervisor(where: str = "") -> Hypervisor:
     """Return the machines of plain QEMU; see kinds.py."""
     return Qemu(where)
+
+
+def _reached(paths: Sequence[str]) -> Monitor:
+    """Return the first monitor that answers: each socket of QEMU serves one client at a time."""
+    *others, last = paths
+    for path in others:
+        with suppress(DrawwellError):
+            return Monitor(path)
+    return Monitor(last)
 
 
 def _plugged(monitor: Monitor) -> set[object]:

@@ -7,10 +7,11 @@ GuestUnavailable. What is handed to a program goes by `input-data`, and never on
 import base64
 import binascii
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Self
 
-from drawwell.errors import GuestUnavailable
+from drawwell.errors import GuestUnavailable, RemoteProtocolError
 from drawwell.guests.model import GuestCommandResult
 from drawwell.guests.qemu.qmp import Lines
 
@@ -108,10 +109,19 @@ def _nonsense(why: str) -> GuestUnavailable:
     )
 
 
+@contextmanager
+def _blaming_the_guest() -> Iterator[None]:
+    """What is no protocol at QEMU's socket of an agent was said in the guest."""
+    try:
+        yield
+    except RemoteProtocolError as error:
+        raise _nonsense(str(error)) from error
+
+
 def _ask_socket(path: str, command: str, arguments: dict[str, Any], within_s: float) -> Any:
     deadline = time.monotonic() + within_s
     mark = time.monotonic_ns() % (1 << 31)
-    with Lines(path) as lines:
+    with _blaming_the_guest(), Lines(path) as lines:
         lines.say({"execute": "guest-sync-delimited", "arguments": {"id": mark}}, prefix=b"\xff")
         while lines.hear(deadline).get("return") != mark:
             pass  # an answer that somebody else did not wait for

@@ -115,6 +115,7 @@ class Monitor:
     """A QMP session. `with` it: QEMU talks to one client at a time."""
 
     def __init__(self, path: str) -> None:
+        self.path = path
         self._lines = Lines(path)
         self._events: list[dict[str, Any]] = []
         try:
