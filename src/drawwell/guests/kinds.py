@@ -13,6 +13,9 @@ MAKERS: Final = {
     GuestKind.INCUS: ("incus", "hypervisor"),
     GuestKind.DOCKER: ("docker", "docker"),
     GuestKind.PODMAN: ("docker", "podman"),
+    GuestKind.PROXMOX: ("proxmox", "hypervisor"),
+    GuestKind.NSPAWN: ("nspawn", "hypervisor"),
+    GuestKind.FIRECRACKER: ("firecracker", "hypervisor"),
 }
 """For each kind, the room below ``guests`` and the function in it."""
 
@@ -20,8 +23,8 @@ MAKERS: Final = {
 def hypervisor(kind: GuestKind, where: str = "") -> Hypervisor:
     """Return the software that runs guests of that kind, without contacting it.
 
-    `where` is a QMP socket, a libvirt URI, a directory of LXC, or the socket of Incus, Docker or Podman; "" is the
-    software's default.
+    `where` is a QMP socket, a libvirt URI, a directory of LXC, of nspawn's settings or of Proxmox's configurations,
+    the socket of Incus, Docker or Podman, or the path of Firecracker's vsock; "" is the software's default.
     """
     room, function = MAKERS[kind]
     module = importlib.import_module(f"drawwell.guests.{room}")

@@ -19,6 +19,9 @@ class GuestKind(StrEnum):
     INCUS = "incus"
     DOCKER = "docker"
     PODMAN = "podman"
+    PROXMOX = "proxmox"
+    NSPAWN = "nspawn"
+    FIRECRACKER = "firecracker"
 
 
 class Attachment(StrEnum):
@@ -31,7 +34,7 @@ class Attachment(StrEnum):
     USB = "usb"
     """The real stick, given away whole."""
     SOCKET = "socket"
-    """The broker's own socket, mounted into a container."""
+    """The broker's own protocol: its socket, mounted into a container or behind a vsock."""
     DEVICE = "device"
     """The stick's device node, in a container."""
     FIFO = "fifo"
@@ -55,6 +58,9 @@ ATTACHMENTS: Final = {
     GuestKind.INCUS: _CONTAINER,
     GuestKind.DOCKER: _CONTAINER,
     GuestKind.PODMAN: _CONTAINER,
+    GuestKind.PROXMOX: (Attachment.VIRTIO, Attachment.USB_VIRTUAL),
+    GuestKind.NSPAWN: (Attachment.SOCKET,),
+    GuestKind.FIRECRACKER: (Attachment.SOCKET,),
 }
 SOCKETS: Final = {
     Attachment.VIRTIO: "egd.sock",

@@ -442,7 +442,7 @@ _shtab_drawwell_guest_apply_options=(
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
-  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
+  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman\; for firecracker the uds_path of its vsock]:WHERE:"
   "--via[the way in\: virtio, usb-virtual, usb, socket, device, fifo, builtin]:WAY:(virtio usb-virtual usb socket device fifo builtin)"
   "--device[which stick, when there are several and the way in gives one away]:DEVICE:_files"
   "--rate[how fast it may draw, such as 1KiB\/s or 1MiB\/day\; none lifts it]:RATE:"
@@ -452,7 +452,7 @@ _shtab_drawwell_guest_apply_options=(
   "--user[who is let in at its socket, where that cannot be known]:USER:"
   "--yes[do not ask, on a terminal either]"
   "--timeout[how long --remove waits for bytes that are owed\; then it refuses with 75 (default\: 30s)]:TIME:"
-  ":what runs it\: qemu, libvirt, lxc, incus, docker, podman:(qemu libvirt lxc incus docker podman)"
+  ":what runs it\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
   ":the guest\'s name\: a-z, 0-9, dot, _ and -:"
 )
 
@@ -464,8 +464,8 @@ _shtab_drawwell_guest_audit_options=(
   "--json[print the result as one JSON document]"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
-  ":only these\: qemu, libvirt, lxc, incus, docker, podman:(qemu libvirt lxc incus docker podman)"
+  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman\; for firecracker the uds_path of its vsock]:WHERE:"
+  ":only these\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -487,13 +487,13 @@ _shtab_drawwell_guest_plan_options=(
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
-  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
+  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman\; for firecracker the uds_path of its vsock]:WHERE:"
   "--via[the way in\: virtio, usb-virtual, usb, socket, device, fifo, builtin]:WAY:(virtio usb-virtual usb socket device fifo builtin)"
   "--device[which stick, when there are several and the way in gives one away]:DEVICE:_files"
   "--rate[how fast it may draw, such as 1KiB\/s or 1MiB\/day\; none lifts it]:RATE:"
   "--quota[how much in each period, such as 1KiB\/s or 1MiB\/day\; none lifts it]:TOTAL:"
   "--class[the class that it is served (default\: full)]:draw_class:(full drbg)"
-  ":what runs it\: qemu, libvirt, lxc, incus, docker, podman:(qemu libvirt lxc incus docker podman)"
+  ":what runs it\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
   ":the guest\'s name\: a-z, 0-9, dot, _ and -:"
 )
 
@@ -506,7 +506,7 @@ _shtab_drawwell_guest_reseed_options=(
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
-  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
+  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman\; for firecracker the uds_path of its vsock]:WHERE:"
   "--timeout[how long the guest may take until it can be reached (default\: 30s)]:TIME:"
   ":the guest\'s name\: a-z, 0-9, dot, _ and -:"
 )
@@ -520,11 +520,11 @@ _shtab_drawwell_guest_verify_options=(
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
-  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman]:WHERE:"
+  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman\; for firecracker the uds_path of its vsock]:WHERE:"
   "--via[the way in\: virtio, usb-virtual, usb, socket, device, fifo, builtin]:WAY:(virtio usb-virtual usb socket device fifo builtin)"
   "--device[which stick, when there are several and the way in gives one away]:DEVICE:_files"
   "--timeout[how long a read in the guest may take (default\: 20s)]:TIME:"
-  ":what runs it\: qemu, libvirt, lxc, incus, docker, podman:(qemu libvirt lxc incus docker podman)"
+  ":what runs it\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
   ":the guest\'s name\: a-z, 0-9, dot, _ and -:"
 )
 

@@ -5,12 +5,15 @@ from typing import Any
 
 from drawwell.cli.output import Output
 
-_KINDS = ("qemu", "libvirt", "lxc", "incus", "docker", "podman")
+_KINDS = (
+    "qemu", "libvirt", "lxc", "incus", "docker", "podman", "proxmox", "nspawn", "firecracker",
+)  # fmt: skip
 _WAYS = ("virtio", "usb-virtual", "usb", "socket", "device", "fifo", "builtin")
 _ALLOWANCE = "such as 1KiB/s or 1MiB/day"
 _EPILOG = """\
 A guest is a consumer of its own, with a rate, a quota and an account: 'drawwell guest list'.
-Machines (qemu, libvirt) come by virtio unless --via says otherwise, containers (lxc, incus, docker, podman) by socket.
+Machines (qemu, libvirt, proxmox) get virtio-rng unless --via names another way; containers (lxc, incus, docker, podman,
+nspawn) and firecracker get a socket.
 """
 
 
@@ -79,7 +82,7 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--connect", metavar="WHERE", default="",
         help="where the host's software answers, when not as usual: a QMP socket, a libvirt URI, LXC's directory, the "
-        "socket of Incus, Docker or Podman",
+        "socket of Incus, Docker or Podman; for firecracker the uds_path of its vsock",
     )  # fmt: skip
 
 

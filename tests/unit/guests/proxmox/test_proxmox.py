@@ -1,0 +1,66 @@
+"""Proxmox VE, against a stand-in of ``qm``; no real host was there."""
+
+from pathlib import Path
+
+import pytest
+
+from drawwell.errors import GuestUnavailable, UsageError
+from drawwell.guests.model import Attachment, Guest, GuestKind
+from drawwell.guests.proxmox import Proxmox
+from drawwell.units import parse_allowance
+
+OWN = "args: -device pcie-root-port,id=mine"
+CONFIG = f"{OWN}\nagent: 1\nrng0: source=/dev/urandom\n\n[before]\nargs: -old\n"
+WEB = Guest(GuestKind.PROXMOX, "web01", Attachment.VIRTIO, parse_allowance("1KiB/s"), domain="101")
+QM = """#!/usr/bin/env python3
+import re, sys
+_, _set, number, option, value = sys.argv
+path = f"{folder}/{number}.conf"
+lines = [each for each in open(path).read().splitlines(True)]
+head = [each for each in lines[: lines.index("\\n")] if not each.startswith("args:")]
+kept = [f"args: {value}\\n"] if option == "--args" else []
+open(path, "w").write("".join([*kept, *head, *lines[lines.index("\\n") :]]))
+"""
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proxmox:
+    """A host with one machine, and a ``qm`` that sets its args."""
+    (tmp_path / "101.conf").write_text(CONFIG)
+    qm = tmp_path / "bin" / "qm"
+    qm.parent.mkdir()
+    qm.write_text(QM.replace("{folder}", str(tmp_path)))
+    qm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(qm.parent), prepend=":")
+    return Proxmox(str(tmp_path), str(tmp_path))
+
+
+def test_its_own_args_stay_and_ours_go_again(host: Proxmox, tmp_path: Path) -> None:
+    """After --remove the configuration is as before, byte for byte."""
+    config = tmp_path / "101.conf"
+    assert len(host.apply(WEB)) == 1
+    (line, *_) = config.read_text().splitlines()
+    assert line.startswith(f"{OWN} -chardev socket,id=drawwell-web01,")
+    assert line.endswith(
+        "-device virtio-rng-pci,id=drawwell-web01,rng=drawwell-web01,max-bytes=8256,period=8000"
+    )
+    assert host.apply(WEB) == []
+    assert len(host.remove(WEB)) == 1
+    assert config.read_text() == CONFIG
+    assert host.remove(WEB) == []
+
+
+def test_the_plan_is_a_line_of_qm_and_names_rng0(host: Proxmox) -> None:
+    """Proxmox's own rng0 is named with the line that takes it out."""
+    plan = host.plan(WEB)
+    assert plan.pieces[0].into == "qm set 101 --args"
+    assert any("qm set 101 --delete rng0 (rng0: source=/dev/urandom)" in note for note in plan.notes)
+    assert "vmgenid" not in plan.pieces[0].text
+
+
+def test_no_such_machine_is_no_guest(host: Proxmox) -> None:
+    """Neither a name without a number nor a number without a machine is one."""
+    with pytest.raises(UsageError, match="no number"):
+        host.apply(Guest(GuestKind.PROXMOX, "web01", Attachment.VIRTIO))
+    with pytest.raises(GuestUnavailable, match="no machine 999"):
+        host.apply(Guest(GuestKind.PROXMOX, "web01", Attachment.VIRTIO, domain="999"))
