@@ -55,9 +55,9 @@ def test_a_program_that_is_not_there_is_an_outcome() -> None:
     assert program.run(["/nowhere/virsh"]).status == program.MISSING
 
 
-def test_a_guests_last_words_move_no_terminal() -> None:
+def test_a_guests_last_line_move_no_terminal() -> None:
     """What a terminal obeys is a question mark."""
     assert (
-        program.last_words(GuestCommandResult(1, b"", "first\nlxc-attach: \x1b]0;x\x07"))
+        program.last_line(GuestCommandResult(1, b"", "first\nlxc-attach: \x1b]0;x\x07"))
         == "lxc-attach: ?]0;x?"
     )

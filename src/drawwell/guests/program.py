@@ -102,7 +102,7 @@ def _take(stream: IO[bytes], said: bytearray) -> bool:
     return bool(piece)
 
 
-def last_words(outcome: GuestCommandResult) -> str:
+def last_line(outcome: GuestCommandResult) -> str:
     """What a program said at the end, for a message: a guest's words may be among them, and move no terminal."""
     lines = outcome.errors.splitlines() or [f"it ended with status {outcome.status}"]
     return "".join(each if each.isprintable() else "?" for each in lines[-1][:200])

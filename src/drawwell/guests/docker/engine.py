@@ -152,7 +152,7 @@ class Containers:
     def _answer(self, outcome: GuestCommandResult) -> str:
         if not outcome.status:
             return outcome.output.decode("utf-8", "replace")
-        words = program.last_words(outcome)
+        words = program.last_line(outcome)
         if any(each in words.lower() for each in _DENIED):
             raise PermissionRefused(
                 f"{self._kind} refuses: {words}", hint="Ask as root or as a member of its group."
@@ -173,7 +173,7 @@ class _EngineExec:
         outcome = program.run(command, stdin=stdin, timeout_s=timeout_s)
         if outcome.status in _NOT_RUN and outcome.errors.lower().startswith(_ENGINE_SAYS):
             raise GuestUnavailable(
-                f"container {self.name} is not to be looked into: {program.last_words(outcome)}",
+                f"container {self.name} is not to be looked into: {program.last_line(outcome)}",
                 hint=f"Start it: {self.engine[0]} start {self.name}.",
             )
         return outcome

@@ -186,7 +186,7 @@ class _IncusExec:
         outcome = program.run(command, stdin=stdin, timeout_s=timeout_s, more_env=self.environment)
         if outcome.status == program.MISSING or outcome.errors.startswith("Error: "):
             raise GuestUnavailable(
-                f"instance {self.name} is not to be looked into: {program.last_words(outcome)}",
+                f"instance {self.name} is not to be looked into: {program.last_line(outcome)}",
                 hint=f"Start it: {self.word} start {self.name}.",
             )
         return outcome

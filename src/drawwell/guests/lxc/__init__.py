@@ -158,7 +158,7 @@ class _Attach:
         # a program's own words come after warnings of lxc-attach, when it has some
         if outcome.status and said and all(line.startswith(_ATTACH_SAYS) for line in said):
             raise GuestUnavailable(
-                f"container {self.name} is not to be looked into: {program.last_words(outcome)}",
+                f"container {self.name} is not to be looked into: {program.last_line(outcome)}",
                 hint=f"Start it: lxc-start -P {self.lxcpath} -n {self.name}; or ask as root.",
             )
         return outcome

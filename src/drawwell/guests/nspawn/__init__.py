@@ -27,6 +27,8 @@ from drawwell.guests.model import (
 
 SETTINGS: Final = "/etc/systemd/nspawn"
 MACHINES: Final = "/var/lib/machines"
+_PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The host's own environment would name programs that the container has not."""
 _PROGRAM: Final = "systemd-nspawn"
 _SHIFTED: Final = 65_536
 """Private users of nspawn begin above it, at multiples of it."""
@@ -35,6 +37,10 @@ _DIRECTORY: Final = (
     "and the container sees it. Without the directory the container does not start."
 )
 _AGAIN: Final = "A container that runs gets it at its next start: machinectl reboot NAME."
+_OPTIONS: Final = (
+    "systemd-nspawn ignores the mounts of its settings if its command line has --bind or "
+    "--bind-ro: add the mount there, as --bind-ro={}:{}."
+)
 _PRIVATE: Final = (
     "With private users (machinectl start) the container's root is another user out here. It is "
     "found while the container runs, or by the owner of its files: apply once more after its "
@@ -57,9 +63,9 @@ class Nspawn:
     def plan(self, guest: Guest) -> Plan:
         """See `Hypervisor`."""
         piece = Piece("nspawn settings", self._path(guest), _block(guest).text())
-        return Plan(
-            guest.name, GuestKind.NSPAWN, guest.via, (piece,), (SHARED, DIRECT, _DIRECTORY, _AGAIN, _PRIVATE)
-        )
+        options = _OPTIONS.format(socket_directory(guest), INSIDE)
+        notes = (SHARED, DIRECT, _DIRECTORY, _AGAIN, options, _PRIVATE)
+        return Plan(guest.name, GuestKind.NSPAWN, guest.via, (piece,), notes)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """Return who is root in the container, by its process or its files."""
@@ -164,18 +170,8 @@ class _Entered:
 
     def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
         """See `Inside`."""
-        namespaces = (
-            "--mount",
-            "--uts",
-            "--ipc",
-            "--net",
-            "--pid",
-            "--user",
-            "--cgroup",
-            "--root",
-            "--wdns=/",
-        )
-        arguments = ["nsenter", f"--target={self.leader}", *namespaces, "--", *argv]
+        entered = ["nsenter", f"--target={self.leader}", "--all", "--root", "--wdns=/", "--"]
+        arguments = [*entered, "env", "-i", _PATH, *argv]
         return program.run(arguments, stdin=stdin, timeout_s=timeout_s)
 
 

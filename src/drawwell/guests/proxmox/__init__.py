@@ -87,7 +87,7 @@ class Proxmox:
         done = program.run(["qm", "set", number, *options])
         if done.status:
             raise GuestUnavailable(
-                f"qm refuses: {program.last_words(done)}", hint="Run it on the machine's own host, as root."
+                f"qm refuses: {program.last_line(done)}", hint="Run it on the machine's own host, as root."
             )
         return [Change(f"set the args of machine {number}, from its next start on", f"qm set {number}")]
 
