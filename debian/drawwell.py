@@ -1,6 +1,6 @@
 #!/usr/bin/python3 -I
 import sys
 
-from drawwell.cli import main
+from drawwell.__main__ import main
 
 sys.exit(main())

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-_FILES: Final = ("FILE", "PATH", "DIR", "INPUT", "OUTPUT", "DEVICE", "LINK")
+_FILES: Final = ("FILE", "PATH", "DIR", "INPUT", "OUTPUT", "DEVICE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class Argument:
     optional: bool
     many: bool
     takes_file: bool
+    names: str
+    """The kind of names that it takes, "" for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,25 @@ def _argument(action: argparse.Action, prog: str) -> Argument:
         optional=not action.required or action.nargs == "*",
         many=action.nargs in {"*", "+", argparse.REMAINDER},
         takes_file=takes_file(action),
+        names=names_of(action, prog),
     )
 
 
 def takes_file(action: argparse.Action) -> bool:
     """Return whether the value of an argument is the name of a file."""
     return any(word in _FILES for word in _value(action).replace("|", " ").split())
+
+
+def names_of(action: argparse.Action, prog: str) -> str:
+    """Return the kind of names that an argument takes: link, source, consumer or guest."""
+    noun, verb = (*prog.split()[1:], "", "")[:2]
+    if _value(action) == "LINK" and action.dest != "name":
+        return "link"
+    if action.dest == "source" and noun in {"source", "evidence"}:
+        return "source"
+    if action.dest == "name" and not action.option_strings and verb != "invite":
+        return noun if noun in {"consumer", "guest"} else ""
+    return ""
 
 
 def _value(action: argparse.Action) -> str:

@@ -12,28 +12,44 @@ from pathlib import Path
 from typing import Any, Final
 
 import shtab
-from command_tree import command_tree, takes_file
+from command_tree import command_tree, names_of, takes_file
 from fish import fish
 
+from drawwell.cli.completion.names import KINDS
 from drawwell.cli.parser import build_parser
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "src" / "drawwell" / "cli" / "completion"
+
+
+NAMES: Final = {
+    "bash": "\n".join(
+        f'_drawwell_names_{kind}() {{ compgen -W "$(drawwell completion --names {kind} 2>/dev/null)" -- "$1"; }}'
+        for kind in KINDS
+    ),
+    "zsh": "\n".join(
+        f'_drawwell_names_{kind}() {{ compadd -- ${{(f)"$(drawwell completion --names {kind} 2>/dev/null)"}} }}'
+        for kind in KINDS
+    ),
+}
+"""Functions that complete names."""
 
 
 def scripts() -> dict[Path, str]:
     """Return every script by the file that holds it."""
     parser = build_parser()
     made = {"fish": fish(command_tree(parser))}
-    for action in _actions(parser):
+    for action, prog in _actions(parser):
         if takes_file(action):
             action.complete = shtab.FILE
-    made |= {shell: f"{shtab.complete(parser, shell)}\n" for shell in ("bash", "zsh")}
+        elif kind := names_of(action, prog):
+            action.complete = dict.fromkeys(("bash", "zsh"), f"_drawwell_names_{kind}")
+    made |= {shell: f"{shtab.complete(parser, shell, preamble=head)}\n" for shell, head in NAMES.items()}
     return {FOLDER / f"drawwell.{shell}": text for shell, text in made.items()}
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterator[Any]:
+def _actions(parser: argparse.ArgumentParser) -> Iterator[tuple[Any, str]]:
     for action in parser._actions:  # noqa: SLF001  as shtab itself reads them
-        yield action
+        yield action, parser.prog
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             for child in action.choices.values():
                 yield from _actions(child)

@@ -1,4 +1,4 @@
-"""Completion for fish, made from the command tree. Tab runs no program of ours."""
+"""Completion for fish, made from the command tree; names are asked of drawwell."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -41,6 +41,8 @@ def _command(command: CommandNode) -> Iterator[str]:
     for each in command.positionals:
         if each.choices:
             yield f"complete -c drawwell {under} -a {_quoted(' '.join(each.choices))} -d {_quoted(each.help)}"
+        if each.names:
+            yield f"complete -c drawwell {under} -a {_names(each)} -d {_quoted(each.help)}"
         if each.takes_file:
             yield f"complete -c drawwell {under} -F"
 
@@ -49,9 +51,15 @@ def _flags(option: Argument) -> str:
     flags = [f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in option.flags]
     if option.choices:
         flags.append(f"-x -a {_quoted(' '.join(option.choices))}")
+    elif option.names:
+        flags.append(f"-x -a {_names(option)}")
     elif option.value:
         flags.append("-r -F" if option.takes_file else "-x")
     return " ".join(flags)
+
+
+def _names(argument: Argument) -> str:
+    return _quoted(f"(drawwell completion --names {argument.names})")
 
 
 def _quoted(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 
 from command_tree import Argument, CommandNode, command_tree
 
+from drawwell.cli.examples import EXAMPLES
 from drawwell.cli.parser import build_parser
 from drawwell.config.devices import DEVICES
 from drawwell.config.fields import Setting, settings
@@ -45,6 +46,7 @@ def pages() -> dict[str, str]:
 def text(words: str) -> str:
     """Words as roff prints them: nothing in them is a request or an escape."""
     escaped = words.replace("\\", "\\e").replace("-", "\\-")
+    escaped = escaped.replace("…", "...")
     escaped = "".join(each if each.isascii() else f"\\[u{ord(each):04X}]" for each in escaped)
     return f"\\&{escaped}" if escaped[:1] in {".", "'"} else escaped
 
@@ -141,6 +143,8 @@ def _command(command: CommandNode, common: tuple[Argument, ...]) -> Iterator[str
             yield from _argument(argument)
     if command.epilog:
         yield from (".PP", text(command.epilog))
+    for line, what in EXAMPLES.get(" ".join(command.path), ()):
+        yield from (".PP", _bold(line), ".br", text(_sentence(what)))
 
 
 def _usage(argument: Argument) -> str:

@@ -1,7 +1,9 @@
 """The completion scripts, and those of bash and zsh at work."""
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,7 @@ def _complete(line: str, cwd: Path) -> list[str]:
     ("line", "expected"),
     [
         ("drawwell stat", ["status"]),
-        ("drawwell c", ["check", "completion", "config", "consumer"]),
+        ("drawwell c", ["check", "check-health", "completion", "config", "consumer"]),
         ("drawwell config ", ["check", "sample", "show"]),
         ("drawwell config show --o", ["--origin"]),
         ("drawwell config show --json --o", ["--origin"]),
@@ -115,3 +117,17 @@ def test_fish_offers_what_fits(tmp_path: Path, line: str, expected: set[str]) ->
     command = ["fish", "--no-config", "-c", f"source {script}; complete -C '{line}'"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     assert {each.partition("\t")[0] for each in done.stdout.splitlines()} == expected
+
+
+def test_names_of_sources_and_links_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tab offers the sources of the configuration, and no file where a name is wanted."""
+    (tmp_path / "drawwell.toml").write_text(
+        f'[broker]\nrun_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}"\n[[source]]\nname = "stick"\n'
+    )
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "drawwell").write_text(f'#!/bin/sh\nexec {sys.executable} -m drawwell "$@"\n')
+    (tmp_path / "bin" / "drawwell").chmod(0o755)
+    monkeypatch.setenv("DRAWWELL_CONFIG", str(tmp_path / "drawwell.toml"))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert _complete("drawwell source verify st", tmp_path) == ["stick"]
+    assert [each for each in _complete("drawwell leave ", tmp_path) if each] == []

@@ -20,7 +20,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 GENERATOR_USERS = {
     "assess/iid/permutation.py": "permutations of the samples that are judged, from a seed",
     "cli/assess/run.py": "the seed of the permutations, and the key of the repeat test",
-    "cli/client.py": "jitter of retries",
+    "roles/upstream.py": "jitter of retries",
+    "sync.py": "the base class of a Random whose every bit is drawn",
     "cli/evidence.py": "a key to sign with, and the key of the repeat test",
     "cli/doctor/other_programs.py": "/dev/random is what other programs feed",
     "config/migrate/rngd.py": "/dev/random is what it does not take over",

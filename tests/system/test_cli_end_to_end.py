@@ -8,11 +8,13 @@ import signal
 import stat
 import subprocess
 import tempfile
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from drawwell.cli.style import SGR
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 from support.daemon import PROGRAM, Daemon, StickThread, command, environment, hinted
 from support.station import Site
@@ -65,6 +67,7 @@ def town() -> Iterator[Town]:
 def on_terminal(*words: str, config: Path) -> tuple[int, bytes]:
     """Run a command whose standard output is a terminal; return its exit code and what it showed there."""
     master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
     try:
         run = subprocess.run(
             [*PROGRAM, *words], stdout=slave, stderr=subprocess.PIPE, env=environment(config), check=False
@@ -78,6 +81,24 @@ def on_terminal(*words: str, config: Path) -> tuple[int, bytes]:
     finally:
         os.close(master)
     return run.returncode, shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("source", "list"),
+        ("source", "verify"),
+        ("config", "check"),
+    ],
+)
+def test_what_people_read_fits_their_terminal(town, words) -> None:
+    """On a terminal of 80 columns no line is longer, and states have a colour."""
+    code, shown = on_terminal(*words, config=town.site.path)
+    assert code == 0
+    plain = SGR.sub("", shown.decode())
+    assert max(map(len, plain.splitlines())) <= 80
+    assert (plain != shown.decode()) == (words[0] != "config")
 
 
 # ---- looking ------------------------------------------------------------------------------------------------

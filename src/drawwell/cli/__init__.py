@@ -20,13 +20,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     from drawwell.cli.errors import as_ours
     from drawwell.cli.output import Output
     from drawwell.cli.parser import parse
+    from drawwell.cli.style import style_for
     from drawwell.host.memory import keep_memory_private
 
     keep_memory_private()
     out = Output(as_json="--json" in argv)
     try:
         args = parse(argv)
-        out = Output(as_json=args.json, quiet=args.quiet)
+        out = Output(
+            as_json=args.json,
+            quiet=args.quiet,
+            style=style_for(sys.stdout, os.environ, wide=args.wide, color=args.color),
+            live_style=style_for(sys.stderr, os.environ, wide=False, color=args.color),
+        )
         return int(args.run(args, out))
     except KeyboardInterrupt:
         out.clear_progress()

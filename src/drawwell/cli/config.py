@@ -66,7 +66,9 @@ def _check(args: argparse.Namespace, out: Output) -> int:
     require_runnable(config)
     runs = list(_would_run(config))
     files = ", ".join(config.files) or "no file, all defaults"
-    text = "\n".join([f"configuration is good ({files})", *(f"  {line}" for line in runs)])
+    text = "\n".join(
+        [f"configuration is good ({files})", *(out.style.wrap(f"  {line}", "    ") for line in runs)]
+    )
     out.result({"good": True, "files": list(config.files), "would_run": runs}, text)
     return 0
 

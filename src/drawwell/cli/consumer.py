@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from drawwell.cli.output import Output, table
+from drawwell.cli.output import Output
 
 _ALLOWANCE = "such as 4KiB/s or 10MiB/day; none lifts it"
 
@@ -132,7 +132,8 @@ def _list(args: argparse.Namespace, out: Output) -> int:
         for c in consumers
     ]
     none = "no consumer like that was invited" if wanted else "no consumer was invited yet"
-    out.result({"consumers": consumers}, table([heading, *rows]) if rows else none)
+    shown = out.style.table([heading, *rows], drop=("INVITATION", "CLASS"))
+    out.result({"consumers": consumers}, shown if rows else none)
     return 0
 
 

@@ -3,23 +3,22 @@
 import argparse
 import base64
 import os
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from drawwell.cli.output import Output
-from drawwell.entropy.blocks import DrawClass, Grant
-from drawwell.errors import DrawwellError, PermissionRefused, Refused, SourceUnavailable, UsageError
-from drawwell.units import format_size, parse_duration, parse_size
+from drawwell.entropy.blocks import DrawClass, DrawOptions, Grant
+from drawwell.errors import DrawwellError, PermissionRefused, SourceUnavailable, UsageError
+from drawwell.units import format_duration, format_size, parse_duration, parse_size
 from drawwell.wire.limits import MAX_DRAW_BYTES
 
-if TYPE_CHECKING:  # start-up time
-    from drawwell.cli.awaited import AwaitedLink
-    from drawwell.config.model import Config
-    from drawwell.links.blocking import BlockingLink
-    from drawwell.links.identity import LinkIdentity
+_PIECE_BYTES = MAX_DRAW_BYTES
+"""Drawn at a time."""
+_PIECES_WAIT_S = 600.0
 
-    Link = BlockingLink | AwaitedLink
+if TYPE_CHECKING:  # start-up time
+    from drawwell.config.model import Config
+    from drawwell.roles.upstream import AnyLink
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
@@ -49,19 +48,22 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         help="reseed your generator first; costs 48 bytes more",
     )
     parser.add_argument(
-        "--wait", metavar="TIME", default="0", help="when refused, try again for so long, e.g. 30s"
+        "--wait",
+        metavar="TIME",
+        help="keep retrying a refused draw for up to TIME, such as 30s (default: 0, and 10min for each piece of"
+        f" {format_size(_PIECE_BYTES)} where more than that is drawn)",
     )
     parser.add_argument("--via", metavar="LINK", help="a joined broker by name, tls://…, or unix:///PATH")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.client import blocking, identities
     from drawwell.config.load import load
+    from drawwell.roles.upstream import choose_blocking, due_identities, renew_all
 
     try:
         total = parse_size(args.bytes)
-        wait_s = parse_duration(args.wait) if args.wait != "0" else 0.0
+        wait_s = _wait(args.wait, total)
     except ValueError as error:
         raise UsageError(str(error), hint="Say for instance: drawwell draw 4KiB --wait 30s.") from error
     if not (args.hex or args.base64 or args.output or args.raw or args.json):
@@ -72,9 +74,12 @@ def _run(args: argparse.Namespace, out: Output) -> int:
             hint="Draw in several pieces.",
         )
     config = load(args.config)
-    with _Sink(args, out) as sink:
-        well = blocking(args)
-        _renew(identities(config, args.via))
+    with _Sink(args, out) as sink, out.working(lambda: sink.doing(total, wait_s)):
+        well = choose_blocking(config, args.via)
+        if due := due_identities(config, args.via):
+            import asyncio
+
+            asyncio.run(renew_all(due))
         try:
             _draw(args, well, total, wait_s, sink)
         except SourceUnavailable as error:
@@ -89,15 +94,11 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _renew(identities: "list[LinkIdentity]") -> None:
-    """Renew what is due, where no link process does; a failure shows in the draw if it matters."""
-    for identity in identities:
-        import asyncio
-
-        from drawwell.cli.renew import renew
-
-        with suppress(DrawwellError):
-            asyncio.run(renew(identity))
+def _wait(text: str | None, total: int) -> float:
+    """Return how long a piece may wait, in seconds: several seldom fit into the reservoir at once."""
+    if text is None:
+        return _PIECES_WAIT_S if total > _PIECE_BYTES else 0.0
+    return 0.0 if text == "0" else parse_duration(text)
 
 
 def _as_consumer() -> str:
@@ -114,8 +115,8 @@ def _as_consumer() -> str:
 
 def _other_links(config: "Config", via: str | None) -> str:
     """Return the hint that names a joined broker, where this machine's own one has no source."""
-    from drawwell.cli.client import links_dir
     from drawwell.links.identity import load_all
+    from drawwell.roles.upstream import links_dir
 
     if via or not config.draws_here:
         return ""
@@ -124,10 +125,6 @@ def _other_links(config: "Config", via: str | None) -> str:
         if names:
             return f"Another broker was joined: 'drawwell draw --via {names[0]}', or see 'drawwell doctor'."
     return ""
-
-
-_PIECE_BYTES = MAX_DRAW_BYTES
-"""Drawn at a time."""
 
 
 class _Sink:
@@ -195,7 +192,9 @@ class _Sink:
         self._drop()
         if error and self._written:
             fate = "thrown away" if self._args.output or self._as_text else "written"
-            self._out.say(f"the {format_size(self._written)} drawn so far were {fate}")
+            self._out.say(
+                f"the {format_size(self._written)} drawn so far were {fate}; they count against the quota"
+            )
 
     def _drop(self) -> None:
         """Close the files, and remove them unless everything is in them."""
@@ -205,37 +204,25 @@ class _Sink:
         for path in self._made:
             os.unlink(path)
 
-    def progress(self, drawn: int, total: int) -> None:
-        if total > _PIECE_BYTES:
-            self._out.progress(f"{format_size(drawn)} of {format_size(total)}")
+    def doing(self, total: int, wait_s: float) -> str:
+        """Return what the draw is at, for the progress line."""
+        drawn = f"{format_size(self._written)} of {format_size(total)} drawn"
+        return f"{drawn}, waiting up to {format_duration(wait_s)}" if wait_s else drawn
 
 
-def _draw(args: argparse.Namespace, link: "Link", total: int, wait_s: float, sink: _Sink) -> None:
+def _draw(args: argparse.Namespace, link: "AnyLink", total: int, wait_s: float, sink: _Sink) -> None:
+    from drawwell.roles.upstream import draw_patiently
+
+    options: DrawOptions = {
+        "prediction_resistance": args.prediction_resistance,
+        "receipt": bool(args.receipt),
+    }
     drawn = 0
     try:
         while drawn < total:
-            grant = draw_patiently(args, link, min(_PIECE_BYTES, total - drawn), wait_s)
+            piece = min(_PIECE_BYTES, total - drawn)
+            grant = draw_patiently(link, piece, DrawClass(args.draw_class), wait_s, **options)
             drawn += len(grant)
             sink.write(grant)
-            sink.progress(drawn, total)
     finally:
         link.close()
-
-
-def draw_patiently(args: argparse.Namespace, link: "Link", n_bytes: int, wait_s: float) -> Grant:
-    """Draw, waiting in line while the reservoir is short, and as long as it says while a quota is used up."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            return link.draw(
-                n_bytes,
-                DrawClass(args.draw_class),
-                prediction_resistance=args.prediction_resistance,
-                receipt=bool(args.receipt),
-                patience_s=max(0.0, deadline - time.monotonic()),
-            )
-        except Refused as error:
-            pause = error.retry_after_s
-            if pause is None or time.monotonic() + pause > deadline:
-                raise
-            link.pause(pause)

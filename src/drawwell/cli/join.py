@@ -83,9 +83,9 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 def _asked_plainly(args: argparse.Namespace, identity: "LinkIdentity") -> bool:
     """Return whether a draw without ``--via`` asks that broker, by the configuration as it is now."""
-    from drawwell.cli.client import identities
     from drawwell.config.load import load
     from drawwell.errors import StateUnavailable
+    from drawwell.roles.upstream import identities
 
     try:
         return identity.directory in {each.directory for each in identities(load(args.config), None)}
@@ -166,9 +166,9 @@ def _first_byte(identity: "LinkIdentity") -> "DrawwellError | None":
     """Draw one byte, of class drbg where it may; return the error that prevents it."""
     import asyncio
 
-    from drawwell.cli.client import named
     from drawwell.entropy.blocks import DrawClass
     from drawwell.errors import DrawwellError
+    from drawwell.roles.upstream import named
 
     async def draw() -> None:
         link = named(identity.directory, "")
@@ -189,10 +189,10 @@ def _rekey(args: argparse.Namespace, out: Output) -> int:
     import asyncio
     import contextlib
 
-    from drawwell.cli.client import joined, links_dir, named
     from drawwell.config.load import load
     from drawwell.errors import UsageError
     from drawwell.links.identity import rekey
+    from drawwell.roles.upstream import joined, links_dir, named
 
     if args.token or not (args.name or args.dir):
         raise UsageError("--rekey takes no token, and a link", hint="Name it by --name LINK or --dir DIR.")
@@ -222,9 +222,9 @@ def _token_text(args: argparse.Namespace, out: Output) -> str:
 
 def _directory(args: argparse.Namespace, host: str) -> str:
     """Where the identity goes: below the state directory, under the link's name."""
-    from drawwell.cli.client import links_dir
     from drawwell.config.load import load
     from drawwell.errors import UsageError
+    from drawwell.roles.upstream import links_dir
 
     if args.dir:
         return str(args.dir)

@@ -22,10 +22,10 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.client import joined, links_dir
     from drawwell.cli.set_up import parts_directory, remove_part
     from drawwell.config.load import load
     from drawwell.links.identity import remove
+    from drawwell.roles.upstream import joined, links_dir
 
     identity = joined(args.link, links_dir(load(args.config)))
     directory = parts_directory(args)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from drawwell.cli.output import Output, table
+from drawwell.cli.output import Output
 from drawwell.cli.run import add_options, idle, run_until_stopped, set_up_logging
 
 if TYPE_CHECKING:
@@ -89,15 +89,16 @@ def _list(args: argparse.Namespace, out: Output) -> int:
         )
         for row in rows
     ]  # fmt: skip
-    out.result(rows, table([heading, *lines]) if rows else "no broker was joined")
+    shown = out.style.table([heading, *lines], drop=("CONSUMER", "CERTIFICATE"))
+    out.result(rows, shown if rows else "no broker was joined")
     return 0
 
 
 def _known(config: "Config") -> list[_KnownLink]:
     """Return the joined brokers, then the other ones of [[upstream]]."""
-    from drawwell.cli.client import links_dir
     from drawwell.errors import StateUnavailable
     from drawwell.links.identity import load_all
+    from drawwell.roles.upstream import links_dir
 
     urls = {each.url.partition("://")[2]: each for each in config.upstreams}
     known = []
@@ -118,9 +119,9 @@ def _state(via: str, config: "Config") -> str:
     """Return why that broker serves nothing now, "" when it does."""
     import asyncio
 
-    from drawwell.cli.client import links_dir, named
     from drawwell.errors import DrawwellError
     from drawwell.roles.link_process import broker_state
+    from drawwell.roles.upstream import links_dir, named
 
     async def ask() -> str:
         link = named(via, links_dir(config))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from glob import glob
 from typing import TYPE_CHECKING, Any
 
-from drawwell.cli.output import Output, table
+from drawwell.cli.output import Output
+from drawwell.cli.style import Style
 from drawwell.errors import SourceUnavailable, UsageError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
             file.write(text)
     answers = [as_json(answer) for answer in migration.answers]
     document = {"files": files, "answers": answers, "configuration": text, "others": documents}
-    out.result(document, _words(files, migration, "" if args.output else text))
+    out.result(document, _words(files, migration, "" if args.output else text, out.style))
     if not out.as_json:
         _advise(out, files, others)
         if args.output and text:
@@ -114,12 +115,12 @@ def _kind_of(node: str) -> str | None:
     return device.kind if device else ""
 
 
-def _words(files: Sequence[str], migration: "Migration", text: str) -> str:
+def _words(files: Sequence[str], migration: "Migration", text: str, style: Style) -> str:
     if not files:
         return f"none of {', '.join(PLACES)} is here: there is nothing to take over"
     heading = ("OPTION", "VALUE", "ANSWER", "WHY OR HOW")
     rows = [(each.option, each.value, str(each.verdict), each.words) for each in migration.answers]
-    answers = table([heading, *rows]) if rows else f"{', '.join(files)}: nothing is set there"
+    answers = style.table([heading, *rows]) if rows else f"{', '.join(files)}: nothing is set there"
     return f"{answers}\n\n{text}".rstrip()
 
 

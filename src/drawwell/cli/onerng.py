@@ -41,6 +41,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         made.set_defaults(run=_run, verb=name)
         return made
 
+    _add_acceptance(verbs, common)
     verb("info", "version, hardware ID, port")
     verb("mode", "choose its sources and whether it whitens")
     verb("pause", "stop it sending")
@@ -57,6 +58,32 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         "--test-key", action="store_true",
         help="for a file: accept the simulated device's published test key, which proves nothing",
     )  # fmt: skip
+
+
+def _add_acceptance(verbs: Any, common: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser(
+        "acceptance", parents=[common], allow_abbrev=False,
+        help="compare a real device with the simulated one, in about ten minutes, with questions to you",
+        description="Observe a OneRNG that nothing else uses, ask you to unplug it and to plug it in, and write one"
+        " file that states where it differs from drawwell's simulated device. Please send it with a bug report: no"
+        " OneRNG was at hand when drawwell was written. No noise is in the file; the device's ID and port are.",
+        epilog="Exit codes: 0 as assumed, 1 something differs, 69 no device.",
+    )  # fmt: skip
+    parser.add_argument("path", nargs="?", metavar="PATH", help="device node (default: the only OneRNG)")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", default="onerng-acceptance.json",
+        help="new file (default: onerng-acceptance.json)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, metavar="N", help="how long each mode is read (default: 20)"
+    )
+    parser.set_defaults(run=_accept)
+
+
+def _accept(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.cli.acceptance import run
+
+    return run(args, out)
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
@@ -82,35 +109,48 @@ def _carry_out(args: argparse.Namespace, out: Output) -> dict[str, Any]:
     elif args.verb == "dump":
         arguments["path"] = os.path.abspath(args.output)
     source, node = _which(args)
-    result = source_command(args, source, args.verb, arguments) if source else None
-    if result is None:
-        import asyncio
+    doing = "reading the firmware image" if args.verb in {"dump", "verify"} else "asking the device"
+    with out.working(doing):
+        result = source_command(args, source, args.verb, arguments) if source else None
+        if result is None:
+            import asyncio
 
-        result = asyncio.run(_directly(args, node, arguments, out))
+            result = asyncio.run(_directly(args, node, arguments, out))
     return result
 
 
 def _which(args: argparse.Namespace) -> tuple[str | None, str]:
     """How a running broker knows the device, None when it cannot; and the node to open where none runs it."""
-    from drawwell.config.load import load
-
-    configured = {each.name: each for each in load(args.config).sources if each.driver == ONERNG}
+    known, whose = _known(args)
     path: str | None = args.path
-    if path is None and len(configured) > 1:
-        raise UsageError("which OneRNG?", hint=f"Name one of those configured: {', '.join(configured)}.")
-    if path is None and configured:
-        path = next(iter(configured))
+    if path is None and len(known) > 1:
+        raise UsageError("which OneRNG?", hint=f"Name one of these: {', '.join(known)}.")
+    if path is None and known:
+        path = next(iter(known))
     if path is None:
         return None, "auto"
-    if path in configured:
-        return path, configured[path].path
+    if path in known:
+        return path, known[path]
     if "/" in path or os.path.exists(path):
         # the same to a broker with another working directory
         return os.path.abspath(path), path
-    names = f"Configured are: {', '.join(configured)}; or name" if configured else "Name"
+    names = f"{whose} {', '.join(known)}; or name" if known else "Name"
     raise UsageError(
         f"no OneRNG is called {path!r}", hint=f"{names} the device's node, such as /dev/ttyACM0."
     )
+
+
+def _known(args: argparse.Namespace) -> tuple[dict[str, str], str]:
+    """Return the nodes of OneRNGs by name, and where they are from: the running broker, or the file."""
+    from drawwell.cli.client import NoBroker, call
+    from drawwell.config.load import load
+
+    try:
+        running = [each["identity"] for each in call(args, "status", {})["sources"]]
+    except NoBroker:
+        configured = load(args.config).sources
+        return {each.name: each.path for each in configured if each.driver == ONERNG}, "Configured are:"
+    return {each["name"]: each["path"] for each in running if each["kind"] == ONERNG}, "Running are:"
 
 
 async def _directly(

@@ -4,23 +4,30 @@
 - With ``--json`` the result is exactly one JSON document, and an error is one too, on standard error.
 - Bytes go to a terminal only when asked for (``--hex``, ``--force``).
 - What others chose, as names of guests and words of sources, moves no terminal: nothing is printed that one obeys.
-- Progress is drawn on a terminal only, and erased afterwards. Colour only there, and not with NO_COLOR.
+- Progress is drawn on a terminal only, on one line, and erased afterwards. style.py has width and colour.
 """
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
+from drawwell.cli.style import PLAIN, SGR, Style
 from drawwell.errors import ConfigError, DrawwellError, Refused, UsageError
 
 
 class Output:
     """Where a verb's results and words go."""
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+    def __init__(
+        self, *, as_json: bool = False, quiet: bool = False, style: Style = PLAIN, live_style: Style = PLAIN
+    ) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self.style = style
+        self.live_style = live_style
         self._progress_shown = False
 
     @property
@@ -34,7 +41,8 @@ class Output:
 
         self.clear_progress()
         clear = "\x1b[H\x1b[2J" if anew and os.isatty(1) and not self.as_json else ""
-        print(clear + (json.dumps(document, indent=2) if self.as_json else printable(text)), flush=True)
+        shown = printable(text, colour=self.style.colour)
+        print(clear + (json.dumps(document, indent=2) if self.as_json else shown), flush=True)
 
     def say(self, words: str) -> None:
         """Tell the operator something that is not the result."""
@@ -43,10 +51,36 @@ class Output:
             print(f"drawwell: {printable(words)}", file=sys.stderr, flush=True)
 
     def progress(self, words: str) -> None:
-        """Redraw the progress line, on a terminal only."""
+        """Redraw the progress line, on a terminal only, cut to its width: a longer one would wrap."""
         if self.live:
-            print(f"\r\x1b[K{printable(words)}", end="", file=sys.stderr, flush=True)
+            shown = printable(words)[: (self.live_style.width or _USUAL_WIDTH) - 1]
+            print(f"\r\x1b[K{shown}", end="", file=sys.stderr, flush=True)
             self._progress_shown = True
+
+    @contextmanager
+    def working(self, doing: str | Callable[[], str]) -> Iterator[None]:
+        """Show what is being done, and for how long, until the block ends; nothing in its first second."""
+        if not self.live:
+            yield
+            return
+        import threading
+
+        done = threading.Event()
+
+        def show() -> None:
+            begun = time.monotonic()
+            while not done.wait(1):
+                text = doing if isinstance(doing, str) else doing()
+                self.progress(f"{text} … {time.monotonic() - begun:.0f} s")
+
+        ticker = threading.Thread(target=show, daemon=True)
+        ticker.start()
+        try:
+            yield
+        finally:
+            done.set()
+            ticker.join()
+            self.clear_progress()
 
     def clear_progress(self) -> None:
         """Erase the progress line."""
@@ -89,11 +123,18 @@ class Output:
         sys.stdout.buffer.flush()
 
 
-def printable(text: str) -> str:
-    """`text` with a question mark for what a terminal obeys, what turns its lines round, and what is no character."""
-    return text.translate(_OBEYED)
+def printable(text: str, *, colour: bool = False) -> str:
+    """`text` with a question mark for what a terminal obeys, what turns its lines round, and what is no character.
+
+    With `colour` the few sequences of style.py stay.
+    """
+    if not colour:
+        return text.translate(_OBEYED)
+    plain = [piece.translate(_OBEYED) for piece in SGR.split(text)]
+    return "".join(sum(zip(plain, [*SGR.findall(text), ""], strict=True), ()))
 
 
+_USUAL_WIDTH: Final = 80
 _OBEYED: Final = dict.fromkeys(
     (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A),
      *range(0xD800, 0xE000)), "?",
@@ -114,10 +155,3 @@ def error_document(error: DrawwellError) -> dict[str, Any]:
     if isinstance(error, ConfigError):
         document["faults"] = list(error.faults)
     return document
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Lay out rows in columns, the first row being the heading."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)

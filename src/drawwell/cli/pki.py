@@ -5,7 +5,7 @@ import os
 import time
 from typing import Any
 
-from drawwell.cli.output import Output, table
+from drawwell.cli.output import Output
 from drawwell.errors import UsageError
 
 KEYS = ("root", "finish-root", "intermediate", "receipts")
@@ -54,7 +54,7 @@ def _show(args: argparse.Namespace, out: Output) -> int:
         ),
         ("receipts", found["receipt_key"], "", f"{found['earlier_receipt_keys']} earlier"),
     ]  # fmt: skip
-    out.result(found, table([("KEY", "SHA-256", "ENDS", "NOTE"), *rows]))
+    out.result(found, out.style.table([("KEY", "SHA-256", "ENDS", "NOTE"), *rows]))
     return 0
 
 

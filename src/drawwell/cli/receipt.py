@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from drawwell.cli.output import Output, table
+from drawwell.cli.output import Output
 from drawwell.errors import (
     LinkUnavailable,
     PermissionRefused,
@@ -112,10 +112,11 @@ def _find_key(args: argparse.Namespace, body: "ReceiptBody") -> tuple[bytes, str
 
 def _known_keys(args: argparse.Namespace) -> Iterator[tuple[bytes, str]]:
     """The receipt keys of the brokers that were joined, and of the one that runs here."""
-    from drawwell.cli.client import ask, links_dir
+    from drawwell.cli.client import ask
     from drawwell.config.load import load
     from drawwell.crypto.pki import pem_blocks
     from drawwell.links.identity import load_all
+    from drawwell.roles.upstream import links_dir
     from drawwell.state.files import read_file
 
     with suppress(StateUnavailable):
@@ -154,7 +155,7 @@ def _print(out: Output, body: "ReceiptBody", *, signature: str, data: str, whenc
         ("audit log", f"had {body.audit_count} lines when it was last signed"),
         *(("source", _source(source)) for source in asdict(body)["sources"]),
     ]
-    out.result(document, f"{table(rows)}\n{MEANING}")
+    out.result(document, f"{out.style.table(rows)}\n{MEANING}")
 
 
 def _combined(body: "ReceiptBody") -> str:

@@ -4,44 +4,53 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from drawwell.cli.output import table
+from drawwell.cli.style import PLAIN, Style
 from drawwell.entropy.cutoffs import STARTUP_SAMPLES
-from drawwell.reports import SourceState
+from drawwell.reports import Firmware, SourceState
 from drawwell.units import format_duration, format_size
 
 Json = Mapping[str, Any]
 
 
-def broker_text(report: Json) -> str:
+def broker_text(report: Json, style: Style = PLAIN) -> str:
     """The whole status page of a broker."""
-    ready = "ready" if report["ready"] else f"NOT READY: {report['not_ready_because']}"
+    ready = _readiness(report, style)
     parts = [
         f"broker {report['name']}: {ready}, up {format_duration(report['uptime_s'])}",
         supply_line(report),
         ledger_line(report["ledger"]),
-        *(f"door {door}" for door in report["doors"]),
-        *(f"note: {note}" for note in report["notes"]),
+        *(style.wrap(f"door {door}", _INDENT) for door in report["doors"]),
+        *(style.wrap(f"note: {note}", _INDENT) for note in report["notes"]),
         "",
-        sources_table(report["sources"]),
+        sources_table(report["sources"], style),
     ]
     if report["consumers"]:
-        parts += ["", consumers_table(report["consumers"])]
+        parts += ["", consumers_table(report["consumers"], style)]
     if report.get("consumers_left_out"):
         parts.append(
             f"these are the busiest of {report['consumers_active']} active consumers, "
             f"{report['consumers_invited']} were invited: see 'drawwell consumer list'"
         )
-    parts += [sink_line(sink) for sink in report["sinks"]]
+    parts += [style.wrap(sink_line(sink), _INDENT) for sink in report["sinks"]]
     return "\n".join(parts)
 
 
-def link_text(report: Json) -> str:
+_INDENT = "  "
+
+
+def _readiness(report: Json, style: Style) -> str:
+    if report["ready"]:
+        return style.state("ready")
+    return f"{style.state('NOT READY')}: {report['not_ready_because']}"
+
+
+def link_text(report: Json, style: Style = PLAIN) -> str:
     """The state of the links to other machines' brokers."""
-    ready = "ready" if report["ready"] else "NOT READY"
+    ready = style.state("ready" if report["ready"] else "NOT READY")
     drawn = f"{format_size(report['drawn_bytes'])} in {report['draws']} draws"
     parts = [f"link: {ready}, up {format_duration(report['uptime_s'])}, {drawn}"]
     for each in report["upstreams"]:
-        words = f"upstream {each['url']}: {each['not_ready_because'] or 'ready'}"
+        words = f"upstream {each['url']}: {each['not_ready_because'] or style.state('ready')}"
         left = each["certificate_left_s"]
         if left is not None:
             words += (
@@ -58,10 +67,10 @@ def feed_text(feed: Json, now: float) -> str:
     return f"{sink_line(feed['sink'])}{error}, from {feed['upstream']}, {ago} ago"
 
 
-def own_text(report: Json) -> str:
+def own_text(report: Json, style: Style = PLAIN) -> str:
     """What a consumer may know: whether the broker is ready, and its own account."""
-    ready = "ready" if report["ready"] else f"NOT READY: {report['not_ready_because']}"
-    return f"broker {report['name']}: {ready}\n\n{consumers_table(report['consumers'])}"
+    ready = _readiness(report, style)
+    return f"broker {report['name']}: {ready}\n\n{consumers_table(report['consumers'], style)}"
 
 
 def supply_line(report: Json) -> str:
@@ -97,7 +106,7 @@ def startup_words(source: Json) -> str:
     return f"{words}, about {format_duration(math.ceil(left))} more at this rate" if left else words
 
 
-def sources_table(sources: Sequence[Json]) -> str:
+def sources_table(sources: Sequence[Json], style: Style = PLAIN) -> str:
     """One line a source; its last error under it."""
     rows = [("SOURCE", "STATE", "RAW", "TESTED", "MIN-ENTROPY", "CONDITIONED", "FAILURES", "FIRMWARE")]
     rows += [
@@ -109,20 +118,30 @@ def sources_table(sources: Sequence[Json]) -> str:
             f"{source['assessed_bits'] / max(1, source['tested_bytes']):.3g} bits/byte",
             _bytes(source["conditioned_bits"]),
             str(source["health_failures"]),
-            str(source["identity"]["firmware"]),
+            _FIRMWARE[source["identity"]["firmware"]],
         )
         for source in sources
     ]
     errors = [
-        f"{source['identity']['name']}: {words}"
+        style.wrap(f"{source['identity']['name']}: {words}", _INDENT)
         for source in sources
         for words in (source["last_error"], startup_words(source))
         if words
     ]
-    return "\n".join([table(rows), *errors])
+    shown = style.table(rows, drop=("TESTED", "CONDITIONED", "FAILURES", "RAW", "MIN-ENTROPY"))
+    return "\n".join([shown, *errors])
 
 
-def consumers_table(consumers: Sequence[Json]) -> str:
+_FIRMWARE = {
+    Firmware.VERIFIED: "verified",
+    Firmware.NOT_VERIFIED: "NOT VERIFIED",
+    Firmware.COULD_NOT_CHECK: "not checked",
+    Firmware.NOT_APPLICABLE: "none",
+}
+"""Words for a column; ``source verify`` and the JSON have the whole."""
+
+
+def consumers_table(consumers: Sequence[Json], style: Style = PLAIN) -> str:
     """One line a consumer."""
     rows = [("CONSUMER", "DRAWS", "FULL", "DRBG", "REFUSED", "RATE", "QUOTA", "LEFT", "CLASS")]
     rows += [
@@ -139,7 +158,7 @@ def consumers_table(consumers: Sequence[Json]) -> str:
         )
         for consumer in consumers
     ]
-    return table(rows)
+    return style.table(rows, drop=("DRBG", "REFUSED", "CLASS", "DRAWS", "RATE"))
 
 
 def sink_line(sink: Json) -> str:
@@ -151,9 +170,9 @@ def sink_line(sink: Json) -> str:
     )
 
 
-def tests_table(tests: Sequence[Json]) -> str:
+def tests_table(tests: Sequence[Json], style: Style) -> str:
     """One line a health test: cutoffs and how near the worst count came."""
-    rows = [("TEST", "H", "WINDOW", "CUTOFF 2^-30", "CUTOFF 2^-60", "WORST", "FIRED")]
+    rows = [("TEST", "H", "WINDOW", "AT 2^-30", "AT 2^-60", "WORST", "FIRED")]
     rows += [
         (
             f"{test['name']} ({test['unit']})",
@@ -166,10 +185,10 @@ def tests_table(tests: Sequence[Json]) -> str:
         )
         for test in tests
     ]
-    return table(rows)
+    return style.table(rows, drop=("WINDOW", "H", "AT 2^-60"))
 
 
-def identity_text(identity: Json) -> str:
+def identity_text(identity: Json, style: Style = PLAIN) -> str:
     """Who a source is, one fact a line."""
     facts = [
         ("source", identity["name"] + (" (simulated)" if identity["simulated"] else "")),
@@ -181,4 +200,4 @@ def identity_text(identity: Json) -> str:
         ("firmware", identity["firmware"]),
         ("", identity["firmware_detail"]),
     ]
-    return "\n".join(f"{name:<12} {value}" for name, value in facts if value)
+    return "\n".join(style.wrap(f"{name:<12} {value}", " " * 13) for name, value in facts if value)

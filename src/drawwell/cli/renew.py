@@ -1,7 +1,6 @@
 """``drawwell renew``: renew this machine's certificates; for a timer, where no consumer runs that does it itself."""
 
 import argparse
-import time
 from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.output import Output
@@ -27,14 +26,15 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     """Renew each; one that fails does not keep the others from it, and the worst exit code is returned."""
     import asyncio
 
-    from drawwell.cli.client import links_dir
     from drawwell.config.load import load
     from drawwell.errors import DrawwellError
+    from drawwell.roles.upstream import links_dir, renew
 
     results, code = [], 0
     for identity in _identities(args.links, links_dir(load(args.config))):
         try:
-            renewed = asyncio.run(renew(identity, force=args.force))
+            with out.working(f"asking {identity.broker}"):
+                renewed = asyncio.run(renew(identity, force=args.force))
         except DrawwellError as error:
             code = max(code, out.error(error))
             continue
@@ -52,21 +52,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _identities(names: list[str], links: str) -> "list[LinkIdentity]":
-    from drawwell.cli.client import joined
     from drawwell.links.identity import load_all
+    from drawwell.roles.upstream import joined
 
     return [joined(name, links) for name in names] if names else load_all(links)
-
-
-async def renew(identity: "LinkIdentity", *, force: bool = False) -> bool:
-    """Renew a certificate where it is due; return whether it was. Raises as `renew_if_due`."""
-    from drawwell.cli.client import named
-    from drawwell.links.identity import renew_if_due
-
-    if not force and not identity.renewal_due(time.time()):
-        return False
-    link = named(identity.directory, "")
-    try:
-        return await renew_if_due(link, identity, time.time(), force=force)
-    finally:
-        await link.aclose()

@@ -39,7 +39,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait", metavar="TIME", default="0", help="when refused, try again for so long, e.g. 30s"
     )
-    parser.set_defaults(run=_run, draw_class="full", receipt=True, prediction_resistance=False)
+    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
@@ -49,7 +49,8 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     with _Files(args.output or f"{args.machine}.{SUFFIXES[args.format]}".replace("/", "_")) as files:
         call(args, "seed.claim", {"name": args.machine, "again": args.again})
         try:
-            grant = _draw(args, wait_s)
+            with out.working("waiting for the seed"):
+                grant = _draw(args, wait_s)
             files.write(_formatted(grant.data, args.format), grant)
         except BaseException:
             with suppress(DrawwellError):
@@ -76,13 +77,14 @@ def _wait(args: argparse.Namespace) -> float:
 
 
 def _draw(args: argparse.Namespace, wait_s: float) -> Grant:
-    from drawwell.cli.draw import draw_patiently
     from drawwell.config.load import load
+    from drawwell.entropy.blocks import DrawClass
     from drawwell.links.blocking import BlockingLink
+    from drawwell.roles.upstream import draw_patiently
 
     link = BlockingLink(load(args.config).control.path)
     try:
-        return draw_patiently(args, link, SEED_BYTES, wait_s)
+        return draw_patiently(link, SEED_BYTES, DrawClass.FULL, wait_s, receipt=True)
     finally:
         link.close()
 

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.output import Output
+from drawwell.cli.style import Style
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
 from drawwell.reports import Firmware
 
@@ -34,7 +35,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     config = _config(args, out)
     while True:
         report = _report(config)
-        text = _text(report)
+        text = _text(report, out.style)
         out.result(report, text, anew=args.watch)
         _require(args.require, report)
         if not args.watch:
@@ -42,18 +43,18 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         time.sleep(1)
 
 
-def _text(report: dict[str, Any]) -> str:
+def _text(report: dict[str, Any], style: Style) -> str:
     from drawwell.cli.render import broker_text, feed_text, link_text, own_text
 
     parts = []
     if "sources" in report:
-        parts.append(broker_text(report))
+        parts.append(broker_text(report, style))
     elif "upstreams" in report:
-        parts.append(link_text(report))
+        parts.append(link_text(report, style))
     elif "consumers" in report:
-        parts.append(own_text(report))
+        parts.append(own_text(report, style))
     if "kernel" in report:
-        parts.append(feed_text(report["kernel"], time.time()))
+        parts.append(style.wrap(feed_text(report["kernel"], time.time()), "  "))
     return "\n".join(parts)
 
 
@@ -93,8 +94,9 @@ def _report(config: "Config") -> dict[str, Any]:
 def _asked(config: "Config") -> dict[str, Any]:
     """Ask as the owner; whoever is not, is told of himself."""
     from drawwell.cli import client
+    from drawwell.roles.upstream import listens
 
-    if not config.serves and client.listens(config.broker.link_socket):
+    if not config.serves and listens(config.broker.link_socket):
         return client.ask(config.broker.link_socket, "status", {})
     try:
         return client.ask(config.control.path, "status", {})

@@ -94,8 +94,8 @@ class BrokerSection:
     )
     run_dir: str = setting(
         PATH,
-        default_is="$RUNTIME_DIRECTORY under systemd, /run/drawwell as root and for users who have none of their own, "
-        "else $XDG_RUNTIME_DIR/drawwell, else /tmp/drawwell-UID",
+        default_is="$RUNTIME_DIRECTORY under systemd, /run/drawwell as root and, while a broker serves"
+        " there, for users who have none of their own, else $XDG_RUNTIME_DIR/drawwell, else /tmp/drawwell-UID",
         what="Where the sockets are made.",
         why="Containers draw through a socket of this directory when it is mounted into them.",
         example='"/run/drawwell-test"',

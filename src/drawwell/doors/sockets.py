@@ -182,7 +182,7 @@ def _fault(where: str, error: OSError, find: str) -> DrawwellError:
     if error.errno in {errno.EACCES, errno.EPERM}:
         return PermissionRefused(
             f"cannot listen on {where}: {reason}",
-            hint="Use a port above 1023 or a directory that this user may write, or run as another user.",
+            hint="Use a port above 1023, or set [broker] run_dir to a directory that this user may write.",
         )
     return ConfigError(
         f"cannot listen on {where}: {reason}",

@@ -1,14 +1,15 @@
 """Names that do not resolve, and certificates that are due."""
 
+import asyncio
 import socket
 from types import SimpleNamespace
 
 import pytest
 
-from drawwell.cli import draw, renew
 from drawwell.crypto.tokens import Token
 from drawwell.errors import LinkUnavailable
 from drawwell.links.enrol import exchange
+from drawwell.roles import upstream
 
 
 def test_a_name_that_does_not_resolve_leads_to_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +35,7 @@ def test_a_draw_renews_each_certificate_and_survives_a_failure(monkeypatch: pyte
             raise LinkUnavailable("the broker is away")
         return True
 
-    monkeypatch.setattr(renew, "renew", renewed)
-    draw._renew([SimpleNamespace(directory="first"), SimpleNamespace(directory="second")])
+    monkeypatch.setattr(upstream, "renew", renewed)
+    due = [SimpleNamespace(directory="first"), SimpleNamespace(directory="second")]
+    asyncio.run(upstream.renew_all(due))
     assert asked == ["first", "second"]

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from drawwell.cli.output import Output, table
+from drawwell.cli.output import Output
+from drawwell.cli.style import PLAIN, Style
 from drawwell.errors import UsageError
 from drawwell.reports import as_json
 
@@ -120,7 +121,7 @@ def _assess(args: argparse.Namespace, out: Output) -> int:
     found = assess_taken(taken, out, bits=args.bits, claim=args.claim, iid=args.iid, restart=restart)
     for path in args.report:
         _write(path, found, out)
-    out.result(as_json(found), text_of(found))
+    out.result(as_json(found), text_of(found, out.style))
     return EXIT_BAD if any(finding.level == "bad" for finding in found.findings) else 0
 
 
@@ -145,7 +146,7 @@ def _assess_many(args: argparse.Namespace, out: Output) -> int:
         result = each.non_iid
         numbers = (f"{result.samples:,}", str(result.bits_per_sample), f"{result.min_entropy:.6f}")
         rows.append((path, *numbers, f"{bad} bad" if bad else "nothing bad"))
-    out.result({"files": [as_json(each) for each in found]}, table(rows))
+    out.result({"files": [as_json(each) for each in found]}, out.style.table(rows))
     return EXIT_BAD if any(finding.level == "bad" for each in found for finding in each.findings) else 0
 
 
@@ -174,7 +175,7 @@ def _write(path: str, found: "Assessment", out: Output) -> None:
     out.say(f"the report is in {path}")
 
 
-def text_of(found: "Assessment") -> str:
+def text_of(found: "Assessment", style: Style = PLAIN) -> str:
     """The result for people."""
     from drawwell.assess.report.findings import bits_words
 
@@ -187,8 +188,8 @@ def text_of(found: "Assessment") -> str:
         figure += f"; claimed are {found.claim:g}"
     what = f"{result.samples:,} samples of {bits_words(result)}"
     lines = [f"{found.subject.name}{simulated}: {what}, SHA-256 {found.subject.sha256}", figure, ""]
-    lines += [table(_rows(found)), ""]
-    lines += [f"{_SIGNS[finding.level]} {finding.words}" for finding in found.findings]
+    lines += [style.table(_rows(found), drop=("SECTION",)), ""]
+    lines += [style.wrap(f"{_SIGNS[finding.level]} {finding.words}", "  ") for finding in found.findings]
     return "\n".join(lines)
 
 

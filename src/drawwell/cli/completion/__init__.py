@@ -4,7 +4,9 @@ import argparse
 from importlib.resources import files
 from typing import Any
 
+from drawwell.cli.completion.names import KINDS, names
 from drawwell.cli.output import Output
+from drawwell.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -20,11 +22,21 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         " ~/.config/fish/completions/drawwell.fish.",
         allow_abbrev=False,
     )
-    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help="bash, zsh or fish")
+    parser.add_argument("shell", nargs="?", choices=SHELLS, metavar="SHELL", help="bash, zsh or fish")
+    parser.add_argument(
+        "--names", choices=KINDS, metavar="KIND",
+        help=f"print names instead, for the scripts: one of {', '.join(KINDS)}",
+    )  # fmt: skip
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
+    if args.names:
+        found = names(args.names, args)
+        out.result(found, "\n".join(found))
+        return 0
+    if not args.shell:
+        raise UsageError("which shell?", hint=f"Name one of {', '.join(SHELLS)}.")
     script = script_for(args.shell)
     out.result({"shell": args.shell, "script": script}, script.rstrip("\n"))
     return 0

@@ -23,6 +23,7 @@ _shtab_drawwell_commands() {
     draw:'draw bytes, once and for you alone'
     evidence:'Capture raw samples and a restart matrix, derive every cutoff, induce failures in the daemon'"'"'s own health tests, assess it all, and sign the folder. It claims no certification. The source must not be in use: it is restarted 1000 times.'
     guest:'give virtual machines and containers their own bytes: plan, apply, verify, audit'
+    help:'explain a command'
     init:'Write a first configuration. As root it goes to conf.d, and the units start with it; otherwise it is printed, or written to the file of --output.'
     join:'Join a broker with an invitation. As root it also writes conf.d/LINK.toml, starts the link'"'"'s unit where systemd runs, and draws one byte. '"'"'drawwell leave LINK'"'"' undoes it.'
     kernel:'the feed of this machine'"'"'s kernel, as a process of its own'
@@ -108,6 +109,7 @@ _shtab_drawwell_link_commands() {
 
 _shtab_drawwell_onerng_commands() {
   local _commands=(
+    acceptance:'Observe a OneRNG that nothing else uses, ask you to unplug it and to plug it in, and write one file that states where it differs from drawwell'"'"'s simulated device. Please send it with a bug report: no OneRNG was at hand when drawwell was written. No noise is in the file; the device'"'"'s ID and port are.'
     dump:'write its firmware image to a file'
     flush:'empty its pool'
     info:'version, hardware ID, port'
@@ -161,6 +163,8 @@ _shtab_drawwell_source_commands() {
 _shtab_drawwell_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "(- : *)--version[show program\'s version number and exit]"
@@ -172,6 +176,8 @@ _shtab_drawwell_defaults_added=0
 _shtab_drawwell_assess_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--format[what the files are\: bytes, hex, bits (0 and 1 as characters), column (a decimal number a line), csv\:N (column N, or its name), u16le, u16be, u32le or u32be\; samples wider than a byte are reduced to their eight best bits (SP 800-90B 6.4). Text is refused until this says how to read it]:FORM:"
@@ -200,6 +206,8 @@ _shtab_drawwell_audit_defaults_added=0
 _shtab_drawwell_audit_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "*--receipt[a receipt of this broker\; may be repeated]:FILE:_files"
@@ -213,6 +221,8 @@ _shtab_drawwell_audit_verify_defaults_added=0
 _shtab_drawwell_broker_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
@@ -225,6 +235,8 @@ _shtab_drawwell_broker_defaults_added=0
 _shtab_drawwell_broker_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
@@ -237,6 +249,8 @@ _shtab_drawwell_broker_run_defaults_added=0
 _shtab_drawwell_check_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   "--config[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-p,--pipe}"[copy the blocks that pass to standard output]"
@@ -252,6 +266,8 @@ _shtab_drawwell_check_defaults_added=0
 _shtab_drawwell_check_health_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
@@ -262,8 +278,11 @@ _shtab_drawwell_check_health_defaults_added=0
 _shtab_drawwell_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--names[print names instead, for the scripts\: one of link, source, consumer, guest]:KIND:(link source consumer guest)"
   ":bash, zsh or fish:(bash zsh fish)"
 )
 
@@ -280,6 +299,8 @@ _shtab_drawwell_config_defaults_added=0
 _shtab_drawwell_config_check_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":the file to check instead of the configured ones:_files"
@@ -291,6 +312,8 @@ _shtab_drawwell_config_check_defaults_added=0
 _shtab_drawwell_config_sample_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
@@ -301,6 +324,8 @@ _shtab_drawwell_config_sample_defaults_added=0
 _shtab_drawwell_config_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--origin[say with each value which file and line it comes from]"
@@ -319,6 +344,8 @@ _shtab_drawwell_consumer_defaults_added=0
 _shtab_drawwell_consumer_invite_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--rate[how fast it may draw, such as 4KiB\/s or 10MiB\/day\; none lifts it]:RATE:"
@@ -337,6 +364,8 @@ _shtab_drawwell_consumer_invite_defaults_added=0
 _shtab_drawwell_consumer_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--after[only names that follow this one]:NAME:"
@@ -349,13 +378,15 @@ _shtab_drawwell_consumer_list_defaults_added=0
 _shtab_drawwell_consumer_quota_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--rate[how fast it may draw, such as 4KiB\/s or 10MiB\/day\; none lifts it]:RATE:"
   "--quota[how much in each period, such as 4KiB\/s or 10MiB\/day\; none lifts it]:TOTAL:"
   "--class[which classes it may ask for]:draw_class:(full drbg both)"
   {--stream,--no-stream}"[serve it a stream when it does not speak our protocol, for socat and the like]"
-  ":the consumer\'s name\: a-z, 0-9, dot, _ and -:"
+  ":the consumer\'s name\: a-z, 0-9, dot, _ and -:_drawwell_names_consumer"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -364,9 +395,11 @@ _shtab_drawwell_consumer_quota_defaults_added=0
 _shtab_drawwell_consumer_revoke_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":the consumer\'s name\: a-z, 0-9, dot, _ and -:"
+  ":the consumer\'s name\: a-z, 0-9, dot, _ and -:_drawwell_names_consumer"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -375,6 +408,8 @@ _shtab_drawwell_consumer_revoke_defaults_added=0
 _shtab_drawwell_demo_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--seconds[how long the consumers draw, from 2 (default\: 9)]:N:"
@@ -387,6 +422,8 @@ _shtab_drawwell_demo_defaults_added=0
 _shtab_drawwell_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
@@ -397,6 +434,8 @@ _shtab_drawwell_doctor_defaults_added=0
 _shtab_drawwell_draw_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--class[full\: full entropy from the hardware (default)\; drbg\: your own generator, seeded from it]:draw_class:(full drbg)"
@@ -406,8 +445,8 @@ _shtab_drawwell_draw_options=(
   {-o,--output}"[write raw bytes to a new FILE, mode 0600]:FILE:_files"
   "--receipt[write a signed receipt to a new FILE, and its key to FILE.key]:FILE:_files"
   "--prediction-resistance[reseed your generator first\; costs 48 bytes more]"
-  "--wait[when refused, try again for so long, e.g. 30s]:TIME:"
-  "--via[a joined broker by name, tls\:\/\/\…, or unix\:\/\/\/PATH]:LINK:_files"
+  "--wait[keep retrying a refused draw for up to TIME, such as 30s (default\: 0, and 10min for each piece of 64KiB where more than that is drawn)]:TIME:"
+  "--via[a joined broker by name, tls\:\/\/\…, or unix\:\/\/\/PATH]:LINK:_drawwell_names_link"
   ":how many, such as 32 or 4KiB (default\: 32):"
 )
 
@@ -417,13 +456,15 @@ _shtab_drawwell_draw_defaults_added=0
 _shtab_drawwell_evidence_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[the folder to make\; it must not be there yet]:DIR:_files"
   "--restart[how to restart it for the matrix\: pause (default where the device can) or reopen]:HOW:(pause reopen)"
   "--key[Ed25519 private key to sign with (default\: the broker\'s receipt key, else a new one beside the folder)]:FILE:_files"
   "--verify[check a folder against its manifest and signature instead]:DIR:_files"
-  ":name or device node (default\: the only one):"
+  ":name or device node (default\: the only one):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -439,6 +480,8 @@ _shtab_drawwell_guest_defaults_added=0
 _shtab_drawwell_guest_apply_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
@@ -453,7 +496,7 @@ _shtab_drawwell_guest_apply_options=(
   "--yes[do not ask, on a terminal either]"
   "--timeout[how long --remove waits for bytes that are owed\; then it refuses with 75 (default\: 30s)]:TIME:"
   ":what runs it\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
-  ":the guest\'s name\: a-z, 0-9, dot, _ and -:"
+  ":the guest\'s name\: a-z, 0-9, dot, _ and -:_drawwell_names_guest"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -462,6 +505,8 @@ _shtab_drawwell_guest_apply_defaults_added=0
 _shtab_drawwell_guest_audit_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman\; for firecracker the uds_path of its vsock]:WHERE:"
@@ -474,6 +519,8 @@ _shtab_drawwell_guest_audit_defaults_added=0
 _shtab_drawwell_guest_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
@@ -484,6 +531,8 @@ _shtab_drawwell_guest_list_defaults_added=0
 _shtab_drawwell_guest_plan_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
@@ -494,7 +543,7 @@ _shtab_drawwell_guest_plan_options=(
   "--quota[how much in each period, such as 1KiB\/s or 1MiB\/day\; none lifts it]:TOTAL:"
   "--class[the class that it is served (default\: full)]:draw_class:(full drbg)"
   ":what runs it\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
-  ":the guest\'s name\: a-z, 0-9, dot, _ and -:"
+  ":the guest\'s name\: a-z, 0-9, dot, _ and -:_drawwell_names_guest"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -503,12 +552,14 @@ _shtab_drawwell_guest_plan_defaults_added=0
 _shtab_drawwell_guest_reseed_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
   "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman\; for firecracker the uds_path of its vsock]:WHERE:"
   "--timeout[how long the guest may take until it can be reached (default\: 30s)]:TIME:"
-  ":the guest\'s name\: a-z, 0-9, dot, _ and -:"
+  ":the guest\'s name\: a-z, 0-9, dot, _ and -:_drawwell_names_guest"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -517,6 +568,8 @@ _shtab_drawwell_guest_reseed_defaults_added=0
 _shtab_drawwell_guest_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
@@ -525,15 +578,30 @@ _shtab_drawwell_guest_verify_options=(
   "--device[which stick, when there are several and the way in gives one away]:DEVICE:_files"
   "--timeout[how long a read in the guest may take (default\: 20s)]:TIME:"
   ":what runs it\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
-  ":the guest\'s name\: a-z, 0-9, dot, _ and -:"
+  ":the guest\'s name\: a-z, 0-9, dot, _ and -:_drawwell_names_guest"
 )
 
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_guest_verify_defaults_added=0
 
+_shtab_drawwell_help_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "(*)::a command, and its verb:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_help_defaults_added=0
+
 _shtab_drawwell_init_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[write to this new file, and start nothing]:FILE:_files"
@@ -546,9 +614,11 @@ _shtab_drawwell_init_defaults_added=0
 _shtab_drawwell_join_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--name[what to call the broker here (default\: its host)]:LINK:_files"
+  "--name[what to call the broker here (default\: its host)]:LINK:"
   "--dir[keep the identity in DIR and not in the state directory]:DIR:_files"
   "--force[replace an identity of that name]"
   "--rekey[replace this machine\'s key at the broker of --name or --dir, without a token\; the earlier key is revoked as soon as the new one is in use]"
@@ -568,6 +638,8 @@ _shtab_drawwell_kernel_defaults_added=0
 _shtab_drawwell_kernel_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
@@ -579,6 +651,8 @@ _shtab_drawwell_kernel_run_defaults_added=0
 _shtab_drawwell_kernel_wait_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--timeout[how long at most, such as 90s (default\: for ever)]:TIME:"
@@ -590,9 +664,11 @@ _shtab_drawwell_kernel_wait_defaults_added=0
 _shtab_drawwell_leave_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":the broker\'s name here, as \'drawwell link list\' has it:_files"
+  ":the broker\'s name here, as \'drawwell link list\' has it:_drawwell_names_link"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -608,6 +684,8 @@ _shtab_drawwell_link_defaults_added=0
 _shtab_drawwell_link_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
@@ -618,6 +696,8 @@ _shtab_drawwell_link_list_defaults_added=0
 _shtab_drawwell_link_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
@@ -629,6 +709,8 @@ _shtab_drawwell_link_run_defaults_added=0
 _shtab_drawwell_migrate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[write the configuration to this new file, such as \/etc\/drawwell\/conf.d\/migrated.toml]:FILE:_files"
@@ -646,9 +728,26 @@ _shtab_drawwell_onerng_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_onerng_defaults_added=0
 
+_shtab_drawwell_onerng_acceptance_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  {-o,--output}"[new file (default\: onerng-acceptance.json)]:FILE:_files"
+  "--seconds[how long each mode is read (default\: 20)]:N:"
+  ":device node (default\: the only OneRNG):_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_onerng_acceptance_defaults_added=0
+
 _shtab_drawwell_onerng_dump_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[new file, mode 0600]:FILE:_files"
@@ -661,6 +760,8 @@ _shtab_drawwell_onerng_dump_defaults_added=0
 _shtab_drawwell_onerng_flush_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
@@ -672,6 +773,8 @@ _shtab_drawwell_onerng_flush_defaults_added=0
 _shtab_drawwell_onerng_info_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
@@ -683,6 +786,8 @@ _shtab_drawwell_onerng_info_defaults_added=0
 _shtab_drawwell_onerng_mode_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":one of cmd0, cmd1, cmd2, cmd3, cmd6, cmd7\; cmd1 is raw avalanche noise:(cmd0 cmd1 cmd2 cmd3 cmd6 cmd7)"
@@ -695,6 +800,8 @@ _shtab_drawwell_onerng_mode_defaults_added=0
 _shtab_drawwell_onerng_pause_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
@@ -706,6 +813,8 @@ _shtab_drawwell_onerng_pause_defaults_added=0
 _shtab_drawwell_onerng_resume_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":device node or source name (default\: the only OneRNG configured):_files"
@@ -717,6 +826,8 @@ _shtab_drawwell_onerng_resume_defaults_added=0
 _shtab_drawwell_onerng_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--test-key[for a file\: accept the simulated device\'s published test key, which proves nothing]"
@@ -736,6 +847,8 @@ _shtab_drawwell_pki_defaults_added=0
 _shtab_drawwell_pki_export_root_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":a new file, of mode 0600:_files"
@@ -747,6 +860,8 @@ _shtab_drawwell_pki_export_root_defaults_added=0
 _shtab_drawwell_pki_import_root_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":what export-root wrote:_files"
@@ -758,6 +873,8 @@ _shtab_drawwell_pki_import_root_defaults_added=0
 _shtab_drawwell_pki_rotate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":root, finish-root, intermediate, receipts:(root finish-root intermediate receipts)"
@@ -769,6 +886,8 @@ _shtab_drawwell_pki_rotate_defaults_added=0
 _shtab_drawwell_pki_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
@@ -786,6 +905,8 @@ _shtab_drawwell_receipt_defaults_added=0
 _shtab_drawwell_receipt_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   ":the receipt, as \'drawwell draw --receipt FILE\' wrote it:_files"
@@ -797,6 +918,8 @@ _shtab_drawwell_receipt_show_defaults_added=0
 _shtab_drawwell_receipt_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--key[the broker\'s public receipt key in PEM (default\: the one that the receipt names, of the broker on this machine or of those that were joined)]:FILE:_files"
@@ -811,10 +934,12 @@ _shtab_drawwell_receipt_verify_defaults_added=0
 _shtab_drawwell_renew_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--force[renew what is not due yet, too]"
-  "(*)::brokers by name or directory (default\: all joined):_files"
+  "(*)::brokers by name or directory (default\: all joined):_drawwell_names_link"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -823,6 +948,8 @@ _shtab_drawwell_renew_defaults_added=0
 _shtab_drawwell_report_bug_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-o,--output}"[the new file (default\: drawwell-report-DATE-TIME.txt here)]:FILE:_files"
@@ -834,6 +961,8 @@ _shtab_drawwell_report_bug_defaults_added=0
 _shtab_drawwell_restore_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--revoke[consumers that were revoked since the backup]:NAME:"
@@ -845,6 +974,8 @@ _shtab_drawwell_restore_defaults_added=0
 _shtab_drawwell_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
@@ -857,6 +988,8 @@ _shtab_drawwell_run_defaults_added=0
 _shtab_drawwell_seed_file_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--for[the machine that it is for]:NAME:"
@@ -872,6 +1005,8 @@ _shtab_drawwell_seed_file_defaults_added=0
 _shtab_drawwell_serve_stdio_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--consumer[the consumer whose key sshd let in]:NAME:"
@@ -891,6 +1026,8 @@ _shtab_drawwell_signer_defaults_added=0
 _shtab_drawwell_signer_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-v,--verbose}"[say more]"
@@ -909,11 +1046,13 @@ _shtab_drawwell_source_defaults_added=0
 _shtab_drawwell_source_capture_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-n,--bytes}"[how many samples (default\: 1MB)]:SIZE:"
   {-o,--output}"[new file, mode 0600]:FILE:_files"
-  ":name or device node (default\: the only one):"
+  ":name or device node (default\: the only one):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -922,6 +1061,8 @@ _shtab_drawwell_source_capture_defaults_added=0
 _shtab_drawwell_source_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
 )
@@ -932,9 +1073,11 @@ _shtab_drawwell_source_list_defaults_added=0
 _shtab_drawwell_source_reset_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":name or device node (default\: the only one):"
+  ":name or device node (default\: the only one):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -943,13 +1086,15 @@ _shtab_drawwell_source_reset_defaults_added=0
 _shtab_drawwell_source_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--device[the device\'s node instead, configured or not]:PATH:_files"
   "--stable-name[the port that it is plugged into instead, as udev\'s ID_PATH says]:PORT:"
   "--socket[where the broker takes deposits (default\: source.sock in run_dir)]:PATH:_files"
   {-v,--verbose}"[say more]"
-  ":a \[\[source\]\] by name (default\: the only one):"
+  ":a \[\[source\]\] by name (default\: the only one):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -958,6 +1103,8 @@ _shtab_drawwell_source_run_defaults_added=0
 _shtab_drawwell_source_simulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--link[make PATH a symbolic link to the simulated device]:PATH:_files"
@@ -975,6 +1122,8 @@ _shtab_drawwell_source_simulate_defaults_added=0
 _shtab_drawwell_source_units_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--generate[write them to DIR, as a systemd generator does]:DIR:_files"
@@ -989,9 +1138,11 @@ _shtab_drawwell_source_units_defaults_added=0
 _shtab_drawwell_source_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":name or device node (default\: the only one):"
+  ":name or device node (default\: the only one):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1000,10 +1151,12 @@ _shtab_drawwell_source_verify_defaults_added=0
 _shtab_drawwell_source_watch_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   "--once[show it once]"
-  ":name or device node (default\: the only one):"
+  ":name or device node (default\: the only one):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1012,6 +1165,8 @@ _shtab_drawwell_source_watch_defaults_added=0
 _shtab_drawwell_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
   {-w,--watch}"[show it again every second, until Ctrl-C]"
@@ -1053,6 +1208,7 @@ _shtab_drawwell() {
         draw) _arguments -C -s $_shtab_drawwell_draw_options ;;
         evidence) _arguments -C -s $_shtab_drawwell_evidence_options ;;
         guest) _shtab_drawwell_guest ;;
+        help) _arguments -C -s $_shtab_drawwell_help_options ;;
         init) _arguments -C -s $_shtab_drawwell_init_options ;;
         join) _arguments -C -s $_shtab_drawwell_join_options ;;
         kernel) _shtab_drawwell_kernel ;;
@@ -1266,6 +1422,7 @@ _shtab_drawwell_onerng() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_drawwell_onerng-$line[1]:"
       case $line[1] in
+        acceptance) _arguments -C -s $_shtab_drawwell_onerng_acceptance_options ;;
         dump) _arguments -C -s $_shtab_drawwell_onerng_dump_options ;;
         flush) _arguments -C -s $_shtab_drawwell_onerng_flush_options ;;
         info) _arguments -C -s $_shtab_drawwell_onerng_info_options ;;
@@ -1380,6 +1537,12 @@ _shtab_drawwell_source() {
   esac
 }
 
+# Custom Preamble
+_drawwell_names_link() { compadd -- ${(f)"$(drawwell completion --names link 2>/dev/null)"} }
+_drawwell_names_source() { compadd -- ${(f)"$(drawwell completion --names source 2>/dev/null)"} }
+_drawwell_names_consumer() { compadd -- ${(f)"$(drawwell completion --names consumer 2>/dev/null)"} }
+_drawwell_names_guest() { compadd -- ${(f)"$(drawwell completion --names guest 2>/dev/null)"} }
+# End Custom Preamble
 
 
 typeset -A opt_args

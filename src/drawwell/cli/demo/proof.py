@@ -21,6 +21,7 @@ HWRNG = "/dev/hwrng"
 HWRNG_MIN_ENTROPY = 1.0
 """Bits a byte: far below what any maker claims, for a device that nobody here has assessed."""
 KERNEL_BYTES = 64
+_PREFIX = len("drawwell: ")
 
 
 class Proof:
@@ -36,7 +37,7 @@ class Proof:
 
     def _find(self, holds: bool, words: str) -> None:
         self._findings.append({"holds": holds, "words": words})
-        self._out.say(f"{'proved' if holds else 'FAILED'}: {words}")
+        self._out.say(self._out.live_style.wrap(f"{'proved' if holds else 'FAILED'}: {words}", "  ", _PREFIX))
 
     def skipped(self, words: str) -> None:
         """Say what was not tried, and why; it does not count."""

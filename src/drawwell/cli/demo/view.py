@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from drawwell.cli.output import Output, table
+from drawwell.cli.output import Output
 from drawwell.cli.render import state_word
+from drawwell.cli.style import Style
 from drawwell.reports import as_json
 from drawwell.units import format_size
 
@@ -40,7 +41,7 @@ class View:
         while (left := end - loop.time()) > 0:
             report = self.snapshot()
             if self._out.live:
-                self._redraw(live_table(report))
+                self._redraw(live_table(report, self._out.live_style))
             else:
                 self._out.say(plain_line(report))
             await asyncio.sleep(min(left, LIVE_S if self._out.live else PLAIN_S))
@@ -53,7 +54,7 @@ class View:
         self._lines = len(lines)
 
 
-def live_table(report: dict[str, Any]) -> str:
+def live_table(report: dict[str, Any], style: Style) -> str:
     """Source, account and consumers."""
     source, ledger = report["sources"][0], report["ledger"]
     rows = [("SIMULATED SOURCE", "STATE", "BYTES IN", "MIN-ENTROPY IN", "FULL ENTROPY OUT", "IN RESERVOIR")]
@@ -67,13 +68,13 @@ def live_table(report: dict[str, Any]) -> str:
             format_size(report["reservoir_bytes"]),
         )
     )
-    consumers = [("CONSUMER", "DRAWS", "BYTES OUT", "CREDIT", "TOLD TO WAIT", "RATE", "QUOTA", "LEFT")]
+    consumers = [("CONSUMER", "DRAWS", "BYTES OUT", "CREDIT", "WAITED", "RATE", "QUOTA", "LEFT")]
     consumers += [
         (
             consumer["name"],
             str(consumer["draws"]),
             format_size(consumer["full_bytes"]),
-            "0 bits (network)",
+            "0 bits",
             f"{consumer['refused']} times",
             consumer["rate"],
             consumer["quota"],
@@ -82,7 +83,8 @@ def live_table(report: dict[str, Any]) -> str:
         for consumer in report["consumers"]
         if consumer["quota"]
     ]
-    return f"{table(rows)}\n{table(consumers)}"
+    sources = style.table(rows, drop=("BYTES IN", "MIN-ENTROPY IN"))
+    return f"{sources}\n{style.table(consumers, drop=('CREDIT', 'RATE', 'DRAWS'))}"
 
 
 def plain_line(report: dict[str, Any]) -> str:

@@ -33,9 +33,9 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         out.progress(f"looked at: {finding.subject} …")
     lines = []
     for finding in findings:
-        lines.append(f"{MARKS[finding.level]} {finding.subject}: {finding.words}")
+        lines.append(out.style.marked(MARKS[finding.level], f"{finding.subject}: {finding.words}"))
         if finding.hint:
-            lines += [f"    {line}" for line in finding.hint.splitlines()]
+            lines += [out.style.wrap(f"    {line}", "    ") for line in finding.hint.splitlines()]
     problems = sum(finding.level == "problem" for finding in findings)
     verdict, following = _verdict(findings, problems)
     lines += ["", verdict, *([f"next: {following}"] if following else [])]

@@ -160,7 +160,7 @@ def links(config: "Config") -> Iterator[DoctorFinding]:
 def _link(identity: "LinkIdentity", directory: str) -> DoctorFinding:
     import asyncio
 
-    from drawwell.cli.client import named
+    from drawwell.roles.upstream import named
 
     name = f"joined {os.path.basename(identity.directory)}"
     upstream = named(identity.directory, directory)

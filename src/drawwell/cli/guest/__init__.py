@@ -134,19 +134,22 @@ def _apply(args: argparse.Namespace, out: Output) -> int:
 def _verify(args: argparse.Namespace, out: Output) -> int:
     from drawwell.cli.guest.verify import verify
 
-    return verify(args, out)
+    with out.working(f"looking from inside {args.name}"):
+        return verify(args, out)
 
 
 def _reseed(args: argparse.Namespace, out: Output) -> int:
     from drawwell.cli.guest.reseed import reseed
 
-    return reseed(args, out)
+    with out.working(f"waiting for {args.name}"):
+        return reseed(args, out)
 
 
 def _audit(args: argparse.Namespace, out: Output) -> int:
     from drawwell.cli.guest.verify import audit
 
-    return audit(args, out)
+    with out.working("looking at the guests"):
+        return audit(args, out)
 
 
 def _list(args: argparse.Namespace, out: Output) -> int:
@@ -154,5 +157,5 @@ def _list(args: argparse.Namespace, out: Output) -> int:
     from drawwell.cli.guest.text import guests_text
 
     result = call(args, "guest.list", {})
-    out.result(result, guests_text(result["guests"]))
+    out.result(result, guests_text(result["guests"], out.style))
     return 0

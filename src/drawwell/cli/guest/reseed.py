@@ -29,7 +29,8 @@ def reseed(args: argparse.Namespace, out: Output) -> int:
     inside = _reached(args, guest, time.monotonic() + timeout_s(args))
     findings = reseed_inside(inside, *_fresh(args))
     out.result(
-        {"name": guest.name, "findings": [as_json(each) for each in findings]}, findings_text(findings)
+        {"name": guest.name, "findings": [as_json(each) for each in findings]},
+        findings_text(findings, out.style),
     )
     return 1 if any(each.verdict is GuestVerdict.FAILS for each in findings) else 0
 
@@ -58,16 +59,15 @@ def _way_in(args: argparse.Namespace, guest: Guest) -> Inside:
 
 def _fresh(args: argparse.Namespace) -> tuple[bytes, float]:
     """Draw fresh bytes; return them with the bits per byte that they are credited."""
-    from drawwell.cli.client import upstream
     from drawwell.config.load import load
     from drawwell.entropy.blocks import DrawClass
     from drawwell.entropy.credit import credit
     from drawwell.links.unix import UnixLink
     from drawwell.reports import Evidence
     from drawwell.roles.kernel_process import EvidenceCheckedUpstream
+    from drawwell.roles.upstream import choose_upstream
 
-    args.via = None  # the guest's way in, and no broker's name
-    link = upstream(args)
+    link = choose_upstream(load(args.config), None)
     local = EvidenceCheckedUpstream(link) if isinstance(link, UnixLink) else None
 
     async def draw() -> bytes:

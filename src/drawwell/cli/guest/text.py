@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from drawwell.cli.output import table
+from drawwell.cli.style import PLAIN, Style
 from drawwell.guests.model import Change, GuestFacts, GuestFinding, GuestVerdict, Plan
 from drawwell.units import format_size
 
@@ -31,18 +31,18 @@ def changes_text(changes: Sequence[Change], name: str) -> str:
     return "\n".join(f"{change.what} ({change.where})" for change in changes) or f"{name}: nothing to change"
 
 
-def findings_text(findings: Iterable[GuestFinding]) -> str:
+def findings_text(findings: Iterable[GuestFinding], style: Style = PLAIN) -> str:
     """A line each, and what to do below."""
     lines: list[str] = []
     for each in findings:
         side = "" if each.inside else " (from the host)"
-        lines.append(f"{MARKS[each.verdict]} {each.what}{side}: {each.detail}")
+        lines.append(style.marked(MARKS[each.verdict], f"{each.what}{side}: {each.detail}"))
         if each.hint:
-            lines.append(f"    {each.hint}")
+            lines.append(style.wrap(f"    {each.hint}", "    "))
     return "\n".join(lines)
 
 
-def audit_text(facts: Sequence[GuestFacts]) -> str:
+def audit_text(facts: Sequence[GuestFacts], style: Style = PLAIN) -> str:
     """Every guest in a table, then what is wrong with them."""
     if not facts:
         return "no guests were found on this host"
@@ -65,14 +65,20 @@ def audit_text(facts: Sequence[GuestFacts]) -> str:
         for found in each.findings
         if found.verdict is GuestVerdict.FAILS
     ]
-    return "\n".join([table([heading, *rows]), *([""] if wrong else []), *wrong])
+    return "\n".join(
+        [
+            style.table([heading, *rows], drop=("KIND", "GENERATION ID", "LIMIT")),
+            *([""] if wrong else []),
+            *wrong,
+        ]
+    )
 
 
 def _yes(value: bool | None) -> str:
     return "?" if value is None else "yes" if value else "no"
 
 
-def guests_text(guests: Sequence[dict[str, Any]]) -> str:
+def guests_text(guests: Sequence[dict[str, Any]], style: Style = PLAIN) -> str:
     """The broker's guests in a table."""
     if not guests:
         return "no guests; add one: 'drawwell guest apply KIND NAME'"
@@ -97,4 +103,4 @@ def guests_text(guests: Sequence[dict[str, Any]]) -> str:
         )
         for g in guests
     ]  # fmt: skip
-    return table([heading, *rows])
+    return style.table([heading, *rows], drop=("KIND", "OWED", "CLASS", "CONNECTED"))

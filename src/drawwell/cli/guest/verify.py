@@ -45,7 +45,7 @@ def verify(args: argparse.Namespace, out: Output) -> int:
         "findings": [as_json(each) for each in findings],
         "script": script,
     }
-    text = findings_text(findings)
+    text = findings_text(findings, out.style)
     if script:
         text += (
             "\n\nhost side only: there is no way into the guest. Paste this into it, as root:\n\n" + script
@@ -263,5 +263,5 @@ def audit(args: argparse.Namespace, out: Output) -> int:
         out.say(f"not looked at: {name}: {words}")
     failed = any(found.verdict is GuestVerdict.FAILS for each in facts for found in each.findings)
     document = {"guests": [as_json(each) for each in facts], "unanswered": unanswered}
-    out.result(document, audit_text(facts))
+    out.result(document, audit_text(facts, out.style))
     return 1 if failed else 0

@@ -5,10 +5,12 @@ import base64
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from drawwell.cli.output import Output, table
-from drawwell.errors import LinkUnavailable, SourceUnavailable, UsageError
+from drawwell.cli.output import Output
+from drawwell.cli.style import Style
+from drawwell.errors import DrawwellError, LinkUnavailable, SourceUnavailable, UsageError
 from drawwell.units import format_size, parse_size
 
 PIECE_BYTES = 32_768
@@ -69,11 +71,11 @@ def _list(args: argparse.Namespace, out: Output) -> int:
     sources = report["sources"] if report else []
     used = {os.path.realpath(source["identity"]["path"]) for source in sources}
     devices = discover()
-    words = [sources_table(sources) if sources else "no source runs here"]
+    words = [sources_table(sources, out.style) if sources else "no source runs here"]
     if devices:
         rows = [("DEVICE", "NODE", "STABLE NAME", "IN USE")]
         rows += [(d.kind, d.path, d.stable_name, "yes" if d.path in used else "no") for d in devices]
-        words += ["", table(rows)]
+        words += ["", out.style.table(rows, drop=("STABLE NAME",))]
     elif not sources:
         words.append("no device that drawwell knows is plugged in; see 'drawwell doctor'")
     documents = [as_json(device) | {"in_use": device.path in used} for device in devices]
@@ -85,16 +87,29 @@ def _verify(args: argparse.Namespace, out: Output) -> int:
     from drawwell.cli.render import identity_text, state_word, tests_table
     from drawwell.cli.source.direct import verify_directly
 
-    report = _through_broker(args, "test", {}) or verify_directly(args, out)
+    with out.working(lambda: _start_up(args)):
+        report = _through_broker(args, "test", {})
+    report = report or verify_directly(args, out)
     words = [
-        identity_text(report["identity"]),
-        f"{'health':<12} {state_word(report)}",
+        identity_text(report["identity"], out.style),
+        f"{'health':<12} {out.style.state(state_word(report))}",
         "",
-        tests_table(report["tests"]),
+        tests_table(report["tests"], out.style),
     ]
     out.result(report, "\n".join(words))
     good = report["state"] == "healthy" and report["identity"]["firmware"] != "not verified"
     return 0 if good else 1
+
+
+def _start_up(args: argparse.Namespace) -> str:
+    """Return how many of the start-up samples a running source has given."""
+    from drawwell.cli.render import startup_words
+
+    sources: list[dict[str, Any]] = []
+    with suppress(DrawwellError):
+        sources = (_running(args) or {"sources": []})["sources"]
+    chosen = [each for each in sources if args.source in {None, *each["identity"].values()}]
+    return next(filter(None, map(startup_words, chosen)), "start-up tests")
 
 
 def _through_broker(
@@ -173,7 +188,10 @@ def _watch(args: argparse.Namespace, out: Output) -> int:
         if not sources:
             raise UsageError(f"no source {args.source!r} runs here", hint="See 'drawwell source list'.")
         live = os.isatty(1) and not args.once and not out.as_json
-        shown = [_watched(source, before) + _window(args, source, windows, live=live) for source in sources]
+        shown = [
+            _watched(source, before, out.style) + _window(args, source, windows, live=live)
+            for source in sources
+        ]
         out.result({"sources": sources}, "\n\n".join(shown), anew=live)
         before = {source["identity"]["name"]: source["raw_bytes"] for source in sources}
         if args.once:
@@ -200,11 +218,12 @@ def _window(args: argparse.Namespace, source: dict[str, Any], windows: dict[str,
     return f"\n{describe(source['window'])}" + (f"\n{window.bitmap()}" if live else "")
 
 
-def _watched(source: Mapping[str, Any], before: Mapping[str, int] | None) -> str:
+def _watched(source: Mapping[str, Any], before: Mapping[str, int] | None, style: Style) -> str:
     from drawwell.cli.render import state_word, tests_table
 
     name = source["identity"]["name"]
     rate = source["raw_rate_bytes_per_s"] if source["state"] == "healthy" and not source["paused"] else 0
     now = source["raw_bytes"] - before[name] if before and name in before else rate
     simulated = " (simulated)" if source["identity"]["simulated"] else ""
-    return f"{name}{simulated}: {state_word(source)}, {format_size(int(now))}/s raw\n{tests_table(source['tests'])}"
+    heading = f"{name}{simulated}: {style.state(state_word(source))}, {format_size(int(now))}/s raw"
+    return f"{heading}\n{tests_table(source['tests'], style)}"

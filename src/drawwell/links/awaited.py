@@ -1,9 +1,11 @@
 """A link of asyncio's for a verb that asks one thing at a time."""
 
 import asyncio
+from contextlib import suppress
 from typing import Unpack
 
 from drawwell.entropy.blocks import DrawClass, DrawOptions, Grant
+from drawwell.errors import UsageError
 from drawwell.ports import Upstream
 
 
@@ -11,9 +13,15 @@ class AwaitedLink:
     """Blocking calls of any upstream: each runs the loop until its answer.
 
     `BlockingLink` has the same methods for a broker on this machine.
+
+    Raises:
+        UsageError: an event loop runs in this thread.
     """
 
     def __init__(self, upstream: Upstream) -> None:
+        with suppress(RuntimeError):
+            asyncio.get_running_loop()
+            raise UsageError("an event loop runs here", hint="Use 'await drawwell.aio.draw(…)' there.")
         self._upstream = upstream
         self._runner = asyncio.Runner()
 

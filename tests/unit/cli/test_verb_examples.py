@@ -1,0 +1,28 @@
+"""The examples in the help and the manual."""
+
+import shlex
+
+import pytest
+from command_tree import command_tree
+
+from drawwell.cli.examples import EXAMPLES
+from drawwell.cli.parser import build_parser
+
+VERBS = [" ".join(each.path) for each in command_tree(build_parser()).walk() if not each.children]
+LINES = [line for examples in EXAMPLES.values() for line, _what in examples]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_two_examples(verb):
+    """Every verb has at least two examples."""
+    assert len(EXAMPLES[verb]) >= 2
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_an_example_can_be_typed(line):
+    """What is typed in an example is accepted by the command line."""
+    tokens = shlex.split(line.replace("$(", "").replace(")", ""), comments=False)
+    for start in (at for at, word in enumerate(tokens) if word in {"drawwell", "eval"}):
+        typed = shlex.split(tokens[start + 1]) if tokens[start] == "eval" else tokens[start:]
+        end = next((at for at, word in enumerate(typed) if word in {"|", ">", "<"}), len(typed))
+        assert build_parser().parse_args(typed[1:end]).noun
