@@ -11,8 +11,10 @@ COVERING := $(addprefix tests/unit/,entropy wire crypto onerng broker) tests/pro
 
 # The demo's own environment: what the program imports, without the developers' tools.
 DEMO := .demo
+RELEASE := .release
 
-.PHONY: demo venv test quick test-long test-all-pythons coverage check man lock packages deb wheel bench clean
+.PHONY: demo venv test quick test-long test-all-pythons coverage check man lock packages deb wheel image release \
+        bench clean
 
 demo: $(DEMO)/.installed
 	@PYTHONPATH=src PYTHONDONTWRITEBYTECODE= $(DEMO)/bin/python -m drawwell demo $(DEMO_OPTIONS)
@@ -64,6 +66,19 @@ deb:
 wheel: $(STAMP)
 	$(BIN)/python -m hatchling build -t wheel -d dist
 
+image: deb
+	@tools/image
+
+# Package, wheel and source, built twice and compared; KEY, a key of yours, signs their sums.
+release: $(RELEASE)/.installed
+	@tools/packages deb
+	@$(RELEASE)/bin/python tools/release.py "$(KEY)"
+
+$(RELEASE)/.installed: requirements-release.txt
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/pip install --quiet --require-hashes -r requirements-release.txt
+	@touch $@
+
 man: $(STAMP)
 	$(BIN)/python tools/completion.py
 	$(BIN)/python tools/manpage.py
@@ -91,4 +106,4 @@ $(DEMO)/.installed: requirements-run.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO) .state dist build
+	rm -rf $(VENV) $(RELEASE) $(DEMO) .state dist build

@@ -1,6 +1,7 @@
 """Write requirements.txt, pinned with hashes and without the address of an index.
 
-requirements-run.txt is the part of it that the program imports.
+requirements-run.txt is the part of it that the program imports, requirements-release.txt what
+``make release`` runs.
 
 Run by ``make lock`` after a change of the dependencies in pyproject.toml.
 """
@@ -25,6 +26,8 @@ def main() -> None:
         everything = ROOT / "requirements.txt"
         _compile(tool, [*needed, *project["dependency-groups"]["dev"]], everything)
         _compile(tool, [*needed, f"-c {everything}"], ROOT / "requirements-run.txt")
+        release = [*project["dependency-groups"]["release"], f"-c {everything}"]
+        _compile(tool, release, ROOT / "requirements-release.txt")
 
 
 def _compile(tool: Path, wanted: list[str], output: Path) -> None:
