@@ -21,7 +21,7 @@ LIST = Path(__file__).with_name("words.txt")  # wording: a file name
 TODO = Path("tools/words-todo.txt")
 QUOTED = re.compile(
     r"LICENSE|requirements(-run)?\.txt|debian/copyright|tests/vectors/.*(?<!\.py)"
-    r"|tools/words(-todo)?\.txt"  # wording: names of files
+    r"|docs/pictures/.*\.svg|tools/words(-todo)?\.txt"  # wording: names of files
 )
 """Licences, generated data and the two lists."""
 READ_OVER = re.compile(r"`[^`]*`|\S*/\S+|--[\w-]+")

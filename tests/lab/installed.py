@@ -55,3 +55,12 @@ def ready(root: Root) -> bool:
 def shown(root: Root, unit: str, name: str) -> str:
     """A property of a unit."""
     return root.says("systemctl", "show", "--value", f"--property={name}", unit)
+
+
+def follow(root: Root, step: tuple[str, str], data: str = "") -> str:
+    """Do as a page has it: write a file, or type a line; return what it printed."""
+    path, text = step
+    if path:
+        (root.path / path.lstrip("/")).write_text(text)
+        return ""
+    return root.run("sh", "-ec", f"mkdir -p /root/page; cd /root/page; {text}", data=data).stdout

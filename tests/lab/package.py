@@ -14,7 +14,8 @@ from lab.cache import NoLab, digest_of, kept, program
 
 TREE: Final = Path(__file__).resolve().parents[2]
 INPUTS: Final = (
-    "debian", "packaging", "src", "docs", "examples", "README.md", "SECURITY.md", "LICENSE",
+    "debian", "packaging", "src", "docs", "examples", "README.md", "SECURITY.md",
+    "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE",
     "pyproject.toml", "tools/deb",
 )  # fmt: skip
 NEEDED: Final = {"dpkg-buildpackage": "dpkg-dev", "dh": "debhelper", "dh_python3": "dh-python"}

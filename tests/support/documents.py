@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+"""A Markdown link to another file."""
 
 
 def lines_of(document: str, heading: str) -> list[str]:
@@ -13,3 +15,18 @@ def lines_of(document: str, heading: str) -> list[str]:
     assert block, heading
     lines = [line.strip() for line in block[1].splitlines()]
     return [re.sub(r"\s+# .*", "", line) for line in lines if not line.startswith("#")]
+
+
+def steps(text: str) -> list[tuple[str, str]]:
+    """Return what the text of a page has its reader do, in its order.
+
+    That is ("", line) for a line to type, (file, text) for a file to write: a TOML block whose
+    first line names it.
+    """
+    found = re.findall(r"```toml\n# (/\S+)\n(.*?)```|^    (\S[^\n]*)$", text, re.MULTILINE | re.DOTALL)
+    return [(path, body) if path else ("", line) for path, body, line in found]
+
+
+def toml_blocks(document: str) -> list[str]:
+    """Return the configurations of a page."""
+    return re.findall(r"```toml\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)

@@ -15,6 +15,7 @@ from drawwell.config.devices import DEVICES
 from drawwell.config.load import load
 from lab.cache import program
 from lab.package import TREE, field
+from support.documents import LINK
 
 RULES = TREE / "packaging" / "udev" / "60-drawwell.rules"
 GENERATOR = TREE / "packaging" / "systemd-generator" / "drawwell-container"
@@ -269,3 +270,14 @@ def test_the_right_to_open_all_opens_no_way_to_be_root(container: Path) -> None:
     drop_in = (_generate(container, in_container=True) / f"{UNIT}.d" / "50-container.conf").read_text()
     hidden = set(" ".join(re.findall(r"^InaccessiblePaths=(.*)$", drop_in, re.MULTILINE)).split())
     assert {"-/run/docker.sock", "-/run/podman", "-/etc/shadow", "-/etc/ssh", "-/var/lib/drawwell"} <= hidden
+
+
+def test_links_of_the_pages_lead_somewhere(deb: Path, members: dict[str, tarfile.TarInfo]) -> None:
+    """Every page is there, guests and tasks too, and each of its links leads to an installed file."""
+    folder = "/usr/share/doc/drawwell"
+    pages = [name for name in members if name.startswith(folder) and name.endswith(".md")]
+    assert {f"{folder}/docs/guests/lxc.md", f"{folder}/docs/tasks/one-host.md"} <= set(pages)
+    for page in pages:
+        links = [link for link in LINK.findall(_text(deb, page)) if "://" not in link]
+        there = {link: os.path.normpath(os.path.join(os.path.dirname(page), link)) for link in links}
+        assert [link for link, path in there.items() if path not in members] == [], page

@@ -139,11 +139,15 @@ def configured_and_installed(root: Root, deb: Path) -> None:
     folder = root.path / "etc/drawwell/conf.d"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "stick.toml").write_text('[[source]]\ndriver = "onerng"\nverify_firmware = "off"\n')
-    install(root, deb)
+    assert "Failed to resolve user" not in install(root, deb)
     try:
         wait_until(lambda: ready(root), "the stick serves")
     except AssertionError as error:
         raise AssertionError(root.says("systemctl", "status", "--no-pager", "drawwell*")) from error
+
+
+BY_HAND = "/etc/systemd/system/multi-user.target.wants/drawwell-named@hand.service"
+"""What `systemctl enable` makes for a unit of a source that an operator started."""
 
 
 def test_with_systemd_in_a_container(booted: Root, deb: Path) -> None:
@@ -154,6 +158,7 @@ def test_with_systemd_in_a_container(booted: Root, deb: Path) -> None:
         assert booted.says("systemctl", "is-active", UNIT) == "active"
         assert len(booted.says("drawwell", "draw", "32", "--hex")) == 64
         assert booted.says("systemctl", "list-units", "--failed", "--plain", "--no-legend", "drawwell*") == ""
+        booted.run("ln", "-sf", "/usr/lib/systemd/system/drawwell-named@.service", BY_HAND)
         booted.run("apt-get", ending, "--yes", "drawwell")
         wait_until(lambda: units(booted) == [], "systemd has forgotten its units")
         assert booted.says("pgrep", "-f", "bin/drawwell") == ""

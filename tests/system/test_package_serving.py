@@ -10,10 +10,11 @@ import pytest
 
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
-from lab.installed import UNIT, install, pass_through, ready, shown, status
+from lab.installed import UNIT, follow, install, pass_through, ready, shown, status
 from lab.package import newer
 from lab.roots import Root, container
 from support.daemon import StickThread
+from support.documents import ROOT, steps
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -33,7 +34,7 @@ LIVES = 2**40
 """A grant's number above this is the life of the broker that gave it."""
 DRAWS = """
 import asyncio, json, signal, sys
-from drawwell.cli.client import named
+from drawwell.roles.upstream import named
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError
 
@@ -226,3 +227,12 @@ def test_whoever_has_the_stick_open_too_is_named(root: Root) -> None:
     assert f"process {pid} (rngd) has /dev/noise open" in said
     assert said.count("/dev/noise open") == 1
     assert "/dev/noise open" not in root.says("drawwell", "doctor")
+
+
+def test_the_page_for_one_host_can_be_followed(root: Root) -> None:
+    """Each line of docs/tasks/one-host.md does what it is there for."""
+    root.run("install", "-D", "/root/drawwell.deb", "/root/page/drawwell_1_all.deb")
+    page = (ROOT / "docs/tasks/one-host.md").read_text()
+    answers = [follow(root, step) for step in steps(page)]
+    assert "signature  verified" in (verified := answers[5])
+    assert "data       matches" in verified

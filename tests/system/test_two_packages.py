@@ -11,9 +11,9 @@ import pytest
 
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
-from lab.installed import install, ready, shown, status
+from lab.installed import follow, install, ready, shown, status
 from lab.roots import Root, container
-from support.documents import lines_of
+from support.documents import ROOT, lines_of, steps
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -153,3 +153,32 @@ def test_a_machine_with_a_source_of_its_own_keeps_it(site: SimpleNamespace) -> N
     for via, place in ((), "/run/drawwell/draw.sock"), (("--via", NAME), f"{NAME}:55000"):
         drawn = json.loads(output(web01, "drawwell", "--quiet", "--json", "draw", "8", *via))
         assert drawn["from"] == place
+
+
+def test_the_page_for_hwrng_can_be_followed(site: SimpleNamespace) -> None:
+    """Each line works; the node here needs one setting more."""
+    web01 = site.web01
+    web01.run("drawwell", "leave", NAME)
+    write, *lines, remove, reload = steps((ROOT / "docs/tasks/hwrng.md").read_text())
+    follow(web01, (write[0], f"{write[1]}allow_os_generator = true\n"))
+    for line in lines:
+        follow(web01, line)
+        wait_until(lambda: ready(web01), "it serves")
+    for line in (remove, reload):
+        follow(web01, line)
+    until_state(web01, "drawwell-named@hwrng.service", "inactive")
+
+
+def test_the_page_for_two_servers_can_be_followed(site: SimpleNamespace) -> None:
+    """Each line works, and a revoked server draws no more."""
+    page = (ROOT / "docs/tasks/two-servers.md").read_text()
+    first, rest = page.split("On the second server,")
+    second, back = rest.split("Back on the first server:")
+    invited = [follow(site.well, step) for step in steps(first)][-1]
+    join, *draws = steps(second)
+    follow(site.web01, join, data=invited.splitlines()[0])
+    printed = [follow(site.web01, step) for step in draws]
+    assert "plain" in printed[-1]
+    for step in steps(back):
+        follow(site.well, step)
+    assert site.web01.run("drawwell", "draw", "8", "--hex", check=False).returncode == 77

@@ -108,8 +108,11 @@ def _of_entropy(result: NonIidResult, claim: float | None) -> Iterator[ReportFin
             f" {math.floor(10 * result.min_entropy) / 10:g} or less, and find out why.",
         )  # fmt: skip
     ceiling = result.ceiling
-    if ceiling and result.min_entropy > 0.97 * ceiling.low:
-        yield ReportFinding(GOOD, f"{ceiling_words(result)} This one is as good as that.")
+    if ceiling and result.min_entropy >= ceiling.low:
+        yield ReportFinding(
+            GOOD, f"{ceiling_words(result)} Ideal sources scored {ceiling.low:.2f} to {ceiling.high:.2f}, and this"
+            f" one {result.min_entropy:.2f}.",
+        )  # fmt: skip
     elif ceiling:
         part = result.min_entropy / ceiling.min_entropy
         yield ReportFinding(NOTE, f"{ceiling_words(result)} This one reaches {part:.0%} of that.")
