@@ -71,8 +71,8 @@ CASES = [
     Case((APT, "byte"), value_in_window, 45, PermanentHealthFailure),
     Case((APT, "bit"), ones_in_window, 703, IntermittentHealthFailure),
     Case((APT, "bit"), ones_in_window, 745, PermanentHealthFailure),
-    Case((REPEAT, "byte"), repeated_bytes, 32, IntermittentHealthFailure),
-    Case((REPEAT, "byte"), repeated_bytes, 1024, PermanentHealthFailure),
+    Case((REPEAT, "byte"), repeated_bytes, 12, IntermittentHealthFailure),
+    Case((REPEAT, "byte"), repeated_bytes, 1032, PermanentHealthFailure),
 ]
 each_case = pytest.mark.parametrize(
     "case", CASES, ids=lambda case: f"{case.test[0]}-{case.test[1]}-{case.cutoff}"
@@ -133,7 +133,7 @@ def test_margin_shows_how_near_it_came(case: Case) -> None:
     """The report's worst count is the count that was reached, one below the cutoff or more."""
     _, monitor = outcome(case.make(case.cutoff - 1)[0])
     worst = {(report.name, report.unit): report.worst_count for report in monitor.reports()}
-    nearest = case.cutoff - 1 if case.test[0] != REPEAT else (case.cutoff - 1) // 32 * 32
+    nearest = case.cutoff - 1 if case.test[0] != REPEAT else (case.cutoff - 1) // 12 * 12
 
     assert worst[case.test] == nearest
 

@@ -7,6 +7,7 @@ import pytest
 
 from drawwell.entropy.blocks import RawBlock
 from drawwell.entropy.health import HealthMonitor, NoiseClaim
+from drawwell.entropy.landmarks import LANDMARKS, DistantRepeatTest
 from drawwell.entropy.repeat import RepeatTest
 from drawwell.errors import HealthFailure, PermanentHealthFailure
 from drawwell.reports import SourceState
@@ -84,12 +85,12 @@ def test_counter_is_caught_as_a_loop_of_256(step: int) -> None:
 
 @pytest.mark.parametrize("period", PERIODS)
 def test_repeat_test_fires_on_every_loop_within_its_promise(period: int) -> None:
-    """A loop of any period, aligned or not, fires within p + 63 samples and is permanent within p + 1,055."""
-    for before in (0, 1, 31, 33):
+    """A loop of any period fires within p + 23 samples, for good within p + 1,043."""
+    for before in (0, 1, 11, 13):
         test = RepeatTest(6.0, hash_key=KEY)
         source = loop(period, seed=1000 + period)
         assert test.feed(good(before).read(before)) is None
-        if period > 32:
+        if period > 12:
             assert test.feed(source.read(period)) is None  # nothing has come twice yet
             first, second = test.feed(source.read(LOOP)), test.feed(source.read(LOOP_FOR_GOOD - LOOP))
         else:
@@ -105,7 +106,7 @@ def test_repeat_test_fires_on_every_loop_within_its_promise(period: int) -> None
 
 @pytest.mark.parametrize("period", [1, 2, 3, 7, 64, 256, 4096, 65_536])
 def test_monitor_stops_loops_for_good(period: int) -> None:
-    """A looping source is in permanent failure within p + 1,055 samples, in blocks of a USB packet."""
+    """A loop is in permanent failure within p + 1,043 samples, in USB packets."""
     samples = samples_to_permanent(loop(period), new_monitor(), period + LOOP_FOR_GOOD)
 
     assert samples is not None
@@ -113,7 +114,7 @@ def test_monitor_stops_loops_for_good(period: int) -> None:
 
 
 def test_replay_of_64_bytes_fires_from_any_distance_up_to_1_mib() -> None:
-    """64 bytes out of the last 1 MiB fire by their 63rd byte, whatever their distance and alignment."""
+    """A replay out of the last 1 MiB fires by its 23rd byte, at any alignment."""
     test = RepeatTest(6.0, hash_key=KEY)
     history = bytearray(good(9).read((1 << 20) + 12_345))
     fresh = good(10)
@@ -148,7 +149,7 @@ def test_replay_through_the_monitor(chunk: int) -> None:
         failures += [(failure.test, at + failure.position)] if failure else []
 
     assert [test for test, _ in failures] == ["repeat"]
-    assert 100_031 <= failures[0][1] < 100_000 + REPLAY
+    assert 100_011 <= failures[0][1] < 100_000 + REPLAY
 
 
 def test_low_claims_catch_replays_of_two_windows() -> None:
@@ -215,3 +216,44 @@ def test_bits_of_a_byte_claim_need_not_keep_an_eighth_of_it() -> None:
     )
     failure = failure_within(spliced(block, good()), len(block), new_monitor(NoiseClaim(6.0)))
     assert failure.test == "adaptive proportion"
+
+
+def test_output_out_of_a_table_is_found() -> None:
+    """24 bytes of 256 entries and 8 fresh ones hold 2.3 bits a byte."""
+    table, fresh, choice = good(1), good(2), good(3)
+    entries = [table.read(24) for _ in range(256)]
+    monitor = new_monitor()
+    block = b"".join(entries[choice.read(1)[0]] + fresh.read(8) for _ in range(512))
+    monitor.feed(RawBlock(block[:64]), 0.0)
+    with pytest.raises(HealthFailure) as caught:
+        monitor.feed(RawBlock(block[64:]), 0.0)
+    assert caught.value.test == "repeat"
+
+
+@pytest.mark.parametrize("period", [(1 << 20) + 1, 1 << 21])
+def test_a_recording_longer_than_the_reach_is_found(period: int) -> None:
+    """A loop of more than 1 MiB fires in its second round, and for good."""
+    test, source = DistantRepeatTest(6.0, hash_key=KEY), loop(period)
+    assert test.feed(source.read(period)) is None
+    alarm = test.feed(source.read(period))
+    assert alarm is not None
+    assert alarm.permanent
+
+
+def test_landmarks_of_good_noise_never_come_twice() -> None:
+    """A megabyte has some 16 landmarks, and no alarm; what is kept is bounded."""
+    test = DistantRepeatTest(6.0, hash_key=KEY)
+    assert test.feed(good(5).read(1 << 20)) is None
+    assert 2 <= len(test._known) <= LANDMARKS
+
+
+def test_landmarks_do_not_depend_on_how_the_stream_was_cut() -> None:
+    """Blocks of any size find the same landmarks."""
+    data = good(6).read(1 << 19)
+    known = []
+    for size in (512, 4096, 1 << 19):
+        test = DistantRepeatTest(6.0, hash_key=KEY)
+        for at in range(0, len(data), size):
+            test.feed(data[at : at + size])
+        known.append(test._known)
+    assert known[0] == known[1] == known[2] != {}

@@ -7,6 +7,7 @@ from typing import Final
 from drawwell.entropy.blocks import RawBlock
 from drawwell.entropy.continuous import HealthTest, bits_of
 from drawwell.entropy.health import HealthMonitor, NoiseClaim, tests_of
+from drawwell.entropy.landmarks import DistantRepeatTest
 from drawwell.entropy.repeat import RepeatTest
 from drawwell.errors import HealthFailure, PermanentHealthFailure
 from drawwell.reports import HealthTestReport, Report, SourceState
@@ -102,7 +103,7 @@ def blocks_of(data: bytes) -> Iterable[bytes]:
 def margins_of(data: bytes, claim: NoiseClaim) -> tuple[Margin, ...]:
     """Run the repetition count and adaptive proportion tests, and note the worst count in each hundredth."""
     byte_tests, bit_tests = tests_of(claim, b"a key without secrets")
-    tests = [test for test in byte_tests + bit_tests if not isinstance(test, RepeatTest)]
+    tests = [test for test in byte_tests + bit_tests if not isinstance(test, RepeatTest | DistantRepeatTest)]
     size = max(1, -(-len(data) // WINDOWS))
     found: list[list[int]] = [[] for _ in tests]
     for at in range(0, len(data), size):
@@ -110,7 +111,7 @@ def margins_of(data: bytes, claim: NoiseClaim) -> tuple[Margin, ...]:
         bits = bits_of(part) if bit_tests else b""
         for worst, test in zip(found, tests, strict=True):
             test.worst = 0
-            test.feed(part if test.unit == "byte" else bits)
+            test.feed(part if test.unit != "bit" else bits)
             worst.append(test.worst)
     return tuple(_margin(test, worst) for test, worst in zip(tests, found, strict=True))
 

@@ -26,6 +26,7 @@ from drawwell.units import Allowance
 
 MAX_SOURCES: Final = 32
 """So many fit into a receipt of 16,384 bytes, whatever it says of them (crypto/receipt_form.py)."""
+PACKED_BITS: Final = "packed-bits"
 TALK = r"(send|expect) ([0-9a-fA-F]{2} ?)+|(skip|knock) [1-9][0-9]{0,6}|wait [0-9.]+(ms|s)"
 TALK_RANGE = "a step such as 'send 0d0a', 'expect 4f4b', 'skip 16', 'knock 110' or 'wait 100ms'"
 
@@ -214,6 +215,13 @@ class SourceSection:
         why="It sets the cutoffs of the health tests and what each sample counts for. Claim too much and bytes are "
         "served that hold less than they should; take it from an assessment of your device.",
         example="4.0",
+    )
+    samples: str | None = setting(
+        Choice(("bytes", PACKED_BITS)),
+        default_is=defaults("samples", lambda kind: f'"{PACKED_BITS if kind.one_bit_samples else "bytes"}"'),
+        what="What a byte of the source is: one sample, or eight samples of one bit, for which bits are tested, too.",
+        why="A bias of single bits is found much sooner by the tests of bits.",
+        example='"packed-bits"',
     )
     mode: str = setting(
         Text(r"cmd[0-7]", "cmd0 to cmd7"),

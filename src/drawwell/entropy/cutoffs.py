@@ -20,7 +20,6 @@ STARTUP_SAMPLES: Final = 4096
 
 REPEAT_REACH: Final = 1 << 20
 """Bytes back from which the repeat test still knows a repeated stretch."""
-REPEAT_SHORTEST_WINDOW: Final = 32  # any 63 bytes hold a whole window of 32 that starts at a multiple of 32
 REPEAT_DIGEST_BITS: Final = 128
 
 _DIGITS: Final = 120  # decision margins of the binomial tails are some hundred orders of magnitude wider
@@ -78,15 +77,22 @@ def critbinom(trials: int, min_entropy: float, alpha_log2: int) -> int:
         return k
 
 
+@cache
 def repeat_window(min_entropy: float) -> int:
-    """Bytes whose second coming the repeat test takes for a repeat.
+    """Bytes whose second coming the repeat test takes for a repeat: the least w with alpha.
 
-    A MiB of new positions meets at most 2**15 windows that are known: 2**35 pairs. Two windows of a source that
-    keeps its claim are equal with at most 2**(-H * w), so w = ceil((30 + 35) / H) keeps alpha = 2**-30 a MiB.
+    A MiB of new positions meets ceil(2**20 / w) known windows: 2**20 times as many pairs. Two
+    windows of a source that keeps its claim are equal with at most 2**(-H * w), so
+    log2(pairs) - H * w <= -30 keeps alpha = 2**-30 a MiB; half a bit is left for equal hashes.
     """
-    pairs_log2 = 35
-    needed = math.ceil((INTERMITTENT_ALPHA_LOG2 + pairs_log2) / exact(min_entropy))
-    return max(REPEAT_SHORTEST_WINDOW, needed)
+    bits, width = exact(min_entropy), 1
+    while bits * width < INTERMITTENT_ALPHA_LOG2 + _repeat_pairs_log2(width) + 0.5:
+        width += 1
+    return width
+
+
+def _repeat_pairs_log2(width: int) -> float:
+    return math.log2(REPEAT_REACH * math.ceil(REPEAT_REACH / width))
 
 
 def repeat_permanent_cutoff(min_entropy: float) -> int:
@@ -94,10 +100,9 @@ def repeat_permanent_cutoff(min_entropy: float) -> int:
 
     As long as the shortest start-up test (SP 800-90B 4.3), and never shorter than alpha = 2**-60 asks for.
     """
-    pairs_log2 = 35
     window = repeat_window(min_entropy)
-    needed = (PERMANENT_ALPHA_LOG2 + pairs_log2) / exact(min_entropy)
-    return window * math.ceil(max(Fraction(1024), needed) / window)
+    needed = math.ceil((PERMANENT_ALPHA_LOG2 + _repeat_pairs_log2(window)) / exact(min_entropy))
+    return window * math.ceil(max(1024, needed) / window)
 
 
 def repeat_false_alarm_log2(min_entropy: float) -> float:

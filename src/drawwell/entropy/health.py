@@ -29,6 +29,7 @@ from drawwell.entropy.continuous import (
     bits_of,
 )
 from drawwell.entropy.cutoffs import BIT_WINDOW, BYTE_WINDOW, STARTUP_SAMPLES, exact
+from drawwell.entropy.landmarks import DistantRepeatTest
 from drawwell.entropy.repeat import RepeatTest
 from drawwell.errors import HealthFailure, IntermittentHealthFailure, PermanentHealthFailure
 from drawwell.reports import HealthTestReport, SourceState
@@ -255,6 +256,7 @@ def tests_of(claim: NoiseClaim, hash_key: bytes) -> tuple[tuple[HealthTest, ...]
         RepetitionCountTest(per_byte, "byte"),
         AdaptiveProportionTest(per_byte, "byte", BYTE_WINDOW),
         RepeatTest(per_byte, hash_key=hash_key),
+        DistantRepeatTest(per_byte, hash_key=hash_key),
     )
     if not claim.bits:
         return byte_tests, ()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 
-from drawwell.config.broker_side import SourceSection
+from drawwell.config.broker_side import PACKED_BITS, SourceSection
 from drawwell.config.devices import DEVICES
 from drawwell.config.drivers import DRIVERS, hint_without_node
 from drawwell.config.drivers import ONERNG as ONERNG_DRIVER
@@ -23,7 +23,8 @@ def make_driver(section: SourceSection) -> tuple[NoiseSource, NoiseClaim]:
     """Return the driver of one [[source]], and the claim for its noise."""
     kind = DRIVERS[section.driver]
     driver: NoiseSource = import_module(kind.module).make(section)
-    return driver, NoiseClaim(section.min_entropy or kind.min_entropy, bits=kind.one_bit_samples)
+    bits = kind.one_bit_samples if section.samples is None else section.samples == PACKED_BITS
+    return driver, NoiseClaim(section.min_entropy or kind.min_entropy, bits=bits)
 
 
 def pick_source(config: Config, wanted: str | None) -> SourceSection:

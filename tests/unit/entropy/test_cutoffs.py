@@ -1,6 +1,7 @@
 """Cutoffs against published tables, their definition and the figures in use."""
 
 import json
+import math
 import subprocess
 import sys
 from fractions import Fraction
@@ -57,6 +58,7 @@ def test_monitor_uses_the_figures_in_use() -> None:
         ("repetition count", "byte"): IN_USE["bytes"]["repetition_count"],
         ("adaptive proportion", "byte"): IN_USE["bytes"]["adaptive_proportion"],
         ("repeat", "byte"): IN_USE["repeat"]["cutoffs"],
+        ("distant repeat", "landmark"): [1, 2],
         ("repetition count", "bit"): IN_USE["bits"]["repetition_count"],
         ("adaptive proportion", "bit"): IN_USE["bits"]["adaptive_proportion"],
     }
@@ -68,9 +70,13 @@ def test_repeat_alarms_falsely_once_in_2_30_mib_at_most(h: float) -> None:
     assert cutoffs.repeat_false_alarm_log2(h) <= -30
 
 
-def test_repeat_window_is_32_down_to_65_32_bits() -> None:
-    """A window of 32 bytes, which a replay of 64 always holds, serves every claim from 65/32 bits on."""
-    assert [cutoffs.repeat_window(h) for h in (8.0, 2.03125, 2.03)] == [32, 32, 33]
+def test_repeat_window_is_the_shortest_that_keeps_alpha() -> None:
+    """It follows from H, the reach and the false-alarm rate: 12 bytes at H = 6."""
+    for h, window in ((8.0, 9), (6.0, 12), (2.0, 33), (1.0, 65)):
+        assert cutoffs.repeat_window(h) == window
+        pairs = 2**20 * math.ceil(2**20 / window)
+        assert math.log2(pairs) - h * window <= -30.5
+        assert math.log2(2**20 * math.ceil(2**20 / (window - 1))) - h * (window - 1) > -30.5
 
 
 @pytest.mark.parametrize("h", [0.0, -1.0, float("nan"), float("inf")])

@@ -269,13 +269,14 @@ def test_reports_name_window_claim_and_worst_count() -> None:
 
 
 def test_claim_chooses_the_tests() -> None:
-    """Without bits the three tests of bytes remain."""
+    """Without bits the tests of bytes remain."""
     monitor = HealthMonitor(NoiseClaim(4.0, bits=False), hash_key=bytes(32))
 
     assert [(r.name, r.unit) for r in monitor.reports()] == [
         ("repetition count", "byte"),
         ("adaptive proportion", "byte"),
         ("repeat", "byte"),
+        ("distant repeat", "landmark"),
     ]
 
 

@@ -73,6 +73,16 @@ def test_what_is_not_there_or_has_no_node_is_said(folder) -> None:
     assert "package infnoise" in str(refused.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("samples", "bits"), [("", False), ('samples = "bytes"\n', False), ('samples = "packed-bits"\n', True)]
+)
+def test_any_source_of_packed_bits_has_the_tests_of_bits(folder, samples: str, *, bits: bool) -> None:
+    """The setting decides, and without it the driver."""
+    text = f'[[source]]\ndriver = "chardev"\npath = "/dev/null"\nmin_entropy = 6.0\n{samples}'
+    (section,) = config(folder, text).sources
+    assert make_driver(section)[1].bits is bits
+
+
 def test_a_node_that_nobody_knows_is_taken_for_a_onerng(folder) -> None:
     """So a simulated stick can be tried; its name is that of its node, and no longer than a name may be."""
     found = source_by_node(config(folder), f"/tmp/{'x' * 80}", ())

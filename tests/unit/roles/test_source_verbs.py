@@ -229,6 +229,7 @@ def test_on_demand_tests_run_the_start_up_tests_again() -> None:
                 "repetition count",
                 "adaptive proportion",
                 "repeat",
+                "distant repeat",
             }
             before = stick.everything()
             after = await stick.drain_until(1)

@@ -58,9 +58,15 @@ def _derivation(test: HealthTestReport, alpha: int, cutoff: int) -> str:
             f"SP 800-90B 4.4.2, first sample not counted as a trial:"
             f" min({w}, 2 + critbinom({w - 1}, 2^-{h}, 1 - 2^-{alpha})) = min({w}, 2 + {critical}) = {cutoff}"
         )
+    if test.unit == "landmark":
+        return (
+            f"drawwell's own test: landmarks that content chose, the last {test.window:,} of them; {cutoff} in a row"
+            " that came before"
+        )
     width = repeat_window(test.min_entropy)
     return (
-        f"drawwell's own test: windows of max(32, ceil(65 / {h})) = {width} bytes known from the last 2^20; permanent"
+        f"drawwell's own test: windows of {width} bytes known from the last 2^20, the least w with"
+        f" 2^20 * ceil(2^20 / w) * 2^(-{h} w) <= 2^-30; permanent"
         f" from 1,024 bytes on, in whole windows; this cutoff: {cutoff} bytes"
     )
 
