@@ -1,14 +1,16 @@
-"""The distant repeat test: a loop longer than the repeat test's reach does not pass.
+"""The distant repeat test: no loop longer than the reach passes.
 
-Content chooses places of the stream, the landmarks: where four bytes in a row are of a secret class
-of 16 values, once in 2**16 bytes of evenly distributed ones. A keyed digest of the 64 bytes from
-there on is kept for the last 2**14 of them, which is a gibibyte of such noise. One that comes again
-is an intermittent failure, and the second in a row a permanent one.
+Content chooses places of the stream, the landmarks: where four bytes in a row are of a
+secret class of 16 values, once in 2**16 bytes of evenly distributed ones. A keyed
+digest of the 64 bytes from there on is kept for the last 2**14 of them, which is a
+gibibyte of such noise. One that comes again is an intermittent failure, and the second
+in a row a permanent one.
 
-A loop without a landmark passes: 2**-23 of those of 1 MiB, fewer of longer ones. A source of few
-values may have no landmarks at all; the repeat test still finds its repeats up to 1 MiB back.
-The digest has 128 bits, and two stretches of a source that keeps its claim are equal with 2**-128
-at most: good noise fires with 2**14 * 2**-127 a landmark.
+A loop without a landmark passes: 2**-23 of those of 1 MiB, fewer of longer ones. A
+source of few values may have no landmarks at all; the repeat test still finds its
+repeats up to 1 MiB back. The digest has 128 bits, and two stretches of a source that
+keeps its claim are equal with 2**-128 at most: good noise fires with 2**14 * 2**-127 a
+landmark.
 """
 
 import hashlib
