@@ -60,8 +60,8 @@ def _derivation(test: HealthTestReport, alpha: int, cutoff: int) -> str:
         )
     if test.unit == "landmark":
         return (
-            f"drawwell's own test: landmarks that content chose, the last {test.window:,} of them; {cutoff} in a row"
-            " that came before"
+            f"drawwell's own test: landmarks that content chose, the last {test.window:,} of them; in a row that had"
+            f" come before: {cutoff}"
         )
     width = repeat_window(test.min_entropy)
     return (
