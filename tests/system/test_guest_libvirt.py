@@ -23,6 +23,7 @@ from lab.guest import BOOT_S
 from lab.libvirt_bindings import bindings
 from lab.libvirtd import Libvirtd, agent_image
 from support.daemon import Daemon, StickThread, command
+from support.documents import ROOT, steps
 
 pytestmark = [
     pytest.mark.slow,
@@ -311,3 +312,16 @@ def test_a_domain_that_is_not_kept_is_plugged_and_never_defined(libvirt: Libvirt
         libvirt.virsh("destroy", OFF)
     wait_until(lambda: OFF not in libvirt.virsh("list", "--all", "--name"), "the transient domain is gone")
     libvirt.virsh("define", "/dev/stdin", text=description)
+
+
+def test_the_page_for_virtual_machines_can_be_followed(
+    libvirt: Libvirtd, broker: Path, shell: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line of the page works, and the domain is as before at its end."""
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", libvirt.uri)
+    before = libvirt.describe(RUNS)
+    for _file, line in steps((ROOT / "docs/tasks/virtual-machines.md").read_text()):
+        done = command(*line.split()[1:], config=broker)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert libvirt.describe(RUNS) == before
+    shell.until("grep virtio_rng /sys/class/misc/hw_random/rng_available")

@@ -35,7 +35,7 @@ def test_no_command_can_be_dumped(noun: str) -> None:
 def test_there_is_no_other_way_in() -> None:
     """The one program and `python -m drawwell` call the same function."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"drawwell": "drawwell.cli:main"}
+    assert scripts == {"drawwell": "drawwell.__main__:main"}
     assert "from drawwell.cli import main" in (ROOT / "src" / "drawwell" / "__main__.py").read_text()
 
 
