@@ -146,7 +146,7 @@ def test_list_says_what_became_of_an_invitation(broker) -> None:
     """The list shows a pending invitation, then a used one with its certificate, then the revocation."""
 
     def line() -> str:
-        listed = broker.run("broker", "consumer", "list").stdout.splitlines()
+        listed = broker.run("broker", "consumer", "list", "--all").stdout.splitlines()
         return next(row for row in listed if row.startswith("listed"))
 
     token = broker.invite("listed", "--rate", "1KiB/s", "--class", "drbg")
@@ -155,6 +155,9 @@ def test_list_says_what_became_of_an_invitation(broker) -> None:
     used = line()
     broker.run("broker", "consumer", "revoke", "listed")
 
+    shown = broker.run("broker", "consumer", "list").stdout
+    assert "listed" not in shown
+    assert "revoked: --all" in shown
     assert pending.split()[1:] == ["drbg", "1KiB/s", "none", "pending", "none", "yet"]
     assert used.split()[4:7] == ["used", "from", "127.0.0.1"]
     assert "until" in used

@@ -42,6 +42,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     listing.add_argument(
         "pattern", nargs="?", metavar="PATTERN", help="only names like this, such as 'web*' (default: all)"
     )
+    listing.add_argument("--all", action="store_true", help="revoked consumers too; --json has them always")
     listing.add_argument("--after", metavar="NAME", help="only names that follow this one")
     verb("revoke", _revoke, "refuse a consumer from its next draw on, and its certificate for ever")
     _add_terms(verb("quota", _quota, "change what a consumer may have; what is not named stays"))
@@ -130,10 +131,13 @@ def _list(args: argparse.Namespace, out: Output) -> int:
     rows = [
         (c["name"], c["class"], c["rate"] or "none", c["quota"] or "none", _invitation(c), _certificate(c))
         for c in consumers
+        if args.all or not c["revoked_at"]
     ]
     none = "no consumer like that was invited" if wanted else "no consumer was invited yet"
-    shown = out.style.table([heading, *rows], drop=("INVITATION", "CLASS"))
-    out.result({"consumers": consumers}, shown if rows else none)
+    lines = [out.style.table([heading, *rows], drop=("INVITATION", "CLASS"))] if rows else []
+    if hidden := len(consumers) - len(rows):
+        lines.append(f"({hidden} revoked: --all)")
+    out.result({"consumers": consumers}, "\n".join(lines) or none)
     return 0
 
 

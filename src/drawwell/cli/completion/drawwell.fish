@@ -257,6 +257,7 @@ complete -c drawwell -n '__drawwell_under consumer list' -l wide -d 'show every 
 complete -c drawwell -n '__drawwell_under consumer list' -l color -x -a 'auto always never' -d 'colour states: auto (on a terminal, unless NO_COLOR is set; default), always or never'
 complete -c drawwell -n '__drawwell_under consumer list' -s q -l quiet -d 'print nothing on standard error but errors'
 complete -c drawwell -n '__drawwell_under consumer list' -s c -l config -r -F -d 'configuration file (default: DRAWWELL_CONFIG, or /etc/drawwell/drawwell.toml where it exists)'
+complete -c drawwell -n '__drawwell_under consumer list' -l all -d 'revoked consumers too; --json has them always'
 complete -c drawwell -n '__drawwell_under consumer list' -l after -x -d 'only names that follow this one'
 complete -c drawwell -n '__drawwell_under consumer revoke' -s h -l help -d 'show this help message and exit'
 complete -c drawwell -n '__drawwell_under consumer revoke' -l json -d 'print the result as one JSON document'

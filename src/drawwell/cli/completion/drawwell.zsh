@@ -368,6 +368,7 @@ _shtab_drawwell_consumer_list_options=(
   "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
   {-q,--quiet}"[print nothing on standard error but errors]"
   {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--all[revoked consumers too\; --json has them always]"
   "--after[only names that follow this one]:NAME:"
   ":only names like this, such as \'web\*\' (default\: all):"
 )
