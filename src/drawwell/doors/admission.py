@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
 from drawwell.doors.step_worker import StepWorker
+from drawwell.entropy.token_bucket import SECOND_NS, TokenBucket
 
 ARRIVALS_PER_S: Final = 150.0
 """Connections that a busy loop takes up, at 0.2 to 0.4 ms each, twice as many as handshakes have
@@ -151,7 +152,7 @@ class Spare:
 
 
 class Budget:
-    """A token bucket, of whatever is spent; it may be overdrawn by the last one who was let through.
+    """A token bucket of what is spent, in billionths; the last one admitted may overdraw it.
 
     Args:
         share: What comes in each second.
@@ -163,24 +164,27 @@ class Budget:
     def __init__(
         self, share: float, burst: float, most: float | None = None, spare: Spare | None = None
     ) -> None:
-        self._least = self._share = share
+        self._least = share
         self._most = share if most is None else most
         self._spare = spare
-        self._burst = burst
-        self._saved = burst
-        self._at = 0.0
+        self._bucket = TokenBucket(_billionths(share), SECOND_NS, _billionths(burst) * SECOND_NS)
+        self._bucket.fill_up()
 
     def wait_s(self, now: float) -> float:
-        """How long until something may be spent, 0 when it may be now."""
+        """Return how long until something may be spent, 0 when it may be now."""
         if self._spare:
-            self._share = self._least + self._spare.part(now) * (self._most - self._least)
-        self._saved = min(self._burst, self._saved + (now - self._at) * self._share)
-        self._at = now
-        return max(0.0, -self._saved / self._share)
+            share = self._least + self._spare.part(now) * (self._most - self._least)
+            self._bucket.change(_billionths(share))
+        now_ns = _billionths(now)
+        return (self._bucket.ready_ns(0, now_ns) - now_ns) / SECOND_NS
 
     def spend(self, cost: float) -> None:
         """Take what something has cost."""
-        self._saved -= cost
+        self._bucket.spend(_billionths(cost))
+
+
+def _billionths(amount: float) -> int:
+    return round(amount * 1e9)
 
 
 class UserBudgets:

@@ -19,10 +19,10 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from drawwell.entropy.token_bucket import SECOND_NS, TokenBucket
 from drawwell.errors import DrawRefused, QuotaExceeded
 from drawwell.units import Allowance, format_size
 
-_SECOND_NS: Final = 10**9
 _UNRATED_SHARE: Final = 1024
 """Without a rate, so many reservations make up a total: a crash costs at most this part of it."""
 
@@ -64,7 +64,7 @@ class Quota:
         self._now_ns = _nanoseconds(now)
         self._rate: Allowance | None = None
         self._total: Allowance | None = None
-        self._bucket: _Bucket | None = None
+        self._bucket: TokenBucket | None = None
         self._durable = restored
         self._period_ns = _nanoseconds(restored.period_s) if restored else 0
         self._period = self._plausible(restored.period) if restored else 0
@@ -162,16 +162,18 @@ class Quota:
             if allowance and (allowance.limit_bytes < 1 or _nanoseconds(allowance.period_s) < 1):
                 raise ValueError("an allowance is at least one byte in at least a nanosecond")
         old = self._bucket
-        self._bucket = (
-            _Bucket(rate, self._now_ns, old.level(self._now_ns) if old else (0, 1)) if rate else None
-        )
+        self._bucket = None
+        if rate:
+            level = old.level(self._now_ns) if old else (0, 1)
+            period_ns = _nanoseconds(rate.period_s)
+            self._bucket = TokenBucket(rate.limit_bytes, period_ns, now_ns=self._now_ns, level=level)
         self._rate, self._total = rate, total
         if total:
             self._enter_period(_nanoseconds(total.period_s))
 
     def _advance(self, now: float) -> int:
         """Move to `now`, into another period where one has begun; a clock that steps back is not followed."""
-        self._now_ns = now_ns = max(self._now_ns, int(now * _SECOND_NS))
+        self._now_ns = now_ns = max(self._now_ns, int(now * SECOND_NS))
         if self._total and now_ns >= self._period_end_ns:
             self._enter_period(self._period_ns)
         return now_ns
@@ -208,63 +210,16 @@ class Quota:
     def _ahead_bytes(self, total: Allowance) -> int:
         if self._rate is None:
             return total.limit_bytes // _UNRATED_SHARE
-        return self._rate.limit_bytes * _SECOND_NS // _nanoseconds(self._rate.period_s)
-
-
-class _Bucket:
-    """The token bucket. It counts in parts of a byte so small that every nanosecond adds a whole number."""
-
-    def __init__(self, rate: Allowance, now_ns: int, level: tuple[int, int]) -> None:
-        """Start with `level` bytes, given as a fraction."""
-        self._gain = rate.limit_bytes
-        self._byte = _nanoseconds(rate.period_s)
-        self._burst = self._capacity = self._gain * _SECOND_NS
-        self._level = min(self._burst, level[0] * self._byte // level[1])
-        self._at_ns = now_ns
-
-    def fill_up(self) -> None:
-        self._level = self._burst
-
-    def level(self, now_ns: int) -> tuple[int, int]:
-        self._fill(now_ns)
-        return self._level, self._byte
-
-    def ready_ns(self, n: int, now_ns: int) -> int:
-        """Return when `n` bytes are in it, if it may grow so far."""
-        self._fill(now_ns)
-        missing = max(0, n * self._byte - self._level)
-        return now_ns + -(-missing // self._gain)
-
-    def save_for(self, n: int) -> None:
-        self._capacity = max(self._capacity, n * self._byte)
-
-    def holds(self, n: int, now_ns: int) -> bool:
-        """Whether `n` bytes are in it."""
-        if now_ns != self._at_ns:
-            self._fill(now_ns)
-        return n * self._byte <= self._level
-
-    def take(self, n: int) -> None:
-        """Take `n` bytes that it holds."""
-        amount = n * self._byte
-        if amount > self._level:
-            raise AssertionError("quota: a charge that the rate does not allow")
-        self._level -= amount
-        if amount >= self._capacity:
-            self._capacity = self._burst
-
-    def _fill(self, now_ns: int) -> None:
-        self._level = min(self._capacity, self._level + self._gain * (now_ns - self._at_ns))
-        self._at_ns = now_ns
+        return self._rate.limit_bytes * SECOND_NS // _nanoseconds(self._rate.period_s)
 
 
 def _nanoseconds(seconds: float) -> int:
-    return int(seconds * _SECOND_NS)
+    return int(seconds * SECOND_NS)
 
 
 def _wait_s(now: float, ready_ns: int) -> float:
     """Return the seconds after which ``now + seconds``, rounded as floats are, is not before `ready_ns`."""
-    wait_s = (ready_ns - _nanoseconds(now)) / _SECOND_NS
+    wait_s = (ready_ns - _nanoseconds(now)) / SECOND_NS
     while _nanoseconds(now + wait_s) < ready_ns:
         wait_s += math.ulp(now + wait_s)
     return wait_s
