@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import ssl
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,13 +26,14 @@ from typing import Final
 from draws import figures
 from rig.load import closed_loop, connect_drawwell, draw_of
 from rig.processes import CLIENT_CORE, Server, cpu_s, raise_file_limit, stay_on
-from rig.rekey import client_secret, key_updates
 from rig.report import Report, Samples, arguments, progress
 from rig.site import Site
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # TLS records that ssl cannot send
 from drawwell.entropy.blocks import DrawClass
 from drawwell.wire.frames import Draw, Granted, Refusal
 from drawwell.wire.parser import FrameParser
+from support.key_updates import client_secret, key_updates
 
 CONSUMERS: Final = 10
 ATTACKER: Final = "127.0.0.66"

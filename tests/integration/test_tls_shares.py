@@ -2,17 +2,21 @@
 
 import asyncio
 import hashlib
+import os
+import socket
 from pathlib import Path
 
 from drawwell.authorisation import Principal, Role
 from drawwell.crypto import pki
 from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant
 from drawwell.links.tls import TlsLink
-from drawwell.testing.waiting import until
+from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.contexts import client_context
 from drawwell.wire.frames import Draw, Hello
+from drawwell.wire.tls import TlsLayer
 from support.certificates import PaperAuthority
 from support.fake_broker import FakeBroker
+from support.key_updates import client_secret, key_updates
 from support.tls_house import House, PaperRegistry
 
 SESSIONS = 30
@@ -20,13 +24,14 @@ AHEAD = 400
 """Draws that each session sends at once: more than are served meanwhile."""
 
 
+KEY_UPDATES = 3000
 FLOOD = b"".join(Draw(1, DrawClass.DRBG, request_id=each + 1).encode() for each in range(AHEAD))
 
 
 class NamingRegistry(PaperRegistry):
     """Identifies each peer by the name in its certificate."""
 
-    def identify(self, certificate_der: bytes, now: float) -> Principal:
+    async def identify(self, certificate_der: bytes, now: float) -> Principal:
         return Principal(Role.CONSUMER, pki.consumer_name(pki.read_certificate(certificate_der)) or "")
 
 
@@ -62,6 +67,19 @@ async def greedy_session(house: BusyHouse) -> asyncio.StreamWriter:
     return writer
 
 
+def rekeying_session(house: BusyHouse, log: Path) -> tuple[socket.socket, bytes]:
+    """Open a session of consumer greedy; return its socket and its flood."""
+    context = client_context(*house.authority.client("greedy"))
+    context.keylog_filename = str(log)
+    plain = socket.create_connection(("localhost", house.port), DEADLINE_S)
+    with context.wrap_socket(plain, server_hostname="localhost") as link:
+        link.sendall(Hello((1,)).encode())
+        assert link.recv(4096)
+        raw = socket.socket(fileno=os.dup(link.fileno()))
+        raw.setblocking(False)
+        return raw, key_updates(client_secret(log, link), 1, KEY_UPDATES)
+
+
 def test_a_flood_over_many_sessions_delays_another_consumer_by_a_turn(tmp_path: Path) -> None:
     """Between two draws of one consumer another has only its share."""
 
@@ -86,3 +104,45 @@ def test_a_flood_over_many_sessions_delays_another_consumer_by_a_turn(tmp_path: 
     runs = [len(each) for each in "".join(name[0] for name in order).split("m")]
     assert max(runs) < SESSIONS * 16, "one turn of each session would be more"
     assert sum(runs) > 0, "the flood was over before"
+
+
+def test_a_flood_of_key_updates_delays_another_consumer_by_a_turn(tmp_path: Path, monkeypatch) -> None:
+    """Between two draws of one consumer few bytes of the flood are read."""
+    order: list[int] = []
+    read = TlsLayer.read
+
+    def noting_read(layer: TlsLayer, data: bytes | memoryview = b"") -> bytes:
+        plaintext = read(layer, data)
+        order.append(0 if plaintext else len(data))
+        return plaintext
+
+    async def run() -> None:
+        house = BusyHouse(PaperAuthority(tmp_path))
+        async with house.open(), asyncio.TaskGroup() as group:
+            link: TlsLink = house.link("modest")
+            await link.draw(1, DrawClass.DRBG)
+            log = tmp_path / "keys.log"
+            floods = [await asyncio.to_thread(rekeying_session, house, log) for _ in range(8)]
+            monkeypatch.setattr(TlsLayer, "read", noting_read)
+            loop = asyncio.get_running_loop()
+            sending = [group.create_task(loop.sock_sendall(raw, records)) for raw, records in floods]
+            await until(lambda: sum(order) > 0, "the flood has begun")
+            order.clear()
+            for _ in range(20):
+                await link.draw(1, DrawClass.DRBG)
+            await link.aclose()
+            for task, (raw, _) in zip(sending, floods, strict=True):
+                task.cancel()
+                raw.close()
+
+    asyncio.run(run())
+    runs = [sum(each) for each in split_at_zero(order)]
+    assert max(runs) < 32_768, "half of what one read once took"
+    assert sum(runs) > 0, "the flood was over before"
+
+
+def split_at_zero(sizes: list[int]) -> list[list[int]]:
+    runs: list[list[int]] = [[]]
+    for size in sizes:
+        runs[-1].append(size) if size else runs.append([])
+    return runs

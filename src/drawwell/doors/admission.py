@@ -180,7 +180,7 @@ class Budget:
 
     def spend(self, cost: float) -> None:
         """Take what something has cost."""
-        self._bucket.spend(_billionths(cost))
+        self._bucket.overdraw(_billionths(cost))
 
 
 def _billionths(amount: float) -> int:

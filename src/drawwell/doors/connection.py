@@ -333,8 +333,9 @@ class SessionConnection(AnsweringConnection):
             self._pump()
 
     def _converse(self, data: bytes | memoryview) -> None:
-        if self._conversation is not None:
-            self._conversation.receive_data(data)
+        conversation = self._conversation
+        if conversation is not None:
+            conversation.receive_data(data)
             self._pump()
 
     def _answer(self) -> None:

@@ -75,8 +75,8 @@ class HttpConversation(SessionMachine):
         owner: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(broker, identify, way=way, spawn=spawn)
-        self._session = HttpSession()
+        session = self._session = HttpSession()
+        super().__init__(broker, identify, way=way, spawn=spawn, receive_data=session.receive_data)
         self._pump = pump
         self._pages = pages
         self._owner = owner
@@ -104,10 +104,6 @@ class HttpConversation(SessionMachine):
     def take_outgoing(self) -> bytes:
         """Take what must be sent (SessionMachine)."""
         return self._session.data_to_send()
-
-    def receive_data(self, data: bytes | memoryview) -> None:
-        """Take what came (SessionMachine)."""
-        self._session.receive_data(data)
 
     def step(self) -> bool:
         """Handle one request; False when there is none to handle now (SessionMachine)."""

@@ -47,8 +47,8 @@ class BrokerSession(SessionMachine):
         way: DoorKind,
         spawn: Spawn,
     ) -> None:
-        super().__init__(broker, identify, way=way, spawn=spawn)
-        self.session = ServerSession()
+        session = self.session = ServerSession()
+        super().__init__(broker, identify, way=way, spawn=spawn, receive_data=session.receive_data)
         self.events = 0
         self.outgoing: list[bytes] = []
         self._broker_name = broker_name
@@ -60,10 +60,6 @@ class BrokerSession(SessionMachine):
     def part(self) -> int | None:
         """Which frame is here in part, as a count; None when there is none, or we keep it waiting ourselves."""
         return None if self.stalled or not self.session.unparsed_bytes else self.events
-
-    def receive_data(self, data: bytes | memoryview) -> None:
-        """Take what came from the peer."""
-        self.session.receive_data(data)
 
     def step(self) -> bool:
         """Handle one frame, if there is one; return whether there may be another to handle now."""

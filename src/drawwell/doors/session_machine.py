@@ -19,11 +19,20 @@ class SessionMachine(abc.ABC):
         identify: Identifies the peer, before each request; raises PermissionRefused.
         way: Which door it is.
         spawn: Runs the rest of a request that waits.
+        receive_data: Of the protocol's own session.
     """
 
     def __init__(
-        self, broker: Broker, identify: Callable[[], Principal], *, way: DoorKind, spawn: Spawn
+        self,
+        broker: Broker,
+        identify: Callable[[], Principal],
+        *,
+        way: DoorKind,
+        spawn: Spawn,
+        receive_data: Callable[[bytes | memoryview], None],
     ) -> None:
+        self.receive_data = receive_data
+        """Take what came from the peer."""
         self.admitted = False
         """The peer has shown who it is."""
         self.consumer = ""
@@ -58,10 +67,6 @@ class SessionMachine(abc.ABC):
     @abc.abstractmethod
     def take_outgoing(self) -> bytes:
         """Take what must be sent."""
-
-    @abc.abstractmethod
-    def receive_data(self, data: bytes | memoryview) -> None:
-        """Take what came from the peer."""
 
     @abc.abstractmethod
     def step(self) -> bool:

@@ -46,7 +46,10 @@ class Share:
 
     def may_go(self, now: float) -> bool:
         """Return whether what came at `now` may be handled at once."""
-        return not self.waiting and self.within(now)
+        shares = self._shares
+        if self.round == shares.round and now < shares.round_ends:  # as `within`, for every request
+            return not self.waiting and self.used_s < shares.slice_s
+        return self.within(now) and not self.waiting
 
     def within(self, now: float) -> bool:
         """Return whether time is left in the round of `now`.

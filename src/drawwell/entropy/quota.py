@@ -119,13 +119,11 @@ class Quota:
         if n < 1:
             raise ValueError("a draw is at least one byte")
         now_ns = self._advance(now)
-        bucket, total = self._bucket, self._total
-        if (bucket and not bucket.holds(n, now_ns)) or (total and self._spent + n > total.limit_bytes):
+        total = self._total
+        covered = self._covered(n) and not (total and self._spent + n > total.limit_bytes)
+        if not covered or (self._bucket and not self._bucket.take(n, now_ns)):
             self.check(n, now)
-        if not self._covered(n):
             return False
-        if bucket:
-            bucket.take(n)
         if total:
             self._spent += n
         return True

@@ -57,24 +57,21 @@ class TokenBucket:
         """Let it grow to `n` tokens, until they are taken."""
         self._capacity = max(self._capacity, n * self._token)
 
-    def holds(self, n: int, now_ns: int) -> bool:
-        """Return whether `n` tokens are in it."""
+    def take(self, n: int, now_ns: int) -> bool:
+        """Take `n` tokens and return True, or none of them if it holds fewer."""
         if now_ns != self._at_ns:
             self._fill(now_ns)
-        return n * self._token <= self._level
-
-    def take(self, n: int) -> None:
-        """Take `n` tokens that it holds."""
-        if n * self._token > self._level:
-            raise AssertionError("a charge that the rate does not allow")
-        self.spend(n)
-
-    def spend(self, n: int) -> None:
-        """Take `n` tokens, whether it holds them or not."""
         amount = n * self._token
+        if amount > self._level:
+            return False
         self._level -= amount
         if amount >= self._capacity:
             self._capacity = self._burst
+        return True
+
+    def overdraw(self, n: int) -> None:
+        """Take `n` tokens, whether it holds them or not."""
+        self._level -= n * self._token
 
     def _fill(self, now_ns: int) -> None:
         self._level = min(self._capacity, self._level + self._gain * (now_ns - self._at_ns))
