@@ -308,15 +308,18 @@ class AnsweringConnection(Connection):
 
 
 class SessionConnection(AnsweringConnection):
-    """A connection on which a `SessionMachine` is held; `_transmit` says how its words go out."""
+    """A connection with a `SessionMachine`; TLS may lie between them."""
 
     def __init__(self, door: Door) -> None:
         super().__init__(door)
         self._conversation: SessionMachine | None = None
 
-    @abc.abstractmethod
+    def _received(self, data: memoryview) -> None:
+        self._converse(data)
+
     def _transmit(self, data: bytes) -> None:
-        """Send the conversation's words."""
+        """Send what the session has to send."""
+        self._write(data)
 
     def farewell(self) -> None:
         """Say goodbye first (ServedConnection)."""

@@ -303,9 +303,3 @@ class HttpConnection(SessionConnection):
     def eof_received(self) -> bool:
         """Answer a call that is under way first (asyncio)."""
         return self._talk.input_ended()
-
-    def _received(self, data: memoryview) -> None:
-        self._converse(data)
-
-    def _transmit(self, data: bytes) -> None:
-        self._write(data)

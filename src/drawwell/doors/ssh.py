@@ -117,6 +117,3 @@ class SshConnection(SessionConnection):
         if self._transport is not None:
             self._transport.resume_reading()
         self._converse(rest)
-
-    def _transmit(self, data: bytes) -> None:
-        self._write(data)

@@ -170,12 +170,24 @@ class TlsConnection(SessionConnection):
         return super().overdue(now)
 
     def _received(self, data: memoryview) -> None:
-        if self._tls is None:
+        tls = self._tls
+        if tls is None:
             self._queue(data)
-        elif self._tls.state is TlsState.HANDSHAKE:
-            self._shake_hands(self._tls, bytes(data))
+            return
+        if tls.state is TlsState.HANDSHAKE:
+            self._shake_hands(tls, bytes(data))
+            return
+        try:
+            plaintext = tls.read(data)
+        except RemoteProtocolError as error:
+            self._turn_away(tls, error)
+            return
+        if plaintext:
+            self._converse(plaintext)
         else:
-            self._take(self._tls, data)
+            self._write(tls.data_to_send())
+        if tls.state is TlsState.CLOSED:
+            self._leave()
 
     def begin(self) -> None:
         """Begin the handshake; only now does its deadline begin (PendingHandshake)."""
@@ -223,19 +235,6 @@ class TlsConnection(SessionConnection):
             else:
                 self._transport.resume_reading()
 
-    def _take(self, tls: TlsLayer, data: memoryview) -> None:
-        try:
-            plaintext = tls.read(data)
-        except RemoteProtocolError as error:
-            self._turn_away(tls, error)
-            return
-        if plaintext:
-            self._converse(plaintext)
-        else:
-            self._write(tls.data_to_send())
-        if tls.state is TlsState.CLOSED:
-            self._leave()
-
     def _transmit(self, data: bytes) -> None:
         if self._tls is not None and self._tls.state is TlsState.OPEN:
             self._write(self._tls.encrypt(data))
@@ -260,7 +259,7 @@ class TlsConnection(SessionConnection):
             self._leave()
         if self._leaving_since is None and self._transport is not None:
             self._transport.resume_reading()
-            self._take(tls, memoryview(b""))
+            self._received(memoryview(b""))  # what came behind the handshake
 
     def _open(self, tls: TlsLayer, peer: Principal) -> None:
         door = self._tls_door

@@ -90,12 +90,6 @@ class UnixConnection(SessionConnection):
             spawn=self._spawn,
         )
 
-    def _received(self, data: memoryview) -> None:
-        self._converse(data)
-
-    def _transmit(self, data: bytes) -> None:
-        self._write(data)
-
 
 def peer_credentials(transport: asyncio.BaseTransport) -> tuple[int, int, int]:
     """Ask the kernel for pid, uid and gid of whoever is at the other end, as they were when he connected."""
@@ -149,9 +143,3 @@ class GuestConnection(SessionConnection):
         self._conversation = BrokerSession(
             door.broker, door.broker_name, lambda: door.principal, way=DoorKind.GUEST, spawn=self._spawn
         )
-
-    def _received(self, data: memoryview) -> None:
-        self._converse(data)
-
-    def _transmit(self, data: bytes) -> None:
-        self._write(data)

@@ -69,7 +69,8 @@ class Ledger:
     def report(self, in_reservoir_bytes: int, in_lanes_bytes: int = 0) -> LedgerReport:
         """Compare the account with what the reservoir and the lanes before it hold."""
         in_reservoir, in_lanes = 8 * in_reservoir_bytes, 8 * in_lanes_bytes
-        nothing_lost = self._conditioned == self._gone + in_reservoir + in_lanes
+        gone = self._delivered + self._discarded + self._combined
+        nothing_lost = self._conditioned == gone + in_reservoir + in_lanes
         return LedgerReport(
             assessed_bits=self._assessed,
             conditioned_bits=self._conditioned,
@@ -82,12 +83,8 @@ class Ledger:
             balanced=nothing_lost and self._delivered <= self._conditioned <= self._assessed,
         )
 
-    @property
-    def _gone(self) -> int:
-        return self._delivered + self._discarded + self._combined
-
     def _leave(self, bits: Bits) -> None:
-        if self._gone + _amount(bits) > self._conditioned:
+        if self._delivered + self._discarded + self._combined + _amount(bits) > self._conditioned:
             raise AssertionError("ledger: more bits left than were conditioned")
 
 

@@ -26,6 +26,8 @@ class Reservoir:
     def __init__(self, capacity_bytes: int, *, low_mark: int, high_mark: int) -> None:
         if not 0 < low_mark <= high_mark <= capacity_bytes:
             raise ValueError("marks must be 0 < low_mark <= high_mark <= capacity_bytes")
+        self.capacity_bytes = capacity_bytes
+        """Size of the ring."""
         self._ring = memoryview(bytearray(capacity_bytes))
         self._start = 0
         self._level = 0
@@ -39,11 +41,6 @@ class Reservoir:
 
     def __repr__(self) -> str:
         return f"<Reservoir {self._level} of {self.capacity_bytes} bytes>"
-
-    @property
-    def capacity_bytes(self) -> int:
-        """Size of the ring."""
-        return len(self._ring)
 
     @property
     def free_bytes(self) -> int:

@@ -64,7 +64,7 @@ class Turns:
 
     def first(self) -> Turn | None:
         """Return who is first in line; asked at every deposit, so it is worked out only after a change."""
-        if self._first is None:
+        if self._first is None and self._waiting:
             heads = [line[0] for line in self._waiting.values()]
             self._first = min(heads, key=lambda turn: (self._passes[turn.consumer], turn.order), default=None)
         return self._first
