@@ -1,7 +1,8 @@
 """Measure what consumers lose while others attack the TLS door.
 
 Ten consumers make 32-byte draws, quiet and during each attack in turn. The last two attacks are
-those of a consumer: it asks for receipts, or changes its TLS keys, over many sessions.
+those of a consumer: it asks for receipts, or changes its TLS keys, over many sessions. Beside
+other work, run it as root with "chrt -f 5": broker and load have real-time priority then.
 
 The attackers come from one other loopback address, in a process on the load's core that runs only when the load
 does not: what is measured is the door, not a fight for the load's core. An attack is as hard as that process can.
@@ -191,6 +192,7 @@ def under(attack: Callable[[], None], wait_s: float) -> Iterator[None]:
     def run() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         stay_on(CLIENT_CORE)
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # the load may be real-time
         os.nice(19)
         attack()
 

@@ -17,8 +17,8 @@ from drawwell.doors.admission import Budget, HalfOpenConnection, Places
 from drawwell.doors.sockets import credentials, describe
 from drawwell.service.faults import log_fault, say_shortage
 
-READ_BYTES: Final = 2048
-"""The most that is taken from one connection before the next has its turn; many TLS records change a key."""
+READ_BYTES: Final = 1024
+"""The most that is read from one connection at a time: some 38 TLS records that change a key."""
 ACCEPTS_PER_TURN: Final = 16
 """Then those who are inside have their turn."""
 SHORTAGE_S: Final = 1.0
