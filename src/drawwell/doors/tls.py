@@ -182,8 +182,9 @@ class TlsConnection(SessionConnection):
         except RemoteProtocolError as error:
             self._turn_away(tls, error)
             return
-        if plaintext:
-            self._converse(plaintext)
+        if plaintext and self._conversation is not None:
+            self._conversation.receive_data(plaintext)
+            self._pump()
         else:
             self._write(tls.data_to_send())
         if tls.state is TlsState.CLOSED:

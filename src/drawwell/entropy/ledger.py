@@ -84,8 +84,9 @@ class Ledger:
         )
 
     def _leave(self, bits: Bits) -> None:
-        if self._delivered + self._discarded + self._combined + _amount(bits) > self._conditioned:
-            raise AssertionError("ledger: more bits left than were conditioned")
+        gone = self._delivered + self._discarded + self._combined
+        if bits < 0 or gone + bits > self._conditioned:
+            raise AssertionError("ledger: a negative amount, or more bits left than were conditioned")
 
 
 def _amount(value: int) -> int:

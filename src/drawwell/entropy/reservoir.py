@@ -33,7 +33,8 @@ class Reservoir:
         self._level = 0
         self._low_mark = low_mark
         self._high_mark = high_mark
-        self._wanted = True
+        self.wanted = True
+        """From when the level falls below the low mark until it is at the high mark."""
         self._runs: deque[tuple[Origins, int]] = deque()
 
     def __len__(self) -> int:
@@ -46,11 +47,6 @@ class Reservoir:
     def free_bytes(self) -> int:
         """How much `put` would accept now."""
         return self.capacity_bytes - self._level
-
-    @property
-    def wanted(self) -> bool:
-        """True from the moment the level falls below the low mark until it reaches the high mark."""
-        return self._wanted
 
     def put(self, block: FullEntropy) -> int:
         """Move `block` in, and zero it; return the bytes accepted. The rest is discarded, not kept for later."""
@@ -77,7 +73,15 @@ class Reservoir:
             raise ValueError("cannot take less than nothing")
         if n > self._level:
             raise Starved(f"the reservoir holds {self._level} of {n} bytes")
-        return FullEntropy(self._remove(n), self._forget(n))
+        taken = bytearray()
+        for part in self._parts(self._start, n):
+            taken += part
+            part[:] = bytes(len(part))
+        self._start = (self._start + n) % self.capacity_bytes
+        self._level -= n
+        if self._level < self._low_mark:
+            self.wanted = True
+        return FullEntropy(taken, self._forget(n))
 
     def wipe(self) -> int:
         """Zero everything and return how many bytes were lost by it."""
@@ -87,16 +91,6 @@ class Reservoir:
         self._runs.clear()
         self._mark()
         return lost
-
-    def _remove(self, n: int) -> bytearray:
-        taken = bytearray()
-        for part in self._parts(self._start, n):
-            taken += part
-            part[:] = bytes(len(part))
-        self._start = (self._start + n) % self.capacity_bytes
-        self._level -= n
-        self._mark()
-        return taken
 
     def _note(self, origins: Origins, n: int) -> None:
         """Record where the newest `n` bytes come from."""
@@ -127,6 +121,6 @@ class Reservoir:
 
     def _mark(self) -> None:
         if self._level < self._low_mark:
-            self._wanted = True
+            self.wanted = True
         elif self._level >= self._high_mark:
-            self._wanted = False
+            self.wanted = False

@@ -72,7 +72,9 @@ class Turns:
     def served(self, consumer: str, taken_bytes: int, weight: int) -> None:
         """Count what a consumer took, in line or without waiting; plenty that was had before counts for nothing."""
         self._first = None
-        begun = self._pass_of(consumer)
+        begun = self._passes.get(consumer, 0)
+        if consumer not in self._waiting:
+            begun = max(begun, self._present)
         ended = self._passes[consumer] = begun + taken_bytes * _STRIDE // weight
         self._present = max(self._present, begun if self._waiting else ended)
 
