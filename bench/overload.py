@@ -1,7 +1,7 @@
 """Measure what consumers lose while others attack the TLS door.
 
-Ten consumers make 32-byte draws, quiet and during each attack in turn. The last two attacks are
-those of a consumer: it asks for receipts, or changes its TLS keys, over many sessions. Beside
+Ten consumers make 32-byte draws, quiet and during each attack in turn. The last three attacks
+are those of a consumer with many sessions: receipts, a control verb, changes of TLS keys. Beside
 other work, run it as root with "chrt -f 5": broker and load have real-time priority then.
 
 The attackers come from one other loopback address, in a process on the load's core that runs only when the load
@@ -19,7 +19,7 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,7 +32,7 @@ from rig.site import Site
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # TLS records that ssl cannot send
 from drawwell.entropy.blocks import DrawClass
-from drawwell.wire.frames import Draw, Granted, Refusal
+from drawwell.wire.frames import Call, Draw, Granted, Refusal, Result
 from drawwell.wire.parser import FrameParser
 from support.key_updates import client_secret, key_updates
 
@@ -45,8 +45,8 @@ GROUP: Final = f"32-byte draws, class drbg, {CONSUMERS} consumers"
 FIGURES: Final = ("draws/s", "p99 ms")
 SESSIONS: Final = 60
 """Of the consumer that attacks: a door admits 64."""
-OPEN_DRAWS: Final = 32
-ANSWERS: Final = {kind.TYPE: kind for kind in (Granted, Refusal)}
+OPEN_REQUESTS: Final = 32
+ANSWERS: Final = {kind.TYPE: kind for kind in (Granted, Result, Refusal)}
 KEY_UPDATES: Final = 4000
 """For each session: together more than the broker handles in the time of a measurement."""
 Attack = Callable[[Site, int], Callable[[], None]]
@@ -116,18 +116,27 @@ def trickle(port: int) -> None:
 
 
 def ask_for_receipts(site: Site, port: int) -> Callable[[], None]:
-    """Draw single bytes with receipts on all sessions of one consumer, many at a time."""
+    """Draw single bytes with receipts."""
+    asked = range(1, OPEN_REQUESTS + 1)
+    return ask_again(site, port, [Draw(1, DrawClass.DRBG, receipt=True, request_id=each) for each in asked])
+
+
+def ask_for_status(site: Site, port: int) -> Callable[[], None]:
+    """Call a control verb."""
+    return ask_again(site, port, [Call(each, "status", {}) for each in range(1, OPEN_REQUESTS + 1)])
+
+
+def ask_again(site: Site, port: int, asked: Sequence[Draw | Call]) -> Callable[[], None]:
+    """Keep these requests open on all sessions of one consumer."""
     context = site.client_context(site.names[-1])
     links = [connect_drawwell(context, port) for _ in range(SESSIONS)]
-    draws = [
-        Draw(1, DrawClass.DRBG, receipt=True, request_id=each + 1).encode() for each in range(OPEN_DRAWS)
-    ]
+    requests = {each.request_id: each.encode() for each in asked}
 
     def attack() -> None:
         by_fd = {link.fileno(): (link, FrameParser()) for link in links}
         poller = select.epoll()
         for fd, (link, _) in by_fd.items():
-            link.sendall(b"".join(draws))
+            link.sendall(b"".join(requests.values()))
             link.setblocking(False)
             poller.register(fd, select.EPOLLIN)
         while True:
@@ -136,8 +145,8 @@ def ask_for_receipts(site: Site, port: int) -> Callable[[], None]:
                 with contextlib.suppress(ssl.SSLWantReadError):
                     parser.feed(link.recv(16_384))
                 while answer := parser.next_frame(ANSWERS):
-                    assert isinstance(answer, Granted | Refusal)
-                    link.send(draws[answer.request_id - 1])
+                    assert isinstance(answer, Granted | Result | Refusal)
+                    link.send(requests[answer.request_id])
 
     return attack
 
@@ -183,6 +192,7 @@ def by_stranger(attack: Callable[[int], None]) -> Attack:
 
 ATTACKS: Final[dict[str, Attack]] = {name: by_stranger(attack) for name, attack in STRANGERS.items()} | {
     "60 sessions, receipts": ask_for_receipts,
+    "60 sessions, status": ask_for_status,
     "60 sessions, key updates": change_keys,
 }
 
@@ -192,7 +202,8 @@ def under(attack: Callable[[], None], wait_s: float) -> Iterator[None]:
     def run() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         stay_on(CLIENT_CORE)
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # the load may be real-time
+        if os.sched_getscheduler(0) == os.SCHED_FIFO:  # as the load
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         os.nice(19)
         attack()
 
@@ -232,9 +243,8 @@ def main() -> None:
                 with under(attack, SAVED_S if name in STRANGERS else 0.5):
                     for _ in range(rounds):
                         report.add(GROUP, name, measured(links, broker, seconds))
-                    connect_drawwell(
-                        site.client_context(served[0]), broker.port
-                    ).close()  # behind its last one
+                    if name in STRANGERS:  # behind the last of its handshakes
+                        connect_drawwell(site.client_context(served[0]), broker.port).close()
     for name in ATTACKS:
         for figure in FIGURES:
             report.ratio(GROUP, name, "quiet", figure)

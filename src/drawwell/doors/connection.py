@@ -25,8 +25,8 @@ _COALESCE_BYTES: Final = 131_072
 """Answers are joined into one write up to here: two of the largest."""
 REQUESTS_PER_TURN: Final = 64
 """Then the other connections have their turn."""
-_TASK_S: Final = 0.0001
-"""What a request that waits costs in its task, where it is not measured."""
+_TASK_S: Final = 0.0003
+"""What a request costs outside its turn: a task, and a signature or the work of a verb."""
 
 
 class Connection(asyncio.BufferedProtocol, abc.ABC):
