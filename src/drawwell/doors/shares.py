@@ -9,7 +9,6 @@ and a flood delays the others by one turn in each round.
 
 import asyncio
 import time
-from collections import deque
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -41,7 +40,7 @@ class Share:
         """The last round that it took part in."""
         self.used_s = 0.0
         """The time that it used in that round, with what it has overdrawn before."""
-        self.waiting: deque[Waiter] = deque()
+        self.waiting: list[Waiter] = []
         self._shares = shares
 
     def may_go(self, now: float) -> bool:
@@ -128,7 +127,7 @@ class Shares:
             if not share.within(now) and not quiet:
                 continue
             del self._waiting[share]
-            share.waiting.popleft().take_turn()
+            share.waiting.pop(0).take_turn()
             if share.waiting:
                 self._waiting[share] = None
             ended = time.perf_counter()
