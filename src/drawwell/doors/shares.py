@@ -21,6 +21,9 @@ QUIET_S: Final = 0.001
 HEADROOM: Final = 1.25
 """Times an equal part of the round: equal consumers never wait."""
 
+MOST_DEBT: Final = 10
+"""Shares that may be overdrawn: a stop of the whole process is no consumer's fault."""
+
 
 class Waiter(Protocol):
     """A connection that waits for its turn."""
@@ -60,7 +63,8 @@ class Share:
             shares.begin_round(now)
         if self.round != shares.round:
             passed, self.round = shares.round - self.round, shares.round
-            self.used_s = max(0.0, self.used_s - passed * shares.slice_s)
+            debt_s = min(self.used_s, MOST_DEBT * shares.slice_s)
+            self.used_s = max(0.0, debt_s - passed * shares.slice_s)
             shares.active += 1
         return self.used_s < shares.slice_s
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from drawwell.doors.shares import HEADROOM, ROUND_S, TURN_S, Share, Shares, shares_of
+from drawwell.doors.shares import HEADROOM, MOST_DEBT, ROUND_S, TURN_S, Share, Shares, shares_of
 from drawwell.testing.waiting import until
 
 
@@ -69,6 +69,20 @@ def test_what_is_overdrawn_is_paid_back(shares: Shares) -> None:
         modest.within(100.0 + round_number * ROUND_S)
         admitted.append(greedy.may_go(100.0 + round_number * ROUND_S))
     assert admitted == [False, False, True]
+
+
+def test_a_debt_is_bounded(shares: Shares) -> None:
+    """A turn during which the whole process stood still costs ten shares."""
+    greedy, modest = shares.of("greedy"), shares.of("modest")
+    used_together(greedy, modest, now=100.0, cost_s=TURN_S / 4)
+    used_together(greedy, modest, now=100.0 + ROUND_S, cost_s=0.0)
+    greedy.spend(100.0, 100.0 + ROUND_S)
+
+    rounds = 0
+    while not greedy.may_go(100.0 + (2 + rounds) * ROUND_S):
+        modest.within(100.0 + (2 + rounds) * ROUND_S)
+        rounds += 1
+    assert rounds <= MOST_DEBT
 
 
 def test_sessions_of_one_consumer_have_one_share(shares: Shares) -> None:
