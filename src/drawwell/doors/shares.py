@@ -98,7 +98,9 @@ class Shares:
         self._loop = loop
         self._of: WeakValueDictionary[str, Share] = WeakValueDictionary()
         self._waiting: dict[Share, None] = {}
-        self._scheduled = False
+        self._next: asyncio.Handle | None = None
+        self._rests = False
+        """Whether those who wait have used up their shares."""
 
     def of(self, name: str) -> Share:
         """Return the share of a consumer, one for all its connections."""
@@ -119,12 +121,15 @@ class Shares:
     def wait(self, share: Share) -> None:
         """Give `share` a turn."""
         self._waiting[share] = None
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._give_turns)
+        if self._next is not None and self._rests:
+            self._next.cancel()
+            self._next = None
+        if self._next is None:
+            self._next, self._rests = self._loop.call_soon(self._give_turns), False
 
     def _give_turns(self) -> None:
         """Give turns for as long as one takes."""
+        self._next = None
         begun = now = time.perf_counter()
         quiet = now - self.served_at >= QUIET_S
         for share in tuple(self._waiting):
@@ -139,11 +144,10 @@ class Shares:
             now = ended
             if now - begun >= TURN_S:
                 break
-        self._scheduled = bool(self._waiting)
-        if self._scheduled and now > begun:
-            self._loop.call_soon(self._give_turns)
-        elif self._scheduled:
-            self._loop.call_later(min(self.round_ends, self.served_at + QUIET_S) - now, self._give_turns)
+        if self._waiting and self._next is None:
+            self._rests = now == begun
+            rest_s = min(self.round_ends, self.served_at + QUIET_S) - now if self._rests else 0.0
+            self._next = self._loop.call_later(rest_s, self._give_turns)
 
 
 _OF: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Shares]] = WeakKeyDictionary()
