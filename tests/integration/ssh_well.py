@@ -168,4 +168,5 @@ class Well:
 
 def account_of(well: Well, name: str) -> dict:
     consumers = json.loads(well.run("status", "--json").stdout)["consumers"]
-    return next(each for each in consumers if each["name"] == name)
+    nothing_yet = {"full_bytes": 0}  # an account is opened at the first draw
+    return next((each for each in consumers if each["name"] == name), nothing_yet)

@@ -224,9 +224,10 @@ def test_two_guests_get_bytes_of_their_own(folder: Path) -> None:
                 numbers = [guest.ask(64) for _ in range(16)]
                 got.append(b"".join([(await guest.end_of(number))[1] for number in numbers]))
 
+            reports = [await bench.broker.consumer_report(name) for name in ("guest1", "guest2")]
+
         pieces = [each[at : at + 64] for each in got for at in range(0, 1024, 64)]
         assert len(set(pieces)) == 32
-        reports = [bench.broker.consumer_report(name) for name in ("guest1", "guest2")]
         assert [report and report.full_bytes for report in reports] == [1024, 1024]
 
     asyncio.run(story())

@@ -78,7 +78,8 @@ class Well:
 
     def full_bytes(self, name: str) -> int:
         """What the account says."""
-        return self.tell(lambda: self._bench.broker.consumer_report(name)).full_bytes
+        report = self._bench.broker.consumer_report(name)
+        return asyncio.run_coroutine_threadsafe(report, self._loop).result(30).full_bytes
 
     def tell(self, call):
         """Have something done in the broker's thread, and return what it returns."""
