@@ -2,12 +2,15 @@
 
 import asyncio
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from drawwell.cli import client, join, set_up
+from drawwell.config.load import load
 from drawwell.crypto.tokens import Token
-from drawwell.errors import LinkUnavailable
+from drawwell.errors import ConfigError, LinkUnavailable, UsageError
 from drawwell.links.enrol import exchange
 from drawwell.roles import upstream
 
@@ -39,3 +42,43 @@ def test_a_draw_renews_each_certificate_and_survives_a_failure(monkeypatch: pyte
     due = [SimpleNamespace(directory="first"), SimpleNamespace(directory="second")]
     asyncio.run(upstream.renew_all(due))
     assert asked == ["first", "second"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_written_part_keeps_an_unwritten_source(own: bool, tmp_path: Path) -> None:
+    """Where udev started a source, `deposits` is written: draws stay here."""
+    identity = SimpleNamespace(directory="/state/links/well", addresses=("well:55000", "[::1]:55000"))
+    part = tmp_path / "well.toml"
+    part.write_text(join._tables(identity, own))
+    config = load(str(part))
+    assert [each.url for each in config.upstreams] == ["tls://well:55000", "tls://[::1]:55000"]
+    assert {each.identity for each in config.upstreams} == {"well"}
+    assert config.draws_here is own
+
+
+def test_a_running_source_counts_as_the_machine_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source in the broker's report counts, though no file names it."""
+    path = tmp_path / "drawwell.toml"
+    path.write_text("")
+    config = load(str(path))
+    monkeypatch.setattr(client, "ask", lambda *_: {"sources": [{"state": "off"}]})
+    assert join._own_sources(config)
+
+
+def test_a_part_that_makes_a_fault_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fault the file is as before; a file of another hand stays."""
+
+    def faulty() -> None:
+        raise ConfigError("there is 1 fault in the configuration")
+
+    monkeypatch.setattr("drawwell.config.load.load", faulty)
+    with pytest.raises(ConfigError):
+        set_up.write_part(str(tmp_path), "well", f"{set_up.MARK.format('join')}'\n")
+    assert not (tmp_path / "well.toml").exists()
+    (tmp_path / "well.toml").write_text("# mine\n")
+    with pytest.raises(UsageError):
+        set_up.write_part(str(tmp_path), "well", "")
+    assert not set_up.remove_part(str(tmp_path), "well", "join")
+    assert (tmp_path / "well.toml").read_text() == "# mine\n"
