@@ -9,6 +9,7 @@ from drawwell.config.drivers import DRIVERS, ONERNG
 from drawwell.ownership import acting_as
 
 _SYSTEMD: Final = "/run/systemd/system"
+_DEV: Final = "/dev"
 
 
 def cause(source: dict[str, Any]) -> tuple[str, str]:
@@ -53,7 +54,7 @@ def _refused(path: str) -> str:
 
 
 def _permission_hint(name: str, path: str) -> str:
-    if os.stat(path).st_dev != os.stat("/dev").st_dev:
+    if os.stat(path).st_dev != os.stat(_DEV).st_dev:
         gid = os.stat(path).st_gid
         return (
             f"It is the host's node, of group {gid}: there, type 'chgrp GROUP {path}; chmod g+rw {path}' with a group "

@@ -24,6 +24,7 @@ _TEMPLATE: Final = "/usr/lib/systemd/system/drawwell-named@.service"
 _GENERATED: Final = "/run/systemd/generator"
 _DROP_IN: Final = "50-source.conf"
 _RUNNING: Final = "--state=active,activating,reloading"
+_DEV: Final = "/dev"
 _BY_UDEV: Final = "/dev/drawwell"
 """Where udev puts a link to each device that it starts a unit for."""
 NOT_OURS: Final = 1
@@ -134,7 +135,7 @@ def _admit(config: "Config", name: str, out: Output) -> int:
     uid, gid = config.broker.source_uid, _group()
     if uid is None or gid is None or not stat.S_ISCHR(found.st_mode) or _may_open(node, uid, gid):
         return 0
-    if found.st_dev != os.stat("/dev").st_dev:
+    if found.st_dev != os.stat(_DEV).st_dev:
         out.say(f"{node} is the host's own node: there, type 'chgrp {gid} {node}; chmod g+rw {node}'")
         return 0
     os.chown(node, -1, gid)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.broker.supply import no_source_hint
-from drawwell.cli.doctor import _verdict
+from drawwell.cli.doctor import _verdict, source_off
 from drawwell.cli.doctor.finding import DoctorFinding
 from drawwell.cli.doctor.source_off import cause, try_to_open
 
@@ -61,6 +61,7 @@ def test_a_permission_that_the_sources_user_lacks_is_named(
 
     other = pwd.getpwuid(65534)
     monkeypatch.setattr(pwd, "getpwnam", lambda _name: other)
+    monkeypatch.setattr(source_off, "_DEV", "/proc")  # in a chroot all else may be one file system
     node = tmp_path / "noise"
     os.mknod(node, 0o020600, os.makedev(1, 9))
     why, hint = cause(source(str(node)))

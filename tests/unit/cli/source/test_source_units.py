@@ -80,6 +80,7 @@ def test_a_node_of_another_file_system_is_left_alone(
     """A container's node may be the host's: its group stays as it is."""
     node = tmp_path / "noise"
     os.mknod(node, 0o020600, os.makedev(1, 9))
+    monkeypatch.setattr(units, "_DEV", "/proc")  # in a chroot all else may be one file system
     monkeypatch.setattr(units, "_group", lambda: 65534)
     monkeypatch.setattr(units, "_may_open", lambda *_: False)
     args = configured(tmp_path, node)
