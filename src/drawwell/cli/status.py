@@ -83,12 +83,24 @@ def _report(config: "Config") -> dict[str, Any]:
     feed = read_report(config.broker.feed_report)
     try:
         report = _asked(config)
-    except client.NoBroker:
+    except client.NoBroker as error:
         if feed is None:
-            raise
+            raise client.NoBroker(str(error), hint=_where_draws_go(config) or error.hint) from error
         why = f"nothing that could be drawn from runs here: {feed['last_error'] or 'no broker and no link'}"
         report = {"ready": False, "not_ready_because": why}
     return report | ({"kernel": feed} if feed else {})
+
+
+def _where_draws_go(config: "Config") -> str:
+    """Return the hint of a machine that draws from other machines' brokers and runs no link."""
+    from contextlib import suppress
+
+    from drawwell.roles.upstream import identities
+
+    with suppress(DrawwellError, OSError):
+        if addresses := [address for each in identities(config, None) for address in each.addresses]:
+            return f"Draws go to {' and '.join(addresses)}: see 'drawwell link list'."
+    return ""
 
 
 def _asked(config: "Config") -> dict[str, Any]:

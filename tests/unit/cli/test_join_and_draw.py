@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from drawwell.cli import client, join, set_up
+from drawwell.cli import client, join, set_up, status
 from drawwell.config.load import load
 from drawwell.crypto.tokens import Token
 from drawwell.errors import ConfigError, LinkUnavailable, UsageError
@@ -82,3 +82,14 @@ def test_a_part_that_makes_a_fault_is_taken_back(tmp_path: Path, monkeypatch: py
         set_up.write_part(str(tmp_path), "well", "")
     assert not set_up.remove_part(str(tmp_path), "well", "join")
     assert (tmp_path / "well.toml").read_text() == "# mine\n"
+
+
+def test_status_names_where_draws_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that only draws and runs no link, status has the broker."""
+    path = tmp_path / "drawwell.toml"
+    path.write_text(f'[broker]\nrun_dir = "{tmp_path}"\n')
+    joined = SimpleNamespace(addresses=("well:55000",))
+    monkeypatch.setattr(upstream, "identities", lambda *_: [joined])
+    with pytest.raises(client.NoBroker) as caught:
+        status._report(load(str(path)))
+    assert "well:55000" in str(caught.value.hint)
