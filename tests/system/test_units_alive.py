@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -32,10 +33,13 @@ peer = socket.socket(socket.AF_UNIX)
 peer.settimeout(300)
 peer.connect("/run/drawwell/guests/web/egd.sock")
 subprocess.run(["systemctl", "restart", "drawwell-broker.service"], check=True)
-peer.sendall(bytes((2, 32)))
-print(len(peer.recv(32, socket.MSG_WAITALL)))
+peer.sendall(bytes((2, 64)) * 8)
+data = b""
+while len(data) < 512 and (more := peer.recv(512)):
+    data += more
+print(len(data))
 """
-"""Connects as QEMU does, and asks only after the broker has been another process for a while."""
+"""Connects as QEMU does, and asks the next broker for more than lies in the socket already."""
 
 
 ASK = """
@@ -218,7 +222,7 @@ def test_sockets_stay_over_a_restart_and_go_with_the_broker(root: Root) -> None:
 def test_a_guests_connection_outlives_a_restart(root: Root) -> None:
     """Whoever was connected before is answered by the next process, on the same connection."""
     root.run("python3", "-c", ASK, "guest.add", json.dumps({"name": "web", "kind": "qemu", "via": "virtio"}))
-    assert root.run("python3", "-c", KEPT).stdout.strip() == "32"
+    assert root.run("python3", "-c", KEPT).stdout.strip() == "512"
     root.run("python3", "-c", ASK, "guest.remove", json.dumps({"name": "web", "timeout_s": DEADLINE_S}))
 
 
@@ -275,3 +279,12 @@ def test_a_machine_that_only_draws_runs_link_and_feed_alone(root: Root) -> None:
     says(root, "drawwell-link.service", "no broker: ")
     says(root, "drawwell-kernel.service", "starved: ")
     assert "upstream" in root.says("runuser", "-u", "watcher", "--", "drawwell", "status")
+
+
+def test_a_container_that_has_the_hosts_socket_has_no_failed_unit(tmp_path: Path) -> None:
+    """The broker's own directory is mounted there read-only: the package starts nothing in it."""
+    with or_skip(), container("bookworm", f"--bind-ro={tmp_path}:/run/drawwell") as booted:
+        shutil.copy(package(), booted.path / "root" / "drawwell.deb")
+        booted.run("apt-get", "install", "--yes", "--no-install-recommends", "/root/drawwell.deb")
+        assert booted.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
+        assert booted.run("systemctl", "is-active", BROKER, check=False).stdout.strip() == "inactive"
