@@ -150,6 +150,14 @@ def waits(report: Report, group: str, crowd: Crowd, *, quick: bool) -> None:
         report.add(f"{group}: the waits of one who draws", name, found)
 
 
+def invitations(report: Report, group: str, crowd: Crowd, server: Server, *, quick: bool) -> None:
+    """What an invitation costs a broker that does nothing else."""
+    count = 2 if quick else INVITATIONS
+    used_s = cpu_s(server.pid)
+    invite(crowd, count)
+    report.add("an invitation", group, {"broker's CPU ms": 1e3 * (cpu_s(server.pid) - used_s) / count})
+
+
 def measure(report: Report, folder: Path, consumers: int, *, quick: bool) -> None:
     group = f"{consumers:,} consumers"
     crowd = Crowd(folder, consumers)
@@ -164,6 +172,7 @@ def measure(report: Report, folder: Path, consumers: int, *, quick: bool) -> Non
             )
     with crowd.broker() as (server, _):
         progress(f"{group}, invitations")
+        invitations(report, group, crowd, server, quick=quick)
         waits(report, group, crowd, quick=quick)
         for command in (
             ("consumer", "list", "--json"),

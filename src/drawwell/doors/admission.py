@@ -146,7 +146,7 @@ class Spare:
         passed_s = now - self._at
         if passed_s >= LOOK_S:
             used_s = self._cpu_s()
-            self._part = max(0.0, 1 - (used_s - self._used_s) / passed_s / BUSY)
+            self._part = min(1.0, max(0.0, 1 - (used_s - self._used_s) / passed_s / BUSY))
             self._used_s, self._at = used_s, now
         return self._part
 

@@ -1,0 +1,35 @@
+"""Let 1,000 consumers connect and draw at once.
+
+How many are served, how soon, and how equally. Each has a certificate of its own and draws
+32 bytes again and again. Entropybroker, where it is installed, gets the same crowd.
+"""
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from peers import CROWD, CROWD_S, crowd
+from rig import entropybroker
+from rig.processes import CLIENT_CORE, raise_file_limit, stay_on
+from rig.report import Report, arguments
+from rig.site import Site
+
+
+def main() -> None:
+    args = arguments(__doc__ or "")
+    report = Report("a crowd at once")
+    raise_file_limit()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
+        site = Site(Path(folder), 100 if args.quick else CROWD)
+        ours = servers.enter_context(site.broker())
+        theirs = None
+        if entropybroker.installed():
+            theirs = servers.enter_context(entropybroker.broker(site.folder))
+        site.wait_until_full()
+        stay_on(CLIENT_CORE)
+        crowd(report, site, ours, theirs, seconds=1.0 if args.quick else CROWD_S)
+    report.show(as_json=args.json)
+
+
+if __name__ == "__main__":
+    main()
