@@ -117,12 +117,13 @@ def measure(report: Report, site: Site, server: Server, seconds: float) -> None:
     draws(link, server, 0.2)  # warm
     report.add(GROUP, "alone", draws(link, server, seconds))
     rss, pss = memory_kib(server.pid)
-    begun = time.monotonic()
+    begun, used_s = time.monotonic(), cpu_s(server.pid)
     with crowd(site, server.port) as pipes:
         progress("connections come in")
         while not all(pipe.poll() for pipe in pipes):
             report.add(GROUP, "while they come", draws(link, server, 1.0))
         found = [pipe.recv() for pipe in pipes]
+        used_s = cpu_s(server.pid) - used_s
         time.sleep(SETTLE_S)
         rss_then, pss_then = memory_kib(server.pid)
         count = sum(len(site.names[1 + number :: HOLDERS]) * EACH for number in range(HOLDERS))
@@ -136,6 +137,7 @@ def measure(report: Report, site: Site, server: Server, seconds: float) -> None:
                 "PSS KiB each": (pss_then - pss) / count,
                 "seconds to come in": took,
                 "a second": count / took,
+                "server CPU s": used_s,
                 "tries that failed": sum(failed for _, failed in found),
             },
         )

@@ -1,19 +1,15 @@
 """A thread for the steps of handshakes.
 
-OpenSSL releases the GIL in a step, which takes a millisecond, so that the event loop goes on
-serving. The thread has a lower priority: where both want one core, the loop preempts it.
+OpenSSL releases the GIL in a step, which takes a millisecond, so that the event loop
+goes on serving. The thread has the loop's priority: at a lower one it would hold up the
+loop when other programs preempt it while it has the GIL.
 """
 
 import contextlib
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
-
-NICER: Final = 5
-"""Added to the nice value of the process: a third of the loop's weight."""
 
 Work = Callable[[], None]
 Done = Callable[[float, Exception | None], object]
@@ -44,9 +40,6 @@ class StepWorker:
             self._thread = None
 
     def _run(self) -> None:
-        thread = threading.get_native_id()
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICER)
         while (step := self._steps.get()) is not None:
             work, done = step
             error: Exception | None = None

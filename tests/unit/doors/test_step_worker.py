@@ -1,12 +1,11 @@
 """Steps of handshakes in a thread of their own."""
 
-import os
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from drawwell.doors.step_worker import NICER, StepWorker
+from drawwell.doors.step_worker import StepWorker
 from drawwell.testing.waiting import DEADLINE_S
 
 
@@ -47,19 +46,6 @@ def test_a_step_that_fails_costs_itself_alone(worker: StepWorker) -> None:
     worker.run(lambda: None, outcome)
     assert ended.wait(DEADLINE_S)
     assert outcomes == [(True, ZeroDivisionError), (True, type(None))]
-
-
-def test_the_thread_gives_way_to_the_loop(worker: StepWorker) -> None:
-    """The kernel prefers the loop's thread where both want one core."""
-    nice, ended = [], threading.Event()
-
-    def look() -> None:
-        nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        ended.set()
-
-    worker.run(look, lambda *_: None)
-    assert ended.wait(DEADLINE_S)
-    assert nice == [min(19, os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) + NICER)]
 
 
 def test_a_closed_worker_leaves_no_thread() -> None:
