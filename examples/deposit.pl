@@ -1,5 +1,6 @@
 #!/usr/bin/perl
-# A noise source of your own (docs/protocol.md, section 12): its samples, one a byte, on standard input.
+# A noise source of your own (docs/protocol.md, section 12).
+# Its samples come on standard input, one a byte.
 # Usage: my-device | examples/deposit.pl /run/drawwell/source.sock NAME
 use strict;
 use warnings;
@@ -11,14 +12,14 @@ use JSON::PP;
 my ($socket, $name) = @ARGV;
 my ($h, $cutoff) = (6, 6);    # claimed bits of min-entropy a sample; 1 + 30 / h equal ones fire (SP 800-90B 4.4.1)
 my $broker = IO::Socket::UNIX->new(Peer => $socket) or die "$socket: $!\n";
-my ($wanted, $state, $inbox, $last, $run, $told) = (0, "starting", "", -1, 0, 0);
+my ($wanted, $state, $inbox, $last, $run, $reported) = (0, "starting", "", -1, 0, 0);
 my %count = map { $_ => 0 } qw(raw_bytes tested_bytes discarded_bytes assessed_bits conditioned_bits health_failures
     health_epoch reconnects raw_rate_bytes_per_s);
 
 sub frame { my ($type, $payload) = @_; syswrite $broker, pack("N", $type << 24 | length $payload) . $payload }
 
 sub status {
-    $told = time;
+    $reported = time;
     my %identity = (name => $name, kind => "perl", path => $socket, noise => "as its own program deposits it");
     frame(0x30, encode_json({ %count, identity => \%identity, state => $state, paused => JSON::PP::false, last_error => "" }));
 }
@@ -48,11 +49,11 @@ while (1) {
         my ($type, $size) = (unpack("C", $inbox), unpack("N", $inbox) & 0xffffff);
         my $payload = substr(substr($inbox, 0, 4 + $size, ""), 4);
         if    ($type == 0x32) { $wanted = ord $payload; start() if $state eq "starting" }         # WANT
-        elsif ($type == 0x33) { start(); frame(0x33, "") }                                       # ANEW
+        elsif ($type == 0x33) { start(); frame(0x33, "") }                                       # restart
         elsif ($type == 0x20) { frame(0x21, substr($payload, 0, 4) . "{}") }                     # CALL: it has no verbs
         else                  { die "refused: $payload\n" }                                      # REFUSED, BYE
     }
-    status() if time > $told;
+    status() if time > $reported;
     next unless $wanted and $state eq "healthy";
     my $block = samples(576 / $h) or start(), next;
     $count{tested_bytes} += length $block; $count{assessed_bits} += 576; $count{conditioned_bits} += 512;

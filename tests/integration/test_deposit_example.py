@@ -1,4 +1,4 @@
-"""The example of a third party's source, which deposits from a Perl program."""
+"""The example of a third party's source, a Perl program that deposits."""
 
 import asyncio
 import hashlib
