@@ -90,6 +90,20 @@ class HealthTestReport(Report):
 
 
 @dataclass(frozen=True, slots=True)
+class DriftReport(Report):
+    """What counts of values show (entropy/most_common.py).
+
+    `min_entropy` is the estimate of the last window in bits a sample, 0 before the first one ended.
+    `alarms` counts the windows with a value more frequent than the claim allows; `raised`: the last
+    one had such a value.
+    """
+
+    min_entropy: float = 0.0
+    alarms: int = 0
+    raised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SourceReport(Report):
     """One source as it is now."""
 
@@ -113,6 +127,7 @@ class SourceReport(Report):
     """How many samples of the start-up tests are in (entropy/cutoffs.py has how many it takes)."""
     startup_left_s: float = 0.0
     """How long they still take at this rate, as an estimate; 0 while it is not known."""
+    drift: DriftReport = DriftReport()
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,13 @@ def startup_words(source: Json) -> str:
     return f"{words}, about {format_duration(math.ceil(left))} more at this rate" if left else words
 
 
+def drift_words(source: Json) -> str:
+    """What is wrong with the frequency of a source's values, "" for nothing."""
+    if not source.get("drift", {}).get("raised"):
+        return ""
+    return "its most common value comes more often than min_entropy allows, by counts alone"
+
+
 def sources_table(sources: Sequence[Json], style: Style = PLAIN) -> str:
     """One line a source; its last error under it."""
     rows = [("SOURCE", "STATE", "RAW", "TESTED", "MIN-ENTROPY", "CONDITIONED", "FAILURES", "FIRMWARE")]
@@ -125,7 +132,7 @@ def sources_table(sources: Sequence[Json], style: Style = PLAIN) -> str:
     errors = [
         style.wrap(f"{source['identity']['name']}: {words}", _INDENT)
         for source in sources
-        for words in (source["last_error"], startup_words(source))
+        for words in (source["last_error"], startup_words(source), drift_words(source))
         if words
     ]
     shown = style.table(rows, drop=("TESTED", "CONDITIONED", "FAILURES", "RAW", "MIN-ENTROPY"))

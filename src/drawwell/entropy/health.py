@@ -30,6 +30,7 @@ from drawwell.entropy.continuous import (
 )
 from drawwell.entropy.cutoffs import BIT_WINDOW, BYTE_WINDOW, STARTUP_SAMPLES, exact
 from drawwell.entropy.landmarks import DistantRepeatTest
+from drawwell.entropy.most_common import MostCommonValue
 from drawwell.entropy.repeat import RepeatTest
 from drawwell.errors import HealthFailure, IntermittentHealthFailure, PermanentHealthFailure
 from drawwell.reports import HealthTestReport, SourceState
@@ -127,6 +128,7 @@ class HealthMonitor:
         self.failures = 0
         self._claim = claim
         self._byte_tests, self._bit_tests = tests_of(claim, hash_key)
+        self.most_common = MostCommonValue(claim.min_entropy)
         self.startup_bytes = 0
         """Samples of the start-up tests that run now, of `STARTUP_SAMPLES`."""
         self._startup_at = 0.0
@@ -162,6 +164,7 @@ class HealthMonitor:
         assert self.state is not SourceState.OFF, "no block comes from a closed source"  # noqa: S101
         if self._latched:
             raise self._latched()
+        self.most_common.feed(block.data)
         found = self._judge(block.data)
         if found:
             raise self._fail(*found, now)

@@ -147,6 +147,7 @@ class SourceRole:
             tests=self._monitor.reports(),
             stalled=self._stalled,
             startup_bytes=self._monitor.startup_bytes,
+            drift=self._monitor.most_common.report(),
             startup_left_s=self._monitor.startup_left_s(self._clock()),
         )
 
@@ -257,12 +258,14 @@ class SourceRole:
                 await asyncio.sleep(0)
             if begun_anew != self._begun_anew:  # some of it may have been on its way
                 return []
-            before = self._monitor.state
+            before, drifted = self._monitor.state, self._monitor.most_common.alarms
             tested = self._move(
                 self._monitor.feed, RawBlock(raw.data[start : start + SLICE_BYTES]), self._clock()
             )
             if self._monitor.state is not before:
                 self._log.info("%s: %s", self._label, self._monitor.state)
+            if self._monitor.most_common.alarms > drifted:
+                self._log.warning("%s: a value comes more often than min_entropy allows", self._label)
             if tested is not None:
                 passed.append(tested)
         return passed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from drawwell.cli.doctor import inside_guest, source_off, surroundings
 from drawwell.cli.doctor.devices import device_findings, node_findings
 from drawwell.cli.doctor.finding import DoctorFinding
-from drawwell.cli.render import startup_words
+from drawwell.cli.render import drift_words, startup_words
 from drawwell.config.devices import generator_kind
 from drawwell.drivers.discovery import ONERNG, UsbDevice, discover
 from drawwell.drivers.hwrng import NONE, generators
@@ -225,6 +225,10 @@ def _source(source: dict[str, Any]) -> Iterator[DoctorFinding]:
         if source["state"] == SourceState.OFF:
             why, hint = source_off.cause(source)
         yield DoctorFinding("problem", name, f"{source['state']}: {why}", hint)
+    if drift := drift_words(source):
+        yield DoctorFinding(
+            "problem", name, drift, "Assess it: 'drawwell assess', and set min_entropy to what it holds."
+        )
     firmware = identity["firmware"]
     if firmware == Firmware.VERIFIED:
         yield DoctorFinding("good", name, f"{firmware}; {identity['firmware_detail']}")
