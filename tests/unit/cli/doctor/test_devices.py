@@ -1,5 +1,6 @@
 """Findings about every kind of device, with a made-up sysfs."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,11 @@ def plug_in(root: Path, kind: DeviceKind, usb_id: str) -> None:
     [(kind, usb_id) for kind in USB_KINDS.values() for usb_id in kind.usb],
     ids=[usb_id for kind in USB_KINDS.values() for usb_id in kind.usb],
 )
-def test_each_device_works_or_its_section_is_written(tmp_path: Path, kind: DeviceKind, usb_id: str) -> None:
+def test_each_device_works_or_its_section_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: DeviceKind, usb_id: str
+) -> None:
     """No finding is a problem; its section is a configuration that reads it."""
+    monkeypatch.setattr(shutil, "which", lambda _program: None)
     plug_in(tmp_path, kind, usb_id)
     (device,) = discover(str(tmp_path / "sys"), str(tmp_path / "dev"))
     (tmp_path / "c.toml").write_text("")
