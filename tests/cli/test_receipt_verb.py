@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.crypto import pki
+from drawwell.crypto.hierarchy import KeyList, ReceiptKey
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSigner, ReceiptSource, receipt_key_from_seed
 from drawwell.entropy.blocks import DrawClass
 
@@ -101,6 +103,26 @@ def test_verify_finds_the_key_of_a_broker_that_was_joined(drawn: Path) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "(broker well, which was joined)" in done.stdout
+
+
+@pytest.mark.parametrize(("ended_s", "is_good"), [(0, True), (1_800_000_000, True), (1_799_999_000, False)])
+def test_a_receipt_that_is_younger_than_its_keys_end_is_refused(
+    drawn: Path, ended_s: int, is_good: bool
+) -> None:
+    """The list of keys has the time when the broker replaced the key."""
+    root, link = pki.new_ca("well", 1.7e9), drawn / "state" / "links" / "well"
+    link.mkdir(parents=True)
+    document = {"broker": "well", "consumer": "web01", "addresses": ["127.0.0.1:55000"]}
+    (link / "link.json").write_text(json.dumps(document))
+    keys = (ReceiptKey(SIGNER.public_key.decode(), 1, ended_s),)
+    listed = KeyList("well", 1_800_000_001, (root.certificate_pem.decode(),), keys)
+    for name, pem in (
+        ("receipt-key.pem", SIGNER.public_key), ("ca.pem", root.certificate_pem), ("keys.json", listed.sign([root])),
+    ):  # fmt: skip
+        (link / name).write_bytes(pem)
+    done = run(drawn, "verify", "receipt", "--data", "drawn.bin")
+    assert (done.returncode == 0) is is_good, done.stderr
+    assert is_good or "replaced its key" in done.stderr
 
 
 def test_verify_without_data_says_so(drawn: Path) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from drawwell.crypto import pki, tokens
 from drawwell.crypto.tokens import Token
+from drawwell.enrolment.key_ring import KeyRing
 from drawwell.errors import (
     AuthenticationFailed,
     LinkUnavailable,
@@ -40,23 +41,29 @@ def link(tmp_path):
 class Impostor:
     """A TLS server with a CA of its own that keeps every byte it is sent."""
 
-    def __init__(self, directory) -> None:
+    def __init__(self, directory, shown: bytes = b"", times: int = 1) -> None:
         pair = pki.new_ca("well", time.time())
-        (directory / "fake.pem").write_bytes(pair.certificate_pem + pair.key_pem)
+        (directory / "fake.pem").write_bytes(shown or pair.certificate_pem + pair.key_pem)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(directory / "fake.pem")
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.plain, self.raw = b"", b""
         self.shook_hands = False
-        self.thread = threading.Thread(target=self._serve)
+        self.thread = threading.Thread(target=self._run, args=(times,))
         self.thread.start()
+
+    def _run(self, times: int) -> None:
+        with self.listener:
+            for _ in range(times):
+                self._serve()
 
     def _serve(self) -> None:
         peer, _ = self.listener.accept()
+        self.shook_hands = False
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = self.context.wrap_bio(incoming, outgoing, server_side=True)
-        with peer, self.listener:
+        with peer:
             peer.settimeout(DEADLINE_S)
             while data := received(peer):
                 self.raw += data
@@ -69,6 +76,24 @@ class Impostor:
                         self.plain += piece
                 with contextlib.suppress(OSError):
                     peer.sendall(outgoing.read())
+
+
+@pytest.mark.parametrize("whose", ["a consumer", "the TLS door"])
+def test_another_certificate_of_the_broker_gets_no_secret(broker, link, tmp_path, whose: str) -> None:
+    """It leads to the right root, with another purpose or name."""
+    key, csr = pki.new_key_and_csr("web01")
+    ring = KeyRing(str(tmp_path / "broker" / "pki"), "well", time.time())
+    leaf = (
+        ring.certify(csr, "web01", time.time())
+        if whose == "a consumer"
+        else ring.serve(csr, ["127.0.0.1"], time.time())
+    )
+    impostor = Impostor(tmp_path, leaf + ring.public().roots + key, times=2)
+    token = dataclasses.replace(broker.invite(), port=impostor.port)
+    with pytest.raises((AuthenticationFailed, LinkUnavailable)):
+        join(token, link)
+    impostor.thread.join()
+    assert impostor.plain == b""
 
 
 def test_a_man_in_the_middle_gets_no_secret(broker, link, tmp_path) -> None:

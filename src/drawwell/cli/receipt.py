@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from drawwell.cli.output import Output
 from drawwell.errors import (
+    AuthenticationFailed,
     LinkUnavailable,
     PermissionRefused,
     RemoteProtocolError,
@@ -20,6 +21,8 @@ from drawwell.errors import (
 if TYPE_CHECKING:
     from drawwell.crypto.receipts import ReceiptBody
 
+FOLLOWS_S: Final = 120
+"""A broker signs so long by a key that its signer has replaced (enrolment/key_ring.py)."""
 MEANING: Final = (
     "A receipt says what the broker claims about these bytes; it does not prove that the broker is honest."
 )
@@ -80,10 +83,35 @@ def _verify(args: argparse.Namespace, out: Output) -> int:
             str(error),
             hint="--key takes the public key in PEM that 'drawwell join' kept; --hmac-key takes 32 bytes.",
         ) from error
+    if ended := 0 if args.key else _ended(args, public_key):
+        _require_before(body, ended)
     _print(
         out, body, signature="verified", data="matches" if data is not None else "not checked", whence=whence
     )
     return 0
+
+
+def _ended(args: argparse.Namespace, public_key: bytes) -> int:
+    """Return when a key of receipts was replaced, by the lists of the brokers that were joined; 0 for never."""
+    from drawwell.cli.client import links_dir
+    from drawwell.config.load import load
+    from drawwell.links.identity import known_keys, load_all
+
+    for identity in load_all(links_dir(load(args.config))):
+        listed = known_keys(identity)
+        for key in listed.receipt_keys if listed else ():
+            if key.public_key.encode() == public_key:
+                return key.until
+    return 0
+
+
+def _require_before(body: "ReceiptBody", ended: int) -> None:
+    if body.time_s > ended + FOLLOWS_S:
+        shown = datetime.fromtimestamp(ended, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        raise AuthenticationFailed(
+            f"the receipt is dated after {shown}, when broker {body.broker} replaced its key",
+            hint="Another holder of the earlier key may have made it: ask the broker's operator.",
+        )
 
 
 def _body(receipt: bytes) -> "ReceiptBody":

@@ -95,14 +95,15 @@ class KeyRing:
         certificate, ca_key, receipt_key = (
             keys[each].encode() for each in ("ca_certificate", "ca_key", "receipt_key")
         )
+        if ca_key and not _is_pair(pki.KeyPair(certificate, ca_key)):
+            raise ValueError("it is not the key of that CA")
+        if receipt_key:
+            ReceiptSigner(receipt_key)
         make_private_directory(directory)
         if ca_key:
-            if not _is_pair(pki.KeyPair(certificate, ca_key)):
-                raise ValueError("it is not the key of that CA")
             replace_file(os.path.join(directory, f"{_CA_OF_0_1}-key.pem"), ca_key)
             replace_file(os.path.join(directory, f"{_CA_OF_0_1}.pem"), certificate)
         if receipt_key:
-            ReceiptSigner(receipt_key)
             replace_file(os.path.join(directory, RECEIPT_KEY), receipt_key)
         return cls(directory, name, now)
 

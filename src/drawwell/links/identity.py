@@ -248,6 +248,21 @@ async def renew_if_due(
     return True
 
 
+def known_keys(identity: LinkIdentity) -> KeyList | None:
+    """Return the list of keys that came with the last renewal, None before the first.
+
+    Raises:
+        StateUnavailable: it is damaged.
+    """
+    path = os.path.join(identity.directory, KEYS)
+    if not os.path.exists(path):
+        return None
+    try:
+        return KeyList.read(read_file(path), read_file(identity.ca_path))
+    except (ValueError, AuthenticationFailed) as error:
+        raise StateUnavailable(f"{path}: {error}", hint=_JOIN_ANEW) from error
+
+
 def _listed_keys(identity: LinkIdentity, result: Mapping[str, Any], authorities: bytes) -> KeyList | None:
     """Read the list of keys that came with a renewal, None from a broker of release 0.1.
 
@@ -256,13 +271,12 @@ def _listed_keys(identity: LinkIdentity, result: Mapping[str, Any], authorities:
     """
     if "keys" not in result:
         return None
-    path = os.path.join(identity.directory, KEYS)
     try:
         listed = KeyList.read(str(result["keys"]).encode(), authorities)
-        known = KeyList.read(read_file(path), authorities).time_s if os.path.exists(path) else 0
     except ValueError as error:
         raise AuthenticationFailed(f"the broker's list of keys: {error}") from error
-    if listed.time_s < known:
+    known = known_keys(identity)
+    if known and listed.time_s < known.time_s:
         raise AuthenticationFailed(
             "the broker sent an older list of its keys than this machine has",
             hint="Somebody may replay it, or the broker's state is a backup: ask its operator, or join again.",

@@ -45,12 +45,12 @@ def signed_by_itself(pair: pki.KeyPair) -> bytes:
     return pki.encode_certificate(builder.sign(key, hashes.SHA256()))  # type: ignore[arg-type]
 
 
-def openssl_accepts(tmp_path: Path, root: bytes, chain: bytes) -> bool:
+def openssl_accepts(tmp_path: Path, root: bytes, chain: bytes, now: float = NOW) -> bool:
     """Whether a server's chain leads to a root that is pinned, strictly."""
     leaf, *others = pki.pem_blocks(chain)
     for name, pem in (("root", root), ("leaf", leaf), ("others", b"".join(others))):
         (tmp_path / f"{name}.pem").write_bytes(pem)
-    command = ["openssl", "verify", "-x509_strict", "-attime", str(int(NOW)), "-purpose", "sslserver"]
+    command = ["openssl", "verify", "-x509_strict", "-attime", str(int(now)), "-purpose", "sslserver"]
     command += ["-CAfile", "root.pem", "-untrusted", "others.pem", "leaf.pem"]
     return subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
 
