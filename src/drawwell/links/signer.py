@@ -4,6 +4,7 @@ Calls block for `DEADLINE_S` at most. After a failure the signer counts as away 
 one that hangs delays no more than one call in each.
 """
 
+import select
 import socket
 import threading
 import time
@@ -116,12 +117,13 @@ class RemoteKeys:
 
 
 def _has_ended(peer: socket.socket) -> bool:
+    """Return whether the other end has closed, without waiting as `recv` with a timeout does."""
+    poller = select.poll()
     try:
-        return peer.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
+        poller.register(peer, select.POLLRDHUP)
+    except ValueError:  # it was replaced just now
         return True
+    return bool(poller.poll(0))
 
 
 def _receive(peer: socket.socket, size: int) -> bytes:
