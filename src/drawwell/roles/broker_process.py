@@ -231,6 +231,8 @@ class BrokerProcess:
             ConfigError: certificates that cannot be used; everything stays as it was.
         """
         self._doorways.reload_certificates()
+        with contextlib.suppress(StateUnavailable):  # the status names it
+            self._signer.refresh()
         for table in TABLES:
             followed = table.section is ConsumerSection or (self._apart and table.section is SourceSection)
             if not followed and _changed(table, self.config, config):
