@@ -10,7 +10,7 @@ from drawwell.links.signer import RemoteKeys
 
 
 def test_looking_whether_the_signer_is_there_waits_for_nothing(folder: Path) -> None:
-    """A signer that is silent keeps its connection; one that closed it is reached again."""
+    """A silent signer keeps its connection; a closed one is opened again."""
     path = str(folder / "signer.sock")
     with socket.create_server(path, family=socket.AF_UNIX) as listener:
         listener.setblocking(False)

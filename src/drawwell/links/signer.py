@@ -117,7 +117,7 @@ class RemoteKeys:
 
 
 def _has_ended(peer: socket.socket) -> bool:
-    """Return whether the other end has closed, without waiting as `recv` with a timeout does."""
+    """Return whether the other end has closed, without waiting for it."""
     poller = select.poll()
     try:
         poller.register(peer, select.POLLRDHUP)
