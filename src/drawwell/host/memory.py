@@ -42,9 +42,12 @@ def lock_memory() -> str:
 
 
 def _swaps(path: str = "/proc/swaps") -> bool:
-    """Return whether this machine has swap, or hides it (proc_swaps(5))."""
+    """Return whether this machine has swap (proc_swaps(5)).
+
+    The units of the package hide that file, and forbid swap themselves (MemorySwapMax=0).
+    """
     try:
         with open(path, encoding="utf-8") as file:
             return len(file.readlines()) > 1
     except OSError:
-        return True
+        return False

@@ -74,10 +74,10 @@ def test_a_limit_is_reported_and_never_met() -> None:
 
 
 def test_without_swap_nothing_is_reported(tmp_path: Path) -> None:
-    """Without swap the table has a heading alone; hidden, it may have more."""
+    """Without swap the table has a heading alone; the units hide it."""
     table = tmp_path / "swaps"
     table.write_text("Filename\tType\tSize\tUsed\tPriority\n")
     assert not memory._swaps(str(table))
     table.write_text(table.read_text() + "/dev/sda2 partition 1 0 -2\n")
     assert memory._swaps(str(table))
-    assert memory._swaps(str(tmp_path / "none"))
+    assert not memory._swaps(str(tmp_path / "none"))
