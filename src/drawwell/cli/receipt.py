@@ -93,9 +93,9 @@ def _verify(args: argparse.Namespace, out: Output) -> int:
 
 def _ended(args: argparse.Namespace, public_key: bytes) -> int:
     """Return when a key of receipts was replaced, by the lists of the brokers that were joined; 0 for never."""
-    from drawwell.cli.client import links_dir
     from drawwell.config.load import load
     from drawwell.links.identity import known_keys, load_all
+    from drawwell.roles.upstream import links_dir
 
     for identity in load_all(links_dir(load(args.config))):
         listed = known_keys(identity)
