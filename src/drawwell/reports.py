@@ -191,6 +191,23 @@ class UpstreamReport(Report):
     certificate_left_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GuestReport(Report):
+    """A guest of this machine.
+
+    `waits` is why it gets nothing now, "" if it does; `fault` is why it cannot connect.
+    """
+
+    name: str
+    kind: str
+    via: str
+    connected: int
+    owed_bytes: int
+    consumed_bytes: int
+    waits: str
+    fault: str
+
+
 WAIT_BOUNDS_S: Final = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0)
 """Upper bounds of the counts in `DrawsReport.waits`; one more count has what waited longer."""
 
@@ -275,6 +292,7 @@ class BrokerReport(Report):
     sessions: int = 0
     handshakes_waiting: int = 0
     certificates: tuple[CertificateReport, ...] = ()
+    guests: tuple[GuestReport, ...] = ()
     clock_jumped: bool = False
     audit_trouble: bool = False
 

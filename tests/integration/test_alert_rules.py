@@ -33,6 +33,7 @@ WELL = {
     'drawwell_certificate_expiry_seconds{certificate="server"}': "172801",
     'drawwell_certificate_expiry_seconds{certificate="ca"}': "5184001",
     "drawwell_clock_jumped": "0",
+    'drawwell_guest_waiting{guest="vm"}': "0",
     "drawwell_audit_trouble": "0",
     "drawwell_ledger_balanced": "1",
 }
@@ -54,6 +55,7 @@ ILL = [
     ("DrawwellCertificateEnds", {'drawwell_certificate_expiry_seconds{certificate="server"}': "172799"}),
     ("DrawwellAuthorityEnds", {'drawwell_certificate_expiry_seconds{certificate="ca"}': "5183999"}),
     ("DrawwellClockJumped", {"drawwell_clock_jumped": "1"}),
+    ("DrawwellGuestWaits", {'drawwell_guest_waiting{guest="vm"}': "1"}),
     ("DrawwellAuditTrouble", {"drawwell_audit_trouble": "1"}),
     ("DrawwellLedgerUnbalanced", {"drawwell_ledger_balanced": "0"}),
 ]

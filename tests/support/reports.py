@@ -6,6 +6,7 @@ from drawwell.reports import (
     ConsumerReport,
     DrawsReport,
     Firmware,
+    GuestReport,
     HealthTestReport,
     LedgerReport,
     SinkReport,
@@ -42,5 +43,6 @@ def broker_report() -> BrokerReport:
         consumers=(ConsumerReport("web01", 7, 2, 100, 64, "1KiB/s", "1MiB/day", 500, "full"),),
         sinks=(SinkReport("kernel", 3, 1536, 12_288, 1, ""),),
         draws=DrawsReport({"full": 7}, {"Starved": 2}, (5, 0, 1, 0, 0, 0, 1), 75.5, 80.0),
+        guests=(GuestReport("vm01", "qemu", "virtio", 1, 0, 512, "", ""),),
         sessions=3, handshakes_waiting=1, certificates=(CertificateReport("server", 604_800.0),),
     )  # fmt: skip

@@ -74,6 +74,7 @@ def _parts(report: Mapping[str, Any], *, names: bool, search: str, after: str) -
     yield _section("sources", "Sources", _sources(report["sources"]))
     yield _section("supply", "Supply and draws", _supply(report))
     if names:
+        yield _section("guests", "Guests", _guests(report["guests"]))
         yield _section("consumers", "Consumers", _consumers(report, search, after))
     yield _section("doors", "Doors and certificates", _doors(report))
     yield _section("notes", "Notes", _list(report["notes"], "Nothing to note."))
@@ -200,6 +201,21 @@ def _consumers(report: Mapping[str, Any], search: str, after: str) -> str:
         )
     head = ("Consumer", "Draws", "Refused", "Had", "Rate", "Quota", "Left")
     return form + _table(head, rows, "No consumer of that name.") + more
+
+
+def _guests(guests: Sequence[Mapping[str, Any]]) -> str:
+    rows = (
+        (
+            escape(each["name"]),
+            escape(f"{each['kind']}, {each['via']}"),
+            "connected" if each["connected"] else "not connected",
+            format_size(each["consumed_bytes"]),
+            format_size(each["owed_bytes"]),
+            escape(each["fault"] or each["waits"]),
+        )
+        for each in guests
+    )
+    return _table(("Guest", "Way in", "State", "Taken", "Owed", "Waits for"), rows, "No guest was added.")
 
 
 def _doors(report: Mapping[str, Any]) -> str:

@@ -92,6 +92,10 @@ def _each_sink(read: _Read) -> _Samples:
     return _each("sinks", "sink", lambda sink: str(sink["name"]), read)
 
 
+def _each_guest(read: _Read) -> _Samples:
+    return _each("guests", "guest", lambda guest: str(guest["name"]), read)
+
+
 def _each_consumer(read: _Read) -> _Samples:
     samples = _each("consumers", "consumer", lambda consumer: str(consumer["name"]), read)
     return lambda report: () if report["consumers_left_out"] else samples(report)
@@ -279,6 +283,22 @@ SERIES: Final = (
         _each_sink(lambda s: s["credited_bits"]),
     ),
     Series("sink_reseeds", _C, "", "How often a kernel was reseeded.", ("sink",), _each_sink(lambda s: s["reseeds"])),
+    Series(
+        "guest_connected", _G, "", "Connections of a guest.", ("guest",),
+        _each_guest(lambda g: g["connected"]), names=True,
+    ),
+    Series(
+        "guest_owed_bytes", _G, "bytes", "Bytes that a guest asked for and was not sent.", ("guest",),
+        _each_guest(lambda g: g["owed_bytes"]), names=True,
+    ),
+    Series(
+        "guest_consumed_bytes", _C, "bytes", "Bytes that a guest has taken.", ("guest",),
+        _each_guest(lambda g: g["consumed_bytes"]), names=True,
+    ),
+    Series(
+        "guest_waiting", _G, "", "1 for a guest that gets nothing now, or cannot connect.", ("guest",),
+        _each_guest(lambda g: bool(g["waits"] or g["fault"])), names=True,
+    ),
     Series(
         "consumers_active", _G, "", "Consumers of the configuration, guests, and others that drew.", (),
         _one(lambda r: r["consumers_active"]),

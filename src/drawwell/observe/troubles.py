@@ -67,5 +67,10 @@ def _of_broker(report: Mapping[str, Any]) -> Iterator[Trouble]:
     for each in report["certificates"]:
         if each["left_s"] < CERTIFICATE_WARNING_S:
             yield Trouble(f"the certificate {each['name']} ends soon")
+    for each in report["guests"]:
+        if each["fault"] or each["waits"]:
+            why = each["fault"] or each["waits"]
+            verify = f"drawwell guest verify {each['kind']} {each['name']}"
+            yield Trouble(f"guest {each['name']}: {why}", verify)
     if report["clock_jumped"]:
         yield Trouble("the clock jumped")

@@ -151,6 +151,7 @@ class BrokerProcess:
             sessions=self._doorways.sessions(),
             handshakes_waiting=self._doorways.handshakes_waiting(),
             certificates=self._doorways.certificates(),
+            guests=self._guests.reports() if most else (),
             clock_jumped=bool(self._clock.note()),
             audit_trouble=bool(self._auditor.trouble()),
         )

@@ -1,6 +1,7 @@
 """The guests of one broker: who they are, their doors, and what the owner asks about them."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ from drawwell.enrolment.terms import changed, check_name
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawRefused, Starved, UsageError
 from drawwell.guests.model import ATTACHMENTS, Attachment, GuestKind, other_kind
+from drawwell.reports import GuestReport
 from drawwell.roles.guest_door import GuestListener
 from drawwell.service.systemd import Manager
 from drawwell.state.rows import ConsumerRow, GuestRow
@@ -258,6 +260,12 @@ class Guests:
             "waits": egd.waits if egd else "",
             "fault": entrance.trouble,
         }
+
+    def reports(self) -> tuple[GuestReport, ...]:
+        """Return how the guests are."""
+        kept = {each.name for each in dataclasses.fields(GuestReport)}
+        documents = (self._document(entrance) for entrance in self._entrances.values())
+        return tuple(GuestReport(**{k: v for k, v in each.items() if k in kept}) for each in documents)
 
     def listed(self) -> tuple[str, ...]:
         """Return the doors, for the status."""
