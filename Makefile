@@ -67,14 +67,15 @@ wheel: $(STAMP)
 	$(BIN)/python -m hatchling build -t wheel -d dist
 
 image: deb
+	@tools/packages image
 	@tools/image
 
 # Package, wheel and source, built twice and compared; KEY, a key of yours, signs their sums.
 release: $(RELEASE)/.installed
-	@tools/packages deb
 	@$(RELEASE)/bin/python tools/release.py "$(KEY)"
 
 $(RELEASE)/.installed: requirements-release.txt
+	@tools/packages release
 	$(PYTHON) -m venv $(RELEASE)
 	$(RELEASE)/bin/pip install --quiet --require-hashes -r requirements-release.txt
 	@touch $@
