@@ -14,6 +14,8 @@ _PREFIX: Final = "virtio_rng"
 _REQUESTS: Final = 8
 _TAKES_S: Final = 5.0
 """How long reading them, and the machine's taking them from the socket, may last."""
+_COMES_S: Final = 10.0
+"""How long a guest may take to find a device that was plugged in just now."""
 _LOOK_EVERY_S: Final = 0.2
 
 
@@ -44,8 +46,12 @@ def make_current(args: argparse.Namespace, inside: Inside) -> str:
     Returns:
         The kernel's name of it, "" if it was the current one, or there is only one.
     """
-    seen = look(inside)
-    if len(virtio_rngs(seen)) < 2 or not (ours := ours_of(args, inside, seen)) or ours == seen.current:
+    deadline = time.monotonic() + _COMES_S
+    while not (ours := ours_of(args, inside, seen := look(inside))):
+        if time.monotonic() > deadline:
+            return ""
+        time.sleep(_LOOK_EVERY_S)
+    if ours == seen.current:
         return ""
     select(inside, ours)
     return ours
