@@ -40,6 +40,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     from drawwell.config.load import load
     from drawwell.host.openssl import require_post_quantum
     from drawwell.roles.link_process import LinkProcess
+    from drawwell.service.loops import loop_factory
     from drawwell.service.systemd import Manager
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
@@ -49,7 +50,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         return idle(manager, out, "nothing to link to: no [[upstream]]")
     if config.tls.require_pq:
         require_post_quantum()
-    return run_until_stopped(LinkProcess(config, manager).run, out)
+    return run_until_stopped(LinkProcess(config, manager).run, out, loop_factory(os.environ))
 
 
 @dataclass(frozen=True, slots=True)

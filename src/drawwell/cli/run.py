@@ -48,6 +48,7 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
     from drawwell.host.openssl import require_post_quantum
     from drawwell.roles.run import RunProcess, run_until_signal
     from drawwell.roles.runnable import require_runnable
+    from drawwell.service.loops import loop_factory
     from drawwell.service.systemd import Manager
 
     set_up_logging(verbose=args.verbose, quiet=out.quiet)
@@ -86,7 +87,8 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
                 f"pouring into {into} from {', '.join(each.url for each in config.upstreams)}; Ctrl-C stops"
             )
 
-    run_until_signal(process, started)
+    # a process that feeds the kernel loads nothing but the standard library (law 10)
+    run_until_signal(process, started, None if consumers else loop_factory(os.environ))
     out.say("stopped")
     return 0
 
@@ -106,10 +108,16 @@ def idle(manager: "Manager", out: Output, why: str) -> int:
     return 0
 
 
-def run_until_stopped(role: "Callable[[asyncio.Event], Awaitable[None]]", out: Output) -> int:
+def run_until_stopped(
+    role: "Callable[[asyncio.Event], Awaitable[None]]",
+    out: Output,
+    factory: "Callable[[], asyncio.AbstractEventLoop] | None" = None,
+) -> int:
     """Run a role that has nothing to read again: SIGINT and SIGTERM stop it, SIGHUP does nothing."""
     import asyncio
     import signal
+
+    from drawwell.service import loops
 
     async def live() -> None:
         stop = asyncio.Event()
@@ -119,7 +127,7 @@ def run_until_stopped(role: "Callable[[asyncio.Event], Awaitable[None]]", out: O
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         await role(stop)
 
-    asyncio.run(live())
+    loops.run(live(), factory)
     out.say("stopped")
     return 0
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from drawwell.errors import AuthenticationFailed, LinkUnavailable, RemoteProtocolError
+from drawwell.links.connect_tcp import connect_tcp
 from drawwell.links.link import Link, LinkProtocol
 from drawwell.wire.limits import DEFAULT_PORT
 from drawwell.wire.session import State
@@ -56,10 +57,11 @@ class TlsLink(Link):
     async def _connect(self) -> LinkProtocol:
         tls = TlsLayer(self._context(), server_name=self._server_name)
         loop = asyncio.get_running_loop()
-        transport, protocol = await loop.create_connection(
-            lambda: TlsLinkProtocol(self.name, tls), self._host, self._port, happy_eyeballs_delay=0.25
+        sock = await connect_tcp(self._host, self._port)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        _transport, protocol = await loop.create_connection(
+            lambda: TlsLinkProtocol(self.name, tls), sock=sock
         )
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return protocol
 
 

@@ -24,6 +24,7 @@ from drawwell.roles.certificate_renewal import keep_renewed
 from drawwell.roles.consumer import ConsumerRole
 from drawwell.roles.directories import make_run_dir
 from drawwell.roles.make_links_and_sinks import identity_directory, make_sink, make_upstream
+from drawwell.service import loops
 from drawwell.service.status import ServiceStatus
 from drawwell.service.systemd import Manager
 from drawwell.sinks.kernel import KernelSink, require_privilege
@@ -226,8 +227,14 @@ def _first(errors: BaseExceptionGroup[DrawwellError]) -> DrawwellError:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def run_until_signal(process: RunProcess, started: Callable[[], None]) -> None:
+def run_until_signal(
+    process: RunProcess,
+    started: Callable[[], None],
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     """Run in the foreground: SIGINT and SIGTERM stop, SIGHUP reloads.
+
+    `factory` makes the loop (`service/loops.py`).
 
     Raises:
         DrawwellError: as `RunProcess.run`.
@@ -242,4 +249,4 @@ def run_until_signal(process: RunProcess, started: Callable[[], None]) -> None:
         loop.call_soon(started)
         await process.run(stop)
 
-    asyncio.run(live())
+    loops.run(live(), factory)
