@@ -37,7 +37,7 @@ def parsed(pieces: list[bytes]) -> tuple[list[Request], str, int]:
                 found.append(request)
     except RemoteProtocolError as error:
         return found, str(error), 0
-    return found, "", parser.unparsed_bytes
+    return found, "", len(parser.unparsed)
 
 
 @given(st.lists(REQUESTS, max_size=20))

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 from drawwell.authorisation import DRAW, STIR, DoorKind, Principal, Role, may
@@ -124,6 +125,8 @@ class EgdDoor(LocalDoor):
         self.draw_class = draw_class
         self.available_bytes = available_bytes
         self.principal = Principal(Role.CONSUMER, consumer)
+        self.waiting_read = cache(lambda n_bytes: DrawRequest(n_bytes, draw_class, patience_s=IN_LINE_S))
+        """The draw for a read of so many bytes, 1 to 255."""
         self.queue = PeerQueue()
         self.numbers = itertools.count()
         """The names of its peers."""
@@ -143,8 +146,10 @@ class EgdConnection(AnsweringConnection):
         self._name = str(next(door.numbers))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Come in; there is nothing to show (asyncio)."""
+        """Admit the peer as the door's consumer (asyncio)."""
         super().connection_made(transport)
+        for verb in (DRAW, STIR):  # once: neither the principal nor the table changes
+            may(DoorKind.EGD, self._egd.principal, verb)
         self._admit(self._egd.principal.name)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -157,8 +162,8 @@ class EgdConnection(AnsweringConnection):
         self._pump()
 
     def _answer(self) -> None:
-        requests = 0
-        while not self._blocked and not self._requests and requests < REQUESTS_PER_TURN:
+        requests, unparsed = 0, self._parser.unparsed
+        while unparsed and not self._blocked and not self._requests and requests < REQUESTS_PER_TURN:
             try:
                 request = self._parser.next_request()
             except RemoteProtocolError:
@@ -169,23 +174,22 @@ class EgdConnection(AnsweringConnection):
                 break
             requests += 1
             self._handle(request)
-        stalled = self._parser.unparsed_bytes >= MAX_WAITING_BYTES
-        self._throttle(stalled=stalled, again=requests == REQUESTS_PER_TURN)
+        again, stalled = requests == REQUESTS_PER_TURN, len(unparsed) >= MAX_WAITING_BYTES
+        if again or stalled or self._paused or self._blocked:
+            self._throttle(stalled=stalled, again=again)
 
     def _part(self) -> int | None:
-        return self._handled if self._parser.unparsed_bytes and not self._requests else None
+        return self._handled if self._parser.unparsed and not self._requests else None
 
     def _handle(self, request: Request) -> None:
         self._handled += 1
         door = self._egd
         if isinstance(request, Read):
-            may(DoorKind.EGD, door.principal, DRAW)
             try:
                 self._read_all(request.n_bytes) if request.waits else self._read(request.n_bytes)
             except DrawwellError:
                 self._leave()  # no later request could be answered either
         elif isinstance(request, Write):
-            may(DoorKind.EGD, door.principal, STIR)
             door.broker.mix_in(door.principal, request.data)
         elif isinstance(request, AskLevel):
             self._write(level_answer(8 * door.available_bytes()))
@@ -195,7 +199,7 @@ class EgdConnection(AnsweringConnection):
     def _read(self, wanted_bytes: int) -> None:
         """Answer with what there is, counted; it may be nothing."""
         door = self._egd
-        may_go = door.queue.may_go(self._name, wanted_bytes)
+        may_go = not door.queue.anyone or door.queue.may_go(self._name, wanted_bytes)
         n_bytes = min(wanted_bytes, door.available_bytes()) if may_go else 0
         if not n_bytes:
             self._answer_counted(wanted_bytes, b"")
@@ -207,6 +211,7 @@ class EgdConnection(AnsweringConnection):
             self._answer_counted(wanted_bytes, _nothing(error))
             return
         if grant is None:
+            door.queue.may_go(self._name, wanted_bytes)  # it has a place while it waits
             self._spawn(self._draw_counted(wanted_bytes, request))
         else:
             self._answer_counted(wanted_bytes, grant.data)
@@ -225,6 +230,7 @@ class EgdConnection(AnsweringConnection):
         if data or not wanted_bytes:
             self._egd.queue.leave(self._name, len(data))
         else:
+            self._egd.queue.may_go(self._name, wanted_bytes)
             self._egd.queue.keep(self._name)
         self._write(counted_answer(data))
 
@@ -235,9 +241,8 @@ class EgdConnection(AnsweringConnection):
             return
         grant = None
         if not door.queue.anyone:
-            request = DrawRequest(n_bytes, door.draw_class, patience_s=IN_LINE_S)
             try:
-                grant = door.broker.try_draw(door.principal, request)
+                grant = door.broker.try_draw(door.principal, door.waiting_read(n_bytes))
             except _NOT_NOW as error:
                 _nothing(error)
         if grant is None:

@@ -10,7 +10,7 @@ Numbers are big-endian. Answers bear no mark, so they go out in the order of the
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from drawwell.errors import RemoteProtocolError
 
@@ -19,6 +19,8 @@ READ: Final = 0x01
 READ_WAITING: Final = 0x02
 WRITE: Final = 0x03
 PROCESS: Final = 0x04
+_READS: Final = frozenset({READ, READ_WAITING})
+_READ_BYTES: Final = 2
 _WRITE_HEAD_BYTES: Final = 4
 
 
@@ -27,8 +29,7 @@ class AskLevel:
     """0x00: how many bits are there?"""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """0x01 and 0x02: `n_bytes`, 0 to 255; all of them however long it takes if it `waits`, else what is there now."""
 
     n_bytes: int
@@ -55,16 +56,12 @@ class EgdParser:
     """Requests out of a stream of bytes."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    @property
-    def unparsed_bytes(self) -> int:
-        """How many bytes are here that no request was made of."""
-        return len(self._buffer)
+        self.unparsed = bytearray()
+        """Received bytes that belong to no request yet."""
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes from the peer."""
-        self._buffer += data
+        self.unparsed += data
 
     def next_request(self) -> Request | None:
         """Return the next request, None while it is not whole.
@@ -72,30 +69,32 @@ class EgdParser:
         Raises:
             RemoteProtocolError: no such command; nothing that follows can be understood.
         """
-        buffer = self._buffer
+        buffer = self.unparsed
         if not buffer:
             return None
-        command, size = buffer[0], len(buffer)
+        command = buffer[0]
+        if command in _READS:
+            if len(buffer) < _READ_BYTES:
+                return None
+            read = Read(buffer[1], command == READ_WAITING)
+            del buffer[:_READ_BYTES]
+            return read
         if command == LEVEL:
-            return self._taken(1, AskLevel())
+            del buffer[:1]
+            return AskLevel()
         if command == PROCESS:
-            return self._taken(1, AskProcess())
-        if command in {READ, READ_WAITING}:
-            return self._taken(2, Read(buffer[1], waits=command == READ_WAITING)) if size >= 2 else None
+            del buffer[:1]
+            return AskProcess()
         if command == WRITE:
             return self._write()
         raise RemoteProtocolError(f"EGD has no command {command:#04x}")
 
     def _write(self) -> Write | None:
-        buffer = self._buffer
+        buffer = self.unparsed
         if len(buffer) < _WRITE_HEAD_BYTES or len(buffer) < (end := _WRITE_HEAD_BYTES + buffer[3]):
             return None
         request = Write(int.from_bytes(buffer[1:3], "big"), bytes(buffer[_WRITE_HEAD_BYTES:end]))
         del buffer[:end]
-        return request
-
-    def _taken(self, n_bytes: int, request: Request) -> Request:
-        del self._buffer[:n_bytes]
         return request
 
 
