@@ -1,7 +1,7 @@
 """Ours beside every peer from Debian in one run, as ratios: entropybroker, socat, stunnel, openssl s_server.
 
 Draws of 32 bytes over kept connections, a thousand consumers at once, megabytes a second to one consumer and the CPU
-they cost, and EGD requests over a Unix socket. One core for the server that is measured, the other for the load.
+they cost; egd.py has EGD. One core for the server that is measured, the other for the load.
 entropybroker has no TLS: 3DES with MD5, its default. socat, stunnel and s_server answer no requests: they are
 measured as streams.
 """
@@ -9,7 +9,6 @@ measured as streams.
 import contextlib
 import math
 import signal
-import socket
 import ssl
 import tempfile
 import time
@@ -24,15 +23,13 @@ from rig import entropybroker, peers
 from rig.load import Exchange, closed_loop, connect_drawwell, draw_of, served
 from rig.processes import CLIENT_CORE, Server, cpu_s, raise_file_limit, stay_on
 from rig.report import Report, Samples, arguments, progress
-from rig.site import URANDOM, Site
+from rig.site import Site
 from stream import from_drawwell, from_peer
 
 from drawwell.entropy.blocks import DrawClass
 
 EB: Final = "entropybroker"
 STREAM: Final = "one consumer, as fast as it goes"
-EGD: Final = "EGD, 32 bytes a request (0x01), Unix socket, one client"
-EGD_32: Final = b"\x01\x20"
 HANGS_AFTER_S: Final = 60
 AT_ONCE: Final = "1,000 consumers at once, 32-byte draws"
 CROWD: Final = 1000
@@ -191,45 +188,6 @@ def streams(
         report.ratio(STREAM, "drawwell drbg", name, "server CPU s/GB")
 
 
-def requests(link: entropybroker.Link, pids: list[int], seconds: float) -> Samples:
-    """Ask for 32 bytes again and again; the answer says how many it has, and not all have 32."""
-    latencies, short = [], 0
-    cpu, end = sum(map(cpu_s, pids)), time.perf_counter() + seconds
-    while (asked := time.perf_counter()) < end:
-        link.sendall(EGD_32)
-        (n_bytes,) = link.receive(1)
-        link.receive(n_bytes)
-        short += n_bytes < 32
-        latencies.append(time.perf_counter() - asked)
-    return figures(latencies, seconds, sum(map(cpu_s, pids)) - cpu) | {"short": short}
-
-
-def egd(
-    report: Report, site: Site, ours: Server, theirs: Server | None, *, rounds: int, seconds: float
-) -> None:
-    for number in range(rounds):
-        progress(f"EGD, round {number + 1} of {rounds}")
-        for each in (DrawClass.DRBG, DrawClass.FULL):
-            site.wait_until_full()
-            link = _connected(f"{site.folder}/egd-{each}")
-            report.add(EGD, f"drawwell {each}", requests(link, [ours.pid], seconds))
-            link.close()
-        if theirs:
-            with bounded(report, "eb_client_egd"), entropybroker.egd(site.folder, theirs.port) as (path, pid):
-                link = _connected(path)
-                report.add(EGD, "eb_client_egd", requests(link, [pid, theirs.pid], seconds))
-                link.close()
-    for ours_as in ("drawwell drbg", "drawwell full"):
-        for figure in ("draws/s", "p99 ms", "server CPU µs"):
-            report.ratio(EGD, ours_as, "eb_client_egd", figure)
-
-
-def _connected(path: str) -> entropybroker.Link:
-    plain = socket.socket(socket.AF_UNIX)
-    plain.connect(path)
-    return entropybroker.Link(plain)
-
-
 def main() -> None:
     args = arguments(__doc__ or "")
     rounds, seconds = (1, 0.5) if args.quick else (3, 1.0)
@@ -237,11 +195,7 @@ def main() -> None:
     raise_file_limit()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
         site = Site(Path(folder), 100 if args.quick else CROWD)
-        doors = "".join(
-            f'[[egd]]\nlisten = "{folder}/egd-{each}"\nconsumer = "c0"\nclass = "{each}"\n'
-            for each in (DrawClass.DRBG, DrawClass.FULL)
-        )
-        ours = servers.enter_context(site.broker(URANDOM + doors, 'reservoir = "4MiB"\nlow_mark = "99%"'))
+        ours = servers.enter_context(site.broker(broker='reservoir = "4MiB"\nlow_mark = "99%"'))
         theirs = None
         if entropybroker.installed():
             theirs = servers.enter_context(entropybroker.broker(site.folder))
@@ -252,7 +206,6 @@ def main() -> None:
         for level in (1, 10, 100):
             small_draws(report, site, ours, theirs, level=level, rounds=rounds, seconds=seconds)
         streams(report, site, ours, theirs, servers=servers, rounds=rounds, seconds=seconds)
-        egd(report, site, ours, theirs, rounds=rounds, seconds=seconds)
         # the last: entropybroker was seen to end under it
         crowd(report, site, ours, theirs, seconds=2 * seconds if args.quick else CROWD_S)
     report.show(as_json=args.json)

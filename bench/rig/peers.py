@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from rig.processes import Server, free_port, running, wait_for_port
+from rig.processes import Server, free_port, running, wait_for_path, wait_for_port
 from rig.site import Site
 
 
@@ -36,6 +37,15 @@ def bare_asyncio(site: Site) -> contextlib.AbstractContextManager[Server]:
     port = free_port()
     script = os.path.join(os.path.dirname(__file__), "bare_asyncio.py")
     return _serving([sys.executable, script, str(port), site.certificate, site.key, site.ca], port)
+
+
+@contextlib.contextmanager
+def bare_unix(folder: Path, loop: str) -> Iterator[Server]:
+    """32 constant bytes for each request on a Unix socket, `folder`/bare, on that loop."""
+    script = os.path.join(os.path.dirname(__file__), "bare_unix.py")
+    with running([sys.executable, script, f"{folder}/bare", loop]) as process:
+        wait_for_path(process, folder / "bare")
+        yield Server(process.pid, 0)
 
 
 def socat(site: Site, what: str) -> contextlib.AbstractContextManager[Server]:

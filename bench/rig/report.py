@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import cryptography
 
+from drawwell.service.loops import loop_factory
+
 Samples = dict[str, float]
 """One measurement: figures by name; the name says the unit."""
 _SIGNIFICANT: Final = 3
@@ -77,9 +79,15 @@ def machine() -> str:
         models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     return (
         f"{models[0] if models else platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"Linux {platform.release()}, Python {platform.python_version()}, {ssl.OPENSSL_VERSION}, "
+        f"Linux {platform.release()}, broker on {loop_name()}, "
+        f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION}, "
         f"cryptography {cryptography.__version__}"
     )
+
+
+def loop_name() -> str:
+    """Name the loop that brokers which a bench starts run on."""
+    return "uvloop" if loop_factory(os.environ) else "asyncio"
 
 
 def progress(words: str) -> None:
