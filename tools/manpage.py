@@ -107,6 +107,7 @@ def _command_body(tree: CommandNode) -> Iterator[str]:
         yield from (".TP", _bold(code), text(meaning))
     yield text("drawwell check exits as rngtest(1) does.")
     yield from (".SH ENVIRONMENT", ".TP", _bold("DRAWWELL_CONFIG"), "The configuration file to read.")
+    yield from (".TP", _bold("DRAWWELL_LOOP"), "asyncio keeps the broker and the link from using uvloop.")
     yield from (".TP", _bold("NO_COLOR"), "Set to anything: no colour on a terminal.")
     yield from (
         ".SH FILES",

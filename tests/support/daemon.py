@@ -39,6 +39,7 @@ def command(
 def environment(config: Path | None, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a command: that of the tests, and the configuration."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DRAWWELL_")}
+    kept["DRAWWELL_LOOP"] = "asyncio"
     return kept | ({"DRAWWELL_CONFIG": str(config)} if config else {}) | dict(more or {})
 
 
