@@ -60,7 +60,7 @@ def asked(path: Path, request: bytes, answer_bytes: int) -> bytes:
 
 def drawn(config: Path, *options: str) -> str:
     """Draw 16 bytes by the command line."""
-    done = command("draw", "16", "--hex", "--wait", "60s", *options, config=config)
+    done = command("draw", "16", "--hex", "--wait", f"{DEADLINE_S:g}s", *options, config=config)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
