@@ -118,6 +118,7 @@ def test_root_types_make_and_nothing_else(suite: str) -> None:
 def test_a_user_gets_the_one_line_that_is_missing(suite: str) -> None:
     """A user's target prints one line for root, and succeeds after it."""
     with bare(suite) as root:
+        root.run("apt-get", "update", "-qq")
         assert "apt install python3 " in typed(root, "visitor", "make test").stdout
         for target in TARGETS:
             done = typed(root, "visitor", f"make {target}")

@@ -113,11 +113,13 @@ def test_marks_without_a_namespace_are_no_container(machine):
     assert machine({".dockerenv": ""}).container == ""
 
 
-def test_missing_privilege_is_refused_with_what_to_do(machine):
-    """On a host the hint names the capability."""
+@pytest.mark.parametrize(("uid", "expected"), [(1000, "AmbientCapabilities="), (0, "CapabilityBoundingSet")])
+def test_missing_privilege_is_refused_with_what_to_do(machine, monkeypatch, uid, expected):
+    """On a host the hint names the capability, to root and to other users."""
+    monkeypatch.setattr("os.geteuid", lambda: uid)
     with pytest.raises(PermissionRefused) as caught:
         require_privilege(machine({"proc/self/status": NOTHING}))
-    assert "AmbientCapabilities=CAP_SYS_ADMIN" in str(caught.value.hint)
+    assert expected in str(caught.value.hint)
 
 
 def test_missing_privilege_in_a_container_points_to_the_host(machine):
