@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -81,25 +82,43 @@ def _check_out(folder: Path) -> None:
 
 def typed(root: Root, user: str, line: str) -> subprocess.CompletedProcess[str]:
     """Type a line in the user's checkout."""
+    command, environment = _entering(root, user, line)
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=TARGET_S,
+        env=environment,
+    )  # fmt: skip
+
+
+def first_line_s(root: Root, user: str) -> float:
+    """Return the seconds until the demo's first line, and end it."""
+    command, environment = _entering(root, user, "exec make demo")
+    began = time.monotonic()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+    ) as demo:
+        assert demo.stdout
+        line = demo.stdout.readline()
+        took = time.monotonic() - began
+        os.killpg(demo.pid, signal.SIGTERM)
+    assert b"simulated" in line
+    return took
+
+
+def _entering(root: Root, user: str, line: str) -> tuple[list[str], dict[str, str]]:
     pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     home = "/root" if user == "root" else f"/home/{user}"
-    return subprocess.run(
-        ["chroot", root.path, "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups",
-         "sh", "-c", f"cd {home}/drawwell && {line}"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=TARGET_S,
-        env={**ENVIRONMENT, **pip, "HOME": home},
-    )  # fmt: skip
+    command = [
+        "chroot", str(root.path), "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups",
+        "sh", "-c", f"cd {home}/drawwell && {line}",
+    ]  # fmt: skip
+    return command, {**ENVIRONMENT, **pip, "HOME": home}
 
 
 def demo_is_small_and_prompt(root: Root, user: str) -> None:
     """Check the environment's size, and the time to a later first line."""
     size = typed(root, user, "du --summarize --block-size=1M .demo").stdout.split()[0]
     assert int(size) <= MOST_DEMO_MIB
-    took = []
-    for _ in range(5):  # the best of five: the machine may be busy
-        began = time.monotonic()
-        assert "simulated" in typed(root, user, "make demo 2>&1 | head -n 1").stdout
-        took.append(time.monotonic() - began)
+    took = [first_line_s(root, user) for _ in range(5)]  # the best of five: the machine may be busy
     assert min(took) <= FIRST_LINE_S
 
 
