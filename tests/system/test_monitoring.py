@@ -23,6 +23,7 @@ from support.daemon import Daemon, StickThread, command
 from support.station import own_address
 
 PROMETHEUS = shutil.which("prometheus")
+RULES = Path(__file__).parents[2] / "packaging/prometheus/rules.yml"
 CHROMIUM = shutil.which("chromium")
 
 
@@ -33,6 +34,7 @@ class Watched:
     config: Path
     address: str
     stick: StickThread
+    process: Daemon
 
     def get(self, path: str, host: str = "localhost", accept: str = "") -> tuple[int, str]:
         """Ask the probe's door under a name; return status and body."""
@@ -60,8 +62,8 @@ def watched(folder: Path) -> Iterator[Watched]:
     )
     with ExitStack() as stack:
         stick = stack.enter_context(StickThread(folder / "stick", rate=0))
-        stack.enter_context(Daemon("broker", config=config, log=folder / "log"))
-        found = Watched(config, address, stick)
+        process = stack.enter_context(Daemon("broker", config=config, log=folder / "log"))
+        found = Watched(config, address, stick, process)
         wait_until(lambda: found.get("/readyz")[0] == 200, "it is ready")
         yield found
 
@@ -105,44 +107,79 @@ def test_the_page_is_shown_under_names_of_this_machine_only(broker: Watched) -> 
     assert broker.get("/ui/events", host="evil.example")[0] == 403
 
 
-@pytest.mark.skipif(PROMETHEUS is None, reason="needs prometheus")
-def test_prometheus_reads_it(broker: Watched, folder: Path) -> None:
-    """Prometheus scrapes the broker and takes each query of the dashboard."""
-    here = own_address()
-    (folder / "prometheus.yml").write_text(
-        "scrape_configs:\n- job_name: drawwell\n  scrape_interval: 1s\n"
-        f'  static_configs:\n  - targets: ["{broker.address}"]\n'
-    )
-    log = (folder / "prometheus.log").open("wb")
-    server = subprocess.Popen(
-        [
-            str(PROMETHEUS), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
-            f"--web.listen-address={here}:9090",
-        ],
-        stdout=log, stderr=log,
-    )  # fmt: skip
+class Prometheus:
+    """A real Prometheus that scrapes each second and knows our alerts."""
 
-    def ask(query: str) -> dict[str, Any]:
+    def __init__(self, folder: Path, target: str) -> None:
+        self._address = f"{own_address()}:9090"
+        (folder / "prometheus.yml").write_text(
+            "global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\n"
+            f'rule_files: ["{RULES}"]\nscrape_configs:\n- job_name: drawwell\n'
+            f'  static_configs:\n  - targets: ["{target}"]\n'
+        )
+        self._log = (folder / "prometheus.log").open("wb")
+        self._process = subprocess.Popen(
+            [
+                str(PROMETHEUS), f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={self._address}",
+            ],
+            stdout=self._log, stderr=self._log,
+        )  # fmt: skip
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Return what a query finds."""
         line = urllib.parse.urlencode({"query": query})
-        with urllib.request.urlopen(f"http://{here}:9090/api/v1/query?{line}") as answer:
-            return dict(json.load(answer))
+        with urllib.request.urlopen(f"http://{self._address}/api/v1/query?{line}") as answer:
+            found = json.load(answer)
+        assert found["status"] == "success", query
+        return list(found["data"]["result"])
 
-    def is_up() -> bool:
-        try:
-            return [each["value"][1] for each in ask("drawwell_ready")["data"]["result"]] == ["1"]
-        except OSError:
-            return False
+    def until(self, query: str) -> None:
+        """Wait until a query finds something."""
 
+        def found() -> bool:
+            try:
+                return bool(self.ask(query))
+            except OSError:
+                return False
+
+        wait_until(found, query)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait()
+        self._log.close()
+
+
+@pytest.fixture
+def prometheus(broker: Watched, folder: Path) -> Iterator[Prometheus]:
+    server = Prometheus(folder, broker.address)
     try:
-        wait_until(is_up, "Prometheus has scraped")
-        for panel in dashboard()["panels"]:
-            for target in panel.get("targets", ()):
-                query = target["expr"].replace("$job", "drawwell").replace("$instance", ".*")
-                assert ask(query)["status"] == "success", query
+        server.until("drawwell_ready == 1")
+        yield server
     finally:
-        server.terminate()
-        server.wait()
-        log.close()
+        server.close()
+
+
+@pytest.mark.skipif(PROMETHEUS is None, reason="needs prometheus")
+def test_each_trouble_raises_its_alert(broker: Watched, prometheus: Prometheus) -> None:
+    """Prometheus takes the dashboard's queries, and raises an alert for each trouble."""
+    for panel in dashboard()["panels"]:
+        for target in panel.get("targets", ()):
+            prometheus.ask(target["expr"].replace("$job", "drawwell").replace("$instance", ".*"))
+
+    def until_raised(alert: str) -> None:
+        prometheus.until(f'ALERTS{{alertname="{alert}"}}')
+
+    until_raised("DrawwellSimulated")
+    assert not prometheus.ask('ALERTS{alertname=~"DrawwellNotReady|DrawwellSourceNotHealthy"}')
+    broker.stick.do("set_fault", "stuck")
+    until_raised("DrawwellHealthTestFailed")
+    until_raised("DrawwellSourceNotHealthy")
+    until_raised("DrawwellNotReady")
+    broker.process.kill()
+    until_raised("DrawwellAbsent")
 
 
 @contextmanager
