@@ -1,7 +1,8 @@
-"""Draw docs/pictures: commands on a terminal of 80 columns, as SVG.
+"""Draw docs/pictures: commands on a terminal, and the status page.
 
 A broker with a simulated stick runs in a directory of its own while `status` and `doctor` are
-shown; `demo` brings its own. Each picture is the screen at the command's end.
+shown; `demo` brings its own. Each picture is a screen of 80 columns at the
+command's end. Chromium takes the status page.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import html
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,11 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from playwright.sync_api import sync_playwright
+
 from drawwell.testing.waiting import wait_until
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 PROGRAM: Final = (sys.executable, "-m", "drawwell")
 COLUMNS: Final = 80
+PORT: Final = 55_080
 COMMANDS: Final = (("status",), ("doctor",), ("demo", "--seconds", "3"))
 CONFIGURATION: Final = """\
 [broker]
@@ -36,6 +41,10 @@ path = "{0}/onerng"
 name = "backup"
 user = "backup"
 quota = "1MiB/day"
+[http]
+listen = "{0}/run/http.sock"
+[health]
+listen = "127.0.0.1:{1}"
 """
 _STEP: Final = re.compile(r"\x1b\[(\d*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n])", re.DOTALL)
 _COLOURS: Final = {"31": "#ff7b72", "32": "#7ee787", "33": "#e3b341"}
@@ -126,7 +135,7 @@ def on_terminal(*arguments: str, config: str) -> str:
 def broker(folder: str) -> Iterator[str]:
     """Run a broker with a simulated stick; yield its configuration."""
     config = f"{folder}/drawwell.toml"
-    Path(config).write_text(CONFIGURATION.format(folder))
+    Path(config).write_text(CONFIGURATION.format(folder, PORT))
     stick = [*PROGRAM, "source", "simulate", "--link", f"{folder}/onerng"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(stick, **quiet) as device:  # type: ignore[call-overload]
@@ -141,6 +150,16 @@ def broker(folder: str) -> Iterator[str]:
         device.terminate()
 
 
+def take_status_page(path: Path) -> None:
+    """Take the status page as it is on this machine."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1000, "height": 700})
+        page.goto(f"http://127.0.0.1:{PORT}/ui")
+        page.screenshot(path=path, full_page=True)
+        browser.close()
+
+
 def main() -> int:
     """Write every picture."""
     FOLDER.mkdir(exist_ok=True)
@@ -151,6 +170,8 @@ def main() -> int:
             path = FOLDER / f"{arguments[0]}.svg"
             path.write_text(svg(" ".join(["drawwell", *arguments]), screen(shown)))
             print(f"wrote {path.name}")
+        take_status_page(FOLDER / "status-page.png")
+        print("wrote status-page.png")
     return 0
 
 

@@ -46,7 +46,7 @@ ILL = [
         "DrawwellSourceSilent",
         {'drawwell_source_raw_bytes_total{source="stick"}': "7", "drawwell_reservoir_bytes": "4095"},
     ),
-    ("DrawwellMarginShrinking", {'drawwell_health_margin_ratio{source="stick",test="t"}': "0.14"}),
+    ("DrawwellMarginShrinking", {'drawwell_health_margin_ratio{source="stick",test="t"}': "0.04"}),
     ("DrawwellHealthTestFailed", {'drawwell_health_failures_total{source="stick",test="t"}': "0+1"}),
     ("DrawwellFirmwareNotVerified", {'drawwell_source_firmware_verified{source="stick"}': "0"}),
     ("DrawwellSimulated", {'drawwell_source_simulated{source="stick"}': "1"}),

@@ -140,7 +140,9 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
 
 def _margin(test: Mapping[str, Any]) -> str:
     part = max(0.0, 1 - test["worst_count"] / test["cutoff_intermittent"])
-    return f"{escape(test['name'])}: {part:.0%}{sparkline(test.get('history', ()))}"
+    return (
+        f"{escape(test['name'])} of {escape(test['unit'])}s: {part:.0%}{sparkline(test.get('history', ()))}"
+    )
 
 
 def _supply(report: Mapping[str, Any]) -> str:
