@@ -132,9 +132,26 @@ def test_software_that_does_not_run_is_said_and_is_no_fault(alone: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_name_that_nobody_has_makes_no_guest(broker: Path) -> None:
+    """QEMU, Podman and nspawn know no such guest: 69, a hint, and the broker has none; --new adds it."""
+    program = broker.parent / "bin" / "podman"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho vm1-web\n")
+    program.chmod(0o755)
+    path = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    for kind in ("qemu", "podman", "nspawn"):
+        done = command("guest", "apply", kind, "vm1-wbe", config=broker, env=path)
+        assert (done.returncode, "Add --new" in done.stderr, done.stdout) == (69, True, ""), done
+        assert ("There is vm1-web." in done.stderr) == (kind == "podman")
+    assert guests(broker) == []
+    assert command("guest", "apply", "podman", "vm1-wbe", "--new", config=broker, env=path).returncode == 0
+    assert [each["name"] for each in guests(broker)] == ["vm1-wbe"]
+
+
+@pytest.mark.slow
 def test_a_guest_is_added_changed_and_removed(broker: Path) -> None:
     """apply adds it once and changes its terms; the plan knows them from then on; --remove leaves nothing."""
-    added = command("guest", "apply", "qemu", "vm1", "--rate", "4KiB/s", config=broker)
+    added = command("guest", "apply", "qemu", "vm1", "--new", "--rate", "4KiB/s", config=broker)
     assert (added.returncode, "added the guest vm1" in added.stdout) == (0, True), added.stderr
     assert VIRTIO in added.stderr
     again = command("guest", "apply", "qemu", "vm1", "--rate", "4KiB/s", config=broker)
@@ -159,7 +176,7 @@ def test_a_guest_that_never_ran_is_removed_without_a_source(folder: Path, alone:
     """Nothing can be kept at hand for a machine, and no machine is there: --remove takes it out all the same."""
     with Daemon("run", config=alone, log=folder / "log") as running:
         running.until_it_says("tried again")
-        assert command("guest", "apply", "qemu", "vm1", config=alone).returncode == 0
+        assert command("guest", "apply", "qemu", "vm1", "--new", config=alone).returncode == 0
         # short: it is refused
         done = command("guest", "apply", "qemu", "vm1", "--remove", "--timeout", "1s", config=alone)
         assert done.returncode == 0, done.stderr

@@ -162,7 +162,12 @@ def test_a_container_made_as_planned_draws_by_its_own_account(
         with Daemon("run", config=config, log=folder / f"log{life}") as broker:
             broker.until_it_says("healthy")
             if life == 1:
-                done = command("guest", "apply", engine.kind, "web1", config=config)
+                engine.make(name="web1-other")
+                typo = command("guest", "apply", engine.kind, "web1-ohter", config=config)
+                assert (typo.returncode, "There is web1-other." in typo.stderr) == (69, True), typo.stderr
+                assert json.loads(command("guest", "list", "--json", config=config).stdout) == {"guests": []}
+                engine("rm", "--force", "web1-other")
+                done = command("guest", "apply", engine.kind, "web1", "--new", config=config)
                 assert (done.returncode, "--mount" in done.stderr) == (0, True), done.stderr
                 engine.make(*engine.planned(guest))
                 assert Containers(engine.kind).apply(guest) == []

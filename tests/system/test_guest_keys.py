@@ -41,7 +41,7 @@ def test_large_keys_are_made_in_a_guest(folder: Path) -> None:
         Daemon("run", config=config, log=folder / "log") as broker,
     ):
         broker.until_it_says("healthy")
-        assert command("guest", "apply", "qemu", "keys", config=config).returncode == 0
+        assert command("guest", "apply", "qemu", "keys", "--new", config=config).returncode == 0
         socket = f"{folder}/run/guests/keys/egd.sock"
         rng = ("-object", "rng-egd,id=r,chardev=c", "-device", "virtio-rng-pci,rng=r")
         with QemuGuest(image, "-chardev", f"socket,id=c,path={socket},reconnect=1", *rng) as machine:

@@ -84,7 +84,7 @@ def limit(config: Path) -> str:
 
 def test_a_machine_started_with_the_plan_draws_from_this_broker(broker: Path, image: Image) -> None:
     """Applied and started with the planned arguments, it is seen from inside to be healthy, and its account rises."""
-    applied = guest(broker, "apply", "qemu", NAME, "--rate", "64KiB/s")
+    applied = guest(broker, "apply", "qemu", NAME, "--new", "--rate", "64KiB/s")
     assert (applied["status"], len(applied["changes"])) == (0, 1), applied
     assert guest(broker, "apply", "qemu", NAME, "--rate", "64KiB/s")["changes"] == []
     with QemuGuest(image, "-name", NAME, *DEVICE, *arguments(applied["plan"])) as machine:
@@ -173,7 +173,7 @@ def test_a_healthy_machine_is_healthy_every_time(config: Path, image: Image) -> 
     folder = config.parent
     with Daemon("run", config=config, log=folder / "log") as first:
         first.until_it_says("healthy")
-        planned = guest(config, "apply", "qemu", NAME)["plan"]
+        planned = guest(config, "apply", "qemu", NAME, "--new")["plan"]
         # the limit's period is a day: QEMU repeats no request while this test lasts
         endless = ",max-bytes=6553600,period=86400000"
         words = [each + endless * each.startswith("virtio-rng") for each in arguments(planned)]

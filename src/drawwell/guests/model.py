@@ -1,11 +1,12 @@
 """What a guest is, what is planned for it, and what every kind of host software can be asked."""
 
 import posixpath
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
-from drawwell.errors import UsageError
+from drawwell.errors import GuestUnavailable, UsageError
 from drawwell.reports import Report
 from drawwell.units import Allowance
 
@@ -68,6 +69,10 @@ SOCKETS: Final = {
     Attachment.SOCKET: "draw.sock",
 }
 """The file of a guest's socket in its directory; the other ways have none."""
+NEW: Final = "Is it made or started later? Add --new."
+"""What to do about a guest that is not there, where nothing needs it yet."""
+_LIKE: Final = 0.6
+"""How much of a name may differ (difflib)."""
 
 
 def other_kind(name: str, kind: str) -> UsageError:
@@ -76,6 +81,14 @@ def other_kind(name: str, kind: str) -> UsageError:
         f"{name} is a guest of {kind} already",
         hint=f"Take another name, or remove it there first: 'drawwell guest apply {kind} {name} --remove'.",
     )
+
+
+def unknown(message: str, name: str, names: Iterable[str], hint: str) -> GuestUnavailable:
+    """Return the fault that there is no such guest; its hint starts with the names that are like it."""
+    from difflib import get_close_matches  # noqa: PLC0415 - start-up time: only a fault needs it
+
+    near = get_close_matches(name, sorted(set(names)), cutoff=_LIKE)
+    return GuestUnavailable(message, hint=f"There is {', '.join(near)}. {hint}" if near else hint)
 
 
 def guest_directory(run_dir: str, name: str) -> str:
@@ -204,6 +217,14 @@ class Hypervisor(Protocol):
 
         Raises:
             UsageError: this kind has no such way in, or a word in it cannot be written safely.
+        """
+
+    def require(self, guest: Guest) -> None:
+        """See that there is such a guest, before anything is added for it.
+
+        Raises:
+            GuestUnavailable: there is none, or its software does not answer.
+            PermissionRefused: not for this user.
         """
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:

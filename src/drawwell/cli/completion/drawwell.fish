@@ -445,6 +445,7 @@ complete -c drawwell -n '__drawwell_under guest apply' -l quota -x -d 'how much 
 complete -c drawwell -n '__drawwell_under guest apply' -l class -x -a 'full drbg' -d 'the class that it is served (default: full)'
 complete -c drawwell -n '__drawwell_under guest apply' -l remove -d 'undo it: the host\'s side first, then the broker\'s'
 complete -c drawwell -n '__drawwell_under guest apply' -l user -x -d 'who is let in at its socket, where that cannot be known'
+complete -c drawwell -n '__drawwell_under guest apply' -l new -d 'the guest is made or started later: it need not be known yet'
 complete -c drawwell -n '__drawwell_under guest apply' -l yes -d 'do not ask, on a terminal either'
 complete -c drawwell -n '__drawwell_under guest apply' -l timeout -x -d 'how long --remove waits for bytes that are owed; then it refuses with 75 (default: 30s)'
 complete -c drawwell -n '__drawwell_under guest apply' -a 'qemu libvirt lxc incus docker podman proxmox nspawn firecracker' -d 'what runs it: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker'

@@ -494,6 +494,7 @@ _shtab_drawwell_guest_apply_options=(
   "--class[the class that it is served (default\: full)]:draw_class:(full drbg)"
   "--remove[undo it\: the host\'s side first, then the broker\'s]"
   "--user[who is let in at its socket, where that cannot be known]:USER:"
+  "--new[the guest is made or started later\: it need not be known yet]"
   "--yes[do not ask, on a terminal either]"
   "--timeout[how long --remove waits for bytes that are owed\; then it refuses with 75 (default\: 30s)]:TIME:"
   ":what runs it\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"

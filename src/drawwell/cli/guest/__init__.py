@@ -106,6 +106,9 @@ def _add_apply(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user", metavar="USER", help="who is let in at its socket, where that cannot be known"
     )
+    parser.add_argument(
+        "--new", action="store_true", help="the guest is made or started later: it need not be known yet"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask, on a terminal either")
     _add_timeout(parser, 30.0, "how long --remove waits for bytes that are owed; then it refuses with 75")
 

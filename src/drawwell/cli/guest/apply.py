@@ -70,6 +70,8 @@ def apply(args: argparse.Namespace, out: Output) -> int:
     before = known(args, needed=(args.via or "") not in NOT_OURS)
     guest = named(args, before)
     host = software(args, guest.kind)
+    if before is None and not args.new:
+        host.require(guest)
     plan = planned(args)
     _confirm(args, out, plan)
     at_broker = [*_add(args, guest, host, before), *let_go(args, guest)]

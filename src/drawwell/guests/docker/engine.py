@@ -17,6 +17,7 @@ from drawwell.guests.edit import files
 from drawwell.guests.edit.block import with_block, without_block
 from drawwell.guests.edit.quoting import INSIDE, NODE, container_name
 from drawwell.guests.model import (
+    NEW,
     Attachment,
     Change,
     Guest,
@@ -25,6 +26,7 @@ from drawwell.guests.model import (
     GuestKind,
     Inside,
     Plan,
+    unknown,
 )
 
 _HOME_UNITS: Final = "~/.config/containers/systemd"
@@ -64,6 +66,12 @@ class Containers:
     def plan(self, guest: Guest) -> Plan:
         """Return options and files; see Hypervisor."""
         return plan(guest)
+
+    def require(self, guest: Guest) -> None:
+        """Look for a container or a unit; a folder that was named needs neither; see Hypervisor."""
+        if not (self._folder or self._unit(guest) or self._found(guest)):
+            name = container_name(guest)
+            raise unknown(f"{self._kind} knows no container {name}", name, self._names(), NEW)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """Return who root of a container is out here; see Hypervisor."""
@@ -125,9 +133,12 @@ class Containers:
     def _found(self, guest: Guest) -> Found | None:
         """The container; quadlet puts "systemd-" before a name that nobody chose (podman-systemd.unit(5))."""
         name = container_name(guest)
-        known = self._said("ps", "--all", "--format", "{{.Names}}").split()
+        known = self._names()
         names = [each for each in (name, f"systemd-{name}") if each in known]
         return self._inspect(names[:1])[0] if names else None
+
+    def _names(self) -> list[str]:
+        return self._said("ps", "--all", "--format", "{{.Names}}").split()
 
     def _inspect(self, names: list[str]) -> list[Found]:
         text = self._said("container", "inspect", *names)

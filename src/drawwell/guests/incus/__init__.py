@@ -61,6 +61,10 @@ class Incus:
         """Return the commands; see Hypervisor."""
         return plan_incus.plan(guest)
 
+    def require(self, guest: Guest) -> None:
+        """See Hypervisor."""
+        self._instance(guest)
+
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """Return who root of the instance is out here; see Hypervisor."""
         config = self._instance(guest).document["config"]

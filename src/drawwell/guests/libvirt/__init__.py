@@ -33,6 +33,7 @@ from drawwell.guests.model import (
     Hypervisor,
     Inside,
     Plan,
+    unknown,
 )
 from drawwell.guests.qemu.agent import Agent
 from drawwell.guests.qemu.usb_port import USB, place_of
@@ -73,6 +74,10 @@ class Libvirt:
             others = self._others(Domain(self._xml(known, kept=known.persistent)), guest)
             return tuple(plan_libvirt.REPLACED_NOTE.format(described(each)) for each in others)
         return ()
+
+    def require(self, guest: Guest) -> None:
+        """See `Hypervisor`."""
+        self._find(guest)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """See `Hypervisor`: the domain's own label, else the one that libvirt gives every QEMU."""
@@ -119,12 +124,12 @@ class Libvirt:
     # ---- what libvirt says
 
     def _find(self, guest: Guest) -> Known:
-        found = [known for known in self._connection.domains() if guest.target in {known.name, known.uuid}]
+        domains = self._connection.domains()
+        found = [known for known in domains if guest.target in {known.name, known.uuid}]
         if not found:
-            raise GuestUnavailable(
-                f"libvirt at {self._connection.uri} has no domain {guest.target!r}",
-                hint="'virsh list --all' names them.",
-            )
+            message = f"libvirt at {self._connection.uri} has no domain {guest.target!r}"
+            names = (known.name for known in domains)
+            raise unknown(message, guest.target, names, "'virsh list --all' names them.")
         return found[0]
 
     def _xml(self, known: Known, *, kept: bool = False) -> str:

@@ -25,6 +25,7 @@ from drawwell.guests.model import (
     Hypervisor,
     Inside,
     Plan,
+    unknown,
 )
 
 LXCPATH: Final = "/var/lib/lxc"
@@ -52,6 +53,10 @@ class Lxc:
         except GuestUnavailable:
             container = Container(self._directory(guest), rule=_rule(guest.device))
         return plan_lxc.plan(guest, container)
+
+    def require(self, guest: Guest) -> None:
+        """See Hypervisor."""
+        self._config(guest)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """Return who its root is out here; see Hypervisor."""
@@ -90,13 +95,15 @@ class Lxc:
 
     def audit(self) -> list[GuestFacts]:
         """Return the containers in the directory; see Hypervisor."""
+        return [facts for name in self._names() if (facts := self._facts(name))]
+
+    def _names(self) -> list[str]:
         try:
-            names = sorted(entry.name for entry in os.scandir(self._lxcpath) if entry.is_dir())
+            return sorted(entry.name for entry in os.scandir(self._lxcpath) if entry.is_dir())
         except FileNotFoundError:
             return []
         except OSError as error:
             raise edited.refused(self._lxcpath, error) from error
-        return [facts for name in names if (facts := self._facts(name))]
 
     def _facts(self, name: str) -> GuestFacts | None:
         with suppress(DrawwellError):
@@ -127,10 +134,9 @@ class Lxc:
         try:
             return edited.read(self._path(guest))
         except GuestUnavailable as error:
-            raise GuestUnavailable(
-                f"no container {container_name(guest)} in {self._lxcpath}",
-                hint="Make it with lxc-create, or name the directory where it is.",
-            ) from error
+            name = container_name(guest)
+            hint = "Make it with lxc-create, or name the directory where it is."
+            raise unknown(f"no container {name} in {self._lxcpath}", name, self._names(), hint) from error
 
     def _container(self, guest: Guest, config: str) -> Container:
         own = without_block(config, container_name(guest))

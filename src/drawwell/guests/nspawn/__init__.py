@@ -14,6 +14,7 @@ from drawwell.guests.edit import files
 from drawwell.guests.edit.block import Block, has_block, with_block, without_block
 from drawwell.guests.edit.quoting import DIRECT, INSIDE, SHARED, container_name, socket_directory
 from drawwell.guests.model import (
+    NEW,
     Change,
     Guest,
     GuestCommandResult,
@@ -23,6 +24,7 @@ from drawwell.guests.model import (
     Inside,
     Piece,
     Plan,
+    unknown,
 )
 
 SETTINGS: Final = "/etc/systemd/nspawn"
@@ -54,11 +56,13 @@ class Nspawn:
     Args:
         settings: That directory; "" is the system's.
         proc: Where the kernel shows processes.
+        machines: Where machinectl has its containers.
     """
 
-    def __init__(self, settings: str = "", proc: str = "/proc") -> None:
+    def __init__(self, settings: str = "", proc: str = "/proc", machines: str = MACHINES) -> None:
         self._settings = os.path.abspath(settings or SETTINGS)
         self._proc = proc
+        self._machines = machines
 
     def plan(self, guest: Guest) -> Plan:
         """See `Hypervisor`."""
@@ -67,10 +71,17 @@ class Nspawn:
         notes = (SHARED, DIRECT, _DIRECTORY, _AGAIN, options, _PRIVATE)
         return Plan(guest.name, GuestKind.NSPAWN, guest.via, (piece,), notes)
 
+    def require(self, guest: Guest) -> None:
+        """See `Hypervisor`: it runs, has settings, or is machinectl's."""
+        name = container_name(guest)
+        names = self._leaders().keys() | _listed(self._settings, ".nspawn") | _listed(self._machines, ".raw")
+        if name not in names:
+            raise unknown(f"no container {name} runs or lies in {self._machines}", name, names, NEW)
+
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """Return who is root in the container, by its process or its files."""
         leader = self._leaders().get(container_name(guest))
-        uid = self._root_of(leader) if leader else _owner_of(f"{MACHINES}/{container_name(guest)}")
+        uid = self._root_of(leader) if leader else _owner_of(f"{self._machines}/{container_name(guest)}")
         return (uid, uid) if uid and uid >= _SHIFTED else (None, None)
 
     def apply(self, guest: Guest) -> list[Change]:
@@ -102,11 +113,7 @@ class Nspawn:
 
     def audit(self) -> list[GuestFacts]:
         """See `Hypervisor`: those that run, and those that have settings."""
-        running = self._leaders()
-        try:
-            names = {each.removesuffix(".nspawn") for each in os.listdir(self._settings)}
-        except OSError:
-            names = set()
+        running, names = self._leaders(), _listed(self._settings, ".nspawn")
         return [self._facts(name, running=name in running) for name in sorted(names | running.keys())]
 
     def _facts(self, name: str, *, running: bool) -> GuestFacts:
@@ -155,6 +162,13 @@ def _machine(arguments: list[str]) -> str:
         if option in {"-D", "--directory"}:
             directory = os.path.basename(value.rstrip("/"))
     return directory
+
+
+def _listed(folder: str, suffix: str) -> set[str]:
+    try:
+        return {each.removesuffix(suffix) for each in os.listdir(folder)}
+    except OSError:
+        return set()
 
 
 def _owner_of(path: str) -> int | None:

@@ -55,6 +55,10 @@ class Proxmox:
         notes = (*plan.notes, *_NOTES, *([_RNG0_NOTE.format(number, rng0)] if rng0 else []))
         return replace(plan, kind=GuestKind.PROXMOX, pieces=(piece, *plan.pieces[1:]), notes=notes)
 
+    def require(self, guest: Guest) -> None:
+        """See `Hypervisor`."""
+        self._config(guest)
+
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """Return none: Proxmox runs QEMU as root."""
         del guest

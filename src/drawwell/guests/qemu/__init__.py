@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from drawwell.errors import DrawwellError, GuestUnavailable
-from drawwell.guests.model import Attachment, Change, Guest, GuestFacts, GuestKind, Hypervisor, Inside, Plan
+from drawwell.guests.model import (
+    NEW,
+    Attachment,
+    Change,
+    Guest,
+    GuestFacts,
+    GuestKind,
+    Hypervisor,
+    Inside,
+    Plan,
+    unknown,
+)
 from drawwell.guests.qemu import plan as plan_qemu
 from drawwell.guests.qemu.command_line import QemuCommandLine, is_qemu, printable, read_command
 from drawwell.guests.qemu.findings import Generator, backends, device_findings, generation_finding, limits
@@ -81,6 +92,12 @@ class Qemu:
             others = [each for each in _generators(process) if each.place != guest.socket] if process else []
             return tuple(plan_qemu.OTHERS_NOTE.format(each) for each in others) if guest.socket else ()
         return ()
+
+    def require(self, guest: Guest) -> None:
+        """See `Hypervisor`: a machine that does not run is not known; one behind a QMP socket is asked there."""
+        if not self._where and self._find(guest) is None:
+            names = (each.machine.name for each in running(self._proc) if not each.machine.of_libvirt)
+            raise unknown(f"no QEMU called {guest.target} runs here", guest.target, names, NEW)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
         """Nobody else: a process may call itself what it likes, so its user is not given a socket for its name."""

@@ -33,6 +33,17 @@ def test_a_file_of_its_own_is_made_and_goes_again(tmp_path: Path) -> None:
     assert nspawn.remove(WEB) == []
 
 
+@pytest.mark.parametrize("there", ["machines/web1", "machines/web1.raw", "nspawn/web1.nspawn"])
+def test_a_container_is_known_by_its_files(tmp_path: Path, there: str) -> None:
+    """A directory, an image or settings; without them it is refused."""
+    nspawn = Nspawn(str(tmp_path / "nspawn"), str(tmp_path), str(tmp_path / "machines"))
+    with pytest.raises(GuestUnavailable, match="no container web1"):
+        nspawn.require(WEB)
+    (tmp_path / there).parent.mkdir()
+    (tmp_path / there).touch()
+    nspawn.require(WEB)
+
+
 def test_settings_that_are_there_stay(tmp_path: Path) -> None:
     """The block is added at their end, and taken out byte for byte."""
     settings = tmp_path / "web1.nspawn"
