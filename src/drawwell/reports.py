@@ -293,6 +293,8 @@ class BrokerReport(Report):
     handshakes_waiting: int = 0
     certificates: tuple[CertificateReport, ...] = ()
     guests: tuple[GuestReport, ...] = ()
+    events: tuple[Mapping[str, Any], ...] = ()
+    """The last lines of the operators' audit log, the newest first."""
     clock_jumped: bool = False
     audit_trouble: bool = False
 

@@ -58,6 +58,7 @@ def test_names_follow_the_verb(tmp_path: Path, known: bool) -> None:
             status, text = await asked(path, target)
             assert status == 200
             assert ("web01" in text) is known
+        assert ("consumer.invite" in text) is known
 
     run(tmp_path, story, known=known)
 

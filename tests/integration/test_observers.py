@@ -41,6 +41,8 @@ def test_observers_and_the_owner_see_names(folder: Path) -> None:
             link = site.link(web)
             await link.draw(32, DrawClass.FULL)
             await link.aclose()
+            status, text = await asyncio.to_thread(over_tls, site, seer, "/ui")
+            assert "consumer.invite  name=seer" in text
             for path in ("/metrics", "/ui"):
                 status, text = await asyncio.to_thread(over_tls, site, seer, path)
                 assert (status, "web01" in text) == ("200", True), text

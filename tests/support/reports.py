@@ -44,5 +44,6 @@ def broker_report() -> BrokerReport:
         sinks=(SinkReport("kernel", 3, 1536, 12_288, 1, ""),),
         draws=DrawsReport({"full": 7}, {"Starved": 2}, (5, 0, 1, 0, 0, 0, 1), 75.5, 80.0),
         guests=(GuestReport("vm01", "qemu", "virtio", 1, 0, 512, "", ""),),
+        events=({"time": 0.0, "event": "consumer.invite", "name": "web01"},),
         sessions=3, handshakes_waiting=1, certificates=(CertificateReport("server", 604_800.0),),
     )  # fmt: skip

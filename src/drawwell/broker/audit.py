@@ -128,6 +128,10 @@ class Auditor:
             self._turned_away[name] = counts
         return lines
 
+    def recent(self) -> tuple[Mapping[str, Any], ...]:
+        """Return what operators did last, and what happened to the broker, the newest first."""
+        return tuple(reversed(self._operators.recent))
+
     def trouble(self) -> str:
         """Return why a log cannot be written, "" when both can."""
         if fault := self._log.fault or self._operators.fault:

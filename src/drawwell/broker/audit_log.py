@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import stat
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,6 +23,7 @@ from drawwell.entropy.blocks import DrawClass
 CHANGES_TOLD_APART: Final = 64
 """Lines of grants that changes of the sources may cause before the minute is over."""
 ROTATE_BYTES: Final = 16 << 20
+RECENT: Final = 20
 KEPT: Final = 8
 """Older files that are kept."""
 _NO_LINK: Final = os.O_NOFOLLOW | os.O_CLOEXEC
@@ -149,6 +150,8 @@ class AuditLog:
         self._lost = 0
         self.head = _last_head(path)
         """Where the chain stands."""
+        self.recent: deque[Line] = deque(maxlen=RECENT)
+        """The last lines of single events."""
 
     def write(self, lines: Iterable[Line], *, since: float | None = None) -> None:
         """Write lines of what happened now, or between `since` and now."""
@@ -157,6 +160,8 @@ class AuditLog:
         found = [{**span, **line} for line in lines]
         if not found:
             return
+        if since is None:
+            self.recent.extend(found)
         head, texts = self.head, []
         for line in [{**span, "event": "written to the log", "lines": self._lost}] * bool(self._lost) + found:
             texts.append(head.write(line))

@@ -6,6 +6,7 @@ its next version when an event brings one.
 
 import base64
 import hashlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -77,6 +78,10 @@ def _parts(report: Mapping[str, Any], *, names: bool, search: str, after: str) -
         yield _section("guests", "Guests", _guests(report["guests"]))
         yield _section("consumers", "Consumers", _consumers(report, search, after))
     yield _section("doors", "Doors and certificates", _doors(report))
+    if names:
+        yield _section(
+            "events", "Last events", _list([_event(each) for each in report["events"]], "None yet.")
+        )
     yield _section("notes", "Notes", _list(report["notes"], "Nothing to note."))
 
 
@@ -218,6 +223,13 @@ def _guests(guests: Sequence[Mapping[str, Any]]) -> str:
         for each in guests
     )
     return _table(("Guest", "Way in", "State", "Taken", "Owed", "Waits for"), rows, "No guest was added.")
+
+
+def _event(line: Mapping[str, Any]) -> str:
+    """Describe a line of the operators' audit log."""
+    moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(line["time"]))
+    details = " ".join(f"{key}={value}" for key, value in line.items() if key not in {"time", "event"})
+    return f"{moment}  {line['event']}  {details}"
 
 
 def _doors(report: Mapping[str, Any]) -> str:

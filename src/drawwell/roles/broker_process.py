@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 import ssl
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,10 +30,11 @@ from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import DrawwellError, StateUnavailable, UsageError
 from drawwell.host.clock import WallClock
 from drawwell.ports import Sink
-from drawwell.reports import BrokerReport
+from drawwell.reports import BrokerReport, SinkReport
 from drawwell.roles.directories import DESCRIPTORS, allow_descriptors
 from drawwell.roles.doors import Doors
 from drawwell.roles.guests import Guests
+from drawwell.roles.kernel_process import read_report
 from drawwell.roles.make_driver import make_driver
 from drawwell.roles.signing_keys import signing_keys
 from drawwell.roles.source import SourceRole
@@ -146,15 +147,23 @@ class BrokerProcess:
             consumers=busiest,
             consumers_left_out=report.consumers_active - len(busiest),
             doors=(*self._doorways.listed, *self._guests.listed()),
-            sinks=tuple(sink.report for sink in self._sinks),
+            sinks=(*(sink.report for sink in self._sinks), *self._feeder()),
             notes=tuple(filter(None, notes)),
             sessions=self._doorways.sessions(),
             handshakes_waiting=self._doorways.handshakes_waiting(),
             certificates=self._doorways.certificates(),
             guests=self._guests.reports() if most else (),
+            events=self._auditor.recent() if most else (),
             clock_jumped=bool(self._clock.note()),
             audit_trouble=bool(self._auditor.trouble()),
         )
+
+    def _feeder(self) -> Iterator[SinkReport]:
+        """Yield the report of the process that feeds this machine's kernel."""
+        report = read_report(self.config.broker.feed_report)
+        if report:
+            with contextlib.suppress(TypeError):
+                yield SinkReport(**report["sink"])
 
     async def _full_report(self, most: int) -> BrokerReport:
         invited = await asyncio.to_thread(self._store.count) if self._admin else 0
