@@ -47,7 +47,6 @@ from drawwell.verbs import CONTROL_VERBS, Handler
 log = logging.getLogger("drawwell.broker")
 
 UPKEEP_S = 60.0
-"""Consumers that the status names."""
 SERIALS_PER_LIFE = 2**40
 """Grant serial numbers: the boot epoch above, a count below. No two lives of a broker share one."""
 
