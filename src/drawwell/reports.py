@@ -87,6 +87,8 @@ class HealthTestReport(Report):
     cutoff_permanent: int
     worst_count: int
     failures: int
+    recent_count: int = 0
+    """The worst of the last minute that ended and of the present one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ CONTROL_VERBS: Final = {
         Verb("renew", Audience.ITSELF, {"csr": _NAME}),
         Verb("rekey", Audience.ITSELF, {"csr": _NAME}),
         Verb("source.command", _OWNER, {"source": _TEXT, "verb": _NAME, "args": _OBJECT}),
+        Verb("source.history", _OWNER, {"source": _TEXT}, audited=False),
         Verb(
             "consumer.invite", _OWNER,
             {"name": _NAME, **_TERMS, "stream": _TEXT, "ssh_key": _TEXT, "ttl": _TEXT, "address": _TEXT},

@@ -7,7 +7,6 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "drawwell"
 COUNTERS = {"counts", "_count", "summary"}
 """Records of counts, which their owner adds to."""
 EXCEPTIONS = {
-    "assess/health_run.py": "a test's worst case is taken over part of the samples",
     "assess/schedule.py": "a flag that threads look at",
     "broker/audit_log.py": "sums of one consumer and minute",
     "broker/broker.py": "the account is the broker's own record of a consumer",

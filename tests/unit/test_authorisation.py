@@ -34,7 +34,7 @@ LETTERS = {
     "s": {"status", "receipt-key"},
     "o": {"status"},
     "m": {"observe"},
-    "S": {"source.command"},
+    "S": {"source.command", "source.history"},
     "I": {"consumer.invite"},
     "L": {"consumer.list"},
     "V": {"consumer.revoke"},

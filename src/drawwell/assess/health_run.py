@@ -110,7 +110,7 @@ def margins_of(data: bytes, claim: NoiseClaim) -> tuple[Margin, ...]:
         part = data[at : at + size]
         bits = bits_of(part) if bit_tests else b""
         for worst, test in zip(found, tests, strict=True):
-            test.worst = 0
+            test.begin_minute()
             test.feed(part if test.unit != "bit" else bits)
             worst.append(test.worst)
     return tuple(_margin(test, worst) for test, worst in zip(tests, found, strict=True))

@@ -6,6 +6,7 @@ from typing import Any, Final
 from drawwell import __version__
 from drawwell.authorisation import Principal, Role
 from drawwell.broker.broker import LocalBroker
+from drawwell.broker.health_record import HealthRecord
 from drawwell.errors import PermissionRefused, SourceUnavailable
 from drawwell.observe.series import MOST_CONSUMERS
 from drawwell.ports import Source
@@ -17,12 +18,13 @@ BUSIEST: Final = 20
 
 
 class OwnVerbs:
-    """Answers ``status``, ``observe`` and ``source.command`` for one broker.
+    """Answers what a broker is asked about itself and its sources.
 
     Args:
         broker: Has the sources and consumers.
         report: Reports the broker with the rest of its process, and at most this number of
             consumers.
+        health: The sources' history.
         observers: The consumers that may observe everything.
     """
 
@@ -30,10 +32,12 @@ class OwnVerbs:
         self,
         broker: LocalBroker,
         report: Callable[[int], Awaitable[BrokerReport]],
+        health: HealthRecord,
         observers: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._broker = broker
         self._report = report
+        self._health = health
         self._observers = observers
 
     def handlers(self) -> dict[str, Handler]:
@@ -42,6 +46,7 @@ class OwnVerbs:
             "status": self._status,
             "observe": self._observe,
             "source.command": self._source_command,
+            "source.history": self._source_history,
         }
 
     async def _status(self, principal: Principal) -> dict[str, Any]:
@@ -57,7 +62,9 @@ class OwnVerbs:
                 f"{principal.name} may not observe this broker",
                 hint="Have the operator add it to [health] observers.",
             )
-        return {"names": names, "report": as_json(await self._report(MOST_CONSUMERS if names else 0))}
+        report = as_json(await self._report(MOST_CONSUMERS if names else 0))
+        self._health.enter(report["sources"])
+        return {"names": names, "report": report}
 
     async def _own_status(self, name: str) -> dict[str, Any]:
         """Report one consumer, and whether the broker is ready."""
@@ -76,6 +83,10 @@ class OwnVerbs:
         self, _principal: Principal, source: str | None, verb: str, args: dict[str, Any] | None
     ) -> dict[str, Any]:
         return await self._find(source).command(verb, args or {})
+
+    async def _source_history(self, _principal: Principal, source: str | None) -> dict[str, Any]:
+        identity = self._find(source).report().identity
+        return {"simulated": identity.simulated, **self._health.of(identity.name)}
 
     def _find(self, wanted: str | None) -> Source:
         """The source with that name; the only one when nothing is named."""

@@ -79,13 +79,27 @@ def source_command(
     `source` is a name or a device path; None means the only one that runs.
     """
     try:
-        running = call(args, "status", {})["sources"]
+        source = running_name(args, source)
     except NoBroker:
         return None
-    if source and source.startswith("/"):
-        node = os.path.realpath(source)
-        names = [s["identity"]["name"] for s in running if os.path.realpath(s["identity"]["path"]) == node]
-        if not names:
-            return None
-        source = names[0]
+    if source == "":
+        return None
     return call(args, "source.command", {"source": source, "verb": verb, "args": arguments})
+
+
+def running_name(args: argparse.Namespace, source: str | None) -> str | None:
+    """Return a running source's name for its name or device node.
+
+    It is "" for a node that no source reads, and None for None.
+
+    Raises:
+        As `call`.
+    """
+    running = call(args, "status", {})["sources"]
+    if not source or not source.startswith("/"):
+        return source
+    node = os.path.realpath(source)
+    paths: dict[str, str] = {
+        os.path.realpath(each["identity"]["path"]): each["identity"]["name"] for each in running
+    }
+    return paths.get(node, "")

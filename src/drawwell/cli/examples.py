@@ -140,6 +140,10 @@ EXAMPLES: Final = {
         ("drawwell source watch", "every second, until Ctrl-C"),
         ("drawwell source watch stick --once --json", "once, for a script"),
     ),
+    "source history": (
+        ("drawwell source history stick", "24 hours and a year, drawn"),
+        ("drawwell source history stick --json", "each minute and day, for a script"),
+    ),
     "source capture": (
         ("drawwell source capture -o raw.bin", "1 MB of raw samples"),
         ("drawwell source capture stick -n 10MB -o raw.bin", "10 MB of one source"),

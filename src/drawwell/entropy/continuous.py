@@ -65,6 +65,8 @@ class HealthTest(ABC):
         self.window = window
         self.cutoffs = cutoffs
         self.worst = 0
+        """The highest count of this minute."""
+        self._last_minute = self._earlier = 0
         self.failures = 0
 
     def feed(self, samples: bytes) -> Alarm | None:
@@ -72,6 +74,11 @@ class HealthTest(ABC):
         alarm = self._examine(samples) if samples else None
         self.failures += alarm is not None
         return alarm
+
+    def begin_minute(self) -> None:
+        """Count the worst from here on."""
+        self._earlier = max(self._earlier, self.worst)
+        self._last_minute, self.worst = self.worst, 0
 
     @abstractmethod
     def _examine(self, samples: bytes) -> Alarm | None:
@@ -94,8 +101,9 @@ class HealthTest(ABC):
             window=self.window,
             cutoff_intermittent=self.cutoffs.intermittent,
             cutoff_permanent=self.cutoffs.permanent,
-            worst_count=self.worst,
+            worst_count=max(self._earlier, self.worst),
             failures=self.failures,
+            recent_count=max(self._last_minute, self.worst),
         )
 
     def _alarm(self, cutoff: int, position: int) -> Alarm:

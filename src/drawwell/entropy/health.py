@@ -38,6 +38,7 @@ from drawwell.units import Bits
 
 FAILURES_TO_PERMANENT: Final = 3
 FAILURE_MEMORY_S: Final = 600.0  # three of 2**-30 in ten minutes are no chance
+MINUTE_S: Final = 60.0
 
 _INTERMITTENT_HINT: Final = (
     "The block was discarded and the start-up tests run again; "
@@ -132,6 +133,7 @@ class HealthMonitor:
         self.startup_bytes = 0
         """Samples of the start-up tests that run now, of `STARTUP_SAMPLES`."""
         self._startup_at = 0.0
+        self._minute_at = 0.0
         self._intermittent_at: deque[float] = deque(maxlen=FAILURES_TO_PERMANENT)
         self._latched: Callable[[], HealthFailure] | None = None
 
@@ -164,6 +166,10 @@ class HealthMonitor:
         assert self.state is not SourceState.OFF, "no block comes from a closed source"  # noqa: S101
         if self._latched:
             raise self._latched()
+        if now - self._minute_at >= MINUTE_S:
+            self._minute_at = now
+            for test in self._all_tests():
+                test.begin_minute()
         self.most_common.feed(block.data)
         found = self._judge(block.data)
         if found:
@@ -193,7 +199,7 @@ class HealthMonitor:
             )
 
     def reports(self) -> tuple[HealthTestReport, ...]:
-        """Take a snapshot of every test, with the worst count that it ever saw."""
+        """Take a snapshot of every test, with its worst counts."""
         return tuple(test.report() for test in self._all_tests())
 
     def _all_tests(self) -> tuple[HealthTest, ...]:

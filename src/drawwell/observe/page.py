@@ -144,10 +144,10 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _margin(test: Mapping[str, Any]) -> str:
-    part = max(0.0, 1 - test["worst_count"] / test["cutoff_intermittent"])
-    return (
-        f"{escape(test['name'])} of {escape(test['unit'])}s: {part:.0%}{sparkline(test.get('history', ()))}"
-    )
+    part = max(0.0, 1 - test["recent_count"] / test["cutoff_intermittent"])
+    day = [1 - nearness for nearness in test.get("history", ()) if nearness is not None]
+    least = f", {min(day):.0%} at least in 24 hours" if day else ""
+    return f"{escape(test['name'])} of {escape(test['unit'])}s: {part:.0%}{least}{sparkline(day)}"
 
 
 def _supply(report: Mapping[str, Any]) -> str:

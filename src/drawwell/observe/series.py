@@ -231,8 +231,8 @@ SERIES: Final = (
     ),
     Series(
         "health_margin_ratio", _G, "ratio",
-        "How far the worst count stayed below the cutoff of a test: 1 is far, 0 is a failure.", _TEST,
-        _each_test(lambda t: max(0.0, 1 - t["worst_count"] / t["cutoff_intermittent"])),
+        "How far a test's worst count of the last minute stayed below its cutoff: 1 is far, 0 is a failure.",
+        _TEST, _each_test(lambda t: max(0.0, 1 - t["recent_count"] / t["cutoff_intermittent"])),
     ),
     Series("reservoir_bytes", _G, "bytes", "Full entropy at hand.", (), _one(lambda r: r["reservoir_bytes"])),
     Series(

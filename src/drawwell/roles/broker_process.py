@@ -14,6 +14,7 @@ from drawwell.broker.account import Lease, Terms
 from drawwell.broker.audit import Auditor
 from drawwell.broker.broker import LocalBroker, Rules
 from drawwell.broker.control import Control
+from drawwell.broker.health_record import HealthRecord
 from drawwell.broker.identities import OWN_NAMES, configured_terms, invited_terms
 from drawwell.broker.own_verbs import BUSIEST, OwnVerbs
 from drawwell.broker.receipts import BrokerReceipts
@@ -41,6 +42,7 @@ from drawwell.roles.source import SourceRole
 from drawwell.service.status import BrokerStatusLine
 from drawwell.service.systemd import Manager
 from drawwell.state.files import make_private_directory
+from drawwell.state.health_rows import HealthRows
 from drawwell.state.store import Store
 from drawwell.verbs import CONTROL_VERBS, Handler
 
@@ -85,6 +87,7 @@ class BrokerProcess:
         make_private_directory(state)
         self._store = Store(os.path.join(state, "broker.db"))
         self._clock = WallClock(self._store.time_seen)
+        self._health = HealthRecord(HealthRows(os.path.join(state, "health.db")), self._clock)
         section = config.broker
         self._supply = Supply(
             Reservoir(section.reservoir, low_mark=section.low_mark_bytes, high_mark=section.high_mark_bytes),
@@ -213,6 +216,7 @@ class BrokerProcess:
         self._auditor.close()
         with contextlib.suppress(StateUnavailable):
             self._store.overdue.retry()
+        self._health.close()
         self._store.close()
 
     def restart(self) -> None:
@@ -305,7 +309,9 @@ class BrokerProcess:
     def _handlers(self) -> dict[str, Handler]:
         return {
             "receipt-key": self._receipt_key,
-            **OwnVerbs(self.broker, self._full_report, lambda: self.config.health.observers).handlers(),
+            **OwnVerbs(
+                self.broker, self._full_report, self._health, lambda: self.config.health.observers
+            ).handlers(),
             **Seeds(self._store, self._clock).handlers(),
             **self._guests.handlers(),
             **(self._admin.handlers() if self._admin else _no_invitations()),
@@ -323,13 +329,14 @@ class BrokerProcess:
         return OWN_NAMES | configured_terms(self.config).keys()
 
     async def _upkeep(self) -> None:
-        """Note the time, so that no restart goes back before it, and renew the broker's own certificate."""
+        """Note the time and the sources' health; renew the broker's own certificate."""
         while True:
             try:
                 await asyncio.to_thread(self._store.overdue.retry)
                 await asyncio.to_thread(self._signer.refresh)
                 await asyncio.to_thread(self._doorways.retry)
                 await asyncio.to_thread(self._store.note_time, self._clock())
+                await self._health.note(self.broker.report().sources)
             except StateUnavailable as error:
                 log.error("%s", error)
             await asyncio.sleep(UPKEEP_S)

@@ -7,9 +7,11 @@ import pytest
 
 from drawwell.authorisation import ANYONE, Principal
 from drawwell.broker.control import Control
+from drawwell.broker.health_record import HealthRecord
 from drawwell.broker.own_verbs import OwnVerbs
 from drawwell.errors import PermissionRefused, SourceUnavailable, UsageError
 from drawwell.reports import BrokerReport
+from drawwell.state.health_rows import HealthRows
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
 from support.principals import OWNER, consumer
@@ -31,9 +33,10 @@ def controlled(*names: str) -> tuple[Workbench, Control]:
     async def report(_most: int) -> BrokerReport:
         return replace(bench.broker.report(), consumers=bench.broker.book.busiest(2))
 
+    health = HealthRecord(HealthRows(":memory:"), lambda: 0.0)
     control = Control(
         {
-            **OwnVerbs(bench.broker, report, lambda: ["db01"]).handlers(),
+            **OwnVerbs(bench.broker, report, health, lambda: ["db01"]).handlers(),
             "consumer.invite": _answered,
             "renew": _answered,
         }

@@ -251,6 +251,20 @@ def test_start_while_healthy_is_the_on_demand_test() -> None:
     assert (monitor.state, monitor.epoch) == (SourceState.HEALTHY, 2)
 
 
+def test_the_recent_count_is_of_the_last_minute() -> None:
+    """A run of five leaves the recent count after two minutes, and stays in the worst one."""
+    monitor, source = healthy()
+    monitor.feed(RawBlock(b"\0" + b"\x07" * 5 + b"\0"), 1000.0)
+    recent = []
+    for now in (1000.0, 1060.0, 1119.0, 1120.0):
+        monitor.feed(RawBlock(source.read(64)), now)
+        recent.append(monitor.reports()[0].recent_count)
+
+    assert recent[:3] == [5, 5, 5]
+    assert recent[3] < 5
+    assert monitor.reports()[0].worst_count == 5
+
+
 def test_reports_name_window_claim_and_worst_count() -> None:
     """A report tells which test on which unit, its claim and window, and how near the worst count came."""
     monitor, source = healthy()

@@ -40,7 +40,7 @@ _shtab_drawwell_commands() {
     seed-file:'write a seed for one machine'"'"'s first boot, once'
     serve-stdio:'be what sshd runs for a consumer (a forced command)'
     signer:'hold the keys of CA and receipts'
-    source:'noise sources: list, run, verify, watch, capture, simulate'
+    source:'noise sources: list, run, verify, watch, history, capture, simulate'
     status:'show what runs here: sources, reservoir, consumers, links, the kernel'"'"'s feed'
   )
   _describe 'drawwell commands' _commands
@@ -149,6 +149,7 @@ _shtab_drawwell_signer_commands() {
 _shtab_drawwell_source_commands() {
   local _commands=(
     capture:'write raw samples to a file, for assessment'
+    history:'how near each health test came to its cutoff, for a day and a year'
     list:'the running sources, and the devices that are plugged in'
     reset:'let a permanently failed source start again, after its cause was found'
     run:'run one source, which deposits with the broker, until Ctrl-C'
@@ -1060,6 +1061,19 @@ _shtab_drawwell_source_capture_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_source_capture_defaults_added=0
 
+_shtab_drawwell_source_history_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  "--wide[show every column, however wide the terminal is]"
+  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
+  {-q,--quiet}"[print nothing on standard error but errors]"
+  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  ":name or device node (default\: the only one):_drawwell_names_source"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_source_history_defaults_added=0
+
 _shtab_drawwell_source_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
@@ -1528,6 +1542,7 @@ _shtab_drawwell_source() {
       curcontext="${curcontext%:*:*}:_shtab_drawwell_source-$line[1]:"
       case $line[1] in
         capture) _arguments -C -s $_shtab_drawwell_source_capture_options ;;
+        history) _arguments -C -s $_shtab_drawwell_source_history_options ;;
         list) _arguments -C -s $_shtab_drawwell_source_list_options ;;
         reset) _arguments -C -s $_shtab_drawwell_source_reset_options ;;
         run) _arguments -C -s $_shtab_drawwell_source_run_options ;;

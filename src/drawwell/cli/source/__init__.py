@@ -18,11 +18,13 @@ PIECE_BYTES = 32_768
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     """Add the noun and its verbs."""
+    from drawwell.cli.source import history, simulate, units
     from drawwell.cli.source import run as source_run
-    from drawwell.cli.source import simulate, units
 
     parser = nouns.add_parser(
-        "source", help="noise sources: list, run, verify, watch, capture, simulate", allow_abbrev=False
+        "source",
+        help="noise sources: list, run, verify, watch, history, capture, simulate",
+        allow_abbrev=False,
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
@@ -47,6 +49,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         "-n", "--bytes", default="1MB", metavar="SIZE", help="how many samples (default: 1MB)"
     )
     capture.add_argument("-o", "--output", required=True, metavar="FILE", help="new file, mode 0600")
+    verb("history", history.show, "how near each health test came to its cutoff, for a day and a year")
     verb("reset", _reset, "let a permanently failed source start again, after its cause was found")
     simulate.add_verb(verbs, common)
     source_run.add_verb(verbs, common)
