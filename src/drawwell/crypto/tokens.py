@@ -22,6 +22,8 @@ SECRET_BYTES: Final = 32
 """256 bits: nobody guesses it, so its hash may be stored without salt or stretching."""
 
 _HOST: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\.?", re.ASCII)
+_PORT: Final = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+"""One port has one spelling: no zero stands before it."""
 _PASTE_AGAIN: Final = "Copy the whole line that 'drawwell consumer invite' printed, and paste it again."
 
 
@@ -100,7 +102,7 @@ def parse_address(text: str) -> tuple[str, int]:
         UsageError: not such an address.
     """
     host, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536) or not _is_host(host):
+    if not (_PORT.fullmatch(port) and int(port) < 65536 and _is_host(host)):
         raise UsageError(
             "the address is not host:port", hint="Write it like broker.example:55001 or [2001:db8::1]:55001."
         )

@@ -67,6 +67,8 @@ def test_a_changed_character_never_breaks_the_parser(position, character) -> Non
         ("", "not an invitation token"),
         (TEXT.replace(":55001", ":0"), "not host:port"),
         (TEXT.replace(":55001", ":99999"), "not host:port"),
+        (TEXT.replace(":55001", ":05001"), "not host:port"),
+        (TEXT.replace(":55001", ":0655350"), "not host:port"),
         (TEXT.replace("broker.example", "bro ker").replace(" ", "/"), "not host:port"),
         (TEXT.replace("broker.example", "[::1::2]"), "not host:port"),
     ],
