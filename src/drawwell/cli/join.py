@@ -196,7 +196,8 @@ def _rekey(args: argparse.Namespace, out: Output) -> int:
 
     if args.token or not (args.name or args.dir):
         raise UsageError("--rekey takes no token, and a link", hint="Name it by --name LINK or --dir DIR.")
-    identity = joined(args.dir or args.name, links_dir(load(args.config)))
+    name = os.path.abspath(args.dir) if args.dir else args.name
+    identity = joined(name, links_dir(load(args.config)))
 
     def connect(shown: "LinkIdentity") -> "contextlib.aclosing[Any]":
         return contextlib.aclosing(named(shown.directory, ""))

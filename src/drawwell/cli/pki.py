@@ -50,7 +50,7 @@ def _show(args: argparse.Namespace, out: Output) -> int:
         ("next root", found["next_root"] or "none", "", ""),
         (
             "intermediate", found["intermediate"], f"until {_date(found['intermediate_expires'])}",
-            "renewal is due" if found["intermediate_is_due"] else "",
+            _renewal(found),
         ),
         ("receipts", found["receipt_key"], "", f"{found['earlier_receipt_keys']} earlier"),
     ]  # fmt: skip
@@ -65,12 +65,18 @@ def _rotate(args: argparse.Namespace, out: Output) -> int:
 
 
 def _export(args: argparse.Namespace, out: Output) -> int:
-    key = _ask(args, "export-root")["pem"].encode()
+    from drawwell.state.files import sync_directory
+
     fd = os.open(args.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(_ask(args, "export-root")["pem"].encode())
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(os.path.dirname(os.path.abspath(args.file)))
+    except BaseException:
+        os.unlink(args.file)
+        raise
     _ask(args, "forget-root")
     out.result({"file": args.file}, f"the root's key is in {args.file}, and the signer has it no longer")
     out.say("keep it off this machine; the intermediate CA cannot be renewed without it")
@@ -84,9 +90,16 @@ def _import(args: argparse.Namespace, out: Output) -> int:
         key = read_secret(args.file).decode()
     except UnicodeDecodeError:
         raise UsageError(f"{args.file} is not PEM", hint="Name what 'pki export-root' wrote.") from None
-    _ask(args, "import-root", pem=key)
-    out.result({}, "the signer has the root's key again")
+    found = _ask(args, "import-root", pem=key)
+    until = _date(found["intermediate_expires"])
+    out.result(found, f"the signer has the root's key again; the intermediate CA counts until {until}")
     return 0
+
+
+def _renewal(found: dict[str, Any]) -> str:
+    if not found["intermediate_is_due"]:
+        return ""
+    return "renewal is due" if found["root_key_is_here"] else "renewal is due: pki import-root FILE"
 
 
 def _place(found: dict[str, Any]) -> str:

@@ -183,8 +183,8 @@ class KeyRing:
             self._forget(f"{ROOT}-key.pem")
             self._root = pki.KeyPair(self._root.certificate_pem, b"")
 
-    def import_root(self, key_pem: bytes) -> None:
-        """Take back the root's private key.
+    def import_root(self, key_pem: bytes, now: float) -> None:
+        """Take back the root's private key, and renew the intermediate CA where that is due.
 
         Raises:
             UsageError: it is not the key of this root.
@@ -197,6 +197,7 @@ class KeyRing:
         with self._lock:
             replace_file(self._path(f"{ROOT}-key.pem"), key_pem)
             self._root = pair
+            self._current(now)
 
     def describe(self, now: float) -> dict[str, object]:
         """Return the keys, their ends, and whether the root's key is here."""
@@ -224,13 +225,22 @@ class KeyRing:
         return certify_intermediate(self._root, title, first.key_pem, now)
 
     def _current(self, now: float) -> pki.KeyPair:
-        """Return the intermediate CA, certified again where that is due."""
+        """Return the intermediate CA, certified again where that is due.
+
+        Raises:
+            StateUnavailable: it has ended, and the root's key is away.
+        """
         if self._root.key_pem and pki.read_certificate(self._root.certificate_pem).not_before > now:
             self._root = self._save(ROOT, pki.recertify_ca(self._root, now))
             self._recertify(now)
             self._publish(now, (self._root,))
         elif self._root.key_pem and pki.renewal_due(self._intermediate.certificate_pem, now):
             self._recertify(now)
+        if pki.read_certificate(self._intermediate.certificate_pem).not_after <= now:
+            raise StateUnavailable(
+                "the intermediate CA has ended, and the root's key that renews it is away",
+                hint="Type 'drawwell pki import-root FILE' on the signer's machine.",
+            )
         return self._intermediate
 
     def _recertify(self, now: float) -> None:

@@ -177,9 +177,10 @@ class SignerRole:
         return {}
 
     def _import(self, fields: dict[str, Any]) -> Answer:
-        self._ring().import_root(messages.text_of(fields, "pem").encode())
+        now = self._clock()
+        self._ring().import_root(messages.text_of(fields, "pem").encode(), now)
         self.log.write([{"event": "root imported"}])
-        return {}
+        return self._ring().describe(now)
 
     def _ring(self) -> KeyRing:
         if self._keys is None:

@@ -122,9 +122,22 @@ def test_without_the_roots_key_leaves_go_on_and_rotations_do_not(tmp_path: Path)
     with pytest.raises(UsageError, match="not on this machine"):
         again.rotate("receipts", NOW)
     with pytest.raises(UsageError, match="not the key of the root"):
-        again.import_root(pki.new_ca("well", NOW).key_pem)
-    again.import_root(key)
+        again.import_root(pki.new_ca("well", NOW).key_pem, NOW)
+    again.import_root(key, NOW)
     assert again.rotate("receipts", NOW)
+
+
+def test_an_intermediate_that_ended_signs_nothing_and_asks_for_the_root(tmp_path: Path) -> None:
+    """The hint names the command, and the import alone renews."""
+    ring = ring_of(tmp_path)
+    key, later = ring.export_root(), NOW + 91 * pki.DAY_S
+    ring.forget_root()
+    with pytest.raises(StateUnavailable, match="has ended") as caught:
+        ring.certify(CSR, "web01", later)
+    assert "pki import-root" in str(caught.value.hint)
+    ring.import_root(key, later)
+    ring.forget_root()
+    assert ring.certify(CSR, "web01", later)
 
 
 def test_an_intermediate_is_certified_again_before_it_ends(tmp_path: Path) -> None:
