@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,14 @@ def test_a_broker_without_keys(folder: Path) -> None:
         host.proved(web01)
         held = {path.name for path in (folder / "state").rglob("*key.pem")}
         assert held == {"server-key.pem", "enrol-key.pem"}
+        signer.send(signal.SIGSTOP)
+        with pytest.raises(StateUnavailable, match="the bytes are lost"):
+            host.draw(web01, receipt=True)
+        with pytest.raises(StateUnavailable, match="is away: timed out"):
+            host.draw(web01, receipt=True)
+        assert host.draw(web01)
+        signer.send(signal.SIGCONT)
+        wait_until(lambda: received(host, web01), "receipts from a signer that goes on")
         signer.kill()
         serial = host.draw(web01).serial
         with pytest.raises(StateUnavailable, match="is away"):

@@ -1,12 +1,26 @@
 """A broker's link to its signer."""
 
+import asyncio
+import contextlib
 import socket
+import threading
+import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from drawwell.broker.audit import Auditor
+from drawwell.broker.receipts import BrokerReceipts
+from drawwell.broker.signing import Signing
+from drawwell.config.broker_side import AuditSection
+from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import StateUnavailable
 from drawwell.links.signer import RemoteKeys
+from drawwell.roles.signer_process import SignerRole
+from drawwell.testing.waiting import until
+from drawwell.wire import signer_messages as messages
 
 
 def test_looking_whether_the_signer_is_there_waits_for_nothing(folder: Path) -> None:
@@ -27,3 +41,97 @@ def test_looking_whether_the_signer_is_there_waits_for_nothing(folder: Path) -> 
         keys.require()
     with pytest.raises(StateUnavailable, match="is away"):
         keys.sign([b"text"])
+
+
+class FallsSilent:
+    """A signer that a test has fall silent: it accepts, reads, and answers nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.silent = str(folder / "signer.sock"), False
+        self._role = SignerRole(str(folder / "keys"), "well")
+        self._listener = socket.create_server(self.path, family=socket.AF_UNIX)
+        self._peer: socket.socket | None = None
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        for each in filter(None, (self._listener, self._peer)):
+            each.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._peer, _ = self._listener.accept()
+                with self._peer as peer, contextlib.suppress(OSError):
+                    self._answer(peer)
+
+    def _answer(self, peer: socket.socket) -> None:
+        while prefix := peer.recv(messages.PREFIX_BYTES, socket.MSG_WAITALL):
+            payload = peer.recv(messages.payload_length(prefix), socket.MSG_WAITALL)
+            if not self.silent:
+                peer.sendall(messages.frame(self._role.answer(payload, 0)))
+
+
+def test_a_silent_signer_holds_up_nobody(folder: Path) -> None:
+    """One batch is lost; then receipts are refused unasked, until it has answered again."""
+    signer = FallsSilent(folder)
+    receipts = BrokerReceipts(RemoteKeys(signer.path))
+    receipts.refresh()
+    signing = Signing(receipts)
+    auditor = Auditor("well", AuditSection(path=str(folder / "log")), time.time, receipts)
+    auditor.note("started")
+
+    async def meanwhile(work: Coroutine[Any, Any, Any]) -> int:
+        """Return how often others came to run while that work waited."""
+        turns = 0
+        with contextlib.suppress(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(work)
+                while not task.done():
+                    await asyncio.sleep(0)
+                    turns += 1
+        return turns
+
+    async def scenario(batches: asyncio.Task[None]) -> None:
+        body = b'{"format":"drawwell-receipt/2","key_id":"%s"}' % receipts.key_id.encode()
+        grant = Grant(b"x", 1, DrawClass.FULL, unsigned=body)
+        assert (await signing.sign(grant)).receipt
+        signer.silent = True
+        assert await meanwhile(auditor.settle()) > 100
+        assert "timed out" in auditor.trouble()
+        for _ in range(100):
+            with pytest.raises(StateUnavailable, match="is away: timed out"):
+                signing.require()
+        signer.silent = False
+        await until(lambda: not receipts.fault, "it signs again")
+        signer.silent = True
+        assert await meanwhile(signing.sign(grant)) > 100
+        with pytest.raises(StateUnavailable, match="is away: timed out"):
+            signing.require()
+        signer.silent = False
+        await until(lambda: not receipts.fault, "it signs again")
+        assert (await signing.sign(grant)).receipt
+        await auditor.settle()
+        assert not auditor.trouble()
+        batches.cancel()
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            await scenario(group.create_task(signing.run()))
+
+    asyncio.run(run())
+    auditor.close()
+    signer.close()
+    with pytest.raises(StateUnavailable, match="is away"):
+        receipts.refresh()
+
+
+def test_a_signer_that_accepts_nobody_is_away_at_once(folder: Path) -> None:
+    """A full queue of connections is an answer, not a wait."""
+    path = str(folder / "signer.sock")
+    with socket.create_server(path, family=socket.AF_UNIX, backlog=0), contextlib.ExitStack() as full:
+        full.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
+        with pytest.raises(StateUnavailable, match="temporarily unavailable"):
+            RemoteKeys(path).require()

@@ -81,15 +81,13 @@ class Auditor:
 
     def minute(self) -> None:
         """Write what was counted since the last time, and sign where both logs stand."""
-        lines = self.tally.take() + self._door_lines()
-        self._log.write(lines, since=self._since)
-        self._since = self._clock()
-        if self._signed != (self._log.head, self._operators.head):
-            self._sign()
+        if heads := self._write():
+            self._note_line(heads, self._sign(heads))
 
     async def settle(self) -> None:
-        """Write what was counted, and bring it to disk."""
-        self.minute()
+        """Do the same for an event loop, which waits for neither signer nor disk."""
+        if heads := self._write():
+            self._note_line(heads, await asyncio.to_thread(self._sign, heads))
         await asyncio.to_thread(self._sync)
 
     def close(self) -> None:
@@ -99,19 +97,30 @@ class Auditor:
         self._log.close()
         self._operators.close()
 
-    def _sign(self) -> None:
-        """Sign the heads; while the signer is away they are signed later."""
-        name, now = self._broker_name, int(self._clock())
-        signed = SignedHead(name, now, self._log.head, self._operators.head)
+    def _write(self) -> SignedHead | None:
+        """Write what was counted; return the heads where they have to be signed."""
+        lines = self.tally.take() + self._door_lines()
+        self._log.write(lines, since=self._since)
+        self._since = self._clock()
+        if self._signed == (self._log.head, self._operators.head):
+            return None
+        return SignedHead(self._broker_name, int(self._since), self._log.head, self._operators.head)
+
+    def _sign(self, heads: SignedHead) -> dict[str, Any] | None:
+        """Return the line of the heads; None while the signer is away, and they are signed later."""
         try:
-            line = signed.line(self._signer)
+            line = heads.line(self._signer)
         except StateUnavailable as error:
             self._unsigned = str(error)
-            return
+            return None
         self._unsigned = ""
-        self._log.write([line])
-        self._signed = (self._log.head, self._operators.head)
-        self.tally.note_head(self._log.head)
+        return line
+
+    def _note_line(self, heads: SignedHead, line: dict[str, Any] | None) -> None:
+        if line:
+            self._log.write([line])
+            self._signed = (self._log.head, heads.operators)
+            self.tally.note_head(self._log.head)
 
     def _sync(self) -> None:
         self._operators.sync()

@@ -1,7 +1,9 @@
 """The receipt key of a broker, in its own process or in a signer."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 from drawwell.crypto.hierarchy import KeyList
 from drawwell.crypto.receipts import public_key_id
@@ -18,15 +20,35 @@ class BrokerReceipts:
         """The present key's name in receipts; "" while the signer has not been reached."""
         self.all_keys = ""
         """The present key and earlier ones, PEM."""
+        self._looking = threading.Lock()
 
     def require(self) -> None:
-        """Raise StateUnavailable when nothing can be signed now."""
+        """Raise StateUnavailable when nothing can be signed now; waits for nothing.
+
+        A thread then looks whether the signer is there again.
+        """
+        try:
+            self._keys.require()
+        except StateUnavailable:
+            self._look_again()
+            raise
         if not self.key_id:
-            self.refresh()
-        self._keys.require()
+            self._look_again()
+            raise StateUnavailable("the signer was not reached yet", hint="Try again in a second.")
+
+    def _look_again(self) -> None:
+        if self._looking.acquire(blocking=False):
+            threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        try:
+            with suppress(StateUnavailable):
+                self.refresh()
+        finally:
+            self._looking.release()
 
     def refresh(self) -> None:
-        """Follow a rotation; raises as `require`."""
+        """Ask for the keys, and so follow a rotation; raises as `require`, and waits."""
         public = self._keys.public()
         listed = KeyList.read(public.key_list, public.roots).receipt_keys
         self.all_keys = "".join(key.public_key for key in listed)

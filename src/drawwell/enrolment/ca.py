@@ -6,6 +6,7 @@ STATE/pki/receipt-keys.pem          all public keys of receipts, the newest firs
 """
 
 import os
+import threading
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -47,7 +48,7 @@ class SigningKeys(Protocol):
 
 
 class CertificateAuthority:
-    """The CA of one broker, as its doors need it.
+    """The CA of one broker, as its doors need it; any thread.
 
     Args:
         directory: Where its files are kept.
@@ -61,6 +62,7 @@ class CertificateAuthority:
         self._directory = directory
         self._keys = keys
         self._public: PublicKeys | None = None
+        self._writing = threading.Lock()
         self.trouble = ""
         """Why the keys could not be asked, the last time; "" when they could."""
         make_private_directory(directory)
@@ -121,11 +123,12 @@ class CertificateAuthority:
 
     def _files(self, what: str, names: Sequence[str], now: float) -> tuple[str, str]:
         certificate, key = self._path(f"{what}.pem"), self._path(f"{what}-key.pem")
-        if not self._is_current(certificate, key, names, now):
-            key_pem, csr = pki.new_key_and_csr(what)
-            chain = self._keys.serve(csr, names, now)
-            replace_file(key, key_pem)
-            replace_file(certificate, chain)
+        with self._writing:
+            if not self._is_current(certificate, key, names, now):
+                key_pem, csr = pki.new_key_and_csr(what)
+                chain = self._keys.serve(csr, names, now)
+                replace_file(key, key_pem)
+                replace_file(certificate, chain)
         return certificate, key
 
     def _is_current(self, certificate: str, key: str, names: Sequence[str], now: float) -> bool:

@@ -1,7 +1,8 @@
 """The `SigningKeys` of another process, the signer.
 
-Calls block for `DEADLINE_S` at most. After a failure the signer counts as away for a second:
-one that hangs delays no more than one call in each.
+Calls block for `DEADLINE_S` at most, so an event loop makes them in a thread; `require` never
+blocks. After a failure the signer counts as away for a second. One that took a request and did
+not answer counts as away until it has answered another.
 """
 
 import select
@@ -35,10 +36,13 @@ class RemoteKeys:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._away_until, self._away_because = 0.0, ""
+        self._silent = False
 
     def require(self) -> None:
-        """Return if the signer can be asked, without waiting for requests."""
+        """Return if the signer can be asked, without waiting for it."""
         peer = self._socket
+        if self._silent:
+            raise StateUnavailable(self._away_because, hint=_HINT)
         if (peer is None or _has_ended(peer)) and self._lock.acquire(blocking=False):
             try:
                 self._connected()
@@ -80,12 +84,16 @@ class RemoteKeys:
     def _exchange(self, payload: bytes) -> bytes:
         with self._lock:
             peer = self._connected()
+            until = time.monotonic() + DEADLINE_S
             try:
+                peer.settimeout(DEADLINE_S)
                 peer.sendall(messages.frame(payload))
-                length = messages.payload_length(_receive(peer, messages.PREFIX_BYTES))
-                return _receive(peer, length)
+                length = messages.payload_length(_receive(peer, messages.PREFIX_BYTES, until))
+                answer = _receive(peer, length, until)
             except (OSError, EOFError, RemoteProtocolError) as error:
                 raise self._gone(error) from error
+            self._silent = False
+            return answer
 
     def _connected(self) -> socket.socket:
         """Return a socket to the signer; a closed one is replaced."""
@@ -97,7 +105,7 @@ class RemoteKeys:
         if time.monotonic() < self._away_until:
             raise StateUnavailable(self._away_because, hint=_HINT)
         peer = socket.socket(socket.AF_UNIX)
-        peer.settimeout(DEADLINE_S)
+        peer.setblocking(False)  # a full queue of connections is refused at once
         try:
             peer.connect(self._path)
         except OSError as error:
@@ -113,6 +121,7 @@ class RemoteKeys:
         reason = (getattr(error, "strerror", None) or str(error) or "no answer").lower()
         self._away_until = time.monotonic() + AWAY_S
         self._away_because = f"the signer at {self._path} is away: {reason}"
+        self._silent = self._silent or isinstance(error, TimeoutError)
         return StateUnavailable(self._away_because, hint=_HINT)
 
 
@@ -126,9 +135,13 @@ def _has_ended(peer: socket.socket) -> bool:
     return bool(poller.poll(0))
 
 
-def _receive(peer: socket.socket, size: int) -> bytes:
+def _receive(peer: socket.socket, size: int, until: float) -> bytes:
     data = bytearray()
     while len(data) < size:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        peer.settimeout(left)
         piece = peer.recv(size - len(data))
         if not piece:
             raise EOFError("it closed the connection")

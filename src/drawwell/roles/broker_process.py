@@ -99,7 +99,7 @@ class BrokerProcess:
         self._signer = BrokerReceipts(self._keys)
         self._signing = Signing(self._signer)
         with contextlib.suppress(StateUnavailable):  # the signer is away; who needs it is told
-            self._signer.require()
+            self._signer.refresh()
         self._auditor = Auditor(section.name, config.audit, self._clock, self._signer)
         self.broker = self._make_broker()
         self._auditor.started(self._store.boot_epoch * SERIALS_PER_LIFE)
@@ -333,7 +333,6 @@ class BrokerProcess:
         while True:
             try:
                 await asyncio.to_thread(self._store.overdue.retry)
-                await asyncio.to_thread(self._signer.refresh)
                 await asyncio.to_thread(self._doorways.retry)
                 await asyncio.to_thread(self._store.note_time, self._clock())
                 await self._health.note(self.broker.report().sources)
@@ -341,8 +340,10 @@ class BrokerProcess:
                 log.error("%s", error)
             await asyncio.sleep(UPKEEP_S)
             await self._auditor.settle()
+            with contextlib.suppress(StateUnavailable):  # the status names it
+                await asyncio.to_thread(self._signer.refresh)
             try:
-                self._doorways.renew()
+                await asyncio.to_thread(self._doorways.renew)
             except DrawwellError as error:
                 log.error("the TLS door keeps its old certificate: %s", error)
 

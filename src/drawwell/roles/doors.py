@@ -167,7 +167,7 @@ class Doors:
             self._tls.reload()
 
     def renew(self) -> None:
-        """Renew the certificate that the built-in CA gave this broker, when it is due; raises as the constructor."""
+        """Renew the certificate of the built-in CA, when it is due; any thread. Raises as the constructor."""
         if self._authority or (self._undated and clock_is_set()):
             self.reload_certificates()
 
