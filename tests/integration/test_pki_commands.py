@@ -1,4 +1,4 @@
-"""A consumer's key and the root's are moved by typing, at a signer and a broker that run."""
+"""The commands that move the root's key and a consumer's."""
 
 import shutil
 import time
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_root_goes_and_a_consumer_gets_another_key(folder: Path) -> None:
-    """Without the root's key all goes on, and its renewal names the command that is needed."""
+    """Without the root's key all goes on, and a renewal asks for it."""
     host = Host(Site(folder))
     KeyRing(str(folder / "state-signer"), "well", time.time() - 70 * pki.DAY_S)
     key, safe = folder / "state-signer" / "root-key.pem", folder / "root.pem"
@@ -61,7 +61,7 @@ def a_consumer_gets_another_key(host: Host) -> None:
     assert "--name" in refusal(host, "join", "--rekey")
 
 
-def refusal(host: Host, *words: str) -> str:
-    done = command(*words, config=host.site.path)
+def refusal(host: Host, *arguments: str) -> str:
+    done = command(*arguments, config=host.site.path)
     assert done.returncode
     return done.stderr

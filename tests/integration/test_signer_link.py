@@ -44,7 +44,7 @@ def test_looking_whether_the_signer_is_there_waits_for_nothing(folder: Path) -> 
 
 
 class FallsSilent:
-    """A signer that a test has fall silent: it accepts, reads, and answers nothing."""
+    """A signer that a test has fall silent: it reads and never answers."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.silent = str(folder / "signer.sock"), False
@@ -74,8 +74,8 @@ class FallsSilent:
                 peer.sendall(messages.frame(self._role.answer(payload, 0)))
 
 
-def test_a_silent_signer_holds_up_nobody(folder: Path) -> None:
-    """One batch is lost; then receipts are refused unasked, until it has answered again."""
+def test_a_silent_signer_delays_no_other(folder: Path) -> None:
+    """A batch is lost; then receipts are refused until it has answered."""
     signer = FallsSilent(folder)
     receipts = BrokerReceipts(RemoteKeys(signer.path))
     receipts.refresh()
@@ -128,7 +128,7 @@ def test_a_silent_signer_holds_up_nobody(folder: Path) -> None:
         receipts.refresh()
 
 
-def test_a_signer_that_accepts_nobody_is_away_at_once(folder: Path) -> None:
+def test_a_signer_that_accepts_no_peer_is_away_at_once(folder: Path) -> None:
     """A full queue of connections is an answer, not a wait."""
     path = str(folder / "signer.sock")
     with socket.create_server(path, family=socket.AF_UNIX, backlog=0), contextlib.ExitStack() as full:

@@ -23,7 +23,7 @@ class BrokerReceipts:
         self._looking = threading.Lock()
 
     def require(self) -> None:
-        """Raise StateUnavailable when nothing can be signed now; waits for nothing.
+        """Raise StateUnavailable unless it can be signed now; never wait.
 
         A thread then looks whether the signer is there again.
         """
@@ -48,7 +48,7 @@ class BrokerReceipts:
             self._looking.release()
 
     def refresh(self) -> None:
-        """Ask for the keys, and so follow a rotation; raises as `require`, and waits."""
+        """Ask for the keys and wait for the answer; raises as `require`."""
         public = self._keys.public()
         listed = KeyList.read(public.key_list, public.roots).receipt_keys
         self.all_keys = "".join(key.public_key for key in listed)

@@ -184,7 +184,7 @@ class KeyRing:
             self._root = pki.KeyPair(self._root.certificate_pem, b"")
 
     def import_root(self, key_pem: bytes, now: float) -> None:
-        """Take back the root's private key, and renew the intermediate CA where that is due.
+        """Take back the root's private key; renew the intermediate CA if due.
 
         Raises:
             UsageError: it is not the key of this root.
