@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from drawwell.doors.qemu_egd.connection import AHEAD_REQUESTS
-from drawwell.errors import (
-    PermissionRefused,
-)
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import LinkUnavailable, PermissionRefused
+from drawwell.links import unix
 from integration.guest_site import VM, Qemu, broker, guest, in_a_loop, there, until_guest
 
 
@@ -72,6 +73,34 @@ async def test_who_was_turned_away_is_told_until_somebody_comes_in(folder: Path)
             Qemu(path)
         await until_guest(site, "vm1", turned_away_uid=None, connected=1)
         assert "turned user" not in str(await site.ask("status"))
+
+
+@in_a_loop
+async def test_who_was_turned_away_is_told_the_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link of another user fails with the option that lets it in."""
+    if os.geteuid():
+        pytest.skip("only root is somebody else")
+    async with broker(folder) as site:
+        box = {"name": "box1", "kind": "lxc", "via": "socket", "uid": 12345}
+        path = (await site.ask("guest.add", box))["socket"]
+        for passed in (folder, folder / "run"):
+            os.chmod(passed, 0o711)
+
+        async def connect_as_another(path: str) -> socket.socket:
+            with being(23456, 1):
+                sock = socket.socket(socket.AF_UNIX)
+                sock.connect(path)
+            sock.setblocking(False)
+            return sock
+
+        link = unix.UnixLink(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(unix, "connect_unix", connect_as_another)
+            with pytest.raises(LinkUnavailable, match="closed the connection before") as refused:
+                await link.draw(8, DrawClass.FULL)
+        await link.aclose()
+        assert "'drawwell guest apply KIND NAME --user NUMBER'" in str(refused.value.hint)
+        await until_guest(site, "box1", turned_away_uid=23456)
 
 
 @pytest.mark.parametrize("laid", ["link", "file", "foreign"])

@@ -181,9 +181,11 @@ async def test_a_guest_is_not_removed_while_it_is_owed_bytes(folder: Path) -> No
         await until_guest(site, "vm1", waits="quota of 100B/week is used up")
         with pytest.raises(Starved, match="owed 64 bytes: quota of 100B/week") as refused:
             await site.ask("guest.remove", {"name": "vm1", "timeout_s": 0.2})  # short: it is refused
-        notes = (await site.ask("status"))["notes"]
+        status = await site.ask("status")
+        notes = status["notes"]
 
         assert found["connected"] == 1
+        assert [row["refused"] for row in status["consumers"] if row["name"] == "vm1"] == [0]  # it waits
         assert refused.value.exit_code == 75
         assert any("guest vm1 waits: quota of 100B/week is used up" in note for note in notes)
         await site.ask("guest.add", {**VM, "quota": "none"})

@@ -18,6 +18,12 @@ from drawwell.testing.waiting import wait_until
 from lab.borrowed import drawwell, make_root, no_cgroup_left, our_folders, system_folders
 from support.daemon import Daemon, StickThread, command
 
+TURNED_AWAY = """\
+import socket
+with socket.socket(socket.AF_UNIX) as sock:
+    sock.connect("/run/drawwell/draw.sock")
+    print(sock.recv(1))
+"""
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
@@ -179,8 +185,8 @@ def test_an_unprivileged_container_draws(folder: Path, config: Path, unprivilege
         broker.until_it_says("healthy")
         ask(config, unprivileged, "apply")
         unprivileged.start()
-        other = ("setpriv", "--reuid=1000", "--clear-groups", "drawwell", "draw", "8")
-        assert unprivileged.run(*other).status != 0
+        other = ("setpriv", "--reuid=1000", "--clear-groups", "/usr/bin/python3", "-c", TURNED_AWAY)
+        assert unprivileged.run(*other).output == b"b''\n"
         assert "from inside" in ask(config, unprivileged, "verify", "--json")
         assert served(config, "web2") == 64
         assert unprivileged.run("test", "-w", "/run/drawwell").status == 1

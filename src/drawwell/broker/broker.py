@@ -24,7 +24,7 @@ from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant, Origins
 from drawwell.entropy.combining import combined_rate
 from drawwell.entropy.credit import by_source, evidence_of, weakest
 from drawwell.entropy.turns import Turn
-from drawwell.errors import DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
+from drawwell.errors import DrawRefused, DrawwellError, NoHealthySource, PermissionRefused, Refused, Starved
 from drawwell.ports import Source
 from drawwell.reports import BrokerReport, ConsumerReport, Evidence, SourceState
 from drawwell.wire.limits import MAX_DRAW_BYTES, RECEIPT_KEY_BYTES
@@ -133,7 +133,7 @@ class LocalBroker:
             if outcome.needed_bytes and request.patience_s < LEAST_PATIENCE_S:
                 raise self._starved(self._queue.short_by(None, outcome.needed_bytes))
         except DrawwellError as error:
-            self._count_refusal(consumer, error)
+            self._count_refusal(consumer, request, error)
             raise
         return None
 
@@ -154,7 +154,7 @@ class LocalBroker:
                 elif await self.book.open(consumer) is None:
                     raise unentitled(None, consumer, request, self.rules.max_draw_bytes)
         except DrawwellError as error:
-            self._count_refusal(consumer, error)
+            self._count_refusal(consumer, request, error)
             raise
         finally:
             queued.leave()
@@ -228,7 +228,9 @@ class LocalBroker:
             if state is not None:
                 account.quota.confirm(await self._write_ahead.reserve(consumer, state))
 
-    def _count_refusal(self, consumer: str, error: DrawwellError) -> None:
+    def _count_refusal(self, consumer: str, request: DrawRequest, error: DrawwellError) -> None:
+        if request.retried and isinstance(error, Refused) and not isinstance(error, DrawRefused):
+            return  # the peer waits, and is told nothing
         self.tally.refused(consumer, type(error).__name__)
         self._counts.refused[type(error).__name__] += 1
         if isinstance(error, Refused) and consumer in self.accounts:

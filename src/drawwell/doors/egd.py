@@ -15,7 +15,7 @@ from drawwell.authorisation import DRAW, STIR, DoorKind, Principal, Role, may
 from drawwell.doors.connection import REQUESTS_PER_TURN, AnsweringConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
-from drawwell.doors.retry import IN_LINE_S, draw_patiently
+from drawwell.doors.retry import draw_patiently, in_line
 from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.entropy.turns import Turn, Turns
 from drawwell.errors import DrawRefused, DrawwellError, Refused, RemoteProtocolError, StateUnavailable
@@ -125,7 +125,7 @@ class EgdDoor(LocalDoor):
         self.draw_class = draw_class
         self.available_bytes = available_bytes
         self.principal = Principal(Role.CONSUMER, consumer)
-        self.waiting_read = cache(lambda n_bytes: DrawRequest(n_bytes, draw_class, patience_s=IN_LINE_S))
+        self.waiting_read = cache(lambda n_bytes: in_line(n_bytes, draw_class))
         """The draw for a read of so many bytes, 1 to 255."""
         self.queue = PeerQueue()
         self.numbers = itertools.count()

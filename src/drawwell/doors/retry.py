@@ -16,15 +16,21 @@ _LONGEST_RETRY_S: Final = 10.0
 """The operator may have raised a quota meanwhile."""
 
 
+def in_line(n_bytes: int, draw_class: DrawClass) -> DrawRequest:
+    """Return the request of a peer who waits however long it takes."""
+    return DrawRequest(n_bytes, draw_class, patience_s=IN_LINE_S, retried=True)
+
+
 async def draw_patiently(broker: Broker, principal: Principal, n_bytes: int, draw_class: DrawClass) -> Grant:
     """Draw, however long it takes.
 
     Raises:
         DrawRefused, PermissionRefused: waiting would not help.
     """
+    request = in_line(n_bytes, draw_class)
     while True:
         try:
-            return await broker.draw(principal, DrawRequest(n_bytes, draw_class, patience_s=IN_LINE_S))
+            return await broker.draw(principal, request)
         except DrawRefused:
             raise
         except (Refused, StateUnavailable) as error:

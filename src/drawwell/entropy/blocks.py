@@ -38,7 +38,7 @@ class DrawRequest:
 
     `prediction_resistance` has its DRBG seeded afresh first (SP 800-90A, 9.3.3), `receipt` has the grant signed. While
     the reservoir is short the draw waits in the queue, for `patience_s` at most. `request_id` tells the open requests
-    of one session apart.
+    of one session apart. `retried` means that its door asks again after a refusal that waiting ends.
     """
 
     n_bytes: int
@@ -47,6 +47,7 @@ class DrawRequest:
     receipt: bool = False
     patience_s: float = 0.0
     request_id: int = 0
+    retried: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,7 @@ from drawwell.errors import (
     DrawRefused,
     NoHealthySource,
     PermissionRefused,
+    QuotaExceeded,
     Starved,
 )
 from drawwell.testing.scripted import ScriptedSource
@@ -250,6 +251,23 @@ def test_a_class_that_is_not_allowed_is_refused_and_named() -> None:
         assert [account.refused for account in bench.broker.accounts.values()] == [1, 1]
 
     on_bench(scenario, terms={str(one): limited("1000", classes=frozenset({one})) for one in (FULL, DRBG)})
+
+
+def test_a_wait_is_no_refusal() -> None:
+    """Whoever is asked for again after a used-up quota waits."""
+
+    async def scenario(bench: Workbench) -> None:
+        await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))
+        for retried, refused in ((True, 0), (False, 1)):
+            for ask in (bench.broker.draw, bench.broker.try_draw):
+                with pytest.raises(QuotaExceeded):
+                    await ask(consumer("web01"), DrawRequest(8, FULL, retried=retried))
+            assert bench.broker.accounts["web01"].refused == 2 * refused
+        with pytest.raises(DrawRefused):
+            await bench.broker.draw(consumer("web01"), DrawRequest(10**12, FULL, retried=True))
+        assert bench.broker.accounts["web01"].refused == 3
+
+    on_bench(scenario, terms={"web01": limited("8")})
 
 
 def test_an_unknown_consumer_is_refused() -> None:

@@ -21,9 +21,9 @@ from typing import Any, Final, Protocol
 from drawwell.authorisation import DRAW, DoorKind, Principal, may
 from drawwell.doors.door import Counts, Limits, ServedConnection
 from drawwell.doors.qemu_egd.machine import REQUEST_BYTES, EgdMachine, EgdState
-from drawwell.doors.retry import IN_LINE_S, retry_s
+from drawwell.doors.retry import in_line, retry_s
 from drawwell.doors.sockets import credentials
-from drawwell.entropy.blocks import DrawClass, DrawRequest
+from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, RemoteProtocolError
 from drawwell.ports import Broker
 from drawwell.service.faults import log_fault
@@ -224,8 +224,8 @@ class GuestEgdConnection:
         door = self._door
         while not (data := door.take_held(n_bytes)):
             self.waits = "waits in line for bytes"
-            request = DrawRequest(n_bytes, door.draw_class, patience_s=IN_LINE_S)
             try:
+                request = in_line(n_bytes, door.draw_class)
                 return (await door.broker.draw(door.principal, request)).data
             except DrawwellError as error:
                 self.waits = str(error)
@@ -239,9 +239,7 @@ class GuestEgdConnection:
         if data := door.take_held(n_bytes):
             return data
         try:
-            grant = door.broker.try_draw(
-                door.principal, DrawRequest(n_bytes, door.draw_class, patience_s=IN_LINE_S)
-            )
+            grant = door.broker.try_draw(door.principal, in_line(n_bytes, door.draw_class))
         except DrawwellError:
             return None
         return grant.data if grant else None
