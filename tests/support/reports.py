@@ -32,7 +32,7 @@ def broker_report() -> BrokerReport:
         health_failures=1,
         reconnects=2,
         last_error="",
-        tests=(HealthTestReport("repetition count", "sample", 6.0, 0, 11, 21, 4, 1, 4),),
+        tests=(HealthTestReport("repetition count", "sample", 6.0, 0, 11, 21, 9, 1, 4),),
     )
     return BrokerReport(
         "well", "1.0", 3600.0, ready=False, not_ready_because="0 of 1 noise sources healthy, 1 needed",

@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from drawwell.observe.series import margin
 from drawwell.observe.sparkline import sparkline
 from drawwell.observe.troubles import troubles
 from drawwell.units import format_duration, format_size
@@ -144,10 +145,9 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _margin(test: Mapping[str, Any]) -> str:
-    part = max(0.0, 1 - test["recent_count"] / test["cutoff_intermittent"])
     day = [1 - nearness for nearness in test.get("history", ()) if nearness is not None]
     least = f", {min(day):.0%} at least in 24 hours" if day else ""
-    return f"{escape(test['name'])} of {escape(test['unit'])}s: {part:.0%}{least}{sparkline(day)}"
+    return f"{escape(test['name'])} of {escape(test['unit'])}s: {margin(test):.0%}{least}{sparkline(day)}"
 
 
 def _supply(report: Mapping[str, Any]) -> str:

@@ -111,6 +111,14 @@ def _each_test(read: _Read) -> _Samples:
     return samples
 
 
+def margin(test: _Part) -> float:
+    """Return how far a test stayed below its cutoff in the last minute.
+
+    1 is far, 0 is a failure. A process of a source may send any cutoff.
+    """
+    return max(0.0, 1 - float(test["recent_count"] / max(1, test["cutoff_intermittent"])))
+
+
 def _build(report: _Part) -> Iterator[Sample]:
     yield Sample(1.0, (("broker", report["name"]), ("version", report["version"])))
 
@@ -232,7 +240,7 @@ SERIES: Final = (
     Series(
         "health_margin_ratio", _G, "ratio",
         "How far a test's worst count of the last minute stayed below its cutoff: 1 is far, 0 is a failure.",
-        _TEST, _each_test(lambda t: max(0.0, 1 - t["recent_count"] / t["cutoff_intermittent"])),
+        _TEST, _each_test(margin),
     ),
     Series("reservoir_bytes", _G, "bytes", "Full entropy at hand.", (), _one(lambda r: r["reservoir_bytes"])),
     Series(

@@ -60,6 +60,19 @@ def test_values_and_labels_come_through(openmetrics: bool, reader: Reader) -> No
     assert found["drawwell_build_info", ("broker", report.name), ("version", report.version)] == 1
 
 
+@pytest.mark.parametrize(("cutoff", "ratio"), [(11, 1 - 4 / 11), (0, 0.0)])
+def test_the_margin_is_of_the_last_minute(cutoff: int, ratio: float) -> None:
+    """Not the worst count since the start counts; a cutoff of zero is met."""
+    report = broker_report()
+    source = report.sources[0]
+    tests = (replace(source.tests[0], cutoff_intermittent=cutoff),)
+    found = values(
+        replace(report, sources=(replace(source, tests=tests),)), read_prometheus, openmetrics=False
+    )
+    (name,) = (each for each in found if each[0] == "drawwell_health_margin_ratio")
+    assert found[name] == pytest.approx(ratio)
+
+
 @pytest.mark.parametrize(("openmetrics", "reader"), FORMATS)
 def test_no_consumer_is_named_without_the_right(openmetrics: bool, reader: Reader) -> None:
     """Without the right to names none is in the text."""

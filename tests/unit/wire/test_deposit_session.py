@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from drawwell.errors import LocalProtocolError, RemoteProtocolError, SourceUnavailable, UsageError
-from drawwell.reports import SourceIdentity, SourceReport, SourceState, as_json
+from drawwell.reports import HealthTestReport, SourceIdentity, SourceReport, SourceState, as_json
 from drawwell.wire import limits
 from drawwell.wire.deposit import Depositor, Depository, Stage
 from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus, Want  # wording: a frame's name
@@ -85,6 +85,15 @@ def test_a_source_that_breaks_a_rule_is_cut_off(frame: Frame) -> None:
     assert broker.stage is Stage.OVER
     broker.receive_data(SourceStatus(REPORT).encode())
     assert (broker.next_event(), broker.unparsed_bytes) == (None, 0)
+
+
+def test_a_source_of_an_earlier_version_is_understood() -> None:
+    """A report without the recent counts of its tests is taken; they are 0."""
+    test = HealthTestReport("repeat", "byte", 6.0, 0, 11, 21, 4, 1, 3)
+    document = as_json(replace(REPORT, tests=(test,)))
+    del document["tests"][0]["recent_count"]
+    status = SourceStatus.decode(put_json(document))
+    assert status.report.tests == (replace(test, recent_count=0),)
 
 
 def test_a_refusal_needs_a_known_code() -> None:

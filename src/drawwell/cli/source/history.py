@@ -28,7 +28,7 @@ def _lines(history: Mapping[str, Any]) -> Iterator[str]:
     from drawwell.entropy.health_history import Span
 
     simulated = " (simulated)" if history["simulated"] else ""
-    yield f"{history['source']}{simulated}: how near each health test came to its cutoff, {_BLOCKS[-1]}"
+    yield f"{history['source']}{simulated}: how near each health test came to its cutoff ({_BLOCKS[-1]})"
     if not history["minutes"] and not history["days"]:
         yield "nothing is noted yet: that is done once a minute, for a source that is read"
         return
