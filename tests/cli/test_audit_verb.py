@@ -119,3 +119,15 @@ def test_a_cut_end_is_found_with_a_receipt_or_a_kept_head(lived: tuple[Site, Pat
         assert any("cut off" in each for each in verify(site, "--head", str(kept))[1]["faults"])
     kept.write_bytes(lines[-1].replace(b'"time_s":1', b'"time_s":2'))
     assert command("audit", "verify", "--head", str(kept), config=site.path).returncode == 77
+
+
+def test_a_head_with_a_number_as_text_is_a_fault(lived: tuple[Site, Path]) -> None:
+    """Its signature fits the number: the line is refused all the same."""
+    site, _receipt = lived
+    path = site.folder / "state" / "audit.jsonl"
+    *lines, last = path.read_bytes().splitlines()
+    number = str(json.loads(last)["count"])
+    with changed(path, [*lines, last.replace(f'"count":{number}'.encode(), f'"count":"{number}"'.encode())]):
+        status, found = verify(site)
+    assert status == 1
+    assert any("is not a head" in each for each in found["faults"])

@@ -149,6 +149,22 @@ def test_open_pages_are_bounded(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_pages_that_open_at_once_are_bounded(tmp_path: Path) -> None:
+    """Of sixty requests in one moment, those beyond the bound are refused."""
+
+    async def story(door: HttpDoor, _broker: FakeBroker, path: str) -> None:
+        pages = [await asyncio.open_unix_connection(path) for _ in range(60)]
+        for _, writer in pages:
+            writer.write(b"GET /ui/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        heads = [await reader.readuntil(b"\r\n") for reader, _ in pages]
+        assert sum(b" 200 " in head for head in heads) == http.MOST_PAGES == door.pages.count
+        assert sum(b" 503 " in head for head in heads) == 60 - http.MOST_PAGES
+        for _, writer in pages:
+            writer.close()
+
+    run(tmp_path, story)
+
+
 def test_a_page_that_is_not_read_is_closed(tmp_path: Path, monkeypatch: Any) -> None:
     """A browser that reads nothing is left, and its place is free again."""
     monkeypatch.setattr(http, "EVENT_EVERY_S", 0.0)

@@ -138,7 +138,7 @@ def _expect_head(name: str, public_key: bytes, log: "ChainCheck", operators: "Ch
     try:
         head = SignedHead.read(parse_line(_read(name)))
         head.check(public_key)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{name}: {error}", hint='Give a line of the log with "event":"head".') from error
     log.expect(head.log, name)
     operators.expect(head.operators, name)

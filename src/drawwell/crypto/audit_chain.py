@@ -86,11 +86,14 @@ class SignedHead:
     def read(cls, line: Mapping[str, Any]) -> Self:
         """Parse the line of a signed head; raise ValueError for any other."""
         try:
-            log = ChainHead(int(line["count"]), str(line["digest"]))
-            operators = ChainHead(int(line["operators_count"]), str(line["operators_digest"]))
+            time_s, *counts = (line[name] for name in ("time_s", "count", "operators_count"))
+            if any(type(number) is not int for number in (time_s, *counts)):
+                raise ValueError("it is not the line of a signed head: a number is none")
+            log = ChainHead(counts[0], str(line["digest"]))
+            operators = ChainHead(counts[1], str(line["operators_digest"]))
             signature = base64.b64decode(line["signature"], validate=True)
-            return cls(str(line["broker"]), int(line["time_s"]), log, operators, signature)
-        except (KeyError, TypeError, OverflowError, binascii.Error):
+            return cls(str(line["broker"]), time_s, log, operators, signature)
+        except (KeyError, TypeError, binascii.Error):
             raise ValueError("it is not the line of a signed head") from None
 
     def check(self, public_key: bytes) -> None:

@@ -202,15 +202,17 @@ class HttpConversation(SessionMachine):
 
     def _show(self, ask: EventsAsk, peer: Principal) -> None:
         """Keep a status page up to date until either end closes."""
-        if self._pages.full:
-            full = problem(503, "too many status pages are open", hint="Close some, or read /metrics.")
-            self._say(full, final=True)
-            return
-        self._waiting = self.admitted = True
-        self._session.begin_events(formatdate(self._clock(), usegmt=True))
+        self._waiting = True
         self._spawn(self._tell(ask, peer))
 
     async def _tell(self, ask: EventsAsk, peer: Principal) -> None:
+        if self._pages.full:
+            self._waiting = False
+            full = problem(503, "too many status pages are open", hint="Close some, or read /metrics.")
+            self._say(full, final=True)
+            return
+        self.admitted = True
+        self._session.begin_events(formatdate(self._clock(), usegmt=True))
         shown, silent_s = "", 0.0
         with self._pages, suppress(DrawwellError):
             while self.outgoing_bytes < MAX_UNREAD_BYTES:

@@ -5,6 +5,7 @@ way: a deposit is not answered, and what is lost is lost.
 """
 
 import struct
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Self
@@ -152,12 +153,21 @@ def _take(name: str, kind: Any, value: Any) -> Any:
         if 0 <= value <= _MOST_COUNTED:
             return kind(value)
     elif name == "tests" and isinstance(value, list) and len(value) <= MAX_TESTS:
-        return tuple(_read(HealthTestReport, each) for each in value)
+        return _tests(_read(HealthTestReport, each) for each in value)
     elif is_dataclass(kind):
         return _read(kind, value)
     elif isinstance(kind, type) and issubclass(kind, StrEnum):
         return kind(value)
     raise ValueError("a report with a value out of its bounds")
+
+
+def _tests(found: Iterable[HealthTestReport]) -> tuple[HealthTestReport, ...]:
+    """Return tests that can be shown: no two alike, none without cutoff."""
+    tests = tuple(found)
+    names = {(each.name, each.unit) for each in tests}
+    if len(names) < len(tests) or not all(each.cutoff_intermittent for each in tests):
+        raise ValueError("a report with a test that is there twice or has no cutoff")
+    return tests
 
 
 def _take_text(name: str, value: object) -> str:

@@ -84,7 +84,7 @@ def test_an_empty_log_is_a_fault() -> None:
     assert faults([]) == ["log: it is empty, but a broker writes a line when it starts"]
 
 
-@pytest.mark.parametrize("number", ["1e999", "null", "[]", '"x"', "NaN"])
+@pytest.mark.parametrize("number", ["1e999", "null", "[]", '"x"', "NaN", '"1"', "1.0", "true"])
 def test_a_head_with_an_invalid_number_is_refused(number: str) -> None:
     """A changed head is an invalid line, never an internal error."""
     line = json.dumps(SignedHead("well", 1, ChainHead(), ChainHead()).line(SIGNER))

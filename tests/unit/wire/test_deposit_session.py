@@ -18,6 +18,12 @@ REPORT = SourceReport(
 RESTARTED = Anew()  # wording: a frame's name
 
 
+TEST = {
+    "name": "repetition count", "unit": "sample", "min_entropy": 6.0, "window": 0,
+    "cutoff_intermittent": 11, "cutoff_permanent": 21, "worst_count": 4, "failures": 0,
+}  # fmt: skip
+
+
 def pair() -> tuple[Depository, Depositor]:
     """Return both ends of an open connection."""
     broker, source = Depository(), Depositor()
@@ -213,6 +219,8 @@ def test_a_payload_out_of_form_is_refused(frame: tuple[type[Frame], bytes]) -> N
         ("last_error", "a\nb"),
         ("last_error", "x" * 1025),
         ("tests", 17 * [{}]),
+        ("tests", 2 * [TEST]),
+        ("tests", [TEST | {"cutoff_intermittent": 0}]),
         ("identity", []),
     ],
 )
