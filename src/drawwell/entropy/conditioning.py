@@ -37,7 +37,7 @@ class Conditioner:
         outputs: list[FullEntropy] = []
         samples, bits = len(block), int(block.assessed)
         at, needed = 0, _samples_for(INPUT_BITS - self._gathered, bits, samples)
-        whole = _samples_for(Fraction(INPUT_BITS), bits, samples)
+        whole = -(-INPUT_BITS * samples // bits) if bits else None
         while needed is not None and at + needed <= samples:
             self._hash.update(block.data[at : at + needed])
             outputs.append(FullEntropy(bytearray(self._hash.digest())))

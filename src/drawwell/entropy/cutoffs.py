@@ -25,6 +25,7 @@ REPEAT_DIGEST_BITS: Final = 128
 _DIGITS: Final = 120  # decision margins of the binomial tails are some hundred orders of magnitude wider
 
 
+@cache
 def exact(min_entropy: float) -> Fraction:
     """Take bits of min-entropy as the decimal that was written.
 

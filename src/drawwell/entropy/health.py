@@ -12,7 +12,6 @@ Laws:
 The moves between the states stand in `MOVES` and nowhere else.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,7 +111,8 @@ class NoiseClaim:
 
     def assessed(self, n_bytes: int) -> Bits:
         """Min-entropy of so many samples, rounded down."""
-        return Bits(math.floor(exact(self.min_entropy) * n_bytes))
+        bits = exact(self.min_entropy)
+        return Bits(bits.numerator * n_bytes // bits.denominator)
 
 
 class HealthMonitor:
