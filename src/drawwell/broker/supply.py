@@ -176,6 +176,8 @@ class SourceDepot:
     def claim(self, identity: SourceIdentity) -> None:
         """Take the device as this source's own until `release`.
 
+        What waits to be combined and came from another device is discarded.
+
         Raises:
             SourceRejected: another source reads it.
         """
@@ -185,6 +187,8 @@ class SourceDepot:
                 f"{identity.path} is the device that source {holder.name} reads",
                 hint="Configure each device once: two names do not make two sources of it.",
             )
+        if self._device and not self.holds(identity):
+            self.wipe()
         self._device = identity
 
     def release(self) -> None:

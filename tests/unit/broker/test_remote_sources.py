@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from drawwell.broker.broker import Rules
 from drawwell.broker.remote_sources import RemoteSources
 from drawwell.config.broker_side import MAX_SOURCES, SourceSection
 from drawwell.crypto.receipt_form import join_receipt
@@ -220,3 +221,17 @@ def test_one_device_is_one_source(bench: Bench) -> None:
 
     first.update(replace(HEALTHY, state=SourceState.OFF))
     assert remote.arrive(Connection(), twin).healthy
+
+
+def test_bytes_of_one_device_are_never_combined_with_each_other() -> None:
+    """A source that changes its device loses what waits to be combined."""
+    bench = Bench(rules=Rules("bench", min_sources=2))
+    remote = RemoteSources(bench.broker, bench.supply)
+    first = remote.arrive(Connection(), HEALTHY)
+    first.take(Deposit(576, 0, bytearray(b"1" * 64)))
+    first.update(replace(HEALTHY, identity=replace(HEALTHY.identity, path="/dev/other")))
+    twin = remote.arrive(Connection(), replace(HEALTHY, identity=replace(HEALTHY.identity, name="twin")))
+    twin.take(Deposit(576, 0, bytearray(b"2" * 64)))
+    assert len(bench.supply.reservoir) == 0
+    first.take(Deposit(576, 0, bytearray(b"3" * 64)))
+    assert len(bench.supply.reservoir) == 64
