@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,18 @@ from drawwell.broker.audit import Auditor
 from drawwell.broker.receipts import BrokerReceipts
 from drawwell.broker.signing import Signing
 from drawwell.config.broker_side import AuditSection
+from drawwell.config.load import load
+from drawwell.crypto import pki
+from drawwell.crypto.receipts import receipt_key_from_seed
 from drawwell.entropy.blocks import DrawClass, Grant
 from drawwell.errors import StateUnavailable
 from drawwell.links.signer import RemoteKeys
 from drawwell.roles.signer_process import SignerRole
+from drawwell.roles.signing_keys import signing_keys
+from drawwell.state.files import make_private_directory, replace_file
 from drawwell.testing.waiting import until
 from drawwell.wire import signer_messages as messages
+from support.station import Site
 
 
 def test_looking_whether_the_signer_is_there_waits_for_nothing(folder: Path) -> None:
@@ -135,3 +141,29 @@ def test_a_signer_that_accepts_no_peer_is_away_at_once(folder: Path) -> None:
         full.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
         with pytest.raises(StateUnavailable, match="temporarily unavailable"):
             RemoteKeys(path).require()
+
+
+def test_a_hand_over_that_was_cut_short_is_finished(folder: Path) -> None:
+    """Keys that the signer has are removed here, and no others are made."""
+    site = Site(folder, more=f'[signer]\nsocket = "{folder}/signer.sock"')
+    config, state = load(str(site.path)), folder / "state"
+    keys = {"pki/ca.pem": (ca := pki.new_ca("well", time.time())).certificate_pem, "pki/ca-key.pem": ca.key_pem,
+            "receipt-key.pem": receipt_key_from_seed(bytes(32))}  # fmt: skip
+
+    def hand_over(found: Mapping[str, bytes]) -> set[str]:
+        make_private_directory(str(state / "pki"))
+        for name, pem in found.items():
+            replace_file(str(state / name), pem)
+        signing_keys(config, time.time(), apart=True)
+        return {name for name in found if (state / name).exists()}
+
+    with pytest.raises(StateUnavailable, match="is away"):
+        hand_over(keys)
+    signer = FallsSilent(folder)
+    with pytest.raises(StateUnavailable, match="not the key of that CA"):
+        hand_over(keys | {"pki/ca-key.pem": pki.new_ca("well", time.time()).key_pem})
+    assert hand_over(keys) == set()
+    assert hand_over(keys) == set()
+    others = {"receipt-key.pem": receipt_key_from_seed(b"1" * 32)}
+    assert hand_over(others) == others.keys()
+    signer.close()

@@ -27,16 +27,26 @@ _HINT: Final = "Start it: 'systemctl start drawwell-signer'; its log has the rea
 class RemoteKeys:
     """The keys of the signer at `path`; any thread.
 
+    Args:
+        path: Its socket.
+        deadline_s: How long a call waits at most, in seconds.
+
     Raises:
         StateUnavailable: from every method: no answer, or the signer cannot write its files.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, deadline_s: float = DEADLINE_S) -> None:
+        self._path, self._deadline_s = path, deadline_s
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._away_until, self._away_because = 0.0, ""
         self._silent = False
+
+    def close(self) -> None:
+        """Close the connection; another call opens one."""
+        if self._socket:
+            self._socket.close()
+            self._socket = None
 
     def require(self) -> None:
         """Return if the signer can be asked, without waiting for it."""
@@ -84,9 +94,9 @@ class RemoteKeys:
     def _exchange(self, payload: bytes) -> bytes:
         with self._lock:
             peer = self._connected()
-            until = time.monotonic() + DEADLINE_S
+            until = time.monotonic() + self._deadline_s
             try:
-                peer.settimeout(DEADLINE_S)
+                peer.settimeout(self._deadline_s)
                 peer.sendall(messages.frame(payload))
                 length = messages.payload_length(_receive(peer, messages.PREFIX_BYTES, until))
                 answer = _receive(peer, length, until)
@@ -98,8 +108,7 @@ class RemoteKeys:
     def _connected(self) -> socket.socket:
         """Return a socket to the signer; a closed one is replaced."""
         if self._socket and _has_ended(self._socket):
-            self._socket.close()
-            self._socket = None
+            self.close()
         if self._socket:
             return self._socket
         if time.monotonic() < self._away_until:
@@ -115,9 +124,7 @@ class RemoteKeys:
         return peer
 
     def _gone(self, error: Exception) -> StateUnavailable:
-        if self._socket:
-            self._socket.close()
-            self._socket = None
+        self.close()
         reason = (getattr(error, "strerror", None) or str(error) or "no answer").lower()
         self._away_until = time.monotonic() + AWAY_S
         self._away_because = f"the signer at {self._path} is away: {reason}"

@@ -331,6 +331,8 @@ class BrokerProcess:
     async def _upkeep(self) -> None:
         """Note the time and the sources' health; renew the broker's own certificate."""
         while True:
+            with contextlib.suppress(StateUnavailable):  # the status names it
+                await asyncio.to_thread(self._signer.refresh)
             try:
                 await asyncio.to_thread(self._store.overdue.retry)
                 await asyncio.to_thread(self._doorways.retry)
@@ -340,8 +342,6 @@ class BrokerProcess:
                 log.error("%s", error)
             await asyncio.sleep(UPKEEP_S)
             await self._auditor.settle()
-            with contextlib.suppress(StateUnavailable):  # the status names it
-                await asyncio.to_thread(self._signer.refresh)
             try:
                 await asyncio.to_thread(self._doorways.renew)
             except DrawwellError as error:

@@ -144,7 +144,10 @@ class SignerRole:
         return {"pem": certificate.decode()}
 
     def _adopt(self, fields: dict[str, Any]) -> Answer:
-        """Take over the keys of a broker, before there are others."""
+        """Take over a broker's keys before there are others, or again."""
+        keys = {name: messages.text_of(fields, name) for name in ADOPTED}
+        if self._keys and any(keys.values()) and self._keys.holds(keys):
+            return {}
         if self._keys:
             raise UsageError(
                 "the signer has keys already", hint="Move them away if these are the right ones."
@@ -153,7 +156,7 @@ class SignerRole:
             self._directory,
             self._name,
             self._clock(),
-            {name: messages.text_of(fields, name) for name in ADOPTED},
+            keys,
         )
         self.log.write([{"event": "keys adopted from the broker"}])
         return {}

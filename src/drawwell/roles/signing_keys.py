@@ -2,7 +2,7 @@
 
 import logging
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from drawwell.config.model import Config
 from drawwell.enrolment.ca import SigningKeys
@@ -12,6 +12,8 @@ from drawwell.links.signer import RemoteKeys
 from drawwell.state.files import read_file, read_secret
 
 log = logging.getLogger("drawwell.broker")
+_HAND_OVER_S = 30.0
+"""A signer that starts for this first connection answers later than one that runs."""
 _OWN_FILES = {"ca_certificate": "pki/ca.pem", "ca_key": "pki/ca-key.pem", "receipt_key": RECEIPT_KEY}
 """The keys of a broker of release 0.1, below its state directory."""
 
@@ -21,7 +23,7 @@ def signing_keys(config: Config, now: float, *, apart: bool) -> SigningKeys:
 
     Raises:
         StateUnavailable: the keys of this process cannot be read or written, or those that an
-            earlier process held itself are not the signer's yet.
+            earlier process held itself are not the signer's yet: it would make others.
     """
     state = config.broker.state_dir
     if not apart:
@@ -32,12 +34,17 @@ def signing_keys(config: Config, now: float, *, apart: bool) -> SigningKeys:
         return KeyRing(os.path.join(state, "pki"), config.broker.name, now, receipt_key)
     if os.path.exists(os.path.join(state, "pki", "root.pem")):
         raise _not_moved(state, config.signer.dir)
-    keys = RemoteKeys(config.signer.socket)
     try:
-        _hand_over(keys, state)
-    except (StateUnavailable, UsageError) as error:
+        with closing(RemoteKeys(config.signer.socket, _HAND_OVER_S)) as signer:
+            _hand_over(signer, state)
+    except UsageError as error:
         log.error("%s", error)
-    return keys
+    except ValueError as error:
+        raise StateUnavailable(
+            f"the signer does not take the keys below {state}: {error}",
+            hint="Restore them from a backup, or move them away: then the signer makes others.",
+        ) from error
+    return RemoteKeys(config.signer.socket)
 
 
 def _not_moved(state: str, directory: str) -> StateUnavailable:
