@@ -62,7 +62,8 @@ class FallsSilent:
 
     def close(self) -> None:
         for each in filter(None, (self._listener, self._peer)):
-            each.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # its client has left already
+                each.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._listener.close()
 

@@ -34,7 +34,11 @@ reports = of(
     SourceReport,
     identity=identities,
     state=st.sampled_from(SourceState),
-    tests=st.lists(of(HealthTestReport), max_size=3).map(tuple),
+    tests=st.lists(
+        of(HealthTestReport, cutoff_intermittent=st.integers(1, 2**63 - 1)),
+        max_size=3,
+        unique_by=lambda test: (test.name, test.unit),
+    ).map(tuple),
 )
 names = st.text(st.characters(categories=["L", "N"]), max_size=20)
 ids = st.integers(1, 3)

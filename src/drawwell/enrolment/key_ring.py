@@ -107,13 +107,6 @@ class KeyRing:
             replace_file(os.path.join(directory, RECEIPT_KEY), receipt_key)
         return cls(directory, name, now)
 
-    def holds(self, keys: Mapping[str, str]) -> bool:
-        """Return whether these keys are here; raises ValueError as `adopt`."""
-        ca_key, receipt_key = keys["ca_key"].encode(), keys["receipt_key"].encode()
-        if ca_key and not _is_pair(pki.KeyPair(self._intermediate.certificate_pem, ca_key)):
-            return False
-        return not receipt_key or ReceiptSigner(receipt_key).public_key == self._receipts.public_key
-
     def require(self) -> None:
         """See SigningKeys: it always can."""
 

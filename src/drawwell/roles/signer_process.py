@@ -9,13 +9,14 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 from drawwell.broker.audit_log import AuditLog
 from drawwell.config.defaults import BROKER_USER, uid_of
 from drawwell.crypto import pki
+from drawwell.crypto.receipts import ReceiptSigner
 from drawwell.doors.sockets import credentials, listen_unix, listens_at
 from drawwell.enrolment.key_ring import KeyRing
 from drawwell.errors import (
@@ -146,7 +147,7 @@ class SignerRole:
     def _adopt(self, fields: dict[str, Any]) -> Answer:
         """Take over a broker's keys before there are others, or again."""
         keys = {name: messages.text_of(fields, name) for name in ADOPTED}
-        if self._keys and any(keys.values()) and self._keys.holds(keys):
+        if self._keys and any(keys.values()) and _are_of(self._keys, keys):
             return {}
         if self._keys:
             raise UsageError(
@@ -254,6 +255,15 @@ class SignerProcess:
                 payload = await reader.readexactly(messages.payload_length(prefix))
                 writer.write(messages.frame(self._role.answer(payload, uid)))
                 await writer.drain()
+
+
+def _are_of(ring: KeyRing, keys: Mapping[str, str]) -> bool:
+    """Return whether a ring has these keys already; raises ValueError."""
+    public, ca_key, receipt_key = ring.public(), keys["ca_key"].encode(), keys["receipt_key"].encode()
+    known = {pki.spki_sha256(each) for each in pki.pem_blocks(public.authorities)}
+    return (not ca_key or pki.key_spki_sha256(ca_key) in known) and (
+        not receipt_key or ReceiptSigner(receipt_key).public_key == public.receipt_key
+    )
 
 
 def _refusal(kind: str, error: Exception) -> bytes:
