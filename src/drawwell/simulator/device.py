@@ -6,7 +6,9 @@ host's bytes and uniform bytes for the noise are arguments. Its oddities are the
 - powers on paused, and sends only while the host holds DTR up;
 - obeys ``cmd`` and one character; a byte that breaks it off is not looked at again;
 - sends noise in packets of 64 bytes, out of a pool of 7,168 bytes that is stirred when full;
-- from version 3 on it sends 64 bytes that it does not have after each special reply; the counter of its pool
+- owes each kind of reply once, the identity before the version before the image, and goes on with an image that
+  another reply broke into;
+- from version 3 on it sends 64 bytes that it does not have after the last reply it owes; the counter of its pool
   runs below zero, and up to 65,472 stale bytes follow, mostly zeros.
 
 ``cmdS`` (the vendor's anti-tamper challenge) takes its token and gives no answer.
@@ -51,17 +53,15 @@ class SimulatedOneRng:
         self.fault = SimulatedFault.NONE
         self.dtr = False
         self.paused = True
-        self.pauses = 0
         self.mode = Mode.DEFAULT
         self._version = version
-        self._hardware_id = hardware_id
         self._noise = SimulatedNoise(uniform, version=version)
         self._rate = rate
         self._now = now
         self._owed = 0.0  # noise that is due and not yet a whole byte
         self._allowance = 0.0  # what the bus could have carried since the last packet
         self._pool = Pool()
-        self._reply = b""
+        self._replies = Replies(version, hardware_id)
         self._commands = CommandReader(self._obey, tokens=version >= 3)
 
     def receive(self, data: bytes) -> None:
@@ -101,15 +101,14 @@ class SimulatedOneRng:
         return bytes(out)
 
     def _next_packets(self, most: int) -> bytes:
-        if self._reply:
+        if self._replies.owed:
             return self._next_of_reply(most)
         whole_packets = min(most, self._pool.count // PACKET_BYTES)
         return self._pool.take(whole_packets * PACKET_BYTES)
 
     def _next_of_reply(self, most: int) -> bytes:
-        size = most * PACKET_BYTES
-        piece, self._reply = self._reply[:size], self._reply[size:]
-        if not self._reply and self._version >= 3:
+        piece = self._replies.take(most)
+        if not self._replies.owed and self._version >= 3:
             piece += self._pool.take(PACKET_BYTES)  # without looking whether they are there
         return piece
 
@@ -126,21 +125,67 @@ class SimulatedOneRng:
                 self.paused = False
             case "o":
                 self.paused = True
-                self.pauses += 1
             case "w":
                 self._pool.forget()
             case "v":
-                self._reply = f"\r\nVersion {self._version}\r\n".encode("ascii")
+                self._replies.ask_version()
             case "X":
-                self._reply = self._dump()
+                self._replies.ask_image(self._dump())
             case "I" if self._version >= 3:
-                self._reply = f"\r\n________{self._hardware_id.hex().upper()}________\r\n".encode("ascii")
+                self._replies.ask_identity()
 
     def _dump(self) -> bytes:
         dump = simulated_dump(self._version)
         if self.fault is not SimulatedFault.BAD_FIRMWARE:
             return dump
         return dump[:1000] + bytes([dump[1000] ^ 1]) + dump[1001:]
+
+
+class Replies:
+    """What the device was asked and has not answered yet (cdc_app.c: ``IDing``, ``versioning``, ``dumping``).
+
+    Identity and version share one index, ``vind``: a version that is told after an identity lacks its first two
+    characters.
+    """
+
+    def __init__(self, version: int, hardware_id: bytes) -> None:
+        self._version_text = f"\r\nVersion {version}\r\n".encode("ascii")
+        self._identity_packets = (
+            b"\r\n________", hardware_id.hex().upper().encode("ascii"), b"________\r\n",
+        )  # fmt: skip
+        self._identity = self._version = False
+        self._index = 0
+        self._image = b""
+
+    @property
+    def owed(self) -> bool:
+        """Is there anything to be answered?"""
+        return self._identity or self._version or bool(self._image)
+
+    def ask_identity(self) -> None:
+        """``cmdI``; one that is under way begins again."""
+        self._identity, self._index = True, 0
+
+    def ask_version(self) -> None:
+        """``cmdv``."""
+        self._version, self._index = True, 0
+
+    def ask_image(self, image: bytes) -> None:
+        """``cmdX``; one that is under way begins again."""
+        self._image = image
+
+    def take(self, most: int) -> bytes:
+        """Return one packet of words, or up to `most` packets of the image."""
+        if self._identity:
+            piece = self._identity_packets[self._index]
+            self._identity = piece is not self._identity_packets[-1]
+            self._index += self._identity
+        elif self._version:
+            piece, self._version = self._version_text[self._index :], False
+        else:
+            size = most * PACKET_BYTES
+            piece, self._image = self._image[:size], self._image[size:]
+        return piece
 
 
 class Pool:

@@ -1,9 +1,11 @@
 """The noise of the simulated device: biased as documented, or sick on request. Uniform bytes are an argument.
 
 Source: OneRNG/firmware c3ae00c ("better avalanche random"): a V3 byte is eight samples XOR the next eight; the
-site's random page: about 5 % more ones than zeros from the avalanche diode, 0.14 % from the radio.
+site's random page: about 5 % more ones than zeros from the avalanche diode, 0.14 % from the radio; idle_pool in
+cdc_app.c: of equal bytes 00 or FF from the diode, all after the eighth are dropped.
 """
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
@@ -21,6 +23,8 @@ SICK_ONES: Final = (3, 2)
 """p(1) = 0.75 for fault ``biased``: 3.3 bits of min-entropy a byte, where 6.0 are claimed."""
 STUCK_SAMPLE: Final = 0xA5
 LOOP_BYTES: Final = 4096
+_LONG_RUN: Final = re.compile(rb"(\x00{8})\x00+|(\xff{8})\xff+")
+_RUN_BYTES: Final = 8  # MAX_00_S, MAX_FF_S
 _BLOCK_BYTES: Final = 2048  # noise is made in blocks, so that its sequence does not depend on timing
 
 
@@ -31,7 +35,7 @@ class SimulatedFault(StrEnum):
     STUCK = "stuck"
     """The same sample for ever."""
     ZEROS = "zeros"
-    """Nothing but zero bytes."""
+    """The diode is stuck: eight zero bytes, then nothing, since the firmware drops the rest."""
     COUNTER = "counter"
     """0, 1, 2 … 255, 0 …"""
     LOOP = "loop"
@@ -61,10 +65,11 @@ class SimulatedNoise:
         self._ready = b""
         self._ready_for: tuple[Mode, SimulatedFault] | None = None
         self._loop = b""
+        self._last = b""  # the diode's last bytes that were let pass, as long as a run may be
         self._crc = 0x0101  # two writes of RNDL = 1 (cdc_app.c)
 
     def take(self, size: int, mode: Mode, fault: SimulatedFault) -> bytes:
-        """Return the next `size` samples; none in a mode without a source."""
+        """Return the next `size` samples, less those that the firmware drops; none in a mode without a source."""
         if mode.silent:
             return b""
         if self._ready_for != (mode, fault):
@@ -78,7 +83,13 @@ class SimulatedNoise:
         return made[:size]
 
     def _block(self, mode: Mode, fault: SimulatedFault) -> bytes:
-        raw = self._sick_block(fault) or self._healthy_block(mode)
+        if (
+            fault is SimulatedFault.ZEROS and Mode.RF in mode
+        ):  # the radio's bytes are not looked at, and go on
+            raw = biased(self._uniform, _BLOCK_BYTES, RF_ONES)
+        else:
+            raw = self._sick_block(fault) or self._healthy_block(mode)
+            raw = raw if Mode.RF in mode else self._without_long_runs(raw)
         return raw if Mode.RAW in mode else self._whiten(raw)
 
     def _sick_block(self, fault: SimulatedFault) -> bytes:
@@ -95,6 +106,11 @@ class SimulatedNoise:
                 return self._looped_block()
             case _:
                 return b""
+
+    def _without_long_runs(self, raw: bytes) -> bytes:
+        kept = _LONG_RUN.sub(rb"\1\2", self._last + raw)
+        passed, self._last = kept[len(self._last) :], kept[-_RUN_BYTES:]
+        return passed
 
     def _looped_block(self) -> bytes:
         if not self._loop:

@@ -126,10 +126,7 @@ class PtyDevice(SimulatedStick):
         return self._device.dtr
 
     async def _serve_once(self) -> None:
-        pauses = self._device.pauses
         self._take_commands()
-        if self._device.pauses != pauses:
-            self._pending = b""
         self._device.advance(asyncio.get_running_loop().time())
         self._pending = self._pending or self._device.transmit(CHUNK_BYTES)
         written = self._write()

@@ -168,6 +168,35 @@ def test_replies_come_only_when_running() -> None:
     assert everything(made) != b""
 
 
+IDENTITY_WORDS = b"\r\n________" + HARDWARE_ID.hex().upper().encode() + b"________\r\n"
+
+
+@pytest.mark.parametrize("questions", [b"cmdvcmdXcmdI", b"cmdIcmdvcmdX", b"cmdXcmdIcmdv"])
+def test_all_that_was_asked_is_answered_in_the_firmwares_order(questions: bytes) -> None:
+    """Identity, version, image, then one stale tail; the version lacks the \\r\\n that the identity's index passed."""
+    sent = everything(told(b"cmd4cmdw" + questions + b"cmdO"))
+    assert sent == IDENTITY_WORDS + b"Version 3\r\n" + simulated_dump(3) + bytes(64 + 65_472)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_an_image_goes_on_after_a_version_that_broke_into_it(version: int) -> None:
+    """``cmdv`` in mid-dump puts its words between two packets, and no byte of the image is lost."""
+    made, dump = told(b"cmd4cmdwcmdXcmdO", version=version), simulated_dump(version)
+    begun = made.transmit(4096)
+    made.receive(b"cmdv")
+    sent = begun + everything(made)
+    words = f"\r\nVersion {version}\r\n".encode()
+    assert sent.startswith(dump[:4096] + words + dump[4096:])
+
+
+def test_an_image_that_is_asked_for_again_begins_again() -> None:
+    """``cmdX`` in mid-dump starts from the first byte."""
+    made = told(b"cmd4cmdwcmdXcmdO", version=2)
+    made.transmit(4096)
+    made.receive(b"cmdX")
+    assert everything(made) == simulated_dump(2)
+
+
 @pytest.mark.parametrize("question", [b"cmdv", b"cmdI", b"cmdX"])
 def test_version_3_sends_stale_zeros_after_a_special_reply(question: bytes) -> None:
     """With an empty pool the counter runs below zero: 64 bytes and 65,472 more, all zeros."""
@@ -250,12 +279,30 @@ def test_a_mode_without_source_gives_no_noise(mode: int) -> None:
 def test_faults_are_what_they_are_called() -> None:
     """In raw mode each fault of the noise shows as itself."""
     assert set(noise_in(1, fault=SimulatedFault.STUCK)) == {0xA5}
-    assert set(noise_in(1, fault=SimulatedFault.ZEROS)) == {0}
     assert noise_in(1, fault=SimulatedFault.COUNTER)[:300] == bytes(range(256)) + bytes(range(44))
     assert ones(noise_in(1, fault=SimulatedFault.BIASED)) == pytest.approx(0.75, abs=0.002)
     loop = noise_in(1, fault=SimulatedFault.LOOP)
     assert loop[4096:] == loop[:-4096]
     assert loop[1:4096] != loop[:4095]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_diode_stuck_at_zero_falls_silent(version: int) -> None:
+    """The firmware lets eight zero bytes pass and drops the rest, until another byte comes."""
+    made = device(version=version)
+    made.fault = SimulatedFault.ZEROS
+    made.receive(b"cmd1cmdO")
+    noise = SimulatedNoise(random.Random(7).randbytes, version=version)
+    stuck = [noise.take(5000, Mode.RAW, SimulatedFault.ZEROS) for _ in range(3)]
+    assert stuck == [bytes(8), b"", b""]
+    assert len(noise.take(5000, Mode.RAW, SimulatedFault.NONE)) == 5000
+    assert noise.take(5000, Mode.RAW, SimulatedFault.ZEROS) == bytes(8)
+    assert everything(made) == b""  # fewer than a packet
+
+
+def test_the_radio_is_heard_when_the_diode_is_stuck() -> None:
+    """The firmware looks at the diode's bytes only: in cmd3 the radio's go on."""
+    assert ones(noise_in(3, fault=SimulatedFault.ZEROS)) == pytest.approx(0.5015, abs=0.0016)
 
 
 def test_the_whitener_hides_a_stuck_source() -> None:
