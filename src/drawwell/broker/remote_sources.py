@@ -21,7 +21,7 @@ from drawwell.wire.deposit_frames import Deposit
 
 log = logging.getLogger("drawwell.source")
 
-_NEVER: Final = "no process of this source has come yet"
+_NEVER: Final = "no process of this source has come yet; 'drawwell source run {0}' starts it"
 _GONE_HINT: Final = (
     "Start it again: 'drawwell source run {0}', or its unit, drawwell-source@ or drawwell-named@."
 )
@@ -50,12 +50,12 @@ class RemoteSource:
     Args:
         identity: As far as it is known before it came.
         supply: What it deposits into.
-        why: Why it is not there.
+        why: Why it is not there; "" for one that has never come.
     """
 
-    def __init__(self, identity: SourceIdentity, supply: Supply, why: str = _NEVER) -> None:
+    def __init__(self, identity: SourceIdentity, supply: Supply, why: str = "") -> None:
         self._changed: Callable[[], None] = lambda: None
-        self._report = _absent(identity, why)
+        self._report = _absent(identity, why or _NEVER.format(identity.name))
         self._caller: SourceConnection | None = None
         self._condemned = ""
         self.depot = supply.depot(self)

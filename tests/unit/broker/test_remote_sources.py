@@ -59,10 +59,11 @@ def bench() -> Bench:
 
 
 def test_a_configured_source_is_missed_until_it_connects(bench: Bench) -> None:
-    """A configured source is off until its process reports."""
+    """A configured source is off until its process reports, and the picture says what to type."""
     remote = RemoteSources(bench.broker, bench.supply, (SourceSection("stick", "onerng", "/dev/stick"),))
     source = bench.broker.sources["stick"]
     assert (source.healthy, source.report().state) == (False, SourceState.OFF)
+    assert "'drawwell source run stick'" in source.report().last_error
 
     assert remote.arrive(Connection(), HEALTHY) is source
     assert (source.healthy, source.report()) == (True, HEALTHY)
