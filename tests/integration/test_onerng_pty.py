@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from drawwell.drivers.onerng import OneRngSource
+from drawwell.drivers.onerng_dialogue import Dialogue
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
 from drawwell.onerng.verify import SIMULATOR, verify_dump
 from drawwell.reports import Firmware
+from drawwell.simulator.device import NOISE_RATE, Pool
+from drawwell.simulator.firmware_image import simulated_dump
 from drawwell.simulator.pty import PtyDevice
 from integration.pty_scene import play, read_bytes, refusal_of
 
@@ -95,6 +98,45 @@ def test_stale_zeros_never_reach_a_reader(tmp_path: Path) -> None:
         assert b"Version" not in samples
 
     play(tmp_path, scene)
+
+
+def test_a_reader_that_is_too_slow_has_the_pool_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Byte by byte and without a pause it falls behind; before stirred samples are read, the pool is emptied."""
+    flushes: list[int] = []
+    forget = Pool.forget
+    monkeypatch.setattr(Pool, "forget", lambda pool: (flushes.append(pool.count), forget(pool))[1])
+
+    async def scene(_: PtyDevice, source: OneRngSource) -> None:
+        await source.open()
+        await source.read(1)
+        flushes.clear()
+        while not flushes:
+            await source.read(1)
+            await asyncio.sleep(0)
+
+    play(tmp_path, scene, device={"rate": NOISE_RATE})
+
+
+def test_what_is_sent_at_a_pause_is_not_lost(tmp_path: Path) -> None:
+    """A dump that is paused and goes on has all its bytes: the device keeps what it has not sent."""
+
+    async def scene(device: PtyDevice, source: OneRngSource) -> None:
+        await source.open()
+        tty = source._terminal
+        await Dialogue(tty).stop()
+        await tty.write(b"cmd4cmdwcmdXcmdO")
+        while not device._pending:  # noqa: ASYNC110 - a full line has no event
+            await asyncio.sleep(0)
+        stream = b""
+        for command in (b"cmdo", b"cmdO"):
+            await tty.write(command)
+            while data := await tty.read(4096, 0.2):
+                stream += data
+        assert stream.startswith(simulated_dump(2))
+
+    play(tmp_path, scene, device={"version": 2})
 
 
 def test_unplugging_in_the_middle_of_a_read_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from drawwell.config.broker_side import SourceSection
 from drawwell.drivers.discovery import device_of, find_onerng
 from drawwell.drivers.firmware_key import firmware_signer
 from drawwell.drivers.onerng_dialogue import Dialogue
+from drawwell.drivers.pace import Pace
 from drawwell.drivers.tty import BUFFER_BYTES, Tty
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable, UsageError
@@ -19,8 +20,7 @@ from drawwell.onerng.image import Image, UnreadableImage
 from drawwell.onerng.verify import SIMULATOR, VENDOR, FirmwareVerdict, Signer, verify_image
 from drawwell.reports import CONDITIONED, RAW_NOISE, Firmware, SourceIdentity, as_json
 
-_POOL_FILL_S: Final = 0.1
-"""The pool of 7,168 bytes fills in 0.12 s at 57 to 59 kB/s; then new samples are XORed over old ones."""
+_GATHER_LIMIT_S: Final = 0.1
 _GATHER_S: Final = 0.02
 """How long packets of 64 bytes are let pile up, so that not each of them wakes us."""
 _CLOSE_LIMIT_S: Final = 0.5
@@ -74,7 +74,7 @@ class OneRngSource:
         self._hardware_id = ""
         self._verdict = _NOT_ASKED
         self._running = False
-        self._read_at = float("-inf")
+        self._pace = Pace(float("-inf"))
 
     @property
     def identity(self) -> SourceIdentity:
@@ -104,12 +104,11 @@ class OneRngSource:
             await dialogue.wake()
             await self._identify()
             await self._check_firmware()
-            await dialogue.start(self._wanted_mode)
+            await self._start()
         except BaseException:
             await self.aclose()
             raise
         self._running = True
-        self._read_at = asyncio.get_running_loop().time()
 
     def attach(self) -> None:
         """Take the terminal and say nothing, for single commands; `detach` or `aclose` gives it back.
@@ -151,8 +150,8 @@ class OneRngSource:
     async def read(self, max_bytes: int) -> RawBlock:
         """Return 1 to `max_bytes` fresh samples.
 
-        After a pause in which its pool filled up, the device is flushed first: a full pool is stirred, which
-        hides bias.
+        Where it made more than was read and its pool holds, the device is flushed first: a full pool is stirred,
+        which hides bias.
 
         Raises:
             SourceUnavailable: unplugged, silent for `stall_s`, or paused.
@@ -162,12 +161,9 @@ class OneRngSource:
             self._insist()
         if not self._running:
             raise SourceUnavailable(f"{self._path} is paused", hint="Type 'drawwell onerng resume'.")
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._read_at > _POOL_FILL_S:
-            await self._dialogue.start(self._wanted_mode)
-        samples = await self._gather(max_bytes)
-        self._read_at = loop.time()
-        return RawBlock(samples)
+        if self._pace.overflows(asyncio.get_running_loop().time()):
+            await self._start()
+        return RawBlock(await self._gather(max_bytes))
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Carry out ``info``, ``mode``, ``pause``, ``resume``, ``flush``, ``dump`` or ``verify``.
@@ -204,19 +200,28 @@ class OneRngSource:
         return self._tty
 
     async def _gather(self, max_bytes: int) -> bytes:
-        tty = self._terminal
-        samples = await tty.read(max_bytes, self._stall_s)
+        loop = asyncio.get_running_loop()
+        samples = await self._take(max_bytes, self._stall_s)
         if not samples:
             raise SourceStalled(
                 f"no sample from {self._path} within {self._stall_s:g} s",
                 hint="Pull the device out and plug it in again.",
             )
-        deadline = asyncio.get_running_loop().time() + _POOL_FILL_S
+        deadline = loop.time() + _GATHER_LIMIT_S
         enough = min(max_bytes, BUFFER_BYTES) // 2
-        while len(samples) < enough and asyncio.get_running_loop().time() < deadline:
+        while len(samples) < enough and loop.time() < deadline:
             await asyncio.sleep(_GATHER_S)
-            samples += await tty.read(max_bytes - len(samples), 0)
+            samples += await self._take(max_bytes - len(samples), 0)
         return samples
+
+    async def _take(self, most: int, wait_s: float) -> bytes:
+        samples = await self._terminal.read(most, wait_s)
+        self._pace.took(len(samples), most, asyncio.get_running_loop().time())
+        return samples
+
+    async def _start(self) -> None:
+        await self._dialogue.start(self._wanted_mode)
+        self._pace = Pace(asyncio.get_running_loop().time())
 
     async def _identify(self) -> None:
         self._version = await self._dialogue.version()
@@ -282,7 +287,7 @@ class OneRngSource:
     async def _change_mode(self, args: dict[str, Any]) -> dict[str, Any]:
         self._mode = _noise_mode(args.get("mode"))
         if self._running:
-            await self._dialogue.start(self._wanted_mode)
+            await self._start()
         else:
             await self._dialogue.tell(self._mode.command)
         return {
@@ -293,7 +298,7 @@ class OneRngSource:
         if verb == "pause":
             await self._dialogue.stop()
         elif verb == "resume":
-            await self._dialogue.start(self._wanted_mode)
+            await self._start()
         else:
             await self._dialogue.stop()
             await self._go_on()
@@ -329,7 +334,7 @@ class OneRngSource:
     async def _go_on(self) -> None:
         """After a question: run again if it ran."""
         if self._running:
-            await self._dialogue.start(self._wanted_mode)
+            await self._start()
 
 
 def _noise_mode(text: object) -> Mode:

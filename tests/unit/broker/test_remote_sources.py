@@ -59,7 +59,7 @@ def bench() -> Bench:
 
 
 def test_a_configured_source_is_missed_until_it_connects(bench: Bench) -> None:
-    """A configured source is off until its process reports, and the picture says what to type."""
+    """Until its process reports it is off, with what to type."""
     remote = RemoteSources(bench.broker, bench.supply, (SourceSection("stick", "onerng", "/dev/stick"),))
     source = bench.broker.sources["stick"]
     assert (source.healthy, source.report().state) == (False, SourceState.OFF)
