@@ -135,15 +135,15 @@ def test_a_flood_of_renewals_by_one_consumer_is_one_renewal_at_a_time(kiosk) -> 
     greedy, modest = kiosk.join("greedy"), kiosk.join("modest")
 
     async def run() -> list:
-        flood = [kiosk.ask(consumer("greedy"), "renew", {"csr": greedy}) for _ in range(100)]
-        modestly = kiosk.ask(consumer("modest"), "renew", {"csr": modest})
+        flood = [kiosk.ask(consumer("greedy", "its key"), "renew", {"csr": greedy}) for _ in range(100)]
+        modestly = kiosk.ask(consumer("modest", "its key"), "renew", {"csr": modest})
         return await asyncio.gather(*flood, modestly, return_exceptions=True)
 
     *flood, modest_reply = asyncio.run(run())
     assert "certificate" in modest_reply
     assert ["certificate" in reply for reply in flood if isinstance(reply, dict)] == [True]
     assert {type(reply) for reply in flood if not isinstance(reply, dict)} == {Refused}
-    assert "certificate" in asyncio.run(kiosk.ask(consumer("greedy"), "renew", {"csr": greedy}))
+    assert "certificate" in asyncio.run(kiosk.ask(consumer("greedy", "its key"), "renew", {"csr": greedy}))
 
 
 def test_a_change_of_quota_does_not_undo_a_revocation(kiosk) -> None:

@@ -129,9 +129,8 @@ def _run_dir(machine: HostFacts) -> str:
     base = machine.environ.get("XDG_RUNTIME_DIR", "")
     # whoever makes it under /tmp makes it 0700 and refuses one that belongs to somebody else
     own = os.path.join(base, "drawwell") if base.startswith("/") else f"/tmp/drawwell-{machine.uid}"  # noqa: S108
-    served = machine.exists(
-        os.path.join(SYSTEM_RUN_DIR, "draw.sock")
-    )  # the directory alone may be a leftover
+    # the directory alone may be a leftover
+    served = any(machine.exists(f"{SYSTEM_RUN_DIR}/{name}.sock") for name in ("draw", "link"))
     return SYSTEM_RUN_DIR if served and not machine.exists(own) else own
 
 

@@ -140,7 +140,7 @@ class Supervisor:
         delay_s, first = _LEAST_DELAY_S, True
         while True:
             began = time.monotonic()
-            self._child = self._start()
+            self._start()
             status = self._until_ended(signals)
             self._child = 0
             if self._stopping or (first and status in _HOPELESS):
@@ -154,14 +154,20 @@ class Supervisor:
             if self._stopping:
                 return 0
 
-    def _start(self) -> int:
-        child = os.fork()
-        if child:
-            return child
+    def _start(self) -> None:
+        """Start the child; a signal that comes meanwhile reaches it."""
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASS_ON)
+        self._child = os.fork()
+        if self._child:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if self._stopping:
+                os.kill(self._child, signal.SIGTERM)
+            return
         try:
             for number in (*_PASS_ON, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.execvpe(  # noqa: S606 - our own program, and no shell is meant
                 self._command[0], self._command, self._kept.hand_on(self._environ)
             )

@@ -51,10 +51,13 @@ def test_directories_of_root_and_of_a_user(tmp_path: Path) -> None:
 
 
 def test_a_user_without_sockets_of_his_own_uses_the_system_s(tmp_path: Path) -> None:
-    """/run/drawwell is a user's default while a broker serves there and they have none."""
+    """/run/drawwell is a user's default while broker or link serves there."""
     own, system = "/run/user/1000/drawwell", "/run/drawwell"
-    served = f"{system}/draw.sock"
-    for there, expected in (((), own), ((system,), own), ((served,), system), ((own, served), own)):
+    served, link = f"{system}/draw.sock", f"{system}/link.sock"
+    cases = (
+        ((), own), ((system,), own), ((served,), system), ((link,), system), ((own, served), own),
+    )  # fmt: skip
+    for there, expected in cases:
         machine = replace(USER, exists=there.__contains__)
         assert load(None, directory=str(tmp_path), machine=machine).broker.run_dir == expected
 
