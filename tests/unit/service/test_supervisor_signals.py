@@ -1,4 +1,4 @@
-"""A signal that comes while the supervisor starts its child reaches the child."""
+"""A signal during the start of the supervised child reaches it."""
 
 import subprocess
 import sys
