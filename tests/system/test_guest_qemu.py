@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.guest import QemuGuest
 from lab.host_programs import host_programs
@@ -186,6 +187,9 @@ def test_a_healthy_machine_is_healthy_every_time(config: Path, image: Image) -> 
             machine.check("timeout 2 head -c 4096 /dev/hwrng > /tmp/drawn; true")
             with Daemon("run", config=config, log=folder / "log2") as second:
                 second.until_it_says("healthy")
+                wait_until(
+                    lambda: guest(config, "list")["guests"][0]["connected"], "QEMU has connected again"
+                )
                 verified = guest(config, "verify", "qemu", NAME)
                 assert set(verdicts(verified).values()) == {"holds"}, verified
 

@@ -194,7 +194,10 @@ def test_nothing_is_written_below_etc(root: Root) -> None:
     root.run("mount", "-o", "remount,ro,bind", "/etc")
     try:
         assert root.run("touch", "/etc/drawwell/x", check=False).returncode
-        root.run("systemctl", "restart", BROKER, UNIT)
+        root.run("systemctl", "restart", BROKER)
+        wait_until(
+            lambda: root.run("systemctl", "restart", UNIT, check=False).returncode == 0, "the source starts"
+        )
         wait_until(lambda: ready(root), "it serves")
         assert root.run("drawwell", "-q", "consumer", "invite", "new").stdout.strip()
         assert len(root.says("drawwell", "draw", "32", "--hex")) == 64
