@@ -1,0 +1,1 @@
+"""Brokers that share consumers, quotas and seeds in PostgreSQL."""
