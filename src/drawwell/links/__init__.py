@@ -1,1 +1,1 @@
-"""A consumer's side of the doors."""
+"""Links: a consumer's connections to doors."""

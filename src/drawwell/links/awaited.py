@@ -1,4 +1,4 @@
-"""A link of asyncio's for a verb that asks one thing at a time."""
+"""Blocking calls over an asyncio link, one request at a time."""
 
 import asyncio
 from contextlib import suppress
@@ -10,18 +10,20 @@ from drawwell.ports import Upstream
 
 
 class AwaitedLink:
-    """Blocking calls of any upstream: each runs the loop until its answer.
+    """Blocking calls to any upstream; each call runs the event loop.
 
     `BlockingLink` has the same methods for a broker on this machine.
 
     Raises:
-        UsageError: an event loop runs in this thread.
+        UsageError: an event loop is already running in this thread.
     """
 
     def __init__(self, upstream: Upstream) -> None:
         with suppress(RuntimeError):
             asyncio.get_running_loop()
-            raise UsageError("an event loop runs here", hint="Use 'await drawwell.aio.draw(…)' there.")
+            raise UsageError(
+                "an event loop is running in this thread", hint="Use 'await drawwell.aio.draw(…)' instead."
+            )
         self._upstream = upstream
         self._runner = asyncio.Runner()
 
@@ -31,11 +33,11 @@ class AwaitedLink:
         return self._upstream.name
 
     def draw(self, n_bytes: int, draw_class: DrawClass, **options: Unpack[DrawOptions]) -> Grant:
-        """Draw once; raises as `ports.Upstream.draw`."""
+        """Draw once; same errors as `ports.Upstream.draw`."""
         return self._runner.run(self._upstream.draw(n_bytes, draw_class, **options))
 
     def pause(self, seconds: float) -> None:
-        """Wait; the loop notices meanwhile what the broker does."""
+        """Wait while the loop keeps processing events from the broker."""
         self._runner.run(asyncio.sleep(seconds))
 
     def close(self) -> None:

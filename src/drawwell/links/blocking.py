@@ -1,7 +1,7 @@
 """A blocking link to a broker on this machine.
 
-It is for a program that sends one request at a time. It drives the same session as
-`UnixLink`, without asyncio: importing that takes longer than the draw.
+It is for programs that send one request at a time. It uses the same session as `UnixLink`, but
+not asyncio, because importing asyncio takes longer than the draw.
 """
 
 import socket
@@ -22,18 +22,18 @@ from drawwell.wire.session import ClientSession
 
 _READ_BYTES: Final = 131_072
 _LEAST_WAIT_S: Final = 0.001
-"""A socket with a timeout of 0 would not wait at all."""
+"""The shortest timeout, because a socket with a timeout of 0 does not wait."""
 
 
 class BlockingLink:
-    """One session over a Unix socket, opened by the first request.
+    """A session over a Unix socket, opened by the first request.
 
-    After `pause` or a lost connection the next request opens it again.
+    After `pause`, or if the connection is lost, the next request opens a new session.
 
     Args:
         path: The broker's socket.
-        open_deadline_s: The longest wait for connecting and the welcome.
-        answer_deadline_s: The longest wait for an answer, on top of a draw's patience.
+        open_deadline_s: The longest wait for the connection and the welcome.
+        answer_deadline_s: The longest wait for an answer, in addition to a draw's patience.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class BlockingLink:
         self._suspicion = Suspicion()
 
     def draw(self, n_bytes: int, draw_class: DrawClass, **options: Unpack[DrawOptions]) -> Grant:
-        """Draw once, without a retry; raises as `ports.Upstream.draw`."""
+        """Draw once, without a retry; same errors as `ports.Upstream.draw`."""
         request = requests.draw_request(n_bytes, draw_class, **options)
         sock = self._opened()
         grant: Grant = self._ask(sock, self._session.draw(request)[1], request.patience_s)
@@ -59,25 +59,25 @@ class BlockingLink:
         return grant
 
     def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Ask a control verb; raises as `draw`."""
+        """Call a control verb; same errors as `draw`."""
         requests.check_arguments(verb, args)
         sock = self._opened()
         answer: Result = self._ask(sock, self._session.call(verb, args)[1])
         return answer.document
 
     def open(self) -> None:
-        """Connect and wait for the welcome, once; raises as `draw`."""
+        """Connect if necessary, and wait for the welcome; same errors as `draw`."""
         self._opened()
 
     def pause(self, seconds: float) -> None:
-        """Wait without a session."""
+        """Close the session, then wait."""
         self.close()
         time.sleep(seconds)
 
     def close(self) -> None:
         """End the session; never raises."""
         if self._socket is not None:
-            with suppress(OSError, LocalProtocolError):  # the broker may have ended it
+            with suppress(OSError, LocalProtocolError):  # the broker might have closed it
                 self._socket.send(self._session.bye())
             self._socket.close()
             self._socket = None
@@ -101,7 +101,7 @@ class BlockingLink:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             check_place(self.name)
-            # how long connect(2) waits while the backlog is full (socket(7)); then EAGAIN
+            # limits how long connect(2) waits if the backlog is full (socket(7))
             patience = struct.pack("@ll", int(self._open_deadline_s), int(self._open_deadline_s % 1 * 1e6))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
             sock.connect(self.name)
@@ -114,13 +114,13 @@ class BlockingLink:
         return sock
 
     def _ask(self, sock: socket.socket, request: bytes, patience_s: float = 0.0) -> Any:
-        """Send a request; return its answer, which the session has checked."""
+        """Send a request; return its answer, checked by the session."""
         within_s = self._answer_deadline_s + patience_s
         deadline = time.monotonic() + within_s
         return self._exchange(sock, request, deadline, f"no answer within {within_s:g} s")
 
     def _exchange(self, sock: socket.socket, data: bytes, deadline: float, too_late: str) -> Frame:
-        """Send a frame and return its answer; raise a refusal.
+        """Send a frame; return its answer, or raise its refusal.
 
         After any other error the session is closed.
         """

@@ -1,6 +1,6 @@
-"""Connecting to a host whose addresses do not all answer.
+"""Connecting to a host if some of its addresses do not answer.
 
-asyncio's own way is an argument of `create_connection` that uvloop does not have.
+asyncio has an argument of `create_connection` for this, but uvloop does not.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ from itertools import chain, zip_longest
 from typing import Any, Final
 
 ATTEMPT_DELAY_S: Final = 0.25
-"""The next address is tried as well after this time (RFC 8305, section 5)."""
+"""The delay after which the next address is tried in parallel (RFC 8305, section 5)."""
 
 
 async def connect_tcp(host: str, port: int) -> socket.socket:
-    """Return a socket that is connected to the first address that answers.
+    """Return a socket connected to the first address that answers.
 
     Raises:
-        OSError: no address of the host answers, or it has none.
+        OSError: the host has no address, or none of them answers.
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -31,7 +31,7 @@ async def connect_tcp(host: str, port: int) -> socket.socket:
 
 
 def _alternating(found: list[Any]) -> list[Any]:
-    """Order addresses so that families alternate (RFC 8305, section 4)."""
+    """Order addresses with alternating families (RFC 8305, section 4)."""
     first = [each for each in found if each[0] == found[0][0]]
     others = [each for each in found if each[0] != found[0][0]]
     return [each for each in chain.from_iterable(zip_longest(first, others)) if each]

@@ -1,7 +1,7 @@
-"""Connecting to a Unix socket whose backlog may be full.
+"""Connecting to a Unix socket even if its backlog is full.
 
-connect(2) then fails with EAGAIN at once. There is no event to wait for, and asyncio takes
-such a socket for a connected one. So we retry with a backoff, until the caller's deadline.
+With a full backlog, connect(2) fails immediately with EAGAIN. No event reports a free place,
+and asyncio treats the socket as connected. So we retry with a backoff until the deadline.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
-"""A noise source's way to a broker in another process: deposits go one way, wishes and commands the other.
+"""A source's link for deposits to a broker in another process.
 
-The link comes and goes, the source's health does not. What was conditioned while there was no broker, or too late to be
-sent, is overwritten; nothing is kept for later, and nothing is sent twice.
+Losing the link does not affect the source's health. Bytes that are conditioned while no broker
+is connected, or too late to be sent, are overwritten. Bytes are never kept for later or sent
+twice.
 """
 
 import asyncio
@@ -27,42 +28,42 @@ log = logging.getLogger("drawwell.source")
 
 
 class DepositLink:
-    """What a source deposits into when its broker is another process (`ports.Depot`).
+    """A source's depot at a broker in another process (`ports.Depot`).
 
     Args:
-        path: The broker's socket for deposits.
-        changed: Called when a broker was found or lost, and when the source has changed.
+        path: The broker's deposit socket.
+        changed: Called when a broker connects or disconnects, and when the source changes.
     """
 
     def __init__(self, path: str, changed: Callable[[], None] = lambda: None) -> None:
         self.path = path
-        self.waiting_because = "it has not been tried yet"
-        """Why there is no broker now, "" when there is one."""
+        self.waiting_because = "not connected yet"
+        """Why no broker is connected, or "" if a broker is connected."""
         self._changed = changed
         self._wake: Callable[[], None] = lambda: None
         self._protocol: DepositProtocol | None = None
         self._leaving = False
 
-    # ---- what the source sees ------------------------------------------------------------------------------
+    # ---- for the source --------------------------------------------------------------------
 
     @property
     def wanted(self) -> bool:
-        """Does a broker want bytes, and read them?"""
+        """Whether a broker is connected, wants bytes, and reads them."""
         return self._protocol is not None and self._protocol.ready and self._protocol.wanted
 
     def depot(self, source: Depositing) -> "DepositLink":
-        """Take the one source that deposits here; its broker hears of it by its reports."""
+        """Attach the only source of this link."""
         self._wake = source.wake
         return self
 
     def claim(self, identity: SourceIdentity) -> None:
-        """Leave it to the broker, which sees the device in the reports."""
+        """Do nothing, because the source's reports include the device."""
 
     def release(self) -> None:
-        """Leave it to the broker."""
+        """Do nothing, because the broker releases the device."""
 
     def wipe(self) -> None:
-        """Leave it to the broker: what was deposited is there."""
+        """Do nothing, because the broker has the deposits."""
 
     def assess(self, block: TestedBlock) -> None:
         """Count a block that passed the health tests."""
@@ -70,24 +71,24 @@ class DepositLink:
             self._protocol.assessed_bits += block.assessed
 
     def deposit(self, output: FullEntropy) -> None:
-        """Send one conditioned output, with others of this turn; without a broker that reads, it is lost."""
+        """Send an output; it is lost if no broker reads it."""
         if self._protocol:
             self._protocol.put(output.data)
         output.data[:] = bytes(len(output))
 
     def divert(self, output: FullEntropy) -> None:
-        """Count an output that went to a test instead."""
+        """Count an output that was used for a test."""
         if self._protocol:
             self._protocol.spoilt_bytes += len(output)
 
-    # ---- the connection ------------------------------------------------------------------------------------
+    # ---- the connection --------------------------------------------------------------------
 
     async def run(self, source: Source, begin: Callable[[], None]) -> None:
-        """Have the source known to a broker, whenever there is one, until cancelled.
+        """Keep the source connected to a broker until cancelled.
 
         Args:
-            source: Who deposits; this is notified of its changes.
-            begin: Called at each connection: drops what waits to be conditioned.
+            source: The depositing source; its changes are reported.
+            begin: Called for each connection, to drop samples that wait for conditioning.
         """
         source.when_changed(self.tell)
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
@@ -101,13 +102,13 @@ class DepositLink:
             await asyncio.sleep(backoff.next_s())
 
     def tell(self) -> None:
-        """Tell what the source is now."""
+        """Report the source's current state."""
         if self._protocol:
             self._protocol.report()
         self._changed()
 
     async def leave(self, reason: str) -> None:
-        """Say the last word; what the source is now stands before it."""
+        """Send the last report and a goodbye."""
         self._leaving = True
         if self._protocol:
             self._protocol.report()
@@ -124,7 +125,7 @@ class DepositLink:
             begin()
             self._protocol = protocol
             self.waiting_because = ""
-            log.info("%s: deposits at %s", source.name, self.path)
+            log.info("%s: now depositing at %s", source.name, self.path)
             self.tell()
             self._wake()
             await protocol.converse()
@@ -143,7 +144,7 @@ class DepositLink:
             )
         except OSError as error:
             why = (error.strerror or str(error)).lower()
-            raise LinkUnavailable(f"no broker takes deposits at {self.path}: {why}") from None
+            raise LinkUnavailable(f"no broker accepts deposits at {self.path}: {why}") from None
         return protocol
 
     def _turned(self) -> None:
@@ -153,6 +154,6 @@ class DepositLink:
     def _lost(self, error: DrawwellError) -> None:
         if str(error) != self.waiting_because and not self._leaving:
             hint = f" {error.hint}" if error.hint else ""
-            log.warning("%s; it is tried again and again.%s", error, hint)
+            log.warning("%s; retrying.%s", error, hint)
             self.waiting_because = str(error)
             self._changed()

@@ -1,4 +1,4 @@
-"""One connection over which a source deposits: what it says and hears, and the back-pressure."""
+"""A connection of a depositing source: frames and back-pressure."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,18 +17,18 @@ from drawwell.ports import Source
 from drawwell.reports import SourceReport
 from drawwell.service.faults import log_fault
 from drawwell.wire.deposit import Depositor, Stage
-from drawwell.wire.deposit_frames import MAX_DEPOSIT_BYTES, Anew, Want
+from drawwell.wire.deposit_frames import MAX_DEPOSIT_BYTES, Restart, Want
 from drawwell.wire.frames import Bye, Call, Frame, Refusal
 from drawwell.wire.refusals import to_error
 
 REPORT_S: Final = 1.0
-"""How often counters are told while they change; a state is told at once."""
+"""Interval of reports while counters change. A change of state is reported immediately."""
 HEARTBEAT_S: Final = 5.0
-"""How often it speaks when there is nothing to say: a source that is silent is taken for gone."""
+"""Interval of reports without changes, because a silent source counts as disconnected."""
 
 
 class DepositProtocol(asyncio.Protocol):
-    """One connection. `taken` is done when the broker has taken the source in."""
+    """A connection; `taken` is done when the broker has accepted the source."""
 
     def __init__(self, source: Source, turned: Callable[[], None]) -> None:
         self.wanted = False
@@ -47,11 +47,11 @@ class DepositProtocol(asyncio.Protocol):
         self._said: SourceReport | None = None
         self._said_at = 0.0
         self._commands: asyncio.Queue[Call] = asyncio.Queue()
-        self._error: DrawwellError = LinkUnavailable("the broker went away")
+        self._error: DrawwellError = LinkUnavailable("the broker disconnected")
 
     @property
     def ready(self) -> bool:
-        """Can something be sent, and does the broker read?"""
+        """Whether output can be sent and the broker reads."""
         return (
             self._session.stage is Stage.OPEN
             and not self._blocked
@@ -59,10 +59,10 @@ class DepositProtocol(asyncio.Protocol):
             and not self._transport.is_closing()
         )
 
-    # ---- what is sent --------------------------------------------------------------------------------------
+    # ---- output ----------------------------------------------------------------------------
 
     def put(self, data: bytearray) -> None:
-        """Send it with whatever else comes in this turn; what cannot be sent is counted as lost."""
+        """Queue bytes for the next turn of the loop; if refused, count them."""
         if not self.ready or len(self._buffer) + len(data) > MAX_DEPOSIT_BYTES:
             self.spoilt_bytes += len(data)
             return
@@ -71,7 +71,7 @@ class DepositProtocol(asyncio.Protocol):
             self._flushing = self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Send what was put."""
+        """Send the queued bytes."""
         if self._flushing:
             self._flushing.cancel()
             self._flushing = None
@@ -81,36 +81,36 @@ class DepositProtocol(asyncio.Protocol):
         self._wipe()
 
     def report(self) -> None:
-        """Say what the source is now; what was conditioned before stands before it."""
+        """Report the source's state after all earlier output."""
         if self._session.stage is Stage.OPEN:
             self.flush()
             self._said, self._said_at = self._source.report(), self._loop.time()
             self._write(self._session.report(self._said))
 
     def leave(self, reason: str) -> None:
-        """Say the last word."""
+        """Send a goodbye."""
         if self._session.stage is Stage.OPEN:
             self._write(self._session.bye(reason))
         if self._transport:
             self._transport.close()
 
     def drop(self) -> None:
-        """End it; what is not sent is lost."""
+        """Close the connection; unsent output is lost."""
         self._wipe()
         if self._transport:
             self._transport.abort()
 
     async def converse(self) -> None:
-        """Tell the counters, and have commands carried out, until the connection ends.
+        """Report counters and run commands until the connection ends.
 
         Raises:
-            DrawwellError: why it did.
+            DrawwellError: the reason why it ended.
         """
         async with asyncio.TaskGroup() as group:
             tasks = {group.create_task(self._tell_counters())}
             tasks.add(group.create_task(self._obey(group, tasks)))
             await self.ended.wait()
-            # not by raising here: a cancellation that comes while a group ends with an error is lost (Python 3.11)
+            # do not raise here: Python 3.11 loses a cancellation if the group fails too
             for task in tuple(tasks):
                 task.cancel()
         raise self._error
@@ -136,9 +136,9 @@ class DepositProtocol(asyncio.Protocol):
             answer = self._session.refuse(call.request_id, UsageError("the answer is larger than 1 MiB"))
         except DrawwellError as error:
             answer = self._session.refuse(call.request_id, error)
-        except Exception as error:  # noqa: BLE001 - whatever it is: the source goes on
+        except Exception as error:  # noqa: BLE001 - the source must keep running
             log_fault(f"the verb {call.verb!r}", error)
-            answer = self._session.refuse(call.request_id, SourceError("a fault in drawwell"))
+            answer = self._session.refuse(call.request_id, SourceError("an internal error"))
         self._write(answer)
 
     def _write(self, data: bytes) -> None:
@@ -149,7 +149,7 @@ class DepositProtocol(asyncio.Protocol):
         self._buffer[:] = bytes(len(self._buffer))
         self._buffer = bytearray()
 
-    # ---- what comes ----------------------------------------------------------------------------------------
+    # ---- input -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Offer the source (asyncio)."""
@@ -158,25 +158,25 @@ class DepositProtocol(asyncio.Protocol):
         self._write(self._session.offer(f"drawwell {__version__}", self._said))
 
     def data_received(self, data: bytes) -> None:
-        """Take the broker's words (asyncio)."""
+        """Process the broker's frames (asyncio)."""
         self._session.receive_data(data)
         try:
             while (event := self._session.next_event()) is not None:
                 self._handle(event)
         except RemoteProtocolError as error:
-            self._end(LinkUnavailable(f"the broker broke the protocol: {error}"))
+            self._end(LinkUnavailable(f"the broker violated the protocol: {error}"))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio
-        """Tell whoever waits (asyncio)."""
+        """Fail all waiters (asyncio)."""
         self._transport = None
         self._end(self._error)
 
     def pause_writing(self) -> None:
-        """Stop depositing: the broker does not read (asyncio)."""
+        """Stop depositing, because the broker is not reading (asyncio)."""
         self._blocked = True
 
     def resume_writing(self) -> None:
-        """Go on (asyncio)."""
+        """Resume depositing (asyncio)."""
         self._blocked = False
         self._turned()
 
@@ -186,22 +186,22 @@ class DepositProtocol(asyncio.Protocol):
             if not self.taken.done():
                 self.taken.set_result(None)
             self._turned()
-        elif isinstance(event, Anew):
+        elif isinstance(event, Restart):
             self._restart()
         elif isinstance(event, Call):
             self._commands.put_nowait(event)
         elif isinstance(event, Refusal):
             self._end(to_error(event))
         elif isinstance(event, Bye):
-            self._end(LinkUnavailable(f"the broker ended it: {event.reason or 'no reason given'}"))
+            self._end(LinkUnavailable(f"the broker closed the link: {event.reason or 'no reason given'}"))
 
     def _restart(self) -> None:
-        """Nothing of before is sent after our answer, and our new state stands before it."""
+        """Drop earlier output; send the new state, then the confirmation."""
         self.spoilt_bytes += len(self._buffer)
         self._wipe()
         self._source.restart()
         self.report()
-        self._write(self._session.begun_anew())
+        self._write(self._session.restarted())
 
     def _end(self, error: DrawwellError) -> None:
         if self.ended.is_set():
@@ -209,6 +209,6 @@ class DepositProtocol(asyncio.Protocol):
         self._error = error
         if not self.taken.done():
             self.taken.set_exception(error)
-            self.taken.exception()  # seen: who was waiting may have gone
+            self.taken.exception()  # mark it as retrieved, because its waiter may be gone
         self.ended.set()
         self.drop()

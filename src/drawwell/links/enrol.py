@@ -1,4 +1,4 @@
-"""Joining a broker by token: check whom we speak to, only then show the secret, check what comes back."""
+"""Joining a broker by token: verify it, send the secret, verify the reply."""
 
 import hmac
 import socket
@@ -22,34 +22,38 @@ from drawwell.links.identity import LinkIdentity, Staging, check_certificate
 from drawwell.wire.contexts import X509_V_FLAG_NO_CHECK_TIME
 from drawwell.wire.enrolment import (
     ENROL_NAME,
+    FLEET_LIMIT_BYTES,
+    LIMIT_BYTES,
     PREFIX_BYTES,
+    FleetReply,
     JoinRefusal,
     JoinReply,
     JoinRequest,
     body_length,
     encode_message,
+    parse_fleet_reply,
     parse_reply,
 )
 from drawwell.wire.tls import peer_chain, require_strength
 
 DEADLINE_S: Final = 15.0
 _USED: Final = (
-    "If that was no machine of yours, another one has your token: have the broker's operator type "
-    "'drawwell consumer revoke', and then 'drawwell consumer invite' again."
+    "If that was not one of your machines, the token was stolen. Ask the broker's operator to run 'drawwell consumer "
+    "revoke', and then 'drawwell consumer invite' again."
 )
-_INVITE_AGAIN: Final = "Have the broker's operator type 'drawwell consumer invite' again."
+_INVITE_AGAIN: Final = "Ask the broker's operator to run 'drawwell consumer invite' again."
 
 
 def join(
     token: Token, directory: str, *, force: bool = False, deadline_s: float = DEADLINE_S
 ) -> LinkIdentity:
-    """Join the broker that made `token` and keep the identity in `directory`. Blocks for `deadline_s` at most.
+    """Join the token's broker, and store the identity in `directory`. Blocks.
 
     Raises:
-        UsageError: there is an identity already and `force` is not set; nothing was sent.
+        UsageError: an identity exists and `force` is not set; nothing was sent.
         StateUnavailable: the directory cannot be written; nothing was sent.
-        LinkUnavailable: nobody listens, or the connection broke; the token may be used up when it broke late.
-        AuthenticationFailed: it is not the broker that made the token; the secret was not sent.
+        LinkUnavailable: no answer, or a broken connection; the token might be used up.
+        AuthenticationFailed: another broker answered; the secret was not sent.
         PermissionRefused: the token is used, expired, void or unknown.
     """
     staging = Staging(directory, force=force)
@@ -63,33 +67,53 @@ def join(
 
 
 def exchange(token: Token, csr_pem: bytes, deadline_s: float) -> JoinReply:
-    """Send the request and read the reply; raises as `join`."""
-    remaining = _countdown(deadline_s)
-    try:
-        with _checked(token, remaining) as peer:
-            peer.sendall(encode_message(JoinRequest(token.invitation, token.secret, csr_pem.decode())))
-            length = body_length(_receive(peer, PREFIX_BYTES, remaining))
-            reply = parse_reply(_receive(peer, length, remaining))
-    except (OSError, EOFError) as error:
-        hint = (
-            f'The broker\'s operator chose that name: [tls] names = ["…"] there takes one that resolves here, then '
-            f"restart and invite again; or add {token.host} to this machine's /etc/hosts."
-            if isinstance(error, socket.gaierror)
-            else "The broker listens there only until its last invitation ends: check the address, the firewall, "
-            "and that the invitation has not expired."
-        )
-        raise LinkUnavailable(f"cannot join at {token.address}: {_reason(error)}", hint=hint) from error
+    """Send the request and read the reply; same errors as `join`."""
+    request = JoinRequest(token.invitation, token.secret, csr_pem.decode())
+    reply = parse_reply(_exchange(token, request, LIMIT_BYTES, deadline_s))
     if isinstance(reply, JoinRefusal):
-        raise _refused(reply)
+        raise _refused(reply, _USED, _INVITE_AGAIN)
     return reply
 
 
-def _checked(token: Token, remaining: Callable[[], float]) -> ssl.SSLSocket:
-    """Connect to the broker that made the token, and to no other.
+def join_fleet(
+    token: Token, csr_pem: bytes, receipt_key: bytes, deadline_s: float = DEADLINE_S
+) -> FleetReply:
+    """Join a fleet as a broker; same errors as `join`. It can be retried."""
+    request = JoinRequest(token.invitation, token.secret, csr_pem.decode(), receipt_key=receipt_key.decode())
+    reply = parse_fleet_reply(_exchange(token, request, FLEET_LIMIT_BYTES, deadline_s))
+    if isinstance(reply, JoinRefusal):
+        again = "Run 'drawwell fleet invite' on the other machine again."
+        raise _refused(reply, again, again)
+    if not hmac.compare_digest(pki.spki_sha256(reply.root.encode()), token.ca_spki_sha256):
+        raise _not_the_broker(token)
+    return reply
 
-    The chain that is shown must hold the root whose key the token names. A second connection is
-    then verified against that root, as any TLS client does. A broker of release 0.1 shows its CA
-    itself, and the first handshake has proved that key.
+
+def _exchange(token: Token, request: JoinRequest, limit: int, deadline_s: float) -> bytes:
+    """Send a request; return the body of the reply."""
+    remaining = _countdown(deadline_s)
+    try:
+        with _checked(token, remaining) as peer:
+            peer.sendall(encode_message(request))
+            length = body_length(_receive(peer, PREFIX_BYTES, remaining), limit)
+            return _receive(peer, length, remaining)
+    except (OSError, EOFError) as error:
+        hint = (
+            f"Ask the broker's operator to set a name in [tls] names that this machine can resolve, restart the "
+            f"broker, and invite again; or add {token.host} to this machine's /etc/hosts."
+            if isinstance(error, socket.gaierror)
+            else "Check the address, the firewall, and that the invitation has not expired: the broker listens "
+            "there only until its last invitation ends."
+        )
+        raise LinkUnavailable(f"cannot join at {token.address}: {_reason(error)}", hint=hint) from error
+
+
+def _checked(token: Token, remaining: Callable[[], float]) -> ssl.SSLSocket:
+    """Connect only to the broker that created the token.
+
+    The chain must contain the root whose hash is in the token. Then a second connection is
+    verified against that root in the usual way. A broker of release 0.1 uses the CA itself as
+    its certificate, so the first handshake has already proved that key.
     """
     peer = _connect(token, remaining, None)
     chain = peer_chain(peer)
@@ -107,7 +131,7 @@ def _checked(token: Token, remaining: Callable[[], float]) -> ssl.SSLSocket:
 
 
 def _connect(token: Token, remaining: Callable[[], float], root: str | None) -> ssl.SSLSocket:
-    """Connect by TLS 1.3; verify chain and name where a root (PEM) is given."""
+    """Connect with TLS 1.3; verify chain and name if a root (PEM) is given."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     if root is None:
@@ -138,7 +162,7 @@ def _is_pinned(certificate: bytes, token: Token) -> bool:
 def _not_the_broker(token: Token) -> AuthenticationFailed:
     return AuthenticationFailed(
         f"{token.address} is not the broker that made this token; the secret was not sent",
-        hint="Somebody may be in between, or the broker's authority was replaced: ask its operator.",
+        hint="Either the connection is intercepted, or the broker's CA was replaced. Ask the broker's operator.",
     )
 
 
@@ -154,15 +178,15 @@ def _check_reply(reply: JoinReply, token: Token, key_pem: bytes) -> None:
             for key in pki.pem_blocks(reply.receipt_public_key.encode()):
                 public_key_id(key)
     except UsageError as error:
-        raise RemoteProtocolError(f"the broker sent an address that is none: {error}") from error
+        raise RemoteProtocolError(f"the broker sent an invalid address: {error}") from error
     except ValueError as error:
-        raise RemoteProtocolError(f"the broker's receipt key is {error}") from error
+        raise RemoteProtocolError(f"the broker sent an invalid receipt key: {error}") from error
 
 
-def _refused(refusal: JoinRefusal) -> PermissionRefused | LinkUnavailable:
+def _refused(refusal: JoinRefusal, used: str, again: str) -> PermissionRefused | LinkUnavailable:
     if refusal.reason == "unavailable":
-        return LinkUnavailable(refusal.message, hint="Try the same token again when the broker is well.")
-    return PermissionRefused(refusal.message, hint=_USED if refusal.reason == "used" else _INVITE_AGAIN)
+        return LinkUnavailable(refusal.message, hint="Try the same token again later.")
+    return PermissionRefused(refusal.message, hint=used if refusal.reason == "used" else again)
 
 
 def _receive(peer: ssl.SSLSocket, size: int, remaining: Callable[[], float]) -> bytes:
@@ -171,7 +195,7 @@ def _receive(peer: ssl.SSLSocket, size: int, remaining: Callable[[], float]) -> 
         peer.settimeout(remaining())
         piece = peer.recv(size - len(data))
         if not piece:
-            raise EOFError("it hung up")
+            raise EOFError("the broker closed the connection")
         data += piece
     return bytes(data)
 
@@ -190,5 +214,5 @@ def _countdown(deadline_s: float) -> Callable[[], float]:
 
 def _reason(error: OSError | EOFError) -> str:
     if isinstance(error, ssl.SSLError):
-        return f"no TLS: {(error.reason or 'handshake failed').replace('_', ' ').lower()}"
+        return f"TLS error: {(error.reason or 'handshake failed').replace('_', ' ').lower()}"
     return (getattr(error, "strerror", None) or str(error)).lower()

@@ -1,10 +1,13 @@
-"""Several brokers behind one Upstream: the first that can serve, in the order given, or several of them mixed.
+"""Several brokers as one Upstream: the first that can serve, or a mix.
 
-A broker that could not is left alone for a while: for as long as it said, else exponential backoff with full
-jitter. A request goes to each broker at most once; one whose answer was lost there is a new one at the next.
+A failed broker is skipped for the time that it stated, or for an exponential backoff with full
+jitter. A request is sent to each broker at most once. After a lost answer, the next broker
+gets a new request.
 """
 
+import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ from typing import Any, Final, TypeVar, Unpack
 
 from drawwell.backoff import Backoff
 from drawwell.entropy.blocks import DrawClass, DrawOptions, Grant
+from drawwell.entropy.mixing import mixed
 from drawwell.errors import (
     AuthenticationFailed,
     DrawwellError,
@@ -19,12 +23,16 @@ from drawwell.errors import (
     RemoteProtocolError,
     Starved,
     StateUnavailable,
-    UsageError,
 )
+from drawwell.links.link import Link
 from drawwell.ports import Upstream
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+DEVICES_KEEP_S: Final = 10.0
+"""How long a list of devices is valid: not long, because a stick can be moved."""
+_MOST_DEVICES: Final = 32
+"""The maximum number of a broker's sources (config/broker_side.py)."""
 _TRY_THE_NEXT: Final = (
     LinkUnavailable,
     AuthenticationFailed,
@@ -32,29 +40,36 @@ _TRY_THE_NEXT: Final = (
     Starved,
     StateUnavailable,
 )
-"""What says something about the broker. A quota or a refusal says something about us: the next is not asked."""
+"""The errors after which the next broker is tried. A quota or another refusal is final."""
 
 
 @dataclass(slots=True)
 class BrokerHealth:
-    """How a broker has done. `not_before_s` is on the clock of its Failover."""
+    """The state of a broker and its devices.
+
+    Times use the clock of the Failover. A broker without `devices` counts as having its own
+    device.
+    """
 
     upstream: Upstream
     backoff: Backoff
     not_before_s: float = 0.0
     last_error: DrawwellError | None = None
+    devices: frozenset[str] = frozenset()
+    devices_at_s: float = -math.inf
 
 
 class Failover:
-    """An Upstream over `upstreams`.
+    """An Upstream over several brokers.
 
     Args:
-        upstreams: At least one, the preferred first.
-        mix: So many brokers' bytes are XORed in every draw: one of them that lies or leaks learns and fixes nothing.
-        jitter: A number from 0 to 1, fresh at each call.
-        now: Seconds on a clock that never steps back.
-        base_s: The longest first wait after a failure without a time; it doubles with each.
-        cap_s: The longest wait of all.
+        upstreams: At least one upstream, in order of preference.
+        mix: The number of brokers whose bytes are XORed in each draw; their devices differ.
+        jitter: Returns a new random number from 0 to 1.
+        now: Returns seconds on a clock that never steps back.
+        base_s: The longest wait after a first failure, if the broker states no time. Each
+            further failure doubles it.
+        cap_s: The longest wait.
     """
 
     def __init__(
@@ -67,38 +82,53 @@ class Failover:
         base_s: float = 0.5,
         cap_s: float = 60.0,
     ) -> None:
-        self.brokers = tuple(BrokerHealth(upstream, Backoff(base_s, cap_s, jitter)) for upstream in upstreams)
+        self.mix = mix
+        self._backoff = base_s, cap_s, jitter
+        self.brokers = tuple(map(self._watched, upstreams))
         if not 1 <= mix <= len(upstreams):
-            raise ValueError("cannot mix more brokers than there are")
-        self._mix = mix
+            raise ValueError(f"cannot mix {mix} of {len(upstreams)} brokers")
         self._now = now
         self._cap_s = cap_s
 
+    def follow(self, upstreams: Sequence[Upstream]) -> None:
+        """Replace the brokers, preferred first; keep the state of known brokers."""
+        health = {id(broker.upstream): broker for broker in self.brokers}
+        self.brokers = tuple(health.get(id(each)) or self._watched(each) for each in upstreams)
+
+    def _watched(self, upstream: Upstream) -> BrokerHealth:
+        return BrokerHealth(upstream, Backoff(*self._backoff))
+
+    @property
+    def renew_only(self) -> bool:
+        """Whether a broker's last welcome allows only a renewal."""
+        return any(isinstance(each.upstream, Link) and each.upstream.renew_only for each in self.brokers)
+
     @property
     def name(self) -> str:
-        """The names of all."""
+        """The names of all brokers."""
         return ", ".join(broker.upstream.name for broker in self.brokers)
 
     def wait_s(self) -> float:
-        """Seconds until as many brokers as are mixed may be asked again, 0 for now."""
-        return max(0.0, sorted(broker.not_before_s for broker in self.brokers)[self._mix - 1] - self._now())
+        """Return the seconds until enough brokers can be tried; 0 means now."""
+        return max(0.0, sorted(broker.not_before_s for broker in self.brokers)[self.mix - 1] - self._now())
 
     async def draw(self, n_bytes: int, draw_class: DrawClass, **options: Unpack[DrawOptions]) -> Grant:
-        """Draw once from the first broker that can (Upstream); each is waited for `patience_s` at most.
+        """Draw from the first broker that can; each may wait `patience_s`.
 
         Raises:
-            Starved: none can now, at least one for want of bytes; `retry_after_s` says when one may be asked.
-            LinkUnavailable, AuthenticationFailed, StateUnavailable: none can now; `wait_s` says when.
+            Starved: no broker can serve now, and at least one is starved; see `retry_after_s`.
+            LinkUnavailable, AuthenticationFailed, StateUnavailable: no broker can serve now;
+                see `wait_s`.
+            LinkUnavailable: too few brokers have different devices.
         """
-        if options.get("receipt") and self._mix > 1:
-            raise UsageError(
-                f"no receipt covers the bytes of {self._mix} brokers", hint="Draw from one: --via LINK."
-            )
-        grants = await self._some(self._mix, lambda upstream: upstream.draw(n_bytes, draw_class, **options))
-        return grants[0] if len(grants) == 1 else _mixed(grants)
+        if self.mix > 1:
+            await self._learn_devices()
+        return mixed(
+            await self._some(self.mix, lambda upstream: upstream.draw(n_bytes, draw_class, **options))
+        )
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Ask the first broker that can answer (Upstream)."""
+        """Call the first broker that can answer (Upstream)."""
         return (await self._some(1, lambda upstream: upstream.call(verb, args)))[0]
 
     async def aclose(self) -> None:
@@ -107,27 +137,47 @@ class Failover:
             await broker.upstream.aclose()
 
     async def _some(self, count: int, ask: Callable[[Upstream], Awaitable[T]]) -> list[T]:
-        """Return the answers of the first `count` brokers that can; those of fewer are lost."""
+        """Return the answers of the first `count` brokers that answer, or raise."""
         answers: list[T] = []
-        able = [broker for broker in self.brokers if self._now() >= broker.not_before_s]
-        for broker in able if len(able) >= count else ():
+        used: frozenset[str] = frozenset()
+        able = self._able()
+        while len(answers) < count:
+            chosen = of_different_devices(able, count - len(answers), used)
+            if not chosen:
+                raise self._none() if len(able) + len(answers) < count else self._shared()
+            able.remove(broker := chosen[0])
             try:
                 answer = await ask(broker.upstream)
             except _TRY_THE_NEXT as error:
                 self._failed(broker, error)
             else:
                 if broker.last_error is not None:
-                    log.info("%s can be drawn from again", broker.upstream.name)
+                    log.info("%s serves draws again", broker.upstream.name)
                 broker.backoff.reset()
                 broker.not_before_s, broker.last_error = 0.0, None
                 answers.append(answer)
-            if len(answers) == count:
-                return answers
-        raise self._none()
+                used |= broker.devices
+        return answers
+
+    def _able(self) -> list[BrokerHealth]:
+        return [broker for broker in self.brokers if self._now() >= broker.not_before_s]
+
+    async def _learn_devices(self) -> None:
+        """Query the brokers' devices unless they are known."""
+        old = [broker for broker in self._able() if self._now() - broker.devices_at_s >= DEVICES_KEEP_S]
+        await asyncio.gather(*(self._learn_devices_of(broker) for broker in old))
+
+    async def _learn_devices_of(self, broker: BrokerHealth) -> None:
+        try:
+            status = await broker.upstream.call("status", {})
+            broker.devices = _devices(status)
+            broker.devices_at_s = self._now()
+        except _TRY_THE_NEXT as error:
+            self._failed(broker, error)
 
     def _failed(self, broker: BrokerHealth, error: DrawwellError) -> None:
         if broker.last_error is None:
-            log.info("%s cannot be drawn from: %s", broker.upstream.name, error)
+            log.info("%s does not serve draws: %s", broker.upstream.name, error)
         broker.last_error = error
         wait_s = error.retry_after_s if isinstance(error, Starved) else None
         if wait_s is None:
@@ -135,17 +185,39 @@ class Failover:
         broker.not_before_s = self._now() + min(wait_s, self._cap_s)
 
     def _none(self) -> DrawwellError:
-        """Make the error that helps most: a starved broker is alive."""
+        """Create the most helpful error: Starved if there is one, else the first."""
         errors = [broker.last_error for broker in self.brokers if broker.last_error is not None]
         error = next((error for error in errors if isinstance(error, Starved)), errors[0])
         if isinstance(error, Starved):
             return type(error)(str(error), retry_after_s=self.wait_s(), estimate=True, hint=error.hint)
         return type(error)(str(error), hint=error.hint)
 
+    def _shared(self) -> DrawwellError:
+        return LinkUnavailable(
+            f"fewer than {self.mix} of these brokers have different devices: {self.name}",
+            hint="Add an [[upstream]] with another device, or reduce mix in [links].",
+        )
 
-def _mixed(grants: Sequence[Grant]) -> Grant:
-    """XOR the bytes of several brokers; the result goes by the first one's serial number."""
-    mixed = 0
-    for grant in grants:
-        mixed ^= int.from_bytes(grant.data, "little")
-    return Grant(mixed.to_bytes(len(grants[0]), "little"), grants[0].serial, grants[0].draw_class)
+
+def of_different_devices(
+    brokers: Sequence[BrokerHealth], count: int, used: frozenset[str] = frozenset()
+) -> list[BrokerHealth]:
+    """Return the first `count` brokers with different devices.
+
+    Skips brokers with a device in `used`. Returns [] if too few brokers are left.
+    """
+    for place, broker in enumerate(brokers):
+        if broker.devices.isdisjoint(used):
+            others = brokers[place + 1 :]
+            chosen = of_different_devices(others, count - 1, used | broker.devices) if count > 1 else []
+            if len(chosen) == count - 1:
+                return [broker, *chosen]
+    return []
+
+
+def _devices(status: dict[str, Any]) -> frozenset[str]:
+    """Return the devices in a broker's status; an old broker reports none."""
+    devices = status.get("devices", [])
+    if not isinstance(devices, list) or not all(isinstance(each, str) for each in devices[:_MOST_DEVICES]):
+        raise RemoteProtocolError("devices in the broker's status must be strings")
+    return frozenset(devices[:_MOST_DEVICES])

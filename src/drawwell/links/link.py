@@ -1,7 +1,7 @@
-"""A consumer's link: one session over one transport, opened at the first draw and again after a loss.
+"""A consumer's link: a session over a transport, reopened if lost.
 
-Everything that waits, waits for a bounded time. A draw is never sent twice: when its answer does not come, the
-bytes are lost, and the caller is told.
+Every wait is bounded. A draw is never sent twice. If its answer is lost, the bytes are lost,
+and the caller gets an error.
 """
 
 import abc
@@ -21,7 +21,7 @@ from drawwell.wire.session import ClientSession, State
 
 
 class LinkProtocol(asyncio.Protocol):
-    """The client's end of a session on a transport. `welcome` is done when there may be requests."""
+    """The client's end of a session; after `welcome`, requests can follow."""
 
     def __init__(self, broker: str) -> None:
         self.session = ClientSession()
@@ -31,21 +31,21 @@ class LinkProtocol(asyncio.Protocol):
         self._broker = broker
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet (asyncio)."""
+        """Send the hello (asyncio)."""
         self.transport = cast("asyncio.Transport", transport)
         self.send(self.session.hello(f"drawwell {__version__}"))
 
     def data_received(self, data: bytes) -> None:
-        """Take the broker's words (asyncio)."""
+        """Process the broker's frames (asyncio)."""
         self.converse(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell all who wait (asyncio)."""
+        """Fail all waiters (asyncio)."""
         self.transport = None
         self.fail(requests.broken(self._broker, exc))
 
     def converse(self, data: bytes) -> None:
-        """Feed the session and hand out what came."""
+        """Pass data to the session, and dispatch the resulting events."""
         self.session.receive_data(data)
         try:
             while (event := self.session.next_event()) is not None:
@@ -54,12 +54,12 @@ class LinkProtocol(asyncio.Protocol):
             self.fail(requests.broke_protocol(self._broker, error))
 
     def send(self, data: bytes) -> None:
-        """Send the session's words."""
+        """Send the session's output."""
         if self.transport is not None:
             self.transport.write(data)
 
     def ask(self, request: tuple[int, bytes]) -> asyncio.Future[Any]:
-        """Send a request; the answer comes in the future."""
+        """Send a request; return the future of its answer."""
         request_id, data = request
         answer = asyncio.get_running_loop().create_future()
         self._answers[request_id] = answer
@@ -67,17 +67,17 @@ class LinkProtocol(asyncio.Protocol):
         return answer
 
     def fail(self, error: DrawwellError) -> None:
-        """End it: everybody who waits gets `error`."""
+        """Close the connection, and raise `error` in all waiters."""
         for waiting in (self.welcome, *self._answers.values()):
             if not waiting.done():
                 waiting.set_exception(error)
-                waiting.exception()  # seen: who was waiting may have gone
+                waiting.exception()  # mark it as retrieved, because its waiter may be gone
         self._answers.clear()
         if self.transport is not None:
             self.transport.abort()
 
     def close(self) -> None:
-        """Say goodbye and close."""
+        """Send a goodbye and close."""
         if self.transport is not None and self.session.state is State.OPEN:
             self.send(self.session.bye())
             self.transport.close()
@@ -107,12 +107,12 @@ def _settle(answer: asyncio.Future[Any], event: Granted | Result | Refusal) -> N
 
 
 class Link(abc.ABC):
-    """An Upstream over one broker; `_connect` says how it is reached.
+    """An Upstream to one broker. Subclasses connect in `_connect`.
 
     Args:
         name: The broker's address, for reports and errors.
-        open_deadline_s: For connecting, handshake and welcome together.
-        answer_deadline_s: For one answer. Then the link is given up: what comes later is nobody's.
+        open_deadline_s: The deadline for connection, handshake and welcome together.
+        answer_deadline_s: The deadline for an answer, after which the link is closed.
     """
 
     def __init__(
@@ -130,9 +130,9 @@ class Link(abc.ABC):
         self._opening = asyncio.Lock()
         self._places = asyncio.Semaphore(limits.MAX_OPEN_REQUESTS)
         self.sessions = 0
-        """How often a session was opened: who asks twice and sees it unchanged has asked the same process."""
+        """The number of opened sessions; if unchanged, the same process still answers."""
         self.renew_only = False
-        """Did the last welcome allow a renewal and nothing else?"""
+        """Whether the last welcome allows only a renewal."""
 
     @property
     def name(self) -> str:
@@ -147,13 +147,13 @@ class Link(abc.ABC):
         return grant
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Ask a control verb (Upstream)."""
+        """Call a control verb (Upstream)."""
         requests.check_arguments(verb, args)
         document: dict[str, Any] = await self._ask(lambda session: session.call(verb, args))
         return document
 
     async def welcome(self) -> Welcome:
-        """Open the link if need be, and say what the broker called itself and us; raises as `draw`."""
+        """Open the link if necessary; return its welcome; same errors as `draw`."""
         return (await self._opened()).welcome.result()
 
     async def aclose(self) -> None:
@@ -194,7 +194,7 @@ class Link(abc.ABC):
     async def _ask(
         self, request: Callable[[ClientSession], tuple[int, bytes]], patience_s: float = 0.0
     ) -> Any:
-        """Send a request and wait for its answer; its place is taken until that is here, waited for or not."""
+        """Send a request and await the answer; the request outlives cancellation."""
         deadline_s = self._answer_deadline_s + patience_s
         await self._places.acquire()
         try:

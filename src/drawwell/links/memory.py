@@ -1,4 +1,4 @@
-"""The link inside one process: the consumer calls the broker."""
+"""A link within one process: the consumer calls the broker directly."""
 
 from typing import Any, Unpack
 
@@ -8,7 +8,7 @@ from drawwell.ports import Broker
 
 
 class MemoryLink:
-    """An `Upstream` to a broker in the same process, as one named consumer."""
+    """An `Upstream` to a broker in the same process, for one consumer."""
 
     def __init__(self, broker: Broker, consumer: str) -> None:
         self._broker = broker
@@ -21,8 +21,8 @@ class MemoryLink:
         return await self._broker.sign(grant)
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Ask a control verb as this consumer."""
+        """Call a control verb as this consumer."""
         return await self._broker.call(self._principal, verb, args)
 
     async def aclose(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""

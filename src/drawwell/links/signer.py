@@ -1,8 +1,8 @@
-"""The `SigningKeys` of another process, the signer.
+"""`SigningKeys` that are in another process, the signer.
 
-Calls block for `DEADLINE_S` at most, so an event loop makes them in a thread; `require` never
-blocks. After a failure the signer counts as away for a second. One that took a request and did
-not answer counts as away until it has answered another.
+Calls block for `DEADLINE_S` at most, so an event loop must make them in a thread; `require`
+never blocks. After a failure the signer counts as unreachable for a second. If it accepted a
+request but did not answer, it counts as unreachable until it answers another one.
 """
 
 import select
@@ -14,42 +14,49 @@ from typing import Any, Final
 
 from drawwell.crypto.hierarchy import PublicKeys
 from drawwell.errors import PermissionRefused, RemoteProtocolError, StateUnavailable, UsageError
+from drawwell.links.signer_stream import SignerStream
 from drawwell.wire import signer_messages as messages
 
-DEADLINE_S: Final = 1.0
+DEADLINE_S: Final = 5.0
 AWAY_S: Final = 1.0
 _ERRORS: Final = {
     "usage": UsageError, "refused": PermissionRefused, "state": StateUnavailable, "value": ValueError,
 }  # fmt: skip
-_HINT: Final = "Start it: 'systemctl start drawwell-signer'; its log has the reason."
+_HINT: Final = "Run 'systemctl start drawwell-signer', or see the signer's log."
 
 
 class RemoteKeys:
-    """The keys of the signer at `path`; any thread.
+    """The keys of the signer at `path`, for any thread.
 
     Args:
-        path: Its socket.
-        deadline_s: How long a call waits at most, in seconds.
+        path: The signer's socket.
+        deadline_s: The longest time that a call waits, in seconds.
 
     Raises:
-        StateUnavailable: from every method: no answer, or the signer cannot write its files.
+        StateUnavailable: from every method, if the signer cannot answer or write its files.
     """
 
     def __init__(self, path: str, deadline_s: float = DEADLINE_S) -> None:
         self._path, self._deadline_s = path, deadline_s
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
+        self._stream: SignerStream | None = None
         self._away_until, self._away_because = 0.0, ""
         self._silent = False
 
     def close(self) -> None:
-        """Close the connection; another call opens one."""
+        """Close the connections; the next call connects again."""
+        self._disconnect()
+        if self._stream:
+            self._stream.close()
+
+    def _disconnect(self) -> None:
         if self._socket:
             self._socket.close()
             self._socket = None
 
     def require(self) -> None:
-        """Return if the signer can be asked, without waiting for it."""
+        """Check that the signer is reachable, without waiting for it."""
         peer = self._socket
         if self._silent:
             raise StateUnavailable(self._away_because, hint=_HINT)
@@ -60,32 +67,41 @@ class RemoteKeys:
                 self._lock.release()
 
     def public(self) -> PublicKeys:
-        """See SigningKeys."""
+        """Return the public keys; see `SigningKeys.public`."""
         found = self.ask("public")
         names = ("roots", "authorities", "receipt_key", "key_list")
         return PublicKeys(*(messages.text_of(found, name).encode() for name in names))
 
     def certify(self, csr_pem: bytes, consumer: str, now: float) -> bytes:  # noqa: ARG002 - its own clock
-        """See SigningKeys."""
+        """Issue a consumer's certificate chain; see `SigningKeys.certify`."""
         return messages.text_of(self.ask("certify", csr=csr_pem.decode(), consumer=consumer), "pem").encode()
 
     def serve(self, csr_pem: bytes, names: Sequence[str], now: float) -> bytes:  # noqa: ARG002 - its own clock
-        """See SigningKeys."""
+        """Issue a server's certificate chain; see `SigningKeys.serve`."""
         return messages.text_of(self.ask("serve", csr=csr_pem.decode(), names=list(names)), "pem").encode()
 
     def sign(self, texts: Sequence[bytes]) -> list[bytes]:
-        """See SigningKeys."""
+        """Return signatures of texts; see `SigningKeys.sign`."""
         signatures = []
         for at in range(0, len(texts), messages.MOST_TEXTS):
             part = texts[at : at + messages.MOST_TEXTS]
-            answer = self._exchange(messages.write_texts(part))
-            if not answer.startswith(messages.SIGN):
-                raise _error(messages.read_object(answer))
-            signatures += messages.read_signatures(answer, len(part))
+            signatures += _signatures(self._exchange(messages.write_texts(part)), len(part))
         return signatures
 
+    async def sign_soon(self, texts: Sequence[bytes]) -> list[bytes]:
+        """Return signatures of at most `MOST_TEXTS` texts, in an event loop."""
+        try:
+            if self._stream is None or self._stream.ended:
+                self._not_too_soon()
+                self._stream = await SignerStream.open(self._path)
+            answer = await self._stream.exchange(messages.write_texts(texts), self._deadline_s)
+        except (OSError, EOFError, RemoteProtocolError) as error:
+            raise self._away(error) from error
+        self._silent, self._away_until = False, 0.0
+        return _signatures(answer, len(texts))
+
     def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
-        """Send a request and return its result; raises the error in it."""
+        """Send a request; return its result, or raise its error."""
         fields = messages.read_object(self._exchange(messages.write_object(op=op, **arguments)))
         if "error" in fields:
             raise _error(fields)
@@ -102,19 +118,18 @@ class RemoteKeys:
                 answer = _receive(peer, length, until)
             except (OSError, EOFError, RemoteProtocolError) as error:
                 raise self._gone(error) from error
-            self._silent = False
+            self._silent, self._away_until = False, 0.0
             return answer
 
     def _connected(self) -> socket.socket:
-        """Return a socket to the signer; a closed one is replaced."""
+        """Return a socket to the signer, connecting if necessary."""
         if self._socket and _has_ended(self._socket):
-            self.close()
+            self._disconnect()
         if self._socket:
             return self._socket
-        if time.monotonic() < self._away_until:
-            raise StateUnavailable(self._away_because, hint=_HINT)
+        self._not_too_soon()
         peer = socket.socket(socket.AF_UNIX)
-        peer.setblocking(False)  # a full queue of connections is refused at once
+        peer.setblocking(False)  # fail immediately if the backlog is full
         try:
             peer.connect(self._path)
         except OSError as error:
@@ -123,13 +138,27 @@ class RemoteKeys:
         self._socket = peer
         return peer
 
+    def _not_too_soon(self) -> None:
+        if time.monotonic() < self._away_until:
+            raise StateUnavailable(self._away_because, hint=_HINT)
+
     def _gone(self, error: Exception) -> StateUnavailable:
-        self.close()
+        self._disconnect()
+        return self._away(error)
+
+    def _away(self, error: Exception) -> StateUnavailable:
+        """Treat the signer as unreachable for a while."""
         reason = (getattr(error, "strerror", None) or str(error) or "no answer").lower()
         self._away_until = time.monotonic() + AWAY_S
-        self._away_because = f"the signer at {self._path} is away: {reason}"
+        self._away_because = f"cannot reach the signer at {self._path}: {reason}"
         self._silent = self._silent or isinstance(error, TimeoutError)
         return StateUnavailable(self._away_because, hint=_HINT)
+
+
+def _signatures(answer: bytes, count: int) -> list[bytes]:
+    if not answer.startswith(messages.SIGN):
+        raise _error(messages.read_object(answer))
+    return messages.read_signatures(answer, count)
 
 
 def _has_ended(peer: socket.socket) -> bool:
@@ -137,7 +166,7 @@ def _has_ended(peer: socket.socket) -> bool:
     poller = select.poll()
     try:
         poller.register(peer, select.POLLRDHUP)
-    except ValueError:  # it was replaced just now
+    except ValueError:  # closed by another thread
         return True
     return bool(poller.poll(0))
 
@@ -151,7 +180,7 @@ def _receive(peer: socket.socket, size: int, until: float) -> bytes:
         peer.settimeout(left)
         piece = peer.recv(size - len(data))
         if not piece:
-            raise EOFError("it closed the connection")
+            raise EOFError("the signer closed the connection")
         data += piece
     return bytes(data)
 

@@ -1,4 +1,4 @@
-"""A link over SSH: the system's own ssh(1), whose configuration, keys and known hosts are the user's."""
+"""A link over SSH, using the system's ssh(1) and the user's configuration."""
 
 import asyncio
 import shutil
@@ -15,26 +15,26 @@ _OPTIONS: Final = (
     "-oBatchMode=yes", "-oLogLevel=ERROR", "-oControlPath=none", "-oClearAllForwardings=yes",
     "-oServerAliveInterval=15",
 )  # fmt: skip
-"""No terminal, nothing forwarded, nobody asked, a connection of our own; see ssh_config(5)."""
+"""Disable terminal, forwarding, prompts and shared connections; see ssh_config(5)."""
 _COMMAND: Final = "drawwell serve-stdio"
-"""Not looked at where the key has its forced command; where it has none, no shell must hear our frames."""
+"""The remote command, so that no shell receives our frames. A forced command replaces it."""
 _STDERR_BYTES: Final = 2048
 _END_S: Final = 2.0
-"""How long ssh may take to end."""
+"""How long to wait for ssh to exit."""
 _HINT: Final = "drawwell: hint:"
 _REFUSALS: Final = ("Permission denied (", "Host key verification failed", "No matching host key")
 
 
 class SshLink(Link):
-    """An Upstream at the other end of ssh(1).
+    """An Upstream over ssh(1).
 
     Args:
         name: The broker's address, for reports.
-        host: As ssh takes it.
-        user: The account there; "" for what ssh's configuration says.
-        port: 0 for what ssh's configuration says.
-        identity: A file with the private key; "" for what ssh's configuration says.
-        options: More options of ssh.
+        host: The host, as in ssh's arguments.
+        user: The remote account, "" for the one in ssh's configuration.
+        port: The port, 0 for the one in ssh's configuration.
+        identity: The file of the private key, "" for the one in ssh's configuration.
+        options: Additional options for ssh.
         open_deadline_s: See Link.
         answer_deadline_s: See Link.
     """
@@ -62,7 +62,7 @@ class SshLink(Link):
         self._process: asyncio.subprocess.Process | None = None
 
     async def aclose(self) -> None:
-        """Close the link, and wait for ssh's end (Upstream)."""
+        """Close the link; wait for ssh to exit (Upstream)."""
         await super().aclose()
         await self._end()
 
@@ -70,7 +70,7 @@ class SshLink(Link):
         await self._end()
         if not shutil.which("ssh"):
             raise LinkUnavailable(
-                "there is no program called ssh", hint="Install it (Debian: openssh-client)."
+                "cannot find the program ssh", hint="Install it (on Debian: openssh-client)."
             )
         ours, theirs = socket.socketpair()
         try:
@@ -96,33 +96,34 @@ class SshLink(Link):
             raise self._explained(await self._end()) or error from None
 
     async def _end(self) -> str:
-        """End ssh if it runs, and return what it said last."""
+        """End ssh if it is running; return its last output."""
         process, self._process = self._process, None
         if process is None or process.stderr is None:
             return ""
-        said = b""
+        output = b""
         try:
             async with asyncio.timeout(_END_S):
                 while piece := await process.stderr.read(_STDERR_BYTES):
-                    said = (said + piece)[-_STDERR_BYTES:]
+                    output = (output + piece)[-_STDERR_BYTES:]
                 await process.wait()
         except TimeoutError:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-        return said.decode("utf-8", "replace")
+        return output.decode("utf-8", "replace")
 
-    def _explained(self, said: str) -> DrawwellError | None:
-        """Make an error of ssh's last line, which the other end may have written."""
-        lines = [line for line in said.splitlines() if line.strip() and not line.startswith(_HINT)]
+    def _explained(self, output: str) -> DrawwellError | None:
+        """Create an error from ssh's last line, which the remote end can control."""
+        lines = [line for line in output.splitlines() if line.strip() and not line.startswith(_HINT)]
         if not lines:
             return None
         last = "".join(char for char in lines[-1] if char.isprintable())[:200]
-        if any(words in said for words in _REFUSALS):
+        if any(reason in output for reason in _REFUSALS):
             return AuthenticationFailed(
-                f"{self.name}: ssh says: {last}",
-                hint="Try it by hand: ssh -T, with the same host. The key's public half must be invited there.",
+                f"{self.name}: ssh reports: {last}",
+                hint="Try 'ssh -T' with the same host. The broker's operator must have invited this public key.",
             )
         return LinkUnavailable(
-            f"cannot reach {self.name}: ssh says: {last}", hint="Try it by hand: ssh -T, with the same host."
+            f"cannot reach {self.name}: ssh reports: {last}",
+            hint="Try 'ssh -T' with the same host.",
         )

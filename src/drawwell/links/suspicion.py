@@ -1,7 +1,7 @@
-"""What a consumer can see of a broker that cheats or is broken: constant bytes, and grants that come twice.
+"""Detection of dishonest or broken brokers: constant or repeated grants.
 
-It is little: a broker that hands out bytes that it knows cannot be told from an honest one. Who does not want to
-trust a single broker draws from two and mixes (``[links] mix``).
+It detects little: a broker that keeps a copy of the bytes is not detected. To avoid depending
+on a single broker, draw from two and mix their bytes (``mix`` in [links]).
 """
 
 import hashlib
@@ -13,19 +13,19 @@ from drawwell.entropy.blocks import Grant
 from drawwell.errors import RemoteProtocolError
 
 _LEAST_BYTES: Final = 16
-"""Shorter grants are equal, or constant, by chance: 16 bytes are once in 2^120 draws."""
+"""Shorter grants can repeat or be constant by chance; 16 bytes do so once in 2^120 draws."""
 _REMEMBERED: Final = 4096
 
 
 class _Recent:
-    """The last few of something."""
+    """A bounded set of recent items."""
 
     def __init__(self) -> None:
         self._items: set[int | bytes] = set()
         self._order: deque[int | bytes] = deque()
 
     def add(self, item: int | bytes) -> bool:
-        """Remember an item; False when it is there already."""
+        """Add an item; return False if it is already in the set."""
         if item in self._items:
             return False
         self._items.add(item)
@@ -36,7 +36,7 @@ class _Recent:
 
 
 class Suspicion:
-    """Looks at every grant of one broker. It remembers keyed hashes of grants, never their bytes."""
+    """Checks every grant of a broker. It stores keyed hashes, never bytes."""
 
     def __init__(self) -> None:
         self._key = os.urandom(32)
@@ -44,20 +44,23 @@ class Suspicion:
         self._digests = _Recent()
 
     def look(self, grant: Grant) -> None:
-        """Let an ordinary grant pass.
+        """Check a grant.
 
         Raises:
-            RemoteProtocolError: the serial number or the bytes were there before, or all bytes are the same.
+            RemoteProtocolError: the serial number or the bytes repeat earlier ones, or all
+                bytes are equal.
         """
         if not self._serials.add(grant.serial):
-            raise RemoteProtocolError(f"the broker gave grant {grant.serial} twice", hint=_HINT)
+            raise RemoteProtocolError(f"the broker sent grant {grant.serial} twice", hint=_HINT)
         if len(grant) < _LEAST_BYTES:
             return
         if grant.data.count(grant.data[0]) == len(grant):
-            raise RemoteProtocolError("the broker gave a grant of one byte's repetition", hint=_HINT)
+            raise RemoteProtocolError("the broker sent a grant in which all bytes are equal", hint=_HINT)
         digest = hashlib.blake2b(grant.data, key=self._key, digest_size=16).digest()
         if not self._digests.add(digest):
-            raise RemoteProtocolError("the broker gave the same bytes twice", hint=_HINT)
+            raise RemoteProtocolError("the broker sent the same bytes twice", hint=_HINT)
 
 
-_HINT = "The broker is broken or lies: do not use its bytes, and look at its 'drawwell status' and sources."
+_HINT = (
+    "The broker is faulty or dishonest. Do not use its bytes, and check its sources with 'drawwell status'."
+)

@@ -14,25 +14,25 @@ from drawwell.wire.session import State
 from drawwell.wire.tls import TlsLayer, TlsState
 
 _REFUSED_HINT = (
-    "Its certificate here may be revoked or have run out, or one of the two clocks is wrong ('drawwell doctor'): "
-    "if both are right, ask the broker's owner for a new invitation (drawwell consumer invite) and join again."
+    "This machine's certificate is revoked or expired, or a clock is wrong. Run 'drawwell doctor'. "
+    "If both clocks are right, ask the broker's operator for a new invitation and join again."
 )
-_NOT_TRUSTED_HINT = "Check the broker's address; if its CA was replaced, join again with a new invitation."
+_NOT_TRUSTED_HINT = "Check the broker's address. If its CA was replaced, join again with a new invitation."
 
 _NAME_HINT = (
-    "The broker's certificate has other names: draw by one of them, or add this one to [tls] names there."
+    "The broker's certificate has other names. Use one of them, or add this one to the broker's [tls] names."
 )
 
 
 class TlsLink(Link):
-    """An Upstream across the network.
+    """An Upstream over the network.
 
     Args:
-        host: Name or address of the broker.
-        port: Its port.
-        context: Makes the TLS context (wire.contexts.client_context); asked at each connection, so that a renewed
-            certificate is taken up.
-        server_name: The name that its certificate must bear; `host` when it is not given.
+        host: The broker's name or address.
+        port: The broker's port.
+        context: Creates the TLS context (wire/contexts.py) for each connection, because the
+            certificate might have been renewed.
+        server_name: The name in the broker's certificate, by default `host`.
         open_deadline_s: See Link.
         answer_deadline_s: See Link.
     """
@@ -72,26 +72,26 @@ def _is_about_dates(error: AuthenticationFailed) -> bool:
 def _clock_hint() -> str:
     shown = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return (
-        f"This machine's clock shows {shown}. If that is right, the broker's clock is or was wrong: a minute after "
-        "it is right the broker has a certificate that is valid now."
+        f"This machine's clock shows {shown}. If this is right, the broker's clock is or was wrong. A minute after "
+        "its clock is corrected, the broker has a valid certificate."
     )
 
 
 class TlsLinkProtocol(LinkProtocol):
-    """The client's end with TLS under it."""
+    """The client's end of a session over TLS."""
 
     def __init__(self, broker: str, tls: TlsLayer) -> None:
         super().__init__(broker)
         self._tls = tls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Shake hands; the greeting comes after (asyncio)."""
+        """Begin the handshake; the hello follows it (asyncio)."""
         self._tls.start()
         self.transport = transport  # type: ignore[assignment]
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        """Take ciphertext (asyncio)."""
+        """Process ciphertext (asyncio)."""
         try:
             shaking = self._tls.state is TlsState.HANDSHAKE
             self._tls.receive_data(data)
@@ -108,13 +108,13 @@ class TlsLinkProtocol(LinkProtocol):
             self._closed_by_broker()
 
     def send(self, data: bytes) -> None:
-        """Send the session's words, encrypted."""
+        """Encrypt and send the session's output."""
         if self._tls.state is TlsState.OPEN:
             self._tls.write(data)
             self._flush()
 
     def close(self) -> None:
-        """Say goodbye and close."""
+        """Send a goodbye and close."""
         if self.transport is not None and self.session.state is State.OPEN:
             self.send(self.session.bye())
             self._tls.close()
@@ -128,17 +128,17 @@ class TlsLinkProtocol(LinkProtocol):
             self.transport.write(data)
 
     def _closed_by_broker(self) -> None:
-        """Understand an orderly close: without a welcome before it, it is a no to our certificate."""
+        """Handle a close; before the welcome, it means a refused certificate."""
         if self.session.state is State.GREETED:
-            self.fail(
-                AuthenticationFailed(f"{self._broker} does not take our certificate", hint=_REFUSED_HINT)
-            )
+            self.fail(AuthenticationFailed(f"{self._broker} refused our certificate", hint=_REFUSED_HINT))
         else:
-            self.fail(LinkUnavailable(f"{self._broker} closed the link"))
+            self.fail(LinkUnavailable(f"{self._broker} closed the connection"))
 
     def _explained(self, error: RemoteProtocolError) -> AuthenticationFailed | LinkUnavailable:
         if not isinstance(error, AuthenticationFailed):
-            return LinkUnavailable(f"cannot talk to {self._broker}: {error}", hint="Is it a drawwell broker?")
+            return LinkUnavailable(
+                f"cannot connect to {self._broker}: {error}", hint="Check that it is a drawwell broker."
+            )
         ours = self.session.state is State.GREETED
         hint = _REFUSED_HINT if ours else _clock_hint() if _is_about_dates(error) else _NOT_TRUSTED_HINT
         if "mismatch" in str(error):

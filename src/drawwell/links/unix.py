@@ -10,18 +10,18 @@ from drawwell.links.link import Link, LinkProtocol
 from drawwell.links.socket_file import check_place, listener_of, may_not_open
 
 _TURNED_AWAY: Final = (
-    "If the broker runs, it turned this user away: a guest's socket lets in root and the user "
-    "that the guest was added with. On the host: 'drawwell guest apply KIND NAME --user NUMBER', "
-    "with the user's number out there."
+    "The broker may have rejected this user: a guest's socket admits only root and the user with which "
+    "the guest was added. To change the user, run 'drawwell guest apply KIND NAME --user NUMBER' on the "
+    "host, with the user's ID on the host."
 )
 
 
 class _UnixProtocol(LinkProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail what waits, with a hint if there was no welcome (asyncio)."""
+        """Fail all waiters, with a hint if there was no welcome (asyncio)."""
         if not self.welcome.done():
             self.transport = None
-            closed = f"{self._broker} closed the connection before its welcome"
+            closed = f"{self._broker} closed the connection before the welcome"
             self.fail(LinkUnavailable(closed, hint=_TURNED_AWAY))
         super().connection_lost(exc)
 
@@ -31,7 +31,7 @@ class UnixLink(Link):
 
     Args:
         path: The broker's socket.
-        believed: The users whose sockets are believed; None for everybody who could lay one there.
+        believed: The users whose sockets are trusted; None means all users.
         open_deadline_s: See Link.
         answer_deadline_s: See Link.
     """
@@ -52,14 +52,14 @@ class UnixLink(Link):
         try:
             check_place(self.name)
             sock = await connect_unix(self.name)
-            owner = listener_of(sock)  # before a broker that turns us away has closed it
+            owner = listener_of(sock)  # before the broker can close it to refuse us
             _, protocol = await loop.create_unix_connection(lambda: _UnixProtocol(self.name), sock=sock)
         except PermissionError as error:
             raise may_not_open(self.name, error) from None
         if self._believed is not None and owner not in self._believed:
             protocol.close()
             raise PermissionRefused(
-                f"user number {owner} listens at {self.name}, who is not believed",
-                hint="Only root's sockets and those of drawwell's own users are; look who made it: ls -l.",
+                f"user ID {owner}, which is not trusted, listens at {self.name}",
+                hint="Only root and drawwell's own users are trusted. Check the socket's owner with 'ls -l'.",
             )
         return protocol

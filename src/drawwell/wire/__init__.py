@@ -1,1 +1,1 @@
-"""Pure: frames, session, TLS layer and enrolment tokens. docs/protocol.md is the norm."""
+"""Protocols without I/O: sessions, TLS, HTTP, EGD, enrolment, usbredir."""

@@ -1,6 +1,7 @@
-"""What both ends demand of TLS. Reads the files that it is named: ssl takes a key from nowhere else.
+"""TLS contexts of both ends, created from files.
 
-TLS 1.3 only, both sides with a certificate, ALPN, no session tickets (a resumed session would skip the registry).
+They require TLS 1.3, certificates on both sides, and ALPN. Session tickets are disabled,
+because a resumed session would bypass the registry.
 """
 
 import ssl
@@ -12,18 +13,18 @@ from drawwell.wire.http_session import HTTP_ALPN
 from drawwell.wire.limits import ALPN
 
 X509_V_FLAG_NO_CHECK_TIME: Final = 0x200000
-"""openssl/x509_vfy.h; ssl has no name for it."""
+"""From openssl/x509_vfy.h; the ssl module does not define it."""
 
 
 def server_context(certificate: str, key: str, ca: str, *, renews: bool = False) -> ssl.SSLContext:
-    """Make a broker's context from three PEM files: its chain, its key, the CAs of its consumers.
+    """Create a broker's context from PEM files: chain, key, consumers' CAs.
 
-    Where the broker `renews` certificates, a client's dates are not judged by OpenSSL but by the registry, after
-    the handshake: one that ran out may still ask for a new one. Everything else about it is judged here.
+    If `renews` is true, OpenSSL does not check the dates of a client's certificate. The
+    registry checks them after the handshake, because an expired certificate can be renewed.
 
     Raises:
-        ConfigError: a file cannot be read, is not what it should be, or key and certificate do not match.
-        PermissionRefused: others may change one of them, or read the key.
+        ConfigError: a file cannot be read or parsed, or key and certificate do not match.
+        PermissionRefused: other users can write one of the files, or read the key.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -35,13 +36,13 @@ def server_context(certificate: str, key: str, ca: str, *, renews: bool = False)
 
 
 def client_context(certificate: str, key: str, ca: str, *, dated: bool = True) -> ssl.SSLContext:
-    """Make a consumer's context from three PEM files: its chain, its key, the CA of its broker.
+    """Create a consumer's context from PEM files: chain, key, broker's CA.
 
-    The broker's name is looked for among its certificate's subject alternative names, and nowhere else. Unless it is
-    `dated`, dates are not judged: for a machine whose clock is not set.
+    Only the subject alternative names of the broker's certificate count. If `dated` is false,
+    dates are not checked, because the machine's clock is not set.
 
     Raises:
-        ConfigError, PermissionRefused: as for `server_context`.
+        ConfigError, PermissionRefused: for the same reasons as `server_context`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.hostname_checks_common_name = False
@@ -78,7 +79,7 @@ def _readable(path: str) -> None:
 
 
 def _no_password() -> str:
-    """Keep OpenSSL from asking for a passphrase on the terminal: an empty one opens no encrypted key."""
+    """Return an empty passphrase, to keep OpenSSL from prompting for one."""
     return ""
 
 
@@ -87,6 +88,6 @@ def _fault(what: str, where: str, error: OSError) -> ConfigError:
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "not PEM").replace("_", " ").lower()
     return ConfigError(
-        f"{what} {where}: {reason[:1].lower()}{reason[1:]}",
-        hint="Name PEM files that this user may read: a certificate, its own key without passphrase, and the CA.",
+        f"cannot use {what} {where}: {reason[:1].lower()}{reason[1:]}",
+        hint="Configure PEM files that this user can read: a certificate, its key without passphrase, and the CA.",
     )

@@ -1,7 +1,7 @@
-"""The frames between a noise source in a process of its own and its broker (docs/protocol.md, section 12).
+"""Frames between a source process and its broker (docs/protocol.md, 12).
 
-They look like those of a session (frames.py), and HELLO, CALL, RESULT, REFUSED and BYE are the same. Entropy goes one
-way: a deposit is not answered, and what is lost is lost.
+The format is the same as in a session (frames.py), and so are HELLO, CALL, RESULT, REFUSED and
+BYE. A deposit is not answered, and a lost deposit is not sent again.
 """
 
 import struct
@@ -25,14 +25,14 @@ _TEXT_BYTES: Final = {
     "name": 63, "kind": 16, "noise": 64, "firmware_detail": 255, "hardware_id": 32, "path": 1024,
     "last_error": 1024,
 }  # fmt: skip
-"""How long a text of a report may be; those that are not named, 255."""
+"""Limits of a report's text fields in bytes; 255 for all others."""
 _IN_RECEIPTS: Final = frozenset({"name", "kind", "noise", "firmware_detail"})
-"""ASCII alone, so that a receipt has room for every source."""
+"""Fields limited to ASCII, to ensure that a receipt has room for all sources."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus(Frame):
-    """What the source is now."""
+    """The source's current state."""
 
     TYPE: ClassVar[int] = 0x30
     MIN_BYTES: ClassVar[int] = 2
@@ -50,11 +50,11 @@ class SourceStatus(Frame):
 
 @dataclass(frozen=True, slots=True)
 class Deposit(Frame):
-    """Conditioned bytes, and the account of them since the last deposit.
+    """Conditioned bytes, and counts since the last deposit.
 
-    assessed_bits: min-entropy that tested samples were assessed at.
-    spoilt_bytes: conditioned bytes that nobody gets: samples for tests, and what could not be sent in time.
-    data: whole outputs of the conditioner, 64 bytes each.
+    assessed_bits: min-entropy assessed in tested samples.
+    spoilt_bytes: conditioned bytes that were used for tests, or not sent in time.
+    data: whole outputs of the conditioner, of 64 bytes each.
     """
 
     TYPE: ClassVar[int] = 0x31
@@ -67,7 +67,7 @@ class Deposit(Frame):
 
     @property
     def needed_bits(self) -> int:
-        """Assessed bits that must have gone into it (SP 800-90C: n_out + 64 for each output)."""
+        """The assessed bits required (SP 800-90C: n_out + 64 per output)."""
         return (self.spoilt_bytes + len(self.data)) // OUTPUT_BYTES * INPUT_BITS
 
     def encode(self) -> bytes:
@@ -79,13 +79,13 @@ class Deposit(Frame):
         assessed_bits, spoilt_bytes = _DEPOSIT.unpack_from(payload)
         data = bytearray(memoryview(payload)[_DEPOSIT.size :])
         if len(data) % OUTPUT_BYTES or spoilt_bytes % OUTPUT_BYTES:
-            raise ValueError("a deposit that is not made of whole outputs")
+            raise ValueError("an output is incomplete")
         return cls(assessed_bits, spoilt_bytes, data)
 
 
 @dataclass(frozen=True, slots=True)
 class Want(Frame):
-    """The broker wants bytes, or has enough. The first one says that the source was taken."""
+    """Whether the broker wants bytes. The first Want accepts the source."""
 
     TYPE: ClassVar[int] = 0x32
     MIN_BYTES: ClassVar[int] = 1
@@ -99,13 +99,13 @@ class Want(Frame):
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         if payload[0] > 1:
-            raise ValueError("neither yes nor no")
+            raise ValueError("the value must be 0 or 1")
         return cls(bool(payload[0]))
 
 
 @dataclass(frozen=True, slots=True)
-class Anew(Frame):
-    """Of the broker: use nothing that was read so far, this machine may be a copy. Of the source: so it was done."""
+class Restart(Frame):
+    """A request to discard bytes that a copy might also have, or its answer."""
 
     TYPE: ClassVar[int] = 0x33
     MIN_BYTES: ClassVar[int] = 0
@@ -115,12 +115,12 @@ class Anew(Frame):
         return self._framed()
 
     @classmethod
-    def decode(cls, payload: bytes) -> Self:  # noqa: ARG003 - of no length
+    def decode(cls, payload: bytes) -> Self:  # noqa: ARG003 - its length is 0
         return cls()
 
 
 def _printable(document: dict[str, Any]) -> dict[str, Any]:
-    """Cut texts to their limits, and leave out what cannot be printed."""
+    """Truncate texts to their limits, and replace unprintable characters."""
     return {name: _put(name, value) for name, value in document.items()}
 
 
@@ -136,11 +136,11 @@ def _put(name: str, value: Any) -> Any:
 
 
 def _read(kind: Any, document: Any) -> Any:
-    """Read a report from its JSON form, in which fields with a default may be missing; raises ValueError."""
+    """Parse a report or raise ValueError; fields with a default are optional."""
     known = {each.name: each.type for each in fields(kind)}
     needed = {each.name for each in fields(kind) if each.default is MISSING}
     if not isinstance(document, dict) or not needed <= document.keys() <= known.keys():
-        raise ValueError("a report with other fields")
+        raise ValueError("the report has missing or unknown fields")
     return kind(**{name: _take(name, known[name], value) for name, value in document.items()})
 
 
@@ -158,21 +158,21 @@ def _take(name: str, kind: Any, value: Any) -> Any:
         return _read(kind, value)
     elif isinstance(kind, type) and issubclass(kind, StrEnum):
         return kind(value)
-    raise ValueError("a report with a value out of its bounds")
+    raise ValueError("a value in the report is out of range")
 
 
 def _tests(found: Iterable[HealthTestReport]) -> tuple[HealthTestReport, ...]:
-    """Return tests that can be shown: no two alike, none without cutoff."""
+    """Check that the tests are distinct and have cutoffs; return them."""
     tests = tuple(found)
     names = {(each.name, each.unit) for each in tests}
     if len(names) < len(tests) or not all(each.cutoff_intermittent for each in tests):
-        raise ValueError("a report with a test that is there twice or has no cutoff")
+        raise ValueError("the report has a repeated test, or a test without a cutoff")
     return tests
 
 
 def _take_text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.isprintable():
-        raise ValueError("a report with a text that is none")
+        raise ValueError("a text in the report is not printable text")
     if len(value.encode()) > _TEXT_BYTES.get(name, 255) or (name in _IN_RECEIPTS and not value.isascii()):
-        raise ValueError("a report with a text that is too long")
+        raise ValueError("a text in the report is too long or not ASCII")
     return value

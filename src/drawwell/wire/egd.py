@@ -1,12 +1,13 @@
-"""The protocol of EGD, the entropy gathering daemon, as its manual has it (egd.pl, section "Protocol").
+"""The protocol of EGD, the entropy gathering daemon (egd.pl, "Protocol").
 
-    00                          how much is there?      u32 bits
-    01 n                        n bytes, not waiting    u8 count, so many bytes
-    02 n                        n bytes, waiting        n bytes
-    03 u16 bits u8 n, n bytes   take these              nothing
-    04                          which process?          u8 count, so many characters
+    request                     meaning             answer
+    00                          level               u32 bits
+    01 n                        read without wait   u8 count, that many bytes
+    02 n                        read n bytes        n bytes
+    03 u16 bits u8 n, n bytes   write               none
+    04                          process             u8 count, that many characters
 
-Numbers are big-endian. Answers bear no mark, so they go out in the order of the questions.
+Numbers are big-endian. Answers have no header, so they must be in the order of the requests.
 """
 
 from dataclasses import dataclass, field
@@ -26,11 +27,11 @@ _WRITE_HEAD_BYTES: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class AskLevel:
-    """0x00: how many bits are there?"""
+    """0x00: request the number of available bits."""
 
 
 class Read(NamedTuple):
-    """0x01 and 0x02: `n_bytes`, 0 to 255; all of them however long it takes if it `waits`, else what is there now."""
+    """0x01 and 0x02: read up to 255 bytes; if `waits`, wait for all of them."""
 
     n_bytes: int
     waits: bool
@@ -38,7 +39,7 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """0x03: 0 to 255 bytes, and what the peer claims that they are worth."""
+    """0x03: write 0 to 255 bytes, with the peer's claim of their entropy."""
 
     claimed_bits: int
     data: bytes = field(repr=False)
@@ -46,28 +47,28 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class AskProcess:
-    """0x04: who are you?"""
+    """0x04: request the name of the process."""
 
 
 Request = AskLevel | Read | Write | AskProcess
 
 
 class EgdParser:
-    """Requests out of a stream of bytes."""
+    """Parses requests from a stream of bytes."""
 
     def __init__(self) -> None:
         self.unparsed = bytearray()
-        """Received bytes that belong to no request yet."""
+        """Input that is not parsed yet."""
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Take bytes from the peer."""
+        """Buffer input."""
         self.unparsed += data
 
     def next_request(self) -> Request | None:
-        """Return the next request, None while it is not whole.
+        """Return the next request, or None if incomplete.
 
         Raises:
-            RemoteProtocolError: no such command; nothing that follows can be understood.
+            RemoteProtocolError: the command is unknown; further input cannot be parsed.
         """
         buffer = self.unparsed
         if not buffer:
@@ -87,7 +88,7 @@ class EgdParser:
             return AskProcess()
         if command == WRITE:
             return self._write()
-        raise RemoteProtocolError(f"EGD has no command {command:#04x}")
+        raise RemoteProtocolError(f"unknown EGD command {command:#04x}")
 
     def _write(self) -> Write | None:
         buffer = self.unparsed
@@ -99,10 +100,10 @@ class EgdParser:
 
 
 def level_answer(bits: int) -> bytes:
-    """Answer 0x00; the number ends at 32 bits."""
+    """Return the answer to 0x00, a number of at most 32 bits."""
     return min(bits, 2**32 - 1).to_bytes(4, "big")
 
 
 def counted_answer(data: bytes) -> bytes:
-    """Answer 0x01 or 0x04: the count and so many bytes, at most 255, in one piece."""
+    """Return the answer to 0x01 or 0x04: a count, then at most 255 bytes."""
     return bytes((len(data),)) + data

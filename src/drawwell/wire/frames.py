@@ -1,8 +1,8 @@
-"""The frames of protocol version 1: what is said, as frozen values, and how each looks in bytes.
+"""The frames of protocol version 1: their values and their encoding.
 
-A frame is ``u8 type | u24 payload length | payload``, every number big-endian (docs/protocol.md, section 3).
-`encode` trusts its own side: text is cut to its limit. `decode` trusts nobody:
-it raises ValueError, which the parser turns into RemoteProtocolError.
+A frame is ``u8 type | u24 payload length | payload``, big-endian (docs/protocol.md, section
+3). `encode` trusts its caller, and truncates text that is too long. `decode` checks all input.
+It raises ValueError, which the parser converts to RemoteProtocolError.
 """
 
 import json
@@ -23,13 +23,13 @@ _REFUSAL: Final = struct.Struct(">IBBQH")
 _WELCOME: Final = struct.Struct(">BBI")
 _ID: Final = struct.Struct(">I")
 _HEADER: Final = _ID
-"""Type and length together: 8 and 24 bits."""
+"""Type in 8 bits and length in 24 bits."""
 
 
 class Frame:
-    """One frame; `MIN_BYTES` and `MAX_BYTES` bound its payload.
+    """A frame with a payload of `MIN_BYTES` to `MAX_BYTES`.
 
-    No abc: every isinstance would ask Python code, a dozen times a draw.
+    It is not an ABC, because isinstance of an ABC is slow and runs a dozen times per draw.
     """
 
     __slots__ = ()
@@ -41,16 +41,16 @@ class Frame:
         """Return header and payload.
 
         Raises:
-            LocalProtocolError: the payload would be too long or too short.
+            LocalProtocolError: the payload is too long or too short.
         """
         raise NotImplementedError
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        """Read a payload of MIN_BYTES to MAX_BYTES.
+        """Parse a payload of MIN_BYTES to MAX_BYTES.
 
         Raises:
-            ValueError: it is not one.
+            ValueError: the payload is malformed.
         """
         raise NotImplementedError
 
@@ -58,13 +58,13 @@ class Frame:
     def _framed(cls, *parts: bytes) -> bytes:
         payload = b"".join(parts)
         if not cls.MIN_BYTES <= len(payload) <= cls.MAX_BYTES:
-            raise LocalProtocolError(f"a {cls.__name__.lower()} frame of {len(payload)} bytes")
+            raise LocalProtocolError(f"a {cls.__name__.lower()} frame cannot have {len(payload)} bytes")
         return _HEADER.pack(cls.TYPE << 24 | len(payload)) + payload
 
 
 @dataclass(frozen=True, slots=True)
 class Hello(Frame):
-    """The client's first word: the versions that it speaks, the best first, and what it is."""
+    """The client's first frame: versions, preferred first, and software."""
 
     TYPE: ClassVar[int] = 0x01
     MIN_BYTES: ClassVar[int] = 2
@@ -82,13 +82,13 @@ class Hello(Frame):
         end = 1 + payload[0]
         versions = tuple(payload[1:end])
         if not 1 <= payload[0] <= limits.MAX_VERSIONS or len(versions) != payload[0]:
-            raise ValueError("a hello with a bad count of versions")
+            raise ValueError("the number of versions is invalid")
         return cls(versions, _take_text(payload[end:], limits.MAX_SOFTWARE_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
 class Welcome(Frame):
-    """The broker's first word: who it is, and whom it takes the client for."""
+    """The broker's first frame: its name, and the identity of the client."""
 
     TYPE: ClassVar[int] = 0x02
     MIN_BYTES: ClassVar[int] = _WELCOME.size + 2
@@ -108,16 +108,16 @@ class Welcome(Frame):
     def decode(cls, payload: bytes) -> Self:
         version, flags, max_draw_bytes = _WELCOME.unpack_from(payload)
         if flags > 1 or not 1 <= max_draw_bytes <= limits.MAX_DRAW_BYTES:
-            raise ValueError("a welcome with unknown flags or a bad limit")
+            raise ValueError("unknown flags, or an invalid limit of draws")
         broker, rest = _take_name(payload[_WELCOME.size :])
         consumer, rest = _take_name(rest)
         if rest:
-            raise ValueError("a welcome with bytes behind it")
+            raise ValueError("there are extra bytes at the end")
         return cls(version, broker, consumer, max_draw_bytes, bool(flags))
 
 
 class Draw(DrawRequest, Frame):
-    """Ask for `n_bytes` of one class. Patience goes over the wire in milliseconds."""
+    """A draw request; its patience is sent in milliseconds."""
 
     __slots__ = ()
     TYPE: ClassVar[int] = 0x10
@@ -136,24 +136,30 @@ class Draw(DrawRequest, Frame):
         if draw_class is None:
             raise ValueError(f"unknown draw class {class_code}")
         if flags > 3:
-            raise ValueError("a draw with unknown flags")
+            raise ValueError(f"unknown flags {flags:#x}")
         if not 1 <= n_bytes <= limits.MAX_DRAW_BYTES:
-            raise ValueError(f"a draw of {n_bytes} bytes")
+            raise ValueError(f"a draw must be 1 to {limits.MAX_DRAW_BYTES} bytes, not {n_bytes}")
         if patience_ms > limits.MAX_PATIENCE_MS:
-            raise ValueError(f"a draw that waits for {patience_ms} ms")
+            raise ValueError(f"the patience must be at most {limits.MAX_PATIENCE_MS} ms, not {patience_ms}")
         if request_id == limits.SESSION_ID:
-            raise ValueError("a request with the id 0")
+            raise ValueError("a request's id must not be 0")
         return cls(n_bytes, draw_class, flags & 1 != 0, flags & 2 != 0, patience_ms / 1000, request_id)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Granted(Grant, Frame):
-    """The bytes of one draw, with receipt and the key of its HMAC where they were asked for."""
+    """The bytes of one draw, with receipt and HMAC key if requested.
+
+    The receipt and key of mixed bytes (`entropy.mixing`) are sent too, for up to `MAX_MIXED`
+    brokers: the key of the first line before the receipt, the rest of the key after it.
+    """
 
     TYPE: ClassVar[int] = 0x11
     MIN_BYTES: ClassVar[int] = _GRANT.size + 1
     MAX_BYTES: ClassVar[int] = (
-        _GRANT.size + limits.RECEIPT_KEY_BYTES + limits.MAX_RECEIPT_BYTES + limits.MAX_DRAW_BYTES
+        _GRANT.size
+        + limits.MAX_MIXED * (limits.RECEIPT_KEY_BYTES + limits.MAX_RECEIPT_BYTES + 1 + limits.MAX_DRAW_BYTES)
+        - 1
     )
 
     request_id: int = limits.SESSION_ID
@@ -163,30 +169,37 @@ class Granted(Grant, Frame):
 
     @classmethod
     def answer(cls, request_id: int, grant: Grant) -> bytes:
-        """Return the frame that gives `grant` to the request; raises LocalProtocolError as `encode`."""
-        receipt = grant.receipt
+        """Encode `grant` as the answer to a request; see `encode` for errors."""
+        receipt, key = grant.receipt, grant.receipt_key
         head = _GRANT.pack(request_id, grant.serial, _CLASS_CODES[grant.draw_class], len(receipt))
-        return cls._framed(head, grant.receipt_key, receipt, grant.data)
+        first, others = key[: limits.RECEIPT_KEY_BYTES], key[limits.RECEIPT_KEY_BYTES :]
+        return cls._framed(head, first, receipt, others, grant.data)
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         request_id, serial, class_code, receipt_bytes = _GRANT.unpack_from(payload)
-        if receipt_bytes > limits.MAX_RECEIPT_BYTES:
-            raise ValueError("a receipt over the limit")
         key_ends = _GRANT.size + (limits.RECEIPT_KEY_BYTES if receipt_bytes else 0)
         receipt_ends = key_ends + receipt_bytes
-        data = payload[receipt_ends:]
-        if not 1 <= len(data) <= limits.MAX_DRAW_BYTES:
-            raise ValueError(f"a grant of {len(data)} bytes")
+        key, receipt, rest = (
+            payload[_GRANT.size : key_ends],
+            payload[key_ends:receipt_ends],
+            payload[receipt_ends:],
+        )
+        others = receipt.count(b"\n")
+        if receipt_bytes > (others + 1) * (limits.MAX_RECEIPT_BYTES + 1) - 1 or others >= limits.MAX_MIXED:
+            raise ValueError(f"a receipt cannot have {receipt_bytes} bytes and {others + 1} lines")
+        n_bytes, odd = divmod(len(rest) - others * limits.RECEIPT_KEY_BYTES, others + 1)
+        if odd or not 1 <= n_bytes <= limits.MAX_DRAW_BYTES:
+            raise ValueError(f"a grant must be 1 to {limits.MAX_DRAW_BYTES} bytes, not {n_bytes}")
         if class_code not in _CLASSES:
             raise ValueError(f"unknown draw class {class_code}")
-        key, receipt = payload[_GRANT.size : key_ends], payload[key_ends:receipt_ends]
+        key, data = key + rest[:-n_bytes], rest[-n_bytes:]
         return cls(data, serial, _CLASSES[class_code], receipt, key, request_id=_request_id(request_id))
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal(Frame):
-    """No, and why: `code` stands in refusals.py. `request_id` 0 refuses the session as a whole."""
+    """A refusal; `code` is the error (refusals.py), id 0 means the session."""
 
     TYPE: ClassVar[int] = 0x12
     MIN_BYTES: ClassVar[int] = _REFUSAL.size
@@ -211,10 +224,10 @@ class Refusal(Frame):
     def decode(cls, payload: bytes) -> Self:
         request_id, code, flags, wait_us, message_bytes = _REFUSAL.unpack_from(payload)
         if flags not in {0, 1, 3} or (wait_us and not flags):
-            raise ValueError("a refusal with unknown flags")
+            raise ValueError(f"invalid flags {flags:#x}")
         ends = _REFUSAL.size + message_bytes
         if ends > len(payload):
-            raise ValueError("a refusal shorter than its message")
+            raise ValueError("the message is truncated")
         message = _take_text(payload[_REFUSAL.size : ends], limits.MAX_MESSAGE_BYTES)
         hint = _take_text(payload[ends:], limits.MAX_HINT_BYTES)
         return cls(request_id, code, message, hint, wait_us if flags else None, flags == 3)
@@ -222,7 +235,7 @@ class Refusal(Frame):
 
 @dataclass(frozen=True, slots=True)
 class Call(Frame):
-    """Ask a control verb; `args` is a JSON object."""
+    """A control verb; `args` is a JSON object."""
 
     TYPE: ClassVar[int] = 0x20
     MIN_BYTES: ClassVar[int] = _ID.size + 2
@@ -241,7 +254,7 @@ class Call(Frame):
         document = take_json(payload[_ID.size :])
         verb, args = document.get("verb"), document.get("args")
         if len(document) != 2 or not isinstance(verb, str) or not isinstance(args, dict):
-            raise ValueError("a call that is not a verb and its args")
+            raise ValueError("the call must have exactly the fields 'verb' and 'args'")
         return cls(_request_id(request_id), verb, args)
 
 
@@ -267,7 +280,7 @@ class Result(Frame):
 
 @dataclass(frozen=True, slots=True)
 class Bye(Frame):
-    """The last word of either side."""
+    """The final frame of either side."""
 
     TYPE: ClassVar[int] = 0x7F
     MIN_BYTES: ClassVar[int] = 0
@@ -284,30 +297,30 @@ class Bye(Frame):
 
 
 def put_json(document: dict[str, Any]) -> bytes:
-    """Write a JSON object as it goes over the wire: ASCII, no spaces.
+    """Encode a JSON object for the wire: ASCII, without spaces.
 
     Raises:
-        ValueError: it holds what JSON cannot say.
+        ValueError: a value cannot be encoded in JSON.
     """
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def take_json(data: bytes) -> dict[str, Any]:
-    """Read a JSON object; raises ValueError for anything else, and for what not every reader of JSON takes."""
+    """Parse a JSON object; raise ValueError for JSON that is not portable."""
     try:
         document = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
         if b"\\u" in data:
-            json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is a ValueError here
+            json.dumps(document, ensure_ascii=False).encode()  # ValueError for an unpaired surrogate
     except RecursionError:
-        raise ValueError("JSON nested too deep") from None
+        raise ValueError("the JSON is nested too deeply") from None
     if not isinstance(document, dict):
-        raise ValueError("JSON that is not an object")  # noqa: TRY004 - input, not a caller's type
+        raise ValueError("the JSON is not an object")  # noqa: TRY004 - input, not a caller's type
     _check_depth(document)
     return document
 
 
 def _check_depth(document: dict[str, Any]) -> None:
-    """Bound it ourselves: how deep the standard library goes depends on its version."""
+    """Limit the nesting, because Python's own limit depends on its version."""
     level: list[Any] = [document]
     for _ in range(limits.MAX_JSON_DEPTH):
         level = [
@@ -318,23 +331,23 @@ def _check_depth(document: dict[str, Any]) -> None:
         ]
         if not level:
             return
-    raise ValueError("JSON nested too deep")
+    raise ValueError("the JSON is nested too deeply")
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} in JSON")
+    raise ValueError(f"the JSON contains {name}")
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise ValueError("a number in JSON that is too large")
+        raise ValueError("a number in the JSON is too large")
     return number
 
 
 def _request_id(request_id: int) -> int:
     if request_id == limits.SESSION_ID:
-        raise ValueError("a request with the id 0")
+        raise ValueError("a request's id must not be 0")
     return request_id
 
 
@@ -348,7 +361,7 @@ def _put_text(text: str, max_bytes: int) -> bytes:
 def _take_text(data: bytes, max_bytes: int) -> str:
     text = data.decode()
     if len(data) > max_bytes or not text.isprintable():
-        raise ValueError("text that is too long or not printable")
+        raise ValueError("a text is too long or not printable")
     return text
 
 
@@ -360,5 +373,5 @@ def _put_name(name: str) -> bytes:
 def _take_name(data: bytes) -> tuple[str, bytes]:
     end = 1 + data[0] if data else 1
     if end > len(data):
-        raise ValueError("a name that is cut short")
+        raise ValueError("a name is truncated")
     return _take_text(data[1:end], limits.MAX_NAME_BYTES), data[end:]

@@ -1,6 +1,6 @@
-"""What the hellos of a TLS 1.3 handshake say in the clear: the key-exchange groups offered, and the one chosen.
+"""The key-exchange groups offered and chosen in a TLS 1.3 handshake.
 
-The ssl module tells neither. Nothing is decided here: OpenSSL has read the same bytes, and is believed.
+The ssl module does not expose these groups. Only reports use them.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ GROUP_NAMES: Final = {
     0x11EC: "X25519MLKEM768",
     0x11ED: "SecP384r1MLKEM1024",
 }
-"""IANA's registry "TLS Supported Groups", those that OpenSSL 3.5 knows for TLS 1.3."""
+"""IANA's "TLS Supported Groups" that OpenSSL 3.5 supports for TLS 1.3."""
 X25519MLKEM768: Final = 0x11EC
 MAX_HELLO_BYTES: Final = 16_384
-"""More is kept of no hello: it is looked for in the first record (RFC 8446, section 5.1)."""
+"""Limit of the stored part of a hello: one record (RFC 8446, section 5.1)."""
 
 _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
@@ -36,9 +36,10 @@ _KEY_SHARE: Final = 51
 
 
 def offered_groups(context: ssl.SSLContext) -> tuple[int, ...]:
-    """Return the groups that a client of `context` offers, the preferred first, as numbers of the registry.
+    """Return the numbers of the groups that a client with `context` offers.
 
-    A server of the same process takes the same ones: what OpenSSL was configured with holds for both.
+    A server in this process accepts the same groups, because OpenSSL's configuration applies
+    to both.
     """
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname="offered.invalid")
@@ -51,18 +52,18 @@ def offered_groups(context: ssl.SSLContext) -> tuple[int, ...]:
 
 
 def chosen_group(server_hello: bytes) -> int | None:
-    """Return the group that a broker's first record chooses; None where it is not whole yet, or is something else."""
+    """Return the group in a server's first record, or None if incomplete."""
     body = _extension(server_hello, _SERVER_HELLO, _KEY_SHARE)
     return int.from_bytes(body[:2]) if body and len(body) >= 2 else None
 
 
 def group_name(number: int) -> str:
-    """Return how people call it."""
+    """Return the usual name of a group."""
     return GROUP_NAMES.get(number, f"group {number:#06x}")
 
 
 def _extension(record: bytes, message: int, wanted: int) -> bytes | None:
-    """Return the body of one extension of the hello in `record` (RFC 8446, section 4.1); None where there is none."""
+    """Return one extension of the hello in `record` (RFC 8446, section 4.1)."""
     hello = _Bytes(record)
     try:
         if hello.number(1) != _HANDSHAKE:

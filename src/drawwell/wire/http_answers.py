@@ -1,7 +1,7 @@
-"""Answers of the HTTP API, and how an error becomes one: problem details (RFC 9457) with a hint.
+"""Responses of the HTTP API; errors are problem details (RFC 9457).
 
-A refusal says when to come back twice: ``Retry-After`` in whole seconds, rounded up, and ``retry_after_s`` in the
-body, rounded up to the microsecond.
+A refusal contains the time until a retry twice: ``Retry-After`` in whole seconds, rounded up,
+and ``retry_after_s`` in the body, rounded up to a microsecond.
 """
 
 import json
@@ -23,12 +23,12 @@ _STATUS: Final[tuple[tuple[type[DrawwellError], int], ...]] = (
     (errors.PermissionRefused, 403),
     (errors.QuotaExceeded, 429),
 )
-"""Any other error is for the broker's operator to mend, or mends itself: 503."""
+"""The HTTP status of each error. Other errors are the broker's own, or temporary: 503."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A response. With `final` it is the last one on its connection."""
+    """A response; if `final`, the last one on its connection."""
 
     status: int
     content_type: str
@@ -38,12 +38,12 @@ class HttpResponse:
 
 
 def text_answer(text: str) -> HttpResponse:
-    """Say one line of text."""
+    """Return a response with one line of text."""
     return HttpResponse(200, PLAIN, text.encode() + b"\n")
 
 
 def json_answer(document: dict[str, Any], status: int = 200) -> HttpResponse:
-    """Say a JSON object."""
+    """Return a response with a JSON object."""
     return HttpResponse(status, JSON, _json(document))
 
 
@@ -56,7 +56,7 @@ def problem(
     final: bool = False,
     **more: Any,
 ) -> HttpResponse:
-    """Say what is wrong; `more` are further members of the document."""
+    """Return a response with a problem; `more` are additional members."""
     document = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -69,7 +69,7 @@ def problem(
 
 
 def refusal(error: DrawwellError, *, final: bool = False) -> HttpResponse:
-    """Say an error of the broker's."""
+    """Return a response for a broker's error."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 503)
     more: dict[str, Any] = {"kind": type(error).__name__}
     headers: tuple[tuple[str, str], ...] = ()

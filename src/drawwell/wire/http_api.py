@@ -1,6 +1,6 @@
-"""The HTTP API: one table of routes, and how a request becomes what the broker is asked.
+"""The HTTP API as a table of routes, and its requests to the broker.
 
-docs/http.md describes it for people, /openapi.json for programs; both are held to this table by tests.
+docs/http.md and /openapi.json describe the API; tests compare both with this table.
 """
 
 from collections.abc import Mapping
@@ -28,40 +28,44 @@ from drawwell.wire.limits import MAX_DRAW_BYTES, MAX_PATIENCE_MS
 from drawwell.wire.openapi import document
 
 POLLEN_BYTES: Final = 64
-"""As pollen reads from its device for each answer."""
+"""The number of bytes that pollen itself uses for each answer."""
 MAX_CHALLENGE: Final = 1024
 MAX_NAME: Final = 255
 OBSERVE: Final = "observe"
 _MAX_FIELDS: Final = 16
 _SENT_BY_PROGRAMS: Final = {"POST": {"sec-fetch-mode", "user-agent"}}
-"""The fetch of Node.js and PowerShell send them; a page's POST has an Origin as well."""
+"""Node.js's fetch and PowerShell send these too; a POST from a web page also has an Origin."""
 
 
 def read(request: HttpRequest, *, local: bool = False) -> Ask | HttpResponse:
-    """Say what is asked, or answer what can be answered from the request alone.
+    """Parse a request; return it, or a response that does not need the broker.
 
-    `local` requests did not come over TLS: a page is shown under a name of this machine only.
+    A `local` request arrived without TLS, and can open the page only under a local name.
     """
     try:
         target = urlsplit(request.target)
         route = _ROUTES.get(target.path)
         if route is None:
-            return problem(404, f"there is no {target.path[:80]}", hint=f"There are {', '.join(_ROUTES)}.")
+            return problem(
+                404, f"unknown path {target.path[:80]}", hint=f"The paths are {', '.join(_ROUTES)}."
+            )
         if request.method not in route.methods:
             allowed = ", ".join(route.methods)
-            return problem(405, f"only {allowed} here", headers=(("Allow", allowed),))
+            return problem(405, f"the method must be one of {allowed}", headers=(("Allow", allowed),))
         if route.draws and (marks := request.browser - _SENT_BY_PROGRAMS.get(request.method, set())):
-            detail = f"a browser draws nothing, and a request with {', '.join(sorted(marks))} comes from one"
-            return problem(403, detail, hint="POST it from a program, without those header fields.")
+            detail = f"browsers may not draw, and only browsers send {', '.join(sorted(marks))}"
+            return problem(403, detail, hint="Send a POST from a program, without those header fields.")
         if route.page and local and not _is_this_machine(request.host):
-            return problem(403, "this page has no other name than localhost", hint="Ask http://localhost/ui.")
+            return problem(
+                403, "this page is served only under the name localhost", hint="Open http://localhost/ui."
+            )
         return route.ask(request, _arguments(route, target.query, request.body))
     except ValueError as error:
-        return problem(400, str(error), hint="See /openapi.json for what can be asked.")
+        return problem(400, str(error), hint="See /openapi.json for all requests.")
 
 
 def _arguments(route: Route, query: str, body: bytes) -> dict[str, Any]:
-    """Read the query, and a form where one may be posted; ValueError says what is wrong."""
+    """Parse the query, and a form if allowed; raise ValueError if invalid."""
     fields = _fields(query)
     if "POST" in route.methods:
         fields += _fields(body.decode("latin-1"))
@@ -69,19 +73,19 @@ def _arguments(route: Route, query: str, body: bytes) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for name, value in fields:
         if name not in known:
-            raise ValueError(f"there is no parameter {name[:40]!r}; there are: {', '.join(known) or 'none'}")
+            raise ValueError(f"unknown parameter {name[:40]!r}, not one of: {', '.join(known) or 'none'}")
         if name in arguments:
-            raise ValueError(f"{name} is given twice")
+            raise ValueError(f"parameter {name} is repeated")
         arguments[name] = known[name].read(value)
     missing = [name for name in known if known[name].required and name not in arguments]
     if missing:
-        raise ValueError(f"{' and '.join(missing)} is missing")
+        raise ValueError(f"missing parameter: {', '.join(missing)}")
     return arguments
 
 
 def _fields(text: str) -> list[tuple[str, str]]:
     if not text.isascii():
-        raise ValueError("a form has ASCII characters only")
+        raise ValueError("a form must be ASCII")
     try:
         return parse_qsl(
             text,
@@ -91,21 +95,21 @@ def _fields(text: str) -> list[tuple[str, str]]:
             max_num_fields=_MAX_FIELDS,
         )
     except ValueError:
-        raise ValueError("the query is not name=value&name=value") from None
+        raise ValueError("the query must have the form name=value&name=value") from None
 
 
-# ---- what is asked
+# ---- requests
 
 
 def _challenge(text: str) -> str:
     if not 1 <= len(text) <= MAX_CHALLENGE:
-        raise ValueError(f"a challenge has 1 to {MAX_CHALLENGE} characters")
+        raise ValueError(f"a challenge must have 1 to {MAX_CHALLENGE} characters, not {len(text)}")
     return text
 
 
 def _name(text: str) -> str:
     if len(text) > MAX_NAME:
-        raise ValueError(f"a name has at most {MAX_NAME} characters")
+        raise ValueError(f"a name must have at most {MAX_NAME} characters, not {len(text)}")
     return text
 
 
@@ -113,7 +117,7 @@ def _draw(request: HttpRequest, given: Mapping[str, Any]) -> Ask | HttpResponse:
     chosen = FORMATS[given["format"]] if "format" in given else accepted(request.accept)
     if chosen is None:
         offers = ", ".join(dict.fromkeys(each.media for each in FORMATS.values()))
-        return problem(406, "nothing that Accept asks for can be answered", hint=f"Accept one of {offers}.")
+        return problem(406, "none of the media types in Accept is available", hint=f"Accept one of {offers}.")
     return DrawAsk(
         DrawRequest(
             given.get("bytes", 32),
@@ -158,7 +162,7 @@ def _readyz(_request: HttpRequest, _given: Mapping[str, Any]) -> Ask:
 def _readiness(status: dict[str, Any]) -> HttpResponse:
     if status["ready"]:
         return text_answer("ready")
-    return problem(503, status["not_ready_because"], hint="See 'drawwell doctor' on the broker's machine.")
+    return problem(503, status["not_ready_because"], hint="Run 'drawwell doctor' on the broker's machine.")
 
 
 def _metrics(request: HttpRequest, _given: Mapping[str, Any]) -> Ask:
@@ -185,7 +189,7 @@ def _events(_request: HttpRequest, given: Mapping[str, Any]) -> Ask:
 
 
 def _is_this_machine(host: str) -> bool:
-    """Tell a name of this machine from one that an attacker's DNS gave its address to."""
+    """Return whether a host name is local, and so not an attacker's."""
     return urlsplit(f"//{host}").hostname in {"localhost", "127.0.0.1", "::1"}
 
 
@@ -197,34 +201,34 @@ def _openapi(_request: HttpRequest, _given: Mapping[str, Any]) -> HttpResponse:
 
 _CLASS: Final = Parameter(
     "class",
-    "Full entropy from the hardware, or the consumer's own generator that is seeded from it.",
+    "full: full-entropy bytes from the hardware. drbg: the output of the consumer's own generator.",
     {"type": "string", "enum": [str(each) for each in DrawClass], "default": "full"},
     one_of(*DrawClass),
 )
 _WAIT: Final = Parameter(
     "wait",
-    "So many seconds the draw waits in line while the reservoir is short; a quota is never waited for.",
+    "The longest wait in the queue, in seconds, if the reservoir is low. A draw never waits for a quota.",
     {"type": "number", "minimum": 0, "maximum": MAX_PATIENCE_MS // 1000, "default": 0},
     seconds(MAX_PATIENCE_MS // 1000),
 )
 _DRAW_PARAMETERS: Final = (
     Parameter(
         "bytes",
-        "How many bytes.",
+        "Number of bytes.",
         {"type": "integer", "minimum": 1, "maximum": MAX_DRAW_BYTES, "default": 32},
         whole(1, MAX_DRAW_BYTES),
     ),
     _CLASS,
     Parameter(
         "prediction_resistance",
-        "1: the consumer's generator is reseeded first; that costs 48 bytes more.",
+        "1: reseed the consumer's generator first; this takes 48 more bytes.",
         {"type": "string", "enum": ["0", "1"], "default": "0"},
         one_of("0", "1"),
     ),
     _WAIT,
     Parameter(
         "format",
-        "How the bytes are written; it goes before the header field Accept.",
+        "Encoding of the bytes; overrides the header field Accept.",
         {"type": "string", "enum": list(FORMATS)},
         one_of(*FORMATS),
     ),
@@ -232,7 +236,7 @@ _DRAW_PARAMETERS: Final = (
 _POLLEN_PARAMETERS: Final = (
     Parameter(
         "challenge",
-        "What the answer is bound to; pollinate posts it as a form.",
+        "The text that the answer is computed from; pollinate posts it as a form.",
         {"type": "string", "minLength": 1, "maxLength": MAX_CHALLENGE},
         _challenge,
         required=True,
@@ -241,8 +245,8 @@ _POLLEN_PARAMETERS: Final = (
     _WAIT,
 )
 _PAGE_PARAMETERS: Final = (
-    Parameter("search", "Part of the names of the consumers to show.", {"type": "string"}, _name),
-    Parameter("after", "Show consumers behind this name.", {"type": "string"}, _name),
+    Parameter("search", "Show only consumers with this text in their names.", {"type": "string"}, _name),
+    Parameter("after", "Show only consumers after this name.", {"type": "string"}, _name),
 )
 _PAGE_HEADERS: Final = (
     ("Content-Security-Policy", POLICY),
@@ -256,30 +260,30 @@ _TEXT: Final = ("text/plain",)
 
 ROUTES: Final = (
     Route(
-        "/v1/draw", "draw", "Draw bytes: they are the caller's alone, and gone from the broker.",
+        "/v1/draw", "draw", "Draw bytes. Each byte is served once, to one caller.",
         ("POST", "GET"), _DRAW_MEDIA, _draw, _DRAW_PARAMETERS,
     ),
     Route(
-        "/v1/receipt-key", "receiptKey", "The public key that the broker's receipts are signed with.",
+        "/v1/receipt-key", "receiptKey", "The public key of the broker's receipts.",
         _READ, ("application/x-pem-file",), _receipt_key,
     ),
     Route(
-        "/v1/status", "status", "Whether the broker is ready, and what the caller had and may have.",
+        "/v1/status", "status", "Whether the broker is ready, and the caller's usage and quota.",
         _READ, _JSON, _status,
     ),
     Route(
-        "/", "pollen", "A seed for pollinate: SHA-512 of the challenge, and of the challenge and 64 fresh bytes.",
+        "/", "pollen", "A seed for pollinate: SHA-512 of the challenge, then of the challenge and 64 drawn bytes.",
         ("POST", "GET"), _TEXT, _pollen, _POLLEN_PARAMETERS,
     ),
-    Route("/healthz", "healthz", "Whether the broker runs.", _READ, _TEXT, _healthz, public=True),
+    Route("/healthz", "healthz", "Whether the broker is running.", _READ, _TEXT, _healthz, public=True),
     Route("/readyz", "readyz", "Whether draws can be served now.", _READ, _TEXT, _readyz, public=True),
     Route(
-        "/metrics", "metrics", "The series that Prometheus reads.", _READ,
+        "/metrics", "metrics", "Metrics for Prometheus.", _READ,
         ("text/plain", "application/openmetrics-text"), _metrics,
     ),
     Route("/ui", "ui", "The status page.", _READ, ("text/html",), _ui, _PAGE_PARAMETERS, page=True),
     Route(
-        "/ui/events", "uiEvents", "The parts of the status page that changed.", ("GET",),
+        "/ui/events", "uiEvents", "Changed parts of the status page.", ("GET",),
         ("text/event-stream",), _events, _PAGE_PARAMETERS, page=True,
     ),
     Route("/openapi.json", "openapi", "This API as an OpenAPI 3.1 document.", _READ, _JSON, _openapi, public=True),

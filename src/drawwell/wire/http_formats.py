@@ -1,4 +1,4 @@
-"""How a grant is written in an answer: raw, hexadecimal, base64, or JSON with its receipt."""
+"""Formats of a grant in a response: raw, hex, base64, JSON with receipt."""
 
 import base64
 import hashlib
@@ -12,12 +12,12 @@ from drawwell.entropy.blocks import Grant
 from drawwell.wire.http_answers import JSON, PLAIN, HttpResponse
 
 _QUALITY: Final = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
-"""RFC 9110, section 12.4.2."""
+"""A quality value (RFC 9110, section 12.4.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One way to write a grant; ``Accept`` asks for it by `media` and, where there is one, `parameter`."""
+    """A format, selected in ``Accept`` by `media` and an optional `parameter`."""
 
     name: str
     media: str
@@ -27,7 +27,7 @@ class Format:
     receipt: bool = False
 
     def answer(self, grant: Grant) -> HttpResponse:
-        """Say it."""
+        """Render a grant."""
         return HttpResponse(200, self.content_type, self.write(grant), _marks(grant))
 
 
@@ -60,11 +60,14 @@ FORMATS: Final = {
         Format("json", JSON, "", JSON, _json, receipt=True),
     )
 }
-"""By name, the preferred first."""
+"""The formats by name, preferred first."""
 
 
 def accepted(accept: str) -> Format | None:
-    """Choose by the value of ``Accept`` (RFC 9110, section 12.5.1), leaving bad ranges out; None when nothing suits."""
+    """Return the format that ``Accept`` prefers (RFC 9110, 12.5.1), or None.
+
+    Malformed ranges are ignored.
+    """
     ranges = [each for text in accept.split(",") if (each := _range(text))]
     if not accept.strip():
         ranges = [("*/*", "", 1.0)]
@@ -73,7 +76,7 @@ def accepted(accept: str) -> Format | None:
 
 
 def pollen_answer(challenge: str, grant: Grant) -> HttpResponse:
-    """Answer as pollen does: SHA-512 of the challenge, then SHA-512 of the challenge and the bytes."""
+    """Answer like pollen: SHA-512 of challenge, then of challenge and bytes."""
     proof = hashlib.sha512(challenge.encode())
     seed = hashlib.sha512(challenge.encode() + grant.data)
     lines = f"{proof.hexdigest()}\n{seed.hexdigest()}\n"
@@ -81,7 +84,7 @@ def pollen_answer(challenge: str, grant: Grant) -> HttpResponse:
 
 
 def _range(text: str) -> tuple[str, str, float] | None:
-    """Read one range: media type, ``format`` parameter, quality."""
+    """Parse one range into media type, ``format`` parameter and quality."""
     media, *pieces = (piece.strip().lower() for piece in text.split(";"))
     parameters = {name.strip(): value.strip() for name, _, value in (each.partition("=") for each in pieces)}
     quality = parameters.get("q", "1")
@@ -91,7 +94,7 @@ def _range(text: str) -> tuple[str, str, float] | None:
 
 
 def _quality(offer: Format, ranges: list[tuple[str, str, float]]) -> float:
-    """What the most specific range that covers the offer says of it."""
+    """Return the quality from the most specific range that matches the offer."""
     kind = offer.media.partition("/")[0]
     for media, parameter in (
         (offer.media, offer.parameter), (offer.media, ""), (f"{kind}/*", ""), ("*/*", ""),

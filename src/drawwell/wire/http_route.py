@@ -1,4 +1,4 @@
-"""What a route of the HTTP API is made of, and how the values of its parameters are read."""
+"""Routes of the HTTP API, and parsers of their parameters."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from drawwell.wire.http_session import HttpRequest
 
 @dataclass(frozen=True, slots=True)
 class DrawAsk:
-    """A draw, and how its grant is answered."""
+    """A draw, and the renderer of its grant."""
 
     request: DrawRequest
     answer: Callable[[Grant], HttpResponse]
@@ -20,7 +20,7 @@ class DrawAsk:
 
 @dataclass(frozen=True, slots=True)
 class CallAsk:
-    """A control verb, and how its result is answered: `public` where that tells whether the broker is ready."""
+    """A control verb and its renderer; if `public`, it reveals only readiness."""
 
     verb: str
     answer: Callable[[dict[str, Any]], HttpResponse]
@@ -29,7 +29,7 @@ class CallAsk:
 
 @dataclass(frozen=True, slots=True)
 class EventsAsk:
-    """A stream of events: what `render` makes of the verb's result, whenever that changes."""
+    """A stream of events: the rendered result of a verb, after each change."""
 
     verb: str
     render: Callable[[dict[str, Any]], str]
@@ -40,7 +40,7 @@ Ask = DrawAsk | CallAsk | EventsAsk
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A field of the query: what it is in words and in JSON Schema, and how it is read (ValueError)."""
+    """A query parameter; its parser `read` raises ValueError."""
 
     name: str
     what: str
@@ -51,7 +51,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path. `methods` say what may be done there, `media` what it answers, `ask` what is made of a request."""
+    """A path with its methods, media types, parameters and handler."""
 
     path: str
     name: str
@@ -62,27 +62,27 @@ class Route:
     parameters: tuple[Parameter, ...] = ()
     public: bool = False
     page: bool = False
-    """Whether it is for a browser."""
+    """Whether the route is a page for browsers."""
 
     @property
     def draws(self) -> bool:
-        """Whether bytes are taken here."""
+        """Whether the route serves drawn bytes."""
         return "POST" in self.methods
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
-    """Read a whole number."""
+    """Return a parser of integers."""
 
     def read_whole(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
-            raise ValueError(f"{text[:40]!r} is not a whole number from {least} to {most}")
+            raise ValueError(f"{text[:40]!r} is not an integer from {least} to {most}")
         return int(text)
 
     return read_whole
 
 
 def seconds(most: int) -> Callable[[str], float]:
-    """Read seconds, with decimals."""
+    """Return a parser of seconds with decimals."""
 
     def read_seconds(text: str) -> float:
         if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or float(text) > most:
@@ -92,12 +92,12 @@ def seconds(most: int) -> Callable[[str], float]:
     return read_seconds
 
 
-def one_of(*words: str) -> Callable[[str], str]:
-    """Read one of these words."""
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a parser that accepts one of `choices`."""
 
     def read_word(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"{text[:40]!r} is none of {', '.join(words)}")
+        if text not in choices:
+            raise ValueError(f"{text[:40]!r} is not one of {', '.join(choices)}")
         return text
 
     return read_word

@@ -1,4 +1,4 @@
-"""The HTTP API as an OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0), made of its routes."""
+"""The HTTP API as an OpenAPI 3.1 document, derived from its routes."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -16,9 +16,9 @@ _DRAWN_SCHEMA: Final = {
     "properties": {
         "bytes": {"type": "integer"},
         "class": _TEXT,
-        "serial": {"type": "integer", "description": "Unique in the broker's life."},
+        "serial": {"type": "integer", "description": "Unique within this broker."},
         "data": {"type": "string", "contentEncoding": "base64"},
-        "receipt": {"type": "string", "description": "A signed line; see 'drawwell receipt verify'."},
+        "receipt": {"type": "string", "description": "A signed line for 'drawwell receipt verify'."},
         "receipt_key": {
             "type": "string",
             "contentEncoding": "base64",
@@ -38,12 +38,12 @@ _PROBLEM_SCHEMA: Final = {
         "hint": {"type": "string", "description": "What to do next."},
         "kind": {"type": "string", "description": "The error's name in the drawwell protocol."},
         "retry_after_s": {"type": "number", "description": "Seconds until the same request can succeed."},
-        "estimate": {"type": "boolean", "description": "The time rests on a measured rate."},
+        "estimate": {"type": "boolean", "description": "Whether retry_after_s is only an estimate."},
     },
 }
 _RETRY: Final = {
     "Retry-After": {
-        "description": "Whole seconds, rounded up; retry_after_s has the fraction.",
+        "description": "Whole seconds, rounded up; retry_after_s is more precise.",
         "schema": {"type": "integer"},
     }
 }
@@ -52,27 +52,27 @@ _MARKS: Final = {
     "Drawwell-Class": {"description": "The class of the bytes.", "schema": _TEXT},
 }
 _PROBLEMS: Final = {
-    400: "What is asked makes no sense, or can never be granted.",
-    403: "The caller is no consumer of this broker, or may not ask that; or a browser would draw.",
-    405: "The method is not allowed here.",
-    406: "Nothing that Accept asks for can be answered.",
+    400: "The request is invalid, or can never be granted.",
+    403: "The caller is not a consumer, lacks the permission, or is a browser trying to draw.",
+    405: "The method is not allowed.",
+    406: "None of the media types in Accept is available.",
     411: "The body has no Content-Length.",
     413: "The body is too long.",
     429: "The caller's rate or quota is used up; nothing was charged.",
     431: "The head of the request is too long.",
-    503: "The reservoir is short, or too few sources are healthy; nothing was charged.",
+    503: "The reservoir is low, or too few sources are healthy; nothing was charged.",
 }
 
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:
-    """Describe the routes."""
+    """Return the OpenAPI document for `routes`."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "drawwell",
             "version": VERSION,
-            "description": "True random bytes, each served once. Over TLS a client certificate says who asks, "
-            "on the Unix socket the kernel does.",
+            "description": "True random bytes, each served once. The caller is identified by a client certificate "
+            "over TLS, and by the kernel on the Unix socket.",
         },
         "servers": [{"url": "/"}],
         "security": [{_SECURITY: []}],
@@ -80,14 +80,14 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         "components": {
             "schemas": {"Drawn": _DRAWN_SCHEMA, "Problem": _PROBLEM_SCHEMA},
             "securitySchemes": {
-                _SECURITY: {"type": "mutualTLS", "description": "As issued by 'drawwell join'."}
+                _SECURITY: {"type": "mutualTLS", "description": "The certificate that 'drawwell join' gets."}
             },
         },
     }
 
 
 def statuses(route: Route) -> tuple[int, ...]:
-    """What a route may answer beside 200; 404 is answered where no route is."""
+    """Return a route's possible HTTP statuses other than 200."""
     found = [400, 405, 411, 413, 431]
     if not route.public:
         found += [403, 503]

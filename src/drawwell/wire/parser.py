@@ -1,8 +1,8 @@
-"""Bytes to frames, one at a time, as they come.
+"""Parsing of bytes to frames, one at a time.
 
-A header is judged at each of its bytes: a type that may not come now, or a length that can no longer be within
-its bounds, is an error before the rest is here. A payload is judged when it is whole; until then it is bounded by
-its type. So what waits here after `next_frame` said None is less than one frame.
+Each byte of a header is checked as it arrives. An unexpected type, or a length that will be
+out of bounds, is an error immediately. A payload is parsed when complete; its type limits its
+length. So when `next_frame` returns None, the buffer has less than one frame.
 """
 
 from collections.abc import Mapping
@@ -13,19 +13,22 @@ from drawwell.wire.limits import HEADER_BYTES
 
 
 class FrameParser:
-    """The only place that holds unparsed bytes."""
+    """A parser with a buffer of unparsed bytes."""
 
     def __init__(self) -> None:
         self.empty = True
-        """Whether all that was received has been taken as frames."""
+        """Whether all input has been returned as frames."""
         self._buffer = bytearray()
         self._at = 0
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._buffer) - self._at
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Append what was received."""
+        """Buffer input; drop it after `close`."""
+        if self._closed:
+            return
         if self._at:
             del self._buffer[: self._at]
             self._at = 0
@@ -33,10 +36,10 @@ class FrameParser:
         self.empty = not self._buffer
 
     def next_frame(self, expected: Mapping[int, type[Frame]]) -> Frame | None:
-        """Take the next frame, which must be one of `expected` (by type code); None when it is not whole yet.
+        """Return the next frame, one of `expected` by type code, or None.
 
         Raises:
-            RemoteProtocolError: it never will be one.
+            RemoteProtocolError: the input cannot become an accepted frame.
         """
         buffer, at = self._buffer, self._at
         have = len(buffer) - at
@@ -44,7 +47,7 @@ class FrameParser:
             return None
         kind = expected.get(buffer[at])
         if kind is None:
-            raise RemoteProtocolError(f"frame type 0x{buffer[at]:02x} is not expected here")
+            raise RemoteProtocolError(f"unexpected frame type 0x{buffer[at]:02x}")
         starts = at + HEADER_BYTES
         length = int.from_bytes(buffer[at + 1 : starts], "big")
         if have < HEADER_BYTES or not kind.MIN_BYTES <= length <= kind.MAX_BYTES:
@@ -54,28 +57,25 @@ class FrameParser:
             return None
         self._at = starts + length
         self.empty = have == HEADER_BYTES + length
-        return _decode(kind, bytes(buffer[starts : self._at]))
+        try:
+            return kind.decode(bytes(buffer[starts : self._at]))
+        except ValueError as error:
+            # not chained, because the cause might quote input, which might be entropy
+            detail = str(error) if type(error) is ValueError else "malformed"
+            raise RemoteProtocolError(f"invalid {kind.__name__.lower()} frame: {detail}") from None
 
     @staticmethod
     def _judge_length(kind: type[Frame], digits: bytearray) -> None:
-        """Raise if no length that begins with `digits` is within the bounds."""
+        """Raise if every length that starts with `digits` is out of bounds."""
         missing_bits = 8 * (HEADER_BYTES - 1 - len(digits))
         least = int.from_bytes(digits, "big") << missing_bits
         most = least | (1 << missing_bits) - 1
         if least > kind.MAX_BYTES or most < kind.MIN_BYTES:
-            raise RemoteProtocolError(f"a {kind.__name__.lower()} frame of impossible length")
+            raise RemoteProtocolError(f"the length of a {kind.__name__.lower()} frame is out of bounds")
 
-    def wipe(self) -> None:
-        """Forget everything."""
+    def close(self) -> None:
+        """Erase the buffer, and drop all further input."""
+        self._closed = True
         self._buffer.clear()
         self._at = 0
         self.empty = True
-
-
-def _decode(kind: type[Frame], payload: bytes) -> Frame:
-    try:
-        return kind.decode(payload)
-    except ValueError as error:
-        # The cause may quote what was received, which may be entropy: it is not chained.
-        detail = str(error) if type(error) is ValueError else "not well-formed"
-        raise RemoteProtocolError(f"a bad {kind.__name__.lower()} frame: {detail}") from None

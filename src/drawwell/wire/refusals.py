@@ -1,6 +1,6 @@
-"""Errors that cross the wire: one table, both ways. A client raises the class that the broker raised.
+"""Errors on the wire: a client raises the same error as the broker.
 
-The numbers are part of the protocol (docs/protocol.md, section 6) and are never given to another error.
+The codes are part of the protocol (docs/protocol.md, section 6) and are never reassigned.
 """
 
 import math
@@ -32,7 +32,7 @@ _MAX_WAIT_US: Final = 2**64 - 1
 
 
 def to_refusal(request_id: int, error: DrawwellError) -> Refusal:
-    """Say `error` in a frame: its class or the nearest base that has a code, else 14 (try another broker)."""
+    """Return a refusal with the code of the nearest error class, or 14."""
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), _ANY_OTHER)
     wait_s = getattr(error, "retry_after_s", None)
     return Refusal(
@@ -46,14 +46,14 @@ def to_refusal(request_id: int, error: DrawwellError) -> Refusal:
 
 
 def to_error(refusal: Refusal) -> DrawwellError:
-    """Make the error that the broker raised.
+    """Return the error that the broker raised.
 
     Raises:
-        RemoteProtocolError: no such code.
+        RemoteProtocolError: the code is unknown.
     """
     kind = REFUSAL_CODES.get(refusal.code)
     if kind is None:
-        raise RemoteProtocolError(f"a refusal with the unknown code {refusal.code}")
+        raise RemoteProtocolError(f"the refusal has the unknown code {refusal.code}")
     hint = refusal.hint or None
     if not issubclass(kind, errors.Refused):
         return kind(refusal.message, hint=hint)

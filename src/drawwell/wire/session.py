@@ -1,19 +1,20 @@
-"""The session as a state machine without I/O: bytes in, frames out, and bytes to send.
+"""The session as a state machine without I/O.
 
 Laws:
 
-1. Whatever changes the state of a session stands in `RECEIVES` and `SENDS`; a frame that the table does not name
-   for a state is an error, the peer's (RemoteProtocolError) or ours (LocalProtocolError), and a broken session
-   stays broken.
-2. A request id is open from its request to its answer. It cannot be opened twice nor answered twice, and at most
-   MAX_OPEN_REQUESTS are open.
-3. A client accepts for a draw only a grant of exactly the bytes, class and receipt that it asked for.
-4. What waits unparsed is bounded: less than one frame once `next_event` has returned None.
+1. `RECEIVES` and `SENDS` contain all transitions. A frame without an entry for the state is
+   the peer's error (RemoteProtocolError) or ours (LocalProtocolError). A broken session stays
+   broken.
+2. A request id is open from its request to its answer. An open id is not reused, and it is
+   answered once. At most MAX_OPEN_REQUESTS are open.
+3. A client accepts only a grant with the size, class and receipt that it requested.
+4. Unparsed input is bounded: when `next_event` returns None, it is less than one frame.
 
-    BROKER    opening --Hello--> greeted --Welcome sent--> open --Bye, either way--> closed
-    CLIENT    opening --Hello sent--> greeted --Welcome--> open --Bye, either way--> closed
+    BROKER    opening --Hello--> greeted --Welcome sent--> open --Bye, sent or not--> closed
+    CLIENT    opening --Hello sent--> greeted --Welcome--> open --Bye, sent or not--> closed
 """
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from drawwell.wire.refusals import REFUSAL_CODES, to_refusal
 
 
 class State(Enum):
-    """Where a session stands."""
+    """States of a session."""
 
     OPENING = "opening"
     GREETED = "greeted"
@@ -36,7 +37,7 @@ class State(Enum):
 
 
 class Side(Enum):
-    """Which end this is."""
+    """The two ends of a session."""
 
     BROKER = "broker"
     CLIENT = "client"
@@ -45,7 +46,7 @@ class Side(Enum):
 Moves = dict[tuple[Side, State], dict[type[Frame], State]]
 
 RECEIVES: Final[Moves] = {
-    # Not named: greeted at the broker, where it is our turn and nothing is looked at until we have spoken.
+    # There is no row for the broker's GREETED: it must send a welcome first, and input waits.
     (Side.BROKER, State.OPENING): {Hello: State.GREETED, Bye: State.CLOSED},
     (Side.BROKER, State.OPEN): {Draw: State.OPEN, Call: State.OPEN, Bye: State.CLOSED},
     (Side.CLIENT, State.OPENING): {},
@@ -54,7 +55,9 @@ RECEIVES: Final[Moves] = {
         Granted: State.OPEN, Result: State.OPEN, Refusal: State.OPEN, Bye: State.CLOSED,
     },
 }  # fmt: skip
-"""From a state, what may come and where it leads. In a state without a row, what comes is left or dropped."""
+"""Accepted frames and next states, by state. In a state without a row, input waits or is
+dropped.
+"""
 SENDS: Final[Moves] = {
     (Side.CLIENT, State.OPENING): {Hello: State.GREETED, Bye: State.CLOSED},
     (Side.CLIENT, State.GREETED): {Bye: State.CLOSED},
@@ -67,47 +70,49 @@ SENDS: Final[Moves] = {
         Granted: State.OPEN, Result: State.OPEN, Refusal: State.OPEN, Bye: State.CLOSED,
     },
 }  # fmt: skip
-"""From a state, what we may say and where it leads."""
+"""Frames that may be sent, and next states, by state."""
+_REQUESTS: Final = (Draw, Call)
 _EXPECTED: Final = {at: {kind.TYPE: kind for kind in moves} for at, moves in RECEIVES.items()}
 
 
 class _Session:
-    """What both ends have: the state, the parser, the open requests."""
+    """The common part of both ends: state, parser, open requests."""
 
     role: Side
     state = State.CLOSED
 
     def __init__(self) -> None:
         self.parser = FrameParser()
+        self.receive_data = self.parser.feed
+        """Buffer input; a closed session drops it."""
         self._open: dict[int, Draw | Call] = {}
         self._enter(State.OPENING)
 
     @property
     def open_requests(self) -> int:
-        """How many requests wait for their answer."""
+        """The number of unanswered requests."""
         return len(self._open)
 
     @property
     def unparsed_bytes(self) -> int:
-        """How much was received and not looked at, or is part of a frame."""
+        """The size of unparsed input."""
         return len(self.parser)
 
-    def receive_data(self, data: bytes | memoryview) -> None:
-        """Take what the peer sent; a session that is over drops it."""
-        if not self._over:
-            self.parser.feed(data)
-
     def next_event(self) -> Frame | None:
-        """Return the next frame, None when more must be received (or, for a broker, the welcome sent) first.
+        """Return the next frame, or None if input or the welcome is needed.
 
         Raises:
-            RemoteProtocolError: the peer broke the rules; the session is broken from here on.
+            RemoteProtocolError: the peer violated the protocol; the session is broken.
         """
         if self._expected is None:
             return None
         try:
             frame = self.parser.next_frame(self._expected)
-            if frame is not None:
+            if isinstance(frame, _REQUESTS):  # only a broker receives them; its state does not change
+                if frame.request_id in self._open or len(self._open) >= limits.MAX_OPEN_REQUESTS:
+                    raise _excess(frame, self._open)
+                self._open[frame.request_id] = frame
+            elif frame is not None:
                 self._accept(frame)
                 state = self._receives[type(frame)]
                 if state is not self.state:
@@ -118,11 +123,11 @@ class _Session:
         return frame
 
     def bye(self, reason: str = "") -> bytes:
-        """Say the last word; nothing may be said after it."""
+        """Return the final frame; no other frame may follow."""
         return self._send(Bye(reason))
 
     def _accept(self, frame: Frame) -> None:
-        """Judge a well-formed frame that may come in this state."""
+        """Check a well-formed frame that this state accepts."""
         raise NotImplementedError
 
     def _send(self, frame: Frame) -> bytes:
@@ -133,10 +138,12 @@ class _Session:
         return data
 
     def _after(self, kind: type[Frame]) -> State:
-        """Return the state that sending such a frame leads to; LocalProtocolError if it may not be sent now."""
+        """Return the state after sending `kind`, or raise LocalProtocolError."""
         state = self._sends.get(kind)
         if state is None:
-            raise LocalProtocolError(f"a {self.role.value} says no {kind.__name__} when {self.state.value}")
+            raise LocalProtocolError(
+                f"a {self.role.value} cannot send {kind.__name__} in state {self.state.value}"
+            )
         return state
 
     def _enter(self, state: State) -> None:
@@ -145,14 +152,19 @@ class _Session:
         self._receives = RECEIVES.get(at, {})
         self._expected = _EXPECTED.get(at)
         self._sends = SENDS.get(at, {})
-        self._over = state in {State.CLOSED, State.BROKEN}
-        if self._over:
-            self.parser.wipe()
+        if state in {State.CLOSED, State.BROKEN}:
+            self.parser.close()
             self._open.clear()
 
 
+def _excess(request: Draw | Call, others: Mapping[int, Draw | Call]) -> RemoteProtocolError:
+    if request.request_id in others:
+        return RemoteProtocolError(f"request {request.request_id} was sent twice")
+    return RemoteProtocolError(f"more than {limits.MAX_OPEN_REQUESTS} open requests")
+
+
 class ServerSession(_Session):
-    """The broker's end. Events: Hello, then Draw and Call, then Bye."""
+    """The broker's end. Events are Hello, then Draw and Call, then Bye."""
 
     role = Side.BROKER
 
@@ -168,7 +180,7 @@ class ServerSession(_Session):
         max_draw_bytes: int = limits.MAX_DRAW_BYTES,
         renew_only: bool = False,
     ) -> bytes:
-        """Answer a hello: from here on there may be requests."""
+        """Answer a hello; then requests can follow."""
         return self._send(Welcome(self._version, broker, consumer, max_draw_bytes, renew_only))
 
     def grant(self, request_id: int, grant: Grant) -> bytes:
@@ -180,7 +192,7 @@ class ServerSession(_Session):
             or grant.draw_class is not request.draw_class
             or bool(grant.receipt) is not request.receipt
         ):
-            raise LocalProtocolError(f"a grant that nobody asked for as request {request_id}")
+            raise LocalProtocolError(f"the grant does not match an open request {request_id}")
         if Granted not in self._sends:
             self._after(Granted)
         data = Granted.answer(request_id, grant)
@@ -191,16 +203,17 @@ class ServerSession(_Session):
         """Answer a call.
 
         Raises:
-            LocalProtocolError: also when the document is over the limit; the call is still open then.
+            LocalProtocolError: the request is not open; or the document is too large, and the
+                request stays open.
         """
         if not isinstance(self._open.get(request_id), Call):
-            raise LocalProtocolError(f"a result that nobody asked for as request {request_id}")
+            raise LocalProtocolError(f"cannot answer request {request_id}, which is not open")
         return self._answer(request_id, Result(request_id, document))
 
     def refuse(self, request_id: int, error: DrawwellError) -> bytes:
-        """Answer a request, or a hello (id SESSION_ID), with the error that the other end will raise."""
+        """Answer a request, or a hello (id SESSION_ID), with an error."""
         if self.state is State.OPEN and request_id not in self._open:
-            raise LocalProtocolError(f"a refusal of request {request_id}, which is not open")
+            raise LocalProtocolError(f"cannot refuse request {request_id}, which is not open")
         return self._answer(request_id, to_refusal(request_id, error))
 
     def _answer(self, request_id: int, frame: Frame) -> bytes:
@@ -209,22 +222,16 @@ class ServerSession(_Session):
         return data
 
     def _accept(self, frame: Frame) -> None:
-        if isinstance(frame, Draw | Call):
-            if frame.request_id in self._open:
-                raise RemoteProtocolError(f"request {frame.request_id} was asked twice")
-            if len(self._open) >= limits.MAX_OPEN_REQUESTS:
-                raise RemoteProtocolError(f"more than {limits.MAX_OPEN_REQUESTS} open requests")
-            self._open[frame.request_id] = frame
-        elif isinstance(frame, Hello):
+        if isinstance(frame, Hello):
             if limits.PROTOCOL_VERSION not in frame.versions:
                 raise RemoteProtocolError(
-                    f"no version in common: this broker speaks {limits.PROTOCOL_VERSION}"
+                    f"no common version: this broker supports {limits.PROTOCOL_VERSION}"
                 )
             self._version = limits.PROTOCOL_VERSION
 
 
 class ClientSession(_Session):
-    """The consumer's end. Events: Welcome, then Granted, Result and Refusal, then Bye."""
+    """The consumer's end. Events are Welcome, then answers, then Bye."""
 
     role = Side.CLIENT
 
@@ -233,15 +240,15 @@ class ClientSession(_Session):
         self._last_id = 0
 
     def hello(self, software: str = "") -> bytes:
-        """Say the first word."""
+        """Return the first frame."""
         return self._send(Hello((limits.PROTOCOL_VERSION,), software))
 
     def draw(self, request: DrawRequest) -> tuple[int, bytes]:
-        """Ask for bytes; return the request's id and what to send."""
+        """Request bytes; return the request's id and the output to send."""
         if not 1 <= request.n_bytes <= limits.MAX_DRAW_BYTES:
-            raise LocalProtocolError(f"a draw of {request.n_bytes} bytes")
+            raise LocalProtocolError(f"cannot draw {request.n_bytes} bytes")
         if not 0 <= 1000 * request.patience_s <= limits.MAX_PATIENCE_MS:
-            raise LocalProtocolError(f"a draw that waits for {request.patience_s} s")
+            raise LocalProtocolError(f"a draw cannot wait for {request.patience_s} s")
         return self._ask(
             Draw(
                 request.n_bytes,
@@ -254,7 +261,7 @@ class ClientSession(_Session):
         )
 
     def call(self, verb: str, args: dict[str, Any]) -> tuple[int, bytes]:
-        """Ask a control verb; return the request's id and what to send."""
+        """Call a control verb; return the request's id and the output to send."""
         return self._ask(Call(self._new_id(), verb, args))
 
     def _ask(self, request: Draw | Call) -> tuple[int, bytes]:
@@ -277,7 +284,7 @@ class ClientSession(_Session):
         elif isinstance(frame, Refusal):
             self._accept_refusal(frame)
         elif isinstance(frame, Welcome) and frame.version != limits.PROTOCOL_VERSION:
-            raise RemoteProtocolError(f"a welcome in version {frame.version}, which was not offered")
+            raise RemoteProtocolError(f"the broker chose version {frame.version}, which was not offered")
 
     def _close(self, frame: Granted | Result) -> None:
         request = self._open.pop(frame.request_id, None)
@@ -291,14 +298,16 @@ class ClientSession(_Session):
                 and bool(frame.receipt) is request.receipt
             )
         if not fits:
-            raise RemoteProtocolError(f"an answer that was not asked for, to request {frame.request_id}")
+            raise RemoteProtocolError(
+                f"the answer to request {frame.request_id} does not match an open request"
+            )
 
     def _accept_refusal(self, frame: Refusal) -> None:
         if frame.code not in REFUSAL_CODES:
-            raise RemoteProtocolError(f"a refusal with the unknown code {frame.code}")
+            raise RemoteProtocolError(f"the refusal has the unknown code {frame.code}")
         if self.state is State.GREETED:
             known = frame.request_id == limits.SESSION_ID
         else:
             known = self._open.pop(frame.request_id, None) is not None
         if not known:
-            raise RemoteProtocolError(f"a refusal of request {frame.request_id}, which is not open")
+            raise RemoteProtocolError(f"request {frame.request_id} was refused, but is not open")

@@ -1,7 +1,8 @@
-"""TLS as a sans-I/O layer: ciphertext in, plaintext and ciphertext out, over ssl.SSLObject and two memory BIOs.
+"""TLS without I/O, with ssl.SSLObject and two memory BIOs.
 
-asyncio's own layer keeps 256 KiB for each connection and hides how much an unknown peer has sent; this one keeps
-what OpenSSL needs and takes MAX_HANDSHAKE_BYTES from a peer that has not yet shown who it is.
+asyncio's own TLS layer allocates 256 KiB per connection and hides how much an unknown peer has
+sent. This layer uses only the memory that OpenSSL needs, and limits a peer to
+MAX_HANDSHAKE_BYTES until the peer is identified.
 """
 
 import contextlib
@@ -14,33 +15,32 @@ from drawwell.wire.hello import MAX_HELLO_BYTES, chosen_group
 from drawwell.wire.limits import ALPN, MAX_HANDSHAKE_BYTES
 
 _RECORD_BYTES: Final = 16_384
-"""The most plaintext in one record (RFC 8446, section 5.1)."""
+"""The maximum plaintext in one record (RFC 8446, section 5.1)."""
 STRONG_SUITES: Final = frozenset({"TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
-"""Keys of 256 bits (RFC 8446, appendix B.4). The ssl module cannot leave the others out of an offer."""
+"""Suites with 256-bit keys (RFC 8446, B.4). The ssl module always offers other suites too."""
 _CERTIFICATE_ALERTS: Final = (
     "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_REVOKED", "CERTIFICATE_EXPIRED",
     "CERTIFICATE_UNKNOWN", "UNKNOWN_CA", "ACCESS_DENIED", "CERTIFICATE_REQUIRED",
 )  # fmt: skip
-"""Alerts by which a broker says that it does not take our certificate (RFC 8446, section 6.2)."""
+"""Alerts with which a broker rejects our certificate (RFC 8446, section 6.2)."""
 
 
 def require_strength(tls: ssl.SSLObject | ssl.SSLSocket) -> None:
-    """Look at what a handshake that is done has come to.
+    """Check the version and suite after a handshake.
 
     Raises:
-        RemoteProtocolError: not TLS 1.3, or a suite whose key is shorter than 256 bits.
+        RemoteProtocolError: the version is not TLS 1.3, or the suite lacks 256-bit keys.
     """
     suite = tls.cipher()
     if tls.version() != "TLSv1.3" or suite is None or suite[0] not in STRONG_SUITES:
-        raise RemoteProtocolError(
-            f"{suite[0] if suite else tls.version()} was negotiated, which is too weak here"
-        )
+        what = suite[0] if suite else tls.version()
+        raise RemoteProtocolError(f"the negotiated cipher suite or TLS version, {what}, is too weak")
 
 
 def peer_chain(peer: ssl.SSLSocket) -> list[bytes]:
-    """Return the certificates that a peer has shown (DER), its own first; nothing of them is verified.
+    """Return a peer's unverified certificates (DER), its own first.
 
-    ssl.SSLSocket has the method from Python 3.13 on, the object inside from 3.10 on.
+    ssl.SSLSocket has had the method since Python 3.13, and its inner object since 3.10.
     """
     if method := getattr(peer, "get_unverified_chain", None):
         return list(method())
@@ -49,7 +49,7 @@ def peer_chain(peer: ssl.SSLSocket) -> list[bytes]:
 
 
 class TlsState(Enum):
-    """Where a TLS connection stands."""
+    """States of a TLS connection."""
 
     HANDSHAKE = "handshake"
     OPEN = "open"
@@ -57,17 +57,17 @@ class TlsState(Enum):
 
 
 class TlsLayer:
-    """One TLS connection, either end.
+    """One end of a TLS connection.
 
-    Feed what the socket gave to `receive_data`, read plaintext with `read`, and after every call send what
-    `data_to_send` returns: also after an error, as the alert is in it.
+    Pass input to `receive_data` and get plaintext from `read`. After every call, send the
+    result of `data_to_send`; after an error it is the alert.
     """
 
     def __init__(self, context: ssl.SSLContext, *, server_name: str | None = None) -> None:
-        """Start a connection: as the client of `server_name`, as the server when there is none."""
+        """Create a client that connects to `server_name`, or a server if None."""
         self.state = TlsState.HANDSHAKE
         self.group: int | None = None
-        """The key-exchange group that was negotiated (wire.hello), None until that is known."""
+        """The negotiated key-exchange group (wire/hello.py), or None."""
         self._hello: bytes | None = b""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -78,17 +78,16 @@ class TlsLayer:
         )
 
     def start(self) -> None:
-        """Say the client's first word; a server has none."""
+        """Start the handshake of a client; a server waits for input."""
         if not self._server_side:
             self._handshake()
 
     def receive_data(self, data: bytes | memoryview) -> None:
-        """Take ciphertext from the peer, and go on with the handshake.
+        """Process ciphertext, and continue the handshake.
 
         Raises:
-            AuthenticationFailed: a certificate did not convince, here or there.
-            RemoteProtocolError: this is not the TLS that we speak, or too much of it came before the handshake
-                was done.
+            AuthenticationFailed: a certificate was rejected, here or by the peer.
+            RemoteProtocolError: a TLS error, or too much input before the handshake ended.
         """
         if self.state is TlsState.CLOSED:
             return
@@ -100,17 +99,17 @@ class TlsLayer:
                 self._note_group(taken)
             if not self._handshake() and not self._allowance:
                 self.state = TlsState.CLOSED
-                raise RemoteProtocolError(f"no handshake within {MAX_HANDSHAKE_BYTES} bytes")
+                raise RemoteProtocolError(f"the handshake did not end within {MAX_HANDSHAKE_BYTES} bytes")
         self._incoming.write(data)
 
     def read(self, data: bytes | memoryview = b"") -> bytes:
-        """Return the plaintext that is here, b"" when there is none; a close by the peer shows in `state`.
+        """Return available plaintext or b""; a close by the peer changes `state`.
 
         Args:
             data: More ciphertext from the peer, after the handshake.
 
         Raises:
-            AuthenticationFailed, RemoteProtocolError: as `receive_data`.
+            AuthenticationFailed, RemoteProtocolError: for the same reasons as `receive_data`.
         """
         if self.state is not TlsState.OPEN:
             return b""
@@ -118,7 +117,7 @@ class TlsLayer:
         try:
             self._incoming.write(data)
             while chunk := self._tls.read(_RECORD_BYTES):
-                if not self._incoming.pending:  # a read takes a record whole; to ask for more would raise
+                if not self._incoming.pending:  # a read returns a whole record; another read would raise
                     if not chunks:
                         return chunk
                     chunks.append(chunk)
@@ -136,52 +135,48 @@ class TlsLayer:
         return b"".join(chunks)
 
     def write(self, plaintext: bytes) -> None:
-        """Encrypt `plaintext` whole.
+        """Encrypt `plaintext`.
 
         Raises:
-            LocalProtocolError: the handshake is not done, or the connection is over.
+            LocalProtocolError: the handshake has not ended, or the connection is closed.
         """
         if self.state is not TlsState.OPEN:
-            raise LocalProtocolError(f"nothing can be written when {self.state.value}")
+            raise LocalProtocolError(f"cannot write in state {self.state.value}")
         self._tls.write(plaintext)
 
     def encrypt(self, plaintext: bytes) -> bytes:
-        """Encrypt `plaintext` whole; return all ciphertext that must go to the peer.
-
-        Raises:
-            LocalProtocolError: as `write`.
-        """
+        """Encrypt `plaintext`; return all ciphertext, or b"" unless open."""
         if self.state is not TlsState.OPEN:
-            self.write(plaintext)
+            return b""
         self._tls.write(plaintext)
         return self._outgoing.read() if self._hello is None else self.data_to_send()
 
     def data_to_send(self) -> bytes:
-        """Take the ciphertext that must go to the peer, b"" for none."""
+        """Return and remove the ciphertext for the peer, or b"" if there is none."""
         data = self._outgoing.read()
         if self._server_side and self._hello is not None:
             self._note_group(data)
         return data
 
     def close(self) -> None:
-        """Say that nothing follows (close_notify); a handshake that is not done is left as it is."""
+        """Send close_notify if the handshake has ended."""
         if self.state is TlsState.OPEN:
             self.state = TlsState.CLOSED
-            with contextlib.suppress(ssl.SSLError):  # the peer's own close_notify is not waited for
+            with contextlib.suppress(ssl.SSLError):  # without waiting for the peer's close_notify
                 self._tls.unwrap()
 
     @property
     def protocol(self) -> str | None:
-        """What both ends speak (ALPN); None where the peer named nothing that we know, or nothing at all."""
+        """The negotiated protocol (ALPN), or None."""
         return self._tls.selected_alpn_protocol()
 
     @property
     def peer_certificate(self) -> bytes:
-        """The peer's certificate as DER, b"" when it showed none."""
+        """The peer's certificate in DER, or b"" if there is none."""
         return self._tls.getpeercert(binary_form=True) or b""
 
     def _handshake(self) -> bool:
-        """Go on as far as the bytes that are here allow; True when it is done."""
+        """Continue the handshake with available input; return whether it ended."""
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -191,19 +186,19 @@ class TlsLayer:
             raise _translated(error) from None
         self.state = TlsState.OPEN
         try:
-            self._insist()
+            self._require_protocol()
         except RemoteProtocolError:
             self.close()
             raise
         return True
 
-    def _insist(self) -> None:
+    def _require_protocol(self) -> None:
         require_strength(self._tls)
         if not self._server_side and self.protocol != ALPN:
-            raise RemoteProtocolError(f"the peer does not speak {ALPN}")
+            raise RemoteProtocolError(f"the peer does not support {ALPN}")
 
     def _note_group(self, data: bytes | memoryview) -> None:
-        """Look for the broker's hello in what it says first."""
+        """Find the group in the broker's first bytes."""
         if self._hello is not None and data:
             hello = self._hello + data
             self.group = chosen_group(hello)
@@ -215,7 +210,7 @@ def _translated(error: ssl.SSLError) -> RemoteProtocolError:
         return AuthenticationFailed(f"the peer's certificate is not trusted: {error.verify_message}")
     reason = error.reason or "unexpected end"
     if any(reason.endswith(f"ALERT_{alert}") for alert in _CERTIFICATE_ALERTS):
-        return AuthenticationFailed("the peer does not take our certificate")
+        return AuthenticationFailed("the peer rejected our certificate")
     if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
-        return AuthenticationFailed("the peer showed no certificate")
-    return RemoteProtocolError(f"tls: {reason.replace('_', ' ').lower()}")
+        return AuthenticationFailed("the peer did not send a certificate")
+    return RemoteProtocolError(f"TLS error: {reason.replace('_', ' ').lower()}")

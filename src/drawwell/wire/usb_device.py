@@ -1,8 +1,9 @@
-"""A USB serial device: its descriptors, and what it answers to control requests.
+"""A USB serial device: its descriptors and control requests.
 
-Sources: USB 2.0, chapter 9 (descriptors and standard requests); CDC 1.2, sections 5.2.3 (functional descriptors) and
-6.2 (requests); PSTN 1.2, sections 5.3 and 6.3 (line coding, control line state). Full speed, one configuration, two
-interfaces, as cdc_acm of Linux takes it. Pure.
+References: USB 2.0, chapter 9 (descriptors and standard requests); CDC 1.2, sections 5.2.3
+(functional descriptors) and 6.2 (requests); PSTN 1.2, sections 5.3 and 6.3 (line coding,
+control line state). The device has full speed, one configuration and two interfaces, as
+Linux's cdc_acm expects.
 """
 
 import struct
@@ -12,7 +13,7 @@ from typing import Final
 NOTIFY_IN: Final = 0x82
 BULK_IN: Final = 0x85
 BULK_OUT: Final = 0x05
-"""Endpoints: those of the OneRNG (OneRNG/firmware 81d70bf, cdc.c)."""
+"""The OneRNG's endpoints (OneRNG/firmware 81d70bf, cdc.c)."""
 PACKET_BYTES: Final = 64
 """The largest bulk packet at full speed (USB 2.0, 5.8.3)."""
 CONTROL_BYTES: Final = 32
@@ -22,9 +23,9 @@ CDC: Final = 2
 CDC_DATA: Final = 10
 ACM: Final = 2
 AT_COMMANDS: Final = 1
-"""bInterfaceProtocol: V.25ter."""
+"""bInterfaceProtocol for V.25ter."""
 INTERFACES: Final = ((CDC, ACM, AT_COMMANDS), (CDC_DATA, 0, 0))
-"""Class, subclass and protocol of each."""
+"""Class, subclass and protocol of each interface."""
 CONFIGURATION: Final = 1
 
 _LANGUAGE_US: Final = b"\x04\x03\x09\x04"
@@ -38,7 +39,7 @@ _LINE_CODING: Final = struct.pack("<IBBB", 9600, 0, 0, 8)  # 9600 8N1
 
 @dataclass(frozen=True, slots=True)
 class UsbIdentity:
-    """Who a device says it is. `device_bcd` is its release number, for instance 0x0009 for 0.09."""
+    """The identity of a device; `device_bcd` is its release, 0x0009 for 0.09."""
 
     vendor_id: int
     product_id: int
@@ -60,13 +61,13 @@ class Setup:
 
 
 class SerialDevice:
-    """The device's side of control requests; remembers the line's state, and obeys nothing else."""
+    """The device's side of control requests, with the serial line's state."""
 
     def __init__(self, identity: UsbIdentity) -> None:
         self.identity = identity
         self.configuration = 0
         self.dtr = False
-        """Data terminal ready: somebody has it open (PSTN 1.2, 6.3.12)."""
+        """Data terminal ready: a program has opened the device (PSTN 1.2, 6.3.12)."""
         self._line_coding = _LINE_CODING
         self._strings = (
             _LANGUAGE_US,
@@ -74,27 +75,27 @@ class SerialDevice:
         )
 
     def reset(self) -> None:
-        """Be as after power-on."""
+        """Return to the state after power-on."""
         self.configuration, self.dtr, self._line_coding = 0, False, _LINE_CODING
 
     def configure(self, configuration: int) -> bool:
-        """Take a configuration; False if there is none such."""
+        """Set a configuration; return False for an unknown one."""
         if configuration not in {0, CONFIGURATION}:
             return False
         self.configuration, self.dtr = configuration, self.dtr and bool(configuration)
         return True
 
     def control(self, setup: Setup, data: bytes) -> bytes | None:
-        """Answer a request: with data, with b"" for done, with None to stall it (no such request).
+        """Handle a request; return data, or b"" for success, or None to stall it.
 
-        The numbers are those of USB 2.0, tables 9-3 and 9-4, and of PSTN 1.2, table 13.
+        The numbers are from USB 2.0, tables 9-3 and 9-4, and PSTN 1.2, table 13.
         """
         if setup.request_type & _SETUP_IN:
-            answer = self._told(setup)
+            answer = self._read(setup)
             return None if answer is None else answer[: setup.length]
         return b"" if self._done(setup, data) else None
 
-    def _told(self, setup: Setup) -> bytes | None:
+    def _read(self, setup: Setup) -> bytes | None:
         match setup.request_type, setup.request:
             case 0x80, 6:
                 return self._descriptor(setup.value >> 8, setup.value & 0xFF)
@@ -118,7 +119,7 @@ class SerialDevice:
                 self._line_coding = data
             case 0x21, 0x22:
                 self.dtr = bool(setup.value & 1)
-            case (0x02, 1) | (0x21, 0x23):  # a halt that never was, a break of nothing
+            case (0x02, 1) | (0x21, 0x23):  # there is no halt to clear, and no line for a break
                 pass
             case _:
                 return False
@@ -142,7 +143,7 @@ class SerialDevice:
 
 
 def configuration_descriptor() -> bytes:
-    """The configuration with its interfaces and endpoints (USB 2.0, 9.6.3 to 9.6.6; CDC 1.2, 5.2.3)."""
+    """Return the whole configuration descriptor (USB 2.0, 9.6; CDC 1.2, 5.2)."""
     control = (
         _interface(0, 1, INTERFACES[0])
         + bytes((5, 0x24, 0, 0x10, 1))  # header: CDC 1.10
@@ -168,6 +169,6 @@ def _endpoint(address: int, kind: int, packet_bytes: int, interval: int) -> byte
 
 
 def _string(text: str) -> bytes:
-    """A string descriptor, at most 126 characters (USB 2.0, 9.6.7)."""
+    """Return a string descriptor of at most 126 characters (USB 2.0, 9.6.7)."""
     data = text.encode("utf-16-le")[:252]
     return bytes((2 + len(data), _STRING)) + data

@@ -1,7 +1,7 @@
-"""A serial device plugged into a guest by usbredir: what is asked of it is answered, its bytes are the caller's.
+"""A serial device plugged into a guest through usbredir, without I/O.
 
-Sans I/O. The caller feeds what the peer sent, takes `data_to_send`, looks at `received` and `dtr`, and gives bytes for
-the requests in `waiting`, oldest first: none is answered before it was asked.
+The caller passes input to `receive_data`, calls `step`, sends `data_to_send`, and answers the
+guest's requests for bytes with `give`. Bytes are never sent before a request.
 """
 
 from collections import deque
@@ -12,23 +12,23 @@ from drawwell.wire import usb_device as usb
 from drawwell.wire import usbredir as redir
 
 MAX_WAITING: Final = 256
-"""Requests for bytes that may be open at once: cdc_acm has 16."""
+"""The maximum number of open requests for bytes; cdc_acm opens 16."""
 MAX_RECEIVED_BYTES: Final = 65_536
-"""What the guest may have written that the caller has not taken."""
+"""The limit of bytes from the guest that the caller has not taken yet."""
 
 
 class UsbHost:
-    """One device and its way into one guest.
+    """A device and its connection to one guest.
 
     Args:
-        identity: What the device says of itself.
+        identity: The device's identity.
     """
 
     def __init__(self, identity: usb.UsbIdentity) -> None:
         self.received = bytearray()
-        """What the guest wrote to the device; the caller deletes what it took."""
+        """Bytes from the guest for the device; the caller deletes those it has processed."""
         self.refused = False
-        """The guest's side does not want this device (its filter)."""
+        """Whether the guest's filter rejected this device."""
         self._device = usb.SerialDevice(identity)
         self._parser = redir.RedirParser()
         self._out = bytearray(redir.hello())
@@ -38,39 +38,38 @@ class UsbHost:
 
     @property
     def plugged(self) -> bool:
-        """Is it in?"""
         return self._plugged
 
     @property
     def dtr(self) -> bool:
-        """Has somebody in the guest the terminal open?"""
+        """Whether a program in the guest has opened the device."""
         return self._plugged and self._device.dtr
 
     @property
     def waiting_bytes(self) -> int:
-        """How many bytes are asked for, in whole packets of 64."""
+        """The number of requested bytes, in whole packets of 64."""
         return sum(_whole_packets(request) for request in self._waiting)
 
     @property
     def unparsed_bytes(self) -> int:
-        """How many bytes are here that no packet was made of."""
+        """The size of unparsed input."""
         return self._parser.unparsed_bytes
 
     def receive_data(self, data: bytes | memoryview) -> None:
-        """Take bytes from the peer; `step` handles them."""
+        """Buffer input for `step`."""
         self._parser.feed(data)
 
     def data_to_send(self) -> bytes:
-        """Take what must be sent."""
+        """Return and remove the output."""
         data = bytes(self._out)
         self._out.clear()
         return data
 
     def step(self) -> bool:
-        """Handle one packet; False when there is none to handle now.
+        """Handle one packet; return False if none can be handled now.
 
         Raises:
-            RemoteProtocolError: the peer does not speak usbredir, or asks for more than is kept.
+            RemoteProtocolError: a violation of usbredir, or too many requests.
         """
         if len(self.received) > MAX_RECEIVED_BYTES:
             return False
@@ -92,7 +91,7 @@ class UsbHost:
         return True
 
     def give(self, data: bytes) -> int:
-        """Answer open requests with `data`, oldest first; return how much of it was taken."""
+        """Answer open requests, oldest first; return how much of `data` was used."""
         given = 0
         while self._waiting and given < len(data):
             request = self._waiting.popleft()
@@ -102,7 +101,7 @@ class UsbHost:
         return given
 
     def unplug(self) -> None:
-        """Pull the device out; the connection stays."""
+        """Unplug the device without closing the connection."""
         if self._plugged and self._greeted:
             self._out += redir.disconnected()
         self._plugged = False
@@ -111,14 +110,14 @@ class UsbHost:
         self.received.clear()
 
     def plug(self) -> None:
-        """Put it in again."""
+        """Plug the device in again."""
         if not self._plugged and self._greeted:
             self._out += redir.connected(self._device.identity)
         self._plugged = True
 
     def _bulk(self, request: redir.BulkRequest) -> None:
         if not self._plugged:
-            return  # asked before the peer knew
+            return  # sent before the peer learned of the unplugging
         if request.endpoint == usb.BULK_OUT:
             self.received += request.data
             self._out += redir.bulk_answer(request)
@@ -127,7 +126,7 @@ class UsbHost:
         else:
             self._waiting.append(request)
             if len(self._waiting) > MAX_WAITING:
-                raise RemoteProtocolError(f"usbredir peer has {len(self._waiting)} requests open")
+                raise RemoteProtocolError(f"the usbredir peer has more than {MAX_WAITING} open requests")
 
     def _plain(self, packet: redir.Plain) -> None:
         match packet.kind, packet.values:
@@ -164,7 +163,7 @@ class UsbHost:
         self._drop_if_closed()
 
     def _drop_if_closed(self) -> None:
-        """A device that lost its configuration has no open requests."""
+        """Cancel all requests if the device no longer has a configuration."""
         if not self._device.configuration:
             self._cancel_all()
 
@@ -179,5 +178,5 @@ class UsbHost:
 
 
 def _whole_packets(request: redir.BulkRequest) -> int:
-    """What a request takes: whole packets, at most 4,096 bytes, as a short one ends it."""
+    """Return a request's size, in whole packets and at most 4,096 bytes."""
     return min(request.length, 4096) // usb.PACKET_BYTES * usb.PACKET_BYTES

@@ -1,9 +1,9 @@
-"""The usbredir protocol, version 0.7, as the side that has the device sees it (usb-redir-protocol.txt of usbredir).
+"""The usbredir protocol 0.7 on the device's side (usb-redir-protocol.txt).
 
-Everything is little-endian. A packet is ``u32 type | u32 length | u64 id``, then `length` bytes: a header of its
-type, then data. Only ``hello`` has an id of 32 bits, as it says whether the others have 64.
-
-QEMU needs these capabilities of a device on xHCI; we need them of the peer, so that there is one form of everything.
+All numbers are little-endian. A packet is ``u32 type | u32 length | u64 id``, followed by
+`length` bytes: a header that depends on the type, then data. Only ``hello`` has a 32-bit id;
+it announces 64-bit ids. QEMU requires `CAPABILITIES` for a device on xHCI. We require them
+from the peer too, to have a single format.
 """
 
 import struct
@@ -18,7 +18,7 @@ DEVICE_VERSION, MAX_PACKET_SIZE, IDS_64, BULK_LENGTH_32 = 1, 4, 5, 6
 CAPABILITIES: Final = 1 << DEVICE_VERSION | 1 << MAX_PACKET_SIZE | 1 << IDS_64 | 1 << BULK_LENGTH_32
 VERSION: Final = b"drawwell"
 MAX_DATA_BYTES: Final = 65_536
-"""The most that is taken in one transfer: cdc_acm sends 1,280 bytes at once, libusb's other users less than this."""
+"""Limit of one transfer; cdc_acm sends 1,280 bytes at once, other users of libusb less."""
 FULL_SPEED: Final = 1
 
 HELLO, DEVICE_CONNECT, DEVICE_DISCONNECT, RESET, INTERFACE_INFO, EP_INFO = range(6)
@@ -36,7 +36,7 @@ _VERSION_BYTES: Final = 64
 _MAX_CAPABILITY_BYTES: Final = 64
 _IN: Final = 0x80
 _SLOTS: Final = 32
-"""Entries of the tables of interfaces and endpoints."""
+"""The number of entries in the tables of interfaces and endpoints."""
 _NO_ENDPOINT: Final = 255
 
 _BODIES: Final = {
@@ -54,11 +54,11 @@ _BODIES: Final = {
     CONTROL: (_CONTROL.size, _CONTROL.size + MAX_DATA_BYTES),
     BULK: (_BULK.size, _BULK.size + MAX_DATA_BYTES),
 }
-"""What the peer may send after its hello, and how long that is."""
+"""Packets from the peer after its hello, with their minimum and maximum lengths."""
 
 
 class RedirStatus(IntEnum):
-    """How a request ended (usb_redir_status)."""
+    """The result of a request (usb_redir_status)."""
 
     SUCCESS = 0
     CANCELLED = 1
@@ -69,12 +69,12 @@ class RedirStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class UsbHello:
-    """The peer is there, and can do what we need."""
+    """The peer's hello, with the required capabilities."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A packet of few bytes: reset, configuration, alternate settings, interrupts, cancel. `values` is its body."""
+    """A short packet: reset, settings, interrupts or cancel."""
 
     kind: int
     packet_id: int
@@ -83,7 +83,7 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class ControlRequest:
-    """A control transfer; `data` is what comes with it, for one from the host to the device."""
+    """A control transfer; `data` is empty unless it is sent to the device."""
 
     packet_id: int
     endpoint: int
@@ -93,7 +93,10 @@ class ControlRequest:
 
 @dataclass(frozen=True, slots=True)
 class BulkRequest:
-    """A bulk transfer: `data` for the device, or, of an endpoint above 0x80, a request for at most `length` bytes."""
+    """A bulk transfer: `data` for the device, or a request for `length` bytes.
+
+    Requests for bytes have an endpoint above 0x80.
+    """
 
     packet_id: int
     endpoint: int
@@ -106,7 +109,7 @@ Packet = UsbHello | Plain | ControlRequest | BulkRequest
 
 
 class RedirParser:
-    """Packets out of the peer's bytes; holds at most one packet and what was read with it."""
+    """A parser of packets, with a buffer of unparsed input."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -114,19 +117,19 @@ class RedirParser:
 
     @property
     def unparsed_bytes(self) -> int:
-        """How many bytes are here that no packet was made of."""
+        """The size of unparsed input."""
         return len(self._buffer)
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Take bytes from the peer."""
+        """Buffer input."""
         self._buffer += data
 
     def next_packet(self) -> Packet | None:
-        """Return the next packet, None while it is not whole.
+        """Return the next packet, or None if incomplete.
 
         Raises:
-            RemoteProtocolError: no packet that the side with the guest may send, or too long; nothing that follows
-                can be understood.
+            RemoteProtocolError: the packet's length is invalid, or the guest's side does not
+                send this type; further input cannot be parsed.
         """
         head = _HEAD if self._greeted else _HELLO_HEAD
         if len(self._buffer) < head.size:
@@ -134,7 +137,7 @@ class RedirParser:
         kind, length, packet_id = head.unpack_from(self._buffer)
         shortest, longest = self._bounds(kind)
         if not shortest <= length <= longest:
-            raise RemoteProtocolError(f"usbredir packet {kind} of {length} bytes")
+            raise RemoteProtocolError(f"usbredir packet {kind} cannot have {length} bytes")
         end = head.size + length
         if len(self._buffer) < end:
             return None
@@ -150,15 +153,15 @@ class RedirParser:
         if not self._greeted and kind == HELLO:
             return _VERSION_BYTES, _VERSION_BYTES + _MAX_CAPABILITY_BYTES
         if not self._greeted or kind not in _BODIES:
-            raise RemoteProtocolError(f"usbredir packet {kind} out of place")
+            raise RemoteProtocolError(f"unexpected usbredir packet {kind}")
         return _BODIES[kind]
 
     def _hello(self, body: bytes) -> UsbHello:
         if len(body) % 4:
-            raise RemoteProtocolError(f"usbredir hello of {len(body)} bytes")
+            raise RemoteProtocolError(f"the usbredir hello cannot have {len(body)} bytes")
         capabilities = int.from_bytes(body[_VERSION_BYTES:][:4], "little")
         if capabilities & CAPABILITIES != CAPABILITIES:
-            raise RemoteProtocolError(f"usbredir peer lacks capabilities, it has {capabilities:#x}")
+            raise RemoteProtocolError(f"the usbredir peer's capabilities {capabilities:#x} are insufficient")
         self._greeted = True
         return UsbHello()
 
@@ -167,7 +170,7 @@ def _control(packet_id: int, body: bytes) -> ControlRequest:
     endpoint, request, request_type, _, value, index, length = _CONTROL.unpack_from(body)
     data = body[_CONTROL.size :]
     if len(data) != (0 if endpoint & _IN else length):
-        raise RemoteProtocolError(f"usbredir control packet with {len(data)} bytes that says {length}")
+        raise RemoteProtocolError(f"a usbredir control packet has {len(data)} bytes but declares {length}")
     return ControlRequest(packet_id, endpoint, usb.Setup(request_type, request, value, index, length), data)
 
 
@@ -175,21 +178,21 @@ def _bulk(packet_id: int, body: bytes) -> BulkRequest:
     endpoint, _, low, stream, high = _BULK.unpack_from(body)
     length, data = high << 16 | low, body[_BULK.size :]
     if len(data) != (0 if endpoint & _IN else length):
-        raise RemoteProtocolError(f"usbredir bulk packet with {len(data)} bytes that says {length}")
+        raise RemoteProtocolError(f"a usbredir bulk packet has {len(data)} bytes but declares {length}")
     return BulkRequest(packet_id, endpoint, length, stream, data)
 
 
-# ---- what we send
+# ---- output
 
 
 def hello() -> bytes:
-    """Our first packet."""
+    """Return our first packet."""
     body = VERSION.ljust(_VERSION_BYTES, b"\0") + CAPABILITIES.to_bytes(4, "little")
     return _HELLO_HEAD.pack(HELLO, len(body), 0) + body
 
 
 def connected(identity: usb.UsbIdentity) -> bytes:
-    """Plug a serial device in: its interfaces, its endpoints, itself."""
+    """Return the packets that plug in a serial device."""
     device = struct.pack(
         "<BBBBHHH", FULL_SPEED, usb.CDC, 0, 0, identity.vendor_id, identity.product_id, identity.device_bcd
     )
@@ -201,17 +204,17 @@ def connected(identity: usb.UsbIdentity) -> bytes:
 
 
 def disconnected() -> bytes:
-    """Pull it out."""
+    """Return the packet that unplugs the device."""
     return _packet(DEVICE_DISCONNECT, 0, b"")
 
 
 def answer(kind: int, packet_id: int, *values: int) -> bytes:
-    """Send a packet of few bytes: CONFIGURATION_STATUS, ALT_SETTING_STATUS or INTERRUPT_STATUS."""
+    """Return a short CONFIGURATION_, ALT_SETTING_ or INTERRUPT_STATUS packet."""
     return _packet(kind, packet_id, bytes(values))
 
 
 def control_answer(request: ControlRequest, data: bytes | None) -> bytes:
-    """Answer a control transfer; with None, stall it."""
+    """Return the answer to a control transfer; None stalls it."""
     setup, status = request.setup, RedirStatus.STALL if data is None else RedirStatus.SUCCESS
     length = len(data or b"") if data is None or request.endpoint & _IN else setup.length
     head = _CONTROL.pack(
@@ -221,7 +224,7 @@ def control_answer(request: ControlRequest, data: bytes | None) -> bytes:
 
 
 def bulk_answer(request: BulkRequest, data: bytes = b"", status: RedirStatus = RedirStatus.SUCCESS) -> bytes:
-    """Answer a bulk transfer: with `data` from the device, or that its own was taken."""
+    """Return the answer to a bulk transfer, with `data` if it was requested."""
     length = len(data) if request.endpoint & _IN or status else request.length
     head = _BULK.pack(request.endpoint, status, length & 0xFFFF, request.stream, length >> 16)
     return _packet(BULK, request.packet_id, head + data)
@@ -239,7 +242,7 @@ def _interfaces() -> bytes:
 
 
 def _endpoints() -> bytes:
-    """Types, intervals, interfaces and packet sizes, in slots 0 to 15 for OUT and 16 to 31 for IN."""
+    """Return the table of endpoints: slots 0 to 15 are OUT, 16 to 31 are IN."""
     kinds, intervals, interfaces = bytearray([_NO_ENDPOINT] * _SLOTS), bytearray(_SLOTS), bytearray(_SLOTS)
     sizes = [0] * _SLOTS
     for address, kind, interval, interface, size in (

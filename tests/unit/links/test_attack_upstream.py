@@ -1,4 +1,4 @@
-"""Attacks by a broker on its consumers: a wait without end must not outlast what it is said to be for."""
+"""Attacks by a broker on its consumers: endless waits are limited."""
 
 import asyncio
 
@@ -11,12 +11,12 @@ from drawwell.roles.consumer import ConsumerRole
 from drawwell.testing.virtual_time import run_virtually
 
 FOR_EVER_S = 1.8e13
-"""The longest wait that a refusal can say."""
+"""The longest wait that a refusal can contain."""
 FULL = DrawClass.FULL
 
 
 class Broker:
-    """Says that one must wait for ever, once."""
+    """A broker that once requests an endless wait."""
 
     name = "liar"
 
@@ -35,7 +35,7 @@ class Broker:
 
 
 class Sink:
-    """Always wants a little."""
+    """A sink that always wants bytes."""
 
     async def wait_wanted(self) -> None:
         await asyncio.sleep(1)
@@ -52,8 +52,8 @@ class Sink:
 
 @pytest.mark.parametrize("kind", [Starved, QuotaExceeded])
 @pytest.mark.parametrize("several", [False, True])
-def test_a_consumer_that_is_told_to_wait_for_ever_asks_again(kind, several) -> None:
-    """The operator may have raised the quota, or mended the broker, long before the time that was said."""
+def test_a_consumer_that_is_asked_to_wait_for_ever_retries(kind, several) -> None:
+    """In the meantime the operator may have raised the quota or fixed a fault."""
 
     async def scenario() -> None:
         broker = Broker(kind("wait", retry_after_s=FOR_EVER_S))

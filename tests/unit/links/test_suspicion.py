@@ -1,4 +1,4 @@
-"""What a consumer sees of a broker that cheats or is broken."""
+"""Signs of a cheating or broken broker that a consumer detects."""
 
 import pytest
 
@@ -12,14 +12,14 @@ def grant(serial: int, data: bytes) -> Grant:
 
 
 def test_ordinary_grants_pass() -> None:
-    """Different bytes under different serial numbers rouse no suspicion."""
+    """Different bytes with different serial numbers are accepted."""
     suspicion = Suspicion()
     for serial in range(1, 10_000):
         suspicion.look(grant(serial, serial.to_bytes(16, "big")))
 
 
 def test_a_serial_number_that_comes_twice_is_seen() -> None:
-    """A grant is unique in its broker's life."""
+    """A repeated serial number is detected."""
     suspicion = Suspicion()
     suspicion.look(grant(7, b"0123456789abcdef"))
 
@@ -28,7 +28,7 @@ def test_a_serial_number_that_comes_twice_is_seen() -> None:
 
 
 def test_bytes_that_come_twice_are_seen() -> None:
-    """A replayed grant under a new number is known by its bytes."""
+    """A replayed grant with a new number is detected by its bytes."""
     suspicion = Suspicion()
     suspicion.look(grant(1, b"0123456789abcdef"))
 
@@ -38,20 +38,20 @@ def test_bytes_that_come_twice_are_seen() -> None:
 
 @pytest.mark.parametrize("value", [0x00, 0x41, 0xFF])
 def test_one_bytes_repetition_is_seen(value: int) -> None:
-    """A grant of 16 equal bytes is no grant."""
-    with pytest.raises(RemoteProtocolError, match="repetition"):
+    """A grant of 16 equal bytes is refused."""
+    with pytest.raises(RemoteProtocolError, match="all bytes are equal"):
         Suspicion().look(grant(1, bytes([value]) * 16))
 
 
 def test_short_grants_may_be_equal_by_chance() -> None:
-    """Of 15 bytes and fewer nothing is concluded."""
+    """Grants of up to 15 bytes are not compared."""
     suspicion = Suspicion()
     suspicion.look(grant(1, bytes(15)))
     suspicion.look(grant(2, bytes(15)))
 
 
 def test_memory_is_bounded() -> None:
-    """It forgets the oldest grant after 4,096 others."""
+    """A grant is forgotten after 4,096 others."""
     suspicion = Suspicion()
     suspicion.look(grant(0, b"0123456789abcdef"))
     for serial in range(1, 4097):

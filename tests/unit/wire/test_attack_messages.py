@@ -1,4 +1,4 @@
-"""Attacks by what is said: control characters for a terminal, JSON as deep as it goes, certificates without a name."""
+"""Attacks by content: control characters, deep JSON, missing fields."""
 
 import json
 
@@ -25,7 +25,7 @@ def body(message: JoinReply | JoinRefusal) -> bytes:
 @pytest.mark.parametrize("field", ["consumer", "broker", "rate", "quota", "draw_class"])
 @pytest.mark.parametrize("bad", [CLEAR_SCREEN, "\n", "\r", "\x7f", "\x00", "\x9b2J"])
 def test_a_broker_cannot_write_control_characters_to_the_joiners_terminal(field, bad) -> None:
-    """What is shown of a reply is printable."""
+    """The displayed fields of a reply are printable."""
     assert parse_reply(body(JoinReply(**REPLY))) == JoinReply(**REPLY)
     with pytest.raises(RemoteProtocolError):
         parse_reply(body(JoinReply(**REPLY | {field: f"x{bad}y"})))
@@ -33,7 +33,7 @@ def test_a_broker_cannot_write_control_characters_to_the_joiners_terminal(field,
 
 @pytest.mark.parametrize("bad", [CLEAR_SCREEN, "\ndrawwell: hint: type rm -rf", "\x7f"])
 def test_a_refusal_is_one_printable_line(bad) -> None:
-    """Neither reason nor message of a refusal can draw on a terminal or add a line."""
+    """A refusal's reason and message cannot add lines or terminal escapes."""
     assert isinstance(parse_reply(body(JoinRefusal("used", "it was used"))), JoinRefusal)
     for refusal in (JoinRefusal("used", f"no{bad}"), JoinRefusal(f"used{bad}", "no")):
         with pytest.raises(RemoteProtocolError):
@@ -41,14 +41,14 @@ def test_a_refusal_is_one_printable_line(bad) -> None:
 
 
 def test_a_reply_without_an_address_is_none() -> None:
-    """A joiner that is told no address could never draw."""
+    """A reply without an address is refused."""
     with pytest.raises(RemoteProtocolError):
         parse_reply(body(JoinReply(**REPLY | {"addresses": ()})))
 
 
 @pytest.mark.parametrize("inner", ['"\\u0041"', '"a"', '"\\ud800"'])
 def test_json_of_any_depth_is_a_call_or_a_breach(inner) -> None:
-    """However deep a call's arguments are nested, the parser returns a frame or says that it never will be one."""
+    """The parser returns a frame or an error for any depth of arguments."""
     outcomes = set()
     for depth in range(1, 1500):
         nested = '{"x":' * depth + inner + "}" * depth
@@ -64,8 +64,8 @@ def test_json_of_any_depth_is_a_call_or_a_breach(inner) -> None:
     assert json.loads(inner) is not None
 
 
-def test_json_is_as_deep_as_the_protocol_says_and_no_deeper():
-    """32 objects in one another are a call, 33 are none, whatever this Python would take."""
+def test_json_is_limited_to_the_protocols_depth():
+    """32 nested objects are accepted, 33 are not, with every Python."""
     for depth, deep_enough in ((31, True), (32, False)):
         args = '{"x":' * (depth - 1) + "{}" + "}" * (depth - 1)
         payload = b"\0\0\0\1" + f'{{"verb":"v","args":{args}}}'.encode()

@@ -1,4 +1,4 @@
-"""Both ends of a deposit connection: commands, refusals, broken rules."""
+"""Both ends of a deposit connection: commands, refusals, violations."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,13 +9,13 @@ from drawwell.errors import LocalProtocolError, RemoteProtocolError, SourceUnava
 from drawwell.reports import HealthTestReport, SourceIdentity, SourceReport, SourceState, as_json
 from drawwell.wire import limits
 from drawwell.wire.deposit import Depositor, Depository, Stage
-from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus, Want  # wording: a frame's name
+from drawwell.wire.deposit_frames import Deposit, Restart, SourceStatus, Want
 from drawwell.wire.frames import Bye, Call, Frame, Hello, Refusal, Result, put_json
 
 REPORT = SourceReport(
     SourceIdentity("stick", "onerng", "/dev/stick"), SourceState.HEALTHY, False, 1, 0, 0, 0, 0, 0, 0.0, 0, 0, "",
 )  # fmt: skip
-RESTARTED = Anew()  # wording: a frame's name
+RESTARTED = Restart()
 
 
 TEST = {
@@ -39,7 +39,7 @@ def events(end: Depository | Depositor) -> list[Frame]:
 
 
 def test_a_command_has_one_answer() -> None:
-    """Each command's answer, a result or a refusal, closes it on both ends."""
+    """A result or a refusal completes each command on both sides."""
     broker, source = pair()
     for answer in (
         lambda number: source.result(number, {"led": "off"}),
@@ -57,7 +57,7 @@ def test_a_command_has_one_answer() -> None:
 
 
 def test_commands_are_bounded_on_both_ends() -> None:
-    """No more commands are sent, or accepted, than may be open."""
+    """Neither side sends or accepts too many open commands."""
     broker, source = pair()
     calls = [broker.call("info", {})[1] for _ in range(limits.MAX_OPEN_REQUESTS)]
     with pytest.raises(UsageError, match="too many commands"):
@@ -66,7 +66,7 @@ def test_commands_are_bounded_on_both_ends() -> None:
     source.receive_data(b"".join(calls))
     assert len(events(source)) == limits.MAX_OPEN_REQUESTS
     source.receive_data(Call(limits.MAX_REQUEST_ID, "info", {}).encode())
-    with pytest.raises(RemoteProtocolError, match="one too many"):
+    with pytest.raises(RemoteProtocolError, match="too many commands"):
         source.next_event()
 
 
@@ -83,7 +83,7 @@ def test_commands_are_bounded_on_both_ends() -> None:
     ids=lambda frame: type(frame).__name__,
 )
 def test_a_source_that_breaks_a_rule_is_cut_off(frame: Frame) -> None:
-    """An answer to nothing, too few bits or a broker's frame ends it."""
+    """An unexpected answer, too few bits or a broker's frame ends it."""
     broker, _ = pair()
     broker.receive_data(frame.encode())
     with pytest.raises(RemoteProtocolError):
@@ -94,7 +94,7 @@ def test_a_source_that_breaks_a_rule_is_cut_off(frame: Frame) -> None:
 
 
 def test_a_source_of_an_earlier_version_is_understood() -> None:
-    """A report without the recent counts of its tests is taken; they are 0."""
+    """A report without recent counts is accepted; they count as 0."""
     test = HealthTestReport("repeat", "byte", 6.0, 0, 11, 21, 4, 1, 3)
     document = as_json(replace(REPORT, tests=(test,)))
     del document["tests"][0]["recent_count"]
@@ -103,7 +103,7 @@ def test_a_source_of_an_earlier_version_is_understood() -> None:
 
 
 def test_a_refusal_needs_a_known_code() -> None:
-    """A source refuses a command with a code of the protocol."""
+    """A source's refusal must have a code of the protocol."""
     broker, _ = pair()
     number, _ = broker.call("info", {})
     broker.receive_data(Refusal(number, 255, "no", "").encode())
@@ -113,15 +113,15 @@ def test_a_refusal_needs_a_known_code() -> None:
 
 @pytest.mark.parametrize("frame", [Refusal(3, 1, "no", ""), Refusal(limits.SESSION_ID, 255, "no", "")])
 def test_a_broker_refuses_the_connection_only(frame: Frame) -> None:
-    """A refusal of the broker names the session and a known code."""
+    """A broker's refusal has the session's ID and a known code."""
     _, source = pair()
     source.receive_data(frame.encode())
-    with pytest.raises(RemoteProtocolError, match="concerns nothing"):
+    with pytest.raises(RemoteProtocolError, match="an invalid refusal"):
         source.next_event()
 
 
 def test_a_refused_source_is_given_the_reason() -> None:
-    """The refusal is the last frame on both ends."""
+    """The refusal is the last frame on both sides."""
     broker, source = Depository(), Depositor()
     broker.receive_data(source.offer("test", REPORT))
     events(broker)
@@ -134,15 +134,15 @@ def test_a_refused_source_is_given_the_reason() -> None:
 
 
 def test_versions_must_match() -> None:
-    """A source without a version in common is cut off."""
+    """A source without a common version is disconnected."""
     broker = Depository()
     broker.receive_data(Hello((99,), "test").encode())
-    with pytest.raises(RemoteProtocolError, match="no version in common"):
+    with pytest.raises(RemoteProtocolError, match="no common version"):
         broker.next_event()
 
 
 def test_deposits_after_a_restart_are_counted_and_wiped() -> None:
-    """Until the source confirms a restart its deposits count as spoilt."""
+    """Until the source confirms the restart, its deposits count as spoilt."""
     broker, source = pair()
     source.receive_data(broker.restart())
     assert events(source) == [RESTARTED]
@@ -151,19 +151,19 @@ def test_deposits_after_a_restart_are_counted_and_wiped() -> None:
     assert isinstance(spoilt, Deposit)
     assert (spoilt.assessed_bits, spoilt.spoilt_bytes, len(spoilt.data)) == (576, 64, 0)
 
-    broker.receive_data(source.begun_anew() + source.deposit(576, 0, b"y" * 64))  # wording: a name
+    broker.receive_data(source.restarted() + source.deposit(576, 0, b"y" * 64))
     _, deposit = events(broker)
     assert isinstance(deposit, Deposit)
     assert bytes(deposit.data) == b"y" * 64
 
 
 def test_an_unhealthy_source_deposits_nothing() -> None:
-    """A deposit needs a last report of a healthy source."""
+    """A deposit requires that the last report was healthy."""
     broker, source = pair()
     broker.receive_data(source.report(replace(REPORT, state=SourceState.OFF)))
     assert len(events(broker)) == 1
     broker.receive_data(source.deposit(576, 0, bytes(64)))
-    with pytest.raises(RemoteProtocolError, match="does not call itself healthy"):
+    with pytest.raises(RemoteProtocolError, match="was not healthy"):
         broker.next_event()
 
 
@@ -176,7 +176,7 @@ def test_an_unhealthy_source_deposits_nothing() -> None:
         lambda: Depository().call("info", {}),
         lambda: Depositor().report(REPORT),
         lambda: Depositor().deposit(576, 0, bytes(64)),
-        lambda: Depositor().begun_anew(),  # wording: a name
+        lambda: Depositor().restarted(),
     ],
 )
 def test_nothing_is_sent_before_its_time(send: Callable[[], object]) -> None:
@@ -186,7 +186,7 @@ def test_nothing_is_sent_before_its_time(send: Callable[[], object]) -> None:
 
 
 def test_a_bye_ends_both_ends() -> None:
-    """After a bye neither end parses or expects anything."""
+    """After a BYE neither side parses or expects frames."""
     broker, source = pair()
     source.receive_data(broker.bye("it stops"))
     assert events(source) == [Bye("it stops")]
@@ -203,7 +203,7 @@ def test_a_bye_ends_both_ends() -> None:
     ],
 )
 def test_a_payload_out_of_form_is_refused(frame: tuple[type[Frame], bytes]) -> None:
-    """Outputs are whole, a want is yes or no, a report has exactly its fields."""
+    """Outputs are whole, a want is 0 or 1, a report has exactly its fields."""
     kind, payload = frame
     with pytest.raises(ValueError):  # noqa: PT011 - the parser makes the named error of it
         kind.decode(payload)
@@ -225,7 +225,7 @@ def test_a_payload_out_of_form_is_refused(frame: tuple[type[Frame], bytes]) -> N
     ],
 )
 def test_a_value_out_of_bounds_is_refused(field: str, value: object) -> None:
-    """Each value of a report has a type and a bound."""
+    """Each value of a report has a type and limits."""
     report = as_json(REPORT)
     assert SourceStatus.decode(put_json(report)).report == REPORT
     with pytest.raises(ValueError):  # noqa: PT011 - the parser makes the named error of it
@@ -233,7 +233,7 @@ def test_a_value_out_of_bounds_is_refused(field: str, value: object) -> None:
 
 
 def test_the_name_in_a_receipt_is_ascii() -> None:
-    """A name beyond ASCII is refused, and sent with question marks."""
+    """Non-ASCII names are refused, and are sent with question marks."""
     report = as_json(REPORT)
     identity = report["identity"] | {"name": "stück"}
     with pytest.raises(ValueError, match="too long"):

@@ -1,4 +1,4 @@
-"""The HTTP API without sockets: what each request asks, how errors are answered, and the document about it."""
+"""The HTTP API without sockets: requests, responses, errors, OpenAPI."""
 
 import base64
 import hashlib
@@ -37,18 +37,18 @@ def problem_of(answer) -> dict:
     return found
 
 
-# ---- what is asked
+# ---- requests
 
 
-def test_draw_without_words_is_32_bytes_of_full_entropy() -> None:
-    """The defaults are those of the command line, and nothing waits."""
+def test_draw_without_parameters_is_32_bytes_of_full_entropy() -> None:
+    """The defaults are those of the command line, without waiting."""
     ask = drawn("/v1/draw")
     assert (ask.request.n_bytes, ask.request.draw_class, ask.request.patience_s) == (32, DrawClass.FULL, 0.0)
     assert (ask.request.prediction_resistance, ask.request.receipt) == (False, False)
 
 
-def test_every_parameter_of_a_draw_is_heard() -> None:
-    """Size, class, prediction resistance, patience and format arrive as they were written."""
+def test_every_parameter_of_a_draw_is_used() -> None:
+    """Size, class, prediction resistance, patience and format are passed on."""
     ask = drawn("/v1/draw?bytes=65536&class=drbg&prediction_resistance=1&wait=2.5&format=json")
     assert (ask.request.n_bytes, ask.request.draw_class, ask.request.patience_s) == (
         65536,
@@ -59,7 +59,7 @@ def test_every_parameter_of_a_draw_is_heard() -> None:
 
 
 def test_absolute_target_is_understood() -> None:
-    """A target with scheme and host is the same as without (RFC 9112, section 3.2.2)."""
+    """A target with scheme and host is accepted (RFC 9112, section 3.2.2)."""
     assert drawn("http://well.example/v1/draw?bytes=5").request.n_bytes == 5
 
 
@@ -71,8 +71,8 @@ def test_absolute_target_is_understood() -> None:
         "bytes=1&bytes=1", "size=3", "bytes", "bytes=1;class=full", "%ff=1", "=", "&", "x=1&" * 40,
     ],
 )  # fmt: skip
-def test_bad_query_is_refused_with_words(query: str) -> None:
-    """What a parameter cannot be is answered with 400 and a hint, and asks nothing of the broker."""
+def test_bad_query_is_refused_with_a_hint(query: str) -> None:
+    """A bad parameter gets 400 and a hint, and does not reach the broker."""
     found = problem_of(get(f"/v1/draw?{query}"))
     assert found["status"] == 400
     assert found["detail"]
@@ -81,7 +81,7 @@ def test_bad_query_is_refused_with_words(query: str) -> None:
 
 @pytest.mark.parametrize("target", ["/v1/draw/", "/v2/draw", "/V1/DRAW", "*", "//v1/draw", "/v1%2fdraw", ""])
 def test_unknown_path_is_404_and_names_those_there_are(target: str) -> None:
-    """Where nothing is, the answer says what there is."""
+    """The response lists the known paths."""
     found = problem_of(get(target))
     assert found["status"] == 404
     assert "/v1/draw" in found["hint"]
@@ -89,14 +89,14 @@ def test_unknown_path_is_404_and_names_those_there_are(target: str) -> None:
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "get"])
 def test_nothing_but_post_and_get_draws(method: str) -> None:
-    """HEAD and every other method are refused with those that are allowed."""
+    """HEAD and other methods are refused; the allowed ones are listed."""
     answer = get("/v1/draw", method=method)
     assert problem_of(answer)["status"] == 405
     assert ("Allow", "POST, GET") in answer.headers
 
 
 def test_a_posted_form_asks_what_a_query_asks() -> None:
-    """Parameters stand in either; the same one in both is refused."""
+    """Parameters can be in the form or the query, but not in both."""
     ask = drawn("/v1/draw?wait=2", method="POST", body=b"bytes=48&class=drbg")
     assert (ask.request.n_bytes, ask.request.draw_class, ask.request.patience_s) == (48, DrawClass.DRBG, 2.0)
     assert problem_of(get("/v1/draw?bytes=1", method="POST", body=b"bytes=2"))["status"] == 400
@@ -106,21 +106,21 @@ def test_a_posted_form_asks_what_a_query_asks() -> None:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("field", ["origin", "referer", "sec-fetch-site", "sec-purpose", "purpose", "x-moz"])
 def test_no_route_that_draws_is_for_browsers(route, method: str, field: str) -> None:
-    """A page or a prefetch takes no bytes, by any method that draws."""
+    """A web page or a prefetch cannot draw, with any method."""
     request = HttpRequest(method, f"{route.path}?challenge=a", browser=frozenset({field}))
     assert problem_of(read(request))["status"] == 403
     assert not isinstance(read(replace(request, target="/healthz")), DrawAsk)
 
 
 def test_the_fetch_of_a_program_may_draw_by_post() -> None:
-    """Node.js sends Sec-Fetch-Mode, PowerShell a browser's name: a POST with no more is no page's."""
+    """Node.js and PowerShell send fields of browsers, and may use POST."""
     mode = frozenset({"sec-fetch-mode", "user-agent"})
     assert isinstance(read(HttpRequest("POST", "/v1/draw", browser=mode)), DrawAsk)
     assert problem_of(read(HttpRequest("GET", "/v1/draw", browser=mode)))["status"] == 403
 
 
 def test_control_verbs_are_the_callers_own() -> None:
-    """Key and status are asked of the broker in the caller's name; only readiness may be asked by nobody."""
+    """Key and status are for the caller; only readiness needs no identity."""
     asks = {path: get(path) for path in ("/v1/receipt-key", "/v1/status", "/readyz")}
     assert {path: (ask.verb, ask.public) for path, ask in asks.items() if isinstance(ask, CallAsk)} == {
         "/v1/receipt-key": ("receipt-key", False),
@@ -130,14 +130,14 @@ def test_control_verbs_are_the_callers_own() -> None:
 
 
 def test_readiness_is_a_status_code() -> None:
-    """Ready is 200, and why not is 503 with the reason."""
+    """Ready is 200; otherwise 503 with the reason."""
     ask = get("/readyz")
     assert ask.answer({"ready": True, "not_ready_because": ""}).status == 200
     found = problem_of(ask.answer({"ready": False, "not_ready_because": "0 of 1 sources healthy"}))
     assert (found["status"], found["detail"]) == (503, "0 of 1 sources healthy")
 
 
-# ---- how it is written
+# ---- formats
 
 
 @pytest.mark.parametrize(
@@ -152,20 +152,20 @@ def test_readiness_is_a_status_code() -> None:
     ],
 )  # fmt: skip
 def test_accept_chooses_the_format(accept: str, name: str | None) -> None:
-    """The best of what is offered is taken, by quality and then by our order; a bad range does not count."""
+    """The best valid range wins, by quality and then by our order."""
     found = accepted(accept)
     assert (found.name if found else None) == name
 
 
 def test_nothing_acceptable_is_406() -> None:
-    """Where nothing suits, what there is is named; a format in the query goes first."""
+    """If no format fits, the formats are listed; the query has priority."""
     assert "application/json" in problem_of(get("/v1/draw", accept="image/png"))["hint"]
     assert get("/v1/draw", accept="image/png").status == 406
     assert drawn("/v1/draw?format=hex", accept="image/png")
 
 
 def test_formats_hold_the_same_bytes() -> None:
-    """Raw, hexadecimal, base64 and JSON decode to what was granted, and all tell its serial number and class."""
+    """All formats contain the same bytes, serial number and class."""
     answers = {name: each.answer(GRANT) for name, each in FORMATS.items()}
     in_json = json.loads(answers["json"].body)
 
@@ -179,7 +179,7 @@ def test_formats_hold_the_same_bytes() -> None:
 
 
 def test_answers_show_no_bytes() -> None:
-    """Neither an answer nor a request shows its body when it is printed."""
+    """The repr of a response or request does not contain its body."""
     assert "00ff10" not in repr(FORMATS["hex"].answer(GRANT))
     assert "challenge" not in repr(HttpRequest("POST", "/", body=b"challenge=abc"))
 
@@ -189,7 +189,7 @@ def test_answers_show_no_bytes() -> None:
 
 @pytest.mark.parametrize("how", [{"body": b"challenge=abc", "method": "POST"}, {"query": "?challenge=abc"}])
 def test_pollen_answers_as_pollen_does(how: dict) -> None:
-    """Line 1 is SHA-512 of the challenge, line 2 that of the challenge and 64 bytes; posted or in the query."""
+    """Line 1 is SHA-512 of the challenge, line 2 of challenge and 64 bytes."""
     ask = drawn("/" + how.pop("query", ""), **how)
     assert (ask.request.n_bytes, ask.request.draw_class) == (64, DrawClass.FULL)
     answer = ask.answer(GRANT)
@@ -202,7 +202,7 @@ def test_pollen_answers_as_pollen_does(how: dict) -> None:
     "body", [b"", b"challenge=", b"challenge=" + b"x" * 1025, b"challenge=\xff", b"x", b"y=1"]
 )
 def test_bad_challenge_is_refused(body: bytes) -> None:
-    """No challenge, an endless one or another form is answered with 400."""
+    """An empty, endless or malformed challenge gets 400."""
     assert problem_of(get("/", method="POST", body=body))["status"] == 400
 
 
@@ -220,11 +220,11 @@ def test_bad_challenge_is_refused(body: bytes) -> None:
         (errors.StateUnavailable("full"), 503, None),
         (errors.DrawRefused("class"), 400, None),
         (errors.UsageError("verb"), 400, None),
-        (errors.PermissionRefused("revoked", hint="Ask anew."), 403, None),
+        (errors.PermissionRefused("revoked", hint="Ask again."), 403, None),
     ],
 )
 def test_error_has_its_status_and_a_true_time(error, status: int, after: tuple | None) -> None:
-    """Each error has one status; the time is told in whole seconds and exactly, never too early."""
+    """Each error has one status, and a time to retry that is never too early."""
     answer = refusal(error)
     found = problem_of(answer)
 
@@ -239,7 +239,7 @@ def test_error_has_its_status_and_a_true_time(error, status: int, after: tuple |
 
 
 def test_document_has_every_route_and_no_other() -> None:
-    """Paths, methods, parameters and media types are those of the table."""
+    """Paths, methods, parameters and media types match the table."""
     described = document(ROUTES)["paths"]
     assert {path: set(operations) for path, operations in described.items()} == {
         route.path: {method.lower() for method in route.methods} for route in ROUTES
@@ -258,7 +258,7 @@ def test_document_has_every_route_and_no_other() -> None:
 
 
 def test_document_is_answered() -> None:
-    """/openapi.json is the document, as JSON."""
+    """/openapi.json returns the document as JSON."""
     answer = get("/openapi.json")
     assert answer.content_type == "application/json"
     assert json.loads(answer.body) == json.loads(json.dumps(document(ROUTES)))
@@ -266,8 +266,8 @@ def test_document_is_answered() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
-def test_document_tells_the_bounds_that_are_kept(route) -> None:
-    """What a schema allows is read and what it forbids is refused; every default is within it."""
+def test_document_has_the_bounds_that_are_kept(route) -> None:
+    """Schemas match the accepted values; defaults are within them."""
     for parameter in route.parameters:
         schema = parameter.schema
         for value in (
@@ -284,6 +284,6 @@ def test_document_tells_the_bounds_that_are_kept(route) -> None:
 
 
 def test_every_status_that_can_be_answered_is_described() -> None:
-    """The statuses of the errors, of the grammar and of the routes are in the document of the draw."""
-    told = set(statuses(next(route for route in ROUTES if route.path == "/v1/draw")))
-    assert {400, 403, 405, 406, 411, 413, 429, 431, 503} == told
+    """The document lists the statuses of errors, parser and routes."""
+    described = set(statuses(next(route for route in ROUTES if route.path == "/v1/draw")))
+    assert {400, 403, 405, 406, 411, 413, 429, 431, 503} == described

@@ -1,9 +1,10 @@
-"""HTTP/1.1 without a socket: requests in their order, answers that fit them, and bounds."""
+"""HTTP/1.1 without a socket: order, responses, limits."""
 
 import pytest
 
 from drawwell.wire.http_answers import HttpResponse, text_answer
 from drawwell.wire.http_session import MAX_BODY_BYTES, MAX_HEAD_BYTES, HttpRequest, HttpSession
+from support.outgoing import taken
 
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 
@@ -15,7 +16,7 @@ def session(data: bytes) -> HttpSession:
 
 
 def test_pipelined_requests_are_taken_one_after_the_other() -> None:
-    """The second request is looked at when the first has its answer."""
+    """The second request is parsed after the answer to the first."""
     talk = session(
         b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\nAccept: text/plain\r\n\r\n"
     )
@@ -28,12 +29,12 @@ def test_pipelined_requests_are_taken_one_after_the_other() -> None:
     talk.answer(text_answer("second"), DATE)
     assert not talk.closing
     assert talk.unparsed_bytes == 0
-    said = talk.data_to_send()
+    said = taken(talk.outgoing)
     assert 0 < said.index(b"first\n") < said.index(b"second\n")
 
 
 def test_body_is_read_and_belongs_to_its_request() -> None:
-    """A posted body comes with its request, and the next request has none of it."""
+    """A posted body belongs only to its own request."""
     talk = session(
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: x\r\n\r\n"
     )
@@ -44,12 +45,12 @@ def test_body_is_read_and_belongs_to_its_request() -> None:
 
 
 def test_head_is_answered_without_a_body() -> None:
-    """HEAD gets the length of what GET would have had, and nothing after the head."""
+    """HEAD gets the length of a GET's body, but no body."""
     talk = session(b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n")
     talk.next_request()
-    talk.answer(text_answer("words"), DATE)
+    talk.answer(text_answer("reply"), DATE)
 
-    said = talk.data_to_send()
+    said = taken(talk.outgoing)
     assert b"Content-Length: 6\r\n" in said
     assert said.endswith(b"\r\n\r\n")
 
@@ -59,29 +60,29 @@ def test_head_is_answered_without_a_body() -> None:
     [b"GET /a HTTP/1.0\r\n\r\n", b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"],
 )
 def test_client_that_wants_the_end_gets_it(request_: bytes) -> None:
-    """After the answer to HTTP/1.0, or to Connection: close, the connection closes and says so."""
+    """HTTP/1.0 or Connection: close ends the connection with that header."""
     talk = session(request_)
     talk.next_request()
     talk.answer(text_answer("ok"), DATE)
 
     assert talk.closing
-    assert b"Connection: close\r\n" in talk.data_to_send()
+    assert b"Connection: close\r\n" in taken(talk.outgoing)
 
 
 def test_last_answer_closes() -> None:
-    """An answer that is final is the last one."""
+    """A final answer closes the connection."""
     talk = session(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
     talk.next_request()
     talk.answer(text_answer("ok"), DATE, final=True)
     assert talk.closing
 
 
-def test_waiting_client_is_told_to_go_on() -> None:
-    """A client that asks first whether it may send its body is told so."""
+def test_waiting_client_gets_100_continue() -> None:
+    """A client that expects 100-continue receives it."""
     talk = session(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
 
     assert talk.next_request() is None
-    assert talk.data_to_send().startswith(b"HTTP/1.1 100 ")
+    assert taken(talk.outgoing).startswith(b"HTTP/1.1 100 ")
     talk.receive_data(b"abc")
     assert talk.next_request() == HttpRequest("POST", "/", body=b"abc", host="x")
 
@@ -111,7 +112,7 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
     ],
 )
 def test_what_is_no_request_is_answered_and_ends_it(data: bytes, status: int) -> None:
-    """A breach of the grammar or of a bound has an answer that says so, and the connection closes."""
+    """A violation or an excess gets a response that closes the connection."""
     talk = session(data)
     answer = talk.next_request()
 
@@ -119,11 +120,11 @@ def test_what_is_no_request_is_answered_and_ends_it(data: bytes, status: int) ->
     assert answer.status == status
     talk.answer(answer, DATE)
     assert talk.closing
-    assert talk.data_to_send().startswith(b"HTTP/1.1 %d " % status)
+    assert taken(talk.outgoing).startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_a_bare_lf_is_found_in_every_head_and_in_no_body() -> None:
-    """A form may have line ends of any kind; the request after it is judged as the first was."""
+    """A form can have any line endings; the next head is checked again."""
     talk = session(
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na\nbGET /b HTTP/1.1\nHost: x\r\n\r\n"
     )
@@ -135,7 +136,7 @@ def test_a_bare_lf_is_found_in_every_head_and_in_no_body() -> None:
 
 
 def test_what_follows_a_request_with_two_lengths_is_never_a_request() -> None:
-    """The connection closes, so that nothing is smuggled in behind a proxy that counted otherwise."""
+    """The connection closes, so that no request is smuggled past a proxy."""
     talk = session(
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"0\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -144,15 +145,15 @@ def test_what_follows_a_request_with_two_lengths_is_never_a_request() -> None:
     assert isinstance(refused, HttpResponse)
     talk.answer(refused, DATE)
     assert talk.closing
-    assert b"Connection: close\r\n" in talk.data_to_send()
+    assert b"Connection: close\r\n" in taken(talk.outgoing)
 
 
 @pytest.mark.parametrize(
     "name",
     [b"Origin", b"Referer", b"Sec-Fetch-Site", b"sec-fetch-dest", b"Sec-Purpose", b"Purpose", b"X-Moz"],
 )
-def test_what_only_a_browser_sends_is_told(name: bytes) -> None:
-    """The request names the fields that tell of a browser or of a prefetch."""
+def test_what_only_a_browser_sends_is_recorded(name: bytes) -> None:
+    """The request lists its header fields from browsers and prefetches."""
     asked = session(b"GET /a HTTP/1.1\r\nHost: x\r\n" + name + b": x\r\n\r\n").next_request()
     assert isinstance(asked, HttpRequest)
     assert asked.browser == {name.decode().lower()}
@@ -162,7 +163,7 @@ def test_what_only_a_browser_sends_is_told(name: bytes) -> None:
     ("agent", "marks"), [(b"Mozilla/5.0 (Macintosh)", {"user-agent"}), (b"curl/8.5.0", set())]
 )
 def test_a_browser_is_known_by_its_name(agent: bytes, marks: set[str]) -> None:
-    """An image's GET without a referrer has no other mark, in browsers without Fetch Metadata."""
+    """Without Fetch Metadata and a referrer, only the name marks a browser."""
     asked = session(b"GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: " + agent + b"\r\n\r\n").next_request()
     assert isinstance(asked, HttpRequest)
     assert asked.browser == marks

@@ -1,4 +1,4 @@
-"""Descriptors and control requests of the serial device that guests are shown."""
+"""Descriptors and control requests of the serial device for guests."""
 
 import struct
 
@@ -6,7 +6,7 @@ import pytest
 
 from drawwell.wire.usb_device import SerialDevice, Setup, UsbIdentity
 
-IDENTITY = UsbIdentity(0x1D50, 0x6086, 0x0009, "somebody", "something", "0815")
+IDENTITY = UsbIdentity(0x1D50, 0x6086, 0x0009, "maker", "something", "0815")
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def get(device: SerialDevice, kind: int, index: int = 0, length: int = 255) -> b
 
 
 def test_device_descriptor(device: SerialDevice) -> None:
-    """The device descriptor has the identity's numbers and one configuration (USB 2.0, table 9-8)."""
+    """The descriptor has the identity, one configuration (USB 2.0, table 9-8)."""
     found = get(device, 1)
 
     assert found is not None
@@ -31,7 +31,7 @@ def test_device_descriptor(device: SerialDevice) -> None:
 
 
 def test_configuration_is_whole(device: SerialDevice) -> None:
-    """The configuration's length is that of all its descriptors, each of which has its own (USB 2.0, 9.6.3)."""
+    """The length is the sum of all its descriptors (USB 2.0, 9.6.3)."""
     found = get(device, 2)
 
     assert found is not None
@@ -46,21 +46,21 @@ def test_configuration_is_whole(device: SerialDevice) -> None:
 
 
 def test_strings(device: SerialDevice) -> None:
-    """The three strings are UTF-16, the first descriptor is the language, and there is no other."""
+    """There is a language and three UTF-16 strings."""
     texts = [get(device, 3, index) for index in range(4)]
 
     assert texts[0] == b"\x04\x03\x09\x04"
-    assert [text[2:].decode("utf-16-le") for text in texts[1:] if text] == ["somebody", "something", "0815"]
+    assert [text[2:].decode("utf-16-le") for text in texts[1:] if text] == ["maker", "something", "0815"]
     assert get(device, 3, 4) is None
 
 
 def test_no_more_is_answered_than_was_asked_for(device: SerialDevice) -> None:
-    """A host that asks for the first bytes of a descriptor gets those."""
+    """A request for the start of a descriptor gets only that."""
     assert get(device, 2, length=9) == (get(device, 2) or b"")[:9]
 
 
 def test_line_coding_is_remembered(device: SerialDevice) -> None:
-    """What SET_LINE_CODING sets, GET_LINE_CODING tells; another length is refused (PSTN 1.2, 6.3.10 and 6.3.11)."""
+    """GET_LINE_CODING returns the last value; other lengths are refused."""
     coding = struct.pack("<IBBB", 115200, 0, 0, 8)
 
     assert device.control(Setup(0x21, 0x20, 0, 0, 7), coding) == b""
@@ -70,7 +70,7 @@ def test_line_coding_is_remembered(device: SerialDevice) -> None:
 
 
 def test_dtr_is_bit_0_of_the_line_state(device: SerialDevice) -> None:
-    """SET_CONTROL_LINE_STATE raises and drops DTR; a reset drops it (PSTN 1.2, 6.3.12)."""
+    """SET_CONTROL_LINE_STATE sets DTR; a reset drops it (PSTN 1.2, 6.3.12)."""
     for value, dtr in ((3, True), (2, False), (1, True)):
         assert device.control(Setup(0x21, 0x22, value, 0, 0), b"") == b""
         assert device.dtr is dtr
@@ -88,12 +88,12 @@ def test_dtr_is_bit_0_of_the_line_state(device: SerialDevice) -> None:
     ],
 )
 def test_what_it_does_not_know_is_stalled(device: SerialDevice, setup: Setup) -> None:
-    """A qualifier that full-speed devices lack, vendors' requests, a configuration that is not there: stalled."""
+    """A qualifier, vendor requests and unknown configurations are stalled."""
     assert device.control(setup, b"") is None
 
 
 def test_standard_requests_are_answered(device: SerialDevice) -> None:
-    """Status, configuration and interface are as USB 2.0, table 9-4, has them."""
+    """Status, configuration and interface follow USB 2.0, table 9-4."""
     assert device.control(Setup(0x80, 0, 0, 0, 2), b"") == b"\0\0"
     assert device.control(Setup(0x80, 8, 0, 0, 1), b"") == b"\0"
     assert device.control(Setup(0x00, 9, 1, 0, 0), b"") == b""
@@ -104,5 +104,5 @@ def test_standard_requests_are_answered(device: SerialDevice) -> None:
 
 @pytest.mark.parametrize("setup", [Setup(0x02, 1, 0, 0x85, 0), Setup(0x21, 0x23, 0, 0, 0)])
 def test_a_halt_is_cleared_and_a_break_sent(device: SerialDevice, setup: Setup) -> None:
-    """CLEAR_FEATURE and SEND_BREAK are acknowledged; they have nothing to do."""
+    """CLEAR_FEATURE and SEND_BREAK are acknowledged and have no effect."""
     assert device.control(setup, b"") == b""

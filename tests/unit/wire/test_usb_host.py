@@ -1,4 +1,4 @@
-"""One guest's requests to the USB device, and the answer to each."""
+"""A guest's requests to the USB device, and their answers."""
 
 import struct
 from collections.abc import Callable
@@ -19,14 +19,14 @@ CONFIGURE = packet(redir.SET_CONFIGURATION, 1, b"\x01")
 
 @pytest.fixture
 def host() -> UsbHost:
-    """Return a device whose guest has sent its hello."""
+    """Return a device after the guest's hello."""
     host = UsbHost(UsbIdentity(0x1D50, 0x6086, 9, "a", "b", "c"))
     answers(host, redir.hello())
     return host
 
 
 def answers(host: UsbHost, *packets: bytes) -> list[tuple[int, bytes]]:
-    """Return type and body of each packet that answers these."""
+    """Return type and body of each answer to these packets."""
     host.receive_data(b"".join(packets))
     while host.step():
         pass
@@ -57,7 +57,7 @@ def sent(host: UsbHost) -> list[tuple[int, bytes]]:
     ],
 )
 def test_a_short_request_is_answered(host: UsbHost, asked: tuple, answer: tuple) -> None:
-    """Configuration, alternate setting and interrupts have one answer each."""
+    """Configuration, alternate setting and interrupts get one answer each."""
     kind, *values = asked
     assert answers(host, packet(kind, ID, bytes(values))) == [(answer[0], bytes(answer[1:]))]
 
@@ -73,7 +73,7 @@ def test_a_short_request_is_answered(host: UsbHost, asked: tuple, answer: tuple)
     ids=["cancel", "reset", "no configuration", "no configuration by control"],
 )
 def test_open_requests_are_cancelled(host: UsbHost, request_packet: bytes, cancelled: int) -> None:
-    """Cancel ends one request, a reset or a lost configuration all."""
+    """A cancel ends one request; a reset or a lost configuration ends all."""
     answers(host, CONFIGURE, bulk_packet(3, BULK_IN, 64), bulk_packet(4, BULK_IN, 64))
     assert host.waiting_bytes == 128
 
@@ -90,7 +90,7 @@ def test_an_impossible_transfer_is_invalid(host: UsbHost, endpoint: int, length:
 
 
 def test_a_replugged_device_has_forgotten_the_guest(host: UsbHost) -> None:
-    """Unplugged, it drops requests and the line; plugged in, it starts over."""
+    """Unplugging drops requests and line state; plugging in starts over."""
     answers(host, CONFIGURE, OPEN_LINE, bulk_packet(3, BULK_IN, 64))
     assert (host.plugged, host.dtr, host.waiting_bytes) == (True, True, 64)
 
@@ -106,13 +106,13 @@ def test_a_replugged_device_has_forgotten_the_guest(host: UsbHost) -> None:
 
 @pytest.mark.parametrize("change", [UsbHost.plug, lambda host: (host.unplug(), host.unplug())])
 def test_plugging_twice_is_announced_once(host: UsbHost, change: Callable[[UsbHost], object]) -> None:
-    """A device that is in stays in, one that is out stays out."""
+    """Plugging or unplugging twice has no further effect."""
     change(host)
     assert len(sent(host)) == (0 if host.plugged else 1)
 
 
 def test_a_device_is_announced_after_the_hello_only() -> None:
-    """Without the guest's hello nothing but our own is sent."""
+    """Before the guest's hello only our own hello is sent."""
     host = UsbHost(UsbIdentity(0x1D50, 0x6086, 9, "a", "b", "c"))
     host.unplug()
     assert answers(host, redir.hello()) == []
@@ -121,14 +121,14 @@ def test_a_device_is_announced_after_the_hello_only() -> None:
 
 
 def test_a_filter_can_refuse_the_device(host: UsbHost) -> None:
-    """The guest's side may reject the device; it gets no answer."""
+    """If the guest's side rejects the device, nothing is answered."""
     assert not host.refused
     assert answers(host, packet(redir.FILTER_REJECT, ID)) == []
     assert host.refused
 
 
 def test_bytes_from_the_guest_are_bounded(host: UsbHost) -> None:
-    """Nothing more is handled while the caller takes none of what came."""
+    """Input is not processed further while the caller takes no packets."""
     host.received += bytes(MAX_RECEIVED_BYTES + 1)
     assert answers(host, packet(redir.GET_CONFIGURATION, ID)) == []
     host.received.clear()
@@ -146,12 +146,12 @@ def test_bytes_from_the_guest_are_bounded(host: UsbHost) -> None:
 )
 def test_data_must_be_as_long_as_its_length(host: UsbHost, wrong: bytes) -> None:
     """A transfer whose data differs from its length ends the connection."""
-    with pytest.raises(RemoteProtocolError, match="bytes that says"):  # wording: the message
+    with pytest.raises(RemoteProtocolError, match="bytes but declares"):
         answers(host, wrong)
 
 
 def test_a_hello_is_whole_capabilities() -> None:
-    """A hello whose capabilities are no whole 32-bit words is refused."""
+    """A hello's capabilities must be whole 32-bit words."""
     host = UsbHost(UsbIdentity(0x1D50, 0x6086, 9, "a", "b", "c"))
-    with pytest.raises(RemoteProtocolError, match="hello of 66 bytes"):
+    with pytest.raises(RemoteProtocolError, match="cannot have 66 bytes"):
         answers(host, struct.pack("<III", redir.HELLO, 66, 0) + bytes(66))

@@ -1,4 +1,4 @@
-"""Frames: how each looks in bytes, and what is not one."""
+"""Frames as bytes, and bytes that are not a frame."""
 
 import pytest
 
@@ -27,6 +27,10 @@ SAMPLES = [
         Granted(b"\xcc", 8, DrawClass.DRBG, b"\x0f\x0e", b"k" * 32, request_id=3),
         "11 000032 00000003 0000000000000008 02 0002" + "6b" * 32 + "0f0e cc",
     ),
+    (  # mixed bytes of two brokers
+        Granted(b"\xcc", 8, DrawClass.DRBG, b"a\nb", b"k" * 32 + b"m" * 32 + b"\xdd", request_id=3),
+        "11 000054 00000003 0000000000000008 02 0003" + "6b" * 32 + "610a62" + "6d" * 32 + "dd cc",
+    ),
     (Refusal(1, 3, "no", "Wait.", 1500000), "12 000017 00000001 03 01 000000000016e360 0002 6e6f 576169742e"),
     (Refusal(1, 1, "", "", 0, True), "12 000010 00000001 01 03 0000000000000000 0000"),
     (Refusal(0, 5), "12 000010 00000000 05 00 0000000000000000 0000"),
@@ -44,7 +48,7 @@ def parse(data: bytes) -> Frame | None:
 
 @pytest.mark.parametrize(("frame", "expected"), SAMPLES, ids=lambda value: type(value).__name__)
 def test_frame_has_the_documented_bytes_both_ways(frame: Frame, expected: str) -> None:
-    """Each frame looks as docs/protocol.md says, and reads back as the same value."""
+    """Each frame has docs/protocol.md's bytes and parses to an equal value."""
     data = frame.encode()
 
     assert data.hex() == bytes.fromhex(expected.replace(" ", "")).hex()
@@ -60,13 +64,13 @@ def test_frame_has_the_documented_bytes_both_ways(frame: Frame, expected: str) -
         "10 00000b",
         "01 000001",
         "20 01",
-        "11 02",
+        "11 04",
         "21 11",
         "7f 000101",
     ],
 )
 def test_impossible_header_is_an_error_at_the_byte_that_makes_it_so(data: str) -> None:
-    """The last byte shown is the first from which the frame cannot be right; before it there is no error."""
+    """The last byte given is the first that makes the frame impossible."""
     raw = bytes.fromhex(data.replace(" ", ""))
     parser = FrameParser()
     parser.feed(raw[:-1])
@@ -81,28 +85,36 @@ def test_impossible_header_is_an_error_at_the_byte_that_makes_it_so(data: str) -
     "payload",
     [
         ("01", "00 01"),  # no versions
-        ("01", "03 01 01"),  # fewer versions than said
+        ("01", "03 01 01"),  # fewer versions than declared
         ("01", "01 01 ff"),  # not UTF-8
         ("01", "01 01 1b5b324a"),  # a terminal's escape sequence
         ("02", "01 02 00010000 01 62 01 63"),  # unknown flag
-        ("02", "01 00 00010001 01 62 01 63"),  # more than a draw may be
-        ("02", "01 00 00010000 05 62 01 63"),  # a name cut short
+        ("02", "01 00 00010001 01 62 01 63"),  # over the limit of a draw
+        ("02", "01 00 00010000 05 62 01 63"),  # a truncated name
         ("02", "01 00 00010000 01 62 01 63 00"),  # a byte too many
         ("10", "00000000 01 00 00000020 00000000"),  # id 0
         ("10", "00000001 03 00 00000020 00000000"),  # unknown class
         ("10", "00000001 01 04 00000020 00000000"),  # unknown flag
-        ("10", "00000001 01 00 00000000 00000000"),  # nothing
+        ("10", "00000001 01 00 00000000 00000000"),  # empty
         ("10", "00000001 01 00 00010001 00000000"),  # one too many
-        ("10", "00000001 01 00 00000020 0000ea61"),  # more patience than there is
+        ("10", "00000001 01 00 00000020 0000ea61"),  # patience over the limit
         ("11", "00000001 0000000000000007 01 0002 aabb"),  # a receipt without its key
         ("11", "00000001 0000000000000007 01 ffff" + "aa" * 70000),  # a giant receipt
-        ("12", "00000001 03 00 0000000000000001 0000"),  # a time that is not meant
-        ("12", "00000001 03 02 0000000000000000 0000"),  # an estimate of nothing
+        (
+            "11",
+            "00000001 0000000000000007 01 0001" + "6b" * 32 + "0a" + "6b" * 32 + "aabbcc",
+        ),  # parts of 1.5 bytes
+        (
+            "11",
+            "00000001 0000000000000007 01 0003" + "6b" * 32 + "0a0a0a" + "6b" * 96 + "aabbccdd",
+        ),  # four brokers
+        ("12", "00000001 03 00 0000000000000001 0000"),  # a time without a flag
+        ("12", "00000001 03 02 0000000000000000 0000"),  # an estimate without a time
         ("12", "00000001 03 00 0000000000000000 0004 6e6f"),  # shorter than its message
     ],
 )
 def test_bad_payload_is_an_error(payload: tuple[str, str]) -> None:
-    """A payload that breaks its own rules is the peer's error."""
+    """A payload that violates its format is the peer's error."""
     kind, rest = payload[0], bytes.fromhex(payload[1].replace(" ", ""))
 
     with pytest.raises(RemoteProtocolError):
@@ -129,7 +141,7 @@ def test_bad_payload_is_an_error(payload: tuple[str, str]) -> None:
     ids=range(13),
 )
 def test_call_that_is_no_json_object_of_the_right_form_is_an_error(document: bytes) -> None:
-    """Hostile JSON, nested, numberless or half a surrogate, raises the protocol's error and nothing else."""
+    """Hostile JSON raises only the protocol's error."""
     payload = b"\0\0\0\1" + document
 
     with pytest.raises(RemoteProtocolError):
@@ -137,7 +149,7 @@ def test_call_that_is_no_json_object_of_the_right_form_is_an_error(document: byt
 
 
 def test_text_is_cut_to_its_limit_between_characters() -> None:
-    """A message that is too long arrives cut, never in the middle of a character."""
+    """A long message is truncated between characters."""
     refusal = parse(Refusal(1, 1, "é" * 1000, "x" * 5000).encode())
 
     assert isinstance(refusal, Refusal)
@@ -146,18 +158,18 @@ def test_text_is_cut_to_its_limit_between_characters() -> None:
 
 
 def test_unprintable_text_is_made_harmless_before_it_is_sent() -> None:
-    """What a terminal could act upon leaves as a question mark."""
+    """Control characters are sent as question marks."""
     assert parse(Bye("a\x1b[2J\nb\ud800").encode()) == Bye("a?[2J?b?")
 
 
 def test_result_over_the_limit_is_our_error() -> None:
-    """A document that does not fit is refused at the sender."""
+    """The sender refuses a document over the limit."""
     with pytest.raises(LocalProtocolError):
         Result(1, {"a": "x" * limits.MAX_RESULT_BYTES}).encode()
 
 
 def test_bytes_and_keys_do_not_show_in_a_repr() -> None:
-    """No repr of a grant holds what was granted, nor that of a call its arguments."""
+    """The repr of a grant has no bytes, that of a call no arguments."""
     grant = Granted(b"SECRETBYTES", 2, DrawClass.FULL, b"RECEIPT", b"KEYKEYKEY", request_id=1)
 
     shown = (
@@ -168,7 +180,7 @@ def test_bytes_and_keys_do_not_show_in_a_repr() -> None:
 
 
 def test_error_about_a_bad_frame_does_not_quote_it() -> None:
-    """What was received may be entropy: it is in no message and in no chained cause."""
+    """Messages and chained causes never contain input, which may be entropy."""
     with pytest.raises(RemoteProtocolError) as caught:
         parse(b"\x7f\x00\x00\x04\xffABC")
 

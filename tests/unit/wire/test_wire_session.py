@@ -1,4 +1,4 @@
-"""The session's rules, each from both ends: every pair is two real machines with a wire between them."""
+"""The session's rules, with real state machines on both sides."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from drawwell.wire.session import RECEIVES, SENDS, ClientSession, ServerSession,
 
 
 class ConnectionPair:
-    """Both ends; what one says, the other hears at once."""
+    """Both ends of a session; the output of one is the input of the other."""
 
     def __init__(self, *, opened: bool = True) -> None:
         self.client = ClientSession()
@@ -39,7 +39,7 @@ def grant_of(n_bytes: int, *, receipt: bytes = b"") -> Grant:
 
 
 def test_hello_and_welcome_open_the_session() -> None:
-    """Both ends move in step from opening to open."""
+    """Both ends move together from opening to open."""
     pair = ConnectionPair(opened=False)
     assert pair.states == (State.OPENING, State.OPENING)
 
@@ -52,7 +52,7 @@ def test_hello_and_welcome_open_the_session() -> None:
 
 
 def test_draw_is_granted() -> None:
-    """A draw arrives as asked, its grant answers it, and nothing is open after it."""
+    """A draw arrives unchanged, its grant answers it, and no request is open."""
     pair = ConnectionPair()
     request_id, data = pair.client.draw(
         DrawRequest(32, DrawClass.FULL, prediction_resistance=True, receipt=True)
@@ -68,7 +68,7 @@ def test_draw_is_granted() -> None:
 
 
 def test_call_is_answered() -> None:
-    """A verb and its arguments arrive, and so does the result."""
+    """A verb, its arguments and the result arrive."""
     pair = ConnectionPair()
     request_id, data = pair.client.call("status", {"all": True})
 
@@ -76,8 +76,8 @@ def test_call_is_answered() -> None:
     assert pair.to_client(pair.server.result(request_id, {"ok": 1})) == Result(request_id, {"ok": 1})
 
 
-def test_answers_may_come_in_any_order() -> None:
-    """Requests are told apart by their ids, not by their order."""
+def test_answers_may_be_in_any_order() -> None:
+    """Requests are identified by ID, not by order."""
     pair = ConnectionPair()
     ids = []
     for n_bytes in (1, 2, 3):
@@ -93,7 +93,7 @@ def test_answers_may_come_in_any_order() -> None:
 
 @pytest.mark.parametrize("code", REFUSAL_CODES)
 def test_client_raises_the_class_that_the_broker_raised(code: int) -> None:
-    """Class, message and hint of every error in the table come through; so does the time to wait."""
+    """Class, message, hint and time of every error are transmitted."""
     kind = REFUSAL_CODES[code]
     error = kind("no more", hint="Wait a little.")
     if isinstance(error, errors.Refused):
@@ -113,7 +113,7 @@ def test_client_raises_the_class_that_the_broker_raised(code: int) -> None:
 
 
 def test_error_without_a_code_goes_as_its_nearest_base_or_as_a_broker_to_leave() -> None:
-    """A subclass is sent as the base that the client knows; one that has none, as an unavailable link."""
+    """A new subclass is sent as its known base, or as an unavailable link."""
 
     class NewKindOfStarved(errors.Starved):
         pass
@@ -123,7 +123,7 @@ def test_error_without_a_code_goes_as_its_nearest_base_or_as_a_broker_to_leave()
 
 
 def test_time_to_wait_is_never_rounded_down() -> None:
-    """A client that waits as long as it was told does not come a microsecond early."""
+    """A client that waits for the given time is never early."""
     wait_s = 0.1234567891
     raised = to_error(to_refusal(1, errors.QuotaExceeded("x", retry_after_s=wait_s)))
 
@@ -133,7 +133,7 @@ def test_time_to_wait_is_never_rounded_down() -> None:
 
 
 def test_request_asked_twice_breaks_the_session() -> None:
-    """An id that is open cannot be opened again."""
+    """An open ID cannot be used again."""
     pair = ConnectionPair()
     _, data = pair.client.draw(DrawRequest(32, DrawClass.FULL))
     pair.to_server(data)
@@ -144,7 +144,7 @@ def test_request_asked_twice_breaks_the_session() -> None:
 
 
 def test_one_open_request_too_many_breaks_the_session() -> None:
-    """A broker holds 64 open requests and not one more; a client does not even ask."""
+    """A broker accepts 64 open requests; a client does not send more."""
     pair = ConnectionPair()
     for _ in range(limits.MAX_OPEN_REQUESTS):
         pair.to_server(pair.client.draw(DrawRequest(32, DrawClass.FULL))[1])
@@ -173,7 +173,7 @@ def test_one_open_request_too_many_breaks_the_session() -> None:
     ids=lambda frame: repr(frame)[:60],
 )
 def test_client_takes_no_answer_that_it_did_not_ask_for(answer: Frame) -> None:
-    """To a draw of 32 full bytes, request 1, none of these is an answer."""
+    """None of these frames answers a draw of 32 full bytes, request 1."""
     pair = ConnectionPair()
     request_id, _ = pair.client.draw(DrawRequest(32, DrawClass.FULL))
     assert request_id == 1
@@ -184,7 +184,7 @@ def test_client_takes_no_answer_that_it_did_not_ask_for(answer: Frame) -> None:
 
 
 def test_broker_cannot_answer_twice_nor_with_something_else() -> None:
-    """Our own misuse is a LocalProtocolError, and the request stays open for its right answer."""
+    """Misuse is a LocalProtocolError, and the request stays open."""
     pair = ConnectionPair()
     request_id, data = pair.client.draw(DrawRequest(32, DrawClass.FULL))
     pair.to_server(data)
@@ -203,11 +203,11 @@ def test_broker_cannot_answer_twice_nor_with_something_else() -> None:
 
 
 def test_versions_without_one_in_common_break_the_session_with_the_reason() -> None:
-    """A broker says which version it speaks; it may still say goodbye."""
+    """The broker reports its version, and can still send BYE."""
     server = ServerSession()
     server.receive_data(Hello((2, 3)).encode())
 
-    with pytest.raises(RemoteProtocolError, match="speaks 1"):
+    with pytest.raises(RemoteProtocolError, match="supports 1"):
         server.next_event()
     client = ClientSession()
     client.hello()
@@ -216,7 +216,7 @@ def test_versions_without_one_in_common_break_the_session_with_the_reason() -> N
 
 
 def test_welcome_in_a_version_that_was_not_offered_is_an_error() -> None:
-    """A client does not go on in a version that it did not offer."""
+    """A client rejects a version that it did not offer."""
     client = ClientSession()
     client.hello()
     client.receive_data(Welcome(2, "attic", "web01").encode())
@@ -226,11 +226,11 @@ def test_welcome_in_a_version_that_was_not_offered_is_an_error() -> None:
 
 
 def test_broker_may_refuse_the_whole_session() -> None:
-    """A refusal with the id 0 in place of the welcome closes both ends."""
+    """A refusal with ID 0 instead of the welcome closes both ends."""
     pair = ConnectionPair(opened=False)
     pair.to_server(pair.client.hello())
 
-    refusal = pair.to_client(pair.server.refuse(limits.SESSION_ID, errors.PermissionRefused("nobody")))
+    refusal = pair.to_client(pair.server.refuse(limits.SESSION_ID, errors.PermissionRefused("unknown")))
 
     assert isinstance(refusal, Refusal)
     assert type(to_error(refusal)) is errors.PermissionRefused
@@ -238,7 +238,7 @@ def test_broker_may_refuse_the_whole_session() -> None:
 
 
 def test_refusal_before_the_welcome_is_of_the_whole_session() -> None:
-    """A broker that refuses a request before there can be one broke the rules."""
+    """A broker that refuses a single request before the welcome is in error."""
     pair = ConnectionPair(opened=False)
     pair.client.hello()
 
@@ -247,8 +247,8 @@ def test_refusal_before_the_welcome_is_of_the_whole_session() -> None:
     assert pair.client.state is State.BROKEN
 
 
-def test_nothing_is_looked_at_before_the_welcome_is_sent() -> None:
-    """A draw that follows its hello too early waits for the broker's own word."""
+def test_nothing_is_parsed_before_the_welcome_is_sent() -> None:
+    """A draw that follows the hello too early waits for the welcome."""
     server = ServerSession()
     server.receive_data(Hello((1,)).encode() + Draw(32, DrawClass.FULL, request_id=1).encode())
     assert isinstance(server.next_event(), Hello)
@@ -259,8 +259,8 @@ def test_nothing_is_looked_at_before_the_welcome_is_sent() -> None:
 
 
 @pytest.mark.parametrize("end", ["client", "server"])
-def test_after_goodbye_nothing_is_said_or_heard(end: str) -> None:
-    """Either end closes both; what comes afterwards is dropped unread."""
+def test_after_goodbye_nothing_is_sent_or_read(end: str) -> None:
+    """A BYE from either end closes both; later input is dropped unread."""
     pair = ConnectionPair()
     if end == "client":
         assert pair.to_server(pair.client.bye("done")) == Bye("done")
@@ -277,7 +277,7 @@ def test_after_goodbye_nothing_is_said_or_heard(end: str) -> None:
 
 
 def test_every_frame_outside_of_its_state_is_an_error_at_its_first_byte() -> None:
-    """For each state that listens, each frame that the table does not name breaks the session."""
+    """In each state, each unexpected frame breaks the session."""
     kinds = (Hello, Welcome, Draw, Granted, Refusal, Call, Result, Bye)
     for (role, state), moves in RECEIVES.items():
         for kind in kinds:
@@ -291,21 +291,21 @@ def test_every_frame_outside_of_its_state_is_an_error_at_its_first_byte() -> Non
 
 
 def test_tables_of_both_ends_fit_each_other() -> None:
-    """Whatever one end may say in the open state, the other expects."""
+    """Each side accepts every frame that the other may send while open."""
     for speaker, listener in ((Side.BROKER, Side.CLIENT), (Side.CLIENT, Side.BROKER)):
         assert SENDS[speaker, State.OPEN] == RECEIVES[listener, State.OPEN]
 
 
 def test_draw_over_the_limit_is_not_even_asked() -> None:
-    """A client's own draw of no byte, or of too many, is its own error."""
+    """The client itself refuses a draw of zero or too many bytes."""
     pair = ConnectionPair()
     for n_bytes in (0, limits.MAX_DRAW_BYTES + 1):
         with pytest.raises(LocalProtocolError):
             pair.client.draw(DrawRequest(n_bytes, DrawClass.FULL))
 
 
-def test_ids_begin_anew_without_meeting_an_open_one() -> None:
-    """After the last id comes the first that is free."""
+def test_ids_wrap_around_without_meeting_an_open_one() -> None:
+    """After the last ID, the first free ID follows."""
     client = ConnectionPair().client
     client.draw(DrawRequest(32, DrawClass.FULL))
     client._last_id = limits.MAX_REQUEST_ID - 1
@@ -323,7 +323,7 @@ def _session_in(role: Side, state: State) -> ClientSession | ServerSession:
 
 
 def test_refusal_of_an_unknown_code_has_no_error() -> None:
-    """A number that is not in the table is the peer's error."""
+    """A code that is not in the table is an error of the peer."""
     with pytest.raises(RemoteProtocolError):
         to_error(Refusal(1, 250))
     assert all(issubclass(kind, DrawwellError) for kind in REFUSAL_CODES.values())

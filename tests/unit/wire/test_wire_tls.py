@@ -1,4 +1,4 @@
-"""TLS without sockets: both ends are real OpenSSL, the wire between them is this test."""
+"""TLS without sockets, with OpenSSL on both sides."""
 
 import ssl
 import subprocess
@@ -29,7 +29,7 @@ def client(authority: PaperAuthority) -> ssl.SSLContext:
 
 
 def shake_hands(server: TlsLayer, client: TlsLayer) -> None:
-    """Carry what each says to the other until both are silent."""
+    """Pass output both ways until there is none."""
     client.start()
     while data := client.data_to_send():
         server.receive_data(data)
@@ -44,14 +44,14 @@ def connected(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[TlsLayer,
 
 
 def plain_client(authority: PaperAuthority) -> ssl.SSLContext:
-    """A client without our settings."""
+    """Create a client without our settings."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(authority.ca)
     return context
 
 
 def test_handshake_is_mutual_tls_1_3_with_our_alpn(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """Both ends are open, in TLS 1.3, and the broker holds the client's certificate."""
+    """Both ends use TLS 1.3, and the broker has the client's certificate."""
     one, other = connected(server, client)
 
     assert (one.state, other.state) == (TlsState.OPEN, TlsState.OPEN)
@@ -61,7 +61,7 @@ def test_handshake_is_mutual_tls_1_3_with_our_alpn(server: ssl.SSLContext, clien
 
 
 def test_bytes_go_both_ways_whole(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """What is written at one end is read at the other, over many records."""
+    """Bytes written at one end arrive at the other, over many records."""
     one, other = connected(server, client)
     data = bytes(range(256)) * 1000
 
@@ -74,7 +74,7 @@ def test_bytes_go_both_ways_whole(server: ssl.SSLContext, client: ssl.SSLContext
 
 
 def test_close_is_seen_at_the_other_end(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """A close_notify arrives behind the last bytes; nothing can be written afterwards."""
+    """A close_notify follows the last bytes; then writing is impossible."""
     one, other = connected(server, client)
     one.write(b"last")
     one.close()
@@ -87,7 +87,7 @@ def test_close_is_seen_at_the_other_end(server: ssl.SSLContext, client: ssl.SSLC
 
 
 def test_broker_gives_no_session_ticket(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """There is nothing to resume, so no connection is without a certificate."""
+    """Without resumption every connection needs a certificate."""
     one, other = connected(server, client)
     one.write(b"after whatever comes behind a handshake")
     other.receive_data(one.data_to_send())
@@ -99,7 +99,7 @@ def test_broker_gives_no_session_ticket(server: ssl.SSLContext, client: ssl.SSLC
 def test_client_without_a_certificate_is_not_authenticated(
     authority: PaperAuthority, server: ssl.SSLContext
 ) -> None:
-    """The broker's end raises, and the alert tells the client."""
+    """The broker raises an error, and the alert reaches the client."""
     context = plain_client(authority)
     context.set_alpn_protocols([limits.ALPN])
     one, other = TlsLayer(server), TlsLayer(context, server_name="localhost")
@@ -112,7 +112,7 @@ def test_client_without_a_certificate_is_not_authenticated(
 
 
 def test_certificate_of_another_ca_is_not_authenticated(tmp_path: Path, server: ssl.SSLContext) -> None:
-    """A self-made certificate of the right name does not convince the broker."""
+    """A self-signed certificate with the right name is rejected."""
     stranger = PaperAuthority(tmp_path, "test")
     context = client_context(*stranger.client("web01"))
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -121,10 +121,10 @@ def test_certificate_of_another_ca_is_not_authenticated(tmp_path: Path, server: 
         shake_hands(TlsLayer(server), TlsLayer(context, server_name="localhost"))
 
 
-def test_certificate_that_ran_out_passes_here_for_the_registry_to_judge(
+def test_certificate_that_ran_out_is_left_to_the_registry(
     authority: PaperAuthority, server: ssl.SSLContext
 ) -> None:
-    """OpenSSL does not judge a client's dates; the certificate is handed on."""
+    """OpenSSL ignores a client's dates; the registry checks them."""
     context = client_context(*authority.client("old01", ran_out_s_ago=3600.0))
 
     one, _ = connected(server, context)
@@ -133,8 +133,8 @@ def test_certificate_that_ran_out_passes_here_for_the_registry_to_judge(
     assert one.peer_certificate
 
 
-def test_certificate_that_ran_out_is_refused_where_nobody_renews(authority: PaperAuthority) -> None:
-    """With a PKI of the owner's own, OpenSSL judges every date on the way to the CA."""
+def test_certificate_that_ran_out_is_refused_without_renewal(authority: PaperAuthority) -> None:
+    """With the owner's own PKI, OpenSSL checks every date up to the CA."""
     server = server_context(*authority.server("localhost"))
     context = client_context(*authority.client("old02", ran_out_s_ago=3600.0))
 
@@ -146,13 +146,13 @@ def test_certificate_that_ran_out_is_refused_where_nobody_renews(authority: Pape
 def test_client_rejects_a_broker_of_another_name(
     server: ssl.SSLContext, client: ssl.SSLContext, name: str
 ) -> None:
-    """The name that was enrolled must stand in the broker's certificate."""
+    """The enrolled name must be in the broker's certificate."""
     with pytest.raises(AuthenticationFailed):
         shake_hands(TlsLayer(server), TlsLayer(client, server_name=name))
 
 
 def test_client_rejects_a_broker_of_another_ca(tmp_path: Path, client: ssl.SSLContext) -> None:
-    """An impostor with the right name and his own CA is not spoken to."""
+    """A broker with the right name and another CA is rejected."""
     impostor = server_context(*PaperAuthority(tmp_path).server("localhost"))
 
     with pytest.raises(AuthenticationFailed, match="not trusted"):
@@ -162,7 +162,7 @@ def test_client_rejects_a_broker_of_another_ca(tmp_path: Path, client: ssl.SSLCo
 def test_client_certificate_does_not_serve_as_a_broker(
     authority: PaperAuthority, client: ssl.SSLContext
 ) -> None:
-    """One consumer cannot play the broker to another: its certificate is for clients only."""
+    """A consumer's certificate is valid only for clients."""
     posing = server_context(*authority.client("localhost"))
 
     with pytest.raises(AuthenticationFailed):
@@ -170,10 +170,10 @@ def test_client_certificate_does_not_serve_as_a_broker(
 
 
 @pytest.mark.parametrize("protocols", [[], ["h2"]])
-def test_broker_says_when_no_protocol_was_agreed_on(
+def test_broker_knows_that_no_protocol_was_agreed_on(
     authority: PaperAuthority, server: ssl.SSLContext, protocols: list[str]
 ) -> None:
-    """No protocol named and an unknown one look alike; what to do about it is the door's matter."""
+    """No protocol and an unknown one look alike; the door decides."""
     certificate, key, _ = authority.client("web02")
     context = plain_client(authority)
     context.load_cert_chain(certificate, key)
@@ -186,7 +186,7 @@ def test_broker_says_when_no_protocol_was_agreed_on(
 
 
 def test_client_leaves_a_broker_without_our_protocol(authority: PaperAuthority) -> None:
-    """A good certificate alone is not enough: whoever does not say that he is a broker is none."""
+    """A broker needs our ALPN as well as a valid certificate."""
     certificate, key, _ = authority.server("localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -199,7 +199,7 @@ def test_client_leaves_a_broker_without_our_protocol(authority: PaperAuthority) 
 
 @pytest.mark.parametrize("older", ["client", "broker"])
 def test_tls_1_2_is_not_spoken(authority: PaperAuthority, older: str) -> None:
-    """Neither end speaks another version, with whatever certificates."""
+    """Neither end accepts another version, with any certificate."""
     server, client = (
         server_context(*authority.server("localhost")),
         client_context(*authority.client("web01")),
@@ -215,7 +215,7 @@ def test_tls_1_2_is_not_spoken(authority: PaperAuthority, older: str) -> None:
     "garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 100, b"\x16\x03\x01\xff\xff" + b"a" * 99]
 )
 def test_garbage_in_place_of_a_handshake_is_the_peers_error(server: ssl.SSLContext, garbage: bytes) -> None:
-    """What is not TLS raises RemoteProtocolError and nothing else, and the layer is closed."""
+    """Anything except TLS raises RemoteProtocolError and closes the layer."""
     one = TlsLayer(server)
 
     with pytest.raises(RemoteProtocolError):
@@ -226,7 +226,7 @@ def test_garbage_in_place_of_a_handshake_is_the_peers_error(server: ssl.SSLConte
 
 
 def test_bytes_before_the_handshake_is_done_are_bounded(server: ssl.SSLContext) -> None:
-    """A handshake message that never ends is dropped at 32 KiB, however it is cut."""
+    """An endless handshake message is dropped at 32 KiB, in any chunks."""
     record = b"\x16\x03\x01\x40\x00" + b"\x01\x00\xff\xff".ljust(16384, b"\0")
     one = TlsLayer(server)
     stream = record * 3
@@ -238,7 +238,7 @@ def test_bytes_before_the_handshake_is_done_are_bounded(server: ssl.SSLContext) 
 
 
 def test_handshake_byte_by_byte_is_the_same(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """However the network cuts it, the handshake comes to its end."""
+    """The handshake completes with chunks of any size."""
     one, other = TlsLayer(server), TlsLayer(client, server_name="localhost")
     other.start()
     while data := other.data_to_send():
@@ -251,7 +251,7 @@ def test_handshake_byte_by_byte_is_the_same(server: ssl.SSLContext, client: ssl.
 
 
 def test_tampered_record_is_the_peers_error(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """One flipped bit and nothing of the record is delivered."""
+    """With one flipped bit, no byte of the record is delivered."""
     one, other = connected(server, client)
     one.write(b"x" * 100)
     data = bytearray(one.data_to_send())
@@ -263,7 +263,7 @@ def test_tampered_record_is_the_peers_error(server: ssl.SSLContext, client: ssl.
 
 
 def test_the_file_that_is_missing_is_named(authority: PaperAuthority) -> None:
-    """The operator reads which of the files cannot be read, and no other."""
+    """The error names exactly the file that cannot be read."""
     files = authority.server("localhost")
     for at in range(3):
         chosen = [path if at != index else "/nowhere/it.pem" for index, path in enumerate(files)]
@@ -275,7 +275,7 @@ def test_the_file_that_is_missing_is_named(authority: PaperAuthority) -> None:
 def test_files_that_cannot_be_used_are_configuration_errors(
     authority: PaperAuthority, tmp_path: Path
 ) -> None:
-    """Missing, foreign or locked files are named, and no passphrase is asked for on a terminal."""
+    """Bad files are named, and no passphrase is requested on the terminal."""
     certificate, key, ca = authority.server("localhost")
     other_key = authority.client("web03")[1]
     locked = str(tmp_path / "locked.key")
@@ -298,7 +298,7 @@ def test_files_that_cannot_be_used_are_configuration_errors(
 
 
 class _WithoutAlpnCheck(TlsLayer):
-    """A client that goes on whatever was agreed."""
+    """A client that accepts any negotiated protocol."""
 
     def _handshake(self) -> bool:
         try:
