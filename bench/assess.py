@@ -1,9 +1,10 @@
-"""The assessment of SP 800-90B beside ent, rngtest and, where it is installed, NIST's own ea_non_iid.
+"""Compare the SP 800-90B assessment with ent, rngtest and ea_non_iid.
 
-All of them read the same million bytes; CPU seconds count, of one thread, and the interpreter's start with the
-compiled loops' loading is given by itself. rngtest and ent find out much less: the ratio says what the ten
-estimates cost. With ``--nist DIR`` NIST's own sample files (the folder ``bin`` of its repository) are assessed
-and held against the values that its program printed.
+All programs read the same million bytes. The figures are CPU seconds of one thread; the start
+of the interpreter and the loading of compiled loops are listed separately. rngtest and ent do
+much less, so the ratio shows the cost of the ten estimates. ``--nist DIR`` assesses NIST's
+sample files (the folder ``bin`` of its repository) and compares the results with NIST's
+program.
 """
 
 import argparse
@@ -29,11 +30,11 @@ RIVALS = {
     "ent": ["ent"],
     "rngtest": ["sh", "-c", 'exec rngtest < "$0"'],
 }
-"""Programs that get the file's name as their last argument."""
+"""Programs whose last argument is the file's name."""
 
 
 def cpu_of(argv: list[str]) -> float:
-    """CPU seconds of a program and its children."""
+    """Return the CPU seconds of a program and its children."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(argv, capture_output=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -41,7 +42,7 @@ def cpu_of(argv: list[str]) -> float:
 
 
 def timed(data: bytes, threads: int) -> tuple[NonIidResult, float, float]:
-    """The result, CPU seconds and seconds on the wall."""
+    """Return the result, the CPU seconds and the wall-clock seconds."""
     cpu, wall = time.process_time(), time.perf_counter()
     result = assess(data, threads=threads)
     return result, time.process_time() - cpu, time.perf_counter() - wall
@@ -83,7 +84,7 @@ def start_up(data: bytes) -> None:
 
 
 def check_nist(folder: Path, recorded: dict[str, Any]) -> bool:
-    """Assess NIST's sample files; tell the greatest difference from what its program printed."""
+    """Assess NIST's sample files; print the largest difference."""
     good = True
     for name, wanted in recorded.items():
         path = next(iter(folder.rglob(f"{name}.bin")), None)
@@ -122,11 +123,11 @@ def main() -> None:
     make = runpy.run_path(str(VECTORS / "sp80090b_inputs.py"))["samples"]
     inputs = {name: make(name).tobytes() for name in args.inputs}
     for data in inputs.values():
-        assess(data)  # compile, or load what was compiled
+        assess(data)  # compile, or load compiled loops
     for name, data in inputs.items():
         race(name, data, args.runs)
     start_up(next(iter(inputs.values())))
-    print(f"memory at its height: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB")
+    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Count the Python calls of one 32-byte draw at the TLS door.
 
-One consumer makes 2,000 draws one after the other, after 200 to warm up. Audit and quota are
-on, every thread of the broker is profiled, and nothing is compiled.
+One consumer makes 2,000 draws in sequence, after 200 to warm up. Audit and quota are on, and
+every thread of the broker is profiled. The code is not compiled.
 """
 
 import argparse

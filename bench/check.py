@@ -1,8 +1,8 @@
-"""``drawwell check`` beside rngtest over the same bytes: interleaved runs, MB/s, and the ratio.
+"""Compare MB/s of ``drawwell check`` and rngtest on the same bytes.
 
-The bytes are made once; all read them from the page cache and judge every block. ``drawwell check`` runs with
-the extra [assess], where that is installed, and as it runs without. The ratios are of the medians, in this run
-on this machine; no other comparison means anything.
+The bytes are created once. The runs alternate, read from the page cache and test every block.
+``drawwell check`` runs with the extra [assess], if installed, and without it. The ratios
+compare medians of this run on this machine; no other comparison is meaningful.
 """
 
 import argparse
@@ -24,11 +24,11 @@ WITHOUT_EXTRA = [
 ]
 
 Contender = Callable[[], str]
-"""Does the whole work once; returns what it found, which must be the same for all."""
+"""Does the whole work once; returns results that must be equal for all."""
 
 
 def race(contenders: Mapping[str, Contender], runs: int) -> dict[str, list[float]]:
-    """Run all in turn, `runs` times over, so that a busy moment hits each; return seconds."""
+    """Run all contenders in turn, `runs` times; return the seconds."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(runs):
         found = {}
@@ -42,7 +42,7 @@ def race(contenders: Mapping[str, Contender], runs: int) -> dict[str, list[float
 
 
 def program(argv: list[str], path: str) -> Contender:
-    """A program that judges the file on its standard input; what it found are its counters."""
+    """Return a program that tests the file on its standard input."""
 
     def run() -> str:
         with open(path, "rb") as data:

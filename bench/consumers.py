@@ -1,9 +1,9 @@
-"""What many invited consumers cost a broker of which one draws.
+"""Measure what many invited consumers cost a broker.
 
-A broker with 1,000 consumers in its state and one with 100,000, each with the rows that a
-redeemed invitation leaves, and a quota. Measured are the time from the start to the first
-grant, the longest wait of one who draws while others are invited, the list, the status, and
-memory. To compare with another commit, run it there too.
+One broker has 1,000 consumers in its state and another 100,000. Each consumer has a quota and
+the rows of a redeemed invitation, and one consumer draws. The benchmark measures the time from
+the start to the first grant, the longest wait of a draw while consumers are invited, the list,
+the status, and memory. To compare with another commit, run it there too.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ PROGRAM: Final = (sys.executable, "-m", "drawwell")
 
 
 class Crowd:
-    """A broker's folder whose state holds that many consumers."""
+    """A broker's folder with this many consumers in its state."""
 
     def __init__(self, folder: Path, consumers: int) -> None:
         self.folder, self.consumers = folder, consumers
@@ -56,7 +56,7 @@ listen = "127.0.0.1:{free_port()}"
 listen = "127.0.0.1:{free_port()}"
 """)
         with self.broker():
-            pass  # makes the state
+            pass  # creates the state
         self._fill()
 
     def _fill(self) -> None:
@@ -80,7 +80,7 @@ listen = "127.0.0.1:{free_port()}"
 
     @contextlib.contextmanager
     def broker(self) -> Iterator[tuple[Server, float]]:
-        """Run the broker; the seconds from its start to its first grant."""
+        """Run the broker; yield the seconds from its start to its first grant."""
         argv = [*PROGRAM, "broker", "-q", "-c", str(self.config)]
         begun = time.perf_counter()
         with running(argv, stderr=None) as process:
@@ -96,7 +96,7 @@ listen = "127.0.0.1:{free_port()}"
         return False
 
     def draws(self, until: threading.Event) -> list[float]:
-        """Draw again and again; return each answer's latency in seconds."""
+        """Draw repeatedly; return each answer's latency in seconds."""
         latencies = []
         with greeted(f"{self.folder}/run/draw.sock") as link:
             while not until.is_set():
@@ -106,7 +106,7 @@ listen = "127.0.0.1:{free_port()}"
         return latencies
 
     def typed(self, *arguments: str) -> tuple[str, float]:
-        """Type a command; return its output and how long it took."""
+        """Run a command; return its output and its duration."""
         begun = time.perf_counter()
         done = subprocess.run(
             [*PROGRAM, *arguments, "-c", str(self.config)], capture_output=True, text=True, check=False
@@ -116,7 +116,7 @@ listen = "127.0.0.1:{free_port()}"
 
 
 def meanwhile(crowd: Crowd, act: threading.Event, work: object) -> list[float]:
-    """Latencies of draws in a thread until `work` is done."""
+    """Draw in a thread until `work` is done; return the latencies."""
     found: list[list[float]] = []
     drawing = threading.Thread(target=lambda: found.append(crowd.draws(act)))
     drawing.start()
@@ -134,7 +134,7 @@ def invite(crowd: Crowd, count: int) -> None:
 
 
 def waits(report: Report, group: str, crowd: Crowd, *, quick: bool) -> None:
-    """The longest wait in peace and while consumers are invited."""
+    """Measure the longest wait without load and during invitations."""
     peace_s = 0.5 if quick else PEACE_S
     peace = meanwhile(crowd, threading.Event(), lambda: time.sleep(peace_s))
     typing = meanwhile(
@@ -151,7 +151,7 @@ def waits(report: Report, group: str, crowd: Crowd, *, quick: bool) -> None:
 
 
 def invitations(report: Report, group: str, crowd: Crowd, server: Server, *, quick: bool) -> None:
-    """What an invitation costs a broker that does nothing else."""
+    """Measure the cost of an invitation for an idle broker."""
     count = 2 if quick else INVITATIONS
     used_s = cpu_s(server.pid)
     invite(crowd, count)

@@ -1,7 +1,8 @@
 """Let 1,000 consumers connect and draw at once.
 
-How many are served, how soon, and how equally. Each has a certificate of its own and draws
-32 bytes again and again. Entropybroker, where it is installed, gets the same crowd.
+The figures are how many consumers are served, how soon, and how equally. Each has its own
+certificate and repeatedly draws 32 bytes. If entropybroker is installed, it gets the same
+crowd.
 """
 
 import tempfile

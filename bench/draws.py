@@ -1,11 +1,10 @@
-"""32-byte draws over mutual TLS 1.3: how many a second, and how long each takes, at 1, 32 and 1,000 consumers.
+"""Measure 32-byte draws over mutual TLS by 1, 32 and 1,000 consumers.
 
-Every connection keeps one request open: it asks again as soon as it is answered. The server has one core, the
-load another. Class full is drawn while its source refills the reservoir on the same core; the source is
-/dev/urandom, tested and conditioned as a OneRNG at 6 bits a byte, so that no device sets the pace.
-
-Beside it in the same run: a bare asyncio server with ssl that answers 32 constant bytes (the limit of the
-platform), and socat, which takes a connection and a process for each 32 bytes.
+Every connection keeps one request open. The server has one core, the load another. During
+draws of class full the source refills the reservoir on the same core. The source is
+/dev/urandom, tested and conditioned like a OneRNG at 6 bits per byte, so that no device limits
+the rate. In the same run: a bare asyncio server with ssl that answers 32 constant bytes (the
+limit of the platform), and socat, with a connection and a process for each 32 bytes.
 """
 
 import shutil
@@ -27,9 +26,9 @@ from rig.site import Site
 from drawwell.entropy.blocks import DrawClass
 
 SOCAT_AT_MOST: Final = 32
-"""Connections at once; each is a process."""
+"""Most concurrent connections; each is a process."""
 Contender = Callable[[float], Samples]
-"""Measures itself for so many seconds."""
+"""Measures for this many seconds."""
 
 
 def figures(latencies: list[float], seconds: float, cpu: float) -> Samples:
@@ -44,7 +43,7 @@ def figures(latencies: list[float], seconds: float, cpu: float) -> Samples:
 
 
 def kept(links: list[ssl.SSLSocket], exchange: Exchange, pid: int, before: Callable[[], None]) -> Contender:
-    """A server to which the connections are kept."""
+    """Return a contender with persistent connections."""
 
     def measure(seconds: float) -> Samples:
         before()
@@ -55,8 +54,8 @@ def kept(links: list[ssl.SSLSocket], exchange: Exchange, pid: int, before: Calla
     return measure
 
 
-def anew(contexts: list[ssl.SSLContext], port: int, pid: int) -> Contender:
-    """A server that takes a connection for each 32 bytes."""
+def one_shot(contexts: list[ssl.SSLContext], port: int, pid: int) -> Contender:
+    """Return a contender with a connection for each 32 bytes."""
 
     def connect_again(context: ssl.SSLContext, end: float) -> list[float]:
         latencies = []
@@ -85,7 +84,7 @@ def measure_level(
             progress(f"{group}, round {number + 1} of {rounds}: {name}")
             report.add(group, name, contender(seconds))
     for ours in ("drawwell drbg", "drawwell full"):
-        for peer in ("asyncio + ssl, bare", "socat, anew for each"):
+        for peer in ("asyncio + ssl, bare", "socat, one connection each"):
             report.ratio(group, ours, peer, "draws/s")
             report.ratio(group, ours, peer, "server CPU µs")
 
@@ -97,7 +96,7 @@ def main() -> None:
     raise_file_limit()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
         site = Site(Path(folder), max(levels))
-        # Always refilling, and enough in hand to ride out a round in which the draws take the whole core.
+        # Always refilling, and large enough for a round in which the draws use the whole core.
         broker = servers.enter_context(site.broker(broker='reservoir = "4MiB"\nlow_mark = "99%"'))
         bare = servers.enter_context(peers.bare_asyncio(site))
         socat = (
@@ -117,7 +116,7 @@ def main() -> None:
             }
             contenders["asyncio + ssl, bare"] = kept(theirs, BARE_32, bare.pid, lambda: None)
             if socat and level <= SOCAT_AT_MOST:
-                contenders["socat, anew for each"] = anew(contexts, socat.port, socat.pid)
+                contenders["socat, one connection each"] = one_shot(contexts, socat.port, socat.pid)
             measure_level(report, level, contenders, rounds, seconds)
             for link in ours + theirs:
                 link.close()

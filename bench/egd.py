@@ -1,8 +1,10 @@
-"""EGD requests for 32 bytes on a Unix socket: pace and CPU of each.
+"""Measure rate and CPU of 32-byte EGD requests on a Unix socket.
 
-One client. Measured in turn: class drbg and full, on asyncio's loop and on uvloop where it is
-installed; a bare answer of 32 constant bytes on the same loops, for waiting requests (0x02);
-entropybroker's eb_client_egd, for counted ones (0x01).
+There is one client. It measures in turn: the classes drbg and full, on asyncio and on uvloop
+if installed; for blocking requests (0x02), on the same loops, a bare server with 32 constant
+bytes and the least of a broker (`rig/least.py`), and ESDM's server; and entropybroker's
+eb_client_egd, for nonblocking requests (0x01).
+ESDM's server is found in the path or through ESDM_SERVER.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ from typing import Final
 
 from draws import figures
 from rig import entropybroker
-from rig.peers import bare_unix
+from rig.peers import bare_unix, esdm, esdm_server, least_unix
 from rig.processes import CLIENT_CORE, Server, cpu_s, stay_on
 from rig.report import Report, Samples, arguments, progress
 from rig.site import URANDOM, Site
@@ -30,10 +32,11 @@ WAITING: Final = "waiting requests (0x02 0x20)"
 COUNTED: Final = "counted requests (0x01 0x20)"
 REQUESTS: Final = {WAITING: b"\x02\x20", COUNTED: b"\x01\x20"}
 WARM_UP: Final = 200
+ESDM: Final = "esdm-server"
 
 
 def requests(path: str, pids: list[int], kind: str, seconds: float) -> Samples:
-    """Send one request after the other; count the answers under 32 bytes."""
+    """Send requests in sequence; count the answers under 32 bytes."""
     plain = socket.socket(socket.AF_UNIX)
     plain.connect(path)
     link = entropybroker.Link(plain)
@@ -58,7 +61,7 @@ def requests(path: str, pids: list[int], kind: str, seconds: float) -> Samples:
 
 @contextlib.contextmanager
 def on_loop(name: str) -> Iterator[None]:
-    """Start brokers on that loop inside the block."""
+    """Make brokers in the block run on this event loop."""
     before = os.environ.get(ENVIRONMENT)
     os.environ[ENVIRONMENT] = name
     try:
@@ -92,13 +95,18 @@ def contenders(
         )
         with on_loop(loop):
             ours = servers.enter_context(site.broker(URANDOM + doors, 'reservoir = "4MiB"\nlow_mark = "99%"'))
+            least = servers.enter_context(least_unix(folder))
         bare = servers.enter_context(bare_unix(folder, loop))
         for kind in REQUESTS:
             for each in (DrawClass.DRBG, DrawClass.FULL):
                 add(
                     kind, f"drawwell {each}, {loop}", f"{folder}/egd-{each}", [ours.pid], site.wait_until_full
                 )
+        add(WAITING, f"least, {loop}", f"{folder}/least", [least.pid], lambda: None)
         add(WAITING, f"bare, {loop}", f"{folder}/bare", [bare.pid], lambda: None)
+    if esdm_server():
+        other = servers.enter_context(esdm(root))
+        add(WAITING, ESDM, f"{root}/esdm", [other.pid], lambda: None)
     if entropybroker.installed():
         theirs: Server = servers.enter_context(entropybroker.broker(root))
 
@@ -123,15 +131,19 @@ def main() -> None:
                 progress(f"round {number + 1} of {rounds}: {name}")
                 report.add(kind, name, measure())
     for loop in loops:
+        report.ratio(WAITING, f"least, {loop}", f"bare, {loop}", "server CPU µs")
+        report.ratio(WAITING, f"drawwell drbg, {loop}", f"least, {loop}", "server CPU µs")
         for each in (DrawClass.DRBG, DrawClass.FULL):
             report.ratio(WAITING, f"drawwell {each}, {loop}", f"bare, {loop}", "server CPU µs")
             report.ratio(WAITING, f"drawwell {each}, {loop}", f"bare, {loop}", "draws/s")
+            report.ratio(WAITING, f"drawwell {each}, {loop}", ESDM, "draws/s")
             report.ratio(COUNTED, f"drawwell {each}, {loop}", "eb_client_egd", "draws/s")
     if not find_spec("uvloop"):
         report.missing("uvloop", "python3-uvloop")
     if not entropybroker.installed():
         report.missing("entropybroker", "entropybroker")
-    report.notes.append("ESDM's EGD server is in no Debian release up to 12: not compared")
+    if not esdm_server():
+        report.notes.append("ESDM is in no Debian release up to 12, and ESDM_SERVER names none: not compared")
     report.show(as_json=args.json)
 
 

@@ -1,8 +1,10 @@
-"""Every parser of what comes from outside, fuzzed with atheris: a million inputs each, or as many as its time allows.
+"""Fuzz the parsers of external input with atheris.
 
-atheris is in no lock file: it builds only where clang's libFuzzer does. Have it in a venv of its own:
-    python3 -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install atheris -e . && /tmp/fuzz/bin/python bench/fuzz.py
-An input that is neither parsed nor refused with the error that the parser promises ends its run and is kept.
+Each parser gets a million inputs, or as many as the time limit allows. atheris is not in a
+lock file, because it builds only with clang's libFuzzer. Install it in a venv:
+    python3 -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install atheris -e .
+    /tmp/fuzz/bin/python bench/fuzz.py
+An input that is neither parsed nor refused with the parser's error ends the run, and is kept.
 """
 
 import argparse
@@ -23,7 +25,7 @@ KEYS: Final = HERE / "rig" / "fuzz_keys.py"
 RUNS: Final = 1_000_000
 MAX_INPUT_BYTES: Final = 4096
 KEPT, KEPT_BYTES = 64, 512
-"""Inputs of each target in bench/corpus, and their size."""
+"""Most inputs for each target in bench/corpus, and their largest size."""
 MAX_SECONDS_EACH_INPUT: Final = 5
 MAX_RSS_MIB: Final = 1024
 
@@ -35,9 +37,11 @@ def main() -> int:
     options.add_argument("target", nargs="*", help="only these parsers")
     options.add_argument("--quick", action="store_true", help="a few inputs each: does it work")
     options.add_argument("--json", action="store_true", help="print one JSON document")
-    options.add_argument("--seconds", type=int, default=60, help="at most so long each (default 60)")
-    options.add_argument("--grow", action="store_true", help="add what reached another part to bench/corpus")
-    options.add_argument("--keep", type=Path, default=Path(), help="where inputs that broke one are kept")
+    options.add_argument("--seconds", type=int, default=60, help="time limit of each (default 60)")
+    options.add_argument(
+        "--grow", action="store_true", help="add inputs that reached a new part to bench/corpus"
+    )
+    options.add_argument("--keep", type=Path, default=Path(), help="folder for inputs that broke a parser")
     args = options.parse_args()
     if importlib.util.find_spec("atheris") is None:
         print("note   atheris is not installed: nothing was fuzzed (see the head of bench/fuzz.py)")
@@ -51,7 +55,7 @@ def main() -> int:
 
 
 def grow(name: str, corpus: Path) -> None:
-    """Keep the shortest inputs of a corpus that together reach all that it reaches."""
+    """Keep the shortest inputs of a corpus without losing coverage."""
     with tempfile.TemporaryDirectory() as least:
         subprocess.run(
             [sys.executable, TARGETS, name, least, str(corpus), "-merge=1"], capture_output=True, check=True
@@ -65,12 +69,12 @@ def grow(name: str, corpus: Path) -> None:
 
 
 def names() -> list[str]:
-    """Every target: a function of the rig whose name begins with ``fuzz_``."""
+    """Return every target: functions of the rig named ``fuzz_…``."""
     return re.findall(r"^def fuzz_(\w+)\(", TARGETS.read_text() + KEYS.read_text(), re.MULTILINE)
 
 
 def fuzz(name: str, args: argparse.Namespace) -> dict[str, object]:
-    """Fuzz one parser in a process of its own."""
+    """Fuzz one parser in a separate process."""
     runs, seconds = (2000, 10) if args.quick else (RUNS, args.seconds)
     with tempfile.TemporaryDirectory() as corpus:
         begun = time.monotonic()
@@ -87,10 +91,10 @@ def fuzz(name: str, args: argparse.Namespace) -> dict[str, object]:
         if args.grow:
             grow(name, Path(corpus))
         kept = len(os.listdir(corpus))
-    words = done.stdout + done.stderr
-    executed = re.search(r"number_of_executed_units: (\d+)", words)
-    features = re.findall(r" ft: (\d+)", words)
-    broken = words[-3000:] if done.returncode else ""
+    output = done.stdout + done.stderr
+    executed = re.search(r"number_of_executed_units: (\d+)", output)
+    features = re.findall(r" ft: (\d+)", output)
+    broken = output[-3000:] if done.returncode else ""
     return {
         "target": name,
         "inputs": int(executed[1]) if executed else 0,

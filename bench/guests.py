@@ -1,8 +1,9 @@
-"""Bytes into a virtual machine: by virtio-rng from our EGD door and by the virtual OneRNG.
+"""Measure bytes into a virtual machine: virtio-rng, virtual OneRNG.
 
-A real broker with a guest of each kind, and real QEMU guests, one at a time. Beside the EGD door, in the same run:
-QEMU's rng-random on a file of ready bytes. Beside the virtual OneRNG: the 57.5 kB/s of a real one (57.3 to 59.2 were
-measured on a V3.0 in cmd0). Guests are emulated (TCG) where KVM does not work; most of the time is theirs then.
+A real broker serves real QEMU guests, one at a time. The EGD door is compared in the same run
+with QEMU's rng-random on a prepared file, and the virtual OneRNG with the 57.5 kB/s of a real
+one (57.3 to 59.2 were measured on a V3.0 in cmd0). Without KVM the guests are emulated (TCG)
+and use most of the time.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the guests' lab
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the guest lab
 
 from rig.processes import Server, cpu_s
 from rig.report import Report, Samples, arguments, progress
@@ -27,12 +28,12 @@ OURS: Final = "drawwell, EGD"
 PEER: Final = "rng-random, file"
 MODULES: Final = {OURS: "virtio_rng.0", PEER: "virtio_rng.1"}
 RESERVOIR: Final = 'reservoir = "8MiB"'
-"""Full at the beginning, so that ready bytes are compared with ready bytes."""
+"""Full at the start, so that prepared bytes are compared with prepared bytes."""
 FILL_S: Final = 120.0
 FIRST: Final = "FIRST-BYTE"
 STICK: Final = "drawwell, virtual OneRNG"
 READ_STICK: Final = "printf cmd0cmdO >&3; head -c {} <&3 >/dev/null"
-"""The commands that the vendor's software gives, at a terminal that is open."""
+"""The commands that the vendor's software sends after opening the terminal."""
 REAL: Final = "a real OneRNG"
 REAL_KB_S: Final = 57.5
 MIB: Final = 2**20
@@ -44,7 +45,7 @@ def guest_socket(site: Site, name: str, via: str = "virtio") -> str:
 
 
 def egd(socket: str) -> list[str]:
-    """QEMU's arguments for our door."""
+    """Return QEMU's arguments for the EGD door."""
     return [
         "-chardev", f"socket,id=dw,path={socket},reconnect=1", "-object", "rng-egd,id=egd,chardev=dw",
         "-device", "virtio-rng-pci,rng=egd",
@@ -52,7 +53,7 @@ def egd(socket: str) -> list[str]:
 
 
 def ready_file(file: Path) -> list[str]:
-    """QEMU's arguments for a file of ready bytes."""
+    """Return QEMU's arguments for a prepared file."""
     return ["-object", f"rng-random,id=file,filename={file}", "-device", "virtio-rng-pci,rng=file"]
 
 
@@ -65,7 +66,7 @@ def read_from(guest: QemuGuest, broker: Server, device: str, n_bytes: int) -> Sa
 
 
 def timed(guest: QemuGuest, broker: Server, command: str, n_bytes: int) -> Samples:
-    """Run what reads `n_bytes` in the guest."""
+    """Run a command that reads `n_bytes` in the guest."""
     before, qemu_before = cpu_s(broker.pid), cpu_s(guest.process.pid)
     began = time.perf_counter()
     guest.check(command)
@@ -78,17 +79,17 @@ def timed(guest: QemuGuest, broker: Server, command: str, n_bytes: int) -> Sampl
     }
 
 
-def first_byte(image: Image, words: list[str]) -> Samples:
-    """Start a guest whose first deed is to read a byte."""
+def first_byte(image: Image, arguments: list[str]) -> Samples:
+    """Start a guest that immediately reads one byte."""
     began = time.perf_counter()
-    with QemuGuest(image, *words, agent=False) as guest:
+    with QemuGuest(image, *arguments, agent=False) as guest:
         guest.wait_for(FIRST)
         return {"s": time.perf_counter() - began}
 
 
 @contextlib.contextmanager
 def broker_and_file() -> Iterator[tuple[Site, Server, Path]]:
-    """A broker that is full, and ready bytes; at the end of the file QEMU would stop, so there are plenty."""
+    """Run a full broker; prepare a file so long that QEMU never reaches EOF."""
     with tempfile.TemporaryDirectory(prefix="dw-bench-") as folder:
         file = Path(folder) / "ready"
         with open("/dev/urandom", "rb") as source:
@@ -100,7 +101,7 @@ def broker_and_file() -> Iterator[tuple[Site, Server, Path]]:
 
 
 def virtio(report: Report, *, rounds: int, n_bytes: int) -> None:
-    """Measure our EGD door beside rng-random."""
+    """Measure the EGD door and rng-random."""
     throughput, start = tiny("cloud"), tiny("cloud", init=f"head -c 1 /dev/hwrng >/dev/null; echo {FIRST}\n")
     with broker_and_file() as (site, broker, file):
         socket = guest_socket(site, "vm1")
@@ -111,20 +112,20 @@ def virtio(report: Report, *, rounds: int, n_bytes: int) -> None:
                     progress(f"{name}, round {number + 1}")
                     report.add("virtio-rng", name, read_from(guest, broker, device, n_bytes))
         for number in range(rounds):
-            for name, words in ((OURS, egd(socket)), (PEER, ready_file(file))):
+            for name, arguments in ((OURS, egd(socket)), (PEER, ready_file(file))):
                 progress(f"first byte, {name}, round {number + 1}")
-                report.add("from QEMU's start to the first byte", name, first_byte(start, words))
+                report.add("from QEMU's start to the first byte", name, first_byte(start, arguments))
     report.ratio("virtio-rng", OURS, PEER, "kB/s")
     report.ratio("from QEMU's start to the first byte", OURS, PEER, "s")
 
 
 def usb(report: Report, *, rounds: int, n_bytes: int) -> None:
-    """Measure the virtual OneRNG beside what a real one gives."""
+    """Measure the virtual OneRNG, to compare it with the rate of a real one."""
     image = tiny("full", modules=("xhci_pci", "cdc_acm"))
     with broker_and_file() as (site, broker, _file):
         socket = guest_socket(site, "vm2", "usb-virtual")
-        words = ["-device", "qemu-xhci", "-chardev", f"socket,id=ur,path={socket},reconnect=1"]
-        with QemuGuest(image, *words, "-device", "usb-redir,chardev=ur") as guest:
+        arguments = ["-device", "qemu-xhci", "-chardev", f"socket,id=ur,path={socket},reconnect=1"]
+        with QemuGuest(image, *arguments, "-device", "usb-redir,chardev=ur") as guest:
             guest.until("test -c /dev/ttyACM0")
             guest.check("stty -F /dev/ttyACM0 raw -echo && exec 3<>/dev/ttyACM0")
             for number in range(rounds):
@@ -142,7 +143,7 @@ def main() -> None:
         virtio(report, rounds=rounds, n_bytes=n_bytes)
         usb(report, rounds=rounds, n_bytes=n_bytes)
     except NoLab as reason:
-        report.notes.append(f"no guest can be had here: {reason}")
+        report.notes.append(f"no guest can run here: {reason}")
     report.show(as_json=args.json)
 
 

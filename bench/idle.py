@@ -1,9 +1,8 @@
-"""Ten thousand machines that are connected and idle: memory for each, how long they take to come in, and what a
-draw takes beside them, before them, and while they come.
+"""Measure 10,000 idle connections: memory, time to open, draws meanwhile.
 
-Every connection is mutual TLS 1.3 with its certificate shown and its welcome said, from one of many loopback
-addresses. The server has one core; those who connect and the one who draws share the other,
-and the one who draws has it first.
+Every connection is an open session over mutual TLS 1.3, from one of many loopback addresses.
+The server has one core. The clients share the other core with the drawing consumer, which has
+priority.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from rig.load import WAIT_S, closed_loop, connect_drawwell, draw_of, receive
-from rig.processes import CLIENT_CORE, Server, cpu_s, memory_kib, raise_file_limit, stay_on
+from rig.processes import CLIENT_CORE, SERVER_CORE, Server, cpu_s, memory_kib, raise_file_limit, stay_on
 from rig.report import Report, Samples, percentile, progress
 from rig.site import URANDOM, Site
 
@@ -34,14 +33,14 @@ EACH: Final = 50
 HOLDERS: Final = 2
 """Processes that hold connections."""
 AT_ONCE: Final = 16
-"""Handshakes that a holder has under way."""
+"""Concurrent handshakes of a holder."""
 TRIES: Final = 50
 SETTLE_S: Final = 1.0
 GROUP: Final = "32-byte draws, class drbg, one consumer"
 
 
 class RoomySite(Site):
-    """A site whose TLS door takes so many."""
+    """A site whose TLS door admits enough sessions."""
 
     def __init__(self, folder: Path, consumers: int, sessions: int) -> None:
         super().__init__(folder, consumers)
@@ -55,10 +54,12 @@ class RoomySite(Site):
 
 
 def open_all(site: Site, names: list[str], port: int, address: str, result: Connection) -> None:
-    """Open and hold EACH connections for every name, from `address`; tell the moments of the welcomes."""
+    """Open and keep EACH connections for every name; send the times."""
     raise_file_limit()
     stay_on(CLIENT_CORE)
-    os.nice(19)  # who draws has their core first
+    os.nice(19)  # the drawing consumer has priority on this core
+    if os.sched_getscheduler(0) == os.SCHED_FIFO:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     contexts = {name: site.client_context(name) for name in names}
 
     def one(name: str) -> tuple[object, float, int]:
@@ -78,12 +79,12 @@ def open_all(site: Site, names: list[str], port: int, address: str, result: Conn
     with ThreadPoolExecutor(AT_ONCE) as pool:
         held = list(pool.map(one, [name for name in names for _ in range(EACH)]))
     result.send((max(moment for _, moment, _ in held), sum(tries for *_, tries in held)))
-    result.recv()  # held until then
+    result.recv()  # keep the connections until then
 
 
 @contextlib.contextmanager
 def crowd(site: Site, port: int) -> Iterator[list[Connection]]:
-    """Begin to open connections in processes of their own; end with the block."""
+    """Open connections in separate processes until the block ends."""
     fork = multiprocessing.get_context("fork")
     pipes, processes = [], []
     for number in range(HOLDERS):
@@ -119,15 +120,15 @@ def measure(report: Report, site: Site, server: Server, seconds: float) -> None:
     rss, pss = memory_kib(server.pid)
     begun, used_s = time.monotonic(), cpu_s(server.pid)
     with crowd(site, server.port) as pipes:
-        progress("connections come in")
+        progress("connections open")
         while not all(pipe.poll() for pipe in pipes):
-            report.add(GROUP, "while they come", draws(link, server, 1.0))
+            report.add(GROUP, "while they connect", draws(link, server, 1.0))
         found = [pipe.recv() for pipe in pipes]
         used_s = cpu_s(server.pid) - used_s
         time.sleep(SETTLE_S)
         rss_then, pss_then = memory_kib(server.pid)
         count = sum(len(site.names[1 + number :: HOLDERS]) * EACH for number in range(HOLDERS))
-        report.add(GROUP, "beside them, idle", draws(link, server, seconds))
+        report.add(GROUP, "with them, idle", draws(link, server, seconds))
         took = max(moment for moment, _ in found) - begun
         report.add(
             f"{count:,} connections",
@@ -135,20 +136,29 @@ def measure(report: Report, site: Site, server: Server, seconds: float) -> None:
             {
                 "RSS KiB each": (rss_then - rss) / count,
                 "PSS KiB each": (pss_then - pss) / count,
-                "seconds to come in": took,
+                "seconds to connect": took,
                 "a second": count / took,
                 "server CPU s": used_s,
                 "tries that failed": sum(failed for _, failed in found),
             },
         )
-    for when in ("while they come", "beside them, idle"):
+    for when in ("while they connect", "with them, idle"):
         for figure in ("draws/s", "p99 ms"):
             report.ratio(GROUP, when, "alone", figure)
+
+
+def share_core(pid: int) -> None:
+    """Allow a broker both cores; the consumer that draws has priority."""
+    os.sched_setaffinity(pid, {SERVER_CORE, CLIENT_CORE})
+    if os.sched_getscheduler(0) == os.SCHED_FIFO:
+        priority = os.sched_getparam(0).sched_priority
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority + 1))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=10_000, help="default: %(default)s")
+    parser.add_argument("--both-cores", action="store_true", help="let the broker use the clients' core too")
     parser.add_argument("--quick", action="store_true", help="500 connections: does it work, not how fast")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args()
@@ -159,6 +169,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         site = RoomySite(Path(folder), 1 + consumers, sessions=wanted + EACH + 512)
         with site.broker() as broker:
+            if args.both_cores:
+                share_core(broker.pid)
             site.wait_until_full()
             stay_on(CLIENT_CORE)
             measure(report, site, broker, 0.5 if args.quick else 3.0)

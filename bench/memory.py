@@ -1,8 +1,9 @@
-"""Memory of a server, idle and for each consumer that is connected and idle, over mutual TLS 1.3.
+"""Measure a server's memory, idle and per idle consumer, over mutual TLS.
 
-Every consumer has a name, a certificate and a DRBG of its own: each has drawn once. Beside it: socat, a process
-for each connection, and stunnel, a thread and a program for each. PSS counts a page that n processes share as one
-n-th; of what belongs to a consumer it is the truer figure, as RSS counts shared pages again in each process.
+Every consumer has its own name, certificate and DRBG, and has drawn once. The comparison is
+with socat (one process per connection) and stunnel (one thread and one program per
+connection). PSS divides a page by the number of processes that share it. Per consumer it is
+more accurate than RSS, which counts such pages repeatedly.
 """
 
 import ssl
@@ -32,7 +33,7 @@ def connect_and_draw(context: ssl.SSLContext, port: int) -> ssl.SSLSocket:
 
 
 def connect_and_stop(context: ssl.SSLContext, port: int) -> ssl.SSLSocket:
-    """Take one piece of the stream and no more: the sender fills the kernel's buffers and then waits."""
+    """Read a chunk of the stream; the sender then fills kernel buffers."""
     link = connect(context, port)
     link.recv(32)
     return link

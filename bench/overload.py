@@ -1,11 +1,13 @@
 """Measure what consumers lose while others attack the TLS door.
 
-Ten consumers make 32-byte draws, quiet and during each attack in turn. The last three attacks
-are those of a consumer with many sessions: receipts, a control verb, changes of TLS keys. Beside
-other work, run it as root with "chrt -f 5": broker and load have real-time priority then.
+Ten consumers make 32-byte draws, first without an attack and then during each attack. The last
+three attacks come from a consumer with many sessions: receipts, a control verb, TLS key
+updates. On a busy machine, run this as root with "chrt -f 5", so that broker and load have
+real-time priority.
 
-The attackers come from one other loopback address, in a process on the load's core that runs only when the load
-does not: what is measured is the door, not a fight for the load's core. An attack is as hard as that process can.
+The attackers use another loopback address. Their process is on the load's core and runs only
+when the load does not, so that the benchmark measures the door and not competition for the
+load's core. An attack is as strong as this process can make it.
 """
 
 import contextlib
@@ -40,21 +42,21 @@ CONSUMERS: Final = 10
 ATTACKER: Final = "127.0.0.66"
 CROWD: Final = 1000
 SAVED_S: Final = 6.0
-"""Until what was saved for handshakes in quiet times is used up."""
+"""Time until the saved-up handshake budget is used."""
 GROUP: Final = f"32-byte draws, class drbg, {CONSUMERS} consumers"
 FIGURES: Final = ("draws/s", "p99 ms")
 SESSIONS: Final = 60
-"""Of the consumer that attacks: a door admits 64."""
+"""Sessions of the attacking consumer; a door admits 64."""
 OPEN_REQUESTS: Final = 32
 ANSWERS: Final = {kind.TYPE: kind for kind in (Granted, Result, Refusal)}
 KEY_UPDATES: Final = 4000
-"""For each session: together more than the broker handles in the time of a measurement."""
+"""Key updates per session; in total more than the broker can handle during a measurement."""
 Attack = Callable[[Site, int], Callable[[], None]]
-"""Prepares for an attack on a port; what it returns attacks until it is ended."""
+"""Prepares an attack on a port; the result attacks until it is killed."""
 
 
 def client_hello() -> bytes:
-    """The first flight of a handshake, which costs the server a key exchange and a signature."""
+    """Return a client's first flight, which costs the server a key exchange."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -64,16 +66,16 @@ def client_hello() -> bytes:
     return outgoing.read()
 
 
-def dial(port: int, words: bytes = b"") -> socket.socket:
+def dial(port: int, data: bytes = b"") -> socket.socket:
     link = socket.create_connection(("127.0.0.1", port), 30, source_address=(ATTACKER, 0))
-    if words:
+    if data:
         with contextlib.suppress(OSError):
-            link.send(words)
+            link.send(data)
     return link
 
 
 def hold(port: int) -> None:
-    """A thousand half-open connections, made again as they are closed: at most so many at a time."""
+    """Keep a thousand half-open connections, and replace closed ones."""
     crowd: list[socket.socket] = []
     while True:
         with contextlib.suppress(OSError):
@@ -84,14 +86,14 @@ def hold(port: int) -> None:
 
 
 def connect(port: int) -> None:
-    """Connect and close, without an end."""
+    """Connect and close, endlessly."""
     while True:
         with contextlib.suppress(OSError):
             dial(port).close()
 
 
 def shake(port: int) -> None:
-    """Begin handshakes and never end one."""
+    """Start handshakes without completing any."""
     crowd: list[socket.socket] = []
     hello = client_hello()
     while True:
@@ -102,7 +104,7 @@ def shake(port: int) -> None:
 
 
 def trickle(port: int) -> None:
-    """Slow loris: a byte now and then on each of a hundred connections."""
+    """Slow loris: a byte from time to time on each of a hundred connections."""
     hello = client_hello()
     crowd = {number: dial(port) for number in range(100)}
     for moment in itertools.count():
@@ -152,7 +154,7 @@ def ask_again(site: Site, port: int, asked: Sequence[Draw | Call]) -> Callable[[
 
 
 def change_keys(site: Site, port: int) -> Callable[[], None]:
-    """Send nothing but key updates, made beforehand, on all sessions of one consumer."""
+    """Send only prepared key updates, on all sessions of one consumer."""
     context = site.client_context(site.names[-1])
     log = site.folder / "keys.log"
     context.keylog_filename = str(log)
@@ -202,7 +204,7 @@ def under(attack: Callable[[], None], wait_s: float) -> Iterator[None]:
     def run() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         stay_on(CLIENT_CORE)
-        if os.sched_getscheduler(0) == os.SCHED_FIFO:  # as the load
+        if os.sched_getscheduler(0) == os.SCHED_FIFO:  # like the load
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         os.nice(19)
         attack()
@@ -235,7 +237,7 @@ def main() -> None:
             stay_on(CLIENT_CORE)
             served = site.names[:CONSUMERS]
             links = [connect_drawwell(site.client_context(name), broker.port) for name in served]
-            measured(links, broker, 0.2)  # warm
+            measured(links, broker, 0.2)  # warm up
             for name, prepare in ATTACKS.items():
                 progress(name)
                 attack = prepare(site, broker.port)
@@ -243,7 +245,7 @@ def main() -> None:
                 with under(attack, SAVED_S if name in STRANGERS else 0.5):
                     for _ in range(rounds):
                         report.add(GROUP, name, measured(links, broker, seconds))
-                    if name in STRANGERS:  # behind the last of its handshakes
+                    if name in STRANGERS:  # after its last handshake
                         connect_drawwell(site.client_context(served[0]), broker.port).close()
     for name in ATTACKS:
         for figure in FIGURES:

@@ -1,15 +1,17 @@
-"""Ours beside every peer from Debian in one run, as ratios: entropybroker, socat, stunnel, openssl s_server.
+"""Compare drawwell with Debian's other programs in one run, as ratios.
 
-Draws of 32 bytes over kept connections, a thousand consumers at once, megabytes a second to one consumer and the CPU
-they cost; egd.py has EGD. One core for the server that is measured, the other for the load.
-entropybroker has no TLS: 3DES with MD5, its default. socat, stunnel and s_server answer no requests: they are
-measured as streams.
+The peers are entropybroker, socat, stunnel and openssl s_server. The benchmark measures draws
+of 32 bytes over persistent connections, a thousand consumers at once, and the rate and CPU of
+a stream to one consumer; egd.py measures EGD. The server has one core, the load the other.
+entropybroker has no TLS, but 3DES with MD5 by default. socat, stunnel and s_server accept no
+requests, so they are measured as streams.
 """
 
 import contextlib
 import math
 import signal
 import ssl
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -34,14 +36,14 @@ HANGS_AFTER_S: Final = 60
 AT_ONCE: Final = "1,000 consumers at once, 32-byte draws"
 CROWD: Final = 1000
 CROWD_S: Final = 20.0
-"""Long enough for some hundred draws each: equal shares show in numbers, not in chance."""
+"""Long enough for hundreds of draws per consumer, so that shares are not chance."""
 GET_BYTES: Final = 4096
-"""The most of one get of entropybroker's."""
+"""entropybroker's limit for one get."""
 
 
 @contextlib.contextmanager
 def bounded(report: Report, what: str) -> Iterator[None]:
-    """Say that `what` could not be measured, and why, and go on."""
+    """Report that `what` could not be measured, with the reason, and continue."""
 
     def hung(*_: Any) -> None:
         raise TimeoutError(f"no answer in {HANGS_AFTER_S} s")
@@ -94,7 +96,7 @@ def small_draws(
 
 
 def crowd(report: Report, site: Site, ours: Server, theirs: Server | None, *, seconds: float) -> None:
-    """All at once: connect, log in, and draw; how many are served, and how equally."""
+    """Connect, log in and draw, all at once; measure how many and how equally."""
     contexts = [site.client_context(name) for name in site.names[:CROWD]]
     dials: dict[str, tuple[Callable[[ssl.SSLContext], Any], Exchange]] = {
         "drawwell drbg": (lambda context: connect_drawwell(context, ours.port), draw_of(32, DrawClass.DRBG)),
@@ -113,11 +115,12 @@ def crowd(report: Report, site: Site, ours: Server, theirs: Server | None, *, se
             AT_ONCE,
             name,
             {
-                "came in": len(links),
+                "connected": len(links),
                 "served": sum(map(bool, counts)),
-                "seconds to come in": came_s,
+                "seconds to connect": came_s,
                 "draws/s": sum(counts) / seconds,
                 "max/min": most / least if least else math.inf,
+                "min/median": least / max(1, statistics.median(counts or [0])),
             },
         )
         for link in links:
@@ -132,7 +135,7 @@ def _or_none(dial: Callable[[ssl.SSLContext], Any], context: ssl.SSLContext) -> 
 
 
 def gets(server: Server, seconds: float) -> Samples:
-    """Get the most at a time, and wait where there is nothing."""
+    """Get the maximum each time, and wait while nothing is available."""
     link = entropybroker.connect(server.port)
     request, taken, starved = entropybroker.get(GET_BYTES).request, 0, 0
     cpu, begun = cpu_s(server.pid), time.perf_counter()
@@ -191,7 +194,7 @@ def streams(
 def main() -> None:
     args = arguments(__doc__ or "")
     rounds, seconds = (1, 0.5) if args.quick else (3, 1.0)
-    report = Report("drawwell beside its peers")
+    report = Report("drawwell and its peers")
     raise_file_limit()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
         site = Site(Path(folder), 100 if args.quick else CROWD)
@@ -206,7 +209,7 @@ def main() -> None:
         for level in (1, 10, 100):
             small_draws(report, site, ours, theirs, level=level, rounds=rounds, seconds=seconds)
         streams(report, site, ours, theirs, servers=servers, rounds=rounds, seconds=seconds)
-        # the last: entropybroker was seen to end under it
+        # last, because entropybroker has crashed under it
         crowd(report, site, ours, theirs, seconds=2 * seconds if args.quick else CROWD_S)
     report.show(as_json=args.json)
 

@@ -1,9 +1,10 @@
-"""From the start of a process to the first byte drawn.
+"""Measure the time from the start of a process to the first drawn byte.
 
-``drawwell draw 32`` with a running broker, ``drawwell --version``, and ``drawwell broker`` from
-its start to its first grant, start-up health tests included, on a source that is never slow. As
-a floor: openssl rand 32, and a Python that does nothing. Modules are compiled beforehand, as a
-package's are. Then what is imported, and how long that takes.
+The programs are ``drawwell draw 32`` with a running broker, ``drawwell --version``, and
+``drawwell broker`` from its start to its first grant, including start-up health tests on a
+fast source. openssl rand 32 and an empty Python program are for comparison. Modules are
+compiled beforehand, as in a package. The output also lists imported modules and their import
+time.
 """
 
 import collections
@@ -31,7 +32,7 @@ COMMAND: Final = "one command"
 BROKER: Final = "a broker, to its first grant"
 DRAWWELL: Final = (sys.executable, "-m", "drawwell")
 PROGRAM: Final = (sys.executable, os.path.join(os.path.dirname(sys.executable), "drawwell"))
-"""What users type: without the imports of ``-m``."""
+"""The installed command, without the imports of ``-m``."""
 NOTHING: Final = "python -c pass"
 IMPORT_LINE: Final = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s*(\S+)")
 
@@ -49,7 +50,7 @@ def command(argv: Sequence[str]) -> Samples:
 
 
 def broker(site: Site) -> Samples:
-    """Start a broker, and ask until it grants."""
+    """Start a broker, and draw until it grants."""
     argv = [*DRAWWELL, "broker", "-q", "-c", site.configuration(free_port())]
     path = f"{site.folder}/run/draw.sock"
     with contextlib.suppress(FileNotFoundError):
@@ -64,7 +65,7 @@ def broker(site: Site) -> Samples:
 
 
 def _granted(path: str) -> bool:
-    """Try once: greet, draw 32 bytes."""
+    """Try once to connect and draw 32 bytes."""
     draw = draw_of(32, DrawClass.FULL)
     with contextlib.suppress(OSError), greeted(path) as link:
         return exchange(link, draw.request).startswith(draw.answer_starts)
@@ -72,7 +73,7 @@ def _granted(path: str) -> bool:
 
 
 def imports(argv: Sequence[str]) -> dict[str, float]:
-    """Milliseconds of importing, by package; drawwell's own by module."""
+    """Return the import time in ms, by package; for drawwell by module."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", *argv[1:]],
         stdout=subprocess.DEVNULL,

@@ -1,10 +1,11 @@
-"""MB/s of random bytes over mutual TLS 1.3: class drbg in draws of 64 KiB, for one and for ten consumers.
+"""Measure MB/s of class drbg over mutual TLS for 1 and 10 consumers.
 
-Beside it in the same run, with the same cipher, the same certificates and the same client: openssl s_server and
-socat. From /dev/urandom they do the same job, random bytes; from /dev/zero they show what TLS alone costs, without
-making a random byte. s_server serves one client at a time and is not run with ten.
+openssl s_server and socat are measured in the same run, with the same cipher, certificates and
+client. With /dev/urandom they do the same work, random bytes; with /dev/zero they show the
+cost of TLS alone. s_server serves one client at a time, so it does not run with ten.
 
-The server has one core, the client the other. CPU seconds are the server's, with all its processes.
+The server has one core, the client the other. The CPU seconds include all processes of the
+server.
 """
 
 import select
@@ -27,7 +28,7 @@ from drawwell.wire.frames import Draw, Granted
 from drawwell.wire.limits import MAX_DRAW_BYTES
 
 AHEAD: Final = 16
-"""Draws asked for and not answered, 1 MiB in all: so the server is not kept waiting for the client's turn."""
+"""Open draws: 1 MiB in total, so that the server never waits for the client."""
 FRAME_BYTES: Final = draw_of(MAX_DRAW_BYTES, DrawClass.DRBG).answer_bytes
 S_SERVER: Final = "openssl s_server"
 CIPHER: Final = "TLS_AES_256_GCM_SHA384"
@@ -35,7 +36,7 @@ CIPHER: Final = "TLS_AES_256_GCM_SHA384"
 
 @dataclass
 class Taker:
-    """One consumer of a stream; `asks` where every 64 KiB must be asked for."""
+    """One consumer of a stream; with `asks` it requests each 64 KiB."""
 
     link: ssl.SSLSocket
     asks: bool
@@ -51,7 +52,7 @@ class Taker:
             self.link.send(b"".join(map(self._request, range(1, AHEAD + 1))))
 
     def take(self) -> int:
-        """Take what is here; ask for as much again as was completed by it."""
+        """Read the available bytes; request another 64 KiB for each completed one."""
         taken = 0
         try:
             while n_bytes := self.link.recv_into(self.buffer):
@@ -64,7 +65,7 @@ class Taker:
 
     def _ask_on(self, n_bytes: int) -> None:
         before, self.taken = self.taken, self.taken + n_bytes
-        begins = -before % FRAME_BYTES  # of the next frame, from here
+        begins = -before % FRAME_BYTES  # the rest belongs to the next frame
         if begins < n_bytes and self.buffer[begins] != Granted.TYPE:
             raise SystemExit(f"not a grant but: {bytes(self.buffer[begins:n_bytes][:200])!r}")
         for number in range(before // FRAME_BYTES, self.taken // FRAME_BYTES):
@@ -76,7 +77,7 @@ class Taker:
 
 
 def measure(takers: list[Taker], pid: int, seconds: float) -> Samples:
-    """Take as much as there is for so long."""
+    """Read as much as possible for this time."""
     poller = select.epoll()
     by_fd = {taker.link.fileno(): taker for taker in takers}
     for fd, taker in by_fd.items():
@@ -93,7 +94,7 @@ def measure(takers: list[Taker], pid: int, seconds: float) -> Samples:
 
 def from_drawwell(site: Site, server: Server, consumers: int, seconds: float) -> Samples:
     links = [connect_drawwell(site.client_context(name), server.port) for name in site.names[:consumers]]
-    for link in links:  # the seeds are drawn before the clock runs
+    for link in links:  # draw the seeds before the measurement
         exchange_once(link, draw_of(32, DrawClass.DRBG))
     return _measured_and_closed([Taker(link, asks=True) for link in links], server, seconds)
 
@@ -101,7 +102,7 @@ def from_drawwell(site: Site, server: Server, consumers: int, seconds: float) ->
 def from_peer(site: Site, server: Server, consumers: int, seconds: float) -> Samples:
     links = [connect(site.client_context(name), server.port) for name in site.names[:consumers]]
     for link in links:
-        link.send(b"\n")  # s_server waits for it
+        link.send(b"\n")  # s_server waits for this byte
     return _measured_and_closed([Taker(link, asks=False) for link in links], server, seconds)
 
 
@@ -113,7 +114,7 @@ def _measured_and_closed(takers: list[Taker], server: Server, seconds: float) ->
 
 
 def others(site: Site, servers: ExitStack, report: Report) -> dict[str, Server]:
-    """Start the peers that are installed."""
+    """Start the installed peers."""
     started = {}
     for device in ("/dev/urandom", "/dev/zero"):
         if peers.has_openssl():
@@ -136,7 +137,7 @@ def compare(
     rounds: int,
     seconds: float,
 ) -> None:
-    """Measure all in turn, `rounds` times over."""
+    """Measure all contenders in turn, `rounds` times."""
     group = f"{consumers} consumer{'s' * (consumers > 1)}"
     for number in range(rounds):
         progress(f"{group}, round {number + 1} of {rounds}")

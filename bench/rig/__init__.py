@@ -1,1 +1,1 @@
-"""What the benchmarks share: a broker with its consumers, peers, load, and figures with their ratio."""
+"""Common parts of the benchmarks: brokers, peers, loads, figures."""

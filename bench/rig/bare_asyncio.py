@@ -1,6 +1,6 @@
-"""The least that a mutual-TLS server in Python can do: 32 constant bytes for every 32 bytes, on asyncio and ssl.
+"""A minimal mutual-TLS server in Python: 32 constant bytes for every 32.
 
-Arguments: port, certificate, key, CA. Nothing of drawwell is in it.
+Arguments: port, certificate, key, CA. It uses asyncio and ssl, but no drawwell code.
 """
 
 import asyncio

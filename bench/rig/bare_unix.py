@@ -1,7 +1,7 @@
 """A bare EGD server in Python: 32 constant bytes for each request.
 
-Arguments: the socket's path and the loop, ``asyncio`` or ``uvloop``. It imports nothing of
-drawwell.
+Arguments: the socket's path and the event loop, ``asyncio`` or ``uvloop``. It imports no
+drawwell code.
 """
 
 import asyncio

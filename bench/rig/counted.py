@@ -1,7 +1,7 @@
 """Run drawwell and count its Python calls between SIGUSR1 and SIGUSR2.
 
-Every thread is counted. Arguments: the file that the counts are written to, then drawwell's
-own. A change of file is a call of drawwell's code in another file than its call before.
+Every thread is counted. Arguments: the file for the counts, then drawwell's own arguments. A
+change of file means that a call of drawwell code is in another file than the previous one.
 """
 
 import json

@@ -1,8 +1,9 @@
-"""Entropy Broker 2.9 as a peer: its daemon, its feeder, its EGD client, and its protocol for the load.
+"""Entropy Broker 2.9 as a peer: daemon, feeder, EGD client, protocol.
 
-Its network_protocol.txt describes the protocol. The configuration is the packaged one, but for the address, the
-limits a user has (none here), the web server (off) and Nagle's algorithm (off, as with us). What it sends is
-encrypted with 3DES and a MAC, its default; the load leaves both alone, which costs it nothing.
+The program's network_protocol.txt describes the protocol. The configuration is the package's,
+except for the address, users' limits (none), the web server (off) and Nagle's algorithm (off,
+as in drawwell). By default output is encrypted with 3DES and has a MAC; the load ignores both,
+so they cost it nothing.
 """
 
 import contextlib
@@ -22,11 +23,11 @@ from rig.processes import CLIENT_CORE, Server, free_port, running, wait_for_path
 PACKAGED: Final = Path("/etc/entropybroker/entropy_broker.conf")
 USER: Final = "bench"
 PASSWORD: Final = "bench-only-0123456789-ab"
-"""24 characters: 3DES takes no other length."""
+"""24 characters, because 3DES accepts no other length."""
 MAC_BYTES: Final = 16
 GET, GOT = b"0001", b"0002"
 NEWS: Final = (b"0009", b"0010")
-"""There is data again; there is none. Whoever did not ask is told too."""
+"""Notices: data is available again; there is none. They can also arrive unsolicited."""
 
 
 def installed() -> bool:
@@ -34,13 +35,13 @@ def installed() -> bool:
 
 
 def get(n_bytes: int) -> Exchange:
-    """A get of so many bytes, when it is answered in full."""
+    """Return a get of `n_bytes` and its complete answer."""
     bits = struct.pack(">I", 8 * n_bytes)
     return Exchange(GET + bits, 8 + MAC_BYTES + n_bytes, GOT + bits)
 
 
 class Link:
-    """A plain socket that a load takes for a TLS one: it wants to read when nothing is here."""
+    """A plain socket with the interface of a TLS socket."""
 
     def __init__(self, plain: socket.socket) -> None:
         plain.settimeout(WAIT_S)
@@ -49,7 +50,7 @@ class Link:
         self.sendall, self.setblocking, self.settimeout = plain.sendall, plain.setblocking, plain.settimeout
 
     def recv(self, n_bytes: int) -> bytes:
-        """Receive what is here, without the news of its pools that may stand before an answer."""
+        """Receive the available bytes, without notices before an answer."""
         try:
             data = self.plain.recv(n_bytes)
         except BlockingIOError:
@@ -59,7 +60,7 @@ class Link:
         return data
 
     def receive(self, n_bytes: int) -> bytes:
-        """Receive exactly so much."""
+        """Receive exactly this many bytes."""
         data = b""
         while len(data) < n_bytes:
             more = self.plain.recv(n_bytes - len(data))
@@ -84,7 +85,7 @@ def connect(port: int) -> Link:
 
 @contextlib.contextmanager
 def broker(folder: Path) -> Iterator[Server]:
-    """The daemon on the servers' core, and a feeder from /dev/urandom on the other."""
+    """Run the daemon on the servers' core, and a urandom feeder on the other."""
     port = free_port()
     settings = {
         "listen_adapter": "::ffff:127.0.0.1",
@@ -113,7 +114,7 @@ def broker(folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def egd(folder: Path, port: int) -> Iterator[tuple[str, int]]:
-    """Its EGD client on a Unix socket, on the servers' core; the socket's path and the process."""
+    """Run the EGD client on the servers' core; yield socket path and process."""
     path = folder / "eb-egd"
     path.unlink(missing_ok=True)
     argv = ["eb_client_egd", "-n", "-I", f"127.0.0.1:{port}", "-d", str(path), "-X", str(folder / "eb-auth")]
@@ -122,5 +123,5 @@ def egd(folder: Path, port: int) -> Iterator[tuple[str, int]]:
         yield str(path), process.pid
 
 
-def _text(words: str) -> bytes:
-    return struct.pack(">I", len(words)) + words.encode()
+def _text(text: str) -> bytes:
+    return struct.pack(">I", len(text)) + text.encode()

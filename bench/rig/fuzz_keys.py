@@ -1,4 +1,4 @@
-"""Targets of bench/fuzz.py about keys, and the kept inputs of all."""
+"""Targets of bench/fuzz.py for keys, and the kept inputs of all targets."""
 
 import contextlib
 import tempfile
@@ -12,7 +12,7 @@ from drawwell.wire import signer_messages
 
 
 def kept(name: str) -> list[bytes]:
-    """The kept inputs of a target: those that once reached another part of it."""
+    """Return the kept inputs of a target, each of which added coverage."""
     file = Path(__file__).parents[1] / "corpus" / f"{name}.txt"
     return [bytes.fromhex(line) for line in file.read_text().split()] if file.exists() else []
 

@@ -1,4 +1,4 @@
-"""One function a parser, each with inputs to begin with; run by bench/fuzz.py in a process for each."""
+"""Parsers as functions, each with initial inputs; run by bench/fuzz.py."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 try:
     import atheris  # type: ignore[import-untyped]
-except ImportError:  # the tests run the targets without it
+except ImportError:  # the tests run the targets without atheris
     atheris = None
 
 sys.path[:0] = [str(Path(__file__).parents[2] / "tests"), str(Path(__file__).parents[1])]
@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=INCLUDED) if atheris else contextlib.nul
     from drawwell.crypto.tokens import Token, parse_token
     from drawwell.entropy.blocks import DrawClass, DrawRequest
     from drawwell.errors import ConfigError, RemoteProtocolError, UsageError
-    from drawwell.host.generation import logs_copy, tells_of_copy
+    from drawwell.host.generation import announces_copy, logs_copy
     from drawwell.onerng import image, openpgp
     from drawwell.onerng.replies import ReplyParser
     from drawwell.onerng.verify import verify_image
@@ -35,7 +35,7 @@ with atheris.instrument_imports(include=INCLUDED) if atheris else contextlib.nul
     from drawwell.wire import enrolment, usbredir
     from drawwell.wire.contexts import client_context, server_context
     from drawwell.wire.deposit import Depositor, Depository
-    from drawwell.wire.deposit_frames import Anew, Deposit, Want
+    from drawwell.wire.deposit_frames import Deposit, Restart, Want
     from drawwell.wire.egd import EgdParser
     from drawwell.wire.frames import Bye, Call, Draw, Granted, Hello, Refusal, Result, Welcome
     from drawwell.wire.hello import chosen_group
@@ -103,7 +103,7 @@ def fuzz_client_session() -> Target:
 
 
 def fuzz_tls_broker() -> Target:
-    """A stranger's first bytes at the TLS door."""
+    """Parse a stranger's first bytes at the TLS door."""
     authority = PaperAuthority(FOLDER)
     server = server_context(*authority.server("localhost"))
     client = TlsLayer(client_context(*authority.client("web01")), server_name="localhost")
@@ -120,7 +120,7 @@ def fuzz_tls_broker() -> Target:
 
 
 def fuzz_tls_client() -> Target:
-    """What a hostile broker says first."""
+    """Parse a hostile broker's first bytes."""
     authority = PaperAuthority(FOLDER)
     server = TlsLayer(server_context(*authority.server("localhost")))
     context = client_context(*authority.client("web01"))
@@ -202,7 +202,7 @@ def fuzz_depository() -> Target:
                 pass
 
     healthy = OFFER[4 + int.from_bytes(OFFER[1:4], "big") :]
-    return run, [healthy, Deposit(576, 0, bytes(64)).encode(), Anew().encode(), *FRAMES]
+    return run, [healthy, Deposit(576, 0, bytes(64)).encode(), Restart().encode(), *FRAMES]
 
 
 def fuzz_depository_offer() -> Target:
@@ -226,7 +226,7 @@ def fuzz_depositor() -> Target:
 
     return run, [
         Want(True).encode() + Call(1, "info", {}).encode(),
-        Want(False).encode() + Anew().encode(),
+        Want(False).encode() + Restart().encode(),
         *FRAMES,
     ]
 
@@ -309,7 +309,7 @@ def fuzz_openpgp() -> Target:
 
 
 def fuzz_firmware_image() -> Target:
-    """The header and the end of a dump, where lengths and the signature are."""
+    """Parse a dump's header and trailer, with its lengths and signature."""
     dump = firmware_image.simulated_dump()
     end = len(dump) - image.end_area_bytes(3)
 
@@ -362,7 +362,7 @@ def fuzz_http() -> Target:
             if not isinstance(answer, HttpResponse):
                 return
             session.answer(answer, "Thu, 01 Jan 1970 00:00:00 GMT")
-        session.data_to_send()
+        session.outgoing.clear()
 
     return run, [
         b"GET /v1/draw?bytes=32&class=full HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n",
@@ -373,7 +373,7 @@ def fuzz_http() -> Target:
 
 def fuzz_kernel_messages() -> Target:
     def run(data: bytes) -> None:
-        tells_of_copy(data, 0)
+        announces_copy(data, 0)
         logs_copy(data)
 
     return run, [

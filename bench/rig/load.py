@@ -1,4 +1,4 @@
-"""The load: connections that ask, wait for the whole answer, and ask again. The same for us and for every peer."""
+"""The load: connections that repeat a request and await each answer."""
 
 import contextlib
 import select
@@ -18,7 +18,7 @@ WAIT_S: Final = 30.0
 
 @dataclass(frozen=True)
 class Exchange:
-    """What is asked again and again, and how long the answer is; the answer begins with `answer_starts`."""
+    """A repeated request, with the length and start of its answer."""
 
     request: bytes
     answer_bytes: int
@@ -26,7 +26,7 @@ class Exchange:
 
 
 def draw_of(n_bytes: int, draw_class: DrawClass) -> Exchange:
-    """A draw. Its id may be used again once it is answered, so every request is the same."""
+    """Return a draw; requests are identical, since an answered id is free."""
     grant = Granted(bytes(n_bytes), 0, draw_class, request_id=1).encode()
     return Exchange(Draw(n_bytes, draw_class, request_id=1).encode(), len(grant), grant[: HEADER_BYTES + 4])
 
@@ -35,14 +35,14 @@ BARE_32: Final = Exchange(bytes(32), 32)
 
 
 def connect(context: ssl.SSLContext, port: int) -> ssl.SSLSocket:
-    """Connect and shake hands."""
+    """Connect and perform the handshake."""
     plain = socket.create_connection(("127.0.0.1", port), WAIT_S)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return context.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
 def connect_drawwell(context: ssl.SSLContext, port: int) -> ssl.SSLSocket:
-    """Connect, shake hands, greet, and be welcome."""
+    """Connect, perform the handshake, and open a session."""
     link = connect(context, port)
     link.sendall(Hello((PROTOCOL_VERSION,), "bench").encode())
     header = receive(link, HEADER_BYTES)
@@ -53,7 +53,7 @@ def connect_drawwell(context: ssl.SSLContext, port: int) -> ssl.SSLSocket:
 
 
 def receive(link: ssl.SSLSocket, n_bytes: int) -> bytes:
-    """Receive exactly so much."""
+    """Receive exactly this many bytes."""
     data = b""
     while len(data) < n_bytes:
         more = link.recv(n_bytes - len(data))
@@ -64,7 +64,7 @@ def receive(link: ssl.SSLSocket, n_bytes: int) -> bytes:
 
 
 def exchange_once(link: ssl.SSLSocket, exchange: Exchange) -> bytes:
-    """Ask once; return the answer whole, also when it is a refusal."""
+    """Send one request; return the complete answer, even a refusal."""
     link.sendall(exchange.request)
     if not exchange.answer_starts:
         return receive(link, exchange.answer_bytes)
@@ -73,7 +73,7 @@ def exchange_once(link: ssl.SSLSocket, exchange: Exchange) -> bytes:
 
 
 def closed_loop(links: Sequence[ssl.SSLSocket], exchange: Exchange, seconds: float) -> list[float]:
-    """Keep one request open on every link for `seconds`; return each answer's latency in seconds."""
+    """Keep one request open on every link; return the latencies in seconds."""
     latencies: list[float] = []
     clock, wanted = time.perf_counter, exchange.answer_bytes
     asked, pending, by_fd = {}, {}, {}
@@ -112,9 +112,9 @@ def closed_loop(links: Sequence[ssl.SSLSocket], exchange: Exchange, seconds: flo
 
 
 def served(links: Sequence[ssl.SSLSocket], exchange: Exchange, seconds: float) -> list[int]:
-    """Keep one request open on every link for `seconds`; return how many answers each had.
+    """Keep one request open on every link; return the numbers of answers.
 
-    A link that is closed, or answered with anything else, has had its last.
+    A link ends if it is closed or gets another answer.
     """
     counts, by_fd = [0] * len(links), {link.fileno(): number for number, link in enumerate(links)}
     pending = [b""] * len(links)
@@ -146,6 +146,6 @@ def served(links: Sequence[ssl.SSLSocket], exchange: Exchange, seconds: float) -
 
 
 def _must_begin(answer: bytes, exchange: Exchange) -> None:
-    """Stop when it is another answer than was asked for: a refusal, or the end."""
+    """Exit if the answer is not the expected one but a refusal or EOF."""
     if not answer or not answer.startswith(exchange.answer_starts[: len(answer)]):
-        raise SystemExit(f"not the answer that was asked for: {answer!r}")
+        raise SystemExit(f"unexpected answer: {answer!r}")

@@ -1,6 +1,7 @@
-"""The peers: other servers with the same certificates, the same demands of the client, and the same core."""
+"""Peers: other servers with the same certificates, checks and core."""
 
 import contextlib
+import getpass
 import os
 import shutil
 import subprocess
@@ -33,23 +34,53 @@ def _serving(argv: Sequence[str], port: int, **options: Any) -> Iterator[Server]
 
 
 def bare_asyncio(site: Site) -> contextlib.AbstractContextManager[Server]:
-    """32 constant bytes for every 32, with nothing but the standard library."""
+    """Run a server of 32 constant bytes for every 32, without drawwell."""
     port = free_port()
     script = os.path.join(os.path.dirname(__file__), "bare_asyncio.py")
     return _serving([sys.executable, script, str(port), site.certificate, site.key, site.ca], port)
 
 
+def least(site: Site) -> contextlib.AbstractContextManager[Server]:
+    """Run a server that does for a draw only what no broker can leave out."""
+    port = free_port()
+    argv = [sys.executable, "-m", "rig.least", str(port), site.certificate, site.key, site.ca]
+    return _serving(argv, port, cwd=Path(__file__).parents[1])
+
+
+@contextlib.contextmanager
+def least_unix(folder: Path) -> Iterator[Server]:
+    """Run the same for EGD requests, on `folder`/least."""
+    argv = [sys.executable, "-m", "rig.least", f"{folder}/least"]
+    with running(argv, cwd=Path(__file__).parents[1]) as process:
+        wait_for_path(process, folder / "least")
+        yield Server(process.pid, 0)
+
+
 @contextlib.contextmanager
 def bare_unix(folder: Path, loop: str) -> Iterator[Server]:
-    """32 constant bytes for each request on a Unix socket, `folder`/bare, on that loop."""
+    """Run a server of 32 constant bytes per request on `folder`/bare."""
     script = os.path.join(os.path.dirname(__file__), "bare_unix.py")
     with running([sys.executable, script, f"{folder}/bare", loop]) as process:
         wait_for_path(process, folder / "bare")
         yield Server(process.pid, 0)
 
 
+def esdm_server() -> str | None:
+    """Find ESDM's server: $ESDM_SERVER, or else in the path."""
+    return os.environ.get("ESDM_SERVER") or shutil.which("esdm-server")
+
+
+@contextlib.contextmanager
+def esdm(folder: Path) -> Iterator[Server]:
+    """Run ESDM's EGD server on `folder`/esdm; its RPC sockets are compiled in."""
+    argv = [esdm_server() or "", "-f", "-M", "-u", getpass.getuser(), "-e", f"{folder}/esdm"]
+    with running(argv) as process:
+        wait_for_path(process, folder / "esdm")
+        yield Server(process.pid, 0)
+
+
 def socat(site: Site, what: str) -> contextlib.AbstractContextManager[Server]:
-    """The how-to's server with TLS: a process for each connection, which gets `what` (an address of socat's)."""
+    """Run socat with TLS: a process per connection, with `what` as its output."""
     port = free_port()
     listen = f"OPENSSL-LISTEN:{port},bind=127.0.0.1,fork,nodelay,reuseaddr,backlog=1024,verify=1"
     files = f"cert={site.certificate},key={site.key},cafile={site.ca}"
@@ -58,9 +89,9 @@ def socat(site: Site, what: str) -> contextlib.AbstractContextManager[Server]:
 
 @contextlib.contextmanager
 def s_server(site: Site, what: str) -> Iterator[Server]:
-    """openssl's own server, which sends its standard input to one client at a time.
+    """Run openssl's server, which sends its input to one client at a time.
 
-    A client must send a byte first: s_server may wait for one in SSL_read for ever.
+    A client must send a byte first: s_server may wait for one in SSL_read forever.
     """
     port = free_port()
     argv = ["openssl", "s_server", "-quiet", "-accept", str(port), "-tls1_3", "-num_tickets", "0"]
@@ -71,7 +102,7 @@ def s_server(site: Site, what: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def stunnel(site: Site, what: str) -> Iterator[Server]:
-    """A TLS wrapper with a thread for each connection, and one program (here cat) behind each."""
+    """Run stunnel: a thread and a program (cat) per connection."""
     port = free_port()
     path = site.folder / "stunnel.conf"
     path.write_text(f"""\

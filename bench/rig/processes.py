@@ -1,4 +1,4 @@
-"""Other programs, each on its core: started, waited for, measured from /proc, stopped."""
+"""Programs on fixed cores: start, wait, measure through /proc, stop."""
 
 import contextlib
 import os
@@ -28,12 +28,12 @@ class Server:
 
 
 def stay_on(core: int) -> None:
-    """Pin this process."""
+    """Pin this process to a core."""
     os.sched_setaffinity(0, {core})
 
 
 def raise_file_limit() -> None:
-    """Allow as many descriptors as we may have: a thousand consumers are a thousand sockets."""
+    """Raise the file-descriptor limit: 1,000 consumers need 1,000 sockets."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -42,7 +42,7 @@ def raise_file_limit() -> None:
 def running(
     argv: Sequence[str], *, core: int = SERVER_CORE, **options: Any
 ) -> Iterator[subprocess.Popen[Any]]:
-    """Run a program on one core with its children in a session of their own; end them all."""
+    """Run a program and its children on one core in a session; end them all."""
     options = {
         "stdout": subprocess.DEVNULL,
         "stderr": subprocess.DEVNULL,
@@ -71,7 +71,7 @@ def free_port() -> int:
 
 
 def wait_for_port(process: subprocess.Popen[Any], port: int) -> None:
-    """Return when `process` listens; looks at the kernel's table, so that nobody is disturbed by a connection."""
+    """Wait until the kernel shows that `process` listens, without connecting."""
     deadline = time.monotonic() + START_WITHIN_S
     wanted = re.compile(rf":{port:04X} 0+:0000 0A ")
     while time.monotonic() < deadline:
@@ -88,7 +88,7 @@ def wait_for_port(process: subprocess.Popen[Any], port: int) -> None:
 
 
 def wait_for_path(process: subprocess.Popen[Any], path: Path) -> None:
-    """Return when `process` has made `path`."""
+    """Wait until `process` has created `path`."""
     deadline = time.monotonic() + START_WITHIN_S
     while not path.exists():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -97,7 +97,7 @@ def wait_for_path(process: subprocess.Popen[Any], path: Path) -> None:
 
 
 def tree(pid: int) -> list[int]:
-    """The process and all that came from it and live."""
+    """Return the process and its living descendants."""
     found, ahead = [], [pid]
     while ahead:
         one = ahead.pop()
@@ -110,7 +110,7 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds of a process, its living descendants, and the dead ones that were waited for."""
+    """Return CPU seconds of a process and its descendants, with reaped ones."""
     ticks = 0
     for one in tree(pid):
         with contextlib.suppress(OSError), open(f"/proc/{one}/stat", encoding="ascii") as stat:
@@ -120,7 +120,7 @@ def cpu_s(pid: int) -> float:
 
 
 def memory_kib(pid: int) -> tuple[int, int]:
-    """RSS and PSS of a process and its living descendants, together."""
+    """Return RSS and PSS of a process and its living descendants."""
     rss = pss = 0
     for one in tree(pid):
         with contextlib.suppress(OSError), open(f"/proc/{one}/smaps_rollup", encoding="ascii") as rollup:

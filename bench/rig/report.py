@@ -1,4 +1,4 @@
-"""Figures side by side: medians with their range, ratios of medians, for people or as JSON."""
+"""Results of a benchmark: medians with range, and ratios, as text or JSON."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ import cryptography
 from drawwell.service.loops import loop_factory
 
 Samples = dict[str, float]
-"""One measurement: figures by name; the name says the unit."""
+"""One measurement: figures by name; the name includes the unit."""
 _SIGNIFICANT: Final = 3
 
 
@@ -29,7 +29,7 @@ def arguments(description: str) -> argparse.Namespace:
 
 @dataclass
 class Report:
-    """What one benchmark found. Rows keep every measurement; what is printed is the median and the range."""
+    """All measurements of one benchmark; the output is median and range."""
 
     title: str
     rows: dict[str, dict[str, list[Samples]]] = field(default_factory=dict)
@@ -37,21 +37,21 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def add(self, group: str, name: str, measured: Samples) -> None:
-        """Keep one measurement of one contender."""
+        """Store one measurement of one contender."""
         self.rows.setdefault(group, {}).setdefault(name, []).append(measured)
 
     def median(self, group: str, name: str, figure: str) -> float:
         return statistics.median(one[figure] for one in self.rows[group][name])
 
     def ratio(self, group: str, ours: str, peer: str, figure: str) -> None:
-        """Note our median over a peer's, when both were measured."""
+        """Add the ratio of drawwell's median to a peer's, if both were measured."""
         measured = self.rows.get(group, {})
         if ours in measured and peer in measured:
             value = self.median(group, ours, figure) / self.median(group, peer, figure)
             self.ratios[f"{group}: {figure}, {ours} / {peer}"] = value
 
     def missing(self, program: str, package: str) -> None:
-        """Say that a peer is not here."""
+        """Report that a peer is not installed."""
         self.notes.append(f"{program} is not installed (Debian: {package}): not compared")
 
     def show(self, *, as_json: bool) -> None:
@@ -86,14 +86,14 @@ def machine() -> str:
 
 
 def loop_name() -> str:
-    """Name the loop that brokers which a bench starts run on."""
+    """Return the event loop of the brokers in a benchmark."""
     return "uvloop" if loop_factory(os.environ) else "asyncio"
 
 
-def progress(words: str) -> None:
-    """Say what is measured now, to a person who waits."""
+def progress(what: str) -> None:
+    """Show the current measurement on a terminal."""
     if sys.stderr.isatty():
-        print(f"\r\033[K{words} …", end="", file=sys.stderr, flush=True)
+        print(f"\r\033[K{what} …", end="", file=sys.stderr, flush=True)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

@@ -1,4 +1,4 @@
-"""One broker with its consumers, in a folder of its own: a CA, certificates, a configuration."""
+"""A broker and its consumers: CA, certificates, configuration."""
 
 import asyncio
 import contextlib
@@ -21,13 +21,13 @@ path = "/dev/urandom"
 allow_os_generator = true
 min_entropy = 6.0
 """
-"""A source without a bottleneck of its own, assessed and tested as a OneRNG: the fastest supply that there is."""
+"""A source without a bottleneck, assessed and tested like a OneRNG."""
 TERMS: Final = 'rate = "8GiB/s"\nquota = "1000GiB/day"\n'
-"""Both accounts are kept, and neither ever refuses."""
+"""Rate and quota are counted but never reached."""
 
 
 class Site:
-    """Certificates for one broker and `consumers` consumers, each with a name and a key of its own."""
+    """A broker and its consumers, each with its own key and certificate."""
 
     def __init__(self, folder: Path, consumers: int = 1) -> None:
         self.folder = folder
@@ -45,7 +45,7 @@ class Site:
             self._keep(f"{name}.pem", pki.issue_client(authority, request, name, now))
 
     def client_context(self, name: str) -> ssl.SSLContext:
-        """A consumer's TLS context: mutual TLS 1.3, whoever the server is."""
+        """Return a consumer's context: mutual TLS 1.3, for any server name."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.set_alpn_protocols([ALPN])
@@ -76,7 +76,7 @@ key = "{self.key}"
 
     @contextlib.contextmanager
     def broker(self, source: str = URANDOM, broker: str = "") -> Iterator[Server]:
-        """Run a broker on the servers' core; `source` and `broker` are settings of those tables."""
+        """Run a broker on the servers' core; `source` and `broker` are settings."""
         port = free_port()
         argv = [
             sys.executable,
@@ -92,11 +92,11 @@ key = "{self.key}"
             yield Server(process.pid, port)
 
     def status(self) -> dict[str, Any]:
-        """What the running broker reports."""
+        """Return the running broker's report."""
         return self.ask("status", {})
 
     def ask(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Ask the running broker, as its owner."""
+        """Call a verb of the running broker as its owner."""
 
         async def ask() -> dict[str, Any]:
             link = UnixLink(f"{self.folder}/run/control.sock")
@@ -108,7 +108,7 @@ key = "{self.key}"
         return asyncio.run(ask())
 
     def wait_until_full(self, within_s: float = START_WITHIN_S) -> None:
-        """Return when the source is healthy and the reservoir as good as full."""
+        """Wait until the source is healthy and the reservoir nearly full."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             status = self.status()

@@ -1,7 +1,7 @@
-"""One source role alone in a process: from the device to full entropy, and what that took, as JSON.
+"""Run a source role from device to full entropy; print the cost as JSON.
 
-Arguments: driver (onerng or chardev), path, raw bytes to take after the start-up tests. What it makes is kept in a
-reservoir that is never full and dropped at the end.
+Arguments: driver (onerng or chardev), path, raw bytes to read after the start-up tests. The
+output goes to a reservoir that is never full, and is dropped at the end.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ async def measure(role: SourceRole, wanted: int) -> dict[str, float]:
         await until(lambda: role.healthy, "the source is healthy")
         cpu, begun, before = time.process_time(), time.perf_counter(), role.report()
         enough = before.raw_bytes + wanted
-        await until(lambda: role.report().raw_bytes >= enough, "so many bytes were read")
+        await until(lambda: role.report().raw_bytes >= enough, "enough bytes were read")
         cpu, wall, after = time.process_time() - cpu, time.perf_counter() - begun, role.report()
         living.cancel()
     return {

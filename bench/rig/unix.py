@@ -1,4 +1,4 @@
-"""The draw socket of a broker on this machine, as the loads use it."""
+"""Access to a local broker's draw socket, for the loads."""
 
 import contextlib
 import socket
@@ -11,7 +11,7 @@ from rig.processes import START_WITHIN_S
 
 @contextlib.contextmanager
 def greeted(path: str) -> Iterator[socket.socket]:
-    """Connect and greet; raises OSError."""
+    """Connect and exchange greetings; raises OSError."""
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(START_WITHIN_S)
         link.connect(path)

@@ -1,1 +1,1 @@
-"""The decision about a draw: quota, accounts, queue, supply, audit."""
+"""The decision about a draw: accounts, quota, queue, supply and audit."""

@@ -1,12 +1,12 @@
-"""What the broker keeps for one consumer: its quota, its DRBG, and what it was given."""
+"""The broker's record of one consumer: quota, DRBG and counters."""
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from drawwell.crypto.drbg import Drbg
 from drawwell.entropy.blocks import DrawClass, DrawRequest, Origins
-from drawwell.entropy.quota import Quota, QuotaState
+from drawwell.entropy.quota import QuotaState
 from drawwell.errors import DrawRefused, DrawwellError, PermissionRefused
 from drawwell.reports import ConsumerReport
 from drawwell.units import Allowance
@@ -14,7 +14,10 @@ from drawwell.units import Allowance
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What one consumer may have; None is no limit. `stream`: a stream where it cannot ask; `guest`: of which kind."""
+    """A consumer's limits and rights; None means no limit.
+
+    `stream` permits a continuous stream without requests. `guest` is the kind of guest.
+    """
 
     classes: frozenset[DrawClass]
     rate: Allowance | None
@@ -25,14 +28,36 @@ class Terms:
 
     @property
     def stream_class(self) -> DrawClass | None:
-        """The class of its stream, None for no stream."""
+        """The class of the consumer's stream, or None if it has no stream."""
         if not self.stream:
             return None
         return DrawClass.FULL if DrawClass.FULL in self.classes else DrawClass.DRBG
 
 
+class AnyQuota(Protocol):
+    """An account's quota: one broker's `Quota` or a fleet's `LeasedQuota`."""
+
+    def admit(self, n: int, now: float) -> bool:
+        """Charge `n` bytes, or return False if a reservation is needed first."""
+
+    def check(self, n: int, now: float) -> None:
+        """Raise an error if `n` bytes must be refused now."""
+
+    def reservation(self, n: int, now: float) -> Any:
+        """Return the reservation to write before `n` bytes are charged, or None."""
+
+    def confirm(self, granted: Any, /) -> None:
+        """Record how much of the last reservation was granted."""
+
+    def change(self, rate: Allowance | None, total: Allowance | None, now: float) -> None:
+        """Apply new limits."""
+
+    def left(self, now: float) -> int | None:
+        """Return how many bytes of the total are left, or None without a total."""
+
+
 class Lease(NamedTuple):
-    """What an account is opened with: its terms, and what it has reserved before."""
+    """A consumer's terms and last written reservation."""
 
     terms: Terms
     reserved: QuotaState | None
@@ -40,11 +65,11 @@ class Lease(NamedTuple):
 
 @dataclass(slots=True)
 class Account:
-    """One consumer, its terms, and what it had."""
+    """A consumer's terms, quota, DRBG and counters."""
 
     name: str
     terms: Terms
-    quota: Quota
+    quota: AnyQuota
     drbg: Drbg | None = None
     seeded_at: float = 0.0
     seed_origins: Origins = frozenset()
@@ -54,16 +79,8 @@ class Account:
     drbg_bytes: int = 0
     reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def count(self, n_bytes: int, draw_class: DrawClass) -> None:
-        """Count one grant."""
-        self.draws += 1
-        if draw_class is DrawClass.FULL:
-            self.full_bytes += n_bytes
-        else:
-            self.drbg_bytes += n_bytes
-
     def report(self, now: float) -> ConsumerReport:
-        """The consumer as it is now."""
+        """Return the consumer's current report."""
         return ConsumerReport(
             name=self.name,
             draws=self.draws,
@@ -79,12 +96,12 @@ class Account:
         )
 
     def change(self, terms: Terms, now: float) -> None:
-        """Go by other terms from now on; what was spent stays spent."""
+        """Apply new terms; spent bytes stay spent."""
         self.quota.change(terms.rate, terms.total, now)
         self.terms = terms
 
     def wipe(self) -> None:
-        """Forget the DRBG's state."""
+        """Erase the DRBG's state."""
         if self.drbg:
             self.drbg.wipe()
             self.drbg = None
@@ -93,17 +110,17 @@ class Account:
 def unentitled(
     account: Account | None, consumer: str, request: DrawRequest, max_draw_bytes: int
 ) -> DrawwellError:
-    """Return why a consumer can never be granted this draw."""
+    """Return the error for a draw that can never be granted to this consumer."""
     if account is None:
         return PermissionRefused(
-            f"no consumer is called {consumer!r} here",
-            hint="See 'drawwell consumer list' on the broker; 'drawwell consumer invite' adds one.",
+            f"unknown consumer {consumer!r}",
+            hint="List the consumers with 'drawwell consumer list', or add one with 'drawwell consumer invite'.",
         )
     if not 1 <= request.n_bytes <= max_draw_bytes:
         return DrawRefused(
-            f"a draw is 1 to {max_draw_bytes} bytes, not {request.n_bytes}", hint="Draw in several pieces."
+            f"cannot draw {request.n_bytes} bytes, only 1 to {max_draw_bytes}", hint="Draw in several pieces."
         )
     return DrawRefused(
         f"{consumer} may not draw class {request.draw_class}",
-        hint=f"Ask for class {' or '.join(sorted(account.terms.classes))}, or have the operator allow it.",
+        hint=f"Draw class {' or '.join(sorted(account.terms.classes))}, or ask the operator for the other class.",
     )

@@ -1,43 +1,57 @@
-"""The accounts that are open: each is opened at its consumer's first draw."""
+"""The open accounts. Each is opened at its consumer's first draw."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from heapq import nlargest
 
-from drawwell.broker.account import Account, Lease, Terms
+from drawwell.broker.account import Account, AnyQuota, Lease, Terms
 from drawwell.broker.queue import DrawQueue
 from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.reports import ConsumerReport
 
+QuotaMaker = Callable[[str, Lease, float], AnyQuota]
 Leasing = Callable[[str], Awaitable[Lease | None]]
 
 
 async def none_else(_consumer: str) -> Lease | None:
-    """Find no consumer but those that `set_terms` names."""
+    """Return None: only the consumers passed to `set_terms` exist."""
     return None
 
 
+def own_quota(_consumer: str, lease: Lease, now: float) -> AnyQuota:
+    """Create a quota that is kept by this broker alone."""
+    return Quota(lease.terms.rate, lease.terms.total, now=now, restored=lease.reserved)
+
+
 class AccountBook:
-    """Opens accounts, and follows what changes about them.
+    """Opens accounts, and applies changes to them.
 
     Args:
-        queue: Draws that wait; a change of terms may matter to them.
-        lease: Looks a consumer up, None if it may not draw; may raise StateUnavailable.
-        clock: Seconds since the epoch, never stepping back.
+        queue: The waiting draws, which are woken after a change of terms.
+        lease: Finds a consumer; returns None if it may not draw. Can raise StateUnavailable.
+        clock: Returns seconds since the epoch, and never steps back.
+        make_quota: Returns the quota of a new account.
     """
 
-    def __init__(self, queue: DrawQueue, lease: Leasing, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        queue: DrawQueue,
+        lease: Leasing,
+        clock: Callable[[], float],
+        make_quota: QuotaMaker = own_quota,
+    ) -> None:
         self.accounts: dict[str, Account] = {}
         self._queue = queue
         self._lease = lease
         self._clock = clock
+        self._make_quota = make_quota
         self._resident: frozenset[str] = frozenset()
-        """Those that `set_terms` named last."""
+        """The consumers of the last `set_terms`."""
         self._changes: Counter[str] = Counter()
-        """How often each consumer changed: a lease that was read before is out of date."""
+        """Changes per consumer. A lease that was read before a change is outdated."""
 
     async def open(self, consumer: str) -> Account | None:
-        """Return the account of a consumer, opened if it is not open yet.
+        """Return a consumer's account, opening it if necessary.
 
         Returns None if the consumer may not draw.
 
@@ -54,9 +68,9 @@ class AccountBook:
         return self.accounts[consumer]
 
     def change(self, consumer: str, terms: Terms | None) -> None:
-        """Follow a change of terms, None for a consumer that may no longer draw.
+        """Apply new terms; None means that the consumer may no longer draw.
 
-        What was spent stays spent.
+        Spent bytes stay spent.
         """
         self._changes[consumer] += 1
         account = self.accounts.get(consumer)
@@ -70,9 +84,10 @@ class AccountBook:
     def set_terms(
         self, terms: Mapping[str, Terms], reserved: Callable[[str], QuotaState | None] = lambda _: None
     ) -> None:
-        """Open the accounts of exactly these consumers before they draw.
+        """Set the consumers with permanent accounts, and their terms.
 
-        Those that were leased stay open. `reserved` returns what is on disk of a new one.
+        Each has its account even before its first draw. Accounts opened by a lease stay open.
+        `reserved` returns the stored reservation of a consumer whose account is new.
         """
         for name in self._resident - terms.keys():
             self.change(name, None)
@@ -83,15 +98,31 @@ class AccountBook:
         self._resident = frozenset(terms)
 
     def busiest(self, most: int) -> tuple[ConsumerReport, ...]:
-        """Report the accounts with the most draws.
+        """Return reports of the accounts with the most draws, at most `most`.
 
-        If there are no more than `most`, all are reported in the order of opening.
+        If there are not more accounts, all are reported, in order of opening.
         """
         accounts, now = self.accounts.values(), self._clock()
         chosen = accounts if len(accounts) <= most else nlargest(most, accounts, key=lambda each: each.draws)
         return tuple(account.report(now) for account in chosen)
 
+    def close(self, chosen: Callable[[str], bool], *, seeded_before: float, most: int) -> None:
+        """Close idle `chosen` accounts, except the `most` with the newest seeds.
+
+        Seeds from before `seeded_before` do not count as new. A closed account opens again at
+        the next draw. Its reservation counts as spent.
+        """
+        open_now = [each for each in self.accounts.values() if chosen(each.name)]
+        idle = [
+            each
+            for each in sorted(open_now, key=lambda each: each.seeded_at, reverse=True)
+            if not each.reserving.locked() and each.name not in self._resident
+        ]
+        for place, account in enumerate(idle):
+            if place >= most or account.seeded_at < seeded_before:
+                self.accounts.pop(account.name).wipe()
+                self._queue.forget(account.name)
+
     def _open(self, consumer: str, lease: Lease) -> None:
-        terms, reserved = lease
-        quota = Quota(terms.rate, terms.total, now=self._clock(), restored=reserved)
-        self.accounts[consumer] = Account(consumer, terms, quota)
+        quota = self._make_quota(consumer, lease, self._clock())
+        self.accounts[consumer] = Account(consumer, lease.terms, quota)

@@ -1,4 +1,4 @@
-"""What goes into the audit logs: each minute the counts of broker and doors, and at once what operators do."""
+"""Writes the audit logs: counts every minute, other events immediately."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ TURNED_AWAY = ("unauthenticated", "protocol_errors", "crowded_out", "overdue")
 
 
 class CountedDoor(Protocol):
-    """A door that counts the peers that it turned away."""
+    """A door that counts rejected peers."""
 
     @property
     def counts(self) -> Any:
@@ -28,11 +28,10 @@ class CountedDoor(Protocol):
 class Auditor:
     """Keeps the audit log of one broker.
 
-    Args:
-        broker_name: Whose grants and refusals.
-        section: Names the two files; "" for the log "drawwell.audit".
-        clock: Seconds since 1970.
-        signer: Signs the heads of both.
+    broker_name: The name of the broker.
+    section: Contains both files' paths; path "" selects the Python logger "drawwell.audit".
+    clock: Returns seconds since 1970.
+    signer: Signs the heads of both logs.
     """
 
     def __init__(
@@ -46,26 +45,31 @@ class Auditor:
         self._operators = AuditLog(section.operators_path, clock)
         self._signed = (ChainHead(), ChainHead())
         self._unsigned = ""
-        """Why the heads could not be signed, the last time."""
+        """The last error while signing the heads."""
         self._since = clock()
         self._doors: dict[str, CountedDoor] = {}
         self._turned_away: dict[str, dict[str, int]] = {}
 
     def watch(self, name: str, door: CountedDoor) -> None:
-        """Count whom this door turns away."""
+        """Start counting the peers that this door rejects."""
         self._doors[name] = door
+        self._turned_away.pop(name, None)
+
+    def unwatch(self, name: str) -> None:
+        """Stop counting the peers of a closed door."""
+        self._doors.pop(name, None)
 
     def note(self, event: str, **facts: Any) -> None:
-        """Write at once what happened to the broker."""
+        """Write a broker event immediately."""
         self._operators.write([{"event": event, **facts}])
 
     def started(self, first_serial: int) -> None:
-        """Say that a life of the broker begins, and its first serial number."""
+        """Log the broker's start and its first serial number."""
         self.note("started", broker=self._broker_name, version=__version__, first_serial=first_serial)
         self.minute()
 
     def asked(self, principal: Principal, verb: str, arguments: Mapping[str, Any], refused: str) -> None:
-        """Write an owner's control verb, and count anybody else's; `refused` is the error's name, or ""."""
+        """Log an owner's call; count other callers' calls by error (`refused`)."""
         if principal.role is Role.OWNER:
             self._operators.operator(verb, arguments, refused)
         else:
@@ -73,19 +77,19 @@ class Auditor:
             self.tally.asked(principal.name or str(principal.role), known, refused)
 
     def joined(self, consumer: str, host: str, refused: str) -> None:
-        """Write that a machine used up an invitation, and from where; count those that did not."""
+        """Log which machine used an invitation, or count a failed attempt."""
         if refused:
             self.tally.asked(consumer, "join", refused)
         else:
             self._operators.operator("join", {"name": consumer, "address": host})
 
     def minute(self) -> None:
-        """Write what was counted since the last time, and sign where both logs stand."""
+        """Write the counts since the last call, and sign the heads of both logs."""
         if heads := self._write():
             self._note_line(heads, self._sign(heads))
 
     async def settle(self) -> None:
-        """Do the same for an event loop, which waits for neither signer nor disk."""
+        """Run `minute` without blocking the event loop, then flush both files."""
         if heads := self._write():
             self._note_line(heads, await asyncio.to_thread(self._sign, heads))
         await asyncio.to_thread(self._sync)
@@ -98,7 +102,7 @@ class Auditor:
         self._operators.close()
 
     def _write(self) -> SignedHead | None:
-        """Write what was counted; return the heads where they have to be signed."""
+        """Write the counts; return the heads, or None if they are already signed."""
         lines = self.tally.take() + self._door_lines()
         self._log.write(lines, since=self._since)
         self._since = self._clock()
@@ -107,7 +111,7 @@ class Auditor:
         return SignedHead(self._broker_name, int(self._since), self._log.head, self._operators.head)
 
     def _sign(self, heads: SignedHead) -> dict[str, Any] | None:
-        """Return the line of the heads; None while the signer is away, and they are signed later."""
+        """Return the signed line, or None if the signer is unreachable."""
         try:
             line = heads.line(self._signer)
         except StateUnavailable as error:
@@ -138,11 +142,18 @@ class Auditor:
         return lines
 
     def recent(self) -> tuple[Mapping[str, Any], ...]:
-        """Return what operators did last, and what happened to the broker, the newest first."""
+        """Return the last broker events and actions of operators, newest first."""
         return tuple(reversed(self._operators.recent))
 
+    async def check_chains(self) -> None:
+        """Check both hash chains once; `trouble` then reports a broken chain."""
+        for each in (self._log, self._operators):
+            await each.check_chain()
+
     def trouble(self) -> str:
-        """Return why a log cannot be written, "" when both can."""
+        """Return why a log is unusable or broken, or "" if both are good."""
+        if broken := self._log.broken or self._operators.broken:
+            return f"the chain of the audit log is broken: {broken}"
         if fault := self._log.fault or self._operators.fault:
-            return f"the audit log cannot be written: {fault}"
+            return f"cannot write the audit log: {fault}"
         return f"the audit log is not signed: {self._unsigned}" if self._unsigned else ""

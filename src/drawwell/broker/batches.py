@@ -1,4 +1,4 @@
-"""Work that is cheaper for many items at once: signatures, durable writes."""
+"""Batches signatures and durable writes to save time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,11 +11,11 @@ _Result = TypeVar("_Result")
 
 
 class Batches(Generic[_Item, _Result]):
-    """Collects items while a batch is under way; they are the next batch.
+    """Collects items for the next batch while a batch is in progress.
 
     Args:
-        work: Returns one result for each item, in order; a DrawwellError fails them all.
-        most: The largest batch.
+        work: Returns one result per item, in order. A DrawwellError fails the whole batch.
+        most: The maximum size of a batch.
     """
 
     def __init__(
@@ -27,16 +27,16 @@ class Batches(Generic[_Item, _Result]):
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
-        """Return how many items wait for the next batch."""
+        """Return how many items are waiting for a batch."""
         return len(self._waiting)
 
     async def submit(self, item: _Item) -> _Result:
-        """Return the result for `item`.
+        """Wait for the batch with `item`; return the item's result.
 
-        A cancelled call does not stop the work; its result is dropped.
+        Cancelling the call does not stop the work; it only drops the result.
 
         Raises:
-            StateUnavailable: the work failed; it is not done a second time.
+            StateUnavailable: the work failed; it is not retried.
         """
         done: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, done))
@@ -44,7 +44,7 @@ class Batches(Generic[_Item, _Result]):
         return await done
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Process batches until cancelled."""
         while True:
             await self._wake.wait()
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
@@ -54,7 +54,7 @@ class Batches(Generic[_Item, _Result]):
                 results = await self._work([item for item, _ in batch])
             except DrawwellError as error:
                 for _, done in batch:
-                    if not done.done():  # else its caller was cancelled
+                    if not done.done():  # unless its caller was cancelled
                         done.set_exception(StateUnavailable(str(error), hint=error.hint))
                 continue
             for (_, done), result in zip(batch, results, strict=True):

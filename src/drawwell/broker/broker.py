@@ -1,8 +1,9 @@
-"""The broker: the one call that every door is a shell of, and the control verbs beside it.
+"""The broker: draws and control verbs behind every door.
 
-Between the last check of a draw and the grant there is no await: what was checked still holds when it is taken.
+There is no await between the last check of a draw and its grant, so the check stays valid.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from typing import Any, Final, NamedTuple
 from drawwell import __version__
 from drawwell.authorisation import Principal
 from drawwell.broker.account import Account, unentitled
-from drawwell.broker.account_book import AccountBook, Leasing, none_else
+from drawwell.broker.account_book import AccountBook, Leasing, QuotaMaker, none_else, own_quota
 from drawwell.broker.audit_log import AuditTally
+from drawwell.broker.devices import device_ids
 from drawwell.broker.draw_counts import DrawCounts
 from drawwell.broker.queue import LEAST_PATIENCE_S, QueuedDraw
+from drawwell.broker.receipts import Signing
 from drawwell.broker.reservations import ReservationWriter
-from drawwell.broker.signing import Signing
 from drawwell.broker.supply import Supply, no_source_hint
 from drawwell.crypto.drbg import Drbg
 from drawwell.crypto.receipts import ReceiptBody, ReceiptSource
@@ -30,15 +32,15 @@ from drawwell.reports import BrokerReport, ConsumerReport, Evidence, SourceState
 from drawwell.wire.limits import MAX_DRAW_BYTES, RECEIPT_KEY_BYTES
 
 SEED_BYTES = 48
-"""384 bits: entropy input and nonce of a DRBG of 256 bits of strength (SP 800-90A r1, 8.6.7)."""
+"""384 bits: entropy input and nonce of a DRBG with 256-bit strength (SP 800-90A r1, 8.6.7)."""
 LONGEST_WAIT_S = 365 * 86_400.0
-"""A source in another process says how fast it is, and may say next to nothing."""
+"""Limits the retry time if a source reports a speed near zero."""
 ADDITIONAL_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the configuration says of the broker as a whole."""
+    """The broker's own settings."""
 
     name: str
     min_sources: int = 1
@@ -47,10 +49,10 @@ class Rules:
 
 
 class _Wait(NamedTuple):
-    """Why a draw cannot be granted now.
+    """The reason why a draw must wait.
 
-    The reservoir lacks `needed_bytes`, or a reservation of `cost` is unwritten; if both are 0, the
-    consumer has no account yet.
+    Either the reservoir cannot provide `needed_bytes` yet, or a reservation for `cost` bytes
+    must be written first. If both are 0, the consumer's account must be opened first.
     """
 
     needed_bytes: int
@@ -61,25 +63,27 @@ _NO_ACCOUNT: Final = _Wait(0)
 
 
 async def _no_calls(_principal: Principal, _verb: str, _args: dict[str, Any]) -> dict[str, Any]:
-    raise PermissionRefused("this broker answers no control verbs")
+    raise PermissionRefused("this broker does not accept control verbs")
 
 
 class LocalBroker:
-    """Serves draws out of one supply.
+    """Serves draws from one supply.
 
     Args:
-        rules: From the configuration.
+        rules: The broker's settings.
         supply: Reservoir and ledger.
-        sources: Those that deposit into the supply from the beginning.
+        sources: The initial sources.
         write_ahead: Makes quota reservations durable.
-        signing: Has receipts signed.
+        signing: Signs receipts.
         first_serial: Higher than any serial number ever granted.
-        fresh: Returns that many bytes from the operating system's generator: keys of receipts, and additional
-            input to the DRBGs that counts as nothing (SP 800-90A r1, 8.7.2).
-        clock: Seconds since the epoch, never stepping back.
-        lease: Looks a consumer up at its first draw, None if it may not draw; may raise StateUnavailable.
+        fresh: Returns bytes from the operating system's generator, for receipt keys and as
+            DRBG input without credit (SP 800-90A r1, 8.7.2).
+        clock: Returns seconds since the epoch, and never steps back.
+        lease: Finds a consumer; returns None if it may not draw. Can raise StateUnavailable.
+        make_quota: Creates the quota of a new account.
         tally: Counts grants and refusals for the audit log.
         control: Answers `call`.
+        cut_off: Returns why a fleet's consumer gets no bytes; for reports only.
     """
 
     def __init__(
@@ -94,16 +98,19 @@ class LocalBroker:
         fresh: Callable[[int], bytes],
         clock: Callable[[], float],
         lease: Leasing = none_else,
+        make_quota: QuotaMaker = own_quota,
+        cut_off: Callable[[str], str] = lambda _: "",
         tally: AuditTally | None = None,
         control: Callable[[Principal, str, dict[str, Any]], Awaitable[dict[str, Any]]] = _no_calls,
     ) -> None:
         self.rules = rules
         self.sources: dict[str, Source] = {}
-        self.book = AccountBook(supply.queue, lease, clock)
+        self.book = AccountBook(supply.queue, lease, clock, make_quota)
         self.accounts = self.book.accounts
         self.tally = tally or AuditTally()
         self._counts = DrawCounts()
         self._control = control
+        self._cut_off = cut_off
         self._supply = supply
         self._queue = supply.queue
         self._write_ahead = write_ahead
@@ -117,13 +124,13 @@ class LocalBroker:
         for source in sources:
             self.add_source(source)
 
-    # ---- drawing -----------------------------------------------------------------------------------------
+    # ---- draws -----------------------------------------------------------------------------
 
     def try_draw(self, principal: Principal, request: DrawRequest) -> Grant | None:
-        """Grant the draw unless it has to wait; see `drawwell.ports.Broker.try_draw`.
+        """Grant the draw unless it has to wait; see `ports.Broker.try_draw`.
 
-        A draw with prediction resistance costs its seed as well, so that asking for single bytes cannot empty the
-        reservoir.
+        A draw with prediction resistance is also charged for its seed. Otherwise, single-byte
+        draws could empty the reservoir.
         """
         consumer = principal.name
         try:
@@ -138,7 +145,7 @@ class LocalBroker:
         return None
 
     async def draw(self, principal: Principal, request: DrawRequest) -> Grant:
-        """Draw, waiting for the reservoir and for the quota's reservation; see `drawwell.ports.Broker.draw`."""
+        """Grant the draw, waiting if necessary; see `ports.Broker.draw`."""
         consumer = principal.name
         queued = QueuedDraw(self._queue, consumer, request.patience_s)
         try:
@@ -160,7 +167,7 @@ class LocalBroker:
             queued.leave()
 
     def _attempt(self, consumer: str, request: DrawRequest, turn: Turn | None = None) -> Grant | _Wait:
-        """Judge terms, readiness, supply and quota, and take the bytes if all of them allow it."""
+        """Check terms, readiness, supply and quota; grant the draw if permitted."""
         account = self.accounts.get(consumer)
         if account is None:
             return _NO_ACCOUNT
@@ -195,18 +202,20 @@ class LocalBroker:
 
     def _grant(self, account: Account, request: DrawRequest) -> Grant:
         n_bytes, draw_class, drbg = request.n_bytes, request.draw_class, account.drbg
-        assert drbg is not None  # noqa: S101  seeded just now or before: anything else is our bug
-        # two copies of this process, restored from one image, would else give out the same bytes
+        assert drbg is not None  # noqa: S101  always seeded by now, unless we have a bug
+        # two copies of this process, restored from the same image, must return different bytes
         data = drbg.generate(n_bytes, self._fresh(ADDITIONAL_BYTES))
         if draw_class is DrawClass.DRBG:
             origins = account.seed_origins
-            self._supply.count_drbg(n_bytes)
+            self._supply.ledger.drbg_bytes += n_bytes
+            account.drbg_bytes += n_bytes
         else:
             taken = self._supply.take(n_bytes)
             mixed = int.from_bytes(taken.data, "little") ^ int.from_bytes(data, "little")
             taken.data[:] = bytes(n_bytes)
             data, origins = mixed.to_bytes(n_bytes, "little"), taken.origins
-        account.count(n_bytes, draw_class)
+            account.full_bytes += n_bytes
+        account.draws += 1
         self._serial += 1
         self._counts.granted[draw_class] += 1
         self.tally.granted(account.name, draw_class, n_bytes, self._serial, receipt=request.receipt)
@@ -217,10 +226,15 @@ class LocalBroker:
         return Grant(data, self._serial, draw_class, receipt_key=key, unsigned=body)
 
     async def _reserve(self, consumer: str, cost: int) -> None:
-        """Have a reservation that covers `cost` written down, unless another draw has done so meanwhile."""
+        """Write a reservation for `cost` bytes unless another draw has done so."""
         account = self.accounts.get(consumer)
         if account is None:
             return
+        # if the draw is cancelled, a lease may already be granted and must be recorded
+        await asyncio.shield(self._reserve_for(account, cost))
+
+    async def _reserve_for(self, account: Account, cost: int) -> None:
+        consumer = account.name
         async with account.reserving:
             if self.accounts.get(consumer) is not account:
                 return
@@ -230,7 +244,7 @@ class LocalBroker:
 
     def _count_refusal(self, consumer: str, request: DrawRequest, error: DrawwellError) -> None:
         if request.retried and isinstance(error, Refused) and not isinstance(error, DrawRefused):
-            return  # the peer waits, and is told nothing
+            return  # the door retries, so the peer does not see this refusal
         self.tally.refused(consumer, type(error).__name__)
         self._counts.refused[type(error).__name__] += 1
         if isinstance(error, Refused) and consumer in self.accounts:
@@ -239,10 +253,10 @@ class LocalBroker:
     def _starved(self, missing_bytes: int) -> Starved:
         rate = self._supply_bytes_per_s()
         return Starved(
-            f"the reservoir is {missing_bytes} bytes short",
+            f"the reservoir lacks {missing_bytes} bytes",
             retry_after_s=min(missing_bytes / rate, LONGEST_WAIT_S) if rate else None,
             estimate=True,
-            hint="Wait and draw again; 'drawwell draw --wait 30s' does it by itself.",
+            hint="Wait and draw again. 'drawwell draw --wait 30s' does this automatically.",
         )
 
     def _seed(self, account: Account, now: float) -> None:
@@ -257,7 +271,7 @@ class LocalBroker:
     def _receipt_body(
         self, account: Account, data: bytes, draw_class: DrawClass, origins: Origins, key: bytes
     ) -> bytes:
-        chosen = by_source(origins)  # there is room for each name once
+        chosen = by_source(origins)  # each name once, to limit the receipt's size
         sources = tuple(ReceiptSource.of(chosen[name], self._state_of(name)) for name in sorted(chosen))
         return ReceiptBody.of(
             broker=self.rules.name,
@@ -274,16 +288,18 @@ class LocalBroker:
         ).checked()
 
     def _state_of(self, source: str) -> SourceState:
-        return self.sources[source].report().state if source in self.sources else SourceState.OFF
+        if (found := self.sources.get(source)) is None:
+            return SourceState.OFF
+        return SourceState.HEALTHY if found.healthy else found.report().state
 
     def mix_in(self, principal: Principal, data: bytes) -> None:
-        """Mix `data` into the consumer's DRBG as additional input (SP 800-90A r1, 9.3.1), of which nothing is asked."""
+        """Mix `data` into the caller's DRBG without credit (SP 800-90A r1, 9.3.1)."""
         account = self.accounts.get(principal.name)
         if account and account.drbg:
             account.drbg.generate(0, hashlib.sha384(data).digest())
 
     def available_bytes(self, consumer: str, draw_class: DrawClass) -> int:
-        """How many bytes one draw could have now without waiting, as far as supply and quota go (not the rate)."""
+        """Return the largest draw that supply and quota allow; ignore the rate."""
         account, now = self.accounts.get(consumer), self._clock()
         if account is None or draw_class not in account.terms.classes or self._not_ready:
             return 0
@@ -296,23 +312,23 @@ class LocalBroker:
         left = account.quota.left(now)
         return most if left is None else min(most, left)
 
-    # ---- being asked -------------------------------------------------------------------------------------
+    # ---- control and status ----------------------------------------------------------------
 
     async def call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer a control verb; see `drawwell.ports.Broker.call`."""
         return await self._control(principal, verb, args)
 
     def add_source(self, source: Source) -> None:
-        """Count on one more source from now on."""
+        """Add a source and follow its changes."""
         self.sources[source.name] = source
         source.when_changed(self._sources_changed)
         self._not_ready = self._why_not_ready()
 
     @property
     def evidence(self) -> Evidence:
-        """What vouches for everything that ever came in.
+        """The weakest evidence for any byte received so far.
 
-        What a source left behind lies in the reservoir and in the generators when it is gone.
+        Removed sources count, because their bytes remain in the reservoir and the DRBGs.
         """
         healthy = (
             evidence_of(source.report().identity) for source in self.sources.values() if source.healthy
@@ -320,16 +336,17 @@ class LocalBroker:
         return weakest([self._evidence, *healthy])
 
     def healthy_sources(self) -> int:
-        """How many sources may be counted on now."""
+        """Return how many sources are healthy now."""
         return sum(source.healthy for source in self.sources.values())
 
     def _credit(self) -> str:
         present = weakest(evidence_of(source.report().identity) for source in self.sources.values())
         if weakest([self._evidence, present]) is present:
             return ""
-        return f"bytes of evidence {self._evidence!r} came in before, and decide a kernel's credit until a restart"
+        return f"the evidence {self._evidence!r} of earlier bytes limits the kernel's credit until the broker restarts"
 
     def _sources_changed(self) -> None:
+        """Update readiness; wake waiting draws, which may fail now."""
         self._evidence = self.evidence
         self._not_ready = self._why_not_ready()
         self.tally.sources_are(
@@ -337,20 +354,20 @@ class LocalBroker:
         )
         self._queue.wake_all()
 
-    def not_ready_because(self) -> str:
-        """Why nothing is served now; empty when it is."""
-        return self._not_ready
+    def not_ready_because(self, consumer: str = "") -> str:
+        """Return why `consumer` ("": any in the fleet) gets no bytes, else ""."""
+        return self._not_ready or self._cut_off(consumer)
 
     def _why_not_ready(self) -> str:
         healthy, wanted = self.healthy_sources(), self.rules.min_sources
         if healthy >= wanted:
             return ""
         if not self.sources:
-            return f"no noise source has come yet, {wanted} needed"
-        return f"{healthy} of {len(self.sources)} noise sources healthy, {wanted} needed"
+            return f"no noise source is connected, but min_sources is {wanted}"
+        return f"{healthy} of {len(self.sources)} noise sources are healthy, but min_sources is {wanted}"
 
     async def consumer_report(self, name: str) -> ConsumerReport | None:
-        """Return one consumer as it is now, None if it may not draw; raises as `AccountBook.open`."""
+        """Return a consumer's report, or None if it may not draw."""
         account = await self.book.open(name)
         return account.report(self._clock()) if account else None
 
@@ -359,7 +376,7 @@ class LocalBroker:
         return combined_rate(rates, max(1, self.rules.min_sources))
 
     def report(self) -> BrokerReport:
-        """The broker as it is now; consumers, doors and sinks are added by its process."""
+        """Return the broker's report, without its process's doors and sinks."""
         now = self._clock()
         reservoir = self._supply.reservoir
         why = self.not_ready_because()
@@ -377,6 +394,7 @@ class LocalBroker:
             ledger=self._supply.report(),
             draws=self._counts.report(self._queue.starved_s()),
             sources=tuple(source.report() for source in self.sources.values()),
+            devices=device_ids(self.sources.values()),
             consumers_active=len(self.accounts),
             notes=tuple(filter(None, (self._credit(),))),
         )

@@ -1,4 +1,4 @@
-"""Calls control verbs: checks who asks and the arguments, and records the call."""
+"""Control verbs: checks of callers and arguments, and the audit of calls."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,8 +12,8 @@ class Control:
     """Calls the handlers of one broker's control verbs.
 
     Args:
-        handlers: By verb; a verb without one is refused.
-        audit: Called with who asked, each audited verb, its arguments, and the error's name when it was refused.
+        handlers: The handlers by verb; a verb without a handler is refused.
+        audit: Called for audited verbs: caller, verb, arguments, error name ("" for success).
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class Control:
             self._audit(principal, verb, args, refused)
 
     async def _answer(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        # the door has looked already: no door gives more rights than the control socket
+        # doors check this too; no door allows more than the control socket
         may(DoorKind.CONTROL, principal, verb)
         if verb not in self._handlers:
-            raise UsageError(f"this broker does not know the verb {verb!r}")
+            raise UsageError(f"this broker does not support the verb {verb!r}")
         return await self._handlers[verb](principal, **CONTROL_VERBS[verb].read(args))

@@ -1,4 +1,4 @@
-"""All draws of a broker's life, for monitoring."""
+"""Counts of all draws since the broker's start, for monitoring."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -22,7 +22,7 @@ class DrawCounts:
         self._waited_s += seconds
 
     def report(self, starved_s: float) -> DrawsReport:
-        """Return the counts; the first count of waits has draws without one."""
+        """Return the counts; the first wait interval includes immediate draws."""
         waits = list(self._waits)
         waits[0] += sum(self.granted.values()) - sum(waits)
         granted = {str(draw_class): count for draw_class, count in self.granted.items()}

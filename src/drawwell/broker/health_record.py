@@ -1,4 +1,4 @@
-"""The health history of a broker's sources, noted once a minute."""
+"""The health history of a broker's sources, recorded once a minute."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -10,15 +10,15 @@ from drawwell.reports import SourceReport
 from drawwell.state.health_rows import HealthRows
 
 POINTS: Final = 96
-"""How many parts of 24 hours a report has."""
+"""The number of parts into which a report divides 24 hours."""
 
 
 class HealthRecord:
-    """Notes how the sources' health tests went.
+    """Records the results of the sources' health tests.
 
     Args:
-        rows: The file.
-        clock: Seconds since 1970.
+        rows: The file to read at the start and to write.
+        clock: Returns seconds since 1970.
     """
 
     def __init__(self, rows: HealthRows, clock: Callable[[], float]) -> None:
@@ -28,10 +28,10 @@ class HealthRecord:
         rows.load_into(self._history)
 
     async def note(self, reports: Iterable[SourceReport]) -> None:
-        """Note the last minute, and write it.
+        """Record the last minute and write it to the file.
 
         Raises:
-            StateUnavailable: it could not be written.
+            StateUnavailable: the file could not be written.
         """
         now = self._clock()
         noted = self._history.note(reports, now)
@@ -43,7 +43,7 @@ class HealthRecord:
         self._rows.close()
 
     def enter(self, sources: Iterable[dict[str, Any]]) -> None:
-        """Add to each test of these reports its last 24 hours, as `history`."""
+        """Add the last 24 hours to each test in the reports, as key `history`."""
         for source in sources:
             day = self._history.day(source["identity"]["name"], self._clock(), POINTS)
             for test in source["tests"]:

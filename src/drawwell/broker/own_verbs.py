@@ -1,4 +1,4 @@
-"""The verbs that a broker answers about itself and its sources."""
+"""Control verbs about the broker itself and its sources."""
 
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final
@@ -6,6 +6,7 @@ from typing import Any, Final
 from drawwell import __version__
 from drawwell.authorisation import Principal, Role
 from drawwell.broker.broker import LocalBroker
+from drawwell.broker.devices import device_ids
 from drawwell.broker.health_record import HealthRecord
 from drawwell.errors import PermissionRefused, SourceUnavailable
 from drawwell.observe.series import MOST_CONSUMERS
@@ -14,18 +15,18 @@ from drawwell.reports import BrokerReport, as_json
 from drawwell.verbs import Handler
 
 BUSIEST: Final = 20
-"""How many consumers a status names."""
+"""The number of consumers that a status lists."""
 
 
 class OwnVerbs:
-    """Answers what a broker is asked about itself and its sources.
+    """Answers control verbs about the broker itself and its sources.
 
     Args:
-        broker: Has the sources and consumers.
-        report: Reports the broker with the rest of its process, and at most this number of
-            consumers.
+        broker: The broker.
+        report: Returns the report of the broker and its process, with at most the given number
+            of consumers.
         health: The sources' history.
-        observers: The consumers that may observe everything.
+        observers: Returns the consumers that may observe everything.
     """
 
     def __init__(
@@ -55,27 +56,28 @@ class OwnVerbs:
         return as_json(await self._report(BUSIEST))
 
     async def _observe(self, principal: Principal) -> dict[str, Any]:
-        """Report everything, and whether the caller may see names."""
+        """Return the whole report, and whether the caller may see names."""
         names = principal.role is Role.OWNER or principal.name in self._observers()
         if principal.name and not names:
             raise PermissionRefused(
                 f"{principal.name} may not observe this broker",
-                hint="Have the operator add it to [health] observers.",
+                hint="Ask the operator to add this name to observers in [health].",
             )
         report = as_json(await self._report(MOST_CONSUMERS if names else 0))
         self._health.enter(report["sources"])
         return {"names": names, "report": report}
 
     async def _own_status(self, name: str) -> dict[str, Any]:
-        """Report one consumer, and whether the broker is ready."""
+        """Return one consumer's report, and whether the broker is ready."""
         own = await self._broker.consumer_report(name)
-        why = self._broker.not_ready_because()
+        why = self._broker.not_ready_because(name)
         return {
             "name": self._broker.rules.name,
             "version": __version__,
             "ready": not why,
             "not_ready_because": why,
             "evidence": self._broker.evidence,
+            "devices": device_ids(self._broker.sources.values()),
             "consumers": [as_json(own)] if own else [],
         }
 
@@ -89,7 +91,7 @@ class OwnVerbs:
         return {"simulated": identity.simulated, **self._health.of(identity.name)}
 
     def _find(self, wanted: str | None) -> Source:
-        """The source with that name; the only one when nothing is named."""
+        """Return the named source, or the only source if `wanted` is None."""
         sources = self._broker.sources
         if wanted is None and len(sources) == 1:
             return next(iter(sources.values()))
@@ -97,6 +99,6 @@ class OwnVerbs:
             return sources[wanted]
         names = ", ".join(sources) or "none"
         raise SourceUnavailable(
-            f"no source {wanted!r} runs here" if wanted else "which source?",
-            hint=f"Running sources: {names}.",
+            f"unknown source {wanted!r}" if wanted else "the source's name is missing",
+            hint=f"The sources are: {names}.",
         )

@@ -1,4 +1,4 @@
-"""The draws that wait for the reservoir, each as long as it has patience. Others never enter the queue."""
+"""The queue of draws that wait for the reservoir, each with a deadline."""
 
 import asyncio
 import time
@@ -9,11 +9,11 @@ from drawwell.entropy.turns import Turn, Turns
 from drawwell.errors import Starved
 
 LEAST_PATIENCE_S = 0.001
-"""Less than this is no patience: timers are no finer."""
+"""A shorter patience counts as zero, because timers are not more precise."""
 
 
 class DrawQueue:
-    """Draws waiting for bytes of `reservoir`, in fair order; `look` after every change of its level."""
+    """The waiting draws, in fair order. Call `look` if the reservoir changes."""
 
     def __init__(self, reservoir: Reservoir) -> None:
         self._reservoir = reservoir
@@ -23,23 +23,23 @@ class DrawQueue:
         self._starved_since: float | None = None
 
     def starved_s(self) -> float:
-        """Return how long at least one draw waited, in all."""
+        """Return the total time during which at least one draw waited."""
         since = self._starved_since
         return self._starved_s + (time.monotonic() - since if since is not None else 0.0)
 
     def look(self) -> None:
-        """Wake the first in the queue if there is enough for it."""
+        """Wake the first draw if the reservoir has enough bytes for it."""
         first = self._turns.first()
         if first and first.needed_bytes <= len(self._reservoir):
             _wake(self._waiting.get(first))
 
     def wake_all(self) -> None:
-        """Wake all waiters: something other than the level changed."""
+        """Wake all waiters, because more than the reservoir's level has changed."""
         for waiting in self._waiting.values():
             _wake(waiting)
 
     def served(self, consumer: str, taken_bytes: int, weight: int) -> None:
-        """Count what a consumer took out of the reservoir."""
+        """Charge taken bytes to a consumer's fair share."""
         self._turns.served(consumer, taken_bytes, weight)
 
     def forget(self, consumer: str) -> None:
@@ -47,12 +47,12 @@ class DrawQueue:
         self._turns.forget(consumer)
 
     def may_go(self, turn: Turn | None, needed_bytes: int) -> bool:
-        """Whether there is enough, and no other draw is first."""
+        """Return whether there are enough bytes and no other draw is ahead."""
         first = self._turns.first()
         return (first is None or first is turn) and needed_bytes <= len(self._reservoir)
 
     def short_by(self, turn: Turn | None, needed_bytes: int) -> int:
-        """Return how many bytes must come in before a draw of `needed_bytes` at `turn` can be served."""
+        """Return how many bytes are missing for all waiting draws and this one."""
         others = self._turns.waiting_bytes - (turn.needed_bytes if turn else 0)
         return max(1, needed_bytes + others - len(self._reservoir))
 
@@ -63,14 +63,14 @@ class DrawQueue:
         return self._turns.join(consumer, needed_bytes)
 
     def leave(self, turn: Turn) -> None:
-        """Leave it; the next draw looks."""
+        """Leave the queue; wake the next draw."""
         self._turns.leave(turn)
         if self._turns.first() is None:
             self._starved_s, self._starved_since = self.starved_s(), None
         self.look()
 
     async def wait(self, turn: Turn, until: float) -> None:
-        """Return when it may be its turn, or at `until` on the loop's clock."""
+        """Wait for a wake-up, but not beyond `until` on the loop's clock."""
         loop = asyncio.get_running_loop()
         waiting = self._waiting[turn] = loop.create_future()
         over = loop.call_at(until, _wake, waiting)
@@ -87,7 +87,7 @@ def _wake(waiting: asyncio.Future[None] | None) -> None:
 
 
 class QueuedDraw:
-    """One draw's place in the queue, taken when it first has to wait and given up at its end."""
+    """A draw's place in the queue, from its first wait to its end."""
 
     def __init__(self, queue: DrawQueue, consumer: str, patience_s: float) -> None:
         self.turn: Turn | None = None
@@ -98,14 +98,14 @@ class QueuedDraw:
 
     @property
     def age_s(self) -> float:
-        """How long ago the draw came."""
+        """The draw's age in seconds."""
         return asyncio.get_running_loop().time() - self._since
 
     async def wait(self, needed_bytes: int, starved: Callable[[int], Starved]) -> None:
-        """Wait for the turn.
+        """Wait for the draw's turn, or for a change.
 
         Raises:
-            Starved: patience is over; made of how many bytes are missing.
+            Starved: the patience has run out; `starved` returns the error to raise.
         """
         if self._until - asyncio.get_running_loop().time() < LEAST_PATIENCE_S:
             raise starved(self._queue.short_by(self.turn, needed_bytes))
@@ -114,7 +114,7 @@ class QueuedDraw:
         await self._queue.wait(self.turn, self._until)
 
     def leave(self) -> None:
-        """Give the place up."""
+        """Leave the queue if the draw has joined it."""
         if self.turn:
             self._queue.leave(self.turn)
             self.turn = None

@@ -1,7 +1,7 @@
-"""Noise sources in processes of their own, as their broker has them: who is there, who is gone, and what comes in.
+"""Noise sources in other processes, and their deposits.
 
-A source that is gone stays in the picture, and says so. What it deposited lies in the reservoir: it was conditioned
-and belongs to nobody else.
+A disconnected source is still listed. Its deposits stay in the reservoir, because they
+are conditioned and no other process has a copy.
 """
 
 import logging
@@ -21,36 +21,36 @@ from drawwell.wire.deposit_frames import Deposit
 
 log = logging.getLogger("drawwell.source")
 
-_NEVER: Final = "no process of this source has come yet; 'drawwell source run {0}' starts it"
+_NEVER: Final = "the source's process has not connected yet; start it with 'drawwell source run {0}'"
 _GONE_HINT: Final = (
-    "Start it again: 'drawwell source run {0}', or its unit, drawwell-source@ or drawwell-named@."
+    "Start it with 'drawwell source run {0}', or start its unit, drawwell-source@ or drawwell-named@."
 )
 
 
 class SourceConnection(Protocol):
-    """The way to the source's process."""
+    """The connection to the source's process."""
 
     @property
-    def anew(self) -> bool:
-        """Was it told to begin anew, and has not answered?"""
+    def restarting(self) -> bool:
+        """Whether a restart has been requested but not confirmed yet."""
 
     def want(self, *, wanted: bool) -> None:
-        """Say that bytes are wanted, or not."""
+        """Notify the process whether bytes are wanted."""
 
     def restart(self) -> None:
-        """Have it use nothing that it has read so far."""
+        """Request that the process discard all bytes read so far and start again."""
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Have a verb carried out; raises SourceUnavailable when the process goes before it answers."""
+        """Run a verb; raise SourceUnavailable if the process disconnects first."""
 
 
 class RemoteSource:
-    """One source that deposits from a process of its own (`ports.Source`).
+    """A source that deposits from another process (`ports.Source`).
 
     Args:
-        identity: As far as it is known before it came.
-        supply: What it deposits into.
-        why: Why it is not there; "" for one that has never come.
+        identity: The identity to report before the source connects.
+        supply: Receives the source's deposits.
+        why: Why the source is disconnected, or "" if it has never connected.
     """
 
     def __init__(self, identity: SourceIdentity, supply: Supply, why: str = "") -> None:
@@ -61,55 +61,55 @@ class RemoteSource:
         self.depot = supply.depot(self)
 
     def when_changed(self, notify: Callable[[], None]) -> None:
-        """Call `notify` at each change (ports.Source)."""
+        """Call `notify` on each change (ports.Source)."""
         self._changed = notify
 
     @property
     def name(self) -> str:
-        """Its name, which it came with."""
+        """The source's name."""
         return self._report.identity.name
 
     @property
     def present(self) -> bool:
-        """Is its process there?"""
+        """Whether the source's process is connected."""
         return self._caller is not None
 
     @property
     def healthy(self) -> bool:
-        """May its bytes be counted on now?"""
+        """Whether the source's bytes are usable now."""
         caller, report = self._caller, self._report
         return (
             caller is not None
             and not self._condemned
-            and not caller.anew
+            and not caller.restarting
             and report.state is SourceState.HEALTHY
             and not report.paused
         )
 
     @property
     def origin(self) -> NoiseOrigin:
-        """What is recorded with the bytes that it gives now."""
+        """The origin to record with the source's current bytes."""
         return NoiseOrigin(self._report.identity, self._report.health_epoch)
 
     @property
     def health_epoch(self) -> int:
-        """How often its process has passed the start-up tests."""
+        """How many times the source's process has passed the start-up tests."""
         return self._report.health_epoch
 
     @property
     def supply_bytes_per_s(self) -> float:
-        """Full-entropy bytes a second while it is being read, by its own account."""
+        """Full-entropy bytes per second during reading, as last reported."""
         report = self._report
         share = report.conditioned_bits / 8 / report.tested_bytes if report.tested_bytes else 0.0
         return share * report.raw_rate_bytes_per_s
 
     @property
     def wanted(self) -> bool:
-        """Should its process read now?"""
+        """Whether the source's process should read now."""
         return self.depot.wanted and not self._condemned
 
     def report(self) -> SourceReport:
-        """The source as it said last, or how it is gone."""
+        """Return the source's last report."""
         if not self._condemned:
             return self._report
         return replace(
@@ -117,21 +117,21 @@ class RemoteSource:
         )
 
     def condemn(self, why: str) -> None:
-        """Fail for good, until an operator's reset; its process may come and go meanwhile."""
+        """Treat the source as failed until an operator resets it."""
         self._condemned = why
         self.wake()
         log.error("%s: %s", self.name, why)
         self._changed()
 
     def restart(self) -> None:
-        """Have it begin anew; it counts for nothing until it says that it did."""
+        """Restart the source; ignore its deposits until it confirms the restart."""
         self.depot.wipe()
         if self._caller:
             self._caller.restart()
             self._changed()
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Have its process carry out an operator's verb."""
+        """Run an operator's verb in the source's process."""
         if self._caller is None:
             raise SourceUnavailable(
                 f"{self.name}: {self._report.last_error}", hint=_GONE_HINT.format(self.name)
@@ -144,30 +144,30 @@ class RemoteSource:
         return result
 
     def wake(self) -> None:
-        """Tell its process, when it is there, whether bytes are wanted."""
+        """Notify a connected process whether bytes are wanted."""
         if self._caller:
             self._caller.want(wanted=self.wanted)
 
     def take(self, deposit: Deposit) -> None:
-        """Take over a deposit, which was judged."""
-        assert isinstance(deposit.data, bytearray)  # noqa: S101  decoded: or else it is a bug of ours
+        """Accept a deposit that passed its checks."""
+        assert isinstance(deposit.data, bytearray)  # noqa: S101  always so after decoding
         spoilt_bytes, data = deposit.spoilt_bytes, deposit.data
-        if not self.healthy:  # what it gives while it is not counted on is vouched for by nothing
+        if not self.healthy:  # bytes from an unhealthy source have no evidence
             spoilt_bytes, data = spoilt_bytes + len(data), bytearray()
         self.depot.take_over(Bits(deposit.assessed_bits), spoilt_bytes, FullEntropy(data))
 
     def arrive(self, caller: SourceConnection, report: SourceReport) -> None:
-        """Have it present; raises as `update`."""
+        """Mark the source as connected. Raises the same errors as `update`."""
         self._claim(report)
         self._caller = caller
-        log.info("%s: its process has come", self.name)
+        log.info("%s: the source's process has connected", self.name)
         self.update(report)
 
     def update(self, report: SourceReport) -> None:
-        """Take its word for what it is now.
+        """Apply the source's report.
 
         Raises:
-            SourceRejected: another source reads that device.
+            SourceRejected: another source already reads the device.
         """
         self._claim(report)
         before = self._report
@@ -187,7 +187,7 @@ class RemoteSource:
             self.depot.claim(report.identity)
 
     def leave(self, why: str) -> None:
-        """Have it gone."""
+        """Mark the source as disconnected."""
         self._caller = None
         self.depot.release()
         if why != self._report.last_error:
@@ -199,12 +199,12 @@ class RemoteSource:
 
 
 class RemoteSources:
-    """Takes sources in as they come, for one broker.
+    """Accepts sources for one broker as they connect.
 
     Args:
-        broker: Counts on them.
-        supply: What they deposit into.
-        expected: The sources of the configuration: each is missed until it comes.
+        broker: The broker to add the sources to.
+        supply: Receives the sources' deposits.
+        expected: The configured sources, listed as disconnected until they connect.
     """
 
     def __init__(self, broker: LocalBroker, supply: Supply, expected: tuple[SourceSection, ...] = ()) -> None:
@@ -215,7 +215,7 @@ class RemoteSources:
         self.expect(expected)
 
     def expect(self, expected: Iterable[SourceSection]) -> None:
-        """Take over the sources of a new configuration; an absent one that is not in it goes."""
+        """Apply a new configuration; drop disconnected sources that are not in it."""
         sections = {each.name: each for each in expected}
         for name in [name for name in self._expected - sections.keys() if name in self._sources]:
             if not self._sources[name].present:
@@ -226,25 +226,25 @@ class RemoteSources:
         self._expected = set(sections)
 
     def arrive(self, caller: SourceConnection, report: SourceReport) -> RemoteSource:
-        """Take in a source.
+        """Accept a newly connected source.
 
         Raises:
-            UsageError: one of that name is here, or it is no name, or there is no room.
-            SourceRejected: another source reads its device.
+            UsageError: the name is invalid or in use, or there are too many sources.
+            SourceRejected: another source already reads the device.
         """
         name = report.identity.name
         try:
             NAME.parse(name)
         except ValueError as error:
-            raise UsageError(f"no source is called so: {error}", hint="Give it another name.") from None
+            raise UsageError(f"invalid source name: {error}", hint="Choose another name.") from None
         source = self._sources.get(name)
         if source is None:
             source = self._add(report.identity)
         elif source.present:
             raise UsageError(
-                f"a source named {name} deposits here already", hint="Give each source a name of its own."
+                f"a source named {name} is already connected", hint="Give each source a unique name."
             )
-        # the last one to come is the last to be forgotten
+        # the newest source is the last one to be dropped
         self._sources[name] = self._sources.pop(name)
         try:
             source.arrive(caller, report)
@@ -256,8 +256,8 @@ class RemoteSources:
     def _add(self, identity: SourceIdentity) -> RemoteSource:
         if identity.name in self._broker.sources:
             raise UsageError(
-                f"this broker runs a source named {identity.name} itself",
-                hint="Give each source a name of its own.",
+                f"this broker itself runs a source named {identity.name}",
+                hint="Give each source a unique name.",
             )
         if len(self._broker.sources) >= MAX_SOURCES:
             self._forget_one()
@@ -266,13 +266,13 @@ class RemoteSources:
         return source
 
     def _forget_one(self) -> None:
-        """Make room, for which the one goes that was gone first."""
+        """Drop the oldest disconnected source."""
         for name, source in self._sources.items():
             if not source.present:
                 self._forget(name)
                 return
         raise UsageError(
-            f"a receipt names every source, and has room for {MAX_SOURCES}", hint="Have fewer sources."
+            f"too many sources: a receipt has room for {MAX_SOURCES}", hint="Stop one of the sources."
         )
 
     def _forget(self, name: str) -> None:

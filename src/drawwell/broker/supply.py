@@ -1,4 +1,4 @@
-"""What sources deposit into and the broker takes from: lanes, reservoir and ledger, moved together (law 4)."""
+"""The supply: lanes, reservoir and ledger, which change together (law 4)."""
 
 from collections.abc import Iterable
 
@@ -14,29 +14,29 @@ from drawwell.units import Bits
 
 
 class Supply:
-    """The reservoir with its account.
+    """The reservoir, its ledger, and the sources' lanes.
 
     Args:
-        reservoir: What the broker takes from.
-        n_sources: How many sources are combined in each byte; with 1, outputs go into the reservoir as they come.
+        reservoir: The reservoir that the broker takes bytes from.
+        n_sources: How many sources each byte combines; if 1, outputs bypass the lanes.
     """
 
     def __init__(self, reservoir: Reservoir, n_sources: int = 1) -> None:
         self.reservoir = reservoir
         self.n_sources = n_sources
         self.queue = DrawQueue(reservoir)
-        self._ledger = Ledger()
+        self.ledger = Ledger()
         self._depots: list[SourceDepot] = []
         self._lanes: list[Reservoir] = []
         self._was_wanted = reservoir.wanted
 
     @property
     def wanted(self) -> bool:
-        """Should the reservoir be filled now?"""
+        """Whether the reservoir should be filled now."""
         return self.reservoir.wanted
 
     def depot(self, source: Depositing) -> "SourceDepot":
-        """Return the place where `source` deposits."""
+        """Create the depot for `source`."""
         depot = SourceDepot(self, source)
         self._depots.append(depot)
         if depot.store is not self.reservoir:
@@ -44,7 +44,7 @@ class Supply:
         return depot
 
     def remove(self, depot: "SourceDepot") -> None:
-        """Forget a source, and discard everything, so that no byte has an origin that is not known here."""
+        """Remove a source and all stored bytes, to keep every byte's origin known."""
         self.wipe()
         self._depots.remove(depot)
         self._lanes = [lane for lane in self._lanes if lane is not depot.store]
@@ -54,22 +54,23 @@ class Supply:
         return next((each for each in self._depots if each.holds(identity)), None)
 
     def assess(self, bits: Bits) -> None:
-        """Count what samples that passed the health tests were assessed at."""
-        self._ledger.assess(bits)
+        """Add the assessed entropy of samples that passed the health tests."""
+        self.ledger.assess(bits)
 
     def deposit(self, output: FullEntropy) -> None:
-        """Move conditioned bytes into the reservoir; what does not fit is discarded and counted so."""
-        self._ledger.condition(Bits(8 * len(output)))
+        """Store conditioned bytes; discard and count those that do not fit."""
+        self.ledger.condition(Bits(8 * len(output)))
         self._put(self.reservoir, output)
         self.queue.look()
         self._settle()
 
     def lay_in(self, depot: "SourceDepot", output: FullEntropy) -> None:
-        """Move one output into the lane of `depot`, unless another source gave the same one: then both fail.
+        """Store an output in the lane of `depot`.
 
-        The XOR of the two would be zeros, and what they gave before came from one source, so all of it is discarded.
+        If another source gave an equal output, the two sources are really one: both fail, and
+        all stored bytes are discarded.
         """
-        self._ledger.condition(Bits(8 * len(output)))
+        self.ledger.condition(Bits(8 * len(output)))
         digest = digest_of(output)
         depot.recent.add(digest)
         for other in self._depots:
@@ -80,76 +81,72 @@ class Supply:
         if depot.healthy:
             self._put(depot.store, output)
         else:
-            self._ledger.discard(Bits(8 * len(output)))
+            self.ledger.discard(Bits(8 * len(output)))
             output.data[:] = bytes(len(output))
         self._settle()
         depot.wake_if_turned()
 
     def divert(self, n_bytes: int) -> None:
-        """Count conditioned bytes that went to a test or were lost."""
-        self._ledger.condition(Bits(8 * n_bytes))
-        self._ledger.discard(Bits(8 * n_bytes))
+        """Count conditioned bytes that were used for a test or lost."""
+        self.ledger.condition(Bits(8 * n_bytes))
+        self.ledger.discard(Bits(8 * n_bytes))
 
     def take(self, n_bytes: int) -> FullEntropy:
-        """Remove `n_bytes` for good; the caller overwrites them after use.
+        """Remove and return `n_bytes`; the caller must overwrite them after use.
 
         Raises:
-            Starved: the reservoir holds fewer; nothing was taken.
+            Starved: the reservoir has fewer bytes; none were taken.
         """
         taken = self.reservoir.take(n_bytes)
-        self._ledger.deliver(Bits(8 * n_bytes))
+        self.ledger.deliver(Bits(8 * n_bytes))
         if self.reservoir.wanted:
             self._settle()
         return taken
 
     def wipe(self) -> int:
-        """Discard everything; return how many bytes that were."""
+        """Discard all stored bytes; return their number."""
         wiped = self.discard_from(self.reservoir) + sum(map(self.discard_from, self._lanes))
         self._settle()
         return wiped
 
     def discard_from(self, store: Reservoir) -> int:
-        """Discard what a lane or the reservoir holds; return how many bytes that were."""
+        """Discard the bytes in a lane or the reservoir; return their number."""
         wiped = store.wipe()
-        self._ledger.discard(Bits(8 * wiped))
+        self.ledger.discard(Bits(8 * wiped))
         return wiped
 
-    def count_drbg(self, n_bytes: int) -> None:
-        """Count DRBG output, which is never called entropy."""
-        self._ledger.drbg(n_bytes)
-
     def report(self) -> LedgerReport:
-        """The account as it stands."""
-        return self._ledger.report(len(self.reservoir), sum(map(len, self._lanes)))
+        """Return the current ledger."""
+        return self.ledger.report(len(self.reservoir), sum(map(len, self._lanes)))
 
     def _put(self, store: Reservoir, output: FullEntropy) -> None:
         size = len(output)
-        self._ledger.discard(Bits(8 * (size - store.put(output))))
+        self.ledger.discard(Bits(8 * (size - store.put(output))))
 
     def _settle(self) -> None:
-        """Combine what the reservoir wants, and wake the sources whose wishes changed by it."""
+        """Combine outputs for the reservoir; wake sources if `wanted` changed."""
         if self._combine() or self.reservoir.wanted is not self._was_wanted:
             self._was_wanted = self.reservoir.wanted
             for depot in self._depots:
                 depot.wake_if_turned()
 
     def _combine(self) -> bool:
-        """Fill the reservoir from the lanes while it wants; return whether anything came in."""
-        came_in = False
+        """Fill the reservoir from the lanes; return whether bytes were added."""
+        filled = False
         while self._lanes and self.reservoir.wanted:
             output = combine(self._lanes, self.n_sources)
             if output is None:
                 break
-            self._ledger.combine(Bits(8 * OUTPUT_BYTES * (self.n_sources - 1)))
+            self.ledger.combine(Bits(8 * OUTPUT_BYTES * (self.n_sources - 1)))
             self._put(self.reservoir, output)
-            came_in = True
-        if came_in:
+            filled = True
+        if filled:
             self.queue.look()
-        return came_in
+        return filled
 
 
 class SourceDepot:
-    """Where one source deposits (`ports.Depot`): a lane of its own, or straight into the reservoir."""
+    """Where one source deposits: its lane or the reservoir (`ports.Depot`)."""
 
     def __init__(self, supply: Supply, source: Depositing) -> None:
         self.store = new_lane() if supply.n_sources > 1 else supply.reservoir
@@ -161,43 +158,43 @@ class SourceDepot:
 
     @property
     def wanted(self) -> bool:
-        """Should the source be read now?"""
+        """Whether the source should be read now."""
         return self.store.wanted
 
     @property
     def healthy(self) -> bool:
-        """May the source's outputs be used now?"""
+        """Whether the source's outputs are usable now."""
         return self._source.healthy
 
     def holds(self, identity: SourceIdentity) -> bool:
-        """Return whether the source reads that device now."""
+        """Return whether the source has claimed that device."""
         return self._device is not None and self._device.is_same_device(identity)
 
     def claim(self, identity: SourceIdentity) -> None:
-        """Take the device as this source's own until `release`.
+        """Claim the device for this source until `release` is called.
 
-        What waits to be combined and came from another device is discarded.
+        If the source read another device before, its uncombined output is discarded.
 
         Raises:
-            SourceRejected: another source reads it.
+            SourceRejected: another source already reads the device.
         """
         holder = self._supply.holder_of(identity)
         if holder is not None and holder is not self:
             raise SourceRejected(
-                f"{identity.path} is the device that source {holder.name} reads",
-                hint="Configure each device once: two names do not make two sources of it.",
+                f"source {holder.name} already reads {identity.path}",
+                hint="Configure each device only once: two names for one device are not two sources.",
             )
         if self._device and not self.holds(identity):
             self.wipe()
         self._device = identity
 
     def release(self) -> None:
-        """Give up the device, and discard what waits to be combined."""
+        """Release the device; discard the source's uncombined output."""
         self._device = None
         self.wipe()
 
     def wipe(self) -> None:
-        """Discard what waits to be combined, after a failure of the source."""
+        """Discard uncombined output after the source failed."""
         if self.store is not self._supply.reservoir:
             self._supply.discard_from(self.store)
             self.wake_if_turned()
@@ -208,15 +205,15 @@ class SourceDepot:
         return self._source.name
 
     def condemn(self, twin: "SourceDepot") -> None:
-        """Fail the source for good, as it gives what `twin` gives."""
-        self._source.condemn(f"it gave an output that source {twin.name} gave: they are one source, not two")
+        """Fail the source permanently, because `twin` delivered the same output."""
+        self._source.condemn(f"output equal to that of source {twin.name}: both are the same source")
 
     def assess(self, block: TestedBlock) -> None:
         """Count a block that passed the health tests."""
         self._supply.assess(block.assessed)
 
     def deposit(self, output: FullEntropy) -> None:
-        """Take over one or more conditioned outputs; what does not fit is discarded and counted so."""
+        """Store conditioned outputs; discard and count those that do not fit."""
         origins = frozenset({self._source.origin})
         if self.store is self._supply.reservoir:
             self._supply.deposit(FullEntropy(output.data, origins))
@@ -228,26 +225,26 @@ class SourceDepot:
             data[:] = bytes(len(data))
 
     def take_over(self, assessed: Bits, spoilt_bytes: int, output: FullEntropy) -> None:
-        """Take over what was assessed and conditioned in another process; `spoilt_bytes` of it are lost."""
+        """Accept another process's output; count `spoilt_bytes` more as lost."""
         self._supply.assess(assessed)
         self._supply.divert(spoilt_bytes)
         if len(output):
             self.deposit(output)
 
     def divert(self, output: FullEntropy) -> None:
-        """Count an output that went to a test instead of the reservoir."""
+        """Count an output that was used for a test."""
         self._supply.divert(len(output))
 
     def wake_if_turned(self) -> None:
-        """Wake the source if it became wanted, or is wanted no more."""
+        """Wake the source if `wanted` changed."""
         if self.wanted is not self._was_wanted:
             self._was_wanted = self.wanted
             self._source.wake()
 
 
 def no_source_hint(sources: Iterable[Source]) -> str:
-    """Return what to do about too few healthy sources."""
+    """Return a hint for when too few sources are healthy."""
     paused = [source.name for source in sources if source.report().paused]
     if paused:
-        return f"An operator paused it; on the broker's machine: 'drawwell onerng resume {paused[0]}'."
-    return "See 'drawwell doctor' on the broker's machine."
+        return f"{paused[0]} is paused. Run 'drawwell onerng resume {paused[0]}' on the broker's machine."
+    return "Run 'drawwell doctor' on the broker's machine."

@@ -1,1 +1,1 @@
-"""Ways to draw: thin shells round the one broker call."""
+"""Doors: listeners and connections around the calls of a broker."""

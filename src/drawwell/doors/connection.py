@@ -1,15 +1,16 @@
-"""One connection at a door: the transport, its back-pressure and its deadlines.
+"""A connection at a door: its transport, back-pressure and deadlines.
 
-A peer is read only as fast as it reads: while bytes wait to be sent to it, or too much is owed to it, no more
-requests are looked at and none are read. It is served within its consumer's share of the loop's
-time (`doors/shares.py`), and not read while it waits for its turn.
+We read from a peer only as fast as it reads. While output is pending, or too many bytes are
+owed to the peer, no requests are processed and no bytes are read. Each consumer has a share of
+the loop's time (`doors/shares.py`). While its connections wait for their turn, they are not
+read.
 """
 
 import abc
 import asyncio
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, cast
 
 from drawwell.doors.admission import QUIET_S, source_of
@@ -20,23 +21,24 @@ from drawwell.doors.sockets import credentials
 from drawwell.service.faults import log_fault
 
 LINGER_S: Final = 2.0
-"""After our last word: how long the peer may take to read it and close. To close first would drop it unread."""
+"""How long a peer can take to read our last bytes; closing immediately could lose them."""
 _COALESCE_BYTES: Final = 131_072
-"""Answers are joined into one write up to here: two of the largest."""
+"""The maximum size of one write of joined answers: two of the largest answers."""
 REQUESTS_PER_TURN: Final = 64
-"""Then the other connections have their turn."""
+"""The number of requests after which other connections have their turn."""
 _TASK_S: Final = 0.0003
-"""What a request costs outside its turn: a task, and a signature or the work of a verb."""
+"""The time charged for a request that a task answers, including a signature or a verb."""
 
 
 class Connection(asyncio.BufferedProtocol, abc.ABC):
-    """What all doors' connections have. A ServedConnection."""
+    """The base class of all doors' connections (ServedConnection)."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._opened_at = self._heard_at = self._loop.time()
+        self._buffer = door.buffer
+        self._opened_at = self._received_at = self._loop.time()
         self.address = ""
         self._admitted = False
         self._leaving_since: float | None = None
@@ -45,44 +47,40 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
         self._write_mark = 0
         self._write_mark_at = self._opened_at
         self._share: Share | None = None
-        """Its consumer's share of the loop, None until that is known."""
+        """The consumer's share of the loop, or None until the consumer is known."""
         self._backlog = b""
-        """What came while that was used up."""
+        """Bytes that arrived after the share was used up."""
         self._waits = False
-        """For its turn."""
+        """Whether the connection waits for its turn."""
 
     @abc.abstractmethod
     def _received(self, data: memoryview) -> None:
-        """Use up what was read; it is overwritten afterwards."""
+        """Process all bytes; the buffer is reused afterwards."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Come in (asyncio)."""
+        """Register the new connection (asyncio)."""
         self._transport = cast("asyncio.Transport", transport)
         self.address = source_of(transport.get_extra_info("peername")) or _user_of(transport)
         self._door.enter(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio
         """Lend the door's buffer (asyncio)."""
-        return self._door.buffer
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Use what was read into it (asyncio)."""
+        """Process received bytes (asyncio)."""
         if self._leaving_since is not None:
             return
-        self._heard_at = self._loop.time()
-        share, data, begun = self._share, self._door.buffer[:nbytes], time.perf_counter()
+        self._received_at = self._loop.time()
+        share, data = self._share, self._buffer[:nbytes]
         if share is None:
             self._received(data)
-        elif share.may_go(begun):
-            self._received(data)
-            ended = time.perf_counter()
-            share.spend(ended - begun, ended)
-        else:
+        elif not share.run(self._received, data):
             self._backlog += data
             self._wait_turn(share)
 
     def take_turn(self) -> None:
-        """Handle what came meanwhile (Waiter)."""
+        """Process the bytes that arrived before the turn (Waiter)."""
         self._waits = False
         backlog, self._backlog = self._backlog, b""
         if self._transport is None or self._leaving_since is not None:
@@ -91,37 +89,37 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
             if backlog:
                 self._received(memoryview(backlog))
             self._resume()
-        except Exception as error:  # noqa: BLE001 - whatever it is: the other connections go on
+        except Exception as error:  # noqa: BLE001 - one connection must not stop the others
             self._give_up(error)
 
     def _resume(self) -> None:
-        """Continue after a wait for the turn."""
+        """Resume after waiting for a turn."""
         if self._transport is not None and not self._waits:
             self._transport.resume_reading()
 
     def eof_received(self) -> bool:
-        """Take the end of the peer's words for the end: it is sent what is ready, and no more (asyncio)."""
+        """Close on EOF, after sending pending output (asyncio)."""
         return False
 
     def pause_writing(self) -> None:
-        """Stop answering: the peer does not read (asyncio)."""
+        """Stop answering, because the peer does not read (asyncio)."""
         self._blocked = True
 
     def resume_writing(self) -> None:
-        """Go on: it has read (asyncio)."""
+        """Resume answering (asyncio)."""
         self._blocked = False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio
-        """Go (asyncio)."""
+        """Deregister the connection (asyncio)."""
         self._transport = None
         self._door.leave(self)
 
     def quiet_s(self, now: float) -> float:
-        """How long we have waited for it; a peer that said nothing that has an answer counts too (ServedConnection)."""
-        return now - self._heard_at + (0 if self._written_bytes else QUIET_S)
+        """Return how long we have waited, plus `QUIET_S` if we have sent nothing."""
+        return now - self._received_at + (0 if self._written_bytes else QUIET_S)
 
     def overdue(self, now: float) -> bool:
-        """Whether a deadline is past (ServedConnection)."""
+        """Return whether a deadline has passed (ServedConnection)."""
         if self._transport is None:
             return False
         if self._leaving_since is not None:
@@ -131,12 +129,12 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
         return self._write_overdue(now)
 
     def abort(self) -> None:
-        """End it at once (ServedConnection)."""
+        """Close immediately (ServedConnection)."""
         if self._transport is not None:
             self._transport.abort()
 
     def recheck(self) -> None:
-        """End it unless the door still expects its user (ServedConnection)."""
+        """Close unless the door still admits the peer's user (ServedConnection)."""
         expects, transport = self._door.expects, self._transport
         if transport is not None and expects is not None:
             _pid, uid, gid = credentials(transport.get_extra_info("socket"))
@@ -144,7 +142,7 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
                 self.abort()
 
     def farewell(self) -> None:
-        """End it in order (ServedConnection)."""
+        """Close in an orderly way (ServedConnection)."""
         transport = self._transport
         if transport is not None:
             transport.abort() if transport.get_write_buffer_size() else transport.close()
@@ -156,7 +154,7 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
             self._door.admit(self, consumer)
 
     def _wait_turn(self, share: Share) -> None:
-        """Wait for the turn; until then nothing is read."""
+        """Pause reading until the connection has its turn."""
         if not self._waits and self._transport is not None:
             self._waits = True
             self._transport.pause_reading()
@@ -172,19 +170,19 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
             self._transport.write(data)
 
     def _leave(self) -> None:
-        """Send what is left, then the end; wait for the peer's own."""
+        """Send the pending output and EOF, then wait for the peer's EOF."""
         transport = self._transport
         if self._leaving_since is None and transport is not None and not transport.is_closing():
             self._leaving_since = self._loop.time()
             try:
                 transport.write_eof()
             except OSError:
-                transport.abort()  # it is gone already
+                transport.abort()  # already closed
             else:
                 transport.resume_reading()
 
     def _write_overdue(self, now: float) -> bool:
-        """Whether something that was written has lain here for longer than the deadline."""
+        """Return whether output has been pending for longer than the deadline."""
         transport = self._transport
         waiting_bytes = transport.get_write_buffer_size() if transport is not None else 0
         if not waiting_bytes or self._written_bytes - waiting_bytes >= self._write_mark:
@@ -194,64 +192,66 @@ class Connection(asyncio.BufferedProtocol, abc.ABC):
 
 
 def _user_of(transport: asyncio.BaseTransport) -> str:
-    """Name the local user behind a Unix socket: of half-open connections each has its own share."""
+    """Return a name for the peer's local user, used as its address."""
     sock = transport.get_extra_info("socket")
     return f"user {credentials(sock)[1]}" if sock is not None and sock.family == socket.AF_UNIX else ""
 
 
 class AnsweringConnection(Connection):
-    """A connection that is asked and answers, some of it at once and some in tasks.
+    """A connection that answers requests, immediately or in tasks.
 
-    `_answer` looks at what was asked, at most `REQUESTS_PER_TURN` of it, and ends with `_throttle`.
+    `_answer` processes at most `REQUESTS_PER_TURN` requests and ends with `_throttle`.
     """
 
     def __init__(self, door: Door) -> None:
         super().__init__(door)
         self._requests: set[asyncio.Task[None]] = set()
         self._paused = False
-        """Whether reading from the peer is paused."""
+        """Whether reading is paused."""
+        self._turn_ends = 0.0
+        """When to stop answering until the next turn; a task counts in advance."""
         self._part_mark = 0
         self._part_mark_at = self._opened_at
 
     @abc.abstractmethod
     def _answer(self) -> None:
-        """Answer what can be answered in one turn."""
+        """Answer as many requests as one turn allows."""
 
     @abc.abstractmethod
     def _part(self) -> int | None:
-        """Which request is here in part, as a count; None when there is none, or we keep it waiting ourselves."""
+        """Return the incomplete request's number, or None (also if we delay it)."""
 
     def resume_writing(self) -> None:
-        """Answer what waited (asyncio)."""
+        """Answer the waiting requests (asyncio)."""
         super().resume_writing()
         self._pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Drop what waited (asyncio)."""
+        """Drop the waiting requests (asyncio)."""
         super().connection_lost(exc)
         self._drop_requests()
 
     def overdue(self, now: float) -> bool:
-        """Whether a deadline is past, those of requests too (ServedConnection)."""
+        """Return whether a deadline, also of a request, has passed."""
         if super().overdue(now):
             return True
         return self._admitted and (self._part_overdue(now) or self._idle(now))
 
     def farewell(self) -> None:
-        """End it in order (ServedConnection)."""
+        """Close in an orderly way (ServedConnection)."""
         self._drop_requests()
         super().farewell()
 
     def _pump(self) -> None:
-        """Answer; a fault of ours costs this connection, and no other."""
+        """Answer requests; a bug closes only this connection."""
         if self._transport is not None and self._leaving_since is None:
             try:
                 self._answer()
-            except Exception as error:  # noqa: BLE001 - whatever it is: the other connections go on
+            except Exception as error:  # noqa: BLE001 - one connection must not stop the others
                 self._give_up(error)
 
     def _throttle(self, *, stalled: bool, again: bool) -> None:
-        """Resume reading unless `stalled`; take another turn if there is more to do `again`."""
+        """Keep reading unless `stalled`; request a turn for more input (`again`)."""
         if self._transport is None:
             return
         if again and not self._blocked and self._share is not None:
@@ -267,12 +267,11 @@ class AnsweringConnection(Connection):
         self._pump()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._turn_ends -= _TASK_S
         task = self._door.spawn(self._contained(coroutine))
         self._requests.add(task)
         task.add_done_callback(self._finished)
-        task.add_done_callback(
-            lambda _: coroutine.close()
-        )  # it never began when the task was cancelled at once
+        task.add_done_callback(lambda _: coroutine.close())  # a task cancelled before its start never runs it
 
     async def _contained(self, coroutine: Coroutine[Any, Any, None]) -> None:
         try:
@@ -288,14 +287,14 @@ class AnsweringConnection(Connection):
             self._pump()
         else:
             self._share.charge(_TASK_S)
-            self._wait_turn(self._share)  # what is ready by then leaves together
+            self._wait_turn(self._share)  # answers that are ready at that turn are joined into one write
 
     def _drop_requests(self) -> None:
         for task in tuple(self._requests):
             task.cancel()
 
     def _part_overdue(self, now: float) -> bool:
-        """Whether the first bytes of a request have waited for its last for longer than the deadline."""
+        """Return whether a request has been incomplete beyond the deadline."""
         part = self._part()
         if self._blocked or self._waits or part is None or part != self._part_mark:
             self._part_mark = -1 if part is None else part
@@ -304,32 +303,34 @@ class AnsweringConnection(Connection):
 
     def _idle(self, now: float) -> bool:
         deadline_s = self._door.limits.idle_deadline_s
-        return deadline_s is not None and not self._requests and now - self._heard_at > deadline_s
+        return deadline_s is not None and not self._requests and now - self._received_at > deadline_s
 
 
 class SessionConnection(AnsweringConnection):
-    """A connection with a `SessionMachine`; TLS may lie between them."""
+    """A connection with a `SessionMachine`, with or without TLS."""
 
     def __init__(self, door: Door) -> None:
         super().__init__(door)
         self._conversation: SessionMachine | None = None
+        self._seal: Callable[[bytes], bytes] | None = None
+        """Encrypts the session's output; None if it is sent unencrypted."""
 
     def _received(self, data: memoryview) -> None:
         self._converse(data)
 
     def _transmit(self, data: bytes) -> None:
-        """Send what the session has to send."""
-        self._write(data)
+        """Send the session's output."""
+        self._write(self._seal(data) if self._seal else data)
 
     def farewell(self) -> None:
-        """Say goodbye first (ServedConnection)."""
+        """Send a goodbye, then close (ServedConnection)."""
         if self._conversation is not None and self._admitted and not self._blocked:
             self._conversation.end("the broker is closing")
-            self._flush(self._conversation)
+            self._flush(self._conversation.outgoing)
         super().farewell()
 
     def recheck(self) -> None:
-        """End it unless its credential still counts (ServedConnection)."""
+        """Close unless the peer's credential is still valid (ServedConnection)."""
         super().recheck()
         if self._conversation is not None:
             self._conversation.recheck()
@@ -345,16 +346,15 @@ class SessionConnection(AnsweringConnection):
         conversation, transport = self._conversation, self._transport
         if conversation is None or transport is None:
             return
-        ends, more, late = time.perf_counter() + TURN_S, True, False
+        self._turn_ends, more, late = time.perf_counter() + TURN_S, True, False
         while more and not late and not self._blocked:
             more = conversation.step()
-            late = more and time.perf_counter() > ends
-            if conversation.outgoing_bytes >= _COALESCE_BYTES:
-                self._flush(conversation)
+            late = more and time.perf_counter() > self._turn_ends
+            if more and conversation.outgoing_bytes >= _COALESCE_BYTES:
+                self._flush(conversation.outgoing)
                 if transport.is_closing():
-                    return  # the peer has gone: nothing more is drawn for it
-        if conversation.outgoing_bytes:
-            self._transmit(conversation.take_outgoing())
+                    return  # the peer is gone: do not draw for it
+        self._flush(conversation.outgoing)
         if conversation.admitted and not self._admitted:
             self._admit(conversation.consumer)
         if conversation.over:
@@ -365,9 +365,11 @@ class SessionConnection(AnsweringConnection):
     def _part(self) -> int | None:
         return self._conversation.part if self._conversation else None
 
-    def _flush(self, conversation: SessionMachine) -> None:
-        if conversation.outgoing_bytes:
-            self._transmit(conversation.take_outgoing())
+    def _flush(self, outgoing: list[bytes]) -> None:
+        if outgoing:
+            data = b"".join(outgoing)
+            outgoing.clear()
+            self._transmit(data)
 
     def _end(self, conversation: SessionMachine) -> None:
         self._door.counts.protocol_errors += bool(conversation.fault)

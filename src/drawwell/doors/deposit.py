@@ -1,7 +1,8 @@
-"""The door of the noise sources: what they deposit is what everybody is served from.
+"""The deposit door, where noise sources deliver bytes for consumers.
 
-So the kernel is asked who comes (SO_PEERCRED), and nobody may but root, the broker's own user and the one account that
-the configuration names. A source that says nothing for `SILENCE_S` is gone, as one that was stopped with SIGSTOP.
+The kernel identifies the peer (SO_PEERCRED). Only root, the broker's own user and the
+configured account may deposit. A source that sends nothing for `SILENCE_S`, for example
+because of SIGSTOP, counts as disconnected.
 """
 
 import asyncio
@@ -18,51 +19,51 @@ from drawwell.errors import DrawwellError, PermissionRefused, RemoteProtocolErro
 from drawwell.reports import SourceReport
 from drawwell.service.faults import log_fault
 from drawwell.wire.deposit import Depository, Stage
-from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus
+from drawwell.wire.deposit_frames import Deposit, Restart, SourceStatus
 from drawwell.wire.frames import Bye, Frame, Refusal, Result
 from drawwell.wire.refusals import to_error
 
 SILENCE_S: Final = 20.0
-"""A source speaks at least every 5 s (links/deposit_protocol.py)."""
+"""A source sends a report at least every 5 s (links/deposit_protocol.py)."""
 LIMITS: Final = Limits(idle_deadline_s=SILENCE_S, max_half_open=32, max_sessions=96)
 
 
 class AdmittedSource(Protocol):
-    """A source that was taken in."""
+    """A source that the broker accepted."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The source's name."""
 
     @property
     def wanted(self) -> bool:
-        """Should its process read now?"""
+        """Whether the source's process should read from its device now."""
 
     def take(self, deposit: Deposit) -> None:
-        """Take over a deposit, which was judged."""
+        """Accept a deposit that passed its checks."""
 
     def update(self, report: SourceReport) -> None:
-        """Take its word for what it is now; raises SourceRejected if its device is another source's."""
+        """Apply a report; raise SourceRejected for another source's device."""
 
     def leave(self, why: str) -> None:
-        """Have it gone."""
+        """Mark the source as disconnected."""
 
 
 class SourceHost(Protocol):
-    """Whoever takes sources in."""
+    """The part of the broker that accepts sources."""
 
     def arrive(self, caller: "DepositConnection", report: SourceReport) -> AdmittedSource:
-        """Take one in; raises a DrawwellError when it cannot."""
+        """Accept a source; raise a DrawwellError to refuse it."""
 
 
 class DepositDoor(LocalDoor):
-    """Let sources deposit with `host`.
+    """A door that accepts sources and their deposits for `host`.
 
     Args:
-        path: The socket file; made at `serve`, removed when it ends.
-        host: Takes them in.
-        source_uid: The account that sources run under, None for none.
-        limits: Deadlines and bounds.
+        path: The socket file, which exists while `serve` runs.
+        host: Accepts the sources.
+        source_uid: The user ID of the sources' account, or None without such an account.
+        limits: Deadlines and connection limits.
     """
 
     def __init__(
@@ -73,22 +74,22 @@ class DepositDoor(LocalDoor):
         *,
         limits: Limits = LIMITS,
     ) -> None:
-        # anybody else may not even knock where no account was named
+        # without an account for sources, other users cannot even connect
         mode = 0o600 if source_uid is None else 0o666
-        super().__init__(os.path.abspath(path), mode, "the kernel names only local peers", limits)
+        super().__init__(os.path.abspath(path), mode, "the kernel identifies only local peers", limits)
         self.host = host
         self.source_uid = source_uid
 
     def admit_user(self, uid: int) -> None:
-        """Return when that user may deposit.
+        """Check that a user may deposit.
 
         Raises:
-            PermissionRefused: he may not.
+            PermissionRefused: the user may not deposit.
         """
         standing = Role.OWNER if uid in {0, os.geteuid()} else Role.STRANGER
         if uid == self.source_uid:
             standing = Role.SOURCE
-        may(DoorKind.DEPOSIT, Principal(standing, f"user number {uid}"), DEPOSIT)
+        may(DoorKind.DEPOSIT, Principal(standing, f"user ID {uid}"), DEPOSIT)
 
     def may_draw(self, uid: int, gid: int, pid: int) -> bool:  # noqa: ARG002 - LocalDoor's
         """Return whether the user may deposit."""
@@ -103,7 +104,7 @@ class DepositDoor(LocalDoor):
 
 
 class DepositConnection(Connection):
-    """One source at the door, and the way to it (`broker.remote_sources.SourceConnection`)."""
+    """A source's connection (`broker.remote_sources.SourceConnection`)."""
 
     def __init__(self, door: DepositDoor) -> None:
         super().__init__(door)
@@ -111,31 +112,31 @@ class DepositConnection(Connection):
         self._session = Depository()
         self._resident: AdmittedSource | None = None
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._why = "its process is gone"
+        self._why = "the source's process is gone"
 
-    # ---- the way to the source -----------------------------------------------------------------------------
+    # ---- to the source ---------------------------------------------------------------------
 
     @property
-    def anew(self) -> bool:
-        """Was it told to begin anew, and has not answered?"""
-        return self._session.anew
+    def restarting(self) -> bool:
+        """Whether a restart was requested but is not confirmed yet."""
+        return self._session.restarting
 
     def want(self, *, wanted: bool) -> None:
-        """Say that bytes are wanted, or not."""
+        """Inform the source whether bytes are wanted."""
         if self._session.stage is Stage.OPEN:
             self._write(self._session.want(wanted=wanted))
 
     def restart(self) -> None:
-        """Have it use nothing that it has read so far."""
+        """Request that the source discard all bytes read so far."""
         if self._session.stage is Stage.OPEN:
             self._write(self._session.restart())
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Have a verb carried out.
+        """Run a verb at the source.
 
         Raises:
-            SourceUnavailable: its process went before it answered.
-            DrawwellError: what it refused with.
+            SourceUnavailable: the source disconnected before it answered.
+            DrawwellError: the source refused.
         """
         if self._session.stage is not Stage.OPEN:
             raise SourceUnavailable(self._why)
@@ -145,10 +146,10 @@ class DepositConnection(Connection):
         self._write(data)
         return await answer
 
-    # ---- what the source says ------------------------------------------------------------------------------
+    # ---- from the source -------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Come in, and ask the kernel who it is (asyncio)."""
+        """Register the connection and identify its user (asyncio)."""
         super().connection_made(transport)
         _pid, uid, _gid = peer_credentials(transport)
         try:
@@ -158,22 +159,22 @@ class DepositConnection(Connection):
             self._refuse(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Go (asyncio)."""
+        """Deregister the connection (asyncio)."""
         super().connection_lost(exc)
         self._depart(self._why)
 
     def overdue(self, now: float) -> bool:
-        """Whether a deadline is past (ServedConnection)."""
+        """Return whether a deadline has passed (ServedConnection)."""
         if super().overdue(now):
             return True
         silence_s = self._door.limits.idle_deadline_s
-        if not self._admitted or silence_s is None or now - self._heard_at <= silence_s:
+        if not self._admitted or silence_s is None or now - self._received_at <= silence_s:
             return False
-        self._why = f"its process has said nothing for {silence_s:g} s"
+        self._why = f"the source's process has sent nothing for {silence_s:g} s"
         return True
 
     def farewell(self) -> None:
-        """Say goodbye first (ServedConnection)."""
+        """Send a goodbye, then close (ServedConnection)."""
         if self._session.stage is Stage.OPEN and not self._blocked:
             self._write(self._session.bye("the broker is closing"))
         super().farewell()
@@ -185,34 +186,35 @@ class DepositConnection(Connection):
                 self._handle(event)
         except RemoteProtocolError as error:
             self._door.counts.protocol_errors += 1
-            self._why = f"its process broke the protocol: {error}"
+            self._why = f"the source's process violated the protocol: {error}"
             self._write(self._session.bye(str(error)))
             self._depart(self._why)
             self._leave()
-        except Exception as error:  # noqa: BLE001 - whatever it is: it costs this one, and no other
+        except Exception as error:  # noqa: BLE001 - one connection must not stop the others
             log_fault("a deposit", error)
-            self._why = "a fault in drawwell: see the broker's log"
+            self._why = "an internal error: see the broker's log"
             self.abort()
 
     def _handle(self, event: Frame) -> None:
         if isinstance(event, Deposit) and self._resident:
             self._resident.take(event)
         elif isinstance(event, SourceStatus):
-            self._hear(event.report)
+            self._update(event.report)
         elif isinstance(event, Result | Refusal):
             self._answer(event)
-        elif isinstance(event, Anew) and self._resident:
-            # its state came before this word, and counts from now on
-            self._hear(self._report)
+        elif isinstance(event, Restart) and self._resident:
+            # the report that the source sent before this frame applies from now on
+            self._update(self._report)
         elif isinstance(event, Bye):
-            self._why = f"its process ended: {event.reason}" if event.reason else "its process ended"
+            reason = f": {event.reason}" if event.reason else ""
+            self._why = f"the source's process ended{reason}"
             self._depart(self._why)
             self._leave()
 
-    def _hear(self, report: SourceReport) -> None:
+    def _update(self, report: SourceReport) -> None:
         self._report = report
         if self._resident and report.identity.name != self._resident.name:
-            raise RemoteProtocolError("a source changed its name")
+            raise RemoteProtocolError("the source changed its name")
         try:
             if self._resident:
                 self._resident.update(report)
@@ -236,7 +238,7 @@ class DepositConnection(Connection):
 
     def _answer(self, event: Result | Refusal) -> None:
         answer = self._answers.pop(event.request_id)
-        if answer.done():  # nobody waits for it any more
+        if answer.done():  # its caller was cancelled
             return
         if isinstance(event, Result):
             answer.set_result(event.document)
@@ -244,7 +246,7 @@ class DepositConnection(Connection):
             answer.set_exception(to_error(event))
 
     def _depart(self, why: str) -> None:
-        """Tell everybody that the source is gone."""
+        """Mark the source as disconnected."""
         if self._resident:
             resident, self._resident = self._resident, None
             resident.leave(why)

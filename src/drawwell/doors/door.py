@@ -1,9 +1,9 @@
-"""What every door does: listen, admit, keep to the deadlines, and go.
+"""The base of all doors: listen, admit, enforce deadlines, close.
 
-Memory is bounded before anybody has shown who he is: at most `max_half_open` such connections, and the address with
-the most of them gives one up; and at most `max_sessions` altogether. A consumer has `max_sessions_each`, its oldest
-goes first: none can take the places of the others, and sessions that died unnoticed pass away. One sweep looks at all
-deadlines.
+Memory is bounded before a peer is identified: beyond `max_half_open` half-open connections,
+the address with the most of them loses one. There are at most `max_sessions` connections in
+total. Beyond `max_sessions_each`, a consumer's oldest session is closed, so consumers cannot
+displace each other, and dead sessions do not accumulate. A sweep checks all deadlines.
 """
 
 import abc
@@ -13,30 +13,32 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from drawwell.doors.admission import Budget, HalfOpenConnection, Places
+from drawwell.doors.admission import ARRIVAL_COST, Budget, HalfOpenConnection, Places
 from drawwell.doors.sockets import credentials, describe
 from drawwell.service.faults import log_fault, say_shortage
 
 READ_BYTES: Final = 1024
-"""The most that is read from one connection at a time: some 38 TLS records that change a key."""
+"""The maximum size of one read: about 38 TLS records that each contain a key update."""
 ACCEPTS_PER_TURN: Final = 16
-"""Then those who are inside have their turn."""
+"""The number of accepted connections after which open connections have their turn."""
 SHORTAGE_S: Final = 1.0
-"""How long no connection is taken after one could not be, for want of a descriptor or memory."""
+"""How long accepting pauses after EMFILE or ENOMEM."""
 SWEPT_PER_TURN: Final = 64
-"""As before: ten thousand connections take 25 ms, and each draw meanwhile waits for one turn."""
+"""Connections checked per turn: checking ten thousand at once would delay a draw by 25 ms."""
 _MIN_SWEEP_S: Final = 0.01
 _MAX_SWEEP_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a door waits and how many it lets in. Deadlines are kept to within a quarter of the shortest.
+    """Deadlines and connection limits of a door.
+
+    Deadlines are enforced with a delay of at most a quarter of the shortest deadline.
 
     handshake_deadline_s: from the connection to the welcome.
-    frame_deadline_s: from the first byte of a frame to its last.
-    write_deadline_s: how long a byte may lie here because the peer does not read.
-    idle_deadline_s: how long a peer that is owed nothing may say nothing; None for ever.
+    frame_deadline_s: from the first byte of a frame to the last.
+    write_deadline_s: how long the peer can leave output unread.
+    idle_deadline_s: how long a peer without open requests can be silent; None means no limit.
     """
 
     handshake_deadline_s: float = 5.0
@@ -49,7 +51,7 @@ class Limits:
 
     @property
     def sweep_s(self) -> float:
-        """How often the deadlines are looked at."""
+        """The interval between two sweeps."""
         shortest = min(
             self.handshake_deadline_s,
             self.frame_deadline_s,
@@ -61,37 +63,37 @@ class Limits:
 
 @dataclass(slots=True)
 class Counts:
-    """What happened at a door since it was made."""
+    """A door's counts of events since its creation."""
 
     accepted: int = 0
     admitted: int = 0
     crowded_out: int = 0
-    """Dropped for a newer one, half-open or of the same consumer; or one too many."""
+    """Connections dropped because there were too many, in total or of one consumer."""
     overdue: int = 0
     unauthenticated: int = 0
     protocol_errors: int = 0
 
 
 class ServedConnection(HalfOpenConnection, Protocol):
-    """A connection, as its door sees it."""
+    """The door's interface to a connection."""
 
     def overdue(self, now: float) -> bool:
-        """Whether one of its deadlines is past."""
+        """Return whether a deadline has passed."""
 
     def abort(self) -> None:
-        """End it at once; what is not sent is lost."""
+        """Close immediately; unsent output is lost."""
 
     def recheck(self) -> None:
-        """End it unless its credential still counts."""
+        """Close unless the peer's credential is still valid."""
 
     def farewell(self) -> None:
-        """Say the last word and end it."""
+        """Send a goodbye and close."""
 
 
 class Door(abc.ABC):
     """A listener and its connections.
 
-    `ready` is set while it listens; `address` then says where, as people type it.
+    `ready` is set while the door listens; `address` is then its printable address.
     """
 
     def __init__(
@@ -105,10 +107,10 @@ class Door(abc.ABC):
         self.ready = asyncio.Event()
         self.address = ""
         self.expects = expects
-        """Whether a user and group may connect to a socket file; None where its mode decides."""
+        """Returns whether a user and group may connect; None if the file's mode decides."""
         self.counts = Counts()
         self.buffer = memoryview(bytearray(READ_BYTES))
-        """One for all connections: what is read into it is used up before the next read."""
+        """The read buffer of all connections: each read is processed before the next read."""
         self._half_open: Places[ServedConnection] = Places()
         self._sessions: dict[ServedConnection, str] = {}
         self._sessions_of: dict[str, dict[ServedConnection, None]] = {}
@@ -116,24 +118,24 @@ class Door(abc.ABC):
 
     @property
     def sessions(self) -> int:
-        """How many connections are past their handshake."""
+        """The number of connections that have finished their handshake."""
         return len(self._sessions)
 
     @property
     def consumers(self) -> frozenset[str]:
-        """Who is past the handshake."""
+        """The consumers that have a session."""
         return frozenset(self._sessions_of)
 
     @property
     def half_open(self) -> int:
-        """How many connections are not."""
+        """The number of connections that have not finished their handshake."""
         return len(self._half_open)
 
     async def serve(self, handed: Sequence[socket.socket] = ()) -> None:
-        """Listen and serve until cancelled; sockets `handed` over are served instead of its own.
+        """Listen and serve until cancelled, on the sockets in `handed` if any.
 
         Raises:
-            ConfigError, PermissionRefused: it cannot listen there.
+            ConfigError, PermissionRefused: the door cannot listen at its address.
         """
         sockets = list(handed) or self._listen()
         loop = asyncio.get_running_loop()
@@ -148,18 +150,18 @@ class Door(abc.ABC):
                     await self._sweep(loop)
                 finally:
                     self._close(loop, sockets)
-                    await asyncio.sleep(0)  # for the connections to be told that they are lost
+                    await asyncio.sleep(0)  # asyncio calls connection_lost in the next turn
         finally:
             for sock in sockets:
                 sock.close()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `coroutine` as long as the door is open."""
-        assert self._tasks is not None  # noqa: S101 - connections live inside serve()
+        """Run `coroutine` in a task that ends when the door closes."""
+        assert self._tasks is not None  # noqa: S101 - connections exist only during serve()
         return self._tasks.create_task(coroutine)
 
     def enter(self, visitor: ServedConnection) -> None:
-        """Note a new connection; of too many half-open ones one makes room."""
+        """Register a new connection; drop one if there are too many."""
         self.counts.accepted += 1
         self._half_open.take(visitor)
         if len(self._half_open) > self.limits.max_half_open:
@@ -168,8 +170,10 @@ class Door(abc.ABC):
             self._crowd_out(visitor)
 
     def admit(self, visitor: ServedConnection, consumer: str) -> None:
-        """Note that it has shown who it is; the oldest of the consumer's own sessions makes room for it."""
+        """Register a session of `consumer`; close its oldest if it has too many."""
         self.counts.admitted += 1
+        if self._arrivals:
+            self._arrivals.spend(1 - ARRIVAL_COST)
         self._half_open.give_up(visitor)
         self._half_open.remember(visitor.address)
         self._sessions[visitor] = consumer
@@ -179,7 +183,7 @@ class Door(abc.ABC):
             self._crowd_out(next(iter(own)))
 
     def leave(self, visitor: ServedConnection) -> None:
-        """Forget a connection."""
+        """Deregister a connection."""
         self._half_open.give_up(visitor)
         consumer = self._sessions.pop(visitor, None)
         if consumer is not None:
@@ -189,24 +193,24 @@ class Door(abc.ABC):
                 del self._sessions_of[consumer]
 
     def recheck(self, consumer: str | None = None) -> None:
-        """End the sessions whose credential no longer counts: of `consumer`, or of all."""
+        """Close sessions without a valid credential, by default of all consumers."""
         sessions = self._sessions if consumer is None else self._sessions_of.get(consumer, {})
         for visitor in tuple(sessions):
             visitor.recheck()
 
     def drop_all(self) -> None:
-        """End every connection at once, without a word."""
+        """Close all connections immediately, without a goodbye."""
         for visitor in (*self._half_open, *self._sessions):
             self.leave(visitor)
             visitor.abort()
 
     @abc.abstractmethod
     def _listen(self) -> list[socket.socket]:
-        """Open what is listened on."""
+        """Open the listening sockets."""
 
     @abc.abstractmethod
     def _connection(self) -> asyncio.BaseProtocol:
-        """Make the protocol of one new connection, which is a ServedConnection."""
+        """Create the protocol of a new connection, a ServedConnection."""
 
     def _crowd_out(self, visitor: ServedConnection) -> None:
         self.counts.crowded_out += 1
@@ -225,14 +229,14 @@ class Door(abc.ABC):
                     visitor.abort()
 
     def _arrive(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
-        """Take connections, some in a row and no more than there are arrivals for; the others wait in the kernel."""
+        """Accept connections within the budget; the others wait in the kernel."""
         for _ in range(ACCEPTS_PER_TURN):
             wait_s = self._arrivals.wait_s(loop.time()) if self._arrivals else 0.0
             try:
                 sock = None if wait_s else listener.accept()[0]
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            except OSError as error:  # no descriptor, no memory: accept(2)
+            except OSError as error:  # EMFILE, ENOMEM: accept(2)
                 say_shortage(error)
                 wait_s, sock = SHORTAGE_S, None
             if sock is None:
@@ -240,7 +244,7 @@ class Door(abc.ABC):
                 loop.call_later(wait_s, self._resume, loop, listener)
                 return
             if self._arrivals:
-                self._arrivals.spend(1)
+                self._arrivals.spend(ARRIVAL_COST)
             if not self._lets_in(sock, loop.time()):
                 sock.close()
                 continue
@@ -248,7 +252,7 @@ class Door(abc.ABC):
             self.spawn(self._take_up(loop, sock))
 
     def _lets_in(self, sock: socket.socket, now: float) -> bool:  # noqa: ARG002 - for doors with budgets
-        """Decide at accept, before anything is made for it."""
+        """Return whether to keep an accepted connection, before it uses memory."""
         if self.expects is None or self.expects(*credentials(sock)[1:]):
             return True
         self.counts.unauthenticated += 1
@@ -262,8 +266,8 @@ class Door(abc.ABC):
         try:
             await loop.connect_accepted_socket(self._connection, sock)
         except OSError:
-            sock.close()  # it has gone already
-        except Exception as error:  # noqa: BLE001 - it costs this one, and no other
+            sock.close()  # already closed by the peer
+        except Exception as error:  # noqa: BLE001 - one connection must not stop the others
             sock.close()
             log_fault("a connection", error)
 

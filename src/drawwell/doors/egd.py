@@ -1,7 +1,7 @@
-"""The EGD door: programs that speak the protocol of the entropy gathering daemon, on this machine.
+"""The EGD door, for local programs that use the EGD protocol.
 
-The protocol has no names and no classes: whoever may open the socket is the one consumer that the configuration
-names, and gets the one class that it names.
+The protocol has no names and no classes. Every peer that can open the socket counts as the
+same configured consumer and gets the same configured class.
 """
 
 import asyncio
@@ -31,15 +31,15 @@ from drawwell.wire.egd import (
 )
 
 MAX_WAITING_BYTES: Final = 4096
-"""So many bytes of requests may wait for the ones before them; then the peer is not read."""
+"""The maximum size of a peer's queued requests; reading stops beyond it."""
 _NOT_NOW: Final = (Refused, StateUnavailable)
 KEPT_S: Final = 1.0
-"""How long the place of a peer is kept that does not wait."""
+"""How long a place is reserved for a peer that does not wait."""
 _LIMITS: Final = Limits(max_sessions=512, max_sessions_each=256)
 
 
 class PeerQueue:
-    """Whose turn it is among the peers of one door; each has one place at most."""
+    """The queue of a door's peers; each peer has at most one place."""
 
     def __init__(self) -> None:
         self._turns = Turns()
@@ -49,11 +49,11 @@ class PeerQueue:
 
     @property
     def anyone(self) -> bool:
-        """Whether any peer waits or has its place kept."""
+        """Whether any peer waits or has a reserved place."""
         return bool(self._places)
 
     def may_go(self, peer: str, n_bytes: int) -> bool:
-        """Is it the peer's turn? It has a place from now on."""
+        """Queue the peer if necessary; return whether it is the peer's turn."""
         kept = self._kept.pop(peer, None)
         if kept:
             kept.cancel()
@@ -62,17 +62,17 @@ class PeerQueue:
         return self._turns.first() is self._places[peer]
 
     async def wait(self, peer: str, n_bytes: int) -> None:
-        """Take a place, and return when it is the peer's turn."""
+        """Queue the peer and wait for its turn."""
         while not self.may_go(peer, n_bytes):
             waiting = self._waiting[self._places[peer]] = asyncio.get_running_loop().create_future()
             await waiting
 
     def keep(self, peer: str) -> None:
-        """Keep the place of a peer that got nothing, until it asks again."""
+        """Reserve the place of a peer that got no bytes, until its next request."""
         self._kept[peer] = asyncio.get_running_loop().call_later(KEPT_S, self.leave, peer)
 
     def leave(self, peer: str, served_bytes: int = 0) -> None:
-        """Give the peer's place up, if it has one; whose turn it is then is told."""
+        """Remove the peer from the queue, and wake the next one."""
         if kept := self._kept.pop(peer, None):
             kept.cancel()
         if turn := self._places.pop(peer, None):
@@ -82,7 +82,7 @@ class PeerQueue:
             self._tell_first()
 
     def forget(self, peer: str) -> None:
-        """Drop what is known of a peer that went."""
+        """Forget a disconnected peer."""
         self.leave(peer)
         self._turns.forget(peer)
 
@@ -94,19 +94,19 @@ class PeerQueue:
 
 
 class EgdDoor(LocalDoor):
-    """Serve `broker` to programs that speak EGD.
+    """A door that serves `broker` over the EGD protocol.
 
     Args:
-        where: A socket file (it has a slash), or a loopback ``host:port``.
-        broker: Who is asked.
-        consumer: Who everybody at this door is.
-        draw_class: What is served.
-        available_bytes: Says how many bytes the consumer could have of that class now.
+        where: A socket file (with a slash), or a loopback ``host:port``.
+        broker: Serves the draws.
+        consumer: The consumer of every peer at this door.
+        draw_class: The class that every peer gets, from `class` in [[egd]].
+        available_bytes: Returns how many bytes of that class the consumer can draw now.
         mode: Permissions of the socket file.
-        limits: Deadlines and bounds.
+        limits: Deadlines and connection limits.
 
     Raises:
-        ConfigError: `where` is not loopback.
+        ConfigError: `where` is not a loopback address.
     """
 
     def __init__(
@@ -120,23 +120,23 @@ class EgdDoor(LocalDoor):
         mode: int = 0o660,
         limits: Limits = _LIMITS,
     ) -> None:
-        super().__init__(where, mode, "EGD asks nobody who he is", limits)
+        super().__init__(where, mode, "EGD does not identify its peers", limits)
         self.broker = broker
         self.draw_class = draw_class
         self.available_bytes = available_bytes
         self.principal = Principal(Role.CONSUMER, consumer)
         self.waiting_read = cache(lambda n_bytes: in_line(n_bytes, draw_class))
-        """The draw for a read of so many bytes, 1 to 255."""
+        """Returns the draw request for a read of 1 to 255 bytes."""
         self.queue = PeerQueue()
         self.numbers = itertools.count()
-        """The names of its peers."""
+        """Numbers that serve as names for the peers."""
 
     def _connection(self) -> "EgdConnection":
         return EgdConnection(self)
 
 
 class EgdConnection(AnsweringConnection):
-    """One peer. Its requests are answered one after the other, as answers bear no mark."""
+    """A peer, answered in order because EGD answers have no identifier."""
 
     def __init__(self, door: EgdDoor) -> None:
         super().__init__(door)
@@ -148,12 +148,12 @@ class EgdConnection(AnsweringConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit the peer as the door's consumer (asyncio)."""
         super().connection_made(transport)
-        for verb in (DRAW, STIR):  # once: neither the principal nor the table changes
+        for verb in (DRAW, STIR):  # checked only once, because the principal and the table are fixed
             may(DoorKind.EGD, self._egd.principal, verb)
         self._admit(self._egd.principal.name)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Drop what waited (asyncio)."""
+        """Drop the waiting requests (asyncio)."""
         super().connection_lost(exc)
         self._egd.queue.forget(self._name)
 
@@ -188,7 +188,7 @@ class EgdConnection(AnsweringConnection):
             try:
                 self._read_all(request.n_bytes) if request.waits else self._read(request.n_bytes)
             except DrawwellError:
-                self._leave()  # no later request could be answered either
+                self._leave()  # later requests cannot be answered in order
         elif isinstance(request, Write):
             door.broker.mix_in(door.principal, request.data)
         elif isinstance(request, AskLevel):
@@ -197,7 +197,7 @@ class EgdConnection(AnsweringConnection):
             self._write(counted_answer(str(os.getpid()).encode()))
 
     def _read(self, wanted_bytes: int) -> None:
-        """Answer with what there is, counted; it may be nothing."""
+        """Answer with a count and the bytes available now, possibly none."""
         door = self._egd
         may_go = not door.queue.anyone or door.queue.may_go(self._name, wanted_bytes)
         n_bytes = min(wanted_bytes, door.available_bytes()) if may_go else 0
@@ -211,7 +211,7 @@ class EgdConnection(AnsweringConnection):
             self._answer_counted(wanted_bytes, _nothing(error))
             return
         if grant is None:
-            door.queue.may_go(self._name, wanted_bytes)  # it has a place while it waits
+            door.queue.may_go(self._name, wanted_bytes)  # the peer keeps its place while it waits
             self._spawn(self._draw_counted(wanted_bytes, request))
         else:
             self._answer_counted(wanted_bytes, grant.data)
@@ -235,7 +235,7 @@ class EgdConnection(AnsweringConnection):
         self._write(counted_answer(data))
 
     def _read_all(self, n_bytes: int) -> None:
-        """Answer with `n_bytes`, as soon as they are there and it is the peer's turn."""
+        """Answer with `n_bytes` at the peer's turn, once they are available."""
         door = self._egd
         if not n_bytes:
             return
@@ -263,7 +263,7 @@ class EgdConnection(AnsweringConnection):
 
 
 def _nothing(error: DrawwellError) -> bytes:
-    """Return no bytes for a refusal that is over some time; raise one that is not."""
+    """Return b"" for a temporary refusal; raise a permanent one."""
     if isinstance(error, DrawRefused):
         raise error
     return b""

@@ -1,9 +1,9 @@
-"""The enrolment listener: open until the last invitation's end, for one request and one reply each.
+"""The enrolment door: one request and one reply per connection.
 
-It stays open after an invitation was used, so that a second peer with the same token learns by whom.
-
-It shows a certificate of its own with the chain up to the root whose hash the token holds. The joiner proves itself
-by the token's secret.
+The door stays open until the last invitation expires, even if all invitations have been used.
+So a second peer with the same token learns which address used the token. The door sends its
+certificate with the chain up to the root; the token contains the root's hash and the secret
+with which peers authenticate.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from drawwell.state.rows import USED
 from drawwell.wire.enrolment import (
     LIMIT_BYTES,
     PREFIX_BYTES,
+    FleetReply,
     JoinRefusal,
     JoinReply,
     body_length,
@@ -34,25 +35,27 @@ from drawwell.wire.enrolment import (
 from drawwell.wire.tls import require_strength
 
 DEADLINE_S: Final = 10.0
-"""From the connection to the end of the reply."""
+"""The time limit from the connection to the end of the reply."""
 RETRY_S: Final = 5.0
 MAX_AT_ONCE: Final = 64
 HANDSHAKE_COST_S: Final = 0.005
-"""CPU time that a handshake and its reply are charged; with HANDSHAKE_SHARE that allows 20 a second."""
+"""CPU time charged for a handshake and its reply: HANDSHAKE_SHARE allows 30 per second."""
 
 log = logging.getLogger(__name__)
 
 
 class EnrolDoor:
-    """Listens until the last invitation of `admin` ends. `ready` is set while it listens, `shut` while it does not.
+    """The enrolment door, open until the last invitation of `admin` expires.
+
+    `ready` is set while the door listens, and `shut` is set while it does not.
 
     Args:
         admin: Answers the requests.
-        host: Address to listen on, ``*`` for all.
-        port: Port to listen on.
-        files: Returns the paths of certificate and key, renewed where that is due.
-        clock: As the admin's.
-        answered: Called with the consumer that joined, "" for none, the peer's address, and why it was refused.
+        host: The address to listen on, ``*`` for all.
+        port: The port to listen on.
+        files: Returns the paths of the certificate and the key, renewed if due.
+        clock: The admin's clock.
+        answered: Called with the new consumer (or ""), the peer's address and any refusal.
     """
 
     def __init__(
@@ -79,20 +82,20 @@ class EnrolDoor:
         self.ready, self.shut = asyncio.Event(), asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._adjusting = asyncio.Lock()
-        admin.listeners.append(self._told)
+        admin.listeners.append(self.follow)
 
     def remark(self) -> str:
-        """Return who last tried an invitation that was used already, until the next change of a consumer."""
+        """Return a note if a used invitation was tried again, else ""."""
         return self._alarm
 
     async def serve(self) -> None:
-        """Open and shut as invitations come and go, until cancelled. A port that is taken is tried again."""
+        """Open and close as invitations require until cancelled; retry on errors."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
                 while True:
                     self._changed.clear()
-                    wait_s = await self._follow()
+                    wait_s = await self._until_next()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(wait_s):
                             await self._changed.wait()
@@ -100,16 +103,16 @@ class EnrolDoor:
                 self._tasks = None
                 await self._shut()
 
-    async def _told(self, _name: str) -> None:
-        """Follow a change before its asker is answered, who thus hears why the door cannot open."""
+    async def follow(self, _name: str = "") -> None:
+        """Open or close the door after a consumer changes; report any error."""
         self._alarm = ""
         if self._tasks is not None:
             await self._adjust(self._tasks)
             self._changed.set()
 
-    async def _follow(self) -> float | None:
-        """Be open or shut as invitations demand; return how long that holds at most."""
-        assert self._tasks is not None  # noqa: S101  called by serve alone
+    async def _until_next(self) -> float | None:
+        """Open or close as required; return the time until the next change."""
+        assert self._tasks is not None  # noqa: S101  called only by serve
         try:
             until = await self._adjust(self._tasks)
         except (StateUnavailable, ConfigError, PermissionRefused) as error:
@@ -150,14 +153,14 @@ class EnrolDoor:
             while True:
                 try:
                     peer, address = await loop.sock_accept(listener)
-                except OSError as error:  # out of descriptors, or the peer is gone already
+                except OSError as error:  # no file descriptor left, or the peer has closed
                     log.warning("enrolment: %s", error)
                     await asyncio.sleep(RETRY_S)
                     continue
                 self._admit(JoiningPeer(peer, address[0], loop.time()), tasks)
 
     def _admit(self, joining: JoiningPeer, tasks: asyncio.TaskGroup) -> None:
-        """Serve a peer; the place is that of the quietest one where there are too many."""
+        """Serve a peer; if there are too many peers, drop one."""
         task = self._inside[joining] = tasks.create_task(self._serve_one(joining))
         task.add_done_callback(lambda _: self._left(joining))
         if len(self._inside) > MAX_AT_ONCE:
@@ -176,11 +179,11 @@ class EnrolDoor:
                     await self._converse(joining)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, RemoteProtocolError) as error:
             log.info("enrolment from %s ended: %s", joining.host, str(error) or type(error).__name__)
-        except Exception as error:  # noqa: BLE001 - whatever it is: the broker goes on
+        except Exception as error:  # noqa: BLE001 - the broker must keep running
             log_fault(f"an enrolment from {joining.host}", error)
 
     async def _turn_comes(self, joining: JoiningPeer) -> bool:
-        """Wait for the peer's first byte and then for its turn: an empty connection costs a place alone."""
+        """Wait for the peer's first byte and turn; return False if it has closed."""
         await readable(joining.peer.fileno())
         if not joining.peer.recv(1, socket.MSG_PEEK):
             return False
@@ -209,7 +212,7 @@ class EnrolDoor:
         finally:
             transport.abort()
 
-    async def _answer(self, body: bytes, host: str) -> JoinReply | JoinRefusal:
+    async def _answer(self, body: bytes, host: str) -> JoinReply | FleetReply | JoinRefusal:
         try:
             reply = await asyncio.to_thread(self._admin.redeem, parse_request(body), host)
         except StateUnavailable as error:
@@ -218,6 +221,9 @@ class EnrolDoor:
         if isinstance(reply, JoinReply):
             log.info("consumer %s joined from %s", reply.consumer, host)
             self._answered(reply.consumer, host, "")
+        elif isinstance(reply, FleetReply):
+            log.info("broker %s joined from %s", reply.broker, host)
+            self._answered(f"broker {reply.broker}", host, "")
         else:
             self._answered("", host, reply.reason)
             if reply.reason == USED:
@@ -229,9 +235,9 @@ class EnrolDoor:
 def _context(certificate: str, key: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.num_tickets = 0  # one request a connection: nothing to resume
+    context.num_tickets = 0  # each connection has one request, so sessions are never resumed
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"the enrolment door's certificate {certificate} and key: {error}") from error
+        raise ConfigError(f"cannot use the enrolment door's certificate {certificate}: {error}") from error
     return context

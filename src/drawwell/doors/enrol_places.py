@@ -1,4 +1,4 @@
-"""Places at the enrolment door: a flood crowds out its own network only."""
+"""Places at the enrolment door. A flood displaces only its own network."""
 
 import asyncio
 import ipaddress
@@ -10,11 +10,11 @@ from drawwell.doors.admission import source_of
 
 
 class JoiningPeer:
-    """A connection at the enrolment door; a `PendingHandshake`.
+    """A connection at the enrolment door (`PendingHandshake`).
 
     Args:
-        peer: Its socket.
-        host: The address that it came from.
+        peer: The socket.
+        host: The peer's address.
         now: The event loop's time.
     """
 
@@ -28,7 +28,7 @@ class JoiningPeer:
         self._since = now
 
     def quiet_s(self, now: float) -> float:
-        """Return for how long the peer has kept us waiting."""
+        """Return how long we have waited for the peer."""
         return 0.0 if self.waits_for_us else now - self._since
 
     def begin(self) -> None:
@@ -37,14 +37,14 @@ class JoiningPeer:
 
 
 def one_too_many(peers: Collection[JoiningPeer], now: float) -> JoiningPeer:
-    """Choose the peer to drop: the quietest of the network with the most."""
+    """Choose the peer to drop: the quietest from the busiest network."""
     networks = Counter(each.network for each in peers)
     addresses = Counter(each.address for each in peers)
     return max(peers, key=lambda each: (networks[each.network], addresses[each.address], each.quiet_s(now)))
 
 
 def network_of(host: str) -> str:
-    """Return the IPv4 /24 or IPv6 /48 of a host: one owner may have all of it."""
+    """Return a host's IPv4 /24 or IPv6 /48 network, which often has one owner."""
     address = _plain(host)
     return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
 

@@ -1,14 +1,15 @@
-"""The HTTP API: over TLS to consumers with a certificate, on a Unix socket to local users, on loopback to probes.
+"""The HTTP API: over TLS, on a Unix socket, and on loopback for probes.
 
-Requests on a connection are answered one after the other. Whoever is no consumer may ask what is public, once on
-each connection.
+Requests on a connection are answered in order. A peer that is not a consumer can get public
+information, one answer per connection.
 """
 
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Coroutine, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from drawwell.doors.connection import SessionConnection
 from drawwell.doors.door import Limits
 from drawwell.doors.local import LocalDoor
 from drawwell.doors.session_machine import SessionMachine, Spawn
+from drawwell.doors.sockets import loopback_user
 from drawwell.doors.unix import Identify, peer_credentials
 from drawwell.entropy.blocks import Grant
 from drawwell.errors import DrawwellError, PermissionRefused
@@ -28,39 +30,49 @@ from drawwell.wire.http_session import MAX_HEAD_BYTES, HttpRequest, HttpSession
 
 _LIMITS: Final = Limits(max_half_open=32)
 MOST_PAGES: Final = 32
+MOST_PAGES_OF_ONE: Final = 8
+"""The maximum number of open pages of one local user or consumer."""
 EVENT_EVERY_S: Final = 1.0
 SILENT_S: Final = 15.0
-"""A page that is sent nothing for so long would be taken for dead by what lies between."""
+"""The longest time without an event, to keep proxies from dropping the connection."""
 MAX_UNREAD_BYTES: Final = 262_144
-"""A page that leaves more unread is closed."""
+"""The limit of unread output. A page that exceeds it is closed."""
 
 
 class OpenPages:
-    """The status pages that are open at one door."""
+    """The open status pages at one door, counted by user."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self._open: Counter[Hashable] = Counter()
 
     @property
-    def full(self) -> bool:
-        """Whether no more may be opened."""
-        return self.count >= MOST_PAGES
+    def count(self) -> int:
+        """The number of open pages."""
+        return self._open.total()
 
-    def __enter__(self) -> None:
-        self.count += 1
+    def full(self, user: Hashable) -> bool:
+        """Return whether a user has reached the limit."""
+        return self.count >= MOST_PAGES or self._open[user] >= MOST_PAGES_OF_ONE
 
-    def __exit__(self, *_: object) -> None:
-        self.count -= 1
+    @contextmanager
+    def of(self, user: Hashable) -> Iterator[None]:
+        """Count one open page of a user while the block runs."""
+        self._open[user] += 1
+        try:
+            yield
+        finally:
+            self._open -= Counter([user])
 
 
 class HttpConversation(SessionMachine):
     """Answers one peer over HTTP.
 
     Args:
-        pump: Sends what `outgoing_bytes` counts.
+        pump: Sends the pending output.
         pages: Counts the open status pages.
+        user: Returns the user for whom a page is counted.
         owner: Whether the peer is the broker's owner, who may observe everything.
-        clock: Seconds since 1970.
+        clock: Returns seconds since 1970.
     """
 
     def __init__(
@@ -72,13 +84,22 @@ class HttpConversation(SessionMachine):
         spawn: Spawn,
         pump: Callable[[], None],
         pages: OpenPages,
+        user: Callable[[], Hashable],
         owner: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         session = self._session = HttpSession()
-        super().__init__(broker, identify, way=way, spawn=spawn, receive_data=session.receive_data)
+        super().__init__(
+            broker,
+            identify,
+            way=way,
+            spawn=spawn,
+            receive_data=session.receive_data,
+            outgoing=session.outgoing,
+        )
         self._pump = pump
         self._pages = pages
+        self._user = user
         self._owner = owner
         self._clock = clock
         self._requests = 0
@@ -88,25 +109,16 @@ class HttpConversation(SessionMachine):
 
     @property
     def stalled(self) -> bool:
-        """Whether so much waits behind the request under way that no more is read (SessionMachine)."""
+        """Whether reading must pause: too much input waits (SessionMachine)."""
         return self._waiting and self._session.unparsed_bytes > MAX_HEAD_BYTES
 
     @property
     def part(self) -> int | None:
-        """Which request is here in part (SessionMachine)."""
+        """The number of the incomplete request, or None (SessionMachine)."""
         return None if self._waiting or not self._session.unparsed_bytes else self._requests
 
-    @property
-    def outgoing_bytes(self) -> int:
-        """How much must be sent (SessionMachine)."""
-        return self._session.outgoing_bytes
-
-    def take_outgoing(self) -> bytes:
-        """Take what must be sent (SessionMachine)."""
-        return self._session.data_to_send()
-
     def step(self) -> bool:
-        """Handle one request; False when there is none to handle now (SessionMachine)."""
+        """Handle one request; return False if there is none (SessionMachine)."""
         if self.over or self._waiting:
             return False
         request = self._session.next_request()
@@ -121,15 +133,15 @@ class HttpConversation(SessionMachine):
         return True
 
     def input_ended(self) -> bool:
-        """Take note that the peer sends no more; return whether it still gets an answer.
+        """Handle EOF; return whether an answer is still pending.
 
-        A draw that waits is dropped: the peer may be gone, and its bytes would be lost.
+        A waiting draw is dropped, because its bytes would be lost if the peer is gone.
         """
         self._last = True
-        return self._calling or self.outgoing_bytes > 0
+        return self._calling or bool(self.outgoing)
 
-    def end(self, reason: str) -> None:  # noqa: ARG002 - HTTP has no word for it
-        """Answer no more (SessionMachine)."""
+    def end(self, reason: str) -> None:  # noqa: ARG002 - HTTP has no goodbye message
+        """Stop answering (SessionMachine)."""
         self.over = True
 
     def _handle(self, request: HttpRequest) -> None:
@@ -138,7 +150,7 @@ class HttpConversation(SessionMachine):
             peer = self._identify()
             self.consumer, self.admitted = peer.name, True
         except PermissionRefused as error:
-            peer, unknown = Principal(Role.STRANGER, "whoever asks"), error
+            peer, unknown = Principal(Role.STRANGER, "this peer"), error
         final = unknown is not None
         try:
             if isinstance(ask, DrawAsk):
@@ -172,7 +184,7 @@ class HttpConversation(SessionMachine):
             self._say(ask.answer(grant))
 
     def _wait(self, answering: Coroutine[Any, Any, HttpResponse], *, final: bool = False) -> None:
-        """Answer later; until then no other request is looked at."""
+        """Answer in a task; later requests wait until the task is done."""
         self._waiting = True
         self._spawn(self._finish(answering, final=final))
 
@@ -201,20 +213,21 @@ class HttpConversation(SessionMachine):
         return await self._broker.call(peer, verb, {})
 
     def _show(self, ask: EventsAsk, peer: Principal) -> None:
-        """Keep a status page up to date until either end closes."""
+        """Stream updates to a status page until either side closes."""
         self._waiting = True
         self._spawn(self._tell(ask, peer))
 
     async def _tell(self, ask: EventsAsk, peer: Principal) -> None:
-        if self._pages.full:
+        user = self._user()
+        if self._pages.full(user):
             self._waiting = False
-            full = problem(503, "too many status pages are open", hint="Close some, or read /metrics.")
+            full = problem(503, "too many status pages are open", hint="Close a page, or use /metrics.")
             self._say(full, final=True)
             return
         self.admitted = True
         self._session.begin_events(formatdate(self._clock(), usegmt=True))
         shown, silent_s = "", 0.0
-        with self._pages, suppress(DrawwellError):
+        with self._pages.of(user), suppress(DrawwellError):
             while self.outgoing_bytes < MAX_UNREAD_BYTES:
                 seen = ask.render(await self._call(ask.verb, peer))
                 silent_s += EVENT_EVERY_S
@@ -232,18 +245,18 @@ class HttpConversation(SessionMachine):
 
 
 class HttpDoor(LocalDoor):
-    """Serve the HTTP API on this machine.
+    """A door that serves the HTTP API on this machine.
 
     Args:
-        where: A socket file (it has a slash), or a loopback ``host:port``.
-        broker: Who is asked.
-        identify: From (uid, gid, pid) to a consumer's name, asked before each request; raises PermissionRefused.
-            With None nobody is known here, and only what is public is answered: for probes.
+        where: A socket file (with a slash), or a loopback ``host:port``.
+        broker: Serves the draws.
+        identify: Returns the consumer of (uid, gid, pid), called for each request; raises
+            PermissionRefused. If None, the door serves only public information, to probes.
         mode: Permissions of the socket file.
-        limits: Deadlines and bounds.
+        limits: Deadlines and connection limits.
 
     Raises:
-        ConfigError: `where` is not loopback.
+        ConfigError: `where` is not a loopback address.
     """
 
     def __init__(
@@ -255,13 +268,13 @@ class HttpDoor(LocalDoor):
         mode: int = 0o666,
         limits: Limits = _LIMITS,
     ) -> None:
-        super().__init__(where, mode, "it asks nobody for a certificate", limits)
+        super().__init__(where, mode, "it does not authenticate its peers", limits)
         self.broker = broker
         self.identify = identify
         self.pages = OpenPages()
 
     def may_draw(self, uid: int, gid: int, pid: int) -> bool:
-        """Return whether the user is a consumer; for probes nobody is, and each user has a budget."""
+        """Return whether the user may draw; always true at a door for probes."""
         try:
             return self.identify is None or bool(self.identify(uid, gid, pid))
         except PermissionRefused:
@@ -272,22 +285,23 @@ class HttpDoor(LocalDoor):
 
 
 class HttpConnection(SessionConnection):
-    """A connection whose peer the kernel knows, or nobody."""
+    """A connection of a peer identified by the kernel, or of a probe."""
 
     def __init__(self, door: HttpDoor) -> None:
         super().__init__(door)
         self._http = door
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Come in (asyncio)."""
+        """Register the new connection (asyncio)."""
         super().connection_made(transport)
         door = self._http
-        pid, uid, gid = peer_credentials(transport) if door.identify and door.path else (0, -1, -1)
+        pid, uid, gid = peer_credentials(transport) if door.path else (0, -1, -1)
 
         def identify() -> Principal:
             if door.identify is None:
                 raise PermissionRefused(
-                    "nobody is a consumer here", hint="Ask on the socket that [http] names, or over TLS."
+                    "this address does not serve consumers",
+                    hint="Use the socket configured in [http], or TLS.",
                 )
             return Principal(Role.CONSUMER, door.identify(uid, gid, pid))
 
@@ -299,9 +313,10 @@ class HttpConnection(SessionConnection):
             spawn=self._spawn,
             pump=self._pump,
             pages=door.pages,
-            owner=uid in {0, os.geteuid()},
+            user=lambda: uid if door.path else loopback_user(transport.get_extra_info("socket")),
+            owner=door.identify is not None and uid in {0, os.geteuid()},
         )
 
     def eof_received(self) -> bool:
-        """Answer a call that is under way first (asyncio)."""
+        """Close on EOF, but let a running call answer first (asyncio)."""
         return self._talk.input_ended()

@@ -1,4 +1,4 @@
-"""Doors for this machine only: on a socket file, or on a loopback address."""
+"""Doors for this machine only: a socket file or a loopback address."""
 
 import os
 import socket
@@ -10,17 +10,18 @@ from drawwell.doors.sockets import credentials, listen_tcp, listen_unix, loopbac
 
 
 class LocalDoor(Door):
-    """A door at `where`: a socket file (it has a slash), or a loopback ``host:port``.
+    """A door on a socket file or a loopback address.
 
     Args:
-        where: The file is made at `serve` and removed when that ends.
+        where: A socket file (with a slash), which exists while `serve` runs, or a loopback
+            ``host:port``.
         mode: Permissions of the socket file.
-        because: Why others must not reach it; said when `where` is not loopback.
-        limits: Deadlines and bounds.
+        because: The reason for the error if `where` is not a loopback address.
+        limits: Deadlines and connection limits.
         expects: See Door.
 
     Raises:
-        ConfigError: `where` is not loopback.
+        ConfigError: `where` is not a loopback address.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class LocalDoor(Door):
         self._users = UserBudgets()
 
     async def serve(self, handed: Sequence[socket.socket] = ()) -> None:
-        """Listen and serve until cancelled, and remove the socket file that was made; see Door."""
+        """Listen and serve until cancelled; then remove the socket file. See Door."""
         try:
             await super().serve(handed)
         finally:
@@ -47,7 +48,7 @@ class LocalDoor(Door):
                 remove_socket_file(self.path, self._inode)
 
     def may_draw(self, uid: int, gid: int, pid: int) -> bool:  # noqa: ARG002 - for doors that know users
-        """Return whether a local user may draw here; others share one small budget of connections."""
+        """Return whether a local user may draw. Others share a small budget."""
         return True
 
     def _lets_in(self, sock: socket.socket, now: float) -> bool:

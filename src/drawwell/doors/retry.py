@@ -1,4 +1,4 @@
-"""Drawing for peers who cannot be told to come back later: wait for them, in line with everybody else."""
+"""Draws for peers that cannot retry by themselves."""
 
 import asyncio
 from typing import Final
@@ -9,20 +9,20 @@ from drawwell.errors import DrawRefused, DrawwellError, Refused, StateUnavailabl
 from drawwell.ports import Broker
 
 IN_LINE_S: Final = 3600.0
-"""The patience of one place in line; afterwards another is taken."""
+"""How long a draw stays in the queue before it is queued again."""
 _RETRY_S: Final = 1.0
-"""How long to wait where the broker cannot say."""
+"""The delay if the broker does not state a delay."""
 _LONGEST_RETRY_S: Final = 10.0
-"""The operator may have raised a quota meanwhile."""
+"""The longest delay, because the operator might raise a quota in the meantime."""
 
 
 def in_line(n_bytes: int, draw_class: DrawClass) -> DrawRequest:
-    """Return the request of a peer who waits however long it takes."""
+    """Return a request for a peer that can wait without limit."""
     return DrawRequest(n_bytes, draw_class, patience_s=IN_LINE_S, retried=True)
 
 
 async def draw_patiently(broker: Broker, principal: Principal, n_bytes: int, draw_class: DrawClass) -> Grant:
-    """Draw, however long it takes.
+    """Draw, waiting as long as necessary.
 
     Raises:
         DrawRefused, PermissionRefused: waiting would not help.
@@ -39,6 +39,6 @@ async def draw_patiently(broker: Broker, principal: Principal, n_bytes: int, dra
 
 
 def retry_s(error: DrawwellError) -> float:
-    """Return how long to wait after a refusal: as long as the broker says, within bounds."""
+    """Return the broker's retry delay for a refusal, within bounds."""
     wait_s = error.retry_after_s if isinstance(error, Refused) else None
     return min(_RETRY_S if wait_s is None else wait_s, _LONGEST_RETRY_S)

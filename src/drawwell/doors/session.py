@@ -1,8 +1,8 @@
-"""One session with one broker behind it: frames in, answers out. Knows neither sockets nor TLS.
+"""A session in drawwell's own protocol: frames in, answers out, no I/O.
 
-A draw is tried at once: most never wait. One that has to wait becomes a task of the door. Answers go out
-in the order in which they are ready. What is begun and not yet answered is bounded by MAX_OPEN_REQUESTS and by
-MAX_OWED_BYTES.
+A draw is first tried without waiting, because most draws need not wait. A draw that must wait
+becomes a task of the door. Answers are sent in the order in which they are ready.
+MAX_OPEN_REQUESTS and MAX_OWED_BYTES limit the unanswered requests.
 """
 
 from collections.abc import Callable
@@ -24,19 +24,18 @@ from drawwell.wire.limits import SESSION_ID
 from drawwell.wire.session import ServerSession
 
 MAX_OWED_BYTES: Final = 262_144
-"""Bytes of draws begun and not answered: four of the largest."""
+"""The limit of unanswered draws in bytes: four draws of the largest size."""
 
 
 class BrokerSession(SessionMachine):
-    """Answers one peer in our own protocol.
+    """Answers one peer in drawwell's own protocol.
 
     Args:
-        broker_name: Its name in the welcome.
+        broker_name: The broker's name in the welcome.
     """
 
     stalled = False
-    """So much is owed that no more requests are looked at."""
-    outgoing_bytes = 0
+    """Whether processing is paused because too many bytes are owed."""
 
     def __init__(
         self,
@@ -47,22 +46,25 @@ class BrokerSession(SessionMachine):
         way: DoorKind,
         spawn: Spawn,
     ) -> None:
-        session = self.session = ServerSession()
-        super().__init__(broker, identify, way=way, spawn=spawn, receive_data=session.receive_data)
+        session, outgoing = ServerSession(), list[bytes]()
+        super().__init__(
+            broker, identify, way=way, spawn=spawn, receive_data=session.receive_data, outgoing=outgoing
+        )
+        self.session = session
         self.events = 0
-        self.outgoing: list[bytes] = []
+        self._say = outgoing.append
         self._broker_name = broker_name
         self._owed_bytes = 0
         self._may_draw: Principal | None = None
-        """Who was last found to have the right to draw; the right follows from who it is, so it is not asked again."""
+        """The last principal that was allowed to draw; this right never changes."""
 
     @property
     def part(self) -> int | None:
-        """Which frame is here in part, as a count; None when there is none, or we keep it waiting ourselves."""
+        """The number of the incomplete frame, or None (also if we delay it)."""
         return None if self.stalled or not self.session.unparsed_bytes else self.events
 
     def step(self) -> bool:
-        """Handle one frame, if there is one; return whether there may be another to handle now."""
+        """Handle one frame, if complete; return whether to try the next."""
         if self.over or self.stalled:
             return False
         try:
@@ -77,15 +79,8 @@ class BrokerSession(SessionMachine):
         self._handle(event)
         return not self.session.parser.empty
 
-    def take_outgoing(self) -> bytes:
-        """Take what must be sent."""
-        data = b"".join(self.outgoing)
-        self.outgoing.clear()
-        self.outgoing_bytes = 0
-        return data
-
     def end(self, reason: str) -> None:
-        """Say goodbye, unless it has been said."""
+        """Send a goodbye unless the session is over."""
         if not self.over:
             self._say(self.session.bye(reason))
             self.over = True
@@ -94,10 +89,10 @@ class BrokerSession(SessionMachine):
         if isinstance(event, Bye):
             self.over = True
             return
-        request_id = event.request_id if isinstance(event, Draw | Call) else SESSION_ID
         try:
             peer = self._identify()
         except PermissionRefused as error:
+            request_id = event.request_id if isinstance(event, Draw | Call) else SESSION_ID
             self._say(self.session.refuse(request_id, error))
             if not isinstance(event, Hello):
                 self._say(self.session.bye(str(error)))
@@ -161,17 +156,13 @@ class BrokerSession(SessionMachine):
             self._say(self.session.result(call.request_id, document))
         except LocalProtocolError:
             too_large = UsageError(
-                f"the answer to {call.verb} is larger than 1 MiB", hint="Ask for less of it at a time."
+                f"the answer to {call.verb} is larger than 1 MiB", hint="Request a smaller part at a time."
             )
             self._refuse(call, too_large)
 
     def _refuse(self, request: Draw | Call, error: DrawwellError) -> None:
         if not self.over:
             self._say(self.session.refuse(request.request_id, error))
-
-    def _say(self, data: bytes) -> None:
-        self.outgoing.append(data)
-        self.outgoing_bytes += len(data)
 
     def _owe(self, n_bytes: int) -> None:
         self._owed_bytes += n_bytes

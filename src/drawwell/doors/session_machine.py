@@ -1,4 +1,4 @@
-"""What the sessions of all protocols share: bytes in, requests, bytes out."""
+"""The common part of all sessions: bytes in, requests, bytes out."""
 
 import abc
 from collections.abc import Callable, Coroutine
@@ -12,14 +12,15 @@ Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class SessionMachine(abc.ABC):
-    """Answers one peer. Knows neither sockets nor TLS.
+    """Answers one peer, without sockets or TLS.
 
     Args:
         broker: Answers draws and calls.
-        identify: Identifies the peer, before each request; raises PermissionRefused.
-        way: Which door it is.
-        spawn: Runs the rest of a request that waits.
-        receive_data: Of the protocol's own session.
+        identify: Identifies the peer before each request; raises PermissionRefused.
+        way: The kind of the door.
+        spawn: Runs the rest of a waiting request in a task.
+        receive_data: The method of the protocol's own session.
+        outgoing: The list of pending output, which the connection empties.
     """
 
     def __init__(
@@ -30,17 +31,20 @@ class SessionMachine(abc.ABC):
         way: DoorKind,
         spawn: Spawn,
         receive_data: Callable[[bytes | memoryview], None],
+        outgoing: list[bytes],
     ) -> None:
         self.receive_data = receive_data
-        """Take what came from the peer."""
+        """Processes bytes from the peer."""
+        self.outgoing = outgoing
+        """The pending output in pieces."""
         self.admitted = False
-        """The peer has shown who it is."""
+        """Whether the peer has been identified."""
         self.consumer = ""
-        """Whom it was admitted as."""
+        """The name of the consumer that the peer was admitted as."""
         self.over = False
-        """Nothing more is sent after what is outgoing: close then."""
+        """Whether to close after sending the pending output."""
         self.fault = ""
-        """What the peer did wrong, when that is why it is over."""
+        """The peer's violation of the protocol, if that ended the session."""
         self._broker = broker
         self._identify = identify
         self._way = way
@@ -49,37 +53,33 @@ class SessionMachine(abc.ABC):
     @property
     @abc.abstractmethod
     def stalled(self) -> bool:
-        """Whether no more is looked at or read, for what is under way."""
+        """Whether to pause: too many requests are unanswered."""
 
     @property
     @abc.abstractmethod
     def part(self) -> int | None:
-        """The number of the request that is here in part.
+        """The number of the incomplete request.
 
-        None when there is none, or when it waits for us.
+        None if no request is incomplete, or if the peer waits for an answer.
         """
 
     @property
-    @abc.abstractmethod
     def outgoing_bytes(self) -> int:
-        """How much must be sent."""
-
-    @abc.abstractmethod
-    def take_outgoing(self) -> bytes:
-        """Take what must be sent."""
+        """The size of the pending output."""
+        return sum(map(len, self.outgoing))
 
     @abc.abstractmethod
     def step(self) -> bool:
-        """Handle one request, if any; return whether another may be here."""
+        """Handle one request, if complete; return whether to try the next."""
 
     @abc.abstractmethod
     def end(self, reason: str) -> None:
-        """End the session, and send the reason where the protocol can."""
+        """End the session; send the reason if the protocol supports this."""
 
     def recheck(self) -> None:
-        """End it unless the peer is still who it was admitted as."""
+        """End the session unless the peer is still the same consumer."""
         try:
             if self._identify().name != self.consumer:
-                self.end(f"this is no longer consumer {self.consumer}")
+                self.end(f"the peer is no longer consumer {self.consumer}")
         except PermissionRefused as error:
             self.end(str(error))

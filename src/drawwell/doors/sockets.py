@@ -1,4 +1,4 @@
-"""Opening what a door listens on, with an error that says what to do. OSError is translated here."""
+"""Opens the doors' sockets; converts OSErrors to errors with a hint."""
 
 import errno
 import ipaddress
@@ -6,30 +6,32 @@ import os
 import socket
 import stat
 import struct
+import sys
+from contextlib import suppress
 from typing import Final
 
 from drawwell.errors import ConfigError, DrawwellError, PermissionRefused
 from drawwell.ownership import require_ours
 
 BACKLOG: Final = 1024
-"""Connections that the kernel may hold for us; it takes the lesser of this and net.core.somaxconn."""
+"""Pending connections in the kernel, which also applies net.core.somaxconn."""
 EVERYWHERE: Final = ("", "*")
 _UCRED: Final = struct.Struct("3i")
 """struct ucred: pid, uid, gid (unix(7))."""
 
 
 def credentials(sock: socket.socket) -> tuple[int, int, int]:
-    """Ask the kernel for pid, uid and gid of whoever is at the other end, as they were when he connected."""
+    """Return the peer's pid, uid and gid at the time of its connection."""
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return pid, uid, gid
 
 
 def listen_tcp(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address of `host`; ``*`` or ``""`` is all of them, IPv6 and IPv4.
+    """Listen on all addresses of `host`; ``*`` or ``""`` means every address.
 
     Raises:
-        ConfigError: no such address here, or the port is taken.
-        PermissionRefused: a port below 1024 without the right to it.
+        ConfigError: this machine does not have the address, or the port is in use.
+        PermissionRefused: the port is below 1024, and this process may not use it.
     """
     opened: list[socket.socket] = []
     try:
@@ -52,10 +54,10 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[s
 
 
 def loopback_address(where: str, because: str) -> tuple[str, int]:
-    """Read the ``host:port`` of a door that must not be reached from elsewhere, `because` of what it does.
+    """Parse a loopback ``host:port``; `because` is the reason in the error.
 
     Raises:
-        ConfigError: not a loopback address and a port.
+        ConfigError: `where` is not a loopback address with a port.
     """
     host, colon, port = where.rpartition(":")
     host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
@@ -65,18 +67,19 @@ def loopback_address(where: str, because: str) -> tuple[str, int]:
         local = False
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or not local:
         raise ConfigError(
-            f"cannot serve on {where}, only on this machine: {because}",
+            f"this door cannot listen on {where}, which is not a loopback address: {because}",
             hint="Use a socket path, 127.0.0.1:PORT or [::1]:PORT.",
         )
     return host, int(port)
 
 
 def listen_unix(path: str, mode: int) -> socket.socket:
-    """Listen on a socket file; one that a dead process left is replaced, one that answers is not.
+    """Listen on a socket file; replace a file on which no process listens.
 
     Raises:
-        ConfigError: somebody answers there, or something else lies there, or there is no such directory.
-        PermissionRefused: no right to make it, or others may change what leads there.
+        ConfigError: a process listens on the file, the file is not a socket, or its directory
+            is missing.
+        PermissionRefused: the file cannot be created, or other users can change the path.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o777 & ~mode)
@@ -98,28 +101,28 @@ def listen_unix(path: str, mode: int) -> socket.socket:
 
 
 def check_unix(path: str, *, made: str = "") -> None:
-    """Check that a socket file may be made at `path`; its directory may be missing if it is `made`.
+    """Check that `path` can be a socket; the directory `made` need not exist.
 
     Raises:
-        ConfigError: another file is there, or there is no such directory.
-        PermissionRefused: other users may change what leads there.
+        ConfigError: the path is not a socket, or its directory is missing.
+        PermissionRefused: other users can change the path's directories.
     """
     directory = os.path.dirname(path)
     require_ours(directory)
     if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise ConfigError(
-            f"cannot listen on {path}: it exists and is no socket",
-            hint="Move the file away or set another socket path.",
+            f"cannot listen on {path}: it exists and is not a socket",
+            hint="Move the file away, or configure another socket path.",
         )
     if directory != made and not os.path.isdir(directory):
         raise _fault(path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), "")
 
 
 def check_tcp(host: str) -> None:
-    """Check that `host` is an address of this machine, whichever ports of it are free.
+    """Check that `host` is an address of this machine.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: this machine does not have the address.
     """
     try:
         for family, address in _addresses(host, 0):
@@ -130,7 +133,7 @@ def check_tcp(host: str) -> None:
 
 
 def listens_at(sock: socket.socket, where: str) -> bool:
-    """Is that a listening stream socket at `where`, a path or ``host:port``? Of the latter the port is compared."""
+    """Return whether a stream socket listens at `where` (TCP: on its port)."""
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         return False
     name = sock.getsockname()
@@ -138,21 +141,39 @@ def listens_at(sock: socket.socket, where: str) -> bool:
 
 
 def remove_socket_file(path: str, inode: int) -> None:
-    """Remove `path` where it still is the file that we made."""
+    """Remove `path` if it is still the file that we created."""
     try:
         if os.lstat(path).st_ino == inode:
             os.unlink(path)
     except OSError:
-        return  # gone already, or not ours to remove any more
+        return  # removed, or no longer ours
 
 
 def describe(sock: socket.socket) -> str:
-    """Write the address of a listening socket as people type it."""
+    """Format the address of a listening socket."""
     name = sock.getsockname()
     if isinstance(name, str):
         return name
     host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
     return f"{host}:{name[1]}"
+
+
+def loopback_user(sock: socket.socket) -> int | None:
+    """Return the user ID of a loopback peer, or None if it is unknown."""
+    ends = [_as_listed(*sock.getpeername()[:2]), _as_listed(*sock.getsockname()[:2])]
+    table = "/proc/self/net/tcp6" if sock.family == socket.AF_INET6 else "/proc/self/net/tcp"  # proc(5)
+    with suppress(OSError), open(table, encoding="ascii") as lines:
+        for fields in map(str.split, lines):
+            if fields[1:3] == ends:
+                return int(fields[7])
+    return None
+
+
+def _as_listed(host: str, port: int) -> str:
+    """Format an address as in /proc/net: 32-bit words in native byte order."""
+    packed = ipaddress.ip_address(host).packed
+    parts = (int.from_bytes(packed[at : at + 4], sys.byteorder) for at in range(0, len(packed), 4))
+    return f"{''.join(f'{part:08X}' for part in parts)}:{port:04X}"
 
 
 def _clear_stale(path: str) -> None:
@@ -166,10 +187,10 @@ def _clear_stale(path: str) -> None:
             os.unlink(path)
             return
         except (TimeoutError, BlockingIOError):
-            pass  # a listener that is too busy to answer is a listener
+            pass  # a process listens, but is too busy to answer
     raise ConfigError(
-        f"cannot listen on {path}: another process answers there",
-        hint=f"Stop it (find it with: ss -lxp src {path}) or set another socket path.",
+        f"cannot listen on {path}: another process listens there",
+        hint=f"Find the process with 'ss -lxp src {path}' and stop it, or configure another socket path.",
     )
 
 
@@ -177,14 +198,15 @@ def _fault(where: str, error: OSError, find: str) -> DrawwellError:
     reason = (error.strerror or str(error)).lower()
     if error.errno == errno.EADDRINUSE:
         return ConfigError(
-            f"cannot listen on {where}: in use", hint=f"Find who has it with: {find}; or set another one."
+            f"cannot listen on {where}: in use",
+            hint=f"Find the process with '{find}', or configure another address.",
         )
     if error.errno in {errno.EACCES, errno.EPERM}:
         return PermissionRefused(
             f"cannot listen on {where}: {reason}",
-            hint="Use a port above 1023, or set [broker] run_dir to a directory that this user may write.",
+            hint="Use a port above 1023, or set run_dir in [broker] to a directory that this user can write to.",
         )
     return ConfigError(
         f"cannot listen on {where}: {reason}",
-        hint="Set an address that this machine has (ip address), or * for all; or a path whose directory exists.",
+        hint="Configure an address of this machine (see 'ip address'), * for all, or a path in an existing directory.",
     )

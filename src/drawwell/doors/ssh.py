@@ -1,7 +1,8 @@
-"""The SSH door: sessions that sshd lets in and ``drawwell serve-stdio`` carries here, on a Unix socket.
+"""The SSH door: a Unix socket for sessions relayed from sshd.
 
-The first line names the consumer and the fingerprint of its key. It is believed of the account that sshd runs
-serve-stdio under, of root and of the broker's own user, and of no other; an ordinary session follows it.
+sshd runs ``drawwell serve-stdio``, which connects here. The first line contains the consumer's
+name and the fingerprint of the consumer's key; an ordinary session follows. Only root, the
+broker's own user and the account configured in [ssh] may connect.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from drawwell.ports import Broker
 _log = logging.getLogger(__name__)
 MAX_LINE_BYTES: Final = 128
 MODE: Final = 0o666
-"""Anybody may knock: who may speak is asked of the kernel."""
+"""Any user can connect; the kernel then identifies the user."""
 
 
 async def _known_already(_consumer: str) -> None:
@@ -29,17 +30,17 @@ async def _known_already(_consumer: str) -> None:
 
 
 class SshDoor(LocalDoor):
-    """Serve `broker` to consumers that an account speaks for.
+    """A door that serves `broker` to consumers named by a trusted account.
 
     Args:
         path: The socket file.
-        broker: Who is asked.
-        identify: From the peer's uid and the name and fingerprint in its first line to the consumer, called before
-            each request; raises PermissionRefused.
-        find: Looks a consumer up before it is identified; raises StateUnavailable.
-        speaks: Whether a user may name consumers at all; asked at accept.
-        broker_name: How the broker calls itself.
-        limits: Deadlines and bounds.
+        broker: Serves the draws.
+        identify: Returns the consumer, given the peer's uid and the name and fingerprint from
+            the first line. Called for each request; raises PermissionRefused.
+        find: Looks up a consumer before it is identified; raises StateUnavailable.
+        speaks: Returns whether a user may name consumers; called when a user connects.
+        broker_name: The broker's name.
+        limits: Deadlines and connection limits.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class SshDoor(LocalDoor):
         broker_name: str = "drawwell",
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
-        super().__init__(path, MODE, "the kernel names only local peers", limits)
+        super().__init__(path, MODE, "the kernel identifies only local peers", limits)
         self.find = find
         self.speaks = speaks
         self.broker = broker
@@ -69,7 +70,7 @@ class SshDoor(LocalDoor):
 
 
 class SshConnection(SessionConnection):
-    """A connection whose consumer is named by an account that may."""
+    """A connection of the trusted account, which names the consumer."""
 
     def __init__(self, door: SshDoor) -> None:
         super().__init__(door)
@@ -78,7 +79,7 @@ class SshConnection(SessionConnection):
         self._line = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Come in, and ask the kernel who speaks (asyncio)."""
+        """Register the connection and identify its user (asyncio)."""
         super().connection_made(transport)
         _pid, self._uid, _gid = peer_credentials(transport)
 
@@ -98,13 +99,13 @@ class SshConnection(SessionConnection):
             self._spawn(self._greet(line.decode("ascii", "replace"), rest))
 
     async def _greet(self, line: str, rest: bytes) -> None:
-        """Open the session when its consumer was looked up; nothing is read meanwhile."""
+        """Look up the consumer, then open the session; reading is paused."""
         door, uid = self._ssh, self._uid
         name, _, key = line.partition(" ")
         try:
             await door.find(name)
         except StateUnavailable as error:
-            _log.error("consumer %s cannot be identified now: %s", name, error)
+            _log.error("cannot identify consumer %s now: %s", name, error)
             self._leave()
             return
         self._conversation = BrokerSession(

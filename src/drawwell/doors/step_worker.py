@@ -1,8 +1,8 @@
 """A thread for the steps of handshakes.
 
-OpenSSL releases the GIL in a step, which takes a millisecond, so that the event loop
-goes on serving. The thread has the loop's priority: at a lower one it would hold up the
-loop when other programs preempt it while it has the GIL.
+A step takes a millisecond, during which OpenSSL releases the GIL, so the event loop continues
+to serve. The thread has the same priority as the loop. At a lower priority, other programs
+could preempt the thread while it has the GIL, and so block the loop.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ Done = Callable[[float, Exception | None], object]
 
 
 class StepWorker:
-    """Runs one step after the other; the thread begins with the first."""
+    """Runs one step after another; the first step starts the thread."""
 
     def __init__(self) -> None:
         self._steps: queue.SimpleQueue[tuple[Work, Done] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def run(self, work: Work, done: Done) -> None:
-        """Call `work`, then `done` with its CPU seconds and its exception.
+        """Call `work`, then `done` with the CPU seconds and exception of `work`.
 
         Both are called in the thread.
         """
@@ -33,7 +33,7 @@ class StepWorker:
         self._steps.put((work, done))
 
     def close(self) -> None:
-        """End the thread after the steps that were begun."""
+        """Finish the queued steps, then end the thread."""
         if self._thread is not None:
             self._steps.put(None)
             self._thread.join()
@@ -46,7 +46,7 @@ class StepWorker:
             begun = time.thread_time()
             try:
                 work()
-            except Exception as raised:  # noqa: BLE001 - the loop decides what becomes of it
+            except Exception as raised:  # noqa: BLE001 - the loop handles it
                 error = raised
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 done(time.thread_time() - begun, error)

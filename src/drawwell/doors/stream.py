@@ -1,4 +1,4 @@
-"""A stream of bytes for a peer that can only read: small pieces, each drawn when the one before it has left."""
+"""A stream of drawn bytes for a peer that only reads."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,28 +11,28 @@ from drawwell.ports import Broker
 
 PIECE_BYTES: Final = 64
 SEND_BUFFER_BYTES: Final = 4096
-"""So little lies in our kernel for a peer that does not read; what lies in the peer's own is up to the peer."""
+"""The send buffer's size, which limits the unread bytes for a peer that does not read."""
 
 
-async def pour(
+async def stream(
     broker: Broker,
     entitled: Callable[[], tuple[Principal, DrawClass]],
     send: Callable[[bytes], None],
     sent: Callable[[], Awaitable[object]],
 ) -> None:
-    """Draw and send until cancelled, as fast as line, quota and peer allow.
+    """Draw and send until cancelled, as fast as queue, quota and peer allow.
 
     Args:
-        broker: Who is asked.
-        entitled: Says, before each draw, which consumer the peer is and what it gets; raises PermissionRefused.
-        send: Takes a piece.
-        sent: Returns when it has left.
+        broker: Serves the draws.
+        entitled: Returns consumer and class before each draw; raises PermissionRefused.
+        send: Sends a piece.
+        sent: Waits until the piece is sent.
 
     Raises:
-        DrawRefused, PermissionRefused: nothing more will ever be served.
+        DrawRefused, PermissionRefused: later draws cannot succeed either.
     """
     while True:
         principal, draw_class = entitled()
         send((await draw_patiently(broker, principal, PIECE_BYTES, draw_class)).data)
-        await asyncio.sleep(0)  # the others' turn, also when neither draw nor peer made us wait
+        await asyncio.sleep(0)  # let other tasks run even if there was no wait
         await sent()

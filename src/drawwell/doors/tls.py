@@ -1,4 +1,4 @@
-"""The TLS door: one port, mutual TLS 1.3; the registry says whose certificate it is, and again before each request."""
+"""The TLS door: mutual TLS 1.3. The registry checks every request."""
 
 import asyncio
 import logging
@@ -12,6 +12,7 @@ from typing import Final
 
 from drawwell.authorisation import DRAW, DoorKind, Principal, may
 from drawwell.doors.admission import (
+    ARRIVAL_COST,
     ARRIVALS_AT_ONCE,
     ARRIVALS_PER_S,
     IDLE_ARRIVALS_PER_S,
@@ -24,7 +25,7 @@ from drawwell.doors.door import Door, Limits
 from drawwell.doors.http import HttpConversation, OpenPages
 from drawwell.doors.session import BrokerSession
 from drawwell.doors.sockets import listen_tcp
-from drawwell.doors.stream import SEND_BUFFER_BYTES, pour
+from drawwell.doors.stream import SEND_BUFFER_BYTES, stream
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import (
     AuthenticationFailed,
@@ -41,22 +42,24 @@ from drawwell.wire.tls import TlsLayer, TlsState
 
 _log = logging.getLogger(__name__)
 MAX_HALF_OPEN: Final = 2048
-"""A thousand machines that come back at once all find room, at some 7 KiB each until they have their turn."""
+"""Enough for a thousand machines that reconnect at once, at about 7 KiB each."""
+HANDSHAKE_READ_BYTES: Final = 8192
+"""Enough to read a client's certificates at once: each read needs a step in the thread."""
 
 
 class TlsDoor(Door):
-    """Serve `broker` over TLS to the consumers that `registry` knows.
+    """A door that serves `broker` over TLS to the consumers in `registry`.
 
     Args:
-        host: Where to listen; ``*`` for every address.
-        port: The port, 0 for any that is free.
-        context: Makes the TLS context (wire.contexts.server_context); asked at `serve` and at each `reload`.
-        broker: Who is asked.
-        registry: Who may come in.
-        broker_name: How the broker calls itself.
-        streams: Says what class a consumer is streamed that does not speak our protocol; None closes on it.
-        limits: Deadlines and bounds.
-        clock: Seconds since 1970, for the registry.
+        host: The address; ``*`` for every address.
+        port: The port, 0 for any free port.
+        context: Creates the TLS context (wire/contexts.py) in `serve` and `reload`.
+        broker: Serves the draws.
+        registry: Authenticates consumers.
+        broker_name: The broker's name.
+        streams: Returns the class of a consumer's stream, or None if it has no stream.
+        limits: Deadlines and connection limits.
+        clock: Returns seconds since 1970, for HTTP.
     """
 
     def __init__(
@@ -73,31 +76,43 @@ class TlsDoor(Door):
         clock: Callable[[], float] = time.time,
     ) -> None:
         spare = Spare()
-        super().__init__(limits, Budget(ARRIVALS_PER_S, ARRIVALS_AT_ONCE, IDLE_ARRIVALS_PER_S, spare))
+        at_once = ARRIVALS_AT_ONCE * ARRIVAL_COST
+        super().__init__(limits, Budget(ARRIVALS_PER_S, at_once, IDLE_ARRIVALS_PER_S, spare))
         self.broker = broker
         self.registry = registry
         self.broker_name = broker_name
         self.streams = streams
         self.clock = clock
         self.groups: Counter[str] = Counter()
-        """The key-exchange groups that were negotiated, and how often."""
+        """The number of handshakes by negotiated key-exchange group."""
         self.context: ssl.SSLContext | None = None
         self.handshakes = Handshakes(self._half_open.known, spare)
         self.pages = OpenPages()
+        self.handshake_buffer = memoryview(bytearray(HANDSHAKE_READ_BYTES))
+        """The shared `buffer` of connections that are not identified yet."""
         self._host = host
         self._port = port
         self._make_context = context
 
+    def key_exchanges(self) -> str:
+        """Return a summary of handshakes by group, or "" before the first one."""
+        chosen = ", ".join(f"{name} ({times})" for name, times in self.groups.most_common())
+        return f"tls key exchanges: {chosen}" if chosen else ""
+
     def reload(self) -> None:
-        """Read certificate, key and CA again; open sessions go on with the old ones.
+        """Reload certificate, key and CA; open sessions keep the old ones.
 
         Raises:
-            ConfigError: they cannot be used; the old ones stay.
+            ConfigError: the new files are invalid; the old ones stay in use.
         """
         self.context = self._make_context()
 
     async def serve(self, handed: Sequence[socket.socket] = ()) -> None:
-        """Listen and serve until cancelled; see Door. Raises ConfigError too for files that cannot be used."""
+        """Listen and serve until cancelled; see Door.
+
+        Raises:
+            ConfigError: the certificate files are invalid; also for the reasons in Door.
+        """
         self.reload()
         try:
             await super().serve(handed)
@@ -112,49 +127,50 @@ class TlsDoor(Door):
 
 
 class TlsConnection(SessionConnection):
-    """A connection with TLS under its conversation. Nothing is set up for it before its handshake has its turn."""
+    """A session over TLS. The TLS layer is created at the handshake's turn."""
 
     def __init__(self, door: TlsDoor) -> None:
         super().__init__(door)
         self._tls_door = door
+        self._buffer = door.handshake_buffer
         self._tls: TlsLayer | None = None
         self._opening = bytearray()
-        """What it said before its turn."""
+        """Bytes that arrived before the handshake's turn."""
         self._stepping = False
-        """A step of the handshake runs off the loop: nothing here touches the TLS layer."""
+        """Whether a handshake step is running in the thread, so the TLS layer is in use."""
         self._entitled: Callable[[], tuple[Principal, DrawClass]] | None = None
-        """Of a stream: who has it and of which class; raises PermissionRefused."""
+        """For a stream: returns its consumer and class; raises PermissionRefused."""
         self._sent: asyncio.Event | None = None
-        """Of a stream: set while nothing of it waits here."""
+        """For a stream: set while there is no pending output."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Come in; the kernel finds out peers that are gone without a word (asyncio)."""
+        """Register the connection; enable TCP keepalive (asyncio)."""
         super().connection_made(transport)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave the line too (asyncio)."""
+        """Deregister the connection and leave the handshake queue (asyncio)."""
         self._tls_door.handshakes.leave(self)
         super().connection_lost(exc)
 
     def quiet_s(self, now: float) -> float:
-        """How long we have been waiting for it; in line it waits for us (ServedConnection)."""
+        """Return how long we have waited for the peer; 0 while it is queued."""
         return 0.0 if self._opening or self._stepping else super().quiet_s(now)
 
     def pause_writing(self) -> None:
-        """Hold the stream: the peer does not read (asyncio)."""
+        """Pause the stream, because the peer does not read (asyncio)."""
         super().pause_writing()
         if self._sent:
             self._sent.clear()
 
     def resume_writing(self) -> None:
-        """Go on with it (asyncio)."""
+        """Resume the stream (asyncio)."""
         super().resume_writing()
         if self._sent:
             self._sent.set()
 
     def recheck(self) -> None:
-        """End it unless its certificate still counts, a stream too (ServedConnection)."""
+        """Close unless the certificate is still valid (ServedConnection)."""
         super().recheck()
         try:
             if self._entitled:
@@ -164,7 +180,7 @@ class TlsConnection(SessionConnection):
             self._leave()
 
     def overdue(self, now: float) -> bool:
-        """Whether a deadline is past; a stream waits for its reader, and who is in line for us (ServedConnection)."""
+        """Return whether a deadline has passed; a queued peer or stream has none."""
         if (self._sent or self._opening) and self._leaving_since is None:
             return False
         return super().overdue(now)
@@ -191,19 +207,19 @@ class TlsConnection(SessionConnection):
             self._leave()
 
     def begin(self) -> None:
-        """Begin the handshake; only now does its deadline begin (PendingHandshake)."""
-        assert self._tls_door.context is not None  # noqa: S101 - made before we listen
+        """Begin the handshake and its deadline (PendingHandshake)."""
+        assert self._tls_door.context is not None  # noqa: S101 - created before listening
         opening, self._opening = self._opening, bytearray()
-        self._opened_at = self._heard_at = self._loop.time()
+        self._opened_at = self._received_at = self._loop.time()
         try:
             with self._tls_door.handshakes.paid():
                 self._tls = TlsLayer(self._tls_door.context)
             self._shake_hands(self._tls, bytes(opening))
-        except Exception as error:  # noqa: BLE001 - the others in line must have their turn
+        except Exception as error:  # noqa: BLE001 - the rest of the queue must be served
             self._give_up(error)
 
     def _queue(self, data: memoryview) -> None:
-        """Wait for a turn."""
+        """Queue the handshake."""
         in_line = bool(self._opening)
         self._opening += data
         if len(self._opening) > MAX_HANDSHAKE_BYTES:
@@ -213,18 +229,18 @@ class TlsConnection(SessionConnection):
             self._tls_door.handshakes.wait(self)
 
     def _shake_hands(self, tls: TlsLayer, data: bytes) -> None:
-        """Take one step of the handshake; nothing is read meanwhile."""
+        """Run one handshake step in the thread; reading is paused meanwhile."""
         if self._transport is not None:
             self._transport.pause_reading()
             self._stepping = True
             self._tls_door.handshakes.step(partial(tls.receive_data, data), partial(self._shaken, tls))
 
     def _shaken(self, tls: TlsLayer, error: Exception | None) -> None:
-        """Send what the step has come to, and go on."""
+        """Send the output of a handshake step, and continue."""
         self._stepping = False
         if self._transport is None or self._leaving_since is not None:
             return
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         if isinstance(error, RemoteProtocolError):
             self._turn_away(tls, error)
         elif error is not None:
@@ -236,10 +252,6 @@ class TlsConnection(SessionConnection):
             else:
                 self._transport.resume_reading()
 
-    def _transmit(self, data: bytes) -> None:
-        if self._tls is not None and self._tls.state is TlsState.OPEN:
-            self._write(self._tls.encrypt(data))
-
     def _leave(self) -> None:
         if self._tls is not None and not self._stepping:
             self._tls.close()
@@ -247,29 +259,28 @@ class TlsConnection(SessionConnection):
         super()._leave()
 
     async def _identify(self, tls: TlsLayer) -> None:
-        """Have the peer's session open, or turn it away; nothing is read from it meanwhile."""
+        """Identify the peer; open its session, or reject it."""
         door = self._tls_door
         try:
-            peer = await door.registry.identify(tls.peer_certificate, door.clock())
+            peer = await door.registry.identify(tls.peer_certificate)
             if self._leaving_since is None:
                 self._open(tls, peer)
         except RemoteProtocolError as error:
             self._turn_away(tls, error)
         except StateUnavailable as error:
-            _log.error("nobody from %s can be identified now: %s", self.address, error)
+            _log.error("cannot identify a peer from %s now: %s", self.address, error)
             self._leave()
         if self._leaving_since is None and self._transport is not None:
             self._transport.resume_reading()
-            self._received(memoryview(b""))  # what came behind the handshake
+            self._received(memoryview(b""))  # bytes that followed the handshake
 
     def _open(self, tls: TlsLayer, peer: Principal) -> None:
         door = self._tls_door
+        self._buffer, self._seal = door.buffer, tls.encrypt
         if tls.group is not None:
             door.groups[group_name(tls.group)] += 1
 
-        def identify() -> Principal:
-            return door.registry.check(peer, door.clock())
-
+        identify = partial(door.registry.check, peer)
         if tls.protocol == ALPN:
             self._conversation = BrokerSession(
                 door.broker, door.broker_name, identify, way=DoorKind.TLS, spawn=self._spawn
@@ -282,17 +293,18 @@ class TlsConnection(SessionConnection):
                 spawn=self._spawn,
                 pump=self._pump,
                 pages=door.pages,
+                user=lambda: peer.name,
                 clock=door.clock,
             )
         else:
             self._begin_stream(peer)
 
     def _begin_stream(self, peer: Principal) -> None:
-        """Serve a stream, to a consumer that has one; whoever came here by mistake must not get bytes."""
+        """Start a consumer's stream; reject a peer without a stream."""
         try:
             self._streamed(peer)
         except PermissionRefused as error:
-            raise RemoteProtocolError(f"the peer does not speak {ALPN}: {error}") from None
+            raise RemoteProtocolError(f"the peer does not support {ALPN}: {error}") from None
         if self._transport is None:
             return
         sent = self._sent = asyncio.Event()
@@ -304,20 +316,20 @@ class TlsConnection(SessionConnection):
         door = self._tls_door
 
         def entitled() -> tuple[Principal, DrawClass]:
-            return peer, self._streamed(door.registry.check(peer, door.clock()))
+            return peer, self._streamed(door.registry.check(peer))
 
         self._entitled = entitled
         self._spawn(self._stream(entitled, sent))
 
     async def _stream(self, entitled: Callable[[], tuple[Principal, DrawClass]], sent: asyncio.Event) -> None:
         try:
-            await pour(self._tls_door.broker, entitled, self._transmit, sent.wait)
+            await stream(self._tls_door.broker, entitled, self._transmit, sent.wait)
         except DrawwellError as error:
-            _log.info("a stream ends: %s", error)
+            _log.info("a stream has ended: %s", error)
             self._leave()
 
     def _streamed(self, peer: Principal) -> DrawClass:
-        """What the peer is streamed; raises PermissionRefused."""
+        """Return the class streamed to the peer; raises PermissionRefused."""
         may(DoorKind.STREAM, peer, DRAW)
         draw_class = self._tls_door.streams(peer.name)
         if draw_class is None:
@@ -325,8 +337,8 @@ class TlsConnection(SessionConnection):
         return draw_class
 
     def _turn_away(self, tls: TlsLayer, error: RemoteProtocolError) -> None:
-        """Say nothing but what TLS says."""
-        _log.info("turned away a peer from %s: %s", self.address or "nowhere", error)
+        """Reject the peer; send only a TLS alert."""
+        _log.info("rejected a peer from %s: %s", self.address or "an unknown address", error)
         if isinstance(error, AuthenticationFailed):
             self._door.counts.unauthenticated += 1
         else:

@@ -1,4 +1,4 @@
-"""The Unix-socket door: the kernel says who the peer is (SO_PEERCRED)."""
+"""Doors on Unix sockets, where the kernel identifies peers (SO_PEERCRED)."""
 
 import asyncio
 import os
@@ -14,21 +14,22 @@ from drawwell.errors import PermissionRefused
 from drawwell.ports import Broker
 
 Identify = Callable[[int, int, int], str]
-"""From uid, gid and pid to the consumer's name; raises PermissionRefused."""
+"""Returns the consumer's name for a uid, gid and pid; raises PermissionRefused."""
 
 
 class UnixDoor(LocalDoor):
-    """Serve `broker` on a Unix socket.
+    """A door that serves `broker` on a Unix socket.
 
     Args:
-        path: The socket file; made at `serve`, removed when it ends.
-        broker: Who is asked.
-        identify: From (uid, gid, pid) to a consumer's name, asked before each request; raises PermissionRefused.
+        path: The socket file, which exists while `serve` runs.
+        broker: Serves the draws.
+        identify: Returns the consumer of (uid, gid, pid), called for each request; raises
+            PermissionRefused.
         mode: Permissions of the socket file.
-        way: Which door it is. By CONTROL, calls by root or by the broker's own uid are made as ``owner``; by CONTROL
-            and LINK, whoever may open the socket and is nobody else observes.
-        broker_name: How the broker calls itself.
-        limits: Deadlines and bounds.
+        way: The kind of the door. At CONTROL, root and the broker's own user are the owner.
+            At CONTROL and LINK, every peer that is not a consumer is an observer.
+        broker_name: The broker's name.
+        limits: Deadlines and connection limits.
     """
 
     def __init__(
@@ -42,14 +43,14 @@ class UnixDoor(LocalDoor):
         broker_name: str = "drawwell",
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
-        super().__init__(os.path.abspath(path), mode, "the kernel names only local peers", limits)
+        super().__init__(os.path.abspath(path), mode, "the kernel identifies only local peers", limits)
         self.broker = broker
         self.broker_name = broker_name
         self.identify = identify
         self.way = way
 
     def principal(self, uid: int, gid: int, pid: int) -> Principal:
-        """Identify a local user; raises PermissionRefused."""
+        """Return a local user's principal; raises PermissionRefused."""
         owner = self.way is DoorKind.CONTROL and uid in {0, os.geteuid()}
         try:
             return Principal(Role.OWNER if owner else Role.CONSUMER, self.identify(uid, gid, pid))
@@ -71,14 +72,14 @@ class UnixDoor(LocalDoor):
 
 
 class UnixConnection(SessionConnection):
-    """A connection whose peer the kernel knows."""
+    """A connection of a peer identified by the kernel."""
 
     def __init__(self, door: UnixDoor) -> None:
         super().__init__(door)
         self._unix_door = door
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Come in, and ask the kernel who it is (asyncio)."""
+        """Register the connection and identify its user (asyncio)."""
         super().connection_made(transport)
         door = self._unix_door
         pid, uid, gid = peer_credentials(transport)
@@ -92,20 +93,20 @@ class UnixConnection(SessionConnection):
 
 
 def peer_credentials(transport: asyncio.BaseTransport) -> tuple[int, int, int]:
-    """Ask the kernel for pid, uid and gid of whoever is at the other end, as they were when he connected."""
+    """Return the peer's pid, uid and gid at the time of its connection."""
     return credentials(transport.get_extra_info("socket"))
 
 
 class GuestDoor(LocalDoor):
-    """Serve `broker` to one guest.
+    """A door that serves `broker` to one guest.
 
     Args:
         path: The socket file.
-        broker: Who is asked.
-        consumer: The consumer that every peer is; none of them is the broker's owner.
+        broker: Serves the draws.
+        consumer: The consumer of every peer, even of root.
         mode: Permissions of the socket file.
-        broker_name: How the broker calls itself.
-        limits: Deadlines and bounds.
+        broker_name: The broker's name.
+        limits: Deadlines and connection limits.
         expects: See Door.
     """
 
@@ -130,14 +131,14 @@ class GuestDoor(LocalDoor):
 
 
 class GuestConnection(SessionConnection):
-    """A connection whose peer is the door's guest."""
+    """A connection of the door's guest."""
 
     def __init__(self, door: GuestDoor) -> None:
         super().__init__(door)
         self._guest_door = door
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Come in; there is nothing to ask (asyncio)."""
+        """Register the guest's connection (asyncio)."""
         super().connection_made(transport)
         door = self._guest_door
         self._conversation = BrokerSession(

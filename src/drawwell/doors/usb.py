@@ -1,8 +1,9 @@
-"""The virtual OneRNG's door: QEMU's usb-redir connects, and its guest has a OneRNG that draws of this broker.
+"""The door of the virtual OneRNG, to which QEMU's usb-redir connects.
 
-Whoever may open the socket is the one consumer that the door was made for, as with EGD. Nothing is drawn ahead: bytes
-are taken from the broker for requests that the guest's driver has open, while its terminal is open and the device told
-to run. What was drawn for requests that went meanwhile is lost, as it is with every other door.
+The guest sees a OneRNG. As with EGD, each peer that opens the socket is the same consumer.
+Bytes are never drawn in advance. They are drawn for open requests of the guest's driver, while
+the guest's terminal is open and the device is on. If the requests are cancelled, their bytes
+are lost.
 """
 
 import asyncio
@@ -23,26 +24,26 @@ from drawwell.wire.usb_device import PACKET_BYTES, UsbIdentity
 from drawwell.wire.usb_host import UsbHost
 
 DRAW_BYTES: Final = 2048
-"""The most that is drawn at once: what cdc_acm asks for in its 16 requests."""
+"""The size of the largest draw: the total of cdc_acm's 16 requests."""
 REFUSED_S: Final = 10.0
-"""How long a stick is silent whose guest may have nothing; the operator may change that meanwhile."""
+"""The pause after a refusal, during which the operator might change the guest's terms."""
 _LIMITS: Final = Limits(max_sessions=16, max_sessions_each=8)
 
 
 class UsbDoor(LocalDoor):
-    """Serve `broker` to guests as a virtual OneRNG; each connection is one stick.
+    """A door that serves `broker` to guests as virtual OneRNGs.
 
     Args:
-        where: A socket file (it has a slash), or a loopback ``host:port``.
-        broker: Who is asked.
-        consumer: Who everybody at this door is.
-        draw_class: What is served.
+        where: A socket file (with a slash), or a loopback ``host:port``.
+        broker: Serves the draws.
+        consumer: The consumer of every peer at this door.
+        draw_class: The class of the served bytes.
         mode: Permissions of the socket file.
-        limits: Deadlines and bounds.
+        limits: Deadlines and connection limits.
         expects: See Door.
 
     Raises:
-        ConfigError: `where` is not loopback.
+        ConfigError: `where` is not a loopback address.
     """
 
     def __init__(
@@ -56,13 +57,13 @@ class UsbDoor(LocalDoor):
         limits: Limits = _LIMITS,
         expects: Callable[[int, int], bool] | None = None,
     ) -> None:
-        super().__init__(where, mode, "usbredir asks nobody who he is", limits, expects)
+        super().__init__(where, mode, "usbredir does not identify its peers", limits, expects)
         self.broker = broker
         self.principal = Principal(Role.CONSUMER, consumer)
         self.draw_class = draw_class
         self.plugged = True
         self.refusals = 0
-        """How often a guest asked for what a virtual device cannot honour: raw noise, or a firmware image."""
+        """The number of requests for raw noise or firmware, which the device does not have."""
         self._sticks: dict[UsbConnection, None] = {}
         hardware_id = onerng_usb.virtual_id(consumer)
         self.hardware_id = hardware_id
@@ -76,27 +77,27 @@ class UsbDoor(LocalDoor):
         )
 
     def change_class(self, draw_class: DrawClass) -> None:
-        """Serve this class from now on."""
+        """Change the class of the served bytes."""
         self.draw_class = draw_class
 
     def unplug(self) -> None:
-        """Pull the stick out of every guest; the connections stay."""
+        """Unplug all sticks without closing the connections."""
         self.plugged = False
         for stick in self._sticks:
             stick.unplug()
 
     def replug(self) -> None:
-        """Plug it in again."""
+        """Plug all sticks in again."""
         self.plugged = True
         for stick in self._sticks:
             stick.plug()
 
     def remember(self, stick: "UsbConnection") -> None:
-        """Note a connection, for `unplug`."""
+        """Register a connection for `unplug`."""
         self._sticks[stick] = None
 
     def forget(self, stick: "UsbConnection") -> None:
-        """Forget it."""
+        """Deregister a connection."""
         self._sticks.pop(stick, None)
 
     def _connection(self) -> "UsbConnection":
@@ -104,7 +105,7 @@ class UsbDoor(LocalDoor):
 
 
 class UsbConnection(AnsweringConnection):
-    """One stick in one guest. At most one draw is under way for it."""
+    """A stick in a guest. At most one draw runs for it at a time."""
 
     def __init__(self, door: UsbDoor) -> None:
         super().__init__(door)
@@ -113,24 +114,24 @@ class UsbConnection(AnsweringConnection):
         self._handled = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Come in; the peer is whoever could open the socket, and may be stopped for as long as it likes (asyncio)."""
+        """Register the connection as the consumer's (asyncio)."""
         super().connection_made(transport)
         self._usb.remember(self)
         self._admit(self._usb.principal.name)
         self._pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Go (asyncio)."""
+        """Deregister the connection (asyncio)."""
         self._usb.forget(self)
         super().connection_lost(exc)
 
     def unplug(self) -> None:
-        """Pull the stick out."""
+        """Unplug the stick."""
         self._host.unplug()
         self._pump()
 
     def plug(self) -> None:
-        """Plug it in, freshly powered on."""
+        """Plug the stick in, in the state after power-on."""
         self._onerng = VirtualOneRng(self._usb.hardware_id)
         self._host.plug()
         self._pump()
@@ -164,7 +165,7 @@ class UsbConnection(AnsweringConnection):
         return self._handled if self._host.unparsed_bytes else None
 
     def _obey(self) -> None:
-        """Hand what the guest wrote to the device."""
+        """Pass the guest's output to the device."""
         if self._host.received:
             refusals = self._onerng.refusals
             self._onerng.receive(self._host.received)
@@ -172,25 +173,25 @@ class UsbConnection(AnsweringConnection):
             self._usb.refusals += self._onerng.refusals - refusals
 
     def _stream(self) -> None:
-        """Answer the guest's open requests: with words at once, with bytes by a draw."""
+        """Answer the guest's open requests with a device reply, or draw bytes."""
         if reply := self._onerng.take_reply() if self._wanted_bytes else b"":
             self._host.give(reply)
         if not (wanted_bytes := self._wanted_bytes) or not self._onerng.streaming:
-            self._drop_requests()  # nobody takes what would be drawn
+            self._drop_requests()  # no open request is left
         elif not self._requests and not self._blocked:
             may(DoorKind.USB, self._usb.principal, DRAW)
             self._spawn(self._draw(min(wanted_bytes, DRAW_BYTES)))
 
     @property
     def _wanted_bytes(self) -> int:
-        """How many bytes there are open requests for, by somebody who has the terminal open."""
+        """The size of open requests; 0 if the guest's terminal is closed."""
         transport = self._transport
         if transport is None or transport.is_closing() or not self._host.dtr:
             return 0
         return self._host.waiting_bytes
 
     async def _draw(self, n_bytes: int) -> None:
-        """Draw for what the guest has asked for; when that is not to be had, one packet as soon as it is."""
+        """Draw the requested bytes; after a temporary refusal, draw one packet."""
         door = self._usb
         try:
             try:
@@ -207,6 +208,6 @@ class UsbConnection(AnsweringConnection):
             self._host.give(data)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        """Go on, also after a draw that was dropped: the terminal may be open again."""
+        """Continue even after a cancelled draw: the terminal might be open again."""
         self._requests.discard(task)
         self._pump()

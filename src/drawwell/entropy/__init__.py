@@ -1,1 +1,1 @@
-"""Pure: blocks, health tests, conditioning, reservoir, ledger, quota. No clock, file, socket, log or random call."""
+"""Pure: blocks, health tests, conditioning, reservoir, ledger, quota."""

@@ -1,44 +1,50 @@
-"""The four types that say how far a byte may be trusted (law 1).
+"""The four types that show how far a byte can be trusted (law 1).
 
-``RawBlock -> TestedBlock -> FullEntropy -> Grant``. Nothing here compares, prints or hashes its bytes.
+``RawBlock -> TestedBlock -> FullEntropy -> Grant``. These types never compare, print or hash
+their bytes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypedDict
 
 from drawwell.units import Bits
 
-if TYPE_CHECKING:  # start-up time: whoever draws needs no reports
+if TYPE_CHECKING:  # start-up time: a draw needs no reports
     from drawwell.reports import SourceIdentity
 
 
 class DrawClass(StrEnum):
-    """What a consumer asks for; never substituted for one another."""
+    """The class of a draw. One class never replaces the other."""
 
     FULL = "full"
-    """Full-entropy bytes, each once, XORed with the consumer's DRBG (RBG3(XOR), SP 800-90C 6.4)."""
+    """Full-entropy bytes, each served once, XORed with output of the consumer's DRBG
+    (RBG3(XOR), SP 800-90C 6.4).
+    """
     DRBG = "drbg"
-    """The consumer's own Hash_DRBG, seeded from the reservoir (SP 800-90A; RBG2(P))."""
+    """Output of the consumer's Hash_DRBG, seeded from the reservoir (SP 800-90A; RBG2(P))."""
 
-    __hash__ = str.__hash__  # that of Enum is written in Python, and every draw looks things up by class
+    __hash__ = str.__hash__  # Enum.__hash__ is slow Python code, and every draw looks up its class
 
 
 class DrawOptions(TypedDict, total=False):
-    """What may be asked besides size and class; see `DrawRequest`."""
+    """Options of a draw besides size and class; see `DrawRequest`."""
 
     prediction_resistance: bool
     receipt: bool
     patience_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DrawRequest:
-    """What a consumer asks for: `n_bytes` of one class.
+    """A request for `n_bytes` of one class.
 
-    `prediction_resistance` has its DRBG seeded afresh first (SP 800-90A, 9.3.3), `receipt` has the grant signed. While
-    the reservoir is short the draw waits in the queue, for `patience_s` at most. `request_id` tells the open requests
-    of one session apart. `retried` means that its door asks again after a refusal that waiting ends.
+    `prediction_resistance` reseeds the DRBG first (SP 800-90A, 9.3.3). `receipt` requests a
+    signed receipt. If the reservoir is low, the draw waits in the queue for up to
+    `patience_s`. `request_id` identifies the request within its session. `retried` means that
+    the door retries the draw after a temporary refusal. This class and `Grant` are not frozen,
+    because that would take 1 µs per draw.
     """
 
     n_bytes: int
@@ -52,7 +58,7 @@ class DrawRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawBlock:
-    """Samples as they came from a noise source, one byte each; worth nothing yet."""
+    """Untested samples from a noise source, one per byte."""
 
     data: bytes = field(repr=False)
 
@@ -62,7 +68,7 @@ class RawBlock:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TestedBlock:
-    """Samples that passed the continuous health tests, and the min-entropy that they are assessed at."""
+    """Samples that passed the continuous tests, with their min-entropy."""
 
     __test__ = False  # pytest: not a test class
 
@@ -73,9 +79,16 @@ class TestedBlock:
         return len(self.data)
 
 
+def joined(blocks: Sequence[TestedBlock]) -> TestedBlock:
+    """Join several blocks into one."""
+    return TestedBlock(
+        b"".join(block.data for block in blocks), Bits(sum(block.assessed for block in blocks))
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class NoiseOrigin:
-    """A source as it was when it gave bytes; `health_epoch` counts the start-up tests that it had passed."""
+    """A source's identity and health epoch when the source delivered bytes."""
 
     identity: "SourceIdentity"
     health_epoch: int
@@ -86,9 +99,9 @@ Origins = frozenset[NoiseOrigin]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FullEntropy:
-    """Conditioned bytes, eight bits of min-entropy each. The holder overwrites `data` after use.
+    """Conditioned bytes with eight bits of min-entropy each, wiped after use.
 
-    `origins` are the sources that went into these bytes, and no others.
+    `origins` are exactly the origins of these bytes.
     """
 
     data: bytearray = field(repr=False)
@@ -98,13 +111,13 @@ class FullEntropy:
         return len(self.data)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Grant:
-    """Bytes given to exactly one consumer, and only once.
+    """Bytes granted to one consumer, once.
 
-    `serial` is unique in a broker's life. `receipt` is the signed receipt as it goes over the wire, with the
-    key of its HMAC in `receipt_key`; both are empty when no receipt was asked for. Until it is
-    signed, its body is in `unsigned`, and `receipt` is empty.
+    `serial` is unique within a broker. `receipt` is the signed receipt as sent, and
+    `receipt_key` is the key of the receipt's HMAC; both are empty unless requested. Until the
+    receipt is signed, its body is in `unsigned`.
     """
 
     data: bytes = field(repr=False)

@@ -1,7 +1,7 @@
-"""Combining: XOR one conditioned output of each of k different sources.
+"""Combining: XOR one conditioned output from each of k different sources.
 
-The result has full entropy if an output of one source has. Each source fills a lane of its
-own. Taking from the k fullest lanes reaches the highest rate that the sources allow
+The result has full entropy if at least one of the k outputs does. Each source fills its own
+lane. Taking from the k fullest lanes achieves the highest rate that the sources allow
 (`combined_rate`).
 """
 
@@ -22,14 +22,14 @@ REMEMBERED_OUTPUTS: Final = 1024
 
 
 def new_lane() -> Reservoir:
-    """Make an empty lane, for outputs of one source that wait to be combined."""
+    """Create an empty lane for one source's outputs that wait to be combined."""
     return Reservoir(LANE_BYTES, low_mark=LANE_BYTES // 4, high_mark=LANE_BYTES * 3 // 4)
 
 
 def combine(lanes: Iterable[Reservoir], n_sources: int) -> FullEntropy | None:
-    """XOR an output of each of the `n_sources` fullest lanes.
+    """XOR one output from each of the `n_sources` fullest lanes.
 
-    Returns None, and takes nothing, if fewer lanes have an output.
+    If fewer lanes have an output, returns None and takes nothing.
     """
     fullest = nlargest(n_sources, lanes, key=len)
     if len(fullest) < n_sources or len(fullest[-1]) < OUTPUT_BYTES:
@@ -47,8 +47,8 @@ def combine(lanes: Iterable[Reservoir], n_sources: int) -> FullEntropy | None:
 def combined_rate(rates: Iterable[float], n_sources: int) -> float:
     """Return the highest rate of outputs that combine `n_sources` sources.
 
-    A source contributes once to an output. However fast the fastest sources are, the others
-    have to fill the remaining places.
+    A source contributes at most once to each output. So the fastest sources alone cannot
+    raise the rate: the other sources must provide the remaining inputs.
     """
     ordered = sorted(rates, reverse=True)
     if len(ordered) < n_sources:
@@ -57,13 +57,13 @@ def combined_rate(rates: Iterable[float], n_sources: int) -> float:
 
 
 class RecentOutputs:
-    """Digests of the last outputs of one source; the outputs are not kept."""
+    """Digests of one source's last outputs; the outputs are not kept."""
 
     def __init__(self) -> None:
         self._digests: OrderedDict[bytes, None] = OrderedDict()
 
     def add(self, digest: bytes) -> None:
-        """Add a digest; beyond the limit, forget the oldest."""
+        """Add a digest; drop the oldest one beyond the limit."""
         self._digests[digest] = None
         self._digests.move_to_end(digest)
         if len(self._digests) > REMEMBERED_OUTPUTS:

@@ -1,9 +1,10 @@
-"""The continuous health tests of SP 800-90B 4.4, exact to the sample and a block at a time.
+"""The continuous health tests of SP 800-90B 4.4, exact to the sample.
 
-A test takes a source's samples as bytes, one byte a sample (`bits_of` unpacks bits), in blocks of any size;
-how the stream was cut never changes what it finds. A run and a window stay open from block to block, over a
-failure and over a reconnect; only an operator's reset closes them. A cutoff fires when a count reaches it:
-once, and not again while the same run or window goes on. The fast paths only ask whether anything can be there.
+A test accepts samples in blocks of any size, and the size never changes a result. A sample is
+a byte or a bit; of a byte's bits, the most significant one is the first sample. An open run or
+window continues across blocks, failures and reconnects; only an operator's reset closes it. A
+test fires when a count reaches a cutoff, once per run or window. The fast paths only check
+whether a failure is possible.
 """
 
 import re
@@ -28,7 +29,7 @@ class Cutoffs:
     permanent: int
 
     def crossed(self, before: int, after: int) -> int:
-        """Return the highest cutoff that a count meets on its way from `before` to `after`, 0 for none."""
+        """Return the highest cutoff c with `before` < c <= `after`, or 0."""
         if before < self.permanent <= after:
             return self.permanent
         return self.intermittent if before < self.intermittent <= after else 0
@@ -36,14 +37,14 @@ class Cutoffs:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A cutoff was met by the sample at `position` of its block, 0-based."""
+    """A sample that reached a cutoff, at 0-based `position` in its block."""
 
     cutoff: int
     position: int
     permanent: bool
 
     def or_worse(self, other: "Alarm | None") -> "Alarm":
-        """Return `other` when it is permanent and this is not: the first one of the worst kind stands."""
+        """Return `other` if it is permanent and `self` is not, else `self`."""
         return other if other and other.permanent and not self.permanent else self
 
 
@@ -52,9 +53,9 @@ class HealthTest(ABC):
 
     Args:
         min_entropy: Claimed bits of min-entropy per sample.
-        unit: What a sample is, "byte" or "bit".
-        window: Samples in a window, 0 for a test without one.
-        cutoffs: Where it fires.
+        unit: The sample, "byte" or "bit".
+        window: Samples per window, or 0 for a test without windows.
+        cutoffs: The counts at which the test fires.
     """
 
     name: str
@@ -62,38 +63,42 @@ class HealthTest(ABC):
     def __init__(self, min_entropy: float, unit: str, window: int, cutoffs: Cutoffs) -> None:
         self.min_entropy = min_entropy
         self.unit = unit
+        self.per_byte = 8 if unit == "bit" else 1
+        """Samples per byte."""
         self.window = window
         self.cutoffs = cutoffs
         self.worst = 0
-        """The highest count of this minute."""
+        """The highest count in the current minute."""
         self._last_minute = self._earlier = 0
         self.failures = 0
 
     def feed(self, samples: bytes) -> Alarm | None:
-        """Judge the whole block; return the first alarm of the worst kind in it."""
+        """Test a block; return the first permanent alarm, else the first alarm.
+
+        The alarm's position counts samples, which are single bits in a bit test.
+        """
         alarm = self._examine(samples) if samples else None
         self.failures += alarm is not None
         return alarm
 
     def begin_minute(self) -> None:
-        """Count the worst from here on."""
+        """Reset the highest count for a new minute."""
         self._earlier = max(self._earlier, self.worst)
         self._last_minute, self.worst = self.worst, 0
 
     @abstractmethod
     def _examine(self, samples: bytes) -> Alarm | None:
-        """Judge a block of at least one sample."""
+        """Test a block of at least one sample."""
 
     @abstractmethod
     def forget(self) -> None:
-        """Close the open run or window: the operator says that the source was mended."""
+        """Close the open run or window after the source was repaired."""
 
     @abstractmethod
     def describe(self, count: int) -> str:
-        """Say what a count of this test means."""
+        """Describe a count of this test."""
 
     def report(self) -> HealthTestReport:
-        """Take a snapshot."""
         return HealthTestReport(
             name=self.name,
             unit=self.unit,
@@ -111,7 +116,7 @@ class HealthTest(ABC):
 
 
 class RepetitionCountTest(HealthTest):
-    """Fires when one value comes *cutoff* times in a row (SP 800-90B 4.4.1)."""
+    """A test for *cutoff* equal samples in a row (SP 800-90B 4.4.1)."""
 
     name: Final = "repetition count"
 
@@ -120,7 +125,7 @@ class RepetitionCountTest(HealthTest):
             rct_cutoff(min_entropy, INTERMITTENT_ALPHA_LOG2), rct_cutoff(min_entropy, PERMANENT_ALPHA_LOG2)
         )
         super().__init__(min_entropy, unit, 0, cutoffs)
-        self._open = b""  # the open run; what is beyond the permanent cutoff is not counted
+        self._open = b""  # the open run, up to the permanent cutoff
 
     def _examine(self, samples: bytes) -> Alarm | None:
         before = len(self._open)
@@ -145,8 +150,27 @@ class RepetitionCountTest(HealthTest):
         return f"{count} equal {self.unit}s in a row"
 
 
+class BitRepetitionCountTest(RepetitionCountTest):
+    """The repetition count test on bits, of which each has H/8."""
+
+    def __init__(self, min_entropy: float) -> None:
+        super().__init__(min_entropy, "bit")
+
+    def _examine(self, samples: bytes) -> Alarm | None:
+        self.worst = max(self.worst, 1)
+        number = int.from_bytes(samples, "big")
+        if self._open:
+            number |= int(self._open, 2) << 8 * len(samples)
+        width = len(self._open) + 8 * len(samples)
+        if _has_run(number, width, longer_than=min(self.worst, self.cutoffs.intermittent - 1)):
+            return super()._examine(bits_of(samples))
+        steps = number ^ (number >> 1)
+        self._open = b"%d" % (number & 1) * ((steps & -steps).bit_length() or width)
+        return None
+
+
 class AdaptiveProportionTest(HealthTest):
-    """Fires when the first value of a window makes up *cutoff* of its samples (SP 800-90B 4.4.2)."""
+    """A test for *cutoff* samples like a window's first (SP 800-90B 4.4.2)."""
 
     name: Final = "adaptive proportion"
 
@@ -156,24 +180,23 @@ class AdaptiveProportionTest(HealthTest):
             apt_cutoff(min_entropy, PERMANENT_ALPHA_LOG2, window),
         )
         super().__init__(min_entropy, unit, window, cutoffs)
-        self._value = b""  # what is counted in the open window
+        self._value = b""  # the value counted in the open window
         self._count = 0
-        self._left = 0  # samples to the end of the open window
+        self._left = 0  # bytes to the end of the open window
 
     def _examine(self, samples: bytes) -> Alarm | None:
         alarm, at = None, 0
         while at < len(samples):
             if not self._left:
-                self._value, self._count, self._left = samples[at : at + 1], 0, self.window
-            end = min(at + self._left, len(samples))
-            before, self._count = self._count, self._count + samples.count(self._value, at, end)
+                self._begin(samples[at])
+            part = samples[at : at + self._left]
+            before, self._count = self._count, self._count + self._count_in(part)
             self.worst = max(self.worst, self._count)
-            cutoff = self.cutoffs.crossed(before, self._count)
-            if cutoff:
-                found = self._alarm(cutoff, _locate(samples, self._value, at, cutoff - before))
+            if cutoff := self.cutoffs.crossed(before, self._count):
+                found = self._alarm(cutoff, self._locate(part, at, cutoff - before))
                 alarm = alarm.or_worse(found) if alarm else found
-            self._left -= end - at
-            at = end
+            self._left -= len(part)
+            at += len(part)
         return alarm
 
     def forget(self) -> None:
@@ -182,25 +205,66 @@ class AdaptiveProportionTest(HealthTest):
     def describe(self, count: int) -> str:
         return f"{count} equal {self.unit}s in a window of {self.window}"
 
+    def _begin(self, first: int) -> None:
+        """Open a window whose first byte is `first`."""
+        self._value, self._count, self._left = bytes([first]), 0, self.window
+
+    def _count_in(self, part: bytes) -> int:
+        """Return how many samples in a part of the window equal its first sample."""
+        return part.count(self._value)
+
+    def _locate(self, part: bytes, at: int, nth: int) -> int:
+        """Return the position in the block of the nth counted sample of `part`."""
+        return at + _find_nth(part, self._value, nth)
+
+
+class BitProportionTest(AdaptiveProportionTest):
+    """The adaptive proportion test, applied to bits in windows of whole bytes."""
+
+    def __init__(self, min_entropy: float, window: int) -> None:
+        super().__init__(min_entropy, "bit", window)
+
+    def _begin(self, first: int) -> None:
+        self._value, self._count, self._left = b"%d" % (first >> 7), 0, self.window // 8
+
+    def _count_in(self, part: bytes) -> int:
+        ones = int.from_bytes(part, "big").bit_count()
+        return ones if self._value == b"1" else 8 * len(part) - ones
+
+    def _locate(self, part: bytes, at: int, nth: int) -> int:
+        return 8 * at + _find_nth(bits_of(part), self._value, nth)
+
 
 def bits_of(data: bytes) -> bytes:
-    """Unpack bytes to one byte a bit, b"0" or b"1", most significant bit first."""
+    """Unpack each bit to a byte b"0" or b"1", most significant bit first."""
     return f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}".encode() if data else b""
 
 
+def _has_run(number: int, width: int, *, longer_than: int) -> bool:
+    """Return whether the bits contain a run longer than `longer_than`."""
+    equal = (number ^ (number >> 1)) ^ ((1 << width) - 1)  # a bit is 1 if it equals the previous bit
+    equal &= (1 << width - 1) - 1  # the first bit has no previous bit
+    have = 1  # the length of the run of ones that each bit of `equal` stands for
+    while equal and have < longer_than:
+        step = min(have, longer_than - have)
+        equal &= equal >> step
+        have += step
+    return equal != 0
+
+
 def _runs(samples: bytes, *, longer_than: int) -> list[tuple[int, int]]:
-    """Return start and length of the runs of equal samples that are longer than `longer_than`, in order."""
+    """Return start and length of each run longer than `longer_than` samples."""
     number = int.from_bytes(samples, "big")
-    steps = (number ^ (number >> 8)).to_bytes(len(samples), "big")  # steps[i] is 0 where i equals i - 1
+    steps = (number ^ (number >> 8)).to_bytes(len(samples), "big")  # 0 where a sample equals the one before
     if steps.find(bytes(longer_than), 1) < 0:
         return []
     runs = re.compile(rb"\0{%d,}" % longer_than).finditer(steps, 1)
     return [(run.start() - 1, run.end() - run.start() + 1) for run in runs]
 
 
-def _locate(samples: bytes, value: bytes, start: int, nth: int) -> int:
-    """Return the index of the nth sample of `value` at or after `start`; the caller knows that it is there."""
-    at = start - 1
+def _find_nth(samples: bytes, value: bytes, nth: int) -> int:
+    """Return the index of the nth sample equal to `value`, which must exist."""
+    at = -1
     for _ in range(nth):
         at = samples.index(value, at + 1)
     return at

@@ -1,7 +1,7 @@
 """Credit: how many bits of entropy a kernel counts for each byte (law 5).
 
-It depends on the evidence for the bytes alone. By default only a known noise device earns
-credit; bytes that are known to be no noise never do.
+The credit depends only on the evidence for the bytes. By default only a known noise device
+earns credit. Bytes that are known not to be noise never earn any.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from drawwell.entropy.blocks import NoiseOrigin
-from drawwell.reports import CONDITIONED, RAW_NOISE, Evidence, Firmware, SourceIdentity
+from drawwell.reports import CONDITIONED, NOT_NOISE, RAW_NOISE, Evidence, Firmware, SourceIdentity
 
 _CHECKED: Final = frozenset({Firmware.VERIFIED, Firmware.NOT_APPLICABLE})
 
 
 @dataclass(frozen=True, slots=True)
 class _Credit:
-    """Bits per byte: by default, and at most."""
+    """The default and the maximum credit, in bits per byte."""
 
     default: float
     most: float
@@ -29,29 +29,34 @@ _CREDIT: Final[Mapping[Evidence, _Credit]] = {
 }
 
 
-def credit(evidence: Evidence, written: float | None = None) -> float:
-    """Return the credit in bits per byte; `written` is the operator's setting."""
-    row = _CREDIT[evidence]
+def credit(evidence: Evidence | None, written: float | None = None) -> float:
+    """Return the credit in bits per byte.
+
+    Args:
+        evidence: The broker's; None for bytes from another machine, which are unvouched.
+        written: The operator's setting.
+    """
+    row = _CREDIT[evidence or Evidence.UNVOUCHED]
     return row.default if written is None else min(written, row.most)
 
 
 def evidence_of(identity: SourceIdentity) -> Evidence:
     """Classify a source by its identity; an unknown kind is unvouched."""
-    if identity.simulated or identity.noise.endswith("not a noise source"):
+    if identity.simulated or identity.noise.endswith(NOT_NOISE):
         return Evidence.NO_NOISE
     known = identity.noise in {RAW_NOISE, CONDITIONED} and identity.firmware in _CHECKED
     return Evidence.DEVICE if known else Evidence.UNVOUCHED
 
 
 def weakest(evidence: Iterable[Evidence]) -> Evidence:
-    """Return the evidence for a mixture; the strongest if it is empty."""
+    """Return the weakest evidence, or the strongest kind if none is given."""
     return max(evidence, key=list(Evidence).index, default=Evidence.DEVICE)
 
 
 def by_source(origins: Iterable[NoiseOrigin]) -> dict[str, NoiseOrigin]:
     """Return each source's origin with the weakest evidence, by name.
 
-    Among equals it is the origin of the last life.
+    If several are equally weak, the one with the highest health epoch is returned.
     """
     order = list(Evidence)
     lives = sorted(origins, key=lambda each: (order.index(evidence_of(each.identity)), each.health_epoch))

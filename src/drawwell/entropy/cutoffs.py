@@ -1,8 +1,8 @@
-"""Cutoffs of the health tests, computed from the claimed min-entropy and never written down by hand.
+"""Cutoffs of the health tests, computed from the claimed min-entropy.
 
-``alpha = 2**-alpha_log2`` is the chance that one run or one window of a source that is no worse than its
-claim fires. A min-entropy is taken as the decimal that was written (0.1 is one tenth, not the float near it).
-``tools/cutoffs.py`` prints every figure that is in use and checks this file by another route.
+``alpha = 2**-alpha_log2`` is the probability that a single run or window fires, for a source
+that meets its claim. A min-entropy is an exact decimal: 0.1 is one tenth, not the
+nearest float. ``tools/cutoffs.py`` prints all figures and checks this file independently.
 """
 
 import math
@@ -12,33 +12,33 @@ from functools import cache
 from typing import Final
 
 INTERMITTENT_ALPHA_LOG2: Final = 30  # SP 800-90B 4.3 recommends 20 to 40
-PERMANENT_ALPHA_LOG2: Final = 60  # as jitterentropy-library: no owner meets it by chance
+PERMANENT_ALPHA_LOG2: Final = 60  # as in jitterentropy-library: never by chance
 BYTE_WINDOW: Final = 512  # SP 800-90B 4.4.2: W for samples of more than two values
 BIT_WINDOW: Final = 1024  # SP 800-90B 4.4.2: W for binary samples
 STARTUP_SAMPLES: Final = 4096
-"""Bytes of a start-up test: SP 800-90B 4.3 asks for 1,024; these hold seven whole byte windows, 31 of bits."""
+"""Bytes in the start-up tests: 7 windows of bytes, 31 of bits (SP 800-90B 4.3: 1,024)."""
 
 REPEAT_REACH: Final = 1 << 20
-"""Bytes back from which the repeat test still knows a repeated stretch."""
+"""Distance in bytes over which the repeat test finds repeats."""
 REPEAT_DIGEST_BITS: Final = 128
 
-_DIGITS: Final = 120  # decision margins of the binomial tails are some hundred orders of magnitude wider
+_DIGITS: Final = 120  # far more precise than the tail sums need
 
 
 @cache
 def exact(min_entropy: float) -> Fraction:
-    """Take bits of min-entropy as the decimal that was written.
+    """Convert bits of min-entropy to an exact fraction.
 
     Raises:
-        ValueError: not a finite number above zero.
+        ValueError: `min_entropy` is not a finite number above zero.
     """
     if not (math.isfinite(min_entropy) and min_entropy > 0):
-        raise ValueError(f"min-entropy of {min_entropy} is not above zero")
+        raise ValueError(f"min-entropy must be above zero, not {min_entropy}")
     return Fraction(str(min_entropy))
 
 
 def rct_cutoff(min_entropy: float, alpha_log2: int) -> int:
-    """Count of equal samples in a row at which the repetition count test fires (SP 800-90B 4.4.1).
+    """Return the repetition count test's cutoff (SP 800-90B 4.4.1).
 
     C = 1 + ceil(-log2(alpha) / H).
     """
@@ -46,25 +46,25 @@ def rct_cutoff(min_entropy: float, alpha_log2: int) -> int:
 
 
 def apt_cutoff(min_entropy: float, alpha_log2: int, window: int) -> int:
-    """Count of the first sample's value in its window at which the adaptive proportion test fires.
+    """Return the adaptive proportion test's cutoff (SP 800-90B 4.4.2).
 
-    C = min(W, 2 + critbinom(W - 1, 2**-H, 1 - alpha)). SP 800-90B 4.4.2 prints 1 + critbinom(W, …), which
-    treats the first sample as one of W trials. It is none: it sets the value that is counted and always
-    counts as one, so only W - 1 samples can differ, and the printed figure lets the test fire more often than
-    alpha and can exceed W, where it never fires. This form (jitterentropy-library from 3.1, "UL comment #10b")
-    keeps alpha; it is the printed one or one more, so it is the printed one at a slightly smaller alpha.
+    C = min(W, 2 + critbinom(W - 1, 2**-H, 1 - alpha)). The standard prints 1 + critbinom(W,
+    …), which counts the first sample as one of W trials. But the first sample sets the counted
+    value and always counts, so only W - 1 samples can differ. The printed cutoff fires more
+    often than alpha, and never fires if it exceeds W. This form (jitterentropy-library since
+    3.1, "UL comment #10b") keeps alpha, and is at most one higher.
 
-    The cap at W binds below H = -log2(alpha) / (W - 1) only; there the whole window must be equal, and a
-    window fires with 2**(-H * (W - 1)) instead of alpha.
+    The cap at W applies only below H = -log2(alpha) / (W - 1). There, the test fires only if
+    the whole window is equal, with probability 2**(-H * (W - 1)) instead of alpha.
     """
     return min(window, 2 + critbinom(window - 1, min_entropy, alpha_log2))
 
 
 @cache
 def critbinom(trials: int, min_entropy: float, alpha_log2: int) -> int:
-    """Smallest k with P(X <= k) >= 1 - alpha, for X binomial of `trials` with p = 2**-H.
+    """Return the least k with P(X <= k) >= 1 - alpha, X binomial, p = 2**-H.
 
-    Sums the upper tail from the top, so that nothing is lost by cancellation.
+    The upper tail is summed from the top to avoid cancellation.
     """
     with localcontext() as context:
         context.prec = _DIGITS
@@ -80,11 +80,12 @@ def critbinom(trials: int, min_entropy: float, alpha_log2: int) -> int:
 
 @cache
 def repeat_window(min_entropy: float) -> int:
-    """Bytes whose second coming the repeat test takes for a repeat: the least w with alpha.
+    """Return the smallest window, in bytes, whose repeat is never chance.
 
-    A MiB of new positions meets ceil(2**20 / w) known windows: 2**20 times as many pairs. Two
-    windows of a source that keeps its claim are equal with at most 2**(-H * w), so
-    log2(pairs) - H * w <= -30 keeps alpha = 2**-30 a MiB; half a bit is left for equal hashes.
+    Each of the 2**20 new positions of a MiB is compared with ceil(2**20 / w) known windows.
+    Two windows of a source that meets its claim are equal with probability 2**(-H * w) at
+    most, so log2(pairs) - H * w <= -30 keeps alpha = 2**-30 per MiB. Half a bit is reserved
+    for hash collisions.
     """
     bits, width = exact(min_entropy), 1
     while bits * width < INTERMITTENT_ALPHA_LOG2 + _repeat_pairs_log2(width) + 0.5:
@@ -97,9 +98,10 @@ def _repeat_pairs_log2(width: int) -> float:
 
 
 def repeat_permanent_cutoff(min_entropy: float) -> int:
-    """Length in bytes at which a repeat is no hiccup of the transport but a loop: 1,024, in whole windows.
+    """Return the length in bytes at which a repeat is a loop, not a glitch.
 
-    As long as the shortest start-up test (SP 800-90B 4.3), and never shorter than alpha = 2**-60 asks for.
+    This is 1,024, the shortest start-up test (SP 800-90B 4.3), rounded up to whole windows,
+    or more if alpha = 2**-60 requires it.
     """
     window = repeat_window(min_entropy)
     needed = math.ceil((PERMANENT_ALPHA_LOG2 + _repeat_pairs_log2(window)) / exact(min_entropy))
@@ -107,10 +109,10 @@ def repeat_permanent_cutoff(min_entropy: float) -> int:
 
 
 def repeat_false_alarm_log2(min_entropy: float) -> float:
-    """log2 of the bound on a false alarm of the repeat test in a MiB of good noise.
+    """Return log2 of the repeat test's false alarm rate per MiB of good noise.
 
-    2**20 positions times ceil(2**20 / w) windows times (2**-128 + 2**(-H * w)): two equal digests, or two equal
-    windows.
+    The rate is 2**20 positions times ceil(2**20 / w) windows times (2**-128 + 2**(-H * w)),
+    the probability of two equal digests or two equal windows.
     """
     window = repeat_window(min_entropy)
     pairs = 2**20 * math.ceil(REPEAT_REACH / window)

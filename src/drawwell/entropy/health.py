@@ -1,15 +1,16 @@
-"""The health of one source: start-up, continuous and on-demand tests, and the states between them.
+"""The health of one source: its tests and its states.
 
 Laws:
 
-1. A block is judged whole before a byte of it is returned; of a failing block nothing ever is.
-2. Start-up samples are never used, and after an intermittent failure the start-up tests run again.
-3. An intermittent failure is one in 2**30 for a source that keeps its claim; the third within ten minutes is
-   permanent. A permanent failure is one in 2**60, and latched until an operator's reset.
-4. `start` and `stop` forget nothing: runs, windows, known repeats and past failures outlive every reconnect.
-5. The on-demand test is `start` while healthy.
+1. A block is returned only after it has passed all tests.
+2. Start-up samples are never used. An intermittent failure repeats the start-up tests.
+3. An intermittent failure has a probability of 2**-30 if the source meets its claim; the third
+   one within ten minutes is permanent. A permanent failure has a probability of 2**-60, and
+   stays latched until an operator resets it.
+4. `start` and `stop` keep all state: runs, windows, known repeats and past failures.
+5. Calling `start` on a healthy source runs the on-demand test.
 
-The moves between the states stand in `MOVES` and nowhere else.
+`MOVES` contains all transitions.
 """
 
 from collections import deque
@@ -23,9 +24,10 @@ from drawwell.entropy.blocks import RawBlock, TestedBlock
 from drawwell.entropy.continuous import (
     AdaptiveProportionTest,
     Alarm,
+    BitProportionTest,
+    BitRepetitionCountTest,
     HealthTest,
     RepetitionCountTest,
-    bits_of,
 )
 from drawwell.entropy.cutoffs import BIT_WINDOW, BYTE_WINDOW, STARTUP_SAMPLES, exact
 from drawwell.entropy.landmarks import DistantRepeatTest
@@ -36,18 +38,18 @@ from drawwell.reports import HealthTestReport, SourceState
 from drawwell.units import Bits
 
 FAILURES_TO_PERMANENT: Final = 3
-FAILURE_MEMORY_S: Final = 600.0  # three of 2**-30 in ten minutes are no chance
+FAILURE_MEMORY_S: Final = 600.0  # three failures of probability 2**-30 in ten minutes are not chance
 MINUTE_S: Final = 60.0
 
 _INTERMITTENT_HINT: Final = (
-    "The block was discarded and the start-up tests run again; "
-    "a third failure in ten minutes stops the source for good."
+    "The block was discarded, and the start-up tests are repeated. "
+    "A third failure within ten minutes stops the source."
 )
-_PERMANENT_HINT: Final = "Look after the device, then let it start again with `drawwell source reset`."
+_PERMANENT_HINT: Final = "Check the device, then restart it with `drawwell source reset`."
 
 
 class Event(Enum):
-    """What can happen to a source."""
+    """Events that change a source's state."""
 
     START = auto()
     STOP = auto()
@@ -56,7 +58,7 @@ class Event(Enum):
     INTERMITTENT = auto()
     PERMANENT = auto()
     RESET = auto()
-    """An operator says that it was mended."""
+    """The operator reset a failure."""
 
 
 _S, _E = SourceState, Event
@@ -91,15 +93,15 @@ MOVES: Final[dict[tuple[SourceState, Event], SourceState]] = {
 
 @dataclass(frozen=True, slots=True)
 class NoiseClaim:
-    """What the owner stands for about a source's raw samples, one byte each.
+    """The owner's claim about a source's raw samples, which are one byte each.
 
     Args:
         min_entropy: Bits of min-entropy per byte, above 0 and at most 8.
-        bits: The claim holds for every bit too, at an eighth: true of a source that packs one-bit samples,
-            false of one that digitises to more bits than carry noise.
+        bits: Whether each bit has an eighth of the min-entropy: true for packed one-bit
+            samples, false if some bits of a sample have less noise than others.
 
     Raises:
-        ValueError: min-entropy out of range.
+        ValueError: `min_entropy` is out of range.
     """
 
     min_entropy: float = 6.0
@@ -107,20 +109,20 @@ class NoiseClaim:
 
     def __post_init__(self) -> None:
         if not 0 < self.min_entropy <= 8:
-            raise ValueError(f"min-entropy of {self.min_entropy} bits a byte is not above 0 and at most 8")
+            raise ValueError(f"min-entropy must be above 0 and at most 8 bits, not {self.min_entropy}")
 
     def assessed(self, n_bytes: int) -> Bits:
-        """Min-entropy of so many samples, rounded down."""
+        """Return the min-entropy of `n_bytes` samples, rounded down."""
         bits = exact(self.min_entropy)
         return Bits(bits.numerator * n_bytes // bits.denominator)
 
 
 class HealthMonitor:
-    """Runs every test that a claim asks for on one source, and keeps its state.
+    """Runs all tests of one source's samples, and keeps the source's state.
 
     Args:
-        claim: What is claimed of the samples.
-        hash_key: 16 to 64 secret bytes for the repeat test's hashes, of this monitor alone.
+        claim: The claim for the samples.
+        hash_key: 16 to 64 secret bytes for the hashes of this monitor's repeat tests.
     """
 
     def __init__(self, claim: NoiseClaim, *, hash_key: bytes) -> None:
@@ -128,47 +130,48 @@ class HealthMonitor:
         self.epoch = 0
         self.failures = 0
         self._claim = claim
-        self._byte_tests, self._bit_tests = tests_of(claim, hash_key)
+        self._tests = tests_of(claim, hash_key)
         self.most_common = MostCommonValue(claim.min_entropy)
         self.startup_bytes = 0
-        """Samples of the start-up tests that run now, of `STARTUP_SAMPLES`."""
+        """Samples processed so far by the running start-up tests."""
         self._startup_at = 0.0
         self._minute_at = 0.0
         self._intermittent_at: deque[float] = deque(maxlen=FAILURES_TO_PERMANENT)
         self._latched: Callable[[], HealthFailure] | None = None
 
     def start(self) -> None:
-        """Begin the start-up tests, at every opening of the source or on demand; a latched failure stays."""
+        """Begin the start-up tests; a latched failure stays latched."""
         self._move(Event.START)
 
     def stop(self) -> None:
-        """Say that the source was closed."""
+        """Record that the source was closed."""
         self._move(Event.STOP)
 
     def reset(self) -> None:
-        """Take the operator's word that a permanent failure was mended: the source is off and may start."""
+        """Clear a latched failure at the operator's request; turn the source off."""
         if self._latched:
             self._latched = None
             self._intermittent_at.clear()
-            for test in self._all_tests():
+            for test in self._tests:
                 test.forget()
         self._move(Event.RESET)
 
     def feed(self, block: RawBlock, now: float) -> TestedBlock | None:
-        """Judge a block; return it with its assessed min-entropy, None while the start-up tests run.
+        """Test a block; return it with its min-entropy, or None during start-up.
 
         `now` is in seconds on a clock that never steps back.
 
         Raises:
-            IntermittentHealthFailure: a test fired; the block is void and the next ones start up again.
-            PermanentHealthFailure: a test fired for good, now or before.
+            IntermittentHealthFailure: a test fired; drop the block. The start-up tests are
+                repeated.
+            PermanentHealthFailure: a test fired permanently, now or earlier.
         """
-        assert self.state is not SourceState.OFF, "no block comes from a closed source"  # noqa: S101
+        assert self.state is not SourceState.OFF, "a closed source sends no blocks"  # noqa: S101
         if self._latched:
             raise self._latched()
         if now - self._minute_at >= MINUTE_S:
             self._minute_at = now
-            for test in self._all_tests():
+            for test in self._tests:
                 test.begin_minute()
         self.most_common.feed(block.data)
         found = self._judge(block.data)
@@ -184,13 +187,13 @@ class HealthMonitor:
         return None
 
     def startup_left_s(self, now: float) -> float:
-        """Estimate how long the start-up tests still take at this rate; 0 where they do not run."""
+        """Estimate the start-up tests' remaining seconds, 0 if none are running."""
         if not self.startup_bytes:
             return 0.0
         return (STARTUP_SAMPLES - self.startup_bytes) * (now - self._startup_at) / self.startup_bytes
 
     def condemn(self, what: str) -> None:
-        """Latch a failure that only a comparison with another source could find."""
+        """Latch a failure that was found by comparing with another source."""
         if self._latched is None:
             self.failures += 1
             self._move(Event.PERMANENT)
@@ -199,26 +202,19 @@ class HealthMonitor:
             )
 
     def reports(self) -> tuple[HealthTestReport, ...]:
-        """Take a snapshot of every test, with its worst counts."""
-        return tuple(test.report() for test in self._all_tests())
-
-    def _all_tests(self) -> tuple[HealthTest, ...]:
-        return self._byte_tests + self._bit_tests
+        """Return a report of every test, with its worst counts."""
+        return tuple(test.report() for test in self._tests)
 
     def _move(self, event: Event) -> None:
         self.state = MOVES[self.state, event]
         self.startup_bytes = 0
 
     def _judge(self, data: bytes) -> tuple[HealthTest, Alarm] | None:
-        """Run every test over the whole block; return the worst alarm, the earliest of several."""
-        found = [(test, test.feed(data), 1) for test in self._byte_tests]
-        if self._bit_tests:
-            bits = bits_of(data)
-            found += [(test, test.feed(bits), 8) for test in self._bit_tests]
+        """Run all tests on a block; return the earliest of the worst alarms."""
         alarms = [
-            (not alarm.permanent, alarm.position // per_byte, test, alarm)
-            for test, alarm, per_byte in found
-            if alarm
+            (not alarm.permanent, alarm.position // test.per_byte, test, alarm)
+            for test in self._tests
+            if (alarm := test.feed(data))
         ]
         if not alarms:
             return None
@@ -226,20 +222,20 @@ class HealthMonitor:
         return test, alarm
 
     def _fail(self, test: HealthTest, alarm: Alarm, now: float) -> HealthFailure:
-        """Enter the failure in the books and make the error of it."""
+        """Record the failure and build the exception."""
         self.failures += 1
         what = f"{test.name} test: {test.describe(alarm.cutoff)}"
         if not alarm.permanent and not self._is_third(now):
             self._move(Event.INTERMITTENT)
             return _failure(IntermittentHealthFailure, what, test, alarm, _INTERMITTENT_HINT)
         if not alarm.permanent:
-            what = f"third failure in ten minutes: {what}"
+            what = f"third failure within ten minutes: {what}"
         self._move(Event.PERMANENT)
         self._latched = partial(_failure, PermanentHealthFailure, what, test, alarm, _PERMANENT_HINT)
         return self._latched()
 
     def _is_third(self, now: float) -> bool:
-        """Note an intermittent failure; tell whether it is one too many."""
+        """Record a failure; return whether it is the third in ten minutes."""
         self._intermittent_at.append(now)
         times = self._intermittent_at
         return len(times) == FAILURES_TO_PERMANENT and now - times[0] <= FAILURE_MEMORY_S
@@ -258,8 +254,8 @@ def _failure(
     )
 
 
-def tests_of(claim: NoiseClaim, hash_key: bytes) -> tuple[tuple[HealthTest, ...], tuple[HealthTest, ...]]:
-    """Make the tests of bytes and the tests of bits that a claim asks for, as the daemon runs them."""
+def tests_of(claim: NoiseClaim, hash_key: bytes) -> tuple[HealthTest, ...]:
+    """Create the tests for a claim."""
     per_byte = claim.min_entropy
     byte_tests: tuple[HealthTest, ...] = (
         RepetitionCountTest(per_byte, "byte"),
@@ -268,9 +264,6 @@ def tests_of(claim: NoiseClaim, hash_key: bytes) -> tuple[tuple[HealthTest, ...]
         DistantRepeatTest(per_byte, hash_key=hash_key),
     )
     if not claim.bits:
-        return byte_tests, ()
+        return byte_tests
     per_bit = float(exact(per_byte) / 8)
-    return byte_tests, (
-        RepetitionCountTest(per_bit, "bit"),
-        AdaptiveProportionTest(per_bit, "bit", BIT_WINDOW),
-    )
+    return *byte_tests, BitRepetitionCountTest(per_bit), BitProportionTest(per_bit, BIT_WINDOW)

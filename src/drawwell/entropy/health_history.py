@@ -1,7 +1,7 @@
-"""How near each health test came to its cutoff, by minute and by day.
+"""The margin of each health test over time, by minute and by day.
 
-A test's nearness is its largest count over its lower cutoff, from 0 to 1, where it fires. Rows
-are kept for the minutes of 24 hours and the days of a year. A minute without samples has none.
+A test's nearness is its largest count divided by its lower cutoff; 1 is a failure. Rows are
+kept for the minutes of 24 hours and the days of a year. A minute without samples has no row.
 """
 
 from collections import deque
@@ -14,14 +14,14 @@ from drawwell.reports import HealthTestReport, SourceReport
 
 
 class Span(IntEnum):
-    """What a row is of, in seconds."""
+    """Length of a row in seconds."""
 
     MINUTE = 60
     DAY = 86_400
 
 
 LENGTH: Final = {Span.MINUTE: 24 * 60, Span.DAY: 365}
-"""How many rows are kept."""
+"""The number of rows to keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Row:
     """One minute or day of a source.
 
     Args:
-        at: Which one, counted from 1970.
-        min_entropy: Lowest estimate in bits a sample, 0 for none (SP 800-90B 6.3.1).
-        nearness: The highest of each test, in the order of `SourceHistory.tests`.
+        at: The number of the minute or day since 1970.
+        min_entropy: Lowest estimate in bits per sample, or 0 for none (SP 800-90B 6.3.1).
+        nearness: The highest nearness of each test, in the order of `SourceHistory.tests`.
     """
 
     at: int
@@ -39,7 +39,7 @@ class Row:
     nearness: tuple[float, ...]
 
     def joined(self, other: "Row") -> "Row":
-        """Return the worse of both, under the name of this one."""
+        """Return the worse values of `self` and `other`, at the time of `self`."""
         estimates = [each for each in (self.min_entropy, other.min_entropy) if each]
         nearness = tuple(map(max, self.nearness, other.nearness))
         return Row(self.at, min(estimates, default=0.0), nearness)
@@ -49,7 +49,7 @@ class SourceHistory:
     """The rows of one source.
 
     Args:
-        tests: Names of its tests.
+        tests: The names of the source's tests.
     """
 
     def __init__(self, tests: tuple[str, ...]) -> None:
@@ -58,12 +58,12 @@ class SourceHistory:
         self.rows: dict[Span, deque[Row]] = {span: deque(maxlen=LENGTH[span]) for span in Span}
 
     def has_new(self, raw_bytes: int) -> bool:
-        """Return whether that is another count than at the last call."""
+        """Return whether `raw_bytes` has changed since the last call."""
         before, self._raw_bytes = self._raw_bytes, raw_bytes
         return raw_bytes != before
 
     def add(self, span: Span, row: Row) -> Row:
-        """Join a row to that of the same time; drop those of a later one."""
+        """Add a row, merged with a row for the same time; drop later rows."""
         rows = self.rows[span]
         while rows and rows[-1].at > row.at:
             rows.pop()
@@ -73,7 +73,7 @@ class SourceHistory:
         return row
 
     def since(self, span: Span, now: float) -> list[Row]:
-        """Return the rows that are not too old at `now`, in seconds since 1970."""
+        """Return the rows that are not too old at `now` (seconds since 1970)."""
         oldest = int(now // span) - LENGTH[span]
         return [row for row in self.rows[span] if row.at > oldest]
 
@@ -82,7 +82,7 @@ class HealthHistory:
     """The histories of a broker's sources.
 
     Args:
-        most_sources: How many are kept. One more and the first that came is forgotten.
+        most_sources: The maximum number of sources; another source replaces the oldest.
     """
 
     def __init__(self, most_sources: int) -> None:
@@ -90,7 +90,7 @@ class HealthHistory:
         self._most = most_sources
 
     def note(self, reports: Iterable[SourceReport], now: float) -> list[tuple[str, Span, Row]]:
-        """Add the last minute of sources that were read; return the rows.
+        """Add the last minute for sources that were read; return changed rows.
 
         `now` is in seconds since 1970.
         """
@@ -109,7 +109,7 @@ class HealthHistory:
         return changed
 
     def of(self, name: str, tests: tuple[str, ...]) -> SourceHistory:
-        """Return a source's history; one with other tests begins again."""
+        """Return a source's history; start a new one if its tests changed."""
         found = self.sources.pop(name, None)
         if found is None or found.tests != tests:
             found = SourceHistory(tests)
@@ -119,9 +119,9 @@ class HealthHistory:
         return found
 
     def day(self, name: str, now: float, points: int) -> dict[str, list[float | None]]:
-        """Return each test's last 24 hours in equal parts, the oldest first.
+        """Return the last 24 hours of each test in equal parts, oldest first.
 
-        The list of a test has its highest nearness in each part, None for a part without rows.
+        Each part is the test's highest nearness, or None for a part without rows.
         """
         if (history := self.sources.get(name)) is None:
             return {}
@@ -133,7 +133,7 @@ class HealthHistory:
 
 
 def parts_of(rows: Iterable[Row], span: Span, now: float, points: int) -> list[Row | None]:
-    """Join the rows of each of `points` equal parts, the oldest first."""
+    """Group the rows into `points` equal parts, oldest first; merge each part."""
     parts: list[Row | None] = [None] * points
     width = -(-LENGTH[span] // points)
     newest = int(now // span)
@@ -146,7 +146,7 @@ def parts_of(rows: Iterable[Row], span: Span, now: float, points: int) -> list[R
 
 
 def label(name: str, unit: str) -> str:
-    """Return a name that no other test of its source has."""
+    """Return a label for a test, unique within the test's source."""
     return f"{name} ({unit})"
 
 

@@ -1,16 +1,16 @@
-"""The distant repeat test: no loop longer than the reach passes.
+"""The distant repeat test, for loops beyond the repeat test's reach.
 
-Content chooses places of the stream, the landmarks: where four bytes in a row are of a
-secret class of 16 values, once in 2**16 bytes of evenly distributed ones. A keyed
-digest of the 64 bytes from there on is kept for the last 2**14 of them, which is a
-gibibyte of such noise. One that comes again is an intermittent failure, and the second
-in a row a permanent one.
+A landmark is a place in the stream where four bytes in a row are in a secret class of 16
+values. On average there is one per 2**16 bytes. The test stores a keyed digest of the stretch
+of 64 bytes (ceil(128 / H) if H is below 2) at each of the last 2**14 landmarks, which cover
+about a gibibyte of noise. A repeated digest is an intermittent failure; a second one in a row
+is a permanent failure.
 
-A loop without a landmark passes: 2**-23 of those of 1 MiB, fewer of longer ones. A
-source of few values may have no landmarks at all; the repeat test still finds its
-repeats up to 1 MiB back. The digest has 128 bits, and two stretches of a source that
-keeps its claim are equal with 2**-128 at most: good noise fires with 2**14 * 2**-127 a
-landmark.
+A loop without a landmark is not detected. The share of such loops is 2**-23 at 1 MiB, and less
+for longer loops. A source with few values might lack landmarks, but the repeat test still
+finds its repeats up to 1 MiB back. The digest has 128 bits, and two stretches of a source that
+meets its claim are equal with probability 2**-128 at most. The false alarm rate is 2**14 *
+2**-127 per landmark.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ _CLASS: Final = 16  # of 256 values: (1/16)**4 = 2**-16
 
 
 class DistantRepeatTest(HealthTest):
-    """Fires when *cutoff* landmarks in a row have come before.
+    """A test that fires when *cutoff* landmarks in a row are repeats.
 
     Args:
         min_entropy: Claimed bits of min-entropy per byte.
-        hash_key: 16 to 64 secret bytes for the choice and the digests.
+        hash_key: 16 to 64 secret bytes for the class of values and the digests.
     """
 
     name: Final = "distant repeat"
@@ -62,10 +62,10 @@ class DistantRepeatTest(HealthTest):
         self._run = 0
 
     def describe(self, count: int) -> str:
-        return f"{count} stretches of {self._stretch} bytes that had come before, up to a gibibyte back"
+        return f"{count} repeats of a stretch of {self._stretch} bytes, up to a gibibyte back"
 
     def _look(self, digest: bytes) -> int:
-        """Judge a landmark, and remember it; return the cutoff met, 0 for none."""
+        """Test and store a landmark; return the cutoff that was reached, or 0."""
         before = self._run
         self._run = before + 1 if digest in self._known else 0
         self.worst = max(self.worst, min(self._run, self.cutoffs.permanent))

@@ -1,14 +1,15 @@
-"""Frequency of the most common value: an estimate, and an early alarm.
+"""Frequency of the most common value: an estimate and an early alarm.
 
-Samples are counted by value in windows of 128 * 2**H, in which a value of probability
-2**-H comes 128 times. At claims above 5 bits every fourth slice is counted. A value
-raises the alarm at a count that one of probability 2**-H reaches with 2**-38 at most:
-256 values make that 2**-30 a window, which at H = 6 is one false alarm in 16 years at
-64 KiB/s. A window's most common value gives the estimate of SP 800-90B 6.3.1.
+Samples are counted by value in windows of 128 * 2**H, so a value of probability 2**-H occurs
+128 times on average. For claims above 5 bits only every fourth slice is counted. The alarm is
+raised at a count that a value of probability 2**-H reaches with probability 2**-40 at most;
+with 256 values that is 2**-32 per window. A rate of 64 KiB/s fills at most 2**32 windows of
+2**9 samples in a year. So there is at most one false alarm a year for any H. The most common
+value of a window gives the estimate of SP 800-90B 6.3.1.
 
-Independent samples whose most common value has 2**-(H - 1) instead of 2**-H raise it in
-their first window with 99 %: at H = 6 within 32,768 samples, which are 8 blocks. What
-counts cannot see is dependence: a loop or a counter has every value equally often.
+If the samples are independent and the most common value has probability 2**-(H - 1), the alarm
+is raised in the first window 99 % of the time: for H = 6, within 32,768 samples (8 blocks).
+Counts cannot detect dependence: in a loop or a counter, every value is equally frequent.
 """
 
 import math
@@ -18,7 +19,7 @@ from typing import Final
 from drawwell.entropy.cutoffs import critbinom
 from drawwell.reports import DriftReport
 
-ALPHA_LOG2: Final = 38
+ALPHA_LOG2: Final = 40
 _Z: Final = 2.5758293035489008  # SP 800-90B 6.3.1: 99 % confidence, with NIST's digits
 
 
@@ -34,18 +35,18 @@ class MostCommonValue:
         self.stride = 4 if min_entropy > 5 else 1
         self.cutoff = min(self.window, critbinom(self.window, min_entropy, ALPHA_LOG2) + 1)
         self.estimate = 0.0
-        """Bits of min-entropy a sample in the last window; 0 before the first one ended."""
+        """Bits of min-entropy per sample in the last full window, 0 before the first."""
         self.alarms = 0
-        """How many windows raised the alarm."""
+        """The number of windows with an alarm."""
         self.raised = False
-        """Did the last window raise it?"""
+        """Whether the last window raised the alarm."""
         self._counts: Counter[int] = Counter()
         self._counted = 0
         self._slices = 0
         self._met = False
 
     def feed(self, samples: bytes) -> None:
-        """Count a slice, or leave it out."""
+        """Count a slice of samples, or skip it."""
         self._slices += 1
         if self._slices % self.stride:
             return
@@ -56,11 +57,10 @@ class MostCommonValue:
             self._judge(max(self._counts.values()))
 
     def report(self) -> DriftReport:
-        """Take a snapshot."""
         return DriftReport(self.estimate, self.alarms, self.raised)
 
     def _judge(self, most: int) -> None:
-        """Raise the alarm at once, and take it back after a window without one."""
+        """Raise an alarm immediately; clear it after a window without an alarm."""
         if most >= self.cutoff and not self._met:
             self._met = self.raised = True
             self.alarms += 1

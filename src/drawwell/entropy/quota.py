@@ -1,18 +1,19 @@
-"""What one consumer may draw: a token bucket for its rate, and a total in each period.
+"""The allowance of a consumer: a token bucket and a total per period.
 
 Laws:
-- Nothing is charged that was not reserved on disk first. A crash therefore under-delivers and never
-  over-delivers: afterwards everything reserved counts as spent, and the bucket starts empty.
-- In any span of t seconds at most ``rate * t + max(burst, n)`` bytes are charged: the burst is one second of
-  the rate, n the largest draw that was refused and is being saved up for.
-- Every sum is a sum of whole numbers. A time is turned into whole nanoseconds by itself, never added up, so
-  nothing drifts over years.
+- Only bytes that were reserved on disk are charged. So a crash can only reduce the delivered
+  bytes: all reserved bytes count as spent, and the bucket starts empty.
+- In any t seconds at most ``rate * t + max(burst, n)`` bytes are charged. The burst is one
+  second of the rate, and n is the largest refused draw for which the bucket is saving.
+- All sums are of integers. Each time is converted to nanoseconds separately, and times are
+  never added up, so rounding errors do not accumulate over years.
 
-`now` is in seconds since the epoch, by a clock that never steps back while the process runs. Periods are
-aligned to the epoch: a day begins at midnight UTC.
+`now` is in seconds since the epoch, on a clock that never steps back while the process runs.
+Periods are aligned to the epoch: a day starts at midnight UTC.
 
-A draw asks `admit`, which charges it if what is on disk covers it. If not, ``reservation`` is written down and
-confirmed first, and the draw asks again: writing takes time, and another draw may have come in between.
+A draw calls `admit`, which charges the draw if the state on disk covers it. Otherwise the
+caller writes and confirms a `reservation`, and then tries again, because another draw may have
+been charged in the meantime.
 """
 
 import math
@@ -23,16 +24,17 @@ from drawwell.entropy.token_bucket import SECOND_NS, TokenBucket
 from drawwell.errors import DrawRefused, QuotaExceeded
 from drawwell.units import Allowance, format_size
 
+DAY_S: Final = 86_400
 _UNRATED_SHARE: Final = 1024
-"""Without a rate, so many reservations make up a total: a crash costs at most this part of it."""
+"""Without a rate, 1/1024 of the total is reserved at a time, and a crash loses no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaState:
-    """What a crash must not forget: in period number `period`, `reserved_bytes` count as spent.
+    """The state on disk: `reserved_bytes` count as spent in period `period`.
 
-    `period_s` is the length of the period that `period` counts since the epoch. All are 0 for a consumer
-    without a total: that this state exists says that it has drawn.
+    `period_s` is the length of a period; periods are numbered from the epoch. Without a total
+    a period is a day, and the state records that the consumer has drawn on that day.
     """
 
     period: int = 0
@@ -41,16 +43,16 @@ class QuotaState:
 
 
 class Quota:
-    """The allowance of one consumer. None means no limit.
+    """The allowance of one consumer; None means no limit.
 
     Args:
-        rate: Bytes in every so many seconds, as a token bucket.
-        total: Bytes in each period.
+        rate: The sustained rate, limited by a token bucket.
+        total: Bytes per period.
         now: Seconds since the epoch.
-        restored: The state last written down, None for a consumer that never drew.
+        restored: The last written state, or None for a consumer that has never drawn.
 
     Raises:
-        ValueError: an allowance that is not positive.
+        ValueError: an allowance is not positive.
     """
 
     def __init__(
@@ -75,26 +77,27 @@ class Quota:
             self._bucket.fill_up()
 
     def change(self, rate: Allowance | None, total: Allowance | None, now: float) -> None:
-        """Set other limits from now on; what was spent in the running period stays spent."""
+        """Change the limits; bytes spent in the current period stay spent."""
         self._advance(now)
         self._install(rate, total)
 
     def check(self, n: int, now: float) -> None:
-        """Return when `n` bytes may be charged now; nothing is charged by it.
+        """Check that `n` bytes can be charged now, without charging them.
 
-        A refusal of more than the burst lets the bucket grow to `n` until that draw is served.
+        If a draw larger than the burst is refused, the bucket can grow to `n` until that draw
+        is served.
 
         Raises:
-            QuotaExceeded: `retry_after_s` is the exact time after which the same check passes.
-            DrawRefused: `n` is more than the whole total.
+            QuotaExceeded: not yet; `n` bytes can be charged after exactly `retry_after_s`.
+            DrawRefused: `n` is more than the total.
             ValueError: `n` is less than one.
         """
         if n < 1:
-            raise ValueError("a draw is at least one byte")
+            raise ValueError(f"a draw must be at least one byte, not {n}")
         if self._total and n > self._total.limit_bytes:
             raise DrawRefused(
-                f"a draw of {format_size(n)} is more than the whole quota of {self._total}",
-                hint="Draw less at a time, or have the broker's operator raise the quota.",
+                f"a draw of {format_size(n)} exceeds the quota of {self._total}",
+                hint="Draw fewer bytes at a time, or ask the broker's operator for a higher quota.",
             )
         now_ns = self._advance(now)
         rate_ns = self._bucket.ready_ns(n, now_ns) if self._bucket else now_ns
@@ -107,17 +110,17 @@ class Quota:
         raise QuotaExceeded(
             f"{which} is used up",
             retry_after_s=_wait_s(now, max(rate_ns, total_ns)),
-            hint="Wait, or have the broker's operator raise it with 'drawwell consumer quota'.",
+            hint="Wait, or ask the broker's operator to raise it with 'drawwell consumer quota'.",
         )
 
     def admit(self, n: int, now: float) -> bool:
-        """Charge `n` bytes and return True; return False, charging nothing, if a reservation must be written first.
+        """Charge `n` bytes; return False if a reservation must be written first.
 
         Raises:
-            As `check`.
+            The same errors as `check`.
         """
         if n < 1:
-            raise ValueError("a draw is at least one byte")
+            raise ValueError(f"a draw must be at least one byte, not {n}")
         now_ns = self._advance(now)
         total = self._total
         covered = self._covered(n) and not (total and self._spent + n > total.limit_bytes)
@@ -129,36 +132,36 @@ class Quota:
         return True
 
     def reservation(self, n: int, now: float) -> QuotaState | None:
-        """Return the state that must be on disk before `n` bytes are charged, None when it is there already.
+        """Return the state to write to disk before charging `n` bytes, or None.
 
-        It covers at most one second of the rate or one larger draw ahead of what was charged.
+        The state reserves at most one second of the rate in advance, or a single larger draw.
         """
         self._advance(now)
         if self._covered(n):
             return None
         if self._total is None:
-            return QuotaState()
+            return QuotaState(*self._day())
         ahead = max(n, self._ahead_bytes(self._total))
         reserved = min(self._spent + ahead, self._total.limit_bytes)
         return QuotaState(self._period, self._total.period_s, reserved)
 
     def confirm(self, state: QuotaState) -> None:
-        """Take note that `state` is on disk now."""
+        """Record that `state` is on disk."""
         self._durable = state
 
     def left(self, now: float) -> int | None:
-        """Return the bytes left of the total in this period, None without a total."""
+        """Return the rest of this period's total, or None without a total."""
         self._advance(now)
         return max(0, self._total.limit_bytes - self._spent) if self._total else None
 
     def _plausible(self, period: int) -> int:
-        """Bring a period further ahead than the next one back: the clock that it comes from was wrong."""
+        """Limit `period` to the next period, because a later one is a clock error."""
         return min(period, self._now_ns // self._period_ns + 1) if self._period_ns else period
 
     def _install(self, rate: Allowance | None, total: Allowance | None) -> None:
         for allowance in (rate, total):
             if allowance and (allowance.limit_bytes < 1 or _nanoseconds(allowance.period_s) < 1):
-                raise ValueError("an allowance is at least one byte in at least a nanosecond")
+                raise ValueError("an allowance must be at least a byte per at least a nanosecond")
         old = self._bucket
         self._bucket = None
         if rate:
@@ -170,16 +173,16 @@ class Quota:
             self._enter_period(_nanoseconds(total.period_s))
 
     def _advance(self, now: float) -> int:
-        """Move to `now`, into another period where one has begun; a clock that steps back is not followed."""
+        """Advance to `now` and its period; ignore a clock that steps back."""
         self._now_ns = now_ns = max(self._now_ns, int(now * SECOND_NS))
         if self._total and now_ns >= self._period_end_ns:
             self._enter_period(self._period_ns)
         return now_ns
 
     def _enter_period(self, period_ns: int) -> None:
-        """Keep the spent account in periods of `period_ns`; forget it only when its own period is over.
+        """Use periods of `period_ns`; spent bytes count until their period ends.
 
-        An account of a period to come (the clock was set back) stays the current one until that period ends.
+        If the clock was set back, bytes spent in a later period count until that period ends.
         """
         current = self._now_ns // period_ns
         begin_ns = self._period * self._period_ns
@@ -191,19 +194,23 @@ class Quota:
         self._period_end_ns = (self._period + 1) * period_ns
 
     def _room_ns(self, n: int, now_ns: int) -> int:
-        """Return when the total has room for `n`."""
+        """Return the time at which the total has room for `n` bytes."""
         if self._total is None or self._spent + n <= self._total.limit_bytes:
             return now_ns
         return self._period_end_ns
 
     def _covered(self, n: int) -> bool:
         if self._total is None:
-            return self._rate is None or self._durable is not None
+            drawn = self._durable and (self._durable.period, self._durable.period_s)
+            return self._rate is None or drawn == self._day()
         return (
             self._durable is not None
             and (self._durable.period, self._durable.period_s) == (self._period, self._total.period_s)
             and self._spent + n <= self._durable.reserved_bytes
         )
+
+    def _day(self) -> tuple[int, float]:
+        return self._now_ns // (DAY_S * SECOND_NS), float(DAY_S)
 
     def _ahead_bytes(self, total: Allowance) -> int:
         if self._rate is None:
@@ -216,7 +223,7 @@ def _nanoseconds(seconds: float) -> int:
 
 
 def _wait_s(now: float, ready_ns: int) -> float:
-    """Return the seconds after which ``now + seconds``, rounded as floats are, is not before `ready_ns`."""
+    """Return the smallest float s with ``now + s`` >= `ready_ns`."""
     wait_s = (ready_ns - _nanoseconds(now)) / SECOND_NS
     while _nanoseconds(now + wait_s) < ready_ns:
         wait_s += math.ulp(now + wait_s)

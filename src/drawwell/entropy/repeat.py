@@ -1,26 +1,27 @@
-"""The repeat test: nothing that a noise source gave comes a second time. drawwell's own design.
+"""drawwell's own repeat test: a noise source must not repeat bytes.
 
-A loop of a good recording passes the repetition count and adaptive proportion tests for ever. This
-test keeps keyed hashes of every window of w bytes that starts at a multiple of w in the last 1 MiB,
-slides over every position of the stream, and fires when a whole window comes again. w follows from
-H, the reach and the false-alarm rate (`cutoffs.repeat_window`): 12 bytes at H = 6.
+A loop of a good recording passes the repetition count and adaptive proportion tests forever.
+This test divides the last 1 MiB into windows of w bytes, at multiples of w, and stores keyed
+hashes of each. It compares the window at every new position with them, and fires on a repeat.
+H, the reach and the false alarm rate determine w (`cutoffs.repeat_window`): 12 for H = 6.
 
-What it promises, for bytes with no regard to alignment:
+Guarantees, at any alignment:
 
-* A replay of 2w - 1 bytes (23) out of the last 1 MiB fires on the last of them at the latest: that
-  many bytes hold a whole window that starts at a multiple of w.
-* A loop of period p, 1 byte to 1 MiB, fires within its first p + 2w - 1 samples, and is permanent
-  within p + L + w - 1, L being the permanent cutoff of 1,024 bytes in whole windows.
-* Good noise fires with at most 2**20 * ceil(2**20 / w) * (2**-128 + 2**(-H * w)) a MiB, which is
-  2**-30 or less. A repeat is thus never chance; a short one can still be a glitch of the transport,
-  so it is intermittent, and permanent when it goes on for L bytes or comes a third time in ten
-  minutes.
+* A replay of 2w - 1 bytes from the last 1 MiB fires on its last byte or earlier, because it
+  contains a whole window that starts at a multiple of w.
+* A loop with a period p of 1 byte to 1 MiB fires within its first p + 2w - 1 samples. It fires
+  permanently within p + L + w - 1, where L is the permanent cutoff: 1,024 bytes, rounded up to
+  whole windows.
+* In each MiB, good noise fires with a probability of at most
+  2**20 * ceil(2**20 / w) * (2**-128 + 2**(-H * w)), which is 2**-30 or less. So a repeat is
+  never chance. A short repeat can be a transport glitch, so it is an intermittent failure. A
+  repeat of L bytes, or the third one within ten minutes, is a permanent failure.
 
-It holds no sample but the last w - 1. What it keeps of the others, for w bytes, are a code and two
-hashes. The code is four bits of each of the first eight bytes, by a secret table; every position's
-code is looked up, which is cheap. The hashes are the interpreter's keyed 64-bit ones after two secret
-substitutions; they decide, and are asked only where a code is known. The memory outlives failures,
-reconnects and resets (law 11). Landmarks (landmarks.py) find repeats from further back.
+Only the last w - 1 samples are stored. Each earlier window is stored as a code and two hashes.
+The code is four bits of each of the first eight bytes, from a secret table; looking it up at
+every position is cheap. If the code is known, the hashes decide. They are the interpreter's
+keyed 64-bit hashes after two secret substitutions. The stored windows outlive failures,
+reconnects and resets (law 11). landmarks.py finds repeats from further back.
 """
 
 import hashlib
@@ -33,11 +34,14 @@ from typing import Final
 from drawwell.entropy.continuous import Alarm, Cutoffs, HealthTest
 from drawwell.entropy.cutoffs import REPEAT_REACH, repeat_permanent_cutoff, repeat_window
 
-_PIECE: Final = 4096  # positions looked at in one go; no finding depends on it
+_PIECE: Final = 4096  # positions processed at a time; does not affect results
+
+
+_CODE: Final = struct.Struct("=I")
 
 
 class RepeatTest(HealthTest):
-    """Fires when *cutoff* bytes in a row have come before.
+    """A test that fires when *cutoff* bytes in a row are a repeat.
 
     Args:
         min_entropy: Claimed bits of min-entropy per byte.
@@ -54,17 +58,16 @@ class RepeatTest(HealthTest):
         self._width = width
         self._known = _KnownWindows(width, hash_key)
         self._tail = b""
-        self._position = 0  # of the first byte of the tail in the stream
-        self._first = self._last = -2 * width  # where the current repeat began, and its last window
+        self._position = 0  # of the tail's first byte in the stream
+        self._first = self._last = -2 * width  # start of the current repeat, and its last window
 
     def _examine(self, samples: bytes) -> Alarm | None:
-        stream = self._tail + samples
+        stream, begun = self._tail + samples, self._position + len(self._tail)
         positions = max(0, len(stream) - self._width + 1)
         alarm = None
         for at in range(0, positions, _PIECE):
-            piece = stream[at : at + _PIECE + self._width - 1]
-            for cutoff, offset in self._slide(piece):
-                found = self._alarm(cutoff, at + offset + self._width - 1 - len(self._tail))
+            for cutoff, position in self._slide(stream[at : at + _PIECE + self._width - 1]):
+                found = self._alarm(cutoff, position + self._width - 1 - begun)
                 alarm = alarm.or_worse(found) if alarm else found
         self._tail = stream[positions:]
         return alarm
@@ -73,24 +76,26 @@ class RepeatTest(HealthTest):
         self._first = self._last = -2 * self._width
 
     def describe(self, count: int) -> str:
-        return f"{count} bytes in a row that had come before"
+        return f"{count} bytes in a row repeat earlier bytes"
 
     def _slide(self, piece: bytes) -> list[tuple[int, int]]:
-        """Look up every window; return the cutoffs met, each with its window's offset."""
-        positions = len(piece) - self._width + 1
-        start, self._position = self._position, self._position + positions
-        aligned = range(-start % self._width, positions, self._width)
-        suspects = self._known.suspects(piece, aligned)
-        if not suspects and self._known.add_all(piece, aligned, start):
-            return []
-        return [
-            (cutoff, offset)
-            for offset in sorted({*suspects, *aligned})
-            if (cutoff := self._look(start + offset, piece[offset : offset + self._width]))
-        ]
+        """Look up every window; return the reached cutoffs with positions.
+
+        A piece with a suspect window is halved until few windows are left to look up singly.
+        """
+        start, count = self._position, len(piece) - self._width + 1
+        if count > self._width:
+            if self._known.add_all(piece, start):
+                self._position += count
+                return []
+            half = count // 2
+            return self._slide(piece[: half + self._width - 1]) + self._slide(piece[half:])
+        self._position += count
+        windows = [(start + at, piece[at : at + self._width]) for at in range(count)]
+        return [(cutoff, at) for at, window in windows if (cutoff := self._look(at, window))]
 
     def _look(self, position: int, window: bytes) -> int:
-        """Judge a window, and remember an aligned one; return the cutoff met, 0 for none."""
+        """Test a window, and store it if aligned; return the cutoff reached, or 0."""
         seen = self._known.holds(position, window)
         if position % self._width == 0:
             self._known.add(position, window)
@@ -105,9 +110,9 @@ class RepeatTest(HealthTest):
 
 
 @cache
-def _words(width: int, count: int) -> struct.Struct:
-    """Read the first eight bytes of each of `count` windows as a number."""
-    return struct.Struct("=" + f"q{width - 8}x" * count)
+def _words32(width: int, count: int) -> struct.Struct:
+    """Return a parser for the first four bytes of each of `count` windows."""
+    return struct.Struct("=" + f"I{width - 4}x" * count)
 
 
 @cache
@@ -116,16 +121,16 @@ def _windows(width: int, count: int) -> struct.Struct:
 
 
 class _KnownWindows:
-    """What is kept of the aligned windows within reach, in a ring of slots.
+    """The stored aligned windows within reach, in a ring of slots.
 
-    `_known` has their codes and is looked up; the slots, which are searched on a hit, have all.
-    `_twice` counts the further slots of a code that more than one has.
+    `_known` has all codes, for a fast look-up; slots are searched only for a known code.
+    `_twice` counts the additional slots that have the same code.
     """
 
     def __init__(self, width: int, hash_key: bytes) -> None:
         self._width = width
-        self._slots = (REPEAT_REACH + _PIECE) // width + 2  # a piece adds its windows before it is through
-        self._codes, self._firsts, self._seconds = (array("q", [0]) * self._slots for _ in range(3))
+        self._slots = (REPEAT_REACH + _PIECE) // width + 2  # a piece adds all its windows first
+        self._codes, self._firsts, self._seconds = (array(kind) for kind in "Iqq")  # grow to the ring's size
         self._known: set[int] = set()
         self._twice: Counter[int] = Counter()
         self._coding = bytes(rank % 16 for rank in _substitution(hash_key, 0))
@@ -134,63 +139,63 @@ class _KnownWindows:
     def __len__(self) -> int:
         return len(self._known)
 
-    def suspects(self, piece: bytes, aligned: range) -> list[int]:
-        """Return the offsets whose codes are known, or are those of aligned windows of the piece."""
-        coded = piece.translate(self._coding)
-        own = self._codes_from(coded, aligned.start)
-        new, found = set(own), list[int]()
-        if len(new) < len(own):
-            found += aligned
-        for offset in range(min(self._width, len(piece) - self._width + 1)):
-            codes = self._codes_from(coded, offset)
-            others = frozenset[int]() if offset == aligned.start else new
-            if not (self._known.isdisjoint(codes) and others.isdisjoint(codes)):
-                starts = range(offset, len(piece), self._width)
-                pairs = zip(starts, codes, strict=False)
-                found += [at for at, code in pairs if code in self._known or code in others]
-        return found
-
-    def add_all(self, piece: bytes, aligned: range, start: int) -> bool:
-        """Remember the aligned windows of a piece without suspects, unless the ring ends in it."""
-        slot = (start + aligned.start) // self._width % self._slots
-        slots = slice(slot, slot + len(aligned))
-        if slots.stop > self._slots:
+    def add_all(self, piece: bytes, start: int) -> bool:
+        """Store a piece's aligned windows unless one is suspect or the ring wraps."""
+        first = -start % self._width
+        coded = self._coded(piece)
+        codes = self._codes_from(coded, first)
+        slot = (start + first) // self._width % self._slots
+        slots = slice(slot, slot + len(codes))
+        if slots.stop > self._slots or not self._known.isdisjoint(codes):
             return False
-        codes = array("q", self._codes_from(piece.translate(self._coding), aligned.start))
+        self._known.update(codes)  # to look up old and new codes at once
+        others = (self._codes_from(coded, offset) for offset in range(self._width) if offset != first)
+        if len({*codes}) < len(codes) or not all(map(self._known.isdisjoint, others)):
+            self._known.difference_update(codes)
+            return False
         self._forget(self._codes[slots])
-        self._known.update(codes)
-        self._codes[slots] = codes
+        self._codes[slots] = array("I", codes)
         for hashes, mask in zip((self._firsts, self._seconds), self._masks, strict=True):
-            windows = _windows(self._width, len(aligned)).unpack_from(piece.translate(mask), aligned.start)
+            windows = _windows(self._width, len(codes)).unpack_from(piece.translate(mask), first)
             hashes[slots] = array("q", map(hash, windows))
         return True
 
     def holds(self, position: int, window: bytes) -> bool:
-        """Did the same window start at a multiple of w before `position`, within reach?"""
+        """Return whether an equal aligned window within reach precedes `position`."""
         if (code := self._code(window)) not in self._known:
             return False
         first, second = self._hashes(window)
         newest, slot = (position - 1) // self._width, -1
         for _ in range(1 + self._twice[code]):
-            slot = self._codes.index(code, slot + 1)
+            slot = self._slot_of(code, slot + 1)
             started = (newest - (newest - slot) % self._slots) * self._width
             if (self._firsts[slot], self._seconds[slot]) == (first, second):
                 return position - started <= REPEAT_REACH
         return False
 
+    def _slot_of(self, code: int, after: int) -> int:
+        """Return the first slot with this code, starting at slot `after`."""
+        codes, wanted = self._codes.tobytes(), _CODE.pack(code)
+        at = codes.index(wanted, after * _CODE.size)
+        while at % _CODE.size:
+            at = codes.index(wanted, at + 1)
+        return at // _CODE.size
+
     def add(self, position: int, window: bytes) -> None:
-        """Remember an aligned window in place of the oldest one."""
+        """Store an aligned window in the slot of the oldest one."""
         slot = position // self._width % self._slots
-        self._forget(self._codes[slot : slot + 1])
+        slots = slice(slot, slot + 1)
+        self._forget(self._codes[slots])
         code = self._code(window)
         if code in self._known:
             self._twice[code] += 1
         self._known.add(code)
-        self._codes[slot] = code
-        self._firsts[slot], self._seconds[slot] = self._hashes(window)
+        self._codes[slots] = array("I", [code])
+        for hashes, one in zip((self._firsts, self._seconds), self._hashes(window), strict=True):
+            hashes[slots] = array("q", [one])
 
     def _forget(self, codes: "array[int]") -> None:
-        """Free slots by their codes; 0 is that of slots which were never filled."""
+        """Remove the codes of slots that will be overwritten."""
         if self._twice.keys().isdisjoint(codes):
             self._known.difference_update(codes)
             return
@@ -202,12 +207,19 @@ class _KnownWindows:
             else:
                 del self._twice[code]
 
+    def _coded(self, piece: bytes) -> bytes:
+        """Return bytes with the code of each window at its position."""
+        halves = int.from_bytes(piece.translate(self._coding), "little")
+        return (halves | halves >> 4 * 7).to_bytes(
+            len(piece), "little"
+        )  # joins the four bits of each byte with those of the fourth byte after it
+
     def _codes_from(self, coded: bytes, offset: int) -> tuple[int, ...]:
-        """Return the codes of every width-th window from `offset` on."""
-        return _words(self._width, (len(coded) - offset) // self._width).unpack_from(coded, offset)
+        """Return the codes of adjacent windows, starting at `offset`."""
+        return _words32(self._width, (len(coded) - offset) // self._width).unpack_from(coded, offset)
 
     def _code(self, window: bytes) -> int:
-        (code,) = self._codes_from(window.translate(self._coding), 0)
+        (code,) = self._codes_from(self._coded(window), 0)
         return code
 
     def _hashes(self, window: bytes) -> tuple[int, ...]:
@@ -215,7 +227,7 @@ class _KnownWindows:
 
 
 def _substitution(key: bytes, number: int) -> bytes:
-    """Make a secret permutation of the 256 bytes."""
+    """Create a secret permutation of the 256 byte values."""
     salt = bytes([number])
     ranks = [
         hashlib.blake2b(bytes([value]), key=key, digest_size=16, salt=salt).digest() for value in range(256)

@@ -1,8 +1,8 @@
-"""The reservoir: our store of full-entropy bytes. What is taken is gone (law 2).
+"""The reservoir: full-entropy bytes that can be taken only once (law 2).
 
-One ring, allocated once, and a record of which sources went into which of its bytes. Bytes leave in the order in
-which they came, and the memory they leave is zeroed before the caller sees them (law 7). There is no way to look at a
-byte without taking it.
+It is a ring buffer, allocated once, with a record of its bytes' origins. Bytes are taken in
+order, and their memory is zeroed before the caller receives them (law 7). Bytes cannot be read
+without being taken.
 """
 
 from collections import deque
@@ -12,15 +12,15 @@ from drawwell.errors import Starved
 
 
 class Reservoir:
-    """A ring of `capacity_bytes`.
+    """A ring buffer of `capacity_bytes`.
 
     Args:
-        capacity_bytes: Size of the ring, allocated here and never again.
-        low_mark: Level in bytes below which the reservoir starts to want more.
-        high_mark: Level in bytes at which it stops to want more.
+        capacity_bytes: Size of the ring, allocated once.
+        low_mark: The reservoir wants bytes once its level is below this.
+        high_mark: The reservoir stops wanting bytes at this level.
 
     Raises:
-        ValueError: not ``0 < low_mark <= high_mark <= capacity_bytes``.
+        ValueError: unless ``0 < low_mark <= high_mark <= capacity_bytes``.
     """
 
     def __init__(self, capacity_bytes: int, *, low_mark: int, high_mark: int) -> None:
@@ -34,7 +34,7 @@ class Reservoir:
         self._low_mark = low_mark
         self._high_mark = high_mark
         self.wanted = True
-        """From when the level falls below the low mark until it is at the high mark."""
+        """True after the level falls below the low mark, until it reaches the high mark."""
         self._runs: deque[tuple[Origins, int]] = deque()
 
     def __len__(self) -> int:
@@ -45,11 +45,11 @@ class Reservoir:
 
     @property
     def free_bytes(self) -> int:
-        """How much `put` would accept now."""
+        """The number of bytes that `put` would accept."""
         return self.capacity_bytes - self._level
 
     def put(self, block: FullEntropy) -> int:
-        """Move `block` in, and zero it; return the bytes accepted. The rest is discarded, not kept for later."""
+        """Move in as many bytes as fit; zero `block`; return the number moved."""
         accepted = min(len(block), self.free_bytes)
         with memoryview(block.data) as source:
             offset = 0
@@ -63,16 +63,16 @@ class Reservoir:
         return accepted
 
     def take(self, n: int) -> FullEntropy:
-        """Remove the oldest `n` bytes and return them; the caller overwrites them after use.
+        """Remove and return the oldest `n` bytes; the caller must overwrite them.
 
         Raises:
-            Starved: fewer than `n` bytes are here; none was taken.
+            Starved: there are fewer than `n` bytes; none were taken.
             ValueError: `n` is negative.
         """
         if n < 0:
-            raise ValueError("cannot take less than nothing")
+            raise ValueError("cannot take a negative number of bytes")
         if n > self._level:
-            raise Starved(f"the reservoir holds {self._level} of {n} bytes")
+            raise Starved(f"the reservoir has {self._level} bytes, not {n}")
         taken = bytearray()
         for part in self._parts(self._start, n):
             taken += part
@@ -84,7 +84,7 @@ class Reservoir:
         return FullEntropy(taken, self._forget(n))
 
     def wipe(self) -> int:
-        """Zero everything and return how many bytes were lost by it."""
+        """Zero the whole ring; return the number of lost bytes."""
         lost = self._level
         self._ring[:] = bytes(self.capacity_bytes)
         self._start = self._level = 0
@@ -93,7 +93,7 @@ class Reservoir:
         return lost
 
     def _note(self, origins: Origins, n: int) -> None:
-        """Record where the newest `n` bytes come from."""
+        """Record the origins of the newest `n` bytes."""
         if not n:
             return
         if self._runs and self._runs[-1][0] == origins:
@@ -101,7 +101,7 @@ class Reservoir:
         self._runs.append((origins, n))
 
     def _forget(self, n: int) -> Origins:
-        """Drop the record of the oldest `n` bytes; return the sources that went into any of them."""
+        """Drop the record of the oldest `n` bytes; return their origins."""
         found: Origins = frozenset()
         while n:
             origins, length = self._runs[0]
@@ -114,7 +114,7 @@ class Reservoir:
         return found
 
     def _parts(self, start: int, n: int) -> tuple[memoryview, memoryview]:
-        """Return the one or two pieces of the ring that hold `n` bytes from `start` on."""
+        """Return the `n` bytes from `start` as two parts; one can be empty."""
         start %= self.capacity_bytes
         first = min(n, self.capacity_bytes - start)
         return self._ring[start : start + first], self._ring[: n - first]

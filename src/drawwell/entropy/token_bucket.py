@@ -1,4 +1,4 @@
-"""A token bucket in whole numbers: consumers' rates, doors' budgets."""
+"""A token bucket in integers, for consumers' rates and doors' budgets."""
 
 from typing import Final
 
@@ -6,17 +6,17 @@ SECOND_NS: Final = 10**9
 
 
 class TokenBucket:
-    """Gains tokens with time, up to a burst.
+    """A bucket that gains tokens over time, up to a burst.
 
-    It counts in parts of a token so small that every nanosecond adds a whole number, so that
-    nothing drifts. Times are in nanoseconds since any moment.
+    It counts in fractions of a token, and each nanosecond adds a whole number of them, so
+    rounding errors never accumulate. Times are in nanoseconds since any fixed moment.
 
     Args:
-        tokens: Its gain in each period; at least 1.
-        period_ns: The period; at least 1.
-        burst: The most that is saved, in parts of a token; by default what one second brings.
-        now_ns: The time now.
-        level: What is in it, in tokens, as a fraction; at most the burst is taken over.
+        tokens: The gain per period; at least 1.
+        period_ns: The length of a period; at least 1.
+        burst: The capacity in fractions of a token, by default the gain of one second.
+        now_ns: The current time.
+        level: The initial tokens as a fraction, capped at the burst.
     """
 
     def __init__(
@@ -35,30 +35,30 @@ class TokenBucket:
         self._at_ns = now_ns
 
     def fill_up(self) -> None:
-        """Fill it to the burst."""
+        """Fill the bucket to the burst."""
         self._level = self._burst
 
     def change(self, tokens: int) -> None:
-        """Gain `tokens` in each period, from the last look on."""
+        """Change the gain per period, starting from the last update."""
         self._gain = tokens
 
     def level(self, now_ns: int) -> tuple[int, int]:
-        """Return the tokens in it, as a fraction."""
+        """Return the tokens in the bucket as a fraction."""
         self._fill(now_ns)
         return self._level, self._token
 
     def ready_ns(self, n: int, now_ns: int) -> int:
-        """Return when `n` tokens are in it, if it may grow to `n`."""
+        """Return when there will be `n` tokens, if the bucket can grow to `n`."""
         self._fill(now_ns)
         missing = max(0, n * self._token - self._level)
         return now_ns + -(-missing // self._gain)
 
     def save_for(self, n: int) -> None:
-        """Let it grow to `n` tokens, until they are taken."""
+        """Let the bucket grow to `n` tokens until they are taken."""
         self._capacity = max(self._capacity, n * self._token)
 
     def take(self, n: int, now_ns: int) -> bool:
-        """Take `n` tokens and return True, or none of them if it holds fewer."""
+        """Take `n` tokens and return True; if there are fewer, return False."""
         if now_ns != self._at_ns:
             self._fill(now_ns)
         amount = n * self._token
@@ -70,7 +70,7 @@ class TokenBucket:
         return True
 
     def overdraw(self, n: int) -> None:
-        """Take `n` tokens, whether it holds them or not."""
+        """Take `n` tokens even if there are fewer."""
         self._level -= n * self._token
 
     def _fill(self, now_ns: int) -> None:

@@ -1,21 +1,22 @@
-"""Whose turn it is when the reservoir is short: equal shares, weighted where the operator says so.
+"""The order of draws while the reservoir is low: equal or weighted shares.
 
-Stride scheduling (Waldspurger and Weihl, 1995): every consumer has a pass, which grows by what it took over its
-weight; the lowest pass goes first. A consumer that comes back after a rest starts at the present, so that
-nobody saves up turns, and one with many requests has no more turns than one with a single request.
+This is stride scheduling (Waldspurger and Weihl, 1995). Each consumer has a pass, which grows
+by the taken bytes divided by the consumer's weight. The lowest pass is served first. An idle
+consumer's pass is raised to the queue's pass when the consumer returns, so idle time earns no
+turns. Many requests by one consumer earn no more turns than one request.
 
-The first in line is never passed over by a smaller request: large draws are served, too.
+A smaller request never overtakes the first in the queue, so large draws are served too.
 """
 
 from collections import deque
 from typing import Final
 
 _STRIDE: Final = 2**20
-"""Passes are whole numbers: bytes times this over the weight."""
+"""Scale of the integer passes: taken bytes times this, divided by the weight."""
 
 
 class Turn:
-    """One request's place; `needed_bytes` is what it takes from the reservoir."""
+    """A request in the queue; it needs `needed_bytes` from the reservoir."""
 
     __slots__ = ("consumer", "needed_bytes", "order")
 
@@ -26,22 +27,22 @@ class Turn:
 
 
 class Turns:
-    """The line before one reservoir."""
+    """The queue for one reservoir."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[Turn]] = {}
         self._passes: dict[str, int] = {}
         self._present = 0
         self._order = 0
-        self._first: Turn | None = None  # where it is known
+        self._first: Turn | None = None  # if known
         self.waiting_bytes = 0
-        """What all that wait need together."""
+        """The total bytes that the queued requests need."""
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
     def join(self, consumer: str, needed_bytes: int) -> Turn:
-        """Take a place behind this consumer's other requests."""
+        """Queue a request behind the consumer's other requests."""
         self._order += 1
         turn = Turn(consumer, needed_bytes, self._order)
         if consumer not in self._waiting:
@@ -52,7 +53,7 @@ class Turns:
         return turn
 
     def leave(self, turn: Turn) -> None:
-        """Give a place up, served or not; one that was given up before is let be."""
+        """Remove a request, served or not; ignore one that was already removed."""
         line = self._waiting.get(turn.consumer)
         if line is None or turn not in line:
             return
@@ -63,14 +64,14 @@ class Turns:
             del self._waiting[turn.consumer]
 
     def first(self) -> Turn | None:
-        """Return who is first in line; asked at every deposit, so it is worked out only after a change."""
+        """Return the first request, cached until a change."""
         if self._first is None and self._waiting:
             heads = [line[0] for line in self._waiting.values()]
             self._first = min(heads, key=lambda turn: (self._passes[turn.consumer], turn.order), default=None)
         return self._first
 
     def served(self, consumer: str, taken_bytes: int, weight: int) -> None:
-        """Count what a consumer took, in line or without waiting; plenty that was had before counts for nothing."""
+        """Charge a consumer for taken bytes; idle time earns nothing."""
         self._first = None
         begun = self._passes.get(consumer, 0)
         if consumer not in self._waiting:
@@ -79,11 +80,11 @@ class Turns:
         self._present = max(self._present, begun if self._waiting else ended)
 
     def forget(self, consumer: str) -> None:
-        """Drop what is known of a consumer that is no more; while a request of it stands in line that still counts."""
+        """Forget a removed consumer unless one of its requests is still queued."""
         if consumer not in self._waiting:
             self._passes.pop(consumer, None)
 
     def _pass_of(self, consumer: str) -> int:
-        """Return its pass, brought up to the present when it did not wait."""
+        """Return a consumer's pass, raised to the queue's pass if it is idle."""
         known = self._passes.get(consumer, 0)
         return known if consumer in self._waiting else max(known, self._present)

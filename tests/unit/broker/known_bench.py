@@ -19,7 +19,7 @@ KNOWN = sick.good(1).read(65_536)
 
 
 def sourceless(**keywords) -> Workbench:
-    """A bench that serves what is put into it."""
+    """Return a bench without sources, which serves only bytes put into it."""
     keywords.setdefault("rules", Rules("bench", min_sources=0))
     return Workbench(**keywords)
 
@@ -29,7 +29,7 @@ def limited(rate: str | None = None, total: Allowance | None = None, classes=BOT
 
 
 def on_bench(scenario, **keywords) -> Workbench:
-    """Run `scenario(bench)` on a bench with known bytes, with its write-ahead running."""
+    """Run `scenario(bench)` on a bench with known bytes and its writer."""
 
     async def run() -> Workbench:
         bench = sourceless(**keywords)

@@ -1,4 +1,4 @@
-"""Accounts that are opened at the first draw, from a store."""
+"""Accounts that are opened from a store at the first draw."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ REQUEST = DrawRequest(100, DRBG)
 
 
 class Engine:
-    """A store of leases whose answers can be held back."""
+    """A store of leases that can delay its answers."""
 
     def __init__(self, **leases: Lease) -> None:
         self.leases = leases
@@ -38,7 +38,7 @@ class Engine:
 
 
 def test_an_account_is_opened_at_the_first_draw() -> None:
-    """Only a draw that waits asks the store, never an attempt."""
+    """Only a waiting draw queries the store, never an attempt."""
     engine = Engine(web01=Lease(limited("1000"), None))
 
     async def scenario(bench: Workbench) -> None:
@@ -56,7 +56,7 @@ def test_an_account_is_opened_at_the_first_draw() -> None:
 
 
 def test_what_was_reserved_before_counts_as_spent() -> None:
-    """An account begins with the reservation of the life before."""
+    """An account starts with the reservation from the previous run."""
 
     async def run() -> None:
         bench = sourceless(terms={})
@@ -71,7 +71,7 @@ def test_what_was_reserved_before_counts_as_spent() -> None:
 
 
 def test_an_unknown_consumer_leaves_no_account() -> None:
-    """A consumer that the store does not know is refused at each draw."""
+    """A consumer that is not in the store is refused at each draw."""
     engine = Engine()
 
     async def scenario(bench: Workbench) -> None:
@@ -85,7 +85,7 @@ def test_an_unknown_consumer_leaves_no_account() -> None:
 
 
 def test_a_store_that_is_away_refuses_and_forgets_no_consumer() -> None:
-    """A first draw is refused; a consumer with an account goes on."""
+    """A first draw is refused; a consumer with an account can still draw."""
     engine = Engine(web01=Lease(limited("1000"), None), db01=Lease(limited("1000"), None))
 
     async def scenario(bench: Workbench) -> None:
@@ -107,7 +107,7 @@ def test_a_store_that_is_away_refuses_and_forgets_no_consumer() -> None:
     ],
 )
 def test_a_change_during_the_lookup_counts(leases: dict[str, Lease], outcome: type[Exception]) -> None:
-    """Terms that change while the store answers are looked up again."""
+    """Terms that change during the store's lookup are looked up again."""
     engine = Engine(web01=Lease(limited("1000"), None))
 
     async def scenario(bench: Workbench) -> None:
@@ -126,7 +126,7 @@ def test_a_change_during_the_lookup_counts(leases: dict[str, Lease], outcome: ty
 
 
 def test_a_consumer_that_is_not_in_the_terms_keeps_its_lease() -> None:
-    """A change of the configuration leaves a leased account open."""
+    """A configuration change does not close a leased account."""
     engine = Engine(web01=Lease(limited("1000"), None))
 
     async def scenario(bench: Workbench) -> None:
@@ -140,7 +140,7 @@ def test_a_consumer_that_is_not_in_the_terms_keeps_its_lease() -> None:
 
 
 def test_the_busiest_are_those_with_the_most_draws() -> None:
-    """Few accounts are all reported; of many, those that drew most."""
+    """A few accounts are all reported; of many, only the busiest."""
 
     async def scenario(bench: Workbench) -> None:
         for name, draws in (("a", 1), ("b", 3), ("c", 2)):

@@ -1,4 +1,4 @@
-"""The audit log of a broker: counts each minute, acts at once."""
+"""A broker's audit log: counts each minute, actions at once."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ def auditor(path: Path) -> Auditor:
 
 
 def made(path: Path) -> Auditor:
-    return Auditor("bench", AuditSection(str(path)), lambda: 0.0, SIGNER)
+    return Auditor("bench", AuditSection(path=str(path)), lambda: 0.0, SIGNER)
 
 
 def events(path: Path) -> list[dict]:
@@ -49,7 +49,7 @@ def events(path: Path) -> list[dict]:
 
 
 def test_operators_acts_have_a_file_of_their_own(auditor: Auditor, path: Path) -> None:
-    """Requests of consumers and unknown peers are counted in the other file."""
+    """The other file counts requests of consumers and unknown peers."""
     web01 = Principal(Role.CONSUMER, "web01")
     auditor.started(7)
     auditor.asked(Principal(Role.OWNER, ""), "consumer.revoke", {"name": "web01", "secret": "x"}, "")
@@ -73,7 +73,7 @@ def test_operators_acts_have_a_file_of_their_own(auditor: Auditor, path: Path) -
 
 
 def test_the_head_is_signed_after_new_lines(auditor: Auditor, path: Path) -> None:
-    """Each minute with lines in either file signs one head, for receipts too."""
+    """Each minute with new lines in either file signs one head, for receipts."""
     auditor.started(7)
     auditor.minute()
     auditor.note("machine copied")
@@ -87,7 +87,7 @@ def test_the_head_is_signed_after_new_lines(auditor: Auditor, path: Path) -> Non
 
 
 def test_each_rejected_peer_is_counted_once(auditor: Auditor, path: Path) -> None:
-    """A line has a door's counts since the last; without any, there is none."""
+    """A line has a door's new rejections; without any, there is no line."""
     door = CountingDoor()
     auditor.watch("tls", door)
     door.counts.overdue = 2
@@ -102,10 +102,10 @@ def test_each_rejected_peer_is_counted_once(auditor: Auditor, path: Path) -> Non
 
 
 def test_a_log_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
-    """The auditor reports the trouble until the log can be written again."""
+    """The auditor reports the fault until the log is writable again."""
     auditor = made(tmp_path / "missing" / "audit")
     auditor.started(1)
-    assert "audit log cannot be written" in auditor.trouble()
+    assert "cannot write the audit log" in auditor.trouble()
 
     (tmp_path / "missing").mkdir()
     auditor.minute()

@@ -1,4 +1,4 @@
-"""The audit log's sums, its file, and what never stands in it."""
+"""The audit log: its counts, its file, and data it must not contain."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ def without_chain(lines: list[dict]) -> list[dict]:
 
 
 def test_grants_are_added_up_per_consumer_and_class() -> None:
-    """Draws, bytes, receipts, and the first and last serial number."""
+    """A line has draws, bytes, receipts, first and last serial number."""
     tally = AuditTally()
     tally.sources_are({"stick": 2})
     for serial in range(7, 17):
@@ -54,7 +54,7 @@ def test_grants_are_added_up_per_consumer_and_class() -> None:
 
 
 def test_a_change_of_sources_closes_the_sums() -> None:
-    """A line names the sources of all its grants, so that a source which failed stands in no later line."""
+    """A line names the sources of all its grants, and no source that failed."""
     tally = AuditTally()
     tally.sources_are({"a": 1, "b": 1})
     tally.granted("web01", FULL, 1, 1, receipt=False)
@@ -69,7 +69,7 @@ def test_a_change_of_sources_closes_the_sums() -> None:
 
 
 def test_a_consumer_causes_a_bounded_number_of_lines() -> None:
-    """However often it draws, is refused and asks, a minute has as many lines as there are kinds of these."""
+    """A minute has one line per kind of event, for any number of events."""
     tally = AuditTally()
     sizes = []
     for times in (1, 10_000):
@@ -84,7 +84,7 @@ def test_a_consumer_causes_a_bounded_number_of_lines() -> None:
 
 
 def test_a_source_causes_a_bounded_number_of_lines() -> None:
-    """However often it fails between two draws; the last line names all that were healthy, in their last life."""
+    """After any number of failures, the last line names the healthy sources."""
     tally = AuditTally()
     for life in range(1, 5_000):
         tally.sources_are({"steady": 1, "flapping": life})
@@ -92,7 +92,7 @@ def test_a_source_causes_a_bounded_number_of_lines() -> None:
         tally.sources_are({"steady": 1})
         tally.granted("web01", FULL, 1, 2 * life + 1, receipt=False)
     lines = tally.take()
-    assert len(lines) == audit_log.CHANGES_TOLD_APART + 1
+    assert len(lines) == audit_log.SOURCE_CHANGES_PER_MINUTE + 1
     assert sum(line["draws"] for line in lines) == 2 * 4_999
     assert lines[-1]["sources"] == {"steady": 1, "flapping": 4_999}
 
@@ -103,7 +103,7 @@ def test_a_source_causes_a_bounded_number_of_lines() -> None:
 def test_only_a_log_with_all_its_older_files_is_rotated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each as large as it gets: one that was removed or cut is no rotation's work."""
+    """All older files must be full; a removed or cut file prevents rotation."""
     monkeypatch.setattr(audit_log, "ROTATE_BYTES", 300)
     path, now = str(tmp_path / "audit"), iter(range(1000))
     log = AuditLog(path, lambda: next(now))
@@ -118,7 +118,7 @@ def test_only_a_log_with_all_its_older_files_is_rotated(
 
 
 def test_a_brokers_grants_and_refusals_are_counted_as_they_were() -> None:
-    """What the lines add up to is what was granted, of each refusal its cause, with the healthy source."""
+    """The lines add up to the grants and refusals, with causes and sources."""
 
     async def run() -> None:
         bench = Workbench(ScriptedSource("stick", seed=1), capacity_bytes=4096)
@@ -134,7 +134,7 @@ def test_a_brokers_grants_and_refusals_are_counted_as_they_were() -> None:
             with pytest.raises(DrawRefused):
                 await broker.draw(consumer("web01"), DrawRequest(0, FULL))
             with pytest.raises(PermissionRefused):
-                await broker.draw(consumer("nobody"), DrawRequest(1, FULL))
+                await broker.draw(consumer("stranger"), DrawRequest(1, FULL))
             lines = broker.tally.take()
         granted = [line for line in lines if line["event"] == "granted"]
         assert [(line["draws"], line["bytes"], line["sources"]) for line in granted] == [(3, 6, {"stick": 1})]
@@ -144,14 +144,14 @@ def test_a_brokers_grants_and_refusals_are_counted_as_they_were() -> None:
         assert causes == {
             ("web01", "NoHealthySource"): 1,
             ("web01", "DrawRefused"): 1,
-            ("nobody", "PermissionRefused"): 1,
+            ("stranger", "PermissionRefused"): 1,
         }
 
     run_virtually(run())
 
 
 def test_the_file_is_private_and_added_to(tmp_path: Path) -> None:
-    """Mode 0600 whatever the umask, one JSON object a line with its time, and a second life adds to it."""
+    """The mode is 0600 with any umask; each line is JSON; a restart appends."""
     path = tmp_path / "audit.jsonl"
     before = os.umask(0)
     try:
@@ -172,7 +172,7 @@ def test_the_file_is_private_and_added_to(tmp_path: Path) -> None:
 
 
 def test_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where somebody laid a link, nothing is written through it, and the lines go to the log."""
+    """A symbolic link is not written through; the lines go to the log."""
     (tmp_path / "audit.jsonl").symlink_to(tmp_path / "elsewhere")
     with caplog.at_level(logging.INFO):
         AuditLog(str(tmp_path / "audit.jsonl"), lambda: 0.0).write([{"event": "x"}])
@@ -181,7 +181,7 @@ def test_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 
 def test_a_large_file_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond its size a file becomes .1, that .2 and so on; the oldest go, and no line is lost between."""
+    """A full file is renamed to .1, and .1 to .2, without losing lines."""
     monkeypatch.setattr(audit_log, "ROTATE_BYTES", 400)
     monkeypatch.setattr(audit_log, "KEPT", 3)
     path = tmp_path / "audit.jsonl"
@@ -197,7 +197,7 @@ def test_a_large_file_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_cannot_be_written_to_the_file_goes_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """On a full disk every line stands in the log, and the fault is told once and in the status."""
+    """On a full disk every line goes to the log, and the error once."""
     log = AuditLog("/dev/full", lambda: 0.0)
     with caplog.at_level(logging.INFO, "drawwell.audit"):
         for number in range(3):
@@ -207,7 +207,7 @@ def test_what_cannot_be_written_to_the_file_goes_to_the_log(caplog: pytest.LogCa
 
 
 def test_a_device_keeps_its_mode() -> None:
-    """A log into a device leaves that device to everybody else as it was."""
+    """Logging to a device does not change its permissions."""
     AuditLog("/dev/full", lambda: 0.0).write([{"event": 1}])
     assert os.stat("/dev/full").st_mode & 0o777 == 0o666
 
@@ -220,8 +220,8 @@ def test_without_a_file_the_lines_go_to_the_log(caplog: pytest.LogCaptureFixture
     assert (name, without_chain([json.loads(message)])) == ("drawwell.audit", [{"time": 1.0, "event": "x"}])
 
 
-def test_a_second_life_goes_on_with_the_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over rotations, restarts, half a line of a crash and a full disk every line follows the one before it."""
+def test_a_restart_continues_the_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chain survives rotation, restart, a partial line and a full disk."""
     monkeypatch.setattr(audit_log, "ROTATE_BYTES", 500)
     path = tmp_path / "audit.jsonl"
     path.write_text('{"event":"of release 0.1"}\n')
@@ -248,8 +248,8 @@ def test_a_second_life_goes_on_with_the_chain(tmp_path: Path, monkeypatch: pytes
     assert [line["lines"] for line in lines if line["event"] == "written to the log"] == [1]
 
 
-def test_what_an_operator_says_is_written_without_secrets(tmp_path: Path) -> None:
-    """Of a verb's arguments stands there what it changes; keys, signing requests and unknown words do not."""
+def test_operators_verbs_are_logged_without_secrets(tmp_path: Path) -> None:
+    """Only changes are logged: no keys, signing requests or unknown arguments."""
     path = tmp_path / "audit.jsonl"
     log = AuditLog(str(path), lambda: 0.0)
     log.operator(

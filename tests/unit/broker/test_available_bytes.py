@@ -1,4 +1,4 @@
-"""How much one draw could have now, and of which class a stream is."""
+"""The size of the next possible draw, and the class of a stream."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ TERMS = {
 
 
 def available(consumer: str, draw_class: DrawClass, *, held: int, min_sources: int = 0) -> int:
-    """Return what a broker that holds this many bytes has for a consumer."""
+    """Return the bytes available to a consumer at a broker with this many."""
 
     async def ask() -> int:
         bench = Workbench(rules=Rules("bench", min_sources=min_sources), terms=TERMS, capacity_bytes=4096)
@@ -43,13 +43,13 @@ def available(consumer: str, draw_class: DrawClass, *, held: int, min_sources: i
     ],
 )
 def test_it_is_bounded_by_supply_terms_and_quota(consumer: str, draw_class: DrawClass, n_bytes: int) -> None:
-    """Class full has what is held without a first seed; a quota bounds both."""
+    """Full has the reservoir less a first seed; a quota limits both classes."""
     assert available(consumer, draw_class, held=1024) == n_bytes
 
 
 @pytest.mark.parametrize("draw_class", DrawClass)
 def test_it_is_nothing_without_a_seed_or_a_source(draw_class: DrawClass) -> None:
-    """A broker that cannot seed, or has too few sources, has nothing."""
+    """The result is 0 without bytes for a seed, or with too few sources."""
     assert available("web01", draw_class, held=0) == 0
     assert available("web01", draw_class, held=1024, min_sources=1) == 0
 
@@ -63,5 +63,5 @@ def test_it_is_nothing_without_a_seed_or_a_source(draw_class: DrawClass) -> None
     ],
 )
 def test_a_stream_has_the_best_class_allowed(terms: Terms, stream: DrawClass | None) -> None:
-    """A stream is of class full where the terms allow it, and off by default."""
+    """A stream is of class full if the terms allow it, and off by default."""
     assert terms.stream_class is stream

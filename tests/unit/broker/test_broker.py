@@ -1,4 +1,4 @@
-"""The broker's one call, with known bytes in its reservoir, in virtual time."""
+"""The broker's draws, from known reservoir bytes, in virtual time."""
 
 import asyncio
 
@@ -23,14 +23,14 @@ from support.principals import consumer
 from support.workbench import UNLIMITED, Workbench
 from unit.broker.known_bench import DRBG, FULL, KNOWN, limited, on_bench, refusal, sourceless
 
-FRESH = bytes(32)  # what the workbench gives for the operating system's generator
+FRESH = bytes(32)  # stands for the operating system's generator
 
 
-# ---- what a grant is made of --------------------------------------------------------------------------------
+# ---- the bytes of a grant --------------------------------------------------------------
 
 
 def test_full_is_reservoir_bytes_xored_with_the_consumers_own_drbg() -> None:
-    """A full grant is the reservoir's next bytes XOR the output of a DRBG that was seeded from the bytes before."""
+    """A grant is the next reservoir bytes XOR a DRBG with an earlier seed."""
 
     async def scenario(bench: Workbench) -> None:
         drbg = Drbg(KNOWN[:SEED_BYTES], b"web01")
@@ -45,7 +45,7 @@ def test_full_is_reservoir_bytes_xored_with_the_consumers_own_drbg() -> None:
 
 
 def test_class_drbg_is_the_consumers_own_drbg_and_takes_nothing_but_its_seed() -> None:
-    """DRBG bytes come from a generator seeded once with 48 reservoir bytes, and are counted apart."""
+    """The generator gets one seed of 48 reservoir bytes, counted separately."""
 
     async def scenario(bench: Workbench) -> None:
         drbg = Drbg(KNOWN[:SEED_BYTES], b"web01")
@@ -64,7 +64,7 @@ def test_class_drbg_is_the_consumers_own_drbg_and_takes_nothing_but_its_seed() -
 
 
 def test_consumers_have_drbgs_of_their_own() -> None:
-    """Two consumers are seeded with different bytes, and neither draws what the other does."""
+    """Two consumers get different seeds and different bytes."""
 
     async def scenario(bench: Workbench) -> None:
         one = (await bench.broker.draw(consumer("one"), DrawRequest(64, DRBG))).data
@@ -76,7 +76,7 @@ def test_consumers_have_drbgs_of_their_own() -> None:
 
 
 def test_what_was_taken_is_overwritten_after_use() -> None:
-    """Seed and reservoir bytes are zeroed where they were worked with, once the grant is made."""
+    """Buffers of seed and reservoir bytes are zeroed after the grant."""
 
     async def scenario(bench: Workbench) -> None:
         taken: list[FullEntropy] = []
@@ -94,7 +94,7 @@ def test_what_was_taken_is_overwritten_after_use() -> None:
 
 
 def test_prediction_resistance_reseeds_first_and_costs_the_seed() -> None:
-    """A draw with prediction resistance takes 48 fresh bytes, charges them, and is new randomness."""
+    """A draw with prediction resistance also takes and charges 48 bytes."""
 
     async def scenario(bench: Workbench) -> None:
         drbg = Drbg(KNOWN[:SEED_BYTES], b"web01")
@@ -110,7 +110,7 @@ def test_prediction_resistance_reseeds_first_and_costs_the_seed() -> None:
 
 
 def test_a_drbg_is_reseeded_when_it_has_grown_old() -> None:
-    """After the interval the next draw is made from fresh seed, and not one moment before."""
+    """A draw after the reseed interval uses a fresh seed, an earlier one not."""
 
     async def scenario(bench: Workbench) -> None:
         drbg = Drbg(KNOWN[:SEED_BYTES], b"web01")
@@ -130,7 +130,7 @@ def test_a_drbg_is_reseeded_when_it_has_grown_old() -> None:
 
 
 def test_drbg_is_refused_when_its_seed_is_due_and_cannot_be_had() -> None:
-    """An old DRBG is not used on when the reservoir is empty: the draw is starved."""
+    """An old DRBG is not used while the reservoir is empty: draws starve."""
 
     async def run() -> None:
         bench = sourceless(rules=Rules("bench", min_sources=0, reseed_interval_s=600))
@@ -149,13 +149,13 @@ def test_drbg_is_refused_when_its_seed_is_due_and_cannot_be_had() -> None:
 
 
 def test_full_is_never_served_from_a_starved_reservoir() -> None:
-    """One byte less than a draw needs and nothing is taken, nothing charged, and no DRBG output takes its place."""
+    """If one byte is missing, no byte is taken, charged or generated."""
 
     async def run() -> None:
         bench = sourceless(terms={"web01": limited(total=Allowance(1000, 86_400))})
         bench.put(KNOWN[: SEED_BYTES + 63])
         async with bench.run():
-            with pytest.raises(Starved, match="1 bytes short") as refused:
+            with pytest.raises(Starved, match="lacks 1 bytes") as refused:
                 await bench.broker.draw(consumer("web01"), DrawRequest(64, FULL))
             assert refused.value.hint
             assert len(bench.supply.reservoir) == SEED_BYTES + 63
@@ -166,8 +166,8 @@ def test_full_is_never_served_from_a_starved_reservoir() -> None:
     run_virtually(run())
 
 
-def test_a_starved_draw_says_when_by_the_measured_rate() -> None:
-    """The wait is what is missing over what the sources have been giving, and is marked an estimate."""
+def test_a_starved_draw_estimates_the_wait_from_the_measured_rate() -> None:
+    """The wait is the missing bytes over the measured rate, as an estimate."""
 
     async def run() -> None:
         bench = Workbench(ScriptedSource(), capacity_bytes=8192)
@@ -185,7 +185,7 @@ def test_a_starved_draw_says_when_by_the_measured_rate() -> None:
 
 
 def test_a_source_that_failed_is_not_counted_on_for_supply() -> None:
-    """The rate that waits are told by is that of the sources that are healthy now."""
+    """Estimated waits use the rate of currently healthy sources."""
 
     async def run() -> None:
         driver = ScriptedSource("one")
@@ -201,7 +201,7 @@ def test_a_source_that_failed_is_not_counted_on_for_supply() -> None:
 
 
 def test_without_a_healthy_source_neither_class_is_served() -> None:
-    """A full reservoir and a seeded DRBG serve nobody while fewer sources are healthy than there must be."""
+    """With too few healthy sources, neither reservoir nor DRBG serves draws."""
 
     async def run() -> None:
         driver = ScriptedSource()
@@ -214,7 +214,7 @@ def test_without_a_healthy_source_neither_class_is_served() -> None:
             held = len(bench.supply.reservoir)
             for draw_class in DrawClass:
                 with pytest.raises(
-                    NoHealthySource, match="0 of 1 noise sources healthy, 1 needed"
+                    NoHealthySource, match="0 of 1 noise sources are healthy, but min_sources is 1"
                 ) as refused:
                     await bench.broker.draw(consumer("web01"), DrawRequest(32, draw_class))
                 assert refused.value.hint
@@ -223,12 +223,12 @@ def test_without_a_healthy_source_neither_class_is_served() -> None:
     run_virtually(run())
 
 
-# ---- who may have what --------------------------------------------------------------------------------------
+# ---- permissions -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [-1, 0, 4097, 10**12])
 def test_a_draw_of_a_wrong_size_is_refused(size: int) -> None:
-    """Less than one byte or more than the largest draw is refused, with nothing taken and nothing written."""
+    """An empty or too large draw is refused; nothing is taken or written."""
 
     async def scenario(bench: Workbench) -> None:
         with pytest.raises(DrawRefused, match="1 to 4096"):
@@ -240,7 +240,7 @@ def test_a_draw_of_a_wrong_size_is_refused(size: int) -> None:
 
 
 def test_a_class_that_is_not_allowed_is_refused_and_named() -> None:
-    """A consumer of one class is refused the other, and told which one it has."""
+    """The refusal names the allowed class."""
 
     async def scenario(bench: Workbench) -> None:
         for mine, other in ((FULL, DRBG), (DRBG, FULL)):
@@ -254,7 +254,7 @@ def test_a_class_that_is_not_allowed_is_refused_and_named() -> None:
 
 
 def test_a_wait_is_no_refusal() -> None:
-    """Whoever is asked for again after a used-up quota waits."""
+    """A draw that is repeated after a used-up quota waits."""
 
     async def scenario(bench: Workbench) -> None:
         await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))
@@ -271,18 +271,18 @@ def test_a_wait_is_no_refusal() -> None:
 
 
 def test_an_unknown_consumer_is_refused() -> None:
-    """A name without an account gets nothing and learns how to get one."""
+    """The refusal of an unknown name explains how to get an account."""
 
     async def scenario(bench: Workbench) -> None:
-        with pytest.raises(PermissionRefused, match="'nobody'") as refused:
-            await bench.broker.draw(consumer("nobody"), DrawRequest(8, FULL))
+        with pytest.raises(PermissionRefused, match="'stranger'") as refused:
+            await bench.broker.draw(consumer("stranger"), DrawRequest(8, FULL))
         assert "invite" in str(refused.value.hint)
 
     on_bench(scenario)
 
 
 def test_a_consumer_that_is_taken_out_gets_nothing_more() -> None:
-    """After the terms no longer name it, a consumer is unknown, and its DRBG is wiped."""
+    """A removed consumer is unknown, and its DRBG is erased."""
 
     async def scenario(bench: Workbench) -> None:
         await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))
@@ -297,7 +297,7 @@ def test_a_consumer_that_is_taken_out_gets_nothing_more() -> None:
 
 @pytest.mark.parametrize("terms", [{}, {"web01": limited("1000", classes=frozenset({DRBG}))}])
 def test_terms_that_change_while_a_reservation_is_written_count(terms) -> None:
-    """A draw that waits for the disk when its consumer is revoked, or loses the class, takes nothing."""
+    """A draw takes nothing if its consumer is revoked during the write."""
 
     async def run() -> None:
         bench = sourceless(terms={"web01": limited("1000")})
@@ -314,8 +314,8 @@ def test_terms_that_change_while_a_reservation_is_written_count(terms) -> None:
     run_virtually(run())
 
 
-def test_a_receipt_tells_what_was_granted_and_verifies() -> None:
-    """The receipt names broker, consumer, source, class and serial, and fits the bytes and no others."""
+def test_a_receipt_describes_its_grant_and_verifies() -> None:
+    """A receipt has broker, consumer, own sources, class and serial number."""
 
     async def run() -> None:
         bench = Workbench(ScriptedSource("stick"), capacity_bytes=8192)
@@ -334,7 +334,7 @@ def test_a_receipt_tells_what_was_granted_and_verifies() -> None:
 
 @pytest.mark.parametrize("draw_class", [FULL, DRBG])
 def test_two_copies_of_one_broker_give_out_different_bytes(draw_class) -> None:
-    """With the same reservoir and the same seeds, fresh additional input keeps two copies apart."""
+    """Fresh input separates two copies with the same reservoir and seeds."""
     grants = []
 
     async def scenario(bench: Workbench) -> None:

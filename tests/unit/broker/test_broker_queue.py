@@ -18,11 +18,11 @@ from support.principals import consumer
 from support.workbench import UNLIMITED, Workbench
 from unit.broker.known_bench import DRBG, FULL, KNOWN, limited, refusal, sourceless
 
-# ---- waiting in line ----------------------------------------------------------------------------------------
+# ---- waiting in the queue --------------------------------------------------------------
 
 
 def test_a_patient_draw_is_served_as_soon_as_there_is_enough() -> None:
-    """A draw with patience waits for the bytes that are missing, and takes them when they are there."""
+    """The draw waits for the missing bytes and takes them when they arrive."""
 
     async def run() -> None:
         bench = sourceless()
@@ -40,7 +40,7 @@ def test_a_patient_draw_is_served_as_soon_as_there_is_enough() -> None:
 
 
 def test_patience_that_is_over_is_starved() -> None:
-    """A draw that waited for as long as it would is refused, and has taken nothing."""
+    """A draw that waited for its full patience is refused and takes no bytes."""
 
     async def run() -> None:
         bench = sourceless()
@@ -55,7 +55,7 @@ def test_patience_that_is_over_is_starved() -> None:
 
 
 def test_a_draw_that_waits_is_refused_when_the_source_fails() -> None:
-    """Who waits in line when the last source goes away learns it at once, not when patience is over."""
+    """The draw fails when the last source fails, not when its patience ends."""
 
     async def run() -> None:
         driver, gate = ScriptedSource(), asyncio.Event()
@@ -77,8 +77,8 @@ def test_a_draw_that_waits_is_refused_when_the_source_fails() -> None:
     run_virtually(run())
 
 
-def test_who_gives_up_waiting_does_not_hold_up_the_others() -> None:
-    """A draw that is cancelled in line leaves its place to the next one."""
+def test_a_cancelled_wait_does_not_delay_the_others() -> None:
+    """A cancelled draw gives its place in the queue to the next one."""
 
     async def run() -> None:
         bench = sourceless(terms={"one": UNLIMITED, "two": UNLIMITED})
@@ -100,12 +100,12 @@ def test_who_gives_up_waiting_does_not_hold_up_the_others() -> None:
     run_virtually(run())
 
 
-# ---- together -----------------------------------------------------------------------------------------------
+# ---- together --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_fifty_tasks_as_ten_consumers_share_fairly_and_twice_nothing(seed: int) -> None:
-    """Every byte goes to one draw only, the ledger balances at each step, and no quota is ever exceeded."""
+    """Each byte is drawn once; ledger and quotas are correct at every step."""
     draw = random.Random(seed)
     terms = {
         f"c{n}": limited(

@@ -1,4 +1,4 @@
-"""Quota and rate of a consumer, and the disk under them, in virtual time."""
+"""A consumer's quota and rate, and their state on disk."""
 
 import asyncio
 import random
@@ -13,6 +13,7 @@ from drawwell.errors import (
     StateUnavailable,
 )
 from drawwell.testing.virtual_time import run_virtually
+from drawwell.testing.waiting import until
 from drawwell.units import Allowance
 from support.principals import consumer
 from support.workbench import Disk, Workbench
@@ -20,7 +21,7 @@ from unit.broker.known_bench import DRBG, FULL, KNOWN, limited, on_bench, refusa
 
 
 def test_a_quota_is_exact_to_the_byte_and_to_the_second() -> None:
-    """The total is served to its last byte, one more is refused until exactly the next period."""
+    """The last byte is served; one more byte waits for the next period."""
 
     async def scenario(bench: Workbench) -> None:
         await bench.broker.draw(consumer("web01"), DrawRequest(600, FULL))
@@ -37,8 +38,8 @@ def test_a_quota_is_exact_to_the_byte_and_to_the_second() -> None:
     on_bench(scenario, terms={"web01": limited(total=Allowance(1000, 86_400))})
 
 
-def test_waiting_as_long_as_the_rate_says_is_always_enough() -> None:
-    """Whoever waits exactly `retry_after` and draws again is served, whatever was drawn before."""
+def test_waiting_for_retry_after_is_always_enough() -> None:
+    """A draw after exactly `retry_after` is served, for any earlier draws."""
 
     async def scenario(bench: Workbench) -> None:
         draw = random.Random(4)
@@ -54,7 +55,7 @@ def test_waiting_as_long_as_the_rate_says_is_always_enough() -> None:
 
 
 def test_a_reservation_is_on_disk_before_the_first_byte_is_served() -> None:
-    """While the write is under way nothing has left the reservoir."""
+    """Nothing leaves the reservoir before the write has ended."""
 
     async def run() -> None:
         bench = sourceless(terms={"web01": limited("1000", Allowance(5000, 86_400))})
@@ -73,7 +74,7 @@ def test_a_reservation_is_on_disk_before_the_first_byte_is_served() -> None:
 
 
 def test_many_consumers_reservations_are_one_write() -> None:
-    """Reservations that come together go to the disk together."""
+    """Simultaneous reservations are written to disk together."""
 
     async def run() -> None:
         names = [f"c{n}" for n in range(40)]
@@ -94,7 +95,7 @@ def test_many_consumers_reservations_are_one_write() -> None:
 
 
 def test_a_crash_counts_what_was_reserved_and_empties_the_bucket() -> None:
-    """In its next life a broker serves no byte of what was reserved, and the rate begins at nothing."""
+    """After a restart, reserved bytes count as spent; the rate is empty."""
     disk, terms = Disk(), {"web01": limited("100", Allowance(1000, 86_400))}
 
     async def first(bench: Workbench) -> None:
@@ -112,7 +113,7 @@ def test_a_crash_counts_what_was_reserved_and_empties_the_bucket() -> None:
 
 
 def test_lives_together_never_serve_more_than_the_quota() -> None:
-    """However often a broker dies in the middle, the sum over its lives stays within the total."""
+    """All runs together stay within the total, after any number of crashes."""
     disk, terms = Disk(), {"web01": limited(None, Allowance(20_000, 86_400))}
     draw, served = random.Random(11), 0
 
@@ -132,7 +133,7 @@ def test_lives_together_never_serve_more_than_the_quota() -> None:
 
 
 def test_a_full_disk_refuses_loses_nothing_and_heals() -> None:
-    """While the state cannot be written nothing is taken or charged; with space again all goes on."""
+    """While state cannot be written, no byte is taken; then draws continue."""
 
     async def scenario(bench: Workbench) -> None:
         bench.disk.full = True
@@ -149,7 +150,7 @@ def test_a_full_disk_refuses_loses_nothing_and_heals() -> None:
 
 
 def test_a_full_disk_does_not_touch_consumers_without_a_limit() -> None:
-    """Who has no quota needs no reservation, and is served whatever the disk says."""
+    """A consumer without a quota needs no reservation and no disk."""
 
     async def scenario(bench: Workbench) -> None:
         bench.disk.full = True
@@ -159,7 +160,7 @@ def test_a_full_disk_does_not_touch_consumers_without_a_limit() -> None:
 
 
 def test_a_draw_cancelled_while_its_reservation_is_written_takes_nothing() -> None:
-    """Whoever hangs up before the reservation is on disk is not served and not charged; the next draw is."""
+    """The cancelled draw is not charged, and the next draw succeeds."""
 
     async def run() -> None:
         bench = sourceless(terms={"web01": limited("1000", Allowance(5000, 86_400))})
@@ -178,8 +179,27 @@ def test_a_draw_cancelled_while_its_reservation_is_written_takes_nothing() -> No
     run_virtually(run())
 
 
+def test_what_was_reserved_for_a_cancelled_draw_serves_the_next() -> None:
+    """The reservation of a cancelled draw is used by the next one."""
+
+    async def run() -> None:
+        bench = sourceless(terms={"web01": limited("1000", Allowance(5000, 86_400))})
+        bench.put(KNOWN)
+        async with asyncio.TaskGroup() as group:
+            gone = group.create_task(bench.broker.draw(consumer("web01"), DrawRequest(900, FULL)))
+            await asyncio.sleep(1)
+            gone.cancel()
+            writing = group.create_task(bench.write_ahead.run())
+            await until(lambda: bench.disk.writes, "it is written")
+            await bench.broker.draw(consumer("web01"), DrawRequest(8, FULL))
+            assert len(bench.disk.writes) == 1
+            writing.cancel()
+
+    run_virtually(run())
+
+
 def test_changed_terms_keep_what_was_spent() -> None:
-    """A larger or smaller quota applies at once, and what was drawn before counts against it."""
+    """A new quota applies at once, and earlier draws count against it."""
 
     async def scenario(bench: Workbench) -> None:
         await bench.broker.draw(consumer("web01"), DrawRequest(800, FULL))

@@ -27,7 +27,7 @@ OTHER = os.geteuid() + 1000
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """Return a configuration of two consumers, a kernel feed and SSH."""
+    """Return a configuration with two consumers, a kernel feed and SSH."""
     file = tmp_path / "drawwell.toml"
     file.write_text(
         '[[consumer]]\nname = "web01"\nclass = "full"\nweight = 3\n'
@@ -44,7 +44,7 @@ def config(tmp_path: Path) -> Config:
 
 
 class Keys:
-    """A registry that has the key of one consumer."""
+    """A registry with the key of one consumer."""
 
     def check_key(self, name: str, key: str) -> str:
         if (name, key) != ("backup", "SHA256:k"):
@@ -57,41 +57,41 @@ class Keys:
     [(0, "local"), (os.geteuid(), "local"), (OTHER + 1, "kernel"), (OTHER + 2, "web01")],
 )
 def test_a_local_user_is_one_consumer(config: Config, uid: int, consumer: str) -> None:
-    """Root and the broker's user are `local`, others as configured."""
+    """Root and the broker's user are `local`, other users as configured."""
     assert local_consumer(config, uid) == consumer
 
 
 def test_a_user_without_an_entry_is_refused(config: Config) -> None:
-    """A user that no section names draws nothing, at the link's socket either."""
+    """A user without a section cannot draw, not even at the link's socket."""
     for consumer in (local_consumer, link_consumer):
-        with pytest.raises(PermissionRefused, match=f"user number {OTHER}"):
+        with pytest.raises(PermissionRefused, match=f"user ID {OTHER}"):
             consumer(config, OTHER)
 
 
 @pytest.mark.parametrize(("uid", "consumer"), [(0, "local"), (OTHER + 1, "kernel")])
 def test_the_link_serves_its_owner_and_the_kernel_feed(config: Config, uid: int, consumer: str) -> None:
-    """At the link's socket there are these two consumers."""
+    """The link's socket serves only these two consumers."""
     assert link_consumer(config, uid) == consumer
 
 
 def test_a_consumer_of_the_broker_is_none_of_the_link(config: Config) -> None:
-    """A [[consumer]] has terms with the broker only."""
+    """A [[consumer]] is a consumer of the broker, not of the link."""
     with pytest.raises(PermissionRefused):
         link_consumer(config, OTHER + 2)
 
 
 def test_only_the_ssh_account_and_the_owner_name_a_consumer(config: Config) -> None:
-    """Only sshd's account and root may name a consumer, one with a key."""
+    """Only sshd's account and root can name a consumer with a key."""
     for uid in (0, OTHER + 3):
         assert ssh_consumer(config, Keys(), uid, "backup", "SHA256:k") == "backup"
     with pytest.raises(PermissionRefused, match="no consumer 'web01'"):
         ssh_consumer(config, Keys(), 0, "web01", "SHA256:k")
-    with pytest.raises(PermissionRefused, match="speaks for no consumer"):
+    with pytest.raises(PermissionRefused, match="may not open sessions for consumers"):
         ssh_consumer(config, Keys(), OTHER, "backup", "SHA256:k")
 
 
 def test_terms_are_those_of_the_configuration(config: Config) -> None:
-    """A consumer has its class and weight, this machine's own have both."""
+    """A consumer has its class and weight; `local` has both classes."""
     assert configured_terms(config) == {
         "local": Terms(BOTH, None, None),
         "kernel": Terms(BOTH, None, None),
@@ -101,14 +101,14 @@ def test_terms_are_those_of_the_configuration(config: Config) -> None:
 
 
 def test_a_kernel_that_is_not_fed_has_no_terms(config: Config) -> None:
-    """Without a feed there is no consumer `kernel`."""
+    """Without feeding there is no consumer `kernel`."""
     assert "kernel" not in configured_terms(
         replace(config, kernel=replace(config.kernel, feed=False, uid=None))
     )
 
 
 def test_no_certificate_names_this_machines_own_consumers(config: Config) -> None:
-    """A certificate may name a [[consumer]], but not `kernel` or `local`."""
+    """A certificate can name a [[consumer]], but not `kernel` or `local`."""
     kernel = replace(config.consumers[0], name="kernel")
     consumers = (*config.consumers, kernel)
     assert certificate_names(replace(config, consumers=consumers)) == {"web01": "web01", "db01": "db01"}

@@ -1,4 +1,4 @@
-"""Sources in processes of their own, as their broker sees them."""
+"""The broker's view of sources in separate processes."""
 
 import asyncio
 from dataclasses import replace
@@ -29,9 +29,9 @@ def named(name: str) -> SourceReport:
 
 
 class Connection:
-    """A connection that keeps what the broker sends."""
+    """A connection that stores what the broker sends."""
 
-    anew = False  # wording: the protocol's frame is called so
+    restarting = False
 
     def __init__(self) -> None:
         self.sent: list[object] = []
@@ -47,7 +47,7 @@ class Connection:
 
 
 class Bench(Workbench):
-    """A workbench on which no time passes."""
+    """A workbench without passing time."""
 
     def clock(self) -> float:
         return 0.0
@@ -59,8 +59,10 @@ def bench() -> Bench:
 
 
 def test_a_configured_source_is_missed_until_it_connects(bench: Bench) -> None:
-    """Until its process reports it is off, with what to type."""
-    remote = RemoteSources(bench.broker, bench.supply, (SourceSection("stick", "onerng", "/dev/stick"),))
+    """Until its process reports, a source is off, with the command to type."""
+    remote = RemoteSources(
+        bench.broker, bench.supply, (SourceSection(name="stick", driver="onerng", path="/dev/stick"),)
+    )
     source = bench.broker.sources["stick"]
     assert (source.healthy, source.report().state) == (False, SourceState.OFF)
     assert "'drawwell source run stick'" in source.report().last_error
@@ -70,7 +72,7 @@ def test_a_configured_source_is_missed_until_it_connects(bench: Bench) -> None:
 
 
 def test_a_lost_source_stays_in_the_report(bench: Bench) -> None:
-    """A source whose process is gone is off, with the reason."""
+    """A source without its process is off, with the reason."""
     source = RemoteSources(bench.broker, bench.supply).arrive(Connection(), HEALTHY)
     source.leave("it was killed")
 
@@ -80,7 +82,7 @@ def test_a_lost_source_stays_in_the_report(bench: Bench) -> None:
 
 
 def test_an_error_of_the_source_is_logged_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """A new error in a report is logged, and the same one again is not."""
+    """A new error in a report is logged; a repeated error is not."""
     source = RemoteSources(bench.broker, bench.supply).arrive(Connection(), HEALTHY)
     for _ in range(2):
         source.update(replace(HEALTHY, last_error="no sample in 3 s"))
@@ -89,7 +91,7 @@ def test_an_error_of_the_source_is_logged_once(bench: Bench, caplog: pytest.LogC
 
 
 def test_commands_and_wants_reach_the_process_that_is_connected(bench: Bench) -> None:
-    """A command is passed on; a full reservoir and a restart are announced."""
+    """The process receives commands, a full reservoir and a restart."""
     remote, connection = RemoteSources(bench.broker, bench.supply), Connection()
     source = remote.arrive(connection, HEALTHY)
     assert source.wanted
@@ -101,7 +103,7 @@ def test_commands_and_wants_reach_the_process_that_is_connected(bench: Bench) ->
 
 
 def test_a_lost_source_takes_no_command(bench: Bench) -> None:
-    """A command, a want and a restart for a process that is gone harm nothing."""
+    """A command, a want and a restart are ignored if the process is gone."""
     source = RemoteSources(bench.broker, bench.supply).arrive(Connection(), HEALTHY)
     source.leave("it was killed")
     bench.put(bytes(4096))
@@ -112,7 +114,7 @@ def test_a_lost_source_takes_no_command(bench: Bench) -> None:
 
 
 def test_its_rate_is_the_conditioned_share_of_its_raw_rate(bench: Bench) -> None:
-    """The full-entropy rate follows from the report; it begins with 0."""
+    """The full-entropy rate follows from the report and starts with 0."""
     source = RemoteSources(bench.broker, bench.supply).arrive(Connection(), HEALTHY)
     assert source.supply_bytes_per_s == 0
 
@@ -123,13 +125,13 @@ def test_its_rate_is_the_conditioned_share_of_its_raw_rate(bench: Bench) -> None
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("a/b", "no source is called so"),
-        ("stick", "deposits here already"),
+        ("a/b", "invalid source name"),
+        ("stick", "is already connected"),
         ("own", "runs a source named own"),
     ],
 )
 def test_a_name_that_is_bad_or_taken_is_refused(name: str, reason: str) -> None:
-    """A name must be valid and unlike that of any other source."""
+    """A name must be valid and differ from all other sources' names."""
     bench = Bench(ScriptedSource("own"), capacity_bytes=4096)
     remote = RemoteSources(bench.broker, bench.supply)
     remote.arrive(Connection(), HEALTHY)
@@ -153,7 +155,7 @@ def test_the_source_that_left_first_makes_room(bench: Bench) -> None:
 
 
 def test_a_condemned_source_fails_until_its_reset(bench: Bench) -> None:
-    """Its reports do not clear a condemned source, an operator's reset does."""
+    """Only an operator's reset clears a condemned source, not its own reports."""
     source = RemoteSources(bench.broker, bench.supply).arrive(Connection(), HEALTHY)
     source.condemn("it repeats another source")
     source.update(HEALTHY)
@@ -166,7 +168,7 @@ def test_a_condemned_source_fails_until_its_reset(bench: Bench) -> None:
 
 
 def test_a_receipt_names_the_least_vouched_for_life_of_a_source(bench: Bench) -> None:
-    """Simulated bytes stay so when a device takes their source's name."""
+    """Bytes stay marked as simulated when a device takes over the name."""
     remote = RemoteSources(bench.broker, bench.supply)
     simulated = replace(HEALTHY, identity=replace(HEALTHY.identity, simulated=True))
     source = remote.arrive(Connection(), simulated)
@@ -183,7 +185,7 @@ def test_a_receipt_names_the_least_vouched_for_life_of_a_source(bench: Bench) ->
 
 @pytest.mark.parametrize("char", ['"', "f"])
 def test_no_source_can_make_receipts_too_long(bench: Bench, char: str) -> None:
-    """There is room for all sources, with the longest texts they may send."""
+    """There is room for all sources with texts of maximum length."""
     remote = RemoteSources(bench.broker, bench.supply)
     for number in range(MAX_SOURCES):
         identity = SourceIdentity(
@@ -202,7 +204,7 @@ def test_no_source_can_make_receipts_too_long(bench: Bench, char: str) -> None:
 
 @pytest.mark.parametrize("simulated", [False, True])
 def test_what_a_source_gives_while_it_is_not_counted_on_is_lost(bench: Bench, simulated: bool) -> None:
-    """A paused source may report that it is healthy; its bytes are discarded."""
+    """The bytes of a paused source are discarded, even if it reports healthy."""
     identity = replace(HEALTHY.identity, simulated=simulated)
     source = RemoteSources(bench.broker, bench.supply).arrive(
         Connection(), replace(HEALTHY, identity=identity, paused=True)
@@ -212,11 +214,11 @@ def test_what_a_source_gives_while_it_is_not_counted_on_is_lost(bench: Bench, si
 
 
 def test_one_device_is_one_source(bench: Bench) -> None:
-    """A second source of a device is rejected until the first is off."""
+    """A second source for a device is rejected until the first is off."""
     remote = RemoteSources(bench.broker, bench.supply)
     first = remote.arrive(Connection(), HEALTHY)
     twin = replace(HEALTHY, identity=replace(HEALTHY.identity, name="twin"))
-    with pytest.raises(SourceRejected, match="is the device that source stick reads"):
+    with pytest.raises(SourceRejected, match="source stick already reads"):
         remote.arrive(Connection(), twin)
     assert bench.broker.sources["twin"].report().state is SourceState.OFF
 
@@ -225,7 +227,7 @@ def test_one_device_is_one_source(bench: Bench) -> None:
 
 
 def test_bytes_of_one_device_are_never_combined_with_each_other() -> None:
-    """A source that changes its device loses what waits to be combined."""
+    """If a source changes its device, its waiting output is discarded."""
     bench = Bench(rules=Rules("bench", min_sources=2))
     remote = RemoteSources(bench.broker, bench.supply)
     first = remote.arrive(Connection(), HEALTHY)

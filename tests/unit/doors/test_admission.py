@@ -1,5 +1,9 @@
-"""Who keeps a place at a crowded door, and what handshakes may cost."""
+"""The choice of connections to drop at a full door; handshake budgets."""
 
+import hashlib
+import os
+import threading
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -14,12 +18,13 @@ from drawwell.doors.admission import (
     Spare,
     UserBudgets,
     source_of,
+    thread_times,
 )
 
 
 @dataclass(eq=False)
 class Stranger:
-    """One that has been silent for so long."""
+    """A connection that has been silent for a given time."""
 
     address: str
     silent_s: float = 5.0
@@ -29,7 +34,7 @@ class Stranger:
 
 
 def crowd(places: Places[Stranger], address: str, count: int, silent_s: float = 5.0) -> list[Stranger]:
-    """Let so many come in from there."""
+    """Take `count` places for connections from an address."""
     comers = [Stranger(address, silent_s) for _ in range(count)]
     for comer in comers:
         places.take(comer)
@@ -37,7 +42,7 @@ def crowd(places: Places[Stranger], address: str, count: int, silent_s: float = 
 
 
 def test_the_address_that_holds_the_most_gives_one_up() -> None:
-    """Whoever came first or last, a single connection from elsewhere stays."""
+    """A single connection from another address stays, whatever the order."""
     places = Places[Stranger]()
     crowd(places, "192.0.2.1", 1)
     flood = crowd(places, "192.0.2.2", 3)
@@ -46,7 +51,7 @@ def test_the_address_that_holds_the_most_gives_one_up() -> None:
 
 
 def test_the_one_that_is_waited_for_the_longest_goes_first() -> None:
-    """Of one address it is the quietest that has to go."""
+    """Within one address, the connection that was silent longest is dropped."""
     places = Places[Stranger]()
     crowd(places, "192.0.2.1", 2, silent_s=1.0)
     (stalled,) = crowd(places, "192.0.2.1", 1, silent_s=4.0)
@@ -54,15 +59,15 @@ def test_the_one_that_is_waited_for_the_longest_goes_first() -> None:
     assert places.one_too_many(0.0) is stalled
 
 
-def test_the_newest_goes_where_everybody_is_about_his_handshake() -> None:
-    """A crowd that comes back at once does not crowd out those who are nearly inside."""
+def test_the_newest_is_dropped_if_none_is_waited_for() -> None:
+    """Connections that reconnect at once do not displace nearly finished ones."""
     places = Places[Stranger]()
     comers = crowd(places, "192.0.2.1", 3, silent_s=0.1)
     assert places.one_too_many(0.0) is comers[-1]
 
 
 def test_a_known_address_may_hold_four_times_as_many() -> None:
-    """Four of it count as one of a stranger's; with a fifth it is the one that gives one up."""
+    """Four places of a known address count as one; its fifth can be dropped."""
     places = Places[Stranger]()
     places.remember("192.0.2.1")
     crowd(places, "192.0.2.1", 7)
@@ -72,8 +77,8 @@ def test_a_known_address_may_hold_four_times_as_many() -> None:
     assert places.one_too_many(0.0).address == "192.0.2.1"
 
 
-def test_a_place_that_was_given_up_is_nobodys() -> None:
-    """Giving up twice, or what one never held, changes nothing."""
+def test_releasing_a_place_twice_is_harmless() -> None:
+    """Releasing twice, or without having a place, changes nothing."""
     places = Places[Stranger]()
     (one, other) = crowd(places, "192.0.2.1", 2)
     places.give_up(one)
@@ -83,7 +88,7 @@ def test_a_place_that_was_given_up_is_nobodys() -> None:
 
 
 def test_the_address_that_was_welcomed_the_longest_ago_is_forgotten() -> None:
-    """As many are remembered as are said; a new welcome keeps an old address."""
+    """The number of known addresses is limited; an admission refreshes one."""
     places = Places[Stranger]()
     for number in range(MAX_KNOWN):
         places.remember(str(number))
@@ -104,12 +109,12 @@ def test_the_address_that_was_welcomed_the_longest_ago_is_forgotten() -> None:
     ],
 )
 def test_a_source_is_what_one_customer_gets(peer: object, source: str) -> None:
-    """An IPv4 address however it is written, an IPv6 network, nothing for a socket of this machine."""
+    """A key is an IPv4 address, an IPv6 network, or "" for local sockets."""
     assert source_of(peer) == source
 
 
 def test_handshakes_get_their_share_of_the_time_and_no_more() -> None:
-    """In a minute of handshakes without a pause: the share of it, what was saved, and one more."""
+    """A minute of handshakes gets its share, the saved budget and one more."""
     budget, now, spent = Budget(0.2, 0.5), 1000.0, 0.0
     while now < 1060.0:
         if wait_s := budget.wait_s(now):
@@ -122,9 +127,9 @@ def test_handshakes_get_their_share_of_the_time_and_no_more() -> None:
 
 
 def spent_in(seconds: float, used: float) -> float:
-    """CPU seconds for handshakes, next to a loop that uses `used` of its time."""
+    """Return CPU seconds for handshakes while a loop uses `used` of its time."""
     cpu = [0.0]
-    budget, now, spent = Budget(0.1, 0.0, 0.9, Spare(lambda: cpu[0])), 1000.0, 0.0
+    budget, now, spent = Budget(0.1, 0.0, 0.9, Spare(lambda: (cpu[0], 0.0, 0.0))), 1000.0, 0.0
     budget.wait_s(now)
     while now < 1000.0 + seconds:
         step_s = 0.001
@@ -139,7 +144,7 @@ def spent_in(seconds: float, used: float) -> float:
 
 
 def test_handshakes_may_use_what_the_loop_leaves() -> None:
-    """A loop that rests leaves nine tenths of a CPU, a busy one a tenth."""
+    """An idle loop leaves nine tenths of a CPU, a busy loop a tenth."""
     assert spent_in(10.0, 0.0) == pytest.approx(9.0, rel=0.1)
     assert spent_in(10.0, BUSY / 2) == pytest.approx(5.0, rel=0.1)
     for used in (BUSY, 1.0):
@@ -147,18 +152,58 @@ def test_handshakes_may_use_what_the_loop_leaves() -> None:
 
 
 def test_a_loop_that_gets_busy_is_noticed_at_once() -> None:
-    """What is left is looked at over a twentieth of a second, not over a long rest before."""
+    """The load is measured over a twentieth of a second, not over idle time."""
     cpu = [0.0]
-    spare = Spare(lambda: cpu[0])
-    assert spare.part(1000.0) == 1.0
+    spare = Spare(lambda: (cpu[0], 0.0, 0.0))
+    assert spare.rate(0.0, 1.0, 1000.0) == 1.0
     cpu[0] += 0.06
-    assert spare.part(1000.06) == 0.0
-    assert spare.part(1000.07) == 0.0
-    assert spare.part(1000.2) == 1.0
+    assert spare.rate(0.0, 1.0, 1000.06) == 0.0
+    assert spare.rate(0.0, 1.0, 1000.07) == 0.0
+    assert spare.rate(0.0, 1.0, 1000.2) == 1.0
+
+
+def test_a_cpu_that_other_programs_take_is_no_rest() -> None:
+    """A loop that gets half a CPU and uses it is busy: a tenth of it is left."""
+    times = [0.0, 0.0, 0.0]
+    spare = Spare(lambda: (times[0], times[1], times[2]))
+    spare.rate(0.0, 1.0, 1000.0)
+    times[:] = 0.5, 0.5, 0.0
+    assert spare.rate(0.1, 0.9, 1001.0) == pytest.approx(0.05)
+
+
+def test_a_wait_for_a_thread_of_its_own_is_no_wait() -> None:
+    """Waiting for the process's own threads does not count as waiting."""
+    times = [0.0, 0.0, 0.0]
+    spare = Spare(lambda: (times[0], times[1], times[2]))
+    spare.rate(0.0, 1.0, 1000.0)
+    times[:] = BUSY / 2, 0.5, 0.5
+    assert spare.rate(0.0, 1.0, 1001.0) == pytest.approx(0.5)
+
+
+def test_the_wait_for_a_cpu_is_measured() -> None:
+    """Two threads on one CPU wait for each other; each measures the other."""
+    waits, block = list[list[float]](), bytes(100_000)
+
+    def compete() -> None:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        before, ends = thread_times(), time.thread_time() + 0.1
+        while time.thread_time() < ends:
+            hashlib.sha256(block).digest()  # without the GIL
+        waits.append([new - old for new, old in zip(thread_times(), before, strict=True)])
+
+    threads = [threading.Thread(target=compete) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for used_s, _waited_s, others_s in waits:
+        assert used_s >= 0.1
+        assert others_s > 0
+    assert max(waited_s for _, waited_s, _ in waits) > 0
 
 
 def test_no_more_is_saved_than_the_burst() -> None:
-    """A day of quiet does not allow a day's worth of handshakes."""
+    """A quiet day does not save up a day's worth of handshakes."""
     budget = Budget(0.2, 0.5)
     budget.wait_s(86_400.0)
     budget.spend(0.6)
@@ -166,7 +211,7 @@ def test_no_more_is_saved_than_the_burst() -> None:
 
 
 def test_each_local_user_has_a_budget_of_its_own() -> None:
-    """A flood uses up its own, and comes back with its rate; all who may not draw share a small one."""
+    """A flood uses up its own budget; users without access share a small one."""
     budgets = UserBudgets()
     assert sum(budgets.admit(1000, 5.0) for _ in range(5000)) == ARRIVALS_AT_ONCE + 1
     assert budgets.admit(1001, 5.0)
@@ -176,7 +221,7 @@ def test_each_local_user_has_a_budget_of_its_own() -> None:
 
 
 def test_budgets_of_users_are_bounded() -> None:
-    """Of many users those that came last are remembered."""
+    """Only the most recent of many users are remembered."""
     budgets = UserBudgets()
     for user in range(3 * MAX_USERS):
         budgets.admit(user, 0.0)

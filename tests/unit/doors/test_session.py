@@ -1,4 +1,4 @@
-"""One session with a broker behind it, without sockets: what is owed, and what is not said any more."""
+"""One session without sockets: outstanding bytes and its end."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,13 +12,14 @@ from drawwell.wire.frames import Frame
 from drawwell.wire.limits import MAX_DRAW_BYTES
 from drawwell.wire.session import ClientSession, State
 from support.fake_broker import FakeBroker
+from support.outgoing import taken
 from support.principals import consumer
 
 FULL = DrawClass.FULL
 
 
 class Talk:
-    """A client's session and the conversation that answers it; what waits is kept in `waiting`."""
+    """A client's session and its server side; `waiting` has the tasks."""
 
     def __init__(self, broker: FakeBroker) -> None:
         self.waiting: list[Coroutine[Any, Any, None]] = []
@@ -29,19 +30,19 @@ class Talk:
         self.say(self.client.hello())
 
     def say(self, data: bytes) -> list[Frame]:
-        """Send it; return what comes back at once."""
+        """Send client data; return the immediate answers."""
         self.conversation.session.receive_data(data)
         while self.conversation.step():
             pass
-        return self.heard()
+        return self.received()
 
-    def heard(self) -> list[Frame]:
-        self.client.receive_data(self.conversation.take_outgoing())
+    def received(self) -> list[Frame]:
+        self.client.receive_data(taken(self.conversation.outgoing))
         return list(iter(self.client.next_event, None))
 
 
 def test_a_refused_draw_is_owed_no_longer() -> None:
-    """However many large draws were refused, the next one is looked at."""
+    """After any number of refused large draws, the next one is processed."""
     talk = Talk(FakeBroker(refuse=lambda consumer, n_bytes: Starved("empty")))
     for _ in range(2 * MAX_OWED_BYTES // MAX_DRAW_BYTES):
         request_id, data = talk.client.draw(DrawRequest(MAX_DRAW_BYTES, FULL))
@@ -49,8 +50,8 @@ def test_a_refused_draw_is_owed_no_longer() -> None:
     assert not talk.conversation.stalled
 
 
-def test_a_grant_after_the_end_is_said_to_nobody() -> None:
-    """A draw that waited while its peer was shown the door ends in silence, and not in an error of ours."""
+def test_a_grant_after_the_end_is_not_sent() -> None:
+    """A draw that outlasts its session ends silently, without an error."""
 
     async def run() -> None:
         gate = asyncio.Event()
@@ -58,7 +59,7 @@ def test_a_grant_after_the_end_is_said_to_nobody() -> None:
         talk.say(talk.client.draw(DrawRequest(32, FULL))[1])
         assert len(talk.waiting) == 1
         talk.conversation.end("enough")
-        assert [type(frame).__name__ for frame in talk.heard()] == ["Bye"]
+        assert [type(frame).__name__ for frame in talk.received()] == ["Bye"]
         gate.set()
         await talk.waiting[0]
         assert talk.conversation.outgoing == []
@@ -67,27 +68,27 @@ def test_a_grant_after_the_end_is_said_to_nobody() -> None:
 
 
 def test_a_receipt_signed_after_the_end_is_not_sent() -> None:
-    """The grant is lost, as its session ended before it was signed."""
+    """The grant is lost if the session ends before the receipt is signed."""
     talk = Talk(FakeBroker())
     assert talk.say(talk.client.draw(DrawRequest(32, FULL, receipt=True))[1]) == []
     talk.conversation.end("enough")
-    talk.heard()
+    talk.received()
     asyncio.run(talk.waiting[0])  # type: ignore[arg-type]  # a coroutine function's
     assert talk.conversation.outgoing == []
 
 
 def test_receipts_are_sent_when_they_are_signed() -> None:
-    """A draw without a receipt overtakes one whose receipt is not signed."""
+    """A draw without a receipt overtakes one that waits for its signature."""
     talk = Talk(FakeBroker())
     receipted = talk.client.draw(DrawRequest(32, FULL, receipt=True))[1]
     plain_id, plain = talk.client.draw(DrawRequest(32, FULL))
     assert [frame.request_id for frame in talk.say(receipted + plain)] == [plain_id]  # type: ignore[attr-defined]
     asyncio.run(talk.waiting[0])  # type: ignore[arg-type]
-    assert [frame.receipt for frame in talk.heard()] == [b"a receipt of nothing"]  # type: ignore[attr-defined]
+    assert [frame.receipt for frame in talk.received()] == [b"a receipt of nothing"]  # type: ignore[attr-defined]
 
 
-def test_a_broken_session_is_over_and_says_why() -> None:
-    """What the peer did wrong is kept for the door and told in the goodbye."""
+def test_a_broken_session_ends_with_its_reason() -> None:
+    """The peer's error is kept for the door and sent in the BYE."""
     talk = Talk(FakeBroker())
     goodbye = talk.say(b"\xff" * 8)
 

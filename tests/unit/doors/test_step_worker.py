@@ -1,4 +1,4 @@
-"""Steps of handshakes in a thread of their own."""
+"""Handshake steps in a separate thread."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def worker() -> Iterator[StepWorker]:
 
 
 def test_steps_run_one_after_the_other_in_one_thread(worker: StepWorker) -> None:
-    """The order is that of the calls, and the thread is not the caller's."""
+    """Steps run in the order of the calls, in another thread."""
     ran, threads, ended = [], set(), threading.Event()
 
     def step(number: int) -> None:
@@ -34,7 +34,7 @@ def test_steps_run_one_after_the_other_in_one_thread(worker: StepWorker) -> None
 
 
 def test_a_step_that_fails_costs_itself_alone(worker: StepWorker) -> None:
-    """Its error and its CPU time are handed on, and the next step runs."""
+    """A failed step's error and CPU time are passed on; the next step runs."""
     outcomes, ended = [], threading.Event()
 
     def outcome(cost_s: float, error: Exception | None) -> None:
@@ -49,7 +49,7 @@ def test_a_step_that_fails_costs_itself_alone(worker: StepWorker) -> None:
 
 
 def test_a_closed_worker_leaves_no_thread() -> None:
-    """What was begun ends first."""
+    """A step that has begun ends first."""
     worker, ran = StepWorker(), []
     worker.close()
     worker.run(lambda: ran.append(1), lambda *_: None)

@@ -35,7 +35,7 @@ def output(fill: int) -> bytes:
 
 
 def test_an_output_is_the_xor_of_one_of_each_lane() -> None:
-    """It names both sources, and neither lane keeps its part."""
+    """The output names both sources, and both lanes lose their parts."""
     lanes = [lane("a", output(0b0011)), lane("b", output(0b0101))]
     combined = combine(lanes, 2)
     assert combined is not None
@@ -45,7 +45,7 @@ def test_an_output_is_the_xor_of_one_of_each_lane() -> None:
 
 
 def test_too_few_lanes_with_an_output_give_nothing() -> None:
-    """An empty lane, or a missing one, leaves the other untouched."""
+    """If a lane is empty or missing, the other keeps its bytes."""
     full, empty = lane("a", output(1)), lane("b")
     assert combine([full, empty], 2) is None
     assert combine([full], 2) is None
@@ -75,13 +75,13 @@ def test_the_fullest_lanes_go_first() -> None:
     ],
 )
 def test_the_slower_sources_limit_the_rate(rates, n_sources: int, expected: float) -> None:
-    """For two of n: half the sum or the sum less the largest, if that is less."""
+    """For two of n: half the sum, or the sum without the largest if lower."""
     assert combined_rate(rates, n_sources) == expected
 
 
 @pytest.mark.parametrize("n_sources", [2, 3])
 def test_taking_from_the_fullest_lanes_reaches_the_rate(n_sources: int) -> None:
-    """The number of outputs is that of `combined_rate`, for any rates."""
+    """The number of outputs matches `combined_rate` for any rates."""
     chance = random.Random(n_sources)
     for _ in range(5):
         rates = [chance.randint(1, 9) for _ in range(4)]
@@ -96,7 +96,7 @@ def test_taking_from_the_fullest_lanes_reaches_the_rate(n_sources: int) -> None:
 
 
 def test_older_outputs_are_forgotten() -> None:
-    """An output is remembered while it is among its source's last 1,024."""
+    """Only the last 1,024 outputs of a source are remembered."""
     recent = RecentOutputs()
     digests = [
         digest_of(FullEntropy(bytearray(number.to_bytes(64)))) for number in range(REMEMBERED_OUTPUTS + 1)
@@ -109,8 +109,8 @@ def test_older_outputs_are_forgotten() -> None:
     assert all(digest in recent for digest in digests[1:])
 
 
-def test_an_output_that_came_again_is_remembered_from_the_last_time_on() -> None:
-    """A repeat within a source does not shorten the memory of it."""
+def test_a_repeated_output_is_remembered_from_the_last_time_on() -> None:
+    """A repeat within a source does not shorten the time it is remembered."""
     recent = RecentOutputs()
     for number in (0, *range(1, REMEMBERED_OUTPUTS), 0, REMEMBERED_OUTPUTS):
         recent.add(digest_of(FullEntropy(bytearray(number.to_bytes(64)))))

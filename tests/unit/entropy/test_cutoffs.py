@@ -1,4 +1,4 @@
-"""Cutoffs against published tables, their definition and the figures in use."""
+"""Cutoffs against published tables, their definition, and those in use."""
 
 import json
 import math
@@ -19,7 +19,7 @@ IN_USE = json.loads((ROOT / "tests/vectors/cutoffs_in_use.json").read_text())
 
 @pytest.mark.parametrize("row", VECTORS["cutoffs"], ids=lambda row: f"H{row['H']}a{-row['alpha_log2']}")
 def test_cutoffs_equal_the_vectors(row: dict[str, float]) -> None:
-    """Every cutoff of the vector file is met, and its column of the printed formula by `critbinom`."""
+    """All cutoffs equal the vector file's and the printed formula's."""
     h, alpha = row["H"], -int(row["alpha_log2"])
 
     assert cutoffs.rct_cutoff(h, alpha) == row["rct"]
@@ -30,7 +30,7 @@ def test_cutoffs_equal_the_vectors(row: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("table", VECTORS["jitterentropy"], ids=lambda table: table["name"])
 def test_apt_cutoffs_equal_jitterentropys_tables(table: dict) -> None:
-    """The adaptive proportion cutoffs are those of jitterentropy-library at every oversampling rate."""
+    """The cutoffs equal jitterentropy-library's at every oversampling rate."""
     actual = [
         cutoffs.apt_cutoff(float(Fraction(table["h_at_rate_1"], rate)), -table["alpha_log2"], 512)
         for rate in range(1, 21)
@@ -41,7 +41,7 @@ def test_apt_cutoffs_equal_jitterentropys_tables(table: dict) -> None:
 
 @pytest.mark.slow
 def test_tool_finds_every_figure_in_use_right() -> None:
-    """The script that recomputes the cutoffs agrees with the formulas and with the file of figures in use."""
+    """The script that recomputes cutoffs agrees with the code and the file."""
     tool = subprocess.run(
         [sys.executable, ROOT / "tools/cutoffs.py", "--check"], capture_output=True, text=True, check=False
     )
@@ -50,7 +50,7 @@ def test_tool_finds_every_figure_in_use_right() -> None:
 
 
 def test_monitor_uses_the_figures_in_use() -> None:
-    """A monitor of the default claim runs the five tests with the cutoffs of the file."""
+    """By default a monitor runs five tests with the cutoffs of the file."""
     reports = HealthMonitor(NoiseClaim(), hash_key=bytes(32)).reports()
     actual = {(r.name, r.unit): [r.cutoff_intermittent, r.cutoff_permanent] for r in reports}
 
@@ -66,12 +66,12 @@ def test_monitor_uses_the_figures_in_use() -> None:
 
 @pytest.mark.parametrize("h", [0.05, 0.3, 1.0, 2.0, 2.03125, 2.1, 6.0, 8.0])
 def test_repeat_alarms_falsely_once_in_2_30_mib_at_most(h: float) -> None:
-    """Whatever the claim, the repeat test's bound on a false alarm is at most 2**-30 a MiB."""
+    """For any claim the false-alarm rate is at most 2**-30 per MiB."""
     assert cutoffs.repeat_false_alarm_log2(h) <= -30
 
 
 def test_repeat_window_is_the_shortest_that_keeps_alpha() -> None:
-    """It follows from H, the reach and the false-alarm rate: 12 bytes at H = 6."""
+    """H, reach and false-alarm rate determine it: 12 bytes at H = 6."""
     for h, window in ((8.0, 9), (6.0, 12), (2.0, 33), (1.0, 65)):
         assert cutoffs.repeat_window(h) == window
         pairs = 2**20 * math.ceil(2**20 / window)
@@ -81,6 +81,6 @@ def test_repeat_window_is_the_shortest_that_keeps_alpha() -> None:
 
 @pytest.mark.parametrize("h", [0.0, -1.0, float("nan"), float("inf")])
 def test_cutoffs_refuse_a_min_entropy_that_is_none(h: float) -> None:
-    """A min-entropy that is not a finite number above zero has no cutoff."""
+    """A min-entropy must be a finite number above zero."""
     with pytest.raises(ValueError, match="above zero"):
         cutoffs.rct_cutoff(h, 30)

@@ -1,4 +1,4 @@
-"""The source state machine: what is returned, what is latched, what survives."""
+"""The source state machine: returned blocks, latches, kept state."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def start_up(monitor: HealthMonitor, source: SickStream) -> None:
 
 
 def test_moves_leave_permanent_failure_by_reset_only() -> None:
-    """Of all moves out of permanent failure only an operator's reset leads anywhere else."""
+    """Only an operator's reset ends a permanent failure."""
     permanent = SourceState.PERMANENT_FAILURE
     ways_out = {
         event for (state, event), then in MOVES.items() if state is permanent and then is not permanent
@@ -47,9 +47,9 @@ def test_moves_leave_permanent_failure_by_reset_only() -> None:
 
 
 def test_moves_take_every_operators_event_in_every_state() -> None:
-    """Start, stop and reset are legal in each state; a verdict of the tests in the three that feed them.
+    """Start, stop and reset are always legal, test results only while testing.
 
-    A comparison with another source may find a source bad that was closed meanwhile.
+    A comparison with another source may condemn a source that was closed meanwhile.
     """
     assert set(MOVES) == {
         (state, event)
@@ -63,14 +63,14 @@ def test_moves_take_every_operators_event_in_every_state() -> None:
 
 
 def test_health_is_reached_through_passed_startup_tests_only() -> None:
-    """No state becomes healthy but by passing the start-up tests or by staying so."""
+    """Only passing the start-up tests makes a source healthy."""
     ways_in = {event for (state, event), then in MOVES.items() if then is SourceState.HEALTHY is not state}
 
     assert ways_in == {Event.PASSED}
 
 
 def test_startup_samples_are_never_used() -> None:
-    """Up to and with the block that completes the start-up tests nothing is returned."""
+    """All blocks are withheld, including the one that completes the tests."""
     monitor, source = started()
     for _ in range(STARTUP_SAMPLES // 64):
         assert monitor.state is SourceState.STARTING
@@ -80,7 +80,7 @@ def test_startup_samples_are_never_used() -> None:
 
 
 def test_healthy_blocks_come_back_assessed() -> None:
-    """A block that passes is returned as it was, assessed at H a byte rounded down."""
+    """A passing block is returned unchanged, with H per byte assessed."""
     monitor, source = healthy()
     data = source.read(101)
     tested = monitor.feed(RawBlock(data), 1.0)
@@ -93,19 +93,19 @@ def test_healthy_blocks_come_back_assessed() -> None:
     ("h", "n", "bits"), [(6.0, 1, 6), (7.3, 10, 73), (0.7, 9, 6), (0.1, 30, 3), (8.0, 0, 0)]
 )
 def test_assessed_bits_are_exact(h: float, n: int, bits: int) -> None:
-    """floor(H n) takes H as the decimal that was written, so 0.1 by 30 is 3."""
+    """floor(H n) uses H as the written decimal, so 0.1 times 30 is 3."""
     assert NoiseClaim(h).assessed(n) == bits
 
 
 @pytest.mark.parametrize("h", [0.0, -1.0, 8.1, float("nan"), float("inf")])
 def test_claim_refuses_impossible_min_entropy(h: float) -> None:
-    """More than eight bits a byte, or none, cannot be claimed."""
-    with pytest.raises(ValueError, match="not above 0 and at most 8"):
+    """A claim must be above zero and at most eight bits per byte."""
+    with pytest.raises(ValueError, match="above 0 and at most 8"):
         NoiseClaim(h)
 
 
 def test_intermittent_failure_voids_the_block_and_starts_up_again() -> None:
-    """After an intermittent failure whole start-up tests pass before a block is returned again."""
+    """After an intermittent failure the start-up tests must pass again."""
     monitor, source = healthy()
     failure = fail(monitor, SIX, 10.0)
 
@@ -119,7 +119,7 @@ def test_intermittent_failure_voids_the_block_and_starts_up_again() -> None:
 
 
 def test_failure_during_startup_begins_it_again() -> None:
-    """A failure within the start-up tests takes back the samples that had passed."""
+    """A failure during the start-up tests restarts them."""
     monitor, source = started()
     monitor.feed(RawBlock(source.read(4000)), 0.0)
     fail(monitor, SIX, 1.0)
@@ -129,7 +129,7 @@ def test_failure_during_startup_begins_it_again() -> None:
 
 
 def test_third_intermittent_failure_within_ten_minutes_is_permanent() -> None:
-    """Failures at 0, 300 and 600 s latch the source; start-ups between them do not help."""
+    """Failures at 0, 300 and 600 s latch, even with start-ups in between."""
     monitor, source = healthy()
     for now in (0.0, 300.0):
         assert type(fail(monitor, SIX, now)) is IntermittentHealthFailure
@@ -137,12 +137,12 @@ def test_third_intermittent_failure_within_ten_minutes_is_permanent() -> None:
     failure = fail(monitor, SIX, 600.0)
 
     assert type(failure) is PermanentHealthFailure
-    assert str(failure) == "third failure in ten minutes: repetition count test: 6 equal bytes in a row"
+    assert str(failure) == "third failure within ten minutes: repetition count test: 6 equal bytes in a row"
     assert monitor.state is SourceState.PERMANENT_FAILURE
 
 
 def test_three_intermittent_failures_in_more_than_ten_minutes_are_not() -> None:
-    """Failures at 0, 300 and 600.5 s are three intermittent ones, and one at 900 s is the third since 300.5."""
+    """Failures at 0, 300 and 600.5 s do not latch; one more at 900 s does."""
     monitor, _ = healthy()
     kinds = [type(fail(monitor, SIX, now)) for now in (0.0, 300.5, 600.5, 900.0)]
 
@@ -150,7 +150,7 @@ def test_three_intermittent_failures_in_more_than_ten_minutes_are_not() -> None:
 
 
 def test_permanent_failure_outweighs_an_intermittent_one_before_it() -> None:
-    """The worst failure of a block decides, wherever in it it stands."""
+    """The worst failure in a block decides, whatever its position."""
     monitor, source = healthy()
     failure = fail(monitor, SIX + source.read(100) + b"\0" + ELEVEN, 0.0)
 
@@ -159,8 +159,8 @@ def test_permanent_failure_outweighs_an_intermittent_one_before_it() -> None:
     assert monitor.failures == 1
 
 
-def test_first_of_equal_failures_is_told() -> None:
-    """Of two intermittent failures in one block the earlier one is told, whichever test it is of."""
+def test_first_of_equal_failures_is_reported() -> None:
+    """Of two intermittent failures in a block, the first is reported."""
     monitor, source = healthy()
     bits = b"\x0f\xff\xff\xff\xff\xff\xf0"  # 48 ones, from the fifth bit on
     failure = fail(monitor, source.read(50) + bits + source.read(50) + b"\0" + SIX, 0.0)
@@ -169,7 +169,7 @@ def test_first_of_equal_failures_is_told() -> None:
 
 
 def test_permanent_failure_is_latched_over_reconnects() -> None:
-    """Stopping, starting and good samples change nothing: every block is refused with the same words."""
+    """After a restart and good samples, every block is still refused."""
     monitor, source = healthy()
     first = fail(monitor, ELEVEN, 0.0)
     monitor.stop()
@@ -181,8 +181,8 @@ def test_permanent_failure_is_latched_over_reconnects() -> None:
     assert monitor.state is SourceState.PERMANENT_FAILURE
 
 
-def test_reset_lets_a_mended_source_start_with_a_clean_record() -> None:
-    """After a reset the source is off; started, it runs its start-up tests, its old run and failures closed."""
+def test_reset_lets_a_fixed_source_start_with_a_clean_record() -> None:
+    """After a reset the source is off, without runs or recorded failures."""
     monitor, source = healthy()
     for samples in (SIX, SIX, ELEVEN):
         fail(monitor, samples, 0.0)
@@ -196,7 +196,7 @@ def test_reset_lets_a_mended_source_start_with_a_clean_record() -> None:
 
 
 def test_reset_changes_nothing_but_a_permanent_failure() -> None:
-    """An operator's reset of a source that has two failures behind it does not forget them."""
+    """A reset does not clear two intermittent failures."""
     monitor, source = healthy()
     for now in (0.0, 1.0):
         fail(monitor, SIX, now)
@@ -208,7 +208,7 @@ def test_reset_changes_nothing_but_a_permanent_failure() -> None:
 
 
 def test_failure_history_survives_reconnects() -> None:
-    """Unplugging between failures does not make the third one the first."""
+    """Failures are counted across reconnects."""
     monitor, _ = started()
     for now in (0.0, 1.0):
         fail(monitor, SIX, now)
@@ -219,7 +219,7 @@ def test_failure_history_survives_reconnects() -> None:
 
 
 def test_open_run_survives_a_reconnect() -> None:
-    """Three equal samples before a reconnect and three after are six in a row."""
+    """Three equal samples before a reconnect and three after it count as six."""
     monitor, source = healthy()
     monitor.feed(RawBlock(source.read(64) + b"\x5a" * 3), 0.0)
     monitor.stop()
@@ -231,7 +231,7 @@ def test_open_run_survives_a_reconnect() -> None:
 
 
 def test_known_samples_survive_a_reconnect() -> None:
-    """A source that begins with the same samples at every power-on is caught by the repeat test."""
+    """The repeat test detects equal samples after each power-on."""
     monitor, _ = healthy()
     monitor.stop()
     monitor.start()
@@ -242,7 +242,7 @@ def test_known_samples_survive_a_reconnect() -> None:
 
 
 def test_start_while_healthy_is_the_on_demand_test() -> None:
-    """Asked for a test, a healthy source gives nothing until it passed the start-up tests once more."""
+    """A healthy source withholds samples until the on-demand test passes."""
     monitor, source = healthy()
     monitor.start()
     assert monitor.state is SourceState.STARTING
@@ -252,7 +252,7 @@ def test_start_while_healthy_is_the_on_demand_test() -> None:
 
 
 def test_the_recent_count_is_of_the_last_minute() -> None:
-    """A run of five leaves the recent count after two minutes, and stays in the worst one."""
+    """A run of five leaves the recent count, but not the worst count."""
     monitor, source = healthy()
     monitor.feed(RawBlock(b"\0" + b"\x07" * 5 + b"\0"), 1000.0)
     recent = []
@@ -266,7 +266,7 @@ def test_the_recent_count_is_of_the_last_minute() -> None:
 
 
 def test_reports_name_window_claim_and_worst_count() -> None:
-    """A report tells which test on which unit, its claim and window, and how near the worst count came."""
+    """A report has test, unit, claim, window and worst count."""
     monitor, source = healthy()
     monitor.feed(RawBlock(source.read(1000) + b"\x5a" * 5 + source.read(1000)), 0.0)
     reports = {(report.name, report.unit): report for report in monitor.reports()}
@@ -283,7 +283,7 @@ def test_reports_name_window_claim_and_worst_count() -> None:
 
 
 def test_claim_chooses_the_tests() -> None:
-    """Without bits the tests of bytes remain."""
+    """Without bit tests, the byte tests remain."""
     monitor = HealthMonitor(NoiseClaim(4.0, bits=False), hash_key=bytes(32))
 
     assert [(r.name, r.unit) for r in monitor.reports()] == [
@@ -295,9 +295,9 @@ def test_claim_chooses_the_tests() -> None:
 
 
 def test_failure_messages_hold_no_sample() -> None:
-    """What is printed of a failure names counts and positions, not the value that stuck."""
+    """A failure's message has counts and positions, but no samples."""
     monitor, _ = healthy()
     failure = fail(monitor, ELEVEN, 0.0)
 
     assert str(failure) == "repetition count test: 11 equal bytes in a row"
-    assert failure.hint == "Look after the device, then let it start again with `drawwell source reset`."
+    assert failure.hint == "Check the device, then restart it with `drawwell source reset`."

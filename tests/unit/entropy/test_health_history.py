@@ -1,4 +1,4 @@
-"""The health history of sources: minutes, days, and their bounds."""
+"""The health history of sources: minutes, days and their limits."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ TEST = "repetition count (sample)"
 
 
 def reported(count: int, raw_bytes: int, *, name: str = "stick", estimate: float = 7.0) -> SourceReport:
-    """Return a source whose only test has its cutoff at 11."""
+    """Return a source with one test, with cutoff 11."""
     source = broker_report().sources[0]
     return replace(
         source,
@@ -23,7 +23,7 @@ def reported(count: int, raw_bytes: int, *, name: str = "stick", estimate: float
 
 
 def test_a_minute_and_a_day_roll_over() -> None:
-    """Notes of one minute or day join; the next has a row of its own."""
+    """Records within a minute or day are merged; the next has its own row."""
     history = HealthHistory(2)
     history.note([reported(5, 100)], 60.0)
     history.note([reported(3, 200, estimate=6.5)], 119.0)
@@ -37,8 +37,8 @@ def test_a_minute_and_a_day_roll_over() -> None:
     assert list(rows[Span.DAY]) == [Row(0, 6.5, (1.0,)), Row(1, 7.0, (0.182,))]
 
 
-def test_a_source_that_gives_nothing_has_a_gap() -> None:
-    """Without a new sample no row is added."""
+def test_a_silent_source_has_a_gap() -> None:
+    """Without new samples no row is added."""
     history = HealthHistory(2)
     for now in (60.0, 120.0, 180.0):
         history.note([reported(5, 100), replace(reported(0, 0, name="gone"), tests=())], now)
@@ -48,7 +48,7 @@ def test_a_source_that_gives_nothing_has_a_gap() -> None:
 
 
 def test_a_year_of_minutes_stays_within_its_bounds() -> None:
-    """Of 400 days, 365 are kept, and 24 hours of minutes are shown."""
+    """Of 400 days, 365 are kept, and 24 hours of minutes."""
     history = HealthHistory(2)
     for hour in range(400 * 24):
         history.note([reported(1, hour + 1)], hour * 3600.0)
@@ -60,7 +60,7 @@ def test_a_year_of_minutes_stays_within_its_bounds() -> None:
 
 
 def test_the_number_of_sources_is_bounded() -> None:
-    """The source that was noted longest ago is forgotten for a third one."""
+    """At the limit a new source replaces the one recorded longest ago."""
     history = HealthHistory(2)
     history.note([reported(1, 1, name="a"), reported(1, 1, name="b")], 60.0)
     history.note([reported(1, 2, name="a"), reported(1, 1, name="c")], 120.0)
@@ -69,7 +69,7 @@ def test_the_number_of_sources_is_bounded() -> None:
 
 
 def test_a_clock_that_was_set_back_goes_on() -> None:
-    """Rows of a time to come are dropped, so that the present is noted."""
+    """Rows with a later time are dropped, so that recording continues."""
     history = HealthHistory(2)
     history.note([reported(1, 1)], 400 * DAY_S)
     history.note([reported(2, 2)], 60.0)
@@ -78,7 +78,7 @@ def test_a_clock_that_was_set_back_goes_on() -> None:
 
 
 def test_parts_are_the_worst_of_their_time() -> None:
-    """A part has the worst of its rows, and is None without one."""
+    """A part has the worst of its rows, or None if it has no row."""
     now = 1440 * 60.0
     rows = [Row(1440 - 30, 7.0, (0.1,)), Row(1440 - 29, 6.0, (0.2,)), Row(1440, 7.0, (0.9,))]
 
@@ -86,7 +86,7 @@ def test_parts_are_the_worst_of_their_time() -> None:
 
 
 def test_a_day_of_the_report_is_by_test() -> None:
-    """The present is the last part; an unknown source has nothing."""
+    """The present is the last part; an unknown source has no parts."""
     history = HealthHistory(2)
     history.note([reported(11, 1)], 60.0)
 
@@ -95,7 +95,7 @@ def test_a_day_of_the_report_is_by_test() -> None:
 
 
 def test_a_report_without_a_cutoff_is_noted() -> None:
-    """A cutoff of zero, which a process may send, is counted as one."""
+    """A process can send a cutoff of zero; it counts as one."""
     history = HealthHistory(2)
     bad = reported(1, 1)
     history.note([replace(bad, tests=(replace(bad.tests[0], cutoff_intermittent=0),))], 60.0)

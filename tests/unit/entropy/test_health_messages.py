@@ -1,12 +1,20 @@
-"""A driver's description of its noise survives the way to the broker: it decides a kernel's credit."""
+"""A driver's noise text reaches the broker and decides the credit."""
 
 from dataclasses import replace
 
 import pytest
 
-from drawwell.drivers import chardev, execute, replay
+from drawwell.drivers import chardev, execute
 from drawwell.entropy.credit import evidence_of
-from drawwell.reports import CONDITIONED, RAW_NOISE, Evidence, SourceIdentity, SourceReport, SourceState
+from drawwell.reports import (
+    CONDITIONED,
+    NOT_NOISE,
+    RAW_NOISE,
+    Evidence,
+    SourceIdentity,
+    SourceReport,
+    SourceState,
+)
 from drawwell.wire.deposit_frames import SourceStatus
 from drawwell.wire.limits import HEADER_BYTES
 
@@ -23,12 +31,12 @@ REPORT = SourceReport(
         (chardev.UNKNOWN, Evidence.UNVOUCHED),
         (chardev.OS_GENERATOR, Evidence.NO_NOISE),
         (execute.NOISE, Evidence.UNVOUCHED),
-        (replay.NOISE, Evidence.NO_NOISE),
-        ("bytes of a broker, not a noise source", Evidence.NO_NOISE),
+        (NOT_NOISE, Evidence.NO_NOISE),
+        ("bytes from a broker, not a noise source", Evidence.NO_NOISE),
     ],
 )
-def test_what_a_driver_says_of_its_noise_reaches_the_broker_whole(noise: str, evidence: Evidence) -> None:
-    """A text that were cut would lose its end, which says that it is no noise source."""
+def test_a_drivers_noise_text_reaches_the_broker_untruncated(noise: str, evidence: Evidence) -> None:
+    """Truncation would remove the end, "not a noise source"."""
     sent = replace(REPORT, identity=replace(REPORT.identity, noise=noise))
     came = SourceStatus.decode(SourceStatus(sent).encode()[HEADER_BYTES:]).report.identity
     assert (came.noise, evidence_of(came)) == (noise, evidence)

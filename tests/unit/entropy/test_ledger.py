@@ -1,4 +1,4 @@
-"""The ledger by single steps; the state machine over it is in tests/property."""
+"""The ledger by single steps; its state machine is in tests/property."""
 
 import pytest
 
@@ -14,11 +14,11 @@ def booked(*, assessed: int = 576, conditioned: int = 512) -> Ledger:
 
 
 def test_account_balances_when_every_bit_is_somewhere() -> None:
-    """Delivered, discarded and what the reservoir holds make up what was conditioned."""
+    """Delivered, discarded and stored bits add up to the conditioned bits."""
     ledger = booked()
     ledger.deliver(Bits(128))
     ledger.discard(Bits(64))
-    ledger.drbg(1000)
+    ledger.drbg_bytes += 1000
 
     report = ledger.report(in_reservoir_bytes=40)
     assert (report.delivered_bits, report.discarded_bits, report.in_reservoir_bits) == (128, 64, 320)
@@ -27,12 +27,12 @@ def test_account_balances_when_every_bit_is_somewhere() -> None:
 
 @pytest.mark.parametrize("in_reservoir_bytes", [63, 65])
 def test_account_does_not_balance_when_the_reservoir_disagrees(in_reservoir_bytes: int) -> None:
-    """One byte too few or too many in the reservoir is seen."""
+    """A missing or extra byte in the reservoir is detected."""
     assert not booked().report(in_reservoir_bytes).balanced
 
 
 def test_conditioning_more_than_was_assessed_is_our_bug() -> None:
-    """The bit too much is refused and not booked."""
+    """The excess bit is refused and not recorded."""
     ledger = booked(assessed=576, conditioned=576)
 
     with pytest.raises(AssertionError, match="more bits conditioned than assessed"):
@@ -42,16 +42,16 @@ def test_conditioning_more_than_was_assessed_is_our_bug() -> None:
 
 @pytest.mark.parametrize("way_out", ["deliver", "discard"])
 def test_letting_out_more_than_was_conditioned_is_our_bug(way_out: str) -> None:
-    """Delivered and discarded together never pass what was conditioned."""
+    """Delivered plus discarded bits never exceed the conditioned bits."""
     ledger = booked()
     ledger.deliver(Bits(500))
 
-    with pytest.raises(AssertionError, match="more bits left than were conditioned"):
+    with pytest.raises(AssertionError, match="more bits removed than conditioned"):
         getattr(ledger, way_out)(Bits(13))
 
 
-@pytest.mark.parametrize("verb", ["assess", "condition", "deliver", "discard", "drbg"])
+@pytest.mark.parametrize("verb", ["assess", "condition", "deliver", "discard"])
 def test_negative_amounts_are_our_bug(verb: str) -> None:
-    """Nothing is ever booked back."""
+    """A negative amount is refused."""
     with pytest.raises(AssertionError, match="negative"):
         getattr(booked(), verb)(-1)

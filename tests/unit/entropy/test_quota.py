@@ -1,4 +1,4 @@
-"""Rate, total, reservations and clocks of one consumer's quota, by single steps in virtual time."""
+"""A quota's rate, total, reservations and clocks, in virtual time."""
 
 import math
 
@@ -8,14 +8,14 @@ from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.errors import DrawRefused, QuotaExceeded
 from drawwell.units import Allowance
 
-NOON = 1_800_000_000.0  # 2027-01-15 08:00 UTC, far enough out for floats to be coarse
+NOON = 1_800_000_000.0  # 2027-01-15 08:00 UTC, late enough for coarse floats
 DAY = 86400
 PER_SECOND = Allowance(4096, 1)
 PER_DAY = Allowance(10_000, DAY)
 
 
 def draw(quota: Quota, n: int, now: float) -> None:
-    """Draw as a broker does that never crashes."""
+    """Draw like a broker that never crashes."""
     quota.check(n, now)
     state = quota.reservation(n, now)
     if state is not None:
@@ -32,7 +32,7 @@ def refusal(quota: Quota, n: int, now: float) -> float:
 
 
 def test_new_consumer_has_one_second_of_its_rate() -> None:
-    """A consumer that never drew may take its burst at once, and no byte more."""
+    """A new consumer can draw its burst and not one byte more."""
     quota = Quota(PER_SECOND, None, now=NOON)
     draw(quota, 4096, NOON)
 
@@ -40,7 +40,7 @@ def test_new_consumer_has_one_second_of_its_rate() -> None:
 
 
 def test_bucket_does_not_grow_past_one_second_of_the_rate() -> None:
-    """A consumer that was away for an hour has one second of its rate, as before."""
+    """After an idle hour the bucket has one second of the rate."""
     quota = Quota(PER_SECOND, None, now=NOON)
     draw(quota, 4096, NOON + 3600)
 
@@ -48,7 +48,7 @@ def test_bucket_does_not_grow_past_one_second_of_the_rate() -> None:
 
 
 def test_large_draw_is_saved_up_for() -> None:
-    """After a refusal of more than the burst the bucket grows to that draw, which is then served."""
+    """After a refusal the bucket grows to the large draw, which then succeeds."""
     quota = Quota(PER_SECOND, None, now=NOON)
     wait_s = refusal(quota, 3 * 4096, NOON)
     assert wait_s == pytest.approx(2, abs=1e-6)
@@ -59,15 +59,15 @@ def test_large_draw_is_saved_up_for() -> None:
     refusal(quota, 1, NOON + 100)
 
 
-def test_waiting_does_not_save_up_unasked() -> None:
-    """Without such a refusal a draw larger than the burst never passes at the first call."""
+def test_waiting_alone_does_not_save_up() -> None:
+    """Without a refusal first, a draw above the burst is never granted."""
     quota = Quota(PER_SECOND, None, now=NOON)
 
     refusal(quota, 4097, NOON + 1000)
 
 
 def test_total_comes_back_with_the_next_period() -> None:
-    """The total is there again at the period's end, a multiple of its length since the epoch."""
+    """The total is reset at multiples of the period since the epoch."""
     quota = Quota(None, PER_DAY, now=NOON)
     draw(quota, 10_000, NOON)
 
@@ -77,7 +77,7 @@ def test_total_comes_back_with_the_next_period() -> None:
 
 
 def test_rate_and_total_hold_together() -> None:
-    """With both the later of the two times is told."""
+    """With both limits the later time to retry is reported."""
     quota = Quota(Allowance(100, 1), PER_DAY, now=NOON)
     for i in range(100):
         draw(quota, 100, NOON + i)
@@ -86,15 +86,15 @@ def test_rate_and_total_hold_together() -> None:
 
 
 def test_draw_over_the_whole_total_is_refused_for_good() -> None:
-    """A draw that no period could hold is not told to wait."""
-    with pytest.raises(DrawRefused, match="more than the whole quota") as caught:
+    """A draw above the total has no time to retry."""
+    with pytest.raises(DrawRefused, match="exceeds the quota") as caught:
         Quota(None, PER_DAY, now=NOON).check(10_001, NOON)
     assert caught.value.retry_after_s is None
     assert caught.value.hint
 
 
 def test_no_limits_means_no_account() -> None:
-    """Without rate and total everything passes and nothing need be written down."""
+    """Without rate and total every draw passes, and nothing is stored."""
     quota = Quota(None, None, now=NOON)
     quota.check(10**12, NOON)
 
@@ -103,20 +103,20 @@ def test_no_limits_means_no_account() -> None:
 
 @pytest.mark.parametrize("n", [0, -1])
 def test_draw_of_nothing_is_a_mistake(n: int) -> None:
-    """A size below one byte is never charged, least of all a negative one."""
+    """A size below one byte is an error."""
     with pytest.raises(ValueError, match="at least one byte"):
         Quota(None, None, now=NOON).check(n, NOON)
 
 
 @pytest.mark.parametrize("allowance", [Allowance(0, 1), Allowance(1, 0), Allowance(1, -1)])
 def test_allowance_must_be_positive(allowance: Allowance) -> None:
-    """A quota of nothing is no quota: revoke the consumer instead."""
+    """A zero quota is refused: revoke the consumer instead."""
     with pytest.raises(ValueError, match="allowance"):
         Quota(allowance, None, now=NOON)
 
 
 def test_reservation_is_one_second_of_the_rate() -> None:
-    """Small draws share a reservation of one second of the rate; none is written while it lasts."""
+    """Small draws share one reservation, of one second of the rate."""
     quota = Quota(Allowance(100, 1), PER_DAY, now=NOON)
     first = quota.reservation(32, NOON)
     assert first == QuotaState(int(NOON // DAY), DAY, 100)
@@ -129,7 +129,7 @@ def test_reservation_is_one_second_of_the_rate() -> None:
 
 
 def test_reservation_of_a_large_draw_is_that_draw() -> None:
-    """More than a second's worth is reserved only for a draw that needs it."""
+    """Only a draw that needs a larger reservation gets one."""
     quota = Quota(Allowance(100, 1), PER_DAY, now=NOON)
 
     assert quota.reservation(5000, NOON) == QuotaState(int(NOON // DAY), DAY, 5000)
@@ -144,7 +144,7 @@ def test_reservation_never_passes_the_total() -> None:
 
 
 def test_reservation_without_a_rate_is_a_small_share() -> None:
-    """Without a rate one 1024th of the total is reserved at a time."""
+    """Without a rate, a 1024th of the total is reserved at a time."""
     state = Quota(None, Allowance(2**20, DAY), now=NOON).reservation(1, NOON)
 
     assert state is not None
@@ -152,7 +152,7 @@ def test_reservation_without_a_rate_is_a_small_share() -> None:
 
 
 def test_a_draw_without_its_reservation_is_not_charged() -> None:
-    """Nothing is charged that is not on disk: the draw is told to have it written first."""
+    """A draw needs its reservation to be written first."""
     quota = Quota(None, PER_DAY, now=NOON)
 
     assert not quota.admit(5, NOON)
@@ -160,7 +160,7 @@ def test_a_draw_without_its_reservation_is_not_charged() -> None:
 
 
 def test_a_draw_over_a_total_that_was_lowered_is_refused() -> None:
-    """A reservation of the old total does not let a draw pass the new one."""
+    """A reservation under an old total does not override the new total."""
     quota = Quota(None, PER_DAY, now=NOON)
     quota.confirm(QuotaState(int(NOON // DAY), DAY, 10_000))
     quota.change(None, Allowance(5_000, DAY), NOON)
@@ -182,8 +182,8 @@ def test_reservation_of_yesterday_covers_nothing_today() -> None:
 
 
 def test_a_draw_over_the_rate_is_refused_and_not_charged() -> None:
-    """An empty bucket refuses the draw with the time after which the same draw passes."""
-    quota = Quota(PER_SECOND, None, now=NOON, restored=QuotaState())
+    """An empty bucket refuses, with the time until the draw passes."""
+    quota = Quota(PER_SECOND, None, now=NOON, restored=QuotaState(int(NOON // DAY), DAY))
 
     with pytest.raises(QuotaExceeded) as refused:
         quota.admit(1, NOON)
@@ -192,7 +192,7 @@ def test_a_draw_over_the_rate_is_refused_and_not_charged() -> None:
 
 
 def test_restart_counts_what_was_reserved_and_starts_empty() -> None:
-    """After a crash the whole reservation is spent and the bucket is empty."""
+    """After a crash the reservation counts as spent, and the bucket is empty."""
     quota = Quota(Allowance(100, 1), PER_DAY, now=NOON)
     state = quota.reservation(10, NOON)
     again = Quota(Allowance(100, 1), PER_DAY, now=NOON, restored=state)
@@ -202,26 +202,30 @@ def test_restart_counts_what_was_reserved_and_starts_empty() -> None:
 
 
 def test_rated_consumer_without_a_total_is_remembered_too() -> None:
-    """One write says that it has drawn, so that crashes do not refill its bucket; no second is needed."""
+    """One write per day records that the consumer has drawn.
+
+    So a crash does not refill its bucket, and old rows can be dropped.
+    """
     quota = Quota(PER_SECOND, None, now=NOON)
     state = quota.reservation(4096, NOON)
-    assert state == QuotaState()
+    assert state == QuotaState(int(NOON // DAY), DAY)
     quota.confirm(state)
     assert quota.admit(4096, NOON)
 
     assert quota.reservation(4096, NOON + 1) is None
+    assert quota.reservation(4096, NOON + DAY) == QuotaState(int(NOON // DAY) + 1, DAY)
     assert refusal(Quota(PER_SECOND, None, now=NOON, restored=state), 1, NOON) > 0
 
 
 def test_state_of_a_past_period_is_over() -> None:
-    """What was spent yesterday is not held against today."""
+    """Yesterday's draws do not count today."""
     yesterday = QuotaState(int(NOON // DAY) - 1, DAY, 9000)
 
     assert Quota(None, PER_DAY, now=NOON, restored=yesterday).left(NOON) == 10_000
 
 
 def test_state_of_a_period_to_come_is_kept() -> None:
-    """A clock set back does not give the total a second time; it comes back when that period is over."""
+    """A clock set back does not renew the total before that period ends."""
     tomorrow = QuotaState(int(NOON // DAY) + 1, DAY, 10_000)
     quota = Quota(None, PER_DAY, now=NOON, restored=tomorrow)
 
@@ -231,7 +235,7 @@ def test_state_of_a_period_to_come_is_kept() -> None:
 
 
 def test_state_of_a_year_to_come_is_that_of_tomorrow() -> None:
-    """A clock that was wrong once locks a consumer out for two periods at most."""
+    """A clock that was once wrong blocks draws for at most two periods."""
     next_year = QuotaState(int(NOON // DAY) + 400, DAY, 10_000)
     quota = Quota(None, PER_DAY, now=NOON, restored=next_year)
 
@@ -240,7 +244,7 @@ def test_state_of_a_year_to_come_is_that_of_tomorrow() -> None:
 
 
 def test_clock_that_steps_back_while_running_gives_nothing() -> None:
-    """Neither bucket nor period goes back with it."""
+    """Neither the bucket nor the period moves back."""
     quota = Quota(PER_SECOND, PER_DAY, now=NOON)
     draw(quota, 4096, NOON)
 
@@ -249,14 +253,14 @@ def test_clock_that_steps_back_while_running_gives_nothing() -> None:
 
 
 def test_clock_that_steps_back_while_running_takes_nothing() -> None:
-    """What is in the bucket stays there: a clock that was set back costs nobody a draw."""
+    """The bucket keeps its level when the clock is set back."""
     quota = Quota(PER_SECOND, None, now=NOON)
 
     draw(quota, 4096, NOON - 100)
 
 
 def test_changed_limits_keep_what_was_spent() -> None:
-    """A raised quota adds room and does not start the period anew."""
+    """A raised quota adds room without restarting the period."""
     quota = Quota(PER_SECOND, PER_DAY, now=NOON)
     draw(quota, 4096, NOON)
     quota.change(Allowance(8192, 1), Allowance(20_000, DAY), NOON)
@@ -266,7 +270,7 @@ def test_changed_limits_keep_what_was_spent() -> None:
 
 
 def test_lowered_total_leaves_nothing_below_zero() -> None:
-    """A total lowered under what was spent is used up until the next period."""
+    """A total below the spent amount is used up until the next period."""
     quota = Quota(None, PER_DAY, now=NOON)
     draw(quota, 6000, NOON)
     quota.change(None, Allowance(5000, DAY), NOON)
@@ -277,7 +281,7 @@ def test_lowered_total_leaves_nothing_below_zero() -> None:
 
 @pytest.mark.parametrize("period_s", [3600, 7 * DAY])
 def test_other_period_keeps_what_was_spent_in_the_running_one(period_s: int) -> None:
-    """A total by the hour or the week instead of the day starts with what the day has spent."""
+    """A new hourly or weekly total starts with what was spent today."""
     quota = Quota(None, PER_DAY, now=NOON)
     draw(quota, 6000, NOON)
     quota.change(None, Allowance(10_000, period_s), NOON)
@@ -288,7 +292,7 @@ def test_other_period_keeps_what_was_spent_in_the_running_one(period_s: int) -> 
 
 
 def test_other_period_forgets_a_period_that_is_over() -> None:
-    """What was spent in an hour that ended before this day began is not held against the day."""
+    """An hour that ended before today does not count."""
     hour_before_midnight = NOON - NOON % DAY - 1800
     state = QuotaState(int(hour_before_midnight // 3600), 3600, 500)
 
@@ -296,7 +300,7 @@ def test_other_period_forgets_a_period_that_is_over() -> None:
 
 
 def test_total_taken_away_and_given_back_is_not_forgotten() -> None:
-    """Lifting the total for a moment does not wipe the account."""
+    """Removing and restoring the total does not reset the account."""
     quota = Quota(None, PER_DAY, now=NOON)
     draw(quota, 6000, NOON)
     quota.change(None, None, NOON)
@@ -306,15 +310,15 @@ def test_total_taken_away_and_given_back_is_not_forgotten() -> None:
 
 
 def test_rate_set_at_run_time_starts_empty() -> None:
-    """A consumer that had no rate does not get a burst on top by being given one."""
+    """A consumer that gets a rate starts without a burst."""
     quota = Quota(None, None, now=NOON)
     quota.change(PER_SECOND, None, NOON)
 
     assert refusal(quota, 4096, NOON) == pytest.approx(1, abs=1e-6)
 
 
-def test_messages_name_the_limit_in_its_own_words() -> None:
-    """The refusal says which limit it was, as the operator wrote it."""
+def test_messages_name_the_limit_as_written() -> None:
+    """The refusal shows the limit as the operator wrote it."""
     by_rate = Quota(PER_SECOND, None, now=NOON, restored=QuotaState())
     by_total = Quota(None, Allowance(10, DAY), now=NOON)
     draw(by_total, 10, NOON)
@@ -326,8 +330,8 @@ def test_messages_name_the_limit_in_its_own_words() -> None:
 
 
 def test_greedy_consumer_gets_its_rate_to_the_byte_for_a_year() -> None:
-    """Drawing at every told instant for a year yields exactly rate times time: no drift and no overshoot."""
-    rate = Allowance(1000, 7)  # 1/7 s is no whole number of nanoseconds
+    """A year of draws at every permitted instant gives exactly rate * time."""
+    rate = Allowance(1000, 7)  # 1/7 s is not a whole number of nanoseconds
     quota = Quota(rate, None, now=NOON, restored=QuotaState())
     now, served, size = NOON, 0, 500_000
     while now < NOON + 365 * DAY:

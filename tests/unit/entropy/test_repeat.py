@@ -11,14 +11,14 @@ KEY = bytes(range(32))
 
 
 def test_quick_hash_alone_never_fires(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if every window had the same quick hash, good samples raise no alarm: the digest decides."""
+    """Equal quick hashes of all windows raise no alarm, since digests decide."""
     monkeypatch.setattr(repeat, "hash", lambda window: 7, raising=False)
 
     assert RepeatTest(6.0, hash_key=KEY).feed(good().read(20_000)) is None
 
 
-def test_quick_hash_sees_no_sample_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the quick hash is taken of depends on the key and is not the window itself."""
+def test_quick_hash_gets_no_raw_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The input of the quick hash depends on the key."""
     seen: dict[bytes, list[bytes]] = {}
     samples = good().read(100)
     for key in (KEY, KEY[::-1]):
@@ -34,7 +34,7 @@ def test_quick_hash_sees_no_sample_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.slow
 def test_memory_is_bounded_by_its_reach() -> None:
-    """However long the stream, no more windows are known than the last MiB and a piece hold."""
+    """The number of known windows is limited by the last MiB and one piece."""
     test, source = RepeatTest(6.0, hash_key=KEY), good()
     for _ in range(24):
         test.feed(source.read(65_536))
@@ -43,7 +43,7 @@ def test_memory_is_bounded_by_its_reach() -> None:
 
 
 def test_findings_do_not_depend_on_the_key() -> None:
-    """Two keys find the same repeats at the same samples."""
+    """Two keys detect the same repeats at the same samples."""
     stream = loop(700).read(3000)
     alarms = [RepeatTest(6.0, hash_key=key).feed(stream) for key in (KEY, b"another key of 26 bytes...")]
 
@@ -52,7 +52,7 @@ def test_findings_do_not_depend_on_the_key() -> None:
 
 
 def test_separate_repeats_do_not_add_up() -> None:
-    """Repeats with fresh samples between them stay intermittent, however many bytes they make together."""
+    """Repeats separated by fresh samples stay intermittent."""
     test, source = RepeatTest(6.0, hash_key=KEY), good()
     past = source.read(4096)
     test.feed(past)

@@ -1,4 +1,4 @@
-"""Whose turn it is: equal shares, weights, no savings, nobody passed over."""
+"""The order of draws: equal shares, weights, no overtaking."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from drawwell.entropy.turns import Turns
 
 
 def serve(turns: Turns, weights: dict[str, int], rounds: int, need: dict[str, int]) -> dict[str, int]:
-    """Let everybody wait for ever, and serve `rounds` turns; return the bytes that each got."""
+    """Keep all consumers waiting for `rounds` turns; return each one's bytes."""
     got = dict.fromkeys(weights, 0)
     for consumer in weights:
         turns.join(consumer, need[consumer])
@@ -25,12 +25,12 @@ def serve(turns: Turns, weights: dict[str, int], rounds: int, need: dict[str, in
 
 
 def test_an_empty_line_has_no_first() -> None:
-    """Nobody waits: nobody is first."""
+    """An empty queue has no first entry."""
     assert Turns().first() is None
 
 
-def test_the_one_who_came_first_goes_first() -> None:
-    """Between consumers that had nothing yet, the order of arrival decides."""
+def test_the_first_to_arrive_goes_first() -> None:
+    """Between new consumers, the order of arrival decides."""
     turns = Turns()
     early, _late = turns.join("a", 10), turns.join("b", 1)
 
@@ -38,7 +38,7 @@ def test_the_one_who_came_first_goes_first() -> None:
 
 
 def test_a_large_request_is_not_passed_over() -> None:
-    """Who is first stays first, however little another one asks for."""
+    """The first request stays first, even if a small one follows."""
     turns = Turns()
     large = turns.join("large", 65_536)
     for number in range(100):
@@ -48,7 +48,7 @@ def test_a_large_request_is_not_passed_over() -> None:
 
 
 def test_shares_are_equal_whatever_the_size_of_the_requests() -> None:
-    """Over a long time two consumers get the same number of bytes, asking for 32 or for 4,096 at a time."""
+    """Requests of 32 and of 4,096 bytes get equal shares over time."""
     need = {"small": 32, "large": 4096}
     got = serve(Turns(), dict.fromkeys(need, 1), 20_000, need)
 
@@ -64,7 +64,7 @@ def test_shares_follow_the_weights() -> None:
 
 
 def test_many_requests_are_no_more_than_one() -> None:
-    """A consumer that has 50 requests in line gets what one with a single request gets."""
+    """50 requests of a consumer get the same share as one."""
     turns = Turns()
     for _ in range(49):
         turns.join("greedy", 100)
@@ -74,7 +74,7 @@ def test_many_requests_are_no_more_than_one() -> None:
 
 
 def test_a_rest_saves_no_turns_up() -> None:
-    """Who comes back after others were served for long does not go first for as long."""
+    """A consumer that was idle for long is not first for as long."""
     turns = Turns()
     serve(turns, {"busy": 1, "other": 1}, 1000, {"busy": 100, "other": 100})
     got = serve(turns, {"busy": 1, "rested": 1}, 100, {"busy": 100, "rested": 100})
@@ -83,7 +83,7 @@ def test_a_rest_saves_no_turns_up() -> None:
 
 
 def test_what_was_had_in_plenty_counts_for_nothing() -> None:
-    """Bytes that a consumer drew while nobody waited do not put it last when the line forms."""
+    """Bytes drawn while the queue was empty do not count."""
     turns = Turns()
     for _ in range(1000):
         turns.served("early", 65_536, 1)
@@ -93,7 +93,7 @@ def test_what_was_had_in_plenty_counts_for_nothing() -> None:
 
 
 def test_leaving_twice_is_harmless() -> None:
-    """A place is given up once; the sum of what is waited for stays right."""
+    """A request is removed only once; the total need stays correct."""
     turns = Turns()
     kept, left = turns.join("a", 7), turns.join("a", 5)
     turns.leave(left)
@@ -106,10 +106,8 @@ def test_leaving_twice_is_harmless() -> None:
     st.lists(st.tuples(st.integers(1, 65_536), st.integers(1, 10)), min_size=2, max_size=12),
     st.integers(500, 2000),
 )
-def test_nobody_is_ahead_of_another_by_more_than_one_request(
-    consumers: list[tuple[int, int]], rounds: int
-) -> None:
-    """Whatever the sizes and weights, bytes over weight differ by no more than the two largest requests."""
+def test_no_consumer_is_ahead_by_more_than_one_request(consumers: list[tuple[int, int]], rounds: int) -> None:
+    """For all sizes and weights, shares differ by at most two requests."""
     names = [str(number) for number in range(len(consumers))]
     need = {name: size for name, (size, _weight) in zip(names, consumers, strict=True)}
     weights = {name: weight for name, (_size, weight) in zip(names, consumers, strict=True)}

@@ -1,10 +1,11 @@
-"""The socket of one QEMU: does what `EgdMachine` decides.
+"""A connection from QEMU: performs the I/O that `EgdMachine` decides on.
 
-The connection outlives this process where a service manager keeps a copy of its descriptor. So a request is looked at
-(MSG_PEEK), drawn for, answered, and only then taken out of the socket: whatever moment the broker is killed at, the
-next one finds the request. If it was killed between draw and answer, bytes are charged that QEMU never had. If it was
-killed between the answer and the taking, the request is answered twice, with other bytes, which are charged, too; QEMU
-takes them for its next request.
+The connection survives this process if a service manager keeps a copy of its descriptor. So a
+request is first peeked at (MSG_PEEK) and answered, and only then read from the socket. If this
+process is killed at any moment, the next broker still finds the request. After a kill between
+draw and answer, QEMU is charged for bytes that it never received. After a kill between answer
+and read, the request is answered again with different bytes, and both answers are charged.
+QEMU uses the second answer for its next request.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from drawwell.authorisation import DRAW, DoorKind, Principal, may
 from drawwell.doors.door import Counts, Limits, ServedConnection
 from drawwell.doors.qemu_egd.machine import REQUEST_BYTES, EgdMachine, EgdState
 from drawwell.doors.retry import in_line, retry_s
+from drawwell.doors.shares import shares_of
 from drawwell.doors.sockets import credentials
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import DrawwellError, RemoteProtocolError
@@ -29,19 +31,19 @@ from drawwell.ports import Broker
 from drawwell.service.faults import log_fault
 
 LOOKS_PER_TURN: Final = 64
-"""After so many, other connections have their turn."""
+"""The number of steps after which other connections have their turn."""
 AHEAD_REQUESTS: Final = 160
-"""The most requests for which bytes are sent ahead. Unread requests lie in the socket; when it is full, QEMU waits, and
-the whole guest with it."""
+"""The maximum number of requests for which bytes are sent ahead. Meanwhile, QEMU's requests
+are unread in the socket, and a full socket blocks QEMU and its whole guest."""
 _SOCKET_BYTES_PER_REQUEST: Final = 1331
-"""The kernel counts 768 for two bytes, and three sevenths stay free: of 277 that fit in 212,992, 160 are used."""
+"""A request counts as 768 bytes in the kernel. A buffer of 212,992 holds 277; 160 are used."""
 _PEEKED_BYTES: Final = 4096
 _HUNG_UP: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _INT: Final = struct.Struct("i")
 
 
 class EgdListener(Protocol):
-    """The door, as far as its connections use it."""
+    """The part of the door that its connections use."""
 
     limits: Limits
     counts: Counts
@@ -59,38 +61,39 @@ class EgdListener(Protocol):
         """Count the connection as a session of `consumer`."""
 
     def leave(self, visitor: ServedConnection) -> None:
-        """Forget the connection."""
+        """Deregister the connection."""
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `coroutine` until the door closes."""
+        """Run `coroutine` in a task that ends when the door closes."""
 
     def take_held(self, n_bytes: int) -> bytes:
-        """Take `n_bytes` that were drawn ahead, or none if fewer are held."""
+        """Remove and return `n_bytes` held bytes, or none if there are fewer."""
 
     async def pause(self, wait_s: float) -> None:
-        """Wait up to `wait_s`, or until the guest's terms change."""
+        """Wait for `wait_s` seconds, or until the guest's terms change."""
 
 
 class GuestEgdConnection:
-    """One connection of a QEMU. A ServedConnection."""
+    """A connection from QEMU (ServedConnection)."""
 
     address = ""
 
     def __init__(self, door: EgdListener, sock: socket.socket) -> None:
         self.waits = ""
-        """Why its request waits, "" when none does."""
+        """The reason why QEMU's request waits, or "" if no request waits."""
         self._door = door
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # QEMU's has the same default
+        self._share = shares_of(self._loop).of(door.principal.name)
+        buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # QEMU has the same default
         most_ahead = min(AHEAD_REQUESTS, buffer_bytes // _SOCKET_BYTES_PER_REQUEST)
         self._machine = EgdMachine(send_cost, most_ahead, queued_bytes(sock))
 
     @property
     def owed_bytes(self) -> int:
-        """How much it may be waiting for."""
+        """The number of bytes that QEMU might be waiting for."""
         if self._hung_up():
             return 0
         queued = queued_bytes(self._sock)
@@ -101,46 +104,46 @@ class GuestEgdConnection:
 
     @property
     def in_flight_bytes(self) -> int:
-        """What was sent and not read yet."""
+        """The number of sent bytes that QEMU has not read."""
         self._settle()
         return self._machine.in_flight.n_bytes
 
     @property
     def read_bytes(self) -> int:
-        """What QEMU read since this process has the connection."""
+        """The number of bytes that QEMU has read since this process took over."""
         self._settle()
         return self._machine.in_flight.read_bytes
 
     def begin(self) -> None:
-        """Serve it; there is no handshake."""
+        """Start serving; there is no handshake."""
         self._door.enter(self)
         self._door.admit(self, self._door.principal.name)
         self._look()
 
     def quiet_s(self, now: float) -> float:  # noqa: ARG002 - ServedConnection
-        """It is never waited for (ServedConnection)."""
+        """Return 0, because we never wait for QEMU (ServedConnection)."""
         return 0.0
 
     def overdue(self, now: float) -> bool:
-        """Whether it hung up while its request waits, or has left one unfinished (ServedConnection)."""
+        """Return whether QEMU hung up or left a request incomplete for too long."""
         since = self._machine.part_since
         part_s = now - since if since is not None else 0.0
         return part_s > self._door.limits.frame_deadline_s or self._hung_up()
 
     def abort(self) -> None:
-        """End it, also for those who keep a copy of its descriptor (ServedConnection)."""
+        """Shut down the socket and all copies of it (ServedConnection)."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self.farewell()
 
     def recheck(self) -> None:
-        """End it unless the door still expects its user (ServedConnection)."""
+        """Close unless the door still admits the peer's user (ServedConnection)."""
         _pid, uid, gid = credentials(self._sock)
         if self._door.expects is not None and not self._door.expects(uid, gid):
             self._leave()
 
     def farewell(self) -> None:
-        """Close our copy; the connection goes on where somebody keeps another (ServedConnection)."""
+        """Close our copy of the socket; other copies stay connected."""
         self._machine.end()
         if self._sock.fileno() >= 0:
             self._rest()
@@ -153,7 +156,7 @@ class GuestEgdConnection:
         self.abort()
 
     def _rest(self) -> None:
-        """Wait for nothing."""
+        """Stop waiting for events."""
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         if self._timer:
@@ -161,8 +164,18 @@ class GuestEgdConnection:
             self._timer = None
 
     def _look(self) -> None:
-        """Look and answer until there is something to wait for; a fault of ours costs this connection alone."""
+        """Serve QEMU now if the consumer's share allows it, else in its turn."""
         self._rest()
+        if not self._share.run(self._serve):
+            self._share.wait(self)
+
+    def take_turn(self) -> None:
+        """Serve the waiting requests (Waiter)."""
+        if self._sock.fileno() >= 0:
+            self._serve()
+
+    def _serve(self) -> None:
+        """Serve until QEMU must wait; a bug closes only this connection."""
         try:
             for _ in range(LOOKS_PER_TURN):
                 if not self._step():
@@ -170,17 +183,17 @@ class GuestEgdConnection:
         except RemoteProtocolError:
             self._door.counts.protocol_errors += 1
             self._leave()
-        except Exception as error:  # noqa: BLE001 - whatever it is: the other connections go on
+        except Exception as error:  # noqa: BLE001 - one connection must not stop the others
             log_fault("a guest's connection", error)
             self._leave()
         else:
             self._timer = self._loop.call_later(0.0, self._look)
 
     def _step(self) -> bool:
-        """Look once, and answer if that need not wait; whether to look again now."""
-        queued = queued_bytes(self._sock)  # before the requests, see EgdMachine.look
+        """Check for requests and answer; return whether to check again."""
+        queued = queued_bytes(self._sock)  # must be read before the requests; see EgdMachine.look
         data = self._peek()
-        if data and self._hung_up():  # the kernel has dropped what lay in the socket: it was not read
+        if data and self._hung_up():  # the kernel dropped the socket's unread bytes
             data = b""
         match self._machine.look(data, queued, self._door.plenty(), self._loop.time()):
             case EgdState.DRAWING:
@@ -199,7 +212,7 @@ class GuestEgdConnection:
         return not wait_s
 
     def _draw(self) -> bool:
-        """Answer at once, or in a task if the draw has to wait."""
+        """Answer immediately, or in a task if the draw must wait."""
         data = self._draw_now(self._machine.draw_bytes)
         if data is None:
             self._task = self._door.spawn(self._finish())
@@ -220,7 +233,7 @@ class GuestEgdConnection:
         self._send_rest()
 
     async def _draw_later(self, n_bytes: int) -> bytes:
-        """Draw, however long it takes: a refusal would cost the guest its generator, and operators change terms."""
+        """Draw without a time limit: a refusal would stop the guest's generator."""
         door = self._door
         while not (data := door.take_held(n_bytes)):
             self.waits = "waits in line for bytes"
@@ -233,7 +246,7 @@ class GuestEgdConnection:
         return data
 
     def _draw_now(self, n_bytes: int) -> bytes | None:
-        """Draw if that need not wait; None if it has to."""
+        """Draw without waiting; return None if that is impossible."""
         door = self._door
         may(DoorKind.EGD, door.principal, DRAW)
         if data := door.take_held(n_bytes):
@@ -245,7 +258,7 @@ class GuestEgdConnection:
         return grant.data if grant else None
 
     def _send(self) -> bool:
-        """Send the answer, then take its requests; whether to look again now."""
+        """Send the answer, read its requests, and return whether to check again."""
         while self._machine.state is EgdState.SENDING:
             try:
                 sent_bytes = self._sock.send(self._machine.unsent)
@@ -266,7 +279,7 @@ class GuestEgdConnection:
             self._look()
 
     def _take(self) -> bool:
-        """Take the requests that were answered; False if the other end has gone."""
+        """Read the answered requests; return False if QEMU is gone."""
         take_bytes = self._machine.take_bytes
         self._door.asked += take_bytes // REQUEST_BYTES
         try:
@@ -278,7 +291,7 @@ class GuestEgdConnection:
         return True
 
     def _peek(self) -> bytes | None:
-        """Return the requests, None for none, b"" at EOF; they stay where they are."""
+        """Peek at the requests; return None if there are none, b"" at EOF."""
         try:
             return self._sock.recv(_PEEKED_BYTES, socket.MSG_PEEK)
         except BlockingIOError:
@@ -299,13 +312,13 @@ class GuestEgdConnection:
 
 
 def queued_bytes(sock: socket.socket) -> int:
-    """Return the kernel's memory that holds what was sent and not read yet (SIOCOUTQ, linux/sockios.h)."""
+    """Return the memory held by sent, unread bytes (linux/sockios.h SIOCOUTQ)."""
     return int(_INT.unpack(fcntl.ioctl(sock, termios.TIOCOUTQ, _INT.pack(0)))[0])
 
 
 @functools.cache
 def send_cost(n_bytes: int) -> int:
-    """Return the memory that the kernel counts for one send of `n_bytes`, by trying it."""
+    """Measure the memory that the kernel counts for a send of `n_bytes`."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.send(bytes(n_bytes))

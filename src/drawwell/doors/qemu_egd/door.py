@@ -1,4 +1,4 @@
-"""The EGD socket of one virtual machine: its listener, and what its connections have in common."""
+"""The EGD socket of one virtual machine: listener and shared state."""
 
 import asyncio
 import os
@@ -18,19 +18,19 @@ _LIMITS: Final = Limits(max_half_open=16, max_sessions=32, max_sessions_each=16)
 
 
 class GuestEgdDoor(Door):
-    """Serve `broker` to one virtual machine.
+    """A door that serves `broker` to one virtual machine.
 
     Args:
-        path: The socket file; it stays when the door closes.
-        broker: Who is asked.
-        consumer: Who everybody at this door is.
-        draw_class: What is served.
+        path: The socket file, which is kept when the door closes.
+        broker: Serves the draws.
+        consumer: The consumer of every peer at this door.
+        draw_class: The class of the served bytes.
         mode: Permissions of the socket file.
-        limits: Bounds.
-        inherited: What an earlier life of this door left: a listening socket at `path`, and connections.
-        keep: Is told of each socket that should outlive this process.
+        limits: Deadlines and connection limits.
+        inherited: Sockets from an earlier process: a listener at `path`, and connections.
+        keep: Receives each socket that should outlive this process.
         expects: See Door.
-        plenty: Says how many bytes may be sent ahead of requests now.
+        plenty: Returns how many bytes may now be sent ahead of requests.
     """
 
     def __init__(
@@ -53,50 +53,50 @@ class GuestEgdDoor(Door):
         self.principal = Principal(Role.CONSUMER, consumer)
         self.draw_class = draw_class
         self.asked = 0
-        """Requests that came in."""
+        """The number of received requests."""
         self.keep = keep
         self.plenty = plenty
         self.held = bytearray()
-        """Bytes that were drawn for this guest ahead of its requests, see `hold`."""
+        """Bytes drawn before this guest requests them; see `hold`."""
         self._read_before = 0
         self._pausing: set[asyncio.Future[None]] = set()
         self._mode = mode
         self._inherited = list(inherited)
 
     def change_class(self, draw_class: DrawClass) -> None:
-        """Serve this class from now on."""
+        """Change the class of the served bytes."""
         self.draw_class = draw_class
 
     @property
     def owed_bytes(self) -> int:
-        """How much was asked for and has not arrived."""
+        """The number of requested bytes that QEMU has not received yet."""
         return sum(visitor.owed_bytes for visitor in self._visitors())
 
     @property
     def in_flight_bytes(self) -> int:
-        """How much is charged and has not been read: in the sockets, and what is held."""
+        """The number of charged bytes that QEMU has not read: sent or held."""
         return len(self.held) + sum(visitor.in_flight_bytes for visitor in self._visitors())
 
     @property
     def read_bytes(self) -> int:
-        """How much QEMU has read since this door was made."""
+        """The number of bytes that QEMU has read since this door was created."""
         return self._read_before + sum(visitor.read_bytes for visitor in self._visitors())
 
     def leave(self, visitor: ServedConnection) -> None:
-        """Forget a connection, and keep count of what it read."""
+        """Deregister a connection; keep its count of bytes read."""
         if isinstance(visitor, GuestEgdConnection) and visitor in self._sessions:
             self._read_before += visitor.read_bytes
         super().leave(visitor)
 
     @property
     def waits(self) -> str:
-        """Why requests wait, "" when none does."""
+        """The reason why requests wait, or "" if no request waits."""
         return next((visitor.waits for visitor in self._visitors() if visitor.waits), "")
 
     async def hold(self, n_bytes: int) -> None:
-        """Draw `n_bytes` to have them at hand, so that what is asked from now on is answered at once.
+        """Draw `n_bytes` in advance, to answer later requests immediately.
 
-        They are this guest's and are charged; `let_go` forgets what is left. Waits as long as it takes.
+        Waits as long as needed. The bytes are charged to the guest; `drop_held` discards them.
 
         Raises:
             DrawRefused, PermissionRefused: waiting would not help.
@@ -106,7 +106,7 @@ class GuestEgdDoor(Door):
             self.held += (await draw_patiently(self.broker, self.principal, missing, self.draw_class)).data
 
     async def pause(self, wait_s: float) -> None:
-        """Return after so long, or as soon as somebody says `look_again`."""
+        """Wait for `wait_s` seconds, or until `look_again` is called."""
         loop = asyncio.get_running_loop()
         pausing = loop.create_future()
         self._pausing.add(pausing)
@@ -118,17 +118,17 @@ class GuestEgdDoor(Door):
             self._pausing.discard(pausing)
 
     def look_again(self) -> None:
-        """Have those who were refused try again: the guest's terms have changed."""
+        """Retry refused draws, because the guest's terms have changed."""
         for pausing in self._pausing:
             _wake(pausing)
 
-    def let_go(self) -> None:
-        """Forget what is held."""
+    def drop_held(self) -> None:
+        """Discard the held bytes."""
         self.held[:] = bytes(len(self.held))
         self.held.clear()
 
     def take_held(self, n_bytes: int) -> bytes:
-        """Take so many of the bytes that are held; none when there are fewer."""
+        """Remove and return `n_bytes` held bytes, or none if there are fewer."""
         if len(self.held) < n_bytes:
             return b""
         data = bytes(self.held[:n_bytes])
@@ -144,7 +144,7 @@ class GuestEgdDoor(Door):
         self._inherited = [sock for sock in self._inherited if sock not in listeners]
         if listeners and os.path.exists(self.path):
             return [listeners.pop()]
-        for stale in listeners:  # its file was removed: nobody can find it, and nobody need keep it
+        for stale in listeners:  # the file was removed, so no peer can connect
             stale.shutdown(socket.SHUT_RDWR)
             stale.close()
         listener = listen_unix(self.path, self._mode)
@@ -152,7 +152,7 @@ class GuestEgdDoor(Door):
         return [listener]
 
     def _connection(self) -> asyncio.BaseProtocol:
-        raise NotImplementedError  # connections are ours from the socket on: _take_up
+        raise NotImplementedError  # _take_up creates the connections
 
     async def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._inherited:

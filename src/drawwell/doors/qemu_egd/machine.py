@@ -1,13 +1,14 @@
-"""QEMU's EGD protocol without a socket: what to send next.
+"""QEMU's EGD protocol without a socket: decides what to send next.
 
-QEMU (backends/rng-egd.c) sends ``02 n`` for each request, and nothing else. It keeps the
-request in a queue until n bytes have come, across connections too, but sends it once: a
-request made while no broker listens never arrives here. It reads nothing while its queue is
-empty. So one answer always lies ahead in the socket: as long as it lies there, QEMU waits for
-nothing. If it is read without a request, it went to a lost one, and the next answer follows.
+QEMU (backends/rng-egd.c) sends ``02 n`` for each request, and nothing else. QEMU sends a
+request only once, and queues it until n bytes arrive, even on a later connection. A request
+made while no broker listens is lost. QEMU reads only while its queue is not empty. So one
+answer is always sent ahead: while this answer is unread, QEMU is not waiting for bytes. If
+QEMU reads it without a new request, it has served a lost request, and another answer is sent
+ahead.
 
-The kernel's count of a socket's memory (SIOCOUTQ) gives what QEMU has not read yet: each
-answer is a send of its own, and holds a fixed amount of memory until it is read.
+Each answer is sent separately and occupies a fixed amount of kernel memory until it is read.
+The kernel's count of this memory (SIOCOUTQ) therefore shows which answers are unread.
 """
 
 from collections import deque
@@ -20,24 +21,24 @@ from drawwell.wire.egd import READ_WAITING
 
 REQUEST_BYTES: Final = 2
 ANSWER_BYTES: Final = 64
-"""What a Linux guest asks for at a time (drivers/char/hw_random/virtio-rng.c)."""
+"""The size of a Linux guest's request (drivers/char/hw_random/virtio-rng.c)."""
 MANY: Final = 16
 QUICK_S: Final = 0.05
-"""`MANY` requests, none later than this after the one before: the guest reads on and on."""
+"""A guest reads continuously if `MANY` requests come with less than this time between two."""
 LEAST_AHEAD: Final = 32
-"""For fewer requests, sending ahead is not worth it."""
+"""The smallest number of requests for which sending ahead is worthwhile."""
 _SHORT_NAP_S: Final = 0.0005
 _LONG_NAP_S: Final = 0.004
-"""How long paid requests gather: as long as it takes for some of them to come."""
+"""The shortest and longest delays that let more requests arrive, to take them together."""
 _PART_S: Final = 0.05
-"""How often a request of which half is here is looked at again."""
+"""The interval for checking whether the rest of an incomplete request has arrived."""
 _FIRST_LOOK_S: Final = 0.05
 _LAST_LOOK_S: Final = 8.0
-"""How soon the socket is looked at again, each time twice as late: no event shows a read."""
+"""The first and the longest polling delay; delays double. No event reports a read by QEMU."""
 
 
 class EgdState(StrEnum):
-    """What the connection waits for."""
+    """A connection's state; the value describes what the connection waits for."""
 
     LISTENING = "a request, or the time to look at what lies in the socket"
     GATHERING = "the time to look again"
@@ -47,7 +48,7 @@ class EgdState(StrEnum):
 
 
 class EgdEvent(StrEnum):
-    """What happened."""
+    """An event on a connection."""
 
     QUIET = "there is no request"
     PART = "there is half a request"
@@ -74,14 +75,14 @@ TABLE: Final = {
     _S.SENDING: {_E.FULL: _S.SENDING, _E.SENT: _S.LISTENING, _E.ENDED: _S.CLOSED},
     _S.CLOSED: {_E.ENDED: _S.CLOSED},
 }
-"""The state that follows on each event; any other event in that state is a fault of ours."""
+"""The next state for each state and event; any event that is not listed is our bug."""
 
 
 class InFlight:
-    """Answers that were sent and that QEMU has not read yet, oldest first.
+    """The sent answers that QEMU has not read yet, oldest first.
 
     Args:
-        cost: The kernel's memory, in bytes of SIOCOUTQ, for a send of that many bytes.
+        cost: Returns the kernel memory (as in SIOCOUTQ) that a send of a given size uses.
     """
 
     def __init__(self, cost: Callable[[int], int]) -> None:
@@ -90,17 +91,17 @@ class InFlight:
         self._queued_bytes = 0
         self.n_bytes = 0
         self.read_bytes = 0
-        """What QEMU read in all."""
+        """The total number of bytes that QEMU has read."""
 
     def add(self, n_bytes: int) -> None:
-        """Note a send."""
+        """Record a send."""
         cost = self._cost(n_bytes)
         self._sends.append((n_bytes, cost))
         self._queued_bytes += cost
         self.n_bytes += n_bytes
 
     def settle(self, queued_bytes: int) -> None:
-        """Drop what the kernel no longer counts: QEMU has read it."""
+        """Remove the sends that the kernel no longer counts: QEMU has read them."""
         while self._sends and self._queued_bytes > queued_bytes:
             n_bytes, cost = self._sends.popleft()
             self._queued_bytes -= cost
@@ -109,12 +110,12 @@ class InFlight:
 
 
 class EgdMachine:
-    """One connection.
+    """The state of the protocol on one connection.
 
     Args:
         cost: See `InFlight`.
-        most_ahead: For how many requests bytes may lie in the socket.
-        queued_bytes: What the kernel counts already, if an earlier broker served it.
+        most_ahead: The maximum number of requests for which bytes are sent ahead.
+        queued_bytes: SIOCOUTQ at the start; not 0 if an earlier broker's answers are unread.
     """
 
     def __init__(self, cost: Callable[[int], int], most_ahead: int, queued_bytes: int = 0) -> None:
@@ -123,14 +124,14 @@ class EgdMachine:
         for _ in range(queued_bytes // cost(ANSWER_BYTES)):
             self.in_flight.add(ANSWER_BYTES)
         self.wait_s = 0.0
-        """How soon to look again, also if no request comes before."""
+        """The time until the next call of `look`, even if no request arrives."""
         self.part_since: float | None = None
         self.take_bytes = 0
-        """What is taken out of the socket, after the answer: no request is lost by a kill."""
+        """The size of the requests to read after the answer, so that a kill loses none."""
         self.draw_bytes = 0
-        """What is drawn in `EgdState.DRAWING`."""
+        """The number of bytes to draw in `EgdState.DRAWING`."""
         self._sizes: tuple[int, ...] = ()
-        """Of the sends that are drawn for."""
+        """The sizes of the sends into which the drawn bytes are divided."""
         self._unsent: deque[memoryview] = deque()
         self._most_ahead = most_ahead
         self._quick = 0
@@ -139,21 +140,21 @@ class EgdMachine:
         self._look_s = _FIRST_LOOK_S
 
     def owed_bytes(self, data: bytes, queued_bytes: int) -> int:
-        """Return what QEMU may be waiting for; arguments as for `look`."""
+        """Return how many bytes QEMU might wait for; see `look` for the arguments."""
         self.in_flight.settle(queued_bytes)
         return max(0, (sum(read_sizes(data)) or ANSWER_BYTES) - self.in_flight.n_bytes)
 
     def look(self, data: bytes | None, queued_bytes: int, plenty_bytes: int, now: float) -> EgdState:
-        """Decide what comes next.
+        """Decide what to do next.
 
         Args:
-            data: The requests in the socket: None for none, b"" at EOF.
+            data: The requests in the socket; None if there are none, b"" at EOF.
             queued_bytes: SIOCOUTQ, read before `data`.
-            plenty_bytes: What may be sent ahead of requests.
-            now: In seconds.
+            plenty_bytes: The number of bytes that may be sent ahead of requests.
+            now: The time in seconds.
 
         Raises:
-            RemoteProtocolError: something else than requests.
+            RemoteProtocolError: QEMU sent something other than requests.
         """
         self.take_bytes = 0
         if data == b"":
@@ -173,7 +174,7 @@ class EgdMachine:
         return self._follow(EgdEvent.QUIET)
 
     def drawn(self, data: bytes) -> EgdState:
-        """Take the bytes that were drawn."""
+        """Accept the drawn bytes."""
         view, at = memoryview(data), 0
         for size in self._sizes:
             self._unsent.append(view[at : at + size])
@@ -182,11 +183,11 @@ class EgdMachine:
 
     @property
     def unsent(self) -> memoryview:
-        """What is to be sent next, in one send."""
+        """The bytes to send next, in one send."""
         return self._unsent[0]
 
     def sent(self, n_bytes: int) -> EgdState:
-        """Note how much of `unsent` was sent; 0 means that the socket is full."""
+        """Record how many bytes of `unsent` were sent; 0 means a full socket."""
         if not n_bytes:
             return self._follow(EgdEvent.FULL)
         self.in_flight.add(n_bytes)
@@ -198,7 +199,7 @@ class EgdMachine:
         return self._follow(EgdEvent.SENT)
 
     def end(self) -> EgdState:
-        """Note that the connection is over."""
+        """Record that the connection has ended."""
         return self._follow(EgdEvent.ENDED)
 
     def _follow(self, event: EgdEvent) -> EgdState:
@@ -206,7 +207,7 @@ class EgdMachine:
         return self.state
 
     def _asked(self, sizes: bytes, plenty_bytes: int, now: float) -> EgdState:
-        """Take the requests that are paid, or the first if none is."""
+        """Take all requests that were answered in advance, else the first one."""
         count = paid(sizes, self.in_flight.n_bytes - ANSWER_BYTES)
         owed = () if count else (sizes[0],)
         count = count or 1
@@ -226,14 +227,14 @@ class EgdMachine:
         return self._follow(EgdEvent.OWED)
 
     def _more(self, size: int, plenty_bytes: int) -> tuple[int, ...]:
-        """Return what is sent ahead to a guest that reads on and on."""
+        """Return the sizes of answers to send ahead to a guest that keeps reading."""
         wanted = min(plenty_bytes // size, self._most_ahead)
         missing = wanted - self.in_flight.n_bytes // size
         worth_it = self._quick >= MANY and wanted >= LEAST_AHEAD and 4 * missing >= wanted
         return (size,) * missing if worth_it else ()
 
     def _nap(self, count: int) -> float:
-        """Return how long paid requests gather."""
+        """Return how long to wait for more requests, to take them together."""
         if self._quick < MANY:
             return 0.0
         if 4 * count < self._most_ahead:
@@ -244,7 +245,7 @@ class EgdMachine:
 
 
 def paid(sizes: bytes, n_bytes: int) -> int:
-    """Return how many of the requests, in their order, `n_bytes` suffice for."""
+    """Return how many requests `n_bytes` can answer, in their order."""
     count = 0
     for size in sizes:
         n_bytes -= size
@@ -255,10 +256,10 @@ def paid(sizes: bytes, n_bytes: int) -> int:
 
 
 def read_sizes(data: bytes) -> bytes:
-    """Return how much each whole request in `data` asks for, a byte each.
+    """Return the requested size from each complete request, as one byte each.
 
     Raises:
-        RemoteProtocolError: something else than reads that wait.
+        RemoteProtocolError: `data` contains something other than blocking reads.
     """
     commands, sizes = data[::REQUEST_BYTES], data[1::REQUEST_BYTES]
     if commands.count(READ_WAITING) != len(commands) or 0 in sizes:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from drawwell.broker import signing
-from drawwell.broker.signing import Signing
+from drawwell.broker import receipts
+from drawwell.broker.receipts import Signing
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed, verify_receipt
 from drawwell.entropy.blocks import DrawRequest, Grant
 from drawwell.errors import StateUnavailable
@@ -21,7 +21,7 @@ RECEIPTED = DrawRequest(32, FULL, receipt=True)
 
 
 class MovedSigner:
-    """A signer that a test stops and breaks; it notes each body."""
+    """A signer that a test can stop and break; it records each body."""
 
     key_id = KEY.key_id
 
@@ -38,21 +38,19 @@ class MovedSigner:
         await self.go.wait()
         if self.broken:
             raise StateUnavailable("the signer has ended", hint="Start it again.")
-        return [KEY.sign_body(body) for body in bodies]
+        return [KEY.sign_text(body) for body in bodies]
 
 
 @pytest.mark.parametrize("draw_class", [FULL, DRBG])
 def test_nothing_is_taken_without_a_signer(draw_class) -> None:
-    """Such a draw is refused with the reason; one without a receipt is served."""
+    """A draw with a receipt is refused with the reason; one without is served."""
 
     signer = MovedSigner()
 
     async def scenario(bench: Workbench) -> None:
         signer.fault = "its process is gone"
         request = DrawRequest(32, draw_class, receipt=True)
-        with pytest.raises(
-            StateUnavailable, match="no receipt can be signed: its process is gone"
-        ) as refused:
+        with pytest.raises(StateUnavailable, match="cannot sign receipts: its process is gone") as refused:
             bench.broker.try_draw(consumer(), request)
         assert refused.value.hint
         assert await refusal(bench.broker.draw(consumer(), request)) == "StateUnavailable"
@@ -64,7 +62,7 @@ def test_nothing_is_taken_without_a_signer(draw_class) -> None:
 
 
 def test_a_lost_signature_is_charged_and_not_made_again() -> None:
-    """The draw fails with the reason; its body is signed no second time."""
+    """The draw fails with the reason, and its body is not signed again."""
     signer = MovedSigner()
 
     async def scenario(bench: Workbench) -> None:
@@ -83,7 +81,7 @@ def test_a_lost_signature_is_charged_and_not_made_again() -> None:
 
 
 def test_what_comes_while_one_batch_is_signed_makes_up_the_next() -> None:
-    """Thirty receipts take three batches, of 1, 16 and 13."""
+    """Thirty receipts need three batches: of 1, 16 and 13."""
     signer = MovedSigner()
 
     async def scenario(bench: Workbench) -> None:
@@ -103,8 +101,8 @@ def test_what_comes_while_one_batch_is_signed_makes_up_the_next() -> None:
 
 
 def test_a_signer_that_is_behind_stops_draws_with_receipts(monkeypatch) -> None:
-    """The grants that wait for their signature are bounded."""
-    monkeypatch.setattr(signing, "MOST_UNSIGNED", 2)
+    """The number of grants that wait for a signature is limited."""
+    monkeypatch.setattr(receipts, "MOST_UNSIGNED", 2)
     signer = MovedSigner()
 
     async def scenario(bench: Workbench) -> None:
@@ -120,6 +118,6 @@ def test_a_signer_that_is_behind_stops_draws_with_receipts(monkeypatch) -> None:
 
 
 def test_a_grant_without_a_receipt_passes_the_signer_by() -> None:
-    """It is returned as it is, whether or not anything can be signed."""
+    """A grant without a receipt is returned even if signing is impossible."""
     grant = Grant(b"x", 1, FULL)
     assert run_virtually(Signing(MovedSigner()).sign(grant)) is grant
