@@ -1,4 +1,4 @@
-"""Files that root edits in folders which are other users'."""
+"""Files that root edits in other users' folders."""
 
 import os
 import pwd
@@ -8,59 +8,62 @@ import pytest
 
 from drawwell.errors import PermissionRefused
 from drawwell.guests.edit import files
+from drawwell.guests.edit.block import Block
 
-NOBODY = 65534
+OTHER_USER = 65534
 
 
 @pytest.fixture
-def his(folder: Path) -> Path:
-    """A folder of another user, whom everybody may visit."""
+def theirs(folder: Path) -> Path:
+    """Create another user's folder that all users can enter."""
     if os.geteuid() != 0:
         pytest.skip("acting as another user needs root")
     try:
-        pwd.getpwuid(NOBODY)
+        pwd.getpwuid(OTHER_USER)
     except KeyError:
-        pytest.skip("there is no user nobody")
+        pytest.skip("there is no user with ID 65534")
     folder.chmod(0o755)
-    place = folder / "his"
+    place = folder / "theirs"
     place.mkdir()
-    os.chown(place, NOBODY, NOBODY)
+    os.chown(place, OTHER_USER, OTHER_USER)
     return place
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])
-def test_a_link_in_a_users_folder_leads_root_to_nothing_of_roots(folder: Path, his: Path, mode: int) -> None:
-    """What he may not write stays as it is, what he may not read is copied nowhere; root is root again."""
+def test_a_link_in_a_users_folder_leads_root_to_nothing_of_roots(
+    folder: Path, theirs: Path, mode: int
+) -> None:
+    """Root reads and writes there with only that user's rights."""
     secret = folder / "shadow"
     secret.write_text("root's\n")
     secret.chmod(mode)
-    (his / "config").symlink_to(secret)
+    (theirs / "config").symlink_to(secret)
     with pytest.raises(PermissionRefused):
-        files.whole(str(his / "config"), "ours\n")
+        files.whole(str(theirs / "config"), "ours\n")
     with pytest.raises(PermissionRefused):
-        files.edit(str(his / "config"), "root's\n", "root's\nours\n")
+        files.put_block(str(theirs / "config"), "root's\n", Block("lxc", "web1", ("ours",)))
     assert secret.read_text() == "root's\n"
     assert [path.name for path in folder.iterdir() if path.is_file()] == ["shadow"]
     assert (os.geteuid(), os.getegid()) == (0, 0)
 
 
-def test_a_folder_that_he_laid_a_link_to_is_his(folder: Path, his: Path) -> None:
-    """Who may choose the folder may not choose one of root's: nothing is made or deleted there."""
+def test_a_folder_behind_a_users_link_is_the_users(folder: Path, theirs: Path) -> None:
+    """A user's link in the path does not lead root to its own folder."""
     roots = folder / "etc"
     roots.mkdir(mode=0o755)
     (roots / "kept").touch()
-    (his / "project").symlink_to(roots)
-    os.chown(his / "project", NOBODY, NOBODY, follow_symlinks=False)
+    (theirs / "project").symlink_to(roots)
+    os.chown(theirs / "project", OTHER_USER, OTHER_USER, follow_symlinks=False)
     with pytest.raises(PermissionRefused):
-        files.whole(str(his / "project/new"), "ours\n")
+        files.whole(str(theirs / "project/new"), "ours\n")
     with pytest.raises(PermissionRefused):
-        files.delete(str(his / "project/kept"))
+        files.delete(str(theirs / "project/kept"))
     assert [path.name for path in roots.iterdir()] == ["kept"]
 
 
-def test_what_is_made_in_a_users_folder_is_his(his: Path) -> None:
-    """He can edit and delete it."""
-    files.whole(str(his / "deeper/drawwell-web.yaml"), "services:\n", mode=0o640)
-    made = (his / "deeper/drawwell-web.yaml").stat()
-    assert (made.st_uid, made.st_mode & 0o777) == (NOBODY, 0o640)
-    assert files.delete(str(his / "deeper/drawwell-web.yaml"))
+def test_what_is_made_in_a_users_folder_is_the_users(theirs: Path) -> None:
+    """The user can edit and delete the new file."""
+    files.whole(str(theirs / "deeper/drawwell-web.yaml"), "services:\n", mode=0o640)
+    made = (theirs / "deeper/drawwell-web.yaml").stat()
+    assert (made.st_uid, made.st_mode & 0o777) == (OTHER_USER, 0o640)
+    assert files.delete(str(theirs / "deeper/drawwell-web.yaml"))

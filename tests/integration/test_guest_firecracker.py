@@ -1,4 +1,4 @@
-"""Firecracker's vsock, against a stand-in; the real one was not run.
+"""Firecracker's vsock, simulated; the real one was not run.
 
 The stand-in does what docs/vsock.md of Firecracker describes: it listens at ``uds_path``,
 where programs of the host send ``CONNECT PORT`` and read ``OK``; a connection to a port in
@@ -26,7 +26,7 @@ NAME = "micro1"
 
 
 class StandIn:
-    """Firecracker's vsock device, without a machine."""
+    """A simulated Firecracker vsock device, without a machine."""
 
     def __init__(self, uds_path: Path) -> None:
         self.uds_path = uds_path
@@ -44,7 +44,7 @@ class StandIn:
             yield
 
     async def bridge(self, path: Path) -> asyncio.Server:
-        """Be a guest's socat: from its Unix socket to port `PORT` of the host."""
+        """Act as a guest's socat: from a Unix socket to the host's port `PORT`."""
 
         async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with contextlib.closing(writer):
@@ -63,7 +63,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @in_a_loop
 async def test_a_machine_draws_through_its_vsock(folder: Path) -> None:
-    """What connects in the guest draws as it; removed, nothing is left."""
+    """A process in the guest draws as the guest; --remove removes everything."""
     vm = StandIn(folder / "v.sock")
     async with broker(folder) as site, vm.running():
         arguments = ("guest", "apply", "firecracker", NAME, "--connect", str(vm.uds_path), "--json")
@@ -87,7 +87,7 @@ async def test_a_machine_draws_through_its_vsock(folder: Path) -> None:
 
 
 def test_what_is_not_ours_stays(folder: Path) -> None:
-    """A foreign socket is kept, and a machine without a path refused."""
+    """An existing foreign socket is kept; a machine without a path is refused."""
     bytes_for = Guest(GuestKind.FIRECRACKER, NAME, Attachment.SOCKET)
     theirs = folder / f"v.sock_{PORT}"
     with socket.socket(socket.AF_UNIX) as sock:
@@ -96,5 +96,5 @@ def test_what_is_not_ours_stays(folder: Path) -> None:
             Firecracker(str(folder / "v.sock")).apply(bytes_for)
     assert Firecracker(str(folder / "v.sock")).remove(bytes_for) == []
     assert theirs.exists()
-    with pytest.raises(UsageError, match="known by its vsock"):
+    with pytest.raises(UsageError, match="machine is required"):
         Firecracker().plan(bytes_for)

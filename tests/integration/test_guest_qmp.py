@@ -1,4 +1,4 @@
-"""A QEMU of which nothing runs but its monitor, and sockets on which something else answers."""
+"""QEMU with only its monitor, and simulated QMP sockets."""
 
 import os
 import shutil
@@ -21,9 +21,10 @@ from drawwell.guests.qemu.agent import Agent
 from drawwell.guests.qemu.generators import generators_of
 from drawwell.guests.qemu.qmp import Monitor, QmpError
 from drawwell.testing.waiting import wait_until
+from support.listening import listens
 
 NAME = f"qmp{os.getpid()}"
-"""Machines are found by their names, and other tests may run beside."""
+"""A machine name that no other test uses."""
 needs_qemu = pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="QEMU is not installed")
 
 
@@ -32,16 +33,16 @@ def guest(folder: Path, via: Attachment = Attachment.VIRTIO) -> Guest:
 
 
 @contextmanager
-def machine(folder: Path, *words: str) -> Iterator[str]:
-    """A machine that never starts its processor; the path of its QMP socket."""
+def machine(folder: Path, *arguments: str) -> Iterator[str]:
+    """Run a machine with a stopped CPU; return its QMP socket's path."""
     path = folder / "qmp"
     command = [
         "qemu-system-x86_64", "-S", "-accel", "tcg", "-m", "16", "-nodefaults", "-display", "none",
-        "-qmp", f"unix:{path},server=on,wait=off", *words,
+        "-qmp", f"unix:{path},server=on,wait=off", *arguments,
     ]  # fmt: skip
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
         try:
-            wait_until(path.exists, "QEMU listens")
+            wait_until(lambda: listens(path), "QEMU listens")
             yield str(path)
         finally:
             process.kill()
@@ -50,7 +51,7 @@ def machine(folder: Path, *words: str) -> Iterator[str]:
 
 @contextmanager
 def door(folder: Path) -> Iterator[None]:
-    """Somebody who listens where the guest's socket is."""
+    """Listen at the guest's socket."""
     path = folder / "guests" / NAME / "egd.sock"
     path.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -61,7 +62,7 @@ def door(folder: Path) -> Iterator[None]:
 
 @needs_qemu
 def test_a_machine_is_found_by_its_name_and_plugged(folder: Path) -> None:
-    """Without --connect its -name is enough; the second time nothing changes; what is plugged stands in QEMU."""
+    """QEMU is found by its -name; a second apply changes nothing."""
     with door(folder), machine(folder, "-name", NAME) as path:
         assert [change.where for change in Qemu().apply(guest(folder))] == [path]
         assert Qemu().apply(guest(folder)) == []
@@ -75,7 +76,7 @@ def test_a_machine_is_found_by_its_name_and_plugged(folder: Path) -> None:
 
 @needs_qemu
 def test_a_busy_monitor_is_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """QEMU serves one client on each socket: where the first is taken, the second is asked."""
+    """If one QMP socket is in use, the next is tried."""
     monkeypatch.setattr(qmp, "ANSWER_S", 1.0)
     second = ("-qmp", f"unix:{folder}/second,server=on,wait=off")
     with door(folder), machine(folder, "-name", NAME, *second) as path, Monitor(path):
@@ -84,8 +85,26 @@ def test_a_busy_monitor_is_passed_over(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 @needs_qemu
+def test_a_busy_monitor_is_an_error_with_a_hint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another client has the only QMP socket: no endless wait, and a remedy."""
+    monkeypatch.setattr(qmp, "ANSWER_S", 0.2)  # short: it never comes
+    with (
+        door(folder),
+        machine(folder, "-name", NAME) as path,
+        socket.socket(socket.AF_UNIX) as other,
+    ):
+        other.connect(path)
+        for work in (Qemu().apply, Qemu().remove):
+            with pytest.raises(GuestUnavailable, match=f"no answer on {path}") as refused:
+                work(guest(folder))
+            assert "one client at a time" in str(refused.value.hint)
+        (facts,) = [each for each in Qemu().audit() if each.name == NAME]
+        assert facts.running, "audit reads the command line instead"
+
+
+@needs_qemu
 def test_q35_has_it_in_a_free_port(folder: Path) -> None:
-    """The root bus of q35 takes nothing: an empty root port is found."""
+    """q35's root bus accepts no device, so an empty root port is used."""
     port = ("-M", "q35", "-device", "pcie-root-port,id=free,chassis=1")
     with door(folder), machine(folder, *port) as path:
         assert len(Qemu(path).apply(guest(folder))) == 1
@@ -93,7 +112,7 @@ def test_q35_has_it_in_a_free_port(folder: Path) -> None:
 
 @needs_qemu
 def test_a_refused_device_leaves_nothing_behind(folder: Path) -> None:
-    """Where there is no port, QEMU's words are told, and socket and backend are taken back."""
+    """Without a free port, QEMU's error is shown and all changes are undone."""
     with door(folder), machine(folder, "-M", "q35") as path:
         with pytest.raises(QmpError, match="hotplug"):
             Qemu(path).apply(guest(folder))
@@ -105,7 +124,7 @@ def test_a_refused_device_leaves_nothing_behind(folder: Path) -> None:
 
 @needs_qemu
 def test_two_machines_of_one_name_are_not_guessed(folder: Path) -> None:
-    """Which is meant is asked, with the processes; a machine without QMP is told what it lacks."""
+    """For an ambiguous name, processes are listed, or the hint names QMP."""
     bare = ["qemu-system-x86_64", "-S", "-accel", "tcg", "-m", "16", "-nodefaults", "-display", "none"]
     with subprocess.Popen([*bare, "-name", NAME], stdin=subprocess.DEVNULL) as alone:
         try:
@@ -119,20 +138,20 @@ def test_two_machines_of_one_name_are_not_guessed(folder: Path) -> None:
 
 
 def test_a_machine_that_does_not_run_is_left(folder: Path) -> None:
-    """There is nothing to change, to undo or to go into."""
+    """A stopped machine cannot be changed, undone or entered."""
     other = Guest(GuestKind.QEMU, "not-here", Attachment.VIRTIO, run_dir=str(folder))
     assert (Qemu().apply(other), Qemu().remove(other), Qemu().inside(other)) == ([], [], None)
 
 
-def test_nobody_listens(folder: Path) -> None:
-    """A socket that is not there is said to be unreachable."""
+def test_there_is_no_listener(folder: Path) -> None:
+    """A missing socket is reported as unreachable."""
     with pytest.raises(GuestUnavailable, match="cannot reach"):
         Monitor(str(folder / "none"))
 
 
 @contextmanager
 def answering(folder: Path, say: Callable[[socket.socket], object]) -> Iterator[str]:
-    """A socket on which somebody else answers."""
+    """Create a QMP socket on which another program answers."""
     path = folder / "fake"
     path.unlink(missing_ok=True)
 
@@ -151,7 +170,7 @@ def answering(folder: Path, say: Callable[[socket.socket], object]) -> Iterator[
 
 
 @pytest.mark.parametrize(
-    "words",
+    "answer",
     [
         b"220 mail.example.org ESMTP\n",
         b"[]\n",
@@ -161,14 +180,14 @@ def answering(folder: Path, say: Callable[[socket.socket], object]) -> Iterator[
         b"\xff\xfe\n",
     ],
 )
-def test_what_is_no_qmp_is_refused(folder: Path, words: bytes) -> None:
-    """Another protocol, a list, an empty greeting, deep nesting: the named error."""
-    with answering(folder, lambda peer: peer.sendall(words)) as path, pytest.raises(RemoteProtocolError):
+def test_what_is_no_qmp_is_refused(folder: Path, answer: bytes) -> None:
+    """Other protocols and malformed greetings give the named error."""
+    with answering(folder, lambda peer: peer.sendall(answer)) as path, pytest.raises(RemoteProtocolError):
         Monitor(path)
 
 
 def test_a_line_without_end_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What goes on and on is refused at the bound."""
+    """An endless line is refused at the limit."""
     monkeypatch.setattr(qmp, "MAX_LINE_BYTES", 100_000)
 
     def flood(peer: socket.socket) -> None:
@@ -178,12 +197,12 @@ def test_a_line_without_end_is_bounded(folder: Path, monkeypatch: pytest.MonkeyP
         except OSError:
             return
 
-    with answering(folder, flood) as path, pytest.raises(RemoteProtocolError, match="no end"):
+    with answering(folder, flood) as path, pytest.raises(RemoteProtocolError, match="too long"):
         Monitor(path)
 
 
 def test_silence_ends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever says nothing is given up, with why."""
+    """A silent peer is given up, with the reason."""
     monkeypatch.setattr(qmp, "ANSWER_S", 0.2)
     with (
         answering(folder, lambda peer: peer.recv(1)) as path,
@@ -194,18 +213,18 @@ def test_silence_ends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.binary(max_size=200))
 @settings(max_examples=50)
-def test_any_greeting_is_read_or_refused(words: bytes) -> None:
-    """No garbage raises anything but the named errors."""
+def test_any_greeting_is_read_or_refused(answer: bytes) -> None:
+    """Garbage raises only the named errors."""
     with (
         tempfile.TemporaryDirectory(prefix="dw-") as name,
-        answering(Path(name), lambda peer: peer.sendall(words)) as path,
+        answering(Path(name), lambda peer: peer.sendall(answer)) as path,
         pytest.raises((RemoteProtocolError, GuestUnavailable, PermissionRefused)),
     ):
         Monitor(path)
 
 
 def test_who_only_chatters_is_given_up_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events without end in the place of an answer keep nobody longer than silence does."""
+    """Endless events instead of an answer end at the same deadline."""
     monkeypatch.setattr(qmp, "ANSWER_S", 0.2)
 
     def chatter(peer: socket.socket) -> None:
@@ -228,7 +247,7 @@ def test_who_only_chatters_is_given_up_too(folder: Path, monkeypatch: pytest.Mon
 def test_a_guest_that_floods_its_agent_s_socket_is_blamed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What comes from QEMU's socket of the agent was said in the guest: that is where to look."""
+    """The guest controls the agent's answers, so the hint blames the guest."""
     monkeypatch.setattr(qmp, "MAX_LINE_BYTES", 1 << 16)
 
     def flood(peer: socket.socket) -> None:
@@ -238,7 +257,7 @@ def test_a_guest_that_floods_its_agent_s_socket_is_blamed(
 
     with (
         answering(folder, flood) as path,
-        pytest.raises(GuestUnavailable, match="agent answers nonsense") as told,
+        pytest.raises(GuestUnavailable, match="agent sent an invalid answer") as refused,
     ):
         Agent.at_socket(path).ping(30.0)
-    assert "in the guest" in str(told.value.hint)
+    assert "in the guest" in str(refused.value.hint)

@@ -1,4 +1,4 @@
-"""A guest's connection outlives its broker: killed or stopped, what was asked meanwhile is answered by the next one."""
+"""A guest's connection outlives its broker; the next broker answers."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ VM = {"name": "vm1", "kind": "qemu", "via": "virtio"}
 
 
 class Supervised:
-    """A broker under its keeper, with one guest connected."""
+    """A broker with its supervisor, and one connected guest."""
 
     def __init__(self, site: Site, daemon: Daemon) -> None:
         self.site, self.daemon = site, daemon
@@ -32,11 +32,11 @@ class Supervised:
         self.sock.connect(added["socket"])
 
     def answers(self) -> bool:
-        """Is there a broker that has bytes?"""
+        """Return whether a broker is running and has bytes."""
         return self.has(4096)
 
     def has(self, n_bytes: int) -> bool:
-        """Is there a broker that has more than that?"""
+        """Return whether a broker has more than this."""
         try:
             return bool(asyncio.run(self.site.ask("status"))["reservoir_bytes"] > n_bytes)
         except Exception:  # noqa: BLE001 - it is not there, or half
@@ -44,7 +44,7 @@ class Supervised:
 
     @property
     def broker(self) -> int:
-        """The process number of the broker of now."""
+        """Return the process ID of the current broker."""
         children = Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children").read_text().split()
         return int(children[0]) if children else 0
 
@@ -60,18 +60,18 @@ class Supervised:
         return data
 
     def until_the_end(self) -> None:
-        """Read what lies ahead, to EOF."""
+        """Read the bytes sent ahead, up to EOF."""
         while self.sock.recv(4096):
             pass
 
     def read_on(self) -> None:
-        """Ask and read until many bytes lie in the socket that were not asked for yet."""
+        """Read until many bytes are in the socket ahead of requests."""
         while lying_bytes(self.sock) <= 2 * 64:
             self.ask()
             self.answer()
 
     def end(self, number: signal.Signals) -> int:
-        """End the broker, and return its process number when it is gone."""
+        """Kill the broker, and return its process ID when it is gone."""
         gone = self.broker
         os.kill(gone, number)
         wait_until(lambda: self.broker not in {gone, 0}, "another broker runs")
@@ -96,7 +96,7 @@ def supervised(folder: Path, size: str = 'reservoir = "32KiB"\nmax_draw = "4KiB"
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_restart_costs_a_guest_the_wait_and_nothing_else(folder: Path, number: signal.Signals) -> None:
-    """What is asked before, while and after the broker is away is answered on the same connection."""
+    """Requests before, during and after the outage are answered."""
     with supervised(folder) as guest:
         guest.ask()
         first = guest.answer()
@@ -112,13 +112,13 @@ def test_a_restart_costs_a_guest_the_wait_and_nothing_else(folder: Path, number:
             assert found["connected"] == 1
             return int(found["asked"])
 
-        # the first a second time, if it was answered and not yet taken
+        # the first one twice, if it was answered but not yet removed
         wait_until(lambda: asked() in {1, 2}, "the next one takes what was asked")
 
 
 @pytest.mark.slow
 def test_no_request_is_lost_at_whatever_moment_the_broker_is_killed(folder: Path) -> None:
-    """Requests that are under way when it is killed get their bytes from the next one; what is surplus is new bytes."""
+    """Requests pending at the kill are answered with new bytes."""
     moments = random.Random(4)
     with supervised(folder) as guest:
         pieces = []
@@ -135,12 +135,12 @@ def test_no_request_is_lost_at_whatever_moment_the_broker_is_killed(folder: Path
 
 @pytest.mark.slow
 def test_what_is_sent_ahead_does_not_grow_with_every_restart(folder: Path) -> None:
-    """A guest that reads on and on through restarts has no more lying in its socket than before the first."""
+    """Restarts do not add to the bytes sent ahead."""
     with supervised(folder, size="") as guest:
         for _ in range(4):
             wait_until(lambda: guest.has(160_000), "there is plenty")
             guest.read_on()
-            asyncio.run(guest.site.ask("guest.list"))  # it is not in the midst of an answer any more
+            asyncio.run(guest.site.ask("guest.list"))  # it is no longer sending an answer
             guest.end(signal.SIGKILL)
         wait_until(guest.answers, "the last one serves")
         guest.sock.setblocking(False)
@@ -153,7 +153,7 @@ def test_what_is_sent_ahead_does_not_grow_with_every_restart(folder: Path) -> No
 
 
 def test_a_new_guest_is_let_in_after_a_restart(folder: Path) -> None:
-    """The listening socket outlives the broker as well: who connects while it is down is served by the next one."""
+    """The listening socket outlives the broker and queues connections."""
     with supervised(folder) as guest:
         os.kill(guest.broker, signal.SIGKILL)
         with socket.socket(socket.AF_UNIX) as late:
@@ -163,8 +163,8 @@ def test_a_new_guest_is_let_in_after_a_restart(folder: Path) -> None:
             assert len(late.recv(32, socket.MSG_WAITALL)) == 32
 
 
-def test_a_keeper_ends_with_its_broker_when_it_is_told_to(folder: Path) -> None:
-    """SIGTERM ends both in order, and the guest's connection with them."""
+def test_a_keeper_ends_with_its_broker_when_it_is_stopped(folder: Path) -> None:
+    """SIGTERM ends both in order, and the guest's connection."""
     with supervised(folder) as guest:
         child = guest.broker
         assert guest.daemon.stop() == 0
@@ -173,7 +173,7 @@ def test_a_keeper_ends_with_its_broker_when_it_is_told_to(folder: Path) -> None:
 
 
 def test_a_keeper_does_not_repeat_what_is_hopeless(folder: Path) -> None:
-    """A configuration with a fault ends it with that exit code."""
+    """A configuration fault ends the supervisor with that exit code."""
     path = folder / "drawwell.toml"
     path.write_text("[broker]\nnane = 1\n")
     with Daemon("run", "--supervised", config=path, log=folder / "log") as daemon:
@@ -181,7 +181,7 @@ def test_a_keeper_does_not_repeat_what_is_hopeless(folder: Path) -> None:
 
 
 def test_a_removed_guest_is_not_kept(folder: Path) -> None:
-    """After guest.remove its connection is closed for good, whatever the keeper had of it."""
+    """guest.remove closes the connection, even a stored one."""
     with supervised(folder) as guest:
         asyncio.run(guest.site.ask("guest.remove", {"name": "vm1"}))
         guest.until_the_end()

@@ -1,1 +1,1 @@
-"""The guest lab: real QEMU guests for tests and benchmarks. See README.md beside this file."""
+"""The guest lab: real QEMU guests for tests and benchmarks; see README.md."""

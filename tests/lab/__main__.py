@@ -1,4 +1,4 @@
-"""Say how long the lab takes from an empty cache and from a full one: ``PYTHONPATH=tests python -m lab``."""
+"""Time the lab with an empty and a full cache: ``python -m lab``."""
 
 import os
 import sys
@@ -14,20 +14,20 @@ from lab.snapshot import snapshot
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Return the duration of a call."""
     began = time.monotonic()
     call()
     return time.monotonic() - began
 
 
 def boot(make: Callable[[], object]) -> float:
-    """How long the guest of an image takes to its first command."""
+    """Return the time until the first command in a guest of this image."""
     with QemuGuest(make()) as guest:  # type: ignore[arg-type]
         return guest.boot_s
 
 
 def main() -> None:
-    """Print a table: seconds to make it, to have it again, and to boot it."""
+    """Print a table of seconds for building, loading and booting."""
     things: dict[str, Callable[[], object]] = {
         "cloud": tiny,
         "full": lambda: tiny("full"),

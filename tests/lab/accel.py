@@ -1,4 +1,4 @@
-"""Is there KVM that works? On some hosts /dev/kvm opens, and no guest gets anywhere: one that boots is proof."""
+"""Detect working KVM: on some hosts /dev/kvm opens but no guest boots."""
 
 import functools
 import os
@@ -8,13 +8,13 @@ from typing import Final
 
 from lab.cache import NoLab, kept
 
-_PROBE_S: Final = 20.0  # short: too slow is of no use
-"""With KVM, the probe's guest is there within two seconds."""
+_PROBE_S: Final = 20.0  # short: a slow guest is useless
+"""With KVM, the probe's guest boots within two seconds."""
 
 
 @functools.cache
 def accelerator() -> str:
-    """Return ``kvm`` or ``tcg``; $DRAWWELL_LAB_ACCEL decides where it is set. Probed once a host's boot."""
+    """Return ``kvm`` or ``tcg``, as $DRAWWELL_LAB_ACCEL or a probe decides."""
     wish = os.environ.get("DRAWWELL_LAB_ACCEL", "")
     if wish in {"kvm", "tcg"}:
         return wish
@@ -34,7 +34,7 @@ def _probe(work: Path) -> None:
         with guest:
             guest.console.wait_ready(_PROBE_S)
     except (GuestFailed, NoLab, OSError, EOFError) as reason:
-        sys.stderr.write(f"lab: /dev/kvm opens and no guest boots under it ({reason}): TCG is used\n")
+        sys.stderr.write(f"lab: /dev/kvm opens but no guest boots under it ({reason}): TCG is used\n")
         (work / "accel").write_text("tcg")
     else:
         (work / "accel").write_text("kvm")

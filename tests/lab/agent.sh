@@ -1,6 +1,6 @@
-# The lab's agent: sh on the second serial line. One line a command, "MARK base64"; the answer is its output,
-# then MARK and its exit status. Commands run in one shell: variables and descriptors stay. Descriptor 9 is the line.
-# A line is read by a program of its own: busybox's `read` begins anew, without what it had, when a child ends meanwhile.
+# The lab's agent: sh on the second serial line (descriptor 9). A command is one line, "MARK
+# base64"; the answer is its output, MARK and exit status. All commands share one shell. `head`
+# reads the line, because busybox's `read` loses what it has read when a child ends.
 stty -F /dev/ttyS1 raw -echo
 exec 9<>/dev/ttyS1
 echo "LAB-AGENT-READY" >&9

@@ -1,4 +1,4 @@
-"""A container's root made of this machine's own programs, mounted read-only: nothing is fetched, nothing is copied."""
+"""A container root with the host's programs, mounted read-only."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ _EMPTY = ("dev", "etc", "proc", "run", "sys", "tmp", "var")
 
 
 def make_root(path: Path, uid: int = 0) -> Path:
-    """Make the skeleton; `uid` is who owns it, root of an unprivileged container for instance."""
+    """Create the skeleton, owned by `uid`, such as an unprivileged root."""
     for name in _EMPTY:
         (path / name).mkdir(parents=True)
     for name in _SYSTEM[1:]:
@@ -27,24 +27,24 @@ def make_root(path: Path, uid: int = 0) -> Path:
 
 
 def system_folders() -> list[str]:
-    """What to mount for the machine's programs: /usr, and what is not merged into it."""
+    """Return mounts for the host's programs: /usr and unmerged folders."""
     return [name for name in _SYSTEM if os.path.isdir(name) and not os.path.islink(name)]
 
 
 def our_folders() -> list[str]:
-    """What to mount for drawwell and the Python that it runs under."""
+    """Return mounts for drawwell and its Python."""
     wanted = sorted({str(ROOT), sys.prefix, sys.base_prefix})
     return [each for each in wanted if not any(each.startswith(f"{other}/") for other in (*wanted, "/usr"))]
 
 
-def drawwell(*words: str) -> list[str]:
-    """A command line of drawwell, in a container with both."""
-    return [sys.executable, "-m", "drawwell", *words]
+def drawwell(*arguments: str) -> list[str]:
+    """Return a drawwell command for a container with both mounts."""
+    return [sys.executable, "-m", "drawwell", *arguments]
 
 
 @contextmanager
 def no_cgroup_left(*names: str) -> Iterator[None]:
-    """Take away the empty cgroups of those names (shell patterns) that were not there before."""
+    """Remove new, empty cgroups with these names (shell patterns)."""
     before = _cgroups(*names)
     yield
     for each in sorted(_cgroups(*names) - before, reverse=True):

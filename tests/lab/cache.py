@@ -1,4 +1,4 @@
-"""What the lab has made, kept under the hash of the recipe that it was made from."""
+"""The lab's products, cached under the hash of their recipe."""
 
 import contextlib
 import fcntl
@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any, Final
 
 KEPT_DAYS: Final = 14
-"""What nobody used for so long is thrown away when something new is made."""
+"""Entries unused for this long are removed when a new one is built."""
 BUILD_S: Final = 1800.0
-"""How long one program of a build may take; on a slow mirror, minutes."""
+"""The time limit of one program in a build; a slow mirror needs minutes."""
 
 
 class NoLab(Exception):
-    """A guest, or a part of one, cannot be had here; the reason is its text."""
+    """A guest or a part of it is unavailable; the message is the reason."""
 
 
 @contextlib.contextmanager
 def or_skip() -> Iterator[None]:
-    """Skip the test when there is no lab, with the reason; in CI that is a failure."""
+    """Skip the test with the reason if there is no lab; in CI, fail."""
     import pytest
 
     try:
@@ -38,17 +38,17 @@ def or_skip() -> Iterator[None]:
 
 
 def cache_directory() -> Path:
-    """Return where everything is kept: $DRAWWELL_LAB, or ~/.cache/drawwell-lab."""
+    """Return the cache directory: $DRAWWELL_LAB, or ~/.cache/drawwell-lab."""
     return Path(os.environ.get("DRAWWELL_LAB") or Path.home() / ".cache" / "drawwell-lab")
 
 
 def kept(kind: str, recipe: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-    """Return the directory that `build` has filled for `recipe`, a JSON object; build it when it is not there.
+    """Return the directory that `build` filled for a JSON `recipe`.
 
-    Builders side by side wait for each other; one that fails leaves nothing.
+    Concurrent builders wait for each other; a build that fails leaves nothing.
 
     Raises:
-        NoLab: it is not there and cannot be built.
+        NoLab: it is not cached and cannot be built.
     """
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     cache = cache_directory()
@@ -64,7 +64,7 @@ def kept(kind: str, recipe: Mapping[str, Any], build: Callable[[Path], None]) ->
 
 
 def _build(place: Path, recipe: Mapping[str, Any], build: Callable[[Path], None]) -> None:
-    _throw_away_the_old(place.parent)
+    _remove_old(place.parent)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=".new-", dir=place.parent, ignore_cleanup_errors=True) as folder:
         work = Path(folder) / "content"
@@ -75,7 +75,7 @@ def _build(place: Path, recipe: Mapping[str, Any], build: Callable[[Path], None]
     sys.stderr.write(f"lab: made {place.name} in {time.monotonic() - began:.1f} s\n")
 
 
-def _throw_away_the_old(cache: Path) -> None:
+def _remove_old(cache: Path) -> None:
     for entry in cache.glob("[!.]*-*"):
         if time.time() - entry.stat().st_mtime > KEPT_DAYS * 86400:
             shutil.rmtree(entry, ignore_errors=True)
@@ -87,21 +87,21 @@ def digest_of(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def program(*words: str | Path, cwd: Path | None = None, data: bytes | None = None) -> str:
+def program(*arguments: str | Path, cwd: Path | None = None, data: bytes | None = None) -> str:
     """Run a program of a build and return its output.
 
     Raises:
-        NoLab: not installed, failed, or took too long.
+        NoLab: it is not installed, fails, or takes too long.
     """
     try:
         done = subprocess.run(
-            words, cwd=cwd, input=data, capture_output=True, check=True, timeout=BUILD_S
+            arguments, cwd=cwd, input=data, capture_output=True, check=True, timeout=BUILD_S
         )  # fmt: skip
     except FileNotFoundError:
-        raise NoLab(f"{words[0]} is not installed") from None
+        raise NoLab(f"{arguments[0]} is not installed") from None
     except subprocess.TimeoutExpired:
-        raise NoLab(f"{words[0]} takes too long") from None
+        raise NoLab(f"{arguments[0]} takes too long") from None
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip().splitlines()
-        raise NoLab(f"{words[0]}: {' / '.join(reason[-3:]) or error}") from None
+        raise NoLab(f"{arguments[0]}: {' / '.join(reason[-3:]) or error}") from None
     return done.stdout.decode(errors="replace")

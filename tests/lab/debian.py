@@ -1,4 +1,4 @@
-"""A Debian machine with systemd and udev: a root file system as an ext4 image, made without a mount."""
+"""A Debian machine with systemd and udev: an ext4 image."""
 
 import hashlib
 import os
@@ -56,16 +56,19 @@ _APT: Final = (
 )
 
 
-def debian(suite: str = "bookworm", *, packages: Sequence[str] = (), hook: str = "") -> Image:
-    """Return a Debian machine: multi-user some 15 to 20 seconds after QEMU starts.
+def debian(
+    suite: str = "bookworm", *, packages: Sequence[str] = (), hook: str = "", modules: Sequence[str] = ()
+) -> Image:
+    """Return a Debian machine; it boots in about 15 to 20 seconds.
 
     Args:
-        suite: ``bookworm`` or ``trixie``; the kernel is this machine's own suite's, the full one.
-        packages: More of them; recommendations are not followed.
-        hook: A piece of sh that is run in the new root (chroot) after everything is installed.
+        suite: ``bookworm`` or ``trixie``; the kernel is the host suite's full one.
+        packages: More packages; recommendations are not installed.
+        hook: A piece of sh to run in the new root (chroot) after installation.
+        modules: Kernel modules to load before the root is mounted.
 
     Raises:
-        NoLab: something for it cannot be had.
+        NoLab: a part of it is not available.
     """
     used = kernel("full")
     wanted = sorted({*PACKAGES, *packages})
@@ -74,7 +77,7 @@ def debian(suite: str = "bookworm", *, packages: Sequence[str] = (), hook: str =
         "modules": MODULES, "size": SIZE, "agent": AGENT.read_text(), "unit": _UNIT, "apt": _APT,
     }  # fmt: skip
     folder = kept("debian", recipe, lambda work: _build(work, used, suite, wanted, hook))
-    boots = tiny("full", modules=("virtio_blk", "ext4", "crc32c_generic"), init=_SWITCH)
+    boots = tiny("full", modules=("virtio_blk", "ext4", "crc32c_generic", *modules), init=_SWITCH)
     digest = hashlib.sha256(f"{folder.name} {boots.digest}".encode()).hexdigest()
     append = "root=/dev/vda rw systemd.show_status=0 loglevel=3"
     return Image(used, boots.initrd, digest, append, folder / "root.ext4", memory_mib=512)
@@ -98,7 +101,7 @@ def _build(work: Path, used: Kernel, suite: str, packages: Sequence[str], hook: 
 
 
 def _archive() -> str:
-    """The archive that this machine uses."""
+    """Return the archive that the host uses."""
     origin = ("Created-By: Packages", "Origin: Debian", "Label: Debian")
     known = program("apt-get", "indextargets", "--format", "$(REPO_URI)", *origin).split()
     if not known:

@@ -1,4 +1,4 @@
-"""A QEMU guest from ``with`` to its end, whatever ends it."""
+"""A QEMU guest that runs during a ``with`` block."""
 
 import contextlib
 import shutil
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,25 +21,26 @@ from lab.snapshot import Snapshot
 
 QEMU: Final = "qemu-system-x86_64"
 BOOT_S: Final = 400.0
-"""A guest that has not booted by then never will: 3 to 20 seconds on two idle cores."""
+"""Time limit for booting, which usually takes 3 to 20 seconds."""
 _BY_LINE_BYTES: Final = 65536
-"""More than this is put on a disk: a serial line takes a second for some 25 to 70 kB."""
+"""Larger files are passed on a disk, because a serial line carries 25 to 70 kB/s."""
 
 
 class QemuGuest:
     """A guest.
 
     Args:
-        image: What it boots (lab.initramfs.tiny, lab.debian.debian), or where it goes on (lab.snapshot.snapshot).
-            Nothing that it writes to a disk stays, but in an image whose disk is a qcow2 file (lab.snapshot.overlay).
-        args: More of QEMU's arguments; ``{run}`` in them is the guest's own directory.
+        image: The image to boot (lab.initramfs.tiny, lab.debian.debian), or a lab.snapshot to
+            resume. Writes to a disk are lost, except on lab.snapshot.overlay.
+        args: More arguments of QEMU; ``{run}`` in them is the guest's own directory.
         append: More of the kernel's command line.
-        memory_mib: Its memory; a snapshot has what it was made with.
-        agent: Wait for the lab's agent, without which nothing can be run in it.
-        reboots: A reboot of the guest is one (then `console.wait_ready` again), and not its end.
-        accel: ``tcg`` or ``kvm``; by itself, kvm where a guest was seen to boot under it.
+        memory_mib: Its memory; a snapshot keeps its own.
+        agent: Wait for the lab's agent, which runs the commands.
+        reboots: Let the guest reboot (then `console.wait_ready` again) instead of ending.
+        program: QEMU itself, with its first arguments.
+        accel: ``tcg`` or ``kvm``; the default is kvm if it works here.
 
-    `boot_s` is how many seconds it took from QEMU's start to the first command.
+    `boot_s` is the time in seconds from QEMU's start to the first command.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class QemuGuest:
         memory_mib: int | None = None,
         agent: bool = True,
         reboots: bool = False,
+        program: Sequence[str] = (QEMU,),
         accel: str | None = None,
     ) -> None:
         self._snapshot = image if isinstance(image, Snapshot) else None
@@ -59,12 +62,13 @@ class QemuGuest:
         self._memory_mib = memory_mib or self.image.memory_mib
         self._agent = agent
         self._reboots = reboots
+        self._program = program
         self._accel = accel
         self._console: Console | None = None
         self._qmp: Qmp | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    # ---- from start to end
+    # ---- start and end
 
     def __enter__(self) -> Self:
         self.run_dir = Path(tempfile.mkdtemp(prefix="dw-lab-"))
@@ -84,7 +88,7 @@ class QemuGuest:
         self.stop()
 
     def stop(self) -> None:
-        """Kill it and remove its directory; harmless when it has ended."""
+        """Kill QEMU and remove its directory; harmless if it has ended."""
         for channel in (self._console, self._qmp):
             if channel is not None:
                 channel.close()
@@ -94,46 +98,46 @@ class QemuGuest:
         shutil.rmtree(self.run_dir, ignore_errors=True)
 
     def power_off(self, within_s: float = COMMAND_S) -> int:
-        """Have the guest power itself off as its user would; return QEMU's exit status."""
+        """Power the guest off like its user; return QEMU's exit status."""
         with contextlib.suppress(GuestFailed):
             # short: it ends with the guest
             self.run("poweroff" if self.image.disk else "poweroff -f", within_s=1.0)
         return self.wait_ended(within_s)
 
     def wait_ended(self, within_s: float = COMMAND_S) -> int:
-        """Wait until QEMU has ended and return its exit status; -11 is a crash."""
+        """Wait until QEMU has ended; return its exit status (-11 is a crash)."""
         try:
             return self.process.wait(within_s)
         except subprocess.TimeoutExpired:
-            raise GuestFailed("QEMU goes on") from None
+            raise GuestFailed("QEMU keeps running") from None
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
-        """QEMU itself."""
+        """QEMU's process."""
         if self._process is None:
             raise GuestFailed("the guest was not started")
         return self._process
 
-    # ---- what can be done with it
+    # ---- commands
 
     def run(self, command: str, *, within_s: float = COMMAND_S) -> Ran:
         """Run a piece of sh in the guest (see lab.console.Console.run)."""
         return self.console.run(command, within_s=within_s)
 
     def check(self, command: str, *, within_s: float = COMMAND_S) -> str:
-        """Run it, insist on exit status 0, return its output."""
+        """Run a command that must succeed; return its output."""
         return self.console.check(command, within_s=within_s)
 
     def until(self, command: str, *, within_s: float = COMMAND_S) -> str:
-        """Run it until its exit status is 0."""
+        """Repeat a command until its exit status is 0."""
         return self.console.until(command, within_s=within_s)
 
     def read(self, command: str, *, within_s: float = COMMAND_S) -> bytes:
-        """Run it and return its output, byte for byte."""
+        """Run a command and return its exact output."""
         return self.console.read(command, within_s=within_s)
 
     def put(self, path: str, data: bytes | str | Path) -> None:
-        """Write a file in the guest; a host's file where `data` is a path."""
+        """Write a file in the guest, from the host's file if `data` is a path."""
         content = (
             data.read_bytes() if isinstance(data, Path) else data.encode() if isinstance(data, str) else data
         )
@@ -143,7 +147,7 @@ class QemuGuest:
             self.console.put(path, content)
 
     def _put_by_disk(self, path: str, content: bytes) -> None:
-        """Plug a disk in whose content it is."""
+        """Pass the content on a disk."""
         file = self.run_dir / "put"
         file.write_bytes(content + bytes(-len(content) % 512))
         medium = {"driver": "file", "filename": str(file)}
@@ -152,16 +156,16 @@ class QemuGuest:
         found = self.until("grep -lx lab-put /sys/block/*/serial").split("/")[3]
         self.check(f"head -c {len(content)} /dev/{found} > '{path}'")
         self.qmp("device_del", id="put")
-        self.monitor.wait_event("DEVICE_DELETED", device="put")  # one comes for its virtio part, too
+        self.monitor.wait_event("DEVICE_DELETED", device="put")  # another event follows for its virtio part
         self.qmp("blockdev-del", node_name="put")
 
     def qmp(self, command: str, /, **arguments: Any) -> Any:
-        """Give QEMU a command; see lab.qmp.Qmp."""
+        """Run a QMP command; see lab.qmp.Qmp."""
         return self.monitor(command, **arguments)
 
     @property
     def console(self) -> Console:
-        """Its shell."""
+        """The guest's shell."""
         if self._console is None:
             raise GuestFailed("the guest was not started")
         return self._console
@@ -174,7 +178,7 @@ class QemuGuest:
         return self._qmp
 
     def log(self) -> str:
-        """What its kernel said on the console so far, and QEMU's own errors."""
+        """Return the kernel's console output so far, and QEMU's errors."""
         files = (self.run_dir / "console.log", self.run_dir / "qemu.log")
         return "".join(file.read_text(errors="replace") for file in files if file.exists())
 
@@ -188,12 +192,12 @@ class QemuGuest:
         while text not in self.log():
             ended = self.process.poll()
             if ended is not None and text not in self.log():
-                raise GuestFailed(f"QEMU ended ({ended}) before the guest said: {text}")
+                raise GuestFailed(f"QEMU ended ({ended}) before the guest logged: {text}")
             if time.monotonic() > deadline:
-                raise GuestFailed(f"the guest never said: {text}")
+                raise GuestFailed(f"the guest never logged: {text}")
             time.sleep(LOOK_EVERY_S)
 
-    # ---- how it is started
+    # ---- start-up
 
     def _start(self) -> None:
         began = time.monotonic()
@@ -207,13 +211,13 @@ class QemuGuest:
         self._qmp = Qmp(self._socket("qmp"))
         self._console = Console(self._socket("agent"))
         if self._snapshot is not None:
-            self._go_on()
+            self._resume()
         elif self._agent:
             self._console.wait_ready(BOOT_S)
         self.boot_s = time.monotonic() - began
 
-    def _go_on(self) -> None:
-        """Let a restored guest run."""
+    def _resume(self) -> None:
+        """Resume a restored guest."""
         deadline = time.monotonic() + BOOT_S
         while self.qmp("query-status")["status"] == "inmigrate":
             if time.monotonic() > deadline:
@@ -224,8 +228,8 @@ class QemuGuest:
 
     def _command(self) -> list[str]:
         image, snapshot = self.image, self._snapshot
-        words = [
-            QEMU, "-accel", self._accel or (snapshot.accel if snapshot else accelerator()),
+        command = [
+            *self._program, "-accel", self._accel or (snapshot.accel if snapshot else accelerator()),
             "-m", str(snapshot.memory_mib if snapshot else self._memory_mib),
             "-nodefaults", "-nographic", *([] if self._reboots else ["-no-reboot"]),
             "-chardev", "file,id=lab-log,path={run}/console.log", "-serial", "chardev:lab-log",
@@ -239,10 +243,10 @@ class QemuGuest:
             writes = disk.suffix == ".qcow2" and snapshot is None
             kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
             drive = f"file={disk},format={kind},if=virtio,snapshot={'off' if writes else 'on'}"
-            words += ["-drive", drive]
+            command += ["-drive", drive]
         if snapshot is not None:
-            words += [*snapshot.args, "-incoming", f"exec:cat '{snapshot.state}'"]
-        return [word.replace("{run}", str(self.run_dir)) for word in (*words, *self.args)]
+            command += [*snapshot.args, "-incoming", f"exec:cat '{snapshot.state}'"]
+        return [each.replace("{run}", str(self.run_dir)) for each in (*command, *self.args)]
 
     def _socket(self, name: str) -> Path:
         path = self.run_dir / name
@@ -256,7 +260,7 @@ class QemuGuest:
         return path
 
     def _show_log(self) -> None:
-        """Show the end of the log, for whoever reads why the test failed."""
+        """Print the end of the log, to explain a failed test."""
         ended = self._process.poll() if self._process else None
         sys.stderr.write(f"---- guest (QEMU {'runs' if ended is None else f'ended: {ended}'}) ----\n")
         sys.stderr.write(f"{self.log()[-6000:]}\n----\n")

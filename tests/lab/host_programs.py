@@ -1,4 +1,4 @@
-"""Programs of this machine for small guests, with the libraries that they need."""
+"""The host's programs for small guests, with their libraries."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ from lab.cache import NoLab, program
 
 
 def host_programs(*names: str) -> dict[str, Path]:
-    """Return what lab.initramfs.tiny takes as `files`: each program under its own path.
+    """Return programs as `files` for lab.initramfs.tiny, with their paths.
 
     Raises:
         NoLab: one of them is not installed.
@@ -23,6 +23,6 @@ def host_programs(*names: str) -> dict[str, Path]:
 
 
 def libraries_of(binary: Path) -> dict[str, Path]:
-    """Return the libraries that a program is linked with, and its loader, by where it looks for them."""
+    """Return a program's libraries and loader, by their paths."""
     found = re.findall(r"(/\S+) \(0x", program("ldd", binary))
     return {path: Path(path).resolve() for path in found}

@@ -1,4 +1,4 @@
-"""Guests that are nothing but a kernel, busybox and what a test gives them."""
+"""Guests consisting of a kernel, busybox and a test's files."""
 
 import gzip
 import hashlib
@@ -29,7 +29,7 @@ poweroff -f
 
 @dataclass(frozen=True)
 class Image:
-    """What a guest boots: a kernel with its initramfs, and perhaps a disk; `digest` is its content's."""
+    """A kernel with its initramfs, and an optional disk; `digest` covers all."""
 
     kernel: Kernel
     initrd: Path
@@ -46,16 +46,16 @@ def tiny(
     files: Mapping[str, bytes | Path] | None = None,
     init: str = ". /agent.sh\n",
 ) -> Image:
-    """Return an image without a disk: userspace 2 to 4 seconds after QEMU starts.
+    """Return an image without a disk; it boots in 2 to 4 seconds.
 
     Args:
         flavour: ``cloud`` or ``full`` (USB, VM generation id).
-        modules: Kernel modules that are loaded first, with what they need.
-        files: From a path in the guest to a host's file or to bytes; all of them are executable.
-        init: A piece of sh that is run as process 1; the guest powers off at its end. The default is the lab's agent.
+        modules: Kernel modules to load first, with their dependencies.
+        files: Host files or bytes by their path in the guest; all become executable.
+        init: The sh script of process 1; the guest powers off at its end.
 
     Raises:
-        NoLab: something for it cannot be had.
+        NoLab: a part of it is not available.
     """
     used = kernel(flavour)
     content = _bytes_of(files or {})
@@ -117,10 +117,10 @@ def pack(tree: Path) -> bytes:
 
 
 def static_program(source: str) -> Path:
-    """Return a C program, compiled so that it runs in any guest.
+    """Return a statically linked C program that runs in any guest.
 
     Raises:
-        NoLab: there is no compiler, or it refuses.
+        NoLab: there is no compiler, or it fails.
     """
 
     def build(work: Path) -> None:

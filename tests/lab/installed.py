@@ -1,4 +1,4 @@
-"""The package in a root of lab.roots, installed as the manual says, and a stick that was passed through to it."""
+"""The package installed in a lab root, with a passed-through stick."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from lab.roots import Root
 
 PORT: Final = "1-1.2"
 UNIT: Final = r"drawwell-source@pci\x2d0000:00:14.0\x2dusb\x2d0:1.2.service"
-"""The unit of a stick in that port."""
+"""The unit of a stick at that port."""
 _SYSFS: Final = """
 device=/host/devices/pci0000:00/0000:00:14.0/usb1/1-1/{port}
 interface=$device/{port}:1.0
@@ -29,36 +29,36 @@ mount --bind /host/dev /sys/dev
 
 
 def install(root: Root, deb: Path) -> str:
-    """Install with apt, as the manual says; return what it said."""
+    """Install with apt, as the manual shows; return its output."""
     shutil.copy(deb, root.path / "root" / "drawwell.deb")
     return root.run("apt-get", "install", "--yes", "--no-install-recommends", "/root/drawwell.deb").stdout
 
 
 def pass_through(root: Root, node: str) -> None:
-    """Have sysfs say of a container's node, on the host `node`, that it is a OneRNG's in port `PORT`."""
+    """Make sysfs show a container's node as a OneRNG at port `PORT`."""
     device = os.stat(node).st_rdev
     numbers = f"{os.major(device)}:{os.minor(device)}"
     root.run("sh", "-ec", _SYSFS.format(numbers=numbers, port=PORT))
 
 
 def status(root: Root) -> dict[str, Any]:
-    """What ``drawwell status`` says, nothing when it cannot."""
+    """Return the output of ``drawwell status``, or ""."""
     done = root.run("drawwell", "--quiet", "--json", "status", check=False)
     return json.loads(done.stdout) if done.returncode == 0 else {}
 
 
 def ready(root: Root) -> bool:
-    """Is there a broker that serves?"""
+    """Return whether a broker is serving."""
     return bool(status(root).get("ready"))
 
 
 def shown(root: Root, unit: str, name: str) -> str:
-    """A property of a unit."""
-    return root.says("systemctl", "show", "--value", f"--property={name}", unit)
+    """Return a property of a unit."""
+    return root.output("systemctl", "show", "--value", f"--property={name}", unit)
 
 
 def follow(root: Root, step: tuple[str, str], data: str = "") -> str:
-    """Do as a page has it: write a file, or type a line; return what it printed."""
+    """Perform a step of a page: write a file or run a command; return output."""
     path, text = step
     if path:
         (root.path / path.lstrip("/")).write_text(text)

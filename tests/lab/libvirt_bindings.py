@@ -15,7 +15,7 @@ _SYSTEM: Final = Path("/usr/lib/python3/dist-packages")
 
 
 def bindings(folder: Path) -> Path:
-    """Fill a folder with links to the bindings alone, and return it.
+    """Fill a folder with links to only the bindings, and return it.
 
     It is meant for sys.path or PYTHONPATH.
 

@@ -1,4 +1,4 @@
-"""A libvirt of a test's own: its daemons started by hand, with directories and a network that nobody else sees."""
+"""A private libvirt for a test, in its own directories and network."""
 
 import os
 import re
@@ -31,14 +31,14 @@ umount -R -l /sys/fs/cgroup
 virtlogd -d -p "{root}/virtlogd.pid"
 exec libvirtd -d -p "{root}/libvirtd.pid"
 """
-"""In namespaces of its own. Without control groups it leaves none behind; where /dev/kvm opens for libvirt and gives no
-KVM, libvirt asks every QEMU for what it can at each command, for 20 s."""
+"""Runs in namespaces. Without control groups it leaves none behind. Where /dev/kvm opens but
+KVM does not work, libvirt probes every QEMU at each command, for 20 s."""
 _ACCOUNTS: Final = {
     "passwd": "libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin\n",
     "group": "libvirt-qemu:x:64055:\nkvm:x:64054:\n",
 }
-"""libvirt does not start where the account that it was built for is missing; the package that makes it also starts
-libvirt for the whole machine, which is no business of a test."""
+"""libvirt does not start without the account it was built for; the package that makes it would
+also start libvirt for the whole host."""
 _DOMAIN: Final = """<domain type='qemu'>
   <name>{name}</name><memory unit='MiB'>{memory}</memory><vcpu>1</vcpu>
   <os><type arch='x86_64' machine='{machine}'>hvm</type>
@@ -59,19 +59,19 @@ _DOMAIN: Final = """<domain type='qemu'>
 
 
 class Libvirtd:
-    """libvirt from ``with`` to its end; `uri` is where it answers.
+    """libvirt during the ``with`` block; `uri` is its address.
 
     Raises:
         NoLab: not root, or it is not installed or does not start.
     """
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start libvirt."""
         for each in ("libvirtd", "virtlogd", "virsh"):
             if not shutil.which(each, path=f"{os.environ['PATH']}:/usr/sbin"):
                 raise NoLab(f"{each} is not installed")
         if os.geteuid() != 0:
-            raise NoLab("a libvirt of one's own needs root")
+            raise NoLab("a private libvirt needs root")
         self.root = Path(tempfile.mkdtemp(prefix="dw-lv-"))
         self.root.chmod(0o755)
         self.uri = f"qemu+unix:///system?socket={self.root}/run/libvirt-sock"
@@ -88,12 +88,12 @@ class Libvirtd:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it and every domain."""
+        """End libvirt and every domain."""
         self.stop()
 
     def stop(self) -> None:
-        """End the domains, the daemons, and what they left."""
-        for machine in (self.root / "run/qemu").glob("*.pid"):
+        """End the domains and the daemons, and remove their files."""
+        for machine in self.machines.glob("*.pid"):
             _end(machine, signal.SIGKILL)
         for daemon in ("libvirtd", "virtlogd"):
             _end(self.root / f"{daemon}.pid", signal.SIGTERM)
@@ -102,48 +102,53 @@ class Libvirtd:
                 directory.rmdir()
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def virsh(self, *words: str, text: str = "", check: bool = True) -> str:
-        """Run virsh and return what it prints.
+    @property
+    def machines(self) -> Path:
+        """The directory of the machines' pid files."""
+        return self.root / "run/qemu"
+
+    def virsh(self, *arguments: str, text: str = "", check: bool = True) -> str:
+        """Run virsh and return its output.
 
         Raises:
             AssertionError: it failed, unless `check` is false.
         """
         done = subprocess.run(
-            ["virsh", "-q", "-c", self.uri, *words],
+            ["virsh", "-q", "-c", self.uri, *arguments],
             input=text, capture_output=True, text=True, check=False, timeout=DEADLINE_S,
         )  # fmt: skip
         if check and done.returncode:
-            raise AssertionError(f"virsh {' '.join(words)}: {done.stderr}")
+            raise AssertionError(f"virsh {' '.join(arguments)}: {done.stderr}")
         return done.stdout
 
     def define(self, name: str, image: Image, *, devices: str = "", machine: str = "pc") -> None:
-        """Make a domain that boots an image of the lab; its second serial line is the lab's agent."""
+        """Define a domain for a lab image, with the agent on a serial line."""
         kernel, initrd = (self.root / f"{image.digest}.{each}" for each in ("kernel", "initrd"))
-        if not initrd.exists():  # libvirt gives them to QEMU's user: not the cache's own
+        if not initrd.exists():  # libvirt changes the owner: keep the cache's files
             shutil.copy(image.kernel.image, kernel)
             shutil.copy(image.initrd, initrd)
-        words = {"digest": image.digest, "append": image.append, "memory": image.memory_mib}
+        values = {"digest": image.digest, "append": image.append, "memory": image.memory_mib}
         described, settled = (
-            _DOMAIN.format(name=name, devices=devices, machine=machine, root=self.root, **words),
+            _DOMAIN.format(name=name, devices=devices, machine=machine, root=self.root, **values),
             "",
         )
-        while described != settled:  # it sorts the controllers that it added, a little each time
+        while described != settled:  # libvirt sorts its controllers in several rounds
             self.virsh("define", "/dev/stdin", text=described)
             described, settled = self.describe(name), described
 
     def start(self, name: str) -> Console:
-        """Start a domain, and return its shell when that is there."""
+        """Start a domain; return its shell when it is ready."""
         self.virsh("start", name)
         console = self.console(name)
         console.wait_ready(BOOT_S)
         return console
 
     def console(self, name: str) -> Console:
-        """Return the shell of a domain that runs."""
+        """Return the shell of a running domain."""
         return Console(self.root / f"{name}.agent")
 
     def describe(self, name: str, *, kept: bool = True) -> str:
-        """Return its XML, as libvirt keeps it or as it runs."""
+        """Return the domain's XML, stored or running."""
         return self.virsh("dumpxml", *(["--inactive"] if kept else []), name)
 
     def _prepare(self) -> None:
@@ -162,7 +167,7 @@ class Libvirtd:
         self.hooks.mkdir(parents=True)
         (self.hooks / "none").write_text(
             "#!/bin/sh\n"
-        )  # one that is there at the start: it looks for others then
+        )  # an existing one: libvirt looks for others only at its start
         (self.hooks / "none").chmod(0o755)
         (settings / "qemu").mkdir()
         (settings / "qemu.conf").write_text("namespaces = []\nremember_owner = 0\n")
@@ -171,11 +176,11 @@ class Libvirtd:
     def _start(self) -> None:
         pairs = " ".join(f"{name}:{path}" for name, path in _DIRECTORIES.items())
         script = _START.format(pairs=pairs, root=self.root)
-        words = ["unshare", "--mount", "--net", "--ipc", "--propagation", "private", "sh", "-c", script]
+        command = ["unshare", "--mount", "--net", "--ipc", "--propagation", "private", "sh", "-c", script]
         log = self.root / "start.log"
         with log.open("wb") as output:
             started = subprocess.run(
-                words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=DEADLINE_S, check=False,
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=DEADLINE_S, check=False,
                 env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
             )  # fmt: skip
         if started.returncode:
@@ -190,10 +195,10 @@ class Libvirtd:
 
 
 def agent_image(*modules: str) -> Image:
-    """Return an image of the kernel that has USB and generation ids, with the QEMU guest agent and perl.
+    """Return an image with USB, generation IDs, the guest agent and perl.
 
     Raises:
-        NoLab: something for it cannot be had.
+        NoLab: a part of it is not available.
     """
     perl = Path("/usr/bin/perl")
     libraries = re.findall(r"(/\S+) \(0x", program("ldd", perl))
@@ -202,7 +207,7 @@ def agent_image(*modules: str) -> Image:
 
 
 def _end(pid_file: Path, number: signal.Signals) -> None:
-    """End the process of a pid file, and wait until it is gone."""
+    """End the process of a pid file, and wait for its end."""
     with suppress(OSError, ValueError):
         pid = int(pid_file.read_text())
         os.kill(pid, number)
@@ -212,7 +217,7 @@ def _end(pid_file: Path, number: signal.Signals) -> None:
 
 
 def _is_dead(pid: int) -> bool:
-    """Is it a zombie that nobody collects?"""
+    """Return whether a process is an uncollected zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:

@@ -1,4 +1,4 @@
-"""The Debian package, built of the tree as it is and kept under the hash of what it is built from."""
+"""The Debian package, built from the tree and cached by its inputs."""
 
 import contextlib
 import hashlib
@@ -22,10 +22,10 @@ NEEDED: Final = {"dpkg-buildpackage": "dpkg-dev", "dh": "debhelper", "dh_python3
 
 
 def package() -> Path:
-    """Return the package, as ``make deb`` builds it.
+    """Return the package, built by ``make deb``.
 
     Raises:
-        NoLab: Debian's own build packages are not installed, or the build fails.
+        NoLab: Debian's build packages are not installed, or the build fails.
     """
     for tool, name in NEEDED.items():
         if not shutil.which(tool):
@@ -37,10 +37,10 @@ def package() -> Path:
 
 
 def package_of(commit: str) -> Path:
-    """Return the package of an earlier commit, built from its tree in the history of this clone.
+    """Return the package of an earlier commit in this clone's history.
 
     Raises:
-        NoLab: as `package`; or the history does not go back so far.
+        NoLab: as `package`, or the commit is not in the history.
     """
 
     def build(work: Path) -> None:
@@ -57,7 +57,7 @@ def package_of(commit: str) -> Path:
 
 
 def program_digest() -> str:
-    """Return the hash of what the package does: of its inputs without the manuals."""
+    """Return the hash of the package's inputs without the manuals."""
     files = (
         file for file in _inputs() if "docs" not in file.relative_to(TREE).parts and file.suffix != ".md"
     )
@@ -76,7 +76,7 @@ def _inputs() -> list[Path]:
 
 @contextlib.contextmanager
 def newer(deb: Path, version: str) -> Iterator[Path]:
-    """Make the same package with another version, to upgrade to."""
+    """Create the same package with a newer version, to upgrade to."""
     with tempfile.TemporaryDirectory(prefix="drawwell-deb-") as folder:
         tree, made = Path(folder) / "tree", Path(folder) / f"drawwell_{version}_all.deb"
         program("dpkg-deb", "--raw-extract", deb, tree)

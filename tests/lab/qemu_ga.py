@@ -1,4 +1,4 @@
-"""The QEMU guest agent for guests that have no package manager: Debian's program with the libraries that it needs."""
+"""The QEMU guest agent for guests without a package manager."""
 
 import re
 from pathlib import Path
@@ -14,21 +14,22 @@ DEVICE: Final = (
     "-chardev", "socket,id=qga,path={run}/qga,server=on,wait=off",
     "-device", "virtserialport,chardev=qga,name=org.qemu.guest_agent.0",
 )  # fmt: skip
-"""QEMU's arguments; the agent answers at ``qga`` in the guest's directory."""
+"""QEMU's arguments; the agent's socket is ``qga`` in the guest's directory."""
 _AGENT: Final = "/bin/qemu-ga -d -m virtio-serial -t /tmp -f /tmp/qemu-ga.pid"
-INIT: Final = f'PATH=/bin:/usr/bin {_AGENT} -p "$(ls -d /dev/vport*)"\n. /agent.sh\n'
+_PORT: Final = "$(grep -lx org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name | cut -d/ -f5)"
+INIT: Final = f'PATH=/bin:/usr/bin {_AGENT} -p "/dev/{_PORT}"\n. /agent.sh\n'
 
 
 def agent_files() -> dict[str, Path]:
-    """Return what lab.initramfs.tiny takes as `files`.
+    """Return the agent as `files` for lab.initramfs.tiny.
 
     Raises:
-        NoLab: the package, or a library of it, cannot be had.
+        NoLab: the package or one of its libraries is not available.
     """
     shown = program("apt-cache", "show", "--no-all-versions", PACKAGE)
     version = re.search(r"^Version: (\S+)", shown, re.MULTILINE)
     if not version:
-        raise NoLab(f"apt knows no package {PACKAGE}")
+        raise NoLab(f"apt has no package {PACKAGE}")
     folder = kept("qemu-ga", {"version": version[1]}, _fetch)
     agent = folder / "usr/sbin/qemu-ga"
     return {"/bin/qemu-ga": agent, **libraries_of(agent)}

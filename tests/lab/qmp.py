@@ -1,4 +1,4 @@
-"""QEMU's own protocol: JSON lines at a Unix socket (docs/interop/qmp-spec of QEMU)."""
+"""QEMU's machine protocol: JSON lines on a Unix socket (qmp-spec)."""
 
 import json
 import socket
@@ -11,11 +11,11 @@ from drawwell.testing.waiting import DEADLINE_S, LOOK_EVERY_S
 
 
 class QmpError(Exception):
-    """QEMU refused a command; the reason is its text."""
+    """QEMU refused a command; the message is the reason."""
 
 
 class Qmp:
-    """A monitor. Not safe for concurrent calls."""
+    """A QMP monitor; not safe for concurrent calls."""
 
     def __init__(self, path: Path | str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
@@ -23,12 +23,12 @@ class Qmp:
         _connect(self._socket, str(path))
         self._file = self._socket.makefile("rwb")
         self.events: list[dict[str, Any]] = []
-        """What it told of itself, oldest first."""
+        """The events received, oldest first."""
         self._read()
         self("qmp_capabilities")
 
     def __call__(self, command: str, /, **arguments: Any) -> Any:
-        """Give a command; underscores in the names of arguments stand for hyphens.
+        """Run a command; underscores in argument names stand for hyphens.
 
         Raises:
             QmpError: QEMU refused.
@@ -37,18 +37,18 @@ class Qmp:
         return self.execute(command, named)
 
     def execute(self, command: str, arguments: Mapping[str, Any]) -> Any:
-        """Give a command whose arguments are named as they are."""
+        """Run a command with its arguments' exact names."""
         self._file.write(json.dumps({"execute": command, "arguments": dict(arguments)}).encode() + b"\n")
         self._file.flush()
         while True:
-            said = self._read()
-            if "error" in said:
-                raise QmpError(f"{command}: {said['error']['desc']}")
-            if "return" in said:
-                return said["return"]
+            answer = self._read()
+            if "error" in answer:
+                raise QmpError(f"{command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return answer["return"]
 
     def wait_event(self, name: str, within_s: float = DEADLINE_S, **data: Any) -> dict[str, Any]:
-        """Wait for an event that says `data`, and forget it and what came before it."""
+        """Wait for an event with this `data`; drop it and all earlier events."""
         deadline = time.monotonic() + within_s
         while True:
             for at, event in enumerate(self.events):
@@ -62,7 +62,7 @@ class Qmp:
                 self._socket.settimeout(DEADLINE_S)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connection."""
         self._file.close()
         self._socket.close()
 
@@ -70,14 +70,14 @@ class Qmp:
         line = self._file.readline()
         if not line:
             raise EOFError("QEMU ended")
-        said: dict[str, Any] = json.loads(line)
-        if "event" in said:
-            self.events.append(said)
-        return said
+        message: dict[str, Any] = json.loads(line)
+        if "event" in message:
+            self.events.append(message)
+        return message
 
 
 def _connect(sock: socket.socket, path: str) -> None:
-    """Connect as soon as there is somebody: QEMU makes the file a moment before it listens."""
+    """Connect when QEMU listens; it creates the file slightly earlier."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
         try:

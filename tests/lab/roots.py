@@ -1,6 +1,6 @@
-"""Debian roots that need no kernel of their own: to chroot into, or to boot as a container with systemd-nspawn.
+"""Debian roots without a kernel: to chroot into, or for systemd-nspawn.
 
-Each is an overlay over what the cache keeps, so that a test may do with it what it likes.
+Each is an overlay over a cached root, so a test may change it freely.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from lab.debian import _archive as archive
 from lab.debian import debian
 
 MINBASE: Final = ("python3-cryptography", "python3-h11")
-"""What the package depends on; nothing of systemd."""
+"""The package's dependencies, without systemd."""
 COMMAND_S: Final = DEADLINE_S
-"""How long one command may take in a root."""
+"""The time limit of one command in a root."""
 ENVIRONMENT: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
@@ -28,11 +28,11 @@ ENVIRONMENT: Final = {
 
 
 class Root:
-    """A root directory, and commands run in it.
+    """A root directory that runs commands.
 
     Args:
-        path: Where it is.
-        enter: The words before each command, such as ``("chroot", path)``.
+        path: Its path on the host.
+        enter: The arguments before each command, such as ``("chroot", path)``.
         leader: The first process of a container.
     """
 
@@ -42,34 +42,34 @@ class Root:
         self._leader = leader
 
     def wire(self, other: "Root", name: str, here: str, there: str) -> None:
-        """Connect two containers; each end is called `name` and has an address with its prefix."""
+        """Connect two containers by a link `name`, with an address at each end."""
         ends = (self, here), (other, there)
-        words = ["ip", "link", "add", name, "netns", str(self._leader), "type", "veth"]
-        program(*words, "peer", "name", name, "netns", str(other._leader))
+        command = ["ip", "link", "add", name, "netns", str(self._leader), "type", "veth"]
+        program(*command, "peer", "name", name, "netns", str(other._leader))
         for root, address in ends:
             root.run("ip", "address", "add", address, "dev", name)
             root.run("ip", "link", "set", name, "up")
 
-    def run(self, *words: str, check: bool = True, data: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command in it as root; both outputs come as one text.
+    def run(self, *arguments: str, check: bool = True, data: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command in the root as root; return stdout and stderr together.
 
         Raises:
             AssertionError: it failed, unless `check` is false.
         """
         done = subprocess.run(
-            [*self._enter, *words], input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [*self._enter, *arguments], input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             timeout=COMMAND_S, check=False, env=ENVIRONMENT,
         )  # fmt: skip
         if check and done.returncode:
-            raise AssertionError(f"{' '.join(words)} exits with {done.returncode}: {done.stdout}")
+            raise AssertionError(f"{' '.join(arguments)} exits with {done.returncode}: {done.stdout}")
         return done
 
-    def says(self, *words: str) -> str:
-        """Run a command and return what it says, whatever its exit code."""
-        return self.run(*words, check=False).stdout.strip()
+    def output(self, *arguments: str) -> str:
+        """Return a command's output, whatever its exit code."""
+        return self.run(*arguments, check=False).stdout.strip()
 
     def files(self) -> dict[str, tuple[int, int, int, int]]:
-        """Every path below it, but not in the file systems of the kernel, with mode, owner, group and size."""
+        """Return mode, owner, group and size of every path outside kernel mounts."""
         found = {}
         for folder, names, files in os.walk(self.path):
             here = os.path.relpath(folder, self.path)
@@ -84,7 +84,7 @@ class Root:
 
 @contextlib.contextmanager
 def chroot(suite: str = "bookworm", packages: Sequence[str] = MINBASE) -> Iterator[Root]:
-    """Make a root without systemd, as an image for a container has it; a ``chroot`` is the way in.
+    """Create a root without systemd, like a container image, for chroot.
 
     Raises:
         NoLab: not root, or it cannot be built.
@@ -94,29 +94,41 @@ def chroot(suite: str = "bookworm", packages: Sequence[str] = MINBASE) -> Iterat
 
 
 @contextlib.contextmanager
-def container(suite: str = "bookworm", *options: str) -> Iterator[Root]:
+def container(
+    suite: str = "bookworm", *options: str, packages: Sequence[str] = (), hook: str = ""
+) -> Iterator[Root]:
     """Boot a Debian with systemd in a container without a network.
 
     Args:
         suite: ``bookworm`` or ``trixie``.
-        options: More words for systemd-nspawn, such as ``--bind=…``.
+        options: More options of systemd-nspawn, such as ``--bind=…``.
+        packages: More packages.
+        hook: A piece of sh to run in its new root.
 
     Raises:
         NoLab: not root, or it cannot be built or booted.
     """
-    disk = debian(suite).disk
+    disk = debian(suite, packages=packages, hook=hook).disk
     assert disk, "the lab's Debian has one"
     with tempfile.TemporaryDirectory(prefix="drawwell-root-") as folder, contextlib.ExitStack() as undo:
         lower = Path(folder)
         program("mount", "-o", "ro,loop", disk, lower)
         undo.callback(program, "umount", lower)
         root = undo.enter_context(_overlay(lower))
+        _allow_restarts(root)
         leader = undo.enter_context(_booted(root, options))
         yield Root(root, ("nsenter", f"--target={leader}", "--all", "--root", "--wdns=/"), leader)
 
 
+def _allow_restarts(root: Path) -> None:
+    """Let tests restart drawwell's units more often than their limit allows."""
+    folder = root / "etc/systemd/system/drawwell-.service.d"
+    folder.mkdir(parents=True)
+    (folder / "restarts.conf").write_text("[Unit]\nStartLimitBurst=1000\n")
+
+
 def minbase(suite: str = "bookworm", packages: Sequence[str] = MINBASE) -> Path:
-    """Return the directory of a small Debian without systemd; it is the cache's, and must not be changed.
+    """Return a small cached Debian without systemd; do not change it.
 
     Raises:
         NoLab: not root, or it cannot be built.
@@ -171,7 +183,7 @@ def _mounts(root: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _booted(root: Path, options: Sequence[str]) -> Iterator[int]:
-    words = [
+    command = [
         "systemd-nspawn",
         "--quiet",
         f"--directory={root}",
@@ -182,7 +194,7 @@ def _booted(root: Path, options: Sequence[str]) -> Iterator[int]:
     console = root / "console.log"
     with console.open("wb") as log:
         booting = subprocess.Popen(
-            [*words, "--console=pipe", *options, "--boot"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            [*command, "--console=pipe", *options, "--boot"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
     try:
         yield _leader(booting, console)
@@ -192,7 +204,7 @@ def _booted(root: Path, options: Sequence[str]) -> Iterator[int]:
 
 
 def _leader(booting: "subprocess.Popen[bytes]", console: Path) -> int:
-    """Wait until its systemd has come up; return the process number of it."""
+    """Wait until systemd is up; return its process ID."""
     from drawwell.testing.waiting import wait_until
 
     children = Path(f"/proc/{booting.pid}/task/{booting.pid}/children")
@@ -202,7 +214,7 @@ def _leader(booting: "subprocess.Popen[bytes]", console: Path) -> int:
             raise NoLab(f"no container: {console.read_text(errors='replace')[-500:]}")
         return bool(leader := children.read_text().split()) and _is_up(leader[0])
 
-    wait_until(up, "the container's systemd comes up")
+    wait_until(up, "the container's systemd is up")
     return int(children.read_text().split()[0])
 
 

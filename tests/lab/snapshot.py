@@ -1,6 +1,6 @@
-"""Guests that go on where another one was left: the state of one that was prepared, kept by content.
+"""Snapshots of prepared guests, cached by content, to resume from.
 
-It is what QEMU's migration writes: unlike ``savevm``, it needs no disk, and any number of guests read the same files.
+QEMU's migration writes them. Unlike ``savevm`` this needs no disk, and guests can share one.
 """
 
 import inspect
@@ -23,7 +23,7 @@ _SAVE_S: Final = 600.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A prepared guest, stopped. `args` are the devices that it has, which every guest made from it gets."""
+    """A prepared, stopped guest; guests made from it get the devices `args`."""
 
     image: Image
     state: Path
@@ -40,17 +40,17 @@ def snapshot(
     content: str = "",
     memory_mib: int | None = None,
 ) -> Snapshot:
-    """Boot `image` once, prepare it, and return the snapshot; the next time it is there already.
+    """Boot `image`, prepare it, and return the snapshot, cached if possible.
 
     Args:
-        image: What is booted; or where it goes on, so that what seldom changes is done once.
-        args: QEMU's arguments, with ``{run}`` for what differs. No connection of a usb-redir device may be open.
-        prepare: What is done in the guest before; its source counts as content, what it calls does not.
-        content: What else does, such as the digest of a file that `prepare` puts there.
+        image: The image to boot, or a snapshot to resume, so that slow steps run once.
+        args: QEMU's arguments, with ``{run}``; no usb-redir device may be connected.
+        prepare: Prepares the guest; its own source is part of the cache's key.
+        content: Other parts of the key, such as the digest of a file from `prepare`.
         memory_mib: Its memory.
 
     Raises:
-        NoLab: something for it cannot be had.
+        NoLab: a part of it is not available.
     """
     accel = accelerator()
     memory = memory_mib or image.memory_mib
@@ -85,7 +85,7 @@ def _build(
             prepare(guest)
         guest.check("sync; echo 3 > /proc/sys/vm/drop_caches")
         guest.qmp("stop")
-        if isinstance(image, Snapshot):  # its guest keeps what it writes to itself
+        if isinstance(image, Snapshot):  # writes go to a temporary overlay
             guest.qmp("human-monitor-command", command_line="commit all")
         guest.qmp("migrate", uri=f"exec:cat > '{work / 'state'}'")
         deadline = time.monotonic() + _SAVE_S
@@ -98,7 +98,7 @@ def _build(
 
 
 def overlay(disk: Path, path: Path) -> Path:
-    """Make a qcow2 file at `path` that holds what is written to it, and reads the rest from `disk`."""
+    """Create a qcow2 file at `path` for all writes, backed by `disk`."""
     kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
     program("qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", kind, path)
     return path

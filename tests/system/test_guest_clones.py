@@ -1,5 +1,7 @@
-"""One machine goes on twice from one saved state: its generators give the same, or do not."""
+"""Machines restored twice from one state: equal or different bytes."""
 
+import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,20 +16,24 @@ from drawwell.host.kernel import kernel_facts
 from drawwell.testing.waiting import DEADLINE_S
 from lab.cache import or_skip
 from lab.console import Console
+from lab.guest import QemuGuest
+from lab.initramfs import tiny
 from lab.libvirtd import Libvirtd, agent_image
+from lab.snapshot import snapshot
+from support.daemon import command
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 needs_libvirt = pytest.mark.skipif(not shutil.which("virsh"), reason="libvirt is not installed")
 RNG = "<rng model='virtio'><backend model='builtin'/></rng>"
 PLAIN, NUMBERED = "plain", "numbered"
 STATES, COPIES = 3, 4
-"""A kernel reseeds by itself now and then, and interrupts come as they like: among so many copies of one of these
-states two are alike, or none ever is."""
+"""Kernels reseed by themselves, and interrupts vary: of this many copies of some state two are
+alike, or none ever is."""
 
 
 @pytest.fixture(scope="module")
 def libvirt() -> Iterator[Libvirtd]:
-    """A libvirt with two domains that have virtio-rng, the second with a VM generation id."""
+    """Run libvirt with two virtio-rng domains, one with a generation ID."""
     with or_skip(), Libvirtd() as daemon:
         image = agent_image()
         daemon.define(PLAIN, image, devices=RNG)
@@ -39,7 +45,7 @@ def libvirt() -> Iterator[Libvirtd]:
 
 @pytest.fixture(scope="module")
 def saved(libvirt: Libvirtd) -> Callable[..., Path]:
-    """Saves the state of a domain whose generator was seeded just before, once for each name and number."""
+    """Save a domain's state right after seeding, once per name and number."""
 
     def save(name: str, number: int = 0) -> Path:
         state = libvirt.root / f"{name}{number}.state"
@@ -60,7 +66,7 @@ def saved(libvirt: Libvirtd) -> Callable[..., Path]:
 def restored(
     libvirt: Libvirtd, name: str, state: Path, do: Callable[[], object] = lambda: None
 ) -> tuple[str, str]:
-    """What a restored machine gives after `do`, and its kernel's log; it is ended."""
+    """Return a restored machine's bytes after `do`, and its log; end it."""
     libvirt.virsh("restore", str(state))
     try:
         do()
@@ -75,7 +81,7 @@ def restored(
 
 @needs_libvirt
 def test_two_copies_give_the_same_bytes(libvirt: Libvirtd, saved: Callable[..., Path]) -> None:
-    """With virtio-rng and nothing else, two machines from one state give out the same bytes."""
+    """With only virtio-rng, two machines from one state give equal bytes."""
 
     def alike(state: Path) -> bool:
         given = set[str]()
@@ -89,8 +95,8 @@ def test_two_copies_give_the_same_bytes(libvirt: Libvirtd, saved: Callable[..., 
 
 
 @needs_libvirt
-def test_reseeded_copies_part(libvirt: Libvirtd, saved: Callable[..., Path]) -> None:
-    """Given bytes of their own through the guest agent, two machines from one state give different ones."""
+def test_reseeded_copies_differ(libvirt: Libvirtd, saved: Callable[..., Path]) -> None:
+    """Reseeded by the agent, two machines from one state give other bytes."""
     state = saved(PLAIN)
     software = Libvirt(libvirt.uri, hooks="")
 
@@ -109,8 +115,8 @@ def test_reseeded_copies_part(libvirt: Libvirtd, saved: Callable[..., Path]) -> 
 
 
 @needs_libvirt
-def test_a_new_generation_id_parts_copies(libvirt: Libvirtd, saved: Callable[..., Path]) -> None:
-    """libvirt shows each restored machine a new id, and its kernel says that it reseeds for it."""
+def test_a_new_generation_id_makes_copies_differ(libvirt: Libvirtd, saved: Callable[..., Path]) -> None:
+    """libvirt gives each restored machine a new ID, and its kernel reseeds."""
     state = saved(NUMBERED)
     (one, log), (other, _) = (restored(libvirt, NUMBERED, state) for _ in range(2))
     assert one != other
@@ -118,7 +124,7 @@ def test_a_new_generation_id_parts_copies(libvirt: Libvirtd, saved: Callable[...
 
 
 class _Here(Inside):
-    """This machine, by one interpreter."""
+    """The host, with one interpreter."""
 
     def __init__(self, argv: list[str]) -> None:
         self._argv = argv
@@ -135,6 +141,28 @@ class _Here(Inside):
     "argv", [["python3", "-c", _PYTHON, "0"], ["perl", "-e", _PERL, "0"]], ids=["python3", "perl"]
 )
 def test_either_interpreter_reseeds_a_kernel(argv: list[str]) -> None:
-    """python3 and perl alike have this kernel take the bytes and reseed."""
+    """With python3 or perl, the host's kernel gets the bytes and reseeds."""
     findings = reseed(_Here(argv), bytes(range(64)), 0.0)
     assert [each.verdict for each in findings] == [GuestVerdict.HOLDS, GuestVerdict.HOLDS], findings
+
+
+@pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="QEMU is not installed")
+def test_copies_of_a_qemu_machine_differ(folder: Path) -> None:
+    """A new generation ID reseeds each copy; audit reports a missing one."""
+    numbered = ("-device", "vmgenid,guid=auto")
+    with or_skip():
+        state = snapshot(
+            tiny("full"), *numbered, prepare=lambda guest: guest.until("dmesg | grep 'crng init'")
+        )
+    given = set()
+    for _ in range(2):
+        with QemuGuest(state) as machine:
+            machine.until("dmesg | grep 'virtual machine fork'")
+            given.add(machine.check("head -c 16 /dev/urandom | od -A n -t x1"))
+    assert len(given) == 2
+    name = f"unnumbered{os.getpid()}"
+    with QemuGuest(tiny("cloud"), "-name", name, agent=False):
+        done = command("guest", "audit", "qemu", "--json", config=folder / "none.toml")
+        found = next(each for each in json.loads(done.stdout)["guests"] if each["name"] == name)
+    (finding,) = [each for each in found["findings"] if each["what"] == "the machine has a VM generation ID"]
+    assert (finding["verdict"], "guest reseed" in finding["hint"]) == ("fails", True)

@@ -1,4 +1,4 @@
-"""What the tools of Debian 13 make of our plans: Debian 12 has neither a Podman with quadlet nor a compose of today."""
+"""Our plans with Debian 13's quadlet and compose."""
 
 from collections.abc import Iterator
 
@@ -15,13 +15,13 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def debian_13() -> Iterator[Root]:
-    """A Debian 13 with both."""
+    """Return a Debian 13 root with both programs."""
     with or_skip(), chroot("trixie", ("podman", "docker-compose")) as root:
         yield root
 
 
-def test_quadlet_takes_the_lines_of_the_plan(debian_13: Root) -> None:
-    """The generator itself makes a service of the unit that was edited, with our volume and our order."""
+def test_quadlet_accepts_the_lines_of_the_plan(debian_13: Root) -> None:
+    """The generator creates a service with our volume and order."""
     units = debian_13.path / "tmp" / "units"
     units.mkdir()
     (units / "web1.container").write_text("[Unit]\nDescription=a site\n[Container]\nImage=localhost/site:1\n")
@@ -34,8 +34,8 @@ def test_quadlet_takes_the_lines_of_the_plan(debian_13: Root) -> None:
 
 
 @pytest.mark.parametrize("via", [Attachment.SOCKET, Attachment.DEVICE])
-def test_compose_takes_the_file_that_is_laid_over(debian_13: Root, via: Attachment) -> None:
-    """Compose itself merges it with a project's own file."""
+def test_compose_accepts_the_override(debian_13: Root, via: Attachment) -> None:
+    """Compose merges the file with a project's own file."""
     project = debian_13.path / "tmp"
     (project / "compose.yaml").write_text("services:\n  web1:\n    image: site:1\n")
     (project / "ours.yaml").write_text(compose(Guest(GuestKind.DOCKER, "web1", via), "web1"))

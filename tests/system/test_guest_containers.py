@@ -1,4 +1,4 @@
-"""Real containers of Podman and of Docker, made with the plan's own words."""
+"""Real Podman and Docker containers, made with the planned options."""
 
 import json
 import os
@@ -26,23 +26,23 @@ pytestmark = [
 ]
 IMAGE = "drawwell-test:1"
 LIMITS = ("nofile=1024:1024", "nproc=4096:4096")
-"""The usual ones are more than a process without CAP_SYS_RESOURCE may set."""
+"""The usual limits exceed those allowed without CAP_SYS_RESOURCE."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Podman or Docker, with storage of its own."""
+    """Podman or Docker, with its own storage."""
 
     kind: GuestKind
 
-    def __call__(self, *words: str, stdin: bytes | None = None) -> str:
-        """Run it; return what it printed."""
-        done = subprocess.run([str(self.kind), *words], input=stdin, capture_output=True, check=False)
+    def __call__(self, *arguments: str, stdin: bytes | None = None) -> str:
+        """Run the engine; return its output."""
+        done = subprocess.run([str(self.kind), *arguments], input=stdin, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
     def make(self, *options: str, name: str = "web1") -> None:
-        """Make a container with the machine's programs and drawwell in it."""
+        """Create a container with the host's programs and drawwell."""
         mounts = [
             f"--mount=type=bind,source={each},target={each},readonly"
             for each in (*system_folders(), *our_folders())
@@ -64,7 +64,7 @@ class Engine:
         )
 
     def planned(self, guest: Guest) -> list[str]:
-        """The options of the line that the plan gives to be pasted."""
+        """Return the options in the plan's command."""
         (line,) = [piece.text for piece in Containers(self.kind).plan(guest).pieces if piece.into == "paste"]
         engine, run, name, container, *options, image = shlex.split(line)
         assert (engine, run, name, container, image) == (self.kind, "run", "--name", guest.name, "IMAGE")
@@ -111,10 +111,10 @@ def _podman(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
 def _docker(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
     socket = f"/tmp/dw-docker-{os.getpid()}.sock"
     patch.setenv("DOCKER_HOST", f"unix://{socket}")
-    words = ["dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false", f"--host=unix://{socket}"]
-    words += [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
+    server = ["dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false", f"--host=unix://{socket}"]
+    server += [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
     with (folder / "log").open("wb") as log:
-        daemon = subprocess.Popen(words, stdout=log, stderr=log)
+        daemon = subprocess.Popen(server, stdout=log, stderr=log)
     try:
         wait_until(
             lambda: (
@@ -134,7 +134,7 @@ def _docker(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def config(folder: Path) -> Iterator[Path]:
-    """The configuration of a broker with a simulated stick."""
+    """Return the configuration of a broker with a simulated stick."""
     path = folder / "drawwell.toml"
     path.write_text(
         f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
@@ -146,7 +146,7 @@ def config(folder: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def engine(_engine: Engine) -> Iterator[Engine]:
-    """An engine with an image of empty directories in it, and no container."""
+    """Return an engine with an empty image and no container."""
     yield _engine
     for container in _engine("ps", "--all", "--quiet").split():
         subprocess.run([_engine.kind, "kill", container], capture_output=True, check=False)
@@ -156,15 +156,15 @@ def engine(_engine: Engine) -> Iterator[Engine]:
 def test_a_container_made_as_planned_draws_by_its_own_account(
     folder: Path, config: Path, engine: Engine
 ) -> None:
-    """``drawwell draw 32`` in there needs no more words; its account rises by 32, by a restarted broker as well."""
+    """The container needs no configuration, and its own account grows."""
     guest = Guest(engine.kind, "web1", Attachment.SOCKET, run_dir=str(folder / "run"))
     for life in (1, 2):
         with Daemon("run", config=config, log=folder / f"log{life}") as broker:
-            broker.until_it_says("healthy")
+            broker.wait_for_text("healthy")
             if life == 1:
                 engine.make(name="web1-other")
                 typo = command("guest", "apply", engine.kind, "web1-ohter", config=config)
-                assert (typo.returncode, "There is web1-other." in typo.stderr) == (69, True), typo.stderr
+                assert (typo.returncode, "Did you mean web1-other?" in typo.stderr) == (69, True), typo.stderr
                 assert json.loads(command("guest", "list", "--json", config=config).stdout) == {"guests": []}
                 engine("rm", "--force", "web1-other")
                 done = command("guest", "apply", engine.kind, "web1", "--new", config=config)
@@ -191,20 +191,20 @@ def _served(config: Path) -> int:
     return int(guest["full_bytes"])
 
 
-def test_a_container_that_runs_without_it_is_refused_in_words(engine: Engine) -> None:
-    """Nothing is done to it; the hint has the options that it must be made with."""
+def test_an_existing_container_without_it_is_refused(engine: Engine) -> None:
+    """The container is not changed, and the hint has the options."""
     engine.make()
-    with pytest.raises(GuestUnavailable, match="can get neither mount nor device") as caught:
+    with pytest.raises(GuestUnavailable, match="lacks the mount or device") as caught:
         Containers(engine.kind).apply(Guest(engine.kind, "web1", Attachment.SOCKET))
     assert "--mount type=bind,source=/run/drawwell/guests/web1" in (caught.value.hint or "")
     inside = Containers(engine.kind).inside(Guest(engine.kind, "web9", Attachment.SOCKET))
     assert inside
-    with pytest.raises(GuestUnavailable, match="web9 is not to be looked into"):
+    with pytest.raises(GuestUnavailable, match="cannot run a program in container web9"):
         inside.run(["true"])
 
 
 def test_a_device_is_there_under_the_name_of_a_stick(folder: Path, engine: Engine) -> None:
-    """166:7 behind a link: allowed, and without a driver; a container made after it was renumbered has 166:3."""
+    """166:7 behind a link is allowed; a new container later gets 166:3."""
     link = folder / "stick"
     for minor in (7, 3):
         node = folder / f"node{minor}"
@@ -219,14 +219,12 @@ def test_a_device_is_there_under_the_name_of_a_stick(folder: Path, engine: Engin
         )
         assert b"No such device or address" in opened.stderr
     engine("restart", "-t", "0", "web7")
-    kept = (
-        engine.kind is GuestKind.PODMAN
-    )  # Docker follows the link at every start, Podman when it makes the container
+    kept = engine.kind is GuestKind.PODMAN  # Docker resolves the link at every start, Podman at creation
     assert engine("exec", "web7", "stat", "-c", "%t:%T", "/dev/ttyACM0") == f"a6:{7 if kept else 3}\n"
 
 
-def test_a_project_gets_a_file_that_is_laid_over_its_own(folder: Path, engine: Engine) -> None:
-    """Found by the labels of compose; the second time nothing is done, and removal leaves nothing."""
+def test_a_compose_project_gets_an_override(folder: Path, engine: Engine) -> None:
+    """Labels identify it; a second apply changes nothing; removal is complete."""
     labels = {"com.docker.compose.project.working_dir": str(folder), "com.docker.compose.service": "web"}
     engine.make(*(f"--label={key}={value}" for key, value in labels.items()))
     guest, containers = Guest(engine.kind, "web1", Attachment.SOCKET), Containers(engine.kind)
@@ -238,9 +236,9 @@ def test_a_project_gets_a_file_that_is_laid_over_its_own(folder: Path, engine: E
     assert list(folder.iterdir()) == []
 
 
-def test_no_daemon_is_said(folder: Path, engine: Engine) -> None:
-    """An engine that does not answer at the socket that was named is no empty list."""
-    nobody = Containers(engine.kind, str(folder / "nobody.sock"))
+def test_a_missing_daemon_is_an_error(folder: Path, engine: Engine) -> None:
+    """An engine that does not answer is an error, not an empty list."""
+    absent = Containers(engine.kind, str(folder / "absent.sock"))
     with pytest.raises(GuestUnavailable, match="does not answer") as caught:
-        nobody.audit()
+        absent.audit()
     assert caught.value.hint

@@ -1,7 +1,7 @@
-"""A real Incus daemon and an unprivileged instance with systemd in it.
+"""A real Incus daemon and an unprivileged instance with systemd.
 
-Incus is in Debian from 13 on, and in the backports of 12. The daemon is started by hand, in namespaces of its own: it
-must not take this machine's vsock or network.
+Debian has Incus since release 13, and in the backports of 12. The daemon runs in namespaces,
+so it cannot use the host's vsock or network.
 """
 
 import json
@@ -30,16 +30,16 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for containers"),
-    pytest.mark.long,  # it is in Debian 12's backports only, which a machine for tests need not have
+    pytest.mark.long,  # Debian 12 has it only in backports
     pytest.mark.skipif(not INCUSD or not shutil.which("incus"), reason="Incus is not installed"),
     pytest.mark.skipif(
         not os.path.exists(SYSTEMD), reason="there is no systemd to be started in an instance"
     ),
 ]
-OWN = f"lxc.init.cmd = {SYSTEMD} --unit=sysinit.target\n# somebody's own\n"
+OWN = f"lxc.init.cmd = {SYSTEMD} --unit=sysinit.target\n# the owner's line\n"
 WITHOUT_VSOCK = """
 import ctypes, errno, os, struct, sys
-# seccomp(2): socket(AF_VSOCK, …) fails, everything else is allowed; x86_64 and aarch64 have their own numbers of socket
+# seccomp(2): socket(AF_VSOCK, …) fails, all else is allowed
 number = {"x86_64": 41, "aarch64": 198}[os.uname().machine]
 program = b"".join(struct.pack("HBBI", *each) for each in (
     (0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, 40),
@@ -54,13 +54,13 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 @pytest.fixture(scope="module")
 def incus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The socket of a daemon with an image `box`, and its client's environment."""
+    """Run a daemon with an image `box`; yield its socket."""
     folder = tmp_path_factory.mktemp("incus")
     home = Path(f"/tmp/dw-incus-{os.getpid()}")
     home.mkdir(mode=0o711)
     inner = 'if [ -e /dev/vsock ]; then mount --bind /dev/null /dev/vsock; fi; exec "$@"'
-    words = ["unshare", "-m", "-n", "--propagation", "private", "sh", "-c", inner, "sh"]
-    words += [
+    command = ["unshare", "-m", "-n", "--propagation", "private", "sh", "-c", inner, "sh"]
+    command += [
         "/usr/bin/env",
         "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
         sys.executable,
@@ -71,7 +71,7 @@ def incus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     log_file = (folder / "log").open("wb")
     with no_cgroup_left("lxc.*"), pytest.MonkeyPatch.context() as patch, log_file as log:
         patch.setenv("INCUS_DIR", str(home))
-        daemon = subprocess.Popen([*words, "--group", "root"], stdout=log, stderr=log)
+        daemon = subprocess.Popen([*command, "--group", "root"], stdout=log, stderr=log)
         try:
             wait_until(lambda: daemon.poll() is not None or _answers(), "Incus answers")
             if daemon.poll() is not None:
@@ -96,8 +96,8 @@ def _answers() -> bool:
     return subprocess.run(["incus", "query", "/1.0"], capture_output=True, check=False).returncode == 0
 
 
-def _incus(*words: str, stdin: str = "") -> str:
-    done = subprocess.run(["incus", *words], capture_output=True, text=True, input=stdin, check=False)
+def _incus(*arguments: str, stdin: str = "") -> str:
+    done = subprocess.run(["incus", *arguments], capture_output=True, text=True, input=stdin, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -116,7 +116,7 @@ def _prepare(folder: Path) -> None:
 
 @pytest.fixture
 def instance(incus: Path) -> Iterator[str]:
-    """An unprivileged instance that runs, with somebody's own raw.lxc."""
+    """Run an unprivileged instance with its own raw.lxc lines."""
     _incus("init", "box", "web1")
     for number, each in enumerate(system_folders()):
         _incus(
@@ -136,8 +136,8 @@ def instance(incus: Path) -> Iterator[str]:
     _incus("delete", "--force", "web1")
 
 
-def _start(*words: str) -> None:
-    _incus(*words, "web1")
+def _start(*arguments: str) -> None:
+    _incus(*arguments, "web1")
     up = ["incus", "exec", "-T", "web1", "--", "test", "-d", "/run/systemd/system"]
     wait_until(lambda: subprocess.run(up, capture_output=True, check=False).returncode == 0, "systemd is up")
 
@@ -149,7 +149,7 @@ def _described() -> dict[str, object]:
 
 
 def test_an_instance_draws_at_once_and_after_a_restart(folder: Path, incus: Path, instance: str) -> None:
-    """The disk is there while it runs, raw.lxc brings it back at the next start; removal leaves what was before."""
+    """The disk appears at once, raw.lxc restores it; removal is complete."""
     config = folder / "drawwell.toml"
     config.write_text(
         f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
@@ -159,7 +159,7 @@ def test_an_instance_draws_at_once_and_after_a_restart(folder: Path, incus: Path
     before = _described()
     where = ("incus", instance, "--connect", str(incus))
     with StickThread(folder / "onerng"), Daemon("run", config=config, log=folder / "log") as broker:
-        broker.until_it_says("healthy")
+        broker.wait_for_text("healthy")
         done = command("guest", "apply", *where, config=config)
         assert done.returncode == 0, done.stderr
         for restarted in (False, True):
@@ -183,7 +183,7 @@ def test_an_instance_draws_at_once_and_after_a_restart(folder: Path, incus: Path
 
 @pytest.fixture
 def link() -> Iterator[Path]:
-    """A link in /dev, as udev makes them."""
+    """Create a link in /dev, like udev."""
     path = Path(f"/dev/drawwell-test-{os.getpid()}")
     path.symlink_to("zero")
     yield path
@@ -191,7 +191,7 @@ def link() -> Iterator[Path]:
 
 
 def test_a_device_is_added_to_a_running_instance(incus: Path, instance: str, link: Path) -> None:
-    """By its link, under the name of a stick; the only one by vendor and product, which Incus takes without one."""
+    """A named stick is added by its link, the only stick by its IDs."""
     host, before = Incus(str(incus)), _described()
     named = Guest(GuestKind.INCUS, instance, Attachment.DEVICE, device=str(link))
     assert [change.where for change in host.apply(named)] == ["web1: device drawwell"]
@@ -205,14 +205,14 @@ def test_a_device_is_added_to_a_running_instance(incus: Path, instance: str, lin
     assert _described() == before
 
 
-def test_what_cannot_be_is_said(folder: Path, incus: Path) -> None:
-    """No such instance, no daemon, and a name that leads elsewhere in the API."""
+def test_what_cannot_be_done_is_an_error(folder: Path, incus: Path) -> None:
+    """An unknown instance, no daemon, and a name that escapes the API's path."""
     host = Incus(str(incus))
-    with pytest.raises(GuestUnavailable, match="knows no such instance"):
+    with pytest.raises(GuestUnavailable, match="the instance does not exist"):
         host.apply(Guest(GuestKind.INCUS, "web9", Attachment.SOCKET))
     with pytest.raises(UsageError):
         host.apply(Guest(GuestKind.INCUS, "web1", Attachment.SOCKET, domain="../instances"))
-    with pytest.raises(GuestUnavailable, match="does not answer at") as caught:
-        Incus(str(folder / "nobody")).apply(Guest(GuestKind.INCUS, "web1", Attachment.SOCKET))
+    with pytest.raises(GuestUnavailable, match="does not answer on") as caught:
+        Incus(str(folder / "absent")).apply(Guest(GuestKind.INCUS, "web1", Attachment.SOCKET))
     assert "systemctl start incus" in (caught.value.hint or "")
-    assert Incus(str(folder / "nobody")).audit() == []
+    assert Incus(str(folder / "absent")).audit() == []

@@ -1,4 +1,4 @@
-"""Real LXC containers, privileged and not, on both generations of cgroups where the kernel lets them be."""
+"""Real LXC containers, privileged and unprivileged, on cgroup v1 and v2."""
 
 import json
 import os
@@ -32,7 +32,7 @@ pytestmark = [
 ]
 MAPPED = 100000
 ONLY_CGROUP2 = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup"
-"""In a mount namespace of its own: the layout of a host without the old cgroups."""
+"""A mount namespace like that of a host with only cgroup v2."""
 HYBRID = Path("/sys/fs/cgroup/devices").is_dir()
 
 
@@ -46,11 +46,11 @@ class Box:
 
     @property
     def config(self) -> Path:
-        """Its configuration."""
+        """Path of the container's configuration."""
         return self.path / self.name / "config"
 
     def make(self, *more: str) -> "Box":
-        """Write what lxc-create would write, and `more` lines."""
+        """Write what lxc-create would write, plus `more` lines."""
         root = make_root(self.path / self.name / "rootfs", self.uid or 0)
         mounted = [*system_folders(), *([] if self.uid else our_folders())]
         lines = ["lxc.include = /usr/share/lxc/config/common.conf"]
@@ -66,7 +66,7 @@ class Box:
         return self
 
     def start(self, before: str = ":") -> None:
-        """Start it anew, after `before` was done in a mount namespace that is its own."""
+        """Restart the container after `before` ran in its mount namespace."""
         self.stop()
         ids = self.path / "ids"
         ids.write_text(f"root:{MAPPED}:65536\n")
@@ -83,15 +83,15 @@ class Box:
         assert done.returncode == 0, done.stderr + (self.path / f"{self.name}.log").read_text()
 
     def stop(self) -> None:
-        """Stop it at once."""
+        """Stop the container immediately."""
         subprocess.run(["lxc-stop", "-k", "-P", self.path, "-n", self.name], capture_output=True, check=False)
 
     def guest(self, via: Attachment, device: str = "") -> Guest:
-        """It as a guest."""
+        """Return the container as a guest."""
         return Guest(GuestKind.LXC, self.name, via, device=device)
 
     def run(self, *argv: str) -> GuestCommandResult:
-        """Run something in it, as drawwell does."""
+        """Run a program in the container, like drawwell."""
         inside = Lxc(str(self.path)).inside(self.guest(Attachment.SOCKET))
         assert inside
         return inside.run(list(argv))
@@ -99,14 +99,14 @@ class Box:
 
 @pytest.fixture(scope="module", autouse=True)
 def _cgroups() -> Iterator[None]:
-    """LXC leaves empty cgroups of its own."""
+    """Remove the empty cgroups that LXC leaves behind."""
     with no_cgroup_left("lxc.*"):
         yield
 
 
 @pytest.fixture
 def path(folder: Path) -> Path:
-    """A directory of containers; root of an unprivileged one can pass through it."""
+    """Return a container directory that an unprivileged root can enter."""
     folder.chmod(0o711)
     (folder / "lxc").mkdir(mode=0o711)
     return folder / "lxc"
@@ -114,7 +114,7 @@ def path(folder: Path) -> Path:
 
 @pytest.fixture
 def privileged(path: Path) -> Iterator[Box]:
-    """A container whose root is the host's."""
+    """Return a container with the host's root."""
     box = Box(path, "web1").make()
     yield box
     box.stop()
@@ -122,7 +122,7 @@ def privileged(path: Path) -> Iterator[Box]:
 
 @pytest.fixture
 def unprivileged(path: Path) -> Iterator[Box]:
-    """A container whose root is nobody out here."""
+    """Return a container with an unprivileged user as root."""
     box = Box(path, "web2", MAPPED).make()
     yield box
     box.stop()
@@ -130,7 +130,7 @@ def unprivileged(path: Path) -> Iterator[Box]:
 
 @pytest.fixture
 def config(folder: Path) -> Iterator[Path]:
-    """The configuration of a broker with a simulated stick."""
+    """Return the configuration of a broker with a simulated stick."""
     path = folder / "drawwell.toml"
     path.write_text(
         f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
@@ -141,14 +141,14 @@ def config(folder: Path) -> Iterator[Path]:
 
 
 def served(config: Path, name: str) -> int:
-    """What the broker says that it gave to that guest."""
+    """Return the bytes that the broker has granted to a guest."""
     guests = json.loads(command("guest", "list", "--json", config=config).stdout)["guests"]
     return next(each["full_bytes"] for each in guests if each["name"] == name)
 
 
-def ask(config: Path, box: Box, verb: str, *words: str) -> str:
-    """``drawwell guest VERB lxc NAME``; return what it printed."""
-    done = command("guest", verb, "lxc", box.name, "--connect", str(box.path), *words, config=config)
+def ask(config: Path, box: Box, verb: str, *arguments: str) -> str:
+    """Run ``drawwell guest VERB lxc NAME``; return its output."""
+    done = command("guest", verb, "lxc", box.name, "--connect", str(box.path), *arguments, config=config)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -156,11 +156,11 @@ def ask(config: Path, box: Box, verb: str, *words: str) -> str:
 def test_a_container_draws_unconfigured_and_by_its_own_account(
     folder: Path, config: Path, privileged: Box
 ) -> None:
-    """``drawwell draw 32`` in there needs no more words; the account rises by 32, by a restarted broker as well."""
+    """The container needs no configuration, and its own account grows."""
     own = privileged.config.read_bytes()
     for life in (1, 2):
         with Daemon("run", config=config, log=folder / f"log{life}") as broker:
-            broker.until_it_says("healthy")
+            broker.wait_for_text("healthy")
             if life == 1:
                 ask(config, privileged, "apply", "--quota", "1MiB/day")
                 assert "nothing" in ask(config, privileged, "apply").lower()
@@ -180,9 +180,9 @@ def test_a_container_draws_unconfigured_and_by_its_own_account(
 
 
 def test_an_unprivileged_container_draws(folder: Path, config: Path, unprivileged: Box) -> None:
-    """Its root is let in, nobody else of it is, and ``verify`` sees its account rise."""
+    """The container's root is admitted, other users are not."""
     with Daemon("run", config=config, log=folder / "log") as broker:
-        broker.until_it_says("healthy")
+        broker.wait_for_text("healthy")
         ask(config, unprivileged, "apply")
         unprivileged.start()
         other = ("setpriv", "--reuid=1000", "--clear-groups", "/usr/bin/python3", "-c", TURNED_AWAY)
@@ -193,21 +193,24 @@ def test_an_unprivileged_container_draws(folder: Path, config: Path, unprivilege
         broker.stop()
 
 
-def test_a_container_starts_without_a_broker_and_verify_says_so(
+def test_a_container_starts_without_a_broker_and_verify_fails(
     folder: Path, config: Path, privileged: Box
 ) -> None:
-    """A directory that is missing stops no container; when the broker is back, a new start has the socket."""
+    """The container starts without the directory, and later has the socket."""
     with Daemon("run", config=config, log=folder / "log") as broker:
-        broker.until_it_says("healthy")
+        broker.wait_for_text("healthy")
         ask(config, privileged, "apply")
         broker.stop()
     shutil.rmtree(folder / "run")
     privileged.start()
     assert privileged.run("ls", "/run/drawwell").output == b""
     with Daemon("run", config=config, log=folder / "log2") as broker:
-        broker.until_it_says("healthy")
-        words = command("guest", "verify", "lxc", "web1", "--connect", str(privileged.path), config=config)
-        assert (words.returncode, "nobody answers at /run/drawwell/draw.sock" in words.stdout) == (1, True)
+        broker.wait_for_text("healthy")
+        verified = command("guest", "verify", "lxc", "web1", "--connect", str(privileged.path), config=config)
+        assert (verified.returncode, "nothing answers on /run/drawwell/draw.sock" in verified.stdout) == (
+            1,
+            True,
+        )
         privileged.start()
         ask(config, privileged, "verify")
         broker.stop()
@@ -217,7 +220,7 @@ def test_a_container_starts_without_a_broker_and_verify_says_so(
     not os.path.exists("/usr/lib/systemd/systemd"), reason="there is no systemd to be started"
 )
 def test_systemd_in_the_container_does_not_hide_the_socket(folder: Path, path: Path) -> None:
-    """Without /run mounted first, systemd mounts its own over our directory; with the plan's two lines it does not."""
+    """Without the plan's mount of /run, systemd would hide our directory."""
     directory = folder / "run" / "guests" / "web3"
     directory.mkdir(parents=True)
     (directory / "here").touch()
@@ -237,13 +240,13 @@ def test_systemd_in_the_container_does_not_hide_the_socket(folder: Path, path: P
 
 
 @pytest.mark.parametrize("cgroups", ["as they are", pytest.param("version 2", marks=pytest.mark.skipif(
-    not HYBRID, reason="this host has no old cgroups: the other test is this one"))])  # fmt: skip
-def test_a_node_that_is_closed_by_default_is_opened_by_its_key(
+    not HYBRID, reason="this host has only cgroup v2: the other test covers it"))])  # fmt: skip
+def test_a_node_that_is_denied_by_default_is_allowed_by_its_key(
     folder: Path, privileged: Box, cgroups: str
 ) -> None:
-    """Without the key it is there and cannot be opened; with the keys of the plan it can; after removal it cannot."""
+    """The node can be opened only with the plan's keys."""
     before = ONLY_CGROUP2 if cgroups == "version 2" else ":"
-    link = _link(folder, 1, 11)  # /dev/kmsg: in every kernel, and not among the nodes that LXC allows
+    link = _link(folder, 1, 11)  # /dev/kmsg: in every kernel, but not allowed by LXC
     lxc, guest = Lxc(str(privileged.path)), privileged.guest(Attachment.DEVICE, str(link))
     lxc.apply(guest)
     planned = privileged.config.read_text()
@@ -260,9 +263,9 @@ def test_a_node_that_is_closed_by_default_is_opened_by_its_key(
     assert (opened[True], "Operation not permitted" in opened[False]) == ("", True)
 
 
-@pytest.mark.skipif(not HYBRID, reason="this host has no old cgroups to be taken away")
-def test_no_key_closes_an_unprivileged_container(folder: Path, unprivileged: Box) -> None:
-    """Its device cgroup is open, and an allow key would close it, so there is none: stick and /dev/zero are read."""
+@pytest.mark.skipif(not HYBRID, reason="this host has only cgroup v2")
+def test_no_key_denies_an_unprivileged_container_its_devices(folder: Path, unprivileged: Box) -> None:
+    """An allow key would deny other devices; without it, they can be read."""
     link = _link(folder, 1, 5, owner=MAPPED)
     Lxc(str(unprivileged.path)).apply(unprivileged.guest(Attachment.DEVICE, str(link)))
     planned = unprivileged.config.read_text()
@@ -274,7 +277,7 @@ def test_no_key_closes_an_unprivileged_container(folder: Path, unprivileged: Box
 
 
 def test_a_stick_that_was_renumbered_is_found_at_the_next_start(folder: Path, privileged: Box) -> None:
-    """166:7 today and 166:3 tomorrow: one configuration gives the container either, allowed and without a driver."""
+    """The container gets 166:7 now and 166:3 at a later start, both allowed."""
     link = _link(folder, 166, 7)
     Lxc(str(privileged.path)).apply(privileged.guest(Attachment.DEVICE, str(link)))
     for minor in (7, 3):
@@ -285,7 +288,7 @@ def test_a_stick_that_was_renumbered_is_found_at_the_next_start(folder: Path, pr
 
 
 def test_the_hook_finds_the_stick_by_vendor_and_product(folder: Path, privileged: Box) -> None:
-    """Beside another ACM device, under whatever number; without a stick the container starts without a node."""
+    """The hook ignores another ACM device; without a stick there is no node."""
     Lxc(str(privileged.path)).apply(privileged.guest(Attachment.DEVICE))
     usb = folder / "bus" / "usb" / "devices"
     for port, product, minor in (("1-1", "0483:5740", 1), ("1-2", "1d50:6086", 5)):
@@ -309,7 +312,7 @@ def test_the_hook_finds_the_stick_by_vendor_and_product(folder: Path, privileged
 
 
 def test_a_simulated_stick_is_read_in_the_container(folder: Path, privileged: Box) -> None:
-    """Its noise arrives, and after a replug under another number a new start has it again."""
+    """The stick's noise arrives, and after a renumbering again at a restart."""
     with StickThread(folder / "onerng", rate=0) as stick:
         guest = privileged.guest(Attachment.DEVICE, str(folder / "onerng"))
         Lxc(str(privileged.path)).apply(guest)
@@ -330,19 +333,19 @@ def test_a_simulated_stick_is_read_in_the_container(folder: Path, privileged: Bo
 
 
 def test_verify_reads_the_stick_in_the_container(folder: Path, config: Path, privileged: Box) -> None:
-    """Under the name that it has in there, whatever it is called out here."""
+    """verify uses the name in the container, whatever the name on the host."""
     with StickThread(folder / "other", rate=0), Daemon("run", config=config, log=folder / "log") as broker:
-        broker.until_it_says("healthy")
+        broker.wait_for_text("healthy")
         ask(config, privileged, "apply", "--via", "device", "--device", str(folder / "other"))
         privileged.start()
-        assert "it can be read: 64 bytes" in " ".join(ask(config, privileged, "verify").split())
+        assert "the OneRNG can be read: 64 bytes" in " ".join(ask(config, privileged, "verify").split())
         broker.stop()
 
 
-def test_what_cannot_be_is_said(folder: Path, config: Path, path: Path) -> None:
-    """No container of that name, and one that does not run: the exit code and the hint say which."""
+def test_what_cannot_be_done_is_an_error(folder: Path, config: Path, path: Path) -> None:
+    """Missing and stopped containers have different hints."""
     with Daemon("run", config=config, log=folder / "log") as broker:
-        broker.until_it_says("Ctrl-C stops")
+        broker.wait_for_text("Ctrl-C stops")
         missing = command("guest", "apply", "lxc", "web9", "--connect", str(path), config=config)
         assert (missing.returncode, "no container web9" in missing.stderr) == (69, True)
         assert "lxc-create" in missing.stderr
@@ -354,7 +357,7 @@ def test_what_cannot_be_is_said(folder: Path, config: Path, path: Path) -> None:
 
 
 def _link(folder: Path, major: int, minor: int, owner: int = 0) -> Path:
-    """A link to a node of that number; the link is always the same, as udev's is."""
+    """Return a link to the node with this number, at a constant path."""
     node, link = folder / f"node-{major}-{minor}", folder / "stick"
     if not node.exists():
         os.mknod(node, 0o020660, os.makedev(major, minor))

@@ -1,4 +1,4 @@
-"""A real systemd-nspawn: its settings mount the broker's socket."""
+"""A real systemd-nspawn mounts the broker's socket by its settings."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from drawwell.guests.nspawn import Nspawn
 from drawwell.testing.waiting import wait_until
 from lab.borrowed import drawwell, make_root, our_folders, system_folders
-from support.daemon import Daemon, StickThread, command
+from support.daemon import command
 
 NAME = f"box{os.getpid()}"
 pytestmark = [
@@ -25,26 +25,15 @@ PRIVATE = "--private-users=524288:65536"
 
 
 @pytest.fixture
-def broker(folder: Path) -> Iterator[Path]:
-    """A broker with one stick, whose sockets a container's root can reach."""
-    folder.chmod(0o711)
-    config = folder / "drawwell.toml"
-    config.write_text(
-        f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
-        f'[[source]]\nname = "stick"\npath = "{folder}/stick"\nverify_firmware = "off"\n'
-    )
-    with (
-        StickThread(folder / "stick", rate=200_000.0),
-        Daemon("run", config=config, log=folder / "log") as running,
-    ):
-        running.until_it_says("healthy")  # wording: the helper's name
-        (folder / "run").chmod(0o711)
-        yield config
+def broker(broker: Path) -> Path:
+    """Run a broker with sockets that a container's root can reach."""
+    (broker.parent / "run").chmod(0o711)
+    return broker
 
 
 @pytest.fixture
 def settings() -> Iterator[Path]:
-    """The container's settings file, where nspawn looks for it."""
+    """Return the settings file that nspawn reads for the container."""
     path = Path("/etc/systemd/nspawn") / f"{NAME}.nspawn"
     path.parent.mkdir(exist_ok=True)
     yield path
@@ -52,7 +41,7 @@ def settings() -> Iterator[Path]:
 
 
 def guest(config: Path, verb: str, *options: str) -> dict:
-    """What ``drawwell guest`` returns as JSON."""
+    """Return ``drawwell guest`` as JSON."""
     done = command("guest", verb, "nspawn", NAME, *options, "--json", config=config)
     return {"status": done.returncode, **json.loads(done.stdout or done.stderr)}
 
@@ -61,8 +50,8 @@ def guest(config: Path, verb: str, *options: str) -> dict:
 def test_a_container_draws_by_its_own_account(
     broker: Path, settings: Path, folder: Path, options: tuple[str, ...]
 ) -> None:
-    """Its root draws there; after --remove its settings are as before."""
-    folders = system_folders() if options else [*system_folders(), *our_folders()]  # ours are root's
+    """The container's root can draw; --remove restores the settings."""
+    folders = system_folders() if options else [*system_folders(), *our_folders()]  # our files belong to root
     own = "[Files]\n" + "".join(f"BindReadOnly={each}\n" for each in folders)
     settings.write_text(own)
     applied = guest(broker, "apply", *(["--user", "524288"] if options else []))
@@ -83,7 +72,7 @@ def test_a_container_draws_by_its_own_account(
             verified = guest(broker, "verify")
             assert {each["verdict"] for each in verified["findings"]} == {"holds"}, verified
             if options:
-                assert guest(broker, "apply")["changes"] == []  # its root is found by its process now
+                assert guest(broker, "apply")["changes"] == []  # its root is now found by its process
                 return
             leader = Nspawn()._leaders()[NAME]
             enter = ["nsenter", f"--target={leader}", "--all", "--root", "--wdns=/"]

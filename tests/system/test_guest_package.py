@@ -1,7 +1,7 @@
-"""Plug the stick in and it runs: the Debian package in a real Debian guest with systemd, udev and ModemManager.
+"""The package in a real Debian guest with systemd, udev and ModemManager.
 
-The package is installed with apt; sticks are simulated ones on usbredir, which the guest's own cdc_acm and udev see.
-The guest trusts the published test key, so everything that is verified is called simulated and earns no credit.
+It is installed with apt; simulated sticks use usbredir and the guest's own cdc_acm and udev.
+The guest trusts the published test key, so verified sticks are simulated and earn no credit.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ from lab.guest import QemuGuest
 from lab.package import package, program_digest
 from lab.snapshot import Snapshot, snapshot
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 PLACES = (
     *("-device", "qemu-xhci"),
     *("-chardev", "socket,id=one,path={run}/one,server=on,wait=off", "-device", "usb-redir,chardev=one"),
     *("-chardev", "socket,id=two,path={run}/two,server=on,wait=off", "-device", "usb-redir,chardev=two"),
 )
-"""Two ports that sticks can be plugged into."""
+"""Two ports for sticks."""
 STICK = '[[source]]\nname = "stick"\nfirmware_key = "/etc/drawwell/test-key.asc"\n'
 UNITS = "systemctl list-units --plain --no-legend --state=active 'drawwell-source@*' | cut -d' ' -f1"
 LEFT = """systemctl list-units --all --plain --no-legend '*drawwell*' | tr -s ' ' | cut -d' ' -f1-4
@@ -43,15 +43,15 @@ for unit in drawwell-broker drawwell-kernel; do
     ls /proc/$(systemctl show --value -p MainPID $unit)/fd | wc -l
 done
 """
-"""Everything of ours in a machine: units, failed ones, jobs, files, processes, sockets, descriptors."""
+"""Everything that drawwell leaves in a machine: units, jobs, files, processes, sockets."""
 WHY = "drawwell status; systemctl --no-pager status 'drawwell*'; journalctl -b | grep drawwell | tail -40"
 LONG_S = 2 * DEADLINE_S
-"""A step in an emulated guest on a loaded machine."""
+"""The timeout of a step in an emulated guest on a loaded machine."""
 
 
 @pytest.fixture(scope="module")
 def machine(request: pytest.FixtureRequest) -> Snapshot:
-    """A guest in which the package was installed with apt, as README has it, and the test key is trusted."""
+    """Return a guest with the package as in the README, and the test key."""
     with or_skip():
         deb = package()
 
@@ -69,9 +69,9 @@ def machine(request: pytest.FixtureRequest) -> Snapshot:
 
 @contextlib.contextmanager
 def stick(guest: QemuGuest, port: str = "one", *options: str) -> Iterator[None]:
-    """A stick in one of its ports; pulled out at the end."""
-    words = [sys.executable, "-m", "drawwell", "source", "simulate", "--quiet", "--usbredir"]
-    with subprocess.Popen([*words, str(guest.run_dir / port), *options], stdin=subprocess.PIPE) as process:
+    """Plug a stick into one of the ports; unplug it at the end."""
+    command = [sys.executable, "-m", "drawwell", "source", "simulate", "--quiet", "--usbredir"]
+    with subprocess.Popen([*command, str(guest.run_dir / port), *options], stdin=subprocess.PIPE) as process:
         try:
             yield
         finally:
@@ -91,11 +91,9 @@ def until_healthy(guest: QemuGuest, count: int = 1) -> dict[str, Any]:
     return status(guest)
 
 
-@pytest.mark.parametrize(
-    "machine", ["bookworm", pytest.param("trixie", marks=pytest.mark.long)], indirect=True
-)
+@pytest.mark.parametrize("machine", ["bookworm", "trixie"], indirect=True)
 def test_plugged_in_it_runs(machine: Snapshot, tmp_path: Path) -> None:
-    """Unit, firmware, health, draws, the kernel's feed, status, ModemManager: and pulled out, no source; and again."""
+    """Unit, firmware, draws, kernel feed, ModemManager and replugging work."""
     with QemuGuest(machine) as guest:
         with stick(guest):
             report = until_healthy(guest)
@@ -124,7 +122,7 @@ def test_plugged_in_it_runs(machine: Snapshot, tmp_path: Path) -> None:
 
 
 def test_a_second_stick_is_a_second_unit(machine: Snapshot) -> None:
-    """Two sticks run two units, and one of them goes without the other."""
+    """Two sticks run two units, and one unit can stop without the other."""
     with QemuGuest(machine) as guest, stick(guest):
         until_healthy(guest)
         with stick(guest, "two"):
@@ -136,7 +134,7 @@ def test_a_second_stick_is_a_second_unit(machine: Snapshot) -> None:
 
 
 def test_bad_firmware_is_refused_and_named(machine: Snapshot) -> None:
-    """A stick whose image is not what was signed is not used, and the journal says why; nothing is served."""
+    """A stick with an unsigned image is not used; the journal has the reason."""
     with QemuGuest(machine) as guest, stick(guest, "one", "--fault", "bad-firmware"):
         guest.until("journalctl -b -u 'drawwell-source@*' | grep -q 'is not verified'", within_s=LONG_S)
         guest.until(f"test $({UNITS} | wc -l) = 0", within_s=LONG_S)
@@ -145,9 +143,8 @@ def test_bad_firmware_is_refused_and_named(machine: Snapshot) -> None:
         assert refused.status != 0
 
 
-@pytest.mark.long
 def test_after_a_reboot_it_is_fed_before_the_machine_is_up(machine: Snapshot) -> None:
-    """With the stick in from the start, and a machine that waits for it, the kernel is fed before multi-user.target."""
+    """With a stick and the target, the kernel is fed before multi-user.target."""
     with QemuGuest(machine, reboots=True) as guest, stick(guest):
         until_healthy(guest)
         guest.check("systemctl add-wants multi-user.target drawwell-seeded.target", within_s=LONG_S)
@@ -163,23 +160,21 @@ def test_after_a_reboot_it_is_fed_before_the_machine_is_up(machine: Snapshot) ->
         assert 0 < seeded < up
 
 
-@pytest.mark.long
-def test_what_the_machine_lacks_is_said(machine: Snapshot) -> None:
-    """A clock that begins in 1970 is in the status, and a node that may not be opened in the unit's."""
+def test_what_the_machine_lacks_is_reported(machine: Snapshot) -> None:
+    """Status reports a clock in 1970, and the unit a missing permission."""
     with QemuGuest(machine) as guest:
         guest.check("date -s '1970-01-02' && systemctl restart drawwell-broker", within_s=LONG_S)
         assert "was never set" in guest.check("drawwell status || true", within_s=LONG_S)
         with stick(guest):
             until_healthy(guest)
             guest.check(f"chown root:root /dev/ttyACM0; systemctl restart $({UNITS})", within_s=LONG_S)
-            words = "no permission to open /dev/ttyACM0"
-            guest.until(f"systemctl show -p StatusText $({UNITS}) | grep -q '{words}'", within_s=LONG_S)
-            assert words in guest.check("drawwell status || true", within_s=LONG_S)
+            fault = "no permission to open /dev/ttyACM0"
+            guest.until(f"systemctl show -p StatusText $({UNITS}) | grep -q '{fault}'", within_s=LONG_S)
+            assert fault in guest.check("drawwell status || true", within_s=LONG_S)
 
 
-@pytest.mark.long
 def test_fifty_times_in_and_out(machine: Snapshot) -> None:
-    """Plugged in and pulled out fifty times in a row, it leaves nothing behind, and works the next time."""
+    """Fifty replugs leave nothing behind, and the next one works."""
     with QemuGuest(machine) as guest:
         with stick(guest):
             until_healthy(guest)

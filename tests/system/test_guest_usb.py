@@ -1,6 +1,6 @@
-"""Sticks in real guests: the virtual OneRNG, fed by a broker, and the simulated one, both by usbredir into QEMU.
+"""The virtual and the simulated OneRNG in real guests, over usbredir.
 
-The guest is Debian's own kernel with its own cdc_acm; what is read is read from its /dev/ttyACM0.
+The guest is Debian's kernel with its cdc_acm; tests read its /dev/ttyACM0.
 """
 
 import asyncio
@@ -51,13 +51,13 @@ DUMP_BYTES = 262_157
 
 @pytest.fixture(scope="module")
 def machine() -> Snapshot:
-    """A guest with USB, where three sticks can be plugged in."""
+    """Return a guest with USB and ports for three sticks."""
     with or_skip():
         return snapshot(tiny("full", modules=("xhci_pci", "cdc_acm")), *USB)
 
 
 class Well:
-    """A broker with a reservoir of bytes that are known afterwards, and the guests' doors, in a thread of its own."""
+    """A broker in a thread with recorded grants, and the guests' doors."""
 
     def __init__(self) -> None:
         self.granted: dict[str, bytes] = {}
@@ -77,12 +77,12 @@ class Well:
         return grant
 
     def full_bytes(self, name: str) -> int:
-        """What the account says."""
+        """Return the account's granted bytes."""
         report = self._bench.broker.consumer_report(name)
         return asyncio.run_coroutine_threadsafe(report, self._loop).result(30).full_bytes
 
     def tell(self, call):
-        """Have something done in the broker's thread, and return what it returns."""
+        """Run a function in the broker's thread; return its result."""
 
         async def made():
             return call()
@@ -112,7 +112,7 @@ class Well:
 
 
 def test_the_guest_reads_exactly_what_it_was_granted(machine: Snapshot) -> None:
-    """/dev/ttyACM0 comes by the guest's own cdc_acm; its bytes are the grants', from the first one on, and no more."""
+    """The bytes at /dev/ttyACM0 are exactly the granted ones."""
     well = Well()
     with QemuGuest(machine) as guest:
         well.door(guest, "guest1")
@@ -135,7 +135,7 @@ def test_the_guest_reads_exactly_what_it_was_granted(machine: Snapshot) -> None:
 
 
 def test_pause_and_dtr_stop_the_drawing(machine: Snapshot) -> None:
-    """After cmdo, and after the last close, nothing more is drawn; cmd1 and cmdX are refused; cmd0 goes on."""
+    """cmdo or a close stops draws; cmd1 and cmdX fail; cmd0 resumes."""
     well = Well()
     with QemuGuest(machine) as guest:
         door = well.door(guest, "guest1")
@@ -146,7 +146,7 @@ def test_pause_and_dtr_stop_the_drawing(machine: Snapshot) -> None:
                 "printf cmdO >&3; head -c 1000 <&3 >/dev/null; printf cmdo >&3; stty -F /dev/ttyACM0 57600"
             )
             drawn = well.full_bytes("guest1")
-            # a control transfer comes after everything that was sent before it
+            # a control transfer arrives after all earlier data
             guest.check("timeout 1 cat <&3 >/dev/null; stty -F /dev/ttyACM0 9600")
             assert well.full_bytes("guest1") == drawn, "it is paused"
 
@@ -158,11 +158,11 @@ def test_pause_and_dtr_stop_the_drawing(machine: Snapshot) -> None:
             guest.check("sync; test -c /dev/ttyACM0")
             assert well.full_bytes("guest1") == drawn > 2000, "the terminal is closed"
             guest.check(f"{OPEN}; head -c 1000 <&3 >/dev/null")
-            assert well.full_bytes("guest1") > drawn, "it was told to run, and still is"
+            assert well.full_bytes("guest1") > drawn, "it is still running"
 
 
 def test_two_guests_get_bytes_of_their_own(machine: Snapshot) -> None:
-    """Two guests at once, out of one reservoir: each reads what it was granted, and no piece of the other's."""
+    """Two guests with one reservoir each read only their own grants."""
     well = Well()
     with QemuGuest(machine) as first, QemuGuest(machine) as second:
         guests = {"guest1": first, "guest2": second}
@@ -179,7 +179,7 @@ def test_two_guests_get_bytes_of_their_own(machine: Snapshot) -> None:
 
 
 def test_the_host_pulls_the_stick_out_and_puts_it_in_again(machine: Snapshot) -> None:
-    """The node goes with the stick and comes again with it; so it does when the broker goes and comes."""
+    """The node disappears with stick or broker, and returns with it."""
     well = Well()
     with QemuGuest(machine) as guest:
         door = well.door(guest, "guest1")
@@ -203,23 +203,23 @@ def test_the_host_pulls_the_stick_out_and_puts_it_in_again(machine: Snapshot) ->
 
 @contextlib.contextmanager
 def simulated(socket: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """A stick in the guest whose usb-redir device listens there, as a user would plug it in."""
-    words = [sys.executable, "-m", "drawwell", "source", "simulate", "--usbredir", str(socket), *options]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stick:
+    """Plug a simulated stick into a guest's usb-redir socket."""
+    command = [sys.executable, "-m", "drawwell", "source", "simulate", "--usbredir", str(socket), *options]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stick:
         try:
             yield stick
         finally:
             stick.kill()
 
 
-def tell(stick: subprocess.Popen[str], words: str) -> None:
+def tell(stick: subprocess.Popen[str], line: str) -> None:
     assert stick.stdin is not None
-    stick.stdin.write(f"{words}\n")
+    stick.stdin.write(f"{line}\n")
     stick.stdin.flush()
 
 
 def dump(guest: QemuGuest) -> bytes:
-    """Have the guest read the image, as the vendor's program does; it goes on with what the empty pool sends."""
+    """Make the guest read the image, like the vendor's program."""
     guest.check(
         f"{OPEN}; printf cmd4cmdwcmdXcmdO >&3; head -c {DUMP_BYTES} <&3 >/tmp/image; printf cmdo >&3; exec 3>&-"
     )
@@ -227,7 +227,7 @@ def dump(guest: QemuGuest) -> bytes:
 
 
 def test_a_simulated_stick_is_a_onerng_with_its_image(machine: Snapshot) -> None:
-    """In the guest it has the real one's words; its image is the one that the published test key signed."""
+    """The guest sees the real IDs; the public test key signed the image."""
     with QemuGuest(machine) as guest, simulated(guest.run_dir / "one"):
         guest.until("test -c /dev/ttyACM0")
         texts = guest.check("cd /sys/bus/usb/devices; cat $(dirname $(grep -l 6086 */idProduct))/product")
@@ -238,7 +238,7 @@ def test_a_simulated_stick_is_a_onerng_with_its_image(machine: Snapshot) -> None
 
 
 def test_bad_firmware_is_seen_in_the_guest(machine: Snapshot) -> None:
-    """A stick with one changed byte in its image shows it in the guest too."""
+    """The guest detects one changed byte in the image."""
     with QemuGuest(machine) as guest, simulated(guest.run_dir / "one", "--fault", "bad-firmware"):
         guest.until("test -c /dev/ttyACM0")
         verdict = verify_dump(dump(guest), SIMULATOR)
@@ -247,7 +247,7 @@ def test_bad_firmware_is_seen_in_the_guest(machine: Snapshot) -> None:
 
 
 def test_sticks_are_plugged_in_and_out(machine: Snapshot) -> None:
-    """A word pulls a stick out and puts it in again; a second one is a second node; its end is its unplugging."""
+    """Commands unplug and replug a stick; a second stick is a second node."""
     with QemuGuest(machine) as guest:
         with simulated(guest.run_dir / "one") as stick:
             guest.until("test -c /dev/ttyACM0")
@@ -261,13 +261,13 @@ def test_sticks_are_plugged_in_and_out(machine: Snapshot) -> None:
         guest.until("! test -c /dev/ttyACM0")
 
 
-def test_nobody_listens_there(tmp_path: Path) -> None:
-    """A stick without a guest says how a guest is started, and ends."""
-    words = [sys.executable, "-m", "drawwell", "source", "simulate", "--usbredir", str(tmp_path / "nobody")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+def test_a_socket_without_qemu_is_an_error(tmp_path: Path) -> None:
+    """Without a guest it prints how to start one, and exits."""
+    command = [sys.executable, "-m", "drawwell", "source", "simulate", "--usbredir", str(tmp_path / "absent")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 64
-    assert "nobody listens at" in done.stderr
+    assert "no QEMU listens on" in done.stderr
     assert "usb-redir" in done.stderr
 
 
@@ -276,7 +276,7 @@ def test_nobody_listens_there(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def debian_machine() -> Snapshot:
-    """A Debian guest with the same places for sticks."""
+    """Return a Debian guest with the same ports."""
     with or_skip():
         return snapshot(debian(), *USB)
 
@@ -296,7 +296,7 @@ def install(guest: QemuGuest, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_drawwell_in_a_guest_knows_a_virtual_onerng(debian_machine: Snapshot, tmp_path: Path) -> None:
-    """It says what the stick is, asks for no image, takes its bytes for no noise, and its tests pass."""
+    """drawwell recognises the stick, and does not count its bytes as noise."""
     well = Well()
     with QemuGuest(debian_machine) as guest:
         install(guest, tmp_path)
@@ -310,7 +310,7 @@ def test_drawwell_in_a_guest_knows_a_virtual_onerng(debian_machine: Snapshot, tm
 
     identity = report["identity"]
     assert identity["firmware"] == verify["outcome"] == Firmware.NOT_APPLICABLE
-    assert identity["noise"] == "bytes of a broker, not a noise source"
+    assert identity["noise"] == "bytes from a broker, not a noise source"
     assert identity["hardware_id"] == virtual_id("guest1")
     assert report["state"] == "healthy"
     assert door.refusals == 0, "cmdX and raw noise were never asked for"

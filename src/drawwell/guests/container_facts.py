@@ -1,14 +1,14 @@
-"""What can be said of a container from outside: it has the host's kernel, and our socket or not. Pure."""
+"""Pure: facts that the host knows about a container."""
 
 from drawwell.guests.model import GuestFacts, GuestFinding, GuestKind, GuestVerdict
 
 
 def container_facts(kind: GuestKind, name: str, *, running: bool, ours: bool) -> GuestFacts:
-    """Return the facts of a container; `ours`: the broker's socket or the stick is given to it."""
+    """Return a container's facts; `ours`: whether drawwell is attached to it."""
     shared = GuestFinding(
-        "it gets the host's entropy",
+        "the container gets the host's entropy",
         GuestVerdict.HOLDS,
-        "it shares this machine's kernel: getrandom and /dev/random are the host's own",
+        "the container uses this machine's kernel, so getrandom and /dev/random are the host's",
     )
     return GuestFacts(
         kind=kind,

@@ -1,4 +1,4 @@
-"""Which module manages which kind of guest. It is imported only when that kind is used."""
+"""Selects the module for each kind of guest and imports it on first use."""
 
 import importlib
 from collections.abc import Callable
@@ -17,14 +17,14 @@ MAKERS: Final = {
     GuestKind.NSPAWN: ("nspawn", "hypervisor"),
     GuestKind.FIRECRACKER: ("firecracker", "hypervisor"),
 }
-"""For each kind, the room below ``guests`` and the function in it."""
+"""The package below ``guests``, and its function, for each kind of guest."""
 
 
 def hypervisor(kind: GuestKind, where: str = "") -> Hypervisor:
-    """Return the software that runs guests of that kind, without contacting it.
+    """Return the adapter for guests of this kind, without connecting to it.
 
-    `where` is a QMP socket, a libvirt URI, a directory of LXC, of nspawn's settings or of Proxmox's configurations,
-    the socket of Incus, Docker or Podman, or the path of Firecracker's vsock; "" is the software's default.
+    `where` is a QMP socket, a libvirt URI, a directory (LXC, nspawn, Proxmox), a socket
+    (Incus, Docker, Podman) or Firecracker's vsock path; "" for the default.
     """
     room, function = MAKERS[kind]
     module = importlib.import_module(f"drawwell.guests.{room}")

@@ -1,4 +1,4 @@
-"""What a guest is, what is planned for it, and what every kind of host software can be asked."""
+"""Guests, plans for guests, and the interface to every hypervisor."""
 
 import posixpath
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from drawwell.units import Allowance
 
 
 class GuestKind(StrEnum):
-    """What runs the guest."""
+    """The software that runs the guest."""
 
     QEMU = "qemu"
     LIBVIRT = "libvirt"
@@ -26,22 +26,22 @@ class GuestKind(StrEnum):
 
 
 class Attachment(StrEnum):
-    """The way in. The first of each kind (WAYS) is what we advise."""
+    """How a guest is attached; the first one listed for a kind is recommended."""
 
     VIRTIO = "virtio"
     """virtio-rng, fed by an EGD socket of the broker."""
     USB_VIRTUAL = "usb-virtual"
-    """A virtual OneRNG, over usbredir."""
+    """A virtual OneRNG, attached by usbredir."""
     USB = "usb"
-    """The real stick, given away whole."""
+    """The real stick, passed through."""
     SOCKET = "socket"
-    """The broker's own protocol: its socket, mounted into a container or behind a vsock."""
+    """The broker's own protocol on a socket in a container or behind a vsock."""
     DEVICE = "device"
     """The stick's device node, in a container."""
     FIFO = "fifo"
-    """virtio-rng from a FIFO that drawwell holds open."""
+    """virtio-rng from a FIFO that drawwell keeps open."""
     BUILTIN = "builtin"
-    """virtio-rng from the host's kernel: no byte of ours."""
+    """virtio-rng fed by the host's kernel, without drawwell."""
 
 
 _MACHINE: Final = (
@@ -68,40 +68,44 @@ SOCKETS: Final = {
     Attachment.USB_VIRTUAL: "usb.sock",
     Attachment.SOCKET: "draw.sock",
 }
-"""The file of a guest's socket in its directory; the other ways have none."""
-NEW: Final = "Is it made or started later? Add --new."
-"""What to do about a guest that is not there, where nothing needs it yet."""
+"""The name of a guest's socket in its directory; attachments not listed have no socket."""
+SEED: Final = "seed.iso"
+"""The name of a guest's seed image in its directory, deleted with the guest."""
+SEEDED: Final = (GuestKind.QEMU, GuestKind.LIBVIRT, GuestKind.PROXMOX)
+"""Kinds that can boot with a cloud-init disk."""
+NEW: Final = "If the guest does not exist yet, add --new."
+"""The hint for a missing guest if the plan does not require it to exist."""
 _LIKE: Final = 0.6
-"""How much of a name may differ (difflib)."""
+"""Minimum similarity of a suggested name (difflib's cutoff)."""
 
 
 def other_kind(name: str, kind: str) -> UsageError:
-    """Return the fault that a guest of another kind has that name already."""
+    """Return the error for a name that belongs to a guest of another kind."""
     return UsageError(
-        f"{name} is a guest of {kind} already",
-        hint=f"Take another name, or remove it there first: 'drawwell guest apply {kind} {name} --remove'.",
+        f"{name} is already a guest of kind {kind}",
+        hint=f"Choose another name, or first remove that guest with 'drawwell guest apply {kind} {name} --remove'.",
     )
 
 
 def unknown(message: str, name: str, names: Iterable[str], hint: str) -> GuestUnavailable:
-    """Return the fault that there is no such guest; its hint starts with the names that are like it."""
-    from difflib import get_close_matches  # noqa: PLC0415 - start-up time: only a fault needs it
+    """Return the error for an unknown guest; the hint suggests similar names."""
+    from difflib import get_close_matches  # noqa: PLC0415 - start-up time: only errors need it
 
     near = get_close_matches(name, sorted(set(names)), cutoff=_LIKE)
-    return GuestUnavailable(message, hint=f"There is {', '.join(near)}. {hint}" if near else hint)
+    return GuestUnavailable(message, hint=f"Did you mean {', '.join(near)}? {hint}" if near else hint)
 
 
 def guest_directory(run_dir: str, name: str) -> str:
-    """Where a guest's socket is."""
+    """Return the directory of a guest's socket."""
     return posixpath.join(run_dir, "guests", name)
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """One guest. `name` is the consumer's and the domain's or container's alike, unless `domain` says otherwise.
+    """A guest; `name` names its consumer and, by default, its domain.
 
-    `device` is the stick for the ways that give it away, "" where there is only one: for USB the kernel's name
-    of its port, such as ``1-1.2`` (the command line has found it), for `Attachment.DEVICE` its node or a link to it.
+    `device` selects the stick to pass through; "" selects the only stick. It is a USB port
+    such as ``1-1.2``; for `Attachment.DEVICE` it is the device node or a link to it.
     """
 
     kind: GuestKind
@@ -113,24 +117,31 @@ class Guest:
     run_dir: str = "/run/drawwell"
     domain: str = ""
     device: str = ""
-    anew: bool = False
-    """Plug it into the machine that runs though it is there: it has lost its broker."""
+    seed: bool = False
+    """Whether the guest has a seed disk for its first boot."""
+    replug: bool = False
+    """Whether to replug the device of a running machine that has lost its broker."""
 
     @property
     def target(self) -> str:
-        """What the host software calls it."""
+        """The name of the domain or container."""
         return self.domain or self.name
 
     @property
     def socket(self) -> str:
-        """The path of its socket, "" for a way without."""
+        """The path of the guest's socket; "" if the attachment has none."""
         file = SOCKETS.get(self.via, "")
         return posixpath.join(guest_directory(self.run_dir, self.name), file) if file else ""
+
+    @property
+    def seed_image(self) -> str:
+        """The path of the guest's seed image."""
+        return posixpath.join(guest_directory(self.run_dir, self.name), SEED)
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of configuration. `into`: a file, a command, or "paste"; `text` ends with a newline."""
+    """A piece of configuration for `into`: a file, a command or "paste"."""
 
     title: str
     into: str
@@ -139,7 +150,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Plan(Report):
-    """Everything that is to be written for a guest, and what its owner should know, a sentence each."""
+    """The configuration for a guest; each note is a sentence."""
 
     name: str
     kind: GuestKind
@@ -150,14 +161,14 @@ class Plan(Report):
 
 @dataclass(frozen=True, slots=True)
 class Change(Report):
-    """Something that was done: what, and where."""
+    """A change that was made, and where."""
 
     what: str
     where: str
 
 
 class GuestVerdict(StrEnum):
-    """What was found."""
+    """The result of one check."""
 
     HOLDS = "holds"
     FAILS = "fails"
@@ -166,7 +177,7 @@ class GuestVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GuestFinding(Report):
-    """One thing that was looked at, from inside the guest or from the host; `hint` says what to do about it."""
+    """The result of one check, in the guest or on the host."""
 
     what: str
     verdict: GuestVerdict
@@ -177,7 +188,7 @@ class GuestFinding(Report):
 
 @dataclass(frozen=True, slots=True)
 class GuestFacts(Report):
-    """What the host's software says of one of its guests; None is "cannot be known from here"."""
+    """The hypervisor's facts about a guest; None means unknown."""
 
     kind: GuestKind
     name: str
@@ -191,7 +202,7 @@ class GuestFacts(Report):
 
 @dataclass(frozen=True, slots=True)
 class GuestCommandResult:
-    """What a program said inside a guest."""
+    """The result of a program that ran in a guest."""
 
     status: int
     output: bytes = field(repr=False)
@@ -199,60 +210,61 @@ class GuestCommandResult:
 
 
 class Inside(Protocol):
-    """A way to run something inside a guest: its agent, lxc-attach, incus exec, docker exec."""
+    """Runs programs in a guest (agent, lxc-attach, incus or docker exec)."""
 
     def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
-        """Run it as the guest's root.
+        """Run a program as the guest's root.
 
         Raises:
-            GuestUnavailable: there is no way in, or it did not end in time.
+            GuestUnavailable: the guest cannot be reached, or the program timed out.
         """
 
 
 class Hypervisor(Protocol):
-    """The software that runs guests of one kind. Every call may block: the CLI calls it, never the broker."""
+    """The software that runs one kind of guest; each call may block."""
 
     def plan(self, guest: Guest) -> Plan:
-        """Return what would be written; touches nothing.
+        """Return the configuration for a guest without changing anything.
 
         Raises:
-            UsageError: this kind has no such way in, or a word in it cannot be written safely.
+            UsageError: this kind does not support the attachment, or a value is unsafe.
         """
 
     def require(self, guest: Guest) -> None:
-        """See that there is such a guest, before anything is added for it.
+        """Check that the guest exists before anything is added for it.
 
         Raises:
-            GuestUnavailable: there is none, or its software does not answer.
-            PermissionRefused: not for this user.
+            GuestUnavailable: the guest does not exist, or its hypervisor does not answer.
+            PermissionRefused: this user has no access.
         """
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
-        """Return the user and group, by number, that must reach the guest's socket; None is the broker's own.
+        """Return the uid and gid that need access to the guest's socket.
 
-        For instance libvirt-qemu and kvm, or who root of an unprivileged container is out here.
+        None means the broker's own. If the guest's root is unprivileged, return its IDs on the
+        host.
 
         Raises:
-            GuestUnavailable: that cannot be known.
+            GuestUnavailable: the IDs cannot be determined.
         """
 
     def apply(self, guest: Guest) -> list[Change]:
-        """Do it; the second time it changes nothing and returns nothing. The broker's side is there already.
+        """Apply the plan and return the changes; empty if nothing had to change.
 
         Raises:
-            GuestUnavailable: no such guest, its software does not answer, or refuses.
-            PermissionRefused: not for this user.
+            GuestUnavailable: the guest does not exist, or its hypervisor fails or refuses.
+            PermissionRefused: this user cannot change the guest.
         """
 
     def remove(self, guest: Guest) -> list[Change]:
-        """Undo it, files byte for byte; raises as `apply`."""
+        """Undo `apply` and restore files byte for byte; same errors as `apply`."""
 
     def inside(self, guest: Guest) -> Inside | None:
-        """Return a way in; None when the guest has none, and only the host's side can be seen."""
+        """Return a way to run programs in the guest, or None."""
 
     def audit(self) -> list[GuestFacts]:
-        """Return every guest on this host; an empty list where the software is not installed.
+        """Return every guest on this host; empty if the software is missing.
 
         Raises:
-            GuestUnavailable: it is installed and does not answer.
+            GuestUnavailable: the software is installed but does not answer.
         """

@@ -1,4 +1,4 @@
-"""Programs of the software that runs guests: lists of words, never a shell, and limits of time and size."""
+"""Runs hypervisor programs without a shell; limits time and output."""
 
 import os
 import selectors
@@ -10,14 +10,14 @@ from drawwell.errors import GuestUnavailable
 from drawwell.guests.model import GuestCommandResult
 
 ANSWER_S: Final = 60.0
-"""A loaded host takes its time to say what runs on it."""
+"""A loaded host can take this long to list its guests."""
 MISSING: Final = 127
-"""The status of a program that is not installed, as a shell has it."""
+"""The exit status for a program that is not installed, as in a shell."""
 MOST_BYTES: Final = 32 << 20
-"""What a program may say: behind lxc-attach and docker exec it is the guest that speaks, and it may not stop."""
+"""Limit of a program's output, because a guest could send endless output."""
 _PIECE_BYTES: Final = 65_536
 _PIPE_BYTES: Final = 4096
-"""PIPE_BUF: so much is written at once to a pipe that is ready, without waiting (pipe(7))."""
+"""PIPE_BUF: a writable pipe accepts this many bytes without blocking (pipe(7))."""
 
 
 def run(
@@ -27,10 +27,11 @@ def run(
     timeout_s: float = ANSWER_S,
     more_env: dict[str, str] | None = None,
 ) -> GuestCommandResult:
-    """Run a program to its end; one that is not installed is an outcome as well (`MISSING`).
+    """Run a program; the status is `MISSING` if it is not installed.
 
     Raises:
-        GuestUnavailable: it did not end in time, or said more than `MOST_BYTES`; it was killed then.
+        GuestUnavailable: the program timed out or wrote more than `MOST_BYTES`, and was
+            killed.
     """
     env = os.environ | {"LC_ALL": "C.UTF-8"} | (more_env or {})
     pipe = subprocess.PIPE
@@ -45,23 +46,23 @@ def run(
             status = process.wait(max(0.0, deadline - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired):
             raise GuestUnavailable(
-                f"{argv[0]} did not end within {timeout_s:g} s",
-                hint="See whether the guest or its host hangs.",
+                f"{argv[0]} did not finish within {timeout_s:g} s",
+                hint="Check whether the guest or the host hangs.",
             ) from None
         except OverflowError:
             raise GuestUnavailable(
-                f"{argv[0]} says more than {MOST_BYTES} bytes",
-                hint="Somebody in the guest answers in the place of its shell: look there.",
+                f"{argv[0]} wrote more than {MOST_BYTES} bytes",
+                hint="Another program in the guest answers instead of its shell. Check the guest.",
             ) from None
         finally:
-            process.kill()  # nothing, to one that has ended
+            process.kill()  # no effect on a process that has exited
     return GuestCommandResult(status, output, errors.decode("utf-8", "replace").strip())
 
 
 def _converse(process: subprocess.Popen[bytes], stdin: bytes, deadline: float) -> tuple[bytes, bytes]:
-    """Hand in what it is to read, and take what it says until it says no more; raises TimeoutError, OverflowError."""
+    """Write stdin and collect output; raise TimeoutError or OverflowError."""
     streams = [each for each in (process.stdout, process.stderr) if each]
-    said: dict[object, bytearray] = {each: bytearray() for each in streams}
+    collected: dict[object, bytearray] = {each: bytearray() for each in streams}
     rest = memoryview(stdin)
     with selectors.DefaultSelector() as ready:
         for each in streams:
@@ -75,34 +76,34 @@ def _converse(process: subprocess.Popen[bytes], stdin: bytes, deadline: float) -
                 stream = cast("IO[bytes]", key.fileobj)
                 if stream is process.stdin:
                     rest = _hand_in(stream, rest)
-                    over = not rest
+                    done = not rest
                 else:
-                    over = not _take(stream, said[stream])
-                if over:
+                    done = not _take(stream, collected[stream])
+                if done:
                     ready.unregister(stream)
                     stream.close()
-    output, errors = said.values()
+    output, errors = collected.values()
     return bytes(output), bytes(errors)
 
 
 def _hand_in(stream: IO[bytes], rest: memoryview) -> memoryview:
-    """Write a piece; return what is left, nothing when nobody reads."""
+    """Write a piece; return the rest, which is empty if there is no reader."""
     try:
         return rest[os.write(stream.fileno(), rest[:_PIPE_BYTES]) :]
     except BrokenPipeError:
         return rest[:0]
 
 
-def _take(stream: IO[bytes], said: bytearray) -> bool:
-    """Read a piece; False at the end."""
+def _take(stream: IO[bytes], collected: bytearray) -> bool:
+    """Read a piece; return False at EOF."""
     piece = os.read(stream.fileno(), _PIECE_BYTES)
-    said += piece
-    if len(said) > MOST_BYTES:
+    collected += piece
+    if len(collected) > MOST_BYTES:
         raise OverflowError
     return bool(piece)
 
 
 def last_line(outcome: GuestCommandResult) -> str:
-    """What a program said at the end, for a message: a guest's words may be among them, and move no terminal."""
-    lines = outcome.errors.splitlines() or [f"it ended with status {outcome.status}"]
+    """Return stderr's last line, made printable: the guest may have sent it."""
+    lines = outcome.errors.splitlines() or [f"the program exited with status {outcome.status}"]
     return "".join(each if each.isprintable() else "?" for each in lines[-1][:200])

@@ -1,4 +1,4 @@
-"""``drawwell guest plan`` and ``apply``: what is written for a guest, doing it, and undoing it."""
+"""``drawwell guest plan`` and ``apply``: show, apply and undo a plan."""
 
 import argparse
 import sys
@@ -18,7 +18,8 @@ from drawwell.cli.guest.arguments import (
     turned_away,
     user,
 )
-from drawwell.cli.guest.stick import let_go, take_back
+from drawwell.cli.guest.seed import drop_seed, write_seed
+from drawwell.cli.guest.stick import release, take_back
 from drawwell.cli.guest.text import changes_text, plan_text
 from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError, GuestUnavailable, Starved, UsageError
@@ -27,18 +28,18 @@ from drawwell.reports import as_json
 from drawwell.units import format_size
 
 OF_MACHINES = (Attachment.VIRTIO, Attachment.USB_VIRTUAL)
-"""Ways by which QEMU itself connects to the broker."""
+"""The attachments for which QEMU itself connects to the broker."""
 NOT_OURS = (Attachment.FIFO, Attachment.BUILTIN)
-"""Ways by which no byte comes from the broker to this guest in particular: it is no consumer then."""
+"""The attachments for which the guest is not a separate consumer of the broker."""
 ABSENT_S = 3.0
-"""A QEMU that lost its broker connects again every second: who does not come by then does not run."""
+"""A machine that does not connect for this long is not running: QEMU retries every second."""
 COMES_S = 1.0
-"""A QEMU that a device was plugged into connects at once."""
+"""How long to wait for QEMU, which connects as soon as a device is plugged in."""
 LOOK_EVERY_S = 0.2
 
 
 def planned(args: argparse.Namespace) -> Plan:
-    """Return the plan; a broker that runs is asked how its supply would be shared, and nothing is changed."""
+    """Return the plan; if a broker is running, add a note about its supply."""
     checked_name(args.name)
     guest = named(args, known(args, needed=False))
     plan = software(args, guest.kind).plan(guest)
@@ -46,7 +47,7 @@ def planned(args: argparse.Namespace) -> Plan:
 
 
 def _shares(guest: Guest, status: dict[str, Any] | None) -> tuple[str, ...]:
-    """Say how the supply is shared, when the guest may ask for more than there is."""
+    """Describe how the supply is shared if the guest's rate exceeds it."""
     if status is None or guest.via in NOT_OURS or not (supply := status.get("supply_bytes_per_s")):
         return ()
     wanted = guest.rate.limit_bytes / guest.rate.period_s if guest.rate else None
@@ -54,56 +55,71 @@ def _shares(guest: Guest, status: dict[str, Any] | None) -> tuple[str, ...]:
         return ()
     others = sum(each["name"] != guest.name for each in status["consumers"])
     others += status.get("consumers_left_out", 0)
-    asks = f"a rate of {guest.rate} is" if guest.rate else "without a rate it may ask for"
+    asks = f"a rate of {guest.rate} is" if guest.rate else "without a rate, the guest may draw"
     share = format_size(round(supply / (others + 1)))
-    words = (
-        f"{asks} more than the sources give now, {format_size(round(supply))} a second: who waits is served in turn "
-        f"and in equal shares, so beside {others} more at work this guest gets {share} a second, and what the others "
-        "leave."
+    text = (
+        f"{asks} more than the current supply of {format_size(round(supply))} per second. Waiting consumers get "
+        f"equal shares: with {others} other active consumers, this guest gets {share} per second, plus what the "
+        "others leave unused."
     )
-    return (words,)
+    return (text,)
 
 
 def apply(args: argparse.Namespace, out: Output) -> int:
-    """Show the plan, add the guest to the broker, and do the host's side."""
+    """Show the plan, add the guest to the broker, and set up the host."""
     checked_name(args.name)
-    before = known(args, needed=(args.via or "") not in NOT_OURS)
-    guest = named(args, before)
-    host = software(args, guest.kind)
-    if before is None and not args.new:
-        host.require(guest)
-    plan = planned(args)
+    with out.working(f"checking {args.name}"):
+        before = known(args, needed=(args.via or "") not in NOT_OURS)
+        guest = named(args, before)
+        host = software(args, guest.kind)
+        if before is None and not args.new:
+            host.require(guest)
+        plan = planned(args)
     _confirm(args, out, plan)
-    at_broker = [*_add(args, guest, host, before), *let_go(args, guest)]
-    try:
-        if before and before["connected"] and before["rate"] != (known(args) or before)["rate"]:
-            _settle(args, guest, timeout_s(args))  # its device may be plugged in again, with another limit
-        on_host = host.apply(replace(guest, anew=before is not None and _lost(args, guest)))
-    except DrawwellError:
-        take_back(args, guest)
-        if before is None and at_broker:
-            _forget(args, guest, 1.0)
-        raise
-    changes = [*at_broker, *on_host]
-    turned = None
-    if on_host and guest.via in OF_MACHINES:
-        turned = _await_machine(args)
-        changes += [] if turned else _made_current(args, guest, host)
+    with out.working(f"setting up {args.name}"):
+        changes, on_host, turned = _carry_out(args, out, guest, host, before)
     document = {"plan": as_json(plan), "changes": [as_json(change) for change in changes]}
     out.result(document, changes_text(changes, guest.name))
     if turned:
         raise turned
     by_hand = ", ".join(piece.title for piece in plan.pieces if piece.into == "paste")
-    new = guest.socket or before is None  # a stick that it has already makes no change
+    new = guest.socket or before is None  # it is not a change if the guest already has the OneRNG
     if new and by_hand and not on_host and not (known(args, needed=False) or {}).get("connected"):
-        out.say(f"nothing runs here that could be told; start it with what is above: {by_hand}")
+        out.say(f"the guest is not running; start it with these parts of the plan above: {by_hand}")
     return 0
 
 
-def _lost(args: argparse.Namespace, guest: Guest) -> bool:
-    """Did its machine lose the broker for good?
+def _carry_out(
+    args: argparse.Namespace, out: Output, guest: Guest, host: Hypervisor, before: dict[str, Any] | None
+) -> tuple[list[Change], list[Change], GuestUnavailable | None]:
+    """Set up the broker and the host; undo the broker if the host fails.
 
-    What libvirt 9.0 plugs into a running machine connects once, whatever its <reconnect> says.
+    Returns:
+        All changes, the changes on the host, and an error if the machine was refused.
+    """
+    at_broker = [*_add(args, guest, host, before), *release(args, guest)]
+    try:
+        at_broker += write_seed(args, guest, out, _owner(args, guest, host))
+        if before and before["connected"] and before["rate"] != (known(args) or before)["rate"]:
+            _settle(args, guest, timeout_s(args))  # the device might be plugged in again with another limit
+        on_host = host.apply(replace(guest, replug=before is not None and _lost(args, guest)))
+    except DrawwellError:
+        take_back(args, guest)
+        if before is None and at_broker:
+            _forget(args, guest, 1.0)
+        raise
+    changes = [*at_broker, *on_host, *drop_seed(guest)]
+    turned = None
+    if on_host and guest.via in OF_MACHINES:
+        turned = _await_machine(args)
+        changes += [] if turned else _made_current(args, out, guest, host)
+    return changes, on_host, turned
+
+
+def _lost(args: argparse.Namespace, guest: Guest) -> bool:
+    """Return whether the machine permanently lost the broker.
+
+    libvirt 9.0 ignores <reconnect> for a device plugged into a running machine.
     """
     if guest.kind is not GuestKind.LIBVIRT or guest.via not in OF_MACHINES:
         return False
@@ -116,7 +132,7 @@ def _lost(args: argparse.Namespace, guest: Guest) -> bool:
 
 
 def _await_machine(args: argparse.Namespace) -> GuestUnavailable | None:
-    """Give a machine that runs the moment that it takes to connect; return the fault if it was turned away."""
+    """Wait for a machine to connect; return the error if it is refused."""
     deadline = time.monotonic() + COMES_S
     while not (entry := known(args) or {}).get("connected"):
         if entry and (refused := turned_away(args, entry)):
@@ -127,14 +143,18 @@ def _await_machine(args: argparse.Namespace) -> GuestUnavailable | None:
     return None
 
 
-def _made_current(args: argparse.Namespace, guest: Guest, host: Hypervisor) -> list[Change]:
-    """Have the guest's kernel read the device that it was given, where it has another and an agent."""
+def _made_current(args: argparse.Namespace, out: Output, guest: Guest, host: Hypervisor) -> list[Change]:
+    """Make the guest's kernel read the new device, if the guest is reachable."""
     from drawwell.cli.guest.current import CURRENT, make_current
 
     with suppress(DrawwellError):
         if guest.via is Attachment.VIRTIO and (inside := host.inside(guest)):
             made = make_current(args, inside)
-            return [Change(f"made {made} the generator that its kernel reads", CURRENT)] if made else []
+            if made is None:
+                out.say(
+                    "could not determine whether the guest's kernel reads the device; run 'drawwell guest verify'"
+                )
+            return [Change(f"made the guest's kernel read {made}", CURRENT)] if made else []
     return []
 
 
@@ -145,60 +165,63 @@ def _forget(args: argparse.Namespace, guest: Guest, wait_s: float) -> None:
 
 
 def _confirm(args: argparse.Namespace, out: Output, plan: Plan) -> None:
-    """Show the plan, and ask where somebody can answer."""
+    """Show the plan and prompt for confirmation on a terminal."""
     if not out.as_json:
         out.say(f"the plan for {plan.name}:\n{plan_text(plan)}\n")
     if args.yes or out.as_json or not sys.stdin.isatty():
         return
-    print("do it? [y/N] ", end="", file=sys.stderr, flush=True)
+    print("apply this plan? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise UsageError("nothing was done", hint="Answer y, or add --yes.")
+        raise UsageError("no changes were made", hint="Answer y, or use --yes.")
+
+
+def _owner(args: argparse.Namespace, guest: Guest, host: Hypervisor) -> tuple[int | None, int | None]:
+    return user(args.user) if args.user else host.owner(guest)
 
 
 def _add(
     args: argparse.Namespace, guest: Guest, host: Hypervisor, before: dict[str, Any] | None
 ) -> list[Change]:
-    """Make it a consumer of the broker, or change its terms."""
+    """Add the guest as a consumer of the broker, or change its limits."""
     from drawwell.cli.client import call
 
     if guest.via in NOT_OURS:
         return []
-    uid, gid = user(args.user) if args.user else host.owner(guest)
-    said = {"rate": args.rate, "quota": args.quota, "draw_class": args.draw_class, "uid": uid, "gid": gid}
-    terms = {name: value for name, value in said.items() if value is not None}
+    uid, gid = _owner(args, guest, host)
+    given = {"rate": args.rate, "quota": args.quota, "draw_class": args.draw_class, "uid": uid, "gid": gid}
+    terms = {name: value for name, value in given.items() if value is not None}
     call(args, "guest.add", {"name": guest.name, "kind": guest.kind, "via": guest.via, **terms})
     after = known(args) or {}
     if before is None:
         return [
-            Change(
-                f"added the guest {guest.name} as a consumer", f"broker, {after.get('socket') or 'no socket'}"
-            )
+            Change(f"added guest {guest.name} as a consumer", f"broker, {after.get('socket') or 'no socket'}")
         ]
     changed = [
         term for term in ("kind", "via", "rate", "quota", "class") if before.get(term) != after.get(term)
     ]
-    words = ", ".join(f"{term} {after.get(term) or LIFTED}" for term in changed)
-    return [Change(f"changed the guest {guest.name}: {words}", "broker")] if changed else []
+    text = ", ".join(f"{term} {after.get(term) or LIFTED}" for term in changed)
+    return [Change(f"changed guest {guest.name}: {text}", "broker")] if changed else []
 
 
 def remove(args: argparse.Namespace, out: Output) -> int:
-    """Undo it: what is owed is answered, the host lets go, and then the broker forgets the guest."""
+    """Serve owed bytes, undo the changes on the host, and remove the guest."""
     checked_name(args.name)
     wait_s = timeout_s(args)
-    there = known(args, needed=(args.via or "") not in NOT_OURS)
-    guest = named(args, there)
-    if there:
-        _settle(args, guest, wait_s)
-    changes = [*software(args, guest.kind).remove(guest), *take_back(args, guest)]
-    if there:
-        _forget(args, guest, wait_s)
-        changes.append(Change(f"removed the guest {guest.name} and its consumer", "broker"))
+    with out.working(f"removing {args.name}"):
+        there = known(args, needed=(args.via or "") not in NOT_OURS)
+        guest = named(args, there)
+        if there:
+            _settle(args, guest, wait_s)
+        changes = [*software(args, guest.kind).remove(guest), *take_back(args, guest)]
+        if there:
+            _forget(args, guest, wait_s)
+            changes.append(Change(f"removed guest {guest.name} and its consumer", "broker"))
     out.result({"changes": [as_json(change) for change in changes]}, changes_text(changes, guest.name))
     return 0
 
 
 def _settle(args: argparse.Namespace, guest: Guest, wait_s: float) -> None:
-    """Have what is owed answered, and be ready for more; where no machine comes, none can be harmed."""
+    """Let the broker serve owed bytes; ignore starvation if no machine runs."""
     from drawwell.cli.client import call
 
     try:

@@ -1,4 +1,4 @@
-"""``drawwell guest reseed``: fresh bytes for a guest that was restored or cloned, also from a hook as it starts."""
+"""``drawwell guest reseed``: reseed a restored or cloned guest."""
 
 import argparse
 import asyncio
@@ -17,13 +17,13 @@ _LOOK_S: Final = 1.0
 
 
 def reseed(args: argparse.Namespace, out: Output) -> int:
-    """Draw fresh bytes for one guest, and have its kernel reseed with them; 1 when it did not."""
+    """Reseed a guest's kernel with fresh bytes; return 1 on failure."""
     from drawwell.guests.inside.reseed import reseed as reseed_inside
 
     checked_name(args.name)
     entry = known(args)
     if entry is None:
-        raise UsageError(f"no guest is called {args.name}", hint="'drawwell guest list' has them all.")
+        raise UsageError(f"unknown guest {args.name}", hint="See 'drawwell guest list'.")
     args.kind = entry["kind"]
     guest = named(args, entry)
     inside = _reached(args, guest, time.monotonic() + timeout_s(args))
@@ -36,7 +36,7 @@ def reseed(args: argparse.Namespace, out: Output) -> int:
 
 
 def _reached(args: argparse.Namespace, guest: Guest, deadline: float) -> Inside:
-    """Wait until something can be run in it: a guest that has just started takes its time."""
+    """Wait until a command runs in the guest, which might still be starting."""
     while True:
         try:
             return _way_in(args, guest)
@@ -50,20 +50,19 @@ def _way_in(args: argparse.Namespace, guest: Guest) -> Inside:
     inside = software(args, guest.kind).inside(guest)
     if inside is None:
         raise GuestUnavailable(
-            f"there is no way into {guest.name}",
-            hint="Give it a guest agent, or have a drawwell in it feed its kernel from this broker.",
+            f"drawwell cannot run commands in {guest.name}",
+            hint="Install a guest agent, or run drawwell in the guest to feed its kernel from this broker.",
         )
     inside.run(["true"])
     return inside
 
 
 def _fresh(args: argparse.Namespace) -> tuple[bytes, float]:
-    """Draw fresh bytes; return them with the bits per byte that they are credited."""
+    """Draw fresh bytes; return them with the credit in bits per byte."""
     from drawwell.config.load import load
     from drawwell.entropy.blocks import DrawClass
     from drawwell.entropy.credit import credit
     from drawwell.links.unix import UnixLink
-    from drawwell.reports import Evidence
     from drawwell.roles.kernel_process import EvidenceCheckedUpstream
     from drawwell.roles.upstream import choose_upstream
 
@@ -77,4 +76,4 @@ def _fresh(args: argparse.Namespace) -> tuple[bytes, float]:
             await link.aclose()
 
     data = asyncio.run(draw())
-    return data, credit(local.evidence if local else Evidence.UNVOUCHED, load(args.config).kernel.credit)
+    return data, credit(local.evidence if local else None, load(args.config).kernel.credit)

@@ -1,4 +1,4 @@
-"""The stick that is given away whole: our own source lets go of it before, and takes it back after."""
+"""Passes a OneRNG to a guest and pauses the broker's source meanwhile."""
 
 import argparse
 from typing import Any
@@ -9,23 +9,23 @@ from drawwell.errors import SourceError
 from drawwell.guests.model import Attachment, Change, Guest
 
 
-def let_go(args: argparse.Namespace, guest: Guest) -> list[Change]:
-    """Have the source that reads the guest's stick pause it; nothing for other ways in."""
-    return _steer(args, guest, "pause", "paused the source {}, whose stick the guest gets")
+def release(args: argparse.Namespace, guest: Guest) -> list[Change]:
+    """Pause the source if the guest takes its OneRNG."""
+    return _steer(args, guest, "pause", "paused source {}, because the guest takes its OneRNG")
 
 
 def take_back(args: argparse.Namespace, guest: Guest) -> list[Change]:
-    """Have the kernel's driver take the stick again if a killed QEMU left it, and the source go on with it."""
+    """Return the OneRNG to the kernel's driver, and resume the source."""
     from drawwell.guests.qemu.usb_port import give_back
 
     left = give_back(guest.device) if guest.via is Attachment.USB else []
     changes = [
-        Change(f"gave the stick at {port} back to the kernel's driver", "the host's kernel") for port in left
+        Change(f"returned the OneRNG at {port} to the kernel driver", "the host's kernel") for port in left
     ]
-    return changes + _steer(args, guest, "resume", "resumed the source {}, whose stick is back")
+    return changes + _steer(args, guest, "resume", "resumed source {}, because its OneRNG is back")
 
 
-def _steer(args: argparse.Namespace, guest: Guest, verb: str, words: str) -> list[Change]:
+def _steer(args: argparse.Namespace, guest: Guest, verb: str, text: str) -> list[Change]:
     from drawwell.cli.client import call
 
     if guest.via is not Attachment.USB:
@@ -38,13 +38,13 @@ def _steer(args: argparse.Namespace, guest: Guest, verb: str, words: str) -> lis
         try:
             call(args, "source.command", {"source": name, "verb": verb, "args": {}})
         except SourceError:
-            if verb == "pause":  # it has not got it
-                continue  # and if it is to go on, it does so by itself when the stick is back
-        changes.append(Change(words.format(name), "broker"))
+            if verb == "pause":  # the source is not using the OneRNG
+                continue  # on resume, the source continues when the OneRNG is back
+        changes.append(Change(text.format(name), "broker"))
     return changes
 
 
 def _reads(identity: dict[str, Any], port: str) -> bool:
-    """Does that source read the stick at the port, or the only one there is?"""
+    """Return whether a source reads the OneRNG at a port; "" is any port."""
     place = f"-usb-0:{port.partition('-')[2]}"
     return identity["kind"] == ONERNG and (not port or str(identity["stable_name"]).endswith(place))

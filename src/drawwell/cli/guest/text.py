@@ -1,4 +1,4 @@
-"""Guests in words: plans, changes, findings and tables for people."""
+"""Formats plans, changes, findings and tables of guests as text."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -13,26 +13,26 @@ _WIDTH: Final = 100
 
 
 def plan_text(plan: Plan) -> str:
-    """Every piece with where it belongs, then what its owner should know."""
+    """Return all pieces with their destinations, then the notes."""
     lines: list[str] = []
     for piece in plan.pieces:
         into = "to paste" if piece.into == "paste" else f"into {piece.into}"
         lines += [f"# {piece.title}, {into}", piece.text.rstrip("\n"), ""]
     for note in plan.notes:
-        words = note[:1].upper() + note[1:]
+        text = note[:1].upper() + note[1:]
         lines += textwrap.wrap(
-            words, _WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_on_hyphens=False
+            text, _WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_on_hyphens=False
         )
     return "\n".join(lines).rstrip()
 
 
 def changes_text(changes: Sequence[Change], name: str) -> str:
-    """What was done and where."""
+    """Return a line for each change and its location."""
     return "\n".join(f"{change.what} ({change.where})" for change in changes) or f"{name}: nothing to change"
 
 
 def findings_text(findings: Iterable[GuestFinding], style: Style = PLAIN) -> str:
-    """A line each, and what to do below."""
+    """Return a line for each finding, followed by its hint."""
     lines: list[str] = []
     for each in findings:
         side = "" if each.inside else " (from the host)"
@@ -43,9 +43,9 @@ def findings_text(findings: Iterable[GuestFinding], style: Style = PLAIN) -> str
 
 
 def audit_text(facts: Sequence[GuestFacts], style: Style = PLAIN) -> str:
-    """Every guest in a table, then what is wrong with them."""
+    """Return a table of the guests, then their problems."""
     if not facts:
-        return "no guests were found on this host"
+        return "no guests found on this host"
     heading = ("KIND", "NAME", "RUNS", "VIRTIO-RNG", "FED BY", "LIMIT", "GENERATION ID")
     rows = [
         (
@@ -79,9 +79,9 @@ def _yes(value: bool | None) -> str:
 
 
 def guests_text(guests: Sequence[dict[str, Any]], style: Style = PLAIN) -> str:
-    """The broker's guests in a table."""
+    """Return a table of the broker's guests."""
     if not guests:
-        return "no guests; add one: 'drawwell guest apply KIND NAME'"
+        return "no guests; to add a guest, run 'drawwell guest apply KIND NAME'"
     heading = (
         "NAME",
         "KIND",

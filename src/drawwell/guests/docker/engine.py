@@ -1,7 +1,7 @@
-"""Docker's and Podman's containers, by their programs.
+"""Docker and Podman containers, managed with their command-line programs.
 
-One that exists can get no mount. Files are written for its next making: a compose file that is laid over the project's
-own, or a block in a quadlet unit.
+A mount cannot be added to an existing container. drawwell therefore writes a file that applies
+when the container is next created: a compose override, or a block in a quadlet unit.
 """
 
 import json
@@ -14,7 +14,6 @@ from drawwell.guests import program
 from drawwell.guests.container_facts import container_facts
 from drawwell.guests.docker.plan import UNITS, compose, compose_name, options, plan, quadlet
 from drawwell.guests.edit import files
-from drawwell.guests.edit.block import with_block, without_block
 from drawwell.guests.edit.quoting import INSIDE, NODE, container_name
 from drawwell.guests.model import (
     NEW,
@@ -37,14 +36,14 @@ _DENIED: Final = ("permission denied", "operation not permitted")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A container as its engine describes it."""
+    """A container as reported by its engine."""
 
     name: str
     running: bool
     mounts: tuple[str, ...]
-    """Places in it where something is mounted, or a device made."""
+    """Paths of mounts and device nodes in the container."""
     folder: str
-    """Where its compose project is, "" for none."""
+    """The directory of the container's compose project, or ""."""
     service: str
 
 
@@ -53,7 +52,7 @@ class Containers:
 
     Args:
         kind: Docker or Podman.
-        where: The engine's socket, or the folder of a compose project or of quadlet units; "" is the usual.
+        where: The engine's socket, or a project's or units' directory; "" for the default.
     """
 
     def __init__(self, kind: GuestKind, where: str = "") -> None:
@@ -68,52 +67,52 @@ class Containers:
         return plan(guest)
 
     def require(self, guest: Guest) -> None:
-        """Look for a container or a unit; a folder that was named needs neither; see Hypervisor."""
+        """Check that a container or unit exists, unless a directory is given."""
         if not (self._folder or self._unit(guest) or self._found(guest)):
             name = container_name(guest)
-            raise unknown(f"{self._kind} knows no container {name}", name, self._names(), NEW)
+            raise unknown(f"{self._kind} has no container {name}", name, self._names(), NEW)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
-        """Return who root of a container is out here; see Hypervisor."""
+        """Return the host IDs of a container's root; see Hypervisor."""
         container_name(guest)
         if self._kind is GuestKind.PODMAN:
             return (None, None) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
-        root = self._said("info", "--format", "{{.DockerRootDir}}").strip()
+        root = self._output("info", "--format", "{{.DockerRootDir}}").strip()
         return _remapped(os.path.basename(root))
 
     def apply(self, guest: Guest) -> list[Change]:
-        """Write the file for its next making; nothing for one that is not there, or has it; see Hypervisor."""
+        """Write the file that applies when the container is next created."""
         if unit := self._unit(guest):
-            text = files.read(unit)
-            changes = files.edit(unit, text, with_block(text, quadlet(guest)))
-            return _told(changes, f"systemctl daemon-reload, then systemctl restart {guest.target}.service")
+            changes = files.put_block(unit, files.read(unit), quadlet(guest))
+            return _with_restart(
+                changes, f"systemctl daemon-reload, then systemctl restart {guest.target}.service"
+            )
         found = None if self._folder else self._found(guest)
         if folder := self._folder or (found.folder if found else ""):
             service = (found.service if found else "") or container_name(guest)
             changes = files.whole(os.path.join(folder, compose_name(guest)), compose(guest, service))
-            return _told(
+            return _with_restart(
                 changes, f"in {folder}: docker compose -f compose.yaml -f {compose_name(guest)} up -d"
             )
         if found is None or _place(guest) in found.mounts:
             return []
-        words = " ".join(options(guest))
+        arguments = " ".join(options(guest))
         raise GuestUnavailable(
-            f"container {found.name} runs without it, and a container that exists can get neither mount nor device",
-            hint=f"Remove it and make it again with: {words}. What the broker needs is done.",
+            f"container {found.name} lacks the mount or device, and an existing container cannot get one",
+            hint=f"Remove the container and create it again with: {arguments}. The broker is ready for it.",
         )
 
     def remove(self, guest: Guest) -> list[Change]:
-        """Take the file or the block away; see Hypervisor."""
+        """Remove the file or the block; see Hypervisor."""
         if unit := self._unit(guest):
-            text = files.read(unit)
-            return files.restore(unit, text, without_block(text, container_name(guest)))
+            return files.take_block(unit, files.read(unit), container_name(guest))
         folder = self._folder
         if not folder and (found := self._found(guest)):
             folder = found.folder
         return files.delete(os.path.join(folder, compose_name(guest))) if folder else []
 
     def inside(self, guest: Guest) -> Inside | None:
-        """Return ``docker exec`` or ``podman exec``; see Hypervisor."""
+        """Return access with ``docker exec`` or ``podman exec``; see Hypervisor."""
         found = self._found(guest)
         return _EngineExec(self._engine, found.name if found else container_name(guest))
 
@@ -131,45 +130,43 @@ class Containers:
         ]
 
     def _found(self, guest: Guest) -> Found | None:
-        """The container; quadlet puts "systemd-" before a name that nobody chose (podman-systemd.unit(5))."""
+        """Find the container; quadlet names it "systemd-" plus the unit's name."""
         name = container_name(guest)
         known = self._names()
         names = [each for each in (name, f"systemd-{name}") if each in known]
         return self._inspect(names[:1])[0] if names else None
 
     def _names(self) -> list[str]:
-        return self._said("ps", "--all", "--format", "{{.Names}}").split()
+        return self._output("ps", "--all", "--format", "{{.Names}}").split()
 
     def _inspect(self, names: list[str]) -> list[Found]:
-        text = self._said("container", "inspect", *names)
+        text = self._output("container", "inspect", *names)
         try:
             return [_read(each) for each in json.loads(text)]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise GuestUnavailable(
-                f"{self._kind} describes a container in a way that is not known"
-            ) from error
+            raise GuestUnavailable(f"{self._kind} described a container in an unknown format") from error
 
     def _unit(self, guest: Guest) -> str:
-        """The container's quadlet unit, "" where it has none."""
+        """Return the path of the container's quadlet unit, or ""."""
         if self._kind is not GuestKind.PODMAN:
             return ""
         usual = UNITS if os.geteuid() == 0 else os.path.expanduser(_HOME_UNITS)
         path = os.path.join(self._folder or usual, f"{container_name(guest)}.container")
         return path if os.path.exists(path) else ""
 
-    def _said(self, *words: str) -> str:
-        return self._answer(program.run([*self._engine, *words]))
+    def _output(self, *arguments: str) -> str:
+        return self._answer(program.run([*self._engine, *arguments]))
 
     def _answer(self, outcome: GuestCommandResult) -> str:
         if not outcome.status:
             return outcome.output.decode("utf-8", "replace")
-        words = program.last_line(outcome)
-        if any(each in words.lower() for each in _DENIED):
+        reason = program.last_line(outcome)
+        if any(each in reason.lower() for each in _DENIED):
             raise PermissionRefused(
-                f"{self._kind} refuses: {words}", hint="Ask as root or as a member of its group."
+                f"{self._kind} denied access: {reason}", hint="Run this as root or as a member of its group."
             )
         raise GuestUnavailable(
-            f"{self._kind} does not answer: {words}", hint=f"Install or start {self._kind}."
+            f"{self._kind} does not answer: {reason}", hint=f"Install or start {self._kind}."
         )
 
 
@@ -179,20 +176,20 @@ class _EngineExec:
     name: str
 
     def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
-        """Run it as the container's root; see Inside."""
+        """Run a program as the container's root; see Inside."""
         command = [*self.engine, "exec", "--interactive", "--user", "0", self.name, *argv]
         outcome = program.run(command, stdin=stdin, timeout_s=timeout_s)
-        if outcome.status in _NOT_RUN and outcome.errors.lower().startswith(_ENGINE_SAYS):
+        if outcome.status in _NOT_RUN and outcome.errors.lower().startswith(_ENGINE_ERRORS):
             raise GuestUnavailable(
-                f"container {self.name} is not to be looked into: {program.last_line(outcome)}",
-                hint=f"Start it: {self.engine[0]} start {self.name}.",
+                f"cannot run a program in container {self.name}: {program.last_line(outcome)}",
+                hint=f"Start the container with '{self.engine[0]} start {self.name}'.",
             )
         return outcome
 
 
 _NOT_RUN: Final = frozenset({1, 125, 126, program.MISSING})
-"""What the programs end with when they could run nothing (docker-run(1), podman-exec(1), "Exit status")."""
-_ENGINE_SAYS: Final = (
+"""Exit statuses if the program was not started (docker-run(1), podman-exec(1))."""
+_ENGINE_ERRORS: Final = (
     "error",
     "permission denied",
     "cannot connect",
@@ -216,7 +213,7 @@ def _read(described: dict[str, Any]) -> Found:
 
 
 def _remapped(folder: str) -> tuple[int | None, int | None]:
-    """Docker with userns-remap calls its folder ``UID.GID``, who root of a container is out here."""
+    """Parse a userns-remap directory's name, which ends in ``UID.GID``."""
     uid, dot, gid = folder.partition(".")
     return (int(uid), int(gid)) if dot and uid.isdecimal() and gid.isdecimal() else (None, None)
 
@@ -225,5 +222,5 @@ def _place(guest: Guest) -> str:
     return INSIDE if guest.via is Attachment.SOCKET else NODE
 
 
-def _told(changes: list[Change], again: str) -> list[Change]:
-    return [*changes, Change("this holds when it is made again", again)] if changes else []
+def _with_restart(changes: list[Change], command: str) -> list[Change]:
+    return [*changes, Change("takes effect when the container is created again", command)] if changes else []

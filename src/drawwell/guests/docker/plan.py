@@ -1,6 +1,7 @@
-"""What Docker and Podman are told: options, a compose file that is laid over another, lines of a quadlet unit. Pure.
+"""Pure: the plan for Docker and Podman (options, compose file, quadlet).
 
-docker-run(1), podman-run(1), podman-systemd.unit(5); https://github.com/compose-spec/compose-spec (volumes, devices).
+Sources: docker-run(1), podman-run(1), podman-systemd.unit(5); volumes and devices in
+https://github.com/compose-spec/compose-spec.
 """
 
 import json
@@ -22,12 +23,12 @@ from drawwell.guests.edit.quoting import (
 from drawwell.guests.model import Attachment, Guest, GuestKind, Piece, Plan
 
 UNITS: Final = "/etc/containers/systemd"
-"""Where quadlet looks for the units of root's containers (podman-systemd.unit(5))."""
+"""The directory where quadlet looks for root's units (podman-systemd.unit(5))."""
 SERVICE: Final = "drawwell-broker.service"
 
 
 def options(guest: Guest) -> list[str]:
-    """Return the options of ``docker run`` and ``podman run``.
+    """Return the options for ``docker run`` and ``podman run``.
 
     Raises:
         UsageError: a path cannot be written safely.
@@ -38,14 +39,14 @@ def options(guest: Guest) -> list[str]:
 
 
 def compose_name(guest: Guest) -> str:
-    """Return the name of the file that is laid over a project's own compose file."""
+    """Return the file name of the compose override."""
     return f"drawwell-{container_name(guest)}.yaml"
 
 
 def compose(guest: Guest, service: str) -> str:
-    """Return that file: YAML, whose strings are written as JSON's are; raises as `options`."""
+    """Return the override as YAML with JSON strings; same errors as `options`."""
     return (
-        f"# drawwell: guest {container_name(guest)}; laid over the project's own file:\n"
+        f"# drawwell: guest {container_name(guest)}; an override of the project's compose file:\n"
         f"# docker compose -f compose.yaml -f {compose_name(guest)} up -d\n"
         f"services:\n  {json.dumps(service)}:\n{_service(guest)}"
     )
@@ -54,7 +55,7 @@ def compose(guest: Guest, service: str) -> str:
 def _service(guest: Guest) -> str:
     if guest.via is Attachment.DEVICE:
         return f"    devices:\n      - {json.dumps(f'{stick(guest, colon=False)}:{NODE}')}\n"
-    # create_host_path: without it Docker makes a missing directory itself, and it is root's
+    # create_host_path: otherwise Docker creates a missing directory itself, owned by root
     return (
         "    volumes:\n      - type: bind\n"
         f"        source: {json.dumps(socket_directory(guest))}\n        target: {json.dumps(INSIDE)}\n"
@@ -63,9 +64,9 @@ def _service(guest: Guest) -> str:
 
 
 def quadlet(guest: Guest) -> Block:
-    """Return the lines for a ``.container`` unit: a section that is there already goes on; raises as `options`."""
+    """Return the lines for a ``.container`` unit; sections may be repeated."""
     if guest.via is Attachment.DEVICE:
-        # "-": only where the stick is plugged in
+        # "-": mount the stick only if it is plugged in
         keys: tuple[str, ...] = ("[Container]", f"AddDevice=-{stick(guest, colon=False)}:{NODE}")
     else:
         order = ("[Unit]", f"Wants={SERVICE}", f"After={SERVICE}")
@@ -74,7 +75,7 @@ def quadlet(guest: Guest) -> Block:
 
 
 def plan(guest: Guest) -> Plan:
-    """Return the options, and what goes into a file instead; see `options`."""
+    """Return the options and a file with them; same errors as `options`."""
     name = container_name(guest)
     run = shlex.join([str(guest.kind), "run", "--name", name, *options(guest)])
     pieces = [Piece(f"{guest.kind} run", "paste", f"{run} IMAGE\n")]
@@ -90,16 +91,16 @@ def plan(guest: Guest) -> Plan:
 
 
 _DIRECTORY: Final = (
-    "The socket's directory is mounted and not the socket: a broker that is started again makes a new socket, and the "
-    "container sees it. The directory must be there when the container starts: 'drawwell guest apply' makes it, and "
-    "the broker does at every boot."
+    "The directory is mounted, not the socket, so the container also sees the new socket of a restarted broker. "
+    "The directory must exist when the container starts. 'drawwell guest apply' creates it, and so does the broker "
+    "at every boot."
 )
 _NODE: Final = (
-    "The stick is looked for by its link at every start. After it was plugged in again under another number, start the "
-    "container again. The socket is better: it needs no device in the container."
+    "Docker finds the stick by its link at every start. If the stick was unplugged and has another number, restart "
+    "the container. The socket is better, because it needs no device in the container."
 )
 _NODE_OF_PODMAN: Final = (
-    "The stick is looked for by its link when the container is made, which a quadlet unit does at every start. After "
-    "it was plugged in again under another number, make it again. The socket is better: it needs no device."
+    "Podman finds the stick by its link when it creates the container, which a quadlet unit does at every start. If "
+    "the stick was unplugged and has another number, create the container again. The socket is better: no device."
 )
-_AGAIN: Final = "A container that exists can get neither: make it again, from the same image."
+_AGAIN: Final = "An existing container cannot get a mount or a device: create it again from the same image."

@@ -1,1 +1,1 @@
-"""Editing configuration files of guests, reversibly."""
+"""Reversible edits of guests' configuration files."""

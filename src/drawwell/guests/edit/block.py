@@ -1,4 +1,4 @@
-"""Our block in somebody else's file: put in at the end, replaced where it is, taken out without a trace. Pure."""
+"""Pure: a marked block in another program's configuration file."""
 
 import re
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ class Block:
 
     @property
     def begin(self) -> str:
-        """Its first line."""
-        return f"{_begin(self.name)}; 'drawwell guest apply {self.kind} {self.name} --remove' takes this block out"
+        """The first line of the block."""
+        return f"{_begin(self.name)}; remove it with 'drawwell guest apply {self.kind} {self.name} --remove'"
 
     def text(self, *, joined: bool = False) -> str:
-        """The block; `joined`: a line end was put before it because the file had none at its end."""
+        """Return the block; `joined`: whether we added a newline before it."""
         return "\n".join([self.begin + (_JOINED if joined else ""), *self.keys, _end(self.name), ""])
 
 
 def with_block(config: str, block: Block) -> str:
-    """Return the file with this block of the guest in it and no other, where the old one was or else at the end.
+    """Return the file with this block, in its old place or at the end.
 
     Raises:
-        ConfigError: somebody took one of the two marks of the old block away.
+        ConfigError: an old block has lost its first or last marker.
     """
     before, after = _parted(config, block.name)
     if after is None:
@@ -41,7 +41,7 @@ def with_block(config: str, block: Block) -> str:
 
 
 def without_block(config: str, name: str) -> str:
-    """Return the file as it was before, with whatever was changed round the block since; raises as `with_block`."""
+    """Return the file without the block; same errors as `with_block`."""
     before, after = _parted(config, name)
     if after is None:
         return config
@@ -50,7 +50,7 @@ def without_block(config: str, name: str) -> str:
 
 
 def has_block(config: str, name: str) -> bool:
-    """Is there a block of this guest in the file, whole or not?"""
+    """Return whether the file has this guest's block, even a damaged one."""
     return _begin(name) in config
 
 
@@ -63,14 +63,14 @@ def _end(name: str) -> str:
 
 
 def _parted(config: str, name: str) -> tuple[str, str | None]:
-    """What is before our block and what is after it; None after it when there is no block."""
+    """Split the file around our block; without one, the second part is None."""
     begins = list(re.finditer(rf"^{re.escape(_begin(name))}(?:;[^\n]*)?$", config, re.MULTILINE))
     ends = list(re.finditer(rf"^{re.escape(_end(name))}[ \t\r]*$\n?", config, re.MULTILINE))
     if not begins and not ends:
         return config, None
     if len(begins) != 1 or len(ends) != 1 or ends[0].start() < begins[0].end():
         raise ConfigError(
-            f"the block of guest {name} is not whole: its first or its last line is missing, or there twice",
+            f"the block of guest {name} is damaged: its first or last line is missing or duplicated",
             hint=f"Delete every line from '{_begin(name)}' to '{_end(name)}' and try again.",
         )
     start = begins[0].start()

@@ -1,7 +1,7 @@
-"""Somebody else's text files, edited: replaced whole, with their owner and mode, and a copy kept beside them.
+"""Edits other programs' text files: atomically, with mode and backup.
 
-In a user's own folder root acts with that user's rights: a link that he laid there leads to nothing but what he may
-read and write himself.
+In a user's own directory, root acts with that user's rights. A symbolic link that the user
+creates there can therefore reach only files that the user can read and write.
 """
 
 import os
@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from drawwell.errors import ConfigError, GuestUnavailable, PermissionRefused
+from drawwell.guests.edit.block import Block, has_block, with_block, without_block
 from drawwell.guests.model import Change
 from drawwell.ownership import acting_as
 
@@ -20,12 +21,12 @@ BACKUP: Final = ".before-drawwell"
 
 
 def read(path: str) -> str:
-    """Return a file's text; bytes that are no UTF-8 come back as they are when it is written.
+    """Return a file's text; invalid UTF-8 survives a later write.
 
     Raises:
-        GuestUnavailable: it is not there, or no file.
-        PermissionRefused: not for this user.
-        ConfigError: it is far too large for what it should be.
+        GuestUnavailable: the file is missing, or not a regular file.
+        PermissionRefused: this user cannot read the file.
+        ConfigError: the file is far too large for a configuration file.
     """
     try:
         with _rights_for(path), open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -33,32 +34,34 @@ def read(path: str) -> str:
     except OSError as error:
         raise refused(path, error) from error
     if len(text) > _MOST_BYTES:
-        raise ConfigError(f"{path} has more than {_MOST_BYTES} characters", hint="See what it is.")
+        raise ConfigError(f"{path} has more than {_MOST_BYTES} characters", hint="Check the path.")
     return text
 
 
-def edit(path: str, old: str, new: str) -> list[Change]:
-    """Write the new text where the old one was; a copy of the old one stays beside it, unless one is there.
+def put_block(path: str, old: str, block: Block) -> list[Change]:
+    """Write a guest's block into the file; back up a file that had no block.
 
     Raises:
-        GuestUnavailable: it cannot be written; the old one is untouched.
-        PermissionRefused: as `read`.
+        ConfigError: the old block is damaged.
+        GuestUnavailable: the file cannot be written; the old file is unchanged.
+        PermissionRefused: this user cannot write the file.
     """
+    new = with_block(old, block)
     if new == old:
         return []
-    keep = path + BACKUP
-    changes = [] if os.path.lexists(keep) else [write(keep, old, like=path)]
-    return [*changes, write(path, new, like=path)]
+    backup = [] if has_block(old, block.name) else [write(path + BACKUP, old, like=path)]
+    return [*backup, write(path, new, like=path)]
 
 
-def restore(path: str, old: str, new: str) -> list[Change]:
-    """Write the text without our part, and delete the copy, which was kept as long as our part was in."""
+def take_block(path: str, old: str, name: str) -> list[Change]:
+    """Remove a guest's block and the backup; same errors as `put_block`."""
+    new = without_block(old, name)
     changes = [] if new == old else [write(path, new, like=path)]
     return changes + delete(path + BACKUP)
 
 
 def write(path: str, text: str, *, like: str = "", mode: int = 0o644) -> Change:
-    """Make or replace a file; `like` is whose owner and mode it gets. A link is followed. Raises as `edit`."""
+    """Write a file with `like`'s owner and mode; same errors as `put_block`."""
     with _rights_for(path):
         path = os.path.realpath(path)
         try:
@@ -89,7 +92,7 @@ def _replace(path: str, text: str, model: os.stat_result | None, mode: int) -> N
 
 
 def whole(path: str, text: str, *, mode: int = 0o644) -> list[Change]:
-    """Make a file that is ours alone, unless it says this already; raises as `edit`."""
+    """Create our own file unless it is current; same errors as `put_block`."""
     try:
         if read(path) == text and stat.S_IMODE(os.stat(path).st_mode) == mode:
             return []
@@ -100,7 +103,7 @@ def whole(path: str, text: str, *, mode: int = 0o644) -> list[Change]:
 
 
 def delete(path: str) -> list[Change]:
-    """Delete a file that is ours; raises as `edit`."""
+    """Delete one of our own files; same errors as `put_block`."""
     try:
         with _rights_for(path):
             os.unlink(path)
@@ -112,7 +115,7 @@ def delete(path: str) -> list[Change]:
 
 
 def delete_if(path: str, text: str) -> list[Change]:
-    """Delete a file that says just this; raises as `edit`."""
+    """Delete a file that contains only this text; same errors as `put_block`."""
     with suppress(GuestUnavailable):
         if read(path) == text:
             return delete(path)
@@ -120,19 +123,19 @@ def delete_if(path: str, text: str) -> list[Change]:
 
 
 def refused(path: str, error: OSError) -> GuestUnavailable | PermissionRefused:
-    """Return what to raise when a file or a socket of the guests' software cannot be opened."""
+    """Return the exception for a file or socket that cannot be opened."""
     reason = (error.strerror or str(error)).lower()
     if isinstance(error, PermissionError):
         return PermissionRefused(
             f"{path}: {reason}",
-            hint="Ask as root, or as the user whose guests these are; in his folder root does no more than he may.",
+            hint="Run this as the guest's owner or as root. In a user's directory, root acts as the owner.",
         )
-    return GuestUnavailable(f"{path}: {reason}", hint="See that the guest exists and that its name is right.")
+    return GuestUnavailable(f"{path}: {reason}", hint="Check the guest's name, and that the guest exists.")
 
 
 @contextmanager
 def _rights_for(path: str) -> Iterator[None]:
-    """Be the user in whose folder `path` is, where we are root; the process has one thread (cli)."""
+    """As root, act as the directory's owner; the process has a single thread."""
     user = _user_of(path) if os.geteuid() == 0 else None
     if user is None:
         yield
@@ -142,9 +145,9 @@ def _rights_for(path: str) -> Iterator[None]:
 
 
 def _user_of(path: str) -> pwd.struct_passwd | None:
-    """Return whose folder leads to `path`, as it is written or as it is; None where all are root's, or a container's.
+    """Return the user whose home contains `path`.
 
-    Who is root in a container is nobody out here, and the folder that is his out here is not to be seen in there.
+    Returns None for root, and for a container's root user, who has no account on the host.
     """
     for place in (os.path.abspath(path), os.path.realpath(path)):
         parents = []

@@ -1,9 +1,9 @@
-"""Firecracker's virtual machines, by their vsock.
+"""Firecracker's virtual machines, connected by vsock.
 
-The vsock is a Unix socket on the host (docs/vsock.md of Firecracker): a guest that connects
-to port N of the host (CID 2) is connected to the Unix socket ``PATH_N``, where PATH is the
-device's ``uds_path``. That is a link to the guest's own socket here: the host needs no
-AF_VSOCK. Firecracker's entropy device has no setting for a source: it takes the host's kernel.
+Firecracker maps the vsock to Unix sockets on the host (docs/vsock.md of Firecracker). If a
+guest connects to port N of the host (CID 2), Firecracker connects to the socket ``PATH_N``;
+PATH is the ``uds_path``. We make ``PATH_N`` a link to the guest's own socket, so the host
+needs no AF_VSOCK. Firecracker's entropy device always uses the host's kernel.
 """
 
 import os
@@ -16,17 +16,17 @@ from drawwell.guests.edit.quoting import DIRECT, INSIDE
 from drawwell.guests.model import Change, Guest, GuestFacts, GuestKind, Hypervisor, Inside, Piece, Plan
 
 PORT: Final = 55_000
-"""The port of the TLS door has this number, too."""
+"""The vsock port: the same number as the TLS door's port."""
 _HOST: Final = 2
 """VMADDR_CID_HOST (vsock(7))."""
-_NO_PATH: Final = "Name the uds_path of its vsock: --connect PATH, the same as in PUT /vsock."
+_NO_PATH: Final = "Set --connect PATH to the uds_path of its vsock, as in PUT /vsock."
 _BRIDGE: Final = (
     f"mkdir -p {INSIDE}\nsocat UNIX-LISTEN:{INSIDE}/draw.sock,fork,mode=666 VSOCK-CONNECT:{_HOST}:{PORT} &\n"
 )
 _NOTES: Final = (
-    "Any process in the guest draws as that guest: its Firecracker makes the connection.",
-    "In a jail (jailer) the link leads nowhere: mount the guest's socket there (mount --bind).",
-    "The guest's kernel is not fed by this: run drawwell in it, with [kernel] feed = true.",
+    "Any process in the guest draws as that guest, because Firecracker makes the connection.",
+    "In a jail (jailer), the link has no target: mount the guest's socket there (mount --bind).",
+    "This does not feed the guest's kernel: run drawwell in the guest with [kernel] feed = true.",
 )
 
 
@@ -43,12 +43,12 @@ class Firecracker:
         return Plan(guest.name, GuestKind.FIRECRACKER, guest.via, (link, bridge), (DIRECT, *_NOTES))
 
     def require(self, guest: Guest) -> None:
-        """See `Hypervisor`: a path is enough, as its vsock may come later."""
+        """See `Hypervisor`: check only the path; the vsock may be created later."""
         del guest
         self._path()
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
-        """Return the user that Firecracker runs as: the socket's owner."""
+        """Return the user that runs Firecracker and owns the socket."""
         del guest
         try:
             found = os.stat(self._path())
@@ -57,24 +57,24 @@ class Firecracker:
         return (found.st_uid, found.st_gid) if found.st_uid else (None, None)
 
     def apply(self, guest: Guest) -> list[Change]:
-        """See `Hypervisor`: lay the link, unless something else is in its place."""
+        """See `Hypervisor`: create the link unless its path is already in use."""
         link, target = self._link(), guest.socket
         if not os.path.isdir(os.path.dirname(link)):
-            raise GuestUnavailable(f"{os.path.dirname(link)} is no directory", hint=_NO_PATH)
+            raise GuestUnavailable(f"{os.path.dirname(link)} is not a directory", hint=_NO_PATH)
         if os.path.islink(link) and os.readlink(link) == target:
             return []
         try:
             os.symlink(target, link)
         except FileExistsError:
             raise GuestUnavailable(
-                f"{link} is there already, and not ours", hint="Look who made it: ls -l; then remove it."
+                f"{link} exists and is not ours", hint="Check its owner with 'ls -l', then remove it."
             ) from None
         except OSError as error:
             raise refused(link, error) from error
         return [Change(f"linked port {PORT} of the vsock to {target}", link)]
 
     def remove(self, guest: Guest) -> list[Change]:
-        """See `Hypervisor`: what is not our link stays."""
+        """See `Hypervisor`: remove only our own link."""
         link = self._link()
         if not (os.path.islink(link) and os.readlink(link) == guest.socket):
             return []
@@ -85,18 +85,18 @@ class Firecracker:
         return [Change("deleted", link)]
 
     def inside(self, guest: Guest) -> Inside | None:
-        """Return None: Firecracker has no agent."""
+        """Return None, because Firecracker has no agent."""
         if os.path.exists(self._path()) and not stat.S_ISSOCK(os.stat(self._path()).st_mode):
-            raise GuestUnavailable(f"{self._path()} is no socket of {guest.name}'s vsock", hint=_NO_PATH)
+            raise GuestUnavailable(f"{self._path()} is not the socket of {guest.name}'s vsock", hint=_NO_PATH)
         return None
 
     def audit(self) -> list[GuestFacts]:
-        """Return nothing: only its API socket shows what a machine has."""
+        """Return no guests: only Firecracker's API socket shows the devices."""
         return []
 
     def _path(self) -> str:
         if not self._where:
-            raise UsageError("a Firecracker machine is known by its vsock", hint=_NO_PATH)
+            raise UsageError("the vsock of the Firecracker machine is required", hint=_NO_PATH)
         return self._where
 
     def _link(self) -> str:
@@ -104,5 +104,5 @@ class Firecracker:
 
 
 def hypervisor(where: str = "") -> Hypervisor:
-    """Return the machine of that vsock; see kinds.py."""
+    """Return the virtual machine with this vsock; see kinds.py."""
     return Firecracker(where)

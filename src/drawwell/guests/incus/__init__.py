@@ -1,4 +1,4 @@
-"""Incus and LXD: instances are changed by the API on their socket, which the two have in common."""
+"""Incus and LXD instances, changed through the API that both share."""
 
 import json
 import os
@@ -40,21 +40,21 @@ _WRITABLE: Final = (
     "profiles",
     "stateful",
 )
-"""What of an instance is written back (InstancePut)."""
+"""The parts of an instance that can be changed (InstancePut)."""
 _CONTAINER: Final = "container"
 
 
 class Incus:
-    """The instances behind one socket.
+    """The instances of the daemon on one socket.
 
     Args:
-        path: That socket; "" is Incus's own, or LXD's where there is no Incus.
+        path: The socket; "" for Incus's default socket, or LXD's if Incus has none.
     """
 
     def __init__(self, path: str = "") -> None:
         path = path or next(filter(os.path.exists, SOCKETS), SOCKETS[0])
         self._lxd = "lxd" in path.split("/")
-        hint = "Start it (systemctl start incus, or lxd), or ask as root or as a member of its group."
+        hint = "Start it with 'systemctl start incus' (or lxd), or run this as root or a member of its group."
         self._http = UnixHttp(path, "LXD" if self._lxd else "Incus", hint)
 
     def plan(self, guest: Guest) -> Plan:
@@ -66,13 +66,13 @@ class Incus:
         self._instance(guest)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
-        """Return who root of the instance is out here; see Hypervisor."""
+        """Return the host IDs of the instance's root; see Hypervisor."""
         config = self._instance(guest).document["config"]
         text = config.get("volatile.idmap.next") or config.get("volatile.idmap.current") or "[]"
         return _root_of(text)
 
     def apply(self, guest: Guest) -> list[Change]:
-        """Add the device, and the keys that bring it back at the next start; see Hypervisor."""
+        """Add the device, and the keys that restore it at a restart."""
         found = self._instance(guest)
         instance = found.document
         block = raw_block(guest)
@@ -82,7 +82,7 @@ class Incus:
         return self._write(guest, found, devices, new)
 
     def remove(self, guest: Guest) -> list[Change]:
-        """Take both away; see Hypervisor."""
+        """Remove the device and the keys; see Hypervisor."""
         found = self._instance(guest)
         instance = found.document
         devices = {name: each for name, each in instance["devices"].items() if name != DEVICE}
@@ -90,12 +90,12 @@ class Incus:
         return self._write(guest, found, devices, raw)
 
     def inside(self, guest: Guest) -> Inside | None:
-        """Return ``incus exec``, or LXD's ``lxc exec``; see Hypervisor."""
+        """Return access through ``incus exec`` or ``lxc exec``; see Hypervisor."""
         word, variable = ("lxc", "LXD_SOCKET") if self._lxd else ("incus", "INCUS_SOCKET")
         return _IncusExec(word, {variable: self._http.path}, container_name(guest))
 
     def audit(self) -> list[GuestFacts]:
-        """Return the containers; see Hypervisor. Its virtual machines are QEMU's matter."""
+        """Return the containers; virtual machines are listed under QEMU."""
         if not os.path.exists(self._http.path):
             return []
         listed = self._get("/1.0/instances?recursion=1&all-projects=true").document
@@ -111,7 +111,7 @@ class Incus:
         ]
 
     def _instance(self, guest: Guest) -> IncusReply:
-        """The instance as it is: what can be written of it."""
+        """Return the parts of the instance that can be changed."""
         name = container_name(guest)
         answer = self._get(f"/1.0/instances/{quote(name)}")
         found = answer.document.get("metadata")
@@ -119,12 +119,12 @@ class Incus:
             isinstance(found.get(each), dict) for each in ("config", "devices")
         ):
             raise GuestUnavailable(
-                f"what answers says nothing of {name}", hint="See that it is Incus or LXD."
+                f"the reply does not describe {name}", hint="Check that the socket belongs to Incus or LXD."
             )
         if found.get("type", _CONTAINER) != _CONTAINER:
             raise UsageError(
-                f"{name} is a virtual machine: it has a kernel of its own",
-                hint="Give it virtio-rng as kind qemu: 'drawwell guest plan qemu'.",
+                f"{name} is a virtual machine: it has its own kernel",
+                hint="Attach virtio-rng with kind qemu: 'drawwell guest plan qemu'.",
             )
         return IncusReply(answer.status, {key: found[key] for key in _WRITABLE if key in found}, answer.etag)
 
@@ -153,13 +153,13 @@ class Incus:
         return changed
 
     def _finish(self, answer: IncusReply) -> None:
-        """Wait for what goes on in the background."""
+        """Wait for the background operation to finish."""
         operation = answer.document.get("operation")
         if answer.document.get("type") != "async" or not operation:
             return
         done = self._get(f"{operation}/wait?timeout=50").document.get("metadata") or {}
         if done.get("status_code") != 200:
-            raise _refusal(str(done.get("err") or "it did not end"), 400)
+            raise _refusal(str(done.get("err") or "the operation did not finish"), 400)
 
     def _get(self, target: str) -> IncusReply:
         return self._asked("GET", target)
@@ -185,19 +185,19 @@ class _IncusExec:
     name: str
 
     def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
-        """Run it as the instance's root; see Inside."""
+        """Run a program as the instance's root; see Inside."""
         command = [self.word, "exec", "-T", self.name, "--", *argv]
         outcome = program.run(command, stdin=stdin, timeout_s=timeout_s, more_env=self.environment)
         if outcome.status == program.MISSING or outcome.errors.startswith("Error: "):
             raise GuestUnavailable(
-                f"instance {self.name} is not to be looked into: {program.last_line(outcome)}",
-                hint=f"Start it: {self.word} start {self.name}.",
+                f"cannot run a program in instance {self.name}: {program.last_line(outcome)}",
+                hint=f"Start the instance with '{self.word} start {self.name}'.",
             )
         return outcome
 
 
 def _root_of(id_map: str) -> tuple[int | None, int | None]:
-    """Who number 0 in there is out here; None for both where nothing is mapped."""
+    """Return the host's uid and gid for ID 0; None if it is not mapped."""
     try:
         entries = json.loads(id_map)
         users = [each["Hostid"] for each in entries if each["Isuid"] and each["Nsid"] == 0]
@@ -205,19 +205,19 @@ def _root_of(id_map: str) -> tuple[int | None, int | None]:
         return (int(users[0]) if users else None, int(groups[0]) if groups else None)
     except (ValueError, TypeError, KeyError) as error:
         raise GuestUnavailable(
-            "who root of that instance is out here cannot be read", hint="Start the instance once."
+            "cannot read the host IDs of the instance's root", hint="Start the instance once."
         ) from error
 
 
-def _refusal(said: str, status: int) -> GuestUnavailable | PermissionRefused:
-    words = "".join(each if each.isprintable() else " " for each in said)[:200] or f"status {status}"
+def _refusal(message: str, status: int) -> GuestUnavailable | PermissionRefused:
+    reason = "".join(each if each.isprintable() else " " for each in message)[:200] or f"status {status}"
     if status == 403:
-        return PermissionRefused(f"it refuses: {words}", hint="Ask as root or as a member of incus-admin.")
+        return PermissionRefused(f"access denied: {reason}", hint="Run this as root or in group incus-admin.")
     if status == 404:
-        return GuestUnavailable(f"it knows no such instance: {words}", hint="See 'incus list'.")
+        return GuestUnavailable(f"the instance does not exist: {reason}", hint="'incus list' shows them all.")
     if status == 412:
-        return GuestUnavailable("somebody else changed the instance meanwhile", hint="Try again.")
+        return GuestUnavailable("another process changed the instance at the same time", hint="Try again.")
     return GuestUnavailable(
-        f"it refuses: {words}",
-        hint="See what the instance or its project forbids: raw.lxc needs a project without restrictions.",
+        f"the request was refused: {reason}",
+        hint="Check the restrictions of the instance and its project: raw.lxc is not allowed in a restricted project.",
     )

@@ -1,6 +1,6 @@
-"""What Incus is told, and LXD, whose devices are the same: devices of an instance, and keys for LXC below. Pure.
+"""Pure: the plan for Incus and LXD (instance devices and LXC keys).
 
-Incus: doc/reference/devices_disk, devices_unix_hotplug; instance option raw.lxc.
+Sources in Incus: doc/reference/devices_disk, devices_unix_hotplug; instance option raw.lxc.
 """
 
 import shlex
@@ -24,12 +24,12 @@ from drawwell.guests.lxc.plan import RUN, socket_mount
 from drawwell.guests.model import Attachment, Guest, GuestKind, Piece, Plan
 
 DEVICE: Final = "drawwell"
-"""What our device is called in an instance."""
+"""The name of our device in an instance."""
 RAW_LXC: Final = "raw.lxc"
 
 
 def device(guest: Guest) -> Mapping[str, str]:
-    """Return the device as the API takes it.
+    """Return the device in the API's format.
 
     Raises:
         UsageError: a path cannot be written safely.
@@ -46,21 +46,21 @@ def device(guest: Guest) -> Mapping[str, str]:
 def _in_dev(path: str) -> str:
     if not path.startswith("/dev/"):
         raise UsageError(
-            f"Incus takes devices from /dev only, and {path} is not there",
-            hint="Name the stick by its link in /dev/serial/by-path.",
+            f"Incus accepts only devices in /dev, not {path}",
+            hint="Use the stick's link in /dev/serial/by-path.",
         )
     return path
 
 
 def raw_block(guest: Guest) -> Block | None:
-    """Return the keys that mount the directory at every start, before systemd mounts its /run over it."""
+    """Return the keys that mount the directory before systemd mounts /run."""
     if guest.via is not Attachment.SOCKET:
         return None
     return Block("incus", container_name(guest), (RUN, socket_mount(guest)))
 
 
 def plan(guest: Guest) -> Plan:
-    """Return the commands for a terminal; `device` and `raw_block` are the same for the API.
+    """Return the commands that create `device` and `raw_block`.
 
     Raises:
         UsageError: a name or a path cannot be written safely.
@@ -78,16 +78,16 @@ def plan(guest: Guest) -> Plan:
 
 
 _OWNER: Final = (
-    "Root of an unprivileged instance is somebody else out here (volatile.idmap.current): the guest's socket must "
-    "belong to that user, and 'drawwell guest apply' sees to it."
+    "Root in an unprivileged instance has another ID on the host (volatile.idmap.current). That ID must own the "
+    "guest's socket. 'drawwell guest apply' sets this owner."
 )
 _RAW: Final = (
-    "The device is there at once. raw.lxc brings it back at the next start: systemd in the instance mounts its own "
-    "/run over a disk device, and would hide it."
+    "The device appears at once. At the next start, systemd in the instance would mount its own /run over the "
+    "device and hide it; raw.lxc prevents this."
 )
 _HOTPLUG: Final = (
-    "The stick is known by vendor and product, comes and goes with it, and has the host's number in the instance: look "
-    "for /dev/ttyACM*."
+    "Incus finds the stick by vendor and product, and adds and removes it when it is plugged and unplugged. The stick "
+    "keeps the host's number in the instance: look for /dev/ttyACM*."
 )
-_LXD: Final = "LXD takes the same with 'lxc' for 'incus'."
-_MACHINES: Final = "An instance that is a virtual machine has a kernel of its own: plan it as kind qemu."
+_LXD: Final = "For LXD, run 'lxc' instead of 'incus'."
+_MACHINES: Final = "An instance that is a virtual machine has its own kernel: use kind qemu for it."

@@ -1,4 +1,4 @@
-"""HTTP with JSON over a Unix socket, as the daemons of containers speak it."""
+"""HTTP with JSON over a Unix socket, as used by container daemons."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ _MOST_BYTES: Final = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class IncusReply:
-    """A status, the document, and the version of what it describes."""
+    """An HTTP status, the JSON document, and the document's version."""
 
     status: int
     document: dict[str, Any]
@@ -22,12 +22,12 @@ class IncusReply:
 
 
 class UnixHttp:
-    """A daemon at a socket.
+    """A daemon that listens on a Unix socket.
 
     Args:
         path: The socket.
-        daemon: What it is called in messages.
-        hint: What to do when it does not let us in.
+        daemon: The daemon's name in messages.
+        hint: What the user can do if the daemon cannot be reached.
     """
 
     def __init__(self, path: str, daemon: str, hint: str) -> None:
@@ -38,11 +38,11 @@ class UnixHttp:
     def ask(
         self, method: str, target: str, document: dict[str, Any] | None = None, etag: str = ""
     ) -> IncusReply:
-        """Ask once.
+        """Send one request and return the reply.
 
         Raises:
-            GuestUnavailable: it does not run, does not answer in time, or with something else.
-            PermissionRefused: its socket is not for this user.
+            GuestUnavailable: the daemon is not running, timed out, or did not send JSON.
+            PermissionRefused: this user cannot open the socket.
         """
         connection = _Connection(self.path)
         headers = {"Content-Type": "application/json"} | ({"If-Match": etag} if etag else {})
@@ -53,15 +53,15 @@ class UnixHttp:
             text = reply.read(_MOST_BYTES)
             return IncusReply(reply.status, _object(text), reply.headers.get("ETag", ""))
         except PermissionError as error:
-            raise PermissionRefused(f"{self.path} is not for this user", hint=self._hint) from error
+            raise PermissionRefused(f"no permission to open {self.path}", hint=self._hint) from error
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise GuestUnavailable(
-                f"{self._daemon} does not answer at {self.path}: {reason}", hint=self._hint
+                f"{self._daemon} does not answer on {self.path}: {reason}", hint=self._hint
             ) from error
         except (http.client.HTTPException, ValueError) as error:
             raise GuestUnavailable(
-                f"what answers at {self.path} is not {self._daemon}", hint=self._hint
+                f"the program that answers on {self.path} is not {self._daemon}", hint=self._hint
             ) from error
         finally:
             connection.close()
@@ -70,7 +70,7 @@ class UnixHttp:
 def _object(text: bytes) -> dict[str, Any]:
     document = json.loads(text)
     if not isinstance(document, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004 - what it says is wrong, not what we did
+        raise ValueError("not a JSON object")  # noqa: TRY004 - the peer's data is wrong, not our argument
     return document
 
 
@@ -80,7 +80,7 @@ class _Connection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """Connect to the socket (http.client)."""
+        """Connect to the socket; called by http.client."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)

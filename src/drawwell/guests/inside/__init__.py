@@ -1,1 +1,1 @@
-"""What is run and read inside a guest."""
+"""Programs and probes that run inside a guest."""

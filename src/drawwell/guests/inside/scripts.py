@@ -1,7 +1,7 @@
-"""The scripts that are run inside a guest, and the strict reading of what they say. Pure: text out, bytes in.
+"""Pure: the scripts that run inside a guest, and parsers for their output.
 
-They are POSIX shell for any /bin/sh (dash, busybox), look at /proc and /sys only, and end by themselves. What comes
-back was said by a guest, which may lie or send anything: it is bounded, and parses or raises RemoteProtocolError.
+The scripts are POSIX shell for any /bin/sh (dash, busybox), inspect only /proc and /sys, and
+always terminate. A guest can send false or endless output, so it is limited and checked.
 """
 
 import re
@@ -13,12 +13,13 @@ from drawwell.reports import Report
 
 MAX_OUTPUT_BYTES: Final = 16_384
 LOOK: Final = r"""
-say() { printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n\t' '  ' | tr -cd 'A-Za-z0-9._ :+,()/-' | cut -c1-200)"; }
+say() { set -f; printf '%s=' "$1"; printf '%s ' $2; echo; set +f; }
 get() { cat "$1" 2>/dev/null; }
 bound() {
     for each in /sys/bus/*/drivers/"$1"/*; do [ -L "$each" ] && basename "$each"; done | grep -v '^module$'
 }
 rng=/sys/class/misc/hw_random
+{
 say kernel "$(uname -r)"
 say pool_bits "$(get /proc/sys/kernel/random/poolsize)"
 say entropy_bits "$(get /proc/sys/kernel/random/entropy_avail)"
@@ -41,8 +42,9 @@ say sticks "$(for each in /sys/bus/usb/devices/*; do
     for tty in "$each":*/tty/*; do [ -e "$tty" ] && echo "$(basename "$tty"):$product"; done
 done | head -n 8)"
 say end yes
+} | tr -cd 'A-Za-z0-9._ :+,()=/\n-' | cut -c1-200 | sed 's/ *$//'
 """
-"""Says what there is, a line ``name=value`` each."""
+"""Prints facts about the guest, one ``name=value`` per line."""
 READ: Final = r"""
 bounded() { if command -v timeout >/dev/null; then timeout "$@"; else shift; "$@" & pid=$!
     ( sleep "$seconds"; kill $pid ) >/dev/null 2>&1 & wait $pid; fi; }
@@ -50,7 +52,7 @@ seconds=$2
 bounded "$seconds" dd if="$3" bs=64 count="$1" 2>/dev/null
 exit 0
 """
-"""Reads $1 times 64 bytes from the device $3, for $2 seconds at most: what came until then is put out."""
+"""Reads $1 times 64 bytes from device $3, for at most $2 seconds, and prints them."""
 SELECT: Final = r"""
 cd /sys/class/misc/hw_random && before=$(cat rng_current) && echo "$1" > rng_current || exit 3
 [ "$2" = 0 ] && exit 0
@@ -59,8 +61,8 @@ dd if=/dev/hwrng bs=64 count="$2" >/dev/null 2>&1 & pid=$!
 wait $pid; kill $watch 2>/dev/null
 echo "$before" > rng_current
 """
-"""Makes $1 the generator that the kernel reads; with $2 other than 0 reads so many requests, $3 s at most, and makes
-the one before it current again."""
+"""Makes $1 the kernel's current generator. If $2 is not 0, reads $2 times within $3 seconds,
+and then restores the previous generator."""
 STICK: Final = r"""
 exec 3<>"$3" || exit 3
 stty raw -echo <&3 2>/dev/null
@@ -71,7 +73,7 @@ else dd bs=64 count="$1" <&3 2>/dev/null & pid=$!; ( sleep "$seconds"; kill $pid
 printf 'cmdo\n' >&3
 exit 0
 """
-"""Reads $1 times up to 64 bytes of noise from the OneRNG $3, for $2 seconds at most."""
+"""Reads $1 times up to 64 bytes of noise from the OneRNG $3, for at most $2 seconds."""
 CONVERSE: Final = r"""
 if command -v python3 >/dev/null; then exec python3 -c '
 import socket, sys
@@ -84,20 +86,20 @@ except TimeoutError: pass
 sys.stdout.buffer.write(got)' "$1" "$2" "$3"; fi
 if command -v perl >/dev/null; then exec perl -e '
 use Socket; my ($path, $wanted, $seconds) = @ARGV; binmode STDIN; binmode STDOUT; local $/; my $said = <STDIN>;
-socket(my $s, PF_UNIX, SOCK_STREAM, 0) && connect($s, sockaddr_un($path)) or exit 5;
+my $s; socket($s, PF_UNIX, SOCK_STREAM, 0) && connect($s, sockaddr_un($path)) or exit 5;
 syswrite($s, $said); my $got = ""; $SIG{ALRM} = sub { print $got; exit 0 }; alarm $seconds;
 while (length($got) < $wanted) { sysread($s, my $more, 4096) or last; $got .= $more } print $got' "$1" "$2" "$3"; fi
 if command -v socat >/dev/null; then exec socat -t "$3" - "UNIX-CONNECT:$1"; fi
 if command -v nc >/dev/null && nc -h 2>&1 | grep -q -- -U; then { cat; sleep "$3"; } | nc -U "$1"; exit 0; fi
 exit 9
 """
-"""Says standard input to the Unix socket $1, puts out $2 bytes of the answer or what came in $3 seconds."""
-NOBODY_CONVERSES: Final = 9
-"""The status of `CONVERSE` where the guest has none of those programs."""
+"""Sends stdin to the Unix socket $1; prints up to $2 bytes of the answer within $3 s."""
+NO_CLIENT: Final = 9
+"""The exit status of `CONVERSE` if the guest has no program that can connect."""
 
-_LINE: Final = re.compile(r"([a-z_]{1,16})=([A-Za-z0-9._ :+,()/-]{0,200})", re.ASCII)
+_LINE: Final = re.compile(r"([a-z_]{1,16})=([A-Za-z0-9._ :+,()=/-]{0,200})", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
-_WORDS: Final = frozenset({
+_NAMES: Final = frozenset({
     "kernel", "pool_bits", "entropy_bits", "available", "current", "quality", "virtio_rng", "driver", "hwrng",
     "holders", "generation", "sticks", "end",
 })  # fmt: skip
@@ -105,11 +107,12 @@ _WORDS: Final = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Look(Report):
-    """What a guest says of itself; a number that it does not say is None.
+    """A guest's report about itself; None for a missing number.
 
-    `available` and `current` are the kernel's names of its hardware generators, `virtio_rng` the devices that its
-    driver has, `driver` is loaded, built-in, module (there, and not loaded) or none. `holders` are processes with
-    /dev/hwrng open as ``pid:name``, `sticks` the OneRNGs as ``tty:product``.
+    `available` and `current` are hardware generators. `virtio_rng` lists the devices of the
+    virtio-rng driver. `driver` is loaded, built-in, module (not loaded) or none. `holders` are
+    processes with /dev/hwrng open, as ``pid:name``; `sticks` are the OneRNGs, as
+    ``tty:product``.
     """
 
     kernel: str
@@ -127,54 +130,54 @@ class Look(Report):
 
 
 def parse_look(output: bytes) -> Look:
-    """Read what `LOOK` said.
+    """Parse the output of `LOOK`.
 
     Raises:
-        RemoteProtocolError: it is not that.
+        RemoteProtocolError: the output is malformed.
     """
-    said = _pairs(output)
-    if said.keys() != _WORDS or said["end"] != "yes" or said["hwrng"] not in {"yes", "no"}:
-        raise _nonsense("it is not whole")
-    if said["driver"] not in {"loaded", "built-in", "module", "none"}:
-        raise _nonsense("it has an unknown state of the driver")
+    found = _pairs(output)
+    if found.keys() != _NAMES or found["end"] != "yes" or found["hwrng"] not in {"yes", "no"}:
+        raise _nonsense("it is incomplete")
+    if found["driver"] not in {"loaded", "built-in", "module", "none"}:
+        raise _nonsense("the driver's state is unknown")
     return Look(
-        kernel=said["kernel"],
-        pool_bits=_number(said["pool_bits"]),
-        entropy_bits=_number(said["entropy_bits"]),
-        available=tuple(said["available"].split()),
-        current=said["current"].strip(),
-        quality=_number(said["quality"]),
-        virtio_rng=tuple(said["virtio_rng"].split()),
-        driver=said["driver"],
-        hwrng=said["hwrng"] == "yes",
-        holders=tuple(said["holders"].split()),
-        generation=bool(said["generation"].strip()),
-        sticks=tuple(said["sticks"].split()),
+        kernel=found["kernel"],
+        pool_bits=_number(found["pool_bits"]),
+        entropy_bits=_number(found["entropy_bits"]),
+        available=tuple(found["available"].split()),
+        current=found["current"].strip(),
+        quality=_number(found["quality"]),
+        virtio_rng=tuple(found["virtio_rng"].split()),
+        driver=found["driver"],
+        hwrng=found["hwrng"] == "yes",
+        holders=tuple(found["holders"].split()),
+        generation=bool(found["generation"].strip()),
+        sticks=tuple(found["sticks"].split()),
     )
 
 
 def _pairs(output: bytes) -> dict[str, str]:
     if len(output) > MAX_OUTPUT_BYTES:
         raise _nonsense(f"it has {len(output)} bytes")
-    said: dict[str, str] = {}
+    found: dict[str, str] = {}
     for line in output.split(b"\n"):
         match = _LINE.fullmatch(line.strip(b"\r").decode("ascii", "replace"))
-        if match and match[1] not in said:
-            said[match[1]] = match[2]
+        if match and match[1] not in found:
+            found[match[1]] = match[2]
         elif line.strip():
-            raise _nonsense("a line of it is no fact, or is there twice")
-    return said
+            raise _nonsense("a line is malformed or duplicated")
+    return found
 
 
 def _number(text: str) -> int | None:
     text = text.strip()
     if text and not _NUMBER.fullmatch(text):
-        raise _nonsense("a number of it is none")
+        raise _nonsense("a number is malformed")
     return int(text) if text else None
 
 
 def _nonsense(why: str) -> RemoteProtocolError:
     return RemoteProtocolError(
-        f"what the guest says of itself cannot be read: {why}",
-        hint="Somebody in the guest answers in the place of its shell or its agent: look there.",
+        f"the guest's report cannot be parsed: {why}",
+        hint="Another program in the guest answers instead of its shell or agent. Check the guest.",
     )

@@ -1,14 +1,17 @@
-"""libvirt: its domains are changed where libvirt keeps them, and while they run, and nothing but ours is touched."""
+"""libvirt domains, changed in their stored configuration and at run time."""
 
 import os
+import shlex
 import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
+from urllib.parse import urlsplit
 from xml.dom.minidom import Element
 
-from drawwell.errors import GuestUnavailable, PermissionRefused
+from drawwell.errors import GuestUnavailable, PermissionRefused, UsageError
+from drawwell.guests.cloud_init import is_cloud_init, two_disks
 from drawwell.guests.edit import files
 from drawwell.guests.libvirt import plan as plan_libvirt
 from drawwell.guests.libvirt.audit import facts, owner_of, shared_sockets
@@ -38,20 +41,20 @@ from drawwell.guests.model import (
 from drawwell.guests.qemu.agent import Agent
 from drawwell.guests.qemu.usb_port import USB, place_of
 
-LET_GO_S: Final = 60.0
-"""A guest is asked to give a device up; under emulation that was seen to take 5 s."""
+RELEASE_S: Final = 60.0
+"""Timeout for the guest to release a device; under emulation, the release took up to 5 s."""
 _LOOK_EVERY_S: Final = 0.2
 _GENERATORS: Final = (Attachment.VIRTIO, Attachment.FIFO, Attachment.BUILTIN)
-"""Ways by which the guest has an <rng>."""
+"""The attachments that use an <rng> element."""
 
 
 class Libvirt:
     """A `Hypervisor`.
 
     Args:
-        uri: Which libvirt; "" is $LIBVIRT_DEFAULT_URI, else the system's own.
-        hooks: Where its hooks are; "" writes none. By itself, only those of the system's own libvirt.
-        usb: Where the kernel shows USB devices.
+        uri: The connection; "" for $LIBVIRT_DEFAULT_URI, or else the system's libvirt.
+        hooks: The directory of libvirt's hooks; "" for none. Default: the system libvirt's.
+        usb: The directory of USB devices in sysfs.
     """
 
     def __init__(self, uri: str = "", hooks: str | None = None, usb: str = USB) -> None:
@@ -65,10 +68,15 @@ class Libvirt:
         """See `Hypervisor`."""
         uri = "" if self._connection.uri == SYSTEM else self._connection.uri
         plan = plan_libvirt.plan(guest, self._stick(guest), uri)
-        return replace(plan, notes=(*plan.notes, *self._notes(guest)))
+        return replace(plan, notes=(*plan.notes, *self._remote(guest), *self._notes(guest)))
+
+    def _remote(self, guest: Guest) -> tuple[str, ...]:
+        """Warn that a remote libvirt cannot reach a socket on this host."""
+        host = urlsplit(self._connection.uri).hostname
+        return (plan_libvirt.REMOTE_NOTE.format(host),) if host and guest.socket else ()
 
     def _notes(self, guest: Guest) -> tuple[str, ...]:
-        """Name the generators that are taken out; nothing where no domain can be looked at."""
+        """List the generators to remove; empty if the domain cannot be read."""
         with suppress(GuestUnavailable, PermissionRefused, NotInstalled):
             known = self._find(guest)
             others = self._others(Domain(self._xml(known, kept=known.persistent)), guest)
@@ -80,12 +88,23 @@ class Libvirt:
         self._find(guest)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
-        """See `Hypervisor`: the domain's own label, else the one that libvirt gives every QEMU."""
+        """Return the domain's DAC label, or libvirt's default; see `Hypervisor`."""
         return owner_of(self._described(self._find(guest)), self._connection.capabilities())
 
     def apply(self, guest: Guest) -> list[Change]:
-        """See `Hypervisor`. First the machine that runs, for that is what may refuse; then what libvirt keeps."""
+        """Change the running machine (it may refuse), then the stored domain."""
         known, changes = self._find(guest), list[Change]()
+        if guest.seed and not known.persistent:
+            raise UsageError(
+                f"the domain {known.name} is transient, so a seed for its next start is not possible",
+                hint="Omit --seed, or define the domain first.",
+            )
+        kept = Domain(self._xml(known, kept=known.persistent))
+        if guest.via is Attachment.USB and plan_libvirt.sticks_of_owner(kept, guest):
+            raise UsageError(
+                f"the domain {known.name} already has a <hostdev> for a OneRNG",
+                hint="One <hostdev> is enough: keep it, or remove it with 'virsh edit' and run the command again.",
+            )
         if known.live:
             changes = self._attach(known, guest, plan_libvirt.device(guest, self._stick(guest, live=True)))
         if known.persistent:
@@ -93,7 +112,7 @@ class Libvirt:
         return changes + self._write_hook(guest, known)
 
     def remove(self, guest: Guest) -> list[Change]:
-        """See `Hypervisor`. The broker has answered what it owed, and owes nothing any more."""
+        """Detach the device; the broker must have answered all requests already."""
         known, changes = self._find(guest), list[Change]()
         record = Domain(self._xml(known, kept=known.persistent)).record
         if known.live:
@@ -104,10 +123,11 @@ class Libvirt:
         return changes + self._remove_hook(guest)
 
     def inside(self, guest: Guest) -> Inside | None:
-        """See `Hypervisor`: by the QEMU guest agent."""
+        """Return access through the QEMU guest agent; see `Hypervisor`."""
         known = self._find(guest)
         if not known.live:
-            raise GuestUnavailable(f"{known.name} is shut off", hint=f"Start it: 'virsh start {known.name}'.")
+            start = f"virsh start {shlex.quote(known.name)}"
+            raise GuestUnavailable(f"{known.name} is shut off", hint=f"Start it: {start}")
         if Domain(self._xml(known)).agent != "connected":
             return None
         return Agent(partial(ask_agent, self._connection, known.uuid))
@@ -121,7 +141,7 @@ class Libvirt:
         shared = shared_sockets(domain for _, domain in found)
         return [facts(domain, running=known.live, shared=shared) for known, domain in found]
 
-    # ---- what libvirt says
+    # ---- queries
 
     def _find(self, guest: Guest) -> Known:
         domains = self._connection.domains()
@@ -129,34 +149,34 @@ class Libvirt:
         if not found:
             message = f"libvirt at {self._connection.uri} has no domain {guest.target!r}"
             names = (known.name for known in domains)
-            raise unknown(message, guest.target, names, "'virsh list --all' names them.")
+            raise unknown(message, guest.target, names, "'virsh list --all' shows the domains.")
         return found[0]
 
     def _xml(self, known: Known, *, kept: bool = False) -> str:
-        """The XML of the machine that runs, or of what libvirt keeps, with what only its owner may see."""
+        """Return the running or `kept` XML, with the parts only its owner may see."""
         return self._connection.describe(known.uuid, kept=kept, security_info=True)
 
     def _described(self, known: Known) -> Domain:
         return Domain(self._connection.describe(known.uuid))
 
     def _stick(self, guest: Guest, *, live: bool = False) -> tuple[int, int] | None:
-        """Where the stick is now: a running QEMU has it by that; what is kept goes by it only if there are several."""
+        """Find the stick if the machine runs (`live`) or the guest names one."""
         placed = guest.via is Attachment.USB and (live or bool(guest.device))
         return place_of(guest.device, self._usb) if placed else None
 
     @staticmethod
     def _ours(domain: Domain, guest: Guest) -> list[Element]:
-        """Its devices that are this guest's, of whatever way and rate: what its owner added himself is not."""
+        """Return this guest's devices, regardless of attachment and rate."""
         return domain.of_guest(plan_libvirt.alias(guest), plan_libvirt.paths(guest))
 
     def _others(self, domain: Domain, guest: Guest) -> list[Element]:
-        """The other generators of the domain, of which its kernel might read one instead of ours."""
+        """Return the domain's other generators; its kernel may use them instead."""
         if guest.via not in _GENERATORS:
             return []
         ours = self._ours(domain, guest)
         return [each for each in domain.devices("rng") if each not in ours]
 
-    # ---- what libvirt keeps
+    # ---- the stored domain
 
     def _define(self, known: Known, guest: Guest, wanted: Element) -> list[Change]:
         domain = Domain(self._xml(known, kept=True))
@@ -172,22 +192,37 @@ class Libvirt:
             domain.drop(each)
             record = replace(record, replaced=(*record.replaced, compact(each)))
         if others:
-            done[:] = [f"{guest.via} in the place of {' and '.join(map(described, others))}"]
+            done[:] = [f"{guest.via} instead of {' and '.join(map(described, others))}"]
         if not domain.has_generation_id:
             domain.add_generation_id()
             record = replace(record, genid=True)
-            done.append("a VM generation id")
+            done.append("a VM generation ID")
+        done += self._seeded(domain, guest)
         if not done:
             return []
         before = domain.controllers
         domain.write_record(record)
         self._connection.define(str(domain))
         self._note_controllers(known, record, before)
-        words = f"gave the domain {known.name} {' and '.join(done)}, from its next start on"
-        return [Change(words, self._connection.uri)]
+        what = f"the domain {known.name} has {' and '.join(done)} from its next start on"
+        return [Change(what, self._connection.uri)]
+
+    @staticmethod
+    def _seeded(domain: Domain, guest: Guest) -> list[str]:
+        """Add or remove the disk with the seed for the first boot."""
+        ours = domain.disks(guest.seed_image)
+        gone = [*plan_libvirt.seeds_of_others(domain, guest), *([] if guest.seed else ours)]
+        for each in gone:
+            domain.drop(each)
+        if not guest.seed or ours:
+            return ["no seed"] if gone else []
+        if any(map(is_cloud_init, domain.disk_files)):
+            raise two_disks(f"the domain {domain.name}")
+        domain.add(plan_libvirt.seed_disk(guest, domain.disk_names))
+        return ["a seed for its first boot"]
 
     def _note_controllers(self, known: Known, record: Record, before: frozenset[str]) -> None:
-        """Note the controllers that libvirt added by itself to have a slot, so that they go as they came."""
+        """Record the PCI controllers that libvirt added for the device."""
         domain = Domain(self._xml(known, kept=True))
         if new := tuple(sorted(domain.controllers - before)):
             domain.write_record(replace(record, controllers=(*record.controllers, *new)))
@@ -195,7 +230,8 @@ class Libvirt:
 
     def _undefine(self, known: Known, guest: Guest) -> list[Change]:
         domain = Domain(self._xml(known, kept=True))
-        record, ours = domain.record, self._ours(domain, guest)
+        record = domain.record
+        ours = [*self._ours(domain, guest), *domain.disks(guest.seed_image)]
         if record is None and not ours:
             return []
         for each in ours:
@@ -207,18 +243,18 @@ class Libvirt:
         domain.drop_controllers(record.controllers if record else ())
         domain.write_record(None)
         self._connection.define(str(domain))
-        back = ", and gave it its own <rng> back" if record and record.replaced else ""
-        words = f"took {record.via if record else guest.via} from the domain {known.name}{back}"
-        return [Change(words, self._connection.uri)]
+        back = ", and restored its own <rng>" if record and record.replaced else ""
+        what = f"removed {record.via if record else guest.via} from the domain {known.name}{back}"
+        return [Change(what, self._connection.uri)]
 
-    # ---- the machine that runs
+    # ---- the running machine
 
     def _attach(self, known: Known, guest: Guest, wanted: Element) -> list[Change]:
         domain = Domain(self._xml(known))
         ours = self._ours(domain, guest)
-        # a domain that is not kept has no place where its own would be noted
+        # A transient domain cannot store a record of its own generators.
         others = self._others(domain, guest) if known.persistent else []
-        if len(ours) == 1 and domain.like(wanted) and not guest.anew and not others:
+        if len(ours) == 1 and domain.like(wanted) and not guest.replug and not others:
             return []
         changes = self._detach(known, [*ours, *others])
         self._connection.attach(known.uuid, written(wanted))
@@ -228,7 +264,7 @@ class Libvirt:
         ]
 
     def _detach(self, known: Known, devices: list[Element]) -> list[Change]:
-        """Unplug, and wait until the guest has let go."""
+        """Unplug devices, and wait until the guest has released them."""
         for each in devices:
             self._connection.detach(known.uuid, written(each))
         if not devices:
@@ -238,28 +274,29 @@ class Libvirt:
         return [Change(f"unplugged {what} from the running domain {known.name}", self._connection.uri)]
 
     def _put_back(self, known: Known, replaced: tuple[str, ...]) -> list[Change]:
-        """Plug the domain's own generators in again, unless it has one."""
+        """Plug the domain's own generators in again, unless the domain has one."""
         if not replaced or Domain(self._xml(known)).devices("rng"):
             return []
         for text in replaced:
             self._connection.attach(known.uuid, text + "\n")
-        words = f"plugged its own <rng> into the running domain {known.name} again"
-        return [Change(words, self._connection.uri)]
+        what = f"restored the <rng> of the running domain {known.name}"
+        return [Change(what, self._connection.uri)]
 
     def _until_gone(self, known: Known, places: set[str]) -> None:
-        deadline = time.monotonic() + LET_GO_S
+        deadline = time.monotonic() + RELEASE_S
         while places & {_place(each) for each in Domain(self._xml(known)).devices(*TAGS)}:
             if time.monotonic() > deadline:
                 raise GuestUnavailable(
-                    f"{known.name} did not let the device go within {LET_GO_S:g} s",
-                    hint="A guest that boots, or has no ACPI hot-plug, does not: try again, or after its next start.",
+                    f"{known.name} did not release the device within {RELEASE_S:g} s",
+                    hint="A guest cannot release a device while it boots, or without ACPI hot-plug. Try again "
+                    "later, or after a restart.",
                 )
             time.sleep(_LOOK_EVERY_S)
 
     # ---- the hook
 
     def _write_hook(self, guest: Guest, known: Known) -> list[Change]:
-        """Have libvirt reseed the guest whenever it starts, where it has an agent to do it by."""
+        """Install the hook that reseeds the guest by its agent at each start."""
         if (
             not self._hooks
             or not plan_libvirt.has_hook(guest)
@@ -274,12 +311,12 @@ class Libvirt:
 
 
 def _place(device: Element) -> str:
-    """Return what distinguishes a device of a running domain: its alias."""
+    """Return a running device's alias, or its XML if it has none."""
     return attribute(device, "alias", "name") or compact(device)
 
 
 def connect(uri: str) -> LibvirtConnection:
-    """Return the libvirt at a URI, "" being $LIBVIRT_DEFAULT_URI or the system's own, without contacting it."""
+    """Return a connection to a URI, not yet opened; "" as for `Libvirt`."""
     uri = uri or os.environ.get("LIBVIRT_DEFAULT_URI", "") or SYSTEM
     try:
         return Bindings(uri)
@@ -288,5 +325,5 @@ def connect(uri: str) -> LibvirtConnection:
 
 
 def hypervisor(where: str = "") -> Hypervisor:
-    """Return the domains of the libvirt at that URI; see kinds.py."""
+    """Return the domains of the libvirt at a URI; see kinds.py."""
     return Libvirt(where)

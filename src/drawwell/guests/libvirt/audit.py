@@ -1,4 +1,4 @@
-"""What libvirt says of a domain: has it virtio-rng, what feeds it, who runs it, would a copy repeat it."""
+"""Findings about libvirt domains: virtio-rng, backend, owner, clones."""
 
 import grp
 import pwd
@@ -21,13 +21,13 @@ from drawwell.guests.model import GuestFacts, GuestFinding, GuestKind, GuestVerd
 from drawwell.guests.qemu.findings import Generator, backends, device_findings, generation_finding, limits
 
 _QEMU_PERIOD_MS: Final = 65536
-"""QEMU's own, where libvirt sets no limit."""
+"""QEMU's default if libvirt sets no limit."""
 _LIBVIRT_PERIOD_MS: Final = 1000
-"""libvirt's own, where a limit has none (formatdomain, "rate")."""
+"""libvirt's default period for a limit (formatdomain, "rate")."""
 
 
 def facts(domain: Domain, *, running: bool, shared: frozenset[str]) -> GuestFacts:
-    """Return what can be said of a domain; `shared` are sockets that more than one domain has."""
+    """Return a domain's facts; `shared`: sockets that several domains use."""
     found = [_generator(each) for each in domain.devices("rng")]
     return GuestFacts(
         kind=GuestKind.LIBVIRT,
@@ -67,11 +67,11 @@ def _limit(rng: Element) -> tuple[int | None, int]:
 
 
 def _agent(domain: Domain) -> GuestFinding:
-    what = "its copies can be reseeded from here"
+    what = "the host can reseed copies of the machine"
     if domain.agent:
         return GuestFinding(what, GuestVerdict.HOLDS, f"QEMU guest agent, {domain.agent}")
     return GuestFinding(
-        what, GuestVerdict.FAILS, "it has no channel for the QEMU guest agent",
+        what, GuestVerdict.FAILS, "the domain has no channel for the QEMU guest agent",
         hint="Add <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>.",
     )  # fmt: skip
 
@@ -79,13 +79,13 @@ def _agent(domain: Domain) -> GuestFinding:
 def _copies(domain: Domain, shared: frozenset[str]) -> Iterator[GuestFinding]:
     for place in sorted(_sockets(domain) & shared):
         yield GuestFinding(
-            "its socket is its own", GuestVerdict.FAILS, f"{place} is another domain's as well: they are one consumer",
-            hint="Give each a guest of its own: 'drawwell guest apply libvirt NAME'.",
+            "the socket is not shared", GuestVerdict.FAILS, f"another domain uses {place}: the two are one consumer",
+            hint="Add each domain as its own guest: 'drawwell guest apply libvirt NAME'.",
         )  # fmt: skip
 
 
 def shared_sockets(domains: Iterable[Domain]) -> frozenset[str]:
-    """Return the sockets that more than one domain is fed from: one of them is a clone of another."""
+    """Return the sockets that several domains use, usually after cloning."""
     count = Counter(place for domain in domains for place in _sockets(domain))
     return frozenset(place for place, times in count.items() if times > 1)
 
@@ -98,10 +98,10 @@ def _sockets(domain: Domain) -> set[str]:
 
 
 def owner_of(domain: Domain, capabilities: str) -> tuple[int | None, int | None]:
-    """Return who runs a domain's QEMU: its own DAC label, else what libvirt gives every domain of its type.
+    """Return the uid and gid of a domain's QEMU: its DAC label or the default.
 
     Raises:
-        GuestUnavailable: libvirt says it in no way that is known.
+        GuestUnavailable: libvirt's label cannot be parsed.
     """
     for label in children(domain.root, "seclabel"):
         if label.getAttribute("model") == "dac" and (own := text_at(label, "label")):
@@ -115,14 +115,14 @@ def owner_of(domain: Domain, capabilities: str) -> tuple[int | None, int | None]
 
 
 def _ids(label: str) -> tuple[int, int]:
-    """Read ``+64055:+107`` or ``qemu:qemu`` (formatdomain, "Security label")."""
+    """Parse ``+64055:+107`` or ``qemu:qemu`` (formatdomain, "Security label")."""
     user, _, group = label.partition(":")
     try:
         uid = int(user.removeprefix("+")) if user.startswith("+") else pwd.getpwnam(user).pw_uid
         gid = int(group.removeprefix("+")) if group.startswith("+") else grp.getgrnam(group).gr_gid
     except (KeyError, ValueError):
         raise GuestUnavailable(
-            f"libvirt's label {label!r} names no user and group of this machine",
-            hint="See user and group in /etc/libvirt/qemu.conf.",
+            f"libvirt's label {label!r} is not a user and group on this machine",
+            hint="Check 'user' and 'group' in /etc/libvirt/qemu.conf.",
         ) from None
     return uid, gid

@@ -1,4 +1,4 @@
-"""libvirt through its Python bindings, whose errors have codes."""
+"""libvirt through its Python bindings, which have error codes."""
 
 import errno
 import importlib
@@ -22,11 +22,11 @@ from drawwell.guests.libvirt.connection import (
 )
 
 _ATTACH: Final = (
-    "Check that the broker serves this guest, that libvirt's QEMU user can reach its socket (AppArmor and SELinux: see"
+    "Check that the broker serves this guest, that libvirt's QEMU user can reach its socket (AppArmor, SELinux: see"
     " 'drawwell guest plan'), and that the domain has a free port for the device."
 )
 _RUNS: Final = (
-    "Check that it is running ('virsh list'). If another domain has the stick, remove it there with 'drawwell guest"
+    "Check with 'virsh list' that the domain runs. If another domain has the stick, release it with 'drawwell guest"
     " apply libvirt NAME --via usb --remove'."
 )
 _REFUSALS: Final[dict[str, tuple[type[DrawwellError], str]]] = {
@@ -39,15 +39,15 @@ _REFUSALS: Final[dict[str, tuple[type[DrawwellError], str]]] = {
     "CONFIG_UNSUPPORTED": (GuestUnavailable, ADD_USB),
     "OPERATION_INVALID": (GuestUnavailable, _RUNS),
 }  # fmt: skip
-"""By virErrorNumber (libvirt/virterror.h).
+"""Errors by virErrorNumber (libvirt/virterror.h).
 
-Any other code, such as INTERNAL_ERROR for QEMU's refusals, has the hint of the call.
+For any other code, such as INTERNAL_ERROR if QEMU refuses, the caller gives the hint.
 """
 _Answer = TypeVar("_Answer")
 
 
 class Bindings:
-    """A `LibvirtConnection` that gives each call `answer_s` seconds.
+    """A `LibvirtConnection` that limits each call to `answer_s` seconds.
 
     Raises:
         ImportError: python3-libvirt is not installed.
@@ -58,7 +58,7 @@ class Bindings:
         self._answer_s = answer_s
         self._libvirt = importlib.import_module("libvirt")
         self._qemu = importlib.import_module("libvirt_qemu")
-        self._libvirt.registerErrorHandler(lambda _context, _error: None, None)  # the default one prints
+        self._libvirt.registerErrorHandler(lambda _context, _error: None, None)  # the default handler prints
 
     def capabilities(self) -> str:
         """See `LibvirtConnection`."""
@@ -108,9 +108,9 @@ class Bindings:
         return self._host.lookupByUUIDString(uuid)
 
     def _call(self, ask: Callable[[], _Answer], *, more_s: float = 0.0, hint: str = JOURNAL) -> _Answer:
-        """Run a libvirt call, which has no timeout, in a thread.
+        """Run a libvirt call in a thread, because libvirt has no timeouts.
 
-        The thread is abandoned when the time is up.
+        The thread is abandoned after the timeout.
         """
         within_s = self._answer_s + more_s
         answer: Future[_Answer] = Future()
@@ -118,7 +118,7 @@ class Bindings:
         def work() -> None:
             try:
                 answer.set_result(ask())
-            except Exception as error:  # noqa: BLE001  raised by answer.result
+            except Exception as error:  # noqa: BLE001  answer.result raises it
                 answer.set_exception(error)
 
         Thread(target=work, daemon=True).start()
@@ -132,7 +132,7 @@ class Bindings:
             raise self._refusal(error, hint) from None
 
     def _refusal(self, error: Any, hint: str, *, denied: bool = False) -> DrawwellError:
-        """Convert a libvirt error; `hint` is for codes that are not in the table."""
+        """Convert a libvirt error; `hint` is used for codes outside the table."""
         codes = {getattr(self._libvirt, f"VIR_ERR_{name}", None): each for name, each in _REFUSALS.items()}
         default = PermissionRefused if denied else GuestUnavailable
         kind, hint = codes.get(error.get_error_code(), (default, hint))

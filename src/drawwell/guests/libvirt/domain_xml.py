@@ -1,7 +1,7 @@
-"""A libvirt domain's XML: what of ours is in it, and how it reads with it and without. Pure: text in, text out.
+"""Pure: a libvirt domain's XML, to which we add and remove devices.
 
-libvirt writes the XML, and writes it anew whatever we hand back (formatdomain), so that a domain to which something was
-added and from which it was taken again reads as before. What was added stands in a record of ours in <metadata>.
+libvirt normalises all XML (formatdomain), so removing an added device restores the same text.
+A record in <metadata> lists everything that was added.
 """
 
 import re
@@ -16,32 +16,32 @@ from drawwell.errors import GuestUnavailable, UsageError
 
 NAMESPACE: Final = "urn:x-drawwell:guest:1"
 AGENT_CHANNEL: Final = "org.qemu.guest_agent.0"
-"""Where libvirt looks for the QEMU guest agent (formatdomain, "Guest agent")."""
+"""The target name of the QEMU guest agent (formatdomain, "Guest agent")."""
 TAGS: Final = ("rng", "redirdev", "hostdev")
-"""The devices by which a guest gets bytes."""
+"""The elements for devices that can give a guest random bytes."""
 OWN_ALIAS: Final = "ua-"
-"""How the aliases begin that are not libvirt's own (formatdomain, "Devices")."""
+"""The prefix of user-defined aliases (formatdomain, "Devices")."""
 MAX_CHARS: Final = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was added to a domain: for which guest, and what besides its device must go when that goes."""
+    """A record of everything that was added to a domain for a guest."""
 
     name: str
     via: str
     genid: bool = False
     controllers: tuple[str, ...] = ()
-    """Indices of the PCI controllers that libvirt added to have a slot for the device."""
+    """Indices of the PCI controllers that libvirt added for our device."""
     replaced: tuple[str, ...] = ()
-    """The XML of the domain's own <rng> elements, which the device is there instead of."""
+    """The XML of the domain's own <rng> elements, which our device replaced."""
 
 
 def element(tag: str, attributes: dict[str, str] | None = None, *children: Element | str) -> Element:
-    """Make an element.
+    """Create an element.
 
     Raises:
-        UsageError: a text has characters that no XML can hold or that it would not keep.
+        UsageError: XML cannot contain or preserve a character of a text.
     """
     document = minidom.Document()
     made = document.createElement(tag)
@@ -55,20 +55,20 @@ def element(tag: str, attributes: dict[str, str] | None = None, *children: Eleme
 def _printable(text: str) -> str:
     if not text or not text.isprintable():
         raise UsageError(
-            f"{text!r} cannot be written into a domain's XML",
+            f"{text!r} cannot be written to a domain's XML",
             hint="Use a name or path of printable characters.",
         )
     return text
 
 
 def written(made: Element) -> str:
-    """Write an element of ours as people read it, two spaces deep, with a newline at its end."""
+    """Format an element, indented by two spaces, with a final newline."""
     lines = made.toprettyxml(indent="  ").splitlines()
     return "\n".join(line for line in lines if line.strip()) + "\n"
 
 
 def holds(theirs: Element, ours: Element) -> bool:
-    """Is everything of `ours` in `theirs`, whatever libvirt wrote beside it (an alias, an address)?"""
+    """Return whether `theirs` contains all of `ours`; it may contain more."""
     attributes = dict(ours.attributes.items())
     same = theirs.tagName == ours.tagName and all(
         theirs.getAttribute(name) == value for name, value in attributes.items()
@@ -81,27 +81,27 @@ def holds(theirs: Element, ours: Element) -> bool:
 
 
 def children(parent: Element, *tags: str) -> Iterator[Element]:
-    """Yield the elements right below, those of the tags if any is named."""
+    """Yield the child elements, or only those with one of the given tags."""
     for node in parent.childNodes:
         if isinstance(node, Element) and (not tags or node.tagName in tags):
             yield node
 
 
 def first(parent: Element | None, *path: str) -> Element | None:
-    """Return the first element at that path of tags, None when there is none."""
+    """Return the first element at this path of tags, or None."""
     for tag in path:
         parent = next(children(parent, tag), None) if parent else None
     return parent
 
 
 def attribute(parent: Element | None, *path: str) -> str:
-    """Return an attribute's value; the last of the path is its name, "" stands for one that is not there."""
+    """Return the attribute named last in the path; "" if it is missing."""
     found = first(parent, *path[:-1])
     return found.getAttribute(path[-1]) if found else ""
 
 
 def text_at(parent: Element | None, *path: str) -> str:
-    """Return the text of the element at that path, "" where there is none."""
+    """Return the text of the element at this path; "" if it is missing."""
     found = first(parent, *path)
     return _text(found) if found else ""
 
@@ -111,15 +111,15 @@ def _text(of: Element) -> str:
 
 
 def parsed(text: str) -> Element:
-    """Read what libvirt wrote.
+    """Parse libvirt's XML.
 
     Raises:
-        GuestUnavailable: that is no XML, or far too much.
+        GuestUnavailable: the XML is malformed or far too long.
     """
     if len(text) > MAX_CHARS or "<!DOCTYPE" in text:
-        raise _unreadable("it is too long, or has a document type")
+        raise _unreadable("it is too long or has a document type")
     try:
-        root = minidom.parseString(text).documentElement  # noqa: S318 - from libvirt, and without a DTD
+        root = minidom.parseString(text).documentElement  # noqa: S318 - from libvirt, without a DTD
     except (ExpatError, ValueError) as error:
         raise _unreadable(str(error)) from None
     if root is None:
@@ -129,65 +129,79 @@ def parsed(text: str) -> Element:
 
 def _unreadable(why: str) -> GuestUnavailable:
     return GuestUnavailable(
-        f"libvirt's answer cannot be read: {why}", hint="Look at 'virsh dumpxml' yourself."
+        f"libvirt's answer cannot be parsed: {why}", hint="Check the output of 'virsh dumpxml'."
     )
 
 
 class Domain:
-    """A domain as libvirt describes it.
+    """A domain as described by libvirt.
 
     Raises:
-        GuestUnavailable: it is no domain's XML.
+        GuestUnavailable: the text is not the XML of a domain.
     """
 
     def __init__(self, text: str) -> None:
         self.root = parsed(text)
         devices = first(self.root, "devices")
         if self.root.tagName != "domain" or devices is None or not self.name:
-            raise _unreadable("it is no domain with a name and devices")
+            raise _unreadable("it is not a domain with a name and devices")
         self._devices = devices
 
     def __str__(self) -> str:
-        """Write it for libvirt."""
+        """Return the domain's XML for libvirt."""
         return self.root.toxml() + "\n"
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The domain's name."""
         return text_at(self.root, "name")
 
     @property
     def has_generation_id(self) -> bool:
-        """Does its guest see a VM generation id?"""
+        """Whether the guest has a VM generation ID."""
         return first(self.root, "genid") is not None
 
     @property
     def agent(self) -> str:
-        """The QEMU guest agent: "" when it has no channel for one, else its state ("" is unknown then: ``defined``)."""
+        """The guest agent's state; "" without a channel, "defined" if unknown."""
         for channel in children(self._devices, "channel"):
             if attribute(channel, "target", "name") == AGENT_CHANNEL:
                 return attribute(channel, "target", "state") or "defined"
         return ""
 
     def devices(self, *tags: str) -> list[Element]:
-        """Return its devices of those tags."""
+        """Return the domain's devices with one of these tags."""
         return list(children(self._devices, *tags))
 
     def like(self, ours: Element) -> list[Element]:
-        """Return the devices that hold everything of `ours`."""
+        """Return the devices that contain everything in `ours`."""
         return [each for each in self.devices(ours.tagName) if holds(each, ours)]
 
     def of_guest(self, alias: str, paths: tuple[str, ...]) -> list[Element]:
-        """Return the devices of that alias, and those that are fed from one of the paths."""
+        """Return the devices that have this alias or use one of the paths."""
         return [
             each
             for each in self.devices(*TAGS)
             if attribute(each, "alias", "name") == alias or source_path(each) in paths
         ]
 
+    def disks(self, path: str) -> list[Element]:
+        """Return the disks that use this image file."""
+        return [each for each in self.devices("disk") if attribute(each, "source", "file") == path]
+
+    @property
+    def disk_files(self) -> list[str]:
+        """The files of the domain's disks."""
+        return [file for each in self.devices("disk") if (file := attribute(each, "source", "file"))]
+
+    @property
+    def disk_names(self) -> set[str]:
+        """The names of the domain's disks: vda, sdb, ..."""
+        return {attribute(each, "target", "dev") for each in self.devices("disk")}
+
     @property
     def record(self) -> Record | None:
-        """What of ours it was given, None where nothing was."""
+        """The record of everything that was added, or None."""
         found = self._record()
         if found is None:
             return None
@@ -201,31 +215,31 @@ class Domain:
 
     @property
     def controllers(self) -> frozenset[str]:
-        """The indices of its PCI controllers."""
+        """The indices of the domain's PCI controllers."""
         return frozenset(each.getAttribute("index") for each in self._pci_controllers())
 
     # ---- changes
 
     def add(self, device: Element) -> None:
-        """Give it a device."""
+        """Append a device."""
         self._devices.appendChild(device)
 
     def add_generation_id(self) -> None:
-        """Have it show its guest a VM generation id, whose value libvirt makes."""
+        """Add a VM generation ID; libvirt chooses its value."""
         self.root.appendChild(element("genid"))
 
     def drop(self, device: Element) -> None:
-        """Take a device of its own away."""
+        """Remove one of the domain's devices."""
         if (parent := device.parentNode) is not None:
             parent.removeChild(device)
 
     def drop_generation_id(self) -> None:
-        """Take the VM generation id away."""
+        """Remove the VM generation ID."""
         for each in list(children(self.root, "genid")):
             self.drop(each)
 
     def drop_controllers(self, indices: tuple[str, ...]) -> None:
-        """Take those PCI controllers away, as far as nothing sits on them."""
+        """Remove these PCI controllers unless a device uses them."""
         buses = {
             int(address.getAttribute("bus") or "0", 16)
             for address in self.root.getElementsByTagName("address")
@@ -237,7 +251,7 @@ class Domain:
                 self.drop(each)
 
     def write_record(self, record: Record | None) -> None:
-        """Note what it was given; None takes the note away."""
+        """Write the record, or remove it if None."""
         old = self._record()
         metadata = first(self.root, "metadata")
         if old is not None and metadata is not None:
@@ -277,7 +291,7 @@ def _record_element(record: Record) -> Element:
 
 
 def compact(device: Element) -> str:
-    """Write a device in one line, without what libvirt adds while it runs."""
+    """Format a device on one line, without libvirt's runtime additions."""
     copy = parsed(device.toxml())
     for alias in list(children(copy, "alias")):
         if not alias.getAttribute("name").startswith(OWN_ALIAS):
@@ -286,14 +300,14 @@ def compact(device: Element) -> str:
 
 
 def described(device: Element) -> str:
-    """Describe a device in a line: ``<rng> (random, /dev/urandom)``."""
-    words = [attribute(device, "backend", "model"), source_path(device)]
-    known = ", ".join(filter(None, words))
+    """Describe a device, such as ``<rng> (random, /dev/urandom)``."""
+    parts = [attribute(device, "backend", "model"), source_path(device)]
+    known = ", ".join(filter(None, parts))
     return f"<{device.tagName}> ({known})" if known else f"<{device.tagName}>"
 
 
 def source_path(device: Element) -> str:
-    """Return the file or socket that an <rng> or <redirdev> is fed from, "" for none."""
+    """Return the file or socket that feeds a device, or ""."""
     backend = first(device, "backend")
     if backend is None:
         return attribute(device, "source", "path")

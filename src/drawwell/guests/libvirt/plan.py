@@ -1,24 +1,34 @@
-"""What libvirt must be told for each way in: pieces of XML, options of virt-install, a hook. Pure: text out.
+"""Pure: the plan for libvirt (XML, virt-install options, a hook).
 
-libvirt's own words: formatdomain.html ("Random number generator device", "Redirected devices", "Host device
-assignment", "Metadata and generation id"), hooks.html.
+Sources: formatdomain.html ("Random number generator device", "Redirected devices", "Host
+device assignment", "Metadata and generation id") and hooks.html.
 """
 
 import re
 import shlex
 from collections.abc import Iterator
+from string import ascii_lowercase
 from typing import Final
 from xml.dom.minidom import Element
 
 from drawwell.errors import UsageError
-from drawwell.guests.libvirt.domain_xml import OWN_ALIAS, children, element, text_at, written
-from drawwell.guests.model import SOCKETS, Attachment, Guest, GuestKind, Piece, Plan, guest_directory
+from drawwell.guests.libvirt.domain_xml import (
+    OWN_ALIAS,
+    Domain,
+    attribute,
+    children,
+    element,
+    text_at,
+    written,
+)
+from drawwell.guests.model import SEED, SOCKETS, Attachment, Guest, GuestKind, Piece, Plan, guest_directory
 from drawwell.guests.qemu.plan import (
     BUILTIN_NOTE,
     FIFO_NOTE,
     NEVER_THE_DEVICE,
     PERIOD_MS,
     RECONNECT_S,
+    SEED_NOTE,
     VENDOR_LINE,
     VIRTUAL_NOTE,
     fifo,
@@ -30,47 +40,86 @@ from drawwell.guests.qemu.stick_rule import ONERNG_PRODUCT, ONERNG_VENDOR, hotpl
 
 HOOKS: Final = "/etc/libvirt/hooks/qemu.d"
 APPARMOR_FILE: Final = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
-_WORD: Final = re.compile(r"[A-Za-z0-9_./+@:-]+", re.ASCII)
-"""What needs no quotes in virt-install's options."""
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./+@:-]+", re.ASCII)
+"""Values that need no quoting in virt-install's options."""
 
 
 def plan(guest: Guest, stick: tuple[int, int] | None = None, uri: str = "") -> Plan:
-    """Return what this guest's domain must have, and why.
+    """Return the configuration for this guest's domain, with notes.
 
     Args:
         guest: The guest.
-        stick: For `Attachment.USB` with two sticks: the bus and the number that the kernel gave it now.
-        uri: Which libvirt, "" for the system's own.
+        stick: The stick's current bus and number, needed only if there are several sticks.
+        uri: The libvirt connection; "" for the system's own.
 
     Raises:
-        UsageError: a machine has no such way in, or a name or path cannot be written.
+        UsageError: machines do not support the attachment, or a value cannot be written.
     """
     made = device(guest, stick)
     pieces = [
         Piece(
             "device", f"virsh attach-device {shlex.quote(guest.target)} FILE --live --config", written(made)
         ),
-        Piece("VM generation id", "the domain's XML, beside <name>", written(element("genid"))),
-        *_virt_install(made),
-        *_beside(guest, uri),
+        Piece("VM generation ID", "the domain's XML, next to <name>", written(element("genid"))),
+        *_virt_install(made, guest),
+        *_host_pieces(guest, uri),
     ]
     return Plan(guest.name, GuestKind.LIBVIRT, guest.via, tuple(pieces), _notes(guest))
 
 
 def device(guest: Guest, stick: tuple[int, int] | None = None) -> Element:
-    """Return the element for <devices>, with an alias by which it is known again; raises as `plan`."""
+    """Return the device element, with our alias; same errors as `plan`."""
     made = _device(guest, stick)
     made.appendChild(element("alias", {"name": alias(guest)}))
     return made
 
 
+def seed_disk(guest: Guest, taken: set[str]) -> Element:
+    """Return the disk with the guest's seed; `taken`: disk names in use.
+
+    If the image was deleted by a host restart, the domain starts without it ("startupPolicy").
+    """
+    target = next(f"vd{letter}" for letter in reversed(ascii_lowercase) if f"vd{letter}" not in taken)
+    return element(
+        "disk",
+        {"type": "file", "device": "disk"},
+        element("driver", {"name": "qemu", "type": "raw"}),
+        element("source", {"file": guest.seed_image, "startupPolicy": "optional"}),
+        element("target", {"dev": target, "bus": "virtio"}),
+        element("readonly"),
+    )
+
+
+def seeds_of_others(domain: Domain, guest: Guest) -> list[Element]:
+    """Return other guests' seed disks; a clone has the original's."""
+    folder = guest_directory(guest.run_dir, "")
+    return [
+        disk
+        for file in domain.disk_files
+        if file.startswith(folder) and file.endswith(f"/{SEED}") and file != guest.seed_image
+        for disk in domain.disks(file)
+    ]
+
+
+def sticks_of_owner(domain: Domain, guest: Guest) -> list[Element]:
+    """Return the domain owner's own <hostdev> elements for a OneRNG."""
+    ids = (f"{ONERNG_VENDOR:#06x}", f"{ONERNG_PRODUCT:#06x}")
+    ours = domain.of_guest(alias(guest), ())
+    return [
+        each
+        for each in domain.devices("hostdev")
+        if each not in ours
+        and tuple(attribute(each, "source", of, "id") for of in ("vendor", "product")) == ids
+    ]
+
+
 def alias(guest: Guest) -> str:
-    """Return the alias of a guest's device (formatdomain, "Devices"): letters, digits, _ and -."""
+    """Return the alias of a guest's device (formatdomain, "Devices")."""
     return f"{OWN_ALIAS}drawwell-{guest.name.replace('.', '_')}"
 
 
 def paths(guest: Guest) -> tuple[str, ...]:
-    """Return what a guest's device can be fed from."""
+    """Return all paths that a guest's device may use."""
     sockets = (f"{guest_directory(guest.run_dir, guest.name)}/{file}" for file in SOCKETS.values())
     return (*sockets, fifo(guest))
 
@@ -88,8 +137,8 @@ def _device(guest: Guest, stick: tuple[int, int] | None) -> Element:
         case Attachment.USB:
             return _hostdev(stick)
     raise UsageError(
-        f"a libvirt domain has no way in called {guest.via}",
-        hint="Ways into a machine are virtio, usb-virtual, usb, fifo and builtin.",
+        f"libvirt domains do not support --via {guest.via}",
+        hint="Use virtio, usb-virtual, usb, fifo or builtin.",
     )
 
 
@@ -107,7 +156,7 @@ def _connect(guest: Guest) -> Element:
 
 
 def _hostdev(stick: tuple[int, int] | None) -> Element:
-    """The stick, by what it is, and by where it is when there are two; a domain starts without it, too."""
+    """Return the stick's device, with an address if there are several sticks."""
     which = [
         element("vendor", {"id": f"{ONERNG_VENDOR:#06x}"}),
         element("product", {"id": f"{ONERNG_PRODUCT:#06x}"}),
@@ -118,19 +167,21 @@ def _hostdev(stick: tuple[int, int] | None) -> Element:
     return element("hostdev", {"mode": "subsystem", "type": "usb", "managed": "yes"}, source)
 
 
-def _virt_install(made: Element) -> list[Piece]:
-    """The same for a machine that is yet to be made; none where the options cannot hold a path."""
+def _virt_install(made: Element, guest: Guest) -> list[Piece]:
+    """Return virt-install options; empty if they cannot express a path."""
     places = list(_places(made, "."))
-    if not all(_WORD.fullmatch(value) for _, value in places):
+    if not all(_PLAIN.fullmatch(value) for _, value in places):
         return []
-    words = ",".join(f"xpath{n}.set={path},xpath{n}.value={value}" for n, (path, value) in enumerate(places))
-    return [
-        Piece("for a new machine", "virt-install", f"--{made.tagName} {words} --metadata genid_enable=yes\n")
-    ]
+    options = ",".join(
+        f"xpath{n}.set={path},xpath{n}.value={value}" for n, (path, value) in enumerate(places)
+    )
+    disk = f" --disk {guest.seed_image},target.bus=virtio,readonly=yes" if guest.seed else ""
+    text = f"--{made.tagName} {options} --metadata genid_enable=yes{disk}\n"
+    return [Piece("for a new machine", "virt-install", text)]
 
 
 def _places(made: Element, path: str) -> Iterator[tuple[str, str]]:
-    """Yield every attribute and text below, with the path to it."""
+    """Yield the path and value of every attribute and text."""
     for name, value in made.attributes.items():
         yield f"{path}/@{name}", value
     if text := text_at(made):
@@ -139,8 +190,8 @@ def _places(made: Element, path: str) -> Iterator[tuple[str, str]]:
         yield from _places(child, f"{path}/{child.tagName}")
 
 
-def _beside(guest: Guest, uri: str) -> list[Piece]:
-    """What belongs to a way in and is not the domain's."""
+def _host_pieces(guest: Guest, uri: str) -> list[Piece]:
+    """Return the plan's pieces outside the domain, for the host and the guest."""
     pieces = []
     if has_hook(guest):
         pieces.append(Piece("hook: fresh bytes at every start", hook_path(guest), hook(guest)))
@@ -157,7 +208,7 @@ def _beside(guest: Guest, uri: str) -> list[Piece]:
 
 
 def has_hook(guest: Guest) -> bool:
-    """Is it a guest of the broker, which can be reseeded by its name?"""
+    """Return whether the guest gets a hook: reseeding needs a consumer."""
     return guest.via not in {Attachment.FIFO, Attachment.BUILTIN}
 
 
@@ -167,60 +218,68 @@ def hook_path(guest: Guest, hooks: str = HOOKS) -> str:
 
 
 def hook(guest: Guest) -> str:
-    """Return the script that libvirt runs when the domain has started, be it from a snapshot."""
-    words = ["drawwell", "guest", "reseed", guest.name, "--timeout", "5min"]
+    """Return the hook, which libvirt runs after the domain has started."""
+    command = ["drawwell", "guest", "reseed", guest.name, "--timeout", "5min"]
     if guest.domain:
-        words += ["--domain", guest.domain]
+        command += ["--domain", guest.domain]
     return (
         "#!/bin/sh\n"
-        "# drawwell: a guest that goes on from a snapshot, or is a clone, would repeat itself: it gets fresh bytes.\n"
-        "# libvirt waits for this script, which must not call it back: what does so is started apart.\n"
+        "# drawwell: reseeds the guest, because a clone or a restored snapshot would repeat its output.\n"
+        "# libvirt waits for this script, which must not call libvirt: the command runs detached.\n"
         f'[ "$1" = {shlex.quote(guest.target)} ] && [ "$2" = started ] || exit 0\n'
-        f"exec setsid -f {shlex.join(words)} >/dev/null 2>&1 </dev/null\n"
+        f"exec setsid -f {shlex.join(command)} >/dev/null 2>&1 </dev/null\n"
     )
 
 
 def apparmor_line(run_dir: str) -> str:
-    """Return the rule that lets a confined QEMU reach the sockets.
+    """Return the AppArmor rule that lets QEMU reach the sockets.
 
     Raises:
-        UsageError: the path cannot stand in a rule.
+        UsageError: the path would need quoting in a rule.
     """
-    if not _WORD.fullmatch(run_dir):
+    if not _PLAIN.fullmatch(run_dir):
         raise UsageError(
-            f"{run_dir!r} cannot stand in an AppArmor rule", hint="Set [broker] run_dir to a plain path."
+            f"{run_dir!r} cannot be written in an AppArmor rule", hint="Set [broker] run_dir to a plain path."
         )
     return f"{run_dir}/guests/*/*.sock rw,\n"
 
 
 SELINUX_RULE: Final = "(allow svirt_t unconfined_service_t (unix_stream_socket (connectto)))\n"
-"""In the Common Intermediate Language. Red Hat's policy has svirt_t connect to unconfined_t, but not to a service."""
+"""In CIL. Red Hat's policy lets svirt_t connect to unconfined_t, but not to a service."""
 
 
 REPLACED_NOTE: Final = (
-    "the domain has {} already, and its kernel reads one generator only: that one is taken out, kept in the domain's "
-    "metadata, and put back by --remove."
+    "the domain already has {}, and the guest's kernel reads only one generator. The existing one is removed, stored "
+    "in the domain's metadata, and restored by --remove."
 )
 _CLONE_NOTE: Final = (
-    "with <genid/> libvirt shows the guest a new number whenever a snapshot or a saved state is restored, and its "
-    "kernel reseeds (Linux 5.18 and later with CONFIG_VMGENID; Debian's cloud kernel 6.1 has no driver). The hook "
-    "does the same for guests without, through the QEMU guest agent. libvirtd looks for hooks when it starts: "
-    "restart it once."
+    "with <genid/>, libvirt gives the guest a new number after a snapshot or a saved state is restored, and its "
+    "kernel reseeds (Linux 5.18 and later with CONFIG_VMGENID; Debian's cloud kernel 6.1 has no driver). In other "
+    "guests, the hook reseeds through the QEMU guest agent. libvirtd looks for hooks when it starts, so restart "
+    "libvirtd once."
 )
 _SOCKET_NOTE: Final = (
-    "QEMU runs as libvirt's own user, to whom the guest's socket belongs; that user must be able to enter its "
-    "directory. While nobody listens at the socket, libvirt does not start the domain."
+    "QEMU runs as libvirt's own user. This user owns the guest's socket and must be able to enter its directory. "
+    "libvirt cannot start the domain while the broker is not listening on the socket."
+)
+REMOTE_NOTE: Final = (
+    "libvirt at {} is on another machine. The guest's socket must be on that machine, created by that machine's own "
+    "broker, which must know this guest."
 )
 _CONTROLLER_NOTE: Final = (
-    "the domain needs a USB controller: libvirt adds one by itself, and qemu-xhci is a good one."
+    "the domain needs a USB controller. libvirt adds one by itself; qemu-xhci is a good choice."
 )
 _USB_NOTE: Final = (
-    "the stick is given away whole: drawwell releases it first and takes it back after. libvirt refuses it to a second "
-    'domain as "in use by driver QEMU": remove it from the first.'
+    "the whole stick is passed through: drawwell first releases it and later gets it back. libvirt refuses to give it "
+    'to a second domain ("in use by driver QEMU"): first release it from the other domain.'
 )
 
 
 def _notes(guest: Guest) -> tuple[str, ...]:
+    return (*_notes_on_way(guest), *([SEED_NOTE] if guest.seed else []))
+
+
+def _notes_on_way(guest: Guest) -> tuple[str, ...]:
     match guest.via:
         case Attachment.VIRTIO:
             return refill_note(guest.rate), _SOCKET_NOTE, NEVER_THE_DEVICE, _CLONE_NOTE

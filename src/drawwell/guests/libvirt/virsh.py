@@ -1,7 +1,7 @@
-"""libvirt through virsh(1), for a machine without python3-libvirt: strict parsing, refusals recognised by message.
+"""libvirt through virsh(1), for use without python3-libvirt.
 
-A domain is named by its UUID, because virsh reads a name of digits as a number. Secrets go to virsh's standard input,
-where it reads commands as its own shell does: every user can see a command line.
+Domains are identified by UUID, because virsh reads a numeric name as an ID. Secrets are sent
+as commands on virsh's standard input, because every user can see a command line.
 """
 
 import re
@@ -25,28 +25,28 @@ from drawwell.guests.model import GuestCommandResult
 _UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _REFUSALS: Final[tuple[tuple[str, type[DrawwellError], str], ...]] = (
     ("Failed to connect to '[^']*\\.sock': Permission denied", GuestUnavailable,
-     "Let libvirt's QEMU user reach it, and add the rule of 'drawwell guest plan' for AppArmor or SELinux."),
+     "Let libvirt's QEMU user reach the socket; 'drawwell guest plan' shows the AppArmor or SELinux rule."),
     ("Failed to connect to '[^']*\\.sock': (?:No such file|Connection refused)", GuestUnavailable,
-     "The broker does not serve this guest: is it running, and was the guest added?"),
+     "The broker does not serve this guest. Check that the broker runs and that the guest was added."),
     ("access denied|authentication (?:failed|unavailable)|Permission denied'?$|polkit|system bus",
      PermissionRefused, BE_ROOT),
     ("failed to connect to the hypervisor", GuestUnavailable, START),
     ("is in use by driver QEMU", GuestUnavailable,
-     "The stick is another domain's: 'drawwell guest apply libvirt NAME --via usb --remove' takes it from there."),
+     "Another domain has the stick. Release it with 'drawwell guest apply libvirt NAME --via usb --remove'."),
     ("Did not find USB device|no such USB device|/sys/bus/usb", GuestUnavailable,
      "Plug the stick in; 'lsusb -d 1d50:6086' shows it."),
-    ("Multiple USB devices", GuestUnavailable, "Say which stick with --device, by its port, such as 1-1.2."),
+    ("Multiple USB devices", GuestUnavailable, "Set the stick's port with --device, such as 1-1.2."),
     ("USB is disabled for this domain|no USB controller|no free USB", GuestUnavailable, ADD_USB),
     ("No more available PCI", GuestUnavailable,
-     "It has no free port to plug into: stop and start it, or add <controller type='pci' model='pcie-root-port'/>."),
+     "The domain has no free port. Stop and start it, or add <controller type='pci' model='pcie-root-port'/>."),
     ("Guest agent command failed|has been disabled", GuestUnavailable, ALLOW_EXEC),
     ("agent is not (?:connected|available|responding)|not configured|agent not", GuestUnavailable, ADD_AGENT),
-    ("domain is not running", GuestUnavailable, "Start it: 'virsh start NAME'."),
+    ("domain is not running", GuestUnavailable, "Start it with 'virsh start NAME'."),
 )  # fmt: skip
 
 
 class Virsh:
-    """A `LibvirtConnection`. `virsh` is the program; tests name another."""
+    """A `LibvirtConnection`; tests replace the program `virsh`."""
 
     def __init__(self, uri: str, virsh: str = "virsh") -> None:
         self.uri = uri
@@ -76,24 +76,22 @@ class Virsh:
     def domains(self) -> list[Known]:
         """See `LibvirtConnection`."""
         live, kept = self._listed(), self._listed("--all", "--persistent")
-        everyone = {**self._listed("--all"), **live}
-        return [
-            Known(uuid, name, live=uuid in live, persistent=uuid in kept) for uuid, name in everyone.items()
-        ]
+        every = {**self._listed("--all"), **live}
+        return [Known(uuid, name, live=uuid in live, persistent=uuid in kept) for uuid, name in every.items()]
 
     def _listed(self, *which: str) -> dict[str, str]:
-        """The names of domains by their UUIDs."""
+        """Return the names of domains by UUID."""
         lines = [line.strip() for line in self._run("list", *which, "--uuid", "--name").splitlines()]
         found = [re.fullmatch(rf"({_UUID})\s+(.+)", line) for line in lines if line]
         if not all(found):
             raise GuestUnavailable(
-                "libvirt's list of domains cannot be read", hint="Look at 'virsh list --all' yourself."
+                "cannot parse libvirt's list of domains", hint="Check the output of 'virsh list --all'."
             )
         return {match[1]: match[2] for match in found if match}
 
     def agent_command(self, uuid: str, order: str, within_s: float) -> str:
         """See `LibvirtConnection`."""
-        quoted = order.replace("'", "\\u0027")  # in a string of JSON, the only place where it can stand
+        quoted = order.replace("'", "\\u0027")  # an apostrophe occurs only in JSON strings
         line = f"qemu-agent-command --domain {uuid} --timeout {max(1, round(within_s))} '{quoted}'\n"
         done = self._call([], line, within_s + ANSWER_S)
         answers = [each for each in done.output.splitlines() if each.startswith(b"{")]
@@ -101,15 +99,15 @@ class Virsh:
             raise recognised(done.errors, self.uri)
         return answers[0].decode(errors="replace")
 
-    def _run(self, *words: str, text: str = "") -> str:
-        """Run one command, with `text` as its standard input; return its output."""
-        done = self._call([*words], text, ANSWER_S)
+    def _run(self, *arguments: str, text: str = "") -> str:
+        """Run a command with `text` on standard input; return its output."""
+        done = self._call([*arguments], text, ANSWER_S)
         if done.status:
             raise recognised(done.errors, self.uri)
         return done.output.decode(errors="replace")
 
-    def _call(self, words: list[str], text: str, within_s: float) -> GuestCommandResult:
-        argv = [self._program, "-q", "-c", self.uri, *words]
+    def _call(self, arguments: list[str], text: str, within_s: float) -> GuestCommandResult:
+        argv = [self._program, "-q", "-c", self.uri, *arguments]
         done = program.run(
             argv,
             stdin=text.encode(),
@@ -128,10 +126,10 @@ class NotInstalled(GuestUnavailable):
 
 
 def recognised(said: str, uri: str) -> DrawwellError:
-    """Return the error for what virsh printed on standard error."""
+    """Return the error for a message from virsh on standard error."""
     lines = [line.removeprefix("error: ").strip() for line in said.splitlines() if line.strip()]
-    words = "; ".join(lines) or "no reason given"
+    reason = "; ".join(lines) or "no reason given"
     for pattern, kind, hint in _REFUSALS:
         if any(re.search(pattern, line) for line in lines):
-            return refusal(kind, uri, words, hint)
-    return refusal(GuestUnavailable, uri, words, JOURNAL)
+            return refusal(kind, uri, reason, hint)
+    return refusal(GuestUnavailable, uri, reason, JOURNAL)

@@ -1,4 +1,4 @@
-"""LXC's containers: their configuration is edited in a marked block, and looked into with lxc-attach."""
+"""LXC containers: a marked block in their configuration, and lxc-attach."""
 
 import os
 import stat
@@ -11,7 +11,7 @@ from drawwell.errors import DrawwellError, GuestUnavailable
 from drawwell.guests import program
 from drawwell.guests.container_facts import container_facts
 from drawwell.guests.edit import files as edited
-from drawwell.guests.edit.block import has_block, with_block, without_block
+from drawwell.guests.edit.block import has_block, without_block
 from drawwell.guests.edit.quoting import ACM, ACM_MAJOR, INSIDE, container_name
 from drawwell.guests.lxc import plan as plan_lxc
 from drawwell.guests.lxc.plan import HOOK, Container, block, container_of, hook_of, rule_of
@@ -30,15 +30,15 @@ from drawwell.guests.model import (
 
 LXCPATH: Final = "/var/lib/lxc"
 _HOME: Final = "~/.local/share/lxc"
-"""Where the containers of a user who is not root are."""
+"""The directory of an unprivileged user's containers."""
 
 
 class Lxc:
     """The containers in one directory.
 
     Args:
-        lxcpath: That directory; "" is LXC's own, root's or the user's.
-        rules: Where udev has its rules.
+        lxcpath: The directory; "" for this user's default in LXC.
+        rules: The directory of udev's rules.
     """
 
     def __init__(self, lxcpath: str = "", rules: str = "") -> None:
@@ -47,7 +47,7 @@ class Lxc:
         self._rules = rules
 
     def plan(self, guest: Guest) -> Plan:
-        """Plan for the container as it is, or for a privileged one where there is none; see Hypervisor."""
+        """Return the plan; a missing container is assumed to be privileged."""
         try:
             container = self._container(guest, self._config(guest))
         except GuestUnavailable:
@@ -59,38 +59,37 @@ class Lxc:
         self._config(guest)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
-        """Return who its root is out here; see Hypervisor."""
+        """Return the host IDs of the container's root; see Hypervisor."""
         container = self._container(guest, self._config(guest))
         return container.uid, container.gid
 
     def apply(self, guest: Guest) -> list[Change]:
-        """Write the block, and the hook or the rule that goes with it; see Hypervisor."""
+        """Write the block, and the hook or udev rule; see Hypervisor."""
         path, old = self._path(guest), self._config(guest)
         container = self._container(guest, old)
-        new = with_block(old, block(guest, container))
         changes = []
         hook, rule = hook_of(guest, container), rule_of(guest, container)
         if hook:
             changes += edited.whole(hook.into, hook.text, mode=0o755)
         if rule:
             changes += edited.whole(self._rules or rule.into, rule.text)
-        changes += edited.edit(path, old, new)
+        changes += edited.put_block(path, old, block(guest, container))
         if not hook:
             changes += edited.delete(self._hook(guest))
-        return self._told(guest, changes)
+        return self._with_restart(guest, changes)
 
     def remove(self, guest: Guest) -> list[Change]:
-        """Take the block out, and what went with it; see Hypervisor."""
+        """Remove the block, and the hook or udev rule; see Hypervisor."""
         path, old = self._path(guest), self._config(guest)
-        changes = edited.restore(path, old, without_block(old, container_name(guest)))
+        changes = edited.take_block(path, old, container_name(guest))
         changes += edited.delete(self._hook(guest))
         rule = rule_of(replace(guest, via=Attachment.DEVICE, device=""), self._container(guest, old))
         if rule:
             changes += edited.delete_if(self._rules or rule.into, rule.text)
-        return self._told(guest, changes)
+        return self._with_restart(guest, changes)
 
     def inside(self, guest: Guest) -> Inside | None:
-        """Return lxc-attach; see Hypervisor."""
+        """Return access through lxc-attach; see Hypervisor."""
         return _Attach(self._lxcpath, container_name(guest))
 
     def audit(self) -> list[GuestFacts]:
@@ -116,9 +115,9 @@ class Lxc:
         state = program.run(["lxc-info", "-P", self._lxcpath, "-n", name, "-s", "-H"])
         return state.output.strip() not in {b"", b"STOPPED"}
 
-    def _told(self, guest: Guest, changes: list[Change]) -> list[Change]:
+    def _with_restart(self, guest: Guest, changes: list[Change]) -> list[Change]:
         if changes and self._runs(container_name(guest)):
-            changes.append(Change("runs: this holds when it is started again", container_name(guest)))
+            changes.append(Change("the container runs: takes effect on restart", container_name(guest)))
         return changes
 
     def _directory(self, guest: Guest) -> str:
@@ -135,7 +134,7 @@ class Lxc:
             return edited.read(self._path(guest))
         except GuestUnavailable as error:
             name = container_name(guest)
-            hint = "Make it with lxc-create, or name the directory where it is."
+            hint = "Create it with lxc-create, or set its directory with --connect."
             raise unknown(f"no container {name} in {self._lxcpath}", name, self._names(), hint) from error
 
     def _container(self, guest: Guest, config: str) -> Container:
@@ -144,11 +143,11 @@ class Lxc:
 
 
 def hypervisor(where: str = "") -> Hypervisor:
-    """Return LXC; `where` is its lxcpath."""
+    """Return LXC; `where` is the lxcpath."""
     return Lxc(where)
 
 
-_ATTACH_SAYS: Final = ("lxc-attach: ", "lxc-attach is not installed")
+_ATTACH_ERRORS: Final = ("lxc-attach: ", "lxc-attach is not installed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,21 +156,21 @@ class _Attach:
     name: str
 
     def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
-        """Run it as the container's root; see Inside."""
+        """Run a program as the container's root; see Inside."""
         attach = ["lxc-attach", "-P", self.lxcpath, "-n", self.name, "--clear-env", "--", *argv]
         outcome = program.run(attach, stdin=stdin, timeout_s=timeout_s)
-        said = outcome.errors.splitlines()
-        # a program's own words come after warnings of lxc-attach, when it has some
-        if outcome.status and said and all(line.startswith(_ATTACH_SAYS) for line in said):
+        messages = outcome.errors.splitlines()
+        # a program's own errors follow any warnings from lxc-attach
+        if outcome.status and messages and all(line.startswith(_ATTACH_ERRORS) for line in messages):
             raise GuestUnavailable(
-                f"container {self.name} is not to be looked into: {program.last_line(outcome)}",
-                hint=f"Start it: lxc-start -P {self.lxcpath} -n {self.name}; or ask as root.",
+                f"cannot run a program in container {self.name}: {program.last_line(outcome)}",
+                hint=f"Run this as root, or start the container: lxc-start -P {self.lxcpath} -n {self.name}.",
             )
         return outcome
 
 
 def _included(path: str) -> str:
-    """The text of an included file, or of every .conf in an included directory (lxc.container.conf(5))."""
+    """Return an included file, or all .conf files of an included directory."""
     files = sorted(Path(path).glob("*.conf")) if os.path.isdir(path) else [Path(path)]
     texts = []
     for file in files:
@@ -181,7 +180,7 @@ def _included(path: str) -> str:
 
 
 def _rule(device: str) -> str:
-    """The device as the cgroup names it: every number of a stick, that one number of anything else."""
+    """Return a device in cgroup syntax, with all minor numbers for a stick."""
     try:
         node = os.stat(device) if device else None
     except OSError:

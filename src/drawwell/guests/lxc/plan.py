@@ -1,4 +1,4 @@
-"""What LXC is told (lxc.container.conf(5)): the keys of a container's configuration, and a hook. Pure."""
+"""Pure: the plan for LXC (keys, see lxc.container.conf(5), and a hook)."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -23,9 +23,9 @@ from drawwell.guests.edit.quoting import (
 from drawwell.guests.model import Attachment, Guest, GuestKind, Piece, Plan
 
 HOOK: Final = "drawwell-autodev"
-"""The hook's file, in the container's directory."""
+"""The file name of the hook in the container's directory."""
 RUN: Final = "lxc.mount.entry = tmpfs run tmpfs nosuid,nodev,mode=755,size=20%,create=dir 0 0"
-"""systemd mounts /run itself, over whatever was mounted below it, unless it finds /run mounted."""
+"""Prevents systemd from mounting its own /run over our directory."""
 _RUN_MOUNTED: Final = re.compile(r"\S+\s+/?run\s")
 _ID_MAP: Final = re.compile(r"([ugb])\s+(\d+)\s+(\d+)\s+(\d+)\s*")
 _DEEPEST_INCLUDE: Final = 8
@@ -33,10 +33,10 @@ _DEEPEST_INCLUDE: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What a plan needs to know of a container; the defaults are those of a new, privileged one.
+    """The properties of a container that affect the plan.
 
-    `uid` and `gid` are who its root is out here, None when that is root; `run_mounted`: its configuration mounts /run;
-    `closed`: its device cgroup denies what is not allowed; `rule` is the device as the cgroup names it.
+    The defaults are for a new, privileged container. `uid` and `gid` are its root's IDs on the
+    host; None for root. `run_mounted`: /run is mounted. `closed`: the cgroup denies devices.
     """
 
     directory: str
@@ -48,9 +48,9 @@ class Container:
 
 
 def container_of(directory: str, config: str, include: Callable[[str], str], rule: str = ACM) -> Container:
-    """Read what a plan needs to know from a container's configuration without our block.
+    """Parse a container's configuration; ignore our block.
 
-    `include` returns the text of what is included by that path, "" where it is not there.
+    `include` returns the text of an included path, or "" if the path is missing.
     """
     ids: dict[str, int] = {}
     denied: set[str] = set()
@@ -77,7 +77,7 @@ def _keys(config: str, include: Callable[[str], str], depth: int = 0) -> Iterato
 
 
 def _root_of(id_map: str) -> dict[str, int]:
-    """Who number 0 in there is out here, for users and groups."""
+    """Return the host's uid and gid for ID 0."""
     parts = _ID_MAP.fullmatch(id_map)
     if not parts or int(parts[2]) != 0 or int(parts[4]) == 0:
         return {}
@@ -85,7 +85,7 @@ def _root_of(id_map: str) -> dict[str, int]:
 
 
 def plan(guest: Guest, container: Container) -> Plan:
-    """Return the block for the configuration, and the hook or the rule that goes with it.
+    """Return the block for the configuration, with a hook or udev rule.
 
     Raises:
         UsageError: a name or a path cannot be written safely.
@@ -100,7 +100,7 @@ def plan(guest: Guest, container: Container) -> Plan:
 
 
 def block(guest: Guest, container: Container) -> Block:
-    """Return the block for the configuration; raises as `plan`."""
+    """Return the block for the configuration; same errors as `plan`."""
     name = container_name(guest)
     keys = (
         _socket_keys(guest, container) if guest.via is Attachment.SOCKET else _device_keys(guest, container)
@@ -109,7 +109,7 @@ def block(guest: Guest, container: Container) -> Block:
 
 
 def hook_of(guest: Guest, container: Container) -> Piece | None:
-    """Return the script that makes the node when the container starts; None where it cannot or need not."""
+    """Return the script that creates the device node at start, if needed."""
     if guest.via is not Attachment.DEVICE or container.uid is not None or guest.device:
         return None
     text = _HOOK.format(name=container_name(guest), node=NODE, dialout=DIALOUT)
@@ -117,7 +117,7 @@ def hook_of(guest: Guest, container: Container) -> Piece | None:
 
 
 def rule_of(guest: Guest, container: Container) -> Piece | None:
-    """Return the udev rule that makes the link which is mounted, and gives the stick to the container's root."""
+    """Return the udev rule that gives a stick to the container's root user."""
     if guest.via is not Attachment.DEVICE or container.uid is None or guest.device:
         return None
     return stick_rule(container.uid)
@@ -128,12 +128,12 @@ def _socket_keys(guest: Guest, container: Container) -> list[str]:
 
 
 def socket_mount(guest: Guest) -> str:
-    """Return the key that mounts the socket's directory; when that is missing, the container starts without."""
+    """Return the key that mounts the socket's directory if it exists."""
     return f"lxc.mount.entry = {socket_directory(guest)} {INSIDE[1:]} none bind,ro,create=dir,optional 0 0"
 
 
 def _device_keys(guest: Guest, container: Container) -> list[str]:
-    # an allow key where nothing is denied would close the container to all other devices (cgroup v2, seen with LXC 5.0)
+    # cgroup v2: if nothing is denied, an allow key would block all other devices (LXC 5.0)
     generations = ("cgroup2", "cgroup") if container.closed else ()
     allow = [f"lxc.{each}.devices.allow = {container.rule} rwm" for each in generations]
     if hook := hook_of(guest, container):
@@ -154,31 +154,29 @@ def _notes(guest: Guest, container: Container) -> tuple[str, ...]:
 
 
 _DIRECTORY: Final = (
-    "The socket's directory is mounted and not the socket: a broker that is started again makes a new socket, and the "
-    "container sees it. When the directory is missing as the container starts, it starts without."
+    "The directory is mounted, not the socket, so the container also sees the new socket of a restarted broker. If "
+    "the directory is missing, the container starts without it."
 )
 _RUN: Final = (
-    "/run is mounted as well: systemd in the container would mount its own over our directory otherwise."
+    "/run is also mounted. Otherwise systemd in the container would mount its own /run over our directory."
 )
-_AGAIN: Final = (
-    "A container that runs gets it when it is started again: lxc-stop -n {name}, then lxc-start -n {name}."
-)
+_AGAIN: Final = "Restart a running container to apply this: lxc-stop -n {name}, then lxc-start -n {name}."
 _REPLUGGED: Final = (
-    "The stick is looked for when the container starts, by what it is and never by its number. After it was plugged in "
-    "again under another number, start the container again."
+    "LXC finds the stick by vendor and product when the container starts, not by its number. If the stick was "
+    "unplugged and has another number, restart the container."
 )
 _UNPRIVILEGED: Final = (
-    "The container is unprivileged and can make no node, so {device} is mounted; out here it must belong to user "
-    "{uid}, who is root in there. The socket is simpler."
+    "The container is unprivileged and cannot create a node, so {device} is mounted. On the host, its owner must "
+    "be user {uid}, the container's root. The socket is simpler."
 )
 _OPEN: Final = (
-    "Its device cgroup denies nothing, so no allow key is written: with cgroup v2 a single one would close the "
-    "container to all other devices, /dev/null among them."
+    "The container's device cgroup denies nothing, so no allow key is written. With cgroup v2, one allow key would "
+    "deny the container all other devices, even /dev/null."
 )
 _HOOK: Final = """\
 #!/bin/sh
-# drawwell: makes {node} in container {name} as it starts, from the stick, whatever number that has today.
-# LXC runs it before the root is changed: /sys is still the host's, LXC_ROOTFS_MOUNT is the container's.
+# drawwell: makes {node} in container {name} at every start, whatever the stick's number.
+# LXC runs it before pivot_root: /sys is still the host's, LXC_ROOTFS_MOUNT is the container's.
 set -u
 number=
 for id in /sys/bus/usb/devices/*/idVendor; do

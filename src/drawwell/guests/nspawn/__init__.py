@@ -1,6 +1,6 @@
-"""Containers of systemd-nspawn and machinectl, by their settings files.
+"""Containers of systemd-nspawn and machinectl, with settings files.
 
-systemd.nspawn(5): /etc/systemd/nspawn/NAME.nspawn is read when the container starts.
+systemd-nspawn(5): NAME.nspawn in /etc/systemd/nspawn is read when the container starts.
 """
 
 import os
@@ -11,7 +11,7 @@ from drawwell.errors import GuestUnavailable
 from drawwell.guests import program
 from drawwell.guests.container_facts import container_facts
 from drawwell.guests.edit import files
-from drawwell.guests.edit.block import Block, has_block, with_block, without_block
+from drawwell.guests.edit.block import Block, has_block, without_block
 from drawwell.guests.edit.quoting import DIRECT, INSIDE, SHARED, container_name, socket_directory
 from drawwell.guests.model import (
     NEW,
@@ -30,33 +30,33 @@ from drawwell.guests.model import (
 SETTINGS: Final = "/etc/systemd/nspawn"
 MACHINES: Final = "/var/lib/machines"
 _PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""The host's own environment would name programs that the container has not."""
+"""A fixed path, because the host's own may name directories that the container lacks."""
 _PROGRAM: Final = "systemd-nspawn"
 _SHIFTED: Final = 65_536
-"""Private users of nspawn begin above it, at multiples of it."""
+"""The user IDs of nspawn's private users start at multiples of this number."""
 _DIRECTORY: Final = (
-    "The socket's directory is mounted, not the socket: a restarted broker makes a new socket, "
-    "and the container sees it. Without the directory the container does not start."
+    "The directory is mounted, not the socket, so the container also sees the new socket of a restarted broker. If "
+    "the directory is missing, the container does not start."
 )
-_AGAIN: Final = "A container that runs gets it at its next start: machinectl reboot NAME."
+_AGAIN: Final = "To apply this to a running container, restart it: machinectl reboot NAME."
 _OPTIONS: Final = (
-    "systemd-nspawn ignores the mounts of its settings if its command line has --bind or "
-    "--bind-ro: add the mount there, as --bind-ro={}:{}."
+    "systemd-nspawn ignores the mounts in its settings if its command line has --bind or "
+    "--bind-ro. In this case, add --bind-ro={}:{} to the command line."
 )
 _PRIVATE: Final = (
-    "With private users (machinectl start) the container's root is another user out here. It is "
-    "found while the container runs, or by the owner of its files: apply once more after its "
-    "first start, or add --user."
+    "With private users (machinectl start), the container's root is another user on the host. drawwell finds this "
+    "user from the running container or from the owner of its files: apply again after the first start, or add "
+    "--user."
 )
 
 
 class Nspawn:
-    """A `Hypervisor` for the settings files of one directory.
+    """A `Hypervisor` for the settings files in one directory.
 
     Args:
-        settings: That directory; "" is the system's.
-        proc: Where the kernel shows processes.
-        machines: Where machinectl has its containers.
+        settings: The directory; "" for the system's default.
+        proc: The mount point of procfs.
+        machines: The directory of machinectl's containers.
     """
 
     def __init__(self, settings: str = "", proc: str = "/proc", machines: str = MACHINES) -> None:
@@ -72,47 +72,45 @@ class Nspawn:
         return Plan(guest.name, GuestKind.NSPAWN, guest.via, (piece,), notes)
 
     def require(self, guest: Guest) -> None:
-        """See `Hypervisor`: it runs, has settings, or is machinectl's."""
+        """See `Hypervisor`: a running container, settings or an image suffice."""
         name = container_name(guest)
         names = self._leaders().keys() | _listed(self._settings, ".nspawn") | _listed(self._machines, ".raw")
         if name not in names:
-            raise unknown(f"no container {name} runs or lies in {self._machines}", name, names, NEW)
+            raise unknown(f"no container {name} is running or in {self._machines}", name, names, NEW)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
-        """Return who is root in the container, by its process or its files."""
+        """Return the container's root user, found from its process or files."""
         leader = self._leaders().get(container_name(guest))
         uid = self._root_of(leader) if leader else _owner_of(f"{self._machines}/{container_name(guest)}")
         return (uid, uid) if uid and uid >= _SHIFTED else (None, None)
 
     def apply(self, guest: Guest) -> list[Change]:
-        """See `Hypervisor`: a file that is not there is made."""
-        path, there = self._path(guest), os.path.exists(self._path(guest))
-        old = files.read(path) if there else ""
-        new = with_block(old, _block(guest))
-        if there:
-            return files.edit(path, old, new)
-        return files.whole(path, new)
+        """See `Hypervisor`: create a missing file."""
+        path = self._path(guest)
+        if os.path.exists(path):
+            return files.put_block(path, files.read(path), _block(guest))
+        return files.whole(path, _block(guest).text())
 
     def remove(self, guest: Guest) -> list[Change]:
-        """See `Hypervisor`: a file that has nothing but our block is deleted."""
+        """See `Hypervisor`: delete a file that contains only our block."""
         path = self._path(guest)
         if not os.path.exists(path):
             return []
-        old = files.read(path)
-        new = without_block(old, container_name(guest))
-        return files.restore(path, old, new) if new else files.delete(path)
+        old, name = files.read(path), container_name(guest)
+        made_here = not without_block(old, name) and not os.path.exists(path + files.BACKUP)
+        return files.delete(path) if made_here else files.take_block(path, old, name)
 
     def inside(self, guest: Guest) -> Inside | None:
-        """See `Hypervisor`: by nsenter, which needs no machined."""
+        """See `Hypervisor`: return a way in through nsenter, without machined."""
         name = container_name(guest)
         if not (leader := self._leaders().get(name)):
             raise GuestUnavailable(
-                f"container {name} does not run", hint=f"Start it: machinectl start {name}."
+                f"container {name} is not running", hint=f"Start it with 'machinectl start {name}'."
             )
         return _Entered(leader)
 
     def audit(self) -> list[GuestFacts]:
-        """See `Hypervisor`: those that run, and those that have settings."""
+        """See `Hypervisor`: return running containers and those with settings."""
         running, names = self._leaders(), _listed(self._settings, ".nspawn")
         return [self._facts(name, running=name in running) for name in sorted(names | running.keys())]
 
@@ -125,7 +123,7 @@ class Nspawn:
         return os.path.join(self._settings, f"{container_name(guest)}.nspawn")
 
     def _leaders(self) -> dict[str, int]:
-        """Process 1 of each container that runs, by the container's name."""
+        """Return the PID of each running container's init process, by name."""
         found = {}
         for entry in filter(str.isdecimal, os.listdir(self._proc)):
             arguments = self._read(entry, "cmdline").split("\0")
@@ -152,7 +150,7 @@ def _block(guest: Guest) -> Block:
 
 
 def _machine(arguments: list[str]) -> str:
-    """Read the container's name from a command line of nspawn."""
+    """Parse the container's name from nspawn's command line."""
     directory = ""
     for number, each in enumerate(arguments):
         option, equals, value = each.partition("=")
@@ -190,5 +188,5 @@ class _Entered:
 
 
 def hypervisor(where: str = "") -> Hypervisor:
-    """Return nspawn's containers; `where` is their settings' directory."""
+    """Return nspawn's containers; `where` is the directory of their settings."""
     return Nspawn(where)

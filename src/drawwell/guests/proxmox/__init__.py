@@ -1,7 +1,7 @@
-"""Virtual machines of Proxmox VE: QEMU, whose arguments ``qm`` keeps.
+"""Virtual machines of Proxmox VE: QEMU with arguments stored by ``qm``.
 
-qm(1): ``rng0`` takes three paths of the host and nothing else, so ours goes by ``args``. The
-guest agent of machine ID is at /var/run/qemu-server/ID.qga.
+See qm(1). ``rng0`` accepts only three host paths, so our device is added to ``args``. The
+guest agent of machine ID listens at /var/run/qemu-server/ID.qga.
 """
 
 import os
@@ -12,6 +12,7 @@ from typing import Final
 
 from drawwell.errors import GuestUnavailable, UsageError
 from drawwell.guests import program
+from drawwell.guests.cloud_init import two_disks
 from drawwell.guests.edit import files
 from drawwell.guests.model import Change, Guest, GuestFacts, GuestKind, Hypervisor, Inside, Piece, Plan
 from drawwell.guests.qemu import plan as plan_qemu
@@ -21,23 +22,25 @@ CONFIGS: Final = "/etc/pve/qemu-server"
 SOCKETS: Final = "/var/run/qemu-server"
 _ID: Final = re.compile(r"[1-9][0-9]{2,8}", re.ASCII)
 _ARGS: Final = re.compile(r"args:[ \t]*(.*)")
+_CLOUD_INIT: Final = re.compile(r"(?:ide|sata|scsi)\d+:.*cloudinit.*")
+"""A drive with Proxmox's own cloud-init data (qm(1), "Cloud-Init")."""
 _RNG0_NOTE: Final = (
-    "the machine has Proxmox's own rng0, and its kernel reads one generator only: take that out "
-    "until --remove: qm set {} --delete rng0 ({})."
+    "the machine has Proxmox's own rng0, and its kernel reads only one generator: remove rng0 for as long as drawwell "
+    "is used: qm set {} --delete rng0 ({})."
 )
 _NOTES: Final = (
-    "args of its own that the machine has are kept: ours are known by their ids, and --remove takes only those out.",
-    "A machine that runs has them at its next start (qm shutdown, qm start; a reboot in the guest is none).",
-    "Migration to another host of the cluster needs a broker and this guest there, too.",
+    "The machine's other args are kept: --remove removes only ours, which have their own ids.",
+    "A running machine gets the args at its next start (qm shutdown, qm start; a reboot in the guest is not enough).",
+    "To migrate to another host in the cluster, set up a broker and this guest there too.",
 )
 
 
 class Proxmox:
-    """A `Hypervisor` for the machines of this host.
+    """A `Hypervisor` for the machines on this host.
 
     Args:
-        configs: Where Proxmox keeps their configurations; "" is its own place.
-        sockets: Where its machines' agents are.
+        configs: The directory of the machines' configurations; "" for Proxmox's own.
+        sockets: The directory of the agents' sockets.
     """
 
     def __init__(self, configs: str = "", sockets: str = SOCKETS) -> None:
@@ -60,13 +63,15 @@ class Proxmox:
         self._config(guest)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
-        """Return none: Proxmox runs QEMU as root."""
+        """Return None for both IDs, because Proxmox runs QEMU as root."""
         del guest
         return None, None
 
     def apply(self, guest: Guest) -> list[Change]:
         """See `Hypervisor`."""
         config = self._config(guest)
+        if guest.seed and any(map(_CLOUD_INIT.fullmatch, _current(config))):
+            raise two_disks(f"machine {guest.target}")
         return self._set(guest, _args(config), self._with_ours(guest, config))
 
     def remove(self, guest: Guest) -> list[Change]:
@@ -75,12 +80,12 @@ class Proxmox:
         return self._set(guest, old, _without(old, guest))
 
     def inside(self, guest: Guest) -> Inside | None:
-        """See `Hypervisor`: by the agent's socket (``agent: 1``)."""
+        """See `Hypervisor`: use the guest agent's socket (``agent: 1``)."""
         path = os.path.join(self._sockets, f"{self._number(guest)}.qga")
         return Agent.at_socket(path) if os.path.exists(path) else None
 
     def audit(self) -> list[GuestFacts]:
-        """Return nothing: `qemu` shows these machines among the others."""
+        """Return no guests, because `qemu` lists these machines."""
         return []
 
     def _set(self, guest: Guest, old: str, new: str) -> list[Change]:
@@ -91,9 +96,9 @@ class Proxmox:
         done = program.run(["qm", "set", number, *options])
         if done.status:
             raise GuestUnavailable(
-                f"qm refuses: {program.last_line(done)}", hint="Run it on the machine's own host, as root."
+                f"qm refused: {program.last_line(done)}", hint="Run this on the machine's host, as root."
             )
-        return [Change(f"set the args of machine {number}, from its next start on", f"qm set {number}")]
+        return [Change(f"set the args of machine {number} for its next start", f"qm set {number}")]
 
     def _with_ours(self, guest: Guest, config: str) -> str:
         others = _without(_args(config), guest)
@@ -101,7 +106,7 @@ class Proxmox:
         tokens = [
             token for pair in _pairs(shlex.split(arguments)) if "vmgenid" not in pair[1] for token in pair
         ]
-        return shlex.join([*shlex.split(others), *tokens])  # Proxmox has vmgenid by itself
+        return shlex.join([*shlex.split(others), *tokens])  # Proxmox adds vmgenid itself
 
     def _config(self, guest: Guest, *, needed: bool = True) -> str:
         number = self._number(guest)
@@ -111,18 +116,18 @@ class Proxmox:
             if not needed:
                 return ""
             raise GuestUnavailable(
-                f"this host has no machine {number}", hint="'qm list' names them; --domain takes the number."
+                f"this host has no machine {number}", hint="See 'qm list', and set the number with --domain."
             ) from None
 
     @staticmethod
     def _number(guest: Guest) -> str:
         if not _ID.fullmatch(guest.target):
-            raise UsageError(f"{guest.target!r} is no number of a machine", hint="Name it: --domain 101.")
+            raise UsageError(f"{guest.target!r} is not a machine's number", hint="Set it with --domain 101.")
         return guest.target
 
 
 def _current(config: str) -> list[str]:
-    """Return the machine's own lines: sections of snapshots follow."""
+    """Return the machine's current settings, without those of its snapshots."""
     return config.partition("\n[")[0].splitlines()
 
 
@@ -136,17 +141,18 @@ def _pairs(tokens: list[str]) -> list[tuple[str, str]]:
 
 
 def _without(args: str, guest: Guest) -> str:
-    """Return the arguments without those of this guest's ids."""
-    tokens, ours = shlex.split(args), f"id={plan_qemu.identifier(guest)}"
+    """Return the arguments without those that contain this guest's IDs."""
+    tokens = shlex.split(args)
+    ours = {f"id={plan_qemu.identifier(guest)}", f"id={plan_qemu.seed_identifier(guest)}"}
     kept: list[str] = []
     for token in tokens:
-        if ours in token.split(",") and kept:
-            kept.pop()  # its flag
+        if ours & set(token.split(",")) and kept:
+            kept.pop()  # the flag
         else:
             kept.append(token)
     return shlex.join(kept) if len(kept) != len(tokens) else args
 
 
 def hypervisor(where: str = "") -> Hypervisor:
-    """Return Proxmox's machines; `where` has their configurations."""
+    """Return Proxmox's machines; `where` is the directory of configurations."""
     return Proxmox(where)

@@ -1,4 +1,4 @@
-"""QEMU without anybody above it: machines are found by their processes, changed through their QMP sockets."""
+"""Plain QEMU: machines found by their process and changed through QMP."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -26,29 +26,29 @@ from drawwell.guests.qemu.generators import PERIPHERAL, generators_of
 from drawwell.guests.qemu.qmp import Monitor, QmpError
 from drawwell.guests.qemu.stick import require_free, require_taken, stick_finding
 
-LET_GO_S: Final = 30.0
-"""A guest is asked to give a device up; under emulation that was seen to take 5 s."""
+RELEASE_S: Final = 30.0
+"""Timeout for the guest to release a device; under emulation, the release took up to 5 s."""
 _MAX_COMMAND_BYTES: Final = 1 << 20
-_MAX_WORDS: Final = 200
+_MAX_CHARS: Final = 200
 _RECONNECT_MS_SINCE: Final = (9, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class RunningQemu:
-    """A running QEMU."""
+    """A running QEMU process."""
 
     pid: int
     arguments: tuple[str, ...]
     directory: str
     machine: QemuCommandLine
 
-    def path(self, told: str) -> str:
-        """A path that it was told, as we see it; "" for none."""
-        return os.path.join(self.directory, told) if told else ""
+    def path(self, given: str) -> str:
+        """Resolve a path from the command line; "" stays ""."""
+        return os.path.join(self.directory, given) if given else ""
 
 
 def running(proc: str = "/proc") -> Iterator[RunningQemu]:
-    """Every QEMU that runs a machine, of whatever user; libvirt's too."""
+    """Yield all users' QEMU processes that run a machine, including libvirt's."""
     for entry in os.listdir(proc):
         if entry.isdecimal() and (arguments := _arguments(os.path.join(proc, entry, "cmdline"))):
             directory = _link(os.path.join(proc, entry, "cwd"))
@@ -56,7 +56,7 @@ def running(proc: str = "/proc") -> Iterator[RunningQemu]:
 
 
 def _arguments(path: str) -> tuple[str, ...]:
-    """The command line of a QEMU; empty for anything else, and for one that has just ended."""
+    """Return a QEMU's command line; empty for other or exited processes."""
     try:
         with open(path, "rb") as file:
             raw = file.read(_MAX_COMMAND_BYTES)
@@ -74,7 +74,7 @@ def _link(path: str) -> str:
 
 
 class Qemu:
-    """A `Hypervisor` for plain QEMU; `where` is the QMP socket, "" finds the machine by its ``-name``."""
+    """A `Hypervisor` for plain QEMU; `where` is an optional QMP socket."""
 
     def __init__(self, where: str = "", proc: str = "/proc") -> None:
         self._where = where
@@ -86,7 +86,7 @@ class Qemu:
         return replace(plan, notes=(*plan.notes, *self._others(guest)))
 
     def _others(self, guest: Guest) -> tuple[str, ...]:
-        """Name the other generators of the machine that runs, of which its kernel might read one instead of ours."""
+        """List the machine's other generators; its kernel may use them instead."""
         with suppress(DrawwellError):
             process = self._find(guest)
             others = [each for each in _generators(process) if each.place != guest.socket] if process else []
@@ -94,18 +94,18 @@ class Qemu:
         return ()
 
     def require(self, guest: Guest) -> None:
-        """See `Hypervisor`: a machine that does not run is not known; one behind a QMP socket is asked there."""
+        """Check that the machine runs; given a QMP socket, `apply` checks this."""
         if not self._where and self._find(guest) is None:
             names = (each.machine.name for each in running(self._proc) if not each.machine.of_libvirt)
-            raise unknown(f"no QEMU called {guest.target} runs here", guest.target, names, NEW)
+            raise unknown(f"no QEMU with the name {guest.target} is running", guest.target, names, NEW)
 
     def owner(self, guest: Guest) -> tuple[int | None, int | None]:
-        """Nobody else: a process may call itself what it likes, so its user is not given a socket for its name."""
+        """Return None for both IDs, because any user can choose a process's name."""
         del guest
         return None, None
 
     def apply(self, guest: Guest) -> list[Change]:
-        """Plug it into the running machine; nothing is changed where none runs: its arguments are to be pasted."""
+        """Plug the device into the running machine; do nothing if none runs."""
         if not (paths := self._monitor_paths(guest)):
             return []
         with _reached(paths) as monitor:
@@ -123,11 +123,11 @@ class Qemu:
             except GuestUnavailable:
                 _unplug(monitor, plan_qemu.identifier(guest))
                 raise
-        again = ", with the limit of its new rate" if there else ""
-        return [Change(f"plugged {guest.via} into the running machine {guest.target}{again}", monitor.path)]
+        limit = ", with the new rate's limit" if there else ""
+        return [Change(f"plugged {guest.via} into the running machine {guest.target}{limit}", monitor.path)]
 
     def remove(self, guest: Guest) -> list[Change]:
-        """Unplug it from the running machine. The broker must owe nothing: QEMU 7.2 crashes otherwise."""
+        """Unplug the device; QEMU 7.2 crashes if a request to the broker is open."""
         if not (paths := self._monitor_paths(guest)):
             return []
         with _reached(paths) as monitor:
@@ -136,7 +136,7 @@ class Qemu:
         return [Change(f"unplugged {guest.via} from the running machine {guest.target}", monitor.path)]
 
     def inside(self, guest: Guest) -> Inside | None:
-        """See `Hypervisor`: by the guest agent's socket, where the machine was given one."""
+        """Return access through the guest agent's socket; see `Hypervisor`."""
         from drawwell.guests.qemu.agent import Agent  # noqa: PLC0415
 
         process = self._find(guest)
@@ -144,11 +144,11 @@ class Qemu:
         return Agent.at_socket(path) if path else None
 
     def audit(self) -> list[GuestFacts]:
-        """See `Hypervisor`; those of libvirt are left to it."""
+        """Return the QEMU machines that libvirt did not start; see `Hypervisor`."""
         return [_facts(each) for each in running(self._proc) if not each.machine.of_libvirt]
 
     def _monitor_paths(self, guest: Guest) -> list[str]:
-        """Return its QMP sockets; none if no machine runs, or one that has none and the plan's arguments."""
+        """Return the guest's QMP sockets; empty if it is off or needs no change."""
         if self._where:
             return [self._where]
         process = self._find(guest)
@@ -160,8 +160,8 @@ class Qemu:
         if any(f"id={ours}" in argument for argument in process.arguments):
             return []
         raise GuestUnavailable(
-            f"the machine {guest.target} runs (process {process.pid}) and has no QMP socket",
-            hint="Start it anew with the plan's arguments, or with '-qmp unix:PATH,server=on,wait=off'.",
+            f"the machine {guest.target} runs (process {process.pid}) but has no QMP socket",
+            hint="Restart it with the plan's arguments, or with '-qmp unix:PATH,server=on,wait=off'.",
         )
 
     def _find(self, guest: Guest) -> RunningQemu | None:
@@ -169,8 +169,8 @@ class Qemu:
         if len(found) > 1:
             pids = ", ".join(str(each.pid) for each in found)
             raise GuestUnavailable(
-                f"{len(found)} machines are called {guest.target} (processes {pids})",
-                hint="Name one by its QMP socket: --connect PATH.",
+                f"{len(found)} machines have the name {guest.target} (processes {pids})",
+                hint="Select one by its QMP socket with --connect PATH.",
             )
         return found[0] if found else None
 
@@ -186,7 +186,7 @@ def hypervisor(where: str = "") -> Hypervisor:
 
 
 def _reached(paths: Sequence[str]) -> Monitor:
-    """Return the first monitor that answers: each socket of QEMU serves one client at a time."""
+    """Return the first monitor that answers; each serves one client at a time."""
     *others, last = paths
     for path in others:
         with suppress(DrawwellError):
@@ -195,7 +195,7 @@ def _reached(paths: Sequence[str]) -> Monitor:
 
 
 def _plugged(monitor: Monitor) -> set[object]:
-    """The ids of everything that was plugged into the machine, at its start or later."""
+    """Return the ids of all plugged-in devices."""
     listed = monitor.execute("qom-list", path=PERIPHERAL)
     return (
         {each.get("name") for each in listed if isinstance(each, dict)} if isinstance(listed, list) else set()
@@ -203,14 +203,14 @@ def _plugged(monitor: Monitor) -> set[object]:
 
 
 def _limit_is(monitor: Monitor, guest: Guest) -> bool:
-    """Has the plugged device the limit of the guest's rate? Other devices than virtio-rng have none."""
+    """Return whether a virtio-rng device's limit matches the guest's rate."""
     ours = f"{PERIPHERAL}/{plan_qemu.identifier(guest)}"
     limits = [each.max_bytes for path, each in generators_of(monitor) if path == ours]
     return limits in ([], [plan_qemu.refill(guest.rate).max_bytes])
 
 
 def _plug(monitor: Monitor, guest: Guest) -> None:
-    """Make chardev, object and device as they are needed; what was made is taken back when the next is refused."""
+    """Create chardev, object and device; undo all of them if one is refused."""
     name = plan_qemu.identifier(guest)
     undo: list[tuple[str, dict[str, Any]]] = []
     try:
@@ -242,7 +242,7 @@ def _socket(monitor: Monitor, path: str) -> dict[str, Any]:
 
 
 def _backend(guest: Guest) -> dict[str, Any]:
-    """The object behind virtio-rng; empty for USB."""
+    """Return the object behind virtio-rng; empty for USB."""
     name = plan_qemu.identifier(guest)
     match guest.via:
         case Attachment.VIRTIO:
@@ -269,7 +269,7 @@ def _as_numbers(stick: dict[str, str]) -> dict[str, Any]:
 
 
 def _add_device(monitor: Monitor, device: dict[str, Any]) -> None:
-    """Plug it in; where the root bus takes nothing (q35), into the first free port of PCI Express."""
+    """Plug in a device; if the root bus refuses it (q35), use a PCIe port."""
     try:
         monitor.execute("device_add", **device)
     except QmpError as refusal:
@@ -289,18 +289,19 @@ def _free_port(monitor: Monitor) -> str:
 
 
 def _unplug(monitor: Monitor, name: str) -> bool:
-    """Take device, object and chardev away; say whether there was anything.
+    """Remove device, object and chardev; return whether any of them existed.
 
     Raises:
-        GuestUnavailable: the guest does not let the device go.
+        GuestUnavailable: the guest does not release the device.
     """
     there = name in _plugged(monitor)
     if there:
         monitor.execute("device_del", id=name)
-        if not monitor.wait_for("DEVICE_DELETED", name, LET_GO_S) and name in _plugged(monitor):
+        if not monitor.wait_for("DEVICE_DELETED", name, RELEASE_S) and name in _plugged(monitor):
             raise GuestUnavailable(
-                f"the guest did not let {name} go within {LET_GO_S:g} s",
-                hint="Does it still boot, or has it no ACPI hot-plug? Try again, or take it off at the next start.",
+                f"the guest did not release {name} within {RELEASE_S:g} s",
+                hint="A guest cannot release a device while it boots, or without ACPI hot-plug. Try again, or omit "
+                "the device at the next start.",
             )
     return there | any([_gone(monitor, "object-del", name), _gone(monitor, "chardev-remove", name)])
 
@@ -318,10 +319,10 @@ def _facts(process: RunningQemu) -> GuestFacts:
     generators = _generators(process)
     return GuestFacts(
         kind=GuestKind.QEMU,
-        name=machine.name[:_MAX_WORDS] or f"process {process.pid}",
+        name=machine.name[:_MAX_CHARS] or f"process {process.pid}",
         running=True,
         virtio_rng=bool(generators),
-        backend=backends(generators)[:_MAX_WORDS],
+        backend=backends(generators)[:_MAX_CHARS],
         limit=limits(generators),
         generation_id=machine.generation_id,
         findings=(
@@ -333,9 +334,9 @@ def _facts(process: RunningQemu) -> GuestFacts:
 
 
 def _generators(process: RunningQemu) -> tuple[Generator, ...]:
-    """The machine's generators as QEMU lists them, plugged ones too; from its command line if it does not answer."""
-    for told in process.machine.monitors:
-        with suppress(DrawwellError), Monitor(process.path(told)) as monitor:
+    """Return the generators: from QEMU, or else from its command line."""
+    for path in process.machine.monitors:
+        with suppress(DrawwellError), Monitor(process.path(path)) as monitor:
             lost = {each.place for each in process.machine.generators if not each.reconnects}
             return tuple(
                 replace(each, reconnects=each.place not in lost) for _, each in generators_of(monitor)

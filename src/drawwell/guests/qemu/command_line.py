@@ -1,6 +1,6 @@
-"""What a running QEMU was told: its command line, read back. Pure.
+"""Pure: a parser for the command line of a running QEMU.
 
-Whoever started that process wrote the line, so it is believed to say no more than what that process was told.
+The user who started the process chose the command line, so it is not trusted.
 """
 
 import json
@@ -17,17 +17,17 @@ from drawwell.guests.qemu.stick_rule import ONERNG_PRODUCT, ONERNG_VENDOR
 _PROGRAM: Final = re.compile(r"(qemu-system-[a-z0-9_]{1,32}|qemu-kvm|kvm)", re.ASCII)
 _RNG_DEVICE: Final = re.compile(r"virtio-rng(-[a-z0-9-]{1,40})?", re.ASCII)
 _LIBVIRT: Final = "/libvirt/qemu/"
-"""Stands in the path of the secret that libvirt gives every machine of its own."""
+"""Part of the path of the secret that libvirt creates for each machine."""
 AGENT_PORT: Final = "org.qemu.guest_agent.0"
 Properties = dict[str, str]
-"""An option's properties; the first word without a name is under ""."""
+"""An option's properties; the key of a leading value without a name is ""."""
 
 
 @dataclass(frozen=True, slots=True)
 class QemuCommandLine:
-    """One QEMU by its command line; paths are as that process sees them. "" is "it was not told so".
+    """The options of a QEMU process, with paths as that process sees them.
 
-    `stick` is the port of the OneRNG that it was told to take, "" for any, None for none.
+    "" means that an option is not set; `stick` is a OneRNG's port, "" for any, None for none.
     """
 
     name: str
@@ -40,12 +40,12 @@ class QemuCommandLine:
 
 
 def is_qemu(program: str) -> bool:
-    """Is that the name of a QEMU that runs machines?"""
+    """Return whether a program is a QEMU that emulates a whole machine."""
     return _PROGRAM.fullmatch(posixpath.basename(program)) is not None
 
 
 def read_command(arguments: Sequence[str]) -> QemuCommandLine:
-    """Read the arguments of a QEMU; what is not understood is left out."""
+    """Parse a QEMU's arguments; unknown options are ignored."""
     options = [(flag, properties(value)) for flag, value in _options(arguments)]
     devices = [each for flag, each in options if flag == "device"]
     return QemuCommandLine(
@@ -60,7 +60,7 @@ def read_command(arguments: Sequence[str]) -> QemuCommandLine:
 
 
 def is_generator(driver: str) -> bool:
-    """Is that the name of a virtio-rng device?"""
+    """Return whether a driver is a virtio-rng device."""
     return _RNG_DEVICE.fullmatch(driver) is not None
 
 
@@ -77,23 +77,23 @@ def _generator(options: Sequence[tuple[str, Properties]], rng: Properties) -> Ge
 
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Flags and their values; a flag without one is given the flag that follows, which does no harm here."""
+    """Yield flags with their values; the value is "" if another flag follows."""
     for flag, value in pairwise(arguments):
         if flag.startswith("-"):
             yield flag.lstrip("-"), value
 
 
 def properties(value: str) -> Properties:
-    """Split ``kind,name=value,…``, in which a comma of a value is doubled; or read it as JSON.
+    """Split ``kind,name=value,…`` (a doubled comma means one), or parse JSON.
 
-    What cannot be printed is a question mark: another user chose these words, and they are shown to root.
+    "?" replaces unprintable characters, because another user chose this text and root sees it.
     """
     found = _json_properties(value) if value.startswith("{") else _split(value)
     return {name: printable(content) for name, content in found.items()}
 
 
 def printable(text: str) -> str:
-    """`text` with nothing in it that a terminal would obey."""
+    """Return `text` without terminal control characters."""
     return "".join(each if each.isprintable() else "?" for each in text)
 
 
@@ -126,7 +126,7 @@ def _named(options: Sequence[tuple[str, Properties]], kind: str, name: str) -> P
 
 
 def _is_onerng(each: Properties) -> bool:
-    """A device of the host's that is a OneRNG by its numbers, or one of ours at a port."""
+    """Return whether this is the host's OneRNG, by its USB IDs or our name."""
     numbers = [each.get(name, "").lower().removeprefix("0x") for name in ("vendorid", "productid")]
     ours = each.get("id", "").startswith("drawwell-")
     return _kind(each) == "usb-host" and (ours or numbers == [f"{ONERNG_VENDOR:x}", f"{ONERNG_PRODUCT:x}"])

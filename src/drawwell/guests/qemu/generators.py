@@ -1,7 +1,7 @@
-"""The virtio-rng devices of a running QEMU, as QMP lists them.
+"""The virtio-rng devices of a running QEMU, as listed by QMP.
 
-Those that were plugged in later are among them. QEMU's object model: qom-list and qom-get
-(docs/interop/qemu-qmp-ref).
+The list includes devices that were plugged in later. It is read from QEMU's object model with
+qom-list and qom-get (docs/interop/qemu-qmp-ref).
 """
 
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from drawwell.guests.qemu.qmp import Monitor, QmpError
 
 PERIPHERAL: Final = "/machine/peripheral"
 _PLACES: Final = (PERIPHERAL, "/machine/peripheral-anon")
-"""Where QEMU keeps devices with an id, and those without."""
+"""QEMU's objects that contain the devices with an ID, and the devices without."""
 _NO_LIMIT: Final = 1 << 63
-"""QEMU's default of max-bytes is INT64_MAX (hw/virtio/virtio-rng.c)."""
+"""QEMU's default for max-bytes is INT64_MAX (hw/virtio/virtio-rng.c)."""
 
 
 def generators_of(monitor: Monitor) -> Iterator[tuple[str, Generator]]:
     """Yield each generator with its device's path in the object model.
 
-    Raises as `Monitor.execute`.
+    Raises the same errors as `Monitor.execute`.
     """
     for place in _PLACES:
         for each in _dicts(monitor.execute("qom-list", path=place)):
@@ -42,7 +42,7 @@ def _generator(monitor: Monitor, path: str) -> Generator:
     return Generator(
         backend=printable(str(_get(monitor, backend, "type") or "rng-builtin")),
         place=printable(str(place)),
-        reconnects=True,  # QEMU does not show it; that of a command line is known from there
+        reconnects=True,  # only the command line shows this
         max_bytes=max_bytes if isinstance(max_bytes, int) and 0 <= max_bytes < _NO_LIMIT - 1 else None,
         period_ms=period_ms if isinstance(period_ms, int) else DEFAULT_PERIOD_MS,
     )

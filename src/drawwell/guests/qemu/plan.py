@@ -1,6 +1,6 @@
-"""What plain QEMU must be told on its command line, for each way in. Pure: text out, nothing is looked at.
+"""Pure: the plan for plain QEMU (command-line options).
 
-QEMU's options are ``kind,name=value,…`` and a comma in a value is doubled (qemu(1), "Options", util/keyval.c).
+An option is ``kind,name=value,…``. A comma in a value is doubled (qemu(1), util/keyval.c).
 """
 
 import shlex
@@ -14,28 +14,28 @@ from drawwell.guests.qemu.stick_rule import ONERNG_PRODUCT, ONERNG_VENDOR, hotpl
 from drawwell.units import Allowance
 
 REQUEST_BYTES: Final = 64
-"""What a Linux guest asks for at a time. A limit that is no multiple of it stalls: of 1000 a second 896 arrive."""
+"""Linux's request size. A limit that is no multiple loses bytes: of 1000 per s, 896 arrive."""
 PERIOD_MS: Final = 8000
-"""Of QEMU's own limit: long enough that what a refill cuts off does not count."""
+"""The period of QEMU's limit: long enough to make the bytes lost at a refill negligible."""
 RECONNECT_S: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Refill:
-    """QEMU's own limit: `max_bytes` may pass in each period of `PERIOD_MS`; None is no limit."""
+    """QEMU's limit: `max_bytes` per `PERIOD_MS`; None for no limit."""
 
     max_bytes: int | None
 
     @property
     def options(self) -> dict[str, int]:
-        """As properties of ``virtio-rng-pci``."""
+        """The properties of ``virtio-rng-pci``."""
         return {} if self.max_bytes is None else {"max-bytes": self.max_bytes, "period": PERIOD_MS}
 
 
 def refill(rate: Allowance | None) -> Refill:
-    """Return the limit for a guest of that rate: the next multiple of 64 bytes above it, and 64 more.
+    """Return the limit for a rate: the next multiple of 64 bytes, plus 64.
 
-    The 64 more are those that a refill cuts off: of 128 bytes in each second 115 were seen to arrive.
+    Each refill loses up to 64 bytes: of 128 bytes per second, only 115 arrived.
     """
     if rate is None:
         return Refill(None)
@@ -44,16 +44,18 @@ def refill(rate: Allowance | None) -> Refill:
 
 
 def plan(guest: Guest, monitor: str = "") -> Plan:
-    """Return the arguments for this guest's QEMU, and why they are so.
+    """Return the arguments for this guest's QEMU, with notes.
 
     Args:
         guest: The guest.
-        monitor: Its QMP socket, "" where the machine is found by its name.
+        monitor: The machine's QMP socket; "" to find the machine by name.
 
     Raises:
-        UsageError: a machine has no such way in, or a path cannot be written.
+        UsageError: machines do not support the attachment, or a path cannot be written safely.
     """
     arguments, notes = _ways(guest)
+    if guest.seed:
+        arguments, notes = [*arguments, _seed(guest)], (*notes, SEED_NOTE)
     pieces = [Piece("QEMU arguments", "paste", command_line([*arguments, *GENERATION]))]
     if guest.via is Attachment.FIFO:
         pieces.append(fifo_piece(guest))
@@ -66,23 +68,28 @@ def plan(guest: Guest, monitor: str = "") -> Plan:
 
 GENERATION: Final = (("-device", "vmgenid,guid=auto"),)
 GENERATION_NOTE: Final = (
-    "the device vmgenid tells the guest's kernel that it was copied: auto is a new number in each start of QEMU, so a "
-    "guest that is restored from a file reseeds (Linux 5.18 and later; Debian's cloud kernel 6.1 has no driver "
-    "for it). 'loadvm' in a running QEMU changes no number: run 'drawwell guest reseed' after it."
+    "the device vmgenid shows the guest's kernel that the machine was copied. With auto, every start of QEMU has a "
+    "new number, so a guest restored from a file reseeds (Linux 5.18 and later; Debian's cloud kernel 6.1 has no "
+    "driver). 'loadvm' in a running QEMU keeps the number: run 'drawwell guest reseed' afterwards."
 )
 VENDOR_LINE: Final = 'ONERNG_VERIFY_FIRMWARE="0"\n'
+SEED_NOTE: Final = (
+    "the seed disk is for the first boot. cloud-init reads it once and treats the guest as a new instance, with new "
+    "SSH host keys. The seed is secret, and stays in memory until the host restarts: after the first boot, remove the "
+    "disk with 'apply --no-seed'."
+)
 _RECONNECT_NOTE: Final = (
-    "QEMU 9.2 and later want reconnect-ms=1000 in the place of reconnect=1. Without either, a guest that lost "
-    "its broker once never gets a byte again."
+    "QEMU 9.2 and later need reconnect-ms=1000 instead of reconnect=1. Without this option, a guest that loses its "
+    "broker once never receives another byte."
 )
 OTHERS_NOTE: Final = (
-    "the machine has a virtio-rng already ({}), and its kernel reads one generator only. Leave that device out at its "
-    "next start. Until then 'apply' makes this broker's the current one, by the guest agent. Without an agent, type in "
-    "the guest: cat /sys/class/misc/hw_random/rng_available, then echo the last virtio_rng.N of it > rng_current there."
+    "the machine already has a virtio-rng ({}), and its kernel reads only one generator. Omit that device at the next "
+    "start. Until then, 'apply' selects this broker's generator through the guest agent. Without an agent, type in the "
+    "guest: cat /sys/class/misc/hw_random/rng_available, then echo the last virtio_rng.N in it > rng_current there."
 )
 NEVER_THE_DEVICE: Final = (
-    "never give QEMU the stick itself (rng-random, filename=/dev/ttyACM0): at its end of file QEMU stops the "
-    "whole guest, and it sets no raw mode, so that bytes arrive changed or not at all."
+    "never give QEMU the stick itself (rng-random, filename=/dev/ttyACM0): at EOF, QEMU stops the whole guest. QEMU "
+    "also does not set raw mode, so bytes arrive modified or not at all."
 )
 
 
@@ -115,9 +122,14 @@ def _ways(guest: Guest) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
             stick = option("usb-host", id=name, **usb_host(guest))
             return [("-device", "qemu-xhci"), ("-device", stick)], (_USB_NOTE, _HOTPLUG_NOTE)
     raise UsageError(
-        f"a QEMU machine has no way in called {guest.via}",
-        hint="Ways into a machine are virtio, usb-virtual, usb, fifo and builtin.",
+        f"QEMU machines do not support --via {guest.via}",
+        hint="Use virtio, usb-virtual, usb, fifo or builtin.",
     )
+
+
+def _seed(guest: Guest) -> tuple[str, str]:
+    drive = {"file": guest.seed_image, "format": "raw", "if": "virtio", "readonly": "on"}
+    return "-drive", option(f"id={seed_identifier(guest)}", **drive)
 
 
 def _virtio_rng(guest: Guest) -> tuple[str, str]:
@@ -126,10 +138,10 @@ def _virtio_rng(guest: Guest) -> tuple[str, str]:
 
 
 def usb_host(guest: Guest) -> dict[str, str]:
-    """Return the properties of ``usb-host`` that find the stick: by its port when that is said, else by its kind.
+    """Return the ``usb-host`` properties that select the stick.
 
     Raises:
-        UsageError: `device` is no port of the kernel's, such as ``1-1.2``.
+        UsageError: `device` is not a USB port such as ``1-1.2``.
     """
     if not guest.device:
         return {"vendorid": f"{ONERNG_VENDOR:#06x}", "productid": f"{ONERNG_PRODUCT:#06x}"}
@@ -137,14 +149,19 @@ def usb_host(guest: Guest) -> dict[str, str]:
     if not (bus.isascii() and bus.isdecimal() and all(each.isdecimal() for each in port.split("."))):
         raise UsageError(
             f"{guest.device!r} is not a USB port such as 1-1.2",
-            hint="'drawwell source list' names the ports.",
+            hint="'drawwell source list' shows the ports.",
         )
     return {"hostbus": bus, "hostport": port}
 
 
 def identifier(guest: Guest) -> str:
-    """Return the name of everything of ours in QEMU, for instance ``drawwell-web01``."""
+    """Return our ID for the device in QEMU, such as ``drawwell-web01``."""
     return f"drawwell-{guest.name}"
+
+
+def seed_identifier(guest: Guest) -> str:
+    """Return the ID of the guest's seed disk in QEMU."""
+    return f"seed-{identifier(guest)}"
 
 
 def fifo(guest: Guest) -> str:
@@ -153,10 +170,10 @@ def fifo(guest: Guest) -> str:
 
 
 def option(kind: str, **properties: str | int) -> str:
-    """Write one option; ``max-bytes`` and the like are passed with ``**{…}``.
+    """Format an option; pass names such as ``max-bytes`` with ``**{…}``.
 
     Raises:
-        UsageError: a value has a line break or another control character.
+        UsageError: a value contains a line break or another control character.
     """
     return ",".join([kind, *(f"{name}={_value(str(value))}" for name, value in properties.items())])
 
@@ -164,57 +181,57 @@ def option(kind: str, **properties: str | int) -> str:
 def _value(text: str) -> str:
     if not text or not text.isprintable():
         raise UsageError(
-            f"{text!r} cannot be written into QEMU's options", hint="Use a path of printable characters."
+            f"{text!r} cannot be written to QEMU's options", hint="Use a path of printable characters."
         )
     return text.replace(",", ",,")
 
 
 def command_line(arguments: list[tuple[str, str]]) -> str:
-    """Write options to be pasted into a shell, one a line, but for the last with a backslash at the end."""
+    """Format options for a shell, one per line, joined with backslashes."""
     return " \\\n".join(f"{flag} {shlex.quote(value)}" for flag, value in arguments) + "\n"
 
 
 def refill_note(rate: Allowance | None, *, at_broker: bool = True) -> str:
-    """Explain QEMU's limit; `at_broker` is False where no broker keeps the rate."""
+    """Explain QEMU's limit; `at_broker`: whether a broker enforces the rate."""
     max_bytes = refill(rate).max_bytes
     if max_bytes is None:
-        return "no rate, so QEMU is given no limit."
-    who = f"the broker keeps the rate of {rate}, and QEMU's limit lies above it as a second fence"
-    alone = "no broker keeps the rate here: QEMU alone does"
+        return "no rate, so QEMU has no limit."
+    both = f"the broker enforces the rate of {rate}; QEMU's higher limit is a second safeguard"
+    alone = "no broker enforces the rate here, only QEMU does"
     return (
-        f"{who if at_broker else alone}. It is a refill, not a rate: {max_bytes} bytes may pass, at once if there are "
-        f"so many, and {PERIOD_MS // 1000} s after the first of them {max_bytes} again, so up to "
-        f"{max_bytes * 1000 // PERIOD_MS} bytes a second. It is a multiple of {REQUEST_BYTES} because a guest asks for "
-        f"{REQUEST_BYTES} at a time: 1000 a second would stall after 896, and 100 give none."
+        f"{both if at_broker else alone}. This limit is a refill, not a rate: {max_bytes} bytes can pass at once, and "
+        f"again {PERIOD_MS // 1000} s after the first: up to {max_bytes * 1000 // PERIOD_MS} bytes per second. It is "
+        f"a multiple of {REQUEST_BYTES} because a guest requests {REQUEST_BYTES} at a time: a limit of 1000 per second "
+        "would stall after 896, and a limit of 100 would deliver nothing."
     )
 
 
 def fifo_piece(guest: Guest) -> Piece:
-    """Return the setting by which drawwell makes the guest's FIFO, fills it and holds it open."""
+    """Return the sink that creates, fills and keeps open the guest's FIFO."""
     text = f'[[sink]]\nkind = "fifo"\npath = {write_text(fifo(guest))}\n'
     return Piece("the FIFO's writer", f"/etc/drawwell/conf.d/{guest.name}.toml", text)
 
 
 FIFO_NOTE: Final = (
-    "a FIFO gives up what the socket has: the guest is no consumer of its own, has no account, no receipts and "
-    "no rate but QEMU's, and bytes lie in the pipe. At its end QEMU stops the whole guest: drawwell's sink "
-    "holds it open, and the guest must not run longer than drawwell does."
+    "a FIFO lacks features of the socket: the guest is not a consumer, and has no account, no receipts and no rate "
+    "except QEMU's; bytes wait in the pipe. At EOF, QEMU stops the whole guest. drawwell's sink keeps the pipe open, "
+    "so stop the guest before drawwell."
 )
 BUILTIN_NOTE: Final = (
-    "the backend rng-builtin asks the host's kernel: good randomness, and never a byte that drawwell granted. There "
-    "is no account, no rate but QEMU's, and no evidence; feed the host's kernel by [kernel] feed = true."
+    "the backend rng-builtin reads the host's kernel: good randomness, but not bytes granted by drawwell. There is "
+    "no account, no rate except QEMU's, and no evidence. Feed the host's kernel with [kernel] feed = true."
 )
 VIRTUAL_NOTE: Final = (
-    "a virtual OneRNG has no firmware, and refuses to pretend that it had (cmdX): the vendor's software in the "
-    'guest needs ONERNG_VERIFY_FIRMWARE="0" in /etc/onerng.conf. drawwell in the guest knows it by its name.'
+    "a virtual OneRNG has no firmware and reports this (cmdX). The vendor's software in the guest needs "
+    'ONERNG_VERIFY_FIRMWARE="0" in /etc/onerng.conf. drawwell in the guest recognises the device by its name.'
 )
 _USB_NOTE: Final = (
-    "the stick is given away whole: one guest has it, and a second QEMU waits for it without a word ('drawwell guest "
-    "apply' and 'audit' say who has it; libvirt says that it is in use by driver QEMU). QEMU must be allowed to open "
-    "the stick's node in /dev/bus/usb. The host's driver is detached, so drawwell here sees it unplugged, and has it "
-    "back when the guest ends, or 'drawwell guest apply --remove' takes it."
+    "the whole stick is passed through: one guest has it, and a second QEMU waits for it silently ('drawwell guest "
+    "apply' and 'audit' show the stick's user; libvirt refuses it as in use by driver QEMU). QEMU's user must be able "
+    "to open the stick's node in /dev/bus/usb. The host's driver is detached, so drawwell on the host sees the stick "
+    "unplugged. The host gets the stick back when the guest stops or 'drawwell guest apply --remove' releases it."
 )
 _HOTPLUG_NOTE: Final = (
-    "a QEMU that was started with these arguments takes the stick by itself whenever it is plugged in. The rule is for "
-    "a machine that was not, and has a QMP socket: 'drawwell guest apply' plugs it in then."
+    "a QEMU started with these arguments takes the stick whenever it is plugged in. The rule is for other machines "
+    "with a QMP socket: it runs 'drawwell guest apply' when the stick is plugged in."
 )

@@ -1,7 +1,7 @@
-"""QEMU's machine protocol: a line of JSON each way, on a Unix socket (docs/interop/qmp-spec.txt of QEMU).
+"""QEMU's machine protocol: JSON lines on a Unix socket (qmp-spec.txt).
 
-The guest agent speaks the same without greeting and events. What QEMU says is bounded, and parses or raises: a process
-of some user may sit behind the socket.
+The guest agent uses this protocol too, without a greeting or events. The socket may belong to
+any user's process, so its answers are limited and checked.
 """
 
 import json
@@ -22,12 +22,12 @@ class QmpError(GuestUnavailable):
 
 
 class Lines:
-    """One JSON object a line, over a Unix socket.
+    """JSON objects, one per line, over a Unix socket.
 
     Raises:
-        GuestUnavailable: nobody listens there, or does not answer in time, or hangs up.
-        PermissionRefused: this user may not connect.
-        RemoteProtocolError: what comes is no JSON object, or too long.
+        GuestUnavailable: nothing listens on the socket, or the peer times out or closes it.
+        PermissionRefused: this user cannot connect.
+        RemoteProtocolError: a line is too long, or is not a JSON object.
     """
 
     def __init__(self, path: str) -> None:
@@ -43,38 +43,38 @@ class Lines:
 
     @property
     def peer_pid(self) -> int:
-        """The process that listens there (SO_PEERCRED, unix(7))."""
+        """The process that listens on the socket (SO_PEERCRED, unix(7))."""
         return int(struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Return the connection."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
-    def say(self, document: dict[str, Any], prefix: bytes = b"") -> None:
+    def send(self, document: dict[str, Any], prefix: bytes = b"") -> None:
         """Send one object."""
         try:
             self._socket.sendall(prefix + json.dumps(document).encode() + b"\n")
         except OSError as error:
             raise _unreachable(self._path, error) from error
 
-    def hear(self, deadline: float) -> dict[str, Any]:
-        """Return the next object; `deadline` is a time of `time.monotonic`, also for a peer that says other things."""
+    def receive(self, deadline: float) -> dict[str, Any]:
+        """Return the next object; time out at `deadline` (`time.monotonic`)."""
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > MAX_LINE_BYTES:
-                raise self._nonsense("a line has no end")
+                raise self._nonsense("a line is too long")
             self._receive(deadline)
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         try:
             document = json.loads(line.lstrip(b"\xff"))
         except (ValueError, RecursionError) as error:
-            raise self._nonsense("a line is no JSON") from error
+            raise self._nonsense("a line is not JSON") from error
         if not isinstance(document, dict):
-            raise self._nonsense("a line is no object")
+            raise self._nonsense("a line is not an object")
         return document
 
     def _receive(self, deadline: float) -> None:
@@ -89,37 +89,37 @@ class Lines:
         if data is None:
             raise GuestUnavailable(
                 f"no answer on {self._path}",
-                hint="It serves one at a time: is another program connected to it?",
+                hint="The socket serves one client at a time. Disconnect the other client, or add a second socket.",
             )
         if not data:
-            raise GuestUnavailable(f"{self._path} was closed", hint="Does the machine still run?")
+            raise GuestUnavailable(f"{self._path} was closed", hint="Check that the machine still runs.")
         self._buffer += data
 
     def _nonsense(self, why: str) -> RemoteProtocolError:
         return RemoteProtocolError(
-            f"what is said on {self._path} is not QEMU's protocol: {why}",
-            hint="Name the socket that QEMU made.",
+            f"the peer on {self._path} does not use QEMU's protocol: {why}",
+            hint="Use the socket that QEMU created.",
         )
 
 
 def _unreachable(path: str, error: OSError) -> GuestUnavailable | PermissionRefused:
-    words = f"cannot reach {path}: {(error.strerror or str(error)).lower()}"
+    message = f"cannot reach {path}: {(error.strerror or str(error)).lower()}"
     if isinstance(error, PermissionError):
-        return PermissionRefused(words, hint="Ask as root, or as the user who runs the machine.")
+        return PermissionRefused(message, hint="Run this as root, or as the user who runs the machine.")
     return GuestUnavailable(
-        words, hint="Start the machine; QEMU makes it with '-qmp unix:PATH,server=on,wait=off'."
+        message, hint="Start the machine; QEMU creates the socket with '-qmp unix:PATH,server=on,wait=off'."
     )
 
 
 class Monitor:
-    """A QMP session. `with` it: QEMU talks to one client at a time."""
+    """A QMP session (`with` statement); QEMU serves one client at a time."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._lines = Lines(path)
         self._events: list[dict[str, Any]] = []
         try:
-            greeting = self._lines.hear(time.monotonic() + ANSWER_S)
+            greeting = self._lines.receive(time.monotonic() + ANSWER_S)
             self.version = _version(greeting)
             self.execute("qmp_capabilities")
         except BaseException:
@@ -127,25 +127,25 @@ class Monitor:
             raise
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Return the session."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Hang up."""
+        """Close the session."""
         self._lines.__exit__()
 
     def execute(self, command: str, **arguments: Any) -> Any:
-        """Run a command; return what it returns.
+        """Run a command and return its result.
 
         Raises:
-            Refusal: QEMU says no.
-            GuestUnavailable: it does not answer.
-            RemoteProtocolError: it answers something else.
+            QmpError: QEMU refused the command.
+            GuestUnavailable: QEMU does not answer.
+            RemoteProtocolError: the answer is malformed.
         """
-        self._lines.say({"execute": command, **({"arguments": arguments} if arguments else {})})
+        self._lines.send({"execute": command, **({"arguments": arguments} if arguments else {})})
         deadline = time.monotonic() + ANSWER_S
         while True:
-            answer = self._lines.hear(deadline)
+            answer = self._lines.receive(deadline)
             if "return" in answer:
                 return answer["return"]
             if "error" in answer:
@@ -154,27 +154,27 @@ class Monitor:
 
     @property
     def pid(self) -> int:
-        """QEMU's process."""
+        """The process ID of QEMU."""
         return self._lines.peer_pid
 
     def wait_for(self, event: str, device: str, within_s: float) -> bool:
-        """Wait until QEMU tells that of a device; False when it does not in time."""
+        """Wait for an event of a device; return False on timeout."""
         deadline = time.monotonic() + within_s
         while True:
-            for told in self._events:
-                if told.get("event") == event and _device(told) == device:
+            for each in self._events:
+                if each.get("event") == event and _device(each) == device:
                     return True
             self._events.clear()
             try:
-                self._keep(self._lines.hear(deadline))
+                self._keep(self._lines.receive(deadline))
             except GuestUnavailable:
                 if time.monotonic() >= deadline:
                     return False
                 raise
 
-    def _keep(self, told: dict[str, Any]) -> None:
+    def _keep(self, event: dict[str, Any]) -> None:
         if len(self._events) < _MAX_EVENTS:
-            self._events.append(told)
+            self._events.append(event)
 
 
 def _device(event: dict[str, Any]) -> object:
@@ -188,11 +188,11 @@ def _version(greeting: dict[str, Any]) -> tuple[int, int]:
         return int(version["major"]), int(version["minor"])
     except (KeyError, TypeError, ValueError) as error:
         raise RemoteProtocolError(
-            "the greeting is not QEMU's", hint="Name the socket of '-qmp', not that of '-monitor'."
+            "the greeting is not QEMU's", hint="Use the socket of '-qmp', not of '-monitor'."
         ) from error
 
 
 def _refusal(command: str, error: object) -> QmpError:
-    words = error.get("desc") if isinstance(error, dict) else None
-    said = words[:200] if isinstance(words, str) and words.isprintable() else "for no reason that can be read"
-    return QmpError(f"QEMU refuses {command}: {said}", hint="Compare with 'drawwell guest plan'.")
+    reason = error.get("desc") if isinstance(error, dict) else None
+    shown = reason[:200] if isinstance(reason, str) and reason.isprintable() else "no readable reason"
+    return QmpError(f"QEMU refused {command}: {shown}", hint="Compare with 'drawwell guest plan'.")

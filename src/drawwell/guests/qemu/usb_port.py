@@ -1,7 +1,7 @@
-"""Where the kernel has the stick now, and who took it from there.
+"""The stick's place in the kernel, and the processes that use it.
 
-libvirt goes by bus and number, and the number is another after each plugging. QEMU takes it by usbfs, the kernel's
-way for programs, from the kernel's own driver; a QEMU that is killed does not give it back.
+libvirt identifies the stick by bus and number, which change when it is replugged. QEMU uses
+usbfs to detach the stick from the kernel's driver. A killed QEMU does not reattach the driver.
 """
 
 import os
@@ -14,36 +14,36 @@ from drawwell.host.holders import Holder, holders
 USB: Final = "/sys/bus/usb/devices"
 DEV: Final = "/dev/bus/usb"
 _USBFS: Final = "usbfs"
-_PORTS: Final = "'drawwell source list' names the ports."
+_PORTS: Final = "'drawwell source list' lists the ports."
 
 
 def place_of(port: str, usb: str = USB) -> tuple[int, int]:
-    """Return bus and number of what is plugged in at a port, such as ``1-1.2``, or of the only OneRNG where it is "".
+    """Return bus and number of the device at a port, or of the only OneRNG.
 
     Raises:
-        GuestUnavailable: nothing is there, or there are several.
+        GuestUnavailable: there is no stick, or there are several.
     """
     ports = [os.path.basename(port)] if port else sticks("", usb)
     if len(ports) > 1:
-        raise GuestUnavailable(f"there are {len(ports)} sticks", hint=f"Name one with --device; {_PORTS}")
+        raise GuestUnavailable(f"there are {len(ports)} sticks", hint=f"Select one with --device; {_PORTS}")
     bus, number = (_number(os.path.join(usb, *ports, each), 10) for each in ("busnum", "devnum"))
     if bus is None or number is None:
         raise GuestUnavailable(
             f"there is no stick at {port or 'any USB port'}",
-            hint=f"Plug it in; {_PORTS} A domain that is shut off is given it all the same, and starts without it.",
+            hint=f"Plug it in; {_PORTS} A domain that is shut off stays configured, and starts without the stick.",
         )
     return bus, number
 
 
 def sticks(port: str, usb: str = USB) -> list[str]:
-    """Return the port of the stick there, or the ports of all OneRNGs where it is ""; none that is empty."""
+    """Return the ports of OneRNGs: all of them, or only `port`."""
     return [each for each in _entries(usb) if _is_onerng(usb, each) and port in {"", each}]
 
 
 def taken(port: str, usb: str = USB, dev: str = DEV, proc: str = "/proc") -> tuple[Holder, ...] | None:
-    """Return who has taken the stick at that port from the kernel's driver, as far as we may look; None for nobody.
+    """Return the visible processes that use the stick; None if it is free.
 
-    Before its guest has a driver for it, QEMU has the node open and has claimed nothing by usbfs.
+    If a guest has no driver yet, its QEMU has the node open but has not claimed the stick.
     """
     drivers = _drivers(usb, port)
     if not {"", _USBFS}.issuperset(drivers):
@@ -54,9 +54,9 @@ def taken(port: str, usb: str = USB, dev: str = DEV, proc: str = "/proc") -> tup
 
 
 def give_back(port: str, usb: str = USB) -> list[str]:
-    """Have the kernel's driver take sticks that nobody has, which a killed QEMU left so; return their ports.
+    """Rebind sticks that a killed QEMU detached from the kernel's driver.
 
-    Those that somebody has are left alone, and without the right to write there nothing is done.
+    Return their ports. Skip sticks in use. Do nothing without permission.
     """
     left = [each for each in sticks(port, usb) if not any(_drivers(usb, each)) and taken(each, usb) is None]
     return [each for each in left if _offer(usb, each)]
@@ -67,13 +67,13 @@ def _interfaces(usb: str, port: str) -> list[str]:
 
 
 def _drivers(usb: str, port: str) -> list[str]:
-    """The drivers of a device's interfaces, "" for one that has none."""
+    """Return the drivers of a device's interfaces; "" if one has no driver."""
     links = [os.path.join(usb, each, "driver") for each in _interfaces(usb, port)]
     return [os.path.basename(os.readlink(each)) if os.path.islink(each) else "" for each in links]
 
 
 def _offer(usb: str, port: str) -> bool:
-    """Offer a device's interfaces to the drivers, but what came with another (drivers/base/bus.c)."""
+    """Make the kernel probe a device's unbound interfaces (bus.c)."""
     probe = os.path.join(os.path.dirname(usb), "drivers_probe")
     try:
         for interface in _interfaces(usb, port):
@@ -85,7 +85,7 @@ def _offer(usb: str, port: str) -> bool:
 
 
 def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY)  # sysfs lets nobody read it
+    fd = os.open(path, os.O_WRONLY)  # the file is write-only
     try:
         os.write(fd, text.encode())
     finally:

@@ -20,7 +20,7 @@ esac
 
 @pytest.fixture
 def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the program lists, a name a line."""
+    """Return the program's list, one name per line."""
     for name in ("podman", "docker"):
         program = tmp_path / name
         program.write_text(ENGINE)
@@ -31,28 +31,28 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("listed", ["web1", "systemd-web1"])
 def test_a_container_that_is_listed_is_known(names: Path, listed: str) -> None:
-    """By its name, or by the one that quadlet gave it."""
+    """A container is found by its name, or by the name that quadlet gave it."""
     names.write_text(f"other\n{listed}\n")
     Containers(GuestKind.PODMAN).require(WEB)
 
 
 def test_a_name_that_is_not_listed_is_refused(names: Path) -> None:
-    """The hint names what is like it, and an option."""
+    """The hint suggests similar names and an option."""
     names.write_text("wbe1\nweb11\ndatabase\n")
-    with pytest.raises(GuestUnavailable, match="podman knows no container web1") as refused:
+    with pytest.raises(GuestUnavailable, match="podman has no container web1") as refused:
         Containers(GuestKind.PODMAN).require(WEB)
-    assert refused.value.hint == "There is web11, wbe1. Is it made or started later? Add --new."
+    assert refused.value.hint == "Did you mean web11, wbe1? If the guest does not exist yet, add --new."
 
 
 def test_nothing_is_like_it(names: Path) -> None:
-    """Then no name is given."""
+    """Without similar names, the hint names none."""
     names.write_text("database\n")
     with pytest.raises(GuestUnavailable) as refused:
         Containers(GuestKind.PODMAN).require(WEB)
-    assert refused.value.hint == "Is it made or started later? Add --new."
+    assert refused.value.hint == "If the guest does not exist yet, add --new."
 
 
 @pytest.mark.usefixtures("names")
 def test_a_unit_is_enough(tmp_path: Path) -> None:
-    """A folder that was named needs no container yet."""
+    """If a folder is given, the container need not exist yet."""
     Containers(GuestKind.PODMAN, str(tmp_path)).require(WEB)

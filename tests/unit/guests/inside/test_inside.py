@@ -1,4 +1,4 @@
-"""What is read of a guest, which may say anything; and what the host concludes."""
+"""Parsing a guest's arbitrary output, and the findings."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ end=yes
 
 
 class Guest:
-    """A guest that says what it was told to."""
+    """A guest with a fixed answer."""
 
     def __init__(self, output: bytes = b"", status: int = 0) -> None:
         self.outcome = GuestCommandResult(status, output)
@@ -50,7 +50,7 @@ class Guest:
 
 
 class Host:
-    """This machine: the scripts are run for real."""
+    """The host, which really runs the scripts."""
 
     def __init__(self, shell: tuple[str, ...]) -> None:
         self.shell = shell
@@ -69,13 +69,13 @@ def verdicts(seen: Look) -> dict[str, GuestVerdict]:
 
 
 def test_a_healthy_guest_is_read() -> None:
-    """Everything holds in a guest that has all of it."""
+    """All findings hold for a guest with everything."""
     assert set(verdicts(parse_look(HEALTHY)).values()) == {GuestVerdict.HOLDS}
 
 
 @pytest.mark.parametrize("shell", [("sh",), ("bash",), ("busybox", "sh")], ids=lambda shell: shell[0])
 def test_every_shell_runs_the_look(shell: tuple[str, ...]) -> None:
-    """The script says all its facts here, without a word of complaint."""
+    """With every shell the script reports all facts and prints no error."""
     if not shutil.which(shell[0]):
         pytest.skip(f"{shell[0]} is not installed")
     done = subprocess.run([*shell, "-c", LOOK], capture_output=True, check=True)
@@ -85,7 +85,7 @@ def test_every_shell_runs_the_look(shell: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("shell", [("sh",), ("busybox", "sh")], ids=lambda shell: shell[0])
 def test_a_device_that_never_answers_ends_the_read(shell: tuple[str, ...], tmp_path: Any) -> None:
-    """A read that waits for ever ends at its time, with what came until then; here from a pipe."""
+    """A read without an end is stopped in time, and returns the bytes so far."""
     if not shutil.which(shell[0]):
         pytest.skip(f"{shell[0]} is not installed")
     pipe = tmp_path / "pipe"
@@ -106,20 +106,20 @@ def test_a_device_that_never_answers_ends_the_read(shell: tuple[str, ...], tmp_p
         ({"virtio_rng": (), "driver": "none"}, "virtio-rng has a driver"),
         ({"virtio_rng": ()}, "virtio-rng has a driver"),
         ({"current": "tpm-rng-0"}, "the kernel reads virtio-rng"),
-        ({"quality": 0}, "the kernel feeds itself from it"),
-        ({"hwrng": False}, "/dev/hwrng is there"),
+        ({"quality": 0}, "virtio-rng feeds the kernel"),
+        ({"hwrng": False}, "/dev/hwrng exists"),
         ({"entropy_bits": 30}, "the guest's generator is seeded"),
         ({"entropy_bits": 30, "pool_bits": 4096}, "the guest's generator is seeded"),
     ],
 )
-def test_what_is_wrong_is_told(change: dict[str, Any], failing: str) -> None:
+def test_each_fault_fails_one_finding(change: dict[str, Any], failing: str) -> None:
     """Each fault fails one finding and no other."""
     seen = verdicts(replace(parse_look(HEALTHY), **change))
     assert [what for what, verdict in seen.items() if verdict is GuestVerdict.FAILS] == [failing]
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         b"",
         HEALTHY[:-8],
@@ -134,24 +134,24 @@ def test_what_is_wrong_is_told(change: dict[str, Any], failing: str) -> None:
         HEALTHY + b"\n" * 20_000,
     ],
 )
-def test_nonsense_is_refused(said: bytes) -> None:
-    """Half a look, a fact twice, an unknown one, a number that is none, escapes, too much: each is refused."""
+def test_nonsense_is_refused(output: bytes) -> None:
+    """Partial reports, duplicate or unknown facts and bad numbers are refused."""
     with pytest.raises(RemoteProtocolError):
-        parse_look(said)
+        parse_look(output)
 
 
 @given(st.binary(max_size=400) | st.lists(st.sampled_from(HEALTHY.splitlines()), max_size=20).map(b"\n".join))
-def test_whatever_a_guest_says_parses_or_is_refused(said: bytes) -> None:
-    """No garbage raises anything but the named error, and what parses holds no character that moves a cursor."""
+def test_any_output_of_a_guest_parses_or_is_refused(output: bytes) -> None:
+    """Garbage raises only the named error; parsed text has no escapes."""
     try:
-        seen = parse_look(said)
+        seen = parse_look(output)
     except RemoteProtocolError:
         return
     assert repr(seen).isprintable()
 
 
 def test_more_than_was_read_is_refused() -> None:
-    """A guest that answers 64 bytes with more is not believed, nor is one whose shell fails."""
+    """A guest that returns too many bytes, or whose shell fails, is refused."""
     with pytest.raises(RemoteProtocolError):
         probes.read_hwrng(Guest(bytes(65)), 1, 1.0)
     with pytest.raises(GuestUnavailable):
@@ -159,13 +159,13 @@ def test_more_than_was_read_is_refused() -> None:
 
 
 def test_fips_judges_a_whole_block() -> None:
-    """Zeros fail, half a block is unknown."""
+    """Zeros fail; the verdict for half a block is unknown."""
     assert probes.fips(bytes(probes.FIPS_REQUESTS * 64)).verdict is GuestVerdict.FAILS
     assert probes.fips(bytes(2503)).verdict is GuestVerdict.UNKNOWN
 
 
 def conversation(n_bytes: int) -> bytes:
-    """What a broker answers to the draw of ``verify``."""
+    """Return a broker's answer to the draw by ``verify``."""
     session = ServerSession()
     guest = Guest()
     guest.outcome = GuestCommandResult(0, b"")
@@ -179,25 +179,25 @@ def conversation(n_bytes: int) -> bytes:
 
 
 def test_a_draw_from_inside_is_one_of_the_protocol() -> None:
-    """What is sent is a hello and a draw that a broker takes, and its grant is counted."""
+    """A broker accepts the hello and the draw, and the grant is counted."""
     answer = conversation(64)
-    told = Guest(answer)
+    guest = Guest(answer)
     # short: the time is the fact
-    assert probes.draw(told, "/s", DrawClass.FULL, names_bytes=8, within_s=1.0) == 64
-    assert told.orders[0][0][5] == str(len(answer))
+    assert probes.draw(guest, "/s", DrawClass.FULL, names_bytes=8, within_s=1.0) == 64
+    assert guest.orders[0][0][5] == str(len(answer))
 
 
 @given(st.binary(max_size=300), st.integers(0, 200))
 def test_whatever_answers_the_draw_is_read_or_refused(noise: bytes, kept: int) -> None:
-    """A hostile answer brings no bytes, or raises one of the two errors."""
+    """A hostile answer gives no bytes, or raises one of the two errors."""
     answer = conversation(64)[:kept] + noise
     with contextlib.suppress(RemoteProtocolError, GuestUnavailable):
         # short: the time is the fact
         assert probes.draw(Guest(answer), "/s", DrawClass.FULL, names_bytes=8, within_s=1.0) in {0, 64}
 
 
-def test_a_guest_without_programs_is_told() -> None:
-    """Nothing that could open a socket in there is an error with what to install."""
-    with pytest.raises(GuestUnavailable, match="nothing in the guest"):
+def test_a_guest_without_a_client_program_has_a_hint() -> None:
+    """If no program can open a socket, the hint names what to install."""
+    with pytest.raises(GuestUnavailable, match="no program in the guest"):
         # short: the time is the fact
         probes.draw(Guest(b"", 9), "/s", DrawClass.FULL, names_bytes=8, within_s=1.0)

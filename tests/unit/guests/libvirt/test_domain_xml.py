@@ -1,4 +1,4 @@
-"""A domain's XML: what of ours is found in it, and what goes when that is taken away."""
+"""A domain's XML: finding drawwell's devices, and removing them."""
 
 import pytest
 
@@ -40,14 +40,14 @@ def verdicts(found: GuestFacts) -> dict[str, GuestVerdict]:
     ["", "<domain", "<network/>", "<domain><name>x</name></domain>", "<domain><devices/></domain>",
      "<!DOCTYPE d [<!ENTITY a 'b'>]><domain><name>&a;</name><devices/></domain>"],
 )  # fmt: skip
-def test_what_is_no_domain_is_told(text: str) -> None:
-    """No XML, another root, no name, no devices, or entities of its own: GuestUnavailable."""
-    with pytest.raises(GuestUnavailable, match="cannot be read"):
+def test_xml_that_is_not_a_domain_is_refused(text: str) -> None:
+    """Other XML, or XML with entities, without name or devices, is refused."""
+    with pytest.raises(GuestUnavailable, match="cannot be parsed"):
         Domain(text)
 
 
 def test_a_device_is_found_by_what_we_wrote_in_it() -> None:
-    """Aliases and addresses that libvirt adds do not hide it; another path does."""
+    """The path identifies a device, not libvirt's aliases and addresses."""
     ours = element(
         "rng", {"model": "virtio"}, element("backend", {"model": "egd"}, element("source", {"path": "/a"}))
     )
@@ -56,7 +56,7 @@ def test_a_device_is_found_by_what_we_wrote_in_it() -> None:
 
 
 def test_a_guest_s_devices_are_those_of_its_alias_and_its_paths() -> None:
-    """What its owner has beside them, or another guest of a longer name, is not among them."""
+    """Devices of the owner or of a guest with a longer name are not found."""
     ours = "<rng model='virtio'><backend model='builtin'/><alias name='ua-drawwell-a'/></rng>"
     theirs = "<rng model='virtio'><backend model='builtin'/><alias name='rng1'/></rng>"
     found = domain(ours + theirs + egd("/run/g/a/egd.sock") + egd("/run/g/ab/egd.sock")).of_guest(
@@ -69,7 +69,7 @@ def test_a_guest_s_devices_are_those_of_its_alias_and_its_paths() -> None:
 
 
 def test_what_a_domain_had_is_kept_in_the_record_and_comes_back_as_it_was() -> None:
-    """Its XML is the record's text: no alias of a running domain is in it, and its address is."""
+    """The record has the old XML and address, without a runtime alias."""
     rng = (
         "<rng model='virtio'>\n  <backend model='random'>/dev/urandom</backend>\n  <alias name='rng0'/></rng>"
     )
@@ -83,7 +83,7 @@ def test_what_a_domain_had_is_kept_in_the_record_and_comes_back_as_it_was() -> N
 
 
 def test_a_controller_goes_when_nothing_sits_on_it() -> None:
-    """Of the controllers that came for a device, those on which something else was put since stay."""
+    """Controllers that another device now uses are kept."""
     ports = "".join(f"<controller type='pci' index='{n}' model='pcie-root-port'/>" for n in (5, 6, 7))
     found = domain(ports + egd())
     found.drop_controllers(("6", "7"))
@@ -91,7 +91,7 @@ def test_a_controller_goes_when_nothing_sits_on_it() -> None:
 
 
 def test_the_record_goes_without_a_trace() -> None:
-    """<metadata> goes with it when it is empty then, and what others keep there stays, prefix and all."""
+    """An empty <metadata> is also removed; other records stay unchanged."""
     theirs = "<metadata><v:x xmlns:v='urn:v'/></metadata>"
     for before in (domain(), domain(more=theirs)):
         changed = Domain(str(before))
@@ -103,52 +103,52 @@ def test_the_record_goes_without_a_trace() -> None:
 
 
 def test_a_state_of_the_agent_is_read() -> None:
-    """No channel, one that is there, and one in whose guest the agent answers are told apart."""
+    """The states are: no channel, a channel, and a connected agent."""
     channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'{}/></channel>"
     assert [domain(each).agent for each in ("", channel.format(""), channel.format(" state='connected'"))] == [
         "", "defined", "connected",
     ]  # fmt: skip
 
 
-def test_the_audit_tells_a_good_domain() -> None:
-    """With our plan and the agent everything holds."""
+def test_the_audit_of_a_good_domain() -> None:
+    """With the plan and the agent, all findings hold."""
     rate = "<rate bytes='640' period='8000'/>"
     channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
     found = facts(domain(egd(rate=rate) + channel, "<genid>x</genid>"), running=True, shared=frozenset())
     assert set(verdicts(found).values()) == {GuestVerdict.HOLDS}
     assert (found.backend, found.limit) == (
-        "rng-egd, /run/drawwell/guests/a/egd.sock", "640 bytes in each 8000 ms",
+        "rng-egd, /run/drawwell/guests/a/egd.sock", "640 bytes per 8000 ms",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("devices", "what"),
     [
-        ("", "it has virtio-rng"),
+        ("", "the machine has virtio-rng"),
         (
             "<rng model='virtio'><backend model='random'>/dev/ttyACM0</backend></rng>",
-            "what feeds it does no harm",
+            "the backend is safe",
         ),
-        (egd(again=""), "it outlives a restart of the broker"),
-        (egd(rate="<rate bytes='1000'/>"), "its limit lets bytes through"),
-        (egd(), "it has a VM generation id"),
-        (egd(), "its copies can be reseeded from here"),
+        (egd(again=""), "the machine survives a restart of the broker"),
+        (egd(rate="<rate bytes='1000'/>"), "the limit lets bytes through"),
+        (egd(), "the machine has a VM generation ID"),
+        (egd(), "the host can reseed copies of the machine"),
     ],
 )
-def test_the_audit_tells_what_is_wrong(devices: str, what: str) -> None:
-    """No generator, the stick itself, no reconnect, a limit that stalls, no generation id, no agent: each fails."""
+def test_each_fault_fails_its_finding(devices: str, what: str) -> None:
+    """No generator, the stick, no reconnect or a bad limit: each fails."""
     assert verdicts(facts(domain(devices), running=False, shared=frozenset()))[what] is GuestVerdict.FAILS
 
 
-def test_a_clone_that_kept_its_socket_is_told() -> None:
-    """Two domains at one socket are one consumer; the host's own generator is anybody's."""
+def test_a_clone_that_kept_its_socket_fails() -> None:
+    """Two domains at one socket are one consumer; /dev/urandom can be shared."""
     host = "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
     shared = shared_sockets(
         [domain(egd("/a")), domain(egd("/a")), domain(egd("/b")), domain(host), domain(host)]
     )
     assert shared == {"/a"}
     assert (
-        verdicts(facts(domain(egd("/a")), running=True, shared=shared))["its socket is its own"]
+        verdicts(facts(domain(egd("/a")), running=True, shared=shared))["the socket is not shared"]
         is GuestVerdict.FAILS
     )
 
@@ -160,16 +160,16 @@ CAPABILITIES = (
 
 
 def test_the_socket_s_owner_is_who_runs_qemu() -> None:
-    """libvirt's own label by numbers or names, a domain's own before it, and nobody where there is none."""
+    """The owner is the domain's label, else libvirt's default, else none."""
     own = "<seclabel type='static' model='dac'><label>+7:+8</label></seclabel>"
     assert owner_of(domain(), CAPABILITIES.format("+64055:+107")) == (64055, 107)
     assert owner_of(domain(), CAPABILITIES.format("root:root")) == (0, 0)
     assert owner_of(domain(more=own), CAPABILITIES.format("+64055:+107")) == (7, 8)
     assert owner_of(domain(), "<capabilities/>") == (None, None)
-    with pytest.raises(GuestUnavailable, match="names no user"):
-        owner_of(domain(), CAPABILITIES.format("nobody-at-all:x"))
+    with pytest.raises(GuestUnavailable, match="is not a user"):
+        owner_of(domain(), CAPABILITIES.format("no-such-user:x"))
 
 
 def test_children_are_those_right_below() -> None:
-    """A tag further down is no child."""
+    """A nested tag is not a child."""
     assert [each.tagName for each in children(domain(egd()).root, "name", "rng")] == ["name"]

@@ -1,4 +1,4 @@
-"""What libvirt is told for a guest: every way in, and no word that leaves its place."""
+"""The plan for libvirt: every attachment, with escaped values."""
 
 import shlex
 import shutil
@@ -34,8 +34,8 @@ def piece(plan: Plan, into: str) -> str:
 
 @pytest.mark.parametrize("via", MACHINE)
 @pytest.mark.skipif(not shutil.which("virt-xml-validate"), reason="virt-xml-validate is not installed")
-def test_libvirts_own_schema_takes_a_domain_with_the_plan(via: Attachment, tmp_path: Path) -> None:
-    """A domain with the device, the generation id and the record of ours is valid."""
+def test_libvirts_own_schema_accepts_a_domain_with_the_plan(via: Attachment, tmp_path: Path) -> None:
+    """A domain with the device, generation ID and record is valid."""
     domain = Domain(DOMAIN)
     domain.add(
         plan_libvirt.device(guest(via, Allowance(1024, 1.0)), (1, 4) if via is Attachment.USB else None)
@@ -51,7 +51,7 @@ def test_libvirts_own_schema_takes_a_domain_with_the_plan(via: Attachment, tmp_p
 @pytest.mark.parametrize("via", MACHINE)
 @pytest.mark.skipif(not shutil.which("virt-install"), reason="virt-install (virtinst) is not installed")
 def test_virt_install_makes_the_same_device_of_its_options(via: Attachment) -> None:
-    """A machine that virt-install makes has the device of the plan, and a generation id."""
+    """virt-install creates the planned device and a generation ID."""
     options = shlex.split(piece(plan_libvirt.plan(guest(via, Allowance(64, 1.0))), "virt-install"))
     machine = ["--name", "x", "--memory", "64", "--disk", "none", "--import", "--osinfo", "generic"]
     command = ["virt-install", "--connect", "test:///default", *machine, "--dry-run", "--print-xml", *options]
@@ -61,7 +61,7 @@ def test_virt_install_makes_the_same_device_of_its_options(via: Attachment) -> N
 
 
 def test_the_limit_is_a_multiple_of_a_request_and_only_with_a_rate() -> None:
-    """With a rate it lies above it; without one there is none."""
+    """With a rate, the limit is above it; without a rate, there is none."""
     (element,) = plan_libvirt.device(guest(rate=Allowance(1000, 1.0))).getElementsByTagName("rate")
     assert element.getAttribute("period") == str(PERIOD_MS)
     limit = int(element.getAttribute("bytes"))
@@ -71,12 +71,12 @@ def test_the_limit_is_a_multiple_of_a_request_and_only_with_a_rate() -> None:
 
 def test_a_container_s_way_is_refused() -> None:
     """A machine is not given a container's way in."""
-    with pytest.raises(UsageError, match="no way in called socket"):
+    with pytest.raises(UsageError, match="do not support --via socket"):
         plan_libvirt.device(guest(Attachment.SOCKET))
 
 
 def test_the_stick_is_named_by_its_place_when_there_are_two() -> None:
-    """By vendor and product alone where there is one, and by the kernel's numbers beside that where there are more."""
+    """One stick is found by its IDs, one of several also by its number."""
     one, two = (
         written(plan_libvirt.device(guest(Attachment.USB))),
         written(plan_libvirt.device(guest(Attachment.USB), (3, 7))),
@@ -86,21 +86,21 @@ def test_the_stick_is_named_by_its_place_when_there_are_two() -> None:
 
 
 def test_the_hook_runs_for_its_domain_alone(tmp_path: Path) -> None:
-    """Only when its own domain has started is the guest reseeded; a name is one word to the shell."""
+    """Only its own domain's start reseeds the guest; quoting is safe."""
     said = tmp_path / "said"
     fake = tmp_path / "drawwell"
     fake.write_text(f'#!/bin/sh\necho "$@" >>{said}\n')
     fake.chmod(0o755)
     script = plan_libvirt.hook(guest(domain="it's $(mine)")).replace("setsid -f drawwell", str(fake))
     script = script.replace(">/dev/null 2>&1", "")
-    for words in (("other", "started"), ("it's $(mine)", "prepare"), ("it's $(mine)", "started")):
-        subprocess.run(["sh", "-c", script, "hook", *words, "begin", "-"], check=True, input=b"<domain/>")
+    for arguments in (("other", "started"), ("it's $(mine)", "prepare"), ("it's $(mine)", "started")):
+        subprocess.run(["sh", "-c", script, "hook", *arguments, "begin", "-"], check=True, input=b"<domain/>")
     assert said.read_text().split()[:3] == ["guest", "reseed", "web01"]
     assert len(said.read_text().splitlines()) == 1
 
 
 def test_what_confines_guests_gets_a_rule_for_the_sockets() -> None:
-    """AppArmor's rule has the directory of the sockets, and a path that could be more than a path is refused."""
+    """AppArmor's rule has the sockets' directory; unsafe paths are refused."""
     assert (
         piece(plan_libvirt.plan(guest()), plan_libvirt.APPARMOR_FILE) == "/run/drawwell/guests/*/*.sock rw,\n"
     )
@@ -113,7 +113,7 @@ TEXTS = st.text(max_size=60) | st.text(alphabet="<>&'\"/]-!\\ \n\t\0x", max_size
 
 @given(run_dir=TEXTS, via=st.sampled_from(MACHINE))
 def test_no_path_leaves_its_place_in_the_xml(run_dir: str, via: Attachment) -> None:
-    """Whatever stands in a path comes back as that path from a domain of the same shape, or is refused."""
+    """Any path is preserved and adds no element, or is refused."""
     bytes_for = guest(via, run_dir=f"/{run_dir}")
     try:
         made = plan_libvirt.device(bytes_for)
@@ -132,7 +132,7 @@ def test_no_path_leaves_its_place_in_the_xml(run_dir: str, via: Attachment) -> N
 
 @given(name=TEXTS, via=TEXTS)
 def test_no_name_leaves_its_place_in_the_record(name: str, via: str) -> None:
-    """A record that was written is read back as it was, and adds one element, or is refused."""
+    """A record is preserved and adds no elements, or is refused."""
     domain = Domain(DOMAIN)
     try:
         domain.write_record(Record(name, via, genid=True, controllers=("5", "6")))

@@ -1,4 +1,4 @@
-"""LXC's files: edited, restored, and refused in words."""
+"""LXC's files: edited, restored, or refused with a hint."""
 
 import os
 import stat
@@ -17,7 +17,7 @@ CLOSED = "lxc.uts.name = web1\nlxc.cgroup2.devices.deny = a\n"
 
 @pytest.fixture
 def config(folder: Path) -> Path:
-    """The configuration of a container, as an editor left it."""
+    """Return a container's configuration, as an editor left it."""
     path = folder / "web1" / "config"
     path.parent.mkdir()
     path.write_text(CLOSED)
@@ -26,7 +26,7 @@ def config(folder: Path) -> Path:
 
 
 def everything(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """All files below, with their modes."""
+    """Return all files below, with their modes."""
     return {
         str(path.relative_to(folder)): (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
         for path in sorted(folder.rglob("*"))
@@ -39,7 +39,7 @@ def everything(folder: Path) -> dict[str, tuple[bytes, int]]:
 def test_what_was_applied_is_removed_without_a_trace(
     folder: Path, config: Path, guest: Guest, text: str
 ) -> None:
-    """The file is byte for byte what it was, with its mode, and nothing lies beside it."""
+    """The file has its old bytes and mode, and there are no other files."""
     config.write_text(text, errors="surrogateescape", newline="")
     before, lxc = everything(folder), Lxc(str(folder))
     assert {change.where for change in lxc.apply(guest)} >= {str(config)}
@@ -49,7 +49,7 @@ def test_what_was_applied_is_removed_without_a_trace(
 
 
 def test_a_second_time_changes_nothing(folder: Path, config: Path) -> None:
-    """Neither apply nor remove does or says anything twice."""
+    """A second apply or remove changes nothing and reports nothing."""
     lxc = Lxc(str(folder))
     lxc.apply(STICK)
     once = everything(folder)
@@ -60,7 +60,7 @@ def test_a_second_time_changes_nothing(folder: Path, config: Path) -> None:
 
 
 def test_an_edit_round_the_block_survives_and_nothing_stays(folder: Path, config: Path) -> None:
-    """What was written above and below is kept; the copy was for the time with the block, and goes with it."""
+    """Text around the block stays; the backup is removed with the block."""
     lxc = Lxc(str(folder))
     lxc.apply(WEB1)
     config.write_text(f"# above\n{config.read_text()}# below\n")
@@ -70,8 +70,41 @@ def test_an_edit_round_the_block_survives_and_nothing_stays(folder: Path, config
     assert [each.name for each in config.parent.iterdir()] == ["config"]
 
 
+def test_the_backup_is_the_file_before_the_block(folder: Path, config: Path) -> None:
+    """The backup stays while the block changes; a new block replaces it."""
+    lxc, backup = Lxc(str(folder)), config.with_name("config.before-drawwell")
+    lxc.apply(WEB1)
+    lxc.apply(STICK)
+    assert backup.read_text() == CLOSED
+    config.write_text("lxc.uts.name = later\n")
+    lxc.apply(WEB1)
+    assert backup.read_text() == "lxc.uts.name = later\n"
+
+
+def test_a_block_deleted_by_hand_leaves_no_backup(folder: Path, config: Path) -> None:
+    """`remove` deletes the backup, and leaves the file as it was edited."""
+    lxc = Lxc(str(folder))
+    lxc.apply(WEB1)
+    config.write_text("lxc.uts.name = later\n")
+    lxc.remove(WEB1)
+    assert config.read_text() == "lxc.uts.name = later\n"
+    assert [each.name for each in config.parent.iterdir()] == ["config"]
+
+
+def test_a_damaged_block_keeps_the_backup(folder: Path, config: Path) -> None:
+    """`remove` refuses, changes nothing, and the original is still there."""
+    lxc = Lxc(str(folder))
+    lxc.apply(WEB1)
+    config.write_text(config.read_text().replace("# drawwell: guest web1 ends\n", ""))
+    before = everything(folder)
+    with pytest.raises(ConfigError, match="damaged"):
+        lxc.remove(WEB1)
+    assert everything(folder) == before
+    assert config.with_name("config.before-drawwell").read_text() == CLOSED
+
+
 def test_from_the_stick_to_the_socket_the_hook_goes(folder: Path, config: Path) -> None:
-    """Another way in replaces the block, and what only the old one needed is deleted."""
+    """Another attachment replaces the block and deletes unused files."""
     lxc = Lxc(str(folder))
     lxc.apply(STICK)
     assert os.access(config.parent / "drawwell-autodev", os.X_OK)
@@ -81,7 +114,7 @@ def test_from_the_stick_to_the_socket_the_hook_goes(folder: Path, config: Path) 
 
 
 def test_unprivileged_the_rule_comes_and_goes(folder: Path, config: Path) -> None:
-    """Its root out here is the owner of the stick and of the socket; the rule is deleted with the block."""
+    """The root's user ID on the host owns stick and socket; the rule goes."""
     config.write_text("lxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\n")
     rule = folder / "79.rules"
     lxc = Lxc(str(folder), rules=str(rule))
@@ -93,7 +126,7 @@ def test_unprivileged_the_rule_comes_and_goes(folder: Path, config: Path) -> Non
 
 
 def test_another_node_than_a_stick_is_allowed_by_its_own_number(folder: Path, config: Path) -> None:
-    """The rule of the cgroup is that of the node behind the link, and no other's."""
+    """The cgroup rule allows only the node behind the link."""
     link = folder / "stick"
     link.symlink_to("/dev/null")
     Lxc(str(folder)).apply(Guest(GuestKind.LXC, "web1", Attachment.DEVICE, device=str(link)))
@@ -101,14 +134,14 @@ def test_another_node_than_a_stick_is_allowed_by_its_own_number(folder: Path, co
 
 
 def test_a_plan_is_made_before_there_is_a_container(folder: Path) -> None:
-    """It is that of a privileged one, and nothing is made."""
+    """The plan is for a privileged container, and nothing is created."""
     (piece,) = Lxc(str(folder)).plan(WEB1).pieces
     assert piece.into == str(folder / "web1" / "config")
     assert everything(folder) == {}
 
 
-def test_no_container_no_permission_half_a_block_and_a_bad_name_are_told(folder: Path, config: Path) -> None:
-    """Each has an error of its own, with a hint."""
+def test_no_container_half_a_block_and_a_bad_name_are_refused(folder: Path, config: Path) -> None:
+    """Each has a separate error with a hint."""
     lxc = Lxc(str(folder))
     with pytest.raises(GuestUnavailable, match="no container web2") as missing:
         lxc.apply(Guest(GuestKind.LXC, "web2", Attachment.SOCKET))
@@ -121,12 +154,12 @@ def test_no_container_no_permission_half_a_block_and_a_bad_name_are_told(folder:
     assert "Delete every line" in (half.value.hint or "")
 
 
-def test_a_file_that_is_not_for_us_is_told(folder: Path, config: Path) -> None:
-    """Permission is another matter than absence."""
+def test_a_file_without_permission_is_refused(folder: Path, config: Path) -> None:
+    """A missing permission is reported differently from a missing file."""
     config.chmod(0)
     root = os.geteuid() == 0
     if root:
-        os.seteuid(65534)  # nobody: root may read everything
+        os.seteuid(65534)  # an unprivileged user, because root can read everything
     try:
         with pytest.raises(PermissionRefused):
             Lxc(str(folder)).apply(WEB1)
@@ -136,7 +169,7 @@ def test_a_file_that_is_not_for_us_is_told(folder: Path, config: Path) -> None:
 
 
 def test_a_link_is_followed_and_stays_one(folder: Path, config: Path) -> None:
-    """A configuration that is a link into somebody's repository is edited there."""
+    """If the configuration is a link into a repository, its target is edited."""
     real = folder / "real"
     config.rename(real)
     config.symlink_to(real)
@@ -146,7 +179,7 @@ def test_a_link_is_followed_and_stays_one(folder: Path, config: Path) -> None:
 
 
 def test_every_container_of_the_directory_is_audited(folder: Path, config: Path) -> None:
-    """With the block or without; a directory that is none, and one that is missing, are no error."""
+    """All are audited, with or without the block; missing ones are no error."""
     (folder / "plain").mkdir()
     (folder / "plain" / "config").write_text(CLOSED)
     (folder / "none").mkdir()

@@ -1,5 +1,6 @@
-"""Proxmox VE, against a stand-in of ``qm``; no real host was there."""
+"""Proxmox VE, with a simulation of ``qm``; no real host was tested."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ open(path, "w").write("".join([*kept, *head, *lines[lines.index("\\n") :]]))
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proxmox:
-    """A host with one machine, and a ``qm`` that sets its args."""
+    """Create a host with one machine, and a ``qm`` that sets its args."""
     (tmp_path / "101.conf").write_text(CONFIG)
     qm = tmp_path / "bin" / "qm"
     qm.parent.mkdir()
@@ -36,7 +37,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proxmox:
 
 
 def test_its_own_args_stay_and_ours_go_again(host: Proxmox, tmp_path: Path) -> None:
-    """After --remove the configuration is as before, byte for byte."""
+    """--remove restores the configuration byte for byte."""
     config = tmp_path / "101.conf"
     assert len(host.apply(WEB)) == 1
     (line, *_) = config.read_text().splitlines()
@@ -51,7 +52,7 @@ def test_its_own_args_stay_and_ours_go_again(host: Proxmox, tmp_path: Path) -> N
 
 
 def test_the_plan_is_a_line_of_qm_and_names_rng0(host: Proxmox) -> None:
-    """Proxmox's own rng0 is named with the line that takes it out."""
+    """The plan has the command that removes Proxmox's own rng0."""
     plan = host.plan(WEB)
     assert plan.pieces[0].into == "qm set 101 --args"
     assert any("qm set 101 --delete rng0 (rng0: source=/dev/urandom)" in note for note in plan.notes)
@@ -60,7 +61,24 @@ def test_the_plan_is_a_line_of_qm_and_names_rng0(host: Proxmox) -> None:
 
 def test_no_such_machine_is_no_guest(host: Proxmox) -> None:
     """Neither a name without a number nor a number without a machine is one."""
-    with pytest.raises(UsageError, match="no number"):
+    with pytest.raises(UsageError, match="not a machine's number"):
         host.apply(Guest(GuestKind.PROXMOX, "web01", Attachment.VIRTIO))
     with pytest.raises(GuestUnavailable, match="no machine 999"):
         host.apply(Guest(GuestKind.PROXMOX, "web01", Attachment.VIRTIO, domain="999"))
+
+
+def test_a_seed_is_one_more_disk_and_refused_with_cloud_init_of_its_own(
+    host: Proxmox, tmp_path: Path
+) -> None:
+    """The drive is added to args, but refused if there is a cloud-init drive."""
+    seeded, config = replace(WEB, seed=True), tmp_path / "101.conf"
+    host.apply(seeded)
+    assert "-drive id=seed-drawwell-web01,file=/run/drawwell/guests/web01/seed.iso," in config.read_text()
+    host.apply(WEB)
+    assert "seed-" not in config.read_text()
+    host.apply(seeded)
+    host.remove(WEB)
+    assert config.read_text() == CONFIG
+    config.write_text("ide2: local-lvm:vm-101-cloudinit,media=cdrom\n" + CONFIG)
+    with pytest.raises(UsageError, match="already has a cloud-init disk"):
+        host.apply(seeded)

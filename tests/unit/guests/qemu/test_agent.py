@@ -1,4 +1,4 @@
-"""The guest agent answers for the guest: what it says is strictly read, and secrets stay off command lines."""
+"""The guest agent: strictly parsed answers, no secrets in arguments."""
 
 import base64
 from typing import Any
@@ -23,13 +23,13 @@ FRESH = bytes(range(64))
 
 
 def answering(*answers: Any) -> Agent:
-    said = iter(answers)
-    return Agent(lambda _command, _arguments, _within_s: next(said))
+    left = iter(answers)
+    return Agent(lambda _command, _arguments, _within_s: next(left))
 
 
 @given(started=ANSWERS, ended=ANSWERS)
-def test_whatever_the_agent_says_parses_or_is_told(started: Any, ended: Any) -> None:
-    """Any answers make an outcome with a status and bytes, or GuestUnavailable."""
+def test_any_answer_of_the_agent_parses_or_is_refused(started: Any, ended: Any) -> None:
+    """Any answer gives a status and bytes, or raises GuestUnavailable."""
     try:
         outcome = answering(started, ended).run(["true"], timeout_s=0)
     except GuestUnavailable:
@@ -38,7 +38,7 @@ def test_whatever_the_agent_says_parses_or_is_told(started: Any, ended: Any) -> 
 
 
 def test_a_program_s_end_is_read() -> None:
-    """Status, signal as a shell has it, and both outputs."""
+    """The result has the status, the signal as in a shell, and both outputs."""
     text = base64.b64encode(b"\0hello").decode()
     ended = answering(
         {"pid": 3}, {"exited": False}, {"exited": True, "exitcode": 7, "out-data": text, "err-data": text}
@@ -47,8 +47,8 @@ def test_a_program_s_end_is_read() -> None:
     assert answering({"pid": 3}, {"exited": True, "signal": 9}).run(["x"]).status == 137
 
 
-def test_what_is_handed_in_is_no_word_of_the_program() -> None:
-    """Standard input goes by a field of its own."""
+def test_standard_input_is_no_argument_of_the_program() -> None:
+    """Standard input has its own field."""
     asked: list[Any] = []
 
     def ask(command: str, arguments: dict[str, Any], _within_s: float) -> Any:
@@ -83,15 +83,15 @@ def reseeded(status: int, errors: str = "") -> list[GuestFinding]:
     return reseed(_Guest(GuestCommandResult(status, b"", errors)), FRESH, 8.0)
 
 
-def test_a_reseeding_is_told_as_it_went() -> None:
-    """Taken and used; taken and not used; not taken; and nobody there to do it."""
+def test_each_result_of_a_reseeding_has_its_findings() -> None:
+    """Reseeded, only added, not added, and no interpreter."""
     verdicts = {status: [each.verdict for each in reseeded(status)] for status in (0, 4, 3, 9, 127)}
     fails, holds = GuestVerdict.FAILS, GuestVerdict.HOLDS
     assert verdicts == {0: [holds, holds], 4: [holds, fails], 3: [fails], 9: [fails], 127: [fails]}
 
 
 def test_fresh_bytes_are_in_no_finding_and_on_no_command_line() -> None:
-    """They go by standard input alone."""
+    """Fresh bytes are only passed through standard input."""
     inside = _Guest(GuestCommandResult(0, b""))
     findings = reseed(inside, FRESH, 8.0)
     ((argv, stdin, _),) = inside.given
@@ -101,7 +101,7 @@ def test_fresh_bytes_are_in_no_finding_and_on_no_command_line() -> None:
 
 @pytest.mark.parametrize(("credit", "bits"), [(8.0, "256"), (2.0, "128"), (0.0, "0")])
 def test_a_guests_kernel_is_credited_what_the_bytes_earned(credit: float, bits: str) -> None:
-    """Not 256 bits for whatever the broker had: what `credit` says of them, and at most a pool."""
+    """The credit is the result of `credit`, at most one pool."""
     inside = _Guest(GuestCommandResult(0, b""))
     reseed(inside, bytes(64), credit)
     assert inside.given[0][0][-1] == bits
@@ -109,6 +109,6 @@ def test_a_guests_kernel_is_credited_what_the_bytes_earned(credit: float, bits: 
 
 @pytest.mark.parametrize("size", [0, 31, 513])
 def test_too_few_bytes_or_too_many_are_refused(size: int) -> None:
-    """Less than 32 bytes do not tell two guests apart."""
+    """Fewer than 32 bytes are too few to make two guests differ."""
     with pytest.raises(UsageError):
         reseed(_Guest(GuestCommandResult(0, b"")), bytes(size), 8.0)

@@ -1,4 +1,4 @@
-"""Reading back what a running QEMU was told, and judging it."""
+"""Parsing and auditing a running QEMU's command line."""
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,7 @@ def failing(arguments: list[str]) -> list[str]:
 
 
 def test_what_we_plan_is_read_back_and_good() -> None:
-    """The plan's own arguments have backend, limit and generation id, and nothing to complain of."""
+    """The planned arguments have backend, limit and ID, and no fault."""
     found = read_command(["-name", "web01,debug-threads=on", *planned(Attachment.VIRTIO)])
     assert (found.name, found.generation_id) == ("web01", True)
     assert found.generators == (
@@ -36,18 +36,18 @@ def test_what_we_plan_is_read_back_and_good() -> None:
 
 
 def test_monitor_and_agent_are_found() -> None:
-    """By -qmp, by -mon with a chardev, and by the port's name; -name in both of its forms."""
-    words = [
+    """Found by -qmp, by -mon with a chardev, by port name, with any -name."""
+    arguments = [
         "-name", "guest=db01", "-qmp", "unix:/q,server=on", "-chardev", "socket,id=m,path=/m,server=on",
         "-mon", "chardev=m,mode=control", "-chardev", "socket,path=/ga,,x,server=on,wait=off,id=ga",
         "-device", "virtserialport,chardev=ga,name=org.qemu.guest_agent.0",
     ]  # fmt: skip
-    found = read_command(words)
+    found = read_command(arguments)
     assert (found.name, found.monitors, found.agent) == ("db01", ("/q", "/m"), "/ga,x")
 
 
 def test_libvirts_json_is_read() -> None:
-    """Devices and objects as JSON, which libvirt writes, and that it is libvirt's."""
+    """libvirt's JSON devices and objects are parsed and attributed to it."""
     found = read_command([
         "-object", '{"qom-type":"rng-random","id":"objrng0","filename":"/dev/urandom"}',
         "-device", '{"driver":"virtio-rng-pci","rng":"objrng0","max-bytes":1000,"period":1000,"id":"rng0"}',
@@ -57,12 +57,12 @@ def test_libvirts_json_is_read() -> None:
     assert found.generators == (Generator("rng-random", "/dev/urandom", max_bytes=1000, period_ms=1000),)
 
 
-def test_what_harms_a_guest_is_told() -> None:
-    """The stick itself, a limit that stalls, a socket that is never opened again, no device, no generation id."""
+def test_each_harmful_setting_fails() -> None:
+    """The stick, a bad limit, no reconnect, no device or no ID fails."""
     stick = ["-object", "rng-random,id=r,filename=/dev/ttyACM0", "-device", "virtio-rng-pci,rng=r"]
-    assert "what feeds it does no harm" in failing(stick)
+    assert "the backend is safe" in failing(stick)
     stalls = ["-object", "rng-builtin,id=r", "-device", "virtio-rng-pci,rng=r,max-bytes=1000,period=1000"]
-    assert "its limit lets bytes through" in failing(stalls)
+    assert "the limit lets bytes through" in failing(stalls)
     egd = [
         "-chardev",
         "socket,id=c,path=/s",
@@ -71,14 +71,14 @@ def test_what_harms_a_guest_is_told() -> None:
         "-device",
         "virtio-rng-pci,rng=r",
     ]
-    assert "it outlives a restart of the broker" in failing(egd)
-    assert failing([]) == ["it has virtio-rng", "it has a VM generation id"]
+    assert "the machine survives a restart of the broker" in failing(egd)
+    assert failing([]) == ["the machine has virtio-rng", "the machine has a VM generation ID"]
     two = ["-device", "virtio-rng-pci", *planned(Attachment.VIRTIO)]
-    assert failing(two) == ["its kernel has one virtio-rng to read"]
+    assert failing(two) == ["the machine has only one virtio-rng"]
 
 
-def test_only_qemu_is_taken_for_qemu() -> None:
-    """By the name of the program, wherever it is."""
+def test_only_qemu_is_recognised_as_qemu() -> None:
+    """QEMU is recognised by its program name, in any directory."""
     assert is_qemu("/usr/bin/qemu-system-x86_64")
     assert is_qemu("kvm")
     assert not is_qemu("/usr/bin/qemu-img")
@@ -91,17 +91,17 @@ def test_only_qemu_is_taken_for_qemu() -> None:
     )
 )
 def test_any_command_line_is_read(arguments: list[str]) -> None:
-    """Whatever some user's process calls itself with, reading it raises nothing."""
+    """No command line of any process raises an exception."""
     read_command(arguments)
 
 
 @pytest.mark.parametrize(
-    "told", ["socket,id=c,path=/s\x1b]0;x\x07", '{"id":"c","path":"/s\\u001b]0;x\\u0007"}']
+    "chardev", ["socket,id=c,path=/s\x1b]0;x\x07", '{"id":"c","path":"/s\\u001b]0;x\\u0007"}']
 )
-def test_what_another_user_wrote_moves_no_terminal(told: str) -> None:
-    """Names and paths of a command line reach root's screen without what a terminal obeys, as JSON too."""
+def test_what_another_user_wrote_moves_no_terminal(chardev: str) -> None:
+    """Names and paths lose control characters, even from JSON."""
     machine = read_command([
-        "-name", "vm\x1b[2J", "-chardev", told, "-mon", "chardev=c,mode=control",
+        "-name", "vm\x1b[2J", "-chardev", chardev, "-mon", "chardev=c,mode=control",
         "-object", "rng-egd,id=r,chardev=c", "-device", "virtio-rng-pci,rng=r",
     ])  # fmt: skip
     assert (machine.name, machine.monitors) == ("vm?[2J", ("/s?]0;x?",))

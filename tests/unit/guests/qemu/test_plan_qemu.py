@@ -1,4 +1,4 @@
-"""What plain QEMU is told: exact text, and nothing in a name or a path that breaks out of an option."""
+"""The plan for plain QEMU: exact text, with escaped values."""
 
 import shlex
 
@@ -22,7 +22,7 @@ def lines(made: Plan) -> list[str]:
 
 
 def test_virtio_is_planned_with_a_refill_above_the_rate() -> None:
-    """The socket connects again, the limit is a multiple of 64 above the broker's rate, a generation id is there."""
+    """The plan has reconnect, an ID, and a limit that fits 64-byte requests."""
     assert lines(plan(guest(Attachment.VIRTIO, rate=parse_allowance("1KiB/s")))) == [
         "-chardev socket,id=drawwell-web01,path=/run/drawwell/guests/web01/egd.sock,reconnect=1",
         "-object rng-egd,id=drawwell-web01,chardev=drawwell-web01",
@@ -32,13 +32,13 @@ def test_virtio_is_planned_with_a_refill_above_the_rate() -> None:
 
 
 def test_without_a_rate_there_is_no_limit() -> None:
-    """Neither a limit nor its period is given to QEMU."""
+    """QEMU gets neither a limit nor a period."""
     device = lines(plan(guest(Attachment.VIRTIO)))[2]
     assert device == "-device virtio-rng-pci,id=drawwell-web01,rng=drawwell-web01"
 
 
 def test_the_other_ways_are_planned() -> None:
-    """USB needs a controller, the vendor's software one line, and a FIFO somebody who holds it open."""
+    """USB has a controller, usb-virtual a setting, a FIFO a writer."""
     virtual = plan(guest(Attachment.USB_VIRTUAL))
     assert lines(virtual)[:3] == [
         "-device qemu-xhci",
@@ -55,7 +55,7 @@ def test_the_other_ways_are_planned() -> None:
 
 
 def test_no_plan_names_the_stick_as_a_file() -> None:
-    """The device itself is in no argument of any way in; why is said."""
+    """No attachment has the device as an argument; a note explains this."""
     for via in (
         Attachment.VIRTIO,
         Attachment.USB_VIRTUAL,
@@ -69,20 +69,20 @@ def test_no_plan_names_the_stick_as_a_file() -> None:
 
 @pytest.mark.parametrize("device", ["/dev/ttyACM0", "1-1,id=x", "1", "-1", "1-", "1-1..2", "x-1"])
 def test_what_is_no_port_is_refused(device: str) -> None:
-    """A stick is found by the kernel's name of its port only."""
+    """Only the kernel's name of a USB port selects a stick."""
     with pytest.raises(UsageError):
         plan(guest(Attachment.USB, device=device))
 
 
 def test_a_container_has_no_machines_way() -> None:
-    """A way that no machine has is refused with those that it has."""
+    """An attachment for containers is refused."""
     with pytest.raises(UsageError):
         plan(guest(Attachment.SOCKET))
 
 
 @given(limit=st.integers(1, 10**9), period=st.floats(0.001, 10**6))
 def test_a_refill_is_never_below_the_rate(limit: int, period: float) -> None:
-    """QEMU's limit lets through what the broker grants, and by whole requests of 64 bytes."""
+    """QEMU's limit allows the granted rate, in 64-byte requests."""
     max_bytes = refill(Allowance(limit, period)).max_bytes
     assert max_bytes is not None
     assert max_bytes % 64 == 0
@@ -91,7 +91,7 @@ def test_a_refill_is_never_below_the_rate(limit: int, period: float) -> None:
 
 @given(value=st.text(min_size=1), other=st.text(min_size=1))
 def test_no_value_breaks_out_of_its_option(value: str, other: str) -> None:
-    """Whatever is in a path: QEMU reads back the same values and no more properties, or it is refused."""
+    """QEMU reads the same values and no other properties, or they are refused."""
     try:
         written = option("socket", id=other, path=value, reconnect=1)
     except UsageError:
@@ -106,8 +106,8 @@ def test_no_value_breaks_out_of_its_option(value: str, other: str) -> None:
     )
 )
 def test_a_shell_hands_on_what_was_planned(run_dir: str) -> None:
-    """Whatever is in the run directory, a shell makes one word of each option."""
+    """Each option is one shell argument, for any run directory."""
     made = plan(Guest(GuestKind.QEMU, "web01", Attachment.VIRTIO, run_dir="/" + run_dir))
-    words = shlex.split(made.pieces[0].text.replace(" \\\n", " "))
-    assert [word for word in words if word.startswith("-")][:1] == ["-chardev"]
-    assert len(words) == 8
+    arguments = shlex.split(made.pieces[0].text.replace(" \\\n", " "))
+    assert [each for each in arguments if each.startswith("-")][:1] == ["-chardev"]
+    assert len(arguments) == 8

@@ -1,4 +1,4 @@
-"""The rule by which a stick that is plugged in is given to its guest."""
+"""The udev rule that attaches a replugged stick to its guest."""
 
 from drawwell.guests.libvirt import plan as plan_libvirt
 from drawwell.guests.model import Attachment, Guest, GuestKind, Plan
@@ -11,8 +11,8 @@ def rules(made: Plan) -> list[str]:
     return [each.into for each in made.pieces if each.into.startswith("/etc/udev/")]
 
 
-def test_the_rule_does_what_was_typed() -> None:
-    """It applies the same guest again: its kind, its domain, its port and the place where its host answers."""
+def test_the_rule_repeats_the_command() -> None:
+    """The rule has the same kind, name, domain, port and --connect."""
     text = rule(Guest(GuestKind.QEMU, "web01", Attachment.USB, domain="l2", device="1-1.2"), "/run/web01.qmp")
     assert text == (
         'ACTION=="add", SUBSYSTEM=="usb", ENV{DEVTYPE}=="usb_device", ATTR{idVendor}=="1d50", '
@@ -22,7 +22,7 @@ def test_the_rule_does_what_was_typed() -> None:
 
 
 def test_both_kinds_of_machines_have_it_for_the_real_stick_alone() -> None:
-    """It stands in the plan of --via usb, and not where a name would need quotes."""
+    """Plans with --via usb have the rule, unless a name would need quotes."""
     file = "/etc/udev/rules.d/85-drawwell-web01.rules"
     given = Guest(GuestKind.QEMU, "web01", Attachment.USB)
     assert rules(plan_qemu.plan(given)) == rules(plan_libvirt.plan(given)) == [file]
@@ -31,8 +31,8 @@ def test_both_kinds_of_machines_have_it_for_the_real_stick_alone() -> None:
     assert rules(plan_libvirt.plan(given, uri="qemu:///session?a=$b")) == []
 
 
-def test_a_machine_that_was_told_to_take_a_stick_is_known() -> None:
-    """By its numbers, and by ours at a port; another device of the host's is none."""
+def test_a_machine_with_a_stick_is_recognised() -> None:
+    """Its command line has the USB IDs, or drawwell's ID at a port."""
 
     def wants(device: str) -> str | None:
         return read_command(["-device", device]).stick

@@ -1,4 +1,4 @@
-"""Where the kernel has the stick: by its port, or as the only one."""
+"""Finding a stick by its port, or as the only stick."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def plug(usb: Path, port: str, number: int, product: str = "6086") -> None:
 
 
 def test_a_stick_is_found_by_its_port_or_as_the_only_one(tmp_path: Path) -> None:
-    """Another device beside it is none; with two sticks the port decides."""
+    """Other devices do not count; with two sticks the port decides."""
     plug(tmp_path, "1-1", 4)
     plug(tmp_path, "1-2", 5, product="0002")
     assert place_of("", str(tmp_path)) == (1, 4)
@@ -32,21 +32,21 @@ def test_a_stick_is_found_by_its_port_or_as_the_only_one(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("port", ["", "1-1", "../1-1"])
-def test_no_stick_is_told(port: str, tmp_path: Path) -> None:
-    """Neither a port with nothing in it, nor a host without USB."""
+def test_a_missing_stick_is_an_error(port: str, tmp_path: Path) -> None:
+    """An empty port, or a host without USB, is an error."""
     with pytest.raises(GuestUnavailable, match="no stick"):
         place_of(port, str(tmp_path / "none"))
 
 
 def bind(usb: Path, interface: str, driver: str) -> None:
-    """An interface with its driver, "" for none."""
+    """Create an interface with its driver, or "" for none."""
     (usb / interface).mkdir()
     if driver:
         (usb / interface / "driver").symlink_to(f"../../drivers/{driver}")
 
 
-def test_who_took_the_stick_is_told(tmp_path: Path) -> None:
-    """usbfs is a program; the process that has the node is named, and nobody where the kernel's driver has it."""
+def test_the_process_that_has_the_stick_is_named(tmp_path: Path) -> None:
+    """With usbfs the program is named; with the kernel's driver there is none."""
     usb, node = tmp_path / "usb", tmp_path / "dev/001/004"
     usb.mkdir()
     plug(usb, "1-1", 4)
@@ -68,8 +68,8 @@ def test_who_took_the_stick_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_only_what_nobody_has_is_given_back(tmp_path: Path) -> None:
-    """Each interface without a driver is offered to the kernel's; those of the others are left alone."""
+def test_only_unused_sticks_are_given_back(tmp_path: Path) -> None:
+    """Only interfaces without a driver are returned to the kernel."""
     usb = tmp_path / "devices"
     usb.mkdir()
     for port, driver in (("1-1", ""), ("1-2", "usbfs"), ("1-3", "cdc_acm")):
