@@ -1,1 +1,1 @@
-"""The machine we run on: kernel, state on disk, signals, privileges."""
+"""Facts about the machine: kernel, clock, memory, virtualisation, devices."""

@@ -1,4 +1,4 @@
-"""Time that follows the wall clock forward and never steps back."""
+"""Time that follows the wall clock forwards and never goes back."""
 
 import logging
 import time
@@ -13,35 +13,35 @@ _DAY_S: Final = 86400.0
 
 
 def clock_is_set() -> bool:
-    """Does the clock show a time that can be? One that begins in 1970 at boot does not, until somebody sets it.
+    """Return whether the clock shows a plausible time, not a date near 1970.
 
-    Until then dates in certificates are not judged by it; everything else about them is.
+    Until the clock is set, dates in certificates are ignored; all other fields are checked.
     """
     return time.time() >= BUILD_DATE
 
 
 def clock_remark() -> str:
-    """Say that the clock was not set, "" when it was."""
+    """Return a note that the clock is not set, or ""."""
     if clock_is_set():
         return ""
     shown = time.strftime("%Y-%m-%d", time.gmtime())
-    return f"the clock shows {shown} and was never set: the dates of certificates are not judged until it is"
+    return f"the clock shows {shown} and was never set: certificates' dates are not checked until it is"
 
 
 def suspended_s() -> float:
-    """Return the seconds that this machine was suspended since it booted (clock_gettime(2))."""
+    """Return the seconds of suspension since boot (clock_gettime(2))."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class WallClock:
-    """Seconds since the epoch: never back, and at least as fast as CLOCK_BOOTTIME.
+    """Seconds since the epoch that never go back.
 
-    A machine that boots with its clock behind is corrected as soon as the wall clock is. It starts no
-    earlier than this program was made.
+    The time grows at least as fast as CLOCK_BOOTTIME, follows a wall clock that is set
+    forward, and is never before the build date of this program.
 
     Args:
-        not_before: A time noted in an earlier life, 0 for none. The clock starts no earlier, unless that is
-            more than a day ahead of the wall: then the clock was wrong in that life.
+        not_before: A time stored by an earlier run, or 0. The clock starts no earlier, unless
+            this time is over a day ahead of the wall clock; it is then assumed to be wrong.
     """
 
     def __init__(self, not_before: float = 0.0) -> None:
@@ -49,14 +49,13 @@ class WallClock:
         self._jump = ""
         if clock_is_set() and not_before > wall + _DAY_S:
             self._report(
-                f"the clock is {_days(not_before - wall)} behind what an earlier run noted; it is believed"
+                f"the clock is {_days(not_before - wall)} behind the time of an earlier run; trusting the clock"
             )
             not_before = 0.0
         self._was_set = clock_is_set()
         self._offset = max(wall, not_before, BUILD_DATE) - time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def __call__(self) -> float:
-        """Return the time."""
         since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
         step_s = time.time() - since_boot - self._offset
         if step_s > 0:
@@ -66,19 +65,24 @@ class WallClock:
             self._was_set = clock_is_set()
         return since_boot + self._offset
 
-    def dates(self) -> float:
-        """Return the time that certificates go by: the wall's, where that can be.
+    def undoubted(self) -> float:
+        """Return the time, or 0.0 after a jump of the clock."""
+        return 0.0 if self.note() else self()
 
-        Quotas never go back; a certificate from a future that was a mistake must be replaced.
+    def dates(self) -> float:
+        """Return the time for certificates: the wall clock's, if plausible.
+
+        Unlike the time for quotas, it can go back, so that a certificate from the future is
+        replaced.
         """
         now = time.time()
         return now if now >= BUILD_DATE else self()
 
     def note(self) -> str:
-        """Describe the last jump of the clock, "" for none."""
+        """Describe the last jump of the clock; "" if there was none."""
         ahead_s = self() - time.time()
         if clock_is_set() and ahead_s > _DAY_S:
-            return f"the clock was set back by {_days(ahead_s)}; quotas go by the later time until a restart"
+            return f"the clock was set back by {_days(ahead_s)}; quotas use the later time until a restart"
         return self._jump
 
     def _report(self, jump: str) -> None:

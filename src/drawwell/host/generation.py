@@ -1,8 +1,9 @@
-"""Hearing that this machine was cloned or restored from a snapshot: whatever lies in memory may lie in two now.
+"""Detect that this machine was cloned or restored from a snapshot.
 
-The kernel's driver of the VM generation ID reseeds the kernel's generator then (Linux 5.18), and tells of it twice: by
-a line in the kernel's log, and in some versions (6.8) by a uevent. Both are listened to. Neither can be forged by
-others: netlink names the kernel as the sender, and nobody but the kernel writes log records of its own facility.
+The kernel's VM generation ID driver then reseeds the kernel's generator (Linux 5.18). It
+announces this with a line in the kernel's log, and in some versions (6.8) with a uevent. Both
+channels are read. Neither can be forged: netlink identifies the kernel as the sender, and only
+the kernel writes log records with its own facility.
 """
 
 import asyncio
@@ -21,19 +22,19 @@ LOG_LINE: Final = b"random: crng reseeded due to virtual machine fork"
 KERNEL_LOG: Final = "/dev/kmsg"
 
 _NETLINK_KOBJECT_UEVENT: Final = 15  # linux/netlink.h
-_KERNEL_GROUP: Final = 1  # 2 is that of udev, where programs speak
-_KERNEL: Final = 0  # the port of the kernel, netlink(7)
+_KERNEL_GROUP: Final = 1  # group 2 is udev's, for programs
+_KERNEL: Final = 0  # the kernel's port, netlink(7)
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
-_RECORD_BYTES: Final = 8192  # the largest of /dev/kmsg
+_RECORD_BYTES: Final = 8192  # the largest record of /dev/kmsg
 
 
-def tells_of_copy(message: bytes, sender: int) -> bool:
-    """Does this uevent of the netlink port `sender` say that there is a new generation?"""
+def announces_copy(message: bytes, sender: int) -> bool:
+    """Return whether a uevent from netlink port `sender` announces a copy."""
     return sender == _KERNEL and UEVENT in message.split(b"\0")[1:]
 
 
 def logs_copy(record: bytes) -> bool:
-    """Does this record of /dev/kmsg (Documentation/ABI/testing/dev-kmsg), and the kernel by it, say so?"""
+    """Return whether a kernel record from /dev/kmsg announces a copy."""
     prefix, _, text = record.partition(b";")
     priority = prefix.partition(b",")[0]
     is_kernels = priority.isdigit() and int(priority) >> 3 == 0
@@ -41,19 +42,19 @@ def logs_copy(record: bytes) -> bool:
 
 
 class Generations:
-    """Listens until cancelled, where it may.
+    """Watches for copies of this machine until cancelled, if permitted.
 
     Args:
-        copied: Called when this machine may be a copy; also when messages were lost.
-        opened: Ears that somebody who may has opened for us, a netlink socket and the kernel's log; they are ours to
-            close.
+        copied: Called when this machine may be a copy, and when messages were lost.
+        opened: A netlink socket and the kernel's log, opened by a privileged process. This
+            object closes them.
     """
 
     def __init__(self, copied: Callable[[], None], opened: Sequence[int] = ()) -> None:
         self.deaf = True
-        """Nothing can be heard here."""
-        self.heard: Counter[str] = Counter()
-        """How often each ear heard of a copy."""
+        """Whether neither channel can be read."""
+        self.events: Counter[str] = Counter()
+        """The number of announcements by channel."""
         self.ready = asyncio.Event()
         self._copied = copied
         self._opened_uevents = next((fd for fd in opened if _is_socket(fd)), None)
@@ -61,20 +62,20 @@ class Generations:
 
     @property
     def copies(self) -> int:
-        """How often this machine was copied, as far as was heard: each time both ears may tell."""
-        return max(self.heard.values(), default=0)
+        """The number of detected copies; both channels may announce the same copy."""
+        return max(self.events.values(), default=0)
 
     async def listen(self) -> None:
-        """Listen with every ear that can be opened."""
+        """Read both channels, if they can be opened."""
         loop = asyncio.get_running_loop()
         ears: list[tuple[int, Callable[[], object]]] = []
         try:
             if uevents := _open_uevents(self._opened_uevents):
                 ears.append((uevents.fileno(), uevents.close))
-                loop.add_reader(uevents, self._hear, "uevent", lambda: tells_of_copy(*_received(uevents)))
+                loop.add_reader(uevents, self._read, "uevent", lambda: announces_copy(*_received(uevents)))
             if (log := _open_log(self._opened_log)) is not None:
                 ears.append((log, lambda: os.close(log)))
-                loop.add_reader(log, self._hear, "kernel log", lambda: logs_copy(os.read(log, _RECORD_BYTES)))
+                loop.add_reader(log, self._read, "kernel log", lambda: logs_copy(os.read(log, _RECORD_BYTES)))
             self.deaf = not ears
             self.ready.set()
             await asyncio.Event().wait()
@@ -83,16 +84,16 @@ class Generations:
                 loop.remove_reader(fd)
                 close()
 
-    def _hear(self, ear: str, listen: Callable[[], bool]) -> None:
-        """Take in what is there; what was lost may have been it."""
-        told = False
+    def _read(self, ear: str, listen: Callable[[], bool]) -> None:
+        """Read all messages; a lost message may have been an announcement."""
+        copied = False
         try:
             while True:
-                told |= self._take(listen)
+                copied |= self._take(listen)
         except BlockingIOError:
             pass
-        if told:
-            self.heard[ear] += 1
+        if copied:
+            self.events[ear] += 1
             self._copied()
 
     @staticmethod
@@ -136,14 +137,14 @@ def _open_uevents(opened: int | None) -> socket.socket | None:
 
 
 def _open_log(log: int | None) -> int | None:
-    """Open the kernel's log, or take the one that is open, behind its last record; None where we may not."""
+    """Return the kernel's log, opened at its end unless given; None if denied."""
     try:
         if log is None:
             log = os.open(KERNEL_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        os.set_blocking(log, False)  # the service manager hands it over blocking (systemd.socket(5))
+        os.set_blocking(log, False)  # the service manager passes it in blocking mode (systemd.socket(5))
         os.lseek(log, 0, os.SEEK_END)
     except OSError:
         os.close(log)

@@ -1,4 +1,4 @@
-"""Who has a device's node open. Reads /proc only."""
+"""Find processes that have a device node open, using only /proc."""
 
 import os
 import stat
@@ -16,14 +16,17 @@ _PTS_MAJORS: Final = range(136, 144)
 
 @dataclass(frozen=True, slots=True)
 class Holder(Report):
-    """A process that has a node open."""
+    """A process that has a device node open."""
 
     pid: int
     name: str
 
 
 def holders(node: str, proc: str = "/proc") -> tuple[Holder, ...]:
-    """Return the other processes that have `node` open, as far as we may look into them, in containers too."""
+    """Return other processes that have `node` open.
+
+    Processes in containers are included if they are visible here.
+    """
     real = os.path.realpath(node)
     try:
         wanted = os.stat(real)
@@ -36,13 +39,13 @@ def holders(node: str, proc: str = "/proc") -> tuple[Holder, ...]:
     )
 
 
-def holders_words(found: Iterable[Holder]) -> str:
-    """Name them, for instance ``qemu-system-x86 (process 4711)``."""
+def describe_holders(found: Iterable[Holder]) -> str:
+    """Name the holders, for instance ``qemu-system-x86 (process 4711)``."""
     return ", ".join(f"{each.name} (process {each.pid})" for each in found) or "another process"
 
 
 def is_ours(holder: Holder, proc: str = "/proc") -> bool:
-    """Is it a drawwell, by its own command line?"""
+    """Return whether the holder is drawwell, judging by its command line."""
     try:
         return b"drawwell" in (Path(proc) / str(holder.pid) / "cmdline").read_bytes()
     except OSError:
@@ -59,7 +62,7 @@ def _has_open(process: Path, real: str, wanted: os.stat_result) -> bool:
 
 
 def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
-    """Are they one device? A container's /dev/pts/0 is another terminal than the host's, under the same number."""
+    """Return whether the device is the same; each container has a /dev/pts/0."""
     if os.path.samestat(one, other):
         return True
     terminal = os.major(one.st_rdev) in _PTS_MAJORS
@@ -67,7 +70,7 @@ def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 def _name(path: Path) -> str:
-    """What the process calls itself, and what it calls itself must not move a terminal."""
+    """Return the process's own name, sanitised for a terminal."""
     try:
         name = path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

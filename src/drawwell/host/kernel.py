@@ -1,4 +1,4 @@
-"""Facts about the running kernel's generator and about our right to feed it; the kernel is asked, not its version."""
+"""Facts about the running kernel's generator, and the right to feed it."""
 
 import os
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from drawwell.reports import Report
 
 CAP_SYS_ADMIN: Final = 21  # linux/capability.h
 
-# linux/proc_ns.h: the inodes of the namespaces that the kernel itself starts in.
+# linux/proc_ns.h: inodes of the namespaces that exist from boot.
 _FIRST_USER_NAMESPACE: Final = "user:[4026531837]"
 _FIRST_PID_NAMESPACE: Final = "pid:[4026531836]"
 
-# What each container manager leaves behind, systemd-detect-virt's list cut to what is met in the field.
+# Files that identify container managers: a part of systemd-detect-virt's list.
 _MARKS: Final = ((".dockerenv", "docker"), ("run/.containerenv", "podman"))
 _CGROUP_MARKS: Final = (
     ("docker", "docker"),
@@ -25,10 +25,10 @@ _CGROUP_MARKS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class KernelFacts(Report):
-    """What the kernel says about itself; a number that it does not say is 0.
+    """Facts reported by the kernel; an unknown number is 0.
 
-    `may_feed`: CAP_SYS_ADMIN is effective, and in the first user namespace, where alone it counts for the pool.
-    `container`: its kind, "" for none. A container that shares the host's process ids is not told from the host.
+    `may_feed`: CAP_SYS_ADMIN is effective in the first user namespace, as the pool requires.
+    `container`: the kind of container, or ""; set even if it shares the host's PID namespace.
     """
 
     release: str
@@ -41,31 +41,31 @@ class KernelFacts(Report):
 
     @property
     def small_pool(self) -> bool:
-        """Is it the 256-bit pool (Linux 5.17 and later, and back-ports), which does not say when it wants input?"""
+        """Whether the pool has 256 bits (Linux 5.17) and never requests entropy."""
         return self.pool_bits < 4096
 
     @property
     def ready(self) -> bool:
-        """Is the small pool seeded? From then on a credit changes nothing."""
+        """Whether the small pool is seeded; credit then has no effect."""
         return self.entropy_avail_bits >= self.pool_bits
 
     @property
     def meaning(self) -> str:
-        """What `entropy_avail` means on this kernel, for people."""
+        """The meaning of `entropy_avail` on this kernel, for the user."""
         if not self.pool_bits:
-            return "this kernel does not say how large its pool is"
+            return "this kernel does not report the size of its pool"
         if not self.small_pool:
             return (
-                f"entropy_avail is an estimate between 0 and {self.pool_bits} that reseeding draws down; "
-                f"below {self.write_wakeup_bits} the kernel asks for more"
+                f"entropy_avail is an estimate between 0 and {self.pool_bits} that drops with each reseed; "
+                f"below {self.write_wakeup_bits} the kernel requests entropy"
             )
         if self.ready:
-            return f"entropy_avail stays at {self.pool_bits}: the generator is seeded, and stays so"
+            return f"entropy_avail stays at {self.pool_bits}: the generator is seeded and remains so"
         return f"the generator is not seeded yet: {self.entropy_avail_bits} of {self.pool_bits} bits"
 
 
 def kernel_facts(root: str = "/") -> KernelFacts:
-    """Ask the running kernel; `root` is the directory that holds ``proc`` and ``run``."""
+    """Read the facts; `root` is the directory with ``proc`` and ``run``."""
     sysctl = os.path.join(root, "proc/sys")
     return KernelFacts(
         release=_text(sysctl, "kernel/osrelease"),
@@ -87,7 +87,7 @@ def _has_sys_admin(root: str) -> bool:
 
 
 def _container(root: str) -> str:
-    """Ask in systemd-detect-virt's order; in the first process-id namespace no mark counts."""
+    """Check in systemd-detect-virt's order; ignore files found on a host."""
     if _link(root, "proc/1/ns/pid") == _FIRST_PID_NAMESPACE or (
         _link(root, "proc/self/ns/pid") == _FIRST_PID_NAMESPACE
     ):
@@ -127,7 +127,7 @@ def _link(root: str, path: str) -> str:
 
 
 def hardware_generator(root: str = "/") -> str:
-    """Return the kernel driver that /dev/hwrng reads from now, "" for none."""
+    """Return the name of the driver behind /dev/hwrng, or ""."""
     try:
         with open(os.path.join(root, "sys/class/misc/hw_random/rng_current"), encoding="ascii") as file:
             name = file.read().strip()

@@ -1,7 +1,7 @@
-"""Having OpenSSL take no other key exchange than the post-quantum one, which Python cannot ask it for.
+"""Restrict OpenSSL to the post-quantum key exchange.
 
-OpenSSL reads its configuration once, when it is loaded, and passes over a group that it does not know. So the process
-is begun anew with $OPENSSL_CONF set, and then believed only when its own first handshake message says so.
+OpenSSL reads its configuration once, at load time, and ignores unknown groups. The process
+therefore restarts with $OPENSSL_CONF set and then checks its own first handshake message.
 """
 
 import os
@@ -22,7 +22,7 @@ Exec = Callable[[str, list[str], dict[str, str]], NoReturn]
 
 
 def offered() -> tuple[str, ...]:
-    """Return the key-exchange groups that this process offers and takes, the preferred first."""
+    """Return this process's key-exchange groups in order of preference."""
     return tuple(map(group_name, offered_groups(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))))
 
 
@@ -30,12 +30,12 @@ def check_post_quantum(version: tuple[int, ...] = ssl.OPENSSL_VERSION_INFO) -> N
     """Check that this OpenSSL has X25519MLKEM768.
 
     Raises:
-        ConfigError: it is too old.
+        ConfigError: the version is too old.
     """
     if version[:2] < FIRST_VERSION:
         raise ConfigError(
-            f"[tls] require_pq needs OpenSSL 3.5 or later, and this Python has {ssl.OPENSSL_VERSION}",
-            hint="Use a Python with a newer OpenSSL, or set require_pq = false: TLS 1.3 with x25519 is served then.",
+            f"[tls] require_pq requires OpenSSL 3.5 or later, but this Python has {ssl.OPENSSL_VERSION}",
+            hint="Use a Python with a newer OpenSSL. To use TLS 1.3 with x25519 instead, set require_pq = false.",
         )
 
 
@@ -46,17 +46,17 @@ def require_post_quantum(
     environ: Mapping[str, str] = os.environ,
     restart: Exec = os.execve,
 ) -> None:
-    """Return when X25519MLKEM768 is the only group; begin this process anew where that brings it about.
+    """Require X25519MLKEM768 as the only group; restart if needed.
 
     Raises:
-        ConfigError: this OpenSSL has no such group, or does not take our configuration.
+        ConfigError: this OpenSSL lacks the group or ignores our configuration.
     """
     if groups() == (group_name(X25519MLKEM768),):
         return
     check_post_quantum(version)
     if environ.get(_VARIABLE) == CONFIGURATION:
         raise ConfigError(
-            f"OpenSSL offers {', '.join(groups())} though {_VARIABLE} names {CONFIGURATION}",
+            f"OpenSSL offers {', '.join(groups())} although {_VARIABLE} is {CONFIGURATION}",
             hint="Set require_pq = false, or report this with the output of 'drawwell --version'.",
         )
     restart(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**environ, _VARIABLE: CONFIGURATION})

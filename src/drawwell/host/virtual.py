@@ -1,4 +1,4 @@
-"""Whether this is a virtual machine, and whether its kernel would learn that it was copied."""
+"""Detection of virtual machines that can notice being copied."""
 
 import os
 from dataclasses import dataclass
@@ -8,19 +8,21 @@ from drawwell.host.generation import KERNEL_LOG
 from drawwell.reports import Report
 
 _DRIVERS: Final = ("sys/bus/platform/drivers/vmgenid", "sys/bus/acpi/drivers/vmgenid")
-"""The driver of the VM generation ID; it was on the ACPI bus before Linux 6.10."""
+"""The driver of the VM generation ID; before Linux 6.10, an ACPI driver."""
 _MAKERS: Final = (
     "QEMU", "KVM", "Amazon EC2", "Google", "VMware", "innotek", "Xen", "Microsoft Corporation", "OpenStack",
     "Parallels", "BHYVE", "Apple Virtualization", "DigitalOcean", "Hetzner", "Alibaba",
 )  # fmt: skip
-"""What virtual machines call their maker or product, where the processor does not say so (ARM)."""
+"""Vendors or products of virtual machines, for processors without the flag (ARM)."""
 
 
 @dataclass(frozen=True, slots=True)
 class VirtualFacts(Report):
-    """`generation_id`: the kernel has the device and drives it, so it reseeds when the machine was copied.
+    """Facts about virtualisation.
 
-    `log_readable`: this process may read the kernel's log, where that is said in every version.
+    `generation_id`: the kernel has a driver for this ID and reseeds after a copy.
+    `log_readable`: this process can read the kernel's log, where every version announces a
+    copy.
     """
 
     virtual: bool
@@ -29,7 +31,7 @@ class VirtualFacts(Report):
 
 
 def virtual_facts(root: str = "/") -> VirtualFacts:
-    """Ask the kernel; `root` is the directory that holds ``proc``, ``sys`` and ``dev``."""
+    """Read the facts; `root` is the directory that contains proc, sys and dev."""
     return VirtualFacts(
         virtual=_hypervisor_flag(root) or _made_by_hypervisor(root),
         generation_id=any(_bound(os.path.join(root, driver)) for driver in _DRIVERS),
@@ -53,7 +55,7 @@ def _made_by_hypervisor(root: str) -> bool:
 
 
 def _bound(driver: str) -> bool:
-    """Does the driver have a device? It stands there as a link."""
+    """Return whether a device uses this driver, shown by a link in sysfs."""
     try:
         with os.scandir(driver) as entries:
             return any(entry.is_symlink() and entry.name != "module" for entry in entries)

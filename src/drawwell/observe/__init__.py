@@ -1,1 +1,1 @@
-"""What monitoring reads: series, alarms, the status page. Pure."""
+"""Pure: series, alarms and the status page, for monitoring."""

@@ -1,6 +1,6 @@
 """A broker's state as one line for Nagios and Icinga.
 
-The format and the exit codes are those of the Monitoring Plugins development guidelines.
+The format and the exit codes follow the Monitoring Plugins development guidelines.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,10 +20,10 @@ class PluginState(IntEnum):
 
 
 def plugin_line(report: Mapping[str, Any]) -> tuple[PluginState, str]:
-    """Return the state and the line, with performance data behind the bar.
+    """Return the state and the line, with performance data after the bar.
 
     Args:
-        report: A `BrokerReport`, in its JSON form.
+        report: A `BrokerReport` or a `LinkReport` in its JSON form.
     """
     found = troubles(report)
     state = PluginState.OK
@@ -34,11 +34,22 @@ def plugin_line(report: Mapping[str, Any]) -> tuple[PluginState, str]:
 
 
 def _well(report: Mapping[str, Any]) -> str:
+    if "upstreams" in report:
+        return f"{_ready_brokers(report)} of {len(report['upstreams'])} brokers ready"
     return f"{report['healthy_sources']} of {len(report['sources'])} sources healthy"
 
 
+def _ready_brokers(report: Mapping[str, Any]) -> int:
+    return sum(each["ready"] for each in report["upstreams"])
+
+
 def _figures(report: Mapping[str, Any]) -> Iterator[str]:
-    """Performance data: 'label'=value[unit];warning;critical;least;most."""
+    """Yield 'label'=value[unit];warning;critical;minimum;maximum."""
+    if "upstreams" in report:
+        yield f"ready={_ready_brokers(report)};;1:;0;{len(report['upstreams'])}"
+        yield f"draws={report['draws']}c;;;0;"
+        yield f"drawn={report['drawn_bytes']}B;;;0;"
+        return
     sources, wanted = len(report["sources"]), report["min_sources"]
     yield f"healthy={report['healthy_sources']};;{wanted}:;0;{sources}"
     capacity = report["reservoir_capacity_bytes"]
@@ -49,5 +60,5 @@ def _figures(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _one_line(text: str) -> str:
-    """Leave out what ends a line, and the bar that begins the figures."""
+    """Remove line breaks and bars, because a bar begins performance data."""
     return " ".join(text.replace("|", "/").split())

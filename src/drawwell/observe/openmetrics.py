@@ -1,9 +1,10 @@
-"""The series as text: OpenMetrics 1.0, and Prometheus' own format 0.0.4."""
+"""The series in text form: OpenMetrics 1.0, and Prometheus' format 0.0.4."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from drawwell.observe.series import SERIES, Sample, Series, SeriesKind
+from drawwell.observe.family import Sample, Series, SeriesKind
+from drawwell.observe.link_series import series_of
 
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -11,16 +12,16 @@ _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 
 
 def render(report: Mapping[str, Any], *, names: bool, openmetrics: bool) -> str:
-    """Write all series of a report.
+    """Format all series of a report.
 
     Args:
-        report: The broker's, in its JSON form.
-        names: Whether consumers may be named.
-        openmetrics: The format; False is Prometheus' own.
+        report: A `BrokerReport` or a `LinkReport` in its JSON form.
+        names: Whether to include consumers' names.
+        openmetrics: Selects OpenMetrics; False selects Prometheus' own format.
     """
     lines = [
         line
-        for series in SERIES
+        for series in series_of(report)
         if names or not series.names
         for line in _family(series, report, openmetrics=openmetrics)
     ]
@@ -47,5 +48,5 @@ def _labels(sample: Sample) -> str:
 
 
 def _plain(text: str) -> str:
-    """Replace what cannot be written in UTF-8."""
+    """Replace characters that UTF-8 cannot encode."""
     return text.encode(errors="replace").decode()

@@ -1,7 +1,7 @@
 """The status page: one screen of HTML, readable without its script.
 
-Whatever a consumer or a device chose as a name is escaped. A part with an id is replaced by
-its next version when an event brings one.
+All names that a consumer or a device chose are escaped. Each event contains new versions of
+the parts that have an id.
 """
 
 import base64
@@ -13,13 +13,14 @@ from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from drawwell.observe.fleet import broker_state, store_state
 from drawwell.observe.series import margin
 from drawwell.observe.sparkline import sparkline
 from drawwell.observe.troubles import troubles
 from drawwell.units import format_duration, format_size
 
 PAGE_CONSUMERS: Final = 20
-"""How many consumers stand on one page."""
+"""The number of consumers on one page."""
 _STYLE: Final = files("drawwell").joinpath("style.css").read_text()
 _SCRIPT: Final = """\
 const events = new EventSource("/ui/events" + location.search);
@@ -43,17 +44,17 @@ POLICY: Final = (
     f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Value of Content-Security-Policy."""
+"""The value of the Content-Security-Policy header."""
 
 
 def page(report: Mapping[str, Any], *, names: bool, search: str = "", after: str = "") -> str:
     """Return the whole page.
 
     Args:
-        report: A `BrokerReport`, in its JSON form.
-        names: Whether consumers and guests may be named.
-        search: Part of the consumers' names to show.
-        after: Show consumers behind this name.
+        report: A `BrokerReport` or a `LinkReport` in its JSON form.
+        names: Whether to include the names of consumers and guests.
+        search: Show only consumers whose names contain this.
+        after: Show the consumers after this name.
     """
     title = f"{report['name']}: {_verdict(report)}"
     return (
@@ -66,29 +67,35 @@ def page(report: Mapping[str, Any], *, names: bool, search: str = "", after: str
 
 
 def parts(report: Mapping[str, Any], *, names: bool, search: str = "", after: str = "") -> str:
-    """Return the parts that an event replaces; arguments as for `page`."""
+    """Return the parts that an event replaces; see `page` for the arguments."""
     text = "".join(_parts(report, names=names, search=search, after=after))
     return f"<main>{' '.join(text.splitlines())}</main>"
 
 
 def _parts(report: Mapping[str, Any], *, names: bool, search: str, after: str) -> Iterable[str]:
     yield _head(report)
+    if "upstreams" in report:
+        yield _section("links", "Links", _links(report))
+        yield _section("notes", "Notes", _list(report["notes"], "No notes."))
+        return
     yield _section("sources", "Sources", _sources(report["sources"]))
     yield _section("supply", "Supply and draws", _supply(report))
     if names:
         yield _section("guests", "Guests", _guests(report["guests"]))
         yield _section("consumers", "Consumers", _consumers(report, search, after))
+    if report.get("fleet"):
+        yield _section("fleet", "Fleet", _fleet(report["fleet"]))
     yield _section("doors", "Doors and certificates", _doors(report))
     if names:
         yield _section(
-            "events", "Last events", _list([_event(each) for each in report["events"]], "None yet.")
+            "events", "Last events", _list([_event(each) for each in report["events"]], "No events yet.")
         )
-    yield _section("notes", "Notes", _list(report["notes"], "Nothing to note."))
+    yield _section("notes", "Notes", _list(report["notes"], "No notes."))
 
 
 def _verdict(report: Mapping[str, Any]) -> str:
     found = troubles(report)
-    return found[0].what if found else "all is well"
+    return found[0].what if found else "no problems"
 
 
 def _head(report: Mapping[str, Any]) -> str:
@@ -96,10 +103,10 @@ def _head(report: Mapping[str, Any]) -> str:
     level = "bad" if found and found[0].critical else "note" if found else "good"
     lines = "".join(
         f"<li class={'bad' if each.critical else 'note'}><i aria-hidden=true>{'✗' if each.critical else 'i'}</i>"
-        f"<span>{escape(each.what)}. Type <code>{escape(each.type_this)}</code></span></li>"
+        f"<span>{escape(each.what)}. Run <code>{escape(each.type_this)}</code></span></li>"
         for each in found
     )
-    ready = "Draws are served." if report["ready"] else "No draw is served."
+    ready = "The broker serves draws." if report["ready"] else "No draws can be served."
     return (
         f'<div id="head" role="status" class="head {level}">'
         f'<h1 class="subject">{escape(_verdict(report)[:1].upper() + _verdict(report)[1:])}</h1>'
@@ -114,7 +121,7 @@ def _section(name: str, title: str, body: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> str:
-    """Lay out rows of ready HTML."""
+    """Format a table of rows that are already HTML."""
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     if not body:
         return f"<p class=soft>{empty}</p>"
@@ -141,12 +148,29 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
         for each in sources
     )
     head = ("Source", "Device", "State", "Raw noise", "Below the cutoff by", "Last error")
-    return _table(head, rows, "No source has come.")
+    return _table(head, rows, "No source has connected.")
+
+
+def _links(report: Mapping[str, Any]) -> str:
+    rows = (
+        (
+            escape(each["url"]),
+            "ready" if each["ready"] else escape(each["not_ready_because"]),
+            "none" if each["certificate_left_s"] is None else _left(each["certificate_left_s"]),
+        )
+        for each in report["upstreams"]
+    )
+    drawn = f"<p>{format_size(report['drawn_bytes'])} in {report['draws']} draws.</p>"
+    return _table(("Broker", "State", "Certificate"), rows, "This machine has joined no broker.") + drawn
+
+
+def _left(left_s: float) -> str:
+    return f"{format_duration(left_s)} left" if left_s > 0 else "expired"
 
 
 def _margin(test: Mapping[str, Any]) -> str:
     day = [1 - nearness for nearness in test.get("history", ()) if nearness is not None]
-    least = f", {min(day):.0%} at least in 24 hours" if day else ""
+    least = f", at least {min(day):.0%} in the last 24 hours" if day else ""
     return f"{escape(test['name'])} of {escape(test['unit'])}s: {margin(test):.0%}{least}{sparkline(day)}"
 
 
@@ -158,7 +182,7 @@ def _supply(report: Mapping[str, Any]) -> str:
             "Reservoir",
             f"{format_size(report['reservoir_bytes'])} of {format_size(report['reservoir_capacity_bytes'])}",
         ),
-        ("Sources make", f"{format_size(report['supply_bytes_per_s'])}/s of full entropy"),
+        ("Supply", f"{format_size(report['supply_bytes_per_s'])}/s of full entropy"),
         (
             "Draws",
             ", ".join(f"{count} {escape(kind)}" for kind, count in sorted(draws["granted"].items()))
@@ -169,7 +193,7 @@ def _supply(report: Mapping[str, Any]) -> str:
             "Delivered",
             f"{format_size(ledger['delivered_bits'] / 8)} full, {format_size(ledger['drbg_bytes'])} drbg",
         ),
-        ("Starved for", escape(format_duration(draws["starved_s"]))),
+        ("Time starved", escape(format_duration(draws["starved_s"]))),
         ("Sessions", str(report["sessions"])),
         ("Consumers", f"{report['consumers_active']} active, {report['consumers_invited']} invited"),
     )
@@ -195,19 +219,37 @@ def _consumers(report: Mapping[str, Any], search: str, after: str) -> str:
         for each in shown
     )
     form = (
-        "<form action=/ui><label>Part of the name "
+        "<form action=/ui><label>Name contains "
         f'<input name=search value="{escape(search)}"></label> <button>Search</button></form>'
     )
     more = ""
     if len(behind) > len(shown):
         query = urlencode({"search": search, "after": shown[-1]["name"]}, errors="replace")
-        more = f'<p><a href="/ui?{escape(query)}">The next of {len(behind) - len(shown)} more</a></p>'
+        more = f'<p><a href="/ui?{escape(query)}">Next ({len(behind) - len(shown)} more)</a></p>'
     if report["consumers_left_out"]:
         more += (
             f"<p>{report['consumers_left_out']} others drew less: see <code>drawwell consumer list</code></p>"
         )
     head = ("Consumer", "Draws", "Refused", "Had", "Rate", "Quota", "Left")
-    return form + _table(head, rows, "No consumer of that name.") + more
+    return form + _table(head, rows, "No matching consumer.") + more
+
+
+def _fleet(fleet: Mapping[str, Any]) -> str:
+    rows = (
+        (
+            escape(each["name"]),
+            escape(broker_state(each)),
+            f"{format_duration(each['seen_s'])} ago",
+            "<br>".join(escape(f"{source['name']}: {source['state']}") for source in each["sources"]),
+            format_size(each["leased_bytes"]),
+            str(each["sessions"]),
+            escape(each["version"]),
+            "<br>".join(escape(address) for address in each["addresses"]),
+        )
+        for each in fleet["brokers"]
+    )
+    head = ("Broker", "State", "Seen", "Sources", "Leased", "Sessions", "Version", "Address")
+    return f"<p>{escape(store_state(fleet))}</p>" + _table(head, rows, "No broker has reported yet.")
 
 
 def _guests(guests: Sequence[Mapping[str, Any]]) -> str:
@@ -222,7 +264,7 @@ def _guests(guests: Sequence[Mapping[str, Any]]) -> str:
         )
         for each in guests
     )
-    return _table(("Guest", "Way in", "State", "Taken", "Owed", "Waits for"), rows, "No guest was added.")
+    return _table(("Guest", "Connection", "State", "Taken", "Owed", "Problem"), rows, "No guests.")
 
 
 def _event(line: Mapping[str, Any]) -> str:
@@ -233,8 +275,5 @@ def _event(line: Mapping[str, Any]) -> str:
 
 
 def _doors(report: Mapping[str, Any]) -> str:
-    certificates = [
-        f"certificate {each['name']}: {format_duration(each['left_s'])} left"
-        for each in report["certificates"]
-    ]
-    return _list([*report["doors"], *certificates], "No door is open.")
+    certificates = [f"certificate {each['name']}: {_left(each['left_s'])}" for each in report["certificates"]]
+    return _list([*report["doors"], *certificates], "No doors are open.")

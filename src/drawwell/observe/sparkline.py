@@ -1,4 +1,4 @@
-"""A row of values as a small drawing in SVG."""
+"""A row of values as a small SVG drawing."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,7 +8,7 @@ _HEIGHT: Final = 18
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Draw values from 0 to 1, the oldest first; "" for fewer than two."""
+    """Draw values from 0 to 1, oldest first; "" for fewer than two."""
     if len(values) < 2:
         return ""
     step = _WIDTH / (len(values) - 1)

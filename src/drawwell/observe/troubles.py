@@ -1,42 +1,48 @@
-"""What is wrong with a broker, and what to type.
+"""Problems of a broker, each with the command that helps.
 
-One list for the status page and for plugins of monitoring systems.
+The status page and the plugins of monitoring systems use this one list.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from drawwell.observe.fleet import fleet_troubles
+from drawwell.observe.trouble import Trouble
 from drawwell.reports import Firmware, SourceState
 
-CERTIFICATE_WARNING_S: Final = 2 * 86_400.0
+_DAY_S: Final = 86_400.0
+_CERTIFICATES: Final = {
+    "ca": (60 * _DAY_S, "drawwell pki show"),
+    "intermediate": (14 * _DAY_S, "drawwell pki show"),
+}
+"""When to warn of a CA's expiry, and which command helps. Other certificates are renewed."""
+_OTHERS: Final = (2 * _DAY_S, "drawwell doctor")
 LOW_RESERVOIR: Final = 0.1
-"""Part of the capacity."""
-_DOCTOR: Final = "drawwell doctor"
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """One thing that is wrong.
-
-    `critical` if no draw or no proof can be had meanwhile.
-    """
-
-    what: str
-    type_this: str = _DOCTOR
-    critical: bool = False
+"""The level that is reported as low, as a fraction of the capacity."""
 
 
 def troubles(report: Mapping[str, Any]) -> list[Trouble]:
-    """Return what is wrong, the worst first.
+    """Return the problems, most serious first.
 
     Args:
-        report: A `BrokerReport`, in its JSON form.
+        report: A `BrokerReport` or a `LinkReport` in its JSON form.
     """
-    found = [*_of_sources(report), *_of_broker(report)]
+    if "upstreams" in report:
+        return list(_of_links(report))
+    found = [*_of_sources(report), *_of_broker(report), *_of_fleet(report)]
     if not report["ready"] and not any(each.critical for each in found):
         found.insert(0, Trouble(report["not_ready_because"], critical=True))
     return sorted(found, key=lambda each: not each.critical)
+
+
+def _of_links(report: Mapping[str, Any]) -> Iterator[Trouble]:
+    for each in report["upstreams"]:
+        if not each["ready"]:
+            what = f"broker {each['url']}: {each['not_ready_because']}"
+            yield Trouble(what, "drawwell link list", critical=not report["ready"])
+        left_s = each["certificate_left_s"]
+        if left_s is not None and left_s < _OTHERS[0]:
+            yield Trouble(f"the certificate for {each['url']} expires soon", "drawwell renew")
 
 
 def _of_sources(report: Mapping[str, Any]) -> Iterator[Trouble]:
@@ -58,15 +64,16 @@ def _of_sources(report: Mapping[str, Any]) -> Iterator[Trouble]:
 
 def _of_broker(report: Mapping[str, Any]) -> Iterator[Trouble]:
     if report["audit_trouble"]:
-        what = "the audit log is not written, or its chain is broken"
+        what = "the audit log cannot be written, or its chain is broken"
         yield Trouble(what, "drawwell audit verify", critical=True)
     if not report["ledger"]["balanced"]:
         yield Trouble("the ledger does not balance", "drawwell report-bug", critical=True)
     if report["reservoir_bytes"] < LOW_RESERVOIR * report["reservoir_capacity_bytes"]:
         yield Trouble("the reservoir is nearly empty", "drawwell status")
     for each in report["certificates"]:
-        if each["left_s"] < CERTIFICATE_WARNING_S:
-            yield Trouble(f"the certificate {each['name']} ends soon")
+        warning_s, type_this = _CERTIFICATES.get(each["name"], _OTHERS)
+        if each["left_s"] < warning_s:
+            yield Trouble(f"the certificate {each['name']} expires soon", type_this)
     for each in report["guests"]:
         if each["fault"] or each["waits"]:
             why = each["fault"] or each["waits"]
@@ -74,3 +81,9 @@ def _of_broker(report: Mapping[str, Any]) -> Iterator[Trouble]:
             yield Trouble(f"guest {each['name']}: {why}", verify)
     if report["clock_jumped"]:
         yield Trouble("the clock jumped")
+
+
+def _of_fleet(report: Mapping[str, Any]) -> Iterator[Trouble]:
+    """Yield the fleet's problems except those of this broker."""
+    if fleet := report.get("fleet"):
+        yield from fleet_troubles(fleet, reported=report["name"])

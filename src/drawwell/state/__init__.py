@@ -1,1 +1,1 @@
-"""What a broker keeps on disk: the SQLite store and private files."""
+"""A broker's data on disk: the SQLite store and private files."""

@@ -1,6 +1,6 @@
-"""The broker's database file: one process at a time, any thread of it.
+"""The broker's SQLite file, for one process at a time, from any thread.
 
-SQLite, every commit on disk before it returns (WAL with synchronous=FULL:
+Every commit is on disk before it returns (WAL with synchronous=FULL:
 https://sqlite.org/pragma.html).
 """
 
@@ -20,25 +20,25 @@ from drawwell.state.schema import MIGRATIONS
 
 _Row = TypeVar("_Row")
 _PRAGMAS: Final = "locking_mode=EXCLUSIVE journal_mode=WAL synchronous=FULL foreign_keys=ON"
-"""EXCLUSIVE before WAL: no shared memory file (https://sqlite.org/wal.html, 8)."""
+"""EXCLUSIVE, set before WAL, avoids a shared-memory file (https://sqlite.org/wal.html, 8)."""
 
 
 class Database:
-    """The file `path`, its lock, its schema, and facts of the broker.
+    """The file `path`, its lock, its schema, and the broker's own values.
 
     Raises:
-        StateUnavailable: from the constructor and from every method, with a hint: unreadable,
-            unwritable, full, damaged, made by a newer version, or in use by another broker.
+        StateUnavailable: in the constructor and every method, if the file is unreadable,
+            unwritable, full, damaged, of a newer version, or in use by another broker.
     """
 
     def __init__(self, path: str) -> None:
         self._path = os.path.abspath(path)
         self._lock = threading.RLock()
         self.fault = ""
-        """What kept the last change from being written, "" when it was."""
+        """Why the last change was not written, or "" if it was."""
         self.overdue = OverdueWrites()
         self._changed: dict[str, ConsumerRow] = {}
-        """Consumers as they are now, where that is not written yet."""
+        """Changed consumers that are not written yet."""
         with self._translated():
             self._lock_fd = _lock_file(self._path)
         try:
@@ -48,7 +48,7 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close it; a second call does nothing."""
+        """Close the database and release the lock; a second call does nothing."""
         with self._lock, self._translated():
             self._db.close()
             if self._lock_fd >= 0:
@@ -57,16 +57,16 @@ class Database:
 
     @property
     def boot_epoch(self) -> int:
-        """How often this state was opened, this time included."""
+        """How many times this state has been opened, including now."""
         return int(self._meta("boot_epoch", 0))
 
     @property
     def time_seen(self) -> float:
-        """The time noted last; 0.0 for none."""
+        """The last recorded time, 0.0 for none."""
         return float(self._meta("time_seen", 0.0))
 
     def note_time(self, now: float) -> None:
-        """Note the time in seconds since 1970, for the next start's clock."""
+        """Record the time (seconds since 1970) for the clock of the next start."""
         with self.transaction() as db:
             _put_meta(db, "time_seen", now)
 
@@ -97,7 +97,7 @@ class Database:
             if version > len(MIGRATIONS):
                 raise StateUnavailable(
                     f"{self._path} was written by a newer version of drawwell",
-                    hint="Start that version, or restore the state of this one.",
+                    hint="Start that version, or restore a state of this version.",
                 )
             for number, script in enumerate(MIGRATIONS[version:], version + 1):
                 for statement in script.split(";"):
@@ -123,7 +123,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing, and on disk afterwards."""
+        """Run the block as one transaction, which is on disk at the end."""
         with self._lock, self._translated():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -132,7 +132,7 @@ class Database:
             except BaseException as error:
                 if isinstance(error, sqlite3.Error | OSError):
                     self.fault = _reason(error)
-                with suppress(sqlite3.Error):  # SQLite may have rolled back already
+                with suppress(sqlite3.Error):  # SQLite might have rolled back already
                     self._db.execute("ROLLBACK")
                 raise
             self.fault = ""
@@ -143,7 +143,7 @@ class Database:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StateUnavailable(
-                f"the state in {self._path}: {_reason(error)}", hint=_hint(error, self._path)
+                f"cannot use the state in {self._path}: {_reason(error)}", hint=_hint(error, self._path)
             ) from error
 
 
@@ -156,22 +156,22 @@ def _reason(error: Exception) -> str:
 def _hint(error: Exception, path: str) -> str:
     text = str(error)
     if isinstance(error, BlockingIOError):
-        return "Another broker runs on this state: stop it, or give this one a state directory of its own."
+        return "Another broker is using this state. Stop it, or give this broker its own state directory."
     if "full" in text or "disk I/O" in text or getattr(error, "errno", 0) in {27, 28, 122}:
-        return f"Free some space on the file system of {path}. Until then no draw that a quota must remember is served."
+        return f"Free space on the file system of {path}. Until then, draws that are charged to a quota are refused."
     if "not a database" in text or "malformed" in text:
         return _restore(path)
-    return f"Check that {os.path.dirname(path)} can be written by the broker's user."
+    return f"Check that the broker's user can write to {os.path.dirname(path)}."
 
 
 def _restore(path: str) -> str:
-    return f"Restore {path} from a backup, or move it away: consumers must then be invited again."
+    return f"Restore {path} from a backup, or move it away. Then all consumers must be invited again."
 
 
 def _lock_file(path: str) -> int:
-    """Make the directory and lock the file next to `path`.
+    """Create the directory, and lock the file `path`.lock in it.
 
-    The kernel drops the lock when the process ends.
+    The kernel releases the lock when the process ends.
     """
     directory = os.path.dirname(path)
     make_directory(directory)

@@ -1,4 +1,4 @@
-"""Files of state: private, read whole, replaced whole; as root, with the rights of the user whose directory it is."""
+"""Private state files, accessed with the rights of the directory's owner."""
 
 import os
 from typing import Final
@@ -10,11 +10,11 @@ LIMIT_BYTES: Final = 1 << 20
 
 
 def make_private_directory(path: str) -> None:
-    """Make a directory of mode 0700, and what leads to it, unless it exists.
+    """Create a directory of mode 0700 and its parents, unless it exists.
 
     Raises:
-        StateUnavailable: it cannot be made, or something else is there.
-        PermissionRefused: others may change what leads to it, as for all functions here.
+        StateUnavailable: it cannot be created, or the path is not a directory.
+        PermissionRefused: other users can change its parents (checked by most functions here).
     """
     try:
         with rights_of_owner(path):
@@ -24,10 +24,10 @@ def make_private_directory(path: str) -> None:
 
 
 def make_new_directory(path: str) -> None:
-    """Make a directory of mode 0700 that was not there: what somebody else laid there is not taken for ours.
+    """Create a new directory of mode 0700; never accept an existing one.
 
     Raises:
-        StateUnavailable: it cannot be made, or something is there.
+        StateUnavailable: it cannot be created, or the path already exists.
     """
     try:
         with rights_of_owner(path):
@@ -40,7 +40,7 @@ def read_file(path: str) -> bytes:
     """Read a file of at most `LIMIT_BYTES`.
 
     Raises:
-        StateUnavailable: it cannot be read.
+        StateUnavailable: the file cannot be read.
     """
     try:
         with rights_of_owner(path), open(path, "rb") as file:
@@ -50,17 +50,17 @@ def read_file(path: str) -> bytes:
 
 
 def read_secret(path: str) -> bytes:
-    """Read a file that other users must be able neither to read nor to change; raises as `read_file`."""
+    """Read a file that other users cannot read or change; see `read_file`."""
     with rights_of_owner(path):
         require_ours(path, secret=True)
         return read_file(path)
 
 
 def replace_file(path: str, data: bytes, mode: int = 0o600) -> None:
-    """Write a file so that a crash leaves the old one or the new one, whole and on disk.
+    """Replace a file atomically: a crash leaves the old or the new version.
 
     Raises:
-        StateUnavailable: it could not be written; the old one is untouched.
+        StateUnavailable: the file cannot be written; the old one is unchanged.
     """
     try:
         with rights_of_owner(path):
@@ -81,7 +81,7 @@ def _replace(path: str, data: bytes, mode: int) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Bring a directory's names to disk; raises OSError."""
+    """Flush a directory to disk; raise OSError on failure."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -92,5 +92,5 @@ def sync_directory(path: str) -> None:
 def _unavailable(path: str, error: OSError) -> StateUnavailable:
     reason = (error.strerror or str(error)).lower()
     return StateUnavailable(
-        f"{path}: {reason}", hint=f"Check {os.path.dirname(path)}: permissions and free space."
+        f"{path}: {reason}", hint=f"Check the permissions and the free space of {os.path.dirname(path)}."
     )

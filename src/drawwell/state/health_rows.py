@@ -1,7 +1,7 @@
-"""The file of the sources' health history (entropy/health_history.py).
+"""The SQLite file of the health history (entropy/health_history.py).
 
-SQLite. Nothing but drawings depends on it, so a commit does not wait for the disk
-(synchronous=NORMAL: https://sqlite.org/pragma.html), and a damaged file is set aside.
+Only charts depend on this file. So a commit does not wait for the disk (synchronous=NORMAL:
+https://sqlite.org/pragma.html), and a damaged file is renamed and replaced.
 """
 
 import json
@@ -26,9 +26,9 @@ _SET_UP: Final = """
 
 
 class HealthRows:
-    """The file `path`, of the broker that locked the state next to it.
+    """The file `path`; the broker must have locked the state next to it.
 
-    A file that cannot be read is renamed to `path`.damaged; without a file that can be used,
+    A file that cannot be read is renamed to `path`.damaged. If no new file can be created,
     rows are kept in memory.
     """
 
@@ -38,7 +38,7 @@ class HealthRows:
         self._db = self._open()
 
     def load_into(self, history: HealthHistory) -> None:
-        """Add every row that can be read, in the order of time."""
+        """Add all rows to a history, oldest first; replace a damaged file."""
         try:
             for source, span, tests, row in self._rows():
                 history.of(source, tests).add(span, row)
@@ -50,12 +50,12 @@ class HealthRows:
     def keep(
         self, rows: Iterable[tuple[str, Span, tuple[str, ...], Row]], sources: Collection[str], now: float
     ) -> None:
-        """Write rows; drop those of other sources and times.
+        """Write rows; delete outdated rows and those of sources not in `sources`.
 
-        Times that are too old or in the future at `now`, in seconds since 1970.
+        A row is outdated if it is too old, or later than `now` (seconds since 1970).
 
         Raises:
-            StateUnavailable: they could not be written.
+            StateUnavailable: the rows could not be written.
         """
         values = [
             (source, span, row.at, json.dumps([row.min_entropy, dict(zip(tests, row.nearness, strict=True))]))
@@ -73,12 +73,12 @@ class HealthRows:
                     self._db.execute("DELETE FROM health WHERE span = ? AND NOT (at > ? AND at <= ?)", kept)
         except sqlite3.Error as error:
             raise StateUnavailable(
-                f"the health history in {self._path}: {error}",
-                hint=f"Check the space on its file system, or move it away: {self._path}.",
+                f"cannot write the health history in {self._path}: {error}",
+                hint=f"Check the free space of its file system, or move {self._path} away.",
             ) from error
 
     def close(self) -> None:
-        """Close it; a second call does nothing."""
+        """Close the file; a second call does nothing."""
         with self._lock:
             self._db.close()
 
@@ -96,11 +96,11 @@ class HealthRows:
         try:
             return _connect(self._path)
         except (sqlite3.Error, OSError) as error:
-            log.error("the health history is kept in memory only: %s: %s", self._path, error)
+            log.error("keeping the health history in memory only: %s: %s", self._path, error)
         return _connect(":memory:")
 
     def _set_aside(self, error: Exception) -> None:
-        log.warning("%s is damaged (%s); it is set aside as %s.damaged", self._path, error, self._path)
+        log.warning("%s is damaged (%s); renaming it to %s.damaged", self._path, error, self._path)
         with suppress(OSError):
             os.replace(self._path, f"{self._path}.damaged")
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A look at the state on disk that makes, locks and changes nothing."""
+"""Inspection of the state on disk, without creating or locking files."""
 
 import fcntl
 import os
@@ -11,16 +11,16 @@ from drawwell.errors import StateUnavailable
 
 
 def require_openable(path: str) -> None:
-    """Raise what opening the state at `path` would raise.
+    """Check that the state at `path` can be opened.
 
     Raises:
-        StateUnavailable: the directory, the database or its lock is something else, or the
+        StateUnavailable: the directory, database or lock is a file of the wrong type, or the
             database is damaged.
     """
     directory = os.path.dirname(path)
     if os.path.lexists(directory) and not os.path.isdir(directory):
         raise StateUnavailable(
-            f"{directory} is not a directory", hint="Move it away, or set [broker] state_dir."
+            f"{directory} is not a directory", hint="Move it away, or set state_dir in [broker]."
         )
     for each in (path, f"{path}.lock"):
         if os.path.lexists(each) and not stat.S_ISREG(os.lstat(each).st_mode):
@@ -32,7 +32,7 @@ def require_openable(path: str) -> None:
 
 
 def _in_use(path: str) -> bool:
-    """Whether a broker holds the lock: then the file may change at any time."""
+    """Return whether a broker is using the state, and might change it."""
     if not os.path.exists(f"{path}.lock"):
         return False
     with open(f"{path}.lock", "rb") as lock:
@@ -51,6 +51,6 @@ def _check_database(path: str) -> None:
         found = str(error)
     if found != "ok":
         raise StateUnavailable(
-            f"the state in {path}: {found}",
-            hint=f"Restore {path} from a backup, or move it away: consumers must then be invited again.",
+            f"the state in {path} is damaged: {found}",
+            hint=f"Restore {path} from a backup, or move it away. Then all consumers must be invited again.",
         )

@@ -1,7 +1,7 @@
 """Changes that take effect before they are on disk.
 
-This is for changes that must take effect at once: revocations, other limits, another key. A
-full disk delays only the record of them.
+Revocations, new limits and new keys must take effect immediately. A full disk only delays
+writing them.
 """
 
 import threading
@@ -11,14 +11,14 @@ from drawwell.errors import StateUnavailable
 
 
 class OverdueWrites:
-    """Writes changes that are in effect already, and retries failed writes."""
+    """Writes changes that are already in effect, and retries failed writes."""
 
     def __init__(self) -> None:
         self._writes: dict[str, Callable[[], object]] = {}
         self._writing = threading.RLock()
 
     def write(self, change: str, action: Callable[[], object]) -> None:
-        """Write a change after those that are overdue; keep it if that fails.
+        """Write all overdue changes and this one; keep those that fail.
 
         Raises:
             StateUnavailable: the change is not written yet.
@@ -44,9 +44,9 @@ class OverdueWrites:
             raise _not_written("; ".join(self._writes), error) from error
 
     def note(self) -> str:
-        """Describe the changes that a restart would lose, "" for none."""
+        """Describe the changes that a restart would lose, or "" for none."""
         changes = "; ".join(self._writes)
-        return changes and f"not on disk yet, and a restart would lose it: {changes}"
+        return changes and f"not on disk yet, and would be lost by a restart: {changes}"
 
     def _write_all(self) -> None:
         for change, action in tuple(self._writes.items()):
@@ -56,6 +56,6 @@ class OverdueWrites:
 
 def _not_written(change: str, error: StateUnavailable) -> StateUnavailable:
     return StateUnavailable(
-        f"{change}, but this is not on disk yet, and a restart would lose it: {error}",
-        hint=f"{error.hint or ''} The write is retried each minute: see 'drawwell status'.",
+        f"{change}, but the change is not on disk yet and would be lost by a restart: {error}",
+        hint=f"{error.hint or ''} The write is retried every minute; see 'drawwell status'.",
     )

@@ -1,12 +1,10 @@
-"""The seam between a broker and the engine that stores its consumers.
+"""The interface between a broker and the store of its consumers.
 
-One row is read or written at a time, so no call grows with the number of consumers.
+Most calls read or write a single row, so their time does not depend on the number of rows.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from drawwell.entropy.quota import QuotaState
 from drawwell.state.overdue import OverdueWrites
 from drawwell.state.rows import (
     CertificateRow,
@@ -18,106 +16,121 @@ from drawwell.state.rows import (
 )
 
 
-class ConsumerStore(Protocol):
-    """Consumers, their credentials and their reservations.
+class Changes(NamedTuple):
+    """The consumers that changed, up to change number `last`.
 
-    Every method waits for the engine and may be called from any thread: an event loop calls it
-    in one. It returns when a change is durable.
+    If `complete` is false, other consumers have changed too.
+    """
+
+    last: int
+    consumers: tuple[str, ...] = ()
+    complete: bool = True
+
+
+class ConsumerStore(Protocol):
+    """Consumers and their credentials.
+
+    Every method blocks until a change is durable, and can be called from any thread. An event
+    loop must call it in a thread.
 
     Raises:
-        StateUnavailable: from every method: it cannot be read or written now, and nothing has
-            changed.
+        StateUnavailable: in every method, if the store cannot be read or written now. Then
+            nothing has changed.
     """
 
     overdue: OverdueWrites
-    """Changes that are in effect and not durable yet."""
+    """Changes that are in effect but not durable yet."""
+
+    def require_owner(self) -> None:
+        """Check that this broker may invite, revoke and change terms.
+
+        Raises:
+            PermissionRefused: only another broker of the fleet may; the hint names it.
+        """
 
     def find(self, name: str) -> KnownConsumer | None:
-        """Return a consumer with all its certificates, None if unknown."""
+        """Return a consumer with all its certificates, or None if unknown."""
 
     def owner_of(self, key: str) -> str | None:
-        """Return the consumer that a key is registered for.
+        """Return the consumer for which a key is registered, or None.
 
         `key` is a certificate's `spki`, or an SSH public key.
         """
 
     def page(self, pattern: str, after: str, limit: int) -> list[ListedConsumer]:
-        """Return at most `limit` consumers in the order of their names.
+        """Return at most `limit` consumers after the name `after`, sorted by name.
 
-        They follow the name `after`. `pattern` is a glob of names, "" for all. Revoked
-        consumers are included.
+        `pattern` is a glob for names, or "" for all. Revoked consumers are included.
         """
 
     def count(self) -> int:
         """Return how many consumers are invited and not revoked."""
 
     def bare_lines(self) -> dict[str, ConsumerRow]:
-        """Return the consumers whose SSH line names no key, by name."""
+        """Return the consumers whose SSH line does not have a key, by name."""
 
     def put_consumer(self, consumer: ConsumerRow) -> None:
-        """Add a consumer or replace its terms and its SSH key."""
+        """Add a consumer, or replace its terms and SSH key."""
 
     def change_consumer(self, consumer: ConsumerRow, change: str) -> None:
-        """Replace a consumer at once, and write it when that is possible.
+        """Replace a consumer. Outside a fleet, this takes effect immediately.
 
         Raises:
-            StateUnavailable: the `change` holds, but is not durable yet.
+            StateUnavailable: the `change` is in effect but not durable yet, or has not
+                happened. The message states which.
         """
 
     def invite(self, consumer: ConsumerRow, invitation: InvitationRow) -> None:
         """Write a consumer and its invitation.
 
-        An older pending one of the same consumer becomes void.
+        An earlier pending invitation of the same consumer becomes void.
         """
 
     def invitation(self, identifier: str) -> InvitationRow | None:
-        """Return an invitation."""
+        """Return an invitation, or None if unknown."""
 
     def last_invitation_ends(self, now: float) -> float | None:
-        """Return when the last invitation ends, None if all have ended.
+        """Return when the last invitation ends, or None if all have ended.
 
-        Used ones count, those that a clock ahead of time made do not.
+        Used invitations count. Invitations made with a fast clock do not count.
         """
 
     def expire_invitations(self, now: float) -> None:
-        """Mark what has expired, or was made by a clock ahead of time."""
+        """Mark invitations that have expired or were made with a fast clock."""
 
     def count_wrong_try(self, invitation: str, limit: int) -> None:
-        """Count a wrong secret; the `limit`-th makes a pending invitation void."""
+        """Count a wrong secret; after `limit`, void a pending invitation."""
 
-    def redeem(self, invitation: str, certificate: CertificateRow, now: float, host: str = "") -> bool:
-        """Use up an invitation for a certificate.
+    def redeem(
+        self, invitation: str, secret: bytes, certificate: CertificateRow, now: float, host: str = ""
+    ) -> bool:
+        """Use up an invitation, and store the certificate issued for it.
 
-        It replaces the consumer's earlier ones. Returns False, with nothing changed, if the
-        invitation is no longer pending.
+        The certificate replaces the consumer's earlier ones. If the invitation is no longer
+        pending or has another secret, returns False and changes nothing. `host` is the peer's
+        address.
         """
 
     def renew(self, certificate: CertificateRow) -> bool:
-        """Write a newer certificate for a key.
+        """Store a newer certificate for a registered key.
 
         Returns False if the key is unknown or revoked.
         """
 
     def rekey(self, consumer: str, kept: str, new: CertificateRow | None, now: float) -> None:
-        """Revoke a consumer's certificates but that of `kept`, and add one."""
+        """Revoke a consumer's certificates except that of key `kept`; add `new`."""
 
     def revoke(self, name: str, now: float) -> None:
         """Revoke a consumer, its certificates, SSH key and invitations."""
 
-    def lease(self, wanted: Mapping[str, QuotaState]) -> Mapping[str, QuotaState]:
-        """Reserve for many consumers in one durable write.
-
-        Returns what each was granted.
-        """
-
-    def leased(self, consumer: str) -> QuotaState | None:
-        """Return a consumer's last reservation, None if it has none."""
+    def changes(self, after: int) -> Changes:
+        """Return the consumers that changed after change number `after`."""
 
     def claim_seed(self, machine: str, now: float, *, again: bool) -> SeedRow | None:
-        """Note that a seed for `machine` is about to be written.
+        """Record that a seed for `machine` is about to be written.
 
-        An earlier one is returned and nothing is noted, unless it is to be written `again`.
+        If there was an earlier seed and `again` is false, returns it and records nothing.
         """
 
     def settle_seed(self, machine: str, serial: int | None) -> None:
-        """Note the serial number of the grant, None to withdraw the claim."""
+        """Record the serial number of the seed's grant, or None to undo the claim."""

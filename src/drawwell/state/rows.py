@@ -1,4 +1,4 @@
-"""Rows of the broker's state: frozen, and read back exactly as they were written."""
+"""Rows of the broker's state, as frozen dataclasses."""
 
 import json
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ REFUSED: Final = "refused"
 
 @dataclass(frozen=True, slots=True)
 class ConsumerRow:
-    """A consumer that may be invited or has joined. None means no limit; `ssh_key` is ``kind base64``, "" for none.
+    """A consumer that was invited or has joined; None means no limit.
 
-    `bare_line` is for consumers of earlier releases, whose SSH forced command names no key: whether it is admitted,
-    refused or not judged yet; "" when their line was printed by this release.
+    `ssh_key` is ``kind base64``, "" for none. `bare_line` is set if an older release wrote the
+    consumer's SSH forced command without a key. It is admitted, refused or undecided.
     """
 
     name: str
@@ -40,7 +40,10 @@ class ConsumerRow:
 
 @dataclass(frozen=True, slots=True)
 class InvitationRow:
-    """An invitation. `status` is pending, used, expired, or void (revoked, or tried too often)."""
+    """An invitation. `status` is pending, used, expired or void.
+
+    Void means revoked, or tried too many times with a wrong secret.
+    """
 
     id: str
     consumer: str
@@ -55,9 +58,9 @@ class InvitationRow:
 
 @dataclass(frozen=True, slots=True)
 class CertificateRow:
-    """The newest certificate for one key. `spki` is SHA-256 of the public key in hexadecimal.
+    """The newest certificate of a key, `spki` (SHA-256 in hexadecimal).
 
-    `earlier_end` is the latest end of those that it replaced.
+    `earlier_end` is the latest expiry time of the key's earlier certificates.
     """
 
     spki: str
@@ -69,7 +72,7 @@ class CertificateRow:
 
     @property
     def latest_end(self) -> float:
-        """The end that renewal goes by: a clock that was behind brings it no nearer."""
+        """The latest expiry time of all the key's certificates, old and new."""
         return max(self.not_after, self.earlier_end)
 
 
@@ -83,7 +86,7 @@ class KnownConsumer:
 
 @dataclass(frozen=True, slots=True)
 class ListedConsumer:
-    """A consumer as its operator lists it: when its certificate ends, and its last invitation."""
+    """A consumer in a list, with its certificate's expiry and last invitation."""
 
     row: ConsumerRow
     certificate_expires: float | None
@@ -92,7 +95,7 @@ class ListedConsumer:
 
 @dataclass(frozen=True, slots=True)
 class SeedRow:
-    """What was written for one machine's first boot: how often, when first, and the last grant's serial number."""
+    """A machine's first-boot seeds: count, first time, last serial number."""
 
     machine: str
     count: int
@@ -102,9 +105,9 @@ class SeedRow:
 
 @dataclass(frozen=True, slots=True)
 class GuestRow:
-    """A guest of this machine: the consumer that it is, what runs it, its way in, and who must reach its socket.
+    """A guest of this machine.
 
-    `uid` and `gid` are numbers of this machine, None for the broker's own.
+    `uid` and `gid` may also open the guest's socket, unless None. `via` is its attachment.
     """
 
     consumer: ConsumerRow
@@ -115,12 +118,12 @@ class GuestRow:
 
     @property
     def name(self) -> str:
-        """The consumer's."""
+        """The consumer's name."""
         return self.consumer.name
 
 
 def consumer_from(row: tuple[Any, ...]) -> ConsumerRow:
-    """Read what `consumer_values` wrote; raises ValueError or TypeError for anything else."""
+    """Parse a `consumer_values` row; raise ValueError or TypeError if invalid."""
     name, rate, quota, classes, created, revoked_at, stream, ssh_key, bare_line = row
     allowed = frozenset(DrawClass(word) for word in classes.split("+"))
     return ConsumerRow(
@@ -137,7 +140,7 @@ def consumer_from(row: tuple[Any, ...]) -> ConsumerRow:
 
 
 def consumer_values(row: ConsumerRow) -> tuple[Any, ...]:
-    """A consumer as the columns of its table."""
+    """Return a consumer as the columns of its table."""
     classes = "+".join(sorted(row.classes))
     return (
         row.name,
@@ -153,7 +156,7 @@ def consumer_values(row: ConsumerRow) -> tuple[Any, ...]:
 
 
 def guest_from(row: tuple[Any, ...]) -> GuestRow:
-    """Read what `guest_values` wrote; raises ValueError or TypeError for anything else."""
+    """Parse a `guest_values` row; raise ValueError or TypeError if invalid."""
     name, rate, quota, classes, created, kind, via, uid, gid = row
     return GuestRow(
         consumer_from((name, rate, quota, classes, created, None, False, "", "")), kind, via, uid, gid
@@ -161,12 +164,12 @@ def guest_from(row: tuple[Any, ...]) -> GuestRow:
 
 
 def guest_values(row: GuestRow) -> tuple[Any, ...]:
-    """A guest as the columns of its table."""
+    """Return a guest as the columns of its table."""
     return (*consumer_values(row.consumer)[:5], row.kind, row.via, row.uid, row.gid)
 
 
 def quota_from(row: tuple[Any, ...]) -> tuple[str, QuotaState]:
-    """Read a consumer's name and its last reservation; raises ValueError or TypeError for anything else."""
+    """Parse a name and reservation; raise ValueError or TypeError if invalid."""
     return row[0], QuotaState(**json.loads(row[1]))
 
 

@@ -1,4 +1,4 @@
-"""The tables of the broker's state, as they grew."""
+"""The tables of the broker's state, as a series of migrations."""
 
 from typing import Final
 
@@ -44,4 +44,4 @@ MIGRATIONS: Final = (
     CREATE INDEX consumers_by_line ON consumers (bare_line) WHERE bare_line <> '';
     """,
 )
-"""Script n brings the schema to version n + 1. Scripts that were released are never changed."""
+"""Script n (from 0) upgrades the schema to version n + 1. Released scripts never change."""

@@ -1,7 +1,7 @@
-"""What must survive a crash: consumers, invitations, certificates, seeds, guests, reservations.
+"""The broker's durable state: consumers, guests, reservations and seeds.
 
-Secrets are stored as hashes; entropy and keys never come here. Whatever is kept by consumer is
-found by an index, and no call reads all consumers but `consumers`.
+Secrets are stored as hashes; entropy and private keys are never stored. A consumer's rows are
+found through an index. Only `consumers`, `count` and `all_leased` read all consumers.
 """
 
 import json
@@ -10,8 +10,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Final
 
-from drawwell.entropy.quota import QuotaState
+from drawwell.crypto.tokens import secret_hash
+from drawwell.entropy.quota import DAY_S, QuotaState
 from drawwell.state.database import Database
+from drawwell.state.port import Changes
 from drawwell.state.rows import (
     EXPIRED,
     PENDING,
@@ -32,16 +34,27 @@ from drawwell.state.rows import (
 )
 
 CLOCK_SLACK_S: Final = 3600.0
-"""An invitation from further in the future was made by a clock that was wrong."""
+"""An invitation dated further ahead than this was made with a wrong clock."""
+_PAGE: Final = 4096
+_DROP: Final = (
+    "DELETE FROM quota WHERE consumer BETWEEN ? AND ? AND CASE WHEN json_valid(state)"
+    " THEN json_extract(state, '$.period_s') > 0"
+    " AND (json_extract(state, '$.period') + 1) * json_extract(state, '$.period_s') <= ? END"
+)
 
 
 class Store(Database):
-    """The state of one broker in its database file: a `ConsumerStore`, and its own guests.
+    """One broker's database file: a `ConsumerStore`, plus its guests.
 
-    Every method may be called from any thread and returns when the change is on disk.
+    Every method can be called from any thread and returns when the change is on disk.
     """
 
-    # ---- consumers ---------------------------------------------------------------------------------------
+    _dropped_to = ""
+
+    # ---- consumers -----------------------------------------------------------------------
+
+    def require_owner(self) -> None:
+        """Do nothing, because this broker owns its consumers."""
 
     def find(self, name: str) -> KnownConsumer | None:
         """Return a consumer with all its certificates; see `ConsumerStore.find`."""
@@ -51,7 +64,7 @@ class Store(Database):
             return KnownConsumer(row, self.certificates(name)) if row else None
 
     def owner_of(self, key: str) -> str | None:
-        """Return the consumer that a key is registered for; see `ConsumerStore.owner_of`."""
+        """Return the consumer of a key; see `ConsumerStore.owner_of`."""
         query = "SELECT consumer FROM certificates WHERE spki = ?"
         joined = self._rows(query, lambda row: str(row[0]), (key,))
         query = "SELECT name FROM consumers WHERE ssh_key = ? AND ssh_key <> ''"
@@ -60,18 +73,18 @@ class Store(Database):
         return next(iter((*joined, *changed, *(name for name in written if name not in self._changed))), None)
 
     def certificates(self, consumer: str) -> dict[str, CertificateRow]:
-        """Return the certificates of a consumer by `spki`, revoked ones included."""
+        """Return a consumer's certificates by `spki`, revoked ones included."""
         query = "SELECT * FROM certificates WHERE consumer = ?"
         rows = self._rows(query, lambda row: CertificateRow(*row), (consumer,))
         return {row.spki: row for row in rows}
 
     def consumers(self) -> dict[str, ConsumerRow]:
-        """Return every consumer, revoked ones included, by name: all of the table."""
+        """Return all consumers by name, revoked ones included, by a full scan."""
         written = self._rows("SELECT * FROM consumers ORDER BY name", consumer_from)
         return {row.name: row for row in written} | self._changed
 
     def page(self, pattern: str, after: str, limit: int) -> list[ListedConsumer]:
-        """Return some consumers in the order of their names; see `ConsumerStore.page`."""
+        """Return consumers sorted by name; see `ConsumerStore.page`."""
         beginning = pattern[: next((at for at, letter in enumerate(pattern) if letter in "*?["), None)]
         query = (
             "SELECT * FROM consumers WHERE name > ? AND name >= ? AND name < ? AND name GLOB ?"
@@ -93,7 +106,7 @@ class Store(Database):
         return self._rows(query, lambda row: int(row[0]))[0]
 
     def bare_lines(self) -> dict[str, ConsumerRow]:
-        """Return the consumers whose bare line is judged, or must be, by name."""
+        """Return the consumers with a bare line, by name; see `ConsumerRow`."""
         rows = self._rows("SELECT * FROM consumers WHERE bare_line <> ''", consumer_from)
         return {row.name: row for row in sorted(rows, key=lambda row: row.name)}
 
@@ -108,27 +121,27 @@ class Store(Database):
         return {row.consumer: row for row in rows}
 
     def put_consumer(self, consumer: ConsumerRow) -> None:
-        """Add a consumer or replace what is said of it."""
+        """Add or replace a consumer."""
         with self.transaction() as db:
             _put_consumer(db, consumer)
 
     def change_consumer(self, consumer: ConsumerRow, change: str) -> None:
-        """Replace what is said of a consumer at once, and write it when that is possible.
+        """Replace a consumer immediately; write the change as soon as possible.
 
         Raises:
-            StateUnavailable: the `change` holds, but is not written yet.
+            StateUnavailable: the `change` is in effect but not written yet.
         """
         self._changed[consumer.name] = consumer
 
         def write() -> None:
-            if row := self._changed.get(consumer.name):  # the newest of several changes
+            if row := self._changed.get(consumer.name):  # the result of all changes so far
                 self.put_consumer(row)
                 self._changed.pop(consumer.name)
 
         self.overdue.write(change, write)
 
     def revoke(self, name: str, now: float) -> None:
-        """Revoke a consumer with all its certificates and its SSH key, and void its pending invitations."""
+        """Revoke a consumer, its certificates, SSH key and invitations."""
         with self.transaction() as db:
             db.execute(
                 "UPDATE consumers SET revoked_at = ?, ssh_key = '', bare_line = ''"
@@ -140,22 +153,27 @@ class Store(Database):
             )
             _revoke_certificates(db, name, now)
 
-    # ---- invitations -------------------------------------------------------------------------------------
+    # ---- invitations ---------------------------------------------------------------------
 
     def invitation(self, identifier: str) -> InvitationRow | None:
-        """Return an invitation."""
+        """Return an invitation, or None if unknown."""
         query = "SELECT * FROM invitations WHERE id = ?"
         return next(iter(self._rows(query, lambda row: InvitationRow(*row), (identifier,))), None)
 
+    def pending_invitations(self, consumer: str) -> list[InvitationRow]:
+        """Return the invitations that a consumer can still use."""
+        query = "SELECT * FROM invitations WHERE consumer = ? AND status = ?"
+        return self._rows(query, lambda row: InvitationRow(*row), (consumer, PENDING))
+
     def last_invitation_ends(self, now: float) -> float | None:
-        """Return the end of the last invitation; see `ConsumerStore.last_invitation_ends`."""
+        """Return when the last invitation ends; see `ConsumerStore`."""
         query = "SELECT max(expires) FROM invitations WHERE expires > ? AND created <= ?"
         return self._rows(
             query, lambda row: None if row[0] is None else float(row[0]), (now, now + CLOCK_SLACK_S)
         )[0]
 
     def invite(self, consumer: ConsumerRow, invitation: InvitationRow) -> None:
-        """Write a consumer and an invitation for it; an older pending one for the same consumer is void."""
+        """Write a consumer and its invitation; void an earlier pending one."""
         values = (
             invitation.id,
             invitation.consumer,
@@ -171,15 +189,18 @@ class Store(Database):
             )
             db.execute("INSERT INTO invitations VALUES (?, ?, ?, ?, ?, ?, NULL, 0, '')", (*values, PENDING))
 
-    def redeem(self, invitation: str, certificate: CertificateRow, now: float, host: str = "") -> bool:
-        """Use up a pending invitation, from `host`, for a certificate, which replaces the consumer's earlier ones.
+    def redeem(
+        self, invitation: str, secret: bytes, certificate: CertificateRow, now: float, host: str = ""
+    ) -> bool:
+        """Use up a pending invitation and store its certificate.
 
-        Returns False, with nothing changed, when the invitation is not pending any more.
+        See `ConsumerStore.redeem`.
         """
         with self.transaction() as db:
             used = db.execute(
-                "UPDATE invitations SET status = ?, used_at = ?, used_from = ? WHERE id = ? AND status = ?",
-                (USED, now, host, invitation, PENDING),
+                "UPDATE invitations SET status = ?, used_at = ?, used_from = ?"
+                " WHERE id = ? AND status = ? AND secret_hash = ?",
+                (USED, now, host, invitation, PENDING, secret_hash(secret)),
             )
             if used.rowcount == 1:
                 _revoke_certificates(db, certificate.consumer, now)
@@ -188,7 +209,7 @@ class Store(Database):
         return used.rowcount == 1
 
     def count_wrong_try(self, invitation: str, limit: int) -> None:
-        """Count a wrong secret; the `limit`-th makes a pending invitation void."""
+        """Count a wrong secret; after `limit`, void the invitation."""
         with self.transaction() as db:
             db.execute("UPDATE invitations SET wrong_tries = wrong_tries + 1 WHERE id = ?", (invitation,))
             db.execute(
@@ -197,17 +218,17 @@ class Store(Database):
             )
 
     def expire_invitations(self, now: float) -> None:
-        """Mark what has expired, or was made by a clock ahead of time: neither comes to life again."""
+        """Mark invitations that have expired or were made with a fast clock."""
         with self.transaction() as db:
             db.execute(
                 "UPDATE invitations SET status = ? WHERE status = ? AND (expires <= ? OR created > ?)",
                 (EXPIRED, PENDING, now, now + CLOCK_SLACK_S),
             )
 
-    # ---- certificates ------------------------------------------------------------------------------------
+    # ---- certificates --------------------------------------------------------------------
 
     def renew(self, certificate: CertificateRow) -> bool:
-        """Write a newer certificate for a key that is known and not revoked; False when there is none such."""
+        """Store a newer certificate; return False for an unknown or revoked key."""
         with self.transaction() as db:
             renewed = db.execute(
                 "UPDATE certificates SET earlier_end = max(earlier_end, not_after), serial = ?, not_after = ?"
@@ -217,7 +238,7 @@ class Store(Database):
         return renewed.rowcount == 1
 
     def rekey(self, consumer: str, kept: str, new: CertificateRow | None, now: float) -> None:
-        """Revoke a consumer's certificates but that of the key `kept`, and add a new one."""
+        """Revoke a consumer's certificates except that of key `kept`; add `new`."""
         with self.transaction() as db:
             db.execute(
                 "UPDATE certificates SET revoked_at = ? WHERE consumer = ? AND spki <> ? AND revoked_at IS NULL",
@@ -227,19 +248,19 @@ class Store(Database):
                 values = (new.spki, consumer, new.serial, new.not_after)
                 db.execute("INSERT INTO certificates VALUES (?, ?, ?, ?, NULL, 0)", values)
 
-    # ---- seeds for first boots ---------------------------------------------------------------------------
+    # ---- first-boot seeds ----------------------------------------------------------------
 
     def claim_seed(self, machine: str, now: float, *, again: bool) -> SeedRow | None:
-        """Note that a seed for `machine` is about to be written.
+        """Record that a seed for `machine` is about to be written.
 
-        Where one was, it is returned and nothing is noted, unless it is meant to be written `again`.
+        If there was an earlier seed and `again` is false, returns it and records nothing.
         """
         with self.transaction() as db:
             found = db.execute("SELECT * FROM seeds WHERE machine = ?", (machine,)).fetchone()
             if found and not again:
                 return SeedRow(*found)
             restored_at = self._meta("restored_at", 0.0)
-            if restored_at and not found and not again:  # one may be in what was lost
+            if restored_at and not found and not again:  # the lost state might have had one
                 return SeedRow(machine, 1, restored_at, None)
             db.execute(
                 "INSERT INTO seeds VALUES (?, 1, ?, NULL) ON CONFLICT (machine) DO UPDATE SET count = count + 1",
@@ -248,7 +269,7 @@ class Store(Database):
         return None
 
     def settle_seed(self, machine: str, serial: int | None) -> None:
-        """Note the serial number of the grant that was written; None takes the last claim back: nothing was."""
+        """Record the serial number of the seed's grant, or None to undo the claim."""
         with self.transaction() as db:
             if serial is not None:
                 db.execute("UPDATE seeds SET serial = ? WHERE machine = ?", (serial, machine))
@@ -256,14 +277,22 @@ class Store(Database):
                 db.execute("UPDATE seeds SET count = count - 1 WHERE machine = ?", (machine,))
                 db.execute("DELETE FROM seeds WHERE machine = ? AND count = 0", (machine,))
 
-    # ---- guests ------------------------------------------------------------------------------------------
+    def changes(self, after: int) -> Changes:
+        """Return no change, because only one broker uses this file."""
+        return Changes(after)
+
+    def seeds(self) -> list[SeedRow]:
+        """Return the seeds of all machines."""
+        return self._rows("SELECT * FROM seeds ORDER BY machine", lambda row: SeedRow(*row))
+
+    # ---- guests --------------------------------------------------------------------------
 
     def guests(self) -> dict[str, GuestRow]:
-        """Return every guest by name."""
+        """Return all guests by name."""
         return {row.name: row for row in self._rows("SELECT * FROM guests ORDER BY name", guest_from)}
 
     def put_guest(self, guest: GuestRow) -> bool:
-        """Add a guest or replace what is said of it; False, and nothing done, when an invited consumer has its name."""
+        """Add or replace a guest; return False if a consumer has the same name."""
         with self.transaction() as db:
             put = db.execute(
                 "INSERT OR REPLACE INTO guests SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?"
@@ -273,23 +302,40 @@ class Store(Database):
         return put.rowcount == 1
 
     def remove_guest(self, name: str) -> None:
-        """Forget a guest; what it spent stays."""
+        """Remove a guest; its reservation stays."""
         with self.transaction() as db:
             db.execute("DELETE FROM guests WHERE name = ?", (name,))
 
-    # ---- quota -------------------------------------------------------------------------------------------
+    # ---- quota ---------------------------------------------------------------------------
 
     def lease(self, wanted: Mapping[str, QuotaState]) -> Mapping[str, QuotaState]:
-        """Write many reservations in one durable commit; all are granted."""
+        """Write many reservations in one durable commit; return them."""
         rows = [(consumer, json.dumps(asdict(state))) for consumer, state in wanted.items()]
         with self.transaction() as db:
             db.executemany("INSERT OR REPLACE INTO quota VALUES (?, ?)", rows)
         return wanted
 
     def leased(self, consumer: str) -> QuotaState | None:
-        """Return a consumer's last reservation, None if it has none."""
+        """Return a consumer's last reservation, or None if it has none."""
         query = "SELECT consumer, state FROM quota WHERE consumer = ?"
         return next((state for _, state in self._rows(query, quota_from, (consumer,))), None)
+
+    def drop_ended(self, now: float) -> None:
+        """Delete outdated reservations, one page per call.
+
+        A day after its period a reservation has no effect: a new total applies, and the bucket
+        of a rate is full.
+        """
+        with self.transaction() as db:
+            page = "SELECT consumer FROM quota WHERE consumer > ? ORDER BY consumer LIMIT ?"
+            names = [name for (name,) in db.execute(page, (self._dropped_to, _PAGE))]
+            if names:
+                db.execute(_DROP, (names[0], names[-1], now - DAY_S))
+        self._dropped_to = names[-1] if len(names) == _PAGE else ""
+
+    def all_leased(self) -> list[str]:
+        """Return all consumers that have a reservation, by a full scan."""
+        return self._rows("SELECT consumer FROM quota ORDER BY consumer", lambda row: str(row[0]))
 
 
 def _marks(values: Collection[object]) -> str:

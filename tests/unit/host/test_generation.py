@@ -1,4 +1,4 @@
-"""What tells that a machine was copied, and what is left in memory then."""
+"""Events that announce a copied machine, and the memory afterwards."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from drawwell.broker.broker import Rules
 from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import NoHealthySource
-from drawwell.host.generation import logs_copy, tells_of_copy
+from drawwell.host.generation import announces_copy, logs_copy
 from drawwell.reports import SourceState
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
@@ -18,10 +18,10 @@ UEVENT = b"change@/devices/platform/VMGENCTR:00\0ACTION=change\0SUBSYSTEM=platfo
 RECORD = b"5,342,1274311,-;random: crng reseeded due to virtual machine fork\n"
 
 
-def test_the_kernels_uevent_tells_of_a_copy() -> None:
-    """A uevent with that variable counts when the kernel, port 0, has sent it."""
-    assert tells_of_copy(UEVENT, 0)
-    assert not tells_of_copy(UEVENT, 4711)
+def test_the_kernels_uevent_announces_a_copy() -> None:
+    """A uevent with this variable counts if the kernel, port 0, sent it."""
+    assert announces_copy(UEVENT, 0)
+    assert not announces_copy(UEVENT, 4711)
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,12 @@ def test_the_kernels_uevent_tells_of_a_copy() -> None:
     ],
 )
 def test_other_uevents_do_not(message: bytes) -> None:
-    """Synthetic ones bear a prefix that the kernel puts there; the path is no variable."""
-    assert not tells_of_copy(message, 0)
+    """Synthetic uevents, and a path with the same text, do not count."""
+    assert not announces_copy(message, 0)
 
 
-def test_the_kernels_own_log_line_tells_of_a_copy() -> None:
-    """The line counts in a record of the kernel's facility, as it was seen on a machine that was restored."""
+def test_the_kernels_own_log_line_announces_a_copy() -> None:
+    """The line counts in a recorded log entry with the kernel's facility."""
     assert logs_copy(RECORD)
     assert logs_copy(RECORD[:-1] + b"\n SUBSYSTEM=x\n DEVICE=+y\n")
 
@@ -58,19 +58,19 @@ def test_the_kernels_own_log_line_tells_of_a_copy() -> None:
     ],
 )
 def test_other_log_lines_do_not(record: bytes) -> None:
-    """A program's record is of another facility than the kernel's, and a device's name does not begin the line."""
+    """A program's line has another facility, a device's another prefix."""
     assert not logs_copy(record)
 
 
 @given(st.binary(max_size=200), st.integers(0, 2**31))
 def test_any_bytes_are_judged(message: bytes, sender: int) -> None:
-    """Whatever arrives, the answer is yes or no."""
-    assert tells_of_copy(message, sender) in {True, False}
+    """Any input gives True or False."""
+    assert announces_copy(message, sender) in {True, False}
     assert logs_copy(message) in {True, False}
 
 
-def test_a_source_that_begins_anew_uses_nothing_that_it_has_read() -> None:
-    """It is in its start-up tests at once, serves nothing, and what was on its way is dropped; then it is healthy."""
+def test_a_restarted_source_uses_nothing_that_it_has_read() -> None:
+    """A restarted source drops pending samples and repeats its start-up tests."""
 
     async def run() -> None:
         driver = ScriptedSource("stick", seed=1)
@@ -95,7 +95,7 @@ def test_a_source_that_begins_anew_uses_nothing_that_it_has_read() -> None:
 
 
 def test_a_source_that_is_closed_stays_closed() -> None:
-    """Beginning anew opens nothing."""
+    """A restart does not open a closed source."""
 
     async def run() -> None:
         driver = ScriptedSource("stick")
@@ -108,7 +108,7 @@ def test_a_source_that_is_closed_stays_closed() -> None:
 
 
 def test_two_copies_of_a_brokers_memory_are_kept_apart_by_the_fresh_input() -> None:
-    """From one reservoir and one DRBG, other additional input gives other bytes, and the same gives the same."""
+    """With the same reservoir and DRBG, different input gives different bytes."""
 
     async def grants(salt: int) -> list[bytes]:
         bench = Workbench(capacity_bytes=4096, fresh=lambda n: bytes([salt]) * n, rules=Rules("x", 0))

@@ -1,4 +1,4 @@
-"""Who has a node open, as it is told to people."""
+"""Names of processes that hold a node, as shown to users."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from drawwell.host.holders import holders
 
 
 def test_a_process_that_calls_itself_something_moves_no_terminal(tmp_path: Path) -> None:
-    """A program in a container chooses its name, and root's screen shows it without what moves that."""
+    """A program's name, which a container can choose, has no control bytes."""
     held = tmp_path / "held"
     held.touch()
     (tmp_path / "proc/4242/fd").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Facts about the kernel, read from made-up /proc trees of kernels that this machine does not run."""
+"""Facts about other kernels, from fake /proc trees."""
 
 import os
 
@@ -16,7 +16,7 @@ ALL_BUT_SYS_ADMIN = f"CapEff:\t{0x1FFFFFFFFFF & ~(1 << 21):016x}\n"
 
 @pytest.fixture
 def machine(tmp_path):
-    """Make a root directory from text files and namespace numbers; return its facts."""
+    """Create a root from files and namespace numbers; return its facts."""
 
     def make(files: dict[str, str], pid: int = FIRST["pid"], user: int = FIRST["user"]):
         for path, text in files.items():
@@ -41,15 +41,15 @@ def pool(size: int, available: int) -> dict[str, str]:
 
 
 def test_the_small_pool_is_known_by_its_size(machine):
-    """256 bits, seeded: entropy_avail is pinned and says so."""
+    """With 256 bits, entropy_avail is constant, and the report explains this."""
     facts = machine(pool(256, 256))
 
     assert (facts.small_pool, facts.ready) == (True, True)
-    assert facts.meaning == "entropy_avail stays at 256: the generator is seeded, and stays so"
+    assert facts.meaning == "entropy_avail stays at 256: the generator is seeded and remains so"
 
 
-def test_a_small_pool_that_is_not_seeded_says_how_far_it_is(machine):
-    """Early at boot the count is below the size."""
+def test_a_small_pool_that_is_not_seeded_has_a_level(machine):
+    """Early at boot the count is below the pool size."""
     facts = machine(pool(256, 131))
 
     assert not facts.ready
@@ -57,23 +57,23 @@ def test_a_small_pool_that_is_not_seeded_says_how_far_it_is(machine):
 
 
 def test_the_large_pool_is_known_by_its_size(machine):
-    """4,096 bits: entropy_avail moves, and the watermark is named."""
+    """With 4,096 bits entropy_avail varies, and the watermark is reported."""
     facts = machine(pool(4096, 700))
 
     assert not facts.small_pool
-    assert "below 896 the kernel asks for more" in facts.meaning
+    assert "below 896 the kernel requests entropy" in facts.meaning
 
 
-def test_a_kernel_that_says_nothing_is_no_error(machine):
-    """Masked or missing files are zeros and empty words."""
+def test_a_kernel_without_files_is_no_error(machine):
+    """Masked or missing files count as zeros and empty texts."""
     facts = machine({})
 
     assert (facts.pool_bits, facts.release, facts.fips_enabled) == (0, "", False)
-    assert facts.meaning == "this kernel does not say how large its pool is"
+    assert facts.meaning == "this kernel does not report the size of its pool"
 
 
 def test_fips_mode_is_read(machine):
-    """The kernel in FIPS mode is reported."""
+    """A kernel in FIPS mode is reported."""
     assert machine({"proc/sys/crypto/fips_enabled": "1\n"}).fips_enabled
 
 
@@ -88,7 +88,7 @@ def test_fips_mode_is_read(machine):
     ],
 )
 def test_the_right_to_feed_is_sys_admin_in_the_first_user_namespace(machine, status, user, may):
-    """A capability in a user namespace of its own is worth nothing to the pool."""
+    """A capability in another user namespace does not count for the pool."""
     assert machine({"proc/self/status": status}, user=user).may_feed == may
 
 
@@ -104,18 +104,18 @@ def test_the_right_to_feed_is_sys_admin_in_the_first_user_namespace(machine, sta
     ],
 )
 def test_a_container_is_known_by_what_its_manager_leaves(machine, files, kind):
-    """In another process-id namespace the marks name the kind."""
+    """In another PID namespace, marks identify the kind of container."""
     assert machine(files, pid=4026532001).container == kind
 
 
 def test_marks_without_a_namespace_are_no_container(machine):
-    """A virtual machine made from a container image keeps /.dockerenv and is none."""
+    """A virtual machine made from a container image has /.dockerenv."""
     assert machine({".dockerenv": ""}).container == ""
 
 
 @pytest.mark.parametrize(("uid", "expected"), [(1000, "AmbientCapabilities="), (0, "CapabilityBoundingSet")])
 def test_missing_privilege_is_refused_with_what_to_do(machine, monkeypatch, uid, expected):
-    """On a host the hint names the capability, to root and to other users."""
+    """On a host the hint names the capability, for root and other users."""
     monkeypatch.setattr("os.geteuid", lambda: uid)
     with pytest.raises(PermissionRefused) as caught:
         require_privilege(machine({"proc/self/status": NOTHING}))
@@ -123,7 +123,7 @@ def test_missing_privilege_is_refused_with_what_to_do(machine, monkeypatch, uid,
 
 
 def test_missing_privilege_in_a_container_points_to_the_host(machine):
-    """A container shares the host's kernel: it is fed there."""
+    """The hint is to feed the kernel on the host, which shares it."""
     facts = machine({"proc/self/status": EVERYTHING}, pid=4026532001, user=4026532002)
 
     with pytest.raises(PermissionRefused) as caught:
@@ -132,5 +132,5 @@ def test_missing_privilege_in_a_container_points_to_the_host(machine):
 
 
 def test_enough_privilege_is_let_through(machine):
-    """With the right nothing is said."""
+    """With the capability there is no error."""
     require_privilege(machine({"proc/self/status": EVERYTHING}))

@@ -1,4 +1,4 @@
-"""Every command keeps its memory private before it does anything."""
+"""Every command protects its memory first."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ print(json.dumps([ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(res
 
 @pytest.mark.parametrize("noun", NOUNS)
 def test_no_command_can_be_dumped(noun: str) -> None:
-    """PR_GET_DUMPABLE (prctl(2)) is 0, and so are both core limits."""
+    """PR_GET_DUMPABLE (prctl(2)) and both core limits are 0."""
     run = subprocess.run(
         [sys.executable, "-c", LOOK, noun, "--help"], capture_output=True, text=True, check=True
     )
@@ -33,7 +33,7 @@ def test_no_command_can_be_dumped(noun: str) -> None:
 
 
 def test_there_is_no_other_way_in() -> None:
-    """The one program and `python -m drawwell` call the same function."""
+    """The command and `python -m drawwell` call the same function."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"drawwell": "drawwell.__main__:main"}
     assert "from drawwell.cli import main" in (ROOT / "src" / "drawwell" / "__main__.py").read_text()
@@ -54,27 +54,27 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmLck"
 
 
 def locked(how: str) -> tuple[str, int]:
-    """What `lock_memory` reports in a new process, and KiB it has locked."""
+    """Return the result of `lock_memory` in a new process, and locked KiB."""
     run = subprocess.run([sys.executable, "-c", LOCK, how], capture_output=True, text=True, check=True)
     reason, kib = run.stdout.splitlines()
     return reason, int(kib)
 
 
 def test_memory_is_locked_where_the_limit_allows() -> None:
-    """Then what is allocated later is locked, too; otherwise nothing is."""
+    """Later allocations are then locked too; otherwise no memory is locked."""
     reason, kib = locked("as it is")
     assert (kib > 1024) is (reason == "")
 
 
 def test_a_limit_is_reported_and_never_met() -> None:
-    """Nothing is locked, so that the process can allocate more than the limit."""
+    """No memory is locked, so the process can allocate more than the limit."""
     reason, kib = locked("limited")
     assert "LimitMEMLOCK" in reason
     assert kib == 0
 
 
 def test_without_swap_nothing_is_reported(tmp_path: Path) -> None:
-    """Without swap the table has a heading alone; the units hide it."""
+    """Without swap the table has only a heading; the units hide it."""
     table = tmp_path / "swaps"
     table.write_text("Filename\tType\tSize\tUsed\tPriority\n")
     assert not memory._swaps(str(table))

@@ -1,4 +1,4 @@
-"""``require_pq``: the configuration that is shipped, when a process begins anew, and when it refuses to."""
+"""``require_pq``: its configuration, the restart and the refusal."""
 
 import os
 import subprocess
@@ -15,13 +15,13 @@ PROGRAM = (sys.executable, "-c", "from drawwell.host.openssl import offered; pri
 NEW, OLD = (3, 5, 0, 0, 0), (3, 4, 9, 0, 0)
 
 
-class _BegunAnewError(Exception):
+class _RestartedError(Exception):
     pass
 
 
-def restart(program: str, words: list[str], environ: dict[str, str]) -> None:
-    assert program == words[0] == sys.executable
-    raise _BegunAnewError(environ["OPENSSL_CONF"])
+def restart(program: str, argv: list[str], environ: dict[str, str]) -> None:
+    assert program == argv[0] == sys.executable
+    raise _RestartedError(environ["OPENSSL_CONF"])
 
 
 def require(version: tuple[int, ...], *groups: str, environ: dict[str, str] | None = None) -> None:
@@ -29,7 +29,7 @@ def require(version: tuple[int, ...], *groups: str, environ: dict[str, str] | No
 
 
 def test_the_configuration_that_is_shipped_names_one_group_and_no_aes_128() -> None:
-    """It asks for X25519MLKEM768 and nothing else, TLS 1.3 and suites with keys of 256 bits."""
+    """The file allows only X25519MLKEM768, TLS 1.3 and 256-bit suites."""
     lines = [
         line for line in Path(CONFIGURATION).read_text().splitlines() if " = " in line and line[0] != "#"
     ]
@@ -39,7 +39,7 @@ def test_the_configuration_that_is_shipped_names_one_group_and_no_aes_128() -> N
 
 
 def test_a_configuration_of_that_form_is_in_force_here(tmp_path: Path) -> None:
-    """The same file with a group that this OpenSSL knows makes that group the only one that is offered."""
+    """The same file with a known group makes OpenSSL offer only that group."""
     conf = tmp_path / "openssl.cnf"
     conf.write_text(Path(CONFIGURATION).read_text().replace("Groups = X25519MLKEM768", "Groups = P-384"))
     done = subprocess.run(
@@ -49,24 +49,24 @@ def test_a_configuration_of_that_form_is_in_force_here(tmp_path: Path) -> None:
 
 
 def test_a_process_that_offers_nothing_else_goes_on() -> None:
-    """When the hello names X25519MLKEM768 alone, there is nothing to do, whoever configured it."""
+    """If the hello has only X25519MLKEM768, the process continues."""
     require(NEW, "X25519MLKEM768")
 
 
-def test_a_process_that_offers_more_begins_anew_with_the_configuration() -> None:
-    """With an OpenSSL that has the group, the same command is run again with OPENSSL_CONF set."""
-    with pytest.raises(_BegunAnewError, match=r"post-quantum\.cnf"):
+def test_a_process_that_offers_more_restarts_with_the_configuration() -> None:
+    """If OpenSSL has the group, the process restarts with OPENSSL_CONF."""
+    with pytest.raises(_RestartedError, match=r"post-quantum\.cnf"):
         require(NEW, "X25519MLKEM768", "x25519", environ={"OPENSSL_CONF": "/etc/ssl/openssl.cnf"})
 
 
-def test_a_process_begins_anew_once() -> None:
-    """When the configuration is named and still not in force, that is a fault and no loop."""
+def test_a_process_restarts_once() -> None:
+    """If the configuration has no effect, the result is an error, not a loop."""
     with pytest.raises(ConfigError, match="offers x25519"):
         require(NEW, "x25519", environ={"OPENSSL_CONF": CONFIGURATION})
 
 
 def test_an_openssl_without_the_group_is_refused() -> None:
-    """Before 3.5 the configuration would be passed over in silence, so nothing is started."""
+    """OpenSSL before 3.5 would ignore the configuration, so nothing starts."""
     with pytest.raises(ConfigError, match=r"OpenSSL 3\.5 or later") as refused:
         require(OLD, "x25519")
     assert refused.value.exit_code == 78
@@ -75,7 +75,7 @@ def test_an_openssl_without_the_group_is_refused() -> None:
 
 @pytest.mark.parametrize("noun", ["run", "broker"])
 def test_the_daemon_runs_with_the_group_alone_or_not_at_all(tmp_path: Path, noun: str) -> None:
-    """Where this Python's OpenSSL lacks the group, the daemon ends with 78, a hint, and nothing made."""
+    """If OpenSSL lacks the group, it exits with 78 and creates no file."""
     if "X25519MLKEM768" in offered():
         pytest.skip("this OpenSSL has X25519MLKEM768")
     config = tmp_path / "drawwell.toml"

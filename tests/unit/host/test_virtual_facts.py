@@ -1,4 +1,4 @@
-"""Whether a machine is virtual, and would be told that it was copied, read from made-up /proc and /sys trees."""
+"""Detecting virtual machines and copies, from a fake /proc."""
 
 import os
 from pathlib import Path
@@ -33,14 +33,14 @@ def write(root: Path, **files: str) -> None:
     ],
 )
 def test_a_virtual_machine_is_known(tmp_path: Path, files: dict[str, str], virtual: bool) -> None:
-    """The processor says so, or the maker's name, Xen or the device tree."""
+    """A virtual machine is detected by CPU, maker, Xen or device tree."""
     write(tmp_path, **files)
     assert virtual_facts(str(tmp_path)).virtual == virtual
 
 
 @pytest.mark.parametrize("bus", ["platform", "acpi"])
 def test_a_generation_id_counts_when_a_device_is_bound(tmp_path: Path, bus: str) -> None:
-    """The driver alone is none: its module is a link, too."""
+    """The driver alone is not enough: its directory contains a link, too."""
     driver = tmp_path / "sys/bus" / bus / "drivers/vmgenid"
     driver.mkdir(parents=True)
     (driver / "bind").write_text("")
@@ -51,30 +51,30 @@ def test_a_generation_id_counts_when_a_device_is_bound(tmp_path: Path, bus: str)
 
 
 @pytest.mark.parametrize(
-    ("facts", "level", "words"),
+    ("facts", "level", "text"),
     [
         (
             VirtualFacts(virtual=True, generation_id=False, log_readable=True),
             "note",
-            "without a generation ID",
+            "has no generation ID",
         ),
         (VirtualFacts(virtual=True, generation_id=True, log_readable=False), "note", "may not read"),
-        (VirtualFacts(virtual=True, generation_id=True, log_readable=True), "good", "are noticed"),
+        (VirtualFacts(virtual=True, generation_id=True, log_readable=True), "good", "are detected"),
     ],
 )
-def test_the_doctor_says_whether_copies_are_noticed(
-    tmp_path: Path, facts: VirtualFacts, level: str, words: str
+def test_the_doctor_reports_whether_copies_are_noticed(
+    tmp_path: Path, facts: VirtualFacts, level: str, text: str
 ) -> None:
-    """In a virtual machine a broker's operator is warned unless copies are noticed, and told what to do."""
+    """In a virtual machine, undetected copies cause a warning with a remedy."""
     config = load(None, directory=str(tmp_path))
     (finding,) = copies(config, facts)
     assert finding.level == level
-    assert words in finding.words
+    assert text in finding.words  # wording: a JSON key
     assert bool(finding.hint) == (level == "note")
 
 
-def test_the_doctor_says_nothing_of_copies_of_real_machines_and_of_consumers(tmp_path: Path) -> None:
-    """There is nothing to notice on a real machine, and nothing to lose where no broker runs."""
+def test_the_doctor_ignores_copies_of_real_machines_and_consumers(tmp_path: Path) -> None:
+    """A real machine cannot be copied; one without a broker loses nothing."""
     real = VirtualFacts(virtual=False, generation_id=False, log_readable=False)
     assert list(copies(load(None, directory=str(tmp_path)), real)) == []
     (tmp_path / "drawwell.toml").write_text('[[upstream]]\nurl = "tls://well:55000"\n')

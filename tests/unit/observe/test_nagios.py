@@ -1,4 +1,4 @@
-"""The line that Nagios and Icinga read."""
+"""The output line for Nagios and Icinga."""
 
 import re
 from dataclasses import replace
@@ -19,7 +19,7 @@ def line(report: BrokerReport) -> tuple[PluginState, str]:
 
 
 def test_a_broker_that_is_well_is_ok() -> None:
-    """State, text and figures stand in one line, as the guidelines ask."""
+    """State, text and figures are in one line, as the guidelines require."""
     state, text = line(WELL)
     said, _, figures = text.partition(" | ")
     assert (state, said) == (PluginState.OK, "DRAWWELL OK - 1 of 1 sources healthy")
@@ -33,19 +33,19 @@ def test_a_broker_that_is_well_is_ok() -> None:
         ({"ready": False, "not_ready_because": "no noise source"}, PluginState.CRITICAL, "no noise source"),
         ({"audit_trouble": True}, PluginState.CRITICAL, "audit log"),
         ({"reservoir_bytes": 818}, PluginState.WARNING, "nearly empty"),
-        ({"certificates": (CertificateReport("server", 172_799.0),)}, PluginState.WARNING, "server ends"),
+        ({"certificates": (CertificateReport("server", 172_799.0),)}, PluginState.WARNING, "server expires"),
         ({"clock_jumped": True}, PluginState.WARNING, "clock jumped"),
     ],
 )
 def test_each_trouble_has_its_state(trouble: dict[str, object], state: PluginState, text: str) -> None:
-    """What the operator must do at once is critical, the rest a warning."""
+    """Faults that need action at once are critical; the others are warnings."""
     found, shown = line(replace(WELL, **trouble))
     assert found is state
     assert text in shown
 
 
 def test_a_source_that_failed_is_named_with_its_error() -> None:
-    """Source and reason are named, and an error cannot end the line."""
+    """The line has source and reason, and an error cannot end the line."""
     source = replace(WELL.sources[0], state=SourceState.PERMANENT_FAILURE, last_error="a | b\nc")
     state, text = line(replace(WELL, sources=(source,)))
     assert state is PluginState.WARNING
@@ -54,7 +54,7 @@ def test_a_source_that_failed_is_named_with_its_error() -> None:
 
 
 def test_the_worst_comes_first() -> None:
-    """With several troubles the state is the worst, and so is the first word."""
+    """With several faults, the worst determines the state and comes first."""
     state, text = line(replace(WELL, clock_jumped=True, audit_trouble=True))
     assert state is PluginState.CRITICAL
     assert text.index("audit") < text.index("clock")

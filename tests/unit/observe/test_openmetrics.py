@@ -9,13 +9,27 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
+from drawwell.observe.link_series import LINK_SERIES
 from drawwell.observe.openmetrics import render
 from drawwell.observe.series import SERIES
-from drawwell.reports import BrokerReport, CertificateReport, DrawsReport, as_json
+from drawwell.reports import (
+    BrokerReport,
+    CertificateReport,
+    DrawsReport,
+    LinkReport,
+    UpstreamReport,
+    as_json,
+)
 from support.reports import broker_report
 
 FORMATS = [(True, read_openmetrics), (False, read_prometheus)]
 Reader = Callable[[str], Iterable[Any]]
+
+
+LINK = LinkReport(
+    "1.0", 60.0, ready=False, not_ready_because="tls://well:55000: no answer", draws=3, drawn_bytes=96,
+    upstreams=(UpstreamReport("tls://well:55000", ready=False, not_ready_because="no answer", certificate_left_s=9.0),),
+)  # fmt: skip
 
 
 def values(
@@ -31,7 +45,7 @@ def values(
 
 @pytest.mark.parametrize(("openmetrics", "reader"), FORMATS)
 def test_every_series_is_read_back(openmetrics: bool, reader: Reader) -> None:
-    """Both parsers find each family of the table under its name."""
+    """Both parsers find every series of the table under its name."""
     text = render(as_json(broker_report()), names=True, openmetrics=openmetrics)
     found = {family.name for family in reader(text)}
     wanted = {
@@ -42,8 +56,22 @@ def test_every_series_is_read_back(openmetrics: bool, reader: Reader) -> None:
 
 
 @pytest.mark.parametrize(("openmetrics", "reader"), FORMATS)
+def test_a_link_has_series_of_its_own(openmetrics: bool, reader: Reader) -> None:
+    """A link has series for the brokers behind it, and none of a broker."""
+    text = render(as_json(LINK), names=False, openmetrics=openmetrics)
+    found = {sample.name: sample.value for family in reader(text) for sample in family.samples}
+    assert set(found) == {each.full_name for each in LINK_SERIES}
+    assert (found["drawwell_ready"], found["drawwell_link_ready"], found["drawwell_link_draws_total"]) == (
+        0,
+        0,
+        3,
+    )
+    assert found["drawwell_link_certificate_expiry_seconds"] == 9
+
+
+@pytest.mark.parametrize(("openmetrics", "reader"), FORMATS)
 def test_values_and_labels_come_through(openmetrics: bool, reader: Reader) -> None:
-    """Counter, gauge, info and histogram have the report's values."""
+    """Counters, gauges, infos and histograms have the report's values."""
     report = replace(
         broker_report(),
         draws=DrawsReport({"full": 7}, {"Starved": 2}, (5, 0, 1, 0, 0, 0, 1), 75.5, 80.0),
@@ -62,7 +90,7 @@ def test_values_and_labels_come_through(openmetrics: bool, reader: Reader) -> No
 
 @pytest.mark.parametrize(("cutoff", "ratio"), [(11, 1 - 4 / 11), (0, 0.0)])
 def test_the_margin_is_of_the_last_minute(cutoff: int, ratio: float) -> None:
-    """Not the worst count since the start counts; a cutoff of zero is met."""
+    """The worst count of the last minute is used; a cutoff of zero is reached."""
     report = broker_report()
     source = report.sources[0]
     tests = (replace(source.tests[0], cutoff_intermittent=cutoff),)
@@ -75,7 +103,7 @@ def test_the_margin_is_of_the_last_minute(cutoff: int, ratio: float) -> None:
 
 @pytest.mark.parametrize(("openmetrics", "reader"), FORMATS)
 def test_no_consumer_is_named_without_the_right(openmetrics: bool, reader: Reader) -> None:
-    """Without the right to names none is in the text."""
+    """Without permission to see names, the text contains none."""
     report = broker_report()
     assert report.consumers
     text = render(as_json(report), names=False, openmetrics=openmetrics)
@@ -84,7 +112,7 @@ def test_no_consumer_is_named_without_the_right(openmetrics: bool, reader: Reade
 
 
 def test_a_crowd_of_consumers_has_no_series_of_its_own() -> None:
-    """If some are left out, no consumer is named: it would come and go."""
+    """If some consumers are left out, none is named: series stay stable."""
     for left_out in (0, 1):
         report = replace(broker_report(), consumers_left_out=left_out, consumers_active=7)
         found = values(report, read_prometheus, openmetrics=False)
@@ -95,7 +123,7 @@ def test_a_crowd_of_consumers_has_no_series_of_its_own() -> None:
 @pytest.mark.parametrize(("openmetrics", "reader"), FORMATS)
 @pytest.mark.parametrize("odd", ['a"b', "a\\nb", "a\nb", "ü \u2028", "\udc80", "a{b}=\\"])
 def test_a_label_is_never_more_than_a_label(odd: str, openmetrics: bool, reader: Reader) -> None:
-    """Quotes, line ends and bytes that are no text come through as one value."""
+    """Quotes, line endings and non-text bytes stay within one label value."""
     report = replace(broker_report(), ready=False, not_ready_because=odd)
     found: Mapping[Any, float] = values(report, reader, openmetrics=openmetrics)
     shown = odd.encode(errors="replace").decode()

@@ -14,7 +14,7 @@ NOW = 1_800_000_000.0
 
 
 def kept(path: Path) -> HealthHistory:
-    """Read what a new broker would read."""
+    """Return the rows that a new broker would read."""
     history, rows = HealthHistory(4), HealthRows(str(path))
     rows.load_into(history)
     rows.close()
@@ -28,7 +28,7 @@ def keep(path: Path, *rows: Row, tests: tuple[str, ...] = TESTS) -> None:
 
 
 def test_rows_outlive_the_process(tmp_path: Path) -> None:
-    """Rows are read back with their tests; too old or future ones are gone."""
+    """Rows are read back with their tests, without too old or future ones."""
     path, minute = tmp_path / "health.db", int(NOW // 60)
     rows = [Row(minute - 1, 6.5, (0.5, 0.0)), Row(minute, 0.0, (1.0, 0.25))]
     keep(path, Row(minute - 1440, 7.0, (0.1, 0.1)), *rows, Row(minute + 1, 7.0, (0.1, 0.1)))
@@ -39,7 +39,7 @@ def test_rows_outlive_the_process(tmp_path: Path) -> None:
 
 
 def test_rows_of_earlier_tests_are_left_out(tmp_path: Path) -> None:
-    """Where the tests of a source changed, its newer rows are what is read."""
+    """If a source's tests changed, only the newer rows are read."""
     path, minute = tmp_path / "health.db", int(NOW // 60)
     keep(path, Row(minute - 1, 6.5, (0.5,)), tests=("repeat (byte)",))
     keep(path, Row(minute, 6.5, (0.5, 0.5)))
@@ -48,7 +48,7 @@ def test_rows_of_earlier_tests_are_left_out(tmp_path: Path) -> None:
 
 
 def test_rows_of_other_sources_are_dropped(tmp_path: Path) -> None:
-    """A source that is no longer kept has no rows after the next write."""
+    """A removed source has no rows after the next write."""
     path = tmp_path / "health.db"
     keep(path, Row(int(NOW // 60), 6.5, (0.5, 0.5)))
     rows = HealthRows(str(path))
@@ -75,19 +75,19 @@ def _directory(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_garbage, _wrong_row, _directory])
 def test_a_damaged_file_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage) -> None:
-    """It is renamed with a line in the log, and a new one is used."""
+    """The file is renamed, the log has a line, and a new file is used."""
     path = tmp_path / "health.db"
     damage(path)
     with caplog.at_level(logging.WARNING):
         assert not kept(path).sources
-    assert "set aside" in caplog.text
+    assert "is damaged" in caplog.text
     assert (tmp_path / "health.db.damaged").exists()
     keep(path, Row(int(NOW // 60), 7.0, (0.1, 0.1)))
     assert kept(path).sources
 
 
 def test_without_a_file_the_broker_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where no file can be made, rows are kept in memory, and the log has it."""
+    """If no file can be created, rows stay in memory, and the log has a line."""
     rows = HealthRows(str(tmp_path / "missing" / "health.db"))
     rows.keep([], set(), NOW)
     rows.close()
