@@ -1,1 +1,1 @@
-"""Pure: DRBG, receipts, certificates: whatever needs AES or a signature. Kept out of privileged processes."""
+"""Pure: DRBG, receipts, certificates; not loaded by privileged processes."""

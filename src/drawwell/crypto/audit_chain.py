@@ -1,7 +1,7 @@
-"""The audit log as a chain: each line has the SHA-256 of the line before.
+"""The audit log as a hash chain: each line has the previous line's hash.
 
-A line is hashed as it is in the file, without its newline. The number of lines and the last
-hash are the head of the chain. It is signed in the log itself, and receipts contain it.
+The hash covers the line as it is in the file, without the newline. The head of the chain is
+the number of lines and the last line's hash. The log and receipts contain signed heads.
 """
 
 import base64
@@ -24,7 +24,7 @@ _NO_LINE: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class ChainHead:
-    """The number of lines in a chain, and the hash of the last."""
+    """The number of lines in a chain, and the hash of the last line."""
 
     count: int = 0
     digest: str = _NO_LINE
@@ -44,14 +44,14 @@ def parse_line(line: bytes) -> dict[str, Any]:
     """Parse a line; raise ValueError unless it is a JSON object."""
     fields = json.loads(line)
     if not isinstance(fields, dict):
-        raise ValueError("it is not a JSON object")  # noqa: TRY004  the text is wrong, not an argument
+        raise ValueError("the line is not a JSON object")  # noqa: TRY004  the text is wrong, not a type
     return fields
 
 
 def place_of(fields: Mapping[str, Any]) -> ChainHead | None:
-    """Return the head that a line follows.
+    """Return the chain's head before a line.
 
-    Returns None for a line outside a chain, as release 0.1 wrote them.
+    Returns None for an unchained line, as written by release 0.1.
     """
     number, previous = fields.get("n"), fields.get("prev")
     if isinstance(number, int) and isinstance(previous, str) and number > 0:
@@ -61,7 +61,7 @@ def place_of(fields: Mapping[str, Any]) -> ChainHead | None:
 
 @dataclass(frozen=True, slots=True)
 class SignedHead:
-    """The heads of the log and of the operators' log, under one signature."""
+    """The heads of the log and of the operators' log, with one signature."""
 
     broker: str
     time_s: int
@@ -70,7 +70,7 @@ class SignedHead:
     signature: bytes = field(default=b"", repr=False)
 
     def fields(self) -> dict[str, Any]:
-        """Return the signed fields, in the order of the log's line."""
+        """Return the signed fields, in the order of the line in the log."""
         return {
             "format": HEAD_FORMAT, "broker": self.broker, "time_s": self.time_s,
             "count": self.log.count, "digest": self.log.digest,
@@ -78,26 +78,26 @@ class SignedHead:
         }  # fmt: skip
 
     def line(self, signer: SignsTexts) -> dict[str, Any]:
-        """Sign the heads; return the fields of a line for the log."""
+        """Sign the heads; return the fields of a log line."""
         signature = base64.b64encode(signer.sign_text(self._text())).decode()
         return {"event": "head", **self.fields(), "signature": signature}
 
     @classmethod
     def read(cls, line: Mapping[str, Any]) -> Self:
-        """Parse the line of a signed head; raise ValueError for any other."""
+        """Parse the line of a signed head; raise ValueError for any other line."""
         try:
             time_s, *counts = (line[name] for name in ("time_s", "count", "operators_count"))
             if any(type(number) is not int for number in (time_s, *counts)):
-                raise ValueError("it is not the line of a signed head: a number is none")
+                raise ValueError("the line is not a signed head: a number is not an integer")
             log = ChainHead(counts[0], str(line["digest"]))
             operators = ChainHead(counts[1], str(line["operators_digest"]))
             signature = base64.b64decode(line["signature"], validate=True)
             return cls(str(line["broker"]), time_s, log, operators, signature)
         except (KeyError, TypeError, binascii.Error):
-            raise ValueError("it is not the line of a signed head") from None
+            raise ValueError("the line is not a signed head") from None
 
     def check(self, public_key: bytes) -> None:
-        """Raise AuthenticationFailed unless one of the keys (PEM) signed this."""
+        """Raise AuthenticationFailed unless a given key signed these heads."""
         *earlier, last = pki.pem_blocks(public_key)
         for key in earlier:
             with suppress(AuthenticationFailed):
@@ -112,7 +112,7 @@ class SignedHead:
 class ChainCheck:
     """Checks a chain line by line and collects its faults.
 
-    `marks` are heads known from elsewhere: origin and digest, by the number of lines.
+    `marks` are heads that are known from elsewhere: origins and digests by number of lines.
     """
 
     name: str
@@ -128,7 +128,7 @@ class ChainCheck:
             self.marks[head.count].append((origin, head.digest))
 
     def read(self, lines: Iterable[bytes]) -> Iterable[tuple[dict[str, Any], ChainHead]]:
-        """Check all lines; yield those of the chain, each with the head before it."""
+        """Check all lines; yield each line of the chain with the head before it."""
         last = ChainHead()
         for line in lines:
             try:
@@ -143,7 +143,7 @@ class ChainCheck:
             if not self.first:
                 self.first = before.count + 1
                 if last.count and (before.count or before.digest != last.digest):
-                    self._fault("the lines before line 1 were changed")
+                    self._fault("lines before line 1 were changed")
                 self.head = before
                 self._compare_marks()
             else:
@@ -153,18 +153,18 @@ class ChainCheck:
             yield fields, before
 
     def finish(self, *, rotated: bool) -> None:
-        """Report what is missing at either end.
+        """Add faults for lines missing at the beginning or the end.
 
-        `rotated`: the oldest lines were dropped with their file.
+        `rotated` means that the oldest lines were deleted by rotation.
         """
         for count, marks in sorted(self.marks.items()):
             for origin, _ in marks:
                 if count > self.head.count:
                     self._fault(
-                        f"the end was cut off: it ends at line {self.head.count}, {origin} names line {count}"
+                        f"the end is missing: the last line is {self.head.count}, but {origin} has line {count}"
                     )
         if not self.first:
-            self._fault("it is empty, but a broker writes a line when it starts")
+            self._fault("the log is empty, but a broker writes a line when it starts")
         elif self.first > 1 and not rotated:
             self._fault(f"lines 1 to {self.first - 1} were removed")
 
@@ -179,14 +179,14 @@ class ChainCheck:
         if number > wanted:
             self._fault(f"lines {wanted} to {before.count} were removed")
         elif number < wanted:
-            self._fault(f"line {number} follows line {self.head.count}: it was added")
+            self._fault(f"line {number} after line {self.head.count} was added")
         elif before.digest != self.head.digest:
             self._fault(f"line {self.head.count} or line {number} was changed")
 
     def _compare_marks(self) -> None:
         for origin, digest in self.marks.pop(self.head.count, ()):
             if digest != self.head.digest:
-                self._fault(f"line {self.head.count} is not the one that {origin} names")
+                self._fault(f"line {self.head.count} does not have the hash in {origin}")
 
     def _fault(self, what: str) -> None:
         self.faults.append(f"{self.name}: {what}")

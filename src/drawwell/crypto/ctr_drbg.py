@@ -1,10 +1,10 @@
-"""CTR_DRBG with AES-256 and no derivation function: SP 800-90A r1, 10.2.1; figures from its table 3.
+"""AES-256 CTR_DRBG with no derivation function (SP 800-90A r1, 10.2.1).
 
-Without a derivation function the seed is 48 bytes of full entropy and is used as it is. Personalization and
-additional input of less than 48 bytes are padded with zeros (10.2.1.3.1, 10.2.1.4.1, 10.2.1.5.1); more would
-need the derivation function and is refused.
+The seed is 48 bytes of full entropy, used directly. Personalization and additional input
+shorter than 48 bytes are padded with zeros (10.2.1.3.1, 10.2.1.4.1, 10.2.1.5.1). Longer input
+would need a derivation function and is refused.
 
-Key and counter lie in mutable memory and are overwritten; the copies that OpenSSL makes inside cannot be.
+Key and counter are overwritten in memory; OpenSSL's copies cannot be overwritten.
 """
 
 import hmac
@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from drawwell.errors import SelfTestFailure
 
 SEED_BYTES: Final = 48
-"""seedlen: key and block length of AES-256 together (SP 800-90A r1, table 3)."""
+"""seedlen: the sum of AES-256's key and block lengths (SP 800-90A r1, table 3)."""
 MAX_REQUEST_BYTES: Final = 2**16
-"""2^19 bits (SP 800-90A r1, table 3)."""
+"""The largest request, 2^19 bits (SP 800-90A r1, table 3)."""
 RESEED_LIMIT: Final = 2**48
-"""Requests between two reseeds (SP 800-90A r1, table 3)."""
+"""Maximum number of requests between reseeds (SP 800-90A r1, table 3)."""
 
 _KEY_BYTES: Final = 32
 _BLOCK_BYTES: Final = 16
@@ -32,15 +32,15 @@ _ZEROS: Final = memoryview(bytes(MAX_REQUEST_BYTES + SEED_BYTES))
 
 
 class CtrDrbg:
-    """One instance, for one consumer. Never copy it: two copies give the same bytes.
+    """A DRBG instance for one consumer. A copy of it returns the same bytes.
 
     Args:
         seed: 48 bytes of full entropy.
-        personalization: At most 48 bytes that tell this instance from others; not secret.
-        reseed_limit: Requests after which `generate` refuses until `reseed`; smaller than 2^48 in tests.
+        personalization: At most 48 bytes that distinguish this instance; not secret.
+        reseed_limit: Requests after which `generate` requires a `reseed`; tests use fewer.
 
     Raises:
-        ValueError: `seed` is not 48 bytes, or `personalization` is longer.
+        ValueError: `seed` is not 48 bytes, or `personalization` is more than 48 bytes.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class CtrDrbg:
 
     @property
     def generated_since_reseed(self) -> int:
-        """Bytes generated since the last seed."""
+        """The number of bytes generated since the last seed."""
         return self._generated
 
     def generate(self, n: int, additional: bytes = b"") -> bytes:
@@ -67,10 +67,10 @@ class CtrDrbg:
 
         Raises:
             ValueError: `n` is not in 0 to 65,536, or `additional` is longer than 48 bytes.
-            RuntimeError: it was wiped, or needs a new seed; no byte is ever given in that state.
+            RuntimeError: the DRBG was wiped, or needs a new seed; no byte was returned.
         """
         if not 0 <= n <= MAX_REQUEST_BYTES:
-            raise ValueError(f"a request is 0 to {MAX_REQUEST_BYTES} bytes")
+            raise ValueError(f"a request must be 0 to {MAX_REQUEST_BYTES} bytes, not {n}")
         provided = _number(additional)
         if not self._usable or self._requests >= self._reseed_limit:
             raise RuntimeError("the DRBG needs a seed")
@@ -82,25 +82,27 @@ class CtrDrbg:
         return output
 
     def reseed(self, seed: bytes | bytearray, additional: bytes = b"") -> None:
-        """Mix in 48 new bytes of full entropy (10.2.1.4.1). Prediction resistance is this before `generate`.
+        """Mix in 48 new bytes of full entropy (10.2.1.4.1).
+
+        A reseed before `generate` provides prediction resistance.
 
         Raises:
-            ValueError: `seed` is not 48 bytes, or `additional` is longer.
+            ValueError: `seed` is not 48 bytes, or `additional` is more than 48 bytes.
         """
         if len(seed) != SEED_BYTES:
-            raise ValueError(f"a seed is {SEED_BYTES} bytes")
+            raise ValueError(f"a seed must be {SEED_BYTES} bytes, not {len(seed)}")
         self._update(_number(seed) ^ _number(additional), 0)
         self._requests = self._generated = 0
         self._usable = True
 
     def wipe(self) -> None:
-        """Overwrite the state; the instance gives nothing until `reseed`."""
+        """Overwrite the state; `generate` fails until the next `reseed`."""
         self._key[:] = bytes(_KEY_BYTES)
         self._counter = 0
         self._usable = False
 
     def _update(self, provided: int, n: int) -> bytes:
-        """Generate `n` bytes, then run CTR_DRBG_Update (10.2.1.2): both are one stretch of key stream."""
+        """Generate `n` bytes and update the state (10.2.1.2) from one key stream."""
         first = (self._counter + 1) % _COUNTER_MODULUS
         encryptor = Cipher(AES(self._key), CTR(first.to_bytes(_BLOCK_BYTES, "big"))).encryptor()
         whole_blocks = n + -n % _BLOCK_BYTES
@@ -112,13 +114,13 @@ class CtrDrbg:
 
 
 def self_test(make: Callable[[bytes, bytes], CtrDrbg] = CtrDrbg) -> None:
-    """Run the known-answer test of SP 800-90A r1, 11.3; call it before the first instance is used.
+    """Run the known-answer test of SP 800-90A r1, 11.3, before the first use.
 
-    The vector is the first of NIST CAVP drbgvectors_pr_false/CTR_DRBG, [AES-256 no df], that has reseed,
-    personalization and additional input.
+    The vector is the first of NIST CAVP drbgvectors_pr_false/CTR_DRBG, [AES-256 no df], with
+    reseed, personalization and additional input.
 
     Raises:
-        SelfTestFailure: a wrong byte came out.
+        SelfTestFailure: a byte is wrong.
     """
     drbg = make(_KAT_ENTROPY, _KAT_PERSONALIZATION)
     drbg.reseed(_KAT_RESEED, _KAT_ADDITIONAL_RESEED)
@@ -126,14 +128,14 @@ def self_test(make: Callable[[bytes, bytes], CtrDrbg] = CtrDrbg) -> None:
     if not hmac.compare_digest(drbg.generate(len(_KAT_RETURNED), _KAT_ADDITIONAL_2), _KAT_RETURNED):
         raise SelfTestFailure(
             "the CTR_DRBG known-answer test failed",
-            hint="Do not use this machine for keys; check its memory, its CPU and its OpenSSL.",
+            hint="Do not use this machine for keys. Check its memory, its CPU and its OpenSSL.",
         )
 
 
 def _number(text: bytes | bytearray) -> int:
-    """Return what is padded with zeros to 48 bytes, as a number."""
+    """Return an input, padded with zeros to 48 bytes, as a number."""
     if len(text) > SEED_BYTES:
-        raise ValueError(f"additional input and personalization are at most {SEED_BYTES} bytes")
+        raise ValueError(f"additional input must be at most {SEED_BYTES} bytes, not {len(text)}")
     return int.from_bytes(text, "big") << 8 * (SEED_BYTES - len(text))
 
 

@@ -1,14 +1,14 @@
 """Intermediate CAs below the root CA, and the signed list of keys.
 
-RFC 5280, 4.2.1.9: the root has path length 1, an intermediate CA 0. Consumers pin the root.
-They follow its replacement, and that of receipt keys, by a list that a pinned key has signed.
+The root has path length 1, an intermediate CA has path length 0 (RFC 5280, 4.2.1.9). Consumers
+pin the root. They learn of new roots and receipt keys from a list signed by a pinned key.
 """
 
 import base64
 import binascii
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Self
 
 from cryptography import x509
@@ -21,37 +21,51 @@ from drawwell.errors import AuthenticationFailed
 
 INTERMEDIATE_LIFETIME_S: Final = 90 * pki.DAY_S
 KEY_LIST_FORMAT: Final = "drawwell-keys/1"
-MOST_KEYS: Final = 16
-"""Of each kind in a list."""
+MOST_KEYS: Final = 256
+"""The maximum number of keys of each kind in a list."""
 LIST_BYTES: Final = 65_536
 
 
 def certify_intermediate(root: pki.KeyPair, title: str, key_pem: bytes, now: float) -> pki.KeyPair:
-    """Certify the CA `title` and its key by a root.
+    """Certify an intermediate CA's title and key with a root.
 
     Raises:
         ValueError: one of the keys cannot sign certificates.
     """
-    key, signer = pki.load_private_key(key_pem), _ca_key(root)
+    key = pki.load_private_key(key_pem)
+    return pki.KeyPair(_certified(root, title, key.public_key(), now), key_pem)
+
+
+def certify_request(root: pki.KeyPair, broker: str, csr_pem: bytes, now: float) -> bytes:
+    """Certify another broker's CA; see `pki.issue_client` for the errors."""
+    key = pki.requested_key(csr_pem)
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ValueError("the key of a CA must be P-256 or P-384")  # noqa: TRY004  the request is wrong
+    number = pki.csr_spki_sha256(csr_pem).hex()[:8]
+    return _certified(root, f"drawwell CA {number} of {broker}", key, now)
+
+
+def _certified(root: pki.KeyPair, title: str, key: pki.PublicKey, now: float) -> bytes:
+    signer = _ca_key(root)
     issuer = x509.load_pem_x509_certificate(root.certificate_pem)
-    builder = pki.certificate_builder(title, key.public_key(), now).issuer_name(issuer.subject)
+    builder = pki.certificate_builder(title, key, now).issuer_name(issuer.subject)
     builder = builder.not_valid_after(pki.utc(now + INTERMEDIATE_LIFETIME_S))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(pki.key_usage(ca=True), critical=True)
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     certificate = builder.add_extension(identifier, critical=False).sign(signer, hashes.SHA256())
-    return pki.KeyPair(pki.encode_certificate(certificate), key_pem)
+    return pki.encode_certificate(certificate)
 
 
 def _ca_key(ca: pki.KeyPair) -> ec.EllipticCurvePrivateKey:
     key = pki.load_private_key(ca.key_pem)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError("not a CA of ours")  # noqa: TRY004  the file is wrong, not a type
+        raise ValueError("the CA's key must be P-256 or P-384")  # noqa: TRY004  the file is wrong, not a type
     return key
 
 
 def new_intermediate(root: pki.KeyPair, name: str, now: float) -> pki.KeyPair:
-    """Make an intermediate CA of the broker `name`, with a title of its own."""
+    """Create an intermediate CA with a unique title for the broker `name`."""
     key_pem, _ = pki.new_key_and_csr(name)
     number = pki.key_spki_sha256(key_pem).hex()[:8]
     return certify_intermediate(root, f"drawwell CA {number} of {name}", key_pem, now)
@@ -59,9 +73,9 @@ def new_intermediate(root: pki.KeyPair, name: str, now: float) -> pki.KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptKey:
-    """A public key of receipts (PEM), and when it signed.
+    """A public receipt key (PEM), and the period during which it signed.
 
-    Times are seconds since 1970; `until` is 0 for the present key.
+    Times are in seconds since 1970; `until` is 0 for the current key.
     """
 
     public_key: str
@@ -71,7 +85,7 @@ class ReceiptKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyList:
-    """A broker's roots (PEM) and keys of receipts, the present ones first."""
+    """A broker's roots (PEM) and receipt keys, the current ones first."""
 
     broker: str
     time_s: int
@@ -79,10 +93,10 @@ class KeyList:
     receipt_keys: tuple[ReceiptKey, ...]
 
     def sign(self, pairs: Iterable[pki.KeyPair]) -> bytes:
-        """Return the list as a document with a signature of each CA.
+        """Return the list as a document, signed by each CA.
 
         Raises:
-            ValueError: one is no CA of ours.
+            ValueError: one of the pairs cannot sign a list.
         """
         text, signatures = self._text(), {}
         for pair in pairs:
@@ -95,18 +109,18 @@ class KeyList:
         """Parse a list, and check that one of the `authorities` (PEM) signed it.
 
         Raises:
-            AuthenticationFailed: none of them did.
-            ValueError: it is not a list of keys.
+            AuthenticationFailed: none of the authorities signed the list.
+            ValueError: the document is not a list of keys.
         """
         try:
             fields: Any = json.loads(document)
             found = cls._parse(fields["list"])
             signatures = dict(fields["signatures"])
         except (KeyError, TypeError, RecursionError, OverflowError) as error:
-            raise ValueError("it is not a list of keys") from error
+            raise ValueError("the document is not a list of keys") from error
         if not any(found.is_signed_by(ca, signatures) for ca in pki.pem_blocks(authorities)):
             raise AuthenticationFailed(
-                "no authority that this machine pins has signed the broker's list of keys"
+                "the broker's list of keys is not signed by an authority that this machine has pinned"
             )
         return found
 
@@ -118,17 +132,33 @@ class KeyList:
             for key in fields["receipt_keys"]
         )
         if not (0 < len(roots) <= MOST_KEYS and len(keys) <= MOST_KEYS):
-            raise ValueError("it has no roots, or too many keys")
+            raise ValueError("the list of keys has no roots, or too many keys")
         for root in roots:
             pki.read_certificate(root.encode())
         return cls(str(fields["broker"]), int(fields["time_s"]), roots, keys)
+
+    def with_signing(self, public_key: str, now: float) -> tuple[ReceiptKey, ...]:
+        """Return the receipt keys, with `public_key` as the current one."""
+        known = tuple(
+            replace(key, until=0) if key.public_key == public_key else key for key in self.receipt_keys
+        )
+        if public_key in {key.public_key for key in known}:
+            return known
+        return (*known, ReceiptKey(public_key, int(now)))
+
+    def with_ended(self, public_key: str, now: float) -> tuple[ReceiptKey, ...]:
+        """Return the receipt keys, with `public_key` marked as ended."""
+        return tuple(
+            replace(key, until=key.until or int(now)) if key.public_key == public_key else key
+            for key in self.receipt_keys
+        )
 
     def _text(self) -> bytes:
         fields = {"format": KEY_LIST_FORMAT, **asdict(self)}
         return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
     def is_signed_by(self, ca: bytes, signatures: Mapping[str, Any]) -> bool:
-        """Return whether the key of a CA (PEM) made one of the signatures."""
+        """Return whether one of the signatures was made by the key of `ca` (PEM)."""
         key = x509.load_pem_x509_certificate(ca).public_key()
         signature = signatures.get(pki.spki_sha256(ca).hex())
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(signature, str):
@@ -142,11 +172,11 @@ class KeyList:
 
 @dataclass(frozen=True, slots=True)
 class PublicKeys:
-    """All that a broker shows of its keys, PEM but for the list.
+    """A broker's public keys, in PEM except for the list.
 
-    `roots` are for consumers to pin, the present one first. `authorities` are those that its
-    consumers' certificates may lead to. `receipt_key` signs now, `key_list` is a signed
-    `KeyList`.
+    Consumers pin the `roots`; the current one is first. `authorities` are the CAs that the
+    broker trusts to issue consumers' certificates. `receipt_key` is the current receipt key.
+    `key_list` is a signed `KeyList`.
     """
 
     roots: bytes = field(repr=False)

@@ -1,10 +1,10 @@
-"""The mini-CA: ECDSA P-256 certificates for one broker and its consumers (RFC 5280, FIPS 186-5).
+"""ECDSA P-256 certificates for one broker and its consumers (RFC 5280).
 
-Pure but for one exception: keys and serial numbers come from `cryptography`, that is from OpenSSL's own
-generator. They are not drawn from the reservoir, so enrolment works before the first source is healthy.
+The module is pure with one exception: `cryptography` takes keys and serial numbers from
+OpenSSL's generator. The reservoir is not used, so enrolment works before a source is healthy.
 
-Times are seconds since 1970 (UTC). Certificates, keys and signing requests are PEM as bytes; what a TLS
-handshake hands over is DER. Whatever cannot be parsed raises ValueError, in one sentence without a secret.
+Times are seconds since 1970 (UTC). Certificates, keys and signing requests are PEM bytes, but
+a TLS handshake returns DER. Parse errors are ValueErrors that never contain secrets.
 """
 
 import hashlib
@@ -26,13 +26,13 @@ CA_LIFETIME_S: Final = 3650 * DAY_S
 SERVER_LIFETIME_S: Final = 90 * DAY_S
 CLIENT_LIFETIME_S: Final = 7 * DAY_S
 BACKDATE_S: Final = DAY_S
-"""How far a peer's clock may be behind ours before a fresh certificate is "not yet valid" to it."""
+"""New certificates are backdated, to be valid even for a peer with a slow clock."""
 CA_BACKDATE_S: Final = CA_LIFETIME_S
-"""Consumers pin the CA's key: a beginning in the future would only lock them out."""
+"""Consumers pin the CA's key, so a later start of validity would only lock them out."""
 RENEWAL_POINT: Final = 2 / 3
 CSR_LIMIT_BYTES: Final = 8192
 RSA_BITS: Final = range(2048, 8193)
-"""Smaller ones are weak (SP 800-131A r2, 3); larger ones cost us more to check than them to send."""
+"""Smaller keys are weak (SP 800-131A r2, 3); larger keys would slow down the broker."""
 CONSUMER_URI: Final = "drawwell://consumer/"
 CONSUMER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 
@@ -44,7 +44,7 @@ _UNPARSABLE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A certificate and its private key, both PEM."""
+    """A certificate and its private key, both in PEM."""
 
     certificate_pem: bytes
     key_pem: bytes = field(repr=False)
@@ -52,7 +52,7 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """What a certificate says, nothing of it checked. `spki_sha256` is 32 bytes."""
+    """The unverified contents of a certificate; `spki_sha256` is 32 bytes."""
 
     spki_sha256: bytes
     serial: int
@@ -65,19 +65,19 @@ class CertificateFacts:
 
 
 def new_ca(name: str, now: float) -> KeyPair:
-    """Make the root CA of the broker `name`, for intermediate CAs (hierarchy.py)."""
+    """Create a root CA, which certifies intermediate CAs (hierarchy.py)."""
     return _certify_root(f"drawwell root of {name}", ec.generate_private_key(ec.SECP256R1()), now)
 
 
 def recertify_ca(ca: KeyPair, now: float) -> KeyPair:
-    """Make another certificate for a CA's key and name, valid from now on.
+    """Create a root certificate for the same key and name, with new dates.
 
     Raises:
-        ValueError: not a CA's certificate and key.
+        ValueError: `ca` is not the certificate and key of a CA.
     """
     key = load_private_key(ca.key_pem)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError("not a CA of ours")  # noqa: TRY004  the file is wrong, not a type
+        raise ValueError("the CA's key must be P-256 or P-384")  # noqa: TRY004  the file is wrong, not a type
     return _certify_root(read_certificate(ca.certificate_pem).common_name, key, now)
 
 
@@ -90,14 +90,14 @@ def _certify_root(title: str, key: ec.EllipticCurvePrivateKey, now: float) -> Ke
 
 
 def issue_server(ca: KeyPair, csr_pem: bytes, names: Sequence[str], now: float) -> bytes:
-    """Certify the key of a signing request for a server with DNS names and IP addresses.
+    """Certify a signing request's key for DNS names and IP addresses.
 
     Raises:
-        ValueError: no name, or one that is neither, or a bad request as for `issue_client`.
+        ValueError: there is no name, or the request is invalid (see `issue_client`).
     """
     if not names:
         raise ValueError("a server certificate needs a name")
-    subject = certificate_builder(names[0], _requested_key(csr_pem), now)
+    subject = certificate_builder(names[0], requested_key(csr_pem), now)
     alternatives = [_general_name(name) for name in names]
     purpose, not_after = ExtendedKeyUsageOID.SERVER_AUTH, now + SERVER_LIFETIME_S
     return _issue(ca, subject, alternatives, purpose=purpose, not_after=not_after)
@@ -106,30 +106,31 @@ def issue_server(ca: KeyPair, csr_pem: bytes, names: Sequence[str], now: float) 
 def issue_client(
     ca: KeyPair, csr_pem: bytes, consumer: str, now: float, lifetime_s: float = CLIENT_LIFETIME_S
 ) -> bytes:
-    """Certify the key of a signing request as `consumer`; the request's own names and extensions are ignored.
+    """Certify the key in a signing request for `consumer`; ignore all else.
 
     Raises:
-        ValueError: a bad name, or a request that is malformed, not signed by its key, or of a key we refuse.
+        ValueError: the name is invalid; or the request is malformed, not self-signed, or
+            has an unacceptable key.
     """
     if not CONSUMER_NAME.fullmatch(consumer):
-        raise ValueError(f"{consumer!r} is not a consumer name")
-    public_key = _requested_key(csr_pem)
+        raise ValueError(f"{consumer!r} is not a valid consumer name")
+    public_key = requested_key(csr_pem)
     uri = x509.UniformResourceIdentifier(CONSUMER_URI + consumer)
     subject = certificate_builder(consumer, public_key, now)
     return _issue(ca, subject, [uri], purpose=ExtendedKeyUsageOID.CLIENT_AUTH, not_after=now + lifetime_s)
 
 
 def new_key_and_csr(consumer: str) -> tuple[bytes, bytes]:
-    """Make a P-256 key and a signing request for it, both PEM."""
+    """Create a P-256 key and a signing request for it, both in PEM."""
     key_pem = encode_key(ec.generate_private_key(ec.SECP256R1()))
     return key_pem, csr_for(key_pem, consumer)
 
 
 def csr_for(key_pem: bytes, consumer: str) -> bytes:
-    """Make a signing request for a key that exists.
+    """Create a signing request for an existing key.
 
     Raises:
-        ValueError: not a private key that can sign one.
+        ValueError: `key_pem` is not a private key that can sign a request.
     """
     key = load_private_key(key_pem)
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
@@ -138,33 +139,33 @@ def csr_for(key_pem: bytes, consumer: str) -> bytes:
 
 
 def csr_spki_sha256(csr_pem: bytes) -> bytes:
-    """Return SHA-256 of the key that a signing request is for; raises as `issue_client`."""
-    return _spki_sha256(_requested_key(csr_pem))
+    """Return the SHA-256 of a request's key; see `issue_client` for errors."""
+    return _spki_sha256(requested_key(csr_pem))
 
 
 def key_spki_sha256(key_pem: bytes) -> bytes:
-    """Return SHA-256 of a private key's public half.
+    """Return the SHA-256 of a private key's public half.
 
     Raises:
-        ValueError: not a private key.
+        ValueError: `key_pem` is not a private key.
     """
     return _spki_sha256(load_private_key(key_pem).public_key())
 
 
 def spki_sha256(certificate: bytes) -> bytes:
-    """Return SHA-256 of a certificate's SubjectPublicKeyInfo (RFC 7469, 2.4); PEM or DER.
+    """Return the SHA-256 of a certificate's public key (RFC 7469, 2.4).
 
     Raises:
-        ValueError: not a certificate.
+        ValueError: `certificate` is not a certificate.
     """
     return read_certificate(certificate).spki_sha256
 
 
 def read_certificate(certificate: bytes) -> CertificateFacts:
-    """Read a certificate's facts, PEM or DER.
+    """Parse a certificate in PEM or DER.
 
     Raises:
-        ValueError: not a certificate, or one that cannot be understood.
+        ValueError: `certificate` is not a well-formed certificate.
     """
     parsed = _certificate(certificate)
     try:
@@ -181,11 +182,14 @@ def read_certificate(certificate: bytes) -> CertificateFacts:
             not_after=_timestamp(parsed, "not_valid_after"),
         )
     except _UNPARSABLE as error:
-        raise ValueError("the certificate cannot be understood") from error
+        raise ValueError("cannot parse the certificate") from error
 
 
 def consumer_name(facts: CertificateFacts) -> str | None:
-    """Return the consumer that a certificate names: ``drawwell://consumer/NAME``, else its common name."""
+    """Return the consumer that a certificate names, or None.
+
+    The name is in a URI ``drawwell://consumer/NAME``, or else in the common name.
+    """
     ours = [uri.removeprefix(CONSUMER_URI) for uri in facts.uris if uri.startswith(CONSUMER_URI)]
     if len(ours) > 1:
         return None
@@ -194,10 +198,10 @@ def consumer_name(facts: CertificateFacts) -> str | None:
 
 
 def is_issued_by(certificate: bytes, ca_certificate: bytes) -> bool:
-    """Did this ECDSA CA sign that certificate? Dates and purposes are not looked at.
+    """Return whether an ECDSA CA signed a certificate, even an expired one.
 
     Raises:
-        ValueError: one of them is not a certificate.
+        ValueError: one of the arguments is not a certificate.
     """
     child, ca = _certificate(certificate), _certificate(ca_certificate)
     try:
@@ -211,15 +215,18 @@ def is_issued_by(certificate: bytes, ca_certificate: bytes) -> bool:
 
 
 def covers(certificate: bytes, names: Sequence[str]) -> bool:
-    """Does a server certificate bear exactly these DNS names and IP addresses? Raises as `read_certificate`."""
+    """Return whether a server certificate has exactly these names.
+
+    Raises the same errors as `read_certificate`.
+    """
     facts = read_certificate(certificate)
     return {*facts.dns_names, *facts.ip_addresses} == {str(_general_name(name).value) for name in names}
 
 
 def renewal_due(certificate: bytes, now: float) -> bool:
-    """Are two thirds of the certificate's life over, or has it not begun?
+    """Return whether a certificate has less than a third of its lifetime left.
 
-    Raises as `read_certificate`.
+    A certificate that is not valid yet is also due. See `read_certificate` for errors.
     """
     facts = read_certificate(certificate)
     due = facts.not_before + RENEWAL_POINT * (facts.not_after - facts.not_before)
@@ -227,17 +234,17 @@ def renewal_due(certificate: bytes, now: float) -> bool:
 
 
 def pem_blocks(pem: bytes) -> list[bytes]:
-    """Split PEM into its blocks, at least one; what is none is found out by the reader."""
+    """Split PEM into one or more blocks, without parsing them."""
     begin = b"-----BEGIN "
     return [begin + block for block in pem.split(begin)[1:]] or [pem]
 
 
 def to_pem(certificate_der: bytes) -> bytes:
-    """Turn a DER certificate into PEM; raises as `read_certificate`."""
+    """Convert a DER certificate to PEM; see `read_certificate` for errors."""
     return encode_certificate(_certificate(certificate_der))
 
 
-# ---- making ------------------------------------------------------------------------------------------------
+# ---- making ------------------------------------------------------------------------------
 
 
 def _issue(
@@ -260,7 +267,7 @@ def _issue(
     return encode_certificate(builder.sign(key, hashes.SHA256()))
 
 
-def certificate_builder(common_name: str, public_key: "_PublicKey", now: float) -> x509.CertificateBuilder:
+def certificate_builder(common_name: str, public_key: "PublicKey", now: float) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(_name(common_name))
@@ -302,34 +309,34 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-# ---- reading -----------------------------------------------------------------------------------------------
+# ---- reading -----------------------------------------------------------------------------
 
-_PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 _PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 
 
-def _requested_key(csr_pem: bytes) -> _PublicKey:
+def requested_key(csr_pem: bytes) -> PublicKey:
     if len(csr_pem) > CSR_LIMIT_BYTES:
-        raise ValueError(f"the signing request has more than {CSR_LIMIT_BYTES} bytes")
+        raise ValueError(f"the signing request is {len(csr_pem)} bytes long; the limit is {CSR_LIMIT_BYTES}")
     try:
         request = x509.load_pem_x509_csr(csr_pem)
         public_key, signed = request.public_key(), request.is_signature_valid
     except _UNPARSABLE as error:
-        raise ValueError("the signing request cannot be understood") from error
+        raise ValueError("cannot parse the signing request") from error
     key = _acceptable(public_key)
     if not signed:
         raise ValueError("the signing request is not signed by its own key")
     return key
 
 
-def _acceptable(key: object) -> _PublicKey:
+def _acceptable(key: object) -> PublicKey:
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
         return key
     if isinstance(key, ed25519.Ed25519PublicKey) or (
         isinstance(key, rsa.RSAPublicKey) and key.key_size in RSA_BITS
     ):
         return key
-    raise ValueError("the signing request's key is not P-256, P-384, Ed25519 or RSA of 2048 to 8192 bits")
+    raise ValueError("the signing request's key must be P-256, P-384, Ed25519, or RSA of 2048 to 8192 bits")
 
 
 def _certificate(data: bytes) -> x509.Certificate:
@@ -349,7 +356,7 @@ def load_private_key(key_pem: bytes) -> _PrivateKey:
     except _UNPARSABLE as error:
         raise ValueError("not a private key") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey):
-        raise ValueError("not a key that signs certificates")  # noqa: TRY004  the file is wrong, not a type
+        raise ValueError("not a key that can sign certificates")  # noqa: TRY004  the file is at fault
     return key
 
 
@@ -361,7 +368,7 @@ def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternative
 
 
 def _timestamp(certificate: x509.Certificate, which: str) -> float:
-    """Read a date in UTC: with its zone from cryptography 42 on, naive before."""
+    """Read a date in UTC, which lacks a time zone before cryptography 42."""
     date: datetime = getattr(certificate, f"{which}_utc", None) or getattr(certificate, which).replace(
         tzinfo=UTC
     )
@@ -369,7 +376,7 @@ def _timestamp(certificate: x509.Certificate, which: str) -> float:
 
 
 def _spki_sha256(key: object) -> bytes:
-    public_bytes = key.public_bytes(  # type: ignore[attr-defined]  # every public key has it
+    public_bytes = key.public_bytes(  # type: ignore[attr-defined]  # all public keys have this method
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return hashlib.sha256(public_bytes).digest()

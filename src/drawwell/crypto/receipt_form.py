@@ -1,15 +1,14 @@
-"""The form of a receipt: what it says, and the one way to write that down. docs/receipts.md is normative.
+"""The fields of a receipt and their canonical encoding (docs/receipts.md).
 
-A receipt is one line of canonical JSON: keys sorted, no spaces, UTF-8, strings of printable characters, whole
-numbers only. There is exactly one way to write it, so the signed bytes can be cut out of the line as they
-stand.
+A receipt is one line of canonical JSON: sorted keys, no spaces, UTF-8, printable characters,
+and integers only. So the signed bytes appear verbatim in the line.
 """
 
 import base64
 import hmac
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
 from drawwell.entropy.blocks import DrawClass, NoiseOrigin
@@ -19,7 +18,7 @@ from drawwell.reports import SourceState
 FORMAT: Final = "drawwell-receipt/2"
 _OLD_FORMAT: Final = "drawwell-receipt/1"
 _SINCE_2: Final = {"combined": int, "audit_count": int, "audit_head": str}
-"""Fields that the old format has not."""
+"""Fields that the old format does not have."""
 MAX_RECEIPT_BYTES: Final = 16_384
 HMAC_KEY_BYTES: Final = 32
 """As long as the hash (RFC 2104, section 3)."""
@@ -27,7 +26,7 @@ HMAC_KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
 _MAX_TEXT: Final = 255
 _MOST_KIND, _MOST_NOISE, _MOST_FIRMWARE = 16, 64, 200
-"""A receipt has room for 32 sources that have texts of this size."""
+"""With texts up to these lengths, a receipt has room for 32 sources."""
 _MAX_NUMBER: Final = 2**63 - 1
 _HEX: Final = {
     "key_id": re.compile("[0-9a-f]{32}"),
@@ -38,10 +37,10 @@ _HEX: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ReceiptSource:
-    """One source that went into the granted bytes, or into the seed of the DRBG that made them.
+    """A source of the granted bytes, or of the seed of the DRBG in use.
 
-    `firmware` is the verdict in words, with key and hash; `noise` says what was tested; `health_epoch` is that of
-    its bytes, `state` that of its health tests when they were granted.
+    `firmware` is the verdict as text, with key and hash. `noise` describes the tested data.
+    `health_epoch` belongs to the granted bytes. `state` is the source's state at the grant.
     """
 
     name: str
@@ -54,7 +53,7 @@ class ReceiptSource:
 
     @classmethod
     def of(cls, origin: NoiseOrigin, state: SourceState) -> Self:
-        """Describe a source as the bytes record it."""
+        """Describe a source by the recorded origin of the bytes."""
         identity = origin.identity
         detail = f" ({identity.firmware_detail})" if identity.firmware_detail else ""
         return cls(
@@ -70,12 +69,13 @@ class ReceiptSource:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptBody:
-    """What is signed; the field names are the JSON names.
+    """The signed part of a receipt; field names are the JSON names.
 
-    `combined` is how many of the `sources` went into each of the bytes, or of the seed; 0 in the old format.
-    `time_s` is in whole seconds since the epoch by the broker's clock; `data_hmac` is HMAC-SHA-256 of the granted
-    bytes in hexadecimal; `key_id` names the key that signed, and is set by signing. `audit_count` and `audit_head`
-    are the length of the broker's audit log and the SHA-256 of its last line, when it was last signed.
+    `combined` is the number of `sources` in each byte, or in the seed; 0 in the old format.
+    `time_s` is in whole seconds since the epoch on the broker's clock. `data_hmac` is the
+    HMAC-SHA-256 of the granted bytes in hexadecimal. `key_id` is the ID of the signing key,
+    set when the receipt is signed. `audit_count` and `audit_head` are the number of lines in
+    the broker's audit log and the SHA-256 of its last line, when the log was last signed.
     """
 
     broker: str
@@ -108,7 +108,7 @@ class ReceiptBody:
         audit: tuple[int, str] = (0, "0" * 64),
         key_id: str = "",
     ) -> Self:
-        """Make the body for the grant `data`; `key` is fresh, 32 bytes, and goes to that consumer alone.
+        """Create the body for the granted bytes `data`; `key` is 32 fresh bytes.
 
         Raises:
             ValueError: `key` is not 32 bytes.
@@ -119,65 +119,69 @@ class ReceiptBody:
         )  # fmt: skip
 
     def encode(self) -> bytes:
-        """Return the canonical bytes that are signed."""
+        """Return the canonical bytes to sign."""
         return _canonical(_document(self))
 
     def checked(self) -> bytes:
-        """Return the canonical bytes to sign.
+        """Check the fields; return the canonical bytes to sign.
 
         Raises:
-            ValueError: a field has a value that no receipt may have.
+            ValueError: a field has an invalid value.
         """
-        text = self.encode()
-        _read_body(json.loads(text))
-        return text
+        document = _document(self)
+        _read_body(document)
+        return _canonical(document)
+
+
+_FIELDS: Final = tuple(each.name for each in fields(ReceiptBody))
+_SOURCE_FIELDS: Final = tuple(each.name for each in fields(ReceiptSource))
 
 
 def data_hmac(key: bytes, data: bytes) -> str:
-    """Return HMAC-SHA-256 of granted bytes in hexadecimal.
+    """Return the HMAC-SHA-256 of granted bytes in hexadecimal.
 
     Raises:
         ValueError: `key` is not 32 bytes.
     """
     if len(key) != HMAC_KEY_BYTES:
-        raise ValueError(f"a receipt's HMAC key is {HMAC_KEY_BYTES} bytes")
+        raise ValueError(f"a receipt's HMAC key must be {HMAC_KEY_BYTES} bytes, not {len(key)}")
     return hmac.digest(key, data, "sha256").hex()
 
 
 def write_receipt(body: ReceiptBody, signature: bytes) -> bytes:
-    """Put body and signature together.
+    """Encode a body and join it with its signature.
 
     Raises:
-        ValueError: longer than a receipt may be.
+        ValueError: the receipt would be too long.
     """
     return join_receipt(body.encode(), signature)
 
 
 def join_receipt(body: bytes, signature: bytes) -> bytes:
-    """Put a canonical body and its signature together.
+    """Join a canonical body and its signature.
 
     Raises:
-        ValueError: longer than a receipt may be.
+        ValueError: the receipt would be too long.
     """
     receipt = b'{"body":%b,"signature":"%b"}' % (body, base64.b64encode(signature))
     if len(receipt) > MAX_RECEIPT_BYTES:
-        raise ValueError(f"a receipt of more than {MAX_RECEIPT_BYTES} bytes")
+        raise ValueError(f"the receipt is {len(receipt)} bytes long; the limit is {MAX_RECEIPT_BYTES}")
     return receipt
 
 
 def parse_receipt(receipt: bytes) -> tuple[ReceiptBody, bytes]:
-    """Return body and signature, with nothing verified. One newline at the end is no part of a receipt.
+    """Return body and signature, unverified; ignore a final newline.
 
     Raises:
-        RemoteProtocolError: it is not a receipt.
+        RemoteProtocolError: `receipt` is not a receipt.
     """
     receipt = receipt.removesuffix(b"\n")
     if len(receipt) > MAX_RECEIPT_BYTES:
-        raise RemoteProtocolError(f"not a receipt: more than {MAX_RECEIPT_BYTES} bytes")
+        raise RemoteProtocolError(f"not a receipt: longer than {MAX_RECEIPT_BYTES} bytes")
     try:
         return _read_envelope(receipt)
     except (ValueError, RecursionError) as error:
-        reason = str(error) if type(error) is ValueError else "it is not the JSON of one"
+        reason = str(error) if type(error) is ValueError else "invalid JSON"
         raise RemoteProtocolError(f"not a receipt: {reason}") from None
 
 
@@ -186,18 +190,24 @@ def _read_envelope(receipt: bytes) -> tuple[ReceiptBody, bytes]:
     body = _read_body(envelope["body"])
     signature = base64.b64decode(envelope["signature"], validate=True)
     if len(signature) != _SIGNATURE_BYTES or write_receipt(body, signature) != receipt:
-        raise ValueError("it is not in canonical form")
+        raise ValueError("the encoding is not canonical")
     return body, signature
 
 
 def _cut(text: str, most: int) -> str:
-    """Return at most `most` characters, each of one byte in JSON."""
+    """Return at most `most` characters, each encoded as one byte in JSON."""
     return text[:most].encode("ascii", "replace").decode().replace('"', "'").replace("\\", "/")
 
 
 def _document(body: ReceiptBody) -> dict[str, Any]:
-    new = () if body.format == FORMAT else _SINCE_2
-    return {name: value for name, value in asdict(body).items() if name not in new}
+    """Return the fields in the form that parsing JSON returns."""
+    left_out = () if body.format == FORMAT else _SINCE_2
+    document = {name: getattr(body, name) for name in _FIELDS if name not in left_out}
+    document["draw_class"] = str(body.draw_class)
+    document["sources"] = [
+        {name: getattr(source, name) for name in _SOURCE_FIELDS} for source in body.sources
+    ]
+    return document
 
 
 def _canonical(document: dict[str, Any]) -> bytes:
@@ -210,15 +220,15 @@ def _read_body(document: object) -> ReceiptBody:
         "time_s": int, "data_hmac": str, "key_id": str, "format": str,
     }  # fmt: skip
     old = isinstance(document, dict) and document.get("format") == _OLD_FORMAT
-    fields = _typed(document, kinds if old else kinds | _SINCE_2)
-    if fields["format"] not in {FORMAT, _OLD_FORMAT}:
-        raise ValueError(f"its format is not {FORMAT}")
+    found = _typed(document, kinds if old else kinds | _SINCE_2)
+    if found["format"] not in {FORMAT, _OLD_FORMAT}:
+        raise ValueError(f"the format must be {FORMAT}")
     for name, pattern in _HEX.items():
-        if name in fields and not pattern.fullmatch(fields[name]):
-            raise ValueError(f"{name} is not hexadecimal of its length")
-    fields["draw_class"] = DrawClass(fields["draw_class"])
-    fields["sources"] = tuple(_read_source(source) for source in fields["sources"])
-    return ReceiptBody(**fields)
+        if name in found and not pattern.fullmatch(found[name]):
+            raise ValueError(f"{name} is not a hexadecimal number of the right length")
+    found["draw_class"] = DrawClass(found["draw_class"])
+    found["sources"] = tuple(_read_source(source) for source in found["sources"])
+    return ReceiptBody(**found)
 
 
 def _read_source(document: object) -> ReceiptSource:
@@ -230,9 +240,9 @@ def _read_source(document: object) -> ReceiptSource:
 
 
 def _typed(document: object, kinds: dict[str, type]) -> dict[str, Any]:
-    """Return `document` when it has exactly these fields, of these kinds, within bounds."""
+    """Check the fields of `document`, their types and ranges; return it."""
     if not isinstance(document, dict) or document.keys() != kinds.keys():
-        raise ValueError(f"its fields are not {', '.join(kinds)}")
+        raise ValueError(f"the fields must be {', '.join(kinds)}")
     for name, kind in kinds.items():
         value = document[name]
         if type(value) is not kind:

@@ -1,4 +1,4 @@
-"""Public keys as OpenSSH writes them (sshd(8), AUTHORIZED_KEYS FILE FORMAT; RFC 4253, section 6.6)."""
+"""OpenSSH public keys (sshd(8), AUTHORIZED_KEYS; RFC 4253, 6.6)."""
 
 import base64
 import binascii
@@ -22,42 +22,42 @@ MAX_KEY_BYTES: Final = 4096
 
 
 def parse_public_key(text: str) -> str:
-    """Return ``kind base64`` of the one key in `text`, without options and comment.
+    """Parse one public key; return ``kind base64`` without the comment.
 
     Raises:
-        ValueError: not one public key of a kind in use; a private key is never repeated.
+        ValueError: `text` is not one public key of a supported kind; it is never quoted.
     """
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if len(lines) != 1:
-        raise ValueError(f"{len(lines)} lines and not one public key")
-    words = lines[0].split()
-    if len(words) < 2 or words[0] not in KINDS:
-        raise ValueError("not a public key of OpenSSH (the file whose name ends in .pub)")
+        raise ValueError(f"expected one line with a public key, not {len(lines)} lines")
+    fields = lines[0].split()
+    if len(fields) < 2 or fields[0] not in KINDS:
+        raise ValueError("not an OpenSSH public key (its file name ends in .pub)")
     try:
-        blob = base64.b64decode(words[1], validate=True)
+        blob = base64.b64decode(fields[1], validate=True)
     except binascii.Error as error:
         raise ValueError("the public key is damaged") from error
-    kind = words[0].encode()
+    kind = fields[0].encode()
     if len(blob) > MAX_KEY_BYTES or not blob.startswith(len(kind).to_bytes(4, "big") + kind):
         raise ValueError("the public key is damaged")
-    return f"{words[0]} {base64.b64encode(blob).decode()}"
+    return f"{fields[0]} {base64.b64encode(blob).decode()}"
 
 
 @functools.lru_cache(1024)
 def fingerprint(key: str) -> str:
-    """Return what ``ssh-keygen -l`` shows for a key that `parse_public_key` returned."""
+    """Return the ``ssh-keygen -l`` fingerprint of a parsed key."""
     digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
 def authorized_line(command: list[str], key: str, name: str) -> str:
-    """Return the line of authorized_keys that lets `key` in to run `command` and nothing else.
+    """Return the line for authorized_keys that lets `key` run only `command`.
 
     Raises:
-        ValueError: a line break in the command.
+        ValueError: the command contains a line break.
     """
-    words = shlex.join(command)
-    if "\n" in words or "\r" in words:
-        raise ValueError("a forced command is one line")
-    quoted = words.replace('"', '\\"')
+    text = shlex.join(command)
+    if "\n" in text or "\r" in text:
+        raise ValueError("a forced command must not contain a line break")
+    quoted = text.replace('"', '\\"')
     return f'restrict,command="{quoted}" {key} {name}'

@@ -1,1 +1,1 @@
-"""Consumers: who they are, their keys and certificates, their terms."""
+"""Consumers: their identities, keys, certificates and terms."""

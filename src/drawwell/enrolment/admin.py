@@ -1,6 +1,6 @@
-"""Everything the broker's operator does to consumers, and how a machine becomes one and stays one.
+"""The operator's actions on consumers, and the enrolment of machines.
 
-Methods write to disk and may wait for it: from an event loop call them in a thread, as `handlers` does.
+Methods write to disk and can block, so an event loop must call them in a thread.
 """
 
 import asyncio
@@ -13,42 +13,44 @@ from typing import Any, Final
 from drawwell.authorisation import Principal
 from drawwell.crypto import pki, tokens
 from drawwell.crypto.sshkeys import fingerprint
-from drawwell.enrolment.broker_details import BrokerDetails
+from drawwell.enrolment.broker_details import BrokerAdmission, BrokerDetails
 from drawwell.enrolment.ca import CertificateAuthority
 from drawwell.enrolment.document import consumer_document
 from drawwell.enrolment.refusals import UNKNOWN, refusal
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.enrolment.renewal import Renewals, certificate_row
 from drawwell.enrolment.terms import BOTH, changed, check_name, public_key, read
-from drawwell.entropy.quota import QuotaState
 from drawwell.errors import DrawwellError, StateUnavailable, UsageError
-from drawwell.state.port import ConsumerStore
+from drawwell.state.port import Changes, ConsumerStore
 from drawwell.state.rows import PENDING, ConsumerRow, InvitationRow
 from drawwell.units import parse_duration
 from drawwell.verbs import Handler
-from drawwell.wire.enrolment import REPLY_VERSION, JoinRefusal, JoinReply, JoinRequest
+from drawwell.wire.brokers import NONE_KNOWN, KnownBrokers
+from drawwell.wire.enrolment import REPLY_VERSION, FleetReply, JoinRefusal, JoinReply, JoinRequest
 
 INVITATION_TTL_S: Final = 900.0
 LONGEST_TTL_S: Final = 7 * pki.DAY_S
 PAGE: Final = 256
-"""Consumers in one answer: below the 1 MiB of a frame, and encoded in two milliseconds."""
+"""Consumers per answer. They fit in a frame of 1 MiB and are encoded in two milliseconds."""
 WRONG_TRIES: Final = 5
-"""So many wrong secrets make an invitation void."""
+"""The number of wrong secrets that voids an invitation."""
 _NO_SECRET: Final = bytes(32)
 
 
 class ConsumerAdmin:
-    """Invites, enrols, renews and revokes.
+    """Invites, enrols, renews and revokes consumers.
 
     Args:
-        store: Where it is written.
-        registry: Brought up to date after each change.
+        store: Stores the consumers.
+        registry: The registry to update after each change.
         authority: Signs certificates.
-        site: What joiners are told.
-        clock: Seconds since 1970, never stepping back.
-        guests: Names the guests of this machine.
-        dates: The time that certificates are issued and judged by; `clock` when it is not given.
-        fresh: Returns that many secret bytes, from the operating system.
+        site: The broker's details for joining machines.
+        clock: Returns seconds since 1970, and never steps back.
+        guests: Returns the names of this machine's guests.
+        dates: The clock for certificates' dates; by default `clock`.
+        fresh: Returns secret bytes from the operating system.
+        known: Returns the brokers that joining machines can draw from.
+        fleet: Admits brokers to the fleet; None if brokers cannot join.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class ConsumerAdmin:
         guests: Callable[[], Collection[str]] = tuple,
         dates: Callable[[], float] | None = None,
         fresh: Callable[[int], bytes] = os.urandom,
+        known: Callable[[], KnownBrokers] = lambda: NONE_KNOWN,
+        fleet: BrokerAdmission | None = None,
     ) -> None:
         self.site = site
         self.listeners: list[Callable[[str], Awaitable[None] | None]] = []
-        """Called in the event loop with the consumer's name after a change, and awaited."""
+        """Called in the event loop, and awaited, with the name of each changed consumer."""
         self._store = store
         self._registry = registry
         self._authority = authority
@@ -73,24 +77,26 @@ class ConsumerAdmin:
         self._guests = guests
         self._dates = dates or clock
         self._fresh = fresh
+        self._known_brokers = known
+        self._fleet = fleet
         self._changing = asyncio.Lock()
         self.renewals = Renewals(store, registry, authority, self._dates, self._tell)
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handlers of the verbs about consumers."""
         return {
-            "consumer.invite": self._told(self.invite),
+            "consumer.invite": self._notifying(self.invite),
             "consumer.list": self._list,
-            "consumer.revoke": self._told(self.revoke),
-            "consumer.quota": self._told(self.set_quota),
+            "consumer.revoke": self._notifying(self.revoke),
+            "consumer.quota": self._notifying(self.set_quota),
             **self.renewals.handlers(),
         }
 
     def configure(self, names: Collection[str]) -> None:
-        """Take over the names of the configuration, which no invitation may have."""
+        """Set the names in the configuration, which invitations may not use."""
         self.site = replace(self.site, configured=names)
 
-    # ---- for the operator --------------------------------------------------------------------------------
+    # ---- for the operator ------------------------------------------------------------------
 
     def invite(
         self,
@@ -104,15 +110,16 @@ class ConsumerAdmin:
         ttl: str | None = None,
         address: str | None = None,
     ) -> dict[str, Any]:
-        """Make an invitation, and the consumer unless it exists; what is None stays as it was, at first unlimited.
+        """Create an invitation, and the consumer unless it exists.
 
-        Allowances are written like ``4KiB/s`` or ``none``, `draw_class` is full, drbg or both, `stream` is yes or
-        no, `address` is where the joiner reaches the enrolment door. Returns `token`, `expires` in seconds
-        since 1970, and where the joiner will connect: `enrol_address`, then `addresses`.
-        With `ssh_key`, a public key, nobody need join: returns `ssh_key` and its `fingerprint`.
+        None keeps a value; a new consumer has no limits. Allowances are like ``4KiB/s``, or
+        ``none``. `draw_class` is full, drbg or both. `stream` is yes or no. `address` is the
+        enrolment door's address for joining machines. Returns `token`, `expires` (seconds
+        since 1970), `enrol_address` and `addresses`; with `ssh_key`, the key and its
+        `fingerprint`.
 
         Raises:
-            UsageError: an argument is off, or the configuration has a consumer of that name.
+            UsageError: an argument is invalid, or the name is in the configuration.
         """
         now = self._clock()
         self._check_name(name)
@@ -124,15 +131,15 @@ class ConsumerAdmin:
             return self._admit_key(consumer, ssh_key)
         if not self.site.enrol_address:
             raise UsageError(
-                "nobody can join this broker: its built-in CA serves no TLS door",
-                hint='Set [tls] listen = "*:55000", or invite with --ssh-key.',
+                "machines cannot join this broker: it has no TLS door with the built-in CA",
+                hint='Set listen = "*:55000" in [tls], or invite with --ssh-key.',
             )
         self._store.overdue.retry()
         host, port = tokens.parse_address(address or self.site.enrol_address)
         ttl_s = read(parse_duration, ttl) if ttl else INVITATION_TTL_S
         if ttl_s > LONGEST_TTL_S:
             raise UsageError(
-                "an invitation lasts at most 7 days", hint="Invite when the machine is about to join."
+                "an invitation can last at most 7 days", hint="Invite when the machine is about to join."
             )
         secret = self._fresh(tokens.SECRET_BYTES)
         invitation = tokens.invitation_name(self._fresh(tokens.INVITATION_BYTES))
@@ -149,10 +156,10 @@ class ConsumerAdmin:
         }
 
     def list_consumers(self, pattern: str | None = None, after: str | None = None) -> dict[str, Any]:
-        """Return a page of the consumers that were invited, in the order of their names.
+        """Return a page of the invited consumers, sorted by name.
 
-        Returns `consumers` and `next`: the name to go on after, None at the end. Times are seconds
-        since 1970, None for never.
+        Returns `consumers`, and in `next` the value of `after` for the next page, or None at
+        the end. Times are seconds since 1970; None means never.
         """
         self._store.expire_invitations(self._clock())
         page = self._store.page(pattern or "", after or "", PAGE + 1)
@@ -160,11 +167,11 @@ class ConsumerAdmin:
         return {"consumers": documents, "next": documents[-1]["name"] if len(page) > PAGE else None}
 
     def revoke(self, name: str) -> dict[str, Any]:
-        """Revoke a consumer at once, also where that cannot be written yet.
+        """Revoke a consumer immediately, even if the store cannot be written yet.
 
         Raises:
-            UsageError: no consumer of that name was invited.
-            StateUnavailable: it is revoked, but that is not written yet.
+            UsageError: no consumer with that name was invited.
+            StateUnavailable: the consumer is revoked, but the store is not written yet.
         """
         self._known(name)
         now = self._clock()
@@ -186,47 +193,61 @@ class ConsumerAdmin:
         draw_class: str | None = None,
         stream: str | None = None,
     ) -> dict[str, Any]:
-        """Change what a consumer may have; None leaves it, ``none`` lifts it. Returns it as `list_consumers` does.
+        """Change a consumer's terms; return the consumer as in `list_consumers`.
+
+        None keeps a value; ``none`` removes a limit.
 
         Raises:
-            UsageError: nobody of that name was invited, or an argument is off.
-            StateUnavailable: the change holds, but that is not written yet.
+            UsageError: no consumer with that name was invited, or an argument is invalid.
+            StateUnavailable: the change is in effect but not written yet.
         """
         known = self._known(name)
         consumer = changed(known, rate=rate, quota=quota, draw_class=draw_class, stream=stream)
-        self._change(consumer, f"consumer {name} has other limits")
+        self._change(consumer, f"consumer {name} has new limits")
         self._store.expire_invitations(self._clock())
         (listed,) = self._store.page(name, "", 1)
         return consumer_document(listed)
 
-    def lease(self, name: str) -> tuple[ConsumerRow, QuotaState | None] | None:
-        """Return what a consumer may have and what it has reserved, None if it may not draw.
+    def entitled(self, name: str) -> ConsumerRow | None:
+        """Return a consumer's terms, or None if it may not draw.
 
         Raises:
             StateUnavailable: the store cannot be read.
         """
         known = None if self._registry.refuses(name) else self._store.find(name)
-        if known is None or known.row.revoked_at is not None:
-            return None
-        return known.row, self._store.leased(name)
+        return known.row if known and known.row.revoked_at is None else None
 
-    # ---- for the machine that joins ----------------------------------------------------------------------
-
-    def open_until(self) -> float | None:
-        """Return when the last invitation ends, used or not; None when all have, or a clock ahead made them."""
-        now = self._clock()
-        self._store.expire_invitations(now)
-        return self._store.last_invitation_ends(now)
-
-    def redeem(self, request: JoinRequest, host: str = "") -> JoinReply | JoinRefusal:
-        """Turn an invitation into a certificate, once; that it is used is on disk before this returns.
-
-        `host` is where the request came from. A peer without the secret learns nothing, not even whether there is
-        such an invitation.
+    async def follow(self, changes: Changes) -> None:
+        """Apply changes made by other brokers of the fleet.
 
         Raises:
-            StateUnavailable: it could not be written; nothing was issued.
+            StateUnavailable: the store cannot be read; call this method again.
         """
+        for name in changes.consumers if changes.complete else self._registry.names():
+            await asyncio.to_thread(self._registry.refresh, name)
+            await self._tell(name)
+
+    # ---- for the joining machine -----------------------------------------------------------
+
+    def open_until(self) -> float | None:
+        """Return when the last valid invitation ends, or None if there is none."""
+        now = self._clock()
+        self._store.expire_invitations(now)
+        ends = [self._store.last_invitation_ends(now) or 0.0]
+        ends += [self._fleet.invited_until] if self._fleet else []
+        return max((end for end in ends if end > now), default=None)
+
+    def redeem(self, request: JoinRequest, host: str = "") -> JoinReply | FleetReply | JoinRefusal:
+        """Exchange an invitation for a certificate, once.
+
+        The invitation counts as used on disk before this method returns. `host` is the peer's
+        address. Without the secret, a peer does not learn whether the invitation exists.
+
+        Raises:
+            StateUnavailable: the use cannot be written; no certificate was issued.
+        """
+        if request.receipt_key:
+            return self._fleet.admit(request) if self._fleet else UNKNOWN
         now = self._clock()
         self._store.overdue.retry()
         self._store.expire_invitations(now)
@@ -241,46 +262,44 @@ class ConsumerAdmin:
             return JoinRefusal("refused", str(error))
         row = certificate_row(certificate, invitation.consumer)
         if self._store.owner_of(row.spki) is not None:
-            return JoinRefusal("refused", "this key has joined before")
-        if not self._store.redeem(invitation.id, row, now, host):
+            return JoinRefusal("refused", "this key has already joined")
+        if not self._store.redeem(invitation.id, request.secret, row, now, host):
             return refusal(self._store.invitation(invitation.id) or invitation)
         self._registry.refresh(invitation.consumer)
         reply = self._reply(certificate, invitation.consumer)
         return replace(reply, version=min(request.accepts, REPLY_VERSION))
 
-    # ---- inside ------------------------------------------------------------------------------------------
+    # ---- internals -------------------------------------------------------------------------
 
     def _check_name(self, name: str) -> None:
         check_name(name)
         if name in self.site.configured:
             raise UsageError(f"consumer {name} is in the configuration", hint="Choose another name.")
         if name in self._guests():
-            raise UsageError(f"a guest is called {name}", hint="Choose another name.")
+            raise UsageError(f"{name} is a guest", hint="Choose another name.")
 
     def _admit_key(self, consumer: ConsumerRow, text: str) -> dict[str, Any]:
-        """Give a consumer its SSH key, in the place of an earlier one."""
+        """Set a consumer's SSH key, replacing an earlier one."""
         if not self.site.ssh:
             raise UsageError(
-                "this broker has no SSH door", hint='Set [ssh] user = "drawwell-ssh" and start again.'
+                "this broker has no SSH door", hint='Set user = "drawwell-ssh" in [ssh], and restart.'
             )
         key = public_key(text)
         other = self._store.owner_of(key)
         if other not in {None, consumer.name}:
-            raise UsageError(f"this is the key of {other}", hint="Make a key for each consumer.")
-        self._change(
-            replace(consumer, ssh_key=key, bare_line=""), f"consumer {consumer.name} has another key"
-        )
+            raise UsageError(f"this key belongs to {other}", hint="Create a separate key for each consumer.")
+        self._change(replace(consumer, ssh_key=key, bare_line=""), f"consumer {consumer.name} has a new key")
         return {"name": consumer.name, "ssh_key": key, "fingerprint": fingerprint(key)}
 
     def _change(self, consumer: ConsumerRow, change: str) -> None:
-        """Replace a consumer at once, also where that cannot be written yet."""
+        """Change a consumer immediately, even if the store cannot be written yet."""
         try:
             self._store.change_consumer(consumer, change)
         finally:
             self._registry.refresh(consumer.name)
 
     def _invitation(self, request: JoinRequest) -> InvitationRow | JoinRefusal:
-        """Find the pending invitation that a request has the secret of."""
+        """Return the request's pending invitation, or a refusal."""
         invitation = self._store.invitation(request.invitation)
         right = tokens.secret_matches(request.secret, invitation.secret_hash if invitation else _NO_SECRET)
         if invitation is None:
@@ -302,31 +321,33 @@ class ConsumerAdmin:
             quota=str(consumer.quota or ""),
             draw_class="+".join(sorted(consumer.classes)),
             receipt_public_key=self._authority.public.receipt_key.decode(),
+            known=self._known_brokers(),
         )
 
     def _known(self, name: str) -> ConsumerRow:
         known = self._store.find(name)
         if known is None:
-            where = "It is in the configuration: change it there." if name in self.site.configured else None
+            where = "Change this consumer in the configuration." if name in self.site.configured else None
             raise UsageError(
-                f"no consumer {name!r} was invited here",
-                hint=where or "See 'drawwell consumer list' for the names.",
+                f"{name!r} is not an invited consumer",
+                hint=where or "Run 'drawwell consumer list' for the names.",
             )
         return known.row
 
     async def _list(self, _owner: Principal, **arguments: Any) -> dict[str, Any]:
         return await asyncio.to_thread(self.list_consumers, **arguments)
 
-    def _told(self, method: Callable[..., dict[str, Any]]) -> Handler:
-        """Make a handler of a method, and tell the listeners before its asker is answered."""
+    def _notifying(self, method: Callable[..., dict[str, Any]]) -> Handler:
+        """Create a handler that calls the listeners before it answers."""
 
         async def answer(_owner: Principal, **arguments: Any) -> dict[str, Any]:
             name = arguments.get("name", "")
             try:
-                async with self._changing:  # they read, then write: one after the other
+                await asyncio.to_thread(self._store.require_owner)
+                async with self._changing:  # each call reads and then writes
                     result = await asyncio.to_thread(method, **arguments)
             except StateUnavailable:
-                with suppress(DrawwellError):  # a revocation holds without its record
+                with suppress(DrawwellError):  # a revocation is in effect before it is written
                     await self._tell(name)
                 raise
             await self._tell(name)
@@ -335,7 +356,7 @@ class ConsumerAdmin:
         return answer
 
     async def _tell(self, name: str) -> None:
-        """Call every listener, and raise the first error when all have been called."""
+        """Call all listeners, then raise the first error."""
         errors = []
         for listener in self.listeners:
             try:

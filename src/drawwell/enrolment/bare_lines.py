@@ -1,7 +1,7 @@
-"""Forced commands of release 0.1, which name a consumer and not its key.
+"""Forced commands of release 0.1, which do not contain the consumer's key.
 
-Such a line is admitted for this release where the audit log shows that the consumer has had
-one key only: one invitation, when it was created, and no revocation.
+The current release still admits such a line if the audit log shows that the consumer has had
+only one key: the log contains one invitation, at the consumer's creation, and no revocation.
 """
 
 import json
@@ -19,13 +19,13 @@ from drawwell.state.rows import ADMITTED, REFUSED, UNJUDGED, ConsumerRow
 _ACTS: Final = ("consumer.invite", "consumer.revoke")
 _OLDER_FILES: Final = 8
 _AT_ONCE_S: Final = 60.0
-"""The audit log notes an invitation this soon after the consumer was created."""
+"""The audit log records an invitation within this time after the consumer's creation."""
 
 log = logging.getLogger("drawwell.broker")
 
 
 def judge_bare_lines(store: ConsumerStore, audit_paths: Iterable[str]) -> None:
-    """Judge every line that an upgrade left unjudged; raises StateUnavailable."""
+    """Admit or refuse all undecided lines; raises StateUnavailable."""
     unjudged = [row for row in store.bare_lines().values() if row.bare_line == UNJUDGED]
     acts = _acts(audit_paths) if unjudged else {}
     for row in unjudged:
@@ -36,19 +36,19 @@ def judge_bare_lines(store: ConsumerStore, audit_paths: Iterable[str]) -> None:
 
 
 def note_on_bare_lines(consumers: Mapping[str, ConsumerRow]) -> str:
-    """Say which lines of authorized_keys must be replaced, "" for none."""
+    """Describe the lines in authorized_keys to replace, or return ""."""
     names = {
         verdict: [name for name, row in consumers.items() if row.bare_line == verdict]
         for verdict in (ADMITTED, REFUSED)
     }
     kinds = (
-        ("until the next release", ADMITTED),
-        ("refused, as an earlier key may have had the same line", REFUSED),
+        ("admitted until the next release", ADMITTED),
+        ("refused, because an earlier key might have had the same line", REFUSED),
     )
     old = "; ".join(f"{', '.join(names[verdict])} ({state})" for state, verdict in kinds if names[verdict])
     return old and (
-        f"lines of authorized_keys without the key's fingerprint: {old}. "
-        "Replace each by what 'drawwell consumer invite NAME --ssh-key FILE' prints"
+        f"lines in authorized_keys without the key's fingerprint: {old}. "
+        "Replace each by the output of 'drawwell consumer invite NAME --ssh-key FILE'"
     )
 
 
@@ -57,7 +57,7 @@ def _has_first_key(row: ConsumerRow, acts: list[tuple[str, float]]) -> bool:
 
 
 def _acts(paths: Iterable[str]) -> Mapping[str, list[tuple[str, float]]]:
-    """Return what operators did to each consumer, and when."""
+    """Return the operators' actions on each consumer, with times."""
     acts: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for line in chain.from_iterable(map(_lines, paths)):
         try:
@@ -65,7 +65,7 @@ def _acts(paths: Iterable[str]) -> Mapping[str, list[tuple[str, float]]]:
             if said["event"] in _ACTS and "refused" not in said:
                 acts[said["name"]].append((said["event"], float(said["time"])))
         except (ValueError, KeyError, TypeError):
-            continue  # half a line: what it may have said makes nothing admissible
+            continue  # an incomplete line; ignoring it never admits a consumer
     return acts
 
 

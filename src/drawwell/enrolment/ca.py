@@ -1,10 +1,11 @@
-"""The broker's side of its CA: the certificates that its doors show, and what consumers' must lead to.
+"""The broker's side of its CA: server certificates and trusted CAs.
 
-STATE/pki/server.pem enrol.pem      each with NAME-key.pem (0600, the directory 0700)
-STATE/pki/authorities.pem           the CAs of consumers' certificates
-STATE/pki/receipt-keys.pem          all public keys of receipts, the newest first
+STATE/pki/server.pem enrol.pem      certificates, each with NAME-key.pem (mode 0600)
+STATE/pki/authorities.pem           the CAs that issue consumers' certificates
+STATE/pki/receipt-keys.pem          all public receipt keys, newest first
 """
 
+import asyncio
 import os
 import threading
 from collections.abc import Sequence
@@ -23,39 +24,50 @@ RECEIPT_KEYS: Final = "receipt-keys.pem"
 
 
 class SigningKeys(Protocol):
-    """What signs for a broker: a `KeyRing` of its own process, or a signer in another.
+    """Signs for a broker: a `KeyRing` in this process, or a signer process.
 
-    Times are seconds since 1970; a signer goes by its own clock.
+    Times are seconds since 1970; a signer process uses its own clock.
 
     Raises:
-        StateUnavailable: from every method: files cannot be read or written, or the signer is away.
+        StateUnavailable: every method raises it for a file error or an unreachable signer.
     """
 
     def require(self) -> None:
-        """Return when it can sign."""
+        """Check that signing is possible now; a `KeyRing` in this process passes."""
+        return
 
     def public(self) -> PublicKeys:
-        """Return what everybody may know."""
+        """Return the public keys."""
 
     def certify(self, csr_pem: bytes, consumer: str, now: float) -> bytes:
-        """Return a consumer's certificate with its chain; ValueError for a bad request."""
+        """Issue a consumer's certificate chain; ValueError for an invalid request."""
 
     def serve(self, csr_pem: bytes, names: Sequence[str], now: float) -> bytes:
-        """Return a server's certificate with its chain; ValueError for a bad request or name."""
+        """Issue a server's certificate chain; ValueError for invalid input."""
 
     def sign(self, texts: Sequence[bytes]) -> list[bytes]:
-        """Sign bodies of receipts and audit heads by the receipt key, 64 bytes for each."""
+        """Return signatures (64 bytes) of receipts or heads of the audit log."""
+
+    async def sign_soon(self, texts: Sequence[bytes]) -> list[bytes]:
+        """Sign as `sign` does, but in an event loop and for one caller at a time."""
+        if len(texts) == 1:
+            return self.sign(texts)  # starting a thread takes longer than one signature
+        return await asyncio.to_thread(self.sign, texts)
+
+    def close(self) -> None:
+        """Close open connections."""
+        return
 
 
 class CertificateAuthority:
-    """The CA of one broker, as its doors need it; any thread.
+    """The CA of one broker, for its doors; thread-safe.
 
     Args:
-        directory: Where its files are kept.
-        keys: Sign certificates: a `KeyRing` of this process, or a signer.
+        directory: The directory for its files.
+        keys: Signs certificates: a `KeyRing` in this process, or a signer process.
 
     Raises:
-        StateUnavailable: files that cannot be read or written, or the signer is away.
+        StateUnavailable: a file error, or the signer is unreachable.
     """
 
     def __init__(self, directory: str, keys: SigningKeys) -> None:
@@ -64,7 +76,7 @@ class CertificateAuthority:
         self._public: PublicKeys | None = None
         self._writing = threading.Lock()
         self.trouble = ""
-        """Why the keys could not be asked, the last time; "" when they could."""
+        """The last error from `keys`, or "" if there was none."""
         make_private_directory(directory)
         try:
             self.refresh()
@@ -74,14 +86,14 @@ class CertificateAuthority:
 
     @property
     def public(self) -> PublicKeys:
-        """What everybody may know of the keys; raises as the constructor."""
+        """The public keys; same errors as the constructor."""
         if self._public is None:
             self.refresh()
-        assert self._public is not None  # noqa: S101  refresh has raised otherwise
+        assert self._public is not None  # noqa: S101  set by refresh
         return self._public
 
     def refresh(self) -> None:
-        """Follow the keys: write what is public of them; raises as the constructor."""
+        """Write the current public keys to files; same errors as the constructor."""
         try:
             public = self._keys.public()
         except StateUnavailable as error:
@@ -94,42 +106,51 @@ class CertificateAuthority:
 
     @property
     def spki_sha256(self) -> bytes:
-        """SHA-256 of the root's key, which a token holds."""
+        """The SHA-256 of the root's key, for tokens."""
         return pki.spki_sha256(self.public.roots)
 
     @property
     def authorities(self) -> str:
-        """The path of the CAs that consumers' certificates lead to."""
+        """The path of the file of CAs that issue consumers' certificates."""
         return self._path(AUTHORITIES)
 
     def server_files(self, names: Sequence[str], now: float) -> tuple[str, str]:
-        """Return the paths of the TLS door's certificate and key, renewed when due or when `names` are others.
+        """Return the paths of the TLS door's certificate and key, renewed if due.
 
-        Call it again daily, and load the context anew afterwards.
+        A change of `names` also renews them. Call this daily, and reload the TLS context.
 
         Raises:
-            StateUnavailable: as the constructor.
-            ValueError: a name that is neither DNS name nor IP address.
+            StateUnavailable: see the constructor.
+            ValueError: a name is neither a DNS name nor an IP address.
         """
         return self._files(SERVER, names, now)
 
     def enrol_files(self, now: float) -> tuple[str, str]:
-        """Return the same of the enrolment door."""
+        """Return the enrolment door's files as `server_files` does."""
         return self._files(ENROL, (ENROL_NAME,), now)
 
+    def rotate_server(self, names: Sequence[str], now: float) -> None:
+        """Replace the keys of both doors; same errors as `server_files`."""
+        for what, shown in ((SERVER, names), (ENROL, (ENROL_NAME,))):
+            with self._writing:
+                self._make(what, shown, now)
+
     def issue_client(self, csr_pem: bytes, consumer: str, now: float) -> bytes:
-        """Certify a consumer's key, with the chain; raises ValueError as `pki.issue_client`."""
+        """Issue a consumer's certificate chain; same errors as `pki.issue_client`."""
         return self._keys.certify(csr_pem, consumer, now)
 
     def _files(self, what: str, names: Sequence[str], now: float) -> tuple[str, str]:
         certificate, key = self._path(f"{what}.pem"), self._path(f"{what}-key.pem")
         with self._writing:
             if not self._is_current(certificate, key, names, now):
-                key_pem, csr = pki.new_key_and_csr(what)
-                chain = self._keys.serve(csr, names, now)
-                replace_file(key, key_pem)
-                replace_file(certificate, chain)
+                self._make(what, names, now)
         return certificate, key
+
+    def _make(self, what: str, names: Sequence[str], now: float) -> None:
+        key_pem, csr = pki.new_key_and_csr(what)
+        chain = self._keys.serve(csr, names, now)
+        replace_file(self._path(f"{what}-key.pem"), key_pem)
+        replace_file(self._path(f"{what}.pem"), chain)
 
     def _is_current(self, certificate: str, key: str, names: Sequence[str], now: float) -> bool:
         if not os.path.exists(certificate):
@@ -147,7 +168,7 @@ class CertificateAuthority:
 
     @staticmethod
     def _intermediate(public: PublicKeys) -> bytes:
-        """Return the CA of what is shown: it follows the roots."""
+        """Return the first CA after the roots: the intermediate CA."""
         return pki.pem_blocks(public.authorities)[len(pki.pem_blocks(public.roots))]
 
     def _replace(self, file: str, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""One consumer as ``consumer.list`` shows it."""
+"""A consumer as listed by ``consumer.list``."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from drawwell.state.rows import ListedConsumer
 
 
 def consumer_document(listed: ListedConsumer) -> dict[str, Any]:
-    """Return it as JSON; times are seconds since 1970, None for never."""
+    """Return a consumer as JSON; times are seconds since 1970, or None."""
     consumer, invitation = listed.row, listed.invitation
     return {
         "name": consumer.name,

@@ -1,9 +1,9 @@
-"""A broker's keys on disk: root and intermediate CA, and receipts.
+"""A broker's keys on disk: root CA, intermediate CA and receipt key.
 
 root.pem intermediate.pem       certificates, each with NAME-key.pem (mode 0600)
-next-root.pem                   a root that consumers learn, before it replaces the root
-earlier.pem                     intermediate CAs that were replaced, while their leaves live
-receipt-key.pem                 signs receipts and the audit log's heads
+next-root.pem                   the next root, which consumers learn before it is used
+earlier.pem                     replaced intermediate CAs whose certificates may be in use
+receipt-key.pem                 the key that signs receipts and heads of the audit log
 keys.json                       the list of keys for consumers (crypto/hierarchy.py)
 """
 
@@ -18,100 +18,95 @@ from typing import Final, Self
 from drawwell.crypto import pki
 from drawwell.crypto.audit_chain import HEAD_FORMAT
 from drawwell.crypto.hierarchy import (
+    MOST_KEYS,
     KeyList,
     PublicKeys,
     ReceiptKey,
     certify_intermediate,
+    certify_request,
     new_intermediate,
 )
 from drawwell.crypto.receipt_form import FORMAT
-from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
-from drawwell.errors import StateUnavailable, UsageError
+from drawwell.crypto.receipts import ReceiptSigner, public_key_id, receipt_key_from_seed
+from drawwell.enrolment.ca import SigningKeys
+from drawwell.enrolment.key_files import (
+    CA_OF_0_1,
+    INTERMEDIATE,
+    NEXT_ROOT,
+    RECEIPT_KEY,
+    ROOT,
+    damaged,
+    is_pair,
+    load_pair,
+    read_receipt_key,
+    write_adopted,
+)
+from drawwell.errors import AuthenticationFailed, StateUnavailable, UsageError
 from drawwell.ownership import rights_of_owner
-from drawwell.state.files import make_private_directory, read_file, read_secret, replace_file
+from drawwell.state.files import make_private_directory, read_file, replace_file
 
-ROOT: Final = "root"
-NEXT_ROOT: Final = "next-root"
-INTERMEDIATE: Final = "intermediate"
-RECEIPT_KEY: Final = "receipt-key.pem"
 LIST: Final = "keys.json"
 _EARLIER: Final = "earlier.pem"
-_CA_OF_0_1: Final = "ca"
 _LEAVES_LIVE_S: Final = pki.CLIENT_LIFETIME_S + 30 * pki.DAY_S
-"""So long after its end an intermediate CA's leaves may still renew."""
+"""How long certificates can still be renewed after their intermediate CA expires."""
 _FOLLOW_S: Final = 120.0
-"""A broker follows within a minute."""
+"""How long a replaced receipt key still signs; brokers learn of the new key in a minute."""
 CLOCK_IS_SET_S: Final = 1_672_531_200.0
-"""2023-01-01: older than this program, so a clock before it was never set."""
+"""2023-01-01, before this program existed: a clock that shows an earlier time is not set."""
 _RECEIPT, _HEAD = (f'"format":"{name}"'.encode() for name in (FORMAT, HEAD_FORMAT))
 
 
-class KeyRing:
-    """The keys in a directory, made when they are not there; any thread.
+class KeyRing(SigningKeys):
+    """The keys in a directory, created if missing. Any thread can use them.
 
     The CA of release 0.1 becomes the first intermediate CA, with the same key and name. So
-    consumers that pinned it believe its leaves.
+    consumers that have pinned it still trust the certificates that it issues.
 
     Args:
-        directory: Holds the files.
+        directory: The directory of the files.
         name: The broker's name, for the CAs' subjects.
-        now: Seconds since 1970, as in all methods.
-        receipt_key: The path of the receipt key, where it is not in `directory`.
+        now: The time in seconds since 1970, as in all methods.
+        receipt_key: The path of the receipt key, if it is not in `directory`.
 
     Raises:
-        StateUnavailable: files that cannot be read, written or parsed, or that do not match.
+        StateUnavailable: files cannot be read, written or parsed, or do not match.
     """
 
     def __init__(self, directory: str, name: str, now: float, receipt_key: str = "") -> None:
         self._directory, self._name, self._lock = directory, name, threading.RLock()
         self._receipt_path = receipt_key or self._path(RECEIPT_KEY)
         make_private_directory(directory)
-        root, intermediate = self._load(ROOT), self._load(INTERMEDIATE)
+        root, intermediate = load_pair(self._directory, ROOT), load_pair(self._directory, INTERMEDIATE)
         if (root is None or intermediate is None) and now < CLOCK_IS_SET_S:
             raise StateUnavailable(
-                "this machine's clock is not set, so no authority is made",
-                hint="Set the clock and start again.",
+                "this machine's clock is not set, so the CA cannot be created",
+                hint="Set the clock and restart.",
             )
         self._root = root or self._save(ROOT, pki.new_ca(name, now))
         self._intermediate = intermediate or self._save(INTERMEDIATE, self._first_intermediate(now))
         self._receipts = self._load_receipt_key()
         self._replaced: tuple[ReceiptSigner, float] | None = None
-        """The receipt key before a rotation, and how long a broker may still name it."""
+        """The receipt key before a rotation, and the time after which it is not used."""
         if not os.path.exists(self._path(LIST)):
-            self._publish(now, (self._root,))
+            self._publish(now, (self._root,), (self._present_key(now),))
         for kind in ("-key.pem", ".pem"):
-            self._forget(_CA_OF_0_1 + kind)
+            self._forget(CA_OF_0_1 + kind)
 
     @classmethod
     def adopt(cls, directory: str, name: str, now: float, keys: Mapping[str, str]) -> Self:
-        """Begin with the keys of a broker that held them itself.
+        """Take over the keys of a broker that had them in its own process.
 
-        `keys` are its CA and its receipt key, PEM, "" for none.
+        `keys` contains that broker's CA and receipt key in PEM, "" for a missing key.
 
         Raises:
-            ValueError: one is not what it should be.
-            StateUnavailable: as the constructor.
+            ValueError: a key is invalid or does not match.
+            StateUnavailable: see the constructor.
         """
-        certificate, ca_key, receipt_key = (
-            keys[each].encode() for each in ("ca_certificate", "ca_key", "receipt_key")
-        )
-        if ca_key and not _is_pair(pki.KeyPair(certificate, ca_key)):
-            raise ValueError("it is not the key of that CA")
-        if receipt_key:
-            ReceiptSigner(receipt_key)
-        make_private_directory(directory)
-        if ca_key:
-            replace_file(os.path.join(directory, f"{_CA_OF_0_1}-key.pem"), ca_key)
-            replace_file(os.path.join(directory, f"{_CA_OF_0_1}.pem"), certificate)
-        if receipt_key:
-            replace_file(os.path.join(directory, RECEIPT_KEY), receipt_key)
+        write_adopted(directory, keys)
         return cls(directory, name, now)
 
-    def require(self) -> None:
-        """See SigningKeys: it always can."""
-
     def public(self) -> PublicKeys:
-        """See SigningKeys."""
+        """Return the public keys; see `SigningKeys.public`."""
         with self._lock:
             document = read_file(self._path(LIST))
             roots = "".join(self._listed(document).roots).encode()
@@ -119,13 +114,13 @@ class KeyRing:
             return PublicKeys(roots, authorities, self._receipts.public_key, document)
 
     def certify(self, csr_pem: bytes, consumer: str, now: float) -> bytes:
-        """See SigningKeys; raises as `pki.issue_client`."""
+        """Issue a consumer's certificate chain; same errors as `pki.issue_client`."""
         with self._lock:
             ca = self._current(now)
         return pki.issue_client(ca, csr_pem, consumer, now) + ca.certificate_pem
 
     def serve(self, csr_pem: bytes, names: Sequence[str], now: float) -> bytes:
-        """See SigningKeys; raises as `pki.issue_server`."""
+        """Issue a server's certificate chain; same errors as `pki.issue_server`."""
         with self._lock:
             ca = self._current(now)
         return pki.issue_server(ca, csr_pem, names, now) + ca.certificate_pem + self._root.certificate_pem
@@ -134,12 +129,12 @@ class KeyRing:
         """Sign bodies of receipts and heads of the audit log, and no other texts.
 
         Raises:
-            ValueError: one is neither, or names another key.
+            ValueError: a text is neither a body nor a head, or contains another key's ID.
         """
         return [self._signer_of(text).sign_text(text) for text in texts]
 
     def _signer_of(self, text: bytes) -> ReceiptSigner:
-        """Return the key that a text names, or the present one for an audit head."""
+        """Return the key with the text's key ID; for a head, the current key."""
         if _HEAD in text:
             return self._receipts
         signers = [self._receipts]
@@ -148,17 +143,75 @@ class KeyRing:
         for signer in signers:
             if _RECEIPT in text and f'"key_id":"{signer.key_id}"'.encode() in text:
                 return signer
-        raise ValueError("it is no audit head, and no receipt of the present key")
+        raise ValueError("the text is neither an audit head nor a receipt for the current key")
+
+    # ---- for a fleet ------------------------------------------------------------------
+
+    @property
+    def holds_root(self) -> bool:
+        return bool(self._root.key_pem)
+
+    def request(self) -> tuple[bytes, bytes]:
+        """Return a signing request for the intermediate CA, and the receipt key."""
+        return pki.csr_for(self._intermediate.key_pem, self._name), self._receipts.public_key
+
+    def certify_broker(self, broker: str, csr_pem: bytes, receipt_key: bytes, now: float) -> bytes:
+        """Certify another broker's CA; list its receipt key if one is given.
+
+        Raises the same errors as `rotate`, and ValueError for an invalid request or key.
+        """
+        with self._lock:
+            self.require_root_key()
+            certificate = certify_request(self._root, broker, csr_pem, now)
+            if receipt_key:
+                public_key_id(receipt_key)
+                self._publish(now, self._roots(), self._list().with_signing(receipt_key.decode(), now))
+        return certificate
+
+    def end_receipt_key(self, public_key: str, now: float) -> None:
+        """End another broker's receipt key; same errors as `rotate`."""
+        with self._lock:
+            self.require_root_key()
+            self._publish(now, self._roots(), self._list().with_ended(public_key, now))
+
+    def adopt_certificate(self, certificate: bytes, key_list: bytes, root: bytes) -> None:
+        """Become a broker of a fleet. The root's key is on another machine.
+
+        Raises:
+            AuthenticationFailed: the root did not sign the certificate and the list, or they
+                are for other keys.
+            ValueError: the certificate, list or root cannot be parsed.
+        """
+        with self._lock:
+            pair = replace(self._intermediate, certificate_pem=certificate)
+            listed = KeyList.read(key_list, root)
+            own = self._receipts.public_key.decode()
+            is_listed = own in {key.public_key for key in listed.receipt_keys}
+            if not (is_listed and is_pair(pair) and pki.is_issued_by(certificate, root)):
+                raise AuthenticationFailed("the fleet's answer does not match this broker's keys")
+            if self._root.certificate_pem != root:
+                self._forget(f"{ROOT}-key.pem")
+                replace_file(self._path(f"{ROOT}.pem"), root)
+                self._root = pki.KeyPair(root, b"")
+            self._intermediate = self._save(INTERMEDIATE, pair)
+            replace_file(self._path(LIST), key_list)
+
+    def follow(self, key_list: bytes) -> None:
+        """Install a newer list of keys; same errors as `adopt_certificate`."""
+        with self._lock:
+            listed = KeyList.read(key_list, self._root.certificate_pem)
+            if listed.time_s > self._list().time_s:
+                replace_file(self._path(LIST), key_list)
 
     # ---- for the operator ------------------------------------------------------------
 
     def rotate(self, what: str, now: float) -> str:
-        """Replace a key, and return what to do next.
+        """Replace a key; return a sentence about what happens next.
 
         `what` is ``root``, ``finish-root``, ``intermediate`` or ``receipts``.
 
         Raises:
-            UsageError: no such key, or the root's key is not here.
+            UsageError: the name is unknown, or the root's key is not here.
         """
         change = {
             "root": self._rotate_root,
@@ -167,14 +220,14 @@ class KeyRing:
             "receipts": self._rotate_receipts,
         }.get(what)
         if change is None:
-            raise UsageError(f"no key is called {what!r}", hint="Name root, intermediate or receipts.")
+            raise UsageError(f"unknown key {what!r}", hint="Use root, intermediate or receipts.")
         with self._lock:
-            self._require_root_key()
+            self.require_root_key()
             return change(now)
 
     def export_root(self) -> bytes:
-        """Return the root's private key (PEM); raises as `rotate`."""
-        self._require_root_key()
+        """Return the root's private key (PEM); same errors as `rotate`."""
+        self.require_root_key()
         return self._root.key_pem
 
     def forget_root(self) -> None:
@@ -184,15 +237,15 @@ class KeyRing:
             self._root = pki.KeyPair(self._root.certificate_pem, b"")
 
     def import_root(self, key_pem: bytes, now: float) -> None:
-        """Take back the root's private key; renew the intermediate CA if due.
+        """Store the root's private key again; renew the intermediate CA if due.
 
         Raises:
             UsageError: it is not the key of this root.
         """
         pair = pki.KeyPair(self._root.certificate_pem, key_pem)
-        if not _is_pair(pair):
+        if not is_pair(pair):
             raise UsageError(
-                "this is not the key of the root", hint="Name the file that 'pki export-root' wrote."
+                "this is not the root's key", hint="Use the file that 'drawwell pki export-root' wrote."
             )
         with self._lock:
             replace_file(self._path(f"{ROOT}-key.pem"), key_pem)
@@ -200,35 +253,34 @@ class KeyRing:
             self._current(now)
 
     def describe(self, now: float) -> dict[str, object]:
-        """Return the keys, their ends, and whether the root's key is here."""
-        listed = self._listed(read_file(self._path(LIST)))
+        """Return the keys' fingerprints and expiry, and whether the root is here."""
         return {
-            "root": self._fingerprint(self._root),
+            "root": _fingerprint(self._root),
             "root_key_is_here": bool(self._root.key_pem),
             "root_expires": pki.read_certificate(self._root.certificate_pem).not_after,
-            "next_root": self._fingerprint(pair) if (pair := self._load(NEXT_ROOT)) else "",
-            "intermediate": self._fingerprint(self._intermediate),
+            "next_root": _fingerprint(pair) if (pair := load_pair(self._directory, NEXT_ROOT)) else "",
+            "intermediate": _fingerprint(self._intermediate),
             "intermediate_expires": pki.read_certificate(self._intermediate.certificate_pem).not_after,
             "intermediate_is_due": pki.renewal_due(self._intermediate.certificate_pem, now),
             "receipt_key": self._receipts.key_id,
-            "earlier_receipt_keys": sum(1 for key in listed.receipt_keys if key.until),
+            "earlier_receipt_keys": sum(1 for key in self._list().receipt_keys if key.until),
         }
 
     # ---- inside ------------------------------------------------------------
 
     def _first_intermediate(self, now: float) -> pki.KeyPair:
-        """Certify the CA of release 0.1, where there is one, or make a new one."""
-        first = self._load(_CA_OF_0_1)
+        """Certify the CA of release 0.1 if it exists, else a new intermediate CA."""
+        first = load_pair(self._directory, CA_OF_0_1)
         if first is None:
             return new_intermediate(self._root, self._name, now)
         title = pki.read_certificate(first.certificate_pem).common_name
         return certify_intermediate(self._root, title, first.key_pem, now)
 
     def _current(self, now: float) -> pki.KeyPair:
-        """Return the intermediate CA, certified again where that is due.
+        """Return the intermediate CA, renewed if due.
 
         Raises:
-            StateUnavailable: it has ended, and the root's key is away.
+            StateUnavailable: the CA has expired, and the root's key is not here.
         """
         if self._root.key_pem and pki.read_certificate(self._root.certificate_pem).not_before > now:
             self._root = self._save(ROOT, pki.recertify_ca(self._root, now))
@@ -238,8 +290,8 @@ class KeyRing:
             self._recertify(now)
         if pki.read_certificate(self._intermediate.certificate_pem).not_after <= now:
             raise StateUnavailable(
-                "the intermediate CA has ended, and the root's key that renews it is away",
-                hint="Type 'drawwell pki import-root FILE' on the signer's machine.",
+                "the intermediate CA has expired, and the root's key, which renews it, is not on this machine",
+                hint="Run 'drawwell pki import-root FILE' on the machine of the root's signer.",
             )
         return self._intermediate
 
@@ -249,73 +301,77 @@ class KeyRing:
         self._intermediate = self._save(INTERMEDIATE, renewed)
 
     def _rotate_intermediate(self, now: float) -> str:
+        earlier = self._earlier()
         kept = [
             ca
-            for ca in (self._intermediate.certificate_pem, *_blocks(self._earlier()))
+            for ca in (self._intermediate.certificate_pem, *(pki.pem_blocks(earlier) if earlier else ()))
             if pki.read_certificate(ca).not_after + _LEAVES_LIVE_S > now
         ]
         replace_file(self._path(_EARLIER), b"".join(kept))
         self._intermediate = self._save(INTERMEDIATE, new_intermediate(self._root, self._name, now))
-        return "consumers follow at their next renewal; the earlier CA's certificate counts until it expires"
+        return "consumers switch at their next renewal; the old CA's certificate is valid until it expires"
 
     def _rotate_receipts(self, now: float) -> str:
-        listed = self._listed(read_file(self._path(LIST)))
-        ended = tuple(key if key.until else replace(key, until=int(now)) for key in listed.receipt_keys)
+        ended = self._list().with_ended(self._receipts.public_key.decode(), now)
         self._replaced = self._receipts, time.monotonic() + _FOLLOW_S
         replace_file(self._receipt_path, receipt_key_from_seed(os.urandom(32)))
         self._receipts = self._load_receipt_key()
-        self._publish(now, self._roots(), ended)
-        return "receipts of the earlier key stay verifiable by the list of keys"
+        self._publish(now, self._roots(), (self._present_key(now), *ended))
+        return "receipts signed by the old key can still be verified: the list of keys contains the old key"
 
     def _rotate_root(self, now: float) -> str:
-        """Have consumers learn another root, while the present one goes on."""
-        following = self._load(NEXT_ROOT) or self._save(NEXT_ROOT, pki.new_ca(self._name, now))
+        """Announce a new root to consumers, while the current root stays in use."""
+        following = load_pair(self._directory, NEXT_ROOT) or self._save(
+            NEXT_ROOT, pki.new_ca(self._name, now)
+        )
         self._publish(now, (self._root, following))
-        return "type 'drawwell pki rotate finish-root' when every consumer has renewed, in 7 days or more"
+        return "run 'drawwell pki rotate finish-root' when every consumer has renewed, in 7 days or more"
 
     def _finish_root(self, now: float) -> str:
-        following = self._load(NEXT_ROOT)
+        following = load_pair(self._directory, NEXT_ROOT)
         if following is None or not following.key_pem:
-            raise UsageError("no root follows this one", hint="Type 'drawwell pki rotate root' first.")
+            raise UsageError("there is no next root", hint="Run 'drawwell pki rotate root' first.")
         self._publish(now, (following,))
         self._root = self._save(ROOT, following)
         self._recertify(now)
         for kind in (".pem", "-key.pem"):
             self._forget(NEXT_ROOT + kind)
-        return "the earlier root counts no longer for consumers that renew from now on"
+        return "from their next renewal on, consumers no longer trust the old root"
 
     def _publish(
-        self, now: float, roots: Sequence[pki.KeyPair], earlier: tuple[ReceiptKey, ...] | None = None
+        self, now: float, roots: Sequence[pki.KeyPair], keys: tuple[ReceiptKey, ...] | None = None
     ) -> None:
         """Write the list of keys, signed by the roots and by the intermediate CA.
 
-        The signature of the intermediate CA is for consumers of release 0.1, which pinned it.
+        Consumers of release 0.1 have pinned the intermediate CA and need its signature.
         """
-        present = self._receipts.public_key.decode()
-        if earlier is None:
-            document = read_file(self._path(LIST)) if os.path.exists(self._path(LIST)) else b""
-            keys = self._listed(document).receipt_keys if document else (ReceiptKey(present, int(now)),)
-        else:
-            keys = (ReceiptKey(present, int(now)), *earlier)[:16]
+        keys = self._list().receipt_keys if keys is None else keys
         pems = tuple(pair.certificate_pem.decode() for pair in roots)
         signers = {pair.key_pem: pair for pair in (*roots, self._root, self._intermediate) if pair.key_pem}
-        listed = KeyList(self._name, int(now), pems, keys)
+        listed = KeyList(self._name, int(now), pems, keys[:MOST_KEYS])
         replace_file(self._path(LIST), listed.sign(signers.values()))
 
+    def _present_key(self, now: float) -> ReceiptKey:
+        return ReceiptKey(self._receipts.public_key.decode(), int(now))
+
     def _roots(self) -> tuple[pki.KeyPair, ...]:
-        following = self._load(NEXT_ROOT)
+        following = load_pair(self._directory, NEXT_ROOT)
         return (self._root, following) if following else (self._root,)
+
+    def _list(self) -> KeyList:
+        return self._listed(read_file(self._path(LIST)))
 
     def _listed(self, document: bytes) -> KeyList:
         try:
             return KeyList.read(document, self._root.certificate_pem)
         except ValueError as error:
-            raise _damaged(self._directory, LIST, str(error)) from error
+            raise damaged(self._directory, LIST, str(error)) from error
 
-    def _require_root_key(self) -> None:
+    def require_root_key(self) -> None:
+        """Raise UsageError, with a hint, if the root's key is elsewhere."""
         if not self._root.key_pem:
             raise UsageError(
-                "the root's key is not on this machine", hint="Type 'drawwell pki import-root FILE' first."
+                "the root's key is not on this machine", hint="Run 'drawwell pki import-root FILE' first."
             )
 
     def _earlier(self) -> bytes:
@@ -326,9 +382,6 @@ class KeyRing:
         if not os.path.exists(self._receipt_path):
             replace_file(self._receipt_path, receipt_key_from_seed(os.urandom(32)))
         return read_receipt_key(self._receipt_path)
-
-    def _load(self, what: str) -> pki.KeyPair | None:
-        return _load_pair(self._directory, what)
 
     def _save(self, what: str, pair: pki.KeyPair) -> pki.KeyPair:
         replace_file(self._path(f"{what}-key.pem"), pair.key_pem)
@@ -342,59 +395,6 @@ class KeyRing:
     def _path(self, file: str) -> str:
         return os.path.join(self._directory, file)
 
-    @staticmethod
-    def _fingerprint(pair: pki.KeyPair) -> str:
-        return pki.spki_sha256(pair.certificate_pem).hex()
 
-
-def read_receipt_key(path: str) -> ReceiptSigner:
-    """Return the key that signs receipts.
-
-    Raises:
-        StateUnavailable: it cannot be read, or is not a receipt key.
-        PermissionRefused: other users may read or change it.
-    """
-    try:
-        return ReceiptSigner(read_secret(path))
-    except ValueError as error:
-        raise StateUnavailable(
-            f"{path}: {error}", hint="Restore it from a backup, or move it away: a new one is made."
-        ) from error
-
-
-def check_keys(directory: str) -> None:
-    """Check the keys in a directory, and make none; raises as `KeyRing`."""
-    has_root = os.path.exists(os.path.join(directory, f"{ROOT}.pem"))
-    for what in (ROOT, INTERMEDIATE, NEXT_ROOT) if has_root else (_CA_OF_0_1,):
-        _load_pair(directory, what)
-
-
-def _load_pair(directory: str, what: str) -> pki.KeyPair | None:
-    """Read a pair; None without the certificate, which is written last."""
-    certificate, key = (os.path.join(directory, what + kind) for kind in (".pem", "-key.pem"))
-    if not os.path.exists(certificate):
-        return None
-    if what == ROOT and not os.path.exists(key):  # exported
-        return pki.KeyPair(read_file(certificate), b"")
-    pair = pki.KeyPair(read_file(certificate), read_secret(key))
-    if not _is_pair(pair):
-        raise _damaged(directory, f"{what}-key.pem", f"it is not the key of {certificate}")
-    return pair
-
-
-def _damaged(directory: str, file: str, why: str) -> StateUnavailable:
-    return StateUnavailable(
-        f"{os.path.join(directory, file)}: {why}",
-        hint=f"Restore {directory} from a backup, or move it away: consumers must then be invited again.",
-    )
-
-
-def _blocks(pem: bytes) -> list[bytes]:
-    return pki.pem_blocks(pem) if pem else []
-
-
-def _is_pair(pair: pki.KeyPair) -> bool:
-    try:
-        return pki.spki_sha256(pair.certificate_pem) == pki.key_spki_sha256(pair.key_pem)
-    except ValueError:
-        return False
+def _fingerprint(pair: pki.KeyPair) -> str:
+    return pki.spki_sha256(pair.certificate_pem).hex()

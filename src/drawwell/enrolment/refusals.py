@@ -1,15 +1,18 @@
-"""Why an invitation gives no certificate."""
+"""Refusals of invitations that are not valid, or that cannot be made."""
 
 import time
-from typing import Final
+from typing import Any, Final
 
+from drawwell.authorisation import Principal
+from drawwell.errors import UsageError
 from drawwell.state.rows import InvitationRow
+from drawwell.verbs import CONTROL_VERBS, Handler
 from drawwell.wire.enrolment import JoinRefusal
 
-UNKNOWN: Final = JoinRefusal("refused", "the broker knows no such invitation")
+UNKNOWN: Final = JoinRefusal("refused", "unknown invitation")
 _WHY_NOT: Final = {
     "expired": "this invitation has expired",
-    "void": "this invitation was withdrawn, or tried too often with a wrong secret",
+    "void": "this invitation was revoked, or tried too many times with a wrong secret",
 }
 
 
@@ -21,4 +24,16 @@ def refusal(invitation: InvitationRow) -> JoinRefusal:
 def _used(invitation: InvitationRow) -> str:
     at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(invitation.used_at or 0.0))
     place = f" from {invitation.used_from}" if invitation.used_from else ""
-    return f"the invitation of {invitation.consumer} was used already,{place} at {at}"
+    return f"the invitation of {invitation.consumer} was already used{place} at {at}"
+
+
+def no_invitations() -> dict[str, Handler]:
+    """Return handlers that refuse every verb about consumers."""
+
+    async def refuse(_owner: Principal, **_arguments: Any) -> dict[str, Any]:
+        raise UsageError(
+            "this broker cannot invite consumers: it has no SSH door, and no TLS door with the built-in CA",
+            hint='Set listen = "*:55000" in [tls], or user in [ssh], and restart the broker.',
+        )
+
+    return {verb: refuse for verb in CONTROL_VERBS if verb.startswith("consumer.")}

@@ -1,4 +1,4 @@
-"""Certificates of consumers that joined: renewed, or moved to another key."""
+"""Renewal and change of keys for consumers that have joined."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,14 +15,14 @@ from drawwell.verbs import Handler
 
 
 class Renewals:
-    """Answers the verbs by which a consumer keeps its certificate.
+    """Answers the verbs that renew or replace a consumer's certificate.
 
     Args:
-        store: Holds the certificates.
-        registry: Brought up to date after each change.
+        store: Stores the certificates.
+        registry: The registry to update after each change.
         authority: Signs certificates.
-        dates: The time that certificates are issued and judged by, in seconds since 1970.
-        changed: Called in the event loop with the name of a consumer that has another key.
+        dates: The clock for certificates' dates, in seconds since 1970.
+        changed: Called in the event loop with a consumer's name after its key changed.
     """
 
     def __init__(
@@ -41,42 +41,42 @@ class Renewals:
         self._under_way: set[str] = set()
 
     def handlers(self) -> dict[str, Handler]:
-        """Return the handlers of the verbs."""
+        """Return the handlers of the verbs ``renew`` and ``rekey``."""
         return {"renew": self._renew_own, "rekey": self._rekey_own}
 
     def renew(self, consumer: str, csr: str) -> dict[str, Any]:
-        """Certify a consumer's registered key again, also within the grace period.
+        """Certify a consumer's registered key again, even in the grace period.
 
-        Returns `certificate`, PEM with its chain, and `keys`, the signed list of keys.
+        Returns `certificate` (PEM, with the chain) and `keys` (the signed list of keys).
 
         Raises:
-            PermissionRefused: revoked, run out too long ago, or not a key of this consumer.
-            UsageError: not a signing request.
+            PermissionRefused: the key is revoked, expired too long ago, or not the consumer's.
+            UsageError: `csr` is not a valid signing request.
         """
         certificate, row = self._issue(consumer, csr)
         found = self._store.find(consumer)
         known = found.certificates.get(row.spki) if found else None
         if known is None or self._dates() >= known.latest_end + GRACE_S or not self._store.renew(row):
             raise PermissionRefused(
-                f"{consumer} may not renew with this key",
-                hint="Have the broker's operator invite this machine again.",
+                f"{consumer} may not renew a certificate for this key",
+                hint="Ask the broker's operator to invite this machine again.",
             )
         return self._answer(consumer, certificate)
 
     def rekey(self, consumer: str, present: str, csr: str) -> dict[str, Any]:
-        """Register another key of a consumer next to the `present` one.
+        """Register a new key of a consumer, in addition to the `present` key.
 
-        Answers as `renew`. A request for the present key itself revokes all others: it is in
-        use.
+        Returns the same as `renew`. A request for the present key itself shows that this key
+        is in use, and revokes all other keys.
 
         Raises:
-            PermissionRefused: the key is registered already.
-            UsageError: not a signing request.
+            PermissionRefused: the key is already registered.
+            UsageError: `csr` is not a valid signing request.
         """
         certificate, row = self._issue(consumer, csr)
         new = None if row.spki == present else row
         if new and self._store.owner_of(row.spki) is not None:
-            raise PermissionRefused("this key has joined before", hint="Make another key.")
+            raise PermissionRefused("this key has already joined", hint="Create a new key.")
         self._store.rekey(consumer, present, new, self._dates())
         return self._answer(consumer, certificate)
 
@@ -85,7 +85,7 @@ class Renewals:
             certificate = self._authority.issue_client(csr.encode(), consumer, self._dates())
         except ValueError as error:
             raise UsageError(
-                str(error), hint="Run 'drawwell renew' of the same version as the broker."
+                str(error), hint="Run 'drawwell renew' in the same version as the broker."
             ) from error
         return certificate, certificate_row(certificate, consumer)
 
@@ -104,13 +104,13 @@ class Renewals:
     async def _alone(
         self, principal: Principal, method: Callable[..., dict[str, Any]], *arguments: str
     ) -> dict[str, Any]:
-        """Run a method in a thread, one at a time for each consumer."""
+        """Run a method in a thread, one at a time per consumer."""
         name = principal.name
         if principal.role is Role.OWNER or not principal.certificate_id:
-            raise UsageError("only a consumer with a certificate renews it")
+            raise UsageError("only a consumer that has a certificate can renew one")
         if name in self._under_way:
             raise Refused(
-                f"{name} is being renewed", retry_after_s=1.0, estimate=True, hint="Wait for the answer."
+                f"{name} is already renewing", retry_after_s=1.0, estimate=True, hint="Wait for the answer."
             )
         self._under_way.add(name)
         try:
@@ -120,6 +120,6 @@ class Renewals:
 
 
 def certificate_row(certificate: bytes, consumer: str) -> CertificateRow:
-    """Return what the store keeps of a certificate (PEM); raises ValueError."""
+    """Return the store's row for a certificate (PEM); raises ValueError."""
     facts = pki.read_certificate(certificate)
     return CertificateRow(facts.spki_sha256.hex(), consumer, f"{facts.serial:x}", facts.not_after)

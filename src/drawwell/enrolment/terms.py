@@ -1,4 +1,4 @@
-"""What the operator's words change about a consumer."""
+"""Parsing of an operator's changes to a consumer."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,11 +16,11 @@ _Value = TypeVar("_Value")
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot be a consumer's name; raises UsageError."""
+    """Check a consumer's name; raises UsageError."""
     if not CONSUMER_NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot be a consumer's name",
-            hint="Use 1 to 63 of a-z, 0-9, dot, underscore and hyphen, a letter or digit first.",
+            f"{name!r} is not a valid consumer name",
+            hint="Use 1 to 63 of a-z, 0-9, dot, underscore and hyphen, beginning with a letter or digit.",
         )
 
 
@@ -32,10 +32,12 @@ def changed(
     draw_class: str | None,
     stream: str | None,
 ) -> ConsumerRow:
-    """Return `consumer` with what is not None changed: ``none`` lifts an allowance, `stream` is yes or no.
+    """Return `consumer` with all changes that are not None.
+
+    ``none`` removes an allowance. `stream` is yes or no.
 
     Raises:
-        UsageError: one of them makes no sense.
+        UsageError: a change is invalid.
     """
     return replace(
         consumer,
@@ -47,22 +49,22 @@ def changed(
 
 
 def read(parse: Callable[[str], _Value], text: str) -> _Value:
-    """Read an allowance or a time; raises UsageError."""
+    """Parse an allowance or a duration; raises UsageError."""
     try:
         return parse(text)
     except ValueError as error:
         raise UsageError(
-            str(error), hint="Write rates like 4KiB/s, totals like 10MiB/day and times like 15min."
+            str(error), hint="Write rates like 4KiB/s, quotas like 10MiB/day and durations like 15min."
         ) from error
 
 
 def public_key(text: str) -> str:
-    """Read an SSH public key; raises UsageError."""
+    """Parse an SSH public key; raises UsageError."""
     try:
         return parse_public_key(text)
     except ValueError as error:
         raise UsageError(
-            str(error), hint="Name the file that 'ssh-keygen -t ed25519' made, ending in .pub."
+            str(error), hint="Use the file ending in .pub that 'ssh-keygen -t ed25519' created."
         ) from error
 
 
@@ -78,10 +80,10 @@ def _classes(text: str) -> frozenset[DrawClass]:
     try:
         return frozenset({DrawClass(text)})
     except ValueError:
-        raise UsageError(f"{text!r} is no class", hint="Write full, drbg or both.") from None
+        raise UsageError(f"unknown class {text!r}", hint="Use full, drbg or both.") from None
 
 
 def _yes(text: str) -> bool:
     if text not in {"yes", "no"}:
-        raise UsageError(f"{text!r} is neither yes nor no")
+        raise UsageError(f"stream must be yes or no, not {text!r}")
     return text == "yes"

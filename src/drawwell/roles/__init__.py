@@ -1,1 +1,1 @@
-"""Composition: source, broker and consumer as long-running tasks."""
+"""Composition: sources, broker and consumer as long-running tasks."""

@@ -1,4 +1,4 @@
-"""The consumer role: draw what a sink wants, pour it in, wait as long as the broker says."""
+"""The consumer role: draws for a sink, delivers, and waits between draws."""
 
 import asyncio
 import logging
@@ -23,22 +23,22 @@ log = logging.getLogger("drawwell.consumer")
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 30.0
 PATIENCE_S = 5.0
-"""How long a draw waits in line with all others; a broker that goes away meanwhile is noticed by its link."""
+"""How long a draw waits in the queue; the link detects a disconnected broker."""
 REFUSED_RETRY_S = 5.0
-"""How long to wait when the broker cannot say."""
+"""Retry delay if the broker gives none."""
 LONGEST_WAIT_S = 60.0
-"""Whatever it says: its operator may have raised a quota, or mended it, before then."""
+"""Longest delay, even if the broker requests more: its operator may have raised a quota."""
 
 
 class ConsumerRole:
-    """Feeds one sink from one upstream (which may be several brokers behind a `Failover`).
+    """Feeds one sink from one upstream, or from several brokers by `Failover`.
 
     Args:
-        upstream: Where to draw.
-        sink: Where to pour.
-        draw_class: What to ask for.
+        upstream: The source of the bytes.
+        sink: Receives the bytes.
+        draw_class: The class of the draws.
         jitter: Returns a number in [0, 1) that spreads the retries of many consumers.
-        refused_retry_s: How long to wait when the broker cannot say.
+        refused_retry_s: Retry delay if the broker gives none.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class ConsumerRole:
 
     @property
     def report(self) -> SinkReport:
-        """What the sink got."""
+        """Return the sink's report."""
         return self._sink.report
 
     async def run(self) -> None:
-        """Feed the sink until cancelled, or until the sink refuses for good.
+        """Feed the sink until cancelled, or until the sink fails permanently.
 
         Raises:
-            SinkRefused: the sink took no more.
-            DrawRefused: what the sink wants can never be drawn.
+            SinkRefused: the sink accepts no more bytes.
+            DrawRefused: the sink's draws can never succeed.
         """
         try:
             while True:
@@ -88,7 +88,7 @@ class ConsumerRole:
                 error, error.retry_after_s if error.retry_after_s is not None else self._refused_retry_s
             )
         except (LinkUnavailable, StateUnavailable, AuthenticationFailed, PermissionRefused) as error:
-            await self._upstream.aclose()  # a certificate may be renewed, or a right given, by the next try
+            await self._upstream.aclose()  # the next attempt may have a new certificate or permission
             await self._wait(error, self._backoff.next_s())
         else:
             self._backoff.reset()

@@ -1,16 +1,16 @@
-"""All doors of one broker, as its configuration has them."""
+"""All doors of a broker, as configured."""
 
 import asyncio
 import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from drawwell.authorisation import DoorKind
+from drawwell.authorisation import DoorKind, Principal
 from drawwell.broker.audit import Auditor
 from drawwell.broker.broker import LocalBroker
 from drawwell.broker.identities import (
@@ -19,6 +19,8 @@ from drawwell.broker.identities import (
     configured_terms,
     invited_terms,
     local_consumer,
+    matched_terms,
+    patterns,
     speaks_for_consumers,
     ssh_consumer,
 )
@@ -39,69 +41,82 @@ from drawwell.doors.tls import MAX_HALF_OPEN, TlsDoor
 from drawwell.doors.unix import UnixDoor
 from drawwell.enrolment.admin import ConsumerAdmin
 from drawwell.enrolment.bare_lines import judge_bare_lines
-from drawwell.enrolment.broker_details import BrokerDetails
+from drawwell.enrolment.broker_details import details_of
+from drawwell.enrolment.broker_list import BrokerList
 from drawwell.enrolment.ca import CertificateAuthority, SigningKeys
 from drawwell.enrolment.registry import InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import StateUnavailable
+from drawwell.errors import StateUnavailable, UsageError
 from drawwell.host.clock import WallClock, clock_is_set, clock_remark
-from drawwell.host.openssl import offered
 from drawwell.reports import CertificateReport
 from drawwell.roles.directories import make_run_dir
+from drawwell.roles.fleet_membership import fleet_membership
 from drawwell.service.systemd import Manager
 from drawwell.state.files import read_file
-from drawwell.state.store import Store
+from drawwell.state.port import ConsumerStore
+from drawwell.verbs import Handler
 from drawwell.wire.contexts import server_context
 
 log = logging.getLogger("drawwell.broker")
 
 
 class Doors:
-    """Makes the doors of `broker`; each is served by running its coroutine in `doors`.
+    """Builds the doors of `broker`; run the coroutines in `doors` to serve.
 
     Args:
-        config: What the operator wants.
-        broker: Who is asked.
-        store: Who was invited.
-        keys: Sign certificates and receipts.
-        auditor: Is told who comes and goes.
-        clock: Seconds since the epoch, never stepping back.
-        manager: May hand over the sockets that doors listen on, named unix, control, health, http, tls, ssh,
-            source, and egd-CONSUMER. The enrolment door takes none: it is shut while no invitation lasts.
-        reception: Takes in sources that run in processes of their own; None for a broker that does not.
+        config: The configuration.
+        broker: Serves the draws.
+        store: The invited consumers.
+        guests: Returns the guests of this machine.
+        keys: Signs certificates and receipts.
+        auditor: Records which consumers join and leave.
+        clock: Seconds since the epoch; never goes back.
+        manager: May pass listening sockets named unix, control, health, http, tls, ssh, source
+            and egd-CONSUMER. The enrolment door opens its own socket while invitations exist.
+        brokers: Returns the list of brokers that consumers receive.
+        reception: Accepts sources from other processes; None to accept none.
 
     Raises:
         StateUnavailable: the state cannot be used.
-        ConfigError: certificates that cannot be used.
+        ConfigError: a certificate cannot be used.
     """
 
     def __init__(
         self,
         config: Config,
         broker: LocalBroker,
-        store: Store,
+        store: ConsumerStore,
         *,
+        guests: Callable[[], Collection[str]],
         keys: SigningKeys,
         auditor: Auditor,
         clock: WallClock,
         manager: Manager,
         reception: RemoteSources | None = None,
+        brokers: BrokerList,
     ) -> None:
         self.config = config
         self.broker = broker
         self.doors: list[Coroutine[Any, Any, None]] = []
         self.listed: list[str] = []
-        """The doors, for the status."""
+        """Descriptions of the doors for the status."""
         self.admin: ConsumerAdmin | None = None
         self._store = store
+        self._guests = guests
         self._keys = keys
         self._auditor = auditor
         self._clock = clock
         self._manager = manager
+        self._brokers = brokers
+        self._fleet = fleet_membership(config, keys)
+        if self._fleet:
+            self.doors.append(self._fleet.run())
         self._listeners: list[Door] = []
         self._undated = False
+        self.server_key = ""
+        """SHA-256 of the TLS door's public key, in hexadecimal."""
         self._ends: dict[str, float] = {}
-        """When each certificate ends, by its name."""
+        """The expiry time of each certificate, by name."""
         self._authority: CertificateAuthority | None = None
         self._own_pki: OwnPkiRegistry | None = None
         self._invited: InvitedRegistry | None = None
@@ -116,7 +131,7 @@ class Doors:
             self._open_to_own_pki(config.tls.listen)
 
     def notes(self) -> Iterator[str]:
-        """Yield what the status should say about the doors."""
+        """Yield the notes on the doors for the status."""
         yield clock_remark()
         if self._authority:
             yield self._authority.trouble
@@ -124,66 +139,93 @@ class Doors:
             yield self._invited.note()
         if self._enrol:
             yield self._enrol.remark()
+        if self._fleet:
+            yield self._fleet.trouble
         if self._tls:
-            yield _key_exchange(self._tls, ", ".join(offered()))
+            yield self._tls.key_exchanges()
 
     async def ready(self) -> None:
-        """Return when every door listens."""
+        """Wait until every door listens."""
         await asyncio.gather(*(door.ready.wait() for door in self._listeners))
 
     def consumers(self) -> frozenset[str]:
-        """Who has a session at any door now."""
+        """Return the consumers with a session at any door."""
         return frozenset().union(*(door.consumers for door in self._listeners))
 
     def sessions(self) -> int:
-        """How many sessions are open."""
+        """Return the number of open sessions."""
         return sum(door.sessions for door in self._listeners)
 
     def handshakes_waiting(self) -> int:
-        """How many TLS handshakes wait for their turn."""
+        """Return the number of TLS handshakes in the queue."""
         return len(self._tls.handshakes) if self._tls else 0
 
     def certificates(self) -> tuple[CertificateReport, ...]:
-        """How long the certificates that are in use are still valid."""
+        """Return the remaining validity of the certificates in use."""
         now = self._clock.dates()
         return tuple(CertificateReport(name, end - now) for name, end in self._ends.items())
 
     def recheck(self, consumer: str | None = None) -> None:
-        """End the sessions whose credential no longer counts: of `consumer`, or of all."""
+        """End sessions without valid credentials: those of `consumer`, or of all."""
         for door in self._listeners:
             door.recheck(consumer)
 
     def end_sessions(self) -> None:
-        """End all sessions over TLS."""
+        """End all TLS sessions."""
         if self._tls:
             self._tls.drop_all()
 
     def reload_certificates(self) -> None:
-        """Read the certificates again; raises as the constructor, and then the old ones stay."""
+        """Reload certificates; on an error (see the class), nothing changes."""
         if self._authority:
-            with suppress(StateUnavailable):  # the status names it
+            with suppress(StateUnavailable):  # the status reports it
                 self._authority.refresh()
         if self._tls:
             self._tls.reload()
 
     def renew(self) -> None:
-        """Renew the certificate of the built-in CA, when it is due; any thread. Raises as the constructor."""
+        """Renew the built-in CA's certificate if it is due, in any thread."""
         if self._authority or (self._undated and clock_is_set()):
             self.reload_certificates()
 
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers of the verbs about the doors."""
+        return {"server.rotate": self._rotate_server, "fleet.open": self._open_to_brokers}
+
     def retry(self) -> None:
-        """Read again what changed and could not be read; any thread. Raises StateUnavailable."""
+        """Retry a failed read of changes, in any thread; can raise an error."""
         if self._invited:
             self._invited.retry()
 
     def follow(self, config: Config) -> None:
-        """Take over the names of the consumers in the configuration."""
+        """Apply the configuration's consumer names."""
         self.config = config
         if self.admin:
             self.admin.configure(self._names_taken())
         if self._own_pki:
-            self._own_pki.configure(config.pki.identity, certificate_names(config))
+            self._own_pki.configure(config.pki.identity, certificate_names(config), patterns(config))
         self.recheck()
+
+    async def _rotate_server(self, _owner: Principal) -> dict[str, Any]:
+        """Replace the keys of the TLS and enrolment doors; return the new keys."""
+        authority = self._authority
+        if authority is None or self._tls is None or self._own_pki:
+            raise UsageError(
+                "this broker has no TLS door with the built-in CA",
+                hint="Replace the key in [pki] with your own PKI, then 'systemctl reload drawwell-broker'.",
+            )
+        await asyncio.to_thread(authority.rotate_server, self.config.server_names, self._clock.dates())
+        self.reload_certificates()
+        return {"until": self._ends["server"]}
+
+    async def _open_to_brokers(self, _owner: Principal) -> dict[str, Any]:
+        if self._fleet is None:
+            raise UsageError("this broker is not in a fleet", hint="Run 'drawwell fleet init' first.")
+        if self._enrol is None or self.admin is None:
+            raise UsageError("no broker can join: the TLS door is off", hint='Set [tls] listen = "*:55000".')
+        await asyncio.to_thread(self._fleet.open)
+        await self._enrol.follow()
+        return {"enrol_address": self.admin.site.enrol_address}
 
     def _open_local_doors(self) -> None:
         config, broker, name = self.config, self.broker, self.config.broker.name
@@ -206,24 +248,24 @@ class Doors:
     def _open_to_sources(self, reception: RemoteSources) -> None:
         path, uid = self.config.broker.source_socket, self.config.broker.source_uid
         user = self.config.broker.source_user or SOURCE_USER
-        who = "" if uid is None else f", and so may user {user}"
-        words = f"deposits {path}: root and the broker's own user may{who}"
-        self._open(DepositDoor(path, reception, uid), words, self._handed("source", path))
+        who = "" if uid is None else f", and user {user}"
+        label = f"deposits {path}: from root and the broker's own user{who}"
+        self._open(DepositDoor(path, reception, uid), label, self._handed("source", path))
 
-    def _open(self, door: Door, words: str = "", handed: Sequence[socket.socket] = ()) -> None:
-        """Have a door served by `run`; `words` say in the status what it is, `handed` is what it listens on."""
+    def _open(self, door: Door, label: str = "", handed: Sequence[socket.socket] = ()) -> None:
+        """Serve a door; `label` is its status line, `handed` are its sockets."""
         self.doors.append(door.serve(handed))
         self._listeners.append(door)
-        self._auditor.watch(words or "control", door)
-        self.listed += [words] if words else []
+        self._auditor.watch(label or "control", door)
+        self.listed += [label] if label else []
 
     def _handed(self, name: str, where: str) -> list[socket.socket]:
-        """Take the sockets that the service manager listens on for a door; elsewhere than `where` they are no use."""
+        """Take a door's sockets from the service manager if they are at `where`."""
         found = self._manager.inherited(name)
         fit = [sock for sock in found if listens_at(sock, where)]
         for sock in found:
             if sock not in fit:
-                log.warning("the socket %s that was handed over is not at %s: not used", name, where)
+                log.warning("the inherited socket %s is not at %s; it is not used", name, where)
                 sock.close()
         return fit
 
@@ -231,28 +273,30 @@ class Doors:
         where, draw_class = str(egd.listen), DrawClass(egd.draw_class)
         available = partial(self.broker.available_bytes, egd.consumer, draw_class)
         door = EgdDoor(where, self.broker, egd.consumer, draw_class, available, mode=egd.mode)
-        who = f"whoever may open it (mode {egd.mode:04o})" if "/" in where else "any local user"
-        words = f"egd {where}, class {draw_class}: {who} is consumer {egd.consumer}"
-        self._open(door, words, self._handed(f"egd-{egd.consumer}", where))
+        who = f"any user that can open it (mode {egd.mode:04o})" if "/" in where else "any local user"
+        label = f"egd {where}, class {draw_class}: {who} is consumer {egd.consumer}"
+        self._open(door, label, self._handed(f"egd-{egd.consumer}", where))
 
     def _open_to_invited(self) -> None:
-        """Open the doors of those whom the configuration does not know: they have our certificate, or an SSH key."""
+        """Open the doors for invited consumers, with our certificate or SSH key."""
         config = self.config
         authority = self._authority = CertificateAuthority(
             os.path.join(config.broker.state_dir, "pki"), self._keys
         )
         judge_bare_lines(self._store, (config.audit.path or "", config.audit.operators_path))
-        registry = InvitedRegistry(self._store)
+        registry = InvitedRegistry(self._store, self._clock.dates)
         self._invited = registry
         joinable = None if config.pki.ca else config.tls.listen
         admin = self.admin = ConsumerAdmin(
             self._store,
             registry,
             authority,
-            self._site(joinable),
+            details_of(config, joinable, self._names_taken()),
             clock=self._clock,
-            guests=self._store.guests,
+            guests=self._guests,
             dates=self._clock.dates,
+            known=self._brokers.known,
+            fleet=self._fleet,
         )
         admin.listeners.append(self.recheck)
         if config.ssh.user:
@@ -261,20 +305,8 @@ class Doors:
             self._add_tls(joinable, partial(self._own_context, authority), registry)
             self._open_enrol(admin, authority)
 
-    def _site(self, joinable: HostPort | None) -> BrokerDetails:
-        config, host = self.config, self.config.tls.names[0]
-        bracketed = f"[{host}]" if ":" in host else host
-        enrol = config.enrol.listen
-        return BrokerDetails(
-            broker=config.broker.name,
-            enrol_address=f"{bracketed}:{enrol.port if enrol else 0}" if joinable else "",
-            addresses=(f"{bracketed}:{joinable.port}",) if joinable else (),
-            configured=self._names_taken(),
-            ssh=bool(config.ssh.user),
-        )
-
     def _names_taken(self) -> frozenset[str]:
-        """The consumers that nobody may be invited as."""
+        """Return the names that invitations cannot use."""
         return OWN_NAMES | frozenset(configured_terms(self.config))
 
     def _open_ssh(self, registry: InvitedRegistry) -> None:
@@ -290,8 +322,8 @@ class Doors:
             path, self.broker, identify, find=registry.find, speaks=speaks,
             broker_name=self.config.broker.name,
         )  # fmt: skip
-        words = f"ssh {path}: user {user} speaks for every consumer with a key"
-        self._open(door, words, self._handed("ssh", path))
+        label = f"ssh {path}: user {user} draws on behalf of every consumer with a key"
+        self._open(door, label, self._handed("ssh", path))
 
     def _open_enrol(self, admin: ConsumerAdmin, authority: CertificateAuthority) -> None:
         enrol = self.config.enrol.listen
@@ -305,7 +337,7 @@ class Doors:
                 answered=self._joined,
             )
             self.doors.append(self._enrol.serve())
-            self.listed.append(f"enrol {enrol} until the last invitation ends")
+            self.listed.append(f"enrol {enrol} while an invitation is open")
 
     def _joined(self, consumer: str, host: str, refused: str) -> None:
         self._auditor.joined(consumer, host, refused)
@@ -313,21 +345,28 @@ class Doors:
             self.recheck(consumer)
 
     def _own_context(self, authority: CertificateAuthority) -> ssl.SSLContext:
-        certificate, key = authority.server_files(self.config.tls.names, self._clock.dates())
+        certificate, key = authority.server_files(self.config.server_names, self._clock.dates())
         self._note_ends(certificate, authority.authorities)
         return server_context(certificate, key, authority.authorities, renews=True)
 
     def _note_ends(self, server: str, authority: str) -> None:
-        for name, path in (("server", server), ("ca", authority)):
-            self._ends[name] = pki.read_certificate(read_file(path)).not_after
+        """Record when the TLS door's certificate, its CA and the root expire."""
+        chain = pki.pem_blocks(read_file(server))[:2]
+        shown = zip(("server", "intermediate"), chain, strict=False)
+        self._ends = {name: pki.read_certificate(each).not_after for name, each in shown}
+        self._ends["ca"] = pki.read_certificate(read_file(authority)).not_after
+        self.server_key = pki.read_certificate(chain[0]).spki_sha256.hex()
 
     def _open_to_own_pki(self, listen: HostPort) -> None:
         own = self.config.pki
-        registry = self._own_pki = OwnPkiRegistry(own.identity, certificate_names(self.config))
+        names = certificate_names(self.config)
+        registry = self._own_pki = OwnPkiRegistry(
+            own.identity, names, patterns(self.config), self._clock.dates
+        )
         self._add_tls(listen, self._own_pki_context, registry)
 
     def _own_pki_context(self) -> ssl.SSLContext:
-        """Have dates judged by OpenSSL, which asks this machine's clock, as soon as that is set."""
+        """Create the TLS context; if the clock is set, OpenSSL checks the dates."""
         own, self._undated = self.config.pki, not clock_is_set()
         self._note_ends(own.certificate, own.ca)
         return server_context(own.certificate, own.key, own.ca, renews=self._undated)
@@ -352,16 +391,10 @@ class Doors:
         self._open(self._tls, f"tls {listen}, with http", self._handed("tls", str(listen)))
 
     def _stream_class(self, consumer: str) -> DrawClass | None:
-        terms = configured_terms(self.config).get(consumer)
+        terms = configured_terms(self.config).get(consumer) or matched_terms(self.config, consumer)
         if terms is None and self._invited and (known := self._invited.known(consumer)):
             terms = invited_terms(known.row)
         return terms.stream_class if terms else None
 
     def _identify(self, uid: int, _gid: int, _pid: int) -> str:
         return local_consumer(self.config, uid)
-
-
-def _key_exchange(door: TlsDoor, offers: str) -> str:
-    """Say what is known: what a handshake has come to stands in its hello, and so it is counted."""
-    negotiated = ", ".join(f"{name} ({times})" for name, times in door.groups.most_common())
-    return f"tls key exchange: offered {offers}; negotiated {negotiated or 'none yet'}"

@@ -1,4 +1,4 @@
-"""The door of one guest, from its making to its end; what fails here costs that guest, and nothing else."""
+"""The door of one guest; a failure affects only this guest."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from drawwell.broker.audit import Auditor
 from drawwell.broker.broker import LocalBroker
 from drawwell.doors.door import Door
 from drawwell.doors.qemu_egd.door import GuestEgdDoor
@@ -21,11 +22,11 @@ from drawwell.service.systemd import Manager
 from drawwell.state.rows import GuestRow
 
 RETRY_S = 10.0
-"""How soon a door that could not be opened is tried again."""
+"""Delay before retrying a failed door."""
 SOCKET_MODE = 0o666
-"""Who may come in the kernel says at the door: to give files away takes a right that the broker does not have."""
+"""Any user can connect; the door checks the user, because the broker cannot chown a socket."""
 _PLENTY = 16
-"""There is plenty as long as so many times as much is there."""
+"""At most 1/16 of the available bytes is sent before the guest requests it."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
@@ -37,49 +38,54 @@ class GuestListener:
 
     Args:
         row: The guest.
-        run_dir: Where the broker's sockets are.
-        broker: Who is asked.
-        broker_name: How it calls itself.
-        manager: Keeps descriptors while the broker is down.
+        run_dir: The directory of the broker's sockets.
+        broker: Serves the draws.
+        manager: Stores descriptors while the broker restarts.
+        auditor: Counts the peers that the door rejects.
     """
 
     def __init__(
-        self, row: GuestRow, run_dir: str, broker: LocalBroker, broker_name: str, manager: Manager
+        self,
+        row: GuestRow,
+        run_dir: str,
+        broker: LocalBroker,
+        manager: Manager,
+        auditor: Auditor,
     ) -> None:
         self.row = row
         self.door: Door | None = None
         self.fault: DrawwellError | None = None
-        """Why the door is not open."""
+        """Why the door is closed."""
         self.turned_away_uid: int | None = None
-        """Who was turned away last, since somebody came in."""
+        """The user rejected last; None once a user has been admitted."""
         self._directory = guest_directory(run_dir, row.name)
         self._broker = broker
-        self._broker_name = broker_name
         self._manager = manager
+        self._auditor = auditor
         self._kept_as = f"guest.{row.name}"
         self._task: asyncio.Task[None] | None = None
         self._looked = asyncio.Event()
 
     @property
     def socket(self) -> str:
-        """The path of the guest's socket, "" for a way in without one."""
+        """The path of the guest's socket; "" if it has none."""
         file = SOCKETS.get(Attachment(self.row.via), "")
         return os.path.join(self._directory, file) if file else ""
 
     @property
     def egd(self) -> GuestEgdDoor | None:
-        """The door, where it is one whose debts are known."""
+        """The door if it counts the bytes owed to the guest; else None."""
         return self.door if isinstance(self.door, GuestEgdDoor) else None
 
     @property
     def trouble(self) -> str:
-        """Why nobody can come in, "" when they can."""
+        """Why the guest cannot connect; "" if it can."""
         if self.fault:
             return str(self.fault)
         return f"{self.socket} was removed; add the guest again" if self._lost() else ""
 
     async def open(self, spawn: Spawn) -> None:
-        """Open the door and return when it is, or why not is known; one whose socket was removed is opened anew."""
+        """Open or reopen the door; return once it is open or has failed."""
         if self._lost():
             await self.close(for_good=True)
             self._looked.clear()
@@ -88,11 +94,11 @@ class GuestListener:
             await self._looked.wait()
 
     def update(self, row: GuestRow) -> None:
-        """Take over what the operator changed; `follow` tells an open door."""
+        """Store changed terms; `follow` applies them to an open door."""
         self.row = row
 
     def follow(self) -> None:
-        """Have the open door do as the row says now."""
+        """Apply the stored terms to the open door."""
         if isinstance(self.door, GuestEgdDoor | UsbDoor):
             self.door.change_class(served_class(self.row))
         if self.door:
@@ -101,7 +107,7 @@ class GuestListener:
             self.egd.look_again()
 
     async def close(self, *, for_good: bool) -> None:
-        """Close it; `for_good` ends its connections, takes away its directory and has nothing kept."""
+        """Close the door; `for_good`: also end connections and remove its files."""
         if for_good and self.door:
             self.door.drop_all()
         if self._task:
@@ -111,7 +117,12 @@ class GuestListener:
             self._task = None
         if for_good:
             self._manager.forget(self._kept_as)
+            self._auditor.unwatch(self._counted_as)
             remove_guest_directory(self._directory)
+
+    @property
+    def _counted_as(self) -> str:
+        return f"guest {self.row.name}"
 
     async def _keep_open(self, spawn: Spawn) -> None:
         while True:
@@ -119,8 +130,8 @@ class GuestListener:
                 await self._serve(spawn)
             except DrawwellError as error:
                 self._fail(error)
-            except Exception as error:  # noqa: BLE001 - whatever it is: the others' doors stay open
-                self.fault = GuestUnavailable("a fault in drawwell")
+            except Exception as error:  # noqa: BLE001 - one door must not stop the others
+                self.fault = GuestUnavailable("a bug in drawwell; see the broker's log")
                 log_fault(f"the door of guest {self.row.name}", error)
             self._looked.set()
             await asyncio.sleep(RETRY_S)
@@ -128,6 +139,7 @@ class GuestListener:
     async def _serve(self, spawn: Spawn) -> None:
         make_guest_directory(self._directory)
         door = self.door = self._make_door()
+        self._auditor.watch(self._counted_as, door)
         noted = spawn(self._note(door))
         try:
             await door.serve()
@@ -135,24 +147,24 @@ class GuestListener:
             noted.cancel()
 
     async def _note(self, door: Door) -> None:
-        """Say that the door is open as soon as it is."""
+        """Mark the door as open once it listens."""
         await door.ready.wait()
         self.fault = None
         self._looked.set()
 
     def _lost(self) -> bool:
-        """Is the door open, and its socket gone from where others look for it?"""
+        """Whether the door is open but its socket file no longer exists."""
         return bool(self.door and self.door.ready.is_set() and not os.path.lexists(self.socket))
 
     def _expects(self, uid: int, gid: int) -> bool:
-        """Whether that is root, ourselves, or the user or group that the guest runs as."""
+        """Return whether the user is root, our own user or the guest's user."""
         expected = uid in {0, os.geteuid(), self.row.uid} or gid == self.row.gid
         self.turned_away_uid = None if expected else uid
         return expected
 
     def _fail(self, error: DrawwellError) -> None:
         if str(error) != str(self.fault):
-            log.error("the door of guest %s: %s", self.row.name, error)
+            log.error("cannot open the door of guest %s: %s", self.row.name, error)
         self.fault = error
 
     def _make_door(self) -> Door:
@@ -163,7 +175,7 @@ class GuestListener:
                 self._broker,
                 row.name,
                 mode=SOCKET_MODE,
-                broker_name=self._broker_name,
+                broker_name=self._broker.rules.name,
                 expects=self._expects,
             )
         if row.via == Attachment.USB_VIRTUAL:
@@ -181,7 +193,7 @@ class GuestListener:
         )
 
     def _plenty(self) -> int:
-        """Return how much may be sent ahead: nothing to a guest with a rate, and never much of what there is."""
+        """Return how many bytes to send unrequested; 0 for a guest with a rate."""
         if self.row.consumer.rate:
             return 0
         available = self._broker.available_bytes(self.row.name, served_class(self.row))
@@ -199,5 +211,5 @@ class GuestListener:
 
 
 def served_class(row: GuestRow) -> DrawClass:
-    """Return what a guest gets where it cannot say what it wants."""
+    """Return the class for a guest that cannot choose a class."""
     return DrawClass.FULL if DrawClass.FULL in row.consumer.classes else DrawClass.DRBG

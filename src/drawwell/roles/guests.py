@@ -1,4 +1,4 @@
-"""The guests of one broker: who they are, their doors, and what the owner asks about them."""
+"""The guests of one broker: their doors, and the owner's verbs for them."""
 
 import asyncio
 import dataclasses
@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from drawwell.authorisation import Principal
 from drawwell.broker.account import Terms
+from drawwell.broker.audit import Auditor
 from drawwell.broker.broker import LocalBroker
 from drawwell.doors.qemu_egd.door import GuestEgdDoor
 from drawwell.enrolment.terms import changed, check_name
@@ -23,22 +24,23 @@ from drawwell.state.store import Store
 from drawwell.verbs import Handler
 
 HELD_BYTES: Final = 256
-"""At hand while a guest's device is unplugged: a driver that nobody reads from asks for 64 once or twice."""
+"""Bytes reserved while a device is unplugged: an idle driver reads 64 bytes once or twice."""
 PROMPT_S: Final = 30.0
-"""How long a settled guest's rate is lifted: its device is unplugged meanwhile."""
+"""How long a settled guest has no rate limit, so that its device can be unplugged."""
 _LOOK_S: Final = 0.02
 
 
 class Guests:
-    """Keeps the guests' doors and answers the owner's verbs about them.
+    """Keeps the guests' doors open and answers the owner's verbs for them.
 
     Args:
-        broker: Who is asked.
-        store: Where guests are written.
-        run_dir: Where their directories are.
-        manager: Keeps their connections while the broker is down.
-        taken: The names of those who are consumers already.
-        follow: Called when somebody's terms have changed.
+        broker: Serves the draws.
+        store: Stores the guests.
+        run_dir: The directory that contains the guests' directories.
+        manager: Stores guests' connections while the broker restarts.
+        auditor: Counts the peers that the guests' doors reject.
+        taken: Returns the names of existing consumers.
+        follow: Called when a guest's terms have changed.
         clock: Seconds since 1970.
     """
 
@@ -48,6 +50,7 @@ class Guests:
         store: Store,
         run_dir: str,
         manager: Manager,
+        auditor: Auditor,
         *,
         taken: Callable[[], Collection[str]],
         follow: Callable[[], None],
@@ -57,21 +60,22 @@ class Guests:
         self._store = store
         self._run_dir = run_dir
         self._manager = manager
+        self._auditor = auditor
         self._taken = taken
         self._follow = follow
         self._clock = clock
         self._entrances = {name: self._entrance(row) for name, row in store.guests().items()}
         self._prompt: dict[str, asyncio.TimerHandle] = {}
-        """Those whose rate is lifted, until then."""
+        """Timers of the guests that temporarily have no rate limit."""
         self._changing = asyncio.Lock()
         self._tasks: asyncio.TaskGroup | None = None
 
     def terms(self) -> Mapping[str, Terms]:
-        """Return what each guest may have."""
+        """Return each guest's terms."""
         return {name: self._terms(entrance.row) for name, entrance in self._entrances.items()}
 
     def handlers(self) -> dict[str, Handler]:
-        """Return the handlers of the verbs about guests."""
+        """Return the handlers of the guest verbs."""
         return {
             "guest.add": self._add,
             "guest.settle": self._settle,
@@ -92,21 +96,22 @@ class Guests:
                 for entrance in self._entrances.values():
                     await entrance.close(for_good=False)
 
-    # ---- for the owner -----------------------------------------------------------------------------------
+    # ---- the owner's verbs -----------------------------------------------------------------
 
     async def _add(self, _owner: Principal, name: str, kind: str, via: str, **changes: Any) -> dict[str, Any]:
-        """Add a guest, or change what is said of it; what is not named stays, ``none`` lifts an allowance.
+        """Add or change a guest; keep omitted terms; ``none`` removes a limit.
 
         Raises:
-            UsageError: an argument makes no sense, or the name is taken.
-            PermissionRefused, ConfigError: its socket cannot be made, or given to its user; a new guest is not added.
+            UsageError: an argument is invalid, or the name is taken.
+            PermissionRefused, ConfigError: the guest's socket cannot be opened; a new guest is
+                not added.
         """
         check_name(name)
         guest_kind, attachment = _way(kind, via)
         async with self._changing:
             entrance = self._entrances.get(name)
             if entrance is None and name in self._taken():
-                raise UsageError(f"consumer {name} is no guest", hint="Choose another name for the guest.")
+                raise UsageError(f"consumer {name} is not a guest", hint="Choose another name for the guest.")
             if entrance and entrance.row.kind != guest_kind:
                 raise other_kind(name, entrance.row.kind)
             known_row = entrance.row if entrance else GuestRow(self._consumer(name), guest_kind, attachment)
@@ -119,28 +124,28 @@ class Guests:
                 entrance = self._entrances[name] = self._entrance(row)
             entrance.update(row)
             self._follow()
-            if known:  # other limits hold at once, as a revocation does
-                change, write = f"guest {name} has other limits", partial(self._store.put_guest, row)
+            if known:  # new limits take effect at once, as a revocation does
+                change, write = f"guest {name} has new limits", partial(self._store.put_guest, row)
                 await asyncio.to_thread(self._store.overdue.write, change, write)
             await self._open(entrance, known=known)
             entrance.follow()
         return self._document(entrance)
 
     async def _settle(self, _owner: Principal, name: str, timeout_s: float) -> dict[str, Any]:
-        """Answer what the guest is owed, and be ready to answer at once while its device is unplugged.
+        """Send the bytes owed to the guest, and reserve some for the unplugging.
 
         Raises:
-            Starved: something was still owed after `timeout_s`.
+            Starved: the guest was still owed bytes after `timeout_s`.
         """
         await self._until_settled(self._known(name), timeout_s, held_bytes=HELD_BYTES)
         return {"name": name, "owed_bytes": 0, "prompt_s": PROMPT_S}
 
     async def _remove(self, _owner: Principal, name: str, timeout_s: float) -> dict[str, Any]:
-        """Answer what the guest is owed, close its door and forget it.
+        """Send the bytes owed to the guest, close its door and forget it.
 
         Raises:
-            Starved: something was still owed after `timeout_s`; everything is as it was.
-            StateUnavailable: it is removed, but that is not written yet.
+            Starved: the guest was still owed bytes after `timeout_s`; nothing changed.
+            StateUnavailable: the guest is removed, but this is not stored yet.
         """
         entrance = self._known(name)
         await self._until_settled(entrance, timeout_s)
@@ -156,21 +161,21 @@ class Guests:
     async def _list(self, _owner: Principal) -> dict[str, Any]:
         return {"guests": [self._document(entrance) for _, entrance in sorted(self._entrances.items())]}
 
-    # ---- inside ------------------------------------------------------------------------------------------
+    # ---- internals -------------------------------------------------------------------------
 
     async def _put(self, row: GuestRow) -> None:
-        """Write a guest that was not here, or is reached another way now."""
+        """Store a guest that is new or whose attachment has changed."""
         await asyncio.to_thread(self._store.overdue.retry)
         if not await asyncio.to_thread(self._store.put_guest, row):
             raise UsageError(
-                f"consumer {row.name} was invited here", hint="Choose another name for the guest."
+                f"{row.name} is the name of an invited consumer", hint="Choose another name for the guest."
             )
 
     def _entrance(self, row: GuestRow) -> GuestListener:
-        return GuestListener(row, self._run_dir, self._broker, self._broker.rules.name, self._manager)
+        return GuestListener(row, self._run_dir, self._broker, self._manager, self._auditor)
 
     async def _open(self, entrance: GuestListener, *, known: bool) -> None:
-        assert self._tasks is not None  # noqa: S101 - verbs come in by doors, which are open while we run
+        assert self._tasks is not None  # noqa: S101 - verbs arrive at doors, which are open while we run
         await entrance.open(self._tasks.create_task)
         if entrance.fault:
             if not known:
@@ -188,22 +193,22 @@ class Guests:
         self._begin_prompt(name)
         try:
             async with asyncio.timeout(timeout_s):
-                while door.owed_bytes:  # noqa: ASYNC110 - it changes by what QEMU says, too
+                while door.owed_bytes:  # noqa: ASYNC110 - QEMU's reads also change this
                     await asyncio.sleep(_LOOK_S)
                 await door.hold(held_bytes)
         except (TimeoutError, DrawRefused):
-            error = self._starved(entrance.row.name, door)
+            error = self._starved(name, door)
             self._end_prompt(name)
             raise error from None
 
     def _starved(self, name: str, door: GuestEgdDoor) -> Starved:
-        why = door.waits or self._broker.not_ready_because() or "bytes are short"
+        why = door.waits or self._broker.not_ready_because(name) or "there are not enough bytes"
         owed_bytes = door.owed_bytes
         return Starved(
             f"guest {name} is owed {owed_bytes} bytes: {why}"
             if owed_bytes
-            else f"nothing can be kept at hand for guest {name}: {why}",
-            hint="Wait until it can be answered and try again: to unplug its device now may crash QEMU.",
+            else f"no bytes can be kept for guest {name}: {why}",
+            hint="Wait and try again. If its device is unplugged now, QEMU may crash.",
         )
 
     def _begin_prompt(self, name: str) -> None:
@@ -219,7 +224,7 @@ class Guests:
             self._prompt.pop(name).cancel()
         entrance = self._entrances.get(name)
         if entrance and entrance.egd:
-            entrance.egd.let_go()
+            entrance.egd.drop_held()
         self._follow()
 
     def _consumer(self, name: str) -> ConsumerRow:
@@ -227,9 +232,7 @@ class Guests:
 
     def _known(self, name: str) -> GuestListener:
         if name not in self._entrances:
-            raise UsageError(
-                f"no guest {name!r} is known here", hint="See 'drawwell guest list' for the names."
-            )
+            raise UsageError(f"unknown guest {name!r}", hint="'drawwell guest list' shows the names.")
         return self._entrances[name]
 
     def _terms(self, row: GuestRow) -> Terms:
@@ -262,20 +265,20 @@ class Guests:
         }
 
     def reports(self) -> tuple[GuestReport, ...]:
-        """Return how the guests are."""
+        """Return the guests' reports."""
         kept = {each.name for each in dataclasses.fields(GuestReport)}
         documents = (self._document(entrance) for entrance in self._entrances.values())
         return tuple(GuestReport(**{k: v for k, v in each.items() if k in kept}) for each in documents)
 
     def listed(self) -> tuple[str, ...]:
-        """Return the doors, for the status."""
+        """Return descriptions of the doors for the status."""
         return tuple(
             f"guest {entrance.row.name} ({entrance.row.kind}, {entrance.row.via}) {entrance.socket}".rstrip()
             for entrance in self._entrances.values()
         )
 
     def trouble(self) -> str:
-        """Say which guests have no door, which wait, and who came for one in vain."""
+        """Describe guests that have no door or no bytes, or had a user rejected."""
         found = []
         for name, entrance in self._entrances.items():
             if entrance.trouble:
@@ -283,22 +286,23 @@ class Guests:
             elif entrance.egd and entrance.egd.waits:
                 found.append(f"guest {name} waits: {entrance.egd.waits}")
             elif entrance.turned_away_uid is not None and not (entrance.door and entrance.door.sessions):
-                found.append(f"guest {name} turned user {entrance.turned_away_uid} away")
+                found.append(f"guest {name}: user ID {entrance.turned_away_uid} was rejected")
         return "; ".join(found)
 
 
 def _way(kind_name: str, via_name: str) -> tuple[GuestKind, Attachment]:
-    """Read kind and way in; raises UsageError."""
+    """Parse the kind and the attachment; raise UsageError if invalid."""
     try:
         kind, via = GuestKind(kind_name), Attachment(via_name)
     except ValueError:
         raise UsageError(
-            "a guest has a kind and a way in",
-            hint=f"Kinds are {', '.join(GuestKind)}; ways in are {', '.join(Attachment)}.",
+            "unknown kind of guest or attachment",
+            hint=f"Kinds are {', '.join(GuestKind)}; attachments are {', '.join(Attachment)}.",
         ) from None
     if via not in ATTACHMENTS[kind]:
         raise UsageError(
-            f"a guest of {kind} has no way in by {via}", hint=f"Use {' or '.join(ATTACHMENTS[kind])}."
+            f"a guest of kind {kind} cannot use the attachment {via}",
+            hint=f"Use {' or '.join(ATTACHMENTS[kind])}.",
         )
     return kind, via
 
@@ -306,7 +310,7 @@ def _way(kind_name: str, via_name: str) -> tuple[GuestKind, Attachment]:
 def _changed(
     row: GuestRow, kind: GuestKind, via: Attachment, uid: int | None, gid: int | None, **terms: str | None
 ) -> GuestRow:
-    """Return `row` with what is not None changed; a new user does not keep the group of the one before."""
+    """Return `row` with these changes; setting a user clears the old group."""
     group = row.gid if gid is None and uid is None else gid
     consumer = changed(row.consumer, **terms, stream=None)
     return replace(row, consumer=consumer, kind=kind, via=via, uid=row.uid if uid is None else uid, gid=group)

@@ -1,7 +1,7 @@
-"""The kernel's feed as a process of its own, the only one that holds CAP_SYS_ADMIN.
+"""The process that feeds the kernel, the only one with CAP_SYS_ADMIN.
 
-It draws at a Unix socket, listens nowhere, and imports neither cryptography nor TLS (law 10). What it did stands in a
-file that everybody may read.
+It draws from a Unix socket, listens on nothing, and imports neither cryptography nor TLS
+(law 10). Its report is a file that all users can read.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import os
 import pwd
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from drawwell.errors import DrawwellError, PermissionRefused, StateUnavailable
 from drawwell.links.link import Link
 from drawwell.links.unix import UnixLink
 from drawwell.ownership import make_directory, rights_of_owner
-from drawwell.reports import Evidence, FeedReport, as_json
+from drawwell.reports import Evidence, FeedReport, SinkReport, as_json
 from drawwell.roles.consumer import ConsumerRole
 from drawwell.service.status import LOOK_EVERY_S, ServiceStatus
 from drawwell.service.systemd import Manager
@@ -32,59 +32,60 @@ from drawwell.state.files import read_file, replace_file
 from drawwell.units import format_size
 
 FIRST_FEED_S: Final = 5.0
-"""A start waits so long for the first feed: whatever is there by then feeds the kernel before the boot goes on."""
+"""How long startup waits for the first feed, so the boot continues with a fed kernel."""
 RETRY_S: Final = 1.0
-"""A broker of this machine is asked so often while it has no source: a boot waits for the first feed."""
+"""Retry interval for a local broker without a source; the boot waits for the feed."""
 BROKER_STARTS_S: Final = 60.0
-"""With systemd's sockets one connects before there is a broker. On a slow machine it takes half a minute to come."""
+"""systemd's sockets accept connections up to half a minute before the broker runs."""
 BELIEVED_USERS: Final = ("drawwell",)
-"""The account that the package makes for broker and link; root is believed, and our own user."""
+"""The package's user for broker and link; root and our own user are also trusted."""
 
 
 class EvidenceCheckedUpstream:
-    """An Upstream of this machine that is asked after each draw what vouches for its bytes.
+    """A local Upstream that requests the broker's evidence after each draw.
 
-    After it: a broker that ever had bytes of anything else does not vouch again, so what it vouches for now holds for
-    the bytes that it gave before. In the same session: a broker that was started again knows nothing of the one before.
+    A broker that has ever had bytes without evidence reports none, so a report after the draw
+    also covers earlier bytes. The draw and the report must use one session, because a
+    restarted broker does not know the earlier bytes.
     """
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self.evidence = Evidence.NO_NOISE
-        """What it said after the last draw."""
+        """The evidence reported after the last draw."""
 
     @property
     def name(self) -> str:
-        """The broker's address (Upstream)."""
+        """The broker's address; see `Upstream`."""
         return self._link.name
 
     async def draw(self, n_bytes: int, draw_class: DrawClass, **options: Any) -> Grant:
-        """Draw, and then ask (Upstream)."""
+        """Draw, then request the evidence; see `Upstream`."""
         self.evidence = Evidence.NO_NOISE
         grant = await self._link.draw(n_bytes, draw_class, **options)
         session = self._link.sessions
-        with suppress(DrawwellError, ValueError):  # it does not vouch, and the bytes are mixed in uncredited
+        with suppress(DrawwellError, ValueError):  # without evidence, the bytes earn no credit
             evidence = Evidence((await self._link.call("status", {})).get("evidence", ""))
             if self._link.sessions == session:
                 self.evidence = evidence
         return grant
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Ask a control verb (Upstream)."""
+        """Call a control verb; see `Upstream`."""
         return await self._link.call(verb, args)
 
     async def aclose(self) -> None:
-        """Close the link (Upstream)."""
+        """Close the link; see `Upstream`."""
         await self._link.aclose()
 
 
 class Feeder:
-    """Feeds the kernel from the broker of this machine, or from its link where it has upstreams and no source.
+    """Feeds the kernel from the local broker, or otherwise from the link.
 
     Args:
-        config: What the operator wants.
-        manager: Who started this process.
-        kernel: Makes the sink; tests have another one.
+        config: The configuration.
+        manager: The service manager.
+        kernel: Makes the sink; replaced in tests.
     """
 
     def __init__(
@@ -96,9 +97,7 @@ class Feeder:
             UnixLink(path, believed=believed(), open_deadline_s=BROKER_STARTS_S)
         )
         self._sink = kernel(
-            credit=lambda: credit(
-                Evidence.UNVOUCHED if linked else self._upstream.evidence, config.kernel.credit
-            ),
+            credit=lambda: credit(None if linked else self._upstream.evidence, config.kernel.credit),
             interval_s=config.kernel.interval,
             chunk_bytes=config.kernel.amount,
         )
@@ -107,13 +106,13 @@ class Feeder:
         )
         self._path = config.broker.feed_report
         self._was_fed = asyncio.Event()
-        self._tending = ServiceStatus(manager, ready=self._fed, status=self._words)
+        self._tending = ServiceStatus(manager, ready=self._fed, status=self._status_line)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set.
 
         Raises:
-            SinkRefused: the kernel takes no more.
+            SinkRefused: the kernel accepts no more bytes.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -136,7 +135,7 @@ class Feeder:
             async with asyncio.timeout(FIRST_FEED_S):
                 await self._was_fed.wait()
 
-    def _words(self) -> str:
+    def _status_line(self) -> str:
         report, error = self._sink.report, self._consumer.last_error
         fed = f"fed {format_size(report.delivered_bytes)}, {report.credited_bits} bits credited"
         if error:
@@ -144,7 +143,7 @@ class Feeder:
         return fed if report.deliveries else "waiting for the first bytes"
 
     async def _publish(self) -> None:
-        """Write what happened, whenever something did."""
+        """Write the report whenever it changes."""
         directory = os.path.dirname(self._path)
         with suppress(OSError, PermissionRefused), rights_of_owner(directory):
             make_directory(directory, 0o755)
@@ -156,13 +155,13 @@ class Feeder:
                 if now[0].deliveries:
                     self._was_fed.set()
                 report = FeedReport(__version__, time.time(), self._upstream.name, now[1], now[0])
-                with suppress(StateUnavailable, PermissionRefused):  # it is told to the service manager, too
+                with suppress(StateUnavailable, PermissionRefused):  # the service manager gets the status too
                     replace_file(self._path, json.dumps(as_json(report)).encode(), 0o644)
             await asyncio.sleep(LOOK_EVERY_S / 10)
 
 
 def believed(names: Iterable[str] = BELIEVED_USERS) -> frozenset[int]:
-    """Return the numbers of the users whose sockets are believed."""
+    """Return the IDs of the users whose sockets are trusted."""
     found = {0, os.geteuid()}
     for name in names:
         with suppress(KeyError):
@@ -170,8 +169,15 @@ def believed(names: Iterable[str] = BELIEVED_USERS) -> frozenset[int]:
     return frozenset(found)
 
 
+def feed_reports(path: str) -> Iterator[SinkReport]:
+    """Yield the report of the process that feeds this machine's kernel."""
+    if report := read_report(path):
+        with suppress(TypeError):
+            yield SinkReport(**report["sink"])
+
+
 def read_report(path: str) -> dict[str, Any] | None:
-    """Read what a feeder of this machine wrote; None when none runs, or it is nothing that one writes."""
+    """Read a feeder's report; None if the file is missing or invalid."""
     try:
         owner = os.lstat(path).st_uid
         if owner not in believed((*BELIEVED_USERS, KERNEL_USER)):

@@ -1,52 +1,56 @@
-"""The link role: it holds the links to brokers elsewhere, and hands on what it draws at a socket of this machine.
+"""The link role: draws from remote brokers and serves a local socket.
 
-It has neither a device nor CAP_SYS_ADMIN; whoever feeds the kernel draws here and never meets the network.
+It has no device and no CAP_SYS_ADMIN. The kernel's feeder draws here and uses no network.
 """
 
 import asyncio
 import logging
 import os
-import random
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from drawwell import __version__
-from drawwell.authorisation import DoorKind, Principal
+from drawwell.authorisation import OBSERVE, DoorKind, Principal
 from drawwell.broker.identities import link_consumer
 from drawwell.config.model import Config
+from drawwell.doors.door import Door
+from drawwell.doors.http import HttpDoor
 from drawwell.doors.sockets import listens_at
 from drawwell.doors.unix import UnixDoor
 from drawwell.entropy.blocks import DrawRequest, Grant
-from drawwell.errors import ConfigError, DrawwellError, PermissionRefused, StateUnavailable
+from drawwell.errors import ConfigError, DrawRefused, DrawwellError, PermissionRefused, StateUnavailable
 from drawwell.host.clock import clock_is_set, clock_remark
 from drawwell.host.generation import Generations
-from drawwell.links.failover import Failover
 from drawwell.links.identity import LINKS, load
 from drawwell.ports import Upstream
 from drawwell.reports import LinkReport, UpstreamReport, as_json
 from drawwell.roles.certificate_renewal import keep_renewed
 from drawwell.roles.directories import make_run_dir
-from drawwell.roles.make_links_and_sinks import identity_directory, make_upstream
+from drawwell.roles.joined_links import JoinedLinks
 from drawwell.service.status import ServiceStatus
 from drawwell.service.systemd import Manager
 from drawwell.units import format_size
+from drawwell.wire.limits import MAX_MIXED
 
 log = logging.getLogger("drawwell.link")
 
 ASK_EVERY_S: Final = 60.0
 ANSWER_S: Final = 3.0
 _FRESH_S: Final = 5.0
-"""An answer is not asked for again so soon, whoever asks here."""
+"""How long an answer is reused for all callers."""
 
 
 class Relay:
-    """A `Broker` over an `Upstream`: every draw is one draw there; nothing is kept here.
+    """A `Broker` over an `Upstream`: forwards every draw, stores nothing.
 
     Args:
-        upstream: Where to draw.
-        links: The brokers behind it, by URL.
-        certificates: Says how many seconds the certificate that each is shown is valid, where it is shown one.
+        upstream: The source of the bytes.
+        links: The links that `upstream` uses, by URL.
+        certificates: Returns the remaining seconds of the certificate for a URL, or None.
+        mix: The number of brokers whose bytes `upstream` mixes.
+        note: A further note for the report; "" for none.
     """
 
     def __init__(
@@ -54,11 +58,16 @@ class Relay:
         upstream: Upstream,
         links: Mapping[str, Upstream],
         certificates: Callable[[str], float | None] = lambda _url: None,
+        *,
+        mix: int = 1,
+        note: str = "",
     ) -> None:
+        self._note = note
+        self._mix = mix
         self._upstream = upstream
         self._links = links
         self._certificates = certificates
-        self._states = dict.fromkeys(links, "not asked yet")
+        self._states = dict.fromkeys(links, "not checked yet")
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
         self._began = time.monotonic()
@@ -66,11 +75,16 @@ class Relay:
         self.last_error = ""
 
     def try_draw(self, principal: Principal, request: DrawRequest) -> Grant | None:  # noqa: ARG002 - Broker's
-        """Return None: a draw from afar always waits (Broker)."""
+        """Return None, because a remote draw always waits; see `Broker`."""
         return None
 
     async def draw(self, principal: Principal, request: DrawRequest) -> Grant:
-        """Draw there (Broker). All who draw here are one consumer there: this machine."""
+        """Draw remotely (Broker); all local peers count as one consumer."""
+        if request.receipt and self._mix > MAX_MIXED:
+            raise DrawRefused(
+                f"a link forwards receipts of at most {MAX_MIXED} brokers, but this link mixes {self._mix}",
+                hint="Draw as root (root connects to the brokers directly), or draw from one broker with --via LINK.",
+            )
         try:
             grant = await self._upstream.draw(
                 request.n_bytes,
@@ -90,23 +104,33 @@ class Relay:
         return grant
 
     async def sign(self, grant: Grant) -> Grant:
-        """Return it: the broker there has signed it (Broker)."""
+        """Return the grant as signed by the remote broker; see `Broker`."""
         return grant
 
     def mix_in(self, principal: Principal, data: bytes) -> None:
-        """Do nothing: there is no generator here (Broker)."""
+        """Do nothing, because a link has no generator; see `Broker`."""
 
     async def call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """Answer for ourselves, or have the broker answer (Broker)."""
+        """Answer for this link, or forward the verb to the broker; see `Broker`."""
         if verb == "status":
             await self.ask()
             return as_json(self.report())
+        if verb == OBSERVE:
+            await self.ask()
+            return {"names": False, "report": as_json(self.report())}
         if verb == "receipt-key":
-            return await self._upstream.call(verb, {})
-        raise PermissionRefused(f"a link does not answer {verb}", hint="Ask at the broker.")
+            return await self._receipt_keys()
+        raise PermissionRefused(f"a link does not support {verb}", hint="Send the verb to the broker.")
+
+    async def _receipt_keys(self) -> dict[str, Any]:
+        """Return the keys of all brokers that answer; a draw can use any."""
+        calls = [asyncio.wait_for(link.call("receipt-key", {}), ANSWER_S) for link in self._links.values()]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        found = [str(answer.get("public_key", "")) for answer in answers if isinstance(answer, dict)]
+        return {"public_key": "".join(found)} if found else await self._upstream.call("receipt-key", {})
 
     async def ask(self) -> None:
-        """Ask every broker whether it is ready, unless that was just done; none is waited for long."""
+        """Check every broker's readiness, unless this was done recently."""
         async with self._asking:
             if time.monotonic() - self._asked_at < _FRESH_S:
                 return
@@ -116,7 +140,7 @@ class Relay:
             self._asked_at = time.monotonic()
 
     def report(self) -> LinkReport:
-        """How things are, as of the last time that anybody was asked."""
+        """Return the state as of the last check."""
         upstreams = tuple(
             UpstreamReport(url, not why, why, self._certificates(url)) for url, why in self._states.items()
         )
@@ -131,11 +155,11 @@ class Relay:
             draws=self._draws,
             drawn_bytes=self._bytes,
             upstreams=upstreams,
-            notes=tuple(filter(None, (clock_remark(),))),
+            notes=tuple(filter(None, (clock_remark(), self._note))),
         )
 
     def describe(self) -> str:
-        """Say in a line how it does."""
+        """Return the state in one line."""
         report = self.report()
         if not report.ready:
             return f"no broker: {report.not_ready_because}"
@@ -145,7 +169,7 @@ class Relay:
 
 
 async def broker_state(link: Upstream) -> str:
-    """Return why that broker serves nothing now, "" when it does."""
+    """Return why the broker cannot serve now; "" if it can."""
     try:
         async with asyncio.timeout(ANSWER_S):
             answer = await link.call("status", {})
@@ -157,28 +181,27 @@ async def broker_state(link: Upstream) -> str:
 
 
 class LinkProcess:
-    """The links of a configuration, their door, and the renewal of their certificates.
+    """The links of a configuration, their door, and certificate renewal.
 
     Args:
-        config: What the operator wants.
-        manager: Who started this process; may hand over the socket, named link.
+        config: The configuration.
+        manager: The service manager; may pass the socket named link.
+        note: A further note for the status; "" for none.
 
     Raises:
         ConfigError: there is no [[upstream]].
         StateUnavailable: an identity is missing.
-        PermissionRefused: the directory of the socket cannot be used.
+        PermissionRefused: the socket's directory cannot be used.
     """
 
-    def __init__(self, config: Config, manager: Manager) -> None:
+    def __init__(self, config: Config, manager: Manager, *, note: str = "") -> None:
         if not config.upstreams:
-            raise ConfigError("no broker to link to", hint="Add an [[upstream]], or 'drawwell join TOKEN'.")
+            raise ConfigError("no broker to link to", hint="Add [[upstream]] or run 'drawwell join'.")
         links_dir = os.path.join(config.broker.state_dir, LINKS)
-        self._links = {each.url: make_upstream(each, links_dir) for each in config.upstreams}
-        self._directories = {
-            each.url: identity_directory(each, links_dir) for each in config.upstreams if each.joined
-        }
-        upstream = Failover(list(self._links.values()), jitter=random.random, mix=config.links.mix)
-        self.relay = Relay(upstream, self._links, self._certificate_left_s)
+        self._joined = joined = JoinedLinks(config.upstreams, links_dir, config.links.mix)
+        self.relay = Relay(
+            joined.upstream, joined.links, self._certificate_left_s, mix=joined.upstream.mix, note=note
+        )
         path = config.broker.link_socket
         self.door = UnixDoor(
             path,
@@ -187,22 +210,32 @@ class LinkProcess:
             way=DoorKind.LINK,
             broker_name="link",
         )
-        self._handed = [sock for sock in manager.inherited("link") if listens_at(sock, path)]
-        if not self._handed:
+        handed = [sock for sock in manager.inherited("link") if listens_at(sock, path)]
+        if not handed:
             make_run_dir(config.broker.run_dir)
+        self._doors: dict[Door, Sequence[socket.socket]] = {self.door: handed}
+        if config.health.listen and not config.serves:
+            where = str(config.health.listen)
+            self._doors[HttpDoor(where, self.relay)] = manager.inherited("health")
         self._generations = Generations(self._restart, manager.opened("copies"))
         self._stale = asyncio.Event()
-        self._tending = ServiceStatus(manager, ready=self.door.ready.wait, status=self.relay.describe)
+        self._tending = ServiceStatus(manager, ready=self._ready, status=self.relay.describe)
+
+    @property
+    def doors(self) -> Collection[Door]:
+        """The door on which this process listens."""
+        return self._doors
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set; raises as Door.serve."""
-        identities = [(self._links[url], directory) for url, directory in self._directories.items()]
+        """Run until `stop` is set; same errors as Door.serve."""
+        renewing = keep_renewed(self._joined.identities(), self._joined.refresh)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(each)
                 for each in (
-                    self.door.serve(self._handed), keep_renewed(identities), self._keep_asking(),
-                    self._generations.listen(), self._close_stale(), self._tending.run(),
+                    *(door.serve(handed) for door, handed in self._doors.items()),
+                    renewing, self._keep_asking(), self._tending.run(),
+                    self._generations.listen(), self._close_stale(),
                 )
             ]  # fmt: skip
             await stop.wait()
@@ -210,6 +243,9 @@ class LinkProcess:
             for task in tasks:
                 task.cancel()
         await self._close()
+
+    async def _ready(self) -> None:
+        await asyncio.gather(*(door.ready.wait() for door in self._doors))
 
     async def _keep_asking(self) -> None:
         while True:
@@ -220,18 +256,18 @@ class LinkProcess:
         self._stale.set()
 
     async def _close_stale(self) -> None:
-        """End the sessions that a copy of this machine has, too; they open again by themselves."""
+        """End sessions that a copy of this machine may share; they reopen on use."""
         while True:
             await self._stale.wait()
             self._stale.clear()
             await self._close()
 
     async def _close(self) -> None:
-        for link in self._links.values():
+        for link in self._joined.links.values():
             await link.aclose()
 
     def _certificate_left_s(self, url: str) -> float | None:
-        directory = self._directories.get(url)
+        directory = self._joined.directories.get(url)
         if directory is None or not clock_is_set():
             return None
         try:

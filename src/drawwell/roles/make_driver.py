@@ -1,8 +1,8 @@
-"""From a [[source]], or a device that was found, to a driver and the claim for its noise."""
+"""Makes a driver and its claim for a [[source]] or a detected device."""
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 
@@ -12,27 +12,38 @@ from drawwell.config.drivers import DRIVERS, hint_without_node
 from drawwell.config.drivers import ONERNG as ONERNG_DRIVER
 from drawwell.config.model import Config
 from drawwell.drivers.discovery import ONERNG, UsbDevice, device_of
-from drawwell.entropy.health import NoiseClaim
+from drawwell.entropy.health import HealthMonitor, NoiseClaim
 from drawwell.errors import SourceUnavailable, UsageError
-from drawwell.ports import NoiseSource
+from drawwell.ports import Depositing, Depot, NoiseSource
+from drawwell.roles.source import SourceRole
 
 _LONGEST_NAME = 63
 
 
 def make_driver(section: SourceSection) -> tuple[NoiseSource, NoiseClaim]:
-    """Return the driver of one [[source]], and the claim for its noise."""
+    """Return the driver for a [[source]] and the claim for its noise."""
     kind = DRIVERS[section.driver]
     driver: NoiseSource = import_module(kind.module).make(section)
     bits = kind.one_bit_samples if section.samples is None else section.samples == PACKED_BITS
     return driver, NoiseClaim(section.min_entropy or kind.min_entropy, bits=bits)
 
 
+def make_source(
+    section: SourceSection, depot: Callable[[Depositing], Depot], clock: Callable[[], float]
+) -> SourceRole:
+    """Return the source for a [[source]]; its deposits stay in this process."""
+    driver, claim = make_driver(section)
+    return SourceRole(driver, HealthMonitor(claim, hash_key=os.urandom(32)), depot, clock)
+
+
 def pick_source(config: Config, wanted: str | None) -> SourceSection:
-    """Return the configured source with that name or path; the node of a known
-    device is read as that needs it, and an unknown one as a OneRNG.
+    """Return the configured source with this name or path.
+
+    The path of a known device selects that device's driver. Any other path selects the OneRNG
+    driver.
 
     Raises:
-        UsageError: nothing of that name, or several and none named.
+        UsageError: no source matches, or there are several and `wanted` is None.
     """
     for section in config.sources:
         if wanted in {section.name, section.path} or (wanted is None and len(config.sources) == 1):
@@ -42,16 +53,16 @@ def pick_source(config: Config, wanted: str | None) -> SourceSection:
         return _source_of(config, device, ()) if device else SourceSection(name=ONERNG_DRIVER, path=wanted)
     names = ", ".join(section.name for section in config.sources) or "none"
     raise UsageError(
-        f"no source {wanted!r}" if wanted else "which source?", hint=f"Configured sources: {names}."
+        f"no source {wanted!r}" if wanted else "name a source", hint=f"Configured sources: {names}."
     )
 
 
 def source_by_stable_name(config: Config, stable_name: str, devices: Sequence[UsbDevice]) -> SourceSection:
-    """Return what is known of the one of `devices` at that port: its [[source]], or what suits such a device.
+    """Return the [[source]] for the device at this port, or its defaults.
 
     Raises:
-        SourceUnavailable: no device that is known is there, or it has no node.
-        ConfigError: it needs a reader of its own.
+        SourceUnavailable: there is no known device at the port, or it has no node.
+        ConfigError: only the device's own program can read the device.
     """
     device = next((each for each in devices if each.stable_name == stable_name), None)
     if device is None:
@@ -67,7 +78,7 @@ def source_by_stable_name(config: Config, stable_name: str, devices: Sequence[Us
 
 
 def source_by_node(config: Config, node: str, devices: Sequence[UsbDevice]) -> SourceSection:
-    """Return the same of the device behind a node; one that nobody knows is taken for a OneRNG."""
+    """Return the [[source]] for a node; an unknown device counts as a OneRNG."""
     if found := _configured_at(config, node):
         return found
     real = os.path.realpath(node)
@@ -105,13 +116,13 @@ def _configured_at(config: Config, node: str) -> SourceSection | None:
 
 
 def _settings_of_any_onerng(config: Config) -> SourceSection:
-    """The [[source]] that is for whatever OneRNG there is, or the defaults of one."""
+    """Return the [[source]] for any OneRNG, or its defaults."""
     anywhere = (each for each in config.sources if each.driver == ONERNG_DRIVER and each.path == "auto")
     return next(anywhere, SourceSection(name=ONERNG_DRIVER, path="auto"))
 
 
 def _name(kind: str, place: str) -> str:
-    """Make a name of a kind and a place; the end of the place tells ports apart."""
+    """Make a name from the kind and the end of `place`, a port."""
     head = re.sub(r"[^a-z0-9]+", "", kind.lower())[:16] or "source"
     tail = re.sub(r"[^A-Za-z0-9._-]", "-", place)
     return f"{head}-{tail[-(_LONGEST_NAME - 1 - len(head)) :]}"

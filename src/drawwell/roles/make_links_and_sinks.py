@@ -1,4 +1,4 @@
-"""From the configuration's words to links and sinks."""
+"""Makes links and sinks from the configuration."""
 
 import os
 import ssl
@@ -21,10 +21,10 @@ from drawwell.wire.contexts import client_context
 
 
 def make_upstream(section: UpstreamSection, links_dir: str) -> Upstream:
-    """Return the link to one [[upstream]]; the identities that joined are below `links_dir`.
+    """Return the link for an [[upstream]], with an identity in `links_dir`.
 
     Raises:
-        StateUnavailable: no such identity.
+        StateUnavailable: the identity does not exist.
     """
     address = section.address
     if isinstance(address, HostPort):
@@ -37,7 +37,7 @@ def make_upstream(section: UpstreamSection, links_dir: str) -> Upstream:
 
 
 def identity_directory(section: UpstreamSection, links_dir: str) -> str:
-    """Return where the identity is that a ``tls`` upstream is shown; raises as `make_upstream`."""
+    """Return a ``tls`` upstream's directory; StateUnavailable if missing."""
     if section.identity.startswith("/"):
         return section.identity
     if section.identity:
@@ -47,23 +47,26 @@ def identity_directory(section: UpstreamSection, links_dir: str) -> str:
         if wanted in identity.addresses:
             return identity.directory
     raise StateUnavailable(
-        f"no identity for {section.url} in {links_dir}", hint="Join that broker: 'drawwell join TOKEN'."
+        f"no identity for {section.url} in {links_dir}", hint="Join that broker with 'drawwell join'."
     )
 
 
-def tls_link(directory: str, address: HostPort) -> TlsLink:
-    """Return a link that shows the identity in `directory`, read anew for each connection."""
+def tls_link(directory: str, address: HostPort, server_name: str | None = None) -> TlsLink:
+    """Return a link with the identity in `directory`, read at each connection.
+
+    `server_name` is the name in the broker's certificate, by default the address's host.
+    """
 
     def context() -> ssl.SSLContext:
         certificate, key, ca = (os.path.join(directory, name) for name in (CERTIFICATE, KEY, CA))
         with rights_of_owner(directory):
             return client_context(certificate, key, ca, dated=clock_is_set())
 
-    return TlsLink(address.host, address.port, context=context)
+    return TlsLink(address.host, address.port, context=context, server_name=server_name)
 
 
 def make_sink(section: SinkSection) -> Sink:
-    """Return the sink of one [[sink]]."""
+    """Return the sink of a [[sink]]."""
     match section.kind:
         case "fifo":
             return FifoSink(section.path, chunk_bytes=section.chunk)

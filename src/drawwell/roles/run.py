@@ -1,4 +1,4 @@
-"""All roles that a configuration names, in one process, until they are told to stop."""
+"""Runs all roles of a configuration in one process, until stopped."""
 
 import asyncio
 import logging
@@ -14,16 +14,15 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.entropy.credit import credit
 from drawwell.errors import ConfigError, DrawwellError
 from drawwell.host.generation import Generations
-from drawwell.links.failover import Failover
 from drawwell.links.identity import LINKS
 from drawwell.links.memory import MemoryLink
 from drawwell.ports import Sink, Upstream
-from drawwell.reports import Evidence
 from drawwell.roles.broker_process import BrokerProcess
 from drawwell.roles.certificate_renewal import keep_renewed
 from drawwell.roles.consumer import ConsumerRole
 from drawwell.roles.directories import make_run_dir
-from drawwell.roles.make_links_and_sinks import identity_directory, make_sink, make_upstream
+from drawwell.roles.joined_links import JoinedLinks
+from drawwell.roles.make_links_and_sinks import make_sink
 from drawwell.service import loops
 from drawwell.service.status import ServiceStatus
 from drawwell.service.systemd import Manager
@@ -34,19 +33,19 @@ log = logging.getLogger("drawwell")
 
 
 class RunProcess:
-    """One process's roles: a broker where there are sources, a consumer for each sink.
+    """One process's roles: a broker if it has sources, a consumer per sink.
 
     Args:
-        config: What the operator wants.
-        load: Reads the configuration again, for SIGHUP.
-        consumers: Also run the sinks; False for a process that only serves.
-        apart: Open no source: each runs in a process of its own, and deposits.
-        manager: Who started this process.
-        note: What else the status should hold; "" for nothing.
+        config: The configuration.
+        load: Reads the configuration again after SIGHUP.
+        consumers: Also run the sinks; False if the process only serves.
+        apart: Open no sources, because each one runs in its own process and sends deposits.
+        manager: The service manager.
+        note: A further note for the status; "" for none.
 
     Raises:
-        PermissionRefused: the kernel is to be fed and CAP_SYS_ADMIN is missing; nothing was drawn.
-        ConfigError: nothing to do.
+        PermissionRefused: feeding the kernel requires CAP_SYS_ADMIN; nothing was drawn.
+        ConfigError: there is nothing to run.
     """
 
     def __init__(
@@ -64,12 +63,13 @@ class RunProcess:
         self._load = load
         self._note = note
         self._config = config
-        self._links: list[Upstream] = []
+        self._joined: list[JoinedLinks] = []
         self._links_are_stale = asyncio.Event()
+        self._reload_asked = asyncio.Event()
         self._not_reloaded = ""
         self.generations = Generations(self._restart, manager.opened("copies") if manager else ())
         if config.serves or apart:
-            make_run_dir(config.broker.run_dir)  # a guest's FIFO is made in it, before any door opens
+            make_run_dir(config.broker.run_dir)  # a guest's FIFO is created here before any door opens
         sinks = self._make_sinks(config) if consumers else []
         self.station = (
             BrokerProcess(config, manager, apart=apart, sinks=sinks, notes=self._notes)
@@ -79,16 +79,16 @@ class RunProcess:
         self._consumers = self._make_consumers(config, sinks)
         if not self.station and not self._consumers:
             raise ConfigError(
-                "nothing to run: no source, and nothing to pour into",
+                "nothing to run: the configuration has no source and no sink",
                 hint="Add a [[source]], or [kernel] feed = true with an [[upstream]]; see 'drawwell config sample'.",
             )
 
         self._tending = ServiceStatus(
-            manager or Manager({}), ready=self._ready, status=self._words, alive=self._alive
+            manager or Manager({}), ready=self._ready, status=self._status_line, alive=self._alive
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set or a role fails; consumers go first, devices and state last.
+        """Run until `stop` is set or a role fails; close devices, then the state.
 
         Raises:
             DrawwellError: the first failure of a role.
@@ -96,47 +96,63 @@ class RunProcess:
         try:
             async with asyncio.TaskGroup() as group:
                 served = group.create_task(self.station.run()) if self.station else None
-                poured = [group.create_task(consumer.run()) for consumer in self._consumers]
-                poured.append(group.create_task(keep_renewed(self._identities())))
-                poured.append(group.create_task(self.generations.listen()))
-                poured.append(group.create_task(self._close_stale_links()))
-                poured.append(group.create_task(self._tending.run()))
+                tasks = [group.create_task(consumer.run()) for consumer in self._consumers]
+                tasks.append(group.create_task(keep_renewed(self._identities(), self._follow)))
+                tasks.append(group.create_task(self.generations.listen()))
+                tasks.append(group.create_task(self._close_stale_links()))
+                tasks.append(group.create_task(self._reload_when_asked()))
+                tasks.append(group.create_task(self._tending.run()))
                 await stop.wait()
                 self._tending.stopping()
-                for task in poured:
+                for task in tasks:
                     task.cancel()
-                await asyncio.wait(poured)
+                await asyncio.wait(tasks)
                 if served:
                     served.cancel()
         except* DrawwellError as errors:
             raise _first(errors) from None
 
-    def reload(self) -> None:
-        """Read the configuration again and take over what can change; faults leave everything as it was."""
+    def reload_soon(self) -> None:
+        """Schedule a reload of the configuration."""
+        self._reload_asked.set()
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
+            await self.reload()
+
+    async def reload(self) -> None:
+        """Reload and apply the configuration; on an error, nothing changes.
+
+        Draws continue in the meantime, even if a signer is slow.
+        """
         self._tending.reloading()
         self._not_reloaded = ""
         try:
             config = self._load()
             if self.station:
-                self.station.reload(config)
+                await self.station.reload(config)
         except DrawwellError as error:
             faults = error.faults if isinstance(error, ConfigError) else ()
-            log.error("not reloaded: %s", error)
+            log.error("cannot reload the configuration: %s", error)
             for fault in faults:
                 log.error("%s", fault)
-            self._not_reloaded = f"the configuration was not read again: {'; '.join(faults) or error}"
+            self._not_reloaded = f"the configuration was not reloaded: {'; '.join(faults) or error}"
         self._tending.ready_again()
 
     async def _ready(self) -> None:
         if self.station:
             await self.station.ready()
 
-    def _words(self) -> str:
-        """Say in a line how it does."""
-        words = (
-            [self.station.words(), self.station.fault()] if self.station else map(_poured, self._consumers)
+    def _status_line(self) -> str:
+        """Return the state in one line."""
+        status_line = (
+            [self.station.status_line(), self.station.fault()]
+            if self.station
+            else map(_sink_status, self._consumers)
         )
-        return "; ".join(filter(None, (*words, self._not_reloaded)))
+        return "; ".join(filter(None, (*status_line, self._not_reloaded)))
 
     def _alive(self) -> bool:
         return self.station is None or self.station.alive
@@ -147,17 +163,17 @@ class RunProcess:
         self._links_are_stale.set()
 
     async def _close_stale_links(self) -> None:
-        """End the sessions that a copy of this machine has, too; they open again by themselves."""
+        """End sessions that a copy of this machine may share; they reopen on use."""
         while True:
             await self._links_are_stale.wait()
             self._links_are_stale.clear()
-            for link in self._links:
-                await link.aclose()
+            for joined in self._joined:
+                await joined.upstream.aclose()
 
     def _copies(self) -> str:
         copies = self.generations.copies
         return (
-            f"this machine was copied or restored, times: {copies}; reservoir and generators were dropped"
+            f"this machine was copied or restored (count: {copies}); dropped the reservoir and generators"
             if copies
             else ""
         )
@@ -166,7 +182,7 @@ class RunProcess:
         return self._copies(), self._not_reloaded, self._note
 
     def _make_sinks(self, config: Config) -> list[Sink]:
-        """Make the sinks of the configuration, and the kernel's after them."""
+        """Make the configured sinks, followed by the kernel's."""
         sinks = [make_sink(section) for section in config.sinks]
         return [*sinks, self._kernel_sink(config)] if config.kernel.feed else sinks
 
@@ -181,7 +197,7 @@ class RunProcess:
     def _kernel_sink(self, config: Config) -> KernelSink:
         def earned() -> float:
             station = None if config.draws_elsewhere else self.station
-            return credit(station.broker.evidence if station else Evidence.UNVOUCHED, config.kernel.credit)
+            return credit(station.broker.evidence if station else None, config.kernel.credit)
 
         return KernelSink(
             credit=earned,
@@ -190,29 +206,27 @@ class RunProcess:
         )
 
     def _identities(self) -> list[tuple[Upstream, str]]:
-        """The links whose certificates this process keeps renewed: each once, whatever the number of sinks."""
-        if not self._consumers:
+        """Return the links that this process renews, without duplicates."""
+        if not self._consumers or not self._config.upstreams:
             return []
-        links_dir = _links_dir(self._config)
-        return [
-            (make_upstream(section, links_dir), identity_directory(section, links_dir))
-            for section in self._config.upstreams
-            if section.joined
-        ]
+        return JoinedLinks(self._config.upstreams, _links_dir(self._config)).identities()
+
+    def _follow(self) -> None:
+        for joined in self._joined:
+            joined.refresh()
 
     def _upstream(self, config: Config, name: str) -> Upstream:
-        """Return the brokers that the configuration names, or the one in this process."""
+        """Return the configured brokers, or the broker in this process."""
         if config.draws_elsewhere:
-            links = [make_upstream(section, _links_dir(config)) for section in config.upstreams]
-            self._links += links
-            return Failover(links, jitter=random.random, mix=config.links.mix)
+            self._joined.append(JoinedLinks(config.upstreams, _links_dir(config), config.links.mix))
+            return self._joined[-1].upstream
         if self.station is None:
             raise ConfigError("nothing to draw from", hint="Add a [[source]] or an [[upstream]].")
         return MemoryLink(self.station.broker, name)
 
 
-def _poured(consumer: ConsumerRole) -> str:
-    """Say how a sink does."""
+def _sink_status(consumer: ConsumerRole) -> str:
+    """Return a sink's state in one line."""
     report = consumer.report
     fed = f"{report.name}: {format_size(report.delivered_bytes)} delivered"
     return f"{fed}, {consumer.last_error}" if consumer.last_error else fed
@@ -232,12 +246,12 @@ def run_until_signal(
     started: Callable[[], None],
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
-    """Run in the foreground: SIGINT and SIGTERM stop, SIGHUP reloads.
+    """Run in the foreground: stop on SIGINT and SIGTERM, reload on SIGHUP.
 
-    `factory` makes the loop (`service/loops.py`).
+    `factory` creates the loop (`service/loops.py`).
 
     Raises:
-        DrawwellError: as `RunProcess.run`.
+        DrawwellError: as for `RunProcess.run`.
     """
 
     async def live() -> None:
@@ -245,7 +259,7 @@ def run_until_signal(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, process.reload)
+        loop.add_signal_handler(signal.SIGHUP, process.reload_soon)
         loop.call_soon(started)
         await process.run(stop)
 

@@ -1,6 +1,6 @@
-"""Checks for all that would stop a run, before anything is opened or made.
+"""Checks for all errors that would stop a run, without side effects.
 
-`drawwell run` calls it first, and `drawwell config check` calls nothing else.
+`drawwell run` starts with these checks, and `drawwell config check` does nothing else.
 """
 
 import os
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from drawwell.config.model import Config
 from drawwell.config.values import HostPort
 from drawwell.doors.sockets import check_tcp, check_unix
-from drawwell.enrolment.key_ring import RECEIPT_KEY, check_keys, read_receipt_key
+from drawwell.enrolment.key_files import RECEIPT_KEY, check_keys, read_receipt_key
 from drawwell.errors import ConfigError
 from drawwell.host.openssl import check_post_quantum
 from drawwell.links.identity import CA, CERTIFICATE, KEY, LINKS
@@ -23,16 +23,16 @@ from drawwell.wire.contexts import server_context
 
 
 def require_runnable(config: Config, *, apart: bool = False) -> None:
-    """Raise the error that a run of this configuration would raise.
+    """Raise the error with which a run of this configuration would fail.
 
-    A broker is checked with the rights of the user who owns its state.
+    A broker is checked with the permissions of the user that owns its state.
 
     Args:
         config: The configuration to run.
-        apart: The sources of the broker run in their own processes.
+        apart: Whether the broker's sources run in their own processes.
 
     Raises:
-        ConfigError, PermissionRefused, StateUnavailable: as the run would.
+        ConfigError, PermissionRefused, StateUnavailable: the same as a run would raise.
     """
     if config.tls.require_pq:
         check_post_quantum()
@@ -42,7 +42,7 @@ def require_runnable(config: Config, *, apart: bool = False) -> None:
         if config.serves or apart:
             _check_state(config)
             _check_doors(config)
-        if config.pours:  # wording: a name
+        if config.has_sinks:
             _check_upstreams(config)
     _check_sinks(config)
 
@@ -113,4 +113,4 @@ def _check_sinks(config: Config) -> None:
         require_ours(os.path.dirname(os.path.realpath(sink.path)), alone=True)
         is_fifo = stat.S_ISFIFO(os.stat(sink.path).st_mode) if os.path.exists(sink.path) else None
         if sink.kind == "fifo" and is_fifo is False:
-            raise ConfigError(f"{sink.path} is not a FIFO", hint="Name a path that is free.")
+            raise ConfigError(f"{sink.path} is not a FIFO", hint="Set an unused path.")

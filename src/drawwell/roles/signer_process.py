@@ -1,8 +1,8 @@
-"""The signer: the only process with the keys of CA and receipts.
+"""The signer: the only process with the CA and receipt keys.
 
-It listens on one Unix socket, for the broker's user and root, and imports `cryptography` and
-the standard library (law 10). A broker that was taken over can still ask it to sign: so it has
-a rate, and a log of its own, which the broker cannot write to.
+It listens on one Unix socket for the broker's user and root, and imports only `cryptography`
+and the standard library (law 10). A compromised broker can still request signatures. The
+signer therefore has a rate limit and its own log, which the broker cannot write to.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from drawwell.broker.audit_log import AuditLog
 from drawwell.config.defaults import BROKER_USER, uid_of
 from drawwell.crypto import pki
 from drawwell.crypto.receipts import ReceiptSigner
-from drawwell.doors.sockets import credentials, listen_unix, listens_at
+from drawwell.doors.sockets import listen_unix, listens_at
+from drawwell.enrolment.fleet_keys import FleetKeys
 from drawwell.enrolment.key_ring import KeyRing
 from drawwell.errors import (
     DrawwellError,
@@ -27,15 +27,15 @@ from drawwell.errors import (
     UsageError,
 )
 from drawwell.ownership import make_directory
+from drawwell.roles.signer_fleet import FleetRequests
+from drawwell.roles.signer_session import SignerSession
 from drawwell.service.status import ServiceStatus
 from drawwell.service.systemd import Manager
 from drawwell.wire import signer_messages as messages
 
 CERTIFICATES_PER_S: Final = 20
 CERTIFICATES_AT_ONCE: Final = 2000
-"""What all consumers need that renew after an outage; a thief gets no more either."""
-MOST_SESSIONS: Final = 32
-TEXT_DEADLINE_S: Final = 10.0
+"""Enough for all consumers to renew after an outage; this also limits an attacker."""
 LOG: Final = "signer.jsonl"
 MINUTE_S: Final = 60.0
 
@@ -47,7 +47,7 @@ class SignerRole:
     """Answers requests: the rules and the log, without the socket.
 
     Args:
-        directory: Holds the keys and the log.
+        directory: Contains the keys and the log.
         name: The broker's name.
         clock: Seconds since 1970.
     """
@@ -57,12 +57,13 @@ class SignerRole:
         self._directory, self._name, self._clock = directory, name, clock
         self._allowance, self._counted_at = float(CERTIFICATES_AT_ONCE), clock()
         self._receipts = 0
+        self._fleet = FleetRequests(self._fleet_keys, lambda line: self.log.write([line]), clock)
         self._keys: KeyRing | None = None
         if os.path.exists(os.path.join(directory, "root.pem")):
             self._ring()
 
     def answer(self, payload: bytes, uid: int) -> bytes:
-        """Answer one request of a user; what is wrong with it is the answer."""
+        """Answer a request from a user; the answer to an invalid one is an error."""
         try:
             if payload.startswith(messages.SIGN):
                 return self._sign(payload)
@@ -76,7 +77,7 @@ class SignerRole:
             return _refusal(kind, error)
 
     def minute(self) -> None:
-        """Log how many receipts and heads were signed since the last time."""
+        """Log the number of receipts and audit heads signed since the last call."""
         if self._receipts:
             self.log.write([{"event": "signed", "texts": self._receipts}], since=self._clock() - MINUTE_S)
         self._receipts = 0
@@ -88,6 +89,8 @@ class SignerRole:
 
     def _ask(self, fields: dict[str, Any], uid: int) -> Answer:
         op = messages.text_of(fields, "op")
+        if op.startswith("fleet-"):
+            return self._fleet.answer(op, fields, uid)
         handler = {
             "public": self._public,
             "certify": self._certify,
@@ -101,9 +104,11 @@ class SignerRole:
             "forget-root": self._forget, "import-root": self._import,
         }  # fmt: skip
         if op not in owners:
-            raise UsageError(f"the signer has no request {op[:40]!r}")
+            raise UsageError(f"unknown request to the signer: {op[:40]!r}")
         if uid not in {0, os.geteuid()}:
-            raise PermissionRefused("only root may ask the signer that", hint="Ask as root.")
+            raise PermissionRefused("only root may send this request to the signer", hint="Run this as root.")
+        if op != "describe":
+            self._fleet_keys().require_own_root()
         return owners[op](fields)
 
     def _public(self, _fields: dict[str, Any]) -> Answer:
@@ -122,7 +127,7 @@ class SignerRole:
     def _serve(self, fields: dict[str, Any]) -> Answer:
         names = fields.get("names")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise RemoteProtocolError("names is no list of texts")
+            raise RemoteProtocolError("names is not a list of strings")
         return self._issued(
             {"event": "server certified", "names": names},
             lambda csr: self._ring().serve(csr, names, self._clock()),
@@ -130,13 +135,13 @@ class SignerRole:
         )
 
     def _issued(self, line: Answer, issue: Callable[[bytes], bytes], fields: dict[str, Any]) -> Answer:
-        """Issue a certificate within the rate, and log it before it leaves."""
+        """Issue a certificate within the rate limit; log it before returning it."""
         now = self._clock()
         gained = max(0.0, now - self._counted_at) * CERTIFICATES_PER_S
         self._allowance, self._counted_at = min(CERTIFICATES_AT_ONCE, self._allowance + gained), now
         if self._allowance < 1:
             raise StateUnavailable(
-                "the signer issues no more certificates for now", hint="Try again in a second."
+                "the signer's rate limit for certificates is reached", hint="Try again in a second."
             )
         self._allowance -= 1
         certificate = issue(messages.text_of(fields, "csr").encode())
@@ -145,13 +150,14 @@ class SignerRole:
         return {"pem": certificate.decode()}
 
     def _adopt(self, fields: dict[str, Any]) -> Answer:
-        """Take over a broker's keys before there are others, or again."""
+        """Adopt a broker's keys; sending the same keys again has no effect."""
         keys = {name: messages.text_of(fields, name) for name in ADOPTED}
         if self._keys and any(keys.values()) and _are_of(self._keys, keys):
             return {}
         if self._keys:
             raise UsageError(
-                "the signer has keys already", hint="Move them away if these are the right ones."
+                "the signer already has other keys",
+                hint="If the new keys are right, move the old keys away.",
             )
         self._keys = KeyRing.adopt(
             self._directory,
@@ -163,7 +169,7 @@ class SignerRole:
         return {}
 
     def _describe(self, _fields: dict[str, Any]) -> Answer:
-        return self._ring().describe(self._clock())
+        return self._ring().describe(self._clock()) | {"member_of": self._fleet_keys().member_of()}
 
     def _rotate(self, fields: dict[str, Any]) -> Answer:
         what = messages.text_of(fields, "what")
@@ -181,10 +187,12 @@ class SignerRole:
         return {}
 
     def _import(self, fields: dict[str, Any]) -> Answer:
-        now = self._clock()
-        self._ring().import_root(messages.text_of(fields, "pem").encode(), now)
+        self._ring().import_root(messages.text_of(fields, "pem").encode(), self._clock())
         self.log.write([{"event": "root imported"}])
-        return self._ring().describe(now)
+        return self._describe(fields)
+
+    def _fleet_keys(self) -> FleetKeys:
+        return FleetKeys(self._ring(), self._directory, self._name)
 
     def _ring(self) -> KeyRing:
         if self._keys is None:
@@ -196,36 +204,41 @@ ADOPTED: Final = ("ca_certificate", "ca_key", "receipt_key")
 
 
 class SignerProcess:
-    """Listens for the broker, and answers one request after the other.
+    """Listens for the broker and answers its requests in order.
 
     Args:
-        role: Answers.
+        role: Answers the requests.
         path: The socket.
-        manager: Who started this process; may hand over the socket, named signer.
+        manager: The service manager; may pass the socket named signer.
     """
 
     def __init__(self, role: SignerRole, path: str, manager: Manager) -> None:
         self._role, self._path, self._manager = role, path, manager
         self._users = {0, os.geteuid(), uid_of(BROKER_USER)}
-        self._sessions = 0
         self._listens = asyncio.Event()
         self._status = ServiceStatus(manager, ready=self._listens.wait, status=lambda: "holds the keys")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop`."""
+        """Serve until `stop` is set."""
         handed = [sock for sock in self._manager.inherited("signer") if listens_at(sock, self._path)]
         if not handed:
             make_directory(os.path.dirname(self._path), 0o755)
         listener = handed[0] if handed else listen_unix(self._path, 0o666)
-        server = await asyncio.start_unix_server(self._serve, sock=listener)
+        loop, sessions = asyncio.get_running_loop(), set[SignerSession]()
+        server = await loop.create_unix_server(
+            lambda: SignerSession(self._role.answer, self._users, sessions), sock=listener
+        )
         self._listens.set()
-        log.info("signs at %s", self._path)
-        async with server, asyncio.TaskGroup() as tasks:
+        log.info("listening on %s", self._path)
+        async with asyncio.TaskGroup() as tasks:
             helpers = [tasks.create_task(self._status.run()), tasks.create_task(self._minutes())]
             await stop.wait()
             self._status.stopping()
             for task in helpers:
                 task.cancel()
+        server.close()
+        for session in [*sessions]:
+            session.close()
         self._role.minute()
         self._role.log.close()
 
@@ -234,31 +247,9 @@ class SignerProcess:
             await asyncio.sleep(MINUTE_S)
             self._role.minute()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        _, uid, _ = credentials(writer.get_extra_info("socket"))
-        self._sessions += 1
-        try:
-            if uid in self._users and self._sessions <= MOST_SESSIONS:
-                await self._converse(reader, writer, uid)
-        except (OSError, asyncio.IncompleteReadError, TimeoutError, RemoteProtocolError) as error:
-            log.info("a session of user number %d ended: %s", uid, str(error) or type(error).__name__)
-        finally:
-            self._sessions -= 1
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, uid: int) -> None:
-        while prefix := await reader.read(1):
-            async with asyncio.timeout(TEXT_DEADLINE_S):
-                prefix += await reader.readexactly(messages.PREFIX_BYTES - 1)
-                payload = await reader.readexactly(messages.payload_length(prefix))
-                writer.write(messages.frame(self._role.answer(payload, uid)))
-                await writer.drain()
-
 
 def _are_of(ring: KeyRing, keys: Mapping[str, str]) -> bool:
-    """Return whether a ring has these keys already; raises ValueError."""
+    """Return whether a ring has these keys; raise ValueError if invalid."""
     public, ca_key, receipt_key = ring.public(), keys["ca_key"].encode(), keys["receipt_key"].encode()
     known = {pki.spki_sha256(each) for each in pki.pem_blocks(public.authorities)}
     return (not ca_key or pki.key_spki_sha256(ca_key) in known) and (

@@ -1,4 +1,4 @@
-"""The keys of a broker: in its own process, or the signer's."""
+"""A broker's keys, in its own process or in the signer's process."""
 
 import logging
 import os
@@ -6,29 +6,30 @@ from contextlib import closing, suppress
 
 from drawwell.config.model import Config
 from drawwell.enrolment.ca import SigningKeys
-from drawwell.enrolment.key_ring import RECEIPT_KEY, KeyRing
+from drawwell.enrolment.key_files import RECEIPT_KEY
+from drawwell.enrolment.key_ring import KeyRing
 from drawwell.errors import StateUnavailable, UsageError
 from drawwell.links.signer import RemoteKeys
 from drawwell.state.files import read_file, read_secret
 
 log = logging.getLogger("drawwell.broker")
 _HAND_OVER_S = 30.0
-"""A signer that starts for this first connection answers later than one that runs."""
+"""Limit for the first connection, which may have to start the signer."""
 _OWN_FILES = {"ca_certificate": "pki/ca.pem", "ca_key": "pki/ca-key.pem", "receipt_key": RECEIPT_KEY}
-"""The keys of a broker of release 0.1, below its state directory."""
+"""The keys of a broker of release 0.1, relative to its state directory."""
 
 
 def signing_keys(config: Config, now: float, *, apart: bool) -> SigningKeys:
-    """Return the signer's keys for a broker `apart`, else our own.
+    """Return the signer's keys for a broker that runs `apart`, or our own.
 
     Raises:
-        StateUnavailable: the keys of this process cannot be read or written, or those that an
-            earlier process held itself are not the signer's yet: it would make others.
+        StateUnavailable: the keys of this process cannot be read or written, or the signer has
+            not received the keys of an earlier process yet and would create new ones.
     """
     state = config.broker.state_dir
     if not apart:
         log.info(
-            "this process holds the keys of CA and receipts: 'drawwell broker run' leaves them to a signer"
+            "this process holds the CA and receipt keys; with 'drawwell broker run', a signer holds them"
         )
         receipt_key = os.path.join(state, RECEIPT_KEY)
         return KeyRing(os.path.join(state, "pki"), config.broker.name, now, receipt_key)
@@ -41,8 +42,8 @@ def signing_keys(config: Config, now: float, *, apart: bool) -> SigningKeys:
         log.error("%s", error)
     except ValueError as error:
         raise StateUnavailable(
-            f"the signer does not take the keys below {state}: {error}",
-            hint="Restore them from a backup, or move them away: then the signer makes others.",
+            f"the signer does not accept the keys in {state}: {error}",
+            hint="Restore the keys from a backup, or move them away: the signer then creates new keys.",
         ) from error
     return RemoteKeys(config.signer.socket)
 
@@ -50,13 +51,13 @@ def signing_keys(config: Config, now: float, *, apart: bool) -> SigningKeys:
 def _not_moved(state: str, directory: str) -> StateUnavailable:
     files = f"{state}/pki/{{root,intermediate,next-root,earlier,keys}}* {state}/{RECEIPT_KEY}"
     return StateUnavailable(
-        f"{state}/pki holds the keys of this broker, and the signer must have them",
-        hint=f"Type 'mv {files} {directory}/; chown -R drawwell-signer: {directory}', and start the signer again.",
+        f"{state}/pki contains this broker's keys, which belong to the signer",
+        hint=f"Run 'mv {files} {directory}/; chown -R drawwell-signer: {directory}', then restart the signer.",
     )
 
 
 def _hand_over(keys: RemoteKeys, state: str) -> None:
-    """Give the keys of release 0.1 to the signer, and remove them here."""
+    """Move a release 0.1 broker's keys to the signer."""
     paths = {name: os.path.join(state, file) for name, file in _OWN_FILES.items()}
     found = {name: path for name, path in paths.items() if os.path.exists(path)}
     if not found.keys() - {"ca_certificate"}:
@@ -69,4 +70,4 @@ def _hand_over(keys: RemoteKeys, state: str) -> None:
     for path in found.values():
         with suppress(FileNotFoundError):
             os.unlink(path)
-    log.warning("the signer has the keys of this broker now; backups from before hold them, too")
+    log.warning("the signer now has this broker's keys; earlier backups still contain them")

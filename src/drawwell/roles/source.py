@@ -1,7 +1,7 @@
-"""The source role: one noise source from the driver to the reservoir, for as long as the process lives.
+"""The source role: runs one noise source from driver to reservoir.
 
-Unplugging, I/O errors, stalls and replugs are normal life: a named error, a pause, start-up tests again, and
-nothing that came before is used after.
+Unplugging, I/O errors, stalls and replugging are expected. Each one causes a specific error, a
+pause and new start-up tests. Earlier samples that are not conditioned yet are discarded.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from drawwell.backoff import Backoff
-from drawwell.entropy.blocks import FullEntropy, NoiseOrigin, RawBlock, TestedBlock
+from drawwell.entropy.blocks import FullEntropy, NoiseOrigin, RawBlock, TestedBlock, joined
 from drawwell.entropy.conditioning import Conditioner
 from drawwell.entropy.health import HealthMonitor
 from drawwell.errors import (
@@ -36,24 +36,24 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 READ_BYTES = 4096
-SLICE_BYTES = 512
-"""Tested in one turn of the loop: takes as long as a draw."""
+SLICE_BYTES = 1024
+"""Bytes tested in one iteration of the event loop; the test takes as long as a draw."""
 IDLE_PROBE_S = 5.0
-"""While nobody wants bytes one block is read this often, so that an unplugged stick is not called healthy; one that is
-paused is looked at, so that its node is let go of when a guest took the stick, and it goes on when it comes back."""
+"""Interval of reads without demand, so that an unplugged stick does not count as healthy. A
+paused stick is checked too; if a guest takes it, its node is released and later reopened."""
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
 
 
 class SourceRole:
-    """Runs one noise source into a depot.
+    """Runs one noise source for a depot.
 
     Args:
-        driver: The way to the source.
-        monitor: Its health tests; their state outlives every reconnect (law 11).
-        depot: Returns where conditioned bytes go.
-        clock: Seconds, never stepping back.
-        ends: Asked after a failure whether `run` ends with it; by default it goes on for ever.
+        driver: The source's driver.
+        monitor: The source's health tests; their state survives every reconnect (law 11).
+        depot: Returns the depot for conditioned bytes.
+        clock: Seconds; never goes back.
+        ends: Returns whether a failure ends `run`; by default, no failure does.
     """
 
     def __init__(
@@ -79,56 +79,56 @@ class SourceRole:
         self._last_error = ""
         self._stalled = False
         self._divert: bytearray | None = None
-        self._begun_anew = 0
+        self._restarts = 0
         self._changed: Callable[[], None] = lambda: None
         self._depot = depot(self)
 
     def when_changed(self, notify: Callable[[], None]) -> None:
-        """Call `notify` at each change (ports.Source)."""
+        """Set the function to call on each change; see ports.Source."""
         self._changed = notify
 
     @property
     def name(self) -> str:
-        """Its name in the configuration."""
+        """The source's name in the configuration."""
         return self._driver.identity.name
 
     @property
     def healthy(self) -> bool:
-        """May its bytes be counted on now?"""
+        """Whether the source's bytes are usable now."""
         return self._monitor.state is SourceState.HEALTHY and not self._paused
 
     @property
     def alive(self) -> bool:
-        """Does its driver keep its promise to answer in bounded time?"""
+        """Whether the driver's calls end in bounded time, as required."""
         return self._driver.alive
 
     @property
     def origin(self) -> NoiseOrigin:
-        """What is recorded with the bytes that it gives now."""
+        """The origin that is recorded with bytes from now on."""
         return NoiseOrigin(self._driver.identity, self._monitor.epoch)
 
     def wake(self) -> None:
-        """Look whether bytes are wanted."""
+        """Notify the source that the depot's demand has changed."""
         self._wake.set()
 
     def condemn(self, why: str) -> None:
-        """Fail for good, until an operator's reset."""
+        """Fail permanently, until an operator resets the source."""
         self._monitor.condemn(why)
         self._wake.set()
         self._changed()
 
     @property
     def health_epoch(self) -> int:
-        """How often it has passed its start-up tests."""
+        """The number of times that the source has passed its start-up tests."""
         return self._monitor.epoch
 
     @property
     def supply_bytes_per_s(self) -> float:
-        """Full-entropy bytes a second while it is being read; 0 until that was measured."""
+        """Full-entropy bytes per second of reading; 0 until measured."""
         return self._count.supply_bytes_per_s
 
     def report(self) -> SourceReport:
-        """The source as it is now."""
+        """Return the source's current report."""
         count = self._count
         return SourceReport(
             identity=self._driver.identity,
@@ -152,8 +152,8 @@ class SourceRole:
         )
 
     def restart(self) -> None:
-        """Use nothing that was read so far, and run the start-up tests again: a copy of us may have read the same."""
-        self._begun_anew += 1
+        """Discard all samples, which a copy may share; repeat the start-up tests."""
+        self._restarts += 1
         self.drop_pending()
         if self._open and self._monitor.state is not SourceState.PERMANENT_FAILURE:
             self._move(self._monitor.start)
@@ -161,11 +161,11 @@ class SourceRole:
         self._changed()
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Have a verb carried out between two reads.
+        """Run a verb between two reads.
 
         Raises:
             SourceUnavailable: the source is not open.
-            UsageError: it has no such verb.
+            UsageError: the source has no such verb.
         """
         command = DriverCommand(verb, args, asyncio.get_running_loop().create_future())
         self._commands.put_nowait(command)
@@ -173,24 +173,25 @@ class SourceRole:
         return await command.done
 
     def drop_pending(self) -> None:
-        """Use no sample that waits to be conditioned, and no output that waits to be combined."""
+        """Drop samples and outputs that have not reached the reservoir."""
         self._conditioner.discard()
         self._depot.wipe()
 
     async def run(self) -> None:
-        """Keep the source going until cancelled.
+        """Run the source until cancelled.
 
         Raises:
-            SourceError: a failure that it ends with.
+            SourceError: a failure that ends the source.
         """
-        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+        backoff, read_bytes = Backoff(FIRST_RETRY_S, LAST_RETRY_S), 0
         try:
             while True:
                 try:
                     await self._live()
                 except SourceUnavailable as error:
-                    if self._open:
+                    if self._count.raw_bytes > read_bytes:  # opening a silent device is not a success
                         backoff.reset()
+                        read_bytes = self._count.raw_bytes
                     await self._failed(error)
                     await self._wait(backoff.next_s())
                 except (SourceRejected, PermanentHealthFailure) as error:
@@ -200,7 +201,7 @@ class SourceRole:
             await self._driver.aclose()
 
     def _move(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the monitor; tell at once if its state changed, as draws are served by what was told last."""
+        """Call the monitor; report a new state at once: draws depend on it."""
         before = self._monitor.state
         try:
             return act(*args, **kwargs)
@@ -209,54 +210,52 @@ class SourceRole:
                 self._changed()
 
     async def _live(self) -> None:
-        """One life of the source: from open to the error that ends it."""
+        """Open and run the source until an error ends it."""
         self._open = False
         await self._driver.open()
         self._open = True
         self._depot.claim(self._driver.identity)
         self._last_error = ""
         self._move(self._monitor.start)
-        self._log.info("%s: open, start-up tests begin%s", self._label, self._firmware_words)
+        self._log.info("%s: open, starting start-up tests%s", self._label, self._firmware_verdict)
         while True:
             await self._serve_commands()
             if self._paused or not (self._depot.wanted or self._monitor.state is not SourceState.HEALTHY):
                 await self._wait(IDLE_PROBE_S)
                 if self._paused:
-                    await self._driver.command("info", {})  # raises when it went away
+                    await self._driver.command("info", {})  # raises if the device is gone
                 if self._paused or not self._commands.empty():
                     continue
             await self._read_block()
 
     async def _read_block(self) -> None:
         begun = self._clock()
-        await asyncio.sleep(0)  # the others' turn: a driver that always has bytes does not wait for any
-        begun_anew = self._begun_anew
+        await asyncio.sleep(0)  # a driver that has bytes never waits, so yield to other tasks
+        restarts = self._restarts
         raw = await self._driver.read(READ_BYTES)
         self._stalled = False
         self._count.raw_bytes += len(raw)
-        passed: list[TestedBlock] = []
+        tested = joined([])
         try:
-            passed = await self._test(raw, begun_anew)
+            tested = joined(await self._test(raw, restarts))
         except IntermittentHealthFailure as error:
             self.drop_pending()
             self._note(error)
         finally:
-            self._count.discarded_bytes += len(raw) - sum(map(len, passed))
-        for tested in passed:
+            self._count.discarded_bytes += len(raw) - len(tested)
+        if tested:
             self._count.note(tested)
             self._depot.assess(tested)
-            for output in self._conditioner.feed(tested):
-                self._deposit(output)
-        if passed:
+            self._deposit(self._conditioner.feed(tested))
             self._count.reading_s += self._clock() - begun
 
-    async def _test(self, raw: RawBlock, begun_anew: int) -> list[TestedBlock]:
-        """Test a block slice by slice; return the slices of one that passed."""
+    async def _test(self, raw: RawBlock, restarts: int) -> list[TestedBlock]:
+        """Test a block in slices; return the slices if the whole block passed."""
         passed = []
         for start in range(0, len(raw), SLICE_BYTES):
             if start:
                 await asyncio.sleep(0)
-            if begun_anew != self._begun_anew:  # some of it may have been on its way
+            if restarts != self._restarts:  # the block may be from before the restart
                 return []
             before, drifted = self._monitor.state, self._monitor.most_common.alarms
             tested = self._move(
@@ -265,17 +264,18 @@ class SourceRole:
             if self._monitor.state is not before:
                 self._log.info("%s: %s", self._label, self._monitor.state)
             if self._monitor.most_common.alarms > drifted:
-                self._log.warning("%s: a value comes more often than min_entropy allows", self._label)
+                self._log.warning("%s: a value occurs more often than min_entropy allows", self._label)
             if tested is not None:
                 passed.append(tested)
         return passed
 
     async def _failed(self, error: DrawwellError) -> None:
+        """Close the source (OFF); discard what is not in the reservoir."""
         self._conditioner.discard()
         self._depot.release()
         self._move(self._monitor.stop)
         self._count.reconnects += self._open
-        self._paused = False  # it is not there: when it is opened again, it runs
+        self._paused = False  # the device is gone; it is not paused when reopened
         self._stalled = isinstance(error, SourceStalled)
         await self._driver.aclose()
         self._note(error)
@@ -297,14 +297,12 @@ class SourceRole:
         return f"{self.name} (simulated)" if self._driver.identity.simulated else self.name
 
     @property
-    def _firmware_words(self) -> str:
-        identity = self._driver.identity
-        if identity.firmware is Firmware.NOT_APPLICABLE:
-            return ""
-        return f"; firmware: {identity.firmware} ({identity.firmware_detail})"
+    def _firmware_verdict(self) -> str:
+        firmware, detail = self._driver.identity.firmware, self._driver.identity.firmware_detail
+        return "" if firmware is Firmware.NOT_APPLICABLE else f"; firmware: {firmware} ({detail})"
 
     async def _wait(self, timeout_s: float | None) -> None:
-        """Sleep until woken, at most `timeout_s`."""
+        """Sleep until woken, but at most for `timeout_s`."""
         self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -324,7 +322,7 @@ class SourceRole:
     async def _serve_commands(self) -> None:
         while not self._commands.empty():
             command = self._commands.get_nowait()
-            if command.done.done():  # nobody waits for it any more
+            if command.done.done():  # the caller was cancelled
                 continue
             try:
                 command.answer(await self._carry_out(command.verb, command.args))
@@ -333,9 +331,9 @@ class SourceRole:
                 raise
             except DrawwellError as error:
                 command.refuse(error)
-            except Exception as error:  # noqa: BLE001 - whatever it is: the source goes on
+            except Exception as error:  # noqa: BLE001 - the source must continue
                 log_fault(f"{self.name}: the verb {command.verb!r}", error)
-                command.refuse(SourceError(f"{self.name}: a fault in drawwell", hint="See the broker's log."))
+                command.refuse(SourceError(f"{self.name}: a bug in drawwell", hint="See the broker's log."))
 
     async def _carry_out(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         if verb == "reset":
@@ -343,7 +341,7 @@ class SourceRole:
             self._move(self._monitor.start)
             return {"reset": self.name}
         if self._paused and verb in READING:
-            raise UsageError(f"{self.name} is paused", hint="Type 'drawwell onerng resume' first.")
+            raise UsageError(f"{self.name} is paused", hint="Run 'drawwell onerng resume' first.")
         if verb == "test":
             return await self._test_on_demand()
         if verb == "capture":
@@ -357,7 +355,7 @@ class SourceRole:
         return result
 
     async def _test_on_demand(self) -> dict[str, Any]:
-        """Run the start-up tests now (on-demand testing, SP 800-90B 4.2)."""
+        """Run the start-up tests on request (SP 800-90B 4.2)."""
         self.drop_pending()
         self._move(self._monitor.start)
         while self._monitor.state is SourceState.STARTING:
@@ -365,7 +363,7 @@ class SourceRole:
         return as_json(self.report())
 
     async def _capture(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Hand out raw samples for assessment; none of them is ever used otherwise."""
+        """Return raw samples for assessment; they are used for nothing else."""
         wanted = handout_bytes(args)
         samples = bytearray()
         while len(samples) < wanted:
@@ -377,7 +375,7 @@ class SourceRole:
         }  # fmt: skip
 
     async def _sample(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Hand out conditioned bytes of this source alone, for tests; the ledger counts them as discarded."""
+        """Return conditioned bytes for tests; the ledger counts them as discarded."""
         wanted = handout_bytes(args)
         sample = bytearray()
         self._divert = sample
@@ -389,6 +387,8 @@ class SourceRole:
         return {"data": base64.b64encode(sample[:wanted]).decode()}
 
     def _deposit(self, output: FullEntropy) -> None:
+        if not output:
+            return
         self._count.conditioned_bits += 8 * len(output)
         if self._divert is None:
             self._depot.deposit(output)
@@ -397,4 +397,4 @@ class SourceRole:
             self._depot.divert(output)
 
 
-_RESET_HINT = "Find the cause, then type 'drawwell source reset {0}'."
+_RESET_HINT = "Find the cause, then run 'drawwell source reset {0}'."

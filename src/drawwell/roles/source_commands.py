@@ -1,4 +1,4 @@
-"""What a source's role asks of its driver: for how long, and for whom."""
+"""Commands queued for a driver, and a watchdog for its calls."""
 
 import asyncio
 import contextlib
@@ -20,17 +20,17 @@ from drawwell.ports import NoiseSource
 from drawwell.reports import SourceIdentity
 
 HUNG_S: Final = 300.0
-"""No driver takes so long for anything."""
+"""Every call of a driver must return within this time."""
 SUSPEND_S: Final = 0.5
-"""A suspend is no shorter, and two clocks read one after the other differ by less."""
+"""Shortest suspend that counts; successive readings of two clocks differ by less."""
 READING: Final = frozenset({"test", "capture", "sample"})
-"""The verbs that read the device, which cannot be done while it is paused."""
+"""Verbs that read the device; they are refused while the device is paused."""
 MAX_HANDOUT_BYTES: Final = 32_768
-"""The most that one verb hands out."""
+"""Maximum number of bytes returned by a verb."""
 
 
 def handout_bytes(args: dict[str, Any]) -> int:
-    """Return how many bytes a verb asks for; raises UsageError unless it is a number from 1 to the most."""
+    """Return a verb's number of bytes; raise UsageError if it is invalid."""
     wanted = args.get("bytes")
     if not isinstance(wanted, int) or isinstance(wanted, bool) or not 1 <= wanted <= MAX_HANDOUT_BYTES:
         raise UsageError(f"bytes must be a number from 1 to {MAX_HANDOUT_BYTES}")
@@ -39,30 +39,30 @@ def handout_bytes(args: dict[str, Any]) -> int:
 
 @dataclass(slots=True)
 class DriverCommand:
-    """An operator's verb on its way to the task that owns the driver; its caller may have gone."""
+    """A verb queued for the task that owns the driver; can be cancelled."""
 
     verb: str
     args: dict[str, Any]
     done: asyncio.Future[dict[str, Any]]
 
     def answer(self, result: dict[str, Any]) -> None:
-        """Tell the caller."""
+        """Return a result to the caller."""
         if not self.done.done():
             self.done.set_result(result)
 
     def refuse(self, error: DrawwellError) -> None:
-        """Tell the caller why not."""
+        """Return an error to the caller."""
         if not self.done.done():
             self.done.set_exception(error)
 
 
 class WatchedDriver:
-    """A driver, and whether it keeps its promise to answer in bounded time (`NoiseSource`).
+    """A driver that is watched for calls that take too long (`NoiseSource`).
 
     Args:
         driver: The driver.
-        suspended: Seconds that this machine was suspended. A device may be exchanged meanwhile, so
-            after a resume nothing is read until it was opened anew.
+        suspended: Returns how many seconds this machine was suspended. The device may have
+            been replaced in that time, so it is reopened before the next read.
     """
 
     def __init__(self, driver: NoiseSource, suspended: Callable[[], float] = suspended_s) -> None:
@@ -73,37 +73,37 @@ class WatchedDriver:
 
     @property
     def alive(self) -> bool:
-        """Has it not been asked, or not for long?"""
+        """Whether no call is overdue."""
         return self._asked_at is None or asyncio.get_running_loop().time() - self._asked_at < HUNG_S
 
     @property
     def identity(self) -> SourceIdentity:
-        """Who it is (NoiseSource)."""
+        """The driver's identity; see `NoiseSource`."""
         return self._driver.identity
 
     async def open(self) -> None:
-        """Open it (NoiseSource)."""
+        """Open the driver; see `NoiseSource`."""
         self._suspended_at_open = self._suspended()
         with self._asked():
             await self._driver.open()
 
     async def read(self, max_bytes: int) -> RawBlock:
-        """Read from it (NoiseSource)."""
+        """Read from the driver; see `NoiseSource`."""
         with self._asked():
             block = await self._driver.read(max_bytes)
         if self._suspended() - self._suspended_at_open > SUSPEND_S:
             raise SourceUnavailable(
-                "this machine was suspended", hint="The device is opened and identified anew."
+                "this machine was suspended", hint="The device is reopened and identified again."
             )
         return block
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Have it carry out a verb (NoiseSource)."""
+        """Run a verb; see `NoiseSource`."""
         with self._asked():
             return await self._driver.command(verb, args)
 
     async def aclose(self) -> None:
-        """Let go of it (NoiseSource)."""
+        """Close the driver; see `NoiseSource`."""
         await self._driver.aclose()
 
     @contextlib.contextmanager
@@ -116,14 +116,14 @@ class WatchedDriver:
 
 
 def consequence(error: DrawwellError, source: str, *, ends: bool) -> str:
-    """Return what happens to the source after `error`, for the log."""
+    """Return a description, for the log, of what `error` means for the source."""
     if ends:
-        return "this source ends"
+        return "this source exits"
     match error:
         case IntermittentHealthFailure():
-            return "the block is dropped and the start-up tests run again"
+            return "the block is dropped, and the start-up tests are repeated"
         case PermanentHealthFailure():
-            return f"it is not used again until you type 'drawwell source reset {source}'"
+            return f"the source is not used until you run 'drawwell source reset {source}'"
         case SourceRejected():
-            return f"it is not used; then 'drawwell source reset {source}' tries it again"
-    return "it is tried again and again"
+            return f"the source is not used; 'drawwell source reset {source}' tries it again"
+    return "retrying"

@@ -1,4 +1,4 @@
-"""Counters of one source, over all its reconnects."""
+"""Counters of one source across reconnects."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from drawwell.entropy.blocks import TestedBlock
 
 @dataclass(slots=True)
 class SourceCounters:
-    """Bytes and bits since the role was made.
+    """Bytes and bits since the role was created.
 
-    `reading_s` is the time spent on blocks that passed.
+    `reading_s` is the time spent on reading blocks that passed the tests.
     """
 
     raw_bytes: int = 0
@@ -22,15 +22,15 @@ class SourceCounters:
 
     @property
     def raw_bytes_per_s(self) -> float:
-        """Tested bytes a second of reading; 0 until that was measured."""
+        """Tested bytes per second of reading; 0 until measured."""
         return self.tested_bytes / self.reading_s if self.reading_s else 0.0
 
     @property
     def supply_bytes_per_s(self) -> float:
-        """Full-entropy bytes a second of reading; 0 until that was measured."""
+        """Full-entropy bytes per second of reading; 0 until measured."""
         return self.conditioned_bits / 8 / self.reading_s if self.reading_s else 0.0
 
     def note(self, block: TestedBlock) -> None:
-        """Count a block that passed."""
+        """Count a block that passed the tests."""
         self.tested_bytes += len(block)
         self.assessed_bits += block.assessed

@@ -1,7 +1,8 @@
-"""A noise source as a process of its own: device, health tests and conditioning here, the reservoir elsewhere.
+"""A noise source as a process: device, health tests and conditioning.
 
-It ends when its device is gone or is not what it claims to be: whoever started it starts it again when there is one.
-A permanent failure of the health tests does not end it, as that would forget the failure.
+The reservoir is in the broker. The process exits if its device is gone or is not the expected
+device. The service manager restarts it when a device appears. A permanent health test failure
+does not end the process, because a restart would forget the failure.
 """
 
 import asyncio
@@ -21,17 +22,17 @@ from drawwell.service.systemd import Manager
 from drawwell.units import format_size
 
 READY_WITHIN_S = 20.0
-"""A source that is slow to pass its start-up tests is called ready then: it runs, and its state says how."""
+"""A source with slow start-up tests counts as ready after this; its state shows the tests."""
 
 
 class LoneSource:
-    """One source and its link.
+    """One source and its link to the broker.
 
     Args:
-        driver: The way to the device.
-        claim: What its noise is assessed at.
-        path: The broker's socket for deposits.
-        manager: Who started this process.
+        driver: The driver of the device.
+        claim: The assessment of the device's noise.
+        path: The broker's deposit socket.
+        manager: The service manager.
     """
 
     def __init__(self, driver: NoiseSource, claim: NoiseClaim, path: str, manager: Manager) -> None:
@@ -41,14 +42,14 @@ class LoneSource:
         self._driver = driver
         self._manager = manager
         self._healthy = asyncio.Event()
-        self._tending = ServiceStatus(manager, ready=self._ready, status=self._words)
-        self._words_of = SourceStatusLine()
+        self._tending = ServiceStatus(manager, ready=self._ready, status=self._status_text)
+        self._status_line = SourceStatusLine()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set or the source ends; the broker is told why.
+        """Run until `stop` is set or the source ends; report why to the broker.
 
         Raises:
-            SourceError: the device is gone, or is not what it claims to be.
+            SourceError: the device is gone, or is not the expected device.
         """
         async with asyncio.TaskGroup() as group:
             helpers = [
@@ -74,7 +75,7 @@ class LoneSource:
         return None
 
     def _ends(self, error: DrawwellError) -> bool:
-        """Does it end with that? A silent device is still there."""
+        """Return whether this error ends the process; a silent device does not."""
         if isinstance(error, SourceRejected):
             return True
         return isinstance(error, SourceUnavailable) and self._gone(error)
@@ -96,27 +97,27 @@ class LoneSource:
             async with asyncio.timeout(READY_WITHIN_S):
                 await self._healthy.wait()
 
-    def _words(self) -> str:
-        return self._words_of(self.role.report(), self.link.waiting_because, self.role.supply_bytes_per_s)
+    def _status_text(self) -> str:
+        return self._status_line(self.role.report(), self.link.waiting_because, self.role.supply_bytes_per_s)
 
 
 class SourceStatusLine:
-    """A source's state in a line, for whoever started its process. Remembers since when it is silent."""
+    """A source's state in one line, with the time since its last sample."""
 
     def __init__(self) -> None:
-        self._heard_at = time.monotonic()
+        self._received_at = time.monotonic()
 
     def __call__(self, report: SourceReport, alone_because: str, rate_bytes_per_s: float) -> str:
-        """``healthy, 31.2 kB/s full entropy``, ``STALLED 12 s: …``, ``starting`` and what else there may be."""
+        """Return ``healthy, 31.2 kB/s full entropy``, ``STALLED 12 s: …`` etc."""
         if not report.stalled:
-            self._heard_at = time.monotonic()
-        words = self._state(report, rate_bytes_per_s)
-        return f"{words}; waiting: {alone_because}" if alone_because else words
+            self._received_at = time.monotonic()
+        state = self._state(report, rate_bytes_per_s)
+        return f"{state}; waiting: {alone_because}" if alone_because else state
 
     def _state(self, report: SourceReport, rate_bytes_per_s: float) -> str:
         why = f": {report.last_error}" if report.last_error else ""
         if report.stalled:
-            return f"STALLED {time.monotonic() - self._heard_at:.0f} s{why}"
+            return f"STALLED {time.monotonic() - self._received_at:.0f} s{why}"
         if report.paused:
             return "paused"
         if report.state is SourceState.HEALTHY:

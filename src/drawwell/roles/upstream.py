@@ -1,6 +1,6 @@
-"""Choose the broker to draw from, and wait for it.
+"""Choose the broker to draw from, and connect to it.
 
-What a broker on another machine needs is not imported for one on this machine.
+For a broker on this machine, the modules for remote brokers are not imported.
 """
 
 import os
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 def choose_upstream(config: "Config", via: str | None) -> "Upstream":
-    """Return the broker that `via` or else the configuration names.
+    """Return the broker that `via` or the configuration selects.
 
-    The configuration names this machine's own broker where it has a source or ``deposits``,
-    else the brokers of [[upstream]], else those that were joined, else its own. Whether
-    any of them works makes no difference.
+    A configuration with a source or ``deposits`` selects this machine's own broker. Otherwise
+    the brokers in [[upstream]] are selected, or else the joined brokers, or else this
+    machine's broker. Whether they work is not checked.
 
     Raises:
-        LinkUnavailable: no broker runs here, and no other is known.
-        UsageError: `via` names none that was joined.
+        LinkUnavailable: no broker runs here, and no other broker is known.
+        UsageError: `via` does not name a joined broker.
     """
     from drawwell.links.unix import UnixLink
 
@@ -41,7 +41,7 @@ def choose_upstream(config: "Config", via: str | None) -> "Upstream":
 
 
 def choose_blocking(config: "Config", via: str | None) -> "BlockingLink | AwaitedLink":
-    """Return a blocking link to that broker; raises as `choose_upstream`."""
+    """Return a blocking link to this broker; same errors as `choose_upstream`."""
     from drawwell.links.blocking import BlockingLink
 
     elsewhere = _elsewhere(config, via)
@@ -55,19 +55,19 @@ def choose_blocking(config: "Config", via: str | None) -> "BlockingLink | Awaite
 def _own_socket(config: "Config") -> str:
     if not listens(config.unix.path):
         raise LinkUnavailable(
-            "no broker runs here, and none was joined",
-            hint="Start one with 'drawwell run', or join one: 'drawwell join TOKEN'.",
+            "no broker is running here, and this machine has joined none",
+            hint="Start one with 'drawwell run', or join one with 'drawwell join'.",
         )
     return config.unix.path
 
 
 def links_dir(config: "Config") -> str:
-    """Return the directory with an identity for each joined broker."""
+    """Return the directory that contains an identity for each joined broker."""
     return os.path.join(config.broker.state_dir, "links")
 
 
 def identities(config: "Config", via: str | None) -> "list[LinkIdentity]":
-    """Return the identities that a draw shows; a local broker needs none."""
+    """Return the identities that a draw uses; a local broker needs none."""
     links = links_dir(config)
     if via and "://" not in via:
         return [joined(via, links)]
@@ -83,17 +83,23 @@ def identities(config: "Config", via: str | None) -> "list[LinkIdentity]":
 
 
 def _elsewhere(config: "Config", via: str | None) -> "Upstream | None":
-    """Return the broker on another machine, None for this one's."""
+    """Return the selected remote broker; None for this machine's broker."""
     links = links_dir(config)
     if via:
         return named(via, links)
     if config.draws_elsewhere:
-        from drawwell.roles.make_links_and_sinks import make_upstream
+        from drawwell.roles.joined_links import JoinedLinks
 
-        return _together([make_upstream(each, links) for each in config.upstreams], config.links.mix)
+        return _together(list(JoinedLinks(config.upstreams, links).links.values()), config.links.mix)
     if config.draws_here or not (identities := _all_joined(links)):
         return None
     return _together([named(each.directory, links) for each in identities])
+
+
+def _together(links: "list[Upstream]", mix: int = 1) -> "Upstream":
+    from drawwell.roles.joined_links import together
+
+    return together(links, mix)
 
 
 def _all_joined(links: str) -> "list[LinkIdentity]":
@@ -104,26 +110,14 @@ def _all_joined(links: str) -> "list[LinkIdentity]":
     return load_all(links)
 
 
-def _together(links: "list[Upstream]", mix: int = 1) -> "Upstream":
-    """Return one link as it is, several as one that falls over or mixes."""
-    import random
-
-    from drawwell.links.failover import Failover
-
-    return links[0] if len(links) == 1 else Failover(links, jitter=random.random, mix=mix)
-
-
 def named(via: str, links: str) -> "Upstream":
-    """A broker by URL, by the name of its link, or by the link's directory."""
-    from drawwell.config.values import parse_host_port
-    from drawwell.roles.make_links_and_sinks import make_upstream, tls_link
+    """Return a broker by its URL or by its link's name or directory."""
+    from drawwell.roles.joined_links import broker_links, together
+    from drawwell.roles.make_links_and_sinks import make_upstream
 
     if "://" in via:
         return make_upstream(_section(via), links)
-    identity = joined(via, links)
-    return _together(
-        [tls_link(identity.directory, parse_host_port(address)) for address in identity.addresses]
-    )
+    return together(list(broker_links(joined(via, links)).values()))
 
 
 def _section(url: str) -> "UpstreamSection":
@@ -133,15 +127,15 @@ def _section(url: str) -> "UpstreamSection":
     try:
         return UpstreamSection(url=BrokerUrl().parse(url), identity="")
     except ValueError as error:
-        raise UsageError(f"--via {error}", hint="Name a broker that was joined, or its URL.") from error
+        raise UsageError(f"--via {error}", hint="Use the name of a joined broker, or a URL.") from error
 
 
 def joined(name: str, links: str) -> "LinkIdentity":
-    """Return the identity for a joined broker, by its name or directory.
+    """Return the identity for a joined broker, by name or directory.
 
     Raises:
-        UsageError: none of that name.
-        StateUnavailable: it is damaged.
+        UsageError: no identity has this name.
+        StateUnavailable: the identity is damaged.
     """
     from drawwell.links.identity import LINK, load, load_all
 
@@ -149,12 +143,12 @@ def joined(name: str, links: str) -> "LinkIdentity":
     if os.path.exists(os.path.join(directory, LINK)):
         return load(directory)
     names = ", ".join(os.path.basename(each.directory) for each in load_all(links))
-    hint = f"Joined are: {names}." if names else "Join it: 'drawwell join TOKEN'."
-    raise UsageError(f"no broker {name!r} was joined", hint=hint)
+    hint = f"Joined brokers: {names}." if names else "Join it with 'drawwell join'."
+    raise UsageError(f"this machine has not joined a broker {name!r}", hint=hint)
 
 
 def listens(path: str) -> bool:
-    """Return whether a process listens on that socket."""
+    """Return whether a process listens on this socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
         try:
@@ -167,11 +161,11 @@ def listens(path: str) -> bool:
 
 
 async def renew(identity: "LinkIdentity", *, force: bool = False) -> bool:
-    """Renew a certificate where it is due, and return whether it was.
+    """Renew a certificate if it is due; return whether it was renewed.
 
-    Raises as `renew_if_due`.
+    Raises the same errors as `renew_if_due`.
     """
-    from drawwell.links.identity import renew_if_due
+    from drawwell.links.renewal import renew_if_due
 
     if not force and not identity.renewal_due(time.time()):
         return False
@@ -183,12 +177,12 @@ async def renew(identity: "LinkIdentity", *, force: bool = False) -> bool:
 
 
 def due_identities(config: "Config", via: str | None) -> "list[LinkIdentity]":
-    """Return the identities of a draw whose certificates are due for renewal."""
+    """Return a draw's identities whose certificates are due for renewal."""
     return [each for each in identities(config, via) if each.renewal_due(time.time())]
 
 
 async def renew_all(due: "Iterable[LinkIdentity]") -> None:
-    """Renew certificates; a failure shows in the draw if it matters."""
+    """Renew certificates; a failure that matters appears in the next draw."""
     for identity in due:
         with suppress(DrawwellError):
             await renew(identity)
@@ -197,10 +191,9 @@ async def renew_all(due: "Iterable[LinkIdentity]") -> None:
 def draw_patiently(
     link: "AnyLink", n_bytes: int, draw_class: DrawClass, wait_s: float, **options: Unpack[DrawOptions]
 ) -> Grant:
-    """Draw; wait up to `wait_s` for the reservoir or a quota.
+    """Draw, and wait up to `wait_s` for the reservoir or a quota.
 
-    Raises:
-        As `ports.Upstream.draw`.
+    Raises the same errors as `ports.Upstream.draw`.
     """
     deadline = time.monotonic() + wait_s
     while True:

@@ -1,4 +1,4 @@
-"""Attacks by asking for a receipt: no broker may be so configured that its receipts cannot be made."""
+"""Attacks on receipts: every permitted configuration can sign."""
 
 import pytest
 
@@ -14,7 +14,7 @@ SIGNER = ReceiptSigner(receipt_key_from_seed(bytes(32)))
 
 
 def test_the_most_sources_with_the_longest_texts_fit_into_a_receipt() -> None:
-    """A draw with receipt never fails, whatever the sources are called and their firmware is said to be."""
+    """A draw with a receipt succeeds for any names and firmware of sources."""
     longest = ReceiptSource(
         name="n" * LONGEST, kind="onerng", simulated=False, noise="after the maker's conditioning",
         firmware="f" * 255, state="intermittent failure", health_epoch=10**9,
@@ -27,7 +27,7 @@ def test_the_most_sources_with_the_longest_texts_fit_into_a_receipt() -> None:
 
 
 def test_no_more_sources_can_be_combined_than_a_receipt_can_name(folder) -> None:
-    """min_sources is bounded where it is configured."""
+    """The configuration limits min_sources."""
     path = folder / "drawwell.toml"
     for count, is_good in ((MAX_SOURCES, True), (MAX_SOURCES + 1, False)):
         path.write_text(f"[broker]\nmin_sources = {count}\ndeposits = true\n")
@@ -36,12 +36,12 @@ def test_no_more_sources_can_be_combined_than_a_receipt_can_name(folder) -> None
         else:
             with pytest.raises(ConfigError) as caught:
                 load(str(path))
-            assert "outside 1 to 32" in caught.value.faults[0]
+            assert "outside the range 1 to 32" in caught.value.faults[0]
 
 
 def test_more_sources_than_a_receipt_can_name_are_a_fault_of_the_configuration(folder) -> None:
-    """The operator hears it at once, and not a consumer after its bytes are gone."""
-    for count, faults in ((MAX_SOURCES, ()), (MAX_SOURCES + 1, ("room for 32",))):
+    """The operator gets the error at once, rather than a consumer later."""
+    for count, faults in ((MAX_SOURCES, ()), (MAX_SOURCES + 1, ("room for only 32",))):
         path = folder / "drawwell.toml"
         path.write_text("".join(f'[[source]]\nname = "s{n}"\npath = "/dev/s{n}"\n' for n in range(count)))
         try:

@@ -1,4 +1,4 @@
-"""The chain of the audit log: which changes to its lines are found."""
+"""The chain of the audit log detects changes to its lines."""
 
 import contextlib
 import json
@@ -37,7 +37,7 @@ def faults(lines: list[bytes], *known: ChainHead, rotated: bool = True) -> list[
 
 
 def test_a_whole_chain_has_no_faults() -> None:
-    """Nor has one without its oldest lines, with receipts of any age."""
+    """A chain without its oldest lines is valid, with receipts of any age."""
     lines, heads = chain(9)
     assert faults(lines, *heads) == []
     assert faults(lines[4:], *heads) == []
@@ -45,7 +45,7 @@ def test_a_whole_chain_has_no_faults() -> None:
 
 @given(st.integers(0, 7), st.sampled_from(["remove", "change", "repeat", "swap", "insert", "garbage"]))
 def test_a_change_to_one_line_is_found(at: int, how: str) -> None:
-    """One line is removed, changed, repeated, moved or added, before the end."""
+    """Removing, changing, repeating, moving or adding a line is detected."""
     lines, _ = chain(9)
     change = {
         "remove": lambda: [*lines[: at or 1], *lines[(at or 1) + 1 :]],
@@ -59,29 +59,29 @@ def test_a_change_to_one_line_is_found(at: int, how: str) -> None:
 
 
 def test_a_cut_end_is_found_with_a_later_head() -> None:
-    """The chain alone does not show the cut, nor does an older head."""
+    """Neither the chain alone nor an older head reveals the cut."""
     lines, heads = chain(9)
     assert faults(lines[:6]) == []
     assert faults(lines[:6], heads[2]) == []
     assert faults(lines[:6], heads[7]) == [
-        "log: the end was cut off: it ends at line 6, a receipt names line 8"
+        "log: the end is missing: the last line is 6, but a receipt has line 8"
     ]
-    assert "cut off" in faults([], heads[0])[0]
+    assert "the end is missing" in faults([], heads[0])[0]
 
 
 def test_a_cut_front_is_found() -> None:
-    """Only rotation drops lines; the head before the first is compared."""
+    """Only rotation removes lines; the head before the first line is compared."""
     lines, heads = chain(9)
     assert faults(lines[4:], rotated=False) == ["log: lines 1 to 4 were removed"]
     assert faults(lines, rotated=False) == []
     assert faults(lines[4:], replace(heads[3], digest="1" * 64)) == [
-        "log: line 4 is not the one that a receipt names"
+        "log: line 4 does not have the hash in a receipt"
     ]
 
 
 def test_an_empty_log_is_a_fault() -> None:
     """A broker writes a line when it starts, so an empty log was emptied."""
-    assert faults([]) == ["log: it is empty, but a broker writes a line when it starts"]
+    assert faults([]) == ["log: the log is empty, but a broker writes a line when it starts"]
 
 
 @pytest.mark.parametrize("number", ["1e999", "null", "[]", '"x"', "NaN", '"1"', "1.0", "true"])
@@ -90,7 +90,7 @@ def test_a_head_with_an_invalid_number_is_refused(number: str) -> None:
     line = json.dumps(SignedHead("well", 1, ChainHead(), ChainHead()).line(SIGNER))
     for name in ("count", "time_s", "operators_count"):
         changed = parse_line(line.encode()) | {name: json.loads(number)}
-        with pytest.raises(ValueError, match=r"not the line|invalid literal|cannot convert"):
+        with pytest.raises(ValueError, match=r"not a signed head|invalid literal|cannot convert"):
             SignedHead.read(changed)
 
 
@@ -105,11 +105,11 @@ def test_a_rewritten_chain_is_found_with_a_known_head() -> None:
         rewritten.append(head.write(fields))
         head = head.followed_by(rewritten[-1])
     assert faults(rewritten) == []
-    assert faults(rewritten, heads[5]) == ["log: line 6 is not the one that a receipt names"]
+    assert faults(rewritten, heads[5]) == ["log: line 6 does not have the hash in a receipt"]
 
 
 def test_lines_of_an_older_release_stand_only_before_the_chain() -> None:
-    """The chain starts with the hash of the last of them, and none may follow."""
+    """The chain starts with the hash of the last old line; none may follow."""
     old = [b'{"event":"a"}', b'{"event":"b"}']
     lines, _ = chain(3, since=ChainHead(0, ChainHead().followed_by(old[1]).digest))
     assert faults([*old, *lines]) == []
@@ -130,7 +130,7 @@ def test_every_field_of_a_signed_head_is_signed() -> None:
         changed = SignedHead.read({**line, name: 99 if isinstance(line[name], int) else "x"})
         with pytest.raises(AuthenticationFailed):
             changed.check(SIGNER.public_key)
-        with pytest.raises(ValueError, match="not the line of a signed head"):
+        with pytest.raises(ValueError, match="not a signed head"):
             SignedHead.read({key: value for key, value in line.items() if key != name})
 
 
@@ -138,7 +138,7 @@ def test_every_field_of_a_signed_head_is_signed() -> None:
     lambda value: json.dumps({"n": value, "prev": value}).encode()
 ))  # fmt: skip
 def test_any_bytes_are_a_line_or_a_fault(line: bytes) -> None:
-    """Parsing raises ValueError and nothing else, and a check does not raise."""
+    """Parsing raises only ValueError, and a check never raises."""
     with contextlib.suppress(ValueError):
         place_of(parse_line(line))
     assert isinstance(faults([line]), list)

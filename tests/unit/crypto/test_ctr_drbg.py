@@ -1,4 +1,4 @@
-"""What CTR_DRBG refuses, counts and hides; its bytes are held against vectors in tests/vectors."""
+"""Limits, counters and secrecy of CTR_DRBG; vectors are in tests/vectors."""
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -10,12 +10,12 @@ SEED = bytes(range(48))
 
 
 def test_self_test_passes() -> None:
-    """The known answer comes out on this machine."""
+    """The known-answer test succeeds on this machine."""
     self_test()
 
 
 def test_self_test_finds_a_generator_that_is_wrong() -> None:
-    """One flipped bit in what it gives is found."""
+    """One flipped bit in the output is detected."""
 
     class Sick(CtrDrbg):
         def generate(self, n: int, additional: bytes = b"") -> bytes:
@@ -28,7 +28,7 @@ def test_self_test_finds_a_generator_that_is_wrong() -> None:
 
 @pytest.mark.parametrize("size", [0, 47, 49])
 def test_seed_is_48_bytes(size: int) -> None:
-    """Without a derivation function no other seed length has a meaning."""
+    """Without a derivation function only this seed length is defined."""
     with pytest.raises(ValueError, match="48 bytes"):
         CtrDrbg(bytes(size))
     with pytest.raises(ValueError, match="48 bytes"):
@@ -36,7 +36,7 @@ def test_seed_is_48_bytes(size: int) -> None:
 
 
 def test_longer_inputs_are_refused() -> None:
-    """Additional input and personalization of 49 bytes would need a derivation function."""
+    """49 bytes of input would need a derivation function."""
     with pytest.raises(ValueError, match="at most 48"):
         CtrDrbg(SEED, bytes(49))
     with pytest.raises(ValueError, match="at most 48"):
@@ -47,13 +47,13 @@ def test_longer_inputs_are_refused() -> None:
 
 @pytest.mark.parametrize("n", [-1, MAX_REQUEST_BYTES + 1])
 def test_request_out_of_range_is_refused(n: int) -> None:
-    """A request is at most 2^19 bits."""
-    with pytest.raises(ValueError, match="a request is"):
+    """A request must be at most 2^19 bits."""
+    with pytest.raises(ValueError, match="a request must be"):
         CtrDrbg(SEED).generate(n)
 
 
 def test_refused_calls_leave_the_state_alone() -> None:
-    """After a refusal the next bytes are those that would have come anyway."""
+    """A refused call does not change the next bytes."""
     drbg = CtrDrbg(SEED)
     for call in (lambda: drbg.generate(1, bytes(49)), lambda: drbg.reseed(SEED, bytes(49))):
         with pytest.raises(ValueError, match="at most 48"):
@@ -63,12 +63,12 @@ def test_refused_calls_leave_the_state_alone() -> None:
 
 
 def test_odd_sizes_are_the_beginning_of_whole_blocks() -> None:
-    """A request that is no multiple of 16 bytes is cut from the same stream."""
+    """A size that is not a multiple of 16 bytes truncates the same stream."""
     assert CtrDrbg(SEED).generate(37) == CtrDrbg(SEED).generate(48)[:37]
 
 
 def test_empty_request_moves_the_state() -> None:
-    """Two requests never share a state, not even after one for nothing."""
+    """Every request changes the state, even an empty one."""
     drbg = CtrDrbg(SEED)
 
     assert drbg.generate(0) == b""
@@ -76,7 +76,7 @@ def test_empty_request_moves_the_state() -> None:
 
 
 def test_counter_wraps_at_128_bits() -> None:
-    """With a counter of all ones the next block is that of zero (10.2.1.2, step 2.1)."""
+    """After a counter of all ones, the next block has counter 0 (10.2.1.2)."""
     aes = Cipher(algorithms.AES(bytes(32)), modes.ECB()).encryptor()
     blocks = aes.update(b"".join(i.to_bytes(16, "big") for i in range(4)))
     seed = blocks[16:48] + bytes(byte ^ 0xFF for byte in blocks[48:])  # makes key 0 and counter 2^128 - 1
@@ -85,7 +85,7 @@ def test_counter_wraps_at_128_bits() -> None:
 
 
 def test_it_counts_bytes_since_its_seed() -> None:
-    """The count that decides upon a reseed starts again with each."""
+    """The byte count that triggers a reseed restarts at each seed."""
     drbg = CtrDrbg(SEED)
     drbg.generate(100)
     drbg.generate(11)
@@ -96,7 +96,7 @@ def test_it_counts_bytes_since_its_seed() -> None:
 
 
 def test_reseed_limit_is_kept() -> None:
-    """At the limit of requests nothing comes until a reseed, and then it goes on."""
+    """At the limit `generate` fails until a reseed."""
     drbg = CtrDrbg(SEED, reseed_limit=2)
     drbg.generate(1)
     drbg.generate(1)
@@ -108,7 +108,7 @@ def test_reseed_limit_is_kept() -> None:
 
 
 def test_wiped_instance_gives_nothing() -> None:
-    """A wiped state is zero, and is never generated from."""
+    """A wiped state is zero and cannot be used."""
     drbg = CtrDrbg(SEED)
     drbg.wipe()
 
@@ -118,7 +118,7 @@ def test_wiped_instance_gives_nothing() -> None:
 
 
 def test_wiped_instance_owes_nothing_to_its_past() -> None:
-    """A reseed after wiping makes an instance like a new one."""
+    """After a wipe and a reseed, an instance equals a new one."""
     drbg = CtrDrbg(SEED)
     drbg.generate(16)
     drbg.wipe()
@@ -128,10 +128,10 @@ def test_wiped_instance_owes_nothing_to_its_past() -> None:
 
 
 def test_personalization_parts_instances() -> None:
-    """The same seed with another consumer's name gives other bytes."""
+    """The same seed with another consumer's name gives different bytes."""
     assert CtrDrbg(SEED, b"web01").generate(32) != CtrDrbg(SEED, b"web02").generate(32)
 
 
 def test_repr_of_drbg_shows_no_state() -> None:
-    """Neither key nor counter reaches a string."""
+    """The repr contains neither key nor counter."""
     assert repr(CtrDrbg(SEED)) == "<CtrDrbg, 0 bytes since its seed>"

@@ -12,12 +12,12 @@ SEED = bytes(range(48))
 
 
 def test_hash_drbg_self_test_passes() -> None:
-    """The known answer comes out on this machine."""
+    """The known-answer test succeeds on this machine."""
     self_test()
 
 
 def test_hash_drbg_self_test_finds_a_wrong_generator() -> None:
-    """One flipped bit in the output is found."""
+    """One flipped bit in the output is detected."""
 
     class Sick(Drbg):
         def generate(self, n: int, additional: bytes = b"") -> bytes:
@@ -29,7 +29,7 @@ def test_hash_drbg_self_test_finds_a_wrong_generator() -> None:
 
 
 def test_a_short_seed_is_refused() -> None:
-    """The first seed has 48 bytes at least, a later one 32."""
+    """The first seed must have at least 48 bytes, a later one 32."""
     with pytest.raises(ValueError, match="48 bytes"):
         Drbg(bytes(47))
     with pytest.raises(ValueError, match="32 bytes"):
@@ -38,22 +38,22 @@ def test_a_short_seed_is_refused() -> None:
 
 @pytest.mark.parametrize("n", [-1, MAX_REQUEST_BYTES + 1])
 def test_a_request_out_of_range_is_refused_and_moves_nothing(n: int) -> None:
-    """A request is at most 2^19 bits, and a refused one changes nothing."""
+    """A request must be at most 2^19 bits; a refused one changes nothing."""
     drbg = Drbg(SEED)
-    with pytest.raises(ValueError, match="a request is"):
+    with pytest.raises(ValueError, match="a request must be"):
         drbg.generate(n)
     assert drbg.generate(32) == Drbg(SEED).generate(32)
 
 
 def test_a_request_for_nothing_moves_the_state() -> None:
-    """Two requests never share a state."""
+    """Every request changes the state, even an empty one."""
     drbg = Drbg(SEED)
     assert drbg.generate(0) == b""
     assert drbg.generate(32) != Drbg(SEED).generate(32)
 
 
 def test_the_reseed_limit_holds_to_the_last_request() -> None:
-    """The limit's last request is served, the next one needs a new seed."""
+    """The last request at the limit is served; the next needs a new seed."""
     drbg = Drbg(SEED, reseed_limit=3)
     for _ in range(3):
         drbg.generate(1)
@@ -64,7 +64,7 @@ def test_the_reseed_limit_holds_to_the_last_request() -> None:
 
 
 def test_a_wiped_instance_gives_nothing() -> None:
-    """After wipe neither a request nor a new seed is taken."""
+    """After a wipe, requests and new seeds are refused."""
     drbg = Drbg(SEED)
     drbg.wipe()
     with pytest.raises(RuntimeError):
@@ -74,21 +74,21 @@ def test_a_wiped_instance_gives_nothing() -> None:
 
 
 def test_bulk_comes_from_a_ctr_drbg_that_this_one_seeds() -> None:
-    """One byte over the limit comes from CTR_DRBG, seeded by 48 bytes of ours."""
+    """One byte over the limit comes from a CTR_DRBG with a 48-byte seed."""
     seed = Drbg(SEED).generate(48, b"more")
     assert Drbg(SEED).generate(BULK_BYTES + 1, b"more") == CtrDrbg(seed).generate(BULK_BYTES + 1)
     assert Drbg(SEED).generate(BULK_BYTES, b"more")[:48] == seed
 
 
 def test_two_bulk_requests_share_no_bytes() -> None:
-    """Each bulk request has a CTR_DRBG of its own."""
+    """Each bulk request has its own CTR_DRBG."""
     drbg = Drbg(SEED)
     assert drbg.generate(4096)[:64] != drbg.generate(4096)[:64]
 
 
 @pytest.mark.parametrize("n", [32, BULK_BYTES + 1])
 def test_a_forked_process_gives_other_bytes(n: int) -> None:
-    """Two copies of one state part at once: each adds fresh bytes."""
+    """Two copies of a state differ at once, because each adds fresh bytes."""
     drbg = Drbg(SEED)
     ours, theirs = os.pipe()
     if os.fork() == 0:
@@ -110,5 +110,5 @@ def test_a_state_does_not_tell_what_was_given_before() -> None:
 
 
 def test_the_state_is_not_shown() -> None:
-    """Its text names neither seed nor state."""
+    """The repr contains neither seed nor state."""
     assert repr(Drbg(SEED)) == "<Drbg>"

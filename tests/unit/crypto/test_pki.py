@@ -1,4 +1,4 @@
-"""crypto/pki.py: what the mini-CA signs, and what it refuses to."""
+"""crypto/pki.py: certificates that the CA issues, and those it refuses."""
 
 import shutil
 import subprocess
@@ -29,7 +29,7 @@ def csr_of(key, algorithm=SHA256, name="root", extensions=()):
 
 
 def test_a_client_certificate_names_its_consumer_and_lives_seven_days() -> None:
-    """A client certificate carries the consumer's URI and name, begins a day ago and ends in seven."""
+    """A client certificate has URI and name, and is valid for seven days."""
     facts = pki.read_certificate(CERTIFICATE)
 
     assert facts.uris == ("drawwell://consumer/web01",)
@@ -39,7 +39,7 @@ def test_a_client_certificate_names_its_consumer_and_lives_seven_days() -> None:
 
 
 def test_the_consumer_is_the_invitations_and_not_the_requests() -> None:
-    """Subject and extensions of a signing request are ignored: it cannot ask to be somebody else or a CA."""
+    """A request's subject and extensions cannot claim another name or a CA."""
     wishes = (
         x509.BasicConstraints(ca=True, path_length=None),
         x509.SubjectAlternativeName([x509.UniformResourceIdentifier("drawwell://consumer/root")]),
@@ -63,7 +63,7 @@ def test_the_consumer_is_the_invitations_and_not_the_requests() -> None:
     ids=["p256", "p384", "ed25519", "rsa2048"],
 )
 def test_good_keys_are_certified(key, algorithm) -> None:
-    """P-256, P-384, Ed25519 and RSA-2048 keys are certified as they are."""
+    """P-256, P-384, Ed25519 and RSA-2048 keys are accepted."""
     csr = csr_of(key, algorithm)
 
     assert pki.spki_sha256(pki.issue_client(CA, csr, "web01", NOW)) == pki.csr_spki_sha256(csr)
@@ -75,13 +75,13 @@ def test_good_keys_are_certified(key, algorithm) -> None:
     ids=["rsa1024", "p521"],
 )
 def test_other_keys_are_refused(key) -> None:
-    """A short RSA key and a curve that is not on the list are refused."""
-    with pytest.raises(ValueError, match="not P-256"):
+    """A short RSA key and an unlisted curve are refused."""
+    with pytest.raises(ValueError, match="must be P-256"):
         pki.issue_client(CA, csr_of(key), "web01", NOW)
 
 
 def test_a_request_not_signed_by_its_key_is_refused() -> None:
-    """A request whose signature is another key's proves nothing, and is refused."""
+    """A request signed by another key is refused."""
     other = x509.load_pem_x509_csr(csr_of(ec.generate_private_key(ec.SECP256R1())))
     mine = x509.load_pem_x509_csr(CSR)
     der = mine.public_bytes(serialization.Encoding.DER).replace(
@@ -104,33 +104,33 @@ def test_a_request_not_signed_by_its_key_is_refused() -> None:
     ids=["empty", "nonsense", "cut", "certificate", "long"],
 )
 def test_a_malformed_request_is_refused(csr) -> None:
-    """Whatever is no signing request is a ValueError and nothing else."""
+    """Anything except a signing request raises ValueError."""
     with pytest.raises(ValueError, match="signing request"):
         pki.issue_client(CA, csr, "web01", NOW)
 
 
 @pytest.mark.parametrize("name", ["", "Web01", "-web", "web 01", "../root", "a" * 64, "wéb", "web01\n"])
 def test_bad_consumer_names_are_refused(name) -> None:
-    """A consumer's name is 1 to 63 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit."""
-    with pytest.raises(ValueError, match="not a consumer name"):
+    """A name has 1 to 63 of a-z, 0-9, ._- and starts with a letter or digit."""
+    with pytest.raises(ValueError, match="not a valid consumer name"):
         pki.issue_client(CA, CSR, name, NOW)
 
 
 def test_a_certificate_never_outlives_its_ca() -> None:
-    """In the CA's last week a client certificate ends with the CA."""
+    """In the CA's last week a client certificate expires with the CA."""
     late = NOW + pki.CA_LIFETIME_S - 1000
 
     assert pki.read_certificate(pki.issue_client(CA, CSR, "web01", late)).not_after == NOW + pki.CA_LIFETIME_S
 
 
-def test_issued_by_tells_our_ca_from_another_of_the_same_name() -> None:
-    """A certificate is issued by its own CA, and not by another that bears the same name."""
+def test_issued_by_distinguishes_our_ca_from_another_of_the_same_name() -> None:
+    """A certificate is issued by its own CA, not by another with that name."""
     assert pki.is_issued_by(CERTIFICATE, CA.certificate_pem)
     assert not pki.is_issued_by(CERTIFICATE, pki.new_ca("well", NOW).certificate_pem)
 
 
 def test_renewal_is_due_at_two_thirds_of_life() -> None:
-    """Renewal is due when two thirds of a certificate's life are over and not a second before."""
+    """Renewal is due after exactly two thirds of a certificate's life."""
     facts = pki.read_certificate(CERTIFICATE)
     due = facts.not_before + (facts.not_after - facts.not_before) * 2 / 3
 
@@ -139,7 +139,7 @@ def test_renewal_is_due_at_two_thirds_of_life() -> None:
 
 
 def test_der_and_pem_say_the_same() -> None:
-    """A certificate read as DER and as PEM has the same facts, and the key's hash is the certificate's."""
+    """DER and PEM contain the same facts; the key hash is the certificate's."""
     der = x509.load_pem_x509_certificate(CERTIFICATE).public_bytes(serialization.Encoding.DER)
 
     assert pki.read_certificate(der) == pki.read_certificate(CERTIFICATE)
@@ -153,20 +153,20 @@ def test_der_and_pem_say_the_same() -> None:
     ids=["empty", "begun", "der", "request", "bytes"],
 )
 def test_what_is_no_certificate_is_a_value_error(data) -> None:
-    """Bytes that are no certificate raise ValueError and nothing else."""
+    """Bytes that are not a certificate raise only ValueError."""
     with pytest.raises(ValueError, match="not a certificate"):
         pki.read_certificate(data)
 
 
-def test_two_consumer_uris_name_nobody() -> None:
-    """A certificate with two consumer URIs names no consumer, whatever its common name says."""
+def test_two_consumer_uris_name_no_consumer() -> None:
+    """Two consumer URIs are invalid, whatever the common name."""
     uris = ("drawwell://consumer/a", "drawwell://consumer/b")
 
     assert pki.consumer_name(pki.CertificateFacts(b"", 1, "a", uris, (), (), 0, 1)) is None
 
 
 def test_the_common_name_counts_without_a_consumer_uri() -> None:
-    """Without a URI of ours the common name is the consumer, where it is a consumer's name at all."""
+    """Without a consumer URI, a valid common name is the consumer's name."""
     assert (
         pki.consumer_name(pki.CertificateFacts(b"", 1, "web01", ("spiffe://x/y",), (), (), 0, 1)) == "web01"
     )
@@ -174,12 +174,12 @@ def test_the_common_name_counts_without_a_consumer_uri() -> None:
 
 
 def test_a_key_pair_hides_its_key() -> None:
-    """The repr of a key pair has the certificate and not the key."""
+    """The repr of a key pair contains the certificate but not the key."""
     assert "PRIVATE" not in repr(CA)
 
 
 def test_a_server_certificate_covers_its_names_and_no_others() -> None:
-    """A server certificate covers exactly the names it was issued for, however an address is spelled."""
+    """A server certificate covers exactly its names, in any spelling."""
     certificate = pki.issue_server(CA, CSR, ["well", "127.0.0.1", "::1"], NOW)
 
     assert pki.covers(certificate, ["0:0::1", "well", "127.0.0.1"])
@@ -189,7 +189,7 @@ def test_a_server_certificate_covers_its_names_and_no_others() -> None:
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 def test_openssl_accepts_the_chain_strictly(tmp_path) -> None:
-    """OpenSSL's strict verification accepts both kinds of certificate for their purpose, and only for theirs."""
+    """OpenSSL's strict check accepts both kinds of certificate, by purpose."""
     server = pki.issue_server(CA, CSR, ["well", "127.0.0.1", "::1"], NOW)
     for name, pem in (
         ("ca", CA.certificate_pem),
@@ -229,7 +229,7 @@ def test_a_server_certificate_needs_a_name() -> None:
 
 
 def test_an_issuer_has_an_ecdsa_key() -> None:
-    """A certificate is not issued by a CA with another kind of key."""
+    """A CA with another kind of key cannot issue certificates."""
     assert pki.is_issued_by(CERTIFICATE, CA.certificate_pem)
     assert not pki.is_issued_by(CERTIFICATE, self_signed(rsa.generate_private_key(65537, 2048)))
 
@@ -237,16 +237,16 @@ def test_an_issuer_has_an_ecdsa_key() -> None:
 def test_a_broken_extension_makes_a_certificate_unreadable() -> None:
     """A certificate whose alternative names do not parse raises ValueError."""
     broken = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"no sequence")
-    with pytest.raises(ValueError, match="cannot be understood"):
+    with pytest.raises(ValueError, match="cannot parse"):
         pki.read_certificate(self_signed(ec.generate_private_key(ec.SECP256R1()), broken))
 
 
 @pytest.mark.parametrize(
     ("key", "reason"),
-    [(b"no key", "not a private key"), (x25519.X25519PrivateKey.generate(), "not a key that signs")],
+    [(b"no key", "not a private key"), (x25519.X25519PrivateKey.generate(), "not a key that can sign")],
 )
 def test_a_file_that_holds_no_signing_key_is_refused(key, reason) -> None:
-    """A request is made with a key that can sign it."""
+    """A request needs a key that can sign it."""
     if not isinstance(key, bytes):
         key = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

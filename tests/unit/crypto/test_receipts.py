@@ -1,4 +1,4 @@
-"""Receipts: what they say, who can have said it, and about which bytes."""
+"""Receipts: contents, signers, and the bytes that they prove."""
 
 import base64
 import json
@@ -31,8 +31,8 @@ BODY = ReceiptBody.of(
 RECEIPT = SIGNER.sign(BODY)
 
 
-def test_verified_receipt_says_what_was_signed() -> None:
-    """Signing and verifying gives the body back, with the signing key's name in it."""
+def test_verified_receipt_is_what_was_signed() -> None:
+    """Verification returns the signed body and the key's ID."""
     body = verify_receipt(RECEIPT, SIGNER.public_key, DATA, KEY)
 
     assert body == replace(BODY, key_id=SIGNER.key_id)
@@ -40,7 +40,7 @@ def test_verified_receipt_says_what_was_signed() -> None:
 
 
 def test_receipt_is_one_canonical_line() -> None:
-    """The line is sorted, has no spaces between tokens, and is the same each time."""
+    """The line is sorted, without extra spaces, and always the same."""
     document = json.loads(RECEIPT)
 
     assert json.dumps(document, sort_keys=True, separators=(",", ":")).encode() == RECEIPT
@@ -48,15 +48,15 @@ def test_receipt_is_one_canonical_line() -> None:
 
 
 def test_receipt_does_not_hold_the_bytes() -> None:
-    """Neither the granted bytes nor the HMAC's key can be read from it."""
+    """The receipt contains neither the granted bytes nor the HMAC key."""
     for secret in (DATA, KEY):
         assert secret not in RECEIPT
         assert secret.hex().encode() not in RECEIPT
         assert base64.b64encode(secret) not in RECEIPT
 
 
-def test_wrong_public_key_is_told_apart() -> None:
-    """Another broker's key does not verify it, and the message names both keys."""
+def test_wrong_public_key_is_reported() -> None:
+    """Another broker's key does not verify it; the error names both keys."""
     with pytest.raises(AuthenticationFailed, match=f"{SIGNER.key_id}.*{OTHER.key_id}"):
         verify_receipt(RECEIPT, OTHER.public_key)
 
@@ -65,7 +65,7 @@ def test_wrong_public_key_is_told_apart() -> None:
     "field", ["broker", "consumer", "serial", "n_bytes", "time_s", "data_hmac", "draw_class"]
 )
 def test_changed_field_breaks_the_signature(field: str) -> None:
-    """No field can be changed afterwards, even when the line stays well formed."""
+    """No field can be changed, even if the line stays valid JSON."""
     document = json.loads(RECEIPT)
     changed = {"data_hmac": "0" * 64, "draw_class": "drbg"}
     value = document["body"][field]
@@ -76,35 +76,35 @@ def test_changed_field_breaks_the_signature(field: str) -> None:
 
 
 def test_source_cannot_lose_that_it_is_simulated() -> None:
-    """A simulated source stays one in every genuine receipt."""
+    """A simulated source is marked in every genuine receipt."""
     with pytest.raises(AuthenticationFailed):
         verify_receipt(RECEIPT.replace(b'"simulated":true', b'"simulated":false'), SIGNER.public_key)
 
 
 @pytest.mark.parametrize("data", [DATA[:-1], DATA + b"\0", bytes(64), b""])
-def test_other_data_is_told_apart_from_a_wrong_signature(data: bytes) -> None:
-    """Bytes that were not granted fail with words of their own."""
-    with pytest.raises(AuthenticationFailed, match="the signature is right, but the data"):
+def test_other_data_differs_from_a_wrong_signature(data: bytes) -> None:
+    """Bytes that were not granted have a separate error."""
+    with pytest.raises(AuthenticationFailed, match="the signature is valid, but"):
         verify_receipt(RECEIPT, SIGNER.public_key, data, KEY)
 
 
 def test_other_hmac_key_does_not_match() -> None:
-    """The granted bytes under another key are not what the receipt is for."""
-    with pytest.raises(AuthenticationFailed, match="the data is not"):
+    """The granted bytes under another key do not match."""
+    with pytest.raises(AuthenticationFailed, match="other data"):
         verify_receipt(RECEIPT, SIGNER.public_key, DATA, bytes(32))
 
 
 def test_lied_length_does_not_pass() -> None:
-    """A signed length that differs from the data's is refused, though the HMAC is right."""
+    """A signed length that differs from the data's is refused."""
     lying = SIGNER.sign(replace(BODY, n_bytes=65))
 
-    with pytest.raises(AuthenticationFailed, match="the data is not"):
+    with pytest.raises(AuthenticationFailed, match="other data"):
         verify_receipt(lying, SIGNER.public_key, DATA, KEY)
 
 
 @pytest.mark.parametrize(("data", "key"), [(DATA, None), (None, KEY), (DATA, b"short")])
 def test_data_and_key_come_together(data: bytes | None, key: bytes | None) -> None:
-    """Half of what is needed to check the bytes is a mistake of the caller."""
+    """Giving only the data or only the HMAC key is a caller's mistake."""
     with pytest.raises(ValueError, match=r"together|32 bytes"):
         verify_receipt(RECEIPT, SIGNER.public_key, data, key)
 
@@ -169,44 +169,44 @@ MALFORMED = {
 
 @pytest.mark.parametrize("receipt", MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_receipt_is_refused_before_its_signature(receipt: bytes) -> None:
-    """Whatever is written in another way is not a receipt, whoever signed it."""
+    """Any other encoding is not a receipt, whatever the signature."""
     with pytest.raises(RemoteProtocolError, match="not a receipt") as caught:
         verify_receipt(receipt, SIGNER.public_key)
     assert not isinstance(caught.value, AuthenticationFailed)
 
 
 def test_one_newline_at_the_end_is_no_part_of_it() -> None:
-    """A receipt kept by an editor or `echo` still verifies."""
+    """A receipt saved by an editor or `echo` still verifies."""
     assert verify_receipt(RECEIPT + b"\n", SIGNER.public_key).serial == 42
 
 
 def test_read_receipt_verifies_nothing() -> None:
-    """Showing works for a receipt whose signature nobody can check."""
+    """A receipt that cannot be verified can still be displayed."""
     assert read_receipt(OTHER.sign(BODY)).key_id == OTHER.key_id
 
 
 @pytest.mark.parametrize("change", [{"broker": "a\nb"}, {"serial": 2**63}, {"consumer": "x" * 256}])
-def test_signer_says_only_what_a_receipt_can_say(change: dict) -> None:
-    """A body that no reader would accept is not signed."""
+def test_signer_signs_only_valid_fields(change: dict) -> None:
+    """A body that readers would reject is not signed."""
     with pytest.raises(ValueError, match=r"is not|is out of range"):
         SIGNER.sign(replace(BODY, **change))
 
 
 def test_signer_keeps_the_limit() -> None:
     """More sources than fit are refused when signing."""
-    with pytest.raises(ValueError, match="more than 16384 bytes"):
+    with pytest.raises(ValueError, match="limit is 16384"):
         SIGNER.sign(replace(BODY, sources=(SOURCE,) * 100))
 
 
 def test_names_outside_ascii_are_kept() -> None:
-    """A broker may be called what its owner calls it."""
+    """A broker can have any name that its owner chooses."""
     assert verify_receipt(
         SIGNER.sign(replace(BODY, broker='Größe «1» "\\')), SIGNER.public_key
     ).broker.startswith("Gr")
 
 
-def test_receipt_source_says_what_the_bytes_record() -> None:
-    """Name, kind, simulation, verdict with key and hash and epoch are those of the bytes, the state is today's."""
+def test_receipt_source_has_what_the_bytes_record() -> None:
+    """All fields come from the bytes' record, but the state is current."""
     identity = SourceIdentity(
         "stick", "onerng", "/dev/ttyACM0", simulated=True, firmware=Firmware.VERIFIED, firmware_detail="SHA-1"
     )
@@ -226,11 +226,11 @@ OLD_RECEIPT = (
     b'signature":"b4bnwLE7oWngzHOAd/4VIn+XnIbS+G/MEYw97wtmTRNOoLY4Vd/JCp1X9es9b2RUdKhEdkB6EQcL1f'
     b'mrw+LXDg=="}'
 )
-"""Signed by a broker of before drawwell-receipt/2, for the same bytes."""
+"""A drawwell-receipt/1 that an older broker signed for the same bytes."""
 
 
 def test_a_receipt_of_the_old_form_verifies() -> None:
-    """What drawwell-receipt/1 signed is still good, and has no word of how many sources are in each byte."""
+    """drawwell-receipt/1 is still valid, without the number of sources."""
     body = verify_receipt(OLD_RECEIPT, SIGNER.public_key, DATA, KEY)
 
     assert (body.format, body.serial, body.sources) == ("drawwell-receipt/1", 42, (SOURCE,))
@@ -238,12 +238,12 @@ def test_a_receipt_of_the_old_form_verifies() -> None:
 
 
 def test_the_forms_are_not_mixed() -> None:
-    """A receipt of the old form with a field of the new one, and a new one without it, are not receipts."""
+    """An old receipt with a new field, or a new one without it, is refused."""
     old, new = json.loads(OLD_RECEIPT), json.loads(RECEIPT)
     old["body"]["combined"] = 2
     del new["body"]["combined"]
     for document in (old, new):
-        with pytest.raises(RemoteProtocolError, match="its fields are not"):
+        with pytest.raises(RemoteProtocolError, match="the fields must be"):
             verify_receipt(canonical(document), SIGNER.public_key)
 
 
@@ -261,19 +261,19 @@ def test_keys_of_another_kind_are_refused() -> None:
 
 @pytest.mark.parametrize("pem", [b"", b"junk", SIGNER.public_key])
 def test_what_is_no_private_key_is_refused(pem: bytes) -> None:
-    """A file that holds no private key does not make a signer."""
-    with pytest.raises(ValueError, match="not a private key"):
+    """A file without a private key cannot create a signer."""
+    with pytest.raises(ValueError, match="not a PEM private key"):
         ReceiptSigner(pem)
 
 
 def test_what_is_no_public_key_is_refused() -> None:
-    """A private key does not stand in for the public one."""
-    with pytest.raises(ValueError, match="not a public key"):
+    """A private key is not accepted as a public key."""
+    with pytest.raises(ValueError, match="not a PEM public key"):
         verify_receipt(RECEIPT, receipt_key_from_seed(b"\x01" * 32))
 
 
 def test_receipt_key_is_that_of_its_seed() -> None:
-    """The first key of RFC 8032, 7.1, comes out of its seed."""
+    """The seed of RFC 8032, 7.1, gives the first key there."""
     seed = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
     der = base64.b64decode(
         "".join(ReceiptSigner(receipt_key_from_seed(seed)).public_key.decode().splitlines()[1:-1])
@@ -283,13 +283,13 @@ def test_receipt_key_is_that_of_its_seed() -> None:
 
 
 def test_repr_of_signer_shows_no_key() -> None:
-    """The private key does not reach a string."""
+    """The repr does not contain the private key."""
     assert "\\x01" not in repr(SIGNER)
     assert "01" * 8 not in repr(SIGNER)
 
 
 def test_a_receipt_names_where_the_audit_log_stood() -> None:
-    """Length and head are signed with the rest."""
+    """The audit log's length and head are part of the signed body."""
     signer = ReceiptSigner(receipt_key_from_seed(bytes(32)))
     body = replace(read_receipt(RECEIPT), audit_count=7, audit_head="ab" * 32)
     read = verify_receipt(signer.sign(body), signer.public_key)

@@ -29,7 +29,7 @@ def times(n: int, point: Point) -> Point:
 
 
 def on_the_curve(y: int) -> Point | None:
-    """Return the point with that y and an even x (RFC 8032, 5.1.3)."""
+    """Return the point with this y and an even x (RFC 8032, 5.1.3)."""
     square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
     x = pow(square, (P + 3) // 8, P)
     if x * x % P != square:
@@ -38,7 +38,7 @@ def on_the_curve(y: int) -> Point | None:
 
 
 def small_order_points() -> set[Point]:
-    """Multiply points by L, which leaves an order that divides 8."""
+    """Multiply points by L, which leaves points of an order that divides 8."""
     found: set[Point] = set()
     for y in range(2, 100):
         if point := on_the_curve(y):
@@ -49,7 +49,7 @@ def small_order_points() -> set[Point]:
 
 @pytest.mark.slow
 def test_the_list_is_every_encoding_of_the_eight_points() -> None:
-    """Each y below p, and again with p added where that fits in 255 bits."""
+    """Each y below p is listed, and y + p if it fits into 255 bits."""
     points = small_order_points()
     ys = {y for _, y in points}
     assert len(points) == 8
@@ -61,7 +61,7 @@ def test_the_list_is_every_encoding_of_the_eight_points() -> None:
 @pytest.mark.parametrize("sign", [0, 0x80])
 @pytest.mark.parametrize("encoded", sorted(SMALL_ORDER))
 def test_a_key_of_small_order_is_refused(encoded: bytes, sign: int) -> None:
-    """OpenSSL takes the key, and would verify any message with it."""
+    """OpenSSL accepts the key, and would verify any message with it."""
     raw = encoded[:31] + bytes([encoded[31] | sign])
     pem = Ed25519PublicKey.from_public_bytes(raw).public_bytes(
         Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
@@ -71,6 +71,6 @@ def test_a_key_of_small_order_is_refused(encoded: bytes, sign: int) -> None:
 
 
 def test_a_signature_for_the_neutral_element_verifies_anything() -> None:
-    """Why these keys are refused: R is the neutral element too, and S is 0."""
+    """With the neutral element as R and S = 0, every message verifies."""
     neutral = (1).to_bytes(32, "little")
     Ed25519PublicKey.from_public_bytes(neutral).verify(neutral + bytes(32), b"whatever was granted")

@@ -1,4 +1,4 @@
-"""Public keys as OpenSSH writes them, and the line that lets one in."""
+"""OpenSSH public keys, and their lines in authorized_keys."""
 
 import base64
 import shlex
@@ -19,7 +19,7 @@ KEY = "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + byt
 @pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
 @pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
 def test_keys_of_openssh_are_taken_with_its_fingerprint(tmp_path: Path, kind: str) -> None:
-    """What ssh-keygen makes is read without its comment, and has the fingerprint that ssh-keygen shows."""
+    """A key from ssh-keygen is read without comment, with its fingerprint."""
     path = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "a comment", "-f", path], check=True)
     text = path.with_suffix(".pub").read_text()
@@ -51,7 +51,7 @@ def test_keys_of_openssh_are_taken_with_its_fingerprint(tmp_path: Path, kind: st
     ],
 )
 def test_what_is_no_public_key_is_refused_and_not_repeated(text: str) -> None:
-    """Options, several keys, damaged ones and private ones are refused, in words that quote none of them."""
+    """Options, several keys, damaged and private keys are refused, not quoted."""
     with pytest.raises(ValueError, match=r"key|lines") as caught:
         parse_public_key(text)
     assert "c2VjcmV0" not in str(caught.value)
@@ -59,7 +59,7 @@ def test_what_is_no_public_key_is_refused_and_not_repeated(text: str) -> None:
 
 @given(st.text())
 def test_any_text_is_a_key_or_refused(text: str) -> None:
-    """Whatever comes parses to one line of two words, or is refused."""
+    """Any text parses to one line of two fields, or is refused."""
     try:
         kind, blob = parse_public_key(text).split(" ")
     except ValueError:
@@ -72,7 +72,7 @@ def test_any_text_is_a_key_or_refused(text: str) -> None:
     st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs", "Cc"])), min_size=1)
 )
 def test_forced_command_reads_back(command: list[str]) -> None:
-    """By the quoting of authorized_keys and then of the shell, the line's command is the one that was meant."""
+    """Unquoted by authorized_keys and the shell, the command is unchanged."""
     line = authorized_line(command, KEY, "web01")
     head, tail = 'restrict,command="', f'" {KEY} web01'
     assert line.startswith(head)
@@ -82,8 +82,8 @@ def test_forced_command_reads_back(command: list[str]) -> None:
 
 
 def test_forced_command_is_one_line() -> None:
-    """A line break would begin a line of its own in authorized_keys."""
-    with pytest.raises(ValueError, match="one line"):
+    """A line break would start another line in authorized_keys."""
+    with pytest.raises(ValueError, match="a line break"):
         authorized_line(["drawwell", "-c", "/a\n/b"], KEY, "web01")
 
 
@@ -97,7 +97,7 @@ def test_forced_command_is_one_line() -> None:
     ],
 )
 def test_addresses_read_back(text: str, address: SshAddress) -> None:
-    """User and port are optional; an address is written as it is read."""
+    """User and port are optional; addresses format as they parse."""
     assert parse_ssh_address(text) == address
     assert str(address) == f"ssh://{text}"
 
@@ -117,6 +117,6 @@ def test_addresses_read_back(text: str, address: SshAddress) -> None:
     ],
 )
 def test_nothing_in_an_address_is_an_option(text: str) -> None:
-    """What ssh would take for an option, or for something else than a host, is refused."""
+    """Options of ssh, or anything but a host, are refused."""
     with pytest.raises(ValueError, match="host"):
         parse_ssh_address(text)

@@ -1,4 +1,4 @@
-"""crypto/tokens.py: every way to paste a token wrongly has a name."""
+"""crypto/tokens.py: every pasting mistake has a separate error."""
 
 import pytest
 from hypothesis import given
@@ -28,7 +28,7 @@ HOSTS = st.sampled_from(["broker.example", "localhost", "192.0.2.1", "2001:db8::
     st.binary(min_size=32, max_size=32),
 )
 def test_a_token_reads_back_as_it_was_written(host, port, spki, invitation, secret) -> None:
-    """Whatever host, port and secrets a token has, it reads back the same."""
+    """A token with any host, port and secrets parses to the same value."""
     token = Token(host, port, spki, invitation_name(invitation), secret)
 
     assert parse_token(token.reveal()) == token
@@ -36,14 +36,14 @@ def test_a_token_reads_back_as_it_was_written(host, port, spki, invitation, secr
 
 @given(st.integers(0, len(TEXT) - 1))
 def test_a_token_cut_off_anywhere_is_refused(length) -> None:
-    """No beginning of a token is a token."""
+    """No prefix of a token is a token."""
     with pytest.raises(UsageError):
         parse_token(TEXT[:length])
 
 
 @given(st.integers(0, len(TEXT) - 1), st.characters(codec="utf-8"))
 def test_a_changed_character_never_breaks_the_parser(position, character) -> None:
-    """A token with one character changed is either another token or a usage error."""
+    """A token with one changed character is another token or an error."""
     changed = TEXT[:position] + character + TEXT[position + 1 :]
     try:
         assert parse_token(changed).reveal() == changed
@@ -55,14 +55,14 @@ def test_a_changed_character_never_breaks_the_parser(position, character) -> Non
     ("text", "fault"),
     [
         (TEXT[:-1], "secret is too short"),
-        (TEXT.rsplit(".", 1)[0], "cut off"),
-        (TEXT.rsplit(".", 2)[0], "cut off"),
-        ("dw1", "cut off"),
-        (TEXT + "A", "secret is not as it was printed"),
-        (TEXT[:-1] + "\u00e9", "secret is not as it was printed"),
-        (TEXT[:40] + " " + TEXT[40:], "space or line break"),
-        (TEXT[:40] + "\n" + TEXT[40:], "space or line break"),
-        (TEXT.replace("dw1", "dw2", 1), "version 'dw2'"),
+        (TEXT.rsplit(".", 1)[0], "incomplete"),
+        (TEXT.rsplit(".", 2)[0], "incomplete"),
+        ("dw1", "incomplete"),
+        (TEXT + "A", "secret differs from the printed one"),
+        (TEXT[:-1] + "\u00e9", "secret differs from the printed one"),
+        (TEXT[:40] + " " + TEXT[40:], "space or a line break"),
+        (TEXT[:40] + "\n" + TEXT[40:], "space or a line break"),
+        (TEXT.replace("dw1", "dw2", 1), "not 'dw2'"),
         ("drawwell join " + TEXT, "not an invitation token"),
         ("", "not an invitation token"),
         (TEXT.replace(":55001", ":0"), "not host:port"),
@@ -74,21 +74,21 @@ def test_a_changed_character_never_breaks_the_parser(position, character) -> Non
     ],
 )
 def test_each_fault_is_named(text, fault) -> None:
-    """Each way to paste a token wrongly has its own words."""
+    """Each pasting mistake has a separate message."""
     with pytest.raises(UsageError, match=fault):
         parse_token(text)
 
 
 def test_two_spellings_of_one_secret_are_not_accepted() -> None:
-    """Spare bits in the last character must be zero: one token has one spelling."""
+    """Unused bits of the last character must be zero."""
     last = {"8": "9"}[TEXT[-1]]
 
-    with pytest.raises(UsageError, match="not as it was printed"):
+    with pytest.raises(UsageError, match="differs from the printed one"):
         parse_token(TEXT[:-1] + last)
 
 
 def test_a_token_hides_its_secret() -> None:
-    """Neither repr nor str of a token, nor an error about one, shows its secret."""
+    """No repr, str or error shows the secret."""
     shown = TEXT.rsplit(".", 1)[1]
     with pytest.raises(UsageError) as caught:
         parse_token(TEXT + "A")
@@ -97,7 +97,7 @@ def test_a_token_hides_its_secret() -> None:
 
 
 def test_only_the_secret_itself_matches_its_hash() -> None:
-    """A secret matches its stored hash; one with a bit changed does not."""
+    """A secret matches its stored hash; a changed bit does not."""
     assert secret_matches(SECRET, secret_hash(SECRET))
     assert not secret_matches(bytes([1, *SECRET[1:]]), secret_hash(SECRET))
 

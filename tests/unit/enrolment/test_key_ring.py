@@ -27,7 +27,7 @@ def ring_of(tmp_path: Path) -> KeyRing:
 
 
 def ca_of_0_1() -> pki.KeyPair:
-    """A CA as release 0.1 made it: signed by itself, with path length 0."""
+    """Create a CA like release 0.1: self-signed, with path length 0."""
     pair = pki.new_ca("well", NOW)
     return dataclasses.replace(pair, certificate_pem=signed_by_itself(pair))
 
@@ -46,7 +46,7 @@ def signed_by_itself(pair: pki.KeyPair) -> bytes:
 
 
 def openssl_accepts(tmp_path: Path, root: bytes, chain: bytes, now: float = NOW) -> bool:
-    """Whether a server's chain leads to a root that is pinned, strictly."""
+    """Return whether a server's chain leads to a pinned root, strictly."""
     leaf, *others = pki.pem_blocks(chain)
     for name, pem in (("root", root), ("leaf", leaf), ("others", b"".join(others))):
         (tmp_path / f"{name}.pem").write_bytes(pem)
@@ -67,7 +67,7 @@ def test_a_server_leads_to_the_root(tmp_path: Path) -> None:
 
 @needs_openssl
 def test_the_ca_of_an_older_release_becomes_the_first_intermediate(tmp_path: Path) -> None:
-    """Its leaves verify by its own certificate and by the root."""
+    """The old CA's leaves verify with its own certificate and with the root."""
     old, directory = ca_of_0_1(), tmp_path / "keys"
     receipt_key = receipt_key_from_seed(bytes(32))
     keys = {"ca_certificate": old.certificate_pem, "ca_key": old.key_pem, "receipt_key": receipt_key}
@@ -82,7 +82,7 @@ def test_the_ca_of_an_older_release_becomes_the_first_intermediate(tmp_path: Pat
 
 @needs_openssl
 def test_a_consumer_follows_every_rotation(tmp_path: Path) -> None:
-    """What is pinned verifies the next list, and its roots the server."""
+    """Pinned keys verify the next list, and its roots verify the server."""
     ring = ring_of(tmp_path)
     authority, pinned = CertificateAuthority(str(tmp_path / "pki"), ring), ring.public().roots
     for key in ("receipts", "intermediate", "root", "intermediate", "finish-root", "receipts"):
@@ -98,7 +98,7 @@ def test_a_consumer_follows_every_rotation(tmp_path: Path) -> None:
 
 
 def test_receipts_of_an_earlier_key_stay_verifiable(tmp_path: Path) -> None:
-    """Its public half stays in the list, with the time of its end."""
+    """The public key stays in the list, with its end."""
     ring = ring_of(tmp_path)
     before, [signature] = ring.public().receipt_key, ring.sign([HEAD])
     ring.rotate("receipts", NOW + 60)
@@ -112,7 +112,7 @@ def test_receipts_of_an_earlier_key_stay_verifiable(tmp_path: Path) -> None:
 
 
 def test_without_the_roots_key_leaves_go_on_and_rotations_do_not(tmp_path: Path) -> None:
-    """An exported root is needed for what it signs, and can be imported."""
+    """Only the root's own signatures need an exported root; import works."""
     ring = ring_of(tmp_path)
     key = ring.export_root()
     ring.forget_root()
@@ -121,18 +121,18 @@ def test_without_the_roots_key_leaves_go_on_and_rotations_do_not(tmp_path: Path)
     assert again.certify(CSR, "web01", NOW + 80 * pki.DAY_S)
     with pytest.raises(UsageError, match="not on this machine"):
         again.rotate("receipts", NOW)
-    with pytest.raises(UsageError, match="not the key of the root"):
+    with pytest.raises(UsageError, match="key"):
         again.import_root(pki.new_ca("well", NOW).key_pem, NOW)
     again.import_root(key, NOW)
     assert again.rotate("receipts", NOW)
 
 
 def test_an_intermediate_that_ended_signs_nothing_and_asks_for_the_root(tmp_path: Path) -> None:
-    """The hint names the command, and the import alone renews."""
+    """The hint names the command, and the import alone renews the CA."""
     ring = ring_of(tmp_path)
     key, later = ring.export_root(), NOW + 91 * pki.DAY_S
     ring.forget_root()
-    with pytest.raises(StateUnavailable, match="has ended") as caught:
+    with pytest.raises(StateUnavailable, match="has expired") as caught:
         ring.certify(CSR, "web01", later)
     assert "pki import-root" in str(caught.value.hint)
     ring.import_root(key, later)
@@ -141,7 +141,7 @@ def test_an_intermediate_that_ended_signs_nothing_and_asks_for_the_root(tmp_path
 
 
 def test_an_intermediate_is_certified_again_before_it_ends(tmp_path: Path) -> None:
-    """After two thirds of its 90 days, with the same key."""
+    """The CA is renewed after two thirds of its 90 days, with the same key."""
     ring = ring_of(tmp_path)
     before, later = pki.pem_blocks(ring.certify(CSR, "web01", NOW))[1], NOW + 61 * pki.DAY_S
     after = pki.pem_blocks(ring.certify(CSR, "web01", later))[1]
@@ -153,13 +153,13 @@ def test_an_intermediate_is_certified_again_before_it_ends(tmp_path: Path) -> No
     "text", [b"", b"{}", b'{"format":"drawwell-keys/1"}', b'{"format":"drawwell-receipt/2"}']
 )
 def test_no_other_text_is_signed_by_the_receipt_key(tmp_path: Path, text: bytes) -> None:
-    """Only receipts of the present key and audit heads are signed."""
-    with pytest.raises(ValueError, match="no audit head"):
+    """Only receipts with the current key and audit heads are signed."""
+    with pytest.raises(ValueError, match="neither an audit head"):
         ring_of(tmp_path).sign([HEAD, text])
 
 
 def test_a_list_that_no_pinned_key_signed_is_refused(tmp_path: Path) -> None:
-    """Neither another broker's list nor a changed one counts."""
+    """Another broker's list and a changed list are refused."""
     ring = ring_of(tmp_path)
     document = ring.public().key_list
     with pytest.raises(AuthenticationFailed):

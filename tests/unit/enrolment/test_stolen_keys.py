@@ -1,4 +1,4 @@
-"""docs/keys.md, "What to do when a key was stolen", with a thief."""
+"""docs/keys.md, "What to do if a key was stolen", with a thief."""
 
 import dataclasses
 import shutil
@@ -19,7 +19,7 @@ RENEWAL_S = pki.CLIENT_LIFETIME_S * pki.RENEWAL_POINT
 
 
 class Site:
-    """A broker, a consumer that pins its roots, and a thief with all keys."""
+    """A broker, a consumer with pinned roots, and a thief with all keys."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.now = folder, NOW
@@ -32,12 +32,12 @@ class Site:
         self.thief = KeyRing(str(folder / "stolen"), "well", NOW)
 
     def served(self) -> bytes:
-        """What the TLS door shows."""
+        """Return the certificate chain of the TLS door."""
         self.authority.refresh()
         return Path(self.authority.server_files(["well"], self.now)[0]).read_bytes()
 
     def renew(self) -> None:
-        """The consumer's next renewal, as late as one that runs makes it."""
+        """Perform the consumer's next renewal, as late as a running one would."""
         self.now += RENEWAL_S
         self.pinned = "".join(KeyList.read(self.ring.public().key_list, self.pinned).roots).encode()
 
@@ -51,7 +51,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def replace_root(site: Site) -> None:
-    """Let consumers learn the next root, then the end of this one."""
+    """Let consumers receive the next root, then finish the old one."""
     site.ring.rotate("root", site.now)
     site.renew()
     assert site.believes(site.served())
@@ -60,14 +60,14 @@ def replace_root(site: Site) -> None:
 
 
 def test_a_stolen_receipt_key_signs_nothing_for_the_new_key(site: Site) -> None:
-    """Out at once: the key that signs now is another."""
+    """The stolen key is useless at once, because another key now signs."""
     site.ring.rotate("receipts", site.now)
     with pytest.raises(AuthenticationFailed):
         check_signature(site.ring.public().receipt_key, *site.thief.sign([HEAD]), HEAD)
 
 
 def test_a_stolen_intermediate_is_out_with_the_root(site: Site) -> None:
-    """After two renewals, in 9.3 days, consumers believe none of its leaves."""
+    """After two renewals, in 9.3 days, consumers reject all its leaves."""
     site.ring.rotate("intermediate", site.now)
     assert site.believes(site.thief.serve(CSR, ["well"], site.now))
     replace_root(site)
@@ -77,7 +77,7 @@ def test_a_stolen_intermediate_is_out_with_the_root(site: Site) -> None:
 
 
 def test_a_stolen_server_key_is_out_with_the_root(site: Site) -> None:
-    """Its certificate counts for 90 days, or until the root is another."""
+    """The certificate is valid for 90 days, or until the root is replaced."""
     stolen = (site.folder / "stolen-pki" / "server.pem").read_bytes()
     for name in ("server.pem", "server-key.pem"):
         (site.folder / "pki" / name).unlink()
@@ -91,7 +91,7 @@ def test_a_stolen_server_key_is_out_with_the_root(site: Site) -> None:
 
 
 def test_after_a_stolen_root_machines_join_again(site: Site) -> None:
-    """No list of the thief's is believed where another root is pinned."""
+    """A consumer that pins another root rejects every list by the thief."""
     (site.folder / "keys").rename(site.folder / "away")
     ring = KeyRing(str(site.folder / "keys"), "well", site.now)
     joined_again = dataclasses.replace(ring.public()).roots

@@ -1,4 +1,4 @@
-"""A source's role with a scripted driver."""
+"""A source role with a scripted driver."""
 
 import asyncio
 
@@ -20,14 +20,14 @@ class Stick:
         self.monitor = self.bench.monitors[0]
 
     def everything(self) -> bytes:
-        """Take all that the reservoir holds."""
+        """Take all bytes from the reservoir."""
         return bytes(self.bench.supply.take(len(self.bench.supply.reservoir)).data)
 
     async def until_state(self, state: SourceState) -> None:
         await until(lambda: self.monitor.state is state, f"the source is {state}")
 
     async def drain_until(self, size: int) -> bytes:
-        """Draw the reservoir empty until `size` bytes came out of it."""
+        """Empty the reservoir repeatedly until `size` bytes were drawn."""
         taken = b""
         while len(taken) < size:
             taken += self.everything()

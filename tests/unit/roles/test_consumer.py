@@ -1,4 +1,4 @@
-"""The consumer role between a scripted broker and a sink that remembers, in virtual time."""
+"""The consumer role with a scripted broker and sink, in virtual time."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ from drawwell.testing.virtual_time import run_virtually
 
 
 class Upstream:
-    """Grants what is asked, unless `script` has an error for that draw. Notes when it was asked."""
+    """Grants draws or raises the scripted error; records the times."""
 
     def __init__(self, *script, then=None, name="well") -> None:
         self.name = name
@@ -45,7 +45,7 @@ class Upstream:
 
 
 class Sink:
-    """Wants 100 bytes a second, `wants` times, and then nothing more."""
+    """Wants 100 bytes per second, `wants` times."""
 
     def __init__(self, wants: int, error: Exception | None = None) -> None:
         self.wants = wants
@@ -71,7 +71,7 @@ class Sink:
 
 
 def fed(upstream, sink: Sink, *, seconds: float = 3600.0, jitter=lambda: 1.0) -> ConsumerRole:
-    """Run the role for so long; return it."""
+    """Run the role for this time; return it."""
     role = ConsumerRole(upstream, sink, DrawClass.FULL, jitter=jitter)
 
     async def run() -> None:
@@ -86,12 +86,12 @@ def fed(upstream, sink: Sink, *, seconds: float = 3600.0, jitter=lambda: 1.0) ->
 
 
 def gaps(upstream: Upstream) -> list[float]:
-    """Seconds between the times at which it was asked."""
+    """Return the seconds between the draws."""
     return [later - earlier for earlier, later in zip(upstream.asked, upstream.asked[1:], strict=False)]
 
 
 def test_a_sink_gets_grants_of_its_class_and_size_and_nothing_else() -> None:
-    """What is poured is what the broker granted: as much as the sink wanted, in the class that was named."""
+    """The sink gets the broker's grants, with its class and size."""
     upstream, sink = Upstream(), Sink(5)
     fed(upstream, sink)
 
@@ -101,7 +101,7 @@ def test_a_sink_gets_grants_of_its_class_and_size_and_nothing_else() -> None:
 
 
 def test_nothing_is_drawn_that_the_sink_does_not_want() -> None:
-    """While the sink wants nothing the broker is not asked."""
+    """While the sink wants no bytes, none are drawn."""
     upstream = Upstream()
     fed(upstream, Sink(0))
 
@@ -109,8 +109,8 @@ def test_nothing_is_drawn_that_the_sink_does_not_want() -> None:
 
 
 @pytest.mark.parametrize("error", [QuotaExceeded("rate", retry_after_s=7.5), Starved("s", retry_after_s=7.5)])
-def test_a_refusal_is_waited_out_as_long_as_the_broker_says(error) -> None:
-    """The next draw comes when the broker said, not before and not later."""
+def test_a_refusal_is_waited_out_as_long_as_the_broker_asks(error) -> None:
+    """The next draw is at exactly the time that the broker gave."""
     upstream, sink = Upstream(error), Sink(1)
     fed(upstream, sink)
 
@@ -119,7 +119,7 @@ def test_a_refusal_is_waited_out_as_long_as_the_broker_says(error) -> None:
 
 
 def test_a_refusal_without_a_time_is_asked_again_in_a_while() -> None:
-    """When nobody knows when, it is asked every REFUSED_RETRY_S."""
+    """Without a time from the broker, the retry is after REFUSED_RETRY_S."""
     upstream = Upstream(*[NoHealthySource("none")] * 4)
     role = fed(upstream, Sink(1))
 
@@ -136,8 +136,8 @@ def test_a_refusal_without_a_time_is_asked_again_in_a_while() -> None:
         AuthenticationFailed("run out"),
     ],
 )
-def test_what_somebody_may_mend_is_tried_again_with_growing_waits(error) -> None:
-    """A broker that is gone, or does not know us, is asked after waits that double; a success begins anew."""
+def test_a_fixable_error_is_retried_with_growing_waits(error) -> None:
+    """Waits double while a broker is down or refuses; a success resets them."""
     upstream, sink = Upstream(*[error] * 9, None, error), Sink(2)
     fed(upstream, sink)
 
@@ -147,7 +147,7 @@ def test_what_somebody_may_mend_is_tried_again_with_growing_waits(error) -> None
 
 
 def test_waits_are_spread_by_jitter() -> None:
-    """A wait is the jitter's share of the longest one, so that many consumers do not come at once."""
+    """Jitter scales each wait, so that consumers do not retry together."""
     shares = iter([0.5, 0.25])
     upstream = Upstream(*[LinkUnavailable("down")] * 2)
     fed(upstream, Sink(1), jitter=lambda: next(shares))
@@ -156,14 +156,14 @@ def test_waits_are_spread_by_jitter() -> None:
 
 
 def test_the_last_error_is_shown_until_it_is_over() -> None:
-    """While draws fail the role says why."""
+    """While draws fail, the role reports the reason."""
     role = fed(Upstream(then=LinkUnavailable("the link broke")), Sink(1), seconds=100)
 
     assert role.last_error == "the link broke"
 
 
 def test_a_draw_that_can_never_be_served_ends_it() -> None:
-    """A role whose draw is too large, or of a class it may not have, says so and ends; all is let go."""
+    """A draw of wrong size or class ends the role and releases everything."""
     upstream, sink = Upstream(DrawRefused("class")), Sink(1)
     with pytest.raises(DrawRefused):
         fed(upstream, sink)
@@ -173,7 +173,7 @@ def test_a_draw_that_can_never_be_served_ends_it() -> None:
 
 
 def test_a_sink_that_refuses_ends_it() -> None:
-    """When the sink says no, nothing more is drawn for it."""
+    """If the sink refuses bytes, no more are drawn for it."""
     upstream, sink = Upstream(), Sink(3, SinkRefused("the reader is gone"))
     with pytest.raises(SinkRefused):
         fed(upstream, sink)
@@ -183,7 +183,7 @@ def test_a_sink_that_refuses_ends_it() -> None:
 
 
 def test_a_lost_draw_is_not_asked_for_again() -> None:
-    """A draw whose answer was lost is one draw, and the next one is another: no byte is asked for twice."""
+    """After a lost answer, the next draw is a new one."""
     upstream, sink = Upstream(LinkUnavailable("broke in the middle")), Sink(1)
     fed(upstream, sink)
 
@@ -207,7 +207,7 @@ def over_both(first: Upstream, second: Upstream, sink: Sink, seconds: float = 36
 
 
 def test_a_second_broker_serves_while_the_first_is_down() -> None:
-    """No draw fails while one broker of two can serve, and the first is used again when it is back."""
+    """No draw fails; the first broker serves again when it is up."""
     first, second = Upstream(*[LinkUnavailable("down")] * 3, name="a"), Upstream(name="b")
     sink = Sink(20)
     over_both(first, second, sink)
@@ -218,7 +218,7 @@ def test_a_second_broker_serves_while_the_first_is_down() -> None:
 
 
 def test_when_both_are_down_it_waits_and_goes_on() -> None:
-    """With no broker left the role waits, with a bounded number of tries, and serves when one is back."""
+    """Without a broker the role waits, with few retries, and then continues."""
     down = [LinkUnavailable("down")] * 6
     first, second, sink = Upstream(*down, name="a"), Upstream(*down, name="b"), Sink(1)
     over_both(first, second, sink)
@@ -228,7 +228,7 @@ def test_when_both_are_down_it_waits_and_goes_on() -> None:
 
 
 def test_a_quota_at_one_broker_is_not_dodged_at_the_other() -> None:
-    """A quota says something about the consumer: the second broker is not asked instead."""
+    """A quota concerns the consumer, so the second broker is not tried."""
     first, second = Upstream(QuotaExceeded("rate", retry_after_s=9.0), name="a"), Upstream(name="b")
     sink = Sink(1)
     over_both(first, second, sink)
@@ -238,7 +238,7 @@ def test_a_quota_at_one_broker_is_not_dodged_at_the_other() -> None:
 
 
 def test_starved_brokers_are_asked_when_the_first_of_them_said() -> None:
-    """With both starved the next draw comes after the shorter of the two times."""
+    """If both are starved, the next draw is at the earlier of the times."""
     first = Upstream(Starved("a", retry_after_s=40.0), name="a")
     second = Upstream(Starved("b", retry_after_s=15.0), name="b")
     over_both(first, second, Sink(1))

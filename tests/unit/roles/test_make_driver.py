@@ -1,4 +1,4 @@
-"""Which settings a device gets that was found, and what it is called."""
+"""Settings and names of detected devices."""
 
 import pytest
 
@@ -21,8 +21,8 @@ def config(folder, text: str = "") -> Config:
     return load(str(folder / "drawwell.toml"))
 
 
-def test_a_onerng_that_nobody_configured_is_named_after_its_port(folder) -> None:
-    """Two sticks have two names, each that of its port, whatever nodes they have today."""
+def test_an_unconfigured_onerng_is_named_after_its_port(folder) -> None:
+    """Two sticks are named by their ports, whatever their nodes."""
     both = (device(), device(path="/dev/ttyACM0", port=OTHER_PORT))
     found = [source_by_stable_name(config(folder), port, both) for port in (PORT, OTHER_PORT)]
     assert [(each.name, each.path) for each in found] == [
@@ -33,7 +33,7 @@ def test_a_onerng_that_nobody_configured_is_named_after_its_port(folder) -> None
 
 
 def test_a_source_that_is_configured_at_that_node_is_the_one(folder) -> None:
-    """Its name and its settings are those of the [[source]], by whatever link its node is named."""
+    """Name and settings come from the [[source]], by any link to the node."""
     (folder / "by-path").symlink_to("/dev/ttyACM7")
     settings = config(
         folder, f'[[source]]\nname = "attic"\npath = "{folder}/by-path"\nverify_firmware = "report"\n'
@@ -46,7 +46,7 @@ def test_a_source_that_is_configured_at_that_node_is_the_one(folder) -> None:
 
 
 def test_settings_for_any_onerng_are_taken_and_the_name_while_there_is_one(folder) -> None:
-    """A [[source]] without a path is for every stick; the only one has its name, of several each has its port's too."""
+    """A [[source]] without path is for any stick; several get their ports."""
     settings = config(folder, '[[source]]\nname = "stick"\nverify_firmware = "report"\nmin_entropy = 5.0\n')
     alone = source_by_stable_name(settings, PORT, (device(), device("TrueRNG", "/dev/ttyACM8", OTHER_PORT)))
     assert (alone.name, alone.verify_firmware, alone.min_entropy) == ("stick", "report", 5.0)
@@ -58,14 +58,14 @@ def test_settings_for_any_onerng_are_taken_and_the_name_while_there_is_one(folde
     ("kind", "name"), [("TrueRNG", "truerng"), ("NeuG", "neug"), ("TrueRNGpro V2", "truerngprov2")]
 )
 def test_other_devices_are_read_as_they_are(folder, kind: str, name: str) -> None:
-    """A device that speaks no protocol is read by the driver for devices, and assessed with caution."""
+    """Other devices use the character-device driver and a cautious claim."""
     found = source_by_stable_name(config(folder), PORT, (device(kind),))
     assert (found.driver, found.min_entropy, found.path) == ("chardev", 4.0, "/dev/ttyACM7")
     assert found.name == f"{name}-pci-0000-00-14.0-usb-0-1.2"
 
 
 def test_what_is_not_there_or_has_no_node_is_said(folder) -> None:
-    """An empty port, and a device that needs a reader of its own, are named errors with a way out."""
+    """An empty port, or a device without a node, gives an error with a hint."""
     with pytest.raises(SourceUnavailable, match=f"no noise device is plugged in at {PORT}"):
         source_by_stable_name(config(folder), PORT, ())
     with pytest.raises(SourceUnavailable, match=r"the Infinite Noise at .* has no node") as refused:
@@ -77,14 +77,14 @@ def test_what_is_not_there_or_has_no_node_is_said(folder) -> None:
     ("samples", "bits"), [("", False), ('samples = "bytes"\n', False), ('samples = "packed-bits"\n', True)]
 )
 def test_any_source_of_packed_bits_has_the_tests_of_bits(folder, samples: str, *, bits: bool) -> None:
-    """The setting decides, and without it the driver."""
+    """The setting decides, or without it the driver."""
     text = f'[[source]]\ndriver = "chardev"\npath = "/dev/null"\nmin_entropy = 6.0\n{samples}'
     (section,) = config(folder, text).sources
     assert make_driver(section)[1].bits is bits
 
 
-def test_a_node_that_nobody_knows_is_taken_for_a_onerng(folder) -> None:
-    """So a simulated stick can be tried; its name is that of its node, and no longer than a name may be."""
+def test_an_unknown_node_is_taken_for_a_onerng(folder) -> None:
+    """For a simulated stick, the name is that of the node, truncated."""
     found = source_by_node(config(folder), f"/tmp/{'x' * 80}", ())
     assert found.driver == "onerng"
     assert len(found.name) == 63

@@ -1,4 +1,4 @@
-"""What the signer answers, to whom, how often, and what it writes down."""
+"""The signer's answers, permissions, limits and log."""
 
 import json
 import os
@@ -18,7 +18,7 @@ BROKER = 4242
 
 
 class Desk:
-    """A signer without a socket, and a clock to set."""
+    """A signer without a socket, with an adjustable clock."""
 
     def __init__(self, folder: Path) -> None:
         self.now, self.folder = NOW, folder
@@ -39,13 +39,13 @@ def desk(tmp_path: Path) -> Desk:
 
 @pytest.mark.parametrize("op", ["describe", "rotate", "export-root", "forget-root", "import-root"])
 def test_the_brokers_user_may_not_do_what_is_the_operators(desk: Desk, op: str) -> None:
-    """Only root rotates, and only root takes the root's key away."""
+    """Only root can rotate keys, and only root can export the root's key."""
     assert desk.ask(op, what="root", pem="")["error"] == "refused"
     assert "error" not in desk.ask("describe", uid=os.geteuid())
 
 
 def test_a_certificate_is_in_the_log_before_it_leaves(desk: Desk) -> None:
-    """With the consumer, the serial number and the key."""
+    """The log has the consumer, the serial number and the key."""
     certificate = desk.ask("certify", csr=CSR, consumer="web01")["pem"].encode()
     line = json.loads((desk.folder / "signer.jsonl").read_text().splitlines()[-1])
     facts = pki.read_certificate(certificate)
@@ -55,7 +55,7 @@ def test_a_certificate_is_in_the_log_before_it_leaves(desk: Desk) -> None:
 
 
 def test_a_broker_that_was_taken_over_gets_a_bounded_number(desk: Desk) -> None:
-    """A burst for all consumers after an outage, then 20 a second."""
+    """A broker gets a burst, enough for an outage, and then 20 per second."""
     desk.role._allowance = 2.0
     answers = [desk.ask("certify", csr=CSR, consumer="web01") for _ in range(3)]
     assert ["error" in each for each in answers] == [False, False, True]
@@ -67,7 +67,7 @@ def test_a_broker_that_was_taken_over_gets_a_bounded_number(desk: Desk) -> None:
 
 
 def test_keys_are_adopted_once_and_before_there_are_others(desk: Desk) -> None:
-    """Afterwards a broker cannot replace them."""
+    """A broker cannot replace existing keys."""
     empty = {"ca_certificate": "", "ca_key": "", "receipt_key": ""}
     assert desk.ask("adopt", **empty) == {}
     assert desk.ask("adopt", **empty)["error"] == "usage"
@@ -83,14 +83,14 @@ def test_keys_are_adopted_once_and_before_there_are_others(desk: Desk) -> None:
      b'{"op":"certify","csr":"x","consumer":"../x"}', b'{"op":"nonsense"}', b'{"op":["certify"]}'],
 )  # fmt: skip
 def test_a_bad_request_is_answered_and_changes_nothing(desk: Desk, payload: bytes) -> None:
-    """Each with an error that names what is wrong."""
+    """Each bad request gets an error that names the fault."""
     answer = messages.read_object(desk.role.answer(payload, BROKER))
     assert answer["error"] in {"value", "usage"}
     assert answer["message"]
 
 
 def test_texts_are_signed_in_batches(desk: Desk) -> None:
-    """As many as there are texts, and their number is logged each minute."""
+    """A batch signs all its texts; their number is logged each minute."""
     texts = [b'{"format":"drawwell-audit-head/1","n":%d}' % number for number in range(3)]
     answer = desk.role.answer(messages.write_texts(texts), BROKER)
     assert len(set(messages.read_signatures(answer, 3))) == 3

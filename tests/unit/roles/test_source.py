@@ -7,10 +7,11 @@ import pytest
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import (
     SourceRejected,
+    SourceStalled,
     SourceUnavailable,
 )
 from drawwell.reports import SourceState
-from drawwell.roles.source import IDLE_PROBE_S, LAST_RETRY_S
+from drawwell.roles.source import FIRST_RETRY_S, IDLE_PROBE_S, LAST_RETRY_S
 from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
@@ -22,7 +23,7 @@ GONE = SourceUnavailable("it was unplugged", hint="Plug it in again.")
 
 
 def test_start_up_samples_never_reach_the_reservoir() -> None:
-    """What is served is made of the samples after the start-up tests, and of nothing else."""
+    """Only samples after the start-up tests reach the reservoir."""
 
     async def run() -> None:
         stick = Stick()
@@ -38,7 +39,7 @@ def test_start_up_samples_never_reach_the_reservoir() -> None:
 
 
 def test_a_source_rests_when_the_reservoir_is_full_and_goes_on_when_it_sinks() -> None:
-    """At the high mark reading stops, but for a probe now and then; below the low mark it goes on."""
+    """At the high mark it only probes the device; at the low mark it reads."""
 
     async def run() -> None:
         stick = Stick()
@@ -54,7 +55,7 @@ def test_a_source_rests_when_the_reservoir_is_full_and_goes_on_when_it_sinks() -
 
 
 def test_an_idle_source_that_went_away_is_not_called_healthy() -> None:
-    """A stick that is unplugged while nobody draws is found out by the next probe."""
+    """An idle stick that is unplugged fails at the next probe."""
 
     async def run() -> None:
         stick = Stick()
@@ -67,8 +68,8 @@ def test_an_idle_source_that_went_away_is_not_called_healthy() -> None:
     run_virtually(run())
 
 
-def test_a_paused_source_that_went_away_is_let_go_of_and_goes_on_when_it_is_back() -> None:
-    """A guest takes the stick of a paused source: its node is closed, and a replug needs no `resume`."""
+def test_a_paused_source_that_went_away_is_released_and_resumes_when_replugged() -> None:
+    """If a guest takes a paused stick, the node closes; a replug resumes it."""
 
     async def run() -> None:
         stick = Stick()
@@ -94,7 +95,7 @@ def test_a_paused_source_that_went_away_is_let_go_of_and_goes_on_when_it_is_back
 
 
 def test_unplugged_in_the_middle_of_a_read_nothing_from_before_is_used_after() -> None:
-    """After a replug the start-up tests run again, and no sample from before is in what comes after."""
+    """After a replug the start-up tests run again; older samples are dropped."""
 
     async def run() -> None:
         stick = Stick(capacity_bytes=65_536)
@@ -115,7 +116,7 @@ def test_unplugged_in_the_middle_of_a_read_nothing_from_before_is_used_after() -
 
 
 def test_a_source_that_is_not_there_is_tried_again_and_again_with_longer_waits() -> None:
-    """Opening is tried again within seconds for ever, at most every LAST_RETRY_S, and the state says why."""
+    """Opening is retried forever, with waits of at most LAST_RETRY_S."""
 
     async def run() -> None:
         stick = Stick()
@@ -133,8 +134,28 @@ def test_a_source_that_is_not_there_is_tried_again_and_again_with_longer_waits()
     run_virtually(run())
 
 
+def test_a_source_that_opens_and_stays_silent_is_opened_less_and_less_often() -> None:
+    """Waits double while it is silent; received samples reset them."""
+
+    async def run() -> None:
+        stick = Stick()
+        stick.driver.at_read.extend(SourceStalled("it is silent") for _ in range(1000))
+        async with stick.bench.run():
+            await asyncio.sleep(600)
+            assert stick.driver.opened <= 600 / LAST_RETRY_S + 10
+            stick.driver.at_read.clear()
+            await stick.until_state(SourceState.HEALTHY)
+            opened = stick.driver.opened
+            stick.driver.at_read.extend([SourceStalled("it is silent")])
+            stick.everything()
+            await asyncio.sleep(2 * FIRST_RETRY_S + IDLE_PROBE_S)
+            assert stick.driver.opened == opened + 1
+
+    run_virtually(run())
+
+
 def test_an_intermittent_failure_discards_the_block_and_what_was_pending() -> None:
-    """Of a failing block, and of samples that waited for it, nothing is ever served; start-up tests run again."""
+    """The failed block and pending samples are dropped; start-up tests rerun."""
 
     async def run() -> None:
         stick = Stick(capacity_bytes=65_536)
@@ -152,7 +173,7 @@ def test_an_intermittent_failure_discards_the_block_and_what_was_pending() -> No
 
 
 def test_a_permanent_failure_is_latched_until_reset() -> None:
-    """A stuck source is closed, stays failed when its samples are good again, and starts over on `reset`."""
+    """A stuck source stays failed, even with good samples, until `reset`."""
 
     async def run() -> None:
         stick = Stick()
@@ -173,7 +194,7 @@ def test_a_permanent_failure_is_latched_until_reset() -> None:
 
 
 def test_nothing_of_a_stuck_source_is_credited() -> None:
-    """When a source gets stuck, not one bit is assessed or conditioned after the block in which it did."""
+    """No bits are assessed from the first stuck block on."""
 
     async def run() -> None:
         stick = Stick(capacity_bytes=65_536)
@@ -187,7 +208,7 @@ def test_nothing_of_a_stuck_source_is_credited() -> None:
 
 
 def test_a_rejected_source_is_not_opened_again_before_reset() -> None:
-    """A device whose firmware is not verified is not retried; `reset` tries it once more."""
+    """Unverified firmware is retried only after a `reset`, once."""
 
     async def run() -> None:
         stick = Stick()
@@ -205,7 +226,7 @@ def test_a_rejected_source_is_not_opened_again_before_reset() -> None:
 
 
 def test_three_intermittent_failures_in_ten_minutes_are_permanent() -> None:
-    """The third intermittent failure within ten minutes latches, across replugs too (law 11)."""
+    """The third such failure latches, also across replugs (law 11)."""
 
     async def run() -> None:
         stick = Stick()
@@ -223,7 +244,7 @@ def test_three_intermittent_failures_in_ten_minutes_are_permanent() -> None:
 
 
 def test_the_raw_rate_is_what_the_device_gives_while_it_is_read() -> None:
-    """The rate leaves out the start-up tests and the time that the source rests."""
+    """The rate excludes start-up tests and idle time."""
 
     async def run() -> None:
         stick = Stick()
@@ -235,7 +256,7 @@ def test_the_raw_rate_is_what_the_device_gives_while_it_is_read() -> None:
 
 
 class Eager(ScriptedSource):
-    """A driver that always has bytes, as a file or a FIFO may."""
+    """A driver that always has bytes, like a file or a FIFO."""
 
     async def read(self, max_bytes: int) -> RawBlock:
         data = self.stream.read(max_bytes)
@@ -244,7 +265,7 @@ class Eager(ScriptedSource):
 
 
 def test_a_driver_that_never_waits_leaves_the_others_their_turn() -> None:
-    """Between two blocks of a source that always has bytes everybody else runs."""
+    """Other tasks run between two blocks of such a source."""
 
     async def run() -> None:
         driver = Eager()
@@ -259,8 +280,8 @@ def test_a_driver_that_never_waits_leaves_the_others_their_turn() -> None:
     run_virtually(run())
 
 
-def test_the_device_is_let_go_when_the_role_ends() -> None:
-    """Whatever it was doing, a cancelled role closes its driver."""
+def test_the_device_is_released_when_the_role_ends() -> None:
+    """A cancelled role closes its driver in any state."""
 
     async def run() -> None:
         for at_open in ([], [GONE], [SourceRejected("no")], [asyncio.Event()]):

@@ -1,4 +1,4 @@
-"""A driver that hangs is found out."""
+"""A driver that hangs is detected."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from drawwell.testing.virtual_time import run_virtually
 
 
 def test_a_driver_that_does_not_answer_is_not_alive() -> None:
-    """One that is asked and silent for longer than any driver needs is hung; one that nobody asks is not."""
+    """A call that lasts too long is a hang; an unused driver is alive."""
 
     async def ask() -> list[bool]:
         driver, never = ScriptedSource(), asyncio.Event()
@@ -31,8 +31,8 @@ def test_a_driver_that_does_not_answer_is_not_alive() -> None:
     assert run_virtually(ask()) == [True, True, False, True]
 
 
-def test_after_a_resume_nothing_is_read_until_the_device_was_opened_anew() -> None:
-    """What was read over a suspend is dropped: the device may have been exchanged meanwhile."""
+def test_after_a_resume_nothing_is_read_until_the_device_was_reopened() -> None:
+    """A read across a suspend is dropped, because the device may differ."""
 
     async def ask() -> None:
         asleep = [0.0]

@@ -1,4 +1,4 @@
-"""What the process of a source says of itself, and when it ends."""
+"""A source process: its status line, and when it ends."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ REPORT = SourceReport(
 
 
 @pytest.mark.parametrize(
-    ("report", "rate", "words"),
+    ("report", "rate", "text"),
     [
         (REPORT, 31_948.8, "healthy, 31.2KiB/s full entropy"),
         (REPORT, 0.0, "healthy"),
@@ -34,13 +34,13 @@ REPORT = SourceReport(
         ),
     ],
 )
-def test_the_status_line_says_what_is_so(report: SourceReport, rate: float, words: str) -> None:
-    """Each state has its words, and a simulated source never looks real."""
-    assert SourceStatusLine()(report, "", rate) == words
+def test_the_status_line_shows_the_state(report: SourceReport, rate: float, text: str) -> None:
+    """Each state has its text, and a simulated source is marked."""
+    assert SourceStatusLine()(report, "", rate) == text
 
 
-def test_the_status_line_says_that_it_waits_for_a_broker() -> None:
-    """A healthy source that nobody takes bytes of does not look like one that serves."""
+def test_the_status_line_shows_that_it_waits_for_a_broker() -> None:
+    """A healthy source without a broker has a different line than one with it."""
     assert SourceStatusLine()(REPORT, "no broker", 0.0) == "healthy; waiting: no broker"
 
 
@@ -54,7 +54,7 @@ def test_the_status_line_says_that_it_waits_for_a_broker() -> None:
     ],
 )
 def test_it_ends_when_there_is_no_use_in_going_on(error: Exception, path: str, ends: bool) -> None:
-    """A device that is refused or gone ends it; one that is busy or silent is tried again, its health remembered."""
+    """A rejected or absent device ends it; a busy or silent one is retried."""
 
     async def run() -> None:
         driver = ScriptedSource("stick")

@@ -1,4 +1,4 @@
-"""A block is tested in slices, so that no draw waits for all of it."""
+"""Blocks are tested in slices, so that draws do not wait long."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ from unit.roles.scripted_stick import Stick
 
 
 def test_other_tasks_run_between_the_slices_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No two slices of a block are tested in one turn of the loop."""
+    """One iteration of the loop never tests two slices of a block."""
 
     async def run() -> None:
         stick, turns, fed = Stick(), 0, []
@@ -38,7 +38,7 @@ def test_other_tasks_run_between_the_slices_of_a_block(monkeypatch: pytest.Monke
 
 
 def test_a_restart_in_the_middle_of_a_block_uses_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of its slices counts for the start-up tests that begin again."""
+    """No slice of that block counts for the restarted start-up tests."""
 
     async def run() -> None:
         stick, fed = Stick(), 0

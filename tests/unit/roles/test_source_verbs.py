@@ -1,4 +1,4 @@
-"""What an operator may have a source do: test, capture, sample, pause, reset."""
+"""An operator's verbs for a source: test, capture, sample, pause, reset."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ from unit.roles.scripted_stick import SMALL, Stick
 
 
 def test_a_paused_source_is_shown_paused_and_not_failed() -> None:
-    """While paused nothing is read, the state is as before, no error is shown, and it does not count as healthy."""
+    """A paused source does not read, fail or change state; it is not healthy."""
 
     async def run() -> None:
         stick = Stick()
@@ -44,7 +44,7 @@ def test_a_paused_source_is_shown_paused_and_not_failed() -> None:
 
 @pytest.mark.parametrize("verb", ["test", "capture", "sample"])
 def test_a_paused_source_refuses_what_needs_samples_and_stays_paused(verb: str) -> None:
-    """Verbs that read are refused while paused, with the way out, and do not turn the pause into a failure."""
+    """Verbs that read are refused with a hint; the source does not fail."""
 
     async def run() -> None:
         stick = Stick()
@@ -62,7 +62,7 @@ def test_a_paused_source_refuses_what_needs_samples_and_stays_paused(verb: str) 
 
 
 def test_a_replug_ends_a_pause() -> None:
-    """A source that was paused and pulled comes back running: what is reported is what the device does."""
+    """A paused source runs after a replug, and reports the device's state."""
 
     async def run() -> None:
         stick = Stick()
@@ -81,7 +81,7 @@ def test_a_replug_ends_a_pause() -> None:
 
 
 def test_a_command_while_it_opens_is_answered_when_it_is_open() -> None:
-    """Whoever asks during a long opening waits for its end and is answered."""
+    """A command during a long opening waits until the source is open."""
 
     async def run() -> None:
         stick = Stick()
@@ -98,7 +98,7 @@ def test_a_command_while_it_opens_is_answered_when_it_is_open() -> None:
 
 
 def test_a_command_while_it_backs_off_is_answered_at_once() -> None:
-    """Whoever asks a source that is not there is told so, with the hint, and it is tried at once."""
+    """A command to an absent source gets an error with a hint, and a retry."""
 
     async def run() -> None:
         stick = Stick()
@@ -116,7 +116,7 @@ def test_a_command_while_it_backs_off_is_answered_at_once() -> None:
 
 
 def test_commands_in_permanent_failure_are_refused_with_the_way_out() -> None:
-    """Whatever is asked of a failed source is refused with the cause, and the hint names `reset`."""
+    """Any verb for a failed source is refused with the cause and `reset`."""
 
     async def run() -> None:
         stick = Stick()
@@ -132,7 +132,7 @@ def test_commands_in_permanent_failure_are_refused_with_the_way_out() -> None:
 
 
 def test_every_waiting_command_is_answered_when_the_source_goes_away() -> None:
-    """All who wait are refused when the stick is pulled while the first one is carried out."""
+    """If the stick is unplugged during the first command, all are refused."""
 
     async def run() -> None:
         stick = Stick()
@@ -158,7 +158,7 @@ async def _outcome(asked) -> str:
 
 
 def test_a_command_whose_asker_has_gone_is_not_carried_out() -> None:
-    """A verb that was cancelled while it waited does nothing, and those behind it are answered."""
+    """A cancelled verb has no effect, and later ones are answered."""
 
     async def run() -> None:
         stick = Stick()
@@ -182,7 +182,7 @@ def test_a_command_whose_asker_has_gone_is_not_carried_out() -> None:
 
 
 def test_a_command_cancelled_while_it_runs_leaves_the_source_well() -> None:
-    """The source goes on when whoever asked went away in the middle."""
+    """The source keeps running if the caller disconnects."""
 
     async def run() -> None:
         stick = Stick()
@@ -202,7 +202,7 @@ def test_a_command_cancelled_while_it_runs_leaves_the_source_well() -> None:
 
 
 def test_an_unknown_verb_is_a_usage_error_and_no_fault_of_the_source() -> None:
-    """A wrong verb is refused and the source goes on."""
+    """An unknown verb is refused and the source keeps running."""
 
     async def run() -> None:
         stick = Stick()
@@ -216,7 +216,7 @@ def test_an_unknown_verb_is_a_usage_error_and_no_fault_of_the_source() -> None:
 
 
 def test_on_demand_tests_run_the_start_up_tests_again() -> None:
-    """`test` makes a new health epoch out of fresh samples, none of which is served, and reports every test."""
+    """`test` starts a new health epoch with fresh samples, and serves none."""
 
     async def run() -> None:
         stick = Stick()
@@ -239,8 +239,8 @@ def test_on_demand_tests_run_the_start_up_tests_again() -> None:
     run_virtually(run())
 
 
-def test_on_demand_tests_of_a_sick_source_say_so() -> None:
-    """`test` of a source that got stuck is refused with the test that fired, and the source is latched."""
+def test_on_demand_tests_of_a_stuck_source_report_it() -> None:
+    """`test` fails with the name of the health test and latches the failure."""
 
     async def run() -> None:
         stick = Stick()
@@ -256,7 +256,7 @@ def test_on_demand_tests_of_a_sick_source_say_so() -> None:
 
 
 def test_captured_samples_are_used_nowhere_else() -> None:
-    """What `capture` hands out is in no output of the conditioner, and counts as discarded."""
+    """Captured samples are not used for output and count as discarded."""
 
     async def run() -> None:
         stick = Stick(capacity_bytes=65_536)
@@ -276,8 +276,8 @@ def test_captured_samples_are_used_nowhere_else() -> None:
     run_virtually(run())
 
 
-def test_a_sample_of_conditioned_bytes_goes_to_nobody_else() -> None:
-    """What `sample` hands out is in no draw, and the ledger counts it as discarded and still balances."""
+def test_sampled_conditioned_bytes_are_served_to_no_consumer() -> None:
+    """Sampled bytes are in no draw; the ledger counts them and balances."""
 
     async def run() -> None:
         stick = Stick()
@@ -298,7 +298,7 @@ def test_a_sample_of_conditioned_bytes_goes_to_nobody_else() -> None:
 
 @pytest.mark.parametrize("wanted", [None, 0, -1, "7", 1.5, MAX_HANDOUT_BYTES + 1, [], True])
 def test_what_is_handed_out_is_bounded(wanted: object) -> None:
-    """A size that is no number from 1 to MAX_HANDOUT_BYTES is refused, and the source goes on."""
+    """A size outside 1 to MAX_HANDOUT_BYTES is refused; the source continues."""
 
     async def run() -> None:
         stick = Stick()
