@@ -1,7 +1,7 @@
-"""True randomness from hardware its owner trusts, drawn once and with proof.
+"""True randomness from hardware that its owner trusts, drawn only once.
 
-`draw` returns bytes from where this machine's configuration says, `Random` is a `random.Random`
-over it, `aio` has both for asyncio, and `errors` what they raise.
+`draw` returns bytes from this machine's configured sources or brokers. `Random` is a
+`random.Random` that draws every bit. `aio` has both for asyncio. `errors` has the exceptions.
 """
 
 from importlib import import_module
@@ -15,11 +15,11 @@ __all__ = ["Random", "__version__", "aio", "draw", "errors"]
 
 __version__ = "0.1.0.dev0"
 __build_date__ = 1_735_689_600
-"""2025-01-01, in seconds since 1970, raised at releases: no clock that was set shows a time before it."""
+"""2025-01-01 in seconds since 1970, updated at each release. A correct clock is later."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: the package itself stays quick to import."""
+    """Import a public name on first use, to keep importing the package fast."""
     if name in {"Random", "draw"}:
         return getattr(import_module("drawwell.sync"), name)
     if name in {"aio", "errors"}:

@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> int:
-    """Run a command line; a signal ends it without a traceback or leftovers."""
+    """Run the command line; exit cleanly on a signal, without a traceback."""
     interrupts = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:

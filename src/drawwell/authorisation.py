@@ -1,10 +1,11 @@
-"""Who may do what, by which door: the one decision, and the whole of it. Everything that it does not name is refused.
+"""Authorisation: what each kind of peer may do at each door.
 
-Who somebody *is* is found out elsewhere, by the door: a certificate and its registry, the kernel's word for a local
-user, the configuration for EGD. How *much* he may have is the broker's matter (terms, quota). Joining is not here: the
-enrolment door has one request, an invitation's secret is its right, and there is no broker behind it.
+The door identifies the peer: by its certificate and the registry, by the kernel's report of a
+local user, or by the configuration for EGD. The broker limits the amounts. Joining is not
+decided here: the enrolment door has a single request, authorised by an invitation's secret.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,7 +16,7 @@ from drawwell.verbs import CONTROL_VERBS, Audience, names_for
 
 
 class DoorKind(StrEnum):
-    """A way to the broker. What speaks another protocol at the same port is a way of its own."""
+    """A kind of door; protocols that share a port are separate kinds."""
 
     CONTROL = "the control socket"
     UNIX = "the Unix socket"
@@ -29,138 +30,142 @@ class DoorKind(StrEnum):
     EGD = "EGD"
     USB = "usbredir"
     GUEST = "a guest's socket"
-    DEPOSIT = "the socket of the sources"
+    DEPOSIT = "the sources' socket"
 
 
 class Role(StrEnum):
-    """What somebody is to this broker."""
+    """A peer's role at this broker."""
 
     OWNER = "owner"
-    """Root or the broker's own user, by the kernel's word."""
+    """Root or the broker's own user, as reported by the kernel."""
     SPEAKER = "speaker"
-    """The account that sshd runs serve-stdio under."""
+    """The account that sshd uses to run serve-stdio."""
     SOURCE = "source"
-    """The account that noise sources run under."""
+    """The account of the noise source processes."""
     OBSERVER = "observer"
-    """Whom the permissions of a socket let in that tells how things are, and who is nobody else."""
+    """Any other local peer that can open a reporting socket."""
     CONSUMER = "consumer"
     EXPIRED = "expired"
-    """A consumer whose certificate ran out within the grace period."""
+    """A consumer whose certificate expired within the grace period."""
     STRANGER = "stranger"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks: from the door that identifies it to the audit log.
+    """An identified peer.
 
-    `name` is the consumer's, or describes who else it is. `certificate_id` is the registry's own
-    name for its certificate (SHA-256 of the public key, in hexadecimal), "" where it showed none.
+    `name` is the consumer's name, or a description of a peer in another role. `certificate_id`
+    is the certificate's ID in the registry (SHA-256 of the public key, in hexadecimal), or "".
+    `not_after` is when the certificate expires, in seconds since the epoch; it is set only if
+    no registry records the dates.
     """
 
     role: Role
     name: str
     certificate_id: str = ""
+    not_after: float = math.inf
 
 
 ANYONE: Final = Principal(Role.CONSUMER, "")
-"""A consumer without a name: it draws nothing, and its status tells only whether the broker is ready."""
+"""A nameless consumer, which may only check whether the broker is ready."""
 
 
 DRAW: Final = "draw"
 STIR: Final = "stir"
-"""Mix bytes in that are credited nothing."""
+"""Mix bytes into the consumer's DRBG without credit."""
 SPEAK: Final = "speak"
-"""Say which consumer one is, and be believed."""
+"""Choose the consumer for a session; the broker trusts the choice."""
 DEPOSIT: Final = "deposit"
-"""Put bytes into the reservoir, which all are served from: whoever may do this knows what he put there."""
+"""Put bytes into the shared reservoir. The depositor knows these bytes."""
 RENEW: Final = "renew"
 READY: Final = "ready"
-"""Ask whether draws can be served now, and nothing else."""
+"""Check only whether draws can be served now."""
 OBSERVE: Final = "observe"
 FOR_THE_OWNER: Final = names_for(Audience.OWNER)
-FOR_EVERYBODY: Final = names_for(Audience.ALL)
-"""What is answered depends on who asks: a consumer's status is its own."""
+FOR_ALL: Final = names_for(Audience.ALL)
+"""Verbs for all peers; a consumer receives only its own status."""
+_FOR_OBSERVERS: Final = names_for(Audience.OBSERVERS)
 VERBS: Final = CONTROL_VERBS.keys() | {DRAW, STIR, SPEAK, DEPOSIT, READY}
 
-_CALLS: Final = FOR_EVERYBODY | names_for(Audience.ITSELF)
+_CALLS: Final = FOR_ALL | names_for(Audience.ITSELF)
 _STATUS: Final = frozenset({"status"})
-_NETWORK: Final = {Role.CONSUMER: _CALLS | {DRAW, OBSERVE}, Role.EXPIRED: frozenset({RENEW})}
+_NETWORK: Final = {Role.CONSUMER: _CALLS | _FOR_OBSERVERS | {DRAW}, Role.EXPIRED: frozenset({RENEW})}
 _LOCAL: Final = {Role.OWNER: _CALLS | {DRAW}, Role.CONSUMER: _CALLS | {DRAW}}
-_HTTP: Final = FOR_EVERYBODY | {DRAW, READY}
+_HTTP: Final = FOR_ALL | {DRAW, READY}
 _PUBLIC: Final = frozenset({READY})
 ALLOWED: Final[Mapping[DoorKind, Mapping[Role, frozenset[str]]]] = {
-    # asked a second time for every call, whichever its door: it has all that any door has
+    # calls from all doors are also checked in this row, so it allows all that any door allows
     DoorKind.CONTROL: _LOCAL
     | _NETWORK
-    | {Role.OWNER: _CALLS | FOR_THE_OWNER | {DRAW, OBSERVE}, Role.OBSERVER: _STATUS},
+    | {Role.OWNER: _CALLS | _FOR_OBSERVERS | FOR_THE_OWNER | {DRAW}, Role.OBSERVER: _STATUS},
     DoorKind.UNIX: _LOCAL,
     DoorKind.LINK: {
-        Role.OWNER: FOR_EVERYBODY | {DRAW},
-        Role.CONSUMER: FOR_EVERYBODY | {DRAW},
+        Role.OWNER: FOR_ALL | {DRAW},
+        Role.CONSUMER: FOR_ALL | {DRAW},
         Role.OBSERVER: _STATUS,
     },
     DoorKind.TLS: _NETWORK,
     DoorKind.STREAM: {Role.CONSUMER: frozenset({DRAW})},
-    DoorKind.HTTPS: {Role.CONSUMER: _HTTP | {OBSERVE}, Role.EXPIRED: _PUBLIC, Role.STRANGER: _PUBLIC},
+    DoorKind.HTTPS: {Role.CONSUMER: _HTTP | _FOR_OBSERVERS, Role.EXPIRED: _PUBLIC, Role.STRANGER: _PUBLIC},
     DoorKind.HTTP: {
-        Role.OWNER: _HTTP | {OBSERVE},
-        Role.CONSUMER: _HTTP | {OBSERVE},
+        Role.OWNER: _HTTP | _FOR_OBSERVERS,
+        Role.CONSUMER: _HTTP | _FOR_OBSERVERS,
         Role.STRANGER: _PUBLIC,
     },
-    DoorKind.PROBE: {Role.STRANGER: _PUBLIC | {OBSERVE}},
+    DoorKind.PROBE: {Role.STRANGER: _PUBLIC | _FOR_OBSERVERS},
     DoorKind.SSH: {
         Role.OWNER: frozenset({SPEAK}),
         Role.SPEAKER: frozenset({SPEAK}),
-        Role.CONSUMER: FOR_EVERYBODY | {DRAW},
+        Role.CONSUMER: FOR_ALL | {DRAW},
     },
     DoorKind.EGD: {Role.CONSUMER: frozenset({DRAW, STIR})},
     DoorKind.USB: {Role.CONSUMER: frozenset({DRAW})},
     DoorKind.DEPOSIT: {Role.OWNER: frozenset({DEPOSIT}), Role.SOURCE: frozenset({DEPOSIT})},
-    DoorKind.GUEST: {Role.CONSUMER: FOR_EVERYBODY | {DRAW}},
+    DoorKind.GUEST: {Role.CONSUMER: FOR_ALL | {DRAW}},
 }
 
 
 def may(door: DoorKind, identity: Principal, verb: str) -> None:
-    """Return when `identity` may do `verb` by that door.
+    """Check that `identity` may use `verb` at `door`.
 
     Raises:
-        PermissionRefused: it may not.
-        UsageError: there is no such verb.
+        PermissionRefused: `identity` may not use the verb there.
+        UsageError: the verb does not exist.
     """
     allowed = ALLOWED[door].get(identity.role)
     if allowed is not None and verb in allowed:
         return
     if identity.role is Role.EXPIRED:
         raise PermissionRefused(
-            f"the certificate of {identity.name} has run out or has not begun: it may only be renewed",
-            hint="Run 'drawwell renew' on that machine; if that does not help, compare the clocks of both.",
+            f"the certificate of {identity.name} has expired or is not valid yet; it can only be renewed",
+            hint="Run 'drawwell renew' on that machine. If that fails, compare the clocks of both machines.",
         )
     if verb not in VERBS:
-        raise UsageError(f"no control verb is called {verb!r}")
+        raise UsageError(f"unknown control verb {verb!r}")
     raise _refusal(door, identity, verb)
 
 
 def _refusal(door: DoorKind, identity: Principal, verb: str) -> PermissionRefused:
     if verb == SPEAK:
         return PermissionRefused(
-            f"{identity.name} speaks for no consumer",
-            hint="Only the account that [ssh] user names may run 'drawwell serve-stdio'.",
+            f"{identity.name} may not open sessions for consumers",
+            hint="Only the account set by user in [ssh] may run 'drawwell serve-stdio'.",
         )
     if verb == DEPOSIT:
         return PermissionRefused(
-            f"{identity.name} may not deposit",
-            hint="Run the source as root, as the broker's own user, or as the user that [broker] source_user names.",
+            f"{identity.name} may not deposit bytes",
+            hint="Run the source as root, as the broker's own user, or as the user set by source_user in [broker].",
         )
     if identity.role is Role.STRANGER:
         return PermissionRefused(
-            f"no consumer of this broker is {identity.name}",
-            hint='Have the operator add a [[consumer]] with user = "…" to the configuration, or invite you.',
+            f"{identity.name} is not a consumer of this broker",
+            hint='Ask the operator for an invitation, or for a [[consumer]] with user = "…" in the configuration.',
         )
     if verb in FOR_THE_OWNER:
         return PermissionRefused(
-            f"only the broker's owner may ask for {verb}",
-            hint="Ask as root or as the broker's own user, on the broker's machine, at the control socket.",
+            f"only the broker's owner may use {verb}",
+            hint="Run the command on the broker's machine as root or the broker's own user, over the control socket.",
         )
     return PermissionRefused(
-        f"{identity.name} may not ask for {verb} over {door}", hint="Ask by another door."
+        f"{identity.name} may not use {verb} over {door}", hint="Connect to another door."
     )

@@ -1,4 +1,4 @@
-"""Waits between retries: exponential backoff, with full jitter where many clients could retry at once."""
+"""Waits between retries: exponential backoff, with optional jitter."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,12 @@ def _no_jitter() -> float:
 
 
 class Backoff:
-    """The wait before each retry: `first_s`, then twice as long each time, at most `longest_s`.
+    """The wait before each retry: `first_s`, then doubled up to `longest_s`.
 
     Args:
         first_s: The wait after the first failure, in seconds.
         longest_s: The longest wait, in seconds.
-        jitter: A fresh factor from 0 to 1 for each wait.
+        jitter: Returns a factor from 0 to 1 for each wait, to spread the clients' retries.
     """
 
     def __init__(self, first_s: float, longest_s: float, jitter: Callable[[], float] = _no_jitter) -> None:
@@ -23,7 +23,7 @@ class Backoff:
         self._next_s = first_s
 
     def reset(self) -> None:
-        """Start again from the first wait, after a success."""
+        """Restart from the first wait; call this after a success."""
         self._next_s = self._first_s
 
     def next_s(self) -> float:

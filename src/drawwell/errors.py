@@ -1,12 +1,12 @@
-"""The errors that some caller acts upon (law 9). Everything else is a builtin.
+"""The errors that callers act on (law 9). All other errors are builtins.
 
-A message is lower case without a full stop and holds no secret. A hint is one sentence that tells the
-operator what to do next; the CLI prints it as ``drawwell: hint: …``. `exit_code` follows sysexits(3).
+A message starts in lower case, without a full stop or secrets. A hint is a sentence about what
+to do next. The CLI prints it as ``drawwell: hint: …``. `exit_code` follows sysexits(3).
 """
 
 
 class DrawwellError(Exception):
-    """Base of all; never raised itself."""
+    """Base class, not raised itself."""
 
     exit_code = 1
 
@@ -16,25 +16,25 @@ class DrawwellError(Exception):
 
 
 class UsageError(DrawwellError):
-    """The command line asks for something that makes no sense: change the command."""
+    """Invalid command line or arguments: change the command."""
 
     exit_code = 64
 
 
 class BadData(DrawwellError):
-    """What was handed in to be judged cannot be judged: gather other data."""
+    """Data that cannot be assessed: collect other data."""
 
     exit_code = 65
 
 
 class MissingExtra(DrawwellError):
-    """A library that this verb needs is not installed: install it."""
+    """A missing optional library: install it."""
 
     exit_code = 69
 
 
 class ConfigError(DrawwellError):
-    """The operator edits a file; `faults` carries every fault, each with key and line."""
+    """A faulty configuration: edit it. `faults` lists all, by key and line."""
 
     exit_code = 78
 
@@ -44,53 +44,53 @@ class ConfigError(DrawwellError):
 
 
 class SelfTestFailure(DrawwellError):
-    """A known answer was wrong: refuse to start."""
+    """A failed known-answer test: the program must not start."""
 
     exit_code = 70
 
 
 class StateUnavailable(DrawwellError):
-    """The state on disk cannot be read or written: serve nothing that would have to be remembered."""
+    """Unusable state on disk: serve nothing that must be recorded."""
 
     exit_code = 74
 
 
 class PermissionRefused(DrawwellError):
-    """The process lacks a right or the peer is not entitled: change who runs it."""
+    """A missing permission: run as another user, or change the permissions."""
 
     exit_code = 77
 
 
 class SourceError(DrawwellError):
-    """A noise source cannot be used now."""
+    """A noise source that cannot be used now."""
 
     exit_code = 69
 
 
 class SourceUnavailable(SourceError):
-    """Unplugged, busy, stalled: retry with backoff."""
+    """A source that is unplugged, busy or stalled: retry with backoff."""
 
 
 class SourceStalled(SourceUnavailable):
-    """There, and silent: the same, and the status says so, as pulling it out helps."""
+    """A source that is present but silent: retry. Replugging it may help."""
 
 
 class SourceRejected(SourceError):
-    """Not the device it claims to be, or its firmware is not verified: do not retry."""
+    """A source with the wrong identity or unverified firmware: do not retry."""
 
     exit_code = 65
 
 
 class HealthFailure(DrawwellError):
-    """A health test fired; nothing of the block may be used.
+    """A failed health test: discard all samples of the block.
 
     Args:
-        message: What happened.
+        message: Description of the failure.
         test: Name of the test as in reports ("repetition count", …).
-        count: What was counted.
-        cutoff: The cutoff it reached.
-        position: Index of the sample in its block, 0-based, at which the cutoff was reached.
-        hint: What the operator does next.
+        count: The test's count.
+        cutoff: The cutoff that the count reached.
+        position: 0-based index, in the block, of the sample that reached the cutoff.
+        hint: What the operator can do next.
     """
 
     exit_code = 69
@@ -106,21 +106,21 @@ class HealthFailure(DrawwellError):
 
 
 class IntermittentHealthFailure(HealthFailure):
-    """Drop the block and run the start-up tests again."""
+    """A single failure: discard the block and repeat the start-up tests."""
 
 
 class PermanentHealthFailure(HealthFailure):
-    """Latched: only ``drawwell source reset`` clears it."""
+    """A latched failure, which only ``drawwell source reset`` clears."""
 
 
 class Refused(DrawwellError):
-    """A draw was refused; nothing was taken and nothing charged.
+    """A refused draw; no bytes were taken or charged.
 
     Args:
-        message: What happened.
-        retry_after_s: Seconds until the same draw can succeed, None when nobody knows.
-        estimate: True when `retry_after_s` rests on a measured rate and not on an account.
-        hint: What the operator does next.
+        message: Description of the refusal.
+        retry_after_s: Seconds until the same draw can succeed; None if unknown.
+        estimate: Whether `retry_after_s` is an estimate from a measured rate, not exact.
+        hint: What the operator can do next.
     """
 
     exit_code = 75
@@ -139,58 +139,58 @@ class Refused(DrawwellError):
 
 
 class Starved(Refused):
-    """The reservoir holds too little now: come back later."""
+    """The reservoir has too few bytes now: retry later."""
 
 
 class NoHealthySource(Starved):
-    """Fewer healthy sources than the broker must have: come back when somebody has mended it."""
+    """Fewer healthy sources than required: retry when a source has recovered."""
 
     exit_code = 69
 
 
 class QuotaExceeded(Refused):
-    """The consumer had its rate or its total: come back at `retry_after_s`."""
+    """An exhausted rate or quota: retry after `retry_after_s`."""
 
 
 class DrawRefused(Refused):
-    """This draw can never succeed as it is (too large, class not allowed): ask differently."""
+    """A draw that can never succeed (size, class): change the request."""
 
     exit_code = 64
 
 
 class ProtocolError(DrawwellError):
-    """Base of the two below; never raised itself."""
+    """Base class of the local and remote errors below, not raised itself."""
 
     exit_code = 76
 
 
 class LocalProtocolError(ProtocolError):
-    """Our own misuse of a session: a bug."""
+    """Our own incorrect use of a session: a bug."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer misbehaved: drop the link and count it."""
+    """Misbehaviour of the peer: drop the connection and count the error."""
 
 
 class AuthenticationFailed(RemoteProtocolError):
-    """The peer is not who it must be: say nothing on the wire."""
+    """A peer that failed authentication: send it nothing."""
 
     exit_code = 77
 
 
 class LinkUnavailable(DrawwellError):
-    """The broker cannot be reached: try the next one, then wait."""
+    """An unreachable broker: try the next one, then wait."""
 
     exit_code = 69
 
 
 class SinkRefused(DrawwellError):
-    """The kernel or the reader of a sink said no: stop pouring into it."""
+    """A kernel or reader that refused the bytes: stop."""
 
     exit_code = 74
 
 
 class GuestUnavailable(DrawwellError):
-    """A guest, or the software that runs it, cannot be reached or refused: look there."""
+    """A guest or hypervisor that is unreachable or refuses: check it."""
 
     exit_code = 69

@@ -1,8 +1,8 @@
 """Ownership of files, checked before use as sshd and sudo do.
 
-A path is as trustworthy as every directory and link that leads to it. Each must belong to root
-or to this process's user, and no other user may write to it. A sticky directory may be shared,
-because other users cannot replace what is ours in it (inode(7)).
+A path is only as trustworthy as the directories and links that lead to it. Each must belong to
+root or to this process's user, and no other user may have write permission. A directory with
+the sticky bit may be shared, because other users cannot replace our files in it (inode(7)).
 """
 
 import grp
@@ -16,21 +16,21 @@ from typing import Final
 from drawwell.errors import PermissionRefused
 
 _MOST_LINKS: Final = 40
-"""As many symbolic links as the kernel follows (path_resolution(7))."""
+"""The number of symbolic links that the kernel follows (path_resolution(7))."""
 
 
 def require_ours(path: str, *, secret: bool = False, alone: bool = False) -> None:
     """Check that only root and this process's user control `path`.
 
-    For a path that does not exist yet, the directories that lead to it are checked.
+    If the path does not exist yet, only the directories that lead to it are checked.
 
     Args:
         path: A file or directory.
-        secret: Other users must not be able to read it; its own group may.
-        alone: Other users must not be able to make files in it, not even under the sticky bit.
+        secret: Also require that users outside the file's group cannot read it.
+        alone: Also require that other users cannot create files in it, even with a sticky bit.
 
     Raises:
-        PermissionRefused: another user does; the hint is the command that corrects it.
+        PermissionRefused: another user controls it; the hint has a command that fixes this.
     """
     us = os.geteuid()
     place, found = "/", os.lstat("/")
@@ -45,16 +45,16 @@ def require_ours(path: str, *, secret: bool = False, alone: bool = False) -> Non
         raise _writable(place, found)
     if secret and stat.S_ISREG(found.st_mode) and found.st_mode & stat.S_IROTH:
         raise PermissionRefused(
-            f"every user may read {place}, which is secret", hint=f"Type 'chmod o-r {place}'."
+            f"every user can read {place}, which is secret", hint=f"Run 'chmod o-r {place}'."
         )
 
 
 def make_directory(path: str, mode: int = 0o700) -> None:
-    """Make a directory and its parents, each in a directory that is ours.
+    """Create a directory and its missing parents below a path that is ours.
 
     Raises:
-        PermissionRefused: one belongs to another user, or other users may write to it.
-        OSError: it cannot be made, or something else is there.
+        PermissionRefused: a parent belongs to another user, or other users can write to it.
+        OSError: the directory cannot be created, or the path is not a directory.
     """
     require_ours(path)
     missing = []
@@ -73,10 +73,10 @@ def make_directory(path: str, mode: int = 0o700) -> None:
 def rights_of_owner(path: str) -> Iterator[None]:
     """As root, act as the first other user who owns a part of `path`.
 
-    Whatever those users do to the path meanwhile, they gain no right that they did not have.
+    Even if that user then changes the path, the user gains no additional rights.
 
     Raises:
-        PermissionRefused: it is all root's, and other users may write to a directory of it.
+        PermissionRefused: root owns all of it, but other users can write to a part.
     """
     owner = _first_stranger(path) if os.geteuid() == 0 else None
     if owner is None:
@@ -90,7 +90,7 @@ def rights_of_owner(path: str) -> Iterator[None]:
 
 @contextmanager
 def acting_as(uid: int, gid: int) -> Iterator[None]:
-    """Drop root's rights to a user's; `gid` is for a user without an account."""
+    """Act as a user instead of root; `gid` is for users without an account."""
     group, groups = os.getegid(), os.getgroups()
     theirs = [gid]
     with suppress(KeyError):
@@ -108,7 +108,7 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
 
 
 def _first_stranger(path: str) -> os.stat_result | None:
-    """Return the first part of `path` that is not root's, or None."""
+    """Return the first part of `path` that root does not own, or None."""
     return next((found for _, found in _way(path) if found.st_uid != 0), None)
 
 
@@ -126,7 +126,7 @@ def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
         step = os.path.join(place, name)
         try:
             found = os.lstat(step)
-        except OSError:  # missing, or out of our reach
+        except OSError:  # missing or inaccessible
             return
         yield step, found
         if not stat.S_ISLNK(found.st_mode):
@@ -140,7 +140,7 @@ def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _others_write(found: os.stat_result) -> bool:
-    """Tell whether another user may write to a file or directory."""
+    """Return whether another user can write to a file or directory."""
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         return False
     group = bool(found.st_mode & stat.S_IWGRP) and not _is_private(found.st_gid)
@@ -148,7 +148,7 @@ def _others_write(found: os.stat_result) -> bool:
 
 
 def _is_private(gid: int) -> bool:
-    """Tell whether a group is root's, or has this process's user alone."""
+    """Return whether only root and this process's user are in a group."""
     if gid == 0:
         return True
     if gid not in {os.getegid(), *os.getgroups()}:
@@ -163,8 +163,8 @@ def _is_private(gid: int) -> bool:
 def _foreign(place: str, found: os.stat_result, us: int) -> PermissionRefused:
     owner, option = _user(found.st_uid), "-h " if stat.S_ISLNK(found.st_mode) else ""
     return PermissionRefused(
-        f"{place} belongs to {owner}, so {_user(us)} does not use it",
-        hint=f"Type 'chown {option}{_name(us)} {place}' if it is no other user's, or run as {owner}.",
+        f"{place} belongs to {owner}, not to {_user(us)} or root",
+        hint=f"Run 'chown {option}{_name(us)} {place}' if it should be yours, or run drawwell as {owner}.",
     )
 
 
@@ -172,13 +172,12 @@ def _writable(place: str, found: os.stat_result) -> PermissionRefused:
     others = bool(found.st_mode & stat.S_IWOTH)
     who = "every user" if others else f"group {_group(found.st_gid)}"
     return PermissionRefused(
-        f"{who} may write to {place}", hint=f"Type 'chmod {'o' if others else 'g'}-w {place}'."
+        f"{who} can write to {place}", hint=f"Run 'chmod {'o' if others else 'g'}-w {place}'."
     )
 
 
 def _user(uid: int) -> str:
-    """Name a user for an error."""
-    return f"user {name}" if not (name := _name(uid)).isdigit() else f"user number {uid}"
+    return f"user {name}" if not (name := _name(uid)).isdigit() else f"user ID {uid}"
 
 
 def _name(uid: int) -> str:

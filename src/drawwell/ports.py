@@ -1,4 +1,4 @@
-"""The seams: what a noise source, a broker, an upstream and a sink promise, on error and on cancel."""
+"""The interfaces of sources, brokers, upstreams and sinks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Unpack
@@ -18,265 +18,266 @@ from drawwell.reports import SinkReport, SourceIdentity, SourceReport
 
 
 class NoiseSource(Protocol):
-    """A way to one noise source. Not safe for concurrent calls: its role calls it from one task.
+    """The driver of one noise source, called from a single task.
 
-    Every await is bounded in time. A cancelled call may have lost samples; it never delivers them later.
+    Every await ends in bounded time. A cancelled call can lose samples, but never returns them
+    late.
     """
 
     @property
     def identity(self) -> SourceIdentity:
-        """Who it is, as far as is known now; the firmware verdict is filled in by `open`."""
+        """The source's identity as known so far; `open` adds the firmware verdict."""
 
     async def open(self) -> None:
-        """Open, verify and start it, and drop whatever it held from before.
+        """Open, verify and start the device; discard bytes that it had buffered.
 
         Raises:
-            SourceUnavailable: not there, busy or silent: the role retries with backoff.
-            SourceRejected: not what it claims to be: the role does not retry.
+            SourceUnavailable: absent, busy or silent; the role retries with backoff.
+            SourceRejected: not the claimed device; the role does not retry.
         """
 
     async def read(self, max_bytes: int) -> RawBlock:
         """Return 1 to `max_bytes` fresh samples.
 
         Raises:
-            SourceUnavailable: unplugged, I/O error, or no sample within the driver's bounded wait.
+            SourceUnavailable: unplugged, I/O error, or no sample before the timeout.
         """
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Carry out an operator's verb (info, mode, pause, …) between two reads.
+        """Run an operator's verb (info, mode, pause, …) between two reads.
 
         Raises:
             UsageError: this source has no such verb.
-            SourceUnavailable: it went away.
+            SourceUnavailable: the device is gone.
         """
 
     async def aclose(self) -> None:
-        """Stop and let go of it; never raises for a source that is already gone."""
+        """Stop and release the device; never raises, even if it is gone."""
 
 
 class Depositing(Protocol):
-    """A source as the place that it deposits in sees it."""
+    """A source, as a depot sees it."""
 
     @property
     def name(self) -> str:
-        """Its name in reports and receipts."""
+        """The source's name in reports and receipts."""
 
     @property
     def origin(self) -> NoiseOrigin:
-        """What is recorded with the bytes that it gives now."""
+        """The origin to record with the source's current bytes."""
 
     @property
     def healthy(self) -> bool:
-        """May its bytes be counted on now?"""
+        """Whether the source's bytes are usable now."""
 
     def wake(self) -> None:
-        """Look whether bytes are wanted: that has changed."""
+        """Notify the source that `Depot.wanted` has changed."""
 
     def condemn(self, why: str) -> None:
-        """Fail for good, until an operator's reset."""
+        """Fail permanently, until an operator resets the source."""
 
 
 class Depot(Protocol):
-    """Where one source puts what it has conditioned: a supply, or a link to a broker that has one."""
+    """The destination of a source's output: a supply, or a link to one."""
 
     @property
     def wanted(self) -> bool:
-        """Should the source be read now?"""
+        """Whether the source should be read now."""
 
     def claim(self, identity: SourceIdentity) -> None:
-        """Take a device that was opened as this source's own until `release`.
+        """Claim an opened device for this source until `release`.
 
         Raises:
-            SourceRejected: another source reads it.
+            SourceRejected: another source already reads the device.
         """
 
     def release(self) -> None:
-        """Give up the device, after it was closed, and `wipe`."""
+        """Release the closed device, then call `wipe`."""
 
     def wipe(self) -> None:
-        """Discard what the source gave and nobody can have been served with: it failed."""
+        """Discard the failed source's output that is not yet in the reservoir."""
 
     def assess(self, block: TestedBlock) -> None:
         """Count a block that passed the health tests."""
 
     def deposit(self, output: FullEntropy) -> None:
-        """Take over one conditioned output, and overwrite it; what is not wanted is discarded and counted so."""
+        """Store and then overwrite an output; if unwanted, count it as discarded."""
 
     def divert(self, output: FullEntropy) -> None:
-        """Count an output that went to a test instead."""
+        """Count an output that was used for a test."""
 
 
 class Source(Protocol):
-    """A noise source as its broker sees it: in this process, or in one of its own."""
+    """A noise source, in this process or another, as the broker sees it."""
 
     def when_changed(self, notify: Callable[[], None]) -> None:
-        """Have `notify` called whenever what may be counted on has changed."""
+        """Call `notify` whenever the source's health or state changes."""
 
     @property
     def name(self) -> str:
-        """Its name in reports and receipts."""
+        """The source's name in reports and receipts."""
 
     @property
     def healthy(self) -> bool:
-        """May its bytes be counted on now?"""
+        """Whether the source's bytes are usable now."""
 
     @property
     def health_epoch(self) -> int:
-        """How often it has passed its start-up tests."""
+        """How many times the source has passed its start-up tests."""
 
     @property
     def supply_bytes_per_s(self) -> float:
-        """Full-entropy bytes a second while it is being read; 0 until that was measured."""
+        """Full-entropy bytes per second of reading; 0 until measured."""
 
     def report(self) -> SourceReport:
-        """The source as it is now."""
+        """Return the source's current report."""
 
     def restart(self) -> None:
-        """Use nothing that was read so far, and run the start-up tests again."""
+        """Discard everything read so far and repeat the start-up tests."""
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Have an operator's verb carried out.
+        """Run an operator's verb.
 
         Raises:
-            SourceUnavailable: the source is not there.
-            UsageError: it has no such verb.
+            SourceUnavailable: the source is disconnected.
+            UsageError: the source has no such verb.
         """
 
 
 class Broker(Protocol):
-    """The one call that all doors are shells of. The door names the principal, never the peer itself."""
+    """The calls behind every door; the door sets the principal."""
 
     def try_draw(self, principal: Principal, request: DrawRequest) -> Grant | None:
-        """Take what `request` asks for, or return None if the draw has to wait; then `draw` it.
+        """Grant `request`; return None if it must wait in `draw`.
 
-        What is granted is gone from the broker when this returns, delivered or not.
-
-        Raises:
-            As `draw`.
+        Granted bytes have left the broker when this returns, delivered or not. Raises the
+        errors of `draw`.
         """
 
     async def draw(self, principal: Principal, request: DrawRequest) -> Grant:
-        """Take what `request` asks for. While the reservoir is short the draw waits in the queue, for `patience_s` at
-        most; each consumer in the queue gets an equal share. A cancelled draw takes nothing.
+        """Grant `request`; if starved, wait in the queue for up to `patience_s`.
+
+        Each consumer in the queue gets an equal share. A cancelled draw takes no bytes.
 
         Raises:
             PermissionRefused: unknown or revoked consumer.
-            DrawRefused: too large, or a class this consumer may not have.
-            QuotaExceeded: with the exact time to wait.
-            Starved: with an estimate of the time to wait; NoHealthySource when no time is known.
-            StateUnavailable: the charge could not be written down first.
+            DrawRefused: too large, or a class that this consumer may not draw.
+            QuotaExceeded: quota or rate exhausted, with the exact time to wait.
+            Starved: too few bytes, with an estimate of the wait.
+            NoHealthySource: too few healthy sources.
+            StateUnavailable: the charge could not be written to disk.
         """
 
     async def sign(self, grant: Grant) -> Grant:
-        """Have the receipt of a grant signed; return one without a receipt as it is.
+        """Sign the receipt of a grant; return a grant without a receipt unchanged.
 
-        A grant whose signature fails, or is not waited for, stays charged. Its receipt is never
-        signed later.
+        If signing fails or is cancelled, the grant stays charged, and its receipt is never
+        signed.
 
         Raises:
             StateUnavailable: the receipt was not signed.
         """
 
     def mix_in(self, principal: Principal, data: bytes) -> None:
-        """Mix `data` into the consumer's own DRBG; it is credited nothing, and does nothing before the first draw."""
+        """Mix `data`, without credit, into the DRBG of a consumer that has drawn."""
 
     async def call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         """Answer a control verb with a JSON object.
 
-        The door has asked `authorisation.may` first. `ANYONE` may ask ``status``, and learns
-        whether the broker is ready.
+        The door must call `authorisation.may` first. `ANYONE` may call ``status``, and
+        receives only whether the broker is ready.
 
         Raises:
-            PermissionRefused: `principal` may not ask that.
-            UsageError: no such verb, or its arguments are off.
+            PermissionRefused: `principal` may not call the verb.
+            UsageError: unknown verb or invalid arguments.
         """
 
 
 class BodySigner(Protocol):
-    """Signs the bodies of receipts. The key may be in another process."""
+    """A signer of receipts; the key can be in another process."""
 
     @property
     def key_id(self) -> str:
-        """The key's name in receipts."""
+        """The ID of the signing key, as shown in receipts."""
 
     @property
     def fault(self) -> str:
-        """Why it cannot sign now, "" when it can."""
+        """Why the signer cannot sign now; "" if it can."""
 
     async def sign(self, bodies: Sequence[bytes]) -> Sequence[bytes]:
-        """Return an Ed25519 signature of each body, in order. Bounded in time.
+        """Return the Ed25519 signatures of the bodies, in order, in bounded time.
 
         Raises:
-            StateUnavailable: none of them was signed.
+            StateUnavailable: no body was signed.
         """
 
 
 class Registry(Protocol):
-    """Who may come in by the TLS door. `identify` may wait for a store; `check` answers from memory.
+    """Authentication of TLS peers. Only `identify` may read a store.
 
-    The handshake has shown that the certificate leads to a trusted CA and that the peer holds its key. It has
-    *not* judged the dates: the registry does, as a certificate that ran out may still ask for a new one.
+    The handshake has proved that a trusted CA issued the certificate and that the peer has its
+    key. It has *not* checked the dates, because an expired certificate can still be renewed.
     """
 
-    async def identify(self, certificate_der: bytes, now: float) -> Principal:
-        """Say whose certificate this is at `now` (seconds since 1970), when its session opens.
+    async def identify(self, certificate_der: bytes) -> Principal:
+        """Return the certificate's consumer.
 
         Raises:
             StateUnavailable: the store cannot be read.
-            AuthenticationFailed: nobody's, revoked, not valid yet, or run out for longer than the grace period.
+            AuthenticationFailed: unknown, revoked, not valid yet, or past the grace period.
         """
 
-    def check(self, principal: Principal, now: float) -> Principal:
-        """Judge an identified peer again, before each request: its role turns EXPIRED when its certificate does.
+    def check(self, principal: Principal) -> Principal:
+        """Check an identified peer again; its role can change to EXPIRED.
 
         Raises:
-            PermissionRefused: revoked meanwhile.
+            PermissionRefused: the peer has been revoked.
         """
 
 
 class Upstream(Protocol):
-    """A consumer's link to one broker. Opens itself on the first draw and again after a loss."""
+    """A consumer's link to one broker, connected and reconnected on demand."""
 
     @property
     def name(self) -> str:
         """The broker's address, for reports."""
 
     async def draw(self, n_bytes: int, draw_class: DrawClass, **options: Unpack[DrawOptions]) -> Grant:
-        """Draw once, without retrying: a lost reply is lost. See `Broker.draw`; a link may shorten the patience.
+        """Draw once; a lost reply is not requested again. See `Broker.draw`.
 
         Raises:
-            LinkUnavailable: cannot be reached, or the link broke before the reply was whole.
-            AuthenticationFailed: the broker is not the one that was enrolled with, or does not take this
-                machine's certificate.
-            Refused, PermissionRefused, StateUnavailable: the broker said so.
+            LinkUnavailable: no connection, or the link broke before the reply was complete.
+            AuthenticationFailed: the peer is not the enrolled broker, or the broker refuses
+                this machine's certificate.
+            Refused, PermissionRefused, StateUnavailable: the broker refused the draw.
         """
 
     async def call(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Ask a control verb; raises as `draw` does."""
+        """Call a control verb; same errors as `draw`."""
 
     async def aclose(self) -> None:
         """Close the link; never raises."""
 
 
 class Sink(Protocol):
-    """Where a consumer pours. Takes grants only: a raw block is a type error (law 1)."""
+    """The destination of grants. A raw block is a type error (law 1)."""
 
     @property
     def report(self) -> SinkReport:
-        """What it got so far."""
+        """A report on the deliveries so far."""
 
     def wanted_bytes(self) -> int:
-        """How much to draw for the next delivery."""
+        """Return how many bytes to draw for the next delivery."""
 
     async def wait_wanted(self) -> None:
-        """Return when the sink wants bytes; returns at once for a sink that always does."""
+        """Return once the sink wants bytes; some sinks always do."""
 
     async def deliver(self, grant: Grant) -> SinkReport:
-        """Pour it in whole.
+        """Deliver the whole grant.
 
         Raises:
-            SinkRefused: the kernel or the reader said no; some of the grant may have gone in.
+            SinkRefused: the kernel or reader refused it; a part may have been delivered.
         """
 
     async def aclose(self) -> None:
-        """Let go of it; never raises."""
+        """Release the sink; never raises."""

@@ -1,6 +1,6 @@
-"""Frozen snapshots, one set for all renderers (law 12). The engine fills them and formats nothing.
+"""Frozen snapshots of the engine's state for all renderers (law 12).
 
-Field names are the JSON names. Sizes are bytes, entropy is bits, times are seconds.
+Field names are also the JSON names. Sizes are in bytes, entropy in bits, and times in seconds.
 """
 
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from typing import Any, Final
 
 
 class Report:
-    """Anything `as_json` takes."""
+    """A value that `as_json` accepts."""
 
     __slots__ = ()
 
 
 class SourceState(StrEnum):
-    """States of a source; the moves between them stand in entropy/health.py."""
+    """States of a source; entropy/health.py has the transitions."""
 
     OFF = "off"
     STARTING = "starting"
@@ -26,7 +26,7 @@ class SourceState(StrEnum):
 
 
 class Firmware(StrEnum):
-    """Verdict on a firmware image; three outcomes, never confused, and one for devices that have none to show."""
+    """The verdict on a source's firmware image."""
 
     VERIFIED = "image signature verified, as reported by the device"
     NOT_VERIFIED = "not verified"
@@ -35,27 +35,29 @@ class Firmware(StrEnum):
 
 
 class Evidence(StrEnum):
-    """What vouches for bytes, the strongest first; what each is credited stands in entropy/credit.py."""
+    """The evidence for bytes, strongest first (entropy/credit.py)."""
 
     DEVICE = "noise device"
     UNVOUCHED = "unvouched"
-    """They came through a FIFO, a program, a link, a host's virtual device: what was done to them is not known."""
+    """Bytes of unknown origin, from a FIFO, program, link or virtual device."""
     NO_NOISE = "no noise"
-    """They are simulated, replayed, or a generator's."""
+    """Bytes from a simulator, a recording or a generator."""
 
 
 RAW_NOISE: Final = "raw noise"
 CONDITIONED: Final = "after the maker's conditioning"
+NOT_NOISE: Final = "not a noise source"
+"""The end of the `noise` text for bytes that never earn credit."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity(Report):
-    """Who a source is.
+    """The identity of a source.
 
-    `kind` is the driver's name; `path` the device node; `stable_name` is the same under every
-    name of the node: the USB path, else the numbers of the device or file, or a digest of the command.
-    `firmware_detail` names key, hash and version. `noise` says what is tested: "raw noise", "after the maker's
-    conditioning", or "not a noise source".
+    `kind` is the driver's name. `path` is the device node. `stable_name` does not depend on
+    the node's name: it is the USB path, the device or inode numbers, or a digest of the
+    command. `firmware_detail` has key, hash and version. `noise` describes the tested samples:
+    "raw noise", "after the maker's conditioning", or "not a noise source".
     """
 
     name: str
@@ -67,17 +69,17 @@ class SourceIdentity(Report):
     firmware_detail: str = ""
     noise: str = RAW_NOISE
     hardware_id: str = ""
-    """The device's own 128-bit ID where it has one (V3 OneRNG), 32 hexadecimal digits."""
+    """The device's own 128-bit ID (only for a V3 OneRNG), as 32 hexadecimal digits."""
 
     def is_same_device(self, other: "SourceIdentity") -> bool:
-        """Return whether two names stand for one device."""
+        """Return whether `self` and `other` are the same device."""
         same_id = bool(self.hardware_id) and self.hardware_id == other.hardware_id
         return same_id or (self.stable_name or self.path) == (other.stable_name or other.path)
 
 
 @dataclass(frozen=True, slots=True)
 class HealthTestReport(Report):
-    """One health test: its cutoffs, how near the worst count came, how often it fired."""
+    """The cutoffs and counts of one health test."""
 
     name: str
     unit: str
@@ -88,16 +90,16 @@ class HealthTestReport(Report):
     worst_count: int
     failures: int
     recent_count: int = 0
-    """The worst of the last minute that ended and of the present one."""
+    """The worst count in the last full minute and the current one."""
 
 
 @dataclass(frozen=True, slots=True)
 class DriftReport(Report):
-    """What counts of values show (entropy/most_common.py).
+    """The frequency of the most common value (entropy/most_common.py).
 
-    `min_entropy` is the estimate of the last window in bits a sample, 0 before the first one ended.
-    `alarms` counts the windows with a value more frequent than the claim allows; `raised`: the last
-    one had such a value.
+    `min_entropy` is the last window's estimate in bits per sample; 0 before the first window
+    ends. `alarms` counts the windows in which a value was more frequent than the claim allows;
+    `raised` is true if the last window was one of them.
     """
 
     min_entropy: float = 0.0
@@ -107,7 +109,7 @@ class DriftReport(Report):
 
 @dataclass(frozen=True, slots=True)
 class SourceReport(Report):
-    """One source as it is now."""
+    """The current state of one source."""
 
     identity: SourceIdentity
     state: SourceState
@@ -124,19 +126,20 @@ class SourceReport(Report):
     last_error: str
     tests: tuple[HealthTestReport, ...] = ()
     stalled: bool = False
-    """It is there and silent."""
+    """Whether the device is present but silent."""
     startup_bytes: int = 0
-    """How many samples of the start-up tests are in (entropy/cutoffs.py has how many it takes)."""
+    """The number of samples tested at start-up so far (entropy/cutoffs.py has the total)."""
     startup_left_s: float = 0.0
-    """How long they still take at this rate, as an estimate; 0 while it is not known."""
+    """Estimated time left for the start-up tests; 0 if unknown."""
     drift: DriftReport = DriftReport()
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerReport(Report):
-    """The account, in bits. `balanced` is law 4: delivered <= conditioned <= assessed, and nothing is lost.
+    """The ledger, in bits.
 
-    `combined_bits` were used up where outputs of several sources became one; `in_lanes_bits` wait for that.
+    `balanced`: law 4 holds (delivered <= conditioned <= assessed) and no bits are missing.
+    `combined_bits` were used up by combining sources; `in_lanes_bits` wait to be combined.
     """
 
     assessed_bits: int
@@ -152,10 +155,11 @@ class LedgerReport(Report):
 
 @dataclass(frozen=True, slots=True)
 class ConsumerReport(Report):
-    """One consumer as its broker sees it. Rates and quotas as written in the configuration, "" for none.
+    """A consumer's account at its broker.
 
-    `stream` is the class of the stream that it is served without asking, "" for none; `guest` is what runs it and its
-    way in, such as ``qemu, virtio``, "" for what is no guest of this machine.
+    Rate and quota are as configured, "" for none. `stream` is the class of a consumer's
+    stream, or "". `guest` is a guest's kind and attachment, such as ``qemu, virtio``; "" for
+    others.
     """
 
     name: str
@@ -173,7 +177,7 @@ class ConsumerReport(Report):
 
 @dataclass(frozen=True, slots=True)
 class SinkReport(Report):
-    """What a sink got. `credited_bits` is what the kernel was told to believe."""
+    """A sink's deliveries. `credited_bits` is the credit given to the kernel."""
 
     name: str
     deliveries: int
@@ -185,7 +189,7 @@ class SinkReport(Report):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamReport(Report):
-    """One broker elsewhere. `certificate_left_s`: how long ours is valid, None where we show it none."""
+    """A remote broker; `certificate_left_s` is the validity left of ours."""
 
     url: str
     ready: bool
@@ -197,7 +201,7 @@ class UpstreamReport(Report):
 class GuestReport(Report):
     """A guest of this machine.
 
-    `waits` is why it gets nothing now, "" if it does; `fault` is why it cannot connect.
+    `waits` is why the guest gets no bytes now, or "". `fault` is why it cannot connect, or "".
     """
 
     name: str
@@ -211,15 +215,15 @@ class GuestReport(Report):
 
 
 WAIT_BOUNDS_S: Final = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0)
-"""Upper bounds of the counts in `DrawsReport.waits`; one more count has what waited longer."""
+"""`DrawsReport.waits` counts the waits up to each bound, then the longer ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawsReport(Report):
     """All draws since the start.
 
-    `granted` is by class, `refused` by the error's name; `waits` counts granted draws by how
-    long they waited. `starved_s` is the time during which at least one draw waited.
+    `granted` has counts by class, `refused` by error name, and `waits` by the waiting time of
+    granted draws. `starved_s` is the time during which at least one draw waited.
     """
 
     granted: Mapping[str, int] = field(default_factory=dict)
@@ -231,7 +235,7 @@ class DrawsReport(Report):
 
 @dataclass(frozen=True, slots=True)
 class CertificateReport(Report):
-    """A certificate of the broker, and how long it is still valid."""
+    """A certificate of the broker and its remaining validity."""
 
     name: str
     left_s: float
@@ -239,7 +243,7 @@ class CertificateReport(Report):
 
 @dataclass(frozen=True, slots=True)
 class LinkReport(Report):
-    """The process that holds the links to brokers elsewhere, for this machine."""
+    """This machine's links to remote brokers."""
 
     version: str
     uptime_s: float
@@ -248,14 +252,15 @@ class LinkReport(Report):
     draws: int
     drawn_bytes: int
     evidence: Evidence = Evidence.UNVOUCHED
-    """Always this: a link does not see the sources behind it."""
+    """Always this value, because a link does not see the broker's sources."""
     upstreams: tuple[UpstreamReport, ...] = ()
     notes: tuple[str, ...] = ()
+    name: str = "link"
 
 
 @dataclass(frozen=True, slots=True)
 class FeedReport(Report):
-    """The process that feeds the kernel. `at` is when it said so, in seconds since 1970."""
+    """The process that feeds the kernel; `at` is in seconds since 1970."""
 
     version: str
     at: float
@@ -265,8 +270,66 @@ class FeedReport(Report):
 
 
 @dataclass(frozen=True, slots=True)
+class FleetSourceReport(Report):
+    """A source of a broker in a fleet; `device` is its ID (broker/devices.py)."""
+
+    name: str
+    kind: str
+    state: str
+    simulated: bool = False
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetBrokerReport(Report):
+    """A broker's last report to the fleet's store, written `seen_s` ago.
+
+    `certificate` is the SHA-256 of its certificate's key. `leased_bytes` are leased from
+    quotas and not spent yet. `unread_changes` counts the store's changes that the broker has
+    not read.
+    """
+
+    name: str
+    seen_s: float
+    addresses: tuple[str, ...] = ()
+    version: str = ""
+    certificate: str = ""
+    ready: bool = False
+    not_ready_because: str = ""
+    sources: tuple[FleetSourceReport, ...] = ()
+    sessions: int = 0
+    leases: int = 0
+    leased_bytes: int = 0
+    unread_changes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetReport(Report):
+    """One broker's view of its fleet.
+
+    `store` is the store's address without a password. `away_s` is the time since the store
+    last answered; `trouble` is why it does not answer now, or "". `replication` is single,
+    synchronous or asynchronous. `standby_lag_s` is None if the store does not report it.
+    `role_may` lists privileges that the broker's database role should not have.
+    """
+
+    name: str
+    store: str
+    grace_s: float
+    away_s: float = 0.0
+    trouble: str = ""
+    answer_s: float = 0.0
+    replication: str = ""
+    standbys: int = 0
+    standby_lag_s: float | None = None
+    clock_ahead_s: float = 0.0
+    role_may: str = ""
+    brokers: tuple[FleetBrokerReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerReport(Report):
-    """The broker and everything behind it."""
+    """The state of a broker and all its parts."""
 
     name: str
     version: str
@@ -280,13 +343,15 @@ class BrokerReport(Report):
     supply_bytes_per_s: float
     ledger: LedgerReport
     sources: tuple[SourceReport, ...] = ()
+    devices: tuple[str, ...] = ()
+    """IDs of the devices that have delivered bytes (broker/devices.py)."""
     consumers: tuple[ConsumerReport, ...] = ()
-    """The busiest of those with an account; `consumers_left_out` is how many others there are."""
+    """The busiest consumers with an account; `consumers_left_out` is the number of others."""
     consumers_left_out: int = 0
     consumers_active: int = 0
-    """How many have an account: the configuration's, the guests, and others that drew since the start."""
+    """The number of accounts: configured consumers, guests, and others that have drawn."""
     consumers_invited: int = 0
-    """How many were invited and are not revoked."""
+    """The number of invited consumers that are not revoked."""
     sinks: tuple[SinkReport, ...] = ()
     doors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -296,11 +361,15 @@ class BrokerReport(Report):
     certificates: tuple[CertificateReport, ...] = ()
     guests: tuple[GuestReport, ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()
-    """The last lines of the operators' audit log, the newest first."""
+    """The last entries about operators in the audit log, newest first."""
+    configuration: tuple[str, ...] = ()
+    """Absolute paths of the loaded configuration files."""
     clock_jumped: bool = False
     audit_trouble: bool = False
+    fleet: FleetReport | None = None
+    """The fleet's report; None outside a fleet."""
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Turn a report into plain dictionaries, lists, strings and numbers."""
+    """Convert a report to plain dictionaries, lists, strings and numbers."""
     return asdict(report)  # type: ignore[call-overload, no-any-return]

@@ -1,6 +1,6 @@
-"""Bits, sizes, rates and durations: parsed from what people write, printed as people read.
+"""Parsing and formatting of bits, sizes, rates and durations.
 
-Sizes are bytes, rates bytes per second, durations seconds. ``KiB`` is 1024 bytes, ``kB`` 1000.
+Sizes are in bytes, rates in bytes per second, durations in seconds. A ``kB`` is 1000 bytes.
 """
 
 import re
@@ -31,22 +31,22 @@ _NUMBER: Final = r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([A-Za-z]*)\s*"
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """So many bytes in every period: the total that a quota grants, or the rate when the period is a second."""
+    """A number of bytes per period; if the period is a second, a rate."""
 
     limit_bytes: int
     period_s: float
 
     def __str__(self) -> str:
-        """Write it as the configuration takes it, for instance ``10MiB/day``."""
+        """Format as in the configuration, for example ``10MiB/day``."""
         names = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day", 604800.0: "week"}
         return f"{format_size(self.limit_bytes)}/{names.get(self.period_s, f'{self.period_s:g}s')}"
 
 
 def parse_size(text: str) -> int:
-    """Read ``64``, ``4KiB``, ``1.5 MB`` as bytes.
+    """Parse a size such as ``64``, ``4KiB`` or ``1.5 MB``; return bytes.
 
     Raises:
-        ValueError: not a size, or not a whole number of bytes of at least one.
+        ValueError: not a size, or not a positive whole number of bytes.
     """
     match = re.fullmatch(_NUMBER, text)
     unit = match and _SIZE_UNITS.get(match[2].lower())
@@ -59,10 +59,10 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """Read ``15m``, ``90 s``, ``1 day`` as seconds.
+    """Parse a duration such as ``15m``, ``90 s`` or ``1 day``; return seconds.
 
     Raises:
-        ValueError: not a duration of more than zero.
+        ValueError: not a positive duration.
     """
     match = re.fullmatch(_NUMBER, text)
     unit = match and _TIME_UNITS.get(match[2].lower() or "s")
@@ -72,10 +72,10 @@ def parse_duration(text: str) -> float:
 
 
 def parse_allowance(text: str) -> Allowance:
-    """Read ``4KiB/s`` or ``10MiB/day``.
+    """Parse an allowance such as ``4KiB/s`` or ``10MiB/day``.
 
     Raises:
-        ValueError: not a size, a slash and a period of at least a millisecond.
+        ValueError: not ``SIZE/PERIOD`` with a period of at least a millisecond.
     """
     size, _slash, period = text.partition("/")
     period = period.strip()
@@ -83,12 +83,12 @@ def parse_allowance(text: str) -> Allowance:
         raise ValueError(f"{text!r} is not an allowance such as 4KiB/s or 10MiB/day")
     period_s = parse_duration(period if period[:1].isdigit() else f"1{period}")
     if period_s < _LEAST_PERIOD_S:
-        raise ValueError(f"{text!r} has a period of less than a millisecond")
+        raise ValueError(f"the period in {text!r} is shorter than a millisecond")
     return Allowance(parse_size(size), period_s)
 
 
 def format_size(size_bytes: float) -> str:
-    """Write bytes with the largest binary unit that keeps it exact where it can, for instance ``4KiB``."""
+    """Format bytes in the largest suitable binary unit, for example ``4KiB``."""
     value, unit = float(size_bytes), "B"
     for larger in ("KiB", "MiB", "GiB"):
         if value < 1024:
@@ -98,7 +98,7 @@ def format_size(size_bytes: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Write seconds for people: ``350 ms``, ``12.5 s``, ``4 min``, ``3 h``, ``2 days``."""
+    """Format seconds, for example as ``350 ms``, ``4 min`` or ``2 days``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     for limit, size, name in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):

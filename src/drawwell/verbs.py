@@ -1,6 +1,6 @@
-"""The control verbs, one entry each: callers, arguments, audited or not.
+"""The table of control verbs, with their callers and arguments.
 
-A handler takes the calling principal and the arguments by name, and returns a JSON object.
+A handler receives the calling principal and named arguments, and returns a JSON object.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,24 +15,21 @@ LONGEST_TIMEOUT_S: Final = 3600.0
 
 
 class Audience(Enum):
-    """Who may call a verb."""
+    """The peers that may call a verb."""
 
     OWNER = auto()
-    """At the control socket only."""
+    """The owner, only at the control socket."""
     ALL = auto()
-    """Owner and consumers, through every door that takes calls."""
+    """The owner and all consumers, at every door that accepts calls."""
     ITSELF = auto()
-    """A consumer that has a certificate, for itself."""
+    """A consumer with a certificate, only for its own account."""
     OBSERVERS = auto()
-    """Owner, consumers with the right to observe, and probes on this machine."""
+    """The owner, consumers with the right to observe, and local monitoring probes."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerbArgument:
-    """What an argument must be.
-
-    `default` stands for one that is absent or null.
-    """
+    """The type of an argument, and the default if it is absent or null."""
 
     must_be: str
     fits: Callable[[Any], bool]
@@ -40,10 +37,10 @@ class VerbArgument:
     default: Any = None
 
     def read(self, verb: str, name: str, value: object) -> Any:
-        """Return `value` when it fits.
+        """Return `value`, or the default if it is None.
 
         Raises:
-            UsageError: it does not.
+            UsageError: `value` is invalid, or missing and required.
         """
         if value is None and not self.required:
             return self.default
@@ -54,7 +51,7 @@ class VerbArgument:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A control verb; `audited` unless it changes nothing."""
+    """A control verb; it is audited unless it changes nothing."""
 
     name: str
     audience: Audience
@@ -62,27 +59,27 @@ class Verb:
     audited: bool = True
 
     def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return every argument of the verb, checked.
+        """Check the given arguments; return all arguments of the verb.
 
         Raises:
-            UsageError: one is missing, unknown or does not fit.
+            UsageError: an argument is missing, unknown or invalid.
         """
         for name in given:
             if name not in self.arguments:
-                takes = ", ".join(self.arguments) or "nothing"
-                raise UsageError(f"{self.name} takes no {name[:40]!r}", hint=f"It takes {takes}.")
+                takes = ", ".join(self.arguments) or "none"
+                raise UsageError(f"{self.name}: unknown argument {name[:40]!r}", hint=f"Arguments: {takes}.")
         return {name: each.read(self.name, name, given.get(name)) for name, each in self.arguments.items()}
 
 
 def _whole(most: int) -> VerbArgument:
     return VerbArgument(
-        f"a whole number from 0 to {most}", lambda value: type(value) is int and 0 <= value <= most
+        f"an integer from 0 to {most}", lambda value: type(value) is int and 0 <= value <= most
     )
 
 
-_TEXT: Final = VerbArgument("text", lambda value: isinstance(value, str))
+_TEXT: Final = VerbArgument("a string", lambda value: isinstance(value, str))
 _NAME: Final = VerbArgument(
-    "text that is not empty", lambda value: isinstance(value, str) and value != "", required=True
+    "a string that is not empty", lambda value: isinstance(value, str) and value != "", required=True
 )
 _FLAG: Final = VerbArgument("true or false", lambda value: isinstance(value, bool), default=False)
 _OBJECT: Final = VerbArgument("a JSON object", lambda value: isinstance(value, dict))
@@ -101,6 +98,7 @@ CONTROL_VERBS: Final = {
     for verb in (
         Verb("status", Audience.ALL, audited=False),
         Verb("receipt-key", Audience.ALL, audited=False),
+        Verb("brokers", Audience.ALL, audited=False),
         Verb("observe", Audience.OBSERVERS, audited=False),
         Verb("renew", Audience.ITSELF, {"csr": _NAME}),
         Verb("rekey", Audience.ITSELF, {"csr": _NAME}),
@@ -122,6 +120,8 @@ CONTROL_VERBS: Final = {
         Verb("guest.settle", _OWNER, _GUEST),
         Verb("guest.remove", _OWNER, _GUEST),
         Verb("guest.list", _OWNER, audited=False),
+        Verb("server.rotate", _OWNER),
+        Verb("fleet.open", _OWNER),
     )
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Pure: statistical assessment of bytes. Never on the path from device to consumer.
+"""Pure: statistical assessment of bytes, never on the draw path.
 
 As a library::
 
@@ -7,8 +7,8 @@ As a library::
     result = assess(open("noise.bin", "rb").read())
     print(result.min_entropy, "bits per sample")
 
-Nothing here is loaded before it is asked for: the block tests of ``fips140`` need the standard library only,
-``assess`` needs NumPy (and is fast with Numba): ``pip install drawwell[assess]``.
+Imports are lazy: the block tests of ``fips140`` need only the standard library. ``assess``
+needs NumPy, and is fast only with Numba: ``pip install drawwell[assess]``.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,8 +1,8 @@
-"""The statistical suite of AIS 20/31, version 3.0 (2024), for a bit string.
+"""The statistical suite of AIS 20/31, version 3.0 (2024), for bits.
 
-T1 monobit and T2 poker judge 20,000 bits each, T3 and T4 are two predictors of SP 800-90B (MultiMMC 6.3.9, LZ78Y
-6.3.10) on 1,000,000 bits each, which must find at least 0.95 bits of min-entropy a bit. A trial that fails may be
-repeated once on fresh bits.
+T1 (monobit) and T2 (poker) each test 20,000 bits. T3 and T4 are two predictors of SP 800-90B
+(MultiMMC 6.3.9, LZ78Y 6.3.10) on 1,000,000 bits each; both must estimate at least 0.95 bits of
+min-entropy per bit. A failed trial may be repeated once with fresh bits.
 """
 
 from collections.abc import Callable
@@ -21,14 +21,14 @@ SHORT_BITS: Final = 20_000
 LONG_BITS: Final = 1_000_000
 TRIAL_BITS: Final = 2 * SHORT_BITS + 2 * LONG_BITS
 MOST_TRIALS: Final = 2
-LEAST_ENTROPY: Final = 0.95  # bits of min-entropy a bit
+LEAST_ENTROPY: Final = 0.95  # bits of min-entropy per bit
 MONOBIT: Final = (9654, 10_346)  # ones, both ends excluded
 POKER: Final = (1.03, 57.4)  # both ends excluded
 
 
 @dataclass(frozen=True, slots=True)
 class Ais31Test(Report):
-    """One test of one trial: what was found, and between which bounds it must be (both excluded, or >= low)."""
+    """One test in one trial; bounds are exclusive, except a sole lower bound."""
 
     name: str
     value: float
@@ -39,7 +39,7 @@ class Ais31Test(Report):
 
 @dataclass(frozen=True, slots=True)
 class Ais31Result(Report):
-    """The trials that were run, one or two, each with its tests; passed when the last one did."""
+    """One or two trials with their tests; the last trial decides."""
 
     trials: tuple[tuple[Ais31Test, ...], ...]
     passed: bool
@@ -48,20 +48,21 @@ class Ais31Result(Report):
 def assess_ais31(
     bits: Bits, *, multi_mmc: Callable[[Bits], float], lz78y: Callable[[Bits], float]
 ) -> Ais31Result:
-    """Run one trial, and a second one on fresh bits when the first fails and there are bits for it.
+    """Run one trial, and a second one with fresh bits if the first fails.
 
     Args:
-        bits: Shape (n,), zeros and ones, n of at least 2,040,000.
-        multi_mmc: Min-entropy a bit by the MultiMMC predictor of a vector of bits.
-        lz78y: The same by the LZ78Y predictor.
+        bits: Zeros and ones, shape (n,). One trial uses 2,040,000 bits; a second one requires
+            twice as many.
+        multi_mmc: Returns the min-entropy per bit of a bit vector, by the MultiMMC predictor.
+        lz78y: Like `multi_mmc`, but by the LZ78Y predictor.
 
     Raises:
-        BadData: too few bits for a trial.
+        BadData: there are too few bits for one trial.
     """
     if len(bits) < TRIAL_BITS:
         raise BadData(
-            f"{len(bits)} bits are too few for AIS 20/31: a trial takes {TRIAL_BITS}",
-            hint="Capture 255,000 bytes for one trial, 510,000 for the two that are allowed.",
+            f"{len(bits)} bits are too few for AIS 20/31: a trial needs {TRIAL_BITS}",
+            hint="Capture 255,000 bytes for one trial, or 510,000 bytes for two.",
         )
     trials: list[tuple[Ais31Test, ...]] = []
     for start in range(0, min(MOST_TRIALS, len(bits) // TRIAL_BITS) * TRIAL_BITS, TRIAL_BITS):
@@ -84,14 +85,14 @@ def _trial(
 
 
 def monobit(bits: Bits) -> int:
-    """Return the number of ones in 20,000 bits."""
+    """Count the ones in 20,000 bits."""
     return int(np.count_nonzero(bits))
 
 
 def poker(bits: Bits) -> float:
-    """Return the chi-square statistic of the 5,000 four-bit words in 20,000 bits: 16/5000 sum f**2 - 5000."""
-    words = np.packbits(bits)
-    counts = np.bincount(words >> 4, minlength=16) + np.bincount(words & 15, minlength=16)
+    """Return T2's chi-square over 5,000 4-bit words: 16/5000 sum f**2 - 5000."""
+    packed = np.packbits(bits)
+    counts = np.bincount(packed >> 4, minlength=16) + np.bincount(packed & 15, minlength=16)
     n = len(bits) // 4
     return 16 * int((counts**2).sum()) / n - n
 

@@ -1,7 +1,8 @@
-"""What an ideal source would score at the same length: people read 7.28 of 8 as a fault, and it is none.
+"""The score that an ideal source reaches at a finite sample size.
 
-The table is simulated: `tools/ceilings.py` assesses uniform samples from SHAKE-256 and prints it. Between two
-lengths the figures are interpolated over the logarithm of the length; beyond the ends the nearest one stands.
+Without this figure, a score of 7.28 out of 8 looks like a fault. `tools/ceilings.py` computes
+the table from simulated uniform SHAKE-256 samples. Between two sizes, values are interpolated
+over the logarithm of the size; beyond the table, the nearest row applies.
 """
 
 import math
@@ -11,7 +12,7 @@ from typing import Final
 from drawwell.assess.results import Ceiling
 
 RUNS: Final = 9
-"""Independent ideal sources behind each figure."""
+"""Number of independent simulated sources for each figure."""
 
 TABLE: Final[dict[int, tuple[tuple[int, float, float, float], ...]]] = {
     1: (
@@ -95,11 +96,11 @@ TABLE: Final[dict[int, tuple[tuple[int, float, float, float], ...]]] = {
         (2000000, 7.2831, 6.889, 7.4817),
     ),
 }
-"""By bits per sample: length, then median, least and greatest assessed min-entropy in bits per sample."""
+"""Rows per bit width: size; median, minimum and maximum of min-entropy per sample."""
 
 
 def ceiling_at(samples: int, bits_per_sample: int) -> Ceiling | None:
-    """The ceiling for `samples` of `bits_per_sample` (1 to 8); None where nothing was simulated."""
+    """Return the ceiling for 1- to 8-bit samples; None if not simulated."""
     rows = TABLE.get(bits_per_sample)
     if not rows:
         return None
@@ -109,8 +110,8 @@ def ceiling_at(samples: int, bits_per_sample: int) -> Ceiling | None:
         median,
         low,
         high,
-        f"Median, least and greatest of {RUNS} ideal sources (SHAKE-256) of {bits_per_sample} bits per sample,"
-        f" simulated at lengths from {lengths} samples and interpolated over the logarithm of the length.",
+        f"Median, minimum and maximum of {RUNS} ideal sources (SHAKE-256) of {bits_per_sample} bits per sample,"
+        f" simulated at sizes of {lengths} samples and interpolated over the logarithm of the size.",
     )
 
 

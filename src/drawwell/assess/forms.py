@@ -1,4 +1,4 @@
-"""The forms that files of samples have, read into one sample a byte."""
+"""Read sample files in several formats as one sample per byte."""
 
 import re
 from collections.abc import Callable
@@ -16,39 +16,40 @@ Wide = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class ReadSamples:
-    """Samples, one a byte, and how they were made of the file."""
+    """Samples, one per byte, and how the file was converted to them."""
 
     data: bytes = field(repr=False)
     how: str = ""
 
 
 def read_as(form: str | None, data: bytes, name: str) -> ReadSamples:
-    """Read a file's bytes in one of `FORMS`; None takes what is no text.
+    """Read a file's bytes in one of `FORMS`; None: one sample per byte.
 
     Raises:
-        BadData: it has not that form.
-        UsageError: no such form.
+        BadData: the bytes are not in this format.
+        UsageError: the format is unknown.
     """
     if form is None:
         require_samples(data, name)
         return ReadSamples(data)
     kind, _, column = form.partition(":")
     if kind not in FORMS or bool(column) != (kind == "csv"):
-        raise UsageError(f"--format {form}: no such form", hint=f"The forms are {', '.join(FORMS)}.")
+        raise UsageError(f"--format {form}: unknown format", hint=f"The formats are {', '.join(FORMS)}.")
     try:
         if kind == "csv":
             return narrow(_csv(data, column))
         read = FORMS[kind](data)
     except ValueError as error:
-        raise BadData(f"{name} is not in the form {form}: {error}", hint=HOW_TO_READ) from None
+        raise BadData(f"{name} is not in the format {form}: {error}", hint=HOW_TO_READ) from None
     return ReadSamples(read) if isinstance(read, bytes) else narrow(read)
 
 
 def narrow(samples: Wide) -> ReadSamples:
     """Reduce wide samples to their eight best bits (SP 800-90B 6.4).
 
-    The ranking that 6.4 asks the submitter for is made here: each bit by the most common value
-    estimate of it alone. What is left out counts nothing: the figure bounds the whole sample.
+    SP 800-90B requires the submitter to rank the bits. Here each bit is ranked by its own most
+    common value estimate. Dropped bits count as zero entropy, so the result is a lower bound
+    for the whole sample.
     """
     width = int(np.bitwise_or.reduce(samples, initial=0)).bit_length()
     if width <= 8:
@@ -64,7 +65,7 @@ def narrow(samples: Wide) -> ReadSamples:
     bits = ", ".join(map(str, kept))
     return ReadSamples(
         made.tobytes(),
-        f"of samples of {width} bits the bits {bits} were kept, which vary most (SP 800-90B 6.4)",
+        f"of {width}-bit samples, bits {bits} were kept because they vary most (SP 800-90B 6.4)",
     )
 
 
@@ -80,7 +81,7 @@ def _hex(data: bytes) -> bytes:
 def _bits(data: bytes) -> bytes:
     text = data.translate(None, SPACE)
     if text.translate(None, b"01"):
-        raise ValueError("it has other characters than 0 and 1")
+        raise ValueError("the file has characters other than 0 and 1")
     return text.translate(bytes.maketrans(b"01", b"\0\1"))
 
 
@@ -89,12 +90,12 @@ def _column(data: bytes) -> Wide:
 
 
 def _csv(data: bytes, column: str) -> Wide:
-    """Read a column, by its number from 1 or by its heading."""
+    """Read a column by its number, counted from 1, or by its heading."""
     rows = [line.split(b",") for line in data.splitlines() if line.strip()]
     heading = [cell.strip().strip(b'"').decode("utf-8", "replace") for cell in rows[0]] if rows else []
     at = int(column) - 1 if column.isdecimal() else heading.index(column) if column in heading else -1
     if not 0 <= at < len(heading):
-        raise ValueError(f"it has no column {column}")
+        raise ValueError(f"the file has no column {column}")
     if not heading[at].lstrip("+-").isdecimal():
         rows = rows[1:]
     if any(len(row) <= at for row in rows):
@@ -105,8 +106,8 @@ def _csv(data: bytes, column: str) -> Wide:
 def _numbers(cells: list[bytes]) -> Wide:
     numbers = np.array([int(cell) for cell in cells], dtype=np.int64)
     if not numbers.size:
-        raise ValueError("it holds no numbers")
-    return (numbers - min(0, int(numbers.min()))).astype(np.uint64)  # signed samples, from the lowest on
+        raise ValueError("the file contains no numbers")
+    return (numbers - min(0, int(numbers.min()))).astype(np.uint64)  # shift signed samples to start at 0
 
 
 def _wide(dtype: str) -> Callable[[bytes], Wide]:
@@ -114,7 +115,7 @@ def _wide(dtype: str) -> Callable[[bytes], Wide]:
 
     def read(data: bytes) -> Wide:
         if len(data) % size:
-            raise ValueError(f"{len(data):,} bytes are no whole number of samples of {size} bytes")
+            raise ValueError(f"{len(data):,} bytes are not a multiple of the sample size, {size} bytes")
         return np.frombuffer(data, dtype=dtype).astype(np.uint64)
 
     return read
@@ -131,4 +132,4 @@ FORMS: Final[dict[str, Callable[[bytes], bytes | Wide]]] = {
     "u32le": _wide("<u4"),
     "u32be": _wide(">u4"),
 }
-"""Each form by its name; ``csv`` is followed by a column, as in ``csv:2``."""
+"""Readers by format; ``csv`` needs a column, as in ``csv:2``."""

@@ -1,11 +1,11 @@
-"""The daemon's own health tests, run over samples that were captured or made up."""
+"""drawwell's own health tests, run on captured or generated samples."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from drawwell.entropy.blocks import RawBlock
-from drawwell.entropy.continuous import HealthTest, bits_of
+from drawwell.entropy.continuous import HealthTest
 from drawwell.entropy.health import HealthMonitor, NoiseClaim, tests_of
 from drawwell.entropy.landmarks import DistantRepeatTest
 from drawwell.entropy.repeat import RepeatTest
@@ -13,24 +13,24 @@ from drawwell.errors import HealthFailure, PermanentHealthFailure
 from drawwell.reports import HealthTestReport, Report, SourceState
 
 BLOCK_BYTES: Final = 4096
-"""What the daemon reads at once."""
+"""The size of one read from a source."""
 WINDOWS: Final = 100
 _MOST_EVENTS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
 class HealthEvent(Report):
-    """Something happened at a sample, counted from 0: a test fired, or the start-up tests passed."""
+    """An event at a sample, counted from 0: a failure, a pass or the end."""
 
     sample: int
     kind: str
     test: str
-    words: str
+    words: str  # wording: a JSON key
 
 
 @dataclass(frozen=True, slots=True)
 class Margin(Report):
-    """The worst count of one test in each window of the samples, beside its cutoffs."""
+    """The worst count of one test in each window, and the test's cutoffs."""
 
     test: str
     unit: str
@@ -41,9 +41,9 @@ class Margin(Report):
 
 @dataclass(frozen=True, slots=True)
 class HealthRun(Report):
-    """What the health tests of one claim (bits of min-entropy a byte) found in a stretch of samples.
+    """Result of the health tests for one claim (bits of min-entropy per byte).
 
-    `events` in order, 50 at most; the run ends with a permanent failure. `samples` is how many were judged by then.
+    `events` are in order, at most 50. A permanent failure ends the run after `samples`.
     """
 
     min_entropy: float
@@ -55,14 +55,14 @@ class HealthRun(Report):
 
 
 def run_health_tests(blocks: Iterable[bytes], claim: NoiseClaim, hash_key: bytes) -> HealthRun:
-    """Feed blocks to a `HealthMonitor` as the daemon does, all at one moment.
+    """Feed blocks to a `HealthMonitor` as a source does, with a stopped clock.
 
-    Three intermittent failures within ten minutes are permanent; here all of them are within.
+    Three intermittent failures within ten minutes are permanent; here, any three are.
 
     Args:
-        blocks: Samples, one byte each; an empty block is what a dead source gives and ends the run.
-        claim: What is claimed of them.
-        hash_key: For the repeat test, 16 to 64 bytes.
+        blocks: Samples, one per byte; an empty block means a dead source and ends the run.
+        claim: The min-entropy claimed for the samples.
+        hash_key: Key of the repeat test, 16 to 64 bytes.
     """
     monitor = HealthMonitor(claim, hash_key=hash_key)
     monitor.start()
@@ -70,7 +70,7 @@ def run_health_tests(blocks: Iterable[bytes], claim: NoiseClaim, hash_key: bytes
     for block in blocks:
         if not block:
             events.append(
-                HealthEvent(judged, "dead", "", "the source gives nothing more: it is taken out of service")
+                HealthEvent(judged, "dead", "", "no more samples: the source is taken out of service")
             )
             monitor.stop()
             break
@@ -96,22 +96,24 @@ def run_health_tests(blocks: Iterable[bytes], claim: NoiseClaim, hash_key: bytes
 
 
 def blocks_of(data: bytes) -> Iterable[bytes]:
-    """Cut samples into blocks as the daemon reads them."""
+    """Split samples into blocks the size of one read."""
     return (data[at : at + BLOCK_BYTES] for at in range(0, len(data), BLOCK_BYTES))
 
 
 def margins_of(data: bytes, claim: NoiseClaim) -> tuple[Margin, ...]:
-    """Run the repetition count and adaptive proportion tests, and note the worst count in each hundredth."""
-    byte_tests, bit_tests = tests_of(claim, b"a key without secrets")
-    tests = [test for test in byte_tests + bit_tests if not isinstance(test, RepeatTest | DistantRepeatTest)]
+    """Return the worst repetition and proportion counts per 1/100 of `data`."""
+    tests = [
+        test
+        for test in tests_of(claim, b"a key without secrets")
+        if not isinstance(test, RepeatTest | DistantRepeatTest)
+    ]
     size = max(1, -(-len(data) // WINDOWS))
     found: list[list[int]] = [[] for _ in tests]
     for at in range(0, len(data), size):
         part = data[at : at + size]
-        bits = bits_of(part) if bit_tests else b""
         for worst, test in zip(found, tests, strict=True):
             test.begin_minute()
-            test.feed(part if test.unit != "bit" else bits)
+            test.feed(part)
             worst.append(test.worst)
     return tuple(_margin(test, worst) for test, worst in zip(tests, found, strict=True))
 
@@ -128,6 +130,6 @@ def _margin(test: HealthTest, worst: list[int]) -> Margin:
 
 def _failure(error: HealthFailure, judged: int) -> HealthEvent:
     kind = "permanent" if isinstance(error, PermanentHealthFailure) else "intermittent"
-    # the tests of bits count bits
+    # tests of bits count bits
     per_sample = 8 if " bits in " in str(error) else 1
     return HealthEvent(judged + error.position // per_sample, kind, error.test, str(error))

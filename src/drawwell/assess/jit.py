@@ -1,8 +1,9 @@
-"""Loops that Numba compiles where it is installed, and that run as they stand where it is not.
+"""Loops that are compiled if Numba is installed and otherwise interpreted.
 
-Numba keeps what it compiled in the cache beside the source, or in the user's own cache directory, so that only
-the very first run waits for it. Without Numba the same function runs in the interpreter over memoryviews,
-whose elements cost a third of NumPy's: exact, and some hundred times slower.
+Numba caches compiled code next to the source or in the user's cache directory, so only the
+very first run waits for the compiler. Interpreted loops return the same results, but take
+about a hundred times as long. They use memoryviews, which are three times as fast as NumPy's
+access to single elements.
 """
 
 from collections.abc import Callable
@@ -18,25 +19,25 @@ except ImportError:
     numba = None
 
 COMPILED: Final = numba is not None
-"""Is Numba here?"""
+"""Whether Numba is installed."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile `function`, whose arguments are numbers and arrays; it lets go of the interpreter while it runs."""
+    """Compile a `function` of numbers and arrays to run without the GIL."""
     if numba is None:
         return _interpreted(function)
     try:
         compiled: Callable[P, R] = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # nowhere to keep a cache: a read-only installation without a home directory
+    except RuntimeError:  # no directory for a cache: read-only installation, no home directory
         compiled = numba.njit(nogil=True)(function)
     return compiled
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a small function that kernels call: numbers and arrays as they come."""
+    """Compile a small function of numbers and arrays for use in kernels."""
     if numba is None:
         return function
     compiled: Callable[P, R] = numba.njit(nogil=True, inline="always")(function)
@@ -54,7 +55,7 @@ def _interpreted(function: Callable[P, R]) -> Callable[P, R]:
 
 @inlined
 def count_ones(word: np.uint64) -> np.int64:
-    """Count the bits that are set: the compiler knows this for what it is, and has one instruction for it."""
+    """Count the set bits; the compiler reduces this to one instruction."""
     word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)

@@ -1,11 +1,11 @@
-"""The restart tests (SP 800-90B 3.1.4): does a source start afresh, or the same way every time?
+"""The restart tests (SP 800-90B 3.1.4): are restarts independent?
 
-The matrix has 1,000 rows, one for each restart, of the 1,000 samples that came first. Rows and columns must look
-like the source itself: no value may come too often in any of them (the sanity check), and the matrix read by rows
-and by columns must be worth at least half of the initial estimate.
+Each of the matrix's 1,000 rows has the first 1,000 samples after a restart. The sanity check
+limits the count of any value in a row or column. The estimates over the rows and over the
+columns must then be at least half of the initial estimate.
 
-NIST's tool finds the sanity cutoff by a simulation that differs by one from run to run. Here it is computed from
-binomial tails.
+NIST's tool simulates the cutoff of the sanity check, so its cutoff varies by one between runs.
+Here the cutoff is computed from binomial tails.
 """
 
 import math
@@ -27,11 +27,11 @@ ALPHA: Final = 1 - 0.99 ** (1 / (2 * SIDE))  # SP 800-90B 3.1.4.3, step 1: 0.01 
 
 @dataclass(frozen=True, slots=True)
 class RestartResult(Report):
-    """What the restart tests say; min-entropy in bits a sample.
+    """Result of the restart tests; min-entropy is in bits per sample.
 
-    `most` is the largest count of one value in a row or column, which `cutoff` must not be exceeded by. The
-    estimates are None when the sanity check failed, as nothing is estimated then. `min_entropy` is what the source
-    may be taken for: the least of the initial estimate, the rows and the columns, or 0 when the tests failed.
+    `most` is the largest count of one value in a row or column; it must not exceed `cutoff`.
+    If the sanity check fails, no estimates are made: they are None. `min_entropy` is the
+    minimum of the estimates (initial, rows, columns), or 0 if a test failed.
     """
 
     h_initial: float
@@ -46,15 +46,15 @@ class RestartResult(Report):
 
 
 def as_matrix(samples: Samples) -> Samples:
-    """Shape a file of samples, one restart after the other, to the (1000, 1000) matrix.
+    """Convert samples, ordered by restart, to a (1000, 1000) matrix.
 
     Raises:
-        BadData: it is not exactly 1,000,000 samples.
+        BadData: there are not exactly 1,000,000 samples.
     """
     if len(samples) != SIDE * SIDE:
         raise BadData(
-            f"a restart matrix has {SIDE * SIDE} samples, 1000 of each of 1000 restarts; this has {len(samples)}",
-            hint="Gather it with 'drawwell evidence', or join 1000 files of 1000 samples each.",
+            f"a restart matrix needs {SIDE * SIDE} samples, 1000 from each of 1000 restarts, not {len(samples)}",
+            hint="Create it with 'drawwell evidence', or join 1000 files of 1000 samples each.",
         )
     return samples.reshape(SIDE, SIDE)
 
@@ -65,13 +65,13 @@ def assess_restart(
     """Run the restart tests.
 
     Args:
-        matrix: Shape (1000, 1000), a row for each restart.
-        h_initial: The initial estimate in bits a sample, above 0 and at most 8.
-        estimate: Gives the min-entropy of a vector of samples on the track that gave `h_initial`: the literal
-            column of the non-IID estimators, or the most common value.
+        matrix: Shape (1000, 1000), one row per restart.
+        h_initial: The initial estimate in bits per sample, 0 < h_initial <= 8.
+        estimate: Returns the min-entropy of a sample vector by the method of `h_initial`: the
+            literal column of the non-IID estimators, or the most common value.
 
     Raises:
-        ValueError: `h_initial` out of range.
+        ValueError: `h_initial` is out of range.
     """
     cutoff = restart_cutoff(h_initial)
     in_rows, in_columns = _largest_count(matrix), _largest_count(matrix.T)
@@ -95,17 +95,18 @@ def assess_restart(
 
 
 def restart_cutoff(h_initial: float) -> int:
-    """Return the largest count of one value among 1,000 samples that chance explains, at alpha.
+    """Return how many times a value may occur in 1,000 samples, at alpha.
 
-    The source of min-entropy H that makes it most likely has as many values of chance p = 2**-H as there is room
-    for and one of what is left. The cutoff is the smallest c with the sum of P(X > c) over its values at most
-    alpha: the chances add up, as two values cannot both be that frequent but with alpha squared.
+    For a given min-entropy H, the worst source has as many values of probability p = 2**-H as
+    possible, and one value for the rest. The cutoff is the smallest c for which the sum of P(X
+    > c) over these values is at most alpha. The sum is accurate, because the probability that
+    two values both exceed c is only alpha squared.
 
     Raises:
-        ValueError: not above 0 and at most 8.
+        ValueError: `h_initial` is at most 0, or above 8.
     """
     if not 0 < h_initial <= 8:
-        raise ValueError(f"an initial estimate of {h_initial:g} bits a sample is not above 0 and at most 8")
+        raise ValueError(f"initial estimate {h_initial:g}: must be above 0 and at most 8 bits per sample")
     p = 2.0**-h_initial
     values = math.floor(1 / p)
     return next(
@@ -114,7 +115,7 @@ def restart_cutoff(h_initial: float) -> int:
 
 
 def _tail(count: int, p: float) -> float:
-    """Return P(X > count) for X binomial of 1,000 trials."""
+    """Return P(X > count) for a binomial X with 1,000 trials."""
     if p <= 0 or count >= SIDE:
         return 0.0
     if p >= 1:

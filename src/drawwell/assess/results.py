@@ -1,7 +1,7 @@
-"""What an assessment by SP 800-90B's non-IID track found: frozen, typed, in stated units.
+"""Results of SP 800-90B's non-IID track: frozen, typed, with stated units.
 
-Every `min_entropy` is in bits per sample of the column it stands in: per bit in the bit string, per symbol
-in the literal column. Probabilities are per sample, times are seconds of the clock on the wall.
+Every `min_entropy` is in bits per sample of its own column: per bit in the bit string, and per
+symbol in the literal column. Probabilities are per sample. Times are wall-clock seconds.
 """
 
 from collections.abc import Callable
@@ -14,102 +14,102 @@ Number = int | float
 
 @dataclass(frozen=True, slots=True)
 class Estimate(Report):
-    """One estimator over one column."""
+    """One estimator's result for one column."""
 
     name: str
-    """Short and stable, for JSON and tests: "t-tuple", "multi-mmc", …"""
+    """A short, permanent name for JSON and tests: "t-tuple", "multi-mmc", …"""
     title: str
-    """As the standard calls it: "Most Common Value Estimate", …"""
+    """The standard's name: "Most Common Value Estimate", …"""
     section: str
-    """Where SP 800-90B (January 2018) defines it: "6.3.1" to "6.3.10"."""
+    """The section of SP 800-90B (January 2018): "6.3.1" to "6.3.10"."""
     min_entropy: float | None
-    """Bits per sample; None when the data are too short for this estimator, which then counts for nothing."""
+    """Bits per sample; None if there are too few samples, which excludes the estimator."""
     p: float | None
-    """The probability that min_entropy is minus the binary logarithm of; None where there is no single one."""
+    """min_entropy is -log2 of this probability; None if no single probability gives it."""
     seconds: float
     details: dict[str, Number]
-    """Intermediate values under the names of the standard: counts, p-hat, runs."""
+    """Intermediate values by their names in the standard: counts, p-hat, runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column(Report):
-    """All estimators over one way to read the samples."""
+    """All estimates for one interpretation of the samples."""
 
     name: str
-    """"bit string" (all bits in a row, first bit of each sample on top) or "literal" (the samples themselves)."""
+    """"bit string" (all bits, most significant bit of each sample first) or "literal"."""
     samples: int
     bits_per_sample: int
-    """1 in the bit string."""
+    """The width of a sample; 1 for the bit string."""
     symbols: int
-    """How many different ones occur."""
+    """Number of distinct symbols."""
     min_entropy: float
-    """Bits per sample of this column: the least of the estimates, and never more than `bits_per_sample`."""
+    """The minimum of the estimates, in bits per sample; at most `bits_per_sample`."""
     estimates: tuple[Estimate, ...]
 
     @property
     def weakest(self) -> Estimate:
-        """The estimate that decided."""
+        """The estimate that determines the result."""
         known = [each for each in self.estimates if each.min_entropy is not None]
         return min(known, key=lambda each: each.min_entropy or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Ceiling(Report):
-    """What an ideal source would score, assessed at the same width and length.
+    """The score of an ideal source with the same width and size.
 
-    The estimates are lower bounds with 99 % confidence: they tighten slowly, and no finite sample of a perfect
-    source reaches its true entropy.
+    The estimates are lower bounds at 99 % confidence that rise slowly with the sample size. No
+    finite sample of an ideal source therefore reaches the source's true entropy.
     """
 
     min_entropy: float
-    """Bits per sample; the median over several ideal sources."""
+    """Bits per sample: the median of several ideal sources."""
     low: float
-    """The least that was seen."""
+    """The lowest score of these sources."""
     high: float
-    """The most that was seen."""
+    """The highest score of these sources."""
     provenance: str
-    """How the figures were made, in a sentence."""
+    """A sentence that explains how the figures were obtained."""
 
 
 @dataclass(frozen=True, slots=True)
 class NonIidResult(Report):
-    """The initial entropy estimate of SP 800-90B, section 3.1.3, non-IID track."""
+    """The initial entropy estimate of SP 800-90B 3.1.3, non-IID track."""
 
     samples: int
     bits_per_sample: int
-    """Given, or the highest bit that any sample uses."""
+    """The declared width, or the highest bit that any sample uses."""
     symbols: int
-    """How many different ones occur."""
+    """Number of distinct symbols."""
     min_entropy: float
-    """H_I: the lesser of `h_original` and `bits_per_sample` times `h_bitstring`, in bits per sample."""
+    """H_I: the minimum of `h_original` and `bits_per_sample` times `h_bitstring`."""
     h_original: float
-    """Of the literal column, in bits per sample."""
+    """The literal column's estimate in bits per sample."""
     h_bitstring: float | None
-    """Of the bit string, in bits per bit; None when there are but two symbols and the columns are one."""
+    """The bit string's estimate in bits per bit; None for two symbols (same as literal)."""
     literal: Column
     bit_string: Column | None
     ceiling: Ceiling | None
     notes: tuple[str, ...]
-    """Sentences for the reader: too few samples for a submission, narrower than declared, symbols remapped."""
+    """Sentences about too few samples, unused bits and renumbered symbols."""
     seconds: float
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The bit string (where there is one), then the literal column."""
+        """The bit string (if there is one), then the literal column."""
         return (self.literal,) if self.bit_string is None else (self.bit_string, self.literal)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an assessment is."""
+    """Progress of an assessment."""
 
     done: float
-    """0 to 1, in estimated work."""
+    """The completed share of the estimated work, 0 to 1."""
     seconds_left: float | None
-    """None before the first estimator has finished."""
+    """None until the first estimator has finished."""
     running: tuple[str, ...]
-    """What is being computed now: "bit string: multi-mmc", …"""
+    """The running jobs: "bit string: multi-mmc", …"""
 
 
 ProgressCallback = Callable[[Progress], None]
-"""Called in the caller's own thread, some times a second; what it raises ends the assessment."""
+"""Called in the caller's thread several times per second; may raise an exception to stop."""

@@ -1,8 +1,8 @@
-"""Jobs on a few threads, with progress, that end at once when the caller wants no more.
+"""Run jobs in a few threads, with progress; stop early on request.
 
-Threads and not processes: the loops let go of the interpreter, share the samples and what was compiled, and
-nothing is left over. The threads are daemons and the caller only waits for news, so an interrupt reaches it at
-once; a thread finishes at most the job it is at.
+Threads are enough, because the loops release the GIL and share samples and compiled code. They
+are daemon threads, and the caller only waits for messages, so an interrupt takes effect at
+once. Each thread ends after its current job.
 """
 
 import queue
@@ -15,22 +15,22 @@ from drawwell.assess.estimators.outcome import EstimatorResult
 from drawwell.assess.results import Progress, ProgressCallback
 
 _NEWS_S = 0.2
-"""How often progress is told."""
+"""Time between two progress reports, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One estimator (or two that share their work) over one column."""
+    """One estimator (or two that share work) for one column."""
 
     title: str
     cost: float
-    """Expected nanoseconds; only the proportions matter."""
+    """The expected nanoseconds; only ratios matter."""
     work: Callable[[], tuple[EstimatorResult, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A job's outcomes and the seconds it took."""
+    """A job's results and its duration in seconds."""
 
     outcomes: tuple[EstimatorResult, ...]
     seconds: float
@@ -38,7 +38,7 @@ class Done:
 
 @dataclass(slots=True)
 class _Board:
-    """Who works at what, seen by all threads."""
+    """The list of jobs and its state, shared by all threads."""
 
     jobs: Sequence[Job]
     todo: list[int]
@@ -56,7 +56,7 @@ class _Board:
             self.started[index] = start = time.monotonic()
             try:
                 outcomes = self.jobs[index].work()
-            except BaseException as error:  # noqa: BLE001 - handed over to the caller's thread
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
                 self.news.put((index, error))
                 return
             self.news.put((index, Done(outcomes, time.monotonic() - start)))
@@ -80,10 +80,13 @@ class _Board:
 def run(
     jobs: Sequence[Job], *, threads: int, progress: ProgressCallback | None = None
 ) -> tuple[list[Done], float]:
-    """Do all jobs, the costliest first; return what they found in the order given, and the seconds it took.
+    """Run all jobs, most expensive first; return results and duration.
+
+    The results are in the order of the jobs. The duration is in seconds.
 
     Raises:
-        BaseException: what a job, the callback or an interrupt raised; the other jobs are then given up.
+        BaseException: raised by a job, the callback or an interrupt. The other jobs are
+            dropped.
     """
     start = time.monotonic()
     board = _Board(jobs, sorted(range(len(jobs)), key=lambda index: jobs[index].cost))

@@ -1,7 +1,8 @@
-"""SP 800-90B, section 3.1.3: the initial entropy estimate by the ten non-IID estimators.
+"""SP 800-90B 3.1.3: initial entropy estimate by ten non-IID estimators.
 
-Over the bit string all ten run, over the literal samples the seven that take any alphabet; over samples of two
-symbols the ten run once. The result is H_I = min(H_original, width x H_bitstring).
+All ten are applied to the bit string, and the seven that support any alphabet to the literal
+samples. Samples with two symbols form one column, to which all ten are applied. The result is
+H_I = min(H_original, width x H_bitstring).
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,8 +31,8 @@ except ModuleNotFoundError as error:
     if error.name != "numpy":
         raise
     raise MissingExtra(
-        "NumPy is not installed, and no assessment works without it",
-        hint="Install it: `pip install drawwell[assess]`, or `apt install python3-numpy python3-numba`.",
+        "assessments require NumPy, which is not installed",
+        hint="Install it with `pip install drawwell[assess]`, or `apt install python3-numpy python3-numba`.",
     ) from error
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ ESTIMATORS: Final = (
 )
 """Name, section and title, in the order of the standard."""
 
-_SLOW: Final = "Numba is not installed: the assessment takes minutes instead of seconds, and finds the same."
+_SLOW: Final = "Numba is not installed: the assessment takes minutes instead of seconds, with equal results."
 _SLOW_SORT: Final = (
-    "libdivsufsort is not installed: the tuple estimates take ten times as long, and find the same."
+    "libdivsufsort is not installed: the tuple estimates take ten times as long, with equal results."
 )
 
 
@@ -65,21 +66,22 @@ def assess(
     threads: int = 2,
     name: str = "the data",
 ) -> NonIidResult:
-    """Estimate the min-entropy of raw noise by SP 800-90B's non-IID track; equal to NIST's own program.
+    """Estimate the min-entropy of raw noise, as NIST's tool does (non-IID).
 
     Args:
-        samples: One sample a byte, shape (n,); n from 4,096 up, 1,000,000 for a result that counts.
-        bits_per_sample: 1 to 8; None takes the highest bit that any sample uses.
-        progress: Told some times a second, in this thread; what it raises ends the assessment.
-        threads: How many jobs run at once; more than two gain little.
-        name: How errors call the data.
+        samples: One sample per byte, shape (n,), n >= 4,096; SP 800-90B requires 1,000,000.
+        bits_per_sample: 1 to 8; None means the highest bit that any sample uses.
+        progress: Called in this thread several times per second; its exceptions end the run.
+        threads: Number of concurrent jobs; more than two save little time.
+        name: The name of the data in errors.
 
     Returns:
-        Both columns with all estimates, the assessed bits per sample, and what an ideal source would get.
+        Both columns with all estimates, the assessed bits per sample, and an ideal source's
+        score.
 
     Raises:
-        BadData: empty, too few, all the same, or wider than declared.
-        MissingExtra: raised by the import of this module where NumPy is missing.
+        BadData: the samples are empty, too few, constant, or wider than declared.
+        MissingExtra: NumPy is missing; raised by the import of this module.
     """
     taken = parse(samples, bits_per_sample, name=name)
     two_symbols = taken.symbols == 2
@@ -120,7 +122,7 @@ def _slow() -> Iterator[str]:
 
 
 def _jobs(column: str, symbols: "Symbols", k: int) -> list["Job"]:
-    """The estimators over one column, in the order of ESTIMATORS; costs are nanoseconds a symbol, measured."""
+    """Make jobs in the order of ESTIMATORS; costs are measured ns per symbol."""
 
     def job(name: str, cost: float, work: "partial[EstimatorResult]") -> Job:
         return Job(f"{column}: {name}", cost * symbols.size, lambda: (work(),))

@@ -1,8 +1,8 @@
-"""Suffix arrays: from pydivsufsort, else from libdivsufsort itself, else by prefix doubling in NumPy.
+"""Suffix arrays by pydivsufsort, libdivsufsort or prefix doubling.
 
-All three give the same array, for there is but one. libdivsufsort (Yuta Mori, MIT) is what NIST's program uses;
-Debian has it as libdivsufsort3. Prefix doubling (Manber and Myers 1990) needs no library and some ten times as
-long.
+All three methods return the same array. NIST's tool uses libdivsufsort (Yuta Mori, MIT), in
+Debian's package libdivsufsort3. Prefix doubling (Manber and Myers 1990) needs only NumPy and
+takes ten times as long.
 """
 
 import ctypes
@@ -18,14 +18,14 @@ Index = NDArray[np.int32]
 
 
 def suffix_array(symbols: Symbols) -> Index:
-    """Starts of all suffixes in lexicographic order, shape (n,); a suffix that ends sorts before one that goes on."""
+    """Sort all suffixes, a prefix before longer ones; return their starts."""
     return _engine()(symbols)
 
 
 def lcp_array(symbols: Symbols, order: Index) -> Index:
-    """Length of the common prefix of each suffix with the one before it in `order`; the first is 0.
+    """Return the length of each suffix's common prefix with its predecessor.
 
-    By way of Phi (Kärkkäinen, Manzini, Puglisi 2009), which walks the text from left to right.
+    The first is 0. Phi algorithm (Kärkkäinen, Manzini, Puglisi 2009), from left to right.
     """
     before = np.empty(order.size, dtype=np.int32)
     before[order[1:]] = order[:-1]
@@ -35,7 +35,7 @@ def lcp_array(symbols: Symbols, order: Index) -> Index:
 
 
 def sorts_slowly() -> bool:
-    """Is neither form of the library here, so that NumPy has to sort?"""
+    """Return whether NumPy must sort because neither library is installed."""
     return _engine() is _by_doubling
 
 
@@ -49,7 +49,7 @@ def _engine() -> Callable[[Symbols], Index]:
 
 
 def _native(library: str) -> Callable[[Symbols], Index] | None:
-    """The C library's function, or None where it is not installed."""
+    """Load the C library's function; return None if it is not installed."""
     try:
         function = ctypes.CDLL(library).divsufsort
     except (OSError, AttributeError):
@@ -59,14 +59,14 @@ def _native(library: str) -> Callable[[Symbols], Index] | None:
         order = np.empty(symbols.size, dtype=np.int32)
         text, starts = ctypes.c_void_p(symbols.ctypes.data), ctypes.c_void_p(order.ctypes.data)
         if function(text, starts, ctypes.c_int32(symbols.size)) != 0:
-            raise MemoryError("no memory to sort the suffixes")
+            raise MemoryError("not enough memory to sort the suffixes")
         return order
 
     return sort
 
 
 def _by_doubling(symbols: Symbols) -> Index:
-    """Sort by the first symbol, then by the first 2, 4, 8, … of them until all suffixes differ."""
+    """Sort by the first 1, 2, 4, 8, … symbols until all suffixes differ."""
     size = symbols.size
     rank = symbols.astype(np.int64) + 1
     span = 1
@@ -88,7 +88,7 @@ def _by_doubling(symbols: Symbols) -> Index:
 
 @kernel
 def _common(symbols: Symbols, before: Index, size: int) -> None:
-    """Replace, for each suffix, its neighbour by the length that they have in common."""
+    """Replace each suffix's predecessor by the length of their common prefix."""
     same = 0
     for at in range(size):
         other = before[at]

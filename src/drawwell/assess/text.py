@@ -1,6 +1,7 @@
-"""Text is recognised, and never taken for samples unasked.
+"""Detect text, which is assessed as samples only on request.
 
-Hexadecimal digits of perfect noise would be judged as samples of 7 bits that hold 4.
+If the hex digits of perfect noise are taken as samples, each sample has 7 bits, but its
+entropy is 4 bits.
 """
 
 from typing import Final
@@ -11,14 +12,14 @@ LOOK_BYTES: Final = 1 << 16
 _TEXT: Final = bytes(range(0x20, 0x7F)) + b"\t\n\r\f\v"
 SPACE: Final = b" \t\n\r\f\v,"
 HOW_TO_READ: Final = (
-    "Name its form: --format hex, bits, column or csv:N; or bytes, if the characters are the samples."
+    "Set --format to hex, bits, column or csv:N, or to bytes if the characters are the samples."
 )
 
 
 def kind_of_text(data: bytes | memoryview) -> str:
-    """Return what kind of text this is, "" for none.
+    """Return the kind of text, or "" for none.
 
-    64 bytes of noise pass for text once in 2^90.
+    64 bytes of noise look like text with probability 2^-90.
     """
     head = bytes(data[:LOOK_BYTES])
     if len(head) < 64 or head.translate(None, _TEXT):
@@ -35,10 +36,10 @@ def kind_of_text(data: bytes | memoryview) -> str:
 
 
 def require_samples(data: bytes, name: str) -> None:
-    """Refuse text.
+    """Check that data are not text.
 
     Raises:
-        BadData: it is text; the hint has the option that reads it.
+        BadData: the data are text; the hint names the option that reads it.
     """
     if kind := kind_of_text(data):
-        raise BadData(f"{name} is text ({kind}): nothing was judged", hint=HOW_TO_READ)
+        raise BadData(f"{name} is text ({kind}) and was not assessed", hint=HOW_TO_READ)

@@ -1,6 +1,6 @@
-"""The program. ``parser.py`` has its nouns and verbs, ``output.py`` the rules of output.
+"""The command-line program: parses the arguments and runs the command.
 
-What a command needs is imported when it runs: for ``--version`` that is next to nothing.
+Each command imports its modules when it runs, so ``--version`` loads very little.
 """
 
 import os
@@ -12,7 +12,7 @@ from drawwell import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code; errors are printed with their hints."""
+    """Run one command line, print its errors, and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv == ["--version"]:
         print(f"drawwell {__version__}")
@@ -40,5 +40,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except Exception as error:  # noqa: BLE001  nobody is shown a traceback
+    except Exception as error:  # noqa: BLE001  users see an error, never a traceback
         return out.error(as_ours(error))

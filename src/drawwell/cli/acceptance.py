@@ -1,6 +1,6 @@
-"""Compare a real OneRNG with the simulated one.
+"""Compares a real OneRNG with the simulator.
 
-Each observation names what the simulator assumes, and what was seen. No noise is kept.
+Each observation contains the simulator's assumption and the actual result, but no noise.
 """
 
 import argparse
@@ -29,16 +29,16 @@ from drawwell.simulator.device import NOISE_RATE, PACKET_BYTES, POOL_BYTES
 
 _QUIET_S = 0.5
 _TOLERANCE = 0.1
-_STALE_BYTES = 65_472  # simulator/device.py: the pool's counter below zero
-_CLAIM_BITS = 6.0  # config/drivers.py: what a byte counts as unless it is configured
+_STALE_BYTES = 65_472  # simulator/device.py: the pool's counter underflows
+_CLAIM_BITS = 6.0  # config/drivers.py: the default claim for a byte
 _PERSON_S = 120.0
-"""How long a person may take to plug or unplug."""
+"""How long a user may take to plug in or unplug the device."""
 Ask = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One fact of the device; `differs` is None where a person must judge."""
+    """A fact about the device; `differs` is None if a person must judge."""
 
     what: str
     assumed: str
@@ -47,7 +47,7 @@ class Observation:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """Observe, write the file, and show what differs."""
+    """Observe the device, write the file, and show the differences."""
     path = args.path or find_onerng().path
     fd = os.open(args.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w", encoding="utf-8") as file:
@@ -62,12 +62,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
     rows += [(o["what"], o["assumed"], o["seen"], marks[o["differs"]]) for o in document["observations"]]
     differs = sum(o["differs"] is True for o in document["observations"])
     kind = "a simulated device" if document["simulated"] else "this device"
-    text = (
-        f"{out.style.table(rows)}\n\n{kind}: {differs} of {len(rows) - 1} differ; {args.output} has all of it"
-    )
+    text = f"{out.style.table(rows)}\n\n{kind}: {differs} of {len(rows) - 1} differ; details are in {args.output}"
     out.result(document, text)
     if not document["simulated"]:
-        out.say(f"please send {args.output} with a bug report, whatever it shows")
+        out.say(f"please send {args.output} in a bug report, even if it shows no differences")
     return 1 if differs else 0
 
 
@@ -96,7 +94,7 @@ async def _document(path: str, seconds: float, out: Output) -> dict[str, Any]:
 
 
 async def _alone(tty: Tty, seconds: float, *, simulated: bool) -> AsyncIterator[Observation]:
-    """Observe what needs nobody's help; the device was just opened."""  # wording: a person's help
+    """Make the observations that need no user, with a newly opened device."""
     dialogue = Dialogue(tty)
     first = await _count(tty, 1.0)
     yield Observation("bytes before any command", "0", str(first), differs=first > 0)
@@ -104,7 +102,7 @@ async def _alone(tty: Tty, seconds: float, *, simulated: bool) -> AsyncIterator[
     version = await dialogue.version()
     yield Observation("firmware version", "1, 2 or 3", str(version), differs=version not in {1, 2, 3})
     identity = await dialogue.hardware_id()
-    yield Observation("digits of its ID", "32 from version 3 on", str(len(identity)),
+    yield Observation("digits of the ID", "32 since version 3", str(len(identity)),
                       differs=len(identity) != (32 if version >= 3 else 0))  # fmt: skip
     yield await _stale(tty, dialogue, version)
     async for each in _image(dialogue, simulated=simulated):
@@ -117,7 +115,7 @@ async def _alone(tty: Tty, seconds: float, *, simulated: bool) -> AsyncIterator[
 
 
 async def _count(tty: Tty, seconds: float) -> int:
-    """Return how many bytes come within some seconds."""
+    """Return the number of bytes that arrive within `seconds`."""
     end, count = time.monotonic() + seconds, 0
     while (left := end - time.monotonic()) > 0:
         count += len(await tty.read(BUFFER_BYTES, left))
@@ -125,7 +123,7 @@ async def _count(tty: Tty, seconds: float) -> int:
 
 
 async def _stale(tty: Tty, dialogue: Dialogue, version: int) -> Observation:
-    """Count what follows the answer to the question for the version."""
+    """Count the bytes after the reply to the version query."""
     await dialogue.stop()
     await dialogue.tell(Command.SILENT.value, Command.FLUSH.value, Command.VERSION.value, Command.RUN.value)
     data = bytearray()
@@ -134,7 +132,7 @@ async def _stale(tty: Tty, dialogue: Dialogue, version: int) -> Observation:
     await dialogue.stop()
     most = PACKET_BYTES + (_STALE_BYTES if version >= 3 else 0)
     zeros = data.count(0)
-    return Observation("bytes of a reply and after it", f"up to {most:,}, mostly zeros",
+    return Observation("bytes in and after a reply", f"up to {most:,}, mostly zeros",
                        f"{len(data):,}, {zeros:,} zeros", differs=len(data) > most + PACKET_BYTES)  # fmt: skip
 
 
@@ -143,7 +141,7 @@ async def _image(dialogue: Dialogue, *, simulated: bool) -> AsyncIterator[Observ
     try:
         image = await dialogue.image()
     except UnreadableImage as error:
-        yield Observation("firmware image", "whole within 10 s", str(error), differs=True)
+        yield Observation("firmware image", "complete within 10 s", str(error), differs=True)
         return
     took = time.monotonic() - begun
     yield Observation("seconds for the image", "up to 10", f"{took:.1f}", differs=took > 10)
@@ -153,7 +151,7 @@ async def _image(dialogue: Dialogue, *, simulated: bool) -> AsyncIterator[Observ
 
 
 async def _noise(tty: Tty, dialogue: Dialogue, mode: Mode, seconds: float) -> AsyncIterator[Observation]:
-    """Read one mode: its rate, the sizes that come, and the most common value."""
+    """Observe one mode: rate, sizes of reads, and most common value."""
     await dialogue.start(mode)
     counts: Counter[int] = Counter()
     odd, begun = 0, time.monotonic()
@@ -164,16 +162,16 @@ async def _noise(tty: Tty, dialogue: Dialogue, mode: Mode, seconds: float) -> As
     await dialogue.stop()
     n = counts.total()
     rate = n / seconds
-    expected = f"{NOISE_RATE:,.0f} bytes/s" if mode is Mode.DEFAULT else "not known"
+    expected = f"{NOISE_RATE:,.0f} bytes/s" if mode is Mode.DEFAULT else "unknown"
     differs = abs(rate / NOISE_RATE - 1) > _TOLERANCE if mode is Mode.DEFAULT else None
     yield Observation(f"rate in {mode}", expected, f"{rate:,.0f} bytes/s", differs=differs)
     if not n:
         return
     bits = -math.log2(max(counts.values()) / n)
-    yield Observation(f"most common value in {mode}", f"at least {_CLAIM_BITS:g} bits a byte",
-                      f"{bits:.2f} bits a byte over {n:,}", differs=bits < _CLAIM_BITS)  # fmt: skip
+    yield Observation(f"most common value in {mode}", f"at least {_CLAIM_BITS:g} bits per byte",
+                      f"{bits:.2f} bits per byte over {n:,}", differs=bits < _CLAIM_BITS)  # fmt: skip
     if mode is Mode.DEFAULT:
-        yield Observation("reads that end within a packet", "some, of a terminal", str(odd), differs=None)
+        yield Observation("reads that end within a packet", "a few, on a terminal", str(odd), differs=None)
 
 
 async def _pausing(tty: Tty, dialogue: Dialogue) -> Observation:
@@ -199,32 +197,32 @@ def _asker(out: Output) -> Ask:
         out.say(question)
         answer = sys.stdin.readline()
         if not answer:
-            raise UsageError("no answer came", hint="Type the answers on standard input, a line each.")
+            raise UsageError("no answer", hint="Type each answer on a line of standard input.")
         return answer.strip()
 
     return ask
 
 
 async def _with_a_person(path: str, ask: Ask) -> AsyncIterator[Observation]:
-    """Observe what takes a person's eyes and hands."""
+    """Make the observations that need a user."""
     tty = Tty.open(path)
     try:
         dialogue = Dialogue(tty)
         await dialogue.start(Mode.DEFAULT)
-        led = await asyncio.to_thread(ask, "look at the LED while bytes come: on, off, dim or flickering?")
-        yield Observation("LED while it sends", "dim or flickering", led, differs=None)
+        led = await asyncio.to_thread(ask, "look at the sending device's LED: on, off, dim or flickering?")
+        yield Observation("LED while sending", "dim or flickering", led, differs=None)
         await dialogue.stop()
-        led = await asyncio.to_thread(ask, "and now, while it is paused: on, off, dim or flickering?")
-        yield Observation("LED while it is paused", "on", led, differs=led not in {"on", ""})
+        led = await asyncio.to_thread(ask, "look at the paused device's LED: on, off, dim or flickering?")
+        yield Observation("LED while paused", "on", led, differs=led not in {"on", ""})
         await dialogue.start(Mode.DEFAULT)
-        await asyncio.to_thread(ask, "press Enter, then unplug it within two minutes")
+        await asyncio.to_thread(ask, "press Enter, then unplug the device within two minutes")
         error = await _until_gone(tty)
         yield Observation("error when unplugged", "unplugged", error, differs="unplugged" not in error)
     finally:
         tty.close()
     there = _there(path)
-    yield Observation("node after unplugging", "gone", "there" if there else "gone", differs=there)
-    await asyncio.to_thread(ask, "press Enter, then plug it into the same port within two minutes")
+    yield Observation("node after unplugging", "gone", "present" if there else "gone", differs=there)
+    await asyncio.to_thread(ask, "press Enter, then plug the device into the same port within two minutes")
     async for each in _until_back(path):
         yield each
 
@@ -240,7 +238,7 @@ async def _until_gone(tty: Tty) -> str:
             await tty.read(BUFFER_BYTES, _QUIET_S)
     except SourceError as error:
         return str(error)
-    return "none came"
+    return "no error"
 
 
 async def _until_back(path: str) -> AsyncIterator[Observation]:
@@ -248,7 +246,7 @@ async def _until_back(path: str) -> AsyncIterator[Observation]:
     while not _there(path) and time.monotonic() < end:  # noqa: ASYNC110  a node appears without an event
         await asyncio.sleep(_QUIET_S / 10)
     back = _there(path)
-    yield Observation("node after plugging in", path, path if back else "not there", differs=not back)
+    yield Observation("node after plugging in", path, path if back else "missing", differs=not back)
     if back:
         tty = Tty.open(path)
         try:
@@ -257,4 +255,4 @@ async def _until_back(path: str) -> AsyncIterator[Observation]:
             took = time.monotonic() - begun
         finally:
             tty.close()
-        yield Observation("seconds to its first byte", "up to 5", f"{took:.1f}", differs=took > 5)
+        yield Observation("seconds to the first byte", "up to 5", f"{took:.1f}", differs=took > 5)

@@ -1,4 +1,4 @@
-"""``drawwell audit``: verify the chain of the audit log."""
+"""``drawwell audit``: verify the hash chain of the audit log."""
 
 import argparse
 import os
@@ -13,36 +13,34 @@ if TYPE_CHECKING:
     from drawwell.crypto.audit_chain import ChainCheck, ChainHead
 
 MEANING: Final = (
-    "Finds lines that were removed, changed or added. With a receipt, or with a signed head that was kept "
-    "elsewhere, it also finds an end that was cut off or rewritten. Without either, it cannot find a cut after "
-    "the last head that is left, a log that was removed before the broker began another, or a log that was "
-    "rewritten with the broker's own receipt key."
+    "Detect removed, changed and added lines. With a receipt or a signed head that was stored elsewhere, also detect "
+    "that the end of the log was cut off or rewritten. Without either, three attacks stay undetected: a cut after the "
+    "last remaining head, the removal of the whole log, and a log rewritten with the broker's receipt key."
 )
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add ``audit verify``."""
     parser = nouns.add_parser("audit", help="verify the audit log", allow_abbrev=False)
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     verify = verbs.add_parser(
-        "verify", parents=[common], allow_abbrev=False, help="check the chain of the audit log and its signed heads",
-        description=MEANING, epilog="Exits 1 if it finds a fault.",
+        "verify", parents=[common], allow_abbrev=False, help="verify the audit log's hash chain and signed heads",
+        description=MEANING, epilog="The exit code is 1 if a fault is found.",
     )  # fmt: skip
     verify.add_argument(
         "--receipt",
         metavar="FILE",
         action="append",
         default=[],
-        help="a receipt of this broker; may be repeated",
+        help="a receipt from this broker (repeatable)",
     )
     verify.add_argument(
         "--head", metavar="FILE", action="append", default=[],
-        help='a signed head that was kept elsewhere: a log line with "event":"head"; may be repeated',
+        help='a signed head that was stored elsewhere: a log line with "event":"head" (repeatable)',
     )  # fmt: skip
     verify.add_argument(
         "--key",
         metavar="FILE",
-        help="the broker's public receipt key in PEM (default: the one in the state directory)",
+        help="a PEM file with the broker's public receipt key (default: from the state directory)",
     )
     verify.set_defaults(run=_verify)
 
@@ -55,7 +53,7 @@ def _verify(args: argparse.Namespace, out: Output) -> int:
     config = load(args.config)
     path, operators_path = config.audit.path or "", config.audit.operators_path
     if not path:
-        raise UsageError("the audit log is not kept in a file", hint="Set [audit] path in the configuration.")
+        raise UsageError("the audit log is not in a file", hint="Set [audit] path in the configuration.")
     log, operators = ChainCheck(path), ChainCheck(operators_path)
     public_key = _read(args.key) if args.key else _own_key(config)
     for name in args.receipt:
@@ -73,7 +71,7 @@ def _verify(args: argparse.Namespace, out: Output) -> int:
 def _read_log(
     path: str, public_key: bytes, log: "ChainCheck", operators: "ChainCheck"
 ) -> dict[str, Any] | None:
-    """Check the log and its signed heads; return the last valid head."""
+    """Verify the log and its signed heads; return the last valid head."""
     from drawwell.crypto.audit_chain import SignedHead
 
     last = None
@@ -85,11 +83,11 @@ def _read_log(
             head.check(public_key)
         except (ValueError, AuthenticationFailed) as error:
             log.faults.append(
-                f"{log.name}: line {before.count + 1} is not a head that this broker signed: {error}"
+                f"{log.name}: line {before.count + 1} is not a head signed by this broker: {error}"
             )
             continue
         if head.log != before:
-            log.faults.append(f"{log.name}: line {before.count + 1} does not sign the line before it")
+            log.faults.append(f"{log.name}: the head at line {before.count + 1} does not match")
         operators.expect(head.operators, f"the head at line {before.count + 1} of {log.name}")
         last = fields
     return last
@@ -111,10 +109,10 @@ def _report(
     }  # fmt: skip
     text = [
         f"{each.name}: lines {each.first} to {each.head.count}"
-        + (f", after {each.unchained} unprotected lines of an older release" if each.unchained else "")
+        + (f", after {each.unchained} unprotected lines from an older release" if each.unchained else "")
         for each in (log, operators)
     ]
-    text += faults or ["no line is missing, changed or added"]
+    text += faults or ["no lines were removed, changed or added"]
     text.append(f"{unsigned} lines after the last signed head" if unsigned else "signed to the end")
     out.result(document, "\n".join(text))
     return 1 if faults else 0
@@ -127,7 +125,7 @@ def _receipt_head(name: str, public_key: bytes) -> "ChainHead":
     body = verify_receipt(_read(name), public_key)
     if not body.audit_count:
         raise UsageError(
-            f"{name} names no line of an audit log", hint="Give a receipt of release 0.2 or later."
+            f"{name} does not refer to an audit log", hint="Use a receipt from release 0.2 or later."
         )
     return ChainHead(body.audit_count, body.audit_head)
 
@@ -139,13 +137,13 @@ def _expect_head(name: str, public_key: bytes, log: "ChainCheck", operators: "Ch
         head = SignedHead.read(parse_line(_read(name)))
         head.check(public_key)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{name}: {error}", hint='Give a line of the log with "event":"head".') from error
+        raise UsageError(f"{name}: {error}", hint='Use a line of the log with "event":"head".') from error
     log.expect(head.log, name)
     operators.expect(head.operators, name)
 
 
 def _own_key(config: "Config") -> bytes:
-    from drawwell.enrolment.key_ring import RECEIPT_KEY, read_receipt_key
+    from drawwell.enrolment.key_files import RECEIPT_KEY, read_receipt_key
     from drawwell.state.files import read_file
 
     state = config.broker.state_dir
@@ -155,13 +153,13 @@ def _own_key(config: "Config") -> bytes:
         return read_receipt_key(os.path.join(state, RECEIPT_KEY)).public_key
     except (StateUnavailable, ValueError) as error:
         raise UsageError(
-            f"the broker's receipt key cannot be read: {error}",
-            hint="Run as root, or give the public key with --key.",
+            f"cannot read the broker's receipt key: {error}",
+            hint="Run the command as root, or specify the public key with --key.",
         ) from error
 
 
 def _lines(path: str) -> Iterator[bytes]:
-    """Yield the lines of a log and its older files, oldest first."""
+    """Yield the lines of a log and its rotated files, oldest first."""
     from drawwell.broker.audit_log import files_of
 
     for name in files_of(path):
@@ -169,7 +167,7 @@ def _lines(path: str) -> Iterator[bytes]:
             with open(name, "rb") as file:
                 yield from (line.removesuffix(b"\n") for line in file)
         except OSError as error:
-            raise UsageError(f"cannot read {name}: {error.strerror}", hint="Run as root.") from error
+            raise UsageError(f"cannot read {name}: {error.strerror}", hint="Run this as root.") from error
 
 
 def _read(path: str) -> bytes:
@@ -179,4 +177,4 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read(LIMIT_BYTES)
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", hint="Name a readable file.") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint="Choose a readable file.") from error

@@ -1,4 +1,4 @@
-"""``drawwell broker``: sources and doors, without the sinks; ``drawwell broker run``: the doors alone."""
+"""``drawwell broker``: run a broker with its doors but without sinks."""
 
 import argparse
 from typing import Any
@@ -6,16 +6,15 @@ from typing import Any
 from drawwell.cli.run import add_options, add_supervised, serve
 
 _EPILOG = """\
-'drawwell broker run' opens no device: each source runs in a process of its own ('drawwell source run') and deposits.
+'drawwell broker run' does not open devices. Each source runs in its own process ('drawwell source run').
 """
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
         "broker",
         parents=[common],
-        help="run only sources and doors, no sinks, until Ctrl-C",
+        help="run the sources and doors, but no sinks, until Ctrl-C",
         epilog=_EPILOG,
         allow_abbrev=False,
     )
@@ -26,7 +25,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     run = verbs.add_parser(
         "run",
         parents=[common],
-        help="run the doors alone; sources deposit from processes of their own",
+        help="run only the doors; sources run in separate processes and deposit their output",
         allow_abbrev=False,
     )
     add_options(run)

@@ -1,4 +1,4 @@
-"""``drawwell check-health``: a plugin for Nagios and Icinga."""
+"""``drawwell check-health``: a check plugin for Nagios and Icinga."""
 
 import argparse
 from typing import Any
@@ -7,11 +7,8 @@ from drawwell.cli.output import Output
 from drawwell.errors import DrawwellError
 
 _EPILOG = """\
-The line ends in performance data. Exit codes, as Nagios has them:
-0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (no broker answers, or you may not ask).
-
-  drawwell check-health
-  drawwell check-health --json
+The line ends with performance data. The exit codes are those of Nagios:
+0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (no broker answers, or permission is denied).
 """
 
 
@@ -20,7 +17,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     parser = nouns.add_parser(
         "check-health",
         parents=[common],
-        help="print one line on the running broker for Nagios or Icinga",
+        help="print a line about this machine's broker or link for Nagios or Icinga",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -30,10 +27,11 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, out: Output) -> int:
     from drawwell.cli import client
+    from drawwell.config.load import load
     from drawwell.observe.nagios import PluginState, plugin_line
 
     try:
-        state, line = plugin_line(client.call(args, "status", {}))
+        state, line = plugin_line(client.link_status(load(args.config)) or client.call(args, "status", {}))
     except DrawwellError as error:
         state, line = PluginState.UNKNOWN, f"DRAWWELL UNKNOWN - {error}"
     out.result({"state": state.name, "line": line}, line)

@@ -1,42 +1,49 @@
-"""How verbs ask the running broker of this machine, by its sockets."""
+"""Requests to this machine's broker through its sockets."""
 
 import argparse
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from drawwell.errors import LinkUnavailable, PermissionRefused
+from drawwell.errors import LinkUnavailable
+
+if TYPE_CHECKING:
+    from drawwell.cli.output import Output
+    from drawwell.config.model import Config
 
 
 def call(args: argparse.Namespace, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Ask the running broker a control verb, as its owner.
+    """Send a control request to the running broker as its owner.
 
     Raises:
-        NoBroker: none runs on this machine.
-        PermissionRefused: we are not its owner.
-        LinkUnavailable: it went away before it answered.
-        DrawwellError: whatever the broker refused it with.
+        NoBroker: no broker runs on this machine.
+        PermissionRefused: this user is not the owner, or the broker lacks a permission.
+        LinkUnavailable: the broker disconnected before it answered.
+        DrawwellError: the broker refused the request.
     """
     return call_pages(args, verb, arguments)[0]
 
 
 def call_pages(args: argparse.Namespace, verb: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    """Ask the running broker a control verb whose answer may have a `next` page, for all of them.
+    """Send a control request to the running broker and fetch all pages.
 
-    Raises:
-        As `call`.
+    Raises the same errors as `call`.
     """
     from drawwell.config.load import load
 
-    try:
-        return _ask_pages(load(args.config).control.path, verb, arguments)
-    except PermissionRefused as error:
-        raise PermissionRefused(
-            "only the broker's owner may ask that", hint="Ask as root or as the broker's own user."
-        ) from error
+    return _ask_pages(load(args.config).control.path, verb, arguments)
+
+
+def link_status(config: "Config") -> dict[str, Any] | None:
+    """Return the link's status, or None; same errors as `call`."""
+    from drawwell.roles.upstream import listens
+
+    if config.serves or not listens(config.broker.link_socket):
+        return None
+    return ask(config.broker.link_socket, "status", {})
 
 
 def ask(path: str, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Ask a control verb on one of the broker's sockets; raises as `call`."""
+    """Send a control request to a broker socket; same errors as `call`."""
     return _ask_pages(path, verb, arguments)[0]
 
 
@@ -51,8 +58,8 @@ def _ask_pages(path: str, verb: str, arguments: dict[str, Any]) -> list[dict[str
         if listens(path):
             raise
         raise NoBroker(
-            "no broker runs here",
-            hint="Start one with 'drawwell run', try 'drawwell demo', or ask 'drawwell doctor'.",
+            "no broker is running here",
+            hint="Start a broker with 'drawwell run', or run 'drawwell doctor'. 'drawwell demo' needs no broker.",
         ) from error
     try:
         pages = [link.call(verb, arguments)]
@@ -63,20 +70,38 @@ def _ask_pages(path: str, verb: str, arguments: dict[str, Any]) -> list[dict[str
         link.close()
 
 
+def read_configuration(args: argparse.Namespace, out: "Output") -> "Config":
+    """Load the configuration, because no broker answers; print its files.
+
+    With ``-c``, the user named the file, so nothing is printed.
+
+    Raises:
+        ConfigError: the configuration has faults.
+    """
+    from drawwell.config.load import load
+
+    config = load(args.config)
+    if not args.config:
+        files = ", ".join(config.files) or "the defaults (no configuration file)"
+        out.say(f"no broker is running: using {files}")
+    return config
+
+
 class NoBroker(LinkUnavailable):
-    """Nobody listens on this machine."""
+    """No broker listens on this machine."""
 
 
 ANSWER_DEADLINE_S = 60.0
-"""A firmware dump and on-demand tests of a slow source take their time."""
+"""Long enough for a firmware dump or the tests of a slow source."""
 
 
 def source_command(
     args: argparse.Namespace, source: str | None, verb: str, arguments: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """Ask a running source a verb; None when nobody runs it, so that the caller may open the device itself.
+    """Send a command to a running source.
 
-    `source` is a name or a device path; None means the only one that runs.
+    `source` is a name or a device path, and None means the only running source. Returns None
+    if the source is not running; the caller can then open the device itself.
     """
     try:
         source = running_name(args, source)
@@ -88,12 +113,11 @@ def source_command(
 
 
 def running_name(args: argparse.Namespace, source: str | None) -> str | None:
-    """Return a running source's name for its name or device node.
+    """Return the name of a running source, given its name or device node.
 
-    It is "" for a node that no source reads, and None for None.
+    Returns "" if no source reads the node, and None if `source` is None.
 
-    Raises:
-        As `call`.
+    Raises the same errors as `call`.
     """
     running = call(args, "status", {})["sources"]
     if not source or not source.startswith("/"):

@@ -1,4 +1,4 @@
-"""``drawwell consumer``: invite, list, revoke, and change what consumers of the running broker may have."""
+"""``drawwell consumer``: invite, list, limit and revoke consumers."""
 
 import argparse
 import os
@@ -8,55 +8,56 @@ from typing import Any
 
 from drawwell.cli.output import Output
 
-_ALLOWANCE = "such as 4KiB/s or 10MiB/day; none lifts it"
+_ALLOWANCE = "such as 4KiB/s or 10MiB/day; 'none' removes the limit"
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     noun = nouns.add_parser(
-        "consumer", help="invite other machines, list, limit and revoke them", allow_abbrev=False
+        "consumer",
+        help="invite, list, limit and revoke consumers, such as other machines",
+        allow_abbrev=False,
     )
     verbs = noun.add_subparsers(metavar="VERB", dest="verb", required=True)
 
     def verb(name: str, run: Any, summary: str, *, named: bool = True) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = verbs.add_parser(
-            name, parents=[common], help=summary, description=summary, allow_abbrev=False
+            name, parents=[common], help=summary, allow_abbrev=False
         )
         if named:
             parser.add_argument("name", metavar="NAME", help="the consumer's name: a-z, 0-9, dot, _ and -")
         parser.set_defaults(run=run)
         return parser
 
-    invite = verb("invite", _invite, "print the token that another machine joins with, once")
+    invite = verb("invite", _invite, "print a one-time token for another machine to join with")
     _add_terms(invite)
-    invite.add_argument("--ttl", metavar="TIME", help="how long the invitation lasts (default: 15min)")
+    invite.add_argument("--ttl", metavar="TIME", help="how long the invitation is valid (default: 15min)")
     invite.add_argument(
         "--address", metavar="HOST:PORT",
-        help="where the other machine reaches the enrolment door, when that is not as configured",
+        help="address of the enrolment door, as the other machine reaches it (default: from the configuration)",
     )  # fmt: skip
     invite.add_argument(
         "--ssh-key", metavar="FILE",
-        help="let it come over SSH with this public key; prints its line for authorized_keys, and nobody need join",
+        help="instead of a token, print an authorized_keys line that admits the machine with this public key",
     )  # fmt: skip
-    listing = verb("list", _list, "list the consumers that were invited", named=False)
+    listing = verb("list", _list, "list invited consumers", named=False)
     listing.add_argument(
-        "pattern", nargs="?", metavar="PATTERN", help="only names like this, such as 'web*' (default: all)"
+        "pattern", nargs="?", metavar="PATTERN", help="list only matching names, such as 'web*'"
     )
-    listing.add_argument("--all", action="store_true", help="revoked consumers too; --json has them always")
-    listing.add_argument("--after", metavar="NAME", help="only names that follow this one")
-    verb("revoke", _revoke, "refuse a consumer from its next draw on, and its certificate for ever")
-    _add_terms(verb("quota", _quota, "change what a consumer may have; what is not named stays"))
+    listing.add_argument("--all", action="store_true", help="include revoked consumers; implied by --json")
+    listing.add_argument("--after", metavar="NAME", help="list only names that sort after this name")
+    verb("revoke", _revoke, "permanently refuse a consumer and its certificate")
+    _add_terms(verb("quota", _quota, "change a consumer's limits; limits that you do not name stay the same"))
 
 
 def _add_terms(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rate", metavar="RATE", help=f"how fast it may draw, {_ALLOWANCE}")
-    parser.add_argument("--quota", metavar="TOTAL", help=f"how much in each period, {_ALLOWANCE}")
+    parser.add_argument("--rate", metavar="RATE", help=f"maximum rate, {_ALLOWANCE}")
+    parser.add_argument("--quota", metavar="TOTAL", help=f"maximum total per period, {_ALLOWANCE}")
     parser.add_argument(
-        "--class", dest="draw_class", choices=["full", "drbg", "both"], help="which classes it may ask for"
+        "--class", dest="draw_class", choices=["full", "drbg", "both"], help="permitted classes"
     )
     parser.add_argument(
         "--stream", action=argparse.BooleanOptionalAction,
-        help="serve it a stream when it does not speak our protocol, for socat and the like",
+        help="send a plain stream of bytes to clients without drawwell's protocol, such as socat",
     )  # fmt: skip
 
 
@@ -75,18 +76,18 @@ def _invite(args: argparse.Namespace, out: Output) -> int:
     result = call(args, "consumer.invite", {"name": args.name, **_terms(args), **more})
     out.result({**result, "command": "drawwell join"}, result["token"])
     out.say(
-        f"on {args.name} type 'drawwell join' and paste that before {_when(result['expires'])}; it works once"
+        f"on {args.name}, run 'drawwell join' and paste this token before {_when(result['expires'])}. It works once"
     )
     out.say(_reached_at(result))
     return 0
 
 
 def _reached_at(invitation: dict[str, Any]) -> str:
-    """Describe where the other machine will look, and how to change that."""
+    """Describe the addresses that the invited machine will connect to."""
     addresses = " and ".join((invitation["enrol_address"], *invitation["addresses"]))
     host = invitation["enrol_address"].rpartition(":")[0]
-    text = f"it will connect to {addresses}; for another name, set [tls] names, restart and invite again"
-    return text if "." in host or ":" in host else f"{text}. Does {host!r} without a dot resolve there?"
+    text = f"the machine will connect to {addresses}; to use another name, set [tls] names, restart and invite again"
+    return text if "." in host or ":" in host else f"{text}. Check that the machine can resolve {host!r}"
 
 
 def _invite_key(args: argparse.Namespace, out: Output) -> int:
@@ -96,7 +97,8 @@ def _invite_key(args: argparse.Namespace, out: Output) -> int:
 
     if args.ttl or args.address:
         raise UsageError(
-            "--ttl and --address mean nothing with --ssh-key", hint="Nobody joins: the key is let in."
+            "--ttl and --address do not apply with --ssh-key",
+            hint="Remove them: an SSH key needs no invitation.",
         )
     with open(args.ssh_key, encoding="utf-8", errors="replace") as file:
         text = file.read(_MOST_KEY_TEXT)
@@ -104,7 +106,7 @@ def _invite_key(args: argparse.Namespace, out: Output) -> int:
     line = authorized_line(_serve_stdio(args, result["fingerprint"]), result["ssh_key"], args.name)
     out.result({**result, "authorized_keys": line}, line)
     out.say(
-        "add that line to authorized_keys of the account that [ssh] user names; it replaces an earlier one"
+        "add this line to authorized_keys of the user in [ssh]; it replaces any earlier line for this consumer"
     )
     return 0
 
@@ -113,7 +115,7 @@ _MOST_KEY_TEXT = 8192
 
 
 def _serve_stdio(args: argparse.Namespace, fingerprint: str) -> list[str]:
-    """The forced command, by the path of this program."""
+    """Return the SSH forced command with the path of this program."""
     program = [os.path.abspath(sys.argv[0])]
     if os.path.basename(sys.argv[0]) == "__main__.py":
         program = [sys.executable, "-m", "drawwell"]
@@ -133,7 +135,7 @@ def _list(args: argparse.Namespace, out: Output) -> int:
         for c in consumers
         if args.all or not c["revoked_at"]
     ]
-    none = "no consumer like that was invited" if wanted else "no consumer was invited yet"
+    none = "no invited consumer matches" if wanted else "no consumer has been invited yet"
     lines = [out.style.table([heading, *rows], drop=("INVITATION", "CLASS"))] if rows else []
     if hidden := len(consumers) - len(rows):
         lines.append(f"({hidden} revoked: --all)")
@@ -154,7 +156,7 @@ def _certificate(consumer: dict[str, Any]) -> str:
     expires = consumer["certificate_expires"]
     if expires is None:
         return f"SSH key {consumer['ssh_key']}" if consumer["ssh_key"] else "none yet"
-    return f"{'until' if expires > time.time() else 'ran out'} {_when(expires)}"
+    return f"{'until' if expires > time.time() else 'expired'} {_when(expires)}"
 
 
 def _revoke(args: argparse.Namespace, out: Output) -> int:
@@ -170,7 +172,7 @@ def _quota(args: argparse.Namespace, out: Output) -> int:
 
     terms = _terms(args)
     if not terms:
-        raise UsageError("nothing to change", hint="Name --rate, --quota, --class or --stream.")
+        raise UsageError("nothing to change", hint="Use --rate, --quota, --class or --stream.")
     result = call(args, "consumer.quota", {"name": args.name, **terms})
     stream = ", with a stream" if result["stream"] else ""
     limits = (

@@ -1,4 +1,4 @@
-"""Whatever ends a command, as one of our own errors: a sentence, a hint and an exit code; never a traceback."""
+"""Converts any exception to a DrawwellError with a hint and an exit code."""
 
 import os
 
@@ -6,16 +6,16 @@ from drawwell.errors import DrawwellError, PermissionRefused, StateUnavailable, 
 
 
 class InternalFault(DrawwellError):
-    """A bug of ours; the exit code is EX_SOFTWARE."""
+    """A bug in drawwell; the exit code is EX_SOFTWARE."""
 
     exit_code = 70
 
 
-USAGE_HINT = "Type the same with --help to see what it takes."
+USAGE_HINT = "Run the command with --help to see its options."
 
 
 def as_ours(error: BaseException) -> DrawwellError:
-    """The error that the operator is told, with a hint where it makes sense to have one."""
+    """Return the error to print, with a hint if possible."""
     if isinstance(error, BaseExceptionGroup):
         return as_ours(error.exceptions[0])
     if isinstance(error, DrawwellError):
@@ -26,33 +26,33 @@ def as_ours(error: BaseException) -> DrawwellError:
         return of_file(error)
     if isinstance(error, ImportError):
         return InternalFault(
-            f"this installation is not whole: {error}", hint="Install it again: 'make clean venv'."
+            f"the installation is incomplete: {error}", hint="Reinstall drawwell: 'make clean venv'."
         )
     return _bug(error)
 
 
 def of_file(error: OSError) -> DrawwellError:
-    """What the system said of a file; names it and what to do."""
+    """Convert an OSError to an error with the file name and a hint."""
     what = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "cannot read or write"
-    words = f"{what}: {(error.strerror or str(error)).lower()}"
+    text = f"{what}: {(error.strerror or str(error)).lower()}"
     if isinstance(error, FileExistsError):
-        return UsageError(f"{what} is there already", hint="Name a new file: nothing is ever overwritten.")
+        return UsageError(f"{what} already exists", hint="Choose a new file; drawwell never overwrites.")
     if isinstance(error, PermissionError):
-        return PermissionRefused(words, hint="Name a place where you may write, or ask as a user who may.")
+        return PermissionRefused(text, hint="Choose another file, or run this as its owner.")
     if isinstance(error, FileNotFoundError) and os.path.isdir(os.path.dirname(what) or "."):
-        return UsageError(words, hint="Name a file that exists: it is to be read.")
+        return UsageError(text, hint="Choose an existing file.")
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
-        return UsageError(words, hint="Name a file in a directory that exists.")
-    return StateUnavailable(words, hint="Look at that place and its free space: 'df'.")
+        return UsageError(text, hint="Choose a file in an existing directory.")
+    return StateUnavailable(text, hint="Check the file system and its free space with 'df'.")
 
 
 def _bug(error: BaseException) -> InternalFault:
-    """Ours. Its words may hold anything, so that only the kind and the place are told."""
+    """Report the type and location of a bug, but not its message or secrets."""
     last = error.__traceback__
     while last and last.tb_next:
         last = last.tb_next
-    where = f"{os.path.basename(last.tb_frame.f_code.co_filename)}:{last.tb_lineno}" if last else "nowhere"
+    where = f"{os.path.basename(last.tb_frame.f_code.co_filename)}:{last.tb_lineno}" if last else "unknown"
     return InternalFault(
-        f"a fault in drawwell itself: {type(error).__name__} at {where}",
-        hint="Please report it, with the command that you typed and the output of 'drawwell --version'.",
+        f"a bug in drawwell: {type(error).__name__} at {where}",
+        hint="Please report this bug with the command that you ran and the output of 'drawwell --version'.",
     )

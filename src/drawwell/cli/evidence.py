@@ -1,4 +1,4 @@
-"""``drawwell evidence``: what an auditor asks for about a noise source, in one signed folder."""
+"""``drawwell evidence``: collect evidence about a source for an auditor."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from drawwell.cli.output import Output
 from drawwell.errors import SourceUnavailable, UsageError
 
-if TYPE_CHECKING:  # start-up time
+if TYPE_CHECKING:  # to start faster
     from drawwell.entropy.health import NoiseClaim
     from drawwell.ports import NoiseSource
     from drawwell.reports import SourceIdentity
@@ -19,15 +19,15 @@ SAMPLES: Final = 1_000_000  # SP 800-90B 3.1.1
 SIDE: Final = 1000  # SP 800-90B 3.1.4.1
 READ_BYTES: Final = 4096
 HOW: Final = {
-    "pause": "the device was told to stop and to start again before each row; its power stayed on",
-    "reopen": "the device was closed and opened again before each row; its power stayed on",
+    "pause": "the device was paused and resumed before each row; its power stayed on",
+    "reopen": "the device was closed and reopened before each row; its power stayed on",
 }
-"""Words for each way to restart. Neither is a power cycle, and the folder says so."""
+"""The restart methods as described in the folder. Neither method is a power cycle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What was captured, and how the source was restarted for each row of the matrix."""
+    """Captured samples, and how the source was restarted for the matrix."""
 
     how: str
     raw: bytes = field(repr=False)
@@ -35,27 +35,24 @@ class Gathered:
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
         "evidence", parents=[common], allow_abbrev=False,
-        help="gather what an auditor asks for about a source, in one signed folder",
-        description="Capture raw samples and a restart matrix, derive every cutoff, induce failures in the daemon's own"
-        " health tests, assess it all, and sign the folder. It claims no certification. The source must not be in use:"
-        " it is restarted 1000 times.",
+        help="collect evidence about a source for an auditor in a signed folder",
+        description="Capture raw samples and a restart matrix, derive all cutoffs, induce failures in drawwell's "
+            "health tests, assess the source, and sign the folder. This is not a certification. No other program "
+            "may use the source, because it is restarted 1000 times.",
     )  # fmt: skip
-    parser.add_argument("source", nargs="?", help="name or device node (default: the only one)")
-    parser.add_argument("-o", "--output", metavar="DIR", help="the folder to make; it must not be there yet")
+    parser.add_argument("source", nargs="?", help="name or device node (default: the only source)")
+    parser.add_argument("-o", "--output", metavar="DIR", help="the folder to create; it must not exist")
     parser.add_argument(
         "--restart", choices=sorted(HOW), metavar="HOW",
-        help="how to restart it for the matrix: pause (default where the device can) or reopen",
+        help="how to restart the source for the matrix: pause (default if supported) or reopen",
     )  # fmt: skip
     parser.add_argument(
         "--key", metavar="FILE",
-        help="Ed25519 private key to sign with (default: the broker's receipt key, else a new one beside the folder)",
+        help="Ed25519 private key for the signature (default: the broker's receipt key, else a new key next to DIR)",
     )  # fmt: skip
-    parser.add_argument(
-        "--verify", metavar="DIR", help="check a folder against its manifest and signature instead"
-    )
+    parser.add_argument("--verify", metavar="DIR", help="only verify the manifest and signature of a folder")
     parser.set_defaults(run=_run)
 
 
@@ -63,24 +60,24 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     if args.verify:
         return _verify(args.verify, out)
     if not args.output:
-        raise UsageError("where to?", hint="Name a new folder: drawwell evidence -o DIR.")
+        raise UsageError("no output folder specified", hint="Specify a new folder: drawwell evidence -o DIR.")
     if os.path.lexists(args.output):
-        raise UsageError(f"{args.output} is there already", hint="Name a new folder.")
+        raise UsageError(f"{args.output} already exists", hint="Choose a new folder.")
     import asyncio
 
-    from drawwell.assess import sp80090b  # noqa: F401  says what is missing, before minutes of capturing
+    from drawwell.assess import sp80090b  # noqa: F401  fails early if a library is missing
     from drawwell.assess.text import require_samples
     from drawwell.cli.source.direct import open_driver
 
     _refuse_in_use(args)
-    driver, claim = open_driver(args)
+    driver, claim = open_driver(args, out)
     gathered = asyncio.run(_gather(driver, args.restart, out))
     require_samples(gathered.raw, driver.identity.name)
     files, facts = _made(gathered, driver.identity, claim, out)
-    key_words = _write(args, files, facts)
-    text = f"{len(files)} files in {args.output}, signed with {key_words}"
-    out.say(f"check them with 'drawwell evidence --verify {args.output}'")
-    out.result({"directory": args.output, **facts, "signed_with": key_words}, text)
+    key_text = _write(args, files, facts)
+    text = f"{len(files)} files in {args.output}, signed with {key_text}"
+    out.say(f"to verify the folder, run 'drawwell evidence --verify {args.output}'")
+    out.result({"directory": args.output, **facts, "signed_with": key_text}, text)
     return 0
 
 
@@ -92,13 +89,13 @@ def _verify(directory: str, out: Output) -> int:
         names = [entry.name for entry in os.scandir(directory) if entry.is_file()]
     except OSError as error:
         raise UsageError(
-            f"cannot read {directory}: {error.strerror}", hint="Name an evidence folder."
+            f"cannot read {directory}: {error.strerror}", hint="Choose an evidence folder."
         ) from None
     found = verify({name: read_file(os.path.join(directory, name)) for name in names})
     simulated = ", a SIMULATED device" if found.get("simulated") else ""
     out.result(
         found,
-        f"{directory}: {len(found['files'])} files as they were signed, about {found.get('source')}{simulated}",
+        f"{directory}: {len(found['files'])} files match the signature, source {found.get('source')}{simulated}",
     )
     return 0
 
@@ -117,7 +114,7 @@ def _refuse_in_use(args: argparse.Namespace) -> None:
         if identity["name"] == args.source or identity["path"] in paths or args.source is None:
             raise SourceUnavailable(
                 f"the running broker uses {identity['name']}",
-                hint="Stop it for as long as this takes: the restart matrix needs the device for itself.",
+                hint="Stop the broker first, because the restart matrix needs exclusive use of the device.",
             )
 
 
@@ -143,7 +140,7 @@ async def _gather(driver: "NoiseSource", wanted: str | None, out: Output) -> Gat
 
 
 async def _way(driver: "NoiseSource") -> str:
-    """Find out whether the source can be paused."""
+    """Return "pause" if the source supports it, else "reopen"."""
     try:
         await driver.command("pause", {})
         await driver.command("resume", {})
@@ -171,7 +168,7 @@ async def _exactly(driver: "NoiseSource", n: int) -> bytes:
 def _made(
     gathered: Gathered, identity: "SourceIdentity", claim: "NoiseClaim", out: Output
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return every file of the folder, and the facts for its manifest."""
+    """Return all files of the folder and the facts for its manifest."""
     from drawwell.assess.evidence import folder
     from drawwell.assess.evidence.induced_failures import induce_failures, log_of
     from drawwell.assess.report.page import page_of
@@ -181,7 +178,7 @@ def _made(
     from drawwell.reports import as_json
 
     raw, how = gathered.raw, gathered.how
-    configuration = {"claim": f"{claim.min_entropy:g} bits a byte", "restarted by": HOW[how]}
+    configuration = {"claim": f"{claim.min_entropy:g} bits per byte", "restarted by": HOW[how]}
     taken = Taken(identity.name, raw, identity, claim, configuration)
     found = assess_taken(taken, out, restart=gathered.matrix)
     failures = induce_failures(raw, claim, os.urandom(32))
@@ -224,17 +221,17 @@ def _json(document: Any) -> bytes:
 
 
 def _write(args: argparse.Namespace, files: dict[str, bytes], facts: dict[str, Any]) -> str:
-    """Make the folder, whole or not at all; return what it was signed with."""
+    """Create the complete folder or none; return the name of the signing key."""
     from drawwell.assess.evidence import folder
     from drawwell.cli.assess.input import keep
 
-    key, words, made = _key(args)
+    key, text, made = _key(args)
     manifest = folder.manifest(files, facts)
     try:
         signature, public = folder.sign(manifest, key)
     except ValueError as error:
         raise UsageError(
-            f"cannot sign with {words}: {error}", hint="Name an Ed25519 private key in PEM."
+            f"cannot sign with {text}: {error}", hint="Use an Ed25519 private key in PEM."
         ) from None
     part = f"{args.output.rstrip('/')}.part"
     os.makedirs(part, mode=0o700, exist_ok=False)
@@ -248,11 +245,11 @@ def _write(args: argparse.Namespace, files: dict[str, bytes], facts: dict[str, A
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    return words
+    return text
 
 
 def _key(args: argparse.Namespace) -> tuple[bytes, str, str]:
-    """Return the private key, words for it, and where to keep it when it is new."""
+    """Return the private key, its description and where to save a new key."""
     from drawwell.cli.assess.input import read_file
     from drawwell.config.load import load
     from drawwell.crypto.receipts import receipt_key_from_seed
@@ -263,4 +260,4 @@ def _key(args: argparse.Namespace) -> tuple[bytes, str, str]:
     if os.access(receipts, os.R_OK):
         return read_file(receipts), f"the broker's receipt key, {receipts}", ""
     path = f"{args.output.rstrip('/')}.key.pem"
-    return receipt_key_from_seed(os.urandom(32)), f"a new key, kept in {path}", path
+    return receipt_key_from_seed(os.urandom(32)), f"a new key, stored in {path}", path

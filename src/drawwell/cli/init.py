@@ -1,4 +1,4 @@
-"""``drawwell init``: a first configuration, made of what this machine has."""
+"""``drawwell init``: write a first configuration for this machine."""
 
 import argparse
 import socket
@@ -19,11 +19,11 @@ _ONERNG: Final = """\
 driver = "onerng"
 """
 _DEVICE: Final = """\
-# the {kind} that is plugged in; take min_entropy from an assessment of yours
+# the {kind} that is plugged in; replace min_entropy after you assess your device
 {section}
 """
 _HWRNG: Final = """\
-# the kernel's hardware generator, already conditioned: each byte counts as one bit
+# the kernel's hardware generator; its output is conditioned, so each byte counts as one bit
 [[source]]
 name = "hwrng"
 driver = "chardev"
@@ -31,32 +31,31 @@ path = "/dev/hwrng"
 min_entropy = 1.0
 """
 _KERNEL: Final = """
-# mix it into this machine's kernel, which never makes that worse
+# feed the random number generator of this machine's kernel
 [kernel]
 feed = true
 """
 _TLS: Final = """
-# where other machines connect; 'drawwell consumer invite NAME' lets one join
+# the address for other machines; 'drawwell consumer invite NAME' invites one
 [tls]
 listen = "*:55000"
-# the first name goes into invitations
+# invitations contain the first name
 names = ["{name}"]
 """
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
-        "init", parents=[common], help="write a first configuration and start with it", allow_abbrev=False,
-        description="Write a first configuration. As root it goes to conf.d, and the units start with it; otherwise "
-        "it is printed, or written to the file of --output.",
-        epilog="Exit codes: 0 written, 69 written but nothing serves yet, 78 it does not fit what is configured.",
+        "init", parents=[common], help="write a first configuration and start drawwell", allow_abbrev=False,
+        description="Write a first configuration. As root, this command writes it to conf.d and starts the units. As "
+        "another user, it prints the configuration or writes it to the file given with --output.",
+        epilog="Exit codes: 0 written; 69 written, but the broker is not ready; 78 conflict with the configuration.",
     )  # fmt: skip
     parser.add_argument(
         "kind", choices=("host", "broker", "hwrng"), metavar="KIND",
-        help="host: a noise source for this machine; broker: for other machines too; hwrng: only /dev/hwrng",
+        help="host: serve this machine; broker: also serve other machines; hwrng: serve this machine from /dev/hwrng",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", metavar="FILE", help="write to this new file, and start nothing")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write only to this new file")
     parser.set_defaults(run=_run)
 
 
@@ -74,9 +73,9 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         write_part(directory, args.kind, text)
     out.result({"file": path, "configuration": text}, text.rstrip("\n"))
     if not path:
-        out.say(f"nothing was written; to keep it: drawwell init {args.kind} -o drawwell.toml")
+        out.say(f"no file was written; to write one, run 'drawwell init {args.kind} -o drawwell.toml'")
     elif not directory:
-        out.say(f"wrote {path}; start with it: drawwell -c {path} run")
+        out.say(f"wrote {path}; to start drawwell, run 'drawwell -c {path} run'")
     else:
         out.say(f"wrote {path}")
         return _start(args.kind, out)
@@ -84,7 +83,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 def configuration(kind: str, config: "Config") -> str:
-    """Return the text for a kind of machine, without what is configured."""
+    """Return the settings to add for a kind of machine."""
     from drawwell.host.kernel import kernel_facts
 
     text = "" if config.written_sources else _HWRNG if kind == "hwrng" else _source()
@@ -97,7 +96,7 @@ def configuration(kind: str, config: "Config") -> str:
 
 
 def _source() -> str:
-    """Return the table of the device here, or of a OneRNG to come."""
+    """Return the [[source]] for the connected device, or for a OneRNG."""
     from drawwell.config.devices import DEVICES
     from drawwell.drivers.discovery import ONERNG, discover, lasting_path
     from drawwell.host.kernel import hardware_generator
@@ -110,28 +109,26 @@ def _source() -> str:
 
 
 def _start(kind: str, out: Output) -> int:
-    """Restart the units and wait until they serve."""
+    """Restart the units and wait until the broker is ready."""
     from drawwell.cli.set_up import enable_and_restart, has_unit, restart_if_running
     from drawwell.errors import SourceUnavailable
 
     if not has_unit(BROKER_UNIT):
-        out.say("start it: drawwell run")
+        out.say("to start drawwell, run 'drawwell run'")
         return 0
     enable_and_restart(BROKER_UNIT)
     restart_if_running("drawwell-kernel.service")
     if why := _not_ready(out):
         raise SourceUnavailable(
-            f"written and started, but nothing serves yet: {why}", hint="Ask 'drawwell doctor' for the cause."
+            f"the broker was started but is not ready: {why}", hint="Run 'drawwell doctor'."
         )
-    following = (
-        "invite a machine: drawwell consumer invite NAME" if kind == "broker" else "drawwell draw 32 --hex"
-    )
-    out.say(f"it serves; next: {following}")
+    following = "drawwell consumer invite NAME" if kind == "broker" else "drawwell draw 32 --hex"
+    out.say(f"the broker is ready; next, run '{following}'")
     return 0
 
 
 def _not_ready(out: Output) -> str:
-    """Wait for the broker; return why it serves nothing, "" when it does."""
+    """Wait for the broker; return why it is not ready, or ""."""
     from drawwell.cli.client import ask
     from drawwell.config.load import load
     from drawwell.errors import DrawwellError

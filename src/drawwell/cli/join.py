@@ -1,4 +1,4 @@
-"""``drawwell join``: become a consumer of the broker that made an invitation."""
+"""``drawwell join``: join a broker as a consumer."""
 
 import argparse
 import getpass
@@ -17,28 +17,27 @@ if TYPE_CHECKING:
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
         "join", parents=[common], help="join a broker with an invitation", allow_abbrev=False,
-        description="Join a broker with an invitation. As root it also writes conf.d/LINK.toml, starts the link's "
-        "unit where systemd runs, and draws one byte. 'drawwell leave LINK' undoes it.",
-        epilog="Exit codes: 0 joined, 64 not a token, 69 no broker listens there, 77 not the right broker, or the "
-        "invitation is used or expired.",
+        description="Join a broker with an invitation and draw one byte as a test. As root, also write conf.d/LINK.toml"
+        " and start the link's unit if systemd is running. To undo this, run 'drawwell leave LINK'.",
+        epilog="Exit codes: 0 joined; 64 invalid token; 69 broker not reachable; 77 wrong broker, or the invitation "
+        "was used or has expired.",
     )  # fmt: skip
     parser.add_argument(
         "token", nargs="?", metavar="TOKEN",
-        help="what 'drawwell consumer invite' printed; without it, or with -, it is asked for or read from standard "
-        "input. As an argument every local user can see it",
+        help="the token from 'drawwell consumer invite'; without it or with -, the command prompts for the token or "
+        "reads it from standard input. All local users can see a token on the command line",
     )  # fmt: skip
-    parser.add_argument("--name", metavar="LINK", help="what to call the broker here (default: its host)")
+    parser.add_argument("--name", metavar="LINK", help="name for the link (default: the broker's host)")
     parser.add_argument(
-        "--dir", metavar="DIR", help="keep the identity in DIR and not in the state directory"
+        "--dir", metavar="DIR", help="store the identity in DIR instead of the state directory"
     )
-    parser.add_argument("--force", action="store_true", help="replace an identity of that name")
+    parser.add_argument("--force", action="store_true", help="replace the existing identity of the same name")
     parser.add_argument(
         "--rekey", action="store_true",
-        help="replace this machine's key at the broker of --name or --dir, without a token; the earlier key is "
-        "revoked as soon as the new one is in use",
+        help="replace this machine's key for the link that --name or --dir names; needs no token. The broker "
+            "revokes the old key when the new key is first used",
     )  # fmt: skip
     parser.set_defaults(run=_run)
 
@@ -51,15 +50,17 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     if args.rekey:
         return _rekey(args, out)
     token = parse_token(_token_text(args, out).strip().removeprefix("drawwell join ").strip())
-    identity = join(token, _directory(args, token.host), force=args.force)
+    with out.working(f"joining {token.host}"):
+        identity = join(token, _directory(args, token.host), force=args.force)
     name = args.dir or os.path.basename(identity.directory)
     out.say(f"joined {identity.broker} as {identity.consumer}; the identity is in {identity.directory}")
     if note := identity.clock_note(time.time()):
-        out.say(f"{note}; set the clock before you draw")
+        out.say(f"{note}; correct the clock before you draw")
     own = _own_sources(load(args.config))
     written = _configure(args, identity, own, out)
     plain = _asked_plainly(args, identity)
-    error = _first_byte(identity)
+    with out.working(f"waiting for the first byte from {identity.addresses[0]}"):
+        error = _first_byte(identity)
     document = {
         "broker": identity.broker,
         "consumer": identity.consumer,
@@ -71,18 +72,18 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         "first_byte": not error,
     }
     draw = "drawwell draw 32 --hex" + ("" if plain else f" --via {name}")
-    out.result(document, f"draw from {identity.addresses[0]}: {draw}")
+    out.result(document, f"to draw from {identity.addresses[0]}, run '{draw}'")
     if error:
-        out.say(f"no byte has come yet: {error}")
+        out.say(f"could not draw the first byte: {error}")
         if error.hint:
             out.say(f"hint: {error.hint}")
     if not args.dir:
-        out.say(f"to undo all of it: drawwell leave {name}")
+        out.say(f"to undo this, run 'drawwell leave {name}'")
     return 0
 
 
 def _asked_plainly(args: argparse.Namespace, identity: "LinkIdentity") -> bool:
-    """Return whether a draw without ``--via`` asks that broker, by the configuration as it is now."""
+    """Return whether a draw without ``--via`` goes to the new broker."""
     from drawwell.config.load import load
     from drawwell.errors import StateUnavailable
     from drawwell.roles.upstream import identities
@@ -94,7 +95,7 @@ def _asked_plainly(args: argparse.Namespace, identity: "LinkIdentity") -> bool:
 
 
 def _own_sources(config: "Config") -> bool:
-    """Return whether this machine has a noise source of its own: written, running, or plugged in."""
+    """Return whether a source is configured, running or connected here."""
     from drawwell.cli.client import ask
     from drawwell.drivers.discovery import discover
     from drawwell.errors import DrawwellError
@@ -104,15 +105,15 @@ def _own_sources(config: "Config") -> bool:
     try:
         if ask(config.control.path, "status", {}).get("sources"):
             return True
-    except DrawwellError:  # no broker runs, or it is another user's
+    except DrawwellError:  # no broker runs, or it belongs to another user
         pass
     return not config.upstreams and any(device.path for device in discover())
 
 
 def _configure(args: argparse.Namespace, identity: "LinkIdentity", own: bool, out: Output) -> str | None:
-    """Write the link's part of the configuration and start its unit; return the file.
+    """Write the link's configuration file and start its unit; return the file.
 
-    Where another configuration is meant, the tables to add are printed, and nothing is written.
+    With ``--config`` or ``--dir``, only print the tables to add.
     """
     from drawwell.cli.set_up import MARK, parts_directory, write_part
 
@@ -120,29 +121,29 @@ def _configure(args: argparse.Namespace, identity: "LinkIdentity", own: bool, ou
     directory = None if args.dir else parts_directory(args)
     if directory is None:
         if args.config or args.dir:
-            out.say(f"for the daemons of this machine, add to a configuration:\n{_tables(identity, own)}")
-        out.say("'drawwell draw' renews the certificate when that is due")
+            out.say(f"to use the link in daemons, add this to their configuration:\n{_tables(identity, own)}")
+        out.say("'drawwell draw' renews the certificate when it is due")
         return None
     head = f"{MARK.format('join')}'; 'drawwell leave {name}' removes it.\n"
     write_part(directory, name, head + _tables(identity, own))
     path = os.path.join(directory, f"{name}.toml")
     if own:
-        out.say(f"wrote {path}; this machine keeps its own sources, and a plain 'drawwell draw' asks them")
+        out.say(f"wrote {path}; 'drawwell draw' still uses this machine's own sources")
     else:
-        out.say(f"wrote {path}; a plain 'drawwell draw' asks {identity.addresses[0]}")
+        out.say(f"wrote {path}; 'drawwell draw' now draws from {identity.addresses[0]}")
     _start(own, out)
     return path
 
 
 def _tables(identity: "LinkIdentity", own: bool) -> str:
-    """Return the TOML of a link; with `own`, also what keeps this machine's own sources."""
+    """Return the TOML for a link; with `own`, keep this machine's sources."""
     links = os.path.join("links", os.path.basename(identity.directory))
     named = identity.directory.endswith(links)
     shown = os.path.basename(identity.directory) if named else identity.directory
     text = "".join(
         f'[[upstream]]\nurl = "tls://{address}"\nidentity = "{shown}"\n' for address in identity.addresses
     )
-    return text + ("\n# without it, an [[upstream]] would end this machine's own broker\n"
+    return text + ("\n# without this, an [[upstream]] stops this machine's own broker\n"
                    "[broker]\ndeposits = true\n" if own else "")  # fmt: skip
 
 
@@ -150,12 +151,13 @@ def _start(own: bool, out: Output) -> None:
     from drawwell.cli.set_up import enable_and_restart, has_unit, restart_if_running
 
     if not has_unit(LINK_UNIT):
-        out.say("no systemd here: 'drawwell draw' renews the certificate when that is due")
+        out.say("systemd is not running here: 'drawwell draw' renews the certificate when it is due")
         return
-    enable_and_restart(LINK_UNIT)
-    if not own:  # the broker ends, as it has nothing to serve; the kernel's feed follows the link
-        restart_if_running("drawwell-broker.service", "drawwell-kernel.service")
-    out.say(f"{LINK_UNIT} runs, and keeps the certificate renewed")
+    with out.working(f"starting {LINK_UNIT}"):
+        enable_and_restart(LINK_UNIT)
+        if not own:  # the broker has nothing to serve and exits; the kernel feed uses the link
+            restart_if_running("drawwell-broker.service", "drawwell-kernel.service")
+    out.say(f"{LINK_UNIT} is running and renews the certificate")
 
 
 LINK_UNIT: Final = "drawwell-link.service"
@@ -163,7 +165,7 @@ FIRST_BYTE_S: Final = 20.0
 
 
 def _first_byte(identity: "LinkIdentity") -> "DrawwellError | None":
-    """Draw one byte, of class drbg where it may; return the error that prevents it."""
+    """Draw one byte, of class drbg if permitted; return an error or None."""
     import asyncio
 
     from drawwell.entropy.blocks import DrawClass
@@ -191,20 +193,21 @@ def _rekey(args: argparse.Namespace, out: Output) -> int:
 
     from drawwell.config.load import load
     from drawwell.errors import UsageError
-    from drawwell.links.identity import rekey
+    from drawwell.links.renewal import rekey
     from drawwell.roles.upstream import joined, links_dir, named
 
     if args.token or not (args.name or args.dir):
-        raise UsageError("--rekey takes no token, and a link", hint="Name it by --name LINK or --dir DIR.")
+        raise UsageError("--rekey needs a link, not a token", hint="Use --name LINK or --dir DIR.")
     name = os.path.abspath(args.dir) if args.dir else args.name
     identity = joined(name, links_dir(load(args.config)))
 
     def connect(shown: "LinkIdentity") -> "contextlib.aclosing[Any]":
         return contextlib.aclosing(named(shown.directory, ""))
 
-    moved = asyncio.run(rekey(identity, connect))
+    with out.working(f"replacing the key at {identity.addresses[0]}"):
+        moved = asyncio.run(rekey(identity, connect))
     document = {"broker": moved.broker, "consumer": moved.consumer, "directory": moved.directory}
-    out.result(document, f"{moved.consumer} has another key at {moved.broker}; the earlier one is revoked")
+    out.result(document, f"{moved.consumer} has a new key at {moved.broker}; the old key is revoked")
     return 0
 
 
@@ -212,17 +215,17 @@ _TOKEN_LIMIT = 4096
 
 
 def _token_text(args: argparse.Namespace, out: Output) -> str:
-    """Read the token from where no other user sees it; take it from the arguments with a warning."""
+    """Return the token; warn if it is an argument, because users can see it."""
     if args.token not in {None, "-"}:
-        out.say("every local user can see a token that is an argument: type 'drawwell join', and paste it")
+        out.say("all local users can see this token; next time, run 'drawwell join' and paste the token")
         return str(args.token)
     if sys.stdin.isatty():
-        return getpass.getpass("the line that 'drawwell consumer invite' printed: ")
+        return getpass.getpass("token from 'drawwell consumer invite': ")
     return sys.stdin.readline(_TOKEN_LIMIT)
 
 
 def _directory(args: argparse.Namespace, host: str) -> str:
-    """Where the identity goes: below the state directory, under the link's name."""
+    """Return the directory for the identity: by default, named like the link."""
     from drawwell.config.load import load
     from drawwell.errors import UsageError
     from drawwell.roles.upstream import links_dir
@@ -231,5 +234,5 @@ def _directory(args: argparse.Namespace, host: str) -> str:
         return str(args.dir)
     name = args.name or host.replace(":", "-").strip("-.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name):
-        raise UsageError(f"{name!r} cannot be a link's name", hint="Use letters, digits, dot, _ and -.")
+        raise UsageError(f"{name!r} is not a valid link name", hint="Use letters, digits, dot, _ and -.")
     return os.path.join(links_dir(load(args.config)), name)

@@ -1,7 +1,6 @@
-"""``drawwell kernel``: the feed of this machine's kernel, in a process of its own.
+"""``drawwell kernel``: feed this machine's kernel from a separate process.
 
-It holds CAP_SYS_ADMIN, so it does without whatever it can (law 10): asyncio imports ssl where there is one, and works
-where there is none.
+The process has CAP_SYS_ADMIN, so it loads as little code as possible (law 10).
 """
 
 import argparse
@@ -17,28 +16,30 @@ LOOK_EVERY_S = 0.2
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun and its verbs."""
     parser = nouns.add_parser(
-        "kernel", help="the feed of this machine's kernel, as a process of its own", allow_abbrev=False
+        "kernel", help="feed this machine's kernel from a separate process", allow_abbrev=False
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     run = verbs.add_parser(
         "run", parents=[common], allow_abbrev=False,
-        help="feed this kernel from the broker or the link of this machine, until Ctrl-C; needs CAP_SYS_ADMIN",
-        epilog="It draws at draw.sock, or at link.sock where there is an [[upstream]], and never meets the network.",
+        help="feed this kernel from this machine's broker or link until Ctrl-C; needs CAP_SYS_ADMIN",
+        epilog="The command draws from draw.sock, or from link.sock if there is an [[upstream]], and never uses the "
+            "network.",
     )  # fmt: skip
     add_options(run)
     run.set_defaults(run=_run)
     wait = verbs.add_parser(
-        "wait", parents=[common], allow_abbrev=False, help="return as soon as the kernel was fed once",
-        epilog="Exit codes: 0 it was fed, 75 it was not within the time.",
+        "wait", parents=[common], allow_abbrev=False, help="wait until the kernel has been fed once",
+        epilog="Exit codes: 0 fed, 75 timeout.",
     )  # fmt: skip
-    wait.add_argument("--timeout", metavar="TIME", help="how long at most, such as 90s (default: for ever)")
+    wait.add_argument(
+        "--timeout", metavar="TIME", help="longest time to wait, such as 90s (default: no limit)"
+    )
     wait.set_defaults(run=_wait)
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio asks for it, and does without
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio works without ssl
     from drawwell.config.load import load
     from drawwell.roles.kernel_process import Feeder
     from drawwell.service.systemd import Manager
@@ -65,7 +66,7 @@ def _wait(args: argparse.Namespace, out: Output) -> int:
     while not ((report := read_report(path)) and report["sink"].get("deliveries")):
         if time.monotonic() >= deadline:
             raise Starved(
-                "the kernel was not fed in that time",
+                "the kernel was not fed before the timeout",
                 hint="See 'drawwell status' and 'systemctl status drawwell-kernel'.",
             )
         time.sleep(LOOK_EVERY_S)

@@ -10,14 +10,13 @@ if TYPE_CHECKING:
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
-        "leave", parents=[common], help="leave a broker that was joined", allow_abbrev=False,
-        description="Leave a broker: remove its identity and the configuration that 'drawwell join' wrote. The broker "
-        "still knows this machine; there, 'drawwell consumer revoke' ends it.",
-        epilog="Exit codes: 0 left, 64 no broker of that name was joined.",
+        "leave", parents=[common], help="leave a joined broker", allow_abbrev=False,
+        description="Leave a broker: remove the identity and the configuration that 'drawwell join' wrote. The broker"
+        " still accepts this machine's key until you run 'drawwell consumer revoke' there.",
+        epilog="Exit codes: 0 left, 64 no link with this name.",
     )  # fmt: skip
-    parser.add_argument("link", metavar="LINK", help="the broker's name here, as 'drawwell link list' has it")
+    parser.add_argument("link", metavar="LINK", help="name of the link, as shown by 'drawwell link list'")
     parser.set_defaults(run=_run)
 
 
@@ -36,20 +35,21 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     document = {"link": args.link, "broker": identity.broker, "configuration_removed": part}
     out.result(document, f"left {identity.broker}")
     for place in _still_named(load(args.config), args.link):
-        out.say(f"{place} still names this link: remove that [[upstream]]")
-    out.say(f"the broker still knows this machine; there: drawwell consumer revoke {identity.consumer}")
+        out.say(f"{place} still refers to this link: remove that [[upstream]]")
+    out.say(f"the broker still accepts this machine; run there: drawwell consumer revoke {identity.consumer}")
     return 0
 
 
 def _follow(out: Output) -> None:
-    """Restart the units: the link ends, and the broker starts again."""
+    """Restart the units, to stop the link and start the broker again."""
     from drawwell.cli.join import LINK_UNIT
     from drawwell.cli.set_up import enable_and_restart, has_unit, restart_if_running
 
     if has_unit(LINK_UNIT):
-        restart_if_running(LINK_UNIT, "drawwell-kernel.service")
-        enable_and_restart("drawwell-broker.service")
-        out.say("the units follow")
+        with out.working("restarting the units"):
+            restart_if_running(LINK_UNIT, "drawwell-kernel.service")
+            enable_and_restart("drawwell-broker.service")
+        out.say("the units have been restarted")
 
 
 def _still_named(config: "Config", link: str) -> list[str]:

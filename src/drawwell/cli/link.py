@@ -1,4 +1,4 @@
-"""``drawwell link``: the brokers on other machines that this one draws from."""
+"""``drawwell link``: list or run the links to remote brokers."""
 
 import argparse
 import os
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun and its verb."""
     parser = nouns.add_parser(
-        "link", help="list the links to other machines' brokers, or run them", allow_abbrev=False
+        "link", help="list the links to remote brokers, or run them in their own process", allow_abbrev=False
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     run = verbs.add_parser(
         "run", parents=[common], allow_abbrev=False,
-        help="draw from every [[upstream]] for this machine, until Ctrl-C; needs no privilege",
-        epilog="It serves link.sock in run_dir to 'drawwell kernel run', to root and to its own user, and keeps the "
-        "certificates renewed.",
+        help="draw from the brokers in [[upstream]] for this machine until Ctrl-C; needs no privileges",
+        epilog="The link serves 'drawwell kernel run', root and its own user on link.sock in run_dir. It also renews "
+        "the certificates.",
     )  # fmt: skip
     add_options(run)
     run.set_defaults(run=_run)
     listing = verbs.add_parser(
         "list", parents=[common], allow_abbrev=False,
-        help="list the brokers that were joined or configured, and ask each for its state",
-        epilog="DRAW tells which brokers a plain 'drawwell draw' asks.",
+        help="list joined and configured brokers with their states",
+        epilog="Column DRAW is 'plain' for brokers that 'drawwell draw' uses without --via.",
     )  # fmt: skip
     listing.set_defaults(run=_list)
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
     from drawwell.config.load import load
+    from drawwell.host.memory import lock_memory
     from drawwell.host.openssl import require_post_quantum
     from drawwell.roles.link_process import LinkProcess
     from drawwell.service.loops import loop_factory
@@ -47,15 +47,17 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     manager = Manager(os.environ)
     config = load(args.config)
     if not config.upstreams and manager.listens:
-        return idle(manager, out, "nothing to link to: no [[upstream]]")
+        return idle(manager, out, "nothing to link to: the configuration has no [[upstream]]")
     if config.tls.require_pq:
         require_post_quantum()
-    return run_until_stopped(LinkProcess(config, manager).run, out, loop_factory(os.environ))
+    return run_until_stopped(
+        LinkProcess(config, manager, note=lock_memory()).run, out, loop_factory(os.environ)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _KnownLink:
-    """A broker that was joined or configured; `via` is what ``--via`` takes."""
+    """A joined or configured broker; `via` is its name for ``--via``."""
 
     via: str
     consumer: str
@@ -91,12 +93,12 @@ def _list(args: argparse.Namespace, out: Output) -> int:
         for row in rows
     ]  # fmt: skip
     shown = out.style.table([heading, *lines], drop=("CONSUMER", "CERTIFICATE"))
-    out.result(rows, shown if rows else "no broker was joined")
+    out.result(rows, shown if rows else "no broker has been joined")
     return 0
 
 
 def _known(config: "Config") -> list[_KnownLink]:
-    """Return the joined brokers, then the other ones of [[upstream]]."""
+    """Return the joined brokers, then any other brokers in [[upstream]]."""
     from drawwell.errors import StateUnavailable
     from drawwell.links.identity import load_all
     from drawwell.roles.upstream import links_dir
@@ -117,7 +119,7 @@ def _known(config: "Config") -> list[_KnownLink]:
 
 
 def _state(via: str, config: "Config") -> str:
-    """Return why that broker serves nothing now, "" when it does."""
+    """Return why the broker cannot serve draws, or ""."""
     import asyncio
 
     from drawwell.errors import DrawwellError
@@ -133,7 +135,7 @@ def _state(via: str, config: "Config") -> str:
 
     try:
         return asyncio.run(ask())
-    except DrawwellError as error:  # no identity
+    except DrawwellError as error:  # not joined
         return str(error)
 
 
@@ -141,4 +143,4 @@ def _until(expires: float | None) -> str:
     if expires is None:
         return "-"
     day = time.strftime("%Y-%m-%d", time.localtime(expires))
-    return f"until {day}" if expires > time.time() else f"ended {day}"
+    return f"until {day}" if expires > time.time() else f"expired {day}"

@@ -1,4 +1,4 @@
-"""``drawwell migrate``: what the vendor's package or rng-tools was told, as a configuration of ours."""
+"""``drawwell migrate``: convert the settings of other programs."""
 
 import argparse
 import os
@@ -27,16 +27,18 @@ MOST_BYTES = 1 << 16
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
         "migrate", parents=[common], allow_abbrev=False,
-        help="turn the settings of the vendor's package or of rng-tools into a configuration",
-        description="Read /etc/onerng.conf and the settings and units of rng-tools, answer every option there (kept, "
-        "or obsolete and why), and print a configuration that does the same. Nothing of theirs is stopped, masked or "
-        "changed. Plug the devices in before: what cannot be seen is not guessed.",
+        help="convert settings of the vendor's package or of rng-tools",
+        description="Read /etc/onerng.conf and the settings and units of rng-tools, report whether each option is "
+        "kept or obsolete, and print an equivalent configuration. The other programs are not changed or stopped. Plug "
+        "in the devices first, because devices that are not connected are skipped.",
     )  # fmt: skip
     parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="the files to read instead; onerng.conf is known by its name"
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="read these files instead; onerng.conf is recognized by its name",
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE",
@@ -45,7 +47,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--who",
         action="store_true",
-        help="only say which of those programs is installed, holds a device or feeds",
+        help="only list other programs that are installed, use a device or feed the kernel",
     )
     parser.set_defaults(run=_run)
 
@@ -57,8 +59,10 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     others = rivals()
     documents = [as_json(each) for each in others]
     if args.who:
-        words = "\n".join(_sentences(others))
-        out.result({"others": documents}, words or "no other program that feeds kernels is installed or runs")
+        shown = "\n".join(_sentences(others))
+        out.result(
+            {"others": documents}, shown or "no other program that feeds the kernel is installed or running"
+        )
         return 0
     files = args.files or [file for place in PLACES for file in sorted(glob(place))]
     migration = _read(files)
@@ -69,15 +73,15 @@ def _run(args: argparse.Namespace, out: Output) -> int:
             file.write(text)
     answers = [as_json(answer) for answer in migration.answers]
     document = {"files": files, "answers": answers, "configuration": text, "others": documents}
-    out.result(document, _words(files, migration, "" if args.output else text, out.style))
+    out.result(document, _text(files, migration, "" if args.output else text, out.style))
     if not out.as_json:
         _advise(out, files, others)
         if args.output and text:
-            out.say(f"wrote {args.output}; look at it with 'drawwell config check'")
+            out.say(f"wrote {args.output}; check it with 'drawwell config check'")
     if migration.unseen:
         raise SourceUnavailable(
-            f"{', '.join(migration.unseen)}: no device is there now, so no source was made of it",
-            hint="Plug it in and type this again, or add a [[source]] by hand.",
+            f"no source was configured for {', '.join(migration.unseen)}: the device is not connected",
+            hint="Plug the device in and run this command again, or add a [[source]] yourself.",
         )
     return 0
 
@@ -95,7 +99,7 @@ def _read(files: Sequence[str]) -> "Migration":
             line.strip()[:1] not in {"", "#"} for line in text.splitlines()
         ):
             raise UsageError(
-                f"{file} holds no settings", hint=f"Name a file such as {' or '.join(PLACES[:2])}."
+                f"{file} contains no settings", hint=f"Choose a file such as {' or '.join(PLACES[:2])}."
             )
         if is_unit(text):
             from_unit(file, text, migration, _kind_of)
@@ -115,27 +119,28 @@ def _kind_of(node: str) -> str | None:
     return device.kind if device else ""
 
 
-def _words(files: Sequence[str], migration: "Migration", text: str, style: Style) -> str:
+def _text(files: Sequence[str], migration: "Migration", text: str, style: Style) -> str:
     if not files:
-        return f"none of {', '.join(PLACES)} is here: there is nothing to take over"
-    heading = ("OPTION", "VALUE", "ANSWER", "WHY OR HOW")
-    rows = [(each.option, each.value, str(each.verdict), each.words) for each in migration.answers]
-    answers = style.table([heading, *rows]) if rows else f"{', '.join(files)}: nothing is set there"
+        return f"nothing to migrate: found none of {', '.join(PLACES)}"
+    heading = ("OPTION", "VALUE", "RESULT", "REASON OR NEW SETTING")
+    rows = [
+        (each.option, each.value, str(each.verdict), each.words)  # wording: in JSON
+        for each in migration.answers
+    ]
+    answers = style.table([heading, *rows]) if rows else f"{', '.join(files)}: no options are set"
     return f"{answers}\n\n{text}".rstrip()
 
 
 def _advise(out: Output, files: Sequence[str], others: "Sequence[Rival]") -> None:
     for file in files:
         if os.path.basename(file) == os.path.basename(ONERNG_CONF) and not os.access(file, os.X_OK):
-            out.say(
-                f"{file} is not executable: the vendor's script ignores such a file, and used its defaults"
-            )
-    for words in _sentences(others):
-        out.say(words)
+            out.say(f"{file} is not executable, so the vendor's script ignored it and used defaults")
+    for sentence in _sentences(others):
+        out.say(sentence)
 
 
 def _sentences(others: "Sequence[Rival]") -> list[str]:
-    return [f"{each.words}{_WAY_OUT.format(each.package) if each.package else ''}" for each in others]
+    return [f"{each.text}{_WAY_OUT.format(each.package) if each.package else ''}" for each in others]
 
 
-_WAY_OUT = "; it is left alone: 'apt remove {}' when drawwell has taken over"
+_WAY_OUT = "; when drawwell is set up, run 'apt remove {}'"

@@ -1,10 +1,10 @@
-"""Rules of output, in one place.
+"""Output of results, messages and errors.
 
-- Results go to standard output, words to standard error with the prefix ``drawwell:``.
-- With ``--json`` the result is exactly one JSON document, and an error is one too, on standard error.
-- Bytes go to a terminal only when asked for (``--hex``, ``--force``).
-- What others chose, as names of guests and words of sources, moves no terminal: nothing is printed that one obeys.
-- Progress is drawn on a terminal only, on one line, and erased afterwards. style.py has width and colour.
+- Results go to standard output, messages to standard error with the prefix ``drawwell:``.
+- With ``--json``, results and errors are JSON documents.
+- Raw bytes are written to a terminal only on request (``--raw``).
+- Control characters in external text, such as a guest's name, are replaced.
+- Progress is one line on a terminal, erased afterwards. style.py handles width and colour.
 """
 
 import os
@@ -19,7 +19,7 @@ from drawwell.errors import ConfigError, DrawwellError, Refused, UsageError
 
 
 class Output:
-    """Where a verb's results and words go."""
+    """The output of a command: results, messages, progress and errors."""
 
     def __init__(
         self, *, as_json: bool = False, quiet: bool = False, style: Style = PLAIN, live_style: Style = PLAIN
@@ -32,34 +32,37 @@ class Output:
 
     @property
     def live(self) -> bool:
-        """Is standard error a terminal that may be drawn upon?"""
+        """Whether standard error is a terminal that can show progress."""
         return sys.stderr.isatty() and not self.quiet and os.environ.get("TERM") != "dumb"
 
-    def result(self, document: Mapping[str, Any] | Sequence[Any], text: str, *, anew: bool = False) -> None:
-        """Print a result: `document` with ``--json``, `text` otherwise; `anew` clears a terminal before."""
+    def result(self, document: Mapping[str, Any] | Sequence[Any], text: str, *, redraw: bool = False) -> None:
+        """Print `text`, or `document` with ``--json``; `redraw` clears the screen."""
         import json
 
         self.clear_progress()
-        clear = "\x1b[H\x1b[2J" if anew and os.isatty(1) and not self.as_json else ""
+        clear = "\x1b[H\x1b[2J" if redraw and os.isatty(1) and not self.as_json else ""
         shown = printable(text, colour=self.style.colour)
         print(clear + (json.dumps(document, indent=2) if self.as_json else shown), flush=True)
 
-    def say(self, words: str) -> None:
-        """Tell the operator something that is not the result."""
+    def say(self, message: str) -> None:
+        """Print a message (not a result) to standard error."""
         if not self.quiet:
             self.clear_progress()
-            print(f"drawwell: {printable(words)}", file=sys.stderr, flush=True)
+            text = printable(message)
+            if "\n" not in text:  # text with several lines has its own layout
+                text = self.live_style.wrap(text, "  ", len(_PREFIX))
+            print(_PREFIX + text, file=sys.stderr, flush=True)
 
-    def progress(self, words: str) -> None:
-        """Redraw the progress line, on a terminal only, cut to its width: a longer one would wrap."""
+    def progress(self, message: str) -> None:
+        """Redraw the progress line on a terminal, truncated to its width."""
         if self.live:
-            shown = printable(words)[: (self.live_style.width or _USUAL_WIDTH) - 1]
+            shown = printable(message)[: (self.live_style.width or _USUAL_WIDTH) - 1]
             print(f"\r\x1b[K{shown}", end="", file=sys.stderr, flush=True)
             self._progress_shown = True
 
     @contextmanager
     def working(self, doing: str | Callable[[], str]) -> Iterator[None]:
-        """Show what is being done, and for how long, until the block ends; nothing in its first second."""
+        """Show a progress line while the block runs, starting after one second."""
         if not self.live:
             yield
             return
@@ -89,7 +92,7 @@ class Output:
             self._progress_shown = False
 
     def error(self, error: DrawwellError) -> int:
-        """Print an error with its hint; return its exit code."""
+        """Print an error with its hint and return its exit code."""
         self.clear_progress()
         if self.as_json:
             import json
@@ -117,16 +120,16 @@ class Output:
         if sys.stdout.isatty() and not force:
             raise UsageError(
                 "standard output is a terminal",
-                hint="Redirect it to a file, or ask for --hex or --base64.",
+                hint="Redirect the output to a file, or use --hex or --base64.",
             )
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
 
 def printable(text: str, *, colour: bool = False) -> str:
-    """`text` with a question mark for what a terminal obeys, what turns its lines round, and what is no character.
+    """Replace control, bidirectional and surrogate characters with "?".
 
-    With `colour` the few sequences of style.py stay.
+    With `colour`, keep the colour sequences from style.py.
     """
     if not colour:
         return text.translate(_OBEYED)
@@ -135,15 +138,16 @@ def printable(text: str, *, colour: bool = False) -> str:
 
 
 _USUAL_WIDTH: Final = 80
+_PREFIX: Final = "drawwell: "
 _OBEYED: Final = dict.fromkeys(
     (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A),
      *range(0xD800, 0xE000)), "?",
 )  # fmt: skip
-"""C0 but tab and line end, DEL, C1, the bidirectional overrides, surrogates."""
+"""The replaced characters: C0 except tab and newline, DEL, C1, bidirectional, surrogates."""
 
 
 def error_document(error: DrawwellError) -> dict[str, Any]:
-    """An error as JSON: what it is, what to do, and when to come back."""
+    """Return an error as JSON: message, kind, hint and retry time."""
     document: dict[str, Any] = {
         "error": str(error),
         "kind": type(error).__name__,

@@ -1,22 +1,23 @@
 """The command line: nouns and verbs, parsed by argparse.
 
-Each noun is one module with ``add_parser``; no arguments means ``status``. A handler takes the
-parsed arguments and an `Output` and returns the exit code.
+Each noun is a module with ``add_parser``. Without arguments, ``status`` runs. A handler takes
+the parsed arguments and an `Output`, and returns the exit code.
 """
 
 import argparse
 import importlib
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from drawwell import __version__
-from drawwell.cli.style import ALWAYS, AUTO, NEVER
+from drawwell.cli.style import ALWAYS, AUTO, NEVER, width_of
 from drawwell.errors import UsageError
 
 GROUPS = {
     "everyday": ("status", "draw", "init", "run", "doctor", "source", "join", "leave", "demo", "help"),
-    "broker": ("config", "consumer", "onerng", "seed-file", "pki", "audit", "restore"),
+    "broker": ("config", "consumer", "fleet", "onerng", "seed-file", "pki", "audit", "restore"),
     "guests": ("guest",),
     "evidence": ("check", "assess", "evidence", "receipt"),
     "plumbing": (
@@ -24,26 +25,45 @@ GROUPS = {
         "completion",
     ),
 }  # fmt: skip
-"""The commands in the order of the help."""
+"""The commands in the order of the help text."""
 NOUNS = tuple(noun for group in GROUPS.values() for noun in group)
 EXIT_USAGE = 64
 
 
+class _Formatter(argparse.HelpFormatter):
+    """argparse's formatter, but it does not import shutil to get the width."""
+
+    def __init__(self, prog: str) -> None:
+        given = os.environ.get("COLUMNS", "")
+        columns = int(given) if given.isdecimal() else 0
+        super().__init__(prog, width=(columns or width_of(sys.stdout, {}) or 80) - 2)
+
+
+class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # noqa: SLF001  no public API
+    """Commands that use their line in the list as the description in --help."""
+
+    def add_parser(self, name: str, **kwargs: Any) -> Any:
+        kwargs.setdefault("description", kwargs.get("help"))
+        return super().add_parser(name, **kwargs)
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse with our errors: the nearest name, a hint, and our exit code."""
+    """An argparse parser with our errors: suggestion, hint and exit code."""
 
     exit_usage = EXIT_USAGE
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", _Formatter)
         super().__init__(*args, **kwargs)
+        self.register("action", "parsers", _Commands)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Refuse what is left over here, where the verb and its help are known."""
+        """Refuse unknown arguments here, where the verb and its help are known."""
         namespace, left_over = super().parse_known_args(args, namespace)
         if left_over:
             options = [option for action in self._actions for option in action.option_strings]
-            mean = did_you_mean(left_over[0], options)
+            mean = did_you_mean(left_over[0], options) or _as_unit(left_over[0])
             self.error(f"unrecognized arguments: {' '.join(left_over)}{mean}")
         return namespace, left_over
 
@@ -51,33 +71,46 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         choices = [str(choice) for choice in action.choices]
-        mean = did_you_mean(str(value), choices) or f": one of {', '.join(choices)}"
+        mean = did_you_mean(str(value), choices) or f"; choose from {', '.join(choices)}"
         what = str(action.metavar or "choice").lower()
         raise argparse.ArgumentError(None, f"unknown {what} '{value}'{mean}")
 
     def format_help(self) -> str:
-        """Return the help with examples."""
+        """Return the help text with examples."""
         from drawwell.cli.examples import examples_text
 
         return super().format_help() + examples_text(self.prog.partition(" ")[2])
 
     def error(self, message: str) -> NoReturn:
-        """Raise it as one of our own errors, with the exit code of this verb."""
+        """Raise a UsageError with the exit code of this verb."""
         error = UsageError(message, hint=f"Try '{self.prog} --help'.")
         error.exit_code = self.exit_usage
         raise error
 
 
+def _as_unit(argument: str) -> str:
+    """Return a hint on how to write a size with this unit, or ""."""
+    from drawwell.units import parse_size
+
+    if not argument.isalpha():
+        return ""
+    try:
+        parse_size(f"1{argument}")
+    except ValueError:
+        return ""
+    return f"; write number and unit together, as in 32{argument}"
+
+
 class _Root(Parser):
-    """The whole command line: its help has the commands in groups."""
+    """The root parser, whose help lists the commands in groups."""
 
     def format_help(self) -> str:
-        """Return the help."""
+        """Return the help text."""
         formatter = self._get_formatter()
         formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
         formatter.add_text(self.description)
         (nouns,) = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
-        commands = {action.dest: action for action in nouns._choices_actions}  # noqa: SLF001  no other way
+        commands = {action.dest: action for action in nouns._choices_actions}  # noqa: SLF001  no public API
         for title, names in GROUPS.items():
             formatter.start_section(title)
             formatter.add_arguments([commands[name] for name in names if name in commands])
@@ -90,7 +123,7 @@ class _Root(Parser):
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return a hint that offers the nearest name, "" when none is near."""
+    """Return a suggestion of the most similar name, or "" if none is similar."""
     import difflib
 
     nearest = difflib.get_close_matches(name, list(names), 1, cutoff=0.7)
@@ -98,13 +131,13 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def build_parser(names: Sequence[str] = NOUNS) -> Parser:
-    """Build the whole command line, or as much of it as has these nouns."""
+    """Build the parser for all commands, or only for these nouns."""
     common = _common_options()
     parser = _Root(
         prog="drawwell",
         parents=[common],
         description="Draw true randomness from hardware you trust, once and with proof.",
-        epilog="Without a command it shows the status of the running broker; 'drawwell help COMMAND' has examples.",
+        epilog="Without a command, drawwell shows the broker's status. 'drawwell help COMMAND' shows examples.",
     )
     parser.add_argument("--version", action="version", version=f"drawwell {__version__}")
     nouns = parser.add_subparsers(metavar="COMMAND", dest="noun", parser_class=Parser)
@@ -114,34 +147,32 @@ def build_parser(names: Sequence[str] = NOUNS) -> Parser:
 
 
 def _common_options() -> argparse.ArgumentParser:
-    """Return the options of all verbs, which may precede the command too.
+    """Return the options of all verbs; they can also precede the command.
 
-    `parse` has their defaults.
+    `parse` sets their defaults.
     """
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--json", action="store_true", help="print the result as one JSON document")
-    common.add_argument("--wide", action="store_true", help="show every column, however wide the terminal is")
+    common.add_argument("--wide", action="store_true", help="show all columns, even if they do not fit")
     common.add_argument(
         "--color", choices=(AUTO, ALWAYS, NEVER), metavar="WHEN",
-        help="colour states: auto (on a terminal, unless NO_COLOR is set; default), always or never",
+        help="when to use colour: always, never, or auto (the default: on a terminal, unless NO_COLOR is set)",
     )  # fmt: skip
-    common.add_argument(
-        "-q", "--quiet", action="store_true", help="print nothing on standard error but errors"
-    )
+    common.add_argument("-q", "--quiet", action="store_true", help="print only results and errors, no notes")
     common.add_argument(
         "-c", "--config", metavar="FILE",
-        help="configuration file (default: DRAWWELL_CONFIG, or /etc/drawwell/drawwell.toml where it exists)",
+        help="configuration file (default: $DRAWWELL_CONFIG, or /etc/drawwell/drawwell.toml if it exists)",
     )  # fmt: skip
     return common
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse a command line; one without a command asks for the status.
+    """Parse a command line; without a command, the result is ``status``.
 
     Raises:
-        UsageError: it makes no sense.
+        UsageError: the command line is invalid.
     """
-    parser = build_parser(argv[:1] if set(argv[:1]) & set(NOUNS) else NOUNS)  # the others are not imported
+    parser = build_parser(argv[:1] if set(argv[:1]) & set(NOUNS) else NOUNS)  # import only the noun in use
     defaults = {
         "json": False,
         "quiet": False,

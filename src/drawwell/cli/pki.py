@@ -1,4 +1,4 @@
-"""``drawwell pki``: show and rotate the keys that the signer holds."""
+"""``drawwell pki``: show and rotate the keys of the signer and the doors."""
 
 import argparse
 import os
@@ -8,11 +8,10 @@ from typing import Any
 from drawwell.cli.output import Output
 from drawwell.errors import UsageError
 
-KEYS = ("root", "finish-root", "intermediate", "receipts")
+KEYS = ("root", "finish-root", "intermediate", "receipts", "server")
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun and its verbs."""
     parser = nouns.add_parser("pki", help="show and rotate the signer's keys; needs root", allow_abbrev=False)
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
@@ -23,17 +22,18 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         added.set_defaults(run=run)
         return added
 
-    verb("show", _show, "print which keys there are and when they end")
+    verb("show", _show, "list the keys with their expiry dates")
     rotate = verb(
-        "rotate", _rotate, "replace a key; consumers follow at their next renewal",
-        epilog="root makes the next root, which consumers learn; finish-root lets it replace the present one. "
-        "docs/keys.md: what to do when a key was stolen.",
+        "rotate", _rotate, "replace a key; except for 'server', consumers get the new key at their next renewal",
+        epilog="'root' creates the next root and announces it to consumers. 'finish-root' switches to the next "
+            "root. 'server' replaces the keys of the broker's TLS and enrolment doors. For a stolen key, see "
+            "docs/keys.md.",
     )  # fmt: skip
     rotate.add_argument("key", choices=KEYS, metavar="KEY", help=", ".join(KEYS))
-    export = verb("export-root", _export, "move the root's key to a file, off the signer")
-    export.add_argument("file", metavar="FILE", help="a new file, of mode 0600")
-    restore = verb("import-root", _import, "give the root's key back to the signer, to renew or rotate")
-    restore.add_argument("file", metavar="FILE", help="what export-root wrote")
+    export = verb("export-root", _export, "move the root key from the signer to a file")
+    export.add_argument("file", metavar="FILE", help="the new file, created with mode 0600")
+    restore = verb("import-root", _import, "return the root key to the signer for a renewal or rotation")
+    restore.add_argument("file", metavar="FILE", help="the file from export-root")
 
 
 def _ask(args: argparse.Namespace, op: str, **arguments: str) -> dict[str, Any]:
@@ -59,8 +59,19 @@ def _show(args: argparse.Namespace, out: Output) -> int:
 
 
 def _rotate(args: argparse.Namespace, out: Output) -> int:
+    if args.key == "server":
+        return _rotate_server(args, out)
     found = _ask(args, "rotate", what=args.key)
     out.result({"key": args.key, **found}, found["next"])
+    return 0
+
+
+def _rotate_server(args: argparse.Namespace, out: Output) -> int:
+    from drawwell.cli.client import call
+
+    until = call(args, "server.rotate", {})["until"]
+    following = f"both doors use a new key, valid until {_date(until)}; consumers need no change"
+    out.result({"key": args.key, "next": following, "until": until}, following)
     return 0
 
 
@@ -78,8 +89,8 @@ def _export(args: argparse.Namespace, out: Output) -> int:
         os.unlink(args.file)
         raise
     _ask(args, "forget-root")
-    out.result({"file": args.file}, f"the root's key is in {args.file}, and the signer has it no longer")
-    out.say("keep it off this machine; the intermediate CA cannot be renewed without it")
+    out.result({"file": args.file}, f"the root key is now in {args.file} and was removed from the signer")
+    out.say("keep the file, but not on this machine: without it, the intermediate CA cannot be renewed")
     return 0
 
 
@@ -89,21 +100,25 @@ def _import(args: argparse.Namespace, out: Output) -> int:
     try:
         key = read_secret(args.file).decode()
     except UnicodeDecodeError:
-        raise UsageError(f"{args.file} is not PEM", hint="Name what 'pki export-root' wrote.") from None
+        raise UsageError(f"{args.file} is not PEM", hint="Use the file from 'pki export-root'.") from None
     found = _ask(args, "import-root", pem=key)
     until = _date(found["intermediate_expires"])
-    out.result(found, f"the signer has the root's key again; the intermediate CA counts until {until}")
+    out.result(found, f"the signer has the root key again; the intermediate CA is valid until {until}")
     return 0
 
 
 def _renewal(found: dict[str, Any]) -> str:
     if not found["intermediate_is_due"]:
         return ""
+    if found["member_of"]:
+        return "renewal is due, by the fleet's root"
     return "renewal is due" if found["root_key_is_here"] else "renewal is due: pki import-root FILE"
 
 
 def _place(found: dict[str, Any]) -> str:
-    return "its key is here" if found["root_key_is_here"] else "its key was exported"
+    if found["member_of"]:
+        return f"of the fleet {found['member_of']}"
+    return "the signer has the key" if found["root_key_is_here"] else "the key was exported"
 
 
 def _date(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Takes out of a text whatever could be a key, a token or drawn bytes, before somebody else is shown it."""
+"""Masks keys, tokens and drawn bytes in text that users share."""
 
 import re
 from typing import Final
@@ -16,7 +16,7 @@ _BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{24,}={0,2}")
 
 
 def masked(text: str) -> str:
-    """`text` without PEM blocks, invitations, passwords, and runs of 16 bytes and more in hexadecimal or base64."""
+    """Mask PEM blocks, tokens, passwords, and long runs of hex or base64."""
     text = _BLOCK.sub(f"-----{MASK}-----", text)
     text = _TOKEN.sub(f"dw1.{MASK}", text)
     text = _USER_INFO.sub(MASK, text)
@@ -26,12 +26,12 @@ def masked(text: str) -> str:
 
 
 def _unless_plain(run: "re.Match[str]") -> str:
-    """Keep a row of decimal digits: a number, a date."""
+    """Mask hexadecimal digits, except groups of decimal digits such as a date."""
     digits = run[0].replace(" ", "").replace(":", "")
     return run[0] if digits.isdecimal() and (":" in run[0] or " " in run[0]) else MASK
 
 
 def _looks_random(run: str) -> bool:
-    """Does it mix digits, capitals and small letters as no path and no name does?"""
+    """Return whether the text has digits and both cases, as encoded bytes do."""
     kinds = [sum(map(kind, run)) for kind in (str.isdigit, str.isupper, str.islower)]
     return all(count >= 2 for count in kinds)

@@ -1,11 +1,12 @@
-"""Reports as text. Takes the JSON form, so that a report of this process and one off a socket look alike."""
+"""Formats JSON reports as text."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from drawwell.cli.style import PLAIN, Style
 from drawwell.entropy.cutoffs import STARTUP_SAMPLES
+from drawwell.observe.fleet import store_state
 from drawwell.reports import Firmware, SourceState
 from drawwell.units import format_duration, format_size
 
@@ -13,12 +14,13 @@ Json = Mapping[str, Any]
 
 
 def broker_text(report: Json, style: Style = PLAIN) -> str:
-    """The whole status page of a broker."""
+    """Return the full status of a broker."""
     ready = _readiness(report, style)
     parts = [
         f"broker {report['name']}: {ready}, up {format_duration(report['uptime_s'])}",
         supply_line(report),
         ledger_line(report["ledger"]),
+        *_fleet_line(report, style),
         *(style.wrap(f"door {door}", _INDENT) for door in report["doors"]),
         *(style.wrap(f"note: {note}", _INDENT) for note in report["notes"]),
         "",
@@ -28,14 +30,21 @@ def broker_text(report: Json, style: Style = PLAIN) -> str:
         parts += ["", consumers_table(report["consumers"], style)]
     if report.get("consumers_left_out"):
         parts.append(
-            f"these are the busiest of {report['consumers_active']} active consumers, "
-            f"{report['consumers_invited']} were invited: see 'drawwell consumer list'"
+            f"these are the busiest of {report['consumers_active']} active consumers; for all "
+            f"{report['consumers_invited']} invited consumers, see 'drawwell consumer list'"
         )
     parts += [style.wrap(sink_line(sink), _INDENT) for sink in report["sinks"]]
     return "\n".join(parts)
 
 
 _INDENT = "  "
+
+
+def _fleet_line(report: Json, style: Style) -> Iterator[str]:
+    if fleet := report.get("fleet"):
+        count = len(fleet["brokers"])
+        line = f"fleet {fleet['name']} of {count}: {store_state(fleet)}; see 'drawwell fleet status'"
+        yield style.wrap(line, _INDENT)
 
 
 def _readiness(report: Json, style: Style) -> str:
@@ -45,42 +54,40 @@ def _readiness(report: Json, style: Style) -> str:
 
 
 def link_text(report: Json, style: Style = PLAIN) -> str:
-    """The state of the links to other machines' brokers."""
+    """Return the state of the links to remote brokers."""
     ready = style.state("ready" if report["ready"] else "NOT READY")
     drawn = f"{format_size(report['drawn_bytes'])} in {report['draws']} draws"
     parts = [f"link: {ready}, up {format_duration(report['uptime_s'])}, {drawn}"]
     for each in report["upstreams"]:
-        words = f"upstream {each['url']}: {each['not_ready_because'] or style.state('ready')}"
+        text = f"upstream {each['url']}: {each['not_ready_because'] or style.state('ready')}"
         left = each["certificate_left_s"]
         if left is not None:
-            words += (
-                f", certificate for {format_duration(left)} more" if left > 0 else ", CERTIFICATE RUN OUT"
-            )
-        parts.append(words)
+            text += f", certificate ends in {format_duration(left)}" if left > 0 else ", CERTIFICATE EXPIRED"
+        parts.append(text)
     return "\n".join([*parts, *(f"note: {note}" for note in report["notes"])])
 
 
 def feed_text(feed: Json, now: float) -> str:
-    """What a feeder in a process of its own did."""
+    """Return the deliveries of a feeder that runs in its own process."""
     error = f"; {feed['last_error']}" if feed["last_error"] else ""
     ago = format_duration(max(0.0, now - feed["at"]))
     return f"{sink_line(feed['sink'])}{error}, from {feed['upstream']}, {ago} ago"
 
 
 def own_text(report: Json, style: Style = PLAIN) -> str:
-    """What a consumer may know: whether the broker is ready, and its own account."""
+    """Return the status for a consumer: readiness and its own account."""
     ready = _readiness(report, style)
     return f"broker {report['name']}: {ready}\n\n{consumers_table(report['consumers'], style)}"
 
 
 def supply_line(report: Json) -> str:
-    """Reservoir and what comes in."""
+    """Return the reservoir's level and supply on one line."""
     held, size = format_size(report["reservoir_bytes"]), format_size(report["reservoir_capacity_bytes"])
     return f"reservoir {held} of {size}, supply {format_size(report['supply_bytes_per_s'])}/s full entropy"
 
 
 def ledger_line(ledger: Json) -> str:
-    """The account in one line."""
+    """Return the ledger on one line."""
     state = "balanced" if ledger["balanced"] else "NOT BALANCED: this is a bug, please report it"
     return (
         f"ledger {state}: assessed {_bytes(ledger['assessed_bits'])}, conditioned "
@@ -93,28 +100,28 @@ def _bytes(bits: int) -> str:
 
 
 def state_word(source: Json) -> str:
-    """A source's state in a word or two."""
+    """Return a source's state as a short text."""
     return "paused" if source["paused"] else str(source["state"])
 
 
-def startup_words(source: Json) -> str:
-    """How far a source's start-up tests are; "" where none run."""
+def startup_text(source: Json) -> str:
+    """Return the progress of a source's start-up tests, or ""."""
     if source["state"] != SourceState.STARTING or "startup_bytes" not in source:
         return ""
-    words = f"{source['startup_bytes']:,} of {STARTUP_SAMPLES:,} start-up samples"
+    text = f"{source['startup_bytes']:,} of {STARTUP_SAMPLES:,} start-up samples"
     left = source["startup_left_s"]
-    return f"{words}, about {format_duration(math.ceil(left))} more at this rate" if left else words
+    return f"{text}, about {format_duration(math.ceil(left))} left at this rate" if left else text
 
 
-def drift_words(source: Json) -> str:
-    """What is wrong with the frequency of a source's values, "" for nothing."""
+def drift_text(source: Json) -> str:
+    """Return a warning if a source's most common value is too frequent."""
     if not source.get("drift", {}).get("raised"):
         return ""
-    return "its most common value comes more often than min_entropy allows, by counts alone"
+    return "the most common value occurs more often than min_entropy allows"
 
 
 def sources_table(sources: Sequence[Json], style: Style = PLAIN) -> str:
-    """One line a source; its last error under it."""
+    """Return a table of the sources, followed by their last errors."""
     rows = [("SOURCE", "STATE", "RAW", "TESTED", "MIN-ENTROPY", "CONDITIONED", "FAILURES", "FIRMWARE")]
     rows += [
         (
@@ -130,10 +137,10 @@ def sources_table(sources: Sequence[Json], style: Style = PLAIN) -> str:
         for source in sources
     ]
     errors = [
-        style.wrap(f"{source['identity']['name']}: {words}", _INDENT)
+        style.wrap(f"{source['identity']['name']}: {text}", _INDENT)
         for source in sources
-        for words in (source["last_error"], startup_words(source), drift_words(source))
-        if words
+        for text in (source["last_error"], startup_text(source), drift_text(source))
+        if text
     ]
     shown = style.table(rows, drop=("TESTED", "CONDITIONED", "FAILURES", "RAW", "MIN-ENTROPY"))
     return "\n".join([shown, *errors])
@@ -145,11 +152,11 @@ _FIRMWARE = {
     Firmware.COULD_NOT_CHECK: "not checked",
     Firmware.NOT_APPLICABLE: "none",
 }
-"""Words for a column; ``source verify`` and the JSON have the whole."""
+"""Short texts for the column; ``source verify`` and JSON show the details."""
 
 
 def consumers_table(consumers: Sequence[Json], style: Style = PLAIN) -> str:
-    """One line a consumer."""
+    """Return a table of the consumers."""
     rows = [("CONSUMER", "DRAWS", "FULL", "DRBG", "REFUSED", "RATE", "QUOTA", "LEFT", "CLASS")]
     rows += [
         (
@@ -169,7 +176,7 @@ def consumers_table(consumers: Sequence[Json], style: Style = PLAIN) -> str:
 
 
 def sink_line(sink: Json) -> str:
-    """What one sink got."""
+    """Return the deliveries to a sink on one line."""
     error = f"; {sink['last_error']}" if sink["last_error"] else ""
     return (
         f"sink {sink['name']}: {format_size(sink['delivered_bytes'])} in {sink['deliveries']} deliveries, "
@@ -178,7 +185,7 @@ def sink_line(sink: Json) -> str:
 
 
 def tests_table(tests: Sequence[Json], style: Style) -> str:
-    """One line a health test: cutoffs and how near the worst count came."""
+    """Return a table of the health tests with cutoffs and worst counts."""
     rows = [("TEST", "H", "WINDOW", "AT 2^-30", "AT 2^-60", "WORST", "FIRED")]
     rows += [
         (
@@ -196,7 +203,7 @@ def tests_table(tests: Sequence[Json], style: Style) -> str:
 
 
 def identity_text(identity: Json, style: Style = PLAIN) -> str:
-    """Who a source is, one fact a line."""
+    """Return the facts about a source, one per line."""
     facts = [
         ("source", identity["name"] + (" (simulated)" if identity["simulated"] else "")),
         ("kind", identity["kind"]),

@@ -1,4 +1,4 @@
-"""``drawwell renew``: renew this machine's certificates; for a timer, where no consumer runs that does it itself."""
+"""``drawwell renew``: renew this machine's certificates; a timer runs it."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -10,20 +10,17 @@ if TYPE_CHECKING:
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
-        "renew", parents=[common], help="renew this machine's certificates where they are due", allow_abbrev=False,
-        epilog="A certificate is due when two thirds of its life are over, and renews for 30 days after its end.",
+        "renew", parents=[common], help="renew this machine's certificates that are due", allow_abbrev=False,
+        epilog="A certificate is due after two thirds of its life, and can be renewed until 30 days after it expires.",
     )  # fmt: skip
-    parser.add_argument(
-        "links", nargs="*", metavar="LINK", help="brokers by name or directory (default: all joined)"
-    )
-    parser.add_argument("--force", action="store_true", help="renew what is not due yet, too")
+    parser.add_argument("links", nargs="*", metavar="LINK", help="links by name or directory (default: all)")
+    parser.add_argument("--force", action="store_true", help="also renew certificates that are not yet due")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    """Renew each; one that fails does not keep the others from it, and the worst exit code is returned."""
+    """Renew each certificate, even if one fails; return the worst exit code."""
     import asyncio
 
     from drawwell.config.load import load
@@ -33,7 +30,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     results, code = [], 0
     for identity in _identities(args.links, links_dir(load(args.config))):
         try:
-            with out.working(f"asking {identity.broker}"):
+            with out.working(f"renewing the certificate for {identity.broker}"):
                 renewed = asyncio.run(renew(identity, force=args.force))
         except DrawwellError as error:
             code = max(code, out.error(error))
@@ -46,8 +43,8 @@ def _run(args: argparse.Namespace, out: Output) -> int:
                 "certificate_expires": identity.expires(),
             }
         )
-    lines = [f"{result['broker']}: {'renewed' if result['renewed'] else 'not due yet'}" for result in results]
-    out.result(results, "\n".join(lines) or ("nothing was renewed" if code else "no broker was joined"))
+    lines = [f"{result['broker']}: {'renewed' if result['renewed'] else 'not yet due'}" for result in results]
+    out.result(results, "\n".join(lines) or ("nothing was renewed" if code else "no broker has been joined"))
     return code
 
 

@@ -1,4 +1,4 @@
-"""``drawwell report-bug``: one file that says what this machine is and what happened, and holds no secret."""
+"""``drawwell report-bug``: collect facts without secrets for a report."""
 
 import argparse
 import json
@@ -18,17 +18,16 @@ _LIBRARIES = ("cryptography", "h11", "numpy", "numba", "pydivsufsort")
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
         "report-bug", parents=[common], allow_abbrev=False,
-        help="write one file for a bug report: versions, configuration, states, last events",
-        description="Write versions, the configuration, the states of units and sources, the last lines of the"
-        " journal, and facts about kernel and devices to one new file, mode 0600. No entropy is asked for, keys are"
-        " not read, and what looks like one is masked. Read the file before you send it: it names machines and"
-        " consumers.",
+        help="write a file with facts for a bug report",
+        description="Write facts for a bug report to one new file with mode 0600: versions, the configuration, states"
+        " of units and sources, the last journal lines, the kernel and the devices. The command does not draw bytes"
+        " or read keys, and it masks text that looks like a key. Read the file before you send it, because it"
+        " contains names of machines and consumers.",
     )  # fmt: skip
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="the new file (default: drawwell-report-DATE-TIME.txt here)"
+        "-o", "--output", metavar="FILE", help="the new file (default: ./drawwell-report-DATE-TIME.txt)"
     )
     parser.set_defaults(run=_run)
 
@@ -43,12 +42,12 @@ def _run(args: argparse.Namespace, out: Output) -> int:
             out.progress(f"{title} …")
             file.write(f"== {title}\n{masked(_gathered(gather)).rstrip()}\n\n")
     out.result({"file": path}, path)
-    out.say("read it before you send it: it names machines and consumers")
+    out.say("read the file before you send it, because it contains names of machines and consumers")
     return 0
 
 
 def _gathered(gather: Callable[[], str]) -> str:
-    """A section, or why there is none: what is broken must not keep the rest from being told."""
+    """Return a section, or its error, so that the other sections still follow."""
     try:
         return gather() or "nothing"
     except ConfigError as error:
@@ -56,7 +55,7 @@ def _gathered(gather: Callable[[], str]) -> str:
     except DrawwellError as error:
         return f"{error}; {error.hint}" if error.hint else str(error)
     except Exception as error:  # noqa: BLE001
-        return f"not to be had: {type(error).__name__}: {error}"
+        return f"unavailable: {type(error).__name__}: {error}"
 
 
 def _sections(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -120,7 +119,7 @@ def _devices() -> str:
 def _others() -> str:
     from drawwell.cli.doctor.other_programs import rivals
 
-    return "\n".join(each.words for each in rivals()) or "none"
+    return "\n".join(each.text for each in rivals()) or "none"
 
 
 def _configuration(args: argparse.Namespace) -> str:
@@ -139,14 +138,14 @@ def _status(args: argparse.Namespace) -> str:
 def _doctor(args: argparse.Namespace) -> str:
     from drawwell.cli.doctor.checks import examine
 
-    return "\n".join(f"{each.level}: {each.subject}: {each.words}" for each in examine(args))
+    return "\n".join(f"{each.level}: {each.line}" for each in examine(args))
 
 
-def _output(*words: str) -> str:
-    """What a program says; it says nothing where it is not installed."""
+def _output(*argv: str) -> str:
+    """Return the output of a program, or "" if it is not installed."""
     from drawwell.guests import program
 
-    done = program.run(list(words), timeout_s=PROGRAM_S)
+    done = program.run(list(argv), timeout_s=PROGRAM_S)
     return f"{done.output.decode('utf-8', 'replace')}{done.errors}"
 
 

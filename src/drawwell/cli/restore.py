@@ -1,4 +1,4 @@
-"""``drawwell restore``: start over with a state from a backup."""
+"""``drawwell restore``: resume from a backup of the state."""
 
 import argparse
 import contextlib
@@ -15,15 +15,14 @@ if TYPE_CHECKING:
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add ``restore``."""
     parser = nouns.add_parser(
-        "restore", parents=[common], help="start over with a state that comes from a backup", allow_abbrev=False,
-        epilog="Put the backup in place, run this as root or the broker's user, then start the broker. New serial "
-        "numbers are higher than all granted ones, pending invitations become void, seeds count as given, quotas "
-        "as spent.",
+        "restore", parents=[common], help="resume from a backup of the state", allow_abbrev=False,
+        epilog="Copy the backup into the state directory, run this command as root or the broker's user, then "
+            "start the broker. New serial numbers are higher than all earlier ones. Pending invitations become "
+            "invalid, all seeds count as issued, and all quotas count as used up.",
     )  # fmt: skip
     parser.add_argument(
-        "--revoke", nargs="+", default=[], metavar="NAME", help="consumers that were revoked since the backup"
+        "--revoke", nargs="+", default=[], metavar="NAME", help="consumers that were revoked after the backup"
     )
     parser.set_defaults(run=_run)
 
@@ -35,19 +34,20 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
     config, now = load(args.config), time.time()
     if not clock_is_set():
-        raise StateUnavailable("this machine's clock is not set", hint="Set it, then run this command again.")
+        raise StateUnavailable("this machine's clock is not set", hint="Set the clock, then run this again.")
     document = _restore(config, args.revoke, now, out)
     names = ", ".join(document["consumers"]) or "none"
-    out.result(document, f"epoch {document['epoch']}; consumers that were invited and may draw: {names}")
+    out.result(document, f"epoch {document['epoch']}; invited consumers that may draw: {names}")
     shown = time.strftime("%Y-%m-%d %H:%M", time.localtime(document["backup_at"]))
     out.say(
-        f"the backup is from {shown}: before the broker starts, revoke the consumers that were revoked since then"
+        f"the backup is from {shown}: before you start the broker, revoke all consumers that were revoked since then"
     )
     return 0
 
 
 def _restore(config: "Config", revoke: list[str], now: float, out: Output) -> dict[str, Any]:
-    """Start over with a state, and write that to the operators' audit log."""
+    """Resume from the backup and record that in the operators' audit log."""
+    import drawwell.broker.identities  # noqa: F401  before the rights are dropped, which Python's files may need
     from drawwell.broker.audit_log import AuditLog
     from drawwell.errors import StateUnavailable, UsageError
     from drawwell.ownership import rights_of_owner
@@ -58,13 +58,13 @@ def _restore(config: "Config", revoke: list[str], now: float, out: Output) -> di
     with rights_of_owner(path):
         if not os.path.exists(path):
             raise StateUnavailable(
-                f"there is no {path}", hint="Put the backup of the state directory in place first."
+                f"{path} does not exist", hint="Copy the backup into the state directory first."
             )
         with contextlib.closing(Store(path)) as store:
             backup_at = store.time_seen
             if unknown := set(revoke) - store.consumers().keys():
                 raise UsageError(
-                    f"the backup has no consumer {', '.join(sorted(unknown))}", hint="Leave it out."
+                    f"not in the backup: {', '.join(sorted(unknown))}", hint="Remove these names."
                 )
             epoch = restore(store, _quotas(config, store), now)
             for name in revoke:
@@ -74,13 +74,18 @@ def _restore(config: "Config", revoke: list[str], now: float, out: Output) -> di
             with contextlib.closing(AuditLog(config.audit.operators_path, lambda: now)) as log:
                 log.write([{"event": "restored", **document}])
                 if log.fault:
-                    out.say(f"the audit log cannot be written: {log.fault}")
+                    out.say(f"cannot write to the audit log: {log.fault}")
     return document | {"consumers": admitted}
 
 
 def _quotas(config: "Config", store: "Store") -> "dict[str, Allowance | None]":
-    """Return the quota of each consumer that has one, or a rate."""
+    """Return the quota of each consumer that has a rate or a quota."""
+    from drawwell.broker.identities import matched_terms
+
     rows = [*store.consumers().values(), *(row.consumer for row in store.guests().values())]
     limits = {row.name: (row.rate, row.quota) for row in rows}
-    limits |= {each.name: (each.rate, each.quota) for each in config.consumers}
+    limits |= {each.name: (each.rate, each.quota) for each in config.consumers if each.name}
+    for name in store.all_leased():
+        if terms := matched_terms(config, name):
+            limits[name] = (terms.rate, terms.total)
     return {name: quota for name, (rate, quota) in limits.items() if rate or quota}

@@ -1,4 +1,4 @@
-"""``drawwell run`` and ``drawwell broker``: the daemon, in the foreground."""
+"""``drawwell run``: run the daemon in the foreground."""
 
 import argparse
 import logging
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
         "run",
         parents=[common],
-        help="run every role that the configuration names, until Ctrl-C",
+        help="run all roles in the configuration until Ctrl-C",
         allow_abbrev=False,
     )
     add_options(parser)
@@ -29,20 +28,20 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of all daemons."""
-    parser.add_argument("-v", "--verbose", action="store_true", help="say more")
+    """Add the options of every daemon."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="log more detail")
 
 
 def add_supervised(parser: argparse.ArgumentParser) -> None:
-    """The option of those that have guests."""
+    """Add the option of daemons that serve guests."""
     parser.add_argument(
         "--supervised", action="store_true",
-        help="restart it when it dies, and keep the guests' connections meanwhile, where systemd does not",
+        help="restart the process if it dies, and keep guests' connections open (for systems without systemd)",
     )  # fmt: skip
 
 
 def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool = False) -> int:
-    """Run until a signal."""
+    """Run the roles until a signal arrives."""
     from drawwell.config.load import load
     from drawwell.host.memory import lock_memory
     from drawwell.host.openssl import require_post_quantum
@@ -60,7 +59,7 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
         require_post_quantum()
     manager = Manager(os.environ)
     if not (consumers or config.serves) and manager.listens:
-        return idle(manager, out, "nothing to serve: there is an [[upstream]] and no [[source]]")
+        return idle(manager, out, "nothing to serve: the configuration has an [[upstream]] and no [[source]]")
     process = RunProcess(
         config,
         lambda: load(args.config),
@@ -71,38 +70,36 @@ def serve(args: argparse.Namespace, out: Output, *, consumers: bool, apart: bool
     )
     if os.geteuid() == 0 and consumers and config.serves and config.tls.listen:
         out.say(
-            "as root, in one process: what holds the device and CAP_SYS_ADMIN also talks to the network; "
-            "run 'drawwell broker' as a user of its own where that matters"
+            "running as root in one process: code with access to the device and CAP_SYS_ADMIN also uses the "
+            "network. To avoid this, install the package: its units run each part as its own user"
         )
 
     def started() -> None:
         if process.station:
             doors = ", ".join(process.station.report().doors)
-            names = ", ".join(process.station.broker.sources) or "whatever source comes"
-            out.say(f"starting with {names} behind {doors}; Ctrl-C stops")
+            names = ", ".join(process.station.broker.sources) or "the first source that connects"
+            out.say(f"starting with {names}, serving on {doors}; Ctrl-C stops")
         else:
             sinks = ", ".join(f"{sink.kind} {sink.path}".strip() for sink in config.sinks)
             into = " and ".join(part for part in (sinks, "this kernel" if config.kernel.feed else "") if part)
-            out.say(
-                f"pouring into {into} from {', '.join(each.url for each in config.upstreams)}; Ctrl-C stops"
-            )
+            out.say(f"feeding {into} from {', '.join(each.url for each in config.upstreams)}; Ctrl-C stops")
 
-    # a process that feeds the kernel loads nothing but the standard library (law 10)
+    # a process that feeds the kernel loads only the standard library (law 10)
     run_until_signal(process, started, None if consumers else loop_factory(os.environ))
     out.say("stopped")
     return 0
 
 
-def supervise(words: list[str]) -> int:
-    """Run the same command line in a child, and keep it running."""
+def supervise(argv: list[str]) -> int:
+    """Run the same command line in a child process; restart it if it dies."""
     from drawwell.service.supervisor import Supervisor
 
-    unsupervised = [word for word in words if word != "--supervised"]
+    unsupervised = [word for word in argv if word != "--supervised"]
     return Supervisor([sys.executable, "-m", "drawwell", *unsupervised], os.environ).run()
 
 
 def idle(manager: "Manager", out: Output, why: str) -> int:
-    """End well, though there is nothing to do: the unit is there, and the configuration does not need it."""
+    """Exit with 0 because the configuration gives this unit nothing to do."""
     manager.notify(READY="1", STATUS=why)
     out.say(why)
     return 0
@@ -113,7 +110,7 @@ def run_until_stopped(
     out: Output,
     factory: "Callable[[], asyncio.AbstractEventLoop] | None" = None,
 ) -> int:
-    """Run a role that has nothing to read again: SIGINT and SIGTERM stop it, SIGHUP does nothing."""
+    """Run a role until SIGINT or SIGTERM; ignore SIGHUP."""
     import asyncio
     import signal
 
@@ -133,7 +130,7 @@ def run_until_stopped(
 
 
 def set_up_logging(*, verbose: bool, quiet: bool) -> None:
-    """Log to standard error with the prefix of all our words; where that is the journal, with fields."""
+    """Log to standard error with a prefix, or to the journal with fields."""
     from drawwell.service.journal import JournalHandler, goes_to_journal
 
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO

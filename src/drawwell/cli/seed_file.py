@@ -1,10 +1,9 @@
-"""``drawwell seed-file``: a seed for one machine's first boot, written once and never twice."""
+"""``drawwell seed-file``: write a single-use seed for a first boot."""
 
 import argparse
-import base64
-import os
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, Final
 
 from drawwell.cli.output import Output
 from drawwell.entropy.blocks import Grant
@@ -12,120 +11,132 @@ from drawwell.errors import DrawwellError, UsageError
 from drawwell.units import parse_duration
 
 SEED_BYTES = 512
-"""As systemd-random-seed(8) keeps at least, and so much that a reader may take half of it."""
-SUFFIXES = {"raw": "random-seed", "cloud-init": "user-data"}
+"""The minimum of systemd-random-seed(8), and enough even if only half of the seed is used."""
+SUFFIXES: Final = {"raw": "random-seed", "cloud-init": "user-data"}
+
+
+Format = Callable[[bytes, int], bytes]
+"""Encodes a seed and its credit in bits for the machine that reads it."""
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
-        "seed-file", parents=[common], help="write a seed for one machine's first boot, once", allow_abbrev=False,
-        epilog="The broker remembers for whom a seed was written. Put the file into that machine's image or user data, "
-        "then remove it here; FILE.receipt and FILE.receipt.key prove where its bytes came from.",
+        "seed-file", parents=[common], help="write a single-use seed for a machine's first boot", allow_abbrev=False,
+        epilog="The broker records which machines have a seed. Copy the file to that machine's image or user data, "
+        "then delete the file here. FILE.receipt and FILE.receipt.key prove where the bytes came from.",
     )  # fmt: skip
-    parser.add_argument(
-        "--for", dest="machine", metavar="NAME", required=True, help="the machine that it is for"
-    )
+    parser.add_argument("--for", dest="machine", metavar="NAME", required=True, help="the machine to seed")
     parser.add_argument(
         "--format", choices=list(SUFFIXES), default="raw",
-        help="raw: 512 bytes, as systemd's random-seed file (default); cloud-init: a cloud-config with random_seed",
+        help="raw: 512 bytes for systemd's random-seed file (default); cloud-init: a cloud-config with random_seed",
     )  # fmt: skip
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="the new file, mode 0600 (default: NAME.random-seed or NAME.user-data)"
+        "-o", "--output", metavar="FILE", help="the new file (default: NAME.random-seed or NAME.user-data)"
     )  # fmt: skip
     parser.add_argument(
-        "--again", action="store_true", help="write another one, as the earlier one was never used"
+        "--again", action="store_true", help="write another seed because the earlier seed was never used"
     )
     parser.add_argument(
-        "--wait", metavar="TIME", default="0", help="when refused, try again for so long, e.g. 30s"
+        "--wait", metavar="TIME", default="0", help="keep retrying a refused draw for up to TIME, such as 30s"
     )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.client import call
-
+    path = args.output or f"{args.machine}.{SUFFIXES[args.format]}".replace("/", "_")
     wait_s = _wait(args)
-    with _Files(args.output or f"{args.machine}.{SUFFIXES[args.format]}".replace("/", "_")) as files:
-        call(args, "seed.claim", {"name": args.machine, "again": args.again})
+    with out.working("waiting for the seed"):
+        grant, noted = write_seed(
+            args, args.machine, path, FORMATS[args.format], again=args.again, wait_s=wait_s
+        )
+    if noted is not None:
+        out.say(f"the file was written, but the broker did not record the seed's serial number: {noted}")
+    document = {
+        "machine": args.machine, "format": args.format, "file": path, "bytes": len(grant),
+        "class": str(grant.draw_class), "serial": grant.serial, "receipt": path + ".receipt",
+    }  # fmt: skip
+    out.result(document, path)
+    out.say(f"copy the file to {args.machine} only, then delete it here")
+    return 0
+
+
+def write_seed(
+    args: argparse.Namespace, machine: str, path: str, form: Format, *, again: bool, wait_s: float
+) -> tuple[Grant, DrawwellError | None]:
+    """Draw a machine's seed; write it and its receipt to new files (0600).
+
+    Args:
+        args: The command-line arguments, which select the broker.
+        machine: The machine to seed; the broker records its name.
+        path: The new file.
+        form: Encodes the seed and its credit in bits.
+        again: Write a seed even if the machine already has one.
+        wait_s: How long to retry a refused draw, in seconds.
+
+    Returns:
+        The grant, and an error if the broker did not record the serial number.
+
+    Raises:
+        UsageError: the machine already has a seed, or the file exists.
+        DrawwellError: the draw was refused; no file is left.
+    """
+    from drawwell.cli.client import call
+    from drawwell.state.new_files import NewFiles
+
+    with NewFiles(path, f"{path}.receipt", f"{path}.receipt.key") as files:
+        call(args, "seed.claim", {"name": machine, "again": again})
         try:
-            with out.working("waiting for the seed"):
-                grant = _draw(args, wait_s)
-            files.write(_formatted(grant.data, args.format), grant)
+            grant, credit_bits = _draw(args, wait_s)
+            files.write(form(grant.data, credit_bits), grant.receipt, grant.receipt_key)
+            files.keep()
         except BaseException:
             with suppress(DrawwellError):
-                call(args, "seed.settle", {"name": args.machine})
+                call(args, "seed.settle", {"name": machine})
             raise
     try:
-        call(args, "seed.settle", {"name": args.machine, "serial": grant.serial})
+        call(args, "seed.settle", {"name": machine, "serial": grant.serial})
     except DrawwellError as error:
-        out.say(f"the file is written, but the broker did not note its serial number: {error}")
-    document = {
-        "machine": args.machine, "format": args.format, "file": files.path, "bytes": len(grant),
-        "class": str(grant.draw_class), "serial": grant.serial, "receipt": files.path + ".receipt",
-    }  # fmt: skip
-    out.result(document, files.path)
-    out.say(f"for {args.machine} alone: put it in place, then remove it here")
-    return 0
+        return grant, error
+    return grant, None
 
 
 def _wait(args: argparse.Namespace) -> float:
     try:
         return parse_duration(args.wait) if args.wait != "0" else 0.0
     except ValueError as error:
-        raise UsageError(str(error), hint="Say for instance: --wait 30s.") from error
+        raise UsageError(str(error), hint="Example: --wait 30s.") from error
 
 
-def _draw(args: argparse.Namespace, wait_s: float) -> Grant:
+def _draw(args: argparse.Namespace, wait_s: float) -> tuple[Grant, int]:
+    """Draw a seed; return it with the credit that the evidence allows."""
     from drawwell.config.load import load
     from drawwell.entropy.blocks import DrawClass
+    from drawwell.entropy.credit import credit
+    from drawwell.guests.inside.reseed import MOST_CREDIT_BITS
     from drawwell.links.blocking import BlockingLink
+    from drawwell.reports import Evidence
     from drawwell.roles.upstream import draw_patiently
 
-    link = BlockingLink(load(args.config).control.path)
+    config, evidence = load(args.config), Evidence.NO_NOISE
+    link = BlockingLink(config.control.path)
     try:
-        return draw_patiently(link, SEED_BYTES, DrawClass.FULL, wait_s, receipt=True)
+        grant = draw_patiently(link, SEED_BYTES, DrawClass.FULL, wait_s, receipt=True)
+        with suppress(DrawwellError, ValueError):  # in the same session: a restarted broker has no evidence
+            evidence = Evidence(link.call("status", {}).get("evidence", ""))
     finally:
         link.close()
+    bits = int(credit(evidence, config.kernel.credit) * len(grant))
+    return grant, min(bits, MOST_CREDIT_BITS)
 
 
-def _formatted(data: bytes, form: str) -> bytes:
-    """Write it as the machine reads it: https://docs.cloud-init.io/en/latest/reference/modules.html#seed-random."""
-    if form == "raw":
-        return data
-    text = base64.b64encode(data).decode()
-    return f"#cloud-config\nrandom_seed:\n  data: {text}\n  encoding: base64\n".encode()
+def _raw(seed: bytes, _credit_bits: int) -> bytes:
+    return seed
 
 
-class _Files:
-    """The seed, its receipt and the receipt's key: new files, mode 0600, on disk whole or not there."""
+def _cloud_init(seed: bytes, credit_bits: int) -> bytes:
+    from drawwell.guests.cloud_init import user_data
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._open: dict[str, int] = {}
-        self._written = False
+    return user_data(seed, credit_bits)
 
-    def __enter__(self) -> Self:
-        try:
-            for path in (self.path, self.path + ".receipt", self.path + ".receipt.key"):
-                self._open[path] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError:
-            self._drop()
-            raise
-        return self
 
-    def write(self, seed: bytes, grant: Grant) -> None:
-        for fd, data in zip(self._open.values(), (seed, grant.receipt, grant.receipt_key), strict=True):
-            with os.fdopen(os.dup(fd), "wb") as file:
-                file.write(data)
-            os.fsync(fd)
-        self._written = True
-
-    def __exit__(self, *_: object) -> None:
-        self._drop()
-
-    def _drop(self) -> None:
-        for path, fd in self._open.items():
-            os.close(fd)
-            if not self._written:
-                os.unlink(path)
+FORMATS: Final[dict[str, Format]] = {"raw": _raw, "cloud-init": _cloud_init}

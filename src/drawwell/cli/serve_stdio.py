@@ -1,4 +1,4 @@
-"""``drawwell serve-stdio``: what sshd runs for a consumer; it carries a session to the broker and back."""
+"""``drawwell serve-stdio``: relay a consumer's SSH session to the broker."""
 
 import argparse
 import os
@@ -13,18 +13,17 @@ _PIECE_BYTES: Final = 65_536
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
-        "serve-stdio", parents=[common], help="be what sshd runs for a consumer (a forced command)",
+        "serve-stdio", parents=[common], help="serve one consumer over stdin/stdout (SSH forced command)",
         allow_abbrev=False,
-        epilog="'drawwell consumer invite NAME --ssh-key FILE' prints the line of authorized_keys with this "
-        "command in it. What the SSH client asks for instead is not looked at.",
+        epilog="'drawwell consumer invite NAME --ssh-key FILE' prints the authorized_keys line that runs this "
+        "command. Commands from the SSH client are ignored.",
     )  # fmt: skip
     parser.add_argument(
-        "--consumer", metavar="NAME", required=True, help="the consumer whose key sshd let in"
+        "--consumer", metavar="NAME", required=True, help="the consumer whose key sshd accepted"
     )
     parser.add_argument(
-        "--key", metavar="FINGERPRINT", default="", help="that key, as ssh-keygen -l shows it: SHA256:…"
+        "--key", metavar="FINGERPRINT", default="", help="the key's fingerprint from ssh-keygen -l: SHA256:…"
     )
     parser.set_defaults(run=_run)
 
@@ -39,7 +38,7 @@ def _run(args: argparse.Namespace, _out: Output) -> int:
         with suppress(ConnectionError):
             while data := broker.recv(_PIECE_BYTES):
                 _write(data)
-    os._exit(0)  # the other thread may wait for a peer that has nothing more to say
+    os._exit(0)  # the other thread might be blocked on a silent peer
 
 
 def _connected(path: str) -> socket.socket:
@@ -51,14 +50,14 @@ def _connected(path: str) -> socket.socket:
     except OSError as error:
         broker.close()
         raise NoBroker(
-            f"no broker serves SSH on {path}: {(error.strerror or str(error)).lower()}",
-            hint="Have the broker's operator set [ssh] user, and see that the broker runs.",
+            f"cannot connect to the broker on {path}: {(error.strerror or str(error)).lower()}",
+            hint="On the broker's machine, set [ssh] user and check that the broker is running.",
         ) from None
     return broker
 
 
 def _forward(broker: socket.socket) -> None:
-    """Carry what the peer says to the broker; its end is the broker's to answer."""
+    """Copy standard input to the broker and forward EOF; the broker closes."""
     with suppress(OSError):
         while data := os.read(0, _PIECE_BYTES):
             broker.sendall(data)

@@ -1,4 +1,4 @@
-"""Parts of the configuration that verbs write, and the units that follow."""
+"""Writes configuration files to conf.d, and controls systemd units."""
 
 import argparse
 import os
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from drawwell.config.model import Config
 
 MARK: Final = "# Written by 'drawwell {}"
-"""How the first line of each part begins; any other file is left alone."""
+"""The start of the first line of each written file; other files are not changed."""
 _SYSTEMD: Final = "/run/systemd/system"
 _UNIT_S: Final = 120.0
 
 
 def parts_directory(args: argparse.Namespace) -> str | None:
-    """Return the directory of conf.d, None where it is not this user's.
+    """Return the path of conf.d, or None if this user cannot write to it.
 
-    `args.config` is the value of ``-c`` or $DRAWWELL_CONFIG: one file, which has no parts.
+    `args.config` is the value of ``-c`` or $DRAWWELL_CONFIG: one file without a conf.d.
     """
     from drawwell.config.load import DIRECTORY
 
@@ -28,19 +28,19 @@ def parts_directory(args: argparse.Namespace) -> str | None:
 
 
 def part_path(directory: str, name: str) -> str:
-    """Return the file of a part."""
+    """Return the path of a file in conf.d."""
     return os.path.join(directory, f"{name}.toml")
 
 
 def write_part(directory: str, name: str, text: str) -> "Config":
-    """Write a part and return the configuration with it.
+    """Write a file to conf.d and return the new configuration.
 
-    A part that makes a fault is taken back.
+    If the new configuration has faults, the change is undone.
 
     Raises:
-        ConfigError: the configuration has faults with it.
-        StateUnavailable: it cannot be written.
-        UsageError: a file of that name is there that no verb wrote.
+        ConfigError: the new configuration has faults.
+        StateUnavailable: the file cannot be written.
+        UsageError: the file exists and was not written by drawwell.
     """
     from drawwell.config.load import load
     from drawwell.errors import ConfigError, UsageError
@@ -51,7 +51,7 @@ def write_part(directory: str, name: str, text: str) -> "Config":
     path = part_path(directory, name)
     before = _read(path)
     if before is not None and not before.startswith(MARK.format("").encode()):
-        raise UsageError(f"{path} is there, and another hand wrote it", hint="Move it away first.")
+        raise UsageError(f"{path} already exists and is not from drawwell", hint="Move the file first.")
     replace_file(path, text.encode(), 0o644)
     try:
         return load()
@@ -64,7 +64,7 @@ def write_part(directory: str, name: str, text: str) -> "Config":
 
 
 def remove_part(directory: str, name: str, verb: str) -> bool:
-    """Remove a part that `verb` wrote; return whether there was one."""
+    """Remove a file in conf.d that `verb` wrote; return whether it existed."""
     path = part_path(directory, name)
     if not (_read(path) or b"").startswith(MARK.format(verb).encode()):
         return False
@@ -79,27 +79,47 @@ def _read(path: str) -> bytes | None:
 
 
 def has_unit(unit: str) -> bool:
-    """Return whether systemd runs this machine and has that unit."""
+    """Return whether systemd manages this machine and has the unit."""
     return os.path.isdir(_SYSTEMD) and _systemctl("cat", unit)
 
 
 def enable_and_restart(*units: str) -> None:
-    """Enable units and start them again, with the configuration as it is now.
+    """Enable and restart units.
 
     Raises:
-        LinkUnavailable: one does not start.
+        LinkUnavailable: a unit does not start.
     """
     from drawwell.errors import LinkUnavailable
 
     if not (_systemctl("enable", *units) and _systemctl("restart", *units)):
         raise LinkUnavailable(
-            f"systemd does not start {' and '.join(units)}",
-            hint=f"Read the reason: 'systemctl status {' '.join(units)}'.",
+            f"systemd could not start {' and '.join(units)}",
+            hint=f"Run 'systemctl status {' '.join(units)}' to find the reason.",
         )
 
 
+def stop(*units: str) -> None:
+    """Stop units."""
+    _systemctl("stop", *units)
+
+
+def is_running(unit: str) -> bool:
+    """Return whether systemd has started a unit."""
+    return _systemctl("is-active", unit)
+
+
+def start_again(unit: str) -> None:
+    """Start a unit without waiting for it."""
+    _systemctl("--no-block", "start", unit)
+
+
+def reload_units() -> None:
+    """Make systemd reload its unit files."""
+    _systemctl("daemon-reload")
+
+
 def restart_if_running(*units: str) -> None:
-    """Have running units start again, without waiting for it."""
+    """Restart running units without waiting for them."""
     _systemctl("--no-block", "try-restart", *units)
 
 

@@ -1,4 +1,4 @@
-"""``drawwell signer run``: hold the keys of CA and receipts."""
+"""``drawwell signer run``: run the process with the CA and receipt keys."""
 
 import argparse
 import os
@@ -9,14 +9,16 @@ from drawwell.cli.run import add_options, run_until_stopped, set_up_logging
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun and its verb."""
-    parser = nouns.add_parser("signer", help="hold the keys of CA and receipts", allow_abbrev=False)
+    parser = nouns.add_parser(
+        "signer", help="run the signer, which holds the CA and receipt keys", allow_abbrev=False
+    )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     run = verbs.add_parser(
         "run", parents=[common], allow_abbrev=False,
-        help="sign for the broker of this machine, until Ctrl-C",
-        epilog="It signs for the broker's user and root, at the socket of [signer], and never meets the network. "
-        "'drawwell broker run' asks it; the other commands that run a broker hold the keys themselves.",
+        help="sign for this machine's broker until Ctrl-C",
+        epilog="The signer accepts requests from the broker's user and root on the socket in [signer]. It never "
+            "uses the network. Only 'drawwell broker run' uses the signer. 'drawwell run', and 'drawwell broker' "
+            "without 'run', keep the keys in their own process.",
     )  # fmt: skip
     add_options(run)
     run.set_defaults(run=_run)

@@ -1,4 +1,4 @@
-"""``drawwell status``: what the running broker has to say of itself; also the answer to no arguments."""
+"""``drawwell status``: show the running broker (the default command)."""
 
 import argparse
 import os
@@ -15,18 +15,17 @@ if TYPE_CHECKING:
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
         "status",
         parents=[common],
-        help="show what runs here: sources, reservoir, consumers, links, the kernel's feed",
+        help="show the status of sources, reservoir, consumers, links and the kernel feed",
         allow_abbrev=False,
     )
-    parser.add_argument("-w", "--watch", action="store_true", help="show it again every second, until Ctrl-C")
+    parser.add_argument("-w", "--watch", action="store_true", help="refresh every second until Ctrl-C")
     parser.add_argument(
         "--require", action="append", default=[], metavar="CONDITION", choices=("ready", "verified", "hardware"),
-        help="exit 69 unless the broker is 'ready', every firmware 'verified', every source 'hardware' and not "
-        "simulated; may be repeated",
+        help="exit with code 69 unless the broker is 'ready', all firmware is 'verified', or all sources are "
+        "'hardware' (not simulated). Repeat the option to require several conditions",
     )  # fmt: skip
     parser.set_defaults(run=_run)
 
@@ -36,7 +35,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     while True:
         report = _report(config)
         text = _text(report, out.style)
-        out.result(report, text, anew=args.watch)
+        out.result(report, text, redraw=args.watch)
         _require(args.require, report)
         if not args.watch:
             return 0
@@ -59,23 +58,23 @@ def _text(report: dict[str, Any], style: Style) -> str:
 
 
 def _config(args: argparse.Namespace, out: Output) -> "Config":
-    """Read the configuration; a broken one stops nobody from looking at what still runs with the one before."""
+    """Load the configuration; if it has faults, use the default paths."""
     from drawwell.config.load import load
 
     try:
         return load(args.config)
     except ConfigError as error:
-        if args.config or "DRAWWELL_CONFIG" in os.environ:
-            raise  # somebody's own file: what runs by it need not be where it is by default
-        out.say(f"{error}: see 'drawwell config check'; what runs is looked for where it is by default")
+        if args.config:
+            raise  # with -c, the default paths could be wrong
+        out.say(f"{error} (run 'drawwell config check'); using the default paths")
         return load(os.devnull)
 
 
 def _report(config: "Config") -> dict[str, Any]:
-    """Ask the broker, or the link of a machine that only draws; and look at what feeds the kernel. Nothing is drawn.
+    """Return the state of the broker or link and of the kernel feed.
 
     Raises:
-        NoBroker: nothing of ours runs here.
+        NoBroker: drawwell is not running on this machine.
     """
     from drawwell.cli import client
     from drawwell.roles.kernel_process import read_report
@@ -86,30 +85,29 @@ def _report(config: "Config") -> dict[str, Any]:
     except client.NoBroker as error:
         if feed is None:
             raise client.NoBroker(str(error), hint=_where_draws_go(config) or error.hint) from error
-        why = f"nothing that could be drawn from runs here: {feed['last_error'] or 'no broker and no link'}"
+        why = f"draws are not possible: {feed['last_error'] or 'neither a broker nor a link is running'}"
         report = {"ready": False, "not_ready_because": why}
     return report | ({"kernel": feed} if feed else {})
 
 
 def _where_draws_go(config: "Config") -> str:
-    """Return the hint of a machine that draws from other machines' brokers and runs no link."""
+    """Return a hint if draws go directly to remote brokers."""
     from contextlib import suppress
 
     from drawwell.roles.upstream import identities
 
     with suppress(DrawwellError, OSError):
         if addresses := [address for each in identities(config, None) for address in each.addresses]:
-            return f"Draws go to {' and '.join(addresses)}: see 'drawwell link list'."
+            return f"Draws go to {' and '.join(addresses)}. See 'drawwell link list'."
     return ""
 
 
 def _asked(config: "Config") -> dict[str, Any]:
-    """Ask as the owner; whoever is not, is told of himself."""
+    """Return the full report for the owner, or a consumer's own account."""
     from drawwell.cli import client
-    from drawwell.roles.upstream import listens
 
-    if not config.serves and listens(config.broker.link_socket):
-        return client.ask(config.broker.link_socket, "status", {})
+    if (link := client.link_status(config)) is not None:
+        return link
     try:
         return client.ask(config.control.path, "status", {})
     except PermissionRefused:
@@ -117,17 +115,17 @@ def _asked(config: "Config") -> dict[str, Any]:
     try:
         return client.ask(config.unix.path, "status", {})
     except PermissionRefused as error:
-        hint = "Root, members of the group drawwell and consumers may look: ask as one of them."
+        hint = "Run the command as root, as a member of group drawwell, or as a consumer."
         raise PermissionRefused(str(error), hint=hint) from error
 
 
 def _require(wanted: list[str], report: dict[str, Any]) -> None:
-    """Raise unless everything wanted is so."""
+    """Raise Unmet unless all conditions are true."""
     if "upstreams" in report and set(wanted) - {"ready"}:
-        raise Unmet("the sources are elsewhere", hint="Ask the broker's operator for 'drawwell status'.")
+        raise Unmet("the sources belong to a remote broker", hint="Run this on the broker's machine.")
     if "sources" not in report and set(wanted) - {"ready"}:
         raise PermissionRefused(
-            "only the broker's owner may ask for its sources", hint="Ask as root or as the broker's own user."
+            "only the broker's owner may see its sources", hint="Run this as root or as the broker's user."
         )
     sources = [source["identity"] for source in report.get("sources", ())]
     faults = {
@@ -139,10 +137,10 @@ def _require(wanted: list[str], report: dict[str, Any]) -> None:
     }
     for what in wanted:
         if faults[what]:
-            raise Unmet(f"required {what}, but {faults[what]}", hint="Ask 'drawwell doctor' for the cause.")
+            raise Unmet(f"not {what}: {faults[what]}", hint="Run 'drawwell doctor' to find the cause.")
 
 
 class Unmet(DrawwellError):
-    """The broker is not as ``--require`` wants it."""
+    """A condition of ``--require`` is not met."""
 
     exit_code = 69

@@ -1,4 +1,4 @@
-"""How results look on this terminal: its width, and colours for states."""
+"""The layout of results: terminal width and colours for states."""
 
 import os
 import re
@@ -13,7 +13,7 @@ _LEAST_COLUMN: Final = 8
 _SGR: Final = {"good": "\x1b[32m", "note": "\x1b[33m", "bad": "\x1b[31m"}
 _PLAIN: Final = "\x1b[0m"
 SGR: Final = re.compile("|".join(map(re.escape, (*_SGR.values(), _PLAIN))))
-"""All that is ever sent to colour a text (ECMA-48, 8.3.117)."""
+"""The only colour sequences in use (ECMA-48, 8.3.117)."""
 _LEVELS: Final = {
     **dict.fromkeys(("healthy", "ready", "verified", "+"), "good"),
     **dict.fromkeys(("off", "starting", "paused", "not checked", "-"), "note"),
@@ -21,12 +21,12 @@ _LEVELS: Final = {
         ("intermittent failure", "permanent failure", "NOT READY", "NOT VERIFIED", "revoked", "!"), "bad"
     ),
 }
-"""States and marks, and how good each of them is."""
+"""The level of each state and mark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """`width` in columns, None for any; `colour` where it is shown and wanted."""
+    """The layout: `width` in columns (None: no limit), and `colour`."""
 
     width: int | None = None
     colour: bool = False
@@ -40,9 +40,9 @@ class Style:
         return f"{_SGR[level]}{text}{_PLAIN}" if self.colour and level in _SGR else text
 
     def wrap(self, text: str, indent: str = "", taken: int = 0) -> str:
-        """Break `text` at blanks; the lines after the first begin with `indent`.
+        """Wrap `text` at spaces; `indent` precedes all lines except the first.
 
-        Of the first line, `taken` columns are in use.
+        `taken` columns of the first line are already in use.
         """
         if self.width is None:
             return text
@@ -58,14 +58,14 @@ class Style:
         )[taken:]
 
     def marked(self, mark: str, text: str) -> str:
-        """Return a finding behind its mark of one character, broken at blanks."""
+        """Return a finding after its one-character mark, wrapped at spaces."""
         return self.state(mark) + self.wrap(f"{mark} {text}", "  ")[1:]
 
     def table(self, rows: Sequence[Sequence[str]], drop: Sequence[str] = ()) -> str:
-        """Lay out rows in columns, the first row being the heading.
+        """Lay out rows in columns; the first row is the heading.
 
-        Where the width does not suffice, the columns that `drop` names are left out in that
-        order, and a last line names them; then the widest cells are wrapped.
+        If the table is too wide, the columns in `drop` are omitted one by one, and a last
+        line lists them. If it is still too wide, the widest cells are wrapped.
         """
         columns = [list(column) for column in zip(*rows, strict=True)]
         dropped = []
@@ -115,10 +115,10 @@ PLAIN: Final = Style()
 
 
 def style_for(stream: TextIO, environ: Mapping[str, str], *, wide: bool, color: str) -> Style:
-    """Return the style for what is printed on `stream`.
+    """Return the style for output on `stream`.
 
-    The width of a terminal is COLUMNS (POSIX 8.3) or its own; a file has none. "auto" colours
-    a terminal, unless NO_COLOR is not empty (no-color.org) or TERM is "dumb".
+    A terminal's width is COLUMNS (POSIX 8.3) or its actual width; a file has no width. "auto"
+    means colour on a terminal, unless NO_COLOR is set (no-color.org) or TERM is "dumb".
     """
     terminal = stream.isatty()
     wanted = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
@@ -127,7 +127,7 @@ def style_for(stream: TextIO, environ: Mapping[str, str], *, wide: bool, color: 
 
 
 def width_of(stream: TextIO, environ: Mapping[str, str]) -> int | None:
-    """Return the columns of a terminal, None for what is no terminal."""
+    """Return the width of a terminal, or None for anything else."""
     if not stream.isatty():
         return None
     columns = environ.get("COLUMNS", "")

@@ -1,4 +1,4 @@
-"""Where a broker is that is reached by SSH."""
+"""Addresses of brokers that are reached over SSH."""
 
 import re
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ _SSH: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class SshAddress:
-    """A host as ssh(1) takes it; user "" and port 0 are what its own configuration says."""
+    """A host for ssh(1). ssh's configuration applies for user "" and port 0."""
 
     host: str
     user: str = ""
     port: int = 0
 
     def __str__(self) -> str:
-        """Write it as the configuration takes it."""
+        """Format the address as in the configuration."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (
             "ssh://" + (f"{self.user}@" if self.user else "") + host + (f":{self.port}" if self.port else "")
@@ -26,10 +26,10 @@ class SshAddress:
 
 
 def parse_ssh_address(text: str) -> SshAddress:
-    """Read ``[user@]host[:port]``. Nothing of it can be taken for an option of ssh(1).
+    """Parse ``[user@]host[:port]``; no part can act as an option of ssh(1).
 
     Raises:
-        ValueError: something else.
+        ValueError: the text does not have this form.
     """
     match = _SSH.fullmatch(text)
     if not match or not 1 <= int(match[4] or 1) <= 65535:

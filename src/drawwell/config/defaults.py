@@ -1,4 +1,4 @@
-"""The defaults that depend on the machine or on other settings."""
+"""Defaults that depend on the machine or on other settings."""
 
 import os
 import pwd
@@ -14,15 +14,15 @@ from drawwell.config.values import HostPort
 
 ENROL_PORT: Final = 55001
 SYSTEM_RUN_DIR: Final = "/run/drawwell"
-"""Where root's broker has its sockets, and what a user without a broker of his own draws from."""
+"""The directory of root's sockets, also for users without a broker of their own."""
 SOURCE_USER: Final = "drawwell-source"
-"""The account that the package makes for noise sources."""
+"""The package's user account for noise sources."""
 KERNEL_USER: Final = "drawwell-kernel"
-"""The account that the package makes for the kernel's feed."""
+"""The package's user account for the kernel feed."""
 BROKER_USER: Final = "drawwell"
-"""The account that the package makes for broker and link."""
+"""The package's user account for the broker and the link."""
 LOCAL: Final = "local"
-"""The consumer that root and the broker's own user are."""
+"""The consumer for root and the broker's own user."""
 
 
 def uid_of(user: str) -> int | None:
@@ -36,7 +36,7 @@ def uid_of(user: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What defaults are made of; `uid_of` finds a user's number, None where there is no such user."""
+    """Facts for the defaults; `uid_of` returns a user's ID, or None."""
 
     host_name: str
     uid: int
@@ -47,20 +47,27 @@ class HostFacts:
 
     @classmethod
     def here(cls) -> "HostFacts":
-        """This machine, this process."""
+        """Return the facts of this machine and process."""
         return cls(os.uname().nodename, os.geteuid(), os.path.expanduser("~"), dict(os.environ))
 
 
 def complete(config: Config, machine: HostFacts) -> Config:
-    """Fill in what was not written."""
+    """Return the configuration with all defaults filled in."""
     broker = _broker(config.broker, machine)
     elsewhere = config.upstreams or broker.deposits
     sources = config.sources or (() if elsewhere else (SourceSection(),))
     consumers = tuple(
-        replace(each, user=each.user or "", uid=_uid(each.user, machine)) for each in config.consumers
+        replace(
+            each,
+            name=each.name or "",
+            match=each.match or "",
+            user=each.user or "",
+            uid=_uid(each.user, machine),
+        )
+        for each in config.consumers
     )
     if (sources or broker.deposits) and all(each.name != LOCAL for each in consumers):
-        consumers = (*consumers, ConsumerSection(name=LOCAL, user=""))
+        consumers = (*consumers, ConsumerSection(name=LOCAL, match="", user=""))
     listen = config.enrol.listen
     if config.origin("enrol.listen") == DEFAULT and config.tls.listen and not config.pki.ca:
         listen = HostPort(config.tls.listen.host, ENROL_PORT)
@@ -90,11 +97,20 @@ def complete(config: Config, machine: HostFacts) -> Config:
         audit=replace(
             audit, path=os.path.join(broker.state_dir, "audit.jsonl") if audit.path is None else audit.path
         ),
+        fleet=replace(
+            config.fleet,
+            name=config.fleet.name or "",
+            owner=config.fleet.owner or _owner_file(broker, machine),
+        ),
         consumers=consumers,
         kernel=replace(config.kernel, uid=machine.uid_of(KERNEL_USER)),
         upstreams=tuple(replace(each, identity=each.identity or "") for each in config.upstreams),
         sinks=tuple(replace(each, path=each.path or "") for each in config.sinks),
     )
+
+
+def _owner_file(broker: BrokerSection, machine: HostFacts) -> str:
+    return os.path.join(machine.environ.get("CREDENTIALS_DIRECTORY") or broker.state_dir, "fleet-owner")
 
 
 def _host_name(machine: HostFacts) -> str:
@@ -127,9 +143,9 @@ def _run_dir(machine: HostFacts) -> str:
     if machine.uid == 0:
         return SYSTEM_RUN_DIR
     base = machine.environ.get("XDG_RUNTIME_DIR", "")
-    # whoever makes it under /tmp makes it 0700 and refuses one that belongs to somebody else
+    # under /tmp, the directory gets mode 0700, and another user's directory is refused
     own = os.path.join(base, "drawwell") if base.startswith("/") else f"/tmp/drawwell-{machine.uid}"  # noqa: S108
-    # the directory alone may be a leftover
+    # check for sockets too: the directory might be a leftover
     served = any(machine.exists(f"{SYSTEM_RUN_DIR}/{name}.sock") for name in ("draw", "link"))
     return SYSTEM_RUN_DIR if served and not machine.exists(own) else own
 

@@ -1,4 +1,4 @@
-"""The table of noise devices, devices.toml, read here and nowhere else."""
+"""Loads the table of noise devices, devices.toml."""
 
 import json
 import re
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
-_FTDI: Final = "0403:6015"  # the chip maker's number, which every cable with that chip has
-STREAM: Final = "stream"
-ONE_SHOT: Final = "one-shot"
+from drawwell.config.drivers import STREAM
+
+_FTDI: Final = "0403:6015"  # FTDI's number, which every cable with this chip has
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceKind:
     """A kind of device.
 
-    `usb` has its vendor:product numbers; with the number of a chip that others use as
-    well, its product string must contain `product`. `hwrng` is how its driver's name
-    begins in rng_available. `driver`, `command`, `manner` and `start` are settings of
-    [[source]]. `node` is the kernel's name of its node, without the number, and
-    `module` the kernel's driver; `package` has the program that reads it. `made_of`
-    describes the samples, and what the maker did to the noise. `claim` is the reason
-    for `min_entropy`, in bits a byte; `seen` is how far all this was tried.
+    `usb` lists its vendor:product numbers. If unrelated devices share a number, the
+    product string must contain `product`. `hwrng` is the start of the name in
+    rng_available. `driver`, `command`, `manner` and `start` are settings of [[source]].
+    `node` is the name of the device node without the number, `module` the kernel module
+    and `package` the package with the program that reads the device. `made_of` describes
+    the samples and how the vendor processed the noise. `claim` is the reason for
+    `min_entropy` (bits per byte), and `seen` is how the support was tested.
     """
 
     name: str
@@ -40,16 +40,16 @@ class DeviceKind:
     package: str = ""
     command: tuple[str, ...] = ()
     program: str = ""
-    """What `command` needs, where its first text is a shell."""
+    """The program that `command` needs, if `command` starts a shell."""
     manner: str = STREAM
     start: tuple[str, ...] = ()
 
     def is_usb(self, usb_id: str, product: str) -> bool:
-        """Is it this kind, by its numbers and its product string?"""
+        """Return whether USB numbers and product string match this kind."""
         return usb_id in self.usb and (usb_id != _FTDI or self.product.lower() in product.lower())
 
     def section(self, path: str = "") -> str:
-        """Write the [[source]] that reads it; `path` is its node."""
+        """Return a [[source]] table for the device at node `path`."""
         name = re.sub(r"[^a-z0-9]+", "", self.name.lower())
         settings: dict[str, Any] = {"name": name, "driver": self.driver}
         if self.command:
@@ -72,18 +72,18 @@ def _read() -> Iterator[DeviceKind]:
 
 
 DEVICES: Final = {kind.name: kind for kind in _read()}
-"""Every device that is known, by its name."""
+"""All known devices by name."""
 
 
 def usb_kind(usb_id: str, product: str) -> DeviceKind | None:
-    """Return the kind of a device on USB, None for what is no noise device."""
+    """Return the kind of a USB device, or None if it is not a noise device."""
     return next((kind for kind in DEVICES.values() if kind.is_usb(usb_id, product)), None)
 
 
 def generator_kind(rng_current: str) -> DeviceKind:
-    """Return the kind of a generator behind /dev/hwrng.
+    """Return the kind of the generator behind /dev/hwrng.
 
-    The last one in the table stands for all boards.
+    The last entry of the table matches any board.
     """
     fitting = (
         kind for kind in DEVICES.values() if kind.hwrng is not None and rng_current.startswith(kind.hwrng)

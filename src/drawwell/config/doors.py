@@ -1,10 +1,10 @@
 """The settings of the broker's doors."""
-# ruff: noqa: RUF009  `setting` makes a field
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from drawwell.config.fields import setting
+from drawwell.config.fields import Section, setting
 from drawwell.config.values import (
+    CONSUMER,
     NAME,
     PATH,
     Choice,
@@ -19,147 +19,144 @@ from drawwell.config.values import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class UnixSection:
-    """The Unix door: draws by local programs and containers. Who asks is known by the user it runs as."""
+class UnixSection(Section):
+    """The Unix door, for local draws. The kernel identifies the user."""
 
     path: str = setting(
         PATH,
         default_is="draw.sock in run_dir",
         what="The socket to draw from.",
-        why="Move it where a container expects it.",
+        why="Change the path if a container expects another one.",
         example='"/run/drawwell/web/draw.sock"',
     )
     mode: int = setting(
         FileMode(),
         "0666",
         what="The socket's permissions.",
-        why="Who may draw is decided by user in [[consumer]], not here; a stricter mode also keeps strangers from "
-        "connecting at all.",
+        why="The setting user in [[consumer]] decides who may draw. A stricter mode also prevents other users from "
+        "connecting.",
         example='"0660"',
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ControlSection:
-    """The control socket: status and the operator's verbs, for root and the broker's own user."""
+class ControlSection(Section):
+    """The control socket. Root and the broker's user send commands to it."""
 
     path: str = setting(
         PATH,
         default_is="control.sock in run_dir",
-        what="The socket that the command line talks to.",
-        why="Seldom changed; every drawwell command on this machine must find it.",
+        what="The socket that the command line uses.",
+        why="Rarely changed, because every drawwell command on this machine must find the socket.",
         example='"/run/drawwell/control.sock"',
     )
 
 
-@dataclass(frozen=True, slots=True)
-class HealthSection:
-    """Health, metrics and the status page without a certificate, on this machine only."""
+class HealthSection(Section):
+    """Local health checks, metrics and status page, without a certificate."""
 
     listen: HostPort | str | None = setting(
         LocalListen(),
         "",
-        what="Where /healthz, /readyz, /metrics and /ui are answered over HTTP, without names of consumers.",
+        what="The address that serves /healthz, /readyz, /metrics and /ui over HTTP, without consumers' names.",
         why="For a supervisor, a Prometheus or a browser on this machine.",
         example='"127.0.0.1:55080"',
     )
     observers: tuple[str, ...] = setting(
-        Texts(NAME, "a list of consumers' names"),
+        Texts(CONSUMER, "a list of consumers' names"),
         [],
-        what="Consumers that may read metrics and status page over TLS, with all names in them.",
-        why="For a monitoring system on another machine; it joins like any other consumer.",
+        what="The consumers that may read the metrics and the status page over TLS, including consumers' names.",
+        why="For a monitoring system on another machine, which joins like any other consumer.",
         example='["prometheus"]',
     )
 
 
-@dataclass(frozen=True, slots=True)
-class HttpSection:
-    """The HTTP API on a Unix socket. Over TLS it is answered wherever [tls] listens, to the same certificates."""
+class HttpSection(Section):
+    """The HTTP API on a Unix socket. The TLS door serves the API, too."""
 
     listen: str = setting(
         Text(r"(/.*)?", 'an absolute path, or ""'),
         "",
-        what="The socket to make for HTTP clients of this machine.",
-        why="For programs that have an HTTP client at hand and not ours; who asks is known by the user it runs as.",
+        what="The socket for HTTP clients on this machine.",
+        why="For programs that already have an HTTP client. The kernel identifies the user.",
         example='"/run/drawwell/http.sock"',
     )
     mode: int = setting(
         FileMode(),
         "0666",
         what="The socket's permissions.",
-        why="Who may draw is decided by user in [[consumer]], not here; a stricter mode also keeps strangers from "
-        "connecting at all.",
+        why="The setting user in [[consumer]] decides who may draw. A stricter mode also prevents other users from "
+        "connecting.",
         example='"0660"',
     )
 
 
-@dataclass(frozen=True, slots=True)
-class EgdSection:
-    """An EGD door: QEMU's virtio-rng, ekeyd-egd-linux and old programs. The protocol has no names and no classes."""
+class EgdSection(Section):
+    """An EGD door, for QEMU's virtio-rng, ekeyd-egd-linux and older programs.
+
+    The EGD protocol cannot name a consumer or a class.
+    """
 
     listen: HostPort | str | None = setting(
         LocalListen(),
         required=True,
-        what="The socket to make, or a loopback address and a port.",
-        why="A socket's permissions decide who may draw; at a port any local user may.",
+        what="A socket path, or a loopback address with a port.",
+        why="A socket's permissions decide who may draw. On a port, every local user may draw.",
         example='"/run/drawwell/guest1.sock"',
     )
     consumer: str = setting(
         NAME,
         required=True,
-        what="Which consumer everybody at this door is: one of [[consumer]], or local.",
-        why="Give each guest a door and a consumer of its own; a port needs one with a rate or a quota.",
+        what="The consumer for all peers at this door: the name of a [[consumer]], or local.",
+        why="Give each guest its own door and consumer. A port needs a consumer with a rate or a quota.",
         example='"guest1"',
     )
     draw_class: str = setting(
         Choice(("full", "drbg")),
         "full",
         key="class",
-        what="The class that is served, as nobody can ask for one here.",
-        why="Take drbg for a guest that reads much and must not wait for the hardware.",
+        what="The class that this door serves. EGD peers cannot request a class.",
+        why="Choose drbg for a guest that reads large amounts and must not wait for the hardware.",
         example='"drbg"',
     )
     mode: int = setting(
         FileMode(),
         "0660",
         what="The socket's permissions.",
-        why="Whoever may open the socket is the consumer: give it to the user that the guest runs as.",
+        why="Any user that can open the socket draws as this consumer. Grant access to the user that runs the guest.",
         example='"0600"',
     )
 
 
-@dataclass(frozen=True, slots=True)
-class SshSection:
-    """The SSH door: a socket for 'drawwell serve-stdio', which sshd runs for consumers with a public key."""
+class SshSection(Section):
+    """The SSH door: a socket for 'drawwell serve-stdio', which sshd starts."""
 
     user: str = setting(
         Text(r"[A-Za-z0-9_][A-Za-z0-9_.$-]{0,31}", "a user's name or number"),
-        default_is="none: no consumer comes over SSH",
-        what="The account that all SSH consumers log in to. Only it, root and the broker's own user use this socket.",
-        why="Make an account for this and nothing else: it speaks for every consumer that has a key.",
+        default_is="none; SSH is not used",
+        what="The account that all SSH consumers log in to. This user, root and the broker's own user can use the "
+        "socket.",
+        why="Create a dedicated account, because it can act as every consumer that has an SSH key.",
         example='"drawwell-ssh"',
     )
     path: str = setting(
         PATH,
         default_is="ssh.sock in run_dir",
-        what="The socket that serve-stdio talks to.",
-        why="Seldom changed; serve-stdio must find it.",
+        what="The socket that serve-stdio uses.",
+        why="Rarely changed, because serve-stdio must find the socket.",
         example='"/run/drawwell/ssh.sock"',
     )
     uid: int | None = field(default=None)
-    """The number of `user` on this machine; found when the configuration is read."""
+    """The user ID of `user`, set when the configuration is loaded."""
 
 
-@dataclass(frozen=True, slots=True)
-class TlsSection:
-    """The TLS door: draws from other machines, TLS 1.3 with a client certificate, always."""
+class TlsSection(Section):
+    """The TLS door, for other machines: TLS 1.3 with a client certificate."""
 
     listen: HostPort | None = setting(
         Listen(),
         "",
-        what="Where consumers on other machines connect.",
-        why='Shut until it is set; "*" is every address of this machine.',
+        what="The address and port for consumers on other machines.",
+        why='The door is closed unless this is set. "*" means all addresses of this machine.',
         example='"*:55000"',
     )
     names: tuple[str, ...] = setting(
@@ -168,90 +165,97 @@ class TlsSection:
             "a list of DNS names and IP addresses",
             at_least=1,
         ),
-        default_is="the host's name",
-        what="The names in the broker's own certificate; the first one is put into invitations.",
-        why="Consumers refuse a broker whose certificate does not bear the name that they connect to.",
+        default_is="the host name",
+        what="The names in the broker's certificate. Invitations contain the first name.",
+        why="Consumers refuse a broker if its certificate does not contain the name that they connect to.",
         example='["well.example.org", "192.0.2.7"]',
     )
     require_pq: bool = setting(
         Flag(),
         False,
-        what="Take no other key exchange than X25519MLKEM768, in all TLS of this process. Needs OpenSSL 3.5 or later.",
-        why="What is recorded today stays secret from a quantum computer of later; machines with an older OpenSSL are "
-        "turned away.",
+        what="Accept only the key exchange X25519MLKEM768 in all TLS connections of this process. Needs OpenSSL 3.5.",
+        why="Traffic that is recorded today stays secret even from a future quantum computer. Machines with an older "
+        "OpenSSL cannot connect.",
         example="true",
     )
     max_sessions: int = setting(
         Whole(1, 100_000),
         4096,
-        what="The most connections at a time; each costs about 30 KiB of memory and a file descriptor.",
-        why="Raise it, and LimitNOFILE in the unit, for thousands of machines that stay connected.",
+        what="The highest number of open connections. Each needs about 30 KiB of memory and a file descriptor.",
+        why="For thousands of machines that stay connected, raise this and LimitNOFILE in the systemd unit.",
         example="20_000",
     )
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The door's addresses, as ``host:port``; empty while it is closed."""
+        host = f"[{self.names[0]}]" if ":" in self.names[0] else self.names[0]
+        return (f"{host}:{self.listen.port}",) if self.listen else ()
 
-@dataclass(frozen=True, slots=True)
-class EnrolSection:
-    """The enrolment listener, open only until the last invitation ends."""
+
+class EnrolSection(Section):
+    """The enrolment listener, open only while an invitation is valid."""
 
     listen: HostPort | None = setting(
         Listen(),
-        default_is="port 55001 where [tls] listens; none without [tls] or with your own [pki]",
-        what="Where a machine that was invited joins.",
-        why='Move it when the port is taken; "" when invitations are not used.',
+        default_is="port 55001 at the address of [tls]; none without [tls] or with your own [pki]",
+        what="The address and port where invited machines join.",
+        why='Change it if the port is in use. Set it to "" if you do not use invitations.',
         example='"*:55001"',
     )
 
 
-@dataclass(frozen=True, slots=True)
-class SignerSection:
-    """The signer: a process that holds the keys of CA and receipts, which `drawwell broker run` has not."""
+class SignerSection(Section):
+    """The signer: the process that holds the CA key and the receipt key."""
 
     socket: str = setting(
         PATH,
         default_is="signer.sock in a directory next to run_dir",
-        what="The socket at which it signs for the broker's user and root.",
-        why="Two brokers on one machine need two signers.",
+        what="The signer's socket. Only root and the broker's user can request signatures.",
+        why="If two brokers run on one machine, each needs its own signer.",
         example='"/run/well2-signer/signer.sock"',
     )
     dir: str = setting(
         PATH,
         default_is="a directory next to state_dir",
-        what="Where it keeps keys and log. The broker's user must not be able to read it.",
-        why="Put it on an encrypted volume where you have one.",
+        what="The directory for the signer's keys and log. The broker's user must not have access.",
+        why="Use an encrypted volume if you have one.",
         example='"/srv/drawwell-signer"',
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PkiSection:
-    """Certificates of your own instead of the built-in CA. All three files or none; read again on SIGHUP."""
+class PkiSection(Section):
+    """Certificates from your own CA instead of the built-in CA.
+
+    All three files are required. SIGHUP reloads them.
+    """
 
     ca: str = setting(
         PATH,
         default_is="the built-in CA",
-        what="PEM file of the certificates that consumers' certificates must lead to.",
-        why="For a site that runs its own CA.",
+        what="The PEM file with the CA certificates that issue the consumers' certificates.",
+        why="For a site with its own CA.",
         example='"/etc/pki/drawwell/ca.pem"',
     )
     certificate: str = setting(
         PATH,
-        default_is="made by the built-in CA",
-        what="PEM file of the broker's certificate and what leads to its CA.",
-        why="Consumers must be able to check it against the CA that they know; needed with ca.",
+        default_is="issued by the built-in CA",
+        what="The PEM file with the broker's certificate and any intermediate certificates.",
+        why="Consumers must be able to verify the certificate against their CA. Required with ca.",
         example='"/etc/pki/drawwell/well.pem"',
     )
     key: str = setting(
         PATH,
-        default_is="made at the first start",
-        what="PEM file of the broker's private key. Only its path stands here.",
-        why="A key of your own goes with a certificate of your own; needed with ca.",
+        default_is="generated at the first start",
+        what="The path of the PEM file with the broker's private key.",
+        why="Your own certificate needs its own key. Required with ca.",
         example='"/etc/pki/drawwell/well.key"',
     )
     identity: str = setting(
         Choice(("uri", "dns", "cn")),
         "uri",
-        what="What in a client certificate names the consumer: a URI or DNS name of its subjectAltName, or its CN.",
-        why="Take uri for SPIFFE, dns or cn for certificates that a site has already.",
+        what="The field of a client certificate that contains the consumer's name: URI or DNS in subjectAltName, or "
+        "the CN.",
+        why="Choose uri for SPIFFE, and dns or cn for existing certificates.",
         example='"dns"',
     )

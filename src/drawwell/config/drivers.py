@@ -1,15 +1,18 @@
-"""The drivers of noise sources, one entry each."""
+"""The drivers for noise sources: one table entry per driver."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from drawwell.config.devices import DeviceKind
+if TYPE_CHECKING:  # the table of devices is loaded only where it is needed
+    from drawwell.config.devices import DeviceKind
 
+STREAM: Final = "stream"
+ONE_SHOT: Final = "one-shot"
 ONERNG: Final = "onerng"
-_PLUG_IN: Final = "Plug it in, and look at 'dmesg'; where it is a process of its own, at 'systemctl status'."
+_PLUG_IN: Final = "Plug it in and check 'dmesg'. If the source is a service, check 'systemctl status'."
 _LOAD: Final = (
-    "Load its kernel driver: 'modprobe {module}'. A virtual machine that has the device keeps it from here."
+    "Load the kernel driver: 'modprobe {module}'. A virtual machine that uses the device must release it."
 )
 
 
@@ -17,10 +20,10 @@ _LOAD: Final = (
 class DriverKind:
     """A driver.
 
-    `module` has a function ``make(section)``; it is imported only where a source runs
-    (law 10). `settings` are those of [[source]] that only some drivers have, and `required`
-    must be given. `min_entropy` is the default claim, 0 for none. `when_off` and
-    `without_node` are doctor's hints. The devices that it reads stand in devices.toml.
+    `module` contains a function ``make(section)`` and is imported only where a source runs
+    (law 10). `settings` lists the keys of [[source]] that only some drivers have. `required`
+    lists the mandatory keys. `min_entropy` is the default claim, 0 for none. `when_off` and
+    `without_node` are hints for doctor. devices.toml lists the devices of each driver.
     """
 
     module: str
@@ -40,8 +43,8 @@ DRIVERS: Final = {
         "a OneRNG",
         ("path", "mode", "verify_firmware", "firmware_key"),
         path="auto",
-        min_entropy=6.0,  # of cmd1, until it is assessed; its documented bias gives 6.9 and more
-        one_bit_samples=True,  # packed by the byte: the claim holds for every bit
+        min_entropy=6.0,  # for cmd1, until it is assessed; the documented bias gives 6.9 or more
+        one_bit_samples=True,  # packed bits: the claim applies to every bit
         without_node=_LOAD,
     ),
     "chardev": DriverKind(
@@ -56,8 +59,8 @@ DRIVERS: Final = {
         "a program's standard output",
         ("command", "manner", "every"),
         required=("command",),
-        when_off="Start its program by hand, and look at its output.",
-        without_node="Its own program reads it, from package {package}: 'drawwell doctor' writes its [[source]].",
+        when_off="Run the source's program by hand and check its output.",
+        without_node="Install package {package}, which reads the device. 'drawwell doctor' prints its [[source]].",
     ),
     "replay": DriverKind(
         "drawwell.drivers.replay",
@@ -65,18 +68,18 @@ DRIVERS: Final = {
         ("path", "allow_os_generator", "loop"),
         required=("path",),
         min_entropy=6.0,
-        when_off="Look whether the file is there, and whether it has been played to its end.",
+        when_off="Check that the file exists and has not been replayed to its end.",
     ),
 }
 ONLY_FOR: Final = {
     setting: tuple(name for name, kind in DRIVERS.items() if setting in kind.settings)
     for setting in dict.fromkeys(setting for kind in DRIVERS.values() for setting in kind.settings)
 }
-"""Settings of [[source]] that some drivers do not have, and the drivers that have them."""
+"""The settings of [[source]] that only some drivers have, with those drivers."""
 
 
 def reads() -> str:
-    """List what the drivers read."""
+    """List what each driver reads."""
     *most, last = (kind.reads for kind in DRIVERS.values())
     return f"{', '.join(most)}, or {last}"
 
@@ -85,10 +88,10 @@ def defaults(setting: str, of: Callable[[DriverKind], str]) -> str:
     """List a setting's defaults by driver: ``6.0 for onerng and replay``."""
     drivers: dict[str, list[str]] = {}
     for name in ONLY_FOR.get(setting, DRIVERS):
-        drivers.setdefault(of(DRIVERS[name]) or "must be given", []).append(name)
+        drivers.setdefault(of(DRIVERS[name]) or "required", []).append(name)
     return ", ".join(f"{default} for {' and '.join(names)}" for default, names in drivers.items())
 
 
-def hint_without_node(device: DeviceKind) -> str:
-    """Return how a device that has no node is read."""
+def hint_without_node(device: "DeviceKind") -> str:
+    """Return the hint for a device that has no node."""
     return DRIVERS[device.driver].without_node.format(module=device.module, package=device.package)

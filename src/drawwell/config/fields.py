@@ -1,11 +1,10 @@
-"""The one mechanism behind every setting: a dataclass field that carries its own documentation.
+"""Settings: dataclass fields that contain their own documentation.
 
-The sample file, the manual page drawwell.toml(5), ``config show`` and the loader all read it from here.
+The sample file, drawwell.toml(5), ``config show`` and the loader use this documentation.
 """
 
-import dataclasses
-from dataclasses import field
-from typing import Any, Final, NamedTuple
+from dataclasses import Field, FrozenInstanceError, dataclass, field, fields
+from typing import Any, ClassVar, Final, NamedTuple, NoReturn, dataclass_transform
 
 from drawwell.config.values import ValueKind
 
@@ -13,11 +12,11 @@ _KEY: Final = "setting"
 
 
 class Setting(NamedTuple):
-    """What an operator may know about one key.
+    """The documentation of one key.
 
-    `attribute` is the name in Python, `key` the name in the file. `default` is what the attribute holds when
-    the key is not written, None where `default_is` tells how it is found. `example` is TOML, and so is `sample`:
-    the default where it can be written down, an example otherwise.
+    `attribute` is the name in Python, `key` the name in the file. `default` is the value if
+    the key is missing, or None if `default_is` describes the default. `example` is TOML.
+    `sample` is also TOML: the default if TOML can express it, else the example.
     """
 
     attribute: str
@@ -33,7 +32,7 @@ class Setting(NamedTuple):
 
     @property
     def range(self) -> str:
-        """What may be written, in words."""
+        """A description of the valid values."""
         return self.kind.range
 
 
@@ -48,18 +47,50 @@ def setting(
     default_is: str = "",
     required: bool = False,
 ) -> Any:
-    """Make a dataclass field of one setting; `default` is written as in the file."""
+    """Return a dataclass field for a setting; `default` is as in the file."""
     parsed = None if default is None else kind.parse(default)
     literal = "" if default is None else kind.write(parsed)
-    words = default_is or literal or "none, it must be given"
-    about = Setting("", key, kind, what, why, parsed, words, example, literal or example, required)
+    described = default_is or literal or "none; required"
+    about = Setting("", key, kind, what, why, parsed, described, example, literal or example, required)
     return field(default=parsed, metadata={_KEY: about})
 
 
-def settings(section: type) -> tuple[Setting, ...]:
-    """All settings of a section, in the order of the sample file."""
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Section:
+    """Base class of all sections: frozen, with a default for each field.
+
+    Methods are not generated for each class, because that would slow the start of ``draw``.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __init_subclass__(cls) -> None:
+        dataclass(cls, init=False, repr=False, eq=False, match_args=False)
+
+    def __init__(self, **values: Any) -> None:
+        if unknown := values.keys() - self.__dataclass_fields__.keys():
+            raise TypeError(f"{type(self).__name__} has no {unknown}")
+        self.__dict__.update({each.name: values.get(each.name, each.default) for each in fields(self)})
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.__dict__.values()))
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+        )
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+def settings(section: type[Section]) -> tuple[Setting, ...]:
+    """Return the settings of a section in the order of the sample file."""
     return tuple(
         about._replace(attribute=each.name, key=about.key or each.name)
-        for each in dataclasses.fields(section)
+        for each in fields(section)
         if (about := each.metadata.get(_KEY)) is not None
     )

@@ -1,4 +1,4 @@
-"""Which files make the configuration, and what stands in them, before anything is understood."""
+"""Finds and parses the configuration files, without interpreting them."""
 
 import os
 import re
@@ -12,13 +12,13 @@ from drawwell.errors import PermissionRefused
 from drawwell.ownership import require_ours
 
 MAX_BYTES: Final = 2**20
-"""A configuration larger than this is some other file."""
+"""The size limit of a configuration file."""
 _AT_LINE: Final = re.compile(r"\s*\(at line (\d+), column \d+\)")
 _AT_END: Final = re.compile(r"\s*\(at end of document\)")
 
 
 class Origin(NamedTuple):
-    """A place in a file; line 0 is the file as a whole."""
+    """A place in a file; line 0 means the whole file."""
 
     file: str
     line: int
@@ -28,7 +28,7 @@ class Origin(NamedTuple):
 
 
 class ConfigFault(NamedTuple):
-    """One thing that is wrong, and where."""
+    """One error and its place."""
 
     origin: Origin
     message: str
@@ -39,14 +39,14 @@ class ConfigFault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One file as tomllib reads it, and the lines of its keys."""
+    """A file as parsed by tomllib, with the line numbers of its keys."""
 
     file: str
     tables: dict[str, Any]
     lines: dict[Path, int]
 
     def origin(self, *path: str | int) -> Origin:
-        """Where `path` stands, or the nearest table around it."""
+        """Return the origin of `path`, or of the nearest enclosing table."""
         names = tuple(part for part in path if isinstance(part, str))
         for candidate in (path, names, path[:-1], names[:-1], path[:1]):
             if candidate in self.lines:
@@ -55,7 +55,7 @@ class Document:
 
 
 def configuration_files(path: str | None, directory: str) -> Iterator[str]:
-    """The file given, or drawwell.toml of `directory` where there is one and then its conf.d/*.toml by name."""
+    """Yield the given file, or drawwell.toml and conf.d/*.toml in `directory`."""
     if path:
         yield path
         return
@@ -68,10 +68,10 @@ def configuration_files(path: str | None, directory: str) -> Iterator[str]:
 
 
 def read_document(file: str) -> tuple[Document | None, list[ConfigFault]]:
-    """Read one file; None when it cannot be understood at all.
+    """Read one file; return None if it cannot be parsed.
 
     Raises:
-        PermissionRefused: this user may not read it.
+        PermissionRefused: this user may not read the file.
     """
     try:
         data, faults = _read(file)
@@ -79,12 +79,12 @@ def read_document(file: str) -> tuple[Document | None, list[ConfigFault]]:
         return Document(file, tomllib.loads(text), key_lines(text)), faults
     except PermissionError:
         raise PermissionRefused(
-            f"{file} cannot be read by this user",
+            f"cannot read {file}: permission denied",
             hint="Run the command as root, or as a user who may read the configuration.",
         ) from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return None, [ConfigFault(Origin(file, line), "this is not UTF-8 text")]
+        return None, [ConfigFault(Origin(file, line), "the file is not UTF-8 text")]
     except RecursionError:
         return None, [ConfigFault(Origin(file, 0), "lists or tables are nested too deeply")]
     except ValueError as error:
@@ -97,7 +97,7 @@ def _read(file: str) -> tuple[bytes, list[ConfigFault]]:
     with open(file, "rb") as opened:
         data = opened.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise OSError(0, "larger than any configuration")
+        raise OSError(0, "the file is larger than 1 MiB")
     try:
         require_ours(file)
     except PermissionRefused as error:
@@ -106,11 +106,11 @@ def _read(file: str) -> tuple[bytes, list[ConfigFault]]:
 
 
 def _syntax_fault(file: str, message: str, data: bytes) -> ConfigFault:
-    """Turn what tomllib says into our words: line in front, lower case."""
+    """Convert tomllib's message to a fault with the line number."""
     line = 0
     if at := _AT_LINE.search(message):
         line = int(at[1])
     elif _AT_END.search(message):
         line = data.rstrip().count(b"\n") + 1
-    words = _AT_END.sub("", _AT_LINE.sub("", message)).splitlines()[0].rstrip(".")
-    return ConfigFault(Origin(file, line), f"not TOML: {words[:1].lower()}{words[1:200]}")
+    message_text = _AT_END.sub("", _AT_LINE.sub("", message)).splitlines()[0].rstrip(".")
+    return ConfigFault(Origin(file, line), f"invalid TOML: {message_text[:1].lower()}{message_text[1:200]}")

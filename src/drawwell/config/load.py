@@ -1,4 +1,4 @@
-"""From TOML files to `Config`: every fault at once, each with its line and the nearest name."""
+"""Builds `Config` from TOML files and reports every fault at once."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ def load(path: str | None = None, *, directory: str = DIRECTORY, machine: HostFa
     """Read the configuration.
 
     Args:
-        path: The one file to read. None reads what $DRAWWELL_CONFIG names, or else `directory`'s drawwell.toml and
-            then its conf.d/*.toml in the order of their names: a later value wins, lists of tables add up.
-        directory: Where the files are looked for.
-        machine: What defaults are made of; this machine if not given.
+        path: The only file to read. None means the file in $DRAWWELL_CONFIG or, if that is not
+            set, drawwell.toml and then conf.d/*.toml in `directory`. Later values win.
+        directory: The directory of the files.
+        machine: Facts for the defaults; None means the facts of this machine.
 
     Raises:
-        ConfigError: with every fault.
+        ConfigError: the configuration has faults; the error lists all of them.
         PermissionRefused: this user may not read a file.
     """
     machine = machine or HostFacts.here()
@@ -43,11 +43,11 @@ def load(path: str | None = None, *, directory: str = DIRECTORY, machine: HostFa
 
 def _error(faults: Iterable[ConfigFault], files: tuple[str, ...]) -> ConfigError:
     ordered = sorted(faults, key=lambda fault: (_rank(files, fault.origin.file), fault.origin.line))
-    words = "is 1 fault" if len(ordered) == 1 else f"are {len(ordered)} faults"
+    count = "1 fault" if len(ordered) == 1 else f"{len(ordered)} faults"
     return ConfigError(
-        f"there {words} in the configuration",
+        f"the configuration has {count}",
         faults=tuple(map(str, ordered)),
-        hint="Every setting is explained in drawwell.toml(5) and by 'drawwell config sample'.",
+        hint="See drawwell.toml(5) or 'drawwell config sample' for every setting.",
     )
 
 
@@ -57,7 +57,7 @@ def _rank(files: tuple[str, ...], file: str) -> int:
 
 @dataclass(slots=True)
 class _Written:
-    """One section as written: where it begins, and its values with their origins."""
+    """A section as written: its values, their origins and the header's origin."""
 
     origin: Origin | None = None
     values: dict[str, tuple[object, Origin]] = field(default_factory=dict)
@@ -66,16 +66,16 @@ class _Written:
 class _Loader:
     def __init__(self) -> None:
         self.faults: list[ConfigFault] = []
-        self._faulty: set[str] = set()  # places that have a fault already
+        self._faulty: set[str] = set()  # places that already have a fault
         self._origins: dict[str, Origin] = {}
         self._written: dict[str, list[_Written]] = {
             table.name: [] if table.many else [_Written()] for table in TABLES
         }
 
-    # ---- what is written -----------------------------------------------------------------------------------
+    # ---- parsing ---------------------------------------------------------------------------
 
     def add(self, document: Document) -> None:
-        """Lay a document over the ones before it."""
+        """Merge a document; its values override earlier ones."""
         for name, value in document.tables.items():
             table = next((each for each in TABLES if each.name == name), None)
             if table is None:
@@ -108,7 +108,7 @@ class _Loader:
     def _add_single(self, table: Table, value: object, document: Document) -> None:
         origin = document.origin(table.name)
         if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
-            self.faults.append(ConfigFault(origin, f"there is only one {table.name}: write {table.header}"))
+            self.faults.append(ConfigFault(origin, f"{table.name} is a single table: write {table.header}"))
             _put(self._written[table.name][0], value[0], document, (table.name, 0))
         elif isinstance(value, dict):
             _put(self._written[table.name][0], value, document, (table.name,))
@@ -116,10 +116,10 @@ class _Loader:
             self.faults.append(ConfigFault(origin, f"{table.name} is a table: write {table.header}"))
         self._written[table.name][0].origin = origin
 
-    # ---- what it means -------------------------------------------------------------------------------------
+    # ---- interpretation --------------------------------------------------------------------
 
     def build(self, files: tuple[str, ...], machine: HostFacts) -> Config:
-        """Make the sections, fill in the defaults and check what must hold between them."""
+        """Build the sections, fill in the defaults and check the rules."""
         sections: dict[str, Any] = {}
         for table in TABLES:
             written = self._written[table.name]
@@ -165,7 +165,7 @@ class _Loader:
             place = f"{where}.{key}"
             if each.required and key not in written.values and place not in self._faulty:
                 origin = written.origin or Origin("configuration", 0)
-                self._fault(place, origin, f"{table.header} {key}: must be given")
+                self._fault(place, origin, f"{table.header} {key}: is required")
 
     def _check_rules(self, config: Config) -> None:
         for finding in broken_rules(config):
@@ -177,7 +177,7 @@ class _Loader:
                 self._fault(place, origin, f"{header} {key}: {finding.message}")
 
     def _nearest_origin(self, places: tuple[str, ...]) -> Origin:
-        """Where the faulty setting would stand, or where another that it is compared with stands."""
+        """Return the origin of the faulty setting, or of a conflicting setting."""
         for place in (places[0].partition(".")[0], *places[1:]):
             if place in self._origins:
                 return self._origins[place]

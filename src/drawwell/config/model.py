@@ -1,4 +1,4 @@
-"""The configuration as frozen dataclasses. What each setting means stands at its field (fields.py)."""
+"""The configuration as frozen dataclasses; fields.py documents each field."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,27 +18,29 @@ from drawwell.config.doors import (
     TlsSection,
     UnixSection,
 )
+from drawwell.config.fields import Section
+from drawwell.config.fleet import FleetSection
 
 DEFAULT: Final = "default"
-"""The origin of a value that nobody wrote."""
+"""The origin of a value that is not set in a file."""
 
 
 class Table(NamedTuple):
-    """One table of the file: its name there, the attribute of `Config`, and its dataclass."""
+    """A table of the file: its name, its attribute in `Config`, its dataclass."""
 
     name: str
     attribute: str
-    section: type[Any]
+    section: type[Section]
     many: bool = False
 
     @property
     def header(self) -> str:
-        """The header as the file has it."""
+        """The header in the file."""
         return f"[[{self.name}]]" if self.many else f"[{self.name}]"
 
     @property
     def about(self) -> str:
-        """What it is for: the section's docstring on one line."""
+        """The table's purpose: the section's docstring on one line."""
         return " ".join((self.section.__doc__ or "").split())
 
 
@@ -56,6 +58,7 @@ TABLES: Final = (
     Table("signer", "signer", SignerSection),
     Table("ssh", "ssh", SshSection),
     Table("audit", "audit", AuditSection),
+    Table("fleet", "fleet", FleetSection),
     Table("consumer", "consumers", ConsumerSection, many=True),
     Table("kernel", "kernel", KernelSection),
     Table("upstream", "upstreams", UpstreamSection, many=True),
@@ -66,10 +69,10 @@ TABLES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything an operator can set, complete: what was not written holds its default.
+    """The whole configuration with its defaults.
 
-    `files` are the files read, in order. `origins` maps ``broker.name`` or ``source[0].path`` (counted from 0,
-    and ``source[0]`` for its header) to ``file:line`` or to "default".
+    `files` lists the loaded files in order. `origins` maps ``broker.name``, ``source[0].path``
+    or the header ``source[0]`` (counted from 0) to ``file:line`` or to "default".
     """
 
     broker: BrokerSection
@@ -85,6 +88,7 @@ class Config:
     signer: SignerSection
     ssh: SshSection
     audit: AuditSection
+    fleet: FleetSection
     consumers: tuple[ConsumerSection, ...]
     kernel: KernelSection
     upstreams: tuple[UpstreamSection, ...]
@@ -95,40 +99,50 @@ class Config:
 
     @property
     def serves(self) -> bool:
-        """Does this machine run a broker (it has sources, or takes deposits)?"""
+        """Whether this machine runs a broker: it has sources or accepts deposits."""
         return bool(self.sources) or self.broker.deposits
 
     @property
+    def server_names(self) -> tuple[str, ...]:
+        """The names in the broker's certificate: its own and the fleet's name."""
+        names, fleet = self.tls.names, self.fleet
+        if not (fleet.store and fleet.name):
+            return names
+        from drawwell.wire.brokers import fleet_host  # noqa: PLC0415 - start-up time
+
+        return (*names, fleet_host(fleet.name))
+
+    @property
     def draws_here(self) -> bool:
-        """Is this machine's own broker the one to draw from, by what was written down?"""
+        """Whether the configuration directs draws to this machine's own broker."""
         return self.broker.deposits or bool(self.written_sources)
 
     @property
     def draws_elsewhere(self) -> bool:
-        """Do draws of this machine, and its kernel's, go to the brokers of [[upstream]]?"""
+        """Whether draws and the kernel feed use the brokers in [[upstream]]."""
         return bool(self.upstreams) and not self.draws_here
 
     @property
     def written_sources(self) -> tuple[SourceSection, ...]:
-        """The sources that somebody wrote down: not the one that is taken where nobody did."""
+        """The configured sources, without the default source."""
         return () if self.origin("source[0]") == DEFAULT else self.sources
 
     @property
-    def pours(self) -> bool:
-        """Does this machine run a consumer (it has something to pour into)?"""
+    def has_sinks(self) -> bool:
+        """Whether this machine runs a consumer: it has a sink."""
         return self.kernel.feed or bool(self.sinks)
 
     @property
     def feeds_apart(self) -> bool:
-        """May a process of its own feed the kernel? To start one says so, unless ``feed = false`` stands here."""
+        """Whether a separate process may feed the kernel: ``feed`` is not false."""
         return self.kernel.feed or self.origin("kernel.feed") == DEFAULT
 
     def origin(self, where: str) -> str:
-        """Where the value at ``table.key`` or ``table[index].key`` comes from."""
+        """Return the origin of the value ``table.key`` or ``table[index].key``."""
         return self.origins.get(where, DEFAULT)
 
     def sections(self) -> list[tuple[Table, str, Any]]:
-        """Every section with its table and its place in `origins`, in the order of the file."""
+        """Return every section with its table and path, in the order of the file."""
         found: list[tuple[Table, str, Any]] = []
         for table in TABLES:
             value = getattr(self, table.attribute)

@@ -1,4 +1,4 @@
-"""The configuration as text: the sample file out of the model, and settings as they are now."""
+"""Renders the sample file and the current configuration."""
 
 import textwrap
 import tomllib
@@ -13,27 +13,27 @@ from drawwell.config.values import Listen, LocalListen
 
 _WIDTH: Final = 100
 _SAMPLE_HEAD: Final = """\
-# drawwell.toml: every setting there is.
+# drawwell.toml: all settings
 #
-# Nothing here needs to be set: without this file the first OneRNG found serves this machine. To change a
-# setting, take the # away from its line and from the line of its [table]. Where a default is not found out
-# by the program itself, it stands in the line; otherwise the line holds an example.
+# No setting is required. Without this file, drawwell uses the first OneRNG that it finds.
+# To change a setting, remove the # from its line and from the line of its [table]. Each line
+# shows the default, or an example if the default depends on the machine.
 #
-# This file goes to /etc/drawwell/drawwell.toml. Files in /etc/drawwell/conf.d whose names end in .toml are read
-# after it in the order of their names: a later value wins, and [[lists]] of tables add up.
-# 'drawwell config check' reports every fault at once; SIGHUP makes a running drawwell read it again.
+# Store this file as /etc/drawwell/drawwell.toml. drawwell reads it first, then the files
+# /etc/drawwell/conf.d/*.toml in order of their names. A later value wins, and [[tables]]
+# accumulate. To list all faults, run 'drawwell config check'. To reload, send SIGHUP.
 """
 
 
 def written(setting: Setting, value: Any) -> str:
-    """A value as TOML, "" when it is not set."""
+    """Return a value as TOML, or "" if it is not set."""
     if value in (None, "", ()) and not isinstance(setting.kind, Listen | LocalListen):
         return ""
     return setting.kind.write(value)
 
 
 def applicable(section: Any) -> tuple[Setting, ...]:
-    """The settings that mean something to this section (a source's driver knows only some)."""
+    """Return a section's settings; for a source, only those of its driver."""
     return tuple(
         each
         for each in settings(type(section))
@@ -43,7 +43,7 @@ def applicable(section: Any) -> tuple[Setting, ...]:
 
 
 def shown(config: Config, *, origin: bool = False) -> str:
-    """The whole configuration as a file that reads back as the same; with `origin`, where each value is from."""
+    """Return the configuration as a file; with `origin`, add each origin."""
     return "\n".join(_shown_lines(config, with_origin=origin))
 
 
@@ -63,7 +63,7 @@ def _with_origin(line: str, origin: str) -> str:
 
 
 def as_document(config: Config, *, origin: bool = False) -> dict[str, Any]:
-    """The whole configuration for JSON, each value as the file would have it, None when it is not set."""
+    """Return the configuration for JSON; an unset value is None."""
     document: dict[str, Any] = {table.name: [] for table in TABLES if table.many}
     for table, where, section in config.sections():
         values: dict[str, Any] = {}
@@ -80,7 +80,7 @@ def as_document(config: Config, *, origin: bool = False) -> dict[str, Any]:
 
 
 def sample() -> str:
-    """The commented sample file. Lines that may be taken as they are begin with # and no blank."""
+    """Return the sample file. Lines to uncomment have no space after the #."""
     return "\n\n".join([_SAMPLE_HEAD.rstrip(), *(_sample_table(table) for table in TABLES)]) + "\n"
 
 
@@ -103,5 +103,11 @@ def _sample_setting(each: Setting) -> str:
     )
 
 
-def _comment(words: str) -> str:
-    return textwrap.fill(words, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_long_words=False)
+def _comment(text: str) -> str:
+    return textwrap.fill(
+        text,
+        _WIDTH,
+        initial_indent="# ",
+        subsequent_indent="#   ",
+        break_long_words=False,  # wording: textwrap's name
+    )

@@ -1,6 +1,6 @@
-"""Where each key of a TOML document stands, which tomllib does not tell.
+"""Finds the line number of each key in a TOML document.
 
-The document is known to be good (tomllib has read it), so this walks over it and looks only for keys.
+tomllib does not report lines. It has already parsed the document, so the TOML is valid here.
 """
 
 import re
@@ -8,7 +8,7 @@ import tomllib
 from typing import Final
 
 Path = tuple[str | int, ...]
-"""Keys and list indexes from the document's root, as one would index what tomllib returns."""
+"""Keys and list indexes from the root of the document."""
 
 _SKIPPED: Final = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _BLANK: Final = re.compile(r"[ \t]*")
@@ -21,9 +21,9 @@ _SCALAR: Final = re.compile(r"[^,\]}#\n]*")
 
 
 def key_lines(text: str) -> dict[Path, int]:
-    """Map every key, table header and list item of a good document to its line, counted from 1.
+    """Map every key, header and list item of a valid document to its line.
 
-    A table of several headers keeps its first line.
+    Line numbers start at 1. A table with several headers has the line of the first.
     """
     return _Scanner(text.replace("\r\n", "\n")).document()
 
@@ -34,7 +34,7 @@ class _Scanner:
         self._at = 0
         self._counted_to = 0
         self._line = 1
-        self._lists: dict[Path, int] = {}  # how often each [[header]] was seen
+        self._lists: dict[Path, int] = {}  # count of each [[header]]
         self.lines: dict[Path, int] = {}
 
     def document(self) -> dict[Path, int]:
@@ -64,7 +64,7 @@ class _Scanner:
         return path
 
     def _resolve(self, keys: Path) -> Path:
-        """Put the index of the newest item behind every list of tables on the way; note the way."""
+        """Insert list indexes into a header's path, and record its line."""
         path: Path = ()
         for key in keys[:-1]:
             path = (*path, key)
@@ -94,7 +94,7 @@ class _Scanner:
             self._match(_SCALAR)
 
     def _items(self, path: Path, end: str) -> None:
-        """Walk over a list, or over the pairs of an inline table."""
+        """Scan a list, or the pairs of an inline table."""
         self._at += 1
         self._match(_SKIPPED)
         index = 0

@@ -1,32 +1,32 @@
-"""What must hold between settings. Each rule names the places that it compares, the faulty one first."""
+"""Rules for combinations of settings; the setting to correct is first."""
 
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from drawwell.config.broker_side import MAX_SOURCES, SourceSection
+from drawwell.config.broker_side import MAX_SOURCES, ConsumerSection, SourceSection
 from drawwell.config.drivers import DRIVERS, ONLY_FOR
 from drawwell.config.model import DEFAULT, Config
 from drawwell.config.values import HostPort
 from drawwell.units import format_size
 
 SEED_BYTES: Final = 48
-"""What a draw may need beside its own bytes: a seed of its DRBG (SP 800-90A r1, 8.6.7)."""
-NOBODY: Final = 65534
-"""Who has no number here: users of another user namespace, all of them (user_namespaces(7))."""
+"""The size of the DRBG seed that a draw can need in addition (SP 800-90A r1, 8.6.7)."""
+OVERFLOW_UID: Final = 65534
+"""The ID that the kernel shows for unmapped users (user_namespaces(7))."""
 OS_GENERATORS: Final = ("/dev/random", "/dev/urandom")
 
 
 class BrokenRule(NamedTuple):
-    """A broken rule; with a fault at one of its `places` already, it says nothing new."""
+    """A broken rule. It is ignored if one of `places` already has a fault."""
 
     places: tuple[str, ...]
     message: str
 
 
 def broken_rules(config: Config) -> Iterator[BrokenRule]:
-    """Every rule that does not hold, for a complete configuration."""
+    """Yield every broken rule of a complete configuration."""
     for rule in _RULES:
         yield from rule(config)
 
@@ -36,7 +36,7 @@ def _reservoir(config: Config) -> Iterator[BrokenRule]:
     low, high = broker.low_mark_bytes, broker.high_mark_bytes
     marks = ("broker.low_mark", "broker.high_mark", "broker.reservoir")
     if high > broker.reservoir:
-        yield BrokenRule((marks[1], marks[2]), f"{format_size(high)} is more than the reservoir holds")
+        yield BrokenRule((marks[1], marks[2]), f"{format_size(high)} is larger than the reservoir")
     if low >= high:
         shares = isinstance(broker.low_mark, str) and isinstance(broker.high_mark, str)
         places = marks[:2] if shares else marks
@@ -44,8 +44,8 @@ def _reservoir(config: Config) -> Iterator[BrokenRule]:
     elif broker.max_draw + SEED_BYTES > low:
         yield BrokenRule(
             ("broker.max_draw", *marks),
-            f"{format_size(broker.max_draw)} and a seed of {SEED_BYTES}B must fit under the low mark "
-            f"of {format_size(low)}, or a draw could starve while the sources rest",
+            f"{format_size(broker.max_draw)} plus a seed of {SEED_BYTES}B exceeds the low mark of "
+            f"{format_size(low)}: a draw could starve while the sources rest",
         )
 
 
@@ -56,20 +56,20 @@ def _sources(config: Config) -> Iterator[BrokenRule]:
         for key, drivers in ONLY_FOR.items():
             place = f"{where}.{key}"
             if source.driver not in drivers and config.origin(place) != DEFAULT:
-                message = f"means nothing to driver {source.driver}: it is for {' and '.join(drivers)} only"
+                message = f"is not valid for driver {source.driver}, only for {' and '.join(drivers)}"
                 yield BrokenRule((place, f"{where}.driver"), message)
         if _is_os_generator(source) and not source.allow_os_generator:
             yield BrokenRule(
                 (f"{where}.path", f"{where}.allow_os_generator"),
-                f"{source.path} is the operating system's generator, no source of its own: "
-                "say allow_os_generator = true if you mean it",
+                f"{source.path} is the operating system's generator, not an independent source. "
+                "Set allow_os_generator = true to use it anyway",
             )
     if len(config.sources) > MAX_SOURCES:
-        yield BrokenRule(("source",), f"a receipt names every source, and has room for {MAX_SOURCES}")
+        yield BrokenRule(("source",), f"a receipt has room for only {MAX_SOURCES} sources")
     if 0 < len(config.sources) < config.broker.min_sources and not config.broker.deposits:
         yield BrokenRule(
             ("broker.min_sources", "source"),
-            f"{config.broker.min_sources} is more than the sources there are",
+            f"{config.broker.min_sources} sources are needed; configured: {len(config.sources)}",
         )
 
 
@@ -78,11 +78,11 @@ def _needs(where: str, source: SourceSection) -> Iterator[BrokenRule]:
     if not source.min_entropy:
         yield BrokenRule(
             (f"{where}.min_entropy", driver),
-            f"must be given for driver {source.driver}: nobody else can assess it",
+            f"is required for driver {source.driver}: drawwell cannot assess the source",
         )
     for key in DRIVERS[source.driver].required:
         if getattr(source, key) in {"", "auto", ()}:
-            yield BrokenRule((f"{where}.{key}", driver), f"must be given for driver {source.driver}")
+            yield BrokenRule((f"{where}.{key}", driver), f"is required for driver {source.driver}")
 
 
 def _is_os_generator(source: SourceSection) -> bool:
@@ -92,20 +92,20 @@ def _is_os_generator(source: SourceSection) -> bool:
 
 def _doors(config: Config) -> Iterator[BrokenRule]:
     if config.tls.listen and not config.serves:
-        yield BrokenRule(
-            ("tls.listen", "source"), "a door needs a source behind it: add a [[source]], or drop [tls]"
-        )
+        yield BrokenRule(("tls.listen", "source"), "a door needs a source: add a [[source]], or remove [tls]")
     if config.http.listen and not config.serves:
         yield BrokenRule(
-            ("http.listen", "source"), "a door needs a source behind it: add a [[source]], or drop [http]"
+            ("http.listen", "source"), "a door needs a source: add a [[source]], or remove [http]"
         )
     if config.origin("enrol.listen") != DEFAULT and config.enrol.listen:
         if not config.tls.listen:
             yield BrokenRule(
-                ("enrol.listen", "tls.listen"), "machines join for the TLS door: set listen in [tls] too"
+                ("enrol.listen", "tls.listen"), "enrolment needs the TLS door: set listen in [tls]"
             )
         if config.pki.ca:
-            yield BrokenRule(("enrol.listen", "pki.ca"), "only the built-in CA enrols: drop this, or [pki]")
+            yield BrokenRule(
+                ("enrol.listen", "pki.ca"), "enrolment needs the built-in CA: remove this key or [pki]"
+            )
     written = [key for key in ("ca", "certificate", "key") if getattr(config.pki, key)]
     missing = [key for key in ("ca", "certificate", "key") if not getattr(config.pki, key)]
     if written and missing:
@@ -118,25 +118,23 @@ def _egds(config: Config) -> Iterator[BrokenRule]:
     for index, egd in enumerate(config.egds):
         where = f"egd[{index}]"
         if not config.serves:
-            yield BrokenRule(
-                (where + ".listen", "source"), "a door needs a source behind it: add a [[source]]"
-            )
+            yield BrokenRule((where + ".listen", "source"), "a door needs a source: add a [[source]]")
         if egd.consumer not in known:
             yield BrokenRule(
                 (f"{where}.consumer", "consumer"),
-                f"there is no consumer {egd.consumer!r}: add a [[consumer]] of that name",
+                f"consumer {egd.consumer!r} does not exist: add a [[consumer]] with that name",
             )
             continue
         place, consumer = known[egd.consumer]
         if consumer.draw_class not in {"both", egd.draw_class}:
             yield BrokenRule(
                 (f"{where}.class", f"consumer[{place}].class"),
-                f"consumer {consumer.name} may draw class {consumer.draw_class} only",
+                f"consumer {consumer.name} may draw only class {consumer.draw_class}",
             )
         if isinstance(egd.listen, HostPort) and not (consumer.rate or consumer.quota):
             yield BrokenRule(
                 (f"{where}.consumer", f"consumer[{place}].rate", f"consumer[{place}].quota"),
-                f"any local user can draw at a port: give consumer {consumer.name} a rate or a quota",
+                f"any local user can draw from a port: give consumer {consumer.name} a rate or a quota",
             )
 
 
@@ -145,25 +143,23 @@ def _ssh(config: Config) -> Iterator[BrokenRule]:
     if not ssh.user:
         return
     if not config.serves:
-        yield BrokenRule(
-            ("ssh.user", "source"), "a door needs a source behind it: add a [[source]], or drop [ssh]"
-        )
+        yield BrokenRule(("ssh.user", "source"), "a door needs a source: add a [[source]], or remove [ssh]")
     if ssh.uid is None:
-        yield BrokenRule(("ssh.user",), f"there is no user {ssh.user!r} on this machine")
+        yield BrokenRule(("ssh.user",), f"user {ssh.user!r} does not exist on this machine")
     elif ssh.uid == 0 or ssh.uid in {consumer.uid for consumer in config.consumers}:
         yield BrokenRule(
-            ("ssh.user", "consumer"), "must be an account of its own: not root, and no consumer's user"
+            ("ssh.user", "consumer"), "must be a dedicated account, not root or a consumer's user"
         )
 
 
 def _source_user(config: Config) -> Iterator[BrokenRule]:
     user, uid = config.broker.source_user, config.broker.source_uid
     if user and uid is None:
-        yield BrokenRule(("broker.source_user",), f"there is no user {user!r} on this machine")
-    elif user and uid in {NOBODY, *(consumer.uid for consumer in config.consumers)}:
+        yield BrokenRule(("broker.source_user",), f"user {user!r} does not exist on this machine")
+    elif user and uid in {OVERFLOW_UID, *(consumer.uid for consumer in config.consumers)}:
         yield BrokenRule(
             ("broker.source_user", "consumer"),
-            "must be an account of its own: not nobody, and no consumer's user",
+            "must be a dedicated account, not nobody or a consumer's user",  # wording: a user's name
         )
 
 
@@ -179,7 +175,7 @@ def _shared_addresses(config: Config) -> Iterator[BrokenRule]:
         **({"broker.run_dir": config.broker.source_socket} if config.broker.deposits else {}),
         **{f"egd[{index}].listen": egd.listen for index, egd in enumerate(config.egds)},
     }
-    # an enrolment listener that nobody wrote is compared last, so that the fault stands where one was written
+    # compare default addresses last, so that the fault is reported at a configured address
     order = sorted(places, key=lambda place: config.origin(place) == DEFAULT, reverse=True)
     yield from _twice(config, ((place, str(places[place])) for place in order if places[place]), "address")
 
@@ -193,7 +189,9 @@ def _names(config: Config) -> Iterator[BrokenRule]:
         "device",
     )  # fmt: skip
     consumers = tuple(enumerate(config.consumers))
-    yield from _twice(config, ((f"consumer[{i}].name", each.name) for i, each in consumers), "name")
+    for key in ("name", "match"):
+        written = ((i, getattr(each, key)) for i, each in consumers)
+        yield from _twice(config, ((f"consumer[{i}].{key}", text) for i, text in written if text), key)
     yield from _twice(
         config,
         ((f"consumer[{i}].user", str(each.uid)) for i, each in consumers if each.uid is not None),
@@ -208,7 +206,7 @@ def _names(config: Config) -> Iterator[BrokenRule]:
 
 
 def _device(source: SourceSection) -> Iterator[tuple[str, str]]:
-    """Yield the setting that names the device, and the device: every name of a node is the same node."""
+    """Yield the device's key and name, with links to the device resolved."""
     if source.command:
         yield "command", shlex.join(source.command)
     elif source.path:
@@ -220,8 +218,8 @@ def _twice(config: Config, values: Iterable[tuple[str, str]], what: str) -> Iter
     for place, value in values:
         if value in first:
             section = first[value].partition(".")[0]
-            there = config.origins.get(first[value]) or config.origins.get(section, "there by default")
-            yield BrokenRule((place, first[value]), f"{what} {value} is taken: {there}")
+            there = config.origins.get(first[value]) or config.origins.get(section, "default")
+            yield BrokenRule((place, first[value]), f"{what} {value} is already used ({there})")
         else:
             first[value] = place
 
@@ -229,29 +227,42 @@ def _twice(config: Config, values: Iterable[tuple[str, str]], what: str) -> Iter
 def _consumers(config: Config) -> Iterator[BrokenRule]:
     for index, consumer in enumerate(config.consumers):
         where = f"consumer[{index}]"
+        yield from _named(config, where, consumer)
         if consumer.user and consumer.uid is None:
-            yield BrokenRule((f"{where}.user",), f"there is no user {consumer.user!r} on this machine")
+            yield BrokenRule((f"{where}.user",), f"user {consumer.user!r} does not exist on this machine")
         rate, quota = consumer.rate, consumer.quota
         if rate and quota and quota.limit_bytes < rate.limit_bytes:
             yield BrokenRule(
                 (f"{where}.quota", f"{where}.rate"),
-                "less in all than one period of the rate: are the two swapped",
+                "is less than the rate allows in one of its periods. Are rate and quota swapped?",
             )
+
+
+def _named(config: Config, where: str, consumer: ConsumerSection) -> Iterator[BrokenRule]:
+    name, match = f"{where}.name", f"{where}.match"
+    if not consumer.name and not consumer.match:
+        yield BrokenRule((name, match), "is required, unless match is given")
+    if consumer.name and consumer.match:
+        yield BrokenRule((match, name), f"cannot be combined with the name {consumer.name}")
+    if consumer.match and consumer.user:
+        yield BrokenRule((f"{where}.user", match), "cannot be combined with match, which is for certificates")
+    if consumer.match and not config.pki.ca:
+        yield BrokenRule((match, "pki.ca"), "needs certificates of your own PKI: set ca in [pki]")
 
 
 def _sinks(config: Config) -> Iterator[BrokenRule]:
     for index, sink in enumerate(config.sinks):
         if sink.kind != "stdout" and not sink.path:
             yield BrokenRule(
-                (f"sink[{index}].path", f"sink[{index}].kind"), f"must be given for kind {sink.kind}"
+                (f"sink[{index}].path", f"sink[{index}].kind"), f"is required for kind {sink.kind}"
             )
         if sink.kind == "stdout" and sink.path:
-            yield BrokenRule((f"sink[{index}].path", f"sink[{index}].kind"), "means nothing to kind stdout")
+            yield BrokenRule((f"sink[{index}].path", f"sink[{index}].kind"), "is not valid for kind stdout")
 
 
 def _links(config: Config) -> Iterator[BrokenRule]:
     if config.upstreams and config.links.mix > len(config.upstreams):
-        yield BrokenRule(("links.mix", "upstream"), f"{config.links.mix} is more than the brokers there are")
+        yield BrokenRule(("links.mix", "upstream"), f"{config.links.mix} exceeds the number of brokers")
 
 
 _RULES: Final[tuple[Callable[[Config], Iterator[BrokenRule]], ...]] = (

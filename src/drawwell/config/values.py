@@ -1,9 +1,8 @@
-"""What a setting may hold: each kind reads a TOML value, says its range in words and writes a value back.
+"""The kinds of values: each parses TOML, writes TOML and has a range.
 
-`parse` raises ValueError with words that follow the key's name; `write` is its inverse and gives TOML.
+`parse` raises ValueError with a message to print after the key's name; `write` is the inverse.
 """
 
-import ipaddress
 import json
 import re
 from dataclasses import dataclass
@@ -19,34 +18,36 @@ _UPSTREAM: Final = re.compile(r"(tls|unix|ssh)://(.+)")
 
 
 class ValueKind(Protocol):
-    """A way to read and write one setting."""
+    """Parses and writes the values of one setting."""
 
     @property
     def range(self) -> str:
-        """What may be written, in words."""
+        """A description of the valid values."""
 
     def parse(self, value: object) -> Any:
-        """Read a TOML value; ValueError says what is wrong with it."""
+        """Parse a TOML value; raise ValueError with the reason if it is invalid."""
 
     def write(self, value: Any) -> str:
-        """Write what `parse` returned, as TOML."""
+        """Format a parsed value as TOML."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostPort:
-    """Where to listen or to connect; host "" means every address of this machine."""
+    """An address to listen on or connect to; host "" means all addresses."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        """Write it as the configuration takes it."""
+        """Format the address as in the configuration."""
         host = f"[{self.host}]" if ":" in self.host else self.host or "*"
         return f"{host}:{self.port}"
 
     @property
     def loopback(self) -> bool:
-        """Can only this machine reach it?"""
+        """Whether only this machine can reach the address."""
+        import ipaddress  # noqa: PLC0415 - start-up time
+
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -54,10 +55,10 @@ class HostPort:
 
 
 def parse_host_port(text: str) -> HostPort:
-    """Read ``*:55000``, ``10.0.0.1:55000``, ``[::1]:55000`` or ``well.example.org:55000``.
+    """Parse ``*:55000``, ``[::1]:55000`` or ``well.example.org:55000``.
 
     Raises:
-        ValueError: not a host, a colon and a port from 1 to 65535.
+        ValueError: the text is not a host, a colon and a port from 1 to 65535.
     """
     match = _HOST_PORT.fullmatch(text)
     if not match or not 1 <= int(match[3]) <= 65535:
@@ -68,19 +69,19 @@ def parse_host_port(text: str) -> HostPort:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{_written(value)} is not text: write it in quotes")  # noqa: TRY004
+        raise ValueError(f"{_written(value)} is not a string: put it in quotes")  # noqa: TRY004
     if _CONTROL.search(value):
-        raise ValueError(f"{value!r} holds a control character")
+        raise ValueError(f"{value!r} contains a control character")
     if _SURROGATE.search(value):
         raise ValueError(f"{value!r} is not UTF-8 text")
     return value
 
 
 def write_text(text: str) -> str:
-    """Write a text as a TOML string (TOML 1.0, "String").
+    """Format text as a TOML string (TOML 1.0, "String").
 
     Raises:
-        ValueError: TOML cannot hold it, because it is not UTF-8.
+        ValueError: the text is not UTF-8.
     """
     if _SURROGATE.search(text):
         raise ValueError(f"{text!r} is not UTF-8 text")
@@ -88,22 +89,22 @@ def write_text(text: str) -> str:
 
 
 def _written(value: object) -> str:
-    """Name a TOML value of a wrong type without repeating all of it."""
+    """Describe a TOML value of the wrong type in a few characters."""
     if isinstance(value, str):
         return repr(value[:40])
     if isinstance(value, int | float) and -(2**63) <= value < 2**63:
         return json.dumps(value)
-    names = {int: "so large a number", list: "a list", dict: "a table"}
+    names = {int: "this number", list: "a list", dict: "a table"}
     return names.get(type(value), "this value")
 
 
 def _within(value: float, low: float, high: float, shown: str, bounds: str) -> None:
     if not low <= value <= high:
-        raise ValueError(f"{shown} is outside {bounds}")
+        raise ValueError(f"{shown} is outside the range {bounds}")
 
 
 def write_size(size_bytes: int) -> str:
-    """Write a size so that it reads back exactly."""
+    """Format a size so that it parses back exactly."""
     for unit_bytes, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if size_bytes % unit_bytes == 0:
             return f"{size_bytes // unit_bytes}{name}"
@@ -111,7 +112,7 @@ def write_size(size_bytes: int) -> str:
 
 
 def write_duration(seconds: float) -> str:
-    """Write a duration so that it reads back exactly."""
+    """Format a duration so that it parses back exactly."""
     for unit_s, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds % unit_s == 0:
             return f"{int(seconds // unit_s)}{name}"
@@ -119,10 +120,10 @@ def write_duration(seconds: float) -> str:
 
 
 class Text(NamedTuple):
-    """A text that matches `pattern` from end to end."""
+    """A string; all of it must match `pattern`."""
 
     pattern: str = ".+"
-    range: str = "any text"
+    range: str = "any string"
 
     def parse(self, value: object) -> str:
         text = _text(value)
@@ -135,11 +136,12 @@ class Text(NamedTuple):
 
 
 NAME: Final = Text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a name of 1 to 63 letters, digits, dots, _ and -")
+CONSUMER: Final = Text(rf"{NAME.pattern}|[a-z][a-z0-9+.-]*:[!-~]{{1,200}}", f"{NAME.range}, or a URI")
 PATH: Final = Text(r"/.*", "an absolute path")
 
 
 class Flag:
-    """Yes or no."""
+    """A boolean."""
 
     range: Final = "true or false"
 
@@ -193,18 +195,18 @@ class Number(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """One of a few words."""
+    """One of several fixed strings."""
 
-    words: tuple[str, ...]
+    choices: tuple[str, ...]
 
     @property
     def range(self) -> str:
-        *most, last = self.words
+        *most, last = self.choices
         return f"{', '.join(most)} or {last}"
 
     def parse(self, value: object) -> str:
         text = _text(value)
-        if text not in self.words:
+        if text not in self.choices:
             raise ValueError(f"{text!r} is not one of {self.range}")
         return text
 
@@ -233,20 +235,20 @@ class Size(NamedTuple):
 
 
 class Mark:
-    """A level of the reservoir: a share of it such as ``50%``, or a size. Parsed to "50%" or bytes."""
+    """A percentage of the reservoir such as ``50%``, or a size in bytes."""
 
-    range: Final = "1% to 100%, or a size up to that of the reservoir"
+    range: Final = "1% to 100%, or a size up to the reservoir's size"
 
     def parse(self, value: object) -> int | str:
         text = _text(value).strip()
         if text.endswith("%"):
             if not re.fullmatch(r"\d{1,3}\s*%", text) or not 1 <= int(text[:-1]) <= 100:
-                raise ValueError(f"{text!r} is not a share from 1% to 100%")
+                raise ValueError(f"{text!r} is not a percentage from 1% to 100%")
             return f"{int(text[:-1])}%"
         try:
             return parse_size(text)
         except ValueError:
-            raise ValueError(f"{text!r} is neither a share such as 50% nor a size such as 64KiB") from None
+            raise ValueError(f"{text!r} is not a percentage such as 50% or a size such as 64KiB") from None
 
     def write(self, value: int | str) -> str:
         return f'"{value if isinstance(value, str) else write_size(value)}"'
@@ -273,7 +275,7 @@ class Duration(NamedTuple):
 
 
 class Rate:
-    """An amount per period."""
+    """A number of bytes per period."""
 
     range: Final = "a size, a slash and a period, such as 4KiB/s or 10MiB/day"
 
@@ -287,7 +289,7 @@ class Rate:
 
 
 class Texts(NamedTuple):
-    """A list of texts of one kind."""
+    """A list of strings of one kind."""
 
     each: Text
     range: str
@@ -295,9 +297,9 @@ class Texts(NamedTuple):
 
     def parse(self, value: object) -> tuple[str, ...]:
         if not isinstance(value, list):
-            raise ValueError(f"{_written(value)} is not a list: write it in square brackets")  # noqa: TRY004
+            raise ValueError(f"{_written(value)} is not a list: put it in square brackets")  # noqa: TRY004
         if len(value) < self.at_least:
-            raise ValueError("the list is empty")
+            raise ValueError("the list must not be empty")
         return tuple(self.each.parse(item) for item in value)
 
     def write(self, value: tuple[str, ...]) -> str:
@@ -305,7 +307,7 @@ class Texts(NamedTuple):
 
 
 class Listen:
-    """Where a door listens on the network; "" keeps it shut."""
+    """A network address that a door listens on; "" keeps the door closed."""
 
     range: Final = 'an address and a port such as "*:55000", or "" for none'
 
@@ -318,7 +320,7 @@ class Listen:
 
 
 class LocalListen:
-    """Where only this machine can reach: a loopback address or a Unix socket; "" is nowhere."""
+    """A loopback address or a Unix socket to listen on, or "" for neither."""
 
     range: Final = 'a loopback address and a port, the absolute path of a Unix socket, or ""'
 
@@ -328,7 +330,7 @@ class LocalListen:
             return text or None
         address = parse_host_port(text)
         if not address.loopback:
-            raise ValueError(f"{text!r} is not a loopback address: this is for this machine only")
+            raise ValueError(f"{text!r} is not a loopback address. Only local connections are allowed here")
         return address
 
     def write(self, value: HostPort | str | None) -> str:
@@ -346,7 +348,7 @@ class BrokerUrl:
         if not match or (match[1] == "unix" and not match[2].startswith("/")):
             raise ValueError(f"{text!r} is not {self.range}")
         if match[1] == "tls" and not parse_host_port(match[2]).host:
-            raise ValueError(f"{text!r} names no host")
+            raise ValueError(f"{text!r} has no host")
         if match[1] == "ssh":
             parse_ssh_address(match[2])
         return text
@@ -356,14 +358,14 @@ class BrokerUrl:
 
 
 class FileMode:
-    """Permissions of a socket, written in octal as text."""
+    """A socket's permissions, written as an octal string."""
 
     range: Final = '"0600" to "0777"'
 
     def parse(self, value: object) -> int:
         text = _text(value)
         if not re.fullmatch(r"0?[67][0-7]{2}", text):
-            raise ValueError(f'{text!r} is not a mode in octal such as "0660"')
+            raise ValueError(f'{text!r} is not an octal mode such as "0660"')
         return int(text, 8)
 
     def write(self, value: int) -> str:

@@ -1,1 +1,1 @@
-"""Ways to a noise source. Each keeps the promises of drawwell.ports.NoiseSource."""
+"""Drivers for noise sources; each one is a drawwell.ports.NoiseSource."""

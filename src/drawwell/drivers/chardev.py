@@ -1,4 +1,4 @@
-"""Any character device or FIFO as a noise source: /dev/hwrng, TrueRNG, NeuG, another program's FIFO."""
+"""Any character device or FIFO as a source, such as /dev/hwrng or NeuG."""
 
 import errno
 import os
@@ -15,10 +15,10 @@ from drawwell.drivers.stream import Gone, SampleStream, stream_of
 from drawwell.drivers.tty import Tty
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceRejected, SourceStalled, SourceUnavailable, UsageError
-from drawwell.reports import CONDITIONED, SourceIdentity
+from drawwell.reports import CONDITIONED, NOT_NOISE, SourceIdentity
 
-UNKNOWN: Final = "as delivered; whether it was conditioned before is not known"
-OS_GENERATOR: Final = "the operating system's generator, not a noise source"
+UNKNOWN: Final = "as delivered; the device may have conditioned it"
+OS_GENERATOR: Final = f"the operating system's generator, {NOT_NOISE}"
 
 # Linux Documentation/admin-guide/devices.txt
 _OS_GENERATORS: Final = frozenset({os.makedev(1, 8), os.makedev(1, 9)})
@@ -30,13 +30,13 @@ class CharDeviceSource:
     """A `NoiseSource` (see ports.py).
 
     Args:
-        name: Its name in the configuration.
-        path: The device's node or the FIFO. A terminal is set raw and taken for us alone.
-        stall_s: How long no sample may come before it counts as gone.
-        allow_os_generator: Take /dev/random and /dev/urandom; every report then says what they are.
-        start: The conversation before the first sample; see conversation.py. Only terminals have one.
-        hwrng: The generator wanted behind /dev/hwrng, by the start of its name; "" takes any.
-        sysfs: Where the kernel tells about its devices.
+        name: The source's name in the configuration.
+        path: The device node or the FIFO. A terminal is set to raw mode and locked.
+        stall_s: The source counts as gone after this time without a sample.
+        allow_os_generator: Accept /dev/random and /dev/urandom; every report then shows this.
+        start: The start-up conversation with a terminal; see conversation.py.
+        hwrng: Prefix of the name of the generator that /dev/hwrng must use; "" for any.
+        sysfs: Where sysfs is mounted.
     """
 
     def __init__(
@@ -62,15 +62,16 @@ class CharDeviceSource:
 
     @property
     def identity(self) -> SourceIdentity:
-        """Who it is, as far as is known now."""
+        """The source's identity, as far as it is known."""
         return self._identity
 
     async def open(self) -> None:
-        """Open it and drop what it held.
+        """Open the device and drop buffered samples.
 
         Raises:
-            SourceUnavailable: not there, not permitted, or held by somebody else.
-            SourceRejected: not a device or FIFO, or the operating system's generator unasked for.
+            SourceUnavailable: the device is missing, not readable, or used by another process.
+            SourceRejected: the path is not a device or FIFO, or it is the operating system's
+                generator and the configuration does not allow that.
         """
         await self.aclose()
         self._pin = None
@@ -91,11 +92,11 @@ class CharDeviceSource:
         """Return 1 to `max_bytes` fresh samples.
 
         Raises:
-            SourceUnavailable: unplugged, at its end, silent for `stall_s`, or the kernel took
-                another generator behind /dev/hwrng; such a block is discarded.
+            SourceUnavailable: the device was unplugged, at EOF or silent for `stall_s`, or
+                /dev/hwrng has another generator. The block is then discarded.
         """
         if self._stream is None:
-            raise SourceUnavailable(f"{self._path} is not open", hint="Type 'drawwell doctor'.")
+            raise SourceUnavailable(f"{self._path} is not open", hint="Run 'drawwell doctor'.")
         if self._pin:
             self._pin.check()
         try:
@@ -107,12 +108,12 @@ class CharDeviceSource:
         if not data:
             raise SourceStalled(
                 f"no sample from {self._path} within {self._stall_s:g} s",
-                hint="See whether the device or the program behind it runs, or raise stall.",
+                hint="Check that the device or the program behind it works, or increase stall.",
             )
         return RawBlock(data)
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the port's
-        """Refuse: such a source has no verbs.
+        """Refuse every verb.
 
         Raises:
             UsageError: always.
@@ -120,7 +121,7 @@ class CharDeviceSource:
         raise UsageError(f"{self._path} has no verb {verb!r}", hint="Only a OneRNG takes commands.")
 
     async def aclose(self) -> None:
-        """Let go of it."""
+        """Close the device."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -147,36 +148,36 @@ class CharDeviceSource:
     def _judge_os_generator(self) -> None:
         if not self._allow_os_generator:
             raise SourceRejected(
-                f"{self._path} is the operating system's generator, not a noise source",
-                hint="Name a hardware source; if you must, set allow_os_generator = true, "
-                "and every report will say so.",
+                f"{self._path} is {OS_GENERATOR}",
+                hint="Set path to a hardware source, or set allow_os_generator = true, "
+                "which every report then shows.",
             )
 
     async def _connect(self, status: os.stat_result) -> SampleStream:
         fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        if not os.path.samestat(os.fstat(fd), status):  # its identity was read from something else
+        if not os.path.samestat(os.fstat(fd), status):  # the path was replaced after the check
             os.close(fd)
-            raise Gone("it was replaced while it was opened")
+            raise Gone("it was replaced while it was being opened")
         if os.isatty(fd):
             os.close(fd)
             return await converse(self._path, self._start)
         if self._start:
             os.close(fd)
             raise SourceRejected(
-                f"{self._path} is no terminal, and start is a conversation", hint="Drop start here."
+                f"{self._path} is not a terminal, but start requires one", hint="Remove start."
             )
         return stream_of(fd)
 
     def _gone(self, error: Gone) -> SourceUnavailable:
         return SourceUnavailable(
-            f"{self._path} is gone: {error}", hint="Plug it in again, or start its writer again."
+            f"{self._path} is gone: {error}", hint="Plug the device in again, or restart the writer."
         )
 
 
 def _not_a_device(path: str, mode: int) -> SourceRejected:
-    hint = "Name the device's node."
+    hint = "Set path to the device node."
     if stat.S_ISREG(mode):
-        hint = 'To play a recorded file back for a test, set driver = "replay".'
+        hint = 'To replay a recorded file in a test, set driver = "replay".'
     return SourceRejected(f"{path} is neither a character device nor a FIFO", hint=hint)
 
 
@@ -184,22 +185,21 @@ def _cannot_open(path: str, error: OSError) -> SourceUnavailable:
     if error.errno in {errno.EACCES, errno.EPERM}:
         return SourceUnavailable(
             f"no permission to open {path}",
-            hint=f"Run as root, or as a user in the group of {path}; with the package, 'systemctl restart' of its "
-            "unit, drawwell-named@NAME, takes the right.",
+            hint=f"Run as root, or as a user in the group of {path}; with the package, "
+            "restart the unit drawwell-named@NAME, which grants access.",
         )
     if error.errno in {errno.ENXIO, errno.ENODEV} and os.path.exists(path):
         return SourceUnavailable(
-            f"no driver answers behind {path}", hint="Load the device's kernel driver, or plug the device in."
+            f"{path} has no driver", hint="Load the device's kernel driver, or plug the device in."
         )
     if error.errno in {errno.ENOENT, errno.ENXIO, errno.ENODEV}:
         return SourceUnavailable(
-            f"{path} is not there", hint="Plug the device in, or type 'drawwell doctor'."
+            f"{path} does not exist", hint="Plug the device in, or run 'drawwell doctor'."
         )
-    return SourceUnavailable(f"cannot open {path}: {error.strerror}", hint="Type 'drawwell doctor'.")
+    return SourceUnavailable(f"cannot open {path}: {error.strerror}", hint="Run 'drawwell doctor'.")
 
 
 def make(section: SourceSection) -> CharDeviceSource:
-    """Make the driver of a [[source]]."""
     return CharDeviceSource(
         section.name,
         section.path,

@@ -1,4 +1,4 @@
-"""Start-up conversations of devices: the steps of [[source]] start."""
+"""Start-up conversations with devices, defined by `start` in [[source]]."""
 
 import asyncio
 import termios
@@ -10,16 +10,16 @@ from drawwell.errors import SourceUnavailable
 from drawwell.units import parse_duration
 
 _ANSWER_S: Final = 2.0
-"""How long an expected byte may take."""
+"""Time limit for an expected byte."""
 _HINT: Final = "Compare the steps of start with the device's documentation."
 
 
 async def converse(path: str, steps: Sequence[str]) -> Tty:
-    """Open a terminal and carry out `steps`; return it, ready to be read.
+    """Open a terminal, carry out `steps`, and return the terminal.
 
     Raises:
-        SourceUnavailable: it cannot be opened, or does not answer as it is expected to.
-        SourceRejected: it is no terminal.
+        SourceUnavailable: the terminal cannot be opened, or does not answer as expected.
+        SourceRejected: the path is not a terminal.
     """
     tty = Tty.open(path)
     try:
@@ -41,7 +41,7 @@ def _knock(path: str, baud: int) -> None:
     """Open and close the terminal at a speed (CDC PSTN 1.2, 6.3.10)."""
     speed = getattr(termios, f"B{baud}", None)
     if speed is None:
-        raise SourceUnavailable(f"no terminal has a speed of {baud}", hint=_HINT)
+        raise SourceUnavailable(f"terminals do not support {baud} baud", hint=_HINT)
     tty = Tty.open(path)
     try:
         tty.set_speed(speed)
@@ -60,7 +60,7 @@ async def _step(tty: Tty, verb: str, value: str) -> None:
         expected = bytes.fromhex(value)
         if (answer := await _take(tty, len(expected))) != expected:
             raise SourceUnavailable(
-                f"{tty.path} answered {len(answer)} other bytes than the {len(expected)} expected", hint=_HINT
+                f"{tty.path} answered {len(answer)} bytes, but not the {len(expected)} expected", hint=_HINT
             )
 
 
@@ -70,7 +70,7 @@ async def _take(tty: Tty, n_bytes: int) -> bytes:
         piece = await tty.read(n_bytes - len(data), _ANSWER_S)
         if not piece:
             raise SourceUnavailable(
-                f"{tty.path} gave {len(data)} of {n_bytes} bytes within {_ANSWER_S:g} s", hint=_HINT
+                f"{tty.path} sent {len(data)} of {n_bytes} bytes within {_ANSWER_S:g} s", hint=_HINT
             )
         data += piece
     return data

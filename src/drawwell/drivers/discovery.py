@@ -1,7 +1,7 @@
-"""Which noise devices are plugged in, and under which nodes. Reads sysfs and /proc only.
+"""Find plugged-in noise devices and their nodes in sysfs and /proc.
 
-Every OneRNG says that its serial number is "00", so a device is known by the port that it is plugged into: the
-stable name is what udev calls ID_PATH, and stands in /dev/serial/by-path.
+Every OneRNG has the serial number "00", so a device is identified by its port. Its stable
+name is udev's ID_PATH, also found in /dev/serial/by-path.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Final
 
 from drawwell.config.devices import usb_kind
 from drawwell.errors import SourceUnavailable
-from drawwell.host.holders import holders, holders_words
+from drawwell.host.holders import describe_holders, holders
 from drawwell.onerng.usb import VIRTUAL_PRODUCT
 from drawwell.reports import Report
 
@@ -27,9 +27,9 @@ _PCI_PLACE: Final = re.compile(r"pci[0-9a-f]{4}:[0-9a-f]{2}|" + _PCI_ADDRESS.pat
 class UsbDevice(Report):
     """A known noise device on USB.
 
-    `path` is its node, "" when no driver made one, or none was passed into this container; `bound_driver` is the
-    kernel driver of its first bound interface, "" for none; `usb_path` is the kernel's name of the port, such as
-    ``1-1.2``.
+    `path` is the device node; "" if the device has no driver, or no node in this container.
+    `bound_driver` is the kernel driver of its first bound interface, or "". `usb_path` is the
+    kernel's name for the port, such as ``1-1.2``.
     """
 
     kind: str
@@ -42,12 +42,12 @@ class UsbDevice(Report):
 
     @property
     def virtual(self) -> bool:
-        """Is it a virtual OneRNG: bytes of a broker on this virtual machine's host?"""
+        """Whether the device is a virtual OneRNG, fed by a broker on the host."""
         return self.kind == ONERNG and self.product == VIRTUAL_PRODUCT
 
 
 def discover(sysfs: str = "/sys", dev: str = "/dev") -> tuple[UsbDevice, ...]:
-    """Return the known noise devices, in the order of their ports; none where there is no USB."""
+    """Return the known noise devices in the order of their ports."""
     devices = sorted(Path(sysfs, "bus/usb/devices").glob("*"))
     return tuple(found for entry in devices if (found := _known_device(entry, dev)))
 
@@ -56,62 +56,62 @@ def find_onerng(sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice:
     """Return the only OneRNG.
 
     Raises:
-        SourceUnavailable: none, more than one, or one without a node.
+        SourceUnavailable: there is no OneRNG, there are several, or the OneRNG has no node.
     """
     found = [device for device in discover(sysfs, dev) if device.kind == ONERNG]
     if not found:
         others = ", ".join(device.kind for device in discover(sysfs, dev))
-        hint = "Plug one in, name its node, or try 'drawwell source simulate --link ./onerng'."
+        hint = "Plug one in, set its node, or try 'drawwell source simulate --link ./onerng'."
         if others:
-            hint = f"{others} is plugged in: 'drawwell doctor' writes the [[source]] that reads it."
+            hint = f"{others} is plugged in: 'drawwell doctor' shows its [[source]] section."
         raise SourceUnavailable("no OneRNG is plugged in", hint=hint)
     if len(found) > 1:
         nodes = " or ".join(f"{device.path} ({device.stable_name})" for device in found)
-        raise SourceUnavailable(f"{len(found)} OneRNGs are plugged in", hint=f"Say which one: {nodes}.")
+        raise SourceUnavailable(f"{len(found)} OneRNGs are plugged in", hint=f"Name one of them: {nodes}.")
     if not found[0].path:
         raise _without_node(found[0], sysfs, dev)
     return found[0]
 
 
 def _without_node(device: UsbDevice, sysfs: str, dev: str) -> SourceUnavailable:
-    """Tell who took the device from its kernel's driver, as a virtual machine does: by its node of usbfs."""
+    """Return the error; name the process (such as a VM) that uses the device."""
     entry = Path(sysfs, "bus/usb/devices", device.usb_path)
     bus, number = (_read(entry / each).zfill(3) for each in ("busnum", "devnum"))
     who = holders(os.path.join(dev, "bus/usb", bus, number)) if device.bound_driver in {"", _USBFS} else ()
     if not who and device.bound_driver != _USBFS:
         return SourceUnavailable(
             f"the OneRNG on port {device.usb_path} has no node",
-            hint="Load the kernel's driver with 'modprobe cdc_acm'. If it is loaded, pull the device out and plug it "
-            "in again: whoever took it from the driver has ended without giving it back.",
+            hint="Load the kernel's driver with 'modprobe cdc_acm'. If it is loaded, unplug the device and "
+            "plug it in again: a process detached the driver and ended without attaching it again.",
         )
     return SourceUnavailable(
-        f"the OneRNG on port {device.usb_path} was taken by {holders_words(who)}",
-        hint="A virtual machine has it: it comes back when that ends, or is told to let go: "
+        f"the OneRNG on port {device.usb_path} was taken by {describe_holders(who)}",
+        hint="If a virtual machine has it, wait until the machine ends, or take it back: "
         "'drawwell guest apply KIND NAME --remove'.",
     )
 
 
 def stable_name_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> str:
-    """Return the stable name of the device behind a node, "" when it is none that is known."""
+    """Return the stable name of the known device behind a node, or ""."""
     device = device_of(node, sysfs, dev)
     return device.stable_name if device else ""
 
 
 def lasting_path(node: str, dev: str = "/dev") -> str:
-    """Return the name of a node that survives replugging and renumbering, or the node itself."""
+    """Return a path to the node that survives replugging, or the node itself."""
     links = sorted(link for folder in ("drawwell", "serial/by-path") for link in Path(dev, folder).glob("*"))
     return next((str(link) for link in links if os.path.realpath(link) == node), node)
 
 
 def numbers_of(status: os.stat_result) -> str:
-    """Return what a node or a file is known by, whatever names it has."""
+    """Return numbers that identify a node or file, regardless of its name."""
     if stat.S_ISCHR(status.st_mode):
         return f"device {os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
     return f"file {status.st_ino} on {os.major(status.st_dev)}:{os.minor(status.st_dev)}"
 
 
 def device_of(node: str, sysfs: str = "/sys", dev: str = "/dev") -> UsbDevice | None:
-    """Return the device behind a node, None when it is none that is known."""
+    """Return the known device behind a node, or None for any other node."""
     real = os.path.realpath(node)
     return next((device for device in discover(sysfs, dev) if device.path == real), None)
 
@@ -140,7 +140,7 @@ def _name(path: Path) -> str:
 
 
 def _node(entry: Path, dev: str) -> str:
-    """The node with the numbers that sysfs has: in a container it may bear any name, or not be there."""
+    """Find the node by the device's numbers, because containers may rename it."""
     usual = os.path.join(dev, entry.name)
     numbers = _read(entry / "dev")
     if not numbers or _numbers(usual) == numbers:
@@ -150,7 +150,7 @@ def _node(entry: Path, dev: str) -> str:
 
 
 def _numbers(path: str) -> str:
-    """``major:minor`` of a character device, "" when it is none."""
+    """Return a character device's ``major:minor``; "" for other files."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -161,7 +161,7 @@ def _numbers(path: str) -> str:
 
 
 def _stable_name(entry: Path) -> str:
-    """ID_PATH, as udev's path_id makes it: the host controller's place, and the chain of ports below it."""
+    """Return udev's ID_PATH: the host controller and the ports behind it."""
     device = entry.resolve()
     buses = [at for at in device.parents if re.fullmatch(r"usb\d+", at.name)]
     controller = buses[-1].parent if buses else Path("unknown")

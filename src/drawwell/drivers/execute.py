@@ -1,6 +1,6 @@
-"""A program's standard output as a noise source, for devices that come with a reader of their own.
+"""A source that reads a program's standard output.
 
-It is a stream, or of one shot: a program that prints some bytes and ends is run again and again.
+In manner "stream", the program keeps running; in "one-shot", it exits and is run again.
 """
 
 import asyncio
@@ -9,30 +9,30 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from drawwell.config.broker_side import SourceSection
-from drawwell.config.devices import ONE_SHOT
+from drawwell.config.drivers import ONE_SHOT
 from drawwell.drivers.program import Program
 from drawwell.drivers.stream import Gone
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceStalled, SourceUnavailable, UsageError
 from drawwell.reports import SourceIdentity
 
-NOISE: Final = "as the program delivers it; what that did to it is not known"
+NOISE: Final = "as the program delivers it; the program may have processed it"
 MOST_BYTES: Final = 1 << 20
-"""What a run of a one-shot program may print."""
+"""Limit of the output of a run in manner "one-shot"."""
 _ENDED_HINT: Final = (
-    'It must go on and on. For a program that prints some bytes and ends, set manner = "one-shot": '
-    "it is run again and again. Else run the command by hand and see what it says."
+    'The program must keep running. If it prints bytes and exits, set manner = "one-shot", which repeats '
+    "it. Otherwise run the command by hand and read its messages."
 )
-_FAILED_HINT: Final = "Run the command by hand and see what it says."
+_FAILED_HINT: Final = "Run the command by hand and read its messages."
 
 
 class ExecSource:
-    """A `NoiseSource` (see ports.py): a program that goes on and on.
+    """A `NoiseSource` (see ports.py) from a program that keeps running.
 
     Args:
-        name: Its name in the configuration.
+        name: The source's name in the configuration.
         argv: The program and its arguments.
-        stall_s: How long no sample may come before it counts as gone.
+        stall_s: The source counts as gone after this time without a sample.
     """
 
     def __init__(self, name: str, argv: Sequence[str], *, stall_s: float = 5.0) -> None:
@@ -45,14 +45,13 @@ class ExecSource:
 
     @property
     def identity(self) -> SourceIdentity:
-        """Who it is."""
         return self._identity
 
     async def open(self) -> None:
         """Start the program.
 
         Raises:
-            SourceUnavailable: it cannot be started.
+            SourceUnavailable: the program cannot be started.
         """
         await self.aclose()
         self._output_bytes = 0
@@ -62,8 +61,8 @@ class ExecSource:
         """Return 1 to `max_bytes` fresh samples.
 
         Raises:
-            SourceUnavailable: it ended, or was silent for `stall_s`. What a program that ended left in
-                the pipe is dropped.
+            SourceUnavailable: the program was silent for `stall_s`, or exited; the rest of its
+                output is then discarded.
         """
         data = await self._read(max_bytes)
         if data is None:
@@ -71,7 +70,7 @@ class ExecSource:
         return RawBlock(data)
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the port's
-        """Refuse: such a source has no verbs.
+        """Refuse every verb.
 
         Raises:
             UsageError: always.
@@ -79,15 +78,15 @@ class ExecSource:
         raise UsageError(f"{self._argv[0]} has no verb {verb!r}", hint="Only a OneRNG takes commands.")
 
     async def aclose(self) -> None:
-        """End the program."""
+        """Stop the program."""
         program, self._program = self._program, None
         if program is not None:
             await program.aclose()
 
     async def _read(self, max_bytes: int) -> bytes | None:
-        """Read from the program; None where it ended or was silent."""
+        """Read from the program; return None if it exited or was silent."""
         if self._program is None:
-            raise SourceUnavailable(f"{self._argv[0]} does not run", hint="Type 'drawwell doctor'.")
+            raise SourceUnavailable(f"{self._argv[0]} is not running", hint="Run 'drawwell doctor'.")
         try:
             data = await self._program.output.read(max_bytes, self._stall_s)
         except Gone as gone:
@@ -97,22 +96,22 @@ class ExecSource:
         return data or None
 
     async def _silence(self, hint: str) -> SourceUnavailable:
-        """Say why no sample came: it ended, or it is silent."""
+        """Explain why no sample arrived: the program exited or stalled."""
         program = self._program
         status = await program.ended() if program else None
         if program is None or status is None:
             return SourceStalled(
                 f"no sample from {self._argv[0]} within {self._stall_s:g} s",
-                hint="See whether its device works.",
+                hint="Check that the program's device works.",
             )
         return SourceUnavailable(program.describe_end(status, self._output_bytes), hint=hint)
 
 
 class OneShotSource(ExecSource):
-    """A program that prints some bytes and ends, and is run again and again.
+    """A `NoiseSource` from a program that is run repeatedly.
 
     Args:
-        every_s: How long from one start to the next, at least.
+        every_s: Minimum time between two starts.
     """
 
     def __init__(self, name: str, argv: Sequence[str], *, stall_s: float = 5.0, every_s: float = 1.0) -> None:
@@ -122,16 +121,16 @@ class OneShotSource(ExecSource):
         self._left = b""
 
     async def open(self) -> None:
-        """Forget what an earlier run gave; the program is started by `read`."""
+        """Drop the output of an earlier run; `read` starts the program."""
         await self.aclose()
         self._left = b""
 
     async def read(self, max_bytes: int) -> RawBlock:
-        """Return 1 to `max_bytes` fresh samples: what a run printed, or is left of it.
+        """Return 1 to `max_bytes` fresh samples of the previous or a new run.
 
         Raises:
-            SourceUnavailable: it cannot be started, failed, printed nothing or too much, or was
-                silent for `stall_s`.
+            SourceUnavailable: the program cannot be started, failed, printed nothing or too
+                much, or was silent for `stall_s`.
         """
         if not self._left:
             self._left = await self._run()
@@ -149,7 +148,7 @@ class OneShotSource(ExecSource):
             await self.aclose()
 
     async def _output(self) -> bytes:
-        """Read to the end of a run; raises as `read`."""
+        """Read to the end of a run; same errors as `read`."""
         program, data = self._program, bytearray()
         assert program is not None  # noqa: S101 - `_run` started it
         while True:
@@ -164,7 +163,7 @@ class OneShotSource(ExecSource):
         if len(data) > MOST_BYTES:
             raise SourceUnavailable(
                 f"{self._argv[0]} printed more than {MOST_BYTES:,} bytes",
-                hint='Give it an argument that asks for fewer, or set manner = "stream".',
+                hint='Pass it an argument that requests fewer bytes, or set manner = "stream".',
             )
         status = await program.ended()
         if status != 0 or not data:
@@ -173,7 +172,6 @@ class OneShotSource(ExecSource):
 
 
 def make(section: SourceSection) -> ExecSource:
-    """Make the driver of a [[source]]."""
     if section.manner == ONE_SHOT:
         return OneShotSource(section.name, section.command, stall_s=section.stall, every_s=section.every)
     return ExecSource(section.name, section.command, stall_s=section.stall)

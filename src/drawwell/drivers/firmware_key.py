@@ -1,4 +1,4 @@
-"""The key that a OneRNG's firmware image must be signed by."""
+"""The key that must have signed a OneRNG's firmware image."""
 
 from drawwell.config.broker_side import SourceSection
 from drawwell.errors import ConfigError
@@ -8,10 +8,10 @@ from drawwell.onerng.verify import VENDOR, Signer
 
 
 def firmware_signer(section: SourceSection) -> Signer:
-    """Return the signer that a source's firmware must have.
+    """Return the required signer of a source's firmware.
 
     Raises:
-        ConfigError: the key file cannot be read, or has no key in it.
+        ConfigError: the key file cannot be read or contains no key.
     """
     path = section.firmware_key
     if not path:
@@ -25,5 +25,5 @@ def firmware_signer(section: SourceSection) -> Signer:
         reason = str(error)
     raise ConfigError(
         f"source {section.name}: firmware_key {path}: {reason}",
-        hint="Write it with 'gpg --export --armor KEY', readable to the account that the source runs under.",
+        hint="Create it with 'gpg --export --armor KEY'. The source's user must be able to read it.",
     )

@@ -1,7 +1,8 @@
-"""The generator behind /dev/hwrng, which the kernel exchanges by itself.
+"""The generator behind /dev/hwrng, which the kernel can replace.
 
-The kernel takes the best generator that is registered (hwrng_register and hwrng_unregister in
-drivers/char/hw_random/core.c of Linux), and a descriptor that is open stays good meanwhile.
+When a better generator is registered or the current one is removed, the kernel switches to the
+best generator (hwrng_register and hwrng_unregister in drivers/char/hw_random/core.c of Linux).
+File descriptors that are already open then read from the new generator.
 """
 
 import os
@@ -17,33 +18,33 @@ _FOLDER: Final = "class/misc/hw_random"
 
 @dataclass(frozen=True, slots=True)
 class Generators:
-    """The kernel's hardware generators; "" and () where it lists none."""
+    """The kernel's hardware generators; "" and () if none are listed."""
 
     current: str
     available: tuple[str, ...]
 
     @property
     def vouched(self) -> bool:
-        """Is the current one a chip's? virtio_rng passes on whatever the host has."""
+        """Whether the current generator is a chip; virtio_rng forwards host bytes."""
         return bool(self.current) and self.current != NONE and not self.current.startswith("virtio")
 
 
 def generators(sysfs: str = "/sys") -> Generators:
-    """Read which generators there are, and which one is behind /dev/hwrng now."""
+    """Read the list of generators behind /dev/hwrng, and the current one."""
     available = (each for each in _text(sysfs, "rng_available").split() if each != NONE)
     return Generators(_text(sysfs, "rng_current"), tuple(available))
 
 
 class GeneratorPin:
-    """The generator that a source was opened with.
+    """The generator that was active when the source was opened.
 
     Args:
-        path: The node, for messages.
-        wanted: What the generator's name begins with; "" takes any.
-        sysfs: Where the kernel's device tree is mounted.
+        path: The node, for error messages.
+        wanted: Prefix of the required generator's name; "" for any.
+        sysfs: Where sysfs is mounted.
 
     Raises:
-        SourceUnavailable: none is there, or another than the wanted one.
+        SourceUnavailable: there is no generator, or not the required one.
     """
 
     def __init__(self, path: str, wanted: str = "", sysfs: str = "/sys") -> None:
@@ -53,31 +54,31 @@ class GeneratorPin:
         self.generator, self.vouched = now.current, now.vouched
         if self.generator == NONE:
             raise SourceUnavailable(
-                f"no hardware generator is behind {path}", hint="Load its driver, such as virtio_rng."
+                f"{path} has no hardware generator", hint="Load its driver, such as virtio_rng."
             )
         if not self.generator.startswith(wanted):
             raise SourceUnavailable(
-                f'{path} is {self.generator or "of an unknown generator"}, and hwrng = "{wanted}"',
+                f'{path} uses {self.generator or "an unknown generator"}, but hwrng = "{wanted}"',
                 hint=_take_it(next((each for each in now.available if each.startswith(wanted)), "")),
             )
 
     def check(self) -> None:
-        """Compare with what is behind the node now.
+        """Check that the generator is still the current one.
 
         Raises:
-            SourceUnavailable: it is another one.
+            SourceUnavailable: the kernel has switched to another generator.
         """
         if (now := _text(self._sysfs, "rng_current")) != self.generator:
             raise SourceUnavailable(
-                f"rng_current changed from {self.generator} to {now}: {self._path} is another generator now",
-                hint="The source begins again as what it is now. To insist on one, set hwrng to its name.",
+                f"rng_current changed from {self.generator} to {now}, which now serves {self._path}",
+                hint="The source restarts with the new generator. To require one of them, set hwrng to its name.",
             )
 
 
 def _take_it(generator: str) -> str:
     if not generator:
-        return "Plug it in, or load its driver; 'cat /sys/class/misc/hw_random/rng_available' lists them."
-    return f"Have the kernel take it: 'echo {generator} > /sys/class/misc/hw_random/rng_current'."
+        return "Plug it in, or load its driver; 'cat /sys/class/misc/hw_random/rng_available' lists all generators."
+    return f"Select it: 'echo {generator} > /sys/class/misc/hw_random/rng_current'."
 
 
 def _text(sysfs: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The OneRNG as a noise source: found, verified, read, paused; its going away named."""
+"""The OneRNG as a source: discovery, verification, reads, pauses, loss."""
 
 import asyncio
 import errno
@@ -18,15 +18,15 @@ from drawwell.host.virtual import virtual_facts
 from drawwell.onerng.commands import Command, Mode, parse_mode
 from drawwell.onerng.image import Image, UnreadableImage
 from drawwell.onerng.verify import SIMULATOR, VENDOR, FirmwareVerdict, Signer, verify_image
-from drawwell.reports import CONDITIONED, RAW_NOISE, Firmware, SourceIdentity, as_json
+from drawwell.reports import CONDITIONED, NOT_NOISE, RAW_NOISE, Firmware, SourceIdentity, as_json
 
 _GATHER_LIMIT_S: Final = 0.1
 _GATHER_S: Final = 0.02
-"""How long packets of 64 bytes are let pile up, so that not each of them wakes us."""
+"""Time for several 64-byte packets to accumulate, which saves wake-ups."""
 _CLOSE_LIMIT_S: Final = 0.5
-_NOT_ASKED: Final = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "not asked for yet")
+_NOT_ASKED: Final = FirmwareVerdict(Firmware.COULD_NOT_CHECK, "not requested yet")
 _NO_FIRMWARE: Final = FirmwareVerdict(
-    Firmware.NOT_APPLICABLE, "a virtual OneRNG, made by this machine's host"
+    Firmware.NOT_APPLICABLE, "a virtual OneRNG, provided by this machine's host"
 )
 VERIFY_POLICIES: Final = ("require", "report", "off")
 
@@ -35,16 +35,16 @@ class OneRngSource:
     """A `NoiseSource` (see ports.py).
 
     Args:
-        name: Its name in the configuration.
-        path: The device's node, or ``auto`` for the only one that is plugged in.
+        name: The source's name in the configuration.
+        path: The device node, or ``auto`` for the only one that is plugged in.
         mode: ``cmd0`` to ``cmd7``; ``cmd1`` is raw avalanche noise.
-        verify: Refuse a device whose image signature is not verified (``require``), use it and say so
-            (``report``), or do not ask for the image (``off``).
-        stall_s: How long no sample may come before it counts as gone.
-        signer: Whose signature the image must bear; on a pseudo-terminal it is the published test key's.
+        verify: The policy for a device without a verified signature: refuse it (``require``),
+            use and report it (``report``), or do not request the image (``off``).
+        stall_s: The source counts as gone after this time without a sample.
+        signer: Required signer of the image; on a pseudo-terminal, the published test key.
 
     Raises:
-        UsageError: no such mode or policy, or a mode without noise.
+        UsageError: the mode or policy is unknown, or the mode produces no noise.
     """
 
     def __init__(
@@ -58,7 +58,9 @@ class OneRngSource:
         signer: Signer = VENDOR,
     ) -> None:
         if verify not in VERIFY_POLICIES:
-            raise UsageError(f"no policy {verify!r}", hint=f"The policies are {', '.join(VERIFY_POLICIES)}.")
+            raise UsageError(
+                f"unknown policy {verify!r}", hint=f"The policies are {', '.join(VERIFY_POLICIES)}."
+            )
         self._name = name
         self._wanted_path = path
         self._mode = _noise_mode(mode)
@@ -78,7 +80,7 @@ class OneRngSource:
 
     @property
     def identity(self) -> SourceIdentity:
-        """Who it is, as far as is known now."""
+        """The source's identity, as far as it is known."""
         return SourceIdentity(
             name=self._name,
             kind="onerng",
@@ -87,16 +89,17 @@ class OneRngSource:
             simulated=self._simulated,
             firmware=self._verdict.outcome,
             firmware_detail=self._verdict.detail,
-            noise=self._noise_words,
+            noise=self._noise_text,
             hardware_id=self._hardware_id,
         )
 
     async def open(self) -> None:
-        """Open, wake, identify, verify and start it.
+        """Open, wake, identify, verify and start the device.
 
         Raises:
-            SourceUnavailable: not there, busy, silent, or its firmware could not be checked and must be.
-            SourceRejected: its firmware is not verified and must be.
+            SourceUnavailable: the device is missing, busy or silent, or a required check could
+                not run.
+            SourceRejected: verified firmware is required, and this firmware is not verified.
         """
         self.attach()
         try:
@@ -111,11 +114,13 @@ class OneRngSource:
         self._running = True
 
     def attach(self) -> None:
-        """Take the terminal and say nothing, for single commands; `detach` or `aclose` gives it back.
+        """Open the terminal for single commands, but send none.
+
+        Call `detach` or `aclose` to close it.
 
         Raises:
-            SourceUnavailable: not there or busy.
-            SourceRejected: not a terminal, or a virtual device where there can be none.
+            SourceUnavailable: the device is missing or busy.
+            SourceRejected: the path is not a terminal, or a virtual device is not in a guest.
         """
         self.detach()
         auto = self._wanted_path == "auto"
@@ -129,18 +134,18 @@ class OneRngSource:
         if self._virtual and not virtual_facts().virtual:
             self.detach()
             raise SourceRejected(
-                f"{path} says that it is a virtual OneRNG, and this is no virtual machine",
-                hint="Pull it out: a real OneRNG does not say so.",
+                f"{path} claims to be a virtual OneRNG, but this is not a virtual machine",
+                hint="Unplug it: a genuine OneRNG does not claim this.",
             )
 
     def detach(self) -> None:
-        """Let go of the terminal and leave the device as it is; never raises."""
+        """Close the terminal without changing the device; never raises."""
         if self._tty is not None:
             self._tty.close()
         self._tty, self._running = None, False
 
     async def aclose(self) -> None:
-        """Pause the device and let go of it; never raises for one that is already gone."""
+        """Pause and close the device; never raises, even if the device is gone."""
         with suppress(SourceUnavailable, TimeoutError):
             async with asyncio.timeout(_CLOSE_LIMIT_S):
                 if self._tty is not None:
@@ -150,29 +155,29 @@ class OneRngSource:
     async def read(self, max_bytes: int) -> RawBlock:
         """Return 1 to `max_bytes` fresh samples.
 
-        Where it made more than was read and its pool holds, the device is flushed first: a full pool is stirred,
-        which hides bias.
+        The device is flushed first if its unread samples may exceed its pool: a full pool XORs
+        new samples into old ones, which hides bias.
 
         Raises:
-            SourceUnavailable: unplugged, silent for `stall_s`, or paused.
-            SourceRejected: an operator's ``verify`` found that the firmware is not verified, and it must be.
+            SourceUnavailable: the device is unplugged, silent for `stall_s`, or paused.
+            SourceRejected: verified firmware is required, and an operator's ``verify`` failed.
         """
         if self._verify == "require" and self._verdict.outcome is Firmware.NOT_VERIFIED:
-            self._insist()
+            self._require_verified()
         if not self._running:
-            raise SourceUnavailable(f"{self._path} is paused", hint="Type 'drawwell onerng resume'.")
+            raise SourceUnavailable(f"{self._path} is paused", hint="Run 'drawwell onerng resume'.")
         if self._pace.overflows(asyncio.get_running_loop().time()):
             await self._start()
         return RawBlock(await self._gather(max_bytes))
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Carry out ``info``, ``mode``, ``pause``, ``resume``, ``flush``, ``dump`` or ``verify``.
+        """Run info, mode, pause, resume, flush, dump or verify.
 
-        ``mode`` takes ``mode``; ``dump`` takes ``path``, a new file that is made with mode 0600.
+        ``mode`` takes the argument ``mode``; ``dump`` takes ``path``, a file to create (0600).
 
         Raises:
-            UsageError: no such verb, or its arguments are off.
-            SourceUnavailable: it went away, or does not answer.
+            UsageError: the verb is unknown, or an argument is wrong.
+            SourceUnavailable: the device is gone, or does not answer.
         """
         match verb:
             case "info":
@@ -186,7 +191,7 @@ class OneRngSource:
             case "verify":
                 return await self._verify_now()
         raise UsageError(
-            f"a OneRNG has no verb {verb!r}", hint="It has info, mode, pause, resume, flush, dump and verify."
+            f"a OneRNG has no verb {verb!r}", hint="Verbs: info, mode, pause, resume, flush, dump and verify."
         )
 
     @property
@@ -196,7 +201,7 @@ class OneRngSource:
     @property
     def _terminal(self) -> Tty:
         if self._tty is None:
-            raise SourceUnavailable(f"{self._path} is not open", hint="Type 'drawwell doctor'.")
+            raise SourceUnavailable(f"{self._path} is not open", hint="Run 'drawwell doctor'.")
         return self._tty
 
     async def _gather(self, max_bytes: int) -> bytes:
@@ -205,7 +210,7 @@ class OneRngSource:
         if not samples:
             raise SourceStalled(
                 f"no sample from {self._path} within {self._stall_s:g} s",
-                hint="Pull the device out and plug it in again.",
+                hint="Unplug the device and plug it in again.",
             )
         deadline = loop.time() + _GATHER_LIMIT_S
         enough = min(max_bytes, BUFFER_BYTES) // 2
@@ -229,13 +234,13 @@ class OneRngSource:
 
     @property
     def _wanted_mode(self) -> Mode:
-        """The mode that it runs in: a virtual device has no raw noise."""
+        """The effective mode; a virtual device has no raw noise."""
         return Mode.DEFAULT if self._virtual else self._mode
 
     @property
-    def _noise_words(self) -> str:
+    def _noise_text(self) -> str:
         if self._virtual:
-            return "bytes of a broker, not a noise source"
+            return f"bytes from a broker, {NOT_NOISE}"
         return RAW_NOISE if Mode.RAW in self._mode else CONDITIONED
 
     async def _check_firmware(self) -> None:
@@ -246,7 +251,7 @@ class OneRngSource:
             return
         await self._judge_firmware()
         if self._verify == "require":
-            self._insist()
+            self._require_verified()
 
     async def _judge_firmware(self) -> None:
         if self._virtual:
@@ -259,18 +264,18 @@ class OneRngSource:
             self._verdict = verify_image(image, SIMULATOR if self._simulated else self._signer)
             self._simulated = self._simulated or self._verdict.simulated
 
-    def _insist(self) -> None:
-        """Let only a verified device pass."""
+    def _require_verified(self) -> None:
+        """Refuse an unverified device if the policy requires verification."""
         if self._verdict.outcome is Firmware.NOT_VERIFIED:
             raise SourceRejected(
                 f"the firmware image of {self._path} is not verified: {self._verdict.reason}",
-                hint="Do not use this device, unless the firmware is your own and you set firmware_key, or "
+                hint="Do not use this device, unless the firmware is your own: then set firmware_key, or "
                 'verify_firmware = "report".',
             )
         if self._verdict.outcome is not Firmware.VERIFIED:
             raise SourceUnavailable(
                 f"the firmware image of {self._path} could not be checked: {self._verdict.reason}",
-                hint="Pull the device out and plug it in again; another program may be reading it.",
+                hint="Unplug the device and plug it in again. Another program may be reading it.",
             )
 
     async def _info(self) -> dict[str, Any]:
@@ -291,7 +296,8 @@ class OneRngSource:
         else:
             await self._dialogue.tell(self._mode.command)
         return {
-            "path": self._path, "simulated": self._simulated, "mode": str(self._mode), "words": self._mode.words,
+            "path": self._path, "simulated": self._simulated, "mode": str(self._mode),
+            "words": self._mode.label,  # wording: a JSON key
         }  # fmt: skip
 
     async def _steer(self, verb: str) -> dict[str, Any]:
@@ -311,13 +317,14 @@ class OneRngSource:
         if self._virtual:
             raise UsageError(
                 f"{self._path} is a virtual OneRNG: it has no firmware",
-                hint="Ask the OneRNG of this machine's host.",
+                hint="Dump the OneRNG on this machine's host.",
             )
         try:
             image = await self._dialogue.image()
         except UnreadableImage as error:
             raise SourceUnavailable(
-                f"no whole image from {self._path}: {error}", hint="Pull the device out and plug it in again."
+                f"no complete image from {self._path}: {error}",
+                hint="Unplug the device and plug it in again.",
             ) from error
         finally:
             await self._go_on()
@@ -332,7 +339,7 @@ class OneRngSource:
         return as_json(self._verdict) | {"path": self._path, "detail": self._verdict.detail}
 
     async def _go_on(self) -> None:
-        """After a question: run again if it ran."""
+        """Resume after a query if the device was running before."""
         if self._running:
             await self._start()
 
@@ -344,15 +351,15 @@ def _noise_mode(text: object) -> Mode:
         raise UsageError(str(error)) from error
     if mode.silent:
         raise UsageError(
-            f"mode {mode} makes no noise", hint="Type 'drawwell onerng pause' to stop the device."
+            f"mode {mode} produces no noise", hint="Run 'drawwell onerng pause' to stop the device."
         )
     return mode
 
 
 def _new_path(path: object) -> str:
-    """Say what is wrong with the path before the dump takes its seconds."""
+    """Check the path first, because a dump takes seconds."""
     if not isinstance(path, str) or not os.path.isabs(path):
-        raise UsageError("dump needs the absolute path of a new file")
+        raise UsageError("dump requires the absolute path of a new file")
     if os.path.lexists(path):
         raise _cannot_write(path, os.strerror(errno.EEXIST))
     return path
@@ -369,11 +376,10 @@ def _write_new_file(path: str, image: Image) -> int:
 
 
 def _cannot_write(path: str, because: str | None) -> UsageError:
-    return UsageError(f"cannot write {path}: {because}", hint="Name a new file.")
+    return UsageError(f"cannot write {path}: {because}", hint="Choose the path of a new file.")
 
 
 def make(section: SourceSection) -> OneRngSource:
-    """Make the driver of a [[source]]."""
     return OneRngSource(
         section.name,
         path=section.path,

@@ -1,7 +1,8 @@
-"""Talking with a OneRNG over a terminal: asking, dumping, stopping and starting it, each bounded in time.
+"""Queries and commands to a OneRNG on a terminal, with timeouts.
 
-The device acknowledges nothing, and V3 firmware sends up to 65,472 stale zeros after each reply. So every
-question ends by pausing it, flushing its pool and draining the line, and nothing that is read in between is noise.
+The device sends no acknowledgements, and V3 firmware sends up to 65,472 stale zeros after a
+reply. Every query therefore ends by pausing the device, flushing its pool and draining the
+line. Bytes that are read in the meantime do not count as noise.
 """
 
 import asyncio
@@ -14,50 +15,51 @@ from drawwell.onerng.image import Image, ImageReceiver, UnreadableImage
 from drawwell.onerng.replies import IdentityReply, ReplyParser, VersionReply
 
 _QUIET_S: Final = 0.05
-"""A paused device is quiet for this long before the line counts as drained; packets in flight take microseconds."""
+"""The line of a paused device counts as drained after this silence. Packets in flight take
+microseconds.
+"""
 _DRAIN_LIMIT_S: Final = 2.0
 _REPLY_LIMIT_S: Final = 1.0
 _QUESTION_TRIES: Final = 3
 _DUMP_LIMIT_S: Final = 10.0
-"""A dump takes 1.5 to 3.5 s (the vendor's scripts wait so long); a loaded host takes longer."""
+"""A dump takes 1.5 to 3.5 s with the vendor's scripts, and longer on a loaded host."""
 _DUMP_STALL_S: Final = 2.0
 _DUMP_TRIES: Final = 3
 _START_LIMIT_S: Final = 5.0
-_START_WAIT_S: Final = (
-    0.1  # the vendor's script asks up to 200 times, 50 ms apart, of a device just plugged in
-)
+_START_WAIT_S: Final = 0.1  # the vendor's script queries up to 200 times after plugging in, every 50 ms
 
 ReplyT = TypeVar("ReplyT", VersionReply, IdentityReply)
 
 
 class Dialogue:
-    """What can be said to a OneRNG. After every call but `start` it is paused, its pool empty, the line quiet.
+    """Exchanges with a OneRNG; all but `start` leave it paused and empty.
 
-    Each call raises SourceUnavailable when the device goes away or does not do as it is told.
+    The line is then quiet. All methods raise SourceUnavailable if the device is gone or
+    ignores commands.
     """
 
     def __init__(self, tty: Tty) -> None:
         self._tty = tty
 
     async def tell(self, *commands: bytes) -> None:
-        """Send commands and expect nothing."""
+        """Send commands that have no reply."""
         await self._tty.write(b"".join(commands))
 
     async def stop(self) -> None:
-        """Pause it, empty its pool, and throw away what is on the way."""
+        """Pause the device, empty its pool, and discard data in flight."""
         await self.tell(Command.PAUSE.value, Command.FLUSH.value)
         await self._tty.drain(quiet_s=_QUIET_S, limit_s=_DRAIN_LIMIT_S)
 
     async def start(self, mode: Mode) -> None:
-        """Let it run in `mode`, from an empty pool and a quiet line."""
+        """Start the device in `mode`, with an empty pool and a quiet line."""
         await self.stop()
         await self.tell(mode.command, Command.RUN.value)
 
     async def wake(self) -> None:
-        """Ask until it gives a byte: a device that was just plugged in may not answer at once.
+        """Query the device until it sends a byte; this may take seconds.
 
         Raises:
-            SourceUnavailable: it gave none within five seconds.
+            SourceUnavailable: the device sent nothing within five seconds.
         """
         deadline = _now() + _START_LIMIT_S
         while True:
@@ -68,34 +70,34 @@ class Dialogue:
                 return await self.stop()
             if _now() > deadline:
                 raise SourceStalled(
-                    f"{self._tty.path} gives no byte",
-                    hint="Is it a OneRNG? Pull it out and plug it in again.",
+                    f"{self._tty.path} sends nothing",
+                    hint="If it is a OneRNG, unplug it and plug it in again.",
                 )
 
     async def version(self) -> int:
-        """Ask the firmware's version.
+        """Return the firmware version.
 
         Raises:
-            SourceUnavailable: no answer.
+            SourceUnavailable: the device did not answer.
         """
         for _ in range(_QUESTION_TRIES):
             reply = await self._ask(Command.VERSION, VersionReply)
             if reply:
                 return reply.version
         raise SourceUnavailable(
-            f"{self._tty.path} does not answer as a OneRNG does", hint="Is it one? Type 'drawwell doctor'."
+            f"{self._tty.path} does not answer like a OneRNG", hint="'drawwell doctor' shows what it is."
         )
 
     async def hardware_id(self) -> str:
-        """Ask the 128-bit ID; "" when it gives none, as firmware before version 3 does not."""
+        """Return the 128-bit ID; "" for firmware before version 3."""
         reply = await self._ask(Command.IDENTITY, IdentityReply)
         return reply.hardware_id if reply else ""
 
     async def image(self) -> Image:
-        """Have the firmware image sent, again when a dump is short.
+        """Return the firmware image; retry if a dump is incomplete.
 
         Raises:
-            UnreadableImage: no dump was whole.
+            UnreadableImage: no dump was complete.
         """
         for _ in range(_DUMP_TRIES - 1):
             try:

@@ -1,4 +1,4 @@
-"""A program started without a shell, with its standard output as a stream."""
+"""A program, started without a shell, whose standard output is a stream."""
 
 import asyncio
 import os
@@ -14,9 +14,9 @@ _EXIT_LIMIT_S: Final = 1.0
 
 
 class Program:
-    """A started program; made by `start`.
+    """A running program, made by `start`.
 
-    Some tools print noise on their standard error, so nothing of it is kept but its length.
+    Only the length of standard error is stored, because some tools print noise there.
     """
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, output: int, errors: int) -> None:
@@ -30,10 +30,10 @@ class Program:
 
     @classmethod
     async def start(cls, argv: Sequence[str]) -> Self:
-        """Start it.
+        """Start a program.
 
         Raises:
-            SourceUnavailable: it cannot be started.
+            SourceUnavailable: the program cannot be started.
         """
         output, its_output = os.pipe()
         errors, its_errors = os.pipe()
@@ -49,7 +49,7 @@ class Program:
         except OSError as error:
             raise SourceUnavailable(
                 f"cannot start {argv[0]}: {error.strerror}",
-                hint="Install it, or give its whole path in command.",
+                hint="Install the program, or set its full path in command.",
             ) from error
         finally:
             os.close(its_output)
@@ -60,21 +60,21 @@ class Program:
         return cls(argv[0], process, output, errors)
 
     async def ended(self) -> int | None:
-        """Wait a moment for its end; return its status, None if it goes on."""
+        """Wait briefly for the exit; return the status, or None while running."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_LIMIT_S):
                 return await self._process.wait()
         return None
 
     def describe_end(self, status: int, output_bytes: int) -> str:
-        """Describe how it ended, and after how many bytes."""
+        """Describe how the program ended, and after how many bytes."""
         self._count_errors()
-        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
         end = f"{self.name} {how} after {output_bytes:,} bytes"
-        return f"{end}, and wrote {self.error_bytes:,} to its standard error" if self.error_bytes else end
+        return f"{end}, and wrote {self.error_bytes:,} bytes to standard error" if self.error_bytes else end
 
     async def aclose(self) -> None:
-        """End it: SIGTERM, and SIGKILL if it is there after a second."""
+        """Stop the program with SIGTERM, and after a second with SIGKILL."""
         self.output.close()
         if self._process.returncode is None:
             self._signal(signal.SIGTERM)

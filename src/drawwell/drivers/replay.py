@@ -1,27 +1,27 @@
-"""A recorded file played back as if it were a noise source, for tests and evaluation only."""
+"""A recorded file used as a noise source, for tests and evaluation."""
 
 import asyncio
 import os
 import stat
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from drawwell.config.broker_side import SourceSection
 from drawwell.drivers.discovery import numbers_of
 from drawwell.entropy.blocks import RawBlock
 from drawwell.errors import SourceRejected, SourceUnavailable, UsageError
-from drawwell.reports import SourceIdentity
-
-NOISE: Final = "not a noise source"
+from drawwell.reports import NOT_NOISE, SourceIdentity
 
 
 class ReplaySource:
-    """A `NoiseSource` (see ports.py). It goes on where it was after every reopening: no byte twice, unless looped.
+    """A `NoiseSource` (see ports.py) that continues where it was closed.
+
+    Without `loop`, it reads no byte twice.
 
     Args:
-        name: Its name in the configuration.
+        name: The source's name in the configuration.
         path: The file.
-        loop: Begin again at its end.
+        loop: Restart at the end of the file.
     """
 
     def __init__(self, name: str, path: str, *, loop: bool = False) -> None:
@@ -29,33 +29,33 @@ class ReplaySource:
         self._loop = loop
         self._fd = -1
         self._offset = 0
-        self._identity = SourceIdentity(name=name, kind="replay", path=path, simulated=True, noise=NOISE)
+        self._identity = SourceIdentity(name=name, kind="replay", path=path, simulated=True, noise=NOT_NOISE)
 
     @property
     def identity(self) -> SourceIdentity:
-        """Who it is: nobody's noise."""
+        """The source's identity; its `noise` is `NOT_NOISE`."""
         return self._identity
 
     async def open(self) -> None:
         """Open the file.
 
         Raises:
-            SourceUnavailable: not there, not permitted, or played to its end.
-            SourceRejected: not a file.
+            SourceUnavailable: the file is missing, not readable, or at its end.
+            SourceRejected: the path is not a file.
         """
         await self.aclose()
         try:
             self._fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise SourceUnavailable(
-                f"cannot open {self._path}: {error.strerror}", hint="Name a file that you may read."
+                f"cannot open {self._path}: {error.strerror}", hint="Set path to a file that you can read."
             ) from error
         status = os.fstat(self._fd)
         self._identity = replace(self._identity, stable_name=numbers_of(status))
         if not stat.S_ISREG(status.st_mode):
             await self.aclose()
             raise SourceRejected(
-                f"{self._path} is not a file", hint='For a device or a FIFO set driver = "chardev".'
+                f"{self._path} is not a file", hint='For a device or a FIFO, set driver = "chardev".'
             )
         if not status.st_size or (self._offset >= status.st_size and not self._loop):
             await self.aclose()
@@ -65,7 +65,7 @@ class ReplaySource:
         """Return the next 1 to `max_bytes` bytes of the file.
 
         Raises:
-            SourceUnavailable: at its end.
+            SourceUnavailable: the file is at its end.
         """
         data = self._next(max_bytes)
         if not data and self._loop:
@@ -74,11 +74,11 @@ class ReplaySource:
         if not data:
             raise self._ended()
         self._offset += len(data)
-        await asyncio.sleep(0)  # a file is always ready: leave the loop to others
+        await asyncio.sleep(0)  # a file is always ready, so yield to other tasks
         return RawBlock(data)
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the port's
-        """Refuse: such a source has no verbs.
+        """Refuse every verb.
 
         Raises:
             UsageError: always.
@@ -86,7 +86,6 @@ class ReplaySource:
         raise UsageError(f"{self._path} has no verb {verb!r}", hint="Only a OneRNG takes commands.")
 
     async def aclose(self) -> None:
-        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -96,15 +95,14 @@ class ReplaySource:
             return os.pread(self._fd, max_bytes, self._offset)
         except OSError as error:
             raise SourceUnavailable(
-                f"cannot read {self._path}: {error.strerror}", hint="See whether its disk works."
+                f"cannot read {self._path}: {error.strerror}", hint="Check the disk."
             ) from error
 
     def _ended(self) -> SourceUnavailable:
         return SourceUnavailable(
-            f"{self._path} is played to its end", hint="Set loop = true, or record a longer one."
+            f"{self._path} has no more bytes", hint="Set loop = true, or record a longer file."
         )
 
 
 def make(section: SourceSection) -> ReplaySource:
-    """Make the driver of a [[source]]."""
     return ReplaySource(section.name, section.path, loop=section.loop)

@@ -1,4 +1,4 @@
-"""Bytes from a descriptor, with a bounded wait: a pipe, a FIFO, or a device that cannot even be polled."""
+"""Reads with timeouts from a pipe, a FIFO or a device without poll."""
 
 import asyncio
 import fcntl
@@ -13,13 +13,13 @@ from typing import Final, Protocol
 from drawwell.service.readiness import readable
 
 _LOOK_AGAIN_S: Final = 0.005
-"""How often to look into a device that cannot be polled; /dev/hwrng of virtio keeps its full rate at this."""
+"""Interval of reads without poll, short enough for the full rate of /dev/hwrng with virtio."""
 
 
 class Gone(Exception):
-    """The other end is closed or unplugged; the words say how.
+    """Raised if the other end is closed or gone; the message gives the cause.
 
-    `left_bytes` is how many bytes lay in the pipe, and are dropped.
+    `left_bytes` is the number of bytes that were discarded from the pipe.
     """
 
     def __init__(self, how: str, left_bytes: int = 0) -> None:
@@ -28,43 +28,44 @@ class Gone(Exception):
 
 
 class SampleStream(Protocol):
-    """What a driver reads from."""
+    """A driver's input."""
 
     async def read(self, max_bytes: int, wait_s: float) -> bytes:
-        """Return 1 to `max_bytes` bytes, or none when none came within `wait_s`.
+        """Return 1 to `max_bytes` bytes, or b"" after `wait_s`.
 
         Raises:
-            Gone, SourceUnavailable: it ended.
+            Gone, SourceUnavailable: the stream ended.
         """
 
     def close(self) -> None:
-        """Let go of it; never raises."""
+        """Close the stream; never raises."""
 
 
 def stream_of(fd: int) -> SampleStream:
-    """Return the way to read from `fd`, which belongs to it from now on."""
+    """Return a reader that owns `fd`."""
     with select.epoll() as epoll:
         try:
             epoll.register(fd)
-        except PermissionError:  # epoll(7): EPERM, it cannot be polled
+        except PermissionError:  # epoll(7): EPERM means no poll support
             return WatchedStream(fd)
     return PolledStream(fd)
 
 
 class PolledStream:
-    """A descriptor that says when it has bytes: pipes, FIFOs. Made non-blocking, and owned, by this."""
+    """A reader of a pipe or FIFO; makes the descriptor non-blocking."""
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
         self._begun = False
         self._hang_up = select.poll()
-        self._hang_up.register(fd, 0)  # poll(2): POLLHUP is told whatever was asked for
+        self._hang_up.register(fd, 0)  # poll(2): POLLHUP is always reported
 
     async def read(self, max_bytes: int, wait_s: float) -> bytes:
-        """Read as `SampleStream.read`; an end before the first byte is a writer that is not there yet.
+        """Read as `SampleStream.read` does; also wait for the first writer.
 
-        A writer that has gone is noticed at once: what it left in the pipe is dropped.
+        If the writer closes, this is detected at once, and the writer's unread bytes are
+        discarded.
         """
         self._require_writer()
         data = await self.read_to_end(max_bytes, wait_s)
@@ -72,23 +73,23 @@ class PolledStream:
         return data
 
     async def read_to_end(self, max_bytes: int, wait_s: float) -> bytes:
-        """Read what a writer left, too; raises `Gone` after the last of it."""
+        """Also read the bytes that a closed writer left, then raise `Gone`."""
         data = self._read_now(max_bytes)
         if data is None and wait_s > 0 and await readable(self._fd, wait_s):
             data = self._read_now(max_bytes)
         return data or b""
 
     def close(self) -> None:
-        """Close the descriptor."""
+        """Close the file descriptor."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def _require_writer(self, dropped_bytes: int = 0) -> None:
-        """Raise `Gone` when the last writer has closed; a FIFO that never had one is not hung up."""
+        """Raise `Gone` if there was a writer and the last writer has closed."""
         if any(events & select.POLLHUP for _fd, events in self._hang_up.poll(0)):
             left = fcntl.ioctl(self._fd, termios.FIONREAD, b"\0" * 4)
-            raise Gone("it ended", dropped_bytes + int.from_bytes(left, sys.byteorder))
+            raise Gone("the writer closed it", dropped_bytes + int.from_bytes(left, sys.byteorder))
 
     def _read_now(self, max_bytes: int) -> bytes | None:
         try:
@@ -98,16 +99,16 @@ class PolledStream:
         except OSError as error:
             raise Gone(str(error.strerror)) from error
         if not data and self._begun:
-            raise Gone("it ended")
+            raise Gone("the writer closed it")
         self._begun = self._begun or bool(data)
         return data or None
 
 
 class WatchedStream:
-    """A device that cannot be polled, as /dev/hwrng: looked into again and again.
+    """A reader of a device without poll support, such as /dev/hwrng.
 
-    It is opened non-blocking, so that no thread stays in it for ever; yet some drivers (TPM) take their time over
-    each read, so one thread does them, and the close after them. What a cancelled read still brings is dropped.
+    It repeats non-blocking reads, so no thread hangs. With some drivers (TPM), each read still
+    takes time, so one thread reads and closes. The bytes of a cancelled read are discarded.
     """
 
     def __init__(self, fd: int) -> None:
@@ -116,7 +117,7 @@ class WatchedStream:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drawwell-device")
 
     async def read(self, max_bytes: int, wait_s: float) -> bytes:
-        """Read as `SampleStream.read`."""
+        """Read as `SampleStream.read` does."""
         loop = asyncio.get_running_loop()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
@@ -128,7 +129,7 @@ class WatchedStream:
         return b""
 
     def close(self) -> None:
-        """Close the descriptor, after a read that may be under way."""
+        """Close the file descriptor once no read is running."""
         if self._fd >= 0:
             self._thread.submit(os.close, self._fd)
             self._thread.shutdown(wait=False)
@@ -145,6 +146,6 @@ def _read_what_is_there(fd: int, max_bytes: int) -> bytes:
         except OSError as error:
             raise Gone(str(error.strerror)) from error
         if not more:
-            raise Gone("it ended")
+            raise Gone("it returned EOF")
         data += more
     return data

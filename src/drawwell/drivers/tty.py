@@ -1,7 +1,7 @@
-"""A raw terminal that nobody else has: opened, locked, read and written with bounded waits.
+"""A raw, locked terminal with timeouts on reads and writes.
 
-Echo must be off before the first byte arrives: with it, noise goes back to the device and is obeyed when it
-happens to spell a command.
+Echo must be off before the first byte arrives. Otherwise the terminal sends noise back to the
+device, which would obey any noise that happens to be a command.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from contextlib import suppress
 from typing import Final, Self
 
 from drawwell.errors import SourceRejected, SourceUnavailable
-from drawwell.host.holders import holders, holders_words
+from drawwell.host.holders import describe_holders, holders
 from drawwell.service.readiness import readable, writable
 
 BUFFER_BYTES: Final = 4096
-"""What the kernel's line discipline holds for a reader."""
+"""Size of the buffer in the kernel's line discipline."""
 _WRITE_LIMIT_S: Final = 1.0
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _ISPEED, _OSPEED, _CC = range(7)
 _PTY_MAJORS: Final = range(136, 144)  # Linux Documentation/admin-guide/devices.txt: Unix98 pty slaves
@@ -27,7 +27,7 @@ _TIOCM_DTR: Final = struct.pack("I", termios.TIOCM_DTR)
 
 
 class Tty:
-    """An open terminal. Made by `open`; not for concurrent calls."""
+    """An open terminal, made by `open`; not for concurrent calls."""
 
     def __init__(self, fd: int, path: str) -> None:
         self._fd = fd
@@ -35,11 +35,11 @@ class Tty:
 
     @classmethod
     def open(cls, path: str) -> Self:
-        """Open, lock and set raw; DTR is up from here until `close`.
+        """Open and lock the terminal in raw mode; DTR stays up until `close`.
 
         Raises:
-            SourceUnavailable: not there, not permitted, or somebody else has it; the cause is the OSError.
-            SourceRejected: not a terminal.
+            SourceUnavailable: the terminal is missing, unreadable or busy.
+            SourceRejected: the path is not a terminal.
         """
         try:
             fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -49,20 +49,20 @@ class Tty:
             _claim(fd, path)
             _set_raw(fd)
         except BaseException:
-            _let_go(fd)
+            _release(fd)
             raise
         return cls(fd, path)
 
     @property
     def is_pty(self) -> bool:
-        """Is it a pseudo-terminal, with a program at its other end and no device?"""
+        """Whether this is a pseudo-terminal, with a program instead of a device."""
         return _is_pty(self._fd)
 
     async def read(self, max_bytes: int, wait_s: float) -> bytes:
-        """Return 1 to `max_bytes` bytes, or none when none came within `wait_s` (0: is there now).
+        """Return 1 to `max_bytes` bytes, or b"" after `wait_s` (0: no wait).
 
         Raises:
-            SourceUnavailable: unplugged.
+            SourceUnavailable: the device was unplugged.
         """
         data = self._read_now(max_bytes)
         if data is None and wait_s > 0 and await readable(self._fd, wait_s):
@@ -73,48 +73,48 @@ class Tty:
         """Write all of `data`.
 
         Raises:
-            SourceUnavailable: unplugged, or it takes no bytes.
+            SourceUnavailable: the device was unplugged, or accepts no bytes.
         """
         while data:
             try:
                 data = data[os.write(self._fd, data) :]
             except BlockingIOError:
                 if not await writable(self._fd, _WRITE_LIMIT_S):
-                    raise SourceUnavailable(f"{self.path} takes no commands", hint=_REPLUG) from None
+                    raise SourceUnavailable(f"{self.path} accepts no commands", hint=_REPLUG) from None
             except OSError as error:
                 raise _gone(self.path) from error
 
     async def drain(self, *, quiet_s: float, limit_s: float) -> int:
-        """Throw away what arrives until nothing did for `quiet_s`; return how many bytes that were.
+        """Discard input until none arrives for `quiet_s`; return how much it was.
 
         Raises:
-            SourceUnavailable: unplugged, or it did not become quiet within `limit_s`.
+            SourceUnavailable: the device was unplugged, or is not quiet within `limit_s`.
         """
         loop, dropped = asyncio.get_running_loop(), 0
         deadline = loop.time() + limit_s
         while data := await self.read(BUFFER_BYTES, quiet_s):
             dropped += len(data)
             if loop.time() > deadline:
-                raise SourceUnavailable(f"{self.path} does not stop sending when told to", hint=_REPLUG)
+                raise SourceUnavailable(f"{self.path} continues to send after a stop command", hint=_REPLUG)
         self.flush_input()
         return dropped
 
     def require_present(self) -> None:
-        """Look whether it is still there, and read nothing.
+        """Check, without reading, that the device is plugged in.
 
         Raises:
-            SourceUnavailable: unplugged.
+            SourceUnavailable: the device was unplugged.
         """
         look = select.poll()
-        look.register(self._fd, 0)  # a hang-up is told whatever was asked for
+        look.register(self._fd, 0)  # a hang-up is always reported
         if look.poll(0):
             raise _gone(self.path)
 
     def flush_input(self) -> None:
-        """Drop what the kernel holds for us.
+        """Discard the kernel's input buffer.
 
         Raises:
-            SourceUnavailable: unplugged.
+            SourceUnavailable: the device was unplugged.
         """
         try:
             termios.tcflush(self._fd, termios.TCIFLUSH)
@@ -122,10 +122,10 @@ class Tty:
             raise _gone(self.path) from error
 
     def set_speed(self, speed: int) -> None:
-        """Set the line's speed, as termios has it: ``termios.B110``.
+        """Set the line speed, a constant of termios such as ``termios.B110``.
 
         Raises:
-            SourceUnavailable: unplugged, or it has no such speed.
+            SourceUnavailable: the device was unplugged, or does not support the speed.
         """
         try:
             attributes = termios.tcgetattr(self._fd)
@@ -135,8 +135,8 @@ class Tty:
             raise _gone(self.path) from error
 
     def close(self) -> None:
-        """Let go of it; the kernel drops DTR. Never raises."""
-        _let_go(self._fd)
+        """Close the terminal, which makes the kernel drop DTR; never raises."""
+        _release(self._fd)
 
     def _read_now(self, max_bytes: int) -> bytes | None:
         try:
@@ -150,13 +150,13 @@ class Tty:
         return data
 
 
-_REPLUG: Final = "Pull it out and plug it in again; use another port if that does not help."
+_REPLUG: Final = "Unplug it and plug it in again. If that does not help, try another port."
 
 
 def _cannot_open(path: str, error: OSError) -> SourceUnavailable:
     if error.errno in {errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO}:
         return SourceUnavailable(
-            f"{path} is not there", hint="Plug the device in, or type 'drawwell doctor'."
+            f"{path} does not exist", hint="Plug the device in, or run 'drawwell doctor'."
         )
     if error.errno == errno.EBUSY:
         return _busy(path)
@@ -165,13 +165,13 @@ def _cannot_open(path: str, error: OSError) -> SourceUnavailable:
             f"no permission to open {path}",
             hint=f"Run drawwell as root, or as a user in the group of {path}.",
         )
-    return SourceUnavailable(f"cannot open {path}: {error.strerror}", hint="Type 'drawwell doctor'.")
+    return SourceUnavailable(f"cannot open {path}: {error.strerror}", hint="Run 'drawwell doctor'.")
 
 
 def _busy(path: str) -> SourceUnavailable:
     return SourceUnavailable(
-        f"{path} is held open by {holders_words(holders(path))}",
-        hint="Stop it first: two readers share the noise between them, and neither knows what it misses.",
+        f"{path} is held open by {describe_holders(holders(path))}",
+        hint="Stop that program first: two readers would each get part of the noise.",
     )
 
 
@@ -180,13 +180,14 @@ def _gone(path: str) -> SourceUnavailable:
 
 
 def _claim(fd: int, path: str) -> None:
-    """Take the terminal for us alone: against those who lock (flock), those who come (TIOCEXCL), those who came.
+    """Lock the terminal with flock and TIOCEXCL; check for earlier users.
 
-    TIOCEXCL outlives a killed holder on a pseudo-terminal, whose other end stays open; flock has to do there.
+    On a pseudo-terminal, TIOCEXCL survives a killed process while the other end is open, so
+    only flock is used there.
     """
     if not os.isatty(fd):
         raise SourceRejected(
-            f"{path} is not a terminal", hint="Name the device's node, such as /dev/ttyACM0."
+            f"{path} is not a terminal", hint="Set path to the device node, such as /dev/ttyACM0."
         )
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -204,7 +205,7 @@ def _is_pty(fd: int) -> bool:
     return os.major(os.fstat(fd).st_rdev) in _PTY_MAJORS
 
 
-def _let_go(fd: int) -> None:
+def _release(fd: int) -> None:
     with suppress(OSError):
         fcntl.ioctl(fd, termios.TIOCNXCL)
     with suppress(OSError):
@@ -212,7 +213,7 @@ def _let_go(fd: int) -> None:
 
 
 def _set_raw(fd: int) -> None:
-    """Raw, no echo, no flow control, modem lines ignored; HUPCL and so the fate of DTR at close as it was."""
+    """Set raw mode, without echo or flow control, and keep HUPCL."""
     try:
         attributes = termios.tcgetattr(fd)
         for flags in (_IFLAG, _OFLAG, _LFLAG):
@@ -226,5 +227,5 @@ def _set_raw(fd: int) -> None:
         termios.tcflush(fd, termios.TCIOFLUSH)
     except (OSError, termios.error) as error:
         raise SourceUnavailable(
-            "the terminal went away while it was set up", hint="Plug it in again."
+            "the terminal was unplugged during its setup", hint="Plug it in again."
         ) from error

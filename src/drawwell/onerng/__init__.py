@@ -1,1 +1,1 @@
-"""Pure: the OneRNG's commands, replies, firmware image and signature, and the simulated device."""
+"""Pure: the OneRNG's commands, replies, firmware image and signature."""

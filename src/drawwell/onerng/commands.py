@@ -1,7 +1,8 @@
-"""What a OneRNG is told: commands and modes.
+"""The commands and modes of a OneRNG.
 
-Source: OneRNG/firmware 81d70bf (Version 3), cdc_app.c, pool_cmd_thread. A command is ``cmd`` and one character,
-without terminator, case-sensitive, never acknowledged, and obeyed while paused too.
+Source: OneRNG/firmware 81d70bf (Version 3), cdc_app.c, pool_cmd_thread. A command is ``cmd``
+and one case-sensitive character, without a terminator. The device never acknowledges a
+command, and obeys commands even while paused.
 """
 
 from collections.abc import Callable
@@ -15,33 +16,33 @@ _TOKEN_DIGITS: Final = 32
 def spell(character: str) -> bytes:
     """Return the bytes of the command ``cmd<character>``.
 
-    The leading line feed resynchronises: the firmware does not look again at a byte that broke a ``cmd``, so
-    that ``ccmd0`` would be lost. It also ends the token of an unfinished ``cmdS``.
+    The leading line feed resynchronises the parser: the firmware does not rescan a byte that
+    broke a ``cmd``, so ``ccmd0`` would be lost. It also ends the token of a ``cmdS``.
     """
     return f"\ncmd{character}\n".encode("ascii")
 
 
 class Command(Enum):
-    """The commands that drawwell sends, each with its bytes."""
+    """The commands that drawwell sends, with their bytes."""
 
     RUN = spell("O")
-    """Stream, while the host holds DTR up."""
+    """Send noise while the host asserts DTR."""
     PAUSE = spell("o")
-    """Stop streaming; noise goes on to fill and to stir the pool."""
+    """Stop sending noise; noise is still added to the pool."""
     FLUSH = spell("w")
-    """Forget what the pool holds."""
+    """Discard the pool's contents."""
     SILENT = spell("4")
-    """Mode without a noise source, so that a reply comes alone."""
+    """Select a mode without a noise source, so only the reply is sent."""
     VERSION = spell("v")
-    """Answer with the firmware's version, once running."""
+    """Reply with the running firmware's version."""
     IDENTITY = spell("I")
-    """Answer with the 128-bit hardware ID (version 3 and later)."""
+    """Reply with the 128-bit hardware ID (version 3 and later)."""
     DUMP = spell("X")
-    """Answer with the firmware image."""
+    """Reply with the firmware image."""
 
 
 class Mode(IntFlag):
-    """A noise mode: the hexadecimal digit of ``cmd0`` to ``cmd7`` (``cmd8`` to ``cmdf`` are the same again)."""
+    """A noise mode, the digit in ``cmd0`` to ``cmd7``; 8 to f are aliases."""
 
     DEFAULT = 0
     RAW = 1
@@ -53,22 +54,22 @@ class Mode(IntFlag):
 
     @property
     def command(self) -> bytes:
-        """The bytes that choose this mode."""
+        """The bytes of this mode's command."""
         return spell(f"{self.value:x}")
 
     @property
     def avalanche(self) -> bool:
-        """Is the avalanche diode a source?"""
+        """Whether the avalanche diode is a source."""
         return Mode.NO_AVALANCHE not in self
 
     @property
     def silent(self) -> bool:
-        """Has this mode no source at all?"""
+        """Whether this mode has no source."""
         return not self.avalanche and Mode.RF not in self
 
     @property
-    def words(self) -> str:
-        """The mode as people read it, for instance ``avalanche, raw``."""
+    def label(self) -> str:
+        """A description of the mode, for instance ``avalanche, raw``."""
         if self.silent:
             return "no noise"
         sources = "+".join(
@@ -77,7 +78,7 @@ class Mode(IntFlag):
         return f"{sources}, {'raw' if Mode.RAW in self else 'whitened'}"
 
     def __str__(self) -> str:
-        """Write it as the configuration takes it, for instance ``cmd1``."""
+        """Format the mode for the configuration, for instance ``cmd1``."""
         return f"cmd{self.value:x}"
 
 
@@ -85,10 +86,10 @@ MODES: Final = tuple(str(Mode(mask)) for mask in range(8))
 
 
 def parse_mode(text: str) -> Mode:
-    """Read ``cmd0`` to ``cmd7``.
+    """Parse ``cmd0`` to ``cmd7``.
 
     Raises:
-        ValueError: anything else.
+        ValueError: any other text.
     """
     if text not in MODES:
         raise ValueError(f"{text!r} is not a mode; the modes are {', '.join(MODES)}")
@@ -96,11 +97,11 @@ def parse_mode(text: str) -> Mode:
 
 
 class CommandReader:
-    """The firmware's parser, byte by byte: a byte that breaks a ``cmd`` off is not looked at again.
+    """The firmware's parser, which never rescans a byte.
 
     Args:
-        obey: Called with each command's character; the token that follows ``cmdS`` is passed over.
-        tokens: Does this firmware take ``cmdS`` (version 3 and later)?
+        obey: Called with each command's character; the token after ``cmdS`` is skipped.
+        tokens: Whether this firmware supports ``cmdS`` (version 3 and later).
     """
 
     def __init__(self, obey: Callable[[int], None], *, tokens: bool = True) -> None:
@@ -110,7 +111,7 @@ class CommandReader:
         self._token_digits = 0
 
     def receive(self, data: bytes | bytearray) -> None:
-        """Take bytes from the host."""
+        """Process bytes from the host."""
         for byte in data:
             self._step(byte)
 

@@ -1,13 +1,15 @@
-"""The firmware image that a OneRNG sends for ``cmdX``: found, measured and taken apart.
+"""Parser of the firmware image that a OneRNG sends after ``cmdX``.
 
-Source: OneRNG/firmware 81d70bf (Version 3), be5d9d9 (1), 1f65931 (2): cdc_app.c, merge.sh, set_size.c,
-validate.c. A dump is a header of 13 bytes and 262,144 bytes of flash; little-endian throughout::
+Source: OneRNG/firmware 81d70bf (Version 3), be5d9d9 (1), 1f65931 (2): cdc_app.c, merge.sh,
+set_size.c, validate.c. A dump has a header of 13 bytes and 262,144 bytes of flash,
+little-endian::
 
-    dump    0  magic FE ED BE EF 20 14 | 6 length (3) | 9 version (2) | 11 text size (2) | 13 image
-    image   0  signed data | L-E  signature length (2) | L-E+2 signature | 0xFF up to L
+    dump  0 magic FE ED BE EF 20 14 | 6 length (3) | 9 version (2) | 11 text size (2) | 13
+        image
+    image 0 signed data | L-E  signature length (2) | L-E+2 signature | 0xFF up to L
 
-L is 262,144; E is 600 for versions 1 and 2, and 680 from version 3 on, whose last 128 bytes are a secret area
-that the dump shows as 0xFF. The header itself is not signed.
+L is 262,144. E is 600 for versions 1 and 2. From version 3 on it is 680: the last 128 bytes
+are a secret area that the dump shows as 0xFF. The header is not signed.
 """
 
 from dataclasses import dataclass, field
@@ -21,16 +23,16 @@ _SECRET_BYTES: Final = 128
 
 
 class UnreadableImage(ValueError):
-    """No whole image was received: nothing can be said about the firmware."""
+    """No complete image was received, so the firmware cannot be checked."""
 
 
 class BadSignature(ValueError):
-    """The image is whole, and does not carry a good signature by the key that was asked for."""
+    """The image is complete but has no valid signature by the expected key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The 13 bytes before the image. `text_size` is the size of the real code modulo 65,536."""
+    """The 13 bytes before the image; `text_size` is stored modulo 65,536."""
 
     length: int
     version: int
@@ -38,10 +40,10 @@ class Header:
 
 
 def parse_header(data: bytes) -> Header:
-    """Read the fields out of `HEADER_BYTES` bytes.
+    """Parse a header of `HEADER_BYTES` bytes.
 
     Raises:
-        UnreadableImage: they are fewer, or do not begin with the magic.
+        UnreadableImage: the data is too short, or the magic is missing.
     """
     if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
         raise UnreadableImage("no image header")
@@ -51,7 +53,7 @@ def parse_header(data: bytes) -> Header:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A whole image. The properties follow the layout that its version selects."""
+    """A complete image; its version determines the layout."""
 
     header: Header
     data: bytes = field(repr=False)
@@ -73,7 +75,7 @@ class Image:
         """The detached OpenPGP signature.
 
         Raises:
-            BadSignature: its length is zero or more than the layout has room for, or what follows is not 0xFF.
+            BadSignature: the length is 0 or too large, or the padding is not 0xFF.
         """
         start = len(self.signed)
         length = int.from_bytes(self.data[start : start + 2], "little")
@@ -94,19 +96,19 @@ class Image:
 
 
 def end_area_bytes(version: int) -> int:
-    """E: how many bytes at the end of the image are not signed (merge.sh)."""
+    """Return E, the number of unsigned bytes at an image's end (merge.sh)."""
     return 680 if version >= 3 else 600
 
 
 def signature_room(version: int) -> int:
-    """The longest signature that a dump of this version shows whole: 550 bytes from V3 on, 598 before."""
+    """Return the maximum signature size: 550 bytes from V3 on, else 598."""
     return end_area_bytes(version) - 2 - (_SECRET_BYTES if version >= 3 else 0)
 
 
 class ImageReceiver:
-    """Collects one dump out of a stream in which noise may come first.
+    """Collects one dump from a stream that may begin with noise.
 
-    Holds one dump at most. What follows the image (V3 sends up to 65,472 zeros) is not looked at.
+    It stores at most one dump and ignores later bytes (V3 sends up to 65,472 zeros).
     """
 
     def __init__(self) -> None:
@@ -114,11 +116,11 @@ class ImageReceiver:
 
     @property
     def missing_bytes(self) -> int:
-        """How many more bytes a dump needs at least; never zero before the image is whole."""
+        """Minimum number of missing bytes; 0 only for a complete image."""
         return max(0, DUMP_BYTES - len(self._buffer))
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the stream. How they are cut into calls makes no difference."""
+        """Process the next bytes of the stream; chunks may have any size."""
         self._buffer += data
         if not self._buffer.startswith(MAGIC):
             self._drop_what_precedes_the_magic()
@@ -128,16 +130,16 @@ class ImageReceiver:
         """Return the image.
 
         Raises:
-            UnreadableImage: no magic yet, image not whole, or a length that no OneRNG has.
+            UnreadableImage: the magic or a part is missing, or the length is wrong.
         """
         if len(self._buffer) < len(MAGIC):
-            raise UnreadableImage("no image header in what the device sent")
+            raise UnreadableImage("the device sent no image header")
         if self.missing_bytes:
             raise UnreadableImage(f"{self.missing_bytes} of {DUMP_BYTES} bytes of the image are missing")
         header = parse_header(bytes(self._buffer[:HEADER_BYTES]))
         if header.length != IMAGE_BYTES:
             raise UnreadableImage(
-                f"the header says {header.length} bytes, and every OneRNG image has {IMAGE_BYTES}"
+                f"the header gives {header.length} bytes, but a OneRNG image has {IMAGE_BYTES}"
             )
         return Image(header, bytes(self._buffer[HEADER_BYTES:]))
 
@@ -152,7 +154,7 @@ def read_image(stream: bytes) -> Image:
     """Find the image in a recorded dump.
 
     Raises:
-        UnreadableImage: as `ImageReceiver.image`.
+        UnreadableImage: as for `ImageReceiver.image`.
     """
     receiver = ImageReceiver()
     receiver.feed(stream)
@@ -160,5 +162,5 @@ def read_image(stream: bytes) -> Image:
 
 
 def _beginning_of_magic(data: bytes | bytearray) -> int:
-    """How many bytes at the end of `data` may be the beginning of the magic."""
+    """Return how many bytes at the end of `data` may begin the magic."""
     return next((size for size in range(len(MAGIC) - 1, 0, -1) if data.endswith(MAGIC[:size])), 0)

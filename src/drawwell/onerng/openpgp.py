@@ -1,7 +1,7 @@
-"""Just enough OpenPGP (RFC 4880) to verify a detached RSA signature, with the standard library alone.
+"""The part of OpenPGP (RFC 4880) that verifies a detached RSA signature.
 
-The process that holds a noise device is privileged and imports nothing else, so RSA is plain ``pow``: the
-exponent is public and so is everything else here; there is no secret to leak by timing.
+The process with the noise device is privileged and imports only the standard library, so RSA
+is plain ``pow``. All numbers here are public, so timing reveals no secrets.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _UNDERSTOOD: Final = frozenset({_CREATION_TIME, _ISSUER, _ISSUER_FINGERPRINT})
 
 @dataclass(frozen=True, slots=True)
 class RsaKey:
-    """A version 4 RSA public key as figures: creation time (Unix seconds), modulus, exponent."""
+    """A version 4 RSA public key: creation time (Unix), modulus, exponent."""
 
     created: int
     n: int = field(repr=False)
@@ -44,19 +44,19 @@ class RsaKey:
 
     @property
     def fingerprint(self) -> str:
-        """The version 4 fingerprint, 40 upper-case hexadecimal digits (RFC 4880, 12.2)."""
+        """Version 4 fingerprint, 40 upper-case hex digits (RFC 4880, 12.2)."""
         material = b"\x99" + len(self.body).to_bytes(2, "big") + self.body
         return hashlib.sha1(material, usedforsecurity=False).hexdigest().upper()
 
     @property
     def key_id(self) -> str:
-        """The last 16 digits of the fingerprint."""
+        """The last 16 hex digits of the fingerprint."""
         return self.fingerprint[-16:]
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A version 4 RSA signature. `issuer` is the key ID that it names, "" when it names none."""
+    """A version 4 RSA signature; `issuer` is a key ID, or "" if it names none."""
 
     kind: int
     hash_name: str
@@ -68,16 +68,16 @@ class Signature:
 
 
 def encode_mpi(number: int) -> bytes:
-    """Write a multiprecision integer (RFC 4880, 3.2)."""
+    """Encode a multiprecision integer (RFC 4880, 3.2)."""
     bits = number.bit_length()
     return bits.to_bytes(2, "big") + number.to_bytes((bits + 7) // 8, "big")
 
 
 def parse_signature(packet: bytes) -> Signature:
-    """Read exactly one signature packet with nothing before or after it.
+    """Parse a single signature packet.
 
     Raises:
-        BadSignature: not one, or not one that this verifier understands.
+        BadSignature: the packet is not a supported signature, or bytes follow it.
     """
     body = Reader(_signature_body(packet))
     version, kind, algorithm, hash_id = body.take(4)
@@ -90,36 +90,36 @@ def parse_signature(packet: bytes) -> Signature:
     digest_start = body.take(2)
     value = int.from_bytes(body.take((body.number(2) + 7) // 8), "big")
     if body.left:
-        raise BadSignature("bytes left over after the signature")
+        raise BadSignature("extra bytes after the signature")
     return Signature(kind, _HASHES[hash_id][0], issuer, hashed, digest_start, value, hash_id)
 
 
 def verify(signature: Signature, data: bytes, keys: Sequence[RsaKey]) -> RsaKey:
-    """Return the one of `keys` that made `signature` over `data`.
+    """Return the key in `keys` that signed `data` with `signature`.
 
     Raises:
-        BadSignature: made by another key, or over other data.
+        BadSignature: another key made the signature, or the data is different.
     """
     candidates = [key for key in keys if signature.issuer in ("", key.key_id)]
     if not candidates:
-        raise BadSignature(f"made by key {signature.issuer}, which is not the expected one")
+        raise BadSignature(f"the signature is by key {signature.issuer}, which is not the expected key")
     digest = signature_digest(signature, data)
     if not digest.startswith(signature.digest_start):
-        raise BadSignature("the data is not what was signed")
+        raise BadSignature("the signature is for other data")
     for key in candidates:
         if _padded_digest(signature.hash_id, digest, key.n) == _open(signature.value, key):
             return key
-    raise BadSignature("the signature does not belong to the data")
+    raise BadSignature("the signature does not match the data")
 
 
 def signature_digest(signature: Signature, data: bytes) -> bytes:
-    """Hash what the signature covers: the data, its own hashed part, and a trailer (RFC 4880, 5.2.4)."""
+    """Hash the data, the hashed part and the trailer (RFC 4880, 5.2.4)."""
     trailer = b"\x04\xff" + len(signature.hashed).to_bytes(4, "big")
     return hashlib.new(signature.hash_name, data + signature.hashed + trailer, usedforsecurity=False).digest()
 
 
 def encoded_digest(hash_id: int, digest: bytes, size_bytes: int) -> int:
-    """EMSA-PKCS1-v1_5 of a digest, as a number (RFC 8017, 9.2).
+    """Encode a digest as a number with EMSA-PKCS1-v1_5 (RFC 8017, 9.2).
 
     Raises:
         BadSignature: the key is too small for the hash.
@@ -140,7 +140,7 @@ def _open(value: int, key: RsaKey) -> int:
 
 
 class Reader:
-    """Takes bytes from the front; never more than there are."""
+    """Takes bytes from the front of a buffer and checks bounds."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -148,11 +148,11 @@ class Reader:
 
     @property
     def left(self) -> int:
-        """How many bytes are left."""
+        """Number of bytes left."""
         return len(self._data) - self._at
 
     def take(self, size: int) -> bytes:
-        """Take `size` bytes; BadSignature when there are fewer."""
+        """Take `size` bytes; raise BadSignature if there are fewer."""
         if size > self.left:
             raise BadSignature("a length in the signature is larger than the signature")
         self._at += size
@@ -164,10 +164,10 @@ class Reader:
 
 
 def take_packet(reader: Reader) -> tuple[int, bytes]:
-    """Take a packet, old format or new; return its tag and its body (RFC 4880, 4.2).
+    """Take a packet in either format; return tag and body (RFC 4880, 4.2).
 
     Raises:
-        BadSignature: no packet, or one without a length.
+        BadSignature: the bytes are not a packet, or its length is missing.
     """
     tag_byte = reader.number(1)
     if not tag_byte & 0x80:
@@ -178,7 +178,7 @@ def take_packet(reader: Reader) -> tuple[int, bytes]:
 
 
 def _signature_body(packet: bytes) -> bytes:
-    """Return the body of the only packet, which is a signature."""
+    """Return the body of the only packet, which must be a signature."""
     if not packet or not packet[0] & 0x80:
         raise BadSignature("not an OpenPGP signature")
     reader = Reader(packet)
@@ -192,12 +192,12 @@ def _signature_body(packet: bytes) -> bytes:
 
 def _old_length(reader: Reader, kind: int) -> int:
     if kind == 3:
-        raise BadSignature("a signature packet without a length")
+        raise BadSignature("the signature packet has no length")
     return reader.number(1 << kind)
 
 
 def _new_length(reader: Reader, largest_first: int = 223) -> int:
-    """Read a length of the new packet format (RFC 4880, 4.2.2); from 224 on it would be a partial one."""
+    """Read a new-format length (RFC 4880, 4.2.2); refuse partial lengths."""
     first = reader.number(1)
     if first < 192:
         return first
@@ -205,13 +205,14 @@ def _new_length(reader: Reader, largest_first: int = 223) -> int:
         return (first - 192 << 8) + reader.number(1) + 192
     if first == 255:
         return reader.number(4)
-    raise BadSignature("a signature in partial lengths")
+    raise BadSignature("the signature uses partial lengths")
 
 
 def _judge_subpackets(hashed_area: bytes, unhashed_area: bytes) -> str:
-    """Return the issuer's key ID; refuse what says that it must be understood and is not.
+    """Return the issuer's key ID; refuse unknown critical subpackets.
 
-    Only the hashed area is signed; the issuer is a hint, usually unhashed, and proves nothing by itself.
+    Only the hashed area is signed. The issuer is usually in the unhashed area, so it is only a
+    hint.
     """
     hashed = list(_subpackets(hashed_area))
     if not any(kind == _CREATION_TIME and len(value) == 4 for kind, _, value in hashed):
@@ -219,20 +220,20 @@ def _judge_subpackets(hashed_area: bytes, unhashed_area: bytes) -> str:
     issuers = set()
     for kind, critical, value in (*hashed, *_subpackets(unhashed_area)):
         if critical and kind not in _UNDERSTOOD:
-            raise BadSignature(f"the signature demands that subpacket {kind} be understood")
+            raise BadSignature(f"the signature requires subpacket {kind}, which is unknown")
         if kind in (_ISSUER, _ISSUER_FINGERPRINT):
             issuers.add(value[-8:].hex().upper())
     if len(issuers) > 1:
-        raise BadSignature("the signature names more than one issuer")
+        raise BadSignature("the signature has more than one issuer")
     return issuers.pop() if issuers else ""
 
 
 def _subpackets(area: bytes) -> Iterator[tuple[int, bool, bytes]]:
-    """Yield type, critical bit and value of each subpacket (RFC 4880, 5.2.3.1)."""
+    """Yield each subpacket's type, critical bit and value (RFC 4880, 5.2.3.1)."""
     reader = Reader(area)
     while reader.left:
-        length = _new_length(reader, largest_first=254)  # a subpacket has no partial length
+        length = _new_length(reader, largest_first=254)  # subpackets have no partial lengths
         if length < 1:
-            raise BadSignature("an empty subpacket")
+            raise BadSignature("the signature has an empty subpacket")
         kind = reader.number(1)
         yield kind & 0x7F, bool(kind & 0x80), reader.take(length - 1)

@@ -1,6 +1,6 @@
-"""A public key out of a file, as GnuPG exports it (RFC 4880, 5.5 and 6.2), for firmware that its owner signed himself.
+"""Public keys as exported by GnuPG (RFC 4880, 5.5, 6.2).
 
-The file is the operator's, so it is believed: what binds a subkey to its key is not judged.
+The operator's file is trusted, so the signatures that bind subkeys to the key are not checked.
 """
 
 import base64
@@ -19,27 +19,27 @@ _PUBLIC_KEY, _SUBKEY, _SECRET_KEY = 6, 14, 5
 
 
 def signer_of(data: bytes) -> Signer:
-    """Return whose key a file holds: one RSA key with its subkeys, ASCII-armoured or binary.
+    """Return the signer from a file: an RSA key and subkeys, armoured or not.
 
-    The vendor's own key is the vendor, and the published test key is the simulated device's, whatever the file.
+    The vendor and the published test key keep their own names as signers.
 
     Raises:
-        BadSignature: not such a key.
+        BadSignature: the file has no such key.
     """
     if len(data) > MAX_KEY_BYTES:
-        raise BadSignature(f"{len(data)} bytes are no key")
+        raise BadSignature(f"{len(data)} bytes are not a key")
     reader = Reader(_unarmoured(data))
     keys: list[RsaKey] = []
     while reader.left:
         tag, body = take_packet(reader)
         if tag == _SECRET_KEY:
-            raise BadSignature("a secret key, where the public one is wanted")
+            raise BadSignature("it is a secret key; the public key is required")
         if (tag == _PUBLIC_KEY) is bool(keys) and tag in {_PUBLIC_KEY, _SUBKEY}:
-            raise BadSignature("more than one key" if keys else "a subkey without its key")
+            raise BadSignature("it contains more than one key" if keys else "it has a subkey without its key")
         if tag == _PUBLIC_KEY or (tag == _SUBKEY and _is_rsa(body)):
             keys.append(_rsa_key(body))
     if not keys:
-        raise BadSignature("no OpenPGP public key")
+        raise BadSignature("it contains no OpenPGP public key")
     known = next((each for each in (VENDOR, SIMULATOR) if each.primary == keys[0]), None)
     return known or Signer("key of the configuration", keys[0], tuple(keys[1:]))
 
@@ -51,13 +51,13 @@ def _unarmoured(data: bytes) -> bytes:
     block, end, _ = rest.partition(_END)
     _, _, body = block.replace(b"\r\n", b"\n").partition(b"\n\n")
     lines = [line.strip() for line in body.split(b"\n")]
-    text = b"".join(line for line in lines if not line.startswith(b"="))  # the line with = is a checksum
+    text = b"".join(line for line in lines if not line.startswith(b"="))  # "=" starts the checksum
     try:
         found = base64.b64decode(text, validate=True)
     except binascii.Error:
         found = b""
     if not end or not found:
-        raise BadSignature("an ASCII-armoured key that is not whole")
+        raise BadSignature("the ASCII-armoured key is incomplete")
     return found
 
 
@@ -67,11 +67,11 @@ def _is_rsa(body: bytes) -> bool:
 
 def _rsa_key(body: bytes) -> RsaKey:
     if not _is_rsa(body):
-        raise BadSignature("not a version 4 RSA key")
+        raise BadSignature("it is not a version 4 RSA key")
     reader = Reader(body[1:])
     created = reader.number(4)
     reader.take(1)
     n, e = (int.from_bytes(reader.take((reader.number(2) + 7) // 8), "big") for _ in range(2))
     if n.bit_length() < 2048 or e < 3 or reader.left:
-        raise BadSignature("an RSA key of less than 2,048 bits, or with bytes left over")
+        raise BadSignature("the RSA key has less than 2,048 bits, or extra bytes")
     return RsaKey(created=created, n=n, e=e)

@@ -1,8 +1,8 @@
-"""The key that signs the SIMULATED device's firmware: its private half stands here and protects nothing.
+"""The public and private key that signs the simulated firmware.
 
-Anybody may sign with it, so a signature by it proves nothing about a device. It is accepted from a
-pseudo-terminal only, and everything that is verified with it is called simulated. Published so that other people
-can test their own verifiers with the simulated device.
+The private key is public, so its signature proves nothing about a device. drawwell accepts
+the signature only from a pseudo-terminal, and marks what it verifies as simulated. Others can
+use the key, with the simulated device, to test their own verifiers.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ from drawwell.onerng.openpgp import RsaKey
 
 USER_ID: Final = "SIMULATED OneRNG, published test key, proves nothing <simulated@drawwell.invalid>"
 CREATED: Final = 1_735_689_600
-"""2025-01-01, of the key and of everything signed with it, so that an image is the same in every run."""
+"""2025-01-01, the time of the key and all its signatures: images are reproducible."""
 
 _N: Final = (
     "9cc2620bcef999206da9dd52462aa0c106048967cb8930db3f6a48fa9344cca9ce39e177e0132e633348731ee90b4589"

@@ -1,7 +1,8 @@
-r"""The short replies of a OneRNG, found wherever they stand in a stream of noise.
+r"""Parser of a OneRNG's short replies, anywhere in a stream of noise.
 
-Source: OneRNG/firmware 81d70bf, cdc_app.c and validate.c. ``cmdv`` answers ``\r\nVersion 3\r\n``; ``cmdI`` (V3)
-answers a line of eight underscores, 32 upper-case hexadecimal digits, eight underscores.
+Source: OneRNG/firmware 81d70bf, cdc_app.c and validate.c. The reply to ``cmdv`` is
+``\r\nVersion 3\r\n``. The reply to ``cmdI`` (V3) is a line of eight underscores, 32 upper-case
+hexadecimal digits and eight underscores.
 """
 
 import re
@@ -11,7 +12,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class VersionReply:
-    """The firmware's version as the running firmware says it."""
+    """The version of the running firmware."""
 
     version: int
 
@@ -25,19 +26,19 @@ class IdentityReply:
 
 Reply = VersionReply | IdentityReply
 
-# The version is a 16-bit field of the image header, so it has five digits at most.
+# The version is a 16-bit field of the image header, so it has at most five digits.
 _REPLY: Final = re.compile(rb"\r\n(?:Version ([0-9]{1,5})|_{8}([0-9A-F]{32})_{8})\r\n")
 _LONGEST: Final = 2 + 8 + 32 + 8 + 2
 
 
 class ReplyParser:
-    """Finds replies in whatever the device sends; remembers fewer bytes than one reply has."""
+    """Finds replies in a stream; buffers less than one reply."""
 
     def __init__(self) -> None:
         self._tail = b""
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Return the replies that are whole now. How the bytes are cut into calls makes no difference."""
+        """Return the replies that these bytes complete; chunks may have any size."""
         text = self._tail + data
         replies, end = [], 0
         for match in _REPLY.finditer(text):

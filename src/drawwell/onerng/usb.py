@@ -1,6 +1,6 @@
-"""What a OneRNG says of itself on USB, and what a virtual one says instead.
+"""The USB descriptors of a real OneRNG and of a virtual one.
 
-Source: OneRNG/firmware 81d70bf, cdc.c (descriptors). A real one has the serial number "00", as has every other.
+Source: OneRNG/firmware 81d70bf, cdc.c. Every real device has the serial number "00".
 """
 
 import hashlib
@@ -15,9 +15,9 @@ PRODUCT: Final = "00"
 SERIAL: Final = "00"
 VIRTUAL_MANUFACTURER: Final = "drawwell"
 VIRTUAL_PRODUCT: Final = "drawwell virtual OneRNG"
-"""By this drawwell in a guest knows that its bytes come of a broker, and that no firmware can be verified."""
+"""With this name, a drawwell in the guest expects a broker's bytes and unsigned firmware."""
 
 
 def virtual_id(name: str) -> str:
-    """Return what ``cmdI`` of the virtual device of `name` answers: 32 digits, the same each time, of no secret."""
+    """Return a virtual device's ``cmdI`` reply: 32 digits, fixed and public."""
     return hashlib.sha256(b"drawwell virtual OneRNG\0" + name.encode()).hexdigest()[:32].upper()

@@ -1,8 +1,9 @@
-"""The key that signs OneRNG firmware, as figures.
+"""The numbers of the key that signs OneRNG firmware.
 
-Read out of the ASCII-armoured key in the vendor's onerng_verify.py (OneRNG/onerng.github.io 29b5228, the same in
-host packages 3.0 to 3.7): "Moonbase Otago (OneRNG) (For OneRNG)", RSA-4096, 2014-07-29, without expiry, primary
-key 967F859E460B41CF0DEB7857026F85A235D6020C and a subkey that may sign as well.
+From the ASCII-armoured key in the vendor's onerng_verify.py (OneRNG/onerng.github.io 29b5228,
+also in host packages 3.0 to 3.7): "Moonbase Otago (OneRNG) (For OneRNG)", RSA-4096,
+2014-07-29, without an expiry date, primary key 967F859E460B41CF0DEB7857026F85A235D6020C and
+one signing subkey.
 """
 
 from typing import Final

@@ -1,7 +1,7 @@
-"""Is the firmware image that a device shows signed by the key that we expect? Three answers, never confused.
+"""Verify the signature of a firmware image.
 
-A good signature says that the image is the vendor's *as reported by the device*: firmware that lies can show a
-stored good image.
+A valid signature proves that the image *reported by the device* is the vendor's. Malicious
+firmware can report a stored genuine image.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _SHA1: Final = "SHA1"
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Whose signature is accepted: a pinned primary key and the subkeys that may sign for it."""
+    """An accepted signer: a pinned primary key and its signing subkeys."""
 
     owner: str
     primary: RsaKey
@@ -31,17 +31,17 @@ class Signer:
 
 
 VENDOR: Final = Signer("vendor", vendor_key.PRIMARY, (vendor_key.SUBKEY,), sha1_accepted=True)
-"""SHA-1 is accepted from the vendor alone: nobody knows which hash the images of 2015 were signed with."""
+"""SHA-1 is accepted only from the vendor, because the hash of its 2015 images is unknown."""
 SIMULATOR: Final = Signer("published test key of the simulated device", published_test_key.PUBLIC)
 
 
 @dataclass(frozen=True, slots=True)
 class FirmwareVerdict(Report):
-    """The outcome and what it rests on.
+    """The verdict and its reasons.
 
-    `key_fingerprint` is the pinned primary key's, also when a subkey signed (`signed_by`); both are empty unless
-    verified. `simulated` is set when the key is the published test key, whose signature proves nothing.
-    `version` and `text_size` are the header's, which nobody signs; -1 without a header.
+    `key_fingerprint` is the primary key's, even if a subkey signed (`signed_by`); both are
+    empty unless verified. `simulated`: the published test key signed the image, which proves
+    nothing. `version` and `text_size` are from the unsigned header; -1 without a header.
     """
 
     outcome: Firmware
@@ -56,14 +56,14 @@ class FirmwareVerdict(Report):
 
     @property
     def detail(self) -> str:
-        """Key, hash and version in one line, or the reason why not."""
+        """Key, hash and version in one line, or the reason for the failure."""
         if self.outcome is not Firmware.VERIFIED:
             return self.reason
         return f"version {self.version}, {self.hash_name}, key {self.key_fingerprint} ({self.key_owner})"
 
 
 def verify_dump(stream: bytes, signer: Signer = VENDOR) -> FirmwareVerdict:
-    """Judge a recorded dump; what precedes and follows the image does not matter."""
+    """Verify a recorded dump; ignore bytes before and after the image."""
     try:
         return verify_image(read_image(stream), signer)
     except UnreadableImage as error:
@@ -71,7 +71,7 @@ def verify_dump(stream: bytes, signer: Signer = VENDOR) -> FirmwareVerdict:
 
 
 def verify_image(image: Image, signer: Signer = VENDOR) -> FirmwareVerdict:
-    """Judge a whole image: verified, or not."""
+    """Verify a complete image."""
     version, text_size = image.header.version, image.header.text_size
     try:
         signature = parse_signature(image.signature)
@@ -93,9 +93,9 @@ def verify_image(image: Image, signer: Signer = VENDOR) -> FirmwareVerdict:
 
 def _accept(signature: Signature, data: bytes, signer: Signer) -> RsaKey:
     if signature.kind != BINARY_DOCUMENT:
-        raise BadSignature("the signature is not one over a file")
+        raise BadSignature("the signature does not sign a file")
     if signature.hash_name == _SHA1 and not signer.sha1_accepted:
-        raise BadSignature("a SHA-1 signature is accepted from the vendor's key only")
+        raise BadSignature("it is a SHA-1 signature, which is accepted only from the vendor's key")
     if SIMULATOR.primary not in signer.keys and signature.issuer == SIMULATOR.primary.key_id:
-        raise BadSignature("signed by the published test key, which is accepted from a simulated device only")
+        raise BadSignature("the published test key signed it, and counts only for a simulated device")
     return verify(signature, data, signer.keys)

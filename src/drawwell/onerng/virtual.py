@@ -1,17 +1,17 @@
-"""The virtual OneRNG: the commands of the real one, for a device that has no noise, no pool and no firmware of its own.
+"""The virtual OneRNG: a device without noise, pool or firmware of its own.
 
-Its bytes are drawn of a broker when they are asked for. It takes the commands as the real one does (a byte-wise parser,
-nothing acknowledged, paused at power-on) and honours or refuses them:
+Its bytes are drawn from a broker on demand. It parses commands as a real device does (byte by
+byte, without acknowledgement, paused at power-on), and carries out or refuses them:
 
     cmdO, cmdo    stream, stop streaming
     cmd0          the default: conditioned bytes
-    cmd4, cmd5    no noise: it is silent
-    cmd1 2 3 6 7  raw noise, or noise of the radio: not to be had; silent until another mode is set
-    cmdw          nothing is held that could be flushed
-    cmdv, cmdI    version 3; an ID that is made of the guest's name
-    cmdX          refused with a line of words: there is no image, and none is made up
+    cmd4, cmd5    no noise: silent
+    cmd1 2 3 6 7  raw or radio noise, which the device lacks: silent until the mode changes
+    cmdw          nothing to flush
+    cmdv, cmdI    version 3; an ID derived from the guest's name
+    cmdX          refused with one line of text: there is no image
 
-A refusal is a silence that the host can see (`refusing`), never other bytes than those that were asked for.
+A refusal is a visible silence (`refusing`), never bytes of another kind.
 """
 
 from typing import Final
@@ -23,37 +23,37 @@ _VERSION: Final = b"\r\nVersion 3\r\n"
 
 
 class VirtualOneRng:
-    """What the guest told it, and what it owes for that.
+    """State of the device: the guest's mode and pending reply.
 
     Args:
-        hardware_id: 32 hexadecimal digits, what ``cmdI`` answers.
+        hardware_id: 32 hexadecimal digits, the reply to ``cmdI``.
     """
 
     def __init__(self, hardware_id: str) -> None:
         self.paused = True
         self.mode = Mode.DEFAULT
         self.refusals = 0
-        """How often a command was refused."""
+        """Number of refused commands."""
         self._hardware_id = hardware_id
         self._reply = b""
         self._commands = CommandReader(self._obey)
 
     @property
     def refusing(self) -> bool:
-        """Does it stream nothing because the mode cannot be honoured?"""
+        """Whether the device is silent because it lacks the requested mode."""
         return not self.mode.silent and self.mode != Mode.DEFAULT
 
     @property
     def streaming(self) -> bool:
-        """Does it want bytes of the broker? The terminal must be open as well."""
+        """Whether the device needs bytes from the broker while its tty is open."""
         return not self.paused and self.mode == Mode.DEFAULT
 
     def receive(self, data: bytes | bytearray) -> None:
-        """Take bytes from the guest."""
+        """Process bytes from the guest."""
         self._commands.receive(data)
 
     def take_reply(self) -> bytes:
-        """Take the words that go out before any more bytes; none while paused."""
+        """Take the text to send before any other bytes; empty while paused."""
         if self.paused:
             return b""
         reply, self._reply = self._reply, b""

@@ -1,4 +1,7 @@
-"""Faults of ours that a peer set off: they cost what he asked for, never the others what they ask for."""
+"""Logging of our own bugs and of shortages of file descriptors.
+
+An exception that a peer causes ends that peer's connection, never the process.
+"""
 
 import errno
 import logging
@@ -13,16 +16,16 @@ _said_at = -_SAY_AGAIN_S
 
 
 def log_fault(ended: str, error: Exception) -> None:
-    """Say where in our code it happened; what the exception says stays unsaid, as it may quote a secret."""
+    """Log the location of a bug, not the message, which may be secret."""
     where = "".join(traceback.format_tb(error.__traceback__))
     _log.error(
-        "%s was ended by a fault in drawwell, please report it: %s\n%s", ended, type(error).__name__, where
+        "%s ended because of a bug in drawwell; please report it: %s\n%s", ended, type(error).__name__, where
     )
 
 
 def say_shortage(error: OSError) -> None:
-    """Say once a minute that no connection can be taken."""
-    global _said_at  # noqa: PLW0603 - there is one table of descriptors
+    """Log at most once a minute that connections cannot be accepted."""
+    global _said_at  # noqa: PLW0603 - one per process, like the file descriptors
     if time.monotonic() - _said_at >= _SAY_AGAIN_S:
         _said_at = time.monotonic()
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -31,4 +34,4 @@ def say_shortage(error: OSError) -> None:
             if error.errno == errno.EMFILE
             else (error.strerror or type(error).__name__).lower()
         )
-        _log.error("no more connections can be taken: %s", why)
+        _log.error("cannot accept more connections: %s", why)

@@ -1,8 +1,8 @@
-"""Log records for systemd's journal, with fields that can be searched for.
+"""Log records for systemd's journal, with searchable fields.
 
-systemd.exec(5) says how a process knows that its standard error is the journal, and "Journal native protocol" of
-systemd's documentation what is sent: a datagram of ``NAME=value`` lines, or, for a value of several lines, the name,
-a line break, the length in 8 bytes, little-endian, and the value.
+systemd.exec(5) describes how a process detects that standard error is the journal. "Journal
+Native Protocol" in systemd's documentation describes the datagram: ``NAME=value`` lines. A
+value with several lines is sent as name, line break, length (8 bytes, little-endian), value.
 """
 
 import logging
@@ -19,11 +19,11 @@ _PRIORITIES: Final = (
 )  # fmt: skip
 """syslog(3)."""
 FIELDS: Final = ("source", "consumer")
-"""What a record may carry as `extra`: DRAWWELL_SOURCE=, DRAWWELL_CONSUMER=."""
+"""Keys in a record's `extra`, sent as DRAWWELL_SOURCE= and DRAWWELL_CONSUMER=."""
 
 
 def goes_to_journal(stream: Any, environ: Mapping[str, str]) -> bool:
-    """Is the stream the one that systemd connected to the journal, and not one that was put in its place?"""
+    """Return whether systemd connected this stream to the journal."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError, AttributeError):
@@ -32,7 +32,7 @@ def goes_to_journal(stream: Any, environ: Mapping[str, str]) -> bool:
 
 
 class JournalHandler(logging.Handler):
-    """Sends each record as a datagram; what the journal does not take is written by `fallback`."""
+    """Sends each record as a datagram; `fallback` handles it if that fails."""
 
     def __init__(self, fallback: logging.Handler, address: str = SOCKET) -> None:
         super().__init__()
@@ -43,14 +43,14 @@ class JournalHandler(logging.Handler):
         self._socket.setblocking(False)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send it (logging)."""
+        """Send a record; called by logging."""
         try:
             self._socket.sendto(_encoded(_fields(record, self.format(record))), self._address)
         except OSError:
             self._fallback.emit(record)
 
     def close(self) -> None:
-        """Close the socket (logging)."""
+        """Close the socket; called by logging."""
         self._socket.close()
         super().close()
 

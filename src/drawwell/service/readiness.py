@@ -1,21 +1,21 @@
-"""Waiting, bounded, until a descriptor can be read or written without blocking."""
+"""Waits for a readable or writable file descriptor, with a timeout."""
 
 import asyncio
 from collections.abc import Callable
 
 
 async def readable(fd: int, timeout_s: float | None = None) -> bool:
-    """Wait until a read would not block or would fail; False when `timeout_s` ran out first.
+    """Wait until a read would not block; return False on timeout.
 
     Raises:
-        PermissionError: it cannot be polled (epoll(7)), as a regular file or /dev/hwrng.
+        PermissionError: the descriptor has no poll support (epoll(7)): a file or /dev/hwrng.
     """
     loop = asyncio.get_running_loop()
     return await _wait(loop.add_reader, loop.remove_reader, fd, timeout_s)
 
 
 async def writable(fd: int, timeout_s: float | None = None) -> bool:
-    """Wait until a write would not block or would fail; returns and raises as `readable`."""
+    """Wait until a write would not block; otherwise like `readable`."""
     loop = asyncio.get_running_loop()
     return await _wait(loop.add_writer, loop.remove_writer, fd, timeout_s)
 

@@ -1,4 +1,4 @@
-"""What the service manager is told of this process: that it is ready, how it does, and that it is alive."""
+"""Service-manager notifications: readiness, status line, watchdog."""
 
 import asyncio
 import time
@@ -10,19 +10,19 @@ from drawwell.service.systemd import Manager
 from drawwell.units import format_size
 
 LOOK_EVERY_S: Final = 2.0
-"""So old is the status line at most."""
+"""Maximum age of the status line in seconds."""
 LEAST_BYTES: Final = 48
-"""With less in the reservoir it is starved: no consumer's generator could be seeded."""
+"""A reservoir with fewer bytes is starved: it cannot seed a consumer's generator."""
 
 
 class ServiceStatus:
-    """Tells `manager`, until cancelled.
+    """Sends notifications to `manager` until cancelled.
 
     Args:
-        manager: Who is told.
-        ready: Returns when the process does what it is for.
-        status: Says in a line how it does; asked every `LOOK_EVERY_S`.
-        alive: Whether everything that must go on does; while it does not, the watchdog is not told that we live.
+        manager: The service manager.
+        ready: Returns once the process is in service.
+        status: Returns the status line; called every `LOOK_EVERY_S`.
+        alive: Returns whether all drivers respond; otherwise the watchdog is not notified.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ServiceStatus:
         self._alive = alive
 
     async def run(self) -> None:
-        """Say READY once, and then what there is to say."""
+        """Send READY once, then the status and watchdog notifications."""
         if not self._manager.listens:
             return
         async with asyncio.TaskGroup() as tasks:
@@ -47,15 +47,15 @@ class ServiceStatus:
             tasks.create_task(self._say_status())
 
     def reloading(self) -> None:
-        """Say that the configuration is read again; `ready_again` ends it."""
+        """Notify that a reload has begun; `ready_again` ends it."""
         self._manager.notify(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
 
     def ready_again(self) -> None:
-        """Say that it was read, or that the old one stays."""
+        """Notify that the reload has ended, with or without success."""
         self._manager.notify(READY="1", STATUS=self._status())
 
     def stopping(self) -> None:
-        """Say that this is the end."""
+        """Notify that the process is stopping."""
         self._manager.notify(STOPPING="1", STATUS="stopping")
 
     async def _say_ready(self) -> None:
@@ -66,22 +66,22 @@ class ServiceStatus:
         every_s = min(LOOK_EVERY_S, (self._manager.watchdog_s or LOOK_EVERY_S) / 3)
         said = ""
         while True:
-            words = self._status()
-            if words != said:
-                self._manager.notify(STATUS=words)
-                said = words
+            status = self._status()
+            if status != said:
+                self._manager.notify(STATUS=status)
+                said = status
             if self._alive():
                 self._manager.notify(WATCHDOG="1")
             await asyncio.sleep(every_s)
 
 
 class BrokerStatusLine:
-    """A broker's state in a line. Remembers since when nothing is served.
+    """The broker's state in one line, with the time since the last draw.
 
     Args:
-        report: Of the broker, now.
-        consumers: Who has a session now.
-        now: Seconds on a clock that never steps back.
+        report: Returns the broker's report.
+        consumers: Returns the consumers with a session.
+        now: Returns the seconds on a clock that never goes back.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class BrokerStatusLine:
         self._served_at = now()
 
     def __call__(self) -> str:
-        """``healthy, …``, ``starved, …``, ``STALLED 12 s: …``, ``no source`` and what else there may be."""
+        """Return ``healthy, …``, ``starved, …``, ``STALLED 12 s: …`` etc."""
         report = self._report()
         if not report.ready:
             return self._why_not(report)

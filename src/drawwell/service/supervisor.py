@@ -1,7 +1,8 @@
-"""What a service manager does for a broker where there is none: starts it again, and keeps its descriptors meanwhile.
+"""A minimal supervisor: restarts the broker and stores its descriptors.
 
-It speaks the service manager's side of sd_pid_notify_with_fds(3) (FDSTORE, FDSTOREREMOVE) and of sd_listen_fds(3) to
-one child, and does nothing else: what never changes and holds no secret need not be restarted.
+It is for machines without a service manager. It implements the manager's side of
+sd_pid_notify_with_fds(3) (FDSTORE, FDSTOREREMOVE) and sd_listen_fds(3) for one child, and
+nothing else. It has no secrets and no changing configuration, so it never needs a restart.
 """
 
 import contextlib
@@ -18,18 +19,18 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 MAX_KEPT: Final = 16_384
-"""Descriptors; further ones are closed."""
+"""Limit of stored file descriptors; any more are closed."""
 _AT_ONCE: Final = 253
-"""Descriptors in one message (unix(7))."""
+"""Maximum number of file descriptors in one message (unix(7))."""
 _MESSAGE_BYTES: Final = 4096
 _FIRST: Final = 3
 """SD_LISTEN_FDS_START, sd-daemon.h."""
 _LEAST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 10.0
 _LIVED_S: Final = 10.0
-"""A child that lived so long is started again at once."""
+"""After running at least this long, a child is restarted with the shortest delay."""
 _HOPELESS: Final = frozenset({64, 70, 77, 78})
-"""Exit codes that no second try changes: usage, self-test, permission, configuration."""
+"""Exit codes that a restart cannot fix: usage, self-test, permission, configuration."""
 _UCRED: Final = struct.Struct("3i")
 _PASS_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _STOP: Final = (signal.SIGTERM, signal.SIGINT)
@@ -38,28 +39,28 @@ log = logging.getLogger("drawwell.keeper")
 
 
 class FdStore:
-    """The descriptors that were handed in, by name; each until its other end closes, or it is taken back."""
+    """Stored descriptors with names; each is stored until its peer closes."""
 
     def __init__(self) -> None:
         self._fds: dict[int, str] = {}
         self._poll = select.epoll()
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of stored descriptors."""
         return len(self._fds)
 
     def close(self) -> None:
-        """Let go of all of them."""
+        """Close all stored descriptors."""
         for fd in tuple(self._fds):
             self._drop(fd)
         self._poll.close()
 
     def fileno(self) -> int:
-        """A descriptor that can be read from when `sweep` has something to do."""
+        """Return a descriptor that becomes readable when `sweep` has work to do."""
         return self._poll.fileno()
 
     def message(self, text: bytes, fds: Sequence[int]) -> None:
-        """Do what a message asks for; the descriptors that came with it are ours now."""
+        """Process a message; the store then owns the message's descriptors."""
         fields = dict(line.partition("=")[::2] for line in text.decode("ascii", "replace").splitlines())
         name = fields.get("FDNAME", "stored")
         if fields.get("FDSTOREREMOVE") == "1":
@@ -72,12 +73,12 @@ class FdStore:
                 os.close(fd)
 
     def sweep(self) -> None:
-        """Drop those whose other end has closed."""
+        """Close the descriptors whose peers have closed."""
         for fd, _events in self._poll.poll(0):
             self._drop(fd)
 
     def hand_on(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Put them where sd_listen_fds(3) looks, in a child that is about to execute; return its environment."""
+        """Pass the descriptors to a child before exec; return its environment."""
         above = _FIRST + len(self._fds)
         for place, fd in enumerate(
             [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in self._fds], _FIRST
@@ -93,7 +94,7 @@ class FdStore:
                 os.close(fd)
                 return
         self._fds[fd] = name
-        with contextlib.suppress(PermissionError):  # a file is never at an end
+        with contextlib.suppress(PermissionError):  # a file has no peer
             self._poll.register(fd, 0)
 
     def _drop(self, fd: int) -> None:
@@ -104,11 +105,11 @@ class FdStore:
 
 
 class Supervisor:
-    """Runs `command` until it is told to stop, and starts it again whenever it ends before.
+    """Runs `command` until stopped, and restarts it when it exits.
 
     Args:
-        command: The program and its words.
-        environ: Its environment.
+        command: The program and its arguments.
+        environ: The program's environment.
     """
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -119,12 +120,12 @@ class Supervisor:
         self._stopping = False
 
     def run(self) -> int:
-        """Return the exit code of the last child; SIGTERM, SIGINT and SIGHUP are passed on to it."""
+        """Run the child, forward signals to it, and return its last exit code."""
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as self._messages:
             self._messages.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            self._messages.bind("")  # an abstract address that nobody has (unix(7), autobind)
+            self._messages.bind("")  # an unused abstract address (unix(7), autobind)
             address = self._messages.getsockname()
             self._environ["NOTIFY_SOCKET"] = f"@{address[1:].decode()}"
             signals, wakes = socket.socketpair()
@@ -148,14 +149,14 @@ class Supervisor:
                 return status
             lived = time.monotonic() - began >= _LIVED_S
             delay_s = _LEAST_DELAY_S if lived else min(2 * delay_s, _LONGEST_DELAY_S)
-            log.warning("it ended (%s) and is started again; %d sockets are kept", status, len(self._kept))
+            log.warning("restarting the child (exit code %s) with %d stored sockets", status, len(self._kept))
             first = False
             self._attend(signals, delay_s)
             if self._stopping:
                 return 0
 
     def _start(self) -> None:
-        """Start the child; a signal that comes meanwhile reaches it."""
+        """Start the child; forward signals that arrive in the meantime."""
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASS_ON)
         self._child = os.fork()
         if self._child:
@@ -168,20 +169,20 @@ class Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            os.execvpe(  # noqa: S606 - our own program, and no shell is meant
+            os.execvpe(  # noqa: S606 - our own program, without a shell
                 self._command[0], self._command, self._kept.hand_on(self._environ)
             )
         except OSError as error:
-            log.error("%s cannot be started: %s", self._command[0], error.strerror)
+            log.error("cannot start %s: %s", self._command[0], error.strerror)
         finally:
             os._exit(69)
 
     def _until_ended(self, signals: socket.socket) -> int:
-        """Attend to the child until it has ended; return its exit code, 128 and the number of a signal."""
+        """Serve the child until it exits; return its exit code, or 128 + signal."""
         while True:
-            ended, status = os.waitpid(-1, os.WNOHANG)  # all: where we are process 1 there are others
+            ended, status = os.waitpid(-1, os.WNOHANG)  # any child: process 1 inherits others
             if ended == self._child:
-                self._read_messages()  # its last words
+                self._read_messages()  # its last messages
                 return (
                     os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
                 )
@@ -189,7 +190,7 @@ class Supervisor:
                 self._attend(signals, None)
 
     def _attend(self, signals: socket.socket, at_most_s: float | None) -> None:
-        """Wait for a message, a signal, a descriptor's end, or so long."""
+        """Wait for a message, a signal, a hang-up or the timeout."""
         ready, _, _ = select.select(
             [signals.fileno(), self._messages.fileno(), self._kept.fileno()], [], [], at_most_s
         )
@@ -221,7 +222,7 @@ class Supervisor:
 
 
 def _read_control(control: Sequence[tuple[int, int, bytes]]) -> tuple[int, list[int]]:
-    """Return the sender's user number, by the kernel's word, and the descriptors that he sent."""
+    """Return the sender's user ID (from the kernel) and the descriptors."""
     uid, fds = -1, []
     for level, kind, data in control:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:

@@ -1,7 +1,7 @@
-"""What systemd hands a service that it manages, and what the service tells it.
+"""The protocols between systemd and its services.
 
-sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3), sd_pid_notify_with_fds(3). Where nothing manages this process,
-nothing was handed over and nobody is told.
+See sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3), sd_pid_notify_with_fds(3). Without
+a service manager, no sockets are inherited, and notifications are dropped.
 """
 
 import os
@@ -13,60 +13,61 @@ _FIRST_DESCRIPTOR: Final = 3
 """SD_LISTEN_FDS_START, sd-daemon.h."""
 _SEND_DEADLINE_S: Final = 2.0
 _NAME_CHARACTERS: Final = 255
-"""The most of a descriptor's name (sd_pid_notify_with_fds(3)); printable ASCII without a colon."""
+"""Maximum length of a descriptor name (sd_pid_notify_with_fds(3))."""
 
 
 class Manager:
-    """Whoever started this process, if it speaks systemd's protocols.
+    """The service manager of this process, if it uses systemd's protocols.
 
     Args:
-        environ: What it said. It is taken out, so that no child of ours believes itself to be meant.
+        environ: The environment. The manager's variables are removed, so no child uses them.
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         self._address = environ.pop("NOTIFY_SOCKET", "")
         self.watchdog_s = _watchdog_s(environ)
-        """How long it lets this process be silent before it kills it; None for ever."""
+        """The manager kills this process if it is silent for this long; None for no limit."""
         self._inherited = _descriptors(environ)
 
     @property
     def listens(self) -> bool:
-        """Is anybody told what is notified?"""
+        """Whether a manager receives our notifications."""
         return bool(self._address)
 
     @property
     def names(self) -> frozenset[str]:
-        """The names of what was handed over and not taken yet."""
+        """The names of inherited descriptors that have not been taken yet."""
         return frozenset(self._inherited)
 
     def notify(self, **fields: str) -> bool:
-        """Tell it (``READY="1"``, ``STATUS="…"``); False when nobody listens."""
+        """Send fields (``READY="1"``, ``STATUS="…"``); False without a manager."""
         return self._send(fields, ())
 
     def inherited(self, name: str) -> list[socket.socket]:
-        """Take the sockets of that name (FileDescriptorName= of a socket unit, or as stored), each to be had once.
+        """Take the sockets with this name; each can be taken once.
 
-        They do not block, and are not handed on to children. What is no socket is closed.
+        The name is from FileDescriptorName= in a socket unit, or from `store`. The sockets
+        never block, and children do not inherit them. Other descriptors are closed.
         """
         found = (_as_socket(fd) for fd in self._inherited.pop(name, ()))
         return [sock for sock in found if sock is not None]
 
     def opened(self, name: str) -> list[int]:
-        """Take whatever was opened for us under that name (ListenSpecial=, ListenNetlink=), as it is."""
+        """Take non-socket descriptors (ListenSpecial=, ListenNetlink=) unchanged."""
         return self._inherited.pop(name, [])
 
     def store(self, name: str, fd: int) -> bool:
-        """Have a copy of the descriptor kept for this service's next life, until its other end closes.
+        """Store a copy of a descriptor for the next process of this service.
 
-        The unit needs FileDescriptorStoreMax=. Returns as `notify`.
+        The manager keeps it until its peer closes. The unit needs FileDescriptorStoreMax=.
 
         Raises:
-            ValueError: no name for a descriptor.
+            ValueError: the name is invalid.
         """
         return self._send({"FDSTORE": "1", "FDNAME": _checked(name)}, (fd,))
 
     def forget(self, name: str) -> bool:
-        """Have every stored descriptor of that name dropped; returns and raises as `store`."""
+        """Drop the stored descriptors with this name; see `store`."""
         return self._send({"FDSTOREREMOVE": "1", "FDNAME": _checked(name)}, ())
 
     def _send(self, fields: dict[str, str], descriptors: tuple[int, ...]) -> bool:
@@ -80,7 +81,7 @@ class Manager:
                 sock.connect(address)
                 socket.send_fds(sock, [text.encode()], descriptors)
             except OSError:
-                return False  # it has gone, and took with it whoever would want to know
+                return False  # the manager is gone
         return True
 
 
@@ -92,7 +93,7 @@ def _checked(name: str) -> str:
         or not name.isascii()
         or not name.isprintable()
     ):
-        raise ValueError("the name of a descriptor is 1 to 255 printable characters of ASCII without a colon")
+        raise ValueError("a descriptor name must have 1 to 255 printable ASCII characters and no colon")
     return name
 
 
@@ -104,7 +105,7 @@ def _watchdog_s(environ: MutableMapping[str, str]) -> float | None:
 
 
 def _descriptors(environ: MutableMapping[str, str]) -> dict[str, list[int]]:
-    """Find what was handed over, by name; an unnamed one is called ``unknown``, as sd_listen_fds(3) has it."""
+    """Return inherited descriptors by name; the default is ``unknown``."""
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     names = environ.pop("LISTEN_FDNAMES", "").split(":")
     found: dict[str, list[int]] = {}

@@ -1,1 +1,1 @@
-"""The simulated OneRNG: a device of its own, on a pseudo-terminal or on USB."""
+"""The simulated OneRNG, on a pseudo-terminal or on USB."""

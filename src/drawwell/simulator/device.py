@@ -1,17 +1,17 @@
-"""A OneRNG without the hardware: what it answers, when it sends, and what is wrong with it on request.
+"""A OneRNG without hardware: replies, timing, and faults on request.
 
-Source: OneRNG/firmware 81d70bf (Version 3): cdc_app.c (parser, sender, pool), cdc.c (DTR). Pure: the clock, the
-host's bytes and uniform bytes for the noise are arguments. Its oddities are the real one's:
+Source: OneRNG/firmware 81d70bf (Version 3): cdc_app.c (parser, sender, pool), cdc.c (DTR).
+Pure: the clock, the host's bytes and uniform noise are arguments. Like the real device, it
 
-- powers on paused, and sends only while the host holds DTR up;
-- obeys ``cmd`` and one character; a byte that breaks it off is not looked at again;
-- sends noise in packets of 64 bytes, out of a pool of 7,168 bytes that is stirred when full;
-- owes each kind of reply once, the identity before the version before the image, and goes on with an image that
-  another reply broke into;
-- from version 3 on it sends 64 bytes that it does not have after the last reply it owes; the counter of its pool
-  runs below zero, and up to 65,472 stale bytes follow, mostly zeros.
+- is paused at power-on, and sends only while the host asserts DTR;
+- obeys ``cmd`` and one character, and does not rescan a byte that breaks this sequence;
+- sends noise in packets of 64 bytes from a pool of 7,168 bytes; XORs noise into a full pool;
+- answers pending queries in the order identity, version, image, each kind once, and resumes an
+  interrupted image;
+- from version 3 on, sends 64 bytes too many after the last reply. The counter of its pool
+  then underflows, and up to 65,472 stale bytes follow, mostly zeros.
 
-``cmdS`` (the vendor's anti-tamper challenge) takes its token and gives no answer.
+``cmdS`` (the vendor's anti-tamper challenge) consumes its token and has no reply.
 """
 
 from typing import Final
@@ -23,21 +23,21 @@ from drawwell.simulator.noise import SimulatedFault, SimulatedNoise, Uniform, xo
 PACKET_BYTES: Final = 64
 POOL_BYTES: Final = 7 * 1024
 NOISE_RATE: Final = 57_000.0
-"""Bytes per second: 57.3 to 59.2 kB/s were measured on a V3.0 in cmd0."""
+"""Bytes per second: a V3.0 in cmd0 was measured at 57.3 to 59.2 kB/s."""
 REPLY_SPEEDUP: Final = 4.0
-"""How much faster a dump comes than noise: the vendor's first script gave 262,157 bytes 1.5 s."""
+"""Speed of a dump relative to noise: the vendor's first script allowed 1.5 s for a dump."""
 _SLOW_RATE: Final = 500.0
-_BURST_S: Final = 0.1  # a host that did not look for longer gets no more than this at once
+_BURST_S: Final = 0.1  # the most noise to catch up on after a pause of the host, in seconds
 
 
 class SimulatedOneRng:
-    """One simulated device from power-on to unplugging.
+    """A simulated device, from power-on to unplugging.
 
     Args:
-        uniform: Gives uniform bytes; decides all of the noise.
-        hardware_id: 16 bytes, what ``cmdI`` answers.
+        uniform: Returns uniform bytes, which determine all of the noise.
+        hardware_id: 16 bytes, the reply to ``cmdI``.
         version: 1, 2 or 3.
-        rate: Noise in bytes per second; 0 for as fast as it is taken.
+        rate: Noise in bytes per second; 0 for no limit.
         now: The time of power-on in seconds.
     """
 
@@ -58,32 +58,32 @@ class SimulatedOneRng:
         self._noise = SimulatedNoise(uniform, version=version)
         self._rate = rate
         self._now = now
-        self._owed = 0.0  # noise that is due and not yet a whole byte
-        self._allowance = 0.0  # what the bus could have carried since the last packet
+        self._owed = 0.0  # noise due, as a fraction of a byte
+        self._allowance = 0.0  # capacity of the bus since the last packet
         self._pool = Pool()
         self._replies = Replies(version, hardware_id)
         self._commands = CommandReader(self._obey, tokens=version >= 3)
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the host."""
+        """Process bytes from the host."""
         self._commands.receive(data)
 
     def advance(self, now: float) -> None:
-        """Let time pass: noise is gathered, also while paused, and stirred into a full pool."""
+        """Advance the time and generate noise, which is XORed into a full pool."""
         elapsed, self._now = max(0.0, now - self._now), max(now, self._now)
         if self._rate == 0 and self.fault is not SimulatedFault.SLOW:
             return
         rate = _SLOW_RATE if self.fault is SimulatedFault.SLOW else self._rate
         bus = (self._rate or NOISE_RATE) * REPLY_SPEEDUP
         self._allowance = min(self._allowance + elapsed * bus, bus * _BURST_S + PACKET_BYTES)
-        # Stirring the pool more than twice over changes nothing that can be seen.
+        # XORing into the whole pool more than twice has no visible effect.
         self._owed = min(self._owed + elapsed * rate, 2.0 * POOL_BYTES)
         whole = int(self._owed)
         self._owed -= whole
         self._gather(whole)
 
     def transmit(self, max_bytes: int) -> bytes:
-        """Return the packets that go to the host now: `max_bytes` at most, and one packet after a reply."""
+        """Return the packets due, up to `max_bytes`; one packet after a reply."""
         if self.paused or not self.dtr or self.fault is SimulatedFault.SILENT:
             return b""
         unthrottled = self._rate == 0 and self.fault is not SimulatedFault.SLOW
@@ -109,7 +109,7 @@ class SimulatedOneRng:
     def _next_of_reply(self, most: int) -> bytes:
         piece = self._replies.take(most)
         if not self._replies.owed and self._version >= 3:
-            piece += self._pool.take(PACKET_BYTES)  # without looking whether they are there
+            piece += self._pool.take(PACKET_BYTES)  # even if the pool contains fewer
         return piece
 
     def _gather(self, size: int) -> None:
@@ -142,10 +142,10 @@ class SimulatedOneRng:
 
 
 class Replies:
-    """What the device was asked and has not answered yet (cdc_app.c: ``IDing``, ``versioning``, ``dumping``).
+    """The pending replies (cdc_app.c: ``IDing``, ``versioning``, ``dumping``).
 
-    Identity and version share one index, ``vind``: a version that is told after an identity lacks its first two
-    characters.
+    The identity and version replies share the index ``vind``, so a version reply that follows
+    an identity reply lacks its first two characters.
     """
 
     def __init__(self, version: int, hardware_id: bytes) -> None:
@@ -159,23 +159,23 @@ class Replies:
 
     @property
     def owed(self) -> bool:
-        """Is there anything to be answered?"""
+        """Whether a reply is pending."""
         return self._identity or self._version or bool(self._image)
 
     def ask_identity(self) -> None:
-        """``cmdI``; one that is under way begins again."""
+        """Start or restart the reply to ``cmdI``."""
         self._identity, self._index = True, 0
 
     def ask_version(self) -> None:
-        """``cmdv``."""
+        """Start or restart the reply to ``cmdv``."""
         self._version, self._index = True, 0
 
     def ask_image(self, image: bytes) -> None:
-        """``cmdX``; one that is under way begins again."""
+        """Start or restart the reply to ``cmdX``."""
         self._image = image
 
     def take(self, most: int) -> bytes:
-        """Return one packet of words, or up to `most` packets of the image."""
+        """Return one packet of text, or up to `most` packets of the image."""
         if self._identity:
             piece = self._identity_packets[self._index]
             self._identity = piece is not self._identity_packets[-1]
@@ -189,7 +189,7 @@ class Replies:
 
 
 class Pool:
-    """The device's pool, byte for byte: a ring with a 16-bit counter that nobody keeps from running below zero."""
+    """The device's pool: a ring whose 16-bit counter may underflow."""
 
     def __init__(self) -> None:
         self._memory = bytearray(POOL_BYTES)
@@ -197,7 +197,7 @@ class Pool:
         self.count = 0
 
     def put(self, samples: bytes) -> None:
-        """Append while there is room; XOR the rest over what is there."""
+        """Append samples until the pool is full; XOR the rest into its contents."""
         room = max(0, POOL_BYTES - self.count)
         appended, stirred = samples[:room], samples[room:]
         self.count += len(appended)
@@ -205,7 +205,7 @@ class Pool:
         self._stir = self._write(self._stir, stirred, stir=True)
 
     def take(self, size: int) -> bytes:
-        """Return and zero the next `size` bytes, whether they are there or not."""
+        """Return and zero the next `size` bytes, possibly beyond the contents."""
         out = bytearray()
         while len(out) < size:
             end = min(self._out + size - len(out), POOL_BYTES)
@@ -216,7 +216,7 @@ class Pool:
         return bytes(out)
 
     def forget(self) -> None:
-        """``cmdw``: set the pointers back; the memory is not wiped."""
+        """Reset the pointers as ``cmdw`` does, without wiping the memory."""
         self._in = self._out = self._stir = 0
         self.count = 0
 

@@ -1,6 +1,6 @@
-"""Firmware images and OpenPGP packets as the vendor's tools make them, signed by the published test key.
+"""Firmware images in the vendor's format, signed with the test key.
 
-For the simulated device and for tests of anybody's verifier: nothing here is needed to verify.
+They are for the simulated device and for testing verifiers, never for verification.
 """
 
 import base64
@@ -15,42 +15,42 @@ from drawwell.onerng.openpgp import BINARY_DOCUMENT, RSA, encode_mpi, encoded_di
 _SHA256: Final = 8
 _POSITIVE_CERTIFICATION: Final = 0x13
 _TEXT_SIZE: Final = 0x5A5A
-"""The size of the code that the simulated header claims."""
+"""Size of the code in the simulated header."""
 
 
 def assemble_dump(signed: bytes, signature: bytes, *, version: int, text_size: int = _TEXT_SIZE) -> bytes:
-    """Put header, signed data and signature together as ``cmdX`` sends them.
+    """Assemble header, signed data and signature as ``cmdX`` sends them.
 
     Raises:
         ValueError: the parts do not fit the layout of `version`.
     """
     if len(signed) != IMAGE_BYTES - end_area_bytes(version) or len(signature) > signature_room(version):
-        raise ValueError(f"the parts do not fit an image of version {version}")
+        raise ValueError(f"the parts do not fit the layout of an image of version {version}")
     header = MAGIC + _little(IMAGE_BYTES, 3) + _little(version, 2) + _little(text_size, 2)
     whole = header + signed + _little(len(signature), 2) + signature
     return whole.ljust(HEADER_BYTES + IMAGE_BYTES, b"\xff")
 
 
 def simulated_code(version: int) -> bytes:
-    """The signed part of the simulated image: fixed bytes that look random, as the vendor's padding does."""
+    """Return the signed part of the image: fixed bytes that look random."""
     label = f"drawwell simulated OneRNG firmware, version {version}".encode("ascii")
     return hashlib.shake_128(label).digest(IMAGE_BYTES - end_area_bytes(version))
 
 
 @lru_cache(maxsize=4)
 def simulated_dump(version: int = 3) -> bytes:
-    """The whole dump of a simulated device: 262,157 bytes, correctly signed by the published test key."""
+    """Return a dump of 262,157 bytes, signed by the published test key."""
     signed = simulated_code(version)
     return assemble_dump(signed, sign(signed), version=version)
 
 
 def sign(data: bytes) -> bytes:
-    """Make the detached signature packet over `data` with the published test key (RSA-2048, SHA-256)."""
+    """Sign `data` with the published test key (RSA-2048, SHA-256), detached."""
     return _signature(BINARY_DOCUMENT, data, b"")
 
 
 def export_public_key() -> str:
-    """The test key as ASCII armour that GnuPG imports: public key, user ID, self-signature."""
+    """Return the test key in ASCII armour for GnuPG, self-signed."""
     key, user_id = published_test_key.PUBLIC.body, published_test_key.USER_ID.encode("ascii")
     certified = (
         b"\x99" + _big(len(key), 2) + key + b"\xb4" + _big(len(user_id), 4) + user_id
@@ -74,12 +74,12 @@ def _signature(kind: int, data: bytes, subpackets: bytes) -> bytes:
 
 
 def _packet(tag: int, body: bytes) -> bytes:
-    """Wrap a body in an old-format packet with a two-byte length, as GnuPG does for signatures."""
+    """Wrap a body in an old-format packet with a two-byte length."""
     return bytes([0x80 | tag << 2 | 1]) + _big(len(body), 2) + body
 
 
 def _armour(packets: bytes) -> str:
-    """ASCII armour of a public key (RFC 4880, 6.2)."""
+    """Return a public key in ASCII armour (RFC 4880, 6.2)."""
     text = base64.b64encode(packets).decode("ascii")
     lines = [text[at : at + 64] for at in range(0, len(text), 64)]
     check = base64.b64encode(_big(_crc24(packets), 3)).decode("ascii")
@@ -88,7 +88,7 @@ def _armour(packets: bytes) -> str:
 
 
 def _crc24(data: bytes) -> int:
-    """The checksum of ASCII armour (RFC 4880, 6.1)."""
+    """Return the checksum of ASCII armour (RFC 4880, 6.1)."""
     crc = 0xB704CE
     for byte in data:
         crc ^= byte << 16

@@ -1,8 +1,9 @@
-"""The noise of the simulated device: biased as documented, or sick on request. Uniform bytes are an argument.
+"""Noise of the simulated device, as documented or faulty.
 
-Source: OneRNG/firmware c3ae00c ("better avalanche random"): a V3 byte is eight samples XOR the next eight; the
-site's random page: about 5 % more ones than zeros from the avalanche diode, 0.14 % from the radio; idle_pool in
-cdc_app.c: of equal bytes 00 or FF from the diode, all after the eighth are dropped.
+Sources: OneRNG/firmware c3ae00c ("better avalanche random"): a V3 byte is eight samples XORed
+with the next eight. The vendor's page on randomness: the avalanche diode sends "about 5% more
+1s", the radio 0.14 %. idle_pool in cdc_app.c drops the ninth and later equal bytes (00 or FF)
+from the diode.
 """
 
 import re
@@ -13,50 +14,50 @@ from typing import Final
 from drawwell.onerng.commands import Mode
 
 Uniform = Callable[[int], bytes]
-"""Gives so many uniformly distributed bytes."""
+"""Returns the requested number of uniformly distributed bytes."""
 
 AVALANCHE_ONES: Final = (269, 9)
 """p(1) = 269/512 = 0.5254 for each sample of the avalanche diode."""
 RF_ONES: Final = (1027, 11)
 """p(1) = 1027/2048 = 0.5015 for each sample of the radio."""
 SICK_ONES: Final = (3, 2)
-"""p(1) = 0.75 for fault ``biased``: 3.3 bits of min-entropy a byte, where 6.0 are claimed."""
+"""p(1) = 0.75 for fault ``biased``: 3.3 bits of min-entropy per byte; the source claims 6."""
 STUCK_SAMPLE: Final = 0xA5
 LOOP_BYTES: Final = 4096
 _LONG_RUN: Final = re.compile(rb"(\x00{8})\x00+|(\xff{8})\xff+")
 _RUN_BYTES: Final = 8  # MAX_00_S, MAX_FF_S
-_BLOCK_BYTES: Final = 2048  # noise is made in blocks, so that its sequence does not depend on timing
+_BLOCK_BYTES: Final = 2048  # fixed-size blocks of samples, so timing does not affect the noise
 
 
 class SimulatedFault(StrEnum):
-    """What may be wrong with a simulated device."""
+    """Faults of the simulated device."""
 
     NONE = "none"
     STUCK = "stuck"
-    """The same sample for ever."""
+    """The same sample is sent forever."""
     ZEROS = "zeros"
-    """The diode is stuck: eight zero bytes, then nothing, since the firmware drops the rest."""
+    """A stuck diode: after eight zero bytes, the firmware drops the rest."""
     COUNTER = "counter"
     """0, 1, 2 … 255, 0 …"""
     LOOP = "loop"
-    """4,096 good bytes, again and again."""
+    """4,096 good bytes, repeated."""
     BIASED = "biased"
     """p(1) = 0.75 in every bit."""
     SILENT = "silent"
-    """Takes commands and never answers."""
+    """Accepts commands and never replies."""
     SLOW = "slow"
-    """500 bytes a second."""
+    """500 bytes per second."""
     BAD_FIRMWARE = "bad-firmware"
     """A dump with one changed byte in the code."""
     UNPLUGGED = "unplugged"
-    """Not there."""
+    """Not plugged in."""
 
 
 class SimulatedNoise:
-    """Samples of one device, one after the other.
+    """The sequence of samples of one device.
 
-    The whitener is a CRC-16 that takes a byte and gives a byte: it hides a fault from a test of bias and adds no
-    entropy. That per-mode rates differ is left out: they are not documented.
+    The whitener maps each byte to one byte by a CRC-16. It hides a fault from a bias test and
+    adds no entropy. Undocumented differences in rate between modes are not simulated.
     """
 
     def __init__(self, uniform: Uniform, *, version: int) -> None:
@@ -65,11 +66,11 @@ class SimulatedNoise:
         self._ready = b""
         self._ready_for: tuple[Mode, SimulatedFault] | None = None
         self._loop = b""
-        self._last = b""  # the diode's last bytes that were let pass, as long as a run may be
+        self._last = b""  # the diode's last equal bytes, up to the run limit
         self._crc = 0x0101  # two writes of RNDL = 1 (cdc_app.c)
 
     def take(self, size: int, mode: Mode, fault: SimulatedFault) -> bytes:
-        """Return the next `size` samples, less those that the firmware drops; none in a mode without a source."""
+        """Return the next `size` samples, without those that the firmware drops."""
         if mode.silent:
             return b""
         if self._ready_for != (mode, fault):
@@ -83,9 +84,7 @@ class SimulatedNoise:
         return made[:size]
 
     def _block(self, mode: Mode, fault: SimulatedFault) -> bytes:
-        if (
-            fault is SimulatedFault.ZEROS and Mode.RF in mode
-        ):  # the radio's bytes are not looked at, and go on
+        if fault is SimulatedFault.ZEROS and Mode.RF in mode:  # the radio's bytes are not filtered
             raw = biased(self._uniform, _BLOCK_BYTES, RF_ONES)
         else:
             raw = self._sick_block(fault) or self._healthy_block(mode)
@@ -135,7 +134,7 @@ class SimulatedNoise:
         return xor(samples, biased(self._uniform, size, AVALANCHE_ONES))
 
     def _whiten(self, raw: bytes) -> bytes:
-        """Give the high byte of the CRC after each byte (CC253x user's guide: x^16 + x^15 + x^2 + 1)."""
+        """Return the CRC's high byte after each byte (x^16 + x^15 + x^2 + 1)."""
         crc, whitened = self._crc, bytearray(len(raw))
         for at, byte in enumerate(raw):
             crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
@@ -145,9 +144,9 @@ class SimulatedNoise:
 
 
 def biased(uniform: Uniform, size: int, ones: tuple[int, int]) -> bytes:
-    """Return bytes whose bits are one with probability ``ones[0] / 2**ones[1]``, independently.
+    """Return independent bits with P(1) = ``ones[0] / 2**ones[1]``.
 
-    Each binary digit of the probability, from the last to the first, ORs (1) or ANDs (0) uniform bits in.
+    For each binary digit of P(1), last digit first, uniform bits are ORed (1) or ANDed (0).
     """
     numerator, digits = ones
     bits = 0
@@ -158,7 +157,6 @@ def biased(uniform: Uniform, size: int, ones: tuple[int, int]) -> bytes:
 
 
 def xor(left: bytes, right: bytes) -> bytes:
-    """XOR two strings of the same length."""
     mixed = int.from_bytes(left, "little") ^ int.from_bytes(right, "little")
     return mixed.to_bytes(len(left), "little")
 

@@ -1,8 +1,7 @@
-"""The simulated OneRNG on a pseudo-terminal, under a name of the caller's choice.
+"""The simulated OneRNG on a pseudo-terminal, with a name of your choice.
 
-Everything that opens the name talks to the device as it would to ``/dev/ttyACM0``: an open raises DTR, the last
-close drops it, unplugging is a hang-up. The node belongs to the kernel's pseudo-terminals (major 136), by which
-drawwell knows that what it reads there is simulated.
+Programs use it like ``/dev/ttyACM0``: the first open raises DTR, the last close drops DTR, and
+unplugging is a hang-up. drawwell recognises a simulated device by major number 136.
 """
 
 import asyncio
@@ -22,14 +21,14 @@ from drawwell.simulator.stick import CHUNK_BYTES, TICK_S, SimulatedStick, parse_
 
 
 class PtyDevice(SimulatedStick):
-    """A simulated OneRNG that runs from ``async with`` to its end, in the caller's event loop.
+    """A simulated OneRNG that runs within ``async with``.
 
     Args:
-        link: Where the symbolic link to the terminal's node stands. It is gone while unplugged.
-        seed: Makes the noise the same in every run; None draws a seed from the operating system.
-        fault: What is wrong with it, see `SimulatedFault`.
-        rate: Noise in bytes per second; 0 for as fast as it is read.
-        version: The firmware's version: 1, 2 or 3.
+        link: A symbolic link to the terminal's node; it exists only while plugged in.
+        seed: Makes the noise reproducible; None selects a random seed.
+        fault: The device's fault, see `SimulatedFault`.
+        rate: Noise in bytes per second; 0 for no limit.
+        version: The firmware version: 1, 2 or 3.
     """
 
     def __init__(
@@ -46,10 +45,10 @@ class PtyDevice(SimulatedStick):
         self._master = -1
 
     async def __aenter__(self) -> Self:
-        """Plug it in, unless the fault is ``unplugged``.
+        """Plug the device in, unless the fault is ``unplugged``.
 
         Raises:
-            UsageError: the link's path is taken by something that is not a link to a terminal, or not writable.
+            UsageError: the link is not writable, or is not a link to a terminal.
         """
         if self.fault is not SimulatedFault.UNPLUGGED:
             self.replug()
@@ -57,10 +56,10 @@ class PtyDevice(SimulatedStick):
         return self
 
     def set_fault(self, fault: SimulatedFault | str) -> None:
-        """Make it ill, or well again; any other fault than ``unplugged`` plugs it in.
+        """Set or clear the fault; unless ``unplugged``, plug the device in.
 
         Raises:
-            UsageError: there is no such fault.
+            UsageError: the fault is unknown.
         """
         self.fault = parse_fault(fault)
         if self.fault is SimulatedFault.UNPLUGGED:
@@ -70,7 +69,7 @@ class PtyDevice(SimulatedStick):
         self._device.fault = self.fault
 
     def unplug(self) -> None:
-        """Hang up on whoever has it open, and take the link away."""
+        """Hang up and remove the link."""
         if self._master < 0:
             return
         with suppress(OSError):
@@ -81,10 +80,10 @@ class PtyDevice(SimulatedStick):
         self._master, self.node = -1, ""
 
     def replug(self) -> None:
-        """Power it on again under the same link, on a new terminal.
+        """Power the device on again on a new terminal, with the same link.
 
         Raises:
-            UsageError: as `__aenter__`.
+            UsageError: as for `__aenter__`.
         """
         self.unplug()
         if self.fault is SimulatedFault.UNPLUGGED:
@@ -109,18 +108,18 @@ class PtyDevice(SimulatedStick):
 
     async def _run(self) -> None:
         while True:
-            if self._master >= 0 and self._somebody_has_it_open():
+            if self._master >= 0 and self._is_open():
                 await self._serve_once()
             else:
                 await asyncio.sleep(TICK_S)
 
-    def _somebody_has_it_open(self) -> bool:
-        """DTR: Linux raises it on the first open and drops it on the last close."""
+    def _is_open(self) -> bool:
+        """Return the state of DTR: set from the first open to the last close."""
         poll = select.poll()
         poll.register(self._master, 0)
         was_up, self._device.dtr = self._device.dtr, not poll.poll(0)
         if was_up and not self._device.dtr:
-            self._take_commands()  # a close drains what was written before it (tty_wait_until_sent)
+            self._take_commands()  # a close drains earlier output (tty_wait_until_sent)
             termios.tcflush(self._master, termios.TCIOFLUSH)
             self._pending = b""
         return self._device.dtr
@@ -136,20 +135,20 @@ class PtyDevice(SimulatedStick):
             await self._wait()
 
     def _take_commands(self) -> None:
-        with suppress(OSError):  # nothing to read, or hung up between two looks
+        with suppress(OSError):  # nothing to read, or hung up since the last check
             self._device.receive(os.read(self._master, CHUNK_BYTES))
 
     def _write(self) -> int:
         try:
             written = os.write(self._master, self._pending) if self._pending else 0
-        except OSError:  # full, or hung up between two looks
+        except OSError:  # full, or hung up since the last check
             return 0
         self._pending = self._pending[written:]
         self.sent_bytes += written
         return written
 
     async def _wait(self) -> None:
-        """Wait for a command, for room when something is pending, or for the next tick."""
+        """Wait for a command, for the next tick, or for room for pending output."""
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._master, ready.set)
         if self._pending:
@@ -170,7 +169,7 @@ class PtyDevice(SimulatedStick):
 
 
 def _place_link(link: Path, node: str) -> None:
-    """Put the link there in one step; replace nothing but an old link to a terminal."""
+    """Create the link atomically; replace only an old link to a terminal."""
     try:
         if stat.S_ISLNK(link.lstat().st_mode) and os.readlink(link).startswith("/dev/pts/"):
             link.unlink()
@@ -180,6 +179,6 @@ def _place_link(link: Path, node: str) -> None:
         link.symlink_to(node)
     except OSError as error:
         raise UsageError(
-            f"cannot make the link {link}: {error.strerror}",
-            hint="Name a new path in a directory that exists.",
+            f"cannot create the link {link}: {error.strerror}",
+            hint="Choose a new path in an existing directory.",
         ) from error

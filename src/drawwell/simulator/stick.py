@@ -1,4 +1,4 @@
-"""The simulated OneRNG, however it is shown to its host: its noise, its faults, its power."""
+"""The simulated OneRNG on any bus: noise, faults and power."""
 
 import asyncio
 import os
@@ -12,30 +12,30 @@ from drawwell.simulator.device import NOISE_RATE, SimulatedOneRng
 from drawwell.simulator.noise import SimulatedFault
 
 CHUNK_BYTES: Final = 4096
-"""What goes out at once: the size of a terminal's input buffer."""
+"""Size of a write: that of a terminal's input buffer."""
 TICK_S: Final = 0.01
 
 
 class SimulatedStick(ABC):
-    """What all simulated sticks have; one runs from ``async with`` to its end, in the caller's event loop.
+    """Base class of the simulated devices, which run within ``async with``.
 
     Args:
-        seed: Makes the noise the same in every run; None draws a seed from the operating system.
-        fault: What is wrong with it, see `SimulatedFault`.
-        rate: Noise in bytes per second; 0 for as fast as it is read.
-        version: The firmware's version: 1, 2 or 3.
+        seed: Makes the noise reproducible; None selects a random seed.
+        fault: The device's fault, see `SimulatedFault`.
+        rate: Noise in bytes per second; 0 for no limit.
+        version: The firmware version: 1, 2 or 3.
 
     Raises:
-        UsageError: there is no such fault.
+        UsageError: the fault is unknown.
     """
 
     def __init__(self, *, seed: int | None, fault: SimulatedFault | str, rate: float, version: int) -> None:
         self.fault = parse_fault(fault)
         self.node = ""
-        """Where it is plugged in, "" while it is not."""
+        """The path where the device is plugged in; "" while it is unplugged."""
         self.sent_bytes = 0
         noise_seed = int.from_bytes(os.urandom(32)) if seed is None else seed
-        self._uniform = random.Random(noise_seed).randbytes  # noqa: S311 - simulated, and called so everywhere
+        self._uniform = random.Random(noise_seed).randbytes  # noqa: S311 - simulated, and marked as such
         self._hardware_id = self._uniform(16)
         self._rate = rate
         self._version = version
@@ -46,15 +46,15 @@ class SimulatedStick(ABC):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Pull it out, and end."""
+        """Unplug the device and stop."""
         if self._task is not None:
             self._task.cancel()
         self.unplug()
-        await self._group.__aexit__(None, None, None)  # the body's own error goes on as it is
+        await self._group.__aexit__(None, None, None)  # the body's exception propagates
 
     @abstractmethod
     def unplug(self) -> None:
-        """Pull it out."""
+        """Unplug the device."""
 
     async def _begin(self) -> None:
         await self._group.__aenter__()
@@ -62,7 +62,7 @@ class SimulatedStick(ABC):
 
     @abstractmethod
     async def _run(self) -> None:
-        """Be the device, for ever."""
+        """Run the device until cancelled."""
 
     def _power_on(self, now: float) -> SimulatedOneRng:
         device = SimulatedOneRng(
@@ -73,15 +73,15 @@ class SimulatedStick(ABC):
 
 
 def parse_fault(fault: SimulatedFault | str) -> SimulatedFault:
-    """Read the name of a fault.
+    """Parse the name of a fault.
 
     Raises:
-        UsageError: there is no such fault.
+        UsageError: the fault is unknown.
     """
     try:
         return SimulatedFault(fault)
     except ValueError:
-        raise UsageError(f"no fault {fault!r}", hint=f"The faults are {', '.join(SimulatedFault)}.") from None
+        raise UsageError(f"unknown fault {fault!r}", hint=f"Faults: {', '.join(SimulatedFault)}.") from None
 
 
 __all__ = ["CHUNK_BYTES", "NOISE_RATE", "TICK_S", "SimulatedStick", "parse_fault"]

@@ -1,7 +1,8 @@
-"""The simulated OneRNG plugged into a virtual machine: its USB by usbredir, its commands and its image as ever.
+"""The simulated OneRNG in a virtual machine, connected by usbredir.
 
-QEMU listens (``-chardev socket,id=stick,path=SOCKET,server=on,wait=off -device usb-redir,chardev=stick``); to connect
-is to plug it in, to hang up is to pull it out. In the guest it is what a real one is, down to its serial number "00".
+QEMU listens (``-chardev socket,id=stick,path=SOCKET,server=on,wait=off -device
+usb-redir,chardev=stick``). Connecting plugs the device in, and disconnecting unplugs it. The
+guest sees a real device, even its serial number "00".
 """
 
 import asyncio
@@ -27,10 +28,10 @@ IDENTITY: Final = UsbIdentity(
 
 
 class UsbStick(SimulatedStick):
-    """A simulated OneRNG at a usbredir socket, from ``async with`` to its end, in the caller's event loop.
+    """A simulated OneRNG on a usbredir socket, within ``async with``.
 
     Args:
-        where: The socket that QEMU listens at.
+        where: The socket on which QEMU listens.
         seed, fault, rate, version: See `SimulatedStick`.
     """
 
@@ -51,10 +52,10 @@ class UsbStick(SimulatedStick):
         self._wanted = self.fault is not SimulatedFault.UNPLUGGED
 
     async def __aenter__(self) -> Self:
-        """Plug it in, unless the fault is ``unplugged``.
+        """Plug the device in, unless the fault is ``unplugged``.
 
         Raises:
-            UsageError: nobody listens there.
+            UsageError: no QEMU listens on this socket.
         """
         if self._wanted:
             await self._plug()
@@ -62,10 +63,10 @@ class UsbStick(SimulatedStick):
         return self
 
     def set_fault(self, fault: SimulatedFault | str) -> None:
-        """Make it ill, or well again; any other fault than ``unplugged`` plugs it in.
+        """Set or clear the fault; unless ``unplugged``, plug the device in.
 
         Raises:
-            UsageError: there is no such fault.
+            UsageError: the fault is unknown.
         """
         self.fault = parse_fault(fault)
         self._device.fault = self.fault
@@ -74,12 +75,11 @@ class UsbStick(SimulatedStick):
             self._pull()
 
     def unplug(self) -> None:
-        """Pull it out."""
         self._wanted = False
         self._pull()
 
     def replug(self) -> None:
-        """Plug it in again, freshly powered on, as soon as somebody listens."""
+        """Power the device on and plug it in as soon as QEMU listens."""
         if self.fault is SimulatedFault.UNPLUGGED:
             self.fault = SimulatedFault.NONE
         self._pull()
@@ -92,7 +92,7 @@ class UsbStick(SimulatedStick):
             _, self._wire = await loop.create_unix_connection(lambda: _Wire(self._due), self.where)
         except OSError as error:
             raise UsageError(
-                f"nobody listens at {self.where}: {error.strerror}",
+                f"no QEMU listens on {self.where}: {error.strerror}",
                 hint="Start QEMU with -chardev socket,id=stick,path=SOCKET,server=on,wait=off "
                 "-device usb-redir,chardev=stick.",
             ) from None
@@ -117,7 +117,7 @@ class UsbStick(SimulatedStick):
             await self._wait()
 
     def _serve(self) -> None:
-        """Handle what came, let noise be gathered, and answer the guest's open requests with what there is."""
+        """Process input, generate noise, and answer the guest's pending requests."""
         host, device = self._host, self._device
         if self._wire is None:
             return
@@ -136,7 +136,7 @@ class UsbStick(SimulatedStick):
         self._wire.send(host.data_to_send())
 
     async def _wait(self) -> None:
-        """Until something came, or for the next tick."""
+        """Wait for input or for the next tick."""
         with suppress(TimeoutError):
             async with asyncio.timeout(TICK_S):
                 await self._due.wait()
@@ -144,7 +144,7 @@ class UsbStick(SimulatedStick):
 
 
 class _Wire(asyncio.Protocol):
-    """The connection: what came lies here until it is taken."""
+    """The connection, with a buffer of received bytes."""
 
     def __init__(self, due: asyncio.Event) -> None:
         self.ended = self.blocked = False
@@ -153,39 +153,32 @@ class _Wire(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin (asyncio)."""
         self._transport = transport if isinstance(transport, asyncio.WriteTransport) else None
 
     def data_received(self, data: bytes) -> None:
-        """Keep it (asyncio)."""
         self._came += data
         self._due.set()
 
     def pause_writing(self) -> None:
-        """Give it no more noise (asyncio)."""
         self.blocked = True
 
     def resume_writing(self) -> None:
-        """Go on (asyncio)."""
         self.blocked = False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio
-        """Note the end (asyncio)."""
         self.ended = True
         self._due.set()
 
     def take(self) -> bytes:
-        """Take what came."""
+        """Take the received bytes."""
         data = bytes(self._came)
         self._came.clear()
         return data
 
     def send(self, data: bytes) -> None:
-        """Send it."""
         if data and self._transport is not None:
             self._transport.write(data)
 
     def hang_up(self) -> None:
-        """End it at once."""
         if self._transport is not None:
             self._transport.abort()

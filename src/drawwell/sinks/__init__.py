@@ -1,1 +1,1 @@
-"""Where a consumer pours: kernel, FIFO, file, standard output."""
+"""The sinks of a consumer: kernel, FIFO, file, standard output."""

@@ -1,4 +1,4 @@
-"""Descriptors that are written to without ever blocking the event loop."""
+"""Writes to file descriptors without blocking the event loop."""
 
 import os
 import select
@@ -9,26 +9,26 @@ from typing import Final
 from drawwell.errors import SinkRefused
 from drawwell.service import readiness
 
-# A pipe that polls as writable has a page free: so much goes in without blocking (pipe(7)).
+# A pipe that polls as writable has a free page, so the write fits without blocking (pipe(7)).
 _AT_ONCE_BYTES: Final = select.PIPE_BUF
 
 
 async def writable(fd: int, timeout_s: float | None = None) -> bool:
-    """Wait until a write would not block or would fail; False when `timeout_s` ran out first.
+    """Wait until a write would not block or fail; False after `timeout_s`.
 
-    A descriptor that cannot be polled, such as a regular file, always is.
+    File descriptors without poll support, such as regular files, always count as writable.
     """
     try:
         return await readiness.writable(fd, timeout_s)
-    except PermissionError:  # epoll(7): EPERM, regular files and the like
+    except PermissionError:  # epoll(7): EPERM, as for regular files
         return True
 
 
 async def write_all(fd: int, data: bytes) -> None:
-    """Write all of `data`, waiting for room as long as it takes.
+    """Write all of `data`; wait for room without a time limit.
 
     Raises:
-        OSError: whatever the descriptor says; some of `data` may have gone in.
+        OSError: the write failed; part of `data` may have been written.
     """
     view = memoryview(data)
     while view:
@@ -40,15 +40,15 @@ async def write_all(fd: int, data: bytes) -> None:
 
 
 def abandoned(fd: int) -> bool:
-    """Has the pipe no reader? It polls as an error then; nothing else does."""
+    """Return whether the pipe has no reader: poll then reports an error."""
     poll = select.poll()
     poll.register(fd, 0)
     return bool(poll.poll(0))
 
 
 @contextmanager
-def refusing(words: str) -> Iterator[None]:
-    """Turn an OSError into a refusal that begins with `words`.
+def refusing(what: str) -> Iterator[None]:
+    """Convert an OSError to a SinkRefused; its message starts with `what`.
 
     Raises:
         SinkRefused: instead of an OSError.
@@ -56,6 +56,4 @@ def refusing(words: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SinkRefused(
-            f"{words}: {error.strerror}", hint="Mend it, or name another place to pour into."
-        ) from None
+        raise SinkRefused(f"{what}: {error.strerror}", hint="Fix this, or set another sink.") from None

@@ -1,4 +1,4 @@
-"""A FIFO for programs that read one: they never see its end, and nothing is drawn while nobody reads."""
+"""A FIFO that never reaches EOF, with draws only while it has a reader."""
 
 import asyncio
 import fcntl
@@ -14,18 +14,18 @@ from drawwell.sinks.descriptor import abandoned, refusing, writable, write_all
 
 _NEW_MODE: Final = 0o600
 _READER_POLL_S: Final = 0.1
-"""How often to look for a reader: the kernel tells a writer that they all went, not that one came."""
+"""Interval of checks for a reader: the kernel reports only when a reader closes."""
 
 
 class FifoSink:
-    """A `Sink` (see ports.py). Makes the FIFO, for its owner alone, if it is not there.
+    """A `Sink` (see ports.py); a missing FIFO is created for its owner only.
 
     Args:
         path: The FIFO.
-        chunk_bytes: How much is drawn at a time; about that much may wait in the FIFO for its reader.
+        chunk_bytes: Size of a draw; at most about this many unread bytes are in the FIFO.
 
     Raises:
-        SinkRefused: something else is at `path`, or it may not be opened.
+        SinkRefused: `path` is not a FIFO, or the FIFO cannot be opened.
     """
 
     def __init__(self, path: str, chunk_bytes: int = 4096) -> None:
@@ -36,21 +36,19 @@ class FifoSink:
 
     @property
     def report(self) -> SinkReport:
-        """What it got so far."""
         return SinkReport(self._path, self._deliveries, self._delivered_bytes, 0, 0, "")
 
     def wanted_bytes(self) -> int:
-        """One chunk."""
         return self._chunk_bytes
 
     async def wait_wanted(self) -> None:
-        """Return when somebody reads and there is room."""
-        while abandoned(self._fd):  # noqa: ASYNC110 - nothing announces a reader
+        """Wait for a reader and for room in the pipe."""
+        while abandoned(self._fd):  # noqa: ASYNC110 - the kernel does not announce readers
             await asyncio.sleep(_READER_POLL_S)
         await writable(self._fd)
 
     async def deliver(self, grant: Grant) -> SinkReport:
-        """Write the grant as its reader takes it. What a reader leaves behind as it goes is lost."""
+        """Write the grant as it is read; any bytes that remain unread are lost."""
         with suppress(BrokenPipeError):
             await write_all(self._fd, grant.data)
             self._delivered_bytes += len(grant)
@@ -58,23 +56,23 @@ class FifoSink:
         return self.report
 
     async def aclose(self) -> None:
-        """Let go of it; the FIFO stays."""
+        """Close the file descriptor; the FIFO remains."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def _open(self) -> int:
-        """Hold the writing end before there is a reader; that takes one for a moment, ourselves (fifo(7))."""
+        """Open the write end; this briefly needs a reader of our own (fifo(7))."""
         with refusing(f"cannot open {self._path}"):
             with suppress(FileExistsError):
                 os.mkfifo(self._path, _NEW_MODE)
             both = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 if not stat.S_ISFIFO(os.fstat(both).st_mode):
-                    raise SinkRefused(f"{self._path} is not a FIFO", hint="Name a path that is free.")
+                    raise SinkRefused(f"{self._path} is not a FIFO", hint="Set an unused path.")
                 fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             finally:
                 os.close(both)
-        with suppress(OSError):  # it is smaller only to keep little in flight
+        with suppress(OSError):  # a small pipe only limits the bytes in flight
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, self._chunk_bytes)
         return fd

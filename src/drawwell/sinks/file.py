@@ -1,4 +1,4 @@
-"""A file that is added to, for tests and for machines that are not reached otherwise."""
+"""A file to append to, for tests and machines where no other sink works."""
 
 import asyncio
 import os
@@ -12,15 +12,17 @@ _NEW_MODE: Final = 0o600
 
 
 class FileSink:
-    """A `Sink` (see ports.py). Makes the file, for its owner alone, if it is not there, and adds to its end.
+    """A `Sink` (see ports.py) that appends to a file.
+
+    A missing file is created with access for its owner only.
 
     Args:
         path: The file.
-        chunk_bytes: How much is drawn at a time.
-        total_bytes: How much is added in all; None for without end.
+        chunk_bytes: Size of a draw.
+        total_bytes: Limit of the appended bytes; None for no limit.
 
     Raises:
-        SinkRefused: it may not be opened.
+        SinkRefused: the file cannot be opened.
     """
 
     def __init__(self, path: str, chunk_bytes: int = 4096, total_bytes: int | None = None) -> None:
@@ -33,30 +35,28 @@ class FileSink:
 
     @property
     def report(self) -> SinkReport:
-        """What it got so far."""
         return SinkReport(self._path, self._deliveries, self._delivered_bytes, 0, 0, "")
 
     @property
     def full(self) -> bool:
-        """Has it got all that it was to get?"""
+        """Whether the limit has been reached."""
         return self.wanted_bytes() == 0
 
     def wanted_bytes(self) -> int:
-        """One chunk, or what is left."""
         if self._total_bytes is None:
             return self._chunk_bytes
         return min(self._chunk_bytes, self._total_bytes - self._delivered_bytes)
 
     async def wait_wanted(self) -> None:
-        """Return at once; never, when it is full."""
+        """Return at once until the limit is reached; then wait forever."""
         if self.full:
             await asyncio.get_running_loop().create_future()
 
     async def deliver(self, grant: Grant) -> SinkReport:
-        """Add the grant.
+        """Append the grant.
 
         Raises:
-            SinkRefused: the disk is full or gone.
+            SinkRefused: the disk is full or was removed.
         """
         with refusing(f"cannot write to {self._path}"):
             await write_all(self._fd, grant.data)
@@ -65,7 +65,6 @@ class FileSink:
         return self.report
 
     async def aclose(self) -> None:
-        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -1,8 +1,8 @@
-"""The running kernel as a sink: RNDADDENTROPY in small feeds, with the credit that was earned and no more.
+"""The kernel as a sink: small RNDADDENTROPY feeds with the earned credit.
 
-random(4). Since Linux 5.17 the pool is 256 bits, and the kernel never asks for input once it is seeded: it is
-fed by the clock. The older pool of 4,096 bits says that it is low by becoming writable: it is fed
-until it no longer is.
+See random(4). Since Linux 5.17 the pool has 256 bits, and a seeded kernel never requests
+entropy, so feeds are triggered by a timer. The older pool of 4,096 bits polls as writable when
+its level is low; it is fed until that changes.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ RNDADDENTROPY: Final = 0x40085203  # linux/random.h: _IOW('R', 0x03, int[2]), th
 RNDRESEEDCRNG: Final = 0x5207  # linux/random.h: _IO('R', 0x07)
 _HEADER: Final = struct.Struct("ii")  # struct rand_pool_info: credit in bits, size in bytes
 _MOST_CREDIT: Final = 256
-"""In one call, for the small pool: its size (drivers/char/random.c, POOL_BITS)."""
+"""Limit of one call for the 256-bit pool (drivers/char/random.c, POOL_BITS)."""
 
 Ioctl = Callable[[int, int, Any], object]
 
 
 def require_privilege(facts: KernelFacts | None = None) -> None:
-    """See to it, before anything is drawn, that the kernel will take it.
+    """Check before the first draw that this process may feed the kernel.
 
     Raises:
         PermissionRefused: CAP_SYS_ADMIN is missing.
@@ -37,18 +37,18 @@ def require_privilege(facts: KernelFacts | None = None) -> None:
     if facts.may_feed:
         return
     if facts.container:
-        hint = "Feed the kernel on the host: it is the same kernel, and this container gains as much."
+        hint = "Feed the kernel on the host: containers use the host's kernel, so this one benefits too."
     else:
         hint = capability_hint()
     raise PermissionRefused("feeding the kernel needs CAP_SYS_ADMIN", hint=hint)
 
 
 def capability_hint() -> str:
-    """Say how a process gets the right to feed; root without it is in a container or was stripped of it."""
+    """Explain how to get the capability; in a container even root lacks it."""
     if os.geteuid() == 0:
         return (
-            "This root lacks the capability, as in a container without privileges: feed the kernel on the host, "
-            "which is the same one, and set [kernel] feed = false here. A service needs CAP_SYS_ADMIN in its "
+            "Root lacks the capability here, as in an unprivileged container. Set [kernel] feed = false here, and "
+            "feed the kernel on the host: it is the same kernel. A service needs CAP_SYS_ADMIN in its "
             "CapabilityBoundingSet."
         )
     return "Run as root, or give the service AmbientCapabilities=CAP_SYS_ADMIN."
@@ -58,12 +58,12 @@ class KernelSink:
     """A `Sink` (see ports.py).
 
     Args:
-        credit: Asked at each feed: the bits per byte that the kernel is told to believe, 0 to 8.
-        interval_s: Time between feeds, where the kernel does not ask.
+        credit: Called at each feed; returns how many bits to credit per byte, 0 to 8.
+        interval_s: Time between feeds, unless the kernel requests entropy earlier.
         chunk_bytes: Size of a feed.
-        device: The kernel's generator; tests name something else.
-        ioctl: How it is called.
-        facts: How the kernel is asked.
+        device: The kernel's generator; tests pass another device.
+        ioctl: The function that calls the device.
+        facts: The function that reads the facts about the kernel.
     """
 
     def __init__(
@@ -89,7 +89,6 @@ class KernelSink:
 
     @property
     def report(self) -> SinkReport:
-        """What it got so far."""
         return SinkReport(
             name="kernel",
             deliveries=self._deliveries,
@@ -100,11 +99,10 @@ class KernelSink:
         )
 
     def wanted_bytes(self) -> int:
-        """One feed."""
         return self._chunk_bytes
 
     async def wait_wanted(self) -> None:
-        """Return when the interval is over, or as soon as a kernel that asks or is not seeded wants more.
+        """Wait for the interval, or until the kernel needs entropy.
 
         Raises:
             SinkRefused: the kernel's device cannot be opened.
@@ -113,16 +111,16 @@ class KernelSink:
         facts = self._facts()
         if left_s <= 0 or (self._earned(self._chunk_bytes) and facts.small_pool and not facts.ready):
             return
-        if facts.small_pool or not self._earned(self._chunk_bytes):  # what is not credited never fills a pool
+        if facts.small_pool or not self._earned(self._chunk_bytes):  # without credit, a pool never fills up
             await asyncio.sleep(left_s)
         else:
             await writable(self._open(), left_s)
 
     async def deliver(self, grant: Grant) -> SinkReport:
-        """Feed the grant, and after the first one have the kernel use it at once.
+        """Feed the grant; after the first feed, make the kernel use it at once.
 
         Raises:
-            SinkRefused: the kernel did not take it.
+            SinkRefused: the kernel refused the grant.
         """
         credit = self._earned(len(grant))
         if self._facts().small_pool:
@@ -137,7 +135,6 @@ class KernelSink:
         return self.report
 
     async def aclose(self) -> None:
-        """Close the device."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -157,11 +154,11 @@ class KernelSink:
             call[:] = bytes(len(call))
 
     def _reseed(self) -> None:
-        """Make the feed effective now and not in a minute; a kernel that is not seeded or too old says no."""
+        """Make the kernel use the feed at once; old kernels refuse this."""
         try:
             self._ioctl(self._open(), RNDRESEEDCRNG, 0)
         except OSError as error:
-            self._last_error = f"the kernel does not reseed: {error.strerror}"
+            self._last_error = f"the kernel did not reseed: {error.strerror}"
             return
         self._reseeds += 1
         self._last_error = ""

@@ -1,4 +1,4 @@
-"""Standard output as a sink, for the program on the other side of a pipe."""
+"""Standard output as a sink, for a program at the other end of a pipe."""
 
 import os
 import sys
@@ -10,47 +10,45 @@ from drawwell.sinks.descriptor import abandoned, refusing, writable, write_all
 
 
 class StdoutSink:
-    """A `Sink` (see ports.py). Bytes never go to a terminal.
+    """A `Sink` (see ports.py) that refuses terminals.
 
     Args:
-        chunk_bytes: How much is drawn at a time.
-        fd: The descriptor; standard output if not given.
+        chunk_bytes: Size of a draw.
+        fd: The file descriptor, by default standard output.
 
     Raises:
-        SinkRefused: it is a terminal.
+        SinkRefused: standard output is a terminal.
     """
 
     def __init__(self, chunk_bytes: int = 4096, fd: int | None = None) -> None:
         self._fd = sys.stdout.fileno() if fd is None else fd
         if os.isatty(self._fd):
-            raise SinkRefused("standard output is a terminal", hint="Redirect it to a program or to a file.")
+            raise SinkRefused("standard output is a terminal", hint="Redirect it to a program or a file.")
         self._chunk_bytes = chunk_bytes
         self._deliveries = self._delivered_bytes = 0
 
     @property
     def report(self) -> SinkReport:
-        """What it got so far."""
         return SinkReport("standard output", self._deliveries, self._delivered_bytes, 0, 0, "")
 
     def wanted_bytes(self) -> int:
-        """One chunk."""
         return self._chunk_bytes
 
     async def wait_wanted(self) -> None:
-        """Return when there is room.
+        """Wait for room in the pipe.
 
         Raises:
-            SinkRefused: nobody reads any more.
+            SinkRefused: standard output has no reader.
         """
         await writable(self._fd)
         if abandoned(self._fd):
-            raise SinkRefused("nobody reads standard output any more", hint="Start the reader again.")
+            raise SinkRefused("the reader of standard output has closed it", hint="Start the reader again.")
 
     async def deliver(self, grant: Grant) -> SinkReport:
         """Write the grant.
 
         Raises:
-            SinkRefused: nobody reads any more, or the disk is full.
+            SinkRefused: standard output has no reader, or the disk is full.
         """
         with refusing("cannot write to standard output"):
             await write_all(self._fd, grant.data)
@@ -59,4 +57,4 @@ class StdoutSink:
         return self.report
 
     async def aclose(self) -> None:
-        """Leave it open: it is not ours."""
+        """Do nothing: standard output stays open."""

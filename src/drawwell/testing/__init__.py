@@ -1,1 +1,1 @@
-"""Shipped fakes for tests of our own and of others: sick sources, virtual time."""
+"""Test doubles for our tests and yours: faulty sources, virtual time."""

@@ -1,4 +1,4 @@
-"""A noise source that does what a test tells it, and remembers what it gave."""
+"""A noise source that follows a script and records its output."""
 
 import asyncio
 from collections import deque
@@ -16,12 +16,13 @@ class ScriptedSource:
     """A `NoiseSource` of deterministic samples.
 
     Args:
-        name: Its name.
-        seed: Decides its samples.
+        name: The source's name.
+        seed: Determines the samples.
         rate: Samples per second, on the loop's clock.
 
-    `at_open` and `at_read` say what the next calls meet, in order: an error is raised, an event is waited for
-    (and the call then goes on), None is nothing special. `gave` holds every block that was read.
+    `at_open` and `at_read` are scripts with an entry for each of the next calls. An entry that
+    is an error is raised; an event is awaited before the call continues; None has no effect.
+    `gave` contains every block that was read.
     """
 
     def __init__(self, name: str = "scripted", *, seed: int = 0, rate: float = RATE) -> None:
@@ -38,13 +39,13 @@ class ScriptedSource:
         self.unplugged = False
 
     async def open(self) -> None:
-        """Open (NoiseSource)."""
+        """Open the source as scripted."""
         self.opened += 1
         await _act(self.at_open)
         self._insist()
 
     async def read(self, max_bytes: int) -> RawBlock:
-        """Give samples (NoiseSource)."""
+        """Return samples as scripted."""
         await _act(self.at_read)
         await asyncio.sleep(max_bytes / self._rate)
         self._insist()
@@ -53,16 +54,16 @@ class ScriptedSource:
         return RawBlock(data)
 
     async def command(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Know ``info``, ``pause`` and ``resume`` (NoiseSource)."""
+        """Accept ``info``, ``pause`` and ``resume``; see `NoiseSource`."""
         await _act(self.at_command)
         self._insist()
         if verb not in {"info", "pause", "resume"}:
-            raise UsageError(f"no verb {verb!r}")
+            raise UsageError(f"unknown verb {verb!r}")
         self.commands.append((verb, args))
         return {"done": verb}
 
     async def aclose(self) -> None:
-        """Let go (NoiseSource)."""
+        """Close the source."""
         self.closed += 1
 
     def _insist(self) -> None:

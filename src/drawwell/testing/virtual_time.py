@@ -1,6 +1,7 @@
-"""An event loop whose time is a number: where others wait, it jumps to the next timer.
+"""An event loop with virtual time, which jumps to the next timer.
 
-Timers, locks and links in memory work as ever, and a year of them takes a moment. Real sockets do not belong here.
+Timers, locks and in-memory links work as usual, and a virtual year passes in a moment. Real
+sockets are not supported.
 """
 
 import asyncio
@@ -13,11 +14,11 @@ _T = TypeVar("_T")
 
 
 class Stuck(Exception):
-    """Everybody waits and no timer runs: in real time this would hang for ever."""
+    """All tasks wait and no timer is set; in real time this would hang."""
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Waits for nothing: the time that would pass is added to the loop's clock."""
+    """A selector that never waits: it advances the loop's clock instead."""
 
     now = 0.0
 
@@ -31,35 +32,35 @@ class _JumpingSelector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """The loop. What is sent to a thread is done at once, so that a run is the same every time."""
+    """The loop; it runs thread calls at once, so runs are exactly repeatable."""
 
     def __init__(self) -> None:
         self._virtual = _JumpingSelector()
         super().__init__(self._virtual)
-        self._clock_resolution = 1e-6  # of asyncio: at large times a float is no finer
+        self._clock_resolution = 1e-6  # large floats cannot represent asyncio's finer resolution
 
     def time(self) -> float:
-        """Seconds since the loop was made."""
+        """Return the seconds since the loop was created."""
         return self._virtual.now
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., _T], *args: Any
     ) -> asyncio.Future[_T]:
-        """Call `func` here and now; the caller sees the answer in the next turn, as with a thread."""
+        """Call `func` immediately; the result is visible in the next iteration."""
         del executor
         done: asyncio.Future[_T] = self.create_future()
         try:
             done.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - handed on
+        except Exception as error:  # noqa: BLE001 - passed to the future
             done.set_exception(error)
         return done
 
 
 def run_virtually(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run `main` to its end, without waiting.
+    """Run `main` to its end without waiting.
 
     Raises:
-        Stuck: it would never end.
+        Stuck: `main` would never end.
     """
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)

@@ -1,4 +1,4 @@
-"""Wait for a condition: the one place that limits how long a test waits."""
+"""Wait for conditions: only this module limits a test's waits."""
 
 import asyncio
 import time
@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 DEADLINE_S = 300.0
-"""The longest that a test waits: enough for a busy machine, and only there to end a hang."""
+"""Limit of a wait, long enough for a busy machine; its only purpose is to end a hang."""
 LOOK_EVERY_S = 0.005
-"""The pause between two checks of a condition."""
+"""Time between two checks of a condition."""
 _TURNS = 8
-"""Enough turns for an event loop to report a file descriptor that is ready."""
+"""After this many iterations, an event loop has reported a ready file descriptor."""
 
 
 async def until(holds: Callable[[], _T], what: str) -> _T:
-    """Wait until `holds` returns something true, and return it.
+    """Wait until `holds` returns a true value, and return it.
 
     Raises:
         AssertionError: `what` did not happen.
@@ -30,7 +30,7 @@ async def until(holds: Callable[[], _T], what: str) -> _T:
 
 
 async def ends_at_once(waiting: Coroutine[Any, Any, None]) -> bool:
-    """Return whether `waiting` ends without delay; cancel it otherwise."""
+    """Return whether `waiting` ends without delay; otherwise cancel it."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(waiting)
         for _ in range(_TURNS):
@@ -39,7 +39,7 @@ async def ends_at_once(waiting: Coroutine[Any, Any, None]) -> bool:
 
 
 def wait_until(holds: Callable[[], _T], what: str) -> _T:
-    """Do the same as `until`, without an event loop."""
+    """Wait as `until` does, but without an event loop."""
     deadline = time.monotonic() + DEADLINE_S
     while not (found := holds()):
         if time.monotonic() > deadline:

@@ -1,9 +1,9 @@
-"""6.3.2 Collision Estimate, for bits: how long until a value repeats?
+"""6.3.2 Collision Estimate, for bits: how soon does a value repeat?
 
-Bits are read on until one value has come twice: after two bits (00, 11) or three. With X' the lower bound of
-the mean length, the standard looks for p in a formula with an incomplete gamma function by bisection; for two
-symbols that formula is X' = 2 + 2p - 2p^2, and NIST's program solves it: p = 1/2 + sqrt(5/4 - X'/2). Where X'
-is 5/2 or more there is no such p and the estimate is 1 bit.
+Bits are read until a value occurs twice: two bits (00, 11) or three. X' is the lower bound of
+the mean length. The standard finds p by bisection in a formula with an incomplete gamma
+function. For two symbols, the formula is X' = 2 + 2p - 2p^2. NIST's tool solves it for p: 1/2
++ sqrt(5/4 - X'/2). If X' is 5/2 or more, there is no such p and the estimate is 1 bit.
 """
 
 import math
@@ -14,7 +14,7 @@ from drawwell.assess.samples import Symbols
 
 
 def collision(bits: Symbols) -> EstimatorResult:
-    """Over bits, shape (n,)."""
+    """Return the estimate for bits of shape (n,)."""
     read, collisions = _collisions(bits, bits.size)
     threes = read - 2 * collisions
     mean = read / collisions
@@ -28,7 +28,7 @@ def collision(bits: Symbols) -> EstimatorResult:
 
 @kernel
 def _collisions(bits: Symbols, size: int) -> tuple[int, int]:
-    """Bits read, and collisions found; a pair of unequal bits at the very end is no collision."""
+    """Count the bits read and the collisions; ignore an unequal last pair."""
     at = 0
     collisions = 0
     while at < size - 1:

@@ -1,17 +1,20 @@
-"""6.3.4 Compression Estimate, for bits: Maurer's universal statistic over blocks of 6 bits.
+"""6.3.4 Compression Estimate, for bits: Maurer's test on 6-bit blocks.
 
-The mean of log2(distance to the block's last occurrence), after 1,000 blocks of warming up, is lowered to its
-99 % bound X'; p is what a source with one favoured block and 63 equal others would need for that mean:
+X' is the 99 % lower bound of the mean of log2(distance to the block's last occurrence), with
+the first 1,000 blocks as the dictionary. p is the probability of one favoured block for which
+X' is the expected mean, if the 63 others are equally likely:
 
     X' = G(p) + 63 G((1 - p) / 63),   min-entropy = -log2(p) / 6.
 
-G is a sum over sums; with a_i = log2(i) (1 - z)^(i - 1) and N blocks of which v = N - d count, it is
+With a_i = log2(i) (1 - z)^(i - 1) and N blocks, of which v = N - d are tested:
 
-    G(z) = z / v  *  ( z * (sum_{i=d+1}^{N-1} (N - i) a_i + (N - d) sum_{i=2}^{d} a_i) + sum_{i=d+1}^{N} a_i ).
+    G(z) = z/v * (z * (sum_{i=d+1}^{N-1} (N - i) a_i + (N - d) sum_{i=2}^d a_i) +
+        sum_{i=d+1}^N a_i)
 
-NIST's program adds the terms in extended precision until they underflow; here they are summed as vectors, and
-cut off where (1 - z)^i has fallen below e^-60: the rest is less than 10^-20 of the sum. The factor 0.5907 of
-sigma is the standard's. Both search p by bisection; where X' is out of reach the estimate is 1 bit.
+NIST's tool adds terms in extended precision until they underflow. Here they are summed as
+vectors and cut off once (1 - z)^i is below e^-60, which omits less than 10^-20 of the sum.
+Sigma's factor 0.5907 is from the standard. p is found by bisection; if X' is out of range, the
+estimate is 1 bit.
 """
 
 import math
@@ -27,11 +30,11 @@ _BLOCK: Final = 6
 _WARM_UP: Final = 1000
 _VALUES: Final = 1 << _BLOCK
 _NEGLIGIBLE: Final = 60.0
-"""Powers below e^-60 change nothing in double precision."""
+"""Powers below e^-60 have no effect in double precision."""
 
 
 def compression(bits: Symbols) -> EstimatorResult:
-    """Over bits, shape (n,); None below 6,006 bits."""
+    """Return the estimate for bits of shape (n,); None below 6,006 bits."""
     blocks = bits.size // _BLOCK
     if blocks <= _WARM_UP + 1:
         return EstimatorResult(None)
@@ -45,7 +48,7 @@ def compression(bits: Symbols) -> EstimatorResult:
 
 
 def _packed(bits: Symbols, blocks: int) -> Symbols:
-    """Blocks of six bits as numbers, first bit on top."""
+    """Pack blocks of six bits into numbers, most significant bit first."""
     weights = np.array([32, 16, 8, 4, 2, 1], dtype=np.uint8)
     rows = bits[: blocks * _BLOCK].reshape(blocks, _BLOCK)
     packed = np.zeros(blocks, dtype=np.uint8)
@@ -55,7 +58,7 @@ def _packed(bits: Symbols, blocks: int) -> Symbols:
 
 
 def _distances(blocks: Symbols) -> NDArray[np.int64]:
-    """For each block after the warming up, how far back it was seen last; never seen counts from the start."""
+    """Return each tested block's distance to its last occurrence or the start."""
     order = np.argsort(blocks, kind="stable")
     grouped = blocks[order]
     before = np.empty(blocks.size, dtype=np.int64)
@@ -65,7 +68,7 @@ def _distances(blocks: Symbols) -> NDArray[np.int64]:
 
 
 def _moments(distances: NDArray[np.int64], counted: int) -> tuple[float, float]:
-    """Mean of the binary logarithms, and the sum of their squares."""
+    """Return the mean of the binary logarithms, and the sum of their squares."""
     times = np.bincount(distances)
     seen = np.flatnonzero(times)
     logs = np.log2(seen)
@@ -82,7 +85,7 @@ class _Expectation:
         self._logs = np.log2(self._index)
         inside = np.minimum(blocks - self._index, blocks - _WARM_UP)
         self._weighted = self._logs * inside
-        """log2(i) (N - i), and log2(i) (N - d) up to i = d."""
+        """log2(i) (N - d) up to i = d, then log2(i) (N - i)."""
 
     def solve(self, bound: float) -> float:
         """Bisect for p between 1/64 and 1; the expectation falls as p grows."""

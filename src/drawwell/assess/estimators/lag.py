@@ -1,9 +1,9 @@
-"""6.3.8 Lag Prediction Estimate: the symbol that came 1 to 128 places before will come again.
+"""6.3.8 Lag Prediction Estimate: a symbol repeats after 1 to 128 places.
 
-Program and standard agree; a score that draws level makes the greater lag the leader.
+The tool and the standard agree; if two scores tie, the greater lag leads.
 
-Bits are compared 64 at a time: a word of bits against itself shifted, equal bits counted. Only lags that can
-draw level with the leader within the word are then followed bit by bit, and those are few.
+Bits are compared 64 at a time: a word with a shifted copy of itself. Only the few lags that
+can reach the leader's score within the word are then scored bit by bit.
 """
 
 from typing import Final
@@ -16,18 +16,20 @@ from drawwell.assess.estimators.prediction import Contest, Marks, Numbers
 from drawwell.assess.jit import COMPILED, count_ones, kernel
 from drawwell.assess.samples import Symbols
 
-Words = NDArray[np.uint64]
+Words64 = NDArray[np.uint64]
 
 _LAGS: Final = 128
 _BLOCK: Final = 4096 if COMPILED else 1024
 
 
 def lag(symbols: Symbols, k: int) -> EstimatorResult:
-    """Over symbols 0 to k - 1, shape (n,)."""
+    """Return the estimate for symbols 0 to k - 1 of shape (n,)."""
     contest = Contest.of(_LAGS)
     if k == 2 and COMPILED:
         equal = np.zeros(_LAGS, dtype=np.uint64)
-        _contest_of_bits(_words(symbols), symbols.size, contest.scores, equal, contest.totals, contest.state)
+        _contest_of_bits(
+            _words64(symbols), symbols.size, contest.scores, equal, contest.totals, contest.state
+        )
     else:
         marks = np.zeros((_LAGS, _BLOCK), dtype=np.uint8)
         for start in range(1, symbols.size, _BLOCK):
@@ -38,7 +40,7 @@ def lag(symbols: Symbols, k: int) -> EstimatorResult:
 
 
 def _mark(symbols: Symbols, start: int, length: int, marks: Marks) -> None:
-    """Which lags are right where; a lag that reaches before the first symbol is wrong."""
+    """Mark the correct lags; a lag that reaches before the start is wrong."""
     now = symbols[start : start + length]
     for each in range(_LAGS):
         skip = min(length, max(0, each + 1 - start))
@@ -50,23 +52,23 @@ def _mark(symbols: Symbols, start: int, length: int, marks: Marks) -> None:
         )
 
 
-def _words(bits: Symbols) -> Words:
-    """64 bits to a word, the earliest lowest, and two words of zeros in front."""
+def _words64(bits: Symbols) -> Words64:
+    """Pack bits into 64-bit integers, earliest bit lowest, after two zeros."""
     packed = np.packbits(bits, bitorder="little")
-    words = np.zeros(2 + (packed.size + 7) // 8, dtype="<u8")
-    words.view(np.uint8)[16 : 16 + packed.size] = packed
-    return words.astype(np.uint64)
+    words64 = np.zeros(2 + (packed.size + 7) // 8, dtype="<u8")
+    words64.view(np.uint8)[16 : 16 + packed.size] = packed
+    return words64.astype(np.uint64)
 
 
 @kernel
 def _contest_of_bits(
-    words: Words, size: int, scores: Numbers, equal: Words, totals: Numbers, state: Numbers
+    words64: Words64, size: int, scores: Numbers, equal: Words64, totals: Numbers, state: Numbers
 ) -> None:
-    """The whole contest; `equal` and `totals` are room for each lag's right predictions within a word."""
-    for index in range(2, words.shape[0]):
+    """Score all bits; `equal` and `totals` are scratch space, indexed by lag."""
+    for index in range(2, words64.shape[0]):
         first = 64 * (index - 2)
         length = min(64, size - first)
-        _compare(words, index, length, equal)
+        _compare(words64, index, length, equal)
         if first < 128:
             _drop_before_start(first, equal)
         for each in range(128):
@@ -75,9 +77,9 @@ def _contest_of_bits(
 
 
 @kernel
-def _compare(words: Words, index: int, length: int, equal: Words) -> None:
-    """Which bits of a word are those that came 1 to 128 places before."""
-    now, before, earlier = words[index], words[index - 1], words[index - 2]
+def _compare(words64: Words64, index: int, length: int, equal: Words64) -> None:
+    """Mark, for each lag from 1 to 128, the bits that equal the earlier bit."""
+    now, before, earlier = words64[index], words64[index - 1], words64[index - 2]
     kept = ~np.uint64(0) >> np.uint64(64 - length)
     for each in range(63):
         shift = np.uint64(each + 1)
@@ -90,8 +92,8 @@ def _compare(words: Words, index: int, length: int, equal: Words) -> None:
 
 
 @kernel
-def _drop_before_start(first: int, equal: Words) -> None:
-    """A lag that reaches before the first bit is wrong."""
+def _drop_before_start(first: int, equal: Words64) -> None:
+    """Clear the bits of lags that reach before the first bit."""
     for each in range(128):
         reach = each + 1 - first
         if reach >= 64:
@@ -101,8 +103,8 @@ def _drop_before_start(first: int, equal: Words) -> None:
 
 
 @kernel
-def _follow(length: int, scores: Numbers, equal: Words, totals: Numbers, state: Numbers) -> None:
-    """Bit by bit, for the lags that can draw level; the others get their sum."""
+def _follow(length: int, scores: Numbers, equal: Words64, totals: Numbers, state: Numbers) -> None:
+    """Score a lag bit by bit if it can reach the leader, else by its sum."""
     leader, correct, run, longest = state[0], state[1], state[2], state[3]
     lead = scores[leader]
     rivals = 0

@@ -1,8 +1,10 @@
-"""6.3.10 LZ78Y Prediction Estimate: of the contexts of 1 to 16 symbols, the one with the best-known successor guesses.
+"""6.3.10 LZ78Y Prediction Estimate: the most frequent successor is next.
 
-A dictionary takes the first 65,536 contexts, longest first, and counts what follows them; a tie between symbols
-goes to the greater, one between contexts to the longest. The first context ends at the 16th symbol. The
-standard's text has the same dictionary; NIST's program goes on adding successors to known contexts when it is full.
+A dictionary takes the first 65,536 contexts of 1 to 16 symbols, longest first, and counts
+their successors. The context with the greatest count predicts. If counts tie, the greater
+symbol and the longest context have priority. The first context ends at the 16th symbol. When
+the dictionary is full, NIST's tool still adds successors to known contexts; the standard does
+not.
 """
 
 from typing import Final
@@ -16,15 +18,15 @@ from drawwell.assess.samples import Symbols
 
 _LONGEST: Final = 16
 _CONTEXTS: Final = 65_536
-"""Section 6.3.10, step 1: the most that the dictionary may hold."""
+"""Section 6.3.10, step 1: capacity of the dictionary."""
 
 
 def lz78y(symbols: Symbols, k: int) -> EstimatorResult:
-    """Over symbols 0 to k - 1, shape (n,)."""
+    """Return the estimate for symbols 0 to k - 1 of shape (n,)."""
     model = _BitDictionary(symbols) if k == 2 else _SymbolDictionary(symbols, k)
     contest = Contest.of(1)
     marks = np.zeros((1, BLOCK), dtype=np.uint8)
-    model.mark(_LONGEST, 1, marks)  # nothing is known yet, and nothing is predicted
+    model.mark(_LONGEST, 1, marks)  # the dictionary is empty, so there is no prediction
     for start in range(_LONGEST + 1, symbols.size, BLOCK):
         length = min(BLOCK, symbols.size - start)
         model.mark(start, length, marks)
@@ -33,7 +35,7 @@ def lz78y(symbols: Symbols, k: int) -> EstimatorResult:
 
 
 class _BitDictionary:
-    """A table of counts for every context there can be; contexts carry a one on top."""
+    """Counts for every possible context; a leading one bit marks its length."""
 
     def __init__(self, bits: Symbols) -> None:
         self._bits = bits
@@ -45,7 +47,7 @@ class _BitDictionary:
         room = _CONTEXTS - self._contexts[0]
         if room == 0 or room >= _LONGEST * length:
             _mark_by_length(self._bits, start, length, self._counts, self._contexts, self._most, marks)
-        else:  # the last contexts are let in one by one: the order decides
+        else:  # nearly full: insert one at a time, because order matters
             for at in range(length):
                 _mark_by_length(
                     self._bits, start + at, 1, self._counts, self._contexts, self._most, marks[:, at:]
@@ -56,7 +58,7 @@ class _BitDictionary:
 def _mark_by_length(
     bits: Symbols, start: int, length: int, counts: Counts, contexts: Numbers, most: Counts, marks: Marks
 ) -> None:
-    """Longest contexts first, each over the whole block; only a greater count overrules a longer context."""
+    """Mark by context length, longest first; a greater count takes priority."""
     held = contexts[0]
     for at in range(length):
         most[at] = 0
@@ -84,10 +86,10 @@ def _mark_by_length(
 
 
 class _SymbolDictionary:
-    """A tree that grows to the left: the parent of a context is the one without its first symbol.
+    """A tree that grows leftwards: a parent lacks its child's first symbol.
 
-    Parents are let in after their children, so the step that fills the dictionary may leave contexts without
-    their parents ("orphans"); all others are reached by way of them.
+    Parents are inserted after their children. Therefore, the step that fills the dictionary
+    can leave contexts without parents ("orphans"). The tree leads to all other contexts.
     """
 
     def __init__(self, symbols: Symbols, k: int) -> None:
@@ -95,13 +97,13 @@ class _SymbolDictionary:
         self._children = np.zeros((_CONTEXTS + 1, k), dtype=np.int32)
         self._counts = np.zeros((_CONTEXTS + 1, k), dtype=np.int32)
         self._best = np.zeros((_CONTEXTS + 1, 2), dtype=np.int32)
-        """Count of the best-known successor, and that symbol."""
+        """The count of the most frequent successor, and that symbol."""
         self._state = np.zeros(3, dtype=np.int64)
-        """Contexts held; where the last ones were let in, and the length of the shortest of them."""
+        """Number of contexts; place of the last insertions, and their shortest length."""
         self._last = np.zeros(_LONGEST + 1, dtype=np.int32)
-        """The last ones that were let in, by length."""
+        """The contexts inserted last, by length."""
         self._found = np.zeros(_LONGEST + 1, dtype=np.int32)
-        """The contexts of each length that end where the next symbol follows; 0 for none."""
+        """The context of each length before the next symbol; 0 for none."""
 
     def mark(self, start: int, length: int, marks: Marks) -> None:
         _mark_symbols(
@@ -115,7 +117,7 @@ def _mark_symbols(
     symbols: Symbols, start: int, length: int, children: Counts, counts: Counts, best: Counts, state: Numbers,
     last: Counts, found: Counts, marks: Marks,
 ) -> None:  # fmt: skip
-    """Look all contexts up; let new ones in, longest first; predict; count."""
+    """Look up all contexts, insert new ones longest first, predict, and count."""
     for at in range(start, start + length):
         symbol = symbols[at]
         _look_up(symbols, at, children, state, last, found)
@@ -146,7 +148,7 @@ def _mark_symbols(
 def _look_up(
     symbols: Symbols, at: int, children: Counts, state: Numbers, last: Counts, found: Counts
 ) -> None:
-    """Down the tree, and then among the orphans, whose symbols are compared with those where they were let in."""
+    """Search the tree, and then compare the orphans symbol by symbol."""
     known = 0
     node = children[0, symbols[at - 1]]
     while node > 0:
@@ -165,7 +167,7 @@ def _look_up(
 
 @kernel
 def _link(symbols: Symbols, at: int, children: Counts, found: Counts) -> None:
-    """Make each context the child of the next shorter one, as far as there is one."""
+    """Make each context the child of the next shorter one, if there is one."""
     node = 0
     for size in range(1, 17):
         if found[size] == 0:

@@ -1,7 +1,8 @@
-"""6.3.3 Markov Estimate, for bits: the likeliest 128 bits of a first-order Markov chain.
+"""6.3.3 Markov Estimate, for bits: the most likely 128 bits of a chain.
 
-The likeliest path either stays, or alternates, or starts with one change: six candidates. Min-entropy is
--log2 of the likeliest one's probability / 128, 1 bit at most. Program and standard agree.
+The most likely path of a first-order chain is constant, alternates, or is constant after its
+first bit: six candidates. Min-entropy is -log2(probability) / 128, at most 1. The tool and the
+standard agree.
 """
 
 import math
@@ -15,7 +16,7 @@ _LENGTH = 128
 
 
 def markov(bits: Symbols) -> EstimatorResult:
-    """Over bits, shape (n,)."""
+    """Return the estimate for bits of shape (n,)."""
     zeros = (bits.size - int(np.count_nonzero(bits))) / bits.size
     first = (zeros, 1.0 - zeros)
     step = [_shares(row) for row in _pairs(bits)]
@@ -37,7 +38,7 @@ def markov(bits: Symbols) -> EstimatorResult:
 
 
 def _pairs(bits: Symbols) -> list[list[int]]:
-    """How often each bit is followed by each: [[00, 01], [10, 11]]."""
+    """Count the transitions: [[00, 01], [10, 11]]."""
     ones = int(np.count_nonzero(bits))
     followed, following = ones - int(bits[-1]), ones - int(bits[0])
     both = int(np.count_nonzero(bits[:-1] & bits[1:]))
@@ -46,7 +47,7 @@ def _pairs(bits: Symbols) -> list[list[int]]:
 
 
 def _shares(row: list[int]) -> tuple[float, float]:
-    """Shares of the two steps out of one state; none where the state never occurs."""
+    """Return a state's transition probabilities; zeros if it never occurs."""
     total = sum(row)
     if total == 0:
         return 0.0, 0.0

@@ -1,6 +1,6 @@
-"""6.3.1 Most Common Value Estimate: how often does the most frequent symbol come?
+"""6.3.1 Most Common Value Estimate: how frequent is the mode?
 
-p-hat = count of the mode / L; min-entropy = -log2 of its 99 % upper bound. Program and standard agree.
+p-hat = count of the mode / L; min-entropy = -log2(99 % upper bound). NIST's tool agrees.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from drawwell.assess.samples import Symbols
 
 
 def most_common_value(symbols: Symbols, k: int) -> EstimatorResult:
-    """Over symbols 0 to k - 1, shape (n,)."""
+    """Return the estimate for symbols 0 to k - 1 of shape (n,)."""
     ones = int(np.count_nonzero(symbols))
     mode = max(ones, symbols.size - ones) if k == 2 else int(np.bincount(symbols).max())
     p_hat = mode / symbols.size

@@ -1,7 +1,8 @@
-"""6.3.7 MultiMCW Prediction Estimate: the most common symbol among the last 63, 255, 1,023 or 4,095 comes next.
+"""6.3.7 MultiMCW Prediction Estimate: the mode of a window comes next.
 
-A tie within a window goes to the symbol that came last; a window makes no prediction before it is full.
-Program and standard agree. Windows are odd, so two symbols never tie: for bits a running count is enough.
+The windows are the last 63, 255, 1,023 and 4,095 symbols. If symbols tie, the most recent one
+is the mode. A window predicts only when it is full. The tool and the standard agree. For bits
+a running count suffices: the window lengths are odd, so two symbols never tie.
 """
 
 from typing import Final
@@ -17,7 +18,7 @@ _WINDOWS: Final = (63, 255, 1023, 4095)
 
 
 def multi_mcw(symbols: Symbols, k: int) -> EstimatorResult:
-    """Over symbols 0 to k - 1, shape (n,); None below 4,096 symbols."""
+    """Return the estimate for symbols 0 to k - 1; None below 4,096 symbols."""
     if symbols.size <= _WINDOWS[-1]:
         return EstimatorResult(None)
     windows = np.array(_WINDOWS)
@@ -46,7 +47,7 @@ def _mark_bits(
     modes: Numbers,
     marks: Marks,
 ) -> None:
-    """Which windows are right where; `counts` keeps the ones in each window."""
+    """Mark which windows are right; `counts` contains each window's ones."""
     for row in range(4):
         window = windows[row]
         ones = counts[row, 1]
@@ -71,10 +72,10 @@ def _mark_symbols(
     modes: Numbers,
     marks: Marks,
 ) -> None:
-    """The same for any alphabet.
+    """Mark which windows are right, for any alphabet.
 
-    `counts` and `places` hold, for each window and symbol, how often and where last it came; `modes` the most
-    common symbol and its count.
+    `counts` and `places` contain each symbol's frequency and last position per window. `modes`
+    contains each window's mode and the mode's count.
     """
     for row in range(4):
         window = windows[row]

@@ -1,8 +1,9 @@
-"""6.3.9 MultiMMC Prediction Estimate: after the same 1 to 16 symbols, the one that followed most often follows.
+"""6.3.9 MultiMMC Prediction Estimate: a context's most frequent successor.
 
-Each of 16 Markov models counts pairs of context and next symbol, 100,000 different pairs at most; a tie goes to
-the greater symbol. Where the leader has not seen the context before, NIST's program leaves the run of right
-predictions as it is; the standard would end it.
+Each of 16 Markov models counts pairs of a context (1 to 16 symbols) and its successor, at most
+100,000 different pairs. If pairs tie, the greater symbol wins. The model with the most correct
+predictions leads. If it has not seen the context, the standard ends the run of correct
+predictions; NIST's tool leaves the run unchanged.
 """
 
 from typing import Final
@@ -16,11 +17,11 @@ from drawwell.assess.samples import Symbols
 
 _DEPTHS: Final = 16
 _PAIRS: Final = 100_000
-"""Section 6.3.9, step 1: the most that one model may hold."""
+"""Section 6.3.9, step 1: capacity of one model."""
 
 
 def multi_mmc(symbols: Symbols, k: int) -> EstimatorResult:
-    """Over symbols 0 to k - 1, shape (n,)."""
+    """Return the estimate for symbols 0 to k - 1 of shape (n,)."""
     model = _BitModel(symbols) if k == 2 else _SymbolModel(symbols, k)
     contest = Contest.of(_DEPTHS)
     marks = np.zeros((_DEPTHS, BLOCK), dtype=np.uint8)
@@ -32,7 +33,7 @@ def multi_mmc(symbols: Symbols, k: int) -> EstimatorResult:
 
 
 class _BitModel:
-    """A table of counts for every context there can be: 2^d for depth d, all depths in one array."""
+    """Counts for all 2^d contexts of each depth d, in one array."""
 
     def __init__(self, bits: Symbols) -> None:
         self._bits = bits
@@ -45,7 +46,7 @@ class _BitModel:
 
 @kernel
 def _mark_bits(bits: Symbols, start: int, length: int, counts: Counts, pairs: Numbers, marks: Marks) -> None:
-    """Depth by depth, for the tables of all depths together outgrow the cache. Contexts carry a one on top."""
+    """Mark one depth at a time, because all tables together exceed the cache."""
     for row in range(16):
         depth = row + 1
         top = 1 << depth
@@ -72,10 +73,11 @@ def _mark_bits(bits: Symbols, start: int, length: int, counts: Counts, pairs: Nu
 
 
 class _SymbolModel:
-    """All tuples seen, as a tree: the tuple of a context and its next symbol is the longer model's next context.
+    """A tree of all tuples: each pair is a context of the next deeper model.
 
-    No model of greater depth fills up later than a shorter one: every pair of the shorter begins a different
-    pair of the longer. A tuple that the tree lacks is therefore in no longer model either.
+    A deeper model fills up no later than a shallower one, because every pair in the shallower
+    model is the start of a distinct pair in the deeper one. Therefore, a tuple that is not in
+    the tree is not in any deeper model.
     """
 
     def __init__(self, symbols: Symbols, k: int) -> None:
@@ -85,11 +87,11 @@ class _SymbolModel:
         self._keys = np.full(slots, -1, dtype=np.int64)
         self._slots = np.zeros(slots, dtype=np.int32)
         self._counts = np.zeros(nodes, dtype=np.int32)
-        """How often the tuple came as a pair."""
+        """The count of the tuple as a pair."""
         self._best = np.zeros((nodes, 2), dtype=np.int32)
-        """As a context: count of its best pair, and the symbol of that."""
+        """The count and symbol of the best pair that has the tuple as its context."""
         self._path = np.full(_DEPTHS + 2, -1, dtype=np.int64)
-        """Nodes of the tuples of each length that end where the next symbol follows."""
+        """For each length, the node of the tuple that ends before the next symbol."""
         self._path[1] = symbols[0]
         self._pairs = np.zeros(_DEPTHS + 1, dtype=np.int64)
         self._pairs[0] = k
@@ -114,7 +116,10 @@ def _mark_symbols(
     pairs: Numbers,
     marks: Marks,
 ) -> None:
-    """Follow the tree: a hash table over (node, symbol), open addressing; `pairs[0]` counts the nodes."""
+    """Follow the tree: an open-addressing hash table of (node, symbol) pairs.
+
+    `pairs[0]` counts the nodes.
+    """
     mask = keys.shape[0] - 1
     for at in range(length):
         symbol = symbols[start + at]

@@ -1,4 +1,4 @@
-"""What an estimator hands back, and the bound that most of them share."""
+"""The result type of all estimators, and the bound that most of them use."""
 
 import math
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import Final
 from drawwell.assess.results import Number
 
 Z_ALPHA: Final = 2.5758293035489008
-"""Upper end of the 99 % interval of the normal distribution (SP 800-90B prints 2.576; NIST's program has this)."""
+"""The 0.995 quantile of the normal distribution, as in NIST's tool (SP 800-90B: 2.576)."""
 
 
 @dataclass(frozen=True, slots=True)
 class EstimatorResult:
-    """Min-entropy in bits per symbol, None when the data are too short; the probability it comes from."""
+    """Min-entropy in bits per symbol (None: too few symbols), its probability."""
 
     min_entropy: float | None
     p: float | None = None
@@ -20,10 +20,10 @@ class EstimatorResult:
 
 
 def bits_of(p: float) -> float:
-    """Minus the binary logarithm; 0.0 for a certainty, never -0.0."""
+    """Return -log2(p), with 0.0 rather than -0.0 for p = 1."""
     return 0.0 - math.log2(p)
 
 
 def upper_bound(p: float, trials: int) -> float:
-    """p_u = min(1, p + z sqrt(p (1 - p) / (trials - 1))), as in section 6.3.1, step 2."""
+    """Return min(1, p + z sqrt(p (1 - p) / (trials - 1))) (6.3.1, step 2)."""
     return min(1.0, p + Z_ALPHA * math.sqrt(p * (1.0 - p) / (trials - 1.0)))

@@ -1,14 +1,14 @@
-"""What the four predictors share: a contest for the best sub-predictor, and the estimate from its record.
+"""The predictors' common part: choose the leading sub-predictor, estimate.
 
-The record: C of N predictions were right, the longest run of right ones was r - 1 long.
-
-- globally, p = C / N with its 99 % upper bound; 1 - 0.01^(1/N) where none was right;
-- locally, the p at which a run of r in N is seen with probability 1 - 0.99 (Feller): with x the root of
+Of N predictions, C were right, and the longest run of right predictions was r - 1.
+Probabilities:
+- global: p = C / N with its 99 % upper bound; 1 - 0.01^(1/N) if C is 0;
+- local: the p for which 1 of 100 series of N predictions has r right ones in a row (Feller):
   x = 1 + q p^r x^(r+1),   ln 0.99 = ln(1 - p x) - ln((r + 1 - r x) q) - (N + 1) ln x;
-- no less than a guess: 1 / k.
+- a guess: 1 / k.
 
-Min-entropy is -log2 of the greatest of the three. NIST's program skips the local search where it cannot
-change the result, and computes it in extended precision, as here.
+Min-entropy is -log2 of the greatest probability. Like NIST's tool, this module searches for
+the local p only if that can change the result, and then uses extended precision.
 """
 
 import math
@@ -24,15 +24,15 @@ from drawwell.assess.jit import COMPILED, kernel
 Counts = NDArray[np.int32]
 Numbers = NDArray[np.int64]
 Marks = NDArray[np.uint8]
-"""For each sub-predictor a row, of HIT, MISS or SILENT for each prediction."""
+"""HIT, MISS or SILENT for each prediction; each sub-predictor has a row."""
 
 MISS: Final = 0
 HIT: Final = 1
 SILENT: Final = 2
-"""No prediction, which leaves the run as it is."""
+"""No prediction was made; a run continues."""
 
 BLOCK: Final = 256 if COMPILED else 2048
-"""Predictions that are made before they are compared; small enough for the innermost cache."""
+"""Number of predictions per scoring step; this many fit into the L1 cache."""
 
 _LOG_ALPHA: Final = math.log(0.99)
 _ONE: Final = np.longdouble(1)
@@ -41,30 +41,33 @@ _EPSILON: Final = np.finfo(np.longdouble).eps
 
 @dataclass(slots=True)
 class Contest:
-    """Who of several sub-predictors leads (a tie goes to the one that was right last), and the leader's record."""
+    """Scores of all sub-predictors, and the leader's record.
+
+    If scores tie, the leader is the sub-predictor that was right most recently.
+    """
 
     scores: Numbers
     state: Numbers
-    """Leader, right predictions, run now, longest run."""
+    """The leader, its number of right predictions, its current run and its longest run."""
     totals: Numbers
 
     @classmethod
     def of(cls, predictors: int) -> "Contest":
-        """All at zero; the first leads."""
+        """Start with all scores at zero and the first sub-predictor as leader."""
         return cls(
             np.zeros(predictors, dtype=np.int64), np.zeros(4, dtype=np.int64), np.zeros(predictors, np.int64)
         )
 
     def score(self, marks: Marks, length: int) -> None:
-        """Take `length` more predictions: HIT, MISS or SILENT for each sub-predictor, shape (predictors, >= length)."""
+        """Score `length` predictions of each sub-predictor (one per row)."""
         if COMPILED:
             _count(marks, length, self.totals)
             _step(marks, length, self.scores, self.totals, self.state)
         else:
             self._score_rows(marks[:, :length] == HIT, marks[:, :length] != SILENT)
 
-    def _score_rows(self, hits: NDArray[np.bool_], said: NDArray[np.bool_]) -> None:
-        """The same by whole rows, for want of a compiler."""
+    def _score_rows(self, hits: NDArray[np.bool_], active: NDArray[np.bool_]) -> None:
+        """Score whole rows at once, for use without a compiler."""
         leader, places = self.state[0], np.arange(hits.shape[1])
         final = self.scores + np.count_nonzero(hits, axis=1)
         rivals = np.flatnonzero(final >= self.scores[leader])
@@ -74,7 +77,7 @@ class Contest:
         changed = np.maximum.accumulate(np.where(level.any(axis=0), places, -1))
         leaders = np.where(changed >= 0, last[changed], leader)
         before = np.concatenate(([leader], leaders[:-1]))
-        self._record(hits[before, places][said[before, places]])
+        self._record(hits[before, places][active[before, places]])
         self.scores[:] = final
         self.state[0] = leaders[-1]
 
@@ -89,12 +92,12 @@ class Contest:
         self.state[3] = max(self.state[3], runs.max())
 
     def outcome(self, predictions: int, symbols: int) -> EstimatorResult:
-        """The estimate after `predictions` over an alphabet of `symbols`."""
+        """Return the estimate for `predictions` over `symbols` symbols."""
         return estimate(int(self.state[1]), predictions, int(self.state[3]), symbols)
 
 
 def estimate(correct: int, predictions: int, longest_run: int, symbols: int) -> EstimatorResult:
-    """Min-entropy from C, N, r - 1 and k."""
+    """Return the estimate from C, N, r - 1 and k."""
     share = correct / predictions
     bound = upper_bound(share, predictions) if correct else 1.0 - 0.01 ** (1.0 / predictions)
     run = longest_run + 1
@@ -107,7 +110,7 @@ def estimate(correct: int, predictions: int, longest_run: int, symbols: int) -> 
 
 
 def _local(low: float, run: int, predictions: int) -> float:
-    """Bisect for the p that makes a run as long as this one in a hundred."""
+    """Bisect for the p that gives a run of this length in 1 of 100 cases."""
     high = 1.0
     while low < (middle := (low + high) / 2.0) < high:
         if _log_chance(middle, run, predictions) > _LOG_ALPHA:
@@ -118,7 +121,7 @@ def _local(low: float, run: int, predictions: int) -> float:
 
 
 def _log_chance(p: float, run: int, predictions: int) -> float:
-    """Logarithm of the probability that no run of `run` right predictions occurs among so many."""
+    """Return ln P(no run of `run` right predictions among `predictions`)."""
     p_ = np.longdouble(p)
     q = _ONE - p_
     factor = q * p_**run
@@ -128,15 +131,13 @@ def _log_chance(p: float, run: int, predictions: int) -> float:
             break
         last = x
         x = _ONE + factor * x ** (run + 1)
-    with np.errstate(
-        divide="ignore", invalid="ignore"
-    ):  # where x = 1 / p such short runs have no chance at all
+    with np.errstate(divide="ignore", invalid="ignore"):  # at x = 1 / p, such short runs are impossible
         return float(np.log(_ONE - p_ * x) - np.log((run + 1 - run * x) * q) - (predictions + 1) * np.log(x))
 
 
 @kernel
 def _count(marks: Marks, length: int, totals: Numbers) -> None:
-    """Count the hits of each."""
+    """Add up the hits of each row."""
     for each in range(marks.shape[0]):
         total = 0
         for at in range(length):
@@ -146,7 +147,7 @@ def _count(marks: Marks, length: int, totals: Numbers) -> None:
 
 @kernel
 def _step(marks: Marks, length: int, scores: Numbers, totals: Numbers, state: Numbers) -> None:
-    """Only those who can draw level with the leader within this block are looked at prediction by prediction."""
+    """Score a row one by one only if it can reach the leader in this block."""
     leader, correct, run, longest = state[0], state[1], state[2], state[3]
     lead = scores[leader]
     rivals = 0

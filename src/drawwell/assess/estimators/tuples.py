@@ -1,13 +1,14 @@
-"""6.3.5 t-Tuple Estimate and 6.3.6 LRS Estimate: how often do the most frequent tuples come, of every length?
+"""6.3.5 t-Tuple and 6.3.6 LRS Estimates: how frequent are repeated tuples?
 
-For each length i, Q[i] is the count of the most frequent tuple. The t-tuple estimate takes the lengths with
-Q[i] >= 35, P[i] = (Q[i] / (L - i + 1))^(1/i); the LRS estimate takes the lengths from there up to that of the
-longest repeated substring, with the probability P[i] = (S[i] / C(L - i + 1, 2))^(1/i) that two tuples are the
-same, S[i] the number of pairs of equal ones. Of the greatest P[i] the 99 % upper bound counts.
+For each length i, Q[i] is the count of the most frequent tuple. The t-tuple estimate uses all
+lengths with Q[i] >= 35: P[i] = (Q[i] / (L - i + 1))^(1/i). The LRS estimate uses the greater
+lengths, up to that of the longest repeated substring: P[i] = (S[i] / C(L - i + 1, 2))^(1/i).
+S[i] is the number of pairs of equal tuples. Each result is the 99 % upper bound of the
+greatest P[i].
 
-Every set of equal tuples is an interval of the suffix array. One walk over the common prefixes with a stack
-meets each interval once, with its count and the lengths it stands for: Q is then a maximum over longer
-lengths, S a running sum of differences. NIST's program computes the powers in extended precision.
+Each set of equal tuples is an interval of the suffix array. One pass over the common prefixes
+visits each interval once and finds its count and range of lengths. Q is then a maximum over
+greater lengths, and S is a running sum. NIST's tool computes the powers in extended precision.
 """
 
 from collections.abc import Callable
@@ -25,16 +26,16 @@ from drawwell.assess.suffix import Index, lcp_array, suffix_array
 Numbers = NDArray[np.int64]
 
 _OFTEN: Final = 35
-"""Section 6.3.5, step 1: the least count that is looked at."""
+"""Section 6.3.5, step 1: the minimum count that matters."""
 
 _Z_ALPHA: Final = np.longdouble("2.575829303548900384158")
 _PIECE: Final = 1 << 18
 _NEAR: Final = 1.0 + 1e-13
-"""Logarithms of powers are negative; these are within rounding of the greatest."""
+"""Powers are compared by logarithm; the error in double precision is smaller than this."""
 
 
 def tuples(symbols: Symbols) -> tuple[EstimatorResult, EstimatorResult]:
-    """The t-tuple and the LRS estimate over symbols of any alphabet, shape (n,)."""
+    """Return the t-tuple and LRS estimates for any alphabet, shape (n,)."""
     most, pairs = _counts(symbols)
     size, longest = symbols.size, most.size - 2
     often = int(np.count_nonzero(most[1:-1] >= _OFTEN))
@@ -44,7 +45,7 @@ def tuples(symbols: Symbols) -> tuple[EstimatorResult, EstimatorResult]:
 
 
 def _counts(symbols: Symbols) -> tuple[Numbers, Numbers]:
-    """Q and S by length, from 0 to one more than the longest repeated substring's."""
+    """Return Q and S by length, from 0 to one more than the longest repeat."""
     order = suffix_array(symbols)
     common = lcp_array(symbols, order)
     del order
@@ -71,7 +72,7 @@ def _bound(
     total: Callable[[Numbers, int], Numbers],
     details: dict[str, Number],
 ) -> EstimatorResult:
-    """Of (count / total)^(1 / length) the greatest, and its upper bound, in extended precision."""
+    """Return the greatest (count / total)^(1 / length) and its upper bound."""
     if not lengths:
         return EstimatorResult(None)
     length = _nearly_greatest(counts, lengths, size, total)
@@ -85,9 +86,9 @@ def _bound(
 def _nearly_greatest(
     counts: Numbers, lengths: range, size: int, total: Callable[[Numbers, int], Numbers]
 ) -> Numbers:
-    """Lengths whose power is the greatest as far as double precision can tell: extended precision is slow.
+    """Return the lengths whose powers, in double precision, may be greatest.
 
-    Repetitive data have millions of lengths, so they are gone through in pieces.
+    Extended precision is slow. Repetitive data have millions of lengths, so chunks are used.
     """
     found, logs = [], []
     for start in range(lengths.start, lengths.stop, _PIECE):
@@ -106,14 +107,14 @@ def _nearly_greatest(
 
 @kernel
 def _intervals(common: Index, size: int, most: Numbers, pairs: Numbers, stack: NDArray[np.int32]) -> None:
-    """Walk the intervals: the greatest count at each one's own length, the steps of the pairs' sum.
+    """Visit the intervals to find the greatest counts and the changes of S.
 
     Args:
-        common: The common prefixes; an interval is a stretch of them that are no shorter than its length.
-        size: Their number.
-        most: Filled with the greatest count of an interval of exactly this length.
-        pairs: Filled with differences; its running sum is S.
-        stack: Room for lengths and first indices, shape (2, longest + 2).
+        common: Common prefix lengths; an interval is a stretch at or above its length.
+        size: The number of common prefix lengths.
+        most: Receives, by length, the greatest count of an interval of exactly this length.
+        pairs: Receives the changes of S by length; S is their running sum.
+        stack: Scratch space for lengths and first indices, shape (2, longest + 2).
     """
     top = 0
     stack[0, 0] = 0

@@ -1,7 +1,7 @@
-"""Induced failures: what a source gave, and then stuck, biased, looping and dead input, through the daemon's own tests.
+"""Run a source's samples and induced failures through the health tests.
 
-Each failing input is made of the samples that the source itself gave, so that nothing is asked of it that it could
-not come to do.
+Stuck, biased, looping and dead inputs are derived from the source's own samples, so each of
+these failures is one that this source could have.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from drawwell.errors import BadData
 from drawwell.reports import Report
 
 HEALTHY: Final = 16 * BLOCK_BYTES
-"""Samples before the failure: four start-up tests' worth."""
+"""Samples before the failure: four times as many as the start-up tests use."""
 SICK: Final = 32 * BLOCK_BYTES
 LOOP: Final = 4096
 _MOST_PARTS: Final = 8
@@ -23,13 +23,14 @@ _MOST_PARTS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class InducedFailure(Report):
-    """One demonstration: the failure sets in at sample `failed_at`; `noticed_after` counts samples until a test fired.
+    """A demonstration: the failure starts at sample `failed_at`.
 
-    `noticed_after` is None when none did, and 0 for a source that gives nothing more: that is an error of its driver.
+    `noticed_after` is the number of samples until a test detects the failure: None if no test
+    does, 0 if the source stops sending samples (an error of its driver).
     """
 
     name: str
-    words: str
+    words: str  # wording: a JSON key
     failed_at: int
     noticed_after: int | None
     run: HealthRun
@@ -39,12 +40,12 @@ def induce_failures(samples: bytes, claim: NoiseClaim, hash_key: bytes) -> tuple
     """Run all demonstrations.
 
     Args:
-        samples: What the source gave, at least 327,680 samples for one of the least claims.
-        claim: What is claimed of it, which decides the tests.
-        hash_key: For the repeat test, 16 to 64 bytes.
+        samples: The source's samples; 327,680 are enough for the lowest claim.
+        claim: The claimed min-entropy, which determines the tests.
+        hash_key: Key of the repeat test, 16 to 64 bytes.
 
     Raises:
-        BadData: too few samples.
+        BadData: there are too few samples.
     """
     head, rest = samples[:HEALTHY], samples[HEALTHY:]
     parts = _parts_needed(claim)
@@ -53,13 +54,13 @@ def induce_failures(samples: bytes, claim: NoiseClaim, hash_key: bytes) -> tuple
         raise BadData(
             f"{len(samples)} samples are too few to induce failures", hint="Capture 1,000,000 samples."
         )
-    few = f"a bit is one only where {parts} of the source's bits are: {2.0**-parts:.3g} of them"
+    few = f"each bit is the AND of {parts} source bits: {2.0**-parts:.3g} are ones"
     cases = (
-        _Case("healthy", "the samples as they came: no test fires", rest[:SICK]),
-        _Case("stuck", "the last sample over and over", head[-1:] * SICK),
+        _Case("healthy", "the unchanged samples: no test fires", rest[:SICK]),
+        _Case("stuck", "the last sample, repeated", head[-1:] * SICK),
         _Case("biased", few, _all_of(rest, size, parts)),
-        _Case("looping", f"the last {LOOP} samples over and over", head[-LOOP:] * (SICK // LOOP)),
-        _Case("dead", "no sample any more", b""),
+        _Case("looping", f"the last {LOOP} samples, repeated", head[-LOOP:] * (SICK // LOOP)),
+        _Case("dead", "no more samples", b""),
     )
     return tuple(_demonstrate(case, head, claim, hash_key) for case in cases)
 
@@ -67,7 +68,7 @@ def induce_failures(samples: bytes, claim: NoiseClaim, hash_key: bytes) -> tuple
 @dataclass(frozen=True, slots=True)
 class _Case:
     name: str
-    words: str
+    text: str
     sick: bytes = field(repr=False)
 
 
@@ -80,11 +81,11 @@ def _demonstrate(case: _Case, head: bytes, claim: NoiseClaim, hash_key: bytes) -
     noticed = None
     if fired:
         noticed = 0 if dead else fired[0] - len(head) + 1
-    return InducedFailure(case.name, case.words, len(head), noticed, run)
+    return InducedFailure(case.name, case.text, len(head), noticed, run)
 
 
 def _parts_needed(claim: NoiseClaim) -> int:
-    """Return how many bits must be one together before their and is plainly worse than the claim."""
+    """Return how many bits to AND for an entropy well below the claim."""
     per_bit = claim.min_entropy / 8
     for parts in range(2, _MOST_PARTS):
         zero = 1 - 2.0**-parts
@@ -96,7 +97,7 @@ def _parts_needed(claim: NoiseClaim) -> int:
 
 
 def _all_of(samples: bytes, size: int, parts: int) -> bytes:
-    """Return the bitwise and of so many stretches of samples."""
+    """Return the bitwise AND of `parts` sections of the samples."""
     together = int.from_bytes(samples[:size], "big")
     for part in range(1, parts):
         together &= int.from_bytes(samples[part * size : (part + 1) * size], "big")
@@ -104,23 +105,23 @@ def _all_of(samples: bytes, size: int, parts: int) -> bytes:
 
 
 def log_of(failures: Sequence[InducedFailure], *, simulated: bool) -> str:
-    """Write the demonstrations down, an event a line, with the sample at which each test fired."""
+    """Format the demonstrations, one event per line with its sample number."""
     lines = [
-        "Induced failures, through the same HealthMonitor that runs in the daemon. Samples are counted from 0."
+        "Induced failures, tested by the HealthMonitor that every source runs. Sample numbers start at 0."
     ]
     if simulated:
-        lines.append("SIMULATED DEVICE: the samples are no hardware's.")
+        lines.append("SIMULATED DEVICE: the samples are not from hardware.")
     for failure in failures:
-        lines += ["", f"[{failure.name}] {failure.words}"]
+        lines += ["", f"[{failure.name}] {failure.words}"]  # wording: a JSON key
         switch = [
-            (failure.failed_at, "the failure sets in" if failure.name != "healthy" else "more of the same")
+            (failure.failed_at, "the failure starts" if failure.name != "healthy" else "the samples continue")
         ]
-        events = [(e.sample, f"{e.kind}: {e.words}") for e in failure.run.events]
+        events = [(e.sample, f"{e.kind}: {e.words}") for e in failure.run.events]  # wording: a JSON key
         lines += [
-            f"  sample {at:>9,}  {words}" for at, words in sorted(switch + events, key=lambda entry: entry[0])
+            f"  sample {at:>9,}  {text}" for at, text in sorted(switch + events, key=lambda entry: entry[0])
         ]
         run = failure.run
-        lines.append(f"  state afterwards: {run.state}, {run.failures} failures in {run.samples:,} samples")
+        lines.append(f"  final state: {run.state}, {run.failures} failures in {run.samples:,} samples")
         if failure.noticed_after:
-            lines.append(f"  noticed after {failure.noticed_after:,} samples of the failure")
+            lines.append(f"  detected after {failure.noticed_after:,} samples of the failure")
     return "\n".join(lines) + "\n"

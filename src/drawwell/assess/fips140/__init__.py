@@ -1,1 +1,1 @@
-"""FIPS 140-2 continuous tests, block by block."""
+"""The tests of FIPS 140-2, block by block."""

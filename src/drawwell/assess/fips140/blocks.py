@@ -1,13 +1,15 @@
-"""The FIPS 140-2 block tests, as Debian's rngtest (rng-tools-debian 2.3, rng-tools 6.8 and later) runs them.
+"""The FIPS 140-2 block tests, with the same results as Debian's rngtest.
 
-FIPS 140-2, section 4.9.1, with change notice 1 of 2001-10-10, over blocks of 20,000 bits; the continuous test
-of section 4.9.2 over 32-bit words. NIST took the block tests out of the standard in 2002: they find a broken
-source quickly and say nothing about entropy. Any seeded generator passes them, and so does a loop of 4,096
-bytes.
+The results are those of rng-tools-debian 2.3 and of rng-tools 6.8 and later. The tests of
+blocks of 20,000 bits are in FIPS 140-2 section 4.9.1 with change notice 1 of 2001-10-10, the
+continuous test in section 4.9.2. NIST withdrew the block tests in 2002: they quickly detect a
+broken source but do not measure entropy. Any seeded generator passes them, as does a loop of
+4,096 bytes.
 
-A block is one integer of 20,000 bits, first bit on top, and every count is the population count of a few
-shifted copies of it: plain Python does about twice the work of the C program in the same time. For long
-streams, where NumPy and Numba are installed, `fips140_compiled` finds the same verdicts another ten times faster.
+A block is a 20,000-bit integer, first bit most significant. Every count is a population count
+of a few shifted copies, so plain Python tests twice as much as the C program in the same time.
+For long streams, `fips140.compiled` (with NumPy and Numba) returns the same verdicts ten times
+faster.
 """
 
 from collections import Counter
@@ -19,16 +21,16 @@ from typing import Final
 from drawwell.assess.fips140.verdict import BLOCK_BYTES, MONOBIT, PASS, POKER, RUNS, WORD_BYTES, BlockVerdict
 
 COMPILED_FROM_BYTES: Final = 32_000_000
-"""Measured: from here on the compiled loops save more time than it takes to load them."""
+"""Measured: from this size on, the compiled loops save more time than they take to load."""
 
 Judge = Callable[[bytes | memoryview, int], bytes]
-"""Judges whole blocks after a word, the second argument; one byte for each, its verdict's value."""
+"""Maps blocks and the preceding 32-bit word to one verdict byte per block."""
 
 _BITS: Final = 8 * BLOCK_BYTES
 _ALL: Final = (1 << _BITS) - 1
 _WORD: Final = (1 << 32) - 1
 
-# The four quarters of a block as rows of a 4 by 4 transposition of its nibbles' bits.
+# _nibble_planes transposes matrices of 4 by 4 bits; each quarter of a block is one row.
 _QUARTER: Final = _BITS // 4
 _QUARTER_ALL: Final = (1 << _QUARTER) - 1
 _EVEN_BITS: Final = _QUARTER_ALL // 0b11
@@ -38,7 +40,7 @@ _NIBBLES: Final = _BITS // 4
 
 @dataclass(slots=True)
 class VerdictTally:
-    """Verdicts counted: blocks passed, blocks failed, and how often each test failed."""
+    """Counts of passed blocks, failed blocks, and failures of each test."""
 
     successes: int = 0
     failures: int = 0
@@ -46,11 +48,11 @@ class VerdictTally:
 
     @property
     def blocks(self) -> int:
-        """How many blocks were judged."""
+        """Number of tested blocks."""
         return self.successes + self.failures
 
     def add(self, verdict: BlockVerdict, blocks: int = 1) -> None:
-        """Count `blocks` blocks of one verdict."""
+        """Count blocks with the same verdict."""
         if verdict == PASS:
             self.successes += blocks
             return
@@ -65,31 +67,31 @@ class VerdictTally:
 
 
 class BlockTester:
-    """Judges a stream block by block; the continuous test reaches from each block into the next.
+    """Tests a stream block by block; the continuous test spans blocks.
 
     Args:
-        bootstrap: The four bytes before the first block: compared with, never judged.
+        bootstrap: The four bytes before the first block, which are compared but not tested.
     """
 
     def __init__(self, bootstrap: bytes) -> None:
         if len(bootstrap) != WORD_BYTES:
-            raise ValueError(f"the bootstrap word is {WORD_BYTES} bytes, not {len(bootstrap)}")
+            raise ValueError(f"the bootstrap word must have {WORD_BYTES} bytes, not {len(bootstrap)}")
         self._last_word = int.from_bytes(bootstrap, "big")
         self._compiled: Judge | None = None
 
     def prepare(self, stream_bytes: int) -> None:
-        """Load the compiled loops, if they are here and a stream of that length is worth the wait."""
+        """Load the compiled loops, if installed and useful for this length."""
         if stream_bytes >= COMPILED_FROM_BYTES:
             self._compiled = _compiled()
 
     def judge_many(self, blocks: bytes | memoryview) -> bytes:
-        """Judge the next whole blocks; return one byte for each, the value of its `BlockVerdict`.
+        """Test whole blocks; return one byte per block, its `BlockVerdict`.
 
         Raises:
-            ValueError: not a multiple of 2,500 bytes.
+            ValueError: the length is not a multiple of 2,500 bytes.
         """
         if len(blocks) % BLOCK_BYTES:
-            raise ValueError(f"a block is {BLOCK_BYTES} bytes: {len(blocks)} are not whole blocks")
+            raise ValueError(f"a block has {BLOCK_BYTES} bytes, so {len(blocks)} bytes are not whole blocks")
         if not blocks or self._compiled is None:
             return bytes(
                 self.judge(blocks[at : at + BLOCK_BYTES]) for at in range(0, len(blocks), BLOCK_BYTES)
@@ -99,13 +101,13 @@ class BlockTester:
         return verdicts
 
     def judge(self, block: bytes | memoryview) -> BlockVerdict:
-        """Judge the next 2,500 bytes.
+        """Test one block of 2,500 bytes.
 
         Raises:
-            ValueError: not one whole block.
+            ValueError: the length is not one whole block.
         """
         if len(block) != BLOCK_BYTES:
-            raise ValueError(f"a block is {BLOCK_BYTES} bytes, not {len(block)}")
+            raise ValueError(f"a block must have {BLOCK_BYTES} bytes, not {len(block)}")
         bits = int.from_bytes(block, "big")
         ones, zeros = _windows(bits), _windows(bits ^ _ALL)
         verdict = PASS
@@ -125,7 +127,7 @@ class BlockTester:
 
 @cache
 def _compiled() -> Judge | None:
-    """Load the compiled loops, if NumPy and Numba are here: half a second, and seconds the very first time."""
+    """Load the compiled loops (0.5 s, the first time longer); None if missing."""
     try:
         from drawwell.assess import jit  # noqa: PLC0415
         from drawwell.assess.fips140 import compiled  # noqa: PLC0415
@@ -133,12 +135,12 @@ def _compiled() -> Judge | None:
         return None
     if not jit.COMPILED:
         return None
-    compiled.judge(bytes(BLOCK_BYTES), 0)  # Numba loads, or makes, what is called
+    compiled.judge(bytes(BLOCK_BYTES), 0)  # Numba loads or compiles on the first call
     return compiled.judge
 
 
 def _windows(bits: int) -> list[int]:
-    """Marks, for k = 1 to 7, where k ones in a row begin."""
+    """Mark where k consecutive ones begin, for k = 1 to 7."""
     marks = [bits]
     for _ in range(6):
         bits &= bits >> 1
@@ -147,7 +149,7 @@ def _windows(bits: int) -> list[int]:
 
 
 def _runs_pass(windows: list[int]) -> bool:
-    """A run of n ones holds n - k + 1 windows of k: second differences count the runs of exactly k."""
+    """Check the runs; second differences of windows count runs of exactly k."""
     w1, w2, w3, w4, w5, w6, w7 = (marks.bit_count() for marks in windows)
     r1, r2, r3, r4, r5, r6 = RUNS
     return (
@@ -161,13 +163,13 @@ def _runs_pass(windows: list[int]) -> bool:
 
 
 def _has_26(windows_of_7: int) -> bool:
-    """Are there 26 in a row? Exact for one colour."""
+    """Return whether there is a run of at least 26 ones."""
     thirteen = windows_of_7 & windows_of_7 >> 6
     return bool(thirteen & thirteen >> 13)
 
 
 def poker_sum(bits: int) -> int:
-    """Sum of the squared counts of the 16 nibble values, by Parseval's theorem over the Walsh transform."""
+    """Return the sum of squared nibble counts (Parseval, Walsh transform)."""
     p, q, r, s = _nibble_planes(bits)
     pq, rs = p ^ q, r ^ s
     parities = (
@@ -177,7 +179,7 @@ def poker_sum(bits: int) -> int:
 
 
 def _nibble_planes(bits: int) -> tuple[int, int, int, int]:
-    """Gather the first, second, third and fourth bits of all nibbles, in one and the same order."""
+    """Gather the first, second, third and fourth bits of all nibbles."""
     a = bits & _QUARTER_ALL
     b = bits >> _QUARTER & _QUARTER_ALL
     c = bits >> 2 * _QUARTER & _QUARTER_ALL
@@ -190,13 +192,13 @@ def _nibble_planes(bits: int) -> tuple[int, int, int, int]:
 
 
 def _swap(a: int, b: int, shift: int, mask: int) -> tuple[int, int]:
-    """Exchange the bits of `a` above `mask` with those of `b` under it."""
+    """Exchange the bits of `a` above `mask` with the bits of `b` in `mask`."""
     change = (a >> shift ^ b) & mask
     return a ^ change << shift, b ^ change
 
 
 def _repeats_word(bits: int, before: int) -> bool:
-    """Does an aligned 32-bit word equal the one before it? `before` is the word before the block."""
+    """Return whether an aligned 32-bit word equals its predecessor."""
     changes = (bits ^ (before << _BITS | bits) >> 32).to_bytes(BLOCK_BYTES, "big")
     at = changes.find(b"\0\0\0\0")
     while at >= 0:

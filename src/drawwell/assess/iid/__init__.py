@@ -1,7 +1,7 @@
-"""The IID track of SP 800-90B (3.1.3, 5): may the samples be taken for independent and identically distributed?
+"""The IID track of SP 800-90B (3.1.3, 5): are the samples IID?
 
-If so, the most common value says how much min-entropy a sample has. One failed test and the answer is no; then
-the non-IID estimators decide.
+IID means independent and identically distributed. If all tests pass, the most common value
+gives the min-entropy; otherwise the non-IID estimators do.
 """
 
 import math
@@ -17,15 +17,16 @@ from drawwell.assess.iid.permutation import ROUNDS, Mapper, PermutationStatistic
 from drawwell.assess.samples import Samples, Symbols
 from drawwell.reports import Report
 
-_Z: Final = 2.5758293035489008  # SP 800-90B 6.3.1: the 0.995 quantile, as NIST's tool has it
+_Z: Final = 2.5758293035489008  # SP 800-90B 6.3.1: the 0.995 quantile, as in NIST's tool
 
 
 @dataclass(frozen=True, slots=True)
 class IidResult(Report):
-    """What the IID track says of `n` samples of `bits` bits each; min-entropy is in bits a sample.
+    """Result of the IID track for `n` samples of `bits` bits each.
 
-    `h_bitstring` is per bit, None for binary samples. `permutations` is empty when they were not run; `passed` is
-    None then, unless another test failed already.
+    Min-entropy is in bits per sample; `h_bitstring` is per bit, and None for binary samples.
+    If permutation tests were not run, `permutations` is empty, and `passed` is None unless
+    another test failed.
     """
 
     n: int
@@ -48,12 +49,12 @@ def assess_iid(
     mapper: Mapper = map,
     progress: Callable[[int, int], None] = lambda _rounds, _undecided: None,
 ) -> IidResult:
-    """Run the IID track: the chi-square tests, the longest repeated substring, and last the permutations.
+    """Run the chi-square, longest repeated substring and permutation tests.
 
     Args:
-        samples: What `drawwell.assess.samples.parse` made of the data.
-        seed: Decides the shuffled orders.
-        rounds: Shuffled orders at most; 0 leaves the permutation tests out.
+        samples: From `drawwell.assess.samples.parse`.
+        seed: Seed of the permutations.
+        rounds: Maximum number of permutations; 0 skips these tests.
         mapper: As for `permutation_tests`.
         progress: As for `permutation_tests`.
     """
@@ -87,11 +88,11 @@ def assess_iid(
 
 
 def most_common_value(samples: Symbols) -> float:
-    """Return the most common value estimate in bits a sample (SP 800-90B 6.3.1)."""
+    """Return the most common value estimate in bits per sample (6.3.1)."""
     return most_common_value_of(int(np.bincount(samples).max()) / len(samples), len(samples))
 
 
 def most_common_value_of(share: float, n: int) -> float:
-    """Return the same estimate for a value that makes up `share` of `n` samples."""
+    """Return the estimate if the most common of `n` values has this share."""
     upper = share + _Z * math.sqrt(share * (1 - share) / max(1, n - 1))
     return -math.log2(upper) if upper < 1 else 0.0

@@ -1,7 +1,7 @@
-"""The chi-square tests of the IID track (SP 800-90B 5.2.1 to 5.2.4), equal to NIST's tool.
+"""Chi-square tests of the IID track (SP 800-90B 5.2.1 to 5.2.4).
 
-Its tool adds 1/n up once for every sample to get a proportion, and sorts expectations made of these sums. Ties
-are decided by the last bits, so the sums are made the same way here.
+NIST's tool computes a proportion by adding 1/n once per sample, and sorts expected counts that
+use these sums. The sums' last bits decide ties, so this module computes the same sums.
 """
 
 import math
@@ -17,13 +17,13 @@ Samples = NDArray[np.uint8]
 
 REJECT_BELOW: Final = 0.001  # SP 800-90B 5.2: probability of a type I error
 LEAST_EXPECTED: Final = 5.0  # SP 800-90B 5.2.1: expected count of a bin
-SUBSETS: Final = 10  # SP 800-90B 5.2.2: parts that are compared with the whole
+SUBSETS: Final = 10  # SP 800-90B 5.2.2: parts compared with the whole
 _LONGEST_TUPLE: Final = 11  # SP 800-90B 5.2.3: bits in a tuple
 
 
 @dataclass(frozen=True, slots=True)
 class ChiSquare(Report):
-    """One chi-square test: the statistic, its degrees of freedom, the chance of more in IID data."""
+    """A chi-square test: statistic, degrees of freedom, p-value."""
 
     statistic: float
     degrees: int
@@ -31,12 +31,12 @@ class ChiSquare(Report):
 
     @property
     def passed(self) -> bool:
-        """Is it within what chance does?"""
+        """Whether IID data can explain the statistic."""
         return self.p_value >= REJECT_BELOW
 
 
 def independence(samples: Samples, k: int) -> ChiSquare:
-    """Test that pairs (for bits: tuples) come as often as their symbols say.
+    """Test whether pairs (for bits: tuples) occur as often as expected.
 
     Args:
         samples: Shape (n,), values below `k`.
@@ -46,7 +46,7 @@ def independence(samples: Samples, k: int) -> ChiSquare:
 
 
 def goodness_of_fit(samples: Samples, k: int) -> ChiSquare:
-    """Test that ten parts have the distribution of the whole; arguments as for `independence`."""
+    """Test whether ten parts have the same distribution as the whole."""
     return _fit_of_bits(samples) if k == 2 else _fit_of_symbols(samples, k)
 
 
@@ -58,21 +58,22 @@ def _proportions(samples: Samples, k: int) -> NDArray[np.float64]:
 
 
 def _bins(expected: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Give every cell a bin: from the smallest expectation up until a bin expects 5; a last small one is merged.
+    """Put cells into bins, by rising expectation, until a bin expects 5.
 
-    Ties are taken in the order of the cells.
+    A last bin that expects less is merged with the next or previous one. Cells that tie keep
+    their order.
     """
     order = np.argsort(expected, kind="stable")
     number = np.empty(len(expected), dtype=np.int64)
     at, held = 0, 0.0
     values = expected[order]
-    alone = int(np.searchsorted(values, LEAST_EXPECTED))  # from here on every cell is a bin of its own
+    alone = int(np.searchsorted(values, LEAST_EXPECTED))  # from here on, each cell is a bin of its own
     for rank in range(alone):
         held += values[rank]
         number[order[rank]] = at
         if held >= LEAST_EXPECTED:
             at, held = at + 1, 0.0
-    if held > 0 and alone < len(values):  # the open bin takes the next cell with it
+    if held > 0 and alone < len(values):  # the open bin also takes the next cell
         number[order[alone]] = at
         alone, at = alone + 1, at + 1
     elif held > 0:
@@ -84,7 +85,7 @@ def _bins(expected: NDArray[np.float64]) -> NDArray[np.int64]:
 def _binned(
     observed: NDArray[np.int64], expected: NDArray[np.float64], bins: NDArray[np.int64]
 ) -> tuple[float, int]:
-    """Return the sum of (o - e)**2 / e over the bins, and their number."""
+    """Return the sum of (o - e)**2 / e over the bins, and the number of bins."""
     n = int(bins.max()) + 1
     o = np.bincount(bins, weights=observed, minlength=n)
     e = np.bincount(bins, weights=expected, minlength=n)
@@ -144,10 +145,10 @@ def _result(statistic: float, degrees: int) -> ChiSquare:
 
 
 def chi_square_tail(statistic: float, degrees: int) -> float:
-    """Return the chance that a chi-square variable of so many degrees exceeds `statistic`.
+    """Return P(X > statistic) for a chi-square variable.
 
-    The regularised incomplete gamma function Q(degrees / 2, statistic / 2): its series below the mean, its
-    continued fraction (modified Lentz) above.
+    It is the regularised incomplete gamma function Q(degrees / 2, statistic / 2): a series
+    below the mean, and a continued fraction (modified Lentz) above the mean.
     """
     a, x = degrees / 2, statistic / 2
     if x <= 0:

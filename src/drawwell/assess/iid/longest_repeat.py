@@ -1,7 +1,7 @@
-"""The longest repeated substring test of the IID track (SP 800-90B 5.2.5), in logarithms.
+"""Longest repeated substring test (SP 800-90B 5.2.5), in logarithms.
 
-On strictly periodic data the chance of a collision is below what any floating-point number holds (NIST's tool
-aborts there). A logarithm holds it, and the test then fails as it should.
+For strictly periodic data, the collision probability is below the floating-point range. NIST's
+tool aborts on such data. With logarithms, such data fail the test, as they should.
 """
 
 import math
@@ -21,9 +21,10 @@ REJECT_BELOW: Final = 0.001  # SP 800-90B 5.2.5
 
 @dataclass(frozen=True, slots=True)
 class LongestRepeat(Report):
-    """The longest repeated substring: its length in samples, and how likely IID data have one as long.
+    """The longest repeated substring in samples, and its p-value for IID data.
 
-    `collision` is the chance that two samples are equal. `log2_p_value` tells a p-value of 0 from a small one.
+    `collision` is the probability that two samples are equal. `log2_p_value` shows the size
+    even of a p-value that is rounded to 0.
     """
 
     length: int
@@ -33,14 +34,15 @@ class LongestRepeat(Report):
 
     @property
     def passed(self) -> bool:
-        """Is it within what chance does?"""
+        """Whether IID data can explain the length."""
         return self.p_value >= REJECT_BELOW
 
 
 def longest_repeat_test(samples: Samples) -> LongestRepeat:
-    """Judge the longest repeated substring of `samples`, shape (n,), n of at least 2.
+    """Test the longest repeated substring of `samples`, shape (n,), n >= 2.
 
-    The chance of at least one among N = C(n - W + 1, 2) pairs: 1 - (1 - P_col**W)**N.
+    W is its length. Among N = C(n - W + 1, 2) pairs of substrings of this length, at least one
+    pair is equal with probability 1 - (1 - P_col**W)**N.
     """
     n = len(samples)
     collision = float(((np.bincount(samples) / n) ** 2).sum())
@@ -57,5 +59,5 @@ def longest_repeat_test(samples: Samples) -> LongestRepeat:
 
 
 def longest_repeat(samples: Samples) -> int:
-    """Return the length of the longest substring that comes twice, overlapping or not; 0 when no symbol does."""
+    """Return the length of the longest repeat, including overlaps; 0 for none."""
     return int(lcp_array(samples, suffix_array(samples)).max())

@@ -1,11 +1,12 @@
 """The permutation tests of the IID track (SP 800-90B 5.1).
 
-IID data look the same in any order. Each of 19 statistics is computed for the data as they came and for 10,000
-shuffled orders; if the order that came is among the few most extreme, the data are not IID. A statistic is left
-alone as soon as its verdict stands, as in NIST's tool, so that good data take dozens of rounds.
+IID data look alike in any order. 19 statistics are computed for the original order and for
+10,000 shuffled orders. If the original order is among the most extreme, the data are not IID.
+As in NIST's tool, a statistic is dropped once its verdict is certain, so good data need only
+dozens of rounds.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -19,13 +20,13 @@ from drawwell.reports import Report
 Samples = NDArray[np.uint8]
 
 ROUNDS: Final = 10_000  # SP 800-90B 5.1
-EXTREME: Final = 5  # SP 800-90B 5.1: as many ranks at either end reject
-_BATCH: Final = 8  # rounds between two looks at what is decided
+EXTREME: Final = 5  # SP 800-90B 5.1: the data are rejected at this rank from either end
+_BATCH: Final = 8  # rounds between two checks for decided statistics
 
 
 @dataclass(frozen=True, slots=True)
 class PermutationStatistic(Report):
-    """One statistic: its value as the data came, and how many shuffled orders had more, the same, or less."""
+    """A statistic, and how many permutations had a greater or smaller value."""
 
     name: str
     value: float
@@ -36,7 +37,7 @@ class PermutationStatistic(Report):
 
 
 class Mapper(Protocol):
-    """Calls a function for each argument and gives the results in order, as ``map`` does; may use threads."""
+    """A ``map`` that returns results in order and may use threads."""
 
     def __call__(
         self, function: "Callable[[int], dict[str, int]]", arguments: Iterable[int], /
@@ -68,16 +69,16 @@ def permutation_tests(
     mapper: Mapper = map,
     progress: Callable[[int, int], None] = lambda _rounds, _undecided: None,
 ) -> tuple[PermutationStatistic, ...]:
-    """Rank the samples among shuffled orders of themselves.
+    """Rank the original order of the samples among permutations.
 
     Args:
-        samples: Shape (n,), one value each, n of at least 64.
-        binary: They are bits.
-        seed: Decides the orders; the same seed gives the same result, whatever the mapper.
-        rounds: Orders to try at most.
-        mapper: What runs the rounds of a batch; bzip2, sorting and shuffling let other threads run meanwhile.
-        progress: Called after each batch with the rounds done and the statistics undecided. What it raises
-            ends the test.
+        samples: Shape (n,), one value each, n >= 64.
+        binary: Whether the samples are bits.
+        seed: Seed of the permutations; the result depends on nothing else.
+        rounds: Maximum number of permutations.
+        mapper: Runs the rounds of a batch; most of the work releases the GIL.
+        progress: Called after each batch with the numbers of finished rounds and undecided
+            statistics; may raise an exception to end the test.
     """
     own = statistics(samples, binary=binary)
     counts = {name: _Counts() for name in NAMES}
@@ -96,7 +97,7 @@ def permutation_tests(
 def _compare(
     samples: Samples, own: dict[str, float], wanted: Collection[str], number: int, *, binary: bool, seed: int
 ) -> dict[str, int]:
-    """Tell for one shuffled order whether each statistic is more (1), the same (0) or less (-1)."""
+    """Compare one permutation's statistics: 1 (greater), 0 (equal), -1 (less)."""
     shuffled = np.random.Generator(np.random.PCG64([seed, number])).permutation(samples)
     found = statistics(shuffled, binary=binary, wanted=wanted)
     return {name: (value > own[name]) - (value < own[name]) for name, value in found.items()}
@@ -114,8 +115,3 @@ def _results(own: dict[str, float], counts: dict[str, _Counts], n: int) -> tuple
         )
         for name, count in counts.items()
     )
-
-
-def rejected(results: Sequence[PermutationStatistic]) -> list[str]:
-    """Return the names of the statistics that say "not IID"."""
-    return [result.name for result in results if not result.passed]

@@ -1,8 +1,8 @@
-"""The statistics that the IID permutation tests compare (SP 800-90B 5.1), each an exact whole number.
+"""Statistics of the permutation tests (SP 800-90B 5.1), as exact integers.
 
-What is a mean or a maximum deviation in the standard is kept as a sum, scaled by a length that no permutation
-changes: two permutations with equal statistics are then always seen to be equal. `displayed` gives the figure of
-the standard back.
+Instead of the standard's means and maximum deviations, this module computes sums, scaled by a
+length that is the same for all permutations. Equal statistics therefore always compare as
+equal. `displayed` converts a sum to the standard's figure.
 """
 
 import bz2
@@ -21,18 +21,18 @@ NAMES: Final = (
     "lenRunsMedian", "avgCollision", "maxCollision", *(f"periodicity({lag})" for lag in LAGS),
     *(f"covariance({lag})" for lag in LAGS), COMPRESSION,
 )  # fmt: skip
-"""The 19 statistics, by the names of NIST's tool."""
-_BZIP2_LEVEL: Final = 5  # as NIST's tool
+"""The 19 statistics, with their names in NIST's tool."""
+_BZIP2_LEVEL: Final = 5  # as in NIST's tool
 _BLOCK_BITS: Final = 8  # SP 800-90B 5.1: conversion I and II
 
 
 def statistics(samples: Samples, *, binary: bool, wanted: Collection[str] = NAMES) -> dict[str, float]:
-    """Compute the wanted statistics of one order of the samples.
+    """Compute the wanted statistics for one order of the samples.
 
     Args:
-        samples: Shape (n,); for binary data zeros and ones.
-        binary: Take blocks of eight bits where the standard says so.
-        wanted: Names out of `NAMES`.
+        samples: Shape (n,); zeros and ones if binary.
+        binary: Whether to use blocks of eight bits where the standard requires it.
+        wanted: A subset of `NAMES`.
     """
     found: dict[str, float] = {}
     sums, bytes_ = (_hamming_weights(samples), _packed(samples)) if binary else (samples, samples)
@@ -56,7 +56,7 @@ def statistics(samples: Samples, *, binary: bool, wanted: Collection[str] = NAME
 
 
 def displayed(name: str, value: float, n: int) -> float:
-    """Return a statistic as the standard defines it; `n` is the number of samples."""
+    """Return a statistic of `n` samples as the standard defines it."""
     return value / n if name == "excursion" else value
 
 
@@ -70,25 +70,25 @@ def _blocks(bits: Samples) -> Samples:
 
 
 def _hamming_weights(bits: Samples) -> Samples:
-    """Conversion I: the ones in each block of eight bits."""
+    """Return the number of ones in each block of eight bits (conversion I)."""
     weights: Samples = _blocks(bits).sum(axis=1, dtype=np.uint8)
     return weights
 
 
 def _packed(bits: Samples) -> Samples:
-    """Conversion II: each block of eight bits as a number."""
+    """Return each block of eight bits as a number (conversion II)."""
     return np.packbits(bits)
 
 
 def _excursion(samples: Samples) -> int:
-    """SP 800-90B 5.1.1: n times the largest distance of a running sum from the mean's."""
+    """Return n times the greatest excursion of the running sum (5.1.1)."""
     n = len(samples)
     walk = np.cumsum(samples, dtype=np.int64)
     return int(np.abs(walk * n - np.arange(1, n + 1) * int(walk[-1])).max())
 
 
 def _directional(samples: Samples) -> Mapping[str, float]:
-    """SP 800-90B 5.1.2 to 5.1.4: runs of steps up (or level) and of steps down."""
+    """Return the statistics of rising and falling steps (5.1.2 to 5.1.4)."""
     up = samples[1:] >= samples[:-1]
     runs, longest = _runs(up)
     ups = int(np.count_nonzero(up))
@@ -100,7 +100,7 @@ def _directional(samples: Samples) -> Mapping[str, float]:
 
 
 def _about_median(samples: Samples, *, binary: bool) -> Mapping[str, float]:
-    """SP 800-90B 5.1.5 and 5.1.6: runs of samples at or above the median, and below it."""
+    """Return the statistics of runs about the median (5.1.5, 5.1.6)."""
     counts = np.bincount(samples).cumsum()
     n = len(samples)
     middle = [int(np.searchsorted(counts, rank, side="right")) for rank in ((n - 1) // 2, n // 2)]
@@ -110,20 +110,20 @@ def _about_median(samples: Samples, *, binary: bool) -> Mapping[str, float]:
 
 
 def _runs(signs: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the number of runs and the length of the longest."""
+    """Return the number of runs and the length of the longest one."""
     ends = np.flatnonzero(signs[1:] != signs[:-1])
     edges = np.concatenate(([-1], ends, [len(signs) - 1]))
     return len(ends) + 1, int(np.diff(edges).max())
 
 
 def _collisions(samples: Samples) -> Mapping[str, float]:
-    """SP 800-90B 5.1.7: samples read until one comes a second time, over and over; their mean and maximum."""
+    """Return mean and maximum number of samples until a repeat (5.1.7)."""
     n = len(samples)
     order = np.argsort(samples, kind="stable")
-    again = np.full(n, n, dtype=np.int64)  # where the same symbol comes next
+    again = np.full(n, n, dtype=np.int64)  # the next place of the same symbol
     same = samples[order[1:]] == samples[order[:-1]]
     again[order[:-1][same]] = order[1:][same]
-    first = np.minimum.accumulate(again[::-1])[::-1].tolist()  # the first repeat among the samples from i on
+    first = np.minimum.accumulate(again[::-1])[::-1].tolist()  # the first repeat from place i on
     at, starts = 0, [0]
     while at < n and first[at] < n:
         at = first[at] + 1
@@ -141,6 +141,6 @@ _IS_TEXT: Final = np.array(
 
 
 def _text(samples: Samples) -> bytes:
-    """Write the samples as decimals, a blank between two."""
+    """Format the samples as decimals, separated by spaces."""
     text: bytes = _DIGITS[samples][_IS_TEXT[samples]].tobytes()
     return text[:-1]

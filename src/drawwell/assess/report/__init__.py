@@ -1,4 +1,4 @@
-"""Everything that one assessment found, for JSON as it is and for the page of `report_page`."""
+"""All results of an assessment, for JSON and for the HTML page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ from drawwell.reports import Report, SourceIdentity
 
 @dataclass(frozen=True, slots=True)
 class Subject(Report):
-    """What was assessed.
+    """The assessed data.
 
-    `sha256` is of the samples, one byte each. `identity` is None for a file. `configuration` and `versions` are
-    words for the reader. `assessed_at` is a date with time and zone.
+    `sha256` is the hash of the samples, one per byte. `identity` is None for a file.
+    `configuration` and `versions` are text for readers. `assessed_at` is a date and time.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Subject(Report):
 
 @dataclass(frozen=True, slots=True)
 class Assessment(Report):
-    """One assessment. `claim` is what the configuration takes a byte for, in bits, None when nothing is claimed."""
+    """One assessment; `claim` is in bits per byte, or None without a claim."""
 
     subject: Subject
     claim: float | None

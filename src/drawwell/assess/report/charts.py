@@ -1,4 +1,4 @@
-"""The plots of the report. Each takes figures and returns SVG text."""
+"""The plots of the report, as functions that turn figures into SVG text."""
 
 import math
 from collections.abc import Sequence
@@ -13,23 +13,23 @@ from drawwell.assess.results import NonIidResult
 HALF: Final = 520
 WHOLE: Final = 1072
 HEIGHT: Final = 250
-_BAND_SIGMA: Final = 3.29  # 99.9 % of ideal counts, bin by bin
+_BAND_SIGMA: Final = 3.29  # covers 99.9 % of ideal counts in each bin
 
 
 def histogram(picture: Picture) -> str:
-    """How often each value came, with the band that 999 of 1,000 ideal counts keep."""
+    """Draw each value's count, and the band for 999 of 1,000 ideal counts."""
     counts = picture.histogram
     n, k = sum(counts), len(counts)
     expected = n / k
     half = _BAND_SIGMA * math.sqrt(expected * (1 - 1 / k))
     low, high = min(*counts, expected - half), max(*counts, expected + half)
-    # zoomed to what varies only while that is near the expectation, from zero otherwise
+    # zoom in on counts near the expected count, or otherwise start the axis at zero
     room = 0.15 * (high - low)
     bottom, top = (low - room, high + room) if low > 0.5 * expected else (0.0, high * 1.05)
     plot = Plot(HALF, HEIGHT, f"Histogram of {k} values, {expected:,.0f} expected of each", left=64, top=30)
     x, y = plot.scale_x(0, k), plot.scale_y(max(0.0, bottom), top)
     plot.axis_y(
-        y, ticks(max(0.0, bottom), top), "count" if bottom <= 0 else "count (the axis does not begin at 0)"
+        y, ticks(max(0.0, bottom), top), "count" if bottom <= 0 else "count (the axis does not start at 0)"
     )
     plot.band(
         [(plot.left, y(expected + half)), (plot.right, y(expected + half))],
@@ -48,7 +48,7 @@ def _value_ticks(k: int) -> list[float]:
 
 
 def bitmap(picture: Picture) -> str:
-    """The first bits, row by row, a one as a filled square."""
+    """Draw the first bits row by row, with ones as filled squares."""
     columns, rows = BITMAP_SIDE[0], len(picture.bitmap)
     marks = []
     for y, row in enumerate(picture.bitmap):
@@ -64,7 +64,7 @@ def bitmap(picture: Picture) -> str:
 
 
 def autocorrelation(picture: Picture) -> str:
-    """How bits are related to those before them."""
+    """Draw the correlation of bits with earlier bits."""
     values, band = picture.autocorrelation, autocorrelation_band(picture)
     top = max(1.35 * band, 1.1 * max(map(abs, values)))
     plot = Plot(HALF, HEIGHT, f"Autocorrelation of the bits at lags 1 to {len(values)}", left=64, top=30)
@@ -83,7 +83,7 @@ def autocorrelation(picture: Picture) -> str:
 
 
 def run_lengths(picture: Picture) -> str:
-    """How many runs of equal bits of each length there are, against those of fair, independent bits."""
+    """Draw the number of runs by length, in the capture and in ideal bits."""
     n, counts = picture.bits, picture.runs
     expected = [(n - length + 3) / 2 ** (length + 1) * 1.0 for length in range(1, len(counts) + 1)]
     longest = max(len(counts), next((i for i, e in enumerate(expected, 1) if e < 0.5), len(expected)))
@@ -100,14 +100,14 @@ def run_lengths(picture: Picture) -> str:
     for (length, e), count in zip(reach, counts, strict=False):
         if count:
             far = abs(count - e) > _BAND_SIGMA * math.sqrt(e) + 1
-            words = f"{count:,} runs of {length}; {e:,.1f} expected"
-            plot.dot(x(length), y(count), "mark c" if far else "mark a", words)
+            label = f"{count:,} runs of {length}; {e:,.1f} expected"
+            plot.dot(x(length), y(count), "mark c" if far else "mark a", label)
     plot.axis_x(x, [v for v in ticks(1, longest, 8) if v == int(v)], "length of a run in bits")
     return plot.svg()
 
 
 def estimates(result: NonIidResult, claim: float | None) -> str:
-    """Min-entropy a sample by each estimator, with the claim, the result and the ceiling of an ideal source."""
+    """Draw min-entropy by estimator, with claim, result and ideal ceiling."""
     rows = [
         (estimate.title.removesuffix(" Estimate").removesuffix(" Prediction"), kind, estimate.min_entropy * scale)
         for column, kind, scale in (
@@ -122,8 +122,8 @@ def estimates(result: NonIidResult, claim: float | None) -> str:
     x = plot.scale_x(0, result.bits_per_sample)
     _uprights(plot, x(result.min_entropy), 0, f"this source: {result.min_entropy:.3f}", "result")
     if result.ceiling:
-        words = f"ideal source of this length: {result.ceiling.min_entropy:.3f}"
-        _uprights(plot, x(result.ceiling.min_entropy), 1, words, "ceiling")
+        label = f"ideal source of this length: {result.ceiling.min_entropy:.3f}"
+        _uprights(plot, x(result.ceiling.min_entropy), 1, label, "ceiling")
     if claim is not None:
         _uprights(plot, x(claim), 2, f"claim: {claim:g}", "claim")
     for row, (title, kind, value) in enumerate(rows):
@@ -136,21 +136,21 @@ def estimates(result: NonIidResult, claim: float | None) -> str:
             plot.raw(f'<path class="mark b" d="M{x(value):.1f} {y - 5.2:.1f}l5.2 5.2l-5.2 5.2l-5.2 -5.2Z"/>')
         plot.text(plot.left - 12, y + 4, title, "name", "end")
         plot.text(plot.right + 12, y + 4, f"{value:.4f}", "value")
-    plot.axis_x(x, ticks(0, result.bits_per_sample, 8), "bits of min-entropy a sample")
+    plot.axis_x(x, ticks(0, result.bits_per_sample, 8), "bits of min-entropy per sample")
     return plot.svg()
 
 
-def _uprights(plot: Plot, x: float, row: int, words: str, kind: str) -> None:
-    """Draw an upright line with its words above the plot, each kind in a row of its own."""
+def _uprights(plot: Plot, x: float, row: int, label: str, kind: str) -> None:
+    """Draw a vertical line; its label is above the plot, in this row."""
     y = 14 + 17 * row
     plot.line([(x, y + 5), (x, plot.bottom)], f"upright {kind}")
-    room = CHARACTER * len(words)
+    room = CHARACTER * len(label)
     anchor = "end" if x - room > 8 else "start"
-    plot.text(x - 7 if anchor == "end" else x + 7, y + 4, words, f"flag {kind}", anchor)
+    plot.text(x - 7 if anchor == "end" else x + 7, y + 4, label, f"flag {kind}", anchor)
 
 
 def margins(found: Sequence[Margin], samples: int) -> str:
-    """The worst count of each health test in each hundredth, as a part of the cutoff at which it fires."""
+    """Draw each health test's worst counts as fractions of its cutoff."""
     most = max((max(m.worst) / m.cutoff_intermittent for m in found), default=0.0)
     top = max(1.12, min(2.0, 1.05 * most))
     plot = Plot(WHOLE, 280, "Health-test margins over the samples", left=64, right=110, top=30)
@@ -167,7 +167,7 @@ def margins(found: Sequence[Margin], samples: int) -> str:
 
 
 def windows(picture: Picture, claim: float | None) -> str:
-    """Min-entropy by the most common value in each part of the capture."""
+    """Draw the most common value estimate of each part of the capture."""
     values, ideal = picture.windows, picture.window_ideal
     figures = [*values, ideal] + ([claim] if claim is not None else [])
     room = max(0.1, 0.25 * (max(figures) - min(figures)))
@@ -175,8 +175,8 @@ def windows(picture: Picture, claim: float | None) -> str:
     plot = Plot(WHOLE, 270, "Min-entropy over the capture", left=64, right=110, top=30)
     samples = picture.window_samples * len(values)
     x, y = plot.scale_x(0, samples), plot.scale_y(low, high)
-    words = "bits a sample" if low <= 0 else "bits a sample (the axis does not begin at 0)"
-    plot.axis_y(y, ticks(low, high), words)
+    label = "bits per sample" if low <= 0 else "bits per sample (the axis does not start at 0)"
+    plot.axis_y(y, ticks(low, high), label)
     plot.line([(plot.left, y(ideal)), (plot.right, y(ideal))], "upright ceiling")
     plot.text(plot.right + 8, y(ideal) + 4, "ideal source", "flag ceiling")
     if claim is not None:
@@ -185,8 +185,8 @@ def windows(picture: Picture, claim: float | None) -> str:
     size = picture.window_samples
     plot.line([(x((i + 0.5) * size), y(value)) for i, value in enumerate(values)], "curve a thin")
     for i, value in enumerate(values):
-        bad = claim is not None and value < claim <= ideal  # so few samples may bound it below any claim
-        words = f"samples {i * size:,} to {(i + 1) * size:,}: {value:.3f} bits"
-        plot.dot(x((i + 0.5) * size), y(value), "mark c" if bad else "mark a", words, radius=2.8)
+        bad = claim is not None and value < claim <= ideal  # a small part can be below any claim
+        label = f"samples {i * size:,} to {(i + 1) * size:,}: {value:.3f} bits"
+        plot.dot(x((i + 0.5) * size), y(value), "mark c" if bad else "mark a", label, radius=2.8)
     plot.axis_x(x, ticks(0, samples, 8), "sample")
     return plot.svg()

@@ -1,4 +1,4 @@
-"""A plain sentence for each finding."""
+"""Plain sentences about the results."""
 
 import math
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ NOTE: Final = "note"
 BAD: Final = "bad"
 
 CHANCE: Final = 0.001
-"""What is rarer than this in ideal noise is remarked upon."""
+"""A result that is rarer than this in ideal noise is reported."""
 
 
-_NEXT_TO_NOTHING: Final = 0.05  # bits a sample
+_NEXT_TO_NOTHING: Final = 0.05  # bits per sample
 
 
 @dataclass(frozen=True, slots=True)
 class ReportFinding(Report):
-    """One sentence, and whether it is good, to be noted, or bad."""
+    """A sentence about a result: good, bad or neutral."""
 
     level: str
-    words: str
+    words: str  # wording: a JSON key
 
 
 def findings_of(
@@ -43,7 +43,7 @@ def findings_of(
     restart: RestartResult | None,
     ais31: Ais31Result | None,
 ) -> tuple[ReportFinding, ...]:
-    """Say what was found, the worst first."""  # fmt: skip
+    """Return all findings, worst first."""  # fmt: skip
     found = [
         *_of_identity(identity),
         *_of_entropy(non_iid, claim),
@@ -58,19 +58,18 @@ def findings_of(
     return tuple(sorted(found, key=lambda finding: order[finding.level]))
 
 
-def ceiling_words(result: NonIidResult) -> str:
-    """Explain why a perfect source does not reach its full width."""
+def ceiling_text(result: NonIidResult) -> str:
+    """Explain why an ideal source scores less than its full width."""
     if result.ceiling is None:
         return ""
     return (
-        f"An ideal source of {bits_words(result)} a sample would score about"
-        f" {result.ceiling.min_entropy:.2f} at this length: the estimates are lower bounds with 99 % confidence and"
-        " tighten slowly, so no capture of a perfect source reaches its full width."
+        f"An ideal source with {bits_text(result)} per sample would score about"
+        f" {result.ceiling.min_entropy:.2f} at this length. The estimates are lower bounds at 99 % confidence and"
+        " rise slowly with the sample size, so no capture of an ideal source reaches the full width."
     )
 
 
-def bits_words(result: NonIidResult) -> str:
-    """Write the width of a sample."""
+def bits_text(result: NonIidResult) -> str:
     return "1 bit" if result.bits_per_sample == 1 else f"{result.bits_per_sample} bits"
 
 
@@ -78,44 +77,42 @@ def _of_identity(identity: SourceIdentity | None) -> Iterator[ReportFinding]:
     if identity is None:
         return
     if identity.simulated:
-        yield ReportFinding(NOTE, "This is a simulated device: the figures say nothing about any hardware.")
+        yield ReportFinding(NOTE, "This is a simulated device: the figures do not apply to real hardware.")
     if identity.firmware is Firmware.NOT_VERIFIED:
         yield ReportFinding(
-            BAD, f"The firmware is not verified: {identity.firmware_detail or 'no reason known'}."
+            BAD, f"The firmware is not verified: {identity.firmware_detail or 'unknown reason'}."
         )
     elif identity.firmware is Firmware.VERIFIED:
-        yield ReportFinding(
-            GOOD, "The signature of the firmware image is right, as the device reports that image."
-        )
+        yield ReportFinding(GOOD, "The firmware image that the device reports has a valid signature.")
     if identity.noise != "raw noise":
         yield ReportFinding(
-            NOTE, f"What was judged is {identity.noise}: a generator passes every statistical test, so this"
-            " bounds nothing from below.",
+            NOTE, f"The samples are {identity.noise}. A generator passes every statistical test, so the tests"
+            " prove no lower bound.",
         )  # fmt: skip
 
 
 def _of_entropy(result: NonIidResult, claim: float | None) -> Iterator[ReportFinding]:
-    words = f"A sample of {bits_words(result)} holds {result.min_entropy:.3f} bits of min-entropy"
+    text = f"Each sample of {bits_text(result)} has {result.min_entropy:.3f} bits of min-entropy"
     if result.min_entropy < _NEXT_TO_NOTHING:
-        yield ReportFinding(BAD, f"{words}: next to nothing. What comes can be predicted from what came.")
+        yield ReportFinding(BAD, f"{text}, which is almost none. Earlier samples predict later ones.")
     elif claim is None:
-        yield ReportFinding(NOTE, f"{words}; nothing is claimed to compare it with.")
+        yield ReportFinding(NOTE, f"{text}; no claim was given for comparison.")
     elif result.min_entropy >= claim:
-        yield ReportFinding(GOOD, f"{words}, which bears out the claim of {claim:g}.")
+        yield ReportFinding(GOOD, f"{text}, which supports the claim of {claim:g}.")
     else:
         yield ReportFinding(
-            BAD, f"{words}, less than the claim of {claim:g}: set min_entropy to"
-            f" {math.floor(10 * result.min_entropy) / 10:g} or less, and find out why.",
+            BAD, f"{text}, less than the claim of {claim:g}. Set min_entropy to"
+            f" {math.floor(10 * result.min_entropy) / 10:g} or less, and find the cause.",
         )  # fmt: skip
     ceiling = result.ceiling
     if ceiling and result.min_entropy >= ceiling.low:
         yield ReportFinding(
-            GOOD, f"{ceiling_words(result)} Ideal sources scored {ceiling.low:.2f} to {ceiling.high:.2f}, and this"
-            f" one {result.min_entropy:.2f}.",
+            GOOD, f"{ceiling_text(result)} Simulated ideal sources scored from {ceiling.low:.2f} to "
+                f"{ceiling.high:.2f}; this source scored {result.min_entropy:.2f}.",
         )  # fmt: skip
     elif ceiling:
         part = result.min_entropy / ceiling.min_entropy
-        yield ReportFinding(NOTE, f"{ceiling_words(result)} This one reaches {part:.0%} of that.")
+        yield ReportFinding(NOTE, f"{ceiling_text(result)} This source reaches {part:.0%} of that score.")
 
 
 def _of_health(run: HealthRun) -> Iterator[ReportFinding]:
@@ -123,36 +120,37 @@ def _of_health(run: HealthRun) -> Iterator[ReportFinding]:
     if fired:
         first = fired[0]
         yield ReportFinding(
-            BAD, f"The daemon's health tests fired, first at sample {first.sample:,}: {first.words}."
+            BAD, f"A health test fired, first at sample {first.sample:,}: {first.words}."  # wording: a JSON key
         )  # fmt: skip
         return
     nearest = max(run.tests, key=lambda test: test.worst_count / test.cutoff_intermittent)
     yield ReportFinding(
-        GOOD, f"No health test of the daemon fires on these samples; the nearest, the {nearest.name} test of"
-        f" {nearest.unit}s, counted {nearest.worst_count} of {nearest.cutoff_intermittent}.",
+        GOOD, f"No health test fires on these samples. The {nearest.name} test of {nearest.unit}s came closest: it "
+            f"counted {nearest.worst_count}; its cutoff is {nearest.cutoff_intermittent}.",
     )  # fmt: skip
 
 
 def _of_restart(result: RestartResult) -> Iterator[ReportFinding]:
     if not result.sane:
         yield ReportFinding(
-            BAD, f"Restarts repeat themselves: one value came {result.most} times in {result.most_in} of the"
-            f" restart matrix, and chance explains {result.cutoff}.",
+            BAD, f"The samples after restarts repeat: one value occurred {result.most} times in {result.most_in} of "
+                f"the restart matrix; chance allows {result.cutoff}.",
         )  # fmt: skip
     elif not result.passed:
-        yield ReportFinding(BAD, "The restart matrix holds less than half of the estimated min-entropy.")
+        yield ReportFinding(BAD, "The restart matrix has less than half of the estimated min-entropy.")
     else:
         yield ReportFinding(
             GOOD,
-            f"Each restart starts afresh: {result.min_entropy:.3f} bits a sample stand after the restart tests.",
+            f"The samples after restarts are independent: the restart tests confirm {result.min_entropy:.3f} bits "
+            "per sample.",
         )
 
 
 def _of_iid(result: IidResult) -> Iterator[ReportFinding]:
     if result.passed:
         yield ReportFinding(
-            GOOD, "Nothing contradicts independent, identically distributed samples; only who knows how they are"
-            " made may claim it.",
+            GOOD, "No test contradicts independent, identically distributed samples. A claim also requires"
+            " knowledge of how the samples are produced.",
         )  # fmt: skip
     elif result.passed is False:
         failed = [
@@ -166,8 +164,8 @@ def _of_iid(result: IidResult) -> Iterator[ReportFinding]:
             if not passed
         ]
         yield ReportFinding(
-            NOTE, f"The samples are not independent and identically distributed ({', '.join(failed)}); the"
-            " estimators of the non-IID track allow for that.",
+            NOTE, f"The samples are not independent and identically distributed ({', '.join(failed)}). The"
+            " estimators of the non-IID track take this into account.",
         )  # fmt: skip
 
 
@@ -176,11 +174,11 @@ def _of_ais31(result: Ais31Result) -> Iterator[ReportFinding]:
     if failed:
         yield ReportFinding(
             NOTE, f"The AIS 20/31 suite for internal random numbers fails on the raw bits ({', '.join(failed)}),"
-            " as raw noise often does; conditioned output is what must pass.",
+            " as is common for raw noise; only conditioned output must pass.",
         )  # fmt: skip
     else:
         yield ReportFinding(
-            GOOD, "The raw bits pass the statistical suite of AIS 20/31 version 3.0 as they are."
+            GOOD, "The raw bits pass the statistical suite of AIS 20/31 version 3.0 without conditioning."
         )
 
 
@@ -188,13 +186,13 @@ def _of_picture(picture: Picture) -> Iterator[ReportFinding]:
     share, sigma = picture.ones / picture.bits, 0.5 / math.sqrt(picture.bits)
     if abs(share - 0.5) > 3.3 * sigma:
         yield ReportFinding(
-            NOTE, f"{share:.3%} of the bits are ones: a lean that chance does not explain and conditioning removes."
+            NOTE, f"{share:.3%} of the bits are ones. Chance does not explain that; conditioning removes it."
         )  # fmt: skip
     else:
-        yield ReportFinding(GOOD, f"{share:.3%} of the bits are ones, as chance has it.")
+        yield ReportFinding(GOOD, f"{share:.3%} of the bits are ones, which chance explains.")
     if picture.chi2_p < CHANCE:
         yield ReportFinding(
-            NOTE, "The values do not come equally often; min-entropy counts the most frequent one."
+            NOTE, "The values are not equally frequent; the most frequent value determines the min-entropy."
         )
     beyond = [
         lag
@@ -204,14 +202,14 @@ def _of_picture(picture: Picture) -> Iterator[ReportFinding]:
     if beyond:
         lags = ", ".join(map(str, beyond[:8])) + (", …" if len(beyond) > 8 else "")
         yield ReportFinding(
-            NOTE, f"Bits are related to those {lags} places before them, more than chance explains."
+            NOTE, f"Bits are correlated with the bits {lags} places earlier, more than chance explains."
         )
     else:
         yield ReportFinding(
-            GOOD, f"No bit is related to any of the {len(picture.autocorrelation)} before it."
+            GOOD, f"Bits are not correlated with any of the {len(picture.autocorrelation)} bits before them."
         )
 
 
 def autocorrelation_band(picture: Picture) -> float:
-    """Return the bound that all lags of ideal bits keep together, but for one capture in a thousand."""
+    """Return the bound that holds at all lags for 999 of 1,000 ideal captures."""
     return 4.47 / math.sqrt(picture.bits)  # two-sided normal quantile of 0.001 / 128

@@ -1,4 +1,4 @@
-"""What people would rather look at than read about: figures of the samples for the plots of the report."""
+"""Figures about the samples, for the plots in the report."""
 
 import math
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ LAGS: Final = 128
 BITMAP_SIDE: Final = (256, 128)
 """Columns and rows of the bitmap."""
 WINDOWS: Final = (4, 100)
-"""Parts that a capture is cut into, at least and at most."""
-_WINDOW_SAMPLES: Final = 10_000  # fewer say little
-_LONGEST_RUN: Final = 64  # longer runs are counted together
+"""Minimum and maximum number of parts into which a capture is divided."""
+_WINDOW_SAMPLES: Final = 10_000  # fewer samples are too noisy
+_LONGEST_RUN: Final = 64  # longer runs count as runs of this length
 
 
 @dataclass(frozen=True, slots=True)
 class Picture(Report):
     """Figures for plots.
 
-    `histogram`: how often each value came, shape (2**bits,). `chi2`, `chi2_degrees`, `chi2_p`: against a uniform
-    one. `autocorrelation`: of the bit string, lags 1 to 128. `runs`: how many runs of 1, 2, … bits there are, zeros
-    and ones together. `windows`: most common value estimate of each of the equal parts of the capture, bits a
-    sample; `window_samples` is their length and `window_ideal` what half of all ideal parts of that length exceed.
-    `bitmap`: the first bits as rows of "0" and "1".
+    `histogram`: count of each value, shape (2**bits,); `chi2`, `chi2_degrees`, `chi2_p`: its
+    test for uniformity. `autocorrelation`: of the bits, lags 1 to 128. `runs`: number of runs
+    of 1, 2, … equal bits. `windows`: most common value estimate of each part of the capture,
+    in bits per sample; `window_samples`: length of a part; `window_ideal`: median for parts of
+    the same length from an ideal source. `bitmap`: the first bits as rows of "0" and "1".
     """
 
     histogram: tuple[int, ...]
@@ -47,7 +47,6 @@ class Picture(Report):
 
 
 def picture_of(samples: Samples) -> Picture:
-    """Measure the samples."""
     raw, width = samples.raw, samples.bits_per_sample
     counts = np.bincount(raw, minlength=1 << width)
     expected = len(raw) / len(counts)
@@ -73,7 +72,7 @@ def picture_of(samples: Samples) -> Picture:
 
 
 def _autocorrelation(string: NDArray[np.uint8]) -> list[float]:
-    """Pearson's coefficient of the bits and the bits `lag` later, by counts of equal ones in packed words."""
+    """Return Pearson's coefficient by lag, from counts of packed bits."""
     n, mean = len(string), float(string.mean(dtype=np.float64))
     variance = mean * (1 - mean)
     if not variance:
@@ -100,7 +99,7 @@ def _bitmap(string: NDArray[np.uint8]) -> list[str]:
 
 
 def ideal_most_common_value(n: int, k: int) -> float:
-    """Return the median of the most common value estimate over ideal sources of `k` values and `n` samples."""
+    """Return the median of ideal sources' most common value estimates."""
     p, count = 1 / k, math.ceil(n / k)
     while count < n and _at_most(count, n, p) ** k < 0.5:
         count += 1
@@ -109,7 +108,7 @@ def ideal_most_common_value(n: int, k: int) -> float:
 
 
 def _at_most(count: int, n: int, p: float) -> float:
-    """Return P(X <= count) for X binomial of n trials."""
+    """Return P(X <= count) for a binomial X with n trials."""
     ways = math.lgamma(n + 1)
     above = 0.0
     for x in range(count + 1, n + 1):

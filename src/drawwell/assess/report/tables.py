@@ -1,4 +1,4 @@
-"""The tables of the report: every figure, for those who check."""
+"""The tables of the report, with every figure."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -28,9 +28,9 @@ def tables_of(assessment: Assessment) -> str:
 def _table(
     title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, figures: Sequence[int] = ()
 ) -> str:
-    """Lay a table out; `figures` are the columns of numbers."""
+    """Format a table; `figures` are its numeric columns."""
     kinds = [' class="n"' if column in figures else "" for column in range(len(heads))]
-    head = "".join(f"<th{kind}>{escape(words)}</th>" for kind, words in zip(kinds, heads, strict=True))
+    head = "".join(f"<th{kind}>{escape(label)}</th>" for kind, label in zip(kinds, heads, strict=True))
     body = "".join(
         "<tr>"
         + "".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
@@ -52,10 +52,10 @@ def _estimators(result: NonIidResult) -> str:
         cells = [_cell(column, title) for column in columns if column]
         rows.append((title, section, *cells))
     least = [f"{column.min_entropy:.12g}" for column in columns if column]
-    rows.append(("Least of them", "3.1.3", *least))
+    rows.append(("Minimum", "3.1.3", *least))
     heads = ["estimator", "section"]
-    heads += ["bit string, bits a bit"] if result.bit_string else []
-    heads.append("samples, bits a sample")
+    heads += ["bit string, bits per bit"] if result.bit_string else []
+    heads.append("samples, bits per sample")
     return _table("SP 800-90B, non-IID estimators: min-entropy", heads, rows, figures=range(2, len(heads)))
 
 
@@ -99,7 +99,7 @@ def _iid(result: IidResult) -> str:
         figures=(2,),
     )
     if shuffled:
-        heads = ("statistic (5.1)", "as it came", "orders with more / same / less", "verdict")
+        heads = ("statistic (5.1)", "original", "orders with more / same / less", "verdict")
         text += _table("SP 800-90B, IID track: permutation tests", heads, shuffled, figures=(1, 2))
     return text
 
@@ -113,13 +113,13 @@ def _restart(result: RestartResult) -> str:
         ("initial estimate", f"{result.h_initial:g}"),
         (
             "largest count of one value",
-            f"{result.most}, in {result.most_in}; chance explains {result.cutoff}",
+            f"{result.most}, in {result.most_in}; chance allows {result.cutoff}",
         ),
         ("estimate by rows", "-" if result.h_rows is None else f"{result.h_rows:.6f}"),
         ("estimate by columns", "-" if result.h_columns is None else f"{result.h_columns:.6f}"),
         ("verdict", _verdict(result.passed)),
     ]
-    return _table("SP 800-90B 3.1.4, restart tests: bits a sample", ("figure", "value"), rows)
+    return _table("SP 800-90B 3.1.4, restart tests: bits per sample", ("figure", "value"), rows)
 
 
 def _ais31(result: Ais31Result) -> str:
@@ -144,9 +144,9 @@ def _health(run: HealthRun) -> str:
         for test in run.tests
     ]  # fmt: skip
     heads = ("health test", "H", "window", "cutoff 2⁻³⁰", "cutoff 2⁻⁶⁰", "worst count", "fired")
-    text = _table("The daemon's health tests over these samples", heads, rows, figures=(1, 2, 3, 4, 5, 6))
+    text = _table("drawwell's health tests over these samples", heads, rows, figures=(1, 2, 3, 4, 5, 6))
     fired = [event for event in run.events if event.kind != "healthy"]
     if fired:
-        events = [(f"{event.sample:,}", event.kind, event.words) for event in fired]
-        text += _table("What the health tests said", ("at sample", "kind", "words"), events, figures=(0,))
+        events = [(f"{event.sample:,}", event.kind, event.words) for event in fired]  # wording: a JSON key
+        text += _table("Health test events", ("at sample", "kind", "event"), events, figures=(0,))
     return text

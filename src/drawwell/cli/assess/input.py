@@ -1,4 +1,4 @@
-"""What ``drawwell assess`` judges: a file, a pipe, or raw samples taken from a source for this alone."""
+"""The input of ``drawwell assess``: a file, a pipe or a capture."""
 
 import argparse
 import asyncio
@@ -17,20 +17,20 @@ from drawwell.reports import Firmware, SourceIdentity
 from drawwell.units import format_size
 
 MOST_BYTES: Final = 1 << 28
-"""More than this no estimator takes in the memory of an ordinary machine."""
-PIECE_BYTES: Final = 32_768  # the most that a running source hands out at once
+"""The size limit: the estimators would need too much memory for more."""
+PIECE_BYTES: Final = 32_768  # limit of a running source's sample command
 READ_BYTES: Final = 4096
 
 
 class CannotWrite(DrawwellError):
-    """A file cannot be written: make room, or name another one."""
+    """An output file cannot be written."""
 
     exit_code = 69
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Samples, and what is known about them. `claim` is None where nothing is claimed."""
+    """Samples and facts about them; `claim` is None if there is no claim."""
 
     name: str
     data: bytes = field(repr=False)
@@ -40,12 +40,11 @@ class Taken:
 
 
 def take(args: argparse.Namespace, out: Output) -> Taken:
-    """Read the file, or capture from the source, that the command line names.
+    """Read the file, or capture from the source, in the command line.
 
     Raises:
-        BadData: not a file that can be read.
-        SourceError: no such source, or it died on the way.
-        MissingExtra, UsageError: as their messages say.
+        BadData: the file cannot be read.
+        SourceError: the source does not exist or failed during the capture.
     """
     if args.input == "-":
         return _samples_of(Taken("standard input", _read(sys.stdin.fileno(), "standard input")), args.format)
@@ -55,7 +54,7 @@ def take(args: argparse.Namespace, out: Output) -> Taken:
 
 
 def take_file(path: str, form: str | None) -> Taken:
-    """Read a file of samples in a form of assess/forms.py; raises as `take`."""
+    """Read samples from a file in the given format; same errors as `take`."""
     return _samples_of(_file(path), form)
 
 
@@ -68,7 +67,7 @@ def _samples_of(taken: Taken, form: str | None) -> Taken:
 
 
 def is_file(path: str) -> bool:
-    """Is it meant for a file? A device node and a bare name that no file has are sources."""
+    """Return whether the argument is a file, not a node or a source name."""
     try:
         return not stat.S_ISCHR(os.stat(path).st_mode)
     except OSError:
@@ -80,7 +79,7 @@ def _file(path: str) -> Taken:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise BadData(
-            f"cannot open {path}: {error.strerror}", hint="Name a file that you may read."
+            f"cannot open {path}: {error.strerror}", hint="Choose a file that you can read."
         ) from None
     try:
         return Taken(os.path.basename(path), _read(fd, path))
@@ -89,7 +88,6 @@ def _file(path: str) -> Taken:
 
 
 def read_file(path: str) -> bytes:
-    """Read a whole file; raises BadData."""
     return _file(path).data
 
 
@@ -101,17 +99,17 @@ def _read(fd: int, name: str) -> bytes:
             if len(data) > MOST_BYTES:
                 raise BadData(
                     f"{name} is larger than {format_size(MOST_BYTES)}",
-                    hint="Judge a part of it: 'head -c 10000000 FILE | drawwell assess -'.",
+                    hint="Assess part of the file: 'head -c 10000000 FILE | drawwell assess -'.",
                 )
     except OSError as error:
         raise BadData(
-            f"cannot read {name}: {error.strerror}", hint="Name a file of samples, one a byte."
+            f"cannot read {name}: {error.strerror}", hint="Choose a file with one sample per byte."
         ) from None
     return bytes(data)
 
 
 def capture(args: argparse.Namespace, source: str | None, wanted: int, out: Output) -> Taken:
-    """Capture raw samples, from the running broker when it has the source and from the device otherwise."""
+    """Capture through the broker if it runs the source, else directly."""
     taken = _through_broker(args, source, wanted, out)
     return _directly(args, source, wanted, out) if taken is None else taken
 
@@ -125,7 +123,9 @@ def _through_broker(args: argparse.Namespace, source: str | None, wanted: int, o
             args, source, "capture", {"bytes": min(PIECE_BYTES, wanted - len(samples))}
         )
         if piece is None and samples:
-            raise SourceUnavailable("the broker went away during the capture", hint="See 'drawwell status'.")
+            raise SourceUnavailable(
+                "the broker disconnected during the capture", hint="See 'drawwell status'."
+            )
         if piece is None:
             return None
         samples += base64.b64decode(piece["data"])
@@ -154,7 +154,7 @@ def _running(args: argparse.Namespace, source: str | None) -> dict[str, Any]:
             found: dict[str, Any] = report
             return found
     raise SourceUnavailable(
-        f"source {source} went away during the capture", hint="See 'drawwell source list'."
+        f"source {source} disconnected during the capture", hint="See 'drawwell source list'."
     )
 
 
@@ -163,13 +163,12 @@ def _directly(args: argparse.Namespace, source: str | None, wanted: int, out: Ou
 
     args.source = source
     try:
-        driver, claim = open_driver(args)
+        driver, claim = open_driver(args, out)
     except UsageError as error:
-        words = f"no file and {error}" if source else "nothing to assess"
+        what = f"{source} is not a file, and {error}" if source else "nothing to assess"
         raise SourceUnavailable(
-            words, hint=f"Name a file, a source or a device node. {error.hint or ''}"
+            what, hint=f"Specify a file, a source or a device node. {error.hint or ''}"
         ) from None
-    out.say(f"nobody runs it: opening {driver.identity.path} myself")
 
     async def read() -> bytes:
         samples = bytearray()
@@ -185,37 +184,37 @@ def _directly(args: argparse.Namespace, source: str | None, wanted: int, out: Ou
     data = asyncio.run(read())
     identity = driver.identity
     return Taken(
-        identity.name, data, identity, claim, _configuration(claim, "from the device, no broker running")
+        identity.name, data, identity, claim, _configuration(claim, "from the device, without a broker")
     )
 
 
 def _configuration(claim: NoiseClaim, how: str) -> dict[str, str]:
     tested = "bytes and bits" if claim.bits else "bytes"
-    return {"claim": f"{claim.min_entropy:g} bits a byte, health tests of {tested}", "captured": how}
+    return {"claim": f"{claim.min_entropy:g} bits per byte, health tests of {tested}", "captured": how}
 
 
 def show(out: Output, what: str, done: int, whole: int) -> None:
-    """Draw a progress bar for bytes."""
+    """Show a progress bar for bytes."""
     out.progress(f"{what} {bar(done / whole)} {format_size(done)} of {format_size(whole)}")
 
 
 def bar(part: float, width: int = 24) -> str:
-    """Return a bar of text, `part` of it full."""
+    """Return a bar that is filled to the fraction `part`."""
     full = round(width * min(1.0, max(0.0, part)))
     return "█" * full + "░" * (width - full)
 
 
 def keep(path: str, data: bytes) -> None:
-    """Write samples to a new file that only its owner may read.
+    """Write samples to a new file that only its owner can read.
 
     Raises:
-        UsageError: there is such a file.
-        CannotWrite: the disk is full, or the like; nothing is left behind.
+        UsageError: the file exists.
+        CannotWrite: the write failed, for example on a full disk; the file is removed.
     """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise UsageError(f"{path} is there already", hint="Name a new file.") from None
+        raise UsageError(f"{path} already exists", hint="Choose a new file.") from None
     except OSError as error:
         raise _cannot(path, error) from None
     try:
@@ -227,7 +226,7 @@ def keep(path: str, data: bytes) -> None:
 
 
 def write_whole(path: str, text: str) -> None:
-    """Write a file whole or not at all, in place of an older one; raises CannotWrite."""
+    """Write or replace a file atomically; raise CannotWrite on failure."""
     part = f"{path}.part"
     try:
         with open(part, "w", encoding="utf-8", opener=_no_link) as file:
@@ -240,11 +239,11 @@ def write_whole(path: str, text: str) -> None:
 
 
 def _no_link(path: str, flags: int) -> int:
-    """Open what is no symbolic link: in a directory such as /tmp somebody else may have laid one."""
+    """Open a file without following a symbolic link from another user."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o644)
 
 
 def _cannot(path: str, error: OSError) -> CannotWrite:
     return CannotWrite(
-        f"cannot write {path}: {error.strerror}", hint="Make room, or name a file in another directory."
+        f"cannot write {path}: {error.strerror}", hint="Free some space, or choose another directory."
     )

@@ -1,4 +1,4 @@
-"""The phases of an assessment, each with its progress, from samples to an `Assessment`."""
+"""Runs the phases of an assessment and shows their progress."""
 
 import datetime as dt
 import hashlib
@@ -34,20 +34,20 @@ def assess_taken(
     iid: bool = False,
     restart: bytes | None = None,
 ) -> "Assessment":
-    """Run everything that the command line asks for.
+    """Run all phases that the command line selects.
 
     Args:
         taken: The samples.
-        out: Where progress is drawn.
-        bits: Width of a sample, None to see.
-        claim: Bits of min-entropy a sample, in place of what the source is configured with.
-        iid: Run the IID track too.
+        out: Shows the progress.
+        bits: Bits per sample; None detects the width.
+        claim: Bits of min-entropy per sample; overrides the source's configuration.
+        iid: Also run the IID tests.
         restart: The restart matrix, row by row.
 
     Raises:
-        BadData, MissingExtra: as the estimators do.
+        BadData, MissingExtra: raised by the estimators.
     """
-    # the first import, as it says what to do where NumPy is missing
+    # imported first, because its error for a missing NumPy has a hint
     from drawwell.assess.sp80090b import assess  # isort: skip
     from drawwell.assess.report import Assessment, Subject
     from drawwell.assess.report.findings import findings_of
@@ -92,7 +92,7 @@ def assess_taken(
 
 
 def versions() -> dict[str, str]:
-    """Return what was at work, for the reader of a report."""
+    """Return the software versions for a report."""
     import numpy as np
 
     return {
@@ -102,7 +102,7 @@ def versions() -> dict[str, str]:
 
 
 def _matrix(restart: bytes | None) -> Any:
-    """Shape the restart matrix before anything takes time."""
+    """Parse the restart matrix before the first slow phase."""
     if restart is None:
         return None
     import numpy as np
@@ -168,7 +168,7 @@ def _ais31(samples: "Samples", out: Output) -> "Ais31Result | None":
 
 
 def _health(taken: Taken, believed: float | None, out: Output) -> Any:
-    """Run the daemon's tests at what is believed of a sample; nothing is run where nothing is claimed."""
+    """Run the health tests with the claimed min-entropy, if there is a claim."""
     from drawwell.assess.health_run import blocks_of, margins_of, run_health_tests
     from drawwell.entropy.health import NoiseClaim
 

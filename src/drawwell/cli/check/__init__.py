@@ -1,4 +1,4 @@
-"""``drawwell check``: the FIPS 140-2 block tests, with the summary and the exit codes of rngtest."""
+"""``drawwell check``: the FIPS 140-2 block tests, compatible with rngtest."""
 
 import argparse
 import copy
@@ -18,19 +18,19 @@ from drawwell.cli.output import Output
 from drawwell.errors import UsageError
 from drawwell.units import format_size
 
-# rngtest(1), "exit status"; 1 is also "no whole block". 12, an operating system error, is in check_input.
+# rngtest(1), "exit status"; 1 also means "no complete block". Status 12 is in check/input.py.
 EXIT_FAILED: Final = 1
 EXIT_PARAMETERS: Final = 10
 EXIT_IO: Final = 11
 
 LIMITS: Final = (
-    "These tests find a broken source quickly and cannot prove a good one: any seeded generator passes them,"
-    " and so does a loop of 4096 bytes."
+    "These tests quickly detect a broken source but cannot prove that a source is good: any seeded generator"
+    " passes them, and so does a loop of 4096 bytes."
 )
 READ_BLOCKS: Final = 100
-"""Read and judged at a time: few enough to stay in the processor's cache."""
+"""The size of one read, small enough for the CPU cache."""
 SOURCE_BLOCKS: Final = 100
-"""What ``source:NAME`` asks for when no number is given: a source has no end."""
+"""The default number of blocks from ``source:NAME``, which never ends."""
 PROGRESS_S: Final = 0.5
 
 
@@ -41,38 +41,35 @@ class BadParameter(UsageError):
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add ``check``; -c is rngtest's here, so the configuration file is --config only."""
+    """Add ``check``. Its -c is rngtest's, so the configuration needs --config."""
     parser = nouns.add_parser(
         "check",
         parents=[copy.deepcopy(common)],
         conflict_handler="resolve",
         allow_abbrev=False,
-        help="judge bytes by the FIPS 140-2 block tests, as rngtest does",
-        description=f"Judge blocks of {BLOCK_BYTES} bytes by the FIPS 140-2 tests, as rngtest does. {LIMITS}",
-        epilog="The summary goes to standard error. Exit codes: 0 all blocks passed, 1 a block failed or there"
-        " was none, 10 bad parameters, 11 input or output error, 12 cannot open the input.",
+        help="test bytes with the FIPS 140-2 block tests, as rngtest does",
+        description=f"Test blocks of {BLOCK_BYTES} bytes with the FIPS 140-2 tests, as rngtest does. {LIMITS}",
+        epilog="The summary goes to standard error. Exit codes: 0 all blocks passed; 1 a block failed, or the input"
+        " had no complete block; 10 invalid parameters; 11 input or output error; 12 cannot open the input.",
     )
     parser.exit_usage = EXIT_PARAMETERS
     parser.add_argument(
         "input", nargs="?", default="-", metavar="FILE|-|source:NAME",
-        help="a file, a device, standard input (the default), or conditioned bytes of the running source"
-        f" NAME, {SOURCE_BLOCKS} blocks if no number is given; raw noise is"
-        " expected to fail these tests and is never judged by them",
+        help="a file, a device, standard input (default), or conditioned bytes from the running source NAME"
+        f" ({SOURCE_BLOCKS} blocks by default). Raw noise is not accepted because it is expected to fail these tests",
     )  # fmt: skip
-    parser.add_argument(
-        "-p", "--pipe", action="store_true", help="copy the blocks that pass to standard output"
-    )
-    for flags, metavar, words in (
+    parser.add_argument("-p", "--pipe", action="store_true", help="copy passing blocks to standard output")
+    for flags, metavar, what in (
         (("-c", "--blockcount"), "N", "stop after N blocks"),
         (("-b", "--blockstats"), "N", "print the summary every N blocks"),
         (("-t", "--timedstats"), "S", "print the summary every S seconds"),
     ):
-        parser.add_argument(*flags, type=count, default=0, metavar=metavar, help=words)
+        parser.add_argument(*flags, type=count, default=0, metavar=metavar, help=what)
     parser.set_defaults(run=_run)
 
 
 def count(text: str) -> int:
-    """Read a number of zero, which means "never", or more."""
+    """Parse a non-negative number; zero means "never"."""
     number = int(text)
     if number < 0:
         raise ValueError(text)
@@ -81,7 +78,7 @@ def count(text: str) -> int:
 
 def _run(args: argparse.Namespace, out: Output) -> int:
     if args.pipe and args.json:
-        raise BadParameter("--pipe and --json both want standard output", hint="Leave one of them out.")
+        raise BadParameter("--pipe and --json both write to standard output", hint="Use only one of them.")
     if args.pipe and sys.stdout.isatty():
         raise BadParameter(
             "standard output is a terminal", hint="Redirect the blocks to a file or a program."
@@ -101,15 +98,15 @@ def _open(args: argparse.Namespace, out: Output) -> Input:
         return FileInput(args.input)
     args.blockcount = args.blockcount or SOURCE_BLOCKS
     source = SourceInput(name, args)
-    out.say(f"judging {source.words}; raw noise is expected to fail these tests and is not judged by them")
+    out.say(f"testing {source.title}, because raw noise is expected to fail these tests")
     return source
 
 
 class Check:
-    """One run over one input."""
+    """A run of the tests on one input."""
 
     def __init__(self, args: argparse.Namespace, source: Input, out: Output) -> None:
-        self.summary = Summary(source.words, pipe=args.pipe, started=time.perf_counter())
+        self.summary = Summary(source.title, pipe=args.pipe, started=time.perf_counter())
         self._args = args
         self._input = source
         self._out = out
@@ -118,16 +115,16 @@ class Check:
         self._shown_at = self._drawn_at = time.perf_counter()
 
     def run(self) -> int:
-        """Judge until the input ends, the count is reached or somebody interrupts; return the exit code."""
+        """Test until the end, the count or an interrupt; return the exit code."""
         self._say("starting FIPS tests...")
         try:
-            # rngtest throws four bytes away before it sends anything on
+            # rngtest drops four bytes before it copies blocks
             bootstrap = self._exactly(2 * WORD_BYTES if self._args.pipe else WORD_BYTES)
             if not bootstrap:
                 return EXIT_FAILED
             self._judge(BlockTester(bootstrap[-WORD_BYTES:]))
         except KeyboardInterrupt:
-            pass  # the summary so far is what was asked for
+            pass  # print the summary so far
         self._show()
         self._explain()
         if self._io_failed:
@@ -136,7 +133,7 @@ class Check:
         return EXIT_FAILED if tally.failures or not tally.successes else 0
 
     def _expected_bytes(self) -> int:
-        """As many bytes as were asked for, as many as there are, or 0 where neither is known."""
+        """Return the expected input size, or 0 if it is unknown."""
         known = (self._args.blockcount * BLOCK_BYTES, self._input.size_bytes)
         return min(filter(None, known), default=0)
 
@@ -156,7 +153,7 @@ class Check:
             self._keep_informed()
 
     def _sift(self, blocks: memoryview, verdicts: bytes) -> bool:
-        """Count block by block, so that after an output error the numbers are rngtest's, and send on what passed."""
+        """Count and copy block by block: after an error, counts match rngtest's."""
         for at, verdict in enumerate(verdicts):
             self.summary.add(bytes([verdict]))
             if verdict == PASS and not self._send(blocks[at * BLOCK_BYTES : (at + 1) * BLOCK_BYTES]):
@@ -164,7 +161,7 @@ class Check:
         return True
 
     def _blocks(self) -> Iterator[memoryview]:
-        """Yield whole blocks as they arrive; never read beyond the last one asked for, or the next summary."""
+        """Yield complete blocks as they arrive; stop reading at each summary."""
         pending = b""
         while wanted := self._wanted_blocks():
             start = time.perf_counter()
@@ -180,7 +177,7 @@ class Check:
             pending = pending[whole * BLOCK_BYTES :]
 
     def _wanted_blocks(self) -> int:
-        """How many to read at once; none when all were judged."""
+        """Return the number of blocks to read next, or 0 at the end."""
         blocks, wanted = self.summary.tally.blocks, READ_BLOCKS
         if self._args.blockcount:
             wanted = min(wanted, self._args.blockcount - blocks)
@@ -199,7 +196,7 @@ class Check:
         return data
 
     def _read(self, max_bytes: int) -> bytes:
-        """Read what there is; nothing at the end or after an error, which has been said by then."""
+        """Read the available bytes; return b"" at the end or after an error."""
         try:
             data = self._input.read(max_bytes)
         except OSError as error:
@@ -214,7 +211,7 @@ class Check:
         try:
             self._out.write_bytes(bytes(block))
         except BrokenPipeError:
-            raise  # as for every filter: `main` ends quietly
+            raise  # `main` exits quietly, like any filter
         except OSError as error:
             self._fail("error writing to output", error)
             return False
@@ -226,7 +223,7 @@ class Check:
         blocks, now = self.summary.tally.blocks, time.perf_counter()
         every, seconds = self._args.blockstats, self._args.timedstats
         if blocks == self._args.blockcount:
-            return  # the last summary follows at once
+            return  # the final summary follows immediately
         if (every and blocks - self._blocks_shown >= every) or (seconds and now - self._shown_at > seconds):
             self._show()
             self._blocks_shown, self._shown_at = blocks, now
@@ -249,20 +246,20 @@ class Check:
             print(*self.summary.lines(time.perf_counter()), sep="\n", file=sys.stderr, flush=True)
 
     def _explain(self) -> None:
-        """Say what rngtest leaves to its user: what the input looks like, and what chance gives."""
+        """Print what rngtest omits: the kind of input and the expected failures."""
         if self._out.as_json:
-            return  # the document has both
+            return  # the JSON document contains both
         if self.summary.text:
-            self._out.say(f"{self.summary.words} is text ({self.summary.text}); it was judged as bytes")
+            self._out.say(f"{self.summary.title} is text ({self.summary.text}); it was tested as bytes")
         if self.summary.tally.blocks:
-            self._out.say(self.summary.chance_words())
+            self._out.say(self.summary.chance_text())
 
-    def _say(self, words: str) -> None:
+    def _say(self, text: str) -> None:
         if not (self._args.pipe or self._out.quiet or self._out.as_json):
             self._out.clear_progress()
-            print(f"{PREFIX}{words}", file=sys.stderr, flush=True)
+            print(f"{PREFIX}{text}", file=sys.stderr, flush=True)
 
-    def _fail(self, words: str, error: OSError) -> None:
+    def _fail(self, what: str, error: OSError) -> None:
         self._io_failed = True
         self._out.clear_progress()
-        print(f"{PREFIX}{words}: {error.strerror}", file=sys.stderr, flush=True)
+        print(f"{PREFIX}{what}: {error.strerror}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What ``drawwell check`` reads: a file, a pipe, or conditioned bytes of a running source."""
+"""The input of ``drawwell check``: a file, a pipe or a running source."""
 
 import argparse
 import base64
@@ -12,50 +12,50 @@ from drawwell.errors import UsageError
 
 EXIT_OS: Final = 12  # rngtest(1), "exit status"
 SAMPLE_BLOCKS: Final = 12
-"""Asked for at a time: under the 32 KiB that a running source hands out at once."""
+"""The size of one request, below the 32 KiB limit of a running source."""
 
 
 class CannotOpen(UsageError):
-    """The input cannot be opened; the exit code is rngtest's for an operating system error."""
+    """The input cannot be opened. The exit code is rngtest's for an OS error."""
 
     exit_code = EXIT_OS
 
 
 class Input(Protocol):
-    """Where the bytes come from."""
+    """An input to test."""
 
-    words: str
-    """What it is, for people."""
+    title: str
+    """The displayed name of the input."""
     size_bytes: int | None
-    """How much there will be, when that is known."""
+    """The size of the input in bytes, if known."""
 
     def read(self, max_bytes: int) -> bytes:
-        """Wait for bytes and return what there is; nothing at the end.
+        """Wait for bytes and return the available ones; return b"" at the end.
 
         Raises:
-            OSError: the input failed.
+            OSError: the input cannot be read.
         """
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the input."""
 
 
 class FileInput:
-    """A file, a device, a pipe; ``-`` is standard input."""
+    """A file, a device or a pipe; ``-`` is standard input."""
 
     def __init__(self, path: str) -> None:
-        self.words = "standard input" if path == "-" else path
+        self.title = "standard input" if path == "-" else path
         try:
             self._fd = 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             status = os.fstat(self._fd)
         except OSError as error:
             raise CannotOpen(
-                f"cannot open {self.words}: {error.strerror}", hint="Name a file that you may read."
+                f"cannot open {self.title}: {error.strerror}", hint="Choose a file that you can read."
             ) from None
         self.size_bytes = status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def read(self, max_bytes: int) -> bytes:
-        """Read as `Input.read`; also from a descriptor that somebody made non-blocking."""
+        """Read as `Input.read` does, even from a non-blocking file descriptor."""
         while True:
             try:
                 return os.read(self._fd, max_bytes)
@@ -63,27 +63,27 @@ class FileInput:
                 select.select([self._fd], [], [])
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Close the file, unless it is standard input."""
         if self._fd:
             os.close(self._fd)
 
 
 class SourceInput:
-    """Conditioned bytes of one running source, made for this and given to nobody else."""
+    """Conditioned bytes from a running source, produced for this request only."""
 
     size_bytes: int | None = None
 
     def __init__(self, name: str, args: argparse.Namespace) -> None:
-        self.words = f"conditioned bytes of source {name}"
+        self.title = f"conditioned bytes of source {name}"
         self._name = name
         self._args = args
 
     def read(self, max_bytes: int) -> bytes:
-        """Have the running source make them.
+        """Request bytes from the running source.
 
         Raises:
-            LinkUnavailable: no broker runs here.
-            SourceUnavailable: no source of that name, or it is not healthy.
+            LinkUnavailable: no broker is running.
+            SourceUnavailable: the source does not exist or is not healthy.
         """
         from drawwell.cli.client import call
 
@@ -92,4 +92,4 @@ class SourceInput:
         return base64.b64decode(reply["data"])
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing, because no resource is open."""

@@ -1,4 +1,4 @@
-"""The summary of ``drawwell check``, line for line rngtest's, and the same as JSON."""
+"""The summary of ``drawwell check``, as rngtest's lines or as JSON."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,18 +8,18 @@ from drawwell.assess.fips140.blocks import VerdictTally
 from drawwell.assess.fips140.verdict import BLOCK_BYTES
 
 FAILURE_RATE: Final = 0.0008
-"""The share of a perfect source's blocks that fail: rngtest found 968 of 1,200,000."""
+"""The share of blocks from an ideal source that fail: 968 of 1,200,000 in rngtest."""
 MORE_THAN_CHANCE: Final = 0.001
-"""So seldom a perfect source has that many failures or more."""
+"""Failures are reported as excessive if their probability by chance is below this."""
 PREFIX: Final = "rngtest: "
-"""Scripts look for rngtest's lines, so they are rngtest's to the first letter."""
+"""The prefix must equal rngtest's, because scripts search for these lines."""
 
 _UNITS: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 
 
 @dataclass(slots=True)
 class Speed:
-    """Seconds that a block took: least, most, and in all."""
+    """Seconds per block: minimum, maximum and total."""
 
     least_s: float = 0.0
     most_s: float = 0.0
@@ -27,7 +27,7 @@ class Speed:
     blocks: int = 0
 
     def add(self, seconds: float, blocks: int = 1) -> None:
-        """Count `blocks` blocks that took `seconds` together."""
+        """Count blocks that took `seconds` in total."""
         self.total_s += seconds
         if not blocks:
             return
@@ -37,7 +37,7 @@ class Speed:
         self.blocks += blocks
 
     def line(self) -> str:
-        """Write it as rngtest does, in the largest unit in which all three figures are at least one."""
+        """Format as rngtest does, in the largest unit that keeps all figures >= 1."""
         bits = 8.0 * BLOCK_BYTES
         figures = [
             bits / self.most_s if self.most_s else 0.0,
@@ -54,10 +54,10 @@ class Speed:
 
 @dataclass(slots=True)
 class Summary:
-    """What came in, what was found, what went out, and how fast."""
+    """Counts and speeds of input, tests and output."""
 
-    words: str
-    """What was judged, for people."""
+    title: str
+    """The displayed name of the input."""
     pipe: bool
     started: float
     tally: VerdictTally = field(default_factory=VerdictTally)
@@ -67,15 +67,15 @@ class Summary:
     tests: Speed = field(default_factory=Speed)
     output: Speed = field(default_factory=Speed)
     text: str = ""
-    """What kind of text the first blocks are, "" for none."""
+    """The kind of text in the first blocks, or ""."""
 
     def add(self, verdicts: bytes) -> None:
-        """Count blocks that were received and judged, by the verdicts of `BlockTester.judge_many`."""
+        """Count tested blocks by the verdicts of `BlockTester.judge_many`."""
         self.received_bytes += len(verdicts) * BLOCK_BYTES
         self.tally.add_many(verdicts)
 
     def lines(self, now: float) -> list[str]:
-        """The summary as rngtest prints it."""
+        """Render the summary as rngtest does."""
         lines = [
             f"bits received from input: {8 * self.received_bytes}",
             *([f"bits sent to output: {8 * self.sent_bytes}"] if self.pipe else ()),
@@ -91,12 +91,12 @@ class Summary:
 
     @property
     def expected_failures(self) -> float:
-        """How many of these blocks fail by chance, on average."""
+        """The number of blocks that would fail with an ideal source."""
         return FAILURE_RATE * self.tally.blocks
 
     @property
     def more_than_chance(self) -> bool:
-        """Are there more failures than chance explains (Poisson's tail, which bounds the binomial one)?"""
+        """Whether more blocks failed than chance explains (Poisson bound)."""
         mean = self.expected_failures
         below = (
             math.fsum(
@@ -108,18 +108,16 @@ class Summary:
         )
         return self.tally.failures > mean and 1 - below < MORE_THAN_CHANCE
 
-    def chance_words(self) -> str:
-        """Compare the failures with what chance gives."""
+    def chance_text(self) -> str:
+        """Compare the number of failures with the number expected by chance."""
         verdict = "more than chance explains" if self.more_than_chance else "no more than chance explains"
         failed, blocks = f"{self.tally.failures:,}", f"{self.tally.blocks:,}"
-        return (
-            f"{failed} of {blocks} blocks failed; about {self.expected_failures:.1f} do by chance: {verdict}"
-        )
+        return f"{failed} of {blocks} blocks failed; chance alone causes about {self.expected_failures:.1f}: {verdict}"
 
     def document(self) -> dict[str, Any]:
-        """The summary for programs."""
+        """Return the summary for JSON."""
         return {
-            "input": self.words,
+            "input": self.title,
             "received_bytes": self.received_bytes,
             "blocks": self.tally.blocks,
             "successes": self.tally.successes,

@@ -1,4 +1,4 @@
-"""``drawwell completion``: the scripts that tools/completion.py writes."""
+"""``drawwell completion``: print a generated completion script."""
 
 import argparse
 from importlib.resources import files
@@ -16,16 +16,16 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     parser = nouns.add_parser(
         "completion",
         parents=[common],
-        help="print a script that completes drawwell's commands in a shell",
-        description="Print a completion script. Try it with 'eval \"$(drawwell completion bash)\"' (or zsh), or install"
-        " it: /usr/share/bash-completion/completions/drawwell, _drawwell in a directory of zsh's fpath, or"
-        " ~/.config/fish/completions/drawwell.fish.",
+        help="print a shell completion script",
+        description="Print a shell completion script. To try it, run 'eval \"$(drawwell completion bash)\"' (or zsh)."
+        " To install it, save it as /usr/share/bash-completion/completions/drawwell, as _drawwell in a directory of"
+        " zsh's fpath, or as ~/.config/fish/completions/drawwell.fish.",
         allow_abbrev=False,
     )
     parser.add_argument("shell", nargs="?", choices=SHELLS, metavar="SHELL", help="bash, zsh or fish")
     parser.add_argument(
         "--names", choices=KINDS, metavar="KIND",
-        help=f"print names instead, for the scripts: one of {', '.join(KINDS)}",
+        help=f"print names of one kind, for use by the scripts: {', '.join(KINDS)}",
     )  # fmt: skip
     parser.set_defaults(run=_run)
 
@@ -36,12 +36,12 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         out.result(found, "\n".join(found))
         return 0
     if not args.shell:
-        raise UsageError("which shell?", hint=f"Name one of {', '.join(SHELLS)}.")
+        raise UsageError("a shell is required", hint=f"Choose one of {', '.join(SHELLS)}.")
     script = script_for(args.shell)
     out.result({"shell": args.shell, "script": script}, script.rstrip("\n"))
     return 0
 
 
 def script_for(shell: str) -> str:
-    """Return the completion script of a shell."""
+    """Return the completion script for a shell."""
     return files(__name__).joinpath(f"drawwell.{shell}").read_text()

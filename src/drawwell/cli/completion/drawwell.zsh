@@ -10,153 +10,165 @@
 
 _shtab_drawwell_commands() {
   local _commands=(
-    assess:'Judge raw samples, one a byte, by the estimators of SP 800-90B: those of a file, or a fresh capture of a source before conditioning, kept in memory only. '"'"'drawwell assess conditioning N_IN N_OUT NW H_IN'"'"' gives the output entropy of a conditioning component instead.'
+    assess:'Assess raw samples, one per byte, with the estimators of SP 800-90B. The samples come from a file, or are captured from a source before conditioning; without --keep, they stay in memory. '"'"'drawwell assess conditioning N_IN N_OUT NW H_IN'"'"' instead calculates the output entropy of a conditioning component.'
     audit:'verify the audit log'
-    broker:'run only sources and doors, no sinks, until Ctrl-C'
-    check:'Judge blocks of 2500 bytes by the FIPS 140-2 tests, as rngtest does. These tests find a broken source quickly and cannot prove a good one: any seeded generator passes them, and so does a loop of 4096 bytes.'
-    check-health:'print one line on the running broker for Nagios or Icinga'
-    completion:'Print a completion script. Try it with '"'"'eval "$(drawwell completion bash)"'"'"' (or zsh), or install it: /usr/share/bash-completion/completions/drawwell, _drawwell in a directory of zsh'"'"'s fpath, or ~/.config/fish/completions/drawwell.fish.'
+    broker:'run the sources and doors, but no sinks, until Ctrl-C'
+    check:'Test blocks of 2500 bytes with the FIPS 140-2 tests, as rngtest does. These tests quickly detect a broken source but cannot prove that a source is good: any seeded generator passes them, and so does a loop of 4096 bytes.'
+    check-health:'print a line about this machine'"'"'s broker or link for Nagios or Icinga'
+    completion:'Print a shell completion script. To try it, run '"'"'eval "$(drawwell completion bash)"'"'"' (or zsh). To install it, save it as /usr/share/bash-completion/completions/drawwell, as _drawwell in a directory of zsh'"'"'s fpath, or as ~/.config/fish/completions/drawwell.fish.'
     config:'show, check or explain the configuration'
-    consumer:'invite other machines, list, limit and revoke them'
-    demo:'the main job in 15 seconds, on a simulated OneRNG'
-    doctor:'look at the whole chain; say what is wrong and what to type'
-    draw:'draw bytes, once and for you alone'
-    evidence:'Capture raw samples and a restart matrix, derive every cutoff, induce failures in the daemon'"'"'s own health tests, assess it all, and sign the folder. It claims no certification. The source must not be in use: it is restarted 1000 times.'
-    guest:'give virtual machines and containers their own bytes: plan, apply, verify, audit'
-    help:'explain a command'
-    init:'Write a first configuration. As root it goes to conf.d, and the units start with it; otherwise it is printed, or written to the file of --output.'
-    join:'Join a broker with an invitation. As root it also writes conf.d/LINK.toml, starts the link'"'"'s unit where systemd runs, and draws one byte. '"'"'drawwell leave LINK'"'"' undoes it.'
-    kernel:'the feed of this machine'"'"'s kernel, as a process of its own'
-    leave:'Leave a broker: remove its identity and the configuration that '"'"'drawwell join'"'"' wrote. The broker still knows this machine; there, '"'"'drawwell consumer revoke'"'"' ends it.'
-    link:'list the links to other machines'"'"' brokers, or run them'
-    migrate:'Read /etc/onerng.conf and the settings and units of rng-tools, answer every option there (kept, or obsolete and why), and print a configuration that does the same. Nothing of theirs is stopped, masked or changed. Plug the devices in before: what cannot be seen is not guessed.'
-    onerng:'talk to a OneRNG: info, mode, dump, verify …'
+    consumer:'invite, list, limit and revoke consumers, such as other machines'
+    demo:'run a 15-second demonstration'
+    doctor:'check all parts of drawwell, and report each problem and how to fix it'
+    draw:'draw random bytes'
+    evidence:'Capture raw samples and a restart matrix, derive all cutoffs, induce failures in drawwell'"'"'s health tests, assess the source, and sign the folder. This is not a certification. No other program may use the source, because it is restarted 1000 times.'
+    fleet:'manage several brokers that share consumers and quotas'
+    guest:'set up virtual machines and containers as consumers'
+    help:'show the help of a command'
+    init:'Write a first configuration. As root, this command writes it to conf.d and starts the units. As another user, it prints the configuration or writes it to the file given with --output.'
+    join:'Join a broker with an invitation and draw one byte as a test. As root, also write conf.d/LINK.toml and start the link'"'"'s unit if systemd is running. To undo this, run '"'"'drawwell leave LINK'"'"'.'
+    kernel:'feed this machine'"'"'s kernel from a separate process'
+    leave:'Leave a broker: remove the identity and the configuration that '"'"'drawwell join'"'"' wrote. The broker still accepts this machine'"'"'s key until you run '"'"'drawwell consumer revoke'"'"' there.'
+    link:'list the links to remote brokers, or run them in their own process'
+    migrate:'Read /etc/onerng.conf and the settings and units of rng-tools, report whether each option is kept or obsolete, and print an equivalent configuration. The other programs are not changed or stopped. Plug in the devices first, because devices that are not connected are skipped.'
+    onerng:'control a OneRNG'
     pki:'show and rotate the signer'"'"'s keys; needs root'
     receipt:'show and verify the receipt of a draw'
-    renew:'renew this machine'"'"'s certificates where they are due'
-    report-bug:'Write versions, the configuration, the states of units and sources, the last lines of the journal, and facts about kernel and devices to one new file, mode 0600. No entropy is asked for, keys are not read, and what looks like one is masked. Read the file before you send it: it names machines and consumers.'
-    restore:'start over with a state that comes from a backup'
-    run:'run every role that the configuration names, until Ctrl-C'
-    seed-file:'write a seed for one machine'"'"'s first boot, once'
-    serve-stdio:'be what sshd runs for a consumer (a forced command)'
-    signer:'hold the keys of CA and receipts'
-    source:'noise sources: list, run, verify, watch, history, capture, simulate'
-    status:'show what runs here: sources, reservoir, consumers, links, the kernel'"'"'s feed'
+    renew:'renew this machine'"'"'s certificates that are due'
+    report-bug:'Write facts for a bug report to one new file with mode 0600: versions, the configuration, states of units and sources, the last journal lines, the kernel and the devices. The command does not draw bytes or read keys, and it masks text that looks like a key. Read the file before you send it, because it contains names of machines and consumers.'
+    restore:'resume from a backup of the state'
+    run:'run all roles in the configuration until Ctrl-C'
+    seed-file:'write a single-use seed for a machine'"'"'s first boot'
+    serve-stdio:'serve one consumer over stdin/stdout (SSH forced command)'
+    signer:'run the signer, which holds the CA and receipt keys'
+    source:'list, run, verify, watch, capture and simulate noise sources'
+    status:'show the status of sources, reservoir, consumers, links and the kernel feed'
   )
   _describe 'drawwell commands' _commands
 }
 
 _shtab_drawwell_audit_commands() {
   local _commands=(
-    verify:'Finds lines that were removed, changed or added. With a receipt, or with a signed head that was kept elsewhere, it also finds an end that was cut off or rewritten. Without either, it cannot find a cut after the last head that is left, a log that was removed before the broker began another, or a log that was rewritten with the broker'"'"'s own receipt key.'
+    verify:'Detect removed, changed and added lines. With a receipt or a signed head that was stored elsewhere, also detect that the end of the log was cut off or rewritten. Without either, three attacks stay undetected: a cut after the last remaining head, the removal of the whole log, and a log rewritten with the broker'"'"'s receipt key.'
   )
   _describe 'drawwell audit commands' _commands
 }
 
 _shtab_drawwell_broker_commands() {
   local _commands=(
-    run:'run the doors alone; sources deposit from processes of their own'
+    run:'run only the doors; sources run in separate processes and deposit their output'
   )
   _describe 'drawwell broker commands' _commands
 }
 
 _shtab_drawwell_config_commands() {
   local _commands=(
-    check:'report every fault at once, or what would run'
-    sample:'print a sample file with every setting explained'
-    show:'print every setting as it is now, as a file that reads back'
+    check:'list all faults, or what would run'
+    sample:'print a sample file that explains all settings'
+    show:'print all current settings as a valid configuration file'
   )
   _describe 'drawwell config commands' _commands
 }
 
 _shtab_drawwell_consumer_commands() {
   local _commands=(
-    invite:'print the token that another machine joins with, once'
-    list:'list the consumers that were invited'
-    quota:'change what a consumer may have; what is not named stays'
-    revoke:'refuse a consumer from its next draw on, and its certificate for ever'
+    invite:'print a one-time token for another machine to join with'
+    list:'list invited consumers'
+    quota:'change a consumer'"'"'s limits; limits that you do not name stay the same'
+    revoke:'permanently refuse a consumer and its certificate'
   )
   _describe 'drawwell consumer commands' _commands
 }
 
+_shtab_drawwell_fleet_commands() {
+  local _commands=(
+    init:'Create the fleet'"'"'s tables and this broker'"'"'s role in a PostgreSQL database, move the broker'"'"'s consumers there, and restart the broker as part of the fleet. Joined consumers continue to work. It is safe to repeat this command.'
+    invite:'Print an invitation for each broker, to paste into '"'"'drawwell fleet join -'"'"' on its machine. Run this command on the machine of '"'"'drawwell fleet init'"'"', with the broker running and the root key present.'
+    join:'Read an invitation from standard input, fetch the address of the fleet'"'"'s store and a certificate from the fleet'"'"'s root, and restart the broker. If the command fails, repeat it with the same invitation.'
+    remove:'Remove a broker: the store closes the broker'"'"'s sessions and refuses new ones, consumers no longer get its addresses, its certificate is not renewed, and its receipt key expires. The broker can join again with a new invitation. Run this as root on the machine of '"'"'drawwell fleet init'"'"', with the root key present.'
+    status:'Show the brokers of the fleet, their sources and the store, and a command to fix each problem. This works on any broker of the fleet.'
+  )
+  _describe 'drawwell fleet commands' _commands
+}
+
 _shtab_drawwell_guest_commands() {
   local _commands=(
-    apply:'show the plan and do it; the second time nothing is changed'
-    audit:'look at every guest on this host: virtio-rng, what feeds it, limits, generation id'
-    list:'list the guests of the running broker with their terms and accounts'
-    plan:'print what would be written for a guest; touches nothing and needs no broker'
-    reseed:'give a guest that was cloned or restored fresh bytes, and make it reseed'
-    verify:'look from inside the guest: is it drawing from this broker, is it healthy'
+    apply:'show the plan and apply it; it is safe to repeat this command'
+    audit:'check virtio-rng, backends, limits and generation IDs of all guests on this host'
+    list:'list the broker'"'"'s guests with their limits and accounts'
+    plan:'show the changes that '"'"'apply'"'"' would make; needs no broker'
+    reseed:'reseed a cloned or restored guest'
+    verify:'check from inside the guest that it draws from this broker'
   )
   _describe 'drawwell guest commands' _commands
 }
 
 _shtab_drawwell_kernel_commands() {
   local _commands=(
-    run:'feed this kernel from the broker or the link of this machine, until Ctrl-C; needs CAP_SYS_ADMIN'
-    wait:'return as soon as the kernel was fed once'
+    run:'feed this kernel from this machine'"'"'s broker or link until Ctrl-C; needs CAP_SYS_ADMIN'
+    wait:'wait until the kernel has been fed once'
   )
   _describe 'drawwell kernel commands' _commands
 }
 
 _shtab_drawwell_link_commands() {
   local _commands=(
-    list:'list the brokers that were joined or configured, and ask each for its state'
-    run:'draw from every [[upstream]] for this machine, until Ctrl-C; needs no privilege'
+    list:'list joined and configured brokers with their states'
+    run:'draw from the brokers in [[upstream]] for this machine until Ctrl-C; needs no privileges'
   )
   _describe 'drawwell link commands' _commands
 }
 
 _shtab_drawwell_onerng_commands() {
   local _commands=(
-    acceptance:'Observe a OneRNG that nothing else uses, ask you to unplug it and to plug it in, and write one file that states where it differs from drawwell'"'"'s simulated device. Please send it with a bug report: no OneRNG was at hand when drawwell was written. No noise is in the file; the device'"'"'s ID and port are.'
-    dump:'write its firmware image to a file'
-    flush:'empty its pool'
-    info:'version, hardware ID, port'
-    mode:'choose its sources and whether it whitens'
-    pause:'stop it sending'
-    resume:'let it send'
-    verify:'check its firmware image'"'"'s signature: exit 0 verified, 1 not verified, 65 could not check'
+    acceptance:'Observe a OneRNG, prompt you to unplug and replug it, and write a file with all differences from drawwell'"'"'s simulator. No other program may use the device. Please send the file in a bug report, because drawwell was developed without a OneRNG. The file contains the device'"'"'s ID and port, but no noise.'
+    dump:'write the firmware image to a file'
+    flush:'empty the device'"'"'s entropy pool'
+    info:'show firmware version, hardware ID and port'
+    mode:'select the noise sources and the whitener'
+    pause:'pause the device'
+    resume:'resume the device'
+    verify:'verify the firmware signature; exit codes: 0 verified, 1 not verified, 65 could not check'
   )
   _describe 'drawwell onerng commands' _commands
 }
 
 _shtab_drawwell_pki_commands() {
   local _commands=(
-    export-root:'move the root'"'"'s key to a file, off the signer'
-    import-root:'give the root'"'"'s key back to the signer, to renew or rotate'
-    rotate:'replace a key; consumers follow at their next renewal'
-    show:'print which keys there are and when they end'
+    export-root:'move the root key from the signer to a file'
+    import-root:'return the root key to the signer for a renewal or rotation'
+    rotate:'replace a key; except for '"'"'server'"'"', consumers get the new key at their next renewal'
+    show:'list the keys with their expiry dates'
   )
   _describe 'drawwell pki commands' _commands
 }
 
 _shtab_drawwell_receipt_commands() {
   local _commands=(
-    show:'A receipt says what the broker claims about these bytes; it does not prove that the broker is honest.'
-    verify:'A receipt says what the broker claims about these bytes; it does not prove that the broker is honest. docs/receipts.md tells how to check one with openssl alone.'
+    show:'A receipt contains the broker'"'"'s claims about these bytes. It does not prove that the broker is honest.'
+    verify:'A receipt contains the broker'"'"'s claims about these bytes. It does not prove that the broker is honest. docs/receipts.md explains how to verify a receipt with only openssl.'
   )
   _describe 'drawwell receipt commands' _commands
 }
 
 _shtab_drawwell_signer_commands() {
   local _commands=(
-    run:'sign for the broker of this machine, until Ctrl-C'
+    run:'sign for this machine'"'"'s broker until Ctrl-C'
   )
   _describe 'drawwell signer commands' _commands
 }
 
 _shtab_drawwell_source_commands() {
   local _commands=(
-    capture:'write raw samples to a file, for assessment'
-    history:'how near each health test came to its cutoff, for a day and a year'
-    list:'the running sources, and the devices that are plugged in'
-    reset:'let a permanently failed source start again, after its cause was found'
-    run:'run one source, which deposits with the broker, until Ctrl-C'
-    simulate:'run a simulated OneRNG on a pseudo-terminal, or in a virtual machine'
-    units:'list the systemd units of configured sources; the package'"'"'s units call the options'
-    verify:'check the firmware'"'"'s signature and run the start-up health tests now'
-    watch:'rate, min-entropy and health-test margins, every second until Ctrl-C; it captures a little raw noise for that'
+    capture:'write raw samples to a file for an assessment'
+    history:'show how close health tests came to their cutoffs over a day and a year'
+    list:'list running sources and connected devices'
+    reset:'restart a source after a permanent failure; find the cause first'
+    run:'run one source until Ctrl-C, and deposit its output with the broker'
+    simulate:'run a simulated OneRNG on a pseudo-terminal or in a virtual machine'
+    units:'list the systemd units of configured sources; only the package'"'"'s units need the options'
+    verify:'verify the firmware signature and run the start-up health tests now'
+    watch:'show rate, min-entropy and health-test margins every second until Ctrl-C; this captures a little raw noise'
   )
   _describe 'drawwell source commands' _commands
 }
@@ -164,10 +176,10 @@ _shtab_drawwell_source_commands() {
 _shtab_drawwell_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
   "(- : *)--version[show program\'s version number and exit]"
 )
 
@@ -177,21 +189,21 @@ _shtab_drawwell_defaults_added=0
 _shtab_drawwell_assess_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--format[what the files are\: bytes, hex, bits (0 and 1 as characters), column (a decimal number a line), csv\:N (column N, or its name), u16le, u16be, u32le or u32be\; samples wider than a byte are reduced to their eight best bits (SP 800-90B 6.4). Text is refused until this says how to read it]:FORM:"
-  "--bits[width of a sample, 1 to 8 (default\: the highest bit that occurs)]:N:"
-  "--claim[bits of min-entropy a sample that are claimed (default\: as the source is configured)]:H:"
-  "--samples[how many to capture from a source (default\: 1,000,000)]:N:"
-  "--iid[run the IID track too\: chi-square, repeats, permutations]"
-  "--restart[judge this restart matrix too\: 1000 rows of 1000 samples, one a byte]:FILE:_files"
-  "*--report[write the report\: a page for the browser (.html), or every figure (.json)\; may be given twice]:FILE:_files"
-  "--keep[keep the captured samples in this new file, mode 0600]:FILE:_files"
-  "--h-prime[with \'conditioning\'\: the component is not vetted, and a bit of its output was assessed at this]:H:"
-  ":a file, standard input, a source\'s name, or a device node (default\: the only source)\; or the word \'conditioning\':_files"
-  "(*)::more files, for one table of all\; with \'conditioning\'\: n_in, n_out, nw and h_in, all in bits:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--format[file format\: bytes, hex, bits (characters 0 and 1), column (one decimal number per line), csv\:N (column number or name), u16le, u16be, u32le or u32be. Wider samples are reduced to their best eight bits (SP 800-90B 6.4). Samples written as text (hex, bits, column, csv) require this option]:FORMAT:"
+  "--bits[bits per sample, 1 to 8 (default\: up to the highest bit in use)]:N:"
+  "--claim[claimed bits of min-entropy per sample (default\: min_entropy of the source)]:H:"
+  "--samples[number of samples to capture from a source (default\: 1,000,000)]:N:"
+  "--iid[also run the IID tests\: chi-square, repeats, permutations]"
+  "--restart[also assess this restart matrix of 1000 rows with 1000 samples, one per byte]:FILE:_files"
+  "*--report[write a report for a browser (.html) or with all figures (.json)\; can be used twice]:FILE:_files"
+  "--keep[save the captured samples to a new file with mode 0600]:FILE:_files"
+  "--h-prime[with \'conditioning\'\: assessed min-entropy per output bit, for a component that is not vetted]:H:"
+  ":a file, standard input, a source name or a device node (default\: the only source), or \'conditioning\':_files"
+  "(*)::more files, summarised in one table\; with \'conditioning\'\: n_in, n_out, nw and h_in in bits:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -207,13 +219,13 @@ _shtab_drawwell_audit_defaults_added=0
 _shtab_drawwell_audit_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "*--receipt[a receipt of this broker\; may be repeated]:FILE:_files"
-  "*--head[a signed head that was kept elsewhere\: a log line with \"event\"\:\"head\"\; may be repeated]:FILE:_files"
-  "--key[the broker\'s public receipt key in PEM (default\: the one in the state directory)]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "*--receipt[a receipt from this broker (repeatable)]:FILE:_files"
+  "*--head[a signed head that was stored elsewhere\: a log line with \"event\"\:\"head\" (repeatable)]:FILE:_files"
+  "--key[a PEM file with the broker\'s public receipt key (default\: from the state directory)]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -222,12 +234,12 @@ _shtab_drawwell_audit_verify_defaults_added=0
 _shtab_drawwell_broker_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-v,--verbose}"[say more]"
-  "--supervised[restart it when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-v,--verbose}"[log more detail]"
+  "--supervised[restart the process if it dies, and keep guests\' connections open (for systems without systemd)]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -236,12 +248,12 @@ _shtab_drawwell_broker_defaults_added=0
 _shtab_drawwell_broker_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-v,--verbose}"[say more]"
-  "--supervised[restart it when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-v,--verbose}"[log more detail]"
+  "--supervised[restart the process if it dies, and keep guests\' connections open (for systems without systemd)]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -250,15 +262,15 @@ _shtab_drawwell_broker_run_defaults_added=0
 _shtab_drawwell_check_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  "--config[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-p,--pipe}"[copy the blocks that pass to standard output]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  "--config[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-p,--pipe}"[copy passing blocks to standard output]"
   {-c,--blockcount}"[stop after N blocks]:N:"
   {-b,--blockstats}"[print the summary every N blocks]:N:"
   {-t,--timedstats}"[print the summary every S seconds]:S:"
-  ":a file, a device, standard input (the default), or conditioned bytes of the running source NAME, 100 blocks if no number is given\; raw noise is expected to fail these tests and is never judged by them:_files"
+  ":a file, a device, standard input (default), or conditioned bytes from the running source NAME (100 blocks by default). Raw noise is not accepted because it is expected to fail these tests:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -267,10 +279,10 @@ _shtab_drawwell_check_defaults_added=0
 _shtab_drawwell_check_health_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -279,11 +291,11 @@ _shtab_drawwell_check_health_defaults_added=0
 _shtab_drawwell_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--names[print names instead, for the scripts\: one of link, source, consumer, guest]:KIND:(link source consumer guest)"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--names[print names of one kind, for use by the scripts\: link, source, consumer, guest]:KIND:(link source consumer guest)"
   ":bash, zsh or fish:(bash zsh fish)"
 )
 
@@ -300,11 +312,11 @@ _shtab_drawwell_config_defaults_added=0
 _shtab_drawwell_config_check_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":the file to check instead of the configured ones:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":check this file instead of the default files:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -313,10 +325,10 @@ _shtab_drawwell_config_check_defaults_added=0
 _shtab_drawwell_config_sample_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -325,11 +337,11 @@ _shtab_drawwell_config_sample_defaults_added=0
 _shtab_drawwell_config_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--origin[say with each value which file and line it comes from]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--origin[also show the file and line of each value]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -345,17 +357,17 @@ _shtab_drawwell_consumer_defaults_added=0
 _shtab_drawwell_consumer_invite_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--rate[how fast it may draw, such as 4KiB\/s or 10MiB\/day\; none lifts it]:RATE:"
-  "--quota[how much in each period, such as 4KiB\/s or 10MiB\/day\; none lifts it]:TOTAL:"
-  "--class[which classes it may ask for]:draw_class:(full drbg both)"
-  {--stream,--no-stream}"[serve it a stream when it does not speak our protocol, for socat and the like]"
-  "--ttl[how long the invitation lasts (default\: 15min)]:TIME:"
-  "--address[where the other machine reaches the enrolment door, when that is not as configured]:HOST:PORT:"
-  "--ssh-key[let it come over SSH with this public key\; prints its line for authorized_keys, and nobody need join]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--rate[maximum rate, such as 4KiB\/s or 10MiB\/day\; \'none\' removes the limit]:RATE:"
+  "--quota[maximum total per period, such as 4KiB\/s or 10MiB\/day\; \'none\' removes the limit]:TOTAL:"
+  "--class[permitted classes]:draw_class:(full drbg both)"
+  {--stream,--no-stream}"[send a plain stream of bytes to clients without drawwell\'s protocol, such as socat]"
+  "--ttl[how long the invitation is valid (default\: 15min)]:TIME:"
+  "--address[address of the enrolment door, as the other machine reaches it (default\: from the configuration)]:HOST:PORT:"
+  "--ssh-key[instead of a token, print an authorized_keys line that admits the machine with this public key]:FILE:_files"
   ":the consumer\'s name\: a-z, 0-9, dot, _ and -:"
 )
 
@@ -365,13 +377,13 @@ _shtab_drawwell_consumer_invite_defaults_added=0
 _shtab_drawwell_consumer_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--all[revoked consumers too\; --json has them always]"
-  "--after[only names that follow this one]:NAME:"
-  ":only names like this, such as \'web\*\' (default\: all):"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--all[include revoked consumers\; implied by --json]"
+  "--after[list only names that sort after this name]:NAME:"
+  ":list only matching names, such as \'web\*\':"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -380,14 +392,14 @@ _shtab_drawwell_consumer_list_defaults_added=0
 _shtab_drawwell_consumer_quota_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--rate[how fast it may draw, such as 4KiB\/s or 10MiB\/day\; none lifts it]:RATE:"
-  "--quota[how much in each period, such as 4KiB\/s or 10MiB\/day\; none lifts it]:TOTAL:"
-  "--class[which classes it may ask for]:draw_class:(full drbg both)"
-  {--stream,--no-stream}"[serve it a stream when it does not speak our protocol, for socat and the like]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--rate[maximum rate, such as 4KiB\/s or 10MiB\/day\; \'none\' removes the limit]:RATE:"
+  "--quota[maximum total per period, such as 4KiB\/s or 10MiB\/day\; \'none\' removes the limit]:TOTAL:"
+  "--class[permitted classes]:draw_class:(full drbg both)"
+  {--stream,--no-stream}"[send a plain stream of bytes to clients without drawwell\'s protocol, such as socat]"
   ":the consumer\'s name\: a-z, 0-9, dot, _ and -:_drawwell_names_consumer"
 )
 
@@ -397,10 +409,10 @@ _shtab_drawwell_consumer_quota_defaults_added=0
 _shtab_drawwell_consumer_revoke_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
   ":the consumer\'s name\: a-z, 0-9, dot, _ and -:_drawwell_names_consumer"
 )
 
@@ -410,12 +422,12 @@ _shtab_drawwell_consumer_revoke_defaults_added=0
 _shtab_drawwell_demo_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--seconds[how long the consumers draw, from 2 (default\: 9)]:N:"
-  "--feed-kernel[at the end feed this machine\'s real kernel once from \/dev\/hwrng\; needs root]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--seconds[how many seconds the consumers draw\; at least 2 (default\: 9)]:N:"
+  "--feed-kernel[at the end, feed this machine\'s real kernel once from \/dev\/hwrng\; needs root]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -424,10 +436,10 @@ _shtab_drawwell_demo_defaults_added=0
 _shtab_drawwell_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -436,20 +448,20 @@ _shtab_drawwell_doctor_defaults_added=0
 _shtab_drawwell_draw_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--class[full\: full entropy from the hardware (default)\; drbg\: your own generator, seeded from it]:draw_class:(full drbg)"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--class[full\: full entropy from the hardware (default)\; drbg\: output of your own DRBG, seeded from the hardware]:draw_class:(full drbg)"
   "--hex[print hexadecimal digits]"
   "--base64[print base64]"
-  "--raw[raw bytes even to a terminal]"
-  {-o,--output}"[write raw bytes to a new FILE, mode 0600]:FILE:_files"
-  "--receipt[write a signed receipt to a new FILE, and its key to FILE.key]:FILE:_files"
-  "--prediction-resistance[reseed your generator first\; costs 48 bytes more]"
-  "--wait[keep retrying a refused draw for up to TIME, such as 30s (default\: 0, and 10min for each piece of 64KiB where more than that is drawn)]:TIME:"
-  "--via[a joined broker by name, tls\:\/\/\…, or unix\:\/\/\/PATH]:LINK:_drawwell_names_link"
-  ":how many, such as 32 or 4KiB (default\: 32):"
+  "--raw[write raw bytes even to a terminal]"
+  {-o,--output}"[write raw bytes to a new FILE with mode 0600]:FILE:_files"
+  "--receipt[write a signed receipt to a new FILE and its key to FILE.key]:FILE:_files"
+  "--prediction-resistance[reseed your DRBG first\; this uses 48 more bytes]"
+  "--wait[keep retrying a refused draw for up to TIME, such as 30s (default\: 0, but 10min for each 64KiB of a larger draw)]:TIME:"
+  "--via[broker to draw from\: a link, tls\:\/\/\… or unix\:\/\/\/PATH]:LINK:_drawwell_names_link"
+  ":number of bytes, e.g. 4KiB (default\: 32):"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -458,19 +470,97 @@ _shtab_drawwell_draw_defaults_added=0
 _shtab_drawwell_evidence_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-o,--output}"[the folder to make\; it must not be there yet]:DIR:_files"
-  "--restart[how to restart it for the matrix\: pause (default where the device can) or reopen]:HOW:(pause reopen)"
-  "--key[Ed25519 private key to sign with (default\: the broker\'s receipt key, else a new one beside the folder)]:FILE:_files"
-  "--verify[check a folder against its manifest and signature instead]:DIR:_files"
-  ":name or device node (default\: the only one):_drawwell_names_source"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-o,--output}"[the folder to create\; it must not exist]:DIR:_files"
+  "--restart[how to restart the source for the matrix\: pause (default if supported) or reopen]:HOW:(pause reopen)"
+  "--key[Ed25519 private key for the signature (default\: the broker\'s receipt key, else a new key next to DIR)]:FILE:_files"
+  "--verify[only verify the manifest and signature of a folder]:DIR:_files"
+  ":name or device node (default\: the only source):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
 _shtab_drawwell_evidence_defaults_added=0
+
+_shtab_drawwell_fleet_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_fleet_defaults_added=0
+
+_shtab_drawwell_fleet_init_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--name[this broker\'s name in the fleet]:SITE:"
+  "--fleet[the fleet\'s name (default\: drawwell)]:NAME:"
+  "--store-from[a file with the database address for the owner\'s role, such as postgresql\:\/\/OWNER\:PASSWORD\@HOST\/DATABASE\?sslmode\=verify-full\; \'-\' prompts for the address or reads it from standard input]:FILE:_files"
+  "--role[the role to create as the group of all brokers\; the name of each broker\'s own role begins with it (default\: drawwell_broker)]:ROLE:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_fleet_init_defaults_added=0
+
+_shtab_drawwell_fleet_invite_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--ttl[validity (default\: 1h)]:TIME:"
+  "--address[address of the enrolment door, as the other machine reaches it (default\: from the configuration)]:HOST:PORT:"
+  "(*):name of the new broker in the fleet:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_fleet_invite_defaults_added=0
+
+_shtab_drawwell_fleet_join_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":read the invitation from standard input or prompt for it, because all local users can see an argument:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_fleet_join_defaults_added=0
+
+_shtab_drawwell_fleet_remove_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--running[remove the broker even if it is using the store, as a stolen broker might]"
+  ":name from \'drawwell fleet status\':"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_fleet_remove_defaults_added=0
+
+_shtab_drawwell_fleet_status_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print the result as one JSON document]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-w,--watch}"[refresh every second until Ctrl-C]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_drawwell_fleet_status_defaults_added=0
 
 _shtab_drawwell_guest_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -482,24 +572,25 @@ _shtab_drawwell_guest_defaults_added=0
 _shtab_drawwell_guest_apply_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
-  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman\; for firecracker the uds_path of its vsock]:WHERE:"
-  "--via[the way in\: virtio, usb-virtual, usb, socket, device, fifo, builtin]:WAY:(virtio usb-virtual usb socket device fifo builtin)"
-  "--device[which stick, when there are several and the way in gives one away]:DEVICE:_files"
-  "--rate[how fast it may draw, such as 1KiB\/s or 1MiB\/day\; none lifts it]:RATE:"
-  "--quota[how much in each period, such as 1KiB\/s or 1MiB\/day\; none lifts it]:TOTAL:"
-  "--class[the class that it is served (default\: full)]:draw_class:(full drbg)"
-  "--remove[undo it\: the host\'s side first, then the broker\'s]"
-  "--user[who is let in at its socket, where that cannot be known]:USER:"
-  "--new[the guest is made or started later\: it need not be known yet]"
-  "--yes[do not ask, on a terminal either]"
-  "--timeout[how long --remove waits for bytes that are owed\; then it refuses with 75 (default\: 30s)]:TIME:"
-  ":what runs it\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
-  ":the guest\'s name\: a-z, 0-9, dot, _ and -:_drawwell_names_guest"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--domain[the guest\'s own name on the host (default\: NAME)]:DOMAIN:"
+  "--connect[address of the guest software\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman, or the uds_path of Firecracker\'s vsock]:WHERE:"
+  "--via[connection type\: virtio, usb-virtual, usb, socket, device, fifo, builtin]:WAY:(virtio usb-virtual usb socket device fifo builtin)"
+  "--device[with --via usb or device\: the OneRNG to use]:DEVICE:_files"
+  "--rate[maximum rate, such as 1KiB\/s or 1MiB\/day\; \"none\" removes the limit]:RATE:"
+  "--quota[maximum total per period, such as 1KiB\/s or 1MiB\/day\; \"none\" removes the limit]:TOTAL:"
+  "--class[class of bytes for the guest (default\: full)]:draw_class:(full drbg)"
+  {--seed,--no-seed}"[add a seed for the first boot as cloud-init data\; --no-seed removes it afterwards]"
+  "--remove[undo \'apply\'\: first on the host, then at the broker]"
+  "--user[user that may connect to the guest\'s socket (default\: detected)]:USER:"
+  "--new[allow a guest that does not exist yet]"
+  "--yes[skip the confirmation prompt]"
+  "--timeout[longest wait of --remove for bytes owed to the guest, then exit code 75 (default\: 30s)]:TIME:"
+  ":guest software\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
+  ":name of the guest\: a-z, 0-9, dot, _ and -:_drawwell_names_guest"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -508,12 +599,12 @@ _shtab_drawwell_guest_apply_defaults_added=0
 _shtab_drawwell_guest_audit_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman\; for firecracker the uds_path of its vsock]:WHERE:"
-  ":only these\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--connect[address of the guest software\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman, or the uds_path of Firecracker\'s vsock]:WHERE:"
+  ":check only this kind\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -522,10 +613,10 @@ _shtab_drawwell_guest_audit_defaults_added=0
 _shtab_drawwell_guest_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -534,19 +625,20 @@ _shtab_drawwell_guest_list_defaults_added=0
 _shtab_drawwell_guest_plan_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
-  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman\; for firecracker the uds_path of its vsock]:WHERE:"
-  "--via[the way in\: virtio, usb-virtual, usb, socket, device, fifo, builtin]:WAY:(virtio usb-virtual usb socket device fifo builtin)"
-  "--device[which stick, when there are several and the way in gives one away]:DEVICE:_files"
-  "--rate[how fast it may draw, such as 1KiB\/s or 1MiB\/day\; none lifts it]:RATE:"
-  "--quota[how much in each period, such as 1KiB\/s or 1MiB\/day\; none lifts it]:TOTAL:"
-  "--class[the class that it is served (default\: full)]:draw_class:(full drbg)"
-  ":what runs it\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
-  ":the guest\'s name\: a-z, 0-9, dot, _ and -:_drawwell_names_guest"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--domain[the guest\'s own name on the host (default\: NAME)]:DOMAIN:"
+  "--connect[address of the guest software\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman, or the uds_path of Firecracker\'s vsock]:WHERE:"
+  "--via[connection type\: virtio, usb-virtual, usb, socket, device, fifo, builtin]:WAY:(virtio usb-virtual usb socket device fifo builtin)"
+  "--device[with --via usb or device\: the OneRNG to use]:DEVICE:_files"
+  "--rate[maximum rate, such as 1KiB\/s or 1MiB\/day\; \"none\" removes the limit]:RATE:"
+  "--quota[maximum total per period, such as 1KiB\/s or 1MiB\/day\; \"none\" removes the limit]:TOTAL:"
+  "--class[class of bytes for the guest (default\: full)]:draw_class:(full drbg)"
+  {--seed,--no-seed}"[add a seed for the first boot as cloud-init data\; --no-seed removes it afterwards]"
+  ":guest software\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
+  ":name of the guest\: a-z, 0-9, dot, _ and -:_drawwell_names_guest"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -555,14 +647,14 @@ _shtab_drawwell_guest_plan_defaults_added=0
 _shtab_drawwell_guest_reseed_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
-  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman\; for firecracker the uds_path of its vsock]:WHERE:"
-  "--timeout[how long the guest may take until it can be reached (default\: 30s)]:TIME:"
-  ":the guest\'s name\: a-z, 0-9, dot, _ and -:_drawwell_names_guest"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--domain[the guest\'s own name on the host (default\: NAME)]:DOMAIN:"
+  "--connect[address of the guest software\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman, or the uds_path of Firecracker\'s vsock]:WHERE:"
+  "--timeout[longest time to wait for the guest to become reachable (default\: 30s)]:TIME:"
+  ":name of the guest\: a-z, 0-9, dot, _ and -:_drawwell_names_guest"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -571,17 +663,17 @@ _shtab_drawwell_guest_reseed_defaults_added=0
 _shtab_drawwell_guest_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--domain[what the host\'s software calls it, when not NAME]:DOMAIN:"
-  "--connect[where the host\'s software answers, when not as usual\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman\; for firecracker the uds_path of its vsock]:WHERE:"
-  "--via[the way in\: virtio, usb-virtual, usb, socket, device, fifo, builtin]:WAY:(virtio usb-virtual usb socket device fifo builtin)"
-  "--device[which stick, when there are several and the way in gives one away]:DEVICE:_files"
-  "--timeout[how long a read in the guest may take (default\: 20s)]:TIME:"
-  ":what runs it\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
-  ":the guest\'s name\: a-z, 0-9, dot, _ and -:_drawwell_names_guest"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--domain[the guest\'s own name on the host (default\: NAME)]:DOMAIN:"
+  "--connect[address of the guest software\: a QMP socket, a libvirt URI, LXC\'s directory, the socket of Incus, Docker or Podman, or the uds_path of Firecracker\'s vsock]:WHERE:"
+  "--via[connection type\: virtio, usb-virtual, usb, socket, device, fifo, builtin]:WAY:(virtio usb-virtual usb socket device fifo builtin)"
+  "--device[with --via usb or device\: the OneRNG to use]:DEVICE:_files"
+  "--timeout[longest time for a read in the guest (default\: 20s)]:TIME:"
+  ":guest software\: qemu, libvirt, lxc, incus, docker, podman, proxmox, nspawn, firecracker:(qemu libvirt lxc incus docker podman proxmox nspawn firecracker)"
+  ":name of the guest\: a-z, 0-9, dot, _ and -:_drawwell_names_guest"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -590,11 +682,11 @@ _shtab_drawwell_guest_verify_defaults_added=0
 _shtab_drawwell_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "(*)::a command, and its verb:"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "(*)::a command, optionally with a verb:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -603,12 +695,12 @@ _shtab_drawwell_help_defaults_added=0
 _shtab_drawwell_init_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-o,--output}"[write to this new file, and start nothing]:FILE:_files"
-  ":host\: a noise source for this machine\; broker\: for other machines too\; hwrng\: only \/dev\/hwrng:(host broker hwrng)"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-o,--output}"[write only to this new file]:FILE:_files"
+  ":host\: serve this machine\; broker\: also serve other machines\; hwrng\: serve this machine from \/dev\/hwrng:(host broker hwrng)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -617,15 +709,15 @@ _shtab_drawwell_init_defaults_added=0
 _shtab_drawwell_join_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--name[what to call the broker here (default\: its host)]:LINK:"
-  "--dir[keep the identity in DIR and not in the state directory]:DIR:_files"
-  "--force[replace an identity of that name]"
-  "--rekey[replace this machine\'s key at the broker of --name or --dir, without a token\; the earlier key is revoked as soon as the new one is in use]"
-  ":what \'drawwell consumer invite\' printed\; without it, or with -, it is asked for or read from standard input. As an argument every local user can see it:"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--name[name for the link (default\: the broker\'s host)]:LINK:"
+  "--dir[store the identity in DIR instead of the state directory]:DIR:_files"
+  "--force[replace the existing identity of the same name]"
+  "--rekey[replace this machine\'s key for the link that --name or --dir names\; needs no token. The broker revokes the old key when the new key is first used]"
+  ":the token from \'drawwell consumer invite\'\; without it or with -, the command prompts for the token or reads it from standard input. All local users can see a token on the command line:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -641,11 +733,11 @@ _shtab_drawwell_kernel_defaults_added=0
 _shtab_drawwell_kernel_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-v,--verbose}"[say more]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-v,--verbose}"[log more detail]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -654,11 +746,11 @@ _shtab_drawwell_kernel_run_defaults_added=0
 _shtab_drawwell_kernel_wait_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--timeout[how long at most, such as 90s (default\: for ever)]:TIME:"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--timeout[longest time to wait, such as 90s (default\: no limit)]:TIME:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -667,11 +759,11 @@ _shtab_drawwell_kernel_wait_defaults_added=0
 _shtab_drawwell_leave_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":the broker\'s name here, as \'drawwell link list\' has it:_drawwell_names_link"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":name of the link, as shown by \'drawwell link list\':_drawwell_names_link"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -687,10 +779,10 @@ _shtab_drawwell_link_defaults_added=0
 _shtab_drawwell_link_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -699,11 +791,11 @@ _shtab_drawwell_link_list_defaults_added=0
 _shtab_drawwell_link_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-v,--verbose}"[say more]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-v,--verbose}"[log more detail]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -712,13 +804,13 @@ _shtab_drawwell_link_run_defaults_added=0
 _shtab_drawwell_migrate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
   {-o,--output}"[write the configuration to this new file, such as \/etc\/drawwell\/conf.d\/migrated.toml]:FILE:_files"
-  "--who[only say which of those programs is installed, holds a device or feeds]"
-  "(*)::the files to read instead\; onerng.conf is known by its name:_files"
+  "--who[only list other programs that are installed, use a device or feed the kernel]"
+  "(*)::read these files instead\; onerng.conf is recognized by its name:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -734,12 +826,12 @@ _shtab_drawwell_onerng_defaults_added=0
 _shtab_drawwell_onerng_acceptance_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-o,--output}"[new file (default\: onerng-acceptance.json)]:FILE:_files"
-  "--seconds[how long each mode is read (default\: 20)]:N:"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-o,--output}"[the new file (default\: onerng-acceptance.json)]:FILE:_files"
+  "--seconds[seconds to read in each mode (default\: 20)]:N:"
   ":device node (default\: the only OneRNG):_files"
 )
 
@@ -749,12 +841,12 @@ _shtab_drawwell_onerng_acceptance_defaults_added=0
 _shtab_drawwell_onerng_dump_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-o,--output}"[new file, mode 0600]:FILE:_files"
-  ":device node or source name (default\: the only OneRNG configured):_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-o,--output}"[the new file, mode 0600]:FILE:_files"
+  ":device node or source name (default\: the only configured OneRNG):_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -763,11 +855,11 @@ _shtab_drawwell_onerng_dump_defaults_added=0
 _shtab_drawwell_onerng_flush_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":device node or source name (default\: the only OneRNG configured):_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":device node or source name (default\: the only configured OneRNG):_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -776,11 +868,11 @@ _shtab_drawwell_onerng_flush_defaults_added=0
 _shtab_drawwell_onerng_info_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":device node or source name (default\: the only OneRNG configured):_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":device node or source name (default\: the only configured OneRNG):_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -789,12 +881,12 @@ _shtab_drawwell_onerng_info_defaults_added=0
 _shtab_drawwell_onerng_mode_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":one of cmd0, cmd1, cmd2, cmd3, cmd6, cmd7\; cmd1 is raw avalanche noise:(cmd0 cmd1 cmd2 cmd3 cmd6 cmd7)"
-  ":device node or source name (default\: the only OneRNG configured):_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":cmd0, cmd1, cmd2, cmd3, cmd6, cmd7\; cmd1 is raw avalanche noise:(cmd0 cmd1 cmd2 cmd3 cmd6 cmd7)"
+  ":device node or source name (default\: the only configured OneRNG):_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -803,11 +895,11 @@ _shtab_drawwell_onerng_mode_defaults_added=0
 _shtab_drawwell_onerng_pause_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":device node or source name (default\: the only OneRNG configured):_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":device node or source name (default\: the only configured OneRNG):_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -816,11 +908,11 @@ _shtab_drawwell_onerng_pause_defaults_added=0
 _shtab_drawwell_onerng_resume_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":device node or source name (default\: the only OneRNG configured):_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":device node or source name (default\: the only configured OneRNG):_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -829,12 +921,12 @@ _shtab_drawwell_onerng_resume_defaults_added=0
 _shtab_drawwell_onerng_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--test-key[for a file\: accept the simulated device\'s published test key, which proves nothing]"
-  ":device node, source name, or a file that holds a dump (default\: the only OneRNG configured):_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--test-key[for a dump file\: also accept the simulator\'s published test key, although everyone can sign with it]"
+  ":device node, source name or dump file (default\: the only configured OneRNG):_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -850,11 +942,11 @@ _shtab_drawwell_pki_defaults_added=0
 _shtab_drawwell_pki_export_root_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":a new file, of mode 0600:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":the new file, created with mode 0600:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -863,11 +955,11 @@ _shtab_drawwell_pki_export_root_defaults_added=0
 _shtab_drawwell_pki_import_root_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":what export-root wrote:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":the file from export-root:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -876,11 +968,11 @@ _shtab_drawwell_pki_import_root_defaults_added=0
 _shtab_drawwell_pki_rotate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":root, finish-root, intermediate, receipts:(root finish-root intermediate receipts)"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":root, finish-root, intermediate, receipts, server:(root finish-root intermediate receipts server)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -889,10 +981,10 @@ _shtab_drawwell_pki_rotate_defaults_added=0
 _shtab_drawwell_pki_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -908,11 +1000,11 @@ _shtab_drawwell_receipt_defaults_added=0
 _shtab_drawwell_receipt_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":the receipt, as \'drawwell draw --receipt FILE\' wrote it:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":the receipt from \'drawwell draw --receipt FILE\':_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -921,14 +1013,14 @@ _shtab_drawwell_receipt_show_defaults_added=0
 _shtab_drawwell_receipt_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--key[the broker\'s public receipt key in PEM (default\: the one that the receipt names, of the broker on this machine or of those that were joined)]:FILE:_files"
-  "--data[the bytes as they were drawn]:FILE:_files"
-  "--hmac-key[the key that came with the receipt (default\: the receipt\'s FILE.key)]:FILE:_files"
-  ":the receipt, as \'drawwell draw --receipt FILE\' wrote it:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--key[a PEM file with one or more public receipt keys (default\: the keys of the local broker and of joined brokers)]:FILE:_files"
+  "--data[the drawn bytes]:FILE:_files"
+  "--hmac-key[the key file that belongs to the receipt (default\: FILE.key)]:FILE:_files"
+  ":the receipt from \'drawwell draw --receipt FILE\':_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -937,12 +1029,12 @@ _shtab_drawwell_receipt_verify_defaults_added=0
 _shtab_drawwell_renew_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--force[renew what is not due yet, too]"
-  "(*)::brokers by name or directory (default\: all joined):_drawwell_names_link"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--force[also renew certificates that are not yet due]"
+  "(*)::links by name or directory (default\: all):_drawwell_names_link"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -951,11 +1043,11 @@ _shtab_drawwell_renew_defaults_added=0
 _shtab_drawwell_report_bug_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-o,--output}"[the new file (default\: drawwell-report-DATE-TIME.txt here)]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-o,--output}"[the new file (default\: .\/drawwell-report-DATE-TIME.txt)]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -964,11 +1056,11 @@ _shtab_drawwell_report_bug_defaults_added=0
 _shtab_drawwell_restore_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--revoke[consumers that were revoked since the backup]:NAME:"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--revoke[consumers that were revoked after the backup]:NAME:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -977,12 +1069,12 @@ _shtab_drawwell_restore_defaults_added=0
 _shtab_drawwell_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-v,--verbose}"[say more]"
-  "--supervised[restart it when it dies, and keep the guests\' connections meanwhile, where systemd does not]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-v,--verbose}"[log more detail]"
+  "--supervised[restart the process if it dies, and keep guests\' connections open (for systems without systemd)]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -991,15 +1083,15 @@ _shtab_drawwell_run_defaults_added=0
 _shtab_drawwell_seed_file_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--for[the machine that it is for]:NAME:"
-  "--format[raw\: 512 bytes, as systemd\'s random-seed file (default)\; cloud-init\: a cloud-config with random_seed]:format:(raw cloud-init)"
-  {-o,--output}"[the new file, mode 0600 (default\: NAME.random-seed or NAME.user-data)]:FILE:_files"
-  "--again[write another one, as the earlier one was never used]"
-  "--wait[when refused, try again for so long, e.g. 30s]:TIME:"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--for[the machine to seed]:NAME:"
+  "--format[raw\: 512 bytes for systemd\'s random-seed file (default)\; cloud-init\: a cloud-config with random_seed]:format:(raw cloud-init)"
+  {-o,--output}"[the new file (default\: NAME.random-seed or NAME.user-data)]:FILE:_files"
+  "--again[write another seed because the earlier seed was never used]"
+  "--wait[keep retrying a refused draw for up to TIME, such as 30s]:TIME:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1008,12 +1100,12 @@ _shtab_drawwell_seed_file_defaults_added=0
 _shtab_drawwell_serve_stdio_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--consumer[the consumer whose key sshd let in]:NAME:"
-  "--key[that key, as ssh-keygen -l shows it\: SHA256\:\…]:FINGERPRINT:"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--consumer[the consumer whose key sshd accepted]:NAME:"
+  "--key[the key\'s fingerprint from ssh-keygen -l\: SHA256\:\…]:FINGERPRINT:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1029,11 +1121,11 @@ _shtab_drawwell_signer_defaults_added=0
 _shtab_drawwell_signer_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-v,--verbose}"[say more]"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-v,--verbose}"[log more detail]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1049,13 +1141,13 @@ _shtab_drawwell_source_defaults_added=0
 _shtab_drawwell_source_capture_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-n,--bytes}"[how many samples (default\: 1MB)]:SIZE:"
-  {-o,--output}"[new file, mode 0600]:FILE:_files"
-  ":name or device node (default\: the only one):_drawwell_names_source"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-n,--bytes}"[number of samples (default\: 1MB)]:SIZE:"
+  {-o,--output}"[the new file, mode 0600]:FILE:_files"
+  ":name or device node (default\: the only source):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1064,11 +1156,11 @@ _shtab_drawwell_source_capture_defaults_added=0
 _shtab_drawwell_source_history_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":name or device node (default\: the only one):_drawwell_names_source"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":name or device node (default\: the only source):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1077,10 +1169,10 @@ _shtab_drawwell_source_history_defaults_added=0
 _shtab_drawwell_source_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1089,11 +1181,11 @@ _shtab_drawwell_source_list_defaults_added=0
 _shtab_drawwell_source_reset_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":name or device node (default\: the only one):_drawwell_names_source"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":name or device node (default\: the only source):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1102,15 +1194,15 @@ _shtab_drawwell_source_reset_defaults_added=0
 _shtab_drawwell_source_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--device[the device\'s node instead, configured or not]:PATH:_files"
-  "--stable-name[the port that it is plugged into instead, as udev\'s ID_PATH says]:PORT:"
-  "--socket[where the broker takes deposits (default\: source.sock in run_dir)]:PATH:_files"
-  {-v,--verbose}"[say more]"
-  ":a \[\[source\]\] by name (default\: the only one):_drawwell_names_source"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--device[use this device node, configured or not]:PATH:_files"
+  "--stable-name[use the device at this port instead (udev\'s ID_PATH)]:PORT:"
+  "--socket[the broker\'s socket for deposits (default\: source.sock in run_dir)]:PATH:_files"
+  {-v,--verbose}"[log more detail]"
+  ":name of a \[\[source\]\] (default\: the only source):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1119,17 +1211,17 @@ _shtab_drawwell_source_run_defaults_added=0
 _shtab_drawwell_source_simulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--link[make PATH a symbolic link to the simulated device]:PATH:_files"
-  "--usbredir[plug it into the QEMU guest whose usb-redir device listens at SOCKET]:SOCKET:"
-  "--fault[stuck, zeros, counter, loop, biased, silent, slow, bad-firmware or unplugged]:NAME:"
-  "--seed[make the same noise in every run]:N:"
-  "--rate[noise in bytes per second\; 0 for as fast as it is read (default\: 57000, as measured)]:BYTES/S:"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--link[create symbolic link PATH to the simulated device]:PATH:_files"
+  "--usbredir[plug the simulated OneRNG into the QEMU guest whose usb-redir device listens on SOCKET]:SOCKET:"
+  "--fault[fault to simulate\: stuck, zeros, counter, loop, biased, silent, slow, bad-firmware or unplugged]:NAME:"
+  "--seed[produce the same noise in every run]:N:"
+  "--rate[noise in bytes per second\; 0 means no limit (default\: 57000, as measured)]:BYTES/S:"
   "--firmware[version (default\: 3)]:firmware:(1 2 3)"
-  "--export-key[write the test key for GnuPG to FILE]:FILE:_files"
+  "--export-key[write the public test key to FILE for GnuPG]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1138,14 +1230,14 @@ _shtab_drawwell_source_simulate_defaults_added=0
 _shtab_drawwell_source_units_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--generate[write them to DIR, as a systemd generator does]:DIR:_files"
-  "--apply[start and stop them so that they follow the configuration]"
-  "--admit[give the sources\' user the right to open that device]:NAME:"
-  "--hup[with --apply\: then send this process SIGHUP]:PID:"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--generate[write the units to DIR as a systemd generator]:DIR:_files"
+  "--apply[start and stop units to match the configuration]"
+  "--admit[give the sources\' user access to the device]:NAME:"
+  "--hup[afterwards, send SIGHUP to this process]:PID:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1154,11 +1246,11 @@ _shtab_drawwell_source_units_defaults_added=0
 _shtab_drawwell_source_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  ":name or device node (default\: the only one):_drawwell_names_source"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  ":name or device node (default\: the only source):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1167,12 +1259,12 @@ _shtab_drawwell_source_verify_defaults_added=0
 _shtab_drawwell_source_watch_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  "--once[show it once]"
-  ":name or device node (default\: the only one):_drawwell_names_source"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  "--once[show the values once and exit]"
+  ":name or device node (default\: the only source):_drawwell_names_source"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1181,12 +1273,12 @@ _shtab_drawwell_source_watch_defaults_added=0
 _shtab_drawwell_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print the result as one JSON document]"
-  "--wide[show every column, however wide the terminal is]"
-  "--color[colour states\: auto (on a terminal, unless NO_COLOR is set\; default), always or never]:WHEN:(auto always never)"
-  {-q,--quiet}"[print nothing on standard error but errors]"
-  {-c,--config}"[configuration file (default\: DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml where it exists)]:FILE:_files"
-  {-w,--watch}"[show it again every second, until Ctrl-C]"
-  "*--require[exit 69 unless the broker is \'ready\', every firmware \'verified\', every source \'hardware\' and not simulated\; may be repeated]:CONDITION:(ready verified hardware)"
+  "--wide[show all columns, even if they do not fit]"
+  "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
+  {-q,--quiet}"[print only results and errors, no notes]"
+  {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
+  {-w,--watch}"[refresh every second until Ctrl-C]"
+  "*--require[exit with code 69 unless the broker is \'ready\', all firmware is \'verified\', or all sources are \'hardware\' (not simulated). Repeat the option to require several conditions]:CONDITION:(ready verified hardware)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -1223,6 +1315,7 @@ _shtab_drawwell() {
         doctor) _arguments -C -s $_shtab_drawwell_doctor_options ;;
         draw) _arguments -C -s $_shtab_drawwell_draw_options ;;
         evidence) _arguments -C -s $_shtab_drawwell_evidence_options ;;
+        fleet) _shtab_drawwell_fleet ;;
         guest) _shtab_drawwell_guest ;;
         help) _arguments -C -s $_shtab_drawwell_help_options ;;
         init) _arguments -C -s $_shtab_drawwell_init_options ;;
@@ -1340,6 +1433,33 @@ _shtab_drawwell_consumer() {
         list) _arguments -C -s $_shtab_drawwell_consumer_list_options ;;
         quota) _arguments -C -s $_shtab_drawwell_consumer_quota_options ;;
         revoke) _arguments -C -s $_shtab_drawwell_consumer_revoke_options ;;
+      esac
+  esac
+}
+
+_shtab_drawwell_fleet() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->fleet'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_drawwell_fleet_defaults_added )); then
+    if (( ${_shtab_drawwell_fleet_options[(I)${(q)one_or_more}*]} +          ${_shtab_drawwell_fleet_options[(I)${(q)remainder}*]} +          ${_shtab_drawwell_fleet_options[(I)${(q)default}]} == 0 )); then
+      _shtab_drawwell_fleet_options+=(': :_shtab_drawwell_fleet_commands' '*::: :->fleet')
+    fi
+    _shtab_drawwell_fleet_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_drawwell_fleet_options
+
+  case $state in
+    fleet)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_drawwell_fleet-$line[1]:"
+      case $line[1] in
+        init) _arguments -C -s $_shtab_drawwell_fleet_init_options ;;
+        invite) _arguments -C -s $_shtab_drawwell_fleet_invite_options ;;
+        join) _arguments -C -s $_shtab_drawwell_fleet_join_options ;;
+        remove) _arguments -C -s $_shtab_drawwell_fleet_remove_options ;;
+        status) _arguments -C -s $_shtab_drawwell_fleet_status_options ;;
       esac
   esac
 }

@@ -1,4 +1,4 @@
-"""Names for a shell's Tab: of links, sources, consumers and guests."""
+"""Names for shell completion: links, sources, consumers and guests."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""``drawwell demo``: the main job in 15 seconds, on a simulated OneRNG, over real sockets, with proof at the end."""
+"""``drawwell demo``: run a demonstration with a simulated OneRNG."""
 
 import argparse
 from contextlib import suppress
@@ -8,26 +8,25 @@ from drawwell.cli.output import Output
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
-        "demo", parents=[common], help="the main job in 15 seconds, on a simulated OneRNG", allow_abbrev=False
+        "demo", parents=[common], help="run a 15-second demonstration", allow_abbrev=False
     )
     parser.add_argument(
         "--seconds",
         type=_seconds,
         default=9.0,
         metavar="N",
-        help="how long the consumers draw, from 2 (default: 9)",
+        help="how many seconds the consumers draw; at least 2 (default: 9)",
     )
     parser.add_argument(
         "--feed-kernel", action="store_true",
-        help="at the end feed this machine's real kernel once from /dev/hwrng; needs root",
+        help="at the end, feed this machine's real kernel once from /dev/hwrng; needs root",
     )  # fmt: skip
     parser.set_defaults(run=_run)
 
 
 def _seconds(text: str) -> float:
-    """Read how long; under 2 s nobody has come to the end of a rate yet."""
+    """Parse the duration; consumers reach their rate limits only after 2 s."""
     with suppress(ValueError):
         if 2 <= float(text) <= 86400:
             return float(text)
@@ -35,7 +34,7 @@ def _seconds(text: str) -> float:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    out.say("a simulated OneRNG, a broker and two consumers: all of them are in this process")
+    out.say("running a simulated OneRNG, a broker and two consumers in this process")
     import asyncio
     import tempfile
 
@@ -48,5 +47,5 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         asyncio.run(demo.run())
         proof = demo.prove(feed_kernel=args.feed_kernel)
     held = sum(finding["holds"] for finding in proof["findings"])
-    out.result(proof, f"{held} of {len(proof['findings'])} findings hold; the source was simulated")
+    out.result(proof, f"{held} of {len(proof['findings'])} checks passed; the source was simulated")
     return 0 if proof["proved"] else 1

@@ -1,4 +1,4 @@
-"""One consumer of the demonstration, and what it has drawn."""
+"""A consumer in the demonstration, and the bytes that it has drawn."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class DemoConsumer:
-    """One machine that joined, and everything that it drew."""
+    """A machine that joined, with its link and its drawn bytes."""
 
     name: str
     link: "TlsLink"
@@ -26,11 +26,11 @@ class DemoConsumer:
 
     @property
     def provable(self) -> bool:
-        """Whether it has drawn a FIPS 140-2 block and met its limit."""
+        """Whether the consumer has drawn a FIPS 140-2 block and reached its limit."""
         return self.waits > 0 and len(self.drawn) >= WORD_BYTES + BLOCK_BYTES
 
     async def draw_on(self) -> None:
-        """Draw piece after piece, waiting whenever and as long as the broker says."""
+        """Draw repeatedly; after a refusal, wait as long as the broker requests."""
         while True:
             try:
                 self.last = await self.link.draw(self.piece_bytes, DrawClass.FULL, receipt=True)

@@ -1,6 +1,6 @@
-"""The demonstration, over real sockets.
+"""Runs the demonstration over real sockets.
 
-A simulated OneRNG fills a broker, and two consumers draw from it.
+A simulated OneRNG fills a broker's reservoir, and two consumers draw from it.
 """
 
 import asyncio
@@ -44,14 +44,14 @@ names = ["127.0.0.1"]
 listen = "127.0.0.1:{enrol_port}"
 """
 CONSUMERS = {"web01": ("8KiB/s", "10MiB/day", 1024), "db01": ("2KiB/s", "16KiB/day", 512)}
-"""Name: rate, quota, and bytes in each draw."""
+"""The rate, quota and draw size of each consumer."""
 HEALTHY_WITHIN_S = 120.0
 
 
 class Demo:
-    """A simulated stick, a broker and two consumers.
+    """A simulated OneRNG, a broker and two consumers.
 
-    Each step is what an operator would type.
+    Each step uses the same interfaces as an operator.
     """
 
     def __init__(self, folder: str, seconds: float, out: Output) -> None:
@@ -62,10 +62,10 @@ class Demo:
         self.report: dict[str, Any] = {}
 
     async def run(self) -> None:
-        """Do the main job."""
+        """Run the demonstration until the device is unplugged."""
         path = self._write_configuration()
         async with PtyDevice(os.path.join(self._folder, "onerng")) as device:
-            self._out.say(f"a simulated OneRNG is plugged in at {device.node}")
+            self._out.say(f"plugged in a simulated OneRNG at {device.node}")
             process = RunProcess(load(path), lambda: load(path), consumers=False)
             stop = asyncio.Event()
             async with asyncio.TaskGroup() as group:
@@ -99,16 +99,16 @@ class Demo:
                 for task in drawing:
                     task.cancel()
         self.report = view.snapshot()
-        self._out.say(f"unplugging the simulated stick at {device.node}: the next draw must fail")
+        self._out.say(f"unplugging the simulated OneRNG at {device.node}; the next draw must fail")
         device.unplug()
         await self._until_refused()
         for customer in self.customers:
             await customer.link.aclose()
 
     async def _until_provable(self, view: Any) -> None:
-        """Draw on until the consumers reached their limits.
+        """Continue to draw until the consumers reach their limits.
 
-        A busy machine takes longer than it was asked to.
+        A busy machine can take longer than the requested time.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(HEALTHY_WITHIN_S):
@@ -125,12 +125,12 @@ class Demo:
                     if source.identity.firmware_detail
                     else "reading the firmware image"
                 )
-                self._out.progress(f"simulated stick: {doing} …")
+                self._out.progress(f"simulated OneRNG: {doing} …")
                 await asyncio.sleep(0.1)
-        self._out.say("simulated stick: firmware checked, start-up tests passed, healthy")
+        self._out.say("simulated OneRNG: firmware verified, start-up tests passed, healthy")
 
     async def _enrol(self, process: RunProcess, name: str, rate: str, quota: str, piece_bytes: int) -> None:
-        """Invite over the control socket, then join as the other machine would."""
+        """Invite over the control socket, then join like another machine."""
         assert process.station is not None  # noqa: S101
         control = UnixLink(process.station.config.control.path)
         invitation = await control.call("consumer.invite", {"name": name, "rate": rate, "quota": quota})
@@ -139,10 +139,10 @@ class Demo:
         identity = await asyncio.to_thread(join, token, os.path.join(self._folder, name))
         link = tls_link(identity.directory, parse_host_port(identity.addresses[0]))
         self.customers.append(DemoConsumer(name, link, read_file(identity.receipt_key_path), piece_bytes))
-        self._out.say(f"{name} joined over TLS with a token, at {rate} and {quota}")
+        self._out.say(f"{name} joined over TLS with a token; its limits are {rate} and {quota}")
 
     async def _until_refused(self) -> None:
-        """Draw until the broker refuses, as its source is gone."""
+        """Draw until the broker refuses because it has no source."""
         async with asyncio.timeout(HEALTHY_WITHIN_S):
             while True:
                 try:
@@ -154,7 +154,7 @@ class Demo:
                 await asyncio.sleep(0.05)
 
     def prove(self, *, feed_kernel: bool = False) -> dict[str, Any]:
-        """Check what happened; return the findings and whether all hold."""
+        """Check the results; return the findings and whether all checks passed."""
         proof = Proof(self._out)
         proof.firmware(self.report["sources"][0])
         proof.health(self.report["sources"][0])
@@ -169,12 +169,12 @@ class Demo:
             try:
                 proof.kernel(self._folder)
             except DrawwellError as error:
-                proof.skipped(f"one feed of this kernel: {error}")
+                proof.skipped(f"feeding this kernel: {error}")
         return proof.document()
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return ports that no program listens on now."""
+    """Return free ports."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [sock.getsockname()[1] for sock in sockets]
     for sock in sockets:

@@ -1,4 +1,4 @@
-"""What the demonstration shows while it runs: a live table on a terminal, plain lines elsewhere."""
+"""Shows the demonstration's progress as a live table or as lines."""
 
 import asyncio
 import sys
@@ -21,21 +21,21 @@ PLAIN_S = 3.0
 
 
 class View:
-    """Redraws a block of lines on a terminal; without one it prints a line now and then."""
+    """A table that is redrawn on a terminal, or lines at intervals in a file."""
 
-    def __init__(self, out: Output, broker: "LocalBroker", customers: Sequence["DemoConsumer"]) -> None:
+    def __init__(self, out: Output, broker: "LocalBroker", consumers: Sequence["DemoConsumer"]) -> None:
         self._out = out
         self._broker = broker
-        self._customers = customers
+        self._consumers = consumers
         self._lines = 0
 
     def snapshot(self) -> dict[str, Any]:
-        """The broker's report, with its consumers."""
+        """Return the broker's report including its consumers."""
         consumers = self._broker.book.busiest(len(self._broker.accounts))
         return as_json(replace(self._broker.report(), consumers=consumers))
 
     async def show_for(self, seconds: float) -> None:
-        """Show the state of things for so long."""
+        """Show the state for `seconds`."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while (left := end - loop.time()) > 0:
@@ -55,7 +55,7 @@ class View:
 
 
 def live_table(report: dict[str, Any], style: Style) -> str:
-    """Source, account and consumers."""
+    """Return a table of the source, the ledger and the consumers."""
     source, ledger = report["sources"][0], report["ledger"]
     rows = [("SIMULATED SOURCE", "STATE", "BYTES IN", "MIN-ENTROPY IN", "FULL ENTROPY OUT", "IN RESERVOIR")]
     rows.append(
@@ -88,7 +88,7 @@ def live_table(report: dict[str, Any], style: Style) -> str:
 
 
 def plain_line(report: dict[str, Any]) -> str:
-    """The same in one line."""
+    """Return the data of `live_table` on one line."""
     source, ledger = report["sources"][0], report["ledger"]
     drawn = ", ".join(
         f"{c['name']} {c['draws']} draws, {format_size(c['full_bytes'])} "

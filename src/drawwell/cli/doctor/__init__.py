@@ -1,4 +1,4 @@
-"""``drawwell doctor``: the whole chain looked at in its order; what is wrong, and what to type."""
+"""``drawwell doctor``: report problems with drawwell, and their fixes."""
 
 import argparse
 import re
@@ -11,15 +11,14 @@ if TYPE_CHECKING:
     from drawwell.cli.doctor.finding import DoctorFinding
 
 _COMMAND: Final = re.compile(r"'((?:drawwell|systemctl|modprobe|chmod|usermod) [^']+)'")
-"""What a hint says to type."""
+"""Matches a command in a hint."""
 MARKS = {"good": "+", "note": "-", "problem": "!"}
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun."""
     parser = nouns.add_parser(
-        "doctor", parents=[common], help="look at the whole chain; say what is wrong and what to type",
-        allow_abbrev=False, epilog="Exit codes: 0 nothing is wrong, 1 there are problems.",
+        "doctor", parents=[common], help="check all parts of drawwell, and report each problem and how to fix it",
+        allow_abbrev=False, epilog="Exit codes: 0 no problems, 1 problems found.",
     )  # fmt: skip
     parser.set_defaults(run=_run)
 
@@ -30,15 +29,16 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     findings = []
     for finding in examine(args):
         findings.append(finding)
-        out.progress(f"looked at: {finding.subject} …")
+        out.progress(f"checked: {finding.subject} …")
     lines = []
     for finding in findings:
-        lines.append(out.style.marked(MARKS[finding.level], f"{finding.subject}: {finding.words}"))
+        lines.append(out.style.marked(MARKS[finding.level], finding.line))
         if finding.hint:
             lines += [out.style.wrap(f"    {line}", "    ") for line in finding.hint.splitlines()]
     problems = sum(finding.level == "problem" for finding in findings)
     verdict, following = _verdict(findings, problems)
-    lines += ["", verdict, *([f"next: {following}"] if following else [])]
+    legend = "  ".join(f"{out.style.state(mark)} {level}" for level, mark in MARKS.items())
+    lines += ["", legend, verdict, *([f"next: {following}"] if following else [])]
     document = {
         "problems": problems,
         "verdict": verdict,
@@ -50,7 +50,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _verdict(findings: "Sequence[DoctorFinding]", problems: int) -> tuple[str, str]:
-    """Return the end of the examination in a sentence, and the one command to type now."""
+    """Return the verdict as a sentence, and the command to run next."""
     serves = [
         each for each in findings if each.level == "good" and each.subject.startswith(("broker", "joined"))
     ]
@@ -60,7 +60,7 @@ def _verdict(findings: "Sequence[DoctorFinding]", problems: int) -> tuple[str, s
         plural = "s" if problems > 1 else ""
         return f"{problems} problem{plural}, marked with !", next(iter(commands), "")
     if serves:
-        return "nothing is wrong, and draws are served", "drawwell draw 32 --hex"
+        return "no problems found; draws are possible", "drawwell draw 32 --hex"
     idle = [each for each in findings if each.subject in {"hwrng", "broker"} and each.hint]
     commands = [found[1] for each in idle if (found := _COMMAND.search(each.hint))]
-    return "nothing is wrong, but nothing serves draws here", next(iter(commands), "drawwell demo")
+    return "no problems found, but draws are not possible", next(iter(commands), "drawwell demo")

@@ -1,4 +1,4 @@
-"""Findings about devices and their nodes."""
+"""Findings about noise devices and their nodes."""
 
 import grp
 import os
@@ -24,11 +24,11 @@ _USB: Final = 180
 
 def device_findings(device: UsbDevice, config: "Config | None", *, running: bool) -> Iterator[DoctorFinding]:
     name = f"{device.kind} {device.stable_name}"
-    if device.bound_driver not in {"", "usbfs"} and not device.path:  # usbfs: a virtual machine has it
+    if device.bound_driver not in {"", "usbfs"} and not device.path:  # usbfs: a virtual machine uses it
         yield DoctorFinding(
-            "note", name, f"the kernel's driver {device.bound_driver} has it, and no node of it is in this /dev",
-            "In a container, pass the node in: see 'drawwell guest --help' on the host. Then it is read by driver "
-            f"{DEVICES[device.kind].driver}: see NOISE DEVICES in drawwell.toml(5).",
+            "note", name, f"kernel driver {device.bound_driver} uses the device, but its node is not in this /dev",
+            "In a container, pass in the node (see 'drawwell guest --help' on the host), then use driver "
+            f"{DEVICES[device.kind].driver} (see NOISE DEVICES in drawwell.toml(5)).",
         )  # fmt: skip
         return
     kind = DEVICES[device.kind]
@@ -48,24 +48,22 @@ def device_findings(device: UsbDevice, config: "Config | None", *, running: bool
 def node_findings(name: str, path: str, usb_id: str = "") -> Iterator[DoctorFinding]:
     if not os.path.exists(path):
         yield DoctorFinding(
-            "problem", name, f"{path} is not there", "Plug it in, or correct the path in the configuration."
+            "problem", name, f"{path} does not exist", "Plug in the device or correct the path."
         )
         return
     if os.path.realpath(path).startswith("/dev/pts/"):
         name += " (simulated)"
     if not os.access(path, os.R_OK):
-        yield DoctorFinding(
-            "problem", name, f"{path} may not be opened by user {os.geteuid()}", _entry_hint(path)
-        )
+        yield DoctorFinding("problem", name, f"user {os.geteuid()} may not open {path}", _entry_hint(path))
         return
     others = holders(path)
     yield from _held(name, path, others, usb_id)
     if not others and (why := source_off.try_to_open(path)):
-        yield DoctorFinding("problem", name, f"{path} cannot be opened: {why}", _entry_hint(path))
+        yield DoctorFinding("problem", name, f"cannot open {path}: {why}", _entry_hint(path))
     elif not others:
         yield DoctorFinding(
-            "good", name, f"{path} was opened, and no other process has it open",
-            f"Look at its firmware and its noise: 'drawwell source verify {path}'.",
+            "good", name, f"opened {path}; no other process has it open",
+            f"Check firmware and noise with 'drawwell source verify {path}'.",
         )  # fmt: skip
 
 
@@ -76,7 +74,7 @@ def _held(name: str, path: str, others: Iterable[Holder], usb_id: str) -> Iterat
 
 
 def _entry_hint(path: str) -> str:
-    """How a user who may not open a node gets the right."""
+    """Return how to get permission to open a node."""
     status = os.stat(path)
     if not status.st_mode & stat.S_IRGRP or status.st_gid == 0:
         return _ROOT
@@ -84,36 +82,36 @@ def _entry_hint(path: str) -> str:
         group = grp.getgrgid(status.st_gid).gr_name
     except KeyError:
         group = str(status.st_gid)
-    return f"Run as root, or join the group that owns it and log in again: 'usermod -aG {group} USER'."
+    return f"Run as root, or join the node's group with 'usermod -aG {group} USER' and log in again."
 
 
 def _hint_for(holder: str, usb_id: str) -> str:
     if holder == MODEM_MANAGER:
         return (
-            f"It takes the device for a modem. Tell it not to, by a udev rule for {usb_id or 'the device'} with "
-            'ENV{ID_MM_DEVICE_IGNORE}="1", or stop it.'
+            f"ModemManager mistakes the device for a modem. Stop it, or add a udev rule for {usb_id or 'the device'} "
+            'with ENV{ID_MM_DEVICE_IGNORE}="1".'
         )
     if holder == "rngd":
-        return "Stop it: 'systemctl stop rngd' (or rng-tools-debian); drawwell feeds the kernel itself."
-    return "Stop it, or let drawwell run alone."
+        return "Stop rngd with 'systemctl stop rngd' (or rng-tools-debian), because drawwell feeds the kernel itself."
+    return "Stop that process: only one program can read the device."
 
 
 def _without_node(name: str, kind: DeviceKind, config: "Config | None") -> DoctorFinding:
-    """Describe a device without a node."""
+    """Return the finding about a device without a node."""
     hint = hint_without_node(kind)
     if not kind.command:
-        return DoctorFinding("problem", name, "no kernel driver has taken it, so it has no node", hint)
+        return DoctorFinding("problem", name, "the device has no node because no kernel driver uses it", hint)
     program = kind.program or kind.command[0]
     commands = [each.command for each in config.sources if each.command] if config else []
     if any(program in " ".join(command) for command in commands):
         return DoctorFinding("good", name, f"{program} reads it")
-    install = "" if shutil.which(program) else f"Install {program}, from package {kind.package}. "
+    install = "" if shutil.which(program) else f"Install {program} from package {kind.package}. "
     hint = f"{install}{_use(kind)}\n{kind.section()}"
-    return DoctorFinding("note", name, "it has no node: its own program reads it", hint)
+    return DoctorFinding("note", name, "the device has no node; its own program reads it", hint)
 
 
 def _use(kind: DeviceKind) -> str:
-    return f"Use it by driver {kind.driver}: 'drawwell init host', or add to the configuration:"
+    return f"To use it with driver {kind.driver}, run 'drawwell init host' or add this to the configuration:"
 
 
 def _is_configured(node: str, config: "Config") -> bool:

@@ -1,17 +1,20 @@
-"""One thing that the doctor saw."""
+"""A finding of the doctor."""
 
 from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class DoctorFinding:
-    """`level` is good, note or problem; `hint` is what to type."""
+    """A finding: `level` is good, note or problem; `hint` describes the fix."""
 
     level: str
     subject: str
-    words: str
+    words: str  # wording: a JSON key
     hint: str = ""
 
+    @property
+    def line(self) -> str:
+        return f"{self.subject}: {self.words}"  # wording: a JSON key
+
     def document(self) -> dict[str, str]:
-        """As JSON."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""What the doctor sees when it is in a guest itself: the same look that ``drawwell guest verify`` has from outside."""
+"""The doctor's checks in a guest, shared with ``drawwell guest verify``."""
 
 import os
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ READ_S = 5.0
 
 
 class Here:
-    """This machine, as an `Inside`."""
+    """An `Inside` for this machine."""
 
     def run(self, argv: list[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> GuestCommandResult:
-        """See `Inside`."""
+        """Run a command as `Inside` describes."""
         return program.run(argv, stdin=stdin, timeout_s=timeout_s)
 
 
 def machine() -> Iterator[DoctorFinding]:
-    """Look at this virtual machine's way to randomness; what has no virtio-rng is told so, as a note."""
+    """Check how this virtual machine gets randomness."""
     try:
         yield from _looked()
     except DrawwellError as error:
-        yield DoctorFinding("note", "guest", f"this is a virtual machine, and {error}", error.hint or "")
+        yield DoctorFinding("note", "guest", f"this is a virtual machine; {error}", error.hint or "")
 
 
 def _looked() -> Iterator[DoctorFinding]:
@@ -33,7 +33,7 @@ def _looked() -> Iterator[DoctorFinding]:
     if not seen.virtio_rng:
         yield DoctorFinding(
             "note", "guest", f"this is a virtual machine without virtio-rng (driver: {seen.driver})",
-            "On its host: 'drawwell guest apply KIND NAME'. Where the driver is a module, 'modprobe virtio_rng'.",
+            "On the host, run 'drawwell guest apply KIND NAME'. If the driver is a module, run 'modprobe virtio_rng'.",
         )  # fmt: skip
         return
     for found in probes.findings(seen):
@@ -43,15 +43,15 @@ def _looked() -> Iterator[DoctorFinding]:
 
 
 def _read() -> GuestFinding:
-    """Read a block of FIPS 140-2, which also tells a generator from one that waits for ever."""
+    """Read a block and run the FIPS 140-2 tests; a timeout is a failure."""
     if data := probes.read_hwrng(Here(), probes.FIPS_REQUESTS, READ_S):
         return probes.fips(data)
-    hint = "On the host: 'drawwell guest verify KIND NAME' shows whether it is starved."
-    words = f"a read waited for {READ_S:g} s"
-    return GuestFinding("/dev/hwrng can be read", GuestVerdict.FAILS, words, inside=True, hint=hint)
+    hint = "To check for starvation, run 'drawwell guest verify KIND NAME' on the host."
+    text = f"a read returned nothing within {READ_S:g} s"
+    return GuestFinding("/dev/hwrng can be read", GuestVerdict.FAILS, text, inside=True, hint=hint)
 
 
 def _finding(found: GuestFinding, failed: str) -> DoctorFinding:
-    """Say it as the doctor does; `failed` is the level of what does not hold."""
+    """Convert a guest finding; `failed` is the level for a failed check."""
     levels = {GuestVerdict.HOLDS: "good", GuestVerdict.FAILS: failed, GuestVerdict.UNKNOWN: "note"}
     return DoctorFinding(levels[found.verdict], "guest", f"{found.what}: {found.detail}", found.hint)

@@ -1,6 +1,6 @@
-"""Other programs that read noise devices or feed the kernel: installed, running, holding what, feeding or not.
+"""Finds other programs that read noise devices or feed the kernel.
 
-They are looked at and named; nothing of theirs is touched.
+This module only reports the programs and never changes them.
 """
 
 import os
@@ -16,7 +16,7 @@ PACKAGES: Final[Mapping[str, str]] = {
     "onerng": "onerng.sh", "rng-tools": "rngd", "rng-tools5": "rngd", "rng-tools-debian": "rngd",
     "ekeyd": "ekeyd", "infnoise": "infnoise", "haveged": "haveged", "jitterentropy-rngd": "jitterentropy-r",
 }  # fmt: skip
-"""Debian packages and the programs that they run, by the first 15 letters that the kernel keeps of a name."""
+"""Debian packages and their programs; the kernel truncates names to 15 characters."""
 _NODES: Final = re.compile(r"/dev/(ttyACM\d+|ttyUSB\d+|hwrng|chaoskey\d+)")
 _KERNEL: Final = ("/dev/random", "/dev/urandom")
 _STATUS: Final = "var/lib/dpkg/status"
@@ -24,7 +24,7 @@ _STATUS: Final = "var/lib/dpkg/status"
 
 @dataclass(frozen=True, slots=True)
 class Rival(Report):
-    """A program that does what drawwell does; `package` and `version` are "" when no package of it is installed."""
+    """Another program; `package` and `version` are "" if it has no package."""
 
     program: str
     package: str
@@ -34,23 +34,23 @@ class Rival(Report):
     feeds: bool
 
     @property
-    def words(self) -> str:
-        """What it is and does, for people."""
+    def text(self) -> str:
+        """A description for users."""
         what = (
             f"package {self.package} {self.version} is installed"
             if self.package
-            else f"{self.program} is here"
+            else f"{self.program} is not from a package"
         )
         if not self.pids:
-            return f"{what}; it does not run"
-        does = [f"runs (process {', '.join(map(str, self.pids))})"]
-        does += [f"holds {' and '.join(self.holds)}"] if self.holds else []
+            return f"{what} but not running"
+        does = [f"is running (process {', '.join(map(str, self.pids))})"]
+        does += [f"has {' and '.join(self.holds)} open"] if self.holds else []
         does += ["feeds the kernel"] if self.feeds else []
         return f"{what}, {', '.join(does)}"
 
 
 def rivals(root: str = "/") -> tuple[Rival, ...]:
-    """Look for all of them; `root` is the directory that holds ``var`` and ``proc``."""
+    """Find the programs; `root` contains ``var`` and ``proc``."""
     running = dict(_running(root))
     found = []
     for package, version in _installed(root):
@@ -73,7 +73,7 @@ def _rival(
 
 
 def _installed(root: str) -> Iterator[tuple[str, str]]:
-    """The packages of ours that dpkg says are installed, with their versions."""
+    """Yield the installed packages from `PACKAGES` with their versions."""
     try:
         text = Path(root, _STATUS).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -95,7 +95,7 @@ def _running(root: str) -> Iterator[tuple[int, tuple[str, frozenset[str]]]]:
 
 
 def _in_a_container(process: Path) -> bool:
-    """Return whether a process is in another PID namespace than this one."""
+    """Return whether a process is in a different PID namespace."""
     try:
         return os.readlink(process / "ns/pid") != os.readlink(process.parent / "self/ns/pid")
     except OSError:
@@ -103,7 +103,7 @@ def _in_a_container(process: Path) -> bool:
 
 
 def _open_files(process: Path) -> Iterator[str]:
-    """What it has open, with what its children have: the vendor's script feeds by dd."""
+    """Yield open files, also those of children: the vendor's script runs dd."""
     try:
         for link in (process / "fd").iterdir():
             yield os.readlink(link)

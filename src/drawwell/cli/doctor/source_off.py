@@ -1,4 +1,4 @@
-"""Why a configured source is off: its node is opened as its process would."""
+"""Finds out why a source is off, by opening the node as the source does."""
 
 import os
 import stat
@@ -13,24 +13,24 @@ _DEV: Final = "/dev"
 
 
 def cause(source: dict[str, Any]) -> tuple[str, str]:
-    """Return what prevents a reported source from running, and what to type."""
+    """Return why a source is off, and how to fix it."""
     identity = source["identity"]
     name, kind, path = identity["name"], identity["kind"], identity["path"]
     why = str(source["last_error"])
     if os.path.isabs(path) and not os.path.exists(path):
-        return f"{path} is not there", DRIVERS[kind].when_off if kind in DRIVERS else ""
+        return f"{path} does not exist", DRIVERS[kind].when_off if kind in DRIVERS else ""
     if os.path.isabs(path) and (refused := _refused(path)):
         return refused, _permission_hint(name, path)
     if kind in {*DRIVERS} - {ONERNG} and os.path.isdir(_SYSTEMD):
         return why, (
-            f"Have its unit follow the configuration: 'systemctl reload drawwell-broker'; then see why it ends: "
+            "Update the source's unit with 'systemctl reload drawwell-broker'. If the source still fails, see "
             f"'systemctl status drawwell-named@{name}'."
         )
     return why, DRIVERS[kind].when_off if kind in DRIVERS else ""
 
 
 def try_to_open(path: str) -> str:
-    """Open a node as a source does; return why that fails, "" if it works."""
+    """Open a node as a source does; return why that fails, or ""."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError as error:
@@ -39,7 +39,7 @@ def try_to_open(path: str) -> str:
 
 
 def _refused(path: str) -> str:
-    """Return why the sources' own user may not open a node, as root."""
+    """Return why the sources' user cannot open a node, or ""; needs root."""
     import pwd
 
     try:
@@ -57,7 +57,7 @@ def _permission_hint(name: str, path: str) -> str:
     if os.stat(path).st_dev != os.stat(_DEV).st_dev:
         gid = os.stat(path).st_gid
         return (
-            f"It is the host's node, of group {gid}: there, type 'chgrp GROUP {path}; chmod g+rw {path}' with a group "
-            f"of {SOURCE_USER}."
+            f"The node belongs to the host and has group {gid}. On the host, run 'chgrp GROUP {path}; chmod g+rw "
+            f"{path}' with a group of {SOURCE_USER}."
         )
-    return f"Its unit takes that right when it starts: 'systemctl restart drawwell-named@{name}'."
+    return f"Run 'systemctl restart drawwell-named@{name}': the unit sets the permission when it starts."

@@ -1,4 +1,4 @@
-"""What the doctor looks at round a broker: where it keeps its state, where it listens, and what was joined."""
+"""The doctor's checks of the broker's state directory, ports and links."""
 
 import contextlib
 import errno
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
     from drawwell.links.identity import LinkIdentity
 
 SMALL_BYTES = 1 << 20
-"""The state of a broker with a thousand consumers is smaller."""
+"""The least free space: more than a broker with a thousand consumers needs."""
 ANSWER_S = 3.0
 
 
 def state(config: "Config") -> Iterator[DoctorFinding]:
-    """May the state be written, and is there room for it?"""
+    """Check that the state directory is writable and has free space."""
     wanted = config.broker.state_dir
     there = wanted
     while not os.path.exists(there):
         there = os.path.dirname(there)
     if not os.access(there, os.W_OK | os.X_OK):
         yield DoctorFinding(
-            "problem", "state", f"{there} may not be written by user {os.geteuid()}",
-            "Run as its owner, or set state_dir in [broker] to a directory of your own.",
+            "problem", "state", f"user {os.geteuid()} may not write to {there}",
+            "Run the command as the directory's owner, or set state_dir in [broker] to your own directory.",
         )  # fmt: skip
         return
     free = shutil.disk_usage(there).free
     if free < SMALL_BYTES:
         yield DoctorFinding(
-            "problem", "state", f"only {format_size(free)} free for {wanted}",
-            f"Make room: look at 'df {there}'. Nothing is served that cannot be written down first.",
+            "problem", "state", f"only {format_size(free)} are free for {wanted}",
+            f"Free some space (see 'df {there}'), because drawwell records each draw before it serves it.",
         )  # fmt: skip
 
 
 def refusals(config: "Config") -> Iterator[DoctorFinding]:
-    """Report what a run would refuse, to root and to the user whom the state belongs to."""
+    """Report why ``drawwell run`` would not start, if this user may run it."""
     from drawwell.roles.runnable import require_runnable
 
     state = config.broker.state_dir
@@ -58,59 +58,59 @@ def refusals(config: "Config") -> Iterator[DoctorFinding]:
 
 
 def others() -> Iterator[DoctorFinding]:
-    """The vendor's package, rng-tools and their kin: which is installed, holds a device or feeds the kernel."""
+    """Report the vendor's package, rng-tools and similar programs."""
     from drawwell.cli.doctor.other_programs import rivals
 
     for each in rivals():
-        hint = "Take its settings over: 'drawwell migrate'. It is left alone; remove it when drawwell does its work."
+        hint = "Import its settings with 'drawwell migrate'. Remove the program when drawwell is set up."
         yield DoctorFinding(
-            "problem" if each.holds else "note", each.package or each.program, each.words, hint
+            "problem" if each.holds else "note", each.package or each.program, each.text, hint
         )
 
 
 def copies(config: "Config", machine: VirtualFacts) -> Iterator[DoctorFinding]:
-    """Would a broker here learn that its machine was copied?"""
+    """Check whether the broker can detect that its machine was cloned."""
     if not (config.serves and machine.virtual):
         return
     if not machine.generation_id:
         yield DoctorFinding(
             "note", "copies",
-            "this is a virtual machine without a generation ID: of two that are restored from one snapshot neither "
-            "the kernel nor drawwell learns, and they can repeat each other",
-            "Give it one (QEMU: -device vmgenid,guid=auto) and Linux 5.18 or later, or take no snapshots of it.",
+            "this virtual machine has no generation ID. If two machines are restored from one snapshot, neither "
+            "the kernel nor drawwell detects this, and both machines can produce the same bytes",
+            "Add a generation ID (QEMU: -device vmgenid,guid=auto) and use Linux 5.18 or later, or avoid snapshots.",
         )  # fmt: skip
     elif not machine.log_readable:
         yield DoctorFinding(
             "note", "copies",
-            f"this is a virtual machine with a generation ID, but user {os.geteuid()} may not read the kernel's log: "
-            "that it was copied is heard only of kernels that send a uevent",
-            "The package's units hand the log to the broker; without them run it as root or with CAP_SYSLOG.",
+            f"this virtual machine has a generation ID, but user {os.geteuid()} may not read the kernel log. "
+            "A clone is detected only if the kernel sends a uevent",
+            "Use the packaged units, which pass the log to the broker, or run the broker as root or with CAP_SYSLOG.",
         )  # fmt: skip
     else:
         yield DoctorFinding(
-            "good", "copies", "this is a virtual machine with a generation ID: copies of it are noticed"
+            "good", "copies", "this virtual machine has a generation ID, so clones are detected"
         )
 
 
 def ports(config: "Config") -> Iterator[DoctorFinding]:
-    """Are the ports free on which a broker is to listen, and will they be at the next start?"""
+    """Check that the broker's ports are free now and at the next start."""
     wanted = {"tls": config.tls.listen, "enrol": config.enrol.listen, "health": config.health.listen}
     for name, address in wanted.items():
         if isinstance(address, HostPort) and not reserved(address.port):
             yield DoctorFinding(
                 "note", f"door {name}",
-                f"Linux hands port {address.port} out to outgoing connections: one of them may hold it at a start",
-                f"Keep it back: add {address.port} to net.ipv4.ip_local_reserved_ports in /etc/sysctl.d.",
+                f"Linux can use port {address.port} for outgoing connections, so it might be busy at the next start",
+                f"Reserve the port: add {address.port} to net.ipv4.ip_local_reserved_ports in /etc/sysctl.d.",
             )  # fmt: skip
         if isinstance(address, HostPort) and (why := _taken(address)):
             yield DoctorFinding(
                 "problem", f"door {name}", f"cannot listen on {address}: {why}",
-                f"See who does with 'ss -ltnp sport = :{address.port}', or set another listen in [{name}].",
+                f"Find the process with 'ss -ltnp sport = :{address.port}', or set another address in [{name}].",
             )  # fmt: skip
 
 
 def reserved(port: int, root: str = "/") -> bool:
-    """Is a port out of the range of outgoing connections, or kept back from them?"""
+    """Return whether Linux never uses a port for outgoing connections."""
     try:
         low, high = _sysctl(root, "ip_local_port_range").split()
         kept = _sysctl(root, "ip_local_reserved_ports").strip()
@@ -140,7 +140,7 @@ def _taken(address: HostPort) -> str:
 
 
 def links(config: "Config") -> Iterator[DoctorFinding]:
-    """The brokers that this machine joined: certificates, and whether they answer."""
+    """Check whether each joined broker answers and its certificate is valid."""
     from drawwell.links.identity import LINKS, load_all
 
     directory = os.path.join(config.broker.state_dir, LINKS)
@@ -181,9 +181,10 @@ def _link(identity: "LinkIdentity", directory: str) -> DoctorFinding:
         return DoctorFinding("problem", name, str(error), error.hint or "")
     except TimeoutError:
         return DoctorFinding(
-            "problem", name, f"no answer within {ANSWER_S:g} s", "Look at the network between."
+            "problem", name, f"no answer within {ANSWER_S:g} s", "Check the network between the machines."
         )
     return DoctorFinding(
         "good", name,
-        f"broker {identity.broker} answers {identity.consumer}; certificate for {format_duration(left_s)} more",
+        f"broker {identity.broker} answers this machine ({identity.consumer}); the certificate expires in "
+        f"{format_duration(left_s)}",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""``drawwell source``: what the noise sources are, whether they are good, and their raw samples."""
+"""``drawwell source``: list, check, watch and capture noise sources."""
 
 import argparse
 import base64
@@ -17,40 +17,39 @@ PIECE_BYTES = 32_768
 
 
 def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
-    """Add the noun and its verbs."""
     from drawwell.cli.source import history, simulate, units
     from drawwell.cli.source import run as source_run
 
     parser = nouns.add_parser(
         "source",
-        help="noise sources: list, run, verify, watch, history, capture, simulate",
+        help="list, run, verify, watch, capture and simulate noise sources",
         allow_abbrev=False,
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    def verb(name: str, run: Any, words: str, *, source: bool = True) -> argparse.ArgumentParser:
+    def verb(name: str, run: Any, summary: str, *, source: bool = True) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = verbs.add_parser(
-            name, parents=[common], help=words, allow_abbrev=False
+            name, parents=[common], help=summary, allow_abbrev=False
         )
         if source:
-            made.add_argument("source", nargs="?", help="name or device node (default: the only one)")
+            made.add_argument("source", nargs="?", help="name or device node (default: the only source)")
         made.set_defaults(run=run)
         return made
 
-    verb("list", _list, "the running sources, and the devices that are plugged in", source=False)
-    verb("verify", _verify, "check the firmware's signature and run the start-up health tests now")
+    verb("list", _list, "list running sources and connected devices", source=False)
+    verb("verify", _verify, "verify the firmware signature and run the start-up health tests now")
     watch = verb(
-        "watch", _watch, "rate, min-entropy and health-test margins, every second until Ctrl-C; it captures a"
-        " little raw noise for that",
+        "watch", _watch, "show rate, min-entropy and health-test margins every second until Ctrl-C; this"
+        " captures a little raw noise",
     )  # fmt: skip
-    watch.add_argument("--once", action="store_true", help="show it once")
-    capture = verb("capture", _capture, "write raw samples to a file, for assessment")
+    watch.add_argument("--once", action="store_true", help="show the values once and exit")
+    capture = verb("capture", _capture, "write raw samples to a file for an assessment")
     capture.add_argument(
-        "-n", "--bytes", default="1MB", metavar="SIZE", help="how many samples (default: 1MB)"
+        "-n", "--bytes", default="1MB", metavar="SIZE", help="number of samples (default: 1MB)"
     )
-    capture.add_argument("-o", "--output", required=True, metavar="FILE", help="new file, mode 0600")
-    verb("history", history.show, "how near each health test came to its cutoff, for a day and a year")
-    verb("reset", _reset, "let a permanently failed source start again, after its cause was found")
+    capture.add_argument("-o", "--output", required=True, metavar="FILE", help="the new file, mode 0600")
+    verb("history", history.show, "show how close health tests came to their cutoffs over a day and a year")
+    verb("reset", _reset, "restart a source after a permanent failure; find the cause first")
     simulate.add_verb(verbs, common)
     source_run.add_verb(verbs, common)
     units.add_verb(verbs, common)
@@ -74,15 +73,15 @@ def _list(args: argparse.Namespace, out: Output) -> int:
     sources = report["sources"] if report else []
     used = {os.path.realpath(source["identity"]["path"]) for source in sources}
     devices = discover()
-    words = [sources_table(sources, out.style) if sources else "no source runs here"]
+    lines = [sources_table(sources, out.style) if sources else "no source is running"]
     if devices:
         rows = [("DEVICE", "NODE", "STABLE NAME", "IN USE")]
         rows += [(d.kind, d.path, d.stable_name, "yes" if d.path in used else "no") for d in devices]
-        words += ["", out.style.table(rows, drop=("STABLE NAME",))]
+        lines += ["", out.style.table(rows, drop=("STABLE NAME",))]
     elif not sources:
-        words.append("no device that drawwell knows is plugged in; see 'drawwell doctor'")
+        lines.append("no known device is connected; see 'drawwell doctor'")
     documents = [as_json(device) | {"in_use": device.path in used} for device in devices]
-    out.result({"sources": sources, "devices": documents}, "\n".join(words))
+    out.result({"sources": sources, "devices": documents}, "\n".join(lines))
     return 0
 
 
@@ -93,32 +92,32 @@ def _verify(args: argparse.Namespace, out: Output) -> int:
     with out.working(lambda: _start_up(args)):
         report = _through_broker(args, "test", {})
     report = report or verify_directly(args, out)
-    words = [
+    lines = [
         identity_text(report["identity"], out.style),
         f"{'health':<12} {out.style.state(state_word(report))}",
         "",
         tests_table(report["tests"], out.style),
     ]
-    out.result(report, "\n".join(words))
+    out.result(report, "\n".join(lines))
     good = report["state"] == "healthy" and report["identity"]["firmware"] != "not verified"
     return 0 if good else 1
 
 
 def _start_up(args: argparse.Namespace) -> str:
-    """Return how many of the start-up samples a running source has given."""
-    from drawwell.cli.render import startup_words
+    """Return the progress of a running source's start-up tests."""
+    from drawwell.cli.render import startup_text
 
     sources: list[dict[str, Any]] = []
     with suppress(DrawwellError):
         sources = (_running(args) or {"sources": []})["sources"]
     chosen = [each for each in sources if args.source in {None, *each["identity"].values()}]
-    return next(filter(None, map(startup_words, chosen)), "start-up tests")
+    return next(filter(None, map(startup_text, chosen)), "start-up tests")
 
 
 def _through_broker(
     args: argparse.Namespace, verb: str, arguments: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Ask the source that runs; None when none does."""
+    """Send a command to the running source; return None if it is not running."""
     from drawwell.cli import client
 
     return client.source_command(args, args.source, verb, dict(arguments))
@@ -128,7 +127,7 @@ def _capture(args: argparse.Namespace, out: Output) -> int:
     try:
         wanted = parse_size(args.bytes)
     except ValueError as error:
-        raise UsageError(str(error), hint="Say for instance: --bytes 1MB.") from error
+        raise UsageError(str(error), hint="Example: --bytes 1MB.") from error
     fd = os.open(args.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
         try:
@@ -140,7 +139,7 @@ def _capture(args: argparse.Namespace, out: Output) -> int:
     simulated = ", simulated" if what["simulated"] else ""
     out.result(
         {"file": args.output, "bytes": wanted, **what},
-        f"{wanted} raw samples in {args.output} ({what['noise']}{simulated}); they are used nowhere else",
+        f"{wanted} raw samples in {args.output} ({what['noise']}{simulated}); drawwell does not use them elsewhere",
     )
     return 0
 
@@ -148,14 +147,14 @@ def _capture(args: argparse.Namespace, out: Output) -> int:
 def _capture_into(
     write: Callable[[bytes], int], args: argparse.Namespace, out: Output, wanted: int
 ) -> dict[str, Any]:
-    """Write samples of the running source, or of the device itself; return what they are."""
+    """Write samples from the source or the device; return facts about them."""
     from drawwell.cli.source.direct import capture_directly
 
     written, piece = 0, None
     while written < wanted:
         piece = _through_broker(args, "capture", {"bytes": min(PIECE_BYTES, wanted - written)})
         if piece is None and written:
-            raise LinkUnavailable("the broker went away", hint="Start it again, or capture without it.")
+            raise LinkUnavailable("the broker disconnected", hint="Restart it, or capture without it.")
         if piece is None:
             identity = capture_directly(args, out, wanted, write)
             return {"noise": identity.noise, "simulated": identity.simulated}
@@ -167,10 +166,8 @@ def _capture_into(
 def _reset(args: argparse.Namespace, out: Output) -> int:
     result = _through_broker(args, "reset", {})
     if result is None:
-        raise LinkUnavailable(
-            "no broker runs here", hint="A source that does not run has nothing to reset: 'drawwell run'."
-        )
-    out.result(result, f"{result['reset']}: starting again")
+        raise LinkUnavailable("no broker is running here", hint="Start the source first: 'drawwell run'.")
+    out.result(result, f"{result['reset']}: restarting")
     return 0
 
 
@@ -182,20 +179,20 @@ def _watch(args: argparse.Namespace, out: Output) -> int:
     while True:
         report = _running(args)
         if report is None:
-            raise LinkUnavailable("no broker runs here", hint="Start one with 'drawwell run'.")
+            raise LinkUnavailable("no broker is running here", hint="Start a broker with 'drawwell run'.")
         sources = [
             s
             for s in report["sources"]
             if args.source in {None, s["identity"]["name"], s["identity"]["path"]}
         ]
         if not sources:
-            raise UsageError(f"no source {args.source!r} runs here", hint="See 'drawwell source list'.")
+            raise UsageError(f"source {args.source!r} is not running", hint="See 'drawwell source list'.")
         live = os.isatty(1) and not args.once and not out.as_json
         shown = [
             _watched(source, before, out.style) + _window(args, source, windows, live=live)
             for source in sources
         ]
-        out.result({"sources": sources}, "\n\n".join(shown), anew=live)
+        out.result({"sources": sources}, "\n\n".join(shown), redraw=live)
         before = {source["identity"]["name"]: source["raw_bytes"] for source in sources}
         if args.once:
             return 0
@@ -203,7 +200,7 @@ def _watch(args: argparse.Namespace, out: Output) -> int:
 
 
 def _window(args: argparse.Namespace, source: dict[str, Any], windows: dict[str, Any], *, live: bool) -> str:
-    """Capture a little of a healthy source; enter its min-entropy in the report and return it as words."""
+    """Measure a little noise, add the result to `source`, and return a text."""
     from drawwell.cli import client
     from drawwell.cli.source.entropy_window import PIECE_BYTES, Window, describe
 

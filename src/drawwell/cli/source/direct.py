@@ -1,4 +1,4 @@
-"""A noise source opened by the command line itself, when no broker runs it."""
+"""Opens a noise source in the command itself, because no broker runs it."""
 
 import argparse
 import asyncio
@@ -17,22 +17,24 @@ from drawwell.units import format_size
 READ_BYTES = 4096
 
 
-def open_driver(args: argparse.Namespace) -> tuple[NoiseSource, Any]:
-    """The driver of the named source, and what its noise is assessed at.
+def open_driver(args: argparse.Namespace, out: Output) -> tuple[NoiseSource, Any]:
+    """Return the named source's driver and its noise claim.
 
-    The name is one of the configuration, or a device node; nothing means the only configured source.
+    The name is a configured source or a device node; None means the only configured source.
     """
-    from drawwell.config.load import load
+    from drawwell.cli.client import read_configuration
     from drawwell.roles.make_driver import make_driver, pick_source
 
-    return make_driver(pick_source(load(args.config), args.source))
+    driver, claim = make_driver(pick_source(read_configuration(args, out), args.source))
+    path = driver.identity.path
+    out.say(f"opening {'the first OneRNG' if path == 'auto' else path}")
+    return driver, claim
 
 
 def verify_directly(args: argparse.Namespace, out: Output) -> dict[str, Any]:
-    """Open, verify and run the start-up tests once; return a source report."""
-    driver, claim = open_driver(args)
+    """Open and verify a source, run its start-up tests, and return a report."""
+    driver, claim = open_driver(args, out)
     monitor = HealthMonitor(claim, hash_key=os.urandom(32))
-    _announce(driver, out)
     return as_json(asyncio.run(_verify(driver, monitor, out)))
 
 
@@ -68,17 +70,11 @@ async def _verify(driver: NoiseSource, monitor: HealthMonitor, out: Output) -> S
     )
 
 
-def _announce(driver: NoiseSource, out: Output) -> None:
-    path = driver.identity.path
-    out.say(f"no broker runs it: opening {'the first OneRNG' if path == 'auto' else path} directly")
-
-
 def capture_directly(
     args: argparse.Namespace, out: Output, wanted: int, write: Callable[[bytes], int]
 ) -> SourceIdentity:
-    """Hand `wanted` raw samples to `write`; return whose they are."""
-    driver, _claim = open_driver(args)
-    _announce(driver, out)
+    """Pass `wanted` raw samples to `write`; return the source's identity."""
+    driver, _claim = open_driver(args, out)
 
     async def capture() -> None:
         written = 0

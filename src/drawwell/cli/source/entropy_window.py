@@ -1,7 +1,7 @@
-"""Min-entropy over a sliding window, for ``drawwell source watch``: the broker keeps no samples to ask it for.
+"""Estimates min-entropy over a sliding window, for ``source watch``.
 
-A little raw noise is captured each second for this alone and used nowhere else, as every capture is. What is kept
-of it are counts, and of the last piece the bitmap on the screen.
+The broker does not keep samples, so the command captures a little raw noise each second and
+uses it only for the estimate. The window keeps the counts, and for the bitmap the last piece.
 """
 
 import math
@@ -9,34 +9,34 @@ from collections import Counter, deque
 from typing import Any, Final
 
 PIECE_BYTES: Final = 2048
-"""Captured each second: 4 % of what a OneRNG gives."""
+"""The samples to capture each second: 4 % of a OneRNG's output."""
 PIECES: Final = 32
-"""Pieces in the window: 65,536 samples."""
+"""The number of pieces in the window (65,536 samples)."""
 _Z: Final = 2.5758293035489008  # SP 800-90B 6.3.1
-_ALARM_SIGMA: Final = 6.0  # one second in 10**9 for a source that just keeps its claim
+_ALARM_SIGMA: Final = 6.0  # one false alarm in 10**9 seconds if the claim is exact
 _COLUMNS: Final = 72
 _BRAILLE: Final = (
     (0x01, 0x08),
     (0x02, 0x10),
     (0x04, 0x20),
     (0x40, 0x80),
-)  # Unicode 2800: dots of row, column
+)  # the dots in Unicode 2800 (Braille) by row and column
 
 
 class Window:
-    """Counts of the last samples of one source."""
+    """Counts of the values in a source's most recent samples."""
 
     def __init__(self) -> None:
         self._pieces: deque[Counter[int]] = deque(maxlen=PIECES)
         self._last = b""
 
     def add(self, samples: bytes) -> None:
-        """Take in a piece."""
+        """Add a piece and drop the oldest."""
         self._pieces.append(Counter(samples))
         self._last = samples
 
     def report(self, claim: float) -> dict[str, Any]:
-        """Return samples, the most common value estimate in bits a sample, and whether that contradicts `claim`."""
+        """Return the most common value estimate, and whether it is below `claim`."""
         counts: Counter[int] = sum(self._pieces, Counter())
         n = counts.total()
         most = max(counts.values())
@@ -50,7 +50,7 @@ class Window:
         }
 
     def bitmap(self, rows: int = 6) -> str:
-        """Draw the first bits of the last piece, two by four to a character."""
+        """Draw the first bits of the last piece, eight bits per character."""
         bits = f"{int.from_bytes(self._last, 'big'):0{8 * len(self._last)}b}"
         width = 2 * _COLUMNS
         lines = []
@@ -61,19 +61,19 @@ class Window:
 
 
 def _cell(dots: list[str], x: int) -> str:
-    """Return the character for two by four bits."""
+    """Return the Braille character for a block of two by four bits."""
     mask = sum(_BRAILLE[y][dx] for y in range(4) for dx in range(2) if dots[y][x + dx : x + dx + 1] == "1")
     return chr(0x2800 + mask)
 
 
 def describe(report: dict[str, Any]) -> str:
-    """Say what the window holds, and raise the alarm."""
+    """Return the report as text, including an alarm."""
     line = (
         f"min-entropy {report['min_entropy']:.2f} bits/byte over {report['samples']:,} samples"
         f" (most common value), claim {report['claim']:g}"
     )
     return (
-        f"{line}\n*** BELOW THE CLAIM: draw nothing from it, see 'drawwell assess' ***"
+        f"{line}\n*** BELOW THE CLAIM: do not use this source, run 'drawwell assess' ***"
         if report["alarm"]
         else line
     )

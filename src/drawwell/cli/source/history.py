@@ -1,4 +1,4 @@
-"""``drawwell source history``: a drawing of the health tests' past."""
+"""``drawwell source history``: draw charts of past health test results."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ _NAME: Final = 26
 
 
 def show(args: argparse.Namespace, out: Output) -> int:
-    """Draw the last 24 hours and the last year of a running source."""
+    """Draw charts of the last 24 hours and the last year of a running source."""
     from drawwell.cli import client
 
     source = client.running_name(args, args.source)
@@ -28,13 +28,13 @@ def _lines(history: Mapping[str, Any]) -> Iterator[str]:
     from drawwell.entropy.health_history import Span
 
     simulated = " (simulated)" if history["simulated"] else ""
-    yield f"{history['source']}{simulated}: how near each health test came to its cutoff ({_BLOCKS[-1]})"
+    yield f"{history['source']}{simulated}: highest count of each health test ({_BLOCKS[-1]} is the cutoff)"
     if not history["minutes"] and not history["days"]:
-        yield "nothing is noted yet: that is done once a minute, for a source that is read"
+        yield "no data yet: drawwell records a running source once per minute"
         return
     for heading, rows, span in (
-        ("last 24 hours, 30 minutes a column", history["minutes"], Span.MINUTE),
-        ("last year, 8 days a column", history["days"], Span.DAY),
+        ("last 24 hours, 30 minutes per column", history["minutes"], Span.MINUTE),
+        ("last year, 8 days per column", history["days"], Span.DAY),
     ):
         yield ""
         yield heading
@@ -44,7 +44,7 @@ def _lines(history: Mapping[str, Any]) -> Iterator[str]:
 def _drawn(
     tests: Sequence[str], rows: Sequence[Mapping[str, Any]], span: "Span", now: float
 ) -> Iterator[str]:
-    """Draw each test with its highest figure; add the lowest estimate."""
+    """Draw each test's line and show its maximum; add the lowest estimate."""
     from drawwell.entropy.health_history import Row, parts_of
 
     read = [Row(row["at"] // span, row["min_entropy"], tuple(row["nearness"])) for row in rows]
@@ -55,7 +55,7 @@ def _drawn(
         yield f"{test:<{_NAME}} {line} {most:>4.0%}"
     estimates = [row.min_entropy for row in read if row.min_entropy]
     if estimates:
-        yield f"{'min-entropy estimate':<{_NAME}} at least {min(estimates):.2f} bits a sample"
+        yield f"{'min-entropy estimate':<{_NAME}} at least {min(estimates):.2f} bits per sample"
 
 
 def _column(part: "Row | None", index: int) -> str:

@@ -1,7 +1,6 @@
-"""``drawwell source run``: one noise source as a process of its own, which deposits with the broker.
+"""``drawwell source run``: run one noise source in its own process.
 
-It holds the device, so it does without whatever it can (law 10): asyncio imports ssl where there is one, and works
-where there is none.
+The process has access to the device, so it loads as little code as possible (law 10).
 """
 
 import argparse
@@ -17,41 +16,40 @@ if TYPE_CHECKING:
     from drawwell.config.model import Config
 
 _EPILOG = """\
-It ends with 69 when the device is gone, and with 65 when it is not what it claims to be or its firmware is not
-verified: there is no use in starting it again then. It waits for a broker that takes deposits ('drawwell broker run').
+Exit codes: 69 the device is missing; 65 the device is not genuine or its firmware is not verified (a restart does
+not help). If necessary, the process waits for a broker that accepts deposits ('drawwell broker run').
 """
 
 
 def add_verb(verbs: Any, common: argparse.ArgumentParser) -> None:
-    """Add the verb to ``drawwell source``."""
     from drawwell.cli.run import add_options
 
     parser = verbs.add_parser(
         "run",
         parents=[common],
         allow_abbrev=False,
-        help="run one source, which deposits with the broker, until Ctrl-C",
+        help="run one source until Ctrl-C, and deposit its output with the broker",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "source", nargs="?", metavar="NAME", help="a [[source]] by name (default: the only one)"
+        "source", nargs="?", metavar="NAME", help="name of a [[source]] (default: the only source)"
     )
-    parser.add_argument("--device", metavar="PATH", help="the device's node instead, configured or not")
+    parser.add_argument("--device", metavar="PATH", help="use this device node, configured or not")
     parser.add_argument(
         "--stable-name",
         metavar="PORT",
-        help="the port that it is plugged into instead, as udev's ID_PATH says",
+        help="use the device at this port instead (udev's ID_PATH)",
     )
     parser.add_argument(
-        "--socket", metavar="PATH", help="where the broker takes deposits (default: source.sock in run_dir)"
+        "--socket", metavar="PATH", help="the broker's socket for deposits (default: source.sock in run_dir)"
     )
     add_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio asks for it, and does without
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio works without ssl
     from drawwell.cli.run import run_until_stopped, set_up_logging
     from drawwell.config.load import load
     from drawwell.roles.make_driver import make_driver
@@ -74,7 +72,9 @@ def _section(args: argparse.Namespace, config: "Config") -> "SourceSection":
     from drawwell.roles.make_driver import pick_source, source_by_node, source_by_stable_name
 
     if sum(each is not None for each in (args.source, args.device, args.stable_name)) > 1:
-        raise UsageError("which source?", hint="Say NAME, --device or --stable-name, and one of them.")
+        raise UsageError(
+            "several sources were specified", hint="Use only one of NAME, --device and --stable-name."
+        )
     if args.device:
         return source_by_node(config, os.path.abspath(args.device), discover())
     if args.stable_name:

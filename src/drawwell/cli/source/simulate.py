@@ -1,4 +1,4 @@
-"""``drawwell source simulate``: a OneRNG without the hardware, for trying things out and for other people's tests."""
+"""``drawwell source simulate``: run a simulated OneRNG for tests."""
 
 import argparse
 import os
@@ -19,39 +19,38 @@ if TYPE_CHECKING:
 DEFAULT_RATE = 57_000.0
 
 _EPILOG = """\
-While it runs, lines on standard input change it: 'fault NAME', 'unplug', 'replug'.
-SIGUSR1 unplugs it, or plugs it in again. Its firmware image is signed by a published test key, which
---export-key writes as an OpenPGP public key; drawwell accepts that key from a pseudo-terminal only.
+While the device is running, it reads commands from standard input: 'fault NAME', 'unplug', 'replug'.
+SIGUSR1 unplugs the device or plugs it in again. The firmware image is signed with a published test
+key, which drawwell accepts only on a pseudo-terminal. --export-key writes the OpenPGP public key.
 """
 
 
 def add_verb(verbs: Any, common: argparse.ArgumentParser) -> None:
-    """Add the verb to ``drawwell source``."""
     parser = verbs.add_parser(
         "simulate",
         parents=[common],
         allow_abbrev=False,
-        help="run a simulated OneRNG on a pseudo-terminal, or in a virtual machine",
+        help="run a simulated OneRNG on a pseudo-terminal or in a virtual machine",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--link", metavar="PATH", help="make PATH a symbolic link to the simulated device")
+    parser.add_argument("--link", metavar="PATH", help="create symbolic link PATH to the simulated device")
     parser.add_argument(
         "--usbredir",
         metavar="SOCKET",
-        help="plug it into the QEMU guest whose usb-redir device listens at SOCKET",
+        help="plug the simulated OneRNG into the QEMU guest whose usb-redir device listens on SOCKET",
     )
     parser.add_argument(
         "--fault", metavar="NAME", default="none",
-        help="stuck, zeros, counter, loop, biased, silent, slow, bad-firmware or unplugged",
+        help="fault to simulate: stuck, zeros, counter, loop, biased, silent, slow, bad-firmware or unplugged",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, metavar="N", help="make the same noise in every run")
+    parser.add_argument("--seed", type=int, metavar="N", help="produce the same noise in every run")
     parser.add_argument(
         "--rate", type=float, default=DEFAULT_RATE, metavar="BYTES/S",
-        help="noise in bytes per second; 0 for as fast as it is read (default: 57000, as measured)",
+        help="noise in bytes per second; 0 means no limit (default: 57000, as measured)",
     )  # fmt: skip
     parser.add_argument("--firmware", type=int, choices=(1, 2, 3), default=3, help="version (default: 3)")
-    parser.add_argument("--export-key", metavar="FILE", help="write the test key for GnuPG to FILE")
+    parser.add_argument("--export-key", metavar="FILE", help="write the public test key to FILE for GnuPG")
     parser.set_defaults(run=_run)
 
 
@@ -59,13 +58,15 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     import asyncio
 
     if args.rate < 0:
-        raise UsageError("a rate is not negative")
+        raise UsageError("the rate must not be negative")
     if args.export_key:
         _export_key(args.export_key, out)
     elif not (args.link or args.usbredir):
-        raise UsageError("nothing to do", hint="Say --link PATH, --usbredir SOCKET, or --export-key FILE.")
+        raise UsageError("nothing to do", hint="Use --link PATH, --usbredir SOCKET or --export-key FILE.")
     if args.link and args.usbredir:
-        raise UsageError("one stick is in one place", hint="Say --link or --usbredir, and run two for both.")
+        raise UsageError(
+            "--link and --usbredir cannot be combined", hint="Use one of them, or run two simulated devices."
+        )
     if args.link or args.usbredir:
         asyncio.run(_simulate(args, out))
     return 0
@@ -79,7 +80,7 @@ def _export_key(path: str, out: Output) -> None:
             file.write(export_public_key())
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    out.say(f"wrote the published test key of the simulated device to {path}; it proves nothing")
+    out.say(f"wrote the simulator's published test key to {path}; its signatures prove nothing")
 
 
 async def _simulate(args: argparse.Namespace, out: Output) -> None:
@@ -106,7 +107,7 @@ def _device(args: argparse.Namespace) -> "Device":
 
 
 def _place(device: "Device") -> str:
-    """Where one looks for it: the link, or the virtual machine's socket."""
+    """Return the location of the device: its link or the guest's socket."""
     from drawwell.simulator.pty import PtyDevice
 
     return str(device.link if isinstance(device, PtyDevice) else device.where)
@@ -123,7 +124,7 @@ def _announce(device: "Device", out: Output) -> None:
     fault = "" if device.fault == "none" else f", fault: {device.fault}"
     place = _place(device)
     where = place if place == device.node else f"{place} -> {device.node}" if device.node else "unplugged"
-    out.result(document, f"simulated OneRNG: {where}{fault}; Ctrl-C ends it")
+    out.result(document, f"simulated OneRNG: {where}{fault}; Ctrl-C stops")
 
 
 def _toggle(device: "Device", out: Output) -> None:
@@ -131,10 +132,10 @@ def _toggle(device: "Device", out: Output) -> None:
 
 
 def _listen(device: "Device", out: Output) -> None:
-    """Take lines from standard input, where it is one that can be waited for."""
+    """Read commands from standard input, if it can be polled."""
     import asyncio
 
-    if sys.stdin is None:  # started with its standard input closed
+    if sys.stdin is None:  # started with standard input closed
         return
     loop, fd = asyncio.get_running_loop(), sys.stdin.fileno()
 
@@ -142,21 +143,21 @@ def _listen(device: "Device", out: Output) -> None:
         data = b"" if _in_background(fd) else os.read(fd, 4096)
         if not data:
             loop.remove_reader(fd)
-        for words in data.decode("utf-8", errors="replace").splitlines():
-            _obey(words, device, out)
+        for line in data.decode("utf-8", errors="replace").splitlines():
+            _obey(line, device, out)
 
-    with suppress(OSError):  # epoll takes no regular file and no /dev/null
+    with suppress(OSError):  # epoll accepts neither regular files nor /dev/null
         loop.add_reader(fd, read_lines)
 
 
 def _in_background(fd: int) -> bool:
-    """Would reading this terminal stop us (SIGTTIN)?"""
+    """Return whether reading this terminal would stop this process (SIGTTIN)."""
     return os.isatty(fd) and os.tcgetpgrp(fd) != os.getpgrp()
 
 
-def _obey(words: str, device: "Device", out: Output) -> None:
+def _obey(line: str, device: "Device", out: Output) -> None:
     try:
-        match words.split():
+        match line.split():
             case ["unplug"]:
                 device.unplug()
             case ["replug"]:
@@ -166,8 +167,8 @@ def _obey(words: str, device: "Device", out: Output) -> None:
             case []:
                 return
             case _:
-                raise UsageError(f"simulated OneRNG does not understand {words!r}")
+                raise UsageError(f"unknown command {line!r}")
     except DrawwellError as error:
         out.error(error)
         return
-    out.say(f"simulated OneRNG: {words.strip()}{'' if device.node else ' (not plugged in)'}")
+    out.say(f"simulated OneRNG: {line.strip()}{'' if device.node else ' (not plugged in)'}")

@@ -1,4 +1,4 @@
-"""``drawwell source units``: units of sources that udev does not start."""
+"""``drawwell source units``: manage units that udev does not start."""
 
 import argparse
 import hashlib
@@ -26,25 +26,23 @@ _DROP_IN: Final = "50-source.conf"
 _RUNNING: Final = "--state=active,activating,reloading"
 _DEV: Final = "/dev"
 _BY_UDEV: Final = "/dev/drawwell"
-"""Where udev puts a link to each device that it starts a unit for."""
+"""The directory in which udev links each device that has its own unit."""
 NOT_OURS: Final = 1
-"""The exit code that has systemd skip a unit (systemd.service(5), ExecCondition=)."""
+"""The exit code that makes systemd skip a unit (systemd.service(5), ExecCondition=)."""
 
 
 def add_verb(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb to ``drawwell source``."""
     parser = verbs.add_parser(
         "units", parents=[common], allow_abbrev=False,
-        help="list the systemd units of configured sources; the package's units call the options",
-        epilog="A source that udev starts when it is plugged in has no such unit.",
+        help="list the systemd units of configured sources; only the package's units need the options",
+        epilog="Sources that udev starts when they are plugged in do not have such a unit.",
     )  # fmt: skip
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--generate", metavar="DIR", help="write them to DIR, as a systemd generator does")
-    what.add_argument(
-        "--apply", action="store_true", help="start and stop them so that they follow the configuration"
-    )
-    what.add_argument("--admit", metavar="NAME", help="give the sources' user the right to open that device")
-    parser.add_argument("--hup", type=int, metavar="PID", help="with --apply: then send this process SIGHUP")
+    what.add_argument("--generate", metavar="DIR", help="write the units to DIR as a systemd generator")
+    what.add_argument("--apply", action="store_true", help="start and stop units to match the configuration")
+    what.add_argument("--admit", metavar="NAME", help="give the sources' user access to the device")
+    parser.add_argument("--hup", type=int, metavar="PID", help="afterwards, send SIGHUP to this process")
     parser.set_defaults(run=_run)
 
 
@@ -61,28 +59,28 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         if args.apply:
             _apply(config, out)
     finally:
-        if args.hup:  # also with faults: the broker reports them, and goes on
+        if args.hup:  # even with faults: the broker reports them and continues
             os.kill(args.hup, signal.SIGHUP)
     if not args.apply:
         units = [UNIT.format(each.name) for each in needing_units(config)]
-        out.result({"units": units}, "\n".join(units) or "no source needs a unit of its own")
+        out.result({"units": units}, "\n".join(units) or "no source needs its own unit")
     return 0
 
 
 def needing_units(config: "Config") -> Iterator["SourceSection"]:
-    """Yield the written sources that udev cannot know."""
+    """Yield the configured sources that udev cannot start."""
     yield from (each for each in config.written_sources if each.driver != ONERNG)
 
 
 def _text(section: "SourceSection") -> str:
-    """Return the drop-in of a source; another setting makes another text."""
+    """Return a source's drop-in; any change of a setting changes the text."""
     digest = hashlib.sha256(repr(section).encode()).hexdigest()
     allow = f"DeviceAllow={section.path} rw\n" if section.path.startswith("/dev/") else ""
     return f"# settings {digest}\n[Service]\n{allow}"
 
 
 def _generate(config: "Config", out: Path) -> None:
-    """Write a drop-in for each unit, and have the broker want it."""
+    """Write a drop-in for each unit, and add the unit to the broker's Wants=."""
     wants = out / "drawwell-broker.service.wants"
     for section in needing_units(config):
         unit = UNIT.format(section.name)
@@ -110,7 +108,7 @@ def _apply(config: "Config", out: Output) -> None:
 
 
 def _generated() -> dict[str, str]:
-    """Return what the generator wrote last, by unit."""
+    """Return the current drop-ins by unit."""
     files = Path(_GENERATED).glob(f"{UNIT.format('*')}.d/{_DROP_IN}")
     return {file.parent.name.removesuffix(".d"): file.read_text() for file in files}
 
@@ -121,13 +119,13 @@ def _systemctl(*arguments: str) -> str:
 
 
 def _admit(config: "Config", name: str, out: Output) -> int:
-    """Give a node to the sources' group, as udev does for a known device."""
+    """Assign a node to the sources' group, as udev does for a known device."""
     from drawwell.roles.make_driver import pick_source
 
     node = pick_source(config, name).path
     try:
         found = os.stat(node)
-    except OSError:  # it is not there yet, or a program is the source: the source reports that
+    except OSError:  # the source is a program, or the node is missing and the source reports this
         return 0
     if (unit := _of_udev(node)) is not None:
         out.say(f"udev starts {node} as {unit}")
@@ -136,16 +134,16 @@ def _admit(config: "Config", name: str, out: Output) -> int:
     if uid is None or gid is None or not stat.S_ISCHR(found.st_mode) or _may_open(node, uid, gid):
         return 0
     if found.st_dev != os.stat(_DEV).st_dev:
-        out.say(f"{node} is the host's own node: there, type 'chgrp {gid} {node}; chmod g+rw {node}'")
+        out.say(f"{node} belongs to the host: there, run 'chgrp {gid} {node}; chmod g+rw {node}'")
         return 0
     os.chown(node, -1, gid)
     os.chmod(node, stat.S_IMODE(found.st_mode) | (found.st_mode & stat.S_IRWXU & ~stat.S_IXUSR) >> 3)
-    out.say(f"{node} belongs to group {gid} now")
+    out.say(f"{node} now belongs to group {gid}")
     return 0
 
 
 def _of_udev(node: str) -> str | None:
-    """Return the name of the device that udev knows at this node."""
+    """Return udev's name for the device at this node, or None."""
     links = Path(_BY_UDEV).glob("*")
     return next((each.name for each in links if each.resolve() == Path(node).resolve()), None)
 

@@ -1,1 +1,1 @@
-"""Reading the configuration of other programs."""
+"""Migrates the settings of other programs."""

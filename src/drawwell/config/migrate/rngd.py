@@ -1,6 +1,6 @@
-"""The settings of rng-tools in Debian, Fedora, Arch and Gentoo: the device, and rngd's options one by one.
+"""Migrates settings of rng-tools (Debian, Fedora, Arch, Gentoo).
 
-The options are those of rngd(8) of rng-tools 5 and 6.x and of rng-tools-debian 2.x.
+The options are those of rngd(8) in rng-tools 5 and 6.x and in rng-tools-debian 2.x.
 """
 
 import re
@@ -24,24 +24,24 @@ OPTION_NAMES: Final = {"RNGDOPTIONS", "RNGD_OPTS", "RNGD_ARGS", "EXTRA_OPTIONS"}
 SELECT_NAME: Final = "HRNGSELECT"
 
 KindOf = Callable[[str], str | None]
-"""What is behind a device node: "OneRNG", another known device's name, or ""; None where there is no node."""
+"""Returns a known device's name, "" for another device, or None if the node is missing."""
 
-_SERVICE: Final = "systemd, or whoever starts drawwell, sees to it"
+_SERVICE: Final = "systemd or your init system does this for drawwell"
 _OWN: Final = (
-    "it is about sources of rngd's own, which drawwell does not have; the kernel uses them by itself"
+    "this configures a built-in source of rngd. drawwell has no such source; the kernel uses rngd's directly"
 )
-_TESTS: Final = "each source is health-tested (SP 800-90B), and none that fails is used"
-_POOL: Final = "a pool of 256 bits does not say when it wants input; it is fed at an interval"
+_TESTS: Final = "drawwell health-tests every source (SP 800-90B) and uses none that fails"
+_POOL: Final = "a kernel with a 256-bit pool does not request input, so drawwell feeds it at an interval"
 _OBSOLETE: Final[Mapping[str, str]] = {
     "background": _SERVICE, "foreground": _SERVICE, "pid-file": _SERVICE, "pidfile": _SERVICE, "quiet": _SERVICE,
     "drop-privileges": _SERVICE, "debug": _SERVICE, "verbose": _SERVICE, "stats-interval": _SERVICE,
-    "force-reseed": "the kernel is fed at an interval, and reseeds by itself", "rng-quality": _OWN,
+    "force-reseed": "drawwell feeds the kernel at an interval, and the kernel reseeds itself", "rng-quality": _OWN,
     "help": _SERVICE, "usage": _SERVICE, "version": _SERVICE,
-    "random-device": "the kernel's generator is fed through /dev/random, and nothing else is",
+    "random-device": "drawwell always feeds the kernel through /dev/random",
     "ignorefail": _TESTS, "rng-buffers": _TESTS, "test": _TESTS,
     "fill-watermark": _POOL, "fips": _TESTS,
     "no-tpm": _OWN, "no-drng": _OWN, "exclude": _OWN, "include": _OWN, "option": _OWN, "list": _OWN,
-    "rng-driver": _OWN, "hrng": _OWN, "rng-timeout": "a source that is silent for [[source]] stall is opened again",
+    "rng-driver": _OWN, "hrng": _OWN, "rng-timeout": "drawwell reopens a source that is silent; see [[source]] stall",
 }  # fmt: skip
 _LONG: Final[Mapping[str, str]] = {
     "b": "background", "f": "foreground", "p": "pid-file", "D": "drop-privileges", "q": "quiet", "d": "debug",
@@ -54,15 +54,15 @@ _LONG: Final[Mapping[str, str]] = {
 _WITHOUT_VALUE: Final = {
     "background", "foreground", "quiet", "verbose", "ignorefail", "list", "test", "help", "usage", "version"
 }  # fmt: skip
-_MAY_HAVE_VALUE: Final = {"no-tpm", "no-drng", "debug"}
+_MAY_HAVE_VALUE: Final = {"no-tpm", "no-drng", "debug", "feed-interval"}
 
 
 def from_rng_tools(file: str, text: str, migration: Migration, kind_of: KindOf) -> None:
-    """Answer a file of variables that rngd's start script reads."""
+    """Migrate a file of variables for rngd's start script."""
     known = DEVICE_NAMES | OPTION_NAMES | {SELECT_NAME}
     found = list(assignments(text))
     if not found or any(at.name in known for at in found):
-        migration.settings.setdefault((FEED.table, FEED.key), FEED.value)  # it is all that rngd does
+        migration.settings.setdefault((FEED.table, FEED.key), FEED.value)  # rngd feeds the kernel
     for at in found:
         if at.name in DEVICE_NAMES:
             _device(file, at, migration, kind_of)
@@ -71,37 +71,39 @@ def from_rng_tools(file: str, text: str, migration: Migration, kind_of: KindOf) 
         elif at.name in OPTION_NAMES:
             answer_options(file, at, migration, kind_of)
         else:
-            migration.wonder(file, at, "the start scripts of rngd read no such variable")
+            migration.wonder(file, at, "the start scripts of rngd do not use this variable")
     for at in other_lines(text):
-        migration.wonder(file, at, "this is no assignment, and nothing is run here")
+        migration.wonder(file, at, "this line is not an assignment, and drawwell does not run it")
 
 
 def answer_options(file: str, at: Assignment, migration: Migration, kind_of: KindOf) -> None:
-    """Answer a command line of rngd option by option."""
+    """Migrate each option of an rngd command line."""
     for option, value in options(at.value):
         _option(file, at._replace(name=option, value=value), migration, kind_of)
 
 
 def options(line: str) -> Iterator[tuple[str, str]]:
-    """The options of rngd with their values, the short ones by their long names: ``-r /dev/x -s64``."""
+    """Yield rngd's options with their values; short options get long names."""
     try:
-        words = shlex.split(line)
+        tokens = shlex.split(line)
     except ValueError:
-        words = line.split()
-    while words:
-        word = words.pop(0)
+        tokens = line.split()
+    while tokens:
+        word = tokens.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--"):
             name, value = (_LONG.get(word[1:2], word[:2]), word[2:].removeprefix("="))
             equals = value
-            if name in _WITHOUT_VALUE and value:  # several in one word: -fv
-                words.insert(0, f"-{value}")
+            if name in _WITHOUT_VALUE and value:  # several options in one token: -fv
+                tokens.insert(0, f"-{value}")
                 equals = value = ""
         takes = name not in _WITHOUT_VALUE and name in {*_LONG.values(), *_OBSOLETE, *_NUMBERS}
-        if not equals and takes and words and (name not in _MAY_HAVE_VALUE or words[0].isdecimal()):
-            value = words.pop(0)
+        if not equals and takes and tokens and (name not in _MAY_HAVE_VALUE or tokens[0].isdecimal()):
+            value = tokens.pop(0)
         if name == "force-reseed" and value and not value.isdecimal():
-            name = "rng-driver"  # -R of rng-tools-debian
+            name = "rng-driver"  # -R in rng-tools-debian
+        if name == "feed-interval" and not value:
+            name = "test"  # -t in rng-tools 6
         yield f"--{name}" if len(name) > 1 and not name.startswith("-") else name, value
 
 
@@ -114,55 +116,55 @@ def _option(file: str, at: Assignment, migration: Migration, kind_of: KindOf) ->
     elif name in _NUMBERS and (setting := _NUMBERS[name](at.value)):
         migration.keep(file, at, setting)
     else:
-        migration.wonder(file, at, "rngd(8) has no such option, or not with this value")
+        migration.wonder(file, at, "rngd(8) does not have this option or does not accept this value")
 
 
 def _device(file: str, at: Assignment, migration: Migration, kind_of: KindOf) -> None:
     if at.value == "/dev/null" or not at.value.startswith("/"):
-        migration.drop(file, at, "this is no device")
+        migration.drop(file, at, "this is not a device")
         return
     if at.value in {"/dev/random", "/dev/urandom"}:
-        migration.drop(file, at, "the kernel's own generator fed to the kernel is no source at all")
+        migration.drop(file, at, "the kernel's own generator is not a source for the kernel")
         return
     if fault := _path_fault(at.value):
         migration.wonder(file, at, fault)
         return
     kind = kind_of(at.value)
     if kind == "OneRNG":
-        words = "the one OneRNG that is plugged in, whatever its node is called"
-        migration.keep(file, at, *ONERNG, words=words)
+        note = "drawwell finds the OneRNG by itself, so the path is not needed"
+        migration.keep(file, at, *ONERNG, note=note)
     elif kind is None and ONERNG[0][:2] in migration.settings:
-        words = "the stick of onerng.conf, which is not plugged in: the node's number is no name of it"
-        migration.keep(file, at, *ONERNG, words=words)
+        note = "this is taken to be the OneRNG from onerng.conf, which is not plugged in"
+        migration.keep(file, at, *ONERNG, note=note)
     elif kind is None:
         migration.unseen.append(at.value)
-        why = "it is not there now, so what device it is cannot be seen; plug it in and type this again. "
-        migration.wonder(file, at, why + "It could be a OneRNG, which needs driver onerng")
+        why = "the device is missing, so its kind is unknown. Plug it in and run this command again. "
+        migration.wonder(file, at, why + "A OneRNG would need driver onerng")
     else:
-        words = (
-            f"{kind or 'a device unknown to drawwell'}, claimed to hold 1 bit per byte until it was assessed"
+        note = (
+            f"{kind or 'unknown device'}; the claim is 1 bit of entropy per byte until you assess the device"
         )
-        migration.keep(file, at, *_character_device(at.value), words=words)
+        migration.keep(file, at, *_character_device(at.value), note=note)
 
 
 def _path_fault(path: str) -> str:
-    """Tell why a configuration cannot hold a path, "" if it can."""
+    """Return why the configuration cannot contain a path, or "" if it can."""
     try:
         PATH.parse(path)
     except ValueError as error:
         return str(error)
-    return "this is not UTF-8 text" if "\ufffd" in path else ""  # as `open` replaces what is not
+    return "the path is not UTF-8 text" if "\ufffd" in path else ""  # `open` replaces invalid bytes
 
 
 def _select(file: str, at: Assignment, migration: Migration) -> None:
-    """HRNGSELECT of rng-tools-debian: which generator the kernel shall take."""
+    """Migrate HRNGSELECT of rng-tools-debian, the choice of a generator."""
     if not re.fullmatch(NAME.pattern, at.value):
-        migration.wonder(file, at, "this is no generator's name")
+        migration.wonder(file, at, "this is not the name of a generator")
         return
     hwrng = _character_device("/dev/hwrng")
     wanted = NewSetting(hwrng[0].table, "hwrng", write_text(at.value))
-    words = "drawwell does not switch the kernel to it, but refuses any other"
-    migration.keep(file, at, *hwrng, wanted, words=words)
+    note = "drawwell does not select this generator, but refuses any other"
+    migration.keep(file, at, *hwrng, wanted, note=note)
 
 
 def _character_device(path: str) -> list[NewSetting]:
@@ -173,7 +175,7 @@ def _character_device(path: str) -> list[NewSetting]:
     return [*settings, NewSetting(f"source {named}", "min_entropy", "1.0")]
 
 
-# ---- options with a number: what each is called now, None when it makes no sense
+# ---- options with a number: each function returns the new setting, or None if invalid
 
 
 def _step(text: str) -> NewSetting | None:
@@ -189,7 +191,7 @@ def _interval(text: str) -> NewSetting | None:
 
 
 def _credit(whole: float) -> Callable[[str], NewSetting | None]:
-    """Bits per bit (`whole` 1) or per byte (8), as [kernel] credit has it: per byte."""
+    """Return a converter from bits per bit (`whole` 1) or per byte (8)."""
 
     def convert(text: str) -> NewSetting | None:
         try:

@@ -1,7 +1,7 @@
-"""From the settings of the programs that fed kernels before to ours: every option answered, kept or obsolete and why.
+"""Migrates settings of the vendor's package; also has the common parts.
 
-Pure: text in, answers out. The files are those of the vendor's package (onerng.conf) and of rng-tools (units.py has
-the units of systemd); both are read by a shell, and hold nothing but assignments.
+This module is pure: its input is text. The files of the vendor's package (onerng.conf) and of
+rng-tools are shell files that contain only assignments. units.py handles systemd units.
 """
 
 import shlex
@@ -15,7 +15,7 @@ from drawwell.reports import Report
 
 
 class OptionFate(StrEnum):
-    """What becomes of an option."""
+    """How an option was migrated."""
 
     KEPT = "kept"
     OBSOLETE = "obsolete"
@@ -24,18 +24,18 @@ class OptionFate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MigratedOption(Report):
-    """What becomes of one option; `words` say why, or what it is called now. `line` counts from 1."""
+    """The result for the option on `line` (from 1): a reason or new settings."""
 
     file: str
     line: int
     option: str
     value: str
     verdict: OptionFate
-    words: str
+    words: str  # wording: a JSON key
 
 
 class Assignment(NamedTuple):
-    """A shell assignment: the line that it stands in, its name and its value without quotes."""
+    """A shell assignment: line number, name and unquoted value."""
 
     line: int
     name: str
@@ -43,9 +43,9 @@ class Assignment(NamedTuple):
 
 
 class NewSetting(NamedTuple):
-    """One setting of ours: its table, its key and its value as TOML writes it.
+    """A new setting: table, key and TOML value.
 
-    A table is ``kernel``, or ``source`` and a name: there may be several of those.
+    The table is ``kernel``, or ``source`` followed by the source's name.
     """
 
     table: str
@@ -53,7 +53,7 @@ class NewSetting(NamedTuple):
     value: str
 
     def __str__(self) -> str:
-        """As people write it: ``[kernel] feed = true``."""
+        """Format the setting for display: ``[kernel] feed = true``."""
         return f"{_header(self.table)} {self.key} = {self.value}"
 
 
@@ -63,33 +63,33 @@ def _header(table: str) -> str:
 
 @dataclass(slots=True)
 class Migration:
-    """What is made of one or more files: answers in their order, and our settings."""
+    """The result for one or more files: migrated options and new settings."""
 
     answers: list[MigratedOption] = field(default_factory=list)
     settings: dict[tuple[str, str], str] = field(default_factory=dict)
     unseen: list[str] = field(default_factory=list)
-    """Nodes of devices that are not there now."""
+    """Device nodes that do not currently exist."""
 
-    def keep(self, file: str, at: Assignment, *settings: NewSetting, words: str = "") -> None:
-        """Take settings over; a later one wins."""
+    def keep(self, file: str, at: Assignment, *settings: NewSetting, note: str = "") -> None:
+        """Record new settings for an option; later settings win."""
         for each in settings:
             self.settings[each.table, each.key] = each.value
         said = ", ".join(map(str, settings))
-        self._answer(file, at, OptionFate.KEPT, f"{said}; {words}" if words else said)
+        self._answer(file, at, OptionFate.KEPT, f"{said}; {note}" if note else said)
 
     def drop(self, file: str, at: Assignment, why: str) -> None:
-        """Answer an option that means nothing any more."""
+        """Record that an option is obsolete."""
         self._answer(file, at, OptionFate.OBSOLETE, why)
 
     def wonder(self, file: str, at: Assignment, why: str) -> None:
-        """Answer an option that nobody knows."""
+        """Record that an option or its value is unknown."""
         self._answer(file, at, OptionFate.UNKNOWN, why)
 
-    def _answer(self, file: str, at: Assignment, verdict: OptionFate, words: str) -> None:
-        self.answers.append(MigratedOption(file, at.line, at.name, at.value, verdict, words))
+    def _answer(self, file: str, at: Assignment, verdict: OptionFate, answer: str) -> None:
+        self.answers.append(MigratedOption(file, at.line, at.name, at.value, verdict, answer))
 
     def toml(self) -> str:
-        """Our configuration: a [[source]] and the other tables, each setting once."""
+        """Return the new configuration as TOML, sources first."""
         tables: dict[str, list[str]] = {}
         for (table, key), value in self.settings.items():
             tables.setdefault(table, []).append(f"{key} = {value}")
@@ -101,25 +101,25 @@ class Migration:
 
 
 def assignments(text: str) -> Iterator[Assignment]:
-    """The assignments of a file that a shell reads, in their order; every other line is passed by."""
+    """Yield the assignments of a shell file in order; skip other lines."""
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            words = shlex.split(line, comments=True)
-        except ValueError:  # a quote that does not end on its line
+            tokens = shlex.split(line, comments=True)
+        except ValueError:  # an open quote that continues on the next line
             continue
-        for word in words:
+        for word in tokens:
             name, equals, value = word.partition("=")
             if equals and name.isidentifier():
                 yield Assignment(number, name, value)
 
 
 def other_lines(text: str) -> Iterator[Assignment]:
-    """The lines that are neither empty, nor a comment, nor an assignment, as names without a value."""
+    """Yield each other line as a name, but no blank lines and no comments."""
     assigned = {at.line for at in assignments(text)}
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.strip()
-        if words[:1] not in {"", "#"} and number not in assigned:
-            yield Assignment(number, words if len(words) <= 40 else f"{words[:37]}...", "")
+        text_line = line.strip()
+        if text_line[:1] not in {"", "#"} and number not in assigned:
+            yield Assignment(number, text_line if len(text_line) <= 40 else f"{text_line[:37]}...", "")
 
 
 # ---- the vendor's package
@@ -130,14 +130,14 @@ STICK: Final = "source onerng"
 ONERNG: Final = (NewSetting(STICK, "name", '"onerng"'), NewSetting(STICK, "driver", '"onerng"'))
 _SILENT_MODES: Final = {"cmd4", "cmd5"}
 _OBSOLETE: Final = {
-    "ONERNG_AES_WHITEN": "the noise is conditioned with SHA-512, which needs no key from the device",
-    "ONERNG_URANDOM_RESEED": "since Linux 5.18 the kernel ignores urandom_min_reseed_secs, and reseeds by itself",
+    "ONERNG_AES_WHITEN": "drawwell conditions the noise with SHA-512, which needs no key from the device",
+    "ONERNG_URANDOM_RESEED": "since Linux 5.18, the kernel ignores urandom_min_reseed_secs and reseeds itself",
 }
 
 
 def from_onerng(file: str, text: str, migration: Migration) -> None:
-    """Answer the vendor's onerng.conf (package onerng 3.0 to 3.7)."""
-    migration.settings[FEED.table, FEED.key] = FEED.value  # what the package does without any file
+    """Migrate the vendor's onerng.conf (package onerng 3.0 to 3.7)."""
+    migration.settings[FEED.table, FEED.key] = FEED.value  # the package feeds the kernel even without a file
     for each in ONERNG:
         migration.settings[each.table, each.key] = each.value
     for at in assignments(text):
@@ -146,9 +146,9 @@ def from_onerng(file: str, text: str, migration: Migration) -> None:
         elif at.name in _ONERNG:
             _ONERNG[at.name](file, at, migration)
         else:
-            migration.wonder(file, at, "the vendor's script has no such option")
+            migration.wonder(file, at, "the vendor's script does not have this option")
     for at in other_lines(text):
-        migration.wonder(file, at, "this is no assignment, and nothing is run here")
+        migration.wonder(file, at, "this line is not an assignment, and drawwell does not run it")
 
 
 def _start(file: str, at: Assignment, migration: Migration) -> None:
@@ -157,14 +157,14 @@ def _start(file: str, at: Assignment, migration: Migration) -> None:
 
 def _mode(file: str, at: Assignment, migration: Migration) -> None:
     if at.value == "cmd0":
-        why = "it was the default: noise through the device's whitener; drawwell takes the raw noise (cmd1), "
-        migration.drop(file, at, why + "which alone can be tested, and conditions it itself")
+        why = "this was the default and uses the device's whitener. drawwell reads raw noise (cmd1), "
+        migration.drop(file, at, why + "because only raw noise can be tested, and conditions it itself")
     elif at.value in _SILENT_MODES:
-        migration.drop(file, at, "in this mode the device sends no noise")
+        migration.drop(file, at, "the device does not send noise in this mode")
     elif at.value in {f"cmd{number}" for number in range(8)}:
         migration.keep(file, at, NewSetting(STICK, "mode", write_text(at.value)))
     else:
-        migration.wonder(file, at, "the device has the modes cmd0 to cmd7")
+        migration.wonder(file, at, "the device has only the modes cmd0 to cmd7")
 
 
 def _verify(file: str, at: Assignment, migration: Migration) -> None:
@@ -173,27 +173,27 @@ def _verify(file: str, at: Assignment, migration: Migration) -> None:
 
 
 def _entropy(file: str, at: Assignment, migration: Migration) -> None:
-    """Bits per bit; a claim more careful than our default (6 of 8) is taken over."""
+    """Migrate a claim in bits per bit; keep it if it is below our default."""
     share = _number(at.value)
     if share is not None and 0 < share < 0.75:
         migration.keep(file, at, NewSetting(STICK, "min_entropy", f"{share * 8:g}"))
     else:
-        why = "it was what rngd told the kernel; here the raw noise is claimed to hold 6 bits per byte, "
-        migration.drop(file, at, why + "until 'drawwell assess' says more of your own device")
+        why = "this was rngd's credit for the kernel. drawwell claims 6 bits per byte for the raw noise "
+        migration.drop(file, at, why + "until you measure your own device with 'drawwell assess'")
 
 
 def _feeder(file: str, at: Assignment, migration: Migration) -> None:
-    migration.drop(file, at, "it chose between rngd and the script's own feeder; there is one way now")
+    migration.drop(file, at, "this chose between two feeders; drawwell has only one")
 
 
 def _interval(file: str, at: Assignment, migration: Migration) -> None:
     seconds = _number(at.value)
     if seconds is None or not 0 <= seconds <= 86_400:
-        migration.wonder(file, at, "this is no time in seconds")
+        migration.wonder(file, at, "this is not a time in seconds")
         return
-    words = "a feed a second is the fastest there is" if seconds < 1 else ""
+    note = "the shortest interval is one second" if seconds < 1 else ""
     migration.keep(
-        file, at, NewSetting("kernel", "interval", write_text(f"{max(1.0, seconds):g}s")), words=words
+        file, at, NewSetting("kernel", "interval", write_text(f"{max(1.0, seconds):g}s")), note=note
     )
 
 

@@ -1,7 +1,4 @@
-"""The command line of rngd in a unit of systemd (systemd.service(5)).
-
-Pure: text in, answers out.
-"""
+"""Migrates rngd's command line in a systemd unit (systemd.service(5))."""
 
 import re
 import shlex
@@ -13,25 +10,25 @@ from drawwell.config.migrate.settings import FEED, ONERNG, Assignment, Migration
 
 _PREFIXES: Final = "@-:+!|"
 _VARIABLE: Final = re.compile(r"\$\{?(\w+)\}?")
-_OURS: Final = "it is about that unit; drawwell's units have their own"
+_OURS: Final = "this configures the old unit; drawwell has its own units"
 
 
 def is_unit(text: str) -> bool:
-    """Is it a unit of a service, by its sections?"""
+    """Return whether the text is a service unit: it has a [Service] section."""
     return any(line.strip() == "[Service]" for line in text.splitlines())
 
 
 def from_unit(file: str, text: str, migration: Migration, kind_of: KindOf) -> None:
-    """Answer a unit that starts rngd or the vendor's script."""
+    """Migrate a unit that starts rngd or the vendor's script."""
     variables: dict[str, str] = {}
     for at in _settings(text):
         if at.name == "ExecStart":
             _command(file, at, migration, kind_of, variables)
         elif at.name == "Environment":
             variables |= dict(_split(each) for each in _tokens(at.value))
-            migration.drop(file, at, "its variables are put into the command line")
+            migration.drop(file, at, "the variables are inserted into the command line")
         elif at.name == "EnvironmentFile":
-            migration.drop(file, at, f"name that file too: 'drawwell migrate {at.value.lstrip('-')}'")
+            migration.drop(file, at, f"migrate that file as well: 'drawwell migrate {at.value.lstrip('-')}'")
         else:
             migration.drop(file, at, _OURS)
 
@@ -42,7 +39,7 @@ def _command(
     program, *arguments = _tokens(at.value.lstrip(_PREFIXES)) or [""]
     name = program.rpartition("/")[2]
     if not program:
-        migration.drop(file, at, "it takes back the commands before it")
+        migration.drop(file, at, "this clears the previous commands")
     elif name == "onerng.sh":
         migration.keep(file, at, *ONERNG, FEED)
     elif name == "rngd":
@@ -52,11 +49,11 @@ def _command(
         )
         answer_options(file, at._replace(value=line), migration, kind_of)
     else:
-        migration.wonder(file, at, "it starts neither rngd nor the vendor's script")
+        migration.wonder(file, at, "this command starts neither rngd nor the vendor's script")
 
 
 def _settings(text: str) -> Iterator[Assignment]:
-    """The settings of all sections; a line that ends with a backslash goes on."""
+    """Yield the settings of all sections, with continuation lines joined."""
     whole, begun = "", 0
     for number, line in enumerate(text.splitlines(), 1):
         begun = begun or number
