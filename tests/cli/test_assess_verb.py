@@ -1,4 +1,4 @@
-"""``drawwell assess`` and ``drawwell evidence``: what is told of bad input, and what is left behind."""
+"""``drawwell assess`` and ``evidence``: errors, and the files."""
 
 import json
 import os
@@ -15,7 +15,7 @@ NOISE = good(1).read(20_000)
 
 @pytest.fixture
 def run(tmp_path):
-    """Run drawwell in a directory of its own, where no broker is known."""
+    """Run drawwell in an empty directory, without a broker."""
     (tmp_path / "c.toml").write_text(
         f'[broker]\nrun_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}/state"\n'
     )
@@ -34,49 +34,49 @@ def run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "words"),
+    ("args", "code", "message"),
     [
         (("assess", "empty"), 65, "empty"),
         (("assess", "stuck"), 65, "all samples are 0"),
         (("assess", "."), 65, "Is a directory"),
         (("assess", "./none.bin"), 65, "No such file"),
-        (("assess", "nobody"), 69, "nobody"),
+        (("assess", "unknown"), 69, "unknown"),
         (("assess", "/dev/drawwell-none"), 69, "/dev/drawwell-none"),
         (("assess", "noise.bin", "--bits", "4"), 65, "wider than the declared 4"),
         (("assess", "noise.bin", "--restart", "noise.bin"), 65, "restart matrix"),
-        (("assess", "noise.bin", "--report", "x.pdf"), 64, "neither .html nor .json"),
+        (("assess", "noise.bin", "--report", "x.pdf"), 64, "must end in .html or .json"),
         (("assess", "noise.bin", "--report", "no/x.html"), 69, "cannot write"),
-        (("assess", "noise.bin", "more"), 64, "more is no file"),
+        (("assess", "noise.bin", "more"), 64, "more is not a file"),
         (
             ("assess", "hex.txt", "--claim", "6"),
             65,
-            "hex.txt is text (hexadecimal digits): nothing was judged",
+            "hex.txt is text (hexadecimal digits) and was not assessed",
         ),
-        (("assess", "noise.bin", "--format", "octal"), 64, "no such form"),
-        (("assess", "noise.bin", "--format", "hex"), 65, "not in the form hex"),
+        (("assess", "noise.bin", "--format", "octal"), 64, "unknown format"),
+        (("assess", "noise.bin", "--format", "hex"), 65, "not in the format hex"),
         (("assess", "--claim", "9"), 64, "--claim"),
-        (("assess", "conditioning", "1", "2"), 64, "three whole numbers"),
+        (("assess", "conditioning", "1", "2"), 64, "three integers"),
         (("assess", "conditioning", "256", "256", "256", "300"), 64, "h_in"),
-        (("evidence",), 64, "where to"),
-        (("evidence", "-o", "noise.bin"), 64, "there already"),
-        (("evidence", "--verify", "."), 65, "no evidence folder"),
+        (("evidence",), 64, "no output folder"),
+        (("evidence", "-o", "noise.bin"), 64, "already exists"),
+        (("evidence", "--verify", "."), 65, "not an evidence folder"),
     ],
 )
-def test_bad_input_is_told_in_a_sentence_with_a_hint(run, tmp_path, args, code, words):
-    """A sentence, a hint, the exit code, and no traceback, no result and no new file."""
+def test_bad_input_is_an_error_with_a_hint(run, tmp_path, args, code, message):
+    """Bad input gives a message, a hint and an exit code, and no file."""
     before = sorted(os.listdir(tmp_path))
     done = run(*args)
-    said = done.stderr.decode()
-    assert done.returncode == code, said
-    assert words in said
-    assert "hint: " in said
-    assert "Traceback" not in said
+    printed = done.stderr.decode()
+    assert done.returncode == code, printed
+    assert message in printed
+    assert "hint: " in printed
+    assert "Traceback" not in printed
     assert done.stdout == b""
     assert sorted(os.listdir(tmp_path)) == before
 
 
 def test_a_file_is_assessed_with_reports(run, tmp_path):
-    """The result is one JSON document, the report a page, and the .json report the same document."""
+    """The result is one JSON document, equal to the .json report."""
     done = run("assess", "noise.bin", "--claim", "5", "--json", "--report", "r.html", "--report", "r.json")
     assert done.returncode == 0, done.stderr.decode()
     document = json.loads(done.stdout)
@@ -87,7 +87,7 @@ def test_a_file_is_assessed_with_reports(run, tmp_path):
 
 
 def test_several_files_are_judged_in_one_table(run):
-    """Each file has its line and its assessment; text is read as what it is said to be."""
+    """Each file has its line and its assessment; --format applies to text."""
     done = run("assess", "hex.txt", "hex.txt", "--format", "hex", "--json")
     assert done.returncode == 0, done.stderr.decode()
     found = json.loads(done.stdout)["files"]
@@ -97,14 +97,14 @@ def test_several_files_are_judged_in_one_table(run):
 
 
 def test_less_than_the_claim_is_exit_1(run):
-    """Noise that does not bear its claim out is told by the exit code too."""
+    """Noise below its claim gives exit code 1."""
     done = run("assess", "-", "--claim", "7.9", data=NOISE)
     assert done.returncode == 1, done.stderr.decode()
-    assert b"! A sample of 8 bits holds" in done.stdout
+    assert b"! Each sample of 8 bits has" in done.stdout
 
 
 def test_conditioning_is_computed_without_numpy(run):
-    """The conditioning formula needs nothing but the standard library."""
+    """The conditioning formula needs only the standard library."""
     blocked = "import sys; sys.modules['numpy'] = None; from drawwell.cli import main; sys.exit(main())"
     done = run("assess", "conditioning", "512", "256", "256", "320", program=("-c", blocked))
     assert done.returncode == 0, done.stderr.decode()
@@ -112,16 +112,16 @@ def test_conditioning_is_computed_without_numpy(run):
 
 
 def test_a_missing_numpy_is_named_with_the_packages(run):
-    """Without NumPy the error says what to install."""
+    """Without NumPy, the error names the packages to install."""
     blocked = "import sys; sys.modules['numpy'] = None; from drawwell.cli import main; sys.exit(main())"
     done = run("assess", "noise.bin", program=("-c", blocked))
     assert done.returncode == 69
-    assert b"NumPy is not installed" in done.stderr
+    assert b"NumPy, which is not installed" in done.stderr
     assert b"python3-numpy" in done.stderr
 
 
 def test_a_replayed_source_is_captured_and_kept(run, tmp_path):
-    """A source that no broker runs is opened, its samples kept with mode 0600, and its claim is used."""
+    """A configured source is opened, its samples kept (0600), its claim used."""
     config = tmp_path / "c.toml"
     config.write_text(
         config.read_text() + '[[source]]\nname = "tape"\ndriver = "replay"\n'
@@ -132,11 +132,11 @@ def test_a_replayed_source_is_captured_and_kept(run, tmp_path):
     kept = tmp_path / "kept.bin"
     assert kept.read_bytes() == NOISE
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert b"which bears out the claim of 5" in done.stdout
+    assert b"which supports the claim of 5" in done.stdout
 
 
 def test_a_source_that_dies_during_the_capture_leaves_nothing(run, tmp_path):
-    """A recording that ends before the capture does is an error of the source, and no file is made."""
+    """A recording that is too short is a source error and leaves no file."""
     config = tmp_path / "c.toml"
     config.write_text(
         config.read_text() + '[[source]]\nname = "tape"\ndriver = "replay"\n'
@@ -150,7 +150,7 @@ def test_a_source_that_dies_during_the_capture_leaves_nothing(run, tmp_path):
 
 @pytest.mark.slow
 def test_evidence_of_a_tape_is_whole_and_signed(run, tmp_path):
-    """The folder is private and verified, a changed byte is noticed, and the new key lies beside it, mode 0600."""
+    """The folder is private and verifies; a changed byte fails."""
     (tmp_path / "tape.bin").write_bytes(good(9).read(2_000_000))
     config = tmp_path / "c.toml"
     config.write_text(

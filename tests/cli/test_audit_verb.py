@@ -1,4 +1,4 @@
-"""``drawwell audit verify`` on the log of a real broker."""
+"""``drawwell audit verify`` with the log of a real broker."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ def verify(site: Site, *options: str) -> tuple[int, dict]:
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Path]:
-    """Run a broker that serves and refuses; return its site and a receipt."""
+    """Run a broker that grants and refuses; return its site and a receipt."""
     folder = tmp_path_factory.mktemp("w")
     site, receipt = Site(folder), folder / "receipt"
 
@@ -55,7 +55,7 @@ def changed(path: Path, lines: list[bytes]) -> Iterator[None]:
 
 
 def test_an_unchanged_log_has_no_faults(lived: tuple[Site, Path]) -> None:
-    """Each log is signed to its end, and the receipt names a line of it."""
+    """Each log is signed to its end, and the receipt matches a line."""
     site, receipt = lived
     status, found = verify(site, "--receipt", str(receipt))
     assert (status, found["good"], found["faults"], found["unsigned_lines"]) == (0, True, [], 0)
@@ -63,7 +63,7 @@ def test_an_unchanged_log_has_no_faults(lived: tuple[Site, Path]) -> None:
 
 
 def test_refused_verbs_of_a_consumer_are_one_line(lived: tuple[Site, Path]) -> None:
-    """Fifty in a minute are one count, and the operators' log has none."""
+    """Fifty refusals in a minute are one line, and not in the operators' log."""
     site, _ = lived
     log, operators = (
         [json.loads(line) for line in (site.folder / "state" / name).read_text().splitlines()]
@@ -77,7 +77,7 @@ def test_refused_verbs_of_a_consumer_are_one_line(lived: tuple[Site, Path]) -> N
 
 @pytest.mark.parametrize("name", ["audit.jsonl", "audit-operators.jsonl"])
 def test_any_removed_or_changed_line_is_found(lived: tuple[Site, Path], name: str) -> None:
-    """The head at the end signs both logs, down to their last lines."""
+    """The head at the end signs both logs up to their last lines."""
     site, _ = lived
     path = site.folder / "state" / name
     lines = path.read_bytes().splitlines()
@@ -91,7 +91,7 @@ def test_any_removed_or_changed_line_is_found(lived: tuple[Site, Path], name: st
 
 @pytest.mark.parametrize("name", ["audit.jsonl", "audit-operators.jsonl"])
 def test_a_cut_front_and_an_empty_log_are_found(lived: tuple[Site, Path], name: str) -> None:
-    """Nothing has been rotated away, so both begin with line 1."""
+    """Without a rotation, both logs must start with line 1."""
     site, _ = lived
     path = site.folder / "state" / name
     with changed(path, path.read_bytes().splitlines()[1:]):
@@ -100,11 +100,11 @@ def test_a_cut_front_and_an_empty_log_are_found(lived: tuple[Site, Path], name: 
         with changed(log, []):
             status, found = verify(site)
             assert status == 1
-            assert any("it is empty" in each for each in found["faults"])
+            assert any("the log is empty" in each for each in found["faults"])
 
 
 def test_a_cut_end_is_found_with_a_receipt_or_a_kept_head(lived: tuple[Site, Path]) -> None:
-    """Both name a line that is gone; a head with a wrong signature is refused."""
+    """A receipt and a head refer to the missing line; a false head is refused."""
     site, receipt = lived
     path = site.folder / "state" / "audit.jsonl"
     lines = path.read_bytes().splitlines()
@@ -115,14 +115,14 @@ def test_a_cut_end_is_found_with_a_receipt_or_a_kept_head(lived: tuple[Site, Pat
         assert verify(site)[1]["unsigned_lines"] == 3, "those of the operators' log, as after a crash"
         status, found = verify(site, "--receipt", str(receipt))
         assert status == 1
-        assert any("cut off" in each and "receipt" in each for each in found["faults"])
-        assert any("cut off" in each for each in verify(site, "--head", str(kept))[1]["faults"])
+        assert any("the end is missing" in each and "receipt" in each for each in found["faults"])
+        assert any("the end is missing" in each for each in verify(site, "--head", str(kept))[1]["faults"])
     kept.write_bytes(lines[-1].replace(b'"time_s":1', b'"time_s":2'))
     assert command("audit", "verify", "--head", str(kept), config=site.path).returncode == 77
 
 
 def test_a_head_with_a_number_as_text_is_a_fault(lived: tuple[Site, Path]) -> None:
-    """Its signature fits the number: the line is refused all the same."""
+    """The line is refused even though its signature matches the number."""
     site, _receipt = lived
     path = site.folder / "state" / "audit.jsonl"
     *lines, last = path.read_bytes().splitlines()

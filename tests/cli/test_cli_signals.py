@@ -13,7 +13,7 @@ from drawwell.testing.waiting import DEADLINE_S, wait_until
 
 @pytest.mark.parametrize("module", ["argparse", "drawwell.errors"])
 def test_an_early_interrupt_prints_no_traceback(module: str) -> None:
-    """SIGINT during the imports ends the program as a signal does."""
+    """SIGINT during the imports ends the program like a signal."""
     command = [sys.executable, "-X", "importtime", "-m", "drawwell", "status"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -26,7 +26,7 @@ def test_an_early_interrupt_prints_no_traceback(module: str) -> None:
 
 
 def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
-    """The demonstration's directory is removed; the code names the signal."""
+    """The demo's directory is removed; the exit code names the signal."""
     command = [sys.executable, "-m", "drawwell", "demo"]
     with subprocess.Popen(
         command, env={**os.environ, "TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE

@@ -1,4 +1,4 @@
-"""The completion scripts, and those of bash and zsh at work."""
+"""The completion scripts, run in bash, zsh and fish."""
 
 import os
 import shutil
@@ -18,11 +18,12 @@ SCRIPTS = {shell: script_for(shell) for shell in SHELLS}
 
 
 def _complete(line: str, cwd: Path) -> list[str]:
-    """What bash offers for the last word of `line`, in sorted order."""
-    words = line.split(" ")
+    """Return bash's completions for the last word of `line`, sorted."""
+    typed = line.split(" ")
     script = (
         f"{SCRIPTS['bash']}\n"
-        f"COMP_WORDS=({' '.join(words[:-1])} '{words[-1]}')\nCOMP_CWORD={len(words) - 1}\n"
+        f"COMP_WORDS=({' '.join(typed[:-1])} '{typed[-1]}')\n"  # wording: bash's variable
+        f"COMP_CWORD={len(typed) - 1}\n"
         'set -u\n_shtab_drawwell\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
     )
     done = subprocess.run(["bash", "-c", script], cwd=cwd, capture_output=True, text=True, check=True)
@@ -49,7 +50,7 @@ def _complete(line: str, cwd: Path) -> list[str]:
     ],
 )
 def test_bash_offers_what_fits(tmp_path: Path, line: str, expected: list[str]) -> None:
-    """Tab offers the commands, options, choices and files that fit where the cursor is."""
+    """Tab offers matching commands, options, choices and files."""
     for name in ("a file", "a.toml", "b"):
         (tmp_path / name).touch()
     assert _complete(line, tmp_path) == expected
@@ -57,7 +58,7 @@ def test_bash_offers_what_fits(tmp_path: Path, line: str, expected: list[str]) -
 
 @pytest.mark.parametrize("shell", SCRIPTS)
 def test_script_is_good_for_its_shell(shell: str) -> None:
-    """The shell itself finds no fault with the syntax of its script."""
+    """The shell accepts the syntax of its script."""
     if not shutil.which(shell):
         pytest.skip(f"{shell} is not installed here")
     option = {"bash": "-n", "zsh": "-n", "fish": "--no-execute"}[shell]
@@ -67,7 +68,7 @@ def test_script_is_good_for_its_shell(shell: str) -> None:
 
 @pytest.mark.parametrize("shell", SCRIPTS)
 def test_script_knows_every_command_and_option(shell: str) -> None:
-    """No command and no option is missing from any shell's script."""
+    """Every shell's script has every command and option."""
     for command in TREE.walk():
         assert command.name in SCRIPTS[shell]
         for flag in (flag for option in command.options for flag in option.flags):
@@ -85,11 +86,11 @@ zpty -w -n shell $'drawwell config sa\\t'
 zpty -r shell output '*sample*'
 print -r -- $output
 """
-"""A terminal in which zsh loads the script from its fpath; each read waits for what it matches."""
+"""A terminal in which zsh loads the script from its fpath; reads wait for their match."""
 
 
 def test_zsh_offers_what_fits(tmp_path: Path) -> None:
-    """Tab in an interactive zsh completes a verb."""
+    """Tab in an interactive zsh completes a command."""
     if not shutil.which("zsh"):
         pytest.skip("zsh is not installed here")
     (tmp_path / "_drawwell").write_text(SCRIPTS["zsh"])
@@ -120,7 +121,7 @@ def test_fish_offers_what_fits(tmp_path: Path, line: str, expected: set[str]) ->
 
 
 def test_names_of_sources_and_links_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tab offers the sources of the configuration, and no file where a name is wanted."""
+    """Tab offers configured sources, and no files in place of names."""
     (tmp_path / "drawwell.toml").write_text(
         f'[broker]\nrun_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}"\n[[source]]\nname = "stick"\n'
     )

@@ -1,4 +1,4 @@
-"""``drawwell consumer``, ``join`` and ``renew`` as people type them, against a broker in this process."""
+"""``drawwell consumer``, ``join`` and ``renew`` with a broker."""
 
 import asyncio
 import contextlib
@@ -75,12 +75,12 @@ class Broker(FakeBroker):
             for task in serving:
                 task.cancel()
 
-    def run(self, who: str, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "drawwell", *words, "--config", str(self.directory / f"{who}.toml")]
+    def run(self, who: str, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "drawwell", *argv, "--config", str(self.directory / f"{who}.toml")]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
 
-    def invite(self, *words: str) -> str:
-        return self.run("broker", "consumer", "invite", *words).stdout
+    def invite(self, *argv: str) -> str:
+        return self.run("broker", "consumer", "invite", *argv).stdout
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def broker(tmp_path_factory):
 
 
 def test_invite_prints_one_line_and_join_takes_it(broker) -> None:
-    """Standard output of invite is the one line to paste; join reads it from standard input and tells who we are."""
+    """Invite prints one line; join reads it and prints the identity."""
     invited = broker.run("broker", "consumer", "invite", "web01", "--rate", "4KiB/s", "--quota", "10MiB/day")
     joined = broker.run("client", "join", "-", "--json", stdin=invited.stdout)
 
@@ -108,20 +108,20 @@ def test_invite_prints_one_line_and_join_takes_it(broker) -> None:
 
 
 def test_a_token_as_argument_works_and_warns(broker) -> None:
-    """Every local user can see arguments, so the user is told of the other way; a pipe needs no argument."""
+    """A token as an argument is visible, so join warns; on a pipe it is not."""
     token = broker.invite("web09").strip()
     joined = broker.run("client", "join", token, "--name", "nine")
     assert joined.returncode == 0
-    assert "every local user can see" in joined.stderr
+    assert "all local users can see" in joined.stderr
 
     token = broker.invite("web10").strip()
     joined = broker.run("client", "join", "--name", "ten", stdin=token)
     assert joined.returncode == 0
-    assert "every local user" not in joined.stderr
+    assert "all local users" not in joined.stderr
 
 
 def test_join_asks_for_the_token_on_a_terminal(broker) -> None:
-    """What is pasted is not shown there."""
+    """The terminal does not echo the pasted token."""
     token = broker.invite("web11").strip()
     master, slave = pty.openpty()
     program = [sys.executable, "-m", "drawwell", "join", "--name", "eleven"]
@@ -131,10 +131,10 @@ def test_join_asks_for_the_token_on_a_terminal(broker) -> None:
     ) as process:
         os.close(slave)
         shown = b""
-        while b"printed: " not in shown:
+        while b"invite': " not in shown:
             shown += os.read(master, 4096)
         os.write(master, token.encode() + b"\n")
-        with contextlib.suppress(OSError):  # EIO: the other end has closed it
+        with contextlib.suppress(OSError):  # EIO: the other end has closed
             while piece := os.read(master, 4096):
                 shown += piece
     os.close(master)
@@ -142,8 +142,8 @@ def test_join_asks_for_the_token_on_a_terminal(broker) -> None:
     assert token.encode() not in shown
 
 
-def test_list_says_what_became_of_an_invitation(broker) -> None:
-    """The list shows a pending invitation, then a used one with its certificate, then the revocation."""
+def test_list_shows_the_state_of_an_invitation(broker) -> None:
+    """An invitation is pending, then used with a certificate, then revoked."""
 
     def line() -> str:
         listed = broker.run("broker", "consumer", "list", "--all").stdout.splitlines()
@@ -165,7 +165,7 @@ def test_list_says_what_became_of_an_invitation(broker) -> None:
 
 
 def test_quota_changes_what_is_named_and_leaves_the_rest(broker) -> None:
-    """The verb quota changes the rate and leaves the quota, and none lifts it."""
+    """A new rate does not change the quota; "none" removes the quota."""
     broker.invite("limited", "--rate", "1KiB/s", "--quota", "1MiB/day")
 
     changed = broker.run("broker", "consumer", "quota", "limited", "--rate", "2KiB/s", "--json")
@@ -177,18 +177,18 @@ def test_quota_changes_what_is_named_and_leaves_the_rest(broker) -> None:
 
 
 def test_renew_renews_when_forced_and_not_before_it_is_due(broker) -> None:
-    """Renew leaves a fresh certificate alone, and renews it with force."""
+    """Renew does not renew a fresh certificate unless forced."""
     broker.run("client", "join", "-", "--name", "renewing", stdin=broker.invite("renewing"))
 
     idle = broker.run("client", "renew", "renewing")
     forced = broker.run("client", "renew", "renewing", "--force")
 
-    assert (idle.stdout, idle.returncode) == ("well: not due yet\n", 0)
+    assert (idle.stdout, idle.returncode) == ("well: not yet due\n", 0)
     assert (forced.stdout, forced.returncode) == ("well: renewed\n", 0)
 
 
 def test_a_used_token_exits_77_with_a_hint(broker) -> None:
-    """A second join with one token exits with 77 and says what to do."""
+    """A second join with the same token exits with 77 and a reason."""
     token = broker.invite("once")
     broker.invite("keeps-the-door-open")
     broker.run("client", "join", "-", "--name", "once", stdin=token)
@@ -196,38 +196,38 @@ def test_a_used_token_exits_77_with_a_hint(broker) -> None:
     again = broker.run("client", "join", "-", "--name", "twice", stdin=token)
 
     assert again.returncode == 77
-    assert "was used already, from 127.0.0.1 at " in again.stderr
+    assert "was already used from 127.0.0.1 at " in again.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("argv", "code", "message"),
     [
-        (("join", "dw1.cut"), 64, "cut off"),
+        (("join", "dw1.cut"), 64, "incomplete"),
         (
             ("join", "--name", "other", "dw1.127.0.0.1:1." + "A" * 43 + ".AAAAAAAAAAA." + "A" * 43),
             69,
             "cannot join",
         ),
-        (("consumer", "invite", "Web 01"), 64, "cannot be a consumer's name"),
+        (("consumer", "invite", "Web 01"), 64, "is not a valid consumer name"),
         (("consumer", "invite", "web02", "--rate", "fast"), 64, "'fast'"),
         (("consumer", "invite", "web02", "--ttl", "1 year"), 64, "'1 year'"),
         (("consumer", "invite", "web02", "--ttl", "8 days"), 64, "at most 7 days"),
-        (("consumer", "revoke", "nobody"), 64, "'nobody'"),
+        (("consumer", "revoke", "unknown"), 64, "'unknown'"),
         (("consumer", "quota", "web01"), 64, "nothing to change"),
         (("renew", "nowhere"), 64, "nowhere"),
     ],
 )
-def test_mistakes_exit_with_their_code_and_a_hint(broker, words, code, said) -> None:
-    """Each mistake has its exit code, its words and a hint, and nothing on standard output."""
-    result = broker.run("client", *words)
+def test_mistakes_exit_with_their_code_and_a_hint(broker, argv, code, message) -> None:
+    """Each mistake has its exit code, message and hint, and no output."""
+    result = broker.run("client", *argv)
 
     assert (result.returncode, result.stdout) == (code, "")
-    assert said in result.stderr
+    assert message in result.stderr
     assert "drawwell: hint: " in result.stderr
 
 
 def test_without_a_broker_the_verbs_exit_69(broker, tmp_path) -> None:
-    """The verbs of a broker that does not run say so."""
+    """Without a broker, its commands exit with 69 and a hint."""
     config = tmp_path / "none.toml"
     config.write_text(f'[control]\npath = "{tmp_path / "none.sock"}"\n')
     command = [sys.executable, "-m", "drawwell", "consumer", "list", "--config", str(config)]

@@ -1,4 +1,4 @@
-"""Which device the onerng verbs take when none is named: the one that the configuration names."""
+"""The default device of onerng commands is the configured one."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ def info(where: Path, configuration: str, *args: str) -> subprocess.CompletedPro
 
 @pytest.mark.parametrize("args", [(), ("stick",)])
 def test_the_only_configured_one_is_taken(tmp_path: Path, args: tuple[str, ...]) -> None:
-    """Unnamed or by its name, it is the configured node that is opened, whatever other sources there are."""
+    """With or without a name, the configured node is opened."""
     done = info(tmp_path, ONE + OTHER, *args)
 
     assert (done.returncode, done.stdout) == (69, "")
@@ -33,16 +33,16 @@ def test_the_only_configured_one_is_taken(tmp_path: Path, args: tuple[str, ...])
 
 
 def test_of_several_one_must_be_named(tmp_path: Path) -> None:
-    """Where two are configured, the error says their names."""
+    """If two devices are configured, the error names them."""
     done = info(tmp_path, ONE + ONE.replace('"stick"', '"stock"').replace("/onerng", "/two"))
 
     assert done.returncode == 64
     assert "stick, stock" in done.stderr
 
 
-def test_a_name_that_nobody_configured_is_refused(tmp_path: Path) -> None:
-    """What is neither a name nor a path is not looked for anywhere else."""
+def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
+    """An argument that is neither a name nor a path is an error."""
     done = info(tmp_path, ONE, "stock")
 
     assert done.returncode == 64
-    assert "no OneRNG is called 'stock'" in done.stderr
+    assert "unknown OneRNG 'stock'" in done.stderr

@@ -1,4 +1,4 @@
-"""``drawwell report-bug`` and ``drawwell migrate``, as somebody types them."""
+"""``drawwell report-bug`` and ``drawwell migrate``."""
 
 import json
 import stat
@@ -9,7 +9,7 @@ SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"
 
 
 def test_a_report_is_one_private_file(tmp_path) -> None:
-    """The file has every section, mode 0600, and is never written over another one."""
+    """The file has all sections and mode 0600, and overwrites no other."""
     file = tmp_path / "report.txt"
     done = command("report-bug", "-o", str(file))
     assert (done.returncode, done.stdout.strip()) == (0, str(file))
@@ -23,7 +23,7 @@ def test_a_report_is_one_private_file(tmp_path) -> None:
 
 
 def test_no_secret_of_the_configuration_is_reported(tmp_path) -> None:
-    """What the reader of a source is told on its command line may be a key: it is masked."""
+    """Keys in an exec source's command line are masked."""
     config, file = tmp_path / "drawwell.toml", tmp_path / "report.txt"
     config.write_text(
         '[[source]]\nname = "s"\ndriver = "exec"\nmin_entropy = 1.0\n'
@@ -36,16 +36,16 @@ def test_no_secret_of_the_configuration_is_reported(tmp_path) -> None:
     assert SECRET not in text
 
 
-def test_a_broken_configuration_is_reported_as_what_it_is(tmp_path) -> None:
-    """A report can be written when nothing else works: the faults stand in it."""
+def test_a_broken_configuration_is_reported(tmp_path) -> None:
+    """With a broken configuration, the report has its errors."""
     config, file = tmp_path / "drawwell.toml", tmp_path / "report.txt"
     config.write_text("[brokr]\n")
     assert command("report-bug", "-o", str(file), config=config).returncode == 0
     assert "did you mean [broker]" in file.read_text()
 
 
-def test_migrate_answers_and_writes_only_where_told(tmp_path) -> None:
-    """Options are answered one a line, the configuration is printed, or written to a new file that checks."""
+def test_migrate_answers_and_writes_only_to_output(tmp_path) -> None:
+    """Each option has an answer; the configuration is printed or written."""
     old, new = tmp_path / "rng-tools", tmp_path / "migrated.toml"
     old.write_text('HRNGDEVICE=/dev/hwrng\nRNGDOPTIONS="-s 64 --frob"\n')
     printed = command("migrate", str(old))
@@ -57,17 +57,17 @@ def test_migrate_answers_and_writes_only_where_told(tmp_path) -> None:
     assert command("migrate", str(old), "-o", str(new)).returncode == 64
 
 
-def test_migrate_refuses_what_holds_no_settings(tmp_path) -> None:
-    """A file without a single setting is named and nothing is written; one whose settings are comments is read."""
+def test_migrate_refuses_a_file_without_settings(tmp_path) -> None:
+    """A file without settings is an error; commented settings are read."""
     other, comments, new = tmp_path / "other", tmp_path / "rng-tools", tmp_path / "new.toml"
     other.write_text("root:x:0:0:root:/root:/bin/sh\n")
     comments.write_text("# HRNGDEVICE=/dev/hwrng\n\n")
     refused = command("migrate", str(other), "-o", str(new))
     assert (refused.returncode, new.exists()) == (64, False)
-    assert f"{other} holds no settings" in refused.stderr
+    assert f"{other} contains no settings" in refused.stderr
     assert "feed = true" in command("migrate", str(comments)).stdout
 
 
-def test_migrate_says_who_else_is_here() -> None:
-    """With --who nothing is read but who is installed and runs."""
+def test_migrate_lists_other_programs() -> None:
+    """With --who, migrate only lists the other programs."""
     assert isinstance(json.loads(command("migrate", "--who", "--json").stdout)["others"], list)

@@ -1,4 +1,4 @@
-"""``drawwell seed-file`` as people type it, against a daemon: once for each machine, and what is in the files."""
+"""``drawwell seed-file`` with a daemon: one seed for each machine."""
 
 import asyncio
 import base64
@@ -20,12 +20,12 @@ from support.station import Site
 
 @pytest.fixture
 def site(folder: Path) -> Iterator[Site]:
-    """A broker on recorded noise that runs."""
+    """Run a broker with recorded noise."""
     (folder / "noise").write_bytes(sick.good(3).read(2**20))
     source = f'[[source]]\nname = "noise"\ndriver = "replay"\npath = "{folder}/noise"\n'
     made = Site(folder, sticks=(), more=source)
     with daemon(made) as running:
-        running.until_it_says("healthy")
+        running.wait_for_text("healthy")
         yield made
 
 
@@ -33,16 +33,16 @@ def daemon(site: Site, log: str = "log") -> Daemon:
     return Daemon("broker", config=site.path, log=site.folder / log)
 
 
-def seed(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
-    return command("seed-file", *words, "--wait", "5m", config=site.path)
+def seed(site: Site, *argv: str) -> subprocess.CompletedProcess[str]:
+    return command("seed-file", *argv, "--wait", "5m", config=site.path)
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_raw_seed_has_a_receipt_beside_it(site: Site) -> None:
-    """512 bytes of full entropy, mode 0600, and a receipt that verifies with the key beside it."""
+def test_raw_seed_has_a_receipt(site: Site) -> None:
+    """The seed has 512 bytes, mode 0600, and a receipt that verifies."""
     path = site.folder / "web07.seed"
     made = seed(site, "--for", "web07", "-o", str(path), "--json")
     document = json.loads(made.stdout)
@@ -57,7 +57,7 @@ def test_raw_seed_has_a_receipt_beside_it(site: Site) -> None:
 
 
 def test_second_seed_for_a_machine_is_refused_even_after_a_power_cut(folder: Path) -> None:
-    """The broker remembers, not the file: with all files gone and the broker killed and started, no second one."""
+    """The broker remembers a seed without its files, and after a kill."""
     (folder / "noise").write_bytes(sick.good(3).read(2**20))
     site = Site(
         folder,
@@ -66,17 +66,17 @@ def test_second_seed_for_a_machine_is_refused_even_after_a_power_cut(folder: Pat
     )
     path = folder / "seed"
     with daemon(site) as running:
-        running.until_it_says("healthy")
+        running.wait_for_text("healthy")
         assert seed(site, "--for", "web07", "-o", str(path)).returncode == 0
         first = path.read_bytes()
         running.kill()
     for each in folder.glob("seed*"):
         each.unlink()
     with daemon(site, "second") as running:
-        running.until_it_says("healthy")
+        running.wait_for_text("healthy")
         refused = seed(site, "--for", "web07", "-o", str(path))
         assert refused.returncode == 64
-        assert "a seed for web07 was written" in refused.stderr
+        assert "a seed for web07 was already written" in refused.stderr
         assert "--again" in hinted(refused)[0]
         assert list(folder.glob("seed*")) == []
         assert seed(site, "--for", "web08", "-o", str(folder / "other")).returncode == 0
@@ -85,7 +85,7 @@ def test_second_seed_for_a_machine_is_refused_even_after_a_power_cut(folder: Pat
 
 
 def test_file_that_is_there_is_not_overwritten_and_nothing_is_remembered(site: Site) -> None:
-    """An existing file stays as it is, and its machine can still have its one seed."""
+    """An existing file is unchanged, and its machine can still get a seed."""
     path = site.folder / "seed"
     path.write_text("precious")
     refused = seed(site, "--for", "web07", "-o", str(path))
@@ -97,21 +97,21 @@ def test_file_that_is_there_is_not_overwritten_and_nothing_is_remembered(site: S
 
 
 def test_refused_draw_leaves_nothing_and_can_be_tried_again(folder: Path) -> None:
-    """While nothing can be drawn there is no file, and afterwards the machine can have its seed."""
+    """A refused draw creates no file; the machine can get its seed later."""
     source = f'[[source]]\nname = "noise"\ndriver = "replay"\npath = "{folder}/noise"\n'
     site = Site(folder, sticks=(), more=source)
     with daemon(site) as running:
-        running.until_it_says("cannot open")
+        running.wait_for_text("cannot open")
         refused = command("seed-file", "--for", "web07", "-o", str(folder / "seed"), config=site.path)
         assert (refused.returncode, list(folder.glob("seed*"))) == (69, [])
         (folder / "noise").write_bytes(sick.good(3).read(2**20))
-        running.until_it_says("healthy")
+        running.wait_for_text("healthy")
         assert seed(site, "--for", "web07", "-o", str(folder / "seed")).returncode == 0
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "../web07", "x" * 300])
-def test_name_that_is_none_is_refused(site: Site, name: str) -> None:
-    """A machine's name is one: no path, no space; nothing is left behind."""
+def test_invalid_name_is_refused(site: Site, name: str) -> None:
+    """A name that is empty, a path or too long creates no file."""
     made = seed(site, f"--for={name}", "-o", str(site.folder / "seed"))
 
     assert made.returncode == 64
@@ -120,13 +120,15 @@ def test_name_that_is_none_is_refused(site: Site, name: str) -> None:
 
 
 def test_cloud_config_is_what_cloud_init_reads(site: Site) -> None:
-    """The file is a cloud-config whose random_seed decodes to 512 bytes; cloud-init's own schema takes it."""
+    """The cloud-config has a seed of 512 bytes and passes cloud-init's schema."""
     path = site.folder / "web07.user-data"
     assert seed(site, "--for", "web07", "--format", "cloud-init", "-o", str(path)).returncode == 0
 
-    head, module, data, encoding = path.read_text().splitlines()
+    head, module, data, encoding, use = path.read_text().splitlines()
     assert (head, module, encoding) == ("#cloud-config", "random_seed:", "  encoding: base64")
     assert len(base64.b64decode(data.removeprefix("  data: "), validate=True)) == 512
+    assert use.startswith("  command: [python3, -c, ")
+    assert use.endswith('"0"]'), "recorded noise earns no credit"
     assert mode(path) == 0o600
     if shutil.which("cloud-init") and os.geteuid() == 0:
         checked = subprocess.run(

@@ -1,16 +1,16 @@
-"""Runs the transcripts of tests/cli/transcripts: the real program, in an empty directory, in a clean environment.
+"""Run the transcripts of tests/cli/transcripts with the real program.
 
 A transcript is text:
 
     # a comment
     $ drawwell config check good.toml && echo yes     a line for the shell
-    > configuration is good (*)                       its standard output, * being anything
+    > configuration is good (*)                       its standard output; * matches anything
     > ...                                             any number of lines
     2> drawwell: *                                    its standard error
-    [78]                                              its exit code, 0 when nothing is said
-    -- good.toml --                                   from here on: a file that is there before the first line
+    [78]                                              its exit code; 0 if there is none
+    -- good.toml --                                   a file that exists before the first line
 
-What is not said is not there: a command without ``>`` prints nothing on standard output.
+A command without ``>`` must print nothing on standard output.
 """
 
 import os
@@ -31,7 +31,7 @@ TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 
 @dataclass
 class Step:
-    """One line for the shell and what is expected of it."""
+    """A shell command and its expected result."""
 
     line: int
     command: str
@@ -41,7 +41,7 @@ class Step:
 
 
 def parse(text: str) -> tuple[list[Step], dict[str, str]]:
-    """Read a transcript: its steps and its files."""
+    """Parse a transcript: its steps and its files."""
     script, *sections = re.split(r"^-- (\S+) --\n", text, flags=re.MULTILINE)
     files = dict(zip(sections[::2], sections[1::2], strict=True))
     steps: list[Step] = []
@@ -59,7 +59,7 @@ def parse(text: str) -> tuple[list[Step], dict[str, str]]:
 
 
 def mismatch(expected: list[str], actual: str) -> str:
-    """Words about the difference, "" where there is none."""
+    """Return a description of the difference, or ""."""
     patterns = [r"(?:.*\n)*?" if line == "..." else _pattern(line) + r"\n" for line in expected]
     if re.fullmatch("".join(patterns), actual if actual.endswith("\n") or not actual else f"{actual}\n"):
         return ""
@@ -99,15 +99,15 @@ def _failures(step: Step, cwd: Path, environment: dict[str, str]) -> Iterator[st
     )
     if done.returncode != step.code:
         yield f"exit code {done.returncode}, expected {step.code}\n{done.stderr}"
-    if words := mismatch(step.out, done.stdout):
-        yield f"standard output, {words}"
-    if words := mismatch(step.err, done.stderr):
-        yield f"standard error, {words}"
+    if text := mismatch(step.out, done.stdout):
+        yield f"standard output, {text}"
+    if text := mismatch(step.err, done.stderr):
+        yield f"standard error, {text}"
 
 
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda path: path.stem)
 def test_transcript(transcript: Path, tmp_path: Path) -> None:
-    """Every command of the transcript prints what is written there and exits as is written there."""
+    """The output and exit code of every command match the transcript."""
     steps, files = parse(transcript.read_text())
     here = tmp_path / "here"
     here.mkdir()
@@ -121,7 +121,7 @@ def test_transcript(transcript: Path, tmp_path: Path) -> None:
 
 
 def test_a_wrong_transcript_fails() -> None:
-    """The runner sees a missing line, a line too many and a wrong word, and takes * and ... for what they are."""
+    """A missing, extra or different line fails; ``*`` and ``...`` match."""
     assert not mismatch([], "")
     assert not mismatch(["a [*] c", "...", "z"], "a [b] c\nx\ny\nz\n")
     assert mismatch([], "a\n")

@@ -10,10 +10,25 @@ TEXT = (ROOT / "ARCHITECTURE.md").read_text()
 
 
 def test_every_room_is_in_the_table() -> None:
-    """The table of rooms has each folder of src/drawwell once, and no other."""
+    """The table of rooms lists each package of drawwell exactly once."""
     section = TEXT.split("\n## Rooms\n")[1].split("\n## ")[0]
     rooms = [path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()]
     assert sorted(re.findall(r"^\| `(\w+)/` \|", section, flags=re.MULTILINE)) == sorted(rooms)
+
+
+def test_each_name_after_a_path_is_defined_there() -> None:
+    """The names after a path, such as `a.py`: `b`, `c`, are in that file."""
+    named = re.findall(r"`([\w/]+\.py)`: ((?:`\w+`(?:, )?)+)", TEXT)
+    pairs = [(path, name) for path, names in named for name in re.findall(r"\w+", names)]
+    assert ("broker/broker.py", "_attempt") in pairs
+
+    def defines(path: str, name: str) -> bool:
+        (file,) = [base / path for base in BASES if (base / path).exists()]
+        return bool(
+            re.search(rf"^\s*(async def|def|class) {name}\b|^{name}\b", file.read_text(), re.MULTILINE)
+        )
+
+    assert [pair for pair in pairs if not defines(*pair)] == []
 
 
 def test_every_file_it_names_exists() -> None:

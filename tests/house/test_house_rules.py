@@ -1,4 +1,4 @@
-"""Rules of the house that no other tool keeps. Each failure says which file and what to do."""
+"""House rules that no other tool checks; failures name file and fix."""
 
 import ast
 import json
@@ -35,7 +35,7 @@ READ_AS = {
 MAX_LINES = 400
 MAX_FUNCTION_LINES = 64
 GENERIC_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "core"}
-# written in pieces, or this file would find itself
+# in pieces; otherwise this file would match
 FORBIDDEN = (
     "/wo" + "rk/", "/root/" + "dev", "py" + "pi", "python" + "hosted", "files.python" + "hosted.org",
     "fac" + "ts/onerng", "fac" + "ts/assess", "fac" + "ts/users", "shared/" + "design",
@@ -44,7 +44,7 @@ ISSUE_NUMBER = re.compile(r"\bissue " + r"#?\d", re.IGNORECASE)
 
 
 def _files() -> list[Path]:
-    """What is kept, or would be: everything that git does not ignore, or everything without git."""
+    """Return all files that git does not ignore, or all files without git."""
     if (ROOT / ".git").exists() and shutil.which("git"):
         command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
@@ -59,8 +59,8 @@ def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def _is_sentence(words: str) -> bool:
-    return len(words) > 20 and words[:1].isupper() and words.rstrip().endswith(".")
+def _is_sentence(text: str) -> bool:
+    return len(text) > 20 and text[:1].isupper() and text.rstrip().endswith(".")
 
 
 # ---- code
@@ -93,12 +93,12 @@ def test_functions_are_small() -> None:
 
 
 def test_modules_are_named_for_their_job() -> None:
-    """No module has a name that fits anything."""
+    """No module has a name without a specific meaning."""
     assert [_name(module) for module in MODULES if module.stem in GENERIC_NAMES] == []
 
 
 def test_tasks_belong_to_a_group() -> None:
-    """No task is made outside a TaskGroup, where its end would go unnoticed."""
+    """No task is created outside a TaskGroup, where a failure goes unnoticed."""
     alone = []
     for module in MODULES:
         for node in nodes(module):
@@ -122,13 +122,13 @@ def _named_in(path: Path) -> list[str]:
 
 
 def test_files_stand_alone() -> None:
-    """No file names a path of a developer's machine, a package registry, or a ticket."""
+    """No file names a developer's path, a package registry or a ticket."""
     found = {_name(path): _named_in(path) for path in _files()}
     assert {name: needles for name, needles in found.items() if needles} == {}
 
 
 def test_a_class_name_means_one_thing() -> None:
-    """No two classes in src/ share a name."""
+    """No two classes in src/ have the same name."""
     places: dict[str, list[str]] = {}
     for module in MODULES:
         for node in nodes(module):
@@ -141,13 +141,13 @@ def test_a_class_name_means_one_thing() -> None:
 
 
 def test_every_noun_is_there() -> None:
-    """Every noun of the list adds a command, and no other does."""
+    """Every noun in the list adds a command, and no other module does."""
     assert {command.path[0] for command in COMMANDS} == set(NOUNS)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: "-".join(command.path))
 def test_command_is_explained(command: CommandNode) -> None:
-    """Every command, option and argument has words in the help, and verbs take the common options."""
+    """Every command, option and argument has help; verbs have common options."""
     typed = f"drawwell {' '.join(command.path)}"
     assert len(command.help.split()) >= 3, f"{typed}: give it a help sentence"
     for argument in command.arguments:
@@ -169,7 +169,7 @@ def test_every_command_is_in_the_manual() -> None:
 
 @pytest.mark.parametrize("tool", ["manpage.py", "completion.py", "dashboard.py"])
 def test_generated_files_are_up_to_date(tool: str) -> None:
-    """Manual, completion scripts and dashboard are what their tools generate now."""
+    """Manual, completion scripts and dashboard are up to date."""
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / tool, "--check"], capture_output=True, text=True, check=False
     )
@@ -180,7 +180,7 @@ def test_generated_files_are_up_to_date(tool: str) -> None:
     "page", ["drawwell.1", "drawwell.toml.5", "drawwell-metrics.7", "drawwell.7", "drawwell.8"]
 )
 def test_manual_page_is_good_roff(page: str) -> None:
-    """groff warns of nothing; without groff, every line that begins with a dot is a request that is known."""
+    """groff reports no warning; without groff, every request must be known."""
     path = ROOT / "docs" / "man" / page
     requests = {line.split()[0] for line in path.read_text().splitlines() if line.startswith((".", "'"))}
     assert requests <= {'.\\"', ".TH", ".SH", ".SS", ".TP", ".PP", ".br", ".B", ".BR", ".I", ".IR", ".RI"}
@@ -196,7 +196,7 @@ def test_manual_page_is_good_roff(page: str) -> None:
 
 @pytest.mark.parametrize("each", SETTINGS)
 def test_setting_is_explained(each: Setting) -> None:
-    """Every setting says what it is and why one would touch it, with default, range and example."""
+    """Every setting has meaning, reason, default, range and example."""
     assert _is_sentence(each.what), f"{each.key}: what is no sentence: {each.what}"
     assert _is_sentence(each.why), f"{each.key}: why is no sentence: {each.why}"
     assert each.default_is
@@ -215,13 +215,13 @@ def test_setting_has_an_effect(each: Setting) -> None:
 
 
 def test_every_table_is_explained() -> None:
-    """Every table says what it is for."""
+    """Every table has a description."""
     for table in TABLES:
         assert _is_sentence(table.about), table.header
 
 
 def test_sample_configuration_is_toml() -> None:
-    """The sample parses as it is, and uncommented."""
+    """The sample is valid TOML, as printed and uncommented."""
     assert tomllib.loads(sample()) == {}
     assert tomllib.loads(re.sub(r"^#(?=\[|\w+ = )", "", sample(), flags=re.MULTILINE))
 
@@ -231,7 +231,7 @@ def test_sample_configuration_is_toml() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=_name)
 def test_every_test_states_its_fact(path: Path) -> None:
-    """Every test has a docstring that says in words what is true."""
+    """Every test has a docstring that states a fact."""
     silent = [
         node.name
         for node in nodes(path)
@@ -241,7 +241,7 @@ def test_every_test_states_its_fact(path: Path) -> None:
 
 
 def test_test_files_have_names_of_their_own() -> None:
-    """No two test files share a name."""
+    """No two test files have the same name."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
 
@@ -254,8 +254,8 @@ DATA = sorted(
 
 
 @pytest.mark.parametrize("path", DATA, ids=_name)
-def test_reference_data_says_where_it_comes_from(path: Path) -> None:
-    """Every file of vectors names its source, or the program here that makes it, at its head."""
+def test_reference_data_names_its_origin(path: Path) -> None:
+    """Every file of vectors names its source or the program that creates it."""
     if path.suffix == ".json":
         assert {"provenance", "made_by"} & json.loads(path.read_text()).keys()
     else:

@@ -1,4 +1,4 @@
-"""docs/http.md against the code: its paths, parameters and bounds are those that are kept."""
+"""docs/http.md and the code: paths, parameters and limits."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
 
 
 def rows(section: str) -> list[list[str]]:
-    """The cells of the table in one section, without its head."""
+    """Return the cells of the table in one section, without its header."""
     (found,) = [
         part for part in re.split(r"^## ", TEXT, flags=re.MULTILINE) if part.startswith(section + "\n")
     ]
@@ -27,10 +27,10 @@ def rows(section: str) -> list[list[str]]:
 
 
 def test_paths_are_those_of_the_table() -> None:
-    """Every path with its methods and media types, and which are public."""
+    """The page has every path, its methods and media types, and if public."""
     written = {
-        (path.strip("`"), methods, answers, "*public*" in words)
-        for path, methods, answers, words in rows("Paths")
+        (path.strip("`"), methods, answers, "*public*" in notes)
+        for path, methods, answers, notes in rows("Paths")
     }
     assert written == {
         (route.path, ", ".join(route.methods), ", ".join(route.media), route.public) for route in ROUTES
@@ -38,7 +38,7 @@ def test_paths_are_those_of_the_table() -> None:
 
 
 def test_parameters_are_those_of_the_table() -> None:
-    """Every parameter of a draw with its default."""
+    """The page has every parameter of a draw with its default."""
     (draw,) = [route for route in ROUTES if route.path == "/v1/draw"]
     written = {name.strip("`"): default.strip("`") for name, default, _ in rows("A draw")}
     assert {name: default for name, default in written.items() if name != "format"} == {
@@ -48,9 +48,9 @@ def test_parameters_are_those_of_the_table() -> None:
 
 
 def test_bounds_are_those_of_the_code() -> None:
-    """Figures in the text are the limits."""
+    """The figures on the page are the limits in the code."""
     limits = Limits()
-    for words in (
+    for text in (
         f"1 to {MAX_DRAW_BYTES};",
         f"at most {MAX_PATIENCE_MS // 1000};",
         f"(no chunks), body over {MAX_BODY_BYTES} bytes, head over {MAX_HEAD_BYTES}",
@@ -59,12 +59,12 @@ def test_bounds_are_those_of_the_code() -> None:
         f"within {limits.frame_deadline_s:.0f} s of its first byte",
         f"read within {limits.write_deadline_s:.0f} s",
     ):
-        assert words in " ".join(TEXT.split())
+        assert text in " ".join(TEXT.split())
 
 
 @pytest.mark.parametrize("kind", REFUSAL_CODES.values(), ids=lambda kind: kind.__name__)
 def test_every_error_of_the_broker_has_a_status_that_is_described(kind) -> None:
-    """Whatever the broker refuses with is answered with a status that the page and the OpenAPI document have."""
+    """Every refusal has a status that the page and the OpenAPI document list."""
     status = refusal(kind("no")).status
     described = {int(each) for cell, *_ in rows("Errors") for each in cell.split(", ")}
     assert status in described

@@ -1,4 +1,4 @@
-"""The laws of ARCHITECTURE.md, where no type, contract or other test holds them by itself."""
+"""The laws of ARCHITECTURE.md that no type or other test enforces."""
 
 import ast
 import dataclasses
@@ -20,8 +20,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 GENERATOR_USERS = {
     "assess/iid/permutation.py": "permutations of the samples that are judged, from a seed",
     "cli/assess/run.py": "the seed of the permutations, and the key of the repeat test",
-    "roles/upstream.py": "jitter of retries",
     "sync.py": "the base class of a Random whose every bit is drawn",
+    "fleet/passwords.py": "the password of the brokers' role",
     "cli/evidence.py": "a key to sign with, and the key of the repeat test",
     "cli/doctor/other_programs.py": "/dev/random is what other programs feed",
     "config/migrate/rngd.py": "/dev/random is what it does not take over",
@@ -29,17 +29,19 @@ GENERATOR_USERS = {
     "cli/source/direct.py": "the key of the repeat test",
     "crypto/pki.py": "keys and serial numbers of certificates",
     "enrolment/admin.py": "secrets and names of invitations",
+    "enrolment/fleet_keys.py": "secrets and names of invitations",
     "enrolment/key_ring.py": "the key of receipts",
     "simulator/stick.py": "the noise of the simulated device, which is called simulated everywhere",
     "links/suspicion.py": "the key that hides what was granted",
     "roles/source_process.py": "the key of the repeat test's hashes",
+    "roles/make_driver.py": "the same",
     "roles/kernel_process.py": "jitter of retries",
-    "roles/link_process.py": "jitter of retries",
     "roles/run.py": "jitter of retries",
-    "roles/broker_process.py": "keys of the repeat test and of receipts, and additional input that counts as nothing",
+    "roles/joined_links.py": "jitter of the backoff",
+    "roles/broker_process.py": "keys of receipts, and additional input that counts as nothing",
     "sinks/kernel.py": "/dev/random is what it feeds",
 }
-"""Who may ask another generator than the noise sources, and for what: never for what is served."""
+"""Users of a generator besides noise sources, with reasons: never for served bytes."""
 GENERATORS = re.compile(
     r"urandom|getrandom|generate_private_key|random_serial_number|RAND_bytes|uuid[14]|random|secrets"
 )
@@ -51,7 +53,7 @@ PUBLIC_BYTES = {
     ("Token", "ca_spki_sha256"),
     ("DemoConsumer", "receipt_key_pem"),
 }
-"""Bytes that everybody may see: certificates, public keys and their hashes."""
+"""Public bytes: certificates, public keys and their hashes."""
 
 
 def _name(path: Path) -> str:
@@ -77,20 +79,20 @@ def _asks_a_generator(path: Path) -> bool:
     for node in nodes(path):
         match node:
             case ast.Import(names=names) | ast.ImportFrom(names=names):
-                words = [getattr(node, "module", None) or "", *(alias.name for alias in names)]
+                found = [getattr(node, "module", None) or "", *(alias.name for alias in names)]
             case ast.Attribute(attr=word) | ast.Name(id=word):
-                words = [word]
+                found = [word]
             case ast.Constant(value=str(text)) if text in GENERATOR_DEVICES:
                 return True
             case _:
                 continue
-        if any(GENERATORS.fullmatch(word) for word in words):
+        if any(GENERATORS.fullmatch(word) for word in found):
             return True
     return False
 
 
 def _exceptions() -> Iterator[tuple[str, type[Exception]]]:
-    """Every exception class of the package but of testing/, with the module that it stands in."""
+    """Return every exception class outside testing/, with its module."""
     for path in MODULES:
         if _name(path).startswith("testing/") or path.stem == "__main__":
             continue
@@ -101,7 +103,7 @@ def _exceptions() -> Iterator[tuple[str, type[Exception]]]:
 
 
 def _caught() -> set[str]:
-    """Every class that an ``except``, an isinstance or an ``in`` over types names, anywhere in the package."""
+    """Return every class named in an ``except``, isinstance or type ``in``."""
     found: set[str] = set()
     for path in MODULES:
         for node in nodes(path):
@@ -112,8 +114,8 @@ def _caught() -> set[str]:
     return found
 
 
-def test_every_law_says_what_holds_it() -> None:
-    """Each of the twelve laws names what fails when it is broken, and that is there."""
+def test_every_law_names_what_holds_it() -> None:
+    """Each of the twelve laws names an existing test or check."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
     section = text.split("\n## Laws\n")[1].split("\n## ")[0]
     laws = re.findall(r"^\d+\. .*?(?=^\d+\. |\Z)", section, flags=re.MULTILINE | re.DOTALL)
@@ -125,13 +127,13 @@ def test_every_law_says_what_holds_it() -> None:
 
 
 def test_no_other_generator_is_at_hand() -> None:
-    """Law 3: no module but those named asks another generator for anything, so none can fill in."""
+    """Law 3: only the listed modules use another generator."""
     users = {_name(path) for path in MODULES if _asks_a_generator(path)}
-    assert users == GENERATOR_USERS.keys(), "say in GENERATOR_USERS what it is for, or do without"
+    assert users == GENERATOR_USERS.keys(), "add its purpose to GENERATOR_USERS, or do without"
 
 
 def test_bytes_stay_out_of_every_repr() -> None:
-    """Law 7: no dataclass shows a field of bytes, but those that everybody may see."""
+    """Law 7: no dataclass shows a field of bytes, except public ones."""
     shown = {
         (kind.__name__, each.name)
         for kind in _dataclasses()
@@ -144,7 +146,7 @@ def test_bytes_stay_out_of_every_repr() -> None:
 
 @pytest.mark.parametrize("room", ["config", "crypto", "doors", "links", "onerng", "sinks", "wire", "assess"])
 def test_rooms_that_read_from_outside_assert_no_input(room: str) -> None:
-    """Law 8: what is asserted there is the module's own state, never an argument or what was received."""
+    """Law 8: assertions check a module's own state, never input."""
     for path in sorted((SOURCE / room).rglob("*.py")):
         for node in nodes(path):
             if isinstance(node, ast.Assert):
@@ -153,7 +155,7 @@ def test_rooms_that_read_from_outside_assert_no_input(room: str) -> None:
 
 
 def test_every_error_is_acted_upon() -> None:
-    """Law 9: each is caught by its name, ends the program with a status of its own, or crosses the wire."""
+    """Law 9: each error is caught by name, has an exit code, or is sent."""
     caught, crossing = _caught(), REFUSAL_CODES.values()
     idle = [
         f"{where}: {kind.__name__}"
@@ -168,7 +170,7 @@ def _calls(path: Path) -> set[str]:
 
 
 def test_the_engine_prints_nothing() -> None:
-    """Law 12: only cli/ and observe/ print, or format for a reader."""
+    """Law 12: only cli/ and observe/ print or format for readers."""
     formatting = {"print", "sys.stdout.write", "sys.stderr.write", "format_duration", "table"}
     found = {
         _name(path): _calls(path) & formatting

@@ -1,4 +1,4 @@
-"""NumPy and what comes with it are loaded by an assessment and by nothing else."""
+"""Only an assessment loads NumPy and related libraries."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ HEAVY = {"numpy", "numba", "llvmlite", "pydivsufsort"}
 
 
 def test_no_module_but_the_assessment_loads_numpy():
-    """With everything imported that is not under drawwell.assess, no heavy library is loaded."""
+    """Importing all modules except drawwell.assess loads no heavy library."""
     paths = [path for path in sorted(SOURCE.rglob("*.py")) if path.name != "__main__.py"]
     names = [
         ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")

@@ -1,4 +1,4 @@
-"""tools/words.py: what it finds, what it excuses, and a list that only shrinks."""  # wording: a name
+"""tools/words.py: the faults that it finds, and its exceptions."""  # wording: a name
 
 import subprocess
 import sys
@@ -7,16 +7,14 @@ from pathlib import Path
 import pytest
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "words.py"  # wording: a name
-TODO = "tools/words-todo.txt"  # wording: a name
 FOREIGN = "It begins anew.\n"  # wording: a sample
 
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty repository, and make it the working directory."""
+    """Create an empty repository as the working directory."""
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tools").mkdir()
     return tmp_path
 
 
@@ -34,14 +32,14 @@ def check(*arguments: str) -> tuple[int, str]:
         ("a.sh", "wait_for_nobody\n", "a.sh:1: 'nobody'"),  # wording: a sample
         ("a.py", "class NobodyWaits: ...\n", "a.py:1: 'nobody'"),  # wording: a sample
         ("a.py", '"""Pour it out."""\n', "a.py:1: 'pour'"),  # wording: a sample
-        ("a.md", "x" * 96, "a.md:1: prose ends at column 95"),
-        ("a.toml", "# " + "x" * 94, "a.toml:1: prose ends at column 95"),
-        ("a.py", f'key = 1\n"""{"x" * 94}"""\n', "a.py:2: prose ends at column 95"),
+        ("a.md", "x " * 48, "a.md:1: prose ends at column 95"),
+        ("a.toml", "# " + "x " * 47, "a.toml:1: prose ends at column 95"),
+        ("a.py", f'key = 1\n"""{"x " * 47}"""\n', "a.py:2: prose ends at column 95"),
         ("a.py", f'def f():\n    """{"x" * 73}"""\n', "a.py:2: first line of 73 characters"),
     ],
 )
 def test_a_fault_is_found_in_its_line(tree: Path, name: str, text: str, fault: str) -> None:
-    """Phrases, long first lines and long prose fail, each with its line."""
+    """Phrases, long first lines and long prose fail, with their lines."""
     (tree / name).write_text(text)
     status, report = check()
     assert status == 1
@@ -55,6 +53,7 @@ def test_a_fault_is_found_in_its_line(tree: Path, name: str, text: str, fault: s
         ("a.md", "A sum of 32-bit words. Nothing to pour into.\n"),  # wording: a sample
         ("a.py", 'user = "nobody"  # wording: an account of the system\n'),
         ("a.md", f"```\n{'x' * 96}\n```\n|{'x' * 96}|\n"),
+        ("a.md", f"  (`{'x' * 96}`).\n"),
         ("a.py", f'long = "{"x" * 96}"\n'),
         ("LICENSE", FOREIGN),
         ("tests/vectors/a.json", FOREIGN),
@@ -75,40 +74,10 @@ def test_an_excuse_needs_a_reason(tree: Path) -> None:
     assert check()[0] == 1
 
 
-def test_a_listed_file_may_wait_and_a_new_one_may_not(tree: Path) -> None:
-    """The first list has every faulty file; a later file must be plain."""
-    (tree / "old.md").write_text(FOREIGN)
-    check("--write-todo")
-    assert (tree / TODO).read_text() == "old.md\n"
-    assert check()[0] == 0
-
-    (tree / "new.md").write_text(FOREIGN)
-    check("--write-todo")
-    assert (tree / TODO).read_text() == "old.md\n"
-    status, report = check()
-    assert status == 1
-    assert report.startswith("new.md:1: ")
-
-
-@pytest.mark.parametrize("then", [None, "It starts again.\n"], ids=["gone", "clean"])
-def test_the_list_shrinks(tree: Path, then: str | None) -> None:
-    """A listed file that is clean or gone fails until it is taken off."""
-    (tree / "old.md").write_text(FOREIGN)
-    check("--write-todo")
-    (tree / "old.md").unlink() if then is None else (tree / "old.md").write_text(then)
-    assert check() == (1, "old.md: clean or gone: take it off with tools/words.py --write-todo\n")
-
-    check("--write-todo")
-    assert (tree / TODO).read_text() == ""
-    assert check()[0] == 0
-
-
-def test_single_files_are_checked_against_the_same_list(tree: Path) -> None:
-    """Only the files that are named are judged, by the list as well."""
-    (tree / "old.md").write_text(FOREIGN)
-    check("--write-todo")
-    (tree / "new.md").write_text(FOREIGN)
+def test_single_files_are_checked(tree: Path) -> None:
+    """Only the named files are checked."""
+    (tree / "foreign.md").write_text(FOREIGN)
     (tree / "plain.md").write_text("It starts again.\n")
 
-    assert check("old.md", "plain.md")[0] == 0
-    assert check("new.md")[0] == 1
+    assert check("plain.md")[0] == 0
+    assert check("foreign.md")[0] == 1

@@ -1,4 +1,4 @@
-"""docs/protocol.md and the code say the same."""
+"""docs/protocol.md agrees with the code."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.verbs import CONTROL_VERBS, Audience
 from drawwell.wire import limits
 from drawwell.wire.deposit import FROM_BROKER, FROM_SOURCE
-from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus, Want
+from drawwell.wire.deposit_frames import Deposit, Restart, SourceStatus, Want
 from drawwell.wire.frames import Bye, Call, Draw, Frame, Granted, Hello, Refusal, Result, Welcome
 from drawwell.wire.refusals import REFUSAL_CODES
 from drawwell.wire.session import SENDS, ClientSession, ServerSession, Side, State
@@ -24,7 +24,7 @@ FRAMES: dict[str, type[Frame]] = {
 
 
 def rows(section: str) -> list[list[str]]:
-    """The cells of the tables in one section, without their heads."""
+    """Return the cells of the tables in one section, without headers."""
     body = re.split(r"^## ", TEXT, flags=re.MULTILINE)
     (found,) = [part for part in body if part.startswith(section)]
     tables = re.findall(r"(?:^\|.*\n)+", found, flags=re.MULTILINE)
@@ -33,7 +33,7 @@ def rows(section: str) -> list[list[str]]:
 
 
 def test_limits_are_those_of_the_code() -> None:
-    """Every figure in section 9 is in wire/limits.py and the other way round."""
+    """Section 9 and wire/limits.py have the same figures."""
     written = {name: value for name, value, _ in rows("9.")}
     in_code = {name: str(value) for name, value in vars(limits).items() if name.isupper()}
 
@@ -41,7 +41,7 @@ def test_limits_are_those_of_the_code() -> None:
 
 
 def test_limits_are_those_of_the_rooms_below() -> None:
-    """What the protocol has room for is what a receipt may be and what one request of the DRBG gives."""
+    """The protocol's limits fit a receipt and one request of the DRBG."""
     assert limits.MAX_RECEIPT_BYTES == receipt_form.MAX_RECEIPT_BYTES
     assert len(Drbg(bytes(48)).generate(limits.MAX_DRAW_BYTES)) == limits.MAX_DRAW_BYTES
     with pytest.raises(ValueError, match=r"65,?536"):
@@ -49,7 +49,7 @@ def test_limits_are_those_of_the_rooms_below() -> None:
 
 
 def test_frames_are_those_of_the_code() -> None:
-    """Types and bounds in section 3 are those of the classes."""
+    """Types and bounds in section 3 match the classes."""
     written = {name: (int(kind, 16), int(least), int(most)) for name, kind, _, least, most, _ in rows("3.")}
     in_code = {name: (kind.TYPE, kind.MIN_BYTES, kind.MAX_BYTES) for name, kind in FRAMES.items()}
 
@@ -57,9 +57,9 @@ def test_frames_are_those_of_the_code() -> None:
 
 
 def test_frames_of_deposits_are_those_of_the_code() -> None:
-    """Types and bounds in section 12 are those of the classes, and who may say them is what the ends expect."""
+    """Types, bounds and senders in section 12 match the classes."""
     names = {
-        Hello: "HELLO", SourceStatus: "STATUS", Deposit: "DEPOSIT", Want: "WANT", Anew: "ANEW", Call: "CALL",
+        Hello: "HELLO", SourceStatus: "STATUS", Deposit: "DEPOSIT", Want: "WANT", Restart: "RESTART", Call: "CALL",
         Result: "RESULT", Refusal: "REFUSED", Bye: "BYE",
     }  # fmt: skip
     written = {name: (int(kind, 16), int(least), int(most)) for name, kind, _, least, most, _ in rows("12.")}
@@ -75,7 +75,7 @@ def test_frames_of_deposits_are_those_of_the_code() -> None:
 
 
 def test_senders_are_those_of_the_code() -> None:
-    """Who may send what in which state is what the session's table says."""
+    """Senders and states of each frame match the session's table."""
     names = {kind: name for name, kind in FRAMES.items()}
     for state, client, broker in rows("4."):
         for role, cell in ((Side.CLIENT, client), (Side.BROKER, broker)):
@@ -84,14 +84,14 @@ def test_senders_are_those_of_the_code() -> None:
 
 
 def test_codes_are_those_of_the_code() -> None:
-    """Section 6 is the table in wire/refusals.py."""
+    """Section 6 matches the table in wire/refusals.py."""
     assert {int(code): name for code, name, _ in rows("6.")} == {
         code: kind.__name__ for code, kind in REFUSAL_CODES.items()
     }
 
 
 def test_verbs_are_those_of_the_code() -> None:
-    """Section 13 has each verb, who may call it, and its arguments, the required ones in bold."""
+    """Section 13 has each verb, its callers and arguments; bold ones required."""
     callers = {
         "owner": Audience.OWNER,
         "consumer": Audience.ITSELF,
@@ -112,7 +112,7 @@ def test_verbs_are_those_of_the_code() -> None:
 
 
 def test_example_is_a_session() -> None:
-    """The bytes in section 11 are what both ends say and understand."""
+    """Both sides produce and understand the bytes in section 11."""
     client, server = ClientSession(), ServerSession()
     frames: list[Frame] = []
     for speaker, _, cell in rows("11."):
@@ -152,5 +152,5 @@ def _said_by_client(client: ClientSession, turn: int) -> bytes:
 
 @pytest.mark.parametrize("heading", ["2. TLS", "7. Renewal", "8. Enrolment", "10. Versions"])
 def test_section_is_there(heading: str) -> None:
-    """What the code refers to by its number has that number."""
+    """Sections that the code refers to have these numbers."""
     assert f"\n## {heading}\n" in TEXT

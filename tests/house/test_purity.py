@@ -1,4 +1,4 @@
-"""What a room may import: the pure rooms no clock and no socket, the privileged rooms nothing big."""
+"""Allowed imports: no clock or socket if pure, few if privileged."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ from support.source_code import nodes
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "drawwell"
 PURE_ROOMS = (
-    *("entropy", "crypto", "onerng", "wire", "assess"),
+    *("entropy", "crypto", "onerng", "wire", "assess", "observe"),
     *(
         "simulator/device.py",
         "simulator/noise.py",
@@ -42,14 +42,15 @@ IMPURE_MODULES = set(
 )
 IMPURE_CALLS = {"open", "print", "input", "now", "utcnow", "today", "urandom"}
 EXCEPTIONS = {
-    "assess/schedule.py": {"threading", "time"},  # estimators side by side, and how long is left
-    "wire/contexts.py": {"open"},  # ssl reads certificates and keys from files only
+    "assess/schedule.py": {"threading", "time"},  # parallel estimators, and the remaining time
+    "observe/page.py": {"time"},  # formats times from its arguments
+    "wire/contexts.py": {"open"},  # ssl reads certificates and keys only from files
 }
-"""Modules that may break the law, and with what. Making a key inside ``cryptography`` needs no entry."""
+"""Exceptions, with reasons; creating keys with ``cryptography`` needs no entry."""
 
 
 def _modules(*rooms: str) -> list[Path]:
-    """All modules of the rooms; a single module may be named too."""
+    """Return all modules in these rooms; a room can also be a single module."""
     return [
         path
         for room in rooms
@@ -83,7 +84,7 @@ def _calls(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("module", _modules(*PURE_ROOMS), ids=_name)
 def test_pure_module_touches_nothing_outside(module: Path) -> None:
-    """A pure module imports no clock, file, socket, log or random module, and calls none: they are arguments."""
+    """A pure module uses no clock, file, socket, log or random module."""
     impure = (_imports(module) & IMPURE_MODULES) | (_calls(module) & IMPURE_CALLS)
     allowed = EXCEPTIONS.get(_name(module), set())
     assert impure <= allowed, (
@@ -93,7 +94,7 @@ def test_pure_module_touches_nothing_outside(module: Path) -> None:
 
 
 def test_no_exception_is_idle() -> None:
-    """Every exception names a module that is there and needs it."""
+    """Every exception names an existing module that needs it."""
     for name, allowed in EXCEPTIONS.items():
         assert allowed <= _imports(SOURCE / name) | _calls(SOURCE / name), (
             f"{name} no longer needs its exception"
@@ -102,7 +103,7 @@ def test_no_exception_is_idle() -> None:
 
 @pytest.mark.parametrize("room", PRIVILEGED)
 def test_what_holds_a_privilege_loads_only_the_standard_library(room: str) -> None:
-    """With every module of the room imported, nothing is loaded but the standard library and drawwell (law 10)."""
+    """A privileged room loads only the standard library and drawwell (law 10)."""
     names = [
         "drawwell." + _name(path)[:-3].replace("/", ".").removesuffix(".__init__") for path in _modules(room)
     ]
@@ -119,7 +120,7 @@ def test_what_holds_a_privilege_loads_only_the_standard_library(room: str) -> No
 
 
 def test_the_signer_loads_cryptography_and_nothing_else() -> None:
-    """What holds the CA's keys adds cryptography to the standard library (law 10)."""
+    """The process with the CA's keys also loads cryptography (law 10)."""
     script = (
         "import sys\nbefore = set(sys.modules)\nimport drawwell.roles.signer_process, drawwell.cli.signer\n"
         "tops = {name.split('.')[0] for name in set(sys.modules) - before}\n"
@@ -148,7 +149,7 @@ print(*sorted(name for name, module in sys.modules.items() if module))
 def test_the_process_that_holds_cap_sys_admin_loads_no_tls_and_no_parser_of_the_network(
     tmp_path: Path,
 ) -> None:
-    """`drawwell kernel run` loads the standard library without ssl, and of drawwell one link: that of Unix sockets."""
+    """`kernel run` loads no ssl, and only the links for Unix sockets."""
     (tmp_path / "drawwell.toml").write_text("[kernel]\nfeed = true\n")
     done = subprocess.run(
         [sys.executable, "-c", FEEDS_THE_KERNEL, str(tmp_path / "drawwell.toml")],
@@ -187,7 +188,7 @@ print(*sorted(name for name, module in sys.modules.items() if module and name no
 def test_the_process_that_holds_the_device_loads_no_cryptography_and_nothing_of_the_network(
     tmp_path: Path,
 ) -> None:
-    """`drawwell source run` loads the standard library without ssl, and of drawwell one link: that of deposits."""
+    """`source run` loads no ssl, and only the link for deposits."""
     (tmp_path / "drawwell.toml").touch()
     done = subprocess.run(
         [sys.executable, "-c", HOLDS_A_DEVICE, str(tmp_path / "drawwell.toml")],

@@ -1,4 +1,4 @@
-"""How the checkout sets itself up: requirements, and what is missing."""
+"""Setting up a checkout: requirements, and missing packages."""
 
 import re
 import subprocess
@@ -13,14 +13,14 @@ def pinned(name: str) -> set[str]:
 
 
 def test_the_demo_s_requirements_are_those_of_the_program() -> None:
-    """requirements-run.txt has the same releases, and no developer's tool."""
+    """requirements-run.txt has the same releases, without development tools."""
     assert pinned("requirements-run.txt") < pinned("requirements.txt")
     names = {each.partition("==")[0] for each in pinned("requirements-run.txt")}
     assert names == {"cffi", "cryptography", "h11", "pycparser"}
 
 
 def test_a_user_gets_one_line_for_what_is_missing(tmp_path: Path) -> None:
-    """Without Python, a plain user is given the one line for apt."""
+    """Without Python, a user without root gets one apt command."""
     (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
     (tmp_path / "id").chmod(0o755)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a command imports before it does its work.
+"""Modules that a command imports before it does its work.
 
 On a small machine imports are most of its time.
 """
@@ -10,7 +10,7 @@ import pytest
 
 
 def loaded(*arguments: str) -> set[str]:
-    """Return the names of the modules that a command line loads."""
+    """Return the names of the modules that a command loads."""
     script = (
         "import sys\nfrom drawwell.cli import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
@@ -23,7 +23,7 @@ def loaded(*arguments: str) -> set[str]:
 
 
 def test_the_version_needs_no_parser() -> None:
-    """`--version` loads of drawwell only the entry, and no asyncio or ssl."""
+    """`--version` loads only drawwell's entry, and no asyncio or ssl."""
     modules = loaded("--version")
     assert modules & {"asyncio", "ssl", "argparse", "dataclasses"} == set()
     assert {name for name in modules if name.startswith("drawwell")} == {"drawwell", "drawwell.cli"}
@@ -31,5 +31,12 @@ def test_the_version_needs_no_parser() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["draw", "--help"], ["status", "--help"]], ids=" ".join)
 def test_help_needs_no_event_loop(arguments: list[str]) -> None:
-    """Help, of all commands too, loads neither asyncio nor ssl."""
+    """Help, for every command, loads neither asyncio nor ssl."""
     assert loaded(*arguments) & {"asyncio", "ssl"} == set()
+
+
+def test_a_draw_does_not_read_the_table_of_devices() -> None:
+    """Without a broker it fails after all its imports."""
+    modules = loaded("draw", "--via", "unix:///nowhere")
+    assert "drawwell.config.load" in modules
+    assert "drawwell.config.devices" not in modules

@@ -1,4 +1,4 @@
-"""The units of systemd: whole, hardened, and in agreement with the program that they start."""
+"""The systemd units: complete, hardened, consistent with the program."""
 
 import re
 import shutil
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.cli.fleet.setting_up import _DROP_IN_TEXT
 from drawwell.cli.parser import parse
 from drawwell.errors import UsageError
 
@@ -20,7 +21,7 @@ MOST_EXPOSED = {
     "drawwell-seeded.service": 0.8,
     "drawwell-signer.service": 1.0,
 }
-"""`systemd-analyze security`, from 0 (nothing is left to take away) to 10."""
+"""`systemd-analyze security`, from 0 (fully restricted) to 10."""
 SERVICES = sorted(UNITS.glob("*.service"))
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 
@@ -30,14 +31,14 @@ def named(path: Path) -> str:
 
 
 def settings(unit: Path, name: str) -> list[str]:
-    """Every value of a setting, in order."""
+    """Return every value of a setting, in order."""
     return re.findall(rf"^{re.escape(name)}=(.*)$", unit.read_text(), flags=re.MULTILINE)
 
 
 @needs_systemd
 @pytest.mark.parametrize("unit", SERVICES, ids=named)
 def test_a_service_is_exposed_as_little_as_is_said(unit: Path) -> None:
-    """What `systemd-analyze security` says of each service is at most what we promise."""
+    """`systemd-analyze security` rates each service as promised or better."""
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", f"./{unit.name}"],
         cwd=UNITS, capture_output=True, text=True, check=False,
@@ -49,13 +50,15 @@ def test_a_service_is_exposed_as_little_as_is_said(unit: Path) -> None:
 
 @needs_systemd
 def test_systemd_has_nothing_to_say_of_the_units(tmp_path: Path) -> None:
-    """`systemd-analyze verify` is silent, with a program in the place of ours and without the manual."""
+    """`systemd-analyze verify` is silent, with a substitute for our program."""
     for source in UNITS.iterdir():
         if source.is_dir():
             shutil.copytree(source, tmp_path / source.name)
         elif source.suffix in {".service", ".socket", ".target"}:
             text = source.read_text().replace("/usr/bin/drawwell", "/bin/true")
             (tmp_path / source.name).write_text(re.sub(r"^Documentation=.*\n", "", text, flags=re.MULTILINE))
+    (tmp_path / "drawwell-broker.service.d").mkdir()
+    (tmp_path / "drawwell-broker.service.d/fleet.conf").write_text(_DROP_IN_TEXT)
     names = [path.name.replace("@.", "@stick.") for path in tmp_path.iterdir() if path.is_file()]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *(f"./{name}" for name in sorted(names))],
@@ -67,7 +70,7 @@ def test_systemd_has_nothing_to_say_of_the_units(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unit", SERVICES, ids=named)
 def test_a_service_starts_a_command_that_exists(unit: Path) -> None:
-    """The command line of each unit is one that the program understands."""
+    """The program accepts the command line of each unit."""
     assert len(settings(unit, "ExecStart")) == 1
     for setting in ("ExecStart", "ExecStartPost", "ExecReload", "ExecCondition"):
         for command in settings(unit, setting):
@@ -87,7 +90,7 @@ def test_a_service_starts_a_command_that_exists(unit: Path) -> None:
 
 @pytest.mark.parametrize("unit", SERVICES, ids=named)
 def test_bytes_in_memory_stay_there(unit: Path) -> None:
-    """No service leaves a core, none is swapped out, and each is watched unless it ends by itself."""
+    """No service dumps core or is swapped, and each has a watchdog."""
     assert settings(unit, "LimitCORE") == ["0"]
     assert settings(unit, "MemorySwapMax") == ["0"]
     if unit.stem in {"drawwell-broker", "drawwell-signer"}:
@@ -98,7 +101,7 @@ def test_bytes_in_memory_stay_there(unit: Path) -> None:
 
 
 def test_the_kernels_feed_never_meets_the_network() -> None:
-    """CAP_SYS_ADMIN is in one unit, and that has a network of its own and Unix sockets alone."""
+    """One unit has CAP_SYS_ADMIN, and it has only Unix sockets."""
     holders = {
         unit.name for unit in SERVICES if "CAP_SYS_ADMIN" in " ".join(settings(unit, "CapabilityBoundingSet"))
     }
@@ -109,7 +112,7 @@ def test_the_kernels_feed_never_meets_the_network() -> None:
 
 
 def test_every_socket_is_one_that_its_service_takes() -> None:
-    """Each socket unit names a service that wants it, and a descriptor that the program asks for."""
+    """Each socket unit names an existing service and file descriptor."""
     taken = {"unix", "control", "source", "link", "copies", "signer"}
     for unit in UNITS.glob("*.socket"):
         assert set(settings(unit, "FileDescriptorName")) <= taken
@@ -119,7 +122,7 @@ def test_every_socket_is_one_that_its_service_takes() -> None:
 
 
 def test_every_user_of_a_service_is_made() -> None:
-    """Users and groups of the units are those of sysusers.d."""
+    """sysusers.d creates the users and groups of the units."""
     made = set(re.findall(r"^u (\S+)", (UNITS / "drawwell.sysusers.conf").read_text(), flags=re.MULTILINE))
     for unit in SERVICES:
         assert set(settings(unit, "User") + settings(unit, "Group")) <= made
@@ -128,7 +131,7 @@ def test_every_user_of_a_service_is_made() -> None:
 
 
 def test_who_may_look_opens_no_device() -> None:
-    """The group of those who may see the status has neither the devices nor the socket of the sources."""
+    """The group of status readers can open neither devices nor source sockets."""
     [watched] = settings(UNITS / "drawwell-broker-control.socket", "SocketGroup")
     rules = (UNITS.parent / "udev/60-drawwell.rules").read_text()
     [devices] = set(re.findall(r'GROUP="([^"]+)"', rules))

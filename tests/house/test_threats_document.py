@@ -1,4 +1,4 @@
-"""docs/threats.md names tests, and they are there."""
+"""docs/threats.md names only existing tests."""
 
 import re
 from pathlib import Path
@@ -11,14 +11,14 @@ NAMED = sorted(set(re.findall(r"`(tests/[\w/.]+(?:::\w+)?)`", (ROOT / "docs" / "
 
 @pytest.mark.parametrize("named", NAMED)
 def test_every_test_that_is_named_exists(named: str) -> None:
-    """A defence is held by a test of that name in that file."""
+    """Each named file has the named test."""
     path, _, test = named.partition("::")
     assert (ROOT / path).exists()
     assert not test or f"def {test}(" in (ROOT / path).read_text()
 
 
 def test_every_defence_names_a_test() -> None:
-    """Each row of a table about attacks ends with a test."""
+    """Each row of a table of attacks ends with a test."""
     text = (ROOT / "docs" / "threats.md").read_text()
     tables = [table for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE) if "| test |" in table]
     rows = [row for table in tables for row in table.splitlines()[2:]]

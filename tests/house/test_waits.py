@@ -1,4 +1,4 @@
-"""Tests set no time limits of their own: a busy machine exceeds them."""
+"""Tests set no time limits of their own, which a busy machine exceeds."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ FILES = sorted(
     for folder in ("tests", "src/drawwell/testing")
     for path in (ROOT / folder).rglob("*.py")
     if path not in {Path(__file__), ROOT / "src/drawwell/testing/waiting.py"}
-    and "virtual_time" not in path.read_text()  # its seconds take no time
+    and "virtual_time" not in path.read_text()  # its seconds are virtual
 )
 NUMBER = r"(\d[\d_]*\.?\d*)(?![\d.]| \*)"
 WAIT = re.compile(
@@ -24,11 +24,11 @@ WAIT = re.compile(
     re.VERBOSE,
 )
 MARK = "# short: "
-"""At the end of the line or above it, with the reason: for instance, the time is the fact."""
+"""At the end of the line or above it, with the reason, such as a test of a time limit."""
 
 
 def short_waits(text: str) -> list[str]:
-    """Return the lines that limit a wait below `DEADLINE_S` without a reason."""
+    """Return lines that limit a wait below `DEADLINE_S` without a reason."""
     lines = text.splitlines()
     return [
         line.strip()
@@ -39,7 +39,7 @@ def short_waits(text: str) -> list[str]:
 
 
 def test_no_test_waits_for_less_than_the_limit() -> None:
-    """A test waits up to DEADLINE_S, or the line has a reason for less."""
+    """A test waits up to DEADLINE_S, unless the line has a reason."""
     found = {str(path.relative_to(ROOT)): short_waits(path.read_text()) for path in FILES}
     listed = [f"{name}: {line}" for name, lines in found.items() for line in lines]
     assert listed == [], f"wait for DEADLINE_S, or give the reason: '{MARK}reason'"
@@ -65,5 +65,5 @@ def test_a_short_wait_is_found(line: str) -> None:
 
 
 def test_a_long_wait_and_no_wait_are_allowed() -> None:
-    """The limit itself, a longer wait and a turn of the loop are no faults."""
+    """The limit, a longer wait and one iteration of the loop are allowed."""
     assert short_waits("sock.settimeout(DEADLINE_S)\nwait(900)\nsleep(0)\nYEAR_S = 365 * 86400.0") == []

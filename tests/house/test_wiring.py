@@ -1,11 +1,11 @@
-"""Objects are wired by their constructors, not assigned into."""
+"""Objects get their parts from constructors, not by assignment."""
 
 import ast
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "drawwell"
 COUNTERS = {"counts", "_count", "summary"}
-"""Records of counts, which their owner adds to."""
+"""Records of counts, which their owner increments."""
 EXCEPTIONS = {
     "assess/schedule.py": "a flag that threads look at",
     "broker/audit_log.py": "sums of one consumer and minute",
@@ -31,7 +31,7 @@ EXCEPTIONS = {
     "simulator/usb.py": "a fault and the modem line are inputs of the simulated device",
     "wire/contexts.py": "settings of an SSLContext",
 }
-"""Modules that assign to an attribute of another object, and why."""
+"""Modules that assign to attributes of other objects, with reasons."""
 
 
 def _foreign(target: ast.expr) -> bool:
@@ -55,7 +55,7 @@ def _targets(node: ast.AST) -> list[ast.expr]:
 
 
 def test_no_object_is_changed_from_outside() -> None:
-    """An attribute is assigned by its own object, with reasoned exceptions."""
+    """An attribute is assigned only by its own object, with few exceptions."""
     found = {
         str(path.relative_to(SOURCE))
         for path in SOURCE.rglob("*.py")

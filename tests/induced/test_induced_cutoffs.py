@@ -1,4 +1,4 @@
-"""Every test of the default claim at every cutoff: fires there, not one sample before, and no other test fires."""
+"""Every test at every cutoff: it fires exactly there, and alone."""
 
 import random
 from collections.abc import Callable
@@ -17,19 +17,19 @@ TestName = tuple[str, str]
 
 
 def equal_bytes(n: int) -> tuple[bytes, int]:
-    """Put n equal bytes into noise; return it with the index of the last of them."""
+    """Put n equal bytes into noise; return it and the last one's index."""
     return NOISE[:500] + b"\0" + bytes([VALUE]) * n + b"\0" + NOISE[600:700], 500 + n
 
 
 def equal_bits(n: int) -> tuple[bytes, int]:
-    """Put n equal bits into noise; return it with the index of the last of them."""
+    """Put n equal bits into noise; return it and the last one's index."""
     middle = "0" + "1" * n + "0"
     middle += "01" * ((-len(middle) % 8) // 2) + "0" * (len(middle) % 2)
     return NOISE[:500] + int(middle, 2).to_bytes(len(middle) // 8, "big") + NOISE[600:700], 4000 + n
 
 
 def value_in_window(n: int) -> tuple[bytes, int]:
-    """Spread n equal bytes over the second window of 512, the first byte being one; return the last one's index."""
+    """Spread n equal bytes over the second window; return the last index."""
     window = bytearray(NOISE[512:1024].replace(bytes([VALUE]), b"\0"))
     for nth in range(n):
         window[11 * nth] = VALUE
@@ -37,7 +37,7 @@ def value_in_window(n: int) -> tuple[bytes, int]:
 
 
 def ones_in_window(n: int) -> tuple[bytes, int]:
-    """Mix n ones into the third window of 1,024 bits, which begins with one; return the last one's index."""
+    """Mix n ones into the third window of bits; return the last one's index."""
     rest = list("1" * (n - 1) + "0" * (1024 - n))
     random.Random(3).shuffle(rest)
     window = "1" + "".join(rest)
@@ -46,7 +46,7 @@ def ones_in_window(n: int) -> tuple[bytes, int]:
 
 
 def repeated_bytes(n: int) -> tuple[bytes, int]:
-    """Give the first n bytes of the noise again, and no more; return the index of the last of them."""
+    """Repeat only the first n bytes of noise; return the last one's index."""
     ended = bytes([NOISE[n] ^ 0xFF])
     return NOISE[:2000] + NOISE[:n] + ended + NOISE[3100:3500], 2000 + n - 1
 
@@ -65,7 +65,7 @@ CASES = [
     Case((RCT, "byte"), equal_bytes, 6, IntermittentHealthFailure),
     Case((RCT, "byte"), equal_bytes, 11, PermanentHealthFailure),
     Case((RCT, "bit"), equal_bits, 41, IntermittentHealthFailure),
-    # 81 equal bits hold nine equal bytes: the bytes' intermittent cutoff cannot but be met before
+    # 81 equal bits contain nine equal bytes, which reach the intermittent byte cutoff
     Case((RCT, "bit"), equal_bits, 81, PermanentHealthFailure, frozenset({(RCT, "byte")})),
     Case((APT, "byte"), value_in_window, 32, IntermittentHealthFailure),
     Case((APT, "byte"), value_in_window, 45, PermanentHealthFailure),
@@ -80,7 +80,7 @@ each_case = pytest.mark.parametrize(
 
 
 def outcome(stream: bytes) -> tuple[HealthFailure | None, HealthMonitor]:
-    """Judge a stream in one block."""
+    """Test a stream in one block."""
     monitor = HealthMonitor(NoiseClaim(), hash_key=bytes(32))
     monitor.start()
     try:
@@ -96,7 +96,7 @@ def fired(monitor: HealthMonitor) -> set[TestName]:
 
 @each_case
 def test_fires_at_the_cutoff_and_nothing_else_does(case: Case) -> None:
-    """The sample that reaches the cutoff fails the source, by this test and no other."""
+    """The sample that reaches the cutoff fails the source, by this test only."""
     stream, last = case.make(case.cutoff)
     failure, monitor = outcome(stream)
 
@@ -108,7 +108,7 @@ def test_fires_at_the_cutoff_and_nothing_else_does(case: Case) -> None:
 
 @each_case
 def test_fires_on_the_very_sample(case: Case) -> None:
-    """The stream up to the sample before the cutoff's does not reach it; with that sample it does."""
+    """The stream up to the previous sample does not reach the cutoff."""
     stream, last = case.make(case.cutoff)
     per_byte = 8 if case.test[1] == "bit" else 1
     before, _ = outcome(stream[: last // per_byte])
@@ -120,7 +120,7 @@ def test_fires_on_the_very_sample(case: Case) -> None:
 
 @each_case
 def test_does_not_fire_one_below_the_cutoff(case: Case) -> None:
-    """One sample less is no failure of that kind, and below the intermittent cutoff no failure at all."""
+    """With one sample less, there is no failure of that kind."""
     failure, monitor = outcome(case.make(case.cutoff - 1)[0])
 
     assert type(failure) is not case.failure
@@ -130,7 +130,7 @@ def test_does_not_fire_one_below_the_cutoff(case: Case) -> None:
 
 @each_case
 def test_margin_shows_how_near_it_came(case: Case) -> None:
-    """The report's worst count is the count that was reached, one below the cutoff or more."""
+    """The report's worst count equals the reached count."""
     _, monitor = outcome(case.make(case.cutoff - 1)[0])
     worst = {(report.name, report.unit): report.worst_count for report in monitor.reports()}
     nearest = case.cutoff - 1 if case.test[0] != REPEAT else (case.cutoff - 1) // 12 * 12
@@ -141,7 +141,7 @@ def test_margin_shows_how_near_it_came(case: Case) -> None:
 @each_case
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_small_blocks_meet_the_same_cutoff(case: Case, size: int) -> None:
-    """Cut into small blocks, the last failure comes at the same sample of the stream."""
+    """In small blocks, the last failure is at the same sample."""
     stream, last = case.make(case.cutoff)
     monitor = HealthMonitor(NoiseClaim(), hash_key=bytes(32))
     monitor.start()

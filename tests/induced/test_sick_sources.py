@@ -1,4 +1,4 @@
-"""Sick sources are caught within the figures that the cutoffs promise, and good ones are left alone."""
+"""Failing sources are detected as the cutoffs promise; good ones pass."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def new_monitor(claim: NoiseClaim | None = None) -> HealthMonitor:
 def failure_within(
     source: SickStream, n_bytes: int, monitor: HealthMonitor | None = None
 ) -> HealthFailure | None:
-    """Judge the next n samples of a source in one block."""
+    """Test the next n samples of a source in one block."""
     try:
         (monitor or new_monitor()).feed(RawBlock(source.read(n_bytes)), now=0.0)
     except HealthFailure as failure:
@@ -41,7 +41,7 @@ def failure_within(
 def samples_to_permanent(
     source: SickStream, monitor: HealthMonitor, limit: int, size: int = 64
 ) -> int | None:
-    """Feed blocks until the failure is permanent; return how many samples that took, None above the limit."""
+    """Feed until a permanent failure; return the samples, or None."""
     for fed in range(size, limit + size, size):
         failure = failure_within(source, size, monitor)
         if isinstance(failure, PermanentHealthFailure):
@@ -58,7 +58,7 @@ def healthy_monitor(seed: int) -> HealthMonitor:
 
 @pytest.mark.parametrize("value", [0x00, 0xFF, 0x5A])
 def test_stuck_source_fails_on_its_sixth_sample_and_for_good_on_its_eleventh(value: int) -> None:
-    """A stuck source is an intermittent failure at 6 equal bytes and a permanent one at 11."""
+    """A stuck source fails at 6 equal bytes, and permanently at 11."""
     failure = failure_within(stuck(value), 6)
 
     assert failure_within(stuck(value), 5) is None
@@ -66,8 +66,8 @@ def test_stuck_source_fails_on_its_sixth_sample_and_for_good_on_its_eleventh(val
     assert samples_to_permanent(stuck(value), new_monitor(), 100, size=1) == 11
 
 
-def test_stuck_after_healthy_gives_nothing_away() -> None:
-    """A source that sticks in mid-block returns nothing of that block, good samples before or not."""
+def test_stuck_after_healthy_returns_nothing() -> None:
+    """A source that gets stuck within a block returns nothing of that block."""
     monitor = healthy_monitor(1)
     failure = failure_within(spliced(good(2).read(1000), stuck(0)), 2000, monitor)
 
@@ -77,7 +77,7 @@ def test_stuck_after_healthy_gives_nothing_away() -> None:
 
 @pytest.mark.parametrize("step", [1, 3, 255])
 def test_counter_is_caught_as_a_loop_of_256(step: int) -> None:
-    """A counter, balanced as it is, fires as the loop of 256 that it is, and soon for good."""
+    """A counter is balanced, but fails as a loop of 256, soon permanently."""
     assert failure_within(counter(7, step), 256 + LOOP) is not None
     assert failure_within(counter(7, step), 255) is None
     assert isinstance(failure_within(counter(7, step), 256 + LOOP_FOR_GOOD), PermanentHealthFailure)
@@ -85,13 +85,13 @@ def test_counter_is_caught_as_a_loop_of_256(step: int) -> None:
 
 @pytest.mark.parametrize("period", PERIODS)
 def test_repeat_test_fires_on_every_loop_within_its_promise(period: int) -> None:
-    """A loop of any period fires within p + 23 samples, for good within p + 1,043."""
+    """A loop of period p fails within p + 23, permanently within p + 1,043."""
     for before in (0, 1, 11, 13):
         test = RepeatTest(6.0, hash_key=KEY)
         source = loop(period, seed=1000 + period)
         assert test.feed(good(before).read(before)) is None
         if period > 12:
-            assert test.feed(source.read(period)) is None  # nothing has come twice yet
+            assert test.feed(source.read(period)) is None  # no repeat yet
             first, second = test.feed(source.read(LOOP)), test.feed(source.read(LOOP_FOR_GOOD - LOOP))
         else:
             first, second = (
@@ -106,7 +106,7 @@ def test_repeat_test_fires_on_every_loop_within_its_promise(period: int) -> None
 
 @pytest.mark.parametrize("period", [1, 2, 3, 7, 64, 256, 4096, 65_536])
 def test_monitor_stops_loops_for_good(period: int) -> None:
-    """A loop is in permanent failure within p + 1,043 samples, in USB packets."""
+    """In USB packets, a loop fails permanently within p + 1,043 samples."""
     samples = samples_to_permanent(loop(period), new_monitor(), period + LOOP_FOR_GOOD)
 
     assert samples is not None
@@ -114,7 +114,7 @@ def test_monitor_stops_loops_for_good(period: int) -> None:
 
 
 def test_replay_of_64_bytes_fires_from_any_distance_up_to_1_mib() -> None:
-    """A replay out of the last 1 MiB fires by its 23rd byte, at any alignment."""
+    """A replay from the last 1 MiB fires by its 23rd byte, at any alignment."""
     test = RepeatTest(6.0, hash_key=KEY)
     history = bytearray(good(9).read((1 << 20) + 12_345))
     fresh = good(10)
@@ -132,7 +132,7 @@ def test_replay_of_64_bytes_fires_from_any_distance_up_to_1_mib() -> None:
 
 
 def test_replay_from_beyond_1_mib_is_forgotten() -> None:
-    """What is further back than 1 MiB is not remembered, as the false alarm formula counts on."""
+    """Bytes from beyond 1 MiB are forgotten, as in the false-alarm formula."""
     assert (
         RepeatTest(6.0, hash_key=KEY).feed(replaying((1 << 20) + 70_000, (1 << 20) + 64, 64).read(1_200_000))
         is None
@@ -141,7 +141,7 @@ def test_replay_from_beyond_1_mib_is_forgotten() -> None:
 
 @pytest.mark.parametrize("chunk", [64, 4096, 65_536])
 def test_replay_through_the_monitor(chunk: int) -> None:
-    """A replay of 64 bytes fails the block that holds its end, by the repeat test alone."""
+    """A replay of 64 bytes fails the block with its end, by this test only."""
     monitor, source = new_monitor(), replaying(at=100_000, distance=77_777, length=64)
     failures = []
     for at in range(0, 200_000, chunk):
@@ -153,7 +153,7 @@ def test_replay_through_the_monitor(chunk: int) -> None:
 
 
 def test_low_claims_catch_replays_of_two_windows() -> None:
-    """At H = 1 a window is 65 bytes: a replay of 129 fires, one of 64 need not."""
+    """At H = 1 a window is 65 bytes: a replay of 129 fires, 64 might not."""
     test = RepeatTest(1.0, hash_key=KEY)
     past = good(3).read(10_000)
     assert test.feed(past) is None
@@ -164,7 +164,7 @@ def test_low_claims_catch_replays_of_two_windows() -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_bias_of_three_quarters_is_caught_within_its_promise(seed: int) -> None:
-    """Bits with p(1) = 0.75 fire within 2,048 bytes of a window's start, for good within 2,176."""
+    """p(1) = 0.75 fires within 2,048 bytes, and permanently within 2,176."""
     figures = IN_USE["biased_0.75"]
 
     assert failure_within(biased(0.75, seed), figures["intermittent_within_bytes"]) is not None
@@ -175,8 +175,8 @@ def test_bias_of_three_quarters_is_caught_within_its_promise(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_bias_that_sets_in_later_is_caught_one_window_later(seed: int) -> None:
-    """Bias that sets in within a window costs that window, 128 bytes, and no more."""
+def test_bias_that_starts_later_is_caught_one_window_later(seed: int) -> None:
+    """Bias that starts within a window delays the alarm by 128 bytes."""
     monitor = healthy_monitor(seed)
     source = spliced(good(seed + 50).read(77), biased(0.75, seed))
     within = 77 + 128 + IN_USE["biased_0.75"]["intermittent_within_bytes"]
@@ -187,7 +187,7 @@ def test_bias_that_sets_in_later_is_caught_one_window_later(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("p_one", [0.6, 0.4, 0.55])
 def test_bias_inside_the_claim_does_not_fire(p_one: float) -> None:
-    """Bits with p(1) = 0.6 are what H = 6 allows for: no alarm in a MiB and a half."""
+    """p(1) = 0.6 is within H = 6: no alarm in 1.5 MiB."""
     monitor, source = new_monitor(), biased(p_one, seed=3)
     for _ in range(24):
         assert failure_within(source, 65_536, monitor) is None
@@ -195,7 +195,7 @@ def test_bias_inside_the_claim_does_not_fire(p_one: float) -> None:
 
 @pytest.mark.slow
 def test_good_noise_of_exactly_six_bits_does_not_fire() -> None:
-    """Four MiB of 64 equally likely values, the claim to the letter, raise no alarm and come near none."""
+    """Four MiB of 64 equally likely values raise no alarm."""
     monitor = new_monitor(NoiseClaim(6.0, bits=False))
     table = bytes(value & 0x3F for value in range(256))
     source = good(21)
@@ -207,7 +207,7 @@ def test_good_noise_of_exactly_six_bits_does_not_fire() -> None:
 
 
 def test_bits_of_a_byte_claim_need_not_keep_an_eighth_of_it() -> None:
-    """The 64 bytes with the most ones keep H = 6 but not 0.75 a bit: such a source must not claim bits."""
+    """The 64 bytes with the most ones meet H = 6, but not 0.75 per bit."""
     heavy = sorted(range(256), key=int.bit_count)[-64:]
     block = good(22).read(65_536).translate(bytes(heavy * 4))
 
@@ -219,7 +219,7 @@ def test_bits_of_a_byte_claim_need_not_keep_an_eighth_of_it() -> None:
 
 
 def test_output_out_of_a_table_is_found() -> None:
-    """24 bytes of 256 entries and 8 fresh ones hold 2.3 bits a byte."""
+    """24 bytes from 256 entries and 8 fresh bytes have 2.3 bits per byte."""
     table, fresh, choice = good(1), good(2), good(3)
     entries = [table.read(24) for _ in range(256)]
     monitor = new_monitor()
@@ -232,7 +232,7 @@ def test_output_out_of_a_table_is_found() -> None:
 
 @pytest.mark.parametrize("period", [(1 << 20) + 1, 1 << 21])
 def test_a_recording_longer_than_the_reach_is_found(period: int) -> None:
-    """A loop of more than 1 MiB fires in its second round, and for good."""
+    """A loop of more than 1 MiB fails permanently in its second round."""
     test, source = DistantRepeatTest(6.0, hash_key=KEY), loop(period)
     assert test.feed(source.read(period)) is None
     alarm = test.feed(source.read(period))
@@ -240,15 +240,15 @@ def test_a_recording_longer_than_the_reach_is_found(period: int) -> None:
     assert alarm.permanent
 
 
-def test_landmarks_of_good_noise_never_come_twice() -> None:
-    """A megabyte has some 16 landmarks, and no alarm; what is kept is bounded."""
+def test_landmarks_of_good_noise_never_repeat() -> None:
+    """A megabyte has about 16 landmarks, no alarm, and limited memory."""
     test = DistantRepeatTest(6.0, hash_key=KEY)
     assert test.feed(good(5).read(1 << 20)) is None
     assert 2 <= len(test._known) <= LANDMARKS
 
 
 def test_landmarks_do_not_depend_on_how_the_stream_was_cut() -> None:
-    """Blocks of any size find the same landmarks."""
+    """Blocks of any size give the same landmarks."""
     data = good(6).read(1 << 19)
     known = []
     for size in (512, 4096, 1 << 19):

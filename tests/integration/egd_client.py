@@ -21,7 +21,7 @@ ORDINARY = Limits()
 
 
 class Client:
-    """EGD as its manual has it."""
+    """A client of the EGD protocol, as in its manual."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -70,7 +70,7 @@ CLIENTS: list[Client] = []
 
 @contextlib.asynccontextmanager
 async def opened(door: EgdDoor) -> AsyncIterator[None]:
-    """Serve for the length of a block, and close its clients before the door."""
+    """Serve during a block, and close the clients before the door."""
     async with serving(door), asyncio.timeout(DEADLINE_S):
         try:
             yield
@@ -86,7 +86,7 @@ def unix_door(
 
 
 def workbench(terms: Terms = UNLIMITED) -> Workbench:
-    """A broker that is ready without a source: it gets what the test puts into it."""
+    """Return a broker that is ready without a source; tests supply bytes."""
     return Workbench(rules=Rules("bench", min_sources=0), terms={"guest1": terms})
 
 

@@ -1,4 +1,4 @@
-"""A running broker and a QEMU that asks it for bytes."""
+"""A running broker and a QEMU that requests bytes."""
 
 import array
 import asyncio
@@ -20,13 +20,13 @@ VM = {"name": "vm1", "kind": "qemu", "via": "virtio"}
 
 
 def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test in an event loop of its own."""
+    """Run a test in its own event loop."""
     return functools.wraps(test)(lambda *args, **kwargs: asyncio.run(test(*args, **kwargs)))
 
 
 @contextlib.asynccontextmanager
 async def broker(folder: Path, *, more: str = "", ample: bool = False) -> AsyncIterator[Site]:
-    """A broker with one stick and a little in its reservoir, or plenty."""
+    """Run a broker with one stick and a small or full reservoir."""
     size = "" if ample else 'reservoir = "32KiB"\nmax_draw = "4KiB"'
     site = Site(folder, broker=size, more=more)
     stick = PtyDevice(folder / "stick", rate=400_000.0)
@@ -44,7 +44,7 @@ def lying_bytes(sock: socket.socket) -> int:
 
 
 class Qemu:
-    """What QEMU's rng-egd says."""
+    """The requests that QEMU's rng-egd sends."""
 
     def __init__(self, path: str) -> None:
         self._sock = socket.socket(socket.AF_UNIX)
@@ -55,8 +55,8 @@ class Qemu:
     def ask(self, n_bytes: int = 64) -> None:
         self.say(bytes((2, n_bytes)))
 
-    def say(self, words: bytes) -> None:
-        self._sock.send(words)
+    def say(self, data: bytes) -> None:
+        self._sock.send(data)
 
     async def answer(self, n_bytes: int = 64) -> bytes:
         data = b""
@@ -84,17 +84,17 @@ CLIENTS = contextlib.ExitStack()
 
 
 def there(path: Path) -> bool:
-    """Is anything there, and be it a link?"""
+    """Return whether a path exists, even as a dangling link."""
     return os.path.lexists(path)
 
 
 async def guest(site: Site, name: str) -> dict:
-    """What guest.list says of one."""
+    """Return a guest's entry in guest.list."""
     return next(each for each in (await site.ask("guest.list"))["guests"] if each["name"] == name)
 
 
 async def until_guest(site: Site, name: str, **wanted: object) -> dict:
-    """Wait until guest.list says so."""
+    """Wait until guest.list shows these values."""
     while not wanted.items() <= (found := await guest(site, name)).items():  # noqa: ASYNC110 - another process's
         await asyncio.sleep(LOOK_EVERY_S)
     return found

@@ -16,7 +16,7 @@ Scene = Callable[[PtyDevice, OneRngSource], Awaitable[None]]
 
 
 def play(tmp_path: Path, scene: Scene, *, device: dict[str, Any] | None = None, **source: Any) -> None:
-    """Run a scene with a device that is plugged in and a source that is not open."""
+    """Run a scene with a plugged-in device and a source that is not open."""
 
     async def run() -> None:
         async with PtyDevice(tmp_path / "onerng", **{"seed": 1, "rate": 0, **(device or {})}) as plugged:

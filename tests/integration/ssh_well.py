@@ -1,4 +1,4 @@
-"""A broker behind sshd, in a folder of its own."""
+"""A broker behind sshd, in its own folder."""
 
 import contextlib
 import getpass
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 class Well:
-    """A broker with an SSH door, sshd before it, and an account between them; all of it in one folder."""
+    """A broker with an SSH door, an sshd and its account, in one folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.chmod(0o755)
@@ -37,7 +37,7 @@ class Well:
         self.undo = contextlib.ExitStack()
 
     def build(self) -> None:
-        """Make all of it; `undo` takes it away again, as far as it came."""
+        """Create everything; `undo` removes what was created."""
         if os.geteuid() == 0:
             self._make_account()
         self._make_program()
@@ -45,7 +45,7 @@ class Well:
         self._make_sshd()
 
     def _make_account(self) -> None:
-        """An account with a real shell, no password, and nothing else."""
+        """Create an account with a real shell and without a password."""
         self.account = f"dwssh{os.getpid()}"
         command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/sh", "--password", "*"]
         subprocess.run([*command, self.account], check=True, capture_output=True)
@@ -53,7 +53,7 @@ class Well:
         self.undo.callback(subprocess.run, ["userdel", self.account], check=True, capture_output=True)
 
     def _make_program(self) -> None:
-        """A program drawwell that the account may run, as an installation makes it."""
+        """Write a drawwell that the account can run, as an installation does."""
         program = self.folder / "drawwell"
         interpreter = next((each for each in (sys.executable, "/usr/bin/python3") if self._runs(each)), None)
         if interpreter is None:
@@ -63,10 +63,10 @@ class Well:
         program.chmod(0o755)
 
     def _runs(self, interpreter: str) -> bool:
-        words = ["sh", "-c", f"exec {interpreter} -c 'import tomllib'"]
+        command = ["sh", "-c", f"exec {interpreter} -c 'import tomllib'"]
         if self.made_account:
-            words = ["setpriv", f"--reuid={self.account}", "--clear-groups", *words]
-        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+            command = ["setpriv", f"--reuid={self.account}", "--clear-groups", *command]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def _make_broker(self) -> None:
         noise, self.config = self.folder / "noise", self.folder / "drawwell.toml"
@@ -77,7 +77,7 @@ class Well:
             f'[ssh]\nuser = "{self.account}"\n'
         )
         log = self.undo.enter_context((self.folder / "broker.log").open("wb"))
-        self._start(self._words("run"), stderr=log, stdout=log)
+        self._start(self._command("run"), stderr=log, stdout=log)
         wait_until(lambda: b'"ready": true' in self.run("status", "--json").stdout, "the broker is ready")
 
     def _make_sshd(self) -> None:
@@ -99,18 +99,18 @@ class Well:
         )
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        words = [SSHD, "-D", "-f", self.folder / "sshd_config", "-E", self.folder / "sshd.log"]
-        self._start(words)
+        command = [SSHD, "-D", "-f", self.folder / "sshd_config", "-E", self.folder / "sshd.log"]
+        self._start(command)
         scan = ["ssh-keyscan", "-p", str(self.port), "127.0.0.1"]
         wait_until(lambda: subprocess.run(scan, capture_output=True, check=False).stdout, "sshd answers")
 
-    def _start(self, words: list, **more) -> None:
-        """Run a process until the end of it all."""
-        process = self.undo.enter_context(subprocess.Popen(words, **more))
+    def _start(self, command: list, **more) -> None:
+        """Run a process until the test ends."""
+        process = self.undo.enter_context(subprocess.Popen(command, **more))
         self.undo.callback(process.terminate)
 
     def make_key(self, name: str) -> None:
-        words = [
+        command = [
             "ssh-keygen",
             "-q",
             "-t",
@@ -122,22 +122,22 @@ class Well:
             "-f",
             self.folder / name,
         ]
-        subprocess.run(words, check=True)
+        subprocess.run(command, check=True)
 
-    def _words(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "drawwell", "-c", str(self.config), *words]
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "drawwell", "-c", str(self.config), *arguments]
 
-    def run(self, *words: str, **more) -> subprocess.CompletedProcess[bytes]:
-        """One command line of drawwell on the broker's machine."""
+    def run(self, *arguments: str, **more) -> subprocess.CompletedProcess[bytes]:
+        """Run a drawwell command on the broker's machine."""
         return subprocess.run(
-            self._words(*words), capture_output=True, check=False, timeout=DEADLINE_S, **more
+            self._command(*arguments), capture_output=True, check=False, timeout=DEADLINE_S, **more
         )
 
     def invite(self, name: str, *terms: str, key: str = "") -> str:
-        """Invite with the key of that name, and let it in as the operator would; the line names this program."""
-        words = [self.folder / "drawwell", "-c", self.config, "consumer", "invite", name, *terms]
-        words += ["--ssh-key", self.folder / f"{key or name}.pub"]
-        done = subprocess.run(words, capture_output=True, check=False, timeout=DEADLINE_S)
+        """Invite a consumer and authorize its key, with this program."""
+        command = [self.folder / "drawwell", "-c", self.config, "consumer", "invite", name, *terms]
+        command += ["--ssh-key", self.folder / f"{key or name}.pub"]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=DEADLINE_S)
         assert done.returncode == 0, done.stderr
         line = done.stdout.decode()
         with self.keys.open("a") as keys:
@@ -157,12 +157,12 @@ class Well:
             **more,
         )
 
-    def ssh(self, key: str, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """The client itself, with whatever options."""
+    def ssh(self, key: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run the client itself, with any options."""
         base = ["ssh", "-F", str(self.folder / "ssh_config"), "-i", str(self.folder / key), "-oBatchMode=yes"]
         base += ["-p", str(self.port), "-l", self.account]
         return subprocess.run(
-            [*base, *words], input=stdin, capture_output=True, check=False, timeout=DEADLINE_S
+            [*base, *arguments], input=stdin, capture_output=True, check=False, timeout=DEADLINE_S
         )
 
 

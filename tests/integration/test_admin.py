@@ -1,4 +1,4 @@
-"""The admin and registry of enrolment on a real store: what each check refuses when no other stands before it."""
+"""Enrolment's admin and registry on a real store, one check at a time."""
 
 import asyncio
 import os
@@ -22,12 +22,12 @@ NOW = 1_700_000_000.0
 
 
 class Office:
-    """An operator's desk whose clock is moved by hand."""
+    """An administrator with an adjustable clock."""
 
     def __init__(self, directory: str) -> None:
         self.now = NOW
         self.store = Store(os.path.join(directory, "broker.db"))
-        self.registry = InvitedRegistry(self.store)
+        self.registry = InvitedRegistry(self.store, lambda: self.now)
         self.authority = own_authority(os.path.join(directory, "pki"), NOW)
         site = BrokerDetails("well", "127.0.0.1:1", ("127.0.0.1:2",))
         self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=lambda: self.now)
@@ -39,10 +39,10 @@ class Office:
         return self.admin.redeem(JoinRequest(token.invitation, token.secret, csr.decode()))
 
     def identify(self, certificate: bytes) -> Principal:
-        return asyncio.run(self.registry.identify(certificate, self.now))
+        return asyncio.run(self.registry.identify(certificate))
 
     def joined(self, name: str = "web01") -> tuple[bytes, bytes]:
-        """Let a machine join; return its signing request and its certificate, PEM."""
+        """Let a machine join; return its signing request and certificate (PEM)."""
         _, csr = pki.new_key_and_csr(name)
         reply = self.join(self.invite(name), csr)
         assert isinstance(reply, JoinReply)
@@ -57,14 +57,14 @@ def office(tmp_path):
 
 
 def test_a_key_joins_once(office) -> None:
-    """A signing request that joined before is refused, also for another consumer and with a good invitation."""
+    """A request that joined before is refused, even for another consumer."""
     csr, _ = office.joined("web01")
 
-    assert office.join(office.invite("web02"), csr) == JoinRefusal("refused", "this key has joined before")
+    assert office.join(office.invite("web02"), csr) == JoinRefusal("refused", "this key has already joined")
 
 
 def test_an_invitation_expires_by_itself(office) -> None:
-    """At the end of its time an invitation is expired for whoever asks first."""
+    """An invitation expires at its time, for the first caller, too."""
     token, (_, csr) = office.invite(), pki.new_key_and_csr("any")
     office.now += INVITATION_TTL_S
 
@@ -74,7 +74,7 @@ def test_an_invitation_expires_by_itself(office) -> None:
 
 
 def test_an_invitation_used_while_it_is_redeemed_is_used(office) -> None:
-    """Of two that pass every look at the same time, the one that is written first joins."""
+    """Of two concurrent joins, the first written one succeeds."""
     token, (_, csr), (_, other) = office.invite(), pki.new_key_and_csr("any"), pki.new_key_and_csr("any")
     issue = office.authority.issue_client
 
@@ -90,21 +90,21 @@ def test_an_invitation_used_while_it_is_redeemed_is_used(office) -> None:
     assert len(office.store.certificates("web01")) == 1
 
 
-def test_a_revoked_consumer_may_be_invited_anew(office) -> None:
-    """A new invitation takes the revocation of the name back, and not that of its old certificate."""
+def test_a_revoked_consumer_may_be_invited_again(office) -> None:
+    """A new invitation readmits the name, but not the old certificate."""
     _, old = office.joined()
     office.admin.revoke("web01")
-    assert office.admin.lease("web01") is None
+    assert office.admin.entitled("web01") is None
 
     _, new = office.joined()
-    assert office.admin.lease("web01") is not None
+    assert office.admin.entitled("web01") is not None
     assert office.identify(new).name == "web01"
     with pytest.raises(AuthenticationFailed):
         office.identify(old)
 
 
 def test_renewal_ends_with_the_grace_period(office) -> None:
-    """To the second: within the grace period a key is certified anew, at its end it is not."""
+    """A key can renew in the grace period, and not a second later."""
     csr, _ = office.joined()
     ends = next(iter(office.store.certificates("web01").values())).not_after + GRACE_S
 
@@ -116,40 +116,40 @@ def test_renewal_ends_with_the_grace_period(office) -> None:
 
 
 def test_a_certificate_of_the_day_after_tomorrow_may_only_be_renewed(office) -> None:
-    """A registered key whose certificate has not begun renews it, and is served then."""
+    """A registered key can renew a certificate that is not valid yet."""
     csr, certificate = office.joined()
     office.now = NOW - 2 * pki.DAY_S
 
     peer = office.identify(certificate)
     assert peer.role is Role.EXPIRED
     office.admin.renewals.renew("web01", csr.decode())
-    assert office.registry.check(peer, office.now).role is Role.CONSUMER
+    assert office.registry.check(peer).role is Role.CONSUMER
 
 
-def test_a_registered_key_under_another_name_is_nobodys(office) -> None:
-    """Key and name must both be those that joined."""
+def test_a_registered_key_under_another_name_is_unknown(office) -> None:
+    """Key and name must both match the enrolment."""
     csr, _ = office.joined("web01")
     office.joined("web02")
     certificate = office.authority.issue_client(csr, "web02", NOW)
 
-    with pytest.raises(AuthenticationFailed, match="no consumer joined"):
+    with pytest.raises(AuthenticationFailed, match="does not belong to a consumer"):
         office.identify(certificate)
 
 
 def test_a_store_that_cannot_be_read_forgets_no_consumer(office) -> None:
-    """A consumer that came before stays known, a new one must wait; a change is followed later."""
+    """A known consumer stays known; changes and new consumers follow later."""
     _, certificate = office.joined()
     _, strangers = office.joined("web02")
     peer = office.identify(certificate)
     office.store.close()
 
-    assert office.registry.check(peer, NOW) == peer
+    assert office.registry.check(peer) == peer
     assert office.identify(certificate) == peer
     with pytest.raises(StateUnavailable):
         office.identify(strangers)
     with pytest.raises(StateUnavailable):
         office.registry.refresh("web01")
-    assert office.registry.check(peer, NOW) == peer
+    assert office.registry.check(peer) == peer
     with pytest.raises(StateUnavailable):
         office.registry.retry()
 
@@ -159,6 +159,6 @@ def test_a_store_that_cannot_be_read_forgets_no_consumer(office) -> None:
     "arguments", [{}, {"name": ""}, {"name": None}, {"name": 7}, {"name": "a", "x": "y"}]
 )
 def test_a_verb_without_its_arguments_is_a_usage_error(office, verb, arguments) -> None:
-    """What comes over the control socket is judged before it reaches a method."""
+    """Arguments from the control socket are checked before a method runs."""
     with pytest.raises(UsageError):
         asyncio.run(Control(office.admin.handlers())(OWNER, verb, arguments))

@@ -1,4 +1,4 @@
-"""The alerts for Prometheus, tried by its own promtool."""
+"""The alerts for Prometheus, tested with its own promtool."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from drawwell.observe.series import SERIES
+from drawwell.observe.link_series import EVERY_SERIES
 
 RULES = Path(__file__).parents[2] / "packaging/prometheus/rules.yml"
 PROMTOOL = shutil.which("promtool")
@@ -31,11 +31,27 @@ WELL = {
     'drawwell_consumer_quota_left_bytes{consumer="web"}': "101",
     'drawwell_consumer_quota_bytes{consumer="web"}': "1000",
     'drawwell_certificate_expiry_seconds{certificate="server"}': "172801",
+    'drawwell_certificate_expiry_seconds{certificate="intermediate"}': "1209601",
     'drawwell_certificate_expiry_seconds{certificate="ca"}': "5184001",
+    'drawwell_link_ready{upstream="tls://well:55000"}': "1",
+    'drawwell_link_certificate_expiry_seconds{upstream="tls://well:55000"}': "172801",
     "drawwell_clock_jumped": "0",
     'drawwell_guest_waiting{guest="vm"}': "0",
     "drawwell_audit_trouble": "0",
     "drawwell_ledger_balanced": "1",
+    "drawwell_fleet_store_up": "1",
+    "drawwell_fleet_store_away_seconds": "300",
+    "drawwell_fleet_grace_seconds": "900",
+    "drawwell_fleet_store_synchronous": "1",
+    "drawwell_fleet_store_standbys": "1",
+    "drawwell_fleet_standby_lag_seconds": "10",
+    'drawwell_fleet_broker_info{broker="a",version="1"}': "1",
+    'drawwell_fleet_broker_info{broker="b",version="1"}': "1",
+    'drawwell_fleet_broker_info{broker="gone",version="0"}': "1",
+    'drawwell_fleet_broker_seen_seconds{broker="a"}': "2",
+    'drawwell_fleet_broker_seen_seconds{broker="b"}': "29",
+    'drawwell_fleet_broker_ready{broker="a"}': "1",
+    'drawwell_fleet_broker_unread_changes{broker="a"}': "0",
 }
 ILL = [
     ("DrawwellNotReady", {"drawwell_ready": "0"}),
@@ -54,10 +70,27 @@ ILL = [
     ("DrawwellQuotaNearlySpent", {'drawwell_consumer_quota_left_bytes{consumer="web"}': "99"}),
     ("DrawwellCertificateEnds", {'drawwell_certificate_expiry_seconds{certificate="server"}': "172799"}),
     ("DrawwellAuthorityEnds", {'drawwell_certificate_expiry_seconds{certificate="ca"}': "5183999"}),
+    (
+        "DrawwellAuthorityEnds",
+        {'drawwell_certificate_expiry_seconds{certificate="intermediate"}': "1209599"},
+    ),
+    (
+        "DrawwellCertificateEnds",
+        {'drawwell_link_certificate_expiry_seconds{upstream="tls://well:55000"}': "172799"},
+    ),
+    ("DrawwellLinkDown", {'drawwell_link_ready{upstream="tls://well:55000"}': "0"}),
     ("DrawwellClockJumped", {"drawwell_clock_jumped": "1"}),
     ("DrawwellGuestWaits", {'drawwell_guest_waiting{guest="vm"}': "1"}),
     ("DrawwellAuditTrouble", {"drawwell_audit_trouble": "1"}),
     ("DrawwellLedgerUnbalanced", {"drawwell_ledger_balanced": "0"}),
+    ("DrawwellFleetStoreAway", {"drawwell_fleet_store_away_seconds": "301"}),
+    ("DrawwellFleetStandbyMissing", {"drawwell_fleet_store_standbys": "0"}),
+    ("DrawwellFleetStandbyNotSynchronous", {"drawwell_fleet_store_synchronous": "0"}),
+    ("DrawwellFleetStandbyBehind", {"drawwell_fleet_standby_lag_seconds": "11"}),
+    ("DrawwellFleetBrokerSilent", {'drawwell_fleet_broker_seen_seconds{broker="b"}': "31"}),
+    ("DrawwellFleetBrokerNotReady", {'drawwell_fleet_broker_ready{broker="a"}': "0"}),
+    ("DrawwellFleetBrokerBehind", {'drawwell_fleet_broker_unread_changes{broker="a"}': "1"}),
+    ("DrawwellFleetVersionSkew", {'drawwell_fleet_broker_info{broker="b",version="2"}': "1"}),
 ]
 END_MINUTES = 60
 
@@ -73,7 +106,7 @@ def series(changed: dict[str, str]) -> list[dict[str, str]]:
 
 
 def asked(alert: str, minute: int, *, fires: bool) -> dict[str, Any]:
-    """Return one question of the test format: does `alert` fire then?"""
+    """Return a query in the test format: does `alert` fire at that time?"""
     count = [{"labels": "{}", "value": 1}] if fires else []
     return {
         "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})',
@@ -90,7 +123,7 @@ def promtool(folder: Path, tests: list[dict[str, Any]]) -> None:
 
 
 def test_each_alert_fires_for_its_trouble_and_for_no_other(tmp_path: Path) -> None:
-    """With one thing wrong its alert fires and every other stays silent."""
+    """With one fault, only its own alert fires."""
     named = {alert["alert"] for alert in alerts()}
     assert {alert for alert, _ in ILL} == named
     promtool(
@@ -108,7 +141,7 @@ def test_each_alert_fires_for_its_trouble_and_for_no_other(tmp_path: Path) -> No
 
 
 def test_no_alert_fires_while_all_is_well(tmp_path: Path) -> None:
-    """Each figure lies just on the good side of its limit."""
+    """Each figure is just within its limit."""
     questions = [asked(alert["alert"], END_MINUTES, fires=False) for alert in alerts()]
     promtool(tmp_path, [{"interval": "1m", "input_series": series({}), "promql_expr_test": questions}])
 
@@ -131,12 +164,12 @@ def test_an_alert_waits_for_its_delay(tmp_path: Path) -> None:
 
 
 def test_the_alerts_ask_for_series_that_there_are() -> None:
-    """Every name in a rule is in the table of series."""
-    known = {each.full_name for each in SERIES}
+    """Every series name in a rule is in the table of series."""
+    known = {each.full_name for each in EVERY_SERIES}
     asked_for = set(re.findall(r"drawwell_\w+", " ".join(alert["expr"] for alert in alerts())))
     assert asked_for <= known
 
 
 def test_every_alert_has_a_hint() -> None:
-    """Each has a summary and a hint."""
+    """Each alert has a summary and a hint."""
     assert all({"summary", "hint"} <= alert["annotations"].keys() for alert in alerts())

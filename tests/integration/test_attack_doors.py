@@ -1,4 +1,4 @@
-"""Attacks on a door from inside a session: what one peer sets off must not reach the others."""
+"""Attacks from inside a session: one peer must not affect the others."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from support.serving import serving
 
 
 class FaultyBroker(FakeBroker):
-    """A broker with a bug: some requests raise what no door expects, at once or after a wait."""
+    """A broker with a bug: some requests raise an unexpected exception."""
 
     def try_draw(self, principal: Principal, request: DrawRequest) -> Grant | None:
         if request.n_bytes == 66:
@@ -45,7 +45,7 @@ def named(uid: int, gid: int, pid: int) -> str:
 
 @pytest.mark.parametrize("request_", [66, 67, "renew", "status"])
 def test_a_fault_of_ours_ends_one_session_and_no_other(tmp_path: Path, request_: int | str) -> None:
-    """Whoever sets off a bug loses his link; the sessions beside his are served on, and so are new ones."""
+    """A peer that triggers a bug loses its connection; others are served."""
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), FaultyBroker(), named)
@@ -65,7 +65,7 @@ def test_a_fault_of_ours_ends_one_session_and_no_other(tmp_path: Path, request_:
 
 
 def test_a_consumer_with_too_many_sessions_loses_its_own(tmp_path: Path) -> None:
-    """The oldest session of the same consumer makes room; the others' sessions and places are untouched."""
+    """A consumer's oldest session makes room; others keep theirs."""
     names = iter(["modest", *["greedy"] * 9, "late"])
     known: dict[int, str] = {}
 

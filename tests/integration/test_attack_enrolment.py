@@ -1,4 +1,4 @@
-"""Attacks on enrolment: what a joiner sets off must cost him alone."""
+"""Attacks on enrolment: a joiner's faults affect only that joiner."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from support.station import Site, running
 
 
 def test_a_fault_of_ours_ends_one_enrolment_and_nothing_else(folder, monkeypatch) -> None:
-    """Whoever sets off a bug gets no answer; the broker serves on, and the next one joins."""
+    """A joiner that triggers a bug gets no answer; the next one joins."""
     site = Site(folder)
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""Attacks by another user of the same machine: sockets and directories laid where a victim will look."""
+"""Attacks by another local user: planted sockets and directories."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ STRANGER = 65_534
 
 
 def give_away(path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make `path` a stranger's: root gives it to one; to anybody else it is shown as if he were another."""
+    """Give `path` to another user, or simulate that without root."""
     if os.geteuid() == 0:
         os.chown(path, STRANGER, STRANGER)
     else:
@@ -28,7 +28,7 @@ def give_away(path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_socket_that_a_stranger_laid_under_tmp_is_not_drawn_from(folder, monkeypatch) -> None:
-    """Where everybody may write, a directory made by somebody else is not where the broker is."""
+    """A directory that another user created in a shared place is ignored."""
     place = folder / "common" / "drawwell-1000"
     place.mkdir(parents=True)
     place.parent.chmod(0o1777)
@@ -39,15 +39,17 @@ def test_a_socket_that_a_stranger_laid_under_tmp_is_not_drawn_from(folder, monke
             await (link := UnixLink(str(place / "draw.sock"))).draw(32, DrawClass.FULL)
             await link.aclose()
             give_away(place, monkeypatch)
-            with pytest.raises(PermissionRefused, match="user number"):
+            with pytest.raises(PermissionRefused, match="user ID"):
                 await UnixLink(str(place / "draw.sock")).draw(32, DrawClass.FULL)
 
     asyncio.run(run())
     assert broker.drawn_bytes == {"victim": 32}
 
 
-def test_a_broker_of_another_user_is_drawn_from_where_only_he_may_write(folder, monkeypatch) -> None:
-    """A system broker runs as a user of its own in a directory of its own."""
+def test_a_broker_of_another_user_is_used_in_a_directory_that_only_they_can_write_to(
+    folder, monkeypatch
+) -> None:
+    """A system broker runs as its own user in its own directory."""
     place = folder / "run" / "drawwell"
     place.mkdir(parents=True)
     place.parent.chmod(0o755)
@@ -65,7 +67,7 @@ def test_a_broker_of_another_user_is_drawn_from_where_only_he_may_write(folder, 
 
 
 def test_a_run_directory_that_others_may_write_to_is_refused(folder) -> None:
-    """Whoever may write there could put a socket of his own in place of the broker's."""
+    """A user with write access could replace the broker's socket."""
     make_run_dir(str(folder / "run"))
     os.chmod(folder / "run", 0o777)
     with pytest.raises(PermissionRefused):
@@ -75,7 +77,7 @@ def test_a_run_directory_that_others_may_write_to_is_refused(folder) -> None:
 
 
 def test_a_run_directory_that_is_a_strangers_link_is_refused(folder, monkeypatch) -> None:
-    """A symbolic link laid by somebody else leads nowhere, even to a directory of ours."""
+    """Another user's symbolic link is not followed, even to our directory."""
     (folder / "ours").mkdir()
     link = folder / "run"
     link.symlink_to(folder / "ours")
@@ -88,7 +90,7 @@ def test_a_run_directory_that_is_a_strangers_link_is_refused(folder, monkeypatch
 
 
 def test_a_state_directory_of_a_stranger_is_refused(folder, monkeypatch) -> None:
-    """Whoever owns it could plant an authority whose key he knows."""
+    """The directory's owner could plant a CA with a known key."""
     state = folder / "state"
     state.mkdir(mode=0o755)
     Store(str(state / "broker.db")).close()
@@ -98,7 +100,7 @@ def test_a_state_directory_of_a_stranger_is_refused(folder, monkeypatch) -> None
 
 
 def test_an_identity_is_never_made_in_a_directory_that_lay_there(folder, monkeypatch) -> None:
-    """A directory laid under the name that joining is about to make is not taken for its own."""
+    """A planted directory with the identity's name is not used."""
     theirs = folder / "theirs"
     theirs.mkdir()
     (folder / ".well.new").symlink_to(theirs)

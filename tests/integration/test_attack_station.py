@@ -1,4 +1,4 @@
-"""Attacks on a whole broker: names that are somebody else's, and words of an operator that must not end it."""
+"""Attacks on a complete broker: reserved names and hostile arguments."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from support.station import Site, running
 
 @pytest.mark.parametrize("name", ["local", "kernel"])
 def test_no_certificate_makes_a_stranger_the_brokers_own_user(folder, name) -> None:
-    """With the owner's own PKI, a certificate that says ``local`` or ``kernel`` is nobody's."""
+    """With your own PKI, certificates for `local` or `kernel` are refused."""
     authority = PaperAuthority(folder)
     site = Site(folder)
     certificate, key, ca = authority.server(site.address)
@@ -33,8 +33,8 @@ def test_no_certificate_makes_a_stranger_the_brokers_own_user(folder, name) -> N
 
 
 @pytest.mark.parametrize("name", ["local", "kernel"])
-def test_nobody_is_invited_under_a_name_that_the_broker_uses_itself(folder, name) -> None:
-    """``local`` and ``kernel`` are the broker's own consumers, whether they draw now or later."""
+def test_a_name_that_the_broker_uses_itself_is_not_invited(folder, name) -> None:
+    """`local` and `kernel` are reserved, even before their first draw."""
     site = Site(folder)
 
     async def run() -> None:
@@ -47,7 +47,7 @@ def test_nobody_is_invited_under_a_name_that_the_broker_uses_itself(folder, name
 
 @pytest.mark.parametrize("rate", ["1B/0.0000001ms", "1B/999999999999999weeks", "999999999999999GiB/1ms"])
 def test_no_allowance_ends_the_broker_or_keeps_it_from_starting(folder, rate) -> None:
-    """Whatever rate an operator types, the broker serves on and starts again."""
+    """With any rate, the broker continues and can start again."""
     site = Site(folder)
 
     async def ask(verb: str, arguments: dict) -> None:
@@ -68,7 +68,7 @@ def test_no_allowance_ends_the_broker_or_keeps_it_from_starting(folder, rate) ->
 
 
 def test_peers_cannot_use_up_the_brokers_descriptors(folder) -> None:
-    """Where the soft limit is the usual 1024 the broker takes what it may have, for all sessions and its devices."""
+    """The broker raises a soft limit of 1024 for all sessions and devices."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""Attacks on who the broker is: certificates of the same CA that are not the broker's."""
+"""False brokers with other certificates of the same CA."""
 
 import asyncio
 import ssl
@@ -27,7 +27,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> PaperAuthority:
 
 
 def nameless(authority: PaperAuthority, common_name: str) -> tuple[str, str]:
-    """Issue a server's certificate with a common name and no subjectAltName; return its path and its key's."""
+    """Issue a server certificate with a CN and no subjectAltName."""
     key = ec.generate_private_key(ec.SECP256R1())
     ca = authority._pair
     issuer = x509.load_pem_x509_certificate(ca.certificate_pem)
@@ -56,7 +56,7 @@ def keep(folder: Path, stem: str, certificate: bytes, key: bytes) -> tuple[str, 
 
 
 def against(authority: PaperAuthority, certificate: str, key: str) -> tuple[DrawwellError | None, bytes]:
-    """Have a consumer draw from whoever shows that certificate; return its error and what it said."""
+    """Draw from a server with this certificate; return error and output."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["drawwell/1"])
@@ -82,22 +82,22 @@ def against(authority: PaperAuthority, certificate: str, key: str) -> tuple[Draw
     return asyncio.run(run()), bytes(said)
 
 
-def test_the_impostor_of_these_tests_is_heard_when_it_is_the_broker(authority) -> None:
-    """With the broker's own certificate the consumer greets: what the other tests see is the certificate's doing."""
+def test_the_impostor_of_these_tests_is_accepted_when_it_is_the_broker(authority) -> None:
+    """With the broker's own certificate the consumer sends its HELLO."""
     certificate, key, _ca = authority.server("localhost")
     _error, said = against(authority, certificate, key)
     assert said.startswith(b"\x01")
 
 
 def test_a_common_name_is_not_a_brokers_name(authority) -> None:
-    """Only subjectAltName names the broker, as docs/protocol.md says in section 2."""
+    """Only subjectAltName counts as the name (docs/protocol.md, section 2)."""
     error, said = against(authority, *nameless(authority, "localhost"))
     assert isinstance(error, AuthenticationFailed)
     assert not said
 
 
 def test_a_brokers_certificate_that_ran_out_is_not_taken(authority) -> None:
-    """A consumer judges the broker's dates."""
+    """A consumer checks the dates of the broker's certificate."""
     old = server_pair(authority._pair, ["localhost"], time.time() - pki.SERVER_LIFETIME_S - 1)
     error, said = against(authority, *keep(authority.folder, "old", old.certificate_pem, old.key_pem))
     assert isinstance(error, AuthenticationFailed)
@@ -105,7 +105,7 @@ def test_a_brokers_certificate_that_ran_out_is_not_taken(authority) -> None:
 
 
 def test_a_consumer_cannot_be_the_broker(authority) -> None:
-    """A consumer's certificate serves for clients alone, even under the broker's own name."""
+    """A consumer's certificate is not valid for a server."""
     certificate, key, _ca = authority.client("localhost")
     error, said = against(authority, certificate, key)
     assert isinstance(error, AuthenticationFailed)
@@ -113,7 +113,7 @@ def test_a_consumer_cannot_be_the_broker(authority) -> None:
 
 
 def test_the_enrolment_door_is_not_taken_for_the_broker(authority) -> None:
-    """The CA's own certificate, which the enrolment door shows, bears no broker's name."""
+    """The CA's own certificate does not name the broker."""
     ca = authority._pair
     error, said = against(authority, *keep(authority.folder, "as-server", ca.certificate_pem, ca.key_pem))
     assert isinstance(error, AuthenticationFailed)

@@ -1,4 +1,4 @@
-"""enrolment/ca.py and state/files.py: the mini-CA on disk, through crashes and damage."""
+"""The CA on disk (enrolment/ca.py, state/files.py): crashes and damage."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ NOW = 1_700_000_000.0
 
 
 def test_the_authority_is_made_once(tmp_path) -> None:
-    """A second start finds the authority that the first one made, in private files."""
+    """A second start loads the existing CA from private files."""
     directory = str(tmp_path / "pki")
     first, second = own_authority(directory, NOW), own_authority(directory, NOW)
 
@@ -29,13 +29,13 @@ def test_the_authority_is_made_once(tmp_path) -> None:
 
 
 def test_no_authority_is_made_while_the_clock_is_not_set(tmp_path) -> None:
-    """A machine that believes it is 1970 makes no authority, which would be expired for ever once the clock is set."""
+    """A machine with a clock in 1970 creates no CA."""
     with pytest.raises(StateUnavailable, match="clock is not set"):
         own_authority(str(tmp_path / "pki"), 1000.0)
 
 
 def test_a_crash_before_the_first_certificate_is_no_obstacle(tmp_path) -> None:
-    """A key whose certificate was never written belongs to nobody yet, and is made anew."""
+    """A key without a written certificate is replaced."""
     directory = tmp_path / "pki"
     own_authority(str(directory), NOW)
     for path in directory.iterdir():
@@ -49,17 +49,17 @@ def test_a_crash_before_the_first_certificate_is_no_obstacle(tmp_path) -> None:
     "content", [b"", b"garbage", pki.new_ca("other", NOW).key_pem], ids=["empty", "garbage", "key"]
 )
 def test_an_authority_with_another_key_is_refused(tmp_path, content) -> None:
-    """A CA certificate whose key is lost or another's is never replaced silently."""
+    """A CA certificate without its key is never silently replaced."""
     directory = tmp_path / "pki"
     own_authority(str(directory), NOW)
     (directory / "intermediate-key.pem").write_bytes(content)
 
-    with pytest.raises(StateUnavailable, match="is not the key of"):
+    with pytest.raises(StateUnavailable, match="the key does not match"):
         own_authority(str(directory), NOW)
 
 
-def test_a_server_certificate_with_another_key_is_made_anew(tmp_path) -> None:
-    """A crash between key and certificate of the TLS door heals itself."""
+def test_a_server_certificate_with_another_key_is_made_again(tmp_path) -> None:
+    """A crash between the TLS door's key and certificate is repaired."""
     directory = tmp_path / "pki"
     authority = own_authority(str(directory), NOW)
     certificate, key = authority.server_files(["a"], NOW)
@@ -71,7 +71,7 @@ def test_a_server_certificate_with_another_key_is_made_anew(tmp_path) -> None:
 
 
 def test_a_file_that_cannot_be_replaced_stays(tmp_path) -> None:
-    """When the new content cannot be written, the old file is as it was."""
+    """If the new content cannot be written, the old file is unchanged."""
     path = str(tmp_path / "file")
     replace_file(path, b"old")
     os.mkdir(path + ".new")
@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_replaced_stays(tmp_path) -> None:
 
 
 def test_a_certificate_that_was_seen_is_of_a_used_invitation(tmp_path) -> None:
-    """A broker killed with SIGKILL in the moment it shows a certificate finds the invitation used afterwards."""
+    """After a SIGKILL while sending the certificate, the invitation is used."""
     code = """
         import os, signal, sys
         from drawwell.crypto import pki, tokens

@@ -1,4 +1,4 @@
-"""The blocking link to a Unix-socket door, and brokers that fail it."""
+"""The blocking link to a Unix door, and failing brokers."""
 
 import asyncio
 import socket
@@ -19,11 +19,11 @@ from support.fake_broker import FakeBroker
 from support.serving import serving
 from support.unix_sessions import named
 
-SHORT_S = 0.05  # short: that it passes is the fact
+SHORT_S = 0.05  # short: the test waits for it to pass
 
 
 def served(door: UnixDoor, visit: Callable[[], Any]) -> Any:
-    """Return what `visit` returns, in a thread, while the door is open."""
+    """Run `visit` in a thread while the door is open; return its result."""
 
     async def run() -> Any:
         async with serving(door), asyncio.timeout(DEADLINE_S):
@@ -33,7 +33,7 @@ def served(door: UnixDoor, visit: Callable[[], Any]) -> Any:
 
 
 def test_it_draws_and_calls_in_one_session(folder: Path) -> None:
-    """Draws, one with a receipt, and a verb are answered in one session."""
+    """Draws, one with a receipt, and a verb are answered in the same session."""
     broker = FakeBroker()
     door = UnixDoor(str(folder / "draw"), broker, named)
 
@@ -53,7 +53,7 @@ def test_it_draws_and_calls_in_one_session(folder: Path) -> None:
 
 
 def test_a_refusal_is_the_brokers_own_error_and_leaves_the_session_open(folder: Path) -> None:
-    """QuotaExceeded arrives with its time; the session serves on."""
+    """QuotaExceeded arrives with its time; the session stays usable."""
     refusals = [QuotaExceeded("enough", retry_after_s=7.0)]
     broker = FakeBroker(refuse=lambda *_: refusals.pop() if refusals else None)
     door = UnixDoor(str(folder / "draw"), broker, named)
@@ -63,7 +63,7 @@ def test_a_refusal_is_the_brokers_own_error_and_leaves_the_session_open(folder: 
         with pytest.raises(QuotaExceeded) as caught:
             link.draw(32, DrawClass.FULL)
         assert caught.value.retry_after_s == 7
-        with pytest.raises(UsageError, match="no control verb"):
+        with pytest.raises(UsageError, match="unknown control verb"):
             link.call("nothing", {})
         assert len(link.draw(32, DrawClass.FULL)) == 32
         link.close()
@@ -73,7 +73,7 @@ def test_a_refusal_is_the_brokers_own_error_and_leaves_the_session_open(folder: 
 
 
 def test_it_opens_again_after_a_pause(folder: Path) -> None:
-    """No session is held during a pause; the next draw opens one."""
+    """The session is closed during a pause; the next draw opens another."""
     door = UnixDoor(str(folder / "draw"), FakeBroker(), named)
 
     def visit() -> None:
@@ -88,7 +88,7 @@ def test_it_opens_again_after_a_pause(folder: Path) -> None:
 
 
 def test_an_answer_that_does_not_come_is_lost(folder: Path) -> None:
-    """After its deadline the draw raises LinkUnavailable; it was sent once."""
+    """After its deadline the draw raises LinkUnavailable and is not repeated."""
 
     def visit() -> None:
         link = BlockingLink(door.path, answer_deadline_s=SHORT_S)
@@ -108,7 +108,7 @@ def test_an_answer_that_does_not_come_is_lost(folder: Path) -> None:
 
 @pytest.mark.parametrize("backlog", [0, 16], ids=["full", "accepted and silent"])
 def test_a_broker_that_does_not_welcome_is_unavailable(folder: Path, backlog: int) -> None:
-    """A listener that stays silent, or whose backlog stays full, is no hang."""
+    """A silent listener, or a full backlog, causes an error and not a hang."""
     path = str(folder / "mute")
     with socket.socket(socket.AF_UNIX) as mute, socket.socket(socket.AF_UNIX) as waiting:
         mute.bind(path)
@@ -121,7 +121,9 @@ def test_a_broker_that_does_not_welcome_is_unavailable(folder: Path, backlog: in
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"), [(b"", "broke"), (b"\xff\xff\xff\xff", "broke the protocol")], ids=["EOF", "garbage"]
+    ("answer", "error"),
+    [(b"", "was lost"), (b"\xff\xff\xff\xff", "violated the protocol")],
+    ids=["EOF", "garbage"],
 )
 def test_a_broker_that_breaks_off_is_unavailable(folder: Path, answer: bytes, error: str) -> None:
     """EOF and garbage before the welcome raise LinkUnavailable with a hint."""
@@ -146,7 +148,7 @@ def test_a_broker_that_breaks_off_is_unavailable(folder: Path, answer: bytes, er
 
 
 def test_a_broker_that_is_not_there_is_unavailable_with_a_hint(folder: Path) -> None:
-    """No socket file: the error names it."""
+    """The error names the missing socket."""
     with pytest.raises(LinkUnavailable, match="nothing") as caught:
         BlockingLink(str(folder / "nothing")).draw(32, DrawClass.FULL)
     assert caught.value.hint

@@ -19,7 +19,7 @@ CURRENT = Path("/sys/class/misc/hw_random/rng_current")
 
 
 def hwrng_missing() -> str:
-    """Why the real /dev/hwrng cannot be read; empty when it can."""
+    """Return why the real /dev/hwrng cannot be read, or ""."""
     if not os.access(HWRNG, os.R_OK):
         return f"{HWRNG} is not there or may not be read"
     return "no hardware generator is behind it" if CURRENT.read_text().strip() == "none" else ""
@@ -40,7 +40,7 @@ def writer_of(fifo) -> int:
 
 
 def opened(path, scenario, **more):
-    """Run a scenario with the open source, and close it in the end."""
+    """Run a scenario with the open source, and close it at the end."""
 
     async def run():
         noise = source(path, **more)
@@ -54,7 +54,7 @@ def opened(path, scenario, **more):
 
 
 def test_a_fifo_gives_its_bytes_in_order(fifo):
-    """What a writer puts in comes out, at most as much as was asked for."""
+    """Written bytes are read, at most as many as requested."""
     writer = writer_of(fifo)
 
     async def scenario(noise):
@@ -66,7 +66,7 @@ def test_a_fifo_gives_its_bytes_in_order(fifo):
 
 
 def test_what_a_fifo_held_before_it_was_opened_is_dropped(fifo):
-    """Bytes that waited in the FIFO are never samples."""
+    """Bytes already in the FIFO are never used as samples."""
     writer = writer_of(fifo)
     os.write(writer, b"stale" * 2000)
 
@@ -79,7 +79,7 @@ def test_what_a_fifo_held_before_it_was_opened_is_dropped(fifo):
 
 
 def test_a_read_waits_for_a_sample(fifo):
-    """A sample that comes later, within the stall time, is delivered."""
+    """A sample that arrives within the stall time is delivered."""
     writer = writer_of(fifo)
 
     async def scenario(noise):
@@ -93,7 +93,7 @@ def test_a_read_waits_for_a_sample(fifo):
 
 
 def test_silence_is_named_after_the_stall_time(fifo):
-    """A source that stalls is unavailable, with the time in words."""
+    """A stalled source is unavailable; the error names the time."""
     writer = writer_of(fifo)
 
     with pytest.raises(SourceUnavailable, match=r"no sample from .* within 0.05 s"):
@@ -102,7 +102,7 @@ def test_silence_is_named_after_the_stall_time(fifo):
 
 
 def test_a_writer_that_goes_in_the_middle_of_a_read_is_named(fifo):
-    """The end of a FIFO while a read waits is the source going away."""
+    """EOF of a FIFO during a read makes the source unavailable."""
 
     async def scenario(noise):
         writer = os.open(fifo, os.O_WRONLY)
@@ -116,11 +116,11 @@ def test_a_writer_that_goes_in_the_middle_of_a_read_is_named(fifo):
         opened(fifo, scenario, stall_s=DEADLINE_S)
     (error,) = caught.value.exceptions
     assert isinstance(error, SourceUnavailable)
-    assert "is gone: it ended" in str(error)
+    assert "is gone: the writer closed it" in str(error)
 
 
 def test_a_writer_that_goes_is_noticed_at_once(fifo):
-    """The 60 KiB that it left are not read first: a dead writer does not look alive."""
+    """The writer's end is detected before its last 60 KiB are read."""
 
     async def scenario(noise):
         writer = os.open(fifo, os.O_WRONLY)
@@ -129,18 +129,18 @@ def test_a_writer_that_goes_is_noticed_at_once(fifo):
         os.close(writer)
         await noise.read(10)
 
-    with pytest.raises(SourceUnavailable, match="is gone: it ended"):
+    with pytest.raises(SourceUnavailable, match="is gone: the writer closed it"):
         opened(fifo, scenario, stall_s=DEADLINE_S)
 
 
 def test_a_fifo_without_a_writer_is_unavailable(fifo):
-    """Nobody writing is silence, not an endless loop over an end of file."""
+    """Without a writer the source is silent, without a busy loop."""
     with pytest.raises(SourceUnavailable, match="no sample"):
         opened(fifo, lambda noise: noise.read(10), stall_s=0.05)  # short: the time is the fact
 
 
 def test_a_cancelled_read_delivers_nothing_later(fifo):
-    """After a cancel the next read starts clean, and gets the next bytes."""
+    """After a cancelled read, the next read gets the next bytes."""
     writer = writer_of(fifo)
 
     async def scenario(noise):
@@ -157,7 +157,7 @@ def test_a_cancelled_read_delivers_nothing_later(fifo):
 
 
 def test_a_terminal_is_raw_simulated_and_ours_alone():
-    """A pseudo-terminal carries all byte values without echo; it is called simulated; a second reader is refused."""
+    """A pseudo-terminal passes all bytes, is exclusive, counts as simulated."""
     master, slave = pty.openpty()
     path = os.ttyname(slave)
     os.close(slave)
@@ -177,7 +177,7 @@ def test_a_terminal_is_raw_simulated_and_ours_alone():
 
 
 def test_a_terminal_that_is_unplugged_in_the_middle_of_a_read_is_named():
-    """The hang-up of a terminal ends the read that waits for it."""
+    """A hang-up ends the read that is waiting."""
     master, slave = pty.openpty()
     path = os.ttyname(slave)
     os.close(slave)
@@ -193,7 +193,7 @@ def test_a_terminal_that_is_unplugged_in_the_middle_of_a_read_is_named():
 
 
 def test_a_file_is_refused_and_replay_is_named(tmp_path):
-    """A recording is no source: the hint says which driver plays it."""
+    """A recording is not a source; the hint names the replay driver."""
     (tmp_path / "recording").write_bytes(b"x")
 
     with pytest.raises(SourceRejected) as caught:
@@ -202,26 +202,26 @@ def test_a_file_is_refused_and_replay_is_named(tmp_path):
 
 
 def test_a_directory_is_refused(tmp_path):
-    """Only devices and FIFOs are read."""
+    """Only devices and FIFOs can be read."""
     with pytest.raises(SourceRejected, match="neither a character device nor a FIFO"):
         opened(tmp_path, None)
 
 
 def test_a_missing_device_is_unavailable(tmp_path):
     """A device that is not there may be plugged in: the role tries again."""
-    with pytest.raises(SourceUnavailable, match="is not there"):
+    with pytest.raises(SourceUnavailable, match="does not exist"):
         opened(tmp_path / "none", None)
 
 
 @pytest.mark.parametrize("path", ["/dev/random", "/dev/urandom"])
 def test_the_generator_of_the_operating_system_is_refused_unasked(path):
-    """The fallback that must never be: refused, and not retried."""
+    """The forbidden fallback is refused and not retried."""
     with pytest.raises(SourceRejected, match="not a noise source"):
         opened(path, None)
 
 
-def test_the_generator_of_the_operating_system_says_so_when_asked_for():
-    """Named in the configuration it is read, and its identity says what it is."""
+def test_the_generator_of_the_operating_system_is_named_as_such():
+    """If configured, it is read, and its identity names the generator."""
 
     async def scenario(noise):
         return len(await noise.read(64)), noise.identity.noise
@@ -230,7 +230,7 @@ def test_the_generator_of_the_operating_system_says_so_when_asked_for():
 
 
 def test_a_second_name_of_the_generator_is_recognised(tmp_path):
-    """The device counts, not its name."""
+    """The device decides, not its name."""
     (tmp_path / "hardware").symlink_to("/dev/urandom")
 
     with pytest.raises(SourceRejected, match="operating system's generator"):
@@ -238,7 +238,7 @@ def test_a_second_name_of_the_generator_is_recognised(tmp_path):
 
 
 def test_a_device_that_cannot_be_polled_is_read_too():
-    """/dev/zero is a device like /dev/hwrng, without a readiness to wait for."""
+    """/dev/zero, like /dev/hwrng, cannot be polled but can be read."""
 
     async def scenario(noise):
         return (await noise.read(100)).data
@@ -247,14 +247,14 @@ def test_a_device_that_cannot_be_polled_is_read_too():
 
 
 def test_a_device_at_its_end_is_unavailable():
-    """/dev/null ends at once."""
+    """/dev/null is at EOF immediately."""
     with pytest.raises(SourceUnavailable, match="is gone"):
         opened("/dev/null", lambda noise: noise.read(10))
 
 
 @pytest.mark.skipif(bool(hwrng_missing()), reason=hwrng_missing())
 def test_hwrng_gives_samples_and_names_what_is_behind_it():
-    """The kernel's hardware generator is read, and called conditioned by its maker."""
+    """The kernel's hardware generator is read as conditioned noise."""
 
     async def scenario(noise):
         data = b""
@@ -270,7 +270,7 @@ def test_hwrng_gives_samples_and_names_what_is_behind_it():
 
 @pytest.mark.skipif(bool(hwrng_missing()), reason=hwrng_missing())
 def test_a_cancelled_read_of_hwrng_leaves_it_usable():
-    """The thread that reads is not disturbed by a cancel, nor by the close after it."""
+    """A cancel and a close do not disturb the reading thread."""
 
     async def scenario(noise):
         for _ in range(5):
@@ -285,19 +285,19 @@ def test_a_cancelled_read_of_hwrng_leaves_it_usable():
 
 @pytest.mark.parametrize("current", ["none"])
 def test_hwrng_without_hardware_behind_it_is_unavailable(tmp_path, current):
-    """The node exists without a device: the kernel says "none"."""
+    """A node without a device is refused: the kernel reports "none"."""
     if not os.path.exists(HWRNG):
         pytest.skip(f"{HWRNG} is not there")
     (tmp_path / "class/misc/hw_random").mkdir(parents=True)
     (tmp_path / "class/misc/hw_random/rng_current").write_text(f"{current}\n")
 
-    with pytest.raises(SourceUnavailable, match="no hardware generator is behind"):
+    with pytest.raises(SourceUnavailable, match="has no hardware generator"):
         opened(HWRNG, None, sysfs=str(tmp_path))
 
 
 @pytest.mark.skipif(bool(hwrng_missing()), reason=hwrng_missing())
 def test_a_block_is_discarded_when_the_generator_behind_hwrng_changed_meanwhile(tmp_path):
-    """The kernel takes another generator while a read waits: the read fails, and the next life has the new name."""
+    """If the kernel switches generators during a read, the read fails."""
     (tmp_path / "class/misc/hw_random").mkdir(parents=True)
     current = tmp_path / "class/misc/hw_random/rng_current"
     current.write_text("chaoskey-hw-1.0-3\n")
@@ -326,8 +326,8 @@ async def _failing(read):
     return caught.value
 
 
-def test_hwrng_of_a_virtual_machines_host_is_vouched_for_by_nobody(tmp_path):
-    """Behind virtio_rng is whatever the host has, its generator as a rule; a chip's own driver names a device."""
+def test_hwrng_of_a_virtual_machines_host_is_not_vouched_for(tmp_path):
+    """virtio_rng passes on any generator of the host; a chip is a real device."""
     if not os.path.exists(HWRNG):
         pytest.skip(f"{HWRNG} is not there")
     (tmp_path / "class/misc/hw_random").mkdir(parents=True)
@@ -339,7 +339,7 @@ def test_hwrng_of_a_virtual_machines_host_is_vouched_for_by_nobody(tmp_path):
 
 
 def test_no_verbs_are_taken(fifo):
-    """Such a source has nothing to command."""
+    """A character device accepts no commands."""
     with pytest.raises(UsageError):
         asyncio.run(source(fifo).command("pause", {}))
 
@@ -351,7 +351,7 @@ def test_reading_before_opening_is_unavailable(fifo):
 
 
 def test_the_node_keeps_its_mode(fifo):
-    """Opening changes nothing on disk."""
+    """Opening the node changes nothing on disk."""
     before = stat.S_IMODE(os.stat(fifo).st_mode)
 
     opened(fifo, lambda _noise: asyncio.sleep(0))
@@ -360,7 +360,7 @@ def test_the_node_keeps_its_mode(fifo):
 
 
 def test_a_node_is_one_device_under_all_its_names(tmp_path):
-    """A symbolic link to a node, and both names of the kernel's generator, are the same device; a FIFO is another."""
+    """A link and both names of the kernel's generator count as one device."""
     link, fifo = tmp_path / "link", tmp_path / "fifo"
     link.symlink_to("/dev/urandom")
     os.mkfifo(fifo)
@@ -379,7 +379,7 @@ def test_a_node_is_one_device_under_all_its_names(tmp_path):
 
 
 def test_a_path_that_changes_while_it_is_opened_is_refused(tmp_path, fifo):
-    """The identity is that of the file that is read, whoever wins the race."""
+    """The identity is that of the opened file, even if the path changes."""
     path = tmp_path / "device"
     path.symlink_to("/dev/zero")
 
@@ -391,7 +391,7 @@ def test_a_path_that_changes_while_it_is_opened_is_refused(tmp_path, fifo):
 
     async def run() -> None:
         noise = Raced("test", str(path), stall_s=DEADLINE_S)
-        with pytest.raises(SourceUnavailable, match="replaced while it was opened"):
+        with pytest.raises(SourceUnavailable, match="replaced while it was being opened"):
             await noise.open()
 
     writer = writer_of(fifo)

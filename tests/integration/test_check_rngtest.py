@@ -1,4 +1,4 @@
-"""``drawwell check`` beside the real rngtest of rng-tools-debian: verdicts, lines, exit codes."""
+"""`drawwell check` and the real rngtest: verdicts, lines, exit codes."""
 
 import functools
 import os
@@ -20,7 +20,7 @@ CHECK = [sys.executable, "-m", "drawwell", "check"]
 
 
 def without_rngtest() -> str:
-    """Why the real rngtest cannot be asked; empty when it can."""
+    """Return why the real rngtest cannot be run, or ""."""
     if not shutil.which("rngtest"):
         return "rngtest is not installed (Debian: rng-tools-debian)"
     version = subprocess.run(
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(bool(without_rngtest()), reason=without_rngtest(
 
 
 def block(seed: int, bias: float, stick: float, long_run: int, repeat: bool) -> bytes:
-    """A seeded block: biased, sticky, with a run of ones somewhere, or an aligned word twice."""
+    """Return a seeded block with one of several defects."""
     source = random.Random(seed)
     noise = int.from_bytes(source.randbytes(BLOCK_BYTES), "big")
     for _ in range(int(bias * 64)):
@@ -59,12 +59,12 @@ blocks = st.builds(
 
 
 def rngtest_verdicts(data: bytes) -> list[BlockVerdict]:
-    """One verdict a block, from the counters that rngtest prints after each block."""
-    told = subprocess.run(
+    """Return rngtest's verdict on each block, from its counters."""
+    counted = subprocess.run(
         ["rngtest", "-b", "1"], input=data, capture_output=True, check=False
     ).stderr.decode()
     counted = [
-        [int(n) for n in re.findall(rf"\(2001-10-10\) {test.title}: (\d+)", told)] for test in BlockVerdict
+        [int(n) for n in re.findall(rf"\(2001-10-10\) {test.title}: (\d+)", counted)] for test in BlockVerdict
     ]
     verdicts = []
     for at in range(len(data) // BLOCK_BYTES):
@@ -80,7 +80,7 @@ def rngtest_verdicts(data: bytes) -> list[BlockVerdict]:
 @given(stream=st.lists(blocks, min_size=1, max_size=40))
 @settings(deadline=None, max_examples=40)
 def test_each_block_gets_the_verdict_of_rngtest(stream):
-    """Test by test and block by block, over mixed good and bad blocks in one stream."""
+    """Each test agrees with rngtest on a stream of good and bad blocks."""
     tester = BlockTester(BOOT)
 
     assert [tester.judge(one) for one in stream] == rngtest_verdicts(BOOT + b"".join(stream))
@@ -89,7 +89,7 @@ def test_each_block_gets_the_verdict_of_rngtest(stream):
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 60))
 @settings(deadline=None, max_examples=15)
 def test_raw_noise_gets_the_verdicts_of_rngtest(seed, count):
-    """Uniform noise, whose rare failures are the borderline ones, is judged alike."""
+    """Uniform noise, with rare borderline failures, gets the same verdicts."""
     data = random.Random(seed).randbytes(count * BLOCK_BYTES)
     tester = BlockTester(BOOT)
 
@@ -99,7 +99,7 @@ def test_raw_noise_gets_the_verdicts_of_rngtest(seed, count):
 
 
 def masked(stderr: bytes) -> list[str]:
-    """The lines that both print: without the banner, and with times and speeds masked."""
+    """Return the common lines, without banner, with times and speeds masked."""
     text = re.sub(r"\(min=.*\)[KMGTPE]?i?bits/s|\d+ microseconds", "…", stderr.decode())
     return [line for line in text.splitlines() if line.startswith("rngtest: ")]
 
@@ -134,7 +134,7 @@ def stream(length: int, bad: tuple[int, ...] = ()) -> bytes:
     ],
 )
 def test_lines_bytes_and_exit_code_are_those_of_rngtest(arguments, data):
-    """The same options over the same input print the same lines, pass the same blocks and exit alike."""
+    """The same options and input give the same output and exit code."""
     theirs = subprocess.run(["rngtest", *arguments], input=data, capture_output=True, check=False)
     ours = subprocess.run([*CHECK, *arguments], input=data, capture_output=True, check=False)
 
@@ -145,7 +145,7 @@ def test_lines_bytes_and_exit_code_are_those_of_rngtest(arguments, data):
 
 
 def test_an_output_error_is_said_and_exits_as_in_rngtest():
-    """A full device ends both with the same words and 11."""
+    """A full device ends both programs with the same message and code 11."""
     results = []
     for program in (["rngtest"], CHECK):
         with open("/dev/full", "wb") as full:
@@ -161,7 +161,7 @@ def test_an_output_error_is_said_and_exits_as_in_rngtest():
 
 
 def test_an_unreadable_input_is_said_and_exits_as_in_rngtest():
-    """A directory as input ends both with the same words and code."""
+    """A directory as input ends both programs with the same message and code."""
     directory = os.open("/", os.O_RDONLY)
     theirs = subprocess.run("rngtest", stdin=directory, stderr=subprocess.PIPE, check=False)
     os.close(directory)
@@ -172,7 +172,7 @@ def test_an_unreadable_input_is_said_and_exits_as_in_rngtest():
 
 
 def test_no_byte_beyond_the_last_block_is_read():
-    """After -c N the next program on the same pipe gets the next byte, as behind rngtest."""
+    """After -c N the next reader of the pipe gets the next byte."""
     data = stream(50_000)
     rest = []
     for program in (["rngtest"], CHECK):

@@ -1,4 +1,4 @@
-"""A clock that jumps and is right again: at one machine or at both."""
+"""Wrong and corrected clocks, at one machine or at both."""
 
 import _ssl
 import asyncio
@@ -21,7 +21,8 @@ from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, PermissionRefused
 from drawwell.host import clock
 from drawwell.host.clock import WallClock
-from drawwell.links.identity import LinkIdentity, Staging, renew_if_due
+from drawwell.links.identity import LinkIdentity, Staging
+from drawwell.links.renewal import renew_if_due
 from drawwell.links.tls import TlsLink
 from drawwell.state.store import Store
 from drawwell.testing.waiting import DEADLINE_S
@@ -52,14 +53,14 @@ class Renewing(FakeBroker):
 
 
 class Pair:
-    """A broker and a machine that joined it; each has a clock to set."""
+    """A broker and a joined machine, each with an adjustable clock."""
 
     def __init__(self, folder: Path) -> None:
         self.broker_s = self.consumer_s = -DAY_S
         self.broker = Renewing()
         self.store = Store(str(folder / "state" / "broker.db"))
         self.authority = own_authority(str(folder / "state" / "pki"), self.now())
-        self.registry = InvitedRegistry(self.store)
+        self.registry = InvitedRegistry(self.store, self.now)
         site = BrokerDetails("well", "127.0.0.1:1", ("127.0.0.1:2",))
         self.admin = self.broker.admin = ConsumerAdmin(
             self.store, self.registry, self.authority, site, clock=self.now
@@ -77,7 +78,7 @@ class Pair:
         return time.time() + self.broker_s
 
     def outcome(self) -> str:
-        """Draw, if need be after one renewal."""
+        """Draw, after one renewal if needed."""
         return asyncio.run(self._outcome())
 
     async def _outcome(self) -> str:
@@ -113,7 +114,7 @@ class Pair:
 
 
 async def drew(link: TlsLink) -> bool:
-    """Draw; the hint of a refusal is about clocks."""
+    """Draw; check that the hint of a refusal is about clocks."""
     hint = "none"
     try:
         return len(await link.draw(8, DrawClass.FULL)) == 8
@@ -124,7 +125,7 @@ async def drew(link: TlsLink) -> bool:
 
 
 def judge_by(context: ssl.SSLContext, now: float) -> None:
-    """Have OpenSSL judge dates by another clock, which ssl cannot."""
+    """Make OpenSSL check dates against another clock, unlike ssl."""
     openssl = ctypes.CDLL(_ssl.__file__)
     openssl.SSL_CTX_get0_param.restype = ctypes.c_void_p
     first_field = id(context) + object.__basicsize__
@@ -135,7 +136,7 @@ def judge_by(context: ssl.SSLContext, now: float) -> None:
 
 DRAWS, RENEWS, WAITS = "draws", "renews", "waits"
 TABLE = {
-    # whose clock, by how much: while it is wrong, and when it is right again
+    # which clock, by how much: results while wrong, and after the correction
     ("broker", "-2 h"): (DRAWS, DRAWS),
     ("broker", "-60 d"): (RENEWS, RENEWS),
     ("broker", "+20 d"): (RENEWS, RENEWS),
@@ -156,7 +157,7 @@ TABLE = {
 
 @pytest.mark.parametrize(("whose", "offset"), TABLE)
 def test_a_clock_that_was_wrong_locks_no_machine_out(tmp_path: Path, whose: str, offset: str) -> None:
-    """It draws as soon as the clock is right again, after one renewal at most."""
+    """After the correction it can draw, after at most one renewal."""
     wrong_s = OFFSETS[offset]
     pair = Pair(tmp_path)
     pair.set(wrong_s * (whose != "consumer"), wrong_s * (whose != "broker"))
@@ -168,7 +169,7 @@ def test_a_clock_that_was_wrong_locks_no_machine_out(tmp_path: Path, whose: str,
 
 
 def test_an_authority_made_ahead_of_time_is_certified_again(tmp_path: Path) -> None:
-    """The CA of an older release keeps key and name, with dates of now."""
+    """The CA of an older release keeps key and name and gets current dates."""
     ca = own_authority(str(tmp_path), time.time() + pki.CA_BACKDATE_S + DAY_S)
     again = own_authority(str(tmp_path), time.time())
     assert again.spki_sha256 == ca.spki_sha256
@@ -182,7 +183,7 @@ def test_an_authority_made_ahead_of_time_is_certified_again(tmp_path: Path) -> N
 
 
 def test_an_invitation_made_ahead_of_time_has_expired(tmp_path: Path) -> None:
-    """An invitation that a wrong clock made does not last until then."""
+    """An invitation from a clock that was ahead is not valid until that time."""
     pair = Pair(tmp_path)
     pair.set(70 * DAY_S, 0.0)
     pair.admin.invite("web02")
@@ -192,7 +193,7 @@ def test_an_invitation_made_ahead_of_time_has_expired(tmp_path: Path) -> None:
 
 
 class Wall:
-    """A wall clock that is set by hand."""
+    """An adjustable wall clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.offset_s = 0.0
@@ -201,7 +202,7 @@ class Wall:
 
 
 def test_jumps_of_the_clock_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forward, back, and back since an earlier run, each has its note."""
+    """Jumps forward, back, and back since an earlier run are reported."""
     wall = Wall(monkeypatch)
     running = WallClock()
     assert running.note() == ""
@@ -212,5 +213,6 @@ def test_jumps_of_the_clock_are_reported(monkeypatch: pytest.MonkeyPatch) -> Non
     assert running.note().startswith("the clock was set back by 70 days")
     assert running() - running.dates() > 69 * DAY_S
     assert (
-        WallClock(running()).note() == "the clock is 70 days behind what an earlier run noted; it is believed"
+        WallClock(running()).note()
+        == "the clock is 70 days behind the time of an earlier run; trusting the clock"
     )

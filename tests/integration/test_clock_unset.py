@@ -1,4 +1,4 @@
-"""A machine whose clock begins in 1970: dates are not judged until it is set, and everything else is."""
+"""A machine with a clock in 1970: only dates are not checked."""
 
 import asyncio
 import ssl
@@ -30,22 +30,22 @@ YEAR_S = 365 * 86400.0
 
 @pytest.fixture
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if this program had been made in the future: the clock shows a time that cannot be."""
+    """Simulate a release from the future, later than the clock's time."""
     monkeypatch.setattr(clock, "BUILD_DATE", time.time() + YEAR_S / 2)
 
 
-class Everybody:
-    """A registry that lets in whomever OpenSSL lets in."""
+class AnyConsumer:
+    """A registry that admits every peer that OpenSSL admits."""
 
-    async def identify(self, certificate_der: bytes, now: float) -> Principal:
+    async def identify(self, certificate_der: bytes) -> Principal:
         return consumer("web01", "x")
 
-    def check(self, principal: Principal, now: float) -> Principal:
+    def check(self, principal: Principal) -> Principal:
         return principal
 
 
 class Future:
-    """A broker and a consumer whose certificates begin a year from now, as a right clock would show it."""
+    """A broker and a consumer with certificates that start in one year."""
 
     def __init__(self, folder: Path) -> None:
         later = time.time() + YEAR_S
@@ -63,10 +63,10 @@ class Future:
             replace_file(str(folder / name), data)
 
     def drawn(self) -> str:
-        """Draw once over TLS; how many bytes came, or why none did."""
+        """Draw once over TLS; return the number of bytes or the error."""
         names = (str(self.folder / name) for name in ("server.pem", "server.key", "broker-ca.pem"))
         context = server_context(*names, renews=True)
-        door = TlsDoor("127.0.0.1", 0, lambda: context, FakeBroker(), Everybody())
+        door = TlsDoor("127.0.0.1", 0, lambda: context, FakeBroker(), AnyConsumer())
 
         async def run() -> str:
             async with serving(door), asyncio.timeout(DEADLINE_S):
@@ -82,44 +82,44 @@ class Future:
 
 
 def test_a_clock_that_was_set_judges_dates(tmp_path: Path) -> None:
-    """A broker whose certificate is not valid yet is not drawn from."""
+    """A broker with a certificate that is not valid yet is refused."""
     assert clock_is_set()
     assert "not yet valid" in Future(tmp_path).drawn()
 
 
 def test_a_clock_that_was_never_set_judges_no_dates(tmp_path: Path, unset: None) -> None:
-    """The same broker is drawn from, and the status says why that is possible."""
+    """The same broker serves draws, and the status reports the reason."""
     assert Future(tmp_path).drawn() == "8 bytes"
     assert "never set" in clock_remark()
 
 
 def test_whatever_the_clock_the_pinned_authority_counts(tmp_path: Path, unset: None) -> None:
-    """A broker of another CA is refused by a machine without a clock, too."""
+    """A machine with an unset clock also refuses a broker of another CA."""
     future = Future(tmp_path)
     (tmp_path / "ca.pem").write_bytes(pki.new_ca("another", time.time()).certificate_pem)
     assert "not trusted" in future.drawn()
 
 
 def test_a_broker_without_a_clock_lets_in_who_is_not_valid_yet(tmp_path: Path, unset: None) -> None:
-    """Its own clock is behind: a certificate from its future is no fault of the consumer's."""
+    """A certificate with a future date is accepted if the clock is behind."""
     registry = OwnPkiRegistry("uri", {"web01": "web01"})
-    assert asyncio.run(registry.identify(der(Future(tmp_path)), time.time())).name == "web01"
+    assert asyncio.run(registry.identify(der(Future(tmp_path)))).name == "web01"
 
 
 def test_a_broker_with_a_clock_does_not(tmp_path: Path) -> None:
-    """Where the clock can be right, such a certificate is not valid."""
+    """If the clock can be right, such a certificate is refused."""
     registry = OwnPkiRegistry("uri", {"web01": "web01"})
-    with pytest.raises(AuthenticationFailed, match="not valid now"):
-        asyncio.run(registry.identify(der(Future(tmp_path)), time.time()))
+    with pytest.raises(AuthenticationFailed, match="this machine's clock shows"):
+        asyncio.run(registry.identify(der(Future(tmp_path))))
 
 
 def test_time_starts_no_earlier_than_the_program(unset: None) -> None:
-    """A clock that was never set is taken for the time of an earlier run, or of this release, whichever is later."""
+    """An unset clock counts as the release date or the last run, if later."""
     assert WallClock()() >= clock.BUILD_DATE
     seen = clock.BUILD_DATE + YEAR_S
     assert WallClock(seen)() >= seen
 
 
 def der(future: Future) -> bytes:
-    """The consumer's certificate as a handshake hands it over."""
+    """Return the consumer's certificate as received in a handshake."""
     return ssl.PEM_cert_to_DER_cert(future.client.decode())

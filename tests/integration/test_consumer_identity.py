@@ -1,4 +1,4 @@
-"""Who may draw at the TLS door: registered keys of invited consumers, and the owner's own PKI."""
+"""Consumers that may draw over TLS: registered keys, and your own PKI."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,8 @@ from drawwell.enrolment.broker_details import BrokerDetails
 from drawwell.enrolment.registry import GRACE_S, InvitedRegistry, OwnPkiRegistry
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, DrawwellError, PermissionRefused
-from drawwell.links.identity import LinkIdentity, Staging, load_all, renew_if_due
+from drawwell.links.identity import LinkIdentity, Staging, load_all
+from drawwell.links.renewal import renew_if_due
 from drawwell.links.tls import TlsLink
 from drawwell.state.files import replace_file
 from drawwell.state.store import Store
@@ -36,14 +37,14 @@ DAY = 86400.0
 
 
 class Broker(FakeBroker):
-    """A broker whose ``renew`` is the admin's."""
+    """A broker with the admin's ``renew``."""
 
     def __init__(self, directory: str) -> None:
         super().__init__()
         self.ahead = 0.0
         self.store = Store(os.path.join(directory, "broker.db"))
         self.authority = own_authority(os.path.join(directory, "pki"), self.clock())
-        self.registry = InvitedRegistry(self.store)
+        self.registry = InvitedRegistry(self.store, self.clock)
         site = BrokerDetails("well", "127.0.0.1:1", ("127.0.0.1:2",))
         self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=self.clock)
 
@@ -103,7 +104,7 @@ def paths(identity: LinkIdentity) -> tuple[str, str, str]:
 
 
 def draw_once(broker: Broker, certificate: str, key: str, ca: str, **door) -> str:
-    """Connect and draw; return the consumer that was served, or the class of the error."""
+    """Connect and draw; return the served consumer or the error's class."""
 
     async def run() -> str:
         async with serving(broker, **door) as port, linked(port, certificate, key, ca) as link:
@@ -124,12 +125,12 @@ def write_pair(tmp_path, pair: pki.KeyPair) -> tuple[str, str]:
 
 
 def test_an_enrolled_machine_draws_as_itself(broker, identity) -> None:
-    """A machine that joined is served over TLS under the name of its invitation."""
+    """A joined machine draws under the name in its invitation."""
     assert draw_once(broker, *paths(identity)) == "web01"
 
 
 def test_a_self_made_certificate_is_turned_away(broker, identity, tmp_path) -> None:
-    """A self-signed certificate with a known consumer's name gets nothing."""
+    """A self-signed certificate with a known consumer's name is refused."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "web01")])
     own = pki.certificate_builder("web01", key.public_key(), time.time()).issuer_name(name)
@@ -141,7 +142,7 @@ def test_a_self_made_certificate_is_turned_away(broker, identity, tmp_path) -> N
 
 
 def test_a_certificate_of_another_authority_is_turned_away(broker, identity, tmp_path) -> None:
-    """A certificate of another CA of the same name, for the same consumer, gets nothing."""
+    """A certificate of another CA with the same names is refused."""
     other = pki.new_ca("well", time.time())
     key, csr = pki.new_key_and_csr("web01")
     pair = pki.KeyPair(pki.issue_client(other, csr, "web01", time.time()), key)
@@ -149,8 +150,8 @@ def test_a_certificate_of_another_authority_is_turned_away(broker, identity, tmp
     assert draw_once(broker, *write_pair(tmp_path, pair), identity.ca_path) == "AuthenticationFailed"
 
 
-def test_a_certificate_that_nobody_registered_is_turned_away(broker, identity, tmp_path) -> None:
-    """A certificate of our own CA whose key did not join gets nothing."""
+def test_a_certificate_that_is_not_registered_is_refused(broker, identity, tmp_path) -> None:
+    """A certificate of our CA with a key that did not join is refused."""
     key, csr = pki.new_key_and_csr("web01")
     pair = pki.KeyPair(broker.authority.issue_client(csr, "web01", time.time()), key)
 
@@ -158,7 +159,7 @@ def test_a_certificate_that_nobody_registered_is_turned_away(broker, identity, t
 
 
 def test_the_brokers_own_certificate_is_no_consumer(broker, identity) -> None:
-    """The server's certificate does not open its own door."""
+    """The server's certificate is refused at its own door."""
     certificate, key = broker.authority.server_files(["localhost", "127.0.0.1"], broker.clock())
 
     assert draw_once(broker, certificate, key, identity.ca_path) == "AuthenticationFailed"
@@ -183,7 +184,7 @@ def test_a_revoked_machine_is_turned_away(broker, identity) -> None:
 
 
 def test_revocation_reaches_an_open_session_at_its_next_draw(broker, identity) -> None:
-    """A session that was open when its consumer was revoked gets nothing more."""
+    """An open session of a revoked consumer cannot draw any more."""
 
     async def run() -> None:
         async with serving(broker) as port, linked(port, *paths(identity)) as link:
@@ -197,16 +198,17 @@ def test_revocation_reaches_an_open_session_at_its_next_draw(broker, identity) -
 
 
 def test_a_revocation_survives_a_restart(broker, identity) -> None:
-    """What was revoked is revoked for a registry that reads the state anew."""
+    """A registry that newly reads the state knows the revocation."""
     broker.admin.revoke("web01")
 
     assert (
-        draw_once(broker, *paths(identity), registry=InvitedRegistry(broker.store)) == "AuthenticationFailed"
+        draw_once(broker, *paths(identity), registry=InvitedRegistry(broker.store, broker.clock))
+        == "AuthenticationFailed"
     )
 
 
 def test_joining_again_shuts_out_the_earlier_key(broker, identity, tmp_path) -> None:
-    """When a consumer joins from another machine, the first one's key is worth nothing."""
+    """If a consumer joins on another machine, the first key is refused."""
     second = broker.enrol(str(tmp_path / "links" / "second"))
 
     assert draw_once(broker, *paths(identity)) == "AuthenticationFailed"
@@ -214,7 +216,7 @@ def test_joining_again_shuts_out_the_earlier_key(broker, identity, tmp_path) -> 
 
 
 def test_an_expired_machine_only_renews_and_then_draws(broker, identity) -> None:
-    """A machine that was off for a month less a bit is refused draws, renews with its old key, and draws."""
+    """After almost a month off, a machine must renew before it can draw."""
     broker.ahead = 7 * DAY + GRACE_S - 60
 
     async def run() -> bool:
@@ -232,14 +234,14 @@ def test_an_expired_machine_only_renews_and_then_draws(broker, identity) -> None
 
 
 def test_after_the_grace_period_nothing_helps(broker, identity) -> None:
-    """A certificate that ran out more than 30 days ago is turned away."""
+    """A certificate that expired more than 30 days ago is refused."""
     broker.ahead = 7 * DAY + GRACE_S + 60
 
     assert draw_once(broker, *paths(identity)) == "AuthenticationFailed"
 
 
 def test_an_expired_and_revoked_machine_does_not_renew(broker, identity) -> None:
-    """Revocation holds against the renewal of an expired certificate."""
+    """A revoked consumer cannot renew an expired certificate."""
     broker.ahead = 8 * DAY
     broker.admin.revoke("web01")
 
@@ -253,7 +255,7 @@ def test_an_expired_and_revoked_machine_does_not_renew(broker, identity) -> None
 
 
 def test_a_certificate_is_renewed_at_two_thirds_of_its_life_and_not_before(broker, identity) -> None:
-    """Renewal does nothing in the first two thirds; then it replaces the certificate over the open session."""
+    """Renewal is due after two thirds of the lifetime, in the open session."""
 
     async def run() -> list[bool]:
         async with serving(broker) as port, linked(port, *paths(identity)) as link:
@@ -264,7 +266,7 @@ def test_a_certificate_is_renewed_at_two_thirds_of_its_life_and_not_before(broke
 
 
 def test_renewal_with_a_key_that_never_joined_is_refused(broker, identity) -> None:
-    """A session cannot have another key certified: that takes an invitation."""
+    """A session cannot certify another key; this needs an invitation."""
     _, csr = pki.new_key_and_csr("web01")
 
     with pytest.raises(PermissionRefused):
@@ -282,7 +284,7 @@ def test_renewal_with_another_consumers_key_is_refused(broker, identity, tmp_pat
 
 
 def test_all_links_are_found_by_name(broker, tmp_path) -> None:
-    """Every directory that join made is found, and nothing else."""
+    """Every directory that join created is found, and no other."""
     for name in ("b", "a"):
         broker.enrol(str(tmp_path / "links" / name), name)
     (tmp_path / "links" / ".c.new").mkdir()
@@ -294,7 +296,7 @@ def test_all_links_are_found_by_name(broker, tmp_path) -> None:
 def own_certificate(
     tmp_path, sans: list[x509.GeneralName], *, common_name: str = "", ends: float = DAY
 ) -> tuple[str, str, str, Callable[[], ssl.SSLContext]]:
-    """A client certificate of a PKI of one's own: paths of certificate, key and CA, and the door's context."""
+    """Issue a client certificate of your own PKI; return paths and context."""
     ca = pki.new_ca("corp", time.time())
     (tmp_path / "ca.pem").write_bytes(ca.certificate_pem)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -320,7 +322,7 @@ def own_certificate(
     ],
 )
 def test_own_pki_names_the_consumer_as_configured(broker, tmp_path, kind, name, sans, common_name) -> None:
-    """With the owner's own PKI the configured kind of name says who it is, and nobody has to join."""
+    """With your own PKI the configured kind of name is the identity."""
     certificate, key, ca, context = own_certificate(tmp_path, sans, common_name=common_name)
     registry = OwnPkiRegistry(kind, {name: "web01"})
 
@@ -338,7 +340,7 @@ def test_own_pki_names_the_consumer_as_configured(broker, tmp_path, kind, name, 
     ids=["another kind", "another name", "two consumers at once", "expired"],
 )
 def test_own_pki_turns_away_whom_it_does_not_name(broker, tmp_path, kind, consumers, ends) -> None:
-    """A name of another kind, an unknown one, an ambiguous one and an expired certificate get nothing."""
+    """Other, unknown and ambiguous names and expired certificates are refused."""
     sans = [x509.DNSName("web.corp"), x509.DNSName("alias.corp")]
     certificate, key, ca, context = own_certificate(tmp_path, sans, ends=ends)
     registry = OwnPkiRegistry(kind, consumers)
@@ -349,37 +351,37 @@ def test_own_pki_turns_away_whom_it_does_not_name(broker, tmp_path, kind, consum
 
 
 def test_own_pki_follows_a_configuration_read_again(broker, tmp_path) -> None:
-    """A consumer that was taken out of the configuration gets nothing more on its open session."""
+    """Removing a consumer from the configuration ends its session."""
     certificate, key, ca, context = own_certificate(tmp_path, [x509.DNSName("web.corp")])
-    registry = OwnPkiRegistry("dns", {"web.corp": "web01"})
+    registry = OwnPkiRegistry("dns", {"web.corp": "web01"}, clock=broker.clock)
 
     async def run() -> None:
         async with serving(broker, registry, context) as port, linked(port, certificate, key, ca) as link:
             await link.draw(32, DrawClass.FULL)
             registry.configure("dns", {})
-            with pytest.raises(PermissionRefused, match="not configured"):
+            with pytest.raises(PermissionRefused, match="no longer configured"):
                 await link.draw(32, DrawClass.FULL)
 
     asyncio.run(run())
 
 
 def test_own_pki_certificates_run_out_on_open_sessions(broker, tmp_path) -> None:
-    """When a certificate of the owner's own PKI runs out, its open session gets nothing more."""
+    """A session ends when its certificate of your own PKI expires."""
     certificate, key, ca, context = own_certificate(tmp_path, [x509.DNSName("web.corp")])
 
     async def run() -> None:
-        registry = OwnPkiRegistry("dns", {"web.corp": "web01"})
+        registry = OwnPkiRegistry("dns", {"web.corp": "web01"}, clock=broker.clock)
         async with serving(broker, registry, context) as port, linked(port, certificate, key, ca) as link:
             await link.draw(32, DrawClass.FULL)
             broker.ahead = 2 * DAY
-            with pytest.raises(PermissionRefused, match="ran out"):
+            with pytest.raises(PermissionRefused, match="has expired"):
                 await link.draw(32, DrawClass.FULL)
 
     asyncio.run(run())
 
 
 def test_the_servers_certificate_is_kept_until_due_or_renamed(broker) -> None:
-    """The door's certificate stays the same, is renewed at two thirds of its life, and when its names change."""
+    """The server's certificate is renewed when due or when names change."""
 
     def serial(names: list[str], days: float) -> int:
         path, _ = broker.authority.server_files(names, broker.clock() + days * DAY)

@@ -1,4 +1,4 @@
-"""The start-up conversation of a device on a terminal."""
+"""The start-up dialogue with a device on a terminal."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from drawwell.testing.waiting import DEADLINE_S
 
 
 def opened(path, scenario, **more):
-    """Run a scenario with the open source, and close it in the end."""
+    """Run a scenario with the open source, and close it at the end."""
 
     async def run():
         noise = CharDeviceSource("test", str(path), stall_s=DEADLINE_S, **more)
@@ -31,11 +31,11 @@ def opened(path, scenario, **more):
 
 @pytest.fixture
 def device_on_a_terminal():
-    """Make terminals whose other end answers commands; return the node."""
+    """Create terminals with simulated devices; return the node."""
     ends = []
 
     def make(answers):
-        master, slave = pty.openpty()  # both stay open: without a slave the other end reads an error
+        master, slave = pty.openpty()  # keep both open: without a slave the other end reads an error
         ends.extend((master, slave))
         threading.Thread(target=serve, args=(master, answers), daemon=True).start()
         return os.ttyname(slave)
@@ -58,7 +58,7 @@ def serve(master, answers):
 
 
 def test_a_conversation_is_held_before_the_first_sample(device_on_a_terminal):
-    """Commands, an expected answer and a skipped heading: then samples."""
+    """Commands, an expected answer and a skipped heading precede the samples."""
     path = device_on_a_terminal({b"v\n": b"OK1", b"x": b"headnoise"})
     steps = ("send 760a", "expect 4f4b", "skip 1", "send 78", "skip 4", "wait 1ms")
 
@@ -74,8 +74,8 @@ def test_a_conversation_is_held_before_the_first_sample(device_on_a_terminal):
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        (("send 760a", "expect 4e4f"), "answered 2 other bytes than the 2 expected"),
-        (("knock 111",), "no terminal has a speed of 111"),
+        (("send 760a", "expect 4e4f"), "answered 2 bytes, but not the 2 expected"),
+        (("knock 111",), "terminals do not support 111 baud"),
     ],
 )
 def test_a_device_that_answers_otherwise_is_not_read(device_on_a_terminal, steps, message):
@@ -88,7 +88,7 @@ def test_a_device_that_answers_otherwise_is_not_read(device_on_a_terminal, steps
 
 
 def test_a_knock_opens_and_closes_the_terminal_at_its_speed(device_on_a_terminal, monkeypatch):
-    """A TrueRNGpro's mode: each speed is set on a newly opened terminal."""
+    """A TrueRNGpro's mode sets each speed on a newly opened terminal."""
     path = device_on_a_terminal({})
     knocks = []
     real = Tty.set_speed
@@ -99,7 +99,7 @@ def test_a_knock_opens_and_closes_the_terminal_at_its_speed(device_on_a_terminal
 
 
 def test_only_a_terminal_has_a_conversation(tmp_path):
-    """A FIFO cannot be written to: it has no conversation."""
+    """A FIFO cannot be written to, so it has no dialogue."""
     os.mkfifo(tmp_path / "noise")
-    with pytest.raises(SourceRejected, match="is no terminal"):
+    with pytest.raises(SourceRejected, match="is not a terminal"):
         opened(tmp_path / "noise", None, start=("send 00",))

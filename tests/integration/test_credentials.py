@@ -1,4 +1,4 @@
-"""At every door a session ends with the credential that opened it."""
+"""At every door a session ends when its credential is replaced."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be ano
 
 
 class Old:
-    """A broker, and an open session whose credential is about to be replaced."""
+    """A broker, and an open session with a credential to be replaced."""
 
     def __init__(self, site: Site, process: RunProcess) -> None:
         self.site = site
@@ -54,13 +54,13 @@ class Old:
         return session
 
     async def join(self, **terms: str) -> LinkIdentity:
-        """Join as web01 and set the identity aside."""
+        """Join as web01 and move the identity away."""
         identity = await self.site.enrol("web01", **terms)
         shutil.copytree(identity.directory, f"{identity.directory}.kept", dirs_exist_ok=True)
         return load(f"{identity.directory}.kept")
 
     async def ssh_key(self, name: str) -> str:
-        """Invite web01 with a new SSH key; return its line for the door."""
+        """Invite web01 with a new SSH key; return its authorized_keys line."""
         path = self.site.folder / name
         arguments = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path]
         await asyncio.to_thread(subprocess.run, arguments, check=True)
@@ -69,19 +69,19 @@ class Old:
         return f"web01 {made['fingerprint']}\n"
 
     async def refused(self, path: str, line: str) -> None:
-        """Fail to open a session with an old key."""
+        """Check that a session with an old key cannot be opened."""
         reader, writer = await self.unix(path, line.encode() + HELLO)
-        assert b"does not come with this key" in await reader.read()
+        assert b"may not use this key" in await reader.read()
         writer.close()
 
-    def reload_as(self, name: str) -> None:
-        """Have the user of this test be another consumer."""
+    async def reload_as(self, name: str) -> None:
+        """Make this test's user another consumer."""
         self.site.write(USER.format(self.site.folder, name, SPEAKER))
-        self.process.reload()
+        await self.process.reload()
 
 
 async def over_ssh(old: Old) -> Session:
-    """A new key replaces the old one, twice."""
+    """Replace the SSH key with a new one, twice."""
     path = f"{old.site.folder}/run/ssh.sock"
     line = await old.ssh_key("k1")
     session = await old.unix(path, line.encode() + HELLO)
@@ -95,7 +95,7 @@ async def over_ssh(old: Old) -> Session:
 
 
 def over_tls(*protocols: str, first: bytes = b"", **terms: str) -> Callable[[Old], Awaitable[Session]]:
-    """A machine that joined again under the name."""
+    """Join again under the same name."""
 
     async def scenario(old: Old) -> Session:
         identity = await old.join(**terms)
@@ -109,18 +109,18 @@ def over_tls(*protocols: str, first: bytes = b"", **terms: str) -> Callable[[Old
 
 
 def by_user(file: str, first: bytes) -> Callable[[Old], Awaitable[Session]]:
-    """A user who is another consumer since the configuration was read again."""
+    """Reload a configuration in which the user is another consumer."""
 
     async def scenario(old: Old) -> Session:
         session = await old.unix(f"{old.site.folder}/{file}", first)
-        old.reload_as("other")
+        await old.reload_as("other")
         return session
 
     return scenario
 
 
 def as_guest(kind: str, via: str, first: bytes) -> Callable[[Old], Awaitable[Session]]:
-    """A guest that runs as another user from now on."""
+    """Make the guest run as another user."""
 
     async def scenario(old: Old) -> Session:
         arguments = {"name": "g1", "kind": kind, "via": via}
@@ -159,13 +159,13 @@ DOORS: dict[DoorKind, Callable[[Old], Awaitable[Session]] | str] = {
 
 
 def test_every_door_was_asked() -> None:
-    """Every kind of door has a scenario, or a reason why it has none."""
+    """Every kind of door has a scenario, or a reason not to have one."""
     assert set(DOORS) == set(DoorKind)
 
 
 @pytest.mark.parametrize("door", [door for door, scenario in DOORS.items() if callable(scenario)])
 def test_a_session_ends_with_the_credential_that_it_was_opened_with(folder: Path, door: DoorKind) -> None:
-    """The holder of an old credential is cut off at once."""
+    """A session with an old credential ends at once."""
     scenario = DOORS[door]
     assert callable(scenario)
     site = Site(folder, more=USER.format(folder, "mine", SPEAKER))

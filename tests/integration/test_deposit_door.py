@@ -1,4 +1,4 @@
-"""The door for sources: who may deposit, and lies at it."""
+"""The sources' door: permissions, and sources that lie."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ STRANGER, ACCOUNT = 65_531, 65_532
 
 
 def test_one_device_deposits_under_one_name(folder) -> None:
-    """A second name of a device that is read already is refused, at once or when the device is opened."""
+    """A second name for a device in use is refused, at once or when opened."""
 
     async def run() -> None:
         one, two = ScriptedSource("one"), ScriptedSource("two", seed=2)
@@ -39,7 +39,7 @@ def test_one_device_deposits_under_one_name(folder) -> None:
             await well.here("one")
             async with depositing(folder / "s", two) as (second,):
                 await until(
-                    lambda: "/dev/one is the device that source one reads" in second.link.waiting_because,
+                    lambda: "source one already reads /dev/one" in second.link.waiting_because,
                     "it is refused",
                 )
                 assert not well.broker.sources["two"].healthy
@@ -49,17 +49,17 @@ def test_one_device_deposits_under_one_name(folder) -> None:
 
 
 def test_a_name_that_is_taken_is_refused(folder) -> None:
-    """The second source of a name waits and is told why; so is one of the name of the broker's own."""
+    """A second source with the same name waits and gets the reason."""
 
     async def run() -> None:
         async with Well(folder / "s").open() as well, depositing(folder / "s", ScriptedSource("stick")):
             remote = await well.here()
             async with depositing(folder / "s", ScriptedSource("stick", seed=1)) as (second,):
-                await until(lambda: "deposits here already" in second.link.waiting_because, "it is refused")
+                await until(lambda: "is already connected" in second.link.waiting_because, "it is refused")
                 assert remote.healthy
         bench = Workbench(ScriptedSource("own"))
         reception = RemoteSources(bench.broker, bench.supply)
-        with pytest.raises(UsageError, match="runs a source named own itself"):
+        with pytest.raises(UsageError, match="itself runs a source named own"):
             reception.arrive(None, replace(HEALTHY, identity=SourceIdentity("own", "onerng", "/dev/x")))
 
     asyncio.run(run())
@@ -68,18 +68,18 @@ def test_a_name_that_is_taken_is_refused(folder) -> None:
 @pytest.mark.parametrize(
     ("lie", "why"),
     [
-        (b"\xff\x00\x00\x00", "not expected"),
-        (Deposit(575, 0, bytes(64)).encode(), "more than was assessed"),
-        (Deposit(576, 0, bytes(64)).encode() * 2 + Deposit(575, 64, b"").encode(), "more than was assessed"),
-        (bytes.fromhex("31000011") + bytes(17), "whole outputs"),
+        (b"\xff\x00\x00\x00", "unexpected frame"),
+        (Deposit(575, 0, bytes(64)).encode(), "more bits than it assessed"),
+        (Deposit(576, 0, bytes(64)).encode() * 2 + Deposit(575, 64, b"").encode(), "more bits than it assessed"),
+        (bytes.fromhex("31000011") + bytes(17), "an output is incomplete"),
         (SourceStatus(replace(HEALTHY, state=SourceState.STARTING)).encode() + Deposit(9999, 0, bytes(64)).encode(),
-         "not call itself healthy"),
+         "was not healthy"),
         (SourceStatus(replace(HEALTHY, identity=SourceIdentity("other", "x", "y"))).encode(), "changed its name"),
         (Bye("enough").encode(), "ended: enough"),
     ],
 )  # fmt: skip
-def test_a_source_that_lies_is_dropped_and_the_picture_says_why(folder, lie: bytes, why: str) -> None:
-    """Garbage, more bytes than were assessed, bytes of an unhealthy source: it ends there, and law 4 holds."""
+def test_a_source_that_lies_is_dropped_and_the_picture_shows_why(folder, lie: bytes, why: str) -> None:
+    """A source that violates the protocol or its counts is disconnected."""
 
     async def run() -> None:
         async with Well(folder / "s").open() as well:
@@ -96,7 +96,7 @@ def test_a_source_that_lies_is_dropped_and_the_picture_says_why(folder, lie: byt
 
 
 def test_a_source_that_calls_itself_next_to_nothing_does_no_harm(folder) -> None:
-    """Whoever is starved by its rate is told a wait that can be said."""
+    """If a source reports a tiny rate, others still have a finite wait."""
 
     async def run() -> None:
         async with Well(folder / "s").open() as well:
@@ -111,8 +111,8 @@ def test_a_source_that_calls_itself_next_to_nothing_does_no_harm(folder) -> None
     asyncio.run(run())
 
 
-def test_a_source_that_says_nothing_is_gone(folder) -> None:
-    """A process that hangs is not counted on for longer than the door's deadline."""
+def test_a_source_that_sends_nothing_is_gone(folder) -> None:
+    """A silent process is disconnected at the door's deadline."""
 
     async def run() -> None:
         # short: the time is the fact
@@ -120,14 +120,14 @@ def test_a_source_that_says_nothing_is_gone(folder) -> None:
             liar = await Liar.at(folder / "s")
             remote = await well.here("liar")
             await until(lambda: not remote.present, "it is gone")
-            assert "said nothing" in remote.report().last_error
+            assert "sent nothing" in remote.report().last_error
             liar.writer.close()
 
     asyncio.run(run())
 
 
 def test_one_that_was_no_real_noise_earns_no_credit_afterwards(folder) -> None:
-    """What a simulated source left in the reservoir is never credited, though it is gone, or comes back as another."""
+    """Simulated bytes earn no credit even after their source is gone."""
 
     async def run() -> None:
         async with Well(folder / "s").open() as well:
@@ -140,14 +140,14 @@ def test_one_that_was_no_real_noise_earns_no_credit_afterwards(folder) -> None:
             await well.here("liar")
             assert evidence_of(well.broker.sources["liar"].origin.identity) is Evidence.DEVICE
             assert well.broker.evidence is Evidence.NO_NOISE
-            assert any("decide a kernel's credit" in note for note in well.broker.report().notes)
+            assert any("limits the kernel's credit" in note for note in well.broker.report().notes)
             liar.writer.close()
 
     asyncio.run(run())
 
 
 def test_there_is_room_for_as_many_as_a_receipt_can_name(folder) -> None:
-    """Sources that are gone are forgotten for newcomers, the one that came first, but none that is here."""
+    """The oldest sources are forgotten first, but never a connected one."""
 
     async def run() -> None:
         well = Well(folder / "s")
@@ -172,7 +172,7 @@ def test_there_is_room_for_as_many_as_a_receipt_can_name(folder) -> None:
 
 
 def test_a_broker_with_a_source_of_its_own_takes_in_another(folder) -> None:
-    """One stick in the broker's process and one outside are counted alike, in `min_sources` and in the picture."""
+    """`min_sources` and the status count sources in both processes."""
     site = Site(folder, broker="deposits = true\nmin_sources = 2")
 
     async def run() -> None:
@@ -184,10 +184,10 @@ def test_a_broker_with_a_source_of_its_own_takes_in_another(folder) -> None:
                 status = await site.until_healthy(2)
                 assert status["ready"]
                 assert [each["identity"]["name"] for each in status["sources"]] == ["stick", "outside"]
-                assert f"deposits {remote}: root and the broker's own user may" in status["doors"]
+                assert f"deposits {remote}: from root and the broker's own user" in status["doors"]
                 assert status["ledger"]["balanced"]
                 assert (await site.command("outside", "info"))["done"] == "info"
-            assert "2 needed" in (await site.ask("status"))["not_ready_because"]
+            assert "min_sources is 2" in (await site.ask("status"))["not_ready_because"]
 
     asyncio.run(run())
 
@@ -206,15 +206,15 @@ with socket.socket(socket.AF_UNIX) as s:
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_a_stranger_may_not_deposit(folder) -> None:
-    """The kernel says who comes: only root, the broker's own user and the account that was named are let in."""
+    """Only root, the broker's user and the configured account may deposit."""
     folder.chmod(0o755)
-    words = Depositor().offer("x", HEALTHY).hex()
+    greeting = Depositor().offer("x", HEALTHY).hex()
 
     async def knock(uid: int) -> str:
         done = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", _KNOCK, str(folder / "s"), str(uid), words],
+            subprocess.run, [sys.executable, "-c", _KNOCK, str(folder / "s"), str(uid), greeting],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.stdout.strip() or done.stderr.strip()
@@ -223,7 +223,7 @@ def test_a_stranger_may_not_deposit(folder) -> None:
         async with Well(folder / "s", uid=ACCOUNT).open() as well:
             refused = bytes.fromhex(await knock(STRANGER))
             assert refused[0] == Refusal.TYPE
-            assert b"user number 65531 may not deposit" in refused
+            assert b"user ID 65531 may not deposit bytes" in refused
             assert well.broker.sources == {}
             assert well.door.counts.unauthenticated == 1
             assert bytes.fromhex(await knock(ACCOUNT))[0] == Want.TYPE

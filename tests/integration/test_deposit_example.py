@@ -1,4 +1,4 @@
-"""The example of a third party's source, a Perl program that deposits."""
+"""The example of a third-party source, a Perl program that deposits."""
 
 import asyncio
 import hashlib
@@ -18,7 +18,7 @@ needs_perl = pytest.mark.skipif(not shutil.which("perl"), reason="perl is not in
 
 
 async def example(folder, samples: bytes, scenario):
-    """Run the example on samples, next to a broker that takes deposits."""
+    """Run the example with samples and a broker that accepts deposits."""
     (folder / "samples").write_bytes(samples)
     async with Well(folder / "s").open() as well:
         with (folder / "samples").open("rb") as noise:
@@ -35,7 +35,7 @@ async def example(folder, samples: bytes, scenario):
 
 @needs_perl
 def test_the_example_fills_a_reservoir(folder) -> None:
-    """Its bytes are served, accounted for and vouched for by nothing."""
+    """The example's bytes are served and counted, and earn no credit."""
     samples = good(8).read(100_000)
 
     async def scenario(well, _process) -> None:
@@ -53,7 +53,7 @@ def test_the_example_fills_a_reservoir(folder) -> None:
 
 @needs_perl
 def test_the_example_uses_no_block_that_failed_its_test(folder) -> None:
-    """Equal samples in a row are a failure, and the start-up tests run again."""
+    """Equal samples in a row are a failure and restart the start-up tests."""
     samples = good(8).read(4096 + 96 * 10) + bytes(96) + good(9).read(100_000)
 
     async def scenario(well, _process) -> None:
@@ -69,7 +69,7 @@ def test_the_example_uses_no_block_that_failed_its_test(folder) -> None:
 
 @needs_perl
 def test_the_example_ends_when_its_name_is_taken(folder) -> None:
-    """A refusal of the broker's is its last message."""
+    """The broker's refusal is its last message."""
 
     async def scenario(well, _first) -> bytes:
         await well.here("mine")

@@ -1,4 +1,4 @@
-"""A source that floods the broker with reports has its share of the time."""
+"""A source that floods the broker with reports gets only its share."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ DRAWS = 20
 
 
 def test_a_flood_of_reports_delays_a_draw_by_a_turn(folder, monkeypatch) -> None:
-    """Between two draws the broker takes few of thousands of reports."""
+    """Between two draws the broker handles only a few of thousands of reports."""
     order: list[str] = []
     take = RemoteSource.update
 

@@ -1,4 +1,4 @@
-"""Sources that deposit over a real socket, and restarts on either side."""
+"""Sources that deposit over a real socket, with restarts on both sides."""
 
 import asyncio
 import socket
@@ -21,7 +21,7 @@ from support.workbench import CLAIM, conditioned
 
 
 def test_what_a_source_conditions_is_what_its_broker_serves(folder) -> None:
-    """Every byte in the reservoir is the source's, in order and once; both give the same account."""
+    """Every byte arrives once and in order; both sides count the same."""
 
     async def run() -> None:
         stick = ScriptedSource("stick")
@@ -33,7 +33,7 @@ def test_what_a_source_conditions_is_what_its_broker_serves(folder) -> None:
             taken += well.everything()
             assert conditioned(stick.gave[1:]).startswith(taken)
             assert len(taken) == 2 * SMALL
-            await until(lambda: remote.report() == source.role.report(), "the counters were told")
+            await until(lambda: remote.report() == source.role.report(), "the counters arrived")
             ledger = well.bench.supply.report()
             assert ledger.balanced
             assert ledger.conditioned_bits == source.role.report().conditioned_bits
@@ -51,7 +51,7 @@ def test_what_a_source_conditions_is_what_its_broker_serves(folder) -> None:
 
 
 def test_a_source_outlives_its_broker_and_sends_nothing_of_before(folder) -> None:
-    """A broker that dies and comes back gets bytes conditioned after that; no start-up tests run again."""
+    """A restarted broker gets new bytes, without new start-up tests."""
 
     async def run() -> None:
         stick = ScriptedSource("stick")
@@ -79,7 +79,7 @@ def test_a_source_outlives_its_broker_and_sends_nothing_of_before(folder) -> Non
 
 
 def test_a_source_that_is_gone_is_said_to_be_and_may_come_back(folder) -> None:
-    """When its process ends the broker says why and serves nothing; another process of that name is taken in."""
+    """If a process ends, the broker reports the reason and refuses draws."""
 
     async def run() -> None:
         async with Well(folder / "s").open() as well:
@@ -90,7 +90,7 @@ def test_a_source_that_is_gone_is_said_to_be_and_may_come_back(folder) -> None:
                 await until(lambda: not remote.present, "it is gone")
             report = remote.report()
             assert (report.state, report.last_error) == (
-                SourceState.OFF, "its process ended: /dev/stick was unplugged",
+                SourceState.OFF, "the source's process ended: /dev/stick was unplugged",
             )  # fmt: skip
             with pytest.raises(NoHealthySource, match="0 of 1"):
                 await well.broker.draw(consumer("web01"), DrawRequest(1, DrawClass.DRBG))
@@ -104,7 +104,7 @@ def test_a_source_that_is_gone_is_said_to_be_and_may_come_back(folder) -> None:
 
 
 def test_two_sources_deposit_and_each_is_counted(folder) -> None:
-    """min_sources is over all that are here; one that goes makes the broker unready, and the other goes on."""
+    """min_sources counts connected sources; losing one makes it not ready."""
 
     async def run() -> None:
         async with Well(folder / "s", min_sources=2).open() as well:
@@ -115,13 +115,16 @@ def test_two_sources_deposit_and_each_is_counted(folder) -> None:
                 assert well.broker.not_ready_because() == ""
                 two.unplugged = True
                 await until(lambda: well.broker.healthy_sources() == 1, "one is gone")
-                assert well.broker.not_ready_because() == "1 of 2 noise sources healthy, 2 needed"
+                assert (
+                    well.broker.not_ready_because()
+                    == "1 of 2 noise sources are healthy, but min_sources is 2"
+                )
 
     asyncio.run(run())
 
 
 def test_sources_that_deposit_are_combined(folder) -> None:
-    """With two needed, each 64 bytes are the XOR of an output of each process, and none is one of them."""
+    """With two needed, each 64 bytes are the XOR of one output from each."""
 
     async def run() -> None:
         one, two = ScriptedSource("one"), ScriptedSource("two", seed=2)
@@ -144,7 +147,7 @@ def test_sources_that_deposit_are_combined(folder) -> None:
 
 
 def test_two_processes_that_deposit_the_same_fail_for_good(folder) -> None:
-    """Both are latched at the broker, over a restart of their processes too, until the operator's reset."""
+    """Both sources stay failed across restarts until the operator resets them."""
 
     async def run() -> None:
         async with Well(folder / "s", min_sources=2).open() as well:
@@ -161,7 +164,7 @@ def test_two_processes_that_deposit_the_same_fail_for_good(folder) -> None:
                 one = well.broker.sources["one"]
                 await until(lambda: one.present, "another process of it is here")
                 assert not one.healthy
-                assert "they are one source" in one.report().last_error
+                assert "both are the same source" in one.report().last_error
                 await one.command("reset", {})
                 await until(lambda: one.healthy, "it may be used again")
 
@@ -169,7 +172,7 @@ def test_two_processes_that_deposit_the_same_fail_for_good(folder) -> None:
 
 
 def test_an_operators_verbs_reach_the_source_and_its_answers_come_back(folder) -> None:
-    """Results, refusals and their hints are the source's own; when it goes, whoever waits is told."""
+    """Results and errors are relayed; callers are notified if the source ends."""
 
     async def run() -> None:
         async with Well(folder / "s").open() as well:
@@ -177,7 +180,7 @@ def test_an_operators_verbs_reach_the_source_and_its_answers_come_back(folder) -
             async with depositing(folder / "s", stick), asyncio.TaskGroup() as group:
                 remote = await well.here()
                 assert await remote.command("info", {}) == {"done": "info"}
-                with pytest.raises(UsageError, match="no verb 'nonsense'"):
+                with pytest.raises(UsageError, match="unknown verb 'nonsense'"):
                     await remote.command("nonsense", {})
                 assert await remote.command("pause", {}) == {"done": "pause"}
                 assert not remote.healthy
@@ -200,8 +203,8 @@ async def _outcome(asked) -> str:
     return "done"
 
 
-def test_a_copied_machine_has_its_sources_begin_anew(folder) -> None:
-    """Nothing that was on its way is used: the source runs its start-up tests, and what it sends then is new."""
+def test_a_copied_machine_restarts_its_sources(folder) -> None:
+    """Bytes in transit are dropped, and the start-up tests run again."""
 
     async def run() -> None:
         stick = ScriptedSource("stick")
@@ -226,7 +229,7 @@ def test_a_copied_machine_has_its_sources_begin_anew(folder) -> None:
 
 
 def test_a_source_that_is_not_read_stops(folder) -> None:
-    """A broker that does not read gets no more than the buffers hold; the source rests, and goes on when it reads."""
+    """The source pauses while the broker does not read, within its buffers."""
 
     async def run() -> None:
         stick = ScriptedSource("stick")
@@ -252,31 +255,33 @@ def test_a_source_that_is_not_read_stops(folder) -> None:
     asyncio.run(run())
 
 
-def test_whoever_started_the_source_is_told_how_it_does(folder) -> None:
-    """READY comes with its health, the status line says what is so, and at the end that it is stopping."""
+def test_the_service_manager_gets_the_state_of_the_source(folder) -> None:
+    """READY has the health, STATUS the state; STOPPING comes at the end."""
 
     async def run() -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
-            told.bind(str(folder / "notify"))
-            told.setblocking(False)
-            heard: list[str] = []
-            asyncio.get_running_loop().add_reader(told, lambda: heard.append(told.recv(4096).decode()))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(str(folder / "notify"))
+            notify.setblocking(False)
+            received: list[str] = []
+            asyncio.get_running_loop().add_reader(notify, lambda: received.append(notify.recv(4096).decode()))
             manager = Manager({"NOTIFY_SOCKET": str(folder / "notify")})
             source = LoneSource(ScriptedSource("stick"), CLAIM, str(folder / "s"), manager)
             stop = asyncio.Event()
             async with asyncio.TaskGroup() as group:
                 group.create_task(source.run(stop))
-                ready = await until(lambda: [each for each in heard if "READY=1" in each], "it is ready")
+                ready = await until(lambda: [each for each in received if "READY=1" in each], "it is ready")
                 assert "STATUS=healthy" in ready[0]
-                assert "waiting: no broker takes deposits" in ready[0]
+                assert "waiting: no broker accepts deposits" in ready[0]
                 async with Well(folder / "s").open() as well:
                     await well.here()
                     await until(
-                        lambda: [each for each in heard if "healthy" in each and "waiting" not in each],
-                        "it says that it deposits",
+                        lambda: [each for each in received if "healthy" in each and "waiting" not in each],
+                        "it reports that it deposits",
                     )
                 stop.set()
-            await until(lambda: [each for each in heard if "STOPPING=1" in each], "it says that it stops")
-            asyncio.get_running_loop().remove_reader(told)
+            await until(
+                lambda: [each for each in received if "STOPPING=1" in each], "it reports that it stops"
+            )
+            asyncio.get_running_loop().remove_reader(notify)
 
     asyncio.run(run())

@@ -1,4 +1,4 @@
-"""The EGD door over real sockets: all five commands, good peers and bad ones, and a program that others wrote."""
+"""The EGD door over real sockets: commands and peers."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from support.fake_broker import FakeBroker
 
 @pytest.mark.parametrize("where", ["unix", "127.0.0.1:0", "[::1]:0"])
 def test_all_five_commands_are_answered(tmp_path: Path, where: str) -> None:
-    """Level, both reads, a write that is kept for the consumer and not answered, and the process."""
+    """The commands are level, both reads, a write and the process ID."""
 
     async def run() -> None:
         broker = FakeBroker()
@@ -39,7 +39,7 @@ def test_all_five_commands_are_answered(tmp_path: Path, where: str) -> None:
 
 
 def test_requests_in_flight_are_answered_in_their_order(tmp_path: Path) -> None:
-    """A thousand requests in one write, cut anywhere, are answered one after the other."""
+    """A thousand requests in one write are answered in order."""
 
     async def run() -> None:
         async with opened(door := unix_door(tmp_path, FakeBroker())):
@@ -59,7 +59,7 @@ def test_requests_in_flight_are_answered_in_their_order(tmp_path: Path) -> None:
 
 
 def test_answer_leaves_in_one_piece(tmp_path: Path) -> None:
-    """Count and bytes come in one packet: two would wait for each other's acknowledgement."""
+    """Count and bytes are sent in one packet."""
 
     async def run() -> None:
         door = EgdDoor("127.0.0.1:0", FakeBroker(), "guest1", FULL, lambda: 500)
@@ -76,7 +76,7 @@ def test_answer_leaves_in_one_piece(tmp_path: Path) -> None:
 
 
 def test_waiting_read_waits_and_others_go_on(tmp_path: Path) -> None:
-    """A peer whose read waits holds up nobody; what it asked after that is answered after that."""
+    """A blocking read delays only later requests of the same peer."""
 
     async def run() -> None:
         bench = workbench()
@@ -93,7 +93,7 @@ def test_waiting_read_waits_and_others_go_on(tmp_path: Path) -> None:
 
 
 def test_reads_without_waiting_take_what_is_there(tmp_path: Path) -> None:
-    """The level is what the reservoir holds beyond the seed that is due; a read gets that much of what it asked."""
+    """The level is the reservoir's content beyond the next seed."""
 
     async def run() -> None:
         bench = workbench()
@@ -112,7 +112,7 @@ def test_reads_without_waiting_take_what_is_there(tmp_path: Path) -> None:
 
 
 def test_peers_that_wait_and_peers_that_ask_again_get_equal_shares(tmp_path: Path) -> None:
-    """When bytes come slowly, who never waits gets as much as who always does, and nobody gets nothing."""
+    """Polling and waiting peers get equal shares of a slow source."""
 
     async def run() -> None:
         bench = workbench()
@@ -145,7 +145,7 @@ def test_peers_that_wait_and_peers_that_ask_again_get_equal_shares(tmp_path: Pat
 
 
 def test_written_bytes_change_what_follows_and_count_for_nothing(tmp_path: Path) -> None:
-    """Two brokers with the same noise part ways by what was written to one; neither has more for it."""
+    """Written bytes make two brokers differ, but earn no credit."""
 
     async def drawn(salt: bytes) -> tuple[bytes, int]:
         bench = workbench()
@@ -167,8 +167,8 @@ def test_written_bytes_change_what_follows_and_count_for_nothing(tmp_path: Path)
     asyncio.run(run())
 
 
-def test_quota_is_kept_and_told_by_silence(tmp_path: Path) -> None:
-    """What is left of the quota is the level; beyond it a read gets nothing, and a waiting one goes on waiting."""
+def test_reads_beyond_the_quota_wait_without_an_answer(tmp_path: Path) -> None:
+    """The level is the rest of the quota; further reads get no bytes."""
 
     async def run() -> None:
         bench = workbench(Terms(frozenset(DrawClass), None, Allowance(100, 10**9)))

@@ -1,4 +1,4 @@
-"""Peers of the EGD door that misbehave, and how they are bounded."""
+"""Misbehaving peers of the EGD door, and their limits."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ async def _send_for_ever(peer: socket.socket, data: bytes) -> None:
 )
 @pytest.mark.parametrize("request_bytes", [b"\x01\x20", b"\x02\x20"], ids=["at once", "waiting"])
 def test_hopeless_peer_is_sent_away(tmp_path: Path, error: DrawwellError, request_bytes: bytes) -> None:
-    """What can never be served ends the connection: a wait would have no end."""
+    """A request that can never be served ends the connection."""
 
     async def run() -> None:
         broker = FakeBroker(refuse=lambda _consumer, _n: error)
@@ -45,7 +45,7 @@ def test_hopeless_peer_is_sent_away(tmp_path: Path, error: DrawwellError, reques
 
 
 def test_waiting_read_outlasts_every_passing_refusal(tmp_path: Path) -> None:
-    """Starved, over its quota, without state: it tries again when told, and gets its bytes in the end."""
+    """A blocking read is retried after each refusal, and finally served."""
 
     async def run() -> None:
         refusals = [Starved("short", retry_after_s=0.01), QuotaExceeded("rate", retry_after_s=0.01)]
@@ -58,7 +58,7 @@ def test_waiting_read_outlasts_every_passing_refusal(tmp_path: Path) -> None:
 
 
 def test_unknown_command_ends_the_connection(tmp_path: Path) -> None:
-    """Answers that are due are sent; what follows cannot be understood."""
+    """Pending answers are sent; later input cannot be parsed."""
 
     async def run() -> None:
         async with opened(door := unix_door(tmp_path, FakeBroker())):
@@ -72,7 +72,7 @@ def test_unknown_command_ends_the_connection(tmp_path: Path) -> None:
 
 
 def test_half_a_request_is_not_waited_for_for_ever(tmp_path: Path) -> None:
-    """Its other half is due within the deadline; a peer that asks nothing may stay."""
+    """An incomplete request has a deadline; an idle peer does not."""
 
     async def run() -> None:
         limits = Limits(frame_deadline_s=0.1)  # short: the time is the fact
@@ -88,7 +88,7 @@ def test_half_a_request_is_not_waited_for_for_ever(tmp_path: Path) -> None:
 
 
 def test_peer_that_never_reads_is_not_served_for_ever(tmp_path: Path) -> None:
-    """It is read no further when its answers pile up, and is sent away; the others notice nothing."""
+    """A peer that does not read its answers is disconnected; others are not."""
 
     async def run() -> None:
         broker = FakeBroker()
@@ -108,7 +108,7 @@ def test_peer_that_never_reads_is_not_served_for_ever(tmp_path: Path) -> None:
 
 
 def test_waiting_read_of_a_peer_that_went_takes_nothing(tmp_path: Path) -> None:
-    """When it goes, its place in line goes; bytes that come later are the others'."""
+    """If the peer disconnects, its place in the queue is freed."""
 
     async def run() -> None:
         bench = workbench()
@@ -126,7 +126,7 @@ def test_waiting_read_of_a_peer_that_went_takes_nothing(tmp_path: Path) -> None:
 
 
 def test_door_is_bounded(tmp_path: Path) -> None:
-    """The oldest connection makes room for one too many."""
+    """At the limit, the oldest connection is closed for a new one."""
 
     async def run() -> None:
         door = unix_door(tmp_path, FakeBroker(), limits=Limits(max_sessions_each=3))
@@ -143,6 +143,6 @@ def test_door_is_bounded(tmp_path: Path) -> None:
     "where", ["*:8888", "0.0.0.0:8888", "192.0.2.1:8888", "[::]:8888", "127.0.0.1", "here:1"]
 )
 def test_door_opens_to_this_machine_only(where: str) -> None:
-    """EGD knows nobody, so it is not served where others could reach it."""
-    with pytest.raises(ConfigError, match="only on this machine"):
+    """EGD has no authentication, so it is served only on loopback."""
+    with pytest.raises(ConfigError, match="not a loopback address"):
         EgdDoor(where, FakeBroker(), "guest1", FULL, lambda: 0)

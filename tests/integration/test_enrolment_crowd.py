@@ -53,7 +53,7 @@ def raw_exchange(broker: Broker, sent: bytes) -> bytes:
     ],
 )
 def test_garbage_gets_no_answer_and_the_door_lives(broker, link, sent) -> None:
-    """Garbage, lies about lengths and deep nesting get not one byte of answer, and the next joiner is served."""
+    """Malformed requests get no answer, and the next joiner succeeds."""
     token = broker.invite()
 
     assert raw_exchange(broker, sent) == b""
@@ -61,7 +61,7 @@ def test_garbage_gets_no_answer_and_the_door_lives(broker, link, sent) -> None:
 
 
 def test_stalled_peers_are_dropped_and_bounded(broker, link, monkeypatch) -> None:
-    """Peers that connect and stall are dropped at the deadline."""
+    """Peers that connect and stall are disconnected at the deadline."""
     token = broker.invite()
     with monkeypatch.context() as quick:
         quick.setattr(enrol, "DEADLINE_S", 0.3)
@@ -75,14 +75,14 @@ def test_stalled_peers_are_dropped_and_bounded(broker, link, monkeypatch) -> Non
 
 
 def flood(broker: Broker, addresses: int, each: int) -> list[socket.socket]:
-    """Open connections that say nothing, from several addresses of this machine."""
+    """Open idle connections from several loopback addresses."""
     places = [f"127.0.{n}.1" for n in range(addresses)] * each
     return [socket.create_connection(("127.0.0.1", broker.port), 20, (place, 0)) for place in places]
 
 
 @pytest.mark.parametrize(("addresses", "each"), [(6, 11), (6, 40), (1, 100)])
 def test_idle_connections_keep_no_machine_out(broker, link, addresses, each) -> None:
-    """A machine joins while a flood holds every place that there is."""
+    """A machine can join while a flood occupies all places."""
     token = broker.invite()
     held = flood(broker, addresses, each)
     try:
@@ -93,7 +93,7 @@ def test_idle_connections_keep_no_machine_out(broker, link, addresses, each) -> 
 
 
 def test_the_places_are_bounded(broker) -> None:
-    """One connection more than there are places costs the quietest its place."""
+    """At the limit, a new connection replaces the most silent one."""
     broker.invite()
     held = flood(broker, 2, enrol.MAX_AT_ONCE // 2)
     held += flood(broker, 2, 1)
@@ -105,7 +105,7 @@ def test_the_places_are_bounded(broker) -> None:
 
 
 def joining(host: str, now: float) -> JoiningPeer:
-    """A connection as the door sees it; no test here reads its socket."""
+    """Return a connection as the door sees it; its socket is never read."""
     return JoiningPeer(socket.socket(), host, now)
 
 
@@ -119,7 +119,7 @@ def joining(host: str, now: float) -> JoiningPeer:
     ],
 )
 def test_a_crowd_of_one_network_loses_its_own(crowd: list[str], single: str) -> None:
-    """An IPv4 /24 or IPv6 /48 with the most loses one, in it the address or /64 with the most."""
+    """The fullest /24 or /48 loses one of its fullest address or /64."""
     first = joining(single, 0.0)
     peers = [first, *(joining(host, 1.0 + n) for n, host in enumerate(crowd))]
     assert one_too_many(peers, 20.0) is peers[1]
@@ -128,7 +128,7 @@ def test_a_crowd_of_one_network_loses_its_own(crowd: list[str], single: str) -> 
 
 
 def test_who_waits_for_us_is_not_dropped_for_the_idle() -> None:
-    """Of equal addresses the silent one goes, however old the others are."""
+    """Among equal addresses the silent connection is dropped, even if newer."""
     peers = [joining(f"10.{n}.0.1", float(n)) for n in range(3)]
     peers[0].waits_for_us = True
     assert one_too_many(peers, 20.0) is peers[1]
@@ -146,5 +146,5 @@ def test_who_waits_for_us_is_not_dropped_for_the_idle() -> None:
     ],
 )
 def test_a_network_is_an_ipv4_24_or_an_ipv6_48(host, network) -> None:
-    """One network counts as one, however many addresses it has."""
+    """A network counts as one, with any number of addresses."""
     assert network_of(host) == network

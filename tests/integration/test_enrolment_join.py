@@ -1,4 +1,4 @@
-"""The joining side: hostile brokers, and directories that cannot be written."""
+"""The joining side: hostile brokers and unwritable directories."""
 
 import contextlib
 import dataclasses
@@ -39,7 +39,7 @@ def link(tmp_path):
 
 
 class Impostor:
-    """A TLS server with a CA of its own that keeps every byte it is sent."""
+    """A TLS server with its own CA that stores all received bytes."""
 
     def __init__(self, directory, shown: bytes = b"", times: int = 1) -> None:
         pair = pki.new_ca("well", time.time())
@@ -80,7 +80,7 @@ class Impostor:
 
 @pytest.mark.parametrize("whose", ["a consumer", "the TLS door"])
 def test_another_certificate_of_the_broker_gets_no_secret(broker, link, tmp_path, whose: str) -> None:
-    """It leads to the right root, with another purpose or name."""
+    """A certificate with the right root but another purpose or name fails."""
     key, csr = pki.new_key_and_csr("web01")
     ring = KeyRing(str(tmp_path / "broker" / "pki"), "well", time.time())
     leaf = (
@@ -97,7 +97,7 @@ def test_another_certificate_of_the_broker_gets_no_secret(broker, link, tmp_path
 
 
 def test_a_man_in_the_middle_gets_no_secret(broker, link, tmp_path) -> None:
-    """A server with another CA completes the handshake and then gets not one byte of the request."""
+    """A server with another CA receives no byte of the request."""
     impostor = Impostor(tmp_path)
     token = dataclasses.replace(broker.invite(), port=impostor.port)
 
@@ -122,12 +122,12 @@ def test_a_token_for_another_authority_is_refused_before_sending(broker, link) -
 
 
 def test_an_identity_is_not_overwritten_unasked(broker, link) -> None:
-    """A second join into the same directory sends nothing without force, and replaces it whole with force."""
+    """Joining again into a directory requires force, and replaces it whole."""
     first = join(broker.invite(), link)
     old_key = text(first.key_path)
     token = broker.invite("web02")
 
-    with pytest.raises(UsageError, match="there already"):
+    with pytest.raises(UsageError, match="already exists"):
         join(token, link)
     assert status(broker, token) == "pending"
     assert join(token, link, force=True).consumer == "web02"
@@ -136,7 +136,7 @@ def test_an_identity_is_not_overwritten_unasked(broker, link) -> None:
 
 
 def test_a_receipt_key_of_small_order_is_not_taken(broker, link) -> None:
-    """Also when it is the second of several; with it anyone could sign anything."""
+    """A receipt key of small order is refused, even as the second of several."""
     neutral = Ed25519PublicKey.from_public_bytes((1).to_bytes(32, "little"))
     weak = neutral.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     public = broker.authority.public
@@ -149,19 +149,19 @@ def test_a_receipt_key_of_small_order_is_not_taken(broker, link) -> None:
 
 
 def test_force_replaces_identities_and_nothing_else(broker, tmp_path) -> None:
-    """A directory that is no identity is never replaced, whatever is asked for."""
+    """A directory without an identity is never replaced."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter").write_text("dear")
     token = broker.invite()
 
-    with pytest.raises(UsageError, match="no identity"):
+    with pytest.raises(UsageError, match="not an identity"):
         join(token, str(tmp_path / "home"), force=True)
     assert (tmp_path / "home" / "letter").read_text() == "dear"
     assert status(broker, token) == "pending"
 
 
 def test_a_directory_that_cannot_be_written_costs_no_invitation(broker, tmp_path) -> None:
-    """The token is not spent when the identity could not be kept."""
+    """The token is not used if the identity could not be stored."""
     (tmp_path / "file").write_text("in the way")
     token = broker.invite()
 
@@ -170,8 +170,8 @@ def test_a_directory_that_cannot_be_written_costs_no_invitation(broker, tmp_path
     assert status(broker, token) == "pending"
 
 
-def test_nobody_listening_is_said_with_a_hint(link) -> None:
-    """When nobody listens, the joiner is told what to look at, and nothing is left behind."""
+def test_a_port_without_a_listener_has_a_hint(link) -> None:
+    """If no broker is listening, the error has a hint, and no files remain."""
     token = Token("127.0.0.1", free_port(), bytes(32), tokens.invitation_name(bytes(8)), bytes(32))
 
     with pytest.raises(LinkUnavailable) as caught:
@@ -181,7 +181,7 @@ def test_nobody_listening_is_said_with_a_hint(link) -> None:
 
 
 def test_a_silent_broker_is_given_up(link) -> None:
-    """A peer that accepts and says nothing is given up at the deadline."""
+    """A broker that accepts but stays silent causes an error at the deadline."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         token = Token("127.0.0.1", port, bytes(32), tokens.invitation_name(bytes(8)), bytes(32))

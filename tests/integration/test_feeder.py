@@ -1,4 +1,4 @@
-"""The kernel's feed as a process of its own: what it credits, whom it believes, and what it says of itself."""
+"""The kernel feeder in its own process: credit, trust and reports."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ SEEDED = KernelFacts(
 
 
 class Kernel:
-    """Takes feeds and remembers credit and size of each."""
+    """A kernel that records credit and size of each feed."""
 
     def __init__(self) -> None:
         self.feeds: list[tuple[int, int]] = []
@@ -62,7 +62,7 @@ def configured(folder: Path, more: str = "") -> Config:
 
 @contextlib.asynccontextmanager
 async def lives(run: Callable[[asyncio.Event], object]) -> AsyncIterator[None]:
-    """A role for the length of a block."""
+    """Run a role during the block."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(run(stop))
@@ -73,13 +73,13 @@ async def lives(run: Callable[[asyncio.Event], object]) -> AsyncIterator[None]:
 
 
 def deliveries(config: Config) -> int:
-    """How often the kernel was fed, as the feeder says."""
+    """Return how many times the feeder reports having fed the kernel."""
     report = read_report(config.broker.feed_report)
     return report["sink"]["deliveries"] if report else 0
 
 
 async def fed_once(config: Config) -> tuple[int, int]:
-    """Feed a kernel until it was fed; return credit and size, in bits and bytes."""
+    """Feed a kernel once; return credit and size, in bits and bytes."""
     kernel = Kernel()
     async with lives(Feeder(config, Manager({}), kernel.sink).run):
         await until(lambda: kernel.feeds, "the kernel was fed")
@@ -98,7 +98,7 @@ async def fed_once(config: Config) -> tuple[int, int]:
     ],
 )
 def test_only_what_the_broker_vouches_for_is_credited(folder: Path, answer: dict, credit: int) -> None:
-    """A pool is filled with its 256 bits if it says that all its sources are real hardware, and nothing otherwise."""
+    """The pool gets 256 bits of credit only if all sources are real hardware."""
     config = configured(folder)
     (folder / "run").mkdir()
     broker = FakeBroker()
@@ -112,7 +112,7 @@ def test_only_what_the_broker_vouches_for_is_credited(folder: Path, answer: dict
 
 
 class Restarted(UnixLink):
-    """A link whose broker goes away between the draw and the question."""
+    """A link to a broker that ends between draw and evidence."""
 
     async def call(self, verb: str, args: dict) -> dict:
         await self.aclose()
@@ -120,7 +120,7 @@ class Restarted(UnixLink):
 
 
 def test_a_broker_that_was_started_again_vouches_for_nothing_that_came_before(folder: Path) -> None:
-    """What was drawn in one session is not credited by what is said in another."""
+    """Evidence from one session earns no credit for a draw in another."""
     broker = FakeBroker()
     broker.results["status"] = {"evidence": "noise device"}
     path = str(folder / "draw.sock")
@@ -142,7 +142,7 @@ def test_a_broker_that_was_started_again_vouches_for_nothing_that_came_before(fo
 def test_what_came_over_a_link_is_credited_by_the_operators_word_alone(
     folder: Path, setting: str, credit: int
 ) -> None:
-    """Nothing by default, whatever the link says; what [kernel] credit says otherwise."""
+    """Bytes from a link earn no credit unless `[kernel] credit` is set."""
     config = configured(folder, f'{setting}\n[[upstream]]\nurl = "unix:///nowhere.sock"')
     (folder / "run").mkdir()
     broker = FakeBroker()
@@ -156,7 +156,7 @@ def test_what_came_over_a_link_is_credited_by_the_operators_word_alone(
 
 
 def test_a_broker_that_is_being_started_is_waited_for(folder: Path) -> None:
-    """Where systemd listens and nobody answers yet, half a minute is no error."""
+    """A systemd socket may not answer for half a minute."""
     config = configured(folder)
     (folder / "run").mkdir()
 
@@ -176,14 +176,14 @@ def test_a_broker_that_is_being_started_is_waited_for(folder: Path) -> None:
     assert report["last_error"] == ""
 
 
-def test_a_socket_of_somebody_else_is_not_believed(folder: Path) -> None:
-    """The kernel says who listens: if that is neither root, nor we, nor a user of drawwell's, nothing is drawn."""
+def test_a_socket_of_another_user_is_not_trusted(folder: Path) -> None:
+    """The listener must be root, this user or a drawwell user."""
     broker = FakeBroker()
 
     async def run() -> None:
         async with serving(UnixDoor(str(folder / "draw.sock"), broker, lambda *_: "kernel")):
             link = UnixLink(str(folder / "draw.sock"), believed=believed(()) - {os.geteuid()})
-            with pytest.raises(PermissionRefused, match=f"user number {os.geteuid()} listens"):
+            with pytest.raises(PermissionRefused, match=f"user ID {os.geteuid()}, which is not trusted"):
                 await link.call("status", {})
             await link.aclose()
 
@@ -191,8 +191,8 @@ def test_a_socket_of_somebody_else_is_not_believed(folder: Path) -> None:
     assert broker.calls == []
 
 
-def test_it_says_what_it_did_where_everybody_may_read_it(folder: Path) -> None:
-    """While it lives a file says what was fed, which status and `kernel wait` read; afterwards it is gone."""
+def test_its_report_is_a_file_that_all_users_can_read(folder: Path) -> None:
+    """Status and `kernel wait` read the report; it is removed at the end."""
     config = configured(folder)
     (folder / "run").mkdir()
     broker = FakeBroker()
@@ -221,7 +221,7 @@ def test_it_says_what_it_did_where_everybody_may_read_it(folder: Path) -> None:
 
 
 def test_what_is_no_report_is_no_report(folder: Path) -> None:
-    """A file that no feeder writes is as good as none."""
+    """A file not written by a feeder is ignored."""
     for text in ("", "[]", "{}", '{"sink": 1}', "\0"):
         (folder / "feed.json").write_text(text)
         assert read_report(str(folder / "feed.json")) is None
@@ -229,7 +229,7 @@ def test_what_is_no_report_is_no_report(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_simulated_stick_earns_no_credit_over_the_socket(folder: Path) -> None:
-    """A broker of this machine whose source is simulated does not vouch for it."""
+    """A local broker with a simulated source earns no credit."""
     site = Site(folder)
 
     async def run() -> tuple[int, int]:
@@ -246,7 +246,7 @@ def test_a_simulated_stick_earns_no_credit_over_the_socket(folder: Path) -> None
 def test_a_program_and_a_fifo_earn_what_is_written_and_nothing_else(
     folder: Path, driver: str, setting: str, credit: int
 ) -> None:
-    """Simulated, replayed and network bytes come by them as well, and nothing tells one from another."""
+    """Links can pass on simulated, replayed or network bytes unmarked."""
     fifo = folder / "fifo"
     os.mkfifo(fifo)
     settings = {"exec": 'command = ["cat", "/dev/urandom"]', "chardev": f'path = "{fifo}"'}[driver]
@@ -269,8 +269,8 @@ def test_a_program_and_a_fifo_earn_what_is_written_and_nothing_else(
 
 
 @pytest.mark.slow
-def test_the_link_hands_on_and_its_status_says_how_it_is(folder: Path) -> None:
-    """Bytes of a broker elsewhere reach the kernel through the link, which says who serves and how long it may."""
+def test_the_link_passes_bytes_on_and_reports_its_state(folder: Path) -> None:
+    """The link feeds the kernel from a remote broker and reports its state."""
     site = Site(folder)
 
     async def run() -> tuple[tuple[int, int], dict]:
@@ -302,8 +302,8 @@ def test_the_link_hands_on_and_its_status_says_how_it_is(folder: Path) -> None:
     assert status["kernel"]["sink"]["delivered_bytes"] == 64
 
 
-def test_a_link_whose_broker_is_gone_says_so_and_draws_nothing(folder: Path) -> None:
-    """Nobody at the other end: status answers, and says that there is nothing to draw."""
+def test_a_link_whose_broker_is_gone_reports_it_and_draws_nothing(folder: Path) -> None:
+    """If the remote broker is down, status reports this and draws fail."""
     config = configured(folder, f'[[upstream]]\nurl = "unix://{folder}/nowhere.sock"')
     link = LinkProcess(config, Manager({}))
 

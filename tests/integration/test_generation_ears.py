@@ -1,4 +1,4 @@
-"""Both ears at the real kernel: what it says is heard, and what others say in its name is not."""
+"""Detecting copies on the real kernel, without spoofed messages."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the kerne
 
 
 class Listening:
-    """Ears that are open for the length of a block; `copied` counts what they told."""
+    """Open the listeners during the block; `copied` counts reports."""
 
     def __init__(self, *opened: int) -> None:
         self.copied = 0
@@ -42,12 +42,12 @@ class Listening:
 
 
 def provoke(variable: str) -> None:
-    """Have the kernel tell of a device, with a variable of ours that it puts a prefix before."""
+    """Make the kernel send a prefixed uevent with our variable."""
     DEVICE.write_text(f"change {uuid.uuid4()} {variable}")
 
 
 def write_log(line: bytes) -> None:
-    """Write to the kernel's log as a program may."""
+    """Write to the kernel's log like a program."""
     with Path("/dev/kmsg").open("wb", buffering=0) as log:
         log.write(line)
 
@@ -56,7 +56,7 @@ def write_log(line: bytes) -> None:
 @needs_root
 @pytest.mark.skipif(not DEVICE.exists(), reason="this kernel has no fuse device to speak for")
 def test_the_kernels_uevents_arrive_and_synthetic_ones_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A uevent that root provokes comes from the kernel with its prefix: it is heard, and it is no copy."""
+    """A uevent triggered by root has the kernel's prefix and does not count."""
     mark = uuid.uuid4().hex[:12].upper()
 
     async def run() -> None:
@@ -64,7 +64,7 @@ def test_the_kernels_uevents_arrive_and_synthetic_ones_do_not_count(monkeypatch:
             provoke("NEWVMGENID=1")
             monkeypatch.setattr(generation, "UEVENT", f"SYNTH_ARG_{mark}=1".encode())
             provoke(f"{mark}=1")
-            await until(lambda: listening.copied, "the second of the two was heard")
+            await until(lambda: listening.copied, "the second of the two arrived")
             assert listening.copied == 1
 
     asyncio.run(run())
@@ -73,15 +73,15 @@ def test_the_kernels_uevents_arrive_and_synthetic_ones_do_not_count(monkeypatch:
 @pytest.mark.root
 @needs_root
 def test_a_program_that_speaks_to_the_kernels_group_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message that root sends to the group arrives, with its own port, and is passed over."""
+    """A uevent sent by root has root's port and is ignored."""
     seen: list[int] = []
-    judged = generation.tells_of_copy
+    judged = generation.announces_copy
 
     def judge(message: bytes, sender: int) -> bool:
         seen.append(sender)
         return judged(message, sender)
 
-    monkeypatch.setattr(generation, "tells_of_copy", judge)
+    monkeypatch.setattr(generation, "announces_copy", judge)
 
     async def run() -> None:
         async with Listening() as listening:
@@ -99,7 +99,7 @@ def test_a_program_that_speaks_to_the_kernels_group_is_not_believed(monkeypatch:
 @pytest.mark.root
 @needs_root
 def test_a_log_line_that_a_program_wrote_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What root writes to the kernel's log, even in the kernel's name, is of another facility, and passed over."""
+    """Lines that root writes to the kernel log are ignored."""
     seen: list[bytes] = []
     judged = generation.logs_copy
 
@@ -123,13 +123,13 @@ def test_a_log_line_that_a_program_wrote_is_not_believed(monkeypatch: pytest.Mon
 @pytest.mark.root
 @needs_root
 @pytest.mark.skipif(not DEVICE.exists(), reason="this kernel has no fuse device to speak for")
-def test_ears_that_somebody_else_opened_hear_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A netlink socket and the kernel's log that were handed over are listened to, and nothing is opened."""
+def test_inherited_sockets_report_copies_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inherited descriptors are used, and no others are opened."""
     mark = uuid.uuid4().hex[:12].upper()
     monkeypatch.setattr(generation, "UEVENT", f"SYNTH_ARG_{mark}=1".encode())
     uevents = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_KOBJECT_UEVENT)
     uevents.bind((0, 1))
-    log = os.open("/dev/kmsg", os.O_RDONLY)  # blocking, as the service manager hands it over
+    log = os.open("/dev/kmsg", os.O_RDONLY)  # blocking, as passed by the service manager
     monkeypatch.setattr(generation, "KERNEL_LOG", "/nowhere/kmsg")
     read: list[bytes] = []
     monkeypatch.setattr(generation, "logs_copy", lambda record: bool(read.append(record)))
@@ -137,7 +137,7 @@ def test_ears_that_somebody_else_opened_hear_as_well(monkeypatch: pytest.MonkeyP
     async def run() -> None:
         async with Listening(uevents.detach(), log) as listening:
             provoke(f"{mark}=1")
-            await until(lambda: listening.copied, "the event was heard")
+            await until(lambda: listening.copied, "the event arrived")
             write_log(b"<5>" + mark.encode() + b"\n")
             await until(lambda: any(mark.encode() in record for record in read), "the record was read")
 
@@ -145,7 +145,7 @@ def test_ears_that_somebody_else_opened_hear_as_well(monkeypatch: pytest.MonkeyP
 
 
 def test_without_ears_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing may be opened it waits all the same, and says that it is deaf."""
+    """If nothing can be opened, it waits and reports this."""
     monkeypatch.setattr(generation, "_open_uevents", lambda _opened: None)
     monkeypatch.setattr(generation, "KERNEL_LOG", "/nowhere/kmsg")
 
@@ -157,12 +157,12 @@ def test_without_ears_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_messages_that_were_lost_count_as_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When more was said than the buffer holds, it may have been said there."""
+    """If messages were lost, one of them may have announced a copy."""
     monkeypatch.setattr(generation, "_RECEIVE_BUFFER_BYTES", 1)
     reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     class Lossy:
-        """A socket that says once that something was lost (netlink(7))."""
+        """A socket that reports lost messages once (netlink(7))."""
 
         def __init__(self) -> None:
             self.said = False
@@ -185,7 +185,7 @@ def test_messages_that_were_lost_count_as_a_copy(monkeypatch: pytest.MonkeyPatch
     async def run() -> None:
         async with Listening() as listening:
             writer.send(struct.pack("B", 1))
-            await until(lambda: listening.copied, "it was told")
+            await until(lambda: listening.copied, "the loss was reported")
 
     asyncio.run(run())
     writer.close()

@@ -1,4 +1,4 @@
-"""The HTTP API of a whole broker, asked by clients that we did not write: curl, Python's own, and pollinate."""
+"""A complete broker's HTTP API with curl, Python and pollinate."""
 
 import asyncio
 import base64
@@ -23,22 +23,22 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is no
 
 
 def site_of(folder: Path, more: str = "") -> Site:
-    """A broker on recorded noise, with an HTTP socket."""
+    """Return a broker with recorded noise and an HTTP socket."""
     (folder / "noise").write_bytes(sick.good(3).read(2**20))
     source = f'[[source]]\nname = "noise"\ndriver = "replay"\npath = "{folder}/noise"\n'
     return Site(folder, sticks=(), more=f'{source}[http]\nlisten = "{folder}/http.sock"\n{more}')
 
 
 def certificate_of(identity: LinkIdentity) -> list[str]:
-    """curl's options for a machine that joined."""
+    """Return curl's options for a joined machine."""
     directory = identity.directory
     files = {"--cacert": "ca.pem", "--cert": "cert.pem", "--key": "key.pem"}
     return [word for option, name in files.items() for word in (option, f"{directory}/{name}")]
 
 
-async def curl(*words: str) -> tuple[int, bytes, str]:
-    """Run curl; return its exit code, what it wrote, and the status and fields of the answer."""
-    command = ["curl", "-sS", "--max-time", str(DEADLINE_S), "-D", "/dev/stderr", *words]
+async def curl(*arguments: str) -> tuple[int, bytes, str]:
+    """Run curl; return exit code, body, and status line with fields."""
+    command = ["curl", "-sS", "--max-time", str(DEADLINE_S), "-D", "/dev/stderr", *arguments]
     process = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -46,14 +46,14 @@ async def curl(*words: str) -> tuple[int, bytes, str]:
     return process.returncode or 0, output, fields.decode()
 
 
-async def document(*words: str) -> dict:
-    """What curl gets as JSON."""
-    return json.loads((await curl(*words))[1])
+async def document(*arguments: str) -> dict:
+    """Return curl's result, parsed as JSON."""
+    return json.loads((await curl(*arguments))[1])
 
 
 @needs_curl
 def test_curl_draws_under_a_client_certificate(folder: Path) -> None:
-    """Raw, hexadecimal, base64 and JSON with a receipt that verifies under the key of the API; each draw is new."""
+    """Each format is a new draw; JSON has a receipt that verifies."""
     site = site_of(folder)
 
     async def run() -> None:
@@ -85,7 +85,7 @@ def test_curl_draws_under_a_client_certificate(folder: Path) -> None:
 
 @needs_curl
 def test_curl_without_a_certificate_or_our_protocols_gets_nothing(folder: Path) -> None:
-    """No certificate: no handshake. A certificate and another protocol: the end, without a byte."""
+    """Without a certificate the handshake fails; an unknown ALPN is closed."""
     site = site_of(folder)
 
     async def run() -> None:
@@ -102,8 +102,8 @@ def test_curl_without_a_certificate_or_our_protocols_gets_nothing(folder: Path) 
 
 
 @needs_curl
-def test_curl_is_told_when_to_come_back(folder: Path) -> None:
-    """A quota that is used up is 429 with a time within the period; nothing is charged for what was refused."""
+def test_curl_gets_the_time_to_retry(folder: Path) -> None:
+    """Beyond the quota the answer is 429 with a time, without a charge."""
     site = site_of(folder)
 
     async def run() -> None:
@@ -115,10 +115,10 @@ def test_curl_is_told_when_to_come_back(folder: Path) -> None:
             code, body, fields = await curl("--fail-with-body", *with_, url)
             assert code == 22
             assert fields.startswith("HTTP/1.1 429 ")
-            told = json.loads(body)
+            problem = json.loads(body)
             (after,) = [line.split(": ")[1] for line in fields.splitlines() if line.startswith("Retry-After")]
-            assert told["kind"] == "QuotaExceeded"
-            assert 0 < told["retry_after_s"] <= int(after.strip()) < told["retry_after_s"] + 1
+            assert problem["kind"] == "QuotaExceeded"
+            assert 0 < problem["retry_after_s"] <= int(after.strip()) < problem["retry_after_s"] + 1
             assert int(after.strip()) <= 86400
 
     asyncio.run(run())
@@ -126,7 +126,7 @@ def test_curl_is_told_when_to_come_back(folder: Path) -> None:
 
 @needs_curl
 def test_curl_draws_over_the_socket_as_the_user_that_it_is(folder: Path) -> None:
-    """The kernel says who asks: the broker's own user is consumer local."""
+    """The broker's own user is the consumer `local`."""
     site = site_of(folder)
 
     async def run() -> None:
@@ -147,7 +147,7 @@ def test_curl_draws_over_the_socket_as_the_user_that_it_is(folder: Path) -> None
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @needs_curl
 def test_user_who_is_no_consumer_draws_nothing(folder: Path) -> None:
-    """Another user of the machine is told 403, and sees that the broker is ready."""
+    """Another local user gets 403, but can read that the broker is ready."""
     site = site_of(folder)
     os.chmod(folder, 0o755)
 
@@ -155,20 +155,20 @@ def test_user_who_is_no_consumer_draws_nothing(folder: Path) -> None:
         async with running(site):
             await site.until_healthy(1, share=0.1)
 
-            async def as_nobody(path: str) -> bytes:
+            async def as_other_user(path: str) -> bytes:
                 command = ["setpriv", "--reuid=65534", "--clear-groups", "curl", "-sS", "--unix-socket"]
                 command += [f"{folder}/http.sock", f"http://localhost{path}"]
                 process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
                 return (await process.communicate())[0]
 
-            assert json.loads(await as_nobody("/v1/draw"))["status"] == 403
-            assert await as_nobody("/readyz") == b"ready\n"
+            assert json.loads(await as_other_user("/v1/draw"))["status"] == 403
+            assert await as_other_user("/readyz") == b"ready\n"
 
     asyncio.run(run())
 
 
 def test_a_revocation_ends_the_open_connection(folder: Path) -> None:
-    """One connection, a draw, the revocation: no second draw is answered."""
+    """After a revocation a second draw on the connection is not answered."""
     site = site_of(folder)
 
     async def run() -> None:
@@ -205,12 +205,12 @@ mount --bind "$1/default" /etc/default/pollinate
 shift
 exec pollinate "$@"
 """
-"""Its paths are fixed: they are other files in a mount namespace of its own."""
+"""pollinate's paths are fixed, so a mount namespace replaces the files."""
 
 
-async def pollinate(folder: Path, *words: str) -> tuple[int, bytes, str]:
-    """Run Debian's script as it is, with what is in `folder` for its cache and its settings."""
-    command = ["unshare", "--mount", "sh", "-ec", _IN_PLACE, "sh", str(folder), *words]
+async def pollinate(folder: Path, *arguments: str) -> tuple[int, bytes, str]:
+    """Run Debian's script with cache and settings from `folder`."""
+    command = ["unshare", "--mount", "sh", "-ec", _IN_PLACE, "sh", str(folder), *arguments]
     process = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -229,7 +229,7 @@ def _settings(folder: Path, site: Site, identity: LinkIdentity) -> None:
 
 @pytest.mark.skipif(POLLINATE is None or os.geteuid() != 0, reason="needs pollinate and root")
 def test_pollinate_is_seeded(folder: Path) -> None:
-    """The stock script verifies our answer to its challenge, seeds the kernel, and marks the machine as seeded."""
+    """The unchanged script verifies our answer and seeds the kernel once."""
     site = site_of(folder)
 
     async def run() -> None:
@@ -243,7 +243,7 @@ def test_pollinate_is_seeded(folder: Path) -> None:
             own = {each["name"]: each for each in (await site.ask("status"))["consumers"]}["first-boot"]
             assert (own["draws"], own["full_bytes"]) == (1, 64)
 
-            assert (await pollinate(folder, "--strict"))[0] == 0  # seeded already: it does not ask
+            assert (await pollinate(folder, "--strict"))[0] == 0  # already seeded: no request
             own = {each["name"]: each for each in (await site.ask("status"))["consumers"]}["first-boot"]
             assert own["draws"] == 1
 
@@ -252,7 +252,7 @@ def test_pollinate_is_seeded(folder: Path) -> None:
 
 @pytest.mark.skipif(POLLINATE is None or os.geteuid() != 0, reason="needs pollinate and root")
 def test_pollinate_gets_another_seed_each_time_and_none_over_the_quota(folder: Path) -> None:
-    """In its test mode it prints what it would write: no two are the same; over the quota it says so and fails."""
+    """In test mode each seed is new; beyond the quota it fails with a message."""
     site = site_of(folder)
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""The HTTP door on a socket file and on loopback: who may ask what, bounds, and requests that wait."""
+"""The HTTP door on a socket file and loopback: rights and limits."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ HOST = b" HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class House:
-    """A door on a socket file, its broker, and who its peers are."""
+    """A door on a socket, its broker, and its peers' identities."""
 
     def __init__(self, folder: Path, broker: FakeBroker | None = None, limits: Limits = Limits()) -> None:  # noqa: B008
         self.broker = broker or FakeBroker()
@@ -33,7 +33,7 @@ class House:
 
     def identify(self, _uid: int, _gid: int, _pid: int) -> str:
         if not self.consumer:
-            raise PermissionRefused("nobody", hint="Become a consumer.")
+            raise PermissionRefused("not a consumer", hint="Become a consumer.")
         return self.consumer
 
     def run(self, story: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]) -> None:
@@ -47,7 +47,7 @@ class House:
 
 
 async def answer(reader: asyncio.StreamReader, *, head: bool = False) -> tuple[int, dict[str, str], bytes]:
-    """The next answer: status, header fields, body."""
+    """Return the next answer: status, header fields, body."""
     lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     fields = dict(line.split(": ", 1) for line in lines[1:] if line)
     length = 0 if head else int(fields["Content-Length"])
@@ -55,7 +55,7 @@ async def answer(reader: asyncio.StreamReader, *, head: bool = False) -> tuple[i
 
 
 def test_connection_is_kept_and_pipelined_requests_are_answered_in_order(tmp_path) -> None:
-    """Many requests in one write come back one after the other, each draw once."""
+    """Pipelined requests are answered in order, and each draws once."""
     house = House(tmp_path)
 
     async def story(reader, writer) -> None:
@@ -70,7 +70,7 @@ def test_connection_is_kept_and_pipelined_requests_are_answered_in_order(tmp_pat
 
 
 def test_head_draws_nothing(tmp_path) -> None:
-    """HEAD on the draw is refused, and nothing is taken."""
+    """HEAD for a draw is refused, and no bytes are taken."""
     house = House(tmp_path)
 
     async def story(reader, writer) -> None:
@@ -83,7 +83,7 @@ def test_head_draws_nothing(tmp_path) -> None:
 
 
 def test_nothing_is_to_be_stored(tmp_path) -> None:
-    """Answers of every kind forbid caches."""
+    """All answers forbid caching."""
 
     async def story(reader, writer) -> None:
         for target in (b"/v1/draw", b"/nowhere", b"/readyz", b"/healthz"):
@@ -94,7 +94,7 @@ def test_nothing_is_to_be_stored(tmp_path) -> None:
 
 
 def test_revocation_holds_on_an_open_connection(tmp_path) -> None:
-    """A peer that is no longer a consumer gets 403 on its next request, and the end."""
+    """A peer that is no longer a consumer gets 403 and is disconnected."""
     house = House(tmp_path)
 
     async def story(reader, writer) -> None:
@@ -120,7 +120,7 @@ def test_revocation_holds_on_an_open_connection(tmp_path) -> None:
     ],
 )
 def test_stranger_may_ask_what_is_public_once(tmp_path, target: bytes, status: int) -> None:
-    """Who is no consumer sees health and the API's description, one answer a connection, and draws nothing."""
+    """Other peers can only read public paths, one per connection."""
     house = House(tmp_path)
     house.consumer = ""
 
@@ -134,7 +134,7 @@ def test_stranger_may_ask_what_is_public_once(tmp_path, target: bytes, status: i
 
 
 def test_what_waits_does_not_hold_others_and_is_dropped_with_its_peer(tmp_path) -> None:
-    """A draw that waits leaves other connections alone, and is cancelled when its peer goes."""
+    """A waiting draw delays no other connection and ends with its peer."""
     gate = asyncio.Event()
     house = House(tmp_path, FakeBroker(gate=gate))
 
@@ -153,7 +153,7 @@ def test_what_waits_does_not_hold_others_and_is_dropped_with_its_peer(tmp_path) 
 
 
 def test_answer_that_waited_comes_and_the_connection_goes_on(tmp_path) -> None:
-    """What was asked behind a draw that waits is answered after it."""
+    """Requests behind a waiting draw are answered after it."""
     gate = asyncio.Event()
     house = House(tmp_path, FakeBroker(gate=gate))
 
@@ -167,7 +167,7 @@ def test_answer_that_waited_comes_and_the_connection_goes_on(tmp_path) -> None:
 
 
 def test_peer_is_not_read_beyond_a_bound_while_its_draw_waits(tmp_path) -> None:
-    """Requests behind one that waits pile up in the peer's own buffers, not in ours."""
+    """Requests behind a waiting one stay in the peer's buffers."""
     gate = asyncio.Event()
     house = House(tmp_path, FakeBroker(gate=gate))
 
@@ -187,7 +187,7 @@ def test_peer_is_not_read_beyond_a_bound_while_its_draw_waits(tmp_path) -> None:
 
 
 def test_refused_draw_leaves_the_connection_open(tmp_path) -> None:
-    """A quota that is used up is 429 with its time, and the next request is answered."""
+    """Beyond the quota: 429 with a time; the next request is answered."""
     house = House(
         tmp_path, FakeBroker(refuse=lambda *_: QuotaExceeded("spent", retry_after_s=2.5, hint="Wait."))
     )
@@ -206,7 +206,7 @@ def test_refused_draw_leaves_the_connection_open(tmp_path) -> None:
 
 @pytest.mark.parametrize("piece", [b"", b"GET /hea", b"GET / HTTP/1.1\r\nHost: x\r\n"])
 def test_peer_that_never_asks_is_dropped(tmp_path, piece: bytes) -> None:
-    """Before its first whole request a peer has the handshake's deadline, however it drips."""
+    """The first request has the handshake deadline, even byte by byte."""
     house = House(tmp_path, limits=Limits(handshake_deadline_s=0.05))  # short: the time is the fact
 
     async def story(reader, writer) -> None:
@@ -222,7 +222,7 @@ def test_peer_that_never_asks_is_dropped(tmp_path, piece: bytes) -> None:
     "piece", [b"GET /hea", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nchal"]
 )
 def test_consumer_that_drips_is_dropped(tmp_path, piece: bytes) -> None:
-    """A request that does not come to its end costs a consumer its connection, too."""
+    """A consumer with an incomplete request is disconnected, too."""
     house = House(tmp_path, limits=Limits(frame_deadline_s=0.05))  # short: the time is the fact
 
     async def story(reader, writer) -> None:
@@ -237,7 +237,7 @@ def test_consumer_that_drips_is_dropped(tmp_path, piece: bytes) -> None:
 
 
 def test_reader_that_does_not_read_is_dropped(tmp_path) -> None:
-    """Answers that lie here for too long cost the connection; no more is drawn for it meanwhile."""
+    """A peer that does not read is disconnected, and draws no more."""
     house = House(tmp_path, limits=Limits(write_deadline_s=0.2))  # short: the time is the fact
 
     async def story(_reader, writer) -> None:
@@ -250,7 +250,7 @@ def test_reader_that_does_not_read_is_dropped(tmp_path) -> None:
 
 
 def test_endless_head_is_answered_and_cut_off(tmp_path) -> None:
-    """More head than there is room for is 431 and the end, counted as a breach."""
+    """An oversized head gets 431 and a close, and counts as a violation."""
     house = House(tmp_path)
 
     async def story(reader, writer) -> None:
@@ -267,7 +267,7 @@ def test_endless_head_is_answered_and_cut_off(tmp_path) -> None:
 
 @pytest.mark.parametrize(("ready", "status"), [(True, 200), (False, 503)])
 def test_probe_on_loopback_needs_no_name(ready: bool, status: int) -> None:
-    """Readiness is answered to anybody on loopback, and a draw to nobody."""
+    """On loopback every user can read readiness, but cannot draw."""
     broker = FakeBroker()
     broker.results["status"] = {
         "ready": ready,
@@ -318,7 +318,7 @@ def test_socket_file_serves_socat_and_goes_with_the_door(tmp_path: Path) -> None
     ],
 )  # fmt: skip
 def test_address_beyond_loopback_is_a_configuration_error(where: str) -> None:
-    """A door that asks nobody for a certificate stays at home."""
+    """A door without client certificates listens only on loopback."""
     with pytest.raises(ConfigError) as caught:
         HttpDoor(where, FakeBroker())
     assert caught.value.hint
@@ -326,7 +326,7 @@ def test_address_beyond_loopback_is_a_configuration_error(where: str) -> None:
 
 @pytest.mark.parametrize("where", ["127.0.0.1:0", "localhost:0"])
 def test_loopback_is_listened_on(where: str) -> None:
-    """Both ways to write it lead to 127.0.0.1."""
+    """Both spellings of loopback mean 127.0.0.1."""
 
     async def run() -> None:
         door = HttpDoor(where, FakeBroker())

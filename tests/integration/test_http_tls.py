@@ -1,4 +1,4 @@
-"""HTTP at the TLS door: chosen by ALPN, bounded as everything there, and no way round the registry."""
+"""HTTP at the TLS door: selected by ALPN, with the same checks."""
 
 import asyncio
 import json
@@ -26,14 +26,14 @@ Story = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, An
 
 
 class Registry:
-    """Knows web01, until it is revoked; its certificate may have run out."""
+    """Authenticates web01 until it is revoked; can report it as expired."""
 
     renew_only = revoked = False
 
-    async def identify(self, _certificate_der: bytes, _now: float) -> Principal:
+    async def identify(self, _certificate_der: bytes) -> Principal:
         return consumer("web01")
 
-    def check(self, principal: Principal, _now: float) -> Principal:
+    def check(self, principal: Principal) -> Principal:
         if self.revoked:
             raise PermissionRefused("web01 is revoked")
         return replace(principal, role=Role.EXPIRED) if self.renew_only else principal
@@ -59,7 +59,7 @@ class House:
         self.context.load_cert_chain(*client[:2])
 
     def run(self, story: Story, *protocols: str) -> None:
-        """Tell a story to a client that offers these protocols."""
+        """Run a scenario with a client that offers these protocols."""
         self.context.set_alpn_protocols(list(protocols or ("http/1.1",)))
 
         async def run() -> None:
@@ -75,14 +75,14 @@ class House:
 
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """The next answer: status and body."""
+    """Return the next answer: status and body."""
     head = await reader.readuntil(b"\r\n\r\n")
     (length,) = [line.split(b": ")[1] for line in head.split(b"\r\n") if line.startswith(b"Content-Length")]
     return int(head.split()[1]), await reader.readexactly(int(length))
 
 
 def test_pipelined_draws_are_answered_in_order(tmp_path) -> None:
-    """Requests in one record come back one after the other, large answers among them."""
+    """Requests in one record are answered in order, even large answers."""
     house = House(tmp_path)
 
     async def story(reader, writer) -> None:
@@ -96,7 +96,7 @@ def test_pipelined_draws_are_answered_in_order(tmp_path) -> None:
 
 @pytest.mark.parametrize("offered", [("drawwell/1", "http/1.1"), ("http/1.1", "drawwell/1")])
 def test_our_own_protocol_goes_first(tmp_path, offered) -> None:
-    """A client that offers both gets drawwell/1, in whatever order it names them: an HTTP request is a breach there."""
+    """A client that offers both gets drawwell/1, where HTTP is a violation."""
     house = House(tmp_path)
 
     async def story(reader, writer) -> None:
@@ -109,7 +109,7 @@ def test_our_own_protocol_goes_first(tmp_path, offered) -> None:
 
 
 def test_revoked_consumer_gets_403_and_the_end(tmp_path) -> None:
-    """Revocation holds from the next request on, on an open connection."""
+    """A revocation applies from the next request on an open connection."""
     house = House(tmp_path)
 
     async def story(reader, writer) -> None:
@@ -125,7 +125,7 @@ def test_revoked_consumer_gets_403_and_the_end(tmp_path) -> None:
 
 
 def test_certificate_that_ran_out_draws_nothing(tmp_path) -> None:
-    """Within the grace period it may only be renewed, and not over HTTP; what is public is answered."""
+    """In the grace period HTTP serves only public paths, without renewal."""
     house = House(tmp_path)
     house.registry.renew_only = True
 
@@ -140,7 +140,7 @@ def test_certificate_that_ran_out_draws_nothing(tmp_path) -> None:
 
 @pytest.mark.parametrize("first", [b"", b"GET /v1/dr"])
 def test_client_that_never_asks_is_dropped(tmp_path, first: bytes) -> None:
-    """A certificate buys no place for who says nothing, or drips: the handshake's deadline holds until it has asked."""
+    """A certificate does not extend the deadline of the first request."""
     house = House(tmp_path, Limits(handshake_deadline_s=2.0))  # short: the time is the fact
 
     async def story(reader, writer) -> None:
@@ -153,7 +153,7 @@ def test_client_that_never_asks_is_dropped(tmp_path, first: bytes) -> None:
 
 
 def test_consumer_that_drips_later_is_dropped(tmp_path) -> None:
-    """After its first answer, a request has the deadline of a frame from its first byte on."""
+    """A later request has a frame's deadline from its first byte."""
     house = House(tmp_path, Limits(frame_deadline_s=0.1))  # short: the time is the fact
 
     async def story(reader, writer) -> None:
@@ -168,7 +168,7 @@ def test_consumer_that_drips_later_is_dropped(tmp_path) -> None:
 
 
 def test_connections_of_one_consumer_are_bounded(tmp_path) -> None:
-    """One more connection than a consumer may have costs it its oldest."""
+    """At the limit, a new connection closes the consumer's oldest."""
     house = House(tmp_path, Limits(max_sessions_each=2))
 
     async def story(reader, writer) -> None:

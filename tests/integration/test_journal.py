@@ -1,4 +1,4 @@
-"""Log records as the journal takes them, on a real datagram socket."""
+"""Log records in the journal's format, on a real datagram socket."""
 
 import io
 import logging
@@ -38,7 +38,7 @@ def log(folder: Path, plain: io.StringIO) -> Iterator[logging.Logger]:
 
 
 def test_a_record_is_a_datagram_of_fields(journal: socket.socket, log: logging.Logger) -> None:
-    """Message, priority and our own fields are lines of their own."""
+    """Message, priority and our own fields are separate lines."""
     log.warning("stick: %s", "gone", extra={"source": "stick"})
     assert journal.recv(4096).decode().splitlines() == [
         "MESSAGE=stick: gone",
@@ -50,20 +50,20 @@ def test_a_record_is_a_datagram_of_fields(journal: socket.socket, log: logging.L
 
 
 def test_a_line_break_makes_no_field(journal: socket.socket, log: logging.Logger) -> None:
-    """A value of several lines is sent by its length, so that nobody writes fields of his own."""
+    """A multi-line value has its length, so no field can be injected."""
     log.error("first\nPRIORITY=0")
     data = journal.recv(4096)
     assert data.startswith(b"MESSAGE\n\x10\0\0\0\0\0\0\0first\nPRIORITY=0\nPRIORITY=3\n")
 
 
 def test_what_the_journal_does_not_take_is_a_plain_line(log: logging.Logger, plain: io.StringIO) -> None:
-    """Without anybody at the socket nothing is lost."""
-    log.error("nobody listens")
-    assert plain.getvalue() == "nobody listens\n"
+    """Without a listener at the socket no record is lost."""
+    log.error("no listener")
+    assert plain.getvalue() == "no listener\n"
 
 
-def test_the_stream_of_somebody_else_is_no_journal(tmp_path: Path) -> None:
-    """Only the very file that systemd named is its journal."""
+def test_the_stream_of_another_program_is_no_journal(tmp_path: Path) -> None:
+    """Only the file that systemd named is its journal."""
     with (tmp_path / "log").open("w") as file:
         status = os.fstat(file.fileno())
         named = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}

@@ -1,4 +1,4 @@
-"""The keeper's store of descriptors, with real ones: what goes in, what falls out, what a child is handed."""
+"""The supervisor's descriptor store with real descriptors."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ def put(kept: FdStore, name: str, sock: socket.socket) -> None:
 
 
 def test_a_descriptor_is_kept_until_its_other_end_closes(kept: FdStore) -> None:
-    """A connection stays when its owner is gone, and falls out when its peer is."""
+    """A connection outlives its owner, and is closed with its peer."""
     ours, theirs = socket.socketpair()
     with theirs:
         put(kept, "guest.vm1", ours)
@@ -35,7 +35,7 @@ def test_a_descriptor_is_kept_until_its_other_end_closes(kept: FdStore) -> None:
 
 
 def test_the_same_descriptor_is_kept_once(kept: FdStore) -> None:
-    """A copy of what is kept under that name is closed, as systemd does."""
+    """A duplicate under the same name is closed, as in systemd."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         put(kept, "guest.vm1", ours)
@@ -44,7 +44,7 @@ def test_the_same_descriptor_is_kept_once(kept: FdStore) -> None:
 
 
 def test_what_is_forgotten_is_closed(kept: FdStore) -> None:
-    """FDSTOREREMOVE drops all of that name, and none of another."""
+    """FDSTOREREMOVE closes all descriptors with that name, and no others."""
     pairs = [socket.socketpair() for _ in range(3)]
     for name, (ours, _) in zip(("a", "a", "b"), pairs, strict=True):
         put(kept, name, ours)
@@ -60,8 +60,8 @@ def test_what_is_forgotten_is_closed(kept: FdStore) -> None:
 @pytest.mark.parametrize(
     "text", [b"READY=1\n", b"FDSTORE=0\nFDNAME=a\n", b"FDSTORE=1\nFDNAME=a:b\n", b"\xff\xfe"]
 )
-def test_what_comes_with_other_words_is_closed(kept: FdStore, text: bytes) -> None:
-    """No descriptor stays open that nobody asked to be kept."""
+def test_what_comes_with_another_message_is_closed(kept: FdStore, text: bytes) -> None:
+    """A descriptor with an unrelated message is closed."""
     ours, theirs = socket.socketpair()
     with theirs:
         kept.message(text, [ours.detach()])
@@ -70,7 +70,7 @@ def test_what_comes_with_other_words_is_closed(kept: FdStore, text: bytes) -> No
 
 
 def test_a_child_is_handed_everything_by_name(kept: FdStore) -> None:
-    """From descriptor 3 on, in the order of LISTEN_FDNAMES, as sd_listen_fds(3) says."""
+    """Descriptors start at 3 in the order of LISTEN_FDNAMES (sd_listen_fds)."""
     pairs = [socket.socketpair() for _ in range(2)]
     for name, (ours, _) in zip(("guest.a", "guest.b"), pairs, strict=True):
         put(kept, name, ours)
@@ -92,6 +92,6 @@ for name in sorted(manager.names):
         theirs.close()
 
 
-def test_a_child_of_nobody_is_handed_nothing(kept: FdStore) -> None:
-    """Without descriptors the environment says nothing of any."""
+def test_a_child_without_stored_sockets_gets_none(kept: FdStore) -> None:
+    """Without descriptors the environment has no LISTEN variables."""
     assert "LISTEN_FDS" not in kept.hand_on({})

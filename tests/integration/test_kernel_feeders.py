@@ -1,6 +1,6 @@
-"""Programs that others wrote to feed a kernel, fed by us: what they would put into it is what was drawn for them.
+"""Third-party kernel feeders, fed by drawwell: they feed the drawn bytes.
 
-A stand-in keeps what they feed from the real kernel, and plays an old kernel where a program waits for one.
+A stand-in intercepts what they feed, and acts as an old kernel where a program needs one.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ def program(name: str) -> str:
 
 
 class NoiseBroker(FakeBroker):
-    """Grants what passes for noise, and remembers it."""
+    """Grants fake noise, and records it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,11 +58,11 @@ class NoiseBroker(FakeBroker):
 
 
 class Feeder:
-    """A program before the stand-in for the kernel."""
+    """A program that feeds a simulated kernel."""
 
-    def __init__(self, folder: Path, stand_in: str, *words: str, wants: bool = False) -> None:
+    def __init__(self, folder: Path, stand_in: str, *arguments: str, wants: bool = False) -> None:
         self.log = folder / "fed"
-        self.words = words
+        self.arguments = arguments
         self.environment = {**os.environ, "LD_PRELOAD": stand_in, "STAND_IN_LOG": str(self.log)}
         self.environment |= {"STAND_IN_WANTS": "1"} if wants else {}
 
@@ -70,7 +70,7 @@ class Feeder:
     async def running(self) -> AsyncIterator["Feeder"]:
         quiet = asyncio.subprocess.DEVNULL
         process = await asyncio.create_subprocess_exec(
-            *self.words, env=self.environment, stdout=quiet, stderr=quiet
+            *self.arguments, env=self.environment, stdout=quiet, stderr=quiet
         )
         try:
             yield self
@@ -79,7 +79,7 @@ class Feeder:
             await process.wait()
 
     def fed(self) -> list[tuple[int, bytes]]:
-        """Credit in bits, and bytes, of each feed (struct rand_pool_info)."""
+        """Return credit in bits, and bytes, of each feed (struct rand_pool_info)."""
         found, log = [], self.log.read_bytes() if self.log.exists() else b""
         while log:
             credit, size = struct.unpack_from("=ii", log)
@@ -90,7 +90,7 @@ class Feeder:
 
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The stand-in, compiled."""
+    """Compile the simulated kernel."""
     library = tmp_path_factory.mktemp("stand-in") / "kernel.so"
     source = Path(__file__).with_name("kernel_stand_in.c")
     subprocess.run([program("cc"), "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
@@ -98,7 +98,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_ekeyd_feeds_an_old_kernel_what_it_asked_for(tmp_path: Path, stand_in: str) -> None:
-    """ekeyd-egd-linux asks by EGD over loopback TCP, 128 bytes at a time, and feeds each byte once, in order."""
+    """ekeyd-egd-linux draws 128 bytes over EGD and feeds each once, in order."""
     name = program("ekeyd-egd-linux")
 
     async def run() -> None:
@@ -117,7 +117,7 @@ def test_ekeyd_feeds_an_old_kernel_what_it_asked_for(tmp_path: Path, stand_in: s
 
 
 def rngd(fifo: Path) -> list[str]:
-    """The line of 2017, in the foreground and with a shorter interval."""
+    """Return the command of 2017, in the foreground with a shorter interval."""
     return [program("rngd"), "-f", "-r", str(fifo), "-p", str(fifo.with_name("pid")), "--feed-interval=1"]
 
 
@@ -130,17 +130,17 @@ async def _until_fed(feeder: Feeder, broker: NoiseBroker) -> None:
 
 @pytest.mark.slow
 def test_consumer_of_2017_is_fed_over_tls(tmp_path: Path, stand_in: str) -> None:
-    """socat takes the stream into a FIFO, and rngd, which reads it, feeds bytes of it and nothing else."""
+    """socat fills a FIFO from the stream, and rngd feeds only these bytes."""
     socat, fifo, authority = program("socat"), tmp_path / "pipe", PaperAuthority(tmp_path)
     os.mkfifo(fifo)
     files = authority.server("localhost", "127.0.0.1")
     certificate, key, ca = authority.client("web01")
 
     class Registry:
-        async def identify(self, certificate_der: bytes, now: float) -> Principal:
+        async def identify(self, certificate_der: bytes) -> Principal:
             return consumer(pki.consumer_name(pki.read_certificate(certificate_der)) or "")
 
-        def check(self, principal: Principal, now: float) -> Principal:
+        def check(self, principal: Principal) -> Principal:
             return principal
 
     async def run() -> None:
@@ -158,7 +158,7 @@ def test_consumer_of_2017_is_fed_over_tls(tmp_path: Path, stand_in: str) -> None
                 async with Feeder(tmp_path, stand_in, *rngd(fifo)).running() as feeder:
                     await _until_fed(feeder, broker)
             finally:
-                with contextlib.suppress(ProcessLookupError):  # its reader is gone, and it may be, too
+                with contextlib.suppress(ProcessLookupError):  # its reader is gone
                     carrier.kill()
                 await carrier.wait()
 
@@ -167,16 +167,16 @@ def test_consumer_of_2017_is_fed_over_tls(tmp_path: Path, stand_in: str) -> None
 
 @pytest.mark.slow
 def test_rngd_is_fed_by_our_fifo(tmp_path: Path, stand_in: str) -> None:
-    """The same without socat: rngd reads the FIFO that a sink of ours fills."""
+    """Without socat, rngd reads a FIFO that our sink fills."""
     fifo = tmp_path / "noise.fifo"
 
     async def run() -> None:
         broker = NoiseBroker()
         role = ConsumerRole(MemoryLink(broker, "web01"), FifoSink(str(fifo), 512), FULL, jitter=random.random)
         async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
-            pouring = group.create_task(role.run())
+            streaming = group.create_task(role.run())
             async with Feeder(tmp_path, stand_in, *rngd(fifo)).running() as feeder:
                 await _until_fed(feeder, broker)
-            pouring.cancel()
+            streaming.cancel()
 
     asyncio.run(run())

@@ -1,4 +1,4 @@
-"""The kernel sink before kernels that this machine does not run: the calls it makes, and when."""
+"""The kernel sink with simulated kernels: its calls and times."""
 
 import asyncio
 import errno
@@ -23,7 +23,7 @@ LARGE = replace(SMALL, release="4.19", pool_bits=4096, entropy_avail_bits=500, w
 
 
 class Kernel:
-    """Takes ioctls: remembers them, keeps each buffer, and fails where told to."""
+    """Records ioctls, keeps each buffer, and can fail."""
 
     def __init__(self, failing: dict[int, int] | None = None) -> None:
         self.calls: list[int] = []
@@ -58,7 +58,7 @@ def fed(kernel: Kernel, facts: KernelFacts = SMALL, sizes: tuple[int, ...] = (64
 
 
 def test_a_feed_is_credit_size_and_bytes():
-    """struct rand_pool_info, as random(4) has it."""
+    """The buffer is a struct rand_pool_info, as in random(4)."""
     kernel = Kernel()
 
     report = fed(kernel, credit=lambda: 2.0)
@@ -68,7 +68,7 @@ def test_a_feed_is_credit_size_and_bytes():
 
 
 def test_no_credit_is_given_by_default():
-    """Bytes are mixed in and believed nothing."""
+    """Bytes are mixed in without credit."""
     kernel = Kernel()
 
     assert fed(kernel).credited_bits == 0
@@ -76,7 +76,7 @@ def test_no_credit_is_given_by_default():
 
 
 def test_what_is_no_noise_is_mixed_in_and_credited_nothing():
-    """The credit is asked for at each feed, and falls to nothing while a source is simulated."""
+    """Each feed determines its credit: 0 while a source is simulated."""
     kernel, earned = Kernel(), iter([0.0, 8.0, 0.0])
 
     report = fed(kernel, LARGE, sizes=(64, 64, 64), credit=lambda: next(earned))
@@ -89,7 +89,7 @@ def test_what_is_no_noise_is_mixed_in_and_credited_nothing():
     ("size", "credit", "bits"), [(64, 8.0, 256), (32, 8.0, 256), (31, 8.0, 248), (33, 0.1, 3), (9, 0.1, 0)]
 )
 def test_credit_is_rounded_down_and_at_most_the_small_pool(size, credit, bits):
-    """Never more than was earned, and in one call never more than 256 bits."""
+    """The credit never exceeds what was earned, or 256 bits per call."""
     kernel = Kernel()
 
     fed(kernel, sizes=(size,), credit=lambda: credit)
@@ -98,7 +98,7 @@ def test_credit_is_rounded_down_and_at_most_the_small_pool(size, credit, bits):
 
 
 def test_the_large_pool_is_credited_what_was_earned():
-    """4,096 bits take 64 bytes in full."""
+    """A pool of 4,096 bits gets full credit for 64 bytes."""
     kernel = Kernel()
 
     fed(kernel, LARGE, credit=lambda: 8.0)
@@ -107,7 +107,7 @@ def test_the_large_pool_is_credited_what_was_earned():
 
 
 def test_the_buffer_of_a_feed_is_overwritten():
-    """After the call nothing of the bytes is left in it, also when the kernel refused."""
+    """The buffer is wiped after the call, even after a refusal."""
     kernel, refusing = Kernel(), Kernel({RNDADDENTROPY: errno.EINVAL})
 
     fed(kernel)
@@ -118,7 +118,7 @@ def test_the_buffer_of_a_feed_is_overwritten():
 
 
 def test_the_first_feed_is_made_effective_at_once_and_only_the_first():
-    """RNDRESEEDCRNG follows the first feed alone."""
+    """RNDRESEEDCRNG follows only the first feed."""
     kernel = Kernel()
 
     report = fed(kernel, sizes=(64, 64, 64))
@@ -128,25 +128,25 @@ def test_the_first_feed_is_made_effective_at_once_and_only_the_first():
 
 
 def test_a_reseed_that_is_too_early_is_tried_again():
-    """A kernel that is not seeded refuses to reseed: that is no failure of the feed."""
+    """An unseeded kernel refuses to reseed, but the feed succeeds."""
     kernel = Kernel({RNDRESEEDCRNG: errno.ENODATA})
 
     report = fed(kernel, sizes=(64, 64))
 
     assert kernel.calls == [RNDADDENTROPY, RNDRESEEDCRNG] * 2
     assert (report.reseeds, report.deliveries) == (0, 2)
-    assert "does not reseed" in report.last_error
+    assert "did not reseed" in report.last_error
 
 
 def test_a_refusal_is_named_with_what_to_do():
-    """EPERM in the middle of life is a refusal with a hint, and nothing is counted."""
+    """A later EPERM is a refusal with a hint, and is not counted."""
     with pytest.raises(SinkRefused, match="refused the feed: Operation not permitted") as caught:
         fed(Kernel({RNDADDENTROPY: errno.EPERM}))
     assert "CAP_SYS_ADMIN" in str(caught.value.hint)
 
 
 def test_a_missing_device_is_a_refusal():
-    """A system without /dev/random cannot be fed."""
+    """A system without /dev/random is refused."""
 
     async def run():
         await KernelSink(device="/no/such/device", facts=lambda: SMALL).deliver(grant())
@@ -156,7 +156,7 @@ def test_a_missing_device_is_a_refusal():
 
 
 def waits(facts: KernelFacts, *, fed_before: bool, credit: float = 8.0, device: str = "/dev/null") -> bool:
-    """Does the sink wait for its interval of an hour, rather than return at once?"""
+    """Return whether the sink waits for its interval of one hour."""
 
     async def run():
         sink = KernelSink(lambda: credit, 3600, device=device, ioctl=Kernel(), facts=lambda: facts)
@@ -171,29 +171,29 @@ def waits(facts: KernelFacts, *, fed_before: bool, credit: float = 8.0, device: 
 
 
 def test_the_first_feed_does_not_wait():
-    """At start the kernel is fed at once."""
+    """The kernel is fed immediately at the start."""
     assert not waits(SMALL, fed_before=False)
 
 
 def test_a_seeded_small_pool_is_fed_by_the_clock():
-    """It never asks again: the next feed waits for its interval."""
+    """A seeded new kernel never requests bytes, so the interval decides."""
     assert waits(SMALL, fed_before=True)
 
 
 def test_a_small_pool_that_is_not_seeded_is_fed_until_it_is():
-    """Credited feeds follow each other until the kernel is ready."""
+    """Credited feeds follow immediately until the kernel is ready."""
     assert not waits(UNSEEDED, fed_before=True)
 
 
 def test_feeds_without_credit_never_hurry():
-    """What is not credited cannot fill a pool, so neither kind is fed in a circle."""
+    """Uncredited bytes never fill the pool, so they are not fed in a loop."""
     assert waits(UNSEEDED, fed_before=True, credit=0.0)
     assert waits(LARGE, fed_before=True, credit=0.0)
 
 
 @pytest.fixture
 def pool_device(tmp_path):
-    """A FIFO stands for a large pool: writable while it has room, as /dev/random is below its watermark."""
+    """Create a FIFO that acts as a large pool: writable below its watermark."""
     path = tmp_path / "random"
     os.mkfifo(path)
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
@@ -210,14 +210,14 @@ def fill(fd: int) -> None:
 
 
 def test_a_large_pool_is_fed_while_it_asks(pool_device):
-    """Below the watermark the device polls as writable, and the next feed follows at once."""
+    """Below the watermark the device is writable and is fed at once."""
     path, _ = pool_device
 
     assert not waits(LARGE, fed_before=True, device=path)
 
 
 def test_a_large_pool_above_its_watermark_is_left_alone(pool_device):
-    """When it is full nothing is drawn until it asks or the interval is over."""
+    """If it is full, no bytes are drawn before a request or the interval."""
     path, fd = pool_device
     fill(fd)
 
@@ -225,7 +225,7 @@ def test_a_large_pool_above_its_watermark_is_left_alone(pool_device):
 
 
 def test_a_large_pool_that_begins_to_ask_is_fed(pool_device):
-    """The wait ends when reads draw the pool below its watermark."""
+    """The wait ends when reads drain the pool below its watermark."""
     path, fd = pool_device
     fill(fd)
 

@@ -1,36 +1,68 @@
-"""A consumer follows its broker's keys by the list in a renewal."""
+"""A consumer follows its broker's keys through renewals."""
 
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drawwell.crypto import pki
 from drawwell.enrolment.key_ring import KeyRing
-from drawwell.errors import AuthenticationFailed
+from drawwell.errors import AuthenticationFailed, UsageError
 from drawwell.links.enrol import join
-from drawwell.links.identity import LinkIdentity, renew_if_due
+from drawwell.links.identity import LinkIdentity, load
+from drawwell.links.renewal import renew_if_due
 from drawwell.state.files import read_file
+from drawwell.wire.brokers import KnownBroker, KnownBrokers
 from support.enrolling import Broker
 
 
 class Asked:
-    """An Upstream that renews with the admin of a broker."""
+    """An Upstream that renews with a broker's admin."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    name = "well"
 
-    async def call(self, _verb: str, args: dict[str, str]) -> dict[str, str]:
-        return self._broker.admin.renewals.renew("web01", args["csr"])
+    def __init__(self, broker: Broker, known: KnownBrokers | None) -> None:
+        self._broker, self._known = broker, known
+
+    async def call(self, verb: str, args: dict[str, str]) -> dict[str, Any]:
+        if verb == "renew":
+            return self._broker.admin.renewals.renew("web01", args["csr"])
+        if self._known is None:
+            raise UsageError("unknown control verb 'brokers'")
+        return self._known.document()
 
 
-def renew(broker: Broker, identity: LinkIdentity) -> None:
-    asyncio.run(renew_if_due(Asked(broker), identity, time.time(), force=True))  # type: ignore[arg-type]
+def renew(broker: Broker, identity: LinkIdentity, known: KnownBrokers | None = None) -> LinkIdentity:
+    asyncio.run(renew_if_due(Asked(broker, known), identity, time.time(), force=True))  # type: ignore[arg-type]
+    return load(identity.directory)
+
+
+def test_a_renewal_brings_the_brokers_of_a_fleet(tmp_path: Path) -> None:
+    """A broker that is missing from the list stays, in last place."""
+    a, b, c = (KnownBroker(name, (f"{name}.example:55000",)) for name in "abc")
+    with Broker(str(tmp_path / "broker")).running() as broker:
+        joined = join(broker.invite(), str(tmp_path / "links" / "well"))
+        assert renew(broker, joined) == joined
+        first = renew(broker, joined, KnownBrokers("example", (a, b)))
+        assert first.server_name == "example.fleet.drawwell.internal"
+        assert sorted(each.name for each in first.all_brokers()) == ["a", "b"]
+        second = renew(broker, first, KnownBrokers("example", (b, c)))
+        assert [each.name for each in second.known.brokers] == ["b", "c", "a"]
+        assert second.all_brokers("a")[0] == a
+        ring = KeyRing(str(tmp_path / "broker" / "pki"), "well", time.time())
+        older = ring.public()
+        ring.rotate("receipts", time.time() + 60)
+        broker.authority._public = ring.public()
+        renew(broker, second)
+        broker.authority._public = older
+        renew(broker, second)
+        assert read_file(second.receipt_key_path).startswith(ring.public().receipt_key)
 
 
 def test_a_renewal_brings_the_list_of_keys(tmp_path: Path) -> None:
-    """Receipt keys are those of the list; an older list is refused."""
+    """The list determines the receipt keys; an older list is refused."""
     with Broker(str(tmp_path / "broker")).running() as broker:
         identity = join(broker.invite(), str(tmp_path / "links" / "well"))
         ring = KeyRing(str(tmp_path / "broker" / "pki"), "well", time.time())
@@ -41,5 +73,5 @@ def test_a_renewal_brings_the_list_of_keys(tmp_path: Path) -> None:
         present, earlier = pki.pem_blocks(read_file(identity.receipt_key_path))
         assert (present, earlier) == (ring.public().receipt_key, older.receipt_key)
         broker.authority._public = older
-        with pytest.raises(AuthenticationFailed, match="older list"):
+        with pytest.raises(AuthenticationFailed, match="is older than"):
             renew(broker, identity)

@@ -1,4 +1,4 @@
-"""libvirt's Python bindings, with its test driver and a silent socket."""
+"""libvirt's Python bindings, with the test driver and a silent socket."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ from lab.cache import or_skip
 from lab.libvirt_bindings import bindings
 
 TEST = "test:///default"
-"""The driver inside libvirt's library: one running, persistent domain, in memory."""
+"""libvirt's built-in test driver: one running, persistent domain, in memory."""
 RNG = "<rng model='virtio'><backend model='builtin'/></rng>"
 
 
@@ -33,7 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def silent(tmp_path: Path) -> Iterator[str]:
-    """Yield the URI of a libvirt that accepts and never answers."""
+    """Yield the URI of a libvirt that accepts but never answers."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "silent"))
         listener.listen()
@@ -49,7 +49,7 @@ def test_the_bindings_are_preferred_to_virsh(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_given_uri_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LIBVIRT_DEFAULT_URI in turn wins over the system's libvirt."""
+    """LIBVIRT_DEFAULT_URI in turn has priority over the system's libvirt."""
     assert connect("").uri == "qemu:///system"
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "qemu:///session")
     assert (connect("").uri, connect(TEST).uri) == ("qemu:///session", TEST)
@@ -57,7 +57,7 @@ def test_a_given_uri_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("kind", [Bindings, Virsh])
 def test_the_bindings_and_virsh_read_the_same(kind: type[Bindings] | type[Virsh]) -> None:
-    """Domains, their XML and the host's capabilities do not depend on the way."""
+    """Bindings and virsh return the same domains, XML and capabilities."""
     connection: LibvirtConnection = kind(TEST)
     (known,) = connection.domains()
     assert (known.name, known.live, known.persistent) == ("test", True, True)
@@ -67,7 +67,7 @@ def test_the_bindings_and_virsh_read_the_same(kind: type[Bindings] | type[Virsh]
 
 
 def test_a_new_definition_is_kept() -> None:
-    """libvirt returns the definition that it was given."""
+    """libvirt returns the new definition."""
     connection = Bindings(TEST)
     (known,) = connection.domains()
     xml = connection.describe(known.uuid, kept=True, security_info=True)
@@ -77,7 +77,7 @@ def test_a_new_definition_is_kept() -> None:
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """Run as another user if this is root, which the kernel refuses nothing."""
+    """Run as another user if this is root, which can open everything."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(65534)
@@ -95,14 +95,14 @@ def test_a_stopped_libvirt_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_a_socket_of_another_user_is_refused(silent: str) -> None:
-    """A socket that this user may not open raises PermissionRefused."""
+    """A socket without access for this user raises PermissionRefused."""
     with without_privileges(), pytest.raises(PermissionRefused, match="Permission denied") as refused:
         Bindings(silent).domains()
     assert "group libvirt" in str(refused.value.hint)
 
 
 def test_a_libvirt_that_hangs_times_out(silent: str) -> None:
-    """A call without an answer ends after the time allowed."""
+    """A call without an answer ends at its timeout."""
     with pytest.raises(GuestUnavailable, match="did not answer within"):
         Bindings(silent, answer_s=0.2).domains()
 
@@ -118,7 +118,7 @@ def test_a_libvirt_that_hangs_times_out(silent: str) -> None:
     ],
 )
 def test_the_code_decides_what_a_refusal_means(code: str, kind: type[Exception], hint: str) -> None:
-    """Kind and hint follow from libvirt's error code, whatever its message.
+    """libvirt's error code determines kind and hint, whatever its message.
 
     Control characters of the message are replaced.
     """

@@ -1,4 +1,4 @@
-"""Local floods: a full backlog is waited out, and users get their share."""
+"""Local floods: retries for a full backlog, and users' shares."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ OTHER_UID = 65534
 
 
 class NoSources:
-    """A broker that accepts no source."""
+    """A broker that accepts no sources."""
 
     def arrive(self, _caller: DepositConnection, _report: SourceReport) -> AdmittedSource:
         raise PermissionRefused("no source is expected here")
@@ -53,7 +53,7 @@ def full(path: str) -> Iterator[socket.socket]:
 
 
 def test_a_full_backlog_is_waited_out(folder: Path) -> None:
-    """After EAGAIN from connect(2) we retry until the backlog has room."""
+    """After EAGAIN from connect(2), the link retries until there is room."""
     path = str(folder / "s")
 
     async def run() -> None:
@@ -82,7 +82,7 @@ def test_a_backlog_that_stays_full_is_a_timeout(folder: Path) -> None:
 
 
 def test_every_link_of_this_machine_waits_for_a_full_backlog() -> None:
-    """No link connects to a Unix socket but with a socket of `connect_unix`."""
+    """All links connect to Unix sockets through `connect_unix`."""
     calls = re.compile(r"create_unix_connection\((.*?)\n {8,12}\)", re.DOTALL)
     found = [each for path in LINKS.glob("*.py") for each in calls.findall(path.read_text())]
     assert len(found) >= 2
@@ -126,7 +126,7 @@ def root_only(uid: int, _gid: int, _pid: int) -> str:
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two users")
 def test_a_flood_of_another_user_stops_no_draw(folder: Path) -> None:
-    """Most of it is closed at accept, without a session; every draw is served."""
+    """Most connections are closed after accept; every draw is served."""
     path = str(folder / "s")
     folder.chmod(0o755)
 
@@ -155,7 +155,7 @@ def test_a_flood_of_another_user_stops_no_draw(folder: Path) -> None:
     ],
 )
 def test_a_user_without_rights_gets_no_session(folder: Path, make: Callable[[str], LocalDoor]) -> None:
-    """The doors for sources and for sshd close its connections at accept."""
+    """The doors for sources and sshd close such connections after accept."""
     path = str(folder / "s")
     folder.chmod(0o755)
 
@@ -167,7 +167,7 @@ def test_a_user_without_rights_gets_no_session(folder: Path, make: Callable[[str
         return door
 
     counts = asyncio.run(run()).counts
-    assert counts.accepted < 500  # a user with a budget of its own has 1,000 at once
+    assert counts.accepted < 500  # a user with its own budget has 1,000 at once
 
 
 def test_every_door_that_identifies_users_asks_at_accept() -> None:

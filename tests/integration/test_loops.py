@@ -9,6 +9,7 @@ import pytest
 from drawwell.service.loops import ENVIRONMENT
 from drawwell.testing.waiting import DEADLINE_S, wait_until
 from support.daemon import Daemon, command
+from support.listening import listens
 
 BROKER = """
 [broker]
@@ -86,7 +87,7 @@ def test_every_door_and_the_link_serve_on_either_loop(folder: Path, loop: str) -
         joined = command("join", token, "--dir", f"{folder}/identity", config=other)
         assert joined.returncode == 0, joined.stderr
         with Daemon("link", "run", config=other, log=folder / "link.log", env=env) as link:
-            wait_until((folder / "link" / "link.sock").exists, "the link listens")
+            wait_until(lambda: listens(folder / "link" / "link.sock"), "the link listens")
             found = {
                 drawn(config),
                 drawn(other),

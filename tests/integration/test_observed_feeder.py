@@ -1,4 +1,4 @@
-"""The process that feeds the kernel is seen at the broker."""
+"""The broker reports the process that feeds the kernel."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from support.station import Site, running
 
 
 def test_a_feeder_without_a_door_is_in_the_report(folder: Path) -> None:
-    """The sink of its report is among the broker's; a broken one is left out."""
+    """The sink in its report is listed with the broker's; a broken one is not."""
     site = Site(folder)
     path = Path(load(str(site.path)).broker.feed_report)
     sink = asdict(SinkReport("kernel", 3, 1536, 12_288, 1, ""))

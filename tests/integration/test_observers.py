@@ -1,4 +1,4 @@
-"""Names are for the owner, and for the consumers that may observe."""
+"""Only the owner and listed consumers see names."""
 
 import asyncio
 import subprocess
@@ -13,7 +13,7 @@ MORE = '[http]\nlisten = "{folder}/run/http.sock"\n[health]\nobservers = ["seer"
 
 
 def curl(*arguments: str) -> tuple[str, str]:
-    """Return status and body of what curl gets."""
+    """Return status and body of curl's result."""
     done = subprocess.run(
         ["curl", "--silent", "--write-out", "\n%{http_code}", *arguments],
         capture_output=True,
@@ -30,7 +30,7 @@ def over_tls(site: Site, identity: LinkIdentity, path: str) -> tuple[str, str]:
 
 
 def test_observers_and_the_owner_see_names(folder: Path) -> None:
-    """Names are for a listed consumer over TLS and the owner, for no other."""
+    """A listed consumer over TLS and the owner see names; others do not."""
     site = Site(folder)
     site.write(MORE.format(folder=folder))
 
@@ -47,7 +47,7 @@ def test_observers_and_the_owner_see_names(folder: Path) -> None:
                 status, text = await asyncio.to_thread(over_tls, site, seer, path)
                 assert (status, "web01" in text) == ("200", True), text
                 status, text = await asyncio.to_thread(over_tls, site, web, path)
-                assert (status, "[health] observers" in text) == ("403", True), text
+                assert (status, "observers in [health]" in text) == ("403", True), text
                 socket = ("--unix-socket", f"{folder}/run/http.sock", f"http://localhost{path}")
                 status, text = await asyncio.to_thread(curl, *socket)
                 assert (status, "web01" in text) == ("200", True), text

@@ -1,4 +1,4 @@
-"""Programs of the table of devices, as far as they run without one."""
+"""Programs in the table of devices, run without a device."""
 
 import asyncio
 import os
@@ -12,6 +12,7 @@ from drawwell.config.devices import DEVICES
 from drawwell.drivers.execute import ExecSource, OneShotSource
 from drawwell.errors import SourceUnavailable
 from drawwell.testing.waiting import DEADLINE_S, wait_until
+from support.listening import listens
 
 (SOFTHSM,) = (*Path("/usr/lib").glob("*/softhsm/libsofthsm2.so"), Path())[:1]
 
@@ -36,7 +37,7 @@ def two_reads(noise: OneShotSource) -> tuple[bytes, bytes]:
 
 @needs("pkcs11-tool", "softhsm2-util")
 def test_a_token_gives_its_random_bytes(folder, monkeypatch) -> None:
-    """pkcs11-tool on SoftHSM: each run has fresh bytes, and their number."""
+    """pkcs11-tool on SoftHSM: each run has fresh bytes of the right number."""
     (folder / "tokens").mkdir()
     (folder / "conf").write_text(f"directories.tokendir = {folder}/tokens\n")
     monkeypatch.setenv("SOFTHSM2_CONF", str(folder / "conf"))
@@ -51,7 +52,7 @@ def test_a_token_gives_its_random_bytes(folder, monkeypatch) -> None:
 
 @needs("tpm2_getrandom", "swtpm")
 def test_a_tpm_gives_its_random_bytes(folder, monkeypatch) -> None:
-    """tpm2_getrandom on swtpm, by the command of the table."""
+    """tpm2_getrandom on swtpm, with the command from the table."""
     socket = folder / "tpm"
     process = subprocess.Popen(
         [
@@ -62,7 +63,7 @@ def test_a_tpm_gives_its_random_bytes(folder, monkeypatch) -> None:
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: Path(f"{socket}.ctrl").exists() and socket.exists(), "the TPM listens")
+        wait_until(lambda: listens(f"{socket}.ctrl") and listens(socket), "the TPM listens")
         monkeypatch.setenv("TPM2TOOLS_TCTI", f"swtpm:path={socket}")
         command = DEVICES["TPM"].command
         one, other = two_reads(OneShotSource("tpm", command, stall_s=DEADLINE_S, every_s=0.01))
@@ -75,11 +76,11 @@ def test_a_tpm_gives_its_random_bytes(folder, monkeypatch) -> None:
 
 @needs("gpg-connect-agent")
 def test_without_a_card_the_agent_gives_nothing(folder, monkeypatch) -> None:
-    """The command for an OpenPGP card prints no error where the bytes belong."""
+    """Without an OpenPGP card the command prints no error as bytes."""
     monkeypatch.setenv("GNUPGHOME", str(folder))
     noise = OneShotSource("card", DEVICES["OpenPGP card"].command, stall_s=DEADLINE_S)
     try:
-        with pytest.raises(SourceUnavailable, match="ended with status 0 after 0 bytes"):
+        with pytest.raises(SourceUnavailable, match="exited with status 0 after 0 bytes"):
             two_reads(noise)
     finally:
         subprocess.run(["gpgconf", "--kill", "all"], check=False)
@@ -87,7 +88,7 @@ def test_without_a_card_the_agent_gives_nothing(folder, monkeypatch) -> None:
 
 @needs("infnoise")
 def test_without_a_stick_infnoise_is_named_with_its_status(monkeypatch) -> None:
-    """Debian's program ends with an error, whose length alone is reported."""
+    """Debian's program fails, and only the length of its error is reported."""
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
     noise = ExecSource("infnoise", DEVICES["Infinite Noise"].command, stall_s=DEADLINE_S)
 
@@ -98,5 +99,7 @@ def test_without_a_stick_infnoise_is_named_with_its_status(monkeypatch) -> None:
         finally:
             await noise.aclose()
 
-    with pytest.raises(SourceUnavailable, match=r"ended with status 1 after 0 bytes, and wrote \d+ to its"):
+    with pytest.raises(
+        SourceUnavailable, match=r"exited with status 1 after 0 bytes, and wrote \d+ bytes to"
+    ):
         asyncio.run(run())

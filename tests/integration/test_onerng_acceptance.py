@@ -1,4 +1,4 @@
-"""``onerng acceptance`` on simulated devices: a good one, a faulty one."""
+"""``onerng acceptance`` with a good and a faulty simulated device."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from support.daemon import PROGRAM, StickThread
 
 
 def accept(link: Path, stick: StickThread, output: Path) -> tuple[int, dict]:
-    """Answer as a person would; unplug the stick and plug it in when asked."""
+    """Answer like a person; unplug and replug the stick when requested."""
     command = [*PROGRAM, "onerng", "acceptance", str(link), "-o", str(output), "--seconds", "1"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -26,9 +26,9 @@ def accept(link: Path, stick: StickThread, output: Path) -> tuple[int, dict]:
             elif "press Enter" in line:
                 process.stdin.write("\n")
             process.stdin.flush()
-            if "then unplug it" in line:
+            if "then unplug the device" in line:
                 stick.do("unplug")
-            elif "then plug it" in line:
+            elif "then plug the device" in line:
                 stick.do("replug")
         code = process.wait(DEADLINE_S)
     assert output.exists(), seen
@@ -37,7 +37,7 @@ def accept(link: Path, stick: StickThread, output: Path) -> tuple[int, dict]:
 
 @pytest.mark.slow
 def test_the_simulated_device_is_as_assumed(tmp_path: Path) -> None:
-    """All that is measured agrees; the file states that it was simulated."""
+    """All measurements agree; the file states that the device is simulated."""
     link = tmp_path / "onerng"
     with StickThread(link) as stick:
         _code, document = accept(link, stick, tmp_path / "seen.json")
@@ -52,7 +52,7 @@ def test_the_simulated_device_is_as_assumed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_differs_is_named(tmp_path: Path) -> None:
-    """A device with a wrong image differs, and the exit code is 1."""
+    """A device with a wrong image is reported, and the exit code is 1."""
     link = tmp_path / "onerng"
     with StickThread(link, fault="bad-firmware") as stick:
         code, document = accept(link, stick, tmp_path / "seen.json")

@@ -1,7 +1,8 @@
-"""The simulated device as a program, the operator's verbs, and a script and a verifier that are not ours."""
+"""The simulated device as a program, with third-party tools."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from drawwell.testing.waiting import DEADLINE_S
 
 DRAWWELL = (sys.executable, "-m", "drawwell")
 
-# As onerng.sh does it, and other people's programs: the terminal raw, the commands echoed into it.
+# Like onerng.sh: set the terminal to raw mode, and echo commands into it.
 SHELL_DUMP = """
 set -e
 exec 3<>"$1"
@@ -43,7 +44,7 @@ def drawwell(*arguments: str, config: Path) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def simulator(link: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run ``drawwell source simulate``; it has said where it is when the body begins."""
+    """Run `drawwell source simulate` until it has printed its path."""
     command = [*DRAWWELL, "source", "simulate", "--link", str(link), "--seed", "1", "--rate", "0", *arguments]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -58,7 +59,7 @@ def simulator(link: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A configuration whose broker nobody runs, so that the verbs open the device themselves."""
+    """Return a configuration without a broker: commands open the device."""
     path = tmp_path / "drawwell.toml"
     path.write_text(f'[broker]\nrun_dir = "{tmp_path / "run"}"\n')
     return path
@@ -69,18 +70,19 @@ def said(stream: IO[str] | None) -> str:
     return stream.readline()
 
 
-def test_verify_says_verified_and_simulated(tmp_path: Path, config: Path) -> None:
-    """Exit 0, the outcome's words, the key, and that it proves nothing."""
+def test_verify_prints_verified_and_simulated(tmp_path: Path, config: Path) -> None:
+    """The output has the verdict, the key, and that it proves nothing; exit 0."""
     with simulator(tmp_path / "onerng"):
         done = drawwell("onerng", "verify", str(tmp_path / "onerng"), config=config)
     assert done.returncode == 0, done.stderr
     assert "image signature verified, as reported by the device" in done.stdout
     assert "SHA256" in done.stdout
+    assert re.search(r"version +3 \(.*header, which is not signed\)", done.stdout), done.stdout
     assert "simulated" in done.stderr
 
 
 def test_verify_of_bad_firmware_exits_1(tmp_path: Path, config: Path) -> None:
-    """A bad signature is exit 1, with the reason and what to do."""
+    """A bad signature gives exit 1, with the reason and what to do."""
     with simulator(tmp_path / "onerng", "--fault", "bad-firmware"):
         done = drawwell("onerng", "verify", str(tmp_path / "onerng"), config=config)
     assert done.returncode == 1
@@ -98,7 +100,7 @@ def dumped(tmp_path: Path, config: Path) -> Path:
 
 
 def test_a_dump_is_judged_as_a_file(tmp_path: Path, config: Path) -> None:
-    """A file signed by the test key is not the vendor's; with --test-key it is verified; cut short, unreadable."""
+    """Only --test-key accepts an image signed by the test key."""
     dump = dumped(tmp_path, config)
     assert dump.stat().st_mode & 0o777 == 0o600
     assert drawwell("onerng", "verify", str(dump), config=config).returncode == 1
@@ -119,7 +121,7 @@ def test_verbs_answer_with_one_json_document(tmp_path: Path, config: Path, verb:
 
 
 def test_a_mode_is_set(tmp_path: Path, config: Path) -> None:
-    """``mode`` takes the mode and says in words what it means."""
+    """`mode` sets the mode and explains it."""
     with simulator(tmp_path / "onerng"):
         done = drawwell("onerng", "mode", "cmd3", str(tmp_path / "onerng"), config=config)
     assert "avalanche+RF, raw" in done.stdout
@@ -140,7 +142,7 @@ def test_a_mode_is_set(tmp_path: Path, config: Path) -> None:
     ],
 )
 def test_errors_have_a_code_and_a_hint(config: Path, arguments: list[str], code: int) -> None:
-    """Every error exits as sysexits says, with a hint and without a traceback."""
+    """Every error has its sysexits code and a hint, without a traceback."""
     done = drawwell(*arguments, config=config)
     assert done.returncode == code, done.stderr
     assert "hint:" in done.stderr
@@ -149,7 +151,7 @@ def test_errors_have_a_code_and_a_hint(config: Path, arguments: list[str], code:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_simulator_cleanly(tmp_path: Path, number: signal.Signals) -> None:
-    """Exit 0, and the link is gone."""
+    """The exit code is 0, and the link is removed."""
     with simulator(tmp_path / "onerng") as process:
         assert (tmp_path / "onerng").is_char_device()
         process.send_signal(number)
@@ -158,7 +160,7 @@ def test_a_signal_ends_the_simulator_cleanly(tmp_path: Path, number: signal.Sign
 
 
 def test_sigusr1_unplugs_and_plugs_in(tmp_path: Path) -> None:
-    """Each SIGUSR1 turns it over, and says so."""
+    """Each SIGUSR1 toggles the device, with a message."""
     with simulator(tmp_path / "onerng") as process:
         process.send_signal(signal.SIGUSR1)
         assert "simulated OneRNG: unplug" in said(process.stderr)
@@ -169,14 +171,14 @@ def test_sigusr1_unplugs_and_plugs_in(tmp_path: Path) -> None:
 
 
 def test_lines_on_standard_input_change_the_device(tmp_path: Path) -> None:
-    """``fault NAME``, ``unplug`` and ``replug`` are obeyed; anything else is refused, and it runs on."""
+    """`fault NAME`, `unplug` and `replug` work; other input is refused."""
     with simulator(tmp_path / "onerng") as process:
         assert process.stdin is not None
         for line, answer in [
             ("fault stuck", "simulated OneRNG: fault stuck"),
             ("unplug", "not plugged in"),
             ("replug", "simulated OneRNG: replug"),
-            ("dance", "does not understand 'dance'"),
+            ("dance", "unknown command 'dance'"),
         ]:
             process.stdin.write(f"{line}\n")
             process.stdin.flush()
@@ -195,7 +197,7 @@ def test_the_same_seed_is_the_same_device(tmp_path: Path, config: Path) -> None:
 
 
 def vendors_algorithm(stream: bytes) -> tuple[bytes, bytes, int]:
-    """Signed data, signature and version, as the vendor's onerng_verify.py finds them; written from its description."""
+    """Split a dump like the vendor's script, by its description."""
     magic, state, at = bytes.fromhex("feedbeef2014"), 0, 0
     while state < len(magic):
         state = state + 1 if stream[at] == magic[state] else 0
@@ -210,7 +212,7 @@ def vendors_algorithm(stream: bytes) -> tuple[bytes, bytes, int]:
 
 
 def gpg_verifies(stream: bytes, key: Path, scratch: Path) -> bool:
-    """``gpg --verify`` with the key in a keyring of its own, as python-gnupg calls it."""
+    """Run `gpg --verify` with its own keyring, like python-gnupg."""
     signed, signature, _version = vendors_algorithm(stream)
     (scratch / "signature").write_bytes(signature)
     with TemporaryDirectory(prefix="dw-gpg-") as home:
@@ -227,7 +229,7 @@ def gpg_verifies(stream: bytes, key: Path, scratch: Path) -> bool:
 
 @pytest.mark.parametrize("version", ["1", "2", "3"])
 def test_a_shell_script_and_gnupg_take_it_for_real(tmp_path: Path, version: str) -> None:
-    """A dump taken by stty, echo and head is accepted by the vendor's algorithm with real gpg, and not when changed."""
+    """The vendor's algorithm with gpg accepts a dump but not a changed one."""
     key = tmp_path / "key.asc"
     with simulator(tmp_path / "onerng", "--firmware", version, "--export-key", str(key)):
         command = ["sh", "-c", SHELL_DUMP, "sh", str(tmp_path / "onerng"), str(tmp_path / "dump")]
@@ -239,7 +241,7 @@ def test_a_shell_script_and_gnupg_take_it_for_real(tmp_path: Path, version: str)
 
 
 def test_our_dump_passes_the_vendors_algorithm(tmp_path: Path, config: Path) -> None:
-    """``drawwell onerng dump`` writes what the vendor's verifier reads."""
+    """The vendor's verifier can read the output of ``drawwell onerng dump``."""
     key = tmp_path / "key.asc"
     assert drawwell("source", "simulate", "--export-key", str(key), config=config).returncode == 0
     assert gpg_verifies(dumped(tmp_path, config).read_bytes(), key, tmp_path)

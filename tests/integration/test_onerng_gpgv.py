@@ -1,4 +1,4 @@
-"""Our verifier beside GnuPG's, over keys and signatures that GnuPG made."""
+"""Our verifier and GnuPG's, with keys and signatures by GnuPG."""
 
 import hashlib
 import subprocess
@@ -25,7 +25,7 @@ SHA256 = 8
 
 @dataclass(frozen=True)
 class Keyring:
-    """A GnuPG home of its own with one RSA key of each size."""
+    """A separate GnuPG home with one RSA key of each size."""
 
     home: Path
 
@@ -42,7 +42,7 @@ class Keyring:
         return path
 
     def key(self, size: int) -> RsaKey:
-        """Read the figures of the public key where GnuPG lists them."""
+        """Read the public key's numbers from GnuPG's listing."""
         listing = self.gpg("--with-colons", "--with-key-data", "--list-keys", mail(size)).decode()
         rows = [line.split(":") for line in listing.splitlines()]
         created = next(int(row[5]) for row in rows if row[0] == "pub")
@@ -53,7 +53,7 @@ class Keyring:
         return self.gpg("-u", self.key(size).fingerprint, "--digest-algo", digest, "--detach-sign", data=data)
 
     def private_exponent(self, size: int) -> int:
-        """Read d out of the unprotected secret key packet (RFC 4880, 5.5.3)."""
+        """Read d from the unprotected secret key packet (RFC 4880, 5.5.3)."""
         packet = self.gpg(
             "--passphrase", "", "--pinentry-mode", "loopback", "--export-secret-keys", mail(size)
         )
@@ -106,7 +106,7 @@ def changed(data: bytes, at: int) -> bytes:
 
 
 def old_style_signature(ring: Keyring, size: int, data: bytes, age: int = 0) -> bytes:
-    """A signature as GnuPG 1.4 made it: creation time hashed, key ID unhashed, nothing else."""
+    """Make a signature like GnuPG 1.4: time hashed, key ID unhashed."""
     key = ring.key(size)
     hashed = b"\x04\x00\x01\x08\x00\x06\x05\x02" + (key.created + age).to_bytes(4, "big")
     digest = hashlib.sha256(data + hashed + b"\x04\xff" + len(hashed).to_bytes(4, "big")).digest()
@@ -118,7 +118,7 @@ def old_style_signature(ring: Keyring, size: int, data: bytes, age: int = 0) -> 
 @pytest.mark.parametrize("digest", ["SHA1", "SHA256", "SHA384", "SHA512"])
 @pytest.mark.parametrize("size", SIZES)
 def test_gnupgs_signatures_are_accepted_by_both(keyring: Keyring, size: int, digest: str) -> None:
-    """Every key size with every hash: what gpg signs, gpgv and we accept."""
+    """gpgv and our verifier accept every key size with every hash."""
     data = b"noise" * 1000
     signature = keyring.sign(size, data, digest)
     assert parse_signature(signature).hash_name == digest
@@ -128,13 +128,13 @@ def test_gnupgs_signatures_are_accepted_by_both(keyring: Keyring, size: int, dig
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_fingerprint_is_gnupgs(keyring: Keyring, size: int) -> None:
-    """The fingerprint computed from the figures is the one that GnuPG prints."""
+    """The computed fingerprint equals the one that GnuPG prints."""
     assert keyring.key(size).fingerprint in keyring.gpg("--with-colons", "--list-keys", mail(size)).decode()
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_signature_changed_anywhere_is_refused_by_both(keyring: Keyring, size: int) -> None:
-    """A sample of bytes from every part of the packet: we never accept what gpgv refuses."""
+    """We never accept a packet that gpgv refuses, over sampled bytes."""
     data, key, keys = b"firmware", keyring.key(size), keyring.export(size)
     signature = keyring.sign(size, data)
     for at in [*range(3, 50), len(signature) // 2, len(signature) - 1]:
@@ -143,7 +143,7 @@ def test_a_signature_changed_anywhere_is_refused_by_both(keyring: Keyring, size:
 
 
 def test_what_an_unhashed_byte_may_change_is_no_figure(keyring: Keyring) -> None:
-    """Of all the bytes of a signature, those that may change unseen are outside the hashed part."""
+    """Only bytes outside the hashed part can change undetected."""
     data, key = b"firmware", keyring.key(2048)
     signature = keyring.sign(2048, data)
     original = parse_signature(signature)
@@ -155,7 +155,7 @@ def test_what_an_unhashed_byte_may_change_is_no_figure(keyring: Keyring) -> None
 
 @pytest.mark.parametrize("keep", [0, 1, 3, 20, 60, -1])
 def test_a_truncated_signature_is_refused_by_both(keyring: Keyring, keep: int) -> None:
-    """No beginning of a signature passes either verifier."""
+    """No prefix of a signature passes either verifier."""
     data = b"firmware"
     signature = keyring.sign(3072, data)[:keep]
     assert not gpgv_accepts(keyring.export(3072), signature, data)
@@ -164,7 +164,7 @@ def test_a_truncated_signature_is_refused_by_both(keyring: Keyring, keep: int) -
 
 @pytest.mark.parametrize("other", [2048, 4096])
 def test_the_wrong_key_is_refused_by_both(keyring: Keyring, other: int) -> None:
-    """A signature by one key does not pass for another."""
+    """A signature with one key is not accepted for another."""
     data = b"firmware"
     signature = keyring.sign(3072, data)
     assert not gpgv_accepts(keyring.export(other), signature, data)
@@ -173,7 +173,7 @@ def test_the_wrong_key_is_refused_by_both(keyring: Keyring, other: int) -> None:
 
 @pytest.mark.parametrize(("version", "size"), LAYOUTS)
 def test_images_signed_by_gnupg_verify(keyring: Keyring, version: int, size: int) -> None:
-    """A dump put together as the vendor's build does, signed by gpg, is verified in each layout that holds it."""
+    """A dump signed by gpg verifies in each layout with enough room."""
     signed = firmware_image.simulated_code(version)
     signature = keyring.sign(size, signed)
     dump = firmware_image.assemble_dump(signed, signature, version=version)
@@ -182,7 +182,7 @@ def test_images_signed_by_gnupg_verify(keyring: Keyring, version: int, size: int
 
 
 def test_a_modern_rsa_4096_signature_does_not_fit_version_3(keyring: Keyring) -> None:
-    """GnuPG 2 hashes an issuer fingerprint too, and makes more than the 550 bytes that a V3 dump shows."""
+    """GnuPG 2's signatures exceed the 550 bytes in a V3 dump."""
     signed = firmware_image.simulated_code(3)
     signature = keyring.sign(4096, signed)
     assert len(signature) > 550
@@ -191,9 +191,9 @@ def test_a_modern_rsa_4096_signature_does_not_fit_version_3(keyring: Keyring) ->
 
 
 def test_the_vendors_543_bytes_fit_version_3(keyring: Keyring) -> None:
-    """An RSA-4096 signature of the old make, as long as the vendor's, passes gpgv and verifies in a V3 dump."""
+    """An old-style RSA-4096 signature passes gpgv and fits a V3 dump."""
     signed = firmware_image.simulated_code(3)
-    # One signature in 256 is a byte shorter, because its figure is smaller.
+    # One signature in 256 is a byte shorter, because its number is smaller.
     attempts = (old_style_signature(keyring, 4096, signed, age) for age in range(20))
     signature = next(attempt for attempt in attempts if len(attempt) == 543)
     assert gpgv_accepts(keyring.export(4096), signature, signed)
@@ -202,7 +202,7 @@ def test_the_vendors_543_bytes_fit_version_3(keyring: Keyring) -> None:
 
 
 def test_the_exported_test_key_is_good_for_gnupg(keyring: Keyring, tmp_path: Path) -> None:
-    """GnuPG imports the simulator's public key, and gpgv accepts the simulated image with it."""
+    """gpgv accepts the simulated image with the exported test key."""
     (tmp_path / "key.asc").write_text(firmware_image.export_public_key())
     keyring.gpg("--import", str(tmp_path / "key.asc"))
     keys = tmp_path / "key.gpg"

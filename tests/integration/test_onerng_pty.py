@@ -1,4 +1,4 @@
-"""The driver and the simulated device on a real pseudo-terminal."""
+"""The driver with a simulated device on a real pseudo-terminal."""
 
 import asyncio
 from pathlib import Path
@@ -23,7 +23,7 @@ async def until_sent(device: PtyDevice, wanted: int) -> None:
 
 
 def test_a_device_is_opened_verified_and_read(tmp_path: Path) -> None:
-    """The identity says what it is, that it is simulated, and which key signed its firmware."""
+    """The identity has the device, `simulated` and the firmware's key."""
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
         await source.open()
@@ -40,7 +40,7 @@ def test_a_device_is_opened_verified_and_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_older_firmware_is_verified_too(tmp_path: Path, version: int) -> None:
-    """Versions 1 and 2 have another layout and no hardware ID."""
+    """Versions 1 and 2 have other layouts and no hardware ID."""
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
         await source.open()
@@ -52,7 +52,7 @@ def test_older_firmware_is_verified_too(tmp_path: Path, version: int) -> None:
 
 
 def test_bad_firmware_is_rejected(tmp_path: Path) -> None:
-    """A bad signature is not retried, and no sample can be read."""
+    """A bad signature is not retried, and no samples can be read."""
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
         assert isinstance(await refusal_of(source.open()), SourceRejected)
@@ -62,8 +62,8 @@ def test_bad_firmware_is_rejected(tmp_path: Path) -> None:
     play(tmp_path, scene, device={"fault": "bad-firmware"})
 
 
-def test_bad_firmware_is_reported_when_the_operator_says_so(tmp_path: Path) -> None:
-    """With ``report`` the device is used, and every report says that it is not verified."""
+def test_bad_firmware_is_reported_when_the_operator_allows_it(tmp_path: Path) -> None:
+    """With `report` the device works, and each report marks it unverified."""
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
         await source.open()
@@ -74,7 +74,7 @@ def test_bad_firmware_is_reported_when_the_operator_says_so(tmp_path: Path) -> N
 
 
 def test_verification_on_demand_stops_a_source_whose_firmware_changed(tmp_path: Path) -> None:
-    """When an operator's verify finds a bad signature, reading ends where verification is required."""
+    """If required, a bad signature in a later check ends reading."""
 
     async def scene(device: PtyDevice, source: OneRngSource) -> None:
         await source.open()
@@ -86,7 +86,7 @@ def test_verification_on_demand_stops_a_source_whose_firmware_changed(tmp_path: 
 
 
 def test_stale_zeros_never_reach_a_reader(tmp_path: Path) -> None:
-    """What V3 firmware sends after each special reply is dropped: no 32 zeros in a row, ever."""
+    """The padding of V3 firmware after replies is dropped."""
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
         await source.open()
@@ -103,7 +103,7 @@ def test_stale_zeros_never_reach_a_reader(tmp_path: Path) -> None:
 def test_a_reader_that_is_too_slow_has_the_pool_flushed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Byte by byte and without a pause it falls behind; before stirred samples are read, the pool is emptied."""
+    """A slow reader flushes the pool before it reads stirred samples."""
     flushes: list[int] = []
     forget = Pool.forget
     monkeypatch.setattr(Pool, "forget", lambda pool: (flushes.append(pool.count), forget(pool))[1])
@@ -120,7 +120,7 @@ def test_a_reader_that_is_too_slow_has_the_pool_flushed(
 
 
 def test_what_is_sent_at_a_pause_is_not_lost(tmp_path: Path) -> None:
-    """A dump that is paused and goes on has all its bytes: the device keeps what it has not sent."""
+    """A paused dump continues without losses."""
 
     async def scene(device: PtyDevice, source: OneRngSource) -> None:
         await source.open()
@@ -140,7 +140,7 @@ def test_what_is_sent_at_a_pause_is_not_lost(tmp_path: Path) -> None:
 
 
 def test_unplugging_in_the_middle_of_a_read_is_named(tmp_path: Path) -> None:
-    """The reader gets SourceUnavailable and no sample; after a replug it opens again."""
+    """The reader gets SourceUnavailable; after a replug it can reopen."""
 
     async def scene(device: PtyDevice, source: OneRngSource) -> None:
         await source.open()
@@ -161,7 +161,7 @@ def test_unplugging_in_the_middle_of_a_read_is_named(tmp_path: Path) -> None:
 
 
 def test_unplugging_in_the_middle_of_a_dump_is_named(tmp_path: Path) -> None:
-    """A dump that ends in the middle is an unplugged device, not bad firmware."""
+    """An incomplete dump means an unplugged device, not bad firmware."""
 
     async def scene(device: PtyDevice, source: OneRngSource) -> None:
         async with asyncio.TaskGroup() as group:
@@ -176,11 +176,11 @@ def test_unplugging_in_the_middle_of_a_dump_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unplugged_device_is_not_there(tmp_path: Path) -> None:
-    """Its link is gone, and comes back with it."""
+    """The device's link disappears and returns with the device."""
 
     async def scene(device: PtyDevice, source: OneRngSource) -> None:
         assert not device.link.is_symlink()
-        assert "not there" in str(await refusal_of(source.open()))
+        assert "does not exist" in str(await refusal_of(source.open()))
         device.replug()
         await source.open()
 
@@ -201,17 +201,17 @@ def test_a_stall_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_device_that_never_answers_is_unavailable(tmp_path: Path) -> None:
-    """Start-up retries are bounded."""
+    """The number of start-up retries is limited."""
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
-        assert "gives no byte" in str(await refusal_of(source.open()))
+        assert "sends nothing" in str(await refusal_of(source.open()))
 
     play(tmp_path, scene, device={"fault": "silent"})
 
 
 @pytest.mark.slow
 def test_a_short_dump_could_not_be_checked(tmp_path: Path) -> None:
-    """A device that goes silent in its dump is asked again, and then nothing is said about its firmware."""
+    """A dump without data is retried; then the firmware is "unknown"."""
 
     async def scene(device: PtyDevice, source: OneRngSource) -> None:
         await source.open()
@@ -227,7 +227,7 @@ def test_a_short_dump_could_not_be_checked(tmp_path: Path) -> None:
 
 
 def test_pause_and_resume(tmp_path: Path) -> None:
-    """A paused source refuses to be read, and reads again when resumed."""
+    """A paused source refuses reads, and works again when resumed."""
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
         await source.open()
@@ -241,13 +241,13 @@ def test_pause_and_resume(tmp_path: Path) -> None:
 
 
 def test_a_mode_takes_effect_at_once(tmp_path: Path) -> None:
-    """A stuck source shows as itself in raw mode and hides behind the whitener; the identity says which it is."""
+    """A stuck source shows in raw mode only; the identity has the mode."""
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
         await source.open()
         assert set(await read_bytes(source, 1000)) == {0xA5}
         answer = await source.command("mode", {"mode": "cmd0"})
-        assert answer["words"] == "avalanche, whitened"
+        assert answer["words"] == "avalanche, whitened"  # wording: a JSON key
         assert len(set(await read_bytes(source, 10_000))) > 100
         assert source.identity.noise == "after the maker's conditioning"
 
@@ -256,7 +256,7 @@ def test_a_mode_takes_effect_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["cmd4", "cmd5", "cmd9", "", None])
 def test_a_mode_without_noise_is_refused(tmp_path: Path, mode: str | None) -> None:
-    """The command refuses it and goes on in the old mode."""
+    """The command is refused, and the old mode continues."""
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
         source.attach()
@@ -266,7 +266,7 @@ def test_a_mode_without_noise_is_refused(tmp_path: Path, mode: str | None) -> No
 
 
 def test_a_dump_is_written_to_a_new_private_file(tmp_path: Path) -> None:
-    """The file has mode 0600 and holds a verified dump; an existing file is left alone."""
+    """The dump file has mode 0600; an existing file is not overwritten."""
     dump = tmp_path / "dump"
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
@@ -285,7 +285,7 @@ def test_a_dump_is_written_to_a_new_private_file(tmp_path: Path) -> None:
     ("verb", "args"), [("dump", {}), ("dump", {"path": "relative"}), ("dump", {"path": 7}), ("reboot", {})]
 )
 def test_what_makes_no_sense_is_a_usage_error(tmp_path: Path, verb: str, args: dict[str, Any]) -> None:
-    """Unknown verbs and arguments are refused, and the source reads on."""
+    """Unknown verbs and arguments are refused, and reading continues."""
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
         source.attach()

@@ -1,4 +1,4 @@
-"""The OneRNG's terminal: who may open it, how it is left, and the simulated device behind it."""
+"""The OneRNG's terminal: access, settings, and the simulated device."""
 
 import asyncio
 import fcntl
@@ -23,7 +23,7 @@ TIOCGEXCL = 0x80045440  # asm-generic/ioctls.h
 
 @contextmanager
 def sleeper_on(node: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that has the node open and takes no lock."""
+    """Run a program that has the node open without a lock."""
     with open(node, "rb", buffering=0) as file:
         sleeper = subprocess.Popen(["sleep", "60"], stdin=file)
     try:
@@ -34,7 +34,7 @@ def sleeper_on(node: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_second_opener_is_refused(tmp_path: Path) -> None:
-    """Two sources cannot share a device; when the first lets go the second may have it."""
+    """A device has one source at a time; the next can open it afterwards."""
 
     async def scene(device: PtyDevice, source: OneRngSource) -> None:
         second = OneRngSource("second", str(device.link), verify="off")
@@ -48,7 +48,7 @@ def test_a_second_opener_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_device_that_another_program_reads_is_refused_by_name(tmp_path: Path) -> None:
-    """A program that had it open before, without a lock, would get half of the noise: it is named."""
+    """The error names another program that has the device open."""
 
     async def scene(device: PtyDevice, source: OneRngSource) -> None:
         with sleeper_on(device.node) as other:
@@ -59,7 +59,7 @@ def test_a_device_that_another_program_reads_is_refused_by_name(tmp_path: Path) 
 
 
 def test_a_full_pool_is_not_read(tmp_path: Path) -> None:
-    """After a wait in which the pool was stirred, what is read is fresh: a counter still counts."""
+    """After a wait and a flush, samples are fresh and in order."""
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
         await source.open()
@@ -72,7 +72,7 @@ def test_a_full_pool_is_not_read(tmp_path: Path) -> None:
 
 
 def test_the_terminal_is_raw_without_echo_and_keeps_hupcl(tmp_path: Path) -> None:
-    """Echo would send noise back to the device; HUPCL, and so what DTR does at close, is not ours to change."""
+    """Echo is disabled; HUPCL, and so DTR at close, is not changed."""
 
     def flags_of(node: str, change: int = 0) -> tuple[int, int]:
         fd = os.open(node, os.O_RDWR | os.O_NOCTTY)
@@ -98,7 +98,7 @@ def test_the_terminal_is_raw_without_echo_and_keeps_hupcl(tmp_path: Path) -> Non
 
 
 def test_a_killed_reader_leaves_a_simulated_device_usable(tmp_path: Path) -> None:
-    """TIOCEXCL would outlive its holder on a pseudo-terminal and lock out all but root, so it is not set there."""
+    """TIOCEXCL is not set, because on a pseudo-terminal it would persist."""
 
     async def scene(device: PtyDevice, source: OneRngSource) -> None:
         source.attach()
@@ -119,13 +119,13 @@ def test_what_is_no_terminal_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [{"mode": "cmd4"}, {"mode": "fast"}, {"verify": "maybe"}])
 def test_a_source_that_makes_no_sense_is_a_usage_error(arguments: dict[str, str]) -> None:
-    """Mode and policy are judged before a device is touched."""
+    """Mode and policy are checked before the device is opened."""
     with pytest.raises(UsageError):
         OneRngSource("stick", "/dev/null", **arguments)
 
 
 def test_closing_pauses_the_device(tmp_path: Path) -> None:
-    """A device that was closed cleanly sends nothing to whoever opens it next."""
+    """A cleanly closed device sends nothing to the next opener."""
 
     async def scene(device: PtyDevice, source: OneRngSource) -> None:
         await source.open()
@@ -158,7 +158,7 @@ def test_closing_twice_and_without_a_device_is_fine(tmp_path: Path) -> None:
 
 
 def test_no_sample_reaches_a_repr(tmp_path: Path) -> None:
-    """Neither the block nor the source shows what was read."""
+    """The repr of a block or a source contains no samples."""
 
     async def scene(_: PtyDevice, source: OneRngSource) -> None:
         await source.open()
@@ -168,7 +168,7 @@ def test_no_sample_reaches_a_repr(tmp_path: Path) -> None:
 
 
 def test_the_link_replaces_nothing_but_an_old_link(tmp_path: Path) -> None:
-    """A file in the way is refused; a stale link to a terminal is replaced; at the end the link is gone."""
+    """A file at the link's path is refused; a stale link is replaced."""
     taken, stale = tmp_path / "taken", tmp_path / "stale"
     taken.write_bytes(b"mine")
     stale.symlink_to("/dev/pts/99999")

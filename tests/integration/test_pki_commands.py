@@ -1,12 +1,14 @@
-"""The commands that move the root's key and a consumer's."""
+"""The commands that move the root's key and replace a consumer's."""
 
 import shutil
+import ssl
 import time
 from pathlib import Path
 
 import pytest
 
 from drawwell.crypto import pki
+from drawwell.crypto.tokens import parse_address
 from drawwell.enrolment.key_ring import KeyRing
 from drawwell.errors import AuthenticationFailed, LinkUnavailable
 from drawwell.links.identity import load
@@ -18,18 +20,19 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_root_goes_and_a_consumer_gets_another_key(folder: Path) -> None:
-    """Without the root's key all goes on, and a renewal asks for it."""
+    """Without the root's key everything works until a renewal needs it."""
     host = Host(Site(folder))
     KeyRing(str(folder / "state-signer"), "well", time.time() - 70 * pki.DAY_S)
     key, safe = folder / "state-signer" / "root-key.pem", folder / "root.pem"
     with Daemon("signer", "run", config=host.site.path, log=folder / "first.log") as alone:
-        alone.until_it_says("signs at")  # wording: a name
+        alone.wait_for_text("listening on")  # wording: a name
         host.typed("pki", "export-root", str(safe))
     assert not key.exists()
     with StickThread(folder / "stick", rate=0), host.running():
         the_root_comes_back_for_a_renewal(host, safe)
         assert not key.exists()
         a_consumer_gets_another_key(host)
+        both_doors_get_another_key(host)
 
 
 def the_root_comes_back_for_a_renewal(host: Host, safe: Path) -> None:
@@ -37,7 +40,7 @@ def the_root_comes_back_for_a_renewal(host: Host, safe: Path) -> None:
     host.proved(host.join("web01"))
     assert "renewal is due: pki import-root FILE" in host.typed("pki", "show")  # wording: names a command
     assert "pki import-root FILE" in refusal(host, "pki", "rotate", "intermediate")
-    assert "there already" in refusal(host, "pki", "export-root", str(safe))  # wording: a cause
+    assert "already exists" in refusal(host, "pki", "export-root", str(safe))  # wording: a cause
     refusal(host, "pki", "export-root", again)
     assert not Path(again).exists()
     host.typed("pki", "import-root", str(safe))
@@ -59,6 +62,20 @@ def a_consumer_gets_another_key(host: Host) -> None:
     with pytest.raises((AuthenticationFailed, LinkUnavailable)):
         host.draw(earlier)
     assert "--name" in refusal(host, "join", "--rekey")
+
+
+def both_doors_get_another_key(host: Host) -> None:
+    identity, pem = host.join("web03"), folder_of(host) / "server.pem"
+    before = pki.spki_sha256(pem.read_bytes())
+    host.typed("pki", "rotate", "server")
+    shown = ssl.get_server_certificate(parse_address(host.site.tls)).encode()
+    assert pki.spki_sha256(shown) == pki.spki_sha256(pem.read_bytes()) != before
+    host.proved(identity)
+    host.proved(host.join("web04"))
+
+
+def folder_of(host: Host) -> Path:
+    return host.folder / "state" / "pki"
 
 
 def refusal(host: Host, *arguments: str) -> str:

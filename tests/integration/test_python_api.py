@@ -1,4 +1,4 @@
-"""The Python interface on a running broker, and docs/python.md, run."""
+"""The Python interface with a running broker, and docs/python.md."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ POOR = '[[consumer]]\nname = "local"\nclass = "full"\nquota = "64KiB/day"\n'
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    """A broker whose local consumer may have class full alone, up to 64 KiB."""
+    """Return a broker with a local consumer of class full, up to 64 KiB."""
     with tempfile.TemporaryDirectory(prefix="dw-") as name:
         site = Site(Path(name), more=POOR)
         stick = StickThread(site.folder / "stick", seed=1, rate=0)
@@ -40,7 +40,7 @@ def _configured(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bytes_are_drawn_once() -> None:
-    """Two draws have the size that was asked for, and nothing in common."""
+    """Two draws have the requested sizes, and nothing in common."""
     assert len(drawwell.draw(64)) == 64
     assert drawwell.draw(16) != drawwell.draw(16)
 
@@ -57,7 +57,7 @@ def test_a_receipt_is_written_and_verified(tmp_path: Path, site: Site) -> None:
 
 
 def test_what_fails_leaves_no_receipt(tmp_path: Path) -> None:
-    """A refused draw raises the documented error and leaves no file behind."""
+    """A refused draw raises the documented error and creates no file."""
     with pytest.raises(DrawRefused):
         drawwell.draw(32, draw_class="drbg", receipt=tmp_path / "no.receipt")
     assert list(tmp_path.iterdir()) == []
@@ -75,14 +75,14 @@ def test_what_fails_leaves_no_receipt(tmp_path: Path) -> None:
     ],
 )
 def test_errors_are_the_documented_ones(arguments, error, tmp_path, monkeypatch) -> None:
-    """A draw that cannot be raises the error of the page."""
+    """An impossible draw raises the error on the page."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error):
         drawwell.draw(**arguments)
 
 
 def test_random_is_a_random() -> None:
-    """Choices, shuffles and numbers of random.Random are in their ranges."""
+    """Choices, shuffles and numbers are in the ranges of random.Random."""
     source = drawwell.Random()
     deck = list(range(52))
     source.shuffle(deck)
@@ -97,7 +97,7 @@ def test_random_is_a_random() -> None:
 
 
 def test_awaited_it_is_the_same() -> None:
-    """aio has the same calls, awaited; draw blocks no loop for a network."""
+    """aio has the same functions as coroutines; draw does not block the loop."""
 
     async def use() -> None:
         source = drawwell.aio.Random()
@@ -116,7 +116,7 @@ def test_awaited_it_is_the_same() -> None:
 
 
 def test_one_event_loop_in_a_thread_is_no_hindrance() -> None:
-    """From a thread next to an event loop the blocking call works."""
+    """The blocking call works in a thread next to an event loop."""
 
     async def use() -> bytes:
         return await asyncio.to_thread(drawwell.draw, 8)
@@ -126,7 +126,7 @@ def test_one_event_loop_in_a_thread_is_no_hindrance() -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_the_page_can_be_followed(block: str, tmp_path: Path, site: Site) -> None:
-    """Each example of the page runs as it stands; its receipt verifies."""
+    """Each example on the page runs unchanged, and its receipt verifies."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", block],
         cwd=tmp_path, env=os.environ | {"DRAWWELL_CONFIG": str(site.path)}, capture_output=True, text=True,

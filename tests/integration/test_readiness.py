@@ -22,8 +22,8 @@ def fill(fd: int) -> None:
         os.write(fd, bytes(select.PIPE_BUF))
 
 
-def test_readiness_is_told_and_nothing_is_left_behind(pipe) -> None:
-    """True as soon as it can be done, False when the time ran out, and no watcher stays in the loop either way."""
+def test_readiness_is_returned_and_nothing_is_left_behind(pipe) -> None:
+    """The wait returns True if ready, False at the timeout, without leftovers."""
     reading, writing = pipe
 
     async def run() -> None:
@@ -39,6 +39,6 @@ def test_readiness_is_told_and_nothing_is_left_behind(pipe) -> None:
 
 
 def test_what_cannot_be_polled_is_said_to_be_so(tmp_path) -> None:
-    """A regular file raises PermissionError, as epoll does, and the caller knows better."""
+    """A regular file raises PermissionError, like epoll."""
     with open(tmp_path / "file", "wb") as file, pytest.raises(PermissionError):
         asyncio.run(writable(file.fileno()))

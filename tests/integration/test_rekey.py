@@ -1,4 +1,4 @@
-"""A consumer replaces its key: both count, then the new one alone."""
+"""A consumer replaces its key: both are valid, then only the new one."""
 
 import asyncio
 import contextlib
@@ -11,14 +11,15 @@ import pytest
 
 from drawwell.entropy.blocks import DrawClass
 from drawwell.errors import AuthenticationFailed, LinkUnavailable
-from drawwell.links.identity import LinkIdentity, load, rekey
+from drawwell.links.identity import LinkIdentity, load
+from drawwell.links.renewal import rekey
 from drawwell.links.tls import TlsLink
 from drawwell.simulator.pty import PtyDevice
 from support.station import Site, running
 
 
 class Moving:
-    """A machine that replaces its key, with a copy of the earlier one."""
+    """A machine that replaces its key, with a copy of the old key."""
 
     def __init__(self, site: Site, identity: LinkIdentity) -> None:
         self.site, self.identity = site, identity
@@ -44,7 +45,7 @@ class Moving:
 
 
 def test_a_key_is_replaced_while_both_count(folder: Path) -> None:
-    """Once the new key is in use, the earlier one is out."""
+    """Once the new key is in use, the old one is refused."""
 
     async def run() -> None:
         site = Site(folder)
@@ -67,7 +68,7 @@ def test_a_key_is_replaced_while_both_count(folder: Path) -> None:
 
 
 def test_a_network_that_fails_between_costs_no_key(folder: Path) -> None:
-    """The new key draws, and another attempt ends the earlier one."""
+    """The new key can draw, and another attempt ends the old one."""
 
     async def run() -> None:
         site = Site(folder)

@@ -1,4 +1,4 @@
-"""A state from a backup: nothing that it has forgotten happens twice."""
+"""A state from a backup: nothing that it lacks happens twice."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ WEB = ConsumerRow("web01", Allowance(10, 1.0), DAILY, frozenset(DrawClass), crea
 
 
 class Backup:
-    """A state, and a copy of it that is put back as often as wanted."""
+    """A state, and a copy that can be restored repeatedly."""
 
     def __init__(self, folder: Path) -> None:
         self._state, self._kept = folder / "state", folder / "kept"
@@ -47,7 +47,7 @@ class Backup:
 
 
 def test_a_restored_state_begins_above_all_that_was_lost(tmp_path: Path) -> None:
-    """Again and again, however often the broker was started in between."""
+    """Serial numbers never repeat, for any number of restores and starts."""
     backup, reached, now = Backup(tmp_path), 0, NOW
     for starts in (3, 40, 7, 1):
         for _ in range(starts):
@@ -62,14 +62,14 @@ def test_a_restored_state_begins_above_all_that_was_lost(tmp_path: Path) -> None
 
 
 def test_a_backup_that_is_too_old_is_refused(tmp_path: Path) -> None:
-    """Serial numbers that no longer fit are no serial numbers."""
+    """Serial numbers that no longer fit are refused."""
     backup = Backup(tmp_path)
     with backup.opened() as store, pytest.raises(UsageError, match="too old"):
         restore(store, {}, NOW + MAX_EPOCH * START_EVERY_S)
 
 
 def test_a_restored_state_gives_nothing_twice(tmp_path: Path) -> None:
-    """Invitations are void, seeds given, quotas spent for this period."""
+    """Invitations are void, seeds issued, and quotas spent for this period."""
     backup = Backup(tmp_path)
     with backup.opened() as store:
         store.invite(WEB, InvitationRow("id", "web01", bytes(32), NOW, NOW + 900))
@@ -77,7 +77,7 @@ def test_a_restored_state_gives_nothing_twice(tmp_path: Path) -> None:
         spent = Quota(WEB.rate, WEB.quota, now=NOW, restored=store.leased("web01"))
         assert spent.left(NOW) == 0
         assert spent.left(NOW + DAY_S) == DAILY.limit_bytes
-        assert store.leased("db01")  # its bucket begins empty
+        assert store.leased("db01")  # its bucket is empty at first
         assert store.invitation("id").status == VOID
         seed = store.claim_seed("vm7", NOW, again=False)
         assert seed is not None
@@ -86,7 +86,7 @@ def test_a_restored_state_gives_nothing_twice(tmp_path: Path) -> None:
 
 
 def test_the_verb_revokes_and_names_who_may_draw(folder: Path) -> None:
-    """It revokes what was revoked since; a broker that runs is left alone."""
+    """restore revokes the given consumers, and refuses while a broker runs."""
     site = Site(folder)
     (folder / "state").mkdir(mode=0o700)
     with contextlib.closing(Store(str(folder / "state" / "broker.db"))) as store:
@@ -97,7 +97,7 @@ def test_the_verb_revokes_and_names_who_may_draw(folder: Path) -> None:
     assert command("restore", "--revoke", "nosuch", config=site.path).returncode == 64
     done = command("restore", "--revoke", "web01", config=site.path)
     assert (done.returncode, done.stdout.split(";")[1].strip()) == (
-        0, "consumers that were invited and may draw: db01"
+        0, "invited consumers that may draw: db01"
     ), done.stderr  # fmt: skip
     line = parse_line((folder / "state" / "audit-operators.jsonl").read_bytes().rstrip())
     assert (line["event"], line["backup_at"], line["revoked"]) == ("restored", NOW, ["web01"])
@@ -109,7 +109,7 @@ def test_the_verb_revokes_and_names_who_may_draw(folder: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and a user who is not")
 def test_root_restores_with_the_rights_of_the_states_owner(folder: Path) -> None:
-    """What is written stays the owner's, so that its broker can go on."""
+    """Written files still belong to the owner, so that its broker can start."""
     site, state = Site(folder), folder / "state"
     folder.chmod(0o755)
     state.mkdir(mode=0o700)

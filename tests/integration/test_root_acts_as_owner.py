@@ -1,4 +1,4 @@
-"""Root works in another user's directories with that user's rights.
+"""In another user's directories root works with that user's rights.
 
 The user here wins each race, because an audit hook runs before each access to a file.
 """
@@ -12,16 +12,19 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drawwell.config.consumer_side import UpstreamSection
 from drawwell.crypto import pki
 from drawwell.errors import DrawwellError
-from drawwell.links.identity import LINKS, Staging, load_all, renew_if_due
+from drawwell.links.identity import LINKS, Staging, load_all
+from drawwell.links.renewal import renew_if_due
 from drawwell.roles.make_links_and_sinks import make_upstream
 from drawwell.state.files import make_private_directory, read_file, read_secret, replace_file
 from drawwell.testing.waiting import DEADLINE_S, wait_until
+from drawwell.wire.brokers import KnownBroker, KnownBrokers
 from drawwell.wire.enrolment import JoinReply
 from support.daemon import environment
 from support.station import Site, running
@@ -34,13 +37,17 @@ pytestmark = [
 
 
 class Renewing:
-    """A broker that renews; an Upstream as far as `renew_if_due` needs one."""
+    """A broker that renews, as much of an Upstream as `renew_if_due` needs."""
 
     def __init__(self, authority: pki.KeyPair) -> None:
         self._authority = authority
 
-    async def call(self, _verb: str, args: dict[str, str]) -> dict[str, str]:
-        """Issue the certificate that was asked for."""
+    name = "well"
+
+    async def call(self, verb: str, args: dict[str, str]) -> dict[str, Any]:
+        """Issue the requested certificate, and name the brokers."""
+        if verb == "brokers":
+            return KnownBrokers("", (KnownBroker("well", ("well:55000",)),)).document()
         issued = pki.issue_client(self._authority, args["csr"].encode(), "web01", time.time())
         return {"certificate": issued.decode()}
 
@@ -49,7 +56,7 @@ AUTHORITY = pki.new_ca("well", time.time())
 
 
 def join(state: str) -> None:
-    """What joining does to files."""
+    """Perform the file operations of joining."""
     staging = Staging(f"{state}/{LINKS}/well", force=True)
     certificate = pki.issue_client(AUTHORITY, staging.csr_pem, "web01", time.time()).decode()
     ca = AUTHORITY.certificate_pem.decode()
@@ -57,19 +64,19 @@ def join(state: str) -> None:
 
 
 def renew(state: str) -> None:
-    """What renewing does to files, and a link that shows the identity."""
+    """Perform the file operations of renewing, and show the link."""
     for identity in load_all(f"{state}/{LINKS}"):
         asyncio.run(renew_if_due(Renewing(AUTHORITY), identity, time.time(), force=True))  # type: ignore[arg-type]
 
 
 def connect(state: str) -> None:
-    """Read what a link shows."""
+    """Read the files that a link needs."""
     link = make_upstream(UpstreamSection(url="tls://well:55000", identity=""), f"{state}/{LINKS}")
     link._context()  # type: ignore[attr-defined]
 
 
 def write(state: str) -> None:
-    """What all state goes through."""
+    """Perform the file operations of all state."""
     make_private_directory(f"{state}/{LINKS}/deep")
     replace_file(f"{state}/{LINKS}/deep/file", b"ours")
     read_file(f"{state}/{LINKS}/deep/file")
@@ -77,7 +84,7 @@ def write(state: str) -> None:
 
 
 class Racer:
-    """Swaps directories for links to root's before access `swap_at`."""
+    """Swaps directories for links to root's before access number `swap_at`."""
 
     def __init__(self, state: Path, prize: Path) -> None:
         self.state, self.prize = state, prize
@@ -93,7 +100,7 @@ class Racer:
                 return
 
     def swap(self, path: Path) -> None:
-        """Replace the file, and each directory that its owner may rename."""
+        """Replace the file, and each directory that its owner can rename."""
         for place in (path, *path.parents):
             if place == self.state:
                 return
@@ -117,12 +124,12 @@ def _hook(event: str, args: tuple[object, ...]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def hook() -> None:
-    """Add the hook, which stays, and is idle between these tests."""
+    """Add the hook; it stays installed, but is idle between these tests."""
     sys.addaudithook(_hook)
 
 
 def facts(prize: Path) -> list[tuple[object, ...]]:
-    """What root would see of its own files."""
+    """Return root's view of its own files."""
     found = [prize, *sorted(prize.iterdir())]
     return [(path, path.lstat().st_uid, path.lstat().st_mode) for path in found] + [
         (path.read_bytes(),) for path in found[1:]
@@ -131,7 +138,7 @@ def facts(prize: Path) -> list[tuple[object, ...]]:
 
 @contextlib.contextmanager
 def race(folder: Path, number: int) -> Iterator[Racer]:
-    """Make a state directory of the service's, and a target of root's."""
+    """Create a state directory of the service, and a target of root."""
     place = folder / str(number)
     state, prize = place / "state", place / "prize"
     for each in (place, state, prize):
@@ -148,10 +155,10 @@ def race(folder: Path, number: int) -> Iterator[Racer]:
 
 @pytest.mark.parametrize("verb", [join, renew, connect, write])
 def test_a_user_who_wins_every_race_gains_nothing(folder: Path, verb: Callable[[str], None]) -> None:
-    """Root's files stay as they are, whichever access comes after the swap."""
+    """Root's files are unchanged, whichever access follows the swap."""
     folder.chmod(0o755)
     number = accesses = 0
-    while number <= accesses:  # race 0 is not swapped: it counts
+    while number <= accesses:  # race 0 swaps nothing but counts accesses
         with race(folder, number) as racer:
             if verb in {renew, connect}:
                 join(str(racer.state))
@@ -183,7 +190,7 @@ runpy.run_module("drawwell", run_name="__main__")
 def watched(
     state: Path, config: Path, *arguments: str, text: str = "", until: Path | None = None
 ) -> tuple[int, str]:
-    """Run a command to its end, or `until` a file exists.
+    """Run a command to completion, or `until` a file exists.
 
     Returns its exit code and standard error, which has each access below `state` as root.
     """
@@ -200,7 +207,7 @@ def watched(
 
 
 def test_no_verb_touches_a_users_directory_as_root(folder: Path) -> None:
-    """Every verb that root may type leaves the service's files its own."""
+    """Every command that root can type leaves the service's files unchanged."""
     folder.chmod(0o755)
     site, state, config = Site(folder, sticks=()), folder / "machine", folder / "machine.toml"
     site.write('[[source]]\nname = "noise"\ndriver = "replay"\npath = "/dev/null"\n')

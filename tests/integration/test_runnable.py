@@ -1,4 +1,4 @@
-"""`config check` finds whatever `run` would refuse."""
+"""`config check` finds everything that `run` would refuse."""
 
 import os
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from support.daemon import command
 from support.station import Site
 
 Spoil = Callable[[Path], str]
-"""Spoils something in a folder, and returns more lines of configuration."""
+"""Breaks something in a folder, and returns configuration lines."""
 
 
 def own_pki(folder: Path) -> tuple[str, str]:
-    """Return a key, and the lines that have a broker use it."""
+    """Return a key, and the lines that make a broker use it."""
     certificate, key, ca = PaperAuthority(folder).server("well.example")
     return key, f'[pki]\ncertificate = "{certificate}"\nkey = "{key}"\nca = "{ca}"\n'
 
@@ -47,7 +47,7 @@ def open_state(folder: Path) -> str:
 
 
 def open_log(folder: Path) -> str:
-    """Let another user write to the log of operators' acts."""
+    """Let another user write to the log of operators' actions."""
     (folder / "state").mkdir(0o700)
     (folder / "state" / "audit-operators.jsonl").touch()
     (folder / "state" / "audit-operators.jsonl").chmod(0o666)
@@ -78,7 +78,7 @@ def open_receipt_key(folder: Path) -> str:
 
 
 def no_receipt_key(folder: Path) -> str:
-    """Write something else where the receipt key belongs."""
+    """Write other data to the receipt key's file."""
     (folder / "state").mkdir(0o700)
     replace_file(str(folder / "state" / "receipt-key.pem"), b"none")
     return ""
@@ -93,7 +93,7 @@ def half_a_ca(folder: Path) -> str:
 
 
 def open_audit(folder: Path) -> str:
-    """Keep the audit log where every user may write."""
+    """Put the audit log where every user may write."""
     (folder / "logs").mkdir()
     (folder / "logs").chmod(0o1777)
     return f'[audit]\npath = "{folder}/logs/audit"\n'
@@ -142,7 +142,7 @@ def linked_sink(folder: Path) -> str:
 
 
 def no_fifo(folder: Path) -> str:
-    """Write to a FIFO that is none."""
+    """Write to a FIFO that is not a FIFO."""
     (folder / "fifo").write_text("")
     return f'[[sink]]\nkind = "fifo"\npath = "{folder}/fifo"\n'
 
@@ -165,7 +165,7 @@ def post_quantum(_: Path) -> str:
 
 
 def damaged_database(folder: Path) -> str:
-    """Write something else where the database belongs."""
+    """Write other data to the database file."""
     (folder / "state").mkdir(0o700)
     replace_file(str(folder / "state" / "broker.db"), b"not a database, whatever SQLite makes of it")
     return ""
@@ -193,7 +193,7 @@ FAULTS = (
 
 @pytest.mark.parametrize("spoil", FAULTS, ids=lambda spoil: spoil.__name__)
 def test_check_refuses_what_run_refuses(folder: Path, spoil: Spoil) -> None:
-    """Both end with the same error and exit code; nothing was made before."""
+    """Check and run end with the same error and code, and create no files."""
     import ssl
 
     if spoil is post_quantum and ssl.OPENSSL_VERSION_INFO >= (3, 5):
@@ -212,7 +212,7 @@ def test_check_refuses_what_run_refuses(folder: Path, spoil: Spoil) -> None:
 
 
 def test_check_passes_what_runs(folder: Path) -> None:
-    """A configuration is good before its state is made, if nothing is open."""
+    """A configuration is valid before its state is created."""
     site = Site(folder)
     assert command("config", "check", config=site.path).returncode == 0
     open_state(folder)
@@ -220,9 +220,9 @@ def test_check_passes_what_runs(folder: Path) -> None:
 
 
 def test_doctor_reports_a_private_key_that_is_open(folder: Path) -> None:
-    """The finding has the command that corrects it."""
+    """The finding has the command that fixes it."""
     site = Site(folder)
     site.write(open_key(folder))
     found = command("doctor", config=site.path).stdout
-    assert "every user may read" in found
+    assert "every user can read" in found
     assert f"chmod o-r {folder}/well.example.key" in found

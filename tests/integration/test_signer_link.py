@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from drawwell.broker.audit import Auditor
-from drawwell.broker.receipts import BrokerReceipts
-from drawwell.broker.signing import Signing
+from drawwell.broker.receipts import BrokerReceipts, Signing
 from drawwell.config.broker_side import AuditSection
 from drawwell.config.load import load
 from drawwell.crypto import pki
@@ -30,7 +29,7 @@ from support.station import Site
 
 
 def test_looking_whether_the_signer_is_there_waits_for_nothing(folder: Path) -> None:
-    """A silent signer keeps its connection; a closed one is opened again."""
+    """A silent signer keeps its connection; a closed one is reopened."""
     path = str(folder / "signer.sock")
     with socket.create_server(path, family=socket.AF_UNIX) as listener:
         listener.setblocking(False)
@@ -43,38 +42,43 @@ def test_looking_whether_the_signer_is_there_waits_for_nothing(folder: Path) -> 
         peer.close()
         keys.require()
         listener.accept()[0].close()
-    with pytest.raises(StateUnavailable, match="is away"):
+    with pytest.raises(StateUnavailable, match="cannot reach the signer"):
         keys.require()
-    with pytest.raises(StateUnavailable, match="is away"):
+    with pytest.raises(StateUnavailable, match="cannot reach the signer"):
         keys.sign([b"text"])
 
 
 class FallsSilent:
-    """A signer that a test has fall silent: it reads and never answers."""
+    """A signer that can become silent: it reads but does not answer."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.silent = str(folder / "signer.sock"), False
         self._role = SignerRole(str(folder / "keys"), "well")
         self._listener = socket.create_server(self.path, family=socket.AF_UNIX)
-        self._peer: socket.socket | None = None
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
+        self._peers: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._serve)]
+        self._threads[0].start()
 
     def close(self) -> None:
-        for each in filter(None, (self._listener, self._peer)):
-            with contextlib.suppress(OSError):  # its client has left already
+        for each in (self._listener, *self._peers):
+            with contextlib.suppress(OSError):  # its client has already disconnected
                 each.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._listener.close()
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                self._peer, _ = self._listener.accept()
-                with self._peer as peer, contextlib.suppress(OSError):
-                    self._answer(peer)
+                self._peers.append(self._listener.accept()[0])
+                self._threads.append(threading.Thread(target=self._answer, args=self._peers[-1:]))
+                self._threads[-1].start()
 
     def _answer(self, peer: socket.socket) -> None:
+        with peer, contextlib.suppress(OSError):
+            self._answer_all(peer)
+
+    def _answer_all(self, peer: socket.socket) -> None:
         while prefix := peer.recv(messages.PREFIX_BYTES, socket.MSG_WAITALL):
             payload = peer.recv(messages.payload_length(prefix), socket.MSG_WAITALL)
             if not self.silent:
@@ -82,16 +86,17 @@ class FallsSilent:
 
 
 def test_a_silent_signer_delays_no_other(folder: Path) -> None:
-    """A batch is lost; then receipts are refused until it has answered."""
+    """One batch is lost; then receipts are refused until it answers again."""
     signer = FallsSilent(folder)
-    receipts = BrokerReceipts(RemoteKeys(signer.path))
+    keys = RemoteKeys(signer.path, deadline_s=0.5)  # short: the signer is silent
+    receipts = BrokerReceipts(keys)
     receipts.refresh()
     signing = Signing(receipts)
     auditor = Auditor("well", AuditSection(path=str(folder / "log")), time.time, receipts)
     auditor.note("started")
 
     async def meanwhile(work: Coroutine[Any, Any, Any]) -> int:
-        """Return how often others came to run while that work waited."""
+        """Return how many times other tasks ran during the work."""
         turns = 0
         with contextlib.suppress(ExceptionGroup):
             async with asyncio.TaskGroup() as group:
@@ -109,13 +114,13 @@ def test_a_silent_signer_delays_no_other(folder: Path) -> None:
         assert await meanwhile(auditor.settle()) > 100
         assert "timed out" in auditor.trouble()
         for _ in range(100):
-            with pytest.raises(StateUnavailable, match="is away: timed out"):
+            with pytest.raises(StateUnavailable, match="timed out"):
                 signing.require()
         signer.silent = False
         await until(lambda: not receipts.fault, "it signs again")
         signer.silent = True
         assert await meanwhile(signing.sign(grant)) > 100
-        with pytest.raises(StateUnavailable, match="is away: timed out"):
+        with pytest.raises(StateUnavailable, match="timed out"):
             signing.require()
         signer.silent = False
         await until(lambda: not receipts.fault, "it signs again")
@@ -123,6 +128,7 @@ def test_a_silent_signer_delays_no_other(folder: Path) -> None:
         await auditor.settle()
         assert not auditor.trouble()
         batches.cancel()
+        keys.close()
 
     async def run() -> None:
         async with asyncio.TaskGroup() as group:
@@ -131,12 +137,12 @@ def test_a_silent_signer_delays_no_other(folder: Path) -> None:
     asyncio.run(run())
     auditor.close()
     signer.close()
-    with pytest.raises(StateUnavailable, match="is away"):
+    with pytest.raises(StateUnavailable, match="cannot reach the signer"):
         receipts.refresh()
 
 
 def test_a_signer_that_accepts_no_peer_is_away_at_once(folder: Path) -> None:
-    """A full queue of connections is an answer, not a wait."""
+    """A full backlog gives an error, not a wait."""
     path = str(folder / "signer.sock")
     with socket.create_server(path, family=socket.AF_UNIX, backlog=0), contextlib.ExitStack() as full:
         full.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
@@ -145,7 +151,7 @@ def test_a_signer_that_accepts_no_peer_is_away_at_once(folder: Path) -> None:
 
 
 def test_a_hand_over_that_was_cut_short_is_finished(folder: Path) -> None:
-    """Keys that the signer has are removed here, and no others are made."""
+    """Keys that the signer already has are removed, and no new ones are made."""
     site = Site(folder, more=f'[signer]\nsocket = "{folder}/signer.sock"')
     config, state = load(str(site.path)), folder / "state"
     keys = {"pki/ca.pem": (ca := pki.new_ca("well", time.time())).certificate_pem, "pki/ca-key.pem": ca.key_pem,
@@ -158,10 +164,10 @@ def test_a_hand_over_that_was_cut_short_is_finished(folder: Path) -> None:
         signing_keys(config, time.time(), apart=True)
         return {name for name in found if (state / name).exists()}
 
-    with pytest.raises(StateUnavailable, match="is away"):
+    with pytest.raises(StateUnavailable, match="cannot reach the signer"):
         hand_over(keys)
     signer = FallsSilent(folder)
-    with pytest.raises(StateUnavailable, match="not the key of that CA"):
+    with pytest.raises(StateUnavailable, match="key does not match its certificate"):
         hand_over(keys | {"pki/ca-key.pem": pki.new_ca("well", time.time()).key_pem})
     assert hand_over(keys) == set()
     assert hand_over(keys) == set()

@@ -25,7 +25,7 @@ def reader_of(path) -> int:
 
 
 def used(make, scenario):
-    """Run a scenario with the sink, and close it in the end."""
+    """Run a scenario with the sink, and close it at the end."""
 
     async def run():
         sink = make()
@@ -38,7 +38,7 @@ def used(make, scenario):
 
 
 async def wants(sink) -> bool:
-    """Does it want bytes now?"""
+    """Return whether the sink wants bytes now."""
     return await ends_at_once(sink.wait_wanted())
 
 
@@ -48,7 +48,7 @@ def path(tmp_path):
 
 
 def test_a_missing_fifo_is_made_for_its_owner_alone(path):
-    """Nobody else may read what is drawn."""
+    """No other user can read the drawn bytes."""
     used(lambda: FifoSink(path), lambda _sink: asyncio.sleep(0))
 
     mode = os.stat(path).st_mode
@@ -57,7 +57,7 @@ def test_a_missing_fifo_is_made_for_its_owner_alone(path):
 
 
 def test_a_fifo_delivers_to_its_reader(path):
-    """What is delivered is read, in order, and counted."""
+    """Delivered bytes are read in order, and counted."""
 
     async def scenario(sink):
         reader = reader_of(path)
@@ -70,8 +70,8 @@ def test_a_fifo_delivers_to_its_reader(path):
     assert used(lambda: FifoSink(path), scenario) == (b"drawn", 5)
 
 
-def test_nothing_is_wanted_while_nobody_reads(path):
-    """No byte is drawn for a FIFO without a reader, neither before the first nor after the last."""
+def test_nothing_is_wanted_without_a_reader(path):
+    """Without a reader no bytes are drawn, before and after readers."""
 
     async def scenario(sink):
         before = await wants(sink)
@@ -84,7 +84,7 @@ def test_nothing_is_wanted_while_nobody_reads(path):
 
 
 def test_a_reader_never_sees_the_end(path):
-    """With nothing to read a reader waits, instead of reading an end of file; so does the next one."""
+    """An idle reader blocks instead of reading EOF; so does the next."""
 
     async def scenario(_sink):
         for _ in range(2):
@@ -98,7 +98,7 @@ def test_a_reader_never_sees_the_end(path):
 
 
 def test_a_full_fifo_wants_nothing_until_its_reader_reads(path):
-    """There is no more in flight than a page or the chunk."""
+    """At most one page or one chunk is in flight."""
 
     async def scenario(sink):
         reader = reader_of(path)
@@ -113,7 +113,7 @@ def test_a_full_fifo_wants_nothing_until_its_reader_reads(path):
 
 
 def test_a_large_grant_goes_in_as_it_is_read(path):
-    """A grant larger than the FIFO waits for its reader and arrives whole."""
+    """A grant larger than the FIFO waits for its reader and arrives complete."""
     data = os.urandom(50_000)
 
     async def scenario(sink):
@@ -130,7 +130,7 @@ def test_a_large_grant_goes_in_as_it_is_read(path):
 
 
 def test_a_reader_that_goes_in_the_middle_is_normal(path):
-    """What it left is lost and not counted; the next reader is served with other bytes."""
+    """Unread bytes are lost and not counted; the next reader gets new ones."""
 
     async def scenario(sink):
         reader = reader_of(path)
@@ -143,7 +143,7 @@ def test_a_reader_that_goes_in_the_middle_is_normal(path):
 
 
 def test_something_else_at_the_path_is_refused(path):
-    """A file is not overwritten with bytes for a FIFO."""
+    """A regular file is not overwritten."""
     with open(path, "w") as file:
         file.write("precious")
 
@@ -160,7 +160,7 @@ def test_a_fifo_in_a_missing_directory_is_refused(path):
 
 
 def test_a_file_is_made_for_its_owner_alone_and_added_to(path):
-    """Grants go to the end, also after a restart."""
+    """Grants are appended, also after a restart."""
     for data in (b"first ", b"second"):
         used(lambda: FileSink(path), lambda sink, data=data: sink.deliver(grant(data)))
 
@@ -170,7 +170,7 @@ def test_a_file_is_made_for_its_owner_alone_and_added_to(path):
 
 
 def test_a_file_with_a_limit_wants_exactly_that(path):
-    """The last chunk is smaller, and after it nothing is wanted."""
+    """The last chunk is smaller, and then no more bytes are wanted."""
 
     async def scenario(sink):
         sizes = []
@@ -184,13 +184,13 @@ def test_a_file_with_a_limit_wants_exactly_that(path):
 
 
 def test_a_full_disk_is_a_refusal():
-    """ENOSPC ends the pouring, with words."""
+    """ENOSPC ends the stream with a message."""
     with pytest.raises(SinkRefused, match="cannot write to /dev/full: No space left"):
         used(lambda: FileSink("/dev/full"), lambda sink: sink.deliver(grant(b"x")))
 
 
 def test_standard_output_gets_the_bytes():
-    """A pipe's reader gets what is delivered."""
+    """A pipe's reader gets the delivered bytes."""
     reader, writer = os.pipe()
 
     async def scenario(sink):
@@ -204,7 +204,7 @@ def test_standard_output_gets_the_bytes():
 
 
 def test_bytes_never_go_to_a_terminal():
-    """A terminal as standard output is refused before anything is drawn."""
+    """A terminal as standard output is refused before any draw."""
     master, slave = pty.openpty()
 
     with pytest.raises(SinkRefused, match="is a terminal"):
@@ -214,11 +214,11 @@ def test_bytes_never_go_to_a_terminal():
 
 
 def test_a_reader_that_left_standard_output_is_found_before_a_draw():
-    """Nothing is drawn for nobody."""
+    """Without a reader no bytes are drawn."""
     reader, writer = os.pipe()
     os.close(reader)
 
-    with pytest.raises(SinkRefused, match="nobody reads"):
+    with pytest.raises(SinkRefused, match="reader of standard output has closed it"):
         used(lambda: StdoutSink(fd=writer), lambda sink: sink.wait_wanted())
     with pytest.raises(SinkRefused, match="Broken pipe"):
         used(lambda: StdoutSink(fd=writer), lambda sink: sink.deliver(grant(b"x")))
@@ -226,7 +226,7 @@ def test_a_reader_that_left_standard_output_is_found_before_a_draw():
 
 
 def test_a_fifo_in_the_run_directory_needs_no_earlier_start(folder):
-    """`drawwell run` makes its run directory before its sinks, on a machine that it never ran on."""
+    """On a fresh machine `drawwell run` first creates its run directory."""
     site = Site(folder, sticks=(), more=f'[[sink]]\nkind = "fifo"\npath = "{folder}/run/web01.fifo"\n')
 
     async def scenario():

@@ -1,4 +1,4 @@
-"""The SSH door on its socket: the line that names the consumer, and peers that get it wrong."""
+"""The SSH door's socket: right and wrong consumer lines."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ LONGEST = "x" * (MAX_LINE_BYTES - len(" SHA256:key"))
 
 def identify(uid: int, name: str, key: str) -> str:
     if uid != os.geteuid() or name not in {"web01", "db01", LONGEST} or key != "SHA256:key":
-        raise PermissionRefused(f"user number {uid} does not speak for {name!r}")
+        raise PermissionRefused(f"user ID {uid} does not speak for {name!r}")
     return name
 
 
@@ -37,7 +37,7 @@ def frames(data: bytes) -> list[Frame]:
 
 
 async def talk(door: SshDoor, *pieces: bytes) -> list[Frame]:
-    """Say it piece by piece; return all that is answered until the door closes."""
+    """Send data in pieces; return all answers until the door closes."""
     reader, writer = await asyncio.open_unix_connection(door.path)
     for piece in pieces:
         writer.write(piece)
@@ -53,7 +53,7 @@ async def talk(door: SshDoor, *pieces: bytes) -> list[Frame]:
 @pytest.mark.parametrize("name", ["web01", "db01", LONGEST])
 @pytest.mark.parametrize("whole", [True, False])
 def test_first_line_names_the_consumer(folder: Path, name: str, *, whole: bool) -> None:
-    """Whole or byte by byte, the session is that consumer's, and its draw is on that account."""
+    """The session, and so the draw, is that consumer's."""
     said = name.encode() + b" SHA256:key\n" + SESSION
 
     async def run() -> None:
@@ -72,8 +72,8 @@ def test_first_line_names_the_consumer(folder: Path, name: str, *, whole: bool) 
 
 @pytest.mark.parametrize("name", ["", "other", " web01", "web01\0", "\xff\xfe", "local"])
 @pytest.mark.parametrize("key", ["", " ", " SHA256:other", " SHA256:key ", "  SHA256:key"])
-def test_consumer_that_nobody_vouches_for_is_refused(folder: Path, name: str, key: str) -> None:
-    """Anything but the exact name and key of one whom the peer speaks for is refused for the whole session."""
+def test_consumer_without_that_name_and_key_is_refused(folder: Path, name: str, key: str) -> None:
+    """Only the exact name and key of an allowed consumer are accepted."""
 
     async def run() -> None:
         broker = FakeBroker()
@@ -90,7 +90,7 @@ def test_consumer_that_nobody_vouches_for_is_refused(folder: Path, name: str, ke
     "said", [b"x" * (MAX_LINE_BYTES + 1), b"x" * (MAX_LINE_BYTES + 1) + b"\n" + SESSION, SESSION]
 )
 def test_what_is_no_line_ends_it(folder: Path, said: bytes) -> None:
-    """A line too long, or frames at once, get no session, however long the door waits for a line."""
+    """A line that is too long, or frames instead of it, are refused at once."""
 
     async def run() -> None:
         # short: the time is the fact
@@ -102,8 +102,8 @@ def test_what_is_no_line_ends_it(folder: Path, said: bytes) -> None:
     asyncio.run(run())
 
 
-def test_peer_that_never_names_anybody_is_dropped(folder: Path) -> None:
-    """The line and the greeting are due within the handshake's deadline."""
+def test_peer_that_names_no_consumer_is_dropped(folder: Path) -> None:
+    """The line and the greeting must arrive within the handshake's deadline."""
 
     async def run() -> None:
         # short: the time is the fact

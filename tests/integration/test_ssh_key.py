@@ -1,4 +1,4 @@
-"""What the key of a consumer opens over SSH, and what it does not."""
+"""What a consumer's SSH key allows, and what it does not."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ def frames(data: bytes) -> list:
 
 
 def test_quota_of_each_key_is_its_own(well: Well) -> None:
-    """One consumer that has had its quota is refused with a time; the other is served on."""
+    """A consumer over its quota is refused with a time; others can draw."""
 
     async def run() -> None:
         async with (
@@ -76,7 +76,7 @@ def test_quota_of_each_key_is_its_own(well: Well) -> None:
     ],
 )
 def test_key_is_its_consumer_whatever_it_asks_for(well: Well, asked: str) -> None:
-    """A command of the client's own is not run: the forced one is, for the consumer of the key."""
+    """sshd runs the forced command, not the client's command."""
     said = well.ssh("web01", "-T", "127.0.0.1", asked, stdin=Hello((1,)).encode() + Bye().encode())
 
     welcome = frames(said.stdout)[0]
@@ -85,13 +85,13 @@ def test_key_is_its_consumer_whatever_it_asks_for(well: Well, asked: str) -> Non
 
 
 def test_session_cannot_name_another_consumer(well: Well) -> None:
-    """A second line that names another consumer is no frame, and ends the session."""
+    """A second line with another consumer is not a frame and ends the session."""
     said = well.ssh("web01", "-T", "127.0.0.1", stdin=b"db01\n" + Hello((1,)).encode())
     assert not any(isinstance(frame, Welcome) for frame in frames(said.stdout))
 
 
 def test_key_opens_no_other_way(well: Well) -> None:
-    """No terminal, nothing forwarded here or there, no tunnel through standard input, no subsystem."""
+    """The key gives no terminal, forwarding, tunnel or subsystem."""
     with socket.create_server(("127.0.0.1", 0)) as target:
         target.settimeout(0.5)  # short: nothing arrives
         there = f"127.0.0.1:{target.getsockname()[1]}"
@@ -101,7 +101,7 @@ def test_key_opens_no_other_way(well: Well) -> None:
 
         local = free_port()
         through = well.ssh("web01", "-T", "-L", f"{local}:{there}", "-oExitOnForwardFailure=yes", "127.0.0.1")
-        assert through.returncode == 0  # the client listens; nothing is carried
+        assert through.returncode == 0  # the client listens; no data passes
         remote = well.ssh("web01", "-T", "-R", f"0:{there}", "-oExitOnForwardFailure=yes", "127.0.0.1")
         assert remote.returncode != 0
         assert b"failed" in remote.stderr
@@ -111,17 +111,17 @@ def test_key_opens_no_other_way(well: Well) -> None:
         subsystem = well.ssh("web01", "-s", "127.0.0.1", "sftp", stdin=Hello((1,)).encode() + Bye().encode())
         assert not subsystem.stdout.startswith(
             b"\x00\x00"
-        )  # sftp's length field; frames begin with their type
+        )  # sftp's length field; frames start with their type
         with pytest.raises(TimeoutError):
             target.accept()
 
 
 def test_forwarded_port_carries_nothing(well: Well) -> None:
-    """While a session is open with -L, whoever connects to the port is cut off and the target hears nothing."""
+    """With -L the port's connections are closed, and no data is forwarded."""
     with socket.create_server(("127.0.0.1", 0)) as target:
         target.settimeout(0.5)  # short: nothing arrives
         local = free_port()
-        words = [
+        command = [
             "ssh",
             "-F",
             str(well.folder / "ssh_config"),
@@ -133,9 +133,9 @@ def test_forwarded_port_carries_nothing(well: Well) -> None:
             "-l",
             well.account,
         ]
-        words += ["-L", f"127.0.0.1:{local}:127.0.0.1:{target.getsockname()[1]}", "127.0.0.1"]
+        command += ["-L", f"127.0.0.1:{local}:127.0.0.1:{target.getsockname()[1]}", "127.0.0.1"]
         with subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as client:
             client.stdin.write(Hello((1,)).encode())
             client.stdin.flush()
@@ -148,8 +148,8 @@ def test_forwarded_port_carries_nothing(well: Well) -> None:
             client.stdin.close()
 
 
-def test_unknown_key_is_told_what_ssh_says(well: Well) -> None:
-    """A key that nobody let in gets no session, and the error has ssh's own words."""
+def test_unknown_key_gets_the_message_of_ssh(well: Well) -> None:
+    """An unauthorized key gets no session; the error has ssh's message."""
 
     async def run() -> None:
         async with contextlib.aclosing(well.link("stranger")) as link:
@@ -160,7 +160,7 @@ def test_unknown_key_is_told_what_ssh_says(well: Well) -> None:
 
 
 def test_key_belongs_to_one_consumer(well: Well) -> None:
-    """A key that is a consumer's already is not given to a second one; a private key is not taken, nor repeated."""
+    """A second consumer with the key is refused; a private key, unprinted."""
     taken = well.run("consumer", "invite", "other", "--ssh-key", str(well.folder / "db01.pub"))
     assert (taken.returncode, b"db01" in taken.stderr) == (64, True)
     private = well.run("consumer", "invite", "other", "--ssh-key", str(well.folder / "stranger"))
@@ -169,7 +169,7 @@ def test_key_belongs_to_one_consumer(well: Well) -> None:
 
 
 def test_only_the_account_speaks_for_consumers(well: Well) -> None:
-    """Another user of the machine who names a consumer on the SSH door's socket is refused; root is not."""
+    """Only the account and root can name a consumer at the door's socket."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to be another user")
     talk = (
@@ -177,17 +177,17 @@ def test_only_the_account_speaks_for_consumers(well: Well) -> None:
         "s.sendall(sys.argv[2].encode() + bytes.fromhex(sys.argv[3])); s.shutdown(1);"
         "f = s.makefile('rb'); sys.stdout.buffer.write(f.read())"
     )
-    words = ["/usr/bin/python3", "-c", talk, str(well.folder / "run" / "ssh.sock")]
+    command = ["/usr/bin/python3", "-c", talk, str(well.folder / "run" / "ssh.sock")]
     hello = (Hello((1,)).encode() + Bye().encode()).hex()
-    nobody = pwd.getpwnam("nobody").pw_uid
+    stranger_uid = pwd.getpwnam("daemon").pw_uid
 
     def said(name: str, *as_whom: str) -> object:
         done = subprocess.run(
-            [*as_whom, *words, name, hello], capture_output=True, check=True, timeout=DEADLINE_S
+            [*as_whom, *command, name, hello], capture_output=True, check=True, timeout=DEADLINE_S
         )
         return next(iter(frames(done.stdout)), None)
 
-    stranger = ["setpriv", f"--reuid={nobody}", "--clear-groups"]
+    stranger = ["setpriv", f"--reuid={stranger_uid}", "--clear-groups"]
     account = ["setpriv", f"--reuid={well.account}", "--clear-groups"]
     listed = json.loads(well.run("consumer", "list", "--json").stdout)["consumers"]
     db01 = next(f"db01 {each['ssh_key']}\n" for each in listed if each["name"] == "db01")
@@ -196,5 +196,5 @@ def test_only_the_account_speaks_for_consumers(well: Well) -> None:
     assert isinstance(said(db01, *stranger), Refusal)
     assert isinstance(said("db01\n", *account), Refusal)
     assert isinstance(said("local\n", *account), Refusal)
-    assert isinstance(said("nobody-such\n", *account), Refusal)
+    assert isinstance(said("no-such\n", *account), Refusal)
     assert said("x" * 129, *account) is None

@@ -1,4 +1,4 @@
-"""Drawing over SSH with the real sshd and the real ssh: who is let in as whom, and what else that key is good for."""
+"""Draws over SSH with real sshd and ssh: identities and permissions."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ def well() -> Iterator[Well]:
 
 
 def test_key_draws_as_its_consumer(well: Well) -> None:
-    """Every grant comes over ssh to the consumer of the key, and is on its account."""
+    """Every grant over SSH is charged to the key's consumer."""
 
     async def run() -> None:
         async with contextlib.aclosing(well.link("db01")) as link:
@@ -50,7 +50,7 @@ def test_key_draws_as_its_consumer(well: Well) -> None:
 
 
 def test_wrong_host_key_is_not_talked_to(well: Well) -> None:
-    """Another host key than the known one ends it before anything is said."""
+    """Another host key than the known one ends the session before any data."""
 
     async def run() -> None:
         async with contextlib.aclosing(well.link("db01")) as link:
@@ -62,7 +62,7 @@ def test_wrong_host_key_is_not_talked_to(well: Well) -> None:
 
 
 def test_host_that_is_not_there_is_said() -> None:
-    """A port where nobody listens is a link that is unavailable, in ssh's own words."""
+    """A closed port is an unavailable link, with ssh's own message."""
 
     async def run() -> None:
         nowhere = SshLink("ssh://nowhere", "127.0.0.1", port=free_port(), options=("-F", "none"))
@@ -74,7 +74,7 @@ def test_host_that_is_not_there_is_said() -> None:
 
 
 def test_revoked_consumer_is_refused_in_its_open_session(well: Well) -> None:
-    """The next draw after the revocation is refused, and so is the next session, whatever authorized_keys says."""
+    """A revocation refuses the next draw and session, whatever sshd allows."""
     well.make_key("gone01")
     well.invite("gone01")
 
@@ -91,7 +91,7 @@ def test_revoked_consumer_is_refused_in_its_open_session(well: Well) -> None:
 
 
 def test_revoked_key_stays_out_when_its_consumer_gets_a_new_one(well: Well) -> None:
-    """Both lines stand in authorized_keys, as an operator appends them: the new key draws, the old one does not."""
+    """With both lines authorized, only the new key can draw."""
     for name in ("stolen", "fresh"):
         well.make_key(name)
     well.invite("web02", key="stolen")
@@ -100,7 +100,7 @@ def test_revoked_key_stays_out_when_its_consumer_gets_a_new_one(well: Well) -> N
 
     async def run() -> None:
         async with contextlib.aclosing(well.link("stolen")) as stolen:
-            with pytest.raises(PermissionRefused, match="does not come with this key"):
+            with pytest.raises(PermissionRefused, match="may not use this key"):
                 await stolen.draw(32, DrawClass.FULL)
         async with contextlib.aclosing(well.link("fresh")) as fresh:
             assert (await fresh.welcome()).consumer == "web02"
@@ -109,7 +109,7 @@ def test_revoked_key_stays_out_when_its_consumer_gets_a_new_one(well: Well) -> N
 
 
 def ssh_on_the_path(well: Well) -> dict[str, str]:
-    """An environment whose ssh knows the host, as the user's own configuration would."""
+    """Return an environment in which ssh knows the host."""
     program = well.folder / "bin" / "ssh"
     program.parent.mkdir(exist_ok=True)
     program.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {well.folder}/ssh_config "$@"\n')
@@ -118,7 +118,7 @@ def ssh_on_the_path(well: Well) -> dict[str, str]:
 
 
 def test_command_line_draws_over_ssh(well: Well) -> None:
-    """``draw --via ssh://`` runs the ssh on the PATH, and prints what was drawn."""
+    """`draw --via ssh://` runs the ssh on the PATH and prints the bytes."""
     with (well.folder / "ssh_config").open("a") as config:
         config.write(f"Match host 127.0.0.1\nIdentityFile {well.folder}/db01\n")
     url = f"ssh://{well.account}@127.0.0.1:{well.port}"
@@ -127,24 +127,24 @@ def test_command_line_draws_over_ssh(well: Well) -> None:
     assert (done.returncode, len(done.stdout.strip())) == (0, 32), done.stderr
 
 
-def test_machine_that_draws_over_ssh_pours(well: Well) -> None:
-    """``run`` with an ssh upstream and its key pours what it draws into its sink, and ends with its ssh."""
-    target, config = well.folder / "poured", well.folder / "consumer.toml"
+def test_machine_that_draws_over_ssh_streams(well: Well) -> None:
+    """`run` with an ssh upstream streams to its sink, and ends its ssh."""
+    target, config = well.folder / "streamed", well.folder / "consumer.toml"
     config.write_text(
         f'[broker]\nstate_dir = "{well.folder}/consumer"\nrun_dir = "{well.folder}/consumer-run"\n'
         f'[[upstream]]\nurl = "ssh://{well.account}@127.0.0.1:{well.port}"\nidentity = "{well.folder}/db01"\n'
         f'[[sink]]\nkind = "file"\npath = "{target}"\nchunk = "512B"\n'
     )
     target.touch()
-    words = [sys.executable, "-m", "drawwell", "-c", str(config), "run"]
-    with subprocess.Popen(words, env=ssh_on_the_path(well), stderr=subprocess.DEVNULL) as consumer:
+    command = [sys.executable, "-m", "drawwell", "-c", str(config), "run"]
+    with subprocess.Popen(command, env=ssh_on_the_path(well), stderr=subprocess.DEVNULL) as consumer:
         wait_until(lambda: target.stat().st_size >= 1024, "the file is full")
         consumer.terminate()
     assert consumer.returncode == 0
 
 
 def test_operator_sees_keys_and_changes_what_they_may_have(well: Well) -> None:
-    """The list shows each key's fingerprint; terms are those of any consumer; --ttl means nothing for a key."""
+    """The list has fingerprints; limits work as usual; --ttl is ignored."""
     shown = subprocess.run(
         ["ssh-keygen", "-l", "-f", well.folder / "db01"], capture_output=True, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""Root joins for the service's user: what he leaves belongs to whom the state belongs."""
+"""Root joins for the service's user, who then owns the files."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ REPLY = JoinReply("web01", "certificate", "ca", "well", ("well:55000",), "", "",
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who joins for another user")
 def test_what_root_joins_belongs_to_the_states_owner(folder: Path) -> None:
-    """Directory, key and certificate are the service's, which must read the one and renew the other."""
+    """Directory, key and certificate belong to the service."""
     os.chown(folder, SERVICE, SERVICE)
     staging = Staging(str(folder / LINKS / "well"), force=False)
     identity = staging.finish(REPLY)
@@ -27,15 +27,15 @@ def test_what_root_joins_belongs_to_the_states_owner(folder: Path) -> None:
 
 
 def test_elsewhere_nothing_changes_hands(folder: Path) -> None:
-    """In a directory of our own everything is ours."""
+    """In our own directory all files are ours."""
     identity = Staging(str(folder / LINKS / "well"), force=False).finish(REPLY)
     assert {path.stat().st_uid for path in Path(identity.directory).iterdir()} == {os.geteuid()}
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
-def test_who_is_not_root_keeps_what_is_his(folder: Path) -> None:
-    """In a directory of root's where everybody may make files, such as /tmp, a user's directory is his own."""
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as another user")
+def test_a_user_other_than_root_keeps_their_files(folder: Path) -> None:
+    """In a shared directory of root, such as /tmp, users keep their files."""
     folder.chmod(0o1777)
     os.seteuid(SERVICE)
     try:

@@ -1,4 +1,4 @@
-"""The audit log of a whole broker: what was done to it and drawn from it, and not one byte of it."""
+"""The audit log of a complete broker: its events, and no drawn bytes."""
 
 import asyncio
 import base64
@@ -13,8 +13,8 @@ from drawwell.simulator.pty import PtyDevice
 from support.station import Site, running
 
 
-def test_the_log_tells_a_brokers_life(folder: Path) -> None:
-    """Start, invitation, join, quota, revocation and the end in their order, and grants in sum."""
+def test_the_log_has_a_brokers_life(folder: Path) -> None:
+    """The log has start, invitation, join, quota, revocation, end and grants."""
     served: list[bytes] = []
     serials: list[int] = []
 
@@ -33,7 +33,7 @@ def test_the_log_tells_a_brokers_life(folder: Path) -> None:
             await site.ask("consumer.quota", {"name": "web01", "rate": "1KiB/s"})
             await site.ask("status")
             with pytest.raises(UsageError):
-                await site.ask("consumer.revoke", {"name": "nobody"})
+                await site.ask("consumer.revoke", {"name": "no-such"})
             await site.ask("consumer.revoke", {"name": "web01"})
             with pytest.raises((PermissionRefused, AuthenticationFailed)):
                 await link.draw(32, DrawClass.FULL)
@@ -43,14 +43,16 @@ def test_the_log_tells_a_brokers_life(folder: Path) -> None:
     path = folder / "state" / "audit.jsonl"
     text = path.read_text() + (folder / "state" / "audit-operators.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
-    told = [(line["event"], line.get("name") or line.get("consumer"), line.get("refused")) for line in lines]
-    assert [each for each in told if each[0] not in {"head", "refused", "turned away"}] == [
+    events = [
+        (line["event"], line.get("name") or line.get("consumer"), line.get("refused")) for line in lines
+    ]
+    assert [each for each in events if each[0] not in {"head", "refused", "turned away"}] == [
         ("granted", "web01", None),
         ("started", None, None),
         ("consumer.invite", "web01", None),
         ("join", "web01", None),
         ("consumer.quota", "web01", None),
-        ("consumer.revoke", "nobody", "UsageError"),
+        ("consumer.revoke", "no-such", "UsageError"),
         ("consumer.revoke", "web01", None),
         ("stopped", None, None),
     ]
@@ -67,7 +69,7 @@ def test_the_log_tells_a_brokers_life(folder: Path) -> None:
 
 
 def test_strangers_at_the_door_are_counted(folder: Path) -> None:
-    """Whoever is turned away by a door stands there as a number, and with no certificate as unauthenticated."""
+    """Refusals at a door are counted, by reason."""
 
     async def run() -> None:
         site = Site(folder)

@@ -1,4 +1,4 @@
-"""Two copies of one broker: of its disk, started twice; and of its memory, when the kernel tells."""
+"""Two copies of one broker: of its disk, and of its memory."""
 
 import asyncio
 import shutil
@@ -14,9 +14,9 @@ from drawwell.testing.waiting import DEADLINE_S, until
 from support.station import Site, running
 
 SEED = 4711
-"""Of both sticks: they give the same noise, as no two real ones do."""
+"""The seed of both sticks: unlike real ones, they deliver the same noise."""
 PIECE_BYTES = 8
-"""Two random pieces of so many bytes are equal with a chance of 2^-64."""
+"""Two random pieces of this size are equal with probability 2^-64."""
 
 
 async def _drawn(site: Site) -> dict[DrawClass, bytes]:
@@ -34,7 +34,7 @@ def _pieces(data: bytes) -> set[bytes]:
 
 
 def test_two_copies_of_a_state_directory_never_serve_the_same_bytes(folder: Path) -> None:
-    """Both run at once, with sticks that give the same noise: no 8 bytes of one are anywhere among the other's."""
+    """Copies with the same noise never have 8 drawn bytes in common."""
     first, second = folder / "a", folder / "b"
     first.mkdir()
 
@@ -63,8 +63,8 @@ def test_two_copies_of_a_state_directory_never_serve_the_same_bytes(folder: Path
     asyncio.run(run())
 
 
-def test_a_broker_that_hears_of_a_copy_begins_anew(folder: Path) -> None:
-    """The reservoir and every generator are dropped, sessions over TLS end, and it serves again after its tests."""
+def test_a_broker_that_was_copied_restarts(folder: Path) -> None:
+    """Reservoir and generators are reset, and TLS sessions end."""
 
     async def run() -> None:
         site = Site(folder)
@@ -78,7 +78,7 @@ def test_a_broker_that_hears_of_a_copy_begins_anew(folder: Path) -> None:
             waiting = asyncio.get_running_loop().create_task(
                 link.draw(65_536, DrawClass.FULL, patience_s=DEADLINE_S)
             )
-            process.generations.heard["uevent"] += 1
+            process.generations.events["uevent"] += 1
             process._restart()
             assert len(station._supply.reservoir) == 0
             assert all(account.drbg is None for account in station.broker.accounts.values())
@@ -96,7 +96,7 @@ def test_a_broker_that_hears_of_a_copy_begins_anew(folder: Path) -> None:
 
 
 def test_the_daemon_listens(folder: Path) -> None:
-    """A process of roles has its ears open as long as it runs."""
+    """A daemon listens for copies as long as it runs."""
 
     async def run() -> None:
         site = Site(folder)

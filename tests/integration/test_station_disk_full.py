@@ -1,4 +1,4 @@
-"""A real broker whose state cannot be written any more: file size limited under its feet, and set free again."""
+"""A real broker whose state becomes unwritable and writable again."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ FREE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 def test_while_the_state_cannot_be_written_nothing_limited_is_served_and_then_all_goes_on(folder) -> None:
-    """Writes that fail refuse the draw with a hint, take and charge nothing, and when they succeed all goes on."""
+    """A failed write refuses the draw uncharged; later draws succeed."""
     site = Site(folder)
 
     async def run() -> None:
@@ -55,7 +55,7 @@ def test_while_the_state_cannot_be_written_nothing_limited_is_served_and_then_al
 
 
 def test_a_revocation_holds_on_a_full_disk_and_is_written_later(folder) -> None:
-    """Consumer and guest are cut off at once; a restart before the write is announced as a risk."""
+    """Both sessions end at once, and the risk of a restart is reported."""
     site = Site(folder)
 
     async def run() -> None:
@@ -69,7 +69,7 @@ def test_a_revocation_holds_on_a_full_disk_and_is_written_later(folder) -> None:
                     await each.draw(8, DrawClass.FULL)
                 resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
                 for verb, name in (("consumer.revoke", "bad"), ("guest.remove", "box")):
-                    with pytest.raises(StateUnavailable, match="a restart would lose it"):
+                    with pytest.raises(StateUnavailable, match="would be lost by a restart"):
                         await site.ask(verb, {"name": name})
                 for each, error in ((link, AuthenticationFailed), (guest, LinkUnavailable)):
                     with pytest.raises(error):
@@ -89,8 +89,8 @@ def test_a_revocation_holds_on_a_full_disk_and_is_written_later(folder) -> None:
 
 
 def test_other_limits_and_another_key_hold_on_a_full_disk(folder) -> None:
-    """A narrowed consumer and guest are narrow, and a replaced SSH key is out, before that is written."""
-    site = Site(folder, more='[ssh]\nuser = "nobody"')
+    """New limits and SSH keys take effect before they are written."""
+    site = Site(folder, more='[ssh]\nuser = "daemon"')
 
     async def run() -> None:
         async with PtyDevice(folder / "stick", seed=1, rate=0):
@@ -109,13 +109,15 @@ def test_other_limits_and_another_key_hold_on_a_full_disk(folder) -> None:
                     ("guest.add", {**GUEST, "draw_class": "drbg"}),
                     ("consumer.invite", {"name": "db01", "ssh_key": KEYS[1]}),
                 ):
-                    with pytest.raises(StateUnavailable, match="a restart would lose it"):
+                    with pytest.raises(StateUnavailable, match="would be lost by a restart"):
                         await site.ask(verb, arguments)
                 for each in (link, guest):
                     with pytest.raises(DrawRefused, match="class"):
                         await each.draw(8, DrawClass.FULL)
                 assert [await greeted(site, key) for key in (old, new)] == [False, True]
-                changes = "consumer web01 has other limits; guest box has other limits; consumer db01 has another key"
+                changes = (
+                    "consumer web01 has new limits; guest box has new limits; consumer db01 has a new key"
+                )
                 assert changes in await notes(site)
                 resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, FREE)
                 await site.ask("consumer.revoke", {"name": "web01"})
@@ -137,12 +139,12 @@ KEYS = [
 
 
 async def greeted(site: Site, key: str) -> bool:
-    """Whether the SSH door admits db01 with a key's fingerprint."""
+    """Return whether the SSH door admits db01 with this fingerprint."""
     reader, writer = await asyncio.open_unix_connection(str(site.folder / "run" / "ssh.sock"))
     writer.write(f"db01 {key}\n".encode() + Hello((1,)).encode() + Bye().encode())
     answer = await reader.read()
     writer.close()
-    return b"does not come with this key" not in answer
+    return b"may not use this key" not in answer
 
 
 async def notes(site: Site) -> str:

@@ -1,4 +1,4 @@
-"""A whole broker with the doors that its configuration opens, and what its status says of them."""
+"""A complete broker with its doors, and their status lines."""
 
 import asyncio
 import ssl
@@ -14,7 +14,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZG
 
 
 def site_of(folder: Path, more: str) -> Site:
-    """A broker on recorded noise."""
+    """Return a broker with recorded noise."""
     (folder / "noise").write_bytes(sick.good(3).read(2**20))
     source = f'[[source]]\nname = "noise"\ndriver = "replay"\npath = "{folder}/noise"\n'
     return Site(folder, sticks=(), more=source + more)
@@ -28,8 +28,8 @@ def doors(status: dict, kind: str) -> list[str]:
     return [door for door in status["doors"] if door.startswith(f"{kind} ")]
 
 
-def test_egd_doors_serve_their_consumer_and_status_says_to_whom(folder: Path) -> None:
-    """A socket and a port, each for its consumer and class; the port is said to be anybody's here."""
+def test_egd_doors_serve_their_consumer_and_status_shows_to_whom(folder: Path) -> None:
+    """Status has consumer and class of a socket and of an open port."""
     address = f"{Site(folder).address}:8888"
     site = site_of(
         folder,
@@ -42,7 +42,7 @@ def test_egd_doors_serve_their_consumer_and_status_says_to_whom(folder: Path) ->
         async with running(site):
             status = await ready(site)
             assert doors(status, "egd") == [
-                f"egd {folder}/g1, class full: whoever may open it (mode 0600) is consumer guest1",
+                f"egd {folder}/g1, class full: any user that can open it (mode 0600) is consumer guest1",
                 f"egd {address}, class drbg: any local user is consumer guest2",
             ]
             assert (folder / "g1").stat().st_mode & 0o777 == 0o600
@@ -62,7 +62,7 @@ def test_egd_doors_serve_their_consumer_and_status_says_to_whom(folder: Path) ->
 
 
 def test_invited_stream_is_served_and_switched_off_again(folder: Path) -> None:
-    """Who joined with --stream gets bytes without speaking, until the operator switches it off; status says both."""
+    """`--stream` streams until it is disabled; status shows both."""
     site = site_of(folder, "")
 
     async def run() -> None:
@@ -90,8 +90,8 @@ async def _stream_of(site: Site, name: str) -> str:
 
 
 def test_broker_with_ssh_alone_invites_by_key_alone(folder: Path) -> None:
-    """Without a TLS door nobody can join, and a key is let in all the same; the list and the status say so."""
-    site = site_of(folder, '[ssh]\nuser = "nobody"\n')
+    """Without TLS machines cannot join, but SSH keys work; status shows this."""
+    site = site_of(folder, '[ssh]\nuser = "daemon"\n')
     text = site.path.read_text()
     site.path.write_text(text.replace(f'[tls]\nlisten = "{site.tls}"\nnames = ["{site.address}"]\n', ""))
 
@@ -100,9 +100,9 @@ def test_broker_with_ssh_alone_invites_by_key_alone(folder: Path) -> None:
             status = await ready(site)
             assert doors(status, "tls") == []
             assert doors(status, "ssh") == [
-                f"ssh {folder}/run/ssh.sock: user nobody speaks for every consumer with a key"
+                f"ssh {folder}/run/ssh.sock: user daemon draws on behalf of every consumer with a key"
             ]
-            with pytest.raises(UsageError, match="nobody can join"):
+            with pytest.raises(UsageError, match="machines cannot join"):
                 await site.ask("consumer.invite", {"name": "web01"})
             given = await site.ask("consumer.invite", {"name": "web01", "ssh_key": f"{KEY} me@here"})
             assert given["ssh_key"] == KEY
@@ -115,7 +115,7 @@ def test_broker_with_ssh_alone_invites_by_key_alone(folder: Path) -> None:
 
 
 def test_broker_without_ssh_takes_no_key(folder: Path) -> None:
-    """A key that no door would ever ask for is refused, with what to set."""
+    """A key that no door would use is refused, with the setting."""
     site = site_of(folder, "")
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""A machine with two brokers: real processes, one of them killed, and a sink that goes on being fed."""
+"""A machine with two real brokers, one of which is killed."""
 
 import asyncio
 import contextlib
@@ -33,14 +33,14 @@ chunk = "512B"
 
 
 class Reader:
-    """Reads the FIFO when told to, as a program would that cannot draw itself."""
+    """Reads the FIFO on request, like a program that cannot draw."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         self.read = bytearray()
 
     async def until_more(self, size: int = 16_384) -> None:
-        """Read so much; it is more than the pipe may hold from before."""
+        """Read more bytes than the pipe can contain from before."""
         wanted = len(self.read) + size
         await until(lambda: self._look() >= wanted, "the reader gets more")
 
@@ -54,7 +54,7 @@ class Reader:
 
 
 def test_a_sink_is_fed_by_the_other_broker_when_one_dies(folder) -> None:
-    """Kill the first of two brokers, then the second, then start one: the reader gets on, and no byte twice."""
+    """The reader gets bytes from either broker, and no byte twice."""
     for name in ("first", "second"):
         (folder / name).mkdir()
     first, second = Site(folder / "first"), Site(folder / "second")

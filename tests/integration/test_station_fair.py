@@ -1,4 +1,4 @@
-"""Forty machines over TLS that want far more than one stick gives, on the wall's clock."""
+"""Forty TLS consumers that want more than one stick delivers."""
 
 import asyncio
 import contextlib
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.slow
 MODEST = 36
 DRAW_BYTES = 256
 DRAWS = 64
-"""Of each consumer in the queue: one more or less is 1.6 %."""
+"""Draws of each consumer in the queue; one more or less is 1.6 %."""
 PATIENCE_S = 5.0  # short: a place in line, not a wait of the test
 STICK_BYTES_PER_S = 57_000
-"""What a OneRNG gives."""
+"""The rate of a OneRNG."""
 
 
 class Crowd:
-    """Machines with certificates of a CA that the broker believes, and what each got."""
+    """Machines with valid certificates, and the bytes that each one got."""
 
     def __init__(self, folder: Path) -> None:
         self.names = [f"c{number:02}" for number in range(MODEST)] + ["greedy", "impatient", "slow", "deaf"]
@@ -46,7 +46,7 @@ class Crowd:
     async def draw_on(
         self, link: TlsLink, name: str, n_bytes: int = DRAW_BYTES, patience_s: float = PATIENCE_S
     ) -> None:
-        """Ask again as soon as there is an answer."""
+        """Draw again after each answer."""
         while True:
             try:
                 grant = await link.draw(n_bytes, DrawClass.FULL, patience_s=patience_s)
@@ -56,14 +56,14 @@ class Crowd:
                 self.got[name] += len(grant.data)
 
     async def read_slowly(self, link: TlsLink, name: str) -> None:
-        """Rest after each answer."""
+        """Pause after each answer."""
         while True:
             with contextlib.suppress(Refused):
                 await link.draw(DRAW_BYTES, DrawClass.FULL, patience_s=PATIENCE_S)
             await asyncio.sleep(1.0)  # short: a place in line, not a wait of the test
 
     async def never_read(self, name: str) -> None:
-        """Ask for as much as may be asked for at a time, and leave all answers where they are."""
+        """Repeatedly request the maximum without reading answers."""
         _reader, writer = await asyncio.open_connection(
             self.site.address, 55000, ssl=client_context(*self.files[name]), server_hostname=self.site.address
         )
@@ -82,12 +82,12 @@ class Crowd:
             writer.transport.abort()
 
     async def until_each_got(self, draws: int) -> None:
-        """Wait until each of those who wait has got as many draws more."""
+        """Wait until each waiting machine has got this many more draws."""
         enough = {name: self.got[name] + draws * DRAW_BYTES for name in self.names[:MODEST]}
         await until(lambda: all(self.got[name] >= enough[name] for name in enough), "each got its draws")
 
     async def draw_all(self) -> None:
-        """Let everybody draw, and count what they get once all are in line."""
+        """Let all machines draw; count bytes once all are queued."""
         async with contextlib.AsyncExitStack() as stack:
             links = {}
             for name in self.names:
@@ -108,8 +108,8 @@ class Crowd:
             self.got = {name: self.got[name] - before[name] for name in self.names}
 
 
-def test_machines_in_line_get_equal_shares_beside_greedy_and_deaf_ones(folder: Path) -> None:
-    """The largest share of those who wait is at most 1.25 times the smallest, and the greedy one has no more."""
+def test_queued_machines_get_equal_shares_despite_greedy_and_deaf_ones(folder: Path) -> None:
+    """Waiting machines differ by at most 1.25; the greedy one gets no more."""
 
     async def run() -> None:
         crowd = Crowd(folder)

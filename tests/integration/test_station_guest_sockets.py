@@ -1,12 +1,14 @@
-"""Guests' sockets: whom they let in, what is sent ahead, and what becomes of them."""
+"""Guests' sockets: access, bytes sent ahead, and cleanup."""
 
 import contextlib
+import json
 import os
 import shutil
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from integration.guest_site import VM, Qemu, broker, guest, in_a_loop, there, un
 
 @contextlib.contextmanager
 def being(uid: int, gid: int) -> Iterator[None]:
-    """Connect as somebody else: what counts is who one is at that moment."""
+    """Connect as another user; the kernel records the user."""
     os.setegid(gid)
     os.seteuid(uid)
     try:
@@ -27,6 +29,16 @@ def being(uid: int, gid: int) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(0)
+
+
+async def door_of_12345(site: Any, folder: Path) -> str:
+    """Return the socket of a guest that only this user can reach."""
+    if os.geteuid():
+        pytest.skip("only root can act as another user")
+    path: str = (await site.ask("guest.add", {**VM, "uid": 12345}))["socket"]
+    for passed in (folder, folder / "run"):
+        os.chmod(passed, 0o711)
+    return path
 
 
 @pytest.mark.parametrize(
@@ -37,9 +49,9 @@ def being(uid: int, gid: int) -> Iterator[None]:
 async def test_a_socket_is_for_whom_it_should(
     folder: Path, via: str, uid: int, gid: int, let_in: bool
 ) -> None:
-    """Root, the guest's user and its group are let in, and nobody else; the directory can only be passed."""
+    """Only root, the guest's user and its group can connect."""
     if os.geteuid():
-        pytest.skip("only root is somebody else")
+        pytest.skip("only root can act as another user")
     async with broker(folder) as site:
         path = (await site.ask("guest.add", {**VM, "via": via, "uid": 12345, "gid": 54321}))["socket"]
         for passed in (folder, folder / "run"):
@@ -49,37 +61,47 @@ async def test_a_socket_is_for_whom_it_should(
         with being(uid, gid):
             client = Qemu(path)
         if via == "virtio":
-            client.ask(8)  # the virtual OneRNG speaks first
+            client.ask(8)  # the virtual OneRNG sends first
         with contextlib.nullcontext() if let_in else pytest.raises((AssertionError, ConnectionError)):
             data = await client.more(8)
             assert data
 
 
 @in_a_loop
-async def test_who_was_turned_away_is_told_until_somebody_comes_in(folder: Path) -> None:
-    """The list and the status name the user who was turned away, and no longer once the right one is there."""
-    if os.geteuid():
-        pytest.skip("only root is somebody else")
+async def test_a_refused_user_is_listed_until_another_connects(folder: Path) -> None:
+    """List and status name the refused user until the right one connects."""
     async with broker(folder) as site:
-        path = (await site.ask("guest.add", {**VM, "uid": 12345}))["socket"]
-        for passed in (folder, folder / "run"):
-            os.chmod(passed, 0o711)
+        path = await door_of_12345(site, folder)
         with being(23456, 1):
             Qemu(path)
         await until_guest(site, "vm1", turned_away_uid=23456)
-        assert "guest vm1 turned user 23456 away" in str(await site.ask("status"))
+        assert "guest vm1: user ID 23456 was rejected" in str(await site.ask("status"))
 
         with being(12345, 1):
             Qemu(path)
         await until_guest(site, "vm1", turned_away_uid=None, connected=1)
-        assert "turned user" not in str(await site.ask("status"))
+        assert "was rejected" not in str(await site.ask("status"))
 
 
 @in_a_loop
-async def test_who_was_turned_away_is_told_the_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link of another user fails with the option that lets it in."""
+async def test_refused_connections_are_counted(folder: Path) -> None:
+    """The audit log has how many connections a guest's door rejected."""
+    async with broker(folder) as site:
+        path = await door_of_12345(site, folder)
+        with being(23456, 1):
+            refused = [Qemu(path), Qemu(path)]
+        for each in refused:
+            assert await each.more() == b""
+    lines = [json.loads(line) for line in (folder / "state" / "audit.jsonl").read_text().splitlines()]
+    (away,) = [line for line in lines if line["event"] == "turned away"]
+    assert (away["door"], away["unauthenticated"]) == ("guest vm1", 2)
+
+
+@in_a_loop
+async def test_a_refused_user_gets_the_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's link fails, and the error has the option to admit it."""
     if os.geteuid():
-        pytest.skip("only root is somebody else")
+        pytest.skip("only root can act as another user")
     async with broker(folder) as site:
         box = {"name": "box1", "kind": "lxc", "via": "socket", "uid": 12345}
         path = (await site.ask("guest.add", box))["socket"]
@@ -106,7 +128,7 @@ async def test_who_was_turned_away_is_told_the_setting(folder: Path, monkeypatch
 @pytest.mark.parametrize("laid", ["link", "file", "foreign"])
 @in_a_loop
 async def test_what_others_laid_there_is_not_used(folder: Path, laid: str) -> None:
-    """A link, a file or a directory of somebody else in a guest's place is refused and left as it is."""
+    """Another user's file at a guest's path is refused and not changed."""
     async with broker(folder) as site:
         place, elsewhere = folder / "run/guests/vm1", folder / "elsewhere"
         place.parent.mkdir()
@@ -118,7 +140,7 @@ async def test_what_others_laid_there_is_not_used(folder: Path, laid: str) -> No
         else:
             place.mkdir()
             place.chmod(0o777)
-        with pytest.raises(PermissionRefused, match="broker's own"):
+        with pytest.raises(PermissionRefused, match="the broker alone"):
             await site.ask("guest.add", VM)
 
         assert there(place)
@@ -128,7 +150,7 @@ async def test_what_others_laid_there_is_not_used(folder: Path, laid: str) -> No
 
 @in_a_loop
 async def test_a_guest_without_a_door_ends_no_broker(folder: Path) -> None:
-    """What is in the way at a start is said in the status; the other guests are served."""
+    """Status reports the obstacle; other guests are served."""
     async with broker(folder) as site:
         await site.ask("guest.add", VM)
         await site.ask("guest.add", {**VM, "name": "vm2"})
@@ -138,13 +160,13 @@ async def test_a_guest_without_a_door_ends_no_broker(folder: Path) -> None:
         await (Qemu((await guest(site, "vm2"))["socket"])).read()
         notes = (await site.ask("status"))["notes"]
 
-        assert "broker's own" in (await guest(site, "vm1"))["fault"]
+        assert "the broker alone" in (await guest(site, "vm1"))["fault"]
         assert any("guest vm1 has no door" in note for note in notes)
 
 
 @in_a_loop
-async def test_a_socket_that_was_removed_is_told_and_made_again(folder: Path) -> None:
-    """A directory that was cleaned away is said in the list, and adding the guest again brings it back."""
+async def test_a_socket_that_was_removed_is_reported_and_made_again(folder: Path) -> None:
+    """The list reports the missing socket; adding the guest restores it."""
     async with broker(folder) as site:
         socket = (await site.ask("guest.add", VM))["socket"]
         shutil.rmtree(folder / "run/guests")
@@ -157,7 +179,7 @@ async def test_a_socket_that_was_removed_is_told_and_made_again(folder: Path) ->
 
 @in_a_loop
 async def test_only_what_a_socket_can_hold_is_sent_ahead(folder: Path) -> None:
-    """A guest that reads on and on is sent some bytes ahead; all are charged, come in order, and are bounded."""
+    """A reading guest gets limited bytes ahead, in order and charged."""
     async with broker(folder, ample=True) as site:
         qemu = Qemu((await site.ask("guest.add", VM))["socket"])
         got = [await qemu.read()]
@@ -174,7 +196,7 @@ async def test_only_what_a_socket_can_hold_is_sent_ahead(folder: Path) -> None:
 
 @in_a_loop
 async def test_one_answer_lies_ahead_of_a_guest_with_a_rate(folder: Path) -> None:
-    """However fast it asks, what it is charged is what it read and an answer or two."""
+    """A fast guest is charged for its reads plus one or two answers."""
     async with broker(folder, ample=True) as site:
         qemu = Qemu((await site.ask("guest.add", {**VM, "rate": "1MiB/s"}))["socket"])
         for _ in range(60):
@@ -187,7 +209,7 @@ async def test_one_answer_lies_ahead_of_a_guest_with_a_rate(folder: Path) -> Non
 
 @in_a_loop
 async def test_a_request_that_was_lost_is_answered(folder: Path) -> None:
-    """A machine that connects is sent an answer unasked, and the next when it was read: it lost its requests before."""
+    """A connected machine gets an answer without a request, then more."""
     async with broker(folder) as site:
         qemu = Qemu((await site.ask("guest.add", VM))["socket"])
         lost = [await qemu.answer(), await qemu.answer(), await qemu.answer()]
@@ -197,14 +219,14 @@ async def test_a_request_that_was_lost_is_answered(folder: Path) -> None:
 
 
 @in_a_loop
-async def test_what_no_machine_says_ends_its_connection_and_no_other(folder: Path) -> None:
-    """QEMU asks for bytes and waits; a level, a write or rubbish at that socket is a breach."""
+async def test_what_no_machine_sends_ends_its_connection_and_no_other(folder: Path) -> None:
+    """Any request that QEMU never sends is a violation at that socket."""
     async with broker(folder) as site:
         path = (await site.ask("guest.add", VM))["socket"]
         good = Qemu(path)
-        for words in (b"\x00", b"\x01\x40", b"\x03\x00\x08\x01a", b"\xff\xff"):
+        for request in (b"\x00", b"\x01\x40", b"\x03\x00\x08\x01a", b"\xff\xff"):
             bad = Qemu(path)
-            bad.say(words)
+            bad.say(request)
             assert await bad.more() == b""
 
         assert len(await good.read()) == 64

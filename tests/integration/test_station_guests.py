@@ -1,4 +1,4 @@
-"""Guests of a running broker: added, limited, settled and removed by control verbs, each with a door of its own."""
+"""Control verbs for guests of a running broker, each with a door."""
 
 import asyncio
 from pathlib import Path
@@ -19,8 +19,8 @@ BOX = {"name": "box1", "kind": "lxc", "via": "socket"}
 
 
 @in_a_loop
-async def test_a_guest_gets_exactly_what_its_account_says(folder: Path) -> None:
-    """Added while the broker runs, it draws at its own socket at once, as itself and nobody else."""
+async def test_a_guest_gets_exactly_what_its_account_has(folder: Path) -> None:
+    """A new guest can draw at its own socket at once."""
     async with broker(folder) as site:
         added = await site.ask("guest.add", VM)
         qemu = Qemu(added["socket"])
@@ -39,7 +39,7 @@ async def test_a_guest_gets_exactly_what_its_account_says(folder: Path) -> None:
 
 @in_a_loop
 async def test_root_of_a_container_is_its_guest_and_no_owner(folder: Path) -> None:
-    """At a guest's socket even root draws as that guest, and may ask nothing that is the owner's."""
+    """At a guest's socket even root counts as that guest."""
     async with broker(folder) as site:
         socket = (await site.ask("guest.add", BOX))["socket"]
         link = UnixLink(socket)
@@ -58,7 +58,7 @@ async def test_root_of_a_container_is_its_guest_and_no_owner(folder: Path) -> No
 
 @in_a_loop
 async def test_guests_are_there_again_after_a_restart(folder: Path) -> None:
-    """Their names, terms and doors are in the store, and what they spent of their quota stays spent."""
+    """Names, terms, doors and spent quotas survive a restart."""
     async with broker(folder) as site:
         added = await site.ask(
             "guest.add", {**VM, "quota": "1KiB/week", "rate": "64KiB/s", "uid": 12, "gid": 34}
@@ -77,7 +77,7 @@ async def test_guests_are_there_again_after_a_restart(folder: Path) -> None:
 
 @in_a_loop
 async def test_a_new_user_does_not_keep_the_group_of_the_one_before(folder: Path) -> None:
-    """A guest that is said to run as another, of whom no group is known, lets the first one's group in no more."""
+    """A new user without a known group removes the old group."""
     async with broker(folder) as site:
         await site.ask("guest.add", {**VM, "uid": 12, "gid": 34})
         again = await site.ask("guest.add", {**VM, "uid": 56})
@@ -88,7 +88,7 @@ async def test_a_new_user_does_not_keep_the_group_of_the_one_before(folder: Path
 
 @in_a_loop
 async def test_adding_again_changes_what_is_named(folder: Path) -> None:
-    """None leaves an allowance, none lifts it; the open connection goes on."""
+    """null keeps a limit, "none" removes it; the open connection continues."""
     async with broker(folder) as site:
         added = await site.ask("guest.add", {**VM, "rate": "1KiB/s", "quota": "1MiB/day"})
         qemu = Qemu(added["socket"])
@@ -122,7 +122,7 @@ async def test_adding_again_changes_what_is_named(folder: Path) -> None:
 )
 @in_a_loop
 async def test_what_makes_no_sense_is_refused(folder: Path, arguments: dict) -> None:
-    """Names that are no names or are taken, kinds and ways in that do not exist: nothing is added."""
+    """Bad or used names, unknown kinds and attachments are refused."""
     async with broker(folder, more='[[consumer]]\nname = "configured"\n') as site:
         await site.ask("consumer.invite", {"name": "web01"})
         with pytest.raises(UsageError):
@@ -132,7 +132,7 @@ async def test_what_makes_no_sense_is_refused(folder: Path, arguments: dict) -> 
 
 
 @in_a_loop
-async def test_nobody_is_invited_under_a_guests_name(folder: Path) -> None:
+async def test_a_guests_name_is_not_invited(folder: Path) -> None:
     """A guest's name is taken until it is removed."""
     async with broker(folder) as site:
         await site.ask("guest.add", VM)
@@ -144,10 +144,10 @@ async def test_nobody_is_invited_under_a_guests_name(folder: Path) -> None:
 
 @in_a_loop
 async def test_a_name_is_one_guest_of_one_kind(folder: Path) -> None:
-    """A second kind is refused, with the line that removes the first; what was there is as it was."""
+    """A second kind is refused, with the command that removes the first."""
     async with broker(folder) as site:
         before = await site.ask("guest.add", BOX)
-        with pytest.raises(UsageError, match="box1 is a guest of lxc already") as refused:
+        with pytest.raises(UsageError, match="box1 is already a guest of kind lxc") as refused:
             await site.ask("guest.add", {"name": "box1", "kind": "qemu", "via": "virtio"})
 
         assert "guest apply lxc box1 --remove" in str(refused.value.hint)
@@ -157,13 +157,13 @@ async def test_a_name_is_one_guest_of_one_kind(folder: Path) -> None:
 
 @in_a_loop
 async def test_a_removed_guest_is_gone(folder: Path) -> None:
-    """Its connections end, its directory is away, it is in no list, and it draws no more."""
+    """The guest's connections end, and its directory is removed."""
     async with broker(folder) as site:
         qemu = Qemu((await site.ask("guest.add", VM))["socket"])
         await qemu.read()
         await site.ask("guest.remove", {"name": "vm1"})
 
-        assert len(await qemu.answer(4096)) == 64  # what lay ahead, and the end
+        assert len(await qemu.answer(4096)) == 64  # the bytes sent ahead, and EOF
         assert await site.ask("guest.list") == {"guests": []}
         assert not there(folder / "run/guests/vm1")
         with pytest.raises(UsageError):
@@ -172,7 +172,7 @@ async def test_a_removed_guest_is_gone(folder: Path) -> None:
 
 @in_a_loop
 async def test_a_guest_is_not_removed_while_it_is_owed_bytes(folder: Path) -> None:
-    """A quota that is used up makes the removal wait, and refuse with exit 75; a raised one lets it go on."""
+    """A used-up quota delays removal until exit 75; raising it helps."""
     async with broker(folder) as site:
         qemu = Qemu((await site.ask("guest.add", {**VM, "quota": "100B/week"}))["socket"])
         await qemu.read(64)
@@ -195,11 +195,13 @@ async def test_a_guest_is_not_removed_while_it_is_owed_bytes(folder: Path) -> No
 
 @in_a_loop
 async def test_a_settled_guest_is_answered_ahead_of_its_rate(folder: Path) -> None:
-    """A rate of a byte an hour keeps what is asked waiting; guest.settle has it answered, and what comes next, too."""
+    """guest.settle answers requests that a low rate delays, and later ones."""
     async with broker(folder) as site:
         qemu = Qemu((await site.ask("guest.add", {**VM, "rate": "1B/h"}))["socket"])
         qemu.ask()
         await until_guest(site, "vm1", owed_bytes=64)
+        (slowed,) = [row for row in (await site.ask("status"))["consumers"] if row["name"] == "vm1"]
+        assert slowed["refused"] == 0, "it only waits"
         async with asyncio.TaskGroup() as tasks:
             settling = tasks.create_task(site.ask("guest.settle", {"name": "vm1", "timeout_s": DEADLINE_S}))
             await qemu.answer()
@@ -212,7 +214,7 @@ async def test_a_settled_guest_is_answered_ahead_of_its_rate(folder: Path) -> No
 
 @in_a_loop
 async def test_one_guest_waits_and_the_other_does_not(folder: Path) -> None:
-    """A guest whose quota is used up costs its neighbour nothing."""
+    """A guest with a used-up quota does not affect other guests."""
     async with broker(folder) as site:
         poor = Qemu((await site.ask("guest.add", {**VM, "quota": "64B/week"}))["socket"])
         rich = Qemu((await site.ask("guest.add", {**VM, "name": "vm2"}))["socket"])

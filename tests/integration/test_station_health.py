@@ -1,4 +1,4 @@
-"""The health history of a whole broker with a simulated stick."""
+"""The health history of a complete broker with a simulated stick."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ from support.station import Site, running
 
 
 def test_history_outlives_a_restart(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A noted minute is answered, shown on the page, and kept over a restart."""
+    """A recorded minute is reported, shown on the page, and kept."""
     monkeypatch.setattr(broker_process, "UPKEEP_S", 0.05)
     site = Site(folder)
     answers: list[dict[str, Any]] = []
@@ -39,7 +39,7 @@ def test_history_outlives_a_restart(folder: Path, monkeypatch: pytest.MonkeyPatc
     for test in report["sources"][0]["tests"]:
         assert len(test["history"]) == 96
         assert test["history"][-1] is not None
-    assert "at least in 24 hours" in page(report, names=True)
+    assert "in the last 24 hours" in page(report, names=True)
     assert first["simulated"]
     assert first["tests"][0] == "repetition count (byte)"
     assert 0 < first["minutes"][-1]["nearness"][0] < 1

@@ -1,4 +1,4 @@
-"""The daemon under a service manager that the test plays: what it is told, and sockets that it hands over."""
+"""The daemon with a scripted service manager: notices and sockets."""
 
 import json
 import signal
@@ -24,11 +24,11 @@ for index, fd in enumerate(fds):
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count), LISTEN_FDNAMES=names)
 os.execv(sys.argv[3], sys.argv[3:])
 """
-"""Does what the service manager does between its fork and the program."""
+"""The service manager's steps between fork and exec."""
 
 
-class Told:
-    """What the manager was told, in order."""
+class Notices:
+    """The notifications that the manager received, in order."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -36,8 +36,8 @@ class Told:
         self._socket.setblocking(False)
         self.lines: list[str] = []
 
-    def until(self, words: str) -> str:
-        """Wait for a line that begins so; what came before it is not looked at again."""
+    def until(self, start: str) -> str:
+        """Wait for a line with this prefix, after those already seen."""
 
         def look() -> str:
             try:
@@ -45,9 +45,9 @@ class Told:
                     self.lines += self._socket.recv(65536).decode().splitlines()
             except BlockingIOError:
                 pass
-            return next((line for line in self.lines if line.startswith(words)), "")
+            return next((line for line in self.lines if line.startswith(start)), "")
 
-        found = wait_until(look, f"{words!r} is told")
+        found = wait_until(look, f"{start!r} arrives")
         del self.lines[: self.lines.index(found) + 1]
         return found
 
@@ -56,8 +56,8 @@ class Told:
 
 
 @pytest.fixture
-def told(folder: Path) -> Iterator[Told]:
-    manager = Told(folder / "notify")
+def notices(folder: Path) -> Iterator[Notices]:
+    manager = Notices(folder / "notify")
     yield manager
     manager.close()
 
@@ -67,54 +67,54 @@ def managed(folder: Path, site: Site) -> Daemon:
     return Daemon("broker", config=site.path, log=folder / "log", env=env)
 
 
-def test_the_manager_is_told_how_it_does(folder: Path, told: Told) -> None:
-    """Ready when the doors listen, healthy with its rate, alive, silent with its cause, and that it stops."""
+def test_the_manager_gets_the_state(folder: Path, notices: Notices) -> None:
+    """READY, its rate, watchdog, a stall with its cause, and STOPPING."""
     site = Site(folder)
     with StickThread(folder / "stick", seed=1, rate=0) as stick, managed(folder, site) as daemon:
-        told.until("READY=1")
+        notices.until("READY=1")
         assert (folder / "run" / "draw.sock").is_socket()
-        assert told.until("STATUS=healthy").endswith("/s full entropy, 0 consumers")
-        told.until("WATCHDOG=1")
+        assert notices.until("STATUS=healthy").endswith("/s full entropy, 0 consumers")
+        notices.until("WATCHDOG=1")
         stick.do("set_fault", "silent")
-        told.until("STATUS=STALLED ")
+        notices.until("STATUS=STALLED ")
         stick.do("unplug")
-        assert told.until("STATUS=no source").endswith("/stick is not there")
+        assert notices.until("STATUS=no source").endswith("/stick does not exist")
         assert daemon.stop() == 0
-        told.until("STOPPING=1")
+        notices.until("STOPPING=1")
 
 
-def test_a_broken_configuration_leaves_the_old_one_and_is_shown(folder: Path, told: Told) -> None:
-    """At SIGHUP the fault stands in the manager's status line, in the log and in `status`, until it is mended."""
+def test_a_broken_configuration_leaves_the_old_one_and_is_shown(folder: Path, notices: Notices) -> None:
+    """After SIGHUP the fault is in status line, log and `status`."""
     site = Site(folder)
     with managed(folder, site) as daemon:
-        told.until("READY=1")
+        notices.until("READY=1")
         good = site.path.read_text()
         site.path.write_text(good + "[brokre]\n")
         daemon.send(signal.SIGHUP)
-        told.until("RELOADING=1")
-        told.until("READY=1")
-        told.until("STATUS=no source")
+        notices.until("RELOADING=1")
+        notices.until("READY=1")
+        notices.until("STATUS=no source")
         notes = json.loads(command("status", "--json", config=None, env=control(folder)).stdout)["notes"]
         assert any("brokre" in note for note in notes)
-        assert "brokre" in daemon.words
+        assert "brokre" in daemon.output
         site.path.write_text(good)
         daemon.send(signal.SIGHUP)
-        told.until("RELOADING=1")
-        told.until("READY=1")
+        notices.until("RELOADING=1")
+        notices.until("READY=1")
         status = json.loads(command("status", "--json", config=site.path).stdout)
         assert not any("brokre" in note for note in status["notes"])
         assert daemon.stop() == 0
 
 
 def control(folder: Path) -> dict[str, str]:
-    """An environment that finds the broker without its configuration, which is broken."""
+    """Return an environment that finds the broker without its configuration."""
     good = folder / "elsewhere.toml"
     good.write_text(f'[broker]\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n')
     return {"DRAWWELL_CONFIG": str(good)}
 
 
 def test_sockets_that_are_handed_over_outlive_it(folder: Path) -> None:
-    """It serves the manager's sockets, and a client that comes between two lives is served by the next."""
+    """The daemon serves the manager's sockets; a queued client waits."""
     site = Site(folder)
     (folder / "run").mkdir(mode=0o700)
     listener = socket.socket(socket.AF_UNIX)
@@ -129,7 +129,7 @@ def test_sockets_that_are_handed_over_outlive_it(folder: Path) -> None:
 
     with StickThread(folder / "stick", seed=1, rate=0):
         with life() as daemon:
-            daemon.until_it_says("healthy")
+            daemon.wait_for_text("healthy")
             assert command("draw", "8", "--hex", config=site.path).returncode == 0
             assert daemon.stop() == 0
         assert (folder / "run" / "draw.sock").is_socket()
@@ -138,12 +138,12 @@ def test_sockets_that_are_handed_over_outlive_it(folder: Path) -> None:
             early.connect(str(folder / "run" / "draw.sock"))
             early.sendall(b"GET")
             with life():
-                assert early.recv(1)  # it says goodbye to what is no protocol of ours
+                assert early.recv(1)  # it sends BYE to a peer with another protocol
     listener.close()
 
 
 def test_a_socket_that_is_elsewhere_is_not_used(folder: Path) -> None:
-    """Where the configuration names another path than the manager's socket has, the configuration counts."""
+    """A socket with another path than the configuration is not used."""
     site = Site(folder)
     (folder / "other").mkdir()
     listener = socket.socket(socket.AF_UNIX)
@@ -153,6 +153,6 @@ def test_a_socket_that_is_elsewhere_is_not_used(folder: Path) -> None:
     with Daemon(
         "broker", config=site.path, log=folder / "log", program=program, pass_fds=[listener.fileno()]
     ) as daemon:
-        daemon.until_it_says("not used")
+        daemon.wait_for_text("not used")
         wait_until((folder / "run" / "draw.sock").is_socket, "its own socket is there")
     listener.close()

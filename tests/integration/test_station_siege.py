@@ -1,4 +1,4 @@
-"""A real broker process under attack at its TLS door, while a machine that joined goes on drawing."""
+"""A real broker under attack at its TLS door still serves."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from drawwell.crypto import pki
 from drawwell.entropy.blocks import DrawClass, DrawRequest
 from drawwell.errors import AuthenticationFailed, DrawwellError, LinkUnavailable, PermissionRefused
 from drawwell.host.clock import WallClock
-from drawwell.links.identity import renew_if_due
+from drawwell.links.renewal import renew_if_due
 from drawwell.links.tls import TlsLink
 from drawwell.simulator.pty import PtyDevice
 from drawwell.wire.contexts import client_context
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 CROWD = 1000
 RSS_BYTES = 150 * 2**20
-"""Generous: idle it is about 45 MB; 1,000 TLS connections with asyncio's own 256 KiB each would be 250 MB more."""
+"""Generous: about 45 MB idle. With asyncio's 256 KiB each, 1,000 connections add 250 MB."""
 
 
 def rss_bytes(pid: int) -> int:
@@ -38,7 +38,7 @@ def rss_bytes(pid: int) -> int:
 
 @contextlib.contextmanager
 def many_descriptors():
-    """Enough for a crowd, in this process."""
+    """Allow this process enough descriptors for a crowd."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * CROWD + 200
     if hard != resource.RLIM_INFINITY and hard < wanted:
@@ -56,7 +56,7 @@ async def dial(site: Site) -> socket.socket:
 
 
 def client_hello() -> bytes:
-    """The first flight of a TLS handshake, without a certificate behind it."""
+    """Return the first flight of a TLS handshake, without a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["drawwell/1"])
@@ -80,7 +80,7 @@ OPENINGS = {
 
 
 async def attack(site: Site, opening: bytes, count: int) -> list[socket.socket]:
-    """Open so many connections, say that on each, and then nothing more."""
+    """Open this many connections, send the data on each, then nothing."""
     crowd = []
     for _ in range(count):
         sock = await dial(site)
@@ -92,7 +92,7 @@ async def attack(site: Site, opening: bytes, count: int) -> list[socket.socket]:
 
 @pytest.mark.parametrize("name", OPENINGS)
 def test_a_crowd_at_the_door_leaves_a_served_consumer_unaffected(folder, name) -> None:
-    """A crowd that never shows who it is takes bounded memory and not one draw from a machine that has joined."""
+    """Unidentified peers use limited memory and delay no draw."""
     site = Site(folder)
     count = CROWD if name in {"half-open", "a handshake that stalls"} else 200
 
@@ -129,8 +129,8 @@ def test_a_crowd_at_the_door_leaves_a_served_consumer_unaffected(folder, name) -
     asyncio.run(run())
 
 
-def test_a_peer_that_does_not_read_holds_up_nobody_and_is_bounded(folder) -> None:
-    """Members that ask for much and read nothing cost what is owed to them and no more; others draw on."""
+def test_a_peer_that_does_not_read_delays_no_other_and_is_bounded(folder) -> None:
+    """Consumers that do not read use limited memory; others can draw."""
     site = Site(folder)
 
     async def run() -> None:
@@ -156,7 +156,7 @@ def test_a_peer_that_does_not_read_holds_up_nobody_and_is_bounded(folder) -> Non
 
 
 async def refused(link: TlsLink) -> type[DrawwellError] | None:
-    """The kind of error that a draw meets; None when it is served."""
+    """Return the class of a draw's error, or None."""
     try:
         await link.draw(32, DrawClass.FULL)
     except DrawwellError as error:
@@ -167,7 +167,7 @@ async def refused(link: TlsLink) -> type[DrawwellError] | None:
 
 
 def test_only_those_who_joined_here_and_were_not_revoked_are_served(folder) -> None:
-    """No certificate of another authority, of another broker, or self-made gets a byte; a revoked one neither."""
+    """Foreign, self-signed and revoked certificates get no byte."""
     (folder / "other").mkdir()
     site, other = Site(folder), Site(folder / "other")
     paper = PaperAuthority(folder, "well")
@@ -197,7 +197,7 @@ def test_only_those_who_joined_here_and_were_not_revoked_are_served(folder) -> N
 
 
 def test_a_revocation_ends_an_open_session(folder) -> None:
-    """A session that was open gets nothing more from the moment of the revocation, and the other one goes on."""
+    """A revoked consumer's open session gets nothing; the other continues."""
     site = Site(folder)
 
     async def run() -> None:
@@ -219,7 +219,7 @@ def test_a_revocation_ends_an_open_session(folder) -> None:
 
 
 def test_a_machine_whose_certificate_ran_out_renews_and_draws(folder, monkeypatch) -> None:
-    """After two weeks off a machine is refused draws, renews with its old key over the same door, and draws."""
+    """After two weeks off a machine must renew before it can draw."""
     site, ahead = Site(folder), [0.0]
 
     class Ahead(WallClock):
@@ -246,7 +246,7 @@ def test_a_machine_whose_certificate_ran_out_renews_and_draws(folder, monkeypatc
 
 
 def test_a_link_to_another_broker_with_the_same_name_is_not_drawn_over(folder) -> None:
-    """A broker of another authority cannot pose as ours: the consumer sends it nothing and says so."""
+    """A consumer sends nothing to a broker with another CA."""
     (folder / "other").mkdir()
     site, impostor = Site(folder), Site(folder / "other")
 

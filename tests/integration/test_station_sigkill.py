@@ -1,4 +1,4 @@
-"""A real broker process killed at random moments while two machines draw over TLS, and started again on its state."""
+"""A real broker killed at random moments under load, and restarted."""
 
 import asyncio
 import random
@@ -24,14 +24,14 @@ QUOTA = 40_000
 
 @dataclass
 class Machine:
-    """A machine that joined, with everything that it was ever given."""
+    """A joined machine, and all bytes that it received."""
 
     identity: LinkIdentity
     serials: list[int] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
 
     async def draw_on(self, site: Site, dice: random.Random, errors: Counter) -> None:
-        """Draw until the broker dies or the quota is used up; of what arrived, forget nothing."""
+        """Draw until the broker dies or the quota ends; record all bytes."""
         link = site.link(self.identity)
         try:
             while True:
@@ -51,9 +51,7 @@ class Machine:
 
 
 def test_killed_again_and_again_no_byte_is_served_twice_and_no_quota_is_forgotten(folder) -> None:
-    """Over all lives of a broker that dies by SIGKILL in the middle of grants, every 8-byte window is served once,
-    no consumer has more than its quota, serial numbers never repeat, and sockets left behind are replaced.
-    """
+    """No byte is served twice over all runs of a killed broker."""
     site, dice, errors = Site(folder), random.Random(5), Counter()
     rates = {"web01": "none", "db01": "2KiB/s"}
     machines: dict[str, Machine] = {}
@@ -93,7 +91,7 @@ def test_killed_again_and_again_no_byte_is_served_twice_and_no_quota_is_forgotte
 
 
 def test_a_life_that_is_cut_off_costs_at_most_what_was_reserved(folder) -> None:
-    """After a SIGKILL the quota left is what it was less at most one second of the rate, and the bucket is empty."""
+    """A SIGKILL costs at most one second of the rate, and empties the bucket."""
     site = Site(folder)
 
     async def left(link: TlsLink) -> int:
@@ -122,7 +120,7 @@ def test_a_life_that_is_cut_off_costs_at_most_what_was_reserved(folder) -> None:
 
 
 def test_a_second_broker_on_the_same_state_is_refused(folder) -> None:
-    """While one broker runs, another on its state ends with an error and a hint, and the first serves on."""
+    """A second broker on the same state fails with a hint."""
     site = Site(folder)
 
     async def run() -> None:
@@ -131,7 +129,7 @@ def test_a_second_broker_on_the_same_state_is_refused(folder) -> None:
                 await site.until_healthy()
                 second = await asyncio.to_thread(command, "broker", config=site.path)
                 assert second.returncode == 74
-                assert "Another broker runs on this state" in hinted(second)[0]
+                assert "Another broker is using this state" in hinted(second)[0]
                 assert (await site.ask("status"))["ready"]
                 assert daemon.running
 

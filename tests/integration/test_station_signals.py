@@ -1,4 +1,4 @@
-"""The daemon as its operator handles it: started, told to stop, told to read its configuration again."""
+"""The daemon's signals: start, stop and reload."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from support.station import Site, running
 
 pytestmark = pytest.mark.slow
 
-CONSUMER = '[[consumer]]\nname = "app"\nuser = "nobody"\nrate = "{}"\n'
+CONSUMER = '[[consumer]]\nname = "app"\nuser = "daemon"\nrate = "{}"\n'
 
 
 def status(site: Site) -> dict:
@@ -27,58 +27,58 @@ def rate_of_app(site: Site) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(folder, number) -> None:
-    """SIGINT and SIGTERM: the device is paused, the sockets are gone, the exit code is 0."""
+    """SIGINT and SIGTERM pause the device, remove sockets and exit 0."""
     site = Site(folder)
     with StickThread(folder / "stick", seed=1, rate=0) as stick:
         with Daemon("broker", config=site.path, log=folder / "log") as daemon:
-            daemon.until_it_says("healthy")
+            daemon.wait_for_text("healthy")
             assert daemon.stop(number) == 0
-            assert daemon.words.endswith("drawwell: stopped\n")
-        wait_until(lambda: stick.device._device.paused, "the device was told to pause")
+            assert daemon.output.endswith("drawwell: stopped\n")
+        wait_until(lambda: stick.device._device.paused, "the device was paused")
         assert list((folder / "run").iterdir()) == []
 
 
 def test_a_signal_while_the_device_is_being_opened_ends_it_cleanly(folder) -> None:
-    """A daemon that waits for a silent device still ends at once, with 0."""
+    """A daemon that waits for a silent device also exits at once, with 0."""
     site = Site(folder)
     stick = StickThread(folder / "stick", seed=2, rate=0, fault="silent")
     with stick, Daemon("broker", config=site.path, log=folder / "log") as daemon:
-        daemon.until_it_says("Ctrl-C stops")
+        daemon.wait_for_text("Ctrl-C stops")
         assert daemon.stop() == 0
 
 
-def test_without_its_device_it_runs_says_why_and_serves_nothing(folder) -> None:
-    """A broker whose stick is not there runs; status names the cause, a draw exits 69, and a plug-in mends it."""
+def test_without_its_device_it_runs_shows_why_and_serves_nothing(folder) -> None:
+    """Without its stick it runs; status has the cause, a draw exits with 69."""
     site = Site(folder)
     with Daemon("broker", config=site.path, log=folder / "log") as daemon:
-        daemon.until_it_says("is not there")
+        daemon.wait_for_text("does not exist")
         shown = status(site)
         assert (shown["ready"], shown["not_ready_because"]) == (
             False,
-            "0 of 1 noise sources healthy, 1 needed",
+            "0 of 1 noise sources are healthy, but min_sources is 1",
         )
-        assert shown["sources"][0]["last_error"] == f"{folder}/stick is not there"
+        assert shown["sources"][0]["last_error"] == f"{folder}/stick does not exist"
         for draw_class in ("full", "drbg"):
             drawn = command("draw", "32", "--hex", "--class", draw_class, config=site.path)
             assert (drawn.returncode, drawn.stdout) == (69, "")
             assert hinted(drawn)
         with StickThread(folder / "stick", seed=3, rate=0):
-            daemon.until_it_says("healthy")
+            daemon.wait_for_text("healthy")
             wait_until(
                 lambda: command("draw", "32", "--hex", config=site.path).returncode == 0, "a draw is served"
             )
 
 
 def test_hangup_takes_over_a_consumers_rate(folder) -> None:
-    """SIGHUP reads the file again, and new rates of consumers apply at once, without a restart."""
+    """SIGHUP applies new rates at once, without a restart."""
     site = Site(folder, sticks=("stick",), more=CONSUMER.format("1KiB/s"))
     with Daemon("broker", config=site.path, log=folder / "log") as daemon:
-        daemon.until_it_says("Ctrl-C stops")
+        daemon.wait_for_text("Ctrl-C stops")
         wait_until(lambda: status(site), "it answers")
         assert rate_of_app(site) == "1KiB/s"
         site.write(CONSUMER.format("2KiB/s"))
         daemon.send(signal.SIGHUP)
-        daemon.until_it_says("configuration read again")
+        daemon.wait_for_text("reloaded the configuration")
         assert rate_of_app(site) == "2KiB/s"
         site.write("")
         daemon.send(signal.SIGHUP)
@@ -88,46 +88,46 @@ def test_hangup_takes_over_a_consumers_rate(folder) -> None:
 
 
 def test_hangup_with_a_broken_file_leaves_everything_as_it_was(folder) -> None:
-    """Every fault of the new file is said with its line, and the daemon goes on with the old one."""
+    """Every fault is logged, and the daemon keeps the old configuration."""
     site = Site(folder, more=CONSUMER.format("1KiB/s"))
     with Daemon("broker", config=site.path, log=folder / "log") as daemon:
-        daemon.until_it_says("Ctrl-C stops")
+        daemon.wait_for_text("Ctrl-C stops")
         wait_until(lambda: status(site), "it answers")
         site.write(CONSUMER.format("fast") + "[tsl]\n")
         daemon.send(signal.SIGHUP)
-        daemon.until_it_says("did you mean [tls]?")
-        assert "drawwell: not reloaded: there are 2 faults in the configuration" in daemon.words
-        assert "drawwell.toml:" in daemon.words
+        daemon.wait_for_text("did you mean [tls]?")
+        assert "drawwell: cannot reload the configuration: the configuration has 2 faults" in daemon.output
+        assert "drawwell.toml:" in daemon.output
         site.write(CONSUMER.format("1KiB/s"))
         assert rate_of_app(site) == "1KiB/s"
         site.path.unlink()
-        said = daemon.words.count("not reloaded")
+        count = daemon.output.count("cannot reload")
         daemon.send(signal.SIGHUP)
-        wait_until(lambda: daemon.words.count("not reloaded") > said, "a file that is gone is refused")
+        wait_until(lambda: daemon.output.count("cannot reload") > count, "a file that is gone is refused")
         assert daemon.running
 
 
-def test_hangup_says_what_only_a_restart_changes_and_leaves_it(folder, caplog) -> None:
-    """A changed table other than [[consumer]] is named, and what runs keeps its old terms: the kernel's feed too."""
+def test_hangup_names_what_only_a_restart_changes_and_leaves_it(folder, caplog) -> None:
+    """A changed table other than [[consumer]] is reported and not applied."""
     site = Site(folder, more="[kernel]\nfeed = true\n")
 
     async def run() -> None:
         async with running(site) as process:
             assert "kernel" in process.station.broker.accounts
             site.write('[unix]\nmode = "0600"\n' + CONSUMER.format("5B/s"))
-            process.reload()
+            await process.reload()
             assert set(process.station.broker.accounts) == {"kernel", "app", "local"}
             assert process.station.config.unix.mode == 0o666
 
     asyncio.run(run())
     assert [record.getMessage() for record in caplog.records if "restart" in record.getMessage()] == [
-        "a restart is needed for the changes in [unix]",
-        "a restart is needed for the changes in [kernel]",
+        "restart to apply the changes in [unix]",
+        "restart to apply the changes in [kernel]",
     ]
 
 
 def test_a_port_that_is_taken_is_said_with_the_way_to_find_who_has_it(folder) -> None:
-    """Another listener on the TLS port: exit 78, the address, a hint, and no socket left behind."""
+    """For a used TLS port: exit 78, the address and a hint, no socket left."""
     site = Site(folder)
     with socket.create_server((site.address, 55000)):
         run = command("broker", config=site.path)
@@ -137,8 +137,8 @@ def test_a_port_that_is_taken_is_said_with_the_way_to_find_who_has_it(folder) ->
     assert list((folder / "run").iterdir()) == []
 
 
-def test_a_socket_that_somebody_answers_on_is_not_taken_away(folder) -> None:
-    """A broker with a state of its own but another's socket path is refused, and the other one's socket stays."""
+def test_a_socket_with_a_listener_is_not_replaced(folder) -> None:
+    """If another broker has its socket, it fails and leaves that socket."""
     site = Site(folder)
     (folder / "run").mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX) as other:
@@ -146,16 +146,16 @@ def test_a_socket_that_somebody_answers_on_is_not_taken_away(folder) -> None:
         other.listen()
         run = command("broker", config=site.path)
         assert run.returncode == 78
-        assert "another process answers there" in run.stderr
+        assert "another process listens there" in run.stderr
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(site.draw_socket)
 
 
 def test_sockets_that_a_dead_broker_left_are_replaced(folder) -> None:
-    """After a SIGKILL the next broker takes over the paths of the sockets that were left."""
+    """After a SIGKILL the next broker replaces the stale sockets."""
     site = Site(folder)
     with Daemon("broker", config=site.path, log=folder / "log") as daemon:
-        daemon.until_it_says("Ctrl-C stops")
+        daemon.wait_for_text("Ctrl-C stops")
         wait_until(lambda: status(site), "it answers")
     assert (folder / "run" / "draw.sock").exists()
     with Daemon("broker", config=site.path, log=folder / "log2"):
@@ -163,7 +163,7 @@ def test_sockets_that_a_dead_broker_left_are_replaced(folder) -> None:
 
 
 def test_a_configuration_with_nothing_to_do_is_refused(folder) -> None:
-    """Without a source and without a sink there is nothing to run: exit 78 and what to write."""
+    """Without source and sink: exit 78, and the settings that are needed."""
     path = folder / "empty.toml"
     path.write_text(
         f'[broker]\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n[[upstream]]\nurl = "unix:///x"\n'
@@ -174,13 +174,13 @@ def test_a_configuration_with_nothing_to_do_is_refused(folder) -> None:
 
 
 def test_a_consumer_configured_on_hangup_cannot_be_invited_any_more(folder) -> None:
-    """After the reload the name belongs to the configuration, for the operator's invitations too."""
+    """After the reload this name cannot be invited."""
     site = Site(folder)
 
     async def run() -> None:
         async with running(site) as process:
             site.write(CONSUMER.format("5B/s"))
-            process.reload()
+            await process.reload()
             with pytest.raises(UsageError, match="app is in the configuration"):
                 await site.ask("consumer.invite", {"name": "app"})
 

@@ -1,4 +1,4 @@
-"""A whole station with simulated sticks on real pseudo-terminals: pulled, put back, failing, paused."""
+"""A complete broker with simulated sticks: pulled, failing, paused."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ async def outcome(asked) -> str:
 
 
 def test_a_stick_pulled_in_the_middle_of_a_read_is_named_and_comes_back(folder) -> None:
-    """Unplugging under load gives a named error and no healthy source; a replug runs the start-up tests again."""
+    """Unplugging is a named error; a replug runs the start-up tests."""
     site = Site(folder)
 
     async def run() -> None:
@@ -53,7 +53,7 @@ def test_a_stick_pulled_in_the_middle_of_a_read_is_named_and_comes_back(folder) 
 
 
 def test_draws_in_flight_when_the_stick_is_pulled_are_served_or_refused(folder) -> None:
-    """With a crowd drawing, unplugging refuses who comes after and hangs nobody; after the replug all are served."""
+    """With many consumers, unplugging refuses new draws and hangs none."""
     site = Site(folder)
 
     async def run() -> None:
@@ -69,7 +69,7 @@ def test_draws_in_flight_when_the_stick_is_pulled_are_served_or_refused(folder) 
             async with asyncio.TaskGroup() as group:
                 for _ in range(16):
                     group.create_task(crowd())
-                await until(lambda: "done" in kinds, "somebody was served")
+                await until(lambda: "done" in kinds, "a draw was served")
                 stick.unplug()
             assert kinds <= {"done", "Starved", "NoHealthySource"}
             stick.replug()
@@ -81,7 +81,7 @@ def test_draws_in_flight_when_the_stick_is_pulled_are_served_or_refused(folder) 
 
 
 def test_a_stick_pulled_in_the_middle_of_a_dump_refuses_it_and_comes_back(folder) -> None:
-    """Unplugging while the firmware image is read answers whoever asked for it, leaves no file, and heals."""
+    """Unplugging during a capture fails the call; a replug recovers."""
     site = Site(folder)
 
     async def run() -> None:
@@ -105,7 +105,7 @@ def test_a_stick_pulled_in_the_middle_of_a_dump_refuses_it_and_comes_back(folder
 
 @pytest.mark.parametrize("fault", ["silent", "zeros"])
 def test_a_silent_stick_is_a_stall_and_not_a_hang(folder, fault) -> None:
-    """A device that stops sending counts as gone after the configured time, by name; when it sends again, it heals.
+    """A silent device is reported after the set time, and recovers.
 
     So does one whose diode is stuck at 0: its firmware drops the zeros.
     """
@@ -127,14 +127,14 @@ def test_a_silent_stick_is_a_stall_and_not_a_hang(folder, fault) -> None:
 
 
 async def drain(link: UnixLink) -> None:
-    """Draw until the sources are wanted."""
+    """Draw until the sources are wanted again."""
     for _ in range(6):
         await outcome(link.draw(65_000, DrawClass.FULL))
 
 
 @pytest.mark.parametrize("fault", ["stuck", "counter", "loop", "biased"])
 def test_a_sick_stick_is_latched_and_starts_again_after_reset(folder, fault) -> None:
-    """A fault of the noise ends in permanent failure with its test named; mended and reset it is healthy."""
+    """A noise fault is permanent; after a fix and a reset it is healthy."""
     site = Site(folder)
 
     async def run() -> None:
@@ -161,7 +161,7 @@ def test_a_sick_stick_is_latched_and_starts_again_after_reset(folder, fault) -> 
 
 
 def test_a_paused_stick_is_silent_shown_paused_and_goes_on(folder) -> None:
-    """`pause` reaches the device, status says paused and no error, and `resume` serves again."""
+    """`pause` and `resume` reach the device; a pause is not an error."""
     site = Site(folder)
 
     async def run() -> None:
@@ -172,14 +172,14 @@ def test_a_paused_stick_is_silent_shown_paused_and_goes_on(folder) -> None:
             report = (await site.ask("status"))["sources"][0]
             assert (report["paused"], report["last_error"]) == (True, "")
             await site.command("stick", "resume")
-            await until(lambda: not stick._device.paused, "the device was told")
+            await until(lambda: not stick._device.paused, "the device was resumed")
             await site.until_healthy()
 
     asyncio.run(run())
 
 
 def test_on_demand_tests_and_captures_go_through_the_running_station(folder) -> None:
-    """`test` makes a new health epoch, `capture` and `sample` hand out what nobody else gets."""
+    """`test` restarts the tests; `capture` and `sample` bytes are not served."""
     site = Site(folder)
 
     async def run() -> None:
@@ -195,7 +195,7 @@ def test_on_demand_tests_and_captures_go_through_the_running_station(folder) -> 
 
 
 def test_two_needed_and_one_pulled_in_mid_draw_is_starved_until_it_is_back(folder) -> None:
-    """With min_sources = 2 and two sticks, pulling one stops both classes for everybody, and its replug starts them."""
+    """With min_sources = 2, unplugging one of two sticks stops all draws."""
     site = Site(folder, sticks=("a", "b"), broker="min_sources = 2")
 
     async def run() -> None:
@@ -222,7 +222,7 @@ def test_two_needed_and_one_pulled_in_mid_draw_is_starved_until_it_is_back(folde
 
 
 def test_one_needed_and_one_pulled_goes_on_with_accounts_apart(folder) -> None:
-    """With min_sources = 1 one pulled stick of two stops only itself, and each source's account is its own."""
+    """With min_sources = 1, unplugging one stick affects only that stick."""
     site = Site(folder, sticks=("a", "b"))
 
     async def run() -> None:

@@ -9,7 +9,7 @@ from support.station import Site, running
 
 
 def test_every_verb_has_a_handler(folder: Path) -> None:
-    """A broker with all its parts objects to an unknown argument only."""
+    """For any verb, a complete broker refuses only the unknown argument."""
 
     async def objection(site: Site, verb: str) -> str:
         try:
@@ -22,4 +22,4 @@ def test_every_verb_has_a_handler(folder: Path) -> None:
         async with running(site):
             return {verb: await objection(site, verb) for verb in CONTROL_VERBS}
 
-    assert asyncio.run(run()) == {verb: f"{verb} takes no 'unknown'" for verb in CONTROL_VERBS}
+    assert asyncio.run(run()) == {verb: f"{verb}: unknown argument 'unknown'" for verb in CONTROL_VERBS}

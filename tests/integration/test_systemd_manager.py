@@ -1,4 +1,4 @@
-"""What a service manager hands over and is told, on real sockets."""
+"""The service manager's sockets and notifications, for real."""
 
 import array
 import fcntl
@@ -23,12 +23,12 @@ def manager_socket(folder: Path) -> Iterator[socket.socket]:
         yield sock
 
 
-def told(sock: socket.socket) -> list[str]:
+def received(sock: socket.socket) -> list[str]:
     return sock.recv(4096).decode().splitlines()
 
 
-def test_without_a_manager_nobody_is_told() -> None:
-    """Where no environment names a manager, every call is a no."""
+def test_without_a_manager_nothing_is_sent() -> None:
+    """If the environment names no manager, every call returns False."""
     manager = Manager({})
     assert not manager.listens
     assert not manager.notify(READY="1")
@@ -38,30 +38,30 @@ def test_without_a_manager_nobody_is_told() -> None:
     assert manager.watchdog_s is None
 
 
-def test_fields_are_told_one_a_line(manager_socket: socket.socket) -> None:
-    """Each field is a line, and a line break in a value does not make a second field."""
+def test_fields_are_sent_one_a_line(manager_socket: socket.socket) -> None:
+    """Each field is one line; a line break in a value adds none."""
     manager = Manager({"NOTIFY_SOCKET": manager_socket.getsockname()})
     assert manager.notify(READY="1", STATUS="healthy\nSTOPPING=1")
-    assert told(manager_socket) == ["READY=1", "STATUS=healthy STOPPING=1"]
+    assert received(manager_socket) == ["READY=1", "STATUS=healthy STOPPING=1"]
 
 
 def test_an_abstract_address_is_understood() -> None:
-    """A name that begins with @ is one in the abstract namespace."""
+    """A name that starts with @ is in the abstract namespace."""
     name = f"drawwell-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.settimeout(DEADLINE_S)
         sock.bind(f"\0{name}")
         assert Manager({"NOTIFY_SOCKET": f"@{name}"}).notify(WATCHDOG="1")
-        assert told(sock) == ["WATCHDOG=1"]
+        assert received(sock) == ["WATCHDOG=1"]
 
 
 def test_a_manager_that_has_gone_is_not_waited_for(folder: Path) -> None:
-    """When nobody reads the socket any more, the call is a no, not an error."""
+    """If the socket has no reader, the call returns False."""
     assert not Manager({"NOTIFY_SOCKET": str(folder / "gone")}).notify(READY="1")
 
 
 def test_a_stored_descriptor_is_the_same_file(manager_socket: socket.socket) -> None:
-    """The manager gets a descriptor of the very socket that was stored, under its name."""
+    """The manager stores the same socket, under its name."""
     manager = Manager({"NOTIFY_SOCKET": manager_socket.getsockname()})
     here, there = socket.socketpair()
     with here, there:
@@ -74,18 +74,18 @@ def test_a_stored_descriptor_is_the_same_file(manager_socket: socket.socket) -> 
             there.sendall(b"hello")
             assert copy.recv(5) == b"hello"
     assert manager.forget("guest-web")
-    assert told(manager_socket) == ["FDSTOREREMOVE=1", "FDNAME=guest-web"]
+    assert received(manager_socket) == ["FDSTOREREMOVE=1", "FDNAME=guest-web"]
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "ä", "a\nb", "x" * 256])
 def test_what_is_no_name_is_not_sent(name: str) -> None:
-    """A name that the manager would refuse, or read as something else, raises."""
-    with pytest.raises(ValueError, match="name of a descriptor"):
+    """A name that the manager would refuse or misread raises an error."""
+    with pytest.raises(ValueError, match="descriptor name"):
         Manager({}).store(name, 0)
 
 
 def test_the_watchdog_of_another_process_is_not_ours() -> None:
-    """WATCHDOG_PID names whom the watchdog is for."""
+    """WATCHDOG_PID names the process for the watchdog."""
     assert Manager({"WATCHDOG_USEC": "30000000"}).watchdog_s == 30.0
     assert Manager({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": str(os.getpid())}).watchdog_s == 0.5
     assert Manager({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}).watchdog_s is None
@@ -102,13 +102,13 @@ manager = Manager(os.environ)
 print(*sorted(manager.names))
 draw = manager.inherited("draw")
 print(*[sock.getsockname() for sock in draw], *[sock.get_inheritable() for sock in draw], sep=",")
-print(len(manager.inherited("draw")), len(manager.inherited("pipe")), len(manager.inherited("nobody")))
+print(len(manager.inherited("draw")), len(manager.inherited("pipe")), len(manager.inherited("no-such")))
 print(*[name for name in os.environ if name.startswith("LISTEN_")])
 """
 
 
 def child(folder: Path, *, pid: str, script: str = CHILD) -> list[str]:
-    """Start a process with three descriptors from 3 on: two sockets named draw and what is no socket."""
+    """Start a process with three descriptors: two sockets and a pipe."""
     first, second = (socket.socket(socket.AF_UNIX) for _ in range(2))
     with first, second, open(folder / "file", "w") as file:
         for sock, name in ((first, "a"), (second, "b")):
@@ -131,7 +131,7 @@ def child(folder: Path, *, pid: str, script: str = CHILD) -> list[str]:
 
 
 def test_sockets_are_handed_over_once_by_name(folder: Path) -> None:
-    """Each socket is had once, under its name, for this process alone; what is no socket is dropped."""
+    """Each socket is taken once, by name; a non-socket is closed."""
     names, draw, again, left = child(folder, pid="")
     assert names == "draw pipe"
     assert draw == f"{folder}/a,{folder}/b,False,False"
@@ -140,13 +140,13 @@ def test_sockets_are_handed_over_once_by_name(folder: Path) -> None:
 
 
 def test_what_is_for_another_process_is_left_alone(folder: Path) -> None:
-    """LISTEN_PID names whom the descriptors are for."""
+    """LISTEN_PID names the process for the descriptors."""
     names, draw, *_ = child(folder, pid="1")
     assert (names, draw) == ("", "")
 
 
 def test_a_file_that_was_opened_for_us_is_had_as_it_is(folder: Path) -> None:
-    """What is no socket is had by its number, and only once."""
+    """A descriptor that is not a socket is taken once, by number."""
     done = child(folder, pid="", script=OPENED)
     assert done == ["True False", "[]"]
 

@@ -26,7 +26,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> PaperAuthority:
 
 
 def test_consumer_draws_over_mutual_tls(authority: PaperAuthority) -> None:
-    """The name comes from the registry; sizes from 1 to 65,536 arrive whole and distinct."""
+    """The registry names the consumer; draws of all sizes differ."""
 
     async def run() -> None:
         async with House(authority).open() as house:
@@ -44,7 +44,7 @@ def test_consumer_draws_over_mutual_tls(authority: PaperAuthority) -> None:
 
 
 def test_many_consumers_get_distinct_bytes(authority: PaperAuthority) -> None:
-    """Thirty-two sessions with eight draws each at once: no two grants are alike."""
+    """In thirty-two sessions with eight draws each, all grants differ."""
 
     async def run() -> None:
         async with House(authority).open() as house:
@@ -61,7 +61,7 @@ def test_many_consumers_get_distinct_bytes(authority: PaperAuthority) -> None:
 
 
 def test_revocation_bites_on_the_next_draw_of_an_open_session(authority: PaperAuthority) -> None:
-    """The draw before is served, the next is refused with the reason, and the session ends."""
+    """Once revoked, the next draw is refused and the session ends."""
 
     async def run() -> None:
         async with House(authority).open() as house:
@@ -79,8 +79,8 @@ def test_revocation_bites_on_the_next_draw_of_an_open_session(authority: PaperAu
     asyncio.run(run())
 
 
-def test_certificate_that_nobody_knows_is_closed_without_a_word(authority: PaperAuthority) -> None:
-    """The registry's no is a TLS close and no frame; the link says what that means."""
+def test_certificate_that_is_unknown_is_closed_without_a_frame(authority: PaperAuthority) -> None:
+    """An unknown certificate gets close_notify, and the link explains it."""
 
     async def run() -> None:
         async with House(authority).open() as house:
@@ -88,7 +88,7 @@ def test_certificate_that_nobody_knows_is_closed_without_a_word(authority: Paper
             reader, writer = await house.raw()
             assert await drained(reader) == b""
             writer.close()
-            with pytest.raises(AuthenticationFailed, match="does not take our certificate") as caught:
+            with pytest.raises(AuthenticationFailed, match="refused our certificate") as caught:
                 await house.link().draw(32, DrawClass.FULL)
             assert "invitation" in (caught.value.hint or "")
             assert (house.door.counts.admitted, house.door.counts.unauthenticated) == (0, 2)
@@ -97,7 +97,7 @@ def test_certificate_that_nobody_knows_is_closed_without_a_word(authority: Paper
 
 
 def test_self_made_certificate_is_closed_by_an_alert(authority: PaperAuthority, tmp_path: Path) -> None:
-    """A certificate of another CA gets the alert, and its link raises AuthenticationFailed."""
+    """A foreign certificate gets an alert and AuthenticationFailed."""
 
     async def run() -> None:
         async with House(authority).open() as house:
@@ -112,7 +112,7 @@ def test_self_made_certificate_is_closed_by_an_alert(authority: PaperAuthority, 
 
 
 def test_link_does_not_speak_to_an_impostor(authority: PaperAuthority, tmp_path: Path) -> None:
-    """A broker of another CA is not drawn from."""
+    """A broker with another CA is refused."""
 
     async def run() -> None:
         async with House(PaperAuthority(tmp_path)).open() as house:
@@ -125,7 +125,7 @@ def test_link_does_not_speak_to_an_impostor(authority: PaperAuthority, tmp_path:
 
 
 def test_certificate_that_ran_out_may_be_renewed_and_nothing_else(authority: PaperAuthority) -> None:
-    """An expired certificate, real here, opens a session in which only the verb renew is answered."""
+    """With an expired certificate only the verb renew works."""
 
     async def run() -> None:
         async with House(authority).open() as house:
@@ -133,9 +133,9 @@ def test_certificate_that_ran_out_may_be_renewed_and_nothing_else(authority: Pap
             files = authority.client("web01", ran_out_s_ago=86400.0)
             link = TlsLink("127.0.0.1", house.port, context=lambda: client_context(*files))
             assert (await link.welcome()).renew_only
-            with pytest.raises(PermissionRefused, match="run out"):
+            with pytest.raises(PermissionRefused, match="has expired"):
                 await link.draw(32, DrawClass.FULL)
-            with pytest.raises(PermissionRefused, match="run out"):
+            with pytest.raises(PermissionRefused, match="has expired"):
                 await link.call("status", {})
             assert (await link.call("renew", {"csr": "x"}))["args"] == {"csr": "x"}
             assert house.broker.serial == 0
@@ -145,14 +145,14 @@ def test_certificate_that_ran_out_may_be_renewed_and_nothing_else(authority: Pap
 
 
 def test_certificate_that_runs_out_during_a_session_stops_its_draws(authority: PaperAuthority) -> None:
-    """The registry is asked before each request, not only at the door."""
+    """The registry is checked before each request, not only at the start."""
 
     async def run() -> None:
         async with House(authority).open() as house:
             link = house.link()
             await link.draw(32, DrawClass.FULL)
             house.registry.renew_only = True
-            with pytest.raises(PermissionRefused, match="run out"):
+            with pytest.raises(PermissionRefused, match="has expired"):
                 await link.draw(32, DrawClass.FULL)
             await link.call("renew", {})
             assert house.door.counts.accepted == 1
@@ -164,7 +164,7 @@ def test_certificate_that_runs_out_during_a_session_stops_its_draws(authority: P
 def test_reload_takes_new_files_for_new_sessions_and_keeps_the_old_ones_open(
     authority: PaperAuthority, tmp_path: Path
 ) -> None:
-    """After a reload a client of the new CA comes in; the open session goes on; bad files change nothing."""
+    """A reload changes the CA, except for open sessions or with bad files."""
 
     async def run() -> None:
         async with House(authority).open() as house:
@@ -191,8 +191,8 @@ def test_reload_takes_new_files_for_new_sessions_and_keeps_the_old_ones_open(
     asyncio.run(run())
 
 
-def test_door_that_closes_says_goodbye_within_tls(authority: PaperAuthority) -> None:
-    """The last frame is a goodbye with the reason."""
+def test_door_that_closes_sends_bye_within_tls(authority: PaperAuthority) -> None:
+    """The last frame is a BYE with the reason."""
 
     async def run() -> None:
         house = House(authority)
@@ -208,7 +208,7 @@ def test_door_that_closes_says_goodbye_within_tls(authority: PaperAuthority) -> 
 
 
 def test_every_address_is_listened_on(authority: PaperAuthority) -> None:
-    """With * as its host the door answers on IPv4 and on IPv6."""
+    """With the host * the door listens on IPv4 and IPv6."""
 
     async def run() -> None:
         async with House(authority, host="*").open() as house:
@@ -229,7 +229,7 @@ def _has_ipv6() -> bool:
 
 
 def test_port_in_use_is_said_with_a_hint(authority: PaperAuthority) -> None:
-    """The error names address and port, the hint the command that finds who has it."""
+    """The error has address and port; the hint shows how to find its user."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         files = authority.server("localhost")
@@ -241,7 +241,7 @@ def test_port_in_use_is_said_with_a_hint(authority: PaperAuthority) -> None:
 
 
 def test_address_of_another_machine_is_a_configuration_error(authority: PaperAuthority) -> None:
-    """A documentation address (RFC 5737) is nobody's here."""
+    """A documentation address (RFC 5737) is not this machine's."""
     files = authority.server("localhost")
     door = TlsDoor("192.0.2.1", 0, lambda: server_context(*files), FakeBroker(), PaperRegistry())
 
@@ -250,8 +250,8 @@ def test_address_of_another_machine_is_a_configuration_error(authority: PaperAut
     assert caught.value.hint
 
 
-def test_nobody_listening_is_an_unavailable_link(authority: PaperAuthority) -> None:
-    """A refused connection and a name that does not resolve are LinkUnavailable with a hint."""
+def test_a_port_without_a_listener_is_an_unavailable_link(authority: PaperAuthority) -> None:
+    """A closed port and an unknown name are LinkUnavailable with a hint."""
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     context = client_context(*authority.client("web01"))
@@ -261,25 +261,25 @@ def test_nobody_listening_is_an_unavailable_link(authority: PaperAuthority) -> N
     assert caught.value.hint
 
 
-def _openssl(house: House, words: bytes, *options: str) -> bytes:
+def _openssl(house: House, data: bytes, *options: str) -> bytes:
     certificate, key, ca = house.authority.client("web01")
     command = ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{house.port}", "-CAfile", ca]
     command += ["-cert", certificate, "-key", key, *options]
-    return subprocess.run(command, input=words, capture_output=True, timeout=DEADLINE_S, check=False).stdout
+    return subprocess.run(command, input=data, capture_output=True, timeout=DEADLINE_S, check=False).stdout
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_openssl_itself_is_served_with_our_alpn_and_not_without(authority: PaperAuthority) -> None:
-    """A client that is not ours draws 32 bytes by the bytes of docs/protocol.md; without ALPN it gets nothing."""
-    words = Hello((1,)).encode() + Draw(32, DrawClass.FULL, request_id=1).encode() + Bye().encode()
+    """A third-party client can draw; without ALPN it fails."""
+    data = Hello((1,)).encode() + Draw(32, DrawClass.FULL, request_id=1).encode() + Bye().encode()
 
     async def run() -> None:
         async with House(authority).open() as house:
-            said = await asyncio.to_thread(_openssl, house, words, "-alpn", "drawwell/1")
+            said = await asyncio.to_thread(_openssl, house, data, "-alpn", "drawwell/1")
             assert said.startswith(Welcome(1, "drawwell", "web01").encode())
             assert said.endswith(b"\x01".ljust(25, b"."))
-            assert await asyncio.to_thread(_openssl, house, words) == b""
-            assert await asyncio.to_thread(_openssl, house, words, "-alpn", "h2") == b""
+            assert await asyncio.to_thread(_openssl, house, data) == b""
+            assert await asyncio.to_thread(_openssl, house, data, "-alpn", "h2") == b""
             assert house.broker.serial == 1
 
     asyncio.run(run())

@@ -1,4 +1,4 @@
-"""Garbage, deadlines and bounds at the TLS door."""
+"""Garbage, deadlines and limits at the TLS door."""
 
 import asyncio
 import contextlib
@@ -21,28 +21,28 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> PaperAuthority:
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("data", "reason"),
     [
         (b"GET / HTTP/1.1\r\n\r\n", b"frame type 0x47"),
-        (b"\x01\xff\xff\xff", b"impossible length"),
-        (Hello((1,)).encode() + b"\x20\x01\x00\x00", b"impossible length"),
-        (Hello((9,)).encode(), b"no version in common"),
+        (b"\x01\xff\xff\xff", b"out of bounds"),
+        (Hello((1,)).encode() + b"\x20\x01\x00\x00", b"out of bounds"),
+        (Hello((9,)).encode(), b"no common version"),
         (Draw(1, DrawClass.FULL, request_id=1).encode(), b"frame type 0x10"),
         (Hello((1,)).encode() + b"\x00" * 60_000, b"frame type 0x00"),
     ],
     ids=["http", "giant", "giant call", "version", "no hello", "zeros"],
 )
 def test_garbage_within_tls_ends_in_a_goodbye_and_others_are_served(
-    authority: PaperAuthority, words: bytes, reason: bytes
+    authority: PaperAuthority, data: bytes, reason: bytes
 ) -> None:
-    """An authenticated peer that breaks the protocol is told why and closed; the others notice nothing."""
+    """A protocol violation ends one connection, with a reason."""
 
     async def run() -> None:
         async with House(authority).open() as house:
             other = house.link()
             await other.draw(32, DrawClass.FULL)
             reader, writer = await house.raw()
-            writer.write(words)
+            writer.write(data)
             said = await drained(reader)
             assert reason in said
             await other.draw(32, DrawClass.FULL)
@@ -54,17 +54,17 @@ def test_garbage_within_tls_ends_in_a_goodbye_and_others_are_served(
 
 
 @pytest.mark.parametrize(
-    "words",
+    "data",
     [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"x" * 70_000, b"\x00" * 100_000],
     ids=["http", "giant record", "zeros"],
 )
-def test_garbage_in_place_of_tls_is_closed(authority: PaperAuthority, words: bytes) -> None:
-    """What is not TLS gets at most an alert and is closed at once."""
+def test_garbage_in_place_of_tls_is_closed(authority: PaperAuthority, data: bytes) -> None:
+    """Other data than TLS gets at most an alert, and a close."""
 
     async def run() -> None:
         async with House(authority).open() as house:
             reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
-            writer.write(words)
+            writer.write(data)
             assert len(await drained(reader)) <= 7
             assert house.door.counts.protocol_errors == 1
             writer.close()
@@ -73,10 +73,10 @@ def test_garbage_in_place_of_tls_is_closed(authority: PaperAuthority, words: byt
 
 
 @pytest.mark.parametrize(
-    "words", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00"], ids=["silent", "one", "half"]
+    "data", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00"], ids=["silent", "one", "half"]
 )
-def test_handshake_that_does_not_come_to_its_end_is_overdue(authority: PaperAuthority, words: bytes) -> None:
-    """Silence and half a hello end at the deadline; a served consumer goes on."""
+def test_handshake_that_does_not_come_to_its_end_is_overdue(authority: PaperAuthority, data: bytes) -> None:
+    """Silence or half a hello ends at the deadline, but not a served consumer."""
 
     async def run() -> None:
         # short: the time is the fact
@@ -84,7 +84,7 @@ def test_handshake_that_does_not_come_to_its_end_is_overdue(authority: PaperAuth
             link = house.link()
             await link.draw(32, DrawClass.FULL)
             reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
-            writer.write(words)
+            writer.write(data)
             assert await drained(reader) == b""
             assert (house.door.counts.overdue, house.door.half_open, house.door.sessions) == (1, 0, 1)
             await link.draw(32, DrawClass.FULL)
@@ -95,7 +95,7 @@ def test_handshake_that_does_not_come_to_its_end_is_overdue(authority: PaperAuth
 
 
 def test_peer_that_shakes_hands_and_does_not_greet_is_overdue(authority: PaperAuthority) -> None:
-    """The deadline runs until the welcome, not only to the end of the handshake."""
+    """The deadline covers handshake and welcome."""
 
     async def run() -> None:
         # short: the time is the fact
@@ -109,7 +109,7 @@ def test_peer_that_shakes_hands_and_does_not_greet_is_overdue(authority: PaperAu
 
 
 def test_thousand_half_open_connections_leave_a_consumer_served(authority: PaperAuthority) -> None:
-    """With 1,000 strangers at the door, half of them within a handshake, at most 256 are kept; draws go on."""
+    """Of 1,000 unidentified connections 256 stay; draws continue."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 4096:
         pytest.skip("needs 4,096 file descriptors")
@@ -146,7 +146,7 @@ def test_thousand_half_open_connections_leave_a_consumer_served(authority: Paper
 
 
 def test_more_sessions_than_the_door_takes_are_turned_away(authority: PaperAuthority) -> None:
-    """The bound on all connections holds; those inside stay."""
+    """Beyond the limit new connections are refused; open ones continue."""
 
     async def run() -> None:
         async with House(authority, Limits(max_sessions=2)).open() as house:
@@ -164,7 +164,7 @@ def test_more_sessions_than_the_door_takes_are_turned_away(authority: PaperAutho
 
 
 def test_consumer_that_stops_reading_is_bounded_and_closed(authority: PaperAuthority) -> None:
-    """It is owed a few large draws at most, then closed; the others are served meanwhile."""
+    """For a peer that does not read, a few large draws wait, then a close."""
 
     async def run() -> None:
         # short: the time is the fact

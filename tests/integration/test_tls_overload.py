@@ -1,4 +1,4 @@
-"""The TLS door when more come than it can take: others' floods cost those who are served nothing."""
+"""The TLS door under floods: consumers are still served."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.authorisation import Principal
-from drawwell.doors.admission import Budget
+from drawwell.doors.admission import ARRIVAL_COST, Budget
 from drawwell.doors.door import Limits
 from drawwell.doors.tls import TlsDoor
 from drawwell.entropy.blocks import DrawClass
@@ -29,21 +29,21 @@ from support.principals import consumer
 from support.serving import serving
 
 FLOOD, FRIEND = "127.0.0.2", "127.0.0.3"
-"""Addresses of this machine from which is connected."""
+"""Addresses of this machine from which the tests connect."""
 
 
-class Anybody:
-    """Knows whoever has a certificate of the CA."""
+class AnyCertificate:
+    """Accepts every certificate of the CA."""
 
-    async def identify(self, certificate_der: bytes, now: float) -> Principal:
+    async def identify(self, certificate_der: bytes) -> Principal:
         return consumer("web01", "abc")
 
-    def check(self, principal: Principal, now: float) -> Principal:
+    def check(self, principal: Principal) -> Principal:
         return principal
 
 
 class House:
-    """A door and those who come to it."""
+    """A door and its peers."""
 
     def __init__(self, folder: Path, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
         self.authority = PaperAuthority(folder)
@@ -53,7 +53,7 @@ class House:
             0,
             lambda: server_context(*files, renews=True),
             FakeBroker(),
-            Anybody(),
+            AnyCertificate(),
             limits=limits,
         )
         self.strangers: list[socket.socket] = []
@@ -75,21 +75,21 @@ class House:
         files = self.authority.client("web01")
         return TlsLink("127.0.0.1", self.port, context=lambda: client_context(*files))
 
-    async def stranger(self, source: str, words: bytes = b"") -> socket.socket:
-        """Connect from that address, say that, and keep still."""
+    async def stranger(self, source: str, data: bytes = b"") -> socket.socket:
+        """Connect from that address, send the data, and stay silent."""
         sock = socket.socket()
         self.strangers.append(sock)
         sock.setblocking(False)
         sock.bind((source, 0))
         loop = asyncio.get_running_loop()
         await loop.sock_connect(sock, ("127.0.0.1", self.port))
-        if words:
-            await loop.sock_sendall(sock, words)
+        if data:
+            await loop.sock_sendall(sock, data)
         return sock
 
 
 def client_hello() -> bytes:
-    """The first flight of a handshake."""
+    """Return the first flight of a handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["drawwell/1"])
@@ -102,9 +102,9 @@ def client_hello() -> bytes:
 HELLO = client_hello()
 
 
-@pytest.mark.parametrize("words", [b"", HELLO], ids=["silent", "shaking hands and stalling"])
-def test_a_flood_from_one_address_crowds_out_itself(tmp_path: Path, words: bytes) -> None:
-    """A hundred from one address and eight places: the one from elsewhere keeps its own, the flood loses."""
+@pytest.mark.parametrize("data", [b"", HELLO], ids=["silent", "shaking hands and stalling"])
+def test_a_flood_from_one_address_crowds_out_itself(tmp_path: Path, data: bytes) -> None:
+    """A flood from one address displaces only itself."""
 
     async def run() -> None:
         house = House(tmp_path, Limits(max_half_open=8))
@@ -112,7 +112,7 @@ def test_a_flood_from_one_address_crowds_out_itself(tmp_path: Path, words: bytes
             friend = await house.stranger(FRIEND, HELLO[:10])
             await until(lambda: house.door.half_open == 1, "the friend is inside")
             for _ in range(100):
-                await house.stranger(FLOOD, words)
+                await house.stranger(FLOOD, data)
             await until(lambda: house.door.counts.crowded_out == 93, "all others of the flood are out")
             assert house.door.half_open == 8
             with pytest.raises(BlockingIOError):
@@ -122,7 +122,7 @@ def test_a_flood_from_one_address_crowds_out_itself(tmp_path: Path, words: bytes
 
 
 def test_a_consumer_joins_and_draws_through_a_flood_of_handshakes(tmp_path: Path) -> None:
-    """While another address opens handshakes without an end, somebody else is let in and served."""
+    """During a flood of handshakes another address is served."""
 
     async def run() -> None:
         house = House(tmp_path, Limits(max_half_open=16))
@@ -148,7 +148,7 @@ def test_a_consumer_joins_and_draws_through_a_flood_of_handshakes(tmp_path: Path
 
 
 def test_a_known_address_has_its_turn_before_strangers_who_came_first(tmp_path: Path) -> None:
-    """Where the budget is spent and strangers stand in line, the known one is answered first, and then they."""
+    """With the budget spent, known addresses go first, then the others."""
 
     async def run() -> None:
         house = House(tmp_path)
@@ -170,7 +170,7 @@ def test_a_known_address_has_its_turn_before_strangers_who_came_first(tmp_path: 
 
 
 def test_strangers_have_their_turns_by_address(tmp_path: Path) -> None:
-    """Where twenty of one address stand in line, who comes last from another is among the first."""
+    """After twenty peers of one address, another address is among the first."""
 
     async def run() -> None:
         house = House(tmp_path)
@@ -185,9 +185,35 @@ def test_strangers_have_their_turns_by_address(tmp_path: Path) -> None:
             await until(lambda: len(house.door.handshakes) == 21, "all stand in line")
             budget.spend(-1.0)
             order = await _order_of_answers([*flood, other])
-            assert order.index(other) <= 4  # answers of one turn of the loop are heard in any order
+            assert order.index(other) <= 4  # answers of one iteration arrive in any order
 
     asyncio.run(run())
+
+
+class CountingBudget(Budget):
+    spent = 0.0
+
+    def spend(self, cost: float) -> None:
+        super().spend(cost)
+        self.spent += cost
+
+
+def test_a_connection_without_a_welcome_costs_more_arrivals(tmp_path: Path) -> None:
+    """A welcomed consumer counts as one arrival, a stranger as more."""
+
+    async def run() -> list[float]:
+        house, spent = House(tmp_path), list[float]()
+        async with house.open():
+            budget = house.door._arrivals = CountingBudget(1.0, 10.0)
+            budget.wait_s(asyncio.get_running_loop().time())
+            await _welcomed_from(house, FRIEND)
+            spent.append(budget.spent)
+            await house.stranger(FLOOD)
+            await until(lambda: house.door.half_open == 1, "it is accepted")
+            return [*spent, budget.spent - 1]
+
+    assert asyncio.run(run()) == [1.0, ARRIVAL_COST]
+    assert ARRIVAL_COST > 1
 
 
 async def _welcomed_from(house: House, source: str) -> None:
@@ -207,16 +233,16 @@ async def _order_of_answers(peers: list[socket.socket]) -> list[socket.socket]:
     order: list[socket.socket] = []
     loop = asyncio.get_running_loop()
 
-    async def hear(peer: socket.socket) -> None:
+    async def receive(peer: socket.socket) -> None:
         assert await loop.sock_recv(peer, 65_536)
         order.append(peer)
 
-    await asyncio.gather(*map(hear, peers))
+    await asyncio.gather(*map(receive, peers))
     return order
 
 
 def test_a_peer_that_leaves_the_line_is_forgotten(tmp_path: Path) -> None:
-    """Who waits for a turn and closes has neither a place nor a turn any more."""
+    """A peer that disconnects while waiting loses its place and turn."""
 
     async def run() -> None:
         house = House(tmp_path)
@@ -234,7 +260,7 @@ def test_a_peer_that_leaves_the_line_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_a_peer_that_goes_on_talking_in_line_is_closed(tmp_path: Path) -> None:
-    """No more is kept for it than a handshake may have."""
+    """A waiting peer can send no more bytes than a handshake may have."""
 
     async def run() -> None:
         house = House(tmp_path)
@@ -254,7 +280,7 @@ def test_a_peer_that_goes_on_talking_in_line_is_closed(tmp_path: Path) -> None:
 def test_a_draw_does_not_wait_for_the_handshake_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a step is under way the loop serves, and a peer that is dropped is gone."""
+    """The loop runs during a handshake step; a dropped peer is forgotten."""
     stuck, free = threading.Event(), threading.Event()
     receive = TlsLayer.receive_data
 
@@ -329,12 +355,12 @@ sys.stdin.read()
 """
 
 
-def test_a_door_without_a_descriptor_left_serves_on_and_says_so_once(tmp_path: Path) -> None:
-    """With 48 descriptors and 100 connections: the session inside is served, and when they go others come in."""
+def test_a_door_without_a_descriptor_left_serves_on_and_logs_it_once(tmp_path: Path) -> None:
+    """Without free descriptors open sessions are served, others later."""
     argv = [sys.executable, "-c", _FEW_DESCRIPTORS, str(tmp_path), os.path.dirname(__file__), _CROWD]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.stdout.startswith("served to the end"), done.stderr
-    said = [line for line in done.stderr.splitlines() if "no more connections can be taken" in line]
+    said = [line for line in done.stderr.splitlines() if "cannot accept more connections" in line]
     assert len(said) == 1, done.stderr
     assert "all 48 file descriptors are in use" in said[0]
     assert "Traceback" not in done.stderr

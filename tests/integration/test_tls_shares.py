@@ -1,10 +1,11 @@
-"""The loop's time is shared by consumer, not by session."""
+"""The loop's time is shared among consumers, not sessions."""
 
 import asyncio
 import hashlib
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from drawwell.authorisation import Principal, Role
 from drawwell.crypto import pki
@@ -12,7 +13,7 @@ from drawwell.entropy.blocks import DrawClass, DrawRequest, Grant
 from drawwell.links.tls import TlsLink
 from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.contexts import client_context
-from drawwell.wire.frames import Draw, Hello
+from drawwell.wire.frames import Call, Draw, Hello
 from drawwell.wire.tls import TlsLayer
 from support.certificates import PaperAuthority
 from support.fake_broker import FakeBroker
@@ -21,31 +22,38 @@ from support.tls_house import House, PaperRegistry
 
 SESSIONS = 30
 AHEAD = 400
-"""Draws that each session sends at once: more than are served meanwhile."""
+"""Draws that each session sends at once, more than can be served meanwhile."""
 
 
 REKEYING, KEY_UPDATES = 8, 3000
+CALLS = 32
 FLOOD = b"".join(Draw(1, DrawClass.DRBG, request_id=each + 1).encode() for each in range(AHEAD))
 
 
 class NamingRegistry(PaperRegistry):
     """Identifies each peer by the name in its certificate."""
 
-    async def identify(self, certificate_der: bytes, now: float) -> Principal:
+    async def identify(self, certificate_der: bytes) -> Principal:
         return Principal(Role.CONSUMER, pki.consumer_name(pki.read_certificate(certificate_der)) or "")
 
 
 class WorkingBroker(FakeBroker):
-    """Does some work for each draw, and notes whose it was."""
+    """Works a little for each draw, and records its consumer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.order: list[str] = []
+        self.tasks: list[int] = []
+        """The number of tasks at each call."""
 
     def try_draw(self, principal: Principal, request: DrawRequest) -> Grant | None:
         self.order.append(principal.name)
         hashlib.sha256(bytes(100_000)).digest()
         return super().try_draw(principal, request)
+
+    async def call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        self.tasks.append(len(asyncio.all_tasks()))
+        return await super().call(principal, verb, args)
 
 
 class BusyHouse(House):
@@ -58,7 +66,7 @@ class BusyHouse(House):
 
 
 async def greedy_session(house: BusyHouse) -> asyncio.StreamWriter:
-    """Open a session of consumer greedy."""
+    """Open a session of the consumer greedy."""
     context = client_context(*house.authority.client("greedy"))
     _, writer = await asyncio.open_connection(
         "localhost", house.port, ssl=context, server_hostname="localhost"
@@ -68,7 +76,7 @@ async def greedy_session(house: BusyHouse) -> asyncio.StreamWriter:
 
 
 def rekeying_session(house: BusyHouse, log: Path) -> tuple[socket.socket, bytes]:
-    """Open a session of consumer greedy; return its socket and its flood."""
+    """Open a session of greedy; return its socket and its flood."""
     context = client_context(*house.authority.client("greedy"))
     context.keylog_filename = str(log)
     plain = socket.create_connection(("localhost", house.port), DEADLINE_S)
@@ -81,7 +89,7 @@ def rekeying_session(house: BusyHouse, log: Path) -> tuple[socket.socket, bytes]
 
 
 def test_a_flood_over_many_sessions_delays_another_consumer_by_a_turn(tmp_path: Path) -> None:
-    """Between two draws of one consumer another has only its share."""
+    """Between two draws of one consumer, another gets only its share."""
 
     async def run() -> list[str]:
         house = BusyHouse(PaperAuthority(tmp_path))
@@ -106,8 +114,25 @@ def test_a_flood_over_many_sessions_delays_another_consumer_by_a_turn(tmp_path: 
     assert sum(runs) > 0, "the flood was over before"
 
 
+def test_a_turn_begins_only_the_calls_that_fit_in_it(tmp_path: Path) -> None:
+    """The tasks of many calls do not all run between two polls."""
+
+    async def run() -> list[int]:
+        house = BusyHouse(PaperAuthority(tmp_path))
+        async with house.open():
+            writer = await greedy_session(house)
+            await until(lambda: house.door.consumers, "greedy is admitted")
+            writer.write(b"".join(Call(each + 1, "status", {}).encode() for each in range(CALLS)))
+            await until(lambda: len(house.working.tasks) == CALLS, "all calls have begun")
+            writer.transport.abort()
+        return house.working.tasks
+
+    tasks = asyncio.run(run())
+    assert max(tasks) - min(tasks) < CALLS / 4
+
+
 def test_a_flood_of_key_updates_delays_another_consumer_by_a_turn(tmp_path: Path, monkeypatch) -> None:
-    """Between two draws of one consumer few bytes of the flood are read."""
+    """Between two draws of one consumer, only few bytes are read."""
     order: list[int] = []
     read = TlsLayer.read
 
@@ -128,7 +153,7 @@ def test_a_flood_of_key_updates_delays_another_consumer_by_a_turn(tmp_path: Path
             sending = [group.create_task(loop.sock_sendall(raw, records)) for raw, records in floods]
             await until(lambda: sum(order) > 0, "the flood has begun")
             order.clear()
-            for _ in range(20):
+            for _ in range(200):  # many rounds: a debt lasts ten
                 await link.draw(1, DrawClass.DRBG)
             await link.aclose()
             for task, (raw, _) in zip(sending, floods, strict=True):

@@ -1,8 +1,9 @@
-"""The stream that is switched on for one consumer: with socat, and with what people fed from socat."""
+"""The stream of one consumer, with socat and other readers."""
 
 import asyncio
 import contextlib
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -28,25 +29,25 @@ FULL = DrawClass.FULL
 
 
 class NameRegistry:
-    """Everybody is who the certificate says, until revoked or run out."""
+    """Identifies peers by certificate, until revoked or expired."""
 
     def __init__(self) -> None:
         self.revoked: set[str] = set()
         self.role = Role.CONSUMER
 
-    async def identify(self, certificate_der: bytes, now: float) -> Principal:
+    async def identify(self, certificate_der: bytes) -> Principal:
         name = pki.consumer_name(pki.read_certificate(certificate_der))
         assert name
         return Principal(self.role, name)
 
-    def check(self, principal: Principal, now: float) -> Principal:
+    def check(self, principal: Principal) -> Principal:
         if principal.name in self.revoked:
             raise PermissionRefused(f"{principal.name} is revoked")
         return Principal(self.role, principal.name)
 
 
 class House:
-    """A TLS door that streams to web01, and to nobody else."""
+    """A TLS door that streams to web01 only."""
 
     def __init__(
         self, authority: PaperAuthority, refuse: Callable[[str, int], DrawwellError | None] | None = None
@@ -76,7 +77,7 @@ class House:
         return int(self.door.address.rpartition(":")[2])
 
     def context(self, consumer: str, *protocols: str) -> ssl.SSLContext:
-        """A client that is not ours."""
+        """Return the context of a client other than drawwell."""
         certificate, key, ca = self.authority.client(consumer)
         context = ssl.create_default_context(cafile=ca)
         context.load_cert_chain(certificate, key)
@@ -88,10 +89,14 @@ class House:
         self, consumer: str, *protocols: str
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         context = self.context(consumer, *protocols)
-        return await asyncio.open_connection("localhost", self.port, ssl=context, limit=1024)
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # soon full
+        plain.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", self.port))
+        return await asyncio.open_connection(sock=plain, ssl=context, server_hostname="localhost", limit=1024)
 
     def socat(self, consumer: str = "web01") -> str:
-        """Its address of this door."""
+        """Return socat's address for this door."""
         certificate, key, ca = self.authority.client(consumer)
         return f"OPENSSL:127.0.0.1:{self.port},cert={certificate},key={key},cafile={ca},openssl-commonname=localhost"
 
@@ -109,12 +114,12 @@ async def drained(reader: asyncio.StreamReader) -> bytes:
 
 
 def pieces(data: bytes) -> list[int]:
-    """The serial numbers of whole grants of 64 bytes, as FakeBroker writes them."""
+    """Return the serial numbers of complete 64-byte grants by FakeBroker."""
     return [int.from_bytes(data[i : i + 8], "big") for i in range(0, len(data) - 63, 64)]
 
 
 def test_consumer_with_a_stream_reads_bytes_each_once(authority: PaperAuthority) -> None:
-    """Whoever speaks nothing gets what is drawn for it, in its order: nothing twice and nothing left out."""
+    """A silent peer gets its drawn bytes once and in order."""
 
     async def run() -> None:
         async with House(authority).open() as house:
@@ -132,7 +137,7 @@ def test_consumer_with_a_stream_reads_bytes_each_once(authority: PaperAuthority)
 def test_others_get_no_byte_without_our_protocol(
     authority: PaperAuthority, protocols: tuple[str, ...]
 ) -> None:
-    """A consumer without a stream is closed on, and nothing was drawn for it."""
+    """A consumer without a stream is disconnected, and nothing is drawn."""
 
     async def run() -> None:
         async with House(authority).open() as house:
@@ -146,7 +151,7 @@ def test_others_get_no_byte_without_our_protocol(
 
 
 def test_consumer_with_a_stream_still_speaks_our_protocol(authority: PaperAuthority) -> None:
-    """By ALPN it has a session as ever: it draws what it asks for, and is sent nothing else."""
+    """With ALPN the consumer has a normal session and no stream."""
 
     async def run() -> None:
         async with House(authority).open() as house:
@@ -160,7 +165,7 @@ def test_consumer_with_a_stream_still_speaks_our_protocol(authority: PaperAuthor
 
 
 def test_certificate_that_ran_out_is_streamed_nothing(authority: PaperAuthority) -> None:
-    """What may only be renewed is closed on: a stream cannot renew."""
+    """A renew-only peer is disconnected, because a stream cannot renew."""
 
     async def run() -> None:
         async with House(authority).open() as house:
@@ -175,7 +180,7 @@ def test_certificate_that_ran_out_is_streamed_nothing(authority: PaperAuthority)
 
 @pytest.mark.parametrize("how", ["revoked", "switched off", "run out", "refused"])
 def test_stream_ends_in_order_when_it_may_not_go_on(authority: PaperAuthority, how: str) -> None:
-    """What was sent arrives whole, then comes TLS's own end; nothing more is drawn."""
+    """All sent bytes arrive, then close_notify; nothing more is drawn."""
 
     async def run() -> None:
         refusals: list[DrawwellError] = []
@@ -200,7 +205,7 @@ def test_stream_ends_in_order_when_it_may_not_go_on(authority: PaperAuthority, h
 
 
 def test_starved_stream_waits_and_goes_on(authority: PaperAuthority) -> None:
-    """A refusal that passes is waited for, in silence."""
+    """The stream waits silently until a refusal is over."""
 
     async def run() -> None:
         refusals = [Starved("short", retry_after_s=0.01) for _ in range(3)]
@@ -215,7 +220,7 @@ def test_starved_stream_waits_and_goes_on(authority: PaperAuthority) -> None:
 
 
 def test_reader_that_rests_is_waited_for_and_takes_little(authority: PaperAuthority) -> None:
-    """Longer than any deadline: the connection stays, drawing stops, the others are served, and nothing is lost."""
+    """An idle reader stays connected past all deadlines, without losses."""
 
     async def run() -> None:
         async with House(authority).open() as house:
@@ -236,7 +241,7 @@ def test_reader_that_rests_is_waited_for_and_takes_little(authority: PaperAuthor
 
 
 async def _until_still(house: House) -> None:
-    """Wait until nothing was drawn for several of the deadlines."""
+    """Wait until nothing was drawn for several deadlines."""
     drawn = -1
     while drawn != house.broker.serial:
         drawn = house.broker.serial
@@ -246,15 +251,15 @@ async def _until_still(house: House) -> None:
 @pytest.mark.skipif(SOCAT is None, reason="socat is not installed")
 @pytest.mark.parametrize("option", [["-u"], []], ids=["one way", "both ways"])
 def test_socat_reads_the_stream(authority: PaperAuthority, option: list[str]) -> None:
-    """socat OPENSSL writes what was drawn for it, and ends with success when the stream does."""
+    """socat OPENSSL writes the drawn bytes, and exits with 0 at the end."""
 
     async def run() -> None:
         async with House(authority).open() as house:
-            words, pipe = [SOCAT, *option, house.socat(), "-"], asyncio.subprocess.PIPE
-            socat = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe)
+            command, pipe = [SOCAT, *option, house.socat(), "-"], asyncio.subprocess.PIPE
+            socat = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
             assert socat.stdout is not None
             assert socat.stdin is not None
-            socat.stdin.write(b"what a reader says goes nowhere")
+            socat.stdin.write(b"what a reader sends goes nowhere")
             data = await socat.stdout.readexactly(64 * 100)
             house.registry.revoked.add("web01")
             data += await socat.stdout.read()
@@ -266,13 +271,13 @@ def test_socat_reads_the_stream(authority: PaperAuthority, option: list[str]) ->
 
 @pytest.mark.skipif(SOCAT is None, reason="socat is not installed")
 def test_socat_of_another_consumer_reads_nothing(authority: PaperAuthority) -> None:
-    """Without a stream of its own it is closed on."""
+    """Without its own stream the consumer is disconnected."""
 
     async def run() -> None:
         async with House(authority).open() as house:
-            words = [SOCAT, "-u", house.socat("db01"), "-"]
+            command = [SOCAT, "-u", house.socat("db01"), "-"]
             done = await asyncio.to_thread(
-                subprocess.run, words, capture_output=True, check=False, timeout=DEADLINE_S
+                subprocess.run, command, capture_output=True, check=False, timeout=DEADLINE_S
             )
             assert done.stdout == b""
             assert house.broker.serial == 0
@@ -281,7 +286,7 @@ def test_socat_of_another_consumer_reads_nothing(authority: PaperAuthority) -> N
 
 
 def test_terms_say_which_class_is_streamed() -> None:
-    """Full entropy where the consumer may have it, else its DRBG, and nothing unless it is switched on."""
+    """The class is full if allowed, else drbg; without a stream, none."""
     both, drbg = frozenset(DrawClass), frozenset({DrawClass.DRBG})
     assert Terms(both, None, None).stream_class is None
     assert Terms(both, None, None, stream=True).stream_class is DrawClass.FULL

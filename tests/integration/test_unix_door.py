@@ -1,4 +1,4 @@
-"""The Unix-socket door over real sockets: who draws, and what."""
+"""The Unix door over real sockets: identities and draws."""
 
 import asyncio
 import os
@@ -19,11 +19,11 @@ from support.fake_broker import FakeBroker
 from support.serving import serving
 from support.unix_sessions import drained, greeted, named, read_frame
 
-NOBODY = 65534
+OTHER_USER = 65534
 
 
 def test_peer_draws_under_the_name_that_the_kernel_vouches_for(tmp_path: Path) -> None:
-    """The consumer is who SO_PEERCRED says; each draw gives other bytes."""
+    """SO_PEERCRED identifies the consumer; each draw has new bytes."""
     broker = FakeBroker()
     seen = []
 
@@ -46,7 +46,7 @@ def test_peer_draws_under_the_name_that_the_kernel_vouches_for(tmp_path: Path) -
 
 
 def test_draws_of_every_size_arrive_whole(tmp_path: Path) -> None:
-    """From one byte to the largest draw, in both classes, with a receipt and without."""
+    """All sizes in both classes are complete, with and without a receipt."""
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), named)
@@ -64,14 +64,14 @@ def test_draws_of_every_size_arrive_whole(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_peer_that_nobody_knows_is_told_so_and_closed(tmp_path: Path) -> None:
+def test_unknown_peer_is_refused_with_a_hint_and_closed(tmp_path: Path) -> None:
     """The client raises PermissionRefused with the broker's hint."""
 
-    def nobody(uid: int, gid: int, pid: int) -> str:
-        raise PermissionRefused("nobody knows uid 4711", hint="Name it in the configuration.")
+    def unknown(uid: int, gid: int, pid: int) -> str:
+        raise PermissionRefused("unknown uid 4711", hint="Name it in the configuration.")
 
     async def run() -> None:
-        door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), nobody)
+        door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), unknown)
         async with serving(door), asyncio.timeout(DEADLINE_S):
             with pytest.raises(PermissionRefused, match="4711") as caught:
                 await UnixLink(door.path).draw(32, DrawClass.FULL)
@@ -82,7 +82,7 @@ def test_peer_that_nobody_knows_is_told_so_and_closed(tmp_path: Path) -> None:
 
 
 def test_refusal_by_the_broker_is_raised_at_the_client_and_the_session_goes_on(tmp_path: Path) -> None:
-    """Starved comes through with its time; the next draw is served on the same session."""
+    """Starved arrives with its time, and the session serves the next draw."""
     answers = [Starved("empty", retry_after_s=2.5, estimate=True), None]
 
     async def run() -> None:
@@ -102,7 +102,7 @@ def test_refusal_by_the_broker_is_raised_at_the_client_and_the_session_goes_on(t
 
 @pytest.mark.parametrize("way", [DoorKind.UNIX, DoorKind.CONTROL])
 def test_owner_is_owner_on_the_control_socket_only(tmp_path: Path, way: DoorKind) -> None:
-    """A call by the broker's own uid is the owner's on the control socket, and a consumer's elsewhere."""
+    """The broker's own user is the owner only on the control socket."""
     broker = FakeBroker()
 
     async def run() -> None:
@@ -110,7 +110,7 @@ def test_owner_is_owner_on_the_control_socket_only(tmp_path: Path, way: DoorKind
         async with serving(door), asyncio.timeout(DEADLINE_S):
             link = UnixLink(door.path)
             await link.call("status", {"a": [1]})
-            with pytest.raises(UsageError, match="no control verb"):
+            with pytest.raises(UsageError, match="unknown control verb"):
                 await link.call("nonsense", {})
             with pytest.raises(UsageError, match="larger than 1 MiB"):
                 await link.call("receipt-key", {})
@@ -130,18 +130,18 @@ def test_owner_is_owner_on_the_control_socket_only(tmp_path: Path, way: DoorKind
      (DoorKind.CONTROL, "source.command", False), (DoorKind.LINK, "draw", False)],
 )  # fmt: skip
 def test_whom_the_permissions_let_in_observes_and_no_more(way: DoorKind, verb: str, answered: bool) -> None:
-    """Nobody's user gets the status of a socket that he may open, neither bytes nor the owner's verbs."""
+    """A user without a role can only read the status."""
     broker = FakeBroker()
 
-    def nobody(*_ids: int) -> str:
+    def unknown(*_ids: int) -> str:
         raise PermissionRefused("no consumer here is that")
 
     async def run(folder: str) -> Frame:
         os.chmod(folder, 0o755)
-        door = UnixDoor(f"{folder}/draw", broker, nobody, mode=0o666, way=way)
+        door = UnixDoor(f"{folder}/draw", broker, unknown, mode=0o666, way=way)
         async with serving(door), asyncio.timeout(DEADLINE_S):
             peer = socket.socket(socket.AF_UNIX)
-            os.seteuid(NOBODY)
+            os.seteuid(OTHER_USER)
             try:
                 peer.connect(door.path)
             finally:
@@ -158,18 +158,18 @@ def test_whom_the_permissions_let_in_observes_and_no_more(way: DoorKind, verb: s
 
     with tempfile.TemporaryDirectory(prefix="dw-") as folder:
         assert isinstance(asyncio.run(run(folder)), Result if answered else Refusal)
-    assert broker.calls == ([(f"observer:user-{NOBODY}", verb, {})] if answered else [])
+    assert broker.calls == ([(f"observer:user-{OTHER_USER}", verb, {})] if answered else [])
 
 
 def test_garbage_ends_in_a_goodbye_with_the_reason(tmp_path: Path) -> None:
-    """The door says what was wrong, closes, and counts it."""
+    """The door sends the reason, closes, and counts it."""
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), named)
         async with serving(door), asyncio.timeout(DEADLINE_S):
             reader, writer = await greeted(door)
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
-            assert await read_frame(reader) == Bye("frame type 0x47 is not expected here")
+            assert await read_frame(reader) == Bye("unexpected frame type 0x47")
             assert await drained(reader) == b""
             assert door.counts.protocol_errors == 1
             writer.close()
@@ -177,8 +177,8 @@ def test_garbage_ends_in_a_goodbye_with_the_reason(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_requests_before_the_end_of_the_peers_words_are_answered(tmp_path: Path) -> None:
-    """A peer that sends everything and then half-closes gets its answers (printf … | socat)."""
+def test_requests_before_eof_are_answered(tmp_path: Path) -> None:
+    """A peer that half-closes after requests (printf … | socat) is answered."""
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), named)

@@ -1,4 +1,4 @@
-"""Deadlines and bounds of the Unix-socket door."""
+"""Deadlines and limits of the Unix door."""
 
 import asyncio
 import socket
@@ -60,8 +60,8 @@ def test_half_a_frame_ends_at_the_frames_deadline_and_silence_does_not(tmp_path:
     asyncio.run(run())
 
 
-def test_idle_deadline_closes_a_peer_that_says_nothing(tmp_path: Path) -> None:
-    """Where the operator sets one, silence ends the session."""
+def test_idle_deadline_closes_a_silent_peer(tmp_path: Path) -> None:
+    """If the operator sets a deadline, silence ends the session."""
 
     async def run() -> None:
         # short: the time is the fact
@@ -75,7 +75,7 @@ def test_idle_deadline_closes_a_peer_that_says_nothing(tmp_path: Path) -> None:
 
 
 def test_peer_that_asks_and_never_reads_is_bounded_and_closed(tmp_path: Path) -> None:
-    """Ten thousand large draws unread: a few are taken, others are served meanwhile, then it is closed."""
+    """A peer that reads no answers is limited, then closed; others can draw."""
     broker = FakeBroker()
 
     async def run() -> None:
@@ -101,7 +101,7 @@ def test_peer_that_asks_and_never_reads_is_bounded_and_closed(tmp_path: Path) ->
 
 
 def test_draws_that_wait_are_answered_as_they_come(tmp_path: Path) -> None:
-    """Many draws wait at the broker at once, on one session, and all are answered."""
+    """Many draws of one session wait at once, and all are answered."""
 
     async def run() -> None:
         gate = asyncio.Event()
@@ -120,7 +120,7 @@ def test_draws_that_wait_are_answered_as_they_come(tmp_path: Path) -> None:
 
 
 def test_large_draws_that_wait_are_begun_four_at_a_time(tmp_path: Path) -> None:
-    """What one peer can have in the making is bounded by bytes, not only by requests."""
+    """A peer's pending answers are limited in bytes, not only in number."""
 
     async def run() -> None:
         gate = asyncio.Event()
@@ -143,7 +143,7 @@ def test_large_draws_that_wait_are_begun_four_at_a_time(tmp_path: Path) -> None:
 
 
 def test_what_waits_for_a_peer_that_left_is_dropped(tmp_path: Path) -> None:
-    """A draw whose consumer has gone does not go on waiting."""
+    """A draw of a disconnected consumer stops waiting."""
 
     async def run() -> None:
         broker = FakeBroker(gate=asyncio.Event())
@@ -160,7 +160,7 @@ def test_what_waits_for_a_peer_that_left_is_dropped(tmp_path: Path) -> None:
 
 
 def test_nothing_more_is_drawn_for_a_peer_that_has_gone(tmp_path: Path) -> None:
-    """Of the draws that a peer asked for before it left, only those are made that come before its absence shows."""
+    """Draws of a disconnected peer are dropped as soon as this is detected."""
     broker = FakeBroker()
 
     async def run() -> None:
@@ -182,7 +182,7 @@ def test_nothing_more_is_drawn_for_a_peer_that_has_gone(tmp_path: Path) -> None:
 
 
 def test_one_open_request_too_many_ends_the_session(tmp_path: Path) -> None:
-    """The sixty-fifth request that waits is a breach of the protocol; the waiting ones are dropped."""
+    """The sixty-fifth open request is a violation; the others are dropped."""
 
     async def run() -> None:
         broker = FakeBroker(gate=asyncio.Event())

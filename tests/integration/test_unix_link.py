@@ -1,4 +1,4 @@
-"""The link to a Unix-socket door, and brokers that fail it."""
+"""The link to a Unix door, and failing brokers."""
 
 import asyncio
 import socket
@@ -17,8 +17,8 @@ from support.serving import serving
 from support.unix_sessions import greeted, named, read_frame
 
 
-def test_door_that_closes_says_goodbye(tmp_path: Path) -> None:
-    """An idle client learns the reason, and its next draw raises LinkUnavailable."""
+def test_door_that_closes_sends_bye(tmp_path: Path) -> None:
+    """An idle client gets the reason, and its next draw is LinkUnavailable."""
 
     async def run() -> None:
         door = UnixDoor(str(tmp_path / "draw"), FakeBroker(), named)
@@ -36,7 +36,7 @@ def test_door_that_closes_says_goodbye(tmp_path: Path) -> None:
 
 
 def test_link_opens_itself_again_after_a_loss(tmp_path: Path) -> None:
-    """A broker that was restarted serves the same link; no draw is sent twice."""
+    """The link reconnects to a restarted broker; no draw is sent twice."""
     broker = FakeBroker()
 
     async def run() -> None:
@@ -51,7 +51,7 @@ def test_link_opens_itself_again_after_a_loss(tmp_path: Path) -> None:
 
 
 def test_answer_that_does_not_come_is_lost_and_the_link_given_up(tmp_path: Path) -> None:
-    """After its deadline the draw raises LinkUnavailable; it was asked once."""
+    """At its deadline the draw raises LinkUnavailable; it was sent once."""
 
     async def run() -> None:
         broker = FakeBroker(gate=asyncio.Event())
@@ -67,7 +67,7 @@ def test_answer_that_does_not_come_is_lost_and_the_link_given_up(tmp_path: Path)
 
 
 def test_broker_that_never_welcomes_is_given_up(tmp_path: Path) -> None:
-    """A listener that accepts and says nothing is an unavailable broker, not a hang."""
+    """A silent listener counts as an unavailable broker."""
     path = str(tmp_path / "mute")
 
     async def run() -> None:
@@ -83,14 +83,14 @@ def test_broker_that_never_welcomes_is_given_up(tmp_path: Path) -> None:
 
 
 def test_broker_that_is_not_there_is_unavailable_with_a_hint(tmp_path: Path) -> None:
-    """No socket file: the error names it."""
+    """The error names the missing socket."""
     with pytest.raises(LinkUnavailable, match="nothing") as caught:
         asyncio.run(UnixLink(str(tmp_path / "nothing")).draw(32, DrawClass.FULL))
     assert caught.value.hint
 
 
-def test_bytes_of_a_draw_that_was_given_up_go_to_nobody(tmp_path: Path) -> None:
-    """A cancelled draw's answer is dropped; the next draw gets its own bytes on the same session."""
+def test_bytes_of_a_cancelled_draw_are_dropped(tmp_path: Path) -> None:
+    """A cancelled draw's answer is dropped; the next draw gets its own."""
 
     async def run() -> None:
         gate = asyncio.Event()

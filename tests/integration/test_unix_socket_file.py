@@ -1,4 +1,4 @@
-"""The file of the Unix-socket door: its mode, its leftovers and socket activation."""
+"""The Unix door's socket file: mode, leftovers, socket activation."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ from support.unix_sessions import named
 
 
 def test_socket_file_has_its_mode_and_goes_with_the_door(tmp_path: Path) -> None:
-    """The file exists with the permissions asked for while the door is open, and not afterwards."""
+    """The file exists with its mode only while the door is open."""
     path = tmp_path / "draw"
 
     async def run() -> None:
@@ -30,7 +30,7 @@ def test_socket_file_has_its_mode_and_goes_with_the_door(tmp_path: Path) -> None
 
 
 def test_socket_file_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
-    """What a crash left behind does not keep the next start from listening."""
+    """A socket left by a crash does not prevent listening."""
     path = tmp_path / "draw"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -44,13 +44,13 @@ def test_socket_file_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_socket_on_which_somebody_answers_is_left_alone(tmp_path: Path) -> None:
-    """A second broker is refused with a hint, and the first goes on."""
+def test_socket_with_a_listener_is_left_alone(tmp_path: Path) -> None:
+    """A second broker is refused with a hint, and the first continues."""
     path = str(tmp_path / "draw")
 
     async def run() -> None:
         async with serving(UnixDoor(path, FakeBroker(), named)), asyncio.timeout(DEADLINE_S):
-            with pytest.raises(ConfigError, match="answers") as caught:
+            with pytest.raises(ConfigError, match="listens there") as caught:
                 await UnixDoor(path, FakeBroker(), named).serve()
             assert caught.value.hint
             link = UnixLink(path)
@@ -61,11 +61,11 @@ def test_socket_on_which_somebody_answers_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
-    """A path that was mistyped destroys nothing."""
+    """A mistyped path destroys no file."""
     path = tmp_path / "notes.txt"
     path.write_text("mine")
 
-    with pytest.raises(ConfigError, match="no socket"):
+    with pytest.raises(ConfigError, match="not a socket"):
         asyncio.run(UnixDoor(str(path), FakeBroker(), named).serve())
     assert path.read_text() == "mine"
 
@@ -79,7 +79,7 @@ def test_directory_that_is_not_there_is_a_configuration_error(tmp_path: Path) ->
 
 
 def test_listener_that_was_handed_in_is_used_and_its_file_kept(tmp_path: Path) -> None:
-    """Socket activation: somebody else made the socket, and keeps it."""
+    """With socket activation the file is another process's and is kept."""
     path = tmp_path / "activated"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))

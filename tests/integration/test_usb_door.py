@@ -1,4 +1,4 @@
-"""The virtual OneRNG's door over real sockets: what a guest gets, when, and what is never drawn for it."""
+"""The virtual OneRNG's door over real sockets: bytes and refusals."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ FULL = DrawClass.FULL
 
 
 class Pool(FakeBroker):
-    """A broker that knows which bytes it granted to whom."""
+    """A broker that records the granted bytes of each consumer."""
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)
@@ -40,7 +40,7 @@ class Pool(FakeBroker):
 
 @contextlib.asynccontextmanager
 async def guest_at(door: UsbDoor) -> AsyncIterator[UsbGuest]:
-    """A guest that has just seen the stick."""
+    """Return a guest that has just seen the stick."""
     guest = await UsbGuest.at(door.address)
     try:
         async with asyncio.timeout(DEADLINE_S):
@@ -55,7 +55,7 @@ def door_at(folder: Path, broker: object, name: str = "guest1", **options: objec
 
 
 async def quiet(guest: UsbGuest) -> None:
-    """Have a round trip made, after which everything that was caused before has arrived."""
+    """Make a round trip, so that all earlier effects have arrived."""
     await guest.control(0x80, 0, length=2)
     for _ in range(10):
         await asyncio.sleep(0)
@@ -63,7 +63,7 @@ async def quiet(guest: UsbGuest) -> None:
 
 
 def test_a_guest_sees_a_onerng(folder: Path) -> None:
-    """It has the OneRNG's ids and release, full speed, and the words that say that it is virtual."""
+    """The device has the OneRNG's IDs and release, full speed, and `virtual`."""
 
     async def story() -> None:
         door = door_at(folder, FakeBroker())
@@ -79,7 +79,7 @@ def test_a_guest_sees_a_onerng(folder: Path) -> None:
 
 
 def test_every_byte_is_one_that_was_granted(folder: Path) -> None:
-    """What arrives is what the broker granted to that consumer, in order; what is missing was cancelled at the end."""
+    """All granted bytes arrive in order; only the last can be cancelled."""
 
     async def story() -> None:
         broker = Pool()
@@ -96,7 +96,7 @@ def test_every_byte_is_one_that_was_granted(folder: Path) -> None:
 
 
 def test_nothing_is_drawn_before_it_is_asked_for(folder: Path) -> None:
-    """Nothing while paused, nothing with the terminal closed, nothing without an open request; then what one takes."""
+    """The door draws only for a running stick with an open terminal."""
 
     async def story() -> None:
         broker = FakeBroker()
@@ -127,8 +127,8 @@ def test_nothing_is_drawn_before_it_is_asked_for(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_modes_and_images_are_refused_by_silence_and_words(folder: Path) -> None:
-    """For raw noise nothing is drawn; cmdX gets words; both are counted; cmdv is answered all the same."""
+def test_modes_and_images_are_refused_by_silence_and_text(folder: Path) -> None:
+    """Raw noise gets silence and cmdX gets text; both are counted."""
 
     async def story() -> None:
         broker = FakeBroker()
@@ -139,8 +139,8 @@ def test_modes_and_images_are_refused_by_silence_and_words(folder: Path) -> None
             number = guest.ask()
             await quiet(guest)
             await guest.write(b"cmdX")
-            _, words = await guest.end_of(number)
-            assert b"no firmware to verify" in words
+            _, answer = await guest.end_of(number)
+            assert b"no firmware to verify" in answer
             number = guest.ask()
             await guest.write(b"cmdv")
             assert ReplyParser().feed((await guest.end_of(number))[1]) == [VersionReply(3)]
@@ -152,7 +152,7 @@ def test_modes_and_images_are_refused_by_silence_and_words(folder: Path) -> None
 
 
 def test_who_waits_for_bytes_and_goes_is_drawn_nothing_for(folder: Path) -> None:
-    """A draw that waits is dropped when its requests are cancelled or the terminal is closed, and begun again after."""
+    """A waiting draw is dropped with its requests, and repeated later."""
 
     async def story() -> None:
         gate = asyncio.Event()
@@ -179,7 +179,7 @@ def test_who_waits_for_bytes_and_goes_is_drawn_nothing_for(folder: Path) -> None
 
 
 def test_a_guest_above_its_quota_waits_and_the_other_does_not(folder: Path) -> None:
-    """One guest's stick is silent while it may have nothing, another's streams; the silent one goes on by itself."""
+    """A guest over its quota waits silently, then resumes; another streams."""
 
     async def story() -> None:
         allowed = False
@@ -208,7 +208,7 @@ def test_a_guest_above_its_quota_waits_and_the_other_does_not(folder: Path) -> N
 
 
 def test_two_guests_get_bytes_of_their_own(folder: Path) -> None:
-    """Out of one reservoir every byte goes to one guest, and the ledger has what each of them got."""
+    """Every byte goes to one guest, and the ledger has the sums."""
 
     async def story() -> None:
         bench = Workbench(
@@ -234,7 +234,7 @@ def test_two_guests_get_bytes_of_their_own(folder: Path) -> None:
 
 
 def test_a_consumer_that_is_refused_has_a_silent_stick(folder: Path) -> None:
-    """Who may draw nothing at all is not unplugged: the connection stays, without a byte."""
+    """A guest without permission to draw stays connected but gets no bytes."""
 
     async def story() -> None:
         refused = asyncio.Event()
@@ -256,7 +256,7 @@ def test_a_consumer_that_is_refused_has_a_silent_stick(folder: Path) -> None:
 
 
 def test_unplug_and_replug(folder: Path) -> None:
-    """The host pulls the stick out and puts it in again: it is as after power-on, paused, and the connection stays."""
+    """After unplug and replug it is paused as at power-on, still connected."""
 
     async def story() -> None:
         broker = FakeBroker()
@@ -282,7 +282,7 @@ def test_unplug_and_replug(folder: Path) -> None:
 
 
 def test_a_guest_that_comes_while_it_is_out_sees_nothing(folder: Path) -> None:
-    """A stick that was pulled out is not in a guest that connects then; it is when it is put in."""
+    """A guest does not see an unplugged stick before it is plugged in."""
 
     async def story() -> None:
         door = door_at(folder, FakeBroker())
@@ -299,7 +299,7 @@ def test_a_guest_that_comes_while_it_is_out_sees_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "data",
     [
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         redir.hello() + packet(12, 1, b"12345"),
@@ -307,14 +307,14 @@ def test_a_guest_that_comes_while_it_is_out_sees_nothing(folder: Path) -> None:
         redir.hello() + b"".join(bulk_packet(n, BULK_IN, 64) for n in range(1000)),
     ],
 )
-def test_a_peer_that_speaks_otherwise_is_put_out(folder: Path, words: bytes) -> None:
-    """It is counted and closed; the door goes on."""
+def test_a_peer_with_another_protocol_is_disconnected(folder: Path, data: bytes) -> None:
+    """The peer is counted and disconnected; the door continues."""
 
     async def story() -> None:
         door = door_at(folder, FakeBroker())
         async with serving(door), guest_at(door) as good:
             reader, writer = await asyncio.open_unix_connection(door.address)
-            writer.write(words)
+            writer.write(data)
             async with asyncio.timeout(DEADLINE_S):
                 with contextlib.suppress(ConnectionError):
                     await reader.read()
@@ -325,8 +325,8 @@ def test_a_peer_that_speaks_otherwise_is_put_out(folder: Path, words: bytes) -> 
     asyncio.run(story())
 
 
-def test_the_socket_is_for_whom_its_mode_says(folder: Path) -> None:
-    """The socket file has the mode that was asked for, and is gone with the door."""
+def test_the_socket_has_its_configured_mode(folder: Path) -> None:
+    """The socket has the configured mode, and is removed with the door."""
 
     async def story() -> None:
         async with serving(door):

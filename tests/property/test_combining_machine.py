@@ -13,13 +13,14 @@ from drawwell.entropy.combining import LANE_BYTES, OUTPUT_BYTES
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.reports import SourceIdentity
 from drawwell.units import Bits
+from support.examples import examples
 
 NAMES = st.sampled_from("abc")
 FEW = st.integers(1, 6)
 
 
 class FakeSource:
-    """A source whose health the test sets."""
+    """A source with a health state set by the test."""
 
     def __init__(self, name: str, supply: Supply) -> None:
         self.name = name
@@ -37,7 +38,7 @@ class FakeSource:
 
 
 class CombiningMachine(RuleBasedStateMachine):
-    """Each output is unique, so their XOR shows which two it combines."""
+    """Outputs are unique, so an XOR shows which two were combined."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +136,7 @@ class CombiningMachine(RuleBasedStateMachine):
         assert not self.supply.wanted or sum(map(bool, lanes)) < 2
 
     def _new(self, source: FakeSource) -> bytes:
-        """Make an output; note its XOR with every output of another source."""
+        """Create an output; record its XOR with every output of another source."""
         value, number = self.random.getrandbits(512), next(self.numbers)
         for other, (theirs, origins) in self.given.items():
             if source.origin not in origins:
@@ -144,5 +145,7 @@ class CombiningMachine(RuleBasedStateMachine):
         return value.to_bytes(OUTPUT_BYTES)
 
 
-CombiningMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+CombiningMachine.TestCase.settings = settings(
+    max_examples=examples(40), stateful_step_count=40, deadline=None
+)
 TestCombiningMachine = CombiningMachine.TestCase

@@ -1,12 +1,14 @@
-"""The continuous tests against sample-by-sample readings of the standard, over any cut of any stream."""
+"""The continuous tests against their definition, in any chunks."""
 
 from collections.abc import Callable, Iterator
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drawwell.entropy.continuous import (
     AdaptiveProportionTest,
+    BitProportionTest,
+    BitRepetitionCountTest,
     Cutoffs,
     HealthTest,
     RepetitionCountTest,
@@ -15,6 +17,7 @@ from drawwell.entropy.continuous import (
 from drawwell.entropy.cutoffs import REPEAT_REACH
 from drawwell.entropy.repeat import RepeatTest
 from drawwell.testing.sick import good
+from support.examples import examples
 
 KEY = bytes(range(32))
 
@@ -29,6 +32,7 @@ sick_streams = st.lists(
     ),
     max_size=12,
 ).map(b"".join)
+
 cuts = st.lists(st.integers(0, 200), max_size=30)
 
 
@@ -40,23 +44,24 @@ def blocks(stream: bytes, sizes: list[int]) -> Iterator[bytes]:
 
 
 def found(test: HealthTest, stream: bytes, sizes: list[int]) -> list[tuple[int, int]]:
-    """Return cutoff and stream position of the alarm of every block."""
+    """Return each block's alarm as cutoff and position in the stream."""
     alarms, at = [], 0
     for block in blocks(stream, sizes):
         alarm = test.feed(block)
         if alarm:
             alarms.append((alarm.cutoff, at + alarm.position))
-        at += len(block)
+        at += len(block) * test.per_byte
     return alarms
 
 
-def expected(crossings: list[tuple[int, int]], cutoffs: Cutoffs, stream: bytes, sizes: list[int]) -> list:
-    """Pick out of all crossings what a block reports: the first permanent one, else the first."""
+def expected(crossings: list[tuple[int, int]], test: HealthTest, stream: bytes, sizes: list[int]) -> list:
+    """Select a block's report: its first permanent crossing, or its first."""
     alarms, at = [], 0
     for block in blocks(stream, sizes):
-        inside = [c for c in crossings if at <= c[1] < at + len(block)]
-        alarms += [c for c in inside if c[0] == cutoffs.permanent][:1] or inside[:1]
-        at += len(block)
+        end = at + len(block) * test.per_byte
+        inside = [c for c in crossings if at <= c[1] < end]
+        alarms += [c for c in inside if c[0] == test.cutoffs.permanent][:1] or inside[:1]
+        at = end
     return alarms
 
 
@@ -101,37 +106,38 @@ def naive_repeat(samples: bytes, cutoffs: Cutoffs) -> tuple[list[tuple[int, int]
     return crossings, worst
 
 
-def check(make: Callable[[], HealthTest], naive: Callable, samples: bytes, sizes: list[int]) -> None:
+def check(make: Callable[[], HealthTest], naive: Callable, stream: bytes, sizes: list[int]) -> None:
     test = make()
+    samples = bits_of(stream) if test.unit == "bit" else stream
     crossings, worst = naive(samples, test.cutoffs)
-    wanted = expected(crossings, test.cutoffs, samples, sizes)
+    wanted = expected(crossings, test, stream, sizes)
 
-    assert found(test, samples, sizes) == wanted
+    assert found(test, stream, sizes) == wanted
     assert (test.worst, test.failures) == (worst, len(wanted))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(sick_streams, cuts, st.sampled_from([8.0, 6.0, 3.3, 1.0]))
 def test_repetition_count_equals_its_definition(stream: bytes, sizes: list[int], claimed: float) -> None:
-    """The repetition count test on bytes finds what a sample-by-sample reading of 4.4.1 finds."""
+    """The byte test equals a sample-by-sample reading of 4.4.1."""
     check(lambda: RepetitionCountTest(claimed, "byte"), naive_repetition_count, stream, sizes)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(sick_streams, cuts, st.sampled_from([1.0, 0.75, 0.4]))
 def test_repetition_count_of_bits_equals_its_definition(
     stream: bytes, sizes: list[int], claimed: float
 ) -> None:
-    """The repetition count test on bits finds what a sample-by-sample reading of 4.4.1 finds."""
-    check(lambda: RepetitionCountTest(claimed, "bit"), naive_repetition_count, bits_of(stream), sizes)
+    """The bit test equals a sample-by-sample reading of 4.4.1."""
+    check(lambda: BitRepetitionCountTest(claimed), naive_repetition_count, stream, sizes)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(sick_streams, cuts, st.sampled_from([8.0, 6.0, 3.3]), st.sampled_from([512, 100]))
 def test_adaptive_proportion_equals_its_definition(
     stream: bytes, sizes: list[int], claimed: float, window: int
 ) -> None:
-    """The adaptive proportion test on bytes finds what a sample-by-sample reading of 4.4.2 finds."""
+    """The byte test equals a sample-by-sample reading of 4.4.2."""
     check(
         lambda: AdaptiveProportionTest(claimed, "byte", window),
         lambda samples, cutoffs: naive_adaptive_proportion(samples, cutoffs, window),
@@ -140,28 +146,29 @@ def test_adaptive_proportion_equals_its_definition(
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(sick_streams, cuts, st.sampled_from([1.0, 0.75]))
 def test_adaptive_proportion_of_bits_equals_its_definition(
     stream: bytes, sizes: list[int], claimed: float
 ) -> None:
-    """The adaptive proportion test on bits finds what a sample-by-sample reading of 4.4.2 finds."""
+    """The bit test equals a sample-by-sample reading of 4.4.2."""
     check(
-        lambda: AdaptiveProportionTest(claimed, "bit", 1024),
+        lambda: BitProportionTest(claimed, 1024),
         lambda samples, cutoffs: naive_adaptive_proportion(samples, cutoffs, 1024),
-        bits_of(stream),
+        stream,
         sizes,
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(sick_streams, cuts, st.sampled_from([6.0, 1.5]))
+@example(b"\0" + b"\xb9" * 20 + b"\0" * 12 + b"\xb9" * 16, [], 6.0)  # the code of windows of b9 is 0
 def test_repeat_equals_its_definition(stream: bytes, sizes: list[int], claimed: float) -> None:
-    """The repeat test finds what a comparison of every window with every aligned one before it finds."""
+    """The test equals a comparison of each window with earlier aligned ones."""
     check(lambda: RepeatTest(claimed, hash_key=KEY), naive_repeat, stream, sizes)
 
 
 @given(st.binary(max_size=40))
 def test_bits_come_most_significant_first(data: bytes) -> None:
-    """Unpacked bits are the bytes read from the most significant bit on."""
+    """Bytes are unpacked from the most significant bit on."""
     assert bits_of(data) == "".join(f"{byte:08b}" for byte in data).encode()

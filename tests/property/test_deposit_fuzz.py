@@ -1,4 +1,4 @@
-"""No matter what the other end of a deposit says: it parses, or raises RemoteProtocolError; whole or byte by byte."""
+"""Any input from a deposit's peer parses or raises RemoteProtocolError."""
 
 from dataclasses import fields, replace
 
@@ -9,17 +9,17 @@ from drawwell.errors import RemoteProtocolError
 from drawwell.reports import Firmware, HealthTestReport, SourceIdentity, SourceReport, SourceState
 from drawwell.wire import limits
 from drawwell.wire.deposit import Depositor, Depository, Stage
-from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus, Want
+from drawwell.wire.deposit_frames import Deposit, Restart, SourceStatus, Want
 from drawwell.wire.frames import Bye, Call, Frame, Hello, Refusal, Result
 
-KINDS = (Hello, SourceStatus, Deposit, Want, Anew, Call, Result, Refusal, Bye)
+KINDS = (Hello, SourceStatus, Deposit, Want, Restart, Call, Result, Refusal, Bye)
 LARGEST = limits.HEADER_BYTES + max(kind.MAX_BYTES for kind in KINDS)
 COUNTS = st.integers(0, 2**63 - 1)
 RATES = st.floats(0, 1e12, allow_nan=False)
 
 
 def of(kind: type, **given_fields) -> st.SearchStrategy:
-    """Any report of that kind whose texts need no cutting."""
+    """Return any report of this kind with texts within their limits."""
     kinds = {
         str: st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=16),
         int: COUNTS, float: RATES, bool: st.booleans(),
@@ -51,7 +51,7 @@ deposits = st.builds(
 )
 statuses = st.builds(SourceStatus, reports)
 frames = st.one_of(
-    statuses, deposits, deposits, st.builds(Want, st.booleans()), st.just(Anew()), st.builds(Bye, names),
+    statuses, deposits, deposits, st.builds(Want, st.booleans()), st.just(Restart()), st.builds(Bye, names),
     st.builds(Hello, st.lists(st.integers(0, 2), min_size=1, max_size=3).map(tuple), names),
     st.builds(Call, ids, names, documents), st.builds(Result, ids, documents),
     st.builds(Refusal, st.integers(0, 3), st.integers(1, 16), names, names),
@@ -70,7 +70,7 @@ HEALTHY = SourceReport(
 
 
 def open_broker() -> Depository:
-    """A broker's end that has taken a healthy source, with two commands and a word unanswered."""
+    """Return a broker's side with a source, two open calls and a restart."""
     end = Depository()
     end.receive_data(Depositor().offer("x", HEALTHY))
     while end.next_event():
@@ -83,7 +83,7 @@ def open_broker() -> Depository:
 
 
 def open_source() -> Depositor:
-    """A source's end that was taken."""
+    """Return the side of an accepted source."""
     end = Depositor()
     end.offer("x", HEALTHY)
     end.receive_data(Want(True).encode())
@@ -92,53 +92,53 @@ def open_source() -> Depositor:
 
 
 def listen(end: Depository | Depositor, chunks: list[bytes]) -> list[Frame | str]:
-    """Feed the chunks; return what was understood, and the error if there was one."""
-    heard: list[Frame | str] = []
+    """Feed the chunks; return the parsed frames, and the error if any."""
+    parsed: list[Frame | str] = []
     for chunk in chunks:
         end.receive_data(chunk)
         try:
             while (event := end.next_event()) is not None:
-                heard.append(event)
+                parsed.append(event)
                 if end.stage is Stage.OFFERED and isinstance(end, Depository):
                     end.accept(wanted=False)
         except RemoteProtocolError as error:
-            heard.append(str(error))
+            parsed.append(str(error))
         assert end.unparsed_bytes < LARGEST
         assert end.open_requests <= limits.MAX_OPEN_REQUESTS
-    return heard
+    return parsed
 
 
 @given(st.one_of(statuses, deposits))
 def test_every_frame_reads_back_as_itself(frame: Frame) -> None:
-    """Encoding and decoding are each other's inverse, for reports within their bounds."""
+    """Encoding and decoding are inverse for valid reports."""
     assert type(frame).decode(frame.encode()[limits.HEADER_BYTES :]) == frame
 
 
 @given(reports, st.text(max_size=2000), st.text(max_size=400))
-def test_whatever_a_source_has_to_say_is_cut_to_what_a_broker_takes(
+def test_any_report_is_truncated_to_what_a_broker_takes(
     report: SourceReport, error: str, detail: str
 ) -> None:
-    """A report with texts of any length and any character can be sent, and is understood."""
+    """A report with texts of any length and characters can be sent and parsed."""
     said = replace(report, last_error=error, identity=replace(report.identity, firmware_detail=detail))
-    heard = SourceStatus.decode(SourceStatus(said).encode()[limits.HEADER_BYTES :]).report
-    assert heard.identity.name == report.identity.name
-    assert heard.last_error.isprintable()
-    assert heard.identity.firmware_detail.isascii()
+    parsed = SourceStatus.decode(SourceStatus(said).encode()[limits.HEADER_BYTES :]).report
+    assert parsed.identity.name == report.identity.name
+    assert parsed.last_error.isprintable()
+    assert parsed.identity.firmware_detail.isascii()
 
 
 @given(garbage)
-def test_the_broker_hears_the_same_whole_and_byte_by_byte(data: bytes) -> None:
-    """Any bytes at all give the same events and the same error, with bounded memory, and nothing else is raised."""
+def test_the_broker_parses_the_same_whole_and_byte_by_byte(data: bytes) -> None:
+    """Any bytes give the same events and error, with bounded memory."""
     assert listen(open_broker(), [data]) == listen(open_broker(), [bytes((byte,)) for byte in data])
 
 
 @given(garbage)
-def test_the_source_hears_the_same_whole_and_byte_by_byte(data: bytes) -> None:
-    """A hostile broker can do no more than be dropped."""
+def test_the_source_parses_the_same_whole_and_byte_by_byte(data: bytes) -> None:
+    """A hostile broker can only be disconnected."""
     assert listen(open_source(), [data]) == listen(open_source(), [bytes((byte,)) for byte in data])
 
 
 @given(garbage)
-def test_the_first_words_are_heard_the_same_whole_and_byte_by_byte(data: bytes) -> None:
-    """Whoever comes is parsed with the same care before he is taken."""
+def test_the_first_frames_parse_the_same_whole_and_byte_by_byte(data: bytes) -> None:
+    """A source's first frames are parsed with the same care."""
     assert listen(Depository(), [data]) == listen(Depository(), [bytes((byte,)) for byte in data])

@@ -1,4 +1,4 @@
-"""A reservoir that sources in other processes deposit into, honest ones and liars, against a model."""
+"""A reservoir filled by other processes, some lying, and a model."""
 
 from dataclasses import replace
 
@@ -10,8 +10,9 @@ from drawwell.broker.remote_sources import RemoteSources
 from drawwell.errors import RemoteProtocolError, Starved
 from drawwell.reports import SourceIdentity, SourceReport, SourceState
 from drawwell.wire.deposit import Depositor, Depository, Stage
-from drawwell.wire.deposit_frames import Anew, Deposit, SourceStatus
+from drawwell.wire.deposit_frames import Deposit, Restart, SourceStatus
 from drawwell.wire.frames import Frame
+from support.examples import examples
 from support.workbench import Workbench
 
 CAPACITY = 512
@@ -21,28 +22,28 @@ HEALTHY = SourceReport(
 
 
 class Bench(Workbench):
-    """A workbench on which no time passes."""
+    """A workbench without passing time."""
 
     def clock(self) -> float:
         return 0.0
 
 
 class Connection:
-    """A connection without a socket: the broker's end, and what the door does with its events."""
+    """A connection without a socket, with the door's event handling."""
 
     def __init__(self, reception: RemoteSources, name: str) -> None:
         self._reception = reception
         self._session = Depository()
         self.source = None
-        self.says(
+        self.sends(
             Depositor().offer("x", replace(HEALTHY, identity=SourceIdentity(name, "onerng", f"/dev/{name}")))
         )
         self.source = reception.arrive(self, self._report)
         self._session.accept(wanted=self.source.wanted)
 
     @property
-    def anew(self) -> bool:
-        return self._session.anew
+    def restarting(self) -> bool:
+        return self._session.restarting
 
     def want(self, *, wanted: bool) -> None:
         if self._session.stage is Stage.OPEN:
@@ -51,8 +52,8 @@ class Connection:
     def restart(self) -> None:
         self._session.restart()
 
-    def says(self, *said: Frame | bytes) -> bool:
-        """The source says that; False when it broke the rules by it."""
+    def sends(self, *said: Frame | bytes) -> bool:
+        """Send from the source; return False if this violated the rules."""
         self._session.receive_data(
             b"".join(each if isinstance(each, bytes) else each.encode() for each in said)
         )
@@ -70,7 +71,7 @@ class Connection:
 
 
 class DepositMachine(RuleBasedStateMachine):
-    """Each deposit is made of bytes that no other is made of, so that a second serving would show."""
+    """All deposited bytes are distinct, so that repeats are detected."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +80,7 @@ class DepositMachine(RuleBasedStateMachine):
         self.here: dict[str, Connection] = {}
         self.worth: dict[str, int] = {}
         self.healthy: dict[str, bool] = {}
-        self.told: dict[str, int] = {}
+        self.restarts: dict[str, int] = {}
         self.counter = 0
         self.model: list[int] = []
         self.assessed = self.conditioned = self.served = 0
@@ -88,7 +89,7 @@ class DepositMachine(RuleBasedStateMachine):
     def a_source_comes(self, name: str) -> None:
         if name not in self.here:
             self.here[name] = Connection(self.reception, name)
-            self.worth[name], self.healthy[name], self.told[name] = 0, True, 0
+            self.worth[name], self.healthy[name], self.restarts[name] = 0, True, 0
 
     @rule(name=st.sampled_from(["one", "two", "three"]))
     def a_source_goes(self, name: str) -> None:
@@ -99,7 +100,7 @@ class DepositMachine(RuleBasedStateMachine):
     def a_source_reports(self, name: str, state: SourceState) -> None:
         if name in self.here:
             report = replace(self.here[name].source.report(), state=state)
-            assert self.here[name].says(SourceStatus(report))
+            assert self.here[name].sends(SourceStatus(report))
             self.healthy[name] = state is SourceState.HEALTHY
 
     @rule(
@@ -114,7 +115,7 @@ class DepositMachine(RuleBasedStateMachine):
         marks = list(range(self.counter, self.counter + count))
         self.counter += count
         data = b"".join(mark.to_bytes(4, "big") * 16 for mark in marks)
-        taken = self.here[name].says(Deposit(assessed, 64 * spoilt, data))
+        taken = self.here[name].sends(Deposit(assessed, 64 * spoilt, data))
         needed = 576 * (spoilt + count)
         assert taken == (self.worth[name] + assessed >= needed and (self.healthy[name] or not count))
         if not taken:
@@ -123,26 +124,26 @@ class DepositMachine(RuleBasedStateMachine):
         self.worth[name] += assessed - needed
         self.assessed += assessed
         self.conditioned += 512 * (spoilt + count)
-        if not self.told[name]:
+        if not self.restarts[name]:
             self.model += marks[: (CAPACITY - 64 * len(self.model)) // 64]
 
     @rule()
-    def the_broker_begins_anew(self) -> None:
+    def the_broker_restarts_all(self) -> None:
         self.bench.supply.wipe()
         self.model.clear()
         for name, connection in self.here.items():
             connection.source.restart()
-            self.told[name] += 1
+            self.restarts[name] += 1
             assert not connection.source.healthy
 
     @rule(name=st.sampled_from(["one", "two", "three"]))
-    def a_source_has_begun_anew(self, name: str) -> None:
+    def a_source_has_restarted(self, name: str) -> None:
         if name in self.here:
-            assert self.here[name].says(Anew()) == (self.told[name] > 0)
-            if not self.told[name]:
+            assert self.here[name].sends(Restart()) == (self.restarts[name] > 0)
+            if not self.restarts[name]:
                 self.here.pop(name).source.leave("it lied")
             else:
-                self.told[name] -= 1
+                self.restarts[name] -= 1
 
     @rule(count=st.integers(0, 8))
     def bytes_are_taken(self, count: int) -> None:
@@ -165,11 +166,11 @@ class DepositMachine(RuleBasedStateMachine):
         assert len(self.bench.supply.reservoir) == 64 * len(self.model)
 
     @invariant()
-    def who_is_counted_on_is_here_and_healthy_and_not_told_to_begin_anew(self) -> None:
-        counted = {name for name in self.here if self.healthy[name] and not self.told[name]}
+    def counted_sources_are_here_and_healthy_and_not_restarting(self) -> None:
+        counted = {name for name in self.here if self.healthy[name] and not self.restarts[name]}
         found = {name for name, source in self.bench.broker.sources.items() if source.healthy}
         assert found == counted
 
 
-DepositMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+DepositMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 TestDepositMachine = DepositMachine.TestCase

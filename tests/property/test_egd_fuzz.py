@@ -1,4 +1,4 @@
-"""The EGD parser takes whatever comes, whole or in pieces, and says the same of it."""
+"""The EGD parser gives the same result for any input, in any chunks."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +28,7 @@ def encoded(request: Request) -> bytes:
 
 
 def parsed(pieces: list[bytes]) -> tuple[list[Request], str, int]:
-    """Everything that was understood, what was wrong, and what was left over."""
+    """Return the parsed requests, the error, and the remaining bytes."""
     parser, found = EgdParser(), []
     try:
         for piece in pieces:
@@ -42,13 +42,13 @@ def parsed(pieces: list[bytes]) -> tuple[list[Request], str, int]:
 
 @given(st.lists(REQUESTS, max_size=20))
 def test_every_request_reads_back(requests: list[Request]) -> None:
-    """What is encoded by the manual is parsed to the same requests, in their order, with nothing left over."""
+    """Requests encoded as in the manual parse to the same values, in order."""
     assert parsed([b"".join(map(encoded, requests))]) == (requests, "", 0)
 
 
 @given(st.binary(max_size=600))
 def test_pieces_do_not_matter(data: bytes) -> None:
-    """Byte by byte or whole, the same requests and the same fault come of the same bytes; little is held back."""
+    """Any chunks give the same requests and error; the buffer stays small."""
     whole = parsed([data])
     assert parsed([data[i : i + 1] for i in range(len(data))]) == whole
     assert whole[2] < LARGEST_REQUEST_BYTES
@@ -56,7 +56,7 @@ def test_pieces_do_not_matter(data: bytes) -> None:
 
 @given(st.lists(REQUESTS, max_size=5), st.integers(5, 255), st.binary(max_size=20))
 def test_unknown_command_ends_it(requests: list[Request], command: int, after: bytes) -> None:
-    """Any command above 4 is a fault, after the requests before it and whatever follows."""
+    """Any command above 4 is an error, after the earlier requests."""
     found, fault, _ = parsed([b"".join(map(encoded, requests)) + bytes((command,)) + after])
     assert found == requests
     assert f"{command:#04x}" in fault
@@ -64,5 +64,5 @@ def test_unknown_command_ends_it(requests: list[Request], command: int, after: b
 
 @given(st.binary(min_size=16, max_size=255))
 def test_written_bytes_reach_no_text(data: bytes) -> None:
-    """What a peer writes is in no repr."""
+    """No repr contains written bytes."""
     assert repr(data)[2:-1] not in repr(Write(7, data))

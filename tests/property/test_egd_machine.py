@@ -1,4 +1,4 @@
-"""The EGD machine against a QEMU that loses its broker."""
+"""The EGD machine with a QEMU that loses its broker."""
 
 from collections import deque
 
@@ -23,12 +23,12 @@ SETTLED_LOOKS = 200
 
 
 def cost(n_bytes: int) -> int:
-    """As the kernel counts: more than the bytes, in steps."""
+    """Return the kernel's count, which exceeds the bytes and grows in steps."""
     return 768 if n_bytes <= ANSWER_BYTES else 1024
 
 
 class SimulatedQemu:
-    """Model backends/rng-egd.c: its queue outlives connections."""
+    """A model of backends/rng-egd.c, with a queue that outlives connections."""
 
     def __init__(self) -> None:
         self.queue: deque[int] = deque()
@@ -60,12 +60,12 @@ class SimulatedQemu:
 
     @property
     def queued(self) -> int:
-        """SIOCOUTQ: a send counts until all of it was read."""
+        """Model SIOCOUTQ: a send counts until it was read completely."""
         return sum(map(cost, self.whole))
 
 
 class Scene:
-    """A machine at one end and QEMU at the other."""
+    """The machine under test, connected to a simulated QEMU."""
 
     def __init__(self) -> None:
         self.qemu = SimulatedQemu()
@@ -77,7 +77,7 @@ class Scene:
         self.machine = EgdMachine(cost, MOST_AHEAD)
 
     def look(self, plenty_bytes: int = 0) -> None:
-        """One look, and what follows from it; QEMU does nothing meanwhile."""
+        """Process once, with all consequences, while QEMU does nothing."""
         self.now += 0.01
         self.machine.look(self.qemu.to_broker or None, self.qemu.queued, plenty_bytes, self.now)
         if self.machine.state is EgdState.DRAWING:
@@ -110,8 +110,8 @@ ACTIONS = st.lists(
 @example([("lose", 64)])
 @example([("lose", 64), ("look", 0), ("ask", 64), ("read", 0)])
 @example([("lose", 64), ("lose", 255), ("reconnect", 0), ("look", 0), ("read", 0), ("ask", 64)])
-def test_no_request_waits_for_ever(actions: list[tuple[str, int]]) -> None:
-    """In the end QEMU waits for nothing, and one answer lies ahead."""
+def test_no_request_waits_forever(actions: list[tuple[str, int]]) -> None:
+    """At the end QEMU waits for nothing, and one answer is sent ahead."""
     scene = Scene()
     for action, n_bytes in actions:
         match action:
@@ -131,13 +131,13 @@ def test_no_request_waits_for_ever(actions: list[tuple[str, int]]) -> None:
     assert (list(scene.qemu.queue), scene.qemu.to_broker) == ([], b"")
     assert lies_bytes > 0
     assert scene.granted_bytes == scene.qemu.read_bytes + lies_bytes + scene.qemu.lost_bytes
-    assert scene.machine.in_flight.n_bytes - lies_bytes in range(255)  # what of one send was read in part
+    assert scene.machine.in_flight.n_bytes - lies_bytes in range(255)  # partly read sends
     assert scene.machine.owed_bytes(b"", scene.qemu.queued) == 0
 
 
 @given(st.integers(1, 400))
-def test_what_lies_ahead_of_a_slow_guest_does_not_grow(requests: int) -> None:
-    """Two answers at most lie there, however late QEMU reads."""
+def test_answers_ahead_of_a_slow_guest_do_not_grow(requests: int) -> None:
+    """At most two answers are in the socket, however slowly QEMU reads."""
     scene = Scene()
     scene.look()
     for number in range(requests):
@@ -151,7 +151,7 @@ def test_what_lies_ahead_of_a_slow_guest_does_not_grow(requests: int) -> None:
 
 
 def test_a_guest_that_reads_on_and_on_is_sent_ahead() -> None:
-    """What lies there is filled up again, and never grows."""
+    """Answers sent ahead are replenished, but do not grow."""
     scene = Scene()
     most = 0
     for _ in range(500):
@@ -164,7 +164,7 @@ def test_a_guest_that_reads_on_and_on_is_sent_ahead() -> None:
 
 
 def test_an_inherited_connection_is_not_sent_what_lies_there_already() -> None:
-    """The broker after this one finds an answer in the socket, and sends none."""
+    """The next broker detects an answer in the socket, and sends none."""
     scene = Scene()
     scene.look()
     scene.machine = EgdMachine(cost, MOST_AHEAD, scene.qemu.queued)
@@ -175,7 +175,7 @@ def test_an_inherited_connection_is_not_sent_what_lies_there_already() -> None:
 
 @given(SIZES, st.integers(0, 4096))
 def test_requests_are_paid_in_their_order(sizes: bytes, n_bytes: int) -> None:
-    """As many as the bytes suffice for, and not one more."""
+    """The bytes answer as many requests as possible, in order."""
     count = paid(sizes, n_bytes)
     assert sum(sizes[:count]) <= n_bytes or not count
     assert count == len(sizes) or sum(sizes[: count + 1]) > n_bytes
@@ -183,7 +183,7 @@ def test_requests_are_paid_in_their_order(sizes: bytes, n_bytes: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_requests_or_a_breach(data: bytes) -> None:
-    """Refuse every command but requests for at least one byte."""
+    """Only requests for at least one byte are accepted."""
     if set(data[::REQUEST_BYTES]) <= {2} and 0 not in data[1::REQUEST_BYTES]:
         assert read_sizes(data) == data[1::REQUEST_BYTES]
     else:

@@ -1,4 +1,4 @@
-"""wire/enrolment.py: messages survive the trip, and nothing else gets through."""
+"""wire/enrolment.py: messages read back; other input is refused."""
 
 import json
 
@@ -32,7 +32,7 @@ JSON = st.recursive(
 
 @given(REQUESTS)
 def test_a_request_reads_back_as_it_was_written(request) -> None:
-    """What the joiner sends is what the broker reads, behind its length."""
+    """The broker parses the joiner's request, after its length."""
     message = encode_message(request)
 
     assert body_length(message[:3]) == len(message) - 3
@@ -41,13 +41,13 @@ def test_a_request_reads_back_as_it_was_written(request) -> None:
 
 @given(REPLIES | st.builds(JoinRefusal, TEXT, TEXT))
 def test_a_reply_reads_back_as_it_was_written(reply) -> None:
-    """What the broker answers is what the joiner reads."""
+    """The joiner parses the broker's reply."""
     assert parse_reply(encode_message(reply)[3:]) == reply
 
 
 @given(st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_anything_else_is_a_protocol_error(body) -> None:
-    """Bytes and JSON that are no message raise RemoteProtocolError and nothing else."""
+    """Other bytes and JSON raise RemoteProtocolError."""
     for parse in (parse_request, parse_reply):
         with pytest.raises(RemoteProtocolError):
             parse(body)
@@ -55,7 +55,7 @@ def test_anything_else_is_a_protocol_error(body) -> None:
 
 @given(REPLIES, st.data())
 def test_a_reply_with_a_field_changed_parses_or_is_refused(reply, data) -> None:
-    """A reply of which one field has another type or is missing never gets through as something else."""
+    """A reply with a changed or missing field is valid or refused."""
     fields = json.loads(encode_message(reply)[3:])
     name = data.draw(st.sampled_from(sorted(fields)))
     value = data.draw(JSON)
@@ -73,7 +73,7 @@ def test_a_reply_with_a_field_changed_parses_or_is_refused(reply, data) -> None:
     [("secret", "AAAA\n*"), ("secret", "A"), ("invitation", "caf\u00e9"), ("csr", "\u2028")],
 )
 def test_a_request_has_one_spelling(field, value) -> None:
-    """A secret with other letters between its own, and text that is not ASCII, is no request."""
+    """A secret with invalid letters, or non-ASCII text, is refused."""
     fields = json.loads(encode_message(JoinRequest("id", b"secret", "csr"))[3:])
 
     with pytest.raises(RemoteProtocolError):
@@ -82,7 +82,7 @@ def test_a_request_has_one_spelling(field, value) -> None:
 
 @pytest.mark.parametrize("prefix", [b"", b"\0\0", (LIMIT_BYTES + 1).to_bytes(3, "big"), b"\xff\xff\xff"])
 def test_a_length_beyond_the_limit_is_refused_before_it_is_read(prefix) -> None:
-    """A length that is cut off or over the limit is refused on its own."""
+    """A truncated or excessive length is refused by itself."""
     with pytest.raises(RemoteProtocolError):
         body_length(prefix)
 

@@ -11,13 +11,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 from rig import fuzz_targets
 
 NAMES = sorted(name.removeprefix("fuzz_") for name in vars(fuzz_targets) if name.startswith("fuzz_"))
-ALL_S = 120.0  # short: how long they run
+ALL_S = 120.0  # short: the running time
 LONGEST = 4096
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_kept_is_parsed_or_refused(name: str) -> None:
-    """Whatever once reached another part of a parser, or broke it."""
+    """The inputs once reached a new part of a parser, or broke it."""
     run, seeds = getattr(fuzz_targets, f"fuzz_{name}")()
     for data in (*seeds, *fuzz_targets.kept(name)):
         run(data)
@@ -26,7 +26,7 @@ def test_what_is_kept_is_parsed_or_refused(name: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_changed_is_parsed_or_refused(name: str) -> None:
-    """Two minutes for all parsers; a failure shows seed and input."""
+    """All parsers together run two minutes; a failure shows seed and input."""
     run, seeds = getattr(fuzz_targets, f"fuzz_{name}")()
     inputs, seed = [*seeds, *fuzz_targets.kept(name)], random.SystemRandom().randrange(2**32)
     choose, end = random.Random(seed), time.monotonic() + ALL_S / len(NAMES)
@@ -39,7 +39,7 @@ def test_what_is_changed_is_parsed_or_refused(name: str) -> None:
 
 
 def changed(choose: random.Random, inputs: list[bytes]) -> bytes:
-    """One input, cut, spliced with another, or with some bytes replaced."""
+    """Return an input truncated, spliced with another, or partly replaced."""
     data = bytearray(choose.choice(inputs))
     for _ in range(choose.randint(1, 4)):
         at = choose.randint(0, len(data))

@@ -1,4 +1,4 @@
-"""Our block in somebody else's file: put in and taken out, it was never there."""
+"""Our block in a foreign file: removing it leaves no trace."""
 
 import pytest
 from hypothesis import example, given
@@ -22,14 +22,14 @@ OTHER = Block("lxc", "web1", ("lxc.autodev = 0",))
 @example("\n")
 @example("no line end")
 def test_put_in_and_taken_out_is_the_file(config: str) -> None:
-    """Byte for byte, with and without a line end at its end."""
+    """The file is restored byte for byte, with and without a final newline."""
     assert without_block(with_block(config, BLOCK), "web1") == config
     assert has_block(with_block(config, BLOCK), "web1")
 
 
 @given(FILES)
 def test_the_second_time_changes_nothing_and_another_block_takes_its_place(config: str) -> None:
-    """There is never more than one block of a guest, and it stays where it is."""
+    """A guest has at most one block, and its position does not change."""
     once = with_block(config, BLOCK)
     assert with_block(once, BLOCK) == once
     assert with_block(with_block(once, OTHER), BLOCK) == once
@@ -37,7 +37,7 @@ def test_the_second_time_changes_nothing_and_another_block_takes_its_place(confi
 
 @given(FILES, FILES, FILES)
 def test_edits_round_the_block_survive_its_removal(config: str, before: str, after: str) -> None:
-    """Lines that somebody added above and below are there afterwards, and the block's are not."""
+    """Lines added above and below the block stay when it is removed."""
     edited = f"{before}\n{with_block(config, BLOCK)}{after}"
     left = without_block(edited, "web1")
     expected = f"{before}\n{config}"
@@ -47,7 +47,7 @@ def test_edits_round_the_block_survive_its_removal(config: str, before: str, aft
 
 @given(FILES)
 def test_two_guests_in_one_file_do_not_meet(config: str) -> None:
-    """The block of one is taken out and that of the other, whose name begins alike, stays."""
+    """Removing one guest's block keeps that of another with a similar name."""
     config += "\n"
     other = Block("lxc", "web1.b", ("lxc.autodev = 0",))
     both = with_block(with_block(config, BLOCK), other)
@@ -56,7 +56,7 @@ def test_two_guests_in_one_file_do_not_meet(config: str) -> None:
 
 @given(FILES, st.booleans())
 def test_half_a_block_is_refused(config: str, first: bool) -> None:
-    """Whoever took one of its marks away is told, and the file is left alone."""
+    """A block without one of its marks is reported, and the file unchanged."""
     lines = with_block(config, BLOCK).split("\n")
     gone = next(
         at
@@ -65,5 +65,5 @@ def test_half_a_block_is_refused(config: str, first: bool) -> None:
     )
     half = "\n".join(lines[:gone] + lines[gone + 1 :])
     for act in (lambda: with_block(half, BLOCK), lambda: without_block(half, "web1")):
-        with pytest.raises(ConfigError, match="is not whole"):
+        with pytest.raises(ConfigError, match="is damaged"):
             act()

@@ -1,4 +1,4 @@
-"""Any history of a source: nothing that failed is returned, nothing latched comes loose."""
+"""Any history of a source: failed blocks are dropped, latches hold."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -10,6 +10,7 @@ from drawwell.entropy.health import FAILURE_MEMORY_S, HealthMonitor, NoiseClaim
 from drawwell.errors import HealthFailure, IntermittentHealthFailure, PermanentHealthFailure
 from drawwell.reports import SourceState
 from drawwell.testing.sick import good
+from support.examples import examples
 
 SICKNESS = {6: IntermittentHealthFailure, 11: PermanentHealthFailure}
 
@@ -20,7 +21,7 @@ class SourceHistory(RuleBasedStateMachine):
         self.monitor = HealthMonitor(NoiseClaim(), hash_key=bytes(32))
         self.source = good()
         self.now = 0.0
-        self.passed = 0  # good samples since start-up began
+        self.passed = 0  # good samples since the start-up tests began
         self.latched = False
         self.epoch = 0
         self.intermittent: list[float] = []
@@ -86,5 +87,5 @@ class SourceHistory(RuleBasedStateMachine):
         assert self.monitor.epoch == self.epoch
 
 
-SourceHistory.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+SourceHistory.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 TestSourceHistory = SourceHistory.TestCase

@@ -1,4 +1,4 @@
-"""The HTTP session and API take whatever comes: an answer, or nothing yet, and never an error of ours."""
+"""Any HTTP input gives an answer or nothing yet, never a bug."""
 
 from urllib.parse import urlencode
 
@@ -11,6 +11,7 @@ from drawwell.wire.http_api import ROUTES, read
 from drawwell.wire.http_formats import FORMATS, accepted
 from drawwell.wire.http_route import CallAsk, DrawAsk, EventsAsk
 from drawwell.wire.http_session import MAX_BODY_BYTES, MAX_HEAD_BYTES, HttpRequest, HttpSession
+from support.outgoing import taken
 
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 LINES = st.sampled_from(
@@ -39,7 +40,7 @@ TARGETS = st.one_of(
 
 
 def spoken(pieces: list[bytes]) -> tuple[list[HttpRequest | HttpResponse], bool]:
-    """Every request that was understood, each answered; and whether the connection ended."""
+    """Answer all requests; return them, and whether the connection ended."""
     session, found = HttpSession(), []
     for piece in pieces:
         if session.closing:
@@ -49,19 +50,21 @@ def spoken(pieces: list[bytes]) -> tuple[list[HttpRequest | HttpResponse], bool]
             found.append(request)
             session.answer(request if isinstance(request, HttpResponse) else text_answer("ok"), DATE)
         assert session.closing or session.unparsed_bytes <= MAX_HEAD_BYTES + MAX_BODY_BYTES + 1
-    _assert_http(session.data_to_send(), [r.method for r in found if isinstance(r, HttpRequest)])
+    _assert_http(taken(session.outgoing), [r.method for r in found if isinstance(r, HttpRequest)])
     return found, session.closing
 
 
-def _assert_http(said: bytes, methods: list[str]) -> None:
-    """What was said begins as answers do, one for each request."""
-    assert said.count(b"HTTP/1.1 2") + said.count(b"HTTP/1.1 4") + said.count(b"HTTP/1.1 5") >= len(methods)
-    assert not said or said.startswith(b"HTTP/1.1 ")
+def _assert_http(output: bytes, methods: list[str]) -> None:
+    """Check that the output starts as a response for each request."""
+    assert output.count(b"HTTP/1.1 2") + output.count(b"HTTP/1.1 4") + output.count(b"HTTP/1.1 5") >= len(
+        methods
+    )
+    assert not output or output.startswith(b"HTTP/1.1 ")
 
 
 @given(STREAMS, st.lists(st.integers(1, 50), max_size=10))
 def test_pieces_do_not_matter_to_http(data: bytes, sizes: list[int]) -> None:
-    """The same bytes, whole or in pieces, are the same requests and come to the same end."""
+    """Any chunks give the same requests and the same end."""
     pieces, rest = [], data
     for size in sizes:
         pieces, rest = [*pieces, rest[:size]], rest[size:]
@@ -76,7 +79,7 @@ def test_pieces_do_not_matter_to_http(data: bytes, sizes: list[int]) -> None:
 def test_any_request_asks_something_or_is_answered(
     method: str, target: str, accept: str, body: bytes
 ) -> None:
-    """Whatever stands in target, Accept and body, the outcome is an ask within bounds or an answer."""
+    """Any target, Accept and body gives a valid request or an error."""
     found = read(HttpRequest(method, target, accept, body))
 
     if isinstance(found, DrawAsk):
@@ -90,20 +93,20 @@ def test_any_request_asks_something_or_is_answered(
 
 @given(st.text(max_size=80))
 def test_any_accept_chooses_or_does_not(accept: str) -> None:
-    """Any text in Accept chooses a format that there is, or none."""
+    """Any text in Accept selects a known format or none."""
     assert accepted(accept) in {None, *FORMATS.values()}
 
 
 @given(st.lists(st.sampled_from([b"/v1/draw", b"/?challenge=a", b"/nowhere"]), min_size=1, max_size=8))
 def test_a_real_client_understands_every_answer(targets: list[bytes]) -> None:
-    """h11's own client reads each answer as one whole response, in order, on one connection."""
+    """h11's client parses each answer as one complete response, in order."""
     client, server = h11.Connection(h11.CLIENT), HttpSession()
     for number, target in enumerate(targets):
         for event in (h11.Request(method="GET", target=target, headers=[("Host", "x")]), h11.EndOfMessage()):
             server.receive_data(client.send(event) or b"")
         assert server.next_request() == HttpRequest("GET", target.decode(), host="x")
         server.answer(text_answer(str(number)), DATE)
-        client.receive_data(server.data_to_send())
+        client.receive_data(taken(server.outgoing))
         response, data, end = (client.next_event() for _ in range(3))
         assert (response.status_code, data.data, type(end)) == (200, f"{number}\n".encode(), h11.EndOfMessage)
         client.start_next_cycle()

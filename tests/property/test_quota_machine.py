@@ -1,4 +1,4 @@
-"""The quota over any history: draws, waiting, crashes at any point, in virtual time."""
+"""The quota for any history of draws, waits and crashes."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from drawwell.entropy.quota import Quota, QuotaState
 from drawwell.errors import DrawRefused, QuotaExceeded
 from drawwell.units import Allowance
+from support.examples import examples
 
 START = 1_800_000_000.0
-SLACK_BYTES = 1e-3  # a float second is up to 238 ns off; at the largest rate here that is less than this
+SLACK_BYTES = 1e-3  # floats are up to 238 ns off; at the largest rate that is less than this
 
 rates = st.none() | st.builds(Allowance, st.integers(1, 4000), st.sampled_from([1, 7, 60, 0.3]))
 totals = st.none() | st.builds(Allowance, st.integers(1, 20_000), st.sampled_from([10, 60, 61.5, 3600]))
@@ -26,24 +27,24 @@ class Served:
     size: int
 
 
-def told_instant_is_exact(quota: Quota, n: int, now: float) -> float:
-    """Wait as told, if at all, and return the time then."""
+def reported_instant_is_exact(quota: Quota, n: int, now: float) -> float:
+    """Wait as long as required; return the time afterwards."""
     try:
         quota.check(n, now)
     except DrawRefused:
         return now
     except QuotaExceeded as refused:
-        told = now + (refused.retry_after_s or 0)
-        if told - 0.001 > now:
+        instant = now + (refused.retry_after_s or 0)
+        if instant - 0.001 > now:
             with pytest.raises(QuotaExceeded):
-                quota.check(n, told - 0.001)
-        quota.check(n, told)
-        return told
+                quota.check(n, instant - 0.001)
+        quota.check(n, instant)
+        return instant
     return now
 
 
 class QuotaMachine(RuleBasedStateMachine):
-    """A broker, its disk and one consumer that may want anything."""
+    """A broker, its disk, and one consumer with arbitrary requests."""
 
     @initialize(rate=rates, total=totals)
     def begin(self, rate: Allowance | None, total: Allowance | None) -> None:
@@ -73,11 +74,11 @@ class QuotaMachine(RuleBasedStateMachine):
             self._restart()
 
     @rule(n=sizes)
-    def consumer_waits_as_told(self, n: int) -> None:
-        """The told instant passes, and a millisecond before it does not."""
+    def consumer_waits_as_required(self, n: int) -> None:
+        """A draw at the reported time passes, and a millisecond earlier does not."""
         if self.total is None or n <= self.total.limit_bytes:
             self.largest_asked = max(self.largest_asked, n)
-        self.now = told_instant_is_exact(self.quota, n, self.now)
+        self.now = reported_instant_is_exact(self.quota, n, self.now)
 
     @rule()
     def broker_crashes(self) -> None:
@@ -138,30 +139,30 @@ class QuotaMachine(RuleBasedStateMachine):
         self.quota = Quota(self.rate, self.total, now=self.now, restored=self.disk)
 
 
-QuotaMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+QuotaMachine.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
 TestQuotaMachine = QuotaMachine.TestCase
 
 
 @given(
-    era=st.sampled_from([0.0, START]),  # near the epoch floats are finer than a nanosecond
+    era=st.sampled_from([0.0, START]),  # near the epoch a float is finer than 1 ns
     rate=rates,
     total=totals,
     year=st.floats(0, 366 * 86400),
     first=st.integers(1, 20_000),
     n=st.integers(1, 20_000),
 )
-@settings(max_examples=300, deadline=None)
-def test_told_instant_is_exact_at_any_time_of_the_year(
+@settings(max_examples=examples(300), deadline=None)
+def test_reported_instant_is_exact_at_any_time_of_the_year(
     era: float, rate: Allowance | None, total: Allowance | None, year: float, first: int, n: int
 ) -> None:
-    """At ``now + retry_after`` the same check passes, 1 ms before it does not, wherever floats round to."""
+    """The check passes at ``now + retry_after``, but not 1 ms earlier."""
     now = era + year
     quota = Quota(rate, total, now=now, restored=QuotaState())
     if total is not None:
         state = QuotaState(int(now // total.period_s), total.period_s, min(first, total.limit_bytes))
         quota = Quota(rate, total, now=now, restored=state)
         assume(n <= total.limit_bytes)
-    told_instant_is_exact(quota, n, now)
+    reported_instant_is_exact(quota, n, now)
 
 
 @given(
@@ -169,9 +170,9 @@ def test_told_instant_is_exact_at_any_time_of_the_year(
         st.tuples(st.floats(-86400, 86400), st.integers(1, 3000), st.booleans()), min_size=1, max_size=40
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_clock_set_back_never_gives_a_total_twice(steps: list[tuple[float, int, bool]]) -> None:
-    """However the wall clock is set at restarts, a total is granted once for each period that it reached."""
+    """For any clock at restarts, a total is granted once per period."""
     total = Allowance(5000, 3600)
     now, disk, served = START, None, 0
     earliest = latest = START

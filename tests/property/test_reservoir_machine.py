@@ -1,4 +1,4 @@
-"""Reservoir and ledger together, over any history, against a model that is a list."""
+"""Reservoir and ledger for any history, compared with a list."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -9,12 +9,13 @@ from drawwell.entropy.ledger import Ledger
 from drawwell.entropy.reservoir import Reservoir
 from drawwell.errors import Starved
 from drawwell.units import Bits
+from support.examples import examples
 
 CAPACITY = 96
 
 
 class ReservoirMachine(RuleBasedStateMachine):
-    """Every byte put in is a number never used before, so that a second serving would show."""
+    """Every byte is a new number, so that repeats are detected."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +34,7 @@ class ReservoirMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.pending >= 576)
     @rule(size=st.integers(0, 64))
     def block_is_conditioned_and_put(self, size: int) -> None:
-        """Like the conditioner: at most 64 bytes out of 576 assessed bits."""
+        """Like the conditioner, put at most 64 bytes per 576 assessed bits."""
         data = [self.counter + i for i in range(size)]
         self.counter += size
         self.pending = Bits(self.pending - 576)
@@ -75,7 +76,7 @@ class ReservoirMachine(RuleBasedStateMachine):
 
     @invariant()
     def only_what_is_held_is_in_memory(self) -> None:
-        """No byte put in is zero, so every zero is memory that was taken from."""
+        """No byte is zero at first, so every zero was taken."""
         ring = bytes(self.reservoir._ring)
         assert sum(byte != 0 for byte in ring) == len(self.model) == len(self.reservoir)
         assert self.reservoir.free_bytes == CAPACITY - len(self.model)
@@ -94,5 +95,7 @@ class ReservoirMachine(RuleBasedStateMachine):
             assert not self.reservoir.wanted
 
 
-ReservoirMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+ReservoirMachine.TestCase.settings = settings(
+    max_examples=examples(60), stateful_step_count=40, deadline=None
+)
 TestReservoirMachine = ReservoirMachine.TestCase

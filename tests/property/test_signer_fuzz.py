@@ -1,4 +1,4 @@
-"""What a broker that was taken over may send to the signer."""
+"""Any input from a compromised broker to the signer."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -32,18 +32,31 @@ def test_any_bytes_get_an_answer(role: SignerRole, payload: bytes) -> None:
 @given(fields=st.dictionaries(st.sampled_from(("csr", "consumer", "names", "what", "pem")), JSON),
        op=st.sampled_from(OPS))  # fmt: skip
 def test_any_arguments_get_an_answer(role: SignerRole, fields: dict[str, object], op: str) -> None:
-    """No argument of any request does either."""
+    """No request's arguments end the signer."""
     assert role.answer(messages.write_object(**{**fields, "op": op}), 4242)
 
 
 @given(texts=st.lists(st.binary(min_size=1, max_size=50), max_size=messages.MOST_TEXTS))
 def test_texts_read_back(texts: list[bytes]) -> None:
-    """Whatever is to be signed arrives as it was."""
+    """Texts to sign arrive unchanged."""
     assert messages.read_texts(messages.write_texts(texts)) == texts
 
 
 @given(data=st.binary(max_size=300))
 def test_texts_of_any_bytes_are_bounded(data: bytes) -> None:
-    """What is parsed is never more than what came."""
+    """The parsed texts are never larger than the input."""
     with suppress(RemoteProtocolError):
         assert sum(map(len, messages.read_texts(b"S" + data))) <= len(data)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=60), max_size=6), st.lists(st.integers(0, 80), max_size=8))
+def test_payloads_do_not_depend_on_the_cut(payloads: list[bytes], sizes: list[int]) -> None:
+    """A stream of messages in any chunks gives the same payloads."""
+    stream, buffer, found = b"".join(map(messages.frame, payloads)), bytearray(), []
+    for size in (*sizes, len(stream)):
+        buffer += stream[:size]
+        stream = stream[size:]
+        while (payload := messages.take_payload(buffer)) is not None:
+            found.append(payload)
+    assert found == payloads
+    assert not buffer

@@ -1,4 +1,4 @@
-"""Grants and signatures, in any order of draws, failures and ends."""
+"""Grants and signatures, for any order of draws, failures and ends."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawwell.broker.signing import Signing
+from drawwell.broker.receipts import Signing
 from drawwell.crypto.receipts import (
     ReceiptBody,
     ReceiptSigner,
@@ -21,7 +21,7 @@ KEY = ReceiptSigner(receipt_key_from_seed(bytes(32)))
 
 
 def grant(serial: int) -> Grant:
-    """Return the unsigned grant with that serial number."""
+    """Return the unsigned grant with this serial number."""
     data, key = serial.to_bytes(4, "big"), bytes([serial]) * 32
     body = ReceiptBody.of(
         broker="well", consumer="web01", sources=(), draw_class=DrawClass.DRBG, serial=serial, time=1.0,
@@ -31,7 +31,7 @@ def grant(serial: int) -> Grant:
 
 
 class Slow:
-    """A signer that takes a second for each batch, and fails some of them."""
+    """A signer that needs a second for each batch, and can fail."""
 
     key_id, fault = KEY.key_id, ""
 
@@ -44,7 +44,7 @@ class Slow:
         await asyncio.sleep(1)
         if self._fails and self._fails.pop():
             raise StateUnavailable("no answer")
-        return [KEY.sign_body(body) for body in bodies]
+        return [KEY.sign_text(body) for body in bodies]
 
 
 @given(
@@ -53,7 +53,7 @@ class Slow:
     ends_at=st.none() | st.integers(0, 8),
 )
 def test_each_grant_has_its_own_signature_or_none(times, fails, ends_at) -> None:
-    """Every receipt fits its grant, in order, and none is signed twice.
+    """Every receipt matches its grant, in order, and none is signed twice.
 
     `times` has when each draw asks and when it is cancelled, if ever, in half seconds; at
     `ends_at` the signer stops for good, as when the door and the broker close.

@@ -1,4 +1,4 @@
-"""The usbredir side of the virtual OneRNG against every kind of peer: whole packets, bytes, and nonsense."""
+"""The virtual OneRNG's usbredir with any peer: packets and garbage."""
 
 import struct
 
@@ -50,7 +50,7 @@ PACKETS = st.lists(st.one_of(PLAIN, CONTROLS, BULKS), max_size=12).map(
 
 
 def replies(data: bytes) -> list[tuple[int, int]]:
-    """The types and ids of what a device sends: every packet is whole."""
+    """Return types and IDs of a device's output, in whole packets."""
     _, length, _ = struct.unpack_from("<III", data)
     at, found = 12 + length, []
     while at < len(data):
@@ -62,7 +62,7 @@ def replies(data: bytes) -> list[tuple[int, int]]:
 
 
 def lived(data: bytes, pieces: int = 0) -> tuple[UsbHost, bytes, bool]:
-    """A device that was told this, what it sent, and whether it gave the peer up."""
+    """Return the device after this input, its output, and if it gave up."""
     host, out = UsbHost(IDENTITY), b""
     size = max(1, len(data) // pieces if pieces else len(data))
     try:
@@ -78,7 +78,7 @@ def lived(data: bytes, pieces: int = 0) -> tuple[UsbHost, bytes, bool]:
 
 @given(PACKETS)
 def test_what_a_guest_may_send_is_answered(data: bytes) -> None:
-    """Packets of the right form are taken, and every answer is a whole packet."""
+    """Valid packets are accepted, and every answer is a whole packet."""
     _, out, given_up = lived(data)
 
     assert not given_up
@@ -87,13 +87,13 @@ def test_what_a_guest_may_send_is_answered(data: bytes) -> None:
 
 @given(PACKETS, st.integers(1, 50))
 def test_how_packets_are_cut_makes_no_difference(data: bytes, pieces: int) -> None:
-    """A device that is told the same in pieces, down to single bytes, answers the same."""
+    """Any chunks, down to single bytes, give the same answers."""
     assert lived(data)[1:] == lived(data, pieces)[1:] == lived(data, len(data))[1:]
 
 
 @given(PACKETS, st.integers(0, 10_000), st.binary(min_size=1, max_size=30))
 def test_nonsense_is_refused_or_waited_for(data: bytes, at: int, rubbish: bytes) -> None:
-    """With bytes changed anywhere, the peer is given up with the named error, or more is waited for."""
+    """Changed bytes cause the named error, or a wait for more."""
     at %= len(data)
     host, out, given_up = lived(data[:at] + rubbish + data[at + len(rubbish) :])
 
@@ -104,7 +104,7 @@ def test_nonsense_is_refused_or_waited_for(data: bytes, at: int, rubbish: bytes)
 
 @given(st.binary(max_size=300))
 def test_any_first_bytes(data: bytes) -> None:
-    """Whoever does not begin with hello is given up as soon as that is seen."""
+    """A peer that does not start with hello is disconnected at once."""
     _, out, given_up = lived(data)
 
     assert given_up or len(out) == len(redir.hello())
@@ -112,13 +112,13 @@ def test_any_first_bytes(data: bytes) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_after_the_hello(data: bytes) -> None:
-    """After the hello any bytes are parsed, waited for, or refused with the named error."""
+    """After hello, bytes parse, wait for more, or raise the named error."""
     lived(redir.hello() + data)
 
 
 @given(st.lists(st.integers(64, 5000), min_size=1, max_size=20), st.binary(max_size=5000))
 def test_bytes_go_out_once_and_in_order(asked: list[int], data: bytes) -> None:
-    """What is given answers the open requests in order, no more than each asked for, and nothing else."""
+    """Bytes answer the open requests in order, up to each one's size."""
     host = UsbHost(IDENTITY)
     host.receive_data(redir.hello() + b"".join(bulk_packet(n, BULK_IN, size) for n, size in enumerate(asked)))
     while host.step():
@@ -140,7 +140,7 @@ def test_bytes_go_out_once_and_in_order(asked: list[int], data: bytes) -> None:
 
 
 def test_open_requests_are_bounded() -> None:
-    """A peer that opens request after request is given up."""
+    """A peer with too many open requests is disconnected."""
     data = redir.hello() + b"".join(bulk_packet(n, BULK_IN, 64) for n in range(MAX_WAITING + 1))
 
     assert lived(data)[2]
@@ -148,7 +148,7 @@ def test_open_requests_are_bounded() -> None:
 
 @pytest.mark.parametrize("missing", [1, 4, 5, 6])
 def test_a_peer_that_lacks_a_capability_is_given_up(missing: int) -> None:
-    """Each of the four capabilities that there is one form of everything for is needed."""
+    """Each of the four required capabilities is necessary."""
     hello = bytearray(redir.hello())
     hello[-4:] = (redir.CAPABILITIES & ~(1 << missing)).to_bytes(4, "little")
 
@@ -156,7 +156,7 @@ def test_a_peer_that_lacks_a_capability_is_given_up(missing: int) -> None:
 
 
 def test_no_byte_stands_in_a_repr() -> None:
-    """What a guest writes is in no packet's repr."""
+    """No packet's repr contains written bytes."""
     parser = redir.RedirParser()
     parser.feed(redir.hello() + bulk_packet(1, BULK_OUT, 6, b"secret"))
 

@@ -1,4 +1,4 @@
-"""A starved broker, in virtual time: everybody in line gets the same, and nobody more than its rate."""
+"""A starved broker in virtual time: equal shares, enforced rates."""
 
 import asyncio
 import random
@@ -15,14 +15,14 @@ from support.principals import consumer
 from support.workbench import UNLIMITED, Workbench
 
 SUPPLY_BYTES_PER_S = 38_400
-"""About what a OneRNG gives after conditioning."""
+"""About the rate of a OneRNG after conditioning."""
 TICK_S = 1 / 60
 MINUTE_S = 60.0
 BOTH = frozenset(DrawClass)
 
 
 class Scarcity:
-    """A broker whose supply is far less than what is asked for.
+    """A broker with far less supply than demand.
 
     Args:
         weights: Of the consumers, by name.
@@ -35,7 +35,7 @@ class Scarcity:
         self.end = asyncio.get_running_loop().time() + MINUTE_S
 
     async def supply(self) -> None:
-        """Put the same little in, again and again."""
+        """Deposit the same small amount repeatedly."""
         while True:
             self.bench.put(bytes(SUPPLY_BYTES_PER_S // 60))
             await asyncio.sleep(TICK_S)
@@ -53,7 +53,7 @@ class Scarcity:
                 self.got[name] += n_bytes
 
     async def run(self, *drawing) -> None:
-        """Let everybody draw for a minute."""
+        """Let all consumers draw for a minute."""
         async with asyncio.TaskGroup() as group:
             always = group.create_task(self.supply())
             await asyncio.wait([group.create_task(each) for each in drawing])
@@ -61,8 +61,8 @@ class Scarcity:
 
 
 @pytest.mark.slow
-def test_a_hundred_consumers_get_equal_shares_whatever_they_ask_for() -> None:
-    """Over a minute, with draws of 32 bytes to 1 KiB, the largest share is at most 1.1 times the smallest."""
+def test_a_hundred_consumers_get_equal_shares_for_any_sizes() -> None:
+    """Over a minute of draws of 32 bytes to 1 KiB, shares differ by 10 %."""
 
     async def run() -> None:
         dice = random.Random(1)
@@ -79,7 +79,7 @@ def test_a_hundred_consumers_get_equal_shares_whatever_they_ask_for() -> None:
 
 
 def test_a_greedy_consumer_gets_no_more_than_a_modest_one() -> None:
-    """Fifty draws in line at once are one consumer's."""
+    """Fifty queued draws count as those of one consumer."""
 
     async def run() -> None:
         scarcity = Scarcity({"greedy": 1, "modest": 1})
@@ -104,8 +104,8 @@ def test_shares_follow_the_weights() -> None:
 
 
 @pytest.mark.slow
-def test_one_who_asks_without_patience_takes_nothing_from_those_in_line() -> None:
-    """Polling as fast as it can, it gets less than those who wait."""
+def test_polling_takes_nothing_from_queued_draws() -> None:
+    """Polling at full speed gets less than waiting in the queue."""
 
     async def run() -> None:
         scarcity = Scarcity({"patient": 1, "other": 1, "polling": 1})
@@ -124,7 +124,7 @@ def test_one_who_asks_without_patience_takes_nothing_from_those_in_line() -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("n_bytes", [8, 32, 1000, 4096])
 def test_a_rate_is_held_to_two_percent_and_never_exceeded(n_bytes: int) -> None:
-    """Drawing whenever it is told to, a consumer gets its rate over a minute and not a byte over rate and burst."""
+    """Drawing when permitted gets the rate, and no byte more than the burst."""
 
     async def run() -> None:
         rate = 1000
@@ -152,7 +152,7 @@ def test_a_rate_is_held_to_two_percent_and_never_exceeded(n_bytes: int) -> None:
 
 
 def test_an_unlimited_consumer_is_not_in_the_way_of_a_limited_one() -> None:
-    """A consumer that takes all it can leaves the other its rate."""
+    """A consumer without a limit does not reduce another's rate."""
 
     async def run() -> None:
         scarcity = Scarcity({"hungry": 1, "limited": 1})

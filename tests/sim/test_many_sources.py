@@ -1,4 +1,4 @@
-"""Several sources into one reservoir, in virtual time: each for itself, and how many there must be."""
+"""Several sources for one reservoir, in virtual time."""
 
 import asyncio
 from dataclasses import replace
@@ -20,7 +20,7 @@ from support.workbench import Workbench, conditioned
 
 
 class Pair:
-    """Two scripted sticks into one reservoir of 8 KiB."""
+    """Two scripted sticks with one reservoir of 8 KiB."""
 
     def __init__(self, min_sources: int) -> None:
         self.drivers = ScriptedSource("a", seed=1), ScriptedSource("b", seed=2)
@@ -38,7 +38,7 @@ class Pair:
 
 
 def test_two_needed_and_one_unplugged_is_starved_for_both_classes_until_it_is_back() -> None:
-    """With min_sources = 2, pulling one stick stops full and drbg alike; its replug starts both again."""
+    """With min_sources = 2, unplugging one stick stops both classes."""
 
     async def run() -> None:
         pair = Pair(2)
@@ -47,9 +47,11 @@ def test_two_needed_and_one_unplugged_is_starved_for_both_classes_until_it_is_ba
             for draw_class in DrawClass:
                 assert len(await pair.draw(draw_class)) == 32
             pair.drivers[1].unplugged = True
-            await until(lambda: not pair.second.healthy, "it is found out")
+            await until(lambda: not pair.second.healthy, "it is detected")
             for draw_class in DrawClass:
-                with pytest.raises(NoHealthySource, match="1 of 2 noise sources healthy, 2 needed"):
+                with pytest.raises(
+                    NoHealthySource, match="1 of 2 noise sources are healthy, but min_sources is 2"
+                ):
                     await pair.draw(draw_class)
             pair.drivers[1].unplugged = False
             await pair.until_both_fill_it()
@@ -60,14 +62,14 @@ def test_two_needed_and_one_unplugged_is_starved_for_both_classes_until_it_is_ba
 
 
 def test_one_needed_and_one_unplugged_goes_on() -> None:
-    """With min_sources = 1 draws go on while one of two sticks is away."""
+    """With min_sources = 1, draws continue without one of two sticks."""
 
     async def run() -> None:
         pair = Pair(1)
         async with pair.bench.run():
             await pair.until_both_fill_it()
             pair.drivers[0].unplugged = True
-            await until(lambda: not pair.first.healthy, "it is found out")
+            await until(lambda: not pair.first.healthy, "it is detected")
             for _ in range(2000):
                 await pair.draw()
                 await asyncio.sleep(0.01)
@@ -78,7 +80,7 @@ def test_one_needed_and_one_unplugged_goes_on() -> None:
 
 
 def test_a_source_that_fails_stops_only_itself() -> None:
-    """One stuck stick is latched; the other is healthy, without a failure, and fills the reservoir alone."""
+    """A stuck stick is latched; the other continues without a failure."""
 
     async def run() -> None:
         pair = Pair(1)
@@ -97,7 +99,7 @@ def test_a_source_that_fails_stops_only_itself() -> None:
 
 
 def test_accounts_are_separate_and_add_up_to_the_ledger() -> None:
-    """What each source was assessed at and conditioned to adds up to the one ledger, to the bit."""
+    """The sources' accounts add up exactly to the ledger."""
 
     async def run() -> None:
         pair = Pair(1)
@@ -118,13 +120,13 @@ def test_accounts_are_separate_and_add_up_to_the_ledger() -> None:
 
 
 def outputs_of(driver: ScriptedSource) -> set[int]:
-    """All outputs that its tested samples were conditioned to, as numbers."""
+    """Return all outputs from its tested samples, as numbers."""
     made = conditioned(driver.gave[1:])
     return {int.from_bytes(made[at : at + 64]) for at in range(0, len(made), 64)}
 
 
 def test_two_needed_means_that_each_output_is_the_xor_of_one_of_each() -> None:
-    """Every 64 bytes that leave the supply are A xor B, none is A or B, and both are named as their origin."""
+    """Each 64 bytes are A xor B, never A or B alone, and name both."""
 
     async def run() -> None:
         pair = Pair(2)
@@ -142,7 +144,7 @@ def test_two_needed_means_that_each_output_is_the_xor_of_one_of_each() -> None:
 
 
 def test_two_needed_means_that_a_seed_is_the_xor_of_one_of_each(monkeypatch) -> None:
-    """The 48 bytes that seed a consumer's DRBG begin A xor B, of one output of each source."""
+    """The 48-byte seed of a consumer's DRBG starts with A xor B."""
     seeds: list[bytes] = []
     instantiate = Drbg.__init__
 
@@ -167,7 +169,7 @@ def test_two_needed_means_that_a_seed_is_the_xor_of_one_of_each(monkeypatch) -> 
 
 
 async def drained_rate(bench: Workbench, seconds: float) -> float:
-    """Take everything as it comes, and return how many bytes a second that were."""
+    """Take all bytes as they are deposited; return the bytes per second."""
     begun, before = bench.clock(), bench.supply.report().delivered_bits
     while bench.clock() - begun < seconds:
         bench.supply.take(len(bench.supply.reservoir))
@@ -178,7 +180,7 @@ async def drained_rate(bench: Workbench, seconds: float) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(("slowness", "expected"), [((1, 4), 0.25), ((1, 1, 1), 1.5), ((1, 4, 4), 0.5)])
 def test_sources_of_different_speeds_give_what_they_can(slowness, expected: float) -> None:
-    """Two of n: the smaller of half the sum of their rates and the sum less the largest, in fact and in the report."""
+    """Two of n give half the sum, or the sum without the largest if less."""
 
     async def run() -> None:
         drivers = [ScriptedSource(f"s{at}", seed=at, rate=RATE / each) for at, each in enumerate(slowness)]
@@ -186,7 +188,7 @@ def test_sources_of_different_speeds_give_what_they_can(slowness, expected: floa
         async with bench.run():
             await until(lambda: bench.broker.healthy_sources() == len(drivers), "all are healthy")
             await bench.until_filled()
-            await drained_rate(bench, 2.0)  # what waited in the lanes before
+            await drained_rate(bench, 2.0)  # earlier contents of the lanes
             given = await drained_rate(bench, 5.0)
             alone = RATE * 6 / 8 * 512 / 576
             assert given == pytest.approx(alone * expected, rel=0.1)
@@ -196,14 +198,14 @@ def test_sources_of_different_speeds_give_what_they_can(slowness, expected: floa
 
 
 def test_one_device_under_two_names_is_refused() -> None:
-    """The second name of a device that is read already is rejected, and the one stick is not two sources."""
+    """The second name of a device in use is rejected, and counts as no source."""
 
     async def run() -> None:
         pair = Pair(2)
         pair.drivers[1].identity = replace(pair.drivers[1].identity, path="/dev/a")
         async with pair.bench.run():
-            await until(lambda: pair.second.report().last_error != "", "the second is judged")
-            assert "/dev/a is the device that source a reads" in pair.second.report().last_error
+            await until(lambda: pair.second.report().last_error != "", "the second is checked")
+            assert "source a already reads /dev/a" in pair.second.report().last_error
             with pytest.raises(NoHealthySource):
                 await pair.draw()
             assert pair.bench.supply.report().combined_bits == 0
@@ -212,7 +214,7 @@ def test_one_device_under_two_names_is_refused() -> None:
 
 
 def test_two_sources_that_give_the_same_fail_for_good() -> None:
-    """A copy that lags behind is found by its first output: both are latched, and nothing of them is served."""
+    """A copy that lags behind is found by its first output; both are latched."""
 
     async def run() -> None:
         pair = Pair(2)
@@ -220,9 +222,11 @@ def test_two_sources_that_give_the_same_fail_for_good() -> None:
         async with pair.bench.run():
             for monitor in pair.bench.monitors:
                 await until(lambda each=monitor: each.state is SourceState.PERMANENT_FAILURE, "it is latched")
-            await until(lambda: all(each.report().last_error for each in pair.bench.sources), "both say why")
+            await until(
+                lambda: all(each.report().last_error for each in pair.bench.sources), "both report why"
+            )
             assert [each.report().last_error for each in pair.bench.sources] == [
-                f"it gave an output that source {twin} gave: they are one source, not two" for twin in "ba"
+                f"output equal to that of source {twin}: both are the same source" for twin in "ba"
             ]
             ledger = pair.bench.supply.report()
             assert (ledger.in_lanes_bits, ledger.in_reservoir_bits, ledger.balanced) == (0, 0, True)
@@ -233,7 +237,7 @@ def test_two_sources_that_give_the_same_fail_for_good() -> None:
 
 
 def test_a_receipt_names_the_sources_of_these_bytes_and_no_others() -> None:
-    """Class full: what went into the bytes, not what is configured; class drbg: what went into its seed."""
+    """Class full names the sources of the bytes, drbg those of its seed."""
 
     async def run() -> None:
         pair = Pair(1)
@@ -262,7 +266,7 @@ def test_a_receipt_names_the_sources_of_these_bytes_and_no_others() -> None:
 
 
 def test_a_receipt_names_all_that_were_combined() -> None:
-    """With two needed, both are named for either class, and how many went into each byte."""
+    """With two needed, both are named for either class, with their number."""
 
     async def run() -> None:
         pair = Pair(2)
@@ -279,17 +283,17 @@ def test_a_receipt_names_all_that_were_combined() -> None:
 
 
 def test_a_failing_source_empties_its_own_lane_only() -> None:
-    """Unplugged, a stick takes with it what waited to be combined; what another one gave waits on."""
+    """Unplugging drops a stick's lane; the other one's is kept."""
 
     async def run() -> None:
         pair = Pair(2)
         async with pair.bench.run():
             await pair.until_both_fill_it()
             lanes = [each._depot.store for each in pair.bench.sources]
-            await until(lambda: all(map(len, lanes)), "both have some in hand")
+            await until(lambda: all(map(len, lanes)), "both have outputs")
             before = len(lanes[0])
             pair.drivers[1].unplugged = True
-            await until(lambda: not pair.second.healthy, "it is found out")
+            await until(lambda: not pair.second.healthy, "it is detected")
             assert len(lanes[0]) >= before
             assert len(lanes[1]) == 0
             assert pair.bench.supply.report().balanced
@@ -298,8 +302,8 @@ def test_a_failing_source_empties_its_own_lane_only() -> None:
 
 
 @pytest.mark.parametrize("verb", ["pause", "test"])
-def test_a_source_under_somebodys_hands_does_not_count(verb) -> None:
-    """With two needed, a source that is paused or under test leaves the broker starved until it is back."""
+def test_a_paused_or_tested_source_does_not_count(verb) -> None:
+    """With two needed, the broker is starved until the source is back."""
 
     async def run() -> None:
         pair = Pair(2)
@@ -320,7 +324,7 @@ def test_a_source_under_somebodys_hands_does_not_count(verb) -> None:
 
 @pytest.mark.slow
 def test_a_hundred_replugs_keep_the_ledger_balanced() -> None:
-    """Sticks that are pulled and put back in turn, a hundred times: nothing is lost, and both serve at the end."""
+    """After a hundred replugs in turn nothing is lost, and both serve."""
 
     async def run() -> None:
         pair = Pair(1)

@@ -1,4 +1,4 @@
-"""Everything goes wrong at once, in virtual time: sources, operators, disk and consumers, from one seed."""
+"""Sources, operators, disk and consumers fail together, in virtual time."""
 
 import asyncio
 import itertools
@@ -33,7 +33,7 @@ STORM_S = 120.0
 
 
 class Storm:
-    """Two sources, five consumers, one disk, and dice."""
+    """Two sources, five consumers, one disk, and a random generator."""
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
@@ -48,7 +48,7 @@ class Storm:
         self.serials: list[int] = []
 
     async def weather(self) -> None:
-        """Every now and then, something breaks or is mended."""
+        """Break or repair something from time to time."""
         while True:
             await asyncio.sleep(self.dice.expovariate(1.0))
             driver = self.dice.choice(self.drivers)
@@ -66,7 +66,7 @@ class Storm:
                     driver.at_read.append(None)
 
     async def operator(self) -> None:
-        """Type verbs, some of which are given up before they are answered."""
+        """Type verbs, some of which are cancelled before their answer."""
         while True:
             await asyncio.sleep(self.dice.expovariate(2.0))
             source, verb = self.dice.choice(self.bench.sources), self.dice.choice(VERBS)
@@ -79,7 +79,7 @@ class Storm:
                 self.outcomes[verb] += 1
 
     async def consumer(self, name: str) -> None:
-        """Draw, patiently or not, and check what must hold at every moment."""
+        """Draw, patiently or not, and check the invariants."""
         while True:
             healthy = self.bench.broker.healthy_sources()
             draw_class = self.dice.choice(list(DrawClass))
@@ -115,10 +115,10 @@ class Storm:
                         group.create_task(self.consumer(name))
             except TimeoutError:
                 pass
-            await self.mend()
+            await self.repair()
 
-    async def mend(self) -> None:
-        """When everything is mended by whoever may mend it, everything works."""
+    async def repair(self) -> None:
+        """Repair everything by its own means, and check that it works."""
         self.bench.disk.full = False
         for driver, source in zip(self.drivers, self.bench.sources, strict=True):
             driver.unplugged = False
@@ -139,8 +139,9 @@ class Storm:
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 6))])
 def test_in_a_storm_nothing_hangs_nothing_is_served_twice_and_all_is_well_after(seed: int) -> None:
-    """Whatever breaks together: the ledger balances at each draw, quotas hold, no window is served twice, every
-    verb is answered, and once all is mended both sources are healthy and draws are served.
+    """In any storm the ledger balances, quotas hold, and all recovers.
+
+    No window of bytes is served twice, and every verb is answered.
     """
 
     async def run() -> Storm:

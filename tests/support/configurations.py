@@ -1,4 +1,4 @@
-"""Configurations that are one text."""
+"""Configurations from a single text."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def load_text(tmp_path: Path, text: str, machine: HostFacts = ROOT) -> Config:
 
 
 def faults_of(tmp_path: Path, text: str) -> list[str]:
-    """Every fault of `text`, without the name of the file."""
+    """Return every fault of `text`, without the file name."""
     with pytest.raises(ConfigError) as caught:
         load_text(tmp_path, text)
     return [fault.removeprefix(f"{tmp_path}/test.toml:") for fault in caught.value.faults]

@@ -1,4 +1,4 @@
-"""A broker that runs no source, and peers that deposit."""
+"""A broker without its own sources, and peers that deposit."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ HEALTHY = SourceReport(
 
 
 class Well:
-    """One life of a broker that runs no source, with its door for them."""
+    """One run of a broker without its own sources, with a deposit door."""
 
     def __init__(
         self, path: Path, *, uid: int | None = None, limits: Limits = LIMITS, min_sources: int = 1
@@ -45,7 +45,7 @@ class Well:
             yield self
 
     def everything(self) -> bytes:
-        """Take all that the reservoir holds."""
+        """Take all bytes out of the reservoir."""
         return bytes(self.bench.supply.take(len(self.bench.supply.reservoir)).data)
 
     async def filled(self) -> None:
@@ -59,7 +59,7 @@ class Well:
 
 @contextlib.asynccontextmanager
 async def depositing(path: Path, *drivers: ScriptedSource) -> AsyncIterator[list[LoneSource]]:
-    """Run each source like a process, until it or the block ends."""
+    """Run each source as if in its own process, until it or the block ends."""
     stop = asyncio.Event()
     sources = [LoneSource(driver, CLAIM, str(path), Manager({})) for driver in drivers]
 
@@ -81,7 +81,7 @@ def pieces(data: bytes) -> list[bytes]:
 
 
 class Liar:
-    """A peer that speaks the protocol by hand."""
+    """A peer that sends handwritten frames."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader

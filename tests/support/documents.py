@@ -1,4 +1,4 @@
-"""Lines of the documentation, for a test to type."""
+"""Commands from the documentation, for tests to run."""
 
 import re
 from pathlib import Path
@@ -18,15 +18,15 @@ def lines_of(document: str, heading: str) -> list[str]:
 
 
 def steps(text: str) -> list[tuple[str, str]]:
-    """Return what the text of a page has its reader do, in its order.
+    """Return the steps of a page, in order.
 
-    That is ("", line) for a line to type, (file, text) for a file to write: a TOML block whose
-    first line names it.
+    A step is ("", line) for a line to type, or (file, text) for a file to write: a TOML block
+    whose first line names the file.
     """
     found = re.findall(r"```toml\n# (/\S+)\n(.*?)```|^    (\S[^\n]*)$", text, re.MULTILINE | re.DOTALL)
     return [(path, body) if path else ("", line) for path, body, line in found]
 
 
 def toml_blocks(document: str) -> list[str]:
-    """Return the configurations of a page."""
+    """Return the TOML blocks of a page."""
     return re.findall(r"```toml\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)

@@ -1,4 +1,4 @@
-"""A broker that enrols consumers, its door in a thread."""
+"""A broker that enrols consumers, with its door in a thread."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 class Clock:
-    """The wall clock, moved by hand."""
+    """A wall clock that a test can move."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -36,14 +36,14 @@ class Clock:
 
 
 class Broker:
-    """Everything that enrolment needs of a broker, and its door in a thread."""
+    """The parts of a broker that enrolment needs, with its door in a thread."""
 
     def __init__(self, directory: str) -> None:
         self.clock = Clock()
         self.port = free_port()
         self.store = Store(os.path.join(directory, "broker.db"))
         self.authority = own_authority(os.path.join(directory, "pki"), self.clock())
-        self.registry = InvitedRegistry(self.store)
+        self.registry = InvitedRegistry(self.store, self.clock)
         site = BrokerDetails("well", f"127.0.0.1:{self.port}", ("127.0.0.1:55000",), configured=("local",))
         self.admin = ConsumerAdmin(self.store, self.registry, self.authority, site, clock=self.clock)
         self.control = Control(self.admin.handlers())
@@ -82,7 +82,7 @@ class Broker:
 
 
 async def _settle() -> None:
-    """Wait until every other task of the loop has ended."""
+    """Wait until all other tasks of the loop have ended."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
         await asyncio.wait(others)

@@ -1,4 +1,4 @@
-"""A broker of the simplest kind: every grant is a count, so that a byte served twice would be seen."""
+"""A minimal broker that counts grants, so that repeated bytes are visible."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from drawwell.errors import DrawwellError, UsageError
 
 
 class FakeBroker:
-    """Grant what is asked, serial number first; nothing of it is random.
+    """Grants bytes that begin with the serial number and are not random.
 
     Args:
-        refuse: Asked before each draw with consumer and size; an error that it returns is raised.
-        gate: When there is one, draws and calls wait until it is set.
+        refuse: Called before each draw with consumer and size; can raise an error.
+        gate: If given, draws and calls wait until it is set.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class FakeBroker:
         self.calls: list[tuple[str, str, dict[str, Any]]] = []
         self.stirred: list[tuple[str, bytes]] = []
         self.results: dict[str, dict[str, Any]] = {}
-        """What more verbs are answered."""
+        """Answers to further verbs."""
         self.waiting = 0
         self.serial = 0
         self._refuse = refuse
@@ -36,22 +36,22 @@ class FakeBroker:
         self._moved = asyncio.Event()
 
     async def until_waiting(self, count: int) -> None:
-        """Return when `count` requests wait at the gate."""
+        """Wait until `count` requests are waiting at the gate."""
         while self.waiting != count:
             self._moved.clear()
             await self._moved.wait()
 
     def try_draw(self, principal: Principal, request: DrawRequest) -> Grant | None:
-        """Grant, unless there is a gate (Broker)."""
+        """Grant at once unless there is a gate (Broker)."""
         return self._grant(principal.name, request) if self._gate is None else None
 
     async def draw(self, principal: Principal, request: DrawRequest) -> Grant:
-        """Grant as soon as the gate is open (Broker)."""
+        """Grant when the gate is open (Broker)."""
         await self._wait()
         return self._grant(principal.name, request)
 
     async def sign(self, grant: Grant) -> Grant:
-        """Sign what is unsigned, with nothing (Broker)."""
+        """Complete unsigned grants with an empty signature (Broker)."""
         return replace(grant, receipt=b"a receipt of nothing", unsigned=b"") if grant.unsigned else grant
 
     def _grant(self, consumer: str, request: DrawRequest) -> Grant:
@@ -67,11 +67,11 @@ class FakeBroker:
         return Grant(data, self.serial, draw_class)
 
     def mix_in(self, principal: Principal, data: bytes) -> None:
-        """Keep what came (Broker)."""
+        """Store the received bytes (Broker)."""
         self.stirred.append((principal.name, data))
 
     async def call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Answer ``status`` and ``renew`` with who asks what; a receipt key is too large to be sent (Broker)."""
+        """Answer `status` and `renew` with the caller and the arguments (Broker)."""
         peer = f"{principal.role}:{principal.name}"
         self.calls.append((peer, verb, args))
         await self._wait()

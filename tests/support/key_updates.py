@@ -1,4 +1,4 @@
-"""TLS 1.3 records that only change a key: the ssl module cannot send them.
+"""TLS 1.3 key-update records, which the ssl module cannot send.
 
 The secret comes from the key log of a connection that Python's ssl module opened.
 """
@@ -28,9 +28,9 @@ def client_secret(log: Path, link: ssl.SSLSocket) -> bytes:
 
 
 def key_updates(secret: bytes, sequence: int, count: int) -> bytes:
-    """Return `count` records, each under the key that the last one brought.
+    """Return `count` records, each encrypted with the previous record's key.
 
-    `sequence` is how many records were sent under `secret`.
+    `sequence` is the number of records already sent under `secret`.
     """
     records = bytearray()
     for _ in range(count):
@@ -42,7 +42,7 @@ def key_updates(secret: bytes, sequence: int, count: int) -> bytes:
 
 
 def _expanded(secret: bytes, label: bytes, n_bytes: int) -> bytes:
-    """Derive by HKDF-Expand-Label without a context, one block at most.
+    """Derive a key by HKDF-Expand-Label without context, at most one block.
 
     RFC 8446, section 7.1.
     """

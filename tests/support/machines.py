@@ -1,6 +1,7 @@
-"""Machines of one kernel: each has a network, a name, an /etc, a /root, a /run and a /var of its own. Needs root.
+"""Machines on one kernel, each with its own network, name and /etc.
 
-What a machine writes there goes into a tmpfs over the host's own files, and is gone with it.
+Each also has its own /root, /run and /var. They are overlays in a tmpfs, and disappear with
+the machine. Needs root.
 """
 
 import os
@@ -29,7 +30,7 @@ exec sleep infinity
 
 
 class Machine:
-    """One machine, from ``with`` to its end; everything that runs in it ends with it.
+    """A machine that runs during a `with` block, with its processes.
 
     Args:
         name: Its host name.
@@ -44,9 +45,9 @@ class Machine:
         self._running: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        """Boot it."""
+        """Boot the machine."""
         self._folder.mkdir()
-        words = [
+        command = [
             "unshare",
             "--mount",
             "--net",
@@ -58,7 +59,7 @@ class Machine:
             str(self._folder),
             self.name,
         ]
-        self._first = subprocess.Popen(words, stdout=subprocess.PIPE)
+        self._first = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self._first.stdout
         with self._first.stdout as pipe:
             said = pipe.readline()
@@ -71,18 +72,18 @@ class Machine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Switch it off."""
+        """Switch the machine off."""
         for process in (*reversed(self._running), self._first):
             process.kill()
             process.wait()
 
     @property
     def pid(self) -> int:
-        """Of its first process, whose namespaces it is."""
+        """Process ID of the first process, which has the machine's namespaces."""
         return self._first.pid
 
     def wire(self, other: "Machine", here: str, there: str) -> None:
-        """Lay a cable to another machine, with an address (and its prefix length) at each end."""
+        """Connect this machine to another, with an address and prefix at each end."""
         ends = f"to-{other.name}"[:15], f"to-{self.name}"[:15]
         link = ["ip", "link", "add", ends[0], "netns", str(self.pid), "type", "veth"]
         subprocess.run([*link, "peer", "name", ends[1], "netns", str(other.pid)], check=True)
@@ -90,39 +91,40 @@ class Machine:
             machine.sh(f"ip address add {address} dev {end} && ip link set {end} up")
 
     def sh(self, line: str, *, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
-        """Type a line.
+        """Run a shell command.
 
         Raises:
-            AssertionError: it failed, and that was to be checked.
+            AssertionError: the command failed, and `check` is set.
         """
         done = subprocess.run(
-            self._words("sh", "-c", line),
+            self._inside("sh", "-c", line),
             capture_output=True, text=True, check=False, timeout=DEADLINE_S, env=self._env, **more,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(f"{self.name}: {line}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def start(self, *words: str, log: Path, until: str = "") -> None:
-        """Run a program until the machine is switched off; wait until it says `until`."""
+    def start(self, *command: str, log: Path, until: str = "") -> "subprocess.Popen[bytes]":
+        """Run a program until the machine stops; wait for `until` in its log."""
         with log.open("ab") as file:
             process = subprocess.Popen(
-                self._words(*words), stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=self._env
+                self._inside(*command), stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=self._env
             )
         self._running.append(process)
         wait_until(
-            lambda: until in log.read_text() or process.poll() is not None, f"{words[0]} says {until!r}"
+            lambda: until in log.read_text() or process.poll() is not None, f"{command[0]} prints {until!r}"
         )
         if until not in log.read_text():
-            raise AssertionError(f"{words[0]} ended: {log.read_text()}")
+            raise AssertionError(f"{command[0]} ended: {log.read_text()}")
+        return process
 
     def write(self, path: str, text: str) -> None:
-        """Write a file of the machine."""
+        """Write a file on the machine."""
         self.sh(f'mkdir -p "{os.path.dirname(path) or "."}" && cat > "{path}"', input=text)
 
     def read(self, path: str) -> str:
-        """Read one."""
+        """Read a file on the machine."""
         return self.sh(f'cat "{path}"').stdout
 
-    def _words(self, *words: str) -> list[str]:
-        return ["nsenter", "-m", "-n", "-u", "-t", str(self.pid), f"--wdns={self._folder}", *words]
+    def _inside(self, *command: str) -> list[str]:
+        return ["nsenter", "-m", "-n", "-u", "-t", str(self.pid), f"--wdns={self._folder}", *command]

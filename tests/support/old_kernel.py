@@ -1,7 +1,8 @@
-"""A guest with the kernel of Debian 11, whose pool of 4,096 bits asks for bytes: what feeds kernels is seen on it.
+"""A guest with Debian 11's kernel, whose 4,096-bit pool requests bytes.
 
-It is User Mode Linux: a program like any other that needs no right and no virtual machine. Its root is this
-machine's, read-only (hostfs), so what is installed here runs there. Debian signs it; apt checks that.
+The guest is User Mode Linux, a program that needs neither permissions nor a virtual machine.
+Its root is this machine's root, read-only (hostfs), so it can run the programs installed here.
+Debian signs the package, and apt checks the signature.
 """
 
 import contextlib
@@ -20,25 +21,25 @@ from typing import Any, Final
 from drawwell.testing.waiting import DEADLINE_S
 
 SUITE: Final = "bullseye"
-"""Debian 11. Its later 5.10 kernels have the new generator of 5.18 ported back; this one was built before."""
+"""Debian 11. Its later 5.10 kernels have the generator of 5.18; this older build does not."""
 GUEST: Final = "user-mode-linux"
 GUEST_SHA256: Final = "2cf4c2b2b36272b0b42c973d1239b4e73ad24c53d1a041a227f28bbee9b7082b"  # 5.10um3+b1, amd64
 SEEN: Final = "SEEN "
-"""What a program in the guest writes before each JSON document that it reports."""
+"""The prefix of each JSON document that a program in the guest reports."""
 _KEYS: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _BOOT_S: Final = DEADLINE_S
-"""How long a guest may live; it takes some ten seconds."""
+"""Time limit of a guest; it usually takes about ten seconds."""
 
 
 class NoGuest(Exception):
-    """The guest, or a program for it, cannot be had here; the reason is its text."""
+    """The guest or its programs are unavailable; the message has the reason."""
 
 
 def guest_kernel() -> Path:
-    """Return the guest: a program.
+    """Return the path of the guest, a program.
 
     Raises:
-        NoGuest: it is not in the cache, and cannot be fetched.
+        NoGuest: the package is not in the cache and cannot be fetched.
     """
     if os.uname().machine != "x86_64":
         raise NoGuest("the guest runs on amd64 only")
@@ -46,12 +47,12 @@ def guest_kernel() -> Path:
 
 
 def unpacked(package: str) -> Path:
-    """Return a directory with the files of a package of this machine's own suite, which is not installed by this.
+    """Return a directory with the files of a package that is not installed.
 
     Raises:
-        NoGuest: it is not in the cache, and cannot be fetched.
+        NoGuest: the package is not in the cache and cannot be fetched.
     """
-    with tempfile.TemporaryDirectory() as empty:  # apt names no address for what it sees in the directory
+    with tempfile.TemporaryDirectory() as empty:  # apt prints no URI for a file in the directory
         listed = _run("apt-get", "download", "--print-uris", package, cwd=empty).split()
     digests = [word.removeprefix("SHA256:") for word in listed if word.startswith("SHA256:")]
     if len(digests) != 1:
@@ -59,37 +60,38 @@ def unpacked(package: str) -> Path:
     return _kept(package, digests[0])
 
 
-def boot(*words: str) -> list[dict[str, Any]]:
-    """Run a Python script as the guest's first process until it switches the guest off; return what it reported.
+def boot(*arguments: str) -> list[dict[str, Any]]:
+    """Run a script as the guest's first process; return its reports.
 
     Args:
-        words: The script and its arguments.
+        arguments: The Python script and its arguments.
 
     Raises:
         NoGuest: the guest reported nothing.
     """
     with tempfile.TemporaryDirectory(prefix="dw-") as folder:
-        console = _live([str(guest_kernel()), *_settings(folder), "--", *words])
+        console = _live([str(guest_kernel()), *_settings(folder), "--", *arguments])
     lines = [line.strip() for line in console.splitlines()]
     seen = [json.loads(line.removeprefix(SEEN)) for line in lines if line.startswith(SEEN)]
     if not seen:
-        raise NoGuest(f"the guest said nothing that was asked for: {' / '.join(lines[-3:])}")
+        raise NoGuest(f"the guest reported nothing: {' / '.join(lines[-3:])}")
     return seen
 
 
 def _settings(folder: str) -> Sequence[str]:
-    """Name the parts of the machine: no hardware generator, from which its kernel would feed itself when it asks.
+    """Return the guest's settings, without a hardware generator.
 
-    Nothing in it can write to this machine's files.
+    With such a generator, the guest's kernel would feed itself. The guest cannot write to this
+    machine's files.
     """
     root = ("root=98:0", "rootfstype=hostfs", "ro", f"init={sys.executable}")
     console = ("con=null", "con0=null,fd:1", "ssl=null", "quiet")
     return ("mem=384M", "initcall_blacklist=rng_init", *root, *console, f"uml_dir={folder}", "umid=guest")
 
 
-def _live(words: Sequence[str]) -> str:
+def _live(command: Sequence[str]) -> str:
     with subprocess.Popen(
-        words,
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -99,13 +101,13 @@ def _live(words: Sequence[str]) -> str:
             console, _ = guest.communicate(timeout=_BOOT_S)
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(guest.pid, signal.SIGKILL)  # its processes are processes here
+                os.killpg(guest.pid, signal.SIGKILL)  # the guest's processes are processes of this machine
             raise
     return console.decode(errors="replace")
 
 
 def _kept(package: str, sha256: str, suite: str = "") -> Path:
-    """Return where the package with this content is unpacked; fetch it when it is not."""
+    """Return the unpacked package with this hash; fetch it if needed."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drawwell" / "debian"
     kept = cache / sha256
     if kept.is_dir():
@@ -123,7 +125,7 @@ def _kept(package: str, sha256: str, suite: str = "") -> Path:
 
 
 def _lists_of(suite: str, folder: str) -> Sequence[str]:
-    """Make lists of another suite of the archive that this machine uses, beside this machine's; "" is its own."""
+    """Create package lists for another suite, separate from this machine's."""
     if not suite:
         return ("-o", "APT::Sandbox::User=root")
     if not os.path.exists(_KEYS):
@@ -147,14 +149,14 @@ def _lists_of(suite: str, folder: str) -> Sequence[str]:
     return options
 
 
-def _run(*words: str, cwd: str) -> str:
-    if shutil.which(words[0]) is None:
-        raise NoGuest(f"{words[0]} is not installed")
+def _run(*command: str, cwd: str) -> str:
+    if shutil.which(command[0]) is None:
+        raise NoGuest(f"{command[0]} is not installed")
     try:
-        done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=True, timeout=_BOOT_S)
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True, timeout=_BOOT_S)
     except subprocess.CalledProcessError as error:
         reason = (error.stderr or "").strip().splitlines()
-        raise NoGuest(f"{' '.join(words[:1])}: {reason[-1] if reason else error}") from None
+        raise NoGuest(f"{' '.join(command[:1])}: {reason[-1] if reason else error}") from None
     except subprocess.TimeoutExpired:
-        raise NoGuest(f"{words[0]} takes too long") from None
+        raise NoGuest(f"{command[0]} takes too long") from None
     return done.stdout

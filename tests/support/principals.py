@@ -1,4 +1,4 @@
-"""Principals, as doors make them."""
+"""Principals, as created by doors."""
 
 from drawwell.authorisation import Principal, Role
 
@@ -6,5 +6,5 @@ OWNER = Principal(Role.OWNER, "root")
 
 
 def consumer(name: str = "web01", key: str = "") -> Principal:
-    """Return the consumer of that name, with the certificate `key`."""
+    """Return the consumer with this name and the certificate `key`."""
     return Principal(Role.CONSUMER, name, key)

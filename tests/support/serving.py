@@ -1,4 +1,4 @@
-"""Doors that are open for the length of a block."""
+"""Doors that are open during a block."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from drawwell.doors.door import Door
 
 @contextlib.asynccontextmanager
 async def serving(*doors: Door, handed: Sequence[socket.socket] = ()) -> AsyncIterator[None]:
-    """Serve until the block ends. What a door raises ends the block."""
+    """Serve until the block ends. An exception in a door ends the block."""
     async with asyncio.TaskGroup() as tasks:
         served = [tasks.create_task(door.serve(handed)) for door in doors]
         for door in doors:

@@ -10,14 +10,15 @@ from pathlib import Path
 from drawwell.crypto.pki import pem_blocks
 from drawwell.crypto.receipts import verify_receipt
 from drawwell.entropy.blocks import DrawClass, Grant
-from drawwell.links.identity import LinkIdentity, renew_if_due
+from drawwell.links.identity import LinkIdentity
+from drawwell.links.renewal import renew_if_due
 from drawwell.testing.waiting import wait_until
 from support.daemon import Daemon, command
 from support.station import Site
 
 
 class Host:
-    """One machine with signer, broker and source in processes of their own."""
+    """One machine with signer, broker and source in separate processes."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -27,7 +28,7 @@ class Host:
     def running(self) -> Iterator[None]:
         """Run all three until the block ends."""
         with self.process("signer", "run") as signer, contextlib.ExitStack() as others:
-            signer.until_it_says("signs at")  # wording: a name
+            signer.wait_for_text("listening on")  # wording: a name
             self.broker = others.enter_context(self.process("broker", "run"))
             others.enter_context(self.process("source", "run", "stick"))
             self.until_ready()
@@ -49,12 +50,12 @@ class Host:
         wait_until(ready, "the broker is ready")
 
     def rotate(self, key: str) -> None:
-        """Rotate a key, and have the broker follow at once."""
+        """Rotate a key, and make the broker adopt the new one at once."""
         self.typed("pki", "rotate", key)
-        times = self.broker.words.count("read again")  # wording: a name
+        times = self.broker.output.count("reloaded the config")
         self.broker.send(signal.SIGHUP)
         wait_until(
-            lambda: self.broker.words.count("read again") > times,  # wording: a name
+            lambda: self.broker.output.count("reloaded the config") > times,
             "the broker follows",
         )
 
@@ -69,7 +70,7 @@ class Host:
         return asyncio.run(run())
 
     def proved(self, identity: LinkIdentity) -> bytes:
-        """Draw with a receipt, and verify it by the keys of the identity."""
+        """Draw with a receipt, and verify it with the identity's keys."""
         grant = self.draw(identity, receipt=True)
         present, *_ = pem_blocks(Path(identity.receipt_key_path).read_bytes())
         verify_receipt(grant.receipt, present, bytes(grant.data), grant.receipt_key)

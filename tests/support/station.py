@@ -1,4 +1,4 @@
-"""A whole process of roles for the length of a block, in a folder of its own, on addresses that nobody else has."""
+"""A complete broker process in a test's own folder, on its own addresses."""
 
 import asyncio
 import contextlib
@@ -24,59 +24,66 @@ _numbers: Final = itertools.count(1)
 
 
 def own_address() -> str:
-    """An address of 127.0.0.0/8 for this process and this call: fixed ports on it are free."""
+    """Return an unused address of 127.0.0.0/8, with all ports free."""
     pid, number = os.getpid(), next(_numbers)
     return f"127.{1 + pid // 256 % 250}.{pid % 256}.{number}"
 
 
 class Site:
-    """A broker's folder and addresses. What it is configured with is text, as an operator writes it.
+    """A broker's folder, addresses and configuration text.
 
     Args:
-        folder: Where configuration, state and sockets are; a short path, as sockets' paths are bounded.
-        sticks: Names of the simulated sticks: each is expected at `folder`/NAME.
+        folder: For configuration, state and sockets; short, because socket paths are limited.
+        sticks: Names of the simulated sticks; each is at `folder`/NAME.
+        name: The broker's name.
         broker: More lines of [broker].
         more: More tables.
     """
 
     def __init__(
-        self, folder: Path, *, sticks: Iterable[str] = ("stick",), broker: str = "", more: str = ""
+        self,
+        folder: Path,
+        *,
+        name: str = "well",
+        sticks: Iterable[str] = ("stick",),
+        broker: str = "",
+        more: str = "",
     ) -> None:
         self.folder = folder
         self.address = own_address()
         self.path = folder / "drawwell.toml"
         self.sticks = tuple(sticks)
-        self._broker = broker
+        self._name, self._broker = name, broker
         self.write(more)
 
     @property
     def tls(self) -> str:
-        """Where the TLS door is."""
+        """Address of the TLS door."""
         return f"{self.address}:55000"
 
     @property
     def draw_socket(self) -> str:
-        """Where the Unix door is."""
+        """Path of the Unix door."""
         return str(self.folder / "run" / "draw.sock")
 
     @property
     def control_socket(self) -> str:
-        """Where the control socket is."""
+        """Path of the control socket."""
         return str(self.folder / "run" / "control.sock")
 
     def write(self, more: str) -> None:
-        """Write the configuration, with other tables at its end."""
+        """Write the configuration, with other tables at the end."""
         sources = "".join(
             f'[[source]]\nname = "{name}"\npath = "{self.folder}/{name}"\nverify_firmware = "off"\nstall = 1\n'
             for name in self.sticks
         )
         self.path.write_text(
-            f'[broker]\nname = "well"\nstate_dir = "{self.folder}/state"\nrun_dir = "{self.folder}/run"\n'
+            f'[broker]\nname = "{self._name}"\nstate_dir = "{self.folder}/state"\nrun_dir = "{self.folder}/run"\n'
             f'{self._broker}\n{sources}[tls]\nlisten = "{self.tls}"\nnames = ["{self.address}"]\n{more}\n'
         )
 
     async def ask(self, verb: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Ask the broker that runs here a control verb, as its owner."""
+        """Call a control verb of the running broker, as its owner."""
         link = UnixLink(self.control_socket)
         try:
             return await link.call(verb, arguments or {})
@@ -84,21 +91,21 @@ class Site:
             await link.aclose()
 
     async def command(self, source: str, verb: str, **arguments: Any) -> dict[str, Any]:
-        """Ask one of its sources."""
+        """Send a command to a source."""
         return await self.ask("source.command", {"source": source, "verb": verb, "args": arguments})
 
     async def enrol(self, name: str, **terms: str) -> LinkIdentity:
-        """Invite a machine and have it join, as two operators would."""
+        """Invite a machine and let it join, as two operators would."""
         invitation = await self.ask("consumer.invite", {"name": name, **terms})
         directory = str(self.folder / name)
         return await asyncio.to_thread(join, parse_token(invitation["token"]), directory, force=True)
 
     def link(self, identity: LinkIdentity) -> TlsLink:
-        """The link of a machine that joined."""
+        """Return the link of a joined machine."""
         return tls_link(identity.directory, parse_host_port(self.tls))
 
     async def until_healthy(self, count: int | None = None, *, share: float = 0.5) -> dict[str, Any]:
-        """Wait until so many sources are healthy, all by default, and that share of the reservoir is full."""
+        """Wait for healthy sources (default: all) and a filled reservoir."""
         wanted = len(self.sticks) if count is None else count
         async with asyncio.timeout(DEADLINE_S):
             while True:
@@ -112,7 +119,7 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def running(site: Site, *, consumers: bool = False) -> AsyncIterator[RunProcess]:
-    """Run what the site is configured with until the block ends; the block's own error comes out as it is."""
+    """Run the site's configuration in the block; raise its error unchanged."""
     process = RunProcess(load(str(site.path)), lambda: load(str(site.path)), consumers=consumers)
     stop = asyncio.Event()
     failed: BaseException | None = None

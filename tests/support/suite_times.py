@@ -1,4 +1,4 @@
-"""The time of each suite over all workers, and the limit of a run."""
+"""The order and the times of the suites, and the time limit of a run."""
 
 import os
 import time
@@ -7,22 +7,24 @@ from collections import defaultdict
 import pytest
 
 LIMIT_S = 27 * 60
-"""What `make test` may take on a machine with two cores that does nothing else."""
+"""The time limit of `make test` on an idle machine with two cores."""
 QUIET = 0.1
-"""The share of the processors that other programs use on a quiet machine, at most."""
+"""The largest CPU share of other programs for which a machine counts as quiet."""
 FEWEST_CORES = 2
+SLOWEST = ["tests/system", "tests/vectors", "tests/integration", "tests/cli"]
+"""These suites start first, so that no worker is left with a slow file at the end."""
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def busy_s() -> float:
-    """Return the processor time of the whole machine (proc_stat(5))."""
+    """Return the CPU time of the whole machine (proc_stat(5))."""
     with open("/proc/stat") as file:
         user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / CLOCK_TICKS
 
 
 def own_s() -> float:
-    """Return the processor time of this process and its ended children."""
+    """Return the CPU time of this process and its ended children."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
@@ -33,7 +35,7 @@ def suite(nodeid: str) -> str:
 
 
 def judge(wall_s: float, others_s: float, cores: int) -> tuple[bool, str]:
-    """Return whether the limit is broken, and the line that reports it."""
+    """Return whether the limit is exceeded, and a line that reports it."""
     took = f"{wall_s / 60:.1f} of at most {LIMIT_S / 60:.0f} minutes"
     if cores < FEWEST_CORES:
         return False, f"{took}: not judged, {cores} core"
@@ -43,7 +45,7 @@ def judge(wall_s: float, others_s: float, cores: int) -> tuple[bool, str]:
 
 
 class SuiteTimes:
-    """Plugin of the process that gathers the reports of all workers."""
+    """Plugin for the process that collects the reports of all workers."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -73,7 +75,7 @@ class SuiteTimes:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that `make test` gives."""
+    """Add the option that `make test` uses."""
     parser.addoption(
         "--time-limit",
         action="store_true",
@@ -81,7 +83,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the slowest suites first; xdist deals out the files in this order."""
+    rank = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: rank.get(suite(item.nodeid), len(SLOWEST)))
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Gather the times, but not in a worker of xdist."""
+    """Collect the times, except in xdist workers."""
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(SuiteTimes())

@@ -1,9 +1,8 @@
-"""A TLS door with its broker, its registry and links to it."""
+"""A TLS door with its broker, registry and links."""
 
 import asyncio
 import contextlib
 import ssl
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -23,28 +22,27 @@ ORDINARY = Limits()
 
 
 class PaperRegistry:
-    """Authenticates every certificate; a test revokes it or lets it expire."""
+    """Authenticates every certificate; tests can revoke or expire it."""
 
     def __init__(self) -> None:
         self.revoked = False
         self.renew_only = False
         self.known = True
 
-    async def identify(self, certificate_der: bytes, now: float) -> Principal:
+    async def identify(self, certificate_der: bytes) -> Principal:
         assert certificate_der
-        assert abs(now - time.time()) < 3600
         if not self.known:
             raise AuthenticationFailed("no consumer's certificate")
         return consumer("web01", "abc")
 
-    def check(self, principal: Principal, now: float) -> Principal:
+    def check(self, principal: Principal) -> Principal:
         if self.revoked:
             raise PermissionRefused("web01 is revoked", hint="Ask for a new invitation.")
         return replace(principal, role=Role.EXPIRED) if self.renew_only else principal
 
 
 class House:
-    """A door, its broker and its registry, and links to it."""
+    """A door with its broker, registry and links."""
 
     def __init__(self, authority: PaperAuthority, limits: Limits = ORDINARY, host: str = "127.0.0.1") -> None:
         self.authority = authority
@@ -74,7 +72,7 @@ class House:
         return TlsLink(host, self.port, context=lambda: client_context(*files))
 
     async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect as a peer with a good certificate that sends anything."""
+        """Connect as a peer with a valid certificate that can send any bytes."""
         context = client_context(*self.authority.client("web01"))
         return await asyncio.open_connection("localhost", self.port, ssl=context, server_hostname="localhost")
 

@@ -1,4 +1,4 @@
-"""Raw sessions at a Unix-socket door."""
+"""Raw sessions with a Unix door."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The other end of usbredir: what QEMU and cdc_acm of its guest do with a serial device, without either."""
+"""The other end of usbredir: simulated QEMU, with the guest's cdc_acm."""
 
 import asyncio
 import itertools
@@ -14,19 +14,19 @@ _HEAD: Final = struct.Struct("<IIQ")
 _CONTROL: Final = struct.Struct("<BBBBHHH")
 _BULK: Final = struct.Struct("<BBHIH")
 REQUEST_BYTES: Final = 128
-"""What one request of cdc_acm takes."""
+"""Size of one cdc_acm request."""
 REQUESTS: Final = 16
 
 
 def packet(kind: int, packet_id: int, body: bytes = b"") -> bytes:
-    """Any packet but hello."""
+    """Return any packet except hello."""
     return _HEAD.pack(kind, len(body), packet_id) + body
 
 
 def control_packet(
     packet_id: int, request_type: int, request: int, value: int, *, length: int, data: bytes = b""
 ) -> bytes:
-    """A control transfer to interface 0 or to the device."""
+    """Return a control transfer to interface 0 or to the device."""
     endpoint = request_type & 0x80
     return packet(
         redir.CONTROL, packet_id, _CONTROL.pack(endpoint, request, request_type, 0, value, 0, length) + data
@@ -34,12 +34,12 @@ def control_packet(
 
 
 def bulk_packet(packet_id: int, endpoint: int, length: int, data: bytes = b"") -> bytes:
-    """A bulk transfer, to the device with data or from it without."""
+    """Return a bulk transfer: to the device with data, from it without."""
     return packet(redir.BULK, packet_id, _BULK.pack(endpoint, 0, length & 0xFFFF, 0, length >> 16) + data)
 
 
 class UsbGuest:
-    """A guest at a usbredir socket. Its terminal is closed until `open`."""
+    """A guest at a usbredir socket. Its terminal stays closed until `open`."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -48,12 +48,12 @@ class UsbGuest:
         """Speed, class, subclass, protocol, vendor, product, release."""
         self.arrived = bytearray()
         self.ends: deque[tuple[int, int, bytes]] = deque()
-        """How transfers ended: id, status, data."""
+        """Completed transfers: id, status, data."""
         self._ids = itertools.count(1)
 
     @classmethod
     async def at(cls, path: str) -> Self:
-        """Connect to a socket file and say hello."""
+        """Connect to a socket and exchange hellos."""
         guest = cls(*await asyncio.open_unix_connection(path))
         await guest.greet()
         return guest
@@ -65,7 +65,7 @@ class UsbGuest:
         await self.reader.readexactly(head[1])
 
     async def take(self) -> int:
-        """Take one packet from the device and return its type."""
+        """Read one packet from the device and return its type."""
         kind: int
         kind, length, packet_id = _HEAD.unpack(await self.reader.readexactly(_HEAD.size))
         body = await self.reader.readexactly(length)
@@ -91,27 +91,27 @@ class UsbGuest:
             await self.take()
 
     async def until_plugged(self, *, plugged: bool = True) -> None:
-        """Wait until the device is in, or out."""
+        """Wait until the device is plugged in, or unplugged."""
         while self.plugged is not plugged:
             await self.take()
 
     async def control(
         self, request_type: int, request: int, value: int = 0, length: int = 0, data: bytes = b""
     ) -> tuple[int, bytes]:
-        """Make a control transfer to its end."""
+        """Perform a complete control transfer."""
         number = next(self._ids)
         self.writer.write(control_packet(number, request_type, request, value, length=length, data=data))
         return await self.end_of(number)
 
     async def open(self) -> None:
-        """Configure the device and raise DTR and RTS, as cdc_acm does at the first open."""
+        """Configure the device and raise DTR and RTS, as cdc_acm's first open."""
         number = next(self._ids)
         self.writer.write(packet(redir.SET_CONFIGURATION, number, bytes((usb.CONFIGURATION,))))
         await self.end_of(number)
         await self.control(0x21, 0x22, value=3)
 
     async def close_terminal(self) -> None:
-        """Drop DTR, as at the last close."""
+        """Drop DTR, as cdc_acm's last close."""
         await self.control(0x21, 0x22, value=0)
 
     async def write(self, data: bytes) -> None:
@@ -121,17 +121,17 @@ class UsbGuest:
         await self.end_of(number)
 
     def ask(self, length: int = REQUEST_BYTES) -> int:
-        """Open a request for bytes; return its id."""
+        """Send a request for bytes; return its id."""
         number = next(self._ids)
         self.writer.write(bulk_packet(number, usb.BULK_IN, length))
         return number
 
     def cancel(self, number: int) -> None:
-        """Take a request back."""
+        """Cancel a request."""
         self.writer.write(packet(redir.CANCEL_DATA, number))
 
     async def read(self, n_bytes: int) -> bytes:
-        """Read so many bytes as cdc_acm does, always with open requests; those at the end are cancelled."""
+        """Read n bytes like cdc_acm, and cancel the remaining requests."""
         requests = deque(self.ask() for _ in range(REQUESTS))
         got = bytearray()
         while len(got) < n_bytes:
@@ -145,7 +145,7 @@ class UsbGuest:
         return bytes(got)
 
     async def aclose(self) -> None:
-        """Go."""
+        """Disconnect."""
         self.writer.close()
         try:
             await self.writer.wait_closed()

@@ -1,4 +1,4 @@
-"""A broker without doors, round scripted sources, on the loop's clock: what roles are tested on."""
+"""A broker without doors, with scripted sources and virtual time."""
 
 import asyncio
 import contextlib
@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from drawwell.broker.account import Terms
 from drawwell.broker.account_book import Leasing, none_else
 from drawwell.broker.broker import LocalBroker, Rules
+from drawwell.broker.receipts import Signing
 from drawwell.broker.reservations import ReservationWriter
-from drawwell.broker.signing import Signing
 from drawwell.broker.supply import Supply
 from drawwell.crypto.receipts import ReceiptSigner, receipt_key_from_seed
 from drawwell.entropy.blocks import DrawClass, FullEntropy, TestedBlock
@@ -26,7 +26,7 @@ from drawwell.units import Bits
 UNLIMITED = Terms(frozenset(DrawClass), None, None)
 CLAIM = NoiseClaim()
 WALL = 1_700_000_000.0
-"""What the wall clock showed when the loop was made."""
+"""The wall-clock time when the loop was created."""
 
 
 class ThreadSigner:
@@ -37,11 +37,11 @@ class ThreadSigner:
         self.key_id, self.fault = key.key_id, ""
 
     async def sign(self, bodies: Sequence[bytes]) -> list[bytes]:
-        return await asyncio.to_thread(lambda: [self._key.sign_body(body) for body in bodies])
+        return await asyncio.to_thread(lambda: [self._key.sign_text(body) for body in bodies])
 
 
 class Disk:
-    """What a crash does not take: the reservations that were written."""
+    """The state that survives a crash: the written reservations."""
 
     def __init__(self) -> None:
         self.states: dict[str, QuotaState] = {}
@@ -49,7 +49,7 @@ class Disk:
         self.full = False
 
     def lease(self, states: Mapping[str, QuotaState]) -> Mapping[str, QuotaState]:
-        """Write and grant them all or none."""
+        """Write and grant all reservations or none."""
         if self.full:
             raise StateUnavailable("no space left", hint="Free some space.")
         self.writes.append(dict(states))
@@ -58,17 +58,17 @@ class Disk:
 
 
 class Workbench:
-    """One life of a broker on a disk. `run` lets it live; without it nothing moves but what a test moves.
+    """One run of a broker on a disk. Without `run`, it has no tasks.
 
     Args:
         drivers: The sources' drivers.
-        disk: From an earlier life, or a new one.
-        terms: Who may draw what.
-        rules: The broker's; one source and a reseed every hour by default.
-        capacity_bytes: Of the reservoir.
-        lease: Looks up who is not in `terms`, at its first draw; finds none by default.
-        fresh: Stands for the operating system's generator; zeros by default.
-        signer: Signs receipts; by default with `self.signer`, in a thread.
+        disk: From an earlier run; default: a new one.
+        terms: The limits of each consumer.
+        rules: The broker's rules; default: one source, a reseed every hour.
+        capacity_bytes: Size of the reservoir.
+        lease: Looks up consumers missing in `terms` at the first draw; finds none by default.
+        fresh: Replaces the operating system's generator; zeros by default.
+        signer: Signs receipts; default: `self.signer`, in a thread.
     """
 
     def __init__(
@@ -108,12 +108,12 @@ class Workbench:
         self.broker.book.set_terms({"web01": UNLIMITED} if terms is None else terms, self.disk.states.get)
 
     def clock(self) -> float:
-        """The wall clock, which is the loop's."""
+        """Return the loop's wall-clock time."""
         return WALL + asyncio.get_running_loop().time()
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Run sources and write-ahead until the block ends; its own error comes out as it is."""
+        """Run sources and reservations in the block; raise their error unchanged."""
         failed: BaseException | None = None
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self.write_ahead.run()), group.create_task(self.signing.run())]
@@ -128,11 +128,11 @@ class Workbench:
             raise failed
 
     async def until_filled(self) -> None:
-        """Wait until the sources rest because the reservoir is full."""
+        """Wait until the sources pause because the reservoir is full."""
         await until(lambda: not self.supply.wanted, "the reservoir was filled")
 
     def put(self, data: bytes) -> None:
-        """Put known bytes into the reservoir, as if a source had earned them."""
+        """Put known bytes into the reservoir, as if a source had produced them."""
         for start in range(0, len(data), 64):
             piece = data[start : start + 64]
             self.supply.assess(Bits(8 * len(piece) + 64))
@@ -140,11 +140,6 @@ class Workbench:
 
 
 def conditioned(blocks: Sequence[bytes]) -> bytes:
-    """What tested samples become: all whole outputs of one conditioner that is fed `blocks`."""
+    """Return the complete outputs of one conditioner for `blocks`."""
     conditioner = Conditioner()
-    outputs = [
-        output.data
-        for block in blocks
-        for output in conditioner.feed(TestedBlock(block, CLAIM.assessed(len(block))))
-    ]
-    return b"".join(outputs)
+    return b"".join(conditioner.feed(TestedBlock(block, CLAIM.assessed(len(block)))).data for block in blocks)

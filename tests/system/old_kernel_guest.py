@@ -1,6 +1,6 @@
-"""The first process of a guest with an old kernel: drawwell runs in it, and something feeds its kernel.
+"""The first process of a guest with an old kernel: it runs a feeder.
 
-Arguments: what feeds (a key of FEEDERS), the stand-in that counts what programs feed, and a program's path.
+Arguments: the feeder (a key of FEEDERS), the stand-in that counts fed bytes, a program's path.
 """
 
 import ctypes
@@ -28,10 +28,10 @@ from support.old_kernel import SEEN
 
 RUN = Path("/run")
 CONFIG, LOG, FED = RUN / "drawwell.toml", RUN / "log", RUN / "fed"
-NOISE, FIFO = RUN / "noise", RUN / "poured"
+NOISE, FIFO = RUN / "noise", RUN / "streamed"
 EGD_PORT = 8888
-RESTS_S = 2.0  # short: a rest is a time
-"""Who feeds when it is asked, and has not for so long, was not asked."""
+RESTS_S = 2.0  # short: the pause is what is measured
+"""A feeder that feeds on request and pauses this long was not requested to feed."""
 STATION = """
 [broker]
 state_dir = "/run/state"
@@ -49,7 +49,7 @@ rate = "64KiB/s"
 listen = "127.0.0.1:{EGD_PORT}"
 consumer = "guest1"
 """
-POUR = f'[[sink]]\nkind = "fifo"\npath = "{FIFO}"\nchunk = "512B"\n'
+SINK = f'[[sink]]\nkind = "fifo"\npath = "{FIFO}"\nchunk = "512B"\n'
 FEED = '[kernel]\nfeed = true\ncredit = 8\ninterval = "1d"\n'
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -59,8 +59,12 @@ IFF_UP = 1  # linux/if.h
 
 
 def make_room() -> None:
-    for kind, where in (("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/run")):
-        if LIBC.mount(kind.encode(), where.encode(), kind.encode(), 0, None):
+    for kind, where, options in (
+        ("proc", "/proc", None),
+        ("sysfs", "/sys", None),
+        ("tmpfs", "/run", b"mode=755"),
+    ):
+        if LIBC.mount(kind.encode(), where.encode(), kind.encode(), 0, options):
             raise OSError(ctypes.get_errno(), f"cannot mount {where}")
     os.environ |= {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/run", "TMPDIR": "/run"}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
@@ -68,13 +72,13 @@ def make_room() -> None:
 
 
 def seed() -> None:
-    """Have the kernel seeded as after a boot, or it would wait for ever; nothing here is secret."""
+    """Seed the kernel like a boot, or it would block; the seed is not secret."""
     with open("/dev/random", "wb", buffering=0) as kernel:
         fcntl.ioctl(kernel, RNDADDENTROPY, struct.pack("ii", 512, 64) + bytes(64))
 
 
 def make_noise() -> None:
-    """Play the hardware that drawwell reads."""
+    """Act as the hardware that drawwell reads."""
     os.mkfifo(NOISE)
 
     def write() -> None:
@@ -86,9 +90,11 @@ def make_noise() -> None:
 
 
 def drain() -> None:
-    """Take out of the pool what is there, 256 bits at a time, as the kernel itself does every five minutes."""
+    """Drain the pool by 256 bits at a time, like the kernel's reseeds."""
     with open("/dev/random", "wb", buffering=0) as kernel:
-        for _ in range(kernel_facts().entropy_avail_bits // 256):  # and no more: it may be filled meanwhile
+        for _ in range(
+            kernel_facts().entropy_avail_bits // 256
+        ):  # no more, because it may be filled meanwhile
             fcntl.ioctl(kernel, RNDRESEEDCRNG, 0)
 
 
@@ -127,7 +133,7 @@ def report(seen: dict) -> None:
 
 
 def fed() -> tuple[int, int]:
-    """What was fed, as the stand-in saw it pass (struct rand_pool_info)."""
+    """Return the feeds recorded by the intercepting library."""
     log = FED.read_bytes() if FED.exists() else b""
     total = credited = 0
     while len(log) >= 8:
@@ -141,9 +147,9 @@ def status() -> dict:
 
 
 @contextmanager
-def running(*words: str) -> Iterator[None]:
+def running(*command: str) -> Iterator[None]:
     with LOG.open("ab") as log:
-        program = subprocess.Popen(words, stdout=log, stderr=log)
+        program = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         yield
     finally:
@@ -154,15 +160,15 @@ def running(*words: str) -> Iterator[None]:
 RNGD = ("-f", "-r", str(FIFO), "-p", str(RUN / "rngd.pid"))
 FEEDERS = {
     "drawwell": (FEED, ()),
-    "rng-tools-debian": (POUR, (*RNGD, "--feed-interval=0")),  # at no time but when the kernel asks
-    "rng-tools5": (POUR, RNGD),
+    "rng-tools-debian": (SINK, (*RNGD, "--feed-interval=0")),  # only when the kernel requests bytes
+    "rng-tools5": (SINK, RNGD),
     "ekeyd-egd-linux": (EGD, ("-H", "127.0.0.1", "-p", str(EGD_PORT), "-b", "1")),
 }
-"""What it needs in drawwell's configuration, and its options."""
+"""Each feeder's part of drawwell's configuration, and its options."""
 
 
 def watch(name: str, stand_in: str, program: str = "") -> None:
-    """See the pool filled twice: when the feeder comes, and after it was drained."""
+    """Report the pool at the start and after each of two fills."""
     table, options = FEEDERS[name]
     CONFIG.write_text(STATION + table)
     seed()
@@ -185,7 +191,7 @@ def main() -> None:
     try:
         make_room()
         watch(*sys.argv[1:])
-    except BaseException:  # noqa: BLE001 - the console is the only one who can be told
+    except BaseException:  # noqa: BLE001 - only the console can report it
         log = LOG.read_text(errors="replace")[-3000:] if LOG.exists() else ""
         report({"step": "failed", "pool": 0, "why": traceback.format_exc(), "log": log})
     finally:

@@ -1,4 +1,4 @@
-"""The command line as people type it: a real daemon with a simulated stick, and every verb a process of its own."""
+"""The command line with a real daemon and a simulated stick."""
 
 import base64
 import json
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.slow
 MORE = """\
 [[consumer]]
 name = "poor"
-user = "nobody"
+user = "daemon"
 quota = "100B/day"
 """
 
 
 class Town:
-    """A running broker, and another machine beside it that has joined nothing yet."""
+    """A running broker, and another machine that has not joined it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,35 +42,35 @@ class Town:
         text = self.site.path.read_text()
         self.site.path.write_text(text.replace('verify_firmware = "off"\n', ""))
 
-    def here(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """A command on the broker's machine."""
-        return command(*words, config=self.site.path)
+    def here(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on the broker's machine."""
+        return command(*arguments, config=self.site.path)
 
-    def there(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """A command on the other machine."""
-        return command(*words, config=self.machine)
+    def there(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on the other machine."""
+        return command(*arguments, config=self.machine)
 
 
 @pytest.fixture(scope="module")
 def town() -> Iterator[Town]:
-    """One daemon for all tests here; each leaves it as it found it."""
+    """Run one daemon for all tests here; each test restores its state."""
     with tempfile.TemporaryDirectory(prefix="dw-") as name:
         town = Town(Path(name))
         stick = StickThread(town.folder / "stick", seed=1, rate=0)
         with stick, Daemon("run", config=town.site.path, log=town.folder / "log") as daemon:
-            daemon.until_it_says("healthy")
+            daemon.wait_for_text("healthy")
             wait_until(lambda: town.here("status", "--require", "ready").returncode == 0, "it is ready")
             yield town
             assert daemon.stop() == 0
 
 
-def on_terminal(*words: str, config: Path) -> tuple[int, bytes]:
-    """Run a command whose standard output is a terminal; return its exit code and what it showed there."""
+def on_terminal(*arguments: str, config: Path) -> tuple[int, bytes]:
+    """Run a command on a terminal; return its exit code and output."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 80))
     try:
         run = subprocess.run(
-            [*PROGRAM, *words], stdout=slave, stderr=subprocess.PIPE, env=environment(config), check=False
+            [*PROGRAM, *arguments], stdout=slave, stderr=subprocess.PIPE, env=environment(config), check=False
         )
         os.close(slave)
         os.set_blocking(master, False)
@@ -84,7 +84,7 @@ def on_terminal(*words: str, config: Path) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("status",),
         ("source", "list"),
@@ -92,20 +92,20 @@ def on_terminal(*words: str, config: Path) -> tuple[int, bytes]:
         ("config", "check"),
     ],
 )
-def test_what_people_read_fits_their_terminal(town, words) -> None:
-    """On a terminal of 80 columns no line is longer, and states have a colour."""
-    code, shown = on_terminal(*words, config=town.site.path)
+def test_what_people_read_fits_their_terminal(town, arguments) -> None:
+    """On a terminal of 80 columns no line is longer, and states are coloured."""
+    code, shown = on_terminal(*arguments, config=town.site.path)
     assert code == 0
     plain = SGR.sub("", shown.decode())
     assert max(map(len, plain.splitlines())) <= 80
-    assert (plain != shown.decode()) == (words[0] != "config")
+    assert (plain != shown.decode()) == (arguments[0] != "config")
 
 
-# ---- looking ------------------------------------------------------------------------------------------------
+# ---- status ---------------------------------------------------------------------------------
 
 
 def test_no_arguments_mean_status(town) -> None:
-    """`drawwell` alone shows the running broker: the stick, that it is simulated, and the consumers."""
+    """`drawwell` alone shows the broker, its simulated stick and consumers."""
     shown = town.here()
     assert shown.returncode == 0
     assert "stick" in shown.stdout
@@ -114,7 +114,7 @@ def test_no_arguments_mean_status(town) -> None:
 
 
 def test_status_as_json_is_one_document(town) -> None:
-    """--json prints the whole report as one document, and nothing else anywhere."""
+    """--json prints the whole report as one document, and nothing else."""
     shown = town.here("status", "--json")
     report = json.loads(shown.stdout)
     assert (report["name"], report["ready"], shown.stderr) == ("well", True, "")
@@ -124,7 +124,7 @@ def test_status_as_json_is_one_document(town) -> None:
 
 
 def test_status_requires(town) -> None:
-    """--require passes what is so, and exits 69 naming what is not."""
+    """--require passes, or exits with 69 and names the missing condition."""
     assert town.here("status", "--require", "ready", "--require", "verified").returncode == 0
     shown = town.here("status", "--require", "hardware")
     assert shown.returncode == 69
@@ -138,8 +138,8 @@ def test_source_list_names_the_running_stick(town) -> None:
     assert [source["identity"]["name"] for source in listed["sources"]] == ["stick"]
 
 
-def test_source_verify_says_what_was_verified_and_tested(town) -> None:
-    """The words name the signature, that the device reported it, and the tests with their cutoffs."""
+def test_source_verify_shows_what_was_verified_and_tested(town) -> None:
+    """The result has the signature, its origin, the tests and cutoffs."""
     shown = town.here("source", "verify")
     assert shown.returncode == 0
     assert "image signature verified, as reported by the device" in shown.stdout
@@ -148,14 +148,14 @@ def test_source_verify_says_what_was_verified_and_tested(town) -> None:
 
 
 def test_source_watch_once(town) -> None:
-    """--once shows rate and margins one time and ends."""
+    """--once shows rate and margins one time, and ends."""
     shown = town.here("source", "watch", "--once")
     assert shown.returncode == 0
     assert shown.stdout.startswith("stick (simulated): healthy")
 
 
 def test_onerng_info_goes_through_the_running_broker(town) -> None:
-    """The verb asks the daemon, by the source's name, its node or the link, and the source stays healthy."""
+    """The command works by name, node or link, and the source stays healthy."""
     node = os.path.realpath(town.folder / "stick")
     for name in ((), ("stick",), (str(town.folder / "stick"),), (node,)):
         info = json.loads(town.here("onerng", "info", *name, "--json").stdout)
@@ -164,7 +164,7 @@ def test_onerng_info_goes_through_the_running_broker(town) -> None:
 
 
 def test_onerng_pause_shows_paused_and_resume_serves(town) -> None:
-    """While paused, status says so and a draw exits 69; after resume it is served."""
+    """While paused, a draw exits with 69; after resume it succeeds."""
     assert town.here("onerng", "pause").returncode == 0
     try:
         assert "paused" in town.here("status").stdout
@@ -178,7 +178,7 @@ def test_onerng_pause_shows_paused_and_resume_serves(town) -> None:
     assert town.here("draw", "8", "--hex", "--wait", "5m").returncode == 0
 
 
-# ---- drawing ------------------------------------------------------------------------------------------------
+# ---- drawing --------------------------------------------------------------------------------
 
 
 def test_draw_prints_hexadecimal_digits(town) -> None:
@@ -189,7 +189,7 @@ def test_draw_prints_hexadecimal_digits(town) -> None:
 
 
 def test_draw_in_every_form_gives_as_many_bytes_as_asked(town) -> None:
-    """Base64, JSON, a file of mode 0600, standard output, and more than one draw's worth."""
+    """Base64, JSON, stdout and a large file have the requested size."""
     assert len(base64.b64decode(town.here("draw", "33", "--base64").stdout)) == 33
     document = json.loads(town.here("draw", "4KiB", "--class", "drbg", "--json").stdout)
     assert (document["bytes"], document["class"]) == (4096, "drbg")
@@ -199,12 +199,12 @@ def test_draw_in_every_form_gives_as_many_bytes_as_asked(town) -> None:
     )
     assert len(raw.stdout) == 1000
     path = town.folder / "bytes"
-    assert town.here("draw", "100KiB", "-o", str(path), "--wait", "5m").returncode == 0
-    assert (path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) == (102_400, 0o600)
+    assert town.here("draw", "320KiB", "-o", str(path)).returncode == 0
+    assert (path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) == (320 * 1024, 0o600)
 
 
 def test_draw_never_puts_bytes_on_a_terminal_unasked(town) -> None:
-    """Raw bytes to a terminal are refused before anything is drawn; digits are not."""
+    """Raw bytes to a terminal are refused before a draw; digits are printed."""
     before = json.loads(town.here("status", "--json").stdout)["ledger"]["delivered_bits"]
     code, shown = on_terminal("draw", "32", config=town.site.path)
     assert (code, shown) == (64, b"")
@@ -214,7 +214,7 @@ def test_draw_never_puts_bytes_on_a_terminal_unasked(town) -> None:
 
 
 def test_draw_over_an_existing_file_is_refused_and_the_file_stays(town) -> None:
-    """-o makes a new file only; what was there is not touched, and nothing is drawn."""
+    """-o never replaces a file; it then draws nothing."""
     path = town.folder / "mine"
     path.write_text("mine")
     drawn = town.here("draw", "32", "-o", str(path))
@@ -225,7 +225,7 @@ def test_draw_over_an_existing_file_is_refused_and_the_file_stays(town) -> None:
 
 
 def test_a_receipt_fits_its_bytes_and_no_others(town) -> None:
-    """`draw --receipt` and `receipt verify` agree on the bytes, and a changed byte is found out."""
+    """A receipt verifies its bytes, but not a changed byte."""
     receipt, data = str(town.folder / "key.receipt"), town.folder / "key"
     assert town.here("draw", "32", "-o", str(data), "--receipt", receipt).returncode == 0
     verified = town.here("receipt", "verify", receipt, "--data", str(data))
@@ -238,7 +238,7 @@ def test_a_receipt_fits_its_bytes_and_no_others(town) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("arguments", "code"),
     [
         (("draw", "none"), 64),
         (("draw", "0"), 64),
@@ -247,19 +247,19 @@ def test_a_receipt_fits_its_bytes_and_no_others(town) -> None:
         (("draw", "32", "--hex", "--base64"), 64),
         (("draw", "32", "--hxe"), 64),
         (("drow",), 64),
-        (("source", "verify", "nobody"), 69),
+        (("source", "verify", "no-such"), 69),
         (("source", "capture", "-n", "0", "-o", "/tmp/never"), 64),
         (("onerng", "mode", "cmd9"), 64),
         (("draw", "32", "--hex", "--via", "nowhere"), 64),
         (("consumer", "invite", "No Name"), 64),
-        (("consumer", "revoke", "nobody"), 64),
+        (("consumer", "revoke", "no-such"), 64),
         (("-c", "/nonexistent", "status"), 78),
         (("status", "-c", "/nonexistent"), 78),
     ],
 )
-def test_a_wrong_command_is_told_apart_and_helped(town, words, code) -> None:
-    """Each wrong command prints one error in our words with a hint, no traceback, and nothing on standard output."""
-    run = town.here(*words)
+def test_a_wrong_command_has_its_own_error_and_hint(town, arguments, code) -> None:
+    """Each wrong command prints one error with a hint, only on stderr."""
+    run = town.here(*arguments)
     assert (run.returncode, run.stdout) == (code, "")
     assert run.stderr.startswith("drawwell: ")
     assert len(hinted(run)) == 1
@@ -267,18 +267,18 @@ def test_a_wrong_command_is_told_apart_and_helped(town, words, code) -> None:
 
 
 def test_errors_are_json_when_results_are(town) -> None:
-    """With --json an error is one document on standard error, with its hint and its exit code."""
-    run = town.here("consumer", "revoke", "nobody", "--json")
+    """With --json an error is one document with hint and exit code."""
+    run = town.here("consumer", "revoke", "no-such", "--json")
     error = json.loads(run.stderr)
     assert (run.stdout, error["exit_code"]) == ("", run.returncode)
     assert error["hint"]
 
 
-# ---- other machines -----------------------------------------------------------------------------------------
+# ---- other machines -------------------------------------------------------------------------
 
 
 def test_a_machine_is_invited_joins_draws_and_is_revoked(town) -> None:
-    """The whole life of a consumer, by command lines only: invite, join, draw, renew, quota, list, revoke."""
+    """Commands of a consumer's lifetime: invite, join, draw, renew, revoke."""
     invited = town.here("consumer", "invite", "web01", "--rate", "4KiB/s", "--quota", "10MiB/day")
     token = next(word for word in invited.stdout.split() if word.startswith("dw1."))
     assert town.there("draw", "8", "--hex").returncode == 69
@@ -306,7 +306,7 @@ def test_a_machine_is_invited_joins_draws_and_is_revoked(town) -> None:
 
 
 def test_a_token_that_is_none_is_refused_without_a_word_on_the_wire(town) -> None:
-    """Garbage and a changed token are refused as usage errors, with a hint."""
+    """Garbage and a changed token are usage errors with a hint."""
     for token in ("dw1.garbage", "x", "dw1." + "A" * 200):
         run = town.there("join", token)
         assert run.returncode == 64
@@ -314,7 +314,7 @@ def test_a_token_that_is_none_is_refused_without_a_word_on_the_wire(town) -> Non
 
 
 def test_interrupting_a_draw_that_waits_ends_it_at_once(town) -> None:
-    """Ctrl-C in `draw --wait`: exit 130, no traceback, no file left."""
+    """Ctrl-C during `draw --wait` exits with 130, without traceback or file."""
     invited = town.here("consumer", "invite", "slow", "--rate", "1B/s", "--quota", "10B/day")
     token = next(word for word in invited.stdout.split() if word.startswith("dw1."))
     config = town.folder / "slow.toml"
@@ -334,17 +334,17 @@ def test_interrupting_a_draw_that_waits_ends_it_at_once(town) -> None:
 
     wait_until(waits, "the draw was refused once and waits")
     process.send_signal(signal.SIGINT)
-    _, words = process.communicate(timeout=DEADLINE_S)
+    _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130
-    assert "Traceback" not in words
+    assert "Traceback" not in errors
     assert not path.exists()
 
 
-# ---- samples, failures --------------------------------------------------------------------------------------
+# ---- samples, failures ----------------------------------------------------------------------
 
 
 def test_capture_writes_a_new_private_file_of_raw_samples(town) -> None:
-    """`source capture` gives as many samples as asked, in a file of mode 0600, and never over another file."""
+    """`source capture` writes the requested samples to a new file, mode 0600."""
     path = town.folder / "raw"
     run = town.here("source", "capture", "-n", "100KiB", "-o", str(path))
     assert run.returncode == 0
@@ -356,23 +356,23 @@ def test_capture_writes_a_new_private_file_of_raw_samples(town) -> None:
 
 
 def test_reset_starts_the_source_again(town) -> None:
-    """`source reset` of a healthy source runs its start-up tests, and it serves."""
+    """`source reset` of a healthy source runs its start-up tests."""
     assert town.here("source", "reset", "stick").returncode == 0
     assert town.here("draw", "8", "--hex", "--wait", "5m").returncode == 0
 
 
-def test_without_a_broker_every_verb_says_how_to_start_one(folder) -> None:
-    """With nobody running, exit 69 and a hint, for whoever asks, and for --json too."""
+def test_without_a_broker_every_verb_shows_how_to_start_one(folder) -> None:
+    """Without a broker, every command exits with 69 and a hint, also as JSON."""
     site = Site(folder)
-    for words in (("status",), (), ("draw", "32", "--hex"), ("source", "watch", "--once"), ("source", "reset"),
+    for arguments in (("status",), (), ("draw", "32", "--hex"), ("source", "watch", "--once"), ("source", "reset"),
                   ("consumer", "list"), ("consumer", "invite", "web01")):  # fmt: skip
-        run = command(*words, config=site.path)
+        run = command(*arguments, config=site.path)
         assert (run.returncode, run.stdout) == (69, "")
         assert "drawwell run" in hinted(run)[0]
 
 
 def test_without_a_broker_a_stick_is_verified_and_captured_directly(folder) -> None:
-    """`source verify` and `source capture` open the device themselves when nobody runs it, and say so."""
+    """Without a broker `verify` and `capture` open the device, and report it."""
     site = Site(folder)
     with StickThread(folder / "stick", seed=2, rate=0):
         verified = command("source", "verify", config=site.path)
@@ -384,7 +384,7 @@ def test_without_a_broker_a_stick_is_verified_and_captured_directly(folder) -> N
 
 
 def test_a_sick_stick_is_found_out_by_verify(folder) -> None:
-    """`source verify` of a stuck stick exits with 1 and names the state."""
+    """`source verify` of a stuck stick exits with 1 and shows the state."""
     site = Site(folder)
     with StickThread(folder / "stick", seed=3, rate=0, fault="stuck"):
         verified = command("source", "verify", config=site.path)
@@ -393,7 +393,7 @@ def test_a_sick_stick_is_found_out_by_verify(folder) -> None:
 
 
 def test_the_demonstration_proves_itself() -> None:
-    """`drawwell demo` ends with 0 and every finding held, the simulated device labelled so."""
+    """`drawwell demo` exits with 0 and all findings met, marked as simulated."""
     run = command("demo", "--seconds", "2", "--json")
     proof = json.loads(run.stdout)
     assert (run.returncode, proof["proved"]) == (0, True)

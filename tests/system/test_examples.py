@@ -1,4 +1,4 @@
-"""Each file of examples/ runs, on a simulated stick and in a folder."""
+"""Each file in examples/ works with a simulated stick."""
 
 import json
 import os
@@ -19,7 +19,7 @@ SERVING = [path for path in EXAMPLES if path.stem != "consumer"]
 
 
 def adapted(path: Path, folder: Path) -> str:
-    """Return an example with the devices, addresses and paths of this test."""
+    """Return an example with this test's devices, addresses and paths."""
     address = own_address()
     changes = {
         'driver = "onerng"': f'driver = "onerng"\npath = "{folder}/stick"\nverify_firmware = "off"',
@@ -41,7 +41,7 @@ def adapted(path: Path, folder: Path) -> str:
 
 @pytest.mark.parametrize("example", SERVING, ids=lambda path: path.stem)
 def test_an_example_serves(example: Path, folder: Path) -> None:
-    """With its device there, a broker by the example gives bytes."""
+    """With its device present, the example's broker serves bytes."""
     config = folder / "drawwell.toml"
     config.write_text(adapted(example, folder))
     with StickThread(folder / "stick", rate=0), Daemon("run", config=config, log=folder / "log"):
@@ -52,7 +52,7 @@ def test_an_example_serves(example: Path, folder: Path) -> None:
 
 
 def test_a_consumer_draws_by_its_example(folder: Path) -> None:
-    """Joined to the broker of broker.toml, consumer.toml suffices to draw."""
+    """After joining the broker of broker.toml, consumer.toml can draw."""
     well, web = folder / "well.toml", folder / "web.toml"
     well.write_text(adapted(ROOT / "examples" / "broker.toml", folder))
     with StickThread(folder / "stick", rate=0), Daemon("run", config=well, log=folder / "log"):
@@ -70,7 +70,7 @@ def test_a_consumer_draws_by_its_example(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["host", "broker", "hwrng"])
 def test_init_writes_what_the_example_has(kind: str, folder: Path) -> None:
-    """`init` without a device writes what the example has, and it is good."""
+    """`init` without a device writes the example's text, which is valid."""
     written = folder / "new.toml"
     done = command("init", kind, "-o", str(written), config=Path(os.devnull))
     assert done.returncode == 0, done.stderr

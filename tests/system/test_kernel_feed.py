@@ -1,4 +1,4 @@
-"""The running kernel is fed for real."""
+"""The running kernel is really fed."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("size", [32, 64, 2500])
 def test_this_kernel_takes_feeds_and_reseeds(size):
-    """RNDADDENTROPY of any size and RNDRESEEDCRNG succeed; entropy_avail does not go down."""
+    """RNDADDENTROPY and RNDRESEEDCRNG succeed; entropy_avail never drops."""
     before = kernel_facts()
 
     async def run():
@@ -40,7 +40,7 @@ def test_this_kernel_takes_feeds_and_reseeds(size):
 
 
 def test_the_privilege_is_found_here():
-    """Who may feed is let through."""
+    """The check passes with the capability."""
     require_privilege()
 
 
@@ -60,7 +60,7 @@ for refused in (require_privilege, lambda: asyncio.run(KernelSink().deliver(Gran
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv (util-linux) is not installed")
 def test_without_the_capability_the_check_refuses_and_so_does_the_kernel():
-    """In a process without CAP_SYS_ADMIN the check at start says what the kernel would say later."""
+    """Without CAP_SYS_ADMIN, the check fails like the kernel."""
     dropped = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
 
     ended = subprocess.run(

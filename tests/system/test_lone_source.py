@@ -1,4 +1,4 @@
-"""Source and broker as processes of their own, with a simulated stick: started, killed, stopped, refused."""
+"""Source and broker as separate processes, with a simulated stick."""
 
 import asyncio
 import json
@@ -31,9 +31,9 @@ class Place:
     def broker(self) -> Daemon:
         return Daemon("broker", "run", config=self.config, log=self.folder / "broker.log")
 
-    def source(self, *words: str) -> Daemon:
+    def source(self, *arguments: str) -> Daemon:
         return Daemon(
-            "source", "run", *(words or ("stick",)), config=self.config, log=self.folder / "source.log"
+            "source", "run", *(arguments or ("stick",)), config=self.config, log=self.folder / "source.log"
         )
 
     def status(self) -> dict:
@@ -54,17 +54,17 @@ class Place:
         )
 
     def until_gone(self) -> str:
-        """Wait until the source is no more counted on; return why."""
+        """Wait until the source no longer counts; return the reason."""
         wait_until(lambda: (s := self.status())["sources"] and not s["ready"], "the source is gone")
         (source,) = self.status()["sources"]
         return f"{source['state']}: {source['last_error']}"
 
 
 def test_from_a_stick_through_two_processes_to_a_draw(folder) -> None:
-    """Started in any order they find each other; what is drawn came from the stick; both end cleanly, and say so."""
+    """Started in any order they connect, serve and end cleanly."""
     place = Place(folder, verify="require")
     with StickThread(folder / "stick", rate=0), place.source() as source:
-        source.until_it_says("no broker takes deposits")
+        source.wait_for_text("no broker accepts deposits")
         with place.broker() as broker:
             status = place.until_ready()
             assert status["ledger"]["balanced"]
@@ -74,7 +74,7 @@ def test_from_a_stick_through_two_processes_to_a_draw(folder) -> None:
             asked = command("onerng", "info", "--json", "stick", config=place.config)
             assert (asked.returncode, json.loads(asked.stdout)["version"]) == (0, 3)
             assert source.stop(signal.SIGTERM) == 0
-            assert place.until_gone() == "off: its process ended: it was stopped"
+            assert place.until_gone() == "off: the source's process ended: it was stopped"
             refused = command("draw", "1", config=place.config)
             assert refused.returncode == 69
             assert broker.stop(signal.SIGTERM) == 0
@@ -82,19 +82,19 @@ def test_from_a_stick_through_two_processes_to_a_draw(folder) -> None:
 
 
 def test_a_source_killed_is_gone_and_one_that_is_started_again_is_taken_in(folder) -> None:
-    """SIGKILL leaves nobody in doubt: the broker says that the process is gone, and takes the next one in."""
+    """After SIGKILL the broker reports the loss, and accepts the next source."""
     place = Place(folder)
     with StickThread(folder / "stick", rate=0), place.broker():
         with place.source() as source:
             place.until_ready()
             source.kill()
-            assert place.until_gone() == "off: its process is gone"
+            assert place.until_gone() == "off: the source's process is gone"
         with place.source():
             place.until_ready()
 
 
 def test_a_broker_killed_is_found_again_and_no_byte_is_served_twice(folder) -> None:
-    """Over lives of the broker that end by SIGKILL the source lives on, healthy, and what was served is served once."""
+    """Across killed brokers the source stays healthy; no byte repeats."""
     place = Place(folder)
     served: list[bytes] = []
 
@@ -116,13 +116,13 @@ def test_a_broker_killed_is_found_again_and_no_byte_is_served_twice(folder) -> N
 
 
 def test_a_broker_that_stands_still_stops_the_source_and_both_go_on(folder) -> None:
-    """While the broker is stopped nothing piles up in the source; when it goes on, it serves again."""
+    """The source queues nothing while the broker is stopped."""
     place = Place(folder)
     with StickThread(folder / "stick", rate=0) as stick, place.source() as source, place.broker() as broker:
         place.until_ready()
         asyncio.run(_drain(str(folder / "run" / "draw.sock")))
         broker.send(signal.SIGSTOP)
-        # the source reads on until the buffers between them are full, and then a block every five seconds
+        # the source reads until the buffers are full, then a block every five seconds
         same = Counter()
 
         def rests() -> bool:
@@ -152,22 +152,22 @@ def _resident_kib(pid: int) -> int:
 
 
 def test_a_source_whose_stick_is_pulled_ends_by_name(folder) -> None:
-    """It exits with 69 and says what is gone; the broker says the same. Without a stick it does not begin."""
+    """Unplugged, it exits with 69 and the cause; it cannot start without one."""
     place = Place(folder)
     with place.broker():
         with StickThread(folder / "stick", rate=0) as stick, place.source() as source:
             place.until_ready()
             stick.do("unplug")
             assert source.ended() == 69
-        assert "unplugged" in source.words or "not there" in source.words
+        assert "unplugged" in source.output or "not there" in source.output
         why = place.until_gone()
-        assert why.startswith("off: its process ended: ")
+        assert why.startswith("off: the source's process ended: ")
         with place.source() as source:
             assert source.ended() == 69
 
 
 def test_a_silent_stick_does_not_end_its_source(folder) -> None:
-    """A stall is said, in the broker's picture too, and healed without a new process: its health is remembered."""
+    """A stall is reported, and the same process recovers."""
     place = Place(folder)
     with StickThread(folder / "stick", rate=0) as stick, place.broker(), place.source() as source:
         place.until_ready()
@@ -181,18 +181,18 @@ def test_a_silent_stick_does_not_end_its_source(folder) -> None:
 
 
 def test_a_stick_with_bad_firmware_ends_its_source_for_good(folder) -> None:
-    """It exits with 65, which no unit starts again, and the broker's picture says why."""
+    """The source exits with 65, which no unit restarts; the broker has why."""
     place = Place(folder, verify="require")
     with StickThread(folder / "stick", rate=0, fault="bad-firmware"), place.broker() as broker:
-        broker.until_it_says("starting with")
+        broker.wait_for_text("starting with")
         with place.source() as source:
             assert source.ended() == 65
-        wait_until(lambda: "firmware" in broker.words.partition("starting with")[2], "the broker says so")
+        wait_until(lambda: "firmware" in broker.output.partition("starting with")[2], "the broker reports it")
         assert "firmware" in place.until_gone()
 
 
-def test_a_device_that_nobody_configured_is_named_by_its_node(folder) -> None:
-    """--device takes a node; the source is called after it, and another beside it has another name."""
+def test_a_device_that_is_not_configured_is_named_by_its_node(folder) -> None:
+    """--device accepts a node, which gives the source its name."""
     place = Place(folder)
     place.config.write_text(place.config.read_text().partition("[[source]]")[0])
     with StickThread(folder / "one", rate=0), StickThread(folder / "two", rate=0), place.broker():
@@ -215,7 +215,7 @@ def test_a_device_that_nobody_configured_is_named_by_its_node(folder) -> None:
 
 
 def test_the_process_that_holds_the_device_maps_no_cryptography(folder) -> None:
-    """The running source has mapped none of the libraries that the broker needs (law 10)."""
+    """The running source loads none of the broker's libraries (law 10)."""
     place = Place(folder)
     with StickThread(folder / "stick", rate=0), place.broker() as broker, place.source() as source:
         place.until_ready()

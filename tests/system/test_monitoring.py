@@ -1,10 +1,7 @@
-"""A real broker, Prometheus and Chromium; the stick is simulated."""
+"""A real broker and Chromium; the stick is simulated."""
 
-import json
 import shutil
-import subprocess
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +11,6 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from dashboard import dashboard
 from playwright.sync_api import Page, sync_playwright
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -22,14 +18,12 @@ from drawwell.testing.waiting import wait_until
 from support.daemon import Daemon, StickThread, command
 from support.station import own_address
 
-PROMETHEUS = shutil.which("prometheus")
-RULES = Path(__file__).parents[2] / "packaging/prometheus/rules.yml"
 CHROMIUM = shutil.which("chromium")
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A broker with a probe's door, and the stick behind it."""
+    """A broker with a door for probes, and its stick."""
 
     config: Path
     address: str
@@ -37,7 +31,7 @@ class Watched:
     process: Daemon
 
     def get(self, path: str, host: str = "localhost", accept: str = "") -> tuple[int, str]:
-        """Ask the probe's door under a name; return status and body."""
+        """Query the probe's door under a host name; return status and body."""
         request = urllib.request.Request(
             f"http://{self.address}{path}", headers={"Host": host, "Accept": accept}
         )
@@ -85,7 +79,7 @@ def value(text: str, name: str, **labels: str) -> float:
 
 
 def test_a_draw_is_counted_and_no_consumer_is_named(broker: Watched) -> None:
-    """A draw raises its series by one, and no consumer is named there."""
+    """A draw increments its series; no consumer is named there."""
     accept = "application/openmetrics-text"
     before = broker.get("/metrics", accept=accept)[1]
     assert command("draw", "32", "--hex", config=broker.config).returncode == 0
@@ -96,95 +90,20 @@ def test_a_draw_is_counted_and_no_consumer_is_named(broker: Watched) -> None:
     )
     assert value(after, "drawwell_draw_wait_seconds_count") == 1
     assert "web01" not in after
-    assert command("check-health", config=broker.config).returncode == 1  # as the stick is simulated
+    assert command("check-health", config=broker.config).returncode == 1  # because the stick is simulated
 
 
 def test_the_page_is_shown_under_names_of_this_machine_only(broker: Watched) -> None:
-    """A name that an attacker's DNS gives to this address gets no page."""
+    """If an attacker's DNS name resolves to this address, the page is refused."""
     assert broker.get("/ui", host="localhost:55080")[0] == 200
     assert broker.get("/ui", host="127.0.0.1")[0] == 200
     assert broker.get("/ui", host="evil.example")[0] == 403
     assert broker.get("/ui/events", host="evil.example")[0] == 403
 
 
-class Prometheus:
-    """A real Prometheus that scrapes each second and knows our alerts."""
-
-    def __init__(self, folder: Path, target: str) -> None:
-        self._address = f"{own_address()}:9090"
-        (folder / "prometheus.yml").write_text(
-            "global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\n"
-            f'rule_files: ["{RULES}"]\nscrape_configs:\n- job_name: drawwell\n'
-            f'  static_configs:\n  - targets: ["{target}"]\n'
-        )
-        self._log = (folder / "prometheus.log").open("wb")
-        self._process = subprocess.Popen(
-            [
-                str(PROMETHEUS), f"--config.file={folder}/prometheus.yml",
-                f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={self._address}",
-            ],
-            stdout=self._log, stderr=self._log,
-        )  # fmt: skip
-
-    def ask(self, query: str) -> list[dict[str, Any]]:
-        """Return what a query finds."""
-        line = urllib.parse.urlencode({"query": query})
-        with urllib.request.urlopen(f"http://{self._address}/api/v1/query?{line}") as answer:
-            found = json.load(answer)
-        assert found["status"] == "success", query
-        return list(found["data"]["result"])
-
-    def until(self, query: str) -> None:
-        """Wait until a query finds something."""
-
-        def found() -> bool:
-            try:
-                return bool(self.ask(query))
-            except OSError:
-                return False
-
-        wait_until(found, query)
-
-    def close(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait()
-        self._log.close()
-
-
-@pytest.fixture
-def prometheus(broker: Watched, folder: Path) -> Iterator[Prometheus]:
-    server = Prometheus(folder, broker.address)
-    try:
-        server.until("drawwell_ready == 1")
-        yield server
-    finally:
-        server.close()
-
-
-@pytest.mark.skipif(PROMETHEUS is None, reason="needs prometheus")
-def test_each_trouble_raises_its_alert(broker: Watched, prometheus: Prometheus) -> None:
-    """The dashboard's queries work, and each trouble raises its alert."""
-    for panel in dashboard()["panels"]:
-        for target in panel.get("targets", ()):
-            prometheus.ask(target["expr"].replace("$job", "drawwell").replace("$instance", ".*"))
-
-    def until_raised(alert: str) -> None:
-        prometheus.until(f'ALERTS{{alertname="{alert}"}}')
-
-    until_raised("DrawwellSimulated")
-    assert not prometheus.ask('ALERTS{alertname=~"DrawwellNotReady|DrawwellSourceNotHealthy"}')
-    broker.stick.do("set_fault", "stuck")
-    until_raised("DrawwellHealthTestFailed")
-    until_raised("DrawwellSourceNotHealthy")
-    until_raised("DrawwellNotReady")
-    broker.process.kill()
-    until_raised("DrawwellAbsent")
-
-
 @contextmanager
 def browser(where: str) -> Iterator[tuple[Page, list[str]]]:
-    """Open the page in Chromium; its console's errors are in the list."""
+    """Open the page in Chromium; the list collects console errors."""
     host = where.partition(":")[0]
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
@@ -202,12 +121,12 @@ def browser(where: str) -> Iterator[tuple[Page, list[str]]]:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_an_unplugged_stick_is_the_first_line(broker: Watched) -> None:
-    """The page changes by itself, without an error in the console."""
+    """The page updates itself, without an error in the console."""
     with browser(broker.address) as (page, faults):
-        assert "Draws are served" in page.inner_text("#head")
+        assert "The broker serves draws" in page.inner_text("#head")
         broker.stick.do("unplug")
         page.locator("h1", has_text="Source stick is off").wait_for()
-        assert "No draw is served" in page.inner_text("#head")
+        assert "No draws can be served" in page.inner_text("#head")
         assert "drawwell doctor" in page.inner_text("#head")
         assert page.title()
         assert faults == []
@@ -216,7 +135,7 @@ def test_an_unplugged_stick_is_the_first_line(broker: Watched) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_accessible(broker: Watched, scheme: Any) -> None:
-    """axe-core finds no fault in light and dark, and 400 pixels suffice."""
+    """axe-core finds no fault in light and dark, at 400 pixels too."""
     with browser(broker.address) as (page, faults):
         page.emulate_media(color_scheme=scheme)
         for width in (1200, 400):

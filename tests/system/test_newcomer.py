@@ -1,4 +1,4 @@
-"""A second and a third machine, by nothing but the README's lines, each in a network of its own."""
+"""Two machines follow the README, each in its own network."""
 
 import json
 import os
@@ -28,13 +28,13 @@ pytestmark = [
 
 
 def program(folder: Path) -> Path:
-    """A program drawwell that every account may run, as an installation makes it."""
+    """Write a drawwell that every account can run, as an installation does."""
     can = [sys.executable, "/usr/bin/python3"]
-    words = ["setpriv", "--reuid=65534", "--clear-groups"]
+    command = ["setpriv", "--reuid=65534", "--clear-groups"]
     runs = [
         each
         for each in can
-        if _succeeds(*words, each, "-c", "import sys; sys.exit(sys.version_info < (3, 11))")
+        if _succeeds(*command, each, "-c", "import sys; sys.exit(sys.version_info < (3, 11))")
     ]
     if not runs:
         pytest.skip("an account of its own can run no Python that is new enough")
@@ -48,16 +48,16 @@ def program(folder: Path) -> Path:
     return path
 
 
-def _succeeds(*words: str) -> bool:
+def _succeeds(*command: str) -> bool:
     try:
-        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """A broker's machine `well`, and two others that know no more of it than its name."""
+    """Return the broker's machine `well`, and two that know only its name."""
     folder = tmp_path_factory.mktemp("site")
     for each in (folder, *folder.parents):
         if each.stat().st_uid == os.geteuid() and not each.stat().st_mode & 0o001:
@@ -93,13 +93,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
 
 
 def consumers(site: SimpleNamespace) -> dict[str, dict[str, object]]:
-    """What the broker says of each consumer."""
+    """Return the broker's status of each consumer."""
     status = json.loads(site.well.sh("drawwell status --json").stdout)
     return {consumer["name"]: consumer for consumer in status["consumers"]}
 
 
 def test_a_second_machine_draws_over_tls_by_the_readme_s_lines(site: SimpleNamespace) -> None:
-    """Invited on the broker and joined with the line it printed, web01 draws, and its receipt is verified there."""
+    """Invited and joined with the token, web01 draws with a receipt."""
     invite, join, *rest = lines_of("README.md", "A second machine:")
     printed = site.well.sh(invite).stdout.strip()
     for line in (f"echo {printed} | {join}", *rest):
@@ -108,7 +108,7 @@ def test_a_second_machine_draws_over_tls_by_the_readme_s_lines(site: SimpleNames
 
 
 def test_a_third_machine_draws_over_ssh_by_the_readme_s_lines(site: SimpleNamespace) -> None:
-    """With its key let in by the line the broker printed, and the host key known, db01 draws through the real sshd."""
+    """With the printed line and the host key, db01 draws through sshd."""
     well, db01 = site.well, site.db01
     for machine, key in ((db01, "/root/.ssh/id_ed25519"), (well, "/etc/ssh/well_host_key")):
         machine.sh(f"mkdir -p -m 700 {Path(key).parent}; ssh-keygen -q -t ed25519 -N '' -f {key}")
@@ -121,7 +121,7 @@ def test_a_third_machine_draws_over_ssh_by_the_readme_s_lines(site: SimpleNamesp
     well.sh("mkdir -p /run/sshd")
     well.start(str(SSHD), "-D", "-e", log=site.folder / "sshd.log", until="listening")
     db01.write("/root/.ssh/known_hosts", "well.example.org " + well.read("/etc/ssh/well_host_key.pub"))
-    invite, draw = lines_of("README.md", "A third one by SSH")
+    invite, draw = lines_of("README.md", "A third machine over SSH")
     well.sh(invite)
     drawn = db01.sh(draw).stdout.strip()
     assert re.fullmatch("[0-9a-f]{64}", drawn)
@@ -129,12 +129,12 @@ def test_a_third_machine_draws_over_ssh_by_the_readme_s_lines(site: SimpleNamesp
 
 
 def test_a_broken_configuration_hides_nothing_of_what_runs(site: SimpleNamespace) -> None:
-    """With a fault in the file, status says so and still shows the broker that runs with the one before."""
+    """With a faulty file, status reports the fault and the running broker."""
     well = site.well
     well.sh("echo '[brokre]' >> /etc/drawwell/drawwell.toml")
     try:
         said = well.sh("drawwell status")
     finally:
         well.sh("sed -i '/brokre/d' /etc/drawwell/drawwell.toml")
-    assert "fault in the configuration" in said.stderr
+    assert "the configuration has 1 fault" in said.stderr
     assert "ledger balanced" in said.stdout

@@ -1,6 +1,6 @@
-"""A kernel that asks: ours and the old feeders of kernels, before Linux 5.10 and its pool of 4,096 bits.
+"""Kernel feeders with a kernel that requests bytes.
 
-Each feeds the real pool of a guest; where a guest cannot be had, the tests are skipped with the reason.
+Each feeds a guest's real pool of 4,096 bits. Without a guest the tests are skipped.
 """
 
 import shutil
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What counts the feeds on their way to the guest's kernel; and there is a guest."""
+    """Return the library that counts feeds; skip without a guest."""
     if shutil.which("cc") is None:
         pytest.skip("cc is not installed")
     try:
@@ -34,10 +34,10 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def seen(feeder: str, stand_in: str, program: str = "") -> list[dict[str, Any]]:
-    """What the guest saw before, when the feeder had come, and when the pool was drained and had been filled again."""
+    """Return the guest's pool before, after the first and the second fill."""
     try:
-        words = [str(unpacked(feeder) / "usr/sbin" / program)] if program else []
-        steps = boot(str(GUEST), feeder, stand_in, *words)
+        command = [str(unpacked(feeder) / "usr/sbin" / program)] if program else []
+        steps = boot(str(GUEST), feeder, stand_in, *command)
     except NoGuest as reason:
         pytest.skip(f"no guest: {reason}")
     sys.stdout.writelines(f"{feeder}: {step}\n" for step in steps)
@@ -48,7 +48,7 @@ def seen(feeder: str, stand_in: str, program: str = "") -> list[dict[str, Any]]:
 
 
 def assert_it_answers(steps: list[dict[str, Any]], most_bytes: int) -> None:
-    """Each time it fed until the kernel asked no more, stopped, and had fed no more than that takes."""
+    """Check that it feeds on each request of the kernel, and stops."""
     _before, fed, again = steps
     assert all(step["wakeup"] <= step["avail"] < step["pool"] for step in (fed, again))
     assert 0 < fed["fed"] <= most_bytes
@@ -56,7 +56,7 @@ def assert_it_answers(steps: list[dict[str, Any]], most_bytes: int) -> None:
 
 
 def test_our_sink_fills_an_old_pool_and_again_when_it_is_drained(stand_in: str) -> None:
-    """`[kernel] feed` feeds 64 bytes at a time, credited in full, until the kernel asks no more; so again later."""
+    """`[kernel] feed` feeds 64 credited bytes per request."""
     steps = seen("drawwell", stand_in)
 
     assert_it_answers(steps, 512)
@@ -65,7 +65,7 @@ def test_our_sink_fills_an_old_pool_and_again_when_it_is_drained(stand_in: str) 
 
 
 def test_rngd_of_debian_fills_an_old_pool_without_its_interval(stand_in: str) -> None:
-    """rngd of rng-tools-debian, its interval off, feeds from our FIFO whenever the kernel asks."""
+    """rngd of rng-tools-debian, interval off, feeds from our FIFO on request."""
     steps = seen("rng-tools-debian", stand_in, "rngd")
 
     assert_it_answers(steps, 2048)
@@ -73,7 +73,7 @@ def test_rngd_of_debian_fills_an_old_pool_without_its_interval(stand_in: str) ->
 
 
 def test_rngd_5_fills_an_old_pool(stand_in: str) -> None:
-    """rngd of rng-tools5, which feeds a new kernel once, feeds an old one from our FIFO whenever it asks."""
+    """rngd of rng-tools5 feeds an old kernel from our FIFO on request."""
     steps = seen("rng-tools5", stand_in, "rngd")
 
     assert_it_answers(steps, 2048)
@@ -81,7 +81,7 @@ def test_rngd_5_fills_an_old_pool(stand_in: str) -> None:
 
 
 def test_ekeyd_fills_an_old_pool_over_egd(stand_in: str) -> None:
-    """ekeyd-egd-linux, which asks for nothing on a new kernel, asks our EGD door whenever an old kernel asks."""
+    """ekeyd-egd-linux feeds an old kernel from our EGD door on request."""
     steps = seen("ekeyd-egd-linux", stand_in, "ekeyd-egd-linux")
 
     assert_it_answers(steps, 1024)

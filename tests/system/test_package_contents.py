@@ -1,4 +1,4 @@
-"""What ``make deb`` builds: what it depends on, what is in it, and that lintian has nothing against it."""
+"""The package that `make deb` builds: dependencies, files, lintian."""
 
 import os
 import re
@@ -40,7 +40,7 @@ def _text(deb: Path, path: str) -> str:
 
 
 def test_it_is_one_package_for_every_machine(deb: Path) -> None:
-    """Architecture all, the version of the program, and nothing needed but what Debian 12 and 13 have."""
+    """Architecture, version and dependencies fit Debian 12 and 13."""
     assert field(deb, "Architecture") == "all"
     assert field(deb, "Version").replace("~", ".") == __version__
     depends = {each.strip() for each in field(deb, "Depends").split(",")}
@@ -49,11 +49,21 @@ def test_it_is_one_package_for_every_machine(deb: Path) -> None:
     assert {each.strip() for each in field(deb, "Recommends").split(",")} == {
         "libdivsufsort3",
         "python3-numpy",
+        "python3-psycopg (>= 3.1.7)",
     }
 
 
+def test_what_the_documents_name_is_in_it(members) -> None:
+    """Every path in /usr/share/doc that a page names is in the package."""
+    pages = [path.read_text() for path in (TREE / "docs").rglob("*.md")]
+    named = {
+        path.rstrip(".") for text in pages for path in re.findall(r"/usr/share/doc/drawwell/[\w./-]+", text)
+    }
+    assert named - {path.rstrip("/") for path in members} == set()
+
+
 def test_it_has_every_module_and_nothing_compiled(members) -> None:
-    """The package holds the tree's modules and their data files, and no bytecode."""
+    """The package has the tree's modules and data, and no bytecode."""
     inside = {
         name.partition("dist-packages/")[2]
         for name, member in members.items()
@@ -64,8 +74,8 @@ def test_it_has_every_module_and_nothing_compiled(members) -> None:
     assert not [name for name in members if "__pycache__" in name]
 
 
-def test_what_is_installed_belongs_to_root_and_nobody_else_may_write(members) -> None:
-    """No file is writable by others, none runs with another's rights, and everything is root's."""
+def test_what_is_installed_belongs_to_root_and_no_other_user_may_write(members) -> None:
+    """All files belong to root; none is setuid or writable by others."""
     for name, member in members.items():
         assert (member.uid, member.gid) == (0, 0), name
         if not member.issym():
@@ -92,7 +102,7 @@ def test_what_is_installed_belongs_to_root_and_nobody_else_may_write(members) ->
     ],
 )
 def test_everything_is_where_debian_looks(members, path: str) -> None:
-    """Program, configuration, rules, units, manual and completions."""
+    """Program, configuration, rules, units, manual and completions exist."""
     assert path.rstrip("/") in members
 
 
@@ -118,7 +128,7 @@ def test_what_an_admin_may_change_survives_upgrades(deb: Path) -> None:
 
 
 def test_the_units_of_the_tree_are_in_it(members) -> None:
-    """Every unit file and drop-in lies where systemd looks, in /usr."""
+    """Every unit file and drop-in is in systemd's folder in /usr."""
     units = TREE / "packaging" / "systemd"
     wanted = [
         path
@@ -132,7 +142,7 @@ def test_the_units_of_the_tree_are_in_it(members) -> None:
 
 @pytest.mark.slow
 def test_the_build_is_reproducible(deb: Path, tmp_path: Path) -> None:
-    """The same tree gives the same bytes."""
+    """Two builds of one tree are identical."""
     program(TREE / "tools" / "deb", tmp_path)
     (again,) = tmp_path.glob("*.deb")
     assert again.read_bytes() == deb.read_bytes()
@@ -140,7 +150,7 @@ def test_the_build_is_reproducible(deb: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_lintian_has_nothing_against_it(deb: Path) -> None:
-    """Neither errors nor warnings."""
+    """lintian reports neither errors nor warnings."""
     if not shutil.which("lintian"):
         pytest.skip("lintian is not installed")
     done = subprocess.run(
@@ -153,7 +163,7 @@ def test_lintian_has_nothing_against_it(deb: Path) -> None:
 
 
 def test_every_override_has_its_reason() -> None:
-    """A tag is overridden with a comment above it that says why."""
+    """Each overridden tag has a comment above it."""
     file = TREE / "debian" / "drawwell.lintian-overrides"
     blocks = file.read_text().strip().split("\n\n")
     assert all(block.startswith("# ") and len(block.splitlines()) >= 2 for block in blocks)
@@ -168,14 +178,14 @@ def _udev_ids() -> dict[str, str]:
 
 
 def test_the_rules_know_devices_by_the_names_that_the_program_has() -> None:
-    """The rules name every device that is read at a node, and the generator looks for the same in containers."""
+    """Rules and container generator have the same devices."""
     ids = _udev_ids()
     assert ids == {usb_id: kind.name for kind in DEVICES.values() if kind.node for usb_id in kind.usb}
     assert set(re.findall(r"[0-9a-f]{4}:[0-9a-f]{4}", GENERATOR.read_text())) == set(ids)
 
 
 def test_the_rules_start_nothing_that_is_named_by_a_number() -> None:
-    """The unit's name is that of the port, the group is ours, and ModemManager is told on device and port."""
+    """The unit has the port's name and our group; ModemManager ignores it."""
     text = RULES.read_text()
     assert 'SYMLINK+="drawwell/$env{DRAWWELL_NAME}"' in text
     assert "%k" not in text
@@ -188,14 +198,14 @@ def test_the_rules_start_nothing_that_is_named_by_a_number() -> None:
         assert setting in text
 
 
-def test_the_generator_writes_nowhere_but_where_it_is_told() -> None:
-    """Run by hand it fails: in /tmp others could have laid links for it."""
+def test_the_generator_writes_nowhere_but_in_its_output_directory() -> None:
+    """Run by hand it fails, because /tmp could contain another user's links."""
     assert subprocess.run([GENERATOR], capture_output=True, check=False).returncode != 0
 
 
 @pytest.fixture
 def container(tmp_path: Path) -> Path:
-    """A sysfs with a stick on a port, and a /dev with its node under another name."""
+    """Create a sysfs with a stick at a port, and a /dev with its node."""
     if os.geteuid() != 0:
         pytest.skip("making a device node needs root")
     if not shutil.which("systemd-escape"):
@@ -233,7 +243,7 @@ UNIT = r"drawwell-source@pci\x2d0000:00:14.0\x2dusb\x2d0:1.2.service"
 
 
 def test_a_node_in_a_container_gets_its_unit(container: Path) -> None:
-    """By its numbers, whatever it is called; and bound to no device unit."""
+    """The node is found by number, with any name, and bound to no device unit."""
     out = _generate(container, in_container=True)
     assert [path.name for path in (out / "multi-user.target.wants").iterdir()] == [UNIT]
     assert os.readlink(out / "drawwell-source@.service.d" / "10-device.conf") == "/dev/null"
@@ -248,7 +258,7 @@ def test_a_node_in_a_container_gets_its_unit(container: Path) -> None:
     ],
 )
 def test_the_node_is_opened_with_the_least_right(container: Path, group: int, mode: int, right: str) -> None:
-    """Its group where that is one here and may, root's right to open otherwise; the node itself is left as it is."""
+    """The unit joins the node's group if possible, or gets CAP_DAC_OVERRIDE."""
     node = container / "dev/noise"
     os.chown(node, 0, group)
     os.chmod(node, mode)
@@ -260,12 +270,12 @@ def test_the_node_is_opened_with_the_least_right(container: Path, group: int, mo
 
 
 def test_on_a_host_the_generator_makes_nothing(container: Path) -> None:
-    """There udev starts the units."""
+    """On a host udev starts the units."""
     assert list(_generate(container, in_container=False).iterdir()) == []
 
 
 def test_the_right_to_open_all_opens_no_way_to_be_root(container: Path) -> None:
-    """Where root's right to open is lent, secrets and the sockets of those who run containers are hidden."""
+    """With root's right to open, secrets and container sockets are hidden."""
     os.chmod(container / "dev/noise", 0o600)
     drop_in = (_generate(container, in_container=True) / f"{UNIT}.d" / "50-container.conf").read_text()
     hidden = set(" ".join(re.findall(r"^InaccessiblePaths=(.*)$", drop_in, re.MULTILINE)).split())
@@ -273,7 +283,7 @@ def test_the_right_to_open_all_opens_no_way_to_be_root(container: Path) -> None:
 
 
 def test_links_of_the_pages_lead_somewhere(deb: Path, members: dict[str, tarfile.TarInfo]) -> None:
-    """Every page is there, guests and tasks too, and each of its links leads to an installed file."""
+    """Every page is installed, and each link leads to an installed file."""
     folder = "/usr/share/doc/drawwell"
     pages = [name for name in members if name.startswith(folder) and name.endswith(".md")]
     assert {f"{folder}/docs/guests/lxc.md", f"{folder}/docs/tasks/one-host.md"} <= set(pages)

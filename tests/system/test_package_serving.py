@@ -1,4 +1,4 @@
-"""What is installed goes on serving: over an upgrade, and when the machine around it fails."""
+"""The installed program serves through upgrades and failures."""
 
 import json
 import os
@@ -31,7 +31,7 @@ user = "web"
 quota = "4MiB/week"
 """
 LIVES = 2**40
-"""A grant's number above this is the life of the broker that gave it."""
+"""The part of a grant's number above this identifies the broker's run."""
 DRAWS = """
 import asyncio, json, signal, sys
 from drawwell.roles.upstream import named
@@ -53,7 +53,7 @@ async def main(via, path):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-"""Draws from a link until it is told to stop, and writes down what it got."""
+"""Draws from a link until stopped, and records the bytes."""
 ASKS = """
 import json, socket, sys
 peer, got = socket.socket(socket.AF_UNIX), []
@@ -68,7 +68,7 @@ while True:
     with open(sys.argv[2], "w") as file:
         json.dump({"got": got, "broken": 0}, file)
 """
-"""Asks as QEMU does, over one connection; ends when that does."""
+"""Sends requests like QEMU, over one connection; ends with it."""
 ADDS = """
 import asyncio
 from drawwell.links.unix import UnixLink
@@ -79,14 +79,14 @@ asyncio.run(UnixLink("/run/drawwell/control.sock").call("guest.add", guest))
 
 @pytest.fixture(scope="module")
 def stick(tmp_path_factory) -> Iterator[StickThread]:
-    """A simulated stick, whose node is passed through."""
+    """Return a simulated stick with a passed-through node."""
     with StickThread(tmp_path_factory.mktemp("host") / "stick") as plugged:
         yield plugged
 
 
 @pytest.fixture(scope="module")
 def root(deb: Path, stick: StickThread) -> Iterator[Root]:
-    """A container with systemd that serves from the stick, to user web and over TLS."""
+    """Return a container with systemd that serves user web and TLS."""
     node = stick.device.node
     with or_skip(), container("bookworm", f"--bind={node}:/dev/noise") as booted:
         pass_through(booted, node)
@@ -100,7 +100,7 @@ def root(deb: Path, stick: StickThread) -> Iterator[Root]:
 
 
 def start(root: Root, name: str, program: str, where: str, *options: str) -> None:
-    """Have a program run in it as a unit of that name."""
+    """Run a program in the container as a unit with this name."""
     (root.path / f"{name}.py").write_text(program)
     os.chmod(root.path / f"{name}.py", 0o644)
     command = ("/usr/bin/python3", f"/{name}.py", where, f"/tmp/{name}.json")
@@ -108,9 +108,9 @@ def start(root: Root, name: str, program: str, where: str, *options: str) -> Non
 
 
 def so_far(root: Root, name: str) -> dict[str, Any]:
-    """What it has written down."""
+    """Return what the program has recorded."""
     try:
-        return json.loads(root.says("cat", f"/tmp/{name}.json"))
+        return json.loads(root.output("cat", f"/tmp/{name}.json"))
     except json.JSONDecodeError:  # it is just being written
         return {"got": [], "broken": 0}
 
@@ -120,31 +120,31 @@ def lives(found: dict[str, Any]) -> set[int]:
 
 
 def until_all_go_on(root: Root, names: tuple[str, ...]) -> None:
-    """Wait until each of them got something that it has not got yet."""
+    """Wait until each program has received new bytes."""
     counts = {name: len(so_far(root, name)["got"]) for name in names}
     for name in names:
         wait_until(lambda name=name: len(so_far(root, name)["got"]) > counts[name] + 3, f"{name} is served")
 
 
 def test_an_upgrade_while_it_serves(root: Root, deb: Path) -> None:
-    """Who draws over TLS and at the socket connects again, a guest stays connected; no byte twice, quotas kept."""
+    """Consumers reconnect, a guest stays connected, no byte repeats."""
     token = root.run("drawwell", "-q", "consumer", "invite", "far", "--address", "127.0.0.1:55001").stdout
     root.run("drawwell", "join", "-", "--dir", "/root/far", data=token)
     root.run("python3", "-c", ADDS)
     start(root, "far", DRAWS, "/root/far")
     start(root, "web", DRAWS, "unix:///run/drawwell/draw.sock", "--uid=web")
     start(root, "vm", ASKS, "/run/drawwell/guests/vm/egd.sock")
-    everybody = ("far", "web", "vm")
-    until_all_go_on(root, everybody)
+    all_consumers = ("far", "web", "vm")
+    until_all_go_on(root, all_consumers)
     with newer(deb, "9.0") as next_one:
         install(root, next_one)
     wait_until(lambda: ready(root), "it serves again")
-    until_all_go_on(root, everybody)
+    until_all_go_on(root, all_consumers)
     wait_until(lambda: all(len(lives(so_far(root, n))) > 1 for n in ("far", "web")), "both went over")
     assert shown(root, "vm.service", "ActiveState") == "active"
-    root.run("systemctl", "stop", *everybody)
+    root.run("systemctl", "stop", *all_consumers)
 
-    found = {name: so_far(root, name) for name in everybody}
+    found = {name: so_far(root, name) for name in all_consumers}
     assert found["far"]["broken"]
     assert found["web"]["broken"]
     blocks = [block for each in found.values() for _, block in each["got"]]
@@ -159,12 +159,12 @@ def test_an_upgrade_while_it_serves(root: Root, deb: Path) -> None:
 # ---- faults of the machine
 
 
-def until_it_says(root: Root, unit: str, words: str) -> None:
-    wait_until(lambda: words in shown(root, unit, "StatusText"), f"{unit} says {words!r}")
+def wait_for_text(root: Root, unit: str, text: str) -> None:
+    wait_until(lambda: text in shown(root, unit, "StatusText"), f"{unit} shows {text!r}")
 
 
 def test_a_full_disk_stops_what_has_a_quota(root: Root) -> None:
-    """With no room for its state the broker serves nothing that a quota must remember, and says so; room mends it."""
+    """Without disk space the broker refuses with the reason, until there is."""
     state = "/var/lib/drawwell"
     root.run("systemctl", "stop", BROKER)
     root.run("mount", "-t", "tmpfs", "-o", "size=2m,mode=0700,uid=drawwell,gid=drawwell", "tmpfs", state)
@@ -176,9 +176,9 @@ def test_a_full_disk_stops_what_has_a_quota(root: Root) -> None:
         wait_until(lambda: root.run(*draws, check=False).returncode, "what was reserved is used up")
         refused = root.run(*draws, check=False)
         assert refused.returncode
-        assert "Free some space" in refused.stdout
+        assert "Free space" in refused.stdout
         assert any("cannot be written" in note for note in status(root)["notes"])
-        until_it_says(root, BROKER, "cannot be written")
+        wait_for_text(root, BROKER, "cannot be written")
         root.run("rm", f"{state}/ballast")
         root.run(*draws)
         assert not any("cannot be written" in note for note in status(root)["notes"])
@@ -189,7 +189,7 @@ def test_a_full_disk_stops_what_has_a_quota(root: Root) -> None:
 
 
 def test_nothing_is_written_below_etc(root: Root) -> None:
-    """With a read-only /etc everything starts, serves and takes in a consumer."""
+    """With a read-only /etc everything starts, serves and admits a consumer."""
     root.run("mount", "--bind", "/etc", "/etc")
     root.run("mount", "-o", "remount,ro,bind", "/etc")
     try:
@@ -200,16 +200,16 @@ def test_nothing_is_written_below_etc(root: Root) -> None:
         )
         wait_until(lambda: ready(root), "it serves")
         assert root.run("drawwell", "-q", "consumer", "invite", "new").stdout.strip()
-        assert len(root.says("drawwell", "draw", "32", "--hex")) == 64
+        assert len(root.output("drawwell", "draw", "32", "--hex")) == 64
     finally:
         root.run("umount", "--lazy", "/etc")  # whatever reads a file there at this moment keeps it busy
 
 
 def test_a_stick_that_hangs_is_said_to_and_not_started_over_and_over(root: Root, stick: StickThread) -> None:
-    """One that says nothing when it is opened is a stalled source, of a unit that goes on and waits for it."""
+    """A silent device is a stalled source; its unit keeps waiting."""
     stick.do("set_fault", "silent")
     root.run("systemctl", "--no-block", "restart", UNIT)
-    until_it_says(root, UNIT, "STALLED")
+    wait_for_text(root, UNIT, "STALLED")
     assert not ready(root)
     assert shown(root, UNIT, "NRestarts") == "0"
     assert shown(root, UNIT, "ActiveState") in {"activating", "active"}
@@ -217,23 +217,23 @@ def test_a_stick_that_hangs_is_said_to_and_not_started_over_and_over(root: Root,
     wait_until(lambda: ready(root), "it serves again")
 
 
-def test_whoever_has_the_stick_open_too_is_named(root: Root) -> None:
-    """The doctor says that rngd has the node, and not that drawwell's own unit has it."""
+def test_another_program_with_the_stick_open_is_named(root: Root) -> None:
+    """The doctor reports that rngd has the node open, but not our unit."""
     root.run("cp", "/usr/bin/sleep", "/usr/local/sbin/rngd")
     options = ("--quiet", "--unit=rngd", "--property=StandardInput=file:/dev/noise")
     root.run("systemd-run", *options, "/usr/local/sbin/rngd", "600")
     try:
         pid = shown(root, "rngd.service", "MainPID")
-        said = root.says("drawwell", "doctor")
+        report = root.output("drawwell", "doctor")
     finally:
         root.run("systemctl", "stop", "rngd")
-    assert f"process {pid} (rngd) has /dev/noise open" in said
-    assert said.count("/dev/noise open") == 1
-    assert "/dev/noise open" not in root.says("drawwell", "doctor")
+    assert f"process {pid} (rngd) has /dev/noise open" in report
+    assert report.count("/dev/noise open") == 1
+    assert "/dev/noise open" not in root.output("drawwell", "doctor")
 
 
 def test_the_page_for_one_host_can_be_followed(root: Root) -> None:
-    """Each line of docs/tasks/one-host.md does what it is there for."""
+    """Each command in docs/tasks/one-host.md has its described effect."""
     root.run("install", "-D", "/root/drawwell.deb", "/root/page/drawwell_1_all.deb")
     page = (ROOT / "docs/tasks/one-host.md").read_text()
     answers = [follow(root, step) for step in steps(page)]

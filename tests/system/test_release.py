@@ -1,4 +1,4 @@
-"""``make release``, from a clone: built twice alike, summed, and signed."""
+"""``make release`` from a clone: reproducible, summed and signed."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.long
 
 
 def test_a_release_is_reproducible_and_signed(tmp_path: Path) -> None:
-    """Package, wheel, source and SBOM have sums that the named key signed."""
+    """The named key signed the sums of package, wheel, source and SBOM."""
     home = tmp_path / "gnupg"
     home.mkdir(mode=0o700)
     environment = os.environ | {"GNUPGHOME": str(home)}

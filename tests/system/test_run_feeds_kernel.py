@@ -1,4 +1,4 @@
-"""`drawwell run` feeds the running kernel for real: from its own hardware, and from a stick that is only simulated."""
+"""`drawwell run` feeds the running kernel, from hardware or simulated."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow, needs_root]
 
 
 def gives_bytes(path: str) -> bool:
-    """Is the device there, with hardware behind it?"""
+    """Return whether the device exists and has hardware behind it."""
     try:
         with open(path, "rb", buffering=0) as device:
             return bool(device.read(1))
@@ -39,7 +39,7 @@ def configured(folder: Path, source: str) -> Path:
 
 
 def fed(config: Path, folder: Path) -> dict:
-    """Run until the kernel was fed once; return what the status says of the feed."""
+    """Run until the kernel was fed once; return the feeder's status."""
     report: dict = {}
 
     def look() -> bool:
@@ -54,7 +54,7 @@ def fed(config: Path, folder: Path) -> dict:
 
 
 def test_this_kernel_is_fed_from_its_own_hardware(folder) -> None:
-    """Noise of /dev/hwrng, tested and conditioned, goes into the kernel with the written credit, and one reseed."""
+    """Noise of /dev/hwrng is fed with its credit, and one reseed."""
     if not gives_bytes(HWRNG):
         pytest.skip(f"no hardware behind {HWRNG}")
     report = fed(configured(folder, f'driver = "chardev"\npath = "{HWRNG}"\nmin_entropy = 1.0'), folder)
@@ -69,7 +69,7 @@ def test_this_kernel_is_fed_from_its_own_hardware(folder) -> None:
 
 
 def test_a_simulated_stick_earns_no_credit(folder) -> None:
-    """What came from a simulated device is mixed into the kernel and credited nothing, though 8 bits are written."""
+    """Simulated bytes are fed without credit, despite configured 8 bits."""
     source = f'driver = "onerng"\npath = "{folder}/stick"\nverify_firmware = "off"'
     with StickThread(folder / "stick", seed=1, rate=0):
         report = fed(configured(folder, source), folder)
@@ -80,7 +80,7 @@ def test_a_simulated_stick_earns_no_credit(folder) -> None:
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv")
 def test_without_the_right_it_ends_before_anything_is_drawn(folder) -> None:
-    """Without CAP_SYS_ADMIN `drawwell run` exits 77 with a hint, before it opens a device or makes a state."""
+    """Without CAP_SYS_ADMIN `drawwell run` exits with 77 at once."""
     config = configured(folder, f'driver = "onerng"\npath = "{folder}/stick"')
     run = subprocess.run(
         [

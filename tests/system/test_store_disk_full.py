@@ -1,4 +1,4 @@
-"""state/store.py on a file system that is really full."""
+"""state/store.py on a full file system."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A tmpfs of 256 KiB."""
+    """Mount a tmpfs of 256 KiB."""
     if os.geteuid() != 0:
         pytest.skip("needs root to mount a small file system")
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", str(tmp_path)]
@@ -25,7 +25,7 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_refuses_and_free_space_heals(small_disk) -> None:
-    """On a full disk a reservation fails with a hint, nothing written is lost, and freed space lets it go on."""
+    """On a full disk a reservation fails with a hint; space fixes it."""
     store = Store(str(small_disk / "broker.db"))
     store.lease({"web01": QuotaState(0, 1.0, 7)})
     ballast = small_disk / "ballast"
@@ -40,7 +40,7 @@ def test_a_full_disk_refuses_and_free_space_heals(small_disk) -> None:
     after = store.leased("web01")
     store.close()
 
-    assert "Free some space" in (caught.value.hint or "")
+    assert "Free space" in (caught.value.hint or "")
     assert "full" in fault
     assert store.fault == ""
     assert kept == (QuotaState(0, 1.0, 7), None)

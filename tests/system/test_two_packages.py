@@ -1,4 +1,4 @@
-"""Two machines with the package: the README's lines, and named sources."""
+"""Two machines with the package follow the README and other pages."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ path = "/dev/hwrng"
 min_entropy = 1.0
 allow_os_generator = true
 """
-"""As in the README; the node here is one of the system's generator."""
+"""As in the README, but with a node of the system's generator."""
 
 
 def boot(stack, name: str) -> Root:
@@ -39,7 +39,7 @@ def boot(stack, name: str) -> Root:
 
 @pytest.fixture(scope="module")
 def site(deb: Path) -> Iterator[SimpleNamespace]:
-    """A broker's machine, its node for root alone, and another machine."""
+    """Return a broker's machine with a root-only node, and another machine."""
     with or_skip(), ExitStack() as stack:
         well, web01 = boot(stack, NAME), boot(stack, "web01")
         well.wire(web01, "cable", "10.9.1.1/24", "10.9.1.2/24")
@@ -53,7 +53,7 @@ def site(deb: Path) -> Iterator[SimpleNamespace]:
 
 
 def output(root: Root, *argv: str) -> str:
-    return root.says(*argv)  # wording: a helper's name
+    return root.output(*argv)
 
 
 def until_state(root: Root, unit: str, state: str) -> None:
@@ -61,7 +61,7 @@ def until_state(root: Root, unit: str, state: str) -> None:
 
 
 def test_a_source_runs_by_standing_in_the_configuration(site: SimpleNamespace) -> None:
-    """A reload starts it, with the right to its node; a fault fails it."""
+    """A reload starts it, with access to its node; a fault fails the reload."""
     well, part = site.well, site.well.path / PARTS / "hwrng.toml"
     part.write_text(HWRNG)
     well.run("systemctl", "reload", BROKER)
@@ -82,15 +82,15 @@ def test_a_source_runs_by_standing_in_the_configuration(site: SimpleNamespace) -
 
 
 def test_init_adds_what_a_broker_needs(site: SimpleNamespace) -> None:
-    """With a source there, `init broker` opens the TLS door by its name."""
+    """With a source, `init broker` opens the TLS door under its name."""
     well = site.well
-    assert "it serves" in well.run("drawwell", "init", "broker").stdout
+    assert "the broker is ready" in well.run("drawwell", "init", "broker").stdout
     assert f'names = ["{NAME}"]' in (well.path / PARTS / "broker.toml").read_text()
     assert "[[source]]" not in (well.path / PARTS / "broker.toml").read_text()
 
 
 def test_a_second_machine_draws_by_the_readme_s_lines(site: SimpleNamespace) -> None:
-    """The README's lines suffice: the link runs, and the first byte came."""
+    """The README's commands suffice: the link runs, and a byte arrives."""
     well, web01 = site.well, site.web01
     invite, join, *rest = lines_of("README.md", "A second machine:")
     invited = well.run("sh", "-c", f"{invite} 2>/tmp/note").stdout.strip()
@@ -123,7 +123,7 @@ def test_what_was_joined_can_be_left(site: SimpleNamespace) -> None:
 
 
 def test_a_user_joins_and_leaves_without_root(site: SimpleNamespace) -> None:
-    """A plain user draws plainly from the broker that it joined itself."""
+    """A user's plain draw uses the broker that the user has joined."""
     well, web01 = site.well, site.web01
     web01.run("useradd", "--create-home", "alice")
     alice = ("runuser", "-l", "alice", "-c")
@@ -136,7 +136,7 @@ def test_a_user_joins_and_leaves_without_root(site: SimpleNamespace) -> None:
 
 
 def test_a_machine_with_a_source_of_its_own_keeps_it(site: SimpleNamespace) -> None:
-    """It still draws from its own source; --via names the other broker."""
+    """The machine still draws from its own source; --via selects the other."""
     well, web01 = site.well, site.web01
     web01.run("mknod", "-m", "600", "/dev/hwrng", "c", "1", "9")
     (web01.path / PARTS / "hwrng.toml").write_text(HWRNG)
@@ -156,7 +156,7 @@ def test_a_machine_with_a_source_of_its_own_keeps_it(site: SimpleNamespace) -> N
 
 
 def test_the_page_for_hwrng_can_be_followed(site: SimpleNamespace) -> None:
-    """Each line works; the node here needs one setting more."""
+    """Each command works; this node needs one more setting."""
     web01 = site.web01
     web01.run("drawwell", "leave", NAME)
     write, *lines, remove, reload = steps((ROOT / "docs/tasks/hwrng.md").read_text())
@@ -170,7 +170,7 @@ def test_the_page_for_hwrng_can_be_followed(site: SimpleNamespace) -> None:
 
 
 def test_the_page_for_two_servers_can_be_followed(site: SimpleNamespace) -> None:
-    """Each line works, and a revoked server draws no more."""
+    """Each command works, and a revoked server cannot draw."""
     page = (ROOT / "docs/tasks/two-servers.md").read_text()
     first, rest = page.split("On the second server,")
     second, back = rest.split("Back on the first server:")

@@ -1,4 +1,4 @@
-"""The units under a real systemd, in a container: what they are allowed, and what becomes of them."""
+"""The units under a real systemd in a container."""
 
 import json
 import shutil
@@ -23,9 +23,9 @@ path = "/dev/urandom"
 allow_os_generator = true
 min_entropy = 1.0
 """
-"""A source for a machine that has none."""
+"""A source for a machine without one."""
 IN_A_CONTAINER = "[Unit]\nConditionVirtualization=\n"
-"""The kernel's unit is for hosts; here it is told that this is one."""
+"""A drop-in that makes the kernel's unit, meant for hosts, run here."""
 ALARM = "[Service]\nType=oneshot\nExecStart=/bin/touch /run/alarm\n"
 KEPT = """
 import socket, subprocess, sys
@@ -39,7 +39,7 @@ while len(data) < 512 and (more := peer.recv(512)):
     data += more
 print(len(data))
 """
-"""Connects as QEMU does, and asks the next broker for more than lies in the socket already."""
+"""Connects like QEMU, and requests from the next broker more than the socket has."""
 
 
 ASK = """
@@ -51,7 +51,7 @@ try:
 except DrawwellError as error:
     sys.exit(f"{error}: {error.hint}")
 """
-"""Asks the broker as its owner."""
+"""Calls the broker as its owner."""
 CONNECTS = """
 import socket
 sock = socket.socket(socket.AF_UNIX)
@@ -62,12 +62,12 @@ try:
 except OSError:
     print(0)
 """
-"""Asks as QEMU does; to be hung up on is to get nothing."""
+"""Sends a request like QEMU; EOF counts as no answer."""
 
 
 @pytest.fixture(scope="module")
 def root() -> Iterator[Root]:
-    """A Debian with systemd, the package, one source and the kernel's feed."""
+    """Return a Debian with systemd, the package, a source and the feeder."""
     with or_skip():
         deb = package()
         with container("bookworm") as booted:
@@ -94,24 +94,24 @@ def status(root: Root, *more: str) -> dict:
 
 
 def shown(root: Root, unit: str, name: str) -> str:
-    return root.says("systemctl", "show", "--value", f"--property={name}", unit)
+    return root.output("systemctl", "show", "--value", f"--property={name}", unit)
 
 
-def says(root: Root, unit: str, words: str) -> None:
-    """Wait for its status line to begin so: it follows within seconds."""
-    wait_until(lambda: shown(root, unit, "StatusText").startswith(words), f"{unit} says {words!r}")
+def shows(root: Root, unit: str, text: str) -> None:
+    """Wait until the status line starts so; it changes within seconds."""
+    wait_until(lambda: shown(root, unit, "StatusText").startswith(text), f"{unit} shows {text!r}")
 
 
 def test_the_brokers_user_can_open_no_key_of_the_signer(root: Root) -> None:
-    """Root, intermediate and receipt key are another user's, and it has no other one."""
-    keys = root.says("sh", "-c", "ls /var/lib/drawwell-signer/*key.pem").split()
+    """Another user owns the keys of root, intermediate and receipts."""
+    keys = root.output("sh", "-c", "ls /var/lib/drawwell-signer/*key.pem").split()
     assert {key.rpartition("/")[2] for key in keys} == {
         "root-key.pem", "intermediate-key.pem", "receipt-key.pem"
     }  # fmt: skip
     for key in keys:
         assert root.run("runuser", "-u", "drawwell", "--", "cat", key, check=False).returncode != 0
         assert root.run("test", "-s", key).returncode == 0
-    assert root.says("find", "/var/lib/drawwell", "-name", "*key.pem") == ""
+    assert root.output("find", "/var/lib/drawwell", "-name", "*key.pem") == ""
     root.run("drawwell", "draw", "8", "--hex", "--receipt", "/root/receipt")
     shown_keys = json.loads(root.run("drawwell", "--quiet", "--json", "pki", "show").stdout)
     assert shown_keys["root_key_is_here"]
@@ -120,7 +120,7 @@ def test_the_brokers_user_can_open_no_key_of_the_signer(root: Root) -> None:
 
 
 def test_each_process_is_a_user_of_its_own_with_no_more_rights_than_it_needs(root: Root) -> None:
-    """Three users, no right at all but CAP_SYS_ADMIN for the feed, and none of them may gain one."""
+    """There are three users, and only the feeder has CAP_SYS_ADMIN."""
     wanted = {
         BROKER: ("drawwell", 0),
         "drawwell-named@noise.service": ("drawwell-source", 0),
@@ -128,43 +128,43 @@ def test_each_process_is_a_user_of_its_own_with_no_more_rights_than_it_needs(roo
     }
     for unit, (user, rights) in wanted.items():
         pid = shown(root, unit, "MainPID")
-        assert root.says("stat", "--format=%U", f"/proc/{pid}") == user
-        facts = dict(line.split(":", 1) for line in root.says("cat", f"/proc/{pid}/status").splitlines())
+        assert root.output("stat", "--format=%U", f"/proc/{pid}") == user
+        facts = dict(line.split(":", 1) for line in root.output("cat", f"/proc/{pid}/status").splitlines())
         for capabilities in ("CapEff", "CapBnd", "CapAmb"):
             assert int(facts[capabilities], 16) == rights, unit
         assert facts["NoNewPrivs"].strip() == "1"
         assert facts["Seccomp"].strip() == "2"
 
 
-def test_the_kernel_is_fed_and_whoever_waits_for_that_goes_on(root: Root) -> None:
-    """The feed draws as consumer kernel, the target is reached, and what is no hardware earns no credit."""
+def test_the_kernel_is_fed_and_units_that_wait_for_that_start(root: Root) -> None:
+    """Consumer kernel draws, the target is reached, without credit."""
     root.run("systemctl", "start", "drawwell-seeded.target")
     report = status(root)
     assert report["kernel"]["sink"]["delivered_bytes"] >= 64
     assert report["kernel"]["sink"]["credited_bits"] == 0
     kernel = next(each for each in report["consumers"] if each["name"] == "kernel")
     assert kernel["full_bytes"] == report["kernel"]["sink"]["delivered_bytes"]
-    says(root, "drawwell-kernel.service", "fed ")
+    shows(root, "drawwell-kernel.service", "fed ")
 
 
-def test_the_manager_is_told_how_it_does(root: Root) -> None:
-    """The status lines of broker and source are there for everybody to see."""
-    says(root, BROKER, "healthy, ")
-    says(root, "drawwell-named@noise.service", "healthy")
+def test_the_manager_shows_the_state(root: Root) -> None:
+    """Every user can read the status lines of broker and source."""
+    shows(root, BROKER, "healthy, ")
+    shows(root, "drawwell-named@noise.service", "healthy")
 
 
 def test_a_member_of_the_group_looks_and_does_nothing_else(root: Root) -> None:
-    """Without root: the whole status; no bytes, no verb of the owner's. A stranger gets nothing."""
+    """Group members can only read the status; other users cannot."""
 
-    def tries(user: str, *words: str) -> int:
-        return root.run("runuser", "-u", user, "--", "drawwell", *words, check=False).returncode
+    def tries(user: str, *arguments: str) -> int:
+        return root.run("runuser", "-u", user, "--", "drawwell", *arguments, check=False).returncode
 
     assert tries("watcher", "status", "--require", "ready", "--require", "verified") in {0, 69}
-    seen = root.says("runuser", "-u", "watcher", "--", "drawwell", "status")
+    seen = root.output("runuser", "-u", "watcher", "--", "drawwell", "status")
     assert "noise" in seen
     assert "sink kernel" in seen
-    for words in (("draw", "8", "--hex"), ("source", "reset", "noise"), ("consumer", "list")):
-        assert tries("watcher", *words) == 77
+    for arguments in (("draw", "8", "--hex"), ("source", "reset", "noise"), ("consumer", "list")):
+        assert tries("watcher", *arguments) == 77
     assert tries("stranger", "status") == 77
     refused = root.run(
         "runuser", "-u", "stranger", "--", "drawwell", "draw", "8", "--hex", check=False
@@ -173,8 +173,8 @@ def test_a_member_of_the_group_looks_and_does_nothing_else(root: Root) -> None:
 
 
 def test_each_socket_has_the_group_that_may_open_it(root: Root) -> None:
-    """Also when systemd makes the directory: who may look knocks at the control socket, and not at the sources' one."""
-    sockets = root.says(
+    """Group members can open the control socket, but not the sources'."""
+    sockets = root.output(
         "stat", "--format=%n %a %G", "/run/drawwell/control.sock", "/run/drawwell/source.sock"
     )
     assert sockets.splitlines() == [
@@ -184,71 +184,71 @@ def test_each_socket_has_the_group_that_may_open_it(root: Root) -> None:
 
 
 def test_a_configuration_that_is_broken_at_reload_leaves_the_old_one(root: Root) -> None:
-    """The reload fails, and unit, status and journal have the fault; the broker goes on."""
+    """The reload fails and is reported; the broker keeps serving."""
     broken = root.path / CONF / "z.toml"
     broken.write_text("[brokr]\n")
     assert root.run("systemctl", "reload", BROKER, check=False).returncode
     good = ("--config", "/etc/drawwell/conf.d/noise.toml")
     wait_until(lambda: any("brokr" in note for note in status(root, *good)["notes"]), "the note is there")
     assert "brokr" in shown(root, BROKER, "StatusText")
-    assert "brokr" in root.says("journalctl", "--unit", BROKER, "--priority=err")
+    assert "brokr" in root.output("journalctl", "--unit", BROKER, "--priority=err")
     broken.unlink()
     root.run("systemctl", "reload", BROKER)
     wait_until(lambda: status(root)["notes"] == [], "the note is gone")
 
 
 def test_the_journal_has_the_source_as_a_field(root: Root) -> None:
-    """What concerns one source can be asked for by its name, in the journal of the source and of the broker."""
-    lines = root.says("journalctl", "--output=json", "DRAWWELL_SOURCE=noise").splitlines()
-    assert {json.loads(line)["_UID"] for line in lines} >= {root.says("id", "-u", "drawwell-source")}
+    """Journal entries of source and broker have the source's name."""
+    lines = root.output("journalctl", "--output=json", "DRAWWELL_SOURCE=noise").splitlines()
+    assert {json.loads(line)["_UID"] for line in lines} >= {root.output("id", "-u", "drawwell-source")}
 
 
 def test_sockets_stay_over_a_restart_and_go_with_the_broker(root: Root) -> None:
-    """A restart keeps the very sockets; nobody finds a socket where no broker is."""
-    inode = root.says("stat", "--format=%i", "/run/drawwell/draw.sock")
-    assert root.says("stat", "--format=%a %G", "/run/drawwell/control.sock") == "660 drawwell"
+    """A restart keeps the sockets; a stop removes them."""
+    inode = root.output("stat", "--format=%i", "/run/drawwell/draw.sock")
+    assert root.output("stat", "--format=%a %G", "/run/drawwell/control.sock") == "660 drawwell"
     root.run("systemctl", "restart", BROKER)
-    assert root.says("stat", "--format=%i", "/run/drawwell/draw.sock") == inode
+    assert root.output("stat", "--format=%i", "/run/drawwell/draw.sock") == inode
     root.run("systemctl", "stop", BROKER)
     wait_until(
-        lambda: not root.says("sh", "-c", "ls /run/drawwell/*.sock 2>/dev/null"), "the sockets are gone"
+        lambda: not root.output("sh", "-c", "ls /run/drawwell/*.sock 2>/dev/null"), "the sockets are gone"
     )
-    assert "no broker runs here" in root.says("drawwell", "draw", "8", "--hex")
+    assert "no broker is running here" in root.output("drawwell", "draw", "8", "--hex")
     root.run("systemctl", "start", BROKER)
     wait_until(lambda: status(root).get("ready"), "it serves again")
     assert shown(root, "drawwell-named@noise.service", "ActiveState") == "active"
 
 
 def test_a_guests_connection_outlives_a_restart(root: Root) -> None:
-    """Whoever was connected before is answered by the next process, on the same connection."""
+    """A connection survives the restart; the next process answers."""
     root.run("python3", "-c", ASK, "guest.add", json.dumps({"name": "web", "kind": "qemu", "via": "virtio"}))
     assert root.run("python3", "-c", KEPT).stdout.strip() == "512"
     root.run("python3", "-c", ASK, "guest.remove", json.dumps({"name": "web", "timeout_s": DEADLINE_S}))
 
 
 def test_a_guests_socket_is_for_the_user_that_it_runs_as(root: Root) -> None:
-    """A broker without any right lets that user in, and nobody else but root."""
+    """A broker without capabilities admits only that user and root."""
     guest = json.dumps({"name": "vm", "kind": "qemu", "via": "virtio", "uid": 65534})
     root.run("python3", "-c", ASK, "guest.add", guest)
     for user, expected in (("65534", "8"), ("0", "8"), ("1", "0")):
-        words = ("setpriv", f"--reuid={user}", "--clear-groups", "python3", "-c", CONNECTS)
-        assert root.says(*words).splitlines()[-1:] == [expected], user
+        command = ("setpriv", f"--reuid={user}", "--clear-groups", "python3", "-c", CONNECTS)
+        assert root.output(*command).splitlines()[-1:] == [expected], user
     root.run("python3", "-c", ASK, "guest.remove", json.dumps({"name": "vm", "timeout_s": DEADLINE_S}))
 
 
 def test_a_broker_that_hangs_is_killed_and_started_again(root: Root) -> None:
-    """Without a sign of life within the watchdog's time it is another process, and serves."""
+    """A broker that misses the watchdog is replaced, and serves."""
     drop_in(root, BROKER, "[Service]\nWatchdogSec=2\n")
     root.run("systemctl", "daemon-reload")
     root.run("systemctl", "restart", BROKER)
     root.run("kill", "-STOP", shown(root, BROKER, "MainPID"))
     wait_until(lambda: shown(root, BROKER, "NRestarts") == "1", "it is started again")
     wait_until(lambda: status(root).get("ready"), "it serves again")
-    assert "watchdog" in root.says("journalctl", "--unit", BROKER)
+    assert "watchdog" in root.output("journalctl", "--unit", BROKER)
 
 
-def test_what_cannot_start_fails_once_and_tells_whom_it_shall(root: Root) -> None:
-    """A configuration that cannot be used ends in 78, is not tried again, and starts what OnFailure= names."""
+def test_what_cannot_start_fails_once_and_starts_onfailure(root: Root) -> None:
+    """An unusable configuration exits 78, once, and starts OnFailure=."""
     (root.path / "etc/systemd/system/alarm.service").write_text(ALARM)
     drop_in(root, BROKER, "[Unit]\nOnFailure=alarm.service\n")
     root.run("systemctl", "daemon-reload")
@@ -265,7 +265,7 @@ def test_what_cannot_start_fails_once_and_tells_whom_it_shall(root: Root) -> Non
 
 
 def test_a_machine_that_only_draws_runs_link_and_feed_alone(root: Root) -> None:
-    """With an [[upstream]] and no [[source]] the broker ends well, and status tells of the link."""
+    """With only an [[upstream]] the broker exits with 0; status has the link."""
     assert (shown(root, "drawwell-link.service", "ActiveState"), shown(root, "drawwell-link.service", "Result")) == (
         "inactive", "success",
     )  # fmt: skip
@@ -276,13 +276,13 @@ def test_a_machine_that_only_draws_runs_link_and_feed_alone(root: Root) -> None:
     report = status(root)
     assert (report["ready"], report["draws"]) == (False, 0)
     assert report["kernel"]["upstream"] == "/run/drawwell/link.sock"
-    says(root, "drawwell-link.service", "no broker: ")
-    says(root, "drawwell-kernel.service", "starved: ")
-    assert "upstream" in root.says("runuser", "-u", "watcher", "--", "drawwell", "status")
+    shows(root, "drawwell-link.service", "no broker: ")
+    shows(root, "drawwell-kernel.service", "starved: ")
+    assert "upstream" in root.output("runuser", "-u", "watcher", "--", "drawwell", "status")
 
 
 def test_a_container_that_has_the_hosts_socket_has_no_failed_unit(tmp_path: Path) -> None:
-    """The broker's own directory is mounted there read-only: the package starts nothing in it."""
+    """With the host's broker mounted, the package starts nothing."""
     with or_skip(), container("bookworm", f"--bind-ro={tmp_path}:/run/drawwell") as booted:
         shutil.copy(package(), booted.path / "root" / "drawwell.deb")
         booted.run("apt-get", "install", "--yes", "--no-install-recommends", "/root/drawwell.deb")

@@ -1,4 +1,4 @@
-"""From release 0.1 to this one: what was joined goes on."""
+"""From release 0.1 to this one: joined machines keep working."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def old_deb() -> Path:
-    """The Debian package of the old release."""
+    """Return the Debian package of the old release."""
     with or_skip():
         return package_of(OLD)
     raise AssertionError
@@ -41,7 +41,7 @@ def old_deb() -> Path:
 
 @pytest.fixture(scope="module")
 def old(old_deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """The environment in which ``python -m drawwell`` is that package."""
+    """Return the environment in which ``python -m drawwell`` is the old one."""
     root = tmp_path_factory.mktemp("old")
     subprocess.run(["dpkg-deb", "--extract", old_deb, root], check=True)
     environment = {"PYTHONPATH": str(root / "usr" / "lib" / "python3" / "dist-packages")}
@@ -54,7 +54,7 @@ def old(old_deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str,
 
 
 class Machines:
-    """One broker's machine and its consumers, each of either release."""
+    """A broker's machine and its consumers, each with either release."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -89,7 +89,7 @@ class Machines:
         self.typed(release, "consumer", "invite", name, "--ssh-key", f"{path}.pub")
 
     def greeted(self, line: str) -> Frame:
-        """What the SSH door answers to the line of a forced command."""
+        """Return the SSH door's answer to a forced command's line."""
         with socket.socket(socket.AF_UNIX) as door:
             door.settimeout(DEADLINE_S)
             door.connect(str(self.folder / "run" / "ssh.sock"))
@@ -132,7 +132,7 @@ def test_what_joined_goes_on_in_every_mixture(folder: Path, old: Mapping[str, st
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to speak for an account")
 def test_what_joined_draws_through_every_rotation(folder: Path, old: Mapping[str, str]) -> None:
-    """A consumer that renewed once at the new release follows each key."""
+    """A consumer that renewed once with the new release follows each rotation."""
     machines = Machines(folder)
     host = Host(machines.site)
     with StickThread(folder / "stick", rate=0):
@@ -154,13 +154,13 @@ def test_what_joined_draws_through_every_rotation(folder: Path, old: Mapping[str
 
 
 def lines_are_judged(machines: Machines) -> None:
-    """A line that names no key counts for a consumer of one key."""
+    """Check that a line without a key works for a consumer with one key."""
     assert isinstance(machines.greeted("kept"), Welcome)
     assert isinstance(machines.greeted("moved"), Refusal)
     status = "\n".join(json.loads(machines.typed(NOW, "status", "--json"))["notes"])
-    assert "kept (until the next release); moved (refused" in status
+    assert "kept (admitted until the next release); moved (refused" in status
     doctor = command("doctor", config=machines.site.path)
-    assert "kept (until the next release); moved (refused" in doctor.stdout
+    assert "kept (admitted until the next release); moved (refused" in doctor.stdout
     listed = json.loads(machines.typed(NOW, "consumer", "list", "--json"))["consumers"]
     keys = {each["name"]: each["ssh_key"] for each in listed}
     assert isinstance(machines.greeted(f"moved {keys['moved']}"), Welcome)
@@ -185,7 +185,7 @@ min_entropy = 1.0
 
 @pytest.mark.long
 def test_the_debian_package_is_upgraded(old_deb: Path, deb: Path) -> None:
-    """What the old package installed and joined goes on with the new one."""
+    """After the upgrade, what the old package installed and joined works."""
     with or_skip(), chroot() as root, newer(deb, "9.0") as new_deb:
         install(root, old_deb)
         configuration = root.path / "etc/drawwell/conf.d/site.toml"
@@ -197,7 +197,7 @@ def test_the_debian_package_is_upgraded(old_deb: Path, deb: Path) -> None:
             root.run("drawwell", "join", token, "--dir", "/root/identity")
             assert len(drawn(root)) == 16
         install(root, new_deb)
-        assert "good" in root.run("drawwell", "config", "check").stdout
+        assert "is valid" in root.run("drawwell", "config", "check").stdout
         with serving(root):
             assert len(drawn(root)) == 16
             assert "web01" in root.run("drawwell", "consumer", "list").stdout
@@ -205,7 +205,7 @@ def test_the_debian_package_is_upgraded(old_deb: Path, deb: Path) -> None:
 
 @contextlib.contextmanager
 def serving(root: Root) -> Iterator[None]:
-    """A broker as the root has it."""
+    """Run a broker as configured in the root."""
     enter = ("chroot", str(root.path), "drawwell")
     configuration = Path("/etc/drawwell/conf.d/site.toml")
     with Daemon("run", config=configuration, log=root.path / "root" / "log", program=enter) as broker:

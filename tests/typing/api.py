@@ -1,4 +1,4 @@
-"""Checked by mypy and never run: what the types must refuse. An ignore that is not needed is an error itself."""
+"""Checked by mypy, never run: each ignore marks a rejected type."""
 
 from drawwell.broker.supply import Supply
 from drawwell.entropy.blocks import DrawClass, FullEntropy, Grant, RawBlock, TestedBlock
@@ -9,7 +9,7 @@ from drawwell.ports import Sink, Upstream
 
 
 async def a_sink_takes_grants_only(sink: Sink, upstream: Upstream, conditioner: Conditioner) -> None:
-    """Law 1: nothing but a grant is poured, and a grant comes from a broker only."""
+    """Law 1: sinks accept only grants, and only a broker creates them."""
     await sink.deliver(await upstream.draw(32, DrawClass.FULL))
     await sink.deliver(RawBlock(b""))  # type: ignore[arg-type]
     await sink.deliver(conditioner.feed(RawBlock(b"")))  # type: ignore[arg-type]
@@ -18,7 +18,7 @@ async def a_sink_takes_grants_only(sink: Sink, upstream: Upstream, conditioner: 
 
 
 def a_reservoir_takes_full_entropy_only(reservoir: Reservoir, supply: Supply, grant: Grant) -> None:
-    """What was not conditioned cannot be deposited, and what was granted cannot come back."""
+    """Raw samples cannot be deposited, and granted bytes cannot be returned."""
     reservoir.put(FullEntropy(bytearray()))
     reservoir.put(RawBlock(b""))  # type: ignore[arg-type]
     supply.deposit(grant)  # type: ignore[arg-type]
@@ -26,7 +26,7 @@ def a_reservoir_takes_full_entropy_only(reservoir: Reservoir, supply: Supply, gr
 
 
 def a_conditioner_takes_tested_samples_only(conditioner: Conditioner, monitor: HealthMonitor) -> None:
-    """What did not pass the health tests cannot be conditioned, not even what they returned for start-up samples."""
+    """Samples that have not passed the health tests cannot be conditioned."""
     tested: TestedBlock | None = monitor.feed(RawBlock(b""), 0.0)
     conditioner.feed(tested)  # type: ignore[arg-type]
     if tested is not None:

@@ -1,4 +1,4 @@
-"""The lab's cache: built once whoever asks, found by content, and nothing left of what failed."""
+"""The lab's cache: one build for all, keyed by content."""
 
 import subprocess
 import sys
@@ -25,18 +25,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_processes_side_by_side_build_once() -> None:
-    """Of several processes that want the same, one builds; all get it whole."""
-    words = [sys.executable, "-c", ASK]
+    """If several processes want one result, one builds it, and all get it."""
+    argv = [sys.executable, "-c", ASK]
     askers = [
         subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={"PYTHONPATH": str(TESTS), **_env()}
+            argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={"PYTHONPATH": str(TESTS), **_env()}
         )
         for _ in range(4)
     ]
     said = [asker.communicate()[0].decode() for asker in askers]
 
-    assert sum("built" in words for words in said) == 1
-    assert all(words.endswith("100000") for words in said)
+    assert sum("built" in text for text in said) == 1
+    assert all(text.endswith("100000") for text in said)
 
 
 def _env() -> dict[str, str]:
@@ -44,7 +44,7 @@ def _env() -> dict[str, str]:
 
 
 def test_another_recipe_is_another_thing() -> None:
-    """What is made of the same recipe is found again; of another, it is made."""
+    """The same recipe finds the earlier result; another recipe is built."""
     made = []
     places = [kept("thing", {"n": n}, made.append) for n in (1, 2, 1)]
 
@@ -53,7 +53,7 @@ def test_another_recipe_is_another_thing() -> None:
 
 
 def test_what_failed_leaves_nothing(cache: Path) -> None:
-    """A build that fails is tried again the next time."""
+    """A failed build is tried again the next time."""
 
     def fail(work: Path) -> None:
         (work / "half").write_text("")

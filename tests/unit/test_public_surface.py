@@ -1,4 +1,4 @@
-"""The public names of the package, and what importing it costs."""
+"""The public names of the package, and the cost of importing it."""
 
 import inspect
 import subprocess
@@ -24,7 +24,7 @@ def signature(thing):
 
 
 def test_the_package_has_these_names():
-    """draw, Random, aio, errors and the version are public, and nothing else."""
+    """Only draw, Random, aio, errors and the version are public."""
     assert sorted(drawwell.__all__) == ["Random", "__version__", "aio", "draw", "errors"]
     assert set(drawwell.__all__) <= set(dir(drawwell))
     assert sorted(aio.__all__) == sorted(sync.__all__) == ["Random", "draw"]
@@ -32,12 +32,12 @@ def test_the_package_has_these_names():
 
 @pytest.mark.parametrize("draw", [drawwell.draw, aio.draw])
 def test_both_draws_take_the_same(draw):
-    """The blocking and the awaited draw have one signature."""
+    """The blocking and the asyncio draw have the same signature."""
     assert signature(draw) == DRAW
 
 
 def test_both_randoms_take_the_same():
-    """Both classes have one constructor, and calls of the same names."""
+    """Both classes have the same constructor and method names."""
     assert signature(drawwell.Random) == signature(aio.Random) == RANDOM
     public = {name for name in vars(aio.Random) if not name.startswith("_")}
     assert public == AWAITED
@@ -45,13 +45,13 @@ def test_both_randoms_take_the_same():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    """A name that is not there is refused as by any module."""
+    """An unknown name raises AttributeError, as in any module."""
     with pytest.raises(AttributeError, match="no attribute 'cipher'"):
         _ = drawwell.cipher
 
 
 def test_the_package_alone_imports_nothing_heavy():
-    """`import drawwell` loads no asyncio and no other module of ours."""
+    """`import drawwell` loads neither asyncio nor other drawwell modules."""
     script = (
         "import sys, drawwell\n"
         "ours = {n for n in sys.modules if n.startswith('drawwell.')}\n"
@@ -62,7 +62,7 @@ def test_the_package_alone_imports_nothing_heavy():
 
 
 def test_a_random_without_state():
-    """It takes no seed and has no state to copy."""
+    """Random accepts no seed and has no state to copy."""
     source = drawwell.Random()
     for call in (lambda: source.seed(1), source.getstate, lambda: source.setstate(())):
         with pytest.raises(NotImplementedError):

@@ -1,4 +1,4 @@
-"""How a run of all tests is timed."""
+"""The timing of a full test run."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_suite_is_two_folders() -> None:
-    """Tests are summed by the first two folders of their path."""
+    """Times are summed by the first two folders of a test's path."""
     assert suite("tests/unit/wire/test_frames.py::test_x[a/b]") == "tests/unit"
 
 
@@ -29,16 +29,17 @@ def test_a_suite_is_two_folders() -> None:
 def test_the_limit_holds_on_a_quiet_machine_of_two_cores(
     wall_s: float, others_s: float, cores: int, exceeded: bool
 ) -> None:
-    """A run beyond it fails, unless other programs ran or there is one core."""
+    """A longer run fails, unless other programs ran or there is one core."""
     assert judge(wall_s, others_s, cores)[0] is exceeded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit_s", "status"), [(60, 0), (-1, 1)])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_reports_its_suites_and_fails_beyond_the_limit(
     tmp_path: Path, workers: int, limit_s: int, status: int
 ) -> None:
-    """The exit status is that of the limit, with workers and without."""
+    """The limit sets the exit status, with and without workers."""
     (tmp_path / "tests" / "one").mkdir(parents=True)
     (tmp_path / "tests" / "one" / "test_x.py").write_text("def test_x(): pass\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

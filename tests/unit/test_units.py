@@ -19,13 +19,13 @@ from drawwell.units import (
     [("64", 64), ("64B", 64), ("4KiB", 4096), ("4 kib", 4096), ("1.5MB", 1_500_000), ("1GiB", 2**30)],
 )
 def test_size_is_read(text: str, size_bytes: int) -> None:
-    """A size is a number and a unit, in any case, with or without a blank."""
+    """A size is a number and a unit, in any case, with or without a space."""
     assert parse_size(text) == size_bytes
 
 
 @pytest.mark.parametrize("text", ["", "x", "0", "-1", "1.5", "4 potatoes", "1e3", "KiB", "9" * 400, "0.1KiB"])
 def test_size_is_refused(text: str) -> None:
-    """What is not a whole number of bytes of at least one is no size."""
+    """A size must be a whole number of bytes and at least one."""
     with pytest.raises(ValueError, match="is not a"):
         parse_size(text)
 
@@ -43,19 +43,19 @@ def test_size_is_refused(text: str) -> None:
     ],
 )
 def test_duration_is_read(text: str, seconds: float) -> None:
-    """A duration is a number and a unit; five milliseconds are not five minutes."""
+    """A duration is a number and a unit; ms does not mean minutes."""
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "0s", "s", "-1s", "1 fortnight", "1ss", "9" * 400])
 def test_duration_is_refused(text: str) -> None:
-    """What is not more than zero of a known unit is no duration."""
+    """A duration must be above zero and have a known unit."""
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
 
 
 def test_allowance_is_read() -> None:
-    """An allowance is a size in every period, and the period may be any duration."""
+    """An allowance is a size per period of any duration."""
     assert parse_allowance("4KiB/s") == Allowance(4096, 1)
     assert parse_allowance("10MiB/day") == Allowance(10 * 2**20, 86400)
     assert parse_allowance("1KiB / 15min") == Allowance(1024, 900)
@@ -63,14 +63,14 @@ def test_allowance_is_read() -> None:
 
 @pytest.mark.parametrize("text", ["", "4KiB", "/s", "4KiB/", "4KiB/s/s"])
 def test_allowance_is_refused(text: str) -> None:
-    """What lacks the size, the slash or the period is no allowance."""
+    """An allowance needs a size, a slash and a period."""
     with pytest.raises(ValueError, match="is not"):
         parse_allowance(text)
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    """No text makes a parser raise anything but ValueError, and what is read can be written."""
+    """A parser raises only ValueError, and its results can be formatted."""
     for parse, write in (
         (parse_size, format_size),
         (parse_duration, format_duration),

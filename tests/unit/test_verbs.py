@@ -1,4 +1,4 @@
-"""What the table of control verbs passes on to a handler."""
+"""The arguments that the verb table passes to handlers."""
 
 import pytest
 from hypothesis import given
@@ -31,8 +31,8 @@ def test_a_handler_gets_every_argument_and_no_other(verb: str, data: st.DataObje
 
 @pytest.mark.parametrize("verb", CONTROL_VERBS)
 def test_an_unknown_argument_is_refused(verb: str) -> None:
-    """An argument that the table does not have is refused by its name."""
-    with pytest.raises(UsageError, match="takes no 'unknown'"):
+    """An argument that is not in the table is refused by name."""
+    with pytest.raises(UsageError, match="unknown argument 'unknown'"):
         CONTROL_VERBS[verb].read({"unknown": 1})
 
 
@@ -47,15 +47,15 @@ def test_an_unknown_argument_is_refused(verb: str) -> None:
 )
 @pytest.mark.parametrize("value", [None, "", 7, [], {}, True])
 def test_a_required_argument_is_text(verb: str, argument: str, value: object) -> None:
-    """A required argument that is absent, empty or not text is refused."""
+    """A required argument that is absent, empty or not a string is refused."""
     entry = CONTROL_VERBS[verb]
     good = {name: "x" for name, each in entry.arguments.items() if each.required}
-    with pytest.raises(UsageError, match=f"{verb}: {argument} must be text"):
+    with pytest.raises(UsageError, match=f"{verb}: {argument} must be a string"):
         entry.read({**good, argument: value})
 
 
 @pytest.mark.parametrize("value", [True, "1", -1, 3600.1, float("nan"), float("inf"), [], {}])
 def test_a_timeout_is_a_number_of_seconds(value: object) -> None:
-    """A timeout that is no number from 0 to an hour is refused."""
+    """A timeout must be a number from 0 to an hour."""
     with pytest.raises(UsageError, match="timeout_s must be a number"):
         CONTROL_VERBS["guest.settle"].read({"name": "vm1", "timeout_s": value})

@@ -1,8 +1,9 @@
-"""The fifteen inputs that fips140_rngtest.json holds the verdicts for; run as a program it writes them to files.
+"""The fifteen inputs of fips140_rngtest.json.
 
-Every byte comes from SHAKE-256(seed | label), and only integers are compared, so the inputs are the same
-everywhere; the JSON file holds the SHA-256 of each. Layout: four bytes of bootstrap, then whole blocks of
-2,500 bytes (two inputs end in a partial one). Bits are numbered from the top of each byte.
+Run as a program, this writes them to files. Every byte comes from SHAKE-256(seed | label),
+and only integers are compared, so they are equal everywhere; the JSON file has their SHA-256.
+Layout: a bootstrap of four bytes, then blocks of 2,500 bytes (two inputs end in a partial
+one). Bits are numbered from the top of each byte.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ def xof(label: str, size: int) -> bytes:
 
 
 def below(label: str, size: int, limit: int) -> str:
-    """One digit for each of `size` little-endian 32-bit numbers: "1" where it is less than `limit`."""
+    """Return `size` digits: "1" where a little-endian number is below `limit`."""
     numbers = xof(label, 4 * size)
     digits = bytearray(numbers[3::4].translate(b"1" * (limit >> 24) + b"?" + b"0" * (255 - (limit >> 24))))
     at = digits.find(b"?")
@@ -42,24 +43,24 @@ def uniform(label: str, blocks: int = BLOCKS, extra: int = BOOT) -> bytes:
 
 
 def biased(label: str, ones: int) -> bytes:
-    """Bits that are one with probability ones/1000."""
+    """Create bits that are one with probability ones/1000."""
     size = BOOT + BLOCK * BLOCKS
     return int(below(label, 8 * size, probability(ones, 1000)), 2).to_bytes(size, "big")
 
 
 def sticky() -> bytes:
-    """Bits that repeat the one before with probability 0.51."""
+    """Create bits that repeat the previous bit with probability 0.51."""
     size = BOOT + BLOCK * BLOCKS
     flips = int(below("sticky", 8 * size, probability(51, 100)), 2) ^ ((1 << 8 * size) - 1)
     shift = 1
-    while shift < 8 * size:  # each bit becomes the parity of all flips up to it
+    while shift < 8 * size:  # each bit becomes the parity of all flips so far
         flips ^= flips >> shift
         shift *= 2
     return flips.to_bytes(size, "big")
 
 
 def nibble() -> bytes:
-    """The high nibble is zero a little too often."""
+    """Make the high nibble zero slightly too often."""
     chosen = below("nibble/u", BOOT + BLOCK * BLOCKS, probability(1, 100))
     return bytes(
         byte & 0x0F if hit == "1" else byte for byte, hit in zip(uniform("nibble"), chosen, strict=True)
@@ -67,7 +68,7 @@ def nibble() -> bytes:
 
 
 def with_runs(label: str, runs: list[tuple[int, int]]) -> bytes:
-    """Set runs of ones, (first bit, length), each between two zeros."""
+    """Set runs of ones, given as (first bit, length), between two zeros."""
     data = uniform(label)
     size = len(data) * 8
     bits = int.from_bytes(data, "big")
@@ -78,20 +79,20 @@ def with_runs(label: str, runs: list[tuple[int, int]]) -> bytes:
 
 
 def longrun() -> bytes:
-    """26 ones in every tenth block, 25 in the fifth after it."""
+    """Put 26 ones into every tenth block, and 25 into the fifth after it."""
     runs = [(32 + BLOCK_BITS * k + 7001 + 13 * k, 26 if k % 10 == 0 else 25) for k in range(0, BLOCKS, 5)]
     return with_runs("longrun", runs)
 
 
 def longrun_edge() -> bytes:
-    """26 ones across a block's boundary (13 on each side: not seen), or ending or starting at it (seen)."""
+    """Put 26 ones across a boundary (not found), or next to it (found)."""
     edges = range(1, BLOCKS - 1, 6)
     runs = [(32 + BLOCK_BITS * k - (13, 26, 0)[k // 6 % 3], 26) for k in edges]
     return with_runs("longrun_edge", runs)
 
 
 def contrun() -> bytes:
-    """Equal words: bootstrap and block 0, inside a block, across a boundary; and unaligned, which is not seen."""
+    """Repeat 32-bit words, also across a boundary, and unaligned (passes)."""
     data = bytearray(uniform("contrun"))
     data[4:8] = data[0:4]
     for k in range(3, BLOCKS - 1, 7):

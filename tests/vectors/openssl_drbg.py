@@ -1,4 +1,4 @@
-"""OpenSSL's own CTR_DRBG and Hash_DRBG, by ctypes: the independent implementations that ours are held against."""
+"""OpenSSL's CTR_DRBG and Hash_DRBG by ctypes, for comparison."""
 
 import ctypes
 import ctypes.util
@@ -18,10 +18,10 @@ class _Param(ctypes.Structure):
 
 
 def missing() -> str | None:
-    """Say why it cannot be used here, None when it can."""
+    """Return why OpenSSL's DRBG cannot be used, or None if it can."""
     name = ctypes.util.find_library("crypto")
     if name is None:
-        return "no libcrypto here"
+        return "no libcrypto found"
     if not hasattr(ctypes.CDLL(name), "EVP_RAND_fetch"):
         return "libcrypto is older than OpenSSL 3"
     return None
@@ -38,7 +38,7 @@ NONCE_BYTES = {"CTR-DRBG": 0, "HASH-DRBG": 16}
 
 
 class OpensslDrbg:
-    """A DRBG over a TEST-RAND parent, which hands out the entropy that it is given, the nonce at its end."""
+    """A DRBG with a TEST-RAND parent, which returns the given entropy."""
 
     def __init__(self, entropy: bytes, personalization: bytes, name: str) -> None:
         self._lib = ctypes.CDLL(ctypes.util.find_library("crypto"))
@@ -51,7 +51,7 @@ class OpensslDrbg:
         self._ok(self._lib.EVP_RAND_instantiate(self._parent, STRENGTH, 0, None, ctypes.c_size_t(0), None))
         self._drbg = self._context(name.encode(), self._parent)
         self._set(self._drbg, *SETTINGS[name])
-        # an empty string, not NULL: for NULL OpenSSL puts in a string of its own
+        # an empty string, because for NULL OpenSSL uses its own
         self._ok(
             self._lib.EVP_RAND_instantiate(
                 self._drbg, STRENGTH, 0, personalization, ctypes.c_size_t(len(personalization)), None

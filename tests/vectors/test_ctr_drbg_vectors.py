@@ -1,4 +1,4 @@
-"""CTR_DRBG against published known answers, OpenSSL's recorded ones, and OpenSSL itself where it is here."""
+"""CTR_DRBG, compared with published answers and with OpenSSL."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def hexed(text: str | None) -> bytes:
 
 @pytest.mark.parametrize("case", VECTORS["cavp"], ids=lambda case: case["name"])
 def test_nist_known_answer(case: dict) -> None:
-    """The second output of every NIST case is the published one."""
+    """The second output of every NIST case equals the published one."""
     drbg = CtrDrbg(hexed(case["entropy"]), hexed(case["personalization"]))
     if case["reseed"]:
         drbg.reseed(hexed(case["reseed"]), hexed(case["additional_reseed"]))
@@ -37,14 +37,14 @@ def test_nist_known_answer(case: dict) -> None:
 
 
 def test_every_nist_case_names_where_it_comes_from() -> None:
-    """No vector is here without its origin."""
+    """Every vector names its origin."""
     assert {case["source"] for case in VECTORS["cavp"]} <= VECTORS["provenance"].keys()
     assert all(entry["origin"] for entry in VECTORS["provenance"].values())
 
 
 @pytest.mark.parametrize("case", VECTORS["openssl"], ids=lambda case: case["entropy"][:8])
 def test_recorded_openssl_answer(case: dict) -> None:
-    """All three outputs of every case recorded from OpenSSL are the same, short and long."""
+    """All three outputs of every case equal those recorded from OpenSSL."""
     drbg = CtrDrbg(hexed(case["entropy"]), hexed(case["personalization"]))
     for step in ("generate1", "generate2", "generate3"):
         if step == "generate2":
@@ -65,7 +65,7 @@ steps = st.tuples(
 @given(seed=seeds, personalization=texts, history=st.lists(steps, min_size=1, max_size=5))
 @settings(max_examples=100, deadline=None)
 def test_same_bytes_as_openssl_itself(seed: bytes, personalization: bytes, history: list) -> None:
-    """Over any history of reseeds and requests, with short and whole inputs, OpenSSL gives the same bytes."""
+    """OpenSSL gives the same bytes for any history of reseeds and requests."""
     ours = CtrDrbg(seed, personalization)
     theirs = OPENSSL["OpensslDrbg"](seed, personalization, "CTR-DRBG")
     for fresh, additional_reseed, n, additional in history:

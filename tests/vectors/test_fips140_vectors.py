@@ -1,4 +1,4 @@
-"""The FIPS 140-2 block tests against what Debian's rngtest printed for fifteen inputs."""
+"""The FIPS 140-2 tests, compared with rngtest for fifteen inputs."""
 
 import hashlib
 import importlib.util
@@ -24,7 +24,7 @@ def made(name: str) -> bytes:
 
 
 def judged(data: bytes, *, bootstrap_at: int, stream_bytes: int) -> tuple[VerdictTally, bytes]:
-    """Judge all whole blocks after the bootstrap word; return the tally and the blocks that passed."""
+    """Test the blocks after the bootstrap; return tally and passing blocks."""
     start = bootstrap_at + 4
     tester, tally = BlockTester(data[bootstrap_at:start]), VerdictTally()
     tester.prepare(stream_bytes)
@@ -37,7 +37,7 @@ def judged(data: bytes, *, bootstrap_at: int, stream_bytes: int) -> tuple[Verdic
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_the_input_is_the_one_that_was_recorded(name):
-    """The generator makes the bytes whose verdicts were recorded."""
+    """The generator creates the recorded bytes."""
     assert hashlib.sha256(made(name)).hexdigest() == RECORDED[name]["sha256"]
 
 
@@ -55,7 +55,7 @@ def test_the_input_is_the_one_that_was_recorded(name):
 @pytest.mark.parametrize(("mode", "bootstrap_at"), [("rngtest", 0), ("rngtest --pipe", 4)])
 @pytest.mark.parametrize("name", RECORDED)
 def test_verdicts_equal_those_of_rngtest(name, mode, bootstrap_at, stream_bytes):
-    """Every counter of every input is rngtest's, and so are the blocks that passed."""
+    """Counters and passing blocks of every input equal rngtest's."""
     recorded = RECORDED[name][mode]
 
     tally, passed = judged(made(name), bootstrap_at=bootstrap_at, stream_bytes=stream_bytes)

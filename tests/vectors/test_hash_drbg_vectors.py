@@ -1,4 +1,4 @@
-"""Hash_DRBG against published known answers and OpenSSL's own."""
+"""Hash_DRBG, compared with published answers and with OpenSSL."""
 
 import json
 import runpy
@@ -18,7 +18,7 @@ NO_OPENSSL = OPENSSL["missing"]()
 
 @pytest.mark.parametrize("case", VECTORS["cavp"], ids=lambda case: case["name"])
 def test_nist_known_hash_drbg_answer(case: dict) -> None:
-    """The second output of every NIST case is the published one."""
+    """The second output of every NIST case equals the published one."""
     drbg = Drbg(bytes.fromhex(case["entropy"] + case["nonce"]), bytes.fromhex(case["personalization"]))
     for additional in case["additional"]:
         output = drbg.generate(len(case["returned"]) // 2, bytes.fromhex(additional))
@@ -38,7 +38,7 @@ steps = st.tuples(
 @settings(max_examples=50, deadline=None)
 @given(st.binary(min_size=48, max_size=48), st.binary(max_size=64), st.lists(steps, min_size=1, max_size=6))
 def test_openssl_gives_the_same_hash_drbg_bytes(seed: bytes, personalization: bytes, todo: list) -> None:
-    """OpenSSL's HASH-DRBG gives the same bytes over any history."""
+    """OpenSSL's HASH-DRBG gives the same bytes for any history."""
     ours, theirs = Drbg(seed, personalization), OPENSSL["OpensslDrbg"](seed, personalization, "HASH-DRBG")
     try:
         for reseed, reseed_additional, n, additional in todo:

@@ -1,4 +1,4 @@
-"""The IID track, the restart tests and the conditioning formula against what NIST's own programs printed."""
+"""IID track, restart tests and conditioning, compared with NIST's."""
 
 import json
 import re
@@ -39,13 +39,13 @@ def close(printed: str) -> Any:
 
 @cache
 def judged(name: str) -> IidResult:
-    """The tests without chance in them."""
+    """Run the tests that need no random numbers."""
     return assess_iid(parse(INPUTS["samples"](name)), seed=1, rounds=0)
 
 
 @pytest.mark.parametrize("name", BY_LENGTH)
 def test_chi_square_equals_nists(name):
-    """Statistic, degrees of freedom and p-value of both chi-square tests are NIST's, and so is the verdict."""
+    """Statistic, degrees of freedom, p-value and verdict equal NIST's."""
     result, recorded = judged(name), IID[name]
     for test, printed in (
         (result.independence, recorded["independence"]),
@@ -60,7 +60,7 @@ def test_chi_square_equals_nists(name):
 
 @pytest.mark.parametrize("name", BY_LENGTH)
 def test_longest_repeat_equals_nists(name):
-    """Length, chance of a collision and p-value are NIST's; where its program aborts, the test fails as it should."""
+    """The result equals NIST's; if NIST's program aborts, the test fails."""
     repeat, recorded = judged(name).longest_repeat, IID[name]["longest_repeat"]
     if recorded is None:
         assert not repeat.passed
@@ -73,7 +73,7 @@ def test_longest_repeat_equals_nists(name):
 
 @pytest.mark.parametrize("name", BY_LENGTH)
 def test_most_common_values_equal_nists(name):
-    """The IID estimate of both columns is NIST's."""
+    """The IID estimates of both columns equal NIST's."""
     assert judged(name).h_original == close(IID[name]["h_original"])
     if IID[name]["h_bitstring"] is not None:
         assert judged(name).h_bitstring == close(IID[name]["h_bitstring"])
@@ -81,7 +81,7 @@ def test_most_common_values_equal_nists(name):
 
 @pytest.mark.parametrize("name", [p for p in BY_LENGTH if IID[p.values[0]]["statistics"]])
 def test_permutation_statistics_equal_nists(name):
-    """All 19 statistics of the order in which the samples came are NIST's, the bzip2 length to the byte."""
+    """All 19 original statistics equal NIST's, including the bzip2 length."""
     samples = INPUTS["samples"](name)
     found = statistics(samples, binary=len(np.unique(samples)) == 2)
     recorded = IID[name]["statistics"]
@@ -94,14 +94,14 @@ def test_permutation_statistics_equal_nists(name):
 
 @pytest.mark.parametrize("name", ["sym4-s", "rand8-s"])
 def test_permutation_tests_pass_where_nists_do(name):
-    """Independent samples pass the permutation tests, with a fixed seed."""
+    """Independent samples pass the permutation tests with a fixed seed."""
     assert IID[name]["permutations_passed"]
     assert assess_iid(parse(INPUTS["samples"](name)), seed=1).passed is True
 
 
 @pytest.mark.parametrize("each", RESTARTS)
 def test_restart_tests_equal_nists(each):
-    """Cutoff (NIST's is a simulation: within one), largest count, verdict and both estimates are NIST's."""
+    """Counts, verdict and estimates equal NIST's; the cutoff is within one."""
     h_initial = float(each["h_initial"])
     assert all(abs(restart_cutoff(h_initial) - int(printed)) <= 1 for printed in each["cutoffs"])
     matrix = as_matrix(INPUTS["restart"](each["matrix"]))
@@ -126,7 +126,7 @@ def judged_literal(samples: Any) -> float:
 
 @pytest.mark.parametrize("each", CONDITIONING)
 def test_conditioning_equals_nists(each):
-    """Output entropy, its distance from the target, what may be claimed and the full-entropy note are NIST's."""
+    """Output entropy, distance from the target and claims equal NIST's."""
     _, n_in, n_out, nw, h_in, *h_prime = each["args"]
     found = assess_conditioning(
         int(n_in), int(n_out), int(nw), float(h_in), float(h_prime[0]) if h_prime else None

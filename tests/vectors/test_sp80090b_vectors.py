@@ -1,4 +1,4 @@
-"""The non-IID track against what NIST's own program printed for 22 inputs."""
+"""The non-IID track, compared with NIST's program for 22 inputs."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def assessed(name: str) -> NonIidResult:
 
 
 def compare(name: str) -> None:
-    """Every estimate, every predictor's record and the result."""
+    """Compare every estimate, predictor record and result."""
     result, recorded = assessed(name), RECORDED[name]
     for column in result.columns:
         wanted = recorded[column.name]
@@ -51,31 +51,31 @@ def compare(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHORT)
 def test_the_short_input_is_the_one_that_was_recorded(name):
-    """The generator makes the samples whose estimates were recorded."""
+    """The generator creates the recorded samples."""
     assert hashlib.sha256(made(name).tobytes()).hexdigest() == RECORDED[name]["sha256"]
 
 
 @pytest.mark.parametrize("name", LONG)
 def test_the_long_input_is_the_one_that_was_recorded(name):
-    """The generator makes the samples whose estimates were recorded."""
+    """The generator creates the recorded samples."""
     assert hashlib.sha256(made(name).tobytes()).hexdigest() == RECORDED[name]["sha256"]
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_20000_samples_are_assessed_as_by_nist(name):
-    """Every estimate of every column is NIST's to nine digits, every count exactly."""
+    """Every estimate equals NIST's to nine digits, and every count exactly."""
     compare(name)
 
 
 @pytest.mark.skipif(not COMPILED, reason="numba is not installed: this would take half an hour")
 @pytest.mark.parametrize("name", LONG)
 def test_1000000_samples_are_assessed_as_by_nist(name):
-    """Every estimate of every column is NIST's to nine digits, every count exactly."""
+    """Every estimate equals NIST's to nine digits, and every count exactly."""
     compare(name)
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_an_estimate_is_never_minus_zero(name):
-    """NIST's program prints -0 for a certainty; here it is 0."""
+    """NIST's program prints -0 for certainty; drawwell prints 0."""
     values = [each.min_entropy for column in assessed(name).columns for each in column.estimates]
     assert not any(np.signbit(value) for value in values if value is not None)

@@ -11,7 +11,7 @@ from drawwell.assess.samples import parse
 from drawwell.errors import BadData
 
 SAMPLES = runpy.run_path(str(Path(__file__).parents[2] / "vectors" / "sp80090b_inputs.py"))["samples"]
-# T1 and T2 of the first 20,000 bits, as OPPIDA's rngvalidator has them too
+# T1 and T2 of the first 20,000 bits, equal to those of OPPIDA's rngvalidator
 KNOWN = {
     "rand1": (10001, 17.9712),
     "bias1_p60": (11913, 828.9664),
@@ -24,7 +24,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_monobit_and_poker_find_the_known_figures(name):
-    """Both statistics of the first 20,000 bits equal those of an independent program."""
+    """T1 and T2 of 20,000 bits equal those of an independent program."""
     bits = parse(SAMPLES(name)).bit_string[:SHORT_BITS]
     assert (monobit(bits), poker(bits)) == (KNOWN[name][0], pytest.approx(KNOWN[name][1]))
 
@@ -41,7 +41,7 @@ def test_a_good_trial_is_the_only_one():
 
 
 def test_a_failed_trial_is_repeated_once():
-    """After a failure one trial on fresh bits decides, and there is no third."""
+    """After a failure one trial with fresh bits decides; there is no third."""
     result = assess_ais31(good_bits(3 * TRIAL_BITS), multi_mmc=lambda _: 0.949, lz78y=lambda _: 0.99)
     assert not result.passed
     assert len(result.trials) == 2
@@ -50,6 +50,6 @@ def test_a_failed_trial_is_repeated_once():
 
 
 def test_too_few_bits_are_refused():
-    """Less than one trial is refused with the number that is needed."""
+    """Too few bits for one trial are refused with the required number."""
     with pytest.raises(BadData, match="2040000"):
         assess_ais31(good_bits(TRIAL_BITS - 1), multi_mmc=lambda _: 1.0, lz78y=lambda _: 1.0)

@@ -1,4 +1,4 @@
-"""Files of samples in the forms that people have."""
+"""Files of samples in users' formats."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ COLUMN = "\n".join(map(str, NOISE))
     ],
 )
 def test_text_is_recognised_and_refused_unasked(text: str, kind: str) -> None:
-    """Nothing is judged from characters until the form is said."""
+    """Text is not assessed until its format is given."""
     assert kind_of_text(text.encode()) == kind
     with pytest.raises(BadData, match="is text") as caught:
         read_as(None, text.encode(), "f.txt")
@@ -38,7 +38,7 @@ def test_text_is_recognised_and_refused_unasked(text: str, kind: str) -> None:
 
 @pytest.mark.parametrize("data", [NOISE, bytes(byte & 15 for byte in NOISE), b"\0\1" * 500, b"text"])
 def test_samples_are_no_text(data: bytes) -> None:
-    """Noise, narrow samples, bits a byte, and what is too short to tell."""
+    """Noise, narrow samples, single bits and short data do not count as text."""
     assert read_as(None, data, "f").data == data
 
 
@@ -56,12 +56,12 @@ def test_samples_are_no_text(data: bytes) -> None:
     ],
 )
 def test_each_form_is_read_as_what_it_is(form: str, text: str, expected: bytes) -> None:
-    """The samples come out, one a byte."""
+    """Each format is read as one sample per byte."""
     assert read_as(form, text.encode(), "f").data == expected
 
 
 def test_wide_samples_keep_the_eight_bits_that_vary_most() -> None:
-    """Of 16 bits with noise in the middle ones, those are kept and named."""
+    """Of 16 bits, the eight noisy ones in the middle are kept and reported."""
     wide = (np.frombuffer(NOISE, dtype=np.uint8).astype(np.uint16) << 4) | 1
     read = read_as("u16le", wide.tobytes(), "f")
     assert read.data == NOISE
@@ -72,22 +72,22 @@ def test_wide_samples_keep_the_eight_bits_that_vary_most() -> None:
 @pytest.mark.parametrize(
     ("form", "text", "message"),
     [
-        ("bits", "0102", "other characters"),
+        ("bits", "0102", "characters other"),
         ("csv:3", "1,2\n", "no column 3"),
         ("csv:2", "1,2\n3\n", "a line has no column 2"),
-        ("column", "1\nx\n", "not in the form column"),
+        ("column", "1\nx\n", "not in the format column"),
         ("column", "", "no numbers"),
-        ("u16le", "abc", "no whole number of samples"),
+        ("u16le", "abc", "not a multiple of the sample size, 2 bytes"),
     ],
 )
 def test_another_form_than_the_one_said_is_named(form: str, text: str, message: str) -> None:
-    """The error names what does not fit."""
+    """The error names the part that does not match the format."""
     with pytest.raises(BadData, match=message):
         read_as(form, text.encode(), "f")
 
 
 @pytest.mark.parametrize("form", ["octal", "csv", "hex:2"])
 def test_an_unknown_form_is_a_usage_error(form: str) -> None:
-    """The hint lists the forms."""
-    with pytest.raises(UsageError, match="no such form"):
+    """The hint lists the formats."""
+    with pytest.raises(UsageError, match="unknown format"):
         read_as(form, b"x", "f")

@@ -1,4 +1,4 @@
-"""The restart tests: the cutoff is exact, and what repeats at each restart is found."""
+"""The restart tests: exact cutoff, and detection of repeats."""
 
 import math
 from fractions import Fraction
@@ -21,7 +21,7 @@ def exact_tail(count, p):
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 8])
 def test_cutoff_is_the_smallest_that_keeps_alpha(bits):
-    """With exact fractions, the chance beyond the cutoff is at most alpha, and one less would exceed it."""
+    """Exact fractions show: the tail is at most alpha, and above it one lower."""
     values, p = 2**bits, Fraction(1, 2**bits)
     cutoff = restart_cutoff(float(bits))
     assert values * exact_tail(cutoff, p) <= ALPHA < values * exact_tail(cutoff - 1, p)
@@ -29,13 +29,13 @@ def test_cutoff_is_the_smallest_that_keeps_alpha(bits):
 
 @pytest.mark.parametrize("h", [0.0, -1.0, 8.1])
 def test_cutoff_needs_an_estimate_in_range(h):
-    """An initial estimate that no byte can have is refused."""
-    with pytest.raises(ValueError, match="not above 0"):
+    """An initial estimate outside 0 to 8 bits is refused."""
+    with pytest.raises(ValueError, match="must be above 0"):
         restart_cutoff(h)
 
 
 def test_a_column_that_repeats_is_found():
-    """A sample that is the same after each restart fails the sanity check, and nothing is estimated."""
+    """A sample that repeats after each restart fails the sanity check."""
     matrix = GENERATOR.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
     matrix[:, 7] = 99
 
@@ -48,7 +48,7 @@ def test_a_column_that_repeats_is_found():
 
 
 def test_rows_and_columns_are_estimated_apart():
-    """The estimator sees the matrix row by row, then column by column, and the least of the three stands."""
+    """Rows and columns are estimated separately, and the lowest result counts."""
     matrix = GENERATOR.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
     seen = []
 
@@ -63,12 +63,12 @@ def test_rows_and_columns_are_estimated_apart():
 
 
 def test_less_than_half_fails():
-    """Rows worth less than half of the initial estimate fail the test."""
+    """Rows with less than half of the initial estimate fail the test."""
     matrix = GENERATOR.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
     assert not assess_restart(matrix, h_initial=7.0, estimate=lambda _: 3.4).passed
 
 
 def test_a_truncated_matrix_is_refused():
-    """A matrix that is not a million samples is refused with their number."""
+    """A matrix without exactly a million samples is refused with their number."""
     with pytest.raises(BadData, match="999999"):
         as_matrix(np.zeros(999_999, dtype=np.uint8))

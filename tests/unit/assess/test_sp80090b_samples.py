@@ -1,4 +1,4 @@
-"""What may be assessed, and how samples become two columns."""
+"""Validation of samples, and their conversion to two columns."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ ENOUGH = bytes(range(4)) * MIN_SAMPLES
 
 
 def test_empty_data_are_refused():
-    """No sample is an error of its own."""
+    """Empty input has a separate error."""
     with pytest.raises(BadData, match="the data: empty"):
         parse(b"")
 
 
 def test_few_samples_are_refused():
-    """Fewer samples than the largest window needs are too few, and the message says how many there are."""
+    """Too few samples for the largest window are refused with their number."""
     with pytest.raises(BadData, match=r"noise\.bin: 4,095 samples are too few"):
         parse(ENOUGH[: MIN_SAMPLES - 1], name="noise.bin")
 
@@ -28,13 +28,13 @@ def test_just_enough_samples_are_taken():
 
 @pytest.mark.parametrize("symbol", [0, 7, 255])
 def test_one_symbol_is_refused(symbol):
-    """A stuck source is named as such, with its symbol."""
-    with pytest.raises(BadData, match=f"all samples are {symbol}: no entropy"):
+    """A stuck source is reported with its symbol."""
+    with pytest.raises(BadData, match=f"all samples are {symbol}, which contain no entropy"):
         parse(bytes([symbol]) * MIN_SAMPLES)
 
 
 def test_samples_wider_than_declared_are_refused():
-    """A sample that does not fit the declared width is an error, not cut off."""
+    """A sample above the declared width is an error; it is not truncated."""
     with pytest.raises(BadData, match="use 2 bits, wider than the declared 1"):
         parse(ENOUGH, 1)
 
@@ -42,30 +42,30 @@ def test_samples_wider_than_declared_are_refused():
 @pytest.mark.parametrize("width", [0, 9, -1])
 def test_impossible_width_is_refused(width):
     """A width is 1 to 8 bits."""
-    with pytest.raises(BadData, match="1 to 8 can be judged"):
+    with pytest.raises(BadData, match="bits per sample is out of range"):
         parse(ENOUGH, width)
 
 
 def test_array_of_other_shape_is_refused():
-    """A matrix is not taken for a row of samples."""
+    """A matrix is not accepted as one row of samples."""
     with pytest.raises(BadData, match="2 dimensions"):
         parse(np.zeros((64, 64), dtype=np.uint8))
 
 
 def test_array_of_fractions_is_refused():
-    """Floating point is no sample, nor is NaN."""
+    """Floating-point samples are refused, including NaN."""
     with pytest.raises(BadData, match="float64"):
         parse(np.full(MIN_SAMPLES, np.nan))
 
 
 def test_array_of_wider_samples_is_refused():
-    """Samples above 255 are refused instead of wrapped."""
+    """Samples above 255 are refused, not wrapped."""
     with pytest.raises(BadData, match="wider than 8 bits"):
         parse(np.full(MIN_SAMPLES, 256, dtype=np.uint16))
 
 
 def test_bad_data_have_their_own_exit_code():
-    """Data that cannot be judged end with 65, as sysexits(3) has it."""
+    """Data that cannot be assessed give exit code 65, as in sysexits(3)."""
     assert BadData.exit_code == 65
 
 
@@ -76,38 +76,38 @@ def test_width_is_the_highest_bit_in_use(top, width):
 
 
 def test_declared_width_wins_and_narrowness_is_noted():
-    """A declared width stands, with a note where the samples use less."""
+    """A declared width is used, with a note if the samples use less."""
     taken = parse(ENOUGH, 8)
     assert taken.bits_per_sample == 8
     assert any("fewer than the declared 8" in note for note in taken.notes)
 
 
 def test_gaps_in_the_alphabet_are_closed():
-    """The literal column numbers the symbols that occur, in ascending order."""
+    """The literal column numbers the distinct symbols in ascending order."""
     taken = parse(bytes([3, 200, 17, 40]) * MIN_SAMPLES)
     assert (taken.symbols, taken.literal[:4].tolist()) == (4, [0, 3, 1, 2])
 
 
 def test_alphabet_without_gaps_is_left_alone():
-    """Samples 0 to k - 1 are their own numbers, also where k is no power of two."""
+    """Samples 0 to k - 1 keep their numbers, even if k is not a power of two."""
     taken = parse(bytes([0, 1, 2]) * MIN_SAMPLES)
     assert taken.literal[:3].tolist() == [0, 1, 2]
-    assert not any("without gaps" in note for note in taken.notes)
+    assert not any("renumbers" in note for note in taken.notes)
 
 
 def test_bit_string_is_of_raw_samples_top_bit_first():
-    """The bit string keeps the samples as read and begins with the top bit of the declared width."""
+    """The bit string contains the raw samples, most significant bit first."""
     taken = parse(bytes([5, 2]) * MIN_SAMPLES, 4)
     assert taken.bit_string[:8].tolist() == [0, 1, 0, 1, 0, 0, 1, 0]
 
 
 def test_short_data_are_noted():
-    """Fewer than a million samples are judged with a note."""
-    assert any("SP 800-90B wants 1,000,000" in note for note in parse(ENOUGH).notes)
+    """Fewer than a million samples are assessed with a note."""
+    assert any("SP 800-90B requires 1,000,000" in note for note in parse(ENOUGH).notes)
 
 
 def test_later_changes_do_not_reach_the_samples():
-    """The samples are a copy of what was handed in."""
+    """The samples are a copy of the argument."""
     data = np.frombuffer(ENOUGH, dtype=np.uint8).copy()
     taken = parse(data)
     data[:] = 0

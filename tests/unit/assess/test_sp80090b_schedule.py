@@ -1,4 +1,4 @@
-"""Jobs side by side: their order, their progress, and how they end."""
+"""Concurrent jobs: order, progress, errors and interrupts."""
 
 import itertools
 import threading
@@ -19,15 +19,15 @@ def interrupt(_news: Progress) -> None:
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2, 50])
-def test_results_come_in_the_order_of_the_jobs(threads):
-    """However many threads, each job's outcome stands in its place."""
+def test_results_are_in_the_order_of_the_jobs(threads):
+    """With any number of threads, results have the order of the jobs."""
     done, seconds = run([quick(str(each), each + 1.0) for each in range(20)], threads=threads)
     assert [each.outcomes[0].min_entropy for each in done] == [each + 1.0 for each in range(20)]
     assert seconds >= 0.0
 
 
 def test_costliest_jobs_start_first():
-    """The longest job is not left for the end."""
+    """The longest job starts first."""
     started: list[str] = []
 
     def job(title: str, cost: float) -> Job:
@@ -39,20 +39,20 @@ def test_costliest_jobs_start_first():
 
 
 def test_error_of_a_job_reaches_the_caller():
-    """What a job raises is raised here, and no further job starts."""
+    """A job's exception is raised in the caller, and no further job starts."""
 
     def fail() -> tuple[EstimatorResult, ...]:
-        raise MemoryError("no room")
+        raise MemoryError("no memory")
 
     started: list[str] = []
     last = Job("last", 1.0, lambda: (started.append("last"), ())[1])
-    with pytest.raises(MemoryError, match="no room"):
+    with pytest.raises(MemoryError, match="no memory"):
         run([Job("first", 2.0, fail), last], threads=1)
     assert started == []
 
 
 def test_interrupt_ends_at_once_while_a_job_is_running():
-    """The caller gets away although a job never ends, and the jobs behind it never start."""
+    """The caller is not blocked by a stuck job, and queued jobs never start."""
     hold, started = threading.Event(), []
 
     def stuck() -> tuple[EstimatorResult, ...]:
@@ -72,7 +72,7 @@ def test_interrupt_ends_at_once_while_a_job_is_running():
 
 
 def test_workers_do_not_keep_the_process_alive():
-    """A thread that is still at a job when the program ends is no reason to wait."""
+    """A running thread does not delay the end of the program."""
     hold, seen = threading.Event(), []
 
     def look() -> tuple[EstimatorResult, ...]:
@@ -85,7 +85,7 @@ def test_workers_do_not_keep_the_process_alive():
 
 
 def test_progress_grows_to_the_whole():
-    """Shares never shrink, the last is everything, and time left is unknown only before the first is done."""
+    """Progress never decreases and ends at 1; an estimate of the rest appears."""
     news: list[Progress] = []
     run([quick(str(each), 1.0) for each in range(10)], threads=1, progress=news.append)
     shares = [each.done for each in news]

@@ -16,7 +16,7 @@ from drawwell.roles import upstream
 
 
 def test_a_name_that_does_not_resolve_leads_to_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hint has [tls] names, by which the operator chose the name."""
+    """The hint names `[tls] names`, where the operator sets the name."""
 
     def unknown(*_: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -29,7 +29,7 @@ def test_a_name_that_does_not_resolve_leads_to_the_setting(monkeypatch: pytest.M
 
 
 def test_a_draw_renews_each_certificate_and_survives_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A draw renews what is due; a failure stops neither others nor the draw."""
+    """A failed renewal stops neither the other renewals nor the draw."""
     asked = []
 
     async def renewed(identity: SimpleNamespace) -> bool:
@@ -46,7 +46,7 @@ def test_a_draw_renews_each_certificate_and_survives_a_failure(monkeypatch: pyte
 
 @pytest.mark.parametrize("own", [True, False])
 def test_the_written_part_keeps_an_unwritten_source(own: bool, tmp_path: Path) -> None:
-    """Where udev started a source, `deposits` is written: draws stay here."""
+    """For a source started by udev, `deposits` keeps draws on this machine."""
     identity = SimpleNamespace(directory="/state/links/well", addresses=("well:55000", "[::1]:55000"))
     part = tmp_path / "well.toml"
     part.write_text(join._tables(identity, own))
@@ -59,7 +59,7 @@ def test_the_written_part_keeps_an_unwritten_source(own: bool, tmp_path: Path) -
 def test_a_running_source_counts_as_the_machine_s_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A source in the broker's report counts, though no file names it."""
+    """A source in the broker's report counts even without a configuration."""
     path = tmp_path / "drawwell.toml"
     path.write_text("")
     config = load(str(path))
@@ -68,10 +68,10 @@ def test_a_running_source_counts_as_the_machine_s_own(
 
 
 def test_a_part_that_makes_a_fault_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a fault the file is as before; a file of another hand stays."""
+    """After a fault the file is restored; another owner's file is not changed."""
 
     def faulty() -> None:
-        raise ConfigError("there is 1 fault in the configuration")
+        raise ConfigError("the configuration has 1 fault")
 
     monkeypatch.setattr("drawwell.config.load.load", faulty)
     with pytest.raises(ConfigError):
@@ -85,7 +85,7 @@ def test_a_part_that_makes_a_fault_is_taken_back(tmp_path: Path, monkeypatch: py
 
 
 def test_status_names_where_draws_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine that only draws and runs no link, status has the broker."""
+    """Status names the broker on a machine without a broker or a link process."""
     path = tmp_path / "drawwell.toml"
     path.write_text(f'[broker]\nrun_dir = "{tmp_path}"\n')
     joined = SimpleNamespace(addresses=("well:55000",))

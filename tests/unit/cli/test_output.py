@@ -1,16 +1,17 @@
-"""What is printed for people."""
+"""Messages, results and errors on a terminal."""
 
 import pytest
 
 from drawwell.cli.output import Output
+from drawwell.cli.style import Style
 from drawwell.errors import UsageError
 
 HOSTILE = "web\x1b]0;x\x07\x9b2J\r\u202e\udc80é\tok\nnext"
 SHOWN = "web?]0;x??2J???é\tok\nnext"
 
 
-def test_nothing_that_others_chose_moves_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """A result, a word, an error and its hint are printed without escapes, overrides and half characters."""
+def test_output_has_no_terminal_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """Results, messages, errors and hints are printed without escapes."""
     out = Output()
     out.result({}, HOSTILE)
     out.say(HOSTILE)
@@ -18,3 +19,13 @@ def test_nothing_that_others_chose_moves_a_terminal(capsys: pytest.CaptureFixtur
     printed = capsys.readouterr()
     assert printed.out == f"{SHOWN}\n"
     assert printed.err == f"drawwell: {SHOWN}\ndrawwell: {SHOWN}\ndrawwell: hint: {SHOWN}\n"
+
+
+def test_a_message_is_broken_at_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Long messages are wrapped; multi-line messages are not."""
+    out = Output(live_style=Style(width=24))
+    out.say("a simulated stick is plugged in")
+    out.say("[broker]\ndeposits = true  # " + "x" * 24)
+    broken, laid_out = capsys.readouterr().err.split("drawwell: ")[1:]
+    assert broken == "a simulated\n  stick is plugged in\n"
+    assert laid_out == "[broker]\ndeposits = true  # " + "x" * 24 + "\n"

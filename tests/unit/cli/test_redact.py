@@ -1,4 +1,4 @@
-"""cli/masking: what a bug report must never hold."""
+"""cli/redact: data that a bug report must not contain."""
 
 import base64
 
@@ -28,7 +28,7 @@ KEY = bytes(range(7, 39))
     ],
 )
 def test_secrets_are_masked(text: str, secret: str) -> None:
-    """A key, a token or a password does not come through."""
+    """Keys, tokens and passwords are removed."""
     assert secret not in masked(text)
     assert "[masked]" in masked(text)
 
@@ -45,11 +45,11 @@ def test_secrets_are_masked(text: str, secret: str) -> None:
     ],
 )
 def test_what_a_report_is_made_of_stays(text: str) -> None:
-    """Names, paths, times and counts are what the report is for."""
+    """Names, paths, times and counts stay in the report."""
     assert masked(text) == text
 
 
 @given(st.binary(min_size=32, max_size=64))
 def test_no_drawn_bytes_come_through(data: bytes) -> None:
-    """Whatever was drawn, in hexadecimal it is masked."""
+    """Drawn bytes in hexadecimal are removed."""
     assert data.hex() not in masked(f"drawn: {data.hex()}") or data.hex().isdecimal()

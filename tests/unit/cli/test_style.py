@@ -63,32 +63,32 @@ def widest(text: str) -> int:
     [(sources_table, [SOURCE]), (consumers_table, [CONSUMER]), (health_tests_table, [TEST])],
 )
 def test_tables_of_the_status_fit(table, rows, width, colour):
-    """Sources, consumers and health tests fit 80 columns and fewer."""
+    """Sources, consumers and health tests fit into 80 columns or fewer."""
     assert widest(table(rows, Style(width, colour=colour))) <= width
 
 
 def test_a_wide_table_is_whole():
-    """Without a width every column is there; the firmware is one word."""
+    """Without a width limit every column is shown; firmware is one word."""
     text = sources_table([SOURCE], Style())
     assert "CONDITIONED" in text
     assert "  verified" in text
 
 
 def test_dropped_columns_are_named():
-    """The column named first is left out, and the last line names it."""
+    """The column to drop first is dropped, and the last line names it."""
     text = Style(30).table(ROWS, drop=("DETAIL", "STATE"))
     assert text.splitlines() == ["NAME   STATE", "stick  healthy", "(detail: --wide)"]
 
 
 def test_a_cell_is_wrapped_where_no_column_may_go():
-    """Every word of a long cell is shown in its own column."""
+    """A long cell is wrapped within its own column."""
     text = Style(30).table(ROWS)
     assert widest(text) <= 30
     assert " ".join(line[16:] for line in text.splitlines()[1:]).split() == ROWS[1][2].split()
 
 
 def test_only_states_are_coloured():
-    """A cell that is a state has a colour, and its padding has none."""
+    """A cell with a state is coloured, but its padding is not."""
     text = Style(colour=True).table(ROWS)
     assert SGR.findall(text) == ["\x1b[32m", "\x1b[0m"]
     assert "\x1b[32mhealthy\x1b[0m  one" in text
@@ -112,12 +112,12 @@ class Terminal(io.StringIO):
     ],
 )
 def test_when_there_is_colour(stream, environ, color, colour):
-    """NO_COLOR and TERM can forbid colour; --color decides over both."""
+    """NO_COLOR and TERM can disable colours; --color overrides both."""
     assert style_for(stream, environ, wide=False, color=color).colour is colour
 
 
 def test_the_width_is_that_of_columns():
-    """COLUMNS sets the width, --wide takes it off, and a file has none."""
+    """COLUMNS sets the width, --wide removes it, and a file has none."""
     environ = {"COLUMNS": "72"}
     assert style_for(Terminal(), environ, wide=False, color=AUTO).width == 72
     assert style_for(Terminal(), environ, wide=True, color=AUTO).width is None
@@ -125,13 +125,13 @@ def test_the_width_is_that_of_columns():
 
 
 def test_a_coloured_result_still_moves_no_terminal(capsys):
-    """A coloured result keeps the colours of states, no other sequence."""
+    """A coloured result has colour sequences of states and no others."""
     Output(style=Style(colour=True)).result({}, "\x1b[32mready\x1b[0m \x1b[2J\x1b[1m")
     assert capsys.readouterr().out == "\x1b[32mready\x1b[0m ?[2J?[1m\n"
 
 
 def test_progress_never_wraps(capsys, monkeypatch):
-    """The progress line is one column shorter than the terminal at most."""
+    """The progress line is at least one column shorter than the terminal."""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     Output(live_style=Style(40)).progress("x" * 200)
@@ -139,7 +139,7 @@ def test_progress_never_wraps(capsys, monkeypatch):
 
 
 def test_work_shows_how_long_it_takes(capsys, monkeypatch):
-    """Work of more than a second is shown with the time, and then erased."""
+    """After a second, the elapsed time is shown, and erased at the end."""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     asked = threading.Event()

@@ -8,8 +8,15 @@ from command_tree import command_tree
 from drawwell.cli.examples import EXAMPLES
 from drawwell.cli.parser import build_parser
 
+NODES = [each for each in command_tree(build_parser()).walk() if each.path]
 VERBS = [" ".join(each.path) for each in command_tree(build_parser()).walk() if not each.children]
 LINES = [line for examples in EXAMPLES.values() for line, _what in examples]
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: " ".join(node.path))
+def test_the_help_of_a_command_describes_it(node):
+    """Every noun's and verb's help has a description."""
+    assert node.description
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -20,7 +27,7 @@ def test_every_verb_has_two_examples(verb):
 
 @pytest.mark.parametrize("line", LINES)
 def test_an_example_can_be_typed(line):
-    """What is typed in an example is accepted by the command line."""
+    """The command line accepts every example."""
     tokens = shlex.split(line.replace("$(", "").replace(")", ""), comments=False)
     for start in (at for at, word in enumerate(tokens) if word in {"drawwell", "eval"}):
         typed = shlex.split(tokens[start + 1]) if tokens[start] == "eval" else tokens[start:]

@@ -1,4 +1,4 @@
-"""Which broker a draw asks: decided by what is written alone."""
+"""The broker of a draw depends only on the configuration."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ DEPOSITS = "[broker]\ndeposits = true\n"
     ],
 )
 def test_what_is_written_decides(tmp_path: Path, text: str, here: bool, elsewhere: bool) -> None:
-    """A source or deposits keep draws here; an upstream alone does not."""
+    """A source or deposits keep draws local; an upstream alone does not."""
     path = tmp_path / "drawwell.toml"
     path.write_text(text)
     config = load(str(path))

@@ -19,21 +19,21 @@ SECTION = SourceSection(name="a", path="/dev/null", command=("true",), min_entro
 
 @pytest.mark.parametrize("name", DRIVERS)
 def test_a_driver_is_made_under_its_name(name: str) -> None:
-    """The module of an entry makes a driver of the same name."""
+    """The module of an entry creates a driver with the same name."""
     driver, claim = make_driver(replace(SECTION, driver=name))
     assert (driver.identity.kind, driver.identity.name) == (name, "a")
     assert (claim.min_entropy, claim.bits) == (1.0, DRIVERS[name].one_bit_samples)
 
 
 def test_the_settings_of_drivers_are_settings() -> None:
-    """An entry has settings of [[source]] only, and requires some of its own."""
+    """An entry has only settings of [[source]], and requires only its own."""
     assert ONLY_FOR.keys() <= SETTINGS
     assert all(set(kind.required) <= set(kind.settings) for kind in DRIVERS.values())
 
 
 @pytest.mark.parametrize("kind", DEVICES.values(), ids=DEVICES)
 def test_the_section_of_a_device_is_a_configuration(tmp_path: Path, kind: DeviceKind) -> None:
-    """What doctor writes for a device loads, and makes its driver."""
+    """The section that doctor prints for a device loads and makes its driver."""
     file = tmp_path / "drawwell.toml"
     file.write_text(kind.section("" if kind.command else "/dev/null") + "\n")
     (section,) = load(str(file)).sources
@@ -43,7 +43,7 @@ def test_the_section_of_a_device_is_a_configuration(tmp_path: Path, kind: Device
 
 
 def test_a_device_is_one_kind() -> None:
-    """A number is one kind; it has a node, or a program that reads it."""
+    """A USB ID has one kind, with a node or a program that reads it."""
     numbers = [usb_id for kind in DEVICES.values() for usb_id in kind.usb]
     assert len(numbers) == len(set(numbers))
     for kind in DEVICES.values():
@@ -55,7 +55,7 @@ def test_a_device_is_one_kind() -> None:
 
 
 def test_a_cable_with_the_chip_of_a_device_is_no_device() -> None:
-    """0403:6015 alone is any cable; Infinite Noise has its product string."""
+    """0403:6015 alone is any cable; Infinite Noise has its own product string."""
     assert usb_kind("0403:6015", "FT230X Basic UART") is None
     for usb_id, product in (("0403:6015", "Infinite Noise TRNG"), ("1209:3701", "")):
         kind = usb_kind(usb_id, product)
@@ -68,12 +68,12 @@ def test_a_cable_with_the_chip_of_a_device_is_no_device() -> None:
     [("tpm-rng-0", "TPM"), ("virtio_rng.0", "virtio-rng"), ("bcm2835", "board's generator")],
 )
 def test_a_generator_behind_hwrng_is_one_kind(current: str, name: str) -> None:
-    """By the start of its driver's name; what is not listed is a board's."""
+    """The start of the driver's name decides; unlisted ones are boards."""
     assert generator_kind(current).name == name
 
 
 def test_the_names_of_drivers_stand_in_one_table() -> None:
-    """No module compares with the name of a driver, but reads its entry."""
+    """No module compares driver names; all read the driver's entry."""
     source = Path(__file__).parents[3] / "src" / "drawwell"
     modules = [path for path in source.rglob("*.py") if "guests" not in path.parts]
     compared = [f'{sign} "{name}"' for name in DRIVERS for sign in ("==", "!=", "case")]

@@ -19,7 +19,7 @@ USER = HostFacts(
 
 
 def test_nothing_needs_to_be_configured(tmp_path: Path) -> None:
-    """Without any file there is one OneRNG, found by itself, a broker, and the consumer local."""
+    """Without a file: one detected OneRNG, a broker, and the consumer local."""
     config = load(None, directory=str(tmp_path), machine=ROOT)
     assert [(each.name, each.driver, each.path, each.min_entropy) for each in config.sources] == [
         ("onerng", "onerng", "auto", 6.0)
@@ -29,11 +29,11 @@ def test_nothing_needs_to_be_configured(tmp_path: Path) -> None:
     assert config.control.path == "/run/drawwell/control.sock"
     assert [each.name for each in config.consumers] == ["local"]
     assert (config.tls.listen, config.enrol.listen, config.health.listen) == (None, None, None)
-    assert (config.serves, config.pours) == (True, False)
+    assert (config.serves, config.has_sinks) == (True, False)
 
 
 def test_directories_of_root_and_of_a_user(tmp_path: Path) -> None:
-    """Root uses the system's directories, a user their own, and systemd's are preferred to both."""
+    """Root uses system directories, a user their own; systemd's have priority."""
     broker = load(None, directory=str(tmp_path), machine=ROOT).broker
     assert (broker.state_dir, broker.run_dir) == ("/var/lib/drawwell", "/run/drawwell")
     broker = load(None, directory=str(tmp_path), machine=USER).broker
@@ -50,8 +50,8 @@ def test_directories_of_root_and_of_a_user(tmp_path: Path) -> None:
     assert (broker.state_dir, broker.run_dir) == ("/var/lib/d", "/run/d")
 
 
-def test_a_user_without_sockets_of_his_own_uses_the_system_s(tmp_path: Path) -> None:
-    """/run/drawwell is a user's default while broker or link serves there."""
+def test_a_user_without_own_sockets_uses_the_systems(tmp_path: Path) -> None:
+    """A user's default is /run/drawwell while a broker or link serves there."""
     own, system = "/run/user/1000/drawwell", "/run/drawwell"
     served, link = f"{system}/draw.sock", f"{system}/link.sock"
     cases = (
@@ -63,16 +63,16 @@ def test_a_user_without_sockets_of_his_own_uses_the_system_s(tmp_path: Path) -> 
 
 
 def test_an_upstream_alone_makes_a_consumer_only(tmp_path: Path) -> None:
-    """A machine that names a broker elsewhere and no source does not look for a device."""
+    """A machine with an upstream and no source does not search for a device."""
     config = load_text(tmp_path, '[kernel]\nfeed = true\n[[upstream]]\nurl = "tls://[::1]:55000"\n')
-    assert (config.serves, config.pours) == (False, True)
+    assert (config.serves, config.has_sinks) == (False, True)
     assert config.consumers == ()
     assert config.upstreams[0].identity == ""
     assert config.upstreams[0].address == HostPort("::1", 55000)
 
 
 def test_enrolment_follows_the_tls_door(tmp_path: Path) -> None:
-    """The enrolment listener opens beside the TLS door, and stays shut when told or with an own PKI."""
+    """Enrolment opens with the TLS door unless disabled or with your own PKI."""
     tls = '[tls]\nlisten = "10.0.0.1:55000"\n'
     pki = '[pki]\nca = "/a"\ncertificate = "/b"\nkey = "/c"\n'
     assert load_text(tmp_path, tls).enrol.listen == HostPort("10.0.0.1", 55001)
@@ -97,7 +97,7 @@ def test_values_are_parsed(tmp_path: Path) -> None:
 
 
 def test_the_local_consumer_can_be_limited(tmp_path: Path) -> None:
-    """A consumer called local that is written takes the place of the one that exists by itself."""
+    """A configured consumer named local replaces the default one."""
     config = load_text(tmp_path, '[[consumer]]\nname = "local"\nquota = "1MiB/day"\n')
     assert [(each.name, each.quota) for each in config.consumers] == [("local", Allowance(2**20, 86400))]
 
@@ -106,7 +106,7 @@ def test_the_local_consumer_can_be_limited(tmp_path: Path) -> None:
 
 
 def test_layers(tmp_path: Path) -> None:
-    """conf.d comes after drawwell.toml, by name; later values win, lists of tables add up, others stay out."""
+    """Files in conf.d follow in order of name; later values win, lists add up."""
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "drawwell.toml").write_text(
         '[broker]\nname = "a"\nmin_sources = 1\n[[source]]\nname = "one"\n'
@@ -128,7 +128,7 @@ def test_layers(tmp_path: Path) -> None:
 
 
 def test_environment_names_the_file(tmp_path: Path) -> None:
-    """$DRAWWELL_CONFIG is the one file to read, and a path given is stronger still."""
+    """$DRAWWELL_CONFIG is the only file read, unless a path is given."""
     (tmp_path / "drawwell.toml").write_text('[broker]\nname = "etc"\n')
     (tmp_path / "env.toml").write_text('[broker]\nname = "env"\n')
     (tmp_path / "given.toml").write_text('[broker]\nname = "given"\n')

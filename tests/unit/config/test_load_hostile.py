@@ -1,4 +1,4 @@
-"""Reading the configuration: input of any kind."""
+"""Reading the configuration: arbitrary input."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from support.configurations import ROOT, load_text
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file, written again and again."""
+    """Return one file that is rewritten repeatedly."""
     return tmp_path_factory.mktemp("fuzz") / "test.toml"
 
 
@@ -30,7 +30,7 @@ def _loads_or_refuses(file: Path, data: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_load_or_are_refused(scratch: Path, data: bytes) -> None:
-    """Garbage is a ConfigError, never anything else."""
+    """Garbage raises ConfigError and nothing else."""
     _loads_or_refuses(scratch, data)
 
 
@@ -91,7 +91,7 @@ _SECTIONS = st.tuples(_TABLES, st.booleans(), st.dictionaries(_SETTINGS, _TOML_V
 
 @given(st.lists(_SECTIONS, max_size=5).map("".join))
 def test_any_toml_loads_or_is_refused(scratch: Path, text: str) -> None:
-    """Any table, key and value is a configuration or a ConfigError, never anything else."""
+    """Any table, key and value gives a configuration or a ConfigError."""
     _loads_or_refuses(scratch, text.encode())
 
 
@@ -99,6 +99,6 @@ def test_any_toml_loads_or_is_refused(scratch: Path, text: str) -> None:
     "text", ["a = " + "[" * 20_000, "a = " + "{a=" * 20_000, "[" + "a." * 1_000 + "a]\n", "#" * (2**20 + 1)]
 )
 def test_monsters_are_refused(scratch: Path, text: str) -> None:
-    """Bottomless nesting and giant files are faults as well."""
+    """Extreme nesting and giant files are faults."""
     with pytest.raises(ConfigError):
         load_text(scratch.parent, text)

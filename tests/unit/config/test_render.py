@@ -1,4 +1,4 @@
-"""The configuration as text: the sample file, config show, and the documentation behind both."""
+"""The configuration as text: sample file, `config show`, documentation."""
 
 import re
 import tomllib
@@ -66,20 +66,20 @@ def _load(tmp_path: Path, text: str) -> Config:
 
 @pytest.mark.parametrize("each", EVERY_SETTING)
 def test_examples_and_samples_are_valid(each: Setting) -> None:
-    """The example and the sample value of every setting are TOML that the setting takes."""
+    """Every setting accepts its own example and sample."""
     for text in (each.example, each.sample):
         value = each.kind.parse(tomllib.loads(f"value = {text}")["value"])
         assert each.kind.parse(tomllib.loads(f"value = {each.kind.write(value)}")["value"]) == value
 
 
 def test_sample_is_a_good_configuration(tmp_path: Path) -> None:
-    """The sample file as it is printed changes nothing."""
+    """The sample file, unchanged, equals the defaults."""
     default = replace(load(None, directory=str(tmp_path / "none"), machine=MACHINE), files=())
     assert replace(_load(tmp_path, sample()), files=()) == default
 
 
 def test_sample_without_its_comment_signs_names_every_setting() -> None:
-    """With the # taken away the sample is TOML and holds every table and every key, with valid values."""
+    """Uncommented, it is valid TOML with every table and every key."""
     tables = tomllib.loads(re.sub(r"^#(?=\[|\w+ = )", "", sample(), flags=re.MULTILINE))
     assert list(tables) == [table.name for table in TABLES]
     for table in TABLES:
@@ -92,13 +92,13 @@ def test_sample_without_its_comment_signs_names_every_setting() -> None:
 @pytest.mark.parametrize("text", ["", FULL, '[[upstream]]\nurl = "unix:///run/x"\n'])
 @pytest.mark.parametrize("origin", [False, True])
 def test_shown_configuration_reads_back_as_the_same(tmp_path: Path, text: str, origin: bool) -> None:
-    """What config show prints is a file that means the same."""
+    """The output of config show is a file with the same meaning."""
     config = _load(tmp_path, text)
     assert _load(tmp_path, shown(config, origin=origin)) == config
 
 
 def test_origins_are_shown(tmp_path: Path) -> None:
-    """With --origin every value says which line it comes from, or that it is a default."""
+    """With --origin each value shows its line, or that it is a default."""
     config = _load(tmp_path, '[kernel]\nfeed = true\n\n[[source]]\nname = "x"\n')
     lines = [re.sub(r" +", " ", line) for line in shown(config, origin=True).splitlines()]
     assert f"feed = true # {tmp_path}/test.toml:2" in lines
@@ -107,7 +107,7 @@ def test_origins_are_shown(tmp_path: Path) -> None:
 
 
 def test_document_holds_plain_values_and_origins(tmp_path: Path) -> None:
-    """For JSON every value is as the file would have it, null where it is not set."""
+    """JSON has every value as in the file, or null if it is not set."""
     config = _load(tmp_path, FULL)
     document = as_document(config)
     assert document["consumer"][0]["rate"] == "1537B/s"
@@ -120,7 +120,7 @@ def test_document_holds_plain_values_and_origins(tmp_path: Path) -> None:
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_every_text_reads_back_as_it_was_written_or_is_refused(text: str) -> None:
-    """What TOML cannot hold is refused by writing and by reading."""
+    """Text that TOML cannot represent is refused when written and when read."""
     try:
         written = write_text(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The scanner that knows on which line a key stands."""
+"""The scanner that finds the line of each key."""
 
 import tomllib
 
@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drawwell.config.toml_lines import key_lines
+from support.examples import examples
 
 
 def test_keys_tables_and_lists_of_tables() -> None:
-    """Keys, headers and each item of a list of tables are found on their own lines."""
+    """Keys, headers and items of lists of tables have their own lines."""
     text = (
         '# one\n[broker]\nname = "a"\n\n[[source]]\ndriver="onerng"\n[[source]]\n  path = "/dev/x" # seven\n'
     )
@@ -26,7 +27,7 @@ def test_keys_tables_and_lists_of_tables() -> None:
 
 
 def test_dotted_and_quoted_keys() -> None:
-    """A dotted key names each table on its way; quoted parts are decoded."""
+    """A dotted key names each table on its path; quoted parts are decoded."""
     lines = key_lines('a = 1\nb.c = 2\n"d e" . \'f.g\'."\\u0068" = 3\n[ x . "y" ]\nz = 1\n')
     assert lines[("b",)] == lines[("b", "c")] == 2
     assert lines[("d e", "f.g", "h")] == 3
@@ -35,7 +36,7 @@ def test_dotted_and_quoted_keys() -> None:
 
 
 def test_inline_tables_and_lists() -> None:
-    """Keys inside inline tables and items of lists are found, over several lines and comments too."""
+    """Keys and items inside them are found, across lines and comments."""
     lines = key_lines('a = { b = 1, c = { d = "}" } }\nl = [\n  1, # ]\n  { e = 2 },\n  [3],\n]\nz = 0\n')
     assert lines[("a", "c", "d")] == 1
     assert lines[("l", 0)] == 3
@@ -57,7 +58,7 @@ def test_inline_tables_and_lists() -> None:
     ],
 )
 def test_strings_hide_what_looks_like_keys(value: str) -> None:
-    """Nothing inside a string is a key, and the line after it is counted right."""
+    """Nothing inside a string is a key, and line counting continues correctly."""
     text = f"a = {value}\nb = 1\n"
     assert set(tomllib.loads(text)) == {"a", "b"}
     lines = key_lines(text)
@@ -66,7 +67,7 @@ def test_strings_hide_what_looks_like_keys(value: str) -> None:
 
 
 def test_lists_of_tables_nest() -> None:
-    """An inner list of tables belongs to the newest item of the outer one."""
+    """An inner list of tables belongs to the latest item of the outer list."""
     lines = key_lines("[[a]]\n[[a.b]]\nc = 1\n[[a]]\n[[a.b]]\n[[a.b]]\nc = 2\n[a.d]\ne = 3\n")
     assert lines[("a", 0, "b", 0, "c")] == 3
     assert lines[("a", 1, "b", 1, "c")] == 7
@@ -74,7 +75,7 @@ def test_lists_of_tables_nest() -> None:
 
 
 def test_windows_line_ends() -> None:
-    """Carriage returns neither hide a key nor shift a line."""
+    """Carriage returns do not hide keys or shift lines."""
     assert key_lines("a = 1\r\n\r\nb = '''\r\n'''\r\nc = 2\r\n") == {("a",): 1, ("b",): 3, ("c",): 5}
 
 
@@ -111,10 +112,10 @@ def _paths(value: object, path: tuple[str | int, ...] = ()) -> set[tuple[str | i
     return found
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(_LINES, max_size=12))
 def test_every_key_of_any_document_is_found(chunks: list[str]) -> None:
-    """Whatever tomllib reads, the scanner finds the same keys and no other, each on a line of its own chunk."""
+    """The scanner finds the same keys as tomllib, on the right lines."""
     text, expected, found = "", set(), {}
     for chunk in chunks:
         first = text.count("\n") + 1

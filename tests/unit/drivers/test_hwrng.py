@@ -1,4 +1,4 @@
-"""The generator behind /dev/hwrng, with a made-up sysfs."""
+"""The generator behind /dev/hwrng, in a fake sysfs."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("now", ["tpm-rng-0", "none", ""])
 def test_a_generator_that_was_exchanged_is_noticed(folder: Path, tmp_path: Path, now: str) -> None:
-    """The kernel takes another one, or none: the next check names both."""
+    """If the kernel selects another generator or none, the check names both."""
     pin = GeneratorPin("/dev/hwrng", sysfs=str(tmp_path))
     pin.check()
     (folder / "rng_current").write_text(f"{now}\n")
@@ -28,10 +28,10 @@ def test_a_generator_that_was_exchanged_is_noticed(folder: Path, tmp_path: Path,
 
 
 def test_another_generator_than_the_wanted_one_is_refused(folder: Path, tmp_path: Path) -> None:
-    """The hint has the command that makes the kernel take the wanted one."""
+    """The hint has the command that selects the required one."""
     assert GeneratorPin("/dev/hwrng", "chaoskey", str(tmp_path)).generator == "chaoskey-hw-1.0-3"
     (folder / "rng_current").write_text("tpm-rng-0\n")
-    with pytest.raises(SourceUnavailable, match='is tpm-rng-0, and hwrng = "chaoskey"') as caught:
+    with pytest.raises(SourceUnavailable, match='uses tpm-rng-0, but hwrng = "chaoskey"') as caught:
         GeneratorPin("/dev/hwrng", "chaoskey", str(tmp_path))
     assert "echo chaoskey-hw-1.0-3 > " in (caught.value.hint or "")
 
@@ -42,6 +42,6 @@ def test_another_generator_than_the_wanted_one_is_refused(folder: Path, tmp_path
 def test_only_a_chip_vouches_for_its_bytes(
     folder: Path, tmp_path: Path, current: str, *, vouched: bool
 ) -> None:
-    """Neither virtio, which has the host's bytes, nor an unknown name does."""
+    """Neither virtio, with the host's bytes, nor an unknown name is evidence."""
     (folder / "rng_current").write_text(current)
     assert generators(str(tmp_path)).vouched is vouched

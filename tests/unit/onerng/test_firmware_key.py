@@ -1,4 +1,4 @@
-"""The key that a OneRNG's firmware must be signed by, out of a file as GnuPG exports it."""
+"""The key that must have signed a OneRNG's firmware, from a GnuPG export."""
 
 import shutil
 import subprocess
@@ -22,12 +22,12 @@ TEST_KEY = export_public_key().encode()
 
 
 def test_the_vendors_key_is_the_vendor() -> None:
-    """The key out of the vendor's own program, as a file, is the one that is built in."""
+    """The key in the vendor's own program equals the built-in one."""
     assert signer_of(VENDORS.read_bytes()) is VENDOR
 
 
 def test_the_published_test_key_is_the_simulated_devices() -> None:
-    """A configuration that names it gets verdicts that say simulated."""
+    """A configuration with the test key gets verdicts marked as simulated."""
     signer = signer_of(TEST_KEY)
 
     assert signer is SIMULATOR
@@ -37,7 +37,7 @@ def test_the_published_test_key_is_the_simulated_devices() -> None:
 
 @pytest.fixture(scope="module")
 def keyring(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """GnuPG with an RSA key that has a subkey, and an Ed25519 key."""
+    """Create GnuPG keys: RSA with a subkey, and Ed25519."""
     if shutil.which("gpg") is None:
         pytest.skip("gpg is not installed")
     home = tmp_path_factory.mktemp("gnupg")
@@ -65,13 +65,13 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*gpg, fingerprint]
 
 
-def exported(keyring: list[str], *words: str) -> bytes:
-    return subprocess.run([*keyring[:-1], *words], check=True, capture_output=True).stdout
+def exported(keyring: list[str], *arguments: str) -> bytes:
+    return subprocess.run([*keyring[:-1], *arguments], check=True, capture_output=True).stdout
 
 
 @pytest.mark.parametrize("armour", [["--armor"], []])
 def test_a_key_of_ones_own(keyring: list[str], armour: list[str]) -> None:
-    """An RSA key with a subkey is read as GnuPG exports it, armoured and not, with the fingerprint that it shows."""
+    """A GnuPG export, armoured or not, has the same fingerprint as in GnuPG."""
     signer = signer_of(exported(keyring, *armour, "--export", "rsa"))
 
     assert signer.primary.fingerprint == keyring[-1]
@@ -80,23 +80,23 @@ def test_a_key_of_ones_own(keyring: list[str], armour: list[str]) -> None:
 
 
 def test_other_keys_are_refused(keyring: list[str]) -> None:
-    """A key that is not RSA, a secret key, two keys in one file, nothing at all: each is named."""
-    for words, data in (
+    """Other algorithms, secret keys, two keys and no key have separate errors."""
+    for reason, data in (
         ("not a version 4 RSA key", exported(keyring, "--export", "ed")),
         ("a secret key", exported(keyring, "--export-secret-keys", "rsa")),
         ("more than one key", exported(keyring, "--export")),
         ("no OpenPGP public key", b""),
         ("not an OpenPGP packet", b"hello"),
-        ("not whole", TEST_KEY[:300]),
-        ("are no key", bytes(10**6)),
+        ("incomplete", TEST_KEY[:300]),
+        ("are not a key", bytes(10**6)),
     ):
-        with pytest.raises(BadSignature, match=words):
+        with pytest.raises(BadSignature, match=reason):
             signer_of(data)
 
 
 @given(st.integers(0, 3000), st.binary(min_size=1, max_size=20))
 def test_damaged_keys_are_refused_or_other_keys(at: int, rubbish: bytes) -> None:
-    """With bytes changed anywhere, it is refused by the named error, or is not the key that it was."""
+    """A change of any byte causes the named error or gives another key."""
     data = VENDORS.read_bytes()
     start = data.index(b"-----BEGIN")
     at = start + at % (len(data) - start)
@@ -107,12 +107,12 @@ def test_damaged_keys_are_refused_or_other_keys(at: int, rubbish: bytes) -> None
 
 
 def test_configuration_names_the_file(tmp_path: Path) -> None:
-    """No file is the vendor; a bad one is a fault of the configuration, with the reason."""
+    """Without a file the vendor's key is used; a bad file is an error."""
     (tmp_path / "good").write_bytes(TEST_KEY)
     (tmp_path / "bad").write_bytes(b"hello")
 
     assert firmware_signer(SourceSection(name="a")) is VENDOR
     assert firmware_signer(SourceSection(name="a", firmware_key=f"{tmp_path}/good")) is SIMULATOR
-    for name, words in (("bad", "not an OpenPGP packet"), ("none", "no such file")):
-        with pytest.raises(ConfigError, match=words):
+    for name, reason in (("bad", "not an OpenPGP packet"), ("none", "no such file")):
+        with pytest.raises(ConfigError, match=reason):
             firmware_signer(SourceSection(name="a", firmware_key=f"{tmp_path}/{name}"))

@@ -1,4 +1,4 @@
-"""The firmware image: found, measured, taken apart."""
+"""The parser of the firmware image."""
 
 import pytest
 from hypothesis import given
@@ -23,21 +23,21 @@ SIGNATURE_AT = 13 + 262_144 - 680
 
 
 def test_a_header_is_read_little_endian() -> None:
-    """Length, version and text size stand as the vendor's verifier reads them."""
+    """Length, version and text size are read as by the vendor's verifier."""
     header = parse_header(MAGIC + bytes.fromhex("0ff001 0770 ffee"))
     assert header == Header(length=0x01F00F, version=0x7007, text_size=0xEEFF)
 
 
 @pytest.mark.parametrize("data", [b"", MAGIC, MAGIC + bytes(6), b"\xff" + MAGIC + bytes(7)])
 def test_what_is_no_header_is_unreadable(data: bytes) -> None:
-    """A header that is short or does not begin with the magic is refused."""
+    """A short header, or one without the magic, is refused."""
     with pytest.raises(UnreadableImage):
         parse_header(data)
 
 
 @pytest.mark.parametrize("noise", [b"", b"\xfe", b"\xfe" * 5, bytes(1000), MAGIC[:5], MAGIC[:3] + MAGIC[:5]])
 def test_the_magic_is_found_after_anything(noise: bytes) -> None:
-    """Bytes before the magic do not hide it, not even its own first byte."""
+    """Any bytes may precede the magic, even its own first byte."""
     assert read_image(noise + DUMP).data == DUMP[13:]
 
 
@@ -54,7 +54,7 @@ def test_the_layout_follows_the_version(version: int, signed_bytes: int) -> None
 
 @pytest.mark.parametrize(("version", "room"), [(1, 598), (2, 598), (3, 550)])
 def test_the_longest_signature_fits_and_one_byte_more_does_not(version: int, room: int) -> None:
-    """A V3 dump shows 550 bytes of signature, the older ones 598."""
+    """A V3 dump has room for a signature of 550 bytes, older dumps for 598."""
     longest = bytes(room - 1) + b"\x01"
     assert signature_room(version) == room
     assert read_image(assemble_dump(simulated_code(version), longest, version=version)).signature == longest
@@ -64,7 +64,7 @@ def test_the_longest_signature_fits_and_one_byte_more_does_not(version: int, roo
 
 @pytest.mark.parametrize("length", [0, 551, 598, 678, 0xFFFF])
 def test_a_signature_length_out_of_bounds_is_a_bad_signature(length: int) -> None:
-    """The signature's length is believed only within what the layout leaves room for."""
+    """The signature's length must fit the layout."""
     dump = bytearray(DUMP)
     dump[SIGNATURE_AT : SIGNATURE_AT + 2] = length.to_bytes(2, "little")
     with pytest.raises(BadSignature, match="length"):
@@ -72,20 +72,20 @@ def test_a_signature_length_out_of_bounds_is_a_bad_signature(length: int) -> Non
 
 
 def test_bytes_after_the_signature_must_be_ff() -> None:
-    """The padding is not signed, so nothing may hide in it."""
+    """The padding is not signed, so it must be empty."""
     with pytest.raises(BadSignature, match="0xFF"):
         _ = read_image(DUMP[:-1] + b"\x00").signature
 
 
 @pytest.mark.parametrize("length", [0, 262_143, 262_145, 0xFFFFFF])
 def test_another_image_length_is_unreadable(length: int) -> None:
-    """No length but 262,144 is believed, however large it claims to be."""
+    """The length must be 262,144."""
     with pytest.raises(UnreadableImage, match=str(length)):
         read_image(MAGIC + length.to_bytes(3, "little") + DUMP[9:])
 
 
-def test_a_receiver_says_how_many_bytes_are_missing() -> None:
-    """The count goes down byte by byte from the magic on, and reaches zero exactly at the end."""
+def test_a_receiver_counts_the_missing_bytes() -> None:
+    """After the magic, the count decreases with each byte and ends at zero."""
     receiver = ImageReceiver()
     receiver.feed(b"noise")
     assert receiver.missing_bytes == DUMP_BYTES
@@ -101,7 +101,7 @@ def test_a_receiver_says_how_many_bytes_are_missing() -> None:
 
 
 def test_nothing_received_is_unreadable() -> None:
-    """A device that shows no header has no image."""
+    """A device that sends no header has no image."""
     with pytest.raises(UnreadableImage, match="no image header"):
         ImageReceiver().image()
 
@@ -113,7 +113,7 @@ near_magic = st.lists(
 
 @given(near_magic)
 def test_receiving_whole_and_byte_by_byte_is_the_same(stream: bytes) -> None:
-    """However the stream is cut, the same bytes are missing and the same image or error comes out."""
+    """Chunks of any size give the same count, and the same image or error."""
     whole, bytewise = ImageReceiver(), ImageReceiver()
     whole.feed(stream)
     for byte in stream:
@@ -126,7 +126,7 @@ def test_receiving_whole_and_byte_by_byte_is_the_same(stream: bytes) -> None:
 
 @given(st.binary(max_size=300), st.integers(0, 0xFFFF), st.binary(min_size=680, max_size=680))
 def test_an_image_of_garbage_parses_or_is_a_bad_signature(noise: bytes, version: int, end: bytes) -> None:
-    """Whatever stands where the signature should be, it is bounded or refused."""
+    """Any bytes instead of the signature are parsed or refused."""
     header = Header(262_144, version, 0)
     image = Image(header, noise.ljust(262_144 - 680, b"\x00") + end)
     try:
@@ -136,5 +136,5 @@ def test_an_image_of_garbage_parses_or_is_a_bad_signature(noise: bytes, version:
 
 
 def test_the_dump_is_what_the_device_sent() -> None:
-    """Header and data of an image make its dump again, without what was read before the magic."""
+    """A dump consists of an image's header and data, without earlier bytes."""
     assert read_image(b"noise" + DUMP).dump == DUMP

@@ -19,13 +19,13 @@ def replies_to(*pieces: bytes) -> list[Reply]:
 
 @pytest.mark.parametrize("command", list(Command))
 def test_every_command_resynchronises_first(command: Command) -> None:
-    """A command begins with a byte that ends whatever the firmware's parser was in."""
+    """A command starts with a byte that resets the firmware's parser."""
     assert command.value[:4] == b"\ncmd"
     assert len(command.value) == 6
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "label"),
     [
         ("cmd0", "avalanche, whitened"),
         ("cmd1", "avalanche, raw"),
@@ -37,33 +37,33 @@ def test_every_command_resynchronises_first(command: Command) -> None:
         ("cmd7", "RF, raw"),
     ],
 )
-def test_modes_mean_what_the_vendors_table_says(text: str, words: str) -> None:
-    """The mask of each mode selects the sources and the whitener of the vendor's onerng.conf."""
-    assert parse_mode(text).words == words
+def test_modes_equal_the_vendors_table(text: str, label: str) -> None:
+    """Each mode has the sources and the whitener of the vendor's onerng.conf."""
+    assert parse_mode(text).label == label
     assert str(parse_mode(text)) == text
     assert parse_mode(text).command == f"\n{text}\n".encode()
 
 
 @pytest.mark.parametrize("text", ["", "cmd8", "cmdO", "1", "cmd", "CMD1", "cmd1 ", "cmd³"])
 def test_what_is_no_mode_is_refused(text: str) -> None:
-    """Anything but cmd0 to cmd7 is a ValueError that lists the modes."""
+    """Anything except cmd0 to cmd7 is a ValueError that lists the modes."""
     with pytest.raises(ValueError, match=", ".join(MODES)):
         parse_mode(text)
 
 
 def test_silent_mode_has_no_source() -> None:
-    """cmd4 turns the avalanche off and the radio not on."""
+    """cmd4 has neither avalanche nor radio."""
     assert Mode(4).silent
     assert Mode(4).command == Command.SILENT.value
 
 
 def test_a_version_is_found_in_noise() -> None:
-    """A version reply counts wherever it stands."""
+    """A version reply is found at any position."""
     assert replies_to(b"\r\nVers\x00\xff" + VERSION_LINE + b"\x17Version") == [VersionReply(3)]
 
 
 def test_a_hardware_id_is_found_in_noise() -> None:
-    """An identity reply is 32 upper-case digits between eight underscores each."""
+    """An identity reply has 32 upper-case digits between underscores."""
     assert replies_to(b"\r\n____" + IDENTITY_LINE + bytes(64)) == [IdentityReply(HARDWARE_ID)]
 
 
@@ -79,7 +79,7 @@ def test_a_hardware_id_is_found_in_noise() -> None:
     ],
 )
 def test_what_is_nearly_a_reply_is_none(line: bytes) -> None:
-    """A reply with a digit too few or too many, or in lower case, is noise."""
+    """A reply with a wrong number of digits, or in lower case, is noise."""
     assert replies_to(line + b"\x00") == []
 
 
@@ -94,7 +94,7 @@ noise_with_replies = st.lists(
 
 @given(noise_with_replies, st.data())
 def test_replies_do_not_depend_on_how_the_stream_is_cut(stream: bytes, data: st.DataObject) -> None:
-    """Whole, byte by byte or cut anywhere, a stream holds the same replies."""
+    """Chunks of any size give the same replies."""
     cut = data.draw(st.integers(0, len(stream)))
     whole = replies_to(stream)
     assert replies_to(*(bytes([byte]) for byte in stream)) == whole
@@ -103,7 +103,7 @@ def test_replies_do_not_depend_on_how_the_stream_is_cut(stream: bytes, data: st.
 
 @given(st.binary(max_size=2000))
 def test_the_reply_parser_remembers_less_than_one_reply(stream: bytes) -> None:
-    """Nothing that a device sends makes the parser grow."""
+    """The parser's buffer is limited for any input."""
     parser = ReplyParser()
     parser.feed(stream)
     assert len(parser._tail) < len(IDENTITY_LINE)

@@ -1,4 +1,4 @@
-"""The OpenPGP verifier and the three outcomes."""
+"""The OpenPGP verifier and its three outcomes."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ def vendor_key_packets() -> bytes:
 
 
 def with_trailing_subpacket(subpacket: bytes) -> bytes:
-    """The packet with one more unhashed subpacket, which the signature does not cover."""
+    """Add an unhashed subpacket, which the signature does not cover."""
     body = bytearray(PACKET[3:])
     at = 6 + int.from_bytes(body[4:6], "big")
     body[at : at + 2] = (int.from_bytes(body[at : at + 2], "big") + len(subpacket)).to_bytes(2, "big")
@@ -39,21 +39,21 @@ def with_trailing_subpacket(subpacket: bytes) -> bytes:
 
 
 def test_the_vendors_figures_make_the_vendors_fingerprint() -> None:
-    """The version 4 fingerprint computed from the embedded figures is the published one."""
+    """The embedded key has the published version 4 fingerprint."""
     assert vendor_key.PRIMARY.fingerprint == VENDOR_FINGERPRINT
     assert vendor_key.SUBKEY.fingerprint == SUBKEY_FINGERPRINT
     assert vendor_key.PRIMARY.key_id == "026F85A235D6020C"
 
 
 def test_the_vendors_figures_are_in_the_vendors_key_file() -> None:
-    """The packets of both keys, made from the figures, stand in the vendor's own key file."""
+    """The packets of both embedded keys are in the vendor's key file."""
     packets = vendor_key_packets()
     assert vendor_key.PRIMARY.body in packets
     assert vendor_key.SUBKEY.body in packets
 
 
 def test_a_real_signature_by_the_vendors_key_is_good() -> None:
-    """The self-signature in the vendor's key file (RSA-4096, SHA-1) verifies with the embedded figures."""
+    """The vendor's self-signature (RSA-4096, SHA-1) verifies."""
     packets = vendor_key_packets()
     user_id = packets[530:585]
     signature = parse_signature(packets[585:1156])
@@ -67,33 +67,33 @@ def test_a_real_signature_by_the_vendors_key_is_good() -> None:
 
 
 def test_a_good_signature_names_the_key_that_made_it() -> None:
-    """Verification returns the key and not a boolean that could be ignored."""
+    """Verification returns the key rather than a boolean."""
     assert verify(parse_signature(PACKET), DATA, [published_test_key.PUBLIC]) is published_test_key.PUBLIC
 
 
 @pytest.mark.parametrize("data", [b"", DATA + b"\x00", b"Firmware"])
 def test_other_data_is_refused(data: bytes) -> None:
-    """One changed byte of the data makes the signature bad."""
+    """One changed byte of the data invalidates the signature."""
     with pytest.raises(BadSignature):
         verify(parse_signature(PACKET), data, [published_test_key.PUBLIC])
 
 
 def test_another_key_is_refused_by_name() -> None:
-    """A signature that names another issuer says which one."""
+    """A signature by another issuer is refused with its key ID."""
     with pytest.raises(BadSignature, match=published_test_key.PUBLIC.key_id):
         verify(parse_signature(PACKET), DATA, [vendor_key.PRIMARY])
 
 
 @given(st.integers(0, len(PACKET) - 1))
 def test_a_truncated_signature_is_refused(size: int) -> None:
-    """No prefix of a signature is one."""
+    """No prefix of a signature is accepted."""
     with pytest.raises(BadSignature):
         parse_signature(PACKET[:size])
 
 
 @given(st.integers(0, len(PACKET) - 1), st.integers(1, 255))
 def test_a_changed_byte_never_verifies_over_other_bytes(at: int, flip: int) -> None:
-    """A packet with a changed byte verifies only when no figure of the signature changed."""
+    """A changed packet verifies only if the signature's numbers are unchanged."""
     packet = bytearray(PACKET)
     packet[at] ^= flip
     original = parse_signature(PACKET)
@@ -107,14 +107,14 @@ def test_a_changed_byte_never_verifies_over_other_bytes(at: int, flip: int) -> N
 
 @given(st.binary(max_size=700))
 def test_garbage_is_no_signature(garbage: bytes) -> None:
-    """Arbitrary bytes parse or are refused by name."""
+    """Arbitrary bytes parse or raise the named error."""
     with pytest.raises(BadSignature):
         verify(parse_signature(garbage), DATA, [published_test_key.PUBLIC])
 
 
 @given(st.binary(max_size=300))
 def test_garbage_in_the_body_is_no_signature(garbage: bytes) -> None:
-    """A well-formed packet of garbage is refused, in the old format and in the new."""
+    """A packet of garbage is refused, in the old and the new format."""
     size = len(garbage).to_bytes(4, "big")
     for packet in (b"\x8a" + size + garbage, b"\xc2\xff" + size + garbage):
         with pytest.raises(BadSignature):
@@ -123,13 +123,13 @@ def test_garbage_in_the_body_is_no_signature(garbage: bytes) -> None:
 
 @pytest.mark.parametrize("header", [b"\xc2\xff%b", b"\x8a%b"])
 def test_both_packet_formats_are_read(header: bytes) -> None:
-    """A four-byte length of the old format and one of the new carry the same signature."""
+    """Four-byte lengths in both formats give the same signature."""
     packet = header % (len(PACKET) - 3).to_bytes(4, "big") + PACKET[3:]
     assert parse_signature(packet) == parse_signature(PACKET)
 
 
 def test_a_two_byte_length_of_the_new_format_is_read() -> None:
-    """The new format's middle length, as other OpenPGP programs write it, is understood."""
+    """The new format's two-byte length is understood."""
     size = len(PACKET) - 3 - 192
     packet = bytes([0xC2, 192 + (size >> 8), size & 0xFF]) + PACKET[3:]
     assert parse_signature(packet) == parse_signature(PACKET)
@@ -140,7 +140,7 @@ def test_a_two_byte_length_of_the_new_format_is_read() -> None:
     [
         (PACKET + PACKET, "exactly one"),
         (PACKET + b"\x00", "exactly one"),
-        (b"\x8b" + PACKET[3:], "without a length"),
+        (b"\x8b" + PACKET[3:], "has no length"),
         (b"\xc2\xe8" + PACKET[3:], "partial"),
         (b"\x99" + PACKET[1:], "not an OpenPGP signature"),
         (PACKET[:3] + b"\x03" + PACKET[4:], "version 4"),
@@ -155,21 +155,21 @@ def test_a_two_byte_length_of_the_new_format_is_read() -> None:
     ],
 )
 def test_what_is_not_understood_is_refused(packet: bytes, because: str) -> None:
-    """Two packets, MD5, partial lengths, critical subpackets and the like are refused with the reason."""
+    """MD5, partial lengths, critical subpackets etc. are refused by reason."""
     with pytest.raises(BadSignature, match=because):
         parse_signature(packet)
 
 
 def test_a_signature_has_one_value() -> None:
-    """The same value plus the modulus opens to the same digest, and is none: a signature cannot be rewritten."""
+    """A value plus the modulus is refused: a signature has only one form."""
     key, signature = published_test_key.PUBLIC, parse_signature(PACKET)
     for value in (signature.value + key.n, signature.value - key.n, 0):
-        with pytest.raises(BadSignature, match="does not belong"):
+        with pytest.raises(BadSignature, match="does not match"):
             verify(replace(signature, value=value), DATA, [key])
 
 
 def test_a_key_too_small_for_the_hash_is_refused() -> None:
-    """There is room for eight bytes of padding, or there is no signature (RFC 8017, 9.2)."""
+    """The key must leave eight bytes of padding (RFC 8017, 9.2)."""
     info_bytes = 19 + 64
     encoded_digest(10, bytes(64), 3 + 8 + info_bytes)
     with pytest.raises(BadSignature, match="too small"):
@@ -177,13 +177,13 @@ def test_a_key_too_small_for_the_hash_is_refused() -> None:
 
 
 def test_an_unknown_subpacket_that_is_not_critical_is_passed_over() -> None:
-    """A notation does not disturb verification."""
+    """A notation subpacket is ignored."""
     packet = with_trailing_subpacket(b"\x02\x14\x00")
     assert verify(parse_signature(packet), DATA, [published_test_key.PUBLIC]) is published_test_key.PUBLIC
 
 
-def test_a_good_dump_is_verified_and_says_by_which_key() -> None:
-    """The verdict carries key, hash and version, and that the key is the simulator's."""
+def test_a_good_dump_is_verified_and_names_the_key() -> None:
+    """The verdict has hash, version and key: the simulator's key."""
     verdict = verify_dump(b"\xfe" + DUMP + bytes(65_472), SIMULATOR)
     assert verdict.outcome is Firmware.VERIFIED
     assert verdict.outcome == "image signature verified, as reported by the device"
@@ -193,7 +193,7 @@ def test_a_good_dump_is_verified_and_says_by_which_key() -> None:
 
 
 def test_the_test_key_is_not_the_vendors() -> None:
-    """An image signed by the published key is not verified unless the caller says that the device is simulated."""
+    """The public test key is accepted only for simulated devices."""
     verdict = verify_dump(DUMP)
     assert verdict.outcome is Firmware.NOT_VERIFIED
     assert "published test key" in verdict.reason
@@ -202,14 +202,14 @@ def test_the_test_key_is_not_the_vendors() -> None:
 
 @pytest.mark.parametrize("at", [13, 13 + 131_072, 13 + 261_463, 261_477, 261_479, 261_490, 261_700, 262_156])
 def test_tampering_in_any_region_is_not_verified(at: int) -> None:
-    """Code, its last byte, the signature's length, its packet, its figure and the padding are all covered."""
+    """Code, signature length, packet, number and padding are all covered."""
     dump = bytearray(DUMP)
     dump[at] ^= 0x01
     assert verify_dump(bytes(dump), SIMULATOR).outcome is Firmware.NOT_VERIFIED
 
 
 def test_a_changed_version_selects_another_layout_and_fails() -> None:
-    """The version is not signed, yet lying about it does not verify."""
+    """The version is not signed, but a false one does not verify."""
     dump = DUMP[:9] + b"\x02" + DUMP[10:]
     assert verify_dump(dump, SIMULATOR).outcome is Firmware.NOT_VERIFIED
 
@@ -218,27 +218,27 @@ def test_a_changed_version_selects_another_layout_and_fails() -> None:
     "dump", [b"", bytes(1000), DUMP[:12], DUMP[:-1], DUMP[1:], DUMP[:6] + b"\x01" + DUMP[7:]]
 )
 def test_a_short_or_unreadable_dump_could_not_be_checked(dump: bytes) -> None:
-    """Missing bytes say nothing about the firmware, and are never called a bad signature."""
+    """An incomplete dump counts as unchecked, not as a bad signature."""
     verdict = verify_dump(dump, SIMULATOR)
     assert verdict.outcome is Firmware.COULD_NOT_CHECK
     assert verdict.reason == verdict.detail
 
 
 def test_older_layouts_verify() -> None:
-    """Images of versions 1 and 2 are judged in their own layout."""
+    """Images of versions 1 and 2 are checked with their own layout."""
     for version in (1, 2):
         assert verify_dump(simulated_dump(version), SIMULATOR).outcome is Firmware.VERIFIED
 
 
 def test_a_signature_of_the_wrong_kind_is_not_verified() -> None:
-    """A text signature over the right bytes is not a signature over a file."""
+    """A text signature of the right bytes is not a file signature."""
     packet = PACKET[:4] + b"\x01" + PACKET[5:]
     dump = assemble_dump(simulated_code(3), packet, version=3)
-    assert "not one over a file" in verify_dump(dump, SIMULATOR).reason
+    assert "does not sign a file" in verify_dump(dump, SIMULATOR).reason
 
 
 def sha1_signature(data: bytes) -> bytes:
-    """A SHA-1 signature by the test key, made here because the product makes none."""
+    """Sign with SHA-1 and the test key; the product never does."""
     hashed = bytes.fromhex("04000102000605026774858000"[:-2])
     digest = hashlib.sha1(data + hashed + b"\x04\xff" + len(hashed).to_bytes(4, "big")).digest()
     info = bytes.fromhex("3021300906052b0e03021a05000414") + digest
@@ -251,7 +251,7 @@ def sha1_signature(data: bytes) -> bytes:
 
 
 def test_sha1_is_accepted_for_the_vendors_key_only() -> None:
-    """The same SHA-1 signature is good for a signer that may use it, and refused for one that may not."""
+    """SHA-1 is accepted only for signers that may use it."""
     assert VENDOR.sha1_accepted
     assert not SIMULATOR.sha1_accepted
     dump = assemble_dump(simulated_code(3), sha1_signature(simulated_code(3)), version=3)
@@ -261,7 +261,7 @@ def test_sha1_is_accepted_for_the_vendors_key_only() -> None:
 
 
 def test_a_subkeys_signature_is_pinned_to_the_primary() -> None:
-    """When the subkey signed, the verdict names the primary key and the signer apart."""
+    """If a subkey signed, the verdict names it and the primary key."""
     signer = Signer("a vendor", vendor_key.PRIMARY, (published_test_key.PUBLIC,))
     verdict = verify_dump(DUMP, signer)
     assert verdict.key_fingerprint == VENDOR_FINGERPRINT
@@ -269,7 +269,7 @@ def test_a_subkeys_signature_is_pinned_to_the_primary() -> None:
 
 
 def test_a_changed_bit_in_the_signed_part_is_named() -> None:
-    """The reason says that the data is not what was signed."""
+    """The reason is that the data was changed."""
     image = read_image(DUMP[:20] + bytes([DUMP[20] ^ 1]) + DUMP[21:])
-    with pytest.raises(BadSignature, match="not what was signed"):
+    with pytest.raises(BadSignature, match="for other data"):
         verify(parse_signature(image.signature), image.signed, [published_test_key.PUBLIC])

@@ -1,4 +1,4 @@
-"""The virtual OneRNG: which commands it honours, and how it refuses the others."""
+"""The virtual OneRNG: commands that it obeys or refuses."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from drawwell.onerng.virtual import VirtualOneRng
 ID = virtual_id("guest1")
 
 
-def told(*commands: str) -> VirtualOneRng:
+def after(*commands: str) -> VirtualOneRng:
     device = VirtualOneRng(ID)
     for command in commands:
         device.receive(command.encode())
@@ -20,16 +20,16 @@ def told(*commands: str) -> VirtualOneRng:
 
 
 def test_it_is_paused_at_power_on() -> None:
-    """Nothing is streamed until cmdO, and no more after cmdo."""
-    assert not told().streaming
-    assert told("cmdO").streaming
-    assert not told("cmdO", "cmdo").streaming
+    """The virtual device streams only between cmdO and cmdo."""
+    assert not after().streaming
+    assert after("cmdO").streaming
+    assert not after("cmdO", "cmdo").streaming
 
 
 @pytest.mark.parametrize("mode", ["cmd1", "cmd2", "cmd3", "cmd6", "cmd7", "cmd9", "cmdF"])
 def test_a_mode_that_cannot_be_honoured_is_silence(mode: str) -> None:
-    """Raw noise and noise of the radio are refused: nothing is streamed, and the host can see why."""
-    device = told("cmdO", mode)
+    """Modes for raw and radio noise send nothing, and this is shown."""
+    device = after("cmdO", mode)
 
     assert (device.streaming, device.refusing, device.refusals) == (False, True, 1)
     device.receive(b"cmd0")
@@ -38,15 +38,15 @@ def test_a_mode_that_cannot_be_honoured_is_silence(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["cmd4", "cmd5"])
 def test_a_mode_without_noise_is_silence_and_no_refusal(mode: str) -> None:
-    """cmd4 and cmd5 are obeyed."""
-    device = told("cmdO", mode)
+    """cmd4 and cmd5 are obeyed by silence."""
+    device = after("cmdO", mode)
 
     assert (device.streaming, device.refusals) == (False, 0)
 
 
 def test_version_and_id_are_answered_as_by_a_real_one() -> None:
-    """cmdv and cmdI are answered, once, and not while it is paused."""
-    parser, device = ReplyParser(), told("cmdv")
+    """cmdv and cmdI get one answer each, and none while paused."""
+    parser, device = ReplyParser(), after("cmdv")
     assert device.take_reply() == b""
     device.receive(b"cmdO")
     assert parser.feed(device.take_reply()) == [VersionReply(3)]
@@ -56,8 +56,8 @@ def test_version_and_id_are_answered_as_by_a_real_one() -> None:
 
 
 def test_no_image_is_made_up() -> None:
-    """cmdX is answered by words that no verifier takes for an image."""
-    device = told("cmdOcmdX")
+    """The answer to cmdX is text that no verifier accepts as an image."""
+    device = after("cmdOcmdX")
 
     with pytest.raises(UnreadableImage):
         read_image(device.take_reply())
@@ -65,14 +65,14 @@ def test_no_image_is_made_up() -> None:
 
 
 def test_a_broken_command_is_not_looked_at_again() -> None:
-    """As in the firmware: "ccmdO" is lost, and what follows cmdS begins with its token."""
-    assert told("ccmdO").paused
-    assert not told("ccmdO", "\ncmdO").paused
-    assert told("cmdS", "cmdO").paused
+    """As in the firmware, "ccmdO" is lost, and cmdS takes a token."""
+    assert after("ccmdO").paused
+    assert not after("ccmdO", "\ncmdO").paused
+    assert after("cmdS", "cmdO").paused
 
 
 def test_ids_differ() -> None:
-    """Each guest's device has an ID of its own, of the form of a real one's, the same every time."""
+    """Each guest's device has a constant ID in the usual form."""
     assert virtual_id("guest1") != virtual_id("guest2")
     assert virtual_id("guest1") == ID
     assert len(ID) == 32
@@ -80,8 +80,8 @@ def test_ids_differ() -> None:
 
 @given(st.binary(max_size=200), st.integers(0, 200))
 def test_how_bytes_are_cut_makes_no_difference(data: bytes, at: int) -> None:
-    """Any bytes are taken, in any pieces, to the same end."""
-    whole, cut = told(), told()
+    """Chunks of any size and content have the same effect."""
+    whole, cut = after(), after()
     whole.receive(data)
     cut.receive(data[:at])
     cut.receive(data[at:])

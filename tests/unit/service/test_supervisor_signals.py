@@ -1,4 +1,4 @@
-"""A signal during the start of the supervised child reaches it."""
+"""A signal during the start reaches the supervised child."""
 
 import subprocess
 import sys

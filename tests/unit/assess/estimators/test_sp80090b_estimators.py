@@ -1,4 +1,4 @@
-"""Single estimators against plain statements of their rules, on inputs small enough to think through."""
+"""Estimators against plain implementations, on small inputs."""
 
 import importlib.util
 import itertools
@@ -29,7 +29,7 @@ from drawwell.assess.suffix import _by_doubling, _native, lcp_array, suffix_arra
 def noise(
     k: int, size: int, seed: int = 0, repeat: float = 0.0
 ) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
-    """Symbols 0 to k - 1; each repeats an earlier stretch with the probability given."""
+    """Make symbols 0 to k - 1 that sometimes repeat earlier stretches."""
     rng = np.random.default_rng(seed)
     out = rng.integers(0, k, size).astype(np.uint8)
     if repeat:
@@ -44,13 +44,13 @@ def record(outcome: EstimatorResult) -> tuple[float, float]:
     return outcome.details["correct"], outcome.details["run"]
 
 
-# Predictors, told as the standard tells them.
+# Predictors, literally as in the standard.
 
 Guesses = Callable[[int], list[int | None]]
 
 
 def contest(symbols: list[int], first: int, predictors: int, guesses: Guesses) -> tuple[int, int]:
-    """Right predictions, and the longest run and one; where the leader has no guess, the run stays as it is."""
+    """Count right predictions and the longest run + 1; no guess keeps a run."""
     scores, leader, correct, run, longest = [0] * predictors, 0, 0, 0, 0
     for at in range(first, len(symbols)):
         guess = guesses(at)
@@ -112,18 +112,18 @@ def plain_mmc(symbols: list[int], limit: int = 100_000) -> tuple[int, int]:
 
 
 def plain_lz78y(symbols: list[int], limit: int = 65_536) -> tuple[int, int]:
-    words: dict[tuple[int, ...], Counter[int]] = {}
+    known: dict[tuple[int, ...], Counter[int]] = {}
     correct = run = longest = 0
     for at in range(16, len(symbols)):
         most, guess = 0, None
         for size in range(16, 0, -1):
             context = tuple(symbols[at - size : at])
-            if context in words:
-                said = best(words[context])
-                if words[context][said] > most:
-                    most, guess = words[context][said], said
-            if context in words or len(words) < limit:
-                words.setdefault(context, Counter())[symbols[at]] += 1
+            if context in known:
+                guessed = best(known[context])
+                if known[context][guessed] > most:
+                    most, guess = known[context][guessed], guessed
+            if context in known or len(known) < limit:
+                known.setdefault(context, Counter())[symbols[at]] += 1
         if at > 16:
             run = run + 1 if guess == symbols[at] else 0
             correct += guess == symbols[at]
@@ -137,38 +137,38 @@ STREAMS = [(k, repeat) for k in ALPHABETS for repeat in (0.0, 0.3, 0.95)]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("k", "repeat"), STREAMS)
-def test_lag_predicts_as_the_standard_tells(k, repeat):
-    """Right predictions and the longest run are those of the plain rule."""
+def test_lag_predicts_as_in_the_standard(k, repeat):
+    """Right predictions and the longest run equal those of a plain version."""
     symbols = noise(k, 2500, repeat=repeat)
     assert record(lag(symbols, k)) == plain_lag(symbols.tolist())
 
 
 @pytest.mark.parametrize("size", [4096 + 1, 4096 + 63, 4096 + 64, 4096 + 65])
 def test_lag_takes_all_bits_whatever_is_left_of_a_word(size):
-    """A last word that is not full counts as far as it goes."""
+    """The bits of a partial last 64-bit word count."""
     symbols = noise(2, size, seed=size)
     assert record(lag(symbols, 2)) == plain_lag(symbols.tolist())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("k", "repeat"), STREAMS)
-def test_multi_mcw_predicts_as_the_standard_tells(k, repeat):
-    """Right predictions and the longest run are those of the plain rule, ties and filling windows included."""
+def test_multi_mcw_predicts_as_in_the_standard(k, repeat):
+    """Right predictions and the longest run equal a plain version's; ties too."""
     symbols = noise(k, 4700, repeat=repeat)
     assert record(multi_mcw(symbols, k)) == plain_mcw(symbols.tolist())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("k", "repeat"), STREAMS)
-def test_multi_mmc_predicts_as_the_standard_tells(k, repeat):
-    """Right predictions and the longest run are those of the plain rule."""
+def test_multi_mmc_predicts_as_in_the_standard(k, repeat):
+    """Right predictions and the longest run equal those of a plain version."""
     symbols = noise(k, 3000, repeat=repeat)
     assert record(multi_mmc(symbols, k)) == plain_mmc(symbols.tolist())
 
 
 @pytest.mark.long
 def test_multi_mmc_stops_learning_at_100000_pairs():
-    """A full model counts the pairs it knows and learns no others."""
+    """A full model counts known pairs and learns no new ones."""
     start = noise(256, 110_000)
     symbols = np.concatenate([start, start[90_000:]])
     found = record(multi_mmc(symbols, 256))
@@ -178,15 +178,15 @@ def test_multi_mmc_stops_learning_at_100000_pairs():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("k", "repeat"), STREAMS)
-def test_lz78y_predicts_as_the_standard_tells(k, repeat):
-    """Right predictions and the longest run are those of the plain rule."""
+def test_lz78y_predicts_as_in_the_standard(k, repeat):
+    """Right predictions and the longest run equal those of a plain version."""
     symbols = noise(k, 3000, repeat=repeat)
     assert record(lz78y(symbols, k)) == plain_lz78y(symbols.tolist())
 
 
 @pytest.mark.slow
 def test_lz78y_stops_at_65536_contexts():
-    """A full dictionary takes no more contexts, and finds the very last ones it took."""
+    """A full dictionary accepts no new contexts, and finds the last ones."""
     start = noise(256, 7000)
     symbols = np.concatenate([start, start])
     found = record(lz78y(symbols, 256))
@@ -197,7 +197,7 @@ def test_lz78y_stops_at_65536_contexts():
 @pytest.mark.slow
 @given(st.lists(st.integers(0, 2), min_size=100, max_size=400))
 def test_predictors_agree_with_plain_rules_on_anything(symbols):
-    """Lag, MultiMMC and LZ78Y keep to the plain rules on whatever comes."""
+    """Lag, MultiMMC and LZ78Y agree with plain versions on any input."""
     array = np.array(symbols, dtype=np.uint8)
     assert record(lag(array, 3)) == plain_lag(symbols)
     assert record(multi_mmc(array, 3)) == plain_mmc(symbols)
@@ -210,7 +210,7 @@ def test_predictors_agree_with_plain_rules_on_anything(symbols):
 @pytest.mark.slow
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=200))
 def test_suffix_array_sorts_all_suffixes(symbols):
-    """The library and prefix doubling give the one order that there is, and the common prefixes are theirs."""
+    """The library and prefix doubling return equal orders and prefixes."""
     array = np.array(symbols, dtype=np.uint8)
     wanted = sorted(range(len(symbols)), key=lambda at: symbols[at:])
     assert suffix_array(array).tolist() == wanted
@@ -223,7 +223,7 @@ def test_suffix_array_sorts_all_suffixes(symbols):
 
 @pytest.mark.parametrize("k", ALPHABETS)
 def test_library_may_be_used_without_its_wrapper(k):
-    """The C library gives the same order when it is called directly; where it is missing, so it is said."""
+    """The C library called directly returns the same order; None if missing."""
     native = _native(str(library()))
     assert native is not None
     symbols = noise(k, 3000, repeat=0.3)
@@ -232,7 +232,7 @@ def test_library_may_be_used_without_its_wrapper(k):
 
 
 def library() -> Path | str:
-    """The C library: that of the wrapper where there is one, or Debian's."""
+    """Return the C library, from the wrapper or from Debian."""
     if found := importlib.util.find_spec("pydivsufsort"):
         return next(Path(str(found.origin)).parent.glob("libdivsufsort.so*"))
     if _native("libdivsufsort.so.3") is None:
@@ -248,7 +248,7 @@ def shared(one: list[int], other: list[int]) -> int:
 
 @pytest.mark.parametrize("k", [2, 5])
 def test_tuples_are_counted_one_by_one(k):
-    """Both tuple estimates are those of counting every tuple of every length."""
+    """Both estimates equal those from counting every tuple of every length."""
     symbols = noise(k, 800, repeat=0.2)
     text, size = symbols.tobytes(), symbols.size
     powers, repeated, length, t = [], [], 1, 0
@@ -274,7 +274,7 @@ def test_tuples_are_counted_one_by_one(k):
 
 
 def test_no_tuple_often_enough_is_no_estimate():
-    """Where nothing comes 35 times, the t-tuple estimate stands out and the LRS estimate starts at length 1."""
+    """Without 35 equal tuples only the LRS estimate is used, from length 1."""
     t_tuple, longest = tuples(noise(256, 1000))
     assert t_tuple.min_entropy is None
     assert longest.details["u"] == 1
@@ -284,47 +284,47 @@ def test_no_tuple_often_enough_is_no_estimate():
 
 
 def test_most_common_value_is_the_bound_of_the_mode():
-    """p_u = p + 2.5758 sqrt(p (1 - p) / (L - 1)), worked by hand for 60 of 100."""
+    """p + 2.5758 sqrt(p (1 - p) / (L - 1)), by hand for 60 of 100."""
     found = most_common_value(np.array([0] * 60 + [1] * 40, dtype=np.uint8), 2)
     assert found.p == pytest.approx(0.6 + 2.5758293035489008 * math.sqrt(0.24 / 99), rel=1e-15)
 
 
 def test_collisions_are_counted_in_twos_and_threes():
-    """00 11 010 leaves three collisions over seven bits."""
+    """00 11 010 contains three collisions in seven bits."""
     bits = np.array([0, 0, 1, 1, 0, 1, 0], dtype=np.uint8)
     assert collision(bits).details["collisions"] == 3
     assert collision(bits).details["mean"] == pytest.approx(7 / 3)
 
 
 def test_unequal_bits_at_the_end_are_no_collision():
-    """Two different last bits are left over."""
+    """Two different bits at the end do not count as a collision."""
     assert collision(np.array([0, 0, 1, 1, 0, 1], dtype=np.uint8)).details["collisions"] == 2
 
 
 def test_late_collisions_give_one_bit():
-    """Bits that always collide late have no solution for p: 1 bit."""
+    """If all collisions are late, there is no solution for p: 1 bit."""
     assert collision(np.array([0, 1, 1] * 2000, dtype=np.uint8)).min_entropy == 1.0
 
 
 def test_alternating_bits_have_no_markov_entropy():
-    """0101… is one sure path from either start: 1 bit in 128."""
+    """0101… is certain after the first bit: 1 bit in 128."""
     assert markov(np.array([0, 1] * 5000, dtype=np.uint8)).min_entropy == pytest.approx(1 / 128, rel=1e-3)
 
 
 def test_markov_counts_each_step():
-    """The shares of the four steps are those of the pairs of neighbours."""
+    """The transition probabilities come from all adjacent pairs."""
     found = markov(np.array([0, 0, 1, 0, 1, 1, 1], dtype=np.uint8)).details
     assert (found["p_00"], found["p_01"], found["p_11"]) == pytest.approx((1 / 3, 2 / 3, 2 / 3))
 
 
 def test_few_bits_are_not_compressed():
-    """1,001 blocks of six are one too few for an estimate; 1,002 are enough."""
+    """1,001 blocks of six bits are too few for an estimate; 1,002 are enough."""
     assert compression(noise(2, 6 * 1002 - 1)).min_entropy is None
     assert compression(noise(2, 6 * 1002)).min_entropy is not None
 
 
 def test_compression_sees_constant_blocks():
-    """A block that comes again at once, for ever, has no entropy."""
+    """A block that always repeats immediately has no entropy."""
     found = compression(np.tile(np.array([0, 1, 1, 0, 1, 0], dtype=np.uint8), 3000)).min_entropy
     assert found == pytest.approx(0.0, abs=1e-9)
 
@@ -334,7 +334,7 @@ def test_compression_sees_constant_blocks():
     [(0, 0, 1 - 0.01 ** (1 / 1000)), (1000, 1000, 1.0)],
 )
 def test_extreme_records_have_their_own_bounds(correct, run, wanted):
-    """None right gives 1 - 0.01^(1/N), all right gives certainty and 0 bits, never -0."""
+    """No right predictions give 1 - 0.01^(1/N); only right ones give 0 bits."""
     found = estimate(correct, 1000, run, 10_000)
     assert found.p == pytest.approx(wanted)
     assert math.copysign(1.0, found.min_entropy or 0.0) == 1.0
@@ -348,10 +348,10 @@ def test_no_predictor_is_worse_than_a_guess():
 @pytest.mark.slow
 @given(st.data())
 def test_any_record_gives_a_sound_estimate(data):
-    """Whatever the record, min-entropy lies between 0 and log2(k), and no arithmetic goes wrong."""
+    """Min-entropy is between 0 and log2(k) for any record, without overflow."""
     predictions = data.draw(st.integers(100, 10**8))
     correct = data.draw(st.integers(0, predictions))
-    run = data.draw(st.integers(min(1, correct), correct))  # who is right once has a run of one
+    run = data.draw(st.integers(min(1, correct), correct))  # one right prediction is a run of one
     k = data.draw(st.integers(2, 256))
     found = estimate(correct, predictions, run, k)
     assert found.min_entropy is not None
@@ -359,7 +359,7 @@ def test_any_record_gives_a_sound_estimate(data):
 
 
 def test_long_run_overrules_few_right_predictions():
-    """A run of 30 among 1,000 bits is worth more than half of them right: p^30 is what 1 in 100 would see."""
+    """A run of 30 in 1,000 bits outweighs a hit rate of a half."""
     found = estimate(500, 1000, 29, 2)
     assert found.details["run"] == 30
     p = found.details["p_local"]
@@ -368,7 +368,7 @@ def test_long_run_overrules_few_right_predictions():
 
 
 def no_run(p: float, run: int, trials: int) -> float:
-    """Probability of no run of `run` successes in `trials`, by the recurrence over the length of the run now."""
+    """Return P(no run of `run` in `trials`), by recurrence."""
     states = [1.0] + [0.0] * (run - 1)
     for _ in range(trials):
         states = [(1 - p) * sum(states), *(p * each for each in states[:-1])]

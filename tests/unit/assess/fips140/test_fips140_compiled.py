@@ -1,4 +1,4 @@
-"""The compiled FIPS 140-2 loops find what the plain ones find, and are loaded for long streams only."""
+"""Compiled and plain FIPS 140-2 loops agree."""
 
 import random
 import subprocess
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from drawwell.assess.fips140.blocks import COMPILED_FROM_BYTES, BlockTester, VerdictTally
 from drawwell.assess.fips140.verdict import BLOCK_BYTES, PASS, BlockVerdict
+from support.examples import examples
 
 pytest.importorskip("numba")
 
@@ -25,7 +26,7 @@ def compiled() -> BlockTester:
 
 
 def block(seed: int, ones: int, zeros: int, long_run: int, repeat: bool) -> bytes:
-    """Seeded noise with ones and zeros strewn over it, a run of ones or (below 0) of zeros, a word twice."""
+    """Create noise with extra ones and zeros, a run (ones if > 0), a repeat."""
     source = random.Random(seed)
     bits = source.getrandbits(BITS)
     for _ in range(ones):
@@ -49,15 +50,16 @@ blocks = st.builds(
     long_run=st.sampled_from([0, 0, 24, 25, 26, 27, 40, 70, -24, -25, -26, -27, -40, -70]),
     repeat=st.booleans(),
 )
+
 degenerate = st.binary(min_size=BLOCK_BYTES, max_size=BLOCK_BYTES)
 
 
 @pytest.mark.slow
 @given(stream=st.lists(blocks | degenerate, min_size=1, max_size=12))
 @example(stream=[bytes(BLOCK_BYTES), b"\xff" * BLOCK_BYTES, BOOT * (BLOCK_BYTES // 4)])
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 def test_compiled_and_plain_loops_give_the_same_verdicts(stream):
-    """Block by block, over good, biased and degenerate blocks in one stream."""
+    """Verdicts agree over good, biased and degenerate blocks in one stream."""
     data = b"".join(stream)
 
     assert compiled().judge_many(data) == BlockTester(BOOT).judge_many(data)
@@ -67,7 +69,7 @@ def test_compiled_and_plain_loops_give_the_same_verdicts(stream):
 @pytest.mark.parametrize("first", [0, 1, 7, 31, 32, 7001, BITS - 33, BITS - 26])
 @pytest.mark.parametrize("length", [24, 25, 26])
 def test_a_long_run_is_seen_wherever_it_lies(colour, first, length):
-    """Across words, and at the very beginning and end of a block, 26 equal bits fail and 25 pass."""
+    """26 equal bits fail and 25 pass, across 32-bit words and at both ends."""
     text = list(f"{random.Random(1).getrandbits(BITS):0{BITS}b}")
     text[first : first + length] = str(colour) * length
     if first:
@@ -82,7 +84,7 @@ def test_a_long_run_is_seen_wherever_it_lies(colour, first, length):
 
 
 def test_every_verdict_is_there_to_be_compared():
-    """The blocks of the comparison fail each test somewhere, and pass somewhere."""
+    """The compared blocks include every kind of failure, and a pass."""
     source, seen = random.Random(2), set()
     for seed in range(200):
         made = block(seed, source.randrange(800), source.randrange(800), seed % 30, seed % 5 == 0)
@@ -93,9 +95,9 @@ def test_every_verdict_is_there_to_be_compared():
 
 
 @given(cuts=st.lists(st.integers(0, 30), max_size=6), early=st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_the_cuts_of_a_stream_change_no_verdict(cuts, early):
-    """The word before is kept from chunk to chunk, also when the compiled loops take over on the way."""
+    """Chunk sizes and a switch to compiled loops leave all verdicts unchanged."""
     data = bytearray(BOOT + random.Random(3).randbytes(30 * BLOCK_BYTES))
     for at in range(4, len(data), 3 * BLOCK_BYTES):
         data[at : at + 4] = data[at - 4 : at]  # each third block repeats the word before it
@@ -115,14 +117,14 @@ def test_the_cuts_of_a_stream_change_no_verdict(cuts, early):
 
 @pytest.mark.parametrize("size", [1, BLOCK_BYTES - 1, 2 * BLOCK_BYTES + 4])
 def test_a_partial_block_is_refused(size):
-    """Only whole blocks are judged, many at a time too."""
+    """Only whole blocks are accepted, even in large chunks."""
     for tester in (BlockTester(BOOT), compiled()):
-        with pytest.raises(ValueError, match="a block is 2500 bytes"):
+        with pytest.raises(ValueError, match="2500 bytes"):
             tester.judge_many(bytes(size))
 
 
 def test_no_block_has_no_verdict_and_changes_nothing():
-    """An empty chunk leaves the word before where it was."""
+    """An empty chunk does not change the previous word."""
     repeating = BOOT + random.Random(4).randbytes(BLOCK_BYTES - 4)
     tester = compiled()
 
@@ -131,7 +133,7 @@ def test_no_block_has_no_verdict_and_changes_nothing():
 
 
 def test_many_verdicts_are_counted_as_one_by_one():
-    """The tally of a chunk is the tally of its blocks."""
+    """The tally of a chunk equals that of its blocks."""
     verdicts, one_by_one, at_once = bytes([0, 0, 4, 5, 0, 16, 4]), VerdictTally(), VerdictTally()
     for verdict in verdicts:
         one_by_one.add(BlockVerdict(verdict))
@@ -146,7 +148,7 @@ def test_many_verdicts_are_counted_as_one_by_one():
     ("stream_bytes", "loaded"), [(COMPILED_FROM_BYTES - 1, False), (COMPILED_FROM_BYTES, True)]
 )
 def test_numba_is_loaded_for_a_long_stream_only(stream_bytes, loaded):
-    """A short stream is judged in plain Python, without the half second that loading takes."""
+    """A short stream uses plain Python and does not load Numba."""
     script = (
         "import sys; from drawwell.assess.fips140.blocks import BlockTester\n"
         f"tester = BlockTester(b'boot'); tester.prepare({stream_bytes}); tester.judge_many(bytes(5000))\n"
@@ -159,7 +161,7 @@ def test_numba_is_loaded_for_a_long_stream_only(stream_bytes, loaded):
 
 @pytest.mark.parametrize("missing", ["numpy", "numba"])
 def test_without_the_extra_the_plain_loops_judge(missing):
-    """Where NumPy or Numba is not installed a long stream gets the same verdicts."""
+    """Without NumPy or Numba a long stream gets the same verdicts."""
     script = (
         f"import sys; sys.modules[{missing!r}] = None\n"
         "from drawwell.assess.fips140.blocks import BlockTester\n"

@@ -1,4 +1,4 @@
-"""The permutation tests: exact, reproducible, stoppable."""
+"""The permutation tests are exact, reproducible and can be stopped."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ NOISE = np.random.Generator(np.random.PCG64(5)).integers(0, 16, 6000, dtype=np.u
 
 
 def test_statistics_of_a_small_example_are_those_of_the_standard():
-    """The examples of SP 800-90B 5.1 come out: trend, directional runs, median runs, collisions, periodicity."""
+    """The examples of SP 800-90B 5.1 hold."""
     found = statistics(np.array([2, 15, 4, 15, 9], dtype=np.uint8), binary=False, wanted=["excursion"])
     assert found["excursion"] / 5 == 7  # 5.1.1: mean 9, |2 - 9|, |17 - 18|, |21 - 27|, |36 - 36|, …
     rises = np.array([2, 2, 2, 5, 7, 7, 9, 3, 1, 4, 4], dtype=np.uint8)
@@ -33,7 +33,7 @@ def test_statistics_of_a_small_example_are_those_of_the_standard():
 
 
 def test_the_seed_decides_whatever_the_threads():
-    """One thread and two find the same counts with the same seed, another seed finds others."""
+    """Equal seeds give equal counts with one or two threads; others differ."""
     alone = permutation_tests(NOISE, binary=False, seed=7, rounds=64)
     with ThreadPoolExecutor(2) as pool:
         together = permutation_tests(NOISE, binary=False, seed=7, rounds=64, mapper=pool.map)
@@ -42,7 +42,7 @@ def test_the_seed_decides_whatever_the_threads():
 
 
 def test_related_samples_fail():
-    """Sorted samples are not IID: all rounds are run for what rejects them, and they fail."""
+    """Sorted samples are not IID; rejecting statistics run all rounds."""
     result = permutation_tests(np.sort(NOISE), binary=False, seed=1, rounds=16)
     failed = {each.name for each in result if not each.passed}
     assert {"excursion", "covariance(1)", "compression"} <= failed
@@ -50,7 +50,7 @@ def test_related_samples_fail():
 
 
 def test_progress_can_end_it():
-    """What the progress callback raises ends the test."""
+    """An exception from the progress callback ends the test."""
 
     def stop(_rounds, _undecided):
         raise KeyboardInterrupt
@@ -60,12 +60,12 @@ def test_progress_can_end_it():
 
 
 def test_without_permutations_nothing_is_decided():
-    """Good data without the permutation tests are neither passed nor failed."""
+    """Without permutation tests, good data neither pass nor fail."""
     assert assess_iid(parse(NOISE), seed=1, rounds=0).passed is None
 
 
 def test_strictly_periodic_samples_fail_the_repeat_test():
-    """Where NIST's program aborts the p-value is 0, its logarithm is told, and the verdict is a failure."""
+    """The repeat test fails with p = 0; NIST's program aborts."""
     repeat = assess_iid(parse(np.tile(NOISE[:100], 60)), seed=1, rounds=0).longest_repeat
     assert (repeat.length, repeat.p_value, repeat.passed) == (5900, 0.0, False)
     assert -30_000 < repeat.log2_p_value < -20_000
@@ -76,5 +76,5 @@ def test_strictly_periodic_samples_fail_the_repeat_test():
     [(2.0, 2, math.exp(-1)), (20.0, 2, math.exp(-10)), (10.0, 4, 6 * math.exp(-5)), (0.0, 5, 1.0), (math.inf, 3, 0.0)],
 )  # fmt: skip
 def test_chi_square_tail_has_its_closed_forms(statistic, degrees, tail):
-    """For even degrees of freedom the tail is a finite sum."""
+    """For even degrees of freedom the tail equals a finite sum."""
     assert chi_square_tail(statistic, degrees) == pytest.approx(tail, rel=1e-12)

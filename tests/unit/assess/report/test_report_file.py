@@ -1,4 +1,4 @@
-"""The file that a report is written to."""
+"""Writing the file of a report."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from drawwell.cli.assess.input import CannotWrite, write_whole
 
 
 def test_a_link_laid_in_the_way_is_not_followed(tmp_path: Path) -> None:
-    """A symbolic link at the place of the unfinished file leaves what it leads to untouched."""
+    """A symbolic link at the temporary file's path is not followed."""
     precious = tmp_path / "precious"
     precious.write_text("untouched")
     (tmp_path / "out.html.part").symlink_to(precious)
@@ -19,7 +19,7 @@ def test_a_link_laid_in_the_way_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_an_older_report_is_replaced_whole(tmp_path: Path) -> None:
-    """The new text stands in the file, and nothing unfinished beside it."""
+    """The new text replaces the old, and no temporary file remains."""
     report = tmp_path / "out.html"
     report.write_text("older and longer")
     write_whole(str(report), "newer")

@@ -1,4 +1,4 @@
-"""Findings about every kind of device, with a made-up sysfs."""
+"""Findings about every kind of device, with a fake sysfs."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ USB_KINDS = {name: kind for name, kind in DEVICES.items() if kind.usb}
 
 
 def plug_in(root: Path, kind: DeviceKind, usb_id: str) -> None:
-    """Build what the kernel shows for a device, with its node."""
+    """Create a device's sysfs entries and node."""
     device, dev = root / "sys/devices/pci0000:00/0000:00:14.0/usb1/1-2", root / "dev"
     interface = device / "1-2:1.0"
     interface.mkdir(parents=True)
@@ -43,7 +43,7 @@ def plug_in(root: Path, kind: DeviceKind, usb_id: str) -> None:
 def test_each_device_works_or_its_section_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: DeviceKind, usb_id: str
 ) -> None:
-    """No finding is a problem; its section is a configuration that reads it."""
+    """Each device has no problem; doctor prints a section that configures it."""
     monkeypatch.setattr(shutil, "which", lambda _program: None)
     plug_in(tmp_path, kind, usb_id)
     (device,) = discover(str(tmp_path / "sys"), str(tmp_path / "dev"))
@@ -63,7 +63,7 @@ def test_each_device_works_or_its_section_is_written(
 
 
 def test_a_configured_device_has_no_advice(tmp_path: Path) -> None:
-    """A source that reads it, by node or program, is all that is needed."""
+    """A device that a source already reads needs no advice."""
     for name in ("TrueRNG", "Infinite Noise"):
         kind, root = DEVICES[name], tmp_path / name
         plug_in(root, kind, kind.usb[0])

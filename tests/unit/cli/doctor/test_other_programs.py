@@ -1,4 +1,4 @@
-"""cli/rivals: which other program is installed, runs, holds a device or feeds the kernel."""
+"""Other programs that are installed, hold a device or feed the kernel."""
 
 from pathlib import Path
 
@@ -38,21 +38,21 @@ def process(root: Path, pid: int, name: str, *nodes: str, children: str = "") ->
         (folder / "fd" / str(number)).symlink_to(node)
 
 
-def test_an_installed_package_that_does_not_run(tmp_path) -> None:
-    """What dpkg says is installed is named with its version; what was removed is not."""
+def test_an_installed_package_that_is_not_running(tmp_path) -> None:
+    """An installed package is listed with its version; a removed one is not."""
     assert rivals(str(machine(tmp_path))) == (Rival("rngd", "rng-tools-debian", "2.3", (), (), feeds=False),)
 
 
-def test_who_holds_and_feeds(tmp_path) -> None:
-    """A running rngd: which node it holds, and that it has the kernel's open."""
+def test_a_program_that_holds_and_feeds(tmp_path) -> None:
+    """A running rngd is reported with its device and as feeding the kernel."""
     process(machine(tmp_path), 41, "rngd", "/dev/null", "/dev/hwrng", "/dev/random")
     (found,) = rivals(str(tmp_path))
     assert found == Rival("rngd", "rng-tools-debian", "2.3", (41,), ("/dev/hwrng",), feeds=True)
-    assert "holds /dev/hwrng, feeds the kernel" in found.words
+    assert "has /dev/hwrng open, feeds the kernel" in found.text
 
 
 def test_the_vendors_script_without_its_package(tmp_path) -> None:
-    """A script that was repacked by hand is found by its process, and what its dd holds is its own."""
+    """The script is found through its process, with the files of its child dd."""
     process(machine(tmp_path), 50, "onerng.sh", "/dev/null", children="51 ")
     process(tmp_path, 51, "dd", "/dev/ttyACM0", "/dev/random")
     found = {each.program: each for each in rivals(str(tmp_path))}
@@ -60,7 +60,7 @@ def test_the_vendors_script_without_its_package(tmp_path) -> None:
 
 
 def test_a_machine_without_dpkg(tmp_path) -> None:
-    """Where there is no dpkg there is nothing, and no error."""
+    """Without dpkg there is no result and no error."""
     assert rivals(str(tmp_path)) == ()
 
 
@@ -75,7 +75,7 @@ def test_a_machine_without_dpkg(tmp_path) -> None:
     ],
 )
 def test_reserved_ports(tmp_path, kept: str, port: int, expected: bool) -> None:
-    """A port is safe when the kernel gives it to nobody else: out of the range, or in the list."""
+    """A port is safe if it is outside the range or on the reserved list."""
     folder = tmp_path / "proc/sys/net/ipv4"
     folder.mkdir(parents=True)
     (folder / "ip_local_port_range").write_text("32768\t60999\n")
@@ -84,7 +84,7 @@ def test_reserved_ports(tmp_path, kept: str, port: int, expected: bool) -> None:
 
 
 def test_a_program_of_a_container_is_not_this_machine_s(tmp_path: Path) -> None:
-    """A process in another PID namespace is not named as this machine's."""
+    """A process in another PID namespace is not reported."""
     root = machine(tmp_path)
     process(root, 7, "haveged")
     for place, namespace in (("self", "pid:[1]"), ("7", "pid:[2]")):

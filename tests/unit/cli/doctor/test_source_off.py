@@ -11,21 +11,21 @@ from drawwell.cli.doctor.finding import DoctorFinding
 from drawwell.cli.doctor.source_off import cause, try_to_open
 
 GOOD = DoctorFinding("good", "broker", "ready, 1 of 1 sources healthy")
-IDLE = DoctorFinding("note", "broker", "none runs here", "Start it: 'drawwell run'.")
+IDLE = DoctorFinding("note", "broker", "no broker is running here", "Start the broker with 'drawwell run'.")
 BAD = DoctorFinding("problem", "source x", "off", "Its unit: 'systemctl restart drawwell-named@x'.")
 
 
 @pytest.mark.parametrize(
     ("findings", "verdict", "following"),
     [
-        ([GOOD], "draws are served", "drawwell draw 32 --hex"),
-        ([IDLE], "nothing serves draws", "drawwell run"),
+        ([GOOD], "draws are possible", "drawwell draw 32 --hex"),
+        ([IDLE], "draws are not possible", "drawwell run"),
         ([GOOD, BAD, BAD], "2 problems", "systemctl restart drawwell-named@x"),
-        ([], "nothing serves draws", "drawwell demo"),
+        ([], "draws are not possible", "drawwell demo"),
     ],
 )
 def test_the_verdict_ends_in_one_command(findings: list, verdict: str, following: str) -> None:
-    """The end is a sentence, and one command to type."""
+    """The last lines are a sentence and one command to type."""
     problems = sum(each.level == "problem" for each in findings)
     sentence, command = _verdict(findings, problems)
     assert verdict in sentence
@@ -37,7 +37,7 @@ def source(path: str) -> dict:
 
 
 def test_the_node_is_opened_and_not_only_looked_at(tmp_path: Path) -> None:
-    """A node that is there and cannot be opened is found by opening it."""
+    """Doctor opens a node to find out that it cannot be opened."""
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     assert "symbolic links" in try_to_open(str(loop))
@@ -45,9 +45,9 @@ def test_the_node_is_opened_and_not_only_looked_at(tmp_path: Path) -> None:
 
 
 def test_a_missing_node_is_named() -> None:
-    """A source whose node is absent has that as its cause."""
+    """The reported cause is the missing node."""
     why, hint = cause(source("/dev/no-such-node"))
-    assert "/dev/no-such-node is not there" in why
+    assert "/dev/no-such-node does not exist" in why
     assert hint
 
 
@@ -56,7 +56,7 @@ def test_a_missing_node_is_named() -> None:
 def test_a_permission_that_the_sources_user_lacks_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As root the doctor opens the node as drawwell-source would."""
+    """As root, doctor opens the node with the rights of drawwell-source."""
     import pwd
 
     other = pwd.getpwuid(65534)
@@ -70,7 +70,7 @@ def test_a_permission_that_the_sources_user_lacks_is_named(
 
 
 class Paused:
-    """A source in the state that a test gives it."""
+    """A source with a state chosen by a test."""
 
     name = "stick"
 

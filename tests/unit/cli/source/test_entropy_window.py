@@ -16,7 +16,7 @@ def filled(stream, pieces=PIECES):
 
 
 def test_it_is_the_estimator_of_the_assessment():
-    """The figure is the most common value estimate of all samples in the window."""
+    """The window uses the most-common-value estimate of all its samples."""
     data = good(4).read(PIECES * PIECE_BYTES)
     report = filled(good(4)).report(6.0)
     assert report["samples"] == len(data)
@@ -24,7 +24,7 @@ def test_it_is_the_estimator_of_the_assessment():
 
 
 def test_old_samples_slide_out():
-    """A source that recovered is good again once the window holds only what came after."""
+    """A recovered source is good again when its old samples have left."""
     window = filled(biased(0.9))
     assert window.report(6.0)["alarm"]
     for _ in range(PIECES):
@@ -34,19 +34,19 @@ def test_old_samples_slide_out():
 
 @pytest.mark.parametrize("pieces", [1, 2, PIECES])
 def test_a_source_that_keeps_its_claim_raises_no_alarm(pieces):
-    """Ideal noise keeps the highest claim of all, however short the window is."""
+    """Ideal noise meets the highest claim in a window of any length."""
     assert not filled(good(6), pieces).report(8.0)["alarm"]
 
 
 def test_a_source_below_its_claim_raises_the_alarm():
-    """Noise of 4.1 bits a byte contradicts a claim of 6, and the words say so in capitals."""
+    """Noise of 4.1 bits per byte raises the alarm for a claim of 6."""
     report = filled(biased(0.7)).report(6.0)
     assert report["alarm"]
     assert "BELOW THE CLAIM" in describe(report)
 
 
 def test_the_bitmap_shows_every_bit():
-    """A piece of ones fills every dot, a piece of zeros none."""
+    """Only ones fill every dot, only zeros fill none."""
     window = Window()
     window.add(b"\xff" * PIECE_BYTES)
     assert set(window.bitmap()) == {"⣿", "\n"}

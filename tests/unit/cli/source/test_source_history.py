@@ -1,4 +1,4 @@
-"""The drawing of a source's health history."""
+"""The plot of a source's health history."""
 
 from typing import Any
 
@@ -19,19 +19,19 @@ HISTORY: dict[str, Any] = {
 
 
 def test_it_fits_eighty_columns() -> None:
-    """The present is at the right, a gap blank, a met cutoff a full column."""
+    """The present is at the right, a gap is blank, a cutoff is a full column."""
     lines = list(_lines(HISTORY))
 
     assert max(map(len, lines)) == 80
     assert lines[0].startswith("stick (simulated): ")
     assert lines[3] == f"adaptive proportion (byte) {' ' * 45}▄ █ 100%"
     assert lines[4] == f"repeat (byte){' ' * 14}{' ' * 45}▁ ▁   0%"
-    assert lines[5] == "min-entropy estimate       at least 6.91 bits a sample"
+    assert lines[5] == "min-entropy estimate       at least 6.91 bits per sample"
 
 
 def test_nothing_noted_is_said() -> None:
-    """A source that was not read yet has no drawing, but a line why."""
+    """A source without history has no plot, but a line with the reason."""
     lines = list(_lines({**HISTORY, "minutes": [], "days": []}))
 
     assert len(lines) == 2
-    assert "once a minute" in lines[1]
+    assert "once per minute" in lines[1]

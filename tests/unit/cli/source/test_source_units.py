@@ -1,4 +1,4 @@
-"""``drawwell source units``: the units, and the right to open a node."""
+"""``drawwell source units``: the units, and access to device nodes."""
 
 import argparse
 import os
@@ -37,7 +37,7 @@ def configured(folder: Path, node: Path) -> argparse.Namespace:
 
 
 def test_a_unit_is_generated_for_what_udev_cannot_know(tmp_path: Path) -> None:
-    """The broker wants each source but a OneRNG; its node is allowed."""
+    """The broker starts a unit for each source that udev does not start."""
     args = configured(tmp_path, Path("/dev/hwrng"))
     args.generate = str(tmp_path / "out")
     assert units._run(args, Output()) == 0
@@ -62,7 +62,7 @@ def test_another_setting_makes_another_drop_in(tmp_path: Path) -> None:
 
 
 def test_a_device_that_udev_starts_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The unit of a node to which udev made a link is skipped."""
+    """A node with a link made by udev needs no unit."""
     links = tmp_path / "links"
     links.mkdir()
     (links / "pci-0000-usb").symlink_to("/dev/null")
@@ -77,7 +77,7 @@ def test_a_device_that_udev_starts_is_skipped(tmp_path: Path, monkeypatch: pytes
 def test_a_node_of_another_file_system_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A container's node may be the host's: its group stays as it is."""
+    """A node in a container may be the host's, so its group does not change."""
     node = tmp_path / "noise"
     os.mknod(node, 0o020600, os.makedev(1, 9))
     monkeypatch.setattr(units, "_DEV", "/proc")  # in a chroot all else may be one file system

@@ -1,4 +1,4 @@
-"""config/legacy: what the vendor's package and rng-tools were told, answered and taken over."""
+"""config/migrate: settings of the vendor's package and of rng-tools."""
 
 import re
 import shutil
@@ -44,7 +44,7 @@ def verdicts(migration: Migration) -> dict[str, str]:
 
 
 def test_every_option_that_the_vendor_ships_is_answered() -> None:
-    """The shipped file: each option is kept or obsolete, with a reason, and none is unknown."""
+    """Each option of the shipped file is kept or obsolete, with a reason."""
     found = onerng(SHIPPED)
     assert verdicts(found) == {
         "ONERNG_START_RNGD": "kept",
@@ -54,12 +54,12 @@ def test_every_option_that_the_vendor_ships_is_answered() -> None:
         "ONERNG_URANDOM_RESEED": "obsolete",
         "ONERNG_ENTROPY": "obsolete",
     }
-    assert all(answer.words for answer in found.answers)
+    assert all(answer.words for answer in found.answers)  # wording: a JSON key
     assert [answer.line for answer in found.answers] == [3, 4, 5, 6, 7, 8]
 
 
 def test_the_shipped_file_feeds_the_kernel_from_a_verified_stick() -> None:
-    """What the vendor's package does by default is what the configuration says."""
+    """The configuration matches the defaults of the vendor's package."""
     assert tomllib.loads(onerng(SHIPPED).toml()) == {
         "source": [{"name": "onerng", "driver": "onerng", "verify_firmware": "require"}],
         "kernel": {"feed": True},
@@ -78,15 +78,15 @@ def test_the_shipped_file_feeds_the_kernel_from_a_verified_stick() -> None:
     ],
 )
 def test_what_the_owner_changed_is_kept(line: str, table: str, expected: dict[str, object]) -> None:
-    """An option of the vendor's that means something here comes out as a setting of ours."""
+    """A changed option with an equivalent becomes a drawwell setting."""
     document = tomllib.loads(onerng(line).toml())
     section = document[table][0] if table == "source" else document[table]
     assert expected.items() <= section.items()
 
 
 @pytest.mark.parametrize("line", ["ONERNG_MODE_COMMAND=cmd9", "ONERNG_FEED_RATE=soon", "ONERNG_TYPO=1"])
-def test_what_nobody_understands_is_said_and_not_guessed(line: str) -> None:
-    """A value or an option that makes no sense is answered so, and sets nothing."""
+def test_an_unknown_option_is_reported_and_not_guessed(line: str) -> None:
+    """An invalid value or option is reported and sets nothing."""
     assert set(verdicts(onerng(line)).values()) == {"not known"}
     assert onerng(line).settings == onerng("").settings
 
@@ -95,7 +95,7 @@ RNG_TOOLS = 'HRNGDEVICE=/dev/hwrng\nRNGDOPTIONS="--fill-watermark=90% --feed-int
 
 
 def test_rngd_options_are_answered_one_by_one() -> None:
-    """Both spellings of each option, with their values."""
+    """Both spellings of each option are read, with their values."""
     assert verdicts(rngd(RNG_TOOLS)) == {
         "HRNGDEVICE": "kept",
         "--fill-watermark": "obsolete",
@@ -108,7 +108,7 @@ def test_rngd_options_are_answered_one_by_one() -> None:
 
 
 def test_rng_tools_become_a_configuration_that_loads(tmp_path) -> None:
-    """The device becomes a source with a careful claim, rngd's numbers the kernel's."""
+    """The device becomes a source with a cautious claim, the rest [kernel]."""
     file = tmp_path / "migrated.toml"
     file.write_text(rngd(RNG_TOOLS).toml())
     config = load(str(file))
@@ -124,21 +124,21 @@ def test_rng_tools_become_a_configuration_that_loads(tmp_path) -> None:
 
 
 def test_a_stick_that_rngd_read_becomes_one_by_its_kind() -> None:
-    """A node that is a OneRNG's is named by what it is, and not by a number that changes."""
+    """A OneRNG's node is migrated by device kind, not by its changing number."""
     document = tomllib.loads(rngd("HRNGDEVICE=/dev/ttyACM0", "OneRNG").toml())
     assert document["source"] == [{"name": "onerng", "driver": "onerng"}]
 
 
 @pytest.mark.parametrize("device", ["/dev/random", "/dev/urandom", "/dev/null", ""])
 def test_what_is_no_source_is_not_taken_over(device: str) -> None:
-    """The kernel's own generator, fed to the kernel, is answered as what it is."""
+    """The kernel's own generator is reported as not being a source."""
     found = rngd(f"HRNGDEVICE={device}")
     assert set(verdicts(found).values()) == {"obsolete"}
     assert "source" not in tomllib.loads(found.toml())
 
 
 def test_both_together_are_two_sources(tmp_path) -> None:
-    """The vendor's file and rng-tools' beside it: a stick and a device, in one configuration that loads."""
+    """The vendor's stick and rng-tools' device form one valid configuration."""
     migration = Migration()
     from_onerng("onerng.conf", SHIPPED, migration)
     from_rng_tools("rng-tools", RNG_TOOLS, migration, lambda _: "")
@@ -149,7 +149,7 @@ def test_both_together_are_two_sources(tmp_path) -> None:
 
 @given(st.text(max_size=400))
 def test_no_text_is_too_odd(text: str) -> None:
-    """Whatever stands in those files, it is answered without an error, and the result is TOML."""
+    """Any text in these files gives answers and valid TOML, never an error."""
     migration = Migration()
     from_onerng("onerng.conf", text, migration)
     from_rng_tools("rng-tools", text, migration, lambda _: "")
@@ -159,7 +159,7 @@ def test_no_text_is_too_odd(text: str) -> None:
 
 @given(st.text(max_size=200))
 def test_no_device_or_option_is_too_odd(text: str) -> None:
-    """Whatever rngd was told, what comes out reads back as TOML."""
+    """Any device or option of rngd gives valid TOML."""
     line = "'" + text.replace("'", "") + "'"
     migration = rngd(f"HRNGDEVICE={line}\nRNGDOPTIONS={line}")
     tomllib.loads(migration.toml())
@@ -167,7 +167,7 @@ def test_no_device_or_option_is_too_odd(text: str) -> None:
 
 
 def test_assignments_are_read_as_a_shell_does() -> None:
-    """Quotes, exports, comments and several on a line; other lines are passed by."""
+    """Quotes, exports, comments and several per line work; others are skipped."""
     text = 'export A="x y" B=1\n# C=2\nif true; then\nD=3 # why\nE="open\n'
     assert [(each.line, each.name, each.value) for each in assignments(text)] == [
         (1, "A", "x y"), (1, "B", "1"), (4, "D", "3"),
@@ -176,7 +176,7 @@ def test_assignments_are_read_as_a_shell_does() -> None:
 
 @pytest.mark.parametrize("path", ["/dev/\udcff", "/dev/a\x7fb", "/dev/a\ufffd", "/dev/a\x01"])
 def test_a_path_that_no_configuration_can_hold_is_not_taken_over(path: str) -> None:
-    """Bytes that are no UTF-8, and control characters: the option is answered, and no setting made."""
+    """Invalid UTF-8 or control characters get an answer, but no setting."""
     found = rngd(f'HRNGDEVICE="{path}"')
     assert verdicts(found) == {"HRNGDEVICE": "not known"}
     assert set(tomllib.loads(found.toml())) == {"kernel"}
@@ -198,7 +198,7 @@ Restart=always
 
 
 def test_the_command_line_of_a_unit_is_answered() -> None:
-    """A drop-in's ExecStart with variables and a continued line: the device and the interval are taken over."""
+    """ExecStart with variables and a continued line gives device and interval."""
     assert is_unit(DROP_IN)
     assert not is_unit(RNG_TOOLS)
     found = unit(DROP_IN)
@@ -210,40 +210,40 @@ def test_the_command_line_of_a_unit_is_answered() -> None:
 
 
 def test_a_unit_of_another_program_sets_nothing() -> None:
-    """A unit that starts neither rngd nor the vendor's script is answered as that."""
+    """A unit of another program than rngd or the vendor's script is reported."""
     found = unit("[Service]\nExecStart=/usr/sbin/haveged -F\n")
     assert (verdicts(found), found.settings) == ({"ExecStart": "not known"}, {})
 
 
 def test_a_node_without_a_device_is_not_guessed() -> None:
-    """While nothing is plugged in nobody sees what it is: no source, and the answer says what to do."""
+    """An absent device gives no source, and the answer names the next step."""
     found = rngd("HRNGDEVICE=/dev/ttyACM0", None)
     assert verdicts(found) == {"HRNGDEVICE": "not known"}
-    assert "plug it in" in found.answers[0].words
+    assert "Plug it in" in found.answers[0].words  # wording: a JSON key
     assert "source" not in tomllib.loads(found.toml())
 
 
 def test_the_vendors_stick_is_not_taken_twice() -> None:
-    """With onerng.conf, the number of a node that is not there is the stick's."""
+    """With onerng.conf, a missing numbered node is taken for the stick's."""
     migration = onerng(SHIPPED)
     from_rng_tools("rng-tools", "HRNGDEVICE=/dev/ttyACM0", migration, lambda _: None)
     assert [each["driver"] for each in tomllib.loads(migration.toml())["source"]] == ["onerng"]
 
 
 def test_the_generator_that_debian_selects_is_the_wanted_one() -> None:
-    """HRNGSELECT becomes the generator that /dev/hwrng must be."""
+    """HRNGSELECT becomes the required generator of /dev/hwrng."""
     (source,) = tomllib.loads(rngd("HRNGSELECT=virtio_rng.0").toml())["source"]
     assert (source["path"], source["hwrng"]) == ("/dev/hwrng", "virtio_rng.0")
 
 
 def test_another_programs_file_feeds_nothing() -> None:
-    """The settings of haveged are none of ours, and no reason to feed the kernel."""
+    """haveged's settings are ignored and do not enable kernel feeding."""
     found = rngd('DAEMON_ARGS="-w 1024"')
     assert (verdicts(found), found.settings) == ({"DAEMON_ARGS": "not known"}, {})
 
 
 def test_every_line_is_answered() -> None:
-    """A line that is neither empty, a comment nor an assignment is named with its number."""
+    """A line that is no assignment, comment or blank is reported by number."""
     found = rngd("# why\n\nif true; then\nHRNGDEVICE=/dev/hwrng\nfi")
     assert [(each.line, each.option) for each in found.answers] == [
         (4, "HRNGDEVICE"), (3, "if true; then"), (5, "fi"),
@@ -260,16 +260,50 @@ def test_every_line_is_answered() -> None:
         ("-s64 --timeout 3", [("--random-step", "64"), ("--timeout", "3")]),
     ],
 )
-def test_a_value_is_told_from_an_option(line: str, expected: list[tuple[str, str]]) -> None:
-    """Short options in one word, options with and without a value, and a letter that two programs use."""
+def test_a_value_is_distinguished_from_an_option(line: str, expected: list[tuple[str, str]]) -> None:
+    """Joined short options, optional values and ambiguous letters work."""
     assert list(options(line)) == expected
+
+
+RNGD_5 = (
+    (
+        "--background --no-drng=1 --foreground --no-tpm=1 --random-device=/dev/random --pid-file=/run/rngd.pid "
+        "--quiet --rng-device=/dev/hwrng --random-step=64 --verbose --fill-watermark=2048"
+    ),
+    "-b -d 1 -f -n 1 -o /dev/random -p /run/rngd.pid -q -r /dev/hwrng -s 64 -v -W 2048",
+)
+"""The options listed by the program in Debian's rng-tools5 5-4.1."""
+RNGD_6 = (
+    (
+        "--debug --foreground --ignorefail --background --exclude=2 --include=3 --list --option=jitter:threads:4 "
+        "--random-device=/dev/random --rng-device=/dev/hwrng --test --pid-file=/run/rngd.pid --random-step=64 "
+        "--fill-watermark=2048 --quiet --version --entropy-count=4"
+    ),
+    (
+        "-d -f -i -b -x 2 -n 3 -l -O jitter:threads:4 -o /dev/random -r /dev/hwrng -t -p /run/rngd.pid -s 64 "
+        "-W 2048 -q -v -e 4"
+    ),
+)
+"""The options in argp_option of rngd.c in rng-tools 6."""
+
+
+@pytest.mark.parametrize(("long", "short"), [RNGD_5, RNGD_6])
+def test_every_option_of_rng_tools_5_and_6_is_known(long: str, short: str) -> None:
+    """Long and short forms are known, and none is mistaken for a value."""
+    for line in (long, short):
+        found = verdicts(rngd(f'RNGDOPTIONS="{line}"'))
+        assert {each for each, verdict in found.items() if verdict == "not known"} == set()
+        assert len(list(options(line))) == len(long.split())
+    assert [value for _, value in options(short) if value] == [
+        each.partition("=")[2] for each in long.split() if "=" in each
+    ]
 
 
 @pytest.mark.skipif(not shutil.which("rngd", path="/usr/sbin:/usr/bin"), reason="rngd is not installed")
 def test_every_option_of_the_installed_rngd_is_known() -> None:
-    """No option that the program's own help lists is answered as unknown."""
-    words = subprocess.run(["/usr/sbin/rngd", "--help"], check=True, capture_output=True, text=True).stdout
-    listed = re.findall(r"^ +(?:-., +)?--([a-z-]+)(=?)", words, re.MULTILINE)
+    """No option in the program's own help is reported as unknown."""
+    usage = subprocess.run(["/usr/sbin/rngd", "--help"], check=True, capture_output=True, text=True).stdout
+    listed = re.findall(r"^ +(?:-., +)?--([a-z-]+)(=?)", usage, re.MULTILINE)
     line = " ".join(f"--{name}=1" if value else f"--{name}" for name, value in listed)
     found = rngd(f'RNGDOPTIONS="{line} --rng-device=/dev/hwrng"')
     assert len(listed) > 15
