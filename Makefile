@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST := $(BIN)/pytest -n 3 --dist loadfile
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 PYTHONS ?= python3.11 python3.12 python3.13
 COVERING := $(addprefix tests/unit/,entropy wire crypto onerng broker) tests/property tests/induced \
@@ -23,10 +23,10 @@ venv: $(STAMP)
 	@echo "drawwell is in $(CURDIR)/$(BIN)"
 
 test: packages check
-	$(PYTEST) --time-limit -m "not long"
+	$(PYTEST) --time-limit -o faulthandler_timeout=480 -m "not long"
 
 quick: $(STAMP)
-	$(PYTEST) -m "not long and not slow" tests/unit tests/property tests/induced tests/sim tests/house
+	$(PYTEST) --hypothesis-profile=quick -m "not long and not slow" tests/unit tests/property tests/induced tests/sim tests/house
 
 test-long: packages check
 	$(PYTEST)

@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 # A noise source of your own (docs/protocol.md, section 12).
-# Its samples come on standard input, one a byte.
+# It reads samples from standard input, one per byte.
 # Usage: my-device | examples/deposit.pl /run/drawwell/source.sock NAME
 use strict;
 use warnings;
@@ -10,7 +10,7 @@ use IO::Socket::UNIX;
 use JSON::PP;
 
 my ($socket, $name) = @ARGV;
-my ($h, $cutoff) = (6, 6);    # claimed bits of min-entropy a sample; 1 + 30 / h equal ones fire (SP 800-90B 4.4.1)
+my ($h, $cutoff) = (6, 6);    # claimed bits of min-entropy per sample; cutoff 1 + 30 / h (SP 800-90B 4.4.1)
 my $broker = IO::Socket::UNIX->new(Peer => $socket) or die "$socket: $!\n";
 my ($wanted, $state, $inbox, $last, $run, $reported) = (0, "starting", "", -1, 0, 0);
 my %count = map { $_ => 0 } qw(raw_bytes tested_bytes discarded_bytes assessed_bits conditioned_bits health_failures
@@ -20,11 +20,11 @@ sub frame { my ($type, $payload) = @_; syswrite $broker, pack("N", $type << 24 |
 
 sub status {
     $reported = time;
-    my %identity = (name => $name, kind => "perl", path => $socket, noise => "as its own program deposits it");
+    my %identity = (name => $name, kind => "perl", path => $socket, noise => "as deposited by its own program");
     frame(0x30, encode_json({ %count, identity => \%identity, state => $state, paused => JSON::PP::false, last_error => "" }));
 }
 
-sub samples {    # tested ones; none when a run of equal samples was as long as the cutoff
+sub samples {    # tested samples; none if a run of equal samples reached the cutoff
     read(STDIN, my $block, $_[0]) == $_[0] or die "no more samples\n";
     $count{raw_bytes} += $_[0];
     for (unpack "C*", $block) { $run = $_ == $last ? $run + 1 : 1; $last = $_; $state = "intermittent failure" if $run >= $cutoff }
@@ -43,14 +43,14 @@ frame(0x01, pack("CC", 1, 1) . "perl example");
 status();
 while (1) {
     if (IO::Select->new($broker)->can_read($wanted ? 0 : 1)) {
-        sysread($broker, $inbox, 65536, length $inbox) or die "the broker went away\n";
+        sysread($broker, $inbox, 65536, length $inbox) or die "the broker closed the connection\n";
     }
     while (length $inbox >= 4 and length $inbox >= 4 + (unpack("N", $inbox) & 0xffffff)) {
         my ($type, $size) = (unpack("C", $inbox), unpack("N", $inbox) & 0xffffff);
         my $payload = substr(substr($inbox, 0, 4 + $size, ""), 4);
         if    ($type == 0x32) { $wanted = ord $payload; start() if $state eq "starting" }         # WANT
         elsif ($type == 0x33) { start(); frame(0x33, "") }                                       # restart
-        elsif ($type == 0x20) { frame(0x21, substr($payload, 0, 4) . "{}") }                     # CALL: it has no verbs
+        elsif ($type == 0x20) { frame(0x21, substr($payload, 0, 4) . "{}") }                     # CALL: this source has no verbs
         else                  { die "refused: $payload\n" }                                      # REFUSED, BYE
     }
     status() if time > $reported;

@@ -1,6 +1,7 @@
-"""Print the table of assess/ceiling.py: what ideal sources score under SP 800-90B at several lengths.
+"""Print the table of assess/ceiling.py: scores of ideal sources.
 
-Takes some minutes. Every sample comes from SHAKE-256, so the table is the same wherever it is made.
+This takes a few minutes. All samples come from SHAKE-256, so the table is the same on every
+machine.
 """
 
 import hashlib
@@ -15,13 +16,13 @@ LENGTHS = (10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_0
 
 
 def ideal(bits: int, length: int, run: int) -> bytes:
-    """Uniform samples of so many bits, one a byte."""
+    """Create uniform samples of this width, one per byte."""
     stream = hashlib.shake_256(f"drawwell ceiling|{bits}|{length}|{run}".encode()).digest(length)
     return (np.frombuffer(stream, dtype=np.uint8) >> (8 - bits)).tobytes()
 
 
 def row(bits: int, length: int) -> tuple[int, float, float, float]:
-    """One line of the table."""
+    """Return one line of the table."""
     found = [assess(ideal(bits, length, run), bits).min_entropy for run in range(RUNS)]
     return length, round(statistics.median(found), 4), round(min(found), 4), round(max(found), 4)
 

@@ -1,4 +1,4 @@
-"""The command line as data: the source of fish's completion and of the manual page."""
+"""The command line as data, for fish completion and the manual page."""
 
 import argparse
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _FILES: Final = ("FILE", "PATH", "DIR", "INPUT", "OUTPUT", "DEVICE")
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """An option (it has `flags`) or a positional argument. `value` is the placeholder, "" for a switch."""
+    """An option (with `flags`) or a positional; `value` is its placeholder."""
 
     flags: tuple[str, ...]
     value: str
@@ -20,12 +20,12 @@ class Argument:
     many: bool
     takes_file: bool
     names: str
-    """The kind of names that it takes, "" for none."""
+    """The kind of names that the argument accepts, or ""."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandNode:
-    """A command with what it takes; `path` is how it is typed after ``drawwell``."""
+    """A command and its arguments; `path` is the part after ``drawwell``."""
 
     path: tuple[str, ...]
     help: str
@@ -36,46 +36,48 @@ class CommandNode:
 
     @property
     def name(self) -> str:
-        """Its own word."""
+        """The command's own name."""
         return self.path[-1] if self.path else "drawwell"
 
     @property
     def options(self) -> tuple[Argument, ...]:
-        """The arguments that have flags."""
+        """Arguments with flags."""
         return tuple(each for each in self.arguments if each.flags)
 
     @property
     def positionals(self) -> tuple[Argument, ...]:
-        """The arguments that have none."""
+        """Arguments without flags."""
         return tuple(each for each in self.arguments if not each.flags)
 
     def walk(self) -> Iterator["CommandNode"]:
-        """This command and all below it, in the order of the help."""
+        """Yield this command and all its subcommands, in the order of the help."""
         yield self
         for child in self.children:
             yield from child.walk()
 
 
-def command_tree(parser: argparse.ArgumentParser, path: tuple[str, ...] = (), words: str = "") -> CommandNode:
-    """Read a parser and all its subcommands. Hidden ones (help suppressed) are left out."""
+def command_tree(
+    parser: argparse.ArgumentParser, path: tuple[str, ...] = (), summary: str = ""
+) -> CommandNode:
+    """Read a parser and all its subcommands, except hidden ones."""
     arguments: list[Argument] = []
     children: list[CommandNode] = []
-    for action in parser._actions:  # noqa: SLF001  argparse has no other way to look at a parser
+    for action in parser._actions:  # noqa: SLF001  argparse offers no other way
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             children += _children(action, path)
         elif action.help != argparse.SUPPRESS:
             arguments.append(_argument(action, parser.prog))
     description = _plain(parser.description, parser.prog)
     return CommandNode(
-        path, words, description, _plain(parser.epilog, parser.prog), tuple(arguments), tuple(children)
+        path, summary, description, _plain(parser.epilog, parser.prog), tuple(arguments), tuple(children)
     )
 
 
 def _children(action: Any, path: tuple[str, ...]) -> Iterator[CommandNode]:
-    words = {each.dest: each.help or "" for each in action._choices_actions}  # noqa: SLF001
+    summaries = {each.dest: each.help or "" for each in action._choices_actions}  # noqa: SLF001
     for name, parser in action.choices.items():
-        if name in words:
-            yield command_tree(parser, (*path, name), words[name])
+        if name in summaries:
+            yield command_tree(parser, (*path, name), summaries[name])
 
 
 def _argument(action: argparse.Action, prog: str) -> Argument:
@@ -96,12 +98,12 @@ def _argument(action: argparse.Action, prog: str) -> Argument:
 
 
 def takes_file(action: argparse.Action) -> bool:
-    """Return whether the value of an argument is the name of a file."""
+    """Return whether an argument's value is a file name."""
     return any(word in _FILES for word in _value(action).replace("|", " ").split())
 
 
 def names_of(action: argparse.Action, prog: str) -> str:
-    """Return the kind of names that an argument takes: link, source, consumer or guest."""
+    """Return the kind of names it accepts: link, source, consumer, guest."""
     noun, verb = (*prog.split()[1:], "", "")[:2]
     if _value(action) == "LINK" and action.dest != "name":
         return "link"

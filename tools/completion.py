@@ -1,8 +1,9 @@
-"""Write the completion scripts where ``drawwell completion`` finds them.
+"""Write the completion scripts for ``drawwell completion``.
 
-Those of bash and zsh are made by shtab, which knows no fish; that of fish is made here.
+shtab generates the scripts for bash and zsh; it does not support fish, so we generate that
+one.
 
-With --check nothing is written, and the exit code is 1 if a script is out of date.
+With --check the command writes nothing, and exits with 1 if a script is out of date.
 """
 
 import argparse
@@ -35,7 +36,7 @@ NAMES: Final = {
 
 
 def scripts() -> dict[Path, str]:
-    """Return every script by the file that holds it."""
+    """Return every script by its file name."""
     parser = build_parser()
     made = {"fish": fish(command_tree(parser))}
     for action, prog in _actions(parser):

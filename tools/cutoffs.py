@@ -1,8 +1,9 @@
-"""Recompute every figure that the health tests use: print them, or compare them (``--check``).
+"""Recompute all figures of the health tests; print or compare them.
 
-The cutoffs are held against their definition and not against the formula that made them: the cutoff is the
-smallest count whose chance, summed term by term over the binomial, is at most alpha. The figures in use, with what
-they promise, stand in tests/vectors/cutoffs_in_use.json (``--write`` makes it); the tests and papers quote that file.
+Cutoffs are compared with their definition rather than with the formula: the smallest count
+whose probability, summed term by term over the binomial distribution, is at most alpha. The
+figures in use and their guarantees are in tests/vectors/cutoffs_in_use.json (written by
+``--write``), for tests and papers.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from drawwell.entropy.health import NoiseClaim
 
 IN_USE = Path(__file__).parents[1] / "tests/vectors/cutoffs_in_use.json"
 GRID = [n / 10 for n in range(1, 10)] + [n / 2 for n in range(2, 17)] + [0.7875, 7.9]
-MISS_LOG2 = 30  # a promise is broken once in 2**30
+MISS_LOG2 = 30  # a guarantee fails with probability 2**-30
 
 getcontext().prec = 150
 
@@ -27,20 +28,20 @@ def probability(min_entropy: float) -> Decimal:
 
 
 def at_least(count: int, trials: int, p: Decimal) -> Decimal:
-    """P(X >= count), X binomial."""
+    """Return P(X >= count) for binomial X."""
     wanted = range(max(count, 0), trials + 1)
     return sum((math.comb(trials, k) * p**k * (1 - p) ** (trials - k) for k in wanted), Decimal(0))
 
 
 def check_rct(min_entropy: float, alpha_log2: int) -> bool:
-    """C - 1 samples equal to the one before have at most alpha, C - 2 have more."""
+    """Check that P(C - 1 repeats) <= alpha < P(C - 2 repeats)."""
     after_first = cutoffs.rct_cutoff(min_entropy, alpha_log2) - 1
     per_sample = cutoffs.exact(min_entropy)
     return per_sample * after_first >= alpha_log2 > per_sample * (after_first - 1)
 
 
 def check_apt(min_entropy: float, alpha_log2: int, window: int) -> bool:
-    """C - 1 of the W - 1 samples after the first have at most alpha, C - 2 have more (or C is capped at W)."""
+    """Check that P(C - 1 of W - 1) <= alpha < P(C - 2 of W - 1), or C = W."""
     cutoff = cutoffs.apt_cutoff(min_entropy, alpha_log2, window)
     p, alpha = probability(min_entropy), Decimal(2) ** -alpha_log2
     kept = at_least(cutoff - 1, window - 1, p) <= alpha
@@ -48,7 +49,7 @@ def check_apt(min_entropy: float, alpha_log2: int, window: int) -> bool:
 
 
 def definition_faults() -> list[str]:
-    """Hold the formulas against their definition over a grid of claims."""
+    """Compare the formulas with their definition over a grid of claims."""
     faults = []
     for h in GRID:
         for alpha in (20, 30, 40, 60):
@@ -60,7 +61,7 @@ def definition_faults() -> list[str]:
 
 
 def window_fires(p_one: Decimal, cutoff: int, window: int) -> Decimal:
-    """Chance that one window of independent bits fires the adaptive proportion test."""
+    """Return the probability that a window of independent bits fires the APT."""
     return sum((p * at_least(cutoff - 1, window - 1, p) for p in (p_one, 1 - p_one)), Decimal(0))
 
 
@@ -69,7 +70,7 @@ def log2(value: Decimal) -> float:
 
 
 def biased(p_one: str) -> dict[str, float]:
-    """What the adaptive proportion test on bits does to independent bits with P(1) = p_one, by its cutoffs."""
+    """Return the effect of P(1) = p_one on the proportion test of bits."""
     p, figures = Decimal(p_one), {}
     for kind, alpha in (("intermittent", 30), ("permanent", 60)):
         fires = window_fires(p, cutoffs.apt_cutoff(0.75, alpha, cutoffs.BIT_WINDOW), cutoffs.BIT_WINDOW)
@@ -91,7 +92,7 @@ def pair(min_entropy: float, window: int) -> dict[str, list[int] | float]:
 
 
 def in_use() -> dict[str, object]:
-    """Every figure of the default claim, and what it promises."""
+    """Return all figures of the default claim, with their guarantees."""
     h = NoiseClaim().min_entropy
     width, permanent = cutoffs.repeat_window(h), cutoffs.repeat_permanent_cutoff(h)
     return {

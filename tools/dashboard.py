@@ -1,33 +1,40 @@
-"""Write the dashboard for Grafana out of the table of series.
+"""Write the dashboard for Grafana and the alerts for Kubernetes.
 
-With --check nothing is written, and the exit code is 1 if the file is out of date.
-It was never opened in Grafana, which cannot be had where drawwell is made: only its
-queries are tried.
+With --check the command writes nothing, and exits with 1 if a file is out of date. The
+dashboard was never tested in Grafana, which is not available during development; only its
+queries are tested.
 """
 
 import json
 import sys
 from pathlib import Path
+from textwrap import indent
 from typing import Any, Final
 
-from drawwell.observe.series import SERIES, Series, SeriesKind
+from drawwell.observe.family import Series, SeriesKind
+from drawwell.observe.link_series import EVERY_SERIES
 
-FILE: Final = Path(__file__).resolve().parent.parent / "packaging/grafana/drawwell.json"
+PACKAGING: Final = Path(__file__).resolve().parent.parent / "packaging"
+FILE: Final = PACKAGING / "grafana/drawwell.json"
+RULES: Final = PACKAGING / "prometheus/rules.yml"
+RULES_OBJECT: Final = PACKAGING / "kubernetes/monitoring/prometheusrule.yaml"
 ROWS: Final = (
     ("Is it well", ("ready", "not_ready", "sources_", "ledger", "clock", "audit", "build", "uptime")),
     ("Sources", ("source_", "health")),
     ("Supply and draws", ("reservoir", "supply", "draw", "delivered", "starved")),
     ("Sessions and certificates", ("sessions", "handshakes", "certificate")),
     ("Kernel and other sinks", ("sink",)),
+    ("Links to other brokers", ("link_",)),
     ("Guests", ("guest",)),
     ("Consumers", ("consumer",)),
+    ("Fleet", ("fleet",)),
 )
 WIDTH: Final = 8
 HEIGHT: Final = 7
 
 
 def query(series: Series) -> str:
-    """Return the query: rates of counters, the 99th percentile of times."""
+    """Return the query: the rate of a counter, the 99th percentile of times."""
     name = f'{series.full_name}{{job="$job",instance=~"$instance"}}'
     if series.kind is SeriesKind.COUNTER:
         return f"rate({name}[5m])"
@@ -38,11 +45,13 @@ def query(series: Series) -> str:
 
 
 def dashboard() -> dict[str, Any]:
-    """Return the dashboard, a panel for each series, in rows by their subject."""
+    """Return the dashboard: a panel for each series, in one row per subject."""
     panels: list[dict[str, Any]] = []
     top = 0
     for title, subjects in ROWS:
-        chosen = [each for each in SERIES if each.full_name.removeprefix("drawwell_").startswith(subjects)]
+        chosen = [
+            each for each in EVERY_SERIES if each.full_name.removeprefix("drawwell_").startswith(subjects)
+        ]
         panels.append({"type": "row", "title": title, "gridPos": {"h": 1, "w": 24, "x": 0, "y": top}})
         for index, each in enumerate(chosen):
             place = {"h": HEIGHT, "w": WIDTH, "x": index % 3 * WIDTH, "y": top + 1 + index // 3 * HEIGHT}
@@ -82,16 +91,23 @@ def _variable(name: str, of: str, label: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def rules_object() -> str:
+    """Return the alerts as an object of the Prometheus operator."""
+    head = "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: drawwell\nspec:\n"
+    _comment, groups, rules = RULES.read_text().partition("groups:\n")
+    return "# Made of packaging/prometheus/rules.yml by make man.\n" + head + indent(groups + rules, "  ")
+
+
 def main() -> int:
-    """Write the file, or compare it."""
-    text = json.dumps(dashboard(), indent=2) + "\n"
-    stale = not FILE.is_file() or FILE.read_text() != text
+    """Write the files, or compare them."""
+    texts = {FILE: json.dumps(dashboard(), indent=2) + "\n", RULES_OBJECT: rules_object()}
+    stale = [file for file, text in texts.items() if not file.is_file() or file.read_text() != text]
     checking = "--check" in sys.argv[1:]
-    if stale:
-        print(f"{'out of date' if checking else 'wrote'}: {FILE.name}")
+    for file in stale:
+        print(f"{'out of date' if checking else 'wrote'}: {file.name}")
         if not checking:
-            FILE.write_text(text)
-    return int(checking and stale)
+            file.write_text(texts[file])
+    return int(checking and bool(stale))
 
 
 if __name__ == "__main__":

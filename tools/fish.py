@@ -1,4 +1,4 @@
-"""Completion for fish, made from the command tree; names are asked of drawwell."""
+"""Completion for fish, from the command tree; drawwell completes names."""
 
 from collections.abc import Iterator
 from typing import Final

@@ -1,9 +1,9 @@
-"""Write requirements.txt, pinned with hashes and without the address of an index.
+"""Write requirements.txt, pinned with hashes, without index addresses.
 
-requirements-run.txt is the part of it that the program imports, requirements-release.txt what
-``make release`` runs.
+requirements-run.txt has only the packages that the program imports, and
+requirements-release.txt those that ``make release`` runs.
 
-Run by ``make lock`` after a change of the dependencies in pyproject.toml.
+``make lock`` runs this after a change of the dependencies in pyproject.toml.
 """
 
 import subprocess

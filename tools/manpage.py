@@ -1,7 +1,7 @@
-"""Write the generated manual pages: docs/man/drawwell.1 from the command line, drawwell.toml.5 from the settings.
+"""Write the generated manual pages from the command line and the settings.
 
-drawwell.7 and drawwell.8 are written by hand. With --check nothing is written, and the exit code is 1 if a page is
-out of date.
+drawwell.7 and drawwell.8 are written by hand. With --check the command writes nothing, and
+exits with 1 if a page is out of date.
 """
 
 import sys
@@ -16,20 +16,20 @@ from drawwell.cli.parser import build_parser
 from drawwell.config.devices import DEVICES
 from drawwell.config.fields import Setting, settings
 from drawwell.config.model import TABLES
-from drawwell.observe.series import SERIES
+from drawwell.observe.link_series import EVERY_SERIES
 
 MAN: Final = Path(__file__).resolve().parent.parent / "docs" / "man"
 EXIT_CODES: Final = (
-    ("0", "It worked."),
-    ("1", "A verdict is negative, for instance a block that failed a test."),
-    ("64", "The command line, or a draw, asks for what makes no sense."),
-    ("69", "No healthy source, no such device, or no broker to be reached."),
+    ("0", "Success."),
+    ("1", "A check or test failed."),
+    ("64", "The command line or a draw request is invalid."),
+    ("69", "No source is healthy, a device is missing, or no broker is reachable."),
     ("70", "A self-test failed."),
     ("74", "A file, the state on disk or the kernel could not be read or written."),
-    ("75", "Starved, or over the quota: the error says when to come back."),
-    ("76", "The other side broke the protocol."),
-    ("77", "A right is missing, or the other side is not who it must be."),
-    ("78", "The configuration has faults; all of them are listed."),
+    ("75", "The reservoir is too low or the quota is used up. The error shows when to retry."),
+    ("76", "The peer violated the protocol."),
+    ("77", "Permission is denied, or the peer has the wrong identity."),
+    ("78", "The configuration has faults. The error lists all of them."),
 )
 """As in errors.py, which follows sysexits(3)."""
 
@@ -43,20 +43,20 @@ def pages() -> dict[str, str]:
     }
 
 
-def text(words: str) -> str:
-    """Words as roff prints them: nothing in them is a request or an escape."""
-    escaped = words.replace("\\", "\\e").replace("-", "\\-")
+def text(plain: str) -> str:
+    """Escape text so that roff prints it literally."""
+    escaped = plain.replace("\\", "\\e").replace("-", "\\-")
     escaped = escaped.replace("…", "...")
     escaped = "".join(each if each.isascii() else f"\\[u{ord(each):04X}]" for each in escaped)
     return f"\\&{escaped}" if escaped[:1] in {".", "'"} else escaped
 
 
-def _bold(words: str) -> str:
-    return f"\\fB{text(words)}\\fR"
+def _bold(plain: str) -> str:
+    return f"\\fB{text(plain)}\\fR"
 
 
-def _italic(words: str) -> str:
-    return f"\\fI{text(words)}\\fR"
+def _italic(plain: str) -> str:
+    return f"\\fI{text(plain)}\\fR"
 
 
 def _page(title: str, section: int, name: str, body: Iterator[str]) -> str:
@@ -90,13 +90,13 @@ def _command_body(tree: CommandNode) -> Iterator[str]:
     yield from (
         ".PP",
         text(
-            "Without a command it shows the status of the running broker. Results go to standard output, words to "
-            "standard error. With --json the result is one JSON document, and an error is one on standard error."
+            "Without a command, drawwell shows the status of the running broker. Results go to standard output, "
+            "messages to standard error. With --json, results and errors are JSON documents."
         ),
     )
     common = _common_options(tree)
     yield ".SH OPTIONS"
-    for option in tree.options:  # those of all verbs are among them
+    for option in tree.options:  # includes the options of all verbs
         yield from _argument(option)
     yield ".SH COMMANDS"
     for command in tree.walk():
@@ -105,17 +105,21 @@ def _command_body(tree: CommandNode) -> Iterator[str]:
     yield ".SH EXIT STATUS"
     for code, meaning in EXIT_CODES:
         yield from (".TP", _bold(code), text(meaning))
-    yield text("drawwell check exits as rngtest(1) does.")
+    yield text("drawwell check has the exit codes of rngtest(1).")
     yield from (".SH ENVIRONMENT", ".TP", _bold("DRAWWELL_CONFIG"), "The configuration file to read.")
-    yield from (".TP", _bold("DRAWWELL_LOOP"), "asyncio keeps the broker and the link from using uvloop.")
-    yield from (".TP", _bold("NO_COLOR"), "Set to anything: no colour on a terminal.")
+    yield from (".TP", _bold("DRAWWELL_LOOP"), "With asyncio, the broker and the link do not use uvloop.")
+    yield from (".TP", _bold("NO_COLOR"), "If set, output has no colour.")
     yield from (
         ".SH FILES",
         ".TP",
         _italic("/etc/drawwell/drawwell.toml"),
-        "The configuration, where there is one.",
+        "The configuration.",
     )
-    yield from (".TP", _italic("/etc/drawwell/conf.d/*.toml"), "Read after it, in the order of their names.")
+    yield from (
+        ".TP",
+        _italic("/etc/drawwell/conf.d/*.toml"),
+        "More configuration, in order of the file names.",
+    )
     yield from (
         ".SH SEE ALSO",
         _see("drawwell.toml(5)", "drawwell(7)", "drawwell(8)", "rngtest(1)", "random(4)"),
@@ -123,7 +127,7 @@ def _command_body(tree: CommandNode) -> Iterator[str]:
 
 
 def _common_options(tree: CommandNode) -> tuple[Argument, ...]:
-    """The options that most verbs share; explained once."""
+    """Return the options that most commands share, to explain them only once."""
     verbs = [command for command in tree.walk() if command.path and not command.children]
     candidates = dict.fromkeys(option for verb in verbs for option in verb.options)
     return tuple(
@@ -159,37 +163,36 @@ def _argument(argument: Argument) -> Iterator[str]:
     yield from (".TP", f"{flags} {value}".strip(), text(_sentence(argument.help)))
 
 
-def _sentence(words: str) -> str:
-    words = words[:1].upper() + words[1:]
-    return words if words.endswith((".", "!")) else f"{words}."
+def _sentence(help_text: str) -> str:
+    help_text = help_text[:1].upper() + help_text[1:]
+    return help_text if help_text.endswith((".", "!")) else f"{help_text}."
 
 
 # ---- drawwell.toml(5)
 
 
 def _configuration() -> str:
-    name = f"drawwell.toml \\- {text('what an operator can set')}"
+    name = f"drawwell.toml \\- {text('settings of drawwell')}"
     return _page("DRAWWELL.TOML", 5, name, _configuration_body())
 
 
 def _configuration_body() -> Iterator[str]:
     yield from (
         ".SH DESCRIPTION",
-        text("Nothing needs to be set: without any file the first OneRNG found serves this machine."),
+        text("No setting is required. Without a file, drawwell uses the first OneRNG that it finds."),
         ".PP",
         text(
-            "The configuration is TOML, read from /etc/drawwell/drawwell.toml and then from "
-            "/etc/drawwell/conf.d/*.toml in the order of their names: a later value wins, and lists of "
-            "tables ([[source]]) add up. The option -c and DRAWWELL_CONFIG name one file that is read "
-            "instead of all these. SIGHUP makes a running drawwell "
-            "read it again."
+            "The configuration is TOML. drawwell reads /etc/drawwell/drawwell.toml and then "
+            "/etc/drawwell/conf.d/*.toml in order of the file names. A later value wins, and lists of "
+            "tables ([[source]]) accumulate. Option -c or DRAWWELL_CONFIG selects a single file instead. "
+            "To reload the configuration, send SIGHUP."
         ),
         ".PP",
         text(
-            "Sizes are written as 64, 4KiB or 1.5MB, durations as 90s, 15min or 1 day, rates as 4KiB/s or 10MiB/day. "
-            "'drawwell config check' reports every fault at once, 'drawwell config show --origin' shows every value "
-            "and where it comes from, 'drawwell config sample' prints all of this page as a file to start from. "
-            "No secret stands in the file, and nobody else may be able to write to it."
+            "Examples of sizes are 64, 4KiB and 1.5MB, of durations 90s, 15min and 1 day, of rates 4KiB/s and "
+            "10MiB/day. 'drawwell config check' lists all faults, 'drawwell config show --origin' shows all values "
+            "with their origins, and 'drawwell config sample' prints a sample file. "
+            "The file contains no secrets. Other users must not have write permission."
         ),
     )
     for table in TABLES:
@@ -203,18 +206,18 @@ def _configuration_body() -> Iterator[str]:
 def _devices() -> Iterator[str]:
     yield ".SH NOISE DEVICES"
     yield text(
-        "Devices that are known, what is read from each, what is claimed for it where nothing is configured, and how "
-        "far that was tried. A node not listed here is read by driver chardev. 'drawwell doctor' writes the table "
-        "below of a device that is plugged in."
+        "These devices are known. Each entry shows the data that drawwell reads, the claim to configure, the "
+        "basis of the support, and a [[source]] table. 'drawwell doctor' prints this table for a "
+        "device that is plugged in. For other devices, use driver chardev."
     )
     for device in DEVICES.values():
         numbers = f"USB {', '.join(device.usb)}" if device.usb else ""
-        behind = f"/dev/hwrng while rng_current begins with {device.hwrng}" if device.hwrng else ""
-        where = "; or ".join(filter(None, [numbers, behind])) or "no device of its own on USB"
-        package = f" Its program is in {device.package}." if device.package else ""
-        yield from (".TP", _bold(device.name), text(f"{where}. Read are {device.made_of}.{package}"), ".br")
+        behind = f"/dev/hwrng if rng_current starts with {device.hwrng}" if device.hwrng else ""
+        where = "; or ".join(filter(None, [numbers, behind])) or "not a separate USB device"
+        package = f" Package: {device.package}." if device.package else ""
+        yield from (".TP", _bold(device.name), text(f"{where}. Data: {device.made_of}.{package}"), ".br")
         yield from (
-            text(f"Claim: {device.min_entropy:g} bits a byte ({device.claim}). Tried: {device.seen}."),
+            text(f"Claim: {device.min_entropy:g} bits per byte ({device.claim}). Basis: {device.seen}."),
             ".br",
         )
         node = f"/dev/{device.node}{'' if device.node == 'hwrng' else '0'}"
@@ -235,34 +238,34 @@ def _see(*pages: str) -> str:
 
 
 def _metrics() -> str:
-    return _page(
-        "DRAWWELL-METRICS", 7, "drawwell\\-metrics \\- the series that Prometheus reads", _metrics_body()
-    )
+    return _page("DRAWWELL-METRICS", 7, "drawwell\\-metrics \\- metrics for Prometheus", _metrics_body())
 
 
 def _metrics_body() -> Iterator[str]:
     yield from (
         ".SH DESCRIPTION",
         text(
-            "A broker answers GET /metrics in the text formats of OpenMetrics 1.0 and Prometheus: without names "
-            "of consumers at [health] listen; with them to its owner at [http] listen, and over TLS to the "
-            "consumers in [health] observers. Series of single consumers are left out if more than a hundred are "
-            "active. A counter ends in _total, and starts again at zero with the broker."
+            "A broker answers GET /metrics in the text formats of OpenMetrics 1.0 and Prometheus. Metrics at [health] "
+            "listen do not contain consumers' names. Metrics with names are available to the owner at [http] listen, "
+            "and over TLS to the consumers in [health] observers. If more than a hundred consumers are active, series "
+            "for single consumers are omitted. Names of counters end in _total, and counters restart at zero with the "
+            "broker. On a machine without a broker, 'drawwell link run' answers at [health] listen with the build, "
+            "ready, not_ready, uptime and link_ series."
         ),
         ".SH SERIES",
     )
-    for each in SERIES:
+    for each in EVERY_SERIES:
         labels = f" {{{', '.join(each.labels)}}}" if each.labels else ""
         yield from (".TP", _bold(each.full_name) + text(labels), text(f"{each.what} ({each.kind})"))
     yield from (".SH FILES", ".TP", _italic("/usr/share/doc/drawwell/prometheus/rules.yml"))
-    yield text("Alerts. Each has a hint with the command to type.")
+    yield text("Alerts. Each alert has a hint with the command to run.")
     yield from (".TP", _italic("/usr/share/doc/drawwell/grafana/drawwell.json"))
-    yield text("A dashboard with all series. It was made by a script and never opened in Grafana.")
+    yield text("A dashboard with all series. A script generated it, and it has never been opened in Grafana.")
     yield from (".SH SEE ALSO", _see("drawwell(1)", "drawwell.toml(5)"))
 
 
 def main() -> int:
-    """Write the pages, or compare them."""
+    """Write or compare the pages."""
     MAN.mkdir(parents=True, exist_ok=True)
     stale = [
         name
@@ -270,7 +273,7 @@ def main() -> int:
         if not (MAN / name).is_file() or (MAN / name).read_text() != page
     ]
     if "--check" in sys.argv[1:]:
-        print("\n".join(f"stale: docs/man/{name}" for name in stale) or "the manual is fresh")
+        print("\n".join(f"stale: docs/man/{name}" for name in stale) or "the manual is up to date")
         return 1 if stale else 0
     for name in stale:
         (MAN / name).write_text(pages()[name])

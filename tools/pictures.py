@@ -1,8 +1,8 @@
 """Draw docs/pictures: commands on a terminal, and the status page.
 
-A broker with a simulated stick runs in a directory of its own while `status` and `doctor` are
-shown; `demo` brings its own. Each picture is a screen of 80 columns at the
-command's end. Chromium takes the status page.
+`status` and `doctor` run with a broker and a simulated stick in a temporary directory; `demo`
+starts its own. Each picture is a screen of 80 columns at the end of the command. Chromium
+takes a screenshot of the status page.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ def screen(output: str) -> list[list[Cell]]:
             row, column = row + 1, 0
             lines += [] if row < len(lines) else [[]]
         elif text:
-            if column == COLUMNS:  # as a terminal wraps
+            if column == COLUMNS:  # wrap like a terminal
                 row, column = row + 1, 0
                 lines += [] if row < len(lines) else [[]]
             lines[row] += [(" ", "")] * (column + 1 - len(lines[row]))
@@ -82,7 +82,7 @@ def screen(output: str) -> list[list[Cell]]:
 
 
 def svg(typed: str, lines: list[list[Cell]]) -> str:
-    """Return a picture of a terminal with a command and what it shows."""
+    """Return a picture of a terminal with a command and its output."""
     width, height = _SIZE
     rows = [[(each, "") for each in f"$ {typed}"], *lines]
     shown = [
@@ -117,7 +117,7 @@ def _spans(row: list[Cell]) -> str:
 
 
 def on_terminal(*arguments: str, config: str) -> str:
-    """Run a command on a terminal of its own; return all that it sent there."""
+    """Run a command on a pseudo-terminal; return its whole output."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (50, COLUMNS))
     environment = os.environ | {"TERM": "xterm-256color", "DRAWWELL_CONFIG": config}
@@ -151,7 +151,7 @@ def broker(folder: str) -> Iterator[str]:
 
 
 def take_status_page(path: Path) -> None:
-    """Take the status page as it is on this machine."""
+    """Take a screenshot of the status page."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1000, "height": 700})

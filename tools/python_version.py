@@ -1,4 +1,4 @@
-"""Stop early, with a sentence, on a Python that is too old."""
+"""Exit with a clear message if Python is too old."""
 
 import sys
 

@@ -1,7 +1,8 @@
 """Build a signed release in dist/release: package, wheel and source.
 
-Everything is built twice, in two places, from what is committed, and compared byte by byte.
-Run by ``make release KEY=FINGERPRINT``: a key of the person who releases, in their gpg.
+Everything is built twice from the committed files, in two directories, and compared byte by
+byte. ``make release KEY=FINGERPRINT`` runs this; KEY is the releasing person's key in their
+gpg.
 """
 
 import filecmp
@@ -21,11 +22,11 @@ SUMS: Final = "SHA256SUMS"
 
 
 class Refused(Exception):
-    """The release cannot be made: the message states what to do."""
+    """The release failed; the message states what to do."""
 
 
 def main() -> int:
-    """Build, compare, and sign."""
+    """Build, compare and sign."""
     try:
         key = _key(sys.argv[1:])
         release(OUT, key)
@@ -47,10 +48,10 @@ def _key(arguments: list[str]) -> str:
 
 
 def release(out: Path, key: str) -> None:
-    """Put a release into a directory.
+    """Write a release to a directory.
 
     Raises:
-        Refused: two builds differ, or one fails.
+        Refused: two builds differ, or a build failed.
     """
     with tempfile.TemporaryDirectory(prefix="release-") as one, tempfile.TemporaryDirectory() as two:
         built = [_build(Path(place)) for place in (one, two)]
@@ -72,7 +73,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _build(work: Path) -> Path:
-    """Build from the commit in a tree of its own; return the results' place."""
+    """Build the commit in a separate tree; return the output directory."""
     tree, out = work / "tree", work / "out"
     tree.mkdir()
     out.mkdir()
@@ -86,12 +87,12 @@ def _build(work: Path) -> Path:
     _run(str(tree / "tools" / "deb"), str(out), cwd=tree, environment=environment)
     for path in out.iterdir():
         if path.suffix not in {".deb", ".whl", ".gz"}:
-            path.unlink()  # what dpkg notes of this machine
+            path.unlink()  # dpkg's record of this machine
     return out
 
 
 def _bill_of_materials(out: Path) -> None:
-    """Write the SBOM (CycloneDX) of what the program needs at run time."""
+    """Write the SBOM (CycloneDX) of the program's run-time dependencies."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     _run(
         sys.executable, "-m", "cyclonedx_py", "requirements", "--pyproject", str(ROOT / "pyproject.toml"),

@@ -1,11 +1,8 @@
 """Check that files are written in plain English, as tools/words.txt asks.
 
-A fault is a phrase of that list, a docstring whose first line is longer than 72 characters,
-or a line of prose beyond column 95. Code spans, paths and options are read over, and so is a
-line that gives its reason: `wording: quoted from FIPS 140-2`.
-
-tools/words-todo.txt names the files that were there before the rules. It only shrinks: a
-listed file that is clean or gone is a fault, and `--write-todo` takes it off.
+A fault is a phrase from that list, a docstring with a first line of more than 72 characters,
+or a line of prose beyond column 95. Code spans, paths and options are ignored, and so are
+lines with a stated reason: `wording: quoted from FIPS 140-2`.
 """
 
 import argparse
@@ -18,12 +15,12 @@ from pathlib import Path
 
 FIRST_LINE, PROSE = 72, 95
 LIST = Path(__file__).with_name("words.txt")  # wording: a file name
-TODO = Path("tools/words-todo.txt")
 QUOTED = re.compile(
     r"LICENSE|requirements(-run)?\.txt|debian/copyright|tests/vectors/.*(?<!\.py)"
-    r"|docs/pictures/.*\.svg|tools/words(-todo)?\.txt"  # wording: names of files
+    r"|docs/pictures/.*\.svg|tools/words\.txt"  # wording: names of files
+    r"|src/drawwell/cli/completion/drawwell\.(ba|z)sh"
 )
-"""Licences, generated data and the two lists."""
+"""Licences, generated data and scripts, and the list itself."""
 READ_OVER = re.compile(r"`[^`]*`|\S*/\S+|--[\w-]+")
 EXCUSED = re.compile(r"\bwording: \w")
 Fault = tuple[int, str]
@@ -50,7 +47,7 @@ def _docstring_faults(tree: ast.AST) -> Iterator[Fault]:
 
 
 def _strings(tree: ast.AST) -> set[int]:
-    """Return the lines of all strings that document something."""
+    """Return the line numbers of all docstrings."""
     return {
         number
         for node in ast.walk(tree)
@@ -60,7 +57,7 @@ def _strings(tree: ast.AST) -> set[int]:
 
 
 def _paragraphs(lines: list[str]) -> set[int]:
-    """Return the lines of Markdown that are no table and no code block."""
+    """Return the numbers of Markdown lines outside tables and code blocks."""
     inside, prose = False, set()
     for number, line in enumerate(lines, 1):
         inside ^= line.lstrip().startswith("```")
@@ -69,8 +66,13 @@ def _paragraphs(lines: list[str]) -> set[int]:
     return prose
 
 
+def _too_long(line: str) -> bool:
+    """Return whether a line is too long and could be broken."""
+    return len(line) > PROSE and " " in line.strip()
+
+
 def faults(name: str, text: str) -> list[Fault]:
-    """Return the faults of one file, by line."""
+    """Return the faults of one file, sorted by line."""
     lines = text.splitlines()
     prose = {number for number, line in enumerate(lines, 1) if line.lstrip().startswith("#")}
     found = list(_phrase_faults(lines))
@@ -80,7 +82,7 @@ def faults(name: str, text: str) -> list[Fault]:
         prose |= _strings(tree)
     elif name.endswith(".md"):
         prose = _paragraphs(lines)
-    found += [(n, f"prose ends at column {PROSE}") for n in prose if len(lines[n - 1]) > PROSE]
+    found += [(n, f"prose ends at column {PROSE}") for n in prose if _too_long(lines[n - 1])]
     return sorted(fault for fault in found if not EXCUSED.search(lines[fault[0] - 1]))
 
 
@@ -90,7 +92,7 @@ def _kept_files() -> list[str]:
 
 
 def _check(names: list[str]) -> dict[str, list[Fault]]:
-    """Return the files that have faults, and these."""
+    """Return the files with faults, and the faults."""
     found = {}
     for name in names:
         if Path(name).is_file() and not QUOTED.fullmatch(name):
@@ -102,22 +104,12 @@ def _check(names: list[str]) -> dict[str, list[Fault]]:
 
 
 def main() -> int:
-    """Check the files named, or all that git knows or would add."""
+    """Check the named files, or all files that git tracks or would add."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("files", nargs="*", metavar="FILE", help="check these (default: all)")
-    parser.add_argument("--write-todo", action="store_true", help="take clean files off the list")
-    args = parser.parse_args()
-    names = args.files or _kept_files()
-    listed = set(TODO.read_text().split()) if TODO.exists() else set()
-    found = _check(names)
-    if args.write_todo:
-        left = found.keys() & listed if TODO.exists() else found.keys()
-        TODO.write_text("".join(f"{name}\n" for name in sorted(left)))
-        return 0
-    done = listed & set(args.files or listed) - found.keys()
-    report = [f"{name}:{n}: {fault}" for name in found.keys() - listed for n, fault in found[name]]
-    report += [f"{name}: clean or gone: take it off with tools/words.py --write-todo" for name in done]
-    print("\n".join(sorted(report)) or f"{len(listed)} files to do, the others are plain")
+    found = _check(parser.parse_args().files or _kept_files())
+    report = [f"{name}:{n}: {fault}" for name, each in found.items() for n, fault in each]
+    print("\n".join(sorted(report)) or "plain")
     return 1 if report else 0
 
 
