@@ -18,6 +18,7 @@ from drawwell.fleet.connection import Address
 from drawwell.fleet.feed import ChangeFeed
 from drawwell.fleet.mail import FleetOwner
 from drawwell.links.signer import RemoteKeys
+from drawwell.testing.waiting import wait_until
 from support.daemon import Daemon
 from support.fleet import FleetSites
 from support.postgres import FleetDatabase
@@ -128,6 +129,26 @@ def test_a_broker_is_removed_and_joins_again(site: Site, member: Member, capsys:
         code, text = remove("--running")
     assert (code, "removed site-b from fleet" in text) == (0, True)
     assert member.names() == ([], [])
+
+
+def test_a_session_that_ends_by_itself_is_no_failure(fleet_database: FleetDatabase) -> None:
+    """A broker may leave between the list of its sessions and the end of each.
+
+    A transaction lists the sessions once, so the list is old by the call.
+    """
+    notices: list[Any] = []
+    with psycopg.connect(fleet_database.owner) as owner, psycopg.connect(fleet_database.owner) as other:
+        listed = "SELECT pid FROM pg_stat_activity WHERE pid = %s"
+        owner.add_notice_handler(notices.append)
+        other.autocommit = True
+        with psycopg.connect(fleet_database.broker) as broker:
+            process = (broker.info.backend_pid,)
+            assert owner.execute(listed, process).fetchone()
+        wait_until(lambda: not other.execute(listed, process).fetchone(), "the session has ended")
+        owner.execute("SELECT drawwell.end_sessions('site-a')")
+        assert owner.execute(listed, process).fetchone()
+
+    assert not notices
 
 
 def test_it_is_refused_where_it_cannot_be_done(site: Site, member: Member, capsys: Any) -> None:
