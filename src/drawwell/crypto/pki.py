@@ -10,6 +10,7 @@ a TLS handshake returns DER. Parse errors are ValueErrors that never contain sec
 import hashlib
 import ipaddress
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY_S: Final = 86400.0
@@ -38,8 +40,10 @@ CONSUMER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 
 _UNPARSABLE: Final = (
     ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
+    x509.UnsupportedGeneralNameType, CryptographyDeprecationWarning,
 )  # fmt: skip
+# a certificate that a later release of the library refuses is refused now, without a warning
+warnings.filterwarnings("error", "Parsed a (negative )?serial", CryptographyDeprecationWarning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,13 +345,17 @@ def _acceptable(key: object) -> PublicKey:
 
 def _certificate(data: bytes) -> x509.Certificate:
     try:
-        return (
+        certificate = (
             x509.load_pem_x509_certificate(data)
             if data.startswith(b"-----")
             else x509.load_der_x509_certificate(data)
         )
+        serial = certificate.serial_number
     except _UNPARSABLE as error:
         raise ValueError("not a certificate") from error
+    if serial <= 0:  # RFC 5280, 4.1.2.2
+        raise ValueError("not a certificate: its serial number is not positive")
+    return certificate
 
 
 def load_private_key(key_pem: bytes) -> _PrivateKey:

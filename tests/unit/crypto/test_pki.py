@@ -158,6 +158,16 @@ def test_what_is_no_certificate_is_a_value_error(data) -> None:
         pki.read_certificate(data)
 
 
+def test_a_serial_number_that_is_not_positive_is_refused() -> None:
+    """A negative serial number (RFC 5280, 4.1.2.2) raises ValueError."""
+    der = x509.load_pem_x509_certificate(CERTIFICATE).public_bytes(serialization.Encoding.DER)
+    length = pki.read_certificate(der).serial.bit_length() // 8 + 1
+    at = der.index(bytes((2, length))) + 2
+
+    with pytest.raises(ValueError, match="not a certificate"):
+        pki.read_certificate(der[:at] + b"\x80" + der[at + 1 :])
+
+
 def test_two_consumer_uris_name_no_consumer() -> None:
     """Two consumer URIs are invalid, whatever the common name."""
     uris = ("drawwell://consumer/a", "drawwell://consumer/b")
