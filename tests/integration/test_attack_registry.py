@@ -4,6 +4,8 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,7 +17,7 @@ from drawwell.enrolment.admin import ConsumerAdmin
 from drawwell.enrolment.broker_details import BrokerDetails
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import PermissionRefused, Refused
+from drawwell.errors import PermissionRefused, Refused, StateUnavailable
 from drawwell.state.rows import CertificateRow, ConsumerRow, InvitationRow, KnownConsumer
 from drawwell.state.store import Store
 from drawwell.testing.waiting import DEADLINE_S, wait_until
@@ -34,9 +36,11 @@ class SlowStore(Store):
         super().__init__(path)
         self.gate = threading.Event()
         self.hold_next = False
-        self.held = False
+        self.held = self.away = False
 
     def find(self, name: str) -> KnownConsumer | None:
+        if self.away:
+            raise StateUnavailable("the disk is away")
         found = super().find(name)
         if self.hold_next:
             self.hold_next, self.held = False, True
@@ -70,11 +74,20 @@ def known_to(store: SlowStore) -> InvitedRegistry:
 
 def slow_refresh(registry: InvitedRegistry, store: SlowStore) -> threading.Thread:
     """Start a refresh that has read the state and is then delayed."""
+    return slowly(store, lambda: registry.refresh("web01"))
+
+
+def slow_lookup(registry: InvitedRegistry, store: SlowStore) -> threading.Thread:
+    """Start a first lookup that has read the state and is then delayed."""
+    return slowly(store, lambda: asyncio.run(registry.find("web01")))
+
+
+def slowly(store: SlowStore, read: Callable[[], object]) -> threading.Thread:
     store.hold_next = True
-    refresh = threading.Thread(target=registry.refresh, args=("web01",))
-    refresh.start()
+    reader = threading.Thread(target=read)
+    reader.start()
     wait_until(lambda: store.held, "the registry has read the state")
-    return refresh
+    return reader
 
 
 def test_no_consumer_is_refused_while_another_renews(store) -> None:
@@ -99,6 +112,40 @@ def test_a_slow_refresh_does_not_undo_a_revocation(store) -> None:
     store.gate.set()
     renewal.join()
     revocation.join()
+    with pytest.raises(PermissionRefused, match="revoked"):
+        registry.check(peer("web01"))
+
+
+def test_a_lookup_on_its_way_does_not_undo_a_revocation(store) -> None:
+    """A consumer that is revoked during its first lookup is refused."""
+    registry = InvitedRegistry(store)
+    lookup = slow_lookup(registry, store)
+    store.revoke("web01", 2.0)
+    revocation = threading.Thread(target=registry.refresh, args=("web01",))
+    revocation.start()
+    wait_until(lambda: "web01" in registry._stale, "the revocation waits for the lookup")
+    store.gate.set()
+    lookup.join()
+    revocation.join()
+    with pytest.raises(PermissionRefused, match="revoked"):
+        registry.check(peer("web01"))
+
+
+def test_a_lookup_on_its_way_does_not_hide_a_failed_refresh(store) -> None:
+    """A revocation that cannot be read after a lookup is read later."""
+    registry = InvitedRegistry(store)
+    lookup = slow_lookup(registry, store)
+    store.revoke("web01", 2.0)
+    store.away = True
+    with ThreadPoolExecutor() as threads:
+        revocation = threads.submit(registry.refresh, "web01")
+        wait_until(lambda: "web01" in registry._stale, "the revocation waits for the lookup")
+        store.gate.set()
+        lookup.join()
+        with pytest.raises(StateUnavailable):
+            revocation.result()
+    store.away = False
+    registry.retry()
     with pytest.raises(PermissionRefused, match="revoked"):
         registry.check(peer("web01"))
 

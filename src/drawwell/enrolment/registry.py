@@ -57,7 +57,7 @@ class InvitedRegistry:
             StateUnavailable: the store cannot be read.
         """
         self._stale.add(name)
-        self._read(name, keep=name in self._known)
+        self._read(name, changed=True)
 
     def retry(self) -> None:
         """Read consumers that could not be read; same errors as `refresh`."""
@@ -71,7 +71,7 @@ class InvitedRegistry:
             StateUnavailable: the store cannot be read.
         """
         known = None if name in self._stale else self._known.get(name)
-        return known or await asyncio.to_thread(self._read, name, keep=True)
+        return known or await asyncio.to_thread(self._read, name)
 
     def known(self, name: str) -> KnownConsumer | None:
         """Return a consumer from memory, or None if it is not in memory."""
@@ -81,12 +81,17 @@ class InvitedRegistry:
         """Return the names of the consumers in memory."""
         return tuple(self._known)
 
-    def _read(self, name: str, *, keep: bool) -> KnownConsumer | None:
-        """Read a consumer, with a lock so that no stale read hides a revocation."""
+    def _read(self, name: str, *, changed: bool = False) -> KnownConsumer | None:
+        """Read a consumer, with a lock so that no stale read hides a revocation.
+
+        A `changed` consumer stays in memory only if it was there.
+        """
         with self._reading:
+            if changed:  # a read that began before the change may have kept the old row just now
+                self._stale.add(name)
             found = self._store.find(name)
             self._stale.discard(name)
-            if found and keep:
+            if found and (not changed or name in self._known):
                 self._known[name] = found
             if name in self._bare_lines or (found and found.row.bare_line):
                 others = {other: row for other, row in self._bare_lines.items() if other != name}
