@@ -160,6 +160,10 @@ def test_a_guest_is_added_changed_and_removed(broker: Path) -> None:
     assert (changed.stdout, changed.stderr) == ("changed guest vm1: quota 1MiB/day (broker)\n", "")
     (entry,) = guests(broker)
     assert (entry["rate"], entry["quota"], entry["connected"]) == ("4KiB/s", "1MiB/day", 0)
+    for via in ("usb-virtual", "virtio"):  # possible because no machine is running
+        moved = command("guest", "apply", "qemu", "vm1", "--via", via, "-q", config=broker)
+        assert moved.stdout == f"changed guest vm1: via {via} (broker)\n"
+    (entry,) = guests(broker)
     assert entry["socket"].endswith("/run/guests/vm1/egd.sock")
     assert "max-bytes=32832" in command("guest", "plan", "qemu", "vm1", config=broker).stdout
     removed = command("guest", "apply", "qemu", "vm1", "--remove", config=broker)

@@ -186,6 +186,28 @@ def test_a_running_machine_is_given_a_virtual_stick(broker: Path, image: Image) 
         machine.until("test ! -e /dev/ttyACM0")
 
 
+def test_a_running_machine_has_only_the_attachment_that_was_applied(broker: Path, image: Image) -> None:
+    """Another --via replaces a device, or is refused if the broker feeds it."""
+    usb = ("-device", "qemu-xhci", "-qmp", "unix:{run}/second,server=on,wait=off")
+    with QemuGuest(image, "-name", NAME, *DEVICE, *usb) as machine:
+        where = ("--connect", str(machine.run_dir / "second"))
+        assert guest(broker, "apply", "qemu", NAME, "--via", "builtin", *where)["status"] == 0
+        machine.until("head -c 64 /dev/hwrng > /tmp/drawn")
+        replaced = guest(broker, "apply", "qemu", NAME, *where)
+        assert "instead of the previous device" in str(replaced["changes"]), replaced
+        machine.until("head -c 64 /dev/hwrng > /tmp/drawn")
+        assert served(broker) >= 64
+
+        refused = guest(broker, "apply", "qemu", NAME, "--via", "usb-virtual", *where)
+        remove = f"apply qemu {NAME} --connect {where[1]} --remove"
+        assert (refused["status"], f"drawwell guest {remove}'" in refused["hint"]) == (64, True), refused
+        (entry,) = guest(broker, "list")["guests"]
+        assert (entry["via"], entry["connected"]) == ("virtio", 1)
+        assert guest(broker, *remove.split())["status"] == 0
+        assert guest(broker, "apply", "qemu", NAME, "--via", "usb-virtual", *where)["status"] == 0
+        machine.until("test -c /dev/ttyACM0")
+
+
 @pytest.mark.long
 def test_the_lesser_ways_work_too(config: Path, image: Image) -> None:
     """drawwell's FIFO and QEMU's own generator can be plugged and unplugged."""

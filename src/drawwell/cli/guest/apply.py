@@ -1,6 +1,7 @@
 """``drawwell guest plan`` and ``apply``: show, apply and undo a plan."""
 
 import argparse
+import shlex
 import sys
 import time
 from contextlib import suppress
@@ -74,6 +75,8 @@ def apply(args: argparse.Namespace, out: Output) -> int:
         host = software(args, guest.kind)
         if before is None and not args.new:
             host.require(guest)
+        if before and guest.kind is GuestKind.QEMU and guest.via != before["via"]:
+            _require_off(args, guest, host, before)
         plan = planned(args)
     _confirm(args, out, plan)
     with out.working(f"setting up {args.name}"):
@@ -87,6 +90,25 @@ def apply(args: argparse.Namespace, out: Output) -> int:
     if new and by_hand and not on_host and not (known(args, needed=False) or {}).get("connected"):
         out.say(f"the guest is not running; start it with these parts of the plan above: {by_hand}")
     return 0
+
+
+def _require_off(args: argparse.Namespace, guest: Guest, host: Hypervisor, before: dict[str, Any]) -> None:
+    """Refuse another --via while QEMU runs, because its device would stay.
+
+    Raises:
+        UsageError: the machine is connected or running.
+    """
+    if not before["connected"]:
+        try:
+            host.require(guest)
+        except GuestUnavailable:
+            return
+    options = (("--domain", args.domain), ("--connect", args.connect))
+    where = "".join(f" {option} {shlex.quote(value)}" for option, value in options if value)
+    raise UsageError(
+        f"machine {guest.target} is running with --via {before['via']}",
+        hint=f"First remove this device with 'drawwell guest apply qemu {guest.name}{where} --remove'.",
+    )
 
 
 def _carry_out(

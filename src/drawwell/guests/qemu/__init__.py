@@ -110,7 +110,7 @@ class Qemu:
             return []
         with _reached(paths) as monitor:
             there = plan_qemu.identifier(guest) in _plugged(monitor)
-            if there and _limit_is(monitor, guest):
+            if there and _is_current(monitor, guest):
                 _insist_on_stick(monitor, guest)
                 return []
             if there:
@@ -123,8 +123,8 @@ class Qemu:
             except GuestUnavailable:
                 _unplug(monitor, plan_qemu.identifier(guest))
                 raise
-        limit = ", with the new rate's limit" if there else ""
-        return [Change(f"plugged {guest.via} into the running machine {guest.target}{limit}", monitor.path)]
+        instead = ", instead of the previous device" if there else ""
+        return [Change(f"plugged {guest.via} into the running machine {guest.target}{instead}", monitor.path)]
 
     def remove(self, guest: Guest) -> list[Change]:
         """Unplug the device; QEMU 7.2 crashes if a request to the broker is open."""
@@ -194,19 +194,22 @@ def _reached(paths: Sequence[str]) -> Monitor:
     return Monitor(last)
 
 
-def _plugged(monitor: Monitor) -> set[object]:
-    """Return the ids of all plugged-in devices."""
+def _plugged(monitor: Monitor) -> dict[object, object]:
+    """Return the types of all plugged-in devices, by their ids."""
     listed = monitor.execute("qom-list", path=PERIPHERAL)
-    return (
-        {each.get("name") for each in listed if isinstance(each, dict)} if isinstance(listed, list) else set()
-    )
+    if not isinstance(listed, list):
+        return {}
+    return {each.get("name"): each.get("type") for each in listed if isinstance(each, dict)}
 
 
-def _limit_is(monitor: Monitor, guest: Guest) -> bool:
-    """Return whether a virtio-rng device's limit matches the guest's rate."""
-    ours = f"{PERIPHERAL}/{plan_qemu.identifier(guest)}"
-    limits = [each.max_bytes for path, each in generators_of(monitor) if path == ours]
-    return limits in ([], [plan_qemu.refill(guest.rate).max_bytes])
+def _is_current(monitor: Monitor, guest: Guest) -> bool:
+    """Return whether the plugged-in device has this attachment and limit."""
+    name = plan_qemu.identifier(guest)
+    generator = dict(generators_of(monitor)).get(f"{PERIPHERAL}/{name}")
+    if generator is None:
+        return _plugged(monitor).get(name) == f"child<{_device(guest)['driver']}>"
+    wanted = (_backend(guest).get("qom-type"), plan_qemu.refill(guest.rate).max_bytes)
+    return (generator.backend, generator.max_bytes) == wanted
 
 
 def _plug(monitor: Monitor, guest: Guest) -> None:
