@@ -2,17 +2,18 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from glob import glob
 from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.output import Output
 from drawwell.cli.style import Style
-from drawwell.errors import SourceUnavailable, UsageError
+from drawwell.errors import ConfigError, SourceUnavailable, UsageError
 
 if TYPE_CHECKING:
     from drawwell.cli.doctor.other_programs import Rival
     from drawwell.config.migrate.settings import Migration
+    from drawwell.config.model import Config
 
 ONERNG_CONF = "/etc/onerng.conf"
 _UNITS = "/etc/systemd/system"
@@ -53,13 +54,14 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    from drawwell.cli.doctor.other_programs import rivals
+    from drawwell.cli.doctor.other_programs import in_the_way, readers, rivals
     from drawwell.reports import as_json
 
-    others = rivals()
+    needed = readers(_config(args.config))
+    others = in_the_way(rivals(), needed)
     documents = [as_json(each) for each in others]
     if args.who:
-        shown = "\n".join(_sentences(others))
+        shown = "\n".join(_sentences(others, needed))
         out.result(
             {"others": documents}, shown or "no other program that feeds the kernel is installed or running"
         )
@@ -75,7 +77,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     document = {"files": files, "answers": answers, "configuration": text, "others": documents}
     out.result(document, _text(files, migration, "" if args.output else text, out.style))
     if not out.as_json:
-        _advise(out, files, others)
+        _advise(out, files, _sentences(others, needed))
         if args.output and text:
             out.say(f"wrote {args.output}; check it with 'drawwell config check'")
     if migration.unseen:
@@ -131,16 +133,28 @@ def _text(files: Sequence[str], migration: "Migration", text: str, style: Style)
     return f"{answers}\n\n{text}".rstrip()
 
 
-def _advise(out: Output, files: Sequence[str], others: "Sequence[Rival]") -> None:
+def _advise(out: Output, files: Sequence[str], sentences: Sequence[str]) -> None:
     for file in files:
         if os.path.basename(file) == os.path.basename(ONERNG_CONF) and not os.access(file, os.X_OK):
             out.say(f"{file} is not executable, so the vendor's script ignored it and used defaults")
-    for sentence in _sentences(others):
+    for sentence in sentences:
         out.say(sentence)
 
 
-def _sentences(others: "Sequence[Rival]") -> list[str]:
-    return [f"{each.text}{_WAY_OUT.format(each.package) if each.package else ''}" for each in others]
+def _sentences(others: "Sequence[Rival]", needed: Collection[str]) -> list[str]:
+    from drawwell.cli.doctor.other_programs import KEEP
+
+    remove = "; when drawwell is set up, run 'apt remove {}'"
+    return [
+        each.text + (f"; {KEEP}" if each.program in needed else each.package and remove.format(each.package))
+        for each in others
+    ]
 
 
-_WAY_OUT = "; when drawwell is set up, run 'apt remove {}'"
+def _config(file: str | None) -> "Config | None":
+    from drawwell.config.load import load
+
+    try:
+        return load(file)
+    except ConfigError:
+        return None

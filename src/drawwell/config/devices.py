@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -44,6 +44,11 @@ class DeviceKind:
     manner: str = STREAM
     start: tuple[str, ...] = ()
 
+    @property
+    def reader(self) -> str:
+        """The program that reads the device, or "" if it is read at a node."""
+        return self.program or next(iter(self.command), "")
+
     def is_usb(self, usb_id: str, product: str) -> bool:
         """Return whether USB numbers and product string match this kind."""
         return usb_id in self.usb and (usb_id != _FTDI or self.product.lower() in product.lower())
@@ -73,6 +78,11 @@ def _read() -> Iterator[DeviceKind]:
 
 DEVICES: Final = {kind.name: kind for kind in _read()}
 """All known devices by name."""
+
+
+def programs(command: Sequence[str]) -> set[str]:
+    """Return the words of a command that can be names of programs."""
+    return {word.rpartition("/")[2] for word in re.split(r"[\s;|&()'\"]+", " ".join(command))}
 
 
 def usb_kind(usb_id: str, product: str) -> DeviceKind | None:

@@ -61,6 +61,7 @@ def _verdict(findings: "Sequence[DoctorFinding]", problems: int) -> tuple[str, s
         return f"{problems} problem{plural}, marked with !", next(iter(commands), "")
     if serves:
         return "no problems found; draws are possible", "drawwell draw 32 --hex"
-    idle = [each for each in findings if each.subject in {"hwrng", "broker"} and each.hint]
-    commands = [found[1] for each in idle if (found := _COMMAND.search(each.hint))]
-    return "no problems found, but draws are not possible", next(iter(commands), "drawwell demo")
+    commands = [found[1] for each in findings if (found := _COMMAND.search(each.hint))]
+    useful = ("drawwell init host", "drawwell init hwrng", "drawwell run")  # a connected device comes first
+    following = next((command for command in useful if command in commands), "drawwell demo")
+    return "no problems found, but draws are not possible", following

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.doctor import inside_guest, source_off, surroundings
-from drawwell.cli.doctor.devices import device_findings, node_findings
+from drawwell.cli.doctor.devices import device_findings, how_to_use, node_findings
 from drawwell.cli.doctor.finding import DoctorFinding
 from drawwell.cli.doctor.fleet import fleet_findings
 from drawwell.cli.render import drift_text, startup_text
@@ -38,7 +38,7 @@ def examine(args: argparse.Namespace) -> Iterator[DoctorFinding]:
     devices = discover()
     yield from _devices(devices)
     yield from _hwrng(config)
-    yield from surroundings.others()
+    yield from surroundings.others(config)
     for device in devices:
         yield from device_findings(device, config, running=report is not None)
     if config:
@@ -146,12 +146,8 @@ def _hwrng(config: "Config | None") -> Iterator[DoctorFinding]:
     text = f"{HWRNG} is {found.current}: {kind.made_of}" + (f"; also available: {others}" if others else "")
     used = config is not None and any(os.path.realpath(each.path) == HWRNG for each in config.sources)
     section = f'{replace(kind, command=(), driver="chardev").section(HWRNG)}\nhwrng = "{found.current}"'
-    yield DoctorFinding(
-        "good",
-        "hwrng",
-        text,
-        "" if used else f"To use it, run 'drawwell init hwrng' or add this to the configuration:\n{section}",
-    )
+    hint = "" if used else how_to_use("it", "hwrng", section, config)
+    yield DoctorFinding("good", "hwrng", text, hint)
 
 
 def _configured_nodes(config: "Config", devices: tuple[UsbDevice, ...]) -> list[tuple[str, str]]:

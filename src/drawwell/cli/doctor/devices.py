@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from drawwell.cli.doctor import source_off
 from drawwell.cli.doctor.finding import DoctorFinding
-from drawwell.config.devices import DEVICES, DeviceKind
+from drawwell.cli.doctor.other_programs import readers
+from drawwell.config.devices import DEVICES, DeviceKind, programs
 from drawwell.config.drivers import ONERNG, hint_without_node
 from drawwell.drivers.discovery import UsbDevice, lasting_path
 from drawwell.host.holders import Holder, holders, is_ours
@@ -19,30 +20,42 @@ if TYPE_CHECKING:
 
 MODEM_MANAGER: Final = "ModemManager"
 _ROOT: Final = "Run as root."
-_USB: Final = 180
 
 
 def device_findings(device: UsbDevice, config: "Config | None", *, running: bool) -> Iterator[DoctorFinding]:
     name = f"{device.kind} {device.stable_name}"
+    kind = DEVICES[device.kind]
+    if kind.reader:  # any node serves this program, or nobody
+        yield _read_by_program(name, kind, config)
+        if device.path:
+            allowed = readers(config)
+            others = [each for each in _others(device.path) if each.name not in allowed]
+            yield from _held(name, device.path, others, device.usb_id)
+        return
     if device.bound_driver not in {"", "usbfs"} and not device.path:  # usbfs: a virtual machine uses it
         yield DoctorFinding(
             "note", name, f"kernel driver {device.bound_driver} uses the device, but its node is not in this /dev",
             "In a container, pass in the node (see 'drawwell guest --help' on the host), then use driver "
-            f"{DEVICES[device.kind].driver} (see NOISE DEVICES in drawwell.toml(5)).",
+            f"{kind.driver} (see NOISE DEVICES in drawwell.toml(5)).",
         )  # fmt: skip
         return
-    kind = DEVICES[device.kind]
     if not device.path:
-        yield _without_node(name, kind, config)
+        what = "the device has no node because no kernel driver uses it"
+        yield DoctorFinding("problem", name, what, hint_without_node(kind))
         return
     used = config is None or kind.driver == ONERNG or _is_configured(device.path, config)
-    hint = "" if used else f"{_use(kind)}\n{kind.section(lasting_path(device.path))}"
+    hint = "" if used else _how_to_use(kind, lasting_path(device.path), config)
     yield DoctorFinding("good", name, f"driver {device.bound_driver}, node {device.path}", hint)
     if running:
-        others = [each for each in holders(device.path) if not is_ours(each)]
-        yield from _held(name, device.path, others, device.usb_id)
+        yield from _held(name, device.path, _others(device.path), device.usb_id)
     else:
         yield from node_findings(name, device.path, device.usb_id)
+
+
+def how_to_use(what: str, init: str, section: str, config: "Config | None") -> str:
+    """Return how to add a source; ``drawwell init`` only adds the first one."""
+    run = "" if config and config.written_sources else f"run 'drawwell init {init}' or "
+    return f"To use {what}, {run}add this to the configuration:\n{section}"
 
 
 def node_findings(name: str, path: str, usb_id: str = "") -> Iterator[DoctorFinding]:
@@ -96,22 +109,22 @@ def _hint_for(holder: str, usb_id: str) -> str:
     return "Stop that process: only one program can read the device."
 
 
-def _without_node(name: str, kind: DeviceKind, config: "Config | None") -> DoctorFinding:
-    """Return the finding about a device without a node."""
-    hint = hint_without_node(kind)
-    if not kind.command:
-        return DoctorFinding("problem", name, "the device has no node because no kernel driver uses it", hint)
-    program = kind.program or kind.command[0]
-    commands = [each.command for each in config.sources if each.command] if config else []
-    if any(program in " ".join(command) for command in commands):
-        return DoctorFinding("good", name, f"{program} reads it")
-    install = "" if shutil.which(program) else f"Install {program} from package {kind.package}. "
-    hint = f"{install}{_use(kind)}\n{kind.section()}"
-    return DoctorFinding("note", name, "the device has no node; its own program reads it", hint)
+def _read_by_program(name: str, kind: DeviceKind, config: "Config | None") -> DoctorFinding:
+    """Return the finding about a device that only its own program can read."""
+    commands = [each.command for each in config.sources] if config else []
+    if any(command == kind.command or kind.reader in programs(command) for command in commands):
+        return DoctorFinding("good", name, f"{kind.reader} reads it")
+    install = "" if shutil.which(kind.reader) else f"Install {kind.reader} from package {kind.package}. "
+    hint = f"{install}{_how_to_use(kind, '', config)}"
+    return DoctorFinding("note", name, f"only its own program, {kind.reader}, can read the device", hint)
 
 
-def _use(kind: DeviceKind) -> str:
-    return f"To use it with driver {kind.driver}, run 'drawwell init host' or add this to the configuration:"
+def _how_to_use(kind: DeviceKind, path: str, config: "Config | None") -> str:
+    return how_to_use(f"it with driver {kind.driver}", "host", kind.section(path), config)
+
+
+def _others(path: str) -> list[Holder]:
+    return [each for each in holders(path) if not is_ours(each)]
 
 
 def _is_configured(node: str, config: "Config") -> bool:

@@ -5,18 +5,28 @@ This module only reports the programs and never changes them.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from drawwell.config.devices import DEVICES, programs
 from drawwell.reports import Report
+
+if TYPE_CHECKING:
+    from drawwell.config.model import Config
 
 PACKAGES: Final[Mapping[str, str]] = {
     "onerng": "onerng.sh", "rng-tools": "rngd", "rng-tools5": "rngd", "rng-tools-debian": "rngd",
     "ekeyd": "ekeyd", "infnoise": "infnoise", "haveged": "haveged", "jitterentropy-rngd": "jitterentropy-r",
 }  # fmt: skip
 """Debian packages and their programs; the kernel truncates names to 15 characters."""
+IMPORTED: Final = {"onerng.sh", "rngd"}
+"""The programs whose settings ``drawwell migrate`` reads."""
+KEEP: Final = (
+    "stop it from feeding the kernel (disable its service, or change its settings), but keep the program, because "
+    "drawwell reads the device through it"
+)
 _NODES: Final = re.compile(r"/dev/(ttyACM\d+|ttyUSB\d+|hwrng|chaoskey\d+)")
 _KERNEL: Final = ("/dev/random", "/dev/urandom")
 _STATUS: Final = "var/lib/dpkg/status"
@@ -59,6 +69,19 @@ def rivals(root: str = "/") -> tuple[Rival, ...]:
     found += [_rival(program, "", "", running) for program in dict.fromkeys(PACKAGES.values())
               if program not in seen and any(name == program for name, _ in running.values())]  # fmt: skip
     return tuple(found)
+
+
+def readers(config: "Config | None") -> frozenset[str]:
+    """Return the programs that sources can use to read their devices."""
+    sources = config.sources if config else ()
+    configured = {word for each in sources for word in programs(each.command)}
+    known = {kind.reader for kind in DEVICES.values() if kind.reader}
+    return frozenset(word[:15] for word in configured | known)
+
+
+def in_the_way(found: Collection[Rival], needed: Collection[str]) -> tuple[Rival, ...]:
+    """Leave out needed programs, unless they feed the kernel themselves."""
+    return tuple(each for each in found if each.feeds or each.program not in needed)
 
 
 def _rival(

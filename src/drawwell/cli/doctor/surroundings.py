@@ -57,12 +57,17 @@ def refusals(config: "Config") -> Iterator[DoctorFinding]:
         yield DoctorFinding("problem", "configuration", str(error), error.hint or "")
 
 
-def others() -> Iterator[DoctorFinding]:
+def others(config: "Config | None") -> Iterator[DoctorFinding]:
     """Report the vendor's package, rng-tools and similar programs."""
-    from drawwell.cli.doctor.other_programs import rivals
+    from drawwell.cli.doctor.other_programs import IMPORTED, KEEP, in_the_way, readers, rivals
 
-    for each in rivals():
-        hint = "Import its settings with 'drawwell migrate'. Remove the program when drawwell is set up."
+    needed = readers(config)
+    for each in in_the_way(rivals(), needed):
+        hint = "Remove the program when drawwell is set up."
+        if each.program in needed:
+            hint = f"{KEEP.capitalize()}."
+        elif each.program in IMPORTED:
+            hint = f"Import its settings with 'drawwell migrate'. {hint}"
         yield DoctorFinding(
             "problem" if each.holds else "note", each.package or each.program, each.text, hint
         )

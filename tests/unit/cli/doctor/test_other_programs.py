@@ -1,11 +1,15 @@
 """Other programs that are installed, hold a device or feed the kernel."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from drawwell.cli.doctor.other_programs import Rival, rivals
-from drawwell.cli.doctor.surroundings import reserved
+from drawwell.cli.doctor import other_programs
+from drawwell.cli.doctor.other_programs import Rival, in_the_way, readers, rivals
+from drawwell.cli.doctor.surroundings import others, reserved
+from drawwell.cli.migrate import _sentences
+from drawwell.config.load import load
 
 INSTALLED = """Package: rng-tools-debian
 Status: install ok installed
@@ -57,6 +61,38 @@ def test_the_vendors_script_without_its_package(tmp_path) -> None:
     process(tmp_path, 51, "dd", "/dev/ttyACM0", "/dev/random")
     found = {each.program: each for each in rivals(str(tmp_path))}
     assert found["onerng.sh"] == Rival("onerng.sh", "", "", (50,), ("/dev/ttyACM0",), feeds=True)
+
+
+def test_the_program_that_reads_a_device_is_kept(tmp_path: Path) -> None:
+    """A source's program is in the way only if it feeds the kernel."""
+    names = ("infnoise", "ekeyd", "haveged", "rngd")
+    for pid, name in enumerate(names, 60):
+        process(tmp_path, pid, name, "/dev/ttyACM0")
+    process(tmp_path, 70, "infnoise", "/dev/random")
+    (tmp_path / "c.toml").write_text(
+        '[[source]]\ndriver = "exec"\ncommand = ["/usr/sbin/haveged", "-n", "0"]\nmin_entropy = 1\n'
+    )
+    found = rivals(str(tmp_path))
+    for config, left in (
+        (None, {"infnoise", "haveged", "rngd"}),
+        (load(str(tmp_path / "c.toml")), {"infnoise", "rngd"}),
+    ):
+        assert {each.program for each in in_the_way(found, readers(config))} == left
+    quiet = [replace(each, feeds=False) for each in found]
+    assert {each.program for each in in_the_way(quiet, readers(None))} == {"haveged", "rngd"}
+
+
+def test_doctor_never_advises_to_remove_a_sources_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that feeds the kernel stays; only migrate's own are imported."""
+    found = [
+        Rival(each, each, "1", (7,), (), feeds=True) for each in ("infnoise", "ekeyd", "haveged", "rngd")
+    ]
+    monkeypatch.setattr(other_programs, "rivals", lambda: tuple(found))
+    hints = {each.subject: each.hint for each in others(None)}
+    assert {each for each, hint in hints.items() if "Remove the program" in hint} == {"haveged", "rngd"}
+    assert {each for each, hint in hints.items() if "drawwell migrate" in hint} == {"rngd"}
+    told = dict(zip(hints, _sentences(found, readers(None)), strict=True))
+    assert {each for each, sentence in told.items() if "apt remove" in sentence} == {"haveged", "rngd"}
 
 
 def test_a_machine_without_dpkg(tmp_path) -> None:

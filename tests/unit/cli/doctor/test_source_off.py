@@ -12,6 +12,8 @@ from drawwell.cli.doctor.source_off import cause, try_to_open
 
 GOOD = DoctorFinding("good", "broker", "ready, 1 of 1 sources healthy")
 IDLE = DoctorFinding("note", "broker", "no broker is running here", "Start the broker with 'drawwell run'.")
+HWRNG = DoctorFinding("good", "hwrng", "tpm", "To use it, run 'drawwell init hwrng' or add this.")
+STICK = DoctorFinding("note", "Infinite Noise", "", "To use it, run 'drawwell init host' or add this.")
 BAD = DoctorFinding("problem", "source x", "off", "Its unit: 'systemctl restart drawwell-named@x'.")
 
 
@@ -20,6 +22,8 @@ BAD = DoctorFinding("problem", "source x", "off", "Its unit: 'systemctl restart 
     [
         ([GOOD], "draws are possible", "drawwell draw 32 --hex"),
         ([IDLE], "draws are not possible", "drawwell run"),
+        ([HWRNG, STICK, IDLE], "draws are not possible", "drawwell init host"),
+        ([HWRNG, IDLE], "draws are not possible", "drawwell init hwrng"),
         ([GOOD, BAD, BAD], "2 problems", "systemctl restart drawwell-named@x"),
         ([], "draws are not possible", "drawwell demo"),
     ],
