@@ -14,6 +14,7 @@ from drawwell.guests.edit import files as edited
 from drawwell.guests.edit.block import has_block, without_block
 from drawwell.guests.edit.quoting import ACM, ACM_MAJOR, INSIDE, container_name
 from drawwell.guests.lxc import plan as plan_lxc
+from drawwell.guests.lxc import proxmox
 from drawwell.guests.lxc.plan import HOOK, Container, block, container_of, hook_of, rule_of
 from drawwell.guests.model import (
     Attachment,
@@ -39,12 +40,14 @@ class Lxc:
     Args:
         lxcpath: The directory; "" for this user's default in LXC.
         rules: The directory of udev's rules.
+        proxmox: The directory of Proxmox's configurations; "" for none.
     """
 
-    def __init__(self, lxcpath: str = "", rules: str = "") -> None:
+    def __init__(self, lxcpath: str = "", rules: str = "", proxmox: str = "") -> None:
         usual = LXCPATH if os.geteuid() == 0 else os.path.expanduser(_HOME)
         self._lxcpath = os.path.abspath(lxcpath or usual)
         self._rules = rules
+        self._proxmox = proxmox
 
     def plan(self, guest: Guest) -> Plan:
         """Return the plan; a missing container is assumed to be privileged."""
@@ -52,6 +55,8 @@ class Lxc:
             container = self._container(guest, self._config(guest))
         except GuestUnavailable:
             container = Container(self._directory(guest), rule=_rule(guest.device))
+        if self._of_proxmox(guest):
+            return proxmox.plan(guest, container, self._path(guest))
         return plan_lxc.plan(guest, container)
 
     def require(self, guest: Guest) -> None:
@@ -64,9 +69,15 @@ class Lxc:
         return container.uid, container.gid
 
     def apply(self, guest: Guest) -> list[Change]:
-        """Write the block, and the hook or udev rule; see Hypervisor."""
+        """Write the block, and the hook or udev rule; see Hypervisor.
+
+        For a container of Proxmox, the owner has to write the lines.
+        """
         path, old = self._path(guest), self._config(guest)
         container = self._container(guest, old)
+        if self._of_proxmox(guest):
+            proxmox.require_lines(guest, container, path, old)
+            return []
         changes = []
         hook, rule = hook_of(guest, container), rule_of(guest, container)
         if hook:
@@ -81,6 +92,9 @@ class Lxc:
     def remove(self, guest: Guest) -> list[Change]:
         """Remove the block, and the hook or udev rule; see Hypervisor."""
         path, old = self._path(guest), self._config(guest)
+        if self._of_proxmox(guest):
+            proxmox.require_no_lines(guest, path, old)
+            return []
         changes = edited.take_block(path, old, container_name(guest))
         changes += edited.delete(self._hook(guest))
         rule = rule_of(replace(guest, via=Attachment.DEVICE, device=""), self._container(guest, old))
@@ -123,15 +137,21 @@ class Lxc:
     def _directory(self, guest: Guest) -> str:
         return os.path.join(self._lxcpath, container_name(guest))
 
+    def _of_proxmox(self, guest: Guest) -> str:
+        """Return the path of the container's file in Proxmox, or ""."""
+        path = os.path.join(self._proxmox, f"{container_name(guest)}.conf")
+        return path if self._proxmox and os.path.exists(path) else ""
+
     def _path(self, guest: Guest) -> str:
-        return os.path.join(self._directory(guest), "config")
+        return self._of_proxmox(guest) or os.path.join(self._directory(guest), "config")
 
     def _hook(self, guest: Guest) -> str:
         return os.path.join(self._directory(guest), HOOK)
 
     def _config(self, guest: Guest) -> str:
         try:
-            return edited.read(self._path(guest))
+            config = edited.read(self._path(guest))
+            return proxmox.as_lxc(config) if self._of_proxmox(guest) else config
         except GuestUnavailable as error:
             name = container_name(guest)
             hint = "Create it with lxc-create, or set its directory with --connect."
@@ -143,8 +163,8 @@ class Lxc:
 
 
 def hypervisor(where: str = "") -> Hypervisor:
-    """Return LXC; `where` is the lxcpath."""
-    return Lxc(where)
+    """Return LXC; `where` is the lxcpath, and Proxmox uses only the default."""
+    return Lxc(where, proxmox="" if where else proxmox.CONFIGS)
 
 
 _ATTACH_ERRORS: Final = ("lxc-attach: ", "lxc-attach is not installed")

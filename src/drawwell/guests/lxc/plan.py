@@ -144,7 +144,7 @@ def _device_keys(guest: Guest, container: Container) -> list[str]:
 def _notes(guest: Guest, container: Container) -> tuple[str, ...]:
     again = _AGAIN.format(name=guest.target)
     if guest.via is Attachment.SOCKET:
-        return (SHARED, DIRECT, _DIRECTORY, again, *([] if container.run_mounted else [_RUN]))
+        return (SHARED, DIRECT, DIRECTORY, again, *([] if container.run_mounted else [RUN_NOTE]))
     notes = [SHARED, ONE_READER, _REPLUGGED, again]
     if container.uid is not None:
         notes.append(_UNPRIVILEGED.format(device=stick(guest), uid=container.uid))
@@ -153,11 +153,11 @@ def _notes(guest: Guest, container: Container) -> tuple[str, ...]:
     return tuple(notes)
 
 
-_DIRECTORY: Final = (
+DIRECTORY: Final = (
     "The directory is mounted, not the socket, so the container also sees the new socket of a restarted broker. If "
     "the directory is missing, the container starts without it."
 )
-_RUN: Final = (
+RUN_NOTE: Final = (
     "/run is also mounted. Otherwise systemd in the container would mount its own /run over our directory."
 )
 _AGAIN: Final = "Restart a running container to apply this: lxc-stop -n {name}, then lxc-start -n {name}."

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.errors import ConfigError, GuestUnavailable, PermissionRefused, UsageError
-from drawwell.guests.lxc import Lxc
+from drawwell.guests.lxc import Lxc, hypervisor
 from drawwell.guests.model import Attachment, Guest, GuestKind
 
 WEB1 = Guest(GuestKind.LXC, "web1", Attachment.SOCKET)
@@ -190,3 +190,67 @@ def test_every_container_of_the_directory_is_audited(folder: Path, config: Path)
         ("web1", False, True),
     ]
     assert Lxc(str(folder / "missing")).audit() == []
+
+
+PROXMOX = "# web\narch: amd64\nunprivileged: 1\n{lines}\n[before]\nlxc.mount.entry: /x run none bind 0 0\n"
+LINES = (
+    "lxc.mount.entry: tmpfs run tmpfs nosuid,nodev,mode=755,size=20%,create=dir 0 0\n"
+    "lxc.mount.entry: /run/drawwell/guests/web1 run/drawwell none bind,ro,create=dir,optional 0 0\n"
+)
+
+
+@pytest.fixture
+def proxmox(folder: Path) -> Path:
+    """Return Proxmox's configuration of a container that LXC knows too."""
+    path = folder / "pve" / "web1.conf"
+    path.parent.mkdir()
+    path.write_text(PROXMOX.format(lines=""))
+    return path
+
+
+def test_a_container_of_proxmox_is_edited_by_its_owner(folder: Path, config: Path, proxmox: Path) -> None:
+    """apply and --remove print Proxmox's lines, and never write a file."""
+    lxc = Lxc(str(folder), proxmox=str(proxmox.parent))
+    (piece,) = lxc.plan(WEB1).pieces
+    assert (piece.into, piece.text) == (str(proxmox), LINES)
+    before = everything(folder)
+    with pytest.raises(GuestUnavailable, match=r"web1\.conf lacks the plan's lines") as refused:
+        lxc.apply(WEB1)
+    assert all(f"'{line}'" in str(refused.value.hint) for line in LINES.splitlines())
+    assert lxc.remove(WEB1) == []
+    assert everything(folder) == before
+
+    proxmox.write_text(PROXMOX.format(lines=LINES))
+    before = everything(folder)
+    assert lxc.apply(WEB1) == []
+    with pytest.raises(GuestUnavailable, match="still has the plan's lines") as refused:
+        lxc.remove(WEB1)
+    assert all(f"'{line}'" in str(refused.value.hint) for line in LINES.splitlines())
+    assert everything(folder) == before
+
+
+def test_a_container_of_proxmox_has_proxmox_s_ids(folder: Path, proxmox: Path) -> None:
+    """Its root owns the socket; a mapping of its own precedes the default."""
+    lxc = Lxc(str(folder), proxmox=str(proxmox.parent))
+    assert lxc.owner(WEB1) == (100000, 100000)
+    proxmox.write_text(PROXMOX.format(lines="lxc.idmap: u 0 200000 65536\nlxc.idmap = g 0 300000 65536\n"))
+    assert lxc.owner(WEB1) == (200000, 300000)
+    proxmox.write_text("unprivileged: 0\n")
+    assert lxc.owner(WEB1) == (None, None)
+
+
+def test_the_stick_is_not_passed_to_a_container_of_proxmox(folder: Path, proxmox: Path) -> None:
+    """Proxmox has its own setting for a device node."""
+    for work in (lxc := Lxc(str(folder), proxmox=str(proxmox.parent))).plan, lxc.apply:
+        with pytest.raises(UsageError, match="does not pass the stick") as refused:
+            work(STICK)
+        assert "pct set web1 --dev0" in str(refused.value.hint)
+
+
+def test_proxmox_s_directory_belongs_to_the_default_directory(
+    folder: Path, config: Path, proxmox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --connect, a container is not looked up in Proxmox."""
+    monkeypatch.setattr("drawwell.guests.lxc.proxmox.CONFIGS", str(proxmox.parent))
+    (usual,), (given,) = (hypervisor(where).plan(WEB1).pieces for where in ("", str(folder)))
+    assert (usual.into, given.into) == (str(proxmox), str(config))
