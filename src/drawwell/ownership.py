@@ -164,30 +164,30 @@ def _foreign(place: str, found: os.stat_result, us: int) -> PermissionRefused:
     owner, option = _user(found.st_uid), "-h " if stat.S_ISLNK(found.st_mode) else ""
     return PermissionRefused(
         f"{place} belongs to {owner}, not to {_user(us)} or root",
-        hint=f"Run 'chown {option}{_name(us)} {place}' if it should be yours, or run drawwell as {owner}.",
+        hint=f"Run 'chown {option}{user_name(us)} {place}' if it should be yours, or run drawwell as {owner}.",
     )
 
 
 def _writable(place: str, found: os.stat_result) -> PermissionRefused:
     others = bool(found.st_mode & stat.S_IWOTH)
-    who = "every user" if others else f"group {_group(found.st_gid)}"
+    who = "every user" if others else f"group {group_name(found.st_gid)}"
     return PermissionRefused(
         f"{who} can write to {place}", hint=f"Run 'chmod {'o' if others else 'g'}-w {place}'."
     )
 
 
 def _user(uid: int) -> str:
-    return f"user {name}" if not (name := _name(uid)).isdigit() else f"user ID {uid}"
+    return f"user {name}" if not (name := user_name(uid)).isdigit() else f"user ID {uid}"
 
 
-def _name(uid: int) -> str:
+def user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
 
 
-def _group(gid: int) -> str:
+def group_name(gid: int) -> str:
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:

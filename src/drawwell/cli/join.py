@@ -4,11 +4,12 @@ import argparse
 import getpass
 import os
 import re
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from drawwell.cli.output import Output
+from drawwell.cli.output import Output, same_configuration
 
 if TYPE_CHECKING:
     from drawwell.config.model import Config
@@ -52,7 +53,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     token = parse_token(_token_text(args, out).strip().removeprefix("drawwell join ").strip())
     with out.working(f"joining {token.host}"):
         identity = join(token, _directory(args, token.host), force=args.force)
-    name = args.dir or os.path.basename(identity.directory)
+    name = identity.directory if args.dir else os.path.basename(identity.directory)
     out.say(f"joined {identity.broker} as {identity.consumer}; the identity is in {identity.directory}")
     if note := identity.clock_note(time.time()):
         out.say(f"{note}; correct the clock before you draw")
@@ -71,14 +72,16 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         "plain_draw": plain,
         "first_byte": not error,
     }
-    draw = "drawwell draw 32 --hex" + ("" if plain else f" --via {name}")
+    draw = "drawwell draw 32 --hex" + ("" if plain else f" --via {shlex.quote(name)}")
+    draw = same_configuration(args, draw)
     out.result(document, f"to draw from {identity.addresses[0]}, run '{draw}'")
     if error:
         out.say(f"could not draw the first byte: {error}")
         if error.hint:
             out.say(f"hint: {error.hint}")
     if not args.dir:
-        out.say(f"to undo this, run 'drawwell leave {name}'")
+        leave = same_configuration(args, f"drawwell leave {name}")
+        out.say(f"to undo this, run '{leave}'")
     return 0
 
 
@@ -231,7 +234,7 @@ def _directory(args: argparse.Namespace, host: str) -> str:
     from drawwell.roles.upstream import links_dir
 
     if args.dir:
-        return str(args.dir)
+        return str(os.path.abspath(args.dir))
     name = args.name or host.replace(":", "-").strip("-.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name):
         raise UsageError(f"{name!r} is not a valid link name", hint="Use letters, digits, dot, _ and -.")

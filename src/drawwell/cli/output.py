@@ -7,6 +7,7 @@
 - Progress is one line on a terminal, erased afterwards. style.py handles width and colour.
 """
 
+import argparse
 import os
 import sys
 import time
@@ -124,6 +125,16 @@ class Output:
             )
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+def same_configuration(args: argparse.Namespace, command: str) -> str:
+    """Return a command; if it is drawwell's, with the same ``-c`` as this one."""
+    if not args.config or args.config == os.environ.get("DRAWWELL_CONFIG"):
+        return command
+    import shlex
+
+    program, _, rest = command.partition(" ")
+    return f"drawwell -c {shlex.quote(args.config)} {rest}" if program == "drawwell" else command
 
 
 def printable(text: str, *, colour: bool = False) -> str:

@@ -10,7 +10,9 @@ if TYPE_CHECKING:  # the table of devices is loaded only where it is needed
 STREAM: Final = "stream"
 ONE_SHOT: Final = "one-shot"
 ONERNG: Final = "onerng"
-_PLUG_IN: Final = "Plug it in and check 'dmesg'. If the source is a service, check 'systemctl status'."
+_PLUG_IN: Final = (
+    "Plug it in and check 'dmesg'. If the source is a service, see 'systemctl status \"drawwell-*\"'."
+)
 _LOAD: Final = (
     "Load the kernel driver: 'modprobe {module}'. A virtual machine that uses the device must release it."
 )

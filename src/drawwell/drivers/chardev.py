@@ -11,6 +11,7 @@ from drawwell.config.broker_side import SourceSection
 from drawwell.drivers.conversation import converse
 from drawwell.drivers.discovery import numbers_of, stable_name_of
 from drawwell.drivers.hwrng import HWRNG, GeneratorPin
+from drawwell.drivers.permission import no_permission
 from drawwell.drivers.stream import Gone, SampleStream, stream_of
 from drawwell.drivers.tty import Tty
 from drawwell.entropy.blocks import RawBlock
@@ -183,11 +184,7 @@ def _not_a_device(path: str, mode: int) -> SourceRejected:
 
 def _cannot_open(path: str, error: OSError) -> SourceUnavailable:
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return SourceUnavailable(
-            f"no permission to open {path}",
-            hint=f"Run as root, or as a user in the group of {path}; with the package, "
-            "restart the unit drawwell-named@NAME, which grants access.",
-        )
+        return no_permission(path)
     if error.errno in {errno.ENXIO, errno.ENODEV} and os.path.exists(path):
         return SourceUnavailable(
             f"{path} has no driver", hint="Load the device's kernel driver, or plug the device in."

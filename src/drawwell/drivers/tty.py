@@ -14,6 +14,7 @@ import termios
 from contextlib import suppress
 from typing import Final, Self
 
+from drawwell.drivers.permission import no_permission
 from drawwell.errors import SourceRejected, SourceUnavailable
 from drawwell.host.holders import describe_holders, holders
 from drawwell.service.readiness import readable, writable
@@ -161,10 +162,7 @@ def _cannot_open(path: str, error: OSError) -> SourceUnavailable:
     if error.errno == errno.EBUSY:
         return _busy(path)
     if isinstance(error, PermissionError):
-        return SourceUnavailable(
-            f"no permission to open {path}",
-            hint=f"Run drawwell as root, or as a user in the group of {path}.",
-        )
+        return no_permission(path)
     return SourceUnavailable(f"cannot open {path}: {error.strerror}", hint="Run 'drawwell doctor'.")
 
 

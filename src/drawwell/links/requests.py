@@ -10,9 +10,7 @@ from drawwell.errors import DrawRefused, LinkUnavailable, UsageError
 from drawwell.wire import limits
 from drawwell.wire.frames import put_json
 
-CHECK: Final = (
-    "Check with 'drawwell status' or 'drawwell doctor' that the broker is running and its address is right."
-)
+CHECK: Final = "Check the address. On the broker's machine, 'drawwell doctor' shows whether the broker runs."
 OPEN_DEADLINE_S: Final = 10.0
 ANSWER_DEADLINE_S: Final = 10.0
 

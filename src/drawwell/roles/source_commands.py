@@ -126,4 +126,4 @@ def consequence(error: DrawwellError, source: str, *, ends: bool) -> str:
             return f"the source is not used until you run 'drawwell source reset {source}'"
         case SourceRejected():
             return f"the source is not used; 'drawwell source reset {source}' tries it again"
-    return "retrying"
+    return f"retrying. {error.hint or ''}".rstrip()

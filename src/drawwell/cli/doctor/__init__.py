@@ -1,17 +1,14 @@
 """``drawwell doctor``: report problems with drawwell, and their fixes."""
 
 import argparse
-import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from drawwell.cli.output import Output
+from drawwell.cli.output import Output, same_configuration
 
 if TYPE_CHECKING:
     from drawwell.cli.doctor.finding import DoctorFinding
 
-_COMMAND: Final = re.compile(r"'((?:drawwell|systemctl|modprobe|chmod|usermod) [^']+)'")
-"""Matches a command in a hint."""
 MARKS = {"good": "+", "note": "-", "problem": "!"}
 
 
@@ -36,9 +33,10 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         if finding.hint:
             lines += [out.style.wrap(f"    {line}", "    ") for line in finding.hint.splitlines()]
     problems = sum(finding.level == "problem" for finding in findings)
-    verdict, following = _verdict(findings, problems)
+    verdict, command = _verdict(findings, problems)
+    following = same_configuration(args, command)
     legend = "  ".join(f"{out.style.state(mark)} {level}" for level, mark in MARKS.items())
-    lines += ["", legend, verdict, *([f"next: {following}"] if following else [])]
+    lines += ["", legend, verdict, f"next: {following}"]
     document = {
         "problems": problems,
         "verdict": verdict,
@@ -56,12 +54,15 @@ def _verdict(findings: "Sequence[DoctorFinding]", problems: int) -> tuple[str, s
     ]
     if problems:
         worst = [each for each in findings if each.level == "problem"]
-        commands = [found[1] for each in worst if (found := _COMMAND.search(each.hint))]
         plural = "s" if problems > 1 else ""
-        return f"{problems} problem{plural}, marked with !", next(iter(commands), "")
+        return f"{problems} problem{plural}, marked with !", _first_command(worst, "drawwell doctor")
     if serves:
         return "no problems found; draws are possible", "drawwell draw 32 --hex"
-    commands = [found[1] for each in findings if (found := _COMMAND.search(each.hint))]
+    commands = [each.command for each in findings]
     useful = ("drawwell init host", "drawwell init hwrng", "drawwell run")  # a connected device comes first
     following = next((command for command in useful if command in commands), "drawwell demo")
     return "no problems found, but draws are not possible", following
+
+
+def _first_command(findings: "Iterable[DoctorFinding]", default: str) -> str:
+    return next((each.command for each in findings if each.command), default)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from drawwell.config.model import Config
 
 HWRNG = "/dev/hwrng"
+_USE_HWRNG = "drawwell init hwrng"
 
 
 def examine(args: argparse.Namespace) -> Iterator[DoctorFinding]:
@@ -51,7 +52,7 @@ def examine(args: argparse.Namespace) -> Iterator[DoctorFinding]:
             yield from surroundings.ports(config)
         yield from surroundings.copies(config, facts)
         joined = tuple(surroundings.links(config))
-        yield from _broker(report, "" if joined else _start_hint(config, devices))
+        yield from _broker(report, ("", "") if joined else _start_hint(config, devices))
         yield from fleet_findings(report, config)
         yield from joined
 
@@ -103,7 +104,8 @@ def _configuration(
     except ConfigError as error:
         hint = error.hint or ""
         return None, report, tuple(
-            DoctorFinding("problem", "configuration", text, hint) for text in error.faults or (str(error),)
+            DoctorFinding("problem", "configuration", text, hint, "drawwell config check")
+            for text in error.faults or (str(error),)
         )  # fmt: skip
     files = ", ".join(config.files) or "no file, all settings have their defaults"
     names = ", ".join(f"{source.name} ({source.driver})" for source in config.sources) or "none"
@@ -146,8 +148,8 @@ def _hwrng(config: "Config | None") -> Iterator[DoctorFinding]:
     text = f"{HWRNG} is {found.current}: {kind.made_of}" + (f"; also available: {others}" if others else "")
     used = config is not None and any(os.path.realpath(each.path) == HWRNG for each in config.sources)
     section = f'{replace(kind, command=(), driver="chardev").section(HWRNG)}\nhwrng = "{found.current}"'
-    hint = "" if used else how_to_use("it", "hwrng", section, config)
-    yield DoctorFinding("good", "hwrng", text, hint)
+    use = ("", "") if used else how_to_use("it", "hwrng", section, config)
+    yield DoctorFinding("good", "hwrng", text, *use)
 
 
 def _configured_nodes(config: "Config", devices: tuple[UsbDevice, ...]) -> list[tuple[str, str]]:
@@ -174,9 +176,9 @@ def _broker_report(config: "Config") -> dict[str, Any] | None:
         return {"unanswered": str(error), "hint": error.hint or ""}
 
 
-def _broker(report: dict[str, Any] | None, start_hint: str) -> Iterator[DoctorFinding]:
+def _broker(report: dict[str, Any] | None, start_hint: tuple[str, str]) -> Iterator[DoctorFinding]:
     if report is None:
-        yield DoctorFinding("note", "broker", "no broker is running here", start_hint)
+        yield DoctorFinding("note", "broker", "no broker is running here", *start_hint)
         return
     if "unanswered" in report:
         yield DoctorFinding("problem", "broker", report["unanswered"], report["hint"])
@@ -185,74 +187,81 @@ def _broker(report: dict[str, Any] | None, start_hint: str) -> Iterator[DoctorFi
         level, text = ("good", "ready") if report["ready"] else ("problem", report["not_ready_because"])
         yield DoctorFinding(level, "broker", text, "For details, run this as root or as the broker's user.")
         return
+    sources = [finding for source in report["sources"] for finding in _source(source)]
     if report["ready"]:
         healthy = f"{report['healthy_sources']} of {len(report['sources'])} sources healthy"
         yield DoctorFinding("good", "broker", f"ready, {healthy}")
     else:
-        below = "See the findings about sources below." if report["sources"] else _no_source_hint()
-        yield DoctorFinding("problem", "broker", report["not_ready_because"], below)
+        below = "See the findings about sources below.", next((s.command for s in sources if s.command), "")
+        hint = below if sources else _no_source_hint()
+        yield DoctorFinding("problem", "broker", report["not_ready_because"], *hint)
     for note in report["notes"]:
         yield DoctorFinding("note", "broker", note)
-    for source in report["sources"]:
-        yield from _source(source)
+    yield from sources
 
 
-def _no_source_hint() -> str:
+def _no_source_hint() -> tuple[str, str]:
+    """Return a hint and a command for a broker without sources."""
     if os.path.exists(HWRNG) and hardware_generator():
-        return f"Plug in a noise source, or use {HWRNG} with 'drawwell init hwrng'."
-    return "Plug in a noise source, or join another broker with 'drawwell join'."
+        return f"Plug in a noise source, or use {HWRNG} with '{_USE_HWRNG}'.", _USE_HWRNG
+    return "Plug in a noise source, or join another broker with 'drawwell join'.", ""
 
 
-def _start_hint(config: "Config", devices: tuple[UsbDevice, ...]) -> str:
+def _start_hint(config: "Config", devices: tuple[UsbDevice, ...]) -> tuple[str, str]:
+    """Return a hint and a command for starting the broker."""
     if not (config.serves or config.has_sinks):
-        return ""
+        return "", ""
     if all(source.path == "auto" for source in config.sources) and not any(
         device.kind == ONERNG for device in devices
     ):
         if devices and config.sources:
-            return "Add a [[source]] from above to the configuration, then run 'drawwell run'."
-        return (
-            "Plug in a OneRNG or configure another source, then run 'drawwell run'. "
-            "'drawwell demo' works without a source."
-        )
-    return "Start the broker with 'drawwell run'."
+            return "Add a [[source]] from above to the configuration, then run 'drawwell run'.", _START
+        hint = "Plug in a OneRNG or configure another source, then run 'drawwell run'. "
+        return f"{hint}'drawwell demo' works without a source.", "drawwell demo"
+    return "Start the broker with 'drawwell run'.", _START
+
+
+_START = "drawwell run"
 
 
 def _source(source: dict[str, Any]) -> Iterator[DoctorFinding]:
     identity = source["identity"]
     name = f"source {identity['name']}" + (" (simulated)" if identity["simulated"] else "")
     if source["paused"]:
-        yield DoctorFinding(
-            "note", name, "paused", f"Resume the source with 'drawwell onerng resume {identity['path']}'."
-        )
+        resume = f"drawwell onerng resume {identity['path']}"
+        yield DoctorFinding("note", name, "paused", f"Resume the source with '{resume}'.", resume)
     elif source["state"] == "healthy":
         yield DoctorFinding("good", name, f"the noise passes the health tests ({identity['noise']})")
     else:
-        why, hint = (
-            source["last_error"] or startup_text(source) or "the start-up tests are running",
-            _state_hint(source),
+        hint, command = (
+            text.format(identity["name"]) for text in _STATE_HINTS.get(source["state"], ("", ""))
         )
+        why = source["last_error"] or startup_text(source) or "the start-up tests are running"
         if source["state"] == SourceState.OFF:
-            why, hint = source_off.cause(source)
-        yield DoctorFinding("problem", name, f"{source['state']}: {why}", hint)
+            why, hint, command = source_off.cause(source)
+        yield DoctorFinding("problem", name, f"{source['state']}: {why}", hint, command)
     if drift := drift_text(source):
+        assess = f"drawwell assess {identity['name']}"
         yield DoctorFinding(
-            "problem", name, drift, "Measure it with 'drawwell assess' and set min_entropy to the result."
+            "problem", name, drift, f"Measure it with '{assess}' and set min_entropy to the result.", assess
         )
     firmware = identity["firmware"]
     if firmware == Firmware.VERIFIED:
         yield DoctorFinding("good", name, f"{firmware}; {identity['firmware_detail']}")
     elif firmware != Firmware.NOT_APPLICABLE and source["state"] != "off":
-        hint = "Do not use the device unless the firmware is your own. To check again, run 'drawwell onerng verify'."
-        yield DoctorFinding("problem", name, f"firmware {firmware}: {identity['firmware_detail']}", hint)
-
-
-def _state_hint(source: dict[str, Any]) -> str:
-    return _STATE_HINTS.get(source["state"], "").format(source["identity"]["name"])
+        verify = f"drawwell onerng verify {identity['name']}"
+        hint = f"Do not use the device unless the firmware is your own. To check again, run '{verify}'."
+        text = f"firmware {firmware}: {identity['firmware_detail']}"
+        yield DoctorFinding("problem", name, text, hint, verify)
 
 
 _STATE_HINTS = {
-    SourceState.STARTING: "Wait until the start-up tests are complete, then check again.",
-    SourceState.INTERMITTENT_FAILURE: "The tests restart automatically. Watch them with 'drawwell source watch'.",
-    SourceState.PERMANENT_FAILURE: "Find the cause, then run 'drawwell source reset {}'.",
-}
+    SourceState.STARTING: ("Wait until the start-up tests are complete, then check again.", ""),
+    SourceState.INTERMITTENT_FAILURE: (
+        "The tests restart automatically. Watch them with 'drawwell source watch {0}'.", "drawwell source watch {0}",
+    ),
+    SourceState.PERMANENT_FAILURE: (
+        "Find the cause, then run 'drawwell source reset {0}'.", "drawwell source reset {0}",
+    ),
+}  # fmt: skip
+"""For states of a source: a hint, and a command."""

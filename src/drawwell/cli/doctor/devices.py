@@ -1,9 +1,7 @@
 """Findings about noise devices and their nodes."""
 
-import grp
 import os
 import shutil
-import stat
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -13,13 +11,14 @@ from drawwell.cli.doctor.other_programs import readers
 from drawwell.config.devices import DEVICES, DeviceKind, programs
 from drawwell.config.drivers import ONERNG, hint_without_node
 from drawwell.drivers.discovery import UsbDevice, lasting_path
+from drawwell.drivers.permission import join_group, no_permission
 from drawwell.host.holders import Holder, holders, is_ours
 
 if TYPE_CHECKING:
     from drawwell.config.model import Config
 
 MODEM_MANAGER: Final = "ModemManager"
-_ROOT: Final = "Run as root."
+_STOP_RNGD: Final = "systemctl stop rngd"
 
 
 def device_findings(device: UsbDevice, config: "Config | None", *, running: bool) -> Iterator[DoctorFinding]:
@@ -41,21 +40,22 @@ def device_findings(device: UsbDevice, config: "Config | None", *, running: bool
         return
     if not device.path:
         what = "the device has no node because no kernel driver uses it"
-        yield DoctorFinding("problem", name, what, hint_without_node(kind))
+        yield DoctorFinding("problem", name, what, hint_without_node(kind), f"modprobe {kind.module}")
         return
     used = config is None or kind.driver == ONERNG or _is_configured(device.path, config)
-    hint = "" if used else _how_to_use(kind, lasting_path(device.path), config)
-    yield DoctorFinding("good", name, f"driver {device.bound_driver}, node {device.path}", hint)
+    use = ("", "") if used else _how_to_use(kind, lasting_path(device.path), config)
+    yield DoctorFinding("good", name, f"driver {device.bound_driver}, node {device.path}", *use)
     if running:
         yield from _held(name, device.path, _others(device.path), device.usb_id)
     else:
         yield from node_findings(name, device.path, device.usb_id)
 
 
-def how_to_use(what: str, init: str, section: str, config: "Config | None") -> str:
-    """Return how to add a source; ``drawwell init`` only adds the first one."""
-    run = "" if config and config.written_sources else f"run 'drawwell init {init}' or "
-    return f"To use {what}, {run}add this to the configuration:\n{section}"
+def how_to_use(what: str, init: str, section: str, config: "Config | None") -> tuple[str, str]:
+    """Return how to add a source: a hint, and the command for the first one."""
+    command = "" if config and config.written_sources else f"drawwell init {init}"
+    run = f"run '{command}' or " if command else ""
+    return f"To use {what}, {run}add this to the configuration:\n{section}", command
 
 
 def node_findings(name: str, path: str, usb_id: str = "") -> Iterator[DoctorFinding]:
@@ -67,12 +67,12 @@ def node_findings(name: str, path: str, usb_id: str = "") -> Iterator[DoctorFind
     if os.path.realpath(path).startswith("/dev/pts/"):
         name += " (simulated)"
     if not os.access(path, os.R_OK):
-        yield DoctorFinding("problem", name, f"user {os.geteuid()} may not open {path}", _entry_hint(path))
+        yield _refused(name, path)
         return
     others = holders(path)
     yield from _held(name, path, others, usb_id)
     if not others and (why := source_off.try_to_open(path)):
-        yield DoctorFinding("problem", name, f"cannot open {path}: {why}", _entry_hint(path))
+        yield DoctorFinding("problem", name, f"cannot open {path}: {why}")
     elif not others:
         yield DoctorFinding(
             "good", name, f"opened {path}; no other process has it open",
@@ -83,19 +83,13 @@ def node_findings(name: str, path: str, usb_id: str = "") -> Iterator[DoctorFind
 def _held(name: str, path: str, others: Iterable[Holder], usb_id: str) -> Iterator[DoctorFinding]:
     for holder in others:
         holds = f"process {holder.pid} ({holder.name}) has {path} open"
-        yield DoctorFinding("problem", name, holds, _hint_for(holder.name, usb_id))
+        yield DoctorFinding("problem", name, holds, _hint_for(holder.name, usb_id),
+                            _STOP_RNGD if holder.name == "rngd" else "")  # fmt: skip
 
 
-def _entry_hint(path: str) -> str:
-    """Return how to get permission to open a node."""
-    status = os.stat(path)
-    if not status.st_mode & stat.S_IRGRP or status.st_gid == 0:
-        return _ROOT
-    try:
-        group = grp.getgrgid(status.st_gid).gr_name
-    except KeyError:
-        group = str(status.st_gid)
-    return f"Run as root, or join the node's group with 'usermod -aG {group} USER' and log in again."
+def _refused(name: str, path: str) -> DoctorFinding:
+    error = no_permission(path)
+    return DoctorFinding("problem", name, str(error), error.hint or "", join_group(path))
 
 
 def _hint_for(holder: str, usb_id: str) -> str:
@@ -105,7 +99,9 @@ def _hint_for(holder: str, usb_id: str) -> str:
             'with ENV{ID_MM_DEVICE_IGNORE}="1".'
         )
     if holder == "rngd":
-        return "Stop rngd with 'systemctl stop rngd' (or rng-tools-debian), because drawwell feeds the kernel itself."
+        return (
+            f"Stop rngd with '{_STOP_RNGD}' (or rng-tools-debian), because drawwell feeds the kernel itself."
+        )
     return "Stop that process: only one program can read the device."
 
 
@@ -115,11 +111,12 @@ def _read_by_program(name: str, kind: DeviceKind, config: "Config | None") -> Do
     if any(command == kind.command or kind.reader in programs(command) for command in commands):
         return DoctorFinding("good", name, f"{kind.reader} reads it")
     install = "" if shutil.which(kind.reader) else f"Install {kind.reader} from package {kind.package}. "
-    hint = f"{install}{_how_to_use(kind, '', config)}"
-    return DoctorFinding("note", name, f"only its own program, {kind.reader}, can read the device", hint)
+    hint, command = _how_to_use(kind, "", config)
+    what = f"only its own program, {kind.reader}, can read the device"
+    return DoctorFinding("note", name, what, install + hint, command)
 
 
-def _how_to_use(kind: DeviceKind, path: str, config: "Config | None") -> str:
+def _how_to_use(kind: DeviceKind, path: str, config: "Config | None") -> tuple[str, str]:
     return how_to_use(f"it with driver {kind.driver}", "host", kind.section(path), config)
 
 

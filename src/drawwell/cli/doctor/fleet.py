@@ -23,7 +23,7 @@ def fleet_findings(report: dict[str, Any] | None, config: "Config | None" = None
         return
     found = list(fleet_troubles(fleet))
     for each in found:
-        yield DoctorFinding("problem", "fleet", each.what, f"Run '{each.type_this}'.")
+        yield DoctorFinding("problem", "fleet", each.what, f"Run '{each.type_this}'.", each.type_this)
     if not found:
         brokers = len(fleet["brokers"])
         yield DoctorFinding("good", "fleet", f"{brokers} brokers of {fleet['name']}, {store_state(fleet)}")
@@ -35,9 +35,10 @@ def _store(config: "Config") -> DoctorFinding:
 
         standing = ask_store(config)
     except ImportError as error:
-        return DoctorFinding("problem", "fleet", str(error), "Run 'apt install python3-psycopg'.")
+        install = "apt install python3-psycopg"
+        return DoctorFinding("problem", "fleet", str(error), f"Run '{install}'.", install)
     except DrawwellError as error:
-        return DoctorFinding("problem", "fleet", str(error), error.hint or "Run 'drawwell config check'.")
+        return DoctorFinding.of_error("fleet", error)
     return DoctorFinding(
         "good", "fleet", f"the store answers, {standing.replication}; its schema matches this version"
     )

@@ -6,27 +6,30 @@ from typing import Any, Final
 
 from drawwell.config.defaults import SOURCE_USER
 from drawwell.config.drivers import DRIVERS, ONERNG
+from drawwell.drivers.permission import join_group, no_permission, refused_path
 from drawwell.ownership import acting_as
 
 _SYSTEMD: Final = "/run/systemd/system"
+_RELOAD: Final = "systemctl reload drawwell-broker"
 _DEV: Final = "/dev"
 
 
-def cause(source: dict[str, Any]) -> tuple[str, str]:
-    """Return why a source is off, and how to fix it."""
+def cause(source: dict[str, Any]) -> tuple[str, str, str]:
+    """Return why a source is off, a hint, and the next command or ""."""
     identity = source["identity"]
     name, kind, path = identity["name"], identity["kind"], identity["path"]
     why = str(source["last_error"])
+    when_off = DRIVERS[kind].when_off if kind in DRIVERS else ""
     if os.path.isabs(path) and not os.path.exists(path):
-        return f"{path} does not exist", DRIVERS[kind].when_off if kind in DRIVERS else ""
+        return f"{path} does not exist", when_off, ""
     if os.path.isabs(path) and (refused := _refused(path)):
-        return refused, _permission_hint(name, path)
+        return refused, *_permission(name, path)
+    if node := refused_path(why):
+        return why, no_permission(node).hint or "", join_group(node)
     if kind in {*DRIVERS} - {ONERNG} and os.path.isdir(_SYSTEMD):
-        return why, (
-            "Update the source's unit with 'systemctl reload drawwell-broker'. If the source still fails, see "
-            f"'systemctl status drawwell-named@{name}'."
-        )
-    return why, DRIVERS[kind].when_off if kind in DRIVERS else ""
+        hint = f"Update the source's unit with '{_RELOAD}'. If the source still fails, see "
+        return why, f"{hint}'systemctl status drawwell-named@{name}'.", _RELOAD
+    return why, when_off, ""
 
 
 def try_to_open(path: str) -> str:
@@ -53,11 +56,14 @@ def _refused(path: str) -> str:
     return f"user {SOURCE_USER} cannot open {path}: {why}" if why else ""
 
 
-def _permission_hint(name: str, path: str) -> str:
+def _permission(name: str, path: str) -> tuple[str, str]:
+    """Return a hint and a command for a node that lacks the permission."""
     if os.stat(path).st_dev != os.stat(_DEV).st_dev:
         gid = os.stat(path).st_gid
-        return (
-            f"The node belongs to the host and has group {gid}. On the host, run 'chgrp GROUP {path}; chmod g+rw "
-            f"{path}' with a group of {SOURCE_USER}."
+        change = f"chgrp GROUP {path}; chmod g+rw {path}"
+        hint = (
+            f"The node belongs to the host and has group {gid}. On the host, run '{change}' with a group of "
         )
-    return f"Run 'systemctl restart drawwell-named@{name}': the unit sets the permission when it starts."
+        return f"{hint}{SOURCE_USER}.", ""
+    restart = f"systemctl restart drawwell-named@{name}"
+    return f"Run '{restart}': the unit sets the permission when it starts.", restart

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from drawwell.cli.doctor.finding import DoctorFinding
 from drawwell.config.values import HostPort
-from drawwell.errors import DrawwellError, Refused, StateUnavailable
+from drawwell.errors import DrawwellError, LinkUnavailable, Refused, StateUnavailable
 from drawwell.host.virtual import VirtualFacts
 from drawwell.units import format_duration, format_size
 
@@ -54,7 +54,7 @@ def refusals(config: "Config") -> Iterator[DoctorFinding]:
     try:
         require_runnable(config)
     except DrawwellError as error:
-        yield DoctorFinding("problem", "configuration", str(error), error.hint or "")
+        yield DoctorFinding.of_error("configuration", error)
 
 
 def others(config: "Config | None") -> Iterator[DoctorFinding]:
@@ -63,14 +63,14 @@ def others(config: "Config | None") -> Iterator[DoctorFinding]:
 
     needed = readers(config)
     for each in in_the_way(rivals(), needed):
-        hint = "Remove the program when drawwell is set up."
+        hint, command = "Remove the program when drawwell is set up.", ""
         if each.program in needed:
             hint = f"{KEEP.capitalize()}."
         elif each.program in IMPORTED:
-            hint = f"Import its settings with 'drawwell migrate'. {hint}"
-        yield DoctorFinding(
-            "problem" if each.holds else "note", each.package or each.program, each.text, hint
-        )
+            command = "drawwell migrate"
+            hint = f"Import its settings with '{command}'. {hint}"
+        level = "problem" if each.holds else "note"
+        yield DoctorFinding(level, each.package or each.program, each.text, hint, command)
 
 
 def copies(config: "Config", machine: VirtualFacts) -> Iterator[DoctorFinding]:
@@ -108,9 +108,10 @@ def ports(config: "Config") -> Iterator[DoctorFinding]:
                 f"Reserve the port: add {address.port} to net.ipv4.ip_local_reserved_ports in /etc/sysctl.d.",
             )  # fmt: skip
         if isinstance(address, HostPort) and (why := _taken(address)):
+            find = f"ss -ltnp sport = :{address.port}"
             yield DoctorFinding(
                 "problem", f"door {name}", f"cannot listen on {address}: {why}",
-                f"Find the process with 'ss -ltnp sport = :{address.port}', or set another address in [{name}].",
+                f"Find the process with '{find}', or set another address in [{name}].", find,
             )  # fmt: skip
 
 
@@ -152,14 +153,15 @@ def links(config: "Config") -> Iterator[DoctorFinding]:
     try:
         identities = load_all(directory)
     except (StateUnavailable, OSError) as error:
-        yield DoctorFinding("problem", "joined", str(error), getattr(error, "hint", "") or "")
+        yield DoctorFinding.of_error("joined", error)
         return
     for identity in identities:
         yield _link(identity, directory)
         with contextlib.suppress(StateUnavailable):
             if note := identity.clock_note(time.time()):
                 name = f"joined {os.path.basename(identity.directory)}"
-                yield DoctorFinding("problem", name, note, "Compare both clocks, then run 'drawwell renew'.")
+                yield DoctorFinding("problem", name, note, "Compare both clocks, then run 'drawwell renew'.",
+                                    "drawwell renew")  # fmt: skip
 
 
 def _link(identity: "LinkIdentity", directory: str) -> DoctorFinding:
@@ -169,6 +171,7 @@ def _link(identity: "LinkIdentity", directory: str) -> DoctorFinding:
 
     name = f"joined {os.path.basename(identity.directory)}"
     upstream = named(identity.directory, directory)
+    there = f"ssh {identity.addresses[0].rpartition(':')[0].strip('[]')} drawwell doctor"
 
     async def ask() -> None:
         try:
@@ -182,11 +185,17 @@ def _link(identity: "LinkIdentity", directory: str) -> DoctorFinding:
         asyncio.run(ask())
     except Refused as error:
         return DoctorFinding("note", name, str(error), error.hint or "")
+    except LinkUnavailable as error:
+        return DoctorFinding("problem", name, str(error), error.hint or "", there)
     except DrawwellError as error:
-        return DoctorFinding("problem", name, str(error), error.hint or "")
+        return DoctorFinding.of_error(name, error)
     except TimeoutError:
         return DoctorFinding(
-            "problem", name, f"no answer within {ANSWER_S:g} s", "Check the network between the machines."
+            "problem",
+            name,
+            f"no answer within {ANSWER_S:g} s",
+            "Check the network between the machines.",
+            there,
         )
     return DoctorFinding(
         "good", name,

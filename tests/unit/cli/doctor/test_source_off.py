@@ -11,10 +11,15 @@ from drawwell.cli.doctor.finding import DoctorFinding
 from drawwell.cli.doctor.source_off import cause, try_to_open
 
 GOOD = DoctorFinding("good", "broker", "ready, 1 of 1 sources healthy")
-IDLE = DoctorFinding("note", "broker", "no broker is running here", "Start the broker with 'drawwell run'.")
-HWRNG = DoctorFinding("good", "hwrng", "tpm", "To use it, run 'drawwell init hwrng' or add this.")
-STICK = DoctorFinding("note", "Infinite Noise", "", "To use it, run 'drawwell init host' or add this.")
-BAD = DoctorFinding("problem", "source x", "off", "Its unit: 'systemctl restart drawwell-named@x'.")
+IDLE = DoctorFinding(
+    "note", "broker", "no broker is running here", "Start the broker with 'drawwell run'.", "drawwell run"
+)
+BAD = DoctorFinding("problem", "source x", "off", "Restart its unit.", "systemctl restart drawwell-named@x")
+GONE = DoctorFinding("problem", "source x", "off", "Plug it in. Then see 'systemctl status'.")
+HWRNG = DoctorFinding("good", "hwrng", "tpm", "To use it, run 'drawwell init hwrng'.", "drawwell init hwrng")
+STICK = DoctorFinding(
+    "note", "Infinite Noise", "", "To use it, run 'drawwell init host'.", "drawwell init host"
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +30,7 @@ BAD = DoctorFinding("problem", "source x", "off", "Its unit: 'systemctl restart 
         ([HWRNG, STICK, IDLE], "draws are not possible", "drawwell init host"),
         ([HWRNG, IDLE], "draws are not possible", "drawwell init hwrng"),
         ([GOOD, BAD, BAD], "2 problems", "systemctl restart drawwell-named@x"),
+        ([GONE], "1 problem", "drawwell doctor"),
         ([], "draws are not possible", "drawwell demo"),
     ],
 )
@@ -50,7 +56,7 @@ def test_the_node_is_opened_and_not_only_looked_at(tmp_path: Path) -> None:
 
 def test_a_missing_node_is_named() -> None:
     """The reported cause is the missing node."""
-    why, hint = cause(source("/dev/no-such-node"))
+    why, hint, _ = cause(source("/dev/no-such-node"))
     assert "/dev/no-such-node does not exist" in why
     assert hint
 
@@ -68,7 +74,7 @@ def test_a_permission_that_the_sources_user_lacks_is_named(
     monkeypatch.setattr(source_off, "_DEV", "/proc")  # in a chroot all else may be one file system
     node = tmp_path / "noise"
     os.mknod(node, 0o020600, os.makedev(1, 9))
-    why, hint = cause(source(str(node)))
+    why, hint, _ = cause(source(str(node)))
     assert "permission denied" in why
     assert "chgrp" in hint
 
