@@ -81,7 +81,7 @@ DEVICES: Final = {kind.name: kind for kind in _read()}
 
 
 def programs(command: Sequence[str]) -> set[str]:
-    """Return the words of a command that can be names of programs."""
+    """Return the parts of a command that can be names of programs."""
     return {word.rpartition("/")[2] for word in re.split(r"[\s;|&()'\"]+", " ".join(command))}
 
 

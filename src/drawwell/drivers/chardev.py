@@ -71,8 +71,9 @@ class CharDeviceSource:
 
         Raises:
             SourceUnavailable: the device is missing, not readable, or used by another process.
-            SourceRejected: the path is not a device or FIFO, or it is the operating system's
-                generator and the configuration does not allow that.
+            SourceRejected: the path is not a device or FIFO, it is the operating system's
+                generator and the configuration does not allow that, or hwrng is set for a
+                path that is not /dev/hwrng.
         """
         await self.aclose()
         self._pin = None
@@ -129,6 +130,11 @@ class CharDeviceSource:
 
     def _identify(self, status: os.stat_result) -> SourceIdentity:
         name, path, device = self._identity.name, self._path, status.st_rdev
+        if self._hwrng and (device != HWRNG or not stat.S_ISCHR(status.st_mode)):
+            raise SourceRejected(
+                f'{path} is not the kernel\'s /dev/hwrng, but hwrng = "{self._hwrng}"',
+                hint='Set path = "/dev/hwrng", or remove hwrng.',
+            )
         if stat.S_ISFIFO(status.st_mode):
             return SourceIdentity(name, "chardev", path, numbers_of(status), noise=UNKNOWN)
         if not stat.S_ISCHR(status.st_mode):

@@ -1,11 +1,14 @@
 """The generator behind /dev/hwrng, in a fake sysfs."""
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
+from drawwell.drivers.chardev import CharDeviceSource
 from drawwell.drivers.hwrng import GeneratorPin, generators
-from drawwell.errors import SourceUnavailable
+from drawwell.errors import SourceRejected, SourceUnavailable
 
 
 @pytest.fixture
@@ -45,3 +48,13 @@ def test_only_a_chip_vouches_for_its_bytes(
     """Neither virtio, with the host's bytes, nor an unknown name is evidence."""
     (folder / "rng_current").write_text(current)
     assert generators(str(tmp_path)).vouched is vouched
+
+
+@pytest.mark.parametrize("path", ["noise", "/dev/zero"])
+def test_hwrng_is_refused_for_another_node(tmp_path: Path, path: str) -> None:
+    """A path that is not the kernel's /dev/hwrng cannot name a generator."""
+    os.mkfifo(tmp_path / "noise")
+    source = CharDeviceSource("x", str(tmp_path / path), hwrng="tpm")
+    with pytest.raises(SourceRejected, match='not the kernel\'s /dev/hwrng, but hwrng = "tpm"') as caught:
+        asyncio.run(source.open())
+    assert "remove hwrng" in str(caught.value.hint)

@@ -24,7 +24,7 @@ _STOP_RNGD: Final = "systemctl stop rngd"
 def device_findings(device: UsbDevice, config: "Config | None", *, running: bool) -> Iterator[DoctorFinding]:
     name = f"{device.kind} {device.stable_name}"
     kind = DEVICES[device.kind]
-    if kind.reader:  # any node serves this program, or nobody
+    if kind.reader:  # only this program can read a node
         yield _read_by_program(name, kind, config)
         if device.path:
             allowed = readers(config)

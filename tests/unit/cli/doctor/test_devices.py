@@ -22,7 +22,7 @@ PLACES = {"cdc_acm": "tty/ttyACM0", "chaoskey": "usbmisc/chaoskey0", "ftdi_sio":
 
 
 def plug_in(root: Path, kind: DeviceKind, usb_id: str, bound: str = "") -> None:
-    """Create a device's sysfs entries and node, as `bound`, the kernel's driver, does."""
+    """Create a device's sysfs entries, and its node if `bound` makes one."""
     device, dev = root / "sys/devices/pci0000:00/0000:00:14.0/usb1/1-2", root / "dev"
     interface = device / "1-2:1.0"
     interface.mkdir(parents=True)
@@ -111,7 +111,7 @@ def test_only_the_reader_of_a_device_may_hold_its_node(tmp_path: Path, kind: Dev
 
 
 def test_init_is_not_the_advice_for_a_second_source(tmp_path: Path) -> None:
-    """`init` writes no source beside configured ones, so it is not offered."""
+    """`init` adds no source to configured ones, so it is not offered."""
     kind = DEVICES["Infinite Noise"]
     plug_in(tmp_path, kind, kind.usb[0])
     for settings, offered in (("", True), (DEVICES["BitBabbler"].section() + "\n", False)):

@@ -91,8 +91,8 @@ def test_doctor_never_advises_to_remove_a_sources_program(monkeypatch: pytest.Mo
     hints = {each.subject: each.hint for each in others(None)}
     assert {each for each, hint in hints.items() if "Remove the program" in hint} == {"haveged", "rngd"}
     assert {each for each, hint in hints.items() if "drawwell migrate" in hint} == {"rngd"}
-    told = dict(zip(hints, _sentences(found, readers(None)), strict=True))
-    assert {each for each, sentence in told.items() if "apt remove" in sentence} == {"haveged", "rngd"}
+    shown = dict(zip(hints, _sentences(found, readers(None)), strict=True))
+    assert {each for each, sentence in shown.items() if "apt remove" in sentence} == {"haveged", "rngd"}
 
 
 def test_a_machine_without_dpkg(tmp_path) -> None:
