@@ -35,6 +35,19 @@ def test_the_root_goes_and_a_consumer_gets_another_key(folder: Path) -> None:
         both_doors_get_another_key(host)
 
 
+def test_a_broker_without_a_signer_shows_its_keys(folder: Path) -> None:
+    """`pki show` reads the files of `drawwell run`; rotations need a signer."""
+    site = Site(folder)
+    with Daemon("run", config=site.path, log=folder / "log") as running:
+        running.wait_for_text("retrying")
+        shown = command("pki", "show", config=site.path)
+        refused = command("pki", "rotate", "root", config=site.path)
+    root = pki.spki_sha256((folder / "state/pki/root.pem").read_bytes()).hex()
+    assert (shown.returncode, root in shown.stdout, "signer" in shown.stdout) == (0, True, False)
+    assert (refused.returncode, "drawwell broker run" in refused.stderr) == (64, True)
+    assert "systemctl" not in refused.stderr
+
+
 def the_root_comes_back_for_a_renewal(host: Host, safe: Path) -> None:
     again = f"{safe}.again"
     host.proved(host.join("web01"))

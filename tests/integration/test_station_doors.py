@@ -114,6 +114,26 @@ def test_broker_with_ssh_alone_invites_by_key_alone(folder: Path) -> None:
     asyncio.run(run())
 
 
+def test_broker_without_doors_for_others_judges_and_lists(folder: Path) -> None:
+    """Without TLS and SSH, the list is empty; bad terms are the first error."""
+    site = site_of(folder, "")
+    text = site.path.read_text()
+    site.path.write_text(text.replace(f'[tls]\nlisten = "{site.tls}"\nnames = ["{site.address}"]\n', ""))
+
+    async def run() -> None:
+        async with running(site):
+            assert await site.ask("consumer.list", {"pattern": "web*"}) == {"consumers": [], "next": None}
+            for verb in ("consumer.invite", "consumer.quota"):
+                with pytest.raises(UsageError, match="fast"):
+                    await site.ask(verb, {"name": "web01", "rate": "fast"})
+                with pytest.raises(UsageError, match="cannot invite consumers"):
+                    await site.ask(verb, {"name": "web01", "rate": "4KiB/s"})
+            with pytest.raises(UsageError, match="cannot invite consumers"):
+                await site.ask("consumer.revoke", {"name": "web01"})
+
+    asyncio.run(run())
+
+
 def test_broker_without_ssh_takes_no_key(folder: Path) -> None:
     """A key that no door would use is refused, with the setting."""
     site = site_of(folder, "")

@@ -3,10 +3,13 @@
 import argparse
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.output import Output
 from drawwell.errors import UsageError
+
+if TYPE_CHECKING:
+    from drawwell.config.model import Config
 
 KEYS = ("root", "finish-root", "intermediate", "receipts", "server")
 
@@ -40,7 +43,25 @@ def _ask(args: argparse.Namespace, op: str, **arguments: str) -> dict[str, Any]:
     from drawwell.config.load import load
     from drawwell.links.signer import RemoteKeys
 
-    return RemoteKeys(load(args.config).signer.socket).ask(op, **arguments)
+    config = load(args.config)
+    own = os.path.join(config.broker.state_dir, "pki")
+    if not os.path.exists(os.path.join(own, "root.pem")):
+        return RemoteKeys(config.signer.socket).ask(op, **arguments)
+    if op == "describe":
+        return _describe(own, config)
+    raise UsageError(
+        f"'drawwell run' has this broker's keys, in {own}",
+        hint="To rotate or move a key, let a signer have the keys: use 'drawwell broker run' (see docs/keys.md).",
+    )
+
+
+def _describe(directory: str, config: "Config") -> dict[str, Any]:
+    """Describe the keys of a broker without a signer, from their files."""
+    from drawwell.enrolment.key_files import RECEIPT_KEY
+    from drawwell.enrolment.key_ring import KeyRing
+
+    now, receipt_key = time.time(), os.path.join(config.broker.state_dir, RECEIPT_KEY)
+    return KeyRing(directory, config.broker.name, now, receipt_key).describe(now) | {"member_of": ""}
 
 
 def _show(args: argparse.Namespace, out: Output) -> int:
@@ -118,7 +139,7 @@ def _renewal(found: dict[str, Any]) -> str:
 def _place(found: dict[str, Any]) -> str:
     if found["member_of"]:
         return f"of the fleet {found['member_of']}"
-    return "the signer has the key" if found["root_key_is_here"] else "the key was exported"
+    return "the key is on this machine" if found["root_key_is_here"] else "the key was exported"
 
 
 def _date(seconds: float) -> str:

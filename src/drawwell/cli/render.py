@@ -1,7 +1,7 @@
 """Formats JSON reports as text."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drawwell.cli.style import PLAIN, Style
@@ -16,35 +16,38 @@ Json = Mapping[str, Any]
 def broker_text(report: Json, style: Style = PLAIN) -> str:
     """Return the full status of a broker."""
     ready = _readiness(report, style)
-    parts = [
+    lines = [
         f"broker {report['name']}: {ready}, up {format_duration(report['uptime_s'])}",
         supply_line(report),
         ledger_line(report["ledger"]),
-        *_fleet_line(report, style),
-        *(style.wrap(f"door {door}", _INDENT) for door in report["doors"]),
-        *(style.wrap(f"note: {note}", _INDENT) for note in report["notes"]),
-        "",
-        sources_table(report["sources"], style),
+        *_fleet_line(report),
+        *(f"door {door}" for door in report["doors"]),
+        *(f"note: {note}" for note in report["notes"]),
     ]
+    parts = [*_wrapped(lines, style), "", sources_table(report["sources"], style)]
     if report["consumers"]:
         parts += ["", consumers_table(report["consumers"], style)]
     if report.get("consumers_left_out"):
-        parts.append(
+        busiest = (
             f"these are the busiest of {report['consumers_active']} active consumers; for all "
             f"{report['consumers_invited']} invited consumers, see 'drawwell consumer list'"
         )
-    parts += [style.wrap(sink_line(sink), _INDENT) for sink in report["sinks"]]
+        parts += _wrapped([busiest], style)
+    parts += _wrapped(map(sink_line, report["sinks"]), style)
     return "\n".join(parts)
 
 
 _INDENT = "  "
 
 
-def _fleet_line(report: Json, style: Style) -> Iterator[str]:
+def _wrapped(lines: Iterable[str], style: Style) -> list[str]:
+    return [style.wrap(line, _INDENT) for line in lines]
+
+
+def _fleet_line(report: Json) -> Iterator[str]:
     if fleet := report.get("fleet"):
         count = len(fleet["brokers"])
-        line = f"fleet {fleet['name']} of {count}: {store_state(fleet)}; see 'drawwell fleet status'"
-        yield style.wrap(line, _INDENT)
+        yield f"fleet {fleet['name']} of {count}: {store_state(fleet)}; see 'drawwell fleet status'"
 
 
 def _readiness(report: Json, style: Style) -> str:
@@ -64,7 +67,7 @@ def link_text(report: Json, style: Style = PLAIN) -> str:
         if left is not None:
             text += f", certificate ends in {format_duration(left)}" if left > 0 else ", CERTIFICATE EXPIRED"
         parts.append(text)
-    return "\n".join([*parts, *(f"note: {note}" for note in report["notes"])])
+    return "\n".join(_wrapped([*parts, *(f"note: {note}" for note in report["notes"])], style))
 
 
 def feed_text(feed: Json, now: float) -> str:
@@ -77,7 +80,8 @@ def feed_text(feed: Json, now: float) -> str:
 def own_text(report: Json, style: Style = PLAIN) -> str:
     """Return the status for a consumer: readiness and its own account."""
     ready = _readiness(report, style)
-    return f"broker {report['name']}: {ready}\n\n{consumers_table(report['consumers'], style)}"
+    name = style.wrap(f"broker {report['name']}: {ready}", _INDENT)
+    return f"{name}\n\n{consumers_table(report['consumers'], style)}"
 
 
 def supply_line(report: Json) -> str:

@@ -15,7 +15,7 @@ from drawwell.crypto import pki, tokens
 from drawwell.crypto.sshkeys import fingerprint
 from drawwell.enrolment.broker_details import BrokerAdmission, BrokerDetails
 from drawwell.enrolment.ca import CertificateAuthority
-from drawwell.enrolment.document import consumer_document
+from drawwell.enrolment.document import consumer_document, consumer_page
 from drawwell.enrolment.refusals import UNKNOWN, refusal
 from drawwell.enrolment.registry import InvitedRegistry
 from drawwell.enrolment.renewal import Renewals, certificate_row
@@ -30,8 +30,6 @@ from drawwell.wire.enrolment import REPLY_VERSION, FleetReply, JoinRefusal, Join
 
 INVITATION_TTL_S: Final = 900.0
 LONGEST_TTL_S: Final = 7 * pki.DAY_S
-PAGE: Final = 256
-"""Consumers per answer. They fit in a frame of 1 MiB and are encoded in two milliseconds."""
 WRONG_TRIES: Final = 5
 """The number of wrong secrets that voids an invitation."""
 _NO_SECRET: Final = bytes(32)
@@ -156,15 +154,8 @@ class ConsumerAdmin:
         }
 
     def list_consumers(self, pattern: str | None = None, after: str | None = None) -> dict[str, Any]:
-        """Return a page of the invited consumers, sorted by name.
-
-        Returns `consumers`, and in `next` the value of `after` for the next page, or None at
-        the end. Times are seconds since 1970; None means never.
-        """
-        self._store.expire_invitations(self._clock())
-        page = self._store.page(pattern or "", after or "", PAGE + 1)
-        documents = [consumer_document(listed) for listed in page[:PAGE]]
-        return {"consumers": documents, "next": documents[-1]["name"] if len(page) > PAGE else None}
+        """Return a page of the invited consumers; see `consumer_page`."""
+        return consumer_page(self._store, self._clock(), pattern, after)
 
     def revoke(self, name: str) -> dict[str, Any]:
         """Revoke a consumer immediately, even if the store cannot be written yet.

@@ -1,9 +1,25 @@
-"""A consumer as listed by ``consumer.list``."""
+"""Consumers as listed by ``consumer.list``."""
 
-from typing import Any
+from typing import Any, Final
 
 from drawwell.crypto.sshkeys import fingerprint
+from drawwell.state.port import ConsumerStore
 from drawwell.state.rows import ListedConsumer
+
+PAGE: Final = 256
+"""Consumers per answer. They fit in a frame of 1 MiB and are encoded in two milliseconds."""
+
+
+def consumer_page(store: ConsumerStore, now: float, pattern: str | None, after: str | None) -> dict[str, Any]:
+    """Return a page of the invited consumers, sorted by name.
+
+    Returns `consumers`, and in `next` the value of `after` for the next page, or None at the
+    end. Times are seconds since 1970; None means never.
+    """
+    store.expire_invitations(now)
+    page = store.page(pattern or "", after or "", PAGE + 1)
+    documents = [consumer_document(listed) for listed in page[:PAGE]]
+    return {"consumers": documents, "next": documents[-1]["name"] if len(page) > PAGE else None}
 
 
 def consumer_document(listed: ListedConsumer) -> dict[str, Any]:

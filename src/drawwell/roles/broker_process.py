@@ -367,7 +367,7 @@ class BrokerProcess:
             **self._brokers.handlers(),
             **Seeds(self._consumers, self._clock).handlers(),
             **self._guests.handlers(),
-            **(self._admin.handlers() if self._admin else no_invitations()),
+            **(self._admin.handlers() if self._admin else no_invitations(self._consumers, self._clock)),
         }
 
     def _resident_terms(self) -> Mapping[str, Terms]:

@@ -3,14 +3,17 @@
 import io
 import re
 import threading
+from dataclasses import replace
 
 import pytest
 
 from drawwell.cli.output import Output
-from drawwell.cli.render import consumers_table, sources_table
+from drawwell.cli.render import broker_text, consumers_table, link_text, own_text, sources_table
 from drawwell.cli.render import tests_table as health_tests_table
 from drawwell.cli.style import ALWAYS, AUTO, NEVER, SGR, Style, style_for
+from drawwell.reports import as_json
 from drawwell.testing.waiting import DEADLINE_S
+from support.reports import broker_report
 
 ROWS = [("NAME", "STATE", "DETAIL"), ("stick", "healthy", "one two three four five six seven")]
 SOURCE = {
@@ -65,6 +68,24 @@ def widest(text: str) -> int:
 def test_tables_of_the_status_fit(table, rows, width, colour):
     """Sources, consumers and health tests fit into 80 columns or fewer."""
     assert widest(table(rows, Style(width, colour=colour))) <= width
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_lines_of_the_status_fit(width):
+    """The lines outside the tables fit, too: of a broker, a link and a consumer."""
+    broker = as_json(replace(broker_report(), consumers_left_out=10, notes=("a long note " * 9,)))
+    upstream = {
+        "url": "tls://well.example.org:55000",
+        "not_ready_because": "",
+        "certificate_left_s": 90_000.0,
+    }
+    link = {
+        "ready": True, "uptime_s": 3600.0, "drawn_bytes": 10**9, "draws": 10**9, "notes": ["a long note " * 9],
+        "upstreams": [upstream],
+    }  # fmt: skip
+    style = Style(width, colour=True)
+    for text in (broker_text(broker, style), link_text(link, style), own_text(broker, style)):
+        assert widest(text) <= width
 
 
 def test_a_wide_table_is_whole():
