@@ -19,7 +19,10 @@ FILE: Final = PACKAGING / "grafana/drawwell.json"
 RULES: Final = PACKAGING / "prometheus/rules.yml"
 RULES_OBJECT: Final = PACKAGING / "kubernetes/monitoring/prometheusrule.yaml"
 ROWS: Final = (
-    ("Is it well", ("ready", "not_ready", "sources_", "ledger", "clock", "audit", "build", "uptime")),
+    (
+        "Is it well",
+        ("ready", "not_ready", "sources_", "ledger", "clock", "audit", "signer", "build", "uptime"),
+    ),
     ("Sources", ("source_", "health")),
     ("Supply and draws", ("reservoir", "supply", "draw", "delivered", "starved")),
     ("Sessions and certificates", ("sessions", "handshakes", "certificate")),

@@ -222,8 +222,9 @@ WAIT_BOUNDS_S: Final = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0)
 class DrawsReport(Report):
     """All draws since the start.
 
-    `granted` has counts by class, `refused` by error name, and `waits` by the waiting time of
-    granted draws. `starved_s` is the time during which at least one draw waited.
+    `granted` has counts by class, `refused` by error name, `refused_by_class` by both, and
+    `waits` by the waiting time of granted draws. `starved_s` is the time during which at least
+    one draw waited.
     """
 
     granted: Mapping[str, int] = field(default_factory=dict)
@@ -231,6 +232,7 @@ class DrawsReport(Report):
     waits: tuple[int, ...] = (0,) * (len(WAIT_BOUNDS_S) + 1)
     waited_s: float = 0.0
     starved_s: float = 0.0
+    refused_by_class: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +368,8 @@ class BrokerReport(Report):
     """Absolute paths of the loaded configuration files."""
     clock_jumped: bool = False
     audit_trouble: bool = False
+    signer_away: bool = False
+    """Whether nothing can be signed: neither receipts nor certificates."""
     fleet: FleetReport | None = None
     """The fleet's report; None outside a fleet."""
 

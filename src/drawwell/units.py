@@ -104,4 +104,5 @@ def format_duration(seconds: float) -> str:
     for limit, size, name in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):
         if seconds < limit:
             return f"{seconds / size:.3g} {name}"
-    return f"{seconds / 86400:.3g} days"
+    days = seconds / 86400
+    return f"{days:.3g} days" if days < 100 else f"{days:.0f} days"

@@ -112,7 +112,7 @@ def test_a_silent_signer_delays_no_other(folder: Path) -> None:
         assert (await signing.sign(grant)).receipt
         signer.silent = True
         assert await meanwhile(auditor.settle()) > 100
-        assert "timed out" in auditor.trouble()
+        assert "timed out" in auditor.notes()[1]
         for _ in range(100):
             with pytest.raises(StateUnavailable, match="timed out"):
                 signing.require()
@@ -126,7 +126,7 @@ def test_a_silent_signer_delays_no_other(folder: Path) -> None:
         await until(lambda: not receipts.fault, "it signs again")
         assert (await signing.sign(grant)).receipt
         await auditor.settle()
-        assert not auditor.trouble()
+        assert not any(auditor.notes())
         batches.cancel()
         keys.close()
 

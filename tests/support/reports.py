@@ -5,6 +5,7 @@ from drawwell.reports import (
     CertificateReport,
     ConsumerReport,
     DrawsReport,
+    DriftReport,
     Firmware,
     FleetBrokerReport,
     FleetReport,
@@ -36,6 +37,7 @@ def broker_report() -> BrokerReport:
         reconnects=2,
         last_error="",
         tests=(HealthTestReport("repetition count", "sample", 6.0, 0, 11, 21, 9, 1, 4),),
+        drift=DriftReport(6.5),
     )
     return BrokerReport(
         "well", "1.0", 3600.0, ready=False, not_ready_because="0 of 1 noise sources are healthy, but min_sources is 1",

@@ -130,8 +130,8 @@ def source(name: str, driver: str, path: Path, more: str = "") -> str:
 
 
 @contextmanager
-def troubled(folder: Path) -> Iterator[dict[str, Any]]:
-    """Run a broker with many faults at once; yield how to scrape it."""
+def troubled(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Run a broker with many faults; yield its file and how to scrape it."""
     address = own_address()
     authority = PaperAuthority(folder, left_s=50 * DAY_S)
     certificate, key, ca = authority.server("well", address, left_s=DAY_S)
@@ -168,7 +168,7 @@ def troubled(folder: Path) -> Iterator[dict[str, Any]]:
         with (folder / "audit-operators").open("ab") as log:
             log.write(b'{"event":"written by a stranger"}\n')
         ask(control, "guest.add", {"name": "vm2", "kind": "qemu", "via": "virtio"})
-        yield observer("troubled", f"{address}:55000", *authority.client("prometheus"))
+        yield config, observer("troubled", f"{address}:55000", *authority.client("prometheus"))
 
 
 @contextmanager
@@ -203,14 +203,35 @@ def sound(folder: Path) -> Iterator[tuple[str, StickThread, Daemon]]:
         yield f"{address}:55080", stick, process
 
 
+@contextmanager
+def unsigned(folder: Path) -> Iterator[str]:
+    """Run a broker whose signer has stopped; yield how to scrape it."""
+    address = f"{own_address()}:55082"
+    config = folder / "drawwell.toml"
+    config.write_text(
+        f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
+        f'[signer]\ndir = "{folder}/keys"\nsocket = "{folder}/signer.sock"\n[kernel]\nfeed = false\n'
+        + source("quiet", "chardev", folder / "quiet")
+        + f'[health]\nlisten = "{address}"\n'
+    )
+    with Daemon("signer", "run", config=config, log=folder / "signer.log") as signer:
+        signer.wait_for_text("listening on")
+        with Daemon("broker", "run", config=config, log=folder / "log"):
+            wait_until(lambda: listens(f"{folder}/run/control.sock"), "the broker listens")
+            signer.kill()
+            yield address
+
+
 def test_each_trouble_raises_its_alert(folder: Path) -> None:
     """The dashboard's queries work, and each fault raises its alert."""
     with ExitStack() as stack:
-        places = [folder / name for name in ("a", "b", "c")]
+        places = [folder / name for name in ("a", "b", "c", "d")]
         for place in places:
             place.mkdir()
         target, stick, process = stack.enter_context(sound(places[0]))
-        jobs = [plain(target), stack.enter_context(troubled(places[1]))]
+        config, job = stack.enter_context(troubled(places[1]))
+        jobs = [plain(target), job]
+        jobs.append(plain(stack.enter_context(unsigned(places[3]))) | {"job_name": "unsigned"})
         jobs.append(plain(stack.enter_context(link(places[2]))) | {"job_name": "link"})
         prometheus = Prometheus(folder, *jobs)
         stack.callback(prometheus.close)
@@ -222,6 +243,8 @@ def test_each_trouble_raises_its_alert(folder: Path) -> None:
             'ALERTS{job="drawwell",alertname=~"DrawwellNotReady|DrawwellSourceNotHealthy"}'
         )
 
+        prometheus.until('drawwell_draws_total{job="troubled",class="full",result="QuotaExceeded"}')
+        assert command("draw", "1000", config=config).returncode == 75
         for alert, labels in STANDING:
             prometheus.until_raised(alert, **labels)
         stick.do("set_fault", "stuck")
@@ -246,4 +269,6 @@ STANDING: list[tuple[str, dict[str, str]]] = [
     ("ClockJumped", {"job": "troubled"}),
     ("GuestWaits", {"guest": "vm1"}),
     ("AuditTrouble", {"job": "troubled"}),
+    ("SignerAway", {"job": "unsigned"}),
+    ("QuotaSpent", {"job": "troubled", "class": "full"}),
 ]

@@ -1,6 +1,7 @@
 """A real broker and Chromium; the stick is simulated."""
 
 import shutil
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,11 +15,14 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, sync_playwright
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from drawwell.cli.client import ask
 from drawwell.testing.waiting import wait_until
 from support.daemon import Daemon, StickThread, command
 from support.station import own_address
 
 CHROMIUM = shutil.which("chromium")
+FULL = 256 * 1024
+"""The size of the reservoir by default."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,19 @@ class Watched:
     address: str
     stick: StickThread
     process: Daemon
+
+    @contextmanager
+    def for_the_owner(self) -> Iterator[str]:
+        """Relay a port to the owner's socket as ``ssh -L`` does; yield its address."""
+        address = self.address.replace(":55080", ":55081")
+        bind, _, port = address.partition(":")
+        listen = f"TCP-LISTEN:{port},bind={bind},fork,reuseaddr"
+        with subprocess.Popen(["socat", listen, f"UNIX-CONNECT:{self.config.parent}/http.sock"]) as relay:
+            wait_until(lambda: answers(address), "it listens")
+            try:
+                yield address
+            finally:
+                relay.terminate()
 
     def get(self, path: str, host: str = "localhost", accept: str = "") -> tuple[int, str]:
         """Query the probe's door under a host name; return status and body."""
@@ -44,6 +61,15 @@ class Watched:
             return 0, "refused"
 
 
+def answers(address: str) -> bool:
+    """Return whether a page is served at an address."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/healthz"):
+            return True
+    except OSError:
+        return False
+
+
 @contextmanager
 def watched(folder: Path) -> Iterator[Watched]:
     address = f"{own_address()}:55080"
@@ -51,7 +77,7 @@ def watched(folder: Path) -> Iterator[Watched]:
     config.write_text(
         f'[broker]\nname = "well"\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\n'
         f'[[source]]\nname = "stick"\npath = "{folder}/stick"\nverify_firmware = "off"\nstall = 1\n'
-        f'[health]\nlisten = "{address}"\n[kernel]\nfeed = false\n'
+        f'[health]\nlisten = "{address}"\n[http]\nlisten = "{folder}/http.sock"\n[kernel]\nfeed = false\n'
         f'[[consumer]]\nname = "web01"\nuser = "root"\n'
     )
     with ExitStack() as stack:
@@ -121,22 +147,40 @@ def browser(where: str) -> Iterator[tuple[Page, list[str]]]:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_an_unplugged_stick_is_the_first_line(broker: Watched) -> None:
-    """The page updates itself, without an error in the console."""
+    """The page and its title update themselves, even if no bytes are wanted."""
+    full = f"drawwell_reservoir_bytes {FULL}"
+    wait_until(lambda: full in broker.get("/metrics")[1], "the reservoir is full")
     with browser(broker.address) as (page, faults):
         assert "The broker serves draws" in page.inner_text("#head")
         broker.stick.do("unplug")
         page.locator("h1", has_text="Source stick is off").wait_for()
         assert "No draws can be served" in page.inner_text("#head")
         assert "drawwell doctor" in page.inner_text("#head")
-        assert page.title()
+        assert page.title().startswith("well: source stick is off")
+        assert faults == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_an_update_leaves_what_is_typed(broker: Watched) -> None:
+    """A draw changes the table of consumers; the search field stays as it is."""
+    with broker.for_the_owner() as address, browser(address) as (page, faults):
+        page.locator("input").press_sequentially("we")
+        assert command("draw", "32", "--hex", config=broker.config).returncode == 0
+        page.locator("#consumers td", has_text="32B").first.wait_for()
+        page.locator("input").press_sequentially("b")
+        assert page.input_value("input") == "web"
         assert faults == []
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_accessible(broker: Watched, scheme: Any) -> None:
-    """axe-core finds no fault in light and dark, at 400 pixels too."""
-    with browser(broker.address) as (page, faults):
+    """axe-core finds no fault in the owner's page, at 400 pixels too."""
+    control = f"{broker.config.parent}/run/control.sock"
+    ask(control, "guest.add", {"name": "vm1", "kind": "qemu", "via": "virtio"})
+    with broker.for_the_owner() as address, browser(address) as (page, faults):
+        for part in ("guests", "consumers", "events"):
+            assert page.locator(f"#{part} td, #{part} li").count()
         page.emulate_media(color_scheme=scheme)
         for width in (1200, 400):
             page.set_viewport_size({"width": width, "height": 800})

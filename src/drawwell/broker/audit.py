@@ -154,6 +154,10 @@ class Auditor:
         """Return why a log is unusable or broken, or "" if both are good."""
         if broken := self._log.broken or self._operators.broken:
             return f"the chain of the audit log is broken: {broken}"
-        if fault := self._log.fault or self._operators.fault:
-            return f"cannot write the audit log: {fault}"
-        return f"the audit log is not signed: {self._unsigned}" if self._unsigned else ""
+        fault = self._log.fault or self._operators.fault
+        return f"cannot write the audit log: {fault}" if fault else ""
+
+    def notes(self) -> tuple[str, str]:
+        """Return notes for the status: `trouble`, and why the log is not signed."""
+        unsigned = f"the audit log is not signed: {self._unsigned}" if self._unsigned else ""
+        return self.trouble(), unsigned

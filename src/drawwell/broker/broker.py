@@ -246,7 +246,7 @@ class LocalBroker:
         if request.retried and isinstance(error, Refused) and not isinstance(error, DrawRefused):
             return  # the door retries, so the peer does not see this refusal
         self.tally.refused(consumer, type(error).__name__)
-        self._counts.refused[type(error).__name__] += 1
+        self._counts.refused[request.draw_class, type(error).__name__] += 1
         if isinstance(error, Refused) and consumer in self.accounts:
             self.accounts[consumer].refused += 1
 

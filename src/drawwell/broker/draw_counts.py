@@ -8,11 +8,11 @@ from drawwell.reports import WAIT_BOUNDS_S, DrawsReport
 
 
 class DrawCounts:
-    """Counts of grants by class, refusals by error, and waiting times."""
+    """Counts of grants and refusals by class, and waiting times."""
 
     def __init__(self) -> None:
         self.granted = dict.fromkeys(DrawClass, 0)
-        self.refused: Counter[str] = Counter()
+        self.refused: Counter[tuple[DrawClass, str]] = Counter()
         self._waits = [0] * (len(WAIT_BOUNDS_S) + 1)
         self._waited_s = 0.0
 
@@ -26,4 +26,9 @@ class DrawCounts:
         waits = list(self._waits)
         waits[0] += sum(self.granted.values()) - sum(waits)
         granted = {str(draw_class): count for draw_class, count in self.granted.items()}
-        return DrawsReport(granted, dict(self.refused), tuple(waits), self._waited_s, starved_s)
+        refused: Counter[str] = Counter()
+        by_class: dict[str, dict[str, int]] = {str(draw_class): {} for draw_class in DrawClass}
+        for (draw_class, error), count in self.refused.items():
+            refused[error] += count
+            by_class[draw_class][error] = count
+        return DrawsReport(granted, dict(refused), tuple(waits), self._waited_s, starved_s, by_class)

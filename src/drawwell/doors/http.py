@@ -32,7 +32,7 @@ _LIMITS: Final = Limits(max_half_open=32)
 MOST_PAGES: Final = 32
 MOST_PAGES_OF_ONE: Final = 8
 """The maximum number of open pages of one local user or consumer."""
-EVENT_EVERY_S: Final = 1.0
+EVENT_EVERY_S: Final = 0.5
 SILENT_S: Final = 15.0
 """The longest time without an event, to keep proxies from dropping the connection."""
 MAX_UNREAD_BYTES: Final = 262_144

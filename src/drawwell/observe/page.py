@@ -28,8 +28,11 @@ events.onmessage = ({data}) => {
   const next = new DOMParser().parseFromString(data, "text/html");
   for (const part of next.querySelectorAll("main > [id]")) {
     const old = document.getElementById(part.id);
-    if (old && old.outerHTML !== part.outerHTML) old.replaceWith(part);
+    if (!old || old.outerHTML === part.outerHTML || old.matches(":focus-within")) continue;
+    old.className = part.className;
+    old.replaceChildren(...part.childNodes);
   }
+  document.title = next.querySelector("main").dataset.title;
   document.body.classList.remove("stale");
 };
 events.onerror = () => document.body.classList.add("stale");
@@ -56,12 +59,11 @@ def page(report: Mapping[str, Any], *, names: bool, search: str = "", after: str
         search: Show only consumers whose names contain this.
         after: Show the consumers after this name.
     """
-    title = f"{report['name']}: {_verdict(report)}"
+    title, body = _title(report), parts(report, names=names, search=search, after=after)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>"
-        f"{''.join(_parts(report, names=names, search=search, after=after))}</main>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>{body}"
         f"<script>{_SCRIPT}</script></body></html>\n"
     )
 
@@ -69,7 +71,11 @@ def page(report: Mapping[str, Any], *, names: bool, search: str = "", after: str
 def parts(report: Mapping[str, Any], *, names: bool, search: str = "", after: str = "") -> str:
     """Return the parts that an event replaces; see `page` for the arguments."""
     text = "".join(_parts(report, names=names, search=search, after=after))
-    return f"<main>{' '.join(text.splitlines())}</main>"
+    return f'<main data-title="{escape(_title(report))}">{" ".join(text.splitlines())}</main>'
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    return " ".join(f"{report['name']}: {_verdict(report)}".splitlines())
 
 
 def _parts(report: Mapping[str, Any], *, names: bool, search: str, after: str) -> Iterable[str]:
@@ -82,6 +88,7 @@ def _parts(report: Mapping[str, Any], *, names: bool, search: str, after: str) -
     yield _section("supply", "Supply and draws", _supply(report))
     if names:
         yield _section("guests", "Guests", _guests(report["guests"]))
+        yield _search_form(search)
         yield _section("consumers", "Consumers", _consumers(report, search, after))
     if report.get("fleet"):
         yield _section("fleet", "Fleet", _fleet(report["fleet"]))
@@ -110,9 +117,9 @@ def _head(report: Mapping[str, Any]) -> str:
     return (
         f'<div id="head" role="status" class="head {level}">'
         f'<h1 class="subject">{escape(_verdict(report)[:1].upper() + _verdict(report)[1:])}</h1>'
-        f"<p>{ready} {escape(report['name'])}, drawwell {escape(report['version'])},"
+        f"<p>{ready}</p>{f'<ul class=findings>{lines}</ul>' if lines else ''}</div>"
+        f"<p id=about class=soft>{escape(report['name'])}, drawwell {escape(report['version'])},"
         f" up {escape(format_duration(report['uptime_s']))}.</p>"
-        f"{f'<ul class=findings>{lines}</ul>' if lines else ''}</div>"
     )
 
 
@@ -218,10 +225,6 @@ def _consumers(report: Mapping[str, Any], search: str, after: str) -> str:
         )
         for each in shown
     )
-    form = (
-        "<form action=/ui><label>Name contains "
-        f'<input name=search value="{escape(search)}"></label> <button>Search</button></form>'
-    )
     more = ""
     if len(behind) > len(shown):
         query = urlencode({"search": search, "after": shown[-1]["name"]}, errors="replace")
@@ -231,7 +234,16 @@ def _consumers(report: Mapping[str, Any], search: str, after: str) -> str:
             f"<p>{report['consumers_left_out']} others drew less: see <code>drawwell consumer list</code></p>"
         )
     head = ("Consumer", "Draws", "Refused", "Had", "Rate", "Quota", "Left")
-    return form + _table(head, rows, "No matching consumer.") + more
+    among = f" among the {len(report['consumers'])} that drew most" if report["consumers_left_out"] else ""
+    return _table(head, rows, f"No matching consumer{among}.") + more
+
+
+def _search_form(search: str) -> str:
+    """Return a part of its own, because an event would clear the field."""
+    return (
+        "<form id=search action=/ui><label>Consumers whose names contain "
+        f'<input name=search value="{escape(search)}"></label> <button>Search</button></form>'
+    )
 
 
 def _fleet(fleet: Mapping[str, Any]) -> str:

@@ -94,8 +94,9 @@ def _firmware(source: Part) -> float | None:
 def _draws(report: Part) -> Iterator[Sample]:
     for draw_class, count in sorted(report["draws"]["granted"].items()):
         yield Sample(float(count), (("class", draw_class), ("result", "granted")))
-    for kind, count in sorted(report["draws"]["refused"].items()):
-        yield Sample(float(count), (("class", ""), ("result", kind)))
+    for draw_class, refused in sorted(report["draws"]["refused_by_class"].items()):
+        for kind, count in sorted({"QuotaExceeded": 0, **refused}.items()):  # an alert needs the zero
+            yield Sample(float(count), (("class", draw_class), ("result", kind)))
 
 
 def _delivered(report: Part) -> Iterator[Sample]:
@@ -178,6 +179,15 @@ SERIES: Final = (
         "How far a test's worst count of the last minute was below its cutoff: 1 is far, 0 is a failure.",
         _TEST, _each_test(margin),
     ),
+    Series(
+        "source_min_entropy_bits", _G, "bits",
+        "Estimate of the min-entropy of a sample, from its most common value; none before the first window ends.",
+        _SOURCE, _each_source(lambda s: s["drift"]["min_entropy"] or None),
+    ),
+    Series(
+        "source_drift_alarms", _C, "", "Windows in which a value was more common than min_entropy allows.",
+        _SOURCE, _each_source(lambda s: s["drift"]["alarms"]),
+    ),
     Series("reservoir_bytes", _G, "bytes", "Full entropy stored.", (), one(lambda r: r["reservoir_bytes"])),
     Series(
         "reservoir_capacity_bytes", _G, "bytes", "The size of the reservoir.", (),
@@ -187,7 +197,7 @@ SERIES: Final = (
         "supply_bytes_per_second", _G, "", "Full entropy that the sources can supply.", (),
         one(lambda r: r["supply_bytes_per_s"]),
     ),
-    Series("draws", _C, "", "Draws by class, and refused draws by error.", ("class", "result"), _draws),
+    Series("draws", _C, "", "Draws by class: granted, or refused with this error.", ("class", "result"), _draws),
     Series("delivered_bytes", _C, "bytes", "Bytes granted.", ("class",), _delivered),
     Series(
         "draw_wait_seconds", SeriesKind.HISTOGRAM, "seconds", "How long granted draws waited in the queue.",
@@ -217,6 +227,10 @@ SERIES: Final = (
     Series(
         "audit_trouble", _G, "", "1 if the audit log cannot be written, or its chain is broken.", (),
         one(lambda r: r["audit_trouble"]),
+    ),
+    Series(
+        "signer_away", _G, "", "1 if the signer does not answer: nothing can be signed.", (),
+        one(lambda r: r["signer_away"]),
     ),
     Series(
         "sink_delivered_bytes", _C, "bytes", "Bytes delivered to a sink.", ("sink",),

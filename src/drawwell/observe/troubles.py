@@ -51,7 +51,7 @@ def _of_sources(report: Mapping[str, Any]) -> Iterator[Trouble]:
         identity, state = source["identity"], source["state"]
         name = identity["name"]
         if source["paused"]:
-            yield Trouble(f"source {name} is paused", f"drawwell source resume {name}", alone)
+            yield Trouble(f"source {name} is paused", f"drawwell onerng resume {name}", alone)
         elif source["stalled"] or state != SourceState.HEALTHY:
             why = f": {source['last_error']}" if source["last_error"] else ""
             how = "silent" if source["stalled"] else str(state)
@@ -66,6 +66,9 @@ def _of_broker(report: Mapping[str, Any]) -> Iterator[Trouble]:
     if report["audit_trouble"]:
         what = "the audit log cannot be written, or its chain is broken"
         yield Trouble(what, "drawwell audit verify", critical=True)
+    if report["signer_away"]:
+        what = "the signer does not answer, so receipts and enrolment are refused"
+        yield Trouble(what, "systemctl start drawwell-signer", critical=True)
     if not report["ledger"]["balanced"]:
         yield Trouble("the ledger does not balance", "drawwell report-bug", critical=True)
     if report["reservoir_bytes"] < LOW_RESERVOIR * report["reservoir_capacity_bytes"]:

@@ -7,9 +7,7 @@ import os
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
-from drawwell.authorisation import Principal
 from drawwell.broker.account import AnyQuota, Lease, Terms
 from drawwell.broker.account_book import own_quota
 from drawwell.broker.audit import Auditor
@@ -147,7 +145,8 @@ class BrokerProcess:
         report, busiest = self.broker.report(), self.broker.book.busiest(most)
         notes = (
             *report.notes,
-            self._auditor.trouble(),
+            self._signer.fault,
+            *self._auditor.notes(),
             *self._doorways.notes(),
             self._guests.trouble(),
             self.fault(),
@@ -162,7 +161,7 @@ class BrokerProcess:
             consumers_left_out=report.consumers_active - len(busiest),
             doors=(*self._doorways.listed, *self._guests.listed()),
             sinks=(*(sink.report for sink in self._sinks), *feed_reports(self.config.broker.feed_report)),
-            notes=tuple(filter(None, notes)),
+            notes=tuple(filter(None, dict.fromkeys(notes))),
             sessions=self._doorways.sessions(),
             handshakes_waiting=self._doorways.handshakes_waiting(),
             certificates=self._doorways.certificates(),
@@ -171,6 +170,7 @@ class BrokerProcess:
             configuration=tuple(map(os.path.abspath, self.config.files)),
             clock_jumped=bool(self._clock.note()),
             audit_trouble=bool(self._auditor.trouble()),
+            signer_away=bool(self._signer.fault),
             fleet=self._fleet.report() if self._fleet else None,
         )
 
@@ -329,7 +329,7 @@ class BrokerProcess:
             make_quota=self._make_quota,
             cut_off=self._cut_off,
             tally=self._auditor.tally,
-            control=self._call,
+            control=lambda *asked: self._control(*asked),  # noqa: PLW0108  it is made later
         )
 
     def _make_guests(self, manager: Manager) -> Guests:
@@ -353,9 +353,6 @@ class BrokerProcess:
         """Close idle accounts for patterns, which admit any number of names."""
         unused = self._clock() - 2 * self.config.broker.reseed_interval
         self.broker.book.close(is_identity, seeded_before=unused, most=MATCHED_ACCOUNTS)
-
-    async def _call(self, principal: Principal, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        return await self._control(principal, verb, args)
 
     def _handlers(self) -> dict[str, Handler]:
         return {

@@ -38,9 +38,9 @@ T = TypeVar("T")
 READ_BYTES = 4096
 SLICE_BYTES = 1024
 """Bytes tested in one iteration of the event loop; the test takes as long as a draw."""
-IDLE_PROBE_S = 5.0
-"""Interval of reads without demand, so that an unplugged stick does not count as healthy. A
-paused stick is checked too; if a guest takes it, its node is released and later reopened."""
+IDLE_PROBE_S, IDLE_SHARE = 1.0, 1 / 5
+"""Least interval of reads without demand, and their largest share of the time. They detect an
+unplugged stick, even a paused one; if a guest takes it, its node is released."""
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
 
@@ -74,12 +74,10 @@ class SourceRole:
         self._count = SourceCounters()
         self._commands: asyncio.Queue[DriverCommand] = asyncio.Queue()
         self._wake = asyncio.Event()
-        self._paused = False
-        self._open = False
+        self._paused = self._open = self._stalled = False
         self._last_error = ""
-        self._stalled = False
         self._divert: bytearray | None = None
-        self._restarts = 0
+        self._restarts, self._took_s = 0, 0.0
         self._changed: Callable[[], None] = lambda: None
         self._depot = depot(self)
 
@@ -221,7 +219,7 @@ class SourceRole:
         while True:
             await self._serve_commands()
             if self._paused or not (self._depot.wanted or self._monitor.state is not SourceState.HEALTHY):
-                await self._wait(IDLE_PROBE_S)
+                await self._wait(max(IDLE_PROBE_S, self._took_s / IDLE_SHARE))
                 if self._paused:
                     await self._driver.command("info", {})  # raises if the device is gone
                 if self._paused or not self._commands.empty():
@@ -233,6 +231,7 @@ class SourceRole:
         await asyncio.sleep(0)  # a driver that has bytes never waits, so yield to other tasks
         restarts = self._restarts
         raw = await self._driver.read(READ_BYTES)
+        self._took_s = self._clock() - begun
         self._stalled = False
         self._count.raw_bytes += len(raw)
         tested = joined([])

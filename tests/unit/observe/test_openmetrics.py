@@ -16,6 +16,7 @@ from drawwell.reports import (
     BrokerReport,
     CertificateReport,
     DrawsReport,
+    DriftReport,
     LinkReport,
     UpstreamReport,
     as_json,
@@ -74,18 +75,35 @@ def test_values_and_labels_come_through(openmetrics: bool, reader: Reader) -> No
     """Counters, gauges, infos and histograms have the report's values."""
     report = replace(
         broker_report(),
-        draws=DrawsReport({"full": 7}, {"Starved": 2}, (5, 0, 1, 0, 0, 0, 1), 75.5, 80.0),
+        draws=DrawsReport(
+            {"full": 7}, {"Starved": 2}, (5, 0, 1, 0, 0, 0, 1), 75.5, 80.0, {"full": {"Starved": 2}}
+        ),
         certificates=(CertificateReport("server", 3600.0),),
     )
     found = values(report, reader, openmetrics=openmetrics)
     assert found["drawwell_draws_total", ("class", "full"), ("result", "granted")] == 7
-    assert found["drawwell_draws_total", ("class", ""), ("result", "Starved")] == 2
+    assert found["drawwell_draws_total", ("class", "full"), ("result", "Starved")] == 2
+    assert found["drawwell_draws_total", ("class", "full"), ("result", "QuotaExceeded")] == 0
     assert found["drawwell_certificate_expiry_seconds", ("certificate", "server")] == 3600
     assert found["drawwell_draw_wait_seconds_bucket", ("le", "0.1")] == 6
     assert found["drawwell_draw_wait_seconds_bucket", ("le", "+Inf")] == 7
     assert found[("drawwell_draw_wait_seconds_count",)] == 7
     assert found[("drawwell_draw_wait_seconds_sum",)] == 75.5
     assert found["drawwell_build_info", ("broker", report.name), ("version", report.version)] == 1
+
+
+def test_the_estimate_is_there_once_it_is_known() -> None:
+    """Before the first window ends, a source has no estimate."""
+    report = broker_report()
+    source = report.sources[0]
+    name = "drawwell_source_min_entropy_bits", ("source", source.identity.name)
+
+    def found(drift: DriftReport) -> Mapping[Any, float]:
+        changed = replace(report, sources=(replace(source, drift=drift),))
+        return values(changed, read_prometheus, openmetrics=False)
+
+    assert name not in found(DriftReport())
+    assert found(DriftReport(5.5, 2, raised=True))[name] == 5.5
 
 
 @pytest.mark.parametrize(("cutoff", "ratio"), [(11, 1 - 4 / 11), (0, 0.0)])
