@@ -30,7 +30,7 @@ GENERATOR_USERS = {
     "crypto/pki.py": "keys and serial numbers of certificates",
     "enrolment/admin.py": "secrets and names of invitations",
     "enrolment/fleet_keys.py": "secrets and names of invitations",
-    "enrolment/key_ring.py": "the key of receipts",
+    "enrolment/ring_files.py": "the key of receipts",
     "simulator/stick.py": "the noise of the simulated device, which is called simulated everywhere",
     "links/suspicion.py": "the key that hides what was granted",
     "roles/source_process.py": "the key of the repeat test's hashes",

@@ -45,14 +45,16 @@ def test_a_crash_before_the_first_certificate_is_no_obstacle(tmp_path) -> None:
     assert own_authority(str(directory), NOW).public.roots
 
 
+@pytest.mark.parametrize("what", ["root", "intermediate"])
 @pytest.mark.parametrize(
     "content", [b"", b"garbage", pki.new_ca("other", NOW).key_pem], ids=["empty", "garbage", "key"]
 )
-def test_an_authority_with_another_key_is_refused(tmp_path, content) -> None:
+def test_an_authority_with_another_key_is_refused(tmp_path, what, content) -> None:
     """A CA certificate without its key is never silently replaced."""
     directory = tmp_path / "pki"
     own_authority(str(directory), NOW)
-    (directory / "intermediate-key.pem").write_bytes(content)
+    (directory / f"{what}-key.pem").write_bytes(content)
+    (directory / "root-key.pem").unlink() if what == "intermediate" else None
 
     with pytest.raises(StateUnavailable, match="the key does not match"):
         own_authority(str(directory), NOW)

@@ -258,6 +258,35 @@ def test_a_broker_is_certified_again_through_the_store(fleet_database: FleetData
         keys.close()
 
 
+def test_a_broker_follows_a_new_root_through_the_store(fleet_database: FleetDatabase, tmp_path: Path) -> None:
+    """Two minutes after the root's list, the broker has its certificate."""
+    clock = [1_700_000_000.0]
+    a, b = joined(tmp_path, clock)
+    first, second = (
+        member(tmp_path, name, fleet_database, keys) for name, keys in (("site-a", a), ("site-b", b))
+    )
+
+    def follow(*members: FleetMembership) -> None:
+        for each in members:
+            each.follow()
+            assert each.trouble == ""
+
+    a.ask("rotate", as_root=True, what="root")
+    follow(first, second)
+    assert b.public().roots == a.public().roots
+    clock[0] += 7 * pki.DAY_S
+    a.ask("rotate", as_root=True, what="finish-root")
+    follow(first, second)
+    assert b.public().roots != a.public().roots
+    assert b.ask("describe", as_root=True)["intermediate_is_due"]
+    follow(first, second)
+    assert b.public().roots == a.public().roots
+    assert not b.ask("fleet-describe")["csr"]
+    for each, keys in ((first, a), (second, b)):
+        close(each)
+        keys.close()
+
+
 def test_false_mail_delays_a_certificate_and_no_more(fleet_database: FleetDatabase, tmp_path: Path) -> None:
     """False answers and requests are dropped; the next exchange succeeds."""
     clock = [1_700_000_000.0]

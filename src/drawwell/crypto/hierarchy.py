@@ -66,7 +66,11 @@ def _ca_key(ca: pki.KeyPair) -> ec.EllipticCurvePrivateKey:
 
 def new_intermediate(root: pki.KeyPair, name: str, now: float) -> pki.KeyPair:
     """Create an intermediate CA with a unique title for the broker `name`."""
-    key_pem, _ = pki.new_key_and_csr(name)
+    return intermediate_for(root, name, pki.new_key_and_csr(name)[0], now)
+
+
+def intermediate_for(root: pki.KeyPair, name: str, key_pem: bytes, now: float) -> pki.KeyPair:
+    """Certify a key as `new_intermediate` does; raises ValueError."""
     number = pki.key_spki_sha256(key_pem).hex()[:8]
     return certify_intermediate(root, f"drawwell CA {number} of {name}", key_pem, now)
 
@@ -112,17 +116,28 @@ class KeyList:
             AuthenticationFailed: none of the authorities signed the list.
             ValueError: the document is not a list of keys.
         """
-        try:
-            fields: Any = json.loads(document)
-            found = cls._parse(fields["list"])
-            signatures = dict(fields["signatures"])
-        except (KeyError, TypeError, RecursionError, OverflowError) as error:
-            raise ValueError("the document is not a list of keys") from error
+        found, signatures = cls._load(document)
         if not any(found.is_signed_by(ca, signatures) for ca in pki.pem_blocks(authorities)):
             raise AuthenticationFailed(
                 "the broker's list of keys is not signed by an authority that this machine has pinned"
             )
         return found
+
+    @classmethod
+    def read_own(cls, document: bytes) -> Self:
+        """Parse a list from this machine's own file; raises ValueError."""
+        found, signatures = cls._load(document)
+        if not any(found.is_signed_by(root.encode(), signatures) for root in found.roots):
+            raise ValueError("none of the listed roots has signed the list of keys")
+        return found
+
+    @classmethod
+    def _load(cls, document: bytes) -> tuple[Self, dict[str, Any]]:
+        try:
+            fields: Any = json.loads(document)
+            return cls._parse(fields["list"]), dict(fields["signatures"])
+        except (KeyError, TypeError, RecursionError, OverflowError) as error:
+            raise ValueError("the document is not a list of keys") from error
 
     @classmethod
     def _parse(cls, fields: Any) -> Self:

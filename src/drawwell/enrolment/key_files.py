@@ -1,5 +1,6 @@
 """Reading and checking a broker's key files."""
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Final
@@ -14,6 +15,7 @@ NEXT_ROOT: Final = "next-root"
 INTERMEDIATE: Final = "intermediate"
 CA_OF_0_1: Final = "ca"
 RECEIPT_KEY: Final = "receipt-key.pem"
+EARLIER: Final = "earlier.json"
 
 
 def read_receipt_key(path: str) -> ReceiptSigner:
@@ -35,7 +37,26 @@ def check_keys(directory: str) -> None:
     """Check existing keys in a directory; same errors as `KeyRing`."""
     has_root = os.path.exists(os.path.join(directory, f"{ROOT}.pem"))
     for what in (ROOT, INTERMEDIATE, NEXT_ROOT) if has_root else (CA_OF_0_1,):
-        load_pair(directory, what)
+        try:
+            load_pair(directory, what)
+        except StateUnavailable:
+            if not was_cut_short(directory, what):
+                raise
+
+
+def was_cut_short(directory: str, what: str) -> bool:
+    """Return whether a rotation wrote this key but not its certificate.
+
+    `KeyRing` finishes such a rotation when it opens the files.
+    """
+    key, root_key, next_key = (os.path.join(directory, f"{each}-key.pem") for each in (what, ROOT, NEXT_ROOT))
+    if what == ROOT:
+        return os.path.exists(next_key) and read_secret(key) == read_secret(next_key)
+    try:
+        pki.key_spki_sha256(read_secret(key))
+    except ValueError:
+        return False
+    return what == INTERMEDIATE and os.path.exists(root_key)
 
 
 def load_pair(directory: str, what: str) -> pki.KeyPair | None:
@@ -43,7 +64,7 @@ def load_pair(directory: str, what: str) -> pki.KeyPair | None:
     certificate, key = (os.path.join(directory, what + kind) for kind in (".pem", "-key.pem"))
     if not os.path.exists(certificate):
         return None
-    if what == ROOT and not os.path.exists(key):  # the root's key was exported
+    if what in {ROOT, NEXT_ROOT} and not os.path.exists(key):  # the key was exported
         return pki.KeyPair(read_file(certificate), b"")
     pair = pki.KeyPair(read_file(certificate), read_secret(key))
     if not is_pair(pair):
@@ -65,6 +86,23 @@ def is_pair(pair: pki.KeyPair) -> bool:
         return pki.spki_sha256(pair.certificate_pem) == pki.key_spki_sha256(pair.key_pem)
     except ValueError:
         return False
+
+
+def earlier_cas(directory: str) -> dict[str, float]:
+    """Return replaced CAs (PEM) of consumers' certificates, with their ends."""
+    path = os.path.join(directory, EARLIER)
+    if not os.path.exists(path):
+        return {}
+    try:
+        return {str(pem): float(end) for pem, end in dict(json.loads(read_file(path))).items()}
+    except (ValueError, TypeError) as error:
+        raise damaged(directory, EARLIER, str(error)) from error
+
+
+def keep_cas(directory: str, cas: Mapping[str, float]) -> None:
+    """Store replaced CAs with the times until which they verify consumers."""
+    if cas != earlier_cas(directory):
+        replace_file(os.path.join(directory, EARLIER), json.dumps(cas, indent=2).encode())
 
 
 def write_adopted(directory: str, keys: Mapping[str, str]) -> None:

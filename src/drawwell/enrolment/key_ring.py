@@ -1,62 +1,42 @@
-"""A broker's keys on disk: root CA, intermediate CA and receipt key.
+"""A broker's keys: root CA, intermediate CA and receipt key."""
 
-root.pem intermediate.pem       certificates, each with NAME-key.pem (mode 0600)
-next-root.pem                   the next root, which consumers learn before it is used
-earlier.pem                     replaced intermediate CAs whose certificates may be in use
-receipt-key.pem                 the key that signs receipts and heads of the audit log
-keys.json                       the list of keys for consumers (crypto/hierarchy.py)
-"""
-
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Self
 
 from drawwell.crypto import pki
 from drawwell.crypto.audit_chain import HEAD_FORMAT
 from drawwell.crypto.hierarchy import (
-    MOST_KEYS,
     KeyList,
     PublicKeys,
     ReceiptKey,
-    certify_intermediate,
     certify_request,
     new_intermediate,
 )
 from drawwell.crypto.receipt_form import FORMAT
-from drawwell.crypto.receipts import ReceiptSigner, public_key_id, receipt_key_from_seed
+from drawwell.crypto.receipts import ReceiptSigner, public_key_id
 from drawwell.enrolment.ca import SigningKeys
 from drawwell.enrolment.key_files import (
-    CA_OF_0_1,
     INTERMEDIATE,
     NEXT_ROOT,
-    RECEIPT_KEY,
     ROOT,
-    damaged,
+    earlier_cas,
     is_pair,
     load_pair,
-    read_receipt_key,
     write_adopted,
 )
+from drawwell.enrolment.ring_files import LIST, RingFiles
 from drawwell.errors import AuthenticationFailed, StateUnavailable, UsageError
-from drawwell.ownership import rights_of_owner
-from drawwell.state.files import make_private_directory, read_file, replace_file
+from drawwell.state.files import read_file, replace_file
 
-LIST: Final = "keys.json"
-_EARLIER: Final = "earlier.pem"
-_LEAVES_LIVE_S: Final = pki.CLIENT_LIFETIME_S + 30 * pki.DAY_S
-"""How long certificates can still be renewed after their intermediate CA expires."""
 _FOLLOW_S: Final = 120.0
 """How long a replaced receipt key still signs; brokers learn of the new key in a minute."""
-CLOCK_IS_SET_S: Final = 1_672_531_200.0
-"""2023-01-01, before this program existed: a clock that shows an earlier time is not set."""
 _RECEIPT, _HEAD = (f'"format":"{name}"'.encode() for name in (FORMAT, HEAD_FORMAT))
 
 
-class KeyRing(SigningKeys):
+class KeyRing(RingFiles, SigningKeys):
     """The keys in a directory, created if missing. Any thread can use them.
 
     The CA of release 0.1 becomes the first intermediate CA, with the same key and name. So
@@ -73,24 +53,14 @@ class KeyRing(SigningKeys):
     """
 
     def __init__(self, directory: str, name: str, now: float, receipt_key: str = "") -> None:
-        self._directory, self._name, self._lock = directory, name, threading.RLock()
-        self._receipt_path = receipt_key or self._path(RECEIPT_KEY)
-        make_private_directory(directory)
-        root, intermediate = load_pair(self._directory, ROOT), load_pair(self._directory, INTERMEDIATE)
-        if (root is None or intermediate is None) and now < CLOCK_IS_SET_S:
-            raise StateUnavailable(
-                "this machine's clock is not set, so the CA cannot be created",
-                hint="Set the clock and restart.",
-            )
-        self._root = root or self._save(ROOT, pki.new_ca(name, now))
-        self._intermediate = intermediate or self._save(INTERMEDIATE, self._first_intermediate(now))
-        self._receipts = self._load_receipt_key()
+        super().__init__(directory, name, now, receipt_key)
+        self._lock = threading.RLock()
         self._replaced: tuple[ReceiptSigner, float] | None = None
         """The receipt key before a rotation, and the time after which it is not used."""
-        if not os.path.exists(self._path(LIST)):
-            self._publish(now, (self._root,), (self._present_key(now),))
-        for kind in ("-key.pem", ".pem"):
-            self._forget(CA_OF_0_1 + kind)
+        self._awaited = b""
+        """A list whose first root has not certified this broker yet."""
+        self._unfinished: set[str] = set()
+        """The rotations that failed."""
 
     @classmethod
     def adopt(cls, directory: str, name: str, now: float, keys: Mapping[str, str]) -> Self:
@@ -110,7 +80,8 @@ class KeyRing(SigningKeys):
         with self._lock:
             document = read_file(self._path(LIST))
             roots = "".join(self._listed(document).roots).encode()
-            authorities = roots + self._intermediate.certificate_pem + self._earlier()
+            earlier = "".join(earlier_cas(self._directory)).encode()
+            authorities = roots + self._intermediate.certificate_pem + earlier
             return PublicKeys(roots, authorities, self._receipts.public_key, document)
 
     def certify(self, csr_pem: bytes, consumer: str, now: float) -> bytes:
@@ -189,19 +160,47 @@ class KeyRing(SigningKeys):
             is_listed = own in {key.public_key for key in listed.receipt_keys}
             if not (is_listed and is_pair(pair) and pki.is_issued_by(certificate, root)):
                 raise AuthenticationFailed("the fleet's answer does not match this broker's keys")
-            if self._root.certificate_pem != root:
-                self._forget(f"{ROOT}-key.pem")
-                replace_file(self._path(f"{ROOT}.pem"), root)
-                self._root = pki.KeyPair(root, b"")
+            if self._root.certificate_pem != root and self._root.key_pem:
+                self._forget_root_keys()
+                self._forget_next_root()
             self._intermediate = self._save(INTERMEDIATE, pair)
-            replace_file(self._path(LIST), key_list)
+            self._install(key_list, root)
+
+    def take(self, certificate: bytes) -> None:
+        """Install a newer certificate; same errors as `adopt_certificate`."""
+        with self._lock:
+            key_list = self._awaited or read_file(self._path(LIST))
+            root, present = self._listed(key_list).roots[0].encode(), self._intermediate.certificate_pem
+            if pki.is_issued_by(present, root):
+                is_old = _end(certificate) <= _end(present)
+            else:
+                is_old = not pki.is_issued_by(certificate, root)
+            if not is_old:
+                self.adopt_certificate(certificate, key_list, root)
 
     def follow(self, key_list: bytes) -> None:
-        """Install a newer list of keys; same errors as `adopt_certificate`."""
+        """Install a newer list of keys; same errors as `adopt_certificate`.
+
+        A list with another root waits until this root has certified the broker (`take`).
+        Until then, consumers could not verify the broker with the new list.
+        """
         with self._lock:
-            listed = KeyList.read(key_list, self._root.certificate_pem)
-            if listed.time_s > self._list().time_s:
-                replace_file(self._path(LIST), key_list)
+            known = self._list()
+            listed = KeyList.read(key_list, "".join(known.roots).encode())
+            if listed.time_s <= known.time_s:
+                return
+            root = listed.roots[0].encode()
+            if root != self._root.certificate_pem:
+                self._keep_root(listed.time_s)
+            if pki.is_issued_by(self._intermediate.certificate_pem, root):
+                self._install(key_list, root)
+            else:
+                self._awaited = key_list
+
+    def _install(self, key_list: bytes, root: bytes) -> None:
+        replace_file(self._path(LIST), key_list)
+        self._install_root(root)
+        self._awaited = b""
 
     # ---- for the operator ------------------------------------------------------------
 
@@ -223,34 +222,55 @@ class KeyRing(SigningKeys):
             raise UsageError(f"unknown key {what!r}", hint="Use root, intermediate or receipts.")
         with self._lock:
             self.require_root_key()
-            return change(now)
+            try:
+                following = change(now)
+            except StateUnavailable:
+                self._unfinished.add(what)
+                raise
+            self._unfinished.discard(what)
+            return following
 
     def export_root(self) -> bytes:
-        """Return the root's private key (PEM); same errors as `rotate`."""
+        """Return the private keys of the root and the next root (PEM).
+
+        Raises:
+            UsageError: the root's key is not here, or a rotation that needs it has failed.
+        """
         self.require_root_key()
-        return self._root.key_pem
+        for what in sorted(self._unfinished):
+            raise UsageError(
+                f"the rotation of {what} has failed, and needs the root's key to be finished",
+                hint=f"Run 'drawwell pki rotate {what}' again first.",
+            )
+        return b"".join(root.key_pem for root in self._roots())
 
     def forget_root(self) -> None:
-        """Remove the root's private key from this machine."""
+        """Remove the private keys of the roots from this machine."""
         with self._lock:
-            self._forget(f"{ROOT}-key.pem")
-            self._root = pki.KeyPair(self._root.certificate_pem, b"")
+            self._forget_root_keys()
 
     def import_root(self, key_pem: bytes, now: float) -> None:
-        """Store the root's private key again; renew the intermediate CA if due.
+        """Store the roots' private keys again; renew the intermediate CA if due.
 
         Raises:
             UsageError: it is not the key of this root.
         """
-        pair = pki.KeyPair(self._root.certificate_pem, key_pem)
-        if not is_pair(pair):
+        pairs = [
+            (what, pki.KeyPair(root.certificate_pem, key))
+            for what, root in zip((ROOT, NEXT_ROOT), self._roots(), strict=False)
+            for key in pki.pem_blocks(key_pem)
+        ]
+        found = {what: pair for what, pair in pairs if is_pair(pair)}
+        if ROOT not in found:
             raise UsageError(
                 "this is not the root's key", hint="Use the file that 'drawwell pki export-root' wrote."
             )
         with self._lock:
-            replace_file(self._path(f"{ROOT}-key.pem"), key_pem)
-            self._root = pair
+            for what, pair in found.items():
+                replace_file(self._path(f"{what}-key.pem"), pair.key_pem)
+            self._root = found[ROOT]
             self._current(now)
+            self._list_keys(now)
 
     def describe(self, now: float) -> dict[str, object]:
         """Return the keys' fingerprints and expiry, and whether the root is here."""
@@ -261,20 +281,13 @@ class KeyRing(SigningKeys):
             "next_root": _fingerprint(pair) if (pair := load_pair(self._directory, NEXT_ROOT)) else "",
             "intermediate": _fingerprint(self._intermediate),
             "intermediate_expires": pki.read_certificate(self._intermediate.certificate_pem).not_after,
-            "intermediate_is_due": pki.renewal_due(self._intermediate.certificate_pem, now),
+            "intermediate_is_due": bool(self._awaited)
+            or pki.renewal_due(self._intermediate.certificate_pem, now),
             "receipt_key": self._receipts.key_id,
             "earlier_receipt_keys": sum(1 for key in self._list().receipt_keys if key.until),
         }
 
     # ---- inside ------------------------------------------------------------
-
-    def _first_intermediate(self, now: float) -> pki.KeyPair:
-        """Certify the CA of release 0.1 if it exists, else a new intermediate CA."""
-        first = load_pair(self._directory, CA_OF_0_1)
-        if first is None:
-            return new_intermediate(self._root, self._name, now)
-        title = pki.read_certificate(first.certificate_pem).common_name
-        return certify_intermediate(self._root, title, first.key_pem, now)
 
     def _current(self, now: float) -> pki.KeyPair:
         """Return the intermediate CA, renewed if due.
@@ -284,10 +297,10 @@ class KeyRing(SigningKeys):
         """
         if self._root.key_pem and pki.read_certificate(self._root.certificate_pem).not_before > now:
             self._root = self._save(ROOT, pki.recertify_ca(self._root, now))
-            self._recertify(now)
-            self._publish(now, (self._root,))
+            self._recertify(self._root, now)
+            self._publish(now, self._roots())
         elif self._root.key_pem and pki.renewal_due(self._intermediate.certificate_pem, now):
-            self._recertify(now)
+            self._recertify(self._root, now)
         if pki.read_certificate(self._intermediate.certificate_pem).not_after <= now:
             raise StateUnavailable(
                 "the intermediate CA has expired, and the root's key, which renews it, is not on this machine",
@@ -295,105 +308,48 @@ class KeyRing(SigningKeys):
             )
         return self._intermediate
 
-    def _recertify(self, now: float) -> None:
-        title = pki.read_certificate(self._intermediate.certificate_pem).common_name
-        renewed = certify_intermediate(self._root, title, self._intermediate.key_pem, now)
-        self._intermediate = self._save(INTERMEDIATE, renewed)
-
     def _rotate_intermediate(self, now: float) -> str:
-        earlier = self._earlier()
-        kept = [
-            ca
-            for ca in (self._intermediate.certificate_pem, *(pki.pem_blocks(earlier) if earlier else ()))
-            if pki.read_certificate(ca).not_after + _LEAVES_LIVE_S > now
-        ]
-        replace_file(self._path(_EARLIER), b"".join(kept))
+        self._keep_intermediate()
         self._intermediate = self._save(INTERMEDIATE, new_intermediate(self._root, self._name, now))
         return "consumers switch at their next renewal; the old CA's certificate is valid until it expires"
 
     def _rotate_receipts(self, now: float) -> str:
-        ended = self._list().with_ended(self._receipts.public_key.decode(), now)
-        self._replaced = self._receipts, time.monotonic() + _FOLLOW_S
-        replace_file(self._receipt_path, receipt_key_from_seed(os.urandom(32)))
-        self._receipts = self._load_receipt_key()
-        self._publish(now, self._roots(), (self._present_key(now), *ended))
+        former, new = self._receipts, self._new_receipt_key()
+        ended = self._list().with_ended(former.public_key.decode(), now)
+        self._publish(now, self._roots(), (ReceiptKey(new.public_key.decode(), int(now)), *ended))
+        self._receipts, self._replaced = new, (former, time.monotonic() + _FOLLOW_S)
         return "receipts signed by the old key can still be verified: the list of keys contains the old key"
 
     def _rotate_root(self, now: float) -> str:
         """Announce a new root to consumers, while the current root stays in use."""
-        following = load_pair(self._directory, NEXT_ROOT) or self._save(
-            NEXT_ROOT, pki.new_ca(self._name, now)
-        )
-        self._publish(now, (self._root, following))
+        if load_pair(self._directory, NEXT_ROOT) is None:
+            self._save(NEXT_ROOT, pki.new_ca(self._name, now))
+        self._publish(now, self._roots())
         return "run 'drawwell pki rotate finish-root' when every consumer has renewed, in 7 days or more"
 
     def _finish_root(self, now: float) -> str:
+        """Switch to the next root; the list comes before the root's own files.
+
+        A new list is the point of no return: after it, opening the files finishes the change.
+        """
         following = load_pair(self._directory, NEXT_ROOT)
-        if following is None or not following.key_pem:
+        if following is None or following.certificate_pem.decode() not in self._list().roots:
             raise UsageError("there is no next root", hint="Run 'drawwell pki rotate root' first.")
+        if not following.key_pem:
+            raise UsageError(
+                "the next root's key is not on this machine",
+                hint="Run 'drawwell pki import-root FILE' with the file of the last 'drawwell pki export-root'.",
+            )
+        self._keep_root(now)
+        self._recertify(following, now)
         self._publish(now, (following,))
         self._root = self._save(ROOT, following)
-        self._recertify(now)
-        for kind in (".pem", "-key.pem"):
-            self._forget(NEXT_ROOT + kind)
+        self._forget_next_root()
         return "from their next renewal on, consumers no longer trust the old root"
 
-    def _publish(
-        self, now: float, roots: Sequence[pki.KeyPair], keys: tuple[ReceiptKey, ...] | None = None
-    ) -> None:
-        """Write the list of keys, signed by the roots and by the intermediate CA.
 
-        Consumers of release 0.1 have pinned the intermediate CA and need its signature.
-        """
-        keys = self._list().receipt_keys if keys is None else keys
-        pems = tuple(pair.certificate_pem.decode() for pair in roots)
-        signers = {pair.key_pem: pair for pair in (*roots, self._root, self._intermediate) if pair.key_pem}
-        listed = KeyList(self._name, int(now), pems, keys[:MOST_KEYS])
-        replace_file(self._path(LIST), listed.sign(signers.values()))
-
-    def _present_key(self, now: float) -> ReceiptKey:
-        return ReceiptKey(self._receipts.public_key.decode(), int(now))
-
-    def _roots(self) -> tuple[pki.KeyPair, ...]:
-        following = load_pair(self._directory, NEXT_ROOT)
-        return (self._root, following) if following else (self._root,)
-
-    def _list(self) -> KeyList:
-        return self._listed(read_file(self._path(LIST)))
-
-    def _listed(self, document: bytes) -> KeyList:
-        try:
-            return KeyList.read(document, self._root.certificate_pem)
-        except ValueError as error:
-            raise damaged(self._directory, LIST, str(error)) from error
-
-    def require_root_key(self) -> None:
-        """Raise UsageError, with a hint, if the root's key is elsewhere."""
-        if not self._root.key_pem:
-            raise UsageError(
-                "the root's key is not on this machine", hint="Run 'drawwell pki import-root FILE' first."
-            )
-
-    def _earlier(self) -> bytes:
-        path = self._path(_EARLIER)
-        return read_file(path) if os.path.exists(path) else b""
-
-    def _load_receipt_key(self) -> ReceiptSigner:
-        if not os.path.exists(self._receipt_path):
-            replace_file(self._receipt_path, receipt_key_from_seed(os.urandom(32)))
-        return read_receipt_key(self._receipt_path)
-
-    def _save(self, what: str, pair: pki.KeyPair) -> pki.KeyPair:
-        replace_file(self._path(f"{what}-key.pem"), pair.key_pem)
-        replace_file(self._path(f"{what}.pem"), pair.certificate_pem)
-        return pair
-
-    def _forget(self, file: str) -> None:
-        with rights_of_owner(self._directory), suppress(FileNotFoundError):
-            os.unlink(self._path(file))
-
-    def _path(self, file: str) -> str:
-        return os.path.join(self._directory, file)
+def _end(certificate: bytes) -> float:
+    return pki.read_certificate(certificate).not_after
 
 
 def _fingerprint(pair: pki.KeyPair) -> str:

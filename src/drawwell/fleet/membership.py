@@ -108,10 +108,10 @@ class FleetMembership:
                 self._certify(broker, csr)
             self._owner.publish_keys(self._keys.public().key_list.decode())
             return
-        if found["csr"]:
-            self._be_certified(str(found["csr"]))
         if keys := self._mail.keys():
             self._keys.ask("fleet-follow", keys=keys)
+        if csr := self._keys.ask("fleet-describe")["csr"]:
+            self._be_certified(str(csr))
 
     def _certify(self, broker: str, csr: str) -> None:
         try:

@@ -177,3 +177,45 @@ def test_a_damaged_list_is_an_error_of_the_state(tmp_path: Path) -> None:
     with pytest.raises(StateUnavailable):
         ring_of(tmp_path).public()
     assert os.path.exists(tmp_path / "keys" / "root.pem")
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 0.5, 400 * pki.DAY_S])
+def test_every_list_is_later_than_the_one_before(tmp_path: Path, ahead_s: float) -> None:
+    """Two lists in a second, or a clock that was set back, keep their order."""
+    times = []
+    for now in (NOW + ahead_s, NOW):
+        ring = KeyRing(str(tmp_path / "keys"), "well", now)
+        for _ in range(2):
+            ring.rotate("receipts", now)
+            times.append(KeyList.read(ring.public().key_list, ring.public().roots).time_s)
+    assert times == sorted(set(times))
+
+
+def test_a_receipt_key_that_was_moved_away_is_replaced_in_the_list(tmp_path: Path) -> None:
+    """The new key is listed, and the missing one has ended."""
+    before = ring_of(tmp_path).public().receipt_key.decode()
+    (tmp_path / "keys" / "receipt-key.pem").unlink()
+    public = KeyRing(str(tmp_path / "keys"), "well", NOW + 60).public()
+    listed = KeyList.read(public.key_list, public.roots).receipt_keys
+    assert [(key.public_key, key.until) for key in listed] == [
+        (public.receipt_key.decode(), 0), (before, NOW + 60)
+    ]  # fmt: skip
+
+
+def test_both_roots_are_exported_while_one_replaces_the_other(tmp_path: Path) -> None:
+    """No root's key stays on the machine; the file brings back both."""
+    ring = ring_of(tmp_path)
+    only_first = ring.export_root()
+    ring.rotate("root", NOW)
+    keys = ring.export_root()
+    ring.forget_root()
+    assert not [*(tmp_path / "keys").glob("*root-key.pem")]
+    again = ring_of(tmp_path)
+    again.import_root(only_first, NOW)
+    with pytest.raises(UsageError, match="next root's key is not on this machine"):
+        again.rotate("finish-root", NOW)
+    again.import_root(keys, NOW)
+    new = KeyList.read(again.public().key_list, again.public().roots).roots[1].encode()
+    again.rotate("finish-root", NOW)
+    assert again.public().roots == new
+    assert again.export_root() in keys
