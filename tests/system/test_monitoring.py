@@ -36,7 +36,7 @@ class Watched:
 
     @contextmanager
     def for_the_owner(self) -> Iterator[str]:
-        """Relay a port to the owner's socket as ``ssh -L`` does; yield its address."""
+        """Relay a port to the owner's socket, as ``ssh -L`` does."""
         address = self.address.replace(":55080", ":55081")
         bind, _, port = address.partition(":")
         listen = f"TCP-LISTEN:{port},bind={bind},fork,reuseaddr"

@@ -72,7 +72,7 @@ def test_tables_of_the_status_fit(table, rows, width, colour):
 
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_lines_of_the_status_fit(width):
-    """The lines outside the tables fit, too: of a broker, a link and a consumer."""
+    """A broker, a link and a consumer have no longer line outside the tables."""
     broker = as_json(replace(broker_report(), consumers_left_out=10, notes=("a long note " * 9,)))
     upstream = {
         "url": "tls://well.example.org:55000",
