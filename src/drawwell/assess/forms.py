@@ -8,10 +8,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from drawwell.assess.text import HOW_TO_READ, SPACE, require_samples
+from drawwell.assess.text import HOW_TO_READ, SPACE, encoding_of, has_offsets, is_table, require_samples
 from drawwell.errors import BadData, UsageError
 
 Wide = NDArray[np.uint64]
+_TEXT: Final = {"hex", "bits", "column", "csv"}
+_ONE_DIGIT: Final = re.compile(rb"(?<![0-9a-fA-F])[0-9a-fA-F](?![0-9a-fA-F])")
+_CELLS: Final = bytes.maketrans(b"0123456789abcdefABCDEF:" + SPACE, b"9" * 22 + b" " * (1 + len(SPACE)))
+_ODD_CELLS: Final = tuple(b" " + b"9" * width + b" " for width in range(3, 20, 2))
+"""Longer cells are lines of digits that were wrapped at any width."""
+_NO_OFFSETS: Final = (
+    "Print the samples without offsets: 'xxd -p' or 'od -An -v -tx1' for hex, 'od -An -v -tu1' for column. "
+    "To select a column, set --format to csv:N."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,11 @@ def read_as(form: str | None, data: bytes, name: str) -> ReadSamples:
     kind, _, column = form.partition(":")
     if kind not in FORMS or bool(column) != (kind == "csv"):
         raise UsageError(f"--format {form}: unknown format", hint=f"The formats are {', '.join(FORMS)}.")
+    if kind in _TEXT:
+        encoding = encoding_of(data)
+        data = data.decode(encoding, "replace").encode() if encoding else data
+    if kind in {"hex", "column"} and has_offsets(data):
+        raise BadData(f"the lines of {name} begin with offsets, which are no samples", hint=_NO_OFFSETS)
     try:
         if kind == "csv":
             return narrow(_csv(data, column))
@@ -74,8 +88,15 @@ def _bytes(data: bytes) -> bytes:
 
 
 def _hex(data: bytes) -> bytes:
-    text = re.sub(rb"0[xX]", b"", data).translate(None, SPACE + b":")
-    return bytes.fromhex(text.decode("ascii", "replace"))
+    text = re.sub(rb"\b0[xX]", b"", data)
+    cells = (b" " + text.translate(_CELLS)).rstrip()
+    if any(odd in cells for odd in _ODD_CELLS):
+        raise ValueError("it has cells with an odd number of digits")
+    if b" 9 " in cells + b" ":
+        if not data.translate(None, SPACE + b":0123456789"):
+            raise ValueError("it contains only decimal numbers")
+        text = _ONE_DIGIT.sub(rb"0\g<0>", text)
+    return bytes.fromhex(text.translate(None, SPACE + b":").decode("ascii", "replace"))
 
 
 def _bits(data: bytes) -> bytes:
@@ -86,7 +107,9 @@ def _bits(data: bytes) -> bytes:
 
 
 def _column(data: bytes) -> Wide:
-    return _numbers(data.split())
+    if is_table(data):
+        raise ValueError("the lines have several columns; select one with csv:N")
+    return _numbers(data.replace(b",", b" ").split())
 
 
 def _csv(data: bytes, column: str) -> Wide:
@@ -104,10 +127,17 @@ def _csv(data: bytes, column: str) -> Wide:
 
 
 def _numbers(cells: list[bytes]) -> Wide:
-    numbers = np.array([int(cell) for cell in cells], dtype=np.int64)
-    if not numbers.size:
+    try:
+        numbers = [int(cell) for cell in cells]
+    except ValueError:
+        raise ValueError("it has cells that are not whole decimal numbers") from None
+    if not numbers:
         raise ValueError("the file contains no numbers")
-    return (numbers - min(0, int(numbers.min()))).astype(np.uint64)  # shift signed samples to start at 0
+    if (low := min(numbers)) < 0:  # shift signed samples to start at 0
+        numbers = [number - low for number in numbers]
+    if max(numbers).bit_length() > 64:
+        raise ValueError("the numbers need more than 64 bits")
+    return np.array(numbers, dtype=np.uint64)
 
 
 def _wide(dtype: str) -> Callable[[bytes], Wide]:

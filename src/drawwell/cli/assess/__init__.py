@@ -43,7 +43,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format", metavar="FORMAT",
-        help="file format: bytes, hex, bits (characters 0 and 1), column (one decimal number per line), csv:N "
+        help="file format: bytes, hex, bits (characters 0 and 1), column (decimal numbers), csv:N "
             "(column number or name), u16le, u16be, u32le or u32be. Wider samples are reduced to their best eight "
             "bits (SP 800-90B 6.4). Samples written as text (hex, bits, column, csv) require this option",
     )  # fmt: skip

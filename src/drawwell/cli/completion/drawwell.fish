@@ -559,7 +559,7 @@ complete -c drawwell -n '__drawwell_under assess' -l wide -d 'show all columns, 
 complete -c drawwell -n '__drawwell_under assess' -l color -x -a 'auto always never' -d 'when to use colour: always, never, or auto (the default: on a terminal, unless NO_COLOR is set)'
 complete -c drawwell -n '__drawwell_under assess' -s q -l quiet -d 'print only results and errors, no notes'
 complete -c drawwell -n '__drawwell_under assess' -s c -l config -r -F -d 'configuration file (default: $DRAWWELL_CONFIG, or /etc/drawwell/drawwell.toml if it exists)'
-complete -c drawwell -n '__drawwell_under assess' -l format -x -d 'file format: bytes, hex, bits (characters 0 and 1), column (one decimal number per line), csv:N (column number or name), u16le, u16be, u32le or u32be. Wider samples are reduced to their best eight bits (SP 800-90B 6.4). Samples written as text (hex, bits, column, csv) require this option'
+complete -c drawwell -n '__drawwell_under assess' -l format -x -d 'file format: bytes, hex, bits (characters 0 and 1), column (decimal numbers), csv:N (column number or name), u16le, u16be, u32le or u32be. Wider samples are reduced to their best eight bits (SP 800-90B 6.4). Samples written as text (hex, bits, column, csv) require this option'
 complete -c drawwell -n '__drawwell_under assess' -l bits -x -d 'bits per sample, 1 to 8 (default: up to the highest bit in use)'
 complete -c drawwell -n '__drawwell_under assess' -l claim -x -d 'claimed bits of min-entropy per sample (default: min_entropy of the source)'
 complete -c drawwell -n '__drawwell_under assess' -l samples -x -d 'number of samples to capture from a source (default: 1,000,000)'

@@ -193,7 +193,7 @@ _shtab_drawwell_assess_options=(
   "--color[when to use colour\: always, never, or auto (the default\: on a terminal, unless NO_COLOR is set)]:WHEN:(auto always never)"
   {-q,--quiet}"[print only results and errors, no notes]"
   {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
-  "--format[file format\: bytes, hex, bits (characters 0 and 1), column (one decimal number per line), csv\:N (column number or name), u16le, u16be, u32le or u32be. Wider samples are reduced to their best eight bits (SP 800-90B 6.4). Samples written as text (hex, bits, column, csv) require this option]:FORMAT:"
+  "--format[file format\: bytes, hex, bits (characters 0 and 1), column (decimal numbers), csv\:N (column number or name), u16le, u16be, u32le or u32be. Wider samples are reduced to their best eight bits (SP 800-90B 6.4). Samples written as text (hex, bits, column, csv) require this option]:FORMAT:"
   "--bits[bits per sample, 1 to 8 (default\: up to the highest bit in use)]:N:"
   "--claim[claimed bits of min-entropy per sample (default\: min_entropy of the source)]:H:"
   "--samples[number of samples to capture from a source (default\: 1,000,000)]:N:"
