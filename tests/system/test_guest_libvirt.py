@@ -21,7 +21,6 @@ from drawwell.guests.model import ATTACHMENTS, Attachment, Guest, GuestKind
 from drawwell.testing.waiting import wait_until
 from lab.cache import or_skip
 from lab.console import Console
-from lab.guest import BOOT_S
 from lab.libvirt_bindings import bindings
 from lab.libvirtd import Libvirtd, agent_image
 from support.daemon import command, healthy_broker
@@ -354,25 +353,6 @@ def test_a_machine_that_runs_as_another_is_named(libvirt: Libvirtd, broker: Path
     wait_until(lambda: entry()["connected"] == 1, "it reconnected")
     assert entry()["turned_away_uid"] is None
     assert command("guest", "apply", *where, "--remove", config=broker).returncode == 0
-
-
-def test_a_transient_domain_is_never_defined(libvirt: Libvirtd, broker: Path) -> None:
-    """A transient domain gets its device while it runs, and is not stored."""
-    description = libvirt.describe(OFF)
-    libvirt.virsh("undefine", OFF)
-    libvirt.virsh("create", "/dev/stdin", text=description)
-    try:
-        applied = guest(broker, libvirt, "apply", OFF)
-        assert (applied["status"], len(applied["changes"])) == (0, 2), applied
-        assert "<rng" in libvirt.describe(OFF, kept=False)
-        console = libvirt.console(OFF)
-        console.wait_ready(BOOT_S)
-        console.close()
-        assert guest(broker, libvirt, "apply", OFF, "--remove")["status"] == 0
-    finally:
-        libvirt.virsh("destroy", OFF)
-    wait_until(lambda: OFF not in libvirt.virsh("list", "--all", "--name"), "the transient domain is gone")
-    libvirt.virsh("define", "/dev/stdin", text=description)
 
 
 def test_the_page_for_virtual_machines_can_be_followed(

@@ -112,6 +112,8 @@ def test_a_machine_that_has_a_generator_already_reads_ours(broker: Path, image: 
         machine.until("test -e /tmp/qemu-ga.pid")
         where = ("--connect", str(machine.run_dir / "second"))
         applied = guest(broker, "apply", "qemu", NAME, *where)
+        keeps = f"machine {NAME} keeps rng-random, /dev/urandom, which its kernel reads"
+        assert keeps in str(applied["changes"]), applied
         assert "made the guest's kernel read virtio_rng.1" in str(applied["changes"]), applied
         assert "already has a virtio-rng (rng-random, /dev/urandom)" in str(applied["plan"]["notes"])
         several = "of several virtio-rng devices, the guest reads this broker's"

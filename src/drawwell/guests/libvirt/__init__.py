@@ -38,6 +38,7 @@ from drawwell.guests.model import (
     Plan,
     unknown,
 )
+from drawwell.guests.qemu import plan as plan_qemu
 from drawwell.guests.qemu.agent import Agent
 from drawwell.guests.qemu.usb_port import USB, place_of
 
@@ -76,11 +77,12 @@ class Libvirt:
         return (plan_libvirt.REMOTE_NOTE.format(host),) if host and guest.socket else ()
 
     def _notes(self, guest: Guest) -> tuple[str, ...]:
-        """List the generators to remove; empty if the domain cannot be read."""
+        """List the other generators; empty if the domain cannot be read."""
         with suppress(GuestUnavailable, PermissionRefused, NotInstalled):
             known = self._find(guest)
             others = self._others(Domain(self._xml(known, kept=known.persistent)), guest)
-            return tuple(plan_libvirt.REPLACED_NOTE.format(described(each)) for each in others)
+            note = plan_libvirt.REPLACED_NOTE if known.persistent else plan_qemu.OTHERS_NOTE
+            return tuple(note.format(described(each)) for each in others)
         return ()
 
     def require(self, guest: Guest) -> None:
@@ -252,8 +254,9 @@ class Libvirt:
     def _attach(self, known: Known, guest: Guest, wanted: Element) -> list[Change]:
         domain = Domain(self._xml(known))
         ours = self._ours(domain, guest)
+        others = self._others(domain, guest)
         # A transient domain cannot store a record of its own generators.
-        others = self._others(domain, guest) if known.persistent else []
+        others, kept = (others, []) if known.persistent else ([], others)
         if len(ours) == 1 and domain.like(wanted) and not guest.replug and not others:
             return []
         changes = self._detach(known, [*ours, *others])
@@ -261,6 +264,7 @@ class Libvirt:
         return [
             *changes,
             Change(f"plugged {guest.via} into the running domain {known.name}", self._connection.uri),
+            *(plan_qemu.kept(f"domain {known.name}", described(each)) for each in kept),
         ]
 
     def _detach(self, known: Known, devices: list[Element]) -> list[Change]:

@@ -90,7 +90,7 @@ class Qemu:
         with suppress(DrawwellError):
             process = self._find(guest)
             others = [each for each in _generators(process) if each.place != guest.socket] if process else []
-            return tuple(plan_qemu.OTHERS_NOTE.format(each) for each in others) if guest.socket else ()
+            return tuple(map(plan_qemu.OTHERS_NOTE.format, others)) if guest.via is Attachment.VIRTIO else ()
         return ()
 
     def require(self, guest: Guest) -> None:
@@ -123,8 +123,11 @@ class Qemu:
             except GuestUnavailable:
                 _unplug(monitor, plan_qemu.identifier(guest))
                 raise
+            others = _others(monitor, guest)
         instead = ", instead of the previous device" if there else ""
-        return [Change(f"plugged {guest.via} into the running machine {guest.target}{instead}", monitor.path)]
+        what = f"plugged {guest.via} into the running machine {guest.target}{instead}"
+        kept = (plan_qemu.kept(f"machine {guest.target}", each) for each in others)
+        return [Change(what, monitor.path), *kept]
 
     def remove(self, guest: Guest) -> list[Change]:
         """Unplug the device; QEMU 7.2 crashes if a request to the broker is open."""
@@ -210,6 +213,12 @@ def _is_current(monitor: Monitor, guest: Guest) -> bool:
         return _plugged(monitor).get(name) == f"child<{_device(guest)['driver']}>"
     wanted = (_backend(guest).get("qom-type"), plan_qemu.refill(guest.rate).max_bytes)
     return (generator.backend, generator.max_bytes) == wanted
+
+
+def _others(monitor: Monitor, guest: Guest) -> list[Generator]:
+    """Return the other generators, if the guest's device is a generator."""
+    ours = f"{PERIPHERAL}/{plan_qemu.identifier(guest)}"
+    return [each for path, each in generators_of(monitor) if path != ours] if _backend(guest) else []
 
 
 def _plug(monitor: Monitor, guest: Guest) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from drawwell.config.values import write_text
 from drawwell.errors import UsageError
-from drawwell.guests.model import Attachment, Guest, GuestKind, Piece, Plan
+from drawwell.guests.model import Attachment, Change, Guest, GuestKind, Piece, Plan
 from drawwell.guests.qemu.stick_rule import ONERNG_PRODUCT, ONERNG_VENDOR, hotplug_pieces
 from drawwell.units import Allowance
 
@@ -84,13 +84,19 @@ _RECONNECT_NOTE: Final = (
 )
 OTHERS_NOTE: Final = (
     "the machine already has a virtio-rng ({}), and its kernel reads only one generator. Omit that device at the next "
-    "start. Until then, 'apply' selects this broker's generator through the guest agent. Without an agent, type in the "
-    "guest: cat /sys/class/misc/hw_random/rng_available, then echo the last virtio_rng.N in it > rng_current there."
+    "start. Until then, type in the guest: cat /sys/class/misc/hw_random/rng_available, then echo the last "
+    "virtio_rng.N in it > rng_current there. With --via virtio and a guest agent, 'apply' does this."
 )
 NEVER_THE_DEVICE: Final = (
     "never give QEMU the stick itself (rng-random, filename=/dev/ttyACM0): at EOF, QEMU stops the whole guest. QEMU "
     "also does not set raw mode, so bytes arrive modified or not at all."
 )
+
+
+def kept(machine: str, other: object) -> Change:
+    """Return the report that a running machine keeps another generator."""
+    what = f"{machine} keeps {other}, which its kernel reads until another is selected"
+    return Change(what, "/sys/class/misc/hw_random/rng_current in the guest")
 
 
 def _ways(guest: Guest) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
