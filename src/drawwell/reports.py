@@ -312,7 +312,7 @@ class FleetReport(Report):
     `store` is the store's address without a password. `away_s` is the time since the store
     last answered; `trouble` is why it does not answer now, or "". `replication` is single,
     synchronous or asynchronous. `standby_lag_s` is None if the store does not report it.
-    `role_may` lists privileges that the broker's database role should not have.
+    `role_may` lists privileges that `role`, the broker's role in `database`, should not have.
     """
 
     name: str
@@ -325,6 +325,8 @@ class FleetReport(Report):
     standbys: int = 0
     standby_lag_s: float | None = None
     clock_ahead_s: float = 0.0
+    database: str = ""
+    role: str = ""
     role_may: str = ""
     brokers: tuple[FleetBrokerReport, ...] = ()
 

@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import os
+import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
 from drawwell.fleet.checks import Wanted
@@ -17,7 +21,7 @@ from drawwell.observe.fleet import fleet_troubles
 from drawwell.reports import as_json
 
 if TYPE_CHECKING:
-    from support.postgres import FleetDatabase
+    from support.postgres import FleetDatabase, Server
 
 
 Make = Callable[..., Heartbeat]
@@ -56,6 +60,24 @@ def beat(*beats: Heartbeat) -> None:
 def troubles(of: Heartbeat) -> list[str]:
     """Return the troubles in its report."""
     return [each.what for each in fleet_troubles(as_json(of.report()))]
+
+
+def test_what_is_typed_takes_rights_away(
+    heartbeat: Make, postgres: "Server", fleet_database: "FleetDatabase"
+) -> None:
+    """A role with too many rights has none left after the commands shown."""
+    names = conninfo_to_dict(fleet_database.broker)
+    postgres.sql(f'ALTER ROLE "{names["user"]}" SUPERUSER CREATEROLE CREATEDB')
+    postgres.sql(f'GRANT INSERT, UPDATE ON drawwell.consumers TO "{names["user"]}"', str(names["dbname"]))
+    broker = heartbeat(fleet_database.broker, "site-a")
+    owner = {**os.environ, "PGHOST": postgres.host, "PGUSER": "postgres"}
+    for right in ("superuser, create roles, create databases, write to tables", "write to tables"):
+        beat(broker)
+        (found,) = fleet_troubles(as_json(broker.report()))
+        assert found.what.endswith(f": {right}")
+        subprocess.run(shlex.split(found.type_this), env=owner, check=True)
+    beat(broker)
+    assert troubles(broker) == []
 
 
 def test_each_broker_sees_all(heartbeat: Make, fleet_database: "FleetDatabase") -> None:

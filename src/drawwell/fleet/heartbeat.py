@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
 from drawwell.errors import StateUnavailable
@@ -53,6 +54,7 @@ class Heartbeat:
 
     def __init__(self, address: Address, broker: str, grace_s: float, describe: Callable[[], OwnRow]) -> None:
         self._address = address
+        self._parts = conninfo_to_dict(address.conninfo)
         self._grace_s = grace_s
         self._describe = describe
         self._connection = StoreConnection(address, f"{broker} row", writes=False, prepare=_wait_for_none)
@@ -96,6 +98,8 @@ class Heartbeat:
             standbys=standing.standbys if standing else 0,
             standby_lag_s=answer.standby_lag_s,
             clock_ahead_s=standing.clock_ahead_s if standing else 0.0,
+            database=str(self._parts.get("dbname", "")),
+            role=str(self._parts.get("user", "")),
             role_may=standing.too_much if standing else "",
             brokers=tuple(_broker(row, time.monotonic() - answer.at) for row in answer.rows),
         )

@@ -12,6 +12,12 @@ SILENT_S: Final = 30.0
 """A broker that has not reported for this long is silent; brokers report every 5 s."""
 CLOCKS_APART_S: Final = 60.0
 STANDBY_LAG_S: Final = 10.0
+_ATTRIBUTES: Final = {
+    "superuser": "NOSUPERUSER",
+    "create roles": "NOCREATEROLE",
+    "create databases": "NOCREATEDB",
+}
+"""Rights in `role_may`, and the words of ALTER ROLE that take them away."""
 _ON_PRIMARY: Final = "psql -c 'SHOW synchronous_standby_names'"
 
 
@@ -83,7 +89,16 @@ def _of_store(fleet: Mapping[str, Any]) -> Iterator[Trouble]:
         yield Trouble(f"the clocks of this machine and the fleet's store differ by {apart}", "timedatectl")
     if fleet["role_may"]:
         what = f"the broker's role in the fleet's store has rights that it must not have: {fleet['role_may']}"
-        yield Trouble(what, "drawwell fleet invite")
+        yield Trouble(what, _taking_rights(fleet))
+
+
+def _taking_rights(fleet: Mapping[str, Any]) -> str:
+    """Return the owner's command that takes the role's rights away."""
+    away = " ".join(_ATTRIBUTES[each] for each in fleet["role_may"].split(", ") if each in _ATTRIBUTES)
+    if away:
+        return f"""psql -c 'ALTER ROLE "{fleet["role"]}" {away}'"""
+    revoke = f"""REVOKE ALL ON ALL TABLES IN SCHEMA drawwell FROM "{fleet["role"]}"'"""
+    return f"psql -d {fleet['database']} -c '{revoke}"
 
 
 def _of_broker(broker: Mapping[str, Any], *, known: bool) -> Iterator[Trouble]:

@@ -46,6 +46,9 @@ def store(**changes: object) -> Change:
 
 
 AWAY: dict[str, Any] = {"trouble": "connection refused", "away_s": 60.0}
+MAY: dict[str, Any] = {"role": "drawwell_broker_well", "database": "wells"}
+ALTER = """psql -c 'ALTER ROLE "drawwell_broker_well" NOSUPERUSER NOCREATEROLE'"""
+REVOKE = """psql -d wells -c 'REVOKE ALL ON ALL TABLES IN SCHEMA drawwell FROM "drawwell_broker_well"'"""
 TROUBLES = [
     (store(**AWAY), "has not answered for 60 s (leases last for another 14 min): connection refused", "pg_isready -d"),
     (store(**AWAY | {"away_s": 901.0}), "all leases have expired", "pg_isready -d"),
@@ -53,7 +56,8 @@ TROUBLES = [
     (store(standbys=0), "waits for a standby", "psql -c"),
     (store(standby_lag_s=11.0), "11 s behind", "pg_isready"),
     (store(clock_ahead_s=-61.0), "differ by 61 s", "timedatectl"),
-    (store(role_may="superuser"), "must not have: superuser", "drawwell fleet invite"),
+    (store(**MAY | {"role_may": "superuser, create roles, write to tables"}), "must not have: superuser", ALTER),
+    (store(**MAY | {"role_may": "write to tables"}), "must not have: write", REVOKE),
     (site_b(seen_s=31.0), "site-b was last seen 31 s ago", "systemctl status drawwell-broker"),
     (site_b(ready=False, not_ready_because="no source"), "site-b cannot serve draws: no source", "drawwell doctor"),
     (site_b(unread_changes=3), "has not read 3 changes", "drawwell doctor"),
