@@ -50,9 +50,19 @@ class SelfTestFailure(DrawwellError):
 
 
 class StateUnavailable(DrawwellError):
-    """Unusable state on disk: serve nothing that must be recorded."""
+    """Unusable state: serve nothing that must be recorded.
+
+    Args:
+        message: Description of the failure.
+        hint: What the operator can do next.
+        cannot: What the broker cannot do, in words for a stranger, without paths.
+    """
 
     exit_code = 74
+
+    def __init__(self, message: str, *, hint: str | None = None, cannot: str = "write its state") -> None:
+        super().__init__(message, hint=hint)
+        self.cannot = cannot
 
 
 class PermissionRefused(DrawwellError):

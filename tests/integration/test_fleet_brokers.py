@@ -5,8 +5,10 @@ import random
 
 import pytest
 
+from drawwell.crypto.tokens import parse_token
 from drawwell.entropy.blocks import DrawClass
-from drawwell.errors import AuthenticationFailed, PermissionRefused, StateUnavailable
+from drawwell.errors import AuthenticationFailed, LinkUnavailable, PermissionRefused, StateUnavailable
+from drawwell.links.enrol import join
 from drawwell.links.failover import Failover
 from drawwell.testing.waiting import DEADLINE_S, until
 from drawwell.wire.limits import MAX_DRAW_BYTES
@@ -75,7 +77,7 @@ async def until_refused(link) -> None:
 def test_a_store_that_is_away_is_noticed_by_who_has_no_lease(folder, fleet_database, postgres) -> None:
     """Without the store, a lease can still be used; others are refused.
 
-    An invitation is refused with a hint, and all of it works again once the store is back.
+    An invitation and a join are refused with a reason, and all of it works again once the store is back.
     """
     fleet = FleetSites(folder, fleet_database, ("a",))
 
@@ -86,6 +88,7 @@ def test_a_store_that_is_away_is_noticed_by_who_has_no_lease(folder, fleet_datab
             poor = site.link(await fleet.enrol("poor", site, quota="64KiB/week"))
             await rich.draw(8, DrawClass.DRBG)
             await poor.call("status", {})
+            token = parse_token((await site.ask("consumer.invite", {"name": "late"}))["token"])
             await asyncio.to_thread(postgres.kill)
             try:
                 for _ in range(50):
@@ -98,6 +101,8 @@ def test_a_store_that_is_away_is_noticed_by_who_has_no_lease(folder, fleet_datab
                 with pytest.raises(StateUnavailable) as caught:
                     await site.ask("consumer.invite", {"name": "new"})
                 assert caught.value.hint
+                with pytest.raises(LinkUnavailable, match="the broker cannot use the fleet's store"):
+                    await asyncio.to_thread(join, token, str(site.folder / "late"))
                 assert any("not available" in note for note in (await site.ask("status"))["notes"])
             finally:
                 await asyncio.to_thread(postgres.start)

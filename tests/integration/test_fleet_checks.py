@@ -42,6 +42,26 @@ def test_a_server_that_is_not_there_is_named(postgres) -> None:
     assert "not available since" in str(error)
 
 
+def test_brokers_do_not_return_to_a_store_all_at_once(postgres, fleet_database) -> None:
+    """Each broker waits for its own share of the pause, then connects."""
+    soon, late = (
+        StoreConnection(Address(fleet_database.broker), "site-a", jitter=lambda share=share: share)
+        for share in (0.0, 1e6)
+    )
+    postgres.kill()
+    try:
+        for connection in (soon, late):
+            with pytest.raises(StateUnavailable):
+                connection.call("about")
+    finally:
+        postgres.start()
+    assert soon.call("about")
+    with pytest.raises(StateUnavailable):
+        late.call("about")
+    soon.close()
+    late.close()
+
+
 def test_the_store_of_another_fleet_is_refused(fleet_database) -> None:
     """The store's name must equal the configured name."""
     error = refusal(fleet_database.broker, Wanted(fleet="other"))

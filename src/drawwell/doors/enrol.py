@@ -217,7 +217,7 @@ class EnrolDoor:
             reply = await asyncio.to_thread(self._admin.redeem, parse_request(body), host)
         except StateUnavailable as error:
             log.warning("enrolment: %s", error)
-            return JoinRefusal("unavailable", "the broker cannot write its state")
+            return JoinRefusal("unavailable", f"the broker cannot {error.cannot}")
         if isinstance(reply, JoinReply):
             log.info("consumer %s joined from %s", reply.consumer, host)
             self._answered(reply.consumer, host, "")

@@ -6,6 +6,7 @@ failure. A query is never cancelled: its connection is dropped instead.
 """
 
 import os
+import random
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from drawwell.backoff import Backoff
 from drawwell.config.values import HostPort
 from drawwell.errors import ConfigError, StateUnavailable
 from drawwell.fleet.checks import Standing, Wanted, explain, judge
@@ -25,6 +27,7 @@ DEADLINE_S: Final = 10.0
 """If a call has no answer for this long, it fails and its connection is dropped."""
 _RETRY_S: Final = (0.2, 5.0)
 """The shortest and the longest pause between connection attempts."""
+_CANNOT: Final = "use the fleet's store"
 _SESSION: Final = {
     "client_encoding": "utf8",
     "connect_timeout": "3",
@@ -80,6 +83,7 @@ class StoreConnection:
             this role waits for the synchronous standby, because each occupies a connection.
         prepare: Called for each new connection.
         deadline_s: Timeout of a call.
+        jitter: Spreads the brokers' attempts to connect; see `Backoff`.
 
     Raises:
         ConfigError: the address is invalid, or would not verify TLS.
@@ -93,6 +97,7 @@ class StoreConnection:
         writes: bool = True,
         deadline_s: float = DEADLINE_S,
         prepare: Callable[[psycopg.Connection[Any]], None] = lambda _: None,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.standing: Standing | None = None
         """The store's last report about itself."""
@@ -107,7 +112,8 @@ class StoreConnection:
         self._notices: list[str] = []
         self._failed: tuple[str, str] | None = None
         """The reason for the last failure, and a hint."""
-        self._failed_at = self._retry_at = self._pause_s = 0.0
+        self._failed_at = self._retry_at = 0.0
+        self._backoff = Backoff(*_RETRY_S, jitter)
 
     def call(self, function: str, *values: Any) -> list[tuple[Any, ...]]:
         """Call a function in its own transaction; return its rows.
@@ -132,7 +138,8 @@ class StoreConnection:
                     rows = db.execute(query, values).fetchall()
                 if self._notices:
                     raise StateUnavailable(f"a commit returned a notice: {self._notices[0]}")
-            self._failed, self._failed_at, self._pause_s = None, 0.0, 0.0
+            self._failed, self._failed_at = None, 0.0
+            self._backoff.reset()
             return rows
         finally:
             self._lock.release()
@@ -196,11 +203,10 @@ class StoreConnection:
             yield
         except (psycopg.DataError, psycopg.IntegrityError, ValueError, RecursionError) as error:
             # invalid values or an unreadable answer; the connection still works
-            raise StateUnavailable(f"the fleet's store rejected a value: {error}") from error
+            raise StateUnavailable(f"the fleet's store rejected a value: {error}", cannot=_CANNOT) from error
         except (psycopg.Error, OSError, StateUnavailable) as error:
             self._drop()
-            self._pause_s = min(max(_RETRY_S[0], 2 * self._pause_s), _RETRY_S[1])
-            self._retry_at = time.monotonic() + self._pause_s
+            self._retry_at = time.monotonic() + self._backoff.next_s()
             self._failed_at = self._failed_at or time.time()
             self._failed = explain(error)
             raise self._away(*self._failed) from error
@@ -210,6 +216,7 @@ class StoreConnection:
         return StateUnavailable(
             f"the fleet's store is not available since {since}: {reason}",
             hint=hint or "Draw from another broker, or try again in a minute; see 'drawwell fleet status'.",
+            cannot=_CANNOT,
         )
 
 

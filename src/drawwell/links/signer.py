@@ -22,6 +22,7 @@ AWAY_S: Final = 1.0
 _ERRORS: Final = {
     "usage": UsageError, "refused": PermissionRefused, "state": StateUnavailable, "value": ValueError,
 }  # fmt: skip
+_CANNOT: Final = "reach its signer"
 _HINT: Final = "Run 'systemctl start drawwell-signer', or see the signer's log."
 
 
@@ -59,7 +60,7 @@ class RemoteKeys:
         """Check that the signer is reachable, without waiting for it."""
         peer = self._socket
         if self._silent:
-            raise StateUnavailable(self._away_because, hint=_HINT)
+            raise StateUnavailable(self._away_because, hint=_HINT, cannot=_CANNOT)
         if (peer is None or _has_ended(peer)) and self._lock.acquire(blocking=False):
             try:
                 self._connected()
@@ -140,7 +141,7 @@ class RemoteKeys:
 
     def _not_too_soon(self) -> None:
         if time.monotonic() < self._away_until:
-            raise StateUnavailable(self._away_because, hint=_HINT)
+            raise StateUnavailable(self._away_because, hint=_HINT, cannot=_CANNOT)
 
     def _gone(self, error: Exception) -> StateUnavailable:
         self._disconnect()
@@ -152,7 +153,7 @@ class RemoteKeys:
         self._away_until = time.monotonic() + AWAY_S
         self._away_because = f"cannot reach the signer at {self._path}: {reason}"
         self._silent = self._silent or isinstance(error, TimeoutError)
-        return StateUnavailable(self._away_because, hint=_HINT)
+        return StateUnavailable(self._away_because, hint=_HINT, cannot=_CANNOT)
 
 
 def _signatures(answer: bytes, count: int) -> list[bytes]:

@@ -58,4 +58,5 @@ def _not_written(change: str, error: StateUnavailable) -> StateUnavailable:
     return StateUnavailable(
         f"{change}, but the change is not on disk yet and would be lost by a restart: {error}",
         hint=f"{error.hint or ''} The write is retried every minute; see 'drawwell status'.",
+        cannot=error.cannot,
     )
