@@ -21,6 +21,7 @@ GENERATOR_USERS = {
     "assess/iid/permutation.py": "permutations of the samples that are judged, from a seed",
     "cli/assess/run.py": "the seed of the permutations, and the key of the repeat test",
     "sync.py": "the base class of a Random whose every bit is drawn",
+    "fleet/connection.py": "jitter of retries",
     "fleet/passwords.py": "the password of the brokers' role",
     "cli/evidence.py": "a key to sign with, and the key of the repeat test",
     "cli/doctor/other_programs.py": "/dev/random is what other programs feed",

@@ -77,7 +77,8 @@ async def until_refused(link) -> None:
 def test_a_store_that_is_away_is_noticed_by_who_has_no_lease(folder, fleet_database, postgres) -> None:
     """Without the store, a lease can still be used; others are refused.
 
-    An invitation and a join are refused with a reason, and all of it works again once the store is back.
+    An invitation and a join are refused with a reason. All of it works again once the store
+    is back.
     """
     fleet = FleetSites(folder, fleet_database, ("a",))
 

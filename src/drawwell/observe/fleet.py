@@ -17,7 +17,7 @@ _ATTRIBUTES: Final = {
     "create roles": "NOCREATEROLE",
     "create databases": "NOCREATEDB",
 }
-"""Rights in `role_may`, and the words of ALTER ROLE that take them away."""
+"""Rights in `role_may`, and the options of ALTER ROLE that take them away."""
 _ON_PRIMARY: Final = "psql -c 'SHOW synchronous_standby_names'"
 
 
