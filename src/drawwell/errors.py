@@ -55,7 +55,7 @@ class StateUnavailable(DrawwellError):
     Args:
         message: Description of the failure.
         hint: What the operator can do next.
-        cannot: What the broker cannot do, told to strangers, so without paths.
+        cannot: What the broker cannot do. Strangers receive this, so it contains no paths.
     """
 
     exit_code = 74
