@@ -15,6 +15,7 @@ from drawwell.guests import program
 from drawwell.guests.cloud_init import two_disks
 from drawwell.guests.edit import files
 from drawwell.guests.model import Change, Guest, GuestFacts, GuestKind, Hypervisor, Inside, Piece, Plan
+from drawwell.guests.proxmox.arguments import with_ours, without_ours
 from drawwell.guests.qemu import plan as plan_qemu
 from drawwell.guests.qemu.agent import Agent
 
@@ -22,6 +23,7 @@ CONFIGS: Final = "/etc/pve/qemu-server"
 SOCKETS: Final = "/var/run/qemu-server"
 _ID: Final = re.compile(r"[1-9][0-9]{2,8}", re.ASCII)
 _ARGS: Final = re.compile(r"args:[ \t]*(.*)")
+_DELETED: Final = re.compile(r"delete:(?:.*[ ,!])?args(?:,.*)?", re.ASCII)
 _CLOUD_INIT: Final = re.compile(r"(?:ide|sata|scsi)\d+:.*cloudinit.*")
 """A drive with Proxmox's own cloud-init data (qm(1), "Cloud-Init")."""
 _RNG0_NOTE: Final = (
@@ -50,9 +52,7 @@ class Proxmox:
     def plan(self, guest: Guest) -> Plan:
         """See `Hypervisor`."""
         number, config = self._number(guest), self._config(guest, needed=False)
-        piece = Piece(
-            "arguments of its QEMU", f"qm set {number} --args", self._with_ours(guest, config) + "\n"
-        )
+        piece = Piece("arguments of its QEMU", f"qm set {number} --args", _planned(guest, config) + "\n")
         plan = plan_qemu.plan(guest)
         rng0 = next((line for line in _current(config) if line.startswith("rng0:")), "")
         notes = (*plan.notes, *_NOTES, *([_RNG0_NOTE.format(number, rng0)] if rng0 else []))
@@ -72,12 +72,12 @@ class Proxmox:
         config = self._config(guest)
         if guest.seed and any(map(_CLOUD_INIT.fullmatch, _current(config))):
             raise two_disks(f"machine {guest.target}")
-        return self._set(guest, _args(config), self._with_ours(guest, config))
+        return self._set(guest, _args(config), _planned(guest, config))
 
     def remove(self, guest: Guest) -> list[Change]:
         """See `Hypervisor`."""
         old = _args(self._config(guest))
-        return self._set(guest, old, _without(old, guest))
+        return self._set(guest, old, without_ours(old, _ids(guest)))
 
     def inside(self, guest: Guest) -> Inside | None:
         """See `Hypervisor`: use the guest agent's socket (``agent: 1``)."""
@@ -99,14 +99,6 @@ class Proxmox:
                 f"qm refused: {program.last_line(done)}", hint="Run this on the machine's host, as root."
             )
         return [Change(f"set the args of machine {number} for its next start", f"qm set {number}")]
-
-    def _with_ours(self, guest: Guest, config: str) -> str:
-        others = _without(_args(config), guest)
-        arguments = plan_qemu.plan(guest).pieces[0].text.replace("\\\n", "").strip()
-        tokens = [
-            token for pair in _pairs(shlex.split(arguments)) if "vmgenid" not in pair[1] for token in pair
-        ]
-        return shlex.join([*shlex.split(others), *tokens])  # Proxmox adds vmgenid itself
 
     def _config(self, guest: Guest, *, needed: bool = True) -> str:
         number = self._number(guest)
@@ -132,25 +124,33 @@ def _current(config: str) -> list[str]:
 
 
 def _args(config: str) -> str:
-    found = (_ARGS.fullmatch(line) for line in _current(config))
-    return next((match[1].strip() for match in found if match), "")
+    """Return the args of the next start; qm changes [PENDING] while it runs."""
+    pending = config.partition("\n[PENDING]\n")[2].partition("\n[")[0].splitlines()
+    for line in [*pending, *_current(config)]:
+        if found := _ARGS.fullmatch(line):
+            return found[1]
+        if _DELETED.fullmatch(line):
+            return ""
+    return ""
 
 
-def _pairs(tokens: list[str]) -> list[tuple[str, str]]:
-    return [(flag, value) for flag, value in zip(tokens[::2], tokens[1::2], strict=False)]
+def _planned(guest: Guest, config: str) -> str:
+    """Return the args with our options, all of which have one of our IDs."""
+    ours: list[str] = []
+    planned = shlex.split(plan_qemu.plan(guest).pieces[0].text.replace("\\\n", ""))
+    for flag, value in zip(planned[::2], planned[1::2], strict=True):
+        if (flag, value) in plan_qemu.GENERATION:
+            continue  # Proxmox adds vmgenid itself
+        ours += [flag, f"{value},id={_controller(guest)}" if value == plan_qemu.CONTROLLER else value]
+    return with_ours(without_ours(_args(config), _ids(guest)), shlex.join(ours))
 
 
-def _without(args: str, guest: Guest) -> str:
-    """Return the arguments without those that contain this guest's IDs."""
-    tokens = shlex.split(args)
-    ours = {f"id={plan_qemu.identifier(guest)}", f"id={plan_qemu.seed_identifier(guest)}"}
-    kept: list[str] = []
-    for token in tokens:
-        if ours & set(token.split(",")) and kept:
-            kept.pop()  # the flag
-        else:
-            kept.append(token)
-    return shlex.join(kept) if len(kept) != len(tokens) else args
+def _controller(guest: Guest) -> str:
+    return f"usb-{plan_qemu.identifier(guest)}"
+
+
+def _ids(guest: Guest) -> set[str]:
+    return {plan_qemu.identifier(guest), plan_qemu.seed_identifier(guest), _controller(guest)}
 
 
 def hypervisor(where: str = "") -> Hypervisor:

@@ -66,6 +66,8 @@ def plan(guest: Guest, monitor: str = "") -> Plan:
     return Plan(guest.name, GuestKind.QEMU, guest.via, tuple(pieces), (*notes, GENERATION_NOTE))
 
 
+CONTROLLER: Final = "qemu-xhci"
+"""The USB controller, which QEMU needs for a virtual or real stick."""
 GENERATION: Final = (("-device", "vmgenid,guid=auto"),)
 GENERATION_NOTE: Final = (
     "the device vmgenid shows the guest's kernel that the machine was copied. With auto, every start of QEMU has a "
@@ -119,14 +121,14 @@ def _ways(guest: Guest) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
             return [("-object", option("rng-builtin", id=name)), _virtio_rng(guest)], notes
         case Attachment.USB_VIRTUAL:
             chardev = option("socket", id=name, path=guest.socket, reconnect=RECONNECT_S)
-            usb = [("-device", "qemu-xhci"), ("-chardev", chardev)]
+            usb = [("-device", CONTROLLER), ("-chardev", chardev)]
             return [*usb, ("-device", option("usb-redir", id=name, chardev=name))], (
                 VIRTUAL_NOTE,
                 _RECONNECT_NOTE,
             )
         case Attachment.USB:
             stick = option("usb-host", id=name, **usb_host(guest))
-            return [("-device", "qemu-xhci"), ("-device", stick)], (_USB_NOTE, _HOTPLUG_NOTE)
+            return [("-device", CONTROLLER), ("-device", stick)], (_USB_NOTE, _HOTPLUG_NOTE)
     raise UsageError(
         f"QEMU machines do not support --via {guest.via}",
         hint="Use virtio, usb-virtual, usb, fifo or builtin.",

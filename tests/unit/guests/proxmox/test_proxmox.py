@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from drawwell.errors import GuestUnavailable, UsageError
-from drawwell.guests.model import Attachment, Guest, GuestKind
+from drawwell.guests.model import ATTACHMENTS, Attachment, Guest, GuestKind
 from drawwell.guests.proxmox import Proxmox
 from drawwell.units import parse_allowance
 
@@ -49,6 +49,35 @@ def test_its_own_args_stay_and_ours_go_again(host: Proxmox, tmp_path: Path) -> N
     assert len(host.remove(WEB)) == 1
     assert config.read_text() == CONFIG
     assert host.remove(WEB) == []
+
+
+@pytest.mark.parametrize("via", ATTACHMENTS[GuestKind.PROXMOX])
+@pytest.mark.parametrize("args", ["", '-fw_cfg "name=opt/x,string=a b"', "-a  b", "-a b "])
+def test_the_owners_args_are_restored_byte_for_byte(
+    host: Proxmox, tmp_path: Path, args: str, via: Attachment
+) -> None:
+    """Quotes and blanks survive, also with other terms in between."""
+    config, guest = tmp_path / "101.conf", replace(WEB, via=via)
+    before = CONFIG.replace(f"{OWN}\n", f"args: {args}\n" if args else "")
+    config.write_text(before)
+    assert len(host.apply(guest)) == 1
+    assert f"args: {args}" in config.read_text()
+    assert host.apply(guest) == []
+    host.apply(replace(WEB, rate=None))
+    assert len(host.remove(guest)) == 1
+    assert config.read_text() == before
+
+
+def test_the_args_of_the_next_start_count(host: Proxmox, tmp_path: Path) -> None:
+    """While a machine runs, qm keeps them in [PENDING]."""
+    config = tmp_path / "101.conf"
+    host.apply(WEB)
+    pending = config.read_text().splitlines()[0]
+    config.write_text(CONFIG.replace("\n[before]", f"\n[PENDING]\n{pending}\n\n[before]"))
+    assert host.apply(WEB) == []
+    assert len(host.remove(WEB)) == 1
+    config.write_text(CONFIG.replace("\n[before]", "\n[PENDING]\ndelete: args,rng0\n\n[before]"))
+    assert host.plan(WEB).pieces[0].text.startswith("-chardev ")
 
 
 def test_the_plan_is_a_line_of_qm_and_names_rng0(host: Proxmox) -> None:
