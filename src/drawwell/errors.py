@@ -194,6 +194,10 @@ class LinkUnavailable(DrawwellError):
     exit_code = 69
 
 
+class Unreachable(LinkUnavailable):
+    """No connection, so nothing was sent: with ``--wait``, try again."""
+
+
 class SinkRefused(DrawwellError):
     """A kernel or reader that refused the bytes: stop."""
 

@@ -4,12 +4,13 @@ import argparse
 import base64
 import gc
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from drawwell.cli.output import Output
 from drawwell.entropy.blocks import DrawClass, DrawOptions, Grant
-from drawwell.errors import DrawwellError, PermissionRefused, SourceUnavailable, UsageError
+from drawwell.errors import DrawwellError, PermissionRefused, SourceUnavailable, Unreachable, UsageError
 from drawwell.state.new_files import NewFiles
 from drawwell.units import format_duration, format_size, parse_duration, parse_size
 from drawwell.wire.limits import MAX_DRAW_BYTES
@@ -51,8 +52,8 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
         metavar="TIME",
-        help="keep retrying a refused draw for up to TIME, such as 30s (default: 0, but 10min for each "
-        f"{format_size(_PIECE_BYTES)} of a larger draw)",
+        help="keep retrying for up to TIME, such as 30s, if the draw is refused, the broker cannot be reached or no "
+        f"source is healthy (default: 0, but 10min for each {format_size(_PIECE_BYTES)} of a larger draw, if refused)",
     )
     parser.add_argument("--via", metavar="LINK", help="broker to draw from: a link, tls://… or unix:///PATH")
     parser.set_defaults(run=_run)
@@ -61,7 +62,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, out: Output) -> int:
     gc.disable()  # saves a twentieth of the import time
     from drawwell.config.load import load
-    from drawwell.roles.upstream import choose_blocking, due_identities, renew_all
+    from drawwell.roles.upstream import due_identities, renew_all
 
     try:
         total = parse_size(args.bytes)
@@ -77,13 +78,14 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         )
     config = load(args.config)
     with _Sink(args, out) as sink, out.working(lambda: sink.doing(total, wait_s)):
-        well = choose_blocking(config, args.via)
+        deadline = time.monotonic() + wait_s
+        well = _choose(config, args.via, 0.0 if args.wait is None else deadline)
         if due := due_identities(config, args.via):
             import asyncio
 
             asyncio.run(renew_all(due))
         try:
-            _draw(args, well, total, wait_s, sink)
+            _draw(args, well, sink, total=total, wait_s=wait_s, deadline=deadline)
         except SourceUnavailable as error:
             hint = _other_links(config, args.via) or error.hint
             raise SourceUnavailable(str(error), hint=hint) from error
@@ -187,7 +189,23 @@ class _Sink:
         return f"{drawn}, waiting up to {format_duration(wait_s)}" if wait_s else drawn
 
 
-def _draw(args: argparse.Namespace, link: "AnyLink", total: int, wait_s: float, sink: _Sink) -> None:
+def _choose(config: "Config", via: str | None, deadline: float) -> "AnyLink":
+    """Choose the broker, and wait for a broker on this machine to start."""
+    from drawwell.roles.upstream import TRY_AGAIN_S, choose_blocking
+
+    while True:
+        try:
+            return choose_blocking(config, via)
+        except Unreachable:
+            if time.monotonic() + TRY_AGAIN_S > deadline:
+                raise
+            time.sleep(TRY_AGAIN_S)
+
+
+def _draw(
+    args: argparse.Namespace, link: "AnyLink", sink: _Sink, *, total: int, wait_s: float, deadline: float
+) -> None:
+    """Draw in pieces: the first until `deadline`, each other for `wait_s`."""
     from drawwell.roles.upstream import draw_patiently
 
     options: DrawOptions = {
@@ -198,7 +216,10 @@ def _draw(args: argparse.Namespace, link: "AnyLink", total: int, wait_s: float, 
     try:
         while drawn < total:
             piece = min(_PIECE_BYTES, total - drawn)
-            grant = draw_patiently(link, piece, DrawClass(args.draw_class), wait_s, **options)
+            left_s = wait_s if drawn else max(0.0, deadline - time.monotonic())
+            grant = draw_patiently(
+                link, piece, DrawClass(args.draw_class), left_s, persist=args.wait is not None, **options
+            )
             drawn += len(grant)
             sink.write(grant)
     finally:

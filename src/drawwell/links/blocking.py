@@ -12,7 +12,7 @@ from typing import Any, Final, Unpack
 
 from drawwell import __version__
 from drawwell.entropy.blocks import DrawClass, DrawOptions, Grant
-from drawwell.errors import LocalProtocolError, RemoteProtocolError
+from drawwell.errors import LinkUnavailable, LocalProtocolError, RemoteProtocolError
 from drawwell.links import requests
 from drawwell.links.socket_file import check_place, may_not_open
 from drawwell.links.suspicion import Suspicion
@@ -86,12 +86,12 @@ class BlockingLink:
         if self._socket is not None:
             return self._socket
         deadline = time.monotonic() + self._open_deadline_s
-        too_late = f"no welcome within {self._open_deadline_s:g} s"
+        too_late = requests.unreachable(self.name, f"no welcome within {self._open_deadline_s:g} s")
         self._session = ClientSession()
         try:
             self._socket = sock = self._connect()
         except BlockingIOError:  # the backlog stayed full
-            raise requests.unreachable(self.name, too_late) from None
+            raise too_late from None
         except OSError as error:
             raise requests.unreachable(self.name, requests.reason(error)) from None
         self._exchange(sock, self._session.hello(f"drawwell {__version__}"), deadline, too_late)
@@ -117,9 +117,11 @@ class BlockingLink:
         """Send a request; return its answer, checked by the session."""
         within_s = self._answer_deadline_s + patience_s
         deadline = time.monotonic() + within_s
-        return self._exchange(sock, request, deadline, f"no answer within {within_s:g} s")
+        return self._exchange(sock, request, deadline, requests.unanswered(self.name, within_s))
 
-    def _exchange(self, sock: socket.socket, data: bytes, deadline: float, too_late: str) -> Frame:
+    def _exchange(
+        self, sock: socket.socket, data: bytes, deadline: float, too_late: LinkUnavailable
+    ) -> Frame:
         """Send a frame; return its answer, or raise its refusal.
 
         After any other error the session is closed.
@@ -128,7 +130,7 @@ class BlockingLink:
             answer = self._answer(sock, data, deadline)
         except TimeoutError:
             self.close()
-            raise requests.unreachable(self.name, too_late) from None
+            raise too_late from None
         except OSError as error:
             self.close()
             raise requests.broken(self.name, error) from None

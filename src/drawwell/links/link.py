@@ -208,6 +208,6 @@ class Link(abc.ABC):
             async with asyncio.timeout(deadline_s):
                 return await asyncio.shield(answer)
         except TimeoutError:
-            error = requests.unreachable(self._name, f"no answer within {deadline_s:g} s")
+            error = requests.unanswered(self._name, deadline_s)
             protocol.fail(error)
             raise error from None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final, Unpack
 
 from drawwell.entropy.blocks import DrawClass, DrawOptions, DrawRequest
-from drawwell.errors import DrawRefused, LinkUnavailable, UsageError
+from drawwell.errors import DrawRefused, LinkUnavailable, Unreachable, UsageError
 from drawwell.wire import limits
 from drawwell.wire.frames import put_json
 
@@ -42,9 +42,14 @@ def check_arguments(verb: str, args: dict[str, Any]) -> None:
         raise UsageError(f"the arguments of {verb} are too long", hint="Shorten the arguments.")
 
 
-def unreachable(broker: str, why: str) -> LinkUnavailable:
-    """Create the error for a broker that does not answer."""
-    return LinkUnavailable(f"cannot reach {broker}: {why}", hint=CHECK)
+def unreachable(broker: str, why: str) -> Unreachable:
+    """Create the error for a broker without a connection."""
+    return Unreachable(f"cannot reach {broker}: {why}", hint=CHECK)
+
+
+def unanswered(broker: str, deadline_s: float) -> LinkUnavailable:
+    """Create the error for a request without an answer in time."""
+    return LinkUnavailable(f"cannot reach {broker}: no answer within {deadline_s:g} s", hint=CHECK)
 
 
 def broken(broker: str, error: Exception | None = None) -> LinkUnavailable:

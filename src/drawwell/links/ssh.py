@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from drawwell.errors import AuthenticationFailed, DrawwellError, LinkUnavailable
+from drawwell.errors import AuthenticationFailed, DrawwellError, LinkUnavailable, Unreachable
 from drawwell.links.link import Link, LinkProtocol
 
 _OPTIONS: Final = (
@@ -123,7 +123,7 @@ class SshLink(Link):
                 f"{self.name}: ssh reports: {last}",
                 hint="Try 'ssh -T' with the same host. The broker's operator must have invited this public key.",
             )
-        return LinkUnavailable(
+        return Unreachable(
             f"cannot reach {self.name}: ssh reports: {last}",
             hint="Try 'ssh -T' with the same host.",
         )

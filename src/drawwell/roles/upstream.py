@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Unpack
 
 from drawwell.entropy.blocks import DrawClass, DrawOptions, Grant
-from drawwell.errors import DrawwellError, LinkUnavailable, Refused, UsageError
+from drawwell.errors import DrawwellError, NoHealthySource, Refused, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from drawwell.config.consumer_side import UpstreamSection
@@ -32,7 +32,7 @@ def choose_upstream(config: "Config", via: str | None) -> "Upstream":
     machine's broker. Whether they work is not checked.
 
     Raises:
-        LinkUnavailable: no broker runs here, and no other broker is known.
+        Unreachable: no broker runs here, and no other broker is known.
         UsageError: `via` does not name a joined broker.
     """
     from drawwell.links.unix import UnixLink
@@ -54,7 +54,7 @@ def choose_blocking(config: "Config", via: str | None) -> "BlockingLink | Awaite
 
 def _own_socket(config: "Config") -> str:
     if not listens(config.unix.path):
-        raise LinkUnavailable(
+        raise Unreachable(
             "no broker is running here, and this machine has joined none",
             hint="Start one with 'drawwell run', or join one with 'drawwell join'.",
         )
@@ -188,11 +188,22 @@ async def renew_all(due: "Iterable[LinkIdentity]") -> None:
             await renew(identity)
 
 
+TRY_AGAIN_S = 0.25
+"""The time between two attempts that wait for a broker or a source to start."""
+
+
 def draw_patiently(
-    link: "AnyLink", n_bytes: int, draw_class: DrawClass, wait_s: float, **options: Unpack[DrawOptions]
+    link: "AnyLink",
+    n_bytes: int,
+    draw_class: DrawClass,
+    wait_s: float,
+    *,
+    persist: bool = False,
+    **options: Unpack[DrawOptions],
 ) -> Grant:
     """Draw, and wait up to `wait_s` for the reservoir or a quota.
 
+    With `persist`, also wait for a broker that cannot be reached or has no healthy source.
     Raises the same errors as `ports.Upstream.draw`.
     """
     deadline = time.monotonic() + wait_s
@@ -200,8 +211,10 @@ def draw_patiently(
         options["patience_s"] = max(0.0, deadline - time.monotonic())
         try:
             return link.draw(n_bytes, draw_class, **options)
-        except Refused as error:
-            pause = error.retry_after_s
+        except (Refused, Unreachable) as error:
+            pause = error.retry_after_s if isinstance(error, Refused) else None
+            if pause is None and persist and isinstance(error, (NoHealthySource, Unreachable)):
+                pause = TRY_AGAIN_S
             if pause is None or time.monotonic() + pause > deadline:
                 raise
             link.pause(pause)

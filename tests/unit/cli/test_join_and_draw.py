@@ -10,7 +10,15 @@ import pytest
 from drawwell.cli import client, join, set_up, status
 from drawwell.config.load import load
 from drawwell.crypto.tokens import Token
-from drawwell.errors import ConfigError, LinkUnavailable, UsageError
+from drawwell.entropy.blocks import DrawClass
+from drawwell.errors import (
+    ConfigError,
+    DrawwellError,
+    LinkUnavailable,
+    NoHealthySource,
+    Unreachable,
+    UsageError,
+)
 from drawwell.links.enrol import exchange
 from drawwell.roles import upstream
 
@@ -93,3 +101,38 @@ def test_status_names_where_draws_go(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(client.NoBroker) as caught:
         status._report(load(str(path)))
     assert "well:55000" in str(caught.value.hint)
+
+
+class Away:
+    """A link that fails with `error`; its pauses are counted, but not waited."""
+
+    def __init__(self, error: DrawwellError) -> None:
+        self.error, self.tries, self.now = error, 0, 0.0
+
+    def draw(self, *_: object, **__: object) -> None:
+        self.tries += 1
+        raise self.error
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("error", "persist", "tries"),
+    [
+        (Unreachable("away"), True, 21),
+        (Unreachable("away"), False, 1),
+        (NoHealthySource("no source"), True, 21),
+        (NoHealthySource("no source"), False, 1),
+        (LinkUnavailable("the answer was lost"), True, 1),
+    ],
+)
+def test_only_a_draw_that_was_not_sent_is_repeated(
+    monkeypatch: pytest.MonkeyPatch, error: DrawwellError, persist: bool, tries: int
+) -> None:
+    """A broker is tried for the whole time, but a lost draw is not repeated."""
+    link = Away(error)
+    monkeypatch.setattr(upstream, "time", SimpleNamespace(monotonic=lambda: link.now))
+    with pytest.raises(type(error)):
+        upstream.draw_patiently(link, 32, DrawClass.FULL, 5.0, persist=persist)  # type: ignore[arg-type]
+    assert link.tries == tries
