@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from drawwell.testing.waiting import DEADLINE_S
 from support.daemon import PROGRAM, Daemon, StickThread, command, environment, healthy_broker
 from support.station import Site
 
@@ -36,12 +37,12 @@ def test_a_draw_waits_for_the_broker_to_start(folder: Path, joined: bool) -> Non
         who = config if joined else site.path
         assert command("draw", "32", "--hex", config=who).returncode == 69
         master, terminal = pty.openpty()
-        line = [*PROGRAM, "draw", "32", "--hex", "--wait", "60s"]
+        line = [*PROGRAM, "draw", "32", "--hex", "--wait", f"{DEADLINE_S:g}s"]
         env = environment(who, {"TERM": "xterm"})
         with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=terminal, env=env) as draw:
             os.close(terminal)
-            shown = screen_until(master, "waiting up to 60 s")
-            assert "0B of 32B drawn, waiting up to 60 s" in shown
+            shown = screen_until(master, "waiting up to")
+            assert "0B of 32B drawn, waiting up to" in shown
             with Daemon("run", config=site.path, log=folder / "log"):
                 drawn, _ = draw.communicate()
         left = screen_until(master, "hint")
