@@ -152,9 +152,10 @@ class Server:
 
     def cpu_s(self) -> float:
         """Return the CPU seconds of all processes (proc_pid_stat(5))."""
-        stats = [
-            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._processes()
-        ]
+        stats = []
+        for pid in self._processes():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a worker may just end
+                stats.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split())
         own = sum(int(ticks) for fields in stats for ticks in fields[11:13])
         return (own + sum(map(int, stats[0][13:15]))) / os.sysconf("SC_CLK_TCK")
 
