@@ -149,6 +149,30 @@ def test_an_unknown_name_makes_no_guest(broker: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_container_to_create_again_is_added_with_new(broker: Path) -> None:
+    """A refusal leaves the broker as it was; the hint can be followed."""
+    described = '[{"Name": "vm1", "Config": {}, "HostConfig": {}, "State": {"Running": true}}]'
+    program = broker.parent / "bin" / "podman"
+    program.parent.mkdir()
+    existing = f"#!/bin/sh\n[ $1 = container ] && echo '{described}' || echo vm1\n"
+    program.write_text(existing)
+    program.chmod(0o755)
+    path = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    refused = command("guest", "apply", "podman", "vm1", config=broker, env=path)
+    assert (refused.returncode, "run this again with --new" in refused.stderr) == (69, True), refused
+    assert guests(broker) == []
+    program.write_text("#!/bin/sh\n")
+    added = command("guest", "apply", "podman", "vm1", "--new", config=broker, env=path)
+    assert added.returncode == 0, added
+    source = broker.parent / "run/guests/vm1"
+    assert (source.is_dir(), f"source={source}," in refused.stderr) == (True, True)
+    program.write_text(existing)
+    other = command("guest", "apply", "podman", "vm1", "--via", "device", config=broker, env=path)
+    assert (other.returncode, [each["via"] for each in guests(broker)]) == (69, ["socket"]), other
+    assert (source / "draw.sock").exists()
+
+
+@pytest.mark.slow
 def test_a_guest_is_added_changed_and_removed(broker: Path) -> None:
     """apply adds the guest once and changes its limits; --remove removes it."""
     added = command("guest", "apply", "qemu", "vm1", "--new", "--rate", "4KiB/s", config=broker)

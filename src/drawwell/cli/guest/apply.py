@@ -129,6 +129,8 @@ def _carry_out(
         take_back(args, guest)
         if before is None and at_broker:
             _forget(args, guest, 1.0)
+        elif before and before["via"] != guest.via:
+            _keep(args, before)
         raise
     changes = [*at_broker, *on_host, *drop_seed(guest)]
     turned = None
@@ -184,6 +186,13 @@ def _forget(args: argparse.Namespace, guest: Guest, wait_s: float) -> None:
     from drawwell.cli.client import call
 
     call(args, "guest.remove", {"name": guest.name, "timeout_s": wait_s})
+
+
+def _keep(args: argparse.Namespace, before: dict[str, Any]) -> None:
+    """Restore the attachment that the guest still uses."""
+    from drawwell.cli.client import call
+
+    call(args, "guest.add", {name: before[name] for name in ("name", "kind", "via")})
 
 
 def _confirm(args: argparse.Namespace, out: Output, plan: Plan) -> None:

@@ -99,7 +99,7 @@ class Containers:
         arguments = " ".join(options(guest))
         raise GuestUnavailable(
             f"container {found.name} lacks the mount or device, and an existing container cannot get one",
-            hint=f"Remove the container and create it again with: {arguments}. The broker is ready for it.",
+            hint=f"Remove the container, run this again with --new, and create the container with: {arguments}.",
         )
 
     def remove(self, guest: Guest) -> list[Change]:
