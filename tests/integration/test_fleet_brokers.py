@@ -90,6 +90,7 @@ def test_a_store_that_is_away_is_noticed_by_who_has_no_lease(folder, fleet_datab
             (site,) = fleet.sites
             rich = site.link(await fleet.enrol("rich", site, quota="64KiB/week"))
             poor = site.link(await fleet.enrol("poor", site, quota="64KiB/week"))
+            stranger = site.link(await fleet.enrol("stranger", site))
             await rich.draw(8, DrawClass.DRBG)
             await poor.call("status", {})
             token = parse_token((await site.ask("consumer.invite", {"name": "late"}))["token"])
@@ -102,6 +103,8 @@ def test_a_store_that_is_away_is_noticed_by_who_has_no_lease(folder, fleet_datab
                     await rich.draw(8, DrawClass.DRBG)  # over another session: it is not forgotten
                 with pytest.raises(StateUnavailable, match=r"not available since \d\d:\d\d:\d\d UTC"):
                     await poor.draw(8, DrawClass.DRBG)
+                with pytest.raises(StateUnavailable, match="cannot look up its consumers now"):
+                    await stranger.draw(8, DrawClass.DRBG)  # its certificate is good
                 with pytest.raises(StateUnavailable) as caught:
                     await site.ask("consumer.invite", {"name": "new"})
                 assert caught.value.hint
@@ -113,6 +116,7 @@ def test_a_store_that_is_away_is_noticed_by_who_has_no_lease(folder, fleet_datab
             async with asyncio.timeout(DEADLINE_S):
                 while not await granted(poor):
                     pass
+            await stranger.aclose()
             for link in (rich, poor):
                 await link.aclose()
             daemon.stop()

@@ -16,6 +16,7 @@ from drawwell.errors import (
     LocalProtocolError,
     PermissionRefused,
     RemoteProtocolError,
+    StateUnavailable,
     UsageError,
 )
 from drawwell.ports import Broker
@@ -91,7 +92,7 @@ class BrokerSession(SessionMachine):
             return
         try:
             peer = self._identify()
-        except PermissionRefused as error:
+        except (PermissionRefused, StateUnavailable) as error:
             request_id = event.request_id if isinstance(event, Draw | Call) else SESSION_ID
             self._say(self.session.refuse(request_id, error))
             if not isinstance(event, Hello):

@@ -269,7 +269,7 @@ class TlsConnection(SessionConnection):
             self._turn_away(tls, error)
         except StateUnavailable as error:
             _log.error("cannot identify a peer from %s now: %s", self.address, error)
-            self._leave()
+            self._not_now(tls)
         if self._leaving_since is None and self._transport is not None:
             self._transport.resume_reading()
             self._received(memoryview(b""))  # bytes that followed the handshake
@@ -298,6 +298,24 @@ class TlsConnection(SessionConnection):
             )
         else:
             self._begin_stream(peer)
+
+    def _not_now(self, tls: TlsLayer) -> None:
+        """Answer the hello of a peer that cannot be looked up now."""
+        if tls.protocol != ALPN:
+            self._leave()
+            return
+
+        def identify() -> Principal:
+            raise StateUnavailable(
+                "the broker cannot look up its consumers now",
+                hint="Draw from another broker, or try again in a minute.",
+            )
+
+        door = self._tls_door
+        self._buffer, self._seal = door.buffer, tls.encrypt
+        self._conversation = BrokerSession(
+            door.broker, door.broker_name, identify, way=DoorKind.TLS, spawn=self._spawn
+        )
 
     def _begin_stream(self, peer: Principal) -> None:
         """Start a consumer's stream; reject a peer without a stream."""
