@@ -79,7 +79,7 @@ class AccountBook:
             self._queue.forget(consumer)
         elif account is not None and terms is not None and account.terms != terms:
             account.change(terms, self._clock())
-        self._queue.wake_all()
+        self._queue.wake(consumer)
 
     def set_terms(
         self, terms: Mapping[str, Terms], reserved: Callable[[str], QuotaState | None] = lambda _: None

@@ -38,6 +38,12 @@ class DrawQueue:
         for waiting in self._waiting.values():
             _wake(waiting)
 
+    def wake(self, consumer: str) -> None:
+        """Wake a consumer's waiters, because its terms have changed."""
+        for turn, waiting in self._waiting.items():
+            if turn.consumer == consumer:
+                _wake(waiting)
+
     def served(self, consumer: str, taken_bytes: int, weight: int) -> None:
         """Charge taken bytes to a consumer's fair share."""
         self._turns.served(consumer, taken_bytes, weight)

@@ -9,6 +9,7 @@ A smaller request never overtakes the first in the queue, so large draws are ser
 """
 
 from collections import deque
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 _STRIDE: Final = 2**20
@@ -34,7 +35,8 @@ class Turns:
         self._passes: dict[str, int] = {}
         self._present = 0
         self._order = 0
-        self._first: Turn | None = None  # if known
+        self._heads: list[tuple[int, int, Turn]] = []
+        """A heap of each consumer's first request, with its pass; outdated entries are skipped."""
         self.waiting_bytes = 0
         """The total bytes that the queued requests need."""
 
@@ -45,10 +47,13 @@ class Turns:
         """Queue a request behind the consumer's other requests."""
         self._order += 1
         turn = Turn(consumer, needed_bytes, self._order)
-        if consumer not in self._waiting:
+        line = self._waiting.get(consumer)
+        if line is None:
             self._passes[consumer] = self._pass_of(consumer)
-        self._waiting.setdefault(consumer, deque()).append(turn)
-        self._first = None
+            line = self._waiting[consumer] = deque()
+        line.append(turn)
+        if line[0] is turn:
+            self._push(turn)
         self.waiting_bytes += needed_bytes
         return turn
 
@@ -57,27 +62,32 @@ class Turns:
         line = self._waiting.get(turn.consumer)
         if line is None or turn not in line:
             return
+        was_first = line[0] is turn
         line.remove(turn)
-        self._first = None
         self.waiting_bytes -= turn.needed_bytes
         if not line:
             del self._waiting[turn.consumer]
+        elif was_first:
+            self._push(line[0])
 
     def first(self) -> Turn | None:
-        """Return the first request, cached until a change."""
-        if self._first is None and self._waiting:
-            heads = [line[0] for line in self._waiting.values()]
-            self._first = min(heads, key=lambda turn: (self._passes[turn.consumer], turn.order), default=None)
-        return self._first
+        """Return the first request."""
+        while self._heads:
+            begun, _, turn = self._heads[0]
+            if self._is_head(turn) and self._passes[turn.consumer] == begun:
+                return turn
+            heappop(self._heads)
+        return None
 
     def served(self, consumer: str, taken_bytes: int, weight: int) -> None:
         """Charge a consumer for taken bytes; idle time earns nothing."""
-        self._first = None
         begun = self._passes.get(consumer, 0)
         if consumer not in self._waiting:
             begun = max(begun, self._present)
         ended = self._passes[consumer] = begun + taken_bytes * _STRIDE // weight
         self._present = max(self._present, begun if self._waiting else ended)
+        if line := self._waiting.get(consumer):
+            self._push(line[0])
 
     def forget(self, consumer: str) -> None:
         """Forget a removed consumer unless one of its requests is still queued."""
@@ -88,3 +98,15 @@ class Turns:
         """Return a consumer's pass, raised to the queue's pass if it is idle."""
         known = self._passes.get(consumer, 0)
         return known if consumer in self._waiting else max(known, self._present)
+
+    def _push(self, turn: Turn) -> None:
+        """Enter a consumer's first request; drop outdated entries if there are many."""
+        heappush(self._heads, (self._passes[turn.consumer], turn.order, turn))
+        if len(self._heads) > 2 * len(self._waiting) + 64:
+            lines = self._waiting.items()
+            self._heads = [(self._passes[name], line[0].order, line[0]) for name, line in lines]
+            heapify(self._heads)
+
+    def _is_head(self, turn: Turn) -> bool:
+        line = self._waiting.get(turn.consumer)
+        return line is not None and line[0] is turn

@@ -1,10 +1,14 @@
 """The order of draws: equal shares, weights, no overtaking."""
 
+import sys
+from types import FrameType
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawwell.entropy.turns import Turns
+from drawwell.entropy.turns import Turn, Turns
 
 
 def serve(turns: Turns, weights: dict[str, int], rounds: int, need: dict[str, int]) -> dict[str, int]:
@@ -116,3 +120,55 @@ def test_no_consumer_is_ahead_by_more_than_one_request(consumers: list[tuple[int
     share = [got[name] / weights[name] for name in names]
     slack = max(need[name] / weights[name] for name in names)
     assert max(share) - min(share) <= 2 * slack
+
+
+@given(st.lists(st.tuples(st.sampled_from("jjlsif"), st.integers(0, 5), st.integers(1, 99)), max_size=80))
+def test_the_first_has_the_lowest_pass(steps: list[tuple[str, int, int]]) -> None:
+    """In every history, a search through all requests finds the same first one."""
+    turns, queued = Turns(), list[Turn]()
+    for act, number, n_bytes in steps:
+        consumer = str(number)
+        if act == "j":
+            queued.append(turns.join(consumer, n_bytes))
+        elif act == "l" and queued:
+            turns.leave(queued.pop(number % len(queued)))
+        elif act == "s" and (first := turns.first()):
+            turns.served(first.consumer, first.needed_bytes, 1 + number)
+            queued.remove(first)
+            turns.leave(first)
+        elif act == "i":
+            turns.served(consumer, n_bytes, 1)
+        elif act == "f":
+            turns.forget(consumer)
+        lowest = min(queued, key=lambda turn: (turns._passes[turn.consumer], turn.order), default=None)
+        assert turns.first() is lowest
+
+
+def test_a_turn_costs_the_same_in_any_crowd() -> None:
+    """The calls for a draw do not grow with the number of waiting consumers."""
+    crowds = [steps_per_draw(10), steps_per_draw(3000)]
+    assert crowds[1] <= 2 * crowds[0]
+
+
+def steps_per_draw(consumers: int) -> float:
+    """Count the Python calls of a draw while `consumers` wait."""
+    turns, calls = Turns(), 0
+    for number in range(consumers):
+        turns.join(str(number), 32)
+
+    def count(_frame: FrameType, event: str, _what: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        for _ in range(100):
+            turn = turns.first()
+            assert turn
+            turns.served(turn.consumer, 32, 1)
+            turns.leave(turn)
+            turns.join(turn.consumer, 32)
+    finally:
+        sys.setprofile(before)
+    return calls / 100
