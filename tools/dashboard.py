@@ -21,10 +21,10 @@ RULES_OBJECT: Final = PACKAGING / "kubernetes/monitoring/prometheusrule.yaml"
 ROWS: Final = (
     (
         "Is it well",
-        ("ready", "not_ready", "sources_", "ledger", "clock", "audit", "signer", "build", "uptime"),
+        ("ready", "not_ready", "sources_", "ledger", "clock", "audit", "state_", "signer", "build", "uptime"),
     ),
     ("Sources", ("source_", "health")),
-    ("Supply and draws", ("reservoir", "supply", "draw", "delivered", "starved")),
+    ("Supply and draws", ("reservoir", "supply", "draw", "receipts", "delivered", "starved")),
     ("Sessions and certificates", ("sessions", "handshakes", "certificate")),
     ("Kernel and other sinks", ("sink",)),
     ("Links to other brokers", ("link_",)),

@@ -233,6 +233,8 @@ class DrawsReport(Report):
     waited_s: float = 0.0
     starved_s: float = 0.0
     refused_by_class: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    receipts_lost: int = 0
+    """Draws whose receipt was not signed: their bytes are charged and lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +372,8 @@ class BrokerReport(Report):
     """Absolute paths of the loaded configuration files."""
     clock_jumped: bool = False
     audit_trouble: bool = False
+    state_trouble: bool = False
+    """Whether the state cannot be written: draws that count against a quota are refused."""
     signer_away: bool = False
     """Whether nothing can be signed: neither receipts nor certificates."""
     fleet: FleetReport | None = None

@@ -250,6 +250,6 @@ async def kill_in_a_loop(fleet: FleetSites, servers: Failing | PatroniPair, roun
             await draw_the_rest(fleet, drawer, dice)
         audit(drawers)
         assert dict(fleet.spent()) == dict.fromkeys(names, BIG_QUOTA)
-        # a broker's death, a lease in doubt, and one that could not be returned
-        least = BIG_QUOTA * (1 - LOST) ** (3 * rounds)
+        # a broker's death, one lease in doubt at each site, and one that could not be returned
+        least = BIG_QUOTA * (1 - LOST) ** ((2 + len(fleet.sites)) * rounds)
         assert all(least < drawer.received <= BIG_QUOTA for drawer in drawers)

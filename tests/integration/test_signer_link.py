@@ -120,6 +120,7 @@ def test_a_silent_signer_delays_no_other(folder: Path) -> None:
         await until(lambda: not receipts.fault, "it signs again")
         signer.silent = True
         assert await meanwhile(signing.sign(grant)) > 100
+        assert signing.lost == 1
         with pytest.raises(StateUnavailable, match="timed out"):
             signing.require()
         signer.silent = False

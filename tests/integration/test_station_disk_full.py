@@ -38,9 +38,11 @@ def test_while_the_state_cannot_be_written_nothing_limited_is_served_and_then_al
                         await link.draw(60_000, draw_class)
                     assert refused.value.hint
                 after = await site.ask("status")
-                assert [after[key] for key in ("ledger", "consumers")] == [
-                    before[key] for key in ("ledger", "consumers")
-                ]
+                (web01,) = (each for each in before["consumers"] if each["name"] == "web01")
+                web01["refused"] = 2
+                assert (after["ledger"], after["consumers"]) == (before["ledger"], before["consumers"])
+                health = await asyncio.to_thread(command, "check-health", config=site.path)
+                assert (health.returncode, "the state cannot be written" in health.stdout) == (2, True)
                 with pytest.raises(StateUnavailable):
                     await site.enrol("db01")
                 assert (

@@ -247,7 +247,7 @@ class LocalBroker:
             return  # the door retries, so the peer does not see this refusal
         self.tally.refused(consumer, type(error).__name__)
         self._counts.refused[request.draw_class, type(error).__name__] += 1
-        if isinstance(error, Refused) and consumer in self.accounts:
+        if consumer in self.accounts:
             self.accounts[consumer].refused += 1
 
     def _starved(self, missing_bytes: int) -> Starved:
@@ -392,7 +392,7 @@ class LocalBroker:
             reservoir_capacity_bytes=reservoir.capacity_bytes,
             supply_bytes_per_s=self._supply_bytes_per_s(),
             ledger=self._supply.report(),
-            draws=self._counts.report(self._queue.starved_s()),
+            draws=self._counts.report(self._queue.starved_s(), self._signing.lost),
             sources=tuple(source.report() for source in self.sources.values()),
             devices=device_ids(self.sources.values()),
             consumers_active=len(self.accounts),

@@ -21,7 +21,7 @@ class DrawCounts:
         self._waits[bisect_left(WAIT_BOUNDS_S, seconds)] += 1
         self._waited_s += seconds
 
-    def report(self, starved_s: float) -> DrawsReport:
+    def report(self, starved_s: float, receipts_lost: int) -> DrawsReport:
         """Return the counts; the first wait interval includes immediate draws."""
         waits = list(self._waits)
         waits[0] += sum(self.granted.values()) - sum(waits)
@@ -31,4 +31,6 @@ class DrawCounts:
         for (draw_class, error), count in self.refused.items():
             refused[error] += count
             by_class[draw_class][error] = count
-        return DrawsReport(granted, dict(refused), tuple(waits), self._waited_s, starved_s, by_class)
+        return DrawsReport(
+            granted, dict(refused), tuple(waits), self._waited_s, starved_s, by_class, receipts_lost
+        )

@@ -42,6 +42,8 @@ class Signing:
         self._signer = signer
         self._batches = Batches(signer.sign, _LARGEST_BATCH)
         self.run = self._batches.run
+        self.lost = 0
+        """The number of grants whose receipt was not signed."""
 
     @property
     def key_id(self) -> str:
@@ -69,6 +71,7 @@ class Signing:
         try:
             signature = await self._batches.submit(grant.unsigned)
         except StateUnavailable as error:
+            self.lost += 1
             raise StateUnavailable(
                 f"the receipt was not signed, and the bytes are lost: {error}",
                 hint="The lost bytes are charged. Draw again; if the error persists, draw without a receipt.",

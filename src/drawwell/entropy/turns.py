@@ -36,7 +36,7 @@ class Turns:
         self._present = 0
         self._order = 0
         self._heads: list[tuple[int, int, Turn]] = []
-        """A heap of each consumer's first request, with its pass; outdated entries are skipped."""
+        """A heap of the first request of each consumer; some entries are outdated."""
         self.waiting_bytes = 0
         """The total bytes that the queued requests need."""
 
@@ -100,7 +100,7 @@ class Turns:
         return known if consumer in self._waiting else max(known, self._present)
 
     def _push(self, turn: Turn) -> None:
-        """Enter a consumer's first request; drop outdated entries if there are many."""
+        """Enter a consumer's first request; drop many outdated entries."""
         heappush(self._heads, (self._passes[turn.consumer], turn.order, turn))
         if len(self._heads) > 2 * len(self._waiting) + 64:
             lines = self._waiting.items()

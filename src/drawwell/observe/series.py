@@ -198,6 +198,10 @@ SERIES: Final = (
         one(lambda r: r["supply_bytes_per_s"]),
     ),
     Series("draws", _C, "", "Draws by class: granted, or refused with this error.", ("class", "result"), _draws),
+    Series(
+        "receipts_lost", _C, "", "Draws that were charged and lost because the receipt was not signed.", (),
+        one(lambda r: r["draws"]["receipts_lost"]),
+    ),
     Series("delivered_bytes", _C, "bytes", "Bytes granted.", ("class",), _delivered),
     Series(
         "draw_wait_seconds", SeriesKind.HISTOGRAM, "seconds", "How long granted draws waited in the queue.",
@@ -227,6 +231,10 @@ SERIES: Final = (
     Series(
         "audit_trouble", _G, "", "1 if the audit log cannot be written, or its chain is broken.", (),
         one(lambda r: r["audit_trouble"]),
+    ),
+    Series(
+        "state_trouble", _G, "", "1 if the state cannot be written: draws under a quota are refused.", (),
+        one(lambda r: r["state_trouble"]),
     ),
     Series(
         "signer_away", _G, "", "1 if the signer does not answer: nothing can be signed.", (),

@@ -17,6 +17,18 @@ _CERTIFICATES: Final = {
 }
 """When to warn of a CA's expiry, and which command helps. Other certificates are renewed."""
 _OTHERS: Final = (2 * _DAY_S, "drawwell doctor")
+_FAULTS: Final = {
+    "audit_trouble": ("the audit log cannot be written, or its chain is broken", "drawwell audit verify"),
+    "state_trouble": (
+        "the state cannot be written, so draws that count against a quota are refused",
+        "drawwell status",
+    ),
+    "signer_away": (
+        "the signer does not answer, so receipts and enrolment are refused",
+        "systemctl start drawwell-signer",
+    ),
+}
+"""Critical faults that a report marks: their names, and which command helps."""
 LOW_RESERVOIR: Final = 0.1
 """The level that is reported as low, as a fraction of the capacity."""
 
@@ -63,12 +75,9 @@ def _of_sources(report: Mapping[str, Any]) -> Iterator[Trouble]:
 
 
 def _of_broker(report: Mapping[str, Any]) -> Iterator[Trouble]:
-    if report["audit_trouble"]:
-        what = "the audit log cannot be written, or its chain is broken"
-        yield Trouble(what, "drawwell audit verify", critical=True)
-    if report["signer_away"]:
-        what = "the signer does not answer, so receipts and enrolment are refused"
-        yield Trouble(what, "systemctl start drawwell-signer", critical=True)
+    for name, (what, type_this) in _FAULTS.items():
+        if report[name]:
+            yield Trouble(what, type_this, critical=True)
     if not report["ledger"]["balanced"]:
         yield Trouble("the ledger does not balance", "drawwell report-bug", critical=True)
     if report["reservoir_bytes"] < LOW_RESERVOIR * report["reservoir_capacity_bytes"]:

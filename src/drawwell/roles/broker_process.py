@@ -170,6 +170,7 @@ class BrokerProcess:
             configuration=tuple(map(os.path.abspath, self.config.files)),
             clock_jumped=bool(self._clock.note()),
             audit_trouble=bool(self._auditor.trouble()),
+            state_trouble=bool(self._store.fault),
             signer_away=bool(self._signer.fault),
             fleet=self._fleet.report() if self._fleet else None,
         )

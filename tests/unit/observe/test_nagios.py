@@ -32,6 +32,7 @@ def test_a_broker_that_is_well_is_ok() -> None:
     [
         ({"ready": False, "not_ready_because": "no noise source"}, PluginState.CRITICAL, "no noise source"),
         ({"audit_trouble": True}, PluginState.CRITICAL, "audit log"),
+        ({"state_trouble": True}, PluginState.CRITICAL, "the state cannot be written"),
         ({"signer_away": True}, PluginState.CRITICAL, "the signer does not answer"),
         ({"reservoir_bytes": 818}, PluginState.WARNING, "nearly empty"),
         ({"certificates": (CertificateReport("server", 172_799.0),)}, PluginState.WARNING, "server expires"),

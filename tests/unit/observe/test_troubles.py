@@ -26,6 +26,7 @@ def test_each_command_is_one_that_can_be_typed() -> None:
         guests=(replace(well.guests[0], fault="no door"),),
         clock_jumped=True,
         audit_trouble=True,
+        state_trouble=True,
         signer_away=True,
         reservoir_bytes=0,
     )
