@@ -124,7 +124,7 @@ def test_no_consumer_is_ahead_by_more_than_one_request(consumers: list[tuple[int
 
 @given(st.lists(st.tuples(st.sampled_from("jjlsif"), st.integers(0, 5), st.integers(1, 99)), max_size=80))
 def test_the_first_has_the_lowest_pass(steps: list[tuple[str, int, int]]) -> None:
-    """A draw makes no more calls if more consumers wait."""
+    """In every history, a search finds the same first request."""
     turns, queued = Turns(), list[Turn]()
     for act, number, n_bytes in steps:
         consumer = str(number)
@@ -145,7 +145,7 @@ def test_the_first_has_the_lowest_pass(steps: list[tuple[str, int, int]]) -> Non
 
 
 def test_a_turn_costs_the_same_in_any_crowd() -> None:
-    """The calls for a draw do not grow with the number that wait."""
+    """A draw makes no more calls if more consumers wait."""
     crowds = [steps_per_draw(10), steps_per_draw(3000)]
     assert crowds[1] <= 2 * crowds[0]
 
