@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from drawwell.errors import LinkUnavailable, StateUnavailable
 from drawwell.links.identity import LinkIdentity
 from drawwell.testing.waiting import wait_until
-from support.daemon import StickThread
+from support.daemon import StickThread, command
 from support.signing import Host
 from support.station import Site
 
@@ -55,6 +56,21 @@ def test_a_broker_without_keys(folder: Path) -> None:
         ]
         assert [line["name"] for line in lines if line["event"] == "certified"] == ["web01"]
         assert broker.running
+
+
+def test_the_audit_log_is_verified_without_tls(folder: Path) -> None:
+    """The keys come from the running broker, also after a rotation."""
+    host = Host(Site(folder))
+    host.site.path.write_text(host.site.path.read_text().partition("[tls]")[0])
+    verify = partial(command, "audit", "verify", config=host.site.path)
+    with StickThread(folder / "stick", rate=0), host.running():
+        host.typed("draw", "8", "--receipt", str(folder / "receipt"), "-o", str(folder / "bytes"))
+        host.rotate("receipts")
+        done = verify("--receipt", str(folder / "receipt"))
+        assert done.returncode == 0, done.stderr
+    done = verify()
+    assert done.returncode == 64
+    assert "Start the broker" in done.stderr
 
 
 def received(host: Host, identity: LinkIdentity) -> bool:

@@ -3,10 +3,17 @@
 import argparse
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from drawwell.cli.output import Output
-from drawwell.errors import AuthenticationFailed, StateUnavailable, UsageError
+from drawwell.errors import (
+    AuthenticationFailed,
+    LinkUnavailable,
+    PermissionRefused,
+    StateUnavailable,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from drawwell.config.model import Config
@@ -40,7 +47,7 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
     verify.add_argument(
         "--key",
         metavar="FILE",
-        help="a PEM file with the broker's public receipt key (default: from the state directory)",
+        help="a PEM file with the broker's public receipt key (default: from the state directory or the broker)",
     )
     verify.set_defaults(run=_verify)
 
@@ -120,9 +127,12 @@ def _report(
 
 def _receipt_head(name: str, public_key: bytes) -> "ChainHead":
     from drawwell.crypto.audit_chain import ChainHead
-    from drawwell.crypto.receipts import verify_receipt
+    from drawwell.crypto.pki import pem_blocks
+    from drawwell.crypto.receipts import public_key_id, read_receipt, verify_receipt
 
-    body = verify_receipt(_read(name), public_key)
+    receipt, keys = _read(name), pem_blocks(public_key)
+    named = read_receipt(receipt).key_id
+    body = verify_receipt(receipt, next((key for key in keys if public_key_id(key) == named), keys[0]))
     if not body.audit_count:
         raise UsageError(
             f"{name} does not refer to an audit log", hint="Use a receipt from release 0.2 or later."
@@ -143,18 +153,25 @@ def _expect_head(name: str, public_key: bytes, log: "ChainCheck", operators: "Ch
 
 
 def _own_key(config: "Config") -> bytes:
+    """Return the broker's public receipt keys, from its files or its socket."""
+    from drawwell.cli.client import receipt_keys
+    from drawwell.enrolment.ca import RECEIPT_KEYS
     from drawwell.enrolment.key_files import RECEIPT_KEY, read_receipt_key
     from drawwell.state.files import read_file
 
     state = config.broker.state_dir
     try:
-        if os.path.exists(public := os.path.join(state, "pki", "receipt-keys.pem")):
+        if os.path.exists(public := os.path.join(state, "pki", RECEIPT_KEYS)):
             return read_file(public)
+        with suppress(LinkUnavailable, PermissionRefused):
+            return receipt_keys(config)
         return read_receipt_key(os.path.join(state, RECEIPT_KEY)).public_key
-    except (StateUnavailable, ValueError) as error:
+    except StateUnavailable as error:
+        denied = isinstance(error.__cause__, PermissionError)
+        first = "Run the command as root" if denied else "Start the broker and its signer"
         raise UsageError(
             f"cannot read the broker's receipt key: {error}",
-            hint="Run the command as root, or specify the public key with --key.",
+            hint=f"{first}, or specify the public key with --key.",
         ) from error
 
 

@@ -47,6 +47,11 @@ def ask(path: str, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return _ask_pages(path, verb, arguments)[0]
 
 
+def receipt_keys(config: "Config") -> bytes:
+    """Return the running broker's public receipt keys; same errors as `call`."""
+    return str(ask(config.unix.path, "receipt-key", {})["public_key"]).encode()
+
+
 def _ask_pages(path: str, verb: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     from drawwell.links.blocking import BlockingLink
     from drawwell.roles.upstream import listens

@@ -164,7 +164,7 @@ def _find_key(args: argparse.Namespace, body: "ReceiptBody") -> tuple[bytes, str
 
 def _known_keys(args: argparse.Namespace) -> Iterator[tuple[bytes, str]]:
     """Yield the receipt keys of the joined brokers and the local broker."""
-    from drawwell.cli.client import ask
+    from drawwell.cli.client import receipt_keys
     from drawwell.config.load import load
     from drawwell.crypto.pki import pem_blocks
     from drawwell.state.files import read_file
@@ -174,8 +174,7 @@ def _known_keys(args: argparse.Namespace) -> Iterator[tuple[bytes, str]]:
             for key in pem_blocks(read_file(identity.receipt_key_path)):
                 yield key, f"joined broker {identity.broker}"
     with suppress(LinkUnavailable, PermissionRefused):
-        reply = ask(load(args.config).unix.path, "receipt-key", {})
-        for key in pem_blocks(str(reply["public_key"]).encode()):
+        for key in pem_blocks(receipt_keys(load(args.config))):
             yield key, "the broker on this machine"
 
 

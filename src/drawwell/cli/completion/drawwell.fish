@@ -453,7 +453,7 @@ complete -c drawwell -n '__drawwell_under audit verify' -s q -l quiet -d 'print 
 complete -c drawwell -n '__drawwell_under audit verify' -s c -l config -r -F -d 'configuration file (default: $DRAWWELL_CONFIG, or /etc/drawwell/drawwell.toml if it exists)'
 complete -c drawwell -n '__drawwell_under audit verify' -l receipt -r -F -d 'a receipt from this broker (repeatable)'
 complete -c drawwell -n '__drawwell_under audit verify' -l head -r -F -d 'a signed head that was stored elsewhere: a log line with "event":"head" (repeatable)'
-complete -c drawwell -n '__drawwell_under audit verify' -l key -r -F -d 'a PEM file with the broker\'s public receipt key (default: from the state directory)'
+complete -c drawwell -n '__drawwell_under audit verify' -l key -r -F -d 'a PEM file with the broker\'s public receipt key (default: from the state directory or the broker)'
 complete -c drawwell -n '__drawwell_under restore' -s h -l help -d 'show this help message and exit'
 complete -c drawwell -n '__drawwell_under restore' -l json -d 'print the result as one JSON document'
 complete -c drawwell -n '__drawwell_under restore' -l wide -d 'show all columns, even if they do not fit'

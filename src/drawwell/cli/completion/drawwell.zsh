@@ -225,7 +225,7 @@ _shtab_drawwell_audit_verify_options=(
   {-c,--config}"[configuration file (default\: \$DRAWWELL_CONFIG, or \/etc\/drawwell\/drawwell.toml if it exists)]:FILE:_files"
   "*--receipt[a receipt from this broker (repeatable)]:FILE:_files"
   "*--head[a signed head that was stored elsewhere\: a log line with \"event\"\:\"head\" (repeatable)]:FILE:_files"
-  "--key[a PEM file with the broker\'s public receipt key (default\: from the state directory)]:FILE:_files"
+  "--key[a PEM file with the broker\'s public receipt key (default\: from the state directory or the broker)]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
