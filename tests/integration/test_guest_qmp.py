@@ -50,9 +50,9 @@ def machine(folder: Path, *arguments: str) -> Iterator[str]:
 
 
 @contextmanager
-def door(folder: Path) -> Iterator[None]:
+def door(folder: Path, name: str = "egd.sock") -> Iterator[None]:
     """Listen at the guest's socket."""
-    path = folder / "guests" / NAME / "egd.sock"
+    path = folder / "guests" / NAME / name
     path.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -72,6 +72,15 @@ def test_a_machine_is_found_by_its_name_and_plugged(folder: Path) -> None:
         assert (generator.backend, generator.place) == ("rng-egd", guest(folder).socket)
         (facts,) = [each for each in Qemu().audit() if each.name == NAME]
         assert (facts.virtio_rng, facts.generation_id) == (True, False)
+
+
+@needs_qemu
+def test_a_virtual_stick_is_plugged_in_once(folder: Path) -> None:
+    """A second apply changes nothing, although the stick has no limit."""
+    stick = guest(folder, Attachment.USB_VIRTUAL)
+    with door(folder, "usb.sock"), machine(folder, "-device", "qemu-xhci") as path:
+        assert len(Qemu(path).apply(stick)) == 1
+        assert Qemu(path).apply(stick) == []
 
 
 @needs_qemu
