@@ -2,33 +2,39 @@
 
 One broker has 1,000 consumers in its state and another 100,000. Each consumer has a quota and
 the rows of a redeemed invitation, and one consumer draws. The benchmark measures the time from
-the start to the first grant, the longest wait of a draw while consumers are invited, the list,
-the status, and memory. To compare with another commit, run it there too.
+the start to the first grant, the waits of draws while consumers are invited and while the list
+is read, the list, the status, and memory. During the draws no program starts: one process
+draws, and this one sends the control verbs. To compare with another commit, run it there too.
 """
 
 import contextlib
+import itertools
 import json
+import multiprocessing
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Final
 
 from rig.load import draw_of
 from rig.processes import CLIENT_CORE, Server, cpu_s, free_port, memory_kib, running, stay_on
-from rig.report import Report, Samples, arguments, progress
+from rig.report import Report, arguments, percentile, progress
 from rig.site import URANDOM
 from rig.unix import exchange, greeted
 
+from drawwell.cli.client import ask
 from drawwell.entropy.blocks import DrawClass
 
 FEW, MANY = 1_000, 100_000
 INVITATIONS: Final = 20
-PEACE_S: Final = 5.0
+APART_S: Final = 0.1
+ROUNDS: Final = 3
+PEACE, INVITING, READING = "in peace", "while others are invited", "while the list is read"
 WITHIN_S: Final = 600.0
 LATER: Final = 4e9
 DRAW: Final = draw_of(32, DrawClass.DRBG)
@@ -42,6 +48,8 @@ class Crowd:
         self.folder, self.consumers = folder, consumers
         folder.mkdir()
         self.config = folder / "drawwell.toml"
+        self.control = f"{folder}/run/control.sock"
+        self._new = itertools.count()
         self.config.write_text(f"""\
 [broker]
 name = "bench"
@@ -95,7 +103,17 @@ listen = "127.0.0.1:{free_port()}"
             return exchange(link, DRAW.request).startswith(DRAW.answer_starts)
         return False
 
-    def draws(self, until: threading.Event) -> list[float]:
+    def invite(self) -> None:
+        """Invite one more consumer."""
+        ask(self.control, "consumer.invite", {"name": f"new{next(self._new)}"})
+
+    def read_list(self) -> None:
+        """Read all pages of the list of consumers."""
+        after: str | None = ""
+        while after is not None:
+            after = ask(self.control, "consumer.list", {"after": after} if after else {}).get("next")
+
+    def draws(self, until: Event) -> list[float]:
         """Draw repeatedly; return each answer's latency in seconds."""
         latencies = []
         with greeted(f"{self.folder}/run/draw.sock") as link:
@@ -115,46 +133,51 @@ listen = "127.0.0.1:{free_port()}"
         return done.stdout if done.returncode == 0 else "", took
 
 
-def meanwhile(crowd: Crowd, act: threading.Event, work: object) -> list[float]:
-    """Draw in a thread until `work` is done; return the latencies."""
-    found: list[list[float]] = []
-    drawing = threading.Thread(target=lambda: found.append(crowd.draws(act)))
-    drawing.start()
+@contextlib.contextmanager
+def drawing(crowd: Crowd) -> Iterator[list[float]]:
+    """Draw in another process; after the block, the list has the latencies."""
+    fork = multiprocessing.get_context("fork")
+    stop, (ours, theirs) = fork.Event(), fork.Pipe()
+    process = fork.Process(target=lambda: theirs.send(sorted(crowd.draws(stop))), daemon=True)
+    process.start()
+    theirs.close()
+    latencies: list[float] = []
     try:
-        work()  # type: ignore[operator]
+        yield latencies
     finally:
-        act.set()
-        drawing.join()
-    return found[0]
-
-
-def invite(crowd: Crowd, count: int) -> None:
-    for number in range(count):
-        crowd.typed("consumer", "invite", f"new{number}", "-q")
+        stop.set()
+        latencies += ours.recv()
+        process.join()
 
 
 def waits(report: Report, group: str, crowd: Crowd, *, quick: bool) -> None:
-    """Measure the longest wait without load and during invitations."""
-    peace_s = 0.5 if quick else PEACE_S
-    peace = meanwhile(crowd, threading.Event(), lambda: time.sleep(peace_s))
-    typing = meanwhile(
-        crowd, threading.Event(), lambda: [crowd.typed("--version") for _ in range(INVITATIONS)]
-    )
-    inviting = meanwhile(crowd, threading.Event(), lambda: invite(crowd, 2 if quick else INVITATIONS))
-    for name, latencies in (
-        ("in peace", peace),
-        ("while a program starts", typing),
-        ("while others are invited", inviting),
-    ):
-        found: Samples = {"longest ms": 1e3 * max(latencies), "draws": len(latencies)}
-        report.add(f"{group}: the waits of one who draws", name, found)
+    """Measure the waits of draws without load and during control verbs."""
+    what, count = f"{group}: the waits of one who draws", 2 if quick else INVITATIONS
+    acts: dict[str, Callable[[], None]] = {PEACE: lambda: None, INVITING: crowd.invite}
+    for _, (name, act) in itertools.product(range(1 if quick else ROUNDS), acts.items()):
+        with drawing(crowd) as latencies:
+            for _ in range(count):
+                time.sleep(APART_S)
+                act()
+        add_waits(report, what, name, latencies)
+    with drawing(crowd) as latencies:
+        crowd.read_list()
+    add_waits(report, what, READING, latencies)
+    beyond = report.median(what, INVITING, "longest ms") - report.median(what, PEACE, "longest ms")
+    report.add(f"{group}: the longest wait beyond peace", INVITING, {"ms": beyond})
+
+
+def add_waits(report: Report, group: str, name: str, latencies: list[float]) -> None:
+    p99, longest = 1e3 * percentile(latencies, 0.99), 1e3 * latencies[-1]
+    report.add(group, name, {"longest ms": longest, "p99 ms": p99, "draws": len(latencies)})
 
 
 def invitations(report: Report, group: str, crowd: Crowd, server: Server, *, quick: bool) -> None:
     """Measure the cost of an invitation for an idle broker."""
     count = 2 if quick else INVITATIONS
     used_s = cpu_s(server.pid)
-    invite(crowd, count)
+    for _ in range(count):
+        crowd.invite()
     report.add("an invitation", group, {"broker's CPU ms": 1e3 * (cpu_s(server.pid) - used_s) / count})
 
 
