@@ -53,6 +53,10 @@ class DeviceKind:
         """Return whether USB numbers and product string match this kind."""
         return usb_id in self.usb and (usb_id != _FTDI or self.product.lower() in product.lower())
 
+    def is_read_by(self, command: Sequence[str]) -> bool:
+        """Return whether a source's command runs the program of this device."""
+        return bool(self.reader) and (tuple(command) == self.command or self.reader in programs(command))
+
     def section(self, path: str = "") -> str:
         """Return a [[source]] table for the device at node `path`."""
         name = re.sub(r"[^a-z0-9]+", "", self.name.lower())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from drawwell.cli.doctor import source_off
 from drawwell.cli.doctor.finding import DoctorFinding
 from drawwell.cli.doctor.other_programs import readers
-from drawwell.config.devices import DEVICES, DeviceKind, programs
+from drawwell.config.devices import DEVICES, DeviceKind
 from drawwell.config.drivers import ONERNG, hint_without_node
 from drawwell.drivers.discovery import UsbDevice, lasting_path
 from drawwell.drivers.permission import join_group, no_permission
@@ -107,8 +107,7 @@ def _hint_for(holder: str, usb_id: str) -> str:
 
 def _read_by_program(name: str, kind: DeviceKind, config: "Config | None") -> DoctorFinding:
     """Return the finding about a device that only its own program can read."""
-    commands = [each.command for each in config.sources] if config else []
-    if any(command == kind.command or kind.reader in programs(command) for command in commands):
+    if config and any(kind.is_read_by(each.command) for each in config.sources):
         return DoctorFinding("good", name, f"{kind.reader} reads it")
     install = "" if shutil.which(kind.reader) else f"Install {kind.reader} from package {kind.package}. "
     hint, command = _how_to_use(kind, "", config)

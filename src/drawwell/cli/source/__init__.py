@@ -4,14 +4,18 @@ import argparse
 import base64
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drawwell.cli.output import Output
 from drawwell.cli.style import Style
 from drawwell.errors import DrawwellError, LinkUnavailable, SourceUnavailable, UsageError
 from drawwell.units import format_size, parse_size
+
+if TYPE_CHECKING:
+    from drawwell.config.model import Config
+    from drawwell.drivers.discovery import UsbDevice
 
 PIECE_BYTES = 32_768
 
@@ -66,23 +70,40 @@ def _running(args: argparse.Namespace) -> dict[str, Any] | None:
 
 def _list(args: argparse.Namespace, out: Output) -> int:
     from drawwell.cli.render import sources_table
+    from drawwell.config.load import load
     from drawwell.drivers.discovery import discover
     from drawwell.reports import as_json
 
     report = _running(args)
     sources = report["sources"] if report else []
-    used = {os.path.realpath(source["identity"]["path"]) for source in sources}
     devices = discover()
+    used = in_use(load(args.config), sources, devices) if sources else set()
     lines = [sources_table(sources, out.style) if sources else "no source is running"]
     if devices:
         rows = [("DEVICE", "NODE", "STABLE NAME", "IN USE")]
-        rows += [(d.kind, d.path, d.stable_name, "yes" if d.path in used else "no") for d in devices]
+        rows += [(d.kind, d.path, d.stable_name, "yes" if d in used else "no") for d in devices]
         lines += ["", out.style.table(rows, drop=("STABLE NAME",))]
     elif not sources:
         lines.append("no known device is connected; see 'drawwell doctor'")
-    documents = [as_json(device) | {"in_use": device.path in used} for device in devices]
+    documents = [as_json(device) | {"in_use": device in used} for device in devices]
     out.result({"sources": sources, "devices": documents}, "\n".join(lines))
     return 0
+
+
+def in_use(
+    config: "Config", sources: Sequence[Mapping[str, Any]], devices: Sequence["UsbDevice"]
+) -> set["UsbDevice"]:
+    """Return the devices that running sources read, at a node or by a program."""
+    from drawwell.config.devices import DEVICES
+
+    names = {source["identity"]["name"] for source in sources}
+    nodes = {os.path.realpath(source["identity"]["path"]) for source in sources}
+    commands = [each.command for each in config.sources if each.name in names]
+    return {
+        device
+        for device in devices
+        if device.path in nodes or any(map(DEVICES[device.kind].is_read_by, commands))
+    }
 
 
 def _verify(args: argparse.Namespace, out: Output) -> int:
