@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from drawwell.cli.output import Output
 from drawwell.cli.style import Style
 from drawwell.errors import DrawwellError, LinkUnavailable, SourceUnavailable, UsageError
+from drawwell.reports import SourceState
 from drawwell.units import format_size, parse_size
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def in_use(
     """Return the devices that running sources read, at a node or by a program."""
     from drawwell.config.devices import DEVICES
 
+    sources = [source for source in sources if source["state"] != SourceState.OFF]
     names = {source["identity"]["name"] for source in sources}
     nodes = {os.path.realpath(source["identity"]["path"]) for source in sources}
     commands = [each.command for each in config.sources if each.name in names]
