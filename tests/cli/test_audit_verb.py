@@ -121,6 +121,14 @@ def test_a_cut_end_is_found_with_a_receipt_or_a_kept_head(lived: tuple[Site, Pat
     assert command("audit", "verify", "--head", str(kept), config=site.path).returncode == 77
 
 
+def test_a_file_without_a_key_is_refused(lived: tuple[Site, Path]) -> None:
+    """A wrong --key is an error of the command, not a fault of the log."""
+    site, receipt = lived
+    for more in ([], ["--receipt", str(receipt)]):
+        done = command("audit", "verify", "--key", str(receipt), *more, config=site.path)
+        assert done.returncode == 64, done.stderr
+
+
 def test_a_head_with_a_number_as_text_is_a_fault(lived: tuple[Site, Path]) -> None:
     """The line is refused even though its signature matches the number."""
     site, _receipt = lived

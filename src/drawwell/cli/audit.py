@@ -62,7 +62,7 @@ def _verify(args: argparse.Namespace, out: Output) -> int:
     if not path:
         raise UsageError("the audit log is not in a file", hint="Set [audit] path in the configuration.")
     log, operators = ChainCheck(path), ChainCheck(operators_path)
-    public_key = _read(args.key) if args.key else _own_key(config)
+    public_key = _given_key(args.key) if args.key else _own_key(config)
     for name in args.receipt:
         log.expect(_receipt_head(name, public_key), name)
     for name in args.head:
@@ -150,6 +150,21 @@ def _expect_head(name: str, public_key: bytes, log: "ChainCheck", operators: "Ch
         raise UsageError(f"{name}: {error}", hint='Use a line of the log with "event":"head".') from error
     log.expect(head.log, name)
     operators.expect(head.operators, name)
+
+
+def _given_key(path: str) -> bytes:
+    from drawwell.crypto.pki import pem_blocks
+    from drawwell.crypto.receipts import public_key_id
+
+    public_key = _read(path)
+    try:
+        for each in pem_blocks(public_key):
+            public_key_id(each)
+    except ValueError as error:
+        raise UsageError(
+            f"{path}: {error}", hint="Specify the public key that 'drawwell join' saved."
+        ) from error
+    return public_key
 
 
 def _own_key(config: "Config") -> bytes:
